@@ -1,0 +1,81 @@
+"""trustvlm: says whether a vision-language model's label can be trusted.
+
+>>> import trustvlm
+>>> service = trustvlm.open("home", create=True)  # doctest: +SKIP
+
+Names are handed on when first used, so that importing this package loads neither torch nor faiss.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from trustvlm.errors import (
+    Busy,
+    Conflict,
+    Damaged,
+    InvalidInput,
+    NotFound,
+    ReadOnly,
+    SchemaMismatch,
+    TrustVLMError,
+    Unavailable,
+    WeightsMissing,
+)
+
+if TYPE_CHECKING:
+    from trustvlm.scoring.rules import DEFAULT_RULE, RULES
+    from trustvlm.service import TrustService
+    from trustvlm.settings import open_service as open
+    from trustvlm.types import Evidence, Hits, LabelInput, LabelRow, Neighbour, Queries, RegisterResult, SpaceRow, Verdicts
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DEFAULT_RULE",
+    "RULES",
+    "Busy",
+    "Conflict",
+    "Damaged",
+    "Evidence",
+    "Hits",
+    "InvalidInput",
+    "LabelInput",
+    "LabelRow",
+    "Neighbour",
+    "NotFound",
+    "Queries",
+    "ReadOnly",
+    "RegisterResult",
+    "SchemaMismatch",
+    "SpaceRow",
+    "TrustService",
+    "TrustVLMError",
+    "Unavailable",
+    "Verdicts",
+    "WeightsMissing",
+    "__version__",
+    "open",
+]
+
+_FROM = {
+    "trustvlm.scoring.rules": ("DEFAULT_RULE", "RULES"),
+    "trustvlm.service": ("TrustService",),
+    "trustvlm.types": (
+        "Evidence", "Hits", "LabelInput", "LabelRow", "Neighbour", "Queries", "RegisterResult", "SpaceRow", "Verdicts",
+    ),
+}  # fmt: skip
+_HOME = {name: module for module, names in _FROM.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "open":
+        return import_module("trustvlm.settings").open_service
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'trustvlm' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,0 +1,104 @@
+"""One catalog: its file, its engine, and the two kinds of transaction."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy import Connection, insert, select, text
+
+from trustvlm.catalog import schema
+from trustvlm.catalog.models import CatalogState
+from trustvlm.catalog.sqlite import make_engine, translated
+from trustvlm.errors import Damaged, NotFound
+
+__all__ = ["Catalog"]
+
+
+class Catalog:
+    """An open catalog. Transactions from several threads and processes may overlap; after a fork open it anew.
+
+    Opening checks the schema and creates nothing; :meth:`create` and :meth:`upgrade` do.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """Open the catalog file `path`.
+
+        Raises:
+            NotFound: there is none.
+            SchemaMismatch: it is older or newer than this program.
+        """
+        if not path.is_file():
+            raise NotFound(f"no catalog at {path}")
+        self.path = path
+        self.read_only = read_only
+        self._engine = make_engine(path, read_only=read_only)
+        try:
+            with self.read() as connection:
+                schema.check(connection)
+        except BaseException:
+            self.close()
+            raise
+
+    @classmethod
+    def create(cls, path: Path) -> Catalog:
+        """The catalog at `path`, made at the newest schema when there is none. Safe when several processes do it at once."""
+        if not path.is_file() or not path.stat().st_size:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cls.upgrade(path)
+        return cls(path)
+
+    @classmethod
+    def upgrade(cls, path: Path) -> None:
+        """Bring the file `path` to the newest schema in one transaction, creating it when it is not there."""
+        engine = make_engine(path, read_only=False)
+        try:
+            with translated(path), engine.connect().execution_options(write=True) as connection, connection.begin():
+                schema.upgrade(connection)
+                if connection.scalar(select(CatalogState.epoch)) is None:
+                    state = {"id": 1, "epoch": str(uuid.uuid4()), "created_at": datetime.now(UTC)}
+                    connection.execute(insert(CatalogState), [state])
+        finally:
+            engine.dispose()
+
+    @staticmethod
+    def schema_of(path: Path) -> str | None:
+        """The schema revision of the file `path`; None for an empty file."""
+        engine = make_engine(path, read_only=True)
+        try:
+            with translated(path), engine.connect() as connection:
+                return schema.current(connection)
+        finally:
+            engine.dispose()
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A read transaction: everything read through it is one state."""
+        with translated(self.path), self._engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A write transaction; durable when the block ends, undone when it raises."""
+        with translated(self.path), self._engine.connect() as connection:
+            with connection.execution_options(write=True).begin():
+                yield connection
+
+    def epoch(self, connection: Connection) -> str:
+        """Identifies this history of the catalog: revisions of different epochs are not comparable."""
+        epoch = connection.scalar(select(CatalogState.epoch))
+        if epoch is None:
+            raise Damaged(f"{self.path} has lost its epoch; restore a backup")
+        return epoch
+
+    def checkpoint(self) -> None:
+        """Move the write-ahead log into the file and truncate it (after a purge, so that nothing purged stays in the log)."""
+        with translated(self.path), self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))
+
+    def close(self) -> None:
+        """Close every connection that is not in use."""
+        self._engine.dispose()

@@ -1,0 +1,233 @@
+"""Labels in the catalog: each with its text prototype and, once it has support images, its prototype."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from trustvlm.catalog.models import Label
+from trustvlm.catalog.vectors import checksum, pack, unpack, verify_checksums
+from trustvlm.errors import NotFound
+from trustvlm.types import Float32s, Int64s, LabelRow
+
+__all__ = [
+    "LabelChange",
+    "LabelRecord",
+    "NewLabel",
+    "changed",
+    "competitors",
+    "find",
+    "find_many",
+    "find_removed",
+    "insert_many",
+    "list_rows",
+    "name_hash",
+    "remove",
+    "restore",
+    "set_prototype",
+    "set_text",
+]
+
+_IN_CHUNK = 500  # names per IN (…): far below every database's limit on bound variables
+
+
+@dataclass(frozen=True)
+class LabelRecord:
+    """A label's row, without its prototype."""
+
+    id: int
+    name: str
+    prompt: str | None
+    text_source: str
+    support_count: int
+    revision: int
+    removed_revision: int | None
+    text_prototype: bytes
+
+
+@dataclass(frozen=True)
+class NewLabel:
+    """A label about to be inserted, whole."""
+
+    name: str
+    prompt: str | None
+    text_source: str
+    text_prototype: Float32s
+    prototype: Float32s | None
+    support_count: int
+
+
+@dataclass(frozen=True)
+class LabelChange:
+    """Labels changed since a revision, as arrays: what a cache applies.
+
+    Attributes:
+        ids, names: of the labels that are alive; text: (n, d_t) text prototypes.
+        prototyped: positions of those that have a prototype; prototypes: (m, d_v).
+        removed: ids of labels that are gone.
+    """
+
+    ids: list[int]
+    names: list[str]
+    text: Float32s
+    prototyped: list[int]
+    prototypes: Float32s
+    removed: list[int]
+
+
+_RECORD = [getattr(Label, name) for name in LabelRecord.__dataclass_fields__]
+
+
+def name_hash(name: str) -> int:
+    """A stable 63-bit hash of a label's name: the order in which samples of labels are taken."""
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest()) >> 1
+
+
+def find(connection: Connection, space_id: int, name: str) -> LabelRecord:
+    """The live label `name`.
+
+    Raises:
+        NotFound: there is none.
+    """
+    found = find_many(connection, space_id, [name])
+    if name not in found:
+        raise NotFound(f"no label {name!r} in this space; 'trustvlm space show' lists its labels")
+    return found[name]
+
+
+def find_many(connection: Connection, space_id: int, names: Sequence[str]) -> dict[str, LabelRecord]:
+    """The live labels among `names`, by name."""
+    found = {}
+    for start in range(0, len(names), _IN_CHUNK):
+        chunk = names[start : start + _IN_CHUNK]
+        query = select(*_RECORD).where(Label.space_id == space_id, Label.name.in_(chunk), Label.removed_revision.is_(None))
+        found.update({row.name: LabelRecord(*row) for row in connection.execute(query)})
+    return found
+
+
+def find_removed(connection: Connection, space_id: int, name: str) -> LabelRecord:
+    """The label `name` that was removed last and not yet purged.
+
+    Raises:
+        NotFound: there is none.
+    """
+    query = (
+        select(*_RECORD)
+        .where(Label.space_id == space_id, Label.name == name, Label.removed_revision.is_not(None))
+        .order_by(Label.removed_revision.desc())
+    )
+    row = connection.execute(query.limit(1)).first()
+    if row is None:
+        raise NotFound(f"no removed label {name!r} to restore: it never was, or it has been purged")
+    return LabelRecord(*row)
+
+
+def insert_many(connection: Connection, space_id: int, revision: int, labels: Sequence[NewLabel]) -> list[int]:
+    """Insert whole labels; their ids in the same order."""
+    if not labels:
+        return []
+    rows = []
+    for label in labels:
+        text = pack(label.text_prototype)
+        image = None if label.prototype is None else pack(label.prototype)
+        rows.append(
+            {
+                "space_id": space_id, "name": label.name, "name_hash": name_hash(label.name), "prompt": label.prompt,
+                "text_source": label.text_source, "support_count": label.support_count, "created_revision": revision,
+                "revision": revision, "removed_revision": None, "removed_at": None, "checksum": checksum(text, image),
+                "text_prototype": text, "prototype": image,
+            }
+        )  # fmt: skip
+    return list(connection.scalars(insert(Label).returning(Label.id, sort_by_parameter_order=True), rows))
+
+
+def set_prototype(connection: Connection, label_id: int, revision: int, prototype: Float32s | None, support_count: int) -> None:
+    """Store a label's recomputed prototype (None: it has no support image any more)."""
+    text = connection.scalar(select(Label.text_prototype).where(Label.id == label_id))
+    image = None if prototype is None else pack(prototype)
+    values = {"prototype": image, "support_count": support_count, "revision": revision, "checksum": checksum(text, image)}
+    connection.execute(update(Label).where(Label.id == label_id).values(**values))
+
+
+def set_text(
+    connection: Connection,
+    label_id: int,
+    revision: int,
+    *,
+    name: str,
+    prompt: str | None,
+    text_source: str,
+    text_prototype: Float32s,
+) -> None:
+    """Store a label's changed name, prompt and text prototype."""
+    image = connection.scalar(select(Label.prototype).where(Label.id == label_id))
+    text = pack(text_prototype)
+    values = {
+        "name": name, "name_hash": name_hash(name), "prompt": prompt, "text_source": text_source, "revision": revision,
+        "text_prototype": text, "checksum": checksum(text, image),
+    }  # fmt: skip
+    connection.execute(update(Label).where(Label.id == label_id).values(**values))
+
+
+def remove(connection: Connection, label_id: int, revision: int) -> None:
+    """Hide a label; its rows stay until a purge."""
+    values = {"removed_revision": revision, "removed_at": datetime.now(UTC), "revision": revision}
+    connection.execute(update(Label).where(Label.id == label_id).values(**values))
+
+
+def restore(connection: Connection, label_id: int, revision: int) -> None:
+    """Show a hidden label again."""
+    values = {"removed_revision": None, "removed_at": None, "revision": revision}
+    connection.execute(update(Label).where(Label.id == label_id).values(**values))
+
+
+def list_rows(connection: Connection, space_id: int, after: int, limit: int) -> list[LabelRow]:
+    """Up to `limit` live labels with ids above `after`, in order of id."""
+    columns = [getattr(Label, name) for name in LabelRow.__dataclass_fields__]
+    query = select(*columns).where(Label.space_id == space_id, Label.id > after, Label.removed_revision.is_(None))
+    return [LabelRow(*row) for row in connection.execute(query.order_by(Label.id).limit(limit))]
+
+
+def changed(
+    connection: Connection, space_id: int, since: int, dims: tuple[int, int], *, batch: int = 4096
+) -> Iterator[LabelChange]:
+    """The labels whose row changed after revision `since`, in batches; `dims` are those of text and image vectors.
+
+    Raises:
+        Damaged: a vector does not match its checksum.
+    """
+    columns = (Label.id, Label.name, Label.checksum, Label.text_prototype, Label.prototype, Label.removed_revision)
+    query = select(*columns).where(Label.space_id == space_id, Label.revision > since).order_by(Label.id)
+    if since == 0:
+        query = query.where(Label.removed_revision.is_(None))  # a new cache has nothing to drop
+    for rows in connection.execution_options(yield_per=batch).execute(query).partitions():
+        alive = [row for row in rows if row.removed_revision is None]
+        verify_checksums("label", [(row.id, row.checksum, (row.text_prototype, row.prototype)) for row in alive])
+        prototyped = [i for i, row in enumerate(alive) if row.prototype is not None]
+        yield LabelChange(
+            ids=[row.id for row in alive],
+            names=[row.name for row in alive],
+            text=unpack([row.text_prototype for row in alive], dims[0]),
+            prototyped=prototyped,
+            prototypes=unpack([alive[i].prototype for i in prototyped], dims[1]),
+            removed=[row.id for row in rows if row.removed_revision is not None],
+        )
+
+
+def competitors(connection: Connection, space_id: int, dim: int, limit: int) -> tuple[Int64s, Float32s]:
+    """(ids, prototypes) of the up to `limit` labels with support images whose name hash is smallest."""
+    import numpy as np
+
+    query = (
+        select(Label.id, Label.prototype)
+        .where(Label.space_id == space_id, Label.support_count > 0, Label.removed_revision.is_(None))
+        .order_by(Label.name_hash)
+        .limit(limit)
+    )
+    rows: Sequence[Any] = connection.execute(query).all()
+    return np.array([row.id for row in rows], dtype=np.int64), unpack([row.prototype for row in rows], dim)

@@ -1,0 +1,173 @@
+"""The tables. Alembic (migrations/) creates them; these classes say what they look like.
+
+Rows that follow a space's changes carry three revisions: `created_revision`, `revision` (the last change of the row) and
+`removed_revision` (NULL while alive). A cache at revision r reads the rows with `revision > r`. A support image is
+never changed after it was created, so the state at an earlier revision can be read back until a purge.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, DateTime, ForeignKey, Index, Integer, LargeBinary, MetaData, String, text
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+__all__ = ["Base", "CatalogState", "Change", "Label", "Space", "Support", "Thumbnail"]
+
+# SQLite gives AUTOINCREMENT (ids never reused) to INTEGER primary keys only.
+Id = BigInteger().with_variant(Integer, "sqlite")
+ALIVE = text("removed_revision IS NULL")
+
+
+class UTCDateTime(TypeDecorator[datetime]):
+    """An aware datetime, stored as UTC (SQLite forgets time zones)."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+class CatalogState(Base):
+    """One row: what this catalog is. The epoch changes with restore, import and repair, and voids every cache."""
+
+    __tablename__ = "catalog_state"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    epoch: Mapped[str] = mapped_column(String(36))
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime)
+
+
+class Space(Base):
+    """A label space: a named set of labels, the templates, and the two encoders that it is pinned to."""
+
+    __tablename__ = "spaces"
+    __table_args__ = (
+        Index(
+            "uq_spaces_name",
+            "name",
+            unique=True,
+            sqlite_where=text("removed_at IS NULL"),
+            postgresql_where=text("removed_at IS NULL"),
+        ),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    name: Mapped[str]
+    classifier: Mapped[str]
+    verifier: Mapped[str]
+    classifier_identity: Mapped[str]
+    verifier_identity: Mapped[str]
+    classifier_golden: Mapped[bytes | None] = mapped_column(LargeBinary)
+    verifier_golden: Mapped[bytes | None] = mapped_column(LargeBinary)
+    classifier_dim: Mapped[int]
+    verifier_dim: Mapped[int]
+    templates: Mapped[list[str]] = mapped_column(JSON)
+    logit_scale: Mapped[float]
+    recipe: Mapped[str]
+    revision: Mapped[int] = mapped_column(BigInteger)
+    log_start: Mapped[int] = mapped_column(BigInteger)
+    """The change log is complete for revisions above this one; an older cache rebuilds."""
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime)
+    removed_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+
+
+class Label(Base):
+    """A label with its two unit vectors; `prototype` is derived from its support images in the same transaction."""
+
+    __tablename__ = "labels"
+    __table_args__ = (
+        Index("uq_labels_space_id_name", "space_id", "name", unique=True, sqlite_where=ALIVE, postgresql_where=ALIVE),
+        Index("ix_labels_space_id_revision", "space_id", "revision"),
+        Index(
+            "ix_labels_space_id_name_hash", "space_id", "name_hash",
+            sqlite_where=text("support_count > 0 AND removed_revision IS NULL"),
+            postgresql_where=text("support_count > 0 AND removed_revision IS NULL"),
+        ),
+        Index("ix_labels_removed_at", "removed_at", sqlite_where=text("removed_at IS NOT NULL"), postgresql_where=text("removed_at IS NOT NULL")),
+        {"sqlite_autoincrement": True},
+    )  # fmt: skip
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    space_id: Mapped[int] = mapped_column(ForeignKey("spaces.id"))
+    name: Mapped[str]
+    name_hash: Mapped[int] = mapped_column(BigInteger)
+    prompt: Mapped[str | None]
+    text_source: Mapped[str] = mapped_column(String(8))
+    """Where the text prototype came from: "name", "prompt" or "vector"."""
+    support_count: Mapped[int]
+    created_revision: Mapped[int] = mapped_column(BigInteger)
+    revision: Mapped[int] = mapped_column(BigInteger)
+    removed_revision: Mapped[int | None] = mapped_column(BigInteger)
+    removed_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    checksum: Mapped[int] = mapped_column(BigInteger)
+    text_prototype: Mapped[bytes] = mapped_column(LargeBinary)
+    prototype: Mapped[bytes | None] = mapped_column(LargeBinary)
+
+
+class Support(Base):
+    """A support image: its raw embeddings, as the encoders gave them."""
+
+    __tablename__ = "supports"
+    __table_args__ = (
+        Index("uq_supports_label_id_content_hash", "label_id", "content_hash", unique=True, sqlite_where=ALIVE, postgresql_where=ALIVE),
+        Index("ix_supports_space_id_revision", "space_id", "revision"),
+        Index("ix_supports_space_id_content_hash", "space_id", "content_hash", sqlite_where=ALIVE, postgresql_where=ALIVE),
+        Index("ix_supports_removed_at", "removed_at", sqlite_where=text("removed_at IS NOT NULL"), postgresql_where=text("removed_at IS NOT NULL")),
+        {"sqlite_autoincrement": True},
+    )  # fmt: skip
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    space_id: Mapped[int] = mapped_column(ForeignKey("spaces.id"))
+    label_id: Mapped[int] = mapped_column(ForeignKey("labels.id"))
+    content_hash: Mapped[bytes] = mapped_column(LargeBinary(32))
+    source: Mapped[str | None]
+    created_revision: Mapped[int] = mapped_column(BigInteger)
+    revision: Mapped[int] = mapped_column(BigInteger)
+    removed_revision: Mapped[int | None] = mapped_column(BigInteger)
+    removed_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    checksum: Mapped[int] = mapped_column(BigInteger)
+    embedding: Mapped[bytes] = mapped_column(LargeBinary)
+    classifier_embedding: Mapped[bytes | None] = mapped_column(LargeBinary)
+
+
+class Thumbnail(Base):
+    """A small JPEG of a support image, apart from its row so that reading embeddings does not drag pictures along."""
+
+    __tablename__ = "thumbnails"
+
+    support_id: Mapped[int] = mapped_column(ForeignKey("supports.id"), primary_key=True, autoincrement=False)
+    jpeg: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class Change(Base):
+    """The log of purged rows: what a cache must still drop although the row is gone."""
+
+    __tablename__ = "changes"
+    __table_args__ = (Index("ix_changes_space_id_revision", "space_id", "revision"), {"sqlite_autoincrement": True})
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    space_id: Mapped[int] = mapped_column(ForeignKey("spaces.id"))
+    kind: Mapped[str] = mapped_column(String(8))
+    """"label" or "support"."""
+    row_id: Mapped[int] = mapped_column(BigInteger)
+    revision: Mapped[int] = mapped_column(BigInteger)

@@ -1,0 +1,128 @@
+"""Label spaces in the catalog."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from trustvlm.catalog.models import Label, Space
+from trustvlm.errors import Conflict, NotFound
+from trustvlm.types import SpaceRow
+
+__all__ = ["SpaceRecord", "advance", "create", "find", "list_rows", "remove", "restore", "row_of", "set_recipe"]
+
+
+@dataclass(frozen=True)
+class SpaceRecord:
+    """A space's row, without its counts."""
+
+    id: int
+    name: str
+    classifier: str
+    verifier: str
+    classifier_identity: str
+    verifier_identity: str
+    classifier_golden: bytes | None
+    verifier_golden: bytes | None
+    classifier_dim: int
+    verifier_dim: int
+    templates: tuple[str, ...]
+    logit_scale: float
+    recipe: str
+    revision: int
+    log_start: int
+    created_at: datetime
+
+
+_COLUMNS = [getattr(Space, name) for name in SpaceRecord.__dataclass_fields__]
+
+
+def _record(row: Any) -> SpaceRecord:
+    values = row._asdict()
+    return SpaceRecord(**values | {"templates": tuple(values["templates"])})
+
+
+def find(connection: Connection, name: str) -> SpaceRecord:
+    """The live space `name`.
+
+    Raises:
+        NotFound: there is none; the message lists the ones that there are.
+    """
+    row = connection.execute(select(*_COLUMNS).where(Space.name == name, Space.removed_at.is_(None))).first()
+    if row is not None:
+        return _record(row)
+    known = list(connection.scalars(select(Space.name).where(Space.removed_at.is_(None)).order_by(Space.name).limit(10)))
+    there = f"there are: {', '.join(known)}" if known else "there are none yet: run 'trustvlm space create'"
+    raise NotFound(f"no space {name!r} ({there})")
+
+
+def create(connection: Connection, values: dict[str, Any]) -> int:
+    """Insert a space at revision 0 and return its id.
+
+    Raises:
+        Conflict: the name is taken.
+    """
+    name = values["name"]
+    if connection.scalar(select(Space.id).where(Space.name == name, Space.removed_at.is_(None))) is not None:
+        raise Conflict(f"space {name!r} exists already; choose another name or run 'trustvlm space remove {name}'")
+    fixed = {"revision": 0, "log_start": 0, "created_at": datetime.now(UTC), "removed_at": None}
+    inserted = connection.scalar(insert(Space).values(**values, **fixed).returning(Space.id))
+    assert inserted is not None
+    return inserted
+
+
+def advance(connection: Connection, space_id: int) -> int:
+    """Raise the space's revision by one and return it. The caller's transaction is the commit point of the change."""
+    revision = connection.scalar(
+        update(Space).where(Space.id == space_id).values(revision=Space.revision + 1).returning(Space.revision)
+    )
+    assert revision is not None
+    return revision
+
+
+def set_recipe(connection: Connection, space_id: int, recipe: str) -> None:
+    """Which index recipe the space's caches are built with."""
+    connection.execute(update(Space).where(Space.id == space_id).values(recipe=recipe))
+
+
+def remove(connection: Connection, name: str) -> int:
+    """Hide the space `name`, whose name is free at once, and return its id."""
+    space = find(connection, name)
+    connection.execute(update(Space).where(Space.id == space.id).values(removed_at=datetime.now(UTC)))
+    return space.id
+
+
+def restore(connection: Connection, name: str) -> None:
+    """Bring back the space `name` that was removed last.
+
+    Raises:
+        NotFound: none was removed, or it was purged. Conflict: the name is in use again.
+    """
+    if connection.scalar(select(Space.id).where(Space.name == name, Space.removed_at.is_(None))) is not None:
+        raise Conflict(f"space {name!r} exists; remove it before an older one of that name can be restored")
+    removed = select(Space.id).where(Space.name == name, Space.removed_at.is_not(None)).order_by(Space.removed_at.desc())
+    space_id = connection.scalar(removed.limit(1))
+    if space_id is None:
+        raise NotFound(f"no removed space {name!r} to restore: it never was, or it has been purged")
+    connection.execute(update(Space).where(Space.id == space_id).values(removed_at=None))
+
+
+def list_rows(connection: Connection) -> Iterator[SpaceRow]:
+    """Every live space with its counts, by name."""
+    for row in connection.execute(select(*_COLUMNS).where(Space.removed_at.is_(None)).order_by(Space.name)).all():
+        yield row_of(connection, _record(row))
+
+
+def row_of(connection: Connection, space: SpaceRecord) -> SpaceRow:
+    """The public row of a space, with its counts."""
+    labels, supports = connection.execute(
+        select(func.count(), func.coalesce(func.sum(Label.support_count), 0)).where(
+            Label.space_id == space.id, Label.removed_revision.is_(None)
+        )
+    ).one()
+    shared = {name: getattr(space, name) for name in SpaceRow.__dataclass_fields__ if name in SpaceRecord.__dataclass_fields__}
+    return SpaceRow(**shared, label_count=labels, support_count=supports)

@@ -1,0 +1,89 @@
+"""Everything that is particular to SQLite: connection settings, transactions, and what its errors mean.
+
+WAL with synchronous=FULL: a commit returns after the log was synced, so what was acknowledged survives a power cut.
+Writers begin with BEGIN IMMEDIATE and wait for each other; readers never wait and see one consistent state.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import QueuePool
+
+from trustvlm.errors import Busy, Damaged, ReadOnly, TrustVLMError, Unavailable
+
+__all__ = ["BUSY_TIMEOUT_S", "make_engine", "translated"]
+
+BUSY_TIMEOUT_S = 30.0
+PAGE_SIZE = 16384
+"""Bytes. A 768-d float32 vector is 3 KB: at the default of 4 KB each page would hold one and waste a quarter."""
+
+_UNAVAILABLE = ("database or disk is full", "disk i/o error", "unable to open database file")
+
+
+def make_engine(path: Path, *, read_only: bool) -> Engine:
+    """An engine over the SQLite file `path`; connections begin transactions as their `write` option says."""
+
+    def connect() -> sqlite3.Connection:
+        location = f"file:{quote(str(path))}"
+        if read_only:
+            location += "?mode=ro"
+            wal = path.with_name(path.name + "-wal")
+            if not os.access(path.parent, os.W_OK) and not (wal.exists() and wal.stat().st_size):
+                location += "&immutable=1"  # no shared-memory file can be made here, and nothing is in the log
+        # isolation_level None: the driver begins nothing by itself; `_begin` below does.
+        connection = sqlite3.connect(location, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+        cursor = connection.cursor()
+        if not read_only:
+            cursor.execute(f"PRAGMA page_size={PAGE_SIZE}")  # takes effect only before the first table
+            cursor.execute("PRAGMA journal_mode=WAL")
+            cursor.execute("PRAGMA synchronous=FULL")
+            cursor.execute("PRAGMA secure_delete=ON")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute("PRAGMA cache_size=-65536")  # KiB
+        cursor.close()
+        return connection
+
+    engine = create_engine(
+        "sqlite://", creator=connect, poolclass=QueuePool, pool_size=8, max_overflow=56, pool_timeout=BUSY_TIMEOUT_S
+    )
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _begin(connection: Connection) -> None:
+    write = connection.get_execution_options().get("write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turns SQLite's errors inside the block into trustvlm's."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise _meaning(error.orig, path) from error
+    except sqlite3.Error as error:
+        raise _meaning(error, path) from error
+
+
+def _meaning(error: Any, path: Path) -> TrustVLMError:
+    message = str(error)
+    lower = message.lower()
+    if "locked" in lower or "busy" in lower:
+        return Busy(f"another process kept the write lock of {path} for more than {BUSY_TIMEOUT_S:g} s; try again")
+    if "readonly" in lower or "read-only" in lower:
+        return ReadOnly(f"{path.parent} cannot be written (SQLite: {message}); open it with read_only=True or make it writable")
+    if "malformed" in lower or "not a database" in lower:
+        return Damaged(f"{path} is not a sound SQLite file ({message}); restore a backup")
+    if any(known in lower for known in _UNAVAILABLE):
+        return Unavailable(f"{path}: {message}; check the disk's free space and permissions")
+    raise error  # a fault of ours, not of the user's: let it show

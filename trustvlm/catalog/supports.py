@@ -1,0 +1,227 @@
+"""Support images in the catalog: immutable rows that come, are hidden, and are purged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+from sqlalchemy import Connection, func, insert, or_, select, update
+
+from trustvlm.catalog.models import Label, Support, Thumbnail
+from trustvlm.catalog.vectors import checksum, pack, unpack, verify_checksums
+from trustvlm.types import Float32s, Int64s
+
+__all__ = [
+    "NewSupport",
+    "SupportChange",
+    "as_of",
+    "changed",
+    "count",
+    "details",
+    "embeddings",
+    "find_alive",
+    "find_removed",
+    "hashes",
+    "insert_many",
+    "remove",
+    "remove_of_label",
+    "restore",
+    "restore_of_label",
+    "sample",
+    "thumbnail",
+]
+
+_IN_CHUNK = 500
+
+
+@dataclass(frozen=True)
+class NewSupport:
+    """A support image about to be inserted."""
+
+    content_hash: bytes
+    source: str | None
+    embedding: Float32s
+    classifier_embedding: Float32s | None
+    thumbnail: bytes | None
+
+
+@dataclass(frozen=True)
+class SupportChange:
+    """Support images changed since a revision: ids and raw embeddings of the live ones, ids of the removed ones."""
+
+    ids: list[int]
+    embeddings: Float32s
+    removed: list[int]
+
+
+def insert_many(connection: Connection, space_id: int, revision: int, supports: Sequence[tuple[int, NewSupport]]) -> list[int]:
+    """Insert (label id, support image) pairs; their ids in the same order."""
+    if not supports:
+        return []
+    rows = []
+    for label_id, support in supports:
+        image = pack(support.embedding)
+        other = None if support.classifier_embedding is None else pack(support.classifier_embedding)
+        rows.append(
+            {
+                "space_id": space_id, "label_id": label_id, "content_hash": support.content_hash, "source": support.source,
+                "created_revision": revision, "revision": revision, "removed_revision": None, "removed_at": None,
+                "checksum": checksum(image, other), "embedding": image, "classifier_embedding": other,
+            }
+        )  # fmt: skip
+    ids = list(connection.scalars(insert(Support).returning(Support.id, sort_by_parameter_order=True), rows))
+    pictures = [
+        {"support_id": support_id, "jpeg": support.thumbnail}
+        for support_id, (_, support) in zip(ids, supports, strict=True)
+        if support.thumbnail is not None
+    ]
+    if pictures:
+        connection.execute(insert(Thumbnail), pictures)
+    return ids
+
+
+def hashes(connection: Connection, label_ids: Sequence[int]) -> set[tuple[int, bytes]]:
+    """(label id, content hash) of the live support images of these labels."""
+    found: set[tuple[int, bytes]] = set()
+    for start in range(0, len(label_ids), _IN_CHUNK):
+        chunk = label_ids[start : start + _IN_CHUNK]
+        query = select(Support.label_id, Support.content_hash).where(
+            Support.label_id.in_(chunk), Support.removed_revision.is_(None)
+        )
+        found.update((row.label_id, row.content_hash) for row in connection.execute(query))
+    return found
+
+
+def embeddings(connection: Connection, label_ids: Sequence[int], dim: int) -> tuple[Int64s, list[bytes], Float32s]:
+    """(label ids, content hashes, raw embeddings) of the live support images of these labels, per label in hash order."""
+    owners: list[int] = []
+    contents: list[bytes] = []
+    blobs: list[bytes] = []
+    for start in range(0, len(label_ids), _IN_CHUNK):
+        chunk = label_ids[start : start + _IN_CHUNK]
+        vectors = (Support.checksum, Support.embedding, Support.classifier_embedding)
+        query = select(Support.id, Support.label_id, Support.content_hash, *vectors).where(
+            Support.label_id.in_(chunk), Support.removed_revision.is_(None)
+        )
+        rows = connection.execute(query.order_by(Support.label_id, Support.content_hash)).all()
+        verify_checksums("support image", [(r.id, r.checksum, (r.embedding, r.classifier_embedding)) for r in rows])
+        owners += [row.label_id for row in rows]
+        contents += [row.content_hash for row in rows]
+        blobs += [row.embedding for row in rows]
+    return np.array(owners, dtype=np.int64), contents, unpack(blobs, dim)
+
+
+def sample(connection: Connection, space_id: int, limit: int) -> list[tuple[int, bytes]]:
+    """(label id, content hash) of the up to `limit` live support images whose content hash is smallest."""
+    query = select(Support.label_id, Support.content_hash).where(
+        Support.space_id == space_id, Support.removed_revision.is_(None)
+    )
+    return [(row.label_id, row.content_hash) for row in connection.execute(query.order_by(Support.content_hash).limit(limit))]
+
+
+def find_alive(connection: Connection, space_id: int, ids: Sequence[int]) -> dict[int, int]:
+    """id → label id of those of `ids` that are live support images of this space."""
+    found: dict[int, int] = {}
+    for start in range(0, len(ids), _IN_CHUNK):
+        query = select(Support.id, Support.label_id).where(
+            Support.id.in_(ids[start : start + _IN_CHUNK]), Support.space_id == space_id, Support.removed_revision.is_(None)
+        )
+        found.update({row.id: row.label_id for row in connection.execute(query)})
+    return found
+
+
+def remove(connection: Connection, ids: Sequence[int], revision: int) -> None:
+    """Hide support images; their rows stay until a purge."""
+    values = {"removed_revision": revision, "removed_at": datetime.now(UTC), "revision": revision}
+    for start in range(0, len(ids), _IN_CHUNK):
+        connection.execute(update(Support).where(Support.id.in_(ids[start : start + _IN_CHUNK])).values(**values))
+
+
+def find_removed(connection: Connection, space_id: int, ids: Sequence[int]) -> dict[int, int]:
+    """id → label id of those of `ids` that are removed support images of live labels of this space."""
+    found: dict[int, int] = {}
+    for start in range(0, len(ids), _IN_CHUNK):
+        query = select(Support.id, Support.label_id).join(Label, Label.id == Support.label_id)
+        removed = (Support.removed_revision.is_not(None), Label.removed_revision.is_(None), Support.space_id == space_id)
+        rows = connection.execute(query.where(Support.id.in_(ids[start : start + _IN_CHUNK]), *removed))
+        found.update({row.id: row.label_id for row in rows})
+    return found
+
+
+def restore(connection: Connection, ids: Sequence[int], revision: int) -> None:
+    """Show hidden support images again."""
+    values = {"removed_revision": None, "removed_at": None, "revision": revision}
+    for start in range(0, len(ids), _IN_CHUNK):
+        connection.execute(update(Support).where(Support.id.in_(ids[start : start + _IN_CHUNK])).values(**values))
+
+
+def remove_of_label(connection: Connection, label_id: int, revision: int) -> None:
+    """Hide all support images of a label that is being removed."""
+    values = {"removed_revision": revision, "removed_at": datetime.now(UTC), "revision": revision}
+    connection.execute(update(Support).where(Support.label_id == label_id, Support.removed_revision.is_(None)).values(**values))
+
+
+def restore_of_label(connection: Connection, label_id: int, removed_revision: int, revision: int) -> None:
+    """Show again the support images that were hidden together with their label."""
+    condition = (Support.label_id == label_id, Support.removed_revision == removed_revision)
+    connection.execute(update(Support).where(*condition).values(removed_revision=None, removed_at=None, revision=revision))
+
+
+def as_of(
+    connection: Connection, space_id: int, label_id: int, revision: int, dim: int
+) -> tuple[list[int], list[str | None], Float32s]:
+    """(ids, sources, raw embeddings) of a label's support images as they were at `revision`, if not purged since."""
+    columns = (Support.id, Support.source, Support.checksum, Support.embedding, Support.classifier_embedding)
+    then = (
+        Support.space_id == space_id,
+        Support.label_id == label_id,
+        Support.created_revision <= revision,
+        or_(Support.removed_revision.is_(None), Support.removed_revision > revision),
+    )
+    rows = connection.execute(select(*columns).where(*then).order_by(Support.id)).all()
+    verify_checksums("support image", [(r.id, r.checksum, (r.embedding, r.classifier_embedding)) for r in rows])
+    return [row.id for row in rows], [row.source for row in rows], unpack([row.embedding for row in rows], dim)
+
+
+def changed(
+    connection: Connection, space_id: int, since: int, dim: int, *, classifier: bool = False, batch: int = 4096
+) -> Iterator[SupportChange]:
+    """The support images whose row changed after revision `since`, in batches.
+
+    With `classifier`, their classifier embeddings; images that have none are left out.
+    """
+    columns = (Support.id, Support.checksum, Support.embedding, Support.classifier_embedding, Support.removed_revision)
+    query = select(*columns).where(Support.space_id == space_id, Support.revision > since).order_by(Support.id)
+    if classifier:
+        query = query.where(Support.classifier_embedding.is_not(None))
+    if since == 0:
+        query = query.where(Support.removed_revision.is_(None))
+    for rows in connection.execution_options(yield_per=batch).execute(query).partitions():
+        alive = [row for row in rows if row.removed_revision is None]
+        verify_checksums("support image", [(r.id, r.checksum, (r.embedding, r.classifier_embedding)) for r in alive])
+        blobs = [row.classifier_embedding if classifier else row.embedding for row in alive]
+        removed = [row.id for row in rows if row.removed_revision is not None]
+        yield SupportChange([row.id for row in alive], unpack(blobs, dim), removed)
+
+
+def details(connection: Connection, ids: Sequence[int]) -> dict[int, tuple[str, str | None]]:
+    """id → (label name, source) of support images."""
+    found: dict[int, tuple[str, str | None]] = {}
+    for start in range(0, len(ids), _IN_CHUNK):
+        query = select(Support.id, Label.name, Support.source).join(Label, Label.id == Support.label_id)
+        for row in connection.execute(query.where(Support.id.in_(ids[start : start + _IN_CHUNK]))):
+            found[row.id] = (row.name, row.source)
+    return found
+
+
+def count(connection: Connection, space_id: int) -> int:
+    """How many live support images the space has."""
+    query = select(func.count()).where(Support.space_id == space_id, Support.removed_revision.is_(None))
+    return connection.scalar(query) or 0
+
+
+def thumbnail(connection: Connection, support_id: int) -> bytes | None:
+    """The JPEG thumbnail of a support image; None where it came as a vector or is gone."""
+    return connection.scalar(select(Thumbnail.jpeg).where(Thumbnail.support_id == support_id))

@@ -1,0 +1,45 @@
+"""Encoders: from images and texts to embeddings. Importing this package loads neither torch nor Pillow."""
+
+from __future__ import annotations
+
+from trustvlm.encoders.base import Encoder
+from trustvlm.encoders.batches import EncodedImage, FailedImage, encode_images
+from trustvlm.encoders.golden import (
+    GOLDEN_CLOSE,
+    GOLDEN_SAME,
+    compare_golden,
+    golden_embedding,
+    golden_image,
+    golden_verdict,
+)
+from trustvlm.encoders.images import DecodedImage, ImageLimits, UnreadableImage, decode_image, hash_image, source_name
+from trustvlm.encoders.opening import open_encoder
+from trustvlm.encoders.presets import PAPER, Preset, preset
+from trustvlm.encoders.spec import EncoderSpec, describe_spec, parse_spec, spec_dim
+
+__all__ = [
+    "GOLDEN_CLOSE",
+    "GOLDEN_SAME",
+    "PAPER",
+    "DecodedImage",
+    "EncodedImage",
+    "Encoder",
+    "EncoderSpec",
+    "FailedImage",
+    "ImageLimits",
+    "Preset",
+    "UnreadableImage",
+    "compare_golden",
+    "decode_image",
+    "describe_spec",
+    "encode_images",
+    "golden_embedding",
+    "golden_image",
+    "golden_verdict",
+    "hash_image",
+    "open_encoder",
+    "parse_spec",
+    "preset",
+    "source_name",
+    "spec_dim",
+]

@@ -1,0 +1,50 @@
+"""The seam between an encoder and everything above it.
+
+Invariants every :class:`Encoder` keeps:
+
+* Embeddings are raw encoder output: float32, finite, (n, dim), **not** normalised, one row per input, in input order.
+  Device and precision change the arithmetic inside, never dtype or shape of the answer.
+* ``identity`` is the same for the same weights, preprocessing and pooling, wherever the weights lie and on whatever
+  device and precision they run; it differs when any of the three does.
+* ``preprocess`` is a pure function of the image and pickles without the model, so that worker processes can run it.
+* Every method may be called from several threads at once.
+* An encoder that cannot do a verb (a verifier has no texts, a precomputed one has neither) raises
+  :class:`~trustvlm.errors.InvalidInput` and says what to pass instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from trustvlm.types import Float32s
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["Encoder"]
+
+
+class Encoder(Protocol):
+    """Turns images and texts into embeddings; the module docstring has the invariants.
+
+    Attributes:
+        spec: canonical spec that opens this encoder again (paths made absolute).
+        dim: number of components of an embedding.
+        identity: hash of weights, preprocessing and pooling, as hex; "precomputed:<dim>[:<tag>]" when there are none.
+        logit_scale: factor of the cosine in the softmax over labels; None when the encoder has no text side.
+    """
+
+    spec: str
+    dim: int
+    identity: str
+    logit_scale: float | None
+
+    def encode_images(self, pixels: Any) -> Float32s:
+        """(n, dim) embeddings of a torch tensor of n stacked results of :meth:`preprocess`."""
+
+    def encode_texts(self, prompts: Sequence[str]) -> Float32s:
+        """(n, dim) embeddings of n full prompts."""
+
+    def preprocess(self, image: Image) -> Any:
+        """One RGB PIL image as the float32 torch tensor (3, height, width) that the model takes."""

@@ -1,0 +1,155 @@
+"""Encoder specs: the one-line names under which encoders are opened and stored. Parsing loads nothing heavy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+from trustvlm.errors import InvalidInput
+
+__all__ = ["EncoderSpec", "describe_spec", "parse_spec", "spec_dim"]
+
+_ACCEPTED = (
+    "open_clip:<model>/<pretrained>, open_clip:local-dir:/path, open_clip:hf-hub:org/name, timm:<model>, "
+    "timm:<model>@/path/to/weights (both with ?pooling=…&size=…&preprocess=…), precomputed:<dim>[:<tag>], same"
+)
+_OPTIONS = {"pooling": ("default", "mean-tokens", "class-token"), "size": (), "preprocess": ("own", "clip")}
+_MAX_DIM = 65_536  # far above any embedding; keeps a mistyped dim from allocating gigabytes
+_MAX_SIZE = 4_096
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """A parsed spec.
+
+    Attributes:
+        kind: "open_clip", "timm", "precomputed" or "same".
+        model: architecture name; "local-dir" or "hf-hub" when the files themselves say which; "" when there is none.
+        weights: pretrained tag, absolute path, hub repository, or the tag of precomputed embeddings; None when not given.
+        options: what stood after "?", as text, in canonical order.
+        dim: embedding dimension, known beforehand for precomputed embeddings only.
+        text: the spec in canonical form.
+    """
+
+    kind: str
+    text: str
+    model: str = ""
+    weights: str | None = None
+    options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), hash=False)
+    dim: int | None = None
+
+
+def parse_spec(spec: str) -> EncoderSpec:
+    """What `spec` asks for.
+
+    Raises:
+        InvalidInput: it is none of the accepted forms; the message lists them.
+    """
+    if not isinstance(spec, str):
+        raise InvalidInput(f"encoder spec must be a string, got {type(spec).__name__}")
+    text = spec.strip()
+    kind, _, rest = text.partition(":")
+    if text == "same":
+        return EncoderSpec("same", "same")
+    if kind not in _PARSERS or not rest:
+        raise _malformed(spec, "unknown form")
+    return _PARSERS[kind](spec, rest)
+
+
+def spec_dim(spec: str) -> int | None:
+    """The embedding dimension that the spec alone tells (precomputed), else None.
+
+    Raises:
+        InvalidInput: see :func:`parse_spec`.
+    """
+    return parse_spec(spec).dim
+
+
+def describe_spec(spec: str) -> str:
+    """One phrase for people, such as "open_clip ViT-B-16, weights openai".
+
+    Raises:
+        InvalidInput: see :func:`parse_spec`.
+    """
+    parsed = parse_spec(spec)
+    if parsed.kind == "same":
+        return "the classifier's image tower"
+    if parsed.kind == "precomputed":
+        tag = f", tag {parsed.weights}" if parsed.weights else ""
+        return f"precomputed embeddings, {parsed.dim} dimensions{tag}"
+    parts = [f"{parsed.kind} {parsed.model}", f"weights {parsed.weights or 'default'}"]
+    return ", ".join(parts + [f"{name} {value}" for name, value in parsed.options.items()])
+
+
+def _malformed(spec: str, why: str) -> InvalidInput:
+    return InvalidInput(f"encoder spec {spec!r}: {why}; accepted: {_ACCEPTED}")
+
+
+def _absolute(path: str) -> str:
+    # A stored spec is opened again by processes with other working directories.
+    return str(Path(path).expanduser().absolute())
+
+
+def _parse_open_clip(spec: str, rest: str) -> EncoderSpec:
+    schema, _, place = rest.partition(":")
+    if schema == "local-dir":
+        if not place:
+            raise _malformed(spec, "local-dir needs a path")
+        return EncoderSpec("open_clip", f"open_clip:local-dir:{_absolute(place)}", "local-dir", _absolute(place))
+    if "?" in rest:
+        raise _malformed(spec, "open_clip takes no options")
+    if schema == "hf-hub":
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", place):
+            raise _malformed(spec, "hf-hub needs org/name")
+        return EncoderSpec("open_clip", f"open_clip:hf-hub:{place}", "hf-hub", place)
+    if not (match := re.fullmatch(r"([\w.-]+)/([\w.-]+)", rest)):
+        raise _malformed(spec, "open_clip needs <model>/<pretrained>")
+    return EncoderSpec("open_clip", f"open_clip:{rest}", match[1], match[2])
+
+
+def _parse_timm(spec: str, rest: str) -> EncoderSpec:
+    model, at, path = rest.partition("@")
+    head, question, query = (path if at else model).rpartition("?")
+    if question:
+        model, path = (model, head) if at else (head, "")
+    if not re.fullmatch(r"[\w.-]+", model):
+        raise _malformed(spec, "timm needs a model name")
+    if at and not path:
+        raise _malformed(spec, "a path must follow @")
+    options = _parse_options(spec, query) if question else {}
+    text = f"timm:{model}" + (f"@{_absolute(path)}" if at else "")
+    if options:
+        text += "?" + "&".join(f"{name}={value}" for name, value in options.items())
+    return EncoderSpec("timm", text, model, _absolute(path) if at else None, MappingProxyType(options))
+
+
+def _parse_options(spec: str, query: str) -> dict[str, str]:
+    given: dict[str, str] = {}
+    for part in query.split("&"):
+        name, _, value = part.partition("=")
+        if name not in _OPTIONS:
+            raise _malformed(spec, f"unknown option {name!r} (there are {', '.join(_OPTIONS)})")
+        if name in given:
+            raise _malformed(spec, f"option {name} given twice")
+        if name == "size" and not (value.isascii() and value.isdigit() and 1 <= int(value) <= _MAX_SIZE):
+            raise _malformed(spec, f"size must be a number of pixels from 1 to {_MAX_SIZE}, not {value!r}")
+        if name != "size" and value not in _OPTIONS[name]:
+            raise _malformed(spec, f"{name} must be one of {', '.join(_OPTIONS[name])}, not {value!r}")
+        given[name] = value
+    return {name: given[name] for name in _OPTIONS if name in given}
+
+
+def _parse_precomputed(spec: str, rest: str) -> EncoderSpec:
+    number, colon, tag = rest.partition(":")
+    if not (number.isascii() and number.isdigit() and 1 <= int(number) <= _MAX_DIM):
+        raise _malformed(spec, f"the dimension must be from 1 to {_MAX_DIM}, not {number!r}")
+    if colon and not re.fullmatch(r"[^\s?]+", tag):
+        raise _malformed(spec, "the tag must be a word")
+    text = f"precomputed:{int(number)}" + (f":{tag}" if tag else "")
+    return EncoderSpec("precomputed", text, weights=tag or None, dim=int(number))
+
+
+_PARSERS = {"open_clip": _parse_open_clip, "timm": _parse_timm, "precomputed": _parse_precomputed}

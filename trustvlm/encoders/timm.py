@@ -1,0 +1,168 @@
+"""timm models: verifiers, image towers without a text side."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trustvlm.encoders.identity import encoder_identity
+from trustvlm.encoders.model import TorchModel
+from trustvlm.encoders.preprocess import Preprocess
+from trustvlm.encoders.spec import EncoderSpec
+from trustvlm.encoders.weights import check_weights, hub_file
+from trustvlm.errors import InvalidInput, NotFound, WeightsMissing
+from trustvlm.types import Float32s
+
+__all__ = ["TimmEncoder", "open_timm_encoder"]
+
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+class TimmEncoder(TorchModel):
+    """An :class:`~trustvlm.encoders.base.Encoder` over a timm model without its classifier head.
+
+    Pooling "default" is the model's own; "class-token" the class token after the final norm; "mean-tokens" the mean
+    of all output tokens after the final norm, class and register tokens included (the paper's choice for DINOv2).
+    """
+
+    logit_scale: float | None = None
+
+    def __init__(
+        self, spec: str, model: Any, preprocess: Preprocess, pooling: str, device: str, precision: str
+    ) -> None:
+        self.identity = encoder_identity("timm", model, preprocess.describe(), pooling)
+        super().__init__(spec, model, preprocess, device, precision)
+        self.pooling = pooling
+        try:
+            self.dim = self.encode_images(torch.zeros(1, 3, *preprocess.crop)).shape[1]
+        except (AssertionError, RuntimeError) as e:
+            raise InvalidInput(f"{spec}: the model does not take {preprocess.crop[0]}-pixel images: {e}") from e
+
+    def encode_images(self, pixels: Any) -> Float32s:
+        """(n, dim) float32 embeddings of stacked preprocessed images.
+
+        Raises:
+            InvalidInput: pixels of another shape than :meth:`preprocess` gives.
+        """
+        with self.lock, torch.inference_mode():
+            return self.to_numpy(self._pool(self.to_model(pixels)))
+
+    def encode_texts(self, prompts: Sequence[str]) -> Float32s:
+        """Raises InvalidInput always: a timm model has no text side."""
+        raise InvalidInput(f"{self.spec} is an image encoder and cannot encode texts: use it as the verifier")
+
+    def _pool(self, pixels: torch.Tensor) -> torch.Tensor:
+        if self.pooling == "default":
+            pooled: torch.Tensor = self.model(pixels)
+            return pooled
+        tokens = self._tokens(pixels)
+        return tokens[:, 0] if self.pooling == "class-token" else tokens.mean(dim=1)
+
+    def _tokens(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(n, tokens, width) output tokens after the final norm."""
+        tokens: torch.Tensor = self.model.forward_features(pixels)
+        if tokens.ndim != 3:
+            raise InvalidInput(f"{self.spec}: this model gives no tokens but a feature map; only pooling=default fits it")
+        if self.pooling == "class-token" and getattr(self.model, "cls_token", None) is None:
+            raise InvalidInput(f"{self.spec}: this model has no class token; use pooling=default or mean-tokens")
+        # Average-pooled ViTs keep their final norm behind the pooling; tokens need it all the same.
+        norm, late_norm = getattr(self.model, "norm", None), getattr(self.model, "fc_norm", None)
+        if isinstance(norm, torch.nn.Identity) and late_norm is not None:
+            normed: torch.Tensor = late_norm(tokens)
+            return normed
+        return tokens
+
+
+def open_timm_encoder(spec: EncoderSpec, device: str, precision: str, allow_download: bool) -> TimmEncoder:
+    """See :func:`trustvlm.encoders.open_encoder`."""
+    import timm
+    from timm.models import get_pretrained_cfg
+
+    name = spec.model.partition(".")[0]
+    if not timm.is_model(name):
+        raise NotFound(f"timm has no model {name!r}{_close(name, timm.list_models())}")
+    config = get_pretrained_cfg(spec.model)
+    if config is None and spec.model != name:
+        tags = timm.list_models(f"{name}.*", pretrained=True)
+        raise NotFound(f"timm has no weights {spec.model!r}; it has: {', '.join(tags) or 'none'}")
+    weights = Path(spec.weights) if spec.weights else _fetch(spec.model, config, allow_download)
+    check_weights(weights)
+    size = int(spec.options["size"]) if "size" in spec.options else None
+    model = _load(spec.model, config, weights, size)
+    preprocess = _clip_preprocess(model, size) if spec.options.get("preprocess") == "clip" else _own(model, size)
+    return TimmEncoder(spec.text, model, preprocess, spec.options.get("pooling", "default"), device, precision)
+
+
+def _close(name: str, names: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    return f"; close: {', '.join(close)}" if close else ""
+
+
+def _fetch(name: str, config: Any, allow_download: bool) -> Path:
+    remedy = f"or copy that file here and use timm:{name}@/path/to/weights"
+    if config is None or not config.has_weights:
+        raise NotFound(f"timm publishes no weights for {name}: use timm:{name}@/path/to/weights")
+    if not config.hf_hub_id:
+        raise WeightsMissing(f"needs {config.url}, which is not on the Hugging Face hub, {remedy}")
+    names = (config.hf_hub_filename,) if config.hf_hub_filename else _HUB_FILES
+    return hub_file(config.hf_hub_id, names, allow_download=allow_download, remedy=remedy)
+
+
+def _load(name: str, config: Any, weights: Path, size: int | None) -> Any:
+    """The headless model with its weights, in float32 on the CPU; every tensor of it must come from the file."""
+    import timm
+    from timm.models import load_state_dict
+
+    try:
+        state = load_state_dict(str(weights), weights_only=True)
+        # The head goes: then timm loads strictly, where it would otherwise let missing tensors pass unnoticed.
+        heads = getattr(config, "classifier", None) or ()
+        for head in (heads,) if isinstance(heads, str) else heads:
+            state.pop(f"{head}.weight", None)
+            state.pop(f"{head}.bias", None)
+        if not state:
+            raise ValueError("it holds no tensors")
+        arguments: dict[str, Any] = {}
+        if size is not None and getattr(config, "fixed_input_size", False):
+            arguments["img_size"] = size
+        overlay = {"state_dict": state, "num_classes": 0, "label_offset": 0}
+        model = timm.create_model(name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay, **arguments)
+    except (RuntimeError, KeyError, AttributeError, TypeError, ValueError, AssertionError) as e:
+        raise InvalidInput(f"weights file {weights} does not fit timm model {name}: {_shorten(e)}") from e
+    model.pretrained_cfg.pop("state_dict", None)  # a second copy of all weights
+    return model
+
+
+def _shorten(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return " ".join(lines[:2])[:300]
+
+
+def _input_size(model: Any, size: int | None) -> tuple[int, int]:
+    if size is not None:
+        return size, size
+    tall, wide = model.pretrained_cfg["input_size"][1:]
+    return int(tall), int(wide)
+
+
+def _clip_preprocess(model: Any, size: int | None) -> Preprocess:
+    crop = _input_size(model, size)
+    return Preprocess(crop=crop, resize=crop)
+
+
+def _own(model: Any, size: int | None) -> Preprocess:
+    """What timm's evaluation transform does for this model."""
+    from timm.data import resolve_model_data_config
+
+    config = resolve_model_data_config(model)
+    crop = _input_size(model, size)
+    resize = tuple(math.floor(side / config["crop_pct"]) for side in crop)
+    mode = {"squash": "squash", "border": "longest"}.get(config["crop_mode"], "shortest")
+    mean, std = (tuple(float(v) for v in config[k]) for k in ("mean", "std"))
+    fill = tuple(round(255 * v) for v in mean) if mode == "longest" else (0, 0, 0)
+    return Preprocess(crop, resize, mode, config["interpolation"], mean, std, fill)  # type: ignore[arg-type]

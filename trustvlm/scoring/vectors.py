@@ -1,0 +1,58 @@
+"""Checks and normalisation of vectors, done once, before anything else sees them."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from trustvlm.errors import InvalidInput
+from trustvlm.types import Float32s, Float64s
+
+__all__ = ["as_matrix", "unit", "unit_rows"]
+
+
+def as_matrix(values: npt.ArrayLike, dim: int, what: str, *, allow_empty: bool = True) -> Float64s:
+    """`values` as a float64 matrix (n, dim) of finite, non-zero rows; a single vector (dim,) becomes one row.
+
+    Raises:
+        InvalidInput: not numeric, another shape, NaN or infinity, or a row of norm zero; the message begins with `what`.
+    """
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise InvalidInput(f"{what}: expected an array of shape (n, {dim}), got a ragged sequence") from error
+    if array.dtype.kind not in "fiu":
+        raise InvalidInput(f"{what}: expected real numbers, got dtype {array.dtype}")
+    if array.ndim == 1 and (array.size or dim == 0):
+        array = array[np.newaxis]
+    if array.ndim == 1 and allow_empty:  # [] is no rows at all
+        array = array.reshape(0, dim)
+    if array.ndim != 2 or array.shape[1] != dim:
+        raise InvalidInput(f"{what}: expected shape (n, {dim}), got {np.shape(values)}")
+    if not allow_empty and not len(array):
+        raise InvalidInput(f"{what}: expected at least one vector of {dim} values, got none")
+    # Stored and compared as float32: a value that overflows there is not finite for us.
+    with np.errstate(over="ignore"):
+        single = array.astype(np.float32, copy=False)
+    bad = ~np.isfinite(single).all(axis=1)
+    if bad.any():
+        raise InvalidInput(f"{what}: row {int(bad.argmax())} has NaN or infinite values")
+    matrix = single.astype(np.float64)
+    zero = np.einsum("nd,nd->n", matrix, matrix) == 0
+    if zero.any():
+        raise InvalidInput(f"{what}: row {int(zero.argmax())} has norm zero, so it has no direction to compare")
+    return matrix
+
+
+def unit_rows(matrix: Float64s) -> Float64s:
+    """Each row of (n, d) divided by its Euclidean norm, scaled first so that no square under- or overflows."""
+    if not len(matrix):
+        return matrix
+    scaled = matrix / np.abs(matrix).max(axis=1, keepdims=True)
+    unit: Float64s = scaled / np.linalg.norm(scaled, axis=1, keepdims=True)
+    return unit
+
+
+def unit(vector: Float64s) -> Float32s:
+    """One vector (d,) divided by its norm in float64 and cast to float32 once."""
+    return unit_rows(vector[np.newaxis])[0].astype(np.float32)

@@ -1,0 +1,195 @@
+"""From what a caller has (images, texts, vectors) to the checked vectors of a space."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from trustvlm.catalog.spaces import SpaceRecord
+from trustvlm.encoders import (
+    EncodedImage,
+    Encoder,
+    FailedImage,
+    compare_golden,
+    encode_images,
+    golden_embedding,
+    golden_verdict,
+    parse_spec,
+    source_name,
+)
+from trustvlm.errors import Conflict, InvalidInput
+from trustvlm.scoring.vectors import as_matrix, unit_rows
+from trustvlm.service.parts import Parts
+from trustvlm.types import Float64s, Queries
+
+if TYPE_CHECKING:
+    from trustvlm.types import ImageSource
+
+__all__ = ["Embedded", "embed", "encode_for", "encoder_of", "encodes_images", "prompts_of", "unit_queries"]
+
+log = logging.getLogger("trustvlm")
+
+
+@dataclass(frozen=True, eq=False)
+class Embedded:
+    """Images turned into queries.
+
+    Attributes:
+        queries: their embeddings. sources: a name for each. failures: (source, reason) of those that could not be read.
+    """
+
+    queries: Queries
+    sources: list[str]
+    failures: list[tuple[str, str]]
+
+
+def encodes_images(spec: str) -> bool:
+    """Whether the encoder `spec` has an image tower."""
+    return parse_spec(spec).kind in ("open_clip", "timm")
+
+
+def encodes_texts(spec: str) -> bool:
+    """Whether the encoder `spec` has a text tower."""
+    return parse_spec(spec).kind == "open_clip"
+
+
+def encoder_of(parts: Parts, space: SpaceRecord, side: str) -> Encoder:
+    """The space's "classifier" or "verifier", after making sure that it still is the one the space was made with.
+
+    Raises:
+        Conflict: other weights, preprocessing or pooling, or the golden image's embedding differs.
+    """
+    spec, identity, golden = {
+        "classifier": (space.classifier, space.classifier_identity, space.classifier_golden),
+        "verifier": (space.verifier, space.verifier_identity, space.verifier_golden),
+    }[side]
+    encoder = parts.encoders.open(spec)
+    if (side, space.id) in parts.checked:
+        return encoder
+    if encoder.identity != identity:
+        raise Conflict(
+            f"the {side} {spec!r} of space {space.name!r} is not the one it was made with: its weights, preprocessing or "
+            f"pooling changed (identity {encoder.identity[:16]}…, expected {identity[:16]}…); make a new space for it"
+        )
+    fresh = None if golden is None else golden_embedding(encoder)
+    if golden is not None and fresh is not None:
+        cosine = compare_golden(np.frombuffer(golden, dtype="<f4"), fresh)
+        message = (
+            f"the {side} {spec!r} gives the golden image an embedding of cosine {cosine:.5f} to the one of space {space.name!r}"
+        )
+        match golden_verdict(cosine):
+            case "different":
+                raise Conflict(f"{message}: another library version or precision computes something else; make a new space")
+            case "close":
+                log.warning("%s", message)
+            case "same":
+                pass
+    parts.checked.add((side, space.id))
+    return encoder
+
+
+def encode_for(
+    parts: Parts, space: SpaceRecord, sources: Sequence[ImageSource], progress: Callable[[int], None] | None = None
+) -> list[EncodedImage | FailedImage]:
+    """Encode images with the space's encoders, each tower once; embeddings are (verifier, classifier or nothing).
+
+    Raises:
+        InvalidInput: the space's verifier is precomputed.
+    """
+    same = space.verifier == "same"
+    verifier_side = "classifier" if same else "verifier"
+    if not encodes_images(space.classifier if same else space.verifier):
+        raise InvalidInput(
+            f"images: the verifier of space {space.name!r} is {space.verifier if not same else space.classifier!r}, "
+            f"which cannot encode images; pass embeddings of {space.verifier_dim} values instead"
+        )
+    encoders = [encoder_of(parts, space, verifier_side)]
+    if not same and encodes_images(space.classifier):
+        encoders.append(encoder_of(parts, space, "classifier"))
+    found = encode_images(
+        sources, encoders, batch_size=parts.batch_size, workers=parts.workers, limits=parts.limits, progress=progress
+    )
+    return list(found)
+
+
+def embed(
+    parts: Parts, space: SpaceRecord, sources: Sequence[ImageSource], progress: Callable[[int], None] | None = None
+) -> Embedded:
+    """Encode images as queries; unreadable ones are reported and left out."""
+    results = encode_for(parts, space, sources, progress)
+    good = [result for result in results if isinstance(result, EncodedImage)]
+    failures = [(result.source, result.reason) for result in results if isinstance(result, FailedImage)]
+    verifier = np.array([image.embeddings[0] for image in good]).reshape(len(good), space.verifier_dim)
+    if space.verifier == "same":
+        queries = Queries(classifier=verifier)
+    elif encodes_images(space.classifier):
+        classifier = np.array([image.embeddings[1] for image in good]).reshape(len(good), space.classifier_dim)
+        queries = Queries(classifier=classifier, verifier=verifier)
+    else:
+        queries = Queries(verifier=verifier)
+    return Embedded(queries, [image.source for image in good], failures)
+
+
+def unit_queries(parts: Parts, space: SpaceRecord, queries: Queries) -> tuple[Float64s | None, Float64s | None]:
+    """(classifier, verifier) unit vectors of queries; the verifier's are the classifier's where the space says "same".
+
+    Raises:
+        InvalidInput: nothing or too much given, wrong shapes, an image that cannot be read, or texts without a text tower.
+    """
+    if queries.images is not None or queries.text is not None:
+        if sum(part is not None for part in (queries.images, queries.text, queries.classifier, queries.verifier)) > 1:
+            raise InvalidInput("queries: pass vectors, or images, or text, not several of them")
+        queries = _encoded(parts, space, queries)
+    classifier = verifier = None
+    if queries.classifier is not None:
+        classifier = unit_rows(as_matrix(queries.classifier, space.classifier_dim, "queries.classifier"))
+    if queries.verifier is not None:
+        verifier = unit_rows(as_matrix(queries.verifier, space.verifier_dim, "queries.verifier"))
+    elif space.verifier == "same":
+        verifier = classifier
+    if space.verifier == "same" and classifier is None:
+        classifier = verifier
+    if classifier is None and verifier is None:
+        raise InvalidInput("queries: expected classifier or verifier embeddings, images or text; got none of them")
+    if classifier is not None and verifier is not None and len(classifier) != len(verifier):
+        raise InvalidInput(f"queries: {len(classifier)} classifier embeddings, but {len(verifier)} verifier embeddings")
+    return classifier, verifier
+
+
+def _encoded(parts: Parts, space: SpaceRecord, queries: Queries) -> Queries:
+    if queries.text is not None:
+        texts = [queries.text] if isinstance(queries.text, str) else list(queries.text)
+        if not encodes_texts(space.classifier):
+            raise InvalidInput(
+                f"queries.text: the classifier of space {space.name!r} is {space.classifier!r}, which cannot encode text; "
+                f"pass classifier= embeddings of {space.classifier_dim} values instead"
+            )
+        if not all(isinstance(text, str) and text.strip() for text in texts):
+            raise InvalidInput("queries.text: expected non-empty strings")
+        return Queries(classifier=encoder_of(parts, space, "classifier").encode_texts(texts))
+    assert queries.images is not None
+    images = as_sources(queries.images, "queries.images")
+    found = embed(parts, space, images)
+    if found.failures:
+        source, reason = found.failures[0]
+        raise InvalidInput(f"queries.images: {source}: {reason} ({len(found.failures)} of {len(images)} cannot be read)")
+    return found.queries
+
+
+def as_sources(images: object, what: str) -> list[ImageSource]:
+    """A list of image sources; a single path or picture where a list belongs is a mistake worth naming."""
+    if isinstance(images, str | bytes) or not isinstance(images, Sequence):
+        raise InvalidInput(f"{what}: expected a list of paths, bytes or PIL images, got {type(images).__name__}")
+    return list(images)
+
+
+def prompts_of(name: str, prompt: str | None, templates: Sequence[str]) -> list[str]:
+    """The prompts whose text embeddings make a label's text prototype."""
+    return [template.replace("{}", name) for template in ([prompt] if prompt is not None else templates)]
+
+
+__all__ += ["as_sources", "encodes_texts", "source_name"]

@@ -1,0 +1,202 @@
+"""Changing, removing and restoring labels and support images, and purging what was removed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from trustvlm.catalog import labels, purge, spaces, supports
+from trustvlm.catalog.spaces import SpaceRecord
+from trustvlm.catalog.vectors import unpack
+from trustvlm.errors import Conflict, InvalidInput, NotFound
+from trustvlm.scoring.prototypes import text_prototype
+from trustvlm.scoring.vectors import as_matrix
+from trustvlm.service.encoding import encoder_of, encodes_texts, prompts_of
+from trustvlm.service.names import check_name
+from trustvlm.service.parts import Parts
+from trustvlm.service.register import renew_prototypes
+from trustvlm.types import LabelRow
+
+__all__ = [
+    "list_labels",
+    "purge_removed",
+    "remove_label",
+    "remove_support",
+    "restore_label",
+    "restore_support",
+    "update_label",
+]
+
+PAGE_ROWS = 1_000
+
+
+def list_labels(parts: Parts, space_name: str) -> Iterator[LabelRow]:
+    """See :meth:`TrustService.list_labels`."""
+    with parts.catalog.read() as connection:
+        space = spaces.find(connection, space_name)
+    after = 0
+    while True:
+        with parts.catalog.read() as connection:  # a page each: no transaction stays open while the caller thinks
+            page = labels.list_rows(connection, space.id, after, PAGE_ROWS)
+        yield from page
+        if len(page) < PAGE_ROWS:
+            return
+        after = page[-1].id
+
+
+def update_label(
+    parts: Parts, space_name: str, name: str, text_vector: npt.ArrayLike | None, prompt: str | None, new_name: str | None
+) -> int:
+    """See :meth:`TrustService.update_label`."""
+    if text_vector is None and prompt is None and new_name is None:
+        raise InvalidInput("update_label: expected text_vector, prompt or new_name; got none of them")
+    if text_vector is not None and prompt is not None:
+        raise InvalidInput("update_label: pass a prompt or a text_vector, not both")
+    with parts.catalog.read() as connection:
+        space = spaces.find(connection, space_name)
+        before = labels.find(connection, space.id, name)
+    target = before.name if new_name is None else check_name(new_name, "new_name")
+    source, text = before.text_source, unpack([before.text_prototype], space.classifier_dim)[0]
+    new_prompt = before.prompt
+    if text_vector is not None:
+        source, new_prompt = "vector", None
+        text = text_prototype(as_matrix(text_vector, space.classifier_dim, "text_vector", allow_empty=False))
+    elif prompt is not None or source != "vector":
+        if prompt is not None:
+            if not encodes_texts(space.classifier):
+                raise InvalidInput(f"prompt: the classifier {space.classifier!r} cannot encode a prompt; pass text_vector")
+            if not isinstance(prompt, str) or not prompt.strip():
+                raise InvalidInput(f"prompt: expected a non-empty string, got {prompt!r}")
+            source, new_prompt = "prompt", prompt
+        prompts = prompts_of(target, new_prompt, space.templates)
+        text = text_prototype(encoder_of(parts, space, "classifier").encode_texts(prompts).astype(np.float64))
+    with parts.catalog.write() as connection:
+        now = labels.find(connection, _still(connection, space).id, name)
+        if (now.id, now.revision) != (before.id, before.revision):
+            raise Conflict(f"label {name!r} was changed by somebody else during the call; look at it and try again")
+        if target != name and labels.find_many(connection, space.id, [target]):
+            raise Conflict(f"label {target!r} exists already in space {space.name!r}")
+        revision = spaces.advance(connection, space.id)
+        labels.set_text(
+            connection, before.id, revision, name=target, prompt=new_prompt, text_source=source, text_prototype=text
+        )
+    return revision
+
+
+def remove_support(parts: Parts, space_name: str, ids: Sequence[int]) -> int:
+    """See :meth:`TrustService.remove_support`."""
+    wanted = _check_ids(ids)
+    with parts.catalog.write() as connection:
+        space = spaces.find(connection, space_name)
+        owners = supports.find_alive(connection, space.id, wanted)
+        _all_found(wanted, owners, f"no support image with this id in space {space_name!r}")
+        if not wanted:
+            return space.revision
+        revision = spaces.advance(connection, space.id)
+        supports.remove(connection, wanted, revision)
+        renew_prototypes(connection, space, sorted(set(owners.values())), revision)
+    return revision
+
+
+def restore_support(parts: Parts, space_name: str, ids: Sequence[int]) -> int:
+    """See :meth:`TrustService.restore_support`."""
+    wanted = _check_ids(ids)
+    with parts.catalog.write() as connection:
+        space = spaces.find(connection, space_name)
+        owners = supports.find_removed(connection, space.id, wanted)
+        _all_found(wanted, owners, "no removed support image of a live label with this id (it may have been purged)")
+        if not wanted:
+            return space.revision
+        revision = spaces.advance(connection, space.id)
+        try:
+            supports.restore(connection, wanted, revision)
+        except IntegrityError as error:
+            raise Conflict("one of these support images has been registered again meanwhile; nothing was restored") from error
+        renew_prototypes(connection, space, sorted(set(owners.values())), revision)
+    return revision
+
+
+def remove_label(parts: Parts, space_name: str, name: str, *, purge_now: bool) -> int:
+    """See :meth:`TrustService.remove_label`."""
+    with parts.catalog.write() as connection:
+        space = spaces.find(connection, space_name)
+        label = labels.find(connection, space.id, name)
+        revision = spaces.advance(connection, space.id)
+        supports.remove_of_label(connection, label.id, revision)
+        labels.remove(connection, label.id, revision)
+    if purge_now:
+        now = datetime.now(UTC)
+        _in_chunks(parts, lambda connection: purge.purge_supports(connection, now, label.id))
+        _in_chunks(parts, lambda connection: purge.purge_labels(connection, now, label.id))
+        parts.catalog.checkpoint()
+    return revision
+
+
+def restore_label(parts: Parts, space_name: str, name: str) -> int:
+    """See :meth:`TrustService.restore_label`."""
+    with parts.catalog.write() as connection:
+        space = spaces.find(connection, space_name)
+        if labels.find_many(connection, space.id, [name]):
+            raise Conflict(f"label {name!r} exists in space {space_name!r}; remove it before the older one can be restored")
+        label = labels.find_removed(connection, space.id, name)
+        assert label.removed_revision is not None
+        revision = spaces.advance(connection, space.id)
+        labels.restore(connection, label.id, revision)
+        supports.restore_of_label(connection, label.id, label.removed_revision, revision)
+        # Some of its support images may have been purged one by one before the label went.
+        renew_prototypes(connection, space, [label.id], revision)
+    return revision
+
+
+def purge_removed(parts: Parts, older_than: timedelta | None) -> int:
+    """See :meth:`TrustService.purge`."""
+    before = datetime.now(UTC) - (parts.undo_window if older_than is None else older_than)
+    count = _in_chunks(parts, lambda connection: purge.purge_supports(connection, before))
+    count += _in_chunks(parts, lambda connection: purge.purge_labels(connection, before))
+    with parts.catalog.read() as connection:
+        gone = purge.purge_spaces(connection, before)
+    for space_id in gone:
+        count += _in_chunks(parts, lambda connection, space_id=space_id: purge.purge_of_space(connection, space_id))  # type: ignore[misc]
+        parts.caches.path(space_id).unlink(missing_ok=True)
+    if count:
+        parts.catalog.checkpoint()
+    return count
+
+
+def _in_chunks(parts: Parts, step: Callable[[Connection], int]) -> int:
+    """Repeat `step`, a transaction each, until it has nothing left to do; how many rows went."""
+    total = 0
+    while True:
+        with parts.catalog.write() as connection:
+            count = step(connection)
+        if not count:
+            return total
+        total += count
+
+
+def _still(connection: Connection, space: SpaceRecord) -> SpaceRecord:
+    """The space, if it is still the same one."""
+    now = spaces.find(connection, space.name)
+    if now.id != space.id:
+        raise Conflict(f"space {space.name!r} was removed and made again during the call")
+    return now
+
+
+def _check_ids(ids: object) -> list[int]:
+    if isinstance(ids, int | np.integer) and not isinstance(ids, bool):
+        ids = [ids]
+    array = np.asarray(ids)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise InvalidInput(f"ids: expected a list of support image ids, got {ids!r:.60}")
+    return list(dict.fromkeys(array.tolist()))
+
+
+def _all_found(wanted: Sequence[int], found: dict[int, int], message: str) -> None:
+    missing = [support_id for support_id in wanted if support_id not in found]
+    if missing:
+        raise NotFound(f"{message}: {', '.join(map(str, missing[:5]))}")

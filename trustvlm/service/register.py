@@ -1,0 +1,232 @@
+"""Registering labels and support images: validate everything, encode outside the transaction, commit whole labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from sqlalchemy import Connection
+
+from trustvlm.catalog import labels, spaces, supports
+from trustvlm.catalog.labels import LabelRecord, NewLabel
+from trustvlm.catalog.spaces import SpaceRecord
+from trustvlm.catalog.supports import NewSupport
+from trustvlm.catalog.vectors import unpack
+from trustvlm.encoders import EncodedImage, UnreadableImage, hash_image, source_name
+from trustvlm.errors import Conflict, InvalidInput, NotFound
+from trustvlm.scoring.prototypes import mean_prototype, text_prototype
+from trustvlm.service.encoding import encode_for, encoder_of, encodes_texts, prompts_of
+from trustvlm.service.parts import Parts
+from trustvlm.service.plan import PlannedLabel, chunks, plan, same_direction
+from trustvlm.types import Float32s, LabelInput, RegisterResult
+
+__all__ = ["register"]
+
+Progress = Callable[[int], None]
+
+
+@dataclass
+class _Tally:
+    """What the call has done so far."""
+
+    added_labels: int = 0
+    skipped: int = 0
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    revision: int = 0
+    ids: list[int] = field(default_factory=list)
+    label_ids: dict[str, int] = field(default_factory=dict)
+
+
+def register(
+    parts: Parts,
+    space_name: str,
+    inputs: Iterable[LabelInput],
+    on_commit: Callable[[list[str]], None] | None = None,
+    progress: Progress | None = None,
+    *,
+    must_exist: bool = False,
+) -> RegisterResult:
+    """See :meth:`TrustService.register`; with `must_exist`, unknown labels are NotFound instead of new."""
+    with parts.catalog.read() as connection:
+        space = spaces.find(connection, space_name)
+    inputs = list(inputs)
+    planned = plan(space, inputs)
+    with parts.catalog.read() as connection:
+        known = labels.find_many(connection, space.id, list(planned))
+    for label in planned.values():
+        _check_against(space, label, known.get(label.name), must_exist)
+    tally = _Tally(revision=space.revision)
+    for chunk in chunks(space, planned.values()):
+        _commit_chunk(parts, space, chunk, tally, progress, must_exist)
+        if on_commit is not None:
+            on_commit([label.name for label in chunk])
+    return RegisterResult(
+        added_labels=tally.added_labels,
+        added_supports=len(tally.ids),
+        skipped_duplicates=tally.skipped,
+        failures=tuple(tally.failures),
+        revision=tally.revision,
+        ids=tuple(tally.ids),
+        label_ids=tuple(tally.label_ids[item.name] for item in inputs),
+    )
+
+
+def _check_against(space: SpaceRecord, label: PlannedLabel, known: LabelRecord | None, must_exist: bool) -> None:
+    """What is asked must fit what is stored.
+
+    Raises:
+        Conflict: another text vector or prompt. NotFound: `must_exist`, and it does not. InvalidInput: nothing gives a text.
+    """
+    if known is None:
+        if must_exist:
+            raise NotFound(f"no label {label.name!r} in space {space.name!r}; register it first")
+        if label.text is None and not encodes_texts(space.classifier):
+            raise InvalidInput(
+                f"label {label.name!r}: the classifier of space {space.name!r} is {space.classifier!r}, which cannot encode "
+                f"its name; a new label needs text_vector"
+            )
+        return
+    if label.prompt is not None and label.prompt != known.prompt:
+        raise Conflict(f"label {label.name!r} has the prompt {known.prompt!r}, not {label.prompt!r}; update_label changes it")
+    if label.text is not None and not same_direction(label.text, unpack([known.text_prototype], space.classifier_dim)[0]):
+        raise Conflict(f"label {label.name!r} has another text vector; update_label changes it")
+
+
+def _commit_chunk(
+    parts: Parts, space: SpaceRecord, chunk: Sequence[PlannedLabel], tally: _Tally, progress: Progress | None, must_exist: bool
+) -> None:
+    """Encode a chunk and commit it; once more when a label that needed no text has vanished meanwhile."""
+    encoded = _encode_images(parts, space, chunk, tally, progress)
+    texts: dict[str, Float32s] = {label.name: label.text for label in chunk if label.text is not None}
+    while True:
+        with parts.catalog.read() as connection:
+            known = labels.find_many(connection, space.id, [label.name for label in chunk])
+        missing = [label for label in chunk if label.name not in known and label.name not in texts]
+        texts |= _encode_texts(parts, space, missing)
+        with parts.catalog.write() as connection:
+            if spaces.find(connection, space.name).id != space.id:
+                raise Conflict(
+                    f"space {space.name!r} was removed and made again during the call; what was committed went with it"
+                )
+            known = labels.find_many(connection, space.id, [label.name for label in chunk])
+            if all(label.name in known or label.name in texts for label in chunk):
+                for label in chunk:
+                    _check_against(space, label, known.get(label.name), must_exist)
+                _write(connection, space, chunk, known, texts, encoded, tally)
+                return
+
+
+def _encode_images(
+    parts: Parts, space: SpaceRecord, chunk: Sequence[PlannedLabel], tally: _Tally, progress: Progress | None
+) -> dict[str, list[NewSupport]]:
+    """The support images of each label: those that came as vectors, and the readable images it does not have yet."""
+    with parts.catalog.read() as connection:
+        known = labels.find_many(connection, space.id, [label.name for label in chunk if label.images])
+        present = supports.hashes(connection, [record.id for record in known.values()])
+    found: dict[str, list[NewSupport]] = {
+        label.name: [NewSupport(v.content_hash, None, v.embedding, v.classifier_embedding, None) for v in label.vectors]
+        for label in chunk
+    }
+    wanted = []
+    for label in chunk:
+        for source in label.images:
+            try:
+                content = hash_image(source, parts.limits)
+            except UnreadableImage as error:
+                tally.failures.append((source_name(source), error.reason))
+                continue
+            if label.name in known and (known[label.name].id, content) in present:
+                tally.skipped += 1  # nothing to encode: this is what makes repeating an interrupted call cheap
+                if progress is not None:
+                    progress(1)
+            else:
+                wanted.append((label.name, source))
+    results = encode_for(parts, space, [source for _, source in wanted], progress) if wanted else []
+    for (name, _), result in zip(wanted, results, strict=True):
+        if isinstance(result, EncodedImage):
+            other = result.embeddings[1] if len(result.embeddings) > 1 else None
+            support = NewSupport(result.content_hash, result.source, result.embeddings[0], other, result.thumbnail)
+            found[name].append(support)
+        else:
+            tally.failures.append((result.source, result.reason))
+    return found
+
+
+def _encode_texts(parts: Parts, space: SpaceRecord, missing: Sequence[PlannedLabel]) -> dict[str, Float32s]:
+    """Text prototypes encoded from names or prompts, all labels × templates in one call of the encoder."""
+    if not missing:
+        return {}
+    prompts = [prompts_of(label.name, label.prompt, space.templates) for label in missing]
+    embeddings = encoder_of(parts, space, "classifier").encode_texts([prompt for group in prompts for prompt in group])
+    ends = np.cumsum([len(group) for group in prompts])
+    groups = np.split(embeddings.astype(np.float64), ends[:-1])
+    return {label.name: text_prototype(group) for label, group in zip(missing, groups, strict=True)}
+
+
+def _write(
+    connection: Connection,
+    space: SpaceRecord,
+    chunk: Sequence[PlannedLabel],
+    known: dict[str, LabelRecord],
+    texts: dict[str, Float32s],
+    encoded: dict[str, list[NewSupport]],
+    tally: _Tally,
+) -> None:
+    """Insert what is new, recompute the prototypes concerned; one revision, or none when nothing is new."""
+    names = {record.id: name for name, record in known.items()}
+    seen = {(names[owner], content) for owner, content in supports.hashes(connection, list(names))}
+    fresh: dict[str, list[NewSupport]] = {label.name: [] for label in chunk}
+    skipped = 0
+    for label in chunk:
+        for support in encoded[label.name]:
+            key = (label.name, support.content_hash)
+            if key in seen:
+                skipped += 1
+            else:
+                seen.add(key)
+                fresh[label.name].append(support)
+    new = [label for label in chunk if label.name not in known]
+    ids = {name: record.id for name, record in known.items()}
+    added: list[int] = []
+    if new or any(fresh.values()):
+        revision = spaces.advance(connection, space.id)
+        rows = [_new_label(label, texts[label.name], fresh[label.name]) for label in new]
+        ids |= dict(zip([label.name for label in new], labels.insert_many(connection, space.id, revision, rows), strict=True))
+        pairs = [(ids[label.name], support) for label in chunk for support in fresh[label.name]]
+        added = supports.insert_many(connection, space.id, revision, pairs)
+        changed = [label.name for label in chunk if label.name in known and fresh[label.name]]
+        renew_prototypes(connection, space, [ids[name] for name in changed], revision)
+        tally.revision = revision
+    tally.added_labels += len(new)
+    tally.skipped += skipped
+    tally.ids += added
+    tally.label_ids |= ids
+
+
+def _new_label(label: PlannedLabel, text: Float32s, fresh: Sequence[NewSupport]) -> NewLabel:
+    ordered = sorted(fresh, key=lambda support: support.content_hash)
+    prototype = _prototype(label.name, np.array([support.embedding for support in ordered])) if ordered else None
+    source = "vector" if label.text is not None else "prompt" if label.prompt is not None else "name"
+    return NewLabel(label.name, label.prompt, source, text, prototype, len(ordered))
+
+
+def _prototype(name: str, embeddings: Float32s) -> Float32s:
+    try:
+        return mean_prototype(embeddings.astype(np.float64))
+    except InvalidInput as error:
+        raise InvalidInput(f"label {name!r}: {error}") from error
+
+
+def renew_prototypes(connection: Connection, space: SpaceRecord, label_ids: Sequence[int], revision: int) -> None:
+    """Recompute the prototypes of labels whose support images changed, from all they have now."""
+    if not label_ids:
+        return
+    owners, _, embeddings = supports.embeddings(connection, label_ids, space.verifier_dim)
+    for label_id in label_ids:
+        own = embeddings[owners == label_id]
+        prototype = _prototype(str(label_id), own) if len(own) else None
+        labels.set_prototype(connection, label_id, revision, prototype, len(own))
+
+
+__all__ += ["renew_prototypes"]

@@ -1,0 +1,81 @@
+"""Searching: nearest support images, prototypes or text prototypes of a query."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from trustvlm.catalog import supports
+from trustvlm.errors import InvalidInput, NotFound
+from trustvlm.scoring.text import softmax_pass
+from trustvlm.service.cache import SpaceView
+from trustvlm.service.encoding import unit_queries
+from trustvlm.service.parts import Parts
+from trustvlm.types import Float32s, Float64s, Hits, Int64s, Queries
+
+__all__ = ["KINDS", "search"]
+
+KINDS = ("support", "prototype", "text")
+MAX_K = 100_000
+
+
+def search(parts: Parts, space_name: str, queries: Queries, kind: str, k: int) -> Hits:
+    """See :meth:`TrustService.search`."""
+    if kind not in KINDS:
+        raise InvalidInput(f"kind: expected one of {', '.join(KINDS)}; got {kind!r}")
+    if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= MAX_K:
+        raise InvalidInput(f"k: expected a whole number from 1 to {MAX_K}, got {k!r}")
+    space = parts.space(space_name)
+    classifier, verifier = unit_queries(parts, space, queries)
+    with parts.snapshot(space_name) as (connection, view):
+        if view.space.id != space.id:
+            raise NotFound(f"space {space_name!r} was removed and made again during the call")
+        sources: dict[int, tuple[str, str | None]] = {}
+        if kind == "text":
+            ids, similarity = _text(view, classifier, int(k))
+        elif kind == "prototype":
+            if verifier is None:
+                raise InvalidInput("queries.verifier: prototypes are compared with verifier embeddings; none were given")
+            ids, similarity = view.index.search(verifier.astype(np.float32), int(k))
+        else:
+            by_classifier = verifier is None
+            wanted = classifier if by_classifier else verifier
+            assert wanted is not None
+            index = parts.caches.support_view(connection, view, classifier=by_classifier)
+            if by_classifier and not len(index):
+                raise InvalidInput(
+                    f"kind: no support image of space {space_name!r} has a stored classifier embedding to compare with; "
+                    f"register classifier_image_vectors, or search with verifier embeddings"
+                )
+            ids, similarity = index.search(wanted.astype(np.float32), int(k))
+            sources = supports.details(connection, np.unique(ids[ids >= 0]).tolist())
+    return _hits(view, kind, ids, similarity, sources)
+
+
+def _text(view: SpaceView, classifier: Float64s | None, k: int) -> tuple[Int64s, Float32s]:
+    """The k text prototypes most similar to classifier embeddings (of images or texts)."""
+    if classifier is None:
+        raise InvalidInput("queries.classifier: text prototypes are compared with classifier embeddings; none were given")
+    keep = None if view.text.live == view.text.n else view.text.alive
+    width = min(k, view.text.n)
+    found = softmax_pass(view.text.rows, classifier.astype(np.float32), 1.0, width, keep=keep)
+    ids = np.full((len(classifier), k), -1, dtype=np.int64)
+    similarity = np.full((len(classifier), k), -np.inf, dtype=np.float32)
+    if width:
+        ids[:, :width] = np.where(found.slots >= 0, view.text.ids[np.maximum(found.slots, 0)], -1)
+        similarity[:, :width] = found.logits
+        for row in range(len(ids)):
+            order = np.lexsort((ids[row], -similarity[row]))
+            ids[row], similarity[row] = ids[row, order], similarity[row, order]
+    return ids, similarity
+
+
+def _hits(view: SpaceView, kind: str, ids: Int64s, similarity: Float32s, details: dict[int, tuple[str, str | None]]) -> Hits:
+    labels = np.full(ids.shape, None, dtype=object)
+    sources = np.full(ids.shape, None, dtype=object)
+    if kind != "support" and ids.size:
+        slots = view.text.slots(np.maximum(ids, 0).ravel()).reshape(ids.shape)
+        for at in np.argwhere(ids >= 0).tolist():
+            labels[*at] = view.names[slots[*at]]
+    for at in np.argwhere(ids >= 0).tolist() if kind == "support" else []:
+        labels[*at], sources[*at] = details[int(ids[*at])]
+    return Hits(kind, ids, similarity.astype(np.float64), labels, sources, view.revision)

@@ -1,0 +1,257 @@
+"""The facade: every verb of an open home, each a line over the file that does it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from trustvlm.catalog import spaces as space_rows
+from trustvlm.catalog import supports as support_rows
+from trustvlm.errors import ReadOnly
+from trustvlm.service import labels as label_verbs
+from trustvlm.service import spaces as space_verbs
+from trustvlm.service.encoding import Embedded, as_sources, embed
+from trustvlm.service.indexes import IndexStats, index_stats, rebuild_index
+from trustvlm.service.parts import Parts
+from trustvlm.service.register import register
+from trustvlm.service.score import score
+from trustvlm.service.search import search
+from trustvlm.types import Hits, LabelInput, LabelRow, Queries, RegisterResult, SpaceRow, Verdicts
+
+if TYPE_CHECKING:
+    from trustvlm.types import ImageSource
+
+__all__ = ["TrustService"]
+
+
+class TrustService:
+    """An open home. Made by :func:`trustvlm.open`; a context manager; safe to use from several threads.
+
+    Not usable in a forked child (it says so): open the home anew there. Other processes may use the same home; each sees
+    what the others committed at its next call.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def __enter__(self) -> TrustService:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the catalog; every later call raises Unavailable."""
+        self._parts.closed.set()
+        self._parts.catalog.close()
+
+    def create_space(
+        self,
+        name: str,
+        *,
+        classifier: str | None = None,
+        verifier: str | None = None,
+        templates: Sequence[str] | None = None,
+        logit_scale: float | None = None,
+        preset: str | None = None,
+        recipe: str = "flat",
+    ) -> SpaceRow:
+        """Create a label space and pin its encoders.
+
+        Args:
+            name: unique among the live spaces.
+            classifier: encoder spec of the vision-language model, e.g. "open_clip:ViT-B-16/openai" or "precomputed:512".
+            verifier: encoder spec of the image encoder, or "same" (the default): the classifier's own image tower.
+            templates: prompts with {} where the name goes; by default "a photo of a {}.".
+            logit_scale: s of the softmax; by default the model's own, 100 for precomputed embeddings.
+            preset: "paper" for the reference set-up of TrustVLM; what is given besides wins over it.
+            recipe: index recipe, one of :func:`trustvlm.index.list_recipes`.
+
+        Raises:
+            Conflict: the name is taken. InvalidInput: an argument cannot be right. NotFound: unknown recipe, model or
+            preset. Unavailable: weights that are not on this machine.
+        """
+        args = (name, classifier, verifier, templates, logit_scale, preset, recipe)
+        return space_verbs.create_space(self._writable(), *args)
+
+    def get_space(self, name: str) -> SpaceRow:
+        """The space's row with its counts. Raises NotFound."""
+        return space_verbs.space_row(self._ready(), name)
+
+    def list_spaces(self) -> Iterator[SpaceRow]:
+        """Every space, by name."""
+        with self._ready().catalog.read() as connection:
+            rows = list(space_rows.list_rows(connection))
+        yield from rows
+
+    def remove_space(self, name: str) -> None:
+        """Remove a space; its name is free at once. It can be restored until the undo window has passed. Raises NotFound."""
+        with self._writable().catalog.write() as connection:
+            space_rows.remove(connection, name)
+        self._parts.caches.forget(name)
+
+    def restore_space(self, name: str) -> None:
+        """Bring back the space of that name that was removed last. Raises NotFound, or Conflict when the name is in use."""
+        with self._writable().catalog.write() as connection:
+            space_rows.restore(connection, name)
+
+    def register(
+        self,
+        space: str,
+        inputs: Iterable[LabelInput],
+        *,
+        on_commit: Callable[[list[str]], None] | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> RegisterResult:
+        """Register labels and their support images.
+
+        Everything is validated first: one bad vector and nothing is written; an unreadable image is reported in
+        `failures` and the rest goes in. Encoding happens outside the transaction; then whole labels are committed in
+        chunks (at most 1,000 labels or 16 MB), each durable before `on_commit(names)` is called. Repeating an interrupted
+        call completes it, and repeating a finished one changes nothing.
+
+        Args:
+            inputs: new labels, or labels that exist already and get more support images.
+            progress: called with a number of images after these were encoded.
+
+        Raises:
+            NotFound: no such space. Conflict: a label exists with another text vector or prompt. InvalidInput: a name or
+            vector that cannot be right. Unavailable: the home cannot be written now.
+        """
+        return register(self._writable(), space, inputs, on_commit, progress)
+
+    def add_support(
+        self,
+        space: str,
+        label: str,
+        *,
+        images: Sequence[ImageSource] | None = None,
+        image_vectors: npt.ArrayLike | None = None,
+        classifier_image_vectors: npt.ArrayLike | None = None,
+    ) -> RegisterResult:
+        """Add support images to a label that exists. Raises NotFound when it does not, else as :meth:`register`."""
+        addition = LabelInput(
+            label, images=images, image_vectors=image_vectors, classifier_image_vectors=classifier_image_vectors
+        )
+        return register(self._writable(), space, [addition], must_exist=True)
+
+    def update_label(
+        self,
+        space: str,
+        label: str,
+        *,
+        text_vector: npt.ArrayLike | None = None,
+        prompt: str | None = None,
+        new_name: str | None = None,
+    ) -> int:
+        """Change a label's text vector, prompt or name; the space's new revision.
+
+        A text prototype that was encoded from the name is encoded anew from `new_name`; one given as a vector stays.
+
+        Raises:
+            NotFound, Conflict (the new name is taken), InvalidInput.
+        """
+        return label_verbs.update_label(self._writable(), space, label, text_vector, prompt, new_name)
+
+    def remove_label(self, space: str, label: str, *, purge: bool = False) -> int:
+        """Remove a label with its support images; the space's new revision.
+
+        It can be restored within the undo window; with `purge` its vectors and thumbnails are deleted at once, for good.
+        Raises NotFound.
+        """
+        return label_verbs.remove_label(self._writable(), space, label, purge_now=purge)
+
+    def restore_label(self, space: str, label: str) -> int:
+        """Bring back the label of that name that was removed last, with the support images it had; the new revision.
+
+        Raises:
+            NotFound: it was never removed, or is purged. Conflict: the name is in use again.
+        """
+        return label_verbs.restore_label(self._writable(), space, label)
+
+    def remove_support(self, space: str, ids: Sequence[int]) -> int:
+        """Remove support images by id; the space's new revision. Raises NotFound (then none was removed)."""
+        return label_verbs.remove_support(self._writable(), space, ids)
+
+    def restore_support(self, space: str, ids: Sequence[int]) -> int:
+        """Bring back removed support images; the space's new revision. Raises NotFound or Conflict (then none came back)."""
+        return label_verbs.restore_support(self._writable(), space, ids)
+
+    def purge(self, *, older_than: timedelta | None = None) -> int:
+        """Delete for good what was removed longer ago than the undo window (or `older_than`); how many rows went."""
+        return label_verbs.purge_removed(self._writable(), older_than)
+
+    def list_labels(self, space: str) -> Iterator[LabelRow]:
+        """Every label of the space, in order of id. Raises NotFound."""
+        self._parts.space(space) if self._ready() else None
+        return label_verbs.list_labels(self._parts, space)
+
+    def thumbnail(self, support_id: int) -> bytes | None:
+        """The JPEG thumbnail of a support image; None when it came as a vector or is gone."""
+        with self._ready().catalog.read() as connection:
+            return support_rows.thumbnail(connection, support_id)
+
+    def embed(self, space: str, images: Sequence[ImageSource], *, progress: Callable[[int], None] | None = None) -> Embedded:
+        """Encode images once as queries of this space; unreadable ones are reported and left out."""
+        parts = self._ready()
+        return embed(parts, parts.space(space), as_sources(images, "images"), progress)
+
+    def score(
+        self,
+        space: str,
+        queries: Queries,
+        *,
+        rule: str | None = None,
+        top_k: int = 5,
+        labels: Sequence[str] | npt.NDArray[np.bool_] | None = None,
+        params: Mapping[str, float | None] | None = None,
+    ) -> Verdicts:
+        """Label and trust of every query, with evidence, at one revision of the space.
+
+        Args:
+            queries: embeddings or images.
+            rule: one of :data:`trustvlm.RULES`; None: :data:`trustvlm.DEFAULT_RULE`.
+            top_k: how many labels of largest text confidence to list.
+            labels: only these labels take part, as names or as a mask in the order of :meth:`list_labels`.
+            params: the rule's parameters, e.g. {"lambda": 1.0, "temperature": 0.01}.
+
+        Raises:
+            NotFound: unknown space or label. InvalidInput: wrong shapes, NaN, unknown rule or parameter, verifier
+            embeddings missing, or a space without labels.
+        """
+        return score(self._ready(), space, queries, rule, top_k, labels, params)
+
+    def search(self, space: str, queries: Queries, *, kind: str = "support", k: int = 10) -> Hits:
+        """The k nearest support images, prototypes or text prototypes of every query.
+
+        Args:
+            kind: "support" or "prototype" (verifier embeddings are compared; support images also by classifier embedding
+                or text, where theirs are stored) or "text" (classifier embeddings against text prototypes).
+
+        Raises:
+            NotFound: unknown space. InvalidInput: wrong shapes, unknown kind, or embeddings of the wrong encoder.
+        """
+        return search(self._ready(), space, queries, kind, k)
+
+    def index_stats(self, space: str) -> IndexStats:
+        """Sizes and state of the space's index and snapshot. Raises NotFound."""
+        return index_stats(self._ready(), space)
+
+    def rebuild_index(self, space: str, *, recipe: str | None = None) -> IndexStats:
+        """Build the space's index anew from the catalog, under another recipe if given, and write its snapshot."""
+        return rebuild_index(self._writable(), space, recipe)
+
+    def _ready(self) -> Parts:
+        self._parts.check_open()
+        return self._parts
+
+    def _writable(self) -> Parts:
+        parts = self._ready()
+        if parts.catalog.read_only:
+            raise ReadOnly(f"{parts.home} was opened with read_only=True; open it for writing to change it")
+        return parts

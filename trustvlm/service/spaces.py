@@ -1,0 +1,114 @@
+"""Creating, listing and removing label spaces."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from trustvlm.catalog import spaces
+from trustvlm.catalog.spaces import SpaceRecord
+from trustvlm.catalog.vectors import pack
+from trustvlm.encoders import Encoder, golden_embedding, parse_spec, spec_dim
+from trustvlm.encoders import preset as preset_named
+from trustvlm.errors import InvalidInput
+from trustvlm.index.recipe import load_recipe
+from trustvlm.service.encoding import encodes_images, encodes_texts
+from trustvlm.service.names import check_name
+from trustvlm.service.parts import Parts
+from trustvlm.types import SpaceRow
+
+__all__ = ["create_space", "set_recipe", "space_row"]
+
+DEFAULT_TEMPLATES = ("a photo of a {}.",)
+DEFAULT_LOGIT_SCALE = 100.0
+MAX_TEMPLATES = 1_000
+
+
+def create_space(
+    parts: Parts,
+    name: str,
+    classifier: str | None,
+    verifier: str | None,
+    templates: Sequence[str] | None,
+    logit_scale: float | None,
+    preset: str | None,
+    recipe: str,
+) -> SpaceRow:
+    """See :meth:`TrustService.create_space`."""
+    if preset is not None:
+        chosen = preset_named(preset)
+        classifier = chosen.classifier if classifier is None else classifier
+        verifier = chosen.verifier if verifier is None else verifier
+        templates = chosen.templates if templates is None else templates
+        logit_scale = chosen.logit_scale if logit_scale is None else logit_scale
+    if classifier is None:
+        raise InvalidInput(
+            "classifier: expected an encoder such as 'open_clip:ViT-B-16/openai' or 'precomputed:512', or a preset"
+        )
+    verifier = "same" if verifier is None else verifier
+    values: dict[str, Any] = {"name": check_name(name, "space"), "recipe": load_recipe(recipe).name}
+    if "/" in name:
+        raise InvalidInput(f"space: {name!r} holds '/', which stands between the parts of an address")
+    values["templates"] = _check_templates(templates)
+    if not encodes_texts(classifier) and parse_spec(classifier).kind != "precomputed":
+        raise InvalidInput(
+            f"classifier: expected an open_clip or precomputed encoder (it needs a text side), got {classifier!r}"
+        )
+    values |= _pinned(parts, classifier, "classifier")
+    values |= _same(values) if parse_spec(verifier).kind == "same" else _pinned(parts, verifier, "verifier")
+    if logit_scale is None and encodes_texts(classifier):
+        logit_scale = parts.encoders.open(classifier).logit_scale
+    values["logit_scale"] = _check_scale(DEFAULT_LOGIT_SCALE if logit_scale is None else logit_scale)
+    with parts.catalog.write() as connection:
+        spaces.create(connection, values)
+        return spaces.row_of(connection, spaces.find(connection, name))
+
+
+def _pinned(parts: Parts, spec: str, side: str) -> dict[str, Any]:
+    """The columns that pin one encoder: its spec, dimension, identity, and its embedding of the golden image."""
+    encoder: Encoder = parts.encoders.open(spec)
+    golden = golden_embedding(encoder) if encodes_images(spec) else None
+    return {
+        side: encoder.spec,
+        f"{side}_dim": spec_dim(spec) or encoder.dim,
+        f"{side}_identity": encoder.identity,
+        f"{side}_golden": None if golden is None else pack(golden),
+    }
+
+
+def _same(values: dict[str, Any]) -> dict[str, Any]:
+    return {"verifier": "same"} | {f"verifier_{key}": values[f"classifier_{key}"] for key in ("dim", "identity", "golden")}
+
+
+def _check_templates(templates: Sequence[str] | None) -> list[str]:
+    if templates is None:
+        return list(DEFAULT_TEMPLATES)
+    if isinstance(templates, str) or not isinstance(templates, Sequence):
+        raise InvalidInput(f"templates: expected a list of strings, got {type(templates).__name__}")
+    if not 1 <= len(templates) <= MAX_TEMPLATES:
+        raise InvalidInput(f"templates: expected 1 to {MAX_TEMPLATES}, got {len(templates)}")
+    for template in templates:
+        if not isinstance(template, str) or "{}" not in template:
+            raise InvalidInput(f"templates: each must be a string with {{}} where the name goes, got {template!r}")
+    return list(templates)
+
+
+def _check_scale(scale: object) -> float:
+    number = isinstance(scale, int | float) and not isinstance(scale, bool)
+    if not number or not math.isfinite(scale) or not 0 < scale <= 10_000:  # type: ignore[arg-type,operator]
+        raise InvalidInput(f"logit_scale: expected a number above 0 (CLIP: about 100), got {scale!r}")
+    return float(scale)  # type: ignore[arg-type]
+
+
+def space_row(parts: Parts, name: str) -> SpaceRow:
+    """See :meth:`TrustService.get_space`."""
+    with parts.catalog.read() as connection:
+        return spaces.row_of(connection, spaces.find(connection, name))
+
+
+def set_recipe(parts: Parts, space: SpaceRecord, recipe: str) -> None:
+    """Store which recipe the space's indexes are built with; caches of other processes follow at their next query."""
+    name = load_recipe(recipe).name
+    with parts.catalog.write() as connection:
+        spaces.set_recipe(connection, space.id, name)

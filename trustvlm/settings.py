@@ -1,0 +1,158 @@
+"""Settings, and the only place that wires the parts of a service together.
+
+Values come from, first match wins: arguments, TRUSTVLM_* environment variables, `trustvlm.toml` in the home, defaults.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from trustvlm.catalog import Catalog
+from trustvlm.encoders import ImageLimits
+from trustvlm.errors import InvalidInput, NotFound, ReadOnly
+from trustvlm.service import TrustService
+from trustvlm.service.cache import Caches
+from trustvlm.service.parts import EncoderPool, Parts
+
+__all__ = ["CATALOG_NAME", "Settings", "catalog_path", "open_service"]
+
+CATALOG_NAME = "catalog.sqlite3"
+SNAPSHOT_FOLDER = "snapshots"
+
+
+class Settings(BaseSettings):
+    """What can be set from outside; each field is TRUSTVLM_<NAME> in the environment and a key of trustvlm.toml."""
+
+    model_config = SettingsConfigDict(env_prefix="TRUSTVLM_", extra="forbid", frozen=True)
+
+    device: str = Field("cpu", description="Where models and indexes run: cpu, cuda or cuda:N.")
+    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="Arithmetic of the models.")
+    batch_size: int = Field(32, ge=1, le=4096, description="Images per batch.")
+    workers: int | None = Field(None, ge=0, le=256, description="Processes that load images; unset: by their number.")
+    max_image_bytes: int = Field(64 * 2**20, ge=1, description="Largest image file accepted.")
+    max_image_pixels: int = Field(100_000_000, ge=1, description="Largest image accepted, width × height.")
+    undo_hours: float = Field(24.0, ge=0, description="How long removed labels and support images can be restored.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings
+
+    @classmethod
+    def of(cls, home: Path, **given: Any) -> Settings:
+        """The settings of a home; values given as None count as not given.
+
+        Raises:
+            InvalidInput: a value that cannot be right, naming it and where it came from.
+        """
+        source = home / "trustvlm.toml"
+        explicit = {key: value for key, value in given.items() if value is not None}
+        try:
+            from_file = TomlConfigSettingsSource(cls, toml_file=source)() if source.is_file() else {}
+            from_environment = cls.model_fields.keys() & {
+                key.removeprefix("TRUSTVLM_").lower() for key in os.environ if key.startswith("TRUSTVLM_")
+            }
+            return cls(**{key: value for key, value in from_file.items() if key not in from_environment} | explicit)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(str(part) for part in first["loc"])
+            raise InvalidInput(
+                f"setting {name!r} (argument, TRUSTVLM_{name.upper()} or {source}): {first['msg']}, got {first['input']!r}"
+            ) from error
+        except ValueError as error:  # not TOML
+            raise InvalidInput(f"{source}: {error}") from error
+
+
+def catalog_path(home: Path, database_url: str | None) -> Path:
+    """The catalog's file: in the home, or where a sqlite:/// URL says.
+
+    Raises:
+        InvalidInput: not such a URL. Other databases are not supported yet.
+    """
+    if database_url is None:
+        return home / CATALOG_NAME
+    try:
+        url = make_url(database_url)
+    except ArgumentError as error:
+        raise InvalidInput(f"database_url: expected 'sqlite:////absolute/path', got {database_url!r}") from error
+    if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
+        raise InvalidInput(f"database_url: only SQLite files are supported so far ('sqlite:////path'), got {database_url!r}")
+    return Path(url.database)
+
+
+def open_service(
+    home: str | os.PathLike[str],
+    *,
+    create: bool = False,
+    read_only: bool = False,
+    device: str | None = None,
+    database_url: str | None = None,
+    precision: str | None = None,
+    batch_size: int | None = None,
+    workers: int | None = None,
+) -> TrustService:
+    """Open a home directory; this is :func:`trustvlm.open`.
+
+    Args:
+        home: the directory that holds the catalog and everything derived from it.
+        create: make it, at the newest schema, when it is not there.
+        read_only: never write to it; changing verbs raise ReadOnly.
+        device: "cpu", "cuda" or "cuda:N", for models and indexes.
+        database_url: "sqlite:////path" of a catalog that lies elsewhere.
+        precision: "fp32", "bf16" or "fp16", for models.
+        batch_size, workers: how images are loaded.
+
+    Raises:
+        NotFound: there is no home (and not `create`). ReadOnly: it cannot be written (and not `read_only`).
+        SchemaMismatch: its schema is older or newer than this program. InvalidInput: a setting that cannot be right.
+    """
+    folder = Path(home)
+    settings = Settings.of(folder, device=device, precision=precision, batch_size=batch_size, workers=workers)
+    path = catalog_path(folder, database_url)
+    if create and read_only:
+        raise InvalidInput("open: create=True and read_only=True contradict each other")
+    catalog = _open_catalog(folder, path, create=create, read_only=read_only)
+    return TrustService(
+        Parts(
+            home=folder,
+            catalog=catalog,
+            caches=Caches(folder / SNAPSHOT_FOLDER, settings.device, read_only=read_only),
+            encoders=EncoderPool(settings.device, settings.precision),
+            batch_size=settings.batch_size,
+            workers=settings.workers,
+            limits=ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels),
+            undo_window=timedelta(hours=settings.undo_hours),
+        )
+    )
+
+
+def _open_catalog(home: Path, path: Path, *, create: bool, read_only: bool) -> Catalog:
+    if path.is_file():
+        if not read_only and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
+            raise ReadOnly(f"{home} cannot be written; open it with read_only=True, or make it writable")
+        return Catalog(path, read_only=read_only)
+    if not create:
+        raise NotFound(
+            f"no trustvlm home at {home}; 'trustvlm --home {home} space create' makes one, and so does open(create=True)"
+        )
+    if home.exists() and not home.is_dir():
+        raise InvalidInput(f"home: {home} is a file, expected a directory")
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        return Catalog.create(path)
+    except OSError as error:
+        raise ReadOnly(f"{home} cannot be made: {error.strerror}") from error

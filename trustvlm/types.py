@@ -1,0 +1,273 @@
+"""Frozen dataclasses that travel between the layers, and the array conventions.
+
+Conventions: larger similarity = more similar, larger trust = more trusted. Similarities are inner products of
+unit vectors. Ids are int64; a missing neighbour has id −1, similarity −inf and label None. Arrays inside, rows
+(plain dicts that JSON can hold) at the edge.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    ImageSource = str | Path | bytes | Image
+    """A path, the bytes of an image file, or a decoded PIL image."""
+
+__all__ = [
+    "Evidence",
+    "Hits",
+    "LabelInput",
+    "LabelRow",
+    "Neighbour",
+    "Queries",
+    "RegisterResult",
+    "SpaceRow",
+    "Verdicts",
+]
+
+Floats = npt.NDArray[np.floating[Any]]
+Float32s = npt.NDArray[np.float32]
+Float64s = npt.NDArray[np.float64]
+Int64s = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+Objects = npt.NDArray[np.object_]
+
+
+@dataclass(frozen=True, eq=False)
+class LabelInput:
+    """One label to register, with whatever is known of it.
+
+    Attributes:
+        name: the label's name, unique in its space.
+        text_vector: (d_t,) or (templates, d_t) raw text embeddings; each row is normalised, then averaged, then
+            normalised. None: encoded from the name by the space's classifier.
+        images: support images as paths, file bytes or PIL images; encoded by the space's encoders.
+        image_vectors: (k, d_v) raw verifier embeddings of support images.
+        classifier_image_vectors: (k, d_t) raw classifier embeddings of the same k support images (search by text).
+        prompt: a full prompt used instead of the space's templates ("{}" in it stands for the name).
+    """
+
+    name: str
+    text_vector: npt.ArrayLike | None = None
+    images: Sequence[ImageSource] | None = None
+    image_vectors: npt.ArrayLike | None = None
+    classifier_image_vectors: npt.ArrayLike | None = None
+    prompt: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Queries:
+    """What is scored or searched: embeddings, images, or texts (search only).
+
+    Attributes:
+        classifier: (n, d_t) classifier embeddings, any float dtype, not normalised by the caller.
+        verifier: (n, d_v) verifier embeddings; may be omitted when the space's verifier is "same" or the rule needs none.
+        images: paths, file bytes or PIL images, for spaces whose encoders can encode images.
+        text: texts, encoded by the space's classifier (search only).
+    """
+
+    classifier: npt.ArrayLike | None = None
+    verifier: npt.ArrayLike | None = None
+    images: Sequence[ImageSource] | None = None
+    text: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class RegisterResult:
+    """What a register or add_support call changed.
+
+    Attributes:
+        added_labels: number of labels that are new.
+        added_supports: number of support images that are new.
+        skipped_duplicates: support images that their label already had.
+        failures: (source, reason) of each image that could not be read; the rest went in.
+        revision: the space's revision after the call.
+        ids: ids of the added support images, in input order (:meth:`TrustService.remove_support` takes them).
+        label_ids: id of each input label, in input order.
+    """
+
+    added_labels: int
+    added_supports: int
+    skipped_duplicates: int
+    failures: tuple[tuple[str, str], ...]
+    revision: int
+    ids: tuple[int, ...] = ()
+    label_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class SpaceRow:
+    """One label space as it is listed."""
+
+    id: int
+    name: str
+    classifier: str
+    verifier: str
+    classifier_dim: int
+    verifier_dim: int
+    templates: tuple[str, ...]
+    logit_scale: float
+    recipe: str
+    revision: int
+    label_count: int
+    support_count: int
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    """One label as it is listed."""
+
+    id: int
+    name: str
+    prompt: str | None
+    support_count: int
+    revision: int
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """One support image near a query."""
+
+    id: int
+    source: str | None
+    similarity: float
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The nearest support images of the predicted label and of its rival, best first."""
+
+    label: tuple[Neighbour, ...]
+    rival: tuple[Neighbour, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Verdicts:
+    """The answers to n queries; every array has n rows. See API.md for the contract.
+
+    Attributes:
+        rule: the rule that gave them, with its parameters in `params`.
+        label, label_id: the predicted label.
+        text_confidence: softmax probability of the predicted label over all (asked) labels.
+        image_similarity: cosine of the query and the predicted label's prototype; NaN without one.
+        trust: the rule's trust; larger = more likely correct.
+        nearest_prototype, nearest_similarity: the label whose prototype is nearest, None/NaN when there is none or
+            no verifier embedding was given; `agrees` says whether it is the predicted one.
+        rival, rival_id, rival_trust: the best other label under the rule (None, −1, NaN when there is no other).
+        unverified: the predicted label has no support image.
+        accepted, probability: None until the space is calibrated.
+        reason: a short sentence for people.
+        top_labels, top_confidence: (n, k) the labels of largest text confidence, best first.
+        revision: the space's revision at which everything was computed.
+        approximate, error_bound: whether anything came from a search that could have missed, and by how much similarity.
+    """
+
+    rule: str
+    params: dict[str, float | None]
+    label: Objects
+    label_id: Int64s
+    text_confidence: Float64s
+    image_similarity: Float64s
+    trust: Float64s
+    nearest_prototype: Objects
+    nearest_similarity: Float64s
+    agrees: Bools
+    rival: Objects
+    rival_id: Int64s
+    rival_trust: Float64s
+    unverified: Bools
+    accepted: Objects
+    probability: Objects
+    reason: Objects
+    top_labels: Objects
+    top_confidence: Float64s
+    revision: int
+    approximate: bool
+    error_bound: float
+    read_evidence: Callable[[int, int], Evidence] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def evidence(self, i: int, k: int = 3) -> Evidence:
+        """The `k` nearest support images of verdict i's label and rival, as of the verdicts' revision.
+
+        Raises:
+            IndexError: there is no verdict i.
+            Unavailable: the support images were purged since, or the service is closed.
+        """
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"verdict {i} of {len(self)}")
+        return self.read_evidence(i % len(self), k)
+
+    def rows(self, *, evidence: int = 0) -> Iterator[dict[str, Any]]:
+        """One plain dict per verdict, ready for JSON (NaN becomes None); with `evidence` nearest support images if > 0."""
+        for i in range(len(self)):
+            row: dict[str, Any] = {name: _plain(getattr(self, name)[i]) for name in _VERDICT_COLUMNS}
+            row |= {name: _plain(getattr(self, name)) for name in ("rule", "revision", "approximate", "error_bound")}
+            if evidence:
+                found = self.evidence(i, evidence)
+                row["evidence"] = {side: [vars(n) for n in getattr(found, side)] for side in ("label", "rival")}
+            yield row
+
+
+_VERDICT_COLUMNS = (
+    "label", "label_id", "trust", "text_confidence", "image_similarity", "unverified", "accepted", "probability", "reason",
+    "nearest_prototype", "nearest_similarity", "agrees", "rival", "rival_id", "rival_trust", "top_labels", "top_confidence",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Hits:
+    """The k nearest rows of n queries, best first; padded with −1, −inf and None.
+
+    Attributes:
+        kind: "support" (ids of support images), "prototype" or "text" (ids of labels).
+        ids: (n, k) int64.
+        similarity: (n, k) cosine similarity.
+        labels: (n, k) label names.
+        sources: (n, k) where each support image came from; None for the other kinds.
+        revision: the space's revision at which they were found.
+    """
+
+    kind: str
+    ids: Int64s
+    similarity: Float64s
+    labels: Objects
+    sources: Objects
+    revision: int
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """One plain dict per hit: query, rank, id, similarity, label, source; padding is left out."""
+        for query, rank in np.argwhere(self.ids >= 0):
+            yield {
+                "query": int(query),
+                "rank": int(rank) + 1,
+                "id": int(self.ids[query, rank]),
+                "similarity": float(self.similarity[query, rank]),
+                "label": self.labels[query, rank],
+                "source": self.sources[query, rank],
+            }
+
+
+def _plain(value: Any) -> Any:
+    """`value` as JSON holds it."""
+    if isinstance(value, np.ndarray):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and math.isnan(value) else value
