@@ -240,6 +240,22 @@ def test_refused_with_one_sentence(tmp_path: Path, case: str) -> None:
         assert str(source) in str(caught.value)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # Pillow's remarks on damaged metadata
+@pytest.mark.parametrize("suffix", ["jpeg", "png", "gif", "webp", "bmp", "tiff", "ppm"])
+def test_damaged_bytes_raise_nothing_else(suffix: str) -> None:
+    out = io.BytesIO()
+    picture().save(out, suffix.upper())
+    rng = np.random.default_rng(7)
+    for _ in range(150):
+        data = bytearray(out.getvalue())
+        for at in rng.integers(0, min(len(data), 400), rng.integers(1, 6)):
+            data[at] = rng.integers(256)
+        try:
+            decode_image(bytes(data[: rng.integers(1, len(data) + 1)]))
+        except InvalidInput as e:
+            assert "\n" not in str(e)
+
+
 def test_fifo_does_not_hang(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(InvalidInput, match="not a regular file"):

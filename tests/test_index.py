@@ -72,10 +72,12 @@ def check(view: IndexView, model: Model, queries: np.ndarray, k: int) -> None:
         best = np.lexsort((known, -true))[:found]
         # The same ids, but where the true similarities are as near as rounding: there ranks may be swapped.
         np.testing.assert_allclose(true[at], true[best], atol=slack, rtol=0)
-        rank = {int(i): r for r, i in enumerate(got)}
-        for r, i in enumerate(got.tolist()):
-            smaller = [j for j in copies[model.rows[i].tobytes()] if j < i]
-            assert all(rank.get(j, found) < r for j in smaller), "equal vectors: smaller ids first"
+        # Of equal vectors the smaller ids come first, and no larger one is there without them.
+        seen: dict[bytes, int] = {}
+        for i in got.tolist():
+            key = model.rows[i].tobytes()
+            assert copies[key][seen.get(key, 0)] == i
+            seen[key] = seen.get(key, 0) + 1
 
 
 operations = st.lists(
@@ -190,22 +192,23 @@ class IndexContract:
             check(index.view(), model, units(rng, 2), k)
 
     @every_recipe
-    @pytest.mark.parametrize("n", [1, 19, 20, 300, 1100])
+    @pytest.mark.parametrize("n", [1, 19, 20, 200, 1030])
     def test_equal_vectors_by_id_in_batches_of_any_size(self, recipe: Recipe, n: int) -> None:
-        rng = np.random.default_rng(n)
-        index, model = self.index(recipe, 64), Model()
-        ids = rng.permutation(300).tolist()
-        model.put(ids, units(rng, 30, 64)[rng.integers(0, 30, 300)])
+        # faiss rounds the scores of equal vectors differently in a large batch, from about this dimension on.
+        rng, dim = np.random.default_rng(n), 512
+        index, model = self.index(recipe, dim), Model()
+        ids = rng.permutation(1037).tolist()
+        model.put(ids, units(rng, 60, dim)[rng.integers(0, 60, 1037)])
         index.add(ids, np.stack(list(model.rows.values())))
-        check(index.view(), model, units(rng, n, 64), 15)
+        check(index.view(), model, units(rng, n, dim), 25)
 
     @every_recipe
     def test_many_copies_of_one_vector(self, recipe: Recipe) -> None:
         row = units(np.random.default_rng(7), 1)
         index, model = self.index(recipe), Model()
-        ids = np.random.default_rng(8).permutation(3000).tolist()
-        model.put(ids, np.repeat(row, 3000, axis=0))
-        index.add(ids, np.repeat(row, 3000, axis=0))
+        ids = np.random.default_rng(8).permutation(9000).tolist()
+        model.put(ids, np.repeat(row, 9000, axis=0))
+        index.add(ids, np.repeat(row, 9000, axis=0))
         assert index.view().search(row, 5)[0].tolist() == [[0, 1, 2, 3, 4]]
         check(index.view(), model, row, 2100)
 

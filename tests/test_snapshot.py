@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -268,6 +269,21 @@ write_snapshot(path, SnapshotKey("e", 1, 1, "flat", "c", "v"), {{"big": np.zeros
     os.utime(left[0], (0, 0))
     write_snapshot(path, KEY, {})
     assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_the_bytes_are_on_disk_before_the_name_and_the_name_before_the_return(path: Path) -> None:
+    code = f"""
+from pathlib import Path
+from trustvlm.index import SnapshotKey, write_snapshot
+write_snapshot(Path({str(path)!r}), SnapshotKey("e", 1, 1, "flat", "c", "v"), {{}})
+"""
+    calls = ["strace", "-y", "-e", "trace=fsync,rename,renameat,renameat2", sys.executable, "-c", code]
+    traced = subprocess.run(calls, capture_output=True, text=True, check=True).stderr
+    steps = [line for line in traced.splitlines() if str(path.parent) in line]
+    assert [line.split("(")[0].rstrip("at2") for line in steps] == ["fsync", "rename", "fsync"]
+    assert ".tmp" in steps[0]
+    assert f"{path.parent}>" in steps[2]
 
 
 def test_folders_that_cannot_be_written_or_read(tmp_path: Path) -> None:

@@ -6,16 +6,16 @@ Everything is deterministic: the split is a fixed permutation within each label,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-__all__ = ["ELEVENTH", "LABELS", "SUPPORTS", "Split", "crops", "digits_split", "draw", "write_images"]
+__all__ = ["ELEVENTH", "LABELS", "SUPPORTS", "Split", "crops", "digits_split", "draw", "label_images", "write_images"]
 
 Scans = npt.NDArray[np.float64]
 
@@ -95,16 +95,16 @@ def crops(label: str, part: str) -> list[Image.Image]:
     return [photo.crop((x, y, x + side, y + side)) for y in ys.tolist() for x in xs.tolist()]
 
 
-def _pictures() -> Iterator[tuple[Path, Image.Image]]:
-    """Every file of :func:`write_images`: its path below `images`, and the picture."""
+def _pictures() -> Iterator[tuple[Path, Callable[[], Image.Image]]]:
+    """Every file of :func:`write_images`: its path below the folder, and what draws it."""
     for part in ("support", "held-out"):
         split = digits_split()[part]
         for digit, label in enumerate(LABELS):
             for i, scan in enumerate(split.scans[split.digits == digit]):
-                yield Path(part, label, f"{label}_{i:02d}.png"), draw(scan)
+                yield Path(part, label, f"{label}_{i:02d}.png"), partial(draw, scan)
     for part, folder in (("support", "eleventh"), ("held-out", "eleventh-held-out")):
         for i, crop in enumerate(crops(ELEVENTH, part)):
-            yield Path(folder, ELEVENTH, f"{ELEVENTH}_{i:02d}.png"), crop
+            yield Path(folder, ELEVENTH, f"{ELEVENTH}_{i:02d}.png"), crop.copy
 
 
 def write_images(folder: Path) -> int:
@@ -116,6 +116,9 @@ def write_images(folder: Path) -> int:
         held-out/<label>/<label>_00.png …      the images to score
         eleventh/flower/flower_00.png …        16 support images of an eleventh label
         eleventh-held-out/flower/…             images of it to score
+
+    Raises:
+        OSError: a file cannot be written.
     """
     written = 0
     for name, picture in _pictures():
@@ -123,6 +126,14 @@ def write_images(folder: Path) -> int:
         if path.exists():
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(path, optimize=True)
+        # Under another name first: an interrupted run must not leave half a picture for the next one to trip over.
+        unfinished = path.with_suffix(".part")
+        picture().save(unfinished, "PNG")
+        unfinished.replace(path)
         written += 1
     return written
+
+
+def label_images(folder: Path, label: str) -> list[Path]:
+    """The PNG files of one label below one of the folders of :func:`write_images`, in order."""
+    return sorted((folder / label).glob("*.png"))

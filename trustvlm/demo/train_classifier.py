@@ -16,6 +16,7 @@ from torch import Tensor
 
 from trustvlm.demo.data import LABELS, crops, digits_split, draw
 from trustvlm.demo.specs import TEMPLATES
+from trustvlm.demo.train_weights import save_weights
 
 __all__ = ["CONFIG", "save_classifier", "train_classifier"]
 
@@ -74,13 +75,10 @@ def train_classifier(seed: int = 0) -> Any:
 
 
 def save_classifier(model: Any, folder: Path) -> None:
-    """Write open_clip_config.json and open_clip_model.safetensors (float16: half the size, the same answers)."""
-    from safetensors.torch import save_file
-
+    """Write open_clip_config.json and open_clip_model.safetensors."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "open_clip_config.json").write_text(json.dumps(CONFIG, indent=2) + "\n", encoding="utf-8")
-    state = {name: tensor.detach().half().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(state, folder / "open_clip_model.safetensors", metadata={"format": "pt"})
+    save_weights(model, folder / "open_clip_model.safetensors")
 
 
 @torch.no_grad()

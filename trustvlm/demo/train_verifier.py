@@ -16,10 +16,11 @@ from torch import Tensor
 
 from trustvlm.demo.data import crops, digits_split, draw
 from trustvlm.demo.specs import VERIFIER_MODEL, VERIFIER_SIZE
+from trustvlm.demo.train_weights import save_weights
 
 __all__ = ["save_verifier", "train_verifier"]
 
-_STEPS = 160
+_STEPS = 190
 _BATCH = 120
 _RATE = 2e-3
 _TEMPERATURE = 0.1
@@ -48,11 +49,7 @@ def train_verifier(seed: int = 0) -> Any:
 
 def save_verifier(model: Any, path: Path) -> None:
     """Write the weights as safetensors."""
-    from safetensors.torch import save_file
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    state = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(state, path, metadata={"format": "pt"})
+    save_weights(model, path)
 
 
 def _pictures(model: Any) -> tuple[Tensor, Tensor]:

@@ -17,8 +17,8 @@ from trustvlm.encoders.model import TorchModel
 from trustvlm.encoders.preprocess import Preprocess
 from trustvlm.encoders.spec import EncoderSpec
 from trustvlm.encoders.text import TextTower
-from trustvlm.encoders.weights import check_weights, hub_file
-from trustvlm.errors import InvalidInput, NotFound, Unavailable
+from trustvlm.encoders.weights import check_weights, hub_answers, hub_file
+from trustvlm.errors import InvalidInput, NotFound, Unavailable, WeightsMissing
 from trustvlm.types import Float32s
 
 __all__ = ["OpenClipEncoder", "open_clip_encoder"]
@@ -33,12 +33,12 @@ _SIGMOID_SCALE = 100.0
 
 @dataclass(frozen=True)
 class _Source:
-    """What a spec leads to: the model's config, its preprocessing, its weights, and open_clip's name for the tokenizer."""
+    """What a spec leads to: the model's config, its preprocessing, its weights, and the folder they all lie in, if any."""
 
     model_cfg: Mapping[str, Any]
     preprocess_cfg: Mapping[str, Any]
     weights: Path
-    tokenizer: str
+    folder: Path | None = None
 
 
 class OpenClipEncoder(TorchModel):
@@ -59,16 +59,10 @@ class OpenClipEncoder(TorchModel):
         super().__init__(spec, model, preprocess, device, precision)
         self._text = TextTower(self.model)
         self._tokenizer = tokenizer
-        self.dim = self.encode_images(torch.zeros(1, 3, *preprocess.crop)).shape[1]
 
-    def encode_images(self, pixels: Any) -> Float32s:
-        """(n, dim) float32 embeddings of stacked preprocessed images.
-
-        Raises:
-            InvalidInput: pixels of another shape than :meth:`preprocess` gives.
-        """
-        with self.lock, torch.inference_mode():
-            return self.to_numpy(self.model.encode_image(self.to_model(pixels), normalize=False))
+    def _embed(self, pixels: torch.Tensor) -> torch.Tensor:
+        features: torch.Tensor = self.model.encode_image(pixels, normalize=False)
+        return features
 
     def encode_texts(self, prompts: Sequence[str]) -> Float32s:
         """(n, dim) float32 embeddings of full prompts; longer ones than the model's context are cut by its tokenizer.
@@ -86,13 +80,15 @@ class OpenClipEncoder(TorchModel):
                 tokens = self._tokenizer(chunk)
             for rows in _batches_by_length(self._text.lengths(tokens)):
                 # Locked batch by batch, so that an image need not wait for a million prompts.
-                with self.lock, torch.inference_mode():
+                with self.running():
                     out[start + rows.numpy()] = self.to_numpy(self._text.features(tokens[rows].to(self.device)))
         return out
 
 
 def _batches_by_length(lengths: torch.Tensor) -> Iterator[torch.Tensor]:
     """Row numbers in batches of similar length, since each batch is cut to the longest prompt of its own."""
+    if not len(lengths):
+        return
     order = torch.argsort(lengths, stable=True)
     _, counts = torch.unique_consecutive(lengths[order].div(_LENGTH_STEP, rounding_mode="floor"), return_counts=True)
     for group in torch.split(order, counts.tolist()):
@@ -108,8 +104,9 @@ def open_clip_encoder(spec: EncoderSpec, device: str, precision: str, allow_down
     else:
         source = _from_tag(spec.model, spec.weights or "", allow_download)
     check_weights(source.weights)
-    model = _load(source)
-    return OpenClipEncoder(spec.text, model, _preprocess(source, model), _tokenizer(source), device, precision)
+    model = _load(source, spec.text)
+    tokenizer = _tokenizer(source, spec.text, allow_download)
+    return OpenClipEncoder(spec.text, model, _preprocess(source, model), tokenizer, device, precision)
 
 
 def _from_folder(folder: Path) -> _Source:
@@ -120,17 +117,17 @@ def _from_folder(folder: Path) -> _Source:
     found = [folder / name for name in _WEIGHTS if (folder / name).is_file()]
     if not found:
         raise NotFound(f"no weights in {folder}: expected {' or '.join(_WEIGHTS)}")
-    return _from_config(config, found[0], f"local-dir:{folder}")
+    return _from_config(config, found[0], folder)
 
 
 def _from_hub(repo: str, allow_download: bool) -> _Source:
     remedy = _remedy()
     config = hub_file(repo, (_CONFIG,), allow_download=allow_download, remedy=remedy)
     weights = hub_file(repo, _WEIGHTS, allow_download=allow_download, remedy=remedy)
-    return _from_config(config, weights, f"hf-hub:{repo}")
+    return _from_config(config, weights, None)
 
 
-def _from_config(config: Path, weights: Path, tokenizer: str) -> _Source:
+def _from_config(config: Path, weights: Path, folder: Path | None) -> _Source:
     try:
         content = json.loads(config.read_text(encoding="utf-8"))
         model_cfg, preprocess_cfg = content["model_cfg"], content.get("preprocess_cfg", {})
@@ -138,7 +135,7 @@ def _from_config(config: Path, weights: Path, tokenizer: str) -> _Source:
             raise TypeError("text_cfg and vision_cfg must be objects")
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise InvalidInput(f"{config} is not an open_clip model config: {type(e).__name__}: {e}") from e
-    return _Source(model_cfg, preprocess_cfg or {}, weights, tokenizer)
+    return _Source(model_cfg, preprocess_cfg or {}, weights, folder)
 
 
 def _from_tag(name: str, tag: str, allow_download: bool) -> _Source:
@@ -158,7 +155,7 @@ def _from_tag(name: str, tag: str, allow_download: bool) -> _Source:
     weights = hub_file(repo, tuple(dict.fromkeys(names)), allow_download=allow_download, remedy=_remedy())
     # Weights trained with QuickGELU come under names whose config has GELU (ViT-B-16/openai); open_clip only warns.
     config["quick_gelu"] = bool(config.get("quick_gelu") or pretrained.get("quick_gelu"))
-    return _Source(config, pretrained, weights, name)
+    return _Source(config, pretrained, weights)
 
 
 def _remedy() -> str:
@@ -173,7 +170,7 @@ def _close(name: str, names: Sequence[str]) -> str:
     return f"; close: {', '.join(lower[n] for n in close)}" if close else ""
 
 
-def _load(source: _Source) -> Any:
+def _load(source: _Source, spec: str) -> Any:
     """The model with its weights, in float32 on the CPU.
 
     Built here rather than by open_clip.create_model, which ignores the weights' activation and writes to the root logger.
@@ -193,9 +190,9 @@ def _load(source: _Source) -> Any:
     try:
         model = kind(**config)
     except (TypeError, ValueError, AssertionError, AttributeError, KeyError, ZeroDivisionError) as e:
-        raise InvalidInput(f"the open_clip model config of {source.tokenizer} cannot be built: {e}") from e
+        raise InvalidInput(f"{spec}: its model config cannot be built: {e}") from e
     except RuntimeError as e:  # open_clip's way to say that transformers is not installed
-        raise Unavailable(f"the model of {source.tokenizer} cannot be built here: {e}") from e
+        raise Unavailable(f"{spec}: its model cannot be built here: {e}") from e
     try:
         factory.load_checkpoint(model, str(source.weights), strict=True, weights_only=True)
     except (RuntimeError, KeyError, AttributeError, TypeError, ValueError, AssertionError, StopIteration) as e:
@@ -232,12 +229,21 @@ def _three(value: Any) -> tuple[Any, Any, Any]:
     return tuple(value) if isinstance(value, (tuple, list)) else (value, value, value)
 
 
-def _tokenizer(source: _Source) -> Any:
-    from open_clip import get_tokenizer
+def _tokenizer(source: _Source, spec: str, allow_download: bool) -> Any:
+    """As open_clip.get_tokenizer, which would ask the hub again for the config that is here already."""
+    from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer, SimpleTokenizer
 
+    config = source.model_cfg["text_cfg"]
+    name, options = config.get("hf_tokenizer_name"), dict(config.get("tokenizer_kwargs") or {})
+    length = config.get("context_length", DEFAULT_CONTEXT_LENGTH)
+    if not name:
+        return SimpleTokenizer(context_length=length, **options)
+    if source.folder is not None or not allow_download or not hub_answers():
+        options["local_files_only"] = True  # else it would try the network for minutes
+    place = str(source.folder or name)
     try:
-        return get_tokenizer(source.tokenizer)
+        return HFTokenizer(place, context_length=length, tokenizer_mode=config.get("tokenizer_mode"), **options)
     except ImportError as e:
-        raise Unavailable(f"the tokenizer of {source.tokenizer} needs a missing package: pip install transformers") from e
+        raise Unavailable(f"{spec}: its tokenizer needs a package that is not installed: pip install transformers") from e
     except OSError as e:
-        raise Unavailable(f"the tokenizer of {source.tokenizer} is not here and cannot be fetched: {_shorten(e)}") from e
+        raise WeightsMissing(f"{spec}: its tokenizer {place} is not here and cannot be fetched: {_shorten(e)}") from e

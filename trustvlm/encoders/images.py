@@ -178,10 +178,10 @@ def _open(data: bytes, name: str) -> Image:
         pil.init()
     for format_name in FORMATS:
         factory, accept = pil.OPEN.get(format_name, (None, None))
-        if factory is None or (accept is not None and accept(data[:16]) is not True):
-            continue
         try:
-            return factory(io.BytesIO(data), "")
+            # accept may also answer with a text: Pillow was built without that format.
+            if factory is not None and (accept is None or accept(data[:16]) is True):
+                return factory(io.BytesIO(data), "")
         except (SyntaxError, IndexError, TypeError, struct.error):
             continue  # this plugin does not know it; another may
         except Exception as e:
@@ -239,8 +239,10 @@ def _hash_pixels(original: Image, rgb: Image) -> bytes:
 
 
 def _thumbnail(rgb: Image) -> bytes:
-    small = rgb.copy()
-    small.thumbnail((_THUMBNAIL_PIXELS, _THUMBNAIL_PIXELS))
+    scale = max(rgb.size) / _THUMBNAIL_PIXELS
+    size = max(1, round(rgb.width / scale)), max(1, round(rgb.height / scale))
+    small = rgb.copy() if scale <= 1 else rgb.resize(size, reducing_gap=2.0)
+    small.info = {}  # comments would be written along
     out = io.BytesIO()
     small.save(out, "JPEG", quality=85)
     return out.getvalue()

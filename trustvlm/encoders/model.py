@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 
 from trustvlm.encoders.preprocess import Preprocess
@@ -16,8 +20,15 @@ __all__ = ["TorchModel"]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-class TorchModel:
-    """A model in eval mode on a device, used by one thread at a time."""
+class TorchModel(ABC):
+    """A model in eval mode on a device, used by one thread at a time.
+
+    Attributes:
+        model: the torch module. device, precision: where and how it runs.
+        dim: components of an embedding, found by encoding one black image when the encoder is made.
+    """
+
+    dim: int
 
     def __init__(self, spec: str, model: Any, preprocess: Preprocess, device: str, precision: str) -> None:
         self.spec = spec
@@ -25,8 +36,38 @@ class TorchModel:
         self.preprocess = preprocess
         self.device, self.precision = device, precision
         self.lock = threading.Lock()
+        self.dim = self.encode_images(torch.zeros(1, 3, *preprocess.crop)).shape[1]
 
-    def to_model(self, pixels: Any) -> torch.Tensor:
+    def encode_images(self, pixels: Any) -> Float32s:
+        """(n, dim) float32 embeddings of stacked preprocessed images.
+
+        Raises:
+            InvalidInput: pixels of another shape than `preprocess` gives.
+        """
+        ready = self._to_model(pixels)
+        if not len(ready):
+            return np.empty((0, self.dim), np.float32)
+        with self.running():
+            return self.to_numpy(self._embed(ready))
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Alone with the model, without gradients.
+
+        Raises:
+            Unavailable: the GPU has not enough memory for this batch.
+        """
+        try:
+            with self.lock, torch.inference_mode():
+                yield
+        except torch.OutOfMemoryError as e:
+            raise Unavailable(f"{self.spec}: {self.device} has not enough memory free; use smaller batches or bf16") from e
+
+    @abstractmethod
+    def _embed(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(n, dim) features of at least one image; runs under the lock, in inference mode."""
+
+    def _to_model(self, pixels: Any) -> torch.Tensor:
         """Stacked pixels on the model's device, in its dtype.
 
         Raises:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from trustvlm.errors import InvalidInput
-from trustvlm.types import Floats
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 __all__ = ["to_rgb"]
+
+_ROWS = 256
 
 
 def to_rgb(image: Image) -> Image:
@@ -25,7 +27,7 @@ def to_rgb(image: Image) -> Image:
         InvalidInput: a float image holds NaN or infinity.
     """
     if image.mode == "RGB" and "transparency" not in image.info:
-        return image.copy()
+        return image
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         return _deep_grey_to_rgb(image)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
@@ -47,17 +49,19 @@ def _over_white(image: Image) -> Image:
 def _deep_grey_to_rgb(image: Image) -> Image:
     from PIL import Image as pil
 
-    values = np.asarray(image).astype(np.float64)
-    if not np.isfinite(values).all():
-        raise InvalidInput("holds NaN or infinite pixel values")
-    low, high = _range(values, floats=image.mode == "F")
-    grey = np.rint((values - low) * (255.0 / (high - low))).astype(np.uint8)
+    values = np.asarray(image)
+    low, high = _range(float(values.min()), float(values.max()), floats=image.mode == "F")
+    grey = np.empty(values.shape, np.uint8)
+    for start in range(0, len(values), _ROWS):  # float64 of a whole large image would be eight times its size
+        rows = slice(start, start + _ROWS)
+        grey[rows] = np.rint((values[rows].astype(np.float64) - low) * (255.0 / (high - low)))
     return pil.fromarray(grey).convert("RGB")
 
 
-def _range(values: Floats, *, floats: bool) -> tuple[float, float]:
-    """The values that become black and white."""
-    low, high = float(values.min()), float(values.max())
+def _range(low: float, high: float, *, floats: bool) -> tuple[float, float]:
+    """The values that become black and white, from the least and the largest there are."""
+    if not math.isfinite(low) or not math.isfinite(high):
+        raise InvalidInput("holds NaN or infinite pixel values")
     for top in (1.0, 255.0) if floats else (65535.0,):
         if low >= 0.0 and high <= top:
             return 0.0, top

@@ -133,8 +133,7 @@ class WorkerPool:
             send(_pipe(process.stdin), source)
             status, value = receive(_pipe(process.stdout))
         except (EOFError, OSError):
-            self._mine.process = None
-            code = process.wait()
+            code = self._bury(process)
             return UnreadableImage(source_name(source), f"the worker process died while decoding it (exit status {code})")
         if status == "error":
             raise Unavailable(f"a worker process failed while preparing {source_name(source)}: {value}")
@@ -145,6 +144,14 @@ class WorkerPool:
         if process is None:
             process = self._mine.process = self._start()
         return process
+
+    def _bury(self, process: subprocess.Popen[bytes]) -> int:
+        """Exit status of this thread's dead process, which is let go."""
+        self._mine.process = None
+        with self._lock:
+            if process in self._processes:
+                self._processes.remove(process)
+        return _reap(process)
 
     def _start(self) -> subprocess.Popen[bytes]:
         with self._lock:
@@ -172,11 +179,12 @@ def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
     return stream
 
 
-def _reap(process: subprocess.Popen[bytes]) -> None:
-    process.wait()
+def _reap(process: subprocess.Popen[bytes]) -> int:
+    status = process.wait()
     for stream in (process.stdin, process.stdout):
         if stream is not None:
             try:
                 stream.close()
             except BrokenPipeError:
                 continue  # what was still buffered for a killed worker is of no use to anyone
+    return status

@@ -36,27 +36,17 @@ class TimmEncoder(TorchModel):
         self, spec: str, model: Any, preprocess: Preprocess, pooling: str, device: str, precision: str
     ) -> None:
         self.identity = encoder_identity("timm", model, preprocess.describe(), pooling)
-        super().__init__(spec, model, preprocess, device, precision)
         self.pooling = pooling
         try:
-            self.dim = self.encode_images(torch.zeros(1, 3, *preprocess.crop)).shape[1]
+            super().__init__(spec, model, preprocess, device, precision)
         except (AssertionError, RuntimeError) as e:
             raise InvalidInput(f"{spec}: the model does not take {preprocess.crop[0]}-pixel images: {e}") from e
-
-    def encode_images(self, pixels: Any) -> Float32s:
-        """(n, dim) float32 embeddings of stacked preprocessed images.
-
-        Raises:
-            InvalidInput: pixels of another shape than :meth:`preprocess` gives.
-        """
-        with self.lock, torch.inference_mode():
-            return self.to_numpy(self._pool(self.to_model(pixels)))
 
     def encode_texts(self, prompts: Sequence[str]) -> Float32s:
         """Raises InvalidInput always: a timm model has no text side."""
         raise InvalidInput(f"{self.spec} is an image encoder and cannot encode texts: use it as the verifier")
 
-    def _pool(self, pixels: torch.Tensor) -> torch.Tensor:
+    def _embed(self, pixels: torch.Tensor) -> torch.Tensor:
         if self.pooling == "default":
             pooled: torch.Tensor = self.model(pixels)
             return pooled
@@ -86,10 +76,11 @@ def open_timm_encoder(spec: EncoderSpec, device: str, precision: str, allow_down
     name = spec.model.partition(".")[0]
     if not timm.is_model(name):
         raise NotFound(f"timm has no model {name!r}{_close(name, timm.list_models())}")
-    config = get_pretrained_cfg(spec.model)
-    if config is None and spec.model != name:
+    try:
+        config = get_pretrained_cfg(spec.model)
+    except RuntimeError:  # no such tag
         tags = timm.list_models(f"{name}.*", pretrained=True)
-        raise NotFound(f"timm has no weights {spec.model!r}; it has: {', '.join(tags) or 'none'}")
+        raise NotFound(f"timm has no weights {spec.model!r}; it has: {', '.join(tags) or 'none'}") from None
     weights = Path(spec.weights) if spec.weights else _fetch(spec.model, config, allow_download)
     check_weights(weights)
     size = int(spec.options["size"]) if "size" in spec.options else None

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from trustvlm.errors import Damaged, InvalidInput, NotFound, WeightsMissing
 
-__all__ = ["check_weights", "hub_file"]
+__all__ = ["check_weights", "hub_answers", "hub_file"]
 
 _PROBE_SECONDS = 5.0
 
@@ -40,7 +40,7 @@ def hub_file(repo: str, names: Sequence[str], *, allow_download: bool, remedy: s
     wanted = f"{' or '.join(names)} of https://huggingface.co/{repo}"
     if not allow_download or constants.HF_HUB_OFFLINE:
         raise WeightsMissing(f"needs {wanted}, which is not in the local cache, and downloads are off; {remedy}")
-    if not _answers(constants.ENDPOINT):
+    if not hub_answers():
         where = f"is not in the local cache, and {constants.ENDPOINT} cannot be reached"
         raise WeightsMissing(f"needs {wanted}, which {where}; {remedy}")
     return _download(repo, names, wanted, remedy)
@@ -63,13 +63,17 @@ def _download(repo: str, names: Sequence[str], wanted: str, remedy: str) -> Path
     raise NotFound(f"https://huggingface.co/{repo} has no {' or '.join(names)}; {remedy}")
 
 
-def _answers(endpoint: str) -> bool:
-    """Whether anything at all answers at `endpoint` within :data:`_PROBE_SECONDS`, name resolution included."""
+def hub_answers() -> bool:
+    """Whether the hub answers anything at all within :data:`_PROBE_SECONDS`, name resolution included."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
     reached = threading.Event()
 
     def ask() -> None:
         try:
-            with urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=_PROBE_SECONDS):
+            with urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=_PROBE_SECONDS):
                 reached.set()
         except urllib.error.HTTPError as e:
             e.close()

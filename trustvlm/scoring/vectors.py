@@ -23,10 +23,8 @@ def as_matrix(values: npt.ArrayLike, dim: int, what: str, *, allow_empty: bool =
         raise InvalidInput(f"{what}: expected an array of shape (n, {dim}), got a ragged sequence") from error
     if array.dtype.kind not in "fiu":
         raise InvalidInput(f"{what}: expected real numbers, got dtype {array.dtype}")
-    if array.ndim == 1 and (array.size or dim == 0):
-        array = array[np.newaxis]
-    if array.ndim == 1 and allow_empty:  # [] is no rows at all
-        array = array.reshape(0, dim)
+    if array.ndim == 1:
+        array = array[np.newaxis] if array.size else array.reshape(0, dim)  # one vector; [] is no vector at all
     if array.ndim != 2 or array.shape[1] != dim:
         raise InvalidInput(f"{what}: expected shape (n, {dim}), got {np.shape(values)}")
     if not allow_empty and not len(array):

@@ -115,13 +115,13 @@ def _nearest(
     queries = verifier.astype(np.float32)
     count = len(queries)
     if temperature is None and subset.prototypes is None:
-        ids, similarity = view.index.search(queries, k)
+        ids, similarity = view.index.search(queries, min(k, len(view.index)))
         slots = view.text.slots(np.maximum(ids, 0).ravel()).reshape(ids.shape)
         slots[ids < 0] = -1
-        error = load_recipe(view.space.recipe).max_error
-        # Whatever was left out looked no better than the last one returned; both may be off by `error`.
+        recipe = load_recipe(view.space.recipe)
+        # Whatever was left out looked no better than the last one returned; both may be off by `max_error`.
         margin = similarity[:, 0] - similarity[:, -1]
-        complete = np.full(count, error == 0) | (ids[:, -1] < 0) | (margin >= 2 * error)
+        complete = np.full(count, recipe.exact or k >= len(view.index)) | (margin >= 2 * recipe.max_error)
         return slots, complete, np.full(count, -np.inf), np.zeros(count)
     keep = _keep(view.prototypes.alive, view.prototypes.live, subset.prototypes)
     scale = 1.0 if temperature is None else 1.0 / temperature

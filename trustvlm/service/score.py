@@ -246,7 +246,8 @@ def _best(values: Float64s, names: Objects) -> Int64s:
 def _order(values: Float64s, names: Objects, k: int) -> Int64s:
     """(n, k) columns of the k largest values, best first; ties in order of name."""
     order = np.argsort(-values, axis=1, kind="stable")
-    ordered = np.take_along_axis(values, order, axis=1)
-    for row in np.flatnonzero((ordered[:, 1:] == ordered[:, :-1]).any(axis=1)).tolist():
+    ordered = np.take_along_axis(values, order, axis=1)[:, : k + 1]
+    tied = (ordered[:, 1:] == ordered[:, :-1]) & ~np.isneginf(ordered[:, 1:])
+    for row in np.flatnonzero(tied.any(axis=1)).tolist():
         order[row] = sorted(order[row].tolist(), key=lambda column: (-values[row, column], names[row, column]))
     return order[:, :k]

@@ -1,0 +1,101 @@
+"""The demo's measurement: ten labels registered one at a time, held-out images scored under every rule of the paper."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from trustvlm.demo.data import LABELS, label_images
+from trustvlm.demo.specs import MODELS, SPACE, TEMPLATES, classifier_spec, verifier_spec
+from trustvlm.errors import Conflict, NotFound
+from trustvlm.selective.metrics import aurc, auroc, fpr_at_tpr
+from trustvlm.types import LabelInput, Objects, Queries, Verdicts
+
+if TYPE_CHECKING:
+    from trustvlm.service import TrustService
+
+__all__ = ["RULES_SHOWN", "Figures", "HeldOut", "embed_held_out", "figures_of", "prepare_space", "register_labels", "score"]
+
+RULES_SHOWN = ("msp", "image", "trustvlm", "trustvlm_star")
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What one rule achieves, as fractions in [0, 1]; NaN where a figure is undefined because no prediction is wrong."""
+
+    accuracy: float
+    aurc: float
+    auroc: float
+    fpr95: float
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """The held-out images, encoded once.
+
+    Attributes:
+        queries: their embeddings by both encoders.
+        paths: (n,) their files.
+        truth: (n,) object array of their label names.
+    """
+
+    queries: Queries
+    paths: tuple[Path, ...]
+    truth: Objects
+
+
+def prepare_space(service: TrustService, models: Path = MODELS) -> bool:
+    """Make the space of the digits, unless it is there already; return whether it was made.
+
+    Raises:
+        Conflict: there is a space of that name with other encoders or templates.
+    """
+    classifier, verifier = classifier_spec(models), verifier_spec(models)
+    try:
+        space = service.get_space(SPACE)
+    except NotFound:
+        service.create_space(SPACE, classifier=classifier, verifier=verifier, templates=list(TEMPLATES))
+        return True
+    if (space.classifier, space.verifier, space.templates) != (classifier, verifier, TEMPLATES):
+        raise Conflict(
+            f"this home has a space {SPACE!r} already, and it is not this demo's (classifier {space.classifier!r}, "
+            f"expected {classifier!r}): run the demo with another --home"
+        )
+    return False
+
+
+def register_labels(service: TrustService, images: Path, echo: Callable[[str], object]) -> None:
+    """Register the ten labels with the support images below `images`, one at a time, with a line on each."""
+    for label in LABELS:
+        start = time.perf_counter()
+        result = service.register(SPACE, [LabelInput(label, images=label_images(images / "support", label))])
+        took = 1000 * (time.perf_counter() - start)
+        what = f"{result.added_supports} support images" if result.added_supports else "already there"
+        echo(f"  {label:<6} {what:<18} {took:6.0f} ms   revision {result.revision}")
+        for source, reason in result.failures:
+            echo(f"    {source}: {reason}")
+
+
+def embed_held_out(service: TrustService, images: Path) -> HeldOut:
+    """Encode the held-out images below `images` with both encoders; unreadable ones are left out."""
+    paths = [path for label in LABELS for path in label_images(images / "held-out", label)]
+    embedded = service.embed(SPACE, paths)
+    read = tuple(Path(source) for source in embedded.sources)
+    return HeldOut(embedded.queries, read, np.array([path.parent.name for path in read], dtype=object))
+
+
+def score(service: TrustService, held_out: HeldOut, rule: str) -> Verdicts:
+    """Verdicts among the ten labels, whatever else has been registered in the space since."""
+    return service.score(SPACE, held_out.queries, rule=rule, labels=LABELS)
+
+
+def figures_of(verdicts: Verdicts, truth: Objects) -> Figures:
+    """Accuracy and how well trust tells right from wrong."""
+    right = np.asarray(verdicts.label == truth, dtype=bool)
+    trust = verdicts.trust
+    return Figures(float(right.mean()), aurc(trust, right), auroc(trust, right), fpr_at_tpr(trust, right))
