@@ -302,9 +302,7 @@ def test_preprocessing_equals_open_clips(size: tuple[int, int]) -> None:
 def test_preprocessing_equals_timms(tmp_path: Path, size: tuple[int, int], crop_mode: str) -> None:
     image = golden_image().resize(size)
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    transform = create_transform(
-        (3, 96, 96), crop_pct=0.9, crop_mode=crop_mode, interpolation="bicubic", mean=mean, std=std
-    )
+    transform = create_transform((3, 96, 96), crop_pct=0.9, crop_mode=crop_mode, interpolation="bicubic", mean=mean, std=std)
     mode = {"center": "shortest", "squash": "squash", "border": "longest"}[crop_mode]
     fill = (124, 116, 104) if mode == "longest" else (0, 0, 0)
     ours = Preprocess((96, 96), (106, 106), mode, "bicubic", mean, std, fill)
@@ -404,7 +402,7 @@ def test_models_that_need_transformers_say_so(tmp_path: Path, setting: dict[str,
     config = json.loads(path.read_text())
     config["model_cfg"]["text_cfg"] |= setting
     path.write_text(json.dumps(config))
-    with pytest.raises(Unavailable, match="pip install .*transformers"):
+    with pytest.raises(Unavailable, match=r"pip install .*transformers"):
         open_encoder(spec)
 
 
@@ -586,5 +584,3 @@ def test_missing_weights_offline_say_what_to_do_and_soon(tmp_path: Path) -> None
     assert "timm:vit_base_patch14_dinov2.lvd142m@/path/to/weights" in lines[2]
     assert "cannot be reached" in lines[0]
     assert "downloads are off" in lines[1]
-
-

@@ -325,7 +325,15 @@ class IndexContract:
             index.remove([1, 9])
         with pytest.raises(NotFound, match="9"):
             index.replace([1, 9], good)
-        for queries, k in [(good[0], 1), (good[:, :5], 1), (good * np.nan, 1), (good, 0), (good, -1), (good, 1.5)]:
+        for queries, k in [
+            (good[0], 1),
+            (good[:, :5], 1),
+            (good * np.nan, 1),
+            (good * 1e30, 1),
+            (good, 0),
+            (good, -1),
+            (good, 1.5),
+        ]:
             with pytest.raises(InvalidInput):
                 index.view().search(queries, k)
         check(index.view(), model, good, 5)

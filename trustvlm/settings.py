@@ -120,7 +120,7 @@ def open_service(
         NotFound: there is no home (and not `create`). ReadOnly: it cannot be written (and not `read_only`).
         SchemaMismatch: its schema is older or newer than this program. InvalidInput: a setting that cannot be right.
     """
-    folder = Path(home)
+    folder = Path(home).expanduser().absolute()
     settings = Settings.of(folder, device=device, precision=precision, batch_size=batch_size, workers=workers)
     path = catalog_path(folder, database_url)
     if create and read_only:
@@ -144,7 +144,7 @@ def _open_catalog(home: Path, path: Path, *, create: bool, read_only: bool) -> C
     if path.is_file():
         if not read_only and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
             raise ReadOnly(f"{home} cannot be written; open it with read_only=True, or make it writable")
-        return Catalog(path, read_only=read_only)
+        return Catalog.create(path) if create else Catalog(path, read_only=read_only)
     if not create:
         raise NotFound(
             f"no trustvlm home at {home}; 'trustvlm --home {home} space create' makes one, and so does open(create=True)"

@@ -46,7 +46,7 @@ class Catalog:
     @classmethod
     def create(cls, path: Path) -> Catalog:
         """The catalog at `path`, made at the newest schema when there is none. Safe when several processes do it at once."""
-        if not path.is_file() or not path.stat().st_size:
+        if not path.is_file() or cls.schema_of(path) is None:  # a file without tables is one that somebody is making
             path.parent.mkdir(parents=True, exist_ok=True)
             cls.upgrade(path)
         return cls(path)
@@ -83,13 +83,16 @@ class Catalog:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A write transaction; durable when the block ends, undone when it raises."""
-        with translated(self.path), self._engine.connect() as connection:
-            with connection.execution_options(write=True).begin():
-                yield connection
+        with (
+            translated(self.path),
+            self._engine.connect().execution_options(write=True) as connection,
+            connection.begin(),
+        ):
+            yield connection
 
     def epoch(self, connection: Connection) -> str:
         """Identifies this history of the catalog: revisions of different epochs are not comparable."""
-        epoch = connection.scalar(select(CatalogState.epoch))
+        epoch: str | None = connection.scalar(select(CatalogState.epoch))
         if epoch is None:
             raise Damaged(f"{self.path} has lost its epoch; restore a backup")
         return epoch

@@ -10,7 +10,19 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, DateTime, ForeignKey, Index, Integer, LargeBinary, MetaData, String, text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    TextClause,
+    text,
+)
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
@@ -20,6 +32,12 @@ __all__ = ["Base", "CatalogState", "Change", "Label", "Space", "Support", "Thumb
 # SQLite gives AUTOINCREMENT (ids never reused) to INTEGER primary keys only.
 Id = BigInteger().with_variant(Integer, "sqlite")
 ALIVE = text("removed_revision IS NULL")
+REMOVED = text("removed_at IS NOT NULL")
+PROTOTYPED = text("support_count > 0 AND removed_revision IS NULL")
+
+
+def _index(name: str, *columns: str, where: TextClause | None = None, unique: bool = False) -> Index:
+    return Index(name, *columns, unique=unique, sqlite_where=where, postgresql_where=where)
 
 
 class UTCDateTime(TypeDecorator[datetime]):
@@ -61,13 +79,7 @@ class Space(Base):
 
     __tablename__ = "spaces"
     __table_args__ = (
-        Index(
-            "uq_spaces_name",
-            "name",
-            unique=True,
-            sqlite_where=text("removed_at IS NULL"),
-            postgresql_where=text("removed_at IS NULL"),
-        ),
+        _index("uq_spaces_name", "name", where=text("removed_at IS NULL"), unique=True),
         {"sqlite_autoincrement": True},
     )
 
@@ -96,16 +108,12 @@ class Label(Base):
 
     __tablename__ = "labels"
     __table_args__ = (
-        Index("uq_labels_space_id_name", "space_id", "name", unique=True, sqlite_where=ALIVE, postgresql_where=ALIVE),
-        Index("ix_labels_space_id_revision", "space_id", "revision"),
-        Index(
-            "ix_labels_space_id_name_hash", "space_id", "name_hash",
-            sqlite_where=text("support_count > 0 AND removed_revision IS NULL"),
-            postgresql_where=text("support_count > 0 AND removed_revision IS NULL"),
-        ),
-        Index("ix_labels_removed_at", "removed_at", sqlite_where=text("removed_at IS NOT NULL"), postgresql_where=text("removed_at IS NOT NULL")),
+        _index("uq_labels_space_id_name", "space_id", "name", where=ALIVE, unique=True),
+        _index("ix_labels_space_id_revision", "space_id", "revision"),
+        _index("ix_labels_space_id_name_hash", "space_id", "name_hash", where=PROTOTYPED),
+        _index("ix_labels_removed_at", "removed_at", where=REMOVED),
         {"sqlite_autoincrement": True},
-    )  # fmt: skip
+    )
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     space_id: Mapped[int] = mapped_column(ForeignKey("spaces.id"))
@@ -129,12 +137,12 @@ class Support(Base):
 
     __tablename__ = "supports"
     __table_args__ = (
-        Index("uq_supports_label_id_content_hash", "label_id", "content_hash", unique=True, sqlite_where=ALIVE, postgresql_where=ALIVE),
-        Index("ix_supports_space_id_revision", "space_id", "revision"),
-        Index("ix_supports_space_id_content_hash", "space_id", "content_hash", sqlite_where=ALIVE, postgresql_where=ALIVE),
-        Index("ix_supports_removed_at", "removed_at", sqlite_where=text("removed_at IS NOT NULL"), postgresql_where=text("removed_at IS NOT NULL")),
+        _index("uq_supports_label_id_content_hash", "label_id", "content_hash", where=ALIVE, unique=True),
+        _index("ix_supports_space_id_revision", "space_id", "revision"),
+        _index("ix_supports_space_id_content_hash", "space_id", "content_hash", where=ALIVE),
+        _index("ix_supports_removed_at", "removed_at", where=REMOVED),
         {"sqlite_autoincrement": True},
-    )  # fmt: skip
+    )
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     space_id: Mapped[int] = mapped_column(ForeignKey("spaces.id"))
@@ -163,7 +171,7 @@ class Change(Base):
     """The log of purged rows: what a cache must still drop although the row is gone."""
 
     __tablename__ = "changes"
-    __table_args__ = (Index("ix_changes_space_id_revision", "space_id", "revision"), {"sqlite_autoincrement": True})
+    __table_args__ = (_index("ix_changes_space_id_revision", "space_id", "revision"), {"sqlite_autoincrement": True})
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     space_id: Mapped[int] = mapped_column(ForeignKey("spaces.id"))

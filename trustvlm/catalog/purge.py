@@ -10,11 +10,26 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from trustvlm.catalog.models import Change, Label, Space, Support, Thumbnail
 
-__all__ = ["CHUNK_ROWS", "LOG_LIMIT", "purge_labels", "purge_of_space", "purge_spaces", "purge_supports", "purged_since"]
+__all__ = [
+    "CHUNK_ROWS",
+    "LOG_LIMIT",
+    "anything",
+    "purge_labels",
+    "purge_of_space",
+    "purge_spaces",
+    "purge_supports",
+    "purged_since",
+]
 
 CHUNK_ROWS = 500
 LOG_LIMIT = 100_000
 """Entries kept per space in the change log; a cache older than the oldest rebuilds from the rows."""
+
+
+def anything(connection: Connection, before: datetime) -> bool:
+    """Whether anything was removed before `before` and is still there."""
+    tables = (Support, Label, Space)
+    return any(connection.scalar(select(table.id).where(table.removed_at <= before).limit(1)) is not None for table in tables)
 
 
 def purge_supports(connection: Connection, before: datetime, label_id: int | None = None) -> int:

@@ -7,7 +7,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect
 
 from trustvlm.errors import SchemaMismatch
 from trustvlm.resources import folder
@@ -31,9 +31,11 @@ def upgrade(connection: Connection) -> None:
     """Bring the catalog to :func:`head`, inside the caller's transaction.
 
     Raises:
-        SchemaMismatch: it is newer than this program.
+        SchemaMismatch: it is newer than this program, or holds the tables of something else.
     """
     _refuse_newer(connection)
+    if current(connection) is None and (foreign := inspect(connection).get_table_names()):
+        raise SchemaMismatch(f"the file holds the tables of something else ({', '.join(foreign[:5])}); choose another home")
     config = _config()
     config.attributes["connection"] = connection
     command.upgrade(config, "head")

@@ -70,14 +70,14 @@ def create(connection: Connection, values: dict[str, Any]) -> int:
     if connection.scalar(select(Space.id).where(Space.name == name, Space.removed_at.is_(None))) is not None:
         raise Conflict(f"space {name!r} exists already; choose another name or run 'trustvlm space remove {name}'")
     fixed = {"revision": 0, "log_start": 0, "created_at": datetime.now(UTC), "removed_at": None}
-    inserted = connection.scalar(insert(Space).values(**values, **fixed).returning(Space.id))
+    inserted: int | None = connection.scalar(insert(Space).values(**values, **fixed).returning(Space.id))
     assert inserted is not None
     return inserted
 
 
 def advance(connection: Connection, space_id: int) -> int:
     """Raise the space's revision by one and return it. The caller's transaction is the commit point of the change."""
-    revision = connection.scalar(
+    revision: int | None = connection.scalar(
         update(Space).where(Space.id == space_id).values(revision=Space.revision + 1).returning(Space.revision)
     )
     assert revision is not None

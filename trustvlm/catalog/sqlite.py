@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
 from trustvlm.errors import Busy, Damaged, ReadOnly, TrustVLMError, Unavailable
@@ -23,6 +24,8 @@ from trustvlm.errors import Busy, Damaged, ReadOnly, TrustVLMError, Unavailable
 __all__ = ["BUSY_TIMEOUT_S", "make_engine", "translated"]
 
 BUSY_TIMEOUT_S = 30.0
+POOL_SIZE = 64
+"""Transactions that one process may have open at once."""
 PAGE_SIZE = 16384
 """Bytes. A 768-d float32 vector is 3 KB: at the default of 4 KB each page would hold one and waste a quarter."""
 
@@ -53,7 +56,7 @@ def make_engine(path: Path, *, read_only: bool) -> Engine:
         return connection
 
     engine = create_engine(
-        "sqlite://", creator=connect, poolclass=QueuePool, pool_size=8, max_overflow=56, pool_timeout=BUSY_TIMEOUT_S
+        "sqlite://", creator=connect, poolclass=QueuePool, pool_size=8, max_overflow=POOL_SIZE - 8, pool_timeout=BUSY_TIMEOUT_S
     )
     event.listen(engine, "begin", _begin)
     return engine
@@ -73,6 +76,8 @@ def translated(path: Path) -> Iterator[None]:
         raise _meaning(error.orig, path) from error
     except sqlite3.Error as error:
         raise _meaning(error, path) from error
+    except PoolTimeout as error:
+        raise Busy(f"more than {POOL_SIZE} calls at once on {path}, for {BUSY_TIMEOUT_S:g} s; try again") from error
 
 
 def _meaning(error: Any, path: Path) -> TrustVLMError:

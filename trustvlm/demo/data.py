@@ -1,6 +1,7 @@
 """The demo's images: scikit-learn's handwritten digits, and crops of its photograph of a flower as an eleventh label.
 
-The digits are 1,797 real scans of 8 × 8 pixels (UCI ML, 43 writers); they are drawn here as dark ink on paper.
+The digits are 1,797 real scans of 8 × 8 pixels (UCI ML, 43 writers); they are drawn here as dark ink on paper. The
+photographs, flower.jpg and china.jpg, are CC BY 2.0 (flickr: vultilion 6056698931, danielbuechele 6061409035).
 Everything is deterministic: the split is a fixed permutation within each label, chosen without looking at an image.
 """
 

@@ -66,7 +66,7 @@ def train_classifier(seed: int = 0) -> Any:
         for _ in range(_STEPS):
             loss = _clip_loss(model, _draw_pairs(images), _draw_pairs(captions))
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
             schedule.step()
             with torch.no_grad():

@@ -41,7 +41,7 @@ def train_verifier(seed: int = 0) -> Any:
             rows = torch.randint(len(images), (_BATCH,))
             loss = _contrastive_loss(_embed(model, _augment(images[rows])), things[rows])
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
             schedule.step()
     return model.eval()

@@ -69,7 +69,7 @@ def encode_images(
         workers: processes that decode and prepare; 0 = this thread; None = 0 for fewer than 256 images, else one per
             core up to four. The result does not depend on it.
         limits: what an image may be at most.
-        progress: called with the number of images finished so far, failed ones included, after each batch.
+        progress: called after each batch with the number of its images, failed ones included.
 
     Raises:
         InvalidInput: an encoder cannot encode images, `batch_size` < 1 or `workers` < 0; at the call, not at the first item.
@@ -96,12 +96,10 @@ def _encode(
 ) -> Iterator[EncodedImage | FailedImage]:
     prepared = _prepare_all(sources, [e.preprocess for e in encoders], batch_size, workers, limits)
     numbered = enumerate(prepared)
-    done = 0
     while batch := list(islice(numbered, batch_size)):
         good = [item for _, item in batch if isinstance(item, Prepared)]
         columns = [_encode_batch(encoder, [item.pixels[i] for item in good]) for i, encoder in enumerate(encoders)]
         rows = iter(zip(*columns, strict=True) if columns else [()] * len(good))
-        done += len(batch)
         for index, item in batch:
             name = source_name(sources[index], index)
             if isinstance(item, Prepared):
@@ -109,7 +107,7 @@ def _encode(
             else:
                 yield FailedImage(index, name, item.reason)
         if progress is not None:
-            progress(done)
+            progress(len(batch))
 
 
 def _encode_batch(encoder: Encoder, pixels: list[Float32s]) -> list[Float32s]:

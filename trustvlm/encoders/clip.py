@@ -121,9 +121,9 @@ def _from_folder(folder: Path) -> _Source:
 
 
 def _from_hub(repo: str, allow_download: bool) -> _Source:
-    remedy = _remedy()
-    config = hub_file(repo, (_CONFIG,), allow_download=allow_download, remedy=remedy)
-    weights = hub_file(repo, _WEIGHTS, allow_download=allow_download, remedy=remedy)
+    spec, remedy = f"open_clip:hf-hub:{repo}", _remedy()
+    config = hub_file(repo, (_CONFIG,), spec=spec, allow_download=allow_download, remedy=remedy)
+    weights = hub_file(repo, _WEIGHTS, spec=spec, allow_download=allow_download, remedy=remedy)
     return _from_config(config, weights, None)
 
 
@@ -151,17 +151,16 @@ def _from_tag(name: str, tag: str, allow_download: bool) -> _Source:
     repo, _, file = pretrained.get("hf_hub", "").rpartition("/")
     if not repo:
         raise Unavailable(f"open_clip:{name}/{tag} is not on the Hugging Face hub but at {pretrained.get('url')}; {_remedy()}")
-    names = ((Path(file).with_suffix(".safetensors").name, file) if file else _WEIGHTS)
-    weights = hub_file(repo, tuple(dict.fromkeys(names)), allow_download=allow_download, remedy=_remedy())
+    names = (Path(file).with_suffix(".safetensors").name, file) if file else _WEIGHTS
+    spec = f"open_clip:{name}/{tag}"
+    weights = hub_file(repo, tuple(dict.fromkeys(names)), spec=spec, allow_download=allow_download, remedy=_remedy())
     # Weights trained with QuickGELU come under names whose config has GELU (ViT-B-16/openai); open_clip only warns.
     config["quick_gelu"] = bool(config.get("quick_gelu") or pretrained.get("quick_gelu"))
     return _Source(config, pretrained, weights)
 
 
 def _remedy() -> str:
-    return (
-        f"or put {_CONFIG} and {_WEIGHTS[0]} of that repository into a folder and use open_clip:local-dir:/path/to/folder"
-    )
+    return f"or put {_CONFIG} and {_WEIGHTS[0]} of that repository into a folder and use open_clip:local-dir:/path/to/folder"
 
 
 def _close(name: str, names: Sequence[str]) -> str:

@@ -32,7 +32,10 @@ class TorchModel(ABC):
 
     def __init__(self, spec: str, model: Any, preprocess: Preprocess, device: str, precision: str) -> None:
         self.spec = spec
-        self.model = model.eval().requires_grad_(False).to(device=device, dtype=_DTYPES[precision])
+        try:
+            self.model = model.eval().requires_grad_(False).to(device=device, dtype=_DTYPES[precision])
+        except torch.OutOfMemoryError as e:
+            raise Unavailable(f"{spec}: {device} has not enough memory free for the model; use bf16 or another device") from e
         self.preprocess = preprocess
         self.device, self.precision = device, precision
         self.lock = threading.Lock()

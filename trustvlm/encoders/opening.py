@@ -14,9 +14,7 @@ __all__ = ["open_encoder"]
 _PRECISIONS = ("fp32", "bf16", "fp16")
 
 
-def open_encoder(
-    spec: str, *, device: str = "cpu", precision: str = "fp32", allow_download: bool = True
-) -> Encoder:
+def open_encoder(spec: str, *, device: str = "cpu", precision: str = "fp32", allow_download: bool = True) -> Encoder:
     """The encoder that `spec` names, loaded and ready; it may be shared by threads.
 
     Args:

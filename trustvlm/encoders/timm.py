@@ -32,9 +32,7 @@ class TimmEncoder(TorchModel):
 
     logit_scale: float | None = None
 
-    def __init__(
-        self, spec: str, model: Any, preprocess: Preprocess, pooling: str, device: str, precision: str
-    ) -> None:
+    def __init__(self, spec: str, model: Any, preprocess: Preprocess, pooling: str, device: str, precision: str) -> None:
         self.identity = encoder_identity("timm", model, preprocess.describe(), pooling)
         self.pooling = pooling
         try:
@@ -99,9 +97,9 @@ def _fetch(name: str, config: Any, allow_download: bool) -> Path:
     if config is None or not config.has_weights:
         raise NotFound(f"timm publishes no weights for {name}: use timm:{name}@/path/to/weights")
     if not config.hf_hub_id:
-        raise WeightsMissing(f"needs {config.url}, which is not on the Hugging Face hub, {remedy}")
+        raise WeightsMissing(f"timm:{name} needs {config.url}, which is not on the Hugging Face hub, {remedy}")
     names = (config.hf_hub_filename,) if config.hf_hub_filename else _HUB_FILES
-    return hub_file(config.hf_hub_id, names, allow_download=allow_download, remedy=remedy)
+    return hub_file(config.hf_hub_id, names, spec=f"timm:{name}", allow_download=allow_download, remedy=remedy)
 
 
 def _load(name: str, config: Any, weights: Path, size: int | None) -> Any:

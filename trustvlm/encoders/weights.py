@@ -19,12 +19,13 @@ __all__ = ["check_weights", "hub_answers", "hub_file"]
 _PROBE_SECONDS = 5.0
 
 
-def hub_file(repo: str, names: Sequence[str], *, allow_download: bool, remedy: str) -> Path:
+def hub_file(repo: str, names: Sequence[str], *, spec: str, allow_download: bool, remedy: str) -> Path:
     """Local path of the first of `names` that the hub repository `repo` has, downloaded if need be.
 
     Args:
         repo: "org/name".
         names: alternatives, best first.
+        spec: who needs it, for the error message.
         allow_download: False looks in the local cache only.
         remedy: how to do without the hub; ends the error message.
 
@@ -39,11 +40,11 @@ def hub_file(repo: str, names: Sequence[str], *, allow_download: bool, remedy: s
             return Path(cached)
     wanted = f"{' or '.join(names)} of https://huggingface.co/{repo}"
     if not allow_download or constants.HF_HUB_OFFLINE:
-        raise WeightsMissing(f"needs {wanted}, which is not in the local cache, and downloads are off; {remedy}")
+        raise WeightsMissing(f"{spec} needs {wanted}, which is not in the local cache, and downloads are off; {remedy}")
     if not hub_answers():
         where = f"is not in the local cache, and {constants.ENDPOINT} cannot be reached"
-        raise WeightsMissing(f"needs {wanted}, which {where}; {remedy}")
-    return _download(repo, names, wanted, remedy)
+        raise WeightsMissing(f"{spec} needs {wanted}, which {where}; {remedy}")
+    return _download(repo, names, f"{wanted}, needed by {spec}", remedy)
 
 
 def _download(repo: str, names: Sequence[str], wanted: str, remedy: str) -> Path:

@@ -11,11 +11,12 @@ import numpy.typing as npt
 from trustvlm.errors import InvalidInput
 from trustvlm.types import Float32s, Int64s
 
-__all__ = ["UNIT_TOLERANCE", "as_ids", "as_vectors", "require_unique", "require_unit", "some"]
+__all__ = ["UNIT_TOLERANCE", "as_ids", "as_queries", "as_vectors", "require_unique", "require_unit", "some"]
 
 UNIT_TOLERANCE = 1e-3
 """How far a norm may be from 1 and still pass as a unit vector (16-bit rounding stays below it)."""
 
+_LONGEST_QUERY = 1e6
 _INT64_MAX = np.iinfo(np.int64).max
 
 
@@ -70,6 +71,19 @@ def as_vectors(vectors: npt.ArrayLike, dim: int, name: str = "vectors", *, count
     finite = np.isfinite(converted).all(axis=1)
     if not finite.all():
         raise InvalidInput(f"{name}: expected finite float32 values, got NaN or infinity in row {int(finite.argmin())}")
+    return converted
+
+
+def as_queries(queries: npt.ArrayLike, dim: int) -> Float32s:
+    """`queries` as :func:`as_vectors` has them, and so short that no inner product with a unit vector overflows.
+
+    Raises:
+        InvalidInput: as there, or a norm over 10⁶.
+    """
+    converted = as_vectors(queries, dim, "queries")
+    norms = np.sqrt(np.einsum("ij,ij->i", converted, converted, dtype=np.float64))
+    if (norms > _LONGEST_QUERY).any():
+        raise InvalidInput(f"queries: expected unit vectors, got norm {norms.max():.6g} in row {int(norms.argmax())}")
     return converted
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trustvlm.errors import Damaged, InvalidInput
-from trustvlm.index.checks import as_ids, as_vectors, require_unit
+from trustvlm.index.checks import as_ids, as_queries, as_vectors, require_unit
 from trustvlm.index.nearest import nearest
 from trustvlm.index.recipe import Recipe
 from trustvlm.index.slots import SlotTable, SlotView
@@ -59,11 +59,11 @@ class IndexView:
             (n, k) ids and (n, k) float32 similarities, best first, ties by smaller id, padded with −1 and −inf.
 
         Raises:
-            InvalidInput: queries of another shape or not finite, or k < 1.
+            InvalidInput: queries of another shape, not finite or of a norm over 10⁶, or k < 1.
         """
         if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
             raise InvalidInput(f"k: expected an integer ≥ 1, got {k!r}")
-        return nearest(self._store, self._slots, as_vectors(queries, self.dim, "queries"), int(k))
+        return nearest(self._store, self._slots, as_queries(queries, self.dim), int(k))
 
     def __len__(self) -> int:
         return self._slots.live
@@ -159,9 +159,7 @@ class LiveIndex:
             return {"faiss": self._store.to_bytes(), "ids": slots.ids, "alive": slots.alive}
 
     @classmethod
-    def from_arrays(
-        cls, recipe: Recipe, dim: int, arrays: Mapping[str, npt.NDArray[Any]], device: str = "cpu"
-    ) -> LiveIndex:
+    def from_arrays(cls, recipe: Recipe, dim: int, arrays: Mapping[str, npt.NDArray[Any]], device: str = "cpu") -> LiveIndex:
         """The index that gave `arrays` with :meth:`to_arrays`. Only for arrays whose checksums were found right.
 
         Raises:

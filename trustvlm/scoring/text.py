@@ -55,10 +55,10 @@ def softmax_pass(
     """
     count = len(queries)
     running = _Running(count, k)
-    scaled = queries * np.float32(scale)
+    scaled = (queries * np.float32(scale)).astype(np.float32, copy=False)
     for start in range(0, len(rows), block_rows):
         block = rows[start : start + block_rows]
-        logits = scaled @ block.T
+        logits: Float32s = scaled @ block.T
         if keep is not None:
             alive = keep[start : start + block_rows]
             if not alive.any():

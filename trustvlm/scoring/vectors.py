@@ -53,4 +53,5 @@ def unit_rows(matrix: Float64s) -> Float64s:
 
 def unit(vector: Float64s) -> Float32s:
     """One vector (d,) divided by its norm in float64 and cast to float32 once."""
-    return unit_rows(vector[np.newaxis])[0].astype(np.float32)
+    single: Float32s = unit_rows(vector[np.newaxis])[0].astype(np.float32)
+    return single

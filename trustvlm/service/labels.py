@@ -156,6 +156,9 @@ def restore_label(parts: Parts, space_name: str, name: str) -> int:
 def purge_removed(parts: Parts, older_than: timedelta | None) -> int:
     """See :meth:`TrustService.purge`."""
     before = datetime.now(UTC) - (parts.undo_window if older_than is None else older_than)
+    with parts.catalog.read() as connection:
+        if not purge.anything(connection, before):
+            return 0
     count = _in_chunks(parts, lambda connection: purge.purge_supports(connection, before))
     count += _in_chunks(parts, lambda connection: purge.purge_labels(connection, before))
     with parts.catalog.read() as connection:

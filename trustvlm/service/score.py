@@ -104,9 +104,8 @@ def _subset(connection: Connection, view: SpaceView, labels: Sequence[str] | npt
     array = np.asarray(labels)
     if array.dtype == np.bool_:
         if array.shape != (len(alive),):
-            raise InvalidInput(
-                f"labels: a mask needs one value for each of the {len(alive)} labels in the order of list_labels, got shape {array.shape}"
-            )
+            expected = f"one value for each of the {len(alive)} labels, in the order of list_labels"
+            raise InvalidInput(f"labels: a mask needs {expected}; got shape {array.shape}")
         slots = alive[np.argsort(view.text.ids[alive])][array]
     else:
         names = list(dict.fromkeys(labels))
@@ -115,10 +114,8 @@ def _subset(connection: Connection, view: SpaceView, labels: Sequence[str] | npt
         found = label_rows.find_many(connection, view.space.id, names)
         missing = [name for name in names if name not in found]
         if missing:
-            raise NotFound(
-                f"labels: no label {missing[0]!r} in space {view.space.name!r}"
-                + (f", nor {len(missing) - 1} more" if missing[1:] else "")
-            )
+            others = f", nor {len(missing) - 1} more" if missing[1:] else ""
+            raise NotFound(f"labels: no label {missing[0]!r} in space {view.space.name!r}{others}")
         slots = view.text.slots(np.array([found[name].id for name in names], dtype=np.int64))
     if not len(slots):
         raise InvalidInput("labels: expected at least one label, got none")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ["TrustService"]
 
+EXPIRY_INTERVAL_S = 60.0
+"""A service that changes things looks this often for removed rows that have left their undo window."""
+
 
 class TrustService:
     """An open home. Made by :func:`trustvlm.open`; a context manager; safe to use from several threads.
@@ -38,6 +42,7 @@ class TrustService:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._next_expiry = 0.0
 
     def __enter__(self) -> TrustService:
         return self
@@ -188,8 +193,9 @@ class TrustService:
 
     def list_labels(self, space: str) -> Iterator[LabelRow]:
         """Every label of the space, in order of id. Raises NotFound."""
-        self._parts.space(space) if self._ready() else None
-        return label_verbs.list_labels(self._parts, space)
+        parts = self._ready()
+        parts.space(space)  # unknown spaces are refused now, not when the first row is asked for
+        return label_verbs.list_labels(parts, space)
 
     def thumbnail(self, support_id: int) -> bytes | None:
         """The JPEG thumbnail of a support image; None when it came as a vector or is gone."""
@@ -254,4 +260,7 @@ class TrustService:
         parts = self._ready()
         if parts.catalog.read_only:
             raise ReadOnly(f"{parts.home} was opened with read_only=True; open it for writing to change it")
+        if time.monotonic() >= self._next_expiry:
+            self._next_expiry = time.monotonic() + EXPIRY_INTERVAL_S
+            label_verbs.purge_removed(parts, None)  # what left its undo window goes with the next change
         return parts

@@ -1,0 +1,240 @@
+"""The demo's run: real images through registration and scoring, and a home that further commands can use."""
+
+from __future__ import annotations
+
+import io
+import shlex
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from trustvlm.demo.data import ELEVENTH, write_images
+from trustvlm.demo.measure import (
+    RULES_SHOWN,
+    Figures,
+    HeldOut,
+    embed_held_out,
+    figures_of,
+    prepare_space,
+    register_labels,
+    score,
+)
+from trustvlm.demo.sheet import Case, draw_sheet
+from trustvlm.demo.specs import SPACE
+from trustvlm.errors import ReadOnly
+from trustvlm.types import Neighbour, Verdicts
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from trustvlm.service import TrustService
+
+__all__ = ["DemoResult", "run_demo"]
+
+Echo = Callable[[str], object]
+
+_SHOWN = 5
+_EVIDENCE = 3
+_WIDTH = 110
+_NUMBERS = ("accuracy", "AURC ×1000", "AUROC", "FPR95", "trust", "text", "image")
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo found.
+
+    Attributes:
+        home: the home it ran in.
+        images: how many held-out images were scored.
+        figures: rule → accuracy, AURC, AUROC and FPR95, as fractions.
+        most_trusted, least_trusted: five cases each under `trustvlm`, the most telling first.
+        sheet: the contact sheet, a PNG file.
+        seconds: how long the run took.
+    """
+
+    home: Path
+    images: int
+    figures: Mapping[str, Figures]
+    most_trusted: tuple[Case, ...]
+    least_trusted: tuple[Case, ...]
+    sheet: Path
+    seconds: float
+
+
+def run_demo(home: Path, *, echo: Echo = print) -> DemoResult:
+    """Register ten labels of handwritten digits one at a time, score the held-out ones and show what trust is worth.
+
+    Works offline, and again on the same home: what is already there stays.
+
+    Args:
+        home: made if it is not there; gets a space "digits", a folder `images` and `contact-sheet.png`.
+        echo: takes each piece of output, without a newline at its end.
+
+    Raises:
+        Conflict: the home has another space "digits". ReadOnly: it cannot be written.
+    """
+    start = time.perf_counter()
+    echo("Loading torch, faiss and two small models (a few seconds) …")
+    with _one_thread(), _opened(home) as service:
+        _register(service, home / "images", echo)
+        held_out, verdicts = _score(service, home / "images", echo)
+        figures = {rule: figures_of(verdict, held_out.truth) for rule, verdict in verdicts.items()}
+        echo(_rendered(_figures_table(figures)))
+        echo("AURC: mean error rate among the n most trusted, over all n.")
+        echo("FPR95: share of the wrong labels that pass a threshold which 95 % of the right ones pass.")
+        most, least = _extremes(verdicts["trustvlm"], held_out)
+        columns = ((f"The {len(most)} most trusted", most), (f"The {len(least)} least trusted", least))
+        for heading, cases in columns:
+            echo(f"\n{heading} (rule trustvlm: trust = text + image; ! = the label is wrong):\n")
+            echo(_rendered(_cases_table(cases)))
+        sheet = home / "contact-sheet.png"
+        _write_sheet(service, sheet, columns)
+    echo(f"The same as pictures, with their evidence: {sheet}")
+    echo(_next_commands(home))
+    result = DemoResult(home, len(held_out.paths), figures, most, least, sheet, time.perf_counter() - start)
+    echo(f"\nDone in {result.seconds:.0f} s.")
+    return result
+
+
+def _opened(home: Path) -> TrustService:
+    import trustvlm
+
+    return trustvlm.open(home, create=True, workers=0)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """torch on one thread: models this small only wait for each other's threads, ten times as long on a busy machine."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _register(service: TrustService, images: Path, echo: Echo) -> None:
+    made = prepare_space(service)
+    try:
+        written = write_images(images)
+    except OSError as error:
+        raise ReadOnly(f"{images} cannot be written: {error.strerror or error}") from error
+    what = f"{written} images written to" if written else "already in"
+    echo(f"Real scans of handwritten digits, from scikit-learn: {what} {images}")
+    echo(f"Label space {SPACE!r} {'created' if made else 'is already there'}. Registering its labels one at a time:")
+    register_labels(service, images, echo)
+
+
+def _score(service: TrustService, images: Path, echo: Echo) -> tuple[HeldOut, dict[str, Verdicts]]:
+    start = time.perf_counter()
+    held_out = embed_held_out(service, images)
+    took = time.perf_counter() - start
+    verdicts = {rule: score(service, held_out, rule) for rule in RULES_SHOWN}
+    echo(f"\n{len(held_out.paths)} held-out images, encoded once by both models in {took:.1f} s, scored under four rules:\n")
+    return held_out, verdicts
+
+
+def _extremes(verdicts: Verdicts, held_out: HeldOut) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
+    """The most and the least trusted cases; ties in the order of the images."""
+    falling = np.argsort(-verdicts.trust, kind="stable")
+    rising = np.argsort(verdicts.trust, kind="stable")
+    return _cases(verdicts, held_out, falling[:_SHOWN]), _cases(verdicts, held_out, rising[:_SHOWN])
+
+
+def _cases(verdicts: Verdicts, held_out: HeldOut, rows: npt.NDArray[np.intp]) -> tuple[Case, ...]:
+    return tuple(
+        Case(
+            image=held_out.paths[i],
+            truth=str(held_out.truth[i]),
+            label=str(verdicts.label[i]),
+            trust=float(verdicts.trust[i]),
+            text_confidence=float(verdicts.text_confidence[i]),
+            image_similarity=float(verdicts.image_similarity[i]),
+            nearest_prototype=str(verdicts.nearest_prototype[i]),
+            rival=verdicts.rival[i],
+            evidence=verdicts.evidence(i, _EVIDENCE),
+        )
+        for i in rows.tolist()
+    )
+
+
+def _figures_table(figures: Mapping[str, Figures]) -> Table:
+    table = _table("rule", *_NUMBERS[:4])
+    for rule, found in figures.items():
+        accuracy, area, fpr95 = (f"{100 * value:.1f} %" for value in (found.accuracy, found.auroc, found.fpr95))
+        table.add_row(rule, accuracy, f"{1000 * found.aurc:.2f}", area, fpr95)
+    return table
+
+
+def _cases_table(cases: Sequence[Case]) -> Table:
+    table = _table("file", "label", "truth", *_NUMBERS[4:], "prototype", "evidence", "rival's evidence")
+    for case in cases:
+        table.add_row(
+            case.image.name,
+            case.label,
+            case.truth if case.right else f"{case.truth} !",
+            f"{case.trust:.3f}",
+            f"{case.text_confidence:.3f}",
+            f"{case.image_similarity:.3f}",
+            case.nearest_prototype,
+            _names(case.evidence.label),
+            _names(case.evidence.rival),
+        )
+    return table
+
+
+def _names(neighbours: Sequence[Neighbour]) -> str:
+    return " ".join(Path(neighbour.source or "?").stem for neighbour in neighbours[:2])
+
+
+def _table(*columns: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right" if column in _NUMBERS else "left")
+    return table
+
+
+def _rendered(table: Table) -> str:
+    """The table as plain text, the same on a terminal and in a pipe."""
+    from rich.console import Console
+
+    out = io.StringIO()
+    Console(file=out, width=_WIDTH, color_system=None, force_terminal=False).print(table)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def _write_sheet(service: TrustService, path: Path, columns: Sequence[tuple[str, Sequence[Case]]]) -> None:
+    try:
+        draw_sheet(path, "Can this label be trusted? Handwritten digits, rule trustvlm", columns, service.thumbnail)
+    except OSError as error:
+        raise ReadOnly(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _next_commands(home: Path) -> str:
+    prefix = f"trustvlm --home {shlex.quote(str(home))}"
+
+    def image(*parts: str) -> str:
+        return shlex.quote(str(Path(home, "images", *parts)))
+
+    unknown = f"  {prefix} score {SPACE} {image('eleventh-held-out', ELEVENTH)}"
+    return "\n".join(
+        [
+            "\nTry next:",
+            f"  {prefix} score {SPACE} {image('held-out', 'nine')}",
+            f"  {prefix} search {SPACE} --image {image('held-out', 'seven', 'seven_00.png')}",
+            f"Something that the space does not know (low trust), and the same after its label was registered:\n{unknown}",
+            f"  {prefix} register {SPACE} {image('eleventh')}",
+            unknown,
+        ]
+    )
