@@ -1,0 +1,187 @@
+"""Reading vectors from .npz and .npy files, never unpickling, with errors that name the array."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trustvlm.errors import InvalidInput, NotFound
+from trustvlm.types import LabelInput, Queries
+
+__all__ = ["label_inputs", "query_batches", "read_npz", "read_query_vectors", "support_vectors"]
+
+Array = npt.NDArray[Any]
+_BROKEN = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, SyntaxError)
+
+
+def read_npz(path: Path, *known: str) -> dict[str, Array]:
+    """Those of the `known` arrays that the file has.
+
+    Raises:
+        NotFound: no such file. InvalidInput: not an .npz file, or an array of Python objects.
+    """
+    with _opened(path) as file:
+        if isinstance(file, np.ndarray):
+            raise InvalidInput(f"{path}: expected an .npz file with named arrays, got a single array (.npy)")
+        found = {name: _array(path, file, name) for name in known if name in file.files}
+        if not found:
+            there = ", ".join(file.files) or "none"
+            raise InvalidInput(f"{path}: expected arrays named {', '.join(known)}; it has: {there}")
+        return found
+
+
+def read_query_vectors(path: Path, side: str) -> Array:
+    """The array `side` of an .npz file, its only array, or the array of an .npy file."""
+    with _opened(path) as file:
+        if isinstance(file, np.ndarray):
+            return file
+        if side not in file.files and len(file.files) != 1:
+            raise InvalidInput(
+                f"{path}: expected an array named {side}, or only one; it has: {', '.join(file.files) or 'none'}"
+            )
+        return _array(path, file, side if side in file.files else file.files[0])
+
+
+class _opened:  # noqa: N801 - reads as a verb
+    """np.load as a context manager for both kinds of file."""
+
+    def __init__(self, path: Path) -> None:
+        if not os.path.lexists(path):
+            raise NotFound(f"no file {path}")
+        try:
+            self._file: Any = np.load(path, allow_pickle=False)
+        except _BROKEN as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else "not such a file, or damaged"
+            raise InvalidInput(f"{path}: expected arrays saved with numpy (.npz or .npy): {reason}") from error
+
+    def __enter__(self) -> Any:
+        return self._file
+
+    def __exit__(self, *args: object) -> None:
+        if not isinstance(self._file, np.ndarray):
+            self._file.close()
+
+
+def _array(path: Path, file: Any, name: str) -> Array:
+    try:
+        found: Array = file[name]
+    except _BROKEN as error:
+        objects = "Object arrays" in str(error)
+        what = "holds Python objects, which are not read; save plain numbers or strings" if objects else f"is damaged ({error})"
+        raise InvalidInput(f"{path}: {name} {what}") from error
+    return found
+
+
+def label_inputs(path: Path, label: str | None) -> list[LabelInput]:
+    """What an .npz file says to register: see API.md. With `label`, everything in it belongs to that label.
+
+    Raises:
+        NotFound: no such file. InvalidInput: missing arrays, or arrays that do not fit together.
+    """
+    arrays = read_npz(path, "label_names", "text_vectors", "image_vectors", "image_labels", "classifier_image_vectors")
+    names = _names(path, arrays, label)
+    texts = arrays.get("text_vectors")
+    if texts is not None and label is not None and texts.ndim == 1:
+        texts = texts[np.newaxis]
+    if texts is not None and (texts.ndim not in (2, 3) or len(texts) != len(names)):
+        raise InvalidInput(f"{path}: text_vectors: expected shape ({len(names)}, dim), one row a label, got {texts.shape}")
+    rows = _rows_of_labels(path, arrays, len(names))
+    images, others = arrays.get("image_vectors"), arrays.get("classifier_image_vectors")
+    if others is not None and (images is None or len(others) != len(images)):
+        raise InvalidInput(
+            f"{path}: classifier_image_vectors: expected one row for each of the "
+            f"{0 if images is None else len(images)} image_vectors, got shape {others.shape}"
+        )
+    return [
+        LabelInput(
+            name,
+            text_vector=None if texts is None else texts[number],
+            image_vectors=images[own] if images is not None and len(own) else None,
+            classifier_image_vectors=others[own] if others is not None and len(own) else None,
+        )
+        for number, (name, own) in enumerate(zip(names, rows, strict=True))
+    ]
+
+
+def _names(path: Path, arrays: Mapping[str, Array], label: str | None) -> list[str]:
+    if label is not None:
+        if "label_names" in arrays or "image_labels" in arrays:
+            raise InvalidInput(f"{path}: it names its labels itself (label_names, image_labels); leave out --label")
+        return [label]
+    if "label_names" not in arrays:
+        raise InvalidInput(f"{path}: label_names is missing; expected it, or --label NAME for vectors of one label")
+    return _strings(path, "label_names", arrays["label_names"])
+
+
+def _strings(path: Path, name: str, array: Array) -> list[str]:
+    if array.ndim != 1 or array.dtype.kind not in "US":
+        raise InvalidInput(f"{path}: {name}: expected a one-dimensional array of strings, got {array.dtype} {array.shape}")
+    try:
+        return [str(text) for text in (array if array.dtype.kind == "U" else np.char.decode(array, "utf-8"))]
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{path}: {name}: expected UTF-8 ({error.reason})") from error
+
+
+def _rows_of_labels(path: Path, arrays: Mapping[str, Array], labels: int) -> list[npt.NDArray[np.intp]]:
+    """For each label, the rows of image_vectors that are its own, in order."""
+    images, owners = arrays.get("image_vectors"), arrays.get("image_labels")
+    if images is None:
+        if owners is not None:
+            raise InvalidInput(f"{path}: image_labels is there, but image_vectors is missing")
+        return [np.empty(0, np.intp)] * labels
+    if images.ndim != 2:
+        raise InvalidInput(f"{path}: image_vectors: expected shape (images, dim), got {images.shape}")
+    if owners is None:
+        if labels != 1:
+            raise InvalidInput(f"{path}: image_vectors is there, but image_labels (index into label_names) is missing")
+        owners = np.zeros(len(images), np.int64)
+    if owners.shape != (len(images),) or owners.dtype.kind not in "iu":
+        raise InvalidInput(
+            f"{path}: image_labels: expected {len(images)} whole numbers, one for each row of image_vectors, "
+            f"got {owners.dtype} {owners.shape}"
+        )
+    outside = (owners < 0) | (owners >= labels)
+    if outside.any():
+        at = int(outside.argmax())
+        raise InvalidInput(f"{path}: image_labels[{at}]: expected an index from 0 to {labels - 1}, got {owners[at]}")
+    order = np.argsort(owners, kind="stable")
+    return np.split(order, np.searchsorted(owners[order], np.arange(1, labels)))
+
+
+def support_vectors(path: Path) -> dict[str, Array]:
+    """image_vectors and, where there, classifier_image_vectors, of one label's support images."""
+    arrays = read_npz(path, "image_vectors", "classifier_image_vectors")
+    if "image_vectors" not in arrays:
+        raise InvalidInput(f"{path}: image_vectors is missing")
+    return arrays
+
+
+def query_batches(path: Path, size: int) -> Iterator[tuple[list[str], Queries]]:
+    """(sources, queries) of at most `size` rows of the arrays classifier, verifier and sources.
+
+    Raises:
+        NotFound: no such file. InvalidInput: arrays of different lengths.
+    """
+    arrays = read_npz(path, "classifier", "verifier", "sources")
+    sides = {name: np.atleast_2d(arrays[name]) for name in ("classifier", "verifier") if name in arrays}
+    if not sides:
+        raise InvalidInput(f"{path}: expected an array classifier, verifier or both")
+    lengths = {name: len(array) for name, array in sides.items()}
+    if "sources" in arrays:
+        sources = _strings(path, "sources", arrays["sources"])
+        lengths["sources"] = len(sources)
+    if len(set(lengths.values())) != 1:
+        said = ", ".join(f"{name} {number}" for name, number in lengths.items())
+        raise InvalidInput(f"{path}: expected arrays of one length, got {said}")
+    total = next(iter(lengths.values()))
+    for start in range(0, max(total, 1), size):
+        rows = range(start, min(start + size, total))
+        batch = {name: array[rows.start : rows.stop] for name, array in sides.items()}
+        yield [sources[i] if "sources" in arrays else f"{path}[{i}]" for i in rows], Queries(**batch)

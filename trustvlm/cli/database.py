@@ -1,0 +1,50 @@
+"""The catalog's schema: which it is, and bringing it up to date."""
+
+from __future__ import annotations
+
+import click
+
+from trustvlm.cli.session import Session
+from trustvlm.cli.text import shown
+from trustvlm.errors import ReadOnly
+
+__all__ = ["db"]
+
+
+@click.group()
+def db() -> None:
+    """The catalog's schema: show it, upgrade it."""
+
+
+@db.command()
+@click.pass_obj
+def current(session: Session) -> None:
+    """Show this program's schema and the catalog's; exit code 5 when they differ."""
+    from trustvlm.catalog import Catalog, schema
+
+    click.echo(f"this program: schema {schema.head()}")
+    if not session.catalog.is_file():
+        click.echo(f"no catalog at {shown(session.home)}")
+        return
+    click.echo(f"{shown(session.catalog)}: schema {Catalog.schema_of(session.catalog) or 'none'}")
+    Catalog(session.catalog, read_only=True).close()  # SchemaMismatch says which is older, and what to do
+    click.echo("the catalog is current")
+
+
+@db.command()
+@click.pass_obj
+def upgrade(session: Session) -> None:
+    """Bring the home's catalog to this program's schema; makes the home when it is missing."""
+    from trustvlm.catalog import Catalog, schema
+
+    path = session.catalog
+    before = Catalog.schema_of(path) if path.is_file() else None
+    if before == schema.head():
+        click.echo(f"{shown(path)}: schema {before} is current")
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ReadOnly(f"{path.parent} cannot be made: {error.strerror}") from error
+    Catalog.upgrade(path)
+    click.echo(f"{shown(path)}: schema {before or 'none'} → {schema.head()}")

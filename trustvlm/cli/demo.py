@@ -1,0 +1,25 @@
+"""The offline demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from trustvlm.cli.session import Session
+
+__all__ = ["demo"]
+
+DEMO_HOME = Path("demo-home")
+
+
+@click.command()
+@click.pass_obj
+def demo(session: Session) -> None:
+    """Run the offline demo: handwritten digits, two small models, trust scores and their evidence.
+
+    It leaves a home to try the other commands on: ./demo-home, or the one that --home names.
+    """
+    from trustvlm.demo.run import run_demo
+
+    run_demo(session.home if session.home_given else DEMO_HOME, echo=click.echo)

@@ -1,0 +1,147 @@
+"""Finding images in folders, and reading files of names. What is passed over is counted, so that it can be said."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from trustvlm.cli.text import count, note
+from trustvlm.errors import InvalidInput, NotFound
+
+__all__ = ["IMAGE_SUFFIXES", "PassedOver", "direct_images", "images_of", "images_under", "label_folders", "read_names"]
+
+IMAGE_SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm "
+    # These cannot be read; better said by name than passed over in silence.
+    ".heic .heif .avif .jp2".split()
+)
+
+
+@dataclass
+class PassedOver:
+    """What was not taken: hidden files and files without an image suffix; folders where no folder belongs."""
+
+    files: int = 0
+    folders: list[str] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+
+    def report(self) -> None:
+        """Say so on stderr."""
+        if self.files:
+            note(f"passed over {count(self.files, 'file')}: hidden, or no image suffix")
+        if self.folders:
+            note(f"passed over {count(len(self.folders), 'folder')}: links, hidden or nested ({_some(self.folders)})")
+        if self.empty:
+            note(f"passed over {count(len(self.empty), 'folder')} without images ({_some(self.empty)})")
+        for path, reason in self.unreadable:
+            note(f"could not be read: {path}: {reason}")
+
+
+def label_folders(folder: Path, passed: PassedOver) -> dict[str, list[str]]:
+    """Label name → image paths: one sub-folder a label, its name the label's.
+
+    Raises:
+        InvalidInput: there is no sub-folder with images.
+    """
+    found: dict[str, list[str]] = {}
+    for entry in _entries(folder, passed):
+        if not entry.is_dir(follow_symlinks=False) or entry.name.startswith("."):
+            _pass_over(entry, passed)
+        elif images := direct_images(entry.path, passed):
+            found[entry.name] = images
+        else:
+            passed.empty.append(entry.path)
+    if not found:
+        raise InvalidInput(
+            f"{folder}: expected one sub-folder of images for each label, found none; "
+            f"--label NAME registers the images that lie directly in it"
+        )
+    return found
+
+
+def direct_images(folder: str | Path, passed: PassedOver) -> list[str]:
+    """The images that lie directly in `folder`, by name."""
+    return [entry.path for entry in _entries(folder, passed) if _is_image(entry) or _pass_over(entry, passed)]
+
+
+def images_of(paths: Iterable[Path], passed: PassedOver) -> list[str]:
+    """Files as they are given, and the images directly in folders. Raises NotFound."""
+    return [image for path in paths for image in (direct_images(path, passed) if _is_folder(path) else [os.fspath(path)])]
+
+
+def images_under(paths: Iterable[Path], passed: PassedOver) -> list[str]:
+    """Files as they are given, and every image in folders and their sub-folders, by name. Raises NotFound."""
+    return [image for path in list(paths) for image in (_walk(path, passed) if _is_folder(path) else [os.fspath(path)])]
+
+
+def read_names(path: Path) -> list[tuple[str, str | None]]:
+    """(name, prompt or None) of each line `name` or `name<TAB>prompt`; blank lines are skipped.
+
+    Raises:
+        NotFound, InvalidInput: no such file, not UTF-8, or more than one tab in a line.
+    """
+    _is_folder(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidInput(
+            f"{path}: expected UTF-8 text, one label name a line ({error.reason} at byte {error.start})"
+        ) from error
+    except OSError as error:
+        raise InvalidInput(f"{path}: cannot be read: {error.strerror}") from error
+    found = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        name, *rest = (part.strip() for part in line.strip().split("\t"))
+        if len(rest) > 1:
+            raise InvalidInput(f"{path}, line {number}: expected a name, or a name, a tab and a prompt; got {len(rest)} tabs")
+        if name or rest:
+            found.append((name, rest[0] if rest else None))
+    if not found:
+        raise InvalidInput(f"{path}: expected one label name a line, found none")
+    return found
+
+
+def _walk(folder: str | Path, passed: PassedOver) -> Iterator[str]:
+    for entry in _entries(folder, passed):
+        if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
+            yield from _walk(entry.path, passed)
+        elif _is_image(entry):
+            yield entry.path
+        else:
+            _pass_over(entry, passed)
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether a path of the command line is a folder. Raises NotFound when there is nothing."""
+    if not os.path.lexists(path):
+        raise NotFound(f"no file or folder {path}")
+    return path.is_dir()
+
+
+def _is_image(entry: os.DirEntry[str]) -> bool:
+    return Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and not entry.name.startswith(".") and not entry.is_dir()
+
+
+def _pass_over(entry: os.DirEntry[str], passed: PassedOver) -> bool:
+    """Count it; False, as in "not taken"."""
+    if entry.is_dir():
+        passed.folders.append(entry.path)
+    else:
+        passed.files += 1
+    return False
+
+
+def _entries(folder: str | Path, passed: PassedOver) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        passed.unreadable.append((os.fspath(folder), error.strerror or str(error)))
+        return []
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if names[3:] else "")

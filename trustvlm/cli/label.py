@@ -1,0 +1,92 @@
+"""Labels: list, update, remove, restore. 'trustvlm register' adds them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from trustvlm.cli.output import Column, Row, format_option, row_writer
+from trustvlm.cli.session import Session
+from trustvlm.cli.text import TEXT, quoted
+
+if TYPE_CHECKING:
+    from trustvlm.types import LabelRow
+
+__all__ = ["LABEL_COLUMNS", "label", "label_rows"]
+
+LABEL_COLUMNS = [
+    Column("label", lambda row: row["name"]),
+    Column("id", lambda row: str(row["id"]), right=True),
+    Column(
+        "support images",
+        lambda row: f"{row['support_count']:,}" if row["support_count"] else "none: unverified",
+        lambda row: "" if row["support_count"] else "yellow",
+        right=True,
+    ),
+    Column("prompt", lambda row: row["prompt"] or ""),
+    Column("revision", lambda row: str(row["revision"]), right=True),
+]
+
+
+def label_rows(rows: Iterable[LabelRow]) -> Iterator[Row]:
+    """Labels as rows."""
+    return (asdict(row) for row in rows)
+
+
+@click.group()
+def label() -> None:
+    """Labels of a space: list, change, remove and restore ('trustvlm register' adds them)."""
+
+
+@label.command("list")
+@click.argument("space", type=TEXT)
+@format_option
+@click.pass_obj
+def list_(session: Session, space: str, form: str) -> None:
+    """List every label of SPACE with its number of support images."""
+    with session.reading() as service:
+        row_writer(form, LABEL_COLUMNS).write(label_rows(service.list_labels(space)))
+
+
+@label.command()
+@click.argument("space", type=TEXT)
+@click.argument("name", type=TEXT)
+@click.option(
+    "--prompt", metavar="TEXT", type=TEXT, help="A prompt of its own instead of the templates; {} stands for the name."
+)
+@click.option("--new-name", metavar="NAME", type=TEXT, help="Another name; a text prototype made from the name is made anew.")
+@click.pass_obj
+def update(session: Session, space: str, name: str, prompt: str | None, new_name: str | None) -> None:
+    """Change the prompt or the name of label NAME."""
+    if prompt is None and new_name is None:
+        raise click.UsageError("Expected --prompt, --new-name or both.")
+    with session.writing() as service:
+        revision = service.update_label(space, name, prompt=prompt, new_name=new_name)
+    click.echo(f"updated label {quoted(new_name or name)}; revision {revision}")
+
+
+@label.command()
+@click.argument("space", type=TEXT)
+@click.argument("name", type=TEXT)
+@click.option("--purge", is_flag=True, help="Delete its vectors and thumbnails now, for good.")
+@click.pass_obj
+def remove(session: Session, space: str, name: str, purge: bool) -> None:
+    """Remove label NAME with its support images; 'label restore' undoes it, unless purged."""
+    with session.writing() as service:
+        revision = service.remove_label(space, name, purge=purge)
+    undo = "for good" if purge else f"'trustvlm label restore {quoted(space)} {quoted(name)}' brings it back until it is purged"
+    click.echo(f"removed label {quoted(name)}; revision {revision}; {undo}")
+
+
+@label.command()
+@click.argument("space", type=TEXT)
+@click.argument("name", type=TEXT)
+@click.pass_obj
+def restore(session: Session, space: str, name: str) -> None:
+    """Bring back the label NAME that was removed last, with the support images it had."""
+    with session.writing() as service:
+        revision = service.restore_label(space, name)
+    click.echo(f"restored label {quoted(name)}; revision {revision}")

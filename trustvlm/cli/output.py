@@ -1,0 +1,174 @@
+"""Rows on stdout as a table, JSON lines or CSV, a block at a time, so that output of any length streams."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Protocol, TypeVar
+
+import click
+
+from trustvlm.cli.text import shown
+
+__all__ = ["Column", "RowWriter", "as_json", "blocks", "details", "format_option", "row_writer"]
+
+Row = Mapping[str, Any]
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+BLOCK_ROWS = 1_000
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Attributes:
+        title: its heading. cell: row → text. style: row → rich style, used on a terminal. right: align to the right.
+    """
+
+    title: str
+    cell: Callable[[Row], str]
+    style: Callable[[Row], str] = lambda row: ""
+    right: bool = False
+
+
+class RowWriter(Protocol):
+    """Writes rows to stdout; may be called again with more rows of the same kind."""
+
+    def write(self, rows: Iterable[Row]) -> None: ...
+
+
+def format_option(command: F) -> F:
+    """The option --format, passed on as `form`."""
+    kinds = click.Choice(["table", "jsonl", "csv"])
+    return click.option(
+        "--format", "form", type=kinds, default="table", show_default=True, help="A table for people, or rows for programs."
+    )(command)
+
+
+def row_writer(form: str, columns: Sequence[Column]) -> RowWriter:
+    """The writer of format `form`; `columns` are those of the table, the other formats write every key of a row."""
+    if form == "jsonl":
+        return _JsonLines()
+    if form == "csv":
+        return _Csv()
+    return _ColourTable(columns) if sys.stdout.isatty() else _PlainTable(columns)
+
+
+def blocks(items: Iterable[T], size: int = BLOCK_ROWS) -> Iterator[list[T]]:
+    """`items` in lists of at most `size`."""
+    iterator = iter(items)
+    while block := list(islice(iterator, size)):
+        yield block
+
+
+def as_json(value: Any, *, indent: int | None = None) -> str:
+    """Strict JSON; outside ASCII only where stdout can hold it."""
+    utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    return json.dumps(value, ensure_ascii=not utf8, allow_nan=False, indent=indent)
+
+
+def details(pairs: Mapping[str, object]) -> None:
+    """Names and values, one pair a line."""
+    width = max(map(len, pairs)) + 1
+    for name, value in pairs.items():
+        click.echo(f"{name + ':':<{width}} {shown(value)}")
+
+
+class _JsonLines:
+    def write(self, rows: Iterable[Row]) -> None:
+        for block in blocks(rows):
+            click.echo("\n".join(as_json(row) for row in block))
+
+
+class _Csv:
+    """A header and lines as RFC 4180 has them, but for the line ends; lists are joined by "|"."""
+
+    def __init__(self) -> None:
+        self._writer: csv.DictWriter[str] | None = None
+        self._buffer = io.StringIO()
+
+    def write(self, rows: Iterable[Row]) -> None:
+        for block in blocks(rows):
+            if self._writer is None:
+                self._writer = csv.DictWriter(self._buffer, list(block[0]), lineterminator="\n")
+                self._writer.writeheader()
+            self._writer.writerows({name: _csv_value(value) for name, value in row.items()} for row in block)
+            click.echo(self._buffer.getvalue(), nl=False)
+            self._buffer.seek(0)
+            self._buffer.truncate()
+
+
+def _csv_value(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple):
+        return "|".join(str(_csv_value(part)) for part in value)
+    if isinstance(value, dict):
+        return as_json(value)
+    return "" if value is None else value
+
+
+class _PlainTable:
+    """Aligned columns, two blanks apart, nothing cut off."""
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self._columns = columns
+        self._widths = [0] * len(columns)
+        self._begun = False
+
+    def write(self, rows: Iterable[Row]) -> None:
+        for block in blocks(rows):
+            cells = [[shown(column.cell(row).replace("\n", "; ")) for column in self._columns] for row in block]
+            if not self._begun:
+                cells.insert(0, [column.title for column in self._columns])
+                self._begun = True
+            click.echo("\n".join(self._aligned(cells)))
+
+    def _aligned(self, cells: list[list[str]]) -> Iterator[str]:
+        from rich.cells import cell_len  # East Asian characters are two columns wide
+
+        self._widths = [
+            max(known, *(cell_len(line[i]) for line in cells)) for i, known in enumerate(self._widths)
+        ]  # columns never become narrower from block to block
+        for line in cells:
+            parts = []
+            for cell, width, column in zip(line, self._widths, self._columns, strict=True):
+                blanks = " " * (width - cell_len(cell))
+                parts.append(blanks + cell if column.right else cell + blanks)
+            yield "  ".join(parts).rstrip()
+
+
+class _ColourTable:
+    """The same on a terminal: with colours, folded to its width."""
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self._columns = columns
+        self._begun = False
+
+    def write(self, rows: Iterable[Row]) -> None:
+        from rich.box import SIMPLE_HEAD
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        console = Console(file=sys.stdout, markup=False, highlight=False, emoji=False)
+        for block in blocks(rows):
+            table = Table(box=SIMPLE_HEAD, show_header=not self._begun, pad_edge=False)
+            for column in self._columns:
+                table.add_column(Text(column.title), justify="right" if column.right else "left", overflow="fold")
+            for row in block:
+                table.add_row(*(_text(Text, column, row) for column in self._columns))
+            console.print(table)
+            self._begun = True
+
+
+def _text(make: Callable[..., Any], column: Column, row: Row) -> Any:
+    """A cell as literal text: brackets in names are no markup."""
+    return make("\n".join(map(shown, column.cell(row).split("\n"))), style=column.style(row))

@@ -1,0 +1,61 @@
+"""A progress bar on stderr where that is a terminal; silence where it is not."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+__all__ = ["Bar", "progress_bar"]
+
+
+class Bar:
+    """Counts what is done out of a total."""
+
+    def __init__(self, live: Progress | None, total: int, what: str) -> None:
+        self._live = live
+        self._task = None if live is None else live.add_task(what, total=total)
+        self._last = 0
+
+    def advance(self, number: int) -> None:
+        """`number` more are done."""
+        if self._live is not None and self._task is not None:
+            self._live.advance(self._task, number)
+
+    def images(self, number: int) -> None:
+        """The service's progress callback. It counts images within a batch of its own: a number that grows is a running
+        total, one that does not begins anew."""
+        self.advance(number - self._last if number > self._last else number)
+        self._last = number
+
+    def begin(self) -> None:
+        """The next call of :meth:`images` counts from the start."""
+        self._last = 0
+
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        """Out of the way of what is written meanwhile."""
+        if self._live is None:
+            yield
+            return
+        self._live.stop()
+        yield
+        self._live.start()
+
+
+@contextmanager
+def progress_bar(total: int, what: str) -> Iterator[Bar]:
+    """A bar for `total` things called `what`, gone when the block ends."""
+    if not sys.stderr.isatty() or total < 2:
+        yield Bar(None, total, what)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as live:
+        yield Bar(live, total, what)

@@ -1,0 +1,148 @@
+"""Registering labels and support images from folders, files, names and vectors."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from trustvlm.cli.files import PassedOver, images_of, label_folders, read_names
+from trustvlm.cli.output import as_json
+from trustvlm.cli.progress import progress_bar
+from trustvlm.cli.session import Session, exactly_one
+from trustvlm.cli.text import TEXT, count, report_unreadable
+from trustvlm.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from trustvlm.service import TrustService
+    from trustvlm.types import LabelInput, RegisterResult
+
+__all__ = ["register", "require_some_readable", "summary"]
+
+
+@click.command()
+@click.argument("space", type=TEXT)
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--label",
+    metavar="NAME",
+    type=TEXT,
+    help="One label: for the image files PATHS, the images in folders PATHS, or --vectors.",
+)
+@click.option(
+    "--labels",
+    "names_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Text-only labels, one a line: the name, or the name, a tab and a prompt.",
+)
+@click.option(
+    "--vectors",
+    metavar="FILE.npz",
+    type=click.Path(path_type=Path),
+    help="Vectors of your own: arrays label_names, text_vectors, image_vectors, image_labels (index into label_names) and "
+    "classifier_image_vectors, as far as needed.",
+)
+@click.option("--prompt", metavar="TEXT", type=TEXT, help="With --label: a prompt instead of the templates; {} is the name.")
+@click.option("--json", "json_", is_flag=True, help="Print what changed as JSON, with the ids of the new support images.")
+@click.pass_obj
+def register(
+    session: Session,
+    space: str,
+    paths: tuple[Path, ...],
+    label: str | None,
+    names_file: Path | None,
+    vectors: Path | None,
+    prompt: str | None,
+    json_: bool,
+) -> None:
+    """Register labels and their support images in SPACE.
+
+    \b
+    register SPACE FOLDER                 one sub-folder a label; its name is the label's
+    register SPACE FILES… --label NAME    support images of one label (or a folder of them)
+    register SPACE --label NAME           a label known by its text only
+    register SPACE --labels names.txt     many of those
+    register SPACE --vectors file.npz     precomputed vectors
+
+    Labels that exist get the support images they do not have yet; repeating a command changes nothing, and completes one
+    that was interrupted. Images that cannot be read are named on stderr and the rest goes in.
+    """
+    _check_usage(paths, label, names_file, vectors, prompt)
+    with session.writing() as service:
+        service.get_space(space)  # before looking through a large folder
+        inputs = _inputs(paths, label, names_file, vectors, prompt)
+        result = _register(service, space, inputs)
+    report_unreadable(result.failures)
+    click.echo(as_json(asdict(result)) if json_ else summary(result, len({item.name for item in inputs})))
+    require_some_readable(result, sum(len(item.images or ()) for item in inputs))
+
+
+def _check_usage(
+    paths: tuple[Path, ...], label: str | None, names_file: Path | None, vectors: Path | None, prompt: str | None
+) -> None:
+    if label is None or paths or names_file or vectors:
+        exactly_one(PATHS=paths, labels=names_file, vectors=vectors)
+    if names_file is not None and label is not None:
+        raise click.UsageError("--labels names its labels itself; leave out --label.")
+    if prompt is not None and label is None:
+        raise click.UsageError("--prompt is for one label: pass --label NAME with it.")
+    if label is None and paths and (len(paths) > 1 or paths[0].is_file()):
+        raise click.UsageError("Expected one folder with a sub-folder for each label, or --label NAME for files.")
+
+
+def _inputs(
+    paths: tuple[Path, ...], label: str | None, names_file: Path | None, vectors: Path | None, prompt: str | None
+) -> list[LabelInput]:
+    from trustvlm.cli.arrays import label_inputs
+    from trustvlm.types import LabelInput
+
+    if vectors is not None:
+        return label_inputs(vectors, label)
+    if names_file is not None:
+        return [LabelInput(name, prompt=own) for name, own in read_names(names_file)]
+    passed = PassedOver()
+    if label is None:
+        images_of(paths, PassedOver())  # a path that is not there
+        inputs = [LabelInput(name, images=images) for name, images in label_folders(paths[0], passed).items()]
+    else:
+        images = images_of(paths, passed)
+        if paths and not images:
+            raise InvalidInput(f"no images in {', '.join(map(str, paths))}")
+        inputs = [LabelInput(label, images=images or None, prompt=prompt)]
+    passed.report()
+    return inputs
+
+
+def _register(service: TrustService, space: str, inputs: list[LabelInput]) -> RegisterResult:
+    images = sum(len(item.images or ()) for item in inputs)
+    if images:
+        with progress_bar(images, "images") as bar:
+            return service.register(space, inputs, progress=bar.images)
+    with progress_bar(len(inputs), "labels") as bar:
+        return service.register(space, inputs, on_commit=lambda names: bar.advance(len(names)))
+
+
+def summary(result: RegisterResult, labels: int) -> str:
+    """What a register call did, in one line."""
+    unreadable = f", {len(result.failures):,} unreadable" if result.failures else ""
+    if result.added_labels or result.added_supports:
+        parts = [
+            f"{count(labels, 'label')} ({result.added_labels:,} new)",
+            count(result.added_supports, "support image"),
+            f"{count(result.skipped_duplicates, 'duplicate')} skipped" if result.skipped_duplicates else "",
+        ]
+        what = f"registered {', '.join(filter(None, parts))}"
+    elif result.skipped_duplicates:
+        what = f"nothing new: all {count(result.skipped_duplicates, 'support image')} were there already"
+    else:
+        what = f"nothing new: all {count(labels, 'label')} were there already"
+    return f"{what.replace('all 1 support image were', 'the support image was').replace('all 1 label were', 'the label was')}{unreadable}; revision {result.revision}"
+
+
+def require_some_readable(result: RegisterResult, images: int) -> None:
+    """Raises InvalidInput when there were images and none could be read."""
+    if images and len(result.failures) == images:
+        raise InvalidInput(f"none of the {count(images, 'image')} could be read")

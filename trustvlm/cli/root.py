@@ -1,0 +1,104 @@
+"""The command `trustvlm`: global options, the list of commands, and what an error becomes."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import click
+
+from trustvlm import __version__
+from trustvlm.cli.database import db
+from trustvlm.cli.demo import demo
+from trustvlm.cli.index import index
+from trustvlm.cli.label import label
+from trustvlm.cli.register import register
+from trustvlm.cli.score import score
+from trustvlm.cli.search import search
+from trustvlm.cli.session import Session, default_home
+from trustvlm.cli.space import space
+from trustvlm.cli.support import purge, support
+from trustvlm.cli.text import shown, tolerate_any_character
+from trustvlm.errors import EXIT_CODES, TrustVLMError
+
+__all__ = ["main"]
+
+INTERRUPTED = 130
+
+
+class Failure(click.ClickException):
+    """One line on stderr and an exit code."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(shown(message))
+        self.exit_code = exit_code
+
+
+class Root(click.Group):
+    """Turns what commands raise into exit codes; see the table in trustvlm.errors."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except TrustVLMError as error:
+            raise Failure(str(error), exit_code(error)) from error
+        except (KeyboardInterrupt, click.Abort) as error:
+            raise Failure("interrupted; what was committed stays", INTERRUPTED) from error
+        except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
+            raise  # usage errors, --help, and a reader that has seen enough: click knows them
+        except Exception as error:
+            if ctx.params.get("verbose"):
+                raise
+            message = f"unexpected {type(error).__name__}: {error} (--verbose shows where; please report it)"
+            raise Failure(message, 1) from error
+
+
+def exit_code(error: TrustVLMError) -> int:
+    """The exit code of the first kind that `error` is an instance of."""
+    return next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), 1)
+
+
+class _ToStderr(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(self.format(record), err=True)
+
+
+def _set_up_logging(verbose: int) -> None:
+    logger = logging.getLogger("trustvlm")
+    logger.setLevel([logging.WARNING, logging.INFO, logging.DEBUG][min(verbose, 2)])
+    if not any(isinstance(handler, _ToStderr) for handler in logger.handlers):
+        handler = _ToStderr()
+        handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+        logger.addHandler(handler)
+
+
+@click.group(cls=Root, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option(
+    "--home",
+    type=click.Path(path_type=Path),
+    envvar="TRUSTVLM_HOME",
+    show_envvar=True,
+    help="Directory of the catalog and all that is derived from it.  [default: ~/.local/share/trustvlm, "
+    "or trustvlm in XDG_DATA_HOME]",
+)
+@click.option("--device", metavar="DEVICE", help="Where models and indexes run: cpu, cuda or cuda:N.  [default: cpu]")
+@click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), help="Arithmetic of the models.  [default: fp32]")
+@click.option("-v", "--verbose", count=True, help="Log what is done (-vv: in detail) and show tracebacks.")
+@click.version_option(__version__, prog_name="trustvlm")
+@click.pass_context
+def main(ctx: click.Context, home: Path | None, device: str | None, precision: str | None, verbose: int) -> None:
+    """Say whether a vision-language model's label can be trusted.
+
+    Create a label space, register labels with a few support images, and score images: label, trust, evidence.
+
+    Exit codes: 0 ok, 1 unexpected, 2 usage or invalid input, 3 not found, 4 conflict, 5 unavailable (read-only, busy,
+    another schema, weights missing), 130 interrupted.
+    """
+    tolerate_any_character()
+    _set_up_logging(verbose)
+    ctx.obj = Session(home or default_home(), home is not None, device, precision)
+
+
+for command in (space, register, label, support, score, search, index, db, purge, demo):
+    main.add_command(command)

@@ -1,0 +1,160 @@
+"""Scoring images or vectors: label, trust, evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from trustvlm.cli.files import PassedOver, images_under
+from trustvlm.cli.output import Column, Row, blocks, format_option, row_writer
+from trustvlm.cli.progress import Bar, progress_bar
+from trustvlm.cli.session import Session, exactly_one
+from trustvlm.cli.text import TEXT, count, note, report_unreadable
+from trustvlm.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from trustvlm.service import TrustService
+    from trustvlm.types import Queries
+
+__all__ = ["score"]
+
+BATCH_ROWS = 1_024
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def _disagrees(row: Row) -> bool:
+    return row["nearest_prototype"] is not None and not row["agrees"]
+
+
+def _colour(row: Row) -> str:
+    """Trust of different rules has different scales; what stands behind it has not."""
+    return "yellow" if row["unverified"] else "red" if _disagrees(row) else "green" if row["agrees"] else ""
+
+
+def _notes(row: Row) -> str:
+    said = {"unverified": row["unverified"], "disagrees": _disagrees(row), "abstain": row["accepted"] is False}
+    return ", ".join(name for name, holds in said.items() if holds)
+
+
+def _evidence(side: str) -> Column:
+    def cell(row: Row) -> str:
+        found = row["evidence"][side]
+        return "\n".join(f"#{near['id']} {near['similarity']:.3f} {near['source'] or ''}".rstrip() for near in found) or "–"
+
+    return Column(f"evidence for {side}", cell, lambda row: "dim")
+
+
+COLUMNS = [
+    Column("source", lambda row: row["source"]),
+    Column("label", lambda row: row["label"], lambda row: "bold"),
+    Column("trust", lambda row: _number(row["trust"]), _colour, right=True),
+    Column("text conf.", lambda row: _number(row["text_confidence"]), right=True),
+    Column("image sim.", lambda row: _number(row["image_similarity"]), right=True),
+    Column("nearest", lambda row: "✓" if row["agrees"] else row["nearest_prototype"] or "–", _colour),
+    Column("rival", lambda row: row["rival"] or "–"),
+    Column("its trust", lambda row: _number(row["rival_trust"]), right=True),
+    Column("note", _notes, lambda row: "yellow" if row["unverified"] else "red"),
+]
+
+
+@click.command()
+@click.argument("space", type=TEXT)
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--vectors",
+    metavar="FILE.npz",
+    type=click.Path(path_type=Path),
+    help="Vectors of your own: arrays classifier and verifier, as far as needed, and sources (names).",
+)
+@click.option("--rule", metavar="NAME", help="msp, image, trustvlm or trustvlm_star.  [default: trustvlm]")
+@click.option("--lambda", "weight", type=float, metavar="X", help="Weight of the image term.  [default: the rule's]")
+@click.option("--temperature", type=float, metavar="X", help="Temperature of the image softmax.  [default: the rule's]")
+@click.option(
+    "--top-k", type=int, default=5, show_default=True, help="How many labels to list by text confidence (jsonl, csv)."
+)
+@click.option("--only", metavar="LABEL", type=TEXT, multiple=True, help="Only these labels take part; repeat it for several.")
+@click.option(
+    "--evidence", type=click.IntRange(0, 1_000), default=0, show_default=True, help="Nearest support images of label and rival."
+)
+@format_option
+@click.pass_obj
+def score(
+    session: Session,
+    space: str,
+    paths: tuple[Path, ...],
+    vectors: Path | None,
+    rule: str | None,
+    weight: float | None,
+    temperature: float | None,
+    top_k: int,
+    only: tuple[str, ...],
+    evidence: int,
+    form: str,
+) -> None:
+    """Score images in SPACE: label, trust, and whether the nearest prototype agrees.
+
+    PATHS are image files and folders (searched through, in order of name). Images that cannot be read are named on stderr
+    and the rest is scored.
+
+    On a terminal trust is green where the nearest prototype is the predicted label's (✓), red where it is another's, and
+    yellow where the predicted label has no support image (unverified).
+    """
+    exactly_one(PATHS=paths, vectors=vectors)
+    params = {name: value for name, value in {"lambda": weight, "temperature": temperature}.items() if value is not None}
+    options = {"rule": rule, "top_k": top_k, "labels": list(only) or None, "params": params or None}
+    writer = row_writer(form, [*COLUMNS, *(map(_evidence, ("label", "rival")) if evidence else ())])
+    with session.reading() as service:
+        for sources, queries, bar in _vectors(vectors) if vectors else _images(service, space, paths, options):
+            verdicts = service.score(space, queries, **options)
+            with bar.hidden():
+                rows = zip(sources, verdicts.rows(evidence=evidence), strict=True)
+                writer.write({"source": source} | row for source, row in rows)
+
+
+def _vectors(path: Path) -> Iterator[tuple[list[str], Queries, Bar]]:
+    from trustvlm.cli.arrays import query_batches
+
+    with progress_bar(0, "queries") as bar:
+        yield from ((sources, queries, bar) for sources, queries in query_batches(path, BATCH_ROWS))
+
+
+def _images(
+    service: TrustService, space: str, paths: tuple[Path, ...], options: dict[str, Any]
+) -> Iterator[tuple[list[str], Queries, Bar]]:
+    """Batches of encoded images. Raises InvalidInput when there are none, or none of them can be read."""
+    service.score(space, _no_queries(service, space), **options)  # a wrong option shows before any image is encoded
+    passed = PassedOver()
+    images = images_under(paths, passed)
+    passed.report()
+    if not images:
+        raise InvalidInput(f"no images in {', '.join(map(str, paths))}")
+    failed = 0
+    with progress_bar(len(images), "images") as bar:
+        for batch in blocks(images, BATCH_ROWS):
+            bar.begin()
+            embedded = service.embed(space, batch, progress=bar.images)
+            failed += len(embedded.failures)
+            with bar.hidden():
+                report_unreadable(embedded.failures)
+            if embedded.sources:
+                yield embedded.sources, embedded.queries, bar
+    if failed == len(images):
+        raise InvalidInput(f"none of the {count(failed, 'image')} could be read")
+    if failed:
+        note(f"{count(failed, 'image')} of {len(images):,} could not be read")
+
+
+def _no_queries(service: TrustService, space: str) -> Queries:
+    import numpy as np
+
+    from trustvlm.types import Queries
+
+    row = service.get_space(space)
+    verifier = None if row.verifier == "same" else np.empty((0, row.verifier_dim))
+    return Queries(classifier=np.empty((0, row.classifier_dim)), verifier=verifier)

@@ -1,0 +1,89 @@
+"""Support images: add, remove, restore; and purging what was removed."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
+
+import click
+
+from trustvlm.cli.files import PassedOver, images_of
+from trustvlm.cli.output import as_json
+from trustvlm.cli.register import require_some_readable, summary
+from trustvlm.cli.session import Session, exactly_one
+from trustvlm.cli.text import TEXT, count, report_unreadable
+
+__all__ = ["purge", "support"]
+
+IDS = click.argument("ids", nargs=-1, required=True, type=click.IntRange(1, 2**63 - 1))
+
+
+@click.group()
+def support() -> None:
+    """Support images of a label: add, remove and restore."""
+
+
+@support.command()
+@click.argument("space", type=TEXT)
+@click.argument("label", type=TEXT)
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--vectors",
+    metavar="FILE.npz",
+    type=click.Path(path_type=Path),
+    help="Vectors of your own: arrays image_vectors and, for search by text, classifier_image_vectors.",
+)
+@click.option("--json", "json_", is_flag=True, help="Print what changed as JSON, with the ids of the new support images.")
+@click.pass_obj
+def add(session: Session, space: str, label: str, paths: tuple[Path, ...], vectors: Path | None, json_: bool) -> None:
+    """Add image files, or the images in folders PATHS, to LABEL, which must exist."""
+    from trustvlm.cli.arrays import support_vectors
+
+    exactly_one(PATHS=paths, vectors=vectors)
+    passed = PassedOver()
+    images = images_of(paths, passed)
+    passed.report()
+    with session.writing() as service:
+        given = {"images": images} if vectors is None else support_vectors(vectors)
+        result = service.add_support(space, label, **given)
+    report_unreadable(result.failures)
+    click.echo(as_json(asdict(result)) if json_ else summary(result, 1))
+    require_some_readable(result, len(images))
+
+
+@support.command()
+@click.argument("space", type=TEXT)
+@IDS
+@click.pass_obj
+def remove(session: Session, space: str, ids: tuple[int, ...]) -> None:
+    """Remove support images by id (score --evidence and search print ids); 'support restore' undoes it."""
+    with session.writing() as service:
+        revision = service.remove_support(space, ids)
+    click.echo(f"removed {count(len(set(ids)), 'support image')}; revision {revision}")
+
+
+@support.command()
+@click.argument("space", type=TEXT)
+@IDS
+@click.pass_obj
+def restore(session: Session, space: str, ids: tuple[int, ...]) -> None:
+    """Bring back removed support images by id."""
+    with session.writing() as service:
+        revision = service.restore_support(space, ids)
+    click.echo(f"restored {count(len(set(ids)), 'support image')}; revision {revision}")
+
+
+@click.command()
+@click.option(
+    "--older-than",
+    type=click.FloatRange(0, 1e6),
+    metavar="HOURS",
+    help="Removed longer ago than this.  [default: the undo window]",
+)
+@click.pass_obj
+def purge(session: Session, older_than: float | None) -> None:
+    """Delete for good what was removed from any space, once it can no longer be restored (or --older-than HOURS)."""
+    with session.writing() as service:
+        rows = service.purge(older_than=None if older_than is None else timedelta(hours=older_than))
+    click.echo(f"purged {count(rows, 'row')}" if rows else "nothing to purge")

@@ -1,0 +1,62 @@
+"""Text as people see it: counts, quotes, and characters that a terminal must not interpret."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterable
+from typing import Any, TextIO
+
+import click
+
+__all__ = ["TEXT", "count", "note", "quoted", "report_unreadable", "shown", "tolerate_any_character"]
+
+
+def shown(text: object) -> str:
+    """`text` with control characters and bytes of other encodings escaped, so that it stays on its line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def quoted(name: str) -> str:
+    """`name` as one word of a shell command."""
+    return shown(shlex.quote(name))
+
+
+def count(number: int, singular: str, plural: str | None = None) -> str:
+    """ "1 label", "2,000 labels"."""
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+def note(message: str) -> None:
+    """A remark that is no part of the result: on stderr."""
+    click.echo(shown(message), err=True)
+
+
+def report_unreadable(failures: Iterable[tuple[str, str]]) -> None:
+    """Each image that could not be read, by name, on stderr."""
+    for source, reason in failures:
+        note(f"could not be read: {source}: {reason}")
+
+
+def tolerate_any_character(*streams: TextIO) -> None:
+    """Escape what a stream's encoding cannot hold instead of failing half-way through the output."""
+    for stream in streams or (sys.stdout, sys.stderr):
+        if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
+            reconfigure(errors="backslashreplace")
+
+
+class _Text(click.ParamType):
+    """A text argument that can be stored and compared: valid UTF-8."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value)
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            self.fail(f"'{shown(text)}' is not valid UTF-8", param, ctx)
+        return text
+
+
+TEXT = _Text()
