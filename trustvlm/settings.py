@@ -33,7 +33,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="TRUSTVLM_", extra="forbid", frozen=True)
 
-    device: str = Field("cpu", description="Where models and indexes run: cpu, cuda or cuda:N.")
+    device: str = Field(
+        "cpu", pattern=r"^(cpu|cuda(:[0-9]+)?)$", description="Where models and indexes run: cpu, cuda or cuda:N."
+    )
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="Arithmetic of the models.")
     batch_size: int = Field(32, ge=1, le=4096, description="Images per batch.")
     workers: int | None = Field(None, ge=0, le=256, description="Processes that load images; unset: by their number.")

@@ -6,6 +6,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,24 +50,21 @@ def read_query_vectors(path: Path, side: str) -> Array:
         return _array(path, file, side if side in file.files else file.files[0])
 
 
-class _opened:  # noqa: N801 - reads as a verb
-    """np.load as a context manager for both kinds of file."""
-
-    def __init__(self, path: Path) -> None:
-        if not os.path.lexists(path):
-            raise NotFound(f"no file {path}")
-        try:
-            self._file: Any = np.load(path, allow_pickle=False)
-        except _BROKEN as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else "not such a file, or damaged"
-            raise InvalidInput(f"{path}: expected arrays saved with numpy (.npz or .npy): {reason}") from error
-
-    def __enter__(self) -> Any:
-        return self._file
-
-    def __exit__(self, *args: object) -> None:
-        if not isinstance(self._file, np.ndarray):
-            self._file.close()
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """An NpzFile, or the array of an .npy file."""
+    if not os.path.lexists(path):
+        raise NotFound(f"no file {path}")
+    try:
+        file: Any = np.load(path, allow_pickle=False)
+    except _BROKEN as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "not such a file, or damaged"
+        raise InvalidInput(f"{path}: expected arrays saved with numpy (.npz or .npy): {reason}") from error
+    try:
+        yield file
+    finally:
+        if not isinstance(file, np.ndarray):
+            file.close()
 
 
 def _array(path: Path, file: Any, name: str) -> Array:
@@ -170,18 +168,17 @@ def query_batches(path: Path, size: int) -> Iterator[tuple[list[str], Queries]]:
         NotFound: no such file. InvalidInput: arrays of different lengths.
     """
     arrays = read_npz(path, "classifier", "verifier", "sources")
-    sides = {name: np.atleast_2d(arrays[name]) for name in ("classifier", "verifier") if name in arrays}
-    if not sides:
+    sources = _strings(path, "sources", arrays.pop("sources")) if "sources" in arrays else None
+    if not arrays:
         raise InvalidInput(f"{path}: expected an array classifier, verifier or both")
-    lengths = {name: len(array) for name, array in sides.items()}
-    if "sources" in arrays:
-        sources = _strings(path, "sources", arrays["sources"])
-        lengths["sources"] = len(sources)
+    sides = {name: np.atleast_2d(array) for name, array in arrays.items()}
+    lengths = {name: len(array) for name, array in sides.items()} | ({} if sources is None else {"sources": len(sources)})
     if len(set(lengths.values())) != 1:
         said = ", ".join(f"{name} {number}" for name, number in lengths.items())
         raise InvalidInput(f"{path}: expected arrays of one length, got {said}")
     total = next(iter(lengths.values()))
     for start in range(0, max(total, 1), size):
         rows = range(start, min(start + size, total))
+        names = [f"{path}[{i}]" for i in rows] if sources is None else sources[rows.start : rows.stop]
         batch = {name: array[rows.start : rows.stop] for name, array in sides.items()}
-        yield [sources[i] if "sources" in arrays else f"{path}[{i}]" for i in rows], Queries(**batch)
+        yield names, Queries(classifier=batch.get("classifier"), verifier=batch.get("verifier"))

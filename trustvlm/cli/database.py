@@ -13,13 +13,16 @@ __all__ = ["db"]
 
 @click.group()
 def db() -> None:
-    """The catalog's schema: show it, upgrade it."""
+    """Show and upgrade the catalog's schema."""
 
 
 @db.command()
 @click.pass_obj
 def current(session: Session) -> None:
-    """Show this program's schema and the catalog's; exit code 5 when they differ."""
+    """Show this program's schema and the catalog's.
+
+    Exit code 5 when they differ.
+    """
     from trustvlm.catalog import Catalog, schema
 
     click.echo(f"this program: schema {schema.head()}")
@@ -34,7 +37,10 @@ def current(session: Session) -> None:
 @db.command()
 @click.pass_obj
 def upgrade(session: Session) -> None:
-    """Bring the home's catalog to this program's schema; makes the home when it is missing."""
+    """Bring the catalog to this program's schema.
+
+    The home is made when it is missing.
+    """
     from trustvlm.catalog import Catalog, schema
 
     path = session.catalog

@@ -12,11 +12,11 @@ from trustvlm.errors import InvalidInput, NotFound
 
 __all__ = ["IMAGE_SUFFIXES", "PassedOver", "direct_images", "images_of", "images_under", "label_folders", "read_names"]
 
-IMAGE_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm "
-    # These cannot be read; better said by name than passed over in silence.
-    ".heic .heif .avif .jp2".split()
-)
+IMAGE_SUFFIXES = {
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm", ".pnm"),
+    *(".heic", ".heif", ".avif", ".jp2"),  # cannot be read: better said by name than passed over in silence
+}
 
 
 @dataclass
@@ -44,8 +44,9 @@ def label_folders(folder: Path, passed: PassedOver) -> dict[str, list[str]]:
     """Label name → image paths: one sub-folder a label, its name the label's.
 
     Raises:
-        InvalidInput: there is no sub-folder with images.
+        NotFound: no such folder. InvalidInput: it has no sub-folder with images.
     """
+    _is_folder(folder)
     found: dict[str, list[str]] = {}
     for entry in _entries(folder, passed):
         if not entry.is_dir(follow_symlinks=False) or entry.name.startswith("."):

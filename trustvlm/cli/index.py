@@ -9,7 +9,7 @@ import click
 
 from trustvlm.cli.output import Column, details, row_writer
 from trustvlm.cli.session import Session
-from trustvlm.cli.text import TEXT, quoted
+from trustvlm.cli.text import quoted, utf8
 
 if TYPE_CHECKING:
     from trustvlm.service.indexes import IndexStats
@@ -26,7 +26,10 @@ COLUMNS = [
 
 @click.group()
 def index() -> None:
-    """Index recipes, and the index of a space. Indexes are derived: the catalog holds the truth."""
+    """Show index recipes; show and rebuild indexes.
+
+    Indexes are derived: the catalog holds the truth.
+    """
 
 
 @index.command("list")
@@ -38,7 +41,7 @@ def list_() -> None:
 
 
 @index.command()
-@click.argument("recipe", type=TEXT)
+@click.argument("recipe", type=utf8)
 def show(recipe: str) -> None:
     """Show what the index recipe RECIPE says; needs no home."""
     from trustvlm.index.recipe import load_recipe
@@ -50,7 +53,7 @@ def show(recipe: str) -> None:
 
 
 @index.command()
-@click.argument("space", type=TEXT)
+@click.argument("space", type=utf8)
 @click.pass_obj
 def stats(session: Session, space: str) -> None:
     """Show size and state of SPACE's index."""
@@ -59,11 +62,11 @@ def stats(session: Session, space: str) -> None:
 
 
 @index.command()
-@click.argument("space", type=TEXT)
-@click.option("--recipe", metavar="NAME", type=TEXT, help="Change to this recipe; see 'trustvlm index list'.")
+@click.argument("space", type=utf8)
+@click.option("--recipe", metavar="NAME", type=utf8, help="Change to this recipe; see 'trustvlm index list'.")
 @click.pass_obj
 def rebuild(session: Session, space: str, recipe: str | None) -> None:
-    """Build SPACE's index anew from the catalog, and write its snapshot."""
+    """Build SPACE's index anew from the catalog."""
     with session.writing() as service:
         found = service.rebuild_index(space, recipe=recipe)
     click.echo(f"rebuilt the index of space {quoted(space)}")

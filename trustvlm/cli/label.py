@@ -10,7 +10,7 @@ import click
 
 from trustvlm.cli.output import Column, Row, format_option, row_writer
 from trustvlm.cli.session import Session
-from trustvlm.cli.text import TEXT, quoted
+from trustvlm.cli.text import quoted, utf8
 
 if TYPE_CHECKING:
     from trustvlm.types import LabelRow
@@ -38,29 +38,29 @@ def label_rows(rows: Iterable[LabelRow]) -> Iterator[Row]:
 
 @click.group()
 def label() -> None:
-    """Labels of a space: list, change, remove and restore ('trustvlm register' adds them)."""
+    """List, change, remove and restore labels; 'trustvlm register' adds them."""
 
 
 @label.command("list")
-@click.argument("space", type=TEXT)
+@click.argument("space", type=utf8)
 @format_option
 @click.pass_obj
 def list_(session: Session, space: str, form: str) -> None:
-    """List every label of SPACE with its number of support images."""
+    """List SPACE's labels with their support counts."""
     with session.reading() as service:
         row_writer(form, LABEL_COLUMNS).write(label_rows(service.list_labels(space)))
 
 
 @label.command()
-@click.argument("space", type=TEXT)
-@click.argument("name", type=TEXT)
+@click.argument("space", type=utf8)
+@click.argument("name", type=utf8)
 @click.option(
-    "--prompt", metavar="TEXT", type=TEXT, help="A prompt of its own instead of the templates; {} stands for the name."
+    "--prompt", metavar="TEXT", type=utf8, help="A prompt of its own instead of the templates; {} stands for the name."
 )
-@click.option("--new-name", metavar="NAME", type=TEXT, help="Another name; a text prototype made from the name is made anew.")
+@click.option("--new-name", metavar="NAME", type=utf8, help="Another name; a text prototype made from the name is made anew.")
 @click.pass_obj
 def update(session: Session, space: str, name: str, prompt: str | None, new_name: str | None) -> None:
-    """Change the prompt or the name of label NAME."""
+    """Change a label's prompt or name."""
     if prompt is None and new_name is None:
         raise click.UsageError("Expected --prompt, --new-name or both.")
     with session.writing() as service:
@@ -69,12 +69,15 @@ def update(session: Session, space: str, name: str, prompt: str | None, new_name
 
 
 @label.command()
-@click.argument("space", type=TEXT)
-@click.argument("name", type=TEXT)
+@click.argument("space", type=utf8)
+@click.argument("name", type=utf8)
 @click.option("--purge", is_flag=True, help="Delete its vectors and thumbnails now, for good.")
 @click.pass_obj
 def remove(session: Session, space: str, name: str, purge: bool) -> None:
-    """Remove label NAME with its support images; 'label restore' undoes it, unless purged."""
+    """Remove a label with its support images.
+
+    'trustvlm label restore' undoes it until it is purged.
+    """
     with session.writing() as service:
         revision = service.remove_label(space, name, purge=purge)
     undo = "for good" if purge else f"'trustvlm label restore {quoted(space)} {quoted(name)}' brings it back until it is purged"
@@ -82,11 +85,14 @@ def remove(session: Session, space: str, name: str, purge: bool) -> None:
 
 
 @label.command()
-@click.argument("space", type=TEXT)
-@click.argument("name", type=TEXT)
+@click.argument("space", type=utf8)
+@click.argument("name", type=utf8)
 @click.pass_obj
 def restore(session: Session, space: str, name: str) -> None:
-    """Bring back the label NAME that was removed last, with the support images it had."""
+    """Bring back a removed label.
+
+    The one of that name that was removed last, with the support images it had.
+    """
     with session.writing() as service:
         revision = service.restore_label(space, name)
     click.echo(f"restored label {quoted(name)}; revision {revision}")

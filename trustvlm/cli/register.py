@@ -12,7 +12,7 @@ from trustvlm.cli.files import PassedOver, images_of, label_folders, read_names
 from trustvlm.cli.output import as_json
 from trustvlm.cli.progress import progress_bar
 from trustvlm.cli.session import Session, exactly_one
-from trustvlm.cli.text import TEXT, count, report_unreadable
+from trustvlm.cli.text import count, report_unreadable, utf8
 from trustvlm.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -23,12 +23,12 @@ __all__ = ["register", "require_some_readable", "summary"]
 
 
 @click.command()
-@click.argument("space", type=TEXT)
+@click.argument("space", type=utf8)
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "--label",
     metavar="NAME",
-    type=TEXT,
+    type=utf8,
     help="One label: for the image files PATHS, the images in folders PATHS, or --vectors.",
 )
 @click.option(
@@ -45,7 +45,7 @@ __all__ = ["register", "require_some_readable", "summary"]
     help="Vectors of your own: arrays label_names, text_vectors, image_vectors, image_labels (index into label_names) and "
     "classifier_image_vectors, as far as needed.",
 )
-@click.option("--prompt", metavar="TEXT", type=TEXT, help="With --label: a prompt instead of the templates; {} is the name.")
+@click.option("--prompt", metavar="TEXT", type=utf8, help="With --label: a prompt instead of the templates; {} is the name.")
 @click.option("--json", "json_", is_flag=True, help="Print what changed as JSON, with the ids of the new support images.")
 @click.pass_obj
 def register(
@@ -58,7 +58,7 @@ def register(
     prompt: str | None,
     json_: bool,
 ) -> None:
-    """Register labels and their support images in SPACE.
+    """Register labels and their support images.
 
     \b
     register SPACE FOLDER                 one sub-folder a label; its name is the label's
@@ -76,7 +76,9 @@ def register(
         inputs = _inputs(paths, label, names_file, vectors, prompt)
         result = _register(service, space, inputs)
     report_unreadable(result.failures)
-    click.echo(as_json(asdict(result)) if json_ else summary(result, len({item.name for item in inputs})))
+    labels = len({item.name for item in inputs})
+    what = f"{count(labels, 'label')} ({result.added_labels:,} new)"
+    click.echo(as_json(asdict(result)) if json_ else summary(result, what, labels))
     require_some_readable(result, sum(len(item.images or ()) for item in inputs))
 
 
@@ -105,7 +107,6 @@ def _inputs(
         return [LabelInput(name, prompt=own) for name, own in read_names(names_file)]
     passed = PassedOver()
     if label is None:
-        images_of(paths, PassedOver())  # a path that is not there
         inputs = [LabelInput(name, images=images) for name, images in label_folders(paths[0], passed).items()]
     else:
         images = images_of(paths, passed)
@@ -125,21 +126,21 @@ def _register(service: TrustService, space: str, inputs: list[LabelInput]) -> Re
         return service.register(space, inputs, on_commit=lambda names: bar.advance(len(names)))
 
 
-def summary(result: RegisterResult, labels: int) -> str:
-    """What a register call did, in one line."""
-    unreadable = f", {len(result.failures):,} unreadable" if result.failures else ""
-    if result.added_labels or result.added_supports:
-        parts = [
-            f"{count(labels, 'label')} ({result.added_labels:,} new)",
-            count(result.added_supports, "support image"),
-            f"{count(result.skipped_duplicates, 'duplicate')} skipped" if result.skipped_duplicates else "",
-        ]
-        what = f"registered {', '.join(filter(None, parts))}"
-    elif result.skipped_duplicates:
-        what = f"nothing new: all {count(result.skipped_duplicates, 'support image')} were there already"
-    else:
-        what = f"nothing new: all {count(labels, 'label')} were there already"
-    return f"{what.replace('all 1 support image were', 'the support image was').replace('all 1 label were', 'the label was')}{unreadable}; revision {result.revision}"
+def summary(result: RegisterResult, what: str, labels: int = 1) -> str:
+    """What a register call did to `what`, `labels` labels, in one line."""
+    new = bool(result.added_labels or result.added_supports)
+    parts = [
+        f"registered {what}" if new else _nothing_new(result.skipped_duplicates, labels),
+        count(result.added_supports, "support image") if new else "",
+        f"{count(result.skipped_duplicates, 'duplicate')} skipped" if new and result.skipped_duplicates else "",
+        f"{len(result.failures):,} unreadable" if result.failures else "",
+    ]
+    return f"{', '.join(filter(None, parts))}; revision {result.revision}"
+
+
+def _nothing_new(duplicates: int, labels: int) -> str:
+    number, thing = (duplicates, "support image") if duplicates else (labels, "label")
+    return f"nothing new: {f'all {number:,} {thing}s were' if number > 1 else f'the {thing} was'} there already"
 
 
 def require_some_readable(result: RegisterResult, images: int) -> None:

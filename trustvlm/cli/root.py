@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -27,14 +27,6 @@ __all__ = ["main"]
 INTERRUPTED = 130
 
 
-class Failure(click.ClickException):
-    """One line on stderr and an exit code."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(shown(message))
-        self.exit_code = exit_code
-
-
 class Root(click.Group):
     """Turns what commands raise into exit codes; see the table in trustvlm.errors."""
 
@@ -42,16 +34,21 @@ class Root(click.Group):
         try:
             return super().invoke(ctx)
         except TrustVLMError as error:
-            raise Failure(str(error), exit_code(error)) from error
-        except (KeyboardInterrupt, click.Abort) as error:
-            raise Failure("interrupted; what was committed stays", INTERRUPTED) from error
+            fail(ctx, str(error), exit_code(error))
+        except (KeyboardInterrupt, click.Abort):
+            fail(ctx, "interrupted; what was committed stays", INTERRUPTED)
         except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
             raise  # usage errors, --help, and a reader that has seen enough: click knows them
         except Exception as error:
             if ctx.params.get("verbose"):
                 raise
-            message = f"unexpected {type(error).__name__}: {error} (--verbose shows where; please report it)"
-            raise Failure(message, 1) from error
+            fail(ctx, f"unexpected {type(error).__name__}: {error} (--verbose shows where; please report it)", 1)
+
+
+def fail(ctx: click.Context, message: str, code: int) -> NoReturn:
+    """End with one line on stderr and an exit code."""
+    click.echo(f"Error: {shown(message)}", err=True)
+    ctx.exit(code)
 
 
 def exit_code(error: TrustVLMError) -> int:

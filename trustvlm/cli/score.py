@@ -12,7 +12,7 @@ from trustvlm.cli.files import PassedOver, images_under
 from trustvlm.cli.output import Column, Row, blocks, format_option, row_writer
 from trustvlm.cli.progress import Bar, progress_bar
 from trustvlm.cli.session import Session, exactly_one
-from trustvlm.cli.text import TEXT, count, note, report_unreadable
+from trustvlm.cli.text import count, note, report_unreadable, utf8
 from trustvlm.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ COLUMNS = [
 
 
 @click.command()
-@click.argument("space", type=TEXT)
+@click.argument("space", type=utf8)
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "--vectors",
@@ -78,7 +78,7 @@ COLUMNS = [
 @click.option(
     "--top-k", type=int, default=5, show_default=True, help="How many labels to list by text confidence (jsonl, csv)."
 )
-@click.option("--only", metavar="LABEL", type=TEXT, multiple=True, help="Only these labels take part; repeat it for several.")
+@click.option("--only", metavar="LABEL", type=utf8, multiple=True, help="Only these labels take part; repeat it for several.")
 @click.option(
     "--evidence", type=click.IntRange(0, 1_000), default=0, show_default=True, help="Nearest support images of label and rival."
 )
@@ -97,7 +97,7 @@ def score(
     evidence: int,
     form: str,
 ) -> None:
-    """Score images in SPACE: label, trust, and whether the nearest prototype agrees.
+    """Score images: label, trust, evidence.
 
     PATHS are image files and folders (searched through, in order of name). Images that cannot be read are named on stderr
     and the rest is scored.
@@ -107,7 +107,7 @@ def score(
     """
     exactly_one(PATHS=paths, vectors=vectors)
     params = {name: value for name, value in {"lambda": weight, "temperature": temperature}.items() if value is not None}
-    options = {"rule": rule, "top_k": top_k, "labels": list(only) or None, "params": params or None}
+    options: dict[str, Any] = {"rule": rule, "top_k": top_k, "labels": list(only) or None, "params": params or None}
     writer = row_writer(form, [*COLUMNS, *(map(_evidence, ("label", "rival")) if evidence else ())])
     with session.reading() as service:
         for sources, queries, bar in _vectors(vectors) if vectors else _images(service, space, paths, options):

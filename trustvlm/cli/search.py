@@ -10,7 +10,7 @@ import click
 
 from trustvlm.cli.output import Column, format_option, row_writer
 from trustvlm.cli.session import Session, exactly_one
-from trustvlm.cli.text import TEXT, note
+from trustvlm.cli.text import note, utf8
 from trustvlm.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ COLUMNS = [
 
 
 @click.command()
-@click.argument("space", type=TEXT)
+@click.argument("space", type=utf8)
 @click.option("--image", metavar="FILE", type=click.Path(path_type=Path), help="Search with an image.")
-@click.option("--text", metavar="TEXT", type=TEXT, help="Search with a text, as it stands: no template is put around it.")
+@click.option("--text", metavar="TEXT", type=utf8, help="Search with a text, as it stands: no template is put around it.")
 @click.option(
     "--vector", metavar="FILE", type=click.Path(path_type=Path), help="Search with vectors: .npy, or .npz with an array --side."
 )
@@ -63,7 +63,7 @@ def search(
     k: int,
     form: str,
 ) -> None:
-    """Find what is nearest to an image, a text or vectors in SPACE.
+    """Find what is nearest to an image, text or vector.
 
     Support images and prototypes are compared with verifier embeddings, text prototypes with classifier embeddings. A text
     finds support images (--kind support) where their classifier embeddings are stored, as they are for image files.

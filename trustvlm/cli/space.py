@@ -10,29 +10,32 @@ import click
 from trustvlm.cli.label import LABEL_COLUMNS, label_rows
 from trustvlm.cli.output import Column, Row, details, format_option, row_writer
 from trustvlm.cli.session import Session, on_terminal
-from trustvlm.cli.text import TEXT, count, note, quoted, shown
+from trustvlm.cli.text import count, note, quoted, shown, utf8
 
 __all__ = ["space"]
 
 
 @click.group()
 def space() -> None:
-    """Label spaces: a named set of labels with its templates and its two encoders."""
+    """Create, list, show, remove and restore label spaces.
+
+    A label space is a named set of labels with its templates and its two encoders.
+    """
 
 
 @space.command()
-@click.argument("name", type=TEXT)
+@click.argument("name", type=utf8)
 @click.option(
     "--classifier",
     metavar="SPEC",
-    type=TEXT,
+    type=utf8,
     help="The vision-language model: open_clip:MODEL/PRETRAINED, open_clip:local-dir:PATH, open_clip:hf-hub:ORG/NAME, "
     "or precomputed:DIM[:TAG] for vectors of your own.",
 )
 @click.option(
     "--verifier",
     metavar="SPEC",
-    type=TEXT,
+    type=utf8,
     help="The image encoder: timm:MODEL[@WEIGHTS][?pooling=mean-tokens], an open_clip one, precomputed:DIM[:TAG], or same: "
     "the classifier's image tower.  [default: same]",
 )
@@ -41,7 +44,7 @@ def space() -> None:
     "templates",
     metavar="TEXT",
     multiple=True,
-    type=TEXT,
+    type=utf8,
     help="Prompt with {} where the label's name goes; repeat it for several.  [default: a photo of a {}.]",
 )
 @click.option("--logit-scale", type=float, metavar="X", help="Scale of the softmax.  [default: the model's own]")
@@ -58,9 +61,10 @@ def create(
     preset: str | None,
     recipe: str,
 ) -> None:
-    """Create the label space NAME, and the home when it is missing.
+    """Create a label space.
 
-    The space is pinned to its two encoders: other weights or another preprocessing are refused later.
+    The home is made when it is missing. The space is pinned to its two encoders: other weights or another preprocessing
+    are refused later.
     """
     with session.writing(create=True) as service:
         row = service.create_space(
@@ -99,12 +103,15 @@ def list_(session: Session, form: str) -> None:
 
 
 @space.command()
-@click.argument("name", type=TEXT)
+@click.argument("name", type=utf8)
 @click.option("--limit", type=click.IntRange(min=0), default=20, show_default=True, help="How many labels to list.")
 @click.option("--all", "all_", is_flag=True, help="List every label.")
 @click.pass_obj
 def show(session: Session, name: str, limit: int, all_: bool) -> None:
-    """Show the space NAME and its labels; marks labels without support images, which stay unverified."""
+    """Show a space and its labels.
+
+    Labels without support images are marked: predictions of them are unverified.
+    """
     with session.reading() as service:
         row = service.get_space(name)
         values = asdict(row) | {"templates": " | ".join(row.templates), "created_at": f"{row.created_at:%Y-%m-%d %H:%M} UTC"}
@@ -117,11 +124,14 @@ def show(session: Session, name: str, limit: int, all_: bool) -> None:
 
 
 @space.command()
-@click.argument("name", type=TEXT)
+@click.argument("name", type=utf8)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def remove(session: Session, name: str, yes: bool) -> None:
-    """Remove the space NAME with its labels and support images; 'space restore' undoes it."""
+    """Remove a space with all that is in it.
+
+    'trustvlm space restore' undoes it until it is purged.
+    """
     with session.writing() as service:
         row = service.get_space(name)
         what = f"space {quoted(name)} with {count(row.label_count, 'label')}, {count(row.support_count, 'support image')}"
@@ -135,10 +145,10 @@ def remove(session: Session, name: str, yes: bool) -> None:
 
 
 @space.command()
-@click.argument("name", type=TEXT)
+@click.argument("name", type=utf8)
 @click.pass_obj
 def restore(session: Session, name: str) -> None:
-    """Bring back the space NAME that was removed last."""
+    """Bring back a removed space: the last one of that name."""
     with session.writing() as service:
         service.restore_space(name)
         row = service.get_space(name)

@@ -12,7 +12,7 @@ from trustvlm.cli.files import PassedOver, images_of
 from trustvlm.cli.output import as_json
 from trustvlm.cli.register import require_some_readable, summary
 from trustvlm.cli.session import Session, exactly_one
-from trustvlm.cli.text import TEXT, count, report_unreadable
+from trustvlm.cli.text import count, quoted, report_unreadable, utf8
 
 __all__ = ["purge", "support"]
 
@@ -21,12 +21,12 @@ IDS = click.argument("ids", nargs=-1, required=True, type=click.IntRange(1, 2**6
 
 @click.group()
 def support() -> None:
-    """Support images of a label: add, remove and restore."""
+    """Add, remove and restore support images."""
 
 
 @support.command()
-@click.argument("space", type=TEXT)
-@click.argument("label", type=TEXT)
+@click.argument("space", type=utf8)
+@click.argument("label", type=utf8)
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "--vectors",
@@ -37,7 +37,10 @@ def support() -> None:
 @click.option("--json", "json_", is_flag=True, help="Print what changed as JSON, with the ids of the new support images.")
 @click.pass_obj
 def add(session: Session, space: str, label: str, paths: tuple[Path, ...], vectors: Path | None, json_: bool) -> None:
-    """Add image files, or the images in folders PATHS, to LABEL, which must exist."""
+    """Add support images to a label that exists.
+
+    PATHS are image files, or folders with images directly in them.
+    """
     from trustvlm.cli.arrays import support_vectors
 
     exactly_one(PATHS=paths, vectors=vectors)
@@ -48,23 +51,26 @@ def add(session: Session, space: str, label: str, paths: tuple[Path, ...], vecto
         given = {"images": images} if vectors is None else support_vectors(vectors)
         result = service.add_support(space, label, **given)
     report_unreadable(result.failures)
-    click.echo(as_json(asdict(result)) if json_ else summary(result, 1))
+    click.echo(as_json(asdict(result)) if json_ else summary(result, f"label {quoted(label)}"))
     require_some_readable(result, len(images))
 
 
 @support.command()
-@click.argument("space", type=TEXT)
+@click.argument("space", type=utf8)
 @IDS
 @click.pass_obj
 def remove(session: Session, space: str, ids: tuple[int, ...]) -> None:
-    """Remove support images by id (score --evidence and search print ids); 'support restore' undoes it."""
+    """Remove support images by id.
+
+    'trustvlm score --evidence' and 'trustvlm search' print ids; 'trustvlm support restore' undoes it until purged.
+    """
     with session.writing() as service:
         revision = service.remove_support(space, ids)
     click.echo(f"removed {count(len(set(ids)), 'support image')}; revision {revision}")
 
 
 @support.command()
-@click.argument("space", type=TEXT)
+@click.argument("space", type=utf8)
 @IDS
 @click.pass_obj
 def restore(session: Session, space: str, ids: tuple[int, ...]) -> None:
@@ -83,7 +89,10 @@ def restore(session: Session, space: str, ids: tuple[int, ...]) -> None:
 )
 @click.pass_obj
 def purge(session: Session, older_than: float | None) -> None:
-    """Delete for good what was removed from any space, once it can no longer be restored (or --older-than HOURS)."""
+    """Delete for good what was removed.
+
+    Labels, support images and spaces that were removed longer ago than the undo window (24 hours; TRUSTVLM_UNDO_HOURS).
+    """
     with session.writing() as service:
         rows = service.purge(older_than=None if older_than is None else timedelta(hours=older_than))
     click.echo(f"purged {count(rows, 'row')}" if rows else "nothing to purge")

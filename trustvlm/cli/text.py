@@ -5,11 +5,11 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Iterable
-from typing import Any, TextIO
+from typing import TextIO
 
 import click
 
-__all__ = ["TEXT", "count", "note", "quoted", "report_unreadable", "shown", "tolerate_any_character"]
+__all__ = ["count", "note", "quoted", "report_unreadable", "shown", "tolerate_any_character", "utf8"]
 
 
 def shown(text: object) -> str:
@@ -45,18 +45,10 @@ def tolerate_any_character(*streams: TextIO) -> None:
             reconfigure(errors="backslashreplace")
 
 
-class _Text(click.ParamType):
-    """A text argument that can be stored and compared: valid UTF-8."""
-
-    name = "text"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        text = str(value)
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            self.fail(f"'{shown(text)}' is not valid UTF-8", param, ctx)
-        return text
-
-
-TEXT = _Text()
+def utf8(value: str) -> str:
+    """The type of text arguments: what can be stored and compared."""
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise click.BadParameter(f"'{shown(value)}' is not valid UTF-8") from error
+    return value

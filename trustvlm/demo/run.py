@@ -67,7 +67,7 @@ class DemoResult:
     seconds: float
 
 
-def run_demo(home: Path, *, echo: Echo = print) -> DemoResult:
+def run_demo(home: Path, *, echo: Echo = print, device: str | None = None, precision: str | None = None) -> DemoResult:
     """Register ten labels of handwritten digits one at a time, score the held-out ones and show what trust is worth.
 
     Works offline, and again on the same home: what is already there stays.
@@ -75,13 +75,14 @@ def run_demo(home: Path, *, echo: Echo = print) -> DemoResult:
     Args:
         home: made if it is not there; gets a space "digits", a folder `images` and `contact-sheet.png`.
         echo: takes each piece of output, without a newline at its end.
+        device, precision: as in :func:`trustvlm.open`.
 
     Raises:
         Conflict: the home has another space "digits". ReadOnly: it cannot be written.
     """
     start = time.perf_counter()
     echo("Loading torch, faiss and two small models (a few seconds) …")
-    with _one_thread(), _opened(home) as service:
+    with _one_thread(), _opened(home, device, precision) as service:
         _register(service, home / "images", echo)
         held_out, verdicts = _score(service, home / "images", echo)
         figures = {rule: figures_of(verdict, held_out.truth) for rule, verdict in verdicts.items()}
@@ -96,16 +97,16 @@ def run_demo(home: Path, *, echo: Echo = print) -> DemoResult:
         sheet = home / "contact-sheet.png"
         _write_sheet(service, sheet, columns)
     echo(f"The same as pictures, with their evidence: {sheet}")
-    echo(_next_commands(home))
+    echo(_next_commands(home, least[0].image))
     result = DemoResult(home, len(held_out.paths), figures, most, least, sheet, time.perf_counter() - start)
     echo(f"\nDone in {result.seconds:.0f} s.")
     return result
 
 
-def _opened(home: Path) -> TrustService:
+def _opened(home: Path, device: str | None, precision: str | None) -> TrustService:
     import trustvlm
 
-    return trustvlm.open(home, create=True, workers=0)
+    return trustvlm.open(home, create=True, device=device, precision=precision, workers=0)
 
 
 @contextmanager
@@ -221,7 +222,7 @@ def _write_sheet(service: TrustService, path: Path, columns: Sequence[tuple[str,
         raise ReadOnly(f"{path} cannot be written: {error.strerror or error}") from error
 
 
-def _next_commands(home: Path) -> str:
+def _next_commands(home: Path, doubtful: Path) -> str:
     prefix = f"trustvlm --home {shlex.quote(str(home))}"
 
     def image(*parts: str) -> str:
@@ -232,7 +233,7 @@ def _next_commands(home: Path) -> str:
         [
             "\nTry next:",
             f"  {prefix} score {SPACE} {image('held-out', 'nine')}",
-            f"  {prefix} search {SPACE} --image {image('held-out', 'seven', 'seven_00.png')}",
+            f"  {prefix} search {SPACE} --image {shlex.quote(str(doubtful))}",
             f"Something that the space does not know (low trust), and the same after its label was registered:\n{unknown}",
             f"  {prefix} register {SPACE} {image('eleventh')}",
             unknown,

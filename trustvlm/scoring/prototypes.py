@@ -93,6 +93,6 @@ def support_statistics(embeddings: Float64s, owner: Int64s, sampled: Int64s, pro
     own = np.einsum("nd,nd->n", queries[several][defined], unit_rows(rest[defined]))
     if len(prototypes) < 2:
         return SupportStatistics(own, np.empty(0))
-    similarities = queries @ prototypes.T.astype(np.float64)
+    similarities = queries.astype(np.float32) @ prototypes.T  # float32 is plenty for what goes into a mean
     similarities[np.arange(len(sampled)), labels] = -np.inf
-    return SupportStatistics(own, similarities.max(axis=1))
+    return SupportStatistics(own, similarities.max(axis=1).astype(np.float64))

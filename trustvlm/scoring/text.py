@@ -93,9 +93,10 @@ class _Running:
         self.maximum = maximum
         shifted = np.maximum(logits - maximum[:, np.newaxis].astype(np.float32), _FLOOR)
         powers = np.exp(shifted)
-        self.total += powers.sum(axis=1, dtype=np.float64)
-        self.weighted += np.einsum("nb,nb->n", powers, shifted, dtype=np.float64)
-        self.squared += np.einsum("nb,nb->n", powers, powers, dtype=np.float64)
+        # Sums of one block in float32 (4,096 terms), of the blocks in float64.
+        self.total += powers.sum(axis=1)
+        self.weighted += np.einsum("nb,nb->n", powers, shifted)
+        self.squared += np.einsum("nb,nb->n", powers, powers)
 
     def _leaders(self, logits: Float32s, best: Float32s, start: int) -> None:
         """Merge the block's k largest into the leaders of those queries whose k-th leader it beats."""
@@ -105,10 +106,8 @@ class _Running:
         rows = np.flatnonzero(best > self.leaders[:, -1])
         if not len(rows):
             return
-        block = logits[rows]
-        width = min(k, block.shape[1])
-        columns = np.argpartition(block, -width, axis=1)[:, -width:]
-        values = np.concatenate([self.leaders[rows], np.take_along_axis(block, columns, axis=1)], axis=1)
+        columns, values = _above(logits[rows], self.leaders[rows, -1], k)
+        values = np.concatenate([self.leaders[rows], values], axis=1)
         slots = np.concatenate([self.slots[rows], columns + start], axis=1)
         order = np.argsort(-values, axis=1, kind="stable")[:, :k]
         self.leaders[rows] = np.take_along_axis(values, order, axis=1)
@@ -122,3 +121,23 @@ class _Running:
             # log p = (l − m) − log Σe^(l−m)
             sum_p_log_p = self.weighted / self.total - log_total
         return Partition(self.maximum + log_total, sum_p2, sum_p_log_p, self.slots, self.leaders)
+
+
+def _above(block: Float32s, threshold: Float32s, k: int) -> tuple[Int64s, Float32s]:
+    """(n, w) columns and values of what may be among the k largest: all above the threshold, or the block's k largest.
+
+    A partition of the whole block costs ten times a comparison, and after the first blocks few values pass it.
+    """
+    passed = block > threshold[:, np.newaxis]
+    counts = np.count_nonzero(passed, axis=1)
+    if counts.max() > k:
+        width = min(k, block.shape[1])
+        columns = np.argpartition(block, -width, axis=1)[:, -width:]
+        return columns, np.take_along_axis(block, columns, axis=1)
+    rows, found = np.nonzero(passed)
+    ranks = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    columns = np.zeros((len(block), counts.max()), dtype=np.int64)
+    values = np.full(columns.shape, -np.inf, dtype=np.float32)
+    columns[rows, ranks] = found
+    values[rows, ranks] = block[rows, found]
+    return columns, values
