@@ -142,7 +142,7 @@ def killed_again_and_again(home: Path, chunk: int, seed: int, kills: int) -> lis
     for _ in range(kills):
         child = start(register_many, home, chunk)
         assert child.stdout is not None
-        for _ in range(chance.randint(1, 12)):
+        for _ in range(len(acknowledged) // chunk + chance.randint(1, 8)):
             acknowledged |= set(child.stdout.readline().rstrip("\n").split("\t")) - {""}
         time.sleep(chance.random() * 0.02)  # anywhere in a transaction, or between two
         child.kill()
@@ -155,7 +155,7 @@ def killed_again_and_again(home: Path, chunk: int, seed: int, kills: int) -> lis
 
 @pytest.mark.parametrize(
     ("chunk", "seed", "kills"),
-    [(20, 1, 3), *(pytest.param(20, seed, 12, marks=pytest.mark.slow) for seed in range(2, 8))],
+    [(20, 1, 3), *(pytest.param(10, seed, 12, marks=pytest.mark.slow) for seed in range(2, 8))],
 )
 def test_kill_while_registering(tmp_path: Path, chunk: int, seed: int, kills: int) -> None:
     """kill -9 at random moments: all that was acknowledged is there, nothing is half there, and repeating completes it."""
@@ -382,7 +382,7 @@ def test_purged_vectors_are_in_none_of_the_files(home: Path) -> None:
         with pytest.raises(trustvlm.NotFound):
             service.restore_support("space", ids[:1])
         left = {what: files_with(home, secret) for what, secret in secrets.items()}
-        assert left == dict.fromkeys(secrets, [])
+        assert not any(left.values()), left
         assert service.purge(older_than=AT_ONCE) == 0
         new = service.register("space", [label(6, supports=2)])
         assert new.label_ids[0] > label_id

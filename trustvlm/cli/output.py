@@ -125,10 +125,10 @@ class _PlainTable:
 
     def write(self, rows: Iterable[Row]) -> None:
         for block in blocks(rows):
-            cells = [[shown(column.cell(row).replace("\n", "; ")) for column in self._columns] for row in block]
+            cells = [[shown(column.cell(row)) for column in self._columns] for row in block]
             if not self._begun:
                 cells.insert(0, [column.title for column in self._columns])
-                self._begun = True
+            self._begun = True
             click.echo("\n".join(self._aligned(cells)))
 
     def _aligned(self, cells: list[list[str]]) -> Iterator[str]:
@@ -162,13 +162,11 @@ class _ColourTable:
         for block in blocks(rows):
             table = Table(box=SIMPLE_HEAD, show_header=not self._begun, pad_edge=False)
             for column in self._columns:
-                table.add_column(Text(column.title), justify="right" if column.right else "left", overflow="fold")
+                table.add_column(
+                    Text(column.title), justify="right" if column.right else "left", overflow="fold", no_wrap=column.right
+                )
             for row in block:
-                table.add_row(*(_text(Text, column, row) for column in self._columns))
+                # Text, not str: brackets in names are no markup.
+                table.add_row(*(Text(shown(column.cell(row)), style=column.style(row)) for column in self._columns))
             console.print(table)
             self._begun = True
-
-
-def _text(make: Callable[..., Any], column: Column, row: Row) -> Any:
-    """A cell as literal text: brackets in names are no markup."""
-    return make("\n".join(map(shown, column.cell(row).split("\n"))), style=column.style(row))

@@ -57,5 +57,6 @@ def progress_bar(total: int, what: str) -> Iterator[Bar]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as live:
+    # Rich would send what is printed to stdout meanwhile to its own console, which is stderr.
+    with Progress(*columns, console=Console(file=sys.stderr), transient=True, redirect_stdout=False) as live:
         yield Bar(live, total, what)

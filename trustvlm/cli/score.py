@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,9 @@ from trustvlm.errors import InvalidInput
 if TYPE_CHECKING:
     from trustvlm.service import TrustService
     from trustvlm.types import Queries
+
+    Batches = Generator[tuple[list[str], Queries, Bar], None, None]
+    """(sources, queries, progress bar), a batch at a time."""
 
 __all__ = ["score"]
 
@@ -42,14 +46,6 @@ def _notes(row: Row) -> str:
     return ", ".join(name for name, holds in said.items() if holds)
 
 
-def _evidence(side: str) -> Column:
-    def cell(row: Row) -> str:
-        found = row["evidence"][side]
-        return "\n".join(f"#{near['id']} {near['similarity']:.3f} {near['source'] or ''}".rstrip() for near in found) or "–"
-
-    return Column(f"evidence for {side}", cell, lambda row: "dim")
-
-
 COLUMNS = [
     Column("source", lambda row: row["source"]),
     Column("label", lambda row: row["label"], lambda row: "bold"),
@@ -60,6 +56,15 @@ COLUMNS = [
     Column("rival", lambda row: row["rival"] or "–"),
     Column("its trust", lambda row: _number(row["rival_trust"]), right=True),
     Column("note", _notes, lambda row: "yellow" if row["unverified"] else "red"),
+]
+
+EVIDENCE_COLUMNS = [
+    Column("evidence", lambda row: row["query"]),
+    Column("for", lambda row: row["side"]),
+    Column("label", lambda row: row["label"], lambda row: "bold"),
+    Column("similarity", lambda row: _number(row["similarity"]), right=True),
+    Column("id", lambda row: str(row["id"]), right=True),
+    Column("support image", lambda row: row["source"] or ""),
 ]
 
 
@@ -108,25 +113,36 @@ def score(
     exactly_one(PATHS=paths, vectors=vectors)
     params = {name: value for name, value in {"lambda": weight, "temperature": temperature}.items() if value is not None}
     options: dict[str, Any] = {"rule": rule, "top_k": top_k, "labels": list(only) or None, "params": params or None}
-    writer = row_writer(form, [*COLUMNS, *(map(_evidence, ("label", "rival")) if evidence else ())])
-    with session.reading() as service:
-        for sources, queries, bar in _vectors(vectors) if vectors else _images(service, space, paths, options):
+    verdict_writer, evidence_writer = row_writer(form, COLUMNS), row_writer(form, EVIDENCE_COLUMNS)
+    with ExitStack() as stack:
+        service = stack.enter_context(session.reading())
+        batches = _vectors(vectors) if vectors else _images(service, space, paths, options)
+        stack.enter_context(closing(batches))  # an error takes the progress bar away before it is reported
+        for sources, queries, bar in batches:
             verdicts = service.score(space, queries, **options)
+            rows = [{"source": name} | row for name, row in zip(sources, verdicts.rows(evidence=evidence), strict=True)]
             with bar.hidden():
-                rows = zip(sources, verdicts.rows(evidence=evidence), strict=True)
-                writer.write({"source": source} | row for source, row in rows)
+                verdict_writer.write(rows)
+                if evidence and form == "table":
+                    click.echo()
+                    evidence_writer.write(_evidence(rows))
 
 
-def _vectors(path: Path) -> Iterator[tuple[list[str], Queries, Bar]]:
+def _evidence(rows: Iterable[Row]) -> Iterator[Row]:
+    """A row for each support image that speaks for a predicted label or its rival."""
+    for row in rows:
+        for side, found in row["evidence"].items():
+            yield from ({"query": row["source"], "side": side, "label": row[side]} | near for near in found)
+
+
+def _vectors(path: Path) -> Batches:
     from trustvlm.cli.arrays import query_batches
 
     with progress_bar(0, "queries") as bar:
         yield from ((sources, queries, bar) for sources, queries in query_batches(path, BATCH_ROWS))
 
 
-def _images(
-    service: TrustService, space: str, paths: tuple[Path, ...], options: dict[str, Any]
-) -> Iterator[tuple[list[str], Queries, Bar]]:
+def _images(service: TrustService, space: str, paths: tuple[Path, ...], options: dict[str, Any]) -> Batches:
     """Batches of encoded images. Raises InvalidInput when there are none, or none of them can be read."""
     service.score(space, _no_queries(service, space), **options)  # a wrong option shows before any image is encoded
     passed = PassedOver()
