@@ -6,14 +6,13 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
 from trustvlm.catalog.models import Label
 from trustvlm.catalog.vectors import checksum, pack, unpack, verify_checksums
 from trustvlm.errors import NotFound
-from trustvlm.types import Float32s, Int64s, LabelRow
+from trustvlm.types import Float32s, LabelRow
 
 __all__ = [
     "LabelChange",
@@ -31,6 +30,7 @@ __all__ = [
     "restore",
     "set_prototype",
     "set_text",
+    "touched",
 ]
 
 _IN_CHUNK = 500  # names per IN (…): far below every database's limit on bound variables
@@ -219,15 +219,13 @@ def changed(
         )
 
 
-def competitors(connection: Connection, space_id: int, dim: int, limit: int) -> tuple[Int64s, Float32s]:
-    """(ids, prototypes) of the up to `limit` labels with support images whose name hash is smallest."""
-    import numpy as np
+def competitors(connection: Connection, space_id: int, limit: int) -> list[int]:
+    """Ids of the up to `limit` labels with support images whose name hash is smallest."""
+    alive = (Label.space_id == space_id, Label.support_count > 0, Label.removed_revision.is_(None))
+    return list(connection.scalars(select(Label.id).where(*alive).order_by(Label.name_hash).limit(limit)))
 
-    query = (
-        select(Label.id, Label.prototype)
-        .where(Label.space_id == space_id, Label.support_count > 0, Label.removed_revision.is_(None))
-        .order_by(Label.name_hash)
-        .limit(limit)
-    )
-    rows: Sequence[Any] = connection.execute(query).all()
-    return np.array([row.id for row in rows], dtype=np.int64), unpack([row.prototype for row in rows], dim)
+
+def touched(connection: Connection, space_id: int, since: int) -> list[tuple[int, int]]:
+    """(id, support count) of the labels created, changed or removed after revision `since`, purged ones left out."""
+    query = select(Label.id, Label.support_count).where(Label.space_id == space_id, Label.revision > since)
+    return [(row.id, row.support_count) for row in connection.execute(query)]

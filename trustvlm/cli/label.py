@@ -38,7 +38,10 @@ def label_rows(rows: Iterable[LabelRow]) -> Iterator[Row]:
 
 @click.group()
 def label() -> None:
-    """List, change, remove and restore labels; 'trustvlm register' adds them."""
+    """List, change, remove and restore labels.
+
+    'trustvlm register' adds them.
+    """
 
 
 @label.command("list")

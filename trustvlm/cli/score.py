@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,19 +113,22 @@ def score(
     exactly_one(PATHS=paths, vectors=vectors)
     params = {name: value for name, value in {"lambda": weight, "temperature": temperature}.items() if value is not None}
     options: dict[str, Any] = {"rule": rule, "top_k": top_k, "labels": list(only) or None, "params": params or None}
-    verdict_writer, evidence_writer = row_writer(form, COLUMNS), row_writer(form, EVIDENCE_COLUMNS)
-    with ExitStack() as stack:
-        service = stack.enter_context(session.reading())
+    with session.reading() as service:
         batches = _vectors(vectors) if vectors else _images(service, space, paths, options)
-        stack.enter_context(closing(batches))  # an error takes the progress bar away before it is reported
-        for sources, queries, bar in batches:
-            verdicts = service.score(space, queries, **options)
-            rows = [{"source": name} | row for name, row in zip(sources, verdicts.rows(evidence=evidence), strict=True)]
-            with bar.hidden():
-                verdict_writer.write(rows)
-                if evidence and form == "table":
-                    click.echo()
-                    evidence_writer.write(_evidence(rows))
+        with closing(batches):  # an error takes the progress bar away before it is reported
+            _write(service, space, batches, options, evidence, form)
+
+
+def _write(service: TrustService, space: str, batches: Batches, options: dict[str, Any], evidence: int, form: str) -> None:
+    verdict_writer, evidence_writer = row_writer(form, COLUMNS), row_writer(form, EVIDENCE_COLUMNS)
+    for sources, queries, bar in batches:
+        verdicts = service.score(space, queries, **options)
+        rows = [{"source": name} | row for name, row in zip(sources, verdicts.rows(evidence=evidence), strict=True)]
+        with bar.hidden():
+            verdict_writer.write(rows)
+            if evidence and form == "table":
+                click.echo()
+                evidence_writer.write(_evidence(rows))
 
 
 def _evidence(rows: Iterable[Row]) -> Iterator[Row]:

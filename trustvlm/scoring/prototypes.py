@@ -6,15 +6,13 @@ float64, and the result is cast to float32 once, so that every order of registra
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from trustvlm.errors import InvalidInput
 from trustvlm.scoring.vectors import unit, unit_rows
 from trustvlm.types import Float32s, Float64s, Int64s
 
-__all__ = ["SupportStatistics", "mean_prototype", "support_statistics", "text_prototype"]
+__all__ = ["best_other", "imputed_similarity", "leave_one_out", "mean_prototype", "text_prototype"]
 
 _CANCELLED = 1e-6  # a mean this much shorter than its longest vector is rounding noise, not a direction
 
@@ -44,55 +42,58 @@ def _normalised_mean(rows: Float64s, what: str) -> Float32s:
     return unit(mean)
 
 
-@dataclass(frozen=True)
-class SupportStatistics:
-    """How similar support images are to their own label's prototype and to the nearest other one.
-
-    Attributes:
-        own: (m,) leave-one-out similarity to the own label, for images of labels with at least two.
-        other: (n,) largest similarity to another label's prototype, for every image.
-    """
-
-    own: Float64s
-    other: Float64s
-
-    @property
-    def imputed_similarity(self) -> float:
-        """c̃: the image similarity to assume for a label without support images (SCIENCE §2).
-
-        Half-way between the mean leave-one-out similarity to the own label and the mean best similarity to another.
-        With one image per label the first is taken as (1 + best other) / 2; without a second prototype the second
-        is 0 (unrelated), and without any support image the answer is 0.
-        """
-        if not len(self.own) and not len(self.other):
-            return 0.0
-        other = float(self.other.mean()) if len(self.other) else 0.0
-        own = float(self.own.mean()) if len(self.own) else (1 + other) / 2
-        return (own + other) / 2
-
-
-def support_statistics(embeddings: Float64s, owner: Int64s, sampled: Int64s, prototypes: Float32s) -> SupportStatistics:
-    """Leave-one-out similarities of sampled support images.
+def leave_one_out(embeddings: Float64s, owner: Int64s, sampled: Int64s) -> Float64s:
+    """(m,) similarity of sampled support images to their own label's prototype recomputed without them.
 
     Args:
         embeddings: (n, d) raw verifier embeddings of *all* support images of the labels concerned.
-        owner: (n,) row in `prototypes` of each image's label.
-        sampled: (m,) which rows of `embeddings` are asked about.
-        prototypes: (L, d) unit prototypes: the own labels and the competitors.
+        owner: (n,) label of each. sampled: (m,) which rows are asked about.
 
-    For support image i of label c, P_c is recomputed without i; its similarity is compared with those to all others.
+    NaN where an image is its label's only one, or the others cancel out.
     """
-    own_count = np.bincount(owner, minlength=len(prototypes))
-    sums = np.zeros(prototypes.shape, dtype=np.float64)
-    np.add.at(sums, owner, embeddings)
-    labels = owner[sampled]
-    queries = unit_rows(embeddings[sampled])
-    several = own_count[labels] >= 2
-    rest = sums[labels[several]] - embeddings[sampled[several]]
-    defined = np.linalg.norm(rest, axis=1) > 0
-    own = np.einsum("nd,nd->n", queries[several][defined], unit_rows(rest[defined]))
-    if len(prototypes) < 2:
-        return SupportStatistics(own, np.empty(0))
-    similarities = queries.astype(np.float32) @ prototypes.T  # float32 is plenty for what goes into a mean
-    similarities[np.arange(len(sampled)), labels] = -np.inf
-    return SupportStatistics(own, similarities.max(axis=1).astype(np.float64))
+    found = np.full(len(sampled), np.nan)
+    labels, of = np.unique(owner, return_inverse=True)
+    sums = np.zeros((len(labels), embeddings.shape[1]))
+    np.add.at(sums, of, embeddings)
+    several = np.flatnonzero(np.bincount(of)[of[sampled]] >= 2)
+    rest = sums[of[sampled[several]]] - embeddings[sampled[several]]
+    defined = np.linalg.norm(rest, axis=1) > _CANCELLED * np.linalg.norm(embeddings[sampled[several]], axis=1)
+    several, rest = several[defined], rest[defined]
+    found[several] = np.einsum("nd,nd->n", unit_rows(embeddings[sampled[several]]), unit_rows(rest))
+    return found
+
+
+def best_other(queries: Float32s, own: Int64s, ids: Int64s, prototypes: Float32s) -> tuple[Float32s, Int64s]:
+    """(n,) largest similarity of unit queries (n, d) to a prototype that is not their own label's, and whose it is.
+
+    Args:
+        own: (n,) label id of each query. ids: (L,) label ids, ascending; prototypes: (L, d) theirs.
+
+    −inf and −1 where there is no other.
+    """
+    if not len(ids):
+        return np.full(len(queries), -np.inf, dtype=np.float32), np.full(len(queries), -1, dtype=np.int64)
+    similarity = queries @ prototypes.T
+    at = np.minimum(np.searchsorted(ids, own), len(ids) - 1)
+    mine = np.flatnonzero(ids[at] == own)
+    similarity[mine, at[mine]] = -np.inf
+    best = similarity.argmax(axis=1)
+    value = similarity[np.arange(len(queries)), best]
+    return value, np.where(np.isneginf(value), -1, ids[best])
+
+
+def imputed_similarity(own: Float64s, other: Float64s) -> float:
+    """c̃: the image similarity to assume for a label without support images (SCIENCE §2).
+
+    Half-way between the mean leave-one-out similarity of support images to their own label and the mean of their best
+    similarity to another. With one image per label the first is taken as (1 + best other) / 2; without a second prototype
+    the second is 0 (unrelated), and without any support image the answer is 0.
+
+    Args:
+        own, other: (m,) for each image looked at, NaN and −inf where they are not defined.
+    """
+    if not len(own):
+        return 0.0
+    own, other = own[np.isfinite(own)], other[np.isfinite(other)]
+    best = float(other.mean()) if len(other) else 0.0
+    return ((float(own.mean()) if len(own) else (1 + best) / 2) + best) / 2

@@ -26,6 +26,7 @@ from trustvlm.index.recipe import load_recipe
 from trustvlm.index.rows import RowTable, RowView
 from trustvlm.index.snapshot import SnapshotKey, pack_strings, read_snapshot, unpack_strings, write_snapshot
 from trustvlm.scoring.vectors import unit_rows
+from trustvlm.service.imputation import Imputation
 from trustvlm.types import Int64s
 
 __all__ = ["Caches", "SpaceCache", "SpaceView", "SupportCache"]
@@ -46,7 +47,6 @@ class SpaceView:
         space: its row. epoch: of the catalog. revision: the view's.
         names: label name of each text slot (it may go on beyond text.n; those belong to later revisions).
         text: text prototypes by label id. prototypes: prototypes by label id. index: FAISS over the prototypes.
-        prototypes_revision: the last revision at which a prototype changed.
         cache: where the view came from; holds what is computed once per revision.
     """
 
@@ -57,7 +57,6 @@ class SpaceView:
     text: RowView
     prototypes: RowView
     index: IndexView
-    prototypes_revision: int
     cache: SpaceCache
 
 
@@ -69,10 +68,7 @@ class SpaceCache:
         self.recipe = space.recipe
         self.epoch = epoch
         self.revision = 0
-        self.prototypes_revision = 0
-        """The last revision at which any label's prototype changed."""
-        self.imputed: tuple[int, float] | None = None
-        """(prototypes_revision, c̃) as last computed."""
+        self.imputation = Imputation(space.verifier_dim)
         self.replayed = 0
         """Labels read from the catalog since the last snapshot."""
         self.support_caches: dict[str, SupportCache] = {}
@@ -88,10 +84,10 @@ class SpaceCache:
         if since == space.revision:
             return
         if since:
-            self._drop(np.array(purge.purged_since(connection, space.id, "label", since), dtype=np.int64), space.revision)
+            self._drop(np.array(purge.purged_since(connection, space.id, "label", since), dtype=np.int64))
         for change in labels.changed(connection, space.id, since, (space.classifier_dim, space.verifier_dim)):
-            self._drop(np.array(change.removed, dtype=np.int64), space.revision)
-            self._put(change, space.revision)
+            self._drop(np.array(change.removed, dtype=np.int64))
+            self._put(change)
             self.replayed += len(change.ids)
         self.revision = space.revision
         self._compact()
@@ -106,35 +102,29 @@ class SpaceCache:
             self._text.view(),
             self._prototypes.view(),
             self._index.view(),
-            self.prototypes_revision,
             self,
         )
 
-    def _drop(self, ids: Int64s, revision: int) -> None:
+    def _drop(self, ids: Int64s) -> None:
         """Tombstone those of `ids` that are here."""
         known = ids[self._text.slots(ids) >= 0]
         if len(known):
             self._text.tombstone(known)
-        self._drop_prototypes(ids, revision)
-
-    def _drop_prototypes(self, ids: Int64s, revision: int) -> None:
         known = ids[self._prototypes.slots(ids) >= 0]
         if len(known):
             self._prototypes.tombstone(known)
             self._index.remove(known)
-            self.prototypes_revision = revision
 
-    def _put(self, change: labels.LabelChange, revision: int) -> None:
+    def _put(self, change: labels.LabelChange) -> None:
         """Append new labels; a changed label is a tombstone and a new row."""
         ids = np.array(change.ids, dtype=np.int64)
-        self._drop(ids, revision)
+        self._drop(ids)
         self._text.append(ids, change.text)
         self._names.extend(change.names)
         if change.prototyped:
             prototyped = ids[change.prototyped]
             self._prototypes.append(prototyped, change.prototypes)
             self._index.add(prototyped, change.prototypes)
-            self.prototypes_revision = revision
 
     def _compact(self) -> None:
         view = self._text.view()
@@ -185,7 +175,7 @@ class SpaceCache:
         self._text.append(arrays["text.ids"], arrays["text.rows"])
         self._names = unpack_strings(arrays["names.bytes"], arrays["names.offsets"])
         self._prototypes.append(arrays["prototypes.ids"], arrays["prototypes.rows"])
-        self.revision = self.prototypes_revision = snapshot.key.revision
+        self.revision = snapshot.key.revision
         return True
 
 

@@ -17,7 +17,6 @@ from trustvlm.service.cache import SpaceView
 from trustvlm.service.candidates import CANDIDATES, Found, Subset, find_candidates
 from trustvlm.service.encoding import unit_queries
 from trustvlm.service.evidence import evidence_reader
-from trustvlm.service.imputation import imputed_similarity
 from trustvlm.service.parts import Parts
 from trustvlm.types import Bools, Float64s, Int64s, Objects, Queries, Verdicts
 
@@ -67,7 +66,7 @@ def score(
             raise InvalidInput(f"space {space_name!r} has no labels yet; register some first")
         subset = _subset(connection, view, labels)
         asked = view.text.live if subset.text is None else int(subset.text.sum())
-        imputed = imputed_similarity(connection, view) if chosen.uses_images else 0.0
+        imputed = view.cache.imputation.at(connection, view) if chosen.uses_images else 0.0
         call = _Call(view, chosen, parameters, subset, imputed, min(int(top_k), asked))
         batches = [
             _Batch(
