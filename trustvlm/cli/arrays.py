@@ -6,7 +6,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,16 +55,16 @@ def _opened(path: Path) -> Iterator[Any]:
     """An NpzFile, or the array of an .npy file."""
     if not os.path.lexists(path):
         raise NotFound(f"no file {path}")
-    try:
-        file: Any = np.load(path, allow_pickle=False)
-    except _BROKEN as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "not such a file, or damaged"
-        raise InvalidInput(f"{path}: expected arrays saved with numpy (.npz or .npy): {reason}") from error
-    try:
-        yield file
-    finally:
+    with ExitStack() as stack:
+        try:
+            raw = stack.enter_context(path.open("rb"))  # numpy would leave a damaged file open
+            file: Any = np.load(raw, allow_pickle=False)
+        except _BROKEN as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else "not such a file, or damaged"
+            raise InvalidInput(f"{path}: expected arrays saved with numpy (.npz or .npy): {reason}") from error
         if not isinstance(file, np.ndarray):
-            file.close()
+            stack.enter_context(file)
+        yield file
 
 
 def _array(path: Path, file: Any, name: str) -> Array:

@@ -21,9 +21,16 @@ IMAGE_SUFFIXES = {
 
 @dataclass
 class PassedOver:
-    """What was not taken: hidden files and files without an image suffix; folders where no folder belongs."""
+    """What was not taken.
+
+    Attributes:
+        files: how many hidden files and files without an image suffix.
+        loose: how many images outside the labels' sub-folders.
+        folders: where no folder belongs. empty: without images. unreadable: folders that cannot be listed, and why.
+    """
 
     files: int = 0
+    loose: int = 0
     folders: list[str] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
@@ -32,6 +39,8 @@ class PassedOver:
         """Say so on stderr."""
         if self.files:
             note(f"passed over {count(self.files, 'file')}: hidden, or no image suffix")
+        if self.loose:
+            note(f"passed over {count(self.loose, 'image')} outside the labels' sub-folders")
         if self.folders:
             note(f"passed over {count(len(self.folders), 'folder')}: links, hidden or nested ({_some(self.folders)})")
         if self.empty:
@@ -50,7 +59,7 @@ def label_folders(folder: Path, passed: PassedOver) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for entry in _entries(folder, passed):
         if not entry.is_dir(follow_symlinks=False) or entry.name.startswith("."):
-            _pass_over(entry, passed)
+            passed.loose += _is_image(entry) or _pass_over(entry, passed)
         elif images := direct_images(entry.path, passed):
             found[entry.name] = images
         else:
@@ -95,11 +104,12 @@ def read_names(path: Path) -> list[tuple[str, str | None]]:
         raise InvalidInput(f"{path}: cannot be read: {error.strerror}") from error
     found = []
     for number, line in enumerate(text.split("\n"), start=1):
-        name, *rest = (part.strip() for part in line.strip().split("\t"))
+        name, *rest = (part.strip() for part in line.split("\t"))
         if len(rest) > 1:
             raise InvalidInput(f"{path}, line {number}: expected a name, or a name, a tab and a prompt; got {len(rest)} tabs")
-        if name or rest:
-            found.append((name, rest[0] if rest else None))
+        prompt = (rest[0] or None) if rest else None
+        if name or prompt:
+            found.append((name, prompt))
     if not found:
         raise InvalidInput(f"{path}: expected one label name a line, found none")
     return found

@@ -1,0 +1,86 @@
+"""README is true: its commands run as printed, in order, and print what stands there (numbers aside)."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from trustvlm.cli import main
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+
+
+def transcript() -> list[tuple[str, str]]:
+    """(command, printed output) of every console block, in order."""
+    found = []
+    for block in blocks("console"):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, _, output = part.partition("\n")
+            found.append((command, output.strip()))
+    return found
+
+
+def words(text: str) -> list[str]:
+    """What a text says without its numbers and its layout: machines differ in digits and speed."""
+    return re.sub(r"[-−]?\d+(\.\d+)?", "#", text).split()
+
+
+def test_there_is_something_to_check() -> None:
+    assert len(transcript()) >= 8
+    assert "make demo" in README
+    assert "make test" in README
+
+
+def test_console_blocks_print_what_they_say(tmp_path: Path) -> None:
+    # No network, whatever the machine has; one terminal width; the commands of this installation.
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "MODELS": str(ROOT / "trustvlm" / "demo" / "models"),
+        "HF_HOME": str(tmp_path / "hub"),
+        "COLUMNS": "160",
+    }
+    for command, expected in transcript():
+        # shell=True: they are shell commands, and they are ours
+        done = subprocess.run(
+            command,
+            shell=True,
+            cwd=tmp_path,
+            env=environment,
+            text=True,
+            timeout=240,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+        printed = done.stdout.replace(str(ROOT), "/path/to")
+        assert words(printed) == words(expected), f"$ {command}\n{done.stdout}"
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_python_blocks_run(tmp_path: Path, code: str) -> None:
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    expected = re.search(r"```python\n" + re.escape(code) + r"```\n+```text\n(.*?)```", README, re.DOTALL)
+    assert expected, "a Python block is followed by what it prints"
+    assert words(done.stdout) == words(expected[1])
+
+
+def test_every_command_is_named() -> None:
+    assert isinstance(main, click.Group)
+    context = click.Context(main)
+    for name in main.list_commands(context):
+        assert f"`{name}`" in README, f"README does not name the command {name!r}"
+        command = main.get_command(context, name)
+        for sub in command.list_commands(context) if isinstance(command, click.Group) else ():
+            assert re.search(rf"`{name}`[^`]*\b{sub}\b", README), f"README does not name {name} {sub}"
