@@ -28,7 +28,7 @@ class Cli:
 
     def run(self, *arguments: object, code: int = 0) -> Result:
         """What a command answers; it must end with exit code `code`, and say one line where that is an error."""
-        result = CliRunner().invoke(main, ["--home", str(self.home), *map(str, arguments)])
+        result = CliRunner().invoke(main, ["--home", str(self.home), *map(str, arguments)], prog_name="trustvlm")
         trace = "".join(traceback.format_exception(result.exception)) if result.exception else ""
         assert result.exit_code == code, f"exit code {result.exit_code}, expected {code}\n{result.output}\n{trace}"
         if code > 2:

@@ -28,7 +28,18 @@ if TYPE_CHECKING:
     from trustvlm.scoring.rules import DEFAULT_RULE, RULES
     from trustvlm.service import TrustService
     from trustvlm.settings import open_service as open
-    from trustvlm.types import Evidence, Hits, LabelInput, LabelRow, Neighbour, Queries, RegisterResult, SpaceRow, Verdicts
+    from trustvlm.types import (
+        Evidence,
+        Hits,
+        LabelInput,
+        LabelRow,
+        Neighbour,
+        Queries,
+        RegisterResult,
+        SpaceRow,
+        SupportRow,
+        Verdicts,
+    )
 
 __version__ = "0.1.0"
 
@@ -50,6 +61,7 @@ __all__ = [
     "RegisterResult",
     "SchemaMismatch",
     "SpaceRow",
+    "SupportRow",
     "TrustService",
     "TrustVLMError",
     "Unavailable",
@@ -63,7 +75,8 @@ _FROM = {
     "trustvlm.scoring.rules": ("DEFAULT_RULE", "RULES"),
     "trustvlm.service": ("TrustService",),
     "trustvlm.types": (
-        "Evidence", "Hits", "LabelInput", "LabelRow", "Neighbour", "Queries", "RegisterResult", "SpaceRow", "Verdicts",
+        "Evidence", "Hits", "LabelInput", "LabelRow", "Neighbour", "Queries", "RegisterResult", "SpaceRow", "SupportRow",
+        "Verdicts",
     ),
 }  # fmt: skip
 _HOME = {name: module for module, names in _FROM.items() for name in names}

@@ -149,7 +149,7 @@ def _open_catalog(home: Path, path: Path, *, create: bool, read_only: bool) -> C
         return Catalog.create(path) if create else Catalog(path, read_only=read_only)
     if not create:
         raise NotFound(
-            f"no trustvlm home at {home}; 'trustvlm --home {home} space create' makes one, and so does open(create=True)"
+            f"no trustvlm home at {home}; 'trustvlm --home {home} space create NAME' makes one (in Python: create=True)"
         )
     if home.exists() and not home.is_dir():
         raise InvalidInput(f"home: {home} is a file, expected a directory")

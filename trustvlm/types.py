@@ -32,6 +32,7 @@ __all__ = [
     "Queries",
     "RegisterResult",
     "SpaceRow",
+    "SupportRow",
     "Verdicts",
 ]
 
@@ -132,6 +133,16 @@ class LabelRow:
     name: str
     prompt: str | None
     support_count: int
+    revision: int
+
+
+@dataclass(frozen=True)
+class SupportRow:
+    """One support image as it is listed."""
+
+    id: int
+    label: str
+    source: str | None
     revision: int
 
 

@@ -38,7 +38,7 @@ class Catalog:
         self._engine = make_engine(path, read_only=read_only)
         try:
             with self.read() as connection:
-                schema.check(connection)
+                schema.check(connection, path.parent)
         except BaseException:
             self.close()
             raise

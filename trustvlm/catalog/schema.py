@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -41,7 +43,7 @@ def upgrade(connection: Connection) -> None:
     command.upgrade(config, "head")
 
 
-def check(connection: Connection) -> None:
+def check(connection: Connection, home: Path) -> None:
     """Make sure that this program and the catalog mean the same tables.
 
     Raises:
@@ -51,7 +53,7 @@ def check(connection: Connection) -> None:
     found = current(connection)
     if found != head():
         raise SchemaMismatch(
-            f"the catalog has schema {found or 'none'}, this program needs {head()}; run 'trustvlm --home HOME db upgrade'"
+            f"the catalog has schema {found or 'none'}, this program needs {head()}; run 'trustvlm --home {home} db upgrade'"
         )
 
 

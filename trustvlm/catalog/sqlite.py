@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
-from trustvlm.errors import Busy, Damaged, ReadOnly, TrustVLMError, Unavailable
+from trustvlm.errors import Busy, Damaged, InvalidInput, ReadOnly, TrustVLMError, Unavailable
 
 __all__ = ["BUSY_TIMEOUT_S", "make_engine", "translated"]
 
@@ -76,6 +76,10 @@ def translated(path: Path) -> Iterator[None]:
         raise _meaning(error.orig, path) from error
     except sqlite3.Error as error:
         raise _meaning(error, path) from error
+    except UnicodeEncodeError as error:  # only lone surrogates cannot be encoded
+        raise InvalidInput(
+            f"{error.object!r:.80} is not text that can be stored or looked up (it holds lone surrogates)"
+        ) from error
     except PoolTimeout as error:
         raise Busy(f"more than {POOL_SIZE} calls at once on {path}, for {BUSY_TIMEOUT_S:g} s; try again") from error
 

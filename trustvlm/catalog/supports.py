@@ -7,24 +7,24 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
-from sqlalchemy import Connection, func, insert, or_, select, update
+from sqlalchemy import Connection, insert, or_, select, update
 
 from trustvlm.catalog.models import Label, Support, Thumbnail
 from trustvlm.catalog.vectors import checksum, pack, unpack, verify_checksums
-from trustvlm.types import Float32s, Int64s
+from trustvlm.types import Float32s, Int64s, SupportRow
 
 __all__ = [
     "NewSupport",
     "SupportChange",
     "as_of",
     "changed",
-    "count",
     "details",
     "embeddings",
     "find_alive",
     "find_removed",
     "hashes",
     "insert_many",
+    "list_rows",
     "remove",
     "remove_of_label",
     "restore",
@@ -216,10 +216,11 @@ def details(connection: Connection, ids: Sequence[int]) -> dict[int, tuple[str, 
     return found
 
 
-def count(connection: Connection, space_id: int) -> int:
-    """How many live support images the space has."""
-    query = select(func.count()).where(Support.space_id == space_id, Support.removed_revision.is_(None))
-    return connection.scalar(query) or 0
+def list_rows(connection: Connection, label_id: int) -> list[SupportRow]:
+    """The live support images of a label, in order of id."""
+    query = select(Support.id, Label.name, Support.source, Support.revision).join(Label, Label.id == Support.label_id)
+    alive = (Support.label_id == label_id, Support.removed_revision.is_(None))
+    return [SupportRow(*row) for row in connection.execute(query.where(*alive).order_by(Support.id))]
 
 
 def thumbnail(connection: Connection, support_id: int) -> bytes | None:

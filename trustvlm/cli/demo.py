@@ -23,4 +23,5 @@ def demo(session: Session) -> None:
     """
     from trustvlm.demo.run import run_demo
 
-    run_demo(session.home if session.home_given else DEMO_HOME, echo=click.echo)
+    home = session.home if session.home_given else DEMO_HOME
+    run_demo(home, echo=click.echo, device=session.device, precision=session.precision)

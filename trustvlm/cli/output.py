@@ -100,7 +100,7 @@ class _Csv:
                 self._writer = csv.DictWriter(self._buffer, list(block[0]), lineterminator="\n")
                 self._writer.writeheader()
             self._writer.writerows({name: _csv_value(value) for name, value in row.items()} for row in block)
-            click.echo(self._buffer.getvalue(), nl=False)
+            click.echo(self._buffer.getvalue().encode("utf-8", "backslashreplace").decode(), nl=False)
             self._buffer.seek(0)
             self._buffer.truncate()
 

@@ -19,22 +19,11 @@ class Bar:
     def __init__(self, live: Progress | None, total: int, what: str) -> None:
         self._live = live
         self._task = None if live is None else live.add_task(what, total=total)
-        self._last = 0
 
     def advance(self, number: int) -> None:
         """`number` more are done."""
         if self._live is not None and self._task is not None:
             self._live.advance(self._task, number)
-
-    def images(self, number: int) -> None:
-        """The service's progress callback. It counts images within a batch of its own: a number that grows is a running
-        total, one that does not begins anew."""
-        self.advance(number - self._last if number > self._last else number)
-        self._last = number
-
-    def begin(self) -> None:
-        """The next call of :meth:`images` counts from the start."""
-        self._last = 0
 
     @contextmanager
     def hidden(self) -> Iterator[None]:

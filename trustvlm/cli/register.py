@@ -121,7 +121,7 @@ def _register(service: TrustService, space: str, inputs: list[LabelInput]) -> Re
     images = sum(len(item.images or ()) for item in inputs)
     if images:
         with progress_bar(images, "images") as bar:
-            return service.register(space, inputs, progress=bar.images)
+            return service.register(space, inputs, progress=bar.advance)
     with progress_bar(len(inputs), "labels") as bar:
         return service.register(space, inputs, on_commit=lambda names: bar.advance(len(names)))
 

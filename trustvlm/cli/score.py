@@ -156,8 +156,7 @@ def _images(service: TrustService, space: str, paths: tuple[Path, ...], options:
     failed = 0
     with progress_bar(len(images), "images") as bar:
         for batch in blocks(images, BATCH_ROWS):
-            bar.begin()
-            embedded = service.embed(space, batch, progress=bar.images)
+            embedded = service.embed(space, batch, progress=bar.advance)
             failed += len(embedded.failures)
             with bar.hidden():
                 report_unreadable(embedded.failures)

@@ -1,4 +1,4 @@
-"""Support images: add, remove, restore; and purging what was removed."""
+"""Support images: list, add, remove, restore; and purging what was removed."""
 
 from __future__ import annotations
 
@@ -9,19 +9,36 @@ from pathlib import Path
 import click
 
 from trustvlm.cli.files import PassedOver, images_of
-from trustvlm.cli.output import as_json
+from trustvlm.cli.output import Column, as_json, format_option, row_writer
 from trustvlm.cli.register import require_some_readable, summary
 from trustvlm.cli.session import Session, exactly_one
 from trustvlm.cli.text import count, quoted, report_unreadable, utf8
 
 __all__ = ["purge", "support"]
 
+SUPPORT_COLUMNS = [
+    Column("id", lambda row: str(row["id"]), right=True),
+    Column("label", lambda row: row["label"]),
+    Column("source", lambda row: row["source"] or ""),
+    Column("revision", lambda row: str(row["revision"]), right=True),
+]
 IDS = click.argument("ids", nargs=-1, required=True, type=click.IntRange(1, 2**63 - 1))
 
 
 @click.group()
 def support() -> None:
-    """Add, remove and restore support images."""
+    """List, add, remove and restore support images."""
+
+
+@support.command("list")
+@click.argument("space", type=utf8)
+@click.argument("label", type=utf8)
+@format_option
+@click.pass_obj
+def list_(session: Session, space: str, label: str, form: str) -> None:
+    """List LABEL's support images with their ids."""
+    with session.reading() as service:
+        row_writer(form, SUPPORT_COLUMNS).write(map(asdict, service.list_supports(space, label)))
 
 
 @support.command()
@@ -62,7 +79,7 @@ def add(session: Session, space: str, label: str, paths: tuple[Path, ...], vecto
 def remove(session: Session, space: str, ids: tuple[int, ...]) -> None:
     """Remove support images by id.
 
-    'trustvlm score --evidence' and 'trustvlm search' print ids; 'trustvlm support restore' undoes it until purged.
+    'trustvlm support list' prints ids; 'trustvlm support restore' undoes it until purged.
     """
     with session.writing() as service:
         revision = service.remove_support(space, ids)

@@ -135,6 +135,8 @@ def _encode_images(
                 content = hash_image(source, parts.limits)
             except UnreadableImage as error:
                 tally.failures.append((source_name(source), error.reason))
+                if progress is not None:
+                    progress(1)
                 continue
             if label.name in known and (known[label.name].id, content) in present:
                 tally.skipped += 1  # nothing to encode: this is what makes repeating an interrupted call cheap
@@ -146,7 +148,8 @@ def _encode_images(
     for (name, _), result in zip(wanted, results, strict=True):
         if isinstance(result, EncodedImage):
             other = result.embeddings[1] if len(result.embeddings) > 1 else None
-            support = NewSupport(result.content_hash, result.source, result.embeddings[0], other, result.thumbnail)
+            source = result.source.encode(errors="backslashreplace").decode()  # a file's name need not be UTF-8
+            support = NewSupport(result.content_hash, source, result.embeddings[0], other, result.thumbnail)
             found[name].append(support)
         else:
             tally.failures.append((result.source, result.reason))

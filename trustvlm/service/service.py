@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from trustvlm.catalog import labels as label_rows
 from trustvlm.catalog import spaces as space_rows
 from trustvlm.catalog import supports as support_rows
 from trustvlm.errors import ReadOnly
@@ -22,7 +23,7 @@ from trustvlm.service.parts import Parts
 from trustvlm.service.register import register
 from trustvlm.service.score import score
 from trustvlm.service.search import search
-from trustvlm.types import Hits, LabelInput, LabelRow, Queries, RegisterResult, SpaceRow, Verdicts
+from trustvlm.types import Hits, LabelInput, LabelRow, Queries, RegisterResult, SpaceRow, SupportRow, Verdicts
 
 if TYPE_CHECKING:
     from trustvlm.types import ImageSource
@@ -196,6 +197,12 @@ class TrustService:
         parts = self._ready()
         parts.space(space)  # unknown spaces are refused now, not when the first row is asked for
         return label_verbs.list_labels(parts, space)
+
+    def list_supports(self, space: str, label: str) -> list[SupportRow]:
+        """The support images of a label, in order of id. Raises NotFound."""
+        with self._ready().catalog.read() as connection:
+            found = label_rows.find(connection, space_rows.find(connection, space).id, label)
+            return support_rows.list_rows(connection, found.id)
 
     def thumbnail(self, support_id: int) -> bytes | None:
         """The JPEG thumbnail of a support image; None when it came as a vector or is gone."""
