@@ -63,6 +63,7 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     _index("uq_labels_space_id_name", "labels", ["space_id", "name"], unique=True, where="removed_revision IS NULL")
+    _index("ix_labels_space_id_removed_name", "labels", ["space_id", "name"], where="removed_revision IS NOT NULL")
     _index("ix_labels_space_id_revision", "labels", ["space_id", "revision"])
     _index(
         "ix_labels_space_id_name_hash", "labels", ["space_id", "name_hash"],
@@ -79,6 +80,8 @@ def upgrade() -> None:
         sa.Column("created_revision", sa.BigInteger(), nullable=False),
         sa.Column("revision", sa.BigInteger(), nullable=False),
         sa.Column("removed_revision", sa.BigInteger()),
+        sa.Column("hidden_from", sa.BigInteger()),
+        sa.Column("hidden_until", sa.BigInteger()),
         sa.Column("removed_at", sa.DateTime()),
         sa.Column("checksum", sa.BigInteger(), nullable=False),
         sa.Column("embedding", sa.LargeBinary(), nullable=False),
@@ -92,6 +95,7 @@ def upgrade() -> None:
         unique=True,
         where="removed_revision IS NULL",
     )
+    _index("ix_supports_label_id", "supports", ["label_id"])
     _index("ix_supports_space_id_revision", "supports", ["space_id", "revision"])
     _index("ix_supports_space_id_content_hash", "supports", ["space_id", "content_hash"], where="removed_revision IS NULL")
     _index("ix_supports_removed_at", "supports", ["removed_at"], where="removed_at IS NOT NULL")

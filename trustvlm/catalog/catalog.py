@@ -12,8 +12,8 @@ from sqlalchemy import Connection, insert, select, text
 
 from trustvlm.catalog import schema
 from trustvlm.catalog.models import CatalogState
-from trustvlm.catalog.sqlite import make_engine, translated
-from trustvlm.errors import Damaged, NotFound
+from trustvlm.catalog.sqlite import BUSY_TIMEOUT_S, make_engine, translated
+from trustvlm.errors import Busy, Damaged, NotFound
 
 __all__ = ["Catalog"]
 
@@ -97,10 +97,19 @@ class Catalog:
             raise Damaged(f"{self.path} has lost its epoch; restore a backup")
         return epoch
 
-    def checkpoint(self) -> None:
-        """Move the write-ahead log into the file and truncate it (after a purge, so that nothing purged stays in the log)."""
+    def checkpoint(self, *, wait: bool = True) -> None:
+        """Move the write-ahead log into the file and truncate it (after a purge, so that nothing purged stays in the log).
+
+        Raises:
+            Busy: readers kept the log in use, for the busy timeout or, without `wait`, just now.
+        """
+        milliseconds = int(1000 * BUSY_TIMEOUT_S)
         with translated(self.path), self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))
+            connection.execute(text(f"PRAGMA busy_timeout={milliseconds if wait else 0}"))
+            busy, *_ = connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)")).one()
+            connection.execute(text(f"PRAGMA busy_timeout={milliseconds}"))
+        if busy:
+            raise Busy(f"readers kept the log of {self.path} in use: purged rows are still in it; purge again")
 
     def close(self) -> None:
         """Close every connection that is not in use."""

@@ -26,6 +26,7 @@ __all__ = [
     "insert_many",
     "list_rows",
     "name_hash",
+    "name_of",
     "remove",
     "restore",
     "set_prototype",
@@ -108,6 +109,12 @@ def find_many(connection: Connection, space_id: int, names: Sequence[str]) -> di
         query = select(*_RECORD).where(Label.space_id == space_id, Label.name.in_(chunk), Label.removed_revision.is_(None))
         found.update({row.name: LabelRecord(*row) for row in connection.execute(query)})
     return found
+
+
+def name_of(connection: Connection, label_id: int) -> str:
+    """The name of a label that is there."""
+    name: str = connection.execute(select(Label.name).where(Label.id == label_id)).scalar_one()
+    return name
 
 
 def find_removed(connection: Connection, space_id: int, name: str) -> LabelRecord:

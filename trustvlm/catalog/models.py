@@ -32,6 +32,7 @@ __all__ = ["Base", "CatalogState", "Change", "Label", "Space", "Support", "Thumb
 # SQLite gives AUTOINCREMENT (ids never reused) to INTEGER primary keys only.
 Id = BigInteger().with_variant(Integer, "sqlite")
 ALIVE = text("removed_revision IS NULL")
+GONE = text("removed_revision IS NOT NULL")
 REMOVED = text("removed_at IS NOT NULL")
 PROTOTYPED = text("support_count > 0 AND removed_revision IS NULL")
 
@@ -109,6 +110,7 @@ class Label(Base):
     __tablename__ = "labels"
     __table_args__ = (
         _index("uq_labels_space_id_name", "space_id", "name", where=ALIVE, unique=True),
+        _index("ix_labels_space_id_removed_name", "space_id", "name", where=GONE),
         _index("ix_labels_space_id_revision", "space_id", "revision"),
         _index("ix_labels_space_id_name_hash", "space_id", "name_hash", where=PROTOTYPED),
         _index("ix_labels_removed_at", "removed_at", where=REMOVED),
@@ -138,6 +140,7 @@ class Support(Base):
     __tablename__ = "supports"
     __table_args__ = (
         _index("uq_supports_label_id_content_hash", "label_id", "content_hash", where=ALIVE, unique=True),
+        _index("ix_supports_label_id", "label_id"),
         _index("ix_supports_space_id_revision", "space_id", "revision"),
         _index("ix_supports_space_id_content_hash", "space_id", "content_hash", where=ALIVE),
         _index("ix_supports_removed_at", "removed_at", where=REMOVED),
@@ -152,6 +155,9 @@ class Support(Base):
     created_revision: Mapped[int] = mapped_column(BigInteger)
     revision: Mapped[int] = mapped_column(BigInteger)
     removed_revision: Mapped[int | None] = mapped_column(BigInteger)
+    hidden_from: Mapped[int | None] = mapped_column(BigInteger)
+    hidden_until: Mapped[int | None] = mapped_column(BigInteger)
+    """The revisions between which it was hidden before it was last restored (the second one excluded)."""
     removed_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
     checksum: Mapped[int] = mapped_column(BigInteger)
     embedding: Mapped[bytes] = mapped_column(LargeBinary)

@@ -32,8 +32,8 @@ def anything(connection: Connection, before: datetime) -> bool:
     return any(connection.scalar(select(table.id).where(table.removed_at <= before).limit(1)) is not None for table in tables)
 
 
-def purge_supports(connection: Connection, before: datetime, label_id: int | None = None) -> int:
-    """Delete up to :data:`CHUNK_ROWS` support images removed before `before`; how many were."""
+def purge_supports(connection: Connection, before: datetime, label_id: int | None = None) -> list[int]:
+    """Delete up to :data:`CHUNK_ROWS` support images removed before `before`; the space of each."""
     query = select(Support.id, Support.space_id, Support.revision).where(Support.removed_at <= before)
     if label_id is not None:
         query = query.where(Support.label_id == label_id)
@@ -42,11 +42,11 @@ def purge_supports(connection: Connection, before: datetime, label_id: int | Non
     _log(connection, "support", [(row.space_id, row.id, row.revision) for row in rows])
     connection.execute(delete(Thumbnail).where(Thumbnail.support_id.in_(ids)))
     connection.execute(delete(Support).where(Support.id.in_(ids)))
-    return len(ids)
+    return [row.space_id for row in rows]
 
 
-def purge_labels(connection: Connection, before: datetime, label_id: int | None = None) -> int:
-    """Delete up to :data:`CHUNK_ROWS` labels removed before `before` that have no support image left; how many were."""
+def purge_labels(connection: Connection, before: datetime, label_id: int | None = None) -> list[int]:
+    """Delete up to :data:`CHUNK_ROWS` labels removed before `before` that have no support image left; the space of each."""
     has_supports = select(Support.id).where(Support.label_id == Label.id).exists()
     query = select(Label.id, Label.space_id, Label.revision).where(Label.removed_at <= before, ~has_supports)
     if label_id is not None:
@@ -54,7 +54,7 @@ def purge_labels(connection: Connection, before: datetime, label_id: int | None 
     rows = connection.execute(query.limit(CHUNK_ROWS)).all()
     _log(connection, "label", [(row.space_id, row.id, row.revision) for row in rows])
     connection.execute(delete(Label).where(Label.id.in_([row.id for row in rows])))
-    return len(rows)
+    return [row.space_id for row in rows]
 
 
 def purge_spaces(connection: Connection, before: datetime) -> list[int]:
@@ -62,22 +62,22 @@ def purge_spaces(connection: Connection, before: datetime) -> list[int]:
     return list(connection.scalars(select(Space.id).where(Space.removed_at <= before)))
 
 
-def purge_of_space(connection: Connection, space_id: int) -> int:
-    """Delete up to :data:`CHUNK_ROWS` rows of a removed space, at last the space itself; 0 when it is gone."""
+def purge_of_space(connection: Connection, space_id: int) -> list[int]:
+    """Delete up to :data:`CHUNK_ROWS` rows of a removed space, at last the space itself; the space of each row."""
     if connection.scalar(select(Space.id).where(Space.id == space_id, Space.removed_at.is_not(None))) is None:
-        return 0
+        return []
     ids = list(connection.scalars(select(Support.id).where(Support.space_id == space_id).limit(CHUNK_ROWS)))
     if ids:
         connection.execute(delete(Thumbnail).where(Thumbnail.support_id.in_(ids)))
         connection.execute(delete(Support).where(Support.id.in_(ids)))
-        return len(ids)
+        return [space_id] * len(ids)
     ids = list(connection.scalars(select(Label.id).where(Label.space_id == space_id).limit(CHUNK_ROWS)))
     if ids:
         connection.execute(delete(Label).where(Label.id.in_(ids)))
-        return len(ids)
+        return [space_id] * len(ids)
     connection.execute(delete(Change).where(Change.space_id == space_id))
     connection.execute(delete(Space).where(Space.id == space_id))
-    return 1
+    return [space_id]
 
 
 def purged_since(connection: Connection, space_id: int, kind: str, since: int) -> list[int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from urllib.parse import quote
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.pool import NullPool, QueuePool
 
 from trustvlm.errors import Busy, Damaged, InvalidInput, ReadOnly, TrustVLMError, Unavailable
 
@@ -35,19 +36,21 @@ _UNAVAILABLE = ("database or disk is full", "disk i/o error", "unable to open da
 def make_engine(path: Path, *, read_only: bool) -> Engine:
     """An engine over the SQLite file `path`; connections begin transactions as their `write` option says."""
 
+    unwritable = read_only and not os.access(path.parent, os.W_OK)
+
     def connect() -> sqlite3.Connection:
         location = f"file:{quote(str(path))}"
         if read_only:
             location += "?mode=ro"
             wal = path.with_name(path.name + "-wal")
-            if not os.access(path.parent, os.W_OK) and not (wal.exists() and wal.stat().st_size):
+            if unwritable and not (wal.exists() and wal.stat().st_size):
                 location += "&immutable=1"  # no shared-memory file can be made here, and nothing is in the log
         # isolation_level None: the driver begins nothing by itself; `_begin` below does.
         connection = sqlite3.connect(location, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
         cursor = connection.cursor()
         if not read_only:
             cursor.execute(f"PRAGMA page_size={PAGE_SIZE}")  # takes effect only before the first table
-            cursor.execute("PRAGMA journal_mode=WAL")
+            _enter_wal(cursor)
             cursor.execute("PRAGMA synchronous=FULL")
             cursor.execute("PRAGMA secure_delete=ON")
         cursor.execute("PRAGMA foreign_keys=ON")
@@ -55,11 +58,27 @@ def make_engine(path: Path, *, read_only: bool) -> Engine:
         cursor.close()
         return connection
 
-    engine = create_engine(
-        "sqlite://", creator=connect, poolclass=QueuePool, pool_size=8, max_overflow=POOL_SIZE - 8, pool_timeout=BUSY_TIMEOUT_S
-    )
+    if unwritable:
+        # An immutable connection never looks at the file again, but its owner may write: a new one for each transaction.
+        engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
+    else:
+        sizes = {"pool_size": 8, "max_overflow": POOL_SIZE - 8, "pool_timeout": BUSY_TIMEOUT_S}
+        engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool, **sizes)
     event.listen(engine, "begin", _begin)
     return engine
+
+
+def _enter_wal(cursor: sqlite3.Cursor) -> None:
+    """Two processes that both make the file a WAL one: SQLite answers one of them "locked" at once, without its timeout."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def _begin(connection: Connection) -> None:

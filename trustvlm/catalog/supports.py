@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, insert, or_, select, update
@@ -152,7 +153,7 @@ def find_removed(connection: Connection, space_id: int, ids: Sequence[int]) -> d
 
 def restore(connection: Connection, ids: Sequence[int], revision: int) -> None:
     """Show hidden support images again."""
-    values = {"removed_revision": None, "removed_at": None, "revision": revision}
+    values = _shown(revision)
     for start in range(0, len(ids), _IN_CHUNK):
         connection.execute(update(Support).where(Support.id.in_(ids[start : start + _IN_CHUNK])).values(**values))
 
@@ -163,22 +164,26 @@ def remove_of_label(connection: Connection, label_id: int, revision: int) -> Non
     connection.execute(update(Support).where(Support.label_id == label_id, Support.removed_revision.is_(None)).values(**values))
 
 
-def restore_of_label(connection: Connection, label_id: int, removed_revision: int, revision: int) -> None:
-    """Show again the support images that were hidden together with their label."""
+def restore_of_label(connection: Connection, label_id: int, removed_revision: int, revision: int) -> int:
+    """Show again the support images that were hidden together with their label; how many."""
     condition = (Support.label_id == label_id, Support.removed_revision == removed_revision)
-    connection.execute(update(Support).where(*condition).values(removed_revision=None, removed_at=None, revision=revision))
+    return connection.execute(update(Support).where(*condition).values(**_shown(revision))).rowcount
 
 
-def as_of(
-    connection: Connection, space_id: int, label_id: int, revision: int, dim: int
-) -> tuple[list[int], list[str | None], Float32s]:
+def _shown(revision: int) -> dict[str, Any]:
+    """The values of a row that is shown again: it remembers between which revisions it was hidden."""
+    hidden = {"hidden_from": Support.removed_revision, "hidden_until": revision}
+    return hidden | {"removed_revision": None, "removed_at": None, "revision": revision}
+
+
+def as_of(connection: Connection, label_id: int, revision: int, dim: int) -> tuple[list[int], list[str | None], Float32s]:
     """(ids, sources, raw embeddings) of a label's support images as they were at `revision`, if not purged since."""
     columns = (Support.id, Support.source, Support.checksum, Support.embedding, Support.classifier_embedding)
     then = (
-        Support.space_id == space_id,
         Support.label_id == label_id,
         Support.created_revision <= revision,
         or_(Support.removed_revision.is_(None), Support.removed_revision > revision),
+        or_(Support.hidden_from.is_(None), Support.hidden_from > revision, Support.hidden_until <= revision),
     )
     rows = connection.execute(select(*columns).where(*then).order_by(Support.id)).all()
     verify_checksums("support image", [(r.id, r.checksum, (r.embedding, r.classifier_embedding)) for r in rows])

@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 
 from trustvlm.catalog import labels, purge, spaces, supports
 from trustvlm.catalog.spaces import SpaceRecord
-from trustvlm.errors import Conflict, Damaged, NotFound
+from trustvlm.errors import Conflict, NotFound, Unavailable
 from trustvlm.index.live import IndexView, LiveIndex
 from trustvlm.index.recipe import load_recipe
 from trustvlm.index.rows import RowTable, RowView
@@ -141,6 +141,8 @@ class SpaceCache:
 
     def save(self, path: Path, space: SpaceRecord) -> None:
         """Write the state as a snapshot file."""
+        if self._index.dead_share:
+            self._index.compact()  # what was removed, and may be purged, must not lie on in a file
         text, prototypes = self._text.view(), self._prototypes.view()
         kept = np.flatnonzero(text.alive)
         name_bytes, name_offsets = pack_strings([self._names[slot] for slot in kept.tolist()])
@@ -163,7 +165,7 @@ class SpaceCache:
             snapshot = read_snapshot(path, snapshot_key(space, self.epoch, space.revision))
         except NotFound:
             return False
-        except (Conflict, Damaged) as error:
+        except (Conflict, Unavailable) as error:
             log.warning("rebuilding from the catalog instead of %s: %s", path, error)
             return False
         if not space.log_start <= snapshot.key.revision <= space.revision:
@@ -253,7 +255,7 @@ class Caches:
         """Write a snapshot; a full disk costs the next start time, not this call its answer."""
         try:
             cache.save(self.path(space.id), space)
-        except OSError as error:
+        except (OSError, Unavailable) as error:
             cache.replayed = 0
             log.warning("no snapshot of space %s was written: %s", space.name, error)
 

@@ -20,7 +20,7 @@ def evidence_reader(
     parts: Parts, view: SpaceView, label_ids: Int64s, rival_ids: Int64s, verifier: Float64s | None
 ) -> Callable[[int, int], Evidence]:
     """A function (i, k) → evidence of verdict i, as of the view's revision, whatever changed since (but a purge)."""
-    space_id, epoch, revision, dim = view.space.id, view.epoch, view.revision, view.space.verifier_dim
+    epoch, revision, dim = view.epoch, view.revision, view.space.verifier_dim
 
     def nearest(label_id: int, query: Float64s, k: int) -> tuple[Neighbour, ...]:
         if label_id < 0:
@@ -28,7 +28,7 @@ def evidence_reader(
         with parts.catalog.read() as connection:
             if parts.catalog.epoch(connection) != epoch:
                 raise Unavailable("the catalog was restored or repaired since these verdicts were made; score again")
-            ids, sources, embeddings = supports.as_of(connection, space_id, label_id, revision, dim)
+            ids, sources, embeddings = supports.as_of(connection, label_id, revision, dim)
         if not ids:
             return ()
         similarity = unit_rows(embeddings.astype(np.float64)) @ query

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from trustvlm.catalog import labels, purge, spaces, supports
 from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.catalog.vectors import unpack
-from trustvlm.errors import Conflict, InvalidInput, NotFound
+from trustvlm.errors import Busy, Conflict, InvalidInput, NotFound
 from trustvlm.scoring.prototypes import text_prototype
 from trustvlm.scoring.vectors import as_matrix
 from trustvlm.service.encoding import encoder_of, encodes_texts, prompts_of
@@ -24,6 +26,7 @@ from trustvlm.types import LabelRow
 
 __all__ = [
     "list_labels",
+    "purge_expired",
     "purge_removed",
     "remove_label",
     "remove_support",
@@ -31,6 +34,8 @@ __all__ = [
     "restore_support",
     "update_label",
 ]
+
+log = logging.getLogger("trustvlm")
 
 PAGE_ROWS = 1_000
 
@@ -147,39 +152,55 @@ def restore_label(parts: Parts, space_name: str, name: str) -> int:
         assert label.removed_revision is not None
         revision = spaces.advance(connection, space.id)
         labels.restore(connection, label.id, revision)
-        supports.restore_of_label(connection, label.id, label.removed_revision, revision)
-        # Some of its support images may have been purged one by one before the label went.
+        if supports.restore_of_label(connection, label.id, label.removed_revision, revision) < label.support_count:
+            raise NotFound(f"label {name!r} is partly purged and cannot be restored; register it anew")
         renew_prototypes(connection, space, [label.id], revision)
     return revision
 
 
 def purge_removed(parts: Parts, older_than: timedelta | None) -> int:
     """See :meth:`TrustService.purge`."""
-    before = datetime.now(UTC) - (parts.undo_window if older_than is None else older_than)
-    with parts.catalog.read() as connection:
-        if not purge.anything(connection, before):
-            return 0
-    count = _in_chunks(parts, lambda connection: purge.purge_supports(connection, before))
-    count += _in_chunks(parts, lambda connection: purge.purge_labels(connection, before))
-    with parts.catalog.read() as connection:
-        gone = purge.purge_spaces(connection, before)
-    for space_id in gone:
-        count += _in_chunks(parts, lambda connection, space_id=space_id: purge.purge_of_space(connection, space_id))  # type: ignore[misc]
-        parts.caches.path(space_id).unlink(missing_ok=True)
-    if count:
-        parts.catalog.checkpoint()
+    count = _purge(parts, parts.undo_window if older_than is None else older_than)
+    parts.catalog.checkpoint()  # even after 0 rows: an earlier purge may have been stopped, or readers in its way
     return count
 
 
-def _in_chunks(parts: Parts, step: Callable[[Connection], int]) -> int:
-    """Repeat `step`, a transaction each, until it has nothing left to do; how many rows went."""
+def purge_expired(parts: Parts) -> None:
+    """Purge what has left its undo window, on the way to another change: nobody waits for readers to leave the log."""
+    if _purge(parts, parts.undo_window):
+        try:
+            parts.catalog.checkpoint(wait=False)
+        except Busy as error:
+            log.info("purged rows stay in the log until the next purge: %s", error)
+
+
+def _purge(parts: Parts, older_than: timedelta) -> int:
+    before = datetime.now(UTC) - older_than
+    with parts.catalog.read() as connection:
+        if not purge.anything(connection, before):
+            return 0
+        gone = purge.purge_spaces(connection, before)
+    count = _in_chunks(parts, lambda connection: purge.purge_supports(connection, before))
+    count += _in_chunks(parts, lambda connection: purge.purge_labels(connection, before))
+    for space_id in gone:
+        count += _in_chunks(parts, partial(purge.purge_of_space, space_id=space_id))
+    return count
+
+
+def _in_chunks(parts: Parts, step: Callable[[Connection], list[int]]) -> int:
+    """Repeat `step`, a transaction each, until it has nothing left to do; how many rows went.
+
+    The snapshots of the spaces concerned go too: they may hold what was deleted.
+    """
     total = 0
     while True:
         with parts.catalog.write() as connection:
-            count = step(connection)
-        if not count:
+            touched = step(connection)
+        if not touched:
             return total
-        total += count
+        for space_id in set(touched):
+            parts.caches.path(space_id).unlink(missing_ok=True)
+        total += len(touched)
 
 
 def _still(connection: Connection, space: SpaceRecord) -> SpaceRecord:

@@ -12,7 +12,7 @@ import numpy as np
 from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.catalog.vectors import pack
 from trustvlm.errors import Conflict, InvalidInput
-from trustvlm.scoring.prototypes import text_prototype
+from trustvlm.scoring.prototypes import mean_prototype, text_prototype
 from trustvlm.scoring.vectors import as_matrix
 from trustvlm.service.encoding import as_sources, encodes_images, encodes_texts
 from trustvlm.service.names import MAX_NAME, check_name
@@ -21,7 +21,16 @@ from trustvlm.types import Float32s, LabelInput
 if TYPE_CHECKING:
     from trustvlm.types import ImageSource
 
-__all__ = ["CHUNK_BYTES", "CHUNK_LABELS", "PlannedLabel", "PlannedVector", "chunks", "plan", "same_direction"]
+__all__ = [
+    "CHUNK_BYTES",
+    "CHUNK_LABELS",
+    "PlannedLabel",
+    "PlannedVector",
+    "check_prototype",
+    "chunks",
+    "plan",
+    "same_direction",
+]
 
 CHUNK_LABELS = 1_000
 CHUNK_BYTES = 16 * 2**20
@@ -71,6 +80,21 @@ def plan(space: SpaceRecord, inputs: Iterable[LabelInput]) -> dict[str, PlannedL
         _add_text(space, label, item)
         _add_supports(space, label, item)
     return planned
+
+
+def check_prototype(label: PlannedLabel) -> None:
+    """Support images of a new label that came as vectors must not cancel out; better said before anything is written.
+
+    Raises:
+        InvalidInput: they do.
+    """
+    if not label.vectors or label.images:
+        return
+    distinct = {vector.content_hash: vector.embedding for vector in label.vectors}
+    try:
+        mean_prototype(np.array([distinct[content] for content in sorted(distinct)], dtype=np.float64))
+    except InvalidInput as error:
+        raise InvalidInput(f"label {label.name!r}: {error}") from error
 
 
 def _add_text(space: SpaceRecord, label: PlannedLabel, item: LabelInput) -> None:

@@ -18,7 +18,7 @@ from trustvlm.errors import Conflict, InvalidInput, NotFound
 from trustvlm.scoring.prototypes import mean_prototype, text_prototype
 from trustvlm.service.encoding import encode_for, encoder_of, encodes_texts, prompts_of
 from trustvlm.service.parts import Parts
-from trustvlm.service.plan import PlannedLabel, chunks, plan, same_direction
+from trustvlm.service.plan import PlannedLabel, check_prototype, chunks, plan, same_direction
 from trustvlm.types import Float32s, LabelInput, RegisterResult
 
 __all__ = ["register"]
@@ -86,6 +86,7 @@ def _check_against(space: SpaceRecord, label: PlannedLabel, known: LabelRecord |
                 f"label {label.name!r}: the classifier of space {space.name!r} is {space.classifier!r}, which cannot encode "
                 f"its name; a new label needs text_vector"
             )
+        check_prototype(label)
         return
     if label.prompt is not None and label.prompt != known.prompt:
         raise Conflict(f"label {label.name!r} has the prompt {known.prompt!r}, not {label.prompt!r}; update_label changes it")
@@ -228,7 +229,7 @@ def renew_prototypes(connection: Connection, space: SpaceRecord, label_ids: Sequ
     owners, _, embeddings = supports.embeddings(connection, label_ids, space.verifier_dim)
     for label_id in label_ids:
         own = embeddings[owners == label_id]
-        prototype = _prototype(str(label_id), own) if len(own) else None
+        prototype = _prototype(labels.name_of(connection, label_id), own) if len(own) else None
         labels.set_prototype(connection, label_id, revision, prototype, len(own))
 
 

@@ -269,5 +269,5 @@ class TrustService:
             raise ReadOnly(f"{parts.home} was opened with read_only=True; open it for writing to change it")
         if time.monotonic() >= self._next_expiry:
             self._next_expiry = time.monotonic() + EXPIRY_INTERVAL_S
-            label_verbs.purge_removed(parts, None)  # what left its undo window goes with the next change
+            label_verbs.purge_expired(parts)
         return parts
