@@ -261,12 +261,12 @@ def test_vectors_that_cancel_out_are_refused_before_anything_is_written(service:
     rng = np.random.default_rng(0)
     opposite = np.stack([np.ones(IMAGE_DIM), -np.ones(IMAGE_DIM)])
     inputs = [LabelInput(f"l{i}", text_vector=rng.normal(size=TEXT_DIM)) for i in range(1_200)]
-    with pytest.raises(trustvlm.InvalidInput, match="label 'bad'.*cancel out"):
+    with pytest.raises(trustvlm.InvalidInput, match=r"label 'bad'.*cancel out"):
         service.register("s", [*inputs, LabelInput("bad", text_vector=np.ones(TEXT_DIM), image_vectors=opposite)])
     assert list(service.list_labels("s")) == []
     first = service.register("s", [LabelInput("a", text_vector=np.ones(TEXT_DIM), image_vectors=[rng.normal(size=IMAGE_DIM)])])
     service.add_support("s", "a", image_vectors=opposite)  # together with what is there they have a mean
-    with pytest.raises(trustvlm.InvalidInput, match="label 'a'.*cancel out"):
+    with pytest.raises(trustvlm.InvalidInput, match=r"label 'a'.*cancel out"):
         service.remove_support("s", first.ids)
     assert service.get_space("s").support_count == 3
 
