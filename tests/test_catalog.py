@@ -17,7 +17,6 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,42 +24,15 @@ import numpy as np
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from numbered import AT_ONCE, CATALOG, VERIFIER, create, label, queries, require_equal, vectors
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import CreateIndex
 
 import trustvlm
-from trustvlm import LabelInput, Queries, TrustService, Verdicts
+from trustvlm import Queries
 from trustvlm.catalog import Catalog, schema
 from trustvlm.catalog.models import Base
-
-CLASSIFIER, VERIFIER = 16, 24
-AT_ONCE = timedelta(0)
-CATALOG = "catalog.sqlite3"
-
-
-def vectors(*seed: int, n: int, dim: int) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal((n, dim)).astype(np.float32)
-
-
-def label(number: int, *, supports: int = 3) -> LabelInput:
-    images = vectors(2, number, n=supports, dim=VERIFIER) if supports else None
-    return LabelInput(f"label {number:04d}", vectors(1, number, n=1, dim=CLASSIFIER)[0], image_vectors=images)
-
-
-def create(service: TrustService, name: str = "space") -> None:
-    service.create_space(name, classifier=f"precomputed:{CLASSIFIER}", verifier=f"precomputed:{VERIFIER}", logit_scale=10.0)
-
-
-def queries(n: int = 40) -> Queries:
-    return Queries(vectors(5, 1, n=n, dim=CLASSIFIER), vectors(5, 2, n=n, dim=VERIFIER))
-
-
-def require_equal(got: Verdicts, expected: Verdicts) -> None:
-    for name in ("label", "label_id", "rival", "nearest_prototype", "unverified", "top_labels"):
-        np.testing.assert_array_equal(getattr(got, name), getattr(expected, name), err_msg=name)
-    for name in ("trust", "text_confidence", "image_similarity", "rival_trust", "top_confidence"):
-        np.testing.assert_allclose(getattr(got, name), getattr(expected, name), atol=1e-5, rtol=0, err_msg=name)
 
 
 def change(home: Path, *statements: str) -> None:

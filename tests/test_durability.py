@@ -17,46 +17,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numbered import AT_ONCE, CATALOG, CLASSIFIER, VERIFIER, create, label, queries, require_equal, vectors
 
 import trustvlm
-from trustvlm import LabelInput, Queries, TrustService, Verdicts
-
-CLASSIFIER, VERIFIER = 32, 64
-AT_ONCE = timedelta(0)
-CATALOG = "catalog.sqlite3"
-
-
-def vectors(*seed: int, n: int, dim: int) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal((n, dim)).astype(np.float32)
-
-
-def label(number: int, *, supports: int = 3) -> LabelInput:
-    """Label `number`: the same in every process, with three support images unless asked otherwise."""
-    images = vectors(2, number, n=supports, dim=VERIFIER) if supports else None
-    return LabelInput(f"label {number:04d}", vectors(1, number, n=1, dim=CLASSIFIER)[0], image_vectors=images)
-
-
-def create(service: TrustService) -> None:
-    service.create_space("space", classifier=f"precomputed:{CLASSIFIER}", verifier=f"precomputed:{VERIFIER}", logit_scale=10.0)
-
-
-def queries(n: int = 40) -> Queries:
-    return Queries(vectors(5, 1, n=n, dim=CLASSIFIER), vectors(5, 2, n=n, dim=VERIFIER))
-
-
-def require_equal(got: Verdicts, expected: Verdicts, *, ids: bool = True) -> None:
-    """Equal verdicts as API.md has it: the same labels, numbers within 1e-5."""
-    for name in ("label", "rival", "nearest_prototype", "agrees", "unverified", "top_labels", *(["label_id"] if ids else [])):
-        np.testing.assert_array_equal(getattr(got, name), getattr(expected, name), err_msg=name)
-    numbers = ("trust", "text_confidence", "image_similarity", "nearest_similarity", "rival_trust", "top_confidence")
-    for name in numbers:
-        np.testing.assert_allclose(getattr(got, name), getattr(expected, name), atol=1e-5, rtol=0, err_msg=name)
+from trustvlm import LabelInput, Queries, TrustService
 
 
 def start(verb: Callable[..., None], *arguments: object, wrapper: tuple[str, ...] = ()) -> subprocess.Popen[str]:

@@ -14,55 +14,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numbered import AT_ONCE, CATALOG, VERIFIER, create, label, queries, require_equal, text, vectors
 
 import trustvlm
-from trustvlm import LabelInput, Queries, TrustService, Verdicts
-
-CLASSIFIER, VERIFIER = 16, 24
-AT_ONCE = timedelta(0)
-CATALOG = "catalog.sqlite3"
-
-
-def vectors(*seed: int, n: int, dim: int) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal((n, dim)).astype(np.float32)
-
-
-def label(number: int, *, supports: int = 3, version: int = 0, first: int = 0) -> LabelInput:
-    """Label `number`: the same in every process. `version` changes its text vector, `first` which support images come."""
-    return LabelInput(
-        f"label {number:04d}",
-        text_vector=vectors(1, number, version, n=1, dim=CLASSIFIER)[0],
-        image_vectors=vectors(2, number, n=first + supports, dim=VERIFIER)[first:] if supports else None,
-    )
-
-
-def text(number: int, version: int) -> np.ndarray:
-    return vectors(1, number, version, n=1, dim=CLASSIFIER)[0]
-
-
-def create(service: TrustService, name: str = "space") -> None:
-    # A small logit scale: probabilities far from 0 and 1, so that every label counts in every verdict.
-    service.create_space(name, classifier=f"precomputed:{CLASSIFIER}", verifier=f"precomputed:{VERIFIER}", logit_scale=10.0)
-
-
-def queries(n: int = 40, seed: int = 5) -> Queries:
-    return Queries(vectors(seed, 1, n=n, dim=CLASSIFIER), vectors(seed, 2, n=n, dim=VERIFIER))
-
-
-def require_equal(got: Verdicts, expected: Verdicts, *, ids: bool = True) -> None:
-    """Equal verdicts as API.md has it: the same labels, numbers within 1e-5."""
-    for name in ("label", "rival", "nearest_prototype", "agrees", "unverified", "top_labels", *(["label_id"] if ids else [])):
-        np.testing.assert_array_equal(getattr(got, name), getattr(expected, name), err_msg=name)
-    numbers = ("trust", "text_confidence", "image_similarity", "nearest_similarity", "rival_trust", "top_confidence")
-    for name in numbers:
-        np.testing.assert_allclose(getattr(got, name), getattr(expected, name), atol=1e-5, rtol=0, err_msg=name)
-
+from trustvlm import Queries, TrustService
 
 RULES = ("trustvlm", "trustvlm_star", "msp")
 

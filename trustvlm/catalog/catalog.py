@@ -10,9 +10,9 @@ from pathlib import Path
 
 from sqlalchemy import Connection, insert, select, text
 
-from trustvlm.catalog import schema
+from trustvlm.catalog import schema, sqlite
 from trustvlm.catalog.models import CatalogState
-from trustvlm.catalog.sqlite import BUSY_TIMEOUT_S, make_engine, translated
+from trustvlm.catalog.sqlite import make_engine, translated
 from trustvlm.errors import Busy, Damaged, NotFound
 
 __all__ = ["Catalog"]
@@ -103,7 +103,7 @@ class Catalog:
         Raises:
             Busy: readers kept the log in use, for the busy timeout or, without `wait`, just now.
         """
-        milliseconds = int(1000 * BUSY_TIMEOUT_S)
+        milliseconds = int(1000 * sqlite.BUSY_TIMEOUT_S)
         with translated(self.path), self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text(f"PRAGMA busy_timeout={milliseconds if wait else 0}"))
             busy, *_ = connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)")).one()

@@ -10,18 +10,16 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from sqlalchemy import Connection
 
 from trustvlm.catalog import labels, purge, supports
+from trustvlm.catalog.spaces import SpaceRecord
+from trustvlm.index.rows import RowView
 from trustvlm.scoring.prototypes import best_other, imputed_similarity, leave_one_out
 from trustvlm.scoring.vectors import unit_rows
 from trustvlm.types import Float32s, Float64s, Int64s
-
-if TYPE_CHECKING:
-    from trustvlm.service.cache import SpaceView
 
 __all__ = ["MAX_COMPETITORS", "MAX_SAMPLE", "Imputation"]
 
@@ -60,45 +58,45 @@ class Imputation:
         self._sample = self._nothing
         self._lock = threading.Lock()
 
-    def at(self, connection: Connection, view: SpaceView) -> float:
-        """c̃ at the view's revision, which is the transaction's; 0 where nothing, or everything, has support images."""
-        if view.text.live == len(view.prototypes) or not len(view.prototypes):
+    def at(self, connection: Connection, space: SpaceRecord, prototypes: RowView, labels_live: int) -> float:
+        """c̃ at the revision of `space`, which is the transaction's; 0 where nothing, or everything, has support images."""
+        if len(prototypes) in (0, labels_live):
             return 0.0
         with self._lock:
-            if self._sample.revision > view.revision:  # another thread is ahead of this transaction
-                sample = _brought_up(self._nothing, connection, view)
-            elif self._sample.revision < view.revision:
-                known = self._sample if self._sample.revision >= view.space.log_start else self._nothing
-                sample = self._sample = _brought_up(known, connection, view)
+            if self._sample.revision > space.revision:  # another thread is ahead of this transaction
+                sample = _brought_up(self._nothing, connection, space, prototypes)
+            elif self._sample.revision < space.revision:
+                known = self._sample if self._sample.revision >= space.log_start else self._nothing
+                sample = self._sample = _brought_up(known, connection, space, prototypes)
             else:
                 sample = self._sample
         return imputed_similarity(sample.own, sample.other.astype(np.float64))
 
 
-def _brought_up(before: _Sample, connection: Connection, view: SpaceView) -> _Sample:
-    """The sample at the view's revision; rows that no change touched are taken over."""
-    changed = labels.touched(connection, view.space.id, before.revision) if before.revision else []
-    purged = purge.purged_since(connection, view.space.id, "label", before.revision) if before.revision else []
+def _brought_up(before: _Sample, connection: Connection, space: SpaceRecord, prototypes: RowView) -> _Sample:
+    """The sample at the revision of `space`; rows that no change touched are taken over."""
+    changed = labels.touched(connection, space.id, before.revision) if before.revision else []
+    purged = purge.purged_since(connection, space.id, "label", before.revision) if before.revision else []
     touched = np.array([label_id for label_id, _ in changed] + purged, dtype=np.int64)
     if before.revision and not any(count for _, count in changed) and not np.isin(touched, before.competitors).any():
-        return replace(before, revision=view.revision)  # only labels without support images
-    keys = supports.sample(connection, view.space.id, MAX_SAMPLE)
+        return replace(before, revision=space.revision)  # only labels without support images
+    keys = supports.sample(connection, space.id, MAX_SAMPLE)
     owner = np.array([label_id for label_id, _ in keys], dtype=np.int64)
-    chosen = np.array(labels.competitors(connection, view.space.id, MAX_COMPETITORS), dtype=np.int64)
+    chosen = np.array(labels.competitors(connection, space.id, MAX_COMPETITORS), dtype=np.int64)
     competitors = np.union1d(chosen, owner)
     place = np.array([before.place.get(key, -1) for key in keys], dtype=np.int64)
     place[np.isin(owner, touched)] = -1
     fresh, kept = np.flatnonzero(place < 0), np.flatnonzero(place >= 0)
-    queries = np.empty((len(keys), view.space.verifier_dim), dtype=np.float32)
+    queries = np.empty((len(keys), space.verifier_dim), dtype=np.float32)
     own = np.empty(len(keys))
     other = np.empty(len(keys), dtype=np.float32)
     rival = np.empty(len(keys), dtype=np.int64)
     queries[kept], own[kept] = before.queries[place[kept]], before.own[place[kept]]
     other[kept], rival[kept] = before.other[place[kept]], before.rival[place[kept]]
-    queries[fresh], own[fresh] = _embedded(connection, view, [keys[i] for i in fresh.tolist()])
+    queries[fresh], own[fresh] = _embedded(connection, space, [keys[i] for i in fresh.tolist()])
 
     def against(rows: Int64s, ids: Int64s) -> tuple[Float32s, Int64s]:
-        return best_other(queries[rows], owner[rows], ids, view.prototypes.rows[view.prototypes.slots(ids)])
+        return best_other(queries[rows], owner[rows], ids, prototypes.rows[prototypes.slots(ids)])
 
     # A row whose best other label has gone or changed, and every fresh row, is compared with all; the rest with what is new.
     gone = np.union1d(np.setdiff1d(before.competitors, competitors), touched)
@@ -110,13 +108,13 @@ def _brought_up(before: _Sample, connection: Connection, view: SpaceView) -> _Sa
     other[rest[better]], rival[rest[better]] = value[better], label[better]
     other[again], rival[again] = against(again, competitors)
     where = {key: row for row, key in enumerate(keys)}
-    return _Sample(view.revision, where, owner, queries, own, other, rival, competitors)
+    return _Sample(space.revision, where, owner, queries, own, other, rival, competitors)
 
 
-def _embedded(connection: Connection, view: SpaceView, keys: list[tuple[int, bytes]]) -> tuple[Float32s, Float64s]:
+def _embedded(connection: Connection, space: SpaceRecord, keys: list[tuple[int, bytes]]) -> tuple[Float32s, Float64s]:
     """(m, d) unit embeddings and (m,) leave-one-out similarities of these support images."""
     label_ids = sorted({label_id for label_id, _ in keys})
-    owners, hashes, raw = supports.embeddings(connection, label_ids, view.space.verifier_dim)
+    owners, hashes, raw = supports.embeddings(connection, label_ids, space.verifier_dim)
     rows = {key: row for row, key in enumerate(zip(owners.tolist(), hashes, strict=True))}
     asked = np.array([rows[key] for key in keys], dtype=np.int64)
     embeddings = raw.astype(np.float64)

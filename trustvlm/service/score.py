@@ -66,7 +66,7 @@ def score(
             raise InvalidInput(f"space {space_name!r} has no labels yet; register some first")
         subset = _subset(connection, view, labels)
         asked = view.text.live if subset.text is None else int(subset.text.sum())
-        imputed = view.cache.imputation.at(connection, view) if chosen.uses_images else 0.0
+        imputed = _imputed(connection, view) if chosen.uses_images else 0.0
         call = _Call(view, chosen, parameters, subset, imputed, min(int(top_k), asked))
         batches = [
             _Batch(
@@ -87,6 +87,10 @@ def score(
         read_evidence=evidence_reader(parts, view, columns["label_id"], columns["rival_id"], verifier),
         **columns,
     )
+
+
+def _imputed(connection: Connection, view: SpaceView) -> float:
+    return view.cache.imputation.at(connection, view.space, view.prototypes, view.text.live)
 
 
 def _subset(connection: Connection, view: SpaceView, labels: Sequence[str] | npt.NDArray[np.bool_] | None) -> Subset:
