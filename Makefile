@@ -1,5 +1,5 @@
 # `make demo` and `make test` each work alone on a fresh machine with Python 3.11, make and gcc.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready

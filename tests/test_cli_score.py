@@ -76,19 +76,20 @@ def test_jsonl_has_the_fields_of_a_verdict(space: Cli, queries: Path) -> None:
     assert [row["source"] for row in rows] == SOURCES
     assert next(iter(rows[0])) == "source"
     fields = {name for name in trustvlm.Verdicts.__dataclass_fields__ if name not in ("params", "read_evidence")}
-    assert set(rows[0]) == fields | {"source"}
+    assert set(rows[0]) == fields | {"source", "evidence"}
     assert [row["label"] for row in rows] == ["airport", "beach", "sea [red]"]
     assert rows[2]["image_similarity"] is None
     assert rows[2]["unverified"] is True
     assert len(rows[0]["top_labels"]) == len(rows[0]["top_confidence"]) == 2
     with trustvlm.open(space.home) as service, np.load(queries) as arrays:
         verdicts = service.score("s", trustvlm.Queries(arrays["classifier"], arrays["verifier"]), top_k=2)
-    assert [{"source": name} | row for name, row in zip(SOURCES, verdicts.rows(), strict=True)] == rows
+        expected = list(verdicts.rows(evidence=3))
+    assert [{"source": name} | row for name, row in zip(SOURCES, expected, strict=True)] == rows
 
 
 def test_csv_has_the_same_columns(space: Cli, queries: Path) -> None:
     listed = list(csv.DictReader(io.StringIO(space("score", "s", "--vectors", queries, "--format", "csv"))))
-    rows = space.rows("score", "s", "--vectors", queries)
+    rows = space.rows("score", "s", "--vectors", queries, "--evidence", "0")
     assert list(listed[0]) == list(rows[0])
     assert [row["source"] for row in listed] == SOURCES
     assert listed[0]["top_labels"].split("|") == rows[0]["top_labels"]

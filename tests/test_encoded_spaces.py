@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from checkpoints import make_clip, make_timm
+from cli_runner import Cli
 from conftest import assert_same_verdicts
 from PIL import Image
 
@@ -179,6 +180,19 @@ def test_reduced_precision_stays_close(tmp_path: Path, specs: tuple[str, str], i
     with open_home(tmp_path / "home", precision="bf16") as service:
         close = service.score("s", Queries(images=images["red"]), rule="image")
     np.testing.assert_allclose(close.nearest_similarity, exact.nearest_similarity, atol=0.02)
+
+
+@pytest.mark.skipif(not PHOTOS.is_dir(), reason=f"evaluation photos not found at {PHOTOS} (set TRUSTVLM_EVAL_DATA)")
+def test_real_photos_on_the_command_line(tmp_path: Path, specs: tuple[str, str]) -> None:
+    trustvlm_ = Cli(tmp_path / "home")
+    trustvlm_("space", "create", "aerial", "--classifier", specs[0], "--verifier", specs[1])
+    assert trustvlm_("register", "aerial", PHOTOS) == "registered 19 labels (19 new), 228 support images; revision 1\n"
+    assert trustvlm_("register", "aerial", PHOTOS).startswith("nothing new: all 228 support images were there already")
+    photo = PHOTOS / "beach" / "beach_01.jpg"
+    (row,) = trustvlm_.rows("score", "aerial", photo)
+    assert row["source"] == str(photo)
+    assert len(row["evidence"]["label"]) == len(row["evidence"]["rival"]) == 3
+    assert "beach_01.jpg" in trustvlm_("search", "aerial", "--image", photo, "-k", "1")
 
 
 @pytest.mark.skipif(not PHOTOS.is_dir(), reason=f"evaluation photos not found at {PHOTOS} (set TRUSTVLM_EVAL_DATA)")

@@ -85,7 +85,10 @@ EVIDENCE_COLUMNS = [
 )
 @click.option("--only", metavar="LABEL", type=utf8, multiple=True, help="Only these labels take part; repeat it for several.")
 @click.option(
-    "--evidence", type=click.IntRange(0, 1_000), default=0, show_default=True, help="Nearest support images of label and rival."
+    "--evidence",
+    type=click.IntRange(0, 1_000),
+    metavar="N",
+    help="List the N nearest support images of label and rival.  [default: 3 for jsonl, else 0]",
 )
 @format_option
 @click.pass_obj
@@ -99,7 +102,7 @@ def score(
     temperature: float | None,
     top_k: int,
     only: tuple[str, ...],
-    evidence: int,
+    evidence: int | None,
     form: str,
 ) -> None:
     """Score images: label, trust, evidence.
@@ -116,7 +119,7 @@ def score(
     with session.reading() as service:
         batches = _vectors(vectors) if vectors else _images(service, space, paths, options)
         with closing(batches):  # an error takes the progress bar away before it is reported
-            _write(service, space, batches, options, evidence, form)
+            _write(service, space, batches, options, _evidence_count(evidence, form), form)
 
 
 def _write(service: TrustService, space: str, batches: Batches, options: dict[str, Any], evidence: int, form: str) -> None:
@@ -129,6 +132,10 @@ def _write(service: TrustService, space: str, batches: Batches, options: dict[st
             if evidence and form == "table":
                 click.echo()
                 evidence_writer.write(_evidence(rows))
+
+
+def _evidence_count(asked: int | None, form: str) -> int:
+    return (3 if form == "jsonl" else 0) if asked is None else asked
 
 
 def _evidence(rows: Iterable[Row]) -> Iterator[Row]:
