@@ -114,6 +114,19 @@ def test_an_interrupted_call_is_completed_by_repeating_it(
         assert_same_verdicts(whole.score("s", queries), torn.score("s", queries), tolerance=1e-4)
 
 
+def test_a_label_removed_by_somebody_else_meanwhile_goes_in_whole(
+    service: trustvlm.TrustService, images: dict[str, list[Path]], tmp_path: Path
+) -> None:
+    service.register("colours", [LabelInput("red", images=images["red"][:2])])
+    with trustvlm.open(tmp_path / "home") as other:
+        moments = iter([lambda: other.remove_label("colours", "red")])
+        result = service.register(
+            "colours", [LabelInput("red", images=images["red"])], progress=lambda _: next(moments, lambda: None)()
+        )
+    assert (result.added_labels, result.added_supports, result.skipped_duplicates) == (1, 4, 0)
+    assert [(row.name, row.support_count) for row in service.list_labels("colours")] == [("red", 4)]
+
+
 def test_names_prompts_and_templates_make_the_text(service: trustvlm.TrustService) -> None:
     service.register(
         "colours", [LabelInput("red"), LabelInput("named", prompt="a red square"), LabelInput("other", prompt="x {} y")]

@@ -19,7 +19,6 @@ from trustvlm.encoders import (
     golden_embedding,
     golden_verdict,
     parse_spec,
-    source_name,
 )
 from trustvlm.errors import Conflict, InvalidInput
 from trustvlm.scoring.vectors import as_matrix, unit_rows
@@ -29,7 +28,17 @@ from trustvlm.types import Float64s, Queries
 if TYPE_CHECKING:
     from trustvlm.types import ImageSource
 
-__all__ = ["Embedded", "embed", "encode_for", "encoder_of", "encodes_images", "prompts_of", "unit_queries"]
+__all__ = [
+    "Embedded",
+    "as_sources",
+    "embed",
+    "encode_for",
+    "encoder_of",
+    "encodes_images",
+    "encodes_texts",
+    "prompts_of",
+    "unit_queries",
+]
 
 log = logging.getLogger("trustvlm")
 
@@ -190,6 +199,3 @@ def as_sources(images: object, what: str) -> list[ImageSource]:
 def prompts_of(name: str, prompt: str | None, templates: Sequence[str]) -> list[str]:
     """The prompts whose text embeddings make a label's text prototype."""
     return [template.replace("{}", name) for template in ([prompt] if prompt is not None else templates)]
-
-
-__all__ += ["as_sources", "encodes_texts", "source_name"]

@@ -21,7 +21,7 @@ from trustvlm.service.parts import Parts
 from trustvlm.service.plan import PlannedLabel, check_prototype, chunks, plan, same_direction
 from trustvlm.types import Float32s, LabelInput, RegisterResult
 
-__all__ = ["register"]
+__all__ = ["register", "renew_prototypes"]
 
 Progress = Callable[[int], None]
 
@@ -36,6 +36,21 @@ class _Tally:
     revision: int = 0
     ids: list[int] = field(default_factory=list)
     label_ids: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class _EncodedImages:
+    """What encoding a chunk gave.
+
+    Attributes:
+        supports: of each label. skipped: images that their label had already, in the labels `relied_on` (name → id).
+        failures: (source, reason) of images that could not be read.
+    """
+
+    supports: dict[str, list[NewSupport]]
+    skipped: int = 0
+    relied_on: dict[str, int] = field(default_factory=dict)
+    failures: list[tuple[str, str]] = field(default_factory=list)
 
 
 def register(
@@ -97,21 +112,21 @@ def _check_against(space: SpaceRecord, label: PlannedLabel, known: LabelRecord |
 def _commit_chunk(
     parts: Parts, space: SpaceRecord, chunk: Sequence[PlannedLabel], tally: _Tally, progress: Progress | None, must_exist: bool
 ) -> None:
-    """Encode a chunk and commit it; once more when a label that needed no text has vanished meanwhile."""
-    encoded = _encode_images(parts, space, chunk, tally, progress)
-    texts: dict[str, Float32s] = {label.name: label.text for label in chunk if label.text is not None}
+    """Encode a chunk and commit it; anew when a label that it relied on has vanished meanwhile."""
     while True:
+        encoded = _encode_images(parts, space, chunk, progress)
+        texts = {label.name: label.text for label in chunk if label.text is not None}
         with parts.catalog.read() as connection:
             known = labels.find_many(connection, space.id, [label.name for label in chunk])
-        missing = [label for label in chunk if label.name not in known and label.name not in texts]
-        texts |= _encode_texts(parts, space, missing)
+        texts |= _encode_texts(parts, space, [label for label in chunk if label.name not in known | texts])
         with parts.catalog.write() as connection:
             if spaces.find(connection, space.name).id != space.id:
                 raise Conflict(
                     f"space {space.name!r} was removed and made again during the call; what was committed went with it"
                 )
             known = labels.find_many(connection, space.id, [label.name for label in chunk])
-            if all(label.name in known or label.name in texts for label in chunk):
+            there = {name: record.id for name, record in known.items()}
+            if encoded.relied_on.items() <= there.items() and all(label.name in there | texts for label in chunk):
                 for label in chunk:
                     _check_against(space, label, known.get(label.name), must_exist)
                 _write(connection, space, chunk, known, texts, encoded, tally)
@@ -119,41 +134,43 @@ def _commit_chunk(
 
 
 def _encode_images(
-    parts: Parts, space: SpaceRecord, chunk: Sequence[PlannedLabel], tally: _Tally, progress: Progress | None
-) -> dict[str, list[NewSupport]]:
+    parts: Parts, space: SpaceRecord, chunk: Sequence[PlannedLabel], progress: Progress | None
+) -> _EncodedImages:
     """The support images of each label: those that came as vectors, and the readable images it does not have yet."""
     with parts.catalog.read() as connection:
         known = labels.find_many(connection, space.id, [label.name for label in chunk if label.images])
         present = supports.hashes(connection, [record.id for record in known.values()])
-    found: dict[str, list[NewSupport]] = {
-        label.name: [NewSupport(v.content_hash, None, v.embedding, v.classifier_embedding, None) for v in label.vectors]
-        for label in chunk
-    }
+    found = _EncodedImages(
+        {
+            label.name: [NewSupport(v.content_hash, None, v.embedding, v.classifier_embedding, None) for v in label.vectors]
+            for label in chunk
+        }
+    )
     wanted = []
     for label in chunk:
         for source in label.images:
             try:
                 content = hash_image(source, parts.limits)
             except UnreadableImage as error:
-                tally.failures.append((source_name(source), error.reason))
-                if progress is not None:
-                    progress(1)
-                continue
-            if label.name in known and (known[label.name].id, content) in present:
-                tally.skipped += 1  # nothing to encode: this is what makes repeating an interrupted call cheap
-                if progress is not None:
-                    progress(1)
+                found.failures.append((source_name(source), error.reason))
             else:
-                wanted.append((label.name, source))
+                if label.name not in known or (known[label.name].id, content) not in present:
+                    wanted.append((label.name, source))
+                    continue
+                # Nothing to encode: this is what makes repeating an interrupted call cheap.
+                found.skipped += 1
+                found.relied_on[label.name] = known[label.name].id
+            if progress is not None:
+                progress(1)
     results = encode_for(parts, space, [source for _, source in wanted], progress) if wanted else []
     for (name, _), result in zip(wanted, results, strict=True):
         if isinstance(result, EncodedImage):
             other = result.embeddings[1] if len(result.embeddings) > 1 else None
             source = result.source.encode(errors="backslashreplace").decode()  # a file's name need not be UTF-8
             support = NewSupport(result.content_hash, source, result.embeddings[0], other, result.thumbnail)
-            found[name].append(support)
+            found.supports[name].append(support)
         else:
-            tally.failures.append((result.source, result.reason))
+            found.failures.append((result.source, result.reason))
     return found
 
 
@@ -174,16 +191,16 @@ def _write(
     chunk: Sequence[PlannedLabel],
     known: dict[str, LabelRecord],
     texts: dict[str, Float32s],
-    encoded: dict[str, list[NewSupport]],
+    encoded: _EncodedImages,
     tally: _Tally,
 ) -> None:
     """Insert what is new, recompute the prototypes concerned; one revision, or none when nothing is new."""
     names = {record.id: name for name, record in known.items()}
     seen = {(names[owner], content) for owner, content in supports.hashes(connection, list(names))}
     fresh: dict[str, list[NewSupport]] = {label.name: [] for label in chunk}
-    skipped = 0
+    skipped = encoded.skipped
     for label in chunk:
-        for support in encoded[label.name]:
+        for support in encoded.supports[label.name]:
             key = (label.name, support.content_hash)
             if key in seen:
                 skipped += 1
@@ -204,6 +221,7 @@ def _write(
         tally.revision = revision
     tally.added_labels += len(new)
     tally.skipped += skipped
+    tally.failures += encoded.failures
     tally.ids += added
     tally.label_ids |= ids
 
@@ -231,6 +249,3 @@ def renew_prototypes(connection: Connection, space: SpaceRecord, label_ids: Sequ
         own = embeddings[owners == label_id]
         prototype = _prototype(labels.name_of(connection, label_id), own) if len(own) else None
         labels.set_prototype(connection, label_id, revision, prototype, len(own))
-
-
-__all__ += ["renew_prototypes"]
