@@ -65,7 +65,7 @@ class SpaceCache:
 
     def __init__(self, space: SpaceRecord, epoch: str, device: str) -> None:
         self.space_id = space.id
-        self.recipe = space.recipe
+        self.recipe = load_recipe(space.recipe)
         self.epoch = epoch
         self.revision = 0
         self.imputation = Imputation(space.verifier_dim)
@@ -76,7 +76,7 @@ class SpaceCache:
         self._names: list[str] = []
         self._text = RowTable(space.classifier_dim)
         self._prototypes = RowTable(space.verifier_dim)
-        self._index = LiveIndex(load_recipe(space.recipe), space.verifier_dim, device=device)
+        self._index = LiveIndex(self.recipe, space.verifier_dim, device=device)
 
     def follow(self, connection: Connection, space: SpaceRecord) -> None:
         """Apply the rows changed since this cache's revision."""
@@ -172,7 +172,7 @@ class SpaceCache:
             return False
         arrays = snapshot.arrays
         index = {name.removeprefix("index."): array for name, array in arrays.items() if name.startswith("index.")}
-        self._index = LiveIndex.from_arrays(load_recipe(space.recipe), space.verifier_dim, index, device=device)
+        self._index = LiveIndex.from_arrays(self.recipe, space.verifier_dim, index, device=device)
         self._text.reserve(len(arrays["text.ids"]))
         self._text.append(arrays["text.ids"], arrays["text.rows"])
         self._names = unpack_strings(arrays["names.bytes"], arrays["names.offsets"])
@@ -281,7 +281,7 @@ class Caches:
 
 def _continues(cache: SpaceCache, space: SpaceRecord, epoch: str) -> bool:
     """Whether the cache can follow on to the space as it is now."""
-    same = cache.space_id == space.id and cache.epoch == epoch and cache.recipe == space.recipe
+    same = cache.space_id == space.id and cache.epoch == epoch and cache.recipe.name == space.recipe
     return same and space.log_start <= cache.revision <= space.revision
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trustvlm.index.recipe import load_recipe
 from trustvlm.scoring.rules import Candidates
 from trustvlm.scoring.text import Partition, softmax_pass
 from trustvlm.service.cache import SpaceView
@@ -118,7 +117,7 @@ def _nearest(
         ids, similarity = view.index.search(queries, min(k, len(view.index)))
         slots = view.text.slots(np.maximum(ids, 0).ravel()).reshape(ids.shape)
         slots[ids < 0] = -1
-        recipe = load_recipe(view.space.recipe)
+        recipe = view.cache.recipe
         # Whatever was left out looked no better than the last one returned; both may be off by `max_error`.
         margin = similarity[:, 0] - similarity[:, -1]
         complete = np.full(count, recipe.exact or k >= len(view.index)) | (margin >= 2 * recipe.max_error)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trustvlm.index.recipe import load_recipe
 from trustvlm.service.cache import SpaceCache
 from trustvlm.service.parts import Parts
 from trustvlm.service.spaces import set_recipe
@@ -40,7 +39,7 @@ def index_stats(parts: Parts, space_name: str) -> IndexStats:
     with parts.snapshot(space_name) as (_, view):
         text, prototypes = view.text, view.prototypes
     path = parts.caches.path(view.space.id)
-    recipe = load_recipe(view.space.recipe)
+    recipe = view.cache.recipe
     return IndexStats(
         recipe=recipe.name,
         exact=recipe.exact,

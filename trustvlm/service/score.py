@@ -11,7 +11,6 @@ from sqlalchemy import Connection
 
 from trustvlm.catalog import labels as label_rows
 from trustvlm.errors import InvalidInput, NotFound
-from trustvlm.index.recipe import load_recipe
 from trustvlm.scoring.rules import Judgement, Rule, resolve_parameters
 from trustvlm.service.cache import SpaceView
 from trustvlm.service.candidates import CANDIDATES, Found, Subset, find_candidates
@@ -83,7 +82,7 @@ def score(
         probability=np.full(len(classifier), None, dtype=object),
         revision=view.revision,
         approximate=not exact,
-        error_bound=0.0 if exact else load_recipe(view.space.recipe).max_error,
+        error_bound=0.0 if exact else view.cache.recipe.max_error,
         read_evidence=evidence_reader(parts, view, columns["label_id"], columns["rival_id"], verifier),
         **columns,
     )
