@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import shlex
+import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -222,6 +224,15 @@ def _write_sheet(service: TrustService, path: Path, columns: Sequence[tuple[str,
         raise ReadOnly(f"{path} cannot be written: {error.strerror or error}") from error
 
 
+def _how_to_find_the_command() -> str:
+    """What to do first where this installation's `trustvlm` is not the shell's, as after `make demo`."""
+    activate = Path(sys.prefix, "bin", "activate")
+    if shutil.which("trustvlm") or not activate.is_file():
+        return ""
+    inside = activate.is_relative_to(Path.cwd())
+    return f" (after `. {shlex.quote(str(activate.relative_to(Path.cwd()) if inside else activate))}`)"
+
+
 def _next_commands(home: Path, doubtful: Path) -> str:
     prefix = f"trustvlm --home {shlex.quote(str(home))}"
 
@@ -231,7 +242,7 @@ def _next_commands(home: Path, doubtful: Path) -> str:
     unknown = f"  {prefix} score {SPACE} {image('eleventh-held-out', ELEVENTH)}"
     return "\n".join(
         [
-            "\nTry next:",
+            f"\nTry next{_how_to_find_the_command()}:",
             f"  {prefix} score {SPACE} {image('held-out', 'nine')}",
             f"  {prefix} search {SPACE} --image {shlex.quote(str(doubtful))}",
             f"Something that the space does not know (low trust), and the same after its label was registered:\n{unknown}",
