@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import zipfile
@@ -112,9 +113,25 @@ def test_nothing_readable_is_an_error_and_some_is_not(images: Cli, tmp_path: Pat
     good, bad = picture(tmp_path / "good.png", 1), tmp_path / "bad.png"
     bad.write_bytes(b"")
     said = images("register", "s", bad, "--label", "x", code=2)
-    assert said == f"could not be read: {bad}: the file is empty\nError: none of the 1 image could be read\n"
-    assert images("register", "s", bad, good, "--label", "x").endswith("1 support image, 1 unreadable; revision 2\n")
+    assert said.startswith(f"could not be read: {bad}: the file is empty\n")
+    assert said.endswith("it was not registered\nError: none of the 1 image could be read\n")
+    assert images("label", "list", "s", "--format", "jsonl") == ""
+    assert images("register", "s", bad, good, "--label", "x").endswith("1 support image, 1 unreadable; revision 1\n")
     assert "none of the 1 image" in images("support", "add", "s", "x", bad, code=2)
+
+
+def test_headers_that_lie(vectors: Cli, tmp_path: Path) -> None:
+    """A member that is no array, and one that claims 58 TiB: one sentence each."""
+    path = tmp_path / "file.npz"
+    claim = io.BytesIO()
+    header = {"descr": "<f8", "fortran_order": False, "shape": (10**12, 8)}
+    np.lib.format.write_array_header_1_0(claim, header)
+    for member in (b"junk", claim.getvalue()):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("label_names.npy", member)
+        assert f"{path}: label_names" in vectors("register", "s", "--vectors", path, code=2)
+    os.mkfifo(tmp_path / "pipe")
+    assert "a pipe or a device" in vectors("register", "s", "--vectors", tmp_path / "pipe", code=2)
 
 
 def test_file_names_that_are_not_utf8(images: Cli, tmp_path: Path) -> None:
@@ -257,7 +274,7 @@ def test_files_that_hold_no_arrays(vectors: Cli, tmp_path: Path) -> None:
     assert "expected arrays named image_vectors" in vectors("support", "add", "s", "x", "--vectors", path, code=2)
     np.savez(path, classifier_image_vectors=np.ones((3, 4)))
     assert "image_vectors is missing" in vectors("support", "add", "s", "x", "--vectors", path, code=2)
-    assert "Is a directory" in vectors("register", "s", "--vectors", tmp_path, code=2)
+    assert "expected a file, this is a folder" in vectors("register", "s", "--vectors", tmp_path, code=2)
     with zipfile.ZipFile(save_labels(path)) as archive:
         at = archive.getinfo("text_vectors.npy").header_offset
     content = bytearray(path.read_bytes())

@@ -448,6 +448,27 @@ def test_a_purge_that_could_not_clear_the_log_says_so(home: Path) -> None:
     assert answer == "Busy" or left == []
 
 
+def test_purges_at_once_do_not_disturb_each_other(home: Path) -> None:
+    """A checkpoint that meets another waits for it instead of saying that the log is in use."""
+    failures: list[Exception] = []
+
+    def work(service: TrustService, part: int) -> None:
+        for number in range(100 + 20 * part, 120 + 20 * part):
+            service.register("space", [label(number)])
+            try:
+                service.remove_label("space", f"label {number:04d}", purge=True)
+            except trustvlm.TrustVLMError as error:
+                failures.append(error)
+
+    with trustvlm.open(home) as service:
+        threads = [threading.Thread(target=work, args=(service, part)) for part in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert failures == []
+
+
 # Snapshots
 
 MANY = 5_200

@@ -97,6 +97,17 @@ def test_a_bad_image_is_reported_by_name_and_the_rest_goes_in(
     assert (len(embedded.sources), len(embedded.failures)) == (1, 1)
 
 
+def test_a_new_label_without_a_readable_image_stays_out(service: trustvlm.TrustService, images: dict[str, list[Path]]) -> None:
+    bad = images["red"][0].with_name("bad.png")
+    bad.write_bytes(b"no image")
+    result = service.register("colours", [LabelInput("ghost", images=[bad]), LabelInput("red", images=[bad, *images["red"]])])
+    assert (result.added_labels, result.added_supports, len(result.failures)) == (1, 4, 2)
+    assert result.label_ids[0] == -1
+    assert [row.name for row in service.list_labels("colours")] == ["red"]
+    revision = result.revision
+    assert service.register("colours", [LabelInput("ghost", images=[bad])]).revision == revision  # nothing was written
+
+
 def test_an_interrupted_call_is_completed_by_repeating_it(
     tmp_path: Path, specs: tuple[str, str], images: dict[str, list[Path]]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -183,6 +184,44 @@ def test_ties_go_to_the_smaller_name(service: trustvlm.TrustService) -> None:
         assert verdict.text_confidence[0] == pytest.approx(1 / 3)
 
 
+@pytest.mark.parametrize("count", [64, 65, 200, 1_200])
+def test_more_ties_than_candidates_still_go_to_the_smallest_name(service: trustvlm.TrustService, count: int) -> None:
+    make_space(service)
+    same_text, same_image = np.arange(1, TEXT_DIM + 1), np.arange(1, IMAGE_DIM + 1)
+    names = [f"n{i:04d}" for i in range(count)]
+    order = np.random.default_rng(count).permutation(count)
+    service.register("s", [LabelInput(names[i], text_vector=same_text, image_vectors=[same_image]) for i in order])
+    for rule in trustvlm.RULES:
+        verdict = service.score("s", Queries([same_text + 0.1] * 2, [same_image] * 2), rule=rule)
+        assert verdict.label.tolist() == verdict.nearest_prototype.tolist() == ["n0000"] * 2
+        assert verdict.rival.tolist() == ["n0001"] * 2
+        assert verdict.top_labels[1].tolist() == names[:5]
+
+
+def test_starred_rule_with_one_prototype(service: trustvlm.TrustService) -> None:
+    """The only label with support images has all of the image softmax: it wins whatever the text says."""
+    oracle, _ = build(service, 10, bare=1.0, seed=1)
+    rng = np.random.default_rng(0)
+    service.add_support("n10", oracle.names[3], image_vectors=rng.normal(size=(2, IMAGE_DIM)))
+    queries = Queries(rng.normal(size=(200, TEXT_DIM)), rng.normal(size=(200, IMAGE_DIM)))
+    verdicts = service.score("n10", queries, rule="trustvlm_star")
+    sure = verdicts.text_confidence < 1  # where p rounds to 1 for another label the two are equal
+    assert set(verdicts.label[sure]) == {oracle.names[3]}
+
+
+def test_evidence_after_a_purge_is_refused_not_wrong(service: trustvlm.TrustService, world: World) -> None:
+    make_space(service)
+    added = service.register("s", world.inputs(5))
+    query = Queries(world.text[2], world.images[2])
+    before = service.score("s", query)
+    service.remove_support("s", added.ids[10:13])
+    after = service.score("s", query)
+    service.purge(older_than=timedelta(0))
+    with pytest.raises(trustvlm.Unavailable, match="purged"):
+        before.evidence(0)
+    assert len(after.evidence(0, k=9).label) == 2
+
+
 def test_evidence_is_the_nearest_support_images(service: trustvlm.TrustService, world: World) -> None:
     make_space(service)
     supports = [world.supports(i, 6) for i in range(6)]
@@ -269,6 +308,7 @@ BAD_QUERIES = [
     (Queries(np.zeros(TEXT_DIM), np.ones(IMAGE_DIM)), "norm zero"),
     (Queries(images=["x.jpg"]), "cannot encode images"),
     (Queries(text=["x"]), "cannot encode text"),
+    (np.ones(TEXT_DIM), r"expected trustvlm.Queries\(…\), got ndarray"),
     (Queries(np.ones(TEXT_DIM), images=["x.jpg"]), "not several"),
 ]
 
@@ -293,6 +333,10 @@ def test_bad_queries(service: trustvlm.TrustService, world: World, queries: Quer
         ({"top_k": 0}, "top_k"),
         ({"top_k": 2.5}, "top_k"),
         ({"labels": []}, "at least one label"),
+        ({"labels": 3}, "list of names"),
+        ({"rule": ["msp"]}, "expected one of"),
+        ({"params": [1]}, "expected a mapping"),
+        ({"params": {"lambda": "1"}}, "lambda must be a number"),
         ({"labels": "airport"}, "list of names"),
         ({"labels": np.ones(3, bool)}, "one value for each of the 6 labels"),
         ({"labels": np.zeros(6, bool)}, "at least one label"),
@@ -317,6 +361,13 @@ def test_nothing_to_score_against(service: trustvlm.TrustService, world: World) 
     service.close()
     with pytest.raises(trustvlm.Unavailable, match="closed"):
         service.score("s", world.queries())
+
+
+def test_parameters_may_be_numpy_numbers_or_none(service: trustvlm.TrustService, world: World) -> None:
+    make_space(service, logit_scale=np.float32(10))
+    service.register("s", world.inputs(2))
+    given = {"lambda": np.float32(0.5), "temperature": None, "tau": None}
+    assert service.score("s", world.queries(), params=given).params == {"lambda": 0.5}
 
 
 def test_parameters_are_used(service: trustvlm.TrustService) -> None:

@@ -94,7 +94,7 @@ class RegisterResult:
         failures: (source, reason) of each image that could not be read; the rest went in.
         revision: the space's revision after the call.
         ids: ids of the added support images, in input order (:meth:`TrustService.remove_support` takes them).
-        label_ids: id of each input label, in input order.
+        label_ids: id of each input label, in input order; −1 where none of a new label's images could be read: it stayed out.
     """
 
     added_labels: int

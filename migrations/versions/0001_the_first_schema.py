@@ -110,6 +110,8 @@ def upgrade() -> None:
         sa.Column("space_id", ID, sa.ForeignKey("spaces.id"), nullable=False),
         sa.Column("kind", sa.String(8), nullable=False),
         sa.Column("row_id", sa.BigInteger(), nullable=False),
+        sa.Column("label_id", sa.BigInteger(), nullable=False),
+        sa.Column("created_revision", sa.BigInteger(), nullable=False),
         sa.Column("revision", sa.BigInteger(), nullable=False),
         sqlite_autoincrement=True,
     )

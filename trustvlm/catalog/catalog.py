@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -104,12 +105,17 @@ class Catalog:
             Busy: readers kept the log in use, for the busy timeout or, without `wait`, just now.
         """
         milliseconds = int(1000 * sqlite.BUSY_TIMEOUT_S)
+        deadline = time.monotonic() + (sqlite.BUSY_TIMEOUT_S if wait else 0)
         with translated(self.path), self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text(f"PRAGMA busy_timeout={milliseconds if wait else 0}"))
-            busy, *_ = connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)")).one()
+            # SQLite waits for readers, but says "busy" at once when another checkpoint is under way.
+            while busy := connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)")).one()[0]:
+                if time.monotonic() >= deadline:
+                    break
+                time.sleep(0.01)
             connection.execute(text(f"PRAGMA busy_timeout={milliseconds}"))
         if busy:
-            raise Busy(f"readers kept the log of {self.path} in use: purged rows are still in it; purge again")
+            raise Busy(f"the log of {self.path} was in use all the time, so purged rows are still in it; purge again")
 
     def close(self) -> None:
         """Close every connection that is not in use."""

@@ -184,4 +184,8 @@ class Change(Base):
     kind: Mapped[str] = mapped_column(String(8))
     """"label" or "support"."""
     row_id: Mapped[int] = mapped_column(BigInteger)
+    label_id: Mapped[int] = mapped_column(BigInteger)
+    """The label itself, or the label of the support image."""
+    created_revision: Mapped[int] = mapped_column(BigInteger)
     revision: Mapped[int] = mapped_column(BigInteger)
+    """When the row was removed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
@@ -19,6 +20,7 @@ __all__ = [
     "purge_spaces",
     "purge_supports",
     "purged_since",
+    "supports_lost",
 ]
 
 CHUNK_ROWS = 500
@@ -34,12 +36,13 @@ def anything(connection: Connection, before: datetime) -> bool:
 
 def purge_supports(connection: Connection, before: datetime, label_id: int | None = None) -> list[int]:
     """Delete up to :data:`CHUNK_ROWS` support images removed before `before`; the space of each."""
-    query = select(Support.id, Support.space_id, Support.revision).where(Support.removed_at <= before)
+    columns = (Support.id, Support.space_id, Support.label_id, Support.created_revision, Support.revision)
+    query = select(*columns).where(Support.removed_at <= before)
     if label_id is not None:
         query = query.where(Support.label_id == label_id)
     rows = connection.execute(query.limit(CHUNK_ROWS)).all()
     ids = [row.id for row in rows]
-    _log(connection, "support", [(row.space_id, row.id, row.revision) for row in rows])
+    _log(connection, "support", rows)
     connection.execute(delete(Thumbnail).where(Thumbnail.support_id.in_(ids)))
     connection.execute(delete(Support).where(Support.id.in_(ids)))
     return [row.space_id for row in rows]
@@ -48,11 +51,12 @@ def purge_supports(connection: Connection, before: datetime, label_id: int | Non
 def purge_labels(connection: Connection, before: datetime, label_id: int | None = None) -> list[int]:
     """Delete up to :data:`CHUNK_ROWS` labels removed before `before` that have no support image left; the space of each."""
     has_supports = select(Support.id).where(Support.label_id == Label.id).exists()
-    query = select(Label.id, Label.space_id, Label.revision).where(Label.removed_at <= before, ~has_supports)
+    columns = (Label.id, Label.space_id, Label.id.label("label_id"), Label.created_revision, Label.revision)
+    query = select(*columns).where(Label.removed_at <= before, ~has_supports)
     if label_id is not None:
         query = query.where(Label.id == label_id)
     rows = connection.execute(query.limit(CHUNK_ROWS)).all()
-    _log(connection, "label", [(row.space_id, row.id, row.revision) for row in rows])
+    _log(connection, "label", rows)
     connection.execute(delete(Label).where(Label.id.in_([row.id for row in rows])))
     return [row.space_id for row in rows]
 
@@ -86,13 +90,29 @@ def purged_since(connection: Connection, space_id: int, kind: str, since: int) -
     return list(connection.scalars(query))
 
 
-def _log(connection: Connection, kind: str, rows: Sequence[tuple[int, int, int]]) -> None:
-    """Remember (space id, row id, revision) of rows about to be deleted, and cut the log where it grew too long."""
+def supports_lost(connection: Connection, space_id: int, label_id: int, revision: int) -> bool:
+    """Whether support images that the label had at `revision` are purged, or it can no longer be told."""
+    log_start = connection.scalar(select(Space.log_start).where(Space.id == space_id))
+    if log_start is None or log_start > revision:
+        return True
+    of_label = (Change.space_id == space_id, Change.kind == "support", Change.label_id == label_id)
+    then = (Change.created_revision <= revision, Change.revision > revision)
+    return connection.scalar(select(Change.id).where(*of_label, *then).limit(1)) is not None
+
+
+def _log(connection: Connection, kind: str, rows: Sequence[Any]) -> None:
+    """Remember rows about to be deleted, and cut the log where it grew too long."""
     if not rows:
         return
-    entries = [{"space_id": space, "kind": kind, "row_id": row, "revision": revision} for space, row, revision in rows]
+    entries = [
+        {
+            "space_id": row.space_id, "kind": kind, "row_id": row.id, "label_id": row.label_id,
+            "created_revision": row.created_revision, "revision": row.revision,
+        }
+        for row in rows
+    ]  # fmt: skip
     connection.execute(insert(Change), entries)
-    for space_id in Counter(space for space, _, _ in rows):
+    for space_id in Counter(row.space_id for row in rows):
         excess = (connection.scalar(select(func.count()).where(Change.space_id == space_id)) or 0) - LOG_LIMIT
         if excess <= 0:
             continue

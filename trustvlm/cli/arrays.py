@@ -19,7 +19,10 @@ from trustvlm.types import LabelInput, Queries
 __all__ = ["label_inputs", "query_batches", "read_npz", "read_query_vectors", "support_vectors"]
 
 Array = npt.NDArray[Any]
-_BROKEN = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, SyntaxError)
+_BROKEN = (
+    OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, SyntaxError,
+    MemoryError, OverflowError,  # a header may claim any shape
+)  # fmt: skip
 
 
 def read_npz(path: Path, *known: str) -> dict[str, Array]:
@@ -55,6 +58,8 @@ def _opened(path: Path) -> Iterator[Any]:
     """An NpzFile, or the array of an .npy file."""
     if not os.path.lexists(path):
         raise NotFound(f"no file {path}")
+    if path.exists() and not path.is_file():
+        raise InvalidInput(f"{path}: expected a file, this is a folder, a pipe or a device")
     with ExitStack() as stack:
         try:
             raw = stack.enter_context(path.open("rb"))  # numpy would leave a damaged file open
@@ -74,6 +79,8 @@ def _array(path: Path, file: Any, name: str) -> Array:
         objects = "Object arrays" in str(error)
         what = "holds Python objects, which are not read; save plain numbers or strings" if objects else f"is damaged ({error})"
         raise InvalidInput(f"{path}: {name} {what}") from error
+    if not isinstance(found, np.ndarray):
+        raise InvalidInput(f"{path}: {name} is not an array")
     return found
 
 

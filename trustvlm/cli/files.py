@@ -12,6 +12,8 @@ from trustvlm.errors import InvalidInput, NotFound
 
 __all__ = ["IMAGE_SUFFIXES", "PassedOver", "direct_images", "images_of", "images_under", "label_folders", "read_names"]
 
+_MAX_NAMES_BYTES = 256 * 2**20  # a million names are 30 MB
+
 IMAGE_SUFFIXES = {
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm"),
@@ -95,7 +97,11 @@ def read_names(path: Path) -> list[tuple[str, str | None]]:
     """
     _is_folder(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with path.open("rb") as file:
+            content = file.read(_MAX_NAMES_BYTES + 1)
+        if len(content) > _MAX_NAMES_BYTES:
+            raise InvalidInput(f"{path}: expected at most {_MAX_NAMES_BYTES >> 20} MiB of names")
+        text = content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise InvalidInput(
             f"{path}: expected UTF-8 text, one label name a line ({error.reason} at byte {error.start})"

@@ -12,7 +12,7 @@ from trustvlm.cli.files import PassedOver, images_of, label_folders, read_names
 from trustvlm.cli.output import as_json
 from trustvlm.cli.progress import progress_bar
 from trustvlm.cli.session import Session, exactly_one
-from trustvlm.cli.text import count, report_unreadable, utf8
+from trustvlm.cli.text import count, note, quoted, report_unreadable, utf8
 from trustvlm.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -76,9 +76,13 @@ def register(
         inputs = _inputs(paths, label, names_file, vectors, prompt)
         result = _register(service, space, inputs)
     report_unreadable(result.failures)
-    labels = len({item.name for item in inputs})
+    names = {item.name: label_id >= 0 for item, label_id in zip(inputs, result.label_ids, strict=True)}
+    for name in (name for name, registered in names.items() if not registered):
+        note(f"label {quoted(name)} is new and none of its images could be read: it was not registered")
+    labels = sum(names.values())
     what = f"{count(labels, 'label')} ({result.added_labels:,} new)"
-    click.echo(as_json(asdict(result)) if json_ else summary(result, what, labels))
+    if labels or json_ or not inputs:
+        click.echo(as_json(asdict(result)) if json_ else summary(result, what, labels))
     require_some_readable(result, sum(len(item.images or ()) for item in inputs))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 
 import numpy as np
 
@@ -111,7 +112,8 @@ RULES: dict[str, Rule] = {
 }
 """Name → rule. The command line and the service list what stands here."""
 
-_BOUNDS = {"lambda": (0.0, 1e6), "temperature": (1e-4, 1e4)}
+_BOUNDS = {"lambda": (0.0, 1e6), "temperature": (1e-4, 1e4), "tau": (1e-4, 1e4)}
+"""Every parameter that rules can have (API.md), with its range."""
 
 
 def resolve_parameters(name: str | None, given: Mapping[str, float | None] | None) -> tuple[str, Rule, dict[str, float]]:
@@ -123,23 +125,21 @@ def resolve_parameters(name: str | None, given: Mapping[str, float | None] | Non
         InvalidInput: unknown rule, a parameter that the rule does not have, or a value out of range.
     """
     name = DEFAULT_RULE if name is None else name
-    if name not in RULES:
+    if not isinstance(name, str) or name not in RULES:
         raise InvalidInput(f"rule: expected one of {', '.join(RULES)}; got {name!r}")
     rule = RULES[name]
     resolved = dict(rule.parameters)
+    if given is not None and not isinstance(given, Mapping):
+        raise InvalidInput(f"params: expected a mapping such as {{'lambda': 1.0}}, got {given!r:.60}")
     for key, value in (given or {}).items():
+        if value is None and key in _BOUNDS:
+            continue  # not given
         if key not in rule.parameters:
             known = ", ".join(rule.parameters) or "none"
             raise InvalidInput(f"params: rule {name!r} has no parameter {key!r} (it has: {known})")
-        if value is None:
-            continue
         low, high = _BOUNDS[key]
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or not math.isfinite(value)
-            or not low <= value <= high
-        ):
+        number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+        if not low <= number <= high:
             raise InvalidInput(f"params: {key} must be a number from {low:g} to {high:g}, got {value!r}")
-        resolved[key] = float(value)
+        resolved[key] = number
     return name, rule, resolved

@@ -149,6 +149,8 @@ def unit_queries(parts: Parts, space: SpaceRecord, queries: Queries) -> tuple[Fl
     Raises:
         InvalidInput: nothing or too much given, wrong shapes, an image that cannot be read, or texts without a text tower.
     """
+    if not isinstance(queries, Queries):
+        raise InvalidInput(f"queries: expected trustvlm.Queries(…), got {type(queries).__name__}")
     if queries.images is not None or queries.text is not None:
         if sum(part is not None for part in (queries.images, queries.text, queries.classifier, queries.verifier)) > 1:
             raise InvalidInput("queries: pass vectors, or images, or text, not several of them")
@@ -164,8 +166,13 @@ def unit_queries(parts: Parts, space: SpaceRecord, queries: Queries) -> tuple[Fl
         classifier = verifier
     if classifier is None and verifier is None:
         raise InvalidInput("queries: expected classifier or verifier embeddings, images or text; got none of them")
-    if classifier is not None and verifier is not None and len(classifier) != len(verifier):
-        raise InvalidInput(f"queries: {len(classifier)} classifier embeddings, but {len(verifier)} verifier embeddings")
+    if classifier is not None and verifier is not None:
+        if len(classifier) != len(verifier):
+            raise InvalidInput(f"queries: {len(classifier)} classifier embeddings, but {len(verifier)} verifier embeddings")
+        if space.verifier == "same" and not np.allclose(classifier, verifier, atol=1e-6):
+            raise InvalidInput(
+                f"queries: the verifier of space {space.name!r} is 'same', but two different embeddings were given"
+            )
     return classifier, verifier
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from trustvlm.catalog import supports
+from trustvlm.catalog import purge, supports
 from trustvlm.errors import InvalidInput, Unavailable
 from trustvlm.scoring.vectors import unit_rows
 from trustvlm.service.cache import SpaceView
@@ -19,8 +19,8 @@ __all__ = ["evidence_reader"]
 def evidence_reader(
     parts: Parts, view: SpaceView, label_ids: Int64s, rival_ids: Int64s, verifier: Float64s | None
 ) -> Callable[[int, int], Evidence]:
-    """A function (i, k) → evidence of verdict i, as of the view's revision, whatever changed since (but a purge)."""
-    epoch, revision, dim = view.epoch, view.revision, view.space.verifier_dim
+    """A function (i, k) → evidence of verdict i at the view's revision, whatever changed since; Unavailable after a purge."""
+    space_id, epoch, revision, dim = view.space.id, view.epoch, view.revision, view.space.verifier_dim
 
     def nearest(label_id: int, query: Float64s, k: int) -> tuple[Neighbour, ...]:
         if label_id < 0:
@@ -28,6 +28,8 @@ def evidence_reader(
         with parts.catalog.read() as connection:
             if parts.catalog.epoch(connection) != epoch:
                 raise Unavailable("the catalog was restored or repaired since these verdicts were made; score again")
+            if purge.supports_lost(connection, space_id, label_id, revision):
+                raise Unavailable("support images of these verdicts were purged since; score again")
             ids, sources, embeddings = supports.as_of(connection, label_id, revision, dim)
         if not ids:
             return ()
@@ -37,7 +39,7 @@ def evidence_reader(
 
     def read(i: int, k: int) -> Evidence:
         parts.check_open()
-        if k < 1:
+        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
             raise InvalidInput(f"k: expected a whole number from 1 up, got {k!r}")
         if verifier is None:
             return Evidence((), ())

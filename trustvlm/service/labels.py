@@ -18,9 +18,10 @@ from trustvlm.catalog.vectors import unpack
 from trustvlm.errors import Busy, Conflict, InvalidInput, NotFound
 from trustvlm.scoring.prototypes import text_prototype
 from trustvlm.scoring.vectors import as_matrix
-from trustvlm.service.encoding import encoder_of, encodes_texts, prompts_of
+from trustvlm.service.encoding import encoder_of, prompts_of
 from trustvlm.service.names import check_name
 from trustvlm.service.parts import Parts
+from trustvlm.service.plan import check_prompt
 from trustvlm.service.register import renew_prototypes
 from trustvlm.types import LabelRow
 
@@ -73,10 +74,7 @@ def update_label(
         text = text_prototype(as_matrix(text_vector, space.classifier_dim, "text_vector", allow_empty=False))
     elif prompt is not None or source != "vector":
         if prompt is not None:
-            if not encodes_texts(space.classifier):
-                raise InvalidInput(f"prompt: the classifier {space.classifier!r} cannot encode a prompt; pass text_vector")
-            if not isinstance(prompt, str) or not prompt.strip():
-                raise InvalidInput(f"prompt: expected a non-empty string, got {prompt!r}")
+            check_prompt(space, name, prompt)
             source, new_prompt = "prompt", prompt
         prompts = prompts_of(target, new_prompt, space.templates)
         text = text_prototype(encoder_of(parts, space, "classifier").encode_texts(prompts).astype(np.float64))
@@ -217,7 +215,10 @@ def _check_ids(ids: object) -> list[int]:
     array = np.asarray(ids)
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise InvalidInput(f"ids: expected a list of support image ids, got {ids!r:.60}")
-    return list(dict.fromkeys(array.tolist()))
+    found = list(dict.fromkeys(array.tolist()))
+    if any(not 0 < support_id < 2**63 for support_id in found):
+        raise InvalidInput(f"ids: expected positive 64-bit ids, got {ids!r:.60}")
+    return found
 
 
 def _all_found(wanted: Sequence[int], found: dict[int, int], message: str) -> None:

@@ -26,6 +26,7 @@ __all__ = [
     "CHUNK_LABELS",
     "PlannedLabel",
     "PlannedVector",
+    "check_prompt",
     "check_prototype",
     "chunks",
     "plan",
@@ -99,7 +100,9 @@ def check_prototype(label: PlannedLabel) -> None:
 
 def _add_text(space: SpaceRecord, label: PlannedLabel, item: LabelInput) -> None:
     if item.prompt is not None:
-        _check_prompt(space, label.name, item)
+        if item.text_vector is not None:
+            raise InvalidInput(f"label {label.name!r}: pass a prompt or a text_vector, not both")
+        check_prompt(space, label.name, item.prompt)
         if label.prompt not in (None, item.prompt):
             raise Conflict(f"label {label.name!r}: two prompts in one call, {label.prompt!r} and {item.prompt!r}")
         label.prompt = item.prompt
@@ -111,16 +114,18 @@ def _add_text(space: SpaceRecord, label: PlannedLabel, item: LabelInput) -> None
         label.text = text
 
 
-def _check_prompt(space: SpaceRecord, name: str, item: LabelInput) -> None:
-    prompt = item.prompt
+def check_prompt(space: SpaceRecord, name: str, prompt: object) -> str:
+    """`prompt` itself, when the space's classifier can encode it for the label `name`.
+
+    Raises:
+        InvalidInput: it cannot, or it is empty, too long or no text.
+    """
     if not isinstance(prompt, str) or not prompt.strip() or len(prompt) > 10 * MAX_NAME or "\0" in prompt:
-        raise InvalidInput(
-            f"label {name!r}: prompt: expected a non-empty string of at most {10 * MAX_NAME} characters, got {prompt!r:.60}"
-        )
-    if item.text_vector is not None:
-        raise InvalidInput(f"label {name!r}: pass a prompt or a text_vector, not both")
+        expected = f"a non-empty string of at most {10 * MAX_NAME} characters"
+        raise InvalidInput(f"label {name!r}: prompt: expected {expected}, got {prompt!r:.60}")
     if not encodes_texts(space.classifier):
         raise InvalidInput(f"label {name!r}: the classifier {space.classifier!r} cannot encode a prompt; pass text_vector")
+    return prompt
 
 
 def _add_supports(space: SpaceRecord, label: PlannedLabel, item: LabelInput) -> None:

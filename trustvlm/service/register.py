@@ -65,6 +65,8 @@ def register(
     """See :meth:`TrustService.register`; with `must_exist`, unknown labels are NotFound instead of new."""
     with parts.catalog.read() as connection:
         space = spaces.find(connection, space_name)
+    if isinstance(inputs, LabelInput) or not isinstance(inputs, Iterable):
+        raise InvalidInput(f"inputs: expected a list of LabelInput, got {type(inputs).__name__}")
     inputs = list(inputs)
     planned = plan(space, inputs)
     with parts.catalog.read() as connection:
@@ -83,7 +85,7 @@ def register(
         failures=tuple(tally.failures),
         revision=tally.revision,
         ids=tuple(tally.ids),
-        label_ids=tuple(tally.label_ids[item.name] for item in inputs),
+        label_ids=tuple(tally.label_ids.get(item.name, -1) for item in inputs),
     )
 
 
@@ -207,7 +209,8 @@ def _write(
             else:
                 seen.add(key)
                 fresh[label.name].append(support)
-    new = [label for label in chunk if label.name not in known]
+    # A new label that was to have support images and has none is not the label that was asked for: it stays out.
+    new = [label for label in chunk if label.name not in known and (fresh[label.name] or not label.images)]
     ids = {name: record.id for name, record in known.items()}
     added: list[int] = []
     if new or any(fresh.values()):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,8 +100,8 @@ def _subset(connection: Connection, view: SpaceView, labels: Sequence[str] | npt
     """
     if labels is None:
         return Subset(None, None)
-    if isinstance(labels, str):
-        raise InvalidInput("labels: expected a list of names or a boolean mask, got one string")
+    if isinstance(labels, str) or not isinstance(labels, Iterable):
+        raise InvalidInput(f"labels: expected a list of names or a boolean mask, got {labels!r:.60}")
     alive = np.flatnonzero(view.text.alive)
     array = np.asarray(labels)
     if array.dtype == np.bool_:
@@ -110,9 +110,9 @@ def _subset(connection: Connection, view: SpaceView, labels: Sequence[str] | npt
             raise InvalidInput(f"labels: a mask needs {expected}; got shape {array.shape}")
         slots = alive[np.argsort(view.text.ids[alive])][array]
     else:
-        names = list(dict.fromkeys(labels))
-        if not all(isinstance(name, str) for name in names):
+        if not all(isinstance(name, str) for name in labels):
             raise InvalidInput("labels: expected a list of names or a boolean mask")
+        names = list(dict.fromkeys(labels))
         found = label_rows.find_many(connection, view.space.id, names)
         missing = [name for name in names if name not in found]
         if missing:
@@ -150,8 +150,7 @@ class _Batch:
         )
         judgement = call.rule.judge(found.candidates, call.parameters)
         columns = self._columns(found, judgement, len(classifier))
-        if call.rule.relabels:
-            self._search_further(columns, found, judgement, classifier, verifier, leaders)
+        self._search_further(columns, found, judgement, classifier, verifier, leaders)
         return columns
 
     def _search_further(
@@ -163,10 +162,14 @@ class _Batch:
         verifier: Float64s | None,
         leaders: int,
     ) -> None:
-        """Where a label outside the candidates could still win a rule that relabels, look at eight times as many."""
-        best = np.where(found.candidates.valid, judgement.quantity, -np.inf).max(axis=1)
-        bound = found.outside + self._call.parameters["lambda"] * found.image_outside
-        short = np.flatnonzero((found.outside > 0) & (best <= bound))
+        """Look at eight times as many candidates where a label outside of them could still be the answer: where it may
+        win a rule that relabels, or where equals of the best were cut off and one of them may have a smaller name."""
+        unsure = found.tied
+        if self._call.rule.relabels:
+            best = np.where(found.candidates.valid, judgement.quantity, -np.inf).max(axis=1)
+            bound = found.outside + self._call.parameters["lambda"] * found.image_outside
+            unsure = unsure | ((found.outside > 0) & (best <= bound))
+        short = np.flatnonzero(unsure)
         if not len(short) or leaders >= self._call.view.text.n:
             return
         again = self._judged(classifier[short], None if verifier is None else verifier[short], 8 * leaders)

@@ -92,8 +92,7 @@ class TrustService:
     def list_spaces(self) -> Iterator[SpaceRow]:
         """Every space, by name."""
         with self._ready().catalog.read() as connection:
-            rows = list(space_rows.list_rows(connection))
-        yield from rows
+            return iter(list(space_rows.list_rows(connection)))
 
     def remove_space(self, name: str) -> None:
         """Remove a space; its name is free at once. It can be restored until the undo window has passed. Raises NotFound."""
@@ -117,9 +116,10 @@ class TrustService:
         """Register labels and their support images.
 
         Everything is validated first: one bad vector and nothing is written; an unreadable image is reported in
-        `failures` and the rest goes in. Encoding happens outside the transaction; then whole labels are committed in
-        chunks (at most 1,000 labels or 16 MB), each durable before `on_commit(names)` is called. Repeating an interrupted
-        call completes it, and repeating a finished one changes nothing.
+        `failures` and the rest goes in (a new label of whose images none could be read stays out). Encoding happens
+        outside the transaction; then whole labels are committed in chunks (at most 1,000 labels or 16 MB), each durable
+        before `on_commit(names)` is called. Repeating an interrupted call completes it, and repeating a finished one
+        changes nothing.
 
         Args:
             inputs: new labels, or labels that exist already and get more support images.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 from trustvlm.catalog import spaces
@@ -95,10 +96,10 @@ def _check_templates(templates: Sequence[str] | None) -> list[str]:
 
 
 def _check_scale(scale: object) -> float:
-    number = isinstance(scale, int | float) and not isinstance(scale, bool)
-    if not number or not math.isfinite(scale) or not 0 < scale <= 10_000:  # type: ignore[arg-type,operator]
+    number = float(scale) if isinstance(scale, Real) and not isinstance(scale, bool) else math.nan
+    if not 0 < number <= 10_000:
         raise InvalidInput(f"logit_scale: expected a number above 0 (CLIP: about 100), got {scale!r}")
-    return float(scale)  # type: ignore[arg-type]
+    return number
 
 
 def space_row(parts: Parts, name: str) -> SpaceRow:
