@@ -7,10 +7,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cli_runner import Cli
+from numbered import create, label
 
 import trustvlm
 
 TEXT_DIM, IMAGE_DIM = 16, 24
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A home with the space "space": the labels 0 to 19 of tests/numbered.py, every fourth without support images."""
+    with trustvlm.open(tmp_path / "home", create=True) as service:
+        create(service)
+        service.register("space", [label(number, supports=number % 4) for number in range(20)])
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    """The command line on a home that is not there yet."""
+    return Cli(tmp_path / "home")
 
 
 @pytest.fixture

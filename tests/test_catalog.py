@@ -64,14 +64,6 @@ def run(verb: Callable[..., None], *arguments: object, wrapper: tuple[str, ...] 
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    with trustvlm.open(tmp_path / "home", create=True) as service:
-        create(service)
-        service.register("space", [label(number, supports=number % 4) for number in range(20)])
-    return tmp_path / "home"
-
-
 # The schema
 
 

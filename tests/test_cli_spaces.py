@@ -16,11 +16,6 @@ from trustvlm.cli import main
 
 
 @pytest.fixture
-def cli(tmp_path: Path) -> Cli:
-    return Cli(tmp_path / "home")
-
-
-@pytest.fixture
 def space(cli: Cli, tmp_path: Path) -> Cli:
     """A home with the space "s": two labels with two support images each, one without."""
     cli("space", "create", "s", "--classifier", "precomputed:4", "--verifier", "precomputed:6", "--logit-scale", "10")

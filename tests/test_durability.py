@@ -57,14 +57,6 @@ def raw_rows(home: Path, query: str, *values: object) -> list[tuple[Any, ...]]:
         connection.close()
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    with trustvlm.open(tmp_path / "home", create=True) as service:
-        create(service)
-        service.register("space", [label(number, supports=number % 4) for number in range(20)])
-    return tmp_path / "home"
-
-
 # kill -9
 
 LABELS = 1_000

@@ -92,14 +92,6 @@ def obey(home: str) -> None:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
-    with trustvlm.open(tmp_path / "home", create=True) as service:
-        create(service)
-        service.register("space", [label(number, supports=number % 4) for number in range(20)])
-    return tmp_path / "home"
-
-
-@pytest.fixture
 def watcher(home: Path) -> Iterator[TrustService]:
     with trustvlm.open(home) as service:
         service.score("space", queries())  # so that it has caches to be wrong with

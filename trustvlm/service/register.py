@@ -250,5 +250,8 @@ def renew_prototypes(connection: Connection, space: SpaceRecord, label_ids: Sequ
     owners, _, embeddings = supports.embeddings(connection, label_ids, space.verifier_dim)
     for label_id in label_ids:
         own = embeddings[owners == label_id]
-        prototype = _prototype(labels.name_of(connection, label_id), own) if len(own) else None
+        try:
+            prototype = mean_prototype(own.astype(np.float64)) if len(own) else None
+        except InvalidInput as error:
+            raise InvalidInput(f"label {labels.name_of(connection, label_id)!r}: {error}") from error
         labels.set_prototype(connection, label_id, revision, prototype, len(own))
