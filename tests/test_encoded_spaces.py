@@ -100,7 +100,10 @@ def test_a_bad_image_is_reported_by_name_and_the_rest_goes_in(
 def test_a_new_label_without_a_readable_image_stays_out(service: trustvlm.TrustService, images: dict[str, list[Path]]) -> None:
     bad = images["red"][0].with_name("bad.png")
     bad.write_bytes(b"no image")
-    result = service.register("colours", [LabelInput("ghost", images=[bad]), LabelInput("red", images=[bad, *images["red"]])])
+    inputs = [LabelInput("ghost", images=[bad]), LabelInput("red", images=[bad, *images["red"]])]
+    acknowledged: list[list[str]] = []
+    result = service.register("colours", inputs, on_commit=acknowledged.append)
+    assert acknowledged == [["red"]]  # what is not there is not acknowledged
     assert (result.added_labels, result.added_supports, len(result.failures)) == (1, 4, 2)
     assert result.label_ids[0] == -1
     assert [row.name for row in service.list_labels("colours")] == ["red"]

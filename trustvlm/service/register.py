@@ -77,7 +77,7 @@ def register(
     for chunk in chunks(space, planned.values()):
         _commit_chunk(parts, space, chunk, tally, progress, must_exist)
         if on_commit is not None:
-            on_commit([label.name for label in chunk])
+            on_commit([label.name for label in chunk if label.name in tally.label_ids])
     return RegisterResult(
         added_labels=tally.added_labels,
         added_supports=len(tally.ids),
