@@ -116,11 +116,13 @@ def test_rules_parameters_and_subsets(space: Cli, queries: Path, tmp_path: Path)
 
     rows = space.rows("score", "s", "--vectors", queries)
     assert rows[0]["rule"] == trustvlm.DEFAULT_RULE
-    half = trusts("--lambda", "0.5")[0]
+    half = trusts("--rule", "trustvlm", "--lambda", "0.5")[0]
     assert half == pytest.approx(rows[0]["text_confidence"] + 0.5 * rows[0]["image_similarity"])
     assert trusts("--rule", "msp") == [row["text_confidence"] for row in rows]
     hot, cold = (trusts("--rule", "trustvlm_star", "--temperature", value) for value in ("1", "0.01"))
     assert hot != cold
+    wide, narrow = (trusts("--tau", value) for value in ("0.5", "0.05"))
+    assert wide != narrow
     only = space.rows("score", "s", "--vectors", queries, "--only", "beach", "--only", "sea [red]")
     assert {row["label"] for row in only} == {"beach", "sea [red]"}
     without = save_queries(tmp_path / "text.npz", verifier=None, sources=None)

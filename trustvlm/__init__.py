@@ -25,6 +25,7 @@ from trustvlm.errors import (
 )
 
 if TYPE_CHECKING:
+    from trustvlm.promise import Calibration, FeedbackResult, MonitorReport
     from trustvlm.scoring.rules import DEFAULT_RULE, RULES
     from trustvlm.service import TrustService
     from trustvlm.settings import open_service as open
@@ -47,13 +48,16 @@ __all__ = [
     "DEFAULT_RULE",
     "RULES",
     "Busy",
+    "Calibration",
     "Conflict",
     "Damaged",
     "Evidence",
+    "FeedbackResult",
     "Hits",
     "InvalidInput",
     "LabelInput",
     "LabelRow",
+    "MonitorReport",
     "Neighbour",
     "NotFound",
     "Queries",
@@ -72,6 +76,7 @@ __all__ = [
 ]
 
 _FROM = {
+    "trustvlm.promise": ("Calibration", "FeedbackResult", "MonitorReport"),
     "trustvlm.scoring.rules": ("DEFAULT_RULE", "RULES"),
     "trustvlm.service": ("TrustService",),
     "trustvlm.types": (

@@ -20,6 +20,7 @@ from trustvlm.encoders import ImageLimits
 from trustvlm.errors import InvalidInput, NotFound, ReadOnly
 from trustvlm.service import TrustService
 from trustvlm.service.cache import Caches
+from trustvlm.service.fitter import Fitter
 from trustvlm.service.parts import EncoderPool, Parts
 
 __all__ = ["CATALOG_NAME", "Settings", "catalog_path", "open_service"]
@@ -133,6 +134,7 @@ def open_service(
             home=folder,
             catalog=catalog,
             caches=Caches(folder / SNAPSHOT_FOLDER, settings.device, read_only=read_only),
+            fitter=Fitter(catalog),
             encoders=EncoderPool(settings.device, settings.precision),
             batch_size=settings.batch_size,
             workers=settings.workers,

@@ -95,6 +95,8 @@ class RegisterResult:
         revision: the space's revision after the call.
         ids: ids of the added support images, in input order (:meth:`TrustService.remove_support` takes them).
         label_ids: id of each input label, in input order; −1 where none of a new label's images could be read: it stayed out.
+        near_synonyms: (label, label, cosine) of new labels whose text is nearly that of another one; None where the space is
+            too large to look at every time: :meth:`TrustService.near_synonyms` does.
     """
 
     added_labels: int
@@ -104,6 +106,7 @@ class RegisterResult:
     revision: int
     ids: tuple[int, ...] = ()
     label_ids: tuple[int, ...] = ()
+    near_synonyms: tuple[tuple[str, str, float], ...] | None = ()
 
 
 @dataclass(frozen=True)
@@ -127,13 +130,18 @@ class SpaceRow:
 
 @dataclass(frozen=True)
 class LabelRow:
-    """One label as it is listed."""
+    """One label as it is listed.
+
+    Its support count is that of its prototype, aliases' images included; an alias (`alias_of`: id of the label whose further
+    name it is) has none of its own.
+    """
 
     id: int
     name: str
     prompt: str | None
     support_count: int
     revision: int
+    alias_of: int | None = None
 
 
 @dataclass(frozen=True)
@@ -177,10 +185,16 @@ class Verdicts:
             no verifier embedding was given; `agrees` says whether it is the predicted one.
         rival, rival_id, rival_trust: the best other label under the rule (None, −1, NaN when there is no other).
         unverified: the predicted label has no support image.
-        accepted, probability: None until the space is calibrated.
+        accepted: whether the calibration in force accepts it; None where there is none for this rule.
+        probability: of being right, by the calibration; None where there is none.
         reason: a short sentence for people.
         top_labels, top_confidence: (n, k) the labels of largest text confidence, best first.
         revision: the space's revision at which everything was computed.
+        unknown: the image is close to no prototype, compared with how close support images are to theirs.
+        tau, tau_revision: the τ of a posterior rule, and the revision at which it was fitted (None: it was not).
+        image_evidence: where τ came from: "fitted", "default" (nothing to fit it on), "given", "off" (the support images do
+            not tell labels apart: q = p) or "none" (no prototypes); None for rules without τ.
+        calibration_id: the calibration that decided. stale_since: the first revision that it does not know.
         approximate, error_bound: whether anything came from a search that could have missed, and by how much similarity.
     """
 
@@ -207,6 +221,12 @@ class Verdicts:
     approximate: bool
     error_bound: float
     read_evidence: Callable[[int, int], Evidence] = field(repr=False)
+    unknown: Bools
+    tau: float | None = None
+    tau_revision: int | None = None
+    image_evidence: str | None = None
+    calibration_id: int | None = None
+    stale_since: int | None = None
 
     def __len__(self) -> int:
         return len(self.label)
@@ -226,7 +246,7 @@ class Verdicts:
         """One plain dict per verdict, ready for JSON (NaN becomes None); with `evidence` nearest support images if > 0."""
         for i in range(len(self)):
             row: dict[str, Any] = {name: _plain(getattr(self, name)[i]) for name in _VERDICT_COLUMNS}
-            row |= {name: _plain(getattr(self, name)) for name in ("rule", "revision", "approximate", "error_bound")}
+            row |= {name: _plain(getattr(self, name)) for name in _CALL_COLUMNS}
             if evidence:
                 found = self.evidence(i, evidence)
                 row["evidence"] = {side: [vars(n) for n in getattr(found, side)] for side in ("label", "rival")}
@@ -235,7 +255,11 @@ class Verdicts:
 
 _VERDICT_COLUMNS = (
     "label", "label_id", "trust", "text_confidence", "image_similarity", "unverified", "accepted", "probability", "reason",
-    "nearest_prototype", "nearest_similarity", "agrees", "rival", "rival_id", "rival_trust", "top_labels", "top_confidence",
+    "unknown", "nearest_prototype", "nearest_similarity", "agrees", "rival", "rival_id", "rival_trust", "top_labels",
+    "top_confidence",
+)  # fmt: skip
+_CALL_COLUMNS = (
+    "rule", "revision", "approximate", "error_bound", "tau", "tau_revision", "image_evidence", "calibration_id", "stale_since",
 )  # fmt: skip
 
 

@@ -18,17 +18,23 @@ __all__ = [
     "LabelChange",
     "LabelRecord",
     "NewLabel",
+    "canonical",
     "changed",
     "competitors",
     "find",
     "find_many",
     "find_removed",
+    "groups",
     "insert_many",
+    "is_alive",
     "list_rows",
+    "more_than",
     "name_hash",
     "name_of",
+    "prototypes",
     "remove",
     "restore",
+    "set_alias",
     "set_prototype",
     "set_text",
     "touched",
@@ -49,6 +55,7 @@ class LabelRecord:
     revision: int
     removed_revision: int | None
     text_prototype: bytes
+    alias_of: int | None
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,7 @@ class LabelChange:
     Attributes:
         ids, names: of the labels that are alive; text: (n, d_t) text prototypes.
         prototyped: positions of those that have a prototype; prototypes: (m, d_v).
+        aliases: (alias id, id of the label it is a further name of) of those among `ids` that are aliases.
         removed: ids of labels that are gone.
     """
 
@@ -78,6 +86,7 @@ class LabelChange:
     text: Float32s
     prototyped: list[int]
     prototypes: Float32s
+    aliases: list[tuple[int, int]]
     removed: list[int]
 
 
@@ -208,7 +217,8 @@ def changed(
     Raises:
         Damaged: a vector does not match its checksum.
     """
-    columns = (Label.id, Label.name, Label.checksum, Label.text_prototype, Label.prototype, Label.removed_revision)
+    vectors = (Label.checksum, Label.text_prototype, Label.prototype)
+    columns = (Label.id, Label.name, Label.alias_of, *vectors, Label.removed_revision)
     query = select(*columns).where(Label.space_id == space_id, Label.revision > since).order_by(Label.id)
     if since == 0:
         query = query.where(Label.removed_revision.is_(None))  # a new cache has nothing to drop
@@ -222,8 +232,57 @@ def changed(
             text=unpack([row.text_prototype for row in alive], dims[0]),
             prototyped=prototyped,
             prototypes=unpack([alive[i].prototype for i in prototyped], dims[1]),
+            aliases=[(row.id, row.alias_of) for row in alive if row.alias_of is not None],
             removed=[row.id for row in rows if row.removed_revision is not None],
         )
+
+
+def prototypes(connection: Connection, ids: Sequence[int], dim: int) -> Float32s:
+    """(n, dim) prototypes of labels that have one, in the order of `ids`."""
+    found: dict[int, bytes] = {}
+    for start in range(0, len(ids), _IN_CHUNK):
+        query = select(Label.id, Label.checksum, Label.text_prototype, Label.prototype)
+        rows = connection.execute(query.where(Label.id.in_(ids[start : start + _IN_CHUNK]))).all()
+        verify_checksums("label", [(row.id, row.checksum, (row.text_prototype, row.prototype)) for row in rows])
+        found.update({row.id: row.prototype for row in rows})
+    return unpack([found[label_id] for label_id in ids], dim)
+
+
+def canonical(connection: Connection, ids: Sequence[int]) -> dict[int, int]:
+    """id → id of the label it stands for: itself, unless it is an alias."""
+    found: dict[int, int] = {}
+    for start in range(0, len(ids), _IN_CHUNK):
+        rows = connection.execute(select(Label.id, Label.alias_of).where(Label.id.in_(ids[start : start + _IN_CHUNK])))
+        found.update({row.id: row.id if row.alias_of is None else row.alias_of for row in rows})
+    return found
+
+
+def is_alive(connection: Connection, label_id: int) -> bool:
+    """Whether a label is there, not removed, and no alias of another."""
+    alive = (Label.id == label_id, Label.removed_revision.is_(None), Label.alias_of.is_(None))
+    return connection.scalar(select(Label.id).where(*alive)) is not None
+
+
+def more_than(connection: Connection, space_id: int, limit: int) -> bool:
+    """Whether the space has more than `limit` live labels; looks at so many only."""
+    alive = (Label.space_id == space_id, Label.removed_revision.is_(None))
+    return connection.scalar(select(Label.id).where(*alive).limit(1).offset(limit)) is not None
+
+
+def groups(connection: Connection, ids: Sequence[int]) -> dict[int, int]:
+    """Member id → canonical id, of these canonical labels and their live aliases."""
+    found = {label_id: label_id for label_id in ids}
+    for start in range(0, len(ids), _IN_CHUNK):
+        query = select(Label.id, Label.alias_of).where(
+            Label.alias_of.in_(ids[start : start + _IN_CHUNK]), Label.removed_revision.is_(None)
+        )
+        found.update({row.id: row.alias_of for row in connection.execute(query)})
+    return found
+
+
+def set_alias(connection: Connection, label_id: int, canonical_id: int | None, revision: int) -> None:
+    """Make a label a further name of another, or (None) a label of its own again."""
+    connection.execute(update(Label).where(Label.id == label_id).values(alias_of=canonical_id, revision=revision))
 
 
 def competitors(connection: Connection, space_id: int, limit: int) -> list[int]:

@@ -27,7 +27,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-__all__ = ["Base", "CatalogState", "Change", "Label", "Space", "Support", "Thumbnail"]
+__all__ = ["Base", "CalibrationRow", "CatalogState", "Change", "Fit", "Label", "Observation", "Space", "Support", "Thumbnail"]
 
 # SQLite gives AUTOINCREMENT (ids never reused) to INTEGER primary keys only.
 Id = BigInteger().with_variant(Integer, "sqlite")
@@ -35,6 +35,7 @@ ALIVE = text("removed_revision IS NULL")
 GONE = text("removed_revision IS NOT NULL")
 REMOVED = text("removed_at IS NOT NULL")
 PROTOTYPED = text("support_count > 0 AND removed_revision IS NULL")
+ALIASES = text("alias_of IS NOT NULL")
 
 
 def _index(name: str, *columns: str, where: TextClause | None = None, unique: bool = False) -> Index:
@@ -114,6 +115,7 @@ class Label(Base):
         _index("ix_labels_space_id_revision", "space_id", "revision"),
         _index("ix_labels_space_id_name_hash", "space_id", "name_hash", where=PROTOTYPED),
         _index("ix_labels_removed_at", "removed_at", where=REMOVED),
+        _index("ix_labels_alias_of", "alias_of", where=ALIASES),
         {"sqlite_autoincrement": True},
     )
 
@@ -125,6 +127,7 @@ class Label(Base):
     text_source: Mapped[str] = mapped_column(String(8))
     """Where the text prototype came from: "name", "prompt" or "vector"."""
     support_count: Mapped[int]
+    """How many support images the prototype is made of: its own and its aliases'; 0 for an alias."""
     created_revision: Mapped[int] = mapped_column(BigInteger)
     revision: Mapped[int] = mapped_column(BigInteger)
     removed_revision: Mapped[int | None] = mapped_column(BigInteger)
@@ -132,6 +135,8 @@ class Label(Base):
     checksum: Mapped[int] = mapped_column(BigInteger)
     text_prototype: Mapped[bytes] = mapped_column(LargeBinary)
     prototype: Mapped[bytes | None] = mapped_column(LargeBinary)
+    alias_of: Mapped[int | None] = mapped_column(BigInteger)
+    """The label whose further name this one is. No foreign key: a purge may take the label away."""
 
 
 class Support(Base):
@@ -189,3 +194,66 @@ class Change(Base):
     created_revision: Mapped[int] = mapped_column(BigInteger)
     revision: Mapped[int] = mapped_column(BigInteger)
     """When the row was removed."""
+
+
+class Fit(Base):
+    """What a space's support images say, as the service computed it. Derived: it can be computed anew."""
+
+    __tablename__ = "fits"
+
+    space_id: Mapped[int] = mapped_column(ForeignKey("spaces.id"), primary_key=True, autoincrement=False)
+    revision: Mapped[int] = mapped_column(BigInteger)
+    """The space's revision that it belongs to."""
+    content: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+class CalibrationRow(Base):
+    """A calibration of a space. The newest that was not removed is in force."""
+
+    __tablename__ = "calibrations"
+    __table_args__ = (_index("ix_calibrations_space_id", "space_id"), {"sqlite_autoincrement": True})
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    space_id: Mapped[int] = mapped_column(ForeignKey("spaces.id"))
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime)
+    revision: Mapped[int] = mapped_column(BigInteger)
+    classifier_identity: Mapped[str]
+    verifier_identity: Mapped[str]
+    content: Mapped[dict[str, Any]] = mapped_column(JSON)
+    removed_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+
+
+class Observation(Base):
+    """An image whose true label somebody told us, for calibration and for watching over the promise."""
+
+    __tablename__ = "observations"
+    __table_args__ = (
+        _index("uq_observations_space_id_content_hash", "space_id", "content_hash", unique=True),
+        _index("ix_observations_support_id", "support_id", where=text("support_id IS NOT NULL")),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    space_id: Mapped[int] = mapped_column(ForeignKey("spaces.id"))
+    content_hash: Mapped[bytes] = mapped_column(LargeBinary(32))
+    origin: Mapped[str] = mapped_column(String(12))
+    """"calibration" or "feedback"."""
+    sampling: Mapped[str] = mapped_column(String(8))
+    """"random": drawn like what comes in; "chosen": picked for a reason, so that it says nothing of the rest."""
+    truth_id: Mapped[int | None] = mapped_column(BigInteger)
+    truth: Mapped[str | None]
+    """The true label, by id and by name at that time; None: no label of the space. No foreign key: labels can be purged."""
+    source: Mapped[str | None]
+    classifier_embedding: Mapped[bytes] = mapped_column(LargeBinary)
+    verifier_embedding: Mapped[bytes | None] = mapped_column(LargeBinary)
+    checksum: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime)
+    support_id: Mapped[int | None] = mapped_column(BigInteger)
+    """The support image that was made of it: it cannot testify any more."""
+    predicted_id: Mapped[int | None] = mapped_column(BigInteger)
+    predicted: Mapped[str | None]
+    trust: Mapped[float | None]
+    accepted: Mapped[bool | None]
+    calibration_id: Mapped[int | None] = mapped_column(BigInteger)
+    revision: Mapped[int | None] = mapped_column(BigInteger)
+    """The verdict that was given when the feedback came."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from trustvlm.catalog.models import Change, Label, Space, Support, Thumbnail
+from trustvlm.catalog.models import CalibrationRow, Change, Fit, Label, Observation, Space, Support, Thumbnail
 
 __all__ = [
     "CHUNK_ROWS",
@@ -44,6 +44,7 @@ def purge_supports(connection: Connection, before: datetime, label_id: int | Non
     ids = [row.id for row in rows]
     _log(connection, "support", rows)
     connection.execute(delete(Thumbnail).where(Thumbnail.support_id.in_(ids)))
+    connection.execute(update(Observation).where(Observation.support_id.in_(ids)).values(support_id=None))
     connection.execute(delete(Support).where(Support.id.in_(ids)))
     return [row.space_id for row in rows]
 
@@ -79,7 +80,12 @@ def purge_of_space(connection: Connection, space_id: int) -> list[int]:
     if ids:
         connection.execute(delete(Label).where(Label.id.in_(ids)))
         return [space_id] * len(ids)
-    connection.execute(delete(Change).where(Change.space_id == space_id))
+    ids = list(connection.scalars(select(Observation.id).where(Observation.space_id == space_id).limit(CHUNK_ROWS)))
+    if ids:
+        connection.execute(delete(Observation).where(Observation.id.in_(ids)))
+        return [space_id] * len(ids)
+    for table in (Change, Fit, CalibrationRow):
+        connection.execute(delete(table).where(table.space_id == space_id))
     connection.execute(delete(Space).where(Space.id == space_id))
     return [space_id]
 
@@ -90,12 +96,12 @@ def purged_since(connection: Connection, space_id: int, kind: str, since: int) -
     return list(connection.scalars(query))
 
 
-def supports_lost(connection: Connection, space_id: int, label_id: int, revision: int) -> bool:
-    """Whether support images that the label had at `revision` are purged, or it can no longer be told."""
+def supports_lost(connection: Connection, space_id: int, label_ids: Sequence[int], revision: int) -> bool:
+    """Whether support images that the labels had at `revision` are purged, or it can no longer be told."""
     log_start = connection.scalar(select(Space.log_start).where(Space.id == space_id))
     if log_start is None or log_start > revision:
         return True
-    of_label = (Change.space_id == space_id, Change.kind == "support", Change.label_id == label_id)
+    of_label = (Change.space_id == space_id, Change.kind == "support", Change.label_id.in_(label_ids))
     then = (Change.created_revision <= revision, Change.revision > revision)
     return connection.scalar(select(Change.id).where(*of_label, *then).limit(1)) is not None
 

@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, insert, or_, select, update
+from sqlalchemy import Connection, func, insert, or_, select, update
 
+from trustvlm.catalog.labels import groups
 from trustvlm.catalog.models import Label, Support, Thumbnail
 from trustvlm.catalog.vectors import checksum, pack, unpack, verify_checksums
 from trustvlm.types import Float32s, Int64s, SupportRow
@@ -24,6 +25,7 @@ __all__ = [
     "find_alive",
     "find_removed",
     "hashes",
+    "ids_of_hashes",
     "insert_many",
     "list_rows",
     "remove",
@@ -95,31 +97,48 @@ def hashes(connection: Connection, label_ids: Sequence[int]) -> set[tuple[int, b
     return found
 
 
+def ids_of_hashes(connection: Connection, space_id: int, contents: Sequence[bytes]) -> dict[bytes, int]:
+    """Content hash → id of a live support image of the space with that content."""
+    found: dict[bytes, int] = {}
+    for start in range(0, len(contents), _IN_CHUNK):
+        query = select(Support.content_hash, Support.id).where(
+            Support.space_id == space_id,
+            Support.content_hash.in_(contents[start : start + _IN_CHUNK]),
+            Support.removed_revision.is_(None),
+        )
+        found.update({row.content_hash: row.id for row in connection.execute(query)})
+    return found
+
+
 def embeddings(connection: Connection, label_ids: Sequence[int], dim: int) -> tuple[Int64s, list[bytes], Float32s]:
-    """(label ids, content hashes, raw embeddings) of the live support images of these labels, per label in hash order."""
-    owners: list[int] = []
-    contents: list[bytes] = []
-    blobs: list[bytes] = []
-    for start in range(0, len(label_ids), _IN_CHUNK):
-        chunk = label_ids[start : start + _IN_CHUNK]
+    """(label ids, content hashes, raw embeddings) of the live support images of these labels, per label in hash order.
+
+    Images of a label's aliases are the label's; one that two of them share counts once.
+    """
+    canonical = groups(connection, label_ids)
+    found: dict[tuple[int, bytes], bytes] = {}
+    members = list(canonical)
+    for start in range(0, len(members), _IN_CHUNK):
+        chunk = members[start : start + _IN_CHUNK]
         vectors = (Support.checksum, Support.embedding, Support.classifier_embedding)
         query = select(Support.id, Support.label_id, Support.content_hash, *vectors).where(
             Support.label_id.in_(chunk), Support.removed_revision.is_(None)
         )
         rows = connection.execute(query.order_by(Support.label_id, Support.content_hash)).all()
         verify_checksums("support image", [(r.id, r.checksum, (r.embedding, r.classifier_embedding)) for r in rows])
-        owners += [row.label_id for row in rows]
-        contents += [row.content_hash for row in rows]
-        blobs += [row.embedding for row in rows]
-    return np.array(owners, dtype=np.int64), contents, unpack(blobs, dim)
+        found |= {(canonical[row.label_id], row.content_hash): row.embedding for row in rows}
+    keys = sorted(found)
+    owners = np.array([label_id for label_id, _ in keys], dtype=np.int64)
+    return owners, [content for _, content in keys], unpack([found[key] for key in keys], dim)
 
 
 def sample(connection: Connection, space_id: int, limit: int) -> list[tuple[int, bytes]]:
     """(label id, content hash) of the up to `limit` live support images whose content hash is smallest."""
-    query = select(Support.label_id, Support.content_hash).where(
-        Support.space_id == space_id, Support.removed_revision.is_(None)
-    )
-    return [(row.label_id, row.content_hash) for row in connection.execute(query.order_by(Support.content_hash).limit(limit))]
+    columns = (func.coalesce(Label.alias_of, Label.id).label("owner"), Support.content_hash)
+    query = select(*columns).join(Label, Label.id == Support.label_id)
+    alive = (Support.space_id == space_id, Support.removed_revision.is_(None))
+    rows = connection.execute(query.where(*alive).order_by(Support.content_hash).limit(limit))
+    return list(dict.fromkeys((row.owner, row.content_hash) for row in rows))
 
 
 def find_alive(connection: Connection, space_id: int, ids: Sequence[int]) -> dict[int, int]:
@@ -176,11 +195,13 @@ def _shown(revision: int) -> dict[str, Any]:
     return hidden | {"removed_revision": None, "removed_at": None, "revision": revision}
 
 
-def as_of(connection: Connection, label_id: int, revision: int, dim: int) -> tuple[list[int], list[str | None], Float32s]:
-    """(ids, sources, raw embeddings) of a label's support images as they were at `revision`, if not purged since."""
+def as_of(
+    connection: Connection, label_ids: Sequence[int], revision: int, dim: int
+) -> tuple[list[int], list[str | None], Float32s]:
+    """(ids, sources, raw embeddings) of these labels' support images as they were at `revision`, if not purged since."""
     columns = (Support.id, Support.source, Support.checksum, Support.embedding, Support.classifier_embedding)
     then = (
-        Support.label_id == label_id,
+        Support.label_id.in_(label_ids),
         Support.created_revision <= revision,
         or_(Support.removed_revision.is_(None), Support.removed_revision > revision),
         or_(Support.hidden_from.is_(None), Support.hidden_from > revision, Support.hidden_until <= revision),

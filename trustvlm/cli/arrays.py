@@ -16,7 +16,7 @@ import numpy.typing as npt
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.types import LabelInput, Queries
 
-__all__ = ["label_inputs", "query_batches", "read_npz", "read_query_vectors", "support_vectors"]
+__all__ = ["label_inputs", "labelled_vectors", "query_batches", "read_npz", "read_query_vectors", "support_vectors"]
 
 Array = npt.NDArray[Any]
 _BROKEN = (
@@ -189,3 +189,39 @@ def query_batches(path: Path, size: int) -> Iterator[tuple[list[str], Queries]]:
         names = [f"{path}[{i}]" for i in rows] if sources is None else sources[rows.start : rows.stop]
         batch = {name: array[rows.start : rows.stop] for name, array in sides.items()}
         yield names, Queries(classifier=batch.get("classifier"), verifier=batch.get("verifier"))
+
+
+def labelled_vectors(path: Path) -> tuple[Queries, list[str | None], list[str]]:
+    """(queries, true label names, sources) of an .npz file: see :func:`trustvlm.cli.labelled.labelled_options`.
+
+    An empty name, or −1 in image_labels, stands for an image of no label of the space.
+
+    Raises:
+        NotFound: no such file. InvalidInput: missing arrays, or arrays that do not fit together.
+    """
+    sides = ("classifier", "verifier", "classifier_image_vectors", "image_vectors")
+    arrays = read_npz(path, *sides, "truth", "label_names", "image_labels", "sources")
+    classifier = arrays.get("classifier", arrays.get("classifier_image_vectors"))
+    verifier = arrays.get("verifier", arrays.get("image_vectors"))
+    if classifier is None and verifier is None:
+        raise InvalidInput(f"{path}: expected an array classifier, verifier or both")
+    total = len(np.atleast_2d(verifier if classifier is None else classifier))
+    if "truth" in arrays:
+        truth: list[str | None] = [name or None for name in _strings(path, "truth", arrays["truth"])]
+    elif "label_names" in arrays and "image_labels" in arrays:
+        names, places = _strings(path, "label_names", arrays["label_names"]), arrays["image_labels"]
+        if (
+            places.ndim != 1
+            or places.dtype.kind not in "iu"
+            or (len(places) and not -1 <= places.min() <= places.max() < len(names))
+        ):
+            raise InvalidInput(f"{path}: image_labels: expected whole numbers from 0 to {len(names) - 1} (or -1), one an image")
+        truth = [None if place < 0 else names[place] for place in places.tolist()]
+    else:
+        raise InvalidInput(f"{path}: expected truth (names), or label_names and image_labels: the true label of each image")
+    if len(truth) != total:
+        raise InvalidInput(f"{path}: expected a true label for each of the {total} images, got {len(truth)}")
+    sources = _strings(path, "sources", arrays["sources"]) if "sources" in arrays else [f"{path}[{i}]" for i in range(total)]
+    if len(sources) != total:
+        raise InvalidInput(f"{path}: expected a source for each of the {total} images, got {len(sources)}")
+    return Queries(classifier=classifier, verifier=verifier), truth, sources

@@ -1,4 +1,4 @@
-"""Labels: list, update, remove, restore. 'trustvlm register' adds them."""
+"""Labels: list, update, remove, restore, and further names. 'trustvlm register' adds them."""
 
 from __future__ import annotations
 
@@ -17,17 +17,31 @@ if TYPE_CHECKING:
 
 __all__ = ["LABEL_COLUMNS", "label", "label_rows"]
 
+
+def _supports(row: Row) -> str:
+    if row["alias_of"]:
+        return f"alias of {row['alias_of']}"
+    return f"{row['support_count']:,}" if row["support_count"] else "none: unverified"
+
+
 LABEL_COLUMNS = [
     Column("label", lambda row: row["name"]),
     Column("id", lambda row: str(row["id"]), right=True),
     Column(
         "support images",
-        lambda row: f"{row['support_count']:,}" if row["support_count"] else "none: unverified",
-        lambda row: "" if row["support_count"] else "yellow",
+        _supports,
+        lambda row: "" if row["support_count"] or row["alias_of"] else "yellow",
         right=True,
     ),
     Column("prompt", lambda row: row["prompt"] or ""),
     Column("revision", lambda row: str(row["revision"]), right=True),
+]
+
+
+SYNONYM_COLUMNS = [
+    Column("label", lambda row: row["label"], lambda row: "bold"),
+    Column("other label", lambda row: row["other"], lambda row: "bold"),
+    Column("cosine", lambda row: f"{row['cosine']:.4f}", right=True),
 ]
 
 
@@ -99,3 +113,44 @@ def restore(session: Session, space: str, name: str) -> None:
     with session.writing() as service:
         revision = service.restore_label(space, name)
     click.echo(f"restored label {quoted(name)}; revision {revision}")
+
+
+@label.command()
+@click.argument("space", type=utf8)
+@click.argument("name", type=utf8)
+@click.argument("of", type=utf8)
+@click.pass_obj
+def alias(session: Session, space: str, name: str, of: str) -> None:
+    """Make NAME a further name of the label OF.
+
+    They share probability and support images from then on, OF is the answer, and either name counts as correct.
+    """
+    with session.writing() as service:
+        revision = service.alias(space, name, of)
+    click.echo(f"{quoted(name)} is an alias of {quoted(of)}; revision {revision}")
+
+
+@label.command()
+@click.argument("space", type=utf8)
+@click.argument("name", type=utf8)
+@click.pass_obj
+def unalias(session: Session, space: str, name: str) -> None:
+    """Make an alias a label of its own again."""
+    with session.writing() as service:
+        revision = service.unalias(space, name)
+    click.echo(f"{quoted(name)} is a label of its own; revision {revision}")
+
+
+@label.command()
+@click.argument("space", type=utf8)
+@format_option
+@click.pass_obj
+def synonyms(session: Session, space: str, form: str) -> None:
+    """List pairs of labels that mean nearly the same.
+
+    Their text prototypes have a cosine of 0.95 or more. They halve each other's probability: 'trustvlm label alias' makes one of two.
+    """
+    with session.reading() as service:
+        pairs = service.near_synonyms(space)
+    rows = ({"label": first, "other": second, "cosine": cosine} for first, second, cosine in pairs)
+    row_writer(form, SYNONYM_COLUMNS).write(rows)

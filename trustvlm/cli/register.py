@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["register", "require_some_readable", "summary"]
 
+_SHOWN = 5
+
 
 @click.command()
 @click.argument("space", type=utf8)
@@ -79,11 +81,24 @@ def register(
     names = {item.name: label_id >= 0 for item, label_id in zip(inputs, result.label_ids, strict=True)}
     for name in (name for name, registered in names.items() if not registered):
         note(f"label {quoted(name)} is new and none of its images could be read: it was not registered")
+    _report_synonyms(space, result)
     labels = sum(names.values())
     what = f"{count(labels, 'label')} ({result.added_labels:,} new)"
     if labels or json_ or not inputs:
         click.echo(as_json(asdict(result)) if json_ else summary(result, what, labels))
     require_some_readable(result, sum(len(item.images or ()) for item in inputs))
+
+
+def _report_synonyms(space: str, result: RegisterResult) -> None:
+    """Name labels whose text is nearly that of another."""
+    if result.near_synonyms is None:
+        note(f"too many labels to look for synonyms each time; 'trustvlm label synonyms {quoted(space)}' lists them")
+    for first, second, cosine in (result.near_synonyms or ())[:_SHOWN]:
+        note(
+            f"{quoted(first)} and {quoted(second)} mean nearly the same (text cosine {cosine:.3f}): see 'trustvlm label alias'"
+        )
+    if len(result.near_synonyms or ()) > _SHOWN:
+        note(f"and {len(result.near_synonyms or ()) - _SHOWN:,} more pairs: 'trustvlm label synonyms {quoted(space)}'")
 
 
 def _check_usage(

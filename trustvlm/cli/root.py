@@ -9,8 +9,10 @@ from typing import Any, NoReturn
 import click
 
 from trustvlm import __version__
+from trustvlm.cli.calibration import calibrate, calibration, recalibrate
 from trustvlm.cli.database import db
 from trustvlm.cli.demo import demo
+from trustvlm.cli.feedback import feedback, monitor
 from trustvlm.cli.index import index
 from trustvlm.cli.label import label
 from trustvlm.cli.register import register
@@ -97,5 +99,9 @@ def main(ctx: click.Context, home: Path | None, device: str | None, precision: s
     ctx.obj = Session(home or default_home(), home is not None, device, precision)
 
 
-for command in (space, register, label, support, score, search, index, db, purge, demo):
+COMMANDS = (
+    *(space, register, label, support, score, search, calibrate, recalibrate, calibration, feedback, monitor),
+    *(index, db, purge, demo),
+)
+for command in COMMANDS:
     main.add_command(command)

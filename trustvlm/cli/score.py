@@ -42,7 +42,10 @@ def _colour(row: Row) -> str:
 
 
 def _notes(row: Row) -> str:
-    said = {"unverified": row["unverified"], "disagrees": _disagrees(row), "abstain": row["accepted"] is False}
+    """The decision with its reason, where there is one; else what is odd."""
+    if row["accepted"] is not None:
+        return str(row["reason"])
+    said = {"unverified": row["unverified"], "unknown": row["unknown"], "disagrees": _disagrees(row)}
     return ", ".join(name for name, holds in said.items() if holds)
 
 
@@ -55,7 +58,7 @@ COLUMNS = [
     Column("nearest", lambda row: "✓" if row["agrees"] else row["nearest_prototype"] or "–", _colour),
     Column("rival", lambda row: row["rival"] or "–"),
     Column("its trust", lambda row: _number(row["rival_trust"]), right=True),
-    Column("note", _notes, lambda row: "yellow" if row["unverified"] else "red"),
+    Column("note", _notes, lambda row: "green" if row["accepted"] else "yellow" if row["unverified"] else "red"),
 ]
 
 EVIDENCE_COLUMNS = [
@@ -77,9 +80,16 @@ EVIDENCE_COLUMNS = [
     type=click.Path(path_type=Path),
     help="Vectors of your own: arrays classifier and verifier, as far as needed, and sources (names).",
 )
-@click.option("--rule", metavar="NAME", help="msp, image, trustvlm or trustvlm_star.  [default: trustvlm]")
+@click.option(
+    "--rule",
+    metavar="NAME",
+    help="msp, max_logit, margin, entropy, energy, doctor (text only); image, knn, ratio (image only); trustvlm, trustvlm_star "
+    "(the paper's); posterior, posterior_star (ours; _star may correct the label). Without it, the calibrated rule if there "
+    "is one.  [default: posterior]",
+)
 @click.option("--lambda", "weight", type=float, metavar="X", help="Weight of the image term.  [default: the rule's]")
 @click.option("--temperature", type=float, metavar="X", help="Temperature of the image softmax.  [default: the rule's]")
+@click.option("--tau", type=float, metavar="X", help="τ of a posterior rule.  [default: found from the support images]")
 @click.option(
     "--top-k", type=int, default=5, show_default=True, help="How many labels to list by text confidence (jsonl, csv)."
 )
@@ -100,6 +110,7 @@ def score(
     rule: str | None,
     weight: float | None,
     temperature: float | None,
+    tau: float | None,
     top_k: int,
     only: tuple[str, ...],
     evidence: int | None,
@@ -114,7 +125,8 @@ def score(
     yellow where the predicted label has no support image (unverified).
     """
     exactly_one(PATHS=paths, vectors=vectors)
-    params = {name: value for name, value in {"lambda": weight, "temperature": temperature}.items() if value is not None}
+    given = {"lambda": weight, "temperature": temperature, "tau": tau}
+    params = {name: value for name, value in given.items() if value is not None}
     options: dict[str, Any] = {"rule": rule, "top_k": top_k, "labels": list(only) or None, "params": params or None}
     with session.reading() as service:
         batches = _vectors(vectors) if vectors else _images(service, space, paths, options)

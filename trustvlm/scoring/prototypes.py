@@ -12,7 +12,7 @@ from trustvlm.errors import InvalidInput
 from trustvlm.scoring.vectors import unit, unit_rows
 from trustvlm.types import Float32s, Float64s, Int64s
 
-__all__ = ["best_other", "imputed_similarity", "leave_one_out", "mean_prototype", "text_prototype"]
+__all__ = ["imputed_similarity", "leave_one_out", "mean_prototype", "text_prototype"]
 
 _CANCELLED = 1e-6  # a mean this much shorter than its longest vector is rounding noise, not a direction
 
@@ -61,25 +61,6 @@ def leave_one_out(embeddings: Float64s, owner: Int64s, sampled: Int64s) -> Float
     several, rest = several[defined], rest[defined]
     found[several] = np.einsum("nd,nd->n", unit_rows(embeddings[sampled[several]]), unit_rows(rest))
     return found
-
-
-def best_other(queries: Float32s, own: Int64s, ids: Int64s, prototypes: Float32s) -> tuple[Float32s, Int64s]:
-    """(n,) largest similarity of unit queries (n, d) to a prototype that is not their own label's, and whose it is.
-
-    Args:
-        own: (n,) label id of each query. ids: (L,) label ids, ascending; prototypes: (L, d) theirs.
-
-    −inf and −1 where there is no other.
-    """
-    if not len(ids):
-        return np.full(len(queries), -np.inf, dtype=np.float32), np.full(len(queries), -1, dtype=np.int64)
-    similarity = queries @ prototypes.T
-    at = np.minimum(np.searchsorted(ids, own), len(ids) - 1)
-    mine = np.flatnonzero(ids[at] == own)
-    similarity[mine, at[mine]] = -np.inf
-    best = similarity.argmax(axis=1)
-    value = similarity[np.arange(len(queries)), best]
-    return value, np.where(np.isneginf(value), -1, ids[best])
 
 
 def imputed_similarity(own: Float64s, other: Float64s) -> float:

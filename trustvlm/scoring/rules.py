@@ -1,7 +1,7 @@
 """Trust rules: pure functions from candidate labels to trust, in one table (:data:`RULES`).
 
-Larger trust = more likely correct. The formulas are those of TrustVLM (Dong et al., arXiv 2505.23745) and the baselines
-it compares with. Every rule sees m candidates of n queries and works in float64.
+Larger trust = more likely correct. The formulas are those of TrustVLM (Dong et al., arXiv 2505.23745), the baselines it
+compares with, and the posterior of our own. Every rule sees m candidates of n queries and works in float64.
 """
 
 from __future__ import annotations
@@ -10,34 +10,77 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from numbers import Real
+from typing import Literal
 
 import numpy as np
 
 from trustvlm.errors import InvalidInput
-from trustvlm.types import Bools, Float64s
+from trustvlm.scoring.evidence import ImageEvidence, general_evidence, unseen_evidence
+from trustvlm.scoring.text import Moments
+from trustvlm.types import Bools, Float64s, Int64s
 
-__all__ = ["DEFAULT_RULE", "RULES", "Candidates", "Judgement", "Rule", "resolve_parameters"]
+__all__ = ["DEFAULT_RULE", "NEIGHBOURS", "RULES", "Candidates", "Judgement", "Neighbours", "Rule", "resolve_parameters"]
 
-DEFAULT_RULE = "trustvlm"
+DEFAULT_RULE = "posterior"
+
+NEIGHBOURS = 20
+"""k of the rule `knn`, the value of Caron et al. 2021."""
+
+_SHORTEST = 1e-6  # a distance below this is rounding: two unit float32 vectors that are equal
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """The nearest support images of n queries, whatever their label.
+
+    Attributes:
+        similarity: (n, k), −inf where padded.
+        column: (n, k) which candidate has the support image's label; −1 where none has.
+    """
+
+    similarity: Float64s
+    column: Int64s
+
+
+@dataclass(frozen=True, eq=False)
 class Candidates:
     """What is known of m candidate labels of each of n queries.
 
     Attributes:
-        p: (n, m) softmax probability over all labels; 0 where padded.
+        logit: (n, m) s·x·t_j; −inf where padded.
+        moments: log-partition, entropy and Gini impurity of the softmax over all labels.
         similarity: (n, m) c_j = z·P_j; NaN where the label has no prototype.
         imputed: c̃, the similarity assumed where there is no prototype.
         image_log_z: (n,) log Σ e^(c_j/T) over all labels with a prototype, for the rule that asks for it, else None.
         valid: (n, m) False where padded.
+        rest: (n,) probability of all labels that are not candidates.
+        verified: share of all labels that have a prototype.
+        evidence: what the support set says of its similarities (τ and more); None where no rule asks.
+        background: (n, a) similarities z·P_a to the background sample of prototypes, empty where no rule asks.
+        neighbours: the nearest support images, for the rule that asks for them, else None.
     """
 
-    p: Float64s
+    logit: Float64s
+    moments: Moments
     similarity: Float64s
     imputed: float
     image_log_z: Float64s | None
     valid: Bools
+    rest: Float64s
+    verified: float = 1.0
+    evidence: ImageEvidence | None = None
+    background: Float64s | None = None
+    neighbours: Neighbours | None = None
+
+    @property
+    def log_p(self) -> Float64s:
+        """(n, m) log of the softmax probability over all labels; −inf where padded."""
+        return self.logit - self.moments.log_z[:, np.newaxis]
+
+    @property
+    def p(self) -> Float64s:
+        """(n, m) softmax probability over all labels; 0 where padded."""
+        return np.exp(self.log_p)
 
     @property
     def filled(self) -> Float64s:
@@ -64,51 +107,178 @@ class Rule:
 
     Attributes:
         judge: (candidates, parameters) → judgement.
-        parameters: names and defaults of what it accepts.
-        uses_images: it needs verifier embeddings.
+        kind: what it looks at: "text", "image", or both ("fused").
+        parameters: names and defaults of what it accepts; None: found from the support images.
+        probability: trust is a probability.
         relabels: it predicts argmax of its quantity instead of argmax p.
+        beyond: a label outside the candidates can win it (it relabels by a sum over all labels).
+        neighbours: it looks at the nearest support images.
     """
 
-    judge: Callable[[Candidates, Mapping[str, float]], Judgement]
-    parameters: Mapping[str, float] = field(default_factory=dict)
-    uses_images: bool = True
+    judge: Callable[[Candidates, Mapping[str, float | None]], Judgement]
+    kind: Literal["text", "image", "fused"]
+    parameters: Mapping[str, float | None] = field(default_factory=dict)
+    probability: bool = False
     relabels: bool = False
+    beyond: bool = False
+    neighbours: bool = False
+
+    @property
+    def uses_images(self) -> bool:
+        """It needs verifier embeddings."""
+        return self.kind != "text"
 
 
-def _msp(candidates: Candidates, parameters: Mapping[str, float]) -> Judgement:
+def _value(parameters: Mapping[str, float | None], name: str) -> float:
+    value = parameters[name]
+    assert value is not None, f"{name} has a default and is never None"
+    return value
+
+
+def _of_query(candidates: Candidates, trust: Float64s) -> Judgement:
+    """A trust that belongs to the query, whichever label is predicted; the rival goes by p."""
+    return Judgement(candidates.p, np.repeat(trust[:, np.newaxis], candidates.logit.shape[1], axis=1))
+
+
+def _largest_other(values: Float64s) -> Float64s:
+    """(n, m) the largest of the other entries of each row; −inf in a row of one."""
+    if values.shape[1] < 2:
+        return np.full(values.shape, -np.inf)
+    ordered = np.sort(values, axis=1)
+    best, second = ordered[:, -1:], ordered[:, -2:-1]
+    first = np.arange(values.shape[1]) == values.argmax(axis=1)[:, np.newaxis]
+    return np.where(first, second, best)
+
+
+def _msp(candidates: Candidates, parameters: Mapping[str, float | None]) -> Judgement:
     """p_ŷ: the maximum softmax probability (Hendrycks & Gimpel 2017; MCM for CLIP, Ming et al. 2022)."""
     return Judgement(candidates.p, candidates.p)
 
 
-def _image(candidates: Candidates, parameters: Mapping[str, float]) -> Judgement:
+def _max_logit(candidates: Candidates, parameters: Mapping[str, float | None]) -> Judgement:
+    """s·x·t_ŷ (Hendrycks et al. 2022, "Scaling Out-of-Distribution Detection for Real-World Settings")."""
+    return Judgement(candidates.logit, candidates.logit)
+
+
+def _margin(candidates: Candidates, parameters: Mapping[str, float | None]) -> Judgement:
+    """p_ŷ − the largest other p (Scheffer, Decomain, Wrobel 2001); p_ŷ − 0 where there is no other."""
+    return Judgement(candidates.p, candidates.p - np.maximum(_largest_other(candidates.p), 0.0))
+
+
+def _entropy(candidates: Candidates, parameters: Mapping[str, float | None]) -> Judgement:
+    """−H(p) = Σ p·log p over all labels (Shannon 1948)."""
+    return _of_query(candidates, candidates.moments.negative_entropy)
+
+
+def _energy(candidates: Candidates, parameters: Mapping[str, float | None]) -> Judgement:
+    """log Σ e^(s·x·t_j) over all labels: the negative free energy (Liu et al. 2020)."""
+    return _of_query(candidates, candidates.moments.log_z)
+
+
+def _doctor(candidates: Candidates, parameters: Mapping[str, float | None]) -> Judgement:
+    """1 − (1 − Σp²)/Σp² over all labels: DOCTOR-α (Granese et al. 2021), turned so that larger is better."""
+    impurity = candidates.moments.impurity
+    return _of_query(candidates, 1 - impurity / (1 - impurity))
+
+
+def _image(candidates: Candidates, parameters: Mapping[str, float | None]) -> Judgement:
     """c_ŷ: similarity of the image and the predicted label's prototype alone."""
     return Judgement(candidates.filled, candidates.filled)
 
 
-def _trustvlm(candidates: Candidates, parameters: Mapping[str, float]) -> Judgement:
+def _ratio(candidates: Candidates, parameters: Mapping[str, float | None]) -> Judgement:
+    """Distance to the nearest other prototype / distance to P_ŷ, both Euclidean between unit vectors.
+
+    After the trust score of Jiang et al. 2018 ("To Trust Or Not To Trust A Classifier"), with prototypes in place of their
+    high-density sets. Where there is no other prototype its distance is 2, the largest there is.
+    """
+    filled = candidates.filled
+    distance = np.sqrt(np.maximum(2 - 2 * filled, 0.0))
+    seen = np.where(np.isnan(candidates.similarity), -np.inf, candidates.similarity)
+    other = np.maximum(_largest_other(seen), -1.0)
+    trust = np.sqrt(np.maximum(2 - 2 * other, 0.0)) / np.maximum(distance, _SHORTEST)
+    return Judgement(filled, trust)
+
+
+def _knn(candidates: Candidates, parameters: Mapping[str, float | None]) -> Judgement:
+    """Share of ŷ in the votes of the k = 20 nearest support images, each of weight e^(similarity/T).
+
+    The weighted nearest-neighbour classifier of Wu et al. 2018 with the T = 0.07 and k of Caron et al. 2021 (DINO).
+    """
+    votes = np.zeros(candidates.logit.shape)
+    near = candidates.neighbours
+    assert near is not None
+    if near.similarity.shape[1]:
+        best = near.similarity.max(axis=1, keepdims=True)
+        weight = np.exp((near.similarity - np.where(np.isneginf(best), 0.0, best)) / _value(parameters, "temperature"))
+        total = weight.sum(axis=1, keepdims=True)
+        share = weight / np.where(total > 0, total, 1.0)
+        rows, ranks = np.nonzero(near.column >= 0)
+        np.add.at(votes, (rows, near.column[rows, ranks]), share[rows, ranks])
+    return Judgement(votes, votes)
+
+
+def _trustvlm(candidates: Candidates, parameters: Mapping[str, float | None]) -> Judgement:
     """p_ŷ + λ·c_ŷ (the paper)."""
-    total = candidates.p + parameters["lambda"] * candidates.filled
+    total = candidates.p + _value(parameters, "lambda") * candidates.filled
     return Judgement(total, total)
 
 
-def _trustvlm_star(candidates: Candidates, parameters: Mapping[str, float]) -> Judgement:
+def _trustvlm_star(candidates: Candidates, parameters: Mapping[str, float | None]) -> Judgement:
     """y* = argmax_j (p_j + λ·softmax_j(c/T)); trust = that maximum + λ·c_{y*} (the paper's starred variant).
 
     The softmax runs over the labels that have support images; the others get nothing from it.
     """
     assert candidates.image_log_z is not None
-    weight = parameters["lambda"]
+    weight = _value(parameters, "lambda")
     with np.errstate(invalid="ignore"):  # −inf − −inf, where nothing has a prototype
-        softmax = np.exp(candidates.similarity / parameters["temperature"] - candidates.image_log_z[:, np.newaxis])
+        scaled = candidates.similarity / _value(parameters, "temperature")
+        softmax = np.exp(scaled - candidates.image_log_z[:, np.newaxis])
     quantity = candidates.p + weight * np.where(np.isnan(candidates.similarity), 0.0, softmax)
     return Judgement(quantity, quantity + weight * candidates.filled)
 
 
+def _posterior(candidates: Candidates, parameters: Mapping[str, float | None]) -> Judgement:
+    """q_ŷ, the probability of ŷ given text and image (SCIENCE §2, ours).
+
+    q_j = p_j·e^(λ·e_j) / (Σ_C p_i·e^(λ·e_i) + (1 − Σ_C p_i)·r), with e_j = c_j/τ, or b where j has no support image
+    (:func:`trustvlm.scoring.evidence.unseen_evidence`). For the labels outside of the candidates r is the mean over those
+    with support images, which get the general evidence, and those without, which get b. q = p without prototypes, and where
+    the support images do not tell the labels apart (the guard), unless τ is given.
+    """
+    evidence = candidates.evidence
+    tau = parameters["tau"] if parameters["tau"] is not None else evidence.tau if evidence is not None and evidence.on else None
+    if tau is None or candidates.background is None or not candidates.background.shape[1]:
+        return Judgement(candidates.p, candidates.p)
+    assert evidence is not None
+    weight = _value(parameters, "lambda")
+    general = general_evidence(candidates.background, tau)[:, np.newaxis]
+    unseen = unseen_evidence(general, tau, candidates.imputed)
+    log_p = np.where(candidates.valid, candidates.log_p, -np.inf)
+    logit = log_p + weight * np.where(np.isnan(candidates.similarity), unseen, candidates.similarity / tau)
+    with np.errstate(divide="ignore"):
+        shares = np.log(candidates.verified) + weight * general, np.log1p(-candidates.verified) + weight * unseen
+        outside = np.log(candidates.rest)[:, np.newaxis] + np.logaddexp(*shares)
+    top = np.maximum(logit.max(axis=1, keepdims=True), outside)
+    total = np.exp(logit - top).sum(axis=1, keepdims=True) + np.exp(outside - top)
+    q = np.exp(logit - top) / total
+    return Judgement(q, q)
+
+
 RULES: dict[str, Rule] = {
-    "msp": Rule(_msp, uses_images=False),
-    "image": Rule(_image),
-    "trustvlm": Rule(_trustvlm, {"lambda": 1.0}),
-    "trustvlm_star": Rule(_trustvlm_star, {"lambda": 1.0, "temperature": 0.01}, relabels=True),
+    "msp": Rule(_msp, "text", probability=True),
+    "max_logit": Rule(_max_logit, "text"),
+    "margin": Rule(_margin, "text"),
+    "entropy": Rule(_entropy, "text"),
+    "energy": Rule(_energy, "text"),
+    "doctor": Rule(_doctor, "text"),
+    "image": Rule(_image, "image"),
+    "knn": Rule(_knn, "image", {"temperature": 0.07}, neighbours=True),
+    "ratio": Rule(_ratio, "image"),
+    "trustvlm": Rule(_trustvlm, "fused", {"lambda": 1.0}),
+    "trustvlm_star": Rule(_trustvlm_star, "fused", {"lambda": 1.0, "temperature": 0.01}, relabels=True, beyond=True),
+    "posterior": Rule(_posterior, "fused", {"lambda": 1.0, "tau": None}, probability=True),
+    "posterior_star": Rule(_posterior, "fused", {"lambda": 1.0, "tau": None}, probability=True, relabels=True),
 }
 """Name → rule. The command line and the service list what stands here."""
 
@@ -116,7 +286,7 @@ _BOUNDS = {"lambda": (0.0, 1e6), "temperature": (1e-4, 1e4), "tau": (1e-4, 1e4)}
 """Every parameter that rules can have (API.md), with its range."""
 
 
-def resolve_parameters(name: str | None, given: Mapping[str, float | None] | None) -> tuple[str, Rule, dict[str, float]]:
+def resolve_parameters(name: str | None, given: Mapping[str, float | None] | None) -> tuple[str, Rule, dict[str, float | None]]:
     """The rule `name` (None: :data:`DEFAULT_RULE`) and its parameters, the given ones over the defaults.
 
     A parameter given as None means its default.

@@ -12,7 +12,7 @@ import numpy as np
 
 from trustvlm.types import Bools, Float32s, Float64s, Int64s
 
-__all__ = ["BLOCK_ROWS", "Partition", "softmax_pass"]
+__all__ = ["BLOCK_ROWS", "Moments", "Partition", "refined", "softmax_pass"]
 
 BLOCK_ROWS = 4096
 """Rows per block: a block of 512-d float32 rows is 8 MB, and its logits for 256 queries 4 MB."""
@@ -39,6 +39,21 @@ class Partition:
     sum_p_log_p: Float64s
     slots: Int64s
     logits: Float32s
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """The softmax of n queries over all labels, as far as rules ask for it.
+
+    Attributes:
+        log_z: (n,) log of the sum of e^logit.
+        negative_entropy: (n,) Σ p·log p.
+        impurity: (n,) Gini impurity 1 − Σp² = Σ p·(1 − p), without cancellation where one label has almost everything.
+    """
+
+    log_z: Float64s
+    negative_entropy: Float64s
+    impurity: Float64s
 
 
 def softmax_pass(
@@ -141,3 +156,46 @@ def _above(block: Float32s, threshold: Float32s, k: int) -> tuple[Int64s, Float3
     columns[rows, ranks] = found
     values[rows, ranks] = block[rows, found]
     return columns, values
+
+
+def refined(partition: Partition, leading: Float64s, asked: int) -> tuple[Moments, Float64s, Float64s]:
+    """(moments, outside, rest): the pass with its leaders' logits replaced by exact ones.
+
+    The float32 sums of the pass stay for the rows outside of its leaders; the leaders' share is exact, which is all of it
+    when every row is a leader.
+
+    Args:
+        leading: (n, k) the leaders' exact logits (anything where the pass has no leader). asked: how many rows took part.
+
+    Returns:
+        The moments; `outside` (n,): bound of p of any row that is not a leader; `rest` (n,): their probability together.
+    """
+    there = partition.slots >= 0
+    everything = partition.slots.shape[1] >= asked
+    exact = np.where(there, leading, -np.inf)
+    top = exact.max(axis=1, initial=-np.inf)[:, np.newaxis]
+    with np.errstate(invalid="ignore"):
+        powers = np.where(there, np.exp(exact - top), 0.0)
+        known = np.where(there, np.exp(partition.logits.astype(np.float64) - partition.log_z[:, np.newaxis]), 0.0)
+    first = np.arange(powers.shape[1]) == exact.argmax(axis=1)[:, np.newaxis]
+    # In units of the leading row's power; what is outside is no larger than its number times the last leader.
+    last = powers.min(axis=1, initial=np.inf, where=there)
+    bound = np.zeros(len(powers)) if everything else (asked - there.sum(axis=1)) * last
+    outside = np.minimum(np.clip(1.0 - known.sum(axis=1), 0.0, 1.0) * np.exp(partition.log_z - top[:, 0]), bound)
+    others = np.where(first, 0.0, powers).sum(axis=1) + outside
+    total = 1.0 + others
+    p = powers / total[:, np.newaxis]
+    log_z = top[:, 0] + np.log1p(others)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_p = np.where(first, -np.log1p(others)[:, np.newaxis], exact - log_z[:, np.newaxis])
+        leaders_entropy = np.where(p > 0, p * log_p, 0.0).sum(axis=1)
+        known_entropy = np.where(known > 0, known * np.log(known), 0.0).sum(axis=1)
+    complement = np.where(first, (others / total)[:, np.newaxis], 1.0 - p)
+    rest = outside / total
+    if everything:
+        rest_entropy, rest_squares = np.zeros(len(p)), np.zeros(len(p))
+    else:
+        rest_entropy = np.minimum(partition.sum_p_log_p - known_entropy, 0.0)
+        rest_squares = np.clip(partition.sum_p2 - (known**2).sum(axis=1), 0.0, rest * last / total)
+    moments = Moments(log_z, leaders_entropy + rest_entropy, (p * complement).sum(axis=1) + rest - rest_squares)
+    return moments, np.zeros(len(p)) if everything else last / total, rest

@@ -12,7 +12,7 @@ import threading
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,8 +26,11 @@ from trustvlm.index.recipe import load_recipe
 from trustvlm.index.rows import RowTable, RowView
 from trustvlm.index.snapshot import SnapshotKey, pack_strings, read_snapshot, unpack_strings, write_snapshot
 from trustvlm.scoring.vectors import unit_rows
-from trustvlm.service.imputation import Imputation
+from trustvlm.service.aliases import Aliases
 from trustvlm.types import Int64s
+
+if TYPE_CHECKING:
+    from trustvlm.service.fits import FitMemo
 
 __all__ = ["Caches", "SpaceCache", "SpaceView", "SupportCache"]
 
@@ -47,6 +50,7 @@ class SpaceView:
         space: its row. epoch: of the catalog. revision: the view's.
         names: label name of each text slot (it may go on beyond text.n; those belong to later revisions).
         text: text prototypes by label id. prototypes: prototypes by label id. index: FAISS over the prototypes.
+        aliases: which labels are further names of others.
         cache: where the view came from; holds what is computed once per revision.
     """
 
@@ -57,6 +61,7 @@ class SpaceView:
     text: RowView
     prototypes: RowView
     index: IndexView
+    aliases: Aliases
     cache: SpaceCache
 
 
@@ -68,12 +73,16 @@ class SpaceCache:
         self.recipe = load_recipe(space.recipe)
         self.epoch = epoch
         self.revision = 0
-        self.imputation = Imputation(space.verifier_dim)
+        self.fit_memo: FitMemo | None = None
+        """What the support images say, at the last revision that was asked for."""
+        self.newly_given: tuple[int, int, str | None] | None = None
+        """(calibration, revision, label) of the last look at whether a new label takes calibration images."""
         self.replayed = 0
         """Labels read from the catalog since the last snapshot."""
         self.support_caches: dict[str, SupportCache] = {}
         self.support_lock = threading.Lock()
         self._names: list[str] = []
+        self._aliases = Aliases()
         self._text = RowTable(space.classifier_dim)
         self._prototypes = RowTable(space.verifier_dim)
         self._index = LiveIndex(self.recipe, space.verifier_dim, device=device)
@@ -84,9 +93,12 @@ class SpaceCache:
         if since == space.revision:
             return
         if since:
-            self._drop(np.array(purge.purged_since(connection, space.id, "label", since), dtype=np.int64))
+            gone = purge.purged_since(connection, space.id, "label", since)
+            self._drop(np.array(gone, dtype=np.int64))
+            self._aliases = self._aliases.followed((), (), gone)
         for change in labels.changed(connection, space.id, since, (space.classifier_dim, space.verifier_dim)):
             self._drop(np.array(change.removed, dtype=np.int64))
+            self._aliases = self._aliases.followed(change.ids, change.aliases, change.removed)
             self._put(change)
             self.replayed += len(change.ids)
         self.revision = space.revision
@@ -102,6 +114,7 @@ class SpaceCache:
             self._text.view(),
             self._prototypes.view(),
             self._index.view(),
+            self._aliases,
             self,
         )
 
@@ -151,6 +164,7 @@ class SpaceCache:
             "text.rows": text.rows[kept] if len(kept) < text.n else text.rows,
             "names.bytes": name_bytes,
             "names.offsets": name_offsets,
+            "aliases": np.array(sorted(self._aliases.canonical.items()), dtype=np.int64).reshape(-1, 2),
             "prototypes.ids": prototypes.ids[prototypes.alive],
             "prototypes.rows": prototypes.rows if prototypes.live == prototypes.n else prototypes.rows[prototypes.alive],
         }
@@ -177,6 +191,8 @@ class SpaceCache:
         self._text.append(arrays["text.ids"], arrays["text.rows"])
         self._names = unpack_strings(arrays["names.bytes"], arrays["names.offsets"])
         self._prototypes.append(arrays["prototypes.ids"], arrays["prototypes.rows"])
+        if "aliases" in arrays:  # snapshots of trustvlm 0.1 have none: there were no aliases
+            self._aliases = self._aliases.followed((), [(int(alias), int(label)) for alias, label in arrays["aliases"]], ())
         self.revision = snapshot.key.revision
         return True
 

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trustvlm.scoring.evidence import ImageEvidence
 from trustvlm.scoring.rules import Candidates
-from trustvlm.scoring.text import Partition, softmax_pass
+from trustvlm.scoring.text import refined, softmax_pass
+from trustvlm.service.aliases import missing_members, pooled
 from trustvlm.service.cache import SpaceView
+from trustvlm.service.subset import Subset
 from trustvlm.types import Bools, Float32s, Float64s, Int64s
 
-__all__ = ["CANDIDATES", "Found", "Subset", "find_candidates"]
+__all__ = ["CANDIDATES", "Found", "find_candidates"]
 
 CANDIDATES = 64
 """K: so many text leaders and so many nearest prototypes are looked at (SCIENCE §2)."""
@@ -21,21 +24,13 @@ _GATHER_ROWS = 32  # queries per gather of candidate rows: 32 × 128 × 512 floa
 
 
 @dataclass(frozen=True, eq=False)
-class Subset:
-    """The labels that a call asks about, as masks over the view's slots; None for all."""
-
-    text: Bools | None
-    prototypes: Bools | None
-
-
-@dataclass(frozen=True, eq=False)
 class Found:
     """n queries' candidates: text leaders first, then the nearest prototypes that are not among them.
 
     Attributes:
         slots: (n, m) text slots, −1 where padded. Behind the candidates come further text leaders that were only asked
             to be listed; they are not `valid` candidates.
-        candidates: probabilities and similarities of all of them.
+        candidates: logits and similarities of all of them.
         outside: (n,) upper bound of p of any label that is not a candidate.
         nearest_complete: (n,) the nearest prototype is surely among the candidates.
         image_outside: (n,) upper bound of softmax(c/T) of any label that is not a candidate (0 without a temperature).
@@ -59,15 +54,18 @@ def find_candidates(
     leaders: int,
     listed: int,
     temperature: float | None,
-    imputed: float,
+    evidence: ImageEvidence,
+    background: Float64s,
 ) -> Found:
     """Candidates of unit queries (n, d_t) and, where given, (n, d_v).
 
     Args:
         leaders: K, of each side. listed: how many text leaders to return at least.
         temperature: T of the softmax over prototypes, for a rule that asks for it.
-        imputed: c̃.
+        evidence: what the support images say. background: (a, d_v) the sample of prototypes for labels without them.
     """
+    aliases = view.aliases
+    listed *= aliases.largest  # so many labels are left when further names are taken together
     text_keep = _keep(view.text.alive, view.text.live, subset.text)
     text = softmax_pass(
         view.text.rows,
@@ -83,21 +81,41 @@ def find_candidates(
     else:
         near, complete, image_log_z, image_outside, image_tied = _nearest(view, verifier, subset, leaders, temperature)
     first, further = text.slots[:, :leaders], text.slots[:, leaders:]
-    slots = np.concatenate([first, _unless(near, first), _unless(further, near)], axis=1)
-    valid = slots >= 0
-    valid[:, slots.shape[1] - further.shape[1] :] = False
-    logits = view.space.logit_scale * _similarities(view.text.rows, slots, classifier)
-    leading = view.space.logit_scale * _similarities(view.text.rows, text.slots, classifier) if further.size else logits
-    asked = view.text.live if subset.text is None else int(subset.text.sum())
-    p, outside = _probabilities(logits, leading, text, asked)
-    text_tied = (outside > 0) & _cut_through_equals(leading[:, : text.slots.shape[1]], listed, _TIE * view.space.logit_scale)
+    near = _unless(near, first)
+    near = np.concatenate([near, missing_members(aliases, view.text, np.concatenate([first, near], axis=1))], axis=1)
+    further = _unless(further, near)
+    slots = np.concatenate([first, near, further], axis=1)
+    slots = np.concatenate([slots, missing_members(aliases, view.text, slots)], axis=1)
+    candidates_end = first.shape[1] + near.shape[1]
+    scale = view.space.logit_scale
+    logits = scale * _similarities(view.text.rows, slots, classifier)
+    leading = scale * _similarities(view.text.rows, text.slots, classifier) if further.size else logits
+    moments, outside, rest = refined(text, leading[:, : text.slots.shape[1]], subset.rows)
+    text_tied = (outside > 0) & _cut_through_equals(leading[:, : text.slots.shape[1]], listed, _TIE * scale)
+    logits = np.where(slots < 0, -np.inf, logits)
+    p = np.exp(logits - moments.log_z[:, np.newaxis])
+    outside_leaders = np.where(_unless(near, text.slots) >= 0, p[:, first.shape[1] : candidates_end], 0.0)
+    only_listed = p[:, candidates_end : candidates_end + further.shape[1]]
+    rest = np.maximum(rest - outside_leaders.sum(axis=1) + only_listed.sum(axis=1), 0.0)
+    slots, logits, moments = pooled(aliases, view.text, slots, logits, moments)
     similarity = np.full(slots.shape, np.nan)
     if verifier is not None and len(view.prototypes):
         rows = view.prototypes.slots(view.text.ids[np.maximum(slots, 0)].ravel()).reshape(slots.shape)
         rows[slots < 0] = -1
         similarity = _similarities(view.prototypes.rows, rows, verifier)
-    candidates = Candidates(p, similarity, imputed, image_log_z if temperature is not None else None, valid)
-    return Found(slots, candidates, outside, complete, image_outside, text_tied | image_tied)
+    candidates = Candidates(
+        logit=logits,
+        moments=moments,
+        similarity=similarity,
+        imputed=evidence.imputed,
+        image_log_z=image_log_z if temperature is not None else None,
+        valid=(slots >= 0) & (np.arange(slots.shape[1]) < candidates_end),
+        rest=rest,
+        verified=(len(view.prototypes) if subset.prototypes is None else int(subset.prototypes.sum())) / subset.labels,
+        evidence=evidence,
+        background=None if verifier is None else verifier @ background.T,
+    )
+    return Found(slots, candidates, outside * aliases.largest, complete, image_outside, text_tied | image_tied)
 
 
 def _unless(slots: Int64s, known: Int64s) -> Int64s:
@@ -144,15 +162,9 @@ def _nearest(
     slots[image.slots < 0] = -1
     exact = scale * _similarities(view.prototypes.rows, image.slots, verifier)
     asked = len(view.prototypes) if subset.prototypes is None else int(subset.prototypes.sum())
-    p, outside = _probabilities(exact, exact, image, asked)
-    leading = np.where(image.slots >= 0, exact, -np.inf)
-    # p = e^(l − log Z): any leader gives back the log partition that belongs to the float64 similarities.
-    best = leading.argmax(axis=1)
-    at = np.arange(count)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        log_z = np.where(image.slots[at, best] >= 0, leading[at, best] - np.log(p[at, best]), -np.inf)
+    moments, outside, _ = refined(image, exact, asked)
     tied = (outside > 0) & _cut_through_equals(exact, 0, _TIE * scale)
-    return slots, np.ones(count, np.bool_), log_z, outside, tied
+    return slots, np.ones(count, np.bool_), moments.log_z, outside, tied
 
 
 def _similarities(rows: Float32s, slots: Int64s, queries: Float64s) -> Float64s:
@@ -167,24 +179,3 @@ def _similarities(rows: Float32s, slots: Int64s, queries: Float64s) -> Float64s:
         found[part] = np.einsum("nmd,nd->nm", gathered, queries[part])
     found[slots < 0] = np.nan
     return found
-
-
-def _probabilities(logits: Float64s, leading: Float64s, partition: Partition, asked: int) -> tuple[Float64s, Float64s]:
-    """Softmax probabilities of exact logits, and the bound for every row that is not a leader.
-
-    `leading` are the exact logits of the partition's leaders (further columns are not looked at), out of `asked` rows.
-
-    The pass's float32 log-partition is kept for the rows outside its leaders; the leaders' share is replaced by the exact
-    one, which is all of it when every row is a leader.
-    """
-    k = partition.slots.shape[1]
-    exact = np.where(partition.slots >= 0, leading[:, :k], -np.inf)
-    known = np.exp(partition.logits.astype(np.float64) - partition.log_z[:, np.newaxis]).sum(axis=1)
-    everything = np.full(len(logits), k >= asked)
-    rest = np.where(everything, 0.0, np.clip(1.0 - known, 0.0, 1.0))
-    top = exact.max(axis=1, initial=-np.inf)
-    total = np.exp(exact - top[:, np.newaxis]).sum(axis=1) + rest * np.exp(partition.log_z - top)
-    log_z = top + np.log(total)
-    p = np.exp(logits - log_z[:, np.newaxis])
-    last = np.exp(exact.min(axis=1, initial=np.inf) - log_z)
-    return np.where(np.isnan(p), 0.0, p), np.where(everything, 0.0, last)

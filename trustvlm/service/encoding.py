@@ -37,6 +37,7 @@ __all__ = [
     "encodes_images",
     "encodes_texts",
     "prompts_of",
+    "raw_queries",
     "unit_queries",
 ]
 
@@ -144,7 +145,16 @@ def embed(
 
 
 def unit_queries(parts: Parts, space: SpaceRecord, queries: Queries) -> tuple[Float64s | None, Float64s | None]:
-    """(classifier, verifier) unit vectors of queries; the verifier's are the classifier's where the space says "same".
+    """(classifier, verifier) unit vectors of queries; see :func:`raw_queries`."""
+    classifier, verifier = raw_queries(parts, space, queries)
+    unit = None if classifier is None else unit_rows(classifier)
+    if verifier is None or verifier is classifier:
+        return unit, unit if verifier is not None else None
+    return unit, unit_rows(verifier)
+
+
+def raw_queries(parts: Parts, space: SpaceRecord, queries: Queries) -> tuple[Float64s | None, Float64s | None]:
+    """(classifier, verifier) embeddings of queries; where the space's verifier is "same", both are one array.
 
     Raises:
         InvalidInput: nothing or too much given, wrong shapes, an image that cannot be read, or texts without a text tower.
@@ -157,23 +167,20 @@ def unit_queries(parts: Parts, space: SpaceRecord, queries: Queries) -> tuple[Fl
         queries = _encoded(parts, space, queries)
     classifier = verifier = None
     if queries.classifier is not None:
-        classifier = unit_rows(as_matrix(queries.classifier, space.classifier_dim, "queries.classifier"))
+        classifier = as_matrix(queries.classifier, space.classifier_dim, "queries.classifier")
     if queries.verifier is not None:
-        verifier = unit_rows(as_matrix(queries.verifier, space.verifier_dim, "queries.verifier"))
-    elif space.verifier == "same":
-        verifier = classifier
-    if space.verifier == "same" and classifier is None:
-        classifier = verifier
+        verifier = as_matrix(queries.verifier, space.verifier_dim, "queries.verifier")
     if classifier is None and verifier is None:
         raise InvalidInput("queries: expected classifier or verifier embeddings, images or text; got none of them")
-    if classifier is not None and verifier is not None:
-        if len(classifier) != len(verifier):
-            raise InvalidInput(f"queries: {len(classifier)} classifier embeddings, but {len(verifier)} verifier embeddings")
-        if space.verifier == "same" and not np.allclose(classifier, verifier, atol=1e-6):
-            raise InvalidInput(
-                f"queries: the verifier of space {space.name!r} is 'same', but two different embeddings were given"
-            )
-    return classifier, verifier
+    if classifier is not None and verifier is not None and len(classifier) != len(verifier):
+        raise InvalidInput(f"queries: {len(classifier)} classifier embeddings, but {len(verifier)} verifier embeddings")
+    if space.verifier != "same":
+        return classifier, verifier
+    if classifier is None:
+        return verifier, verifier
+    if verifier is not None and not np.allclose(unit_rows(classifier), unit_rows(verifier), atol=1e-6):
+        raise InvalidInput(f"queries: the verifier of space {space.name!r} is 'same', but two different embeddings were given")
+    return classifier, classifier
 
 
 def _encoded(parts: Parts, space: SpaceRecord, queries: Queries) -> Queries:

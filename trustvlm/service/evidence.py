@@ -25,12 +25,13 @@ def evidence_reader(
     def nearest(label_id: int, query: Float64s, k: int) -> tuple[Neighbour, ...]:
         if label_id < 0:
             return ()
+        members = [label_id, *view.aliases.groups.get(label_id, ())]
         with parts.catalog.read() as connection:
             if parts.catalog.epoch(connection) != epoch:
                 raise Unavailable("the catalog was restored or repaired since these verdicts were made; score again")
-            if purge.supports_lost(connection, space_id, label_id, revision):
+            if purge.supports_lost(connection, space_id, members, revision):
                 raise Unavailable("support images of these verdicts were purged since; score again")
-            ids, sources, embeddings = supports.as_of(connection, label_id, revision, dim)
+            ids, sources, embeddings = supports.as_of(connection, members, revision, dim)
         if not ids:
             return ()
         similarity = unit_rows(embeddings.astype(np.float64)) @ query

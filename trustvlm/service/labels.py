@@ -88,6 +88,7 @@ def update_label(
         labels.set_text(
             connection, before.id, revision, name=target, prompt=new_prompt, text_source=source, text_prototype=text
         )
+        parts.fitter.supports_changed(connection, space, revision)  # samples go by name
     return revision
 
 
@@ -103,6 +104,7 @@ def remove_support(parts: Parts, space_name: str, ids: Sequence[int]) -> int:
         revision = spaces.advance(connection, space.id)
         supports.remove(connection, wanted, revision)
         renew_prototypes(connection, space, sorted(set(owners.values())), revision)
+        parts.fitter.supports_changed(connection, space, revision)
     return revision
 
 
@@ -121,6 +123,7 @@ def restore_support(parts: Parts, space_name: str, ids: Sequence[int]) -> int:
         except IntegrityError as error:
             raise Conflict("one of these support images has been registered again meanwhile; nothing was restored") from error
         renew_prototypes(connection, space, sorted(set(owners.values())), revision)
+        parts.fitter.supports_changed(connection, space, revision)
     return revision
 
 
@@ -129,9 +132,14 @@ def remove_label(parts: Parts, space_name: str, name: str, *, purge_now: bool) -
     with parts.catalog.write() as connection:
         space = spaces.find(connection, space_name)
         label = labels.find(connection, space.id, name)
+        if len(labels.groups(connection, [label.id])) > 1:
+            raise Conflict(f"label {name!r} has aliases; remove or unalias them first ('trustvlm label list' shows them)")
         revision = spaces.advance(connection, space.id)
         supports.remove_of_label(connection, label.id, revision)
         labels.remove(connection, label.id, revision)
+        if label.alias_of is not None:
+            renew_prototypes(connection, space, [label.alias_of], revision)
+        parts.fitter.supports_changed(connection, space, revision)
     if purge_now:
         now = datetime.now(UTC)
         _in_chunks(parts, lambda connection: purge.purge_supports(connection, now, label.id))
@@ -148,11 +156,16 @@ def restore_label(parts: Parts, space_name: str, name: str) -> int:
             raise Conflict(f"label {name!r} exists in space {space_name!r}; remove it before the older one can be restored")
         label = labels.find_removed(connection, space.id, name)
         assert label.removed_revision is not None
+        lost = label.alias_of is not None and purge.supports_lost(connection, space.id, [label.id], label.removed_revision - 1)
         revision = spaces.advance(connection, space.id)
         labels.restore(connection, label.id, revision)
-        if supports.restore_of_label(connection, label.id, label.removed_revision, revision) < label.support_count:
+        if label.alias_of is not None and not labels.is_alive(connection, label.alias_of):
+            labels.set_alias(connection, label.id, None, revision)  # what it was a further name of is gone
+        restored = supports.restore_of_label(connection, label.id, label.removed_revision, revision)
+        if lost or restored < label.support_count:
             raise NotFound(f"label {name!r} is partly purged and cannot be restored; register it anew")
         renew_prototypes(connection, space, [label.id], revision)
+        parts.fitter.supports_changed(connection, space, revision)
     return revision
 
 

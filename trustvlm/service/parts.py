@@ -17,6 +17,7 @@ from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.encoders import Encoder, ImageLimits, open_encoder
 from trustvlm.errors import Unavailable
 from trustvlm.service.cache import Caches, SpaceView
+from trustvlm.service.fitter import Fitter
 
 __all__ = ["EncoderPool", "Parts"]
 
@@ -45,6 +46,7 @@ class Parts:
     Attributes:
         home: the home directory.
         catalog: the truth. caches: what is derived from it, in this process.
+        fitter: refits spaces in the background.
         encoders: the open models.
         batch_size, workers: how images are loaded (workers None: chosen by their number). limits: what images may be.
         undo_window: how long removed labels and support images can be restored.
@@ -54,6 +56,7 @@ class Parts:
     home: Path
     catalog: Catalog
     caches: Caches
+    fitter: Fitter
     encoders: EncoderPool
     batch_size: int
     workers: int | None

@@ -131,7 +131,10 @@ def _commit_chunk(
             if encoded.relied_on.items() <= there.items() and all(label.name in there | texts for label in chunk):
                 for label in chunk:
                     _check_against(space, label, known.get(label.name), must_exist)
+                before = len(tally.ids)
                 _write(connection, space, chunk, known, texts, encoded, tally)
+                if len(tally.ids) > before:
+                    parts.fitter.supports_changed(connection, space, tally.revision)
                 return
 
 
@@ -244,7 +247,11 @@ def _prototype(name: str, embeddings: Float32s) -> Float32s:
 
 
 def renew_prototypes(connection: Connection, space: SpaceRecord, label_ids: Sequence[int], revision: int) -> None:
-    """Recompute the prototypes of labels whose support images changed, from all they have now."""
+    """Recompute the prototypes of labels whose support images changed, from all they have now.
+
+    The support images of an alias are those of the label it stands for.
+    """
+    label_ids = sorted(set(labels.canonical(connection, label_ids).values()))
     if not label_ids:
         return
     owners, _, embeddings = supports.embeddings(connection, label_ids, space.verifier_dim)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,15 +12,15 @@ import numpy.typing as npt
 from trustvlm.catalog import labels as label_rows
 from trustvlm.catalog import spaces as space_rows
 from trustvlm.catalog import supports as support_rows
-from trustvlm.errors import ReadOnly
 from trustvlm.service import labels as label_verbs
 from trustvlm.service import spaces as space_verbs
 from trustvlm.service.encoding import Embedded, as_sources, embed
 from trustvlm.service.indexes import IndexStats, index_stats, rebuild_index
-from trustvlm.service.parts import Parts
+from trustvlm.service.measuring import Measuring
 from trustvlm.service.register import register
 from trustvlm.service.score import score
 from trustvlm.service.search import search
+from trustvlm.service.synonyms import alias, near_synonyms, reported, unalias
 from trustvlm.types import Hits, LabelInput, LabelRow, Queries, RegisterResult, SpaceRow, SupportRow, Verdicts
 
 if TYPE_CHECKING:
@@ -30,31 +28,13 @@ if TYPE_CHECKING:
 
 __all__ = ["TrustService"]
 
-EXPIRY_INTERVAL_S = 60.0
-"""A service that changes things looks this often for removed rows that have left their undo window."""
 
-
-class TrustService:
+class TrustService(Measuring):
     """An open home. Made by :func:`trustvlm.open`; a context manager; safe to use from several threads.
 
     Not usable in a forked child (it says so): open the home anew there. Other processes may use the same home; each sees
     what the others committed at its next call.
     """
-
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-        self._next_expiry = 0.0
-
-    def __enter__(self) -> TrustService:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Release the catalog; every later call raises Unavailable."""
-        self._parts.closed.set()
-        self._parts.catalog.close()
 
     def create_space(
         self,
@@ -119,7 +99,7 @@ class TrustService:
         `failures` and the rest goes in (a new label of whose images none could be read stays out). Encoding happens
         outside the transaction; then whole labels are committed in chunks (at most 1,000 labels or 16 MB), each durable
         before `on_commit(names)` is called. Repeating an interrupted call completes it, and repeating a finished one
-        changes nothing.
+        changes nothing. Pairs of labels that mean nearly the same are reported in `near_synonyms`.
 
         Args:
             inputs: new labels, or labels that exist already and get more support images.
@@ -129,7 +109,7 @@ class TrustService:
             NotFound: no such space. Conflict: a label exists with another text vector or prompt. InvalidInput: a name or
             vector that cannot be right. Unavailable: the home cannot be written now.
         """
-        return register(self._writable(), space, inputs, on_commit, progress)
+        return reported(self._parts, space, register(self._writable(), space, inputs, on_commit, progress))
 
     def add_support(
         self,
@@ -180,6 +160,30 @@ class TrustService:
         """
         return label_verbs.restore_label(self._writable(), space, label)
 
+    def alias(self, space: str, label: str, of: str) -> int:
+        """Make a label a further name of the label `of`; the space's new revision.
+
+        The two are one label from then on: they share probability and support images, `of` is the answer, and either name
+        counts as correct. :meth:`unalias` undoes it.
+
+        Raises:
+            NotFound, or Conflict where a chain of aliases would arise.
+        """
+        return alias(self._writable(), space, label, of)
+
+    def unalias(self, space: str, label: str) -> int:
+        """Make an alias a label of its own again, with the support images it brought; the new revision. Raises NotFound,
+        or Conflict when it is none."""
+        return unalias(self._writable(), space, label)
+
+    def near_synonyms(self, space: str, labels: Sequence[str] | None = None) -> list[tuple[str, str, float]]:
+        """Pairs of labels (of `labels` with any, or all) whose text prototypes have a cosine of 0.95 or more, nearest first.
+
+        They halve each other's probability and make each other's verdicts abstain; :meth:`alias` makes one of two.
+        Raises NotFound.
+        """
+        return near_synonyms(self._ready(), space, labels)
+
     def remove_support(self, space: str, ids: Sequence[int]) -> int:
         """Remove support images by id; the space's new revision. Raises NotFound (then none was removed)."""
         return label_verbs.remove_support(self._writable(), space, ids)
@@ -228,7 +232,7 @@ class TrustService:
 
         Args:
             queries: embeddings or images.
-            rule: one of :data:`trustvlm.RULES`; None: :data:`trustvlm.DEFAULT_RULE`.
+            rule: one of :data:`trustvlm.RULES`; None: that of the calibration in force, else :data:`trustvlm.DEFAULT_RULE`.
             top_k: how many labels of largest text confidence to list.
             labels: only these labels take part, as names or as a mask in the order of :meth:`list_labels`.
             params: the rule's parameters, e.g. {"lambda": 1.0, "temperature": 0.01}.
@@ -258,16 +262,3 @@ class TrustService:
     def rebuild_index(self, space: str, *, recipe: str | None = None) -> IndexStats:
         """Build the space's index anew from the catalog, under another recipe if given, and write its snapshot."""
         return rebuild_index(self._writable(), space, recipe)
-
-    def _ready(self) -> Parts:
-        self._parts.check_open()
-        return self._parts
-
-    def _writable(self) -> Parts:
-        parts = self._ready()
-        if parts.catalog.read_only:
-            raise ReadOnly(f"{parts.home} was opened with read_only=True; open it for writing to change it")
-        if time.monotonic() >= self._next_expiry:
-            self._next_expiry = time.monotonic() + EXPIRY_INTERVAL_S
-            label_verbs.purge_expired(parts)
-        return parts

@@ -1,0 +1,148 @@
+"""What the support images say (τ, c̃) after any changes equals the same computed afresh, for small and large spaces."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import IMAGE_DIM, TEXT_DIM, World, assert_same_verdicts, make_space
+
+import trustvlm
+from trustvlm import LabelInput, Queries
+from trustvlm.service import fits
+
+BARE = Queries(np.ones(TEXT_DIM), np.ones(IMAGE_DIM))
+
+
+def assumed(service: trustvlm.TrustService) -> float:
+    """c̃, as the rule `image` gives it to a label without support images."""
+    verdict = service.score("s", BARE, rule="image")
+    assert (verdict.label[0], verdict.unverified[0]) == ("bare", True)
+    return float(verdict.trust[0])
+
+
+@pytest.mark.parametrize(("sample", "competitors"), [(2_048, 4_096), (20, 6)])
+def test_incremental_equals_fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sample: int, competitors: int) -> None:
+    monkeypatch.setattr(fits, "MAX_SAMPLE", sample)
+    monkeypatch.setattr(fits, "MAX_COMPETITORS", competitors)
+    rng = np.random.default_rng(11)
+    world = World([f"label {i}" for i in range(25)], 11)
+    world.text -= world.text @ np.ones((TEXT_DIM, TEXT_DIM)) / TEXT_DIM  # away from the label that is asked about
+    present: dict[str, list[int]] = {}
+    with trustvlm.open(tmp_path / "home", create=True) as service:
+        make_space(service, logit_scale=50.0)
+        service.register("s", [LabelInput("bare", text_vector=np.ones(TEXT_DIM))])
+        assert assumed(service) == 0.0
+        for step in range(60):
+            i = int(rng.integers(len(world.names)))
+            name = world.names[i]
+            if name not in present:
+                shots = int(rng.integers(0, 4))
+                vectors = world.supports(i, shots) if shots else None
+                present[name] = list(service.register("s", [LabelInput(name, world.text[i], image_vectors=vectors)]).ids)
+            elif rng.random() < 0.4:
+                service.remove_label("s", name, purge=bool(rng.random() < 0.3))
+                del present[name]
+            elif present[name] and rng.random() < 0.5:
+                service.remove_support("s", [present[name].pop()])
+            else:
+                present[name] += service.add_support("s", name, image_vectors=world.supports(i, 1)).ids
+            with trustvlm.open(tmp_path / "home") as fresh:
+                assert assumed(service) == pytest.approx(assumed(fresh), abs=1e-6), step
+
+
+def test_one_image_per_label_and_one_label(service: trustvlm.TrustService, world: World) -> None:
+    make_space(service, logit_scale=50.0)
+    service.register("s", [LabelInput("bare", text_vector=np.ones(TEXT_DIM))])
+    first = world.images[0]
+    service.register("s", [LabelInput("a", text_vector=-np.ones(TEXT_DIM), image_vectors=[first])])
+    assert assumed(service) == pytest.approx(0.25)  # (1 + 0) / 2 for the own label, 0 for the other that is not there
+    second = world.images[1]
+    service.register("s", [LabelInput("b", text_vector=np.eye(TEXT_DIM)[0] - 1, image_vectors=[second])])
+    cosine = first @ second / np.linalg.norm(first) / np.linalg.norm(second)
+    assert assumed(service) == pytest.approx(((1 + cosine) / 2 + cosine) / 2, abs=1e-6)
+
+
+def test_order_of_registration_does_not_matter(tmp_path: Path, world: World) -> None:
+    inputs = [*world.inputs(3)[:4], *[LabelInput(n, text_vector=world.text[i]) for i, n in enumerate(world.names) if i > 3]]
+    queries = Queries(np.repeat(world.text, 2, axis=0) + 0.01, np.repeat(world.images, 2, axis=0) + 0.01)
+    with trustvlm.open(tmp_path / "one", create=True) as one, trustvlm.open(tmp_path / "two", create=True) as two:
+        for service, order in ((one, inputs), (two, inputs[::-1])):
+            make_space(service)
+            for item in order:
+                service.register("s", [item])
+                service.score("s", queries)
+        assert one.score("s", queries).unverified.any()
+        assert_same_verdicts(one.score("s", queries), two.score("s", queries))
+
+
+def test_verdicts_say_which_fit_served(service: trustvlm.TrustService, world: World) -> None:
+    make_space(service)
+    service.register("s", [LabelInput(n, text_vector=world.text[i]) for i, n in enumerate(world.names)])
+    queries = world.queries()
+    bare = service.score("s", queries)
+    assert (bare.image_evidence, bare.tau, bare.tau_revision) == ("none", None, None)
+    np.testing.assert_array_equal(bare.trust, bare.text_confidence)
+    service.register("s", world.inputs(1))
+    single = service.score("s", queries)
+    assert (single.image_evidence, single.tau, single.tau_revision) == ("default", 0.08, None)
+    revision = service.register("s", world.inputs(4)).revision
+    fitted = service.score("s", queries)
+    assert (fitted.image_evidence, fitted.tau_revision, fitted.params["tau"]) == ("fitted", revision, fitted.tau)
+    service.register("s", [LabelInput("sea", text_vector=np.ones(TEXT_DIM))])  # no support image: the same fit
+    assert service.score("s", queries).tau_revision == revision
+    given = service.score("s", queries, params={"tau": 0.3})
+    assert (given.image_evidence, given.tau, given.tau_revision) == ("given", 0.3, None)
+    assert not np.allclose(given.trust, fitted.trust)
+    assert service.score("s", queries, rule="msp").image_evidence is None
+
+
+def test_useless_support_images_are_switched_off(service: trustvlm.TrustService, world: World) -> None:
+    rng = np.random.default_rng(5)
+    make_space(service)
+    service.register(
+        "s",
+        [
+            LabelInput(name, text_vector=world.text[i], image_vectors=rng.normal(size=(4, IMAGE_DIM)))
+            for i, name in enumerate(world.names)
+        ],
+    )
+    verdicts = service.score("s", world.queries())
+    assert verdicts.image_evidence == "off"
+    np.testing.assert_array_equal(verdicts.trust, verdicts.text_confidence)
+    assert all("image evidence is off" in reason for reason in verdicts.reason)
+
+
+def test_a_large_space_is_answered_with_the_fit_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the limits neither a write nor a query waits for a fit: it comes in the background, and verdicts say which."""
+    world = World([f"label {i}" for i in range(12)], 3)
+    queries = world.queries()
+    with trustvlm.open(tmp_path / "home", create=True) as service:
+        make_space(service)
+        first = service.register("s", world.inputs(3)).revision
+        assert service.score("s", queries).tau_revision == first
+        monkeypatch.setattr(fits, "ON_WRITE_LABELS", 4)
+        monkeypatch.setattr(fits, "IN_CALL_LABELS", 4)
+        second = service.add_support("s", "label 3", image_vectors=world.supports(3, 2)).revision
+        assert service.score("s", queries).tau_revision == first
+        until = time.monotonic() + 30
+        while (served := service.score("s", queries)).tau_revision != second and time.monotonic() < until:
+            time.sleep(0.05)
+        assert served.tau_revision == second
+    with trustvlm.open(tmp_path / "home") as fresh:
+        monkeypatch.setattr(fits, "ON_WRITE_LABELS", 64)
+        again = fresh.score("s", queries)
+        assert (again.tau, again.tau_revision) == (served.tau, second)
+
+
+def test_closing_does_not_lose_a_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fits, "ON_WRITE_LABELS", 1)
+    monkeypatch.setattr(fits, "IN_CALL_LABELS", 1)
+    world = World([f"label {i}" for i in range(6)], 3)
+    with trustvlm.open(tmp_path / "home", create=True) as service:
+        make_space(service)
+        revision = service.register("s", world.inputs(3)).revision
+    with trustvlm.open(tmp_path / "home") as service:
+        assert service.score("s", world.queries()).tau_revision == revision

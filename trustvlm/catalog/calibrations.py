@@ -1,0 +1,61 @@
+"""Calibrations of spaces, numbered as they were made. The newest one that was not removed is in force."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from trustvlm.catalog.models import CalibrationRow
+
+__all__ = ["CalibrationRecord", "create", "current", "list_rows", "remove"]
+
+
+@dataclass(frozen=True)
+class CalibrationRecord:
+    """A calibration's row; `content` is what the service stored."""
+
+    id: int
+    created_at: datetime
+    revision: int
+    classifier_identity: str
+    verifier_identity: str
+    content: dict[str, Any]
+
+
+_COLUMNS = [getattr(CalibrationRow, name) for name in CalibrationRecord.__dataclass_fields__]
+
+
+def create(
+    connection: Connection, space_id: int, revision: int, identities: tuple[str, str], content: dict[str, Any]
+) -> CalibrationRecord:
+    """Insert a calibration made at `revision` with the encoders of these identities (classifier, verifier)."""
+    values = {
+        "space_id": space_id, "created_at": datetime.now(UTC), "revision": revision, "classifier_identity": identities[0],
+        "verifier_identity": identities[1], "content": content, "removed_at": None,
+    }  # fmt: skip
+    row = connection.execute(insert(CalibrationRow).values(**values).returning(*_COLUMNS)).one()
+    return CalibrationRecord(*row)
+
+
+def current(connection: Connection, space_id: int) -> CalibrationRecord | None:
+    """The calibration in force, if there is one."""
+    row = connection.execute(_of_space(space_id).order_by(CalibrationRow.id.desc()).limit(1)).first()
+    return None if row is None else CalibrationRecord(*row)
+
+
+def list_rows(connection: Connection, space_id: int) -> list[CalibrationRecord]:
+    """The calibrations of a space, newest first."""
+    return [CalibrationRecord(*row) for row in connection.execute(_of_space(space_id).order_by(CalibrationRow.id.desc()))]
+
+
+def remove(connection: Connection, space_id: int, calibration_id: int) -> bool:
+    """Take a calibration back, so that the one before it is in force; whether there was one."""
+    there = (CalibrationRow.id == calibration_id, CalibrationRow.space_id == space_id, CalibrationRow.removed_at.is_(None))
+    return bool(connection.execute(update(CalibrationRow).where(*there).values(removed_at=datetime.now(UTC))).rowcount)
+
+
+def _of_space(space_id: int) -> Any:
+    return select(*_COLUMNS).where(CalibrationRow.space_id == space_id, CalibrationRow.removed_at.is_(None))

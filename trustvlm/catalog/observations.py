@@ -1,0 +1,137 @@
+"""Observations: images whose true label somebody told us, with their embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, and_, delete, insert, or_, select, update
+
+from trustvlm.catalog.models import Observation
+from trustvlm.catalog.vectors import checksum, pack, unpack, verify_checksums
+from trustvlm.types import Float32s
+
+__all__ = ["GivenVerdict", "NewObservation", "Pool", "accepted_random", "forget_calibration", "mark_promoted", "pool", "store"]
+
+_IN_CHUNK = 500
+
+
+@dataclass(frozen=True)
+class GivenVerdict:
+    """The verdict an image got when its feedback came."""
+
+    predicted_id: int
+    predicted: str
+    trust: float
+    accepted: bool | None
+    calibration_id: int | None
+    revision: int
+
+
+@dataclass(frozen=True, eq=False)
+class NewObservation:
+    """An observation about to be stored; `verifier_embedding` is None where the space's verifier is "same"."""
+
+    content_hash: bytes
+    origin: str
+    sampling: str
+    truth_id: int | None
+    truth: str | None
+    source: str | None
+    classifier_embedding: Float32s
+    verifier_embedding: Float32s | None
+    verdict: GivenVerdict | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """What may calibrate.
+
+    Attributes:
+        hashes: content hashes. truth: names, None for no label. truth_ids: label ids, −1 for no label. sources: names or None.
+        classifier: (n, d_t). verifier: (n, d_v), or None where the observations have none of their own.
+    """
+
+    hashes: list[bytes]
+    truth: list[str | None]
+    truth_ids: list[int]
+    sources: list[str | None]
+    classifier: Float32s
+    verifier: Float32s | None
+
+    def __len__(self) -> int:
+        return len(self.hashes)
+
+
+def store(connection: Connection, space_id: int, observations: Sequence[NewObservation]) -> tuple[list[int], int]:
+    """(ids in the same order, how many were known): the same image again gets the new truth, sampling and verdict."""
+    known: dict[bytes, int] = {}
+    hashes = [item.content_hash for item in observations]
+    for start in range(0, len(hashes), _IN_CHUNK):
+        query = select(Observation.content_hash, Observation.id).where(
+            Observation.space_id == space_id, Observation.content_hash.in_(hashes[start : start + _IN_CHUNK])
+        )
+        known.update({row.content_hash: row.id for row in connection.execute(query)})
+    before = len(known.keys() & set(hashes))
+    for item in observations:
+        values = _values(item) | {"space_id": space_id}
+        if item.content_hash in known:
+            connection.execute(update(Observation).where(Observation.id == known[item.content_hash]).values(**values))
+        else:
+            statement = insert(Observation).values(**values, created_at=datetime.now(UTC), support_id=None)
+            known[item.content_hash] = connection.execute(statement.returning(Observation.id)).scalar_one()
+    return [known[content] for content in hashes], before
+
+
+def forget_calibration(connection: Connection, space_id: int) -> None:
+    """Delete the images of earlier calibrate calls; feedback stays."""
+    connection.execute(delete(Observation).where(Observation.space_id == space_id, Observation.origin == "calibration"))
+
+
+def pool(connection: Connection, space_id: int, classifier_dim: int, verifier_dim: int) -> Pool:
+    """Everything that may calibrate, in order of time: images of the last calibrate call, and feedback that was drawn at
+    random and did not become a support image.
+
+    Raises:
+        Damaged: an embedding does not match its checksum.
+    """
+    drawn = and_(Observation.origin == "feedback", Observation.sampling == "random", Observation.support_id.is_(None))
+    query = select(Observation).where(Observation.space_id == space_id, or_(Observation.origin == "calibration", drawn))
+    rows = connection.execute(query.order_by(Observation.id)).all()
+    verify_checksums("observation", [(r.id, r.checksum, (r.classifier_embedding, r.verifier_embedding)) for r in rows])
+    own = [row.verifier_embedding for row in rows if row.verifier_embedding is not None]
+    return Pool(
+        hashes=[row.content_hash for row in rows],
+        truth=[row.truth for row in rows],
+        truth_ids=[-1 if row.truth_id is None else row.truth_id for row in rows],
+        sources=[row.source for row in rows],
+        classifier=unpack([row.classifier_embedding for row in rows], classifier_dim),
+        verifier=unpack(own, verifier_dim) if own and len(own) == len(rows) else None,
+    )
+
+
+def accepted_random(connection: Connection, space_id: int, calibration_id: int) -> list[tuple[int, int]]:
+    """(predicted label id, true label id or −1) of the randomly drawn feedback that this calibration accepted, in order of
+    time."""
+    columns = (Observation.predicted_id, Observation.truth_id)
+    asked = (Observation.space_id == space_id, Observation.calibration_id == calibration_id)
+    of_kind = (Observation.origin == "feedback", Observation.sampling == "random", Observation.accepted.is_(True))
+    rows = connection.execute(select(*columns).where(*asked, *of_kind).order_by(Observation.id))
+    return [(row.predicted_id, -1 if row.truth_id is None else row.truth_id) for row in rows]
+
+
+def mark_promoted(connection: Connection, support_ids: dict[int, int]) -> None:
+    """Remember which observations (id → support image id) have become support images."""
+    for observation_id, support_id in support_ids.items():
+        connection.execute(update(Observation).where(Observation.id == observation_id).values(support_id=support_id))
+
+
+def _values(item: NewObservation) -> dict[str, Any]:
+    classifier = pack(item.classifier_embedding)
+    verifier = None if item.verifier_embedding is None else pack(item.verifier_embedding)
+    verdict = {name: getattr(item.verdict, name, None) for name in GivenVerdict.__dataclass_fields__}
+    plain = {name: getattr(item, name) for name in ("content_hash", "origin", "sampling", "truth_id", "truth", "source")}
+    embeddings = {"classifier_embedding": classifier, "verifier_embedding": verifier}
+    return plain | embeddings | verdict | {"checksum": checksum(classifier, verifier)}

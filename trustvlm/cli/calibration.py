@@ -1,0 +1,182 @@
+"""Calibrating a space: choosing a rule and a threshold with a promise, and what is in force."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from trustvlm.cli.labelled import labelled_images, labelled_options
+from trustvlm.cli.output import Column, as_json, details, format_option, row_writer
+from trustvlm.cli.session import Session
+from trustvlm.cli.text import note, utf8
+from trustvlm.errors import NotFound
+
+if TYPE_CHECKING:
+    from trustvlm.promise import Calibration
+
+__all__ = ["calibrate", "calibration", "recalibrate"]
+
+_SHOWN = 5
+
+CALIBRATION_COLUMNS = [
+    Column("id", lambda row: str(row["id"]), right=True),
+    Column("made", lambda row: row["created_at"][:19]),
+    Column("revision", lambda row: str(row["revision"]), right=True),
+    Column("rule", lambda row: row["rule"], lambda row: "bold"),
+    Column("threshold", lambda row: "none" if row["threshold"] is None else f"{row['threshold']:.4f}", right=True),
+    Column("max risk", lambda row: f"{row['max_risk']:.3g}", right=True),
+    Column("confidence", lambda row: f"{row['confidence']:.3g}", right=True),
+    Column("coverage", lambda row: f"{100 * row['coverage']:.1f} %", right=True),
+    Column("images", lambda row: str(row["images"]), right=True),
+]
+
+CHOICE_COLUMNS = [
+    Column("rule", lambda row: row["rule"], lambda row: "bold"),
+    Column("parameters", lambda row: _params(row["params"])),
+    Column("AURC ×1000", lambda row: f"{1000 * row['aurc']:.2f}", right=True),
+    Column("± (folds)", lambda row: "–" if row["error"] is None else f"{1000 * row['error']:.2f}", right=True),
+]
+
+
+def _params(params: dict[str, float | None]) -> str:
+    return ", ".join(f"{name} {'fitted' if value is None else format(value, '.3g')}" for name, value in params.items()) or "–"
+
+
+@click.command()
+@click.argument("space", type=utf8)
+@labelled_options
+@click.option(
+    "--max-risk", type=float, default=0.05, show_default=True, help="At most this share of what is accepted is wrong."
+)
+@click.option("--confidence", type=float, default=0.9, show_default=True, help="How sure that is, over the draw of the images.")
+@click.option("--rule", default="auto", show_default=True, help="auto: compare all rules and parameters; or one rule by name.")
+@click.option(
+    "--on-stale",
+    type=click.Choice(["auto", "flag", "abstain"]),
+    default="auto",
+    show_default=True,
+    help="After the space changed: say so, or accept nothing. auto: accept nothing once a label was added that one of these "
+    "images would now be given, else say so.",
+)
+@click.option(
+    "--on-unverified",
+    type=click.Choice(["judge", "abstain"]),
+    default="judge",
+    show_default=True,
+    help="Labels without support images: judge them by their trust, or never accept them.",
+)
+@click.option(
+    "--unknown-rate",
+    type=float,
+    default=0.01,
+    show_default=True,
+    help="False alarms of the test for images close to no prototype; 0 switches it off.",
+)
+@click.option("--json", "json_", is_flag=True, help="Print the calibration as JSON.")
+@click.pass_obj
+def calibrate(
+    session: Session,
+    /,
+    space: str,
+    folder: Path | None,
+    vectors: Path | None,
+    no_label: str | None,
+    json_: bool,
+    **options: Any,
+) -> None:
+    """Choose rule and threshold on labelled images, with a promise.
+
+    FOLDER has a sub-folder of images for each label. A third of the images chooses; the rest proves the threshold: of what it
+    accepts at most --max-risk is wrong, with --confidence. The images must be drawn like those to come; support images are
+    left out. Verdicts then say accepted or abstain, and a probability. The embeddings are kept for 'trustvlm recalibrate'.
+    """
+    with session.writing() as service:
+        images = labelled_images(service, space, folder, vectors, no_label)
+        made = service.calibrate(space, images.queries, images.truth, sources=images.sources, **options)
+    _print(made, json_)
+
+
+@click.command()
+@click.argument("space", type=utf8)
+@click.option("--json", "json_", is_flag=True, help="Print the calibration as JSON.")
+@click.pass_obj
+def recalibrate(session: Session, space: str, json_: bool) -> None:
+    """Calibrate anew for SPACE as it is now.
+
+    Uses the images of the last calibration and randomly drawn feedback, and asks for the same.
+    """
+    with session.writing() as service:
+        made = service.recalibrate(space)
+    _print(made, json_)
+
+
+@click.group()
+def calibration() -> None:
+    """List, show and remove calibrations; the newest is in force."""
+
+
+@calibration.command("list")
+@click.argument("space", type=utf8)
+@format_option
+@click.pass_obj
+def list_(session: Session, space: str, form: str) -> None:
+    """List SPACE's calibrations, newest first."""
+    with session.reading() as service:
+        rows = [item.to_dict() for item in service.list_calibrations(space)]
+    left_out = ("knots", "candidates", "predicted")
+    row_writer(form, CALIBRATION_COLUMNS).write({k: v for k, v in row.items() if k not in left_out} for row in rows)
+
+
+@calibration.command()
+@click.argument("space", type=utf8)
+@click.argument("number", type=int, required=False)
+@click.option("--json", "json_", is_flag=True, help="Print the calibration as JSON.")
+@click.pass_obj
+def show(session: Session, space: str, number: int | None, json_: bool) -> None:
+    """Show calibration NUMBER of SPACE, or the one in force."""
+    with session.reading() as service:
+        found = [item for item in service.list_calibrations(space) if number in (None, item.id)]
+    if not found:
+        what = "no calibration" if number is None else f"no calibration {number}"
+        raise NotFound(f"space {space!r} has {what}; 'trustvlm calibrate {space} FOLDER' makes one")
+    _print(found[0], json_)
+
+
+@calibration.command()
+@click.argument("space", type=utf8)
+@click.argument("number", type=int)
+@click.pass_obj
+def remove(session: Session, space: str, number: int) -> None:
+    """Take a calibration back.
+
+    The one before it is in force again.
+    """
+    with session.writing() as service:
+        service.remove_calibration(space, number)
+    click.echo(f"removed calibration {number}")
+
+
+def _print(made: Calibration, json_: bool) -> None:
+    if json_:
+        click.echo(as_json(made.to_dict()))
+        return
+    left_out = {"support images": made.supports, "duplicates": made.duplicates, "labels gone": made.gone}
+    out = ", ".join(f"{count} {what}" for what, count in left_out.items() if count)
+    details(
+        {
+            "calibration": f"{made.id} of space {made.space}, revision {made.revision}",
+            "images": f"{made.images} ({made.tuning} to choose, {made.tested} to prove){f'; left out: {out}' if out else ''}",
+            "rule": f"{made.rule} ({_params(dict(made.params))})",
+            "threshold": "none" if made.threshold is None else f"{made.threshold:.6g}",
+            "promise": f"at most {100 * made.max_risk:.3g} % of what is accepted is wrong, with confidence {made.confidence:.3g}",
+            "outcome": made.reason,
+            "coverage": f"{100 * made.coverage:.1f} % of the images that prove it",
+            "probability": "ECE unknown: too few images" if made.ece is None else f"ECE {made.ece:.4f} (cross-validated)",
+        }
+    )
+    click.echo("\nThe best configurations on the images that choose (the default stays unless another is clearly better):")
+    row_writer("table", CHOICE_COLUMNS).write(dict(row) for row in made.candidates[:_SHOWN])
+    if made.threshold is None:
+        note("nothing will be accepted while this calibration is in force")

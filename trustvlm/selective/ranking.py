@@ -1,0 +1,63 @@
+"""Predictions grouped by trust, and every metric of selective prediction on such groups, for many resamples at once.
+
+:mod:`trustvlm.selective.metrics` has the documented forms for one set of predictions; a bootstrap uses these.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trustvlm.errors import InvalidInput
+from trustvlm.types import Int64s
+
+__all__ = ["Ranking", "checked"]
+
+
+class Ranking:
+    """Predictions grouped by equal trust, most trusted first; once, or with b sets of counts (resamples) of the same groups.
+
+    A metric gives an array of shape (...): a scalar array, or one number per set of counts. Groups may be empty in a resample.
+
+    Attributes:
+        trust: (g,) trust of each group, descending.
+        right, wrong: (..., g) int64, how many of it are right and wrong.
+    """
+
+    def __init__(self, trust: npt.NDArray[Any], right: npt.NDArray[np.bool_]) -> None:
+        """Groups (M,) values, free of NaN, and whether each prediction is right; M may be 0."""
+        distinct, group = np.unique(trust, return_inverse=True)
+        size = np.bincount(group, minlength=len(distinct))
+        rights = np.bincount(group[right], minlength=len(distinct))
+        self.trust = distinct[::-1]
+        self.right: Int64s = rights[::-1].astype(np.int64)
+        self.wrong: Int64s = (size - rights)[::-1].astype(np.int64)
+
+    @cached_property
+    def accepted(self) -> Int64s:
+        """(..., g) how many predictions are at or above each threshold."""
+        return np.cumsum(self.right + self.wrong, axis=-1)
+
+    @cached_property
+    def errors(self) -> Int64s:
+        """(..., g) how many of them are wrong."""
+        return np.cumsum(self.wrong, axis=-1)
+
+
+def checked(trust: npt.ArrayLike, correct: npt.ArrayLike) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+    """Both as arrays of one length, `correct` as bool."""
+    values, right = np.asarray(trust), np.asarray(correct)
+    if values.ndim != 1 or values.shape != right.shape:
+        raise InvalidInput(f"trust and correct: expected one (M,) array each, got {values.shape} and {right.shape}")
+    if not len(values):
+        raise InvalidInput("trust and correct: expected at least one prediction, got none")
+    if values.dtype.kind not in "fiub" or right.dtype.kind not in "fiub":
+        raise InvalidInput(f"trust and correct: expected numbers, got {values.dtype} and {right.dtype}")
+    if np.isnan(values).any():
+        raise InvalidInput(f"trust: expected no NaN, got one at {int(np.isnan(values).argmax())}")
+    if not ((right == 0) | (right == 1)).all():
+        raise InvalidInput("correct: expected bool or 0/1, got other values")
+    return values, right.astype(np.bool_)

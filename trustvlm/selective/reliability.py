@@ -1,0 +1,58 @@
+"""Whether probabilities mean what they say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from trustvlm.errors import InvalidInput
+from trustvlm.selective.ranking import checked
+from trustvlm.types import Float64s, Int64s
+
+__all__ = ["Reliability", "ece", "reliability"]
+
+
+@dataclass(frozen=True, eq=False)
+class Reliability:
+    """Predictions in bins of (nearly) equal size, by rising probability; equal probabilities share a bin.
+
+    Attributes:
+        probability: (b,) mean probability. accuracy: (b,) share that is right. count: (b,).
+    """
+
+    probability: Float64s
+    accuracy: Float64s
+    count: Int64s
+
+
+def reliability(probability: npt.ArrayLike, correct: npt.ArrayLike, bins: int = 15) -> Reliability:
+    """Mean probability against accuracy in up to `bins` bins of equal size.
+
+    Raises:
+        InvalidInput: a probability outside [0, 1], and as the metrics do.
+    """
+    if isinstance(bins, bool) or not isinstance(bins, int) or bins < 1:
+        raise InvalidInput(f"bins: expected a whole number from 1 up, got {bins!r}")
+    values, right = checked(probability, correct)
+    if values.min() < 0 or values.max() > 1:
+        raise InvalidInput(f"probability: expected numbers in [0, 1], got {values.min()} to {values.max()}")
+    order = np.argsort(values, kind="stable")
+    first = np.searchsorted(values[order], values[order], side="left")  # equal ones go where the first of them goes
+    _, group = np.unique(first * bins // len(values), return_inverse=True)
+    count = np.bincount(group)
+    return Reliability(
+        np.bincount(group, values[order].astype(np.float64)) / count,
+        np.bincount(group, right[order].astype(np.float64)) / count,
+        count.astype(np.int64),
+    )
+
+
+def ece(probability: npt.ArrayLike, correct: npt.ArrayLike, bins: int = 15) -> float:
+    """Expected calibration error: the mean of |accuracy − probability| over :func:`reliability`'s bins, by their size.
+
+    Source: Guo et al. 2017, with bins of equal mass (Nguyen & O'Connor 2015), which do not leave most bins almost empty.
+    """
+    found = reliability(probability, correct, bins)
+    return float(np.average(np.abs(found.accuracy - found.probability), weights=found.count))

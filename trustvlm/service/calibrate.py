@@ -1,0 +1,234 @@
+"""Calibrating: which rule, which parameters, which threshold, and what they promise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from numbers import Real
+from typing import cast
+
+import numpy as np
+
+from trustvlm.catalog import observations, spaces
+from trustvlm.catalog.spaces import SpaceRecord
+from trustvlm.errors import Conflict, InvalidInput
+from trustvlm.promise import Calibration
+from trustvlm.scoring.rules import resolve_parameters
+from trustvlm.selective.calibration import choose_configuration, cross_validated_ece, fit_probability_map, split
+from trustvlm.selective.risk import RiskThreshold, find_threshold, threshold_grid
+from trustvlm.service.calibrations import in_force, store
+from trustvlm.service.configurations import Configuration, configurations
+from trustvlm.service.context import Context, context_of
+from trustvlm.service.decide import UNKNOWN_RATE, acceptable, is_unknown
+from trustvlm.service.judging import Columns, judge, judge_all
+from trustvlm.service.observed import Observed, are_supports, as_rows, observe, truth_ids
+from trustvlm.service.parts import Parts
+from trustvlm.types import Bools, Float64s, Int64s, Queries
+
+__all__ = ["Promise", "calibrate", "recalibrate"]
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What is asked of a calibration; see :meth:`TrustService.calibrate`."""
+
+    rule: str = "auto"
+    max_risk: float = 0.05
+    confidence: float = 0.9
+    params: Mapping[str, float | None] | None = None
+    on_stale: str = "auto"
+    on_unverified: str = "judge"
+    unknown_rate: float = UNKNOWN_RATE
+
+    def check(self) -> None:
+        """Make sure that it can be asked.
+
+        Raises:
+            InvalidInput: it cannot.
+        """
+        if self.rule != "auto":
+            resolve_parameters(self.rule, self.params)
+        elif self.params:
+            raise InvalidInput("params: name the rule they belong to; rule='auto' chooses its own")
+        for name, low, high in (("max_risk", 0, 1), ("confidence", 0, 1), ("unknown_rate", -1e-300, 0.1000001)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, Real) or not low < float(value) < high:
+                bounds = "from 0 to 0.1" if name == "unknown_rate" else "between 0 and 1"
+                raise InvalidInput(f"{name}: expected a number {bounds}, got {value!r}")
+        for name, known in (("on_stale", ("auto", "flag", "abstain")), ("on_unverified", ("judge", "abstain"))):
+            if getattr(self, name) not in known:
+                raise InvalidInput(f"{name}: expected one of {', '.join(known)}; got {getattr(self, name)!r}")
+
+
+def calibrate(
+    parts: Parts,
+    space_name: str,
+    queries: Queries,
+    truth: Sequence[str | None],
+    promise: Promise,
+    sources: Sequence[str | None] | None = None,
+) -> Calibration:
+    """See :meth:`TrustService.calibrate`."""
+    promise.check()
+    space = parts.space(space_name)
+    observed = observe(parts, space, queries, truth, sources)
+    if not len(observed):
+        raise InvalidInput("queries: expected images with known labels, got none")
+    return _calibrated(parts, space, observed, None, promise, keep=True)
+
+
+def recalibrate(parts: Parts, space_name: str, promise: Promise | None) -> Calibration:
+    """See :meth:`TrustService.recalibrate`."""
+    with parts.catalog.read() as connection:
+        space = spaces.find(connection, space_name)
+        before = in_force(connection, space)
+        pool = observations.pool(connection, space.id, space.classifier_dim, space.verifier_dim)
+    if not len(pool):
+        raise InvalidInput(
+            f"space {space_name!r} has no calibration images yet; 'trustvlm calibrate {space_name} DIR' adds some"
+        )
+    if promise is None:
+        promise = Promise() if before is None else _asked_before(before)
+    promise.check()
+    classifier = pool.classifier.astype(np.float64)
+    verifier = classifier if space.verifier == "same" else None if pool.verifier is None else pool.verifier.astype(np.float64)
+    truth = np.array(pool.truth, dtype=object)
+    observed = Observed(classifier, verifier, truth, list(pool.hashes), list(pool.sources))
+    return _calibrated(parts, space, observed, np.array(pool.truth_ids, dtype=np.int64), promise, keep=False)
+
+
+def _asked_before(calibration: Calibration) -> Promise:
+    names = ("max_risk", "confidence", "on_stale", "on_unverified", "unknown_rate")
+    return Promise(
+        calibration.asked_rule, params=calibration.asked_params, **{name: getattr(calibration, name) for name in names}
+    )
+
+
+def _calibrated(
+    parts: Parts, space: SpaceRecord, observed: Observed, truth: Int64s | None, promise: Promise, *, keep: bool
+) -> Calibration:
+    """Calibrate on these images; with `keep`, they become the calibration images of the space."""
+    with parts.snapshot(space.name) as (connection, view):
+        context = context_of(parts, connection, view, space.id)
+        if truth is None:
+            truth = truth_ids(connection, view.space, observed.truth)
+        sifted = _sift(context, observed, truth)
+        calibration = _found(context, sifted, promise)
+    with parts.catalog.write() as connection:
+        if spaces.find(connection, space.name).id != space.id:
+            raise Conflict(f"space {space.name!r} was removed and made again during the call; calibrate again")
+        if keep:
+            observations.forget_calibration(connection, space.id)
+            observations.store(connection, space.id, as_rows(observed, truth, "calibration", "random"))
+        return store(connection, space, calibration)
+
+
+@dataclass(frozen=True, eq=False)
+class _Sifted:
+    """The images that may calibrate, and how many may not: support images, the second of two that are the same, and images
+    of labels that are gone."""
+
+    observed: Observed
+    truth: Int64s
+    images: int
+    supports: int
+    duplicates: int
+    gone: int
+
+    def right(self, columns: Columns, rows: Int64s) -> Bools:
+        """(m,) which predictions for these rows are right."""
+        return np.equal(cast(Int64s, columns["label_id"]), self.truth[rows])
+
+
+def _sift(context: Context, observed: Observed, truth: Int64s) -> _Sifted:
+    support = are_supports(context.parts, context.connection, context.view, observed.unit[1], len(observed))
+    first = np.zeros(len(observed), np.bool_)
+    first[list({content: place for place, content in reversed(list(enumerate(observed.hashes)))}.values())] = True
+    gone = (truth >= 0) & (context.view.text.slots(np.maximum(truth, 0)) < 0)
+    kept = np.flatnonzero(~support & first & ~gone)
+    if not len(kept):
+        raise InvalidInput(
+            f"queries: none of {len(observed)} images can calibrate: {int(support.sum())} are support images, "
+            f"{int((~first).sum())} came twice, {int(gone.sum())} are of labels that were removed"
+        )
+    counts = len(observed), int(support.sum()), int((~first & ~support).sum()), int((gone & first & ~support).sum())
+    return _Sifted(observed[kept], context.view.aliases.of(truth[kept]), *counts)
+
+
+def _found(context: Context, sifted: _Sifted, promise: Promise) -> Calibration:
+    """Choose on one part of the images, prove the threshold on the other."""
+    classifier, verifier = sifted.observed.unit
+    tuning, testing = split(sifted.observed.hashes)
+    options = configurations(promise.rule, promise.params, context.fit.evidence, images=verifier is not None)
+    judged = judge_all(
+        context, classifier[tuning], None if verifier is None else verifier[tuning],
+        [(option.rule, option.parameters) for option in options], 1,
+    )  # fmt: skip
+    trust = [cast(Float64s, columns["trust"]) for columns in judged]
+    right = [sifted.right(columns, tuning) for columns in judged]
+    choice = choose_configuration(trust, right, keys=[sifted.observed.hashes[i] for i in tuning.tolist()])
+    best = options[choice.index]
+    tuned = judged[choice.index]
+    tested = judge(context, classifier[testing], None if verifier is None else verifier[testing], best.rule, best.parameters, 1)
+    threshold = _threshold(context, sifted, promise, (tuning, tuned), (testing, tested))
+    everything = np.concatenate([tuned["trust"], tested["trust"]]).astype(np.float64)
+    correct = np.concatenate([sifted.right(tuned, tuning), sifted.right(tested, testing)])
+    curve = fit_probability_map(everything, correct)
+    predicted = np.unique(np.concatenate([tuned["label_id"], tested["label_id"]]))
+    return Calibration(
+        id=0,
+        space=context.view.space.name,
+        created_at=datetime.now(UTC),
+        revision=context.view.revision,
+        rule=best.name,
+        params=dict(best.parameters),
+        threshold=threshold.threshold,
+        max_risk=float(promise.max_risk),
+        confidence=float(promise.confidence),
+        reason=threshold.reason,
+        needed=threshold.needed,
+        images=sifted.images,
+        supports=sifted.supports,
+        duplicates=sifted.duplicates,
+        gone=sifted.gone,
+        tuning=len(tuning),
+        tested=len(testing),
+        accepted=threshold.accepted,
+        errors=threshold.errors,
+        coverage=threshold.coverage,
+        risk_bound=threshold.risk_bound,
+        ece=cross_validated_ece(everything, correct),
+        candidates=_table(options, choice.means, choice.errors),
+        on_stale=promise.on_stale,
+        on_unverified=promise.on_unverified,
+        unknown_rate=float(promise.unknown_rate),
+        knots=curve.knots,
+        predicted=tuple(int(i) for i in predicted),
+        asked_rule=promise.rule,
+        asked_params=None if promise.params is None else dict(promise.params),
+    )
+
+
+def _threshold(
+    context: Context, sifted: _Sifted, promise: Promise, tuned: tuple[Int64s, Columns], tested: tuple[Int64s, Columns]
+) -> RiskThreshold:
+    """The threshold that the second part proves, of the candidates that the first part names."""
+    masked = []
+    for _, columns in (tuned, tested):
+        fit = acceptable(
+            is_unknown(context, columns, promise.unknown_rate), cast(Bools, columns["unverified"]), promise.on_unverified
+        )
+        masked.append(np.where(fit, cast(Float64s, columns["trust"]), -np.inf))
+    max_risk, confidence = float(promise.max_risk), float(promise.confidence)
+    grid = threshold_grid(masked[0], sifted.right(tuned[1], tuned[0]), len(tested[0]), max_risk=max_risk, confidence=confidence)
+    return find_threshold(masked[1], sifted.right(tested[1], tested[0]), grid, max_risk=max_risk, confidence=confidence)
+
+
+def _table(options: Sequence[Configuration], means: Float64s, errors: Float64s) -> tuple[Mapping[str, object], ...]:
+    """The comparison, best first, as JSON holds it."""
+    rows = [
+        {"rule": option.name, "params": dict(option.parameters), "aurc": float(mean), "error": float(error)}
+        for option, mean, error in zip(options, means, errors, strict=True)
+    ]
+    return tuple(sorted(rows, key=lambda row: cast(float, row["aurc"])))

@@ -1,0 +1,66 @@
+"""Calibrations as they are stored: the one in force, the list, and taking one back."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from sqlalchemy import Connection
+
+from trustvlm.catalog import calibrations, spaces
+from trustvlm.catalog.calibrations import CalibrationRecord
+from trustvlm.catalog.spaces import SpaceRecord
+from trustvlm.errors import NotFound
+from trustvlm.promise import Calibration
+from trustvlm.service.parts import Parts
+
+__all__ = ["in_force", "list_calibrations", "remove_calibration", "store"]
+
+_OF_ROW = ("id", "space", "created_at", "revision")
+_CONTENT = tuple(field.name for field in fields(Calibration) if field.name not in _OF_ROW)
+
+
+def in_force(connection: Connection, space: SpaceRecord) -> Calibration | None:
+    """The newest calibration of the space, if it was made with the encoders that the space has."""
+    found = calibrations.current(connection, space.id)
+    if found is None or (found.classifier_identity, found.verifier_identity) != _identities(space):
+        return None
+    return _loaded(found, space.name)
+
+
+def list_calibrations(parts: Parts, space_name: str) -> list[Calibration]:
+    """See :meth:`TrustService.list_calibrations`."""
+    with parts.catalog.read() as connection:
+        space = spaces.find(connection, space_name)
+        return [_loaded(record, space.name) for record in calibrations.list_rows(connection, space.id)]
+
+
+def remove_calibration(parts: Parts, space_name: str, calibration_id: int) -> None:
+    """See :meth:`TrustService.remove_calibration`."""
+    with parts.catalog.write() as connection:
+        space = spaces.find(connection, space_name)
+        if not calibrations.remove(connection, space.id, calibration_id):
+            raise NotFound(
+                f"no calibration {calibration_id} of space {space_name!r}; 'trustvlm calibration list {space_name}' lists them"
+            )
+
+
+def store(connection: Connection, space: SpaceRecord, calibration: Calibration) -> Calibration:
+    """Store a calibration; it comes back with its number and time."""
+    values = calibration.to_dict()
+    content = {name: values[name] for name in _CONTENT}
+    record = calibrations.create(connection, space.id, calibration.revision, _identities(space), content)
+    return _loaded(record, space.name)
+
+
+def _loaded(record: CalibrationRecord, space_name: str) -> Calibration:
+    content: dict[str, Any] = record.content | {
+        "knots": tuple((float(x), float(y)) for x, y in record.content["knots"]),
+        "candidates": tuple(record.content["candidates"]),
+        "predicted": tuple(record.content["predicted"]),
+    }
+    return Calibration(id=record.id, space=space_name, created_at=record.created_at, revision=record.revision, **content)
+
+
+def _identities(space: SpaceRecord) -> tuple[str, str]:
+    return space.classifier_identity, space.verifier_identity

@@ -1,0 +1,160 @@
+"""Feedback: images whose true label became known, kept as evidence for or against the promise; and watching over it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from trustvlm.catalog import observations, spaces, supports
+from trustvlm.catalog.observations import GivenVerdict
+from trustvlm.errors import Conflict, InvalidInput, NotFound
+from trustvlm.promise import FeedbackResult, MonitorReport
+from trustvlm.selective.monitoring import monitor as watch
+from trustvlm.service.calibrations import in_force
+from trustvlm.service.observed import Observed, are_supports, as_rows, observe, truth_ids
+from trustvlm.service.parts import Parts
+from trustvlm.service.register import register
+from trustvlm.service.score import verdicts_of
+from trustvlm.types import Bools, Int64s, LabelInput, Queries, Verdicts
+
+__all__ = ["SAMPLINGS", "feedback", "monitor"]
+
+SAMPLINGS = ("chosen", "random")
+
+
+def feedback(
+    parts: Parts,
+    space_name: str,
+    queries: Queries,
+    truth: Sequence[str | None] | str | None,
+    sampling: str,
+    promote: bool,
+    sources: Sequence[str | None] | None,
+) -> FeedbackResult:
+    """See :meth:`TrustService.feedback`."""
+    if sampling not in SAMPLINGS:
+        raise InvalidInput(f"sampling: expected one of {', '.join(SAMPLINGS)}; got {sampling!r}")
+    space = parts.space(space_name)
+    observed = observe(parts, space, queries, [truth] if truth is None or isinstance(truth, str) else truth, sources)
+    classifier, verifier = observed.unit
+    with parts.snapshot(space_name) as (connection, view):
+        true_ids = truth_ids(connection, view.space, observed.truth)
+        kept = np.flatnonzero(~are_supports(parts, connection, view, verifier, len(observed)))
+        unit = Queries(classifier[kept], None if verifier is None else verifier[kept])
+        verdicts = verdicts_of(parts, connection, view, space, unit, top_k=1)
+        right = np.equal(verdicts.label_id, view.aliases.of(true_ids[kept]))
+    told = observed[kept]
+    rows = [
+        replace(row, verdict=_given(verdicts, i)) for i, row in enumerate(as_rows(told, true_ids[kept], "feedback", sampling))
+    ]
+    with parts.catalog.write() as connection:
+        if spaces.find(connection, space_name).id != space.id:
+            raise Conflict(f"space {space_name!r} was removed and made again during the call; nothing was stored")
+        ids, known = observations.store(connection, space.id, rows)
+    promoted = _promote(parts, space_name, queries, observed, kept, ids) if promote else 0
+    places = np.full(len(observed), -1, dtype=np.int64)
+    places[kept] = ids
+    return FeedbackResult(
+        ids=tuple(int(place) for place in places),
+        added=len(set(ids)) - known,
+        updated=known,
+        right=int(right.sum()),
+        accepted_wrong=int((_accepted(verdicts) & ~right).sum()),
+        promoted=promoted,
+    )
+
+
+def _accepted(verdicts: Verdicts) -> Bools:
+    return np.array([accepted is True for accepted in verdicts.accepted.tolist()], dtype=np.bool_)
+
+
+def _given(verdicts: Verdicts, i: int) -> GivenVerdict:
+    return GivenVerdict(
+        predicted_id=int(verdicts.label_id[i]),
+        predicted=str(verdicts.label[i]),
+        trust=float(verdicts.trust[i]),
+        accepted=verdicts.accepted[i],
+        calibration_id=verdicts.calibration_id,
+        revision=verdicts.revision,
+    )
+
+
+def _promote(parts: Parts, space_name: str, queries: Queries, observed: Observed, kept: Int64s, ids: Sequence[int]) -> int:
+    """Make the kept images of a label support images of it, and take them out of what may testify."""
+    if observed.verifier is None:
+        raise InvalidInput("promote: support images need verifier embeddings; none were given")
+    of_label = [i for i in kept.tolist() if observed.truth[i] is not None]
+    inputs = []
+    for i in of_label:
+        if queries.images is not None:
+            inputs.append(LabelInput(observed.truth[i], images=[queries.images[i]]))
+        else:
+            other = None if observed.verifier is observed.classifier else observed.classifier[i : i + 1]
+            inputs.append(
+                LabelInput(observed.truth[i], image_vectors=observed.verifier[i : i + 1], classifier_image_vectors=other)
+            )
+    result = register(parts, space_name, _merged(inputs), must_exist=True)
+    place = dict(zip(kept.tolist(), ids, strict=True))
+    with parts.catalog.write() as connection:
+        space = spaces.find(connection, space_name)
+        known = supports.ids_of_hashes(connection, space.id, [observed.hashes[i] for i in of_label])
+        observations.mark_promoted(
+            connection, {place[i]: known[observed.hashes[i]] for i in of_label if observed.hashes[i] in known}
+        )
+    return result.added_supports
+
+
+def _merged(inputs: Sequence[LabelInput]) -> list[LabelInput]:
+    """One input for each label."""
+    grouped: dict[str, list[LabelInput]] = {}
+    for item in inputs:
+        grouped.setdefault(item.name, []).append(item)
+    found = []
+    for name, items in grouped.items():
+        if items[0].images is not None:
+            found.append(LabelInput(name, images=[image for item in items for image in item.images or ()]))
+            continue
+        other = None
+        if items[0].classifier_image_vectors is not None:
+            other = np.concatenate([np.asarray(item.classifier_image_vectors) for item in items])
+        vectors = np.concatenate([np.asarray(item.image_vectors) for item in items])
+        found.append(LabelInput(name, image_vectors=vectors, classifier_image_vectors=other))
+    return found
+
+
+def monitor(parts: Parts, space_name: str, alpha: float) -> MonitorReport:
+    """See :meth:`TrustService.monitor`."""
+    with parts.snapshot(space_name) as (connection, view):
+        calibration = in_force(connection, view.space)
+        if calibration is None:
+            raise NotFound(f"space {space_name!r} has no calibration to watch over; run 'trustvlm calibrate {space_name} DIR'")
+        pairs = observations.accepted_random(connection, view.space.id, calibration.id)
+        predicted = view.aliases.of(np.array([pair[0] for pair in pairs], dtype=np.int64))
+        truth = view.aliases.of(np.array([pair[1] for pair in pairs], dtype=np.int64))
+    found = watch((predicted != truth).tolist(), calibration.max_risk, alpha)
+    promised = f"at most {calibration.max_risk:.3g} of what is accepted is wrong"
+    seen = f"{found.errors} of {found.items} accepted images whose label became known are wrong"
+    if not found.items:
+        message = f"nothing to compare with yet: give feedback with sampling 'random' on images that were accepted ({promised})"
+    elif found.broken:
+        message = (
+            f"the promise is broken: {seen}, though {promised}; the risk is at least {found.risk_low:.3g}. "
+            f"Do not rely on calibration {calibration.id}; run 'trustvlm recalibrate {space_name}'"
+        )
+    else:
+        message = f"the promise ({promised}) is not contradicted: {seen}"
+    return MonitorReport(
+        calibration_id=calibration.id,
+        max_risk=calibration.max_risk,
+        items=found.items,
+        errors=found.errors,
+        risk=found.errors / found.items if found.items else None,
+        risk_low=found.risk_low,
+        evidence=found.largest,
+        broken=found.broken,
+        broken_after=found.broken_after,
+        alpha=alpha,
+        message=message,
+    )

@@ -1,0 +1,170 @@
+"""What a space's support images say (τ, the guard, c̃, …): fitted when they change, stored with the revision.
+
+A small space is fitted in the transaction of the write itself. A larger one is fitted in the background and, up to
+:data:`IN_CALL_LABELS`, by the first query that finds the stored fit outdated. Beyond that a query is answered with the fit
+that there is, which it names. The fit looks at a fixed sample that follows from the content alone, so that most changes of a
+large space leave it as it is: then the old one holds at the new revision too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from sqlalchemy import Connection
+
+from trustvlm.catalog import fits, labels, supports
+from trustvlm.catalog.catalog import Catalog
+from trustvlm.catalog.spaces import SpaceRecord, find
+from trustvlm.errors import NotFound
+from trustvlm.scoring.evidence import BACKGROUND, ImageEvidence, fit_evidence
+from trustvlm.scoring.prototypes import leave_one_out
+from trustvlm.scoring.vectors import unit_rows
+from trustvlm.service.cache import SpaceView
+from trustvlm.types import Float32s, Float64s, Int64s
+
+__all__ = ["Fit", "FitMemo", "background_of", "current_fit", "refit", "renew"]
+
+MAX_SAMPLE = 2_048
+MAX_COMPETITORS = 4_096
+"""Support images and competitor labels looked at, smallest hashes first (SCIENCE §2)."""
+
+ON_WRITE_LABELS = 64
+"""Up to so many labels with support images a write refits in its own transaction: some 10 ms."""
+
+IN_CALL_LABELS = 2_048
+"""Up to so many labels with support images a query waits for the fit of its own revision: at most half a second."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fit, the space's revision at which it was made, and a digest of the sample it looked at."""
+
+    revision: int
+    sample: str
+    evidence: ImageEvidence
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """The support images (label id, content hash) of smallest hash, and the labels (ascending ids) they are compared with."""
+
+    keys: list[tuple[int, bytes]]
+    labels: Int64s
+
+    @property
+    def digest(self) -> str:
+        found = hashlib.sha256(self.labels.tobytes())
+        for label_id, content in self.keys:
+            found.update(label_id.to_bytes(8) + content)
+        return found.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class FitMemo:
+    """What a cache remembers of its space: the fit that holds at a revision, and the background sample of that revision."""
+
+    revision: int
+    fit: Fit
+    background: Float64s
+
+
+def current_fit(connection: Connection, view: SpaceView) -> tuple[FitMemo, bool]:
+    """The fit and the background sample to answer with at the view's revision, and whether the fit is that revision's.
+
+    Where it is not (a large space, just changed), it is the newest there is.
+    """
+    memo = view.cache.fit_memo
+    if memo is not None and memo.revision == view.revision:
+        return memo, True
+    fit, exact = _fit(connection, view, memo if memo is not None and memo.revision < view.revision else None)
+    found = FitMemo(view.revision, fit, background_of(connection, view))
+    if exact:
+        view.cache.fit_memo = found
+    return found, exact
+
+
+def _fit(connection: Connection, view: SpaceView, memo: FitMemo | None) -> tuple[Fit, bool]:
+    space = view.space
+    stored = fits.find(connection, space.id)
+    known: tuple[int, Fit] | None = None if memo is None else (memo.revision, memo.fit)
+    if stored is not None and (known is None or stored.revision >= known[0]):
+        known = stored.revision, _loaded(stored)
+    if known is not None and known[0] == view.revision:
+        return known[1], True
+    sample = _sample(connection, space)
+    if known is not None and _still_holds(connection, space, sample, *known):
+        return known[1], True
+    if known is not None and len(view.prototypes) > IN_CALL_LABELS:
+        return known[1], False
+    return _fitted(connection, space, sample, lambda ids: view.prototypes.rows[view.prototypes.slots(ids)]), True
+
+
+def background_of(connection: Connection, view: SpaceView) -> Float64s:
+    """(a, d_v) prototypes of the up to 1,024 labels of smallest name hash: what an image looks like to labels in general."""
+    ids = np.array(labels.competitors(connection, view.space.id, BACKGROUND), dtype=np.int64)
+    return view.prototypes.rows[view.prototypes.slots(ids)].astype(np.float64)
+
+
+def renew(connection: Connection, space: SpaceRecord, revision: int) -> bool:
+    """Fit a small space within the transaction that changed it; whether it was small enough."""
+    if len(labels.competitors(connection, space.id, ON_WRITE_LABELS + 1)) > ON_WRITE_LABELS:
+        return False
+    fit = _fitted(connection, space, _sample(connection, space), _from_catalog(connection, space))
+    fits.store(connection, space.id, revision, _stored(fit))
+    return True
+
+
+def refit(catalog: Catalog, space_name: str) -> None:
+    """Bring the stored fit of a space up to date, if it is still there and its support images changed."""
+    with catalog.read() as connection:
+        try:
+            space = find(connection, space_name)
+        except NotFound:  # removed meanwhile
+            return
+        stored, sample = fits.find(connection, space.id), _sample(connection, space)
+        if stored is not None and _still_holds(connection, space, sample, stored.revision, _loaded(stored)):
+            return
+        fit = _fitted(connection, space, sample, _from_catalog(connection, space))
+    with catalog.write() as connection:
+        fits.store(connection, space.id, space.revision, _stored(fit))
+
+
+def _sample(connection: Connection, space: SpaceRecord) -> _Sample:
+    keys = supports.sample(connection, space.id, MAX_SAMPLE)
+    chosen = labels.competitors(connection, space.id, MAX_COMPETITORS)
+    return _Sample(keys, np.union1d(np.array(chosen, dtype=np.int64), np.array([key[0] for key in keys], dtype=np.int64)))
+
+
+def _still_holds(connection: Connection, space: SpaceRecord, sample: _Sample, since: int, fit: Fit) -> bool:
+    """Whether nothing that the fit looked at has changed since that revision."""
+    if fit.sample != sample.digest:
+        return False
+    touched = [label_id for label_id, _ in labels.touched(connection, space.id, since)]
+    return not np.isin(np.array(touched, dtype=np.int64), sample.labels).any()
+
+
+def _fitted(connection: Connection, space: SpaceRecord, sample: _Sample, prototypes: Callable[[Int64s], Float32s]) -> Fit:
+    owner = np.array([label_id for label_id, _ in sample.keys], dtype=np.int64)
+    owners, hashes, raw = supports.embeddings(connection, np.unique(owner).tolist(), space.verifier_dim)
+    place = {key: row for row, key in enumerate(zip(owners.tolist(), hashes, strict=True))}
+    asked = np.array([place[key] for key in sample.keys], dtype=np.int64)
+    embeddings = raw.astype(np.float64)
+    own = leave_one_out(embeddings, owners, asked)
+    others = prototypes(sample.labels).astype(np.float64)
+    evidence = fit_evidence(unit_rows(embeddings[asked]), owner, own, sample.labels, others)
+    return Fit(space.revision, sample.digest, evidence)
+
+
+def _from_catalog(connection: Connection, space: SpaceRecord) -> Callable[[Int64s], Float32s]:
+    return lambda ids: labels.prototypes(connection, ids.tolist(), space.verifier_dim)
+
+
+def _stored(fit: Fit) -> dict[str, object]:
+    return {"sample": fit.sample, "evidence": fit.evidence.to_values()}
+
+
+def _loaded(stored: fits.FitRecord) -> Fit:
+    return Fit(stored.revision, stored.content["sample"], ImageEvidence.of_values(stored.content["evidence"]))

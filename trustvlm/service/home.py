@@ -1,0 +1,49 @@
+"""An open home: what every verb of the service goes through."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Self
+
+from trustvlm.errors import ReadOnly
+from trustvlm.service import labels as label_verbs
+from trustvlm.service.parts import Parts
+
+__all__ = ["OpenHome"]
+
+EXPIRY_INTERVAL_S = 60.0
+"""A service that changes things looks this often for removed rows that have left their undo window."""
+
+
+class OpenHome:
+    """A home that is open until :meth:`close`; a context manager."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._next_expiry = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the catalog; every later call raises Unavailable."""
+        self._parts.closed.set()
+        self._parts.fitter.close()
+        self._parts.catalog.close()
+
+    def _ready(self) -> Parts:
+        self._parts.check_open()
+        return self._parts
+
+    def _writable(self) -> Parts:
+        parts = self._ready()
+        if parts.catalog.read_only:
+            raise ReadOnly(f"{parts.home} was opened with read_only=True; open it for writing to change it")
+        if time.monotonic() >= self._next_expiry:
+            self._next_expiry = time.monotonic() + EXPIRY_INTERVAL_S
+            label_verbs.purge_expired(parts)
+        return parts

@@ -1,0 +1,104 @@
+"""The verbs that measure trust and promise something about it; part of the facade."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from trustvlm.promise import Calibration, FeedbackResult, MonitorReport
+from trustvlm.service.calibrate import Promise, calibrate, recalibrate
+from trustvlm.service.calibrations import list_calibrations, remove_calibration
+from trustvlm.service.decide import UNKNOWN_RATE
+from trustvlm.service.feedback import feedback, monitor
+from trustvlm.service.home import OpenHome
+from trustvlm.types import Queries
+
+__all__ = ["Measuring"]
+
+
+class Measuring(OpenHome):
+    """Evaluation, calibration, feedback and monitoring of an open home."""
+
+    def calibrate(
+        self,
+        space: str,
+        queries: Queries,
+        truth: Sequence[str | None],
+        *,
+        rule: str = "auto",
+        max_risk: float = 0.05,
+        confidence: float = 0.9,
+        params: Mapping[str, float | None] | None = None,
+        on_stale: str = "auto",
+        on_unverified: str = "judge",
+        unknown_rate: float = UNKNOWN_RATE,
+        sources: Sequence[str | None] | None = None,
+    ) -> Calibration:
+        """Choose rule, parameters and threshold on labelled images, with a promise, and put them into force.
+
+        A third of the images (by content) chooses the configuration and the thresholds to try; the rest proves one: of what
+        it accepts at most `max_risk` is wrong, with `confidence` over the draw of the images. Images that are support images,
+        or come twice, are left out and counted. The embeddings are stored, so that :meth:`recalibrate` needs no images.
+
+        Args:
+            queries: images or embeddings, drawn like those to come. truth: their label names; None: of no label of the space.
+            rule: "auto" compares all rules, their weights λ, T and τ; or one rule by name, with `params` to hold fixed.
+            on_stale: what happens after the space changed: "flag" says so, "abstain" accepts nothing; "auto": abstain once a
+                label was added that one of these images would now be given, else flag.
+            on_unverified: "judge" labels without support images by their trust; "abstain" accepts none of them.
+            unknown_rate: share of false alarms of the unknown test, at most 0.1; 0: no test.
+            sources: a name for each image, kept with it.
+
+        Raises:
+            NotFound: unknown space, or a truth that is no label. InvalidInput: nothing to calibrate with, or bad arguments.
+        """
+        promise = Promise(rule, max_risk, confidence, params, on_stale, on_unverified, unknown_rate)
+        return calibrate(self._writable(), space, queries, truth, promise, sources)
+
+    def recalibrate(self, space: str) -> Calibration:
+        """Calibrate anew for the space as it is, on the stored images and randomly drawn feedback, asking for the same.
+
+        Raises:
+            NotFound: unknown space. InvalidInput: there are no images yet.
+        """
+        return recalibrate(self._writable(), space, None)
+
+    def list_calibrations(self, space: str) -> list[Calibration]:
+        """The calibrations of a space, newest first: the first one is in force. Raises NotFound."""
+        return list_calibrations(self._ready(), space)
+
+    def remove_calibration(self, space: str, calibration_id: int) -> None:
+        """Take a calibration back; the one before it is in force again. Raises NotFound."""
+        remove_calibration(self._writable(), space, calibration_id)
+
+    def feedback(
+        self,
+        space: str,
+        queries: Queries,
+        truth: Sequence[str | None] | str | None,
+        *,
+        sampling: str = "chosen",
+        promote: bool = False,
+        sources: Sequence[str | None] | None = None,
+    ) -> FeedbackResult:
+        """Tell the true labels of images; stored with the verdicts they get now.
+
+        Args:
+            queries: images or embeddings. truth: their label names (one name for one image); None: of no label.
+            sampling: how they were picked. Only "random" ones, drawn like what comes in, can calibrate and be monitored;
+                "chosen" ones (because they looked wrong, say) would distort both.
+            promote: make them support images of their labels, too; then they calibrate no more.
+
+        Raises:
+            NotFound: unknown space or label. InvalidInput: wrong shapes or arguments.
+        """
+        return feedback(self._writable(), space, queries, truth, sampling, promote, sources)
+
+    def monitor(self, space: str, *, alpha: float = 0.05) -> MonitorReport:
+        """Compare randomly drawn feedback on accepted images with the promise of the calibration in force.
+
+        Look as often as you like: a promise that is kept is called broken with a chance of at most `alpha`, over all looks.
+
+        Raises:
+            NotFound: unknown space, or no calibration. InvalidInput: alpha outside (0, 1).
+        """
+        return monitor(self._ready(), space, alpha)

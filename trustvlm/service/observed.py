@@ -1,0 +1,147 @@
+"""Images whose true label somebody told us: checked, told apart, and compared with the support images."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sqlalchemy import Connection
+
+from trustvlm.catalog import labels as label_rows
+from trustvlm.catalog.observations import NewObservation
+from trustvlm.catalog.spaces import SpaceRecord
+from trustvlm.catalog.vectors import pack
+from trustvlm.encoders import hash_image
+from trustvlm.errors import InvalidInput, NotFound
+from trustvlm.scoring.vectors import unit_rows
+from trustvlm.service.cache import SpaceView
+from trustvlm.service.encoding import as_sources, raw_queries
+from trustvlm.service.parts import Parts
+from trustvlm.types import Bools, Float64s, Int64s, Objects, Queries
+
+__all__ = ["SAME_IMAGE", "Observed", "are_supports", "as_rows", "observe", "truth_ids"]
+
+SAME_IMAGE = 1.0 - 1e-6
+"""Cosine from which two embeddings are taken to be of the same picture: equal but for float32 rounding."""
+
+
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """n images with their true labels.
+
+    Attributes:
+        classifier: (n, d_t), verifier: (n, d_v) raw embeddings; one array where the space's verifier is "same", and the
+            verifier's None where none was given.
+        truth: (n,) label names, None for an image of no label of the space.
+        hashes: content hash of each. sources: a name for each, or None.
+    """
+
+    classifier: Float64s
+    verifier: Float64s | None
+    truth: Objects
+    hashes: list[bytes]
+    sources: list[str | None]
+
+    def __len__(self) -> int:
+        return len(self.classifier)
+
+    def __getitem__(self, rows: Int64s) -> Observed:
+        verifier = None if self.verifier is None else self.verifier[rows]
+        classifier = verifier if self.verifier is self.classifier and verifier is not None else self.classifier[rows]
+        places = rows.tolist()
+        return Observed(
+            classifier, verifier, self.truth[rows], [self.hashes[i] for i in places], [self.sources[i] for i in places]
+        )
+
+    @property
+    def unit(self) -> tuple[Float64s, Float64s | None]:
+        """Both as unit vectors."""
+        classifier = unit_rows(self.classifier)
+        if self.verifier is self.classifier:
+            return classifier, classifier
+        return classifier, None if self.verifier is None else unit_rows(self.verifier)
+
+
+def observe(
+    parts: Parts,
+    space: SpaceRecord,
+    queries: Queries,
+    truth: Sequence[str | None],
+    sources: Sequence[str | None] | None = None,
+) -> Observed:
+    """Queries with their true labels, checked.
+
+    The content hash is that of the image file, or of the float32 verifier embedding (the classifier's where there is none):
+    the same that a support image made of it has.
+
+    Raises:
+        InvalidInput: no classifier embeddings, lengths that differ, or a truth that is not a name or None.
+    """
+    if isinstance(truth, str) or not all(name is None or isinstance(name, str) for name in truth):
+        raise InvalidInput("truth: expected one label name for each query, or None for an image of no label of the space")
+    images = None if queries.images is None else as_sources(queries.images, "queries.images")
+    classifier, verifier = raw_queries(parts, space, queries)
+    if classifier is None:
+        raise InvalidInput("queries.classifier: trust needs classifier embeddings; only verifier embeddings were given")
+    if len(truth) != len(classifier):
+        raise InvalidInput(f"truth: expected {len(classifier)} names, one for each query, got {len(truth)}")
+    if sources is not None and len(sources) != len(classifier):
+        raise InvalidInput(f"sources: expected {len(classifier)} names, one for each query, got {len(sources)}")
+    if images is not None:
+        hashes = [hash_image(image, parts.limits) for image in images]
+    else:
+        known = (classifier if verifier is None else verifier).astype(np.float32)
+        hashes = [hashlib.sha256(pack(vector)).digest() for vector in known]
+    names = np.empty(len(classifier), dtype=object)
+    names[:] = list(truth)
+    return Observed(classifier, verifier, names, hashes, list(sources) if sources is not None else [None] * len(classifier))
+
+
+def truth_ids(connection: Connection, space: SpaceRecord, truth: Objects) -> Int64s:
+    """(n,) label ids of true labels, −1 for None.
+
+    Raises:
+        NotFound: a name that is no label of the space.
+    """
+    found = label_rows.find_many(connection, space.id, sorted({name for name in truth.tolist() if name is not None}))
+    missing = sorted({name for name in truth.tolist() if name is not None} - set(found))
+    if missing:
+        others = f", nor {len(missing) - 1} more" if missing[1:] else ""
+        raise NotFound(
+            f"truth: no label {missing[0]!r} in space {space.name!r}{others}; register it, or give None for images of no label"
+        )
+    return np.array([-1 if name is None else found[name].id for name in truth.tolist()], dtype=np.int64)
+
+
+def are_supports(parts: Parts, connection: Connection, view: SpaceView, verifier: Float64s | None, count: int) -> Bools:
+    """(n,) which of `count` unit verifier embeddings are those of a support image of the space.
+
+    They would vouch for themselves: a support image is close to its own prototype because it is in it.
+    """
+    index = parts.caches.support_view(connection, view, classifier=False)
+    if not len(index) or not count:
+        return np.zeros(count, np.bool_)
+    if verifier is None:
+        raise InvalidInput("verifier embeddings are needed to tell support images apart; none were given")
+    _, similarity = index.search(verifier.astype(np.float32), 1)
+    return similarity[:, 0] >= SAME_IMAGE - view.cache.recipe.max_error
+
+
+def as_rows(observed: Observed, truth: Int64s, origin: str, sampling: str) -> list[NewObservation]:
+    """Images with the ids of their true labels (−1: none) as the catalog takes them."""
+    separate = None if observed.verifier is observed.classifier else observed.verifier
+    return [
+        NewObservation(
+            content_hash=observed.hashes[i],
+            origin=origin,
+            sampling=sampling,
+            truth_id=None if truth[i] < 0 else int(truth[i]),
+            truth=observed.truth[i],
+            source=observed.sources[i],
+            classifier_embedding=observed.classifier[i].astype(np.float32),
+            verifier_embedding=None if separate is None else separate[i].astype(np.float32),
+        )
+        for i in range(len(observed))
+    ]

@@ -1,0 +1,86 @@
+"""Which labels a call asks about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import Connection
+
+from trustvlm.catalog import labels as label_rows
+from trustvlm.errors import InvalidInput, NotFound
+from trustvlm.service.cache import SpaceView
+from trustvlm.types import Bools, Int64s
+
+__all__ = ["Subset", "slots_of_names", "subset_of", "subset_of_ids"]
+
+
+@dataclass(frozen=True, eq=False)
+class Subset:
+    """The labels that a call asks about.
+
+    Attributes:
+        text, prototypes: masks over the view's slots; None for all.
+        rows: how many text prototypes take part. labels: how many labels, further names not counted.
+    """
+
+    text: Bools | None
+    prototypes: Bools | None
+    rows: int
+    labels: int
+
+
+def subset_of(connection: Connection, view: SpaceView, labels: Sequence[str] | npt.NDArray[np.bool_] | None) -> Subset:
+    """The asked labels as masks over the view's slots.
+
+    Raises:
+        InvalidInput: an empty selection, or a mask of another length. NotFound: an unknown name.
+    """
+    if labels is None:
+        return Subset(None, None, view.text.live, view.text.live - len(view.aliases.canonical))
+    if isinstance(labels, str) or not isinstance(labels, Iterable):
+        raise InvalidInput(f"labels: expected a list of names or a boolean mask, got {labels!r:.60}")
+    alive = np.flatnonzero(view.text.alive)
+    array = np.asarray(labels)
+    if array.dtype == np.bool_:
+        if array.shape != (len(alive),):
+            expected = f"one value for each of the {len(alive)} labels, in the order of list_labels"
+            raise InvalidInput(f"labels: a mask needs {expected}; got shape {array.shape}")
+        slots = alive[np.argsort(view.text.ids[alive])][array]
+    else:
+        if not all(isinstance(name, str) for name in labels):
+            raise InvalidInput("labels: expected a list of names or a boolean mask")
+        slots = slots_of_names(connection, view, labels)
+    if not len(slots):
+        raise InvalidInput("labels: expected at least one label, got none")
+    return subset_of_ids(view, view.text.ids[slots])
+
+
+def slots_of_names(connection: Connection, view: SpaceView, labels: Iterable[str]) -> Int64s:
+    """(n,) text slots of these labels, each once, in order.
+
+    Raises:
+        NotFound: an unknown name.
+    """
+    names = list(dict.fromkeys(labels))
+    found = label_rows.find_many(connection, view.space.id, names)
+    missing = [name for name in names if name not in found]
+    if missing:
+        others = f", nor {len(missing) - 1} more" if missing[1:] else ""
+        raise NotFound(f"labels: no label {missing[0]!r} in space {view.space.name!r}{others}")
+    return view.text.slots(np.array([found[name].id for name in names], dtype=np.int64))
+
+
+def subset_of_ids(view: SpaceView, ids: Int64s) -> Subset:
+    """The labels of these ids, all of them alive, with their aliases; an alias stands for its label."""
+    wanted = np.unique(view.aliases.of(ids))
+    aliases = [alias for label in wanted.tolist() for alias in view.aliases.groups.get(label, ())]
+    members = np.concatenate([wanted, np.array(aliases, dtype=np.int64)])
+    text = np.zeros(view.text.n, np.bool_)
+    text[view.text.slots(members)] = True
+    prototypes = np.zeros(view.prototypes.n, np.bool_)
+    rows = view.prototypes.slots(wanted)
+    prototypes[rows[rows >= 0]] = True
+    return Subset(text, prototypes, len(members), len(wanted))

@@ -1,0 +1,110 @@
+"""Labels that mean the same: finding them, and making one a further name of another."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from trustvlm.catalog import labels, spaces
+from trustvlm.errors import Conflict, InvalidInput, TrustVLMError
+from trustvlm.service.cache import SpaceView
+from trustvlm.service.parts import Parts
+from trustvlm.service.register import renew_prototypes
+from trustvlm.service.subset import slots_of_names
+from trustvlm.types import Int64s, RegisterResult
+
+__all__ = ["SYNONYM_COSINE", "alias", "near_synonyms", "reported", "unalias"]
+
+log = logging.getLogger("trustvlm")
+
+SYNONYM_COSINE = 0.95
+"""Cosine of text prototypes from which two labels are taken to mean nearly the same (SCIENCE §2)."""
+
+REPORT_LABELS = 4_096
+"""Up to so many labels, registration itself looks for synonyms of what is new: a millisecond a label."""
+
+_BLOCK = 1 << 24  # similarities at a time: 64 MB
+
+
+def alias(parts: Parts, space_name: str, name: str, of: str) -> int:
+    """See :meth:`TrustService.alias`."""
+    with parts.catalog.write() as connection:
+        space = spaces.find(connection, space_name)
+        label, target = labels.find(connection, space.id, name), labels.find(connection, space.id, of)
+        if label.id == target.id:
+            raise InvalidInput(f"label {name!r} cannot be an alias of itself")
+        if label.alias_of == target.id:
+            return space.revision
+        if target.alias_of is not None:
+            canonical = labels.name_of(connection, target.alias_of)
+            raise Conflict(f"label {of!r} is itself an alias of {canonical!r}; make {name!r} an alias of that one")
+        if label.alias_of is not None:
+            raise Conflict(f"label {name!r} is an alias of {labels.name_of(connection, label.alias_of)!r}; unalias it first")
+        if len(labels.groups(connection, [label.id])) > 1:
+            raise Conflict(f"label {name!r} has aliases of its own; unalias them first")
+        revision = spaces.advance(connection, space.id)
+        labels.set_alias(connection, label.id, target.id, revision)
+        labels.set_prototype(connection, label.id, revision, None, 0)
+        renew_prototypes(connection, space, [target.id], revision)
+        parts.fitter.supports_changed(connection, space, revision)
+    return revision
+
+
+def unalias(parts: Parts, space_name: str, name: str) -> int:
+    """See :meth:`TrustService.unalias`."""
+    with parts.catalog.write() as connection:
+        space = spaces.find(connection, space_name)
+        label = labels.find(connection, space.id, name)
+        if label.alias_of is None:
+            raise Conflict(f"label {name!r} is not an alias")
+        revision = spaces.advance(connection, space.id)
+        labels.set_alias(connection, label.id, None, revision)
+        renew_prototypes(connection, space, [label.id, label.alias_of], revision)
+        parts.fitter.supports_changed(connection, space, revision)
+    return revision
+
+
+def reported(parts: Parts, space_name: str, result: RegisterResult) -> RegisterResult:
+    """What a registration that added labels reports: also, near synonyms of what it was given."""
+    if not result.added_labels:
+        return result
+    try:
+        with parts.catalog.read() as connection:
+            if labels.more_than(connection, spaces.find(connection, space_name).id, REPORT_LABELS):
+                return replace(result, near_synonyms=None)
+        return replace(result, near_synonyms=tuple(_found(parts, space_name, result.label_ids)))
+    except TrustVLMError as error:  # what was registered stays registered
+        log.warning("no synonyms of new labels were looked for: %s", error)
+        return replace(result, near_synonyms=None)
+
+
+def near_synonyms(parts: Parts, space_name: str, names: Sequence[str] | None) -> list[tuple[str, str, float]]:
+    """See :meth:`TrustService.near_synonyms`."""
+    with parts.snapshot(space_name) as (connection, view):
+        return _pairs(view, np.flatnonzero(view.text.alive) if names is None else slots_of_names(connection, view, names))
+
+
+def _found(parts: Parts, space_name: str, label_ids: Sequence[int]) -> list[tuple[str, str, float]]:
+    """The pairs of the labels with these ids, as far as they are there."""
+    with parts.snapshot(space_name) as (_, view):
+        slots = view.text.slots(np.unique(np.array(label_ids, dtype=np.int64)))
+        return _pairs(view, slots[slots >= 0])
+
+
+def _pairs(view: SpaceView, asked: Int64s) -> list[tuple[str, str, float]]:
+    """(name, name, cosine) of the labels in these text slots with any other, nearest first; aliases of one label left out."""
+    rows, group = view.text.rows, view.aliases.of(view.text.ids)
+    found: dict[tuple[str, str], float] = {}
+    step = max(1, _BLOCK // max(1, len(rows)))
+    for start in range(0, len(asked), step):
+        block = asked[start : start + step]
+        similarity = rows[block] @ rows.T
+        for row, slot in np.argwhere((similarity >= SYNONYM_COSINE) & view.text.alive).tolist():
+            one = int(block[row])
+            if group[one] != group[slot]:
+                first, second = sorted((view.names[one], view.names[slot]))
+                found[first, second] = float(similarity[row, slot])
+    return sorted(((*pair, cosine) for pair, cosine in found.items()), key=lambda item: (-item[2], item[:2]))
