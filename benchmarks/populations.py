@@ -16,7 +16,7 @@ import numpy as np
 import trustvlm
 from trustvlm.selective.metrics import risk_coverage_curve
 
-SIZE = 100_000  # images of a synthetic population
+SIZE = 20_000  # images of a synthetic population
 SHOTS = 4
 RULES = ("msp", "trustvlm", "posterior")
 

@@ -55,8 +55,8 @@ class Oracle:
         best = (-np.inf, None, 0.0)
         for tau in np.geomspace(0.003, 0.5, 60):
             top = np.max(rows, axis=1)
-            log_sum = top / tau + np.log(np.exp((np.array(rows) - top[:, np.newaxis]) / tau).sum(axis=1))
-            likelihood = np.array(own) / tau - log_sum
+            sums = np.exp((np.array(rows) - top[:, np.newaxis]) / tau).sum(axis=1)
+            likelihood = (np.array(own) - top) / tau - np.log(sums)
             if likelihood.mean() >= best[0]:
                 best = likelihood.mean(), tau, likelihood.std(ddof=1) / np.sqrt(len(rows))
         return 1.5 * best[1] if best[0] + np.log(labels) >= 2 * best[2] else None
@@ -75,7 +75,7 @@ class Oracle:
 
     def votes(self, z: np.ndarray) -> np.ndarray:
         """Shares of the labels among the 20 nearest support images, weighted by e^(similarity/0.07)."""
-        owner = np.array([label for label, images in enumerate(self.supports) for _ in images if images is not None])
+        owner = np.array([label for label, images in enumerate(self.supports) if images is not None for _ in images])
         similarity = z @ unit(np.concatenate([images for images in self.supports if images is not None])).T
         found = np.zeros((len(z), len(self.names)))
         for row, near in enumerate(np.argsort(-similarity, axis=1)[:, :20]):

@@ -25,6 +25,7 @@ from trustvlm.errors import (
 )
 
 if TYPE_CHECKING:
+    from trustvlm.outcomes import Evaluation
     from trustvlm.promise import Calibration, FeedbackResult, MonitorReport
     from trustvlm.scoring.rules import DEFAULT_RULE, RULES
     from trustvlm.service import TrustService
@@ -51,6 +52,7 @@ __all__ = [
     "Calibration",
     "Conflict",
     "Damaged",
+    "Evaluation",
     "Evidence",
     "FeedbackResult",
     "Hits",
@@ -76,6 +78,7 @@ __all__ = [
 ]
 
 _FROM = {
+    "trustvlm.outcomes": ("Evaluation",),
     "trustvlm.promise": ("Calibration", "FeedbackResult", "MonitorReport"),
     "trustvlm.scoring.rules": ("DEFAULT_RULE", "RULES"),
     "trustvlm.service": ("TrustService",),

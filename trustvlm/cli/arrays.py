@@ -205,7 +205,9 @@ def labelled_vectors(path: Path) -> tuple[Queries, list[str | None], list[str]]:
     verifier = arrays.get("verifier", arrays.get("image_vectors"))
     if classifier is None and verifier is None:
         raise InvalidInput(f"{path}: expected an array classifier, verifier or both")
-    total = len(np.atleast_2d(verifier if classifier is None else classifier))
+    given = verifier if classifier is None else classifier
+    assert given is not None
+    total = len(np.atleast_2d(given))
     if "truth" in arrays:
         truth: list[str | None] = [name or None for name in _strings(path, "truth", arrays["truth"])]
     elif "label_names" in arrays and "image_labels" in arrays:

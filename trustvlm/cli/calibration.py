@@ -170,7 +170,7 @@ def _print(made: Calibration, json_: bool) -> None:
             "images": f"{made.images} ({made.tuning} to choose, {made.tested} to prove){f'; left out: {out}' if out else ''}",
             "rule": f"{made.rule} ({_params(dict(made.params))})",
             "threshold": "none" if made.threshold is None else f"{made.threshold:.6g}",
-            "promise": f"at most {100 * made.max_risk:.3g} % of what is accepted is wrong, with confidence {made.confidence:.3g}",
+            "promise": f"at most {100 * made.max_risk:.3g} % of what it accepts is wrong, confidence {made.confidence:.3g}",
             "outcome": made.reason,
             "coverage": f"{100 * made.coverage:.1f} % of the images that prove it",
             "probability": "ECE unknown: too few images" if made.ece is None else f"ECE {made.ece:.4f} (cross-validated)",

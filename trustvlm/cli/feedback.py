@@ -44,7 +44,8 @@ def feedback(
 ) -> None:
     """Tell the true labels of images.
 
-    FOLDER has a sub-folder for each label; or --vectors; or --image with --label. They are stored with the verdict that they get now. 'trustvlm recalibrate' and 'trustvlm monitor' use the random ones.
+    FOLDER has a sub-folder for each label; or --vectors; or --image with --label. They are stored
+    with the verdict that they get now. 'trustvlm recalibrate' and 'trustvlm monitor' use the random ones.
     """
     exactly_one(FOLDER=folder, vectors=vectors, image=image)
     if (image is None) != (label is None):
@@ -84,7 +85,8 @@ def feedback(
 def monitor(session: Session, space: str, alpha: float, json_: bool) -> None:
     """Watch over the promise of the calibration in force.
 
-    Compares it with the accepted images whose label became known: feedback of sampling "random". Look as often as you like: the test stays valid.
+    Compares it with the accepted images whose label became known: feedback of sampling
+    "random". Look as often as you like: the test stays valid.
     """
     with session.reading() as service:
         report = service.monitor(space, alpha=alpha)

@@ -148,7 +148,8 @@ def unalias(session: Session, space: str, name: str) -> None:
 def synonyms(session: Session, space: str, form: str) -> None:
     """List pairs of labels that mean nearly the same.
 
-    Their text prototypes have a cosine of 0.95 or more. They halve each other's probability: 'trustvlm label alias' makes one of two.
+    Their text prototypes have a cosine of 0.95 or more. They halve each other's probability:
+    'trustvlm label alias' makes one of two.
     """
     with session.reading() as service:
         pairs = service.near_synonyms(space)

@@ -12,6 +12,7 @@ from trustvlm import __version__
 from trustvlm.cli.calibration import calibrate, calibration, recalibrate
 from trustvlm.cli.database import db
 from trustvlm.cli.demo import demo
+from trustvlm.cli.evaluate import evaluate
 from trustvlm.cli.feedback import feedback, monitor
 from trustvlm.cli.index import index
 from trustvlm.cli.label import label
@@ -100,7 +101,7 @@ def main(ctx: click.Context, home: Path | None, device: str | None, precision: s
 
 
 COMMANDS = (
-    *(space, register, label, support, score, search, calibrate, recalibrate, calibration, feedback, monitor),
+    *(space, register, label, support, score, search, evaluate, calibrate, recalibrate, calibration, feedback, monitor),
     *(index, db, purge, demo),
 )
 for command in COMMANDS:

@@ -14,14 +14,33 @@ from trustvlm.demo.data import LABELS, label_images
 from trustvlm.demo.specs import MODELS, SPACE, TEMPLATES, classifier_spec, verifier_spec
 from trustvlm.errors import Conflict, NotFound
 from trustvlm.selective.metrics import aurc, auroc, fpr_at_tpr
-from trustvlm.types import LabelInput, Objects, Queries, Verdicts
+from trustvlm.types import Int64s, LabelInput, Objects, Queries, Verdicts
 
 if TYPE_CHECKING:
+    from trustvlm.outcomes import Evaluation
+    from trustvlm.promise import Calibration
     from trustvlm.service import TrustService
 
-__all__ = ["RULES_SHOWN", "Figures", "HeldOut", "embed_held_out", "figures_of", "prepare_space", "register_labels", "score"]
+__all__ = [
+    "CONFIDENCE",
+    "MAX_RISK",
+    "RULES_SHOWN",
+    "Figures",
+    "HeldOut",
+    "Kept",
+    "calibrate",
+    "embed_held_out",
+    "evaluate",
+    "figures_of",
+    "prepare_space",
+    "register_labels",
+    "score",
+]
 
-RULES_SHOWN = ("msp", "image", "trustvlm", "trustvlm_star")
+RULES_SHOWN = ("msp", "image", "trustvlm", "trustvlm_star", "posterior", "posterior_star")
+
+MAX_RISK, CONFIDENCE = 0.05, 0.9
+"""What the demo asks its calibration to promise."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +111,39 @@ def embed_held_out(service: TrustService, images: Path) -> HeldOut:
 def score(service: TrustService, held_out: HeldOut, rule: str) -> Verdicts:
     """Verdicts among the ten labels, whatever else has been registered in the space since."""
     return service.score(SPACE, held_out.queries, rule=rule, labels=LABELS)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A calibration on one half of the held-out images, and what became of its promise on the other half."""
+
+    calibration: Calibration
+    images: int
+    accepted: int
+    wrong: int
+
+
+def calibrate(service: TrustService, held_out: HeldOut) -> Kept:
+    """Calibrate on every second held-out image, and let the calibration decide about the others."""
+    rows = np.arange(len(held_out.paths))
+    half, others = _rows(held_out, rows[::2]), _rows(held_out, rows[1::2])
+    made = service.calibrate(SPACE, half.queries, half.truth.tolist(), max_risk=MAX_RISK, confidence=CONFIDENCE)
+    verdicts = service.score(SPACE, others.queries)
+    accepted = np.array([answer is True for answer in verdicts.accepted], dtype=bool)
+    wrong = accepted & np.asarray(verdicts.label != others.truth, dtype=bool)
+    return Kept(made, len(accepted), int(accepted.sum()), int(wrong.sum()))
+
+
+def evaluate(service: TrustService, held_out: HeldOut) -> Evaluation:
+    """Every rule on the held-out images, with the curve over support images."""
+    sources = [str(path) for path in held_out.paths]
+    return service.evaluate(SPACE, held_out.queries, held_out.truth.tolist(), sources=sources, draws=3)
+
+
+def _rows(held_out: HeldOut, rows: Int64s) -> HeldOut:
+    queries = held_out.queries
+    part = Queries(np.asarray(queries.classifier)[rows], np.asarray(queries.verifier)[rows])
+    return HeldOut(part, tuple(held_out.paths[row] for row in rows.tolist()), held_out.truth[rows])
 
 
 def figures_of(verdicts: Verdicts, truth: Objects) -> Figures:

@@ -18,10 +18,15 @@ import numpy.typing as npt
 
 from trustvlm.demo.data import ELEVENTH, write_images
 from trustvlm.demo.measure import (
+    CONFIDENCE,
+    MAX_RISK,
     RULES_SHOWN,
     Figures,
     HeldOut,
+    Kept,
+    calibrate,
     embed_held_out,
+    evaluate,
     figures_of,
     prepare_space,
     register_labels,
@@ -56,7 +61,8 @@ class DemoResult:
         images: how many held-out images were scored.
         figures: rule → accuracy, AURC, AUROC and FPR95, as fractions.
         most_trusted, least_trusted: five cases each under `trustvlm`, the most telling first.
-        sheet: the contact sheet, a PNG file.
+        kept: a calibration on one half of them, and what became of its promise on the other half.
+        sheet: the contact sheet, a PNG file. report: the evaluation, an HTML page.
         seconds: how long the run took.
     """
 
@@ -65,7 +71,9 @@ class DemoResult:
     figures: Mapping[str, Figures]
     most_trusted: tuple[Case, ...]
     least_trusted: tuple[Case, ...]
+    kept: Kept
     sheet: Path
+    report: Path
     seconds: float
 
 
@@ -98,9 +106,15 @@ def run_demo(home: Path, *, echo: Echo = print, device: str | None = None, preci
             echo(_rendered(_cases_table(cases)))
         sheet = home / "contact-sheet.png"
         _write_sheet(service, sheet, columns)
-    echo(f"The same as pictures, with their evidence: {sheet}")
+        kept = calibrate(service, held_out)
+        echo(_promise(kept))
+        report = home / "report.html"
+        service.write_report(evaluate(service, held_out), report)
+    echo(f"The cases as pictures, with their evidence: {sheet}")
+    echo(f"All rules compared, with plots and the most trusted errors: {report}")
     echo(_next_commands(home, least[0].image))
-    result = DemoResult(home, len(held_out.paths), figures, most, least, sheet, time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    result = DemoResult(home, len(held_out.paths), figures, most, least, kept, sheet, report, seconds)
     echo(f"\nDone in {result.seconds:.0f} s.")
     return result
 
@@ -141,7 +155,7 @@ def _score(service: TrustService, images: Path, echo: Echo) -> tuple[HeldOut, di
     held_out = embed_held_out(service, images)
     took = time.perf_counter() - start
     verdicts = {rule: score(service, held_out, rule) for rule in RULES_SHOWN}
-    echo(f"\n{len(held_out.paths)} held-out images, encoded once by both models in {took:.1f} s, scored under four rules:\n")
+    echo(f"\n{len(held_out.paths)} held-out images, encoded once by both models in {took:.1f} s, scored under six rules:\n")
     return held_out, verdicts
 
 
@@ -167,6 +181,16 @@ def _cases(verdicts: Verdicts, held_out: HeldOut, rows: npt.NDArray[np.intp]) ->
         )
         for i in rows.tolist()
     )
+
+
+def _promise(kept: Kept) -> str:
+    made = kept.calibration
+    asked = f"of what is accepted at most {100 * MAX_RISK:g} % is wrong, with confidence {CONFIDENCE:g}"
+    lines = [f"\nCalibrating on every second held-out image, to promise: {asked}.", f"  rule {made.rule}: {made.reason}"]
+    if kept.accepted:
+        shares = f"{100 * kept.accepted / kept.images:.1f} % accepted, {100 * kept.wrong / kept.accepted:.2f} % of these wrong"
+        lines.append(f"  the other {kept.images} images: {kept.accepted} accepted, {kept.wrong} of them wrong ({shares})")
+    return "\n".join(lines)
 
 
 def _figures_table(figures: Mapping[str, Figures]) -> Table:

@@ -77,7 +77,7 @@ def choose_configuration(trust: Sequence[Float64s], right: Sequence[Bools], keys
     Raises:
         InvalidInput: also for no configuration, or numbers of rows that differ.
     """
-    if not trust or len(trust) != len(right):
+    if not len(trust) or len(trust) != len(right):
         raise InvalidInput(f"trust and right: expected one array per configuration, got {len(trust)} and {len(right)}")
     if any(len(values) != len(keys) for values in trust):
         raise InvalidInput(f"trust: expected {len(keys)} values per configuration, one per key, got another number")

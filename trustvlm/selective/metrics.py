@@ -20,7 +20,18 @@ import numpy.typing as npt
 from trustvlm.errors import InvalidInput
 from trustvlm.types import Float64s, Int64s
 
-__all__ = ["RiskCoverage", "augrc", "aurc", "auroc", "e_aurc", "fpr_at_tpr", "risk_coverage_curve"]
+__all__ = [
+    "RiskCoverage",
+    "augrc",
+    "aupr_error",
+    "aurc",
+    "auroc",
+    "coverage_at_risk",
+    "e_aurc",
+    "fpr_at_tpr",
+    "risk_at_coverage",
+    "risk_coverage_curve",
+]
 
 
 class RiskCoverage(NamedTuple):
@@ -95,6 +106,47 @@ def fpr_at_tpr(trust: npt.ArrayLike, correct: npt.ArrayLike, tpr: float = 0.95) 
     kept = np.cumsum(groups.right) / groups.rights
     at = int(np.argmax(kept >= tpr))
     return float(np.cumsum(groups.wrong)[at] / groups.wrongs)
+
+
+def aupr_error(trust: npt.ArrayLike, correct: npt.ArrayLike) -> float:
+    """Average precision of finding the errors by small trust: Σ over thresholds of (recall gained) × precision.
+
+    Tied predictions enter together. Larger is better; the share of errors is what chance gives. 1 when all are wrong, NaN
+    when all are right. Source: Hendrycks & Gimpel 2017; without interpolation (Davis & Goadrich 2006).
+    """
+    groups = _Groups(trust, correct)
+    if not groups.wrongs:
+        return math.nan
+    wrong, size = groups.wrong[::-1], (groups.right + groups.wrong)[::-1]
+    precision = np.cumsum(wrong) / np.cumsum(size)
+    return float((wrong / groups.wrongs * precision).sum())
+
+
+def coverage_at_risk(trust: npt.ArrayLike, correct: npt.ArrayLike, risk: float) -> float:
+    """The largest coverage of a threshold whose risk is at most `risk` on these predictions; 0 when there is none.
+
+    A description of the data, not a promise: :func:`trustvlm.selective.risk.find_threshold` makes those.
+
+    Raises:
+        InvalidInput: also for a risk outside [0, 1].
+    """
+    if not 0.0 <= risk <= 1.0:
+        raise InvalidInput(f"risk: expected a number in [0, 1], got {risk!r}")
+    curve = risk_coverage_curve(trust, correct)
+    low = curve.risk <= risk
+    return float(curve.coverage[low].max()) if low.any() else 0.0
+
+
+def risk_at_coverage(trust: npt.ArrayLike, correct: npt.ArrayLike, coverage: float) -> float:
+    """The risk at the highest threshold that accepts at least the share `coverage`.
+
+    Raises:
+        InvalidInput: also for a coverage outside (0, 1].
+    """
+    if not 0.0 < coverage <= 1.0:
+        raise InvalidInput(f"coverage: expected a number in (0, 1], got {coverage!r}")
+    curve = risk_coverage_curve(trust, correct)
+    return float(curve.risk[int(np.argmax(curve.coverage >= coverage - 1e-12))])
 
 
 def risk_coverage_curve(trust: npt.ArrayLike, correct: npt.ArrayLike) -> RiskCoverage:

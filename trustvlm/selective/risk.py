@@ -195,23 +195,26 @@ def _pass_chance(accepted: Int64s, risk: Float64s | float, max_risk: float, conf
 def _what_would_do(ranking: Ranking, images: int, max_risk: float, confidence: float) -> tuple[int | None, str]:
     """How many more images, and why. Of every threshold seen, the one that would need the fewest.
 
-    Its risk is estimated from these images and, as a few tell little, as many imagined ones as the smallest proof needs,
-    half as often wrong as is allowed.
+    Its risk is the larger of two estimates, as a few images tell little: from these images and as many imagined ones as the
+    smallest proof needs, half as often wrong as is allowed; and from these and ten of the risk of all of them, for the few
+    most trusted of many wrong ones are right by luck.
     """
     none_wrong = smallest_accepted(max_risk, confidence)
     if not len(ranking.trust):
         return None, f"none of {images} images can be accepted at any threshold"
     accepted, errors = ranking.accepted, ranking.errors
-    risk = (errors + none_wrong * max_risk / 2) / (accepted + none_wrong)
+    overall = int(errors[-1]) / int(accepted[-1])
+    risk = np.maximum((errors + none_wrong * max_risk / 2) / (accepted + none_wrong), (errors + 10 * overall) / (accepted + 10))
     # Needs grow with the risk and shrink with the coverage: only the lowest risk of each coverage and above matters.
     best = np.flatnonzero((risk < max_risk) & (risk <= np.minimum.accumulate(risk[::-1])[::-1]))
     best = best[np.unique(np.linspace(0, len(best) - 1, 100).astype(np.int64))] if len(best) else best
     totals = [_accepted_that_do(float(risk[i]), max_risk, confidence) * images / int(accepted[i]) for i in best]
-    needed = max(1, int(np.ceil(min(totals))) - images) if totals else MOST_IMAGES + 1
-    if needed > MOST_IMAGES:
+    total = min(totals, default=np.inf)
+    if total > images + MOST_IMAGES:
         lowest = int(np.argmin(risk))
         seen = f"{int(errors[lowest])} of the {int(accepted[lowest])} most trusted of {images} images are wrong"
         return None, f"{seen}; as far as they tell, no number of images would do"
+    needed = max(1, int(np.ceil(total)) - images)
     if int(accepted[-1]) < none_wrong:
         return (
             needed,

@@ -162,7 +162,8 @@ class _Batch:
     def _unverified(self, slots: Int64s) -> Bools:
         """(n,) whether the labels in these text slots have no prototype."""
         view = self.context.view
-        return np.asarray(view.prototypes.slots(view.text.ids[slots]) < 0, dtype=np.bool_)
+        bare: Bools = view.prototypes.slots(view.text.ids[slots]) < 0
+        return bare
 
 
 def _unsure(found: Found, rule: Rule, parameters: Mapping[str, float | None], judgement: Judgement) -> Bools:
@@ -173,7 +174,8 @@ def _unsure(found: Found, rule: Rule, parameters: Mapping[str, float | None], ju
     weight = parameters["lambda"]
     assert weight is not None
     best = np.where(found.candidates.valid, judgement.quantity, -np.inf).max(axis=1)
-    return found.tied | ((found.outside > 0) & (best <= found.outside + weight * found.image_outside))
+    unsure: Bools = found.tied | ((found.outside > 0) & (best <= found.outside + weight * found.image_outside))
+    return unsure
 
 
 def _or_none(names: Objects, there: Bools) -> Objects:

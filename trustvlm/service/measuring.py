@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+from trustvlm.outcomes import Evaluation
 from trustvlm.promise import Calibration, FeedbackResult, MonitorReport
 from trustvlm.service.calibrate import Promise, calibrate, recalibrate
 from trustvlm.service.calibrations import list_calibrations, remove_calibration
 from trustvlm.service.decide import UNKNOWN_RATE
+from trustvlm.service.evaluate import evaluate
 from trustvlm.service.feedback import feedback, monitor
 from trustvlm.service.home import OpenHome
+from trustvlm.service.report import write_report
 from trustvlm.types import Queries
 
 __all__ = ["Measuring"]
@@ -17,6 +21,41 @@ __all__ = ["Measuring"]
 
 class Measuring(OpenHome):
     """Evaluation, calibration, feedback and monitoring of an open home."""
+
+    def evaluate(
+        self,
+        space: str,
+        queries: Queries,
+        truth: Sequence[str | None],
+        *,
+        rules: Sequence[str] | None = None,
+        sources: Sequence[str | None] | None = None,
+        risk: float = 0.05,
+        coverage: float = 0.8,
+        draws: int = 5,
+    ) -> Evaluation:
+        """How well each rule tells right from wrong on labelled images: metrics with intervals, by label, by support images.
+
+        Support images among the queries are left out and counted: they would vouch for themselves.
+
+        Args:
+            queries: images or embeddings. truth: their label names; None: of no label, so that any answer is wrong.
+            rules: names; None: all (those on text alone where there are no verifier embeddings).
+            sources: a name for each image. risk, coverage: where to report coverage at risk, and risk at coverage.
+            draws: how many random parts of the support images for the curve over their number; 0: no curve.
+
+        Raises:
+            NotFound: unknown space or label. InvalidInput: wrong shapes or arguments, or nothing but support images.
+        """
+        return evaluate(self._ready(), space, queries, truth, rules, sources, risk, coverage, draws)
+
+    def write_report(self, evaluation: Evaluation, path: str | Path) -> None:
+        """Write an evaluation as one HTML page with plots, pictures and explanations, which asks nothing of the network.
+
+        Raises:
+            ReadOnly: the file cannot be written.
+        """
+        write_report(self._ready(), evaluation, Path(path))
 
     def calibrate(
         self,

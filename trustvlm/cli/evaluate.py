@@ -1,0 +1,106 @@
+"""Evaluating rules on labelled images: a table, JSON, an HTML report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from trustvlm.cli.labelled import labelled_images, labelled_options
+from trustvlm.cli.output import Column, as_json, row_writer
+from trustvlm.cli.session import Session
+from trustvlm.cli.text import note, utf8
+
+if TYPE_CHECKING:
+    from trustvlm.outcomes import Evaluation
+
+__all__ = ["evaluate"]
+
+_LABELS = 10
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def _interval(estimate: dict[str, float | None], scale: float = 1000.0) -> str:
+    value, low, high = (estimate[name] for name in ("value", "low", "high"))
+    if value is None or low is None or high is None:
+        return "–"
+    return f"{scale * value:.1f} [{scale * low:.1f}, {scale * high:.1f}]"
+
+
+RULE_COLUMNS = [
+    Column("rule", lambda row: row["rule"], lambda row: "bold"),
+    Column("looks at", lambda row: row["kind"]),
+    Column("accuracy", lambda row: _percent(row["accuracy"]["value"]), right=True),
+    Column("AURC ×1000", lambda row: _interval(row["aurc"]), right=True),
+    Column("against msp", lambda row: _interval(row["versus_msp"]), right=True),
+    Column("AUROC", lambda row: _percent(row["auroc"]["value"]), right=True),
+    Column("FPR95", lambda row: _percent(row["fpr95"]["value"]), right=True),
+    Column("coverage at risk", lambda row: _percent(row["coverage_at_risk"]["value"]), right=True),
+    Column("ECE", lambda row: "–" if row["ece"] is None else f"{row['ece']:.3f}", right=True),
+]
+
+LABEL_COLUMNS = [
+    Column("label", lambda row: row["label"], lambda row: "bold"),
+    Column("given to", lambda row: str(row["predicted"]), right=True),
+    Column("wrong", lambda row: str(row["predicted"] - row["right"]), right=True),
+    Column("support images", lambda row: str(row["support_count"]), right=True),
+    Column("standing", lambda row: row["standing"]),
+]
+
+
+@click.command()
+@click.argument("space", type=utf8)
+@labelled_options
+@click.option("--rules", metavar="NAMES", help="Rules to compare, separated by commas.  [default: all]")
+@click.option("--risk", type=float, default=0.05, show_default=True, help="Report the coverage at this risk.")
+@click.option("--coverage", type=float, default=0.8, show_default=True, help="Report the risk at this coverage.")
+@click.option("--draws", type=int, default=5, show_default=True, help="Draws of support images for the curve; 0: no curve.")
+@click.option("--report", metavar="FILE.html", type=click.Path(path_type=Path), help="Write a page with plots and pictures.")
+@click.option("--json", "json_", is_flag=True, help="Print everything as JSON.")
+@click.pass_obj
+def evaluate(
+    session: Session,
+    /,
+    space: str,
+    folder: Path | None,
+    vectors: Path | None,
+    no_label: str | None,
+    rules: str | None,
+    report: Path | None,
+    json_: bool,
+    **options: Any,
+) -> None:
+    """Compare the rules on labelled images.
+
+    FOLDER has a sub-folder of images for each label. Shows how well each rule tells right labels from wrong ones, which labels
+    stay untrustworthy, and what support images are worth. Support images in FOLDER are left out.
+    """
+    names = None if rules is None else [name.strip() for name in rules.split(",") if name.strip()]
+    with session.reading() as service:
+        images = labelled_images(service, space, folder, vectors, no_label)
+        found = service.evaluate(space, images.queries, images.truth, rules=names, sources=images.sources, **options)
+        if report is not None:
+            service.write_report(found, report)
+    if json_:
+        click.echo(as_json(found.to_dict()))
+    else:
+        _print(found)
+    if report is not None:
+        note(f"report: {report}")
+
+
+def _print(found: Evaluation) -> None:
+    from trustvlm.selective.report import in_words
+
+    values = found.to_dict()
+    left_out = f", {found.supports} support images left out" if found.supports else ""
+    click.echo(f"{found.images} images of {found.labels} labels{left_out}. {in_words(found)}\n")
+    row_writer("table", RULE_COLUMNS).write(values["rules"])
+    worst = [row for row in values["per_label"] if row["right"] < row["predicted"]][:_LABELS]
+    if worst:
+        click.echo("\nLabels with most errors:")
+        row_writer("table", LABEL_COLUMNS).write(worst)

@@ -1,0 +1,149 @@
+"""What an evaluation finds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from trustvlm.types import Evidence
+
+__all__ = ["Estimate", "Evaluation", "LabelOutcome", "RuleOutcome", "ShotOutcome", "WrongImage"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A metric and its 95 % bootstrap interval; NaN where it is undefined."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class RuleOutcome:
+    """How well one rule tells right from wrong. Fractions in [0, 1]; see :mod:`trustvlm.selective.metrics`.
+
+    Attributes:
+        rule, kind: its name, and what it looks at: "text", "image" or "fused". params: its parameters.
+        versus_msp: its AURC minus that of `msp`, on the same resamples: below 0 is better.
+        coverage_at_risk, risk_at_coverage: at the risk and coverage that the evaluation names.
+        ece: for rules that are probabilities, else None.
+        curve: (coverage, risk) pairs, at most 400 of them. reliability: (mean probability, accuracy, count), or None.
+    """
+
+    rule: str
+    kind: str
+    params: Mapping[str, float | None]
+    accuracy: Estimate
+    aurc: Estimate
+    versus_msp: Estimate
+    e_aurc: float
+    augrc: float
+    auroc: Estimate
+    aupr_error: float
+    fpr95: Estimate
+    coverage_at_risk: Estimate
+    risk_at_coverage: Estimate
+    ece: float | None
+    curve: tuple[tuple[float, float], ...]
+    reliability: tuple[tuple[float, float, int], ...] | None
+
+
+@dataclass(frozen=True)
+class LabelOutcome:
+    """One label, over the images that the classifier gives it.
+
+    Attributes:
+        label: its name. images: of this true label. predicted: images that the classifier gives it. right: how many of these.
+        support_count: of its prototype.
+        text, image, fused: AURC of the images it was given under the three rules; NaN where there are none.
+        standing: "no support images"; "no errors"; "profits" (what fused has above the ideal order is below 0.8 of what text
+            has); "stays untrustworthy" (it is above half of the ideal); else "as before".
+    """
+
+    label: str
+    images: int
+    predicted: int
+    right: int
+    support_count: int
+    text: float
+    image: float
+    fused: float
+    standing: str
+
+
+@dataclass(frozen=True)
+class ShotOutcome:
+    """AURC with so many support images a label: mean, smallest and largest over draws of them."""
+
+    shots: int
+    rule: str
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class WrongImage:
+    """An image whose wrong label is trusted, with the evidence."""
+
+    source: str
+    truth: str | None
+    label: str
+    trust: float
+    text_confidence: float
+    image_similarity: float
+    rival: str | None
+    evidence: Evidence
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What labelled images say of a space's rules.
+
+    Attributes:
+        space, revision: what was evaluated. images: how many. labels: how many true labels they have.
+        supports: how many were left out because they are support images.
+        text, image, fused: the rules that stand for text only, image only and both; None where there is none.
+        risk, coverage: at which `coverage_at_risk` and `risk_at_coverage` are given.
+        rules: best AURC first. per_label: most errors first. shots: the curve over support images a label, empty where it was
+        not asked for or the space is too large. wrong: the most trusted wrong images under the fused rule.
+    """
+
+    space: str
+    revision: int
+    images: int
+    labels: int
+    supports: int
+    text: str | None
+    image: str | None
+    fused: str | None
+    risk: float
+    coverage: float
+    rules: tuple[RuleOutcome, ...]
+    per_label: tuple[LabelOutcome, ...]
+    shots: tuple[ShotOutcome, ...]
+    wrong: tuple[WrongImage, ...]
+
+    def __getitem__(self, rule: str) -> RuleOutcome:
+        """The outcome of a rule by its name. Raises KeyError."""
+        for outcome in self.rules:
+            if outcome.rule == rule:
+                return outcome
+        raise KeyError(rule)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it: NaN is None."""
+        found = _plain(asdict(self))
+        assert isinstance(found, dict)
+        return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,251 @@
+"""Evaluating: how well each rule tells right from wrong on labelled images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import cast
+
+import numpy as np
+
+from trustvlm.catalog import supports
+from trustvlm.errors import InvalidInput
+from trustvlm.outcomes import Estimate, Evaluation, LabelOutcome, RuleOutcome, ShotOutcome, WrongImage
+from trustvlm.scoring.rules import DEFAULT_RULE, RULES, Rule, resolve_parameters
+from trustvlm.selective.bootstrap import interval, resampled
+from trustvlm.selective.metrics import (
+    augrc,
+    aupr_error,
+    aurc,
+    auroc,
+    coverage_at_risk,
+    e_aurc,
+    fpr_at_tpr,
+    risk_at_coverage,
+    risk_coverage_curve,
+)
+from trustvlm.selective.reliability import ece, reliability
+from trustvlm.service.context import Context, context_of
+from trustvlm.service.evidence import evidence_reader
+from trustvlm.service.judging import Columns, judge_all
+from trustvlm.service.observed import are_supports, observe, truth_ids
+from trustvlm.service.parts import Parts
+from trustvlm.service.shots import MAX_LABELS, rules_of, shot_curve
+from trustvlm.types import Bools, Float64s, Int64s, Queries
+
+__all__ = ["evaluate"]
+
+_POINTS = 400
+_WRONG = 12
+_PROFITS = 0.8
+_POOR = 0.5
+
+
+def evaluate(
+    parts: Parts,
+    space_name: str,
+    queries: Queries,
+    truth: Sequence[str | None],
+    rules: Sequence[str] | None,
+    sources: Sequence[str | None] | None,
+    risk: float,
+    coverage: float,
+    draws: int,
+) -> Evaluation:
+    """See :meth:`TrustService.evaluate`."""
+    if isinstance(draws, bool) or not isinstance(draws, int) or draws < 0:
+        raise InvalidInput(f"draws: expected a whole number from 0 up, got {draws!r}")
+    space = parts.space(space_name)
+    observed = observe(parts, space, queries, truth, sources)
+    chosen = _chosen(rules, images=observed.verifier is not None)
+    with parts.snapshot(space_name) as (connection, view):
+        context = context_of(parts, connection, view, space.id)
+        true_ids = view.aliases.of(truth_ids(connection, view.space, observed.truth))
+        verifier = observed.unit[1]
+        support = np.zeros(len(observed), np.bool_)
+        if verifier is not None:
+            support = are_supports(parts, connection, view, verifier, len(observed))
+        kept = np.flatnonzero(~support)
+        if not len(kept):
+            raise InvalidInput(f"queries: expected images that are no support images, got none (of {len(observed)})")
+        told, true_ids = observed[kept], true_ids[kept]
+        unit = told.unit
+        judged = dict(zip(chosen, judge_all(context, *unit, list(chosen.values()), 1), strict=True))
+        outcomes = [_outcome(name, *chosen[name], judged, true_ids, risk, coverage) for name in chosen]
+        text, image, fused = _sides(chosen)
+        curve = {name: chosen[name] for name in rules_of([text, image, fused]) if not chosen[name][0].beyond}
+        shots: tuple[ShotOutcome, ...] = ()
+        if draws and unit[1] is not None and curve and context.subset.labels <= MAX_LABELS:
+            shots = shot_curve(context, unit[0], unit[1], true_ids, curve, draws)
+        names = [source or f"image {row}" for source, row in zip(told.sources, kept.tolist(), strict=True)]
+        wrong = _wrong(context, judged, fused or text or next(iter(chosen)), true_ids, told.truth.tolist(), names, unit[1])
+        return Evaluation(
+            space=space_name,
+            revision=view.revision,
+            images=len(kept),
+            labels=len(np.unique(true_ids[true_ids >= 0])),
+            supports=int(support.sum()),
+            text=text,
+            image=image,
+            fused=fused,
+            risk=float(risk),
+            coverage=float(coverage),
+            rules=tuple(sorted(outcomes, key=lambda outcome: outcome.aurc.value)),
+            per_label=_per_label(context, judged, (text, image, fused), true_ids),
+            shots=shots,
+            wrong=wrong,
+        )
+
+
+def _chosen(rules: Sequence[str] | None, *, images: bool) -> dict[str, tuple[Rule, Mapping[str, float | None]]]:
+    if isinstance(rules, str) or (rules is not None and not len(rules)):
+        raise InvalidInput(f"rules: expected a list of rule names, got {rules!r}")
+    names = [name for name in RULES if images or not RULES[name].uses_images] if rules is None else list(rules)
+    found: dict[str, tuple[Rule, Mapping[str, float | None]]] = {}
+    for name in names:
+        found[name] = resolve_parameters(name, None)[1:]
+    needy = [name for name in found if RULES[name].uses_images]
+    if needy and not images:
+        raise InvalidInput(f"queries.verifier: rule {needy[0]!r} needs verifier embeddings; none were given")
+    return found
+
+
+def _sides(chosen: Mapping[str, object]) -> tuple[str | None, str | None, str | None]:
+    """The rules that stand for text only, image only and both."""
+    favourites = {"text": "msp", "image": "image", "fused": DEFAULT_RULE}
+    found = []
+    for kind, favourite in favourites.items():
+        of_kind = [name for name in chosen if RULES[name].kind == kind]
+        found.append(favourite if favourite in of_kind else next(iter(of_kind), None))
+    return found[0], found[1], found[2]
+
+
+def _right(columns: Columns, truth: Int64s) -> Bools:
+    return np.equal(cast(Int64s, columns["label_id"]), truth)
+
+
+def _outcome(
+    name: str,
+    rule: Rule,
+    parameters: Mapping[str, float | None],
+    judged: Mapping[str, Columns],
+    truth: Int64s,
+    risk: float,
+    coverage: float,
+) -> RuleOutcome:
+    trust, right = cast(Float64s, judged[name]["trust"]), _right(judged[name], truth)
+
+    def estimate(metric: Callable[[Float64s, Bools], float]) -> Estimate:
+        return Estimate(metric(trust, right), *interval(resampled(metric, trust, right)))
+
+    areas = resampled(aurc, trust, right)
+    area = aurc(trust, right)
+    versus = Estimate(float("nan"), float("nan"), float("nan"))
+    if "msp" in judged:
+        base = cast(Float64s, judged["msp"]["trust"]), _right(judged["msp"], truth)
+        versus = Estimate(area - aurc(*base), *interval(areas - resampled(aurc, *base)))
+    curve = risk_coverage_curve(trust, right)
+    points = np.unique(np.linspace(0, len(curve.coverage) - 1, _POINTS).astype(np.int64))
+    bins = reliability(trust, right) if rule.probability else None
+    return RuleOutcome(
+        rule=name,
+        kind=rule.kind,
+        params=dict(parameters),
+        accuracy=estimate(lambda _, correct: float(correct.mean())),
+        aurc=Estimate(area, *interval(areas)),
+        versus_msp=versus,
+        e_aurc=e_aurc(trust, right),
+        augrc=augrc(trust, right),
+        auroc=estimate(auroc),
+        aupr_error=aupr_error(trust, right),
+        fpr95=estimate(fpr_at_tpr),
+        coverage_at_risk=estimate(partial(coverage_at_risk, risk=risk)),
+        risk_at_coverage=estimate(partial(risk_at_coverage, coverage=coverage)),
+        ece=ece(trust, right) if rule.probability else None,
+        curve=tuple(zip(curve.coverage[points].tolist(), curve.risk[points].tolist(), strict=True)),
+        reliability=None
+        if bins is None
+        else tuple(zip(bins.probability.tolist(), bins.accuracy.tolist(), bins.count.tolist(), strict=True)),
+    )
+
+
+def _per_label(
+    context: Context, judged: Mapping[str, Columns], sides: tuple[str | None, str | None, str | None], truth: Int64s
+) -> tuple[LabelOutcome, ...]:
+    """The labels that the images have or are given, most errors first."""
+    view = context.view
+    plain = next((name for name in sides if name is not None and not RULES[name].relabels), None)
+    if plain is None:
+        return ()
+    given, right = cast(Int64s, judged[plain]["label_id"]), _right(judged[plain], truth)
+    owners = _support_counts(context, np.unique(np.concatenate([given, truth[truth >= 0]])))
+    found = []
+    for label, count in owners.items():
+        mine = np.flatnonzero(given == label)
+        areas = [_area(judged, name, mine, right) for name in sides]
+        correct = int(right[mine].sum())
+        ideal = aurc(right[mine], right[mine]) if len(mine) else float("nan")
+        standing = _standing(count, len(mine), correct, areas[0] - ideal, areas[2] - ideal, ideal)
+        name = view.names[int(view.text.slots(np.array([label]))[0])]
+        found.append(
+            LabelOutcome(name, int((truth == label).sum()), len(mine), correct, count, areas[0], areas[1], areas[2], standing)
+        )
+    return tuple(sorted(found, key=lambda label: (label.right - label.predicted, label.label)))
+
+
+def _area(judged: Mapping[str, Columns], rule: str | None, rows: Int64s, right: Bools) -> float:
+    if rule is None or not len(rows):
+        return float("nan")
+    return aurc(cast(Float64s, judged[rule]["trust"])[rows], right[rows])
+
+
+def _standing(supports: int, predicted: int, right: int, text: float, fused: float, ideal: float) -> str:
+    """In words; `text` and `fused` are AURC above the ideal order's."""
+    if not supports:
+        return "no support images"
+    if right == predicted:
+        return "no errors"
+    if fused < _PROFITS * text:
+        return "profits"
+    return "stays untrustworthy" if fused > _POOR * ideal else "as before"
+
+
+def _support_counts(context: Context, ids: Int64s) -> dict[int, int]:
+    owners, _, _ = supports.embeddings(context.connection, ids.tolist(), context.view.space.verifier_dim)
+    return {label: int((owners == label).sum()) for label in ids.tolist()}
+
+
+def _wrong(
+    context: Context,
+    judged: Mapping[str, Columns],
+    rule: str,
+    truth: Int64s,
+    names: Sequence[str | None],
+    sources: Sequence[str],
+    verifier: Float64s | None,
+) -> tuple[WrongImage, ...]:
+    """The wrong images of largest trust, with their evidence."""
+    columns = judged[rule]
+    trust = cast(Float64s, columns["trust"])
+    rows = np.flatnonzero(~_right(columns, truth))
+    rows = rows[np.argsort(-trust[rows], kind="stable")][:_WRONG]
+    read = evidence_reader(
+        context.parts,
+        context.view,
+        cast(Int64s, columns["label_id"])[rows],
+        cast(Int64s, columns["rival_id"])[rows],
+        None if verifier is None else verifier[rows],
+    )
+    return tuple(
+        WrongImage(
+            source=sources[row],
+            truth=names[row],
+            label=str(columns["label"][row]),
+            trust=float(trust[row]),
+            text_confidence=float(cast(Float64s, columns["text_confidence"])[row]),
+            image_similarity=float(cast(Float64s, columns["image_similarity"])[row]),
+            rival=cast(str | None, columns["rival"][row]),
+            evidence=read(place, 3),
+        )
+        for place, row in enumerate(rows.tolist())
+    )
