@@ -27,7 +27,7 @@ ROWS = [
     {"cli"},  # above the others of DESIGN's top row: `trustvlm demo` and `trustvlm serve` start them
 ]
 ROW_OF = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
-SAME_ROW = {("types", "errors"), ("resources", "errors")}
+SAME_ROW = {("types", "errors"), ("resources", "errors"), ("outcomes", "types")}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -100,7 +100,7 @@ def test_open_clip_itself_loads_the_classifier_which_is_good_but_imperfect():
 
 def test_the_figures_show_that_image_evidence_helps(demo: Demo):
     figures = demo.result.figures
-    assert list(figures) == ["msp", "image", "trustvlm", "trustvlm_star"]
+    assert list(figures) == ["msp", "image", "trustvlm", "trustvlm_star", "posterior", "posterior_star"]
     assert demo.result.images == len(digits_split()["held-out"].digits)
     assert LEAST_ACCURATE <= figures["msp"].accuracy <= MOST_ACCURATE
     assert figures["msp"].accuracy == figures["image"].accuracy == figures["trustvlm"].accuracy
@@ -109,6 +109,15 @@ def test_the_figures_show_that_image_evidence_helps(demo: Demo):
     assert figures["trustvlm_star"].aurc < 0.8 * figures["trustvlm"].aurc
     assert figures["trustvlm"].auroc > figures["msp"].auroc
     assert figures["trustvlm"].fpr95 < figures["msp"].fpr95
+    assert figures["posterior"].aurc < figures["trustvlm"].aurc
+
+
+def test_the_demo_calibrates_and_writes_a_report(demo: Demo):
+    kept = demo.result.kept
+    assert kept.calibration.threshold is not None
+    assert 0 < kept.accepted <= kept.images
+    assert kept.wrong <= 0.05 * kept.accepted
+    assert demo.result.report.read_text(encoding="utf-8").count("<svg") == 4
 
 
 def test_the_extremes_are_ordered_and_have_evidence_of_both_sides(demo: Demo):

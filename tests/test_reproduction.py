@@ -108,6 +108,7 @@ def test_published_columns_are_reproduced(
     np.testing.assert_allclose(mean[3:, 2:], ours[:, 2:], atol=0.3, rtol=0)  # float ties
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shots", "bar"), [(1, 0.805), (4, 0.745), (16, 0.70)])
 def test_the_default_rule_beats_the_papers(tmp_path: Path, shots: int, bar: float) -> None:
     """Geometric mean over the five pairings of AURC(posterior) / AURC(trustvlm); and never worse than the softmax alone."""

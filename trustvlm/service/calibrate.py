@@ -159,6 +159,8 @@ def _sift(context: Context, observed: Observed, truth: Int64s) -> _Sifted:
 def _found(context: Context, sifted: _Sifted, promise: Promise) -> Calibration:
     """Choose on one part of the images, prove the threshold on the other."""
     classifier, verifier = sifted.observed.unit
+    if len(sifted.observed) < 2:
+        raise InvalidInput("queries: expected at least 2 images that can calibrate, one to choose with and one to prove; got 1")
     tuning, testing = split(sifted.observed.hashes)
     options = configurations(promise.rule, promise.params, context.fit.evidence, images=verifier is not None)
     judged = judge_all(
