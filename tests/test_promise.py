@@ -100,7 +100,7 @@ def test_calibration_decides_and_goes_stale(space: trustvlm.TrustService, world:
     assert {reason.split(" (")[0] for reason in space.score("s", fresh).reason} == {"abstain: stale"}
     space.remove_label("s", "aerodrome")
     again = space.recalibrate("s")
-    assert (again.images, space.score("s", fresh).stale_since) == (400, None)
+    assert (again.images, again.supports, space.score("s", fresh).stale_since) == (401, 1, None)
     assert [item.id for item in space.list_calibrations("s")] == [again.id, made.id]
     space.remove_calibration("s", again.id)
     assert space.score("s", fresh).calibration_id == made.id
