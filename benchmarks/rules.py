@@ -1,0 +1,155 @@
+"""Every rule on real CLIP embeddings, through the service: SCIENCE §5's protocol, and labels without support images.
+
+    python -m benchmarks.rules --data ../shared/data [--seeds 10] [--json FILE]
+
+Three experiments: "all" (every label has its shots), "half" (a random half of the labels has none, images of all labels), and
+"distractors" (all labels have theirs, and a vocabulary of text-only labels is added, those within cosine 0.9 of a true one
+left out; classifiers of ViT-B/32 only). AURC × 1000 is the mean over draws of support images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+import trustvlm
+from trustvlm.selective.metrics import aurc, auroc, fpr_at_tpr
+
+RESULTS = Path(__file__).resolve().parent / "results" / "rules.json"
+SETS = ("whu-b32-b32", "whu-b32-l14", "whu-l14-l14", "food", "cifar")
+SHOTS = {"all": (1, 2, 4, 16), "half": (1, 4, 16), "distractors": (1, 4, 16)}
+BARS = {1: 0.805, 2: 0.78, 4: 0.745, 16: 0.70}
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    vectors = vectors.astype(np.float64)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def load(folder: Path, name: str) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(label names, text vectors, classifier embeddings, verifier embeddings, labels)."""
+    if name.startswith("whu"):
+        one, other = (np.load(folder / f"whurs19_clip_vit_{size}.npz") for size in name.split("-")[1:])
+        names = [str(label) for label in one["label_names"]]
+        return names, unit(one["text_vectors"]), unit(one["image_vectors"]), unit(other["image_vectors"]), one["labels"]
+    if name == "cifar":
+        data = np.load(folder / "cifar10_clip_vit_b32.npz")
+        images = unit(data["image_vectors"])
+        return [str(label) for label in data["label_names"]], unit(data["text_vectors"]), images, images, data["labels"]
+    data = np.load(folder / "food10_clip_vit_b32.npz")
+    vectors = np.concatenate([data["train_vectors"], data["test_vectors"]])
+    labels = np.concatenate([data["train_labels"], data["test_labels"]])
+    kept = np.flatnonzero(np.isfinite(data["text_vectors"]).all(axis=1))
+    mine = np.isin(labels, kept)
+    images = unit(vectors[mine])
+    names = [str(data["label_names"][label]) for label in kept]
+    return names, unit(data["text_vectors"][kept]), images, images, np.searchsorted(kept, labels[mine])
+
+
+def vocabulary(folder: Path, text: np.ndarray) -> list[trustvlm.LabelInput]:
+    """Text-only labels that are no true label's synonym."""
+    data = np.load(folder / "vocabulary_clip_vit_b32.npz")
+    key = next(name for name in data.files if data[name].ndim == 2)
+    vectors = unit(data[key])
+    far = np.flatnonzero((vectors @ text.T).max(axis=1) < 0.9)
+    return [trustvlm.LabelInput(f"distractor {i}", text_vector=vectors[i]) for i in far.tolist()]
+
+
+def figures(
+    service: trustvlm.TrustService, folder: Path, experiment: str, name: str, shots: int, seed: int
+) -> dict[str, tuple[float, float, float, float]]:
+    """Rule → accuracy %, AURC × 1000, AUROC %, FPR95 % of one draw."""
+    names, text, classifier, verifier, labels = load(folder, name)
+    rng = np.random.default_rng(seed)
+    support = [rng.permutation(np.flatnonzero(labels == label))[:shots] for label in range(len(names))]
+    held_out = np.setdiff1d(np.arange(len(labels)), np.concatenate(support))
+    bare = set(rng.permutation(len(names))[: len(names) // 2].tolist()) if experiment == "half" else set()
+    space = f"{experiment}-{name}-{shots}-{seed}"
+    specs = (f"precomputed:{matrix.shape[1]}" for matrix in (classifier, verifier))
+    service.create_space(space, classifier=next(specs), verifier=next(specs), logit_scale=100.0)
+    inputs = [
+        trustvlm.LabelInput(label, text_vector=text[i], image_vectors=None if i in bare else verifier[support[i]])
+        for i, label in enumerate(names)
+    ]
+    service.register(space, inputs + (vocabulary(folder, text) if experiment == "distractors" else []))
+    truth = np.array(names, dtype=object)[labels[held_out]]
+    queries = trustvlm.Queries(classifier[held_out], verifier[held_out])
+    found = {}
+    for rule in trustvlm.RULES:
+        verdicts = service.score(space, queries, rule=rule)
+        right, trust = np.asarray(verdicts.label == truth, dtype=bool), verdicts.trust
+        area, fpr = 100 * auroc(trust, right), 100 * fpr_at_tpr(trust, right)
+        found[rule] = (100 * float(right.mean()), 1000 * aurc(trust, right), area, fpr)
+    service.remove_space(space)
+    return found
+
+
+def geometric(values: list[float]) -> float:
+    return float(np.exp(np.mean(np.log(values))))
+
+
+def headline(cells: list[dict[str, Any]]) -> dict[str, Any]:
+    """The ratios that the project has bars for."""
+
+    def ratios(experiment: str, rule: str, base: str, shots: int | None = None, without: str = "") -> list[float]:
+        return [
+            cell["rules"][rule][1] / cell["rules"][base][1]
+            for cell in cells
+            if cell["experiment"] == experiment and shots in (None, cell["shots"]) and cell["set"] != without
+        ]
+
+    found: dict[str, Any] = {}
+    for shots, bar in BARS.items():
+        found[f"posterior / trustvlm, {shots} shots"] = {"geometric": geometric(ratios("all", "posterior", "trustvlm", shots)),
+                                                         "bar": bar}  # fmt: skip
+    found["posterior / msp"] = {"worst": max(ratios("all", "posterior", "msp")), "bar": 1.02}
+    for rule, bars in (("posterior", (0.95, 1.25)), ("trustvlm", (0.96, 1.2))):
+        values = ratios("half", rule, "msp")
+        found[f"half without support images, {rule} / msp"] = {
+            "geometric": geometric(values),
+            "worst": max(values),
+            "bar": bars,
+        }
+    for without in ("", "cifar"):
+        what = f"distractors, posterior / msp{' without CIFAR, whose accuracy collapses' if without else ''}"
+        found[what] = {"geometric": geometric(ratios("distractors", "posterior", "msp", without=without)), "bar": 0.6}
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--json", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    cells = []
+    console = Console(width=150)
+    with tempfile.TemporaryDirectory() as folder, trustvlm.open(Path(folder) / "home", create=True) as service:
+        for experiment, numbers in SHOTS.items():
+            table = Table(title=f"{experiment}: AURC × 1000, mean of {options.seeds} draws")
+            for column in ("set", "shots", *trustvlm.RULES):
+                table.add_column(column, justify="right")
+            for name in SETS if experiment != "distractors" else [name for name in SETS if "l14-l14" not in name]:
+                for shots in numbers:
+                    draws = [figures(service, options.data, experiment, name, shots, seed) for seed in range(options.seeds)]
+                    rules = {rule: np.mean([draw[rule] for draw in draws], axis=0).tolist() for rule in trustvlm.RULES}
+                    cells.append({"experiment": experiment, "set": name, "shots": shots, "rules": rules})
+                    table.add_row(name, str(shots), *(f"{rules[rule][1]:.2f}" for rule in trustvlm.RULES))
+            console.print(table)
+    found = headline(cells)
+    for what, values in found.items():
+        console.print(what, values)
+    columns = ["accuracy %", "AURC ×1000", "AUROC %", "FPR95 %"]
+    content = {"seeds": options.seeds, "columns": columns, "headline": found, "cells": cells}
+    options.json.write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
