@@ -2,9 +2,10 @@
 
     python -m benchmarks.rules --data ../shared/data [--seeds 10] [--json FILE]
 
-Three experiments: "all" (every label has its shots), "half" (a random half of the labels has none, images of all labels), and
+Four experiments: "all" (every label has its shots), "half" (a random half of the labels has none, images of all labels),
 "distractors" (all labels have theirs, and a vocabulary of text-only labels is added, those within cosine 0.9 of a true one
-left out; classifiers of ViT-B/32 only). AURC × 1000 is the mean over draws of support images.
+left out; classifiers of ViT-B/32 only), and "random" (the verifier's embeddings are random vectors of 16, 64 or 512 dimensions:
+useless evidence, 8 draws). AURC × 1000 is the mean over draws of support images.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from trustvlm.selective.metrics import aurc, auroc, fpr_at_tpr
 
 RESULTS = Path(__file__).resolve().parent / "results" / "rules.json"
 SETS = ("whu-b32-b32", "whu-b32-l14", "whu-l14-l14", "food", "cifar")
-SHOTS = {"all": (1, 2, 4, 16), "half": (1, 4, 16), "distractors": (1, 4, 16)}
+RANDOM = tuple(f"random {dims}" for dims in (16, 64, 512))
+RANDOM_DRAWS = 8
+SHOTS = {"all": (1, 2, 4, 16), "half": (1, 4, 16), "distractors": (1, 4, 16), **dict.fromkeys(RANDOM, (2, 4, 16))}
 BARS = {1: 0.805, 2: 0.78, 4: 0.745, 16: 0.70}
 
 
@@ -71,7 +74,9 @@ def figures(
     support = [rng.permutation(np.flatnonzero(labels == label))[:shots] for label in range(len(names))]
     held_out = np.setdiff1d(np.arange(len(labels)), np.concatenate(support))
     bare = set(rng.permutation(len(names))[: len(names) // 2].tolist()) if experiment == "half" else set()
-    space = f"{experiment}-{name}-{shots}-{seed}"
+    if experiment in RANDOM:
+        verifier = unit(rng.normal(size=(len(labels), int(experiment.split()[1]))))
+    space = f"{experiment}-{name}-{shots}-{seed}".replace(" ", "-")
     specs = (f"precomputed:{matrix.shape[1]}" for matrix in (classifier, verifier))
     service.create_space(space, classifier=next(specs), verifier=next(specs), logit_scale=100.0)
     inputs = [
@@ -89,6 +94,12 @@ def figures(
         found[rule] = (100 * float(right.mean()), 1000 * aurc(trust, right), area, fpr)
     service.remove_space(space)
     return found
+
+
+def sets_of(experiment: str) -> list[str]:
+    """The sets of an experiment: distractors have ViT-B/32 text vectors only; a random verifier needs no pair of encoders."""
+    left_out = "l14-l14" if experiment == "distractors" else "b32-l14" if experiment in RANDOM else "none"
+    return [name for name in SETS if left_out not in name]
 
 
 def geometric(values: list[float]) -> float:
@@ -110,6 +121,8 @@ def headline(cells: list[dict[str, Any]]) -> dict[str, Any]:
         found[f"posterior / trustvlm, {shots} shots"] = {"geometric": geometric(ratios("all", "posterior", "trustvlm", shots)),
                                                          "bar": bar}  # fmt: skip
     found["posterior / msp"] = {"worst": max(ratios("all", "posterior", "msp")), "bar": 1.02}
+    worst = max(max(ratios(experiment, "posterior", "msp")) for experiment in RANDOM)
+    found["random verifier, posterior / msp"] = {"worst": worst, "bar": 1.02}
     for rule, bars in (("posterior", (0.95, 1.25)), ("trustvlm", (0.96, 1.2))):
         values = ratios("half", rule, "msp")
         found[f"half without support images, {rule} / msp"] = {
@@ -126,19 +139,20 @@ def headline(cells: list[dict[str, Any]]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--seeds", type=int, default=10, help="draws of support images")
     parser.add_argument("--json", type=Path, default=RESULTS)
     options = parser.parse_args()
     cells = []
     console = Console(width=150)
     with tempfile.TemporaryDirectory() as folder, trustvlm.open(Path(folder) / "home", create=True) as service:
         for experiment, numbers in SHOTS.items():
-            table = Table(title=f"{experiment}: AURC × 1000, mean of {options.seeds} draws")
+            seeds = min(options.seeds, RANDOM_DRAWS) if experiment in RANDOM else options.seeds
+            table = Table(title=f"{experiment}: AURC × 1000, mean of {seeds} draws")
             for column in ("set", "shots", *trustvlm.RULES):
                 table.add_column(column, justify="right")
-            for name in SETS if experiment != "distractors" else [name for name in SETS if "l14-l14" not in name]:
+            for name in sets_of(experiment):
                 for shots in numbers:
-                    draws = [figures(service, options.data, experiment, name, shots, seed) for seed in range(options.seeds)]
+                    draws = [figures(service, options.data, experiment, name, shots, seed) for seed in range(seeds)]
                     rules = {rule: np.mean([draw[rule] for draw in draws], axis=0).tolist() for rule in trustvlm.RULES}
                     cells.append({"experiment": experiment, "set": name, "shots": shots, "rules": rules})
                     table.add_row(name, str(shots), *(f"{rules[rule][1]:.2f}" for rule in trustvlm.RULES))

@@ -9,12 +9,33 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from trustvlm.errors import InvalidInput
-from trustvlm.selective.metrics import augrc, aurc, auroc, e_aurc, fpr_at_tpr, risk_coverage_curve
+from trustvlm.selective.bootstrap import interval, resampled
+from trustvlm.selective.metrics import (
+    augrc,
+    aupr_error,
+    aurc,
+    auroc,
+    coverage_at_risk,
+    e_aurc,
+    fpr_at_tpr,
+    risk_at_coverage,
+    risk_coverage_curve,
+)
+from trustvlm.selective.reliability import ece, reliability
 
-METRICS = [aurc, e_aurc, augrc, auroc, fpr_at_tpr]
+
+def coverage_at_a_third(trust: object, correct: object) -> float:
+    return coverage_at_risk(trust, correct, 1 / 3)  # type: ignore[arg-type]
+
+
+def risk_at_a_half(trust: object, correct: object) -> float:
+    return risk_at_coverage(trust, correct, 0.5)  # type: ignore[arg-type]
+
+
+METRICS = [aurc, e_aurc, augrc, auroc, fpr_at_tpr, aupr_error, coverage_at_a_third, risk_at_a_half]
 
 # Few distinct trust values, so that ties are the rule.
 predictions = st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=1, max_size=40)
@@ -36,6 +57,11 @@ def test_areas_by_hand() -> None:
     assert auroc(trust, correct) == pytest.approx(3 / 4)
     assert fpr_at_tpr(trust, correct) == 0.5
     assert fpr_at_tpr(trust, correct, tpr=0.5) == 0.0
+    # The errors by rising trust: the first of 1, the second of 3.
+    assert aupr_error(trust, correct) == pytest.approx((1 / 1 + 2 / 3) / 2)
+    assert [coverage_at_risk(trust, correct, risk) for risk in (0.0, 0.3, 1 / 3, 0.4, 0.5)] == [0.25, 0.25, 0.75, 0.75, 1.0]
+    assert coverage_at_risk([0.9, 0.8], [0, 1], 0.4) == 0.0
+    assert [risk_at_coverage(trust, correct, share) for share in (0.1, 0.25, 0.5, 1.0)] == [0.0, 0.0, 0.5, 0.5]
 
 
 def test_ties_share_their_mean_error() -> None:
@@ -45,6 +71,10 @@ def test_ties_share_their_mean_error() -> None:
     assert augrc(trust, correct) == pytest.approx(sum(errors) / 16)
     assert auroc(trust, correct) == pytest.approx((1 + 1 + 0.5 + 0.5) / 4)
     assert fpr_at_tpr(trust, correct) == 1.0
+    assert aupr_error(trust, correct) == pytest.approx(2 / 3)
+    assert coverage_at_risk(trust, correct, 0.5) == 1.0
+    assert coverage_at_risk(trust, correct, 0.4) == 0.25
+    assert risk_at_coverage(trust, correct, 0.3) == 0.5
 
 
 def test_curve_has_one_point_per_threshold() -> None:
@@ -67,6 +97,9 @@ def test_all_right_and_all_wrong(n: int) -> None:
         assert augrc(trust, correct) == pytest.approx(area * (1 + 1 / n) / 2)
         assert math.isnan(auroc(trust, correct))
         assert math.isnan(fpr_at_tpr(trust, correct))
+        assert same(aupr_error(trust, correct), area if area else math.nan)
+        assert coverage_at_risk(trust, correct, 0.5) == 1 - area
+        assert risk_at_coverage(trust, correct, 0.5) == area
 
 
 @given(predictions)
@@ -93,6 +126,12 @@ def test_brute_force(pairs: list[tuple[int, bool]]) -> None:
         for tpr in (0.05, 0.5, 0.95, 1.0):
             threshold = max(t for t in trust if (right >= t).mean() >= tpr)
             assert fpr_at_tpr(trust, correct, tpr) == (wrong >= threshold).mean()
+    if len(wrong):
+        assert aupr_error(trust, correct) == pytest.approx(average_precision_score(~correct, -trust), abs=1e-12)
+    at = {t: ((trust >= t).mean(), (~correct[trust >= t]).mean()) for t in trust}
+    for level in (0.05, 0.5, 1.0):
+        assert coverage_at_risk(trust, correct, level) == max((c for c, risk in at.values() if risk <= level), default=0)
+        assert risk_at_coverage(trust, correct, level) == pytest.approx(min((c, r) for c, r in at.values() if c >= level)[1])
     curve = risk_coverage_curve(trust, correct)
     assert (np.diff(curve.coverage) > 0).all()
     assert (np.diff(curve.threshold) < 0).all()
@@ -140,7 +179,7 @@ def test_correct_may_be_bool_or_numbers() -> None:
     assert aurc(trust, [True, False, True]) == aurc(trust, [1, 0, 1]) == aurc(trust, np.array([1.0, 0.0, 1.0]))
 
 
-@pytest.mark.parametrize("metric", [*METRICS, risk_coverage_curve])
+@pytest.mark.parametrize("metric", [*METRICS, risk_coverage_curve, ece, reliability])
 @pytest.mark.parametrize(
     ("trust", "correct"),
     [
@@ -164,3 +203,67 @@ def test_bad_input(metric: object, trust: object, correct: object) -> None:
 def test_bad_tpr(tpr: float) -> None:
     with pytest.raises(InvalidInput, match="tpr"):
         fpr_at_tpr([0.5, 0.4], [1, 0], tpr)
+
+
+@pytest.mark.parametrize("level", [-0.1, 1.5, math.nan])
+def test_bad_levels(level: float) -> None:
+    with pytest.raises(InvalidInput, match="risk"):
+        coverage_at_risk([0.5, 0.4], [1, 0], level)
+    with pytest.raises(InvalidInput, match="coverage"):
+        risk_at_coverage([0.5, 0.4], [1, 0], level)
+    with pytest.raises(InvalidInput, match="coverage"):
+        risk_at_coverage([0.5, 0.4], [1, 0], 0.0)
+
+
+def test_reliability_by_hand() -> None:
+    probability, correct = [0.1, 0.9, 0.3, 0.7], [0, 1, 1, 0]
+    found = reliability(probability, correct, bins=2)
+    assert found.probability == pytest.approx([0.2, 0.8])
+    assert found.accuracy == pytest.approx([0.5, 0.5])
+    assert found.count.tolist() == [2, 2]
+    assert ece(probability, correct, bins=2) == pytest.approx(0.3)
+    assert ece(probability, correct, bins=1) == pytest.approx(0.0)
+    assert ece(probability, correct, bins=15) == pytest.approx((0.1 + 0.1 + 0.7 + 0.7) / 4)
+    assert ece([1.0, 0.0], [1, 0]) == 0.0
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=1, max_size=40), st.integers(1, 20))
+def test_equal_probabilities_share_a_bin(pairs: list[tuple[int, bool]], bins: int) -> None:
+    values, correct = split(pairs)
+    probability = values / 4
+    found = reliability(probability, correct, bins)
+    assert len(found.count) <= min(bins, len(set(values)))
+    assert found.count.sum() == len(pairs)
+    assert (np.diff(found.probability) > 0).all()
+    assert found.count @ found.probability == pytest.approx(probability.sum())
+    assert found.count @ found.accuracy == pytest.approx(correct.sum())
+    assert same(ece(probability, correct, bins), ece(probability[::-1], correct[::-1], bins))
+
+
+@pytest.mark.parametrize(
+    "bad", [{"probability": [0.5, 1.1]}, {"probability": [-0.1, 0.5]}, {"bins": 0}, {"bins": True}, {"bins": 1.5}]
+)
+def test_bad_reliability(bad: dict[str, object]) -> None:
+    with pytest.raises(InvalidInput, match=next(iter(bad))):
+        ece(**{"probability": [0.5, 0.6], "correct": [1, 0], **bad})  # type: ignore[arg-type]
+
+
+def test_a_bootstrap_interval_covers_as_often_as_it_says() -> None:
+    """Of 200 samples of 100, the 95 % interval of the accuracy holds the true one in about 95 %."""
+    rng = np.random.default_rng(5)
+    held = []
+    for seed in range(200):
+        correct = rng.random(100) < 0.7
+        low, high = interval(resampled(lambda trust, right: float(right.mean()), np.zeros(100), correct, seed=seed))
+        held.append(low <= 0.7 <= high)
+    assert 0.90 <= np.mean(held) <= 0.99
+
+
+def test_resamples_are_paired_and_repeatable() -> None:
+    correct = np.arange(50) % 3 > 0
+    accuracy = [resampled(lambda trust, right: float(right.mean()), np.zeros(50), correct, resamples=20) for _ in range(2)]
+    first = resampled(lambda trust, right: float(trust[0]), np.arange(50.0), correct, resamples=20)
+    assert (accuracy[0] == accuracy[1]).all()
+    assert len(np.unique(first)) > 5
+    assert interval(np.array([math.nan, 1.0, 1.0])) == (1.0, 1.0)
+    assert all(math.isnan(end) for end in interval(np.array([math.nan])))

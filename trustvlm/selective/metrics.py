@@ -12,13 +12,14 @@ All raise InvalidInput for empty input, shapes that differ or are not one-dimens
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from trustvlm.errors import InvalidInput
-from trustvlm.types import Float64s, Int64s
+from trustvlm.selective.ranking import Ranking, checked
+from trustvlm.types import Float64s
 
 __all__ = [
     "RiskCoverage",
@@ -54,7 +55,7 @@ def aurc(trust: npt.ArrayLike, correct: npt.ArrayLike) -> float:
     Tied predictions share their mean error. 0 when all are right, 1 when all are wrong; smaller is better.
     Source: Geifman, Uziel, El-Yaniv, "Bias-Reduced Uncertainty Estimation for Deep Neural Classifiers" (2019).
     """
-    errors = _errors_among_most_trusted(_Groups(trust, correct))
+    errors = _errors_among_most_trusted(_ranking(trust, correct))
     return float(np.mean(errors / np.arange(1, len(errors) + 1)))
 
 
@@ -63,7 +64,7 @@ def e_aurc(trust: npt.ArrayLike, correct: npt.ArrayLike) -> float:
 
     0 when all are right or all are wrong (no order is better than another then). Same source.
     """
-    right = _checked(trust, correct)[1]
+    right = checked(trust, correct)[1]
     return aurc(trust, correct) - aurc(right, right)
 
 
@@ -73,7 +74,7 @@ def augrc(trust: npt.ArrayLike, correct: npt.ArrayLike) -> float:
     Tied predictions share their mean error. In [0, 1/2 + 1/(2M)]; smaller is better.
     Source: Traub et al., "Overcoming Common Flaws in the Evaluation of Selective Classification Systems" (2024).
     """
-    errors = _errors_among_most_trusted(_Groups(trust, correct))
+    errors = _errors_among_most_trusted(_ranking(trust, correct))
     return float(np.mean(errors / len(errors)))
 
 
@@ -82,12 +83,13 @@ def auroc(trust: npt.ArrayLike, correct: npt.ArrayLike) -> float:
 
     NaN when all are right or all are wrong.
     """
-    groups = _Groups(trust, correct)
-    if not groups.rights or not groups.wrongs:
+    ranking = _ranking(trust, correct)
+    rights, wrongs = int(ranking.right.sum()), int(ranking.wrong.sum())
+    if not rights or not wrongs:
         return math.nan
-    less_trusted_wrong = groups.wrongs - np.cumsum(groups.wrong)
-    won = int((groups.right * (2 * less_trusted_wrong + groups.wrong)).sum())  # in halves: exact
-    return won / (2 * groups.rights * groups.wrongs)
+    less_trusted_wrong = wrongs - ranking.errors
+    won = int((ranking.right * (2 * less_trusted_wrong + ranking.wrong)).sum())  # in halves: exact
+    return won / (2 * rights * wrongs)
 
 
 def fpr_at_tpr(trust: npt.ArrayLike, correct: npt.ArrayLike, tpr: float = 0.95) -> float:
@@ -100,12 +102,12 @@ def fpr_at_tpr(trust: npt.ArrayLike, correct: npt.ArrayLike, tpr: float = 0.95) 
     """
     if not 0.0 < tpr <= 1.0:
         raise InvalidInput(f"tpr: expected a number in (0, 1], got {tpr!r}")
-    groups = _Groups(trust, correct)
-    if not groups.rights or not groups.wrongs:
+    ranking = _ranking(trust, correct)
+    rights, wrongs = int(ranking.right.sum()), int(ranking.wrong.sum())
+    if not rights or not wrongs:
         return math.nan
-    kept = np.cumsum(groups.right) / groups.rights
-    at = int(np.argmax(kept >= tpr))
-    return float(np.cumsum(groups.wrong)[at] / groups.wrongs)
+    kept = np.cumsum(ranking.right) / rights
+    return float(ranking.errors[int(np.argmax(kept >= tpr))] / wrongs)
 
 
 def aupr_error(trust: npt.ArrayLike, correct: npt.ArrayLike) -> float:
@@ -114,12 +116,12 @@ def aupr_error(trust: npt.ArrayLike, correct: npt.ArrayLike) -> float:
     Tied predictions enter together. Larger is better; the share of errors is what chance gives. 1 when all are wrong, NaN
     when all are right. Source: Hendrycks & Gimpel 2017; without interpolation (Davis & Goadrich 2006).
     """
-    groups = _Groups(trust, correct)
-    if not groups.wrongs:
+    ranking = _ranking(trust, correct)
+    wrong, size = ranking.wrong[::-1], (ranking.right + ranking.wrong)[::-1]
+    if not wrong.any():
         return math.nan
-    wrong, size = groups.wrong[::-1], (groups.right + groups.wrong)[::-1]
     precision = np.cumsum(wrong) / np.cumsum(size)
-    return float((wrong / groups.wrongs * precision).sum())
+    return float((wrong / wrong.sum() * precision).sum())
 
 
 def coverage_at_risk(trust: npt.ArrayLike, correct: npt.ArrayLike, risk: float) -> float:
@@ -151,51 +153,19 @@ def risk_at_coverage(trust: npt.ArrayLike, correct: npt.ArrayLike, coverage: flo
 
 def risk_coverage_curve(trust: npt.ArrayLike, correct: npt.ArrayLike) -> RiskCoverage:
     """Coverage and risk at every distinct threshold. See :class:`RiskCoverage`."""
-    groups = _Groups(trust, correct)
-    accepted = np.cumsum(groups.right + groups.wrong)
-    return RiskCoverage(accepted / accepted[-1], np.cumsum(groups.wrong) / accepted, groups.trust.astype(np.float64))
+    ranking = _ranking(trust, correct)
+    accepted = ranking.accepted
+    return RiskCoverage(accepted / accepted[-1], ranking.errors / accepted, ranking.trust.astype(np.float64))
 
 
-class _Groups:
-    """The predictions grouped by equal trust, most trusted first.
-
-    Attributes:
-        trust: (g,) trust of each group, descending.
-        right, wrong: (g,) how many of it are right and wrong.
-        rights, wrongs: the totals.
-    """
-
-    def __init__(self, trust: npt.ArrayLike, correct: npt.ArrayLike) -> None:
-        values, is_right = _checked(trust, correct)
-        distinct, group = np.unique(values, return_inverse=True)
-        size = np.bincount(group, minlength=len(distinct))
-        right = np.bincount(group[is_right], minlength=len(distinct))
-        self.trust = distinct[::-1]
-        self.right: Int64s = right[::-1].astype(np.int64)
-        self.wrong: Int64s = (size - right)[::-1].astype(np.int64)
-        self.rights, self.wrongs = int(self.right.sum()), int(self.wrong.sum())
+def _ranking(trust: npt.ArrayLike, correct: npt.ArrayLike) -> Ranking:
+    return Ranking(*checked(trust, correct))
 
 
-def _errors_among_most_trusted(groups: _Groups) -> Float64s:
+def _errors_among_most_trusted(ranking: Ranking) -> Float64s:
     """(M,) errors among the n most trusted, n = 1 … M; within a group they grow evenly."""
-    size = groups.right + groups.wrong
-    before = np.cumsum(groups.wrong) - groups.wrong
+    size = ranking.right + ranking.wrong
+    before = ranking.errors - ranking.wrong
     place = np.arange(1, int(size.sum()) + 1) - np.repeat(np.cumsum(size) - size, size)
-    errors: Float64s = np.repeat(before, size) + place * np.repeat(groups.wrong, size) / np.repeat(size, size)
+    errors: Float64s = np.repeat(before, size) + place * np.repeat(ranking.wrong, size) / np.repeat(size, size)
     return errors
-
-
-def _checked(trust: npt.ArrayLike, correct: npt.ArrayLike) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-    """Both as arrays of one length, `correct` as bool."""
-    values, right = np.asarray(trust), np.asarray(correct)
-    if values.ndim != 1 or values.shape != right.shape:
-        raise InvalidInput(f"trust and correct: expected one (M,) array each, got {values.shape} and {right.shape}")
-    if not len(values):
-        raise InvalidInput("trust and correct: expected at least one prediction, got none")
-    if values.dtype.kind not in "fiub" or right.dtype.kind not in "fiub":
-        raise InvalidInput(f"trust and correct: expected numbers, got {values.dtype} and {right.dtype}")
-    if np.isnan(values).any():
-        raise InvalidInput(f"trust: expected no NaN, got one at {int(np.isnan(values).argmax())}")
-    if not ((right == 0) | (right == 1)).all():
-        raise InvalidInput("correct: expected bool or 0/1, got other values")
-    return values, right.astype(np.bool_)

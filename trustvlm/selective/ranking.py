@@ -1,7 +1,4 @@
-"""Predictions grouped by trust, and every metric of selective prediction on such groups, for many resamples at once.
-
-:mod:`trustvlm.selective.metrics` has the documented forms for one set of predictions; a bootstrap uses these.
-"""
+"""Predictions grouped by trust: what every metric and every threshold counts with."""
 
 from __future__ import annotations
 
@@ -18,13 +15,11 @@ __all__ = ["Ranking", "checked"]
 
 
 class Ranking:
-    """Predictions grouped by equal trust, most trusted first; once, or with b sets of counts (resamples) of the same groups.
-
-    A metric gives an array of shape (...): a scalar array, or one number per set of counts. Groups may be empty in a resample.
+    """Predictions grouped by equal trust, most trusted first.
 
     Attributes:
         trust: (g,) trust of each group, descending.
-        right, wrong: (..., g) int64, how many of it are right and wrong.
+        right, wrong: (g,) int64, how many of it are right and wrong.
     """
 
     def __init__(self, trust: npt.NDArray[Any], right: npt.NDArray[np.bool_]) -> None:
@@ -38,13 +33,13 @@ class Ranking:
 
     @cached_property
     def accepted(self) -> Int64s:
-        """(..., g) how many predictions are at or above each threshold."""
-        return np.cumsum(self.right + self.wrong, axis=-1)
+        """(g,) how many predictions are at or above each threshold."""
+        return np.cumsum(self.right + self.wrong)
 
     @cached_property
     def errors(self) -> Int64s:
-        """(..., g) how many of them are wrong."""
-        return np.cumsum(self.wrong, axis=-1)
+        """(g,) how many of them are wrong."""
+        return np.cumsum(self.wrong)
 
 
 def checked(trust: npt.ArrayLike, correct: npt.ArrayLike) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
