@@ -11,6 +11,7 @@ import pytest
 import trustvlm
 from trustvlm.errors import InvalidInput
 from trustvlm.scoring.evidence import ImageEvidence
+from trustvlm.scoring.posterior import posterior
 from trustvlm.scoring.rules import RULES, Candidates, Neighbours, resolve_parameters
 from trustvlm.scoring.text import refined, softmax_pass
 
@@ -22,7 +23,7 @@ def unit(x: np.ndarray) -> np.ndarray:
 
 
 def candidates(seed: int = 0, bare: tuple[int, ...] = (2,), rest: float = 0.0, tau: float = 0.05) -> Candidates:
-    """All M labels of a space as candidates (or, with `rest`, with that probability outside of them)."""
+    """M candidates, and ten more labels, eight with a prototype, that have the probability `rest` together."""
     rng = np.random.default_rng(seed)
     text, queries = unit(rng.normal(size=(M, D))).astype(np.float32), unit(rng.normal(size=(N, D))).astype(np.float32)
     images, looked = unit(rng.normal(size=(M, D))), unit(rng.normal(size=(N, D)))
@@ -36,8 +37,8 @@ def candidates(seed: int = 0, bare: tuple[int, ...] = (2,), rest: float = 0.0, t
     evidence = ImageEvidence(tau, "fitted", True, 1.0, 0.1, 20, len(seen), 20, 0.3, ())
     image_log_z = np.log(np.exp(similarity[:, seen] / 0.01).sum(axis=1))
     return Candidates(
-        logits, moments, similarity, 0.3, image_log_z, np.ones((N, M), np.bool_), np.full(N, rest), 0.8, evidence,
-        looked @ images[seen].T,
+        logits, moments, similarity, 0.3, image_log_z, np.ones((N, M), np.bool_), np.full(N, rest), M + 10, len(seen) + 8,
+        evidence, looked @ images[seen].T,
     )  # fmt: skip
 
 
@@ -118,17 +119,57 @@ def test_posterior(rest: float, weight: float, tau: float | None) -> None:
     assert c.evidence is not None
     assert c.background is not None
     sharp = 0.05 if tau is None else tau
-    general = np.log(np.exp(c.background / sharp).mean(axis=1))
-    b = (general + 0.3 / sharp) / 2
+    general = np.exp(weight * np.log(np.exp(c.background / sharp).mean(axis=1)))
     p = (1 - rest) * np.exp(c.logit) / np.exp(c.logit).sum(axis=1, keepdims=True)
-    e = np.where(np.isnan(c.similarity), b[:, np.newaxis], c.similarity / sharp)
-    power = p * np.exp(weight * e)
-    others = 0.8 * np.exp(weight * general) + 0.2 * np.exp(weight * b)  # 80 % of all labels have support images
-    expected = power / (power.sum(axis=1) + rest * others)[:, np.newaxis]
+    bare = np.isnan(c.similarity)
+    joint = np.where(bare, 0, p * np.exp(weight * c.similarity / sharp))
+    mass = np.where(bare, 0, p).sum(axis=1) + 0.8 * rest  # of the labels outside, 80 % have support images
+    fused, unknown = joint.sum(axis=1) + 0.8 * rest * general, 1 - mass
+    kappa = 1 / np.sqrt(1 + np.pi * (10 * weight) ** 2 / 8 * (np.where(bare, p, 0) ** 2).sum(axis=1) / unknown**2)
+    odds = mass / unknown * (fused / mass / general * np.exp(weight)) ** kappa
+    share = (odds / (1 + odds))[:, np.newaxis]
+    expected = np.where(bare, (1 - share) * p / unknown[:, np.newaxis], share * joint / fused[:, np.newaxis])
     np.testing.assert_allclose(q, expected, rtol=1e-9)
     np.testing.assert_array_equal(q, trust)
     np.testing.assert_array_equal(q, judged("posterior_star", c, **given)[0])
     assert ((q >= 0) & (q <= 1)).all()
+
+
+def test_posterior_without_bare_labels_is_the_plain_one() -> None:
+    """SCIENCE §2: q_j = p_j·e^(c_j/τ) / (Σ_C p_i·e^(c_i/τ) + (1 − Σ_C p_i)·mean of e^(c/τ))."""
+    rng = np.random.default_rng(8)
+    c = replace(candidates(rest=0.25), similarity=rng.uniform(0.1, 0.9, (N, M)), prototypes=M + 10)
+    p = 0.75 * np.exp(c.logit) / np.exp(c.logit).sum(axis=1, keepdims=True)
+    power = p * np.exp(c.similarity / 0.05)
+    assert c.background is not None
+    total = power.sum(axis=1) + 0.25 * np.exp(c.background / 0.05).mean(axis=1)
+    np.testing.assert_allclose(judged("posterior", c)[0], power / total[:, np.newaxis], rtol=1e-9)
+
+
+def test_posterior_where_a_group_is_empty() -> None:
+    """Nothing but bare candidates, or a padded row: still probabilities."""
+    c = candidates()
+    only_bare = replace(c, similarity=np.full((N, M), np.nan), prototypes=0)
+    np.testing.assert_allclose(judged("posterior", only_bare)[0], only_bare.p, rtol=1e-9)
+    some = replace(
+        only_bare, rest=np.full(N, 0.25), moments=replace(c.moments, log_z=c.moments.log_z - np.log(0.75)), prototypes=5
+    )
+    q = judged("posterior", some)[0]
+    assert (q.sum(axis=1) < 1).all()
+    np.testing.assert_allclose(q / q.sum(axis=1, keepdims=True), c.p / c.p.sum(axis=1, keepdims=True), rtol=1e-9)
+
+
+def test_a_lone_bare_label_is_left_to_the_text_more_than_many() -> None:
+    """An image that looks like its label's prototype gains more against ten bare labels than against one of their mass."""
+    log_p = np.log(np.array([[0.4, 0.6] + [0.0] * 9, [0.4] + [0.06] * 10], dtype=np.float64) + 1e-300)
+    evidence = np.full((2, 11), np.nan)
+    evidence[:, 0] = 10.0
+    q = posterior(log_p, evidence, general=np.zeros(2), rest=np.zeros(2), verified=np.zeros(2))
+    assert 0.4 < q[0, 0] < q[1, 0] < 1
+    np.testing.assert_allclose(q.sum(axis=1), 1)
+    np.testing.assert_allclose(
+        posterior(log_p, evidence, np.zeros(2), np.zeros(2), np.zeros(2), weight=0.0), np.exp(log_p), atol=1e-12
+    )
 
 
 def test_posterior_without_image_evidence_is_the_softmax() -> None:

@@ -66,12 +66,18 @@ class Oracle:
         seen = ~np.isnan(c[0])
         if tau is None or not seen.any():
             return p
-        general = np.log(np.exp(c[:, seen] / tau).mean(axis=1, keepdims=True))
-        unseen = (general + self.imputed() / tau) / 2
-        weight = p * np.exp(np.where(np.isnan(c), unseen, c / tau))
-        outside = seen.mean() * np.exp(general) + (1 - seen.mean()) * np.exp(unseen)
+        general = np.exp(c[:, seen] / tau).mean(axis=1, keepdims=True)
         rest = np.where(among, 0, p).sum(axis=1, keepdims=True)
-        return weight / (np.where(among, weight, 0).sum(axis=1, keepdims=True) + rest * outside)
+        share = (seen & ~among).sum(axis=1, keepdims=True) / np.maximum((~among).sum(axis=1, keepdims=True), 1)
+        known, bare = np.where(among & seen, p, 0), np.where(among & ~seen, p, 0)
+        joint = np.where(seen, known * np.exp(c / tau), 0)
+        mass, fused = known.sum(axis=1, keepdims=True) + rest * share, joint.sum(axis=1, keepdims=True) + rest * share * general
+        unknown = bare.sum(axis=1, keepdims=True) + rest * (1 - share)
+        if not unknown.all():
+            return joint / fused
+        kappa = 1 / np.sqrt(1 + np.pi * 100 / 8 * ((bare / unknown) ** 2).sum(axis=1, keepdims=True))
+        odds = mass / unknown * (fused / mass / general * np.e) ** kappa
+        return odds / (1 + odds) * joint / fused + 1 / (1 + odds) * bare / unknown
 
     def votes(self, z: np.ndarray) -> np.ndarray:
         """Shares of the labels among the 20 nearest support images, weighted by e^(similarity/0.07)."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from trustvlm.scoring.prototypes import imputed_similarity
 from trustvlm.types import Float64s, Int64s
 
-__all__ = ["BACKGROUND", "DEFAULT_TAU", "ImageEvidence", "fit_evidence", "general_evidence", "unseen_evidence"]
+__all__ = ["BACKGROUND", "DEFAULT_TAU", "ImageEvidence", "fit_evidence"]
 
 BACKGROUND = 1_024
 """Size of the sample A of prototypes that says what an image looks like to labels in general."""
@@ -74,33 +74,6 @@ class ImageEvidence:
         plain = {f.name: values[f.name] for f in fields(cls)}
         gains = {name: math.nan for name in ("gain", "gain_error") if plain[name] is None}
         return cls(**plain | gains | {"lowest": tuple(plain["lowest"])})
-
-
-def general_evidence(background: Float64s, tau: float) -> Float64s:
-    """(n,) log mean_a e^(z·P_a/τ): the image evidence of a label of which nothing is known but that it is one of these.
-
-    Args:
-        background: (n, a) similarities of the queries to the sample A of prototypes, a ≥ 1.
-    """
-    scaled = background / tau
-    top = scaled.max(axis=1)
-    found: Float64s = top + np.log(np.exp(scaled - top[:, np.newaxis]).mean(axis=1))
-    return found
-
-
-def unseen_evidence(general: Float64s, tau: float, imputed: float) -> Float64s:
-    """(n,) image evidence b of a label without support images: half-way between two answers that err in opposite ways.
-
-    b = ½·log mean_a e^(z·P_a/τ) + ½·c̃/τ. The first says that the image is as near to the label as to others: too little
-    for an image of that very label, which is far from all others. The second says that it is as near as images of a label
-    typically are between their own label and the next: too much where the image is clearly another label's. Of what was
-    tried on real embeddings with half of the labels bare, it is the best on average and in the worst case (README, "Labels
-    without support images"; `python -m benchmarks.rules`).
-
-    Args:
-        general: (n,) from :func:`general_evidence`. imputed: c̃.
-    """
-    return (general + imputed / tau) / 2
 
 
 def fit_evidence(queries: Float64s, owner: Int64s, own: Float64s, ids: Int64s, prototypes: Float64s) -> ImageEvidence:

@@ -15,7 +15,8 @@ from typing import Literal
 import numpy as np
 
 from trustvlm.errors import InvalidInput
-from trustvlm.scoring.evidence import ImageEvidence, general_evidence, unseen_evidence
+from trustvlm.scoring.evidence import ImageEvidence
+from trustvlm.scoring.posterior import general_evidence, posterior
 from trustvlm.scoring.text import Moments
 from trustvlm.types import Bools, Float64s, Int64s
 
@@ -54,7 +55,7 @@ class Candidates:
         image_log_z: (n,) log Σ e^(c_j/T) over all labels with a prototype, for the rule that asks for it, else None.
         valid: (n, m) False where padded.
         rest: (n,) probability of all labels that are not candidates.
-        verified: share of all labels that have a prototype.
+        labels, prototypes: how many labels there are in all, and how many of them have a prototype.
         evidence: what the support set says of its similarities (τ and more); None where no rule asks.
         background: (n, a) similarities z·P_a to the background sample of prototypes, empty where no rule asks.
         neighbours: the nearest support images, for the rule that asks for them, else None.
@@ -67,7 +68,8 @@ class Candidates:
     image_log_z: Float64s | None
     valid: Bools
     rest: Float64s
-    verified: float = 1.0
+    labels: int
+    prototypes: int
     evidence: ImageEvidence | None = None
     background: Float64s | None = None
     neighbours: Neighbours | None = None
@@ -86,6 +88,14 @@ class Candidates:
     def filled(self) -> Float64s:
         """(n, m) c_j, with c̃ where the label has no support image."""
         return np.where(np.isnan(self.similarity), self.imputed, self.similarity)
+
+    @property
+    def verified_outside(self) -> Float64s:
+        """(n,) share of the labels outside of the candidates that have a prototype; 0 where there are none."""
+        labels = self.labels - self.valid.sum(axis=1)
+        prototypes = self.prototypes - (self.valid & ~np.isnan(self.similarity)).sum(axis=1)
+        share: Float64s = np.clip(prototypes / np.maximum(labels, 1), 0.0, 1.0)
+        return share
 
 
 @dataclass(frozen=True)
@@ -239,29 +249,18 @@ def _trustvlm_star(candidates: Candidates, parameters: Mapping[str, float | None
 
 
 def _posterior(candidates: Candidates, parameters: Mapping[str, float | None]) -> Judgement:
-    """q_ŷ, the probability of ŷ given text and image (SCIENCE §2, ours).
+    """q_ŷ, the probability of ŷ given text and image (SCIENCE §2, ours): :func:`trustvlm.scoring.posterior.posterior`.
 
-    q_j = p_j·e^(λ·e_j) / (Σ_C p_i·e^(λ·e_i) + (1 − Σ_C p_i)·r), with e_j = c_j/τ, or b where j has no support image
-    (:func:`trustvlm.scoring.evidence.unseen_evidence`). For the labels outside of the candidates r is the mean over those
-    with support images, which get the general evidence, and those without, which get b. q = p without prototypes, and where
-    the support images do not tell the labels apart (the guard), unless τ is given.
+    q = p without prototypes, and where the support images do not tell the labels apart (the guard), unless τ is given.
     """
     evidence = candidates.evidence
     tau = parameters["tau"] if parameters["tau"] is not None else evidence.tau if evidence is not None and evidence.on else None
     if tau is None or candidates.background is None or not candidates.background.shape[1]:
         return Judgement(candidates.p, candidates.p)
-    assert evidence is not None
-    weight = _value(parameters, "lambda")
-    general = general_evidence(candidates.background, tau)[:, np.newaxis]
-    unseen = unseen_evidence(general, tau, candidates.imputed)
     log_p = np.where(candidates.valid, candidates.log_p, -np.inf)
-    logit = log_p + weight * np.where(np.isnan(candidates.similarity), unseen, candidates.similarity / tau)
-    with np.errstate(divide="ignore"):
-        shares = np.log(candidates.verified) + weight * general, np.log1p(-candidates.verified) + weight * unseen
-        outside = np.log(candidates.rest)[:, np.newaxis] + np.logaddexp(*shares)
-    top = np.maximum(logit.max(axis=1, keepdims=True), outside)
-    total = np.exp(logit - top).sum(axis=1, keepdims=True) + np.exp(outside - top)
-    q = np.exp(logit - top) / total
+    general = general_evidence(candidates.background, tau)
+    weight = _value(parameters, "lambda")
+    q = posterior(log_p, candidates.similarity / tau, general, candidates.rest, candidates.verified_outside, weight)
     return Judgement(q, q)
 
 

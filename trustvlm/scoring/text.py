@@ -108,8 +108,8 @@ class _Running:
         self.maximum = maximum
         shifted = np.maximum(logits - maximum[:, np.newaxis].astype(np.float32), _FLOOR)
         powers = np.exp(shifted)
-        # Sums of one block in float32 (4,096 terms), of the blocks in float64.
-        self.total += powers.sum(axis=1)
+        # The total in float64: what is outside of the leaders is a small difference. The others of one block in float32.
+        self.total += powers.sum(axis=1, dtype=np.float64)
         self.weighted += np.einsum("nb,nb->n", powers, shifted)
         self.squared += np.einsum("nb,nb->n", powers, powers)
 
@@ -176,7 +176,10 @@ def refined(partition: Partition, leading: Float64s, asked: int) -> tuple[Moment
     top = exact.max(axis=1, initial=-np.inf)[:, np.newaxis]
     with np.errstate(invalid="ignore"):
         powers = np.where(there, np.exp(exact - top), 0.0)
-        known = np.where(there, np.exp(partition.logits.astype(np.float64) - partition.log_z[:, np.newaxis]), 0.0)
+        # As the pass rounds: what it summed of the leaders, and nothing else, is taken out of its sum again.
+        summit = partition.logits.max(axis=1, initial=-np.inf)
+        summed = np.exp(np.maximum(partition.logits - summit[:, np.newaxis], _FLOOR)).astype(np.float64)
+        known = np.where(there, summed * np.exp(summit - partition.log_z)[:, np.newaxis], 0.0)
     first = np.arange(powers.shape[1]) == exact.argmax(axis=1)[:, np.newaxis]
     # In units of the leading row's power; what is outside is no larger than its number times the last leader.
     last = powers.min(axis=1, initial=np.inf, where=there)

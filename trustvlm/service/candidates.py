@@ -111,7 +111,8 @@ def find_candidates(
         image_log_z=image_log_z if temperature is not None else None,
         valid=(slots >= 0) & (np.arange(slots.shape[1]) < candidates_end),
         rest=rest,
-        verified=(len(view.prototypes) if subset.prototypes is None else int(subset.prototypes.sum())) / subset.labels,
+        labels=subset.labels,
+        prototypes=len(view.prototypes) if subset.prototypes is None else int(subset.prototypes.sum()),
         evidence=evidence,
         background=None if verifier is None else verifier @ background.T,
     )

@@ -133,7 +133,8 @@ def _candidates(logit: Float64s, verifier: Float64s, part: _Draw) -> Candidates:
         image_log_z=None,
         valid=np.ones(logit.shape, np.bool_),
         rest=np.zeros(len(logit)),
-        verified=len(part.columns) / logit.shape[1],
+        labels=logit.shape[1],
+        prototypes=len(part.columns),
         evidence=part.evidence,
         background=verifier @ part.prototypes[:BACKGROUND].T,
     )
