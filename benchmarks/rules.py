@@ -13,6 +13,8 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +38,15 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
+@lru_cache
 def load(folder: Path, name: str) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(label names, text vectors, classifier embeddings, verifier embeddings, labels)."""
+    """(label names, text vectors, classifier embeddings, verifier embeddings, labels); one object where both are the same."""
     if name.startswith("whu"):
-        one, other = (np.load(folder / f"whurs19_clip_vit_{size}.npz") for size in name.split("-")[1:])
-        names = [str(label) for label in one["label_names"]]
-        return names, unit(one["text_vectors"]), unit(one["image_vectors"]), unit(other["image_vectors"]), one["labels"]
+        sizes = name.split("-")[1:]
+        files = {size: np.load(folder / f"whurs19_clip_vit_{size}.npz") for size in sizes}
+        images = {size: unit(file["image_vectors"]) for size, file in files.items()}
+        data, (classifier, verifier) = files[sizes[0]], (images[size] for size in sizes)
+        return [str(label) for label in data["label_names"]], unit(data["text_vectors"]), classifier, verifier, data["labels"]
     if name == "cifar":
         data = np.load(folder / "cifar10_clip_vit_b32.npz")
         images = unit(data["image_vectors"])
@@ -66,7 +71,13 @@ def vocabulary(folder: Path, text: np.ndarray) -> list[trustvlm.LabelInput]:
 
 
 def figures(
-    service: trustvlm.TrustService, folder: Path, experiment: str, name: str, shots: int, seed: int
+    service: trustvlm.TrustService,
+    folder: Path,
+    experiment: str,
+    name: str,
+    shots: int,
+    seed: int,
+    rules: Sequence[str] = tuple(trustvlm.RULES),
 ) -> dict[str, tuple[float, float, float, float]]:
     """Rule → accuracy %, AURC × 1000, AUROC %, FPR95 % of one draw."""
     names, text, classifier, verifier, labels = load(folder, name)
@@ -77,17 +88,18 @@ def figures(
     if experiment in RANDOM:
         verifier = unit(rng.normal(size=(len(labels), int(experiment.split()[1]))))
     space = f"{experiment}-{name}-{shots}-{seed}".replace(" ", "-")
-    specs = (f"precomputed:{matrix.shape[1]}" for matrix in (classifier, verifier))
-    service.create_space(space, classifier=next(specs), verifier=next(specs), logit_scale=100.0)
+    specs = [f"precomputed:{matrix.shape[1]}" for matrix in (classifier, verifier)]
+    same = verifier is classifier
+    service.create_space(space, classifier=specs[0], verifier="same" if same else specs[1], logit_scale=100.0)
     inputs = [
         trustvlm.LabelInput(label, text_vector=text[i], image_vectors=None if i in bare else verifier[support[i]])
         for i, label in enumerate(names)
     ]
     service.register(space, inputs + (vocabulary(folder, text) if experiment == "distractors" else []))
     truth = np.array(names, dtype=object)[labels[held_out]]
-    queries = trustvlm.Queries(classifier[held_out], verifier[held_out])
+    queries = trustvlm.Queries(classifier[held_out], None if same else verifier[held_out])
     found = {}
-    for rule in trustvlm.RULES:
+    for rule in rules:
         verdicts = service.score(space, queries, rule=rule)
         right, trust = np.asarray(verdicts.label == truth, dtype=bool), verdicts.trust
         area, fpr = 100 * auroc(trust, right), 100 * fpr_at_tpr(trust, right)

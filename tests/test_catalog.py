@@ -22,7 +22,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from numbered import AT_ONCE, CATALOG, VERIFIER, create, label, queries, require_equal, vectors
 from sqlalchemy import Engine, create_engine, event
@@ -130,6 +132,26 @@ def test_an_older_catalog_names_the_command(home: Path) -> None:
         with pytest.raises(trustvlm.SchemaMismatch, match=r"db upgrade|something else"):
             trustvlm.open(home, **options)
     assert rows(home, "SELECT count(*) FROM alembic_version") == [(0,)]
+
+
+def test_a_home_of_the_first_schema_is_upgraded(home: Path) -> None:
+    """The tables of 0002 taken away again: refused with the command that helps, which keeps every label and verdict."""
+    with trustvlm.open(home) as service:
+        before = service.score("space", queries())
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).resolve().parents[1] / "migrations"))
+    engine = create_engine(f"sqlite:///{home / CATALOG}")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0001")
+    engine.dispose()
+    assert rows(home, "SELECT count(*) FROM sqlite_master WHERE name = 'calibrations'") == [(0,)]
+    with pytest.raises(trustvlm.SchemaMismatch, match=r"schema 0001.*db upgrade"):
+        trustvlm.open(home)
+    Catalog.upgrade(home / CATALOG)
+    with trustvlm.open(home) as service:
+        require_equal(service.score("space", queries()), before)
+        service.alias("space", label(1).name, label(2).name)
 
 
 def test_an_empty_file_is_upgraded(tmp_path: Path) -> None:

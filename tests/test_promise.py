@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,7 @@ def test_an_alias_shares_mass_and_support_images(tmp_path: Path, world: World) -
             subset = other.score("s", queries, labels=["airfield", "beach"])
             assert set(subset.label) <= {"airport", "beach"}
         assert {row.name for row in two.list_labels("s") if row.alias_of} == {"airfield"}
+        assert {row.alias_of for row in two.list_labels("s")} == {None, "airport"}
         for call in (
             lambda: two.remove_label("s", "airport"),
             lambda: two.alias("s", "beach", "airfield"),
@@ -119,6 +121,41 @@ def test_too_few_images_and_bad_arguments(space: trustvlm.TrustService, world: W
             space.calibrate("s", queries, truth, **options)
     with pytest.raises(trustvlm.InvalidInput, match="at least 2"):
         space.calibrate("s", Queries(queries.classifier[:1], queries.verifier[:1]), truth[:1])
+
+
+def test_a_damaged_observation_is_found_before_it_calibrates(
+    space: trustvlm.TrustService, world: World, tmp_path: Path
+) -> None:
+    queries, truth = labelled(world, 100)
+    space.calibrate("s", queries, truth)
+    with sqlite3.connect(tmp_path / "home" / "catalog.sqlite3") as connection:
+        connection.execute("UPDATE observations SET classifier_embedding = zeroblob(length(classifier_embedding)) WHERE id = 7")
+    connection.close()
+    with pytest.raises(trustvlm.Damaged, match="observation 7"):
+        space.recalibrate("s")
+    assert len(space.list_calibrations("s")) == 1
+
+
+def test_aliases_in_a_large_space_and_after_a_restart(tmp_path: Path) -> None:
+    """200 labels, more than there are candidates; the twenty with the most mass have a further name each."""
+    rng = np.random.default_rng(6)
+    many = World([f"label {i:03d}" for i in range(200)], seed=2)
+    queries = Queries(many.text[:30] + 0.5 * rng.normal(size=(30, TEXT_DIM)), many.images[:30])
+    with trustvlm.open(tmp_path / "home", create=True) as service:
+        make_space(service)
+        service.register("s", many.inputs(2))
+        names = [f"other {i:03d}" for i in range(20)]
+        inputs = [LabelInput(name, many.text[i] + 0.01, image_vectors=many.supports(i, 1)) for i, name in enumerate(names)]
+        service.register("s", inputs)
+        for i, name in enumerate(names):
+            service.alias("s", name, many.names[i])
+        service.rebuild_index("s")
+        before = service.score("s", queries, top_k=200)
+        np.testing.assert_allclose(before.top_confidence.sum(axis=1), 1, atol=1e-6)
+        assert not {name for row in before.top_labels for name in row} & set(names)
+        assert sorted(before.top_labels[0]) == many.names
+        with trustvlm.open(tmp_path / "home") as other:
+            assert_same_verdicts(before, other.score("s", queries, top_k=200))
 
 
 def test_feedback_calibrates_only_when_random_and_monitors(space: trustvlm.TrustService, world: World) -> None:

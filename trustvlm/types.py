@@ -132,8 +132,8 @@ class SpaceRow:
 class LabelRow:
     """One label as it is listed.
 
-    Its support count is that of its prototype, aliases' images included; an alias (`alias_of`: id of the label whose further
-    name it is) has none of its own.
+    Its support count is that of its prototype, aliases' images included; an alias (`alias_of`: the label whose further name
+    it is) has none of its own.
     """
 
     id: int
@@ -141,7 +141,7 @@ class LabelRow:
     prompt: str | None
     support_count: int
     revision: int
-    alias_of: int | None = None
+    alias_of: str | None = None
 
 
 @dataclass(frozen=True)

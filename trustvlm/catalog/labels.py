@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection, insert, select, update
+from sqlalchemy.orm import aliased
 
 from trustvlm.catalog.models import Label
 from trustvlm.catalog.vectors import checksum, pack, unpack, verify_checksums
@@ -204,7 +205,9 @@ def restore(connection: Connection, label_id: int, revision: int) -> None:
 
 def list_rows(connection: Connection, space_id: int, after: int, limit: int) -> list[LabelRow]:
     """Up to `limit` live labels with ids above `after`, in order of id."""
-    columns = [getattr(Label, name) for name in LabelRow.__dataclass_fields__]
+    canonical = aliased(Label)
+    other = select(canonical.name).where(canonical.id == Label.alias_of).scalar_subquery()
+    columns = (Label.id, Label.name, Label.prompt, Label.support_count, Label.revision, other)
     query = select(*columns).where(Label.space_id == space_id, Label.id > after, Label.removed_revision.is_(None))
     return [LabelRow(*row) for row in connection.execute(query.order_by(Label.id).limit(limit))]
 

@@ -20,7 +20,7 @@ __all__ = ["LABEL_COLUMNS", "label", "label_rows"]
 
 def _supports(row: Row) -> str:
     if row["alias_of"]:
-        return f"alias of {row['alias_of']}"
+        return f"alias of {quoted(row['alias_of'])}"
     return f"{row['support_count']:,}" if row["support_count"] else "none: unverified"
 
 
