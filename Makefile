@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 HOME_DIR ?= demo-home
+DATA ?= ../shared/data
 
 .PHONY: demo test test-slow lint bench clean
 
@@ -28,6 +29,8 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.register
+	$(BIN)/python -m benchmarks.guarantee
+	$(BIN)/python -m benchmarks.rules --data $(DATA)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis $(HOME_DIR)

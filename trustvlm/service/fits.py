@@ -34,8 +34,8 @@ MAX_COMPETITORS = 4_096
 ON_WRITE_LABELS = 64
 """Up to so many labels with support images a write refits in its own transaction: some 10 ms."""
 
-IN_CALL_LABELS = 2_048
-"""Up to so many labels with support images a query waits for the fit of its own revision: at most half a second."""
+IN_CALL_LABELS = 512
+"""Up to so many labels with support images a query waits for the fit of its own revision: a tenth of a second or two."""
 
 
 @dataclass(frozen=True)
