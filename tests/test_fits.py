@@ -23,7 +23,7 @@ def assumed(service: trustvlm.TrustService) -> float:
     return float(verdict.trust[0])
 
 
-@pytest.mark.parametrize(("sample", "competitors"), [(2_048, 4_096), (20, 6)])
+@pytest.mark.parametrize(("sample", "competitors"), [(2_048, 4_096), (20, 6), (12, 3)])
 def test_incremental_equals_fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sample: int, competitors: int) -> None:
     monkeypatch.setattr(fits, "MAX_SAMPLE", sample)
     monkeypatch.setattr(fits, "MAX_COMPETITORS", competitors)
@@ -51,6 +51,14 @@ def test_incremental_equals_fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
                 present[name] += service.add_support("s", name, image_vectors=world.supports(i, 1)).ids
             with trustvlm.open(tmp_path / "home") as fresh:
                 assert assumed(service) == pytest.approx(assumed(fresh), abs=1e-6), step
+            if step % 7 == 3:  # the images of an alias are its label's
+                alias, name = sorted(present)[:2]
+                service.alias("s", alias, name)
+                assumed(service)
+                present[alias] += service.add_support("s", alias, image_vectors=world.supports(i, 1)).ids
+                with trustvlm.open(tmp_path / "home") as fresh:
+                    assert assumed(service) == pytest.approx(assumed(fresh), abs=1e-6), step
+                service.unalias("s", alias)
 
 
 def test_one_image_per_label_and_one_label(service: trustvlm.TrustService, world: World) -> None:

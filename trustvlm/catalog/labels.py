@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 from sqlalchemy.orm import aliased
 
 from trustvlm.catalog.models import Label
@@ -38,6 +38,7 @@ __all__ = [
     "set_alias",
     "set_prototype",
     "set_text",
+    "smallest_name",
     "touched",
 ]
 
@@ -292,6 +293,12 @@ def competitors(connection: Connection, space_id: int, limit: int) -> list[int]:
     """Ids of the up to `limit` labels with support images whose name hash is smallest."""
     alive = (Label.space_id == space_id, Label.support_count > 0, Label.removed_revision.is_(None))
     return list(connection.scalars(select(Label.id).where(*alive).order_by(Label.name_hash).limit(limit)))
+
+
+def smallest_name(connection: Connection, label_ids: Sequence[int]) -> int | None:
+    """The smallest name hash of these live labels (500 at most), as far as they have support images; None without any."""
+    alive = (Label.id.in_(label_ids), Label.support_count > 0, Label.removed_revision.is_(None))
+    return connection.scalar(select(func.min(Label.name_hash)).where(*alive))
 
 
 def touched(connection: Connection, space_id: int, since: int) -> list[tuple[int, int]]:

@@ -33,6 +33,7 @@ __all__ = [
     "restore",
     "restore_of_label",
     "sample",
+    "smallest_content",
     "thumbnail",
 ]
 
@@ -139,6 +140,12 @@ def sample(connection: Connection, space_id: int, limit: int) -> list[tuple[int,
     alive = (Support.space_id == space_id, Support.removed_revision.is_(None))
     rows = connection.execute(query.where(*alive).order_by(Support.content_hash).limit(limit))
     return list(dict.fromkeys((row.owner, row.content_hash) for row in rows))
+
+
+def smallest_content(connection: Connection, label_ids: Sequence[int]) -> bytes | None:
+    """The smallest content hash of the live support images of these labels and their aliases; None without any."""
+    alive = (Support.label_id.in_(groups(connection, label_ids)), Support.removed_revision.is_(None))
+    return connection.scalar(select(func.min(Support.content_hash)).where(*alive))
 
 
 def find_alive(connection: Connection, space_id: int, ids: Sequence[int]) -> dict[int, int]:

@@ -53,9 +53,11 @@ def leave_one_out(embeddings: Float64s, owner: Int64s, sampled: Int64s) -> Float
     """
     found = np.full(len(sampled), np.nan)
     labels, of = np.unique(owner, return_inverse=True)
-    sums = np.zeros((len(labels), embeddings.shape[1]))
-    np.add.at(sums, of, embeddings)
-    several = np.flatnonzero(np.bincount(of)[of[sampled]] >= 2)
+    counts = np.bincount(of, minlength=len(labels))
+    if not len(sampled):
+        return found
+    sums = np.add.reduceat(embeddings[np.argsort(of, kind="stable")], np.cumsum(counts) - counts)
+    several = np.flatnonzero(counts[of[sampled]] >= 2)
     rest = sums[of[sampled[several]]] - embeddings[sampled[several]]
     defined = np.linalg.norm(rest, axis=1) > _CANCELLED * np.linalg.norm(embeddings[sampled[several]], axis=1)
     several, rest = several[defined], rest[defined]

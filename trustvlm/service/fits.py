@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sqlalchemy import Connection
@@ -34,6 +34,8 @@ MAX_COMPETITORS = 4_096
 ON_WRITE_LABELS = 64
 """Up to so many labels with support images a write refits in its own transaction: some 10 ms."""
 
+_FEW = 500  # changed labels that are looked at one by one
+
 IN_CALL_LABELS = 512
 """Up to so many labels with support images a query waits for the fit of its own revision: a tenth of a second or two."""
 
@@ -53,6 +55,13 @@ class _Sample:
 
     keys: list[tuple[int, bytes]]
     labels: Int64s
+    last_name: int | None
+    """Name hash behind which a label is no competitor; None while there is room for any."""
+
+    @property
+    def last_image(self) -> bytes | None:
+        """Content hash behind which a support image is not looked at; None while there is room for any."""
+        return self.keys[-1][1] if len(self.keys) == MAX_SAMPLE else None
 
     @property
     def digest(self) -> str:
@@ -64,10 +73,11 @@ class _Sample:
 
 @dataclass(frozen=True, eq=False)
 class FitMemo:
-    """What a cache remembers of its space: the fit that holds at a revision, and the background sample of that revision."""
+    """What a cache remembers of its space: the fit that holds at a revision, what it looked at, and the background sample."""
 
     revision: int
     fit: Fit
+    sample: _Sample
     background: Float64s
 
 
@@ -79,27 +89,45 @@ def current_fit(connection: Connection, view: SpaceView) -> tuple[FitMemo, bool]
     memo = view.cache.fit_memo
     if memo is not None and memo.revision == view.revision:
         return memo, True
-    fit, exact = _fit(connection, view, memo if memo is not None and memo.revision < view.revision else None)
-    found = FitMemo(view.revision, fit, background_of(connection, view))
+    memo = memo if memo is not None and memo.revision < view.revision else None
+    if memo is not None and _untouched(connection, view, memo):
+        found, exact = replace(memo, revision=view.revision), True
+    else:
+        fit, sample, exact = _fit(connection, view, memo)
+        found = FitMemo(view.revision, fit, sample, background_of(connection, view))
     if exact:
         view.cache.fit_memo = found
     return found, exact
 
 
-def _fit(connection: Connection, view: SpaceView, memo: FitMemo | None) -> tuple[Fit, bool]:
-    space = view.space
+def _untouched(connection: Connection, view: SpaceView, memo: FitMemo) -> bool:
+    """Whether what changed since the memo's revision lies outside of what it looked at: then nothing need be read anew.
+
+    This is what a query of a large space pays after a change; False only costs more.
+    """
+    sample = memo.sample
+    if sample.last_name is None or sample.last_image is None or (view.prototypes.slots(sample.labels) < 0).any():
+        return False
+    touched = [label_id for label_id, _ in labels.touched(connection, view.space.id, memo.revision)]
+    if len(touched) > _FEW or np.isin(np.array(touched, dtype=np.int64), sample.labels).any():
+        return False
+    names, images = labels.smallest_name(connection, touched), supports.smallest_content(connection, touched)
+    return (names is None or names > sample.last_name) and (images is None or images > sample.last_image)
+
+
+def _fit(connection: Connection, view: SpaceView, memo: FitMemo | None) -> tuple[Fit, _Sample, bool]:
+    space, sample = view.space, _sample(connection, view.space)
     stored = fits.find(connection, space.id)
     known: tuple[int, Fit] | None = None if memo is None else (memo.revision, memo.fit)
     if stored is not None and (known is None or stored.revision >= known[0]):
         known = stored.revision, _loaded(stored)
     if known is not None and known[0] == view.revision:
-        return known[1], True
-    sample = _sample(connection, space)
+        return known[1], sample, True
     if known is not None and _still_holds(connection, space, sample, *known):
-        return known[1], True
+        return known[1], sample, True
     if known is not None and len(view.prototypes) > IN_CALL_LABELS:
-        return known[1], False
-    return _fitted(connection, space, sample, lambda ids: view.prototypes.rows[view.prototypes.slots(ids)]), True
+        return known[1], sample, False
+    return _fitted(connection, space, sample, lambda ids: view.prototypes.rows[view.prototypes.slots(ids)]), sample, True
 
 
 def background_of(connection: Connection, view: SpaceView) -> Float64s:
@@ -135,7 +163,9 @@ def refit(catalog: Catalog, space_name: str) -> None:
 def _sample(connection: Connection, space: SpaceRecord) -> _Sample:
     keys = supports.sample(connection, space.id, MAX_SAMPLE)
     chosen = labels.competitors(connection, space.id, MAX_COMPETITORS)
-    return _Sample(keys, np.union1d(np.array(chosen, dtype=np.int64), np.array([key[0] for key in keys], dtype=np.int64)))
+    looked_at = np.union1d(np.array(chosen, dtype=np.int64), np.array([key[0] for key in keys], dtype=np.int64))
+    last_name = labels.smallest_name(connection, chosen[-1:]) if len(chosen) == MAX_COMPETITORS else None
+    return _Sample(keys, looked_at, last_name)
 
 
 def _still_holds(connection: Connection, space: SpaceRecord, sample: _Sample, since: int, fit: Fit) -> bool:
