@@ -135,10 +135,13 @@ def test_a_large_space_is_answered_with_the_fit_there_is(tmp_path: Path, monkeyp
         monkeypatch.setattr(fits, "IN_CALL_LABELS", 4)
         second = service.add_support("s", "label 3", image_vectors=world.supports(3, 2)).revision
         assert service.score("s", queries).tau_revision == first
+        calibration = service.calibrate("s", queries, np.repeat(world.names, 3).tolist(), rule="posterior")
+        assert calibration.revision == second
         until = time.monotonic() + 30
         while (served := service.score("s", queries)).tau_revision != second and time.monotonic() < until:
             time.sleep(0.05)
         assert served.tau_revision == second
+        assert service.recalibrate("s").threshold == calibration.threshold  # it did not use the first fit
     with trustvlm.open(tmp_path / "home") as fresh:
         monkeypatch.setattr(fits, "ON_WRITE_LABELS", 64)
         again = fresh.score("s", queries)

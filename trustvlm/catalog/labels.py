@@ -268,9 +268,9 @@ def is_alive(connection: Connection, label_id: int) -> bool:
 
 
 def more_than(connection: Connection, space_id: int, limit: int) -> bool:
-    """Whether the space has more than `limit` live labels; looks at so many only."""
+    """Whether the space has more than `limit` live labels; looks at so many only, and at nothing but the index of names."""
     alive = (Label.space_id == space_id, Label.removed_revision.is_(None))
-    return connection.scalar(select(Label.id).where(*alive).limit(1).offset(limit)) is not None
+    return connection.scalar(select(Label.name).where(*alive).order_by(Label.name).limit(1).offset(limit)) is not None
 
 
 def groups(connection: Connection, ids: Sequence[int]) -> dict[int, int]:

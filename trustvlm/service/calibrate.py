@@ -110,7 +110,8 @@ def _calibrated(
 ) -> Calibration:
     """Calibrate on these images; with `keep`, they become the calibration images of the space."""
     with parts.snapshot(space.name) as (connection, view):
-        context = context_of(parts, connection, view, space.id)
+        # A threshold is worth no more than the τ it was found with: not that of an earlier revision.
+        context = context_of(parts, connection, view, space.id, own_fit=True)
         if truth is None:
             truth = truth_ids(connection, view.space, observed.truth)
         sifted = _sift(context, observed, truth)

@@ -45,8 +45,10 @@ def context_of(
     view: SpaceView,
     space_id: int,
     labels: Sequence[str] | npt.NDArray[np.bool_] | None = None,
+    *,
+    own_fit: bool = False,
 ) -> Context:
-    """The context of a call that began with the space `space_id`.
+    """The context of a call that began with the space `space_id`; with `own_fit`, with the fit of the view's own revision.
 
     Raises:
         NotFound: it was removed and made again since, or `labels` names a label it does not have.
@@ -57,7 +59,7 @@ def context_of(
     if not view.text.live:
         raise InvalidInput(f"space {view.space.name!r} has no labels yet; register some first")
     subset = subset_of(connection, view, labels)
-    memo, up_to_date = current_fit(connection, view)
+    memo, up_to_date = current_fit(connection, view, wait=own_fit)
     if not up_to_date:
         parts.fitter.request(view.space.name)
     background = memo.background if subset.prototypes is None else _background(view, subset)

@@ -32,7 +32,8 @@ MAX_COMPETITORS = 4_096
 """Support images and competitor labels looked at, smallest hashes first (SCIENCE §2)."""
 
 ON_WRITE_LABELS = 64
-"""Up to so many labels with support images a write refits in its own transaction: some 10 ms."""
+ON_WRITE_IMAGES = 256
+"""Up to so many labels with support images, and images, a write refits in its own transaction: some 10 ms."""
 
 _FEW = 500  # changed labels that are looked at one by one
 
@@ -81,10 +82,10 @@ class FitMemo:
     background: Float64s
 
 
-def current_fit(connection: Connection, view: SpaceView) -> tuple[FitMemo, bool]:
+def current_fit(connection: Connection, view: SpaceView, *, wait: bool = False) -> tuple[FitMemo, bool]:
     """The fit and the background sample to answer with at the view's revision, and whether the fit is that revision's.
 
-    Where it is not (a large space, just changed), it is the newest there is.
+    Where it is not (a large space, just changed), it is the newest there is; with `wait` it is made here and now.
     """
     memo = view.cache.fit_memo
     if memo is not None and memo.revision == view.revision:
@@ -93,7 +94,7 @@ def current_fit(connection: Connection, view: SpaceView) -> tuple[FitMemo, bool]
     if memo is not None and _untouched(connection, view, memo):
         found, exact = replace(memo, revision=view.revision), True
     else:
-        fit, sample, exact = _fit(connection, view, memo)
+        fit, sample, exact = _fit(connection, view, memo, wait)
         found = FitMemo(view.revision, fit, sample, background_of(connection, view))
     if exact:
         view.cache.fit_memo = found
@@ -115,7 +116,7 @@ def _untouched(connection: Connection, view: SpaceView, memo: FitMemo) -> bool:
     return (names is None or names > sample.last_name) and (images is None or images > sample.last_image)
 
 
-def _fit(connection: Connection, view: SpaceView, memo: FitMemo | None) -> tuple[Fit, _Sample, bool]:
+def _fit(connection: Connection, view: SpaceView, memo: FitMemo | None, wait: bool) -> tuple[Fit, _Sample, bool]:
     space, sample = view.space, _sample(connection, view.space)
     stored = fits.find(connection, space.id)
     known: tuple[int, Fit] | None = None if memo is None else (memo.revision, memo.fit)
@@ -125,7 +126,7 @@ def _fit(connection: Connection, view: SpaceView, memo: FitMemo | None) -> tuple
         return known[1], sample, True
     if known is not None and _still_holds(connection, space, sample, *known):
         return known[1], sample, True
-    if known is not None and len(view.prototypes) > IN_CALL_LABELS:
+    if known is not None and len(view.prototypes) > IN_CALL_LABELS and not wait:
         return known[1], sample, False
     return _fitted(connection, space, sample, lambda ids: view.prototypes.rows[view.prototypes.slots(ids)]), sample, True
 
@@ -139,6 +140,8 @@ def background_of(connection: Connection, view: SpaceView) -> Float64s:
 def renew(connection: Connection, space: SpaceRecord, revision: int) -> bool:
     """Fit a small space within the transaction that changed it; whether it was small enough."""
     if len(labels.competitors(connection, space.id, ON_WRITE_LABELS + 1)) > ON_WRITE_LABELS:
+        return False
+    if len(supports.sample(connection, space.id, ON_WRITE_IMAGES + 1)) > ON_WRITE_IMAGES:
         return False
     fit = _fitted(connection, space, _sample(connection, space), _from_catalog(connection, space))
     fits.store(connection, space.id, revision, _stored(fit))
