@@ -12,7 +12,7 @@ import threading
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,10 +27,8 @@ from trustvlm.index.rows import RowTable, RowView
 from trustvlm.index.snapshot import SnapshotKey, pack_strings, read_snapshot, unpack_strings, write_snapshot
 from trustvlm.scoring.vectors import unit_rows
 from trustvlm.service.aliases import Aliases
+from trustvlm.service.fitted import FitMemo
 from trustvlm.types import Int64s
-
-if TYPE_CHECKING:
-    from trustvlm.service.fits import FitMemo
 
 __all__ = ["Caches", "SpaceCache", "SpaceView", "SupportCache"]
 

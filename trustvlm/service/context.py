@@ -13,7 +13,8 @@ from trustvlm.catalog.labels import name_hash
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.scoring.evidence import BACKGROUND
 from trustvlm.service.cache import SpaceView
-from trustvlm.service.fits import Fit, current_fit
+from trustvlm.service.fits import current_fit
+from trustvlm.service.fitted import Fit
 from trustvlm.service.parts import Parts
 from trustvlm.service.subset import Subset, subset_of
 from trustvlm.types import Float64s, Int64s

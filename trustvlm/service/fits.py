@@ -8,9 +8,8 @@ large space leave it as it is: then the old one holds at the new revision too.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from sqlalchemy import Connection
@@ -23,9 +22,10 @@ from trustvlm.scoring.evidence import BACKGROUND, ImageEvidence, fit_evidence
 from trustvlm.scoring.prototypes import leave_one_out
 from trustvlm.scoring.vectors import unit_rows
 from trustvlm.service.cache import SpaceView
+from trustvlm.service.fitted import Fit, FitMemo, FitSample
 from trustvlm.types import Float32s, Float64s, Int64s
 
-__all__ = ["Fit", "FitMemo", "background_of", "current_fit", "refit", "renew"]
+__all__ = ["background_of", "current_fit", "refit", "renew"]
 
 MAX_SAMPLE = 2_048
 MAX_COMPETITORS = 4_096
@@ -39,47 +39,6 @@ _FEW = 500  # changed labels that are looked at one by one
 
 IN_CALL_LABELS = 512
 """Up to so many labels with support images a query waits for the fit of its own revision: a tenth of a second or two."""
-
-
-@dataclass(frozen=True)
-class Fit:
-    """A fit, the space's revision at which it was made, and a digest of the sample it looked at."""
-
-    revision: int
-    sample: str
-    evidence: ImageEvidence
-
-
-@dataclass(frozen=True)
-class _Sample:
-    """The support images (label id, content hash) of smallest hash, and the labels (ascending ids) they are compared with."""
-
-    keys: list[tuple[int, bytes]]
-    labels: Int64s
-    last_name: int | None
-    """Name hash behind which a label is no competitor; None while there is room for any."""
-
-    @property
-    def last_image(self) -> bytes | None:
-        """Content hash behind which a support image is not looked at; None while there is room for any."""
-        return self.keys[-1][1] if len(self.keys) == MAX_SAMPLE else None
-
-    @property
-    def digest(self) -> str:
-        found = hashlib.sha256(self.labels.tobytes())
-        for label_id, content in self.keys:
-            found.update(label_id.to_bytes(8) + content)
-        return found.hexdigest()
-
-
-@dataclass(frozen=True, eq=False)
-class FitMemo:
-    """What a cache remembers of its space: the fit that holds at a revision, what it looked at, and the background sample."""
-
-    revision: int
-    fit: Fit
-    sample: _Sample
-    background: Float64s
 
 
 def current_fit(connection: Connection, view: SpaceView, *, wait: bool = False) -> tuple[FitMemo, bool]:
@@ -116,7 +75,7 @@ def _untouched(connection: Connection, view: SpaceView, memo: FitMemo) -> bool:
     return (names is None or names > sample.last_name) and (images is None or images > sample.last_image)
 
 
-def _fit(connection: Connection, view: SpaceView, memo: FitMemo | None, wait: bool) -> tuple[Fit, _Sample, bool]:
+def _fit(connection: Connection, view: SpaceView, memo: FitMemo | None, wait: bool) -> tuple[Fit, FitSample, bool]:
     space, sample = view.space, _sample(connection, view.space)
     stored = fits.find(connection, space.id)
     known: tuple[int, Fit] | None = None if memo is None else (memo.revision, memo.fit)
@@ -163,15 +122,16 @@ def refit(catalog: Catalog, space_name: str) -> None:
         fits.store(connection, space.id, space.revision, _stored(fit))
 
 
-def _sample(connection: Connection, space: SpaceRecord) -> _Sample:
+def _sample(connection: Connection, space: SpaceRecord) -> FitSample:
     keys = supports.sample(connection, space.id, MAX_SAMPLE)
     chosen = labels.competitors(connection, space.id, MAX_COMPETITORS)
     looked_at = np.union1d(np.array(chosen, dtype=np.int64), np.array([key[0] for key in keys], dtype=np.int64))
     last_name = labels.smallest_name(connection, chosen[-1:]) if len(chosen) == MAX_COMPETITORS else None
-    return _Sample(keys, looked_at, last_name)
+    last_image = keys[-1][1] if len(keys) == MAX_SAMPLE else None
+    return FitSample(keys, looked_at, last_name, last_image)
 
 
-def _still_holds(connection: Connection, space: SpaceRecord, sample: _Sample, since: int, fit: Fit) -> bool:
+def _still_holds(connection: Connection, space: SpaceRecord, sample: FitSample, since: int, fit: Fit) -> bool:
     """Whether nothing that the fit looked at has changed since that revision."""
     if fit.sample != sample.digest:
         return False
@@ -179,7 +139,7 @@ def _still_holds(connection: Connection, space: SpaceRecord, sample: _Sample, si
     return not np.isin(np.array(touched, dtype=np.int64), sample.labels).any()
 
 
-def _fitted(connection: Connection, space: SpaceRecord, sample: _Sample, prototypes: Callable[[Int64s], Float32s]) -> Fit:
+def _fitted(connection: Connection, space: SpaceRecord, sample: FitSample, prototypes: Callable[[Int64s], Float32s]) -> Fit:
     owner = np.array([label_id for label_id, _ in sample.keys], dtype=np.int64)
     owners, hashes, raw = supports.embeddings(connection, np.unique(owner).tolist(), space.verifier_dim)
     place = {key: row for row, key in enumerate(zip(owners.tolist(), hashes, strict=True))}
