@@ -174,6 +174,14 @@ def test_feedback_calibrates_only_when_random_and_monitors(space: trustvlm.Trust
     assert space.feedback("s", told, told_truth).ids == (-1,) * 60
     assert space.recalibrate("s").images == 300
     assert space.monitor("s").items == 0
+    space.feedback("s", queries, truth, sampling="random")
+    space.feedback("s", queries, truth, sampling="chosen")
+    assert space.recalibrate("s").images == 300  # drawn is drawn, however often one looks
+    assert space.monitor("s").items == 0  # what made a calibration cannot testify about it
+    space.feedback("s", queries, truth, sampling="random")
+    assert space.monitor("s").items == 0
+    space.calibrate("s", Queries(queries.classifier[:50], queries.verifier[:50]), truth[:50], max_risk=0.1)
+    assert space.recalibrate("s").images == 300  # feedback stays, whatever calibrated meanwhile
     others, _ = labelled(world, 100, seed=7)
     space.feedback("s", others, [None] * 100, sampling="random")
     report = space.monitor("s")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, and_, delete, insert, or_, select, update
 
@@ -65,24 +65,41 @@ class Pool:
         return len(self.hashes)
 
 
+class _Known(NamedTuple):
+    id: int
+    origin: str
+    sampling: str
+
+
 def store(connection: Connection, space_id: int, observations: Sequence[NewObservation]) -> tuple[list[int], int]:
-    """(ids in the same order, how many were known): the same image again gets the new truth, sampling and verdict."""
-    known: dict[bytes, int] = {}
+    """(ids in the same order, how many were known): the same image again gets the new truth, and the verdict if there is one.
+
+    Feedback stays feedback, and what was once drawn at random stays random: looking again does not change how it was drawn.
+    """
+    known: dict[bytes, _Known] = {}
     hashes = [item.content_hash for item in observations]
     for start in range(0, len(hashes), _IN_CHUNK):
-        query = select(Observation.content_hash, Observation.id).where(
+        columns = (Observation.content_hash, Observation.id, Observation.origin, Observation.sampling)
+        query = select(*columns).where(
             Observation.space_id == space_id, Observation.content_hash.in_(hashes[start : start + _IN_CHUNK])
         )
-        known.update({row.content_hash: row.id for row in connection.execute(query)})
+        known.update({row.content_hash: _Known(row.id, row.origin, row.sampling) for row in connection.execute(query)})
     before = len(known.keys() & set(hashes))
     for item in observations:
         values = _values(item) | {"space_id": space_id}
-        if item.content_hash in known:
-            connection.execute(update(Observation).where(Observation.id == known[item.content_hash]).values(**values))
+        if (there := known.get(item.content_hash)) is not None:
+            if item.verdict is None:
+                values = {name: value for name, value in values.items() if name not in GivenVerdict.__dataclass_fields__}
+            values |= {
+                "origin": "feedback" if "feedback" in (there.origin, item.origin) else item.origin,
+                "sampling": "random" if "random" in (there.sampling, item.sampling) else item.sampling,
+            }
+            connection.execute(update(Observation).where(Observation.id == there.id).values(**values))
         else:
             statement = insert(Observation).values(**values, created_at=datetime.now(UTC), support_id=None)
-            known[item.content_hash] = connection.execute(statement.returning(Observation.id)).scalar_one()
-    return [known[content] for content in hashes], before
+            new = connection.execute(statement.returning(Observation.id)).scalar_one()
+            known[item.content_hash] = _Known(new, item.origin, item.sampling)
+    return [known[content].id for content in hashes], before
 
 
 def forget_calibration(connection: Connection, space_id: int) -> None:
@@ -112,13 +129,15 @@ def pool(connection: Connection, space_id: int, classifier_dim: int, verifier_di
     )
 
 
-def accepted_random(connection: Connection, space_id: int, calibration_id: int) -> list[tuple[int, int]]:
-    """(predicted label id, true label id or −1) of the randomly drawn feedback that this calibration accepted, in order of
-    time."""
+def accepted_random(connection: Connection, space_id: int, calibration_id: int, made_at: datetime) -> list[tuple[int, int]]:
+    """(predicted label id, true label id or −1) of the randomly drawn feedback that this calibration, made then, accepted, in
+    order of time. Images that were known before it cannot testify about it: they may have made it."""
     columns = (Observation.predicted_id, Observation.truth_id)
     asked = (Observation.space_id == space_id, Observation.calibration_id == calibration_id)
     of_kind = (Observation.origin == "feedback", Observation.sampling == "random", Observation.accepted.is_(True))
-    rows = connection.execute(select(*columns).where(*asked, *of_kind).order_by(Observation.id))
+    rows = connection.execute(
+        select(*columns).where(*asked, *of_kind, Observation.created_at > made_at).order_by(Observation.id)
+    )
     return [(row.predicted_id, -1 if row.truth_id is None else row.truth_id) for row in rows]
 
 

@@ -78,7 +78,7 @@ def calibrate(
     return _calibrated(parts, space, observed, None, promise, keep=True)
 
 
-def recalibrate(parts: Parts, space_name: str, promise: Promise | None) -> Calibration:
+def recalibrate(parts: Parts, space_name: str) -> Calibration:
     """See :meth:`TrustService.recalibrate`."""
     with parts.catalog.read() as connection:
         space = spaces.find(connection, space_name)
@@ -88,9 +88,7 @@ def recalibrate(parts: Parts, space_name: str, promise: Promise | None) -> Calib
         raise InvalidInput(
             f"space {space_name!r} has no calibration images yet; 'trustvlm calibrate {space_name} DIR' adds some"
         )
-    if promise is None:
-        promise = Promise() if before is None else _asked_before(before)
-    promise.check()
+    promise = Promise() if before is None else _asked_before(before)
     classifier = pool.classifier.astype(np.float64)
     verifier = classifier if space.verifier == "same" else None if pool.verifier is None else pool.verifier.astype(np.float64)
     truth = np.array(pool.truth, dtype=object)

@@ -130,7 +130,7 @@ def monitor(parts: Parts, space_name: str, alpha: float) -> MonitorReport:
         calibration = in_force(connection, view.space)
         if calibration is None:
             raise NotFound(f"space {space_name!r} has no calibration to watch over; run 'trustvlm calibrate {space_name} DIR'")
-        pairs = observations.accepted_random(connection, view.space.id, calibration.id)
+        pairs = observations.accepted_random(connection, view.space.id, calibration.id, calibration.created_at)
         predicted = view.aliases.of(np.array([pair[0] for pair in pairs], dtype=np.int64))
         truth = view.aliases.of(np.array([pair[1] for pair in pairs], dtype=np.int64))
     found = watch((predicted != truth).tolist(), calibration.max_risk, alpha)

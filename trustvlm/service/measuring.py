@@ -99,7 +99,7 @@ class Measuring(OpenHome):
         Raises:
             NotFound: unknown space. InvalidInput: there are no images yet.
         """
-        return recalibrate(self._writable(), space, None)
+        return recalibrate(self._writable(), space)
 
     def list_calibrations(self, space: str) -> list[Calibration]:
         """The calibrations of a space, newest first: the first one is in force. Raises NotFound."""
