@@ -6,16 +6,19 @@ millions while memory stays at one block. Everything a text rule can ask for fol
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from trustvlm.scoring.kernels import EXACT, Kernels, block_logits
+from trustvlm.scoring.rounding import Segment, drift
 from trustvlm.types import Bools, Float32s, Float64s, Int64s
 
-__all__ = ["BLOCK_ROWS", "Moments", "Partition", "refined", "softmax_pass"]
+__all__ = ["BLOCK_LOGITS", "Moments", "Partition", "refined", "softmax_pass"]
 
-BLOCK_ROWS = 4096
-"""Rows per block: a block of 512-d float32 rows is 8 MB, and its logits for 256 queries 4 MB."""
+BLOCK_LOGITS = 2**18
+"""Logits per block: 1 MB of float32."""
 
 # e^-80 is still a normal float32: below it, exp falls into denormals and is 6 × slower. A million clamped (or masked)
 # rows add 1e-29 to a sum that is at least 1.
@@ -31,7 +34,7 @@ class Partition:
         sum_p2: (n,) Σ p².
         sum_p_log_p: (n,) Σ p·log p (minus the entropy, in nats).
         slots: (n, k) rows of the largest logits, best first, padded with −1.
-        logits: (n, k) their logits, padded with −inf.
+        logits: (n, k) their logits, padded with −inf; approximate where the rows are 16-bit.
     """
 
     log_z: Float64s
@@ -57,31 +60,51 @@ class Moments:
 
 
 def softmax_pass(
-    rows: Float32s, queries: Float32s, scale: float, k: int, *, keep: Bools | None = None, block_rows: int = BLOCK_ROWS
+    rows: Float32s | Sequence[Segment],
+    queries: Float32s,
+    scale: float,
+    k: int,
+    *,
+    keep: Bools | None = None,
+    block_rows: int | None = None,
+    kernels: Kernels = EXACT,
 ) -> Partition:
     """softmax(scale · queries · rowsᵀ) over the rows where `keep` is true (all, when None).
 
     Args:
-        rows: (N, d) unit vectors; queries: (n, d) unit vectors; scale: the logit scale s; k: how many leaders to return.
+        rows: (N, d) float32 unit vectors, or their segments, some of which may be 16-bit.
+        queries: (n, d) unit vectors; scale: the logit scale s; k: how many leaders to return.
         keep: (N,) mask of rows that take part.
         block_rows: rows per block; the result does not depend on it beyond float32 rounding.
+        kernels: which kernel serves 16-bit segments.
 
     Time O(n·N·d), memory O(n·block_rows). Ties among leaders are in no particular order: callers break them.
     """
-    count = len(queries)
-    running = _Running(count, k)
-    scaled = (queries * np.float32(scale)).astype(np.float32, copy=False)
-    for start in range(0, len(rows), block_rows):
-        block = rows[start : start + block_rows]
-        logits: Float32s = scaled @ block.T
+    segments = rows if not isinstance(rows, np.ndarray) else [Segment(0, rows)]
+    rounds = kernels.rounds(len(queries)) and any(segment.centre is not None for segment in segments)
+    running = _Running(len(queries), max(k, _FOLLOWED) if rounds else k)
+    for start, logits in block_logits(segments, queries, scale, kernels, block_rows or _block_rows(len(queries))):
         if keep is not None:
-            alive = keep[start : start + block_rows]
+            alive = keep[start : start + logits.shape[1]]
             if not alive.any():
                 continue
             if not alive.all():
                 logits[:, ~alive] = -np.inf
         running.update(logits, start)
-    return running.finish()
+    if not rounds:
+        return running.partition(*running.leaders.finish())
+    slots, approximate = running.leaders.finish()
+    moved = drift(segments, queries.astype(np.float64) * scale, slots, approximate)
+    return running.moved(slots, approximate, moved, k)
+
+
+def _block_rows(queries: int) -> int:
+    """Rows per block: what is looked at again and again stays in the second-level cache of one core."""
+    return int(np.clip(BLOCK_LOGITS // max(queries, 1), 1_024, 65_536))
+
+
+_FOLLOWED = 256
+"""So many leaders are followed where a kernel rounds the queries: how far they moved tells how far the others did."""
 
 
 class _Running:
@@ -92,12 +115,12 @@ class _Running:
         self.total = np.zeros(count)
         self.weighted = np.zeros(count)
         self.squared = np.zeros(count)
-        self.slots = np.full((count, k), -1, dtype=np.int64)
-        self.leaders = np.full((count, k), -np.inf, dtype=np.float32)
+        self.leaders = _Leaders(count, k)
+        self._work: list[Float32s] = []
 
     def update(self, logits: Float32s, start: int) -> None:
         best = logits.max(axis=1)
-        self._leaders(logits, best, start)
+        self.leaders.offer(logits, best, start)
         maximum = np.maximum(self.maximum, best)
         moved = np.where(np.isneginf(self.maximum), 0.0, self.maximum - maximum)
         shrink = np.exp(moved)
@@ -106,56 +129,108 @@ class _Running:
         self.total = shrink * self.total
         self.squared = shrink**2 * self.squared
         self.maximum = maximum
-        shifted = np.maximum(logits - maximum[:, np.newaxis].astype(np.float32), _FLOOR)
-        powers = np.exp(shifted)
+        shifted, powers = self._arrays(logits.shape)
+        np.subtract(logits, maximum[:, np.newaxis].astype(np.float32), out=shifted)
+        np.maximum(shifted, _FLOOR, out=shifted)
+        np.exp(shifted, out=powers)
         # The total in float64: what is outside of the leaders is a small difference. The others of one block in float32.
         self.total += powers.sum(axis=1, dtype=np.float64)
         self.weighted += np.einsum("nb,nb->n", powers, shifted)
         self.squared += np.einsum("nb,nb->n", powers, powers)
 
-    def _leaders(self, logits: Float32s, best: Float32s, start: int) -> None:
-        """Merge the block's k largest into the leaders of those queries whose k-th leader it beats."""
-        k = self.leaders.shape[1]
-        if not k:
-            return
-        rows = np.flatnonzero(best > self.leaders[:, -1])
-        if not len(rows):
-            return
-        columns, values = _above(logits[rows], self.leaders[rows, -1], k)
-        values = np.concatenate([self.leaders[rows], values], axis=1)
-        slots = np.concatenate([self.slots[rows], columns + start], axis=1)
-        order = np.argsort(-values, axis=1, kind="stable")[:, :k]
-        self.leaders[rows] = np.take_along_axis(values, order, axis=1)
-        self.slots[rows] = np.take_along_axis(slots, order, axis=1)
+    def _arrays(self, shape: tuple[int, ...]) -> list[Float32s]:
+        """Two arrays to work in, the same for every block of a shape: fresh memory would cost as much as the arithmetic."""
+        if not self._work or self._work[0].shape != shape:
+            self._work = [np.empty(shape, np.float32), np.empty(shape, np.float32)]
+        return self._work
 
-    def finish(self) -> Partition:
-        self.slots[np.isneginf(self.leaders)] = -1
+    def moved(self, slots: Int64s, logits: Float32s, moved: Float64s, k: int) -> Partition:
+        """The partition when the leaders' logits move by `moved` (n, m ≥ k), and the rows behind them by half of the mean of
+        the lower three quarters: what the leaders moved by is the less true of other rows, the further these are behind."""
+        there, relative = slots >= 0, logits - self.maximum[:, np.newaxis]
+        lower = there & (4 * np.arange(slots.shape[1]) >= there.sum(axis=1)[:, np.newaxis])
+        others = 0.5 * np.where(lower, moved, 0.0).sum(axis=1) / np.maximum(lower.sum(axis=1), 1)
+        with np.errstate(invalid="ignore"):
+            before, after = np.exp(np.maximum(relative, _FLOOR)), np.exp(relative + moved)
+            before, after = np.where(there, before, 0.0), np.where(there, after, 0.0)
+            terms = np.where(there, before * relative, 0.0), np.where(there, after * (relative + moved), 0.0)
+        factor = np.exp(others)
+        outside = np.maximum(self.total - before.sum(axis=1), 0.0) * factor
+        self.weighted = terms[1].sum(axis=1) + (self.weighted - terms[0].sum(axis=1)) * factor + outside * others
+        self.squared = (after**2).sum(axis=1) + np.maximum(self.squared - (before**2).sum(axis=1), 0.0) * factor**2
+        self.total = after.sum(axis=1) + outside
+        corrected = np.where(there, logits + moved, -np.inf).astype(np.float32)
+        order = np.argsort(-corrected, axis=1, kind="stable")[:, :k]
+        return self.partition(np.take_along_axis(slots, order, axis=1), np.take_along_axis(corrected, order, axis=1))
+
+    def partition(self, slots: Int64s, logits: Float32s) -> Partition:
         with np.errstate(divide="ignore", invalid="ignore"):
             log_total = np.log(self.total)
             sum_p2 = self.squared / self.total**2
             # log p = (l − m) − log Σe^(l−m)
             sum_p_log_p = self.weighted / self.total - log_total
-        return Partition(self.maximum + log_total, sum_p2, sum_p_log_p, self.slots, self.leaders)
+        return Partition(self.maximum + log_total, sum_p2, sum_p_log_p, slots, logits)
 
 
-def _above(block: Float32s, threshold: Float32s, k: int) -> tuple[Int64s, Float32s]:
-    """(n, w) columns and values of what may be among the k largest: all above the threshold, or the block's k largest.
+class _Leaders:
+    """The k largest logits so far of each query.
 
-    A partition of the whole block costs ten times a comparison, and after the first blocks few values pass it.
+    What beats the k-th of them is collected, and sorted out only when that has become a few times k: most blocks of a long
+    pass cost one comparison.
     """
-    passed = block > threshold[:, np.newaxis]
-    counts = np.count_nonzero(passed, axis=1)
-    if counts.max() > k:
-        width = min(k, block.shape[1])
-        columns = np.argpartition(block, -width, axis=1)[:, -width:]
-        return columns, np.take_along_axis(block, columns, axis=1)
-    rows, found = np.nonzero(passed)
-    ranks = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-    columns = np.zeros((len(block), counts.max()), dtype=np.int64)
-    values = np.full(columns.shape, -np.inf, dtype=np.float32)
-    columns[rows, ranks] = found
-    values[rows, ranks] = block[rows, found]
-    return columns, values
+
+    def __init__(self, count: int, k: int) -> None:
+        self._k = k
+        self._slots = np.full((count, k), -1, dtype=np.int64)
+        self._logits = np.full((count, k), -np.inf, dtype=np.float32)
+        self._floor = np.full(count, -np.inf, dtype=np.float32)
+        self._waiting: list[tuple[Int64s, Int64s, Float32s]] = []  # (query, slot, logit) of what beat the floor
+        self._many = 0
+
+    def offer(self, logits: Float32s, best: Float32s, start: int) -> None:
+        if not self._k or not (best > self._floor).any():
+            return
+        found = np.flatnonzero(logits > self._floor[:, np.newaxis])
+        if len(found) > 2 * self._logits.size:
+            self._merge()
+            width = min(self._k, logits.shape[1])
+            columns = np.argpartition(logits, -width, axis=1)[:, -width:]
+            self._keep(columns + start, np.take_along_axis(logits, columns, axis=1))
+            return
+        query, column = np.divmod(found, logits.shape[1])
+        self._waiting.append((query, column + start, logits.ravel()[found]))
+        self._many += len(found)
+        if self._many > 2 * self._logits.size:
+            self._merge()
+
+    def _merge(self) -> None:
+        """Take what waits into the leaders."""
+        if not self._waiting:
+            return
+        query, slot, logit = (np.concatenate(parts) for parts in zip(*self._waiting, strict=True))
+        self._waiting, self._many = [], 0
+        order = np.argsort(query, kind="stable")
+        counts = np.bincount(query, minlength=len(self._floor))
+        ranks = np.arange(len(query)) - np.repeat(np.cumsum(counts) - counts, counts)
+        slots = np.full((len(counts), counts.max()), -1, dtype=np.int64)
+        logits = np.full(slots.shape, -np.inf, dtype=np.float32)
+        slots[query[order], ranks], logits[query[order], ranks] = slot[order], logit[order]
+        self._keep(slots, logits)
+
+    def _keep(self, slots: Int64s, logits: Float32s) -> None:
+        """The k largest of the leaders and these."""
+        slots, logits = np.concatenate([self._slots, slots], axis=1), np.concatenate([self._logits, logits], axis=1)
+        columns = np.argpartition(logits, -self._k, axis=1)[:, -self._k :]
+        self._slots = np.take_along_axis(slots, columns, axis=1)
+        self._logits = np.take_along_axis(logits, columns, axis=1)
+        self._floor = self._logits.min(axis=1)
+
+    def finish(self) -> tuple[Int64s, Float32s]:
+        """(n, k) slots, −1 where there are not so many rows, and (n, k) logits, best first."""
+        self._merge()
+        order = np.argsort(-self._logits, axis=1, kind="stable")
+        logits = np.take_along_axis(self._logits, order, axis=1)
+        return np.where(np.isneginf(logits), -1, np.take_along_axis(self._slots, order, axis=1)), logits
 
 
 def refined(partition: Partition, leading: Float64s, asked: int) -> tuple[Moments, Float64s, Float64s]:
@@ -198,7 +273,11 @@ def refined(partition: Partition, leading: Float64s, asked: int) -> tuple[Moment
     if everything:
         rest_entropy, rest_squares = np.zeros(len(p)), np.zeros(len(p))
     else:
-        rest_entropy = np.minimum(partition.sum_p_log_p - known_entropy, 0.0)
-        rest_squares = np.clip(partition.sum_p2 - (known**2).sum(axis=1), 0.0, rest * last / total)
+        # Where the leaders' logits were only near, the total was too: what is outside is a little more or less of it.
+        shift = partition.log_z - log_z
+        before = np.clip(1.0 - known.sum(axis=1), 0.0, 1.0)
+        rest_entropy = np.minimum(np.exp(shift) * (partition.sum_p_log_p - known_entropy + shift * before), 0.0)
+        rest_squares = np.exp(2 * shift) * (partition.sum_p2 - (known**2).sum(axis=1))
+        rest_squares = np.clip(rest_squares, 0.0, rest * last / total)
     moments = Moments(log_z, leaders_entropy + rest_entropy, (p * complement).sum(axis=1) + rest - rest_squares)
     return moments, np.zeros(len(p)) if everything else last / total, rest
