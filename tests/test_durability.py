@@ -483,7 +483,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         assert not list(home.rglob("*.snapshot"))
         service.score("space", queries())
-        assert len(list(home.rglob("*.snapshot"))) == 1
+    assert len(list(home.rglob("*.snapshot"))) == 1
     return home
 
 

@@ -19,7 +19,7 @@ from trustvlm.catalog import Catalog
 from trustvlm.encoders import ImageLimits
 from trustvlm.errors import InvalidInput, NotFound, ReadOnly
 from trustvlm.service import TrustService
-from trustvlm.service.cache import Caches
+from trustvlm.service.caches import Caches
 from trustvlm.service.fitter import Fitter
 from trustvlm.service.parts import EncoderPool, Parts
 
@@ -42,6 +42,9 @@ class Settings(BaseSettings):
     workers: int | None = Field(None, ge=0, le=256, description="Processes that load images; unset: by their number.")
     max_image_bytes: int = Field(64 * 2**20, ge=1, description="Largest image file accepted.")
     max_image_pixels: int = Field(100_000_000, ge=1, description="Largest image accepted, width × height.")
+    half_from: int = Field(
+        50_000, ge=1, description="Labels from which on a space is searched through 16-bit rows of a mapped snapshot."
+    )
     undo_hours: float = Field(24.0, ge=0, description="How long removed labels and support images can be restored.")
 
     @classmethod
@@ -133,7 +136,7 @@ def open_service(
         Parts(
             home=folder,
             catalog=catalog,
-            caches=Caches(folder / SNAPSHOT_FOLDER, settings.device, read_only=read_only),
+            caches=Caches(catalog, folder / SNAPSHOT_FOLDER, settings.device, half_from=settings.half_from),
             fitter=Fitter(catalog),
             encoders=EncoderPool(settings.device, settings.precision),
             batch_size=settings.batch_size,

@@ -21,6 +21,7 @@ __all__ = [
     "NewLabel",
     "canonical",
     "changed",
+    "changed_more_than",
     "competitors",
     "find",
     "find_many",
@@ -39,6 +40,7 @@ __all__ = [
     "set_prototype",
     "set_text",
     "smallest_name",
+    "totals",
     "touched",
 ]
 
@@ -239,6 +241,20 @@ def changed(
             aliases=[(row.id, row.alias_of) for row in alive if row.alias_of is not None],
             removed=[row.id for row in rows if row.removed_revision is not None],
         )
+
+
+def changed_more_than(connection: Connection, space_id: int, since: int, limit: int) -> bool:
+    """Whether more than `limit` labels changed after revision `since`; looks at so many only, in the index of revisions."""
+    query = select(Label.id).where(Label.space_id == space_id, Label.revision > since).order_by(Label.revision)
+    return connection.scalar(query.limit(1).offset(limit)) is not None
+
+
+def totals(connection: Connection, space_id: int) -> tuple[int, int]:
+    """How many live labels the space has, and how many of them have a prototype."""
+    alive = (Label.space_id == space_id, Label.removed_revision.is_(None))
+    labels = select(func.count(Label.name)).where(*alive)
+    prototyped = select(func.count(Label.name_hash)).where(*alive, Label.support_count > 0)
+    return connection.execute(labels).scalar_one(), connection.execute(prototyped).scalar_one()
 
 
 def prototypes(connection: Connection, ids: Sequence[int], dim: int) -> Float32s:

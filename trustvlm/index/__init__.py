@@ -8,27 +8,25 @@ rebuilt from the catalog. Importing this package does not import faiss.
 from __future__ import annotations
 
 from trustvlm.index.live import IndexView, LiveIndex
+from trustvlm.index.names import NameTable, pack_strings, unpack_strings
 from trustvlm.index.recipe import Recipe, list_recipes, load_recipe, read_recipe
-from trustvlm.index.rows import RowTable, RowView
-from trustvlm.index.snapshot import (
-    Snapshot,
-    SnapshotKey,
-    pack_strings,
-    read_snapshot,
-    unpack_strings,
-    write_snapshot,
-)
+from trustvlm.index.rows import RowBase, RowTable, RowView
+from trustvlm.index.snapshot import Snapshot, SnapshotKey, SnapshotWriter, map_snapshot, read_snapshot, write_snapshot
 
 __all__ = [
     "IndexView",
     "LiveIndex",
+    "NameTable",
     "Recipe",
+    "RowBase",
     "RowTable",
     "RowView",
     "Snapshot",
     "SnapshotKey",
+    "SnapshotWriter",
     "list_recipes",
     "load_recipe",
+    "map_snapshot",
     "pack_strings",
     "read_recipe",
     "read_snapshot",

@@ -1,4 +1,8 @@
-"""Keyed float32 rows in one contiguous growable matrix, with tombstones: the exact side (text prototypes, prototypes).
+"""Keyed rows with tombstones: the exact side (text prototypes, prototypes).
+
+A small table is one growable float32 matrix in memory. A large one starts with the rows of a snapshot, which stay in its
+file: 16-bit copies of them, mapped and shared between processes, are what passes over all rows read; the float32 rows of the
+few that matter are read one by one. What came since is a float32 tail in memory.
 
 Invariants: appending writes behind the rows that any view knows, growing and compacting copy into new arrays, and
 tombstoning copies the mask. So a :class:`RowView` is one whole state for ever, at no cost to the writer but that mask.
@@ -14,10 +18,25 @@ import numpy.typing as npt
 
 from trustvlm.errors import InvalidInput
 from trustvlm.index.checks import as_ids, as_vectors
+from trustvlm.index.rowfile import RowFile
 from trustvlm.index.slots import SlotTable, SlotView, with_spare
+from trustvlm.scoring.rounding import Segment
 from trustvlm.types import Bools, Float32s, Int64s
 
-__all__ = ["RowTable", "RowView"]
+__all__ = ["RowBase", "RowTable", "RowView"]
+
+
+@dataclass(frozen=True, eq=False)
+class RowBase:
+    """The rows of a snapshot, all of them live then.
+
+    Attributes:
+        ids: (n,). segment: their 16-bit copies. exact: their float32 rows, in the file.
+    """
+
+    ids: Int64s
+    segment: Segment
+    exact: RowFile
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,9 +46,11 @@ class RowView:
     Attributes:
         n: number of slots, dead ones included.
         ids: (n,) the id of each slot.
-        rows: (n, dim) float32; dead rows still hold what they held.
+        rows: (n − b, dim) float32 rows in memory, of the slots behind the b of the base (0 without one); dead rows still
+            hold what they held.
         alive: (n,) whether the slot is live.
         live: number of live slots.
+        base: the rows that lie in a file, None without.
     """
 
     n: int
@@ -38,6 +59,35 @@ class RowView:
     alive: Bools
     live: int
     _slots: SlotView
+    base: RowBase | None = None
+
+    @property
+    def segments(self) -> list[Segment]:
+        """The rows as a pass over all of them reads them."""
+        if self.base is None:
+            return [Segment(0, self.rows)]
+        return [self.base.segment, Segment(len(self.base.ids), self.rows)]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the matrices that passes read."""
+        return sum(segment.rows.nbytes for segment in self.segments)
+
+    def take(self, slots: Int64s) -> Float32s:
+        """(n, dim) float32 rows of these slots.
+
+        Raises:
+            Damaged: a row in the file does not match its checksum.
+        """
+        if self.base is None:
+            taken: Float32s = self.rows[slots]
+            return taken
+        first = len(self.base.ids)
+        found = np.empty((len(slots), self.rows.shape[1]), np.float32)
+        late = slots >= first
+        found[late] = self.rows[slots[late] - first]
+        found[~late] = self.base.exact.take(slots[~late])
+        return found
 
     def slots(self, ids: npt.ArrayLike) -> Int64s:
         """(n,) slot of each id in this view, −1 for ids that are not live in it.
@@ -57,13 +107,18 @@ class RowTable:
     Args:
         dim: length of a row.
         capacity: rows to make room for.
+        base: rows of a snapshot to start with.
     """
 
-    def __init__(self, dim: int, capacity: int = 0) -> None:
+    def __init__(self, dim: int, capacity: int = 0, base: RowBase | None = None) -> None:
         if dim < 1 or capacity < 0:
             raise InvalidInput(f"expected dim ≥ 1 and capacity ≥ 0, got {dim} and {capacity}")
         self.dim = dim
+        self._base = base
+        self._first = 0 if base is None else len(base.ids)
         self._table = SlotTable(capacity)
+        if base is not None:
+            self._table.restore(base.ids, np.ones(len(base.ids), np.bool_))
         self._rows = np.empty((capacity, dim), np.float32)
         self._publish()
 
@@ -78,7 +133,7 @@ class RowTable:
         self._table.require_new(checked)
         self.reserve(self._table.n + len(checked))
         slots = self._table.append(checked)
-        self._rows[slots.start : slots.stop] = vectors
+        self._rows[slots.start - self._first : slots.stop - self._first] = vectors
         self._publish()
         return slots
 
@@ -101,9 +156,10 @@ class RowTable:
     def reserve(self, n: int) -> None:
         """Makes room for `n` slots in all, dead ones included, so that appending up to there copies nothing."""
         self._table.reserve(n)
-        if n > len(self._rows):
-            larger = np.empty((with_spare(n), self.dim), np.float32)
-            larger[: self._table.n] = self._rows[: self._table.n]
+        late, used = n - self._first, self._table.n - self._first
+        if late > len(self._rows):
+            larger = np.empty((with_spare(late), self.dim), np.float32)
+            larger[:used] = self._rows[:used]
             self._rows = larger
             self._publish()
 
@@ -117,7 +173,12 @@ class RowTable:
 
         Returns:
             (old n,) the new slot of each old one, −1 for dead ones.
+
+        Raises:
+            InvalidInput: the table starts with a snapshot, which only a new snapshot can follow.
         """
+        if self._base is not None:
+            raise InvalidInput("a table that starts with a snapshot is compacted by writing a new one")
         kept = self._table.kept()
         moved = np.full(self._table.n, -1, np.int64)
         moved[kept] = np.arange(len(kept))
@@ -138,6 +199,6 @@ class RowTable:
     def _publish(self) -> None:
         """Hands the new state to readers in one assignment: they see all of a change or nothing of it."""
         slots = self._table.view()
-        rows = self._rows[: slots.n]
+        rows = self._rows[: slots.n - self._first]
         rows.flags.writeable = False
-        self._view = RowView(slots.n, slots.ids, rows, slots.alive, slots.live, slots)
+        self._view = RowView(slots.n, slots.ids, rows, slots.alive, slots.live, slots, self._base)

@@ -15,6 +15,7 @@ Which is fastest depends on the processor alone: :func:`measure` finds out, once
 
 from __future__ import annotations
 
+import ctypes
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,9 @@ import numpy as np
 from trustvlm.scoring.rounding import Segment, Uint16s, correction, to_bfloat16
 from trustvlm.types import Float32s
 
-__all__ = ["EXACT", "Kernels", "block_logits", "measure"]
+__all__ = ["EXACT", "KERNELS", "Kernels", "block_logits", "measure"]
+
+KERNELS = ("scan", "widen", "bfloat16")
 
 _WIDEN_ROWS = 1024
 """Rows that are made float32 at a time: 2 MB at 512 dimensions, the second-level cache of one core."""
@@ -115,11 +118,14 @@ def _widen(rows: Uint16s, queries: Float32s) -> Callable[[int, int, Float32s], N
 def _bfloat16(rows: Uint16s, queries: Float32s) -> Callable[[int, int, Float32s], None]:
     import torch
 
-    matrix = torch.frombuffer(rows.data, dtype=torch.bfloat16).view(rows.shape) if rows.size else torch.empty(rows.shape)
+    # torch warns of read-only memory, which mapped rows are; it is only read here.
+    values = np.ctypeslib.as_array((ctypes.c_int16 * rows.size).from_address(rows.ctypes.data)).reshape(rows.shape)
+    matrix = torch.from_numpy(values).view(torch.bfloat16)
     short = torch.from_numpy(to_bfloat16(queries).view(np.int16)).view(torch.bfloat16)
 
     def fill(start: int, stop: int, out: Float32s) -> None:
         torch.from_numpy(out).copy_(torch.mm(short, matrix[start:stop].T))
+        assert rows is not None  # keeps alive what `matrix` looks at
 
     return fill
 

@@ -233,7 +233,7 @@ class _Leaders:
         return np.where(np.isneginf(logits), -1, np.take_along_axis(self._slots, order, axis=1)), logits
 
 
-def refined(partition: Partition, leading: Float64s, asked: int) -> tuple[Moments, Float64s, Float64s]:
+def refined(partition: Partition, leading: Float64s, asked: int, slack: float = 0.0) -> tuple[Moments, Float64s, Float64s]:
     """(moments, outside, rest): the pass with its leaders' logits replaced by exact ones.
 
     The float32 sums of the pass stay for the rows outside of its leaders; the leaders' share is exact, which is all of it
@@ -241,6 +241,7 @@ def refined(partition: Partition, leading: Float64s, asked: int) -> tuple[Moment
 
     Args:
         leading: (n, k) the leaders' exact logits (anything where the pass has no leader). asked: how many rows took part.
+        slack: by how much the logit of a row that is no leader may exceed the last leader's, where the pass was approximate.
 
     Returns:
         The moments; `outside` (n,): bound of p of any row that is not a leader; `rest` (n,): their probability together.
@@ -257,7 +258,7 @@ def refined(partition: Partition, leading: Float64s, asked: int) -> tuple[Moment
         known = np.where(there, summed * np.exp(summit - partition.log_z)[:, np.newaxis], 0.0)
     first = np.arange(powers.shape[1]) == exact.argmax(axis=1)[:, np.newaxis]
     # In units of the leading row's power; what is outside is no larger than its number times the last leader.
-    last = powers.min(axis=1, initial=np.inf, where=there)
+    last = powers.min(axis=1, initial=np.inf, where=there) * np.exp(slack)
     bound = np.zeros(len(powers)) if everything else (asked - there.sum(axis=1)) * last
     outside = np.minimum(np.clip(1.0 - known.sum(axis=1), 0.0, 1.0) * np.exp(partition.log_z - top[:, 0]), bound)
     others = np.where(first, 0.0, powers).sum(axis=1) + outside

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trustvlm.index.rows import RowView
 from trustvlm.scoring.evidence import ImageEvidence
 from trustvlm.scoring.rules import Candidates
-from trustvlm.scoring.text import refined, softmax_pass
+from trustvlm.scoring.text import refined
 from trustvlm.service.aliases import missing_members, pooled
 from trustvlm.service.cache import SpaceView
+from trustvlm.service.passes import SHORT_SLACK, in_exact_order, rows_pass, similarities
 from trustvlm.service.subset import Subset
-from trustvlm.types import Bools, Float32s, Float64s, Int64s
+from trustvlm.types import Bools, Float64s, Int64s
 
 __all__ = ["CANDIDATES", "Found", "find_candidates"]
 
@@ -20,7 +22,6 @@ CANDIDATES = 64
 """K: so many text leaders and so many nearest prototypes are looked at (SCIENCE §2)."""
 
 _TIE = 1e-6  # similarities nearer than this may be equal, after float32 rounding of the pass
-_GATHER_ROWS = 32  # queries per gather of candidate rows: 32 × 128 × 512 float64 is 16 MB
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,14 +67,9 @@ def find_candidates(
     """
     aliases = view.aliases
     listed *= aliases.largest  # so many labels are left when further names are taken together
-    text_keep = _keep(view.text.alive, view.text.live, subset.text)
-    text = softmax_pass(
-        view.text.rows,
-        classifier.astype(np.float32),
-        view.space.logit_scale,
-        min(max(leaders, listed), view.text.n),
-        keep=text_keep,
-    )
+    scale = view.space.logit_scale
+    text = rows_pass(view.text, classifier, scale, max(leaders, listed), view.kernels, subset.text)
+    text, leading = in_exact_order(view.text, text, classifier, scale)
     if verifier is None or not len(view.prototypes):
         near = np.empty((len(classifier), 0), np.int64)
         complete, image_log_z = np.ones(len(classifier), np.bool_), np.full(len(classifier), -np.inf)
@@ -83,15 +79,22 @@ def find_candidates(
     first, further = text.slots[:, :leaders], text.slots[:, leaders:]
     near = _unless(near, first)
     near = np.concatenate([near, missing_members(aliases, view.text, np.concatenate([first, near], axis=1))], axis=1)
+    moments, outside, rest = refined(text, leading, subset.rows, _slack(view.text, scale))
+    text_tied = (outside > 0) & _cut_through_equals(leading, listed, _TIE * scale)
     further = _unless(further, near)
     slots = np.concatenate([first, near, further], axis=1)
-    slots = np.concatenate([slots, missing_members(aliases, view.text, slots)], axis=1)
+    others = missing_members(aliases, view.text, slots)
+    logits = np.concatenate(
+        [
+            leading[:, : first.shape[1]],
+            scale * similarities(view.text, near, classifier),
+            leading[:, first.shape[1] :],
+            scale * similarities(view.text, others, classifier),
+        ],
+        axis=1,
+    )
+    slots = np.concatenate([slots, others], axis=1)
     candidates_end = first.shape[1] + near.shape[1]
-    scale = view.space.logit_scale
-    logits = scale * _similarities(view.text.rows, slots, classifier)
-    leading = scale * _similarities(view.text.rows, text.slots, classifier) if further.size else logits
-    moments, outside, rest = refined(text, leading[:, : text.slots.shape[1]], subset.rows)
-    text_tied = (outside > 0) & _cut_through_equals(leading[:, : text.slots.shape[1]], listed, _TIE * scale)
     logits = np.where(slots < 0, -np.inf, logits)
     p = np.exp(logits - moments.log_z[:, np.newaxis])
     outside_leaders = np.where(_unless(near, text.slots) >= 0, p[:, first.shape[1] : candidates_end], 0.0)
@@ -102,7 +105,7 @@ def find_candidates(
     if verifier is not None and len(view.prototypes):
         rows = view.prototypes.slots(view.text.ids[np.maximum(slots, 0)].ravel()).reshape(slots.shape)
         rows[slots < 0] = -1
-        similarity = _similarities(view.prototypes.rows, rows, verifier)
+        similarity = similarities(view.prototypes, rows, verifier)
     candidates = Candidates(
         logit=logits,
         moments=moments,
@@ -133,21 +136,18 @@ def _cut_through_equals(leading: Float64s, needed: int, tolerance: float) -> Boo
     return ordered[:, min(needed, leading.shape[1] - 1)] - ordered[:, -1] <= tolerance
 
 
-def _keep(alive: Bools, live: int, subset: Bools | None) -> Bools | None:
-    """The mask of rows that take part, or None when all do."""
-    if subset is not None:
-        return subset
-    return None if live == len(alive) else alive
+def _slack(table: RowView, scale: float) -> float:
+    """By how much a row that was left out may be better than the last leader."""
+    return 0.0 if table.base is None else scale * SHORT_SLACK
 
 
 def _nearest(
     view: SpaceView, verifier: Float64s, subset: Subset, k: int, temperature: float | None
 ) -> tuple[Int64s, Bools, Float64s, Float64s, Bools]:
     """(text slots of the k nearest prototypes, surely complete, log Σ e^(c/T), bound of softmax(c/T) outside, tied)."""
-    queries = verifier.astype(np.float32)
-    count = len(queries)
-    if temperature is None and subset.prototypes is None:
-        ids, similarity = view.index.search(queries, min(k, len(view.index)))
+    count = len(verifier)
+    if temperature is None and subset.prototypes is None and view.index is not None:
+        ids, similarity = view.index.search(verifier.astype(np.float32), min(k, len(view.index)))
         slots = view.text.slots(np.maximum(ids, 0).ravel()).reshape(ids.shape)
         slots[ids < 0] = -1
         recipe = view.cache.recipe
@@ -156,27 +156,14 @@ def _nearest(
         complete = np.full(count, recipe.exact or k >= len(view.index)) | (margin >= 2 * recipe.max_error)
         tied = (margin <= _TIE) & (k < len(view.index))
         return slots, complete, np.full(count, -np.inf), np.zeros(count), tied
-    keep = _keep(view.prototypes.alive, view.prototypes.live, subset.prototypes)
     scale = 1.0 if temperature is None else 1.0 / temperature
-    image = softmax_pass(view.prototypes.rows, queries, scale, min(k, view.prototypes.n), keep=keep)
+    image = rows_pass(view.prototypes, verifier, scale, k, view.kernels, subset.prototypes)
+    image, exact = in_exact_order(view.prototypes, image, verifier, scale)
     slots = view.text.slots(view.prototypes.ids[np.maximum(image.slots, 0)].ravel()).reshape(image.slots.shape)
     slots[image.slots < 0] = -1
-    exact = scale * _similarities(view.prototypes.rows, image.slots, verifier)
     asked = len(view.prototypes) if subset.prototypes is None else int(subset.prototypes.sum())
-    moments, outside, _ = refined(image, exact, asked)
+    slack = _slack(view.prototypes, scale)
+    moments, outside, _ = refined(image, exact, asked, slack)
+    surely = (image.slots.shape[1] >= asked) | (np.nanmax(exact, axis=1) - np.nanmin(exact, axis=1) >= slack)
     tied = (outside > 0) & _cut_through_equals(exact, 0, _TIE * scale)
-    return slots, np.ones(count, np.bool_), moments.log_z, outside, tied
-
-
-def _similarities(rows: Float32s, slots: Int64s, queries: Float64s) -> Float64s:
-    """(n, m) inner products in float64 of each query with its own candidate rows; NaN where the slot is −1.
-
-    Each is summed alone, so that equal rows give equal bits: ties are ties.
-    """
-    found = np.full(slots.shape, np.nan)
-    for start in range(0, len(slots), _GATHER_ROWS):
-        part = slice(start, start + _GATHER_ROWS)
-        gathered = rows[np.maximum(slots[part], 0)].astype(np.float64)
-        found[part] = np.einsum("nmd,nd->nm", gathered, queries[part])
-    found[slots < 0] = np.nan
-    return found
+    return slots[:, :k], surely, moments.log_z, outside, tied

@@ -74,4 +74,4 @@ def _background(view: SpaceView, subset: Subset) -> Float64s:
     if len(rows) > BACKGROUND:
         slots = view.text.slots(view.prototypes.ids[rows])
         rows = rows[np.argsort([name_hash(view.names[slot]) for slot in slots.tolist()])[:BACKGROUND]]
-    return view.prototypes.rows[rows].astype(np.float64)
+    return view.prototypes.take(rows).astype(np.float64)

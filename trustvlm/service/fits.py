@@ -87,13 +87,13 @@ def _fit(connection: Connection, view: SpaceView, memo: FitMemo | None, wait: bo
         return known[1], sample, True
     if known is not None and len(view.prototypes) > IN_CALL_LABELS and not wait:
         return known[1], sample, False
-    return _fitted(connection, space, sample, lambda ids: view.prototypes.rows[view.prototypes.slots(ids)]), sample, True
+    return _fitted(connection, space, sample, lambda ids: view.prototypes.take(view.prototypes.slots(ids))), sample, True
 
 
 def background_of(connection: Connection, view: SpaceView) -> Float64s:
     """(a, d_v) prototypes of the up to 1,024 labels of smallest name hash: what an image looks like to labels in general."""
     ids = np.array(labels.competitors(connection, view.space.id, BACKGROUND), dtype=np.int64)
-    return view.prototypes.rows[view.prototypes.slots(ids)].astype(np.float64)
+    return view.prototypes.take(view.prototypes.slots(ids)).astype(np.float64)
 
 
 def renew(connection: Connection, space: SpaceRecord, revision: int) -> bool:

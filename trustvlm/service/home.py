@@ -33,6 +33,7 @@ class OpenHome:
         """Release the catalog; every later call raises Unavailable."""
         self._parts.closed.set()
         self._parts.fitter.close()
+        self._parts.caches.close()
         self._parts.catalog.close()
 
     def _ready(self) -> Parts:

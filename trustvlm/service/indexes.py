@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trustvlm.service.cache import SpaceCache
 from trustvlm.service.parts import Parts
 from trustvlm.service.spaces import set_recipe
 
@@ -18,7 +17,7 @@ class IndexStats:
     Attributes:
         recipe: its name. exact: whether its searches return exact similarities. device: where it was asked to live.
         labels, prototypes: live rows. dead: prototype rows waiting for a compaction.
-        revision: of the space. bytes: of the float32 rows in memory.
+        revision: of the space. bytes: of the rows that passes read.
         snapshot: the snapshot file, None when there is none. snapshot_bytes: its size.
     """
 
@@ -48,7 +47,7 @@ def index_stats(parts: Parts, space_name: str) -> IndexStats:
         prototypes=prototypes.live,
         dead=prototypes.n - prototypes.live,
         revision=view.revision,
-        bytes=text.rows.nbytes + prototypes.rows.nbytes,
+        bytes=text.nbytes + prototypes.nbytes,
         snapshot=str(path) if path.is_file() else None,
         snapshot_bytes=path.stat().st_size if path.is_file() else 0,
     )
@@ -62,6 +61,7 @@ def rebuild_index(parts: Parts, space_name: str, recipe: str | None) -> IndexSta
     space = parts.space(space_name)
     parts.caches.path(space.id).unlink(missing_ok=True)
     with parts.snapshot(space_name) as (_, view):
-        cache: SpaceCache = view.cache
-        cache.save(parts.caches.path(space.id), view.space)
+        pass
+    if not parts.caches.path(space.id).exists():  # a large space starts with one
+        parts.caches.write(view)
     return index_stats(parts, space_name)

@@ -16,7 +16,8 @@ from trustvlm.catalog import Catalog, spaces
 from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.encoders import Encoder, ImageLimits, open_encoder
 from trustvlm.errors import Unavailable
-from trustvlm.service.cache import Caches, SpaceView
+from trustvlm.service.cache import SpaceView
+from trustvlm.service.caches import Caches
 from trustvlm.service.fitter import Fitter
 
 __all__ = ["EncoderPool", "Parts"]

@@ -21,6 +21,7 @@ from trustvlm.service.encoding import unit_queries
 from trustvlm.service.evidence import evidence_reader
 from trustvlm.service.judging import Columns, judge
 from trustvlm.service.parts import Parts
+from trustvlm.service.passes import SHORT_ERROR
 from trustvlm.types import Float64s, Int64s, Queries, Verdicts
 
 __all__ = ["score", "verdicts_of"]
@@ -118,13 +119,15 @@ def _verdicts(
     image_evidence: str | None,
 ) -> Verdicts:
     view = context.view
-    exact = bool(columns.pop("exact").all())
+    bounds = [0.0 if columns.pop("exact").all() else view.cache.recipe.max_error]
+    if view.text.base is not None:
+        bounds.append(SHORT_ERROR)
     return Verdicts(
         rule=rule,
         params=params,
         revision=view.revision,
-        approximate=not exact,
-        error_bound=0.0 if exact else view.cache.recipe.max_error,
+        approximate=max(bounds) > 0,
+        error_bound=max(bounds),
         read_evidence=evidence_reader(
             context.parts, view, cast(Int64s, columns["label_id"]), cast(Int64s, columns["rival_id"]), verifier
         ),

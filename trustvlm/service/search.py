@@ -6,10 +6,10 @@ import numpy as np
 
 from trustvlm.catalog import supports
 from trustvlm.errors import InvalidInput, NotFound
-from trustvlm.scoring.text import softmax_pass
 from trustvlm.service.cache import SpaceView
 from trustvlm.service.encoding import unit_queries
 from trustvlm.service.parts import Parts
+from trustvlm.service.passes import nearest_rows
 from trustvlm.types import Float32s, Float64s, Hits, Int64s, Queries
 
 __all__ = ["KINDS", "search"]
@@ -35,7 +35,10 @@ def search(parts: Parts, space_name: str, queries: Queries, kind: str, k: int) -
         elif kind == "prototype":
             if verifier is None:
                 raise InvalidInput("queries.verifier: prototypes are compared with verifier embeddings; none were given")
-            ids, similarity = view.index.search(verifier.astype(np.float32), int(k))
+            if view.index is None:
+                ids, similarity = nearest_rows(view.prototypes, verifier, int(k), view.kernels)
+            else:
+                ids, similarity = view.index.search(verifier.astype(np.float32), int(k))
         else:
             by_classifier = verifier is None
             wanted = classifier if by_classifier else verifier
@@ -55,18 +58,7 @@ def _text(view: SpaceView, classifier: Float64s | None, k: int) -> tuple[Int64s,
     """The k text prototypes most similar to classifier embeddings (of images or texts)."""
     if classifier is None:
         raise InvalidInput("queries.classifier: text prototypes are compared with classifier embeddings; none were given")
-    keep = None if view.text.live == view.text.n else view.text.alive
-    width = min(k, view.text.n)
-    found = softmax_pass(view.text.rows, classifier.astype(np.float32), 1.0, width, keep=keep)
-    ids = np.full((len(classifier), k), -1, dtype=np.int64)
-    similarity = np.full((len(classifier), k), -np.inf, dtype=np.float32)
-    if width:
-        ids[:, :width] = np.where(found.slots >= 0, view.text.ids[np.maximum(found.slots, 0)], -1)
-        similarity[:, :width] = found.logits
-        for row in range(len(ids)):
-            order = np.lexsort((ids[row], -similarity[row]))
-            ids[row], similarity[row] = ids[row, order], similarity[row, order]
-    return ids, similarity
+    return nearest_rows(view.text, classifier, k, view.kernels)
 
 
 def _hits(view: SpaceView, kind: str, ids: Int64s, similarity: Float32s, details: dict[int, tuple[str, str | None]]) -> Hits:

@@ -104,7 +104,7 @@ def _areas(
     """AURC of each rule; every label is a candidate."""
     trust: dict[str, list[Float64s]] = {name: [] for name in rules}
     right: dict[str, list[Int64s]] = {name: [] for name in rules}
-    text = context.view.text.rows[slots].astype(np.float64)
+    text = context.view.text.take(slots).astype(np.float64)
     for start in range(0, len(truth), _ROWS):
         classifier, verifier = (side[start : start + _ROWS] for side in queries)
         logit = context.view.space.logit_scale * classifier @ text.T

@@ -10,8 +10,10 @@ import numpy as np
 
 from trustvlm.catalog import labels, spaces
 from trustvlm.errors import Conflict, InvalidInput, TrustVLMError
+from trustvlm.scoring.kernels import EXACT, block_logits
 from trustvlm.service.cache import SpaceView
 from trustvlm.service.parts import Parts
+from trustvlm.service.passes import SHORT_SLACK
 from trustvlm.service.register import renew_prototypes
 from trustvlm.service.subset import slots_of_names
 from trustvlm.types import Int64s, RegisterResult
@@ -26,7 +28,7 @@ SYNONYM_COSINE = 0.95
 REPORT_LABELS = 4_096
 """Up to so many labels, registration itself looks for synonyms of what is new: a millisecond a label."""
 
-_BLOCK = 1 << 24  # similarities at a time: 64 MB
+_ASKED, _BLOCK = 256, 4_096  # similarities at a time: 4 MB
 
 
 def alias(parts: Parts, space_name: str, name: str, of: str) -> int:
@@ -96,15 +98,19 @@ def _found(parts: Parts, space_name: str, label_ids: Sequence[int]) -> list[tupl
 
 def _pairs(view: SpaceView, asked: Int64s) -> list[tuple[str, str, float]]:
     """(name, name, cosine) of the labels in these text slots with any other, nearest first; aliases of one label left out."""
-    rows, group = view.text.rows, view.aliases.of(view.text.ids)
+    text, group = view.text, view.aliases.of(view.text.ids)
     found: dict[tuple[str, str], float] = {}
-    step = max(1, _BLOCK // max(1, len(rows)))
-    for start in range(0, len(asked), step):
-        block = asked[start : start + step]
-        similarity = rows[block] @ rows.T
-        for row, slot in np.argwhere((similarity >= SYNONYM_COSINE) & view.text.alive).tolist():
-            one = int(block[row])
-            if group[one] != group[slot]:
-                first, second = sorted((view.names[one], view.names[slot]))
-                found[first, second] = float(similarity[row, slot])
+    for begin in range(0, len(asked), _ASKED):
+        block = asked[begin : begin + _ASKED]
+        rows = text.take(block)
+        for start, similarity in block_logits(text.segments, rows, 1.0, EXACT, _BLOCK):
+            alive = text.alive[start : start + similarity.shape[1]]
+            near = np.argwhere((similarity >= SYNONYM_COSINE - SHORT_SLACK) & alive)
+            one, slot = block[near[:, 0]], start + near[:, 1]
+            one, slot = one[group[one] != group[slot]], slot[group[one] != group[slot]]
+            exact = np.sum(text.take(one).astype(np.float64) * text.take(slot), axis=1)
+            for a, b, cosine in zip(one.tolist(), slot.tolist(), exact.tolist(), strict=True):
+                if cosine >= SYNONYM_COSINE:
+                    first, second = sorted((view.names[a], view.names[b]))
+                    found[first, second] = cosine
     return sorted(((*pair, cosine) for pair, cosine in found.items()), key=lambda item: (-item[2], item[:2]))

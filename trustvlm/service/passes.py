@@ -1,0 +1,89 @@
+"""Passes over all rows of a space, whatever they are stored as, and the float32 rows of those that matter."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from trustvlm.index.rows import RowView
+from trustvlm.scoring.kernels import Kernels
+from trustvlm.scoring.text import Partition, softmax_pass
+from trustvlm.types import Bools, Float32s, Float64s, Int64s
+
+__all__ = ["SHORT_ERROR", "SHORT_SLACK", "in_exact_order", "nearest_rows", "rows_pass", "similarities"]
+
+SHORT_ERROR = 1e-3
+"""Largest error of a probability that passes over 16-bit rows leave (measured: 3e-4, benchmarks/labels.py)."""
+
+SHORT_SLACK = 2.0**-8
+"""Two 16-bit similarities may be in the wrong order only if they are nearer than this: twice what rounding row (norm of at
+most 0.6 behind the centre), query and output can add up to."""
+
+_SPARE = 32  # leaders more than asked for, of 16-bit rows: the order among them is not quite right
+_FEW, _FEW_IN_FILE = 16, 64  # a subset of less than this share of the rows is gathered instead of masked
+_GATHER_ROWS = 32  # queries per gather of candidate rows: 32 × 128 × 512 float64 is 16 MB
+
+
+def rows_pass(
+    table: RowView, queries: Float64s, scale: float, k: int, kernels: Kernels, keep: Bools | None = None
+) -> Partition:
+    """softmax(scale · queries · rowsᵀ) over the live rows, or over those of the mask `keep`, all of them live.
+
+    Returns:
+        The partition, with at least min(k, n) leaders: more where their order is not sure.
+    """
+    short = queries.astype(np.float32)
+    if keep is None and table.live < table.n:
+        keep = table.alive
+    if keep is not None and keep is not table.alive:
+        wanted: Int64s = np.flatnonzero(keep)
+        if len(wanted) * (_FEW if table.base is None else _FEW_IN_FILE) <= table.n:
+            found = softmax_pass(table.take(wanted), short, scale, min(k, table.n))
+            return replace(found, slots=np.where(found.slots >= 0, wanted[np.maximum(found.slots, 0)], -1))
+    width = min(k if table.base is None else k + _SPARE, table.n)
+    return softmax_pass(table.segments, short, scale, width, keep=keep, kernels=kernels)
+
+
+def similarities(table: RowView, slots: Int64s, queries: Float64s) -> Float64s:
+    """(n, m) inner products in float64 of each query with its own candidate rows; NaN where the slot is −1.
+
+    Each is summed alone, so that equal rows give equal bits: ties are ties.
+    """
+    found = np.full(slots.shape, np.nan)
+    for start in range(0, len(slots) if slots.size else 0, _GATHER_ROWS):
+        part = slice(start, start + _GATHER_ROWS)
+        gathered = (
+            table.take(np.maximum(slots[part], 0).ravel()).reshape(*slots[part].shape, queries.shape[1]).astype(np.float64)
+        )
+        found[part] = np.einsum("nmd,nd->nm", gathered, queries[part])
+    found[slots < 0] = np.nan
+    return found
+
+
+def in_exact_order(table: RowView, found: Partition, queries: Float64s, scale: float) -> tuple[Partition, Float64s]:
+    """The pass with its leaders in the order of their exact logits, and these (n, k); NaN where there are no more rows."""
+    exact = scale * similarities(table, found.slots, queries)
+    if table.base is None:
+        return found, exact
+    order = np.argsort(-exact, axis=1, kind="stable")  # NaN comes last
+    slots, logits = np.take_along_axis(found.slots, order, axis=1), np.take_along_axis(found.logits, order, axis=1)
+    return replace(found, slots=slots, logits=logits), np.take_along_axis(exact, order, axis=1)
+
+
+def nearest_rows(table: RowView, queries: Float64s, k: int, kernels: Kernels) -> tuple[Int64s, Float32s]:
+    """(n, k) ids and similarities of the nearest live rows, best first, ties by smaller id, padded with −1 and −inf."""
+    width = min(k, table.n)
+    ids = np.full((len(queries), k), -1, dtype=np.int64)
+    similarity = np.full((len(queries), k), -np.inf, dtype=np.float32)
+    if not width:
+        return ids, similarity
+    found = rows_pass(table, queries, 1.0, width, kernels)
+    near = found.logits
+    if table.base is not None:
+        found, exact = in_exact_order(table, found, queries, 1.0)
+        near = np.where(found.slots >= 0, exact, -np.inf).astype(np.float32)
+    owners = np.where(found.slots >= 0, table.ids[np.maximum(found.slots, 0)], -1)
+    order = np.lexsort((owners, -near), axis=-1)[:, :width]
+    ids[:, :width], similarity[:, :width] = np.take_along_axis(owners, order, axis=1), np.take_along_axis(near, order, axis=1)
+    return ids, similarity
