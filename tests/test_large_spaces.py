@@ -14,6 +14,7 @@ import pytest
 import trustvlm
 from benchmarks.synthetic import DIM, Labels
 from trustvlm import LabelInput, Queries, TrustService, Verdicts
+from trustvlm.service.machine import stored_kernels
 
 LABELS, VERIFIER, QUERIES = 3_000, 48, 24
 HALF_FROM = 1_000
@@ -50,6 +51,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         service.create_space("space", classifier=f"precomputed:{DIM}", verifier=f"precomputed:{VERIFIER}")
         service.register("space", inputs(0, LABELS))
     assert not list(home.rglob("*.snapshot"))
+    stored_kernels(home / "snapshots", needed=True)  # measured once, not in every test
     return home
 
 
