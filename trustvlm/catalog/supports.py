@@ -75,7 +75,12 @@ def insert_many(connection: Connection, space_id: int, revision: int, supports: 
                 "checksum": checksum(image, other), "embedding": image, "classifier_embedding": other,
             }
         )  # fmt: skip
-    ids = list(connection.scalars(insert(Support).returning(Support.id, sort_by_parameter_order=True), rows))
+    connection.execute(insert(Support), rows)  # not RETURNING: see labels.insert_many
+    query = select(Support.label_id, Support.content_hash, Support.id).where(
+        Support.space_id == space_id, Support.revision == revision, Support.created_revision == revision
+    )
+    found = {(row.label_id, row.content_hash): row.id for row in connection.execute(query)}
+    ids = [found[label_id, support.content_hash] for label_id, support in supports]
     pictures = [
         {"support_id": support_id, "jpeg": support.thumbnail}
         for support_id, (_, support) in zip(ids, supports, strict=True)

@@ -12,7 +12,7 @@ from trustvlm.errors import InvalidInput
 from trustvlm.scoring.vectors import unit, unit_rows
 from trustvlm.types import Float32s, Float64s, Int64s
 
-__all__ = ["imputed_similarity", "leave_one_out", "mean_prototype", "text_prototype"]
+__all__ = ["imputed_similarity", "leave_one_out", "mean_prototype", "single_text_prototypes", "text_prototype"]
 
 _CANCELLED = 1e-6  # a mean this much shorter than its longest vector is rounding noise, not a direction
 
@@ -24,6 +24,12 @@ def text_prototype(vectors: Float64s) -> Float32s:
         InvalidInput: the templates' embeddings cancel out.
     """
     return _normalised_mean(unit_rows(vectors), "the templates' text embeddings")
+
+
+def single_text_prototypes(vectors: Float64s) -> Float32s:
+    """(n, d) text prototypes of n labels with one raw text embedding each; bit for bit what :func:`text_prototype` gives."""
+    prototypes: Float32s = unit_rows(unit_rows(vectors)).astype(np.float32)
+    return prototypes
 
 
 def mean_prototype(embeddings: Float64s) -> Float32s:

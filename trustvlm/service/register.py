@@ -18,7 +18,7 @@ from trustvlm.errors import Conflict, InvalidInput, NotFound
 from trustvlm.scoring.prototypes import mean_prototype, text_prototype
 from trustvlm.service.encoding import encode_for, encoder_of, encodes_texts, prompts_of
 from trustvlm.service.parts import Parts
-from trustvlm.service.plan import PlannedLabel, check_prototype, chunks, plan, same_direction
+from trustvlm.service.plan import PlannedLabel, check_prototype, chunks, plan, same_direction, text_prototypes
 from trustvlm.types import Float32s, LabelInput, RegisterResult
 
 __all__ = ["register", "renew_prototypes"]
@@ -73,6 +73,8 @@ def register(
         known = labels.find_many(connection, space.id, list(planned))
     for label in planned.values():
         _check_against(space, label, known.get(label.name), must_exist)
+        if label.name not in known:
+            check_prototype(space, label)
     tally = _Tally(revision=space.revision)
     for chunk in chunks(space, planned.values()):
         _commit_chunk(parts, space, chunk, tally, progress, must_exist)
@@ -98,16 +100,16 @@ def _check_against(space: SpaceRecord, label: PlannedLabel, known: LabelRecord |
     if known is None:
         if must_exist:
             raise NotFound(f"no label {label.name!r} in space {space.name!r}; register it first")
-        if label.text is None and not encodes_texts(space.classifier):
+        if label.text_vector is None and not encodes_texts(space.classifier):
             raise InvalidInput(
                 f"label {label.name!r}: the classifier of space {space.name!r} is {space.classifier!r}, which cannot encode "
                 f"its name; a new label needs text_vector"
             )
-        check_prototype(label)
         return
     if label.prompt is not None and label.prompt != known.prompt:
         raise Conflict(f"label {label.name!r} has the prompt {known.prompt!r}, not {label.prompt!r}; update_label changes it")
-    if label.text is not None and not same_direction(label.text, unpack([known.text_prototype], space.classifier_dim)[0]):
+    text = label.text(space)
+    if text is not None and not same_direction(text, unpack([known.text_prototype], space.classifier_dim)[0]):
         raise Conflict(f"label {label.name!r} has another text vector; update_label changes it")
 
 
@@ -117,10 +119,10 @@ def _commit_chunk(
     """Encode a chunk and commit it; anew when a label that it relied on has vanished meanwhile."""
     while True:
         encoded = _encode_images(parts, space, chunk, progress)
-        texts = {label.name: label.text for label in chunk if label.text is not None}
+        texts = text_prototypes(space, chunk)
         with parts.catalog.read() as connection:
             known = labels.find_many(connection, space.id, [label.name for label in chunk])
-        texts |= _encode_texts(parts, space, [label for label in chunk if label.name not in known | texts])
+        texts |= _encode_texts(parts, space, [label for label in chunk if label.name not in known and label.name not in texts])
         with parts.catalog.write() as connection:
             if spaces.find(connection, space.name).id != space.id:
                 raise Conflict(
@@ -128,7 +130,9 @@ def _commit_chunk(
                 )
             known = labels.find_many(connection, space.id, [label.name for label in chunk])
             there = {name: record.id for name, record in known.items()}
-            if encoded.relied_on.items() <= there.items() and all(label.name in there | texts for label in chunk):
+            if encoded.relied_on.items() <= there.items() and all(
+                label.name in there or label.name in texts for label in chunk
+            ):
                 for label in chunk:
                     _check_against(space, label, known.get(label.name), must_exist)
                 before = len(tally.ids)
@@ -147,7 +151,9 @@ def _encode_images(
         present = supports.hashes(connection, [record.id for record in known.values()])
     found = _EncodedImages(
         {
-            label.name: [NewSupport(v.content_hash, None, v.embedding, v.classifier_embedding, None) for v in label.vectors]
+            label.name: [
+                NewSupport(v.content_hash, None, v.embedding, v.classifier_embedding, None) for v in label.vectors(space)
+            ]
             for label in chunk
         }
     )
@@ -235,7 +241,7 @@ def _write(
 def _new_label(label: PlannedLabel, text: Float32s, fresh: Sequence[NewSupport]) -> NewLabel:
     ordered = sorted(fresh, key=lambda support: support.content_hash)
     prototype = _prototype(label.name, np.array([support.embedding for support in ordered])) if ordered else None
-    source = "vector" if label.text is not None else "prompt" if label.prompt is not None else "name"
+    source = "vector" if label.text_vector is not None else "prompt" if label.prompt is not None else "name"
     return NewLabel(label.name, label.prompt, source, text, prototype, len(ordered))
 
 
