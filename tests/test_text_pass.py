@@ -50,7 +50,7 @@ def some(kind: str) -> np.ndarray | None:
 
 @pytest.mark.parametrize("kind", ["all", "half", "tail"])
 @pytest.mark.parametrize("batch", [1, 5, 64])
-@pytest.mark.parametrize("kernel", ["scan", "widen", "bfloat16"])
+@pytest.mark.parametrize("kernel", ["scan", "widen", "torch", "bfloat16"])
 def test_every_kernel_finds_leaders_and_total(
     rows: np.ndarray, queries: np.ndarray, segments: list[Segment], kernel: str, batch: int, kind: str
 ) -> None:
@@ -99,7 +99,7 @@ def test_the_block_size_changes_nothing(
 
 def test_more_leaders_than_rows(segments: list[Segment], queries: np.ndarray) -> None:
     few = [Segment(0, segments[0].rows[:5], segments[0].centre, segments[0].covariance)]
-    for kernel in ("scan", "widen", "bfloat16"):
+    for kernel in ("scan", "widen", "torch", "bfloat16"):
         found = softmax_pass(few, queries[:2], SCALE, 9, kernels=Kernels(((2, kernel),)))
         assert (np.sort(found.slots, axis=1)[:, -5:] == np.arange(5)).all()
         assert (found.slots[:, 5:] == -1).all()
@@ -126,7 +126,7 @@ def test_bfloat16_is_what_torch_makes_of_it() -> None:
 
 def test_measuring_names_a_kernel_for_every_number_of_queries() -> None:
     kernels = measure()
-    assert {kernels.of(count) for count in (1, 2, 10, 100, 10_000)} <= {"scan", "widen", "bfloat16"}
+    assert {kernels.of(count) for count in (1, 2, 10, 100, 10_000)} <= {"scan", "widen", "torch", "bfloat16"}
     assert [most for most, _ in kernels.steps] == sorted({most for most, _ in kernels.steps})
 
 

@@ -8,7 +8,6 @@ rounds the query as well moves similar rows by the same amount; :func:`correctio
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -30,13 +29,13 @@ class Segment:
         start: the slot of its first row.
         rows: (m, d) float32, or uint16: the bits of bfloat16(row − centre).
         centre: (d,) float32 that was subtracted; None for float32 rows.
-        covariance: (d, d) float32 of the rows, about the centre; None for float32 rows.
+        covariance: (d, d) float64 of the rows, about the centre; None for float32 rows.
     """
 
     start: int
     rows: Float32s | Uint16s
     centre: Float32s | None = None
-    covariance: Float32s | None = None
+    covariance: Float64s | None = None
 
 
 def shortened(rows: Float32s, centre: Float32s) -> Uint16s:
@@ -57,37 +56,35 @@ def widened(rows: Uint16s) -> Float32s:
     return wide.view(np.float32)
 
 
-def correction(segment: Segment, scaled: Float64s, *, rounded: bool) -> tuple[Float32s, Float32s]:
-    """(slope, offset), each (n, 1): exact logit ≈ slope · computed + offset, for (n, d) queries times the scale.
+def correction(segment: Segment, scaled: Float64s, *, rounded: bool) -> tuple[Float64s, Float64s]:
+    """(slope, offset), each (n,): exact logit ≈ slope · computed + offset, for (n, d) queries times the scale.
 
     The offset is what the centre contributes. Where the query q was rounded too, to b, the errors (q − b)·t of the rows t
     are not independent: rows that lie in the direction of q err together. Over rows of covariance H the regression of q·t
     on b·t has the slope qᵀHb / bᵀHb.
     """
     if segment.centre is None:
-        return np.ones((len(scaled), 1), np.float32), np.zeros((len(scaled), 1), np.float32)
-    offset = (scaled @ segment.centre.astype(np.float64))[:, np.newaxis].astype(np.float32)
+        return np.ones(len(scaled)), np.zeros(len(scaled))
+    offset = scaled @ segment.centre.astype(np.float64)
     if not rounded or segment.covariance is None:
-        return np.ones_like(offset), offset
+        return np.ones(len(scaled)), offset
     short = widened(to_bfloat16(scaled)).astype(np.float64)
-    spread = short @ segment.covariance.astype(np.float64)
+    spread = short @ segment.covariance
     across, along = np.sum(spread * scaled, axis=1), np.sum(spread * short, axis=1)
-    slope = np.divide(across, along, out=np.ones(len(scaled)), where=along > 0)
-    return slope[:, np.newaxis].astype(np.float32), offset
+    return np.divide(across, along, out=np.ones(len(scaled)), where=along > 0), offset
 
 
-def drift(segments: Sequence[Segment], scaled: Float64s, slots: Int64s, logits: Float32s) -> Float64s:
-    """(n, k) what to add to the `logits` of the rows in `slots`, corrected as above, so that no error of the query is left."""
-    left = scaled - widened(to_bfloat16(scaled))
+def drift(segment: Segment, scaled: Float64s, slope: Float64s, offset: Float64s, slots: Int64s, logits: Float32s) -> Float64s:
+    """(n, k) what to add to the `logits`, corrected as above, of rows of this segment, so that no error of the query is left.
+
+    0 for `slots` of other segments.
+    """
+    left = (scaled - widened(to_bfloat16(scaled))).astype(np.float32)
     found = np.zeros(slots.shape)
-    for segment in segments:
-        if segment.centre is None:
-            continue
-        slope, offset = (values.astype(np.float64) for values in correction(segment, scaled, rounded=True))
-        here = (slots >= segment.start) & (slots < segment.start + len(segment.rows))
-        for query in np.flatnonzero(here.any(axis=1)).tolist():
-            own = here[query]
-            rows = widened(cast(Uint16s, segment.rows)[slots[query, own] - segment.start])
-            computed = (logits[query, own] - offset[query]) / slope[query]
-            found[query, own] = computed + rows @ left[query] + offset[query] - logits[query, own]
+    here = (slots >= segment.start) & (slots < segment.start + len(segment.rows))
+    for query in np.flatnonzero(here.any(axis=1)).tolist():
+        own = here[query]
+        rows = widened(cast(Uint16s, segment.rows)[slots[query, own] - segment.start])
+        computed = (logits[query, own] - offset[query]) / slope[query]
+        found[query, own] = computed + rows @ left[query] + offset[query] - logits[query, own]
     return found

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trustvlm.scoring.kernels import EXACT, Kernels, block_logits
+from trustvlm.scoring.kernels import EXACT, Kernels, blocks, prepare
 from trustvlm.scoring.rounding import Segment, drift
 from trustvlm.types import Bools, Float32s, Float64s, Int64s
 
 __all__ = ["BLOCK_LOGITS", "Moments", "Partition", "refined", "softmax_pass"]
 
-BLOCK_LOGITS = 2**18
-"""Logits per block: 1 MB of float32."""
+BLOCK_LOGITS = 2**17
+"""Logits per block: 512 KB of float32, and as much again for their exponentials."""
 
 # e^-80 is still a normal float32: below it, exp falls into denormals and is 6 × slower. A million clamped (or masked)
 # rows add 1e-29 to a sum that is at least 1.
@@ -81,26 +81,27 @@ def softmax_pass(
     Time O(n·N·d), memory O(n·block_rows). Ties among leaders are in no particular order: callers break them.
     """
     segments = rows if not isinstance(rows, np.ndarray) else [Segment(0, rows)]
-    rounds = kernels.rounds(len(queries)) and any(segment.centre is not None for segment in segments)
-    running = _Running(len(queries), max(k, _FOLLOWED) if rounds else k)
-    for start, logits in block_logits(segments, queries, scale, kernels, block_rows or _block_rows(len(queries))):
+    prepared = prepare(segments, queries, scale, kernels)
+    rounded = [part for part in prepared if part.rounded]
+    running = _Running(len(queries), max(k, _FOLLOWED) if rounded else k)
+    for start, logits, offset in blocks(prepared, block_rows or _block_rows(len(queries))):
         if keep is not None:
             alive = keep[start : start + logits.shape[1]]
             if not alive.any():
                 continue
             if not alive.all():
                 logits[:, ~alive] = -np.inf
-        running.update(logits, start)
-    if not rounds:
-        return running.partition(*running.leaders.finish())
-    slots, approximate = running.leaders.finish()
-    moved = drift(segments, queries.astype(np.float64) * scale, slots, approximate)
-    return running.moved(slots, approximate, moved, k)
+        running.update(logits, start, offset)
+    slots, found = running.leaders.finish()
+    if not rounded:
+        return running.partition(slots, found)
+    moved = [drift(part.segment, part.scaled, part.slope, part.offset, slots, found) for part in rounded]
+    return running.moved(slots, found, np.sum(moved, axis=0), k)
 
 
 def _block_rows(queries: int) -> int:
     """Rows per block: what is looked at again and again stays in the second-level cache of one core."""
-    return int(np.clip(BLOCK_LOGITS // max(queries, 1), 1_024, 65_536))
+    return int(np.clip(BLOCK_LOGITS // max(queries, 1), 512, 65_536))
 
 
 _FOLLOWED = 256
@@ -116,11 +117,12 @@ class _Running:
         self.weighted = np.zeros(count)
         self.squared = np.zeros(count)
         self.leaders = _Leaders(count, k)
-        self._work: list[Float32s] = []
+        self._work = np.empty((0, 0), np.float32)
 
-    def update(self, logits: Float32s, start: int) -> None:
-        best = logits.max(axis=1)
-        self.leaders.offer(logits, best, start)
+    def update(self, logits: Float32s, start: int, offset: Float64s) -> None:
+        """Take in the rows start … with these logits, `offset` to be added; they are written over."""
+        best = logits.max(axis=1) + offset
+        self.leaders.offer(logits, best, start, offset)
         maximum = np.maximum(self.maximum, best)
         moved = np.where(np.isneginf(self.maximum), 0.0, self.maximum - maximum)
         shrink = np.exp(moved)
@@ -129,8 +131,8 @@ class _Running:
         self.total = shrink * self.total
         self.squared = shrink**2 * self.squared
         self.maximum = maximum
-        shifted, powers = self._arrays(logits.shape)
-        np.subtract(logits, maximum[:, np.newaxis].astype(np.float32), out=shifted)
+        shifted, powers = logits, self._like(logits)
+        shifted -= (maximum - offset)[:, np.newaxis].astype(np.float32)
         np.maximum(shifted, _FLOOR, out=shifted)
         np.exp(shifted, out=powers)
         # The total in float64: what is outside of the leaders is a small difference. The others of one block in float32.
@@ -138,10 +140,10 @@ class _Running:
         self.weighted += np.einsum("nb,nb->n", powers, shifted)
         self.squared += np.einsum("nb,nb->n", powers, powers)
 
-    def _arrays(self, shape: tuple[int, ...]) -> list[Float32s]:
-        """Two arrays to work in, the same for every block of a shape: fresh memory would cost as much as the arithmetic."""
-        if not self._work or self._work[0].shape != shape:
-            self._work = [np.empty(shape, np.float32), np.empty(shape, np.float32)]
+    def _like(self, logits: Float32s) -> Float32s:
+        """An array to work in, the same for every block of a shape: fresh memory would cost as much as the arithmetic."""
+        if self._work.shape != logits.shape:
+            self._work = np.empty_like(logits)
         return self._work
 
     def moved(self, slots: Int64s, logits: Float32s, moved: Float64s, k: int) -> Partition:
@@ -187,18 +189,19 @@ class _Leaders:
         self._waiting: list[tuple[Int64s, Int64s, Float32s]] = []  # (query, slot, logit) of what beat the floor
         self._many = 0
 
-    def offer(self, logits: Float32s, best: Float32s, start: int) -> None:
+    def offer(self, logits: Float32s, best: Float64s, start: int, offset: Float64s) -> None:
         if not self._k or not (best > self._floor).any():
             return
-        found = np.flatnonzero(logits > self._floor[:, np.newaxis])
+        added = offset.astype(np.float32)
+        found = np.flatnonzero(logits > (self._floor - added)[:, np.newaxis])
         if len(found) > 2 * self._logits.size:
             self._merge()
             width = min(self._k, logits.shape[1])
             columns = np.argpartition(logits, -width, axis=1)[:, -width:]
-            self._keep(columns + start, np.take_along_axis(logits, columns, axis=1))
+            self._keep(columns + start, np.take_along_axis(logits, columns, axis=1) + added[:, np.newaxis])
             return
         query, column = np.divmod(found, logits.shape[1])
-        self._waiting.append((query, column + start, logits.ravel()[found]))
+        self._waiting.append((query, column + start, logits.ravel()[found] + added[query]))
         self._many += len(found)
         if self._many > 2 * self._logits.size:
             self._merge()

@@ -20,7 +20,7 @@ SHORT_SLACK = 2.0**-8
 """Two 16-bit similarities may be in the wrong order only if they are nearer than this: twice what rounding row (norm of at
 most 0.6 behind the centre), query and output can add up to."""
 
-_SPARE = 32  # leaders more than asked for, of 16-bit rows: the order among them is not quite right
+_SPARE = 16  # leaders more than asked for, of 16-bit rows: the order among them is not quite right
 _FEW, _FEW_IN_FILE = 16, 64  # a subset of less than this share of the rows is gathered instead of masked
 _GATHER_ROWS = 32  # queries per gather of candidate rows: 32 × 128 × 512 float64 is 16 MB
 

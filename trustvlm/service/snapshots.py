@@ -189,7 +189,7 @@ def _table(snapshot: Snapshot, side: str, dim: int, *, mapped: bool) -> RowTable
             0,
             snapshot.arrays[f"{side}.short"],
             np.array(snapshot.arrays[f"{side}.centre"]),
-            np.array(snapshot.arrays[f"{side}.covariance"]),
+            snapshot.arrays[f"{side}.covariance"].astype(np.float64),
         )
         return RowTable(dim, base=RowBase(ids, segment, exact))
     table = RowTable(dim, len(ids))
