@@ -1,0 +1,232 @@
+"""A large space from end to end: bulk registration, start of a process, one more label, a query, and the memory of it all.
+
+    python -m benchmarks.start [--labels 1e5] [--bulk]
+
+Every label has a prototype (one support image of 768 dimensions) and a text vector of 512. One thread. Prints the figures and
+writes results/start.json. With --bulk it first measures two bulk registrations of their own: N labels without support
+images, and N / 10 labels with eight each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+import trustvlm
+from benchmarks.labels import ONE_THREAD, memory
+from benchmarks.register import machine
+from benchmarks.synthetic import DIM, Labels
+from trustvlm.service.passes import in_exact_order, rows_pass
+
+RESULTS = Path(__file__).parent / "results" / "start.json"
+VERIFIER, SLICE, SUPPORTS = 768, 20_000, 16
+
+
+def verifier_vectors(start: int, stop: int, each: int) -> np.ndarray:
+    """(labels, each, 768) float32."""
+    return np.random.default_rng([3, start, each]).standard_normal((stop - start, each, VERIFIER), dtype=np.float32)
+
+
+def open_space(home: Path) -> trustvlm.TrustService:
+    service = trustvlm.open(home, create=True)
+    service.create_space("space", classifier=f"precomputed:{DIM}", verifier=f"precomputed:{VERIFIER}")
+    return service
+
+
+def register_all(service: trustvlm.TrustService, count: int, each: int) -> float:
+    """Seconds of registering `count` labels with `each` support images, without making up the vectors."""
+    labels, seconds = Labels(count), 0.0
+    for start in range(0, count, SLICE):
+        stop = min(start + SLICE, count)
+        texts = labels.text(start, stop)
+        images = verifier_vectors(start, stop, each) if each else [None] * (stop - start)
+        inputs = [trustvlm.LabelInput(f"label {start + i}", text, image_vectors=images[i]) for i, text in enumerate(texts)]
+        begin = time.perf_counter()
+        service.register("space", inputs)
+        seconds += time.perf_counter() - begin
+    return seconds
+
+
+def queries(count: int, batch: int, seed: int = 1) -> trustvlm.Queries:
+    images, truth = Labels(count).images(batch, seed)
+    own = np.stack(
+        [verifier_vectors(t - t % SLICE, min(t - t % SLICE + SLICE, count), 1)[t % SLICE, 0] for t in truth.tolist()]
+    )
+    noise = np.random.default_rng(seed).standard_normal(own.shape)
+    return trustvlm.Queries(images, own + noise)
+
+
+@contextmanager
+def watched() -> Iterator[dict[str, float]]:
+    """The largest anonymous memory, MB, while the block runs."""
+    found, stop = {"anonymous_mb": 0.0}, threading.Event()
+
+    def look() -> None:
+        while not stop.wait(0.02):
+            found["anonymous_mb"] = max(found["anonymous_mb"], memory()["anonymous_mb"])
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield found
+    finally:
+        stop.set()
+        thread.join()
+
+
+FIRST_VERDICT = """
+import time; began = time.perf_counter()
+import sys, json, numpy as np, trustvlm
+asked = np.load(sys.argv[2])
+with trustvlm.open(sys.argv[1]) as service:
+    label = service.score("space", trustvlm.Queries(asked["classifier"], asked["verifier"])).label[0]
+    print(time.perf_counter() - began)
+"""
+
+
+def start_seconds(home: Path, asked: trustvlm.Queries, folder: Path) -> list[float]:
+    """From the start of a process to its first verdict, interpreter included; three times."""
+    vectors = folder / "asked.npz"
+    np.savez(vectors, classifier=asked.classifier, verifier=asked.verifier)
+    taken = []
+    for _ in range(4):
+        begin = time.perf_counter()
+        subprocess.run([sys.executable, "-c", FIRST_VERDICT, str(home), str(vectors)], check=True, capture_output=True)
+        taken.append(time.perf_counter() - begin)
+    return taken[1:]  # the first one warms up the page cache
+
+
+def median_ms(call: Callable[[], Any], repeats: int) -> float:
+    call()
+    taken = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - begin)
+    return 1000 * statistics.median(taken)
+
+
+def passes_of(service: trustvlm.TrustService, asked: trustvlm.Queries) -> Callable[[], None]:
+    """The passes that scoring these queries needs, and nothing else: text and prototypes, leaders with exact numbers."""
+    with service._parts.snapshot("space") as (_, view):
+        pass
+    sides = []
+    for table, vectors, scale in ((view.text, asked.classifier, 100.0), (view.prototypes, asked.verifier, 1.0)):
+        exact = np.asarray(vectors, np.float64)
+        sides.append((table, exact / np.linalg.norm(exact, axis=1, keepdims=True), scale))
+
+    def run() -> None:
+        for table, exact, scale in sides:
+            in_exact_order(table, rows_pass(table, exact, scale, 64, view.kernels), exact, scale)
+
+    return run
+
+
+def some_of(asked: trustvlm.Queries, batch: int) -> trustvlm.Queries:
+    return trustvlm.Queries(np.asarray(asked.classifier)[:batch], np.asarray(asked.verifier)[:batch])
+
+
+def measured(count: int, folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {"labels": count}
+    home = folder / "home"
+    asked = queries(count, 256)
+    with open_space(home) as service:
+        found["register_all_s"] = register_all(service, count, 1)
+        begin = time.perf_counter()
+        with watched() as peak:
+            service.score("space", some_of(asked, 1))
+        found["first_query_ever_s"], found["first_query_ever_peak"] = time.perf_counter() - begin, peak["anonymous_mb"]
+    found["start_to_first_verdict_s"] = statistics.median(start_seconds(home, some_of(asked, 1), folder))
+    found["bytes"] = {path.name: path.stat().st_size for path in home.rglob("*") if path.is_file()}
+    code = [sys.executable, "-m", "benchmarks.start", "--inside", str(home), "--labels", str(count)]
+    done = subprocess.run(code, check=True, capture_output=True, text=True)
+    return found | json.loads(done.stdout)
+
+
+def inside(home: Path, count: int) -> dict[str, Any]:
+    """Child: what a process that has nothing else to do needs for queries, one more label, and a compaction."""
+    found: dict[str, Any] = {}
+    asked = queries(count, 256)
+    with trustvlm.open(home) as service, watched() as peak:
+        for batch, repeats in ((1, 15), (32, 5), (256, 3)):
+            own = some_of(asked, batch)
+            passes = median_ms(passes_of(service, own), repeats)
+            whole = median_ms(lambda own=own: service.score("space", own), repeats)  # type: ignore[misc]
+            found[f"score_{batch}_ms"], found[f"passes_{batch}_ms"] = whole, passes
+        one = some_of(asked, 1)
+        taken, after = [], []
+        for number in range(20):
+            new = trustvlm.LabelInput(
+                f"new {number}",
+                np.asarray(asked.classifier)[number],
+                image_vectors=verifier_vectors(number, number + 1, SUPPORTS)[0],
+            )
+            begin = time.perf_counter()
+            service.register("space", [new])
+            middle = time.perf_counter()
+            verdict = service.score("space", some_of(trustvlm.Queries(new.text_vector[None], asked.verifier[number][None]), 1))  # type: ignore[index, call-overload]
+            after.append(1000 * (time.perf_counter() - middle))
+            taken.append(1000 * (middle - begin))
+            if verdict.top_labels[0, 0] != new.name:
+                raise SystemExit(f"the query after registering {new.name} does not see it: {verdict.top_labels[0]}")
+        usual = median_ms(lambda: service.score("space", one), 15)
+        found |= {
+            "register_one_ms": statistics.median(taken),
+            "next_query_ms": statistics.median(after),
+            "usual_query_ms": usual,
+        }
+        found["serving"] = memory()
+        begin = time.perf_counter()
+        service.rebuild_index("space")
+        service.score("space", one)
+        found["compaction_s"] = time.perf_counter() - begin
+    found["peak_anonymous_mb"], found["after"] = peak["anonymous_mb"], memory()
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--labels", type=float, default=1e5, help="how many labels")
+    parser.add_argument("--bulk", action="store_true", help="also the two bulk registrations")
+    parser.add_argument("--json", type=Path, default=RESULTS, help="where the figures go")
+    parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    count = int(options.labels)
+    if options.inside:
+        print(json.dumps(inside(options.inside, count)))
+        return
+    if not all(os.environ.get(name) == "1" for name in ONE_THREAD):
+        os.execve(sys.executable, [sys.executable, "-m", "benchmarks.start", *sys.argv[1:]], os.environ | ONE_THREAD)
+    report: dict[str, Any] = {
+        "benchmark": "start",
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+    }
+    with tempfile.TemporaryDirectory(dir=os.environ.get("TRUSTVLM_SCRATCH")) as name:
+        if options.bulk:
+            for what, labels, each in (("text_only_s", count, 0), ("eight_images_each_s", count // 10, 8)):
+                with tempfile.TemporaryDirectory(dir=name) as own, open_space(Path(own)) as service:
+                    report[f"bulk_{what}"] = register_all(service, labels, each)
+        report |= measured(count, Path(name))
+    Console(width=120).print(report)
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
