@@ -9,7 +9,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from trustvlm.catalog.models import Fit
 
-__all__ = ["FitRecord", "find", "store"]
+__all__ = ["FitRecord", "find", "revision_of", "store"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,11 @@ def find(connection: Connection, space_id: int) -> FitRecord | None:
     """The stored fit of a space, if there is one."""
     row = connection.execute(select(Fit.revision, Fit.content).where(Fit.space_id == space_id)).first()
     return None if row is None else FitRecord(row.revision, row.content)
+
+
+def revision_of(connection: Connection, space_id: int) -> int | None:
+    """The revision of the stored fit of a space, if there is one."""
+    return connection.scalar(select(Fit.revision).where(Fit.space_id == space_id))
 
 
 def store(connection: Connection, space_id: int, revision: int, content: dict[str, Any]) -> None:

@@ -68,6 +68,8 @@ class SpaceCache:
         self.revision = 0 if loaded is None else loaded.revision
         self.fit_memo: FitMemo | None = None
         """What the support images say, at the last revision that was asked for."""
+        self.provisional_fit: FitMemo | None = None
+        """The same, where only the fit of an earlier revision was there."""
         self.newly_given: tuple[int, int, str | None] | None = None
         """(calibration, revision, label) of the last look at whether a new label takes calibration images."""
         self.replayed = 0

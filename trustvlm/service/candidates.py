@@ -71,11 +71,11 @@ def find_candidates(
     text = rows_pass(view.text, classifier, scale, max(leaders, listed), view.kernels, subset.text)
     text, leading = in_exact_order(view.text, text, classifier, scale)
     if verifier is None or not len(view.prototypes):
-        near = np.empty((len(classifier), 0), np.int64)
+        near, known = np.empty((len(classifier), 0), np.int64), None
         complete, image_log_z = np.ones(len(classifier), np.bool_), np.full(len(classifier), -np.inf)
         image_outside, image_tied = np.zeros(len(classifier)), np.zeros(len(classifier), np.bool_)
     else:
-        near, complete, image_log_z, image_outside, image_tied = _nearest(view, verifier, subset, leaders, temperature)
+        near, known, complete, image_log_z, image_outside, image_tied = _nearest(view, verifier, subset, leaders, temperature)
     first, further = text.slots[:, :leaders], text.slots[:, leaders:]
     near = _unless(near, first)
     near = np.concatenate([near, missing_members(aliases, view.text, np.concatenate([first, near], axis=1))], axis=1)
@@ -105,7 +105,13 @@ def find_candidates(
     if verifier is not None and len(view.prototypes):
         rows = view.prototypes.slots(view.text.ids[np.maximum(slots, 0)].ravel()).reshape(slots.shape)
         rows[slots < 0] = -1
+        rows[:, candidates_end:] = -1  # only listed
+        if known is not None and not aliases.canonical:  # else columns may have been taken together
+            rows[:, first.shape[1] : first.shape[1] + known.shape[1]] = -1
         similarity = similarities(view.prototypes, rows, verifier)
+        if known is not None and not aliases.canonical:
+            columns = slice(first.shape[1], first.shape[1] + known.shape[1])
+            similarity[:, columns] = np.where(slots[:, columns] >= 0, known, np.nan)
     candidates = Candidates(
         logit=logits,
         moments=moments,
@@ -143,8 +149,9 @@ def _slack(table: RowView, scale: float) -> float:
 
 def _nearest(
     view: SpaceView, verifier: Float64s, subset: Subset, k: int, temperature: float | None
-) -> tuple[Int64s, Bools, Float64s, Float64s, Bools]:
-    """(text slots of the k nearest prototypes, surely complete, log Σ e^(c/T), bound of softmax(c/T) outside, tied)."""
+) -> tuple[Int64s, Float64s | None, Bools, Float64s, Float64s, Bools]:
+    """(text slots of the k nearest prototypes, their similarities if they are known exactly, surely complete, log Σ e^(c/T),
+    bound of softmax(c/T) outside, tied)."""
     count = len(verifier)
     if temperature is None and subset.prototypes is None and view.index is not None:
         ids, similarity = view.index.search(verifier.astype(np.float32), min(k, len(view.index)))
@@ -155,7 +162,7 @@ def _nearest(
         margin = similarity[:, 0] - similarity[:, -1]
         complete = np.full(count, recipe.exact or k >= len(view.index)) | (margin >= 2 * recipe.max_error)
         tied = (margin <= _TIE) & (k < len(view.index))
-        return slots, complete, np.full(count, -np.inf), np.zeros(count), tied
+        return slots, None, complete, np.full(count, -np.inf), np.zeros(count), tied
     scale = 1.0 if temperature is None else 1.0 / temperature
     image = rows_pass(view.prototypes, verifier, scale, k, view.kernels, subset.prototypes)
     image, exact = in_exact_order(view.prototypes, image, verifier, scale)
@@ -166,4 +173,4 @@ def _nearest(
     moments, outside, _ = refined(image, exact, asked, slack)
     surely = (image.slots.shape[1] >= asked) | (np.nanmax(exact, axis=1) - np.nanmin(exact, axis=1) >= slack)
     tied = (outside > 0) & _cut_through_equals(exact, 0, _TIE * scale)
-    return slots[:, :k], surely, moments.log_z, outside, tied
+    return slots[:, :k], exact[:, :k] / scale, surely, moments.log_z, outside, tied

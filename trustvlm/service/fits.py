@@ -49,6 +49,11 @@ def current_fit(connection: Connection, view: SpaceView, *, wait: bool = False) 
     memo = view.cache.fit_memo
     if memo is not None and memo.revision == view.revision:
         return memo, True
+    provisional = view.cache.provisional_fit
+    if not wait and provisional is not None and provisional.revision == view.revision:
+        stored = fits.revision_of(connection, view.space.id)
+        if stored is None or stored <= provisional.fit.revision:  # still being made
+            return provisional, False
     memo = memo if memo is not None and memo.revision < view.revision else None
     if memo is not None and _untouched(connection, view, memo):
         found, exact = replace(memo, revision=view.revision), True
@@ -57,6 +62,8 @@ def current_fit(connection: Connection, view: SpaceView, *, wait: bool = False) 
         found = FitMemo(view.revision, fit, sample, background_of(connection, view))
     if exact:
         view.cache.fit_memo = found
+    else:
+        view.cache.provisional_fit = found
     return found, exact
 
 

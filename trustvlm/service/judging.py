@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trustvlm.catalog import supports
+from trustvlm.index.names import NameTable
 from trustvlm.scoring.rules import NEIGHBOURS, Judgement, Neighbours, Rule
 from trustvlm.service.candidates import CANDIDATES, Found, find_candidates
 from trustvlm.service.context import Context
@@ -59,6 +60,25 @@ def judge_all(
         for piece, (rule, parameters) in zip(pieces, rules, strict=True):
             piece.append(batch.judged(rule, parameters))
     return [{key: np.concatenate([part[key] for part in piece]) for key in piece[0]} for piece in pieces]
+
+
+@dataclass(frozen=True, eq=False)
+class _Names:
+    """Names of (n, m) text slots, looked up where they are asked for; the empty string where padded."""
+
+    names: NameTable
+    slots: Int64s
+
+    def __getitem__(self, at: tuple[int, int]) -> str:
+        slot = int(self.slots[at])
+        return self.names[slot] if slot >= 0 else ""
+
+    def of(self, columns: Int64s) -> Objects:
+        """The names in (n,) or (n, k) columns of the n rows."""
+        chosen = np.take_along_axis(self.slots, columns if columns.ndim == 2 else columns[:, np.newaxis], axis=1).ravel()
+        found = np.empty(len(chosen), dtype=object)
+        found[:] = [self.names[slot] if slot >= 0 else "" for slot in chosen.tolist()]
+        return found.reshape(columns.shape)
 
 
 @dataclass(eq=False)
@@ -122,7 +142,7 @@ class _Batch:
         p = candidates.p
         by_text = np.where(found.slots >= 0, p, -np.inf)
         by_rule = np.where(valid, judgement.quantity, -np.inf)
-        names = self._names(found.slots)
+        names = _Names(self.context.view.names, found.slots)
         at = np.arange(len(p))
         chosen = _best(by_rule if rule.relabels else by_text, names)
         others = by_rule.copy()
@@ -135,29 +155,22 @@ class _Batch:
         order = _order(by_text, names, self.top_k)
         ids = self.context.view.text.ids
         return {
-            "label": names[at, chosen],
+            "label": names.of(chosen),
             "label_id": ids[found.slots[at, chosen]],
             "text_confidence": p[at, chosen],
             "image_similarity": similarity[at, chosen],
             "trust": judgement.trust[at, chosen],
-            "nearest_prototype": _or_none(names[at, nearest], has_nearest),
+            "nearest_prototype": _or_none(names.of(nearest), has_nearest),
             "nearest_similarity": similarity[at, nearest],
             "agrees": has_nearest & (nearest == chosen),
-            "rival": _or_none(names[at, rival], has_rival),
+            "rival": _or_none(names.of(rival), has_rival),
             "rival_id": np.where(has_rival, ids[found.slots[at, rival]], -1),
             "rival_trust": np.where(has_rival, judgement.trust[at, rival], np.nan),
             "unverified": self._unverified(found.slots[at, chosen]),
-            "top_labels": np.take_along_axis(names, order, axis=1),
+            "top_labels": names.of(order),
             "top_confidence": np.take_along_axis(p, order, axis=1),
             "exact": found.nearest_complete,
         }
-
-    def _names(self, slots: Int64s) -> Objects:
-        """(n, m) label names; the empty string where padded."""
-        names = self.context.view.names
-        found = np.empty(slots.shape, dtype=object)
-        found.ravel()[:] = [names[slot] if slot >= 0 else "" for slot in slots.ravel().tolist()]
-        return found
 
     def _unverified(self, slots: Int64s) -> Bools:
         """(n,) whether the labels in these text slots have no prototype."""
@@ -185,7 +198,7 @@ def _or_none(names: Objects, there: Bools) -> Objects:
     return found
 
 
-def _best(values: Float64s, names: Objects) -> Int64s:
+def _best(values: Float64s, names: _Names) -> Int64s:
     """(n,) column of the largest value of each row; of several, the one with the smallest name."""
     best: Int64s = values.argmax(axis=1)
     tied = values == values[np.arange(len(values)), best][:, np.newaxis]
@@ -196,7 +209,7 @@ def _best(values: Float64s, names: Objects) -> Int64s:
     return best
 
 
-def _order(values: Float64s, names: Objects, k: int) -> Int64s:
+def _order(values: Float64s, names: _Names, k: int) -> Int64s:
     """(n, k) columns of the k largest values, best first; ties in order of name."""
     order = np.argsort(-values, axis=1, kind="stable")
     ordered = np.take_along_axis(values, order, axis=1)[:, : k + 1]
