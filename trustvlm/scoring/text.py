@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trustvlm.scoring.arithmetic import FLOOR, Arithmetic, arithmetic_of
 from trustvlm.scoring.kernels import EXACT, Kernels, blocks, prepare
 from trustvlm.scoring.rounding import Segment, drift
 from trustvlm.types import Bools, Float32s, Float64s, Int64s
@@ -19,10 +20,6 @@ __all__ = ["BLOCK_LOGITS", "Moments", "Partition", "refined", "softmax_pass"]
 
 BLOCK_LOGITS = 2**17
 """Logits per block: 512 KB of float32, and as much again for their exponentials."""
-
-# e^-80 is still a normal float32: below it, exp falls into denormals and is 6 × slower. A million clamped (or masked)
-# rows add 1e-29 to a sum that is at least 1.
-_FLOOR = np.float32(-80.0)
 
 
 @dataclass(frozen=True)
@@ -83,7 +80,7 @@ def softmax_pass(
     segments = rows if not isinstance(rows, np.ndarray) else [Segment(0, rows)]
     prepared = prepare(segments, queries, scale, kernels)
     rounded = [part for part in prepared if part.rounded]
-    running = _Running(len(queries), max(k, _FOLLOWED) if rounded else k)
+    running = _Running(len(queries), max(k, _FOLLOWED) if rounded else k, arithmetic_of(prepared))
     for start, logits, offset in blocks(prepared, block_rows or _block_rows(len(queries))):
         if keep is not None:
             alive = keep[start : start + logits.shape[1]]
@@ -111,7 +108,8 @@ _FOLLOWED = 256
 class _Running:
     """The state of the pass: per query a maximum m, Σe^(l−m), Σe^(l−m)(l−m), Σe^(2(l−m)), and the leaders."""
 
-    def __init__(self, count: int, k: int) -> None:
+    def __init__(self, count: int, k: int, arithmetic: Arithmetic) -> None:
+        self._arithmetic = arithmetic
         self.maximum = np.full(count, -np.inf, dtype=np.float64)
         self.total = np.zeros(count)
         self.weighted = np.zeros(count)
@@ -121,7 +119,7 @@ class _Running:
 
     def update(self, logits: Float32s, start: int, offset: Float64s) -> None:
         """Take in the rows start … with these logits, `offset` to be added; they are written over."""
-        best = logits.max(axis=1) + offset
+        best = self._arithmetic.largest(logits) + offset
         self.leaders.offer(logits, best, start, offset)
         maximum = np.maximum(self.maximum, best)
         moved = np.where(np.isneginf(self.maximum), 0.0, self.maximum - maximum)
@@ -132,11 +130,8 @@ class _Running:
         self.squared = shrink**2 * self.squared
         self.maximum = maximum
         shifted, powers = logits, self._like(logits)
-        shifted -= (maximum - offset)[:, np.newaxis].astype(np.float32)
-        np.maximum(shifted, _FLOOR, out=shifted)
-        np.exp(shifted, out=powers)
-        # The total in float64: what is outside of the leaders is a small difference. The others of one block in float32.
-        self.total += powers.sum(axis=1, dtype=np.float64)
+        self._arithmetic.exponentials(shifted, (maximum - offset)[:, np.newaxis].astype(np.float32), powers)
+        self.total += self._arithmetic.totals(powers)
         self.weighted += np.einsum("nb,nb->n", powers, shifted)
         self.squared += np.einsum("nb,nb->n", powers, powers)
 
@@ -153,7 +148,7 @@ class _Running:
         lower = there & (4 * np.arange(slots.shape[1]) >= there.sum(axis=1)[:, np.newaxis])
         others = 0.5 * np.where(lower, moved, 0.0).sum(axis=1) / np.maximum(lower.sum(axis=1), 1)
         with np.errstate(invalid="ignore"):
-            before, after = np.exp(np.maximum(relative, _FLOOR)), np.exp(relative + moved)
+            before, after = np.exp(np.maximum(relative, FLOOR)), np.exp(relative + moved)
             before, after = np.where(there, before, 0.0), np.where(there, after, 0.0)
             terms = np.where(there, before * relative, 0.0), np.where(there, after * (relative + moved), 0.0)
         factor = np.exp(others)
@@ -193,6 +188,11 @@ class _Leaders:
         if not self._k or not (best > self._floor).any():
             return
         added = offset.astype(np.float32)
+        rows = np.flatnonzero(best > self._floor)
+        if 2 * len(rows) < len(logits):  # few queries have anything new here
+            query, column = np.nonzero(logits[rows] > (self._floor - added)[rows, np.newaxis])
+            self._wait(rows[query], column, logits, start, added)
+            return
         found = np.flatnonzero(logits > (self._floor - added)[:, np.newaxis])
         if len(found) > 2 * self._logits.size:
             self._merge()
@@ -200,9 +200,12 @@ class _Leaders:
             columns = np.argpartition(logits, -width, axis=1)[:, -width:]
             self._keep(columns + start, np.take_along_axis(logits, columns, axis=1) + added[:, np.newaxis])
             return
-        query, column = np.divmod(found, logits.shape[1])
-        self._waiting.append((query, column + start, logits.ravel()[found] + added[query]))
-        self._many += len(found)
+        self._wait(*np.divmod(found, logits.shape[1]), logits, start, added)
+
+    def _wait(self, query: Int64s, column: Int64s, logits: Float32s, start: int, added: Float32s) -> None:
+        """Collect some logits of a block."""
+        self._waiting.append((query, column + start, logits[query, column] + added[query]))
+        self._many += len(query)
         if self._many > 2 * self._logits.size:
             self._merge()
 
@@ -257,7 +260,7 @@ def refined(partition: Partition, leading: Float64s, asked: int, slack: float = 
         powers = np.where(there, np.exp(exact - top), 0.0)
         # As the pass rounds: what it summed of the leaders, and nothing else, is taken out of its sum again.
         summit = partition.logits.max(axis=1, initial=-np.inf)
-        summed = np.exp(np.maximum(partition.logits - summit[:, np.newaxis], _FLOOR)).astype(np.float64)
+        summed = np.exp(np.maximum(partition.logits - summit[:, np.newaxis], FLOOR)).astype(np.float64)
         known = np.where(there, summed * np.exp(summit - partition.log_z)[:, np.newaxis], 0.0)
     first = np.arange(powers.shape[1]) == exact.argmax(axis=1)[:, np.newaxis]
     # In units of the leading row's power; what is outside is no larger than its number times the last leader.
