@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 HOME_DIR ?= demo-home
 DATA ?= ../shared/data
 
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo test test-slow lint bench bench-full clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -28,9 +28,15 @@ lint: $(READY)
 	$(BIN)/mypy
 
 bench: $(READY)
+	$(BIN)/python -m benchmarks.labels
+	$(BIN)/python -m benchmarks.start
 	$(BIN)/python -m benchmarks.register
 	$(BIN)/python -m benchmarks.guarantee
 	$(BIN)/python -m benchmarks.rules --data $(DATA)
+
+bench-full: $(READY)
+	$(BIN)/python -m benchmarks.labels --full
+	$(BIN)/python -m benchmarks.start --labels 1e6 --bulk
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis $(HOME_DIR)
