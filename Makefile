@@ -29,6 +29,7 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.labels
+	$(BIN)/python -m benchmarks.search
 	$(BIN)/python -m benchmarks.start
 	$(BIN)/python -m benchmarks.register
 	$(BIN)/python -m benchmarks.guarantee
@@ -36,6 +37,7 @@ bench: $(READY)
 
 bench-full: $(READY)
 	$(BIN)/python -m benchmarks.labels --full
+	$(BIN)/python -m benchmarks.search --full
 	$(BIN)/python -m benchmarks.start --labels 1e6 --bulk
 
 clean:

@@ -43,14 +43,16 @@ def test_unknown_names_the_known(name: str) -> None:
 
 def test_training_and_search_parameters(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
-    path.write_text(GOOD + '[search]\nefSearch = 64\n[training]\nrows = 100_000\n[measured]\nwhere = "2 cores"\nms = 0.5\n')
+    path.write_text(
+        GOOD + '[search]\nefSearch = 64\n[training]\nfrom_rows = 100_000\n[measured]\nwhere = "2 cores"\nms = 0.5\n'
+    )
     recipe = read_recipe(path)
     assert recipe.name == "mine"
     assert recipe.search == {"efSearch": 64}
-    assert recipe.training == {"rows": 100_000}
+    assert recipe.training == {"from_rows": 100_000}
     assert recipe.params == {
         "search": {"efSearch": 64},
-        "training": {"rows": 100_000},
+        "training": {"from_rows": 100_000},
         "measured": {"where": "2 cores", "ms": 0.5},
     }
     path.write_text(GOOD)
@@ -72,7 +74,11 @@ def test_training_and_search_parameters(tmp_path: Path) -> None:
         (GOOD + "search = 4", "search"),
         (GOOD + '[search]\nnprobe = "4"', "search.nprobe"),
         (GOOD + "[search]\nnprobe = true", "search.nprobe"),
-        (GOOD + "[trainng]\nrows = 4", "trainng"),
+        (GOOD + "[trainng]\nfrom_rows = 4", "trainng"),
+        (GOOD + "[training]\nrows = 4", "training.rows"),
+        (GOOD + "[training]\nrows_per_list = 4", "from_rows"),
+        (GOOD + "[training]\nfrom_rows = 4\nlists_per_root = 4", "{lists}"),
+        (GOOD.replace("HNSW32", "IVF{lists},Flat"), "{lists}"),
         (GOOD + "= 4", "TOML"),
     ],
 )

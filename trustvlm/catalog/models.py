@@ -98,6 +98,8 @@ class Space(Base):
     templates: Mapped[list[str]] = mapped_column(JSON)
     logit_scale: Mapped[float]
     recipe: Mapped[str]
+    search: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    """What 'trustvlm index tune' found: "prototype" and "support" → faiss search parameters of the recipe."""
     revision: Mapped[int] = mapped_column(BigInteger)
     log_start: Mapped[int] = mapped_column(BigInteger)
     """The change log is complete for revisions above this one; an older cache rebuilds."""

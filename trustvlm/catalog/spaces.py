@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -13,7 +13,7 @@ from trustvlm.catalog.models import Label, Space
 from trustvlm.errors import Conflict, NotFound
 from trustvlm.types import SpaceRow
 
-__all__ = ["SpaceRecord", "advance", "create", "find", "list_rows", "remove", "restore", "row_of", "set_recipe"]
+__all__ = ["SpaceRecord", "advance", "create", "find", "list_rows", "remove", "restore", "row_of", "set_recipe", "set_search"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class SpaceRecord:
     templates: tuple[str, ...]
     logit_scale: float
     recipe: str
+    search: Mapping[str, Mapping[str, float]]
     revision: int
     log_start: int
     created_at: datetime
@@ -45,7 +46,7 @@ _FIND = select(*_COLUMNS).where(Space.name == bindparam("wanted"), Space.removed
 
 def _record(row: Any) -> SpaceRecord:
     values = row._asdict()
-    return SpaceRecord(**values | {"templates": tuple(values["templates"])})
+    return SpaceRecord(**values | {"templates": tuple(values["templates"]), "search": values["search"] or {}})
 
 
 def find(connection: Connection, name: str) -> SpaceRecord:
@@ -71,7 +72,7 @@ def create(connection: Connection, values: dict[str, Any]) -> int:
     name = values["name"]
     if connection.scalar(select(Space.id).where(Space.name == name, Space.removed_at.is_(None))) is not None:
         raise Conflict(f"space {name!r} exists already; choose another name or run 'trustvlm space remove {name}'")
-    fixed = {"revision": 0, "log_start": 0, "created_at": datetime.now(UTC), "removed_at": None}
+    fixed = {"search": None, "revision": 0, "log_start": 0, "created_at": datetime.now(UTC), "removed_at": None}
     inserted: int | None = connection.scalar(insert(Space).values(**values, **fixed).returning(Space.id))
     assert inserted is not None
     return inserted
@@ -87,8 +88,15 @@ def advance(connection: Connection, space_id: int) -> int:
 
 
 def set_recipe(connection: Connection, space_id: int, recipe: str) -> None:
-    """Which index recipe the space's caches are built with."""
-    connection.execute(update(Space).where(Space.id == space_id).values(recipe=recipe))
+    """Which index recipe the space's caches are built with; what was tuned of another one is forgotten."""
+    changed = update(Space).where(Space.id == space_id, Space.recipe != recipe)
+    connection.execute(changed.values(recipe=recipe, search=None))
+
+
+def set_search(connection: Connection, space_id: int, recipe: str, search: Mapping[str, Mapping[str, float]]) -> bool:
+    """Search the space's indexes with these parameters, if it still has the recipe that they are for; whether it has."""
+    found = update(Space).where(Space.id == space_id, Space.recipe == recipe).values(search=search)
+    return bool(connection.execute(found).rowcount)
 
 
 def remove(connection: Connection, name: str) -> int:

@@ -20,6 +20,7 @@ __all__ = [
     "SupportChange",
     "as_of",
     "changed",
+    "count",
     "details",
     "embeddings",
     "find_alive",
@@ -242,6 +243,14 @@ def changed(
         blobs = [row.classifier_embedding if classifier else row.embedding for row in alive]
         removed = [row.id for row in rows if row.removed_revision is not None]
         yield SupportChange([row.id for row in alive], unpack(blobs, dim), removed)
+
+
+def count(connection: Connection, space_id: int, *, classifier: bool = False) -> int:
+    """How many live support images a space has; with `classifier`, of those with a classifier embedding."""
+    query = select(func.count()).where(Support.space_id == space_id, Support.removed_revision.is_(None))
+    if classifier:
+        query = query.where(Support.classifier_embedding.is_not(None))
+    return connection.scalar(query) or 0
 
 
 def details(connection: Connection, ids: Sequence[int]) -> dict[int, tuple[str, str | None]]:

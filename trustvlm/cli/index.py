@@ -23,10 +23,29 @@ COLUMNS = [
     Column("description", lambda row: row["description"]),
 ]
 
+TUNED = [
+    Column("index", lambda row: row["kind"], lambda row: "bold"),
+    Column("rows", lambda row: f"{row['rows']:,}", right=True),
+    Column("parameter", lambda row: f"{row['parameter']} = {row['value']}" if row["parameter"] else "–"),
+    Column("recall", lambda row: f"{row['recall']:.3f}", right=True),
+    Column("ms a query", lambda row: f"{row['milliseconds']:.2f}", right=True),
+    Column("ms exact", lambda row: f"{row['exact_milliseconds']:.2f}", right=True),
+]
+
+SUGGESTED = [
+    Column("recipe", lambda row: row["recipe"], lambda row: "bold"),
+    Column("", lambda row: "take" if row["chosen"] else "now" if row["current"] else ""),
+    Column("ms a search", lambda row: f"{row['milliseconds']:.1f}", right=True),
+    Column("recall@10", lambda row: f"{row['recall']:.3f}", right=True),
+    Column("MB", lambda row: f"{row['megabytes']:,.0f}", right=True),
+    Column("s to build", lambda row: f"{row['build_seconds']:,.0f}", right=True),
+    Column("why", lambda row: row["why"]),
+]
+
 
 @click.group()
 def index() -> None:
-    """Show index recipes; show and rebuild indexes.
+    """Show and choose index recipes; show, rebuild and tune indexes.
 
     Indexes are derived: the catalog holds the truth.
     """
@@ -71,6 +90,41 @@ def rebuild(session: Session, space: str, recipe: str | None) -> None:
         found = service.rebuild_index(space, recipe=recipe)
     click.echo(f"rebuilt the index of space {quoted(space)}")
     _print(found)
+
+
+@index.command()
+@click.argument("space", type=utf8)
+@click.option("--recall", type=float, default=0.95, show_default=True, help="Share of the nearest that is to be found.")
+@click.option("-k", type=int, default=10, show_default=True, help="How many of the nearest count.")
+@click.pass_obj
+def tune(session: Session, space: str, recall: float, k: int) -> None:
+    """Measure on SPACE's own vectors how far its indexes must search, and store that."""
+    with session.writing() as service:
+        found = service.tune_index(space, recall=recall, k=k)
+    row_writer("table", TUNED).write(map(vars, found))
+    if not any(row.parameter for row in found):
+        click.echo("every row is compared: nothing to tune (recipes with training are exact while an index is small)")
+
+
+@index.command()
+@click.argument("space", type=utf8)
+@click.option("--ms", "milliseconds", type=float, default=25.0, show_default=True, help="What a search may take.")
+@click.pass_obj
+def suggest(session: Session, space: str, milliseconds: float) -> None:
+    """Show what each index recipe would cost in SPACE, and which one to take.
+
+    Estimated from what was measured of each recipe ('trustvlm index show'), for searches over support images on one core.
+    """
+    with session.reading() as service:
+        found = service.suggest_recipe(space, milliseconds=milliseconds)
+    row_writer("table", SUGGESTED).write(map(vars, found))
+    chosen = next(row for row in found if row.chosen)
+    if chosen.current:
+        click.echo(f"keep {chosen.recipe}")
+        return
+    click.echo(f"take {chosen.recipe}: trustvlm index rebuild {quoted(space)} --recipe {chosen.recipe}")
+    if chosen.recall < 1 and not chosen.exact:
+        click.echo(f"then measure how much it finds: trustvlm index tune {quoted(space)} --recall 0.95")
 
 
 def _print(stats: IndexStats) -> None:

@@ -3,15 +3,18 @@
 Invariants: rows are appended; changed and removed rows are tombstoned and never answered again; compaction builds a new
 faiss index without them. An :class:`IndexView` is one whole revision: rows added, removed or compacted away after it was
 taken never change what it answers. A change is seen in full by the next :meth:`LiveIndex.view`, or not at all: replacing
-a row shows neither both versions nor none. Any number of threads may take views and search them while writers, one at a
-time, change the index. Answers are best first, equal scores by smaller id, padded with −1 and −inf.
+a row shows neither both versions nor none. A large index is compacted by a thread of its own, from the state of its
+beginning; what changed in the meantime is caught up with before it takes over. Any number of threads may take views and
+search them while writers, one at a time, change the index. Answers are best first, equal scores by smaller id, padded
+with −1 and −inf.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,16 +25,27 @@ from trustvlm.index.checks import as_ids, as_queries, as_vectors, require_unit
 from trustvlm.index.nearest import nearest
 from trustvlm.index.recipe import Recipe
 from trustvlm.index.slots import SlotTable, SlotView
-from trustvlm.index.store import SCAN_ROWS, Store
+from trustvlm.index.store import EXACT_ERROR, SCAN_ROWS, Store
 from trustvlm.types import Float32s, Int64s
 
-__all__ = ["COMPACT_ROWS", "COMPACT_SHARE", "IndexView", "LiveIndex"]
+__all__ = ["COMPACT_ROWS", "COMPACT_SHARE", "INLINE_ROWS", "Block", "IndexView", "LiveIndex"]
+
+log = logging.getLogger("trustvlm")
+
+Block = tuple[Int64s, Float32s]
+"""(n,) ids and (n, dim) unit vectors."""
 
 COMPACT_SHARE = 0.25
 """Share of dead rows beyond which an index compacts itself."""
 
 COMPACT_ROWS = 256
 """Dead rows below which it never does: rebuilding a small index costs more than skipping them."""
+
+INLINE_ROWS = 20_000
+"""Up to so many live rows it is compacted by the change that makes it due: some 10 ms at 768 dimensions."""
+
+ROWS_PER_LIST = 40
+"""Rows to train on for each list, where a recipe does not say."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,12 +55,48 @@ class IndexView:
     Attributes:
         recipe: how it is stored; `recipe.max_error` bounds the error of a similarity.
         dim: length of a vector.
+        parameters: faiss search parameters in place of the recipe's; None: the recipe's.
     """
 
     recipe: Recipe
     dim: int
     _store: Store
     _slots: SlotView
+    parameters: Mapping[str, float] | None = None
+
+    @property
+    def exhaustive(self) -> bool:
+        """Whether every row is compared: none of the nearest is missed."""
+        return self._store.exhaustive
+
+    @property
+    def max_error(self) -> float:
+        """Largest error of a similarity."""
+        return EXACT_ERROR if self.recipe.training and not self._store.lists else self.recipe.max_error
+
+    @property
+    def outgrown(self) -> bool:
+        """Whether an index built anew from as many rows would be another one: :meth:`LiveIndex.build` makes it."""
+        return self.recipe.outgrown(self._store.lists, len(self))
+
+    @property
+    def lists(self) -> int:
+        """How many lists it has: 1 for a graph, 0 where it is an exact index (still) or one without training."""
+        return self._store.lists
+
+    def with_parameters(self, parameters: Mapping[str, float]) -> IndexView:
+        """The same rows searched with other parameters."""
+        return replace(self, parameters=parameters)
+
+    def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """The view as arrays for a snapshot: ``faiss`` (uint8, in CPU form), ``ids`` and ``alive`` by slot.
+
+        Rows that came after it are in ``faiss`` too; they are marked dead.
+        """
+        data, total = self._store.to_bytes()
+        ids, alive = np.zeros(total, np.int64), np.zeros(total, np.bool_)
+        ids[: self._slots.n], alive[: self._slots.n] = self._slots.ids, self._slots.alive
+        return {"faiss": data, "ids": ids, "alive": alive}
 
     def search(self, queries: npt.ArrayLike, k: int) -> tuple[Int64s, Float32s]:
         """The `k` nearest live rows of each query.
@@ -63,7 +113,7 @@ class IndexView:
         """
         if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
             raise InvalidInput(f"k: expected an integer ≥ 1, got {k!r}")
-        return nearest(self._store, self._slots, as_queries(queries, self.dim), int(k))
+        return nearest(self._store, self._slots, as_queries(queries, self.dim), int(k), self.parameters)
 
     def __len__(self) -> int:
         return self._slots.live
@@ -79,8 +129,9 @@ class LiveIndex:
 
     Raises:
         InvalidInput: an unknown device, dim < 1, or a recipe that faiss does not understand.
-        Unavailable: a recipe that needs training.
     """
+
+    _parameters: Mapping[str, float] | None = None
 
     def __init__(self, recipe: Recipe, dim: int, *, device: str = "cpu") -> None:
         if dim < 1:
@@ -88,6 +139,28 @@ class LiveIndex:
         self.recipe = recipe
         self.dim = dim
         self._start(Store(recipe, dim, device), SlotTable())
+
+    @classmethod
+    def build(
+        cls, recipe: Recipe, dim: int, count: int, blocks: Callable[[], Iterable[Block]], *, device: str = "cpu"
+    ) -> LiveIndex:
+        """An index of about `count` vectors, trained on a sample of them where the recipe asks for it.
+
+        Args:
+            blocks: gives all of them, piece by piece; called twice where there is training, so that memory stays bounded.
+
+        Raises:
+            InvalidInput: as the constructor and :meth:`add`.
+        """
+        index = cls(recipe, dim, device=device)
+        lists = recipe.lists(count)
+        if lists:
+            step = max(1, count // max(1, round(lists * recipe.training.get("rows_per_list", ROWS_PER_LIST))))
+            sample = np.concatenate([np.empty((0, dim), np.float32), *(_every(step, blocks()))])
+            index._start(Store.trained(recipe, dim, device, sample, lists), SlotTable())
+        for ids, vectors in blocks():
+            index.add(ids, vectors)
+        return index
 
     def add(self, ids: npt.ArrayLike, vectors: npt.ArrayLike) -> None:
         """Appends (n, dim) unit vectors under n new ids.
@@ -135,6 +208,10 @@ class LiveIndex:
             self._compact()
             self._publish()
 
+    def known(self, ids: Int64s) -> Int64s:
+        """Those of `ids` that are live. For the writer; readers ask their view."""
+        return ids[self._table.slots(ids) >= 0]
+
     def view(self) -> IndexView:
         """The index as it is now. O(1)."""
         return self._view
@@ -155,8 +232,19 @@ class LiveIndex:
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """The whole index as arrays for a snapshot: ``faiss`` (uint8, in CPU form), ``ids`` and ``alive`` by slot."""
         with self._writing:
-            slots = self._table.view()
-            return {"faiss": self._store.to_bytes(), "ids": slots.ids, "alive": slots.alive}
+            return self._view.to_arrays()
+
+    def search_with(self, parameters: Mapping[str, float] | None) -> None:
+        """Search with these faiss parameters in place of the recipe's from the next view on; None: the recipe's."""
+        with self._writing:
+            self._parameters = parameters
+            self._publish()
+
+    def settle(self) -> None:
+        """Wait for a compaction that is under way."""
+        thread = self._compaction
+        if thread is not None:
+            thread.join()
 
     @classmethod
     def from_arrays(cls, recipe: Recipe, dim: int, arrays: Mapping[str, npt.NDArray[Any]], device: str = "cpu") -> LiveIndex:
@@ -184,6 +272,7 @@ class LiveIndex:
 
     def _start(self, store: Store, table: SlotTable) -> None:
         self._writing = threading.Lock()
+        self._compaction: threading.Thread | None = None
         self.device = store.device  # "cpu" where the GPU that was asked for is not there
         self._store = store
         self._table = table
@@ -198,17 +287,54 @@ class LiveIndex:
     def _tidy(self) -> None:
         """Compacts when too much is dead, and shows readers the change."""
         if self._table.n - self._table.live > COMPACT_ROWS and self._table.dead_share > COMPACT_SHARE:
-            self._compact()
+            if self._table.live <= INLINE_ROWS:
+                self._compact()
+            elif self._compaction is None or not self._compaction.is_alive():
+                self._compaction = threading.Thread(target=self._compact_behind, name="trustvlm-compaction")
+                self._compaction.start()
         self._publish()
 
     def _compact(self) -> None:
-        store = Store(self.recipe, self.dim, self.device)
         kept = self._table.kept()
-        for start in range(0, len(kept), SCAN_ROWS):
-            store.add(self._store.gather(kept[start : start + SCAN_ROWS]))
+        store = _copied(self._store, kept, self._store.empty())
         self._table.keep(kept)  # last: if memory runs out above, table and store still belong together
         self._store = store
 
+    def _compact_behind(self) -> None:
+        """Compacts from the state of now while changes go on, then catches up with these."""
+        with self._writing:
+            old, table = self._store, self._table.view()
+        try:
+            kept = np.flatnonzero(table.alive)
+            kept = kept[np.argsort(table.ids[kept])]
+            store = _copied(old, kept, old.empty())
+            with self._writing:
+                if self._store is not old:  # somebody compacted it
+                    return
+                now = self._table.view()
+                late = np.arange(table.n, now.n)
+                slots = np.concatenate([kept, late])
+                fresh = SlotTable()
+                fresh.restore(now.ids[slots], now.alive[slots])
+                self._store, self._table = _copied(old, late, store), fresh
+                self._publish()
+        except (MemoryError, RuntimeError) as error:  # RuntimeError: how faiss says the same
+            log.warning("an index of %d rows was not compacted: %s", len(table.ids), error)
+
     def _publish(self) -> None:
         """Hands the new state to readers in one assignment: they see all of a change or nothing of it."""
-        self._view = IndexView(self.recipe, self.dim, self._store, self._table.view())
+        self._view = IndexView(self.recipe, self.dim, self._store, self._table.view(), self._parameters)
+
+
+def _copied(store: Store, slots: Int64s, into: Store) -> Store:
+    for start in range(0, len(slots), SCAN_ROWS):
+        into.add(store.gather(slots[start : start + SCAN_ROWS]))
+    return into
+
+
+def _every(step: int, blocks: Iterable[Block]) -> Iterable[Float32s]:
+    """Every `step`-th row of all blocks together."""
+    skip = 0
+    for _, vectors in blocks:
+        yield vectors[skip::step]
+        skip = (skip - len(vectors)) % step

@@ -1,14 +1,14 @@
 """The k nearest live rows of one view, from an index that also holds dead rows and rows the view does not know yet.
 
 faiss is asked for more than k, and for twice as many again while a query lacks k live ones; a faiss GPU index knows no
-other way (it ignores ID selectors), and one way for all is tested once. Beyond :data:`FETCH_LIMIT` the rows themselves are
-walked in blocks. Ties go to the smaller id, also between equal vectors, whose scores faiss rounds differently depending
-on where in a batch they stand.
+other way (it ignores ID selectors), and one way for all is tested once. Of an index that does not compare every row, twice
+as much is searched each time. Beyond :data:`FETCH_LIMIT` the rows themselves are walked in blocks. Ties go to the smaller
+id, also between equal vectors, whose scores faiss rounds differently depending on where in a batch they stand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -26,7 +26,9 @@ _SCAN_QUERIES = 256  # 8 MB of float64 scores against one block of rows
 _ROUNDING = 1e-6  # scores of one query nearer than this may be in the wrong order, or equal: see _level_copies
 
 
-def nearest(store: Store, view: SlotView, queries: Float32s, k: int) -> tuple[Int64s, Float32s]:
+def nearest(
+    store: Store, view: SlotView, queries: Float32s, k: int, parameters: Mapping[str, float] | None = None
+) -> tuple[Int64s, Float32s]:
     """Ids and scores, each (n, k), of the rows of `view` nearest to (n, dim) `queries`; padded with −1 and −inf."""
     ids = np.full((len(queries), k), -1, np.int64)
     scores = np.full((len(queries), k), -np.inf, np.float32)
@@ -34,18 +36,20 @@ def nearest(store: Store, view: SlotView, queries: Float32s, k: int) -> tuple[In
     if found:
         for start in range(0, len(queries), _QUERIES_AT_A_TIME):
             part = slice(start, start + _QUERIES_AT_A_TIME)
-            ids[part, :found], scores[part, :found] = _nearest_live(store, view, queries[part], found)
+            ids[part, :found], scores[part, :found] = _nearest_live(store, view, queries[part], found, parameters)
     return ids, scores
 
 
-def _nearest_live(store: Store, view: SlotView, queries: Float32s, k: int) -> tuple[Int64s, Float32s]:
+def _nearest_live(
+    store: Store, view: SlotView, queries: Float32s, k: int, parameters: Mapping[str, float] | None
+) -> tuple[Int64s, Float32s]:
     """The same for 1 ≤ k ≤ live rows, so that nothing is padded."""
     ids = np.empty((len(queries), k), np.int64)
     scores = np.empty((len(queries), k), np.float32)
     tolerance = np.float32(_ROUNDING) * np.maximum(1, np.linalg.norm(queries, axis=1)).astype(np.float32)
     pending = np.arange(len(queries))
-    for fetch in _fetches(k, hidden=len(store) - view.live):
-        got, slots, everything = store.search(queries[pending], fetch)
+    for time, fetch in enumerate(_fetches(k, hidden=len(store) - view.live)):
+        got, slots, everything = store.search(queries[pending], fetch, parameters, 2**time)
         slots, got_live = _live_first(view, slots, got)
         edge = got_live[:, k - 1] - tolerance[pending]
         done = (slots[:, k - 1] >= 0) & (everything | (got[:, -1] < edge))

@@ -1,10 +1,10 @@
 """Index recipes: one TOML file of ``indexes/`` each, found by name.
 
 A recipe says how faiss builds an index and what may be expected of it; adding one needs a file and no code. Keys:
-``description``, ``factory`` (a faiss ``index_factory`` string), ``exact``, ``max_error``, ``bytes_per_value``, and the
-optional tables ``[search]`` (faiss parameters set on the index, such as ``nprobe`` or ``efSearch``), ``[training]``
-(what to train on, such as ``rows``) and ``[measured]`` (recall, ms, build time and where they were measured). Any
-other key is refused, so that a misspelt one cannot be silently without effect.
+``description``, ``factory`` (a faiss ``index_factory`` string, with ``{lists}`` where the number of lists goes), ``exact``,
+``max_error``, ``bytes_per_value``, and the optional tables ``[search]`` (faiss parameters, such as ``nprobe`` or
+``efSearch``), ``[training]`` (see :data:`TRAINING`) and ``[measured]`` (recall, ms, build time and where they were
+measured). Any other key is refused, so that a misspelt one cannot be silently without effect.
 """
 
 from __future__ import annotations
@@ -19,7 +19,16 @@ from typing import Any
 from trustvlm import resources
 from trustvlm.errors import InvalidInput, NotFound
 
-__all__ = ["Recipe", "list_recipes", "load_recipe", "read_recipe"]
+__all__ = ["FLAT", "TRAINING", "Recipe", "list_recipes", "load_recipe", "read_recipe"]
+
+FLAT = "Flat"
+"""The factory of the exact index that a recipe with a [training] table begins with."""
+
+TRAINING = ("from_rows", "lists_per_root", "rows_per_list")
+"""Keys of [training]: below `from_rows` rows the index is an exact one; from there on it is what `factory` says, with
+`lists_per_root` · √rows lists, trained on `rows_per_list` rows for each."""
+
+RETRAIN = 2.0  # lists wanted, over lists there, from which on it is trained anew: four times the rows
 
 Value = int | float | str
 _TABLES: dict[str, tuple[type, ...]] = {"search": (int, float), "training": (int, float), "measured": (int, float, str)}
@@ -37,7 +46,7 @@ class Recipe:
         max_error: largest error of a returned similarity, against float32 unit vectors.
         bytes_per_value: bytes a stored vector takes, divided by its dimension.
         search: faiss search parameters set on the index.
-        training: what to train on; empty when the index needs none.
+        training: when and on how many rows to train; empty when the index is as `factory` says from the first row on.
         measured: figures and where they were taken.
     """
 
@@ -50,6 +59,22 @@ class Recipe:
     search: Mapping[str, float] = field(default_factory=dict, hash=False)
     training: Mapping[str, float] = field(default_factory=dict, hash=False)
     measured: Mapping[str, Value] = field(default_factory=dict, hash=False)
+
+    @property
+    def exhaustive(self) -> bool:
+        """Whether the index that `factory` names compares every row; else some of the nearest may be missed."""
+        return not any(kind in self.factory for kind in ("IVF", "HNSW", "NSG"))
+
+    def lists(self, rows: int) -> int:
+        """How many lists an index of `rows` rows has; 0 while it is an exact one."""
+        if not self.training or rows < self.training["from_rows"]:
+            return 0
+        return max(1, round(self.training.get("lists_per_root", 0) * math.sqrt(rows)))
+
+    def outgrown(self, lists: int, rows: int) -> bool:
+        """Whether an index with so many lists (0: an exact one) should be another one for so many rows."""
+        wanted = self.lists(rows)
+        return wanted > 0 and (lists == 0 or wanted >= RETRAIN * lists)
 
     @property
     def params(self) -> dict[str, dict[str, Value]]:
@@ -104,6 +129,13 @@ def read_recipe(path: Path) -> Recipe:
         **{name: source.table(name, kinds) for name, kinds in _TABLES.items()},
     )
     source.refuse_rest()
+    unknown = sorted(recipe.training.keys() - set(TRAINING))
+    if unknown:
+        raise InvalidInput(f"{path}: key 'training.{unknown[0]}': expected one of {', '.join(TRAINING)}")
+    if ("{lists}" in recipe.factory) != ("lists_per_root" in recipe.training) or (
+        recipe.training and not {"from_rows", "rows_per_list"} >= recipe.training.keys() - {"lists_per_root"} >= {"from_rows"}
+    ):
+        raise InvalidInput(f"{path}: {{lists}} in the factory goes with training.lists_per_root, and training with from_rows")
     return recipe
 
 

@@ -92,6 +92,8 @@ class SpaceCache:
 
     def follow(self, connection: Connection, space: SpaceRecord) -> None:
         """Apply the rows changed since this cache's revision."""
+        if self._index is not None:
+            self._index.search_with(space.search.get("prototype"))
         since = self.revision
         if since == space.revision:
             return

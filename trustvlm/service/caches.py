@@ -19,7 +19,7 @@ from trustvlm.index.recipe import load_recipe
 from trustvlm.service.cache import SpaceCache, SpaceView
 from trustvlm.service.machine import stored_kernels
 from trustvlm.service.snapshots import Content, Loaded, from_catalog, from_view, load, snapshot_key, write
-from trustvlm.service.support_cache import SupportCache
+from trustvlm.service.support_caches import SupportCaches
 
 __all__ = ["Caches"]
 
@@ -46,6 +46,7 @@ class Caches:
         self._locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
         self._guard = threading.Lock()
         self._writer: threading.Thread | None = None
+        self._supports = SupportCaches(catalog, folder, device)
 
     def lock(self, name: str) -> threading.Lock:
         """The lock under which transactions on the space `name` begin and its cache moves."""
@@ -55,6 +56,11 @@ class Caches:
     def path(self, space_id: int) -> Path:
         """Where the snapshot of a space lies."""
         return self.folder / f"{space_id}.snapshot"
+
+    def discard(self, space_id: int) -> None:
+        """Delete the snapshots of a space: they may hold what must be gone."""
+        for path in (self.path(space_id), *self._supports.paths(space_id)):
+            path.unlink(missing_ok=True)
 
     def view(self, connection: Connection, epoch: str, name: str) -> SpaceView:
         """The space `name` at the transaction's revision. The caller holds :meth:`lock`."""
@@ -80,20 +86,25 @@ class Caches:
         writer = self._writer
         if writer is not None and writer.is_alive():  # it is not in the child of a fork
             writer.join()
+        self._supports.close()
 
     def support_view(self, connection: Connection, view: SpaceView, *, classifier: bool) -> IndexView:
         """The index over support images at the view's revision."""
-        kind = "classifier" if classifier else "verifier"
-        with view.cache.support_lock:
-            found = view.cache.support_caches.get(kind)
-            if found is not None and found.revision > view.revision:
-                # Another thread took it further than this transaction sees: a private one, for this call only.
-                return SupportCache(view.space, self.device, classifier=classifier).view(connection, view.space)
-            if found is None or found.revision < view.space.log_start:
-                found = SupportCache(view.space, self.device, classifier=classifier)
-            index = found.view(connection, view.space)
-            view.cache.support_caches[kind] = found
-            return index
+        return self._supports.view(connection, view, classifier=classifier)
+
+    def rebuild(self, connection: Connection, space: SpaceRecord, epoch: str) -> None:
+        """Make the snapshots of a space anew from the catalog, with the recipe that `space` says.
+
+        Processes that have it open go on as they are; those that start use the new ones once the recipe is the space's.
+
+        Raises:
+            ReadOnly, Unavailable: they cannot be written.
+        """
+        content = from_catalog(connection, space)
+        key, dims = snapshot_key(space, epoch, space.revision), (space.classifier_dim, space.verifier_dim)
+        half = content.labels >= self._half_from
+        write(self.path(space.id), key, dims, load_recipe(space.recipe), content, half=half)
+        self._supports.rebuild(connection, space, epoch)
 
     def write(self, view: SpaceView) -> None:
         """Write a snapshot of a view, and start over from it where it is to be mapped.
@@ -103,13 +114,14 @@ class Caches:
         """
         path, space = self.path(view.space.id), view.space
         key, dims = snapshot_key(space, view.epoch, view.revision), (space.classifier_dim, space.verifier_dim)
-        half = view.text.live >= self._half_from
-        write(path, key, dims, view.cache.recipe, from_view(view.text, view.prototypes, view.names, view.aliases), half=half)
+        half, renewed = view.text.live >= self._half_from, view.index is not None and view.index.outgrown
+        content = from_view(view.text, view.prototypes, view.names, view.aliases, view.index)
+        write(path, key, dims, view.cache.recipe, content, half=half)
         if not self._still_whole(view):
             path.unlink(missing_ok=True)
             return
         view.cache.replayed = 0
-        if half:
+        if half or renewed:
             self._adopt(view, self._load(path, space, view.epoch))
 
     def _started(self, connection: Connection, space: SpaceRecord, epoch: str) -> SpaceCache:
@@ -153,6 +165,8 @@ class Caches:
     def _due(self, cache: SpaceCache, view: SpaceView) -> bool:
         """Whether enough has changed for a new snapshot."""
         if cache.mapped and not self.path(view.space.id).exists():  # a purge took it
+            return True
+        if view.index is not None and view.index.outgrown:
             return True
         dead = max(rows.n - rows.live for rows in (view.text, view.prototypes)) if cache.mapped else 0
         return max(cache.replayed, dead) >= max(SNAPSHOT_ROWS, view.text.live // 10)

@@ -157,10 +157,10 @@ def _nearest(
         ids, similarity = view.index.search(verifier.astype(np.float32), min(k, len(view.index)))
         slots = view.text.slots(np.maximum(ids, 0).ravel()).reshape(ids.shape)
         slots[ids < 0] = -1
-        recipe = view.cache.recipe
         # Whatever was left out looked no better than the last one returned; both may be off by `max_error`.
         margin = similarity[:, 0] - similarity[:, -1]
-        complete = np.full(count, recipe.exact or k >= len(view.index)) | (margin >= 2 * recipe.max_error)
+        sure = view.cache.recipe.exact or k >= len(view.index)
+        complete = np.full(count, view.index.exhaustive) & (sure | (margin >= 2 * view.index.max_error))
         tied = (margin <= _TIE) & (k < len(view.index))
         return slots, None, complete, np.full(count, -np.inf), np.zeros(count), tied
     scale = 1.0 if temperature is None else 1.0 / temperature

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
+from trustvlm.catalog import spaces
+from trustvlm.errors import Conflict
+from trustvlm.index.recipe import load_recipe
 from trustvlm.service.parts import Parts
-from trustvlm.service.spaces import set_recipe
 
 __all__ = ["IndexStats", "index_stats", "rebuild_index"]
 
@@ -16,6 +19,7 @@ class IndexStats:
 
     Attributes:
         recipe: its name. exact: whether its searches return exact similarities. device: where it was asked to live.
+        search: parameters that were tuned, by "prototype" and "support".
         labels, prototypes: live rows. dead: prototype rows waiting for a compaction.
         revision: of the space. bytes: of the rows that passes read.
         snapshot: the snapshot file, None when there is none. snapshot_bytes: its size.
@@ -23,6 +27,7 @@ class IndexStats:
 
     recipe: str
     exact: bool
+    search: Mapping[str, Mapping[str, float]]
     device: str
     labels: int
     prototypes: int
@@ -42,6 +47,7 @@ def index_stats(parts: Parts, space_name: str) -> IndexStats:
     return IndexStats(
         recipe=recipe.name,
         exact=recipe.exact,
+        search=view.space.search,
         device=parts.caches.device,
         labels=text.live,
         prototypes=prototypes.live,
@@ -55,13 +61,15 @@ def index_stats(parts: Parts, space_name: str) -> IndexStats:
 
 def rebuild_index(parts: Parts, space_name: str, recipe: str | None) -> IndexStats:
     """See :meth:`TrustService.rebuild_index`."""
-    if recipe is not None:
-        set_recipe(parts, parts.space(space_name), recipe)
-    parts.caches.forget(space_name)
     space = parts.space(space_name)
-    parts.caches.path(space.id).unlink(missing_ok=True)
-    with parts.snapshot(space_name) as (_, view):
-        pass
-    if not parts.caches.path(space.id).exists():  # a large space starts with one
-        parts.caches.write(view)
+    if recipe is not None:
+        space = replace(space, recipe=load_recipe(recipe).name)
+    with parts.catalog.read() as connection:
+        now = spaces.find(connection, space_name)
+        if now.id != space.id:
+            raise Conflict(f"space {space_name!r} was removed and made again during the call")
+        parts.caches.rebuild(connection, replace(now, recipe=space.recipe), parts.catalog.epoch(connection))
+    with parts.catalog.write() as connection:
+        spaces.set_recipe(connection, space.id, space.recipe)
+    parts.caches.forget(space_name)
     return index_stats(parts, space_name)

@@ -210,7 +210,7 @@ def _in_chunks(parts: Parts, step: Callable[[Connection], list[int]]) -> int:
         if not touched:
             return total
         for space_id in set(touched):
-            parts.caches.path(space_id).unlink(missing_ok=True)
+            parts.caches.discard(space_id)
         total += len(touched)
 
 

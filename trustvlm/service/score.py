@@ -119,7 +119,8 @@ def _verdicts(
     image_evidence: str | None,
 ) -> Verdicts:
     view = context.view
-    bounds = [0.0 if columns.pop("exact").all() else view.cache.recipe.max_error]
+    missed = 0.0 if view.index is None else view.index.max_error
+    bounds = [0.0 if columns.pop("exact").all() else missed]
     if view.text.base is not None:
         bounds.append(SHORT_ERROR)
     return Verdicts(

@@ -20,7 +20,9 @@ from trustvlm.service.measuring import Measuring
 from trustvlm.service.register import register
 from trustvlm.service.score import score
 from trustvlm.service.search import search
+from trustvlm.service.suggest import MILLISECONDS, Suggestion, suggest_recipe
 from trustvlm.service.synonyms import alias, near_synonyms, reported, unalias
+from trustvlm.service.tuning import Tuned, tune_index
 from trustvlm.types import Hits, LabelInput, LabelRow, Queries, RegisterResult, SpaceRow, SupportRow, Verdicts
 
 if TYPE_CHECKING:
@@ -260,5 +262,26 @@ class TrustService(Measuring):
         return index_stats(self._ready(), space)
 
     def rebuild_index(self, space: str, *, recipe: str | None = None) -> IndexStats:
-        """Build the space's index anew from the catalog, under another recipe if given, and write its snapshot."""
+        """Build the space's indexes anew from the catalog, under another recipe if given, and write their snapshots.
+
+        Other processes go on with what they have until it is done. Raises NotFound, and Unavailable on a full disk.
+        """
         return rebuild_index(self._writable(), space, recipe)
+
+    def tune_index(self, space: str, *, recall: float = 0.95, k: int = 10) -> list[Tuned]:
+        """Find, on up to 256 of the space's own vectors, how far its indexes must search, and store that.
+
+        Args:
+            recall: share of the k nearest that is to be found.
+
+        Raises:
+            NotFound, InvalidInput. Conflict: the recipe cannot find so many, or it was changed meanwhile; nothing is stored.
+        """
+        return tune_index(self._writable(), space, recall, k)
+
+    def suggest_recipe(self, space: str, *, milliseconds: float = MILLISECONDS) -> list[Suggestion]:
+        """What each index recipe would cost in this space, and which to take for searches of so many milliseconds.
+
+        Raises NotFound, InvalidInput.
+        """
+        return suggest_recipe(self._ready(), space, milliseconds)

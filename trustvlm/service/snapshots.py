@@ -18,7 +18,7 @@ from trustvlm.catalog import labels
 from trustvlm.catalog.labels import LabelChange
 from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.errors import Conflict, Damaged
-from trustvlm.index.live import LiveIndex
+from trustvlm.index.live import Block, IndexView, LiveIndex
 from trustvlm.index.names import NameTable, pack_strings
 from trustvlm.index.recipe import Recipe
 from trustvlm.index.rowfile import row_sums
@@ -43,6 +43,8 @@ class Content:
     labels: int
     prototypes: int
     changes: Iterator[LabelChange]
+    index: IndexView | None = None
+    """The index over the prototypes, if it need not be built anew."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,9 +71,12 @@ def from_catalog(connection: Connection, space: SpaceRecord) -> Content:
     return Content(*labels.totals(connection, space.id), labels.changed(connection, space.id, 0, dims))
 
 
-def from_view(text: RowView, prototypes: RowView, names: NameTable, aliases: Aliases) -> Content:
-    """The space as a view sees it."""
-    return Content(text.live, prototypes.live, _changes(text, prototypes, names, aliases.canonical))
+def from_view(
+    text: RowView, prototypes: RowView, names: NameTable, aliases: Aliases, index: IndexView | None = None
+) -> Content:
+    """The space as a view sees it, with the index as it is unless it has been outgrown."""
+    own = None if index is None or index.outgrown else index
+    return Content(text.live, prototypes.live, _changes(text, prototypes, names, aliases.canonical), own)
 
 
 def _changes(text: RowView, prototypes: RowView, names: NameTable, canonical: Mapping[int, int]) -> Iterator[LabelChange]:
@@ -127,13 +132,20 @@ def write(path: Path, key: SnapshotKey, dims: tuple[int, int], recipe: Recipe, c
             if half:
                 _add_short(writer, side, counts[side], dim)
         if not recipe.exact:
-            index = LiveIndex(recipe, dims[1])
-            of = np.concatenate(ids["prototypes"])
-            for start in range(0, len(of), _BLOCK):
-                stop = min(start + _BLOCK, len(of))
-                index.add(of[start:stop], writer.written("prototypes.exact", start, stop))
+            index = content.index or _indexed(writer, recipe, dims[1], np.concatenate(ids["prototypes"]))
             for name, array in index.to_arrays().items():
                 writer.add(f"index.{name}", array)
+
+
+def _indexed(writer: SnapshotWriter, recipe: Recipe, dim: int, of: Int64s) -> IndexView:
+    """An index over the prototypes that were written, trained where the recipe asks for it."""
+
+    def blocks() -> Iterator[Block]:
+        for start in range(0, len(of), _BLOCK):
+            stop = min(start + _BLOCK, len(of))
+            yield of[start:stop], writer.written("prototypes.exact", start, stop)
+
+    return LiveIndex.build(recipe, dim, len(of), blocks).view()
 
 
 def _add_short(writer: SnapshotWriter, side: str, count: int, dim: int) -> None:

@@ -8,7 +8,6 @@ from numbers import Real
 from typing import Any
 
 from trustvlm.catalog import spaces
-from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.catalog.vectors import pack
 from trustvlm.encoders import Encoder, golden_embedding, parse_spec, spec_dim
 from trustvlm.encoders import preset as preset_named
@@ -19,7 +18,7 @@ from trustvlm.service.names import check_name
 from trustvlm.service.parts import Parts
 from trustvlm.types import SpaceRow
 
-__all__ = ["create_space", "set_recipe", "space_row"]
+__all__ = ["create_space", "space_row"]
 
 DEFAULT_TEMPLATES = ("a photo of a {}.",)
 DEFAULT_LOGIT_SCALE = 100.0
@@ -106,10 +105,3 @@ def space_row(parts: Parts, name: str) -> SpaceRow:
     """See :meth:`TrustService.get_space`."""
     with parts.catalog.read() as connection:
         return spaces.row_of(connection, spaces.find(connection, name))
-
-
-def set_recipe(parts: Parts, space: SpaceRecord, recipe: str) -> None:
-    """Store which recipe the space's indexes are built with; caches of other processes follow at their next query."""
-    name = load_recipe(recipe).name
-    with parts.catalog.write() as connection:
-        spaces.set_recipe(connection, space.id, name)
