@@ -95,7 +95,7 @@ class Ours(Contestant):
     def __init__(self, name: str, folder: Path) -> None:
         self.recipe = load_recipe(name)
         if not self.recipe.exhaustive:
-            self.steps = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512, 1024, 2048)
+            self.steps = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512, 1024, 2048)
 
     def add(self, rows: np.ndarray) -> None:
         pieces = [(np.arange(at, min(at + BLOCK, len(rows))), rows[at : at + BLOCK]) for at in range(0, len(rows), BLOCK)]
