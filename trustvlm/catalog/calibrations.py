@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from trustvlm.catalog.models import CalibrationRow
 
@@ -27,6 +27,10 @@ class CalibrationRecord:
 
 _COLUMNS = [getattr(CalibrationRow, name) for name in CalibrationRecord.__dataclass_fields__]
 
+_OF_SPACE = select(*_COLUMNS).where(CalibrationRow.space_id == bindparam("space"), CalibrationRow.removed_at.is_(None))
+_NEWEST_FIRST = _OF_SPACE.order_by(CalibrationRow.id.desc())
+_CURRENT = _NEWEST_FIRST.limit(1)  # made once: every score asks
+
 
 def create(
     connection: Connection, space_id: int, revision: int, identities: tuple[str, str], content: dict[str, Any]
@@ -42,20 +46,16 @@ def create(
 
 def current(connection: Connection, space_id: int) -> CalibrationRecord | None:
     """The calibration in force, if there is one."""
-    row = connection.execute(_of_space(space_id).order_by(CalibrationRow.id.desc()).limit(1)).first()
+    row = connection.execute(_CURRENT, {"space": space_id}).first()
     return None if row is None else CalibrationRecord(*row)
 
 
 def list_rows(connection: Connection, space_id: int) -> list[CalibrationRecord]:
     """The calibrations of a space, newest first."""
-    return [CalibrationRecord(*row) for row in connection.execute(_of_space(space_id).order_by(CalibrationRow.id.desc()))]
+    return [CalibrationRecord(*row) for row in connection.execute(_NEWEST_FIRST, {"space": space_id})]
 
 
 def remove(connection: Connection, space_id: int, calibration_id: int) -> bool:
     """Take a calibration back, so that the one before it is in force; whether there was one."""
     there = (CalibrationRow.id == calibration_id, CalibrationRow.space_id == space_id, CalibrationRow.removed_at.is_(None))
     return bool(connection.execute(update(CalibrationRow).where(*there).values(removed_at=datetime.now(UTC))).rowcount)
-
-
-def _of_space(space_id: int) -> Any:
-    return select(*_COLUMNS).where(CalibrationRow.space_id == space_id, CalibrationRow.removed_at.is_(None))

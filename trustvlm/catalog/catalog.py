@@ -18,6 +18,8 @@ from trustvlm.errors import Busy, Damaged, NotFound
 
 __all__ = ["Catalog"]
 
+_EPOCH = select(CatalogState.epoch)
+
 
 class Catalog:
     """An open catalog. Transactions from several threads and processes may overlap; after a fork open it anew.
@@ -93,7 +95,7 @@ class Catalog:
 
     def epoch(self, connection: Connection) -> str:
         """Identifies this history of the catalog: revisions of different epochs are not comparable."""
-        epoch: str | None = connection.scalar(select(CatalogState.epoch))
+        epoch: str | None = connection.scalar(_EPOCH)
         if epoch is None:
             raise Damaged(f"{self.path} has lost its epoch; restore a backup")
         return epoch

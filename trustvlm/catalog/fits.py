@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from trustvlm.catalog.models import Fit
 
 __all__ = ["FitRecord", "find", "revision_of", "store"]
+
+_REVISION = select(Fit.revision).where(Fit.space_id == bindparam("space"))
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ def find(connection: Connection, space_id: int) -> FitRecord | None:
 
 def revision_of(connection: Connection, space_id: int) -> int | None:
     """The revision of the stored fit of a space, if there is one."""
-    return connection.scalar(select(Fit.revision).where(Fit.space_id == space_id))
+    return connection.scalar(_REVISION, {"space": space_id})
 
 
 def store(connection: Connection, space_id: int, revision: int, content: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 from sqlalchemy.orm import aliased
 
 from trustvlm.catalog.models import Label
@@ -33,6 +33,7 @@ __all__ = [
     "more_than",
     "name_hash",
     "name_of",
+    "prototyped_more_than",
     "prototypes",
     "remove",
     "restore",
@@ -95,6 +96,30 @@ class LabelChange:
 
 
 _RECORD = [getattr(Label, name) for name in LabelRecord.__dataclass_fields__]
+_OF_SPACE = Label.space_id == bindparam("space")
+_LIVE = Label.removed_revision.is_(None)
+_SINCE = Label.revision > bindparam("since")
+
+# Made once: in the calls that a registration and a query consist of, putting a statement together takes as long as running it.
+_FIND_MANY = select(*_RECORD).where(_OF_SPACE, Label.name.in_(bindparam("names", expanding=True)), _LIVE)
+_INSERT = insert(Label)
+_INSERTED = select(Label.name, Label.id).where(
+    _OF_SPACE, Label.revision == bindparam("at"), Label.created_revision == bindparam("at")
+)
+_CHANGED_COLUMNS = (Label.checksum, Label.text_prototype, Label.prototype, Label.removed_revision)
+_CHANGED = select(Label.id, Label.name, Label.alias_of, *_CHANGED_COLUMNS).where(_OF_SPACE, _SINCE).order_by(Label.id)
+_ALL = _CHANGED.where(_LIVE)
+_CHANGED_IDS = select(Label.id).where(_OF_SPACE, _SINCE).order_by(Label.revision)
+_CHANGED_MORE = _CHANGED_IDS.limit(1).offset(bindparam("beyond"))
+_NAMES_MORE = select(Label.name).where(_OF_SPACE, _LIVE).order_by(Label.name).limit(1).offset(bindparam("beyond"))
+_PROTOTYPED = select(Label.id).where(_OF_SPACE, Label.support_count > 0, _LIVE).order_by(Label.name_hash)
+_PROTOTYPED_MORE = _PROTOTYPED.limit(1).offset(bindparam("beyond"))
+_COMPETITORS = _PROTOTYPED.limit(bindparam("most"))
+_SMALLEST_NAME = select(func.min(Label.name_hash)).where(
+    Label.id.in_(bindparam("ids", expanding=True)), Label.support_count > 0, _LIVE
+)
+_TOUCHED = select(Label.id, Label.support_count).where(_OF_SPACE, _SINCE)
+_GROUPS = select(Label.id, Label.alias_of).where(Label.alias_of.in_(bindparam("ids", expanding=True)), _LIVE)
 
 
 def name_hash(name: str) -> int:
@@ -118,9 +143,9 @@ def find_many(connection: Connection, space_id: int, names: Sequence[str]) -> di
     """The live labels among `names`, by name."""
     found = {}
     for start in range(0, len(names), _IN_CHUNK):
-        chunk = names[start : start + _IN_CHUNK]
-        query = select(*_RECORD).where(Label.space_id == space_id, Label.name.in_(chunk), Label.removed_revision.is_(None))
-        found.update({row.name: LabelRecord(*row) for row in connection.execute(query)})
+        chunk = list(names[start : start + _IN_CHUNK])
+        rows = connection.execute(_FIND_MANY, {"space": space_id, "names": chunk})
+        found.update({row.name: LabelRecord(*row) for row in rows})
     return found
 
 
@@ -164,9 +189,8 @@ def insert_many(connection: Connection, space_id: int, revision: int, labels: Se
             }
         )  # fmt: skip
     # Not RETURNING: in an order that one can rely on, SQLite gives it for one row at a time only, at three times the cost.
-    connection.execute(insert(Label), rows)
-    query = select(Label.name, Label.id).where(Label.space_id == space_id, Label.revision == revision)
-    found = {row.name: row.id for row in connection.execute(query.where(Label.created_revision == revision))}
+    connection.execute(_INSERT, rows)
+    found = {row.name: row.id for row in connection.execute(_INSERTED, {"space": space_id, "at": revision})}
     return [found[label.name] for label in labels]
 
 
@@ -227,12 +251,9 @@ def changed(
     Raises:
         Damaged: a vector does not match its checksum.
     """
-    vectors = (Label.checksum, Label.text_prototype, Label.prototype)
-    columns = (Label.id, Label.name, Label.alias_of, *vectors, Label.removed_revision)
-    query = select(*columns).where(Label.space_id == space_id, Label.revision > since).order_by(Label.id)
-    if since == 0:
-        query = query.where(Label.removed_revision.is_(None))  # a new cache has nothing to drop
-    for rows in connection.execution_options(yield_per=batch).execute(query).partitions():
+    query = _CHANGED if since else _ALL  # a new cache has nothing to drop
+    values = {"space": space_id, "since": since}
+    for rows in connection.execution_options(yield_per=batch).execute(query, values).partitions():
         alive = [row for row in rows if row.removed_revision is None]
         verify_checksums("label", [(row.id, row.checksum, (row.text_prototype, row.prototype)) for row in alive])
         prototyped = [i for i, row in enumerate(alive) if row.prototype is not None]
@@ -249,8 +270,7 @@ def changed(
 
 def changed_more_than(connection: Connection, space_id: int, since: int, limit: int) -> bool:
     """Whether more than `limit` labels changed after revision `since`; looks at so many only, in the index of revisions."""
-    query = select(Label.id).where(Label.space_id == space_id, Label.revision > since).order_by(Label.revision)
-    return connection.scalar(query.limit(1).offset(limit)) is not None
+    return connection.scalar(_CHANGED_MORE, {"space": space_id, "since": since, "beyond": limit}) is not None
 
 
 def totals(connection: Connection, space_id: int) -> tuple[int, int]:
@@ -289,18 +309,20 @@ def is_alive(connection: Connection, label_id: int) -> bool:
 
 def more_than(connection: Connection, space_id: int, limit: int) -> bool:
     """Whether the space has more than `limit` live labels; looks at so many only, and at nothing but the index of names."""
-    alive = (Label.space_id == space_id, Label.removed_revision.is_(None))
-    return connection.scalar(select(Label.name).where(*alive).order_by(Label.name).limit(1).offset(limit)) is not None
+    return connection.scalar(_NAMES_MORE, {"space": space_id, "beyond": limit}) is not None
+
+
+def prototyped_more_than(connection: Connection, space_id: int, limit: int) -> bool:
+    """Whether more than `limit` live labels of the space have support images; looks at so many only."""
+    return connection.scalar(_PROTOTYPED_MORE, {"space": space_id, "beyond": limit}) is not None
 
 
 def groups(connection: Connection, ids: Sequence[int]) -> dict[int, int]:
     """Member id → canonical id, of these canonical labels and their live aliases."""
     found = {label_id: label_id for label_id in ids}
     for start in range(0, len(ids), _IN_CHUNK):
-        query = select(Label.id, Label.alias_of).where(
-            Label.alias_of.in_(ids[start : start + _IN_CHUNK]), Label.removed_revision.is_(None)
-        )
-        found.update({row.id: row.alias_of for row in connection.execute(query)})
+        rows = connection.execute(_GROUPS, {"ids": list(ids[start : start + _IN_CHUNK])})
+        found.update({row.id: row.alias_of for row in rows})
     return found
 
 
@@ -311,17 +333,15 @@ def set_alias(connection: Connection, label_id: int, canonical_id: int | None, r
 
 def competitors(connection: Connection, space_id: int, limit: int) -> list[int]:
     """Ids of the up to `limit` labels with support images whose name hash is smallest."""
-    alive = (Label.space_id == space_id, Label.support_count > 0, Label.removed_revision.is_(None))
-    return list(connection.scalars(select(Label.id).where(*alive).order_by(Label.name_hash).limit(limit)))
+    return list(connection.scalars(_COMPETITORS, {"space": space_id, "most": limit}))
 
 
 def smallest_name(connection: Connection, label_ids: Sequence[int]) -> int | None:
     """The smallest name hash of these live labels (500 at most), as far as they have support images; None without any."""
-    alive = (Label.id.in_(label_ids), Label.support_count > 0, Label.removed_revision.is_(None))
-    return connection.scalar(select(func.min(Label.name_hash)).where(*alive))
+    return connection.scalar(_SMALLEST_NAME, {"ids": list(label_ids)})
 
 
 def touched(connection: Connection, space_id: int, since: int) -> list[tuple[int, int]]:
     """(id, support count) of the labels created, changed or removed after revision `since`, purged ones left out."""
-    query = select(Label.id, Label.support_count).where(Label.space_id == space_id, Label.revision > since)
-    return [(row.id, row.support_count) for row in connection.execute(query)]
+    rows = connection.execute(_TOUCHED, {"space": space_id, "since": since})
+    return [(row.id, row.support_count) for row in rows]

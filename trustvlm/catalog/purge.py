@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from trustvlm.catalog.models import CalibrationRow, Change, Fit, Label, Observation, Space, Support, Thumbnail
 
@@ -90,10 +90,14 @@ def purge_of_space(connection: Connection, space_id: int) -> list[int]:
     return [space_id]
 
 
+_PURGED = select(Change.row_id).where(
+    Change.space_id == bindparam("space"), Change.revision > bindparam("since"), Change.kind == bindparam("what")
+)
+
+
 def purged_since(connection: Connection, space_id: int, kind: str, since: int) -> list[int]:
     """Ids of the rows of `kind` that were removed after revision `since` and are purged."""
-    query = select(Change.row_id).where(Change.space_id == space_id, Change.revision > since, Change.kind == kind)
-    return list(connection.scalars(query))
+    return list(connection.scalars(_PURGED, {"space": space_id, "since": since, "what": kind}))
 
 
 def supports_lost(connection: Connection, space_id: int, label_ids: Sequence[int], revision: int) -> bool:

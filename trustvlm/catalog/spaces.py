@@ -44,6 +44,15 @@ _COLUMNS = [getattr(Space, name) for name in SpaceRecord.__dataclass_fields__]
 _FIND = select(*_COLUMNS).where(Space.name == bindparam("wanted"), Space.removed_at.is_(None))
 
 
+_ADVANCE = (
+    update(Space)
+    .where(Space.id == bindparam("space"))
+    .values(revision=Space.revision + 1)
+    .returning(Space.revision)
+    .execution_options(synchronize_session=False)
+)
+
+
 def _record(row: Any) -> SpaceRecord:
     values = row._asdict()
     return SpaceRecord(**values | {"templates": tuple(values["templates"]), "search": values["search"] or {}})
@@ -80,9 +89,7 @@ def create(connection: Connection, values: dict[str, Any]) -> int:
 
 def advance(connection: Connection, space_id: int) -> int:
     """Raise the space's revision by one and return it. The caller's transaction is the commit point of the change."""
-    revision: int | None = connection.scalar(
-        update(Space).where(Space.id == space_id).values(revision=Space.revision + 1).returning(Space.revision)
-    )
+    revision: int | None = connection.scalar(_ADVANCE, {"space": space_id})
     assert revision is not None
     return revision
 

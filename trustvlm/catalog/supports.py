@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, func, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, func, insert, or_, select, update
 
 from trustvlm.catalog.labels import groups
 from trustvlm.catalog.models import Label, Support, Thumbnail
@@ -39,6 +39,20 @@ __all__ = [
 ]
 
 _IN_CHUNK = 500
+
+# Made once: see trustvlm.catalog.labels.
+_INSERT, _INSERT_THUMBNAIL = insert(Support), insert(Thumbnail)
+_INSERTED = select(Support.label_id, Support.content_hash, Support.id).where(
+    Support.space_id == bindparam("space"),
+    Support.revision == bindparam("at"),
+    Support.created_revision == bindparam("at"),
+)
+_HASHES = select(Support.label_id, Support.content_hash).where(
+    Support.label_id.in_(bindparam("ids", expanding=True)), Support.removed_revision.is_(None)
+)
+_SMALLEST_CONTENT = select(func.min(Support.content_hash)).where(
+    Support.label_id.in_(bindparam("ids", expanding=True)), Support.removed_revision.is_(None)
+)
 
 
 @dataclass(frozen=True)
@@ -76,11 +90,9 @@ def insert_many(connection: Connection, space_id: int, revision: int, supports: 
                 "checksum": checksum(image, other), "embedding": image, "classifier_embedding": other,
             }
         )  # fmt: skip
-    connection.execute(insert(Support), rows)  # not RETURNING: see labels.insert_many
-    query = select(Support.label_id, Support.content_hash, Support.id).where(
-        Support.space_id == space_id, Support.revision == revision, Support.created_revision == revision
-    )
-    found = {(row.label_id, row.content_hash): row.id for row in connection.execute(query)}
+    connection.execute(_INSERT, rows)  # not RETURNING: see labels.insert_many
+    inserted = connection.execute(_INSERTED, {"space": space_id, "at": revision})
+    found = {(row.label_id, row.content_hash): row.id for row in inserted}
     ids = [found[label_id, support.content_hash] for label_id, support in supports]
     pictures = [
         {"support_id": support_id, "jpeg": support.thumbnail}
@@ -88,7 +100,7 @@ def insert_many(connection: Connection, space_id: int, revision: int, supports: 
         if support.thumbnail is not None
     ]
     if pictures:
-        connection.execute(insert(Thumbnail), pictures)
+        connection.execute(_INSERT_THUMBNAIL, pictures)
     return ids
 
 
@@ -96,11 +108,8 @@ def hashes(connection: Connection, label_ids: Sequence[int]) -> set[tuple[int, b
     """(label id, content hash) of the live support images of these labels."""
     found: set[tuple[int, bytes]] = set()
     for start in range(0, len(label_ids), _IN_CHUNK):
-        chunk = label_ids[start : start + _IN_CHUNK]
-        query = select(Support.label_id, Support.content_hash).where(
-            Support.label_id.in_(chunk), Support.removed_revision.is_(None)
-        )
-        found.update((row.label_id, row.content_hash) for row in connection.execute(query))
+        rows = connection.execute(_HASHES, {"ids": list(label_ids[start : start + _IN_CHUNK])})
+        found.update((row.label_id, row.content_hash) for row in rows)
     return found
 
 
@@ -150,8 +159,7 @@ def sample(connection: Connection, space_id: int, limit: int) -> list[tuple[int,
 
 def smallest_content(connection: Connection, label_ids: Sequence[int]) -> bytes | None:
     """The smallest content hash of the live support images of these labels and their aliases; None without any."""
-    alive = (Support.label_id.in_(groups(connection, label_ids)), Support.removed_revision.is_(None))
-    return connection.scalar(select(func.min(Support.content_hash)).where(*alive))
+    return connection.scalar(_SMALLEST_CONTENT, {"ids": list(groups(connection, label_ids))})
 
 
 def find_alive(connection: Connection, space_id: int, ids: Sequence[int]) -> dict[int, int]:

@@ -98,7 +98,10 @@ def rebuild(session: Session, space: str, recipe: str | None) -> None:
 @click.option("-k", type=int, default=10, show_default=True, help="How many of the nearest count.")
 @click.pass_obj
 def tune(session: Session, space: str, recall: float, k: int) -> None:
-    """Measure on SPACE's own vectors how far its indexes must search, and store that."""
+    """Measure how far SPACE's indexes must search, and store it.
+
+    Up to 256 of the space's own vectors are the queries.
+    """
     with session.writing() as service:
         found = service.tune_index(space, recall=recall, k=k)
     row_writer("table", TUNED).write(map(vars, found))

@@ -105,7 +105,7 @@ def background_of(connection: Connection, view: SpaceView) -> Float64s:
 
 def renew(connection: Connection, space: SpaceRecord, revision: int) -> bool:
     """Fit a small space within the transaction that changed it; whether it was small enough."""
-    if len(labels.competitors(connection, space.id, ON_WRITE_LABELS + 1)) > ON_WRITE_LABELS:
+    if labels.prototyped_more_than(connection, space.id, ON_WRITE_LABELS):
         return False
     if len(supports.sample(connection, space.id, ON_WRITE_IMAGES + 1)) > ON_WRITE_IMAGES:
         return False

@@ -120,9 +120,7 @@ def _commit_chunk(
     while True:
         encoded = _encode_images(parts, space, chunk, progress)
         texts = text_prototypes(space, chunk)
-        with parts.catalog.read() as connection:
-            known = labels.find_many(connection, space.id, [label.name for label in chunk])
-        texts |= _encode_texts(parts, space, [label for label in chunk if label.name not in known and label.name not in texts])
+        texts |= _encode_texts(parts, space, [label for label in chunk if label.name not in texts])
         with parts.catalog.write() as connection:
             if spaces.find(connection, space.name).id != space.id:
                 raise Conflict(
@@ -146,9 +144,12 @@ def _encode_images(
     parts: Parts, space: SpaceRecord, chunk: Sequence[PlannedLabel], progress: Progress | None
 ) -> _EncodedImages:
     """The support images of each label: those that came as vectors, and the readable images it does not have yet."""
-    with parts.catalog.read() as connection:
-        known = labels.find_many(connection, space.id, [label.name for label in chunk if label.images])
-        present = supports.hashes(connection, [record.id for record in known.values()])
+    pictured = [label.name for label in chunk if label.images]
+    known, present = {}, set()
+    if pictured:
+        with parts.catalog.read() as connection:
+            known = labels.find_many(connection, space.id, pictured)
+            present = supports.hashes(connection, [record.id for record in known.values()])
     found = _EncodedImages(
         {
             label.name: [
@@ -186,7 +187,11 @@ def _encode_images(
 
 
 def _encode_texts(parts: Parts, space: SpaceRecord, missing: Sequence[PlannedLabel]) -> dict[str, Float32s]:
-    """Text prototypes encoded from names or prompts, all labels × templates in one call of the encoder."""
+    """Text prototypes encoded from names or prompts of labels that are not there yet, all of them × templates in one call."""
+    if missing:
+        with parts.catalog.read() as connection:
+            known = labels.find_many(connection, space.id, [label.name for label in missing])
+        missing = [label for label in missing if label.name not in known]
     if not missing:
         return {}
     prompts = [prompts_of(label.name, label.prompt, space.templates) for label in missing]

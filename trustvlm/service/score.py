@@ -43,13 +43,22 @@ def score(
         resolve_parameters(rule, params)  # refused before anything is encoded
     if isinstance(top_k, bool) or not isinstance(top_k, int | np.integer) or not 1 <= top_k <= MAX_TOP_K:
         raise InvalidInput(f"top_k: expected a whole number from 1 to {MAX_TOP_K}, got {top_k!r}")
-    space = parts.space(space_name)
+    encoded = None
+    if not isinstance(queries, Queries) or queries.images is not None or queries.text is not None:
+        space = parts.space(space_name)  # encoded outside of the transaction, as it may take long
+        encoded = _unit(parts, space, queries)
+    with parts.snapshot(space_name) as (connection, view):
+        if encoded is None:
+            space, encoded = view.space, _unit(parts, view.space, queries)
+        unit = encoded
+        return verdicts_of(parts, connection, view, space, unit, rule=rule, top_k=int(top_k), labels=labels, params=params)
+
+
+def _unit(parts: Parts, space: SpaceRecord, queries: Queries) -> Queries:
     classifier, verifier = unit_queries(parts, space, queries)
     if classifier is None:
         raise InvalidInput("queries.classifier: scoring needs classifier embeddings; only verifier embeddings were given")
-    unit = Queries(classifier, verifier)
-    with parts.snapshot(space_name) as (connection, view):
-        return verdicts_of(parts, connection, view, space, unit, rule=rule, top_k=int(top_k), labels=labels, params=params)
+    return Queries(classifier, verifier)
 
 
 def verdicts_of(
