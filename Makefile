@@ -31,6 +31,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.labels
 	$(BIN)/python -m benchmarks.search
 	$(BIN)/python -m benchmarks.start
+	$(BIN)/python -m benchmarks.pipeline
 	$(BIN)/python -m benchmarks.register
 	$(BIN)/python -m benchmarks.guarantee
 	$(BIN)/python -m benchmarks.rules --data $(DATA)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.synthetic import Labels, quantiles
-from trustvlm.scoring.kernels import EXACT, Kernels, measure
+from trustvlm.scoring.kernels import DEVICE, EXACT, KERNELS, Kernels, measure
 from trustvlm.scoring.rounding import Segment, shortened, to_bfloat16, widened
 from trustvlm.scoring.text import refined, softmax_pass
 
@@ -48,14 +48,19 @@ def some(kind: str) -> np.ndarray | None:
     return {"all": None, "half": rng.random(LABELS) < 0.5, "tail": np.arange(LABELS) >= LABELS - TAIL // 2}[kind]
 
 
+def chosen(kernel: str, batch: int) -> Kernels:
+    """The kernel for so many queries; "device": torch's own "cpu", where the same code runs that serves a GPU."""
+    return Kernels(device="cpu") if kernel == DEVICE else Kernels(((batch, kernel),))
+
+
 @pytest.mark.parametrize("kind", ["all", "half", "tail"])
 @pytest.mark.parametrize("batch", [1, 5, 64])
-@pytest.mark.parametrize("kernel", ["scan", "widen", "torch", "bfloat16"])
+@pytest.mark.parametrize("kernel", [*KERNELS, DEVICE])
 def test_every_kernel_finds_leaders_and_total(
     rows: np.ndarray, queries: np.ndarray, segments: list[Segment], kernel: str, batch: int, kind: str
 ) -> None:
     asked, keep = queries[:batch], some(kind)
-    found = softmax_pass(segments, asked, SCALE, 64, keep=keep, kernels=Kernels(((batch, kernel),)))
+    found = softmax_pass(segments, asked, SCALE, 64, keep=keep, kernels=chosen(kernel, batch))
     exact = exactly(rows, asked, keep)
     p = np.exp(exact - log_sum(exact)[:, np.newaxis])
     np.testing.assert_allclose(found.logits, np.take_along_axis(exact, found.slots, axis=1), atol=0.15)
@@ -99,8 +104,8 @@ def test_the_block_size_changes_nothing(
 
 def test_more_leaders_than_rows(segments: list[Segment], queries: np.ndarray) -> None:
     few = [Segment(0, segments[0].rows[:5], segments[0].centre, segments[0].covariance)]
-    for kernel in ("scan", "widen", "torch", "bfloat16"):
-        found = softmax_pass(few, queries[:2], SCALE, 9, kernels=Kernels(((2, kernel),)))
+    for kernel in (*KERNELS, DEVICE):
+        found = softmax_pass(few, queries[:2], SCALE, 9, kernels=chosen(kernel, 2))
         assert (np.sort(found.slots, axis=1)[:, -5:] == np.arange(5)).all()
         assert (found.slots[:, 5:] == -1).all()
         assert np.isneginf(found.logits[:, 5:]).all()

@@ -114,7 +114,7 @@ def tune(session: Session, space: str, recall: float, k: int) -> None:
 @click.option("--ms", "milliseconds", type=float, default=25.0, show_default=True, help="What a search may take.")
 @click.pass_obj
 def suggest(session: Session, space: str, milliseconds: float) -> None:
-    """Show what each index recipe would cost in SPACE, and which one to take.
+    """Show what each recipe would cost in SPACE, and which to take.
 
     Estimated from what was measured of each recipe ('trustvlm index show'), for searches over support images on one core.
     """

@@ -53,13 +53,14 @@ class RowFile:
         if not len(positions):
             return np.empty((0, self.dim), np.float32)
         wanted, back = np.unique(positions, return_inverse=True)
-        rows = np.empty((len(wanted), self.dim), np.float32)
-        size, data = 4 * self.dim, memoryview(rows.data).cast("B")
-        try:
-            for at, position in enumerate(wanted.tolist()):
-                os.preadv(self._descriptor, [data[at * size : (at + 1) * size]], self._offset + position * size)
+        pread, descriptor, size = os.pread, self._descriptor, 4 * self.dim
+        try:  # joining what pread returns takes half the time of reading each row to its place
+            data = b"".join([pread(descriptor, size, at) for at in (self._offset + size * wanted).tolist()])
         except OSError as error:
             raise Unavailable(f"cannot read snapshot {self._path}: {error.strerror or error}") from error
+        if len(data) != size * len(wanted):
+            raise Damaged(f"snapshot {self._path} is cut short; 'trustvlm index rebuild' makes it anew")
+        rows = np.frombuffer(data, np.float32).reshape(len(wanted), self.dim)
         self._prove(wanted, rows)
         return rows[back.reshape(-1)]
 

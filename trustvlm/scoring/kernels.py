@@ -29,9 +29,11 @@ from trustvlm.types import Float32s, Float64s
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["EXACT", "KERNELS", "Kernels", "Prepared", "block_logits", "blocks", "measure", "prepare"]
+__all__ = ["DEVICE", "EXACT", "KERNELS", "Kernels", "Prepared", "block_logits", "blocks", "measure", "prepare"]
 
 KERNELS = ("scan", "widen", "torch", "bfloat16")
+DEVICE = "device"
+"""Not a kernel of blocks: the whole pass is made elsewhere."""
 
 _WIDEN_ROWS = 512
 """Rows that are made float32 at a time: 1 MB at 512 dimensions, half of the second-level cache of one core."""
@@ -39,12 +41,18 @@ _WIDEN_ROWS = 512
 
 @dataclass(frozen=True)
 class Kernels:
-    """Which kernel serves 16-bit rows: (up to so many queries, kernel) in ascending order; beyond the last, "widen"."""
+    """Which kernel serves 16-bit rows: (up to so many queries, kernel) in ascending order; beyond the last, "widen".
+
+    With a `device` of torch's, the rows lie there and are passed over there (:mod:`trustvlm.scoring.device`).
+    """
 
     steps: tuple[tuple[int, str], ...] = ()
+    device: str | None = None
 
     def of(self, queries: int) -> str:
         """The kernel for so many queries."""
+        if self.device is not None:
+            return DEVICE
         return next((kernel for most, kernel in self.steps if queries <= most), "widen")
 
     def rounds(self, queries: int) -> bool:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from trustvlm.scoring.arithmetic import FLOOR, Arithmetic, arithmetic_of
-from trustvlm.scoring.kernels import EXACT, Kernels, blocks, prepare
+from trustvlm.scoring.device import State, device_state
+from trustvlm.scoring.kernels import DEVICE, EXACT, Kernels, blocks, prepare
 from trustvlm.scoring.rounding import Segment, drift
 from trustvlm.types import Bools, Float32s, Float64s, Int64s
 
@@ -81,7 +82,12 @@ def softmax_pass(
     prepared = prepare(segments, queries, scale, kernels)
     rounded = [part for part in prepared if part.rounded]
     running = _Running(len(queries), max(k, _FOLLOWED) if rounded else k, arithmetic_of(prepared))
-    for start, logits, offset in blocks(prepared, block_rows or _block_rows(len(queries))):
+    here = [part for part in prepared if part.segment.centre is None or part.kernel != DEVICE]
+    if kernels.device is not None:
+        for part in prepared:
+            if part not in here:
+                running.absorb(device_state(part, kernels.device, k, keep))
+    for start, logits, offset in blocks(here, block_rows or _block_rows(len(queries))):
         if keep is not None:
             alive = keep[start : start + logits.shape[1]]
             if not alive.any():
@@ -116,6 +122,20 @@ class _Running:
         self.squared = np.zeros(count)
         self.leaders = _Leaders(count, k)
         self._work = np.empty((0, 0), np.float32)
+
+    def absorb(self, state: State) -> None:
+        """Take in what a pass over other rows found."""
+        self.leaders.take(state.slots, state.logits)
+        maximum = np.maximum(self.maximum, state.maximum)
+        own = State(self.maximum, self.total, self.weighted, self.squared, state.slots, state.logits)
+        self.total, self.weighted, self.squared = (np.zeros(len(maximum)) for _ in range(3))
+        for side in (own, state):
+            moved = np.where(np.isneginf(side.maximum), 0.0, side.maximum - maximum)
+            shrink = np.exp(moved)
+            self.total += shrink * side.total
+            self.weighted += shrink * (side.weighted + moved * side.total)
+            self.squared += shrink**2 * side.squared
+        self.maximum = maximum
 
     def update(self, logits: Float32s, start: int, offset: Float64s) -> None:
         """Take in the rows start … with these logits, `offset` to be added; they are written over."""
@@ -183,6 +203,11 @@ class _Leaders:
         self._floor = np.full(count, -np.inf, dtype=np.float32)
         self._waiting: list[tuple[Int64s, Int64s, Float32s]] = []  # (query, slot, logit) of what beat the floor
         self._many = 0
+
+    def take(self, slots: Int64s, logits: Float32s) -> None:
+        """The best of other rows."""
+        if self._k:
+            self._keep(slots, logits)
 
     def offer(self, logits: Float32s, best: Float64s, start: int, offset: Float64s) -> None:
         if not self._k or not (best > self._floor).any():

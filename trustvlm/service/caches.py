@@ -144,7 +144,8 @@ class Caches:
         return self._cache(space, epoch, None)
 
     def _cache(self, space: SpaceRecord, epoch: str, loaded: Loaded | None) -> SpaceCache:
-        return SpaceCache(space, epoch, self.device, stored_kernels(self.folder, loaded is not None and loaded.mapped), loaded)
+        kernels = stored_kernels(self.folder, loaded is not None and loaded.mapped, self.device)
+        return SpaceCache(space, epoch, self.device, kernels, loaded)
 
     def _load(self, path: Path, space: SpaceRecord, epoch: str) -> Loaded:
         dims = (space.classifier_dim, space.verifier_dim)

@@ -19,9 +19,25 @@ log = logging.getLogger("trustvlm")
 FILE = "kernels.json"
 
 
-def stored_kernels(folder: Path, needed: bool) -> Kernels:
-    """The kernels for 16-bit rows, from the file in `folder` or measured now; where not `needed`, any."""
-    return _found(folder) if needed else EXACT
+def stored_kernels(folder: Path, needed: bool, device: str = "cpu") -> Kernels:
+    """The kernels for 16-bit rows: those of a GPU where `device` names one that torch sees, else from the file in `folder`
+    or measured now; where not `needed`, any."""
+    if not needed:
+        return EXACT
+    return _on_gpu(device) or _found(folder)
+
+
+@cache
+def _on_gpu(device: str) -> Kernels | None:
+    if device == "cpu":
+        return None
+    import torch
+
+    number = int(device.partition(":")[2] or 0)
+    if number < torch.cuda.device_count():
+        return Kernels(device=f"cuda:{number}")
+    log.warning("device %r: torch sees %d GPUs: passes over labels run on the CPU", device, torch.cuda.device_count())
+    return None
 
 
 @cache

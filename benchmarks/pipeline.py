@@ -1,0 +1,119 @@
+"""Images in, verdicts out: how much of the time is trust, and how much encoding.
+
+    python -m benchmarks.pipeline [--labels 1e5]
+
+A ViT-B/32 of open_clip with random weights (they cost what trained ones do), batches of 32 pictures (JPEG, 500 × 375), labels
+with a text vector and one support image each, verifier "same". One thread. Prints the figures and writes
+results/pipeline.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+import trustvlm
+from benchmarks.labels import ONE_THREAD
+from benchmarks.register import machine
+from benchmarks.synthetic import DIM, Labels
+
+RESULTS = Path(__file__).parent / "results" / "pipeline.json"
+BATCH, SLICE = 32, 20_000
+
+
+def checkpoint(folder: Path) -> str:
+    """Write an open_clip ViT-B/32; its spec."""
+    import open_clip
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    model = open_clip.create_model("ViT-B-32")
+    folder.mkdir()
+    config = {"model_cfg": open_clip.get_model_config("ViT-B-32"), "preprocess_cfg": {}}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / "open_clip_model.safetensors")
+    return f"open_clip:local-dir:{folder}"
+
+
+def photographs(folder: Path) -> list[str]:
+    """So many JPEG files of the size that ImageNet's have."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    paths = [folder / f"{number}.jpg" for number in range(BATCH)]
+    for path in paths:
+        coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+        coarse.resize((500, 375), Image.Resampling.BICUBIC).save(path, quality=90)
+    return [str(path) for path in paths]
+
+
+def seconds(call: Callable[[], Any], repeats: int) -> list[float]:
+    taken = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - begin)
+    return taken
+
+
+def measured(count: int, folder: Path, repeats: int) -> dict[str, Any]:
+    spec, images = checkpoint(folder / "model"), photographs(folder / "images")
+    labels = Labels(count)
+    with trustvlm.open(folder / "home", create=True) as service:
+        service.create_space("space", classifier=spec)
+        for start in range(0, count, SLICE):
+            stop = min(start + SLICE, count)
+            support = np.random.default_rng([3, start]).standard_normal((stop - start, 1, DIM), dtype=np.float32)
+            texts = labels.text(start, stop)
+            service.register(
+                "space",
+                [trustvlm.LabelInput(f"label {start + i}", text, image_vectors=support[i]) for i, text in enumerate(texts)],
+            )
+        asked = trustvlm.Queries(images=images)
+        service.score("space", asked)
+        vectors = service.embed("space", images).queries
+        turns: dict[str, list[float]] = {"encode": [], "all": [], "trust": []}
+        for _ in range(repeats):  # in turn, so that a slow moment meets all of them
+            turns["encode"] += seconds(lambda: service.embed("space", images), 1)
+            turns["all"] += seconds(lambda: service.score("space", asked), 1)
+            turns["trust"] += seconds(lambda: service.score("space", vectors), 1)
+        found: dict[str, Any] = {f"{name}_ms": 1000 * statistics.median(taken) for name, taken in turns.items()}
+    return {"labels": count, "batch": BATCH} | found | {"trust_over_encoding": found["trust_ms"] / found["encode_ms"]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--labels", type=float, default=1e5, help="how many labels")
+    parser.add_argument("--repeats", type=int, default=7, help="how often each is timed")
+    parser.add_argument("--json", type=Path, default=RESULTS, help="where the figures go")
+    options = parser.parse_args()
+    if not all(os.environ.get(name) == "1" for name in ONE_THREAD):
+        os.execve(sys.executable, [sys.executable, "-m", "benchmarks.pipeline", *sys.argv[1:]], os.environ | ONE_THREAD)
+    report: dict[str, Any] = {
+        "benchmark": "pipeline",
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+    }
+    with tempfile.TemporaryDirectory(dir=os.environ.get("TRUSTVLM_SCRATCH")) as name:
+        report |= measured(int(options.labels), Path(name), options.repeats)
+    Console(width=120).print(report)
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
