@@ -38,7 +38,7 @@ EACH = 10  # support images a label
 SHARES = {"common": 0.3, "group": 0.1, "sub-group": 0.15, "label": 0.2, "image": 0.25}
 OURS = ("flat", "flat-fp16", "ivf-flat", "ivf-sq8", "hnsw")
 PEERS = {"faiss": "faiss", "usearch": "usearch", "hnswlib": "hnswlib", "lancedb": "lancedb", "chroma": "chromadb"}
-SLOW = ("hnsw", "usearch", "hnswlib", "chroma")  # graphs: a million rows take minutes each
+SLOW = ("hnsw", "usearch", "hnswlib", "lancedb", "chroma")  # a million rows take many minutes each
 BLOCK = 8_192
 _ENERGY = np.sqrt(np.arange(1, DIM + 1, dtype=np.float32) ** -0.5)
 
@@ -291,7 +291,7 @@ def measured(sizes: list[int], names: list[str]) -> list[dict[str, Any]]:
                 row: dict[str, Any] = {"rows": size, "contestant": contender, "exact_ms": exact}
                 why = missing(contender)
                 if why is None and contender in SLOW and size > 100_000:
-                    why = "left out at this size: a graph takes many minutes to build on one core"
+                    why = "left out at this size: it takes many minutes to build on one core"
                 if why is not None:
                     found.append(row | {"skipped": why})
                     continue

@@ -130,7 +130,8 @@ class _Running:
         own = State(self.maximum, self.total, self.weighted, self.squared, state.slots, state.logits)
         self.total, self.weighted, self.squared = (np.zeros(len(maximum)) for _ in range(3))
         for side in (own, state):
-            moved = np.where(np.isneginf(side.maximum), 0.0, side.maximum - maximum)
+            with np.errstate(invalid="ignore"):  # −inf − −inf, where no row took part
+                moved = np.where(np.isneginf(side.maximum), 0.0, side.maximum - maximum)
             shrink = np.exp(moved)
             self.total += shrink * side.total
             self.weighted += shrink * (side.weighted + moved * side.total)
