@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import subprocess
@@ -264,3 +265,16 @@ def test_the_rows_are_not_in_memory_of_ones_own(home: Path, asked: Queries, tmp_
         taken[half_from] = [int(word) for word in done.stdout.split()]
     assert taken[HALF_FROM][0] * 2 == taken[10**9][0]
     assert taken[10**9][1] - taken[HALF_FROM][1] > 0.5 * taken[10**9][0]
+
+
+def test_a_gpu_that_is_not_there_is_one_log_line(
+    home: Path, asked: Queries, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "trustvlm"), trustvlm.open(home, device="cuda:99", precision="fp16") as service:
+        got = service.score("space", asked)
+        service.search("space", asked, kind="support", k=3)
+    assert len(caplog.records) == 1
+    assert "'cuda:99'" in caplog.text
+    assert "run on the CPU" in caplog.text
+    with in_float32(home, monkeypatch) as exact:
+        require_alike(got, exact.score("space", asked))

@@ -252,6 +252,42 @@ def test_an_index_that_grows_is_trained_behind_the_queries(tmp_path: Path, caplo
         assert service.search("space", asked, kind="support", k=1).ids.ravel().tolist() == small_hits.ids[:, 0].tolist()
 
 
+@pytest.mark.parametrize("half_from", ["1000", "1000000000"])
+def test_prototypes_are_searched_in_part_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, half_from: str) -> None:
+    monkeypatch.setenv("TRUSTVLM_HALF_FROM", half_from)
+    count, rng = 20_400, np.random.default_rng(2)
+    texts, images = clustered(count, CLASSIFIER, seed=3), clustered(count, VERIFIER, seed=4)
+    chosen = rng.integers(0, count, 40)
+    asked = trustvlm.Queries(
+        texts[chosen] + 0.02 * rng.normal(size=(40, CLASSIFIER)), images[chosen] + 0.02 * rng.normal(size=(40, VERIFIER))
+    )
+    with trustvlm.open(tmp_path, create=True) as service:
+        service.create_space("space", classifier=f"precomputed:{CLASSIFIER}", verifier=f"precomputed:{VERIFIER}")
+        service.register(
+            "space",
+            [
+                trustvlm.LabelInput(f"label {i}", text, image_vectors=image[np.newaxis])
+                for i, (text, image) in enumerate(zip(texts, images, strict=True))
+            ],
+        )
+        exact = service.score("space", asked, rule="trustvlm")
+        service.rebuild_index("space", recipe="ivf-flat")
+        found = service.score("space", asked, rule="trustvlm")
+        assert found.approximate
+        assert found.error_bound <= 1e-3
+        assert (found.label == exact.label).all()
+        np.testing.assert_allclose(found.trust, exact.trust, atol=2e-3)
+        assert (found.nearest_prototype == exact.nearest_prototype).mean() > 0.9
+        tuned = {row.kind: row for row in service.tune_index("space", recall=0.95)}
+        assert tuned["prototype"].recall >= 0.95
+        assert (service.score("space", asked).nearest_prototype == exact.nearest_prototype).mean() > 0.9
+        service.register("space", [trustvlm.LabelInput("new", texts[0] * -1, image_vectors=images[:1] * -1)])
+        new = service.score("space", trustvlm.Queries(texts[:1] * -1, images[:1] * -1))
+        assert (new.label[0], new.nearest_prototype[0]) == ("new", "new")
+        service.remove_label("space", "new")
+        assert service.score("space", trustvlm.Queries(texts[:1] * -1, images[:1] * -1)).label[0] != "new"
+
+
 def test_nothing_to_tune_and_too_much_asked_for(tmp_path: Path, home: Path) -> None:
     with trustvlm.open(tmp_path, create=True) as service:
         service.create_space("space", classifier=f"precomputed:{CLASSIFIER}", verifier=f"precomputed:{VERIFIER}")

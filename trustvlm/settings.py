@@ -5,6 +5,7 @@ Values come from, first match wins: arguments, TRUSTVLM_* environment variables,
 
 from __future__ import annotations
 
+import logging
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +25,8 @@ from trustvlm.service.fitter import Fitter
 from trustvlm.service.parts import EncoderPool, Parts
 
 __all__ = ["CATALOG_NAME", "Settings", "catalog_path", "open_service"]
+
+log = logging.getLogger("trustvlm")
 
 CATALOG_NAME = "catalog.sqlite3"
 SNAPSHOT_FOLDER = "snapshots"
@@ -117,7 +120,7 @@ def open_service(
         home: the directory that holds the catalog and everything derived from it.
         create: make it, at the newest schema, when it is not there.
         read_only: never write to it; changing verbs raise ReadOnly.
-        device: "cpu", "cuda" or "cuda:N", for models and indexes.
+        device: "cpu", "cuda" or "cuda:N", for models and indexes; without that GPU one line is logged and the CPU is used.
         database_url: "sqlite:////path" of a catalog that lies elsewhere.
         precision: "fp32", "bf16" or "fp16", for models.
         batch_size, workers: how images are loaded.
@@ -132,19 +135,33 @@ def open_service(
     if create and read_only:
         raise InvalidInput("open: create=True and read_only=True contradict each other")
     catalog = _open_catalog(folder, path, create=create, read_only=read_only)
+    device, precision = _on_this_machine(settings.device, settings.precision)
     return TrustService(
         Parts(
             home=folder,
             catalog=catalog,
-            caches=Caches(catalog, folder / SNAPSHOT_FOLDER, settings.device, half_from=settings.half_from),
+            caches=Caches(catalog, folder / SNAPSHOT_FOLDER, device, half_from=settings.half_from),
             fitter=Fitter(catalog),
-            encoders=EncoderPool(settings.device, settings.precision),
+            encoders=EncoderPool(device, precision),
             batch_size=settings.batch_size,
             workers=settings.workers,
             limits=ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels),
             undo_window=timedelta(hours=settings.undo_hours),
         )
     )
+
+
+def _on_this_machine(device: str, precision: str) -> tuple[str, str]:
+    """Device and precision as they were asked for or, without such a GPU, those of the CPU, with a log line."""
+    if device == "cpu":
+        return device, precision
+    import torch
+
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(device.partition(":")[2] or 0) < there:
+        return device, precision
+    log.warning("device %r: this machine has %d usable GPUs: models and indexes run on the CPU", device, there)
+    return "cpu", "fp32" if precision == "fp16" else precision
 
 
 def _open_catalog(home: Path, path: Path, *, create: bool, read_only: bool) -> Catalog:
