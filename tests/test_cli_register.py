@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -282,3 +284,34 @@ def test_files_that_hold_no_arrays(vectors: Cli, tmp_path: Path) -> None:
     path.write_bytes(content)
     assert "text_vectors is damaged" in vectors("register", "s", "--vectors", path, code=2)
     assert counts(vectors) == {}
+
+
+@pytest.mark.slow
+def test_a_file_of_vectors_is_held_in_memory_once(tmp_path):
+    """A file three times as large, its vectors in no order: the command needs its difference, and not that twice."""
+    dim, labels, each = 2_048, 2_400, 20
+    rng = np.random.default_rng(0)
+
+    def peak(count):
+        file, home = tmp_path / f"{count}.npz", tmp_path / f"home-{count}"
+        owners = rng.permutation(np.repeat(np.arange(count), each))
+        np.savez(
+            file,
+            label_names=np.array([f"label {i}" for i in range(count)]),
+            text_vectors=rng.standard_normal((count, 4), dtype=np.float32),
+            image_vectors=rng.standard_normal((count * each, dim), dtype=np.float32),
+            image_labels=owners,
+        )
+        code = (
+            "import re, sys; from trustvlm.cli import main\n"
+            "for line in (['space', 'create', 's', '--classifier', 'precomputed:4', '--verifier', sys.argv[3]],"
+            " ['register', 's', '--vectors', sys.argv[2]]): main(['--home', sys.argv[1], *line], standalone_mode=False)\n"
+            "print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])"
+        )
+        command = [sys.executable, "-c", code, str(home), str(file), f"precomputed:{dim}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert f"registered {count} labels ({count} new), {count * each:,} support images" in done.stdout
+        return int(done.stdout.split()[-1]) / 1024
+
+    more = (labels - labels // 3) * each * dim * 4 / 2**20
+    assert peak(labels) - peak(labels // 3) < 1.5 * more

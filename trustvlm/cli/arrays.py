@@ -7,6 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,18 @@ def _array(path: Path, file: Any, name: str) -> Array:
     return found
 
 
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Some rows of an array as an array, gathered when asked for: the file's vectors are in memory once, not twice."""
+
+    array: Array
+    rows: npt.NDArray[np.intp]
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
+        found: Array = self.array[self.rows]
+        return found if dtype is None else found.astype(dtype, copy=False)
+
+
 def label_inputs(path: Path, label: str | None) -> list[LabelInput]:
     """What an .npz file says to register: see API.md. With `label`, everything in it belongs to that label.
 
@@ -108,8 +121,8 @@ def label_inputs(path: Path, label: str | None) -> list[LabelInput]:
         LabelInput(
             name,
             text_vector=None if texts is None else texts[number],
-            image_vectors=images[own] if images is not None and len(own) else None,
-            classifier_image_vectors=others[own] if others is not None and len(own) else None,
+            image_vectors=_Rows(images, own) if images is not None and len(own) else None,
+            classifier_image_vectors=_Rows(others, own) if others is not None and len(own) else None,
         )
         for number, (name, own) in enumerate(zip(names, rows, strict=True))
     ]

@@ -36,6 +36,7 @@ ON_WRITE_IMAGES = 256
 """Up to so many labels with support images, and images, a write refits in its own transaction: some 10 ms."""
 
 _FEW = 500  # changed labels that are looked at one by one
+_LABELS_AT_A_TIME = 64
 
 IN_CALL_LABELS = 512
 """Up to so many labels with support images a query waits for the fit of its own revision: a tenth of a second or two."""
@@ -148,14 +149,18 @@ def _still_holds(connection: Connection, space: SpaceRecord, sample: FitSample, 
 
 def _fitted(connection: Connection, space: SpaceRecord, sample: FitSample, prototypes: Callable[[Int64s], Float32s]) -> Fit:
     owner = np.array([label_id for label_id, _ in sample.keys], dtype=np.int64)
-    owners, hashes, raw = supports.embeddings(connection, np.unique(owner).tolist(), space.verifier_dim)
-    place = {key: row for row, key in enumerate(zip(owners.tolist(), hashes, strict=True))}
-    asked = np.array([place[key] for key in sample.keys], dtype=np.int64)
-    embeddings = raw.astype(np.float64)
-    own = leave_one_out(embeddings, owners, asked)
+    images, own = np.empty((len(owner), space.verifier_dim)), np.empty(len(owner))
+    known = np.unique(owner)
+    for start in range(0, len(known), _LABELS_AT_A_TIME):  # all images of a label are read: not of all labels at once
+        some = known[start : start + _LABELS_AT_A_TIME]
+        owners, hashes, raw = supports.embeddings(connection, some.tolist(), space.verifier_dim)
+        place = {key: row for row, key in enumerate(zip(owners.tolist(), hashes, strict=True))}
+        here = np.flatnonzero(np.isin(owner, some))
+        asked = np.array([place[sample.keys[at]] for at in here.tolist()], dtype=np.int64)
+        embeddings = raw.astype(np.float64)
+        images[here], own[here] = embeddings[asked], leave_one_out(embeddings, owners, asked)
     others = prototypes(sample.labels).astype(np.float64)
-    evidence = fit_evidence(unit_rows(embeddings[asked]), owner, own, sample.labels, others)
-    return Fit(space.revision, sample.digest, evidence)
+    return Fit(space.revision, sample.digest, fit_evidence(unit_rows(images), owner, own, sample.labels, others))
 
 
 def _from_catalog(connection: Connection, space: SpaceRecord) -> Callable[[Int64s], Float32s]:
