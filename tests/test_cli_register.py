@@ -298,19 +298,19 @@ def test_a_file_of_vectors_is_held_in_memory_once(tmp_path):
         np.savez(
             file,
             label_names=np.array([f"label {i}" for i in range(count)]),
-            text_vectors=rng.standard_normal((count, 4), dtype=np.float32),
+            text_vectors=rng.standard_normal((count, 64), dtype=np.float32),
             image_vectors=rng.standard_normal((count * each, dim), dtype=np.float32),
             image_labels=owners,
         )
         code = (
             "import re, sys; from trustvlm.cli import main\n"
-            "for line in (['space', 'create', 's', '--classifier', 'precomputed:4', '--verifier', sys.argv[3]],"
+            "for line in (['space', 'create', 's', '--classifier', 'precomputed:64', '--verifier', sys.argv[3]],"
             " ['register', 's', '--vectors', sys.argv[2]]): main(['--home', sys.argv[1], *line], standalone_mode=False)\n"
             "print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])"
         )
         command = [sys.executable, "-c", code, str(home), str(file), f"precomputed:{dim}"]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        assert f"registered {count} labels ({count} new), {count * each:,} support images" in done.stdout
+        assert f"registered {count:,} labels ({count:,} new), {count * each:,} support images" in done.stdout
         return int(done.stdout.split()[-1]) / 1024
 
     more = (labels - labels // 3) * each * dim * 4 / 2**20
