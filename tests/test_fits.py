@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -157,3 +161,40 @@ def test_closing_does_not_lose_a_fit(tmp_path: Path, monkeypatch: pytest.MonkeyP
         revision = service.register("s", world.inputs(3)).revision
     with trustvlm.open(tmp_path / "home") as service:
         assert service.score("s", world.queries()).tau_revision == revision
+
+
+def test_new_labels_beyond_the_sample_leave_the_fit_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a large space few new labels belong to the sample: for the others nothing of it is read, and the fit is the same
+    that a look at everything makes."""
+    monkeypatch.setattr(fits, "MAX_SAMPLE", 12)
+    monkeypatch.setattr(fits, "MAX_COMPETITORS", 6)
+    monkeypatch.setattr(fits, "ON_WRITE_LABELS", 4)
+    world = World([f"label {i}" for i in range(40)], 3)
+    inputs, queries, home = world.inputs(3), world.queries(), tmp_path / "home"
+    with trustvlm.open(home, create=True) as service:
+        make_space(service)
+        service.register("s", inputs[:20])
+    looked: list[str] = []
+    sample = fits._sample
+
+    def counted(*args: Any) -> Any:
+        looked.append("")
+        return sample(*args)
+
+    monkeypatch.setattr(fits, "_sample", counted)
+    unread = 0
+    for number, item in enumerate(inputs[20:]):
+        looked.clear()
+        with trustvlm.open(home) as service:  # closing does what waits
+            service.register("s", [item])
+            if number % 5 == 4:
+                service.remove_label("s", inputs[number].name, purge=number % 2 == 0)
+        unread += not looked
+        copied = shutil.copytree(home, tmp_path / f"copy {number}")
+        with closing(sqlite3.connect(copied / "catalog.sqlite3")) as connection, connection:
+            connection.execute("DELETE FROM fits")
+        with trustvlm.open(home) as service, trustvlm.open(copied) as fresh:
+            served, expected = service.score("s", queries), fresh.score("s", queries)
+        assert served.tau == pytest.approx(expected.tau, abs=1e-12), number
+        np.testing.assert_allclose(served.trust, expected.trust, atol=1e-9)
+    assert 5 <= unread < 20

@@ -23,6 +23,7 @@ __all__ = [
     "changed",
     "changed_more_than",
     "competitors",
+    "created_since",
     "find",
     "find_many",
     "find_removed",
@@ -119,6 +120,7 @@ _SMALLEST_NAME = select(func.min(Label.name_hash)).where(
     Label.id.in_(bindparam("ids", expanding=True)), Label.support_count > 0, _LIVE
 )
 _TOUCHED = select(Label.id, Label.support_count).where(_OF_SPACE, _SINCE)
+_CREATED = select(Label.id, Label.created_revision).where(_OF_SPACE, _SINCE).limit(bindparam("most"))
 _GROUPS = select(Label.id, Label.alias_of).where(Label.alias_of.in_(bindparam("ids", expanding=True)), _LIVE)
 
 
@@ -345,3 +347,11 @@ def touched(connection: Connection, space_id: int, since: int) -> list[tuple[int
     """(id, support count) of the labels created, changed or removed after revision `since`, purged ones left out."""
     rows = connection.execute(_TOUCHED, {"space": space_id, "since": since})
     return [(row.id, row.support_count) for row in rows]
+
+
+def created_since(connection: Connection, space_id: int, since: int, limit: int) -> list[int] | None:
+    """Ids of the labels that changed after revision `since`, if they are at most `limit` and all were created since."""
+    rows = connection.execute(_CREATED, {"space": space_id, "since": since, "most": limit + 1}).all()
+    if len(rows) > limit or any(row.created_revision <= since for row in rows):
+        return None
+    return [row.id for row in rows]

@@ -8,13 +8,13 @@ large space leave it as it is: then the old one holds at the new revision too.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 from sqlalchemy import Connection
 
-from trustvlm.catalog import fits, labels, supports
+from trustvlm.catalog import fits, labels, purge, supports
 from trustvlm.catalog.catalog import Catalog
 from trustvlm.catalog.spaces import SpaceRecord, find
 from trustvlm.errors import NotFound
@@ -79,8 +79,7 @@ def _untouched(connection: Connection, view: SpaceView, memo: FitMemo) -> bool:
     touched = [label_id for label_id, _ in labels.touched(connection, view.space.id, memo.revision)]
     if len(touched) > _FEW or np.isin(np.array(touched, dtype=np.int64), sample.labels).any():
         return False
-    names, images = labels.smallest_name(connection, touched), supports.smallest_content(connection, touched)
-    return (names is None or names > sample.last_name) and (images is None or images > sample.last_image)
+    return _beyond(connection, touched, sample.last_name, sample.last_image)
 
 
 def _fit(connection: Connection, view: SpaceView, memo: FitMemo | None, wait: bool) -> tuple[Fit, FitSample, bool]:
@@ -111,7 +110,7 @@ def renew(connection: Connection, space: SpaceRecord, revision: int) -> bool:
     if len(supports.sample(connection, space.id, ON_WRITE_IMAGES + 1)) > ON_WRITE_IMAGES:
         return False
     fit = _fitted(connection, space, _sample(connection, space), _from_catalog(connection, space))
-    fits.store(connection, space.id, revision, _stored(fit))
+    fits.store(connection, space.id, revision, _stored(replace(fit, revision=revision)))
     return True
 
 
@@ -122,10 +121,15 @@ def refit(catalog: Catalog, space_name: str) -> None:
             space = find(connection, space_name)
         except NotFound:  # removed meanwhile
             return
-        stored, sample = fits.find(connection, space.id), _sample(connection, space)
-        if stored is not None and _still_holds(connection, space, sample, stored.revision, _loaded(stored)):
+        stored = fits.find(connection, space.id)
+        known = None if stored is None else _loaded(stored)
+        if stored is not None and known is not None and _only_further_ones(connection, space, stored.revision, known):
             return
-        fit = _fitted(connection, space, sample, _from_catalog(connection, space))
+        sample = _sample(connection, space)
+        if stored is not None and known is not None and _still_holds(connection, space, sample, stored.revision, known):
+            fit = known  # stored at the present revision, so that the next look has less to look at
+        else:
+            fit = _fitted(connection, space, sample, _from_catalog(connection, space))
     with catalog.write() as connection:
         fits.store(connection, space.id, space.revision, _stored(fit))
 
@@ -137,6 +141,25 @@ def _sample(connection: Connection, space: SpaceRecord) -> FitSample:
     last_name = labels.smallest_name(connection, chosen[-1:]) if len(chosen) == MAX_COMPETITORS else None
     last_image = keys[-1][1] if len(keys) == MAX_SAMPLE else None
     return FitSample(keys, looked_at, last_name, last_image)
+
+
+def _only_further_ones(connection: Connection, space: SpaceRecord, since: int, fit: Fit) -> bool:
+    """Whether all that changed since that revision are new labels beyond the sample that the fit looked at.
+
+    So it is nearly always when labels are registered in a large space, and then nothing of the sample need be read.
+    """
+    if fit.last_name is None or fit.last_image is None:
+        return False
+    created = labels.created_since(connection, space.id, since, _FEW)
+    if created is None or any(purge.purged_since(connection, space.id, kind, since) for kind in ("label", "support")):
+        return False
+    return _beyond(connection, created, fit.last_name, fit.last_image)
+
+
+def _beyond(connection: Connection, label_ids: Sequence[int], last_name: int, last_image: bytes) -> bool:
+    """Whether these labels and their support images come behind the sample in the order of hashes."""
+    names, images = labels.smallest_name(connection, label_ids), supports.smallest_content(connection, label_ids)
+    return (names is None or names > last_name) and (images is None or images > last_image)
 
 
 def _still_holds(connection: Connection, space: SpaceRecord, sample: FitSample, since: int, fit: Fit) -> bool:
@@ -160,7 +183,8 @@ def _fitted(connection: Connection, space: SpaceRecord, sample: FitSample, proto
         embeddings = raw.astype(np.float64)
         images[here], own[here] = embeddings[asked], leave_one_out(embeddings, owners, asked)
     others = prototypes(sample.labels).astype(np.float64)
-    return Fit(space.revision, sample.digest, fit_evidence(unit_rows(images), owner, own, sample.labels, others))
+    evidence = fit_evidence(unit_rows(images), owner, own, sample.labels, others)
+    return Fit(space.revision, sample.digest, evidence, sample.last_name, sample.last_image)
 
 
 def _from_catalog(connection: Connection, space: SpaceRecord) -> Callable[[Int64s], Float32s]:
@@ -168,8 +192,20 @@ def _from_catalog(connection: Connection, space: SpaceRecord) -> Callable[[Int64
 
 
 def _stored(fit: Fit) -> dict[str, object]:
-    return {"sample": fit.sample, "evidence": fit.evidence.to_values()}
+    last_image = None if fit.last_image is None else fit.last_image.hex()
+    evidence = fit.evidence.to_values()
+    return {
+        "made": fit.revision, "sample": fit.sample, "evidence": evidence, "last_name": fit.last_name, "last_image": last_image,
+    }  # fmt: skip
 
 
 def _loaded(stored: fits.FitRecord) -> Fit:
-    return Fit(stored.revision, stored.content["sample"], ImageEvidence.of_values(stored.content["evidence"]))
+    content = stored.content
+    last_image = content.get("last_image")
+    return Fit(
+        revision=content.get("made", stored.revision),
+        sample=content["sample"],
+        evidence=ImageEvidence.of_values(content["evidence"]),
+        last_name=content.get("last_name"),
+        last_image=None if last_image is None else bytes.fromhex(last_image),
+    )

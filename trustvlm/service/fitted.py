@@ -13,11 +13,16 @@ __all__ = ["Fit", "FitMemo", "FitSample"]
 
 @dataclass(frozen=True)
 class Fit:
-    """A fit, the space's revision at which it was made, and a digest of the sample it looked at."""
+    """A fit, the space's revision at which it was made, and a digest of the sample it looked at.
+
+    `last_name` and `last_image` are the sample's: see :class:`FitSample`.
+    """
 
     revision: int
     sample: str
     evidence: ImageEvidence
+    last_name: int | None = None
+    last_image: bytes | None = None
 
 
 @dataclass(frozen=True, eq=False)
