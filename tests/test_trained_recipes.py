@@ -255,7 +255,7 @@ def test_an_index_that_grows_is_trained_behind_the_queries(tmp_path: Path, caplo
 @pytest.mark.parametrize("half_from", ["1000", "1000000000"])
 def test_prototypes_are_searched_in_part_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, half_from: str) -> None:
     monkeypatch.setenv("TRUSTVLM_HALF_FROM", half_from)
-    count, rng = 20_400, np.random.default_rng(2)
+    count, rng = 5_200, np.random.default_rng(2)
     texts, images = clustered(count, CLASSIFIER, seed=3), clustered(count, VERIFIER, seed=4)
     chosen = rng.integers(0, count, 40)
     asked = trustvlm.Queries(
@@ -271,7 +271,7 @@ def test_prototypes_are_searched_in_part_too(tmp_path: Path, monkeypatch: pytest
             ],
         )
         exact = service.score("space", asked, rule="trustvlm")
-        service.rebuild_index("space", recipe="ivf-flat")
+        service.rebuild_index("space", recipe="hnsw")
         found = service.score("space", asked, rule="trustvlm")
         assert found.approximate
         assert found.error_bound <= 1e-3
