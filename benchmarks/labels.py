@@ -264,7 +264,7 @@ def plot(report: dict[str, Any], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4.8), sharey=True)
     for axis, batch in zip(axes, (1, 256), strict=True):
         for contender, what in CONTESTANTS.items():
             points = [
@@ -278,8 +278,8 @@ def plot(report: dict[str, Any], path: Path) -> None:
         axis.set(xscale="log", yscale="log", xlabel="labels", title=f"{batch} quer{'y' if batch == 1 else 'ies'} at a time")
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("ms a query, one thread")
-    axes[0].legend(fontsize=7)
-    figure.tight_layout()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="lower center", ncols=2, fontsize=8, frameon=False)
+    figure.tight_layout(rect=(0, 0.14, 1, 1))
     figure.savefig(path, dpi=130)
 
 
