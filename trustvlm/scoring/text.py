@@ -81,7 +81,8 @@ def softmax_pass(
     segments = rows if not isinstance(rows, np.ndarray) else [Segment(0, rows)]
     prepared = prepare(segments, queries, scale, kernels)
     rounded = [part for part in prepared if part.rounded]
-    running = _Running(len(queries), max(k, _FOLLOWED) if rounded else k, arithmetic_of(prepared))
+    followed = max(k, _FOLLOWED, sum(len(part.segment.rows) for part in rounded) // _ONE_IN) if rounded else k
+    running = _Running(len(queries), followed, arithmetic_of(prepared))
     here = [part for part in prepared if part.segment.centre is None or part.kernel != DEVICE]
     if kernels.device is not None:
         for part in prepared:
@@ -107,8 +108,9 @@ def _block_rows(queries: int) -> int:
     return int(np.clip(BLOCK_LOGITS // max(queries, 1), 512, 65_536))
 
 
-_FOLLOWED = 256
-"""So many leaders are followed where a kernel rounds the queries: how far they moved tells how far the others did."""
+_FOLLOWED, _ONE_IN = 256, 256
+"""So many leaders, or one in so many rows, are followed where a kernel rounds the queries: how far they moved tells how far the
+others did."""
 
 
 class _Running:
