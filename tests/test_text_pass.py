@@ -7,8 +7,8 @@ import pytest
 
 from benchmarks.synthetic import Labels, quantiles
 from trustvlm.scoring.kernels import DEVICE, EXACT, KERNELS, Kernels, measure
-from trustvlm.scoring.rounding import Segment, shortened, to_bfloat16, widened
-from trustvlm.scoring.text import refined, softmax_pass
+from trustvlm.scoring.rounding import Coarse, Segment, coarsened, rotation, shortened, shuffled, to_bfloat16, widened
+from trustvlm.scoring.text import leading_rows, refined, softmax_pass
 
 LABELS, TAIL, QUERIES, SCALE = 20_000, 700, 64, 100.0
 
@@ -29,7 +29,21 @@ def segments(rows: np.ndarray) -> list[Segment]:
     head = rows[:-TAIL]
     centre = head.mean(axis=0)
     covariance = (head - centre).T @ (head - centre) / len(head)
-    return [Segment(0, shortened(head, centre), centre, covariance), Segment(len(head), rows[-TAIL:])]
+    return [whole(head, centre, covariance), Segment(len(head), rows[-TAIL:])]
+
+
+def whole(rows: np.ndarray, centre: np.ndarray, covariance: np.ndarray) -> Segment:
+    """Rows in 16 bits and in 8, as a snapshot holds them."""
+    order = shuffled(len(rows))
+    turned = rotation(rows.shape[1])
+    coarse = Coarse(*coarsened(rows[order], centre, turned), order, turned)
+    return Segment(0, shortened(rows, centre), centre, covariance, coarse)
+
+
+def about(segment: Segment) -> tuple[np.ndarray, np.ndarray]:
+    assert segment.centre is not None
+    assert segment.covariance is not None
+    return segment.centre, segment.covariance
 
 
 def exactly(rows: np.ndarray, queries: np.ndarray, keep: np.ndarray | None) -> np.ndarray:
@@ -78,6 +92,36 @@ def test_every_kernel_finds_leaders_and_total(
     np.testing.assert_allclose(moments.negative_entropy, entropy, atol=2e-3)
 
 
+@pytest.mark.parametrize("kind", ["all", "half", "tail"])
+@pytest.mark.parametrize("batch", [1, 64])
+@pytest.mark.parametrize("kernel", [*KERNELS, DEVICE])
+def test_leaders_alone_are_those_of_the_pass(
+    rows: np.ndarray, queries: np.ndarray, segments: list[Segment], kernel: str, batch: int, kind: str
+) -> None:
+    asked, keep = queries[:batch], some(kind)
+    slots, logits = leading_rows(segments, asked, 1.0, 80, keep=keep, kernels=chosen(kernel, batch))
+    cosines = exactly(rows, asked, keep) / SCALE
+    np.testing.assert_allclose(logits, np.take_along_axis(cosines, slots, axis=1), atol=0.0015)
+    best = np.argsort(-cosines, axis=1)[:, :64]
+    assert all(set(few) <= set(found) for few, found in zip(best[:, :40].tolist(), slots.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("outliers", [0, 3])
+def test_8_bit_rows_are_near_whatever_their_shape(rows: np.ndarray, outliers: int) -> None:
+    """Dimensions that hold most of the energy, as image encoders have them, cost nothing: rows are rotated first."""
+    some_rows = rows[:2_000].copy()
+    some_rows[:, 100 : 100 + outliers] += 5.0 * np.random.default_rng(2).standard_normal((2_000, outliers), dtype=np.float32)
+    some_rows /= np.linalg.norm(some_rows, axis=1, keepdims=True)
+    centre, turned = some_rows.mean(axis=0), rotation(rows.shape[1])
+    short, steps = coarsened(some_rows, centre, turned)
+    back = (short * steps[:, np.newaxis]) @ turned.T + centre
+    apart = np.linalg.norm(back - some_rows, axis=1) / np.linalg.norm(some_rows - centre, axis=1)
+    assert apart.mean() < 0.009
+    assert apart.max() < 0.015
+    np.testing.assert_allclose(turned @ turned.T, np.eye(rows.shape[1]), atol=1e-5)
+    assert sorted(shuffled(50)) == list(range(50))
+
+
 def test_float32_rows_do_not_care_for_kernels(rows: np.ndarray, queries: np.ndarray) -> None:
     exact = exactly(rows, queries, None)
     for kernels in (EXACT, Kernels(((64, "scan"),)), Kernels(((64, "bfloat16"),))):
@@ -91,10 +135,7 @@ def test_the_block_size_changes_nothing(
     rows: np.ndarray, queries: np.ndarray, segments: list[Segment], block_rows: int
 ) -> None:
     if block_rows < 100:  # thousands of blocks take their time
-        segments = [
-            Segment(0, segments[0].rows[:300], *(segments[0].centre, segments[0].covariance)),
-            Segment(300, rows[300:350]),
-        ]
+        segments = [whole(rows[:300], *about(segments[0])), Segment(300, rows[300:350])]
     kernels = Kernels(((64, "scan"),))
     one = softmax_pass(segments, queries[:3], SCALE, 40, kernels=kernels)
     other = softmax_pass(segments, queries[:3], SCALE, 40, kernels=kernels, block_rows=block_rows)
@@ -102,8 +143,8 @@ def test_the_block_size_changes_nothing(
     assert (other.slots == one.slots).all()
 
 
-def test_more_leaders_than_rows(segments: list[Segment], queries: np.ndarray) -> None:
-    few = [Segment(0, segments[0].rows[:5], segments[0].centre, segments[0].covariance)]
+def test_more_leaders_than_rows(rows: np.ndarray, segments: list[Segment], queries: np.ndarray) -> None:
+    few = [whole(rows[:5], *about(segments[0]))]
     for kernel in (*KERNELS, DEVICE):
         found = softmax_pass(few, queries[:2], SCALE, 9, kernels=chosen(kernel, 2))
         assert (np.sort(found.slots, axis=1)[:, -5:] == np.arange(5)).all()
@@ -131,7 +172,7 @@ def test_bfloat16_is_what_torch_makes_of_it() -> None:
 
 def test_measuring_names_a_kernel_for_every_number_of_queries() -> None:
     kernels = measure()
-    assert {kernels.of(count) for count in (1, 2, 10, 100, 10_000)} <= {"scan", "widen", "torch", "bfloat16"}
+    assert {kernels.of(count) for count in (1, 2, 10, 100, 10_000)} <= set(KERNELS)
     assert [most for most, _ in kernels.steps] == sorted({most for most, _ in kernels.steps})
 
 

@@ -119,6 +119,15 @@ class SnapshotWriter:
         os.preadv(self._file.fileno(), [_bytes_of(rows)], entry.offset + 4 * entry.shape[1] * start)
         return rows
 
+    def written_at(self, name: str, positions: npt.NDArray[np.int64]) -> Float32s:
+        """(n, dim) the rows at these positions of a float32 matrix that was put."""
+        entry = self._entries[name]
+        size = 4 * entry.shape[1]
+        self._file.flush()
+        descriptor = self._file.fileno()
+        data = b"".join([os.pread(descriptor, size, at) for at in (entry.offset + size * positions).tolist()])
+        return np.frombuffer(data, np.float32).reshape(len(positions), entry.shape[1])
+
     def _finish(self) -> None:
         entries = []
         for name, entry in self._entries.items():

@@ -6,7 +6,6 @@ float64. Nothing of it is bound to a kind of device: tests run it on torch's "cp
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -15,31 +14,16 @@ import numpy as np
 from trustvlm.scoring.arithmetic import FLOOR
 from trustvlm.scoring.kernels import Prepared
 from trustvlm.scoring.rounding import Segment
-from trustvlm.types import Bools, Float32s, Float64s, Int64s
+from trustvlm.scoring.running import State
+from trustvlm.types import Bools
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["State", "device_state"]
+__all__ = ["device_state"]
 
 _BLOCK_LOGITS = 2**26  # 256 MB of float32 logits on the device
 _MOST_ROWS = 2**17
-
-
-@dataclass(frozen=True, eq=False)
-class State:
-    """What a pass over some of the rows knows, per query: maximum m, Σe^(l−m), Σe^(l−m)(l−m), Σe^(2(l−m)), leaders.
-
-    Attributes:
-        maximum, total, weighted, squared: (n,) float64. slots, logits: (n, k), −1 and −inf where there are no more rows.
-    """
-
-    maximum: Float64s
-    total: Float64s
-    weighted: Float64s
-    squared: Float64s
-    slots: Int64s
-    logits: Float32s
 
 
 _resident: WeakKeyDictionary[Segment, dict[str, torch.Tensor]] = WeakKeyDictionary()
@@ -61,6 +45,8 @@ def device_state(part: Prepared, device: str, k: int, keep: Bools | None) -> Sta
 
     Args:
         k: how many leaders. keep: mask of rows that take part, of all segments; None: all.
+
+    The slots of what is found are those of all segments.
     """
     import torch
 
@@ -84,12 +70,12 @@ def device_state(part: Prepared, device: str, k: int, keep: Bools | None) -> Sta
         slots = torch.cat([slots, at + (first + start)], dim=1).gather(1, order)
         larger = torch.maximum(maximum, best[:, 0].double() if best.shape[1] else logits.amax(dim=1).double())
         moved = torch.where(torch.isneginf(maximum), 0.0, maximum - larger)
-        shrink = torch.exp(moved)
+        shrink = torch.exp2(moved)
         weighted, total, squared = shrink * (weighted + moved * total), shrink * total, shrink**2 * squared
         maximum = larger
         shift = torch.where(torch.isneginf(larger), 0.0, larger).float()[:, None]
         logits.sub_(shift).clamp_(min=float(FLOOR))
-        powers = torch.exp(logits)
+        powers = torch.exp2(logits)
         if mask is not None:
             powers.masked_fill_(~mask[start : start + step], 0.0)
         total += powers.sum(dim=1, dtype=torch.float64)
@@ -102,5 +88,5 @@ def device_state(part: Prepared, device: str, k: int, keep: Bools | None) -> Sta
         weighted=weighted.cpu().numpy(),
         squared=squared.cpu().numpy(),
         slots=slots.cpu().numpy(),
-        logits=leading.cpu().numpy() + part.offset[:, np.newaxis].astype(np.float32),
+        logits=leading.cpu().numpy() + part.offset[:, np.newaxis],
     )

@@ -12,7 +12,7 @@ from trustvlm.scoring.rules import Candidates
 from trustvlm.scoring.text import refined
 from trustvlm.service.aliases import missing_members, pooled
 from trustvlm.service.cache import SpaceView
-from trustvlm.service.passes import SHORT_SLACK, in_exact_order, rows_pass, similarities
+from trustvlm.service.passes import SHORT_SLACK, in_exact_order, leaders_pass, rows_pass, similarities
 from trustvlm.service.subset import Subset
 from trustvlm.types import Bools, Float64s, Int64s
 
@@ -163,14 +163,19 @@ def _nearest(
         complete = np.full(count, view.index.exhaustive) & (sure | (margin >= 2 * view.index.max_error))
         tied = (margin <= _TIE) & (k < len(view.index))
         return slots, None, complete, np.full(count, -np.inf), np.zeros(count), tied
-    scale = 1.0 if temperature is None else 1.0 / temperature
-    image = rows_pass(view.prototypes, verifier, scale, k, view.kernels, subset.prototypes)
-    image, exact = in_exact_order(view.prototypes, image, verifier, scale)
-    slots = view.text.slots(view.prototypes.ids[np.maximum(image.slots, 0)].ravel()).reshape(image.slots.shape)
-    slots[image.slots < 0] = -1
     asked = len(view.prototypes) if subset.prototypes is None else int(subset.prototypes.sum())
+    scale = 1.0 if temperature is None else 1.0 / temperature
     slack = _slack(view.prototypes, scale)
-    moments, outside, _ = refined(image, exact, asked, slack)
-    surely = (image.slots.shape[1] >= asked) | (np.nanmax(exact, axis=1) - np.nanmin(exact, axis=1) >= slack)
-    tied = (outside > 0) & _cut_through_equals(exact, 0, _TIE * scale)
-    return slots[:, :k], exact[:, :k] / scale, surely, moments.log_z, outside, tied
+    if temperature is None:
+        found, exact = leaders_pass(view.prototypes, verifier, scale, k, view.kernels, subset.prototypes)
+        image_log_z, outside = np.full(count, -np.inf), np.zeros(count)
+    else:
+        image = rows_pass(view.prototypes, verifier, scale, k, view.kernels, subset.prototypes)
+        image, exact = in_exact_order(view.prototypes, image, verifier, scale)
+        moments, outside, _ = refined(image, exact, asked, slack)
+        found, image_log_z = image.slots, moments.log_z
+    slots = view.text.slots(view.prototypes.ids[np.maximum(found, 0)].ravel()).reshape(found.shape)
+    slots[found < 0] = -1
+    surely = (found.shape[1] >= asked) | (np.nanmax(exact, axis=1) - np.nanmin(exact, axis=1) >= slack)
+    tied = (found.shape[1] < asked) & _cut_through_equals(exact, 0, _TIE * scale)
+    return slots[:, :k], exact[:, :k] / scale, surely, image_log_z, outside, tied

@@ -71,4 +71,4 @@ def _machine() -> dict[str, str]:
         processor = platform.processor()
     threads = os.environ.get("OMP_NUM_THREADS", str(os.cpu_count()))
     versions = " ".join(version(name) for name in ("numpy", "numkong", "torch"))
-    return {"processor": processor, "threads": threads, "versions": versions}
+    return {"processor": processor, "threads": threads, "versions": versions, "kernels": " ".join(KERNELS)}

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from trustvlm.index.rows import RowView
 from trustvlm.scoring.kernels import Kernels
-from trustvlm.scoring.text import Partition, softmax_pass
+from trustvlm.scoring.text import Partition, leading_rows, softmax_pass
 from trustvlm.types import Bools, Float32s, Float64s, Int64s
 
-__all__ = ["SHORT_ERROR", "SHORT_SLACK", "in_exact_order", "nearest_rows", "rows_pass", "similarities"]
+__all__ = ["SHORT_ERROR", "SHORT_SLACK", "in_exact_order", "leaders_pass", "nearest_rows", "rows_pass", "similarities"]
 
 SHORT_ERROR = 1e-3
 """Largest error of a probability that passes over 16-bit rows leave (measured: 3e-4, benchmarks/labels.py)."""
@@ -33,16 +33,51 @@ def rows_pass(
     Returns:
         The partition, with at least min(k, n) leaders: more where their order is not sure.
     """
-    short = queries.astype(np.float32)
+    short, asked = queries.astype(np.float32), _asked(table, keep)
+    if isinstance(asked, _Few):
+        found = softmax_pass(table.take(asked.slots), short, scale, min(k, table.n))
+        return replace(found, slots=asked.of(found.slots))
+    return softmax_pass(table.segments, short, scale, _width(table, k), keep=asked, kernels=kernels)
+
+
+def leaders_pass(
+    table: RowView, queries: Float64s, scale: float, k: int, kernels: Kernels, keep: Bools | None = None
+) -> tuple[Int64s, Float64s]:
+    """The leaders of :func:`rows_pass`, in exact order: (n, m ≥ min(k, n)) slots, −1 where there are no more, and
+    scale · similarity, NaN there."""
+    short, asked = queries.astype(np.float32), _asked(table, keep)
+    if isinstance(asked, _Few):
+        slots = asked.of(leading_rows(table.take(asked.slots), short, scale, min(k, table.n))[0])
+    else:
+        slots, _ = leading_rows(table.segments, short, scale, _width(table, k), keep=asked, kernels=kernels)
+    return _ordered(slots, scale * similarities(table, slots, queries))[:2]
+
+
+@dataclass(frozen=True, eq=False)
+class _Few:
+    """So few rows that they are gathered instead of masked."""
+
+    slots: Int64s
+
+    def of(self, found: Int64s) -> Int64s:
+        """Slots of the table, of places among the few."""
+        return np.where(found >= 0, self.slots[np.maximum(found, 0)], -1)
+
+
+def _asked(table: RowView, keep: Bools | None) -> Bools | _Few | None:
+    """The rows that take part: a mask, None for all, or few of them."""
     if keep is None and table.live < table.n:
         keep = table.alive
     if keep is not None and keep is not table.alive:
         wanted: Int64s = np.flatnonzero(keep)
         if len(wanted) * (_FEW if table.base is None else _FEW_IN_FILE) <= table.n:
-            found = softmax_pass(table.take(wanted), short, scale, min(k, table.n))
-            return replace(found, slots=np.where(found.slots >= 0, wanted[np.maximum(found.slots, 0)], -1))
-    width = min(k if table.base is None else k + _SPARE, table.n)
-    return softmax_pass(table.segments, short, scale, width, keep=keep, kernels=kernels)
+            return _Few(wanted)
+    return keep
+
+
+def _width(table: RowView, k: int) -> int:
+    """How many leaders a pass is to find."""
+    return min(k if table.base is None else k + _SPARE, table.n)
 
 
 def similarities(table: RowView, slots: Int64s, queries: Float64s) -> Float64s:
@@ -66,9 +101,14 @@ def in_exact_order(table: RowView, found: Partition, queries: Float64s, scale: f
     exact = scale * similarities(table, found.slots, queries)
     if table.base is None:
         return found, exact
-    order = np.argsort(-exact, axis=1, kind="stable")  # NaN comes last
-    slots, logits = np.take_along_axis(found.slots, order, axis=1), np.take_along_axis(found.logits, order, axis=1)
-    return replace(found, slots=slots, logits=logits), np.take_along_axis(exact, order, axis=1)
+    slots, exact, order = _ordered(found.slots, exact)
+    return replace(found, slots=slots, logits=np.take_along_axis(found.logits, order, axis=1)), exact
+
+
+def _ordered(slots: Int64s, exact: Float64s) -> tuple[Int64s, Float64s, Int64s]:
+    """(slots, exact numbers, order): best first, what is NaN at the end."""
+    order: Int64s = np.argsort(-exact, axis=1, kind="stable")
+    return np.take_along_axis(slots, order, axis=1), np.take_along_axis(exact, order, axis=1), order
 
 
 def nearest_rows(table: RowView, queries: Float64s, k: int, kernels: Kernels) -> tuple[Int64s, Float32s]:
@@ -78,12 +118,9 @@ def nearest_rows(table: RowView, queries: Float64s, k: int, kernels: Kernels) ->
     similarity = np.full((len(queries), k), -np.inf, dtype=np.float32)
     if not width:
         return ids, similarity
-    found = rows_pass(table, queries, 1.0, width, kernels)
-    near = found.logits
-    if table.base is not None:
-        found, exact = in_exact_order(table, found, queries, 1.0)
-        near = np.where(found.slots >= 0, exact, -np.inf).astype(np.float32)
-    owners = np.where(found.slots >= 0, table.ids[np.maximum(found.slots, 0)], -1)
+    slots, exact = leaders_pass(table, queries, 1.0, width, kernels)
+    near = np.where(slots >= 0, exact, -np.inf).astype(np.float32)
+    owners = np.where(slots >= 0, table.ids[np.maximum(slots, 0)], -1)
     order = np.lexsort((owners, -near), axis=-1)[:, :width]
     ids[:, :width], similarity[:, :width] = np.take_along_axis(owners, order, axis=1), np.take_along_axis(near, order, axis=1)
     return ids, similarity

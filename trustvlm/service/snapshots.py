@@ -1,8 +1,8 @@
 """What a snapshot of a label space holds, and how it is written and taken up again.
 
 It is written block by block, from the catalog or from a view, so that memory stays bounded however large the space is. The
-float32 rows always lie in it; a space of many labels also gets their 16-bit copies, the centre that these were taken
-about, and the covariance of the rows (see :mod:`trustvlm.scoring.rounding`); a recipe that is not exact, its FAISS index.
+float32 rows always lie in it; a space of many labels also gets their 16-bit and 8-bit copies, the centre that these were
+taken about, and the covariance of the rows (see :mod:`trustvlm.scoring.rounding`); a recipe that is not exact, its FAISS index.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from trustvlm.index.recipe import Recipe
 from trustvlm.index.rowfile import row_sums
 from trustvlm.index.rows import RowBase, RowTable, RowView
 from trustvlm.index.snapshot import Snapshot, SnapshotKey, SnapshotWriter, map_snapshot
-from trustvlm.scoring.rounding import Segment, shortened
+from trustvlm.scoring.rounding import Coarse, Segment, coarsened, rotation, shortened, shuffled
 from trustvlm.service.aliases import Aliases
-from trustvlm.types import Int64s
+from trustvlm.types import Float32s, Int64s
 
 __all__ = ["Content", "Loaded", "from_catalog", "from_view", "load", "snapshot_key", "write"]
 
@@ -162,9 +162,23 @@ def _add_short(writer: SnapshotWriter, side: str, count: int, dim: int) -> None:
     covariance = second / max(seen, 1) - np.outer(centre, centre).astype(np.float64)
     writer.add(f"{side}.centre", centre)
     writer.add(f"{side}.covariance", covariance.astype(np.float32))
+    _add_coarse(writer, side, count, centre)
     writer.reserve(f"{side}.short", "<u2", (count, dim))
     for start in range(0, count, _BLOCK):
         writer.put(f"{side}.short", shortened(writer.written(f"{side}.exact", start, min(start + _BLOCK, count)), centre))
+
+
+def _add_coarse(writer: SnapshotWriter, side: str, count: int, centre: Float32s) -> None:
+    """The 8-bit copies of rows that were written, in random order."""
+    order, turned = shuffled(count), rotation(len(centre))
+    writer.add(f"{side}.order", order)
+    writer.add(f"{side}.rotation", turned)
+    writer.reserve(f"{side}.coarse", "|i1", (count, len(centre)))
+    writer.reserve(f"{side}.steps", "<f4", (count,))
+    for start in range(0, count, _BLOCK):
+        rows, steps = coarsened(writer.written_at(f"{side}.exact", order[start : start + _BLOCK]), centre, turned)
+        writer.put(f"{side}.coarse", rows)
+        writer.put(f"{side}.steps", steps)
 
 
 def load(path: Path, key: SnapshotKey, dims: tuple[int, int], recipe: Recipe, device: str, half_from: int) -> Loaded:
@@ -176,6 +190,8 @@ def load(path: Path, key: SnapshotKey, dims: tuple[int, int], recipe: Recipe, de
     snapshot = map_snapshot(path, key, _ROWS)
     arrays = snapshot.arrays
     if snapshot.rows.keys() != _ROWS.keys():
+        raise Conflict(f"snapshot {path} was written by another version of trustvlm")
+    if "text.short" in arrays and "text.coarse" not in arrays:
         raise Conflict(f"snapshot {path} was written by another version of trustvlm")
     mapped = "text.short" in arrays and len(arrays["text.ids"]) >= half_from
     text, prototypes = (_table(snapshot, side, dim, mapped=mapped) for side, dim in zip(SIDES, dims, strict=True))
@@ -202,6 +218,7 @@ def _table(snapshot: Snapshot, side: str, dim: int, *, mapped: bool) -> RowTable
             snapshot.arrays[f"{side}.short"],
             np.array(snapshot.arrays[f"{side}.centre"]),
             snapshot.arrays[f"{side}.covariance"].astype(np.float64),
+            Coarse(*(snapshot.arrays[f"{side}.{name}"] for name in ("coarse", "steps", "order", "rotation"))),
         )
         return RowTable(dim, base=RowBase(ids, segment, exact))
     table = RowTable(dim, len(ids))
