@@ -172,7 +172,7 @@ def limits() -> dict[str, float]:
     import torch
 
     torch.set_num_threads(1)
-    values = torch.zeros(64_000_000, dtype=torch.int64)
+    values = torch.ones(64_000_000, dtype=torch.int64)  # not zeros: their pages need not be memory
     found = {"read_gb_s": values.numel() * 8 / best(values.sum) / 1e9}
     del values
     one, other = torch.randn(256, DIM), torch.randn(BLOCK, DIM)
@@ -180,6 +180,8 @@ def limits() -> dict[str, float]:
     found["float32_gflop_s"] = work / best(lambda: one @ other.T)
     short, shorter = one.bfloat16(), other.bfloat16()
     found["bfloat16_gflop_s"] = work / best(lambda: short @ shorter.T)
+    eight, eighths = (torch.randint(-127, 128, part.shape, dtype=torch.int8) for part in (one, other))
+    found["int8_gop_s"] = work / best(lambda: torch._int_mm(eight, eighths.T))
     return found
 
 
@@ -205,7 +207,15 @@ def errors(folder: Path, queries: int) -> dict[str, dict[str, float]]:
     log_z = maximum + np.log(total)
     found = {}
     view = snapshot_view(folder, 1)
-    for kernel, batch in (("scan", 1), ("scan", 8), ("widen", 256), ("bfloat16", 1), ("bfloat16", 64)):
+    for kernel, batch in (
+        ("scan", 1),
+        ("scan", 8),
+        ("widen", 256),
+        ("bfloat16", 1),
+        ("bfloat16", 64),
+        ("int8", 64),
+        ("int8", 256),
+    ):
         kernels = Kernels(((batch, kernel),))
         got = [our_pass(view, kernels, asked[at : at + batch]) for at in range(0, len(asked), batch)]
         ours, top = (np.concatenate(parts) for parts in zip(*got, strict=True))

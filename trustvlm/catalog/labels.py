@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
 from sqlalchemy.orm import aliased
 
+from trustvlm.catalog.bulk import insert_rows
 from trustvlm.catalog.models import Label
 from trustvlm.catalog.vectors import checksum, pack, unpack, verify_checksums
 from trustvlm.errors import NotFound
@@ -103,7 +104,6 @@ _SINCE = Label.revision > bindparam("since")
 
 # Made once: in the calls that a registration and a query consist of, putting a statement together takes as long as running it.
 _FIND_MANY = select(*_RECORD).where(_OF_SPACE, Label.name.in_(bindparam("names", expanding=True)), _LIVE)
-_INSERT = insert(Label)
 _INSERTED = select(Label.name, Label.id).where(
     _OF_SPACE, Label.revision == bindparam("at"), Label.created_revision == bindparam("at")
 )
@@ -191,7 +191,7 @@ def insert_many(connection: Connection, space_id: int, revision: int, labels: Se
             }
         )  # fmt: skip
     # Not RETURNING: in an order that one can rely on, SQLite gives it for one row at a time only, at three times the cost.
-    connection.execute(_INSERT, rows)
+    insert_rows(connection, Label, rows)
     found = {row.name: row.id for row in connection.execute(_INSERTED, {"space": space_id, "at": revision})}
     return [found[label.name] for label in labels]
 

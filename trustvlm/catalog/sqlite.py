@@ -30,6 +30,10 @@ POOL_SIZE = 64
 PAGE_SIZE = 16384
 """Bytes. A 768-d float32 vector is 3 KB: at the default of 4 KB each page would hold one and waste a quarter."""
 
+CHECKPOINT_PAGES = 4_000
+"""Pages of the log after which SQLite copies them into the file: 64 MB, some chunks of a bulk registration, so that pages of
+the indexes, which every chunk touches, are copied and synced once for all of them."""
+
 _UNAVAILABLE = ("database or disk is full", "disk i/o error", "unable to open database file")
 
 
@@ -53,6 +57,7 @@ def make_engine(path: Path, *, read_only: bool) -> Engine:
             _enter_wal(cursor)
             cursor.execute("PRAGMA synchronous=FULL")
             cursor.execute("PRAGMA secure_delete=ON")
+            cursor.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.execute("PRAGMA cache_size=-65536")  # KiB
         cursor.close()

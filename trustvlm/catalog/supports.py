@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, bindparam, func, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, func, or_, select, update
 
+from trustvlm.catalog.bulk import insert_rows
 from trustvlm.catalog.labels import groups
 from trustvlm.catalog.models import Label, Support, Thumbnail
 from trustvlm.catalog.vectors import checksum, pack, unpack, verify_checksums
@@ -41,7 +42,6 @@ __all__ = [
 _IN_CHUNK = 500
 
 # Made once: see trustvlm.catalog.labels.
-_INSERT, _INSERT_THUMBNAIL = insert(Support), insert(Thumbnail)
 _INSERTED = select(Support.label_id, Support.content_hash, Support.id).where(
     Support.space_id == bindparam("space"),
     Support.revision == bindparam("at"),
@@ -90,7 +90,7 @@ def insert_many(connection: Connection, space_id: int, revision: int, supports: 
                 "checksum": checksum(image, other), "embedding": image, "classifier_embedding": other,
             }
         )  # fmt: skip
-    connection.execute(_INSERT, rows)  # not RETURNING: see labels.insert_many
+    insert_rows(connection, Support, rows)  # not RETURNING: see labels.insert_many
     inserted = connection.execute(_INSERTED, {"space": space_id, "at": revision})
     found = {(row.label_id, row.content_hash): row.id for row in inserted}
     ids = [found[label_id, support.content_hash] for label_id, support in supports]
@@ -100,7 +100,7 @@ def insert_many(connection: Connection, space_id: int, revision: int, supports: 
         if support.thumbnail is not None
     ]
     if pictures:
-        connection.execute(_INSERT_THUMBNAIL, pictures)
+        insert_rows(connection, Thumbnail, pictures)
     return ids
 
 

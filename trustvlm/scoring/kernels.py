@@ -348,24 +348,25 @@ def measure() -> Kernels:
     segments = [Segment(0, to_bfloat16(exact), centre, np.eye(_PROBE_DIM), coarse)]
     queries = rng.standard_normal((_PROBE_QUERIES[-1], _PROBE_DIM), dtype=np.float32)
 
-    def seconds(count: int, kernel: str) -> float:
-        (part,) = prepare(segments, queries[:count], 1.0, Kernels(((count, kernel),)))
-        taken = []
-        for _ in range(3):
-            begin = time.perf_counter()
-            for _ in blocks(part, int(np.clip(2**17 // count, 512, _PROBE_ROWS))):
-                pass
-            taken.append(time.perf_counter() - begin)
-        return min(taken)
+    def seconds(count: int, kernels: Sequence[str]) -> dict[str, float]:
+        """The least of several times, taken in turn: others may use the processor too."""
+        parts = [prepare(segments, queries[:count], 1.0, Kernels(((count, kernel),)))[0] for kernel in kernels]
+        taken = dict.fromkeys(kernels, math.inf)
+        for _ in range(5):
+            for part in parts:
+                begin = time.perf_counter()
+                for _ in blocks(part, int(np.clip(2**17 // count, 512, _PROBE_ROWS))):
+                    pass
+                taken[part.kernel] = min(taken[part.kernel], time.perf_counter() - begin)
+        return taken
 
     steps: list[tuple[int, str]] = []
     for count in _PROBE_QUERIES:
-        best, least = "widen", seconds(count, "widen")
-        for kernel, worth in _WORTH.items():  # from the one that rounds least to the one that rounds most
-            if kernel == "scan" and count > _SCAN_MOST:
-                continue
-            taken = seconds(count, kernel)
-            if taken * worth < least:
-                best, least = kernel, taken
+        kernels = [kernel for kernel in ("widen", *_WORTH) if kernel != "scan" or count <= _SCAN_MOST]
+        taken = seconds(count, kernels)
+        best = "widen"
+        for kernel in kernels[1:]:  # from the one that rounds least to the one that rounds most
+            if taken[kernel] * _WORTH[kernel] < taken[best]:
+                best = kernel
         steps.append((count, best))
     return Kernels(tuple(steps[at] for at in range(len(steps)) if at + 1 == len(steps) or steps[at + 1][1] != steps[at][1]))

@@ -60,7 +60,7 @@ def context_of(
     if not view.text.live:
         raise InvalidInput(f"space {view.space.name!r} has no labels yet; register some first")
     subset = subset_of(connection, view, labels)
-    memo, up_to_date = current_fit(connection, view, wait=own_fit)
+    memo, up_to_date = current_fit(connection, view, wait=own_fit, ready=parts.fitter.sample(view.space.id))
     if not up_to_date:
         parts.fitter.request(view.space.name)
     background = memo.background if subset.prototypes is None else _background(view, subset)

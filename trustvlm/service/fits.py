@@ -42,10 +42,15 @@ IN_CALL_LABELS = 512
 """Up to so many labels with support images a query waits for the fit of its own revision: a tenth of a second or two."""
 
 
-def current_fit(connection: Connection, view: SpaceView, *, wait: bool = False) -> tuple[FitMemo, bool]:
+def current_fit(
+    connection: Connection, view: SpaceView, *, wait: bool = False, ready: FitSample | None = None
+) -> tuple[FitMemo, bool]:
     """The fit and the background sample to answer with at the view's revision, and whether the fit is that revision's.
 
     Where it is not (a large space, just changed), it is the newest there is; with `wait` it is made here and now.
+
+    Args:
+        ready: what the last fit that this process stored looked at.
     """
     memo = view.cache.fit_memo
     if memo is not None and memo.revision == view.revision:
@@ -59,7 +64,7 @@ def current_fit(connection: Connection, view: SpaceView, *, wait: bool = False) 
     if memo is not None and _untouched(connection, view, memo):
         found, exact = replace(memo, revision=view.revision), True
     else:
-        fit, sample, exact = _fit(connection, view, memo, wait)
+        fit, sample, exact = _fit(connection, view, memo, wait, ready)
         found = FitMemo(view.revision, fit, sample, background_of(connection, view))
     if exact:
         view.cache.fit_memo = found
@@ -82,18 +87,25 @@ def _untouched(connection: Connection, view: SpaceView, memo: FitMemo) -> bool:
     return _beyond(connection, touched, sample.last_name, sample.last_image)
 
 
-def _fit(connection: Connection, view: SpaceView, memo: FitMemo | None, wait: bool) -> tuple[Fit, FitSample, bool]:
-    space, sample = view.space, _sample(connection, view.space)
-    stored = fits.find(connection, space.id)
+def _fit(
+    connection: Connection, view: SpaceView, memo: FitMemo | None, wait: bool, ready: FitSample | None
+) -> tuple[Fit, FitSample, bool]:
+    space, stored = view.space, fits.find(connection, view.space.id)
     known: tuple[int, Fit] | None = None if memo is None else (memo.revision, memo.fit)
     if stored is not None and (known is None or stored.revision >= known[0]):
         known = stored.revision, _loaded(stored)
+    elif memo is not None and len(view.prototypes) > IN_CALL_LABELS and not wait:
+        return memo.fit, memo.sample, False  # some of its sample changed, and reading all of that would double the query
+    newest = known is not None and ready is not None and known[1].sample == ready.digest
+    sample = ready if newest and ready is not None else _sample(connection, space)
     if known is not None and known[0] == view.revision:
         return known[1], sample, True
     if known is not None and _still_holds(connection, space, sample, *known):
         return known[1], sample, True
     if known is not None and len(view.prototypes) > IN_CALL_LABELS and not wait:
         return known[1], sample, False
+    if newest:
+        sample = _sample(connection, space)
     return _fitted(connection, space, sample, lambda ids: view.prototypes.take(view.prototypes.slots(ids))), sample, True
 
 
@@ -114,17 +126,21 @@ def renew(connection: Connection, space: SpaceRecord, revision: int) -> bool:
     return True
 
 
-def refit(catalog: Catalog, space_name: str) -> None:
-    """Bring the stored fit of a space up to date, if it is still there and its support images changed."""
+def refit(catalog: Catalog, space_name: str) -> tuple[int, FitSample] | None:
+    """Bring the stored fit of a space up to date, if it is still there and its support images changed.
+
+    Returns:
+        The space's id and what the stored fit looked at; None where that need not be read.
+    """
     with catalog.read() as connection:
         try:
             space = find(connection, space_name)
         except NotFound:  # removed meanwhile
-            return
+            return None
         stored = fits.find(connection, space.id)
         known = None if stored is None else _loaded(stored)
         if stored is not None and known is not None and _only_further_ones(connection, space, stored.revision, known):
-            return
+            return None
         sample = _sample(connection, space)
         if stored is not None and known is not None and _still_holds(connection, space, sample, stored.revision, known):
             fit = known  # stored at the present revision, so that the next look has less to look at
@@ -132,6 +148,7 @@ def refit(catalog: Catalog, space_name: str) -> None:
             fit = _fitted(connection, space, sample, _from_catalog(connection, space))
     with catalog.write() as connection:
         fits.store(connection, space.id, space.revision, _stored(fit))
+    return space.id, sample
 
 
 def _sample(connection: Connection, space: SpaceRecord) -> FitSample:

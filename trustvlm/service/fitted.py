@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 from trustvlm.scoring.evidence import ImageEvidence
 from trustvlm.types import Float64s, Int64s
@@ -41,7 +42,7 @@ class FitSample:
     last_name: int | None
     last_image: bytes | None
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Names the sample: equal for equal ones."""
         found = hashlib.sha256(self.labels.tobytes())

@@ -12,6 +12,7 @@ from trustvlm.catalog.catalog import Catalog
 from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.errors import Damaged, TrustVLMError
 from trustvlm.service.fits import refit, renew
+from trustvlm.service.fitted import FitSample
 
 __all__ = ["Fitter"]
 
@@ -31,6 +32,11 @@ class Fitter:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closing = False
+        self._samples: dict[int, FitSample] = {}  # space id → what its last fit here looked at
+
+    def sample(self, space_id: int) -> FitSample | None:
+        """What the last fit of a space that this thread stored looked at."""
+        return self._samples.get(space_id)
 
     def supports_changed(self, connection: Connection, space: SpaceRecord, revision: int) -> None:
         """Refit a small space in this transaction, which made `revision`; a larger one soon.
@@ -69,7 +75,8 @@ class Fitter:
     def _run(self) -> None:
         while (space := self._next()) is not None:
             try:
-                refit(self._catalog, space)
+                if (looked_at := refit(self._catalog, space)) is not None:
+                    self._samples |= [looked_at]
             except TrustVLMError as error:
                 log.warning("the support images of space %s were not refitted: %s", space, error)
 

@@ -63,13 +63,12 @@ def register(
     must_exist: bool = False,
 ) -> RegisterResult:
     """See :meth:`TrustService.register`; with `must_exist`, unknown labels are NotFound instead of new."""
-    with parts.catalog.read() as connection:
-        space = spaces.find(connection, space_name)
     if isinstance(inputs, LabelInput) or not isinstance(inputs, Iterable):
         raise InvalidInput(f"inputs: expected a list of LabelInput, got {type(inputs).__name__}")
     inputs = list(inputs)
-    planned = plan(space, inputs)
     with parts.catalog.read() as connection:
+        space = spaces.find(connection, space_name)
+        planned = plan(space, inputs)
         known = labels.find_many(connection, space.id, list(planned))
     for label in planned.values():
         _check_against(space, label, known.get(label.name), must_exist)
