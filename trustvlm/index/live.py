@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -114,6 +114,13 @@ class IndexView:
         if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
             raise InvalidInput(f"k: expected an integer ≥ 1, got {k!r}")
         return nearest(self._store, self._slots, as_queries(queries, self.dim), int(k), self.parameters)
+
+    def blocks(self) -> Iterator[Block]:
+        """(ids, rows as they are stored, decoded to float32) of all live rows, piece by piece."""
+        slots = np.flatnonzero(self._slots.alive)
+        for start in range(0, len(slots), SCAN_ROWS):
+            part = slots[start : start + SCAN_ROWS]
+            yield self._slots.ids[part], self._store.gather(part)
 
     def __len__(self) -> int:
         return self._slots.live
