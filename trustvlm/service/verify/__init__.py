@@ -41,9 +41,9 @@ def verify(
     )
 
 
-def unopened(home: Path, catalog: Path, error: Exception) -> VerifyReport:
+def unopened(home: Path, catalog: Path, problem: str) -> VerifyReport:
     """The report on a home whose catalog cannot be opened."""
-    damage = Damage(None, None, "catalog", None, catalog.name, str(error), "backup")
+    damage = Damage(None, None, "catalog", None, catalog.name, problem, "backup")
     return VerifyReport(home=str(home), spaces=(), damage=(damage,))
 
 

@@ -146,7 +146,8 @@ def vector_problems(blobs: list[Any], dim: int, *, unit: bool = False) -> dict[i
     with np.errstate(over="ignore", invalid="ignore"):
         norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))
     finite = np.isfinite(rows).all(axis=1)
-    wrong = np.asarray(np.abs(norms - 1.0) > _UNIT if unit else norms == 0)
-    for at in np.flatnonzero(~finite | wrong).tolist():
-        found[whole[at]] = f"of norm {norms[at]:.6g}, expected {1 if unit else 'another'}" if finite[at] else "not finite"
+    wrong = np.abs(norms - 1.0) > _UNIT if unit else norms == 0
+    for at in np.flatnonzero(np.logical_or(~finite, wrong)).tolist():
+        norm = f"of norm {norms[at]:.6g}, expected {1 if unit else 'another'}"
+        found[whole[at]] = norm if bool(np.isfinite(rows[at]).all()) else "not finite"
     return found
