@@ -115,7 +115,9 @@ def _meaning(error: Any, path: Path) -> TrustVLMError:
     if "readonly" in lower or "read-only" in lower:
         return ReadOnly(f"{path.parent} cannot be written (SQLite: {message}); open it with read_only=True or make it writable")
     if any(known in lower for known in _DAMAGED):
-        return Damaged(f"{path} is not a sound SQLite file ({message}); 'trustvlm verify --all' looks closer")
+        return Damaged(
+            f"{path} is not a sound SQLite file ({message}); 'trustvlm verify --all' looks closer, a backup brings it back"
+        )
     if any(known in lower for known in _UNAVAILABLE):
         return Unavailable(f"{path}: {message}; check the disk's free space and permissions")
     raise error  # a fault of ours, not of the user's: let it show

@@ -18,6 +18,7 @@ from trustvlm.service import spaces as space_verbs
 from trustvlm.service.encoding import Embedded, as_sources, embed
 from trustvlm.service.indexes import IndexStats, index_stats, rebuild_index
 from trustvlm.service.measuring import Measuring
+from trustvlm.service.purging import purge_removed
 from trustvlm.service.register import register
 from trustvlm.service.score import score
 from trustvlm.service.search import search
@@ -197,8 +198,9 @@ class TrustService(Measuring):
         return label_verbs.restore_support(self._writable(), space, ids)
 
     def purge(self, *, older_than: timedelta | None = None) -> int:
-        """Delete for good what was removed longer ago than the undo window (or `older_than`); how many rows went."""
-        return label_verbs.purge_removed(self._writable(), older_than)
+        """Delete for good what was removed, or put into quarantine, longer ago than the undo window (or `older_than`); how many
+        rows went. Backups made before keep what they hold."""
+        return purge_removed(self._writable(), older_than)
 
     def verify(
         self, space: str | None = None, *, repair: bool = False, progress: Callable[[int, int], None] | None = None
