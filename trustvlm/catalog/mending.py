@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, select, update
+from sqlalchemy.exc import IntegrityError
 
 from trustvlm.catalog import raw
 from trustvlm.catalog.models import Label, Observation, Space, Support, Thumbnail
 from trustvlm.catalog.vectors import checksum
+from trustvlm.errors import Damaged
 
 __all__ = ["clamp_revisions", "drop_fit", "has_parent", "set_name", "set_prototype", "thumbnails", "unlink_observations"]
 
@@ -26,9 +28,12 @@ def set_prototype(
 
 
 def set_name(connection: Connection, label_id: int, revision: int, name: str, name_hash: int, text_source: str) -> None:
-    """Store a label's name, its hash, and where its text came from. Raises IntegrityError where another label has the name."""
+    """Store a label's name, its hash, and where its text came from. Raises Damaged where another label has the name."""
     values = {"name": name, "name_hash": name_hash, "text_source": text_source, "revision": revision}
-    connection.execute(update(Label).where(Label.id == label_id).values(**values))
+    try:
+        connection.execute(update(Label).where(Label.id == label_id).values(**values))
+    except IntegrityError as error:
+        raise Damaged(f"label {label_id} should be called {name!r}, as another label is: {error.orig}") from error
 
 
 def clamp_revisions(connection: Connection, kind: str, row: Mapping[str, Any], revision: int) -> None:

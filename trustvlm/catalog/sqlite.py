@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool, QueuePool
 
@@ -142,6 +142,10 @@ def indexes(connection: Connection) -> list[str]:
 
 
 def rebuild_index(connection: Connection, name: str) -> None:
-    """Make one index anew from its table. Raises IntegrityError where rows break its uniqueness."""
+    """Make one index anew from its table, or drop it where damaged rows break its uniqueness: while it is there and disagrees
+    with its table, SQLite refuses to mend these."""
     quoted = name.replace('"', '""')
-    connection.exec_driver_sql(f'REINDEX "{quoted}"')
+    try:
+        connection.exec_driver_sql(f'REINDEX "{quoted}"')
+    except IntegrityError:
+        connection.exec_driver_sql(f'DROP INDEX "{quoted}"')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from sqlalchemy import Connection
 from trustvlm.catalog import raw, supports
 from trustvlm.catalog.labels import name_hash
 from trustvlm.catalog.raw import Raw, Unreadable
+from trustvlm.catalog.sqlite import translated
 from trustvlm.catalog.vectors import checksum, pack
 from trustvlm.damage import Damage
 from trustvlm.errors import Damaged, InvalidInput
@@ -19,6 +21,7 @@ from trustvlm.service.verify.facts import Facts, as_text, is_number, number_prob
 
 __all__ = ["check_labels", "expected_prototypes", "mended_name"]
 
+_CATALOG = Path("the catalog")
 _SOURCES = (b"name", b"prompt", b"vector")
 
 
@@ -120,7 +123,8 @@ def _of_live(connection: Connection, facts: Facts, ids: Sequence[int]) -> dict[i
     if not ids:
         return {}
     try:
-        owners, _, embeddings = supports.embeddings(connection, ids, facts.verifier_dim)
+        with translated(_CATALOG):
+            owners, _, embeddings = supports.embeddings(connection, ids, facts.verifier_dim)
     except (Damaged, TypeError):  # one by one, so that one damaged image says nothing of other labels
         if len(ids) == 1:
             return {ids[0]: None}
@@ -138,7 +142,8 @@ def _of_removed(connection: Connection, facts: Facts, row: Raw) -> tuple[int, by
     if row["alias_of"] is not None:
         return None
     try:
-        embeddings = supports.hidden_with_label(connection, row["id"], row["removed_revision"], facts.verifier_dim)
+        with translated(_CATALOG):
+            embeddings = supports.hidden_with_label(connection, row["id"], row["removed_revision"], facts.verifier_dim)
     except (Damaged, TypeError):
         return None
     return _mean(embeddings) if len(embeddings) == row["support_count"] else None

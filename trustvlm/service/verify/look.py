@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from sqlalchemy import Connection
 
@@ -50,10 +51,12 @@ class Look:
     """What one look found.
 
     Attributes:
-        spaces: names by id, of the spaces looked at. damage, more: what is wrong, and how much more is. notes: see
-        :class:`VerifyReport`. checked: how many rows of each kind. indexes_agree: SQLite's indexes are those of its tables.
+        catalog: its file. spaces: names by id, of the spaces looked at.
+        damage, more: what is wrong, and how much more is. notes: see :class:`VerifyReport`.
+        checked: how many rows of each kind. indexes_agree: SQLite's indexes are those of its tables.
     """
 
+    catalog: Path
     spaces: dict[int, str] = field(default_factory=dict)
     damage: list[Damage] = field(default_factory=list)
     more: int = 0
@@ -72,7 +75,8 @@ class Look:
     def noting(self, space: str | None, space_id: int | None, kind: str) -> Iterator[None]:
         """What cannot be read within the block is damage of this kind, and no reason to stop looking."""
         try:
-            yield
+            with sqlite.translated(self.catalog):
+                yield
         except Damaged as error:
             self.add(Damage(space, space_id, kind, None, f"the {kind} rows" if space else "the catalog", str(error), "backup"))
 
@@ -83,7 +87,7 @@ def look(parts: Parts, space_name: str | None, progress: Progress | None = None)
     Raises:
         NotFound: no such space.
     """
-    found, done = Look(), 0
+    found, done = Look(parts.catalog.path), 0
     files, notes = open_snapshots(parts.caches.folder)
     found.notes += notes if space_name is None else []
     epoch, ids = _catalog(parts.catalog, found)
@@ -119,7 +123,7 @@ def _catalog(catalog: Catalog, found: Look) -> tuple[str, list[int]]:
     def add(what: str, problem: str, remedy: str) -> None:
         found.add(Damage(None, None, "catalog", None, what, problem, remedy))
 
-    with catalog.read() as connection:
+    with found.noting(None, None, "catalog"), catalog.read() as connection:
         with found.noting(None, None, "catalog"):
             for message in sqlite.problems(connection):
                 index = any(known in message for known in _INDEX_TROUBLE)
@@ -127,7 +131,8 @@ def _catalog(catalog: Catalog, found: Look) -> tuple[str, list[int]]:
                 add(catalog.path.name, f"SQLite: {message}", "index" if index else "backup")
         with found.noting(None, None, "catalog"):
             for difference in schema.drift(connection):
-                add("the schema", f"to be as this program's: {difference}", "backup")
+                remedy = "index" if difference.startswith("add index") else "backup"
+                add("the schema", f"to be as this program's: {difference}", remedy)
         with found.noting(None, None, "catalog"):
             for table, row_id, parent in sqlite.broken_references(connection):
                 kind = raw.kind_of_table(table)
@@ -137,7 +142,8 @@ def _catalog(catalog: Catalog, found: Look) -> tuple[str, list[int]]:
         with found.noting(None, None, "catalog"):
             ids = raw.space_ids(connection)
         try:
-            epoch = catalog.epoch(connection)
+            with sqlite.translated(catalog.path):
+                epoch = catalog.epoch(connection)
             uuid.UUID(epoch)
         except (Damaged, ValueError) as error:
             add("the epoch", f"expected a UUID: {error}", "epoch")

@@ -42,12 +42,12 @@ class Mending:
     proven: set[int] = field(default_factory=set)
     lost: Counter[int] = field(default_factory=Counter)
 
-    def apply(self, damage: Damage, row: Raw) -> bool:
-        """Do what the damage asks for; whether it is done, or must be gone on with in another transaction."""
+    def apply(self, damage: Damage, row: Raw) -> None:
+        """Do what the damage asks for; of a label with very many support images, as much as one transaction should."""
         kind, key = damage.kind, int(row[raw.key_of(damage.kind)])
         match damage.remedy:
             case "quarantine" if kind == "label":
-                return self._quarantine_label(row, damage.problem)
+                self._quarantine_label(row, damage.problem)
             case "quarantine" if kind == "support":
                 self._quarantine_support(row, damage.problem)
             case "quarantine":
@@ -57,7 +57,7 @@ class Mending:
                 self.touched.add(key)
                 self.proven.add(key)
             case "name":
-                return self._mend_name(row, damage.problem)
+                self._mend_name(row, damage.problem)
             case "revision":
                 mending.clamp_revisions(self.connection, kind, row, self.revision)
             case "alias":
@@ -67,16 +67,15 @@ class Mending:
                 supports.remove(self.connection, [key], self.revision)
             case "fit":
                 mending.drop_fit(self.connection, key)
-        return True
 
-    def _quarantine_label(self, row: Raw, problem: str) -> bool:
+    def _quarantine_label(self, row: Raw, problem: str) -> None:
         """The label and its support images, a part of them where they are many; its aliases become labels of their own."""
         label_id = int(row["id"])
         images = raw.supports_of(self.connection, label_id, _SUPPORTS_AT_A_TIME + 1)
         for image in raw.by_ids(self.connection, "support", images[:_SUPPORTS_AT_A_TIME]):
             self._quarantine_support(image, f"its label {label_id} is in quarantine ({problem})")
         if len(images) > _SUPPORTS_AT_A_TIME:
-            return False
+            return  # the next look finds it again
         for member in labels.groups(self.connection, [label_id]):
             if member != label_id:
                 labels.set_alias(self.connection, member, None, self.revision)
@@ -86,7 +85,6 @@ class Mending:
         quarantine.log_gone(self.connection, "label", row, self.facts.id, self.revision)
         quarantine.move(self.connection, "label", row, problem, space_id=self.facts.id)
         self.touched.discard(label_id)
-        return True
 
     def _quarantine_support(self, row: Raw, problem: str) -> None:
         support_id = int(row["id"])
@@ -102,17 +100,17 @@ class Mending:
             if row["removed_revision"] is not None:
                 self.lost[row["label_id"]] += 1
 
-    def _mend_name(self, row: Raw, problem: str) -> bool:
+    def _mend_name(self, row: Raw, problem: str) -> None:
         right = mended_name(row)
         text = as_text(row["name"])
         if right is None and self.names_agree and text is not None:
             right = text, name_hash(text)
         if right is None:
-            return self._quarantine_label(row, f"{problem}; neither proves the other")
+            self._quarantine_label(row, f"{problem}; neither proves the other")
+            return
         source = as_text(row["text_source"])
         source = source if source in ("name", "prompt", "vector") else "vector"
         mending.set_name(self.connection, int(row["id"]), self.revision, *right, source)
-        return True
 
     def renew(self) -> None:
         """Compute the prototypes of all touched labels anew."""

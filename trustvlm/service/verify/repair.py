@@ -12,9 +12,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import IntegrityError
 
-from trustvlm.catalog import mending, quarantine, raw, spaces, sqlite
+from trustvlm.catalog import mending, quarantine, raw, schema, spaces, sqlite
 from trustvlm.catalog.raw import Unreadable
 from trustvlm.damage import Damage
 from trustvlm.errors import Damaged, TrustVLMError
@@ -37,7 +36,7 @@ _ORPHANS = ("thumbnail", "support", "label", "observation", "calibration", "fit"
 def repair(parts: Parts, space_name: str | None, found: Look) -> tuple[Look, list[Damage]]:
     """Mend until a look finds nothing that can be mended; that look, and what was mended."""
     mended: list[Damage] = []
-    renewed: set[int] = set()
+    renewed: dict[int, bool] = {}
     names_agree = found.indexes_agree
     for _ in range(ROUNDS):
         done = _mend(parts, found, renewed, names_agree)
@@ -46,29 +45,31 @@ def repair(parts: Parts, space_name: str | None, found: Look) -> tuple[Look, lis
             break
         found = look(parts, space_name)
         names_agree = names_agree and found.indexes_agree
-    for space_id in sorted(renewed):
-        _renew_derived(parts, space_id)
+    for space_id, had_snapshot in renewed.items():
+        _renew_derived(parts, space_id, had_snapshot)
     if renewed:
         found = look(parts, space_name)
     return found, list(dict.fromkeys(mended))
 
 
-def _mend(parts: Parts, found: Look, renewed: set[int], names_agree: bool) -> list[Damage]:
-    """Mend what can be; what was."""
+def _mend(parts: Parts, found: Look, renewed: dict[int, bool], names_agree: bool) -> list[Damage]:
+    """Mend what can be; what was. `renewed`: the spaces that were changed, and whether each had a snapshot."""
     by_remedy: dict[str, list[Damage]] = defaultdict(list)
     for damage in found.damage:
         by_remedy[damage.remedy].append(damage)
     done: list[Damage] = []
     if by_remedy["index"] and _tried(lambda: _rebuild_indexes(parts)):
-        done += by_remedy["index"]
+        added = _tried(lambda: _add_indexes(parts))  # where rows are the same that must differ: when they are mended
+        done += [damage for damage in by_remedy["index"] if added or damage.what != "the schema"]
     if by_remedy["epoch"] and _tried(lambda: _renew_epoch(parts)):
         done += by_remedy["epoch"]
     done += [damage for damage in by_remedy["quarantine"] if damage.space_id is None and _tried(_orphan(parts, damage))]
     of_space: dict[int, list[Damage]] = defaultdict(list)
     for damage in found.damage:
         if damage.remedy == "snapshot" and damage.space_id is not None:
+            if damage.space_id in found.spaces:
+                renewed.setdefault(damage.space_id, parts.caches.path(damage.space_id).exists())
             parts.caches.discard(damage.space_id)
-            renewed |= {damage.space_id} & found.spaces.keys()
             done.append(damage)
         elif damage.space_id is not None and damage.remedy not in ("backup", "snapshot"):
             of_space[damage.space_id].append(damage)
@@ -84,18 +85,18 @@ def _tried(step: Callable[[], bool]) -> bool:
     """Whether a step did something; one that fails leaves its damage for the report."""
     try:
         return step()
-    except (Damaged, IntegrityError) as error:
+    except Damaged as error:
         log.warning("a repair was not possible: %s", error)
         return False
 
 
 def _tried_chunk(
-    parts: Parts, space_id: int, kind: str, damages: Sequence[Damage], renewed: set[int], names_agree: bool
+    parts: Parts, space_id: int, kind: str, damages: Sequence[Damage], renewed: dict[int, bool], names_agree: bool
 ) -> list[Damage]:
     """Mend rows of one kind in one transaction; where that fails, each in its own, so that one cannot hold up the others."""
     done: list[Damage] = []
     if _tried(lambda: _chunk(parts, space_id, kind, damages, done, names_agree)):
-        renewed.add(space_id)
+        renewed.setdefault(space_id, parts.caches.path(space_id).exists())
         return done
     if len(damages) > 1 and not done:
         return [one for damage in damages for one in _tried_chunk(parts, space_id, kind, [damage], renewed, names_agree)]
@@ -121,7 +122,9 @@ def _chunk(parts: Parts, space_id: int, kind: str, damages: Sequence[Damage], do
         first: set[int] = set()
         for damage in again:
             key = -1 if damage.row_id is None else damage.row_id
-            if damage.kind == "space" or (key not in first and mend.apply(damage, rows[key])):
+            if damage.kind != "space" and key not in first:
+                mend.apply(damage, rows[key])
+            if damage.kind == "space" or key not in first:
                 done.append(damage)
             first.add(key)  # of a row with several kinds of damage, the next look finds what is left
         mend.renew()
@@ -174,20 +177,25 @@ def _rebuild_indexes(parts: Parts) -> bool:
     return True
 
 
+def _add_indexes(parts: Parts) -> bool:
+    with parts.catalog.write() as connection:
+        schema.add_missing_indexes(connection)
+    return True
+
+
 def _renew_epoch(parts: Parts) -> bool:
     with parts.catalog.write() as connection:
         parts.catalog.renew_epoch(connection)
     return True
 
 
-def _renew_derived(parts: Parts, space_id: int) -> None:
+def _renew_derived(parts: Parts, space_id: int, had_snapshot: bool) -> None:
     """Write the snapshots of a repaired space anew where it had any, and let its support images be fitted."""
-    had = parts.caches.path(space_id).exists()
     parts.caches.discard(space_id)
     try:
         with parts.catalog.read() as connection:
             space = spaces.by_id(connection, space_id)
-            if had:
+            if had_snapshot:
                 parts.caches.rebuild(connection, space, parts.catalog.epoch(connection))
         parts.fitter.request(space.name)
     except TrustVLMError as error:
