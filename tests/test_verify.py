@@ -276,17 +276,18 @@ def test_snapshots_of_a_large_space(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with trustvlm.open(home, create=True) as service:
         create(service)
         inputs = [
-            LabelInput(f"label {n}", vectors(1, n, n=1, dim=CLASSIFIER)[0], None, vectors(2, n, n=2, dim=VERIFIER),
-                       vectors(3, n, n=2, dim=CLASSIFIER))
+            LabelInput(f"label {n}", vectors(1, n, n=1, dim=CLASSIFIER)[0], None, vectors(2, n, n=9, dim=VERIFIER),
+                       vectors(3, n, n=9, dim=CLASSIFIER))
             for n in range(600)
         ]  # fmt: skip
         service.register("space", inputs)
-        service.rebuild_index("space", recipe="ivf-flat")
+        service.rebuild_index("space", recipe="hnsw")
         files = sorted((home / "snapshots").glob("*.snapshot"))
+        assert len(files) == 3
         assert service.verify().clean
         rng = np.random.default_rng(0)
         for path in files:
-            for at in rng.integers(0, path.stat().st_size, 5).tolist():
+            for at in rng.integers(0, path.stat().st_size, 2).tolist():
                 flip_at(path, at)
                 assert {found.kind for found in service.verify("space").damage} == {"snapshot"}, (path.name, at)
                 flip_at(path, at)

@@ -91,8 +91,13 @@ class IndexView:
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """The view as arrays for a snapshot: ``faiss`` (uint8, in CPU form), ``ids`` and ``alive`` by slot.
 
-        Rows that came after it are in ``faiss`` too; they are marked dead.
+        Dead rows are left out: what was removed may have been purged, and must not lie on in a file. Where there are any,
+        the live ones are copied. Without them, rows that came after the view are in ``faiss`` too, marked dead.
         """
+        if self._slots.live < self._slots.n:
+            kept = np.flatnonzero(self._slots.alive)
+            copy, _ = _copied(self._store, kept, self._store.empty()).to_bytes()
+            return {"faiss": copy, "ids": self._slots.ids[kept], "alive": np.ones(len(kept), np.bool_)}
         data, total = self._store.to_bytes()
         ids, alive = np.zeros(total, np.int64), np.zeros(total, np.bool_)
         ids[: self._slots.n], alive[: self._slots.n] = self._slots.ids, self._slots.alive
