@@ -25,6 +25,7 @@ from trustvlm.errors import (
 )
 
 if TYPE_CHECKING:
+    from trustvlm.damage import VerifyReport
     from trustvlm.outcomes import Evaluation
     from trustvlm.promise import Calibration, FeedbackResult, MonitorReport
     from trustvlm.scoring.rules import DEFAULT_RULE, RULES
@@ -72,12 +73,14 @@ __all__ = [
     "TrustVLMError",
     "Unavailable",
     "Verdicts",
+    "VerifyReport",
     "WeightsMissing",
     "__version__",
     "open",
 ]
 
 _FROM = {
+    "trustvlm.damage": ("VerifyReport",),
     "trustvlm.outcomes": ("Evaluation",),
     "trustvlm.promise": ("Calibration", "FeedbackResult", "MonitorReport"),
     "trustvlm.scoring.rules": ("DEFAULT_RULE", "RULES"),

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 __all__ = [
     "EXIT_CODES",
+    "FOUND_DAMAGE",
     "Busy",
     "Conflict",
     "Damaged",
@@ -76,3 +77,6 @@ class Damaged(Unavailable):
 
 EXIT_CODES: dict[type[TrustVLMError], int] = {InvalidInput: 2, NotFound: 3, Conflict: 4, Unavailable: 5}
 """Exit code of each kind (the first one that the error is an instance of)."""
+
+FOUND_DAMAGE = 6
+"""Exit code of 'trustvlm verify' where it found damage: no error, since it did what it was asked to do."""

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import Connection, insert, select, text
+from sqlalchemy import Connection, insert, select, text, update
 
 from trustvlm.catalog import schema, sqlite
 from trustvlm.catalog.models import CatalogState
@@ -97,7 +97,15 @@ class Catalog:
         """Identifies this history of the catalog: revisions of different epochs are not comparable."""
         epoch: str | None = connection.scalar(_EPOCH)
         if epoch is None:
-            raise Damaged(f"{self.path} has lost its epoch; restore a backup")
+            raise Damaged(f"{self.path} has lost its epoch; run 'trustvlm verify --all --repair'")
+        return epoch
+
+    def renew_epoch(self, connection: Connection) -> str:
+        """Begin another history: every cache and snapshot of the catalog, in whatever process, is void once this commits."""
+        epoch = str(uuid.uuid4())
+        if not connection.execute(update(CatalogState).values(epoch=epoch)).rowcount:
+            state = {"id": 1, "epoch": epoch, "created_at": datetime.now(UTC)}
+            connection.execute(insert(CatalogState), [state])
         return epoch
 
     def checkpoint(self, *, wait: bool = True) -> None:

@@ -198,7 +198,7 @@ def insert_many(connection: Connection, space_id: int, revision: int, labels: Se
 
 def set_prototype(connection: Connection, label_id: int, revision: int, prototype: Float32s | None, support_count: int) -> None:
     """Store a label's recomputed prototype (None: it has no support image any more)."""
-    text = connection.scalar(select(Label.text_prototype).where(Label.id == label_id))
+    text, _ = _proved_vectors(connection, label_id)
     image = None if prototype is None else pack(prototype)
     values = {"prototype": image, "support_count": support_count, "revision": revision, "checksum": checksum(text, image)}
     connection.execute(update(Label).where(Label.id == label_id).values(**values))
@@ -215,13 +215,24 @@ def set_text(
     text_prototype: Float32s,
 ) -> None:
     """Store a label's changed name, prompt and text prototype."""
-    image = connection.scalar(select(Label.prototype).where(Label.id == label_id))
+    _, image = _proved_vectors(connection, label_id)
     text = pack(text_prototype)
     values = {
         "name": name, "name_hash": name_hash(name), "prompt": prompt, "text_source": text_source, "revision": revision,
         "text_prototype": text, "checksum": checksum(text, image),
     }  # fmt: skip
     connection.execute(update(Label).where(Label.id == label_id).values(**values))
+
+
+def _proved_vectors(connection: Connection, label_id: int) -> tuple[bytes, bytes | None]:
+    """The stored text prototype and prototype of a label: a new checksum must not be put over what is damaged.
+
+    Raises:
+        Damaged: they do not match their checksum.
+    """
+    row = connection.execute(select(Label.checksum, Label.text_prototype, Label.prototype).where(Label.id == label_id)).one()
+    verify_checksums("label", [(label_id, row.checksum, (row.text_prototype, row.prototype))])
+    return row.text_prototype, row.prototype
 
 
 def remove(connection: Connection, label_id: int, revision: int) -> None:

@@ -27,7 +27,19 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-__all__ = ["Base", "CalibrationRow", "CatalogState", "Change", "Fit", "Label", "Observation", "Space", "Support", "Thumbnail"]
+__all__ = [
+    "Base",
+    "CalibrationRow",
+    "CatalogState",
+    "Change",
+    "Fit",
+    "Label",
+    "Observation",
+    "Quarantine",
+    "Space",
+    "Support",
+    "Thumbnail",
+]
 
 # SQLite gives AUTOINCREMENT (ids never reused) to INTEGER primary keys only.
 Id = BigInteger().with_variant(Integer, "sqlite")
@@ -259,3 +271,35 @@ class Observation(Base):
     calibration_id: Mapped[int | None] = mapped_column(BigInteger)
     revision: Mapped[int | None] = mapped_column(BigInteger)
     """The verdict that was given when the feedback came."""
+
+
+class Quarantine(Base):
+    """A row that a repair took out of service, as it was. No foreign keys: what it belonged to may be damaged, or purged."""
+
+    __tablename__ = "quarantine"
+    __table_args__ = (
+        _index("ix_quarantine_space_id_content_hash", "space_id", "content_hash"),
+        _index("ix_quarantine_label_id", "label_id"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    kind: Mapped[str] = mapped_column(String(12))
+    """"label", "support", "thumbnail", "observation", "calibration" or "change"."""
+    row_id: Mapped[int] = mapped_column(BigInteger)
+    space_id: Mapped[int | None] = mapped_column(BigInteger)
+    label_id: Mapped[int | None] = mapped_column(BigInteger)
+    """The label itself, or the label of the support image."""
+    content_hash: Mapped[bytes | None] = mapped_column(LargeBinary)
+    """Of a support image, its thumbnail or an observation: by it a purge finds what it must delete here too."""
+    reason: Mapped[str]
+    content: Mapped[dict[str, Any]] = mapped_column(JSON)
+    """The row's other columns by name; what JSON cannot hold is a string that begins with "hex:"."""
+    first: Mapped[bytes | None] = mapped_column(LargeBinary)
+    second: Mapped[bytes | None] = mapped_column(LargeBinary)
+    """The row's vectors or picture: text prototype; embedding and classifier embedding; JPEG. Prototypes, which are derived
+    from support images, are not kept."""
+    removed_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    """When somebody had removed it, before it was found damaged. Then it goes when the undo window has passed; other rows
+    go only by a purge that somebody asked for."""
+    quarantined_at: Mapped[datetime] = mapped_column(UTCDateTime)

@@ -7,13 +7,23 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, and_, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, update
 
-from trustvlm.catalog.models import Observation
+from trustvlm.catalog.models import Observation, Support
 from trustvlm.catalog.vectors import checksum, pack, unpack, verify_checksums
 from trustvlm.types import Float32s
 
-__all__ = ["GivenVerdict", "NewObservation", "Pool", "accepted_random", "forget_calibration", "mark_promoted", "pool", "store"]
+__all__ = [
+    "GivenVerdict",
+    "NewObservation",
+    "Pool",
+    "accepted_random",
+    "forget_calibration",
+    "forget_images",
+    "mark_promoted",
+    "pool",
+    "store",
+]
 
 _IN_CHUNK = 500
 
@@ -107,6 +117,35 @@ def forget_calibration(connection: Connection, space_id: int) -> None:
     connection.execute(delete(Observation).where(Observation.space_id == space_id, Observation.origin == "calibration"))
 
 
+def forget_images(connection: Connection, support_ids: Sequence[int], contents: Sequence[tuple[int, bytes]]) -> None:
+    """Delete the embeddings of images that are being purged as support images, given by id and by (space id, content hash).
+
+    What was said of them stays as evidence about the promise of a calibration; images that are still, or again, support
+    images stay too.
+    """
+    again = select(Support.id).where(
+        Support.space_id == Observation.space_id,
+        Support.content_hash == Observation.content_hash,
+        Support.removed_revision.is_(None),
+    )
+    for start in range(0, len(support_ids), _IN_CHUNK):
+        made = Observation.support_id.in_(support_ids[start : start + _IN_CHUNK])
+        _forget(connection, and_(made, ~again.exists()))
+        connection.execute(update(Observation).where(made).values(support_id=None))
+    for space_id in {space_id for space_id, _ in contents}:
+        hashes = [content for of, content in contents if of == space_id]
+        for start in range(0, len(hashes), _IN_CHUNK):
+            same = Observation.content_hash.in_(hashes[start : start + _IN_CHUNK])
+            _forget(connection, and_(Observation.space_id == space_id, same, ~again.exists()))
+
+
+def _forget(connection: Connection, which: ColumnElement[bool]) -> None:
+    """Calibration images are nothing but their embeddings; of feedback the verdict and the truth stay."""
+    nothing = {"classifier_embedding": b"", "verifier_embedding": None, "checksum": checksum(b"")}
+    connection.execute(delete(Observation).where(which, Observation.origin == "calibration"))
+    connection.execute(update(Observation).where(which).values(support_id=None, source=None, **nothing))
+
+
 def pool(connection: Connection, space_id: int, classifier_dim: int, verifier_dim: int) -> Pool:
     """Everything that may calibrate, in order of time: images of the last calibrate call, and feedback that was drawn at
     random and did not become a support image.
@@ -115,7 +154,8 @@ def pool(connection: Connection, space_id: int, classifier_dim: int, verifier_di
         Damaged: an embedding does not match its checksum.
     """
     drawn = and_(Observation.origin == "feedback", Observation.sampling == "random", Observation.support_id.is_(None))
-    query = select(Observation).where(Observation.space_id == space_id, or_(Observation.origin == "calibration", drawn))
+    whole = func.length(Observation.classifier_embedding) > 0  # not purged with the support image that was made of it
+    query = select(Observation).where(Observation.space_id == space_id, whole, or_(Observation.origin == "calibration", drawn))
     rows = connection.execute(query.order_by(Observation.id)).all()
     verify_checksums("observation", [(r.id, r.checksum, (r.classifier_embedding, r.verifier_embedding)) for r in rows])
     own = [row.verifier_embedding for row in rows if row.verifier_embedding is not None]

@@ -10,11 +10,13 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, inspect
+from sqlalchemy.exc import IntegrityError
 
-from trustvlm.errors import SchemaMismatch
+from trustvlm.catalog.models import Base
+from trustvlm.errors import Damaged, SchemaMismatch
 from trustvlm.resources import folder
 
-__all__ = ["check", "current", "head", "upgrade"]
+__all__ = ["add_missing_indexes", "check", "current", "drift", "head", "upgrade"]
 
 
 def head() -> str:
@@ -55,6 +57,31 @@ def check(connection: Connection, home: Path) -> None:
         raise SchemaMismatch(
             f"the catalog has schema {found or 'none'}, this program needs {head()}; run 'trustvlm --home {home} db upgrade'"
         )
+
+
+def drift(connection: Connection) -> list[str]:
+    """Where tables, columns or indexes are not what this program's models say."""
+    from alembic.autogenerate import compare_metadata
+
+    context = MigrationContext.configure(connection, opts={"compare_type": True})
+    found = []
+    for difference in compare_metadata(context, Base.metadata):
+        for change in difference if isinstance(difference, list) else [difference]:
+            thing = next((part for part in change[1:] if hasattr(part, "name")), None)
+            table = getattr(getattr(thing, "table", None), "name", None)
+            name = ".".join(str(part) for part in (table, getattr(thing, "name", change[-1])) if part)
+            found.append(f"{str(change[0]).replace('_', ' ')} {name}")
+    return sorted(found)
+
+
+def add_missing_indexes(connection: Connection) -> None:
+    """Make the indexes that :func:`drift` misses. Raises Damaged where rows break the uniqueness of one."""
+    for table in Base.metadata.tables.values():
+        for index in table.indexes:
+            try:
+                index.create(connection, checkfirst=True)
+            except IntegrityError as error:
+                raise Damaged(f"rows of {table.name!r} that must differ are the same: {error.orig}") from error
 
 
 def _refuse_newer(connection: Connection) -> None:

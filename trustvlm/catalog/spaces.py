@@ -7,13 +7,26 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, bindparam, case, func, insert, select, update
 
 from trustvlm.catalog.models import Label, Space
 from trustvlm.errors import Conflict, NotFound
 from trustvlm.types import SpaceRow
 
-__all__ = ["SpaceRecord", "advance", "create", "find", "list_rows", "remove", "restore", "row_of", "set_recipe", "set_search"]
+__all__ = [
+    "SpaceRecord",
+    "advance",
+    "advance_to",
+    "by_id",
+    "create",
+    "find",
+    "list_rows",
+    "remove",
+    "restore",
+    "row_of",
+    "set_recipe",
+    "set_search",
+]
 
 
 @dataclass(frozen=True)
@@ -72,6 +85,11 @@ def find(connection: Connection, name: str) -> SpaceRecord:
     raise NotFound(f"no space {name!r} ({there})")
 
 
+def by_id(connection: Connection, space_id: int) -> SpaceRecord:
+    """A space that is there, removed or not."""
+    return _record(connection.execute(select(*_COLUMNS).where(Space.id == space_id)).one())
+
+
 def create(connection: Connection, values: dict[str, Any]) -> int:
     """Insert a space at revision 0 and return its id.
 
@@ -92,6 +110,12 @@ def advance(connection: Connection, space_id: int) -> int:
     revision: int | None = connection.scalar(_ADVANCE, {"space": space_id})
     assert revision is not None
     return revision
+
+
+def advance_to(connection: Connection, space_id: int, revision: int) -> None:
+    """Put the space to a revision above all that its rows have, and its change log within: a repair does."""
+    within = case((Space.log_start < revision, Space.log_start), else_=revision)
+    connection.execute(update(Space).where(Space.id == space_id).values(revision=revision, log_start=within))
 
 
 def set_recipe(connection: Connection, space_id: int, recipe: str) -> None:

@@ -11,18 +11,19 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool, QueuePool
 
 from trustvlm.errors import Busy, Damaged, InvalidInput, ReadOnly, TrustVLMError, Unavailable
 
-__all__ = ["BUSY_TIMEOUT_S", "make_engine", "translated"]
+__all__ = ["BUSY_TIMEOUT_S", "broken_references", "indexes", "make_engine", "problems", "rebuild_index", "translated"]
 
 BUSY_TIMEOUT_S = 30.0
 POOL_SIZE = 64
@@ -34,6 +35,7 @@ CHECKPOINT_PAGES = 4_000
 """Pages of the log after which SQLite copies them into the file: 64 MB, some chunks of a bulk registration, so that pages of
 the indexes, which every chunk touches, are copied and synced once for all of them."""
 
+_DAMAGED = ("malformed", "not a database", "could not decode", "no such table", "no such column")
 _UNAVAILABLE = ("database or disk is full", "disk i/o error", "unable to open database file")
 
 
@@ -100,6 +102,8 @@ def translated(path: Path) -> Iterator[None]:
         raise _meaning(error.orig, path) from error
     except sqlite3.Error as error:
         raise _meaning(error, path) from error
+    except JSONDecodeError as error:  # of a column: what users write as JSON is not read inside a transaction
+        raise Damaged(f"{path} holds a value that is no JSON ({error}); run 'trustvlm verify --all'") from error
     except UnicodeEncodeError as error:  # only lone surrogates cannot be encoded
         raise InvalidInput(
             f"{error.object!r:.80} is not text that can be stored or looked up (it holds lone surrogates)"
@@ -115,8 +119,38 @@ def _meaning(error: Any, path: Path) -> TrustVLMError:
         return Busy(f"another process kept the write lock of {path} for more than {BUSY_TIMEOUT_S:g} s; try again")
     if "readonly" in lower or "read-only" in lower:
         return ReadOnly(f"{path.parent} cannot be written (SQLite: {message}); open it with read_only=True or make it writable")
-    if "malformed" in lower or "not a database" in lower:
-        return Damaged(f"{path} is not a sound SQLite file ({message}); restore a backup")
+    if any(known in lower for known in _DAMAGED):
+        return Damaged(
+            f"{path} is not a sound SQLite file ({message}); 'trustvlm verify --all' looks closer, a backup brings it back"
+        )
     if any(known in lower for known in _UNAVAILABLE):
         return Unavailable(f"{path}: {message}; check the disk's free space and permissions")
     raise error  # a fault of ours, not of the user's: let it show
+
+
+def problems(connection: Connection, limit: int = 100) -> list[str]:
+    """What SQLite finds wrong with the file: its pages, its indexes, values missing where there must be one."""
+    found = connection.exec_driver_sql(f"PRAGMA integrity_check({limit})")
+    return [str(message) for (message,) in found if message != "ok"]
+
+
+def broken_references(connection: Connection) -> Iterator[tuple[str, int, str]]:
+    """(table, row id, table that it points into) of each foreign key that points to nothing."""
+    for table, row_id, parent, _ in connection.exec_driver_sql("PRAGMA foreign_key_check"):
+        yield table, row_id, parent
+
+
+def indexes(connection: Connection) -> list[str]:
+    """The names of the indexes that can be made anew."""
+    query = "SELECT name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL ORDER BY name"
+    return [name for (name,) in connection.exec_driver_sql(query)]
+
+
+def rebuild_index(connection: Connection, name: str) -> None:
+    """Make one index anew from its table, or drop it where damaged rows break its uniqueness: while it is there and disagrees
+    with its table, SQLite refuses to mend these."""
+    quoted = name.replace('"', '""')
+    try:
+        connection.exec_driver_sql(f'REINDEX "{quoted}"')
+    except IntegrityError:
+        connection.exec_driver_sql(f'DROP INDEX "{quoted}"')

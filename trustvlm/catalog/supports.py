@@ -27,6 +27,7 @@ __all__ = [
     "find_alive",
     "find_removed",
     "hashes",
+    "hidden_with_label",
     "ids_of_hashes",
     "insert_many",
     "list_rows",
@@ -196,6 +197,15 @@ def restore(connection: Connection, ids: Sequence[int], revision: int) -> None:
     values = _shown(revision)
     for start in range(0, len(ids), _IN_CHUNK):
         connection.execute(update(Support).where(Support.id.in_(ids[start : start + _IN_CHUNK])).values(**values))
+
+
+def hidden_with_label(connection: Connection, label_id: int, removed_revision: int, dim: int) -> Float32s:
+    """(n, dim) raw embeddings, in content-hash order, of the support images that were removed together with their label."""
+    columns = (Support.id, Support.checksum, Support.embedding, Support.classifier_embedding)
+    hidden = (Support.label_id == label_id, Support.removed_revision == removed_revision)
+    rows = connection.execute(select(*columns).where(*hidden).order_by(Support.content_hash)).all()
+    verify_checksums("support image", [(r.id, r.checksum, (r.embedding, r.classifier_embedding)) for r in rows])
+    return unpack([row.embedding for row in rows], dim)
 
 
 def remove_of_label(connection: Connection, label_id: int, revision: int) -> None:

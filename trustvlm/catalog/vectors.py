@@ -12,6 +12,8 @@ from trustvlm.types import Float32s
 
 __all__ = ["checksum", "pack", "unpack", "verify_checksums"]
 
+_REMEDY = "restore a backup, or 'trustvlm verify --all --repair' takes it out of service"
+
 
 def pack(vector: Float32s) -> bytes:
     """Little-endian float32 bytes of one vector (d,)."""
@@ -35,7 +37,7 @@ def unpack(blobs: Sequence[bytes], dim: int) -> Float32s:
     """
     for blob in blobs:
         if len(blob) != 4 * dim:
-            raise Damaged(f"the catalog holds a vector of {len(blob)} bytes where {4 * dim} were expected; restore a backup")
+            raise Damaged(f"the catalog holds a vector of {len(blob)} bytes where {4 * dim} were expected; {_REMEDY}")
     matrix = np.frombuffer(b"".join(blobs), dtype="<f4").astype(np.float32, copy=False)
     return matrix.reshape(len(blobs), dim)
 
@@ -48,4 +50,4 @@ def verify_checksums(what: str, rows: Sequence[tuple[int, int, tuple[bytes | Non
     """
     for row_id, stored, parts in rows:
         if checksum(*parts) != stored:
-            raise Damaged(f"the vectors of {what} {row_id} in the catalog do not match their checksum; restore a backup")
+            raise Damaged(f"the vectors of {what} {row_id} in the catalog do not match their checksum; {_REMEDY}")

@@ -23,6 +23,7 @@ from trustvlm.cli.session import Session, default_home
 from trustvlm.cli.space import space
 from trustvlm.cli.support import purge, support
 from trustvlm.cli.text import shown, tolerate_any_character
+from trustvlm.cli.verify import verify
 from trustvlm.errors import EXIT_CODES, TrustVLMError
 
 __all__ = ["main"]
@@ -93,7 +94,7 @@ def main(ctx: click.Context, home: Path | None, device: str | None, precision: s
     Create a label space, register labels with a few support images, and score images: label, trust, evidence.
 
     Exit codes: 0 ok, 1 unexpected, 2 usage or invalid input, 3 not found, 4 conflict, 5 unavailable (read-only, busy,
-    another schema, weights missing), 130 interrupted.
+    another schema, weights missing), 6 'verify' found damage, 130 interrupted.
     """
     tolerate_any_character()
     _set_up_logging(verbose)
@@ -102,7 +103,7 @@ def main(ctx: click.Context, home: Path | None, device: str | None, precision: s
 
 COMMANDS = (
     *(space, register, label, support, score, search, evaluate, calibrate, recalibrate, calibration, feedback, monitor),
-    *(index, db, purge, demo),
+    *(index, db, purge, verify, demo),
 )
 for command in COMMANDS:
     main.add_command(command)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -91,8 +91,13 @@ class IndexView:
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """The view as arrays for a snapshot: ``faiss`` (uint8, in CPU form), ``ids`` and ``alive`` by slot.
 
-        Rows that came after it are in ``faiss`` too; they are marked dead.
+        Dead rows are left out: what was removed may have been purged, and must not lie on in a file. Where there are any,
+        the live ones are copied. Without them, rows that came after the view are in ``faiss`` too, marked dead.
         """
+        if self._slots.live < self._slots.n:
+            kept = np.flatnonzero(self._slots.alive)
+            copy, _ = _copied(self._store, kept, self._store.empty()).to_bytes()
+            return {"faiss": copy, "ids": self._slots.ids[kept], "alive": np.ones(len(kept), np.bool_)}
         data, total = self._store.to_bytes()
         ids, alive = np.zeros(total, np.int64), np.zeros(total, np.bool_)
         ids[: self._slots.n], alive[: self._slots.n] = self._slots.ids, self._slots.alive
@@ -114,6 +119,13 @@ class IndexView:
         if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
             raise InvalidInput(f"k: expected an integer ≥ 1, got {k!r}")
         return nearest(self._store, self._slots, as_queries(queries, self.dim), int(k), self.parameters)
+
+    def blocks(self) -> Iterator[Block]:
+        """(ids, rows as they are stored, decoded to float32) of all live rows, piece by piece."""
+        slots = np.flatnonzero(self._slots.alive)
+        for start in range(0, len(slots), SCAN_ROWS):
+            part = slots[start : start + SCAN_ROWS]
+            yield self._slots.ids[part], self._store.gather(part)
 
     def __len__(self) -> int:
         return self._slots.live

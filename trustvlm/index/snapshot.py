@@ -10,10 +10,10 @@ but for those that a caller asks for as rows: these carry a checksum a row. No p
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import mmap
 import os
-import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -29,11 +29,10 @@ from trustvlm.index.layout import DTYPES, HEAD_BYTES, Entry, SnapshotKey, aligne
 from trustvlm.index.rowfile import RowFile
 from trustvlm.types import Float32s
 
-__all__ = ["DTYPES", "Snapshot", "SnapshotKey", "SnapshotWriter", "map_snapshot", "read_snapshot", "write_snapshot"]
+__all__ = ["DTYPES", "Snapshot", "SnapshotKey", "SnapshotWriter", "map_snapshot", "read_snapshot", "sweep", "write_snapshot"]
 
 _CHUNK = 4 << 20  # hashed while still in the processor's cache
 _ROOM = 16 << 10  # for the description of a snapshot whose arrays are not known beforehand
-_STALE_SECONDS = 3600.0  # a temporary file older than this was left behind by a process that died
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,12 +65,13 @@ class SnapshotWriter:
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _sweep(path)
+            sweep(path)
             with temporary.open("x+b") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed: what is not locked has lost its writer
                 writer = cls(file, key, room)
                 yield writer
                 writer._finish()
-            temporary.replace(path)
+                temporary.replace(path)
             _sync_folder(path.parent)
         except OSError as error:
             kind = ReadOnly if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM) else Unavailable
@@ -249,13 +249,14 @@ def _bytes_of(array: npt.NDArray[Any]) -> memoryview:
     return array.reshape(-1).view(np.uint8).data
 
 
-def _sweep(path: Path) -> None:
-    """Removes temporary files of `path` whose writer died long ago."""
+def sweep(path: Path) -> None:
+    """Removes temporary files of `path` whose writer died: nobody holds their lock any more."""
     for old in path.parent.glob(f".{path.name}.*.tmp"):
         try:
-            if time.time() - old.stat().st_mtime > _STALE_SECONDS:
+            with old.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 old.unlink()
-        except FileNotFoundError:  # its writer, or another sweeper, was faster
+        except (FileNotFoundError, BlockingIOError):  # another sweeper was faster, or its writer is alive
             continue
 
 

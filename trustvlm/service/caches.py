@@ -16,6 +16,7 @@ from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.errors import Conflict, NotFound, TrustVLMError, Unavailable
 from trustvlm.index.live import IndexView
 from trustvlm.index.recipe import load_recipe
+from trustvlm.index.snapshot import sweep
 from trustvlm.service.cache import SpaceCache, SpaceView
 from trustvlm.service.machine import stored_kernels
 from trustvlm.service.snapshots import Content, Loaded, from_catalog, from_view, load, snapshot_key, write
@@ -61,6 +62,7 @@ class Caches:
         """Delete the snapshots of a space: they may hold what must be gone."""
         for path in (self.path(space_id), *self._supports.paths(space_id)):
             path.unlink(missing_ok=True)
+            sweep(path)
 
     def view(self, connection: Connection, epoch: str, name: str) -> SpaceView:
         """The space `name` at the transaction's revision. The caller holds :meth:`lock`."""
@@ -105,6 +107,7 @@ class Caches:
         half = content.labels >= self._half_from
         write(self.path(space.id), key, dims, load_recipe(space.recipe), content, half=half)
         self._supports.rebuild(connection, space, epoch)
+        self._keep_nothing_purged(space.id, space.revision)
 
     def write(self, view: SpaceView) -> None:
         """Write a snapshot of a view, and start over from it where it is to be mapped.
@@ -117,8 +120,7 @@ class Caches:
         half, renewed = view.text.live >= self._half_from, view.index is not None and view.index.outgrown
         content = from_view(view.text, view.prototypes, view.names, view.aliases, view.index)
         write(path, key, dims, view.cache.recipe, content, half=half)
-        if not self._still_whole(view):
-            path.unlink(missing_ok=True)
+        if self._keep_nothing_purged(space.id, view.revision):
             return
         view.cache.replayed = 0
         if half or renewed:
@@ -157,7 +159,9 @@ class Caches:
         key, dims = snapshot_key(space, epoch, space.revision), (space.classifier_dim, space.verifier_dim)
         if not self._catalog.read_only:
             write(self.path(space.id), key, dims, load_recipe(space.recipe), content, half=True)
-            return self._load(self.path(space.id), space, epoch)
+            loaded = self._load(self.path(space.id), space, epoch)  # what is mapped and open outlives the name
+            self._keep_nothing_purged(space.id, space.revision)
+            return loaded
         with tempfile.TemporaryDirectory(prefix="trustvlm-") as folder:
             path = Path(folder) / self.path(space.id).name
             write(path, key, dims, load_recipe(space.recipe), content, half=True)
@@ -198,11 +202,16 @@ class Caches:
             view.cache.replayed = 0
             log.warning("no snapshot of space %s was written: %s", view.space.name, error)
 
-    def _still_whole(self, view: SpaceView) -> bool:
-        """Whether nothing that the view holds has been purged since: it must not lie on in a file."""
+    def _keep_nothing_purged(self, space_id: int, revision: int) -> bool:
+        """Delete the snapshots of a space of which something has been purged since they showed `revision`; whether it has.
+
+        A purge deletes the files that it finds: this is for the ones that were being written meanwhile.
+        """
         with self._catalog.read() as connection:
-            gone = (purge.purged_since(connection, view.space.id, kind, view.revision) for kind in ("label", "support"))
-            return not any(gone)
+            lost = purge.lost_since(connection, space_id, revision)
+        if lost:
+            self.discard(space_id)
+        return lost
 
     def _adopt(self, view: SpaceView, loaded: Loaded) -> None:
         """Let the next query start from the snapshot of `view`, unless the cache is another one by now."""

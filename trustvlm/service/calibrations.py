@@ -14,7 +14,7 @@ from trustvlm.errors import NotFound
 from trustvlm.promise import Calibration
 from trustvlm.service.parts import Parts
 
-__all__ = ["in_force", "list_calibrations", "remove_calibration", "store"]
+__all__ = ["in_force", "list_calibrations", "loaded", "remove_calibration", "store"]
 
 _OF_ROW = ("id", "space", "created_at", "revision")
 _CONTENT = tuple(field.name for field in fields(Calibration) if field.name not in _OF_ROW)
@@ -25,14 +25,14 @@ def in_force(connection: Connection, space: SpaceRecord) -> Calibration | None:
     found = calibrations.current(connection, space.id)
     if found is None or (found.classifier_identity, found.verifier_identity) != _identities(space):
         return None
-    return _loaded(found, space.name)
+    return loaded(found, space.name)
 
 
 def list_calibrations(parts: Parts, space_name: str) -> list[Calibration]:
     """See :meth:`TrustService.list_calibrations`."""
     with parts.catalog.read() as connection:
         space = spaces.find(connection, space_name)
-        return [_loaded(record, space.name) for record in calibrations.list_rows(connection, space.id)]
+        return [loaded(record, space.name) for record in calibrations.list_rows(connection, space.id)]
 
 
 def remove_calibration(parts: Parts, space_name: str, calibration_id: int) -> None:
@@ -50,10 +50,11 @@ def store(connection: Connection, space: SpaceRecord, calibration: Calibration) 
     values = calibration.to_dict()
     content = {name: values[name] for name in _CONTENT}
     record = calibrations.create(connection, space.id, calibration.revision, _identities(space), content)
-    return _loaded(record, space.name)
+    return loaded(record, space.name)
 
 
-def _loaded(record: CalibrationRecord, space_name: str) -> Calibration:
+def loaded(record: CalibrationRecord, space_name: str) -> Calibration:
+    """A stored calibration as it is handed out."""
     content: dict[str, Any] = record.content | {
         "knots": tuple((float(x), float(y)) for x, y in record.content["knots"]),
         "candidates": tuple(record.content["candidates"]),

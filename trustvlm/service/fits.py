@@ -25,7 +25,7 @@ from trustvlm.service.cache import SpaceView
 from trustvlm.service.fitted import Fit, FitMemo, FitSample
 from trustvlm.types import Float32s, Float64s, Int64s
 
-__all__ = ["background_of", "current_fit", "refit", "renew"]
+__all__ = ["background_of", "current_fit", "disagreement", "refit", "renew"]
 
 MAX_SAMPLE = 2_048
 MAX_COMPETITORS = 4_096
@@ -149,6 +149,32 @@ def refit(catalog: Catalog, space_name: str) -> tuple[int, FitSample] | None:
     with catalog.write() as connection:
         fits.store(connection, space.id, space.revision, _stored(fit))
     return space.id, sample
+
+
+def disagreement(connection: Connection, space: SpaceRecord, stored: fits.FitRecord) -> str | None:
+    """How a stored fit differs from the one that its space's support images give; None where it does not, or is outdated.
+
+    Raises:
+        ValueError, KeyError, TypeError: its content is not that of a fit. Damaged: what it looks at is.
+    """
+    known, sample = _loaded(stored), _sample(connection, space)
+    if not _still_holds(connection, space, sample, stored.revision, known):
+        return None
+    anew = _fitted(connection, space, sample, _from_catalog(connection, space))
+    found, expected = known.evidence.to_values(), anew.evidence.to_values()
+    for name, value in expected.items():
+        # Not bit for bit: a product of matrices may round otherwise with other threads.
+        near = np.allclose(_numbers(found[name]), _numbers(value), rtol=1e-6, atol=1e-6, equal_nan=True)
+        if type(found[name]) is not type(value) or (isinstance(value, str) and found[name] != value) or not near:
+            return f"{name} is {found[name]!r:.40}, the support images give {value!r:.40}"
+    if (known.last_name, known.last_image) != (anew.last_name, anew.last_image):
+        return "it names another end of its sample than the support images give"
+    return None
+
+
+def _numbers(value: object) -> Float64s:
+    """What of a fit's value can be compared as numbers."""
+    return np.array([] if value is None or isinstance(value, str) else value, dtype=np.float64)
 
 
 def _sample(connection: Connection, space: SpaceRecord) -> FitSample:

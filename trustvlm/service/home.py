@@ -7,8 +7,8 @@ from types import TracebackType
 from typing import Self
 
 from trustvlm.errors import ReadOnly
-from trustvlm.service import labels as label_verbs
 from trustvlm.service.parts import Parts
+from trustvlm.service.purging import purge_expired
 
 __all__ = ["OpenHome"]
 
@@ -46,5 +46,5 @@ class OpenHome:
             raise ReadOnly(f"{parts.home} was opened with read_only=True; open it for writing to change it")
         if time.monotonic() >= self._next_expiry:
             self._next_expiry = time.monotonic() + EXPIRY_INTERVAL_S
-            label_verbs.purge_expired(parts)
+            purge_expired(parts)
         return parts

@@ -1,11 +1,8 @@
-"""Changing, removing and restoring labels and support images, and purging what was removed."""
+"""Changing, removing and restoring labels and support images."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
-from functools import partial
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,28 +12,25 @@ from sqlalchemy.exc import IntegrityError
 from trustvlm.catalog import labels, purge, spaces, supports
 from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.catalog.vectors import unpack
-from trustvlm.errors import Busy, Conflict, InvalidInput, NotFound
+from trustvlm.errors import Conflict, InvalidInput, NotFound
 from trustvlm.scoring.prototypes import text_prototype
 from trustvlm.scoring.vectors import as_matrix
 from trustvlm.service.encoding import encoder_of, prompts_of
 from trustvlm.service.names import check_name
 from trustvlm.service.parts import Parts
 from trustvlm.service.plan import check_prompt
+from trustvlm.service.purging import purge_label
 from trustvlm.service.register import renew_prototypes
 from trustvlm.types import LabelRow
 
 __all__ = [
     "list_labels",
-    "purge_expired",
-    "purge_removed",
     "remove_label",
     "remove_support",
     "restore_label",
     "restore_support",
     "update_label",
 ]
-
-log = logging.getLogger("trustvlm")
 
 PAGE_ROWS = 1_000
 
@@ -141,10 +135,7 @@ def remove_label(parts: Parts, space_name: str, name: str, *, purge_now: bool) -
             renew_prototypes(connection, space, [label.alias_of], revision)
         parts.fitter.supports_changed(connection, space, revision)
     if purge_now:
-        now = datetime.now(UTC)
-        _in_chunks(parts, lambda connection: purge.purge_supports(connection, now, label.id))
-        _in_chunks(parts, lambda connection: purge.purge_labels(connection, now, label.id))
-        parts.catalog.checkpoint()
+        purge_label(parts, label.id)
     return revision
 
 
@@ -167,51 +158,6 @@ def restore_label(parts: Parts, space_name: str, name: str) -> int:
         renew_prototypes(connection, space, [label.id], revision)
         parts.fitter.supports_changed(connection, space, revision)
     return revision
-
-
-def purge_removed(parts: Parts, older_than: timedelta | None) -> int:
-    """See :meth:`TrustService.purge`."""
-    count = _purge(parts, parts.undo_window if older_than is None else older_than)
-    parts.catalog.checkpoint()  # even after 0 rows: an earlier purge may have been stopped, or readers in its way
-    return count
-
-
-def purge_expired(parts: Parts) -> None:
-    """Purge what has left its undo window, on the way to another change: nobody waits for readers to leave the log."""
-    if _purge(parts, parts.undo_window):
-        try:
-            parts.catalog.checkpoint(wait=False)
-        except Busy as error:
-            log.info("purged rows stay in the log until the next purge: %s", error)
-
-
-def _purge(parts: Parts, older_than: timedelta) -> int:
-    before = datetime.now(UTC) - older_than
-    with parts.catalog.read() as connection:
-        if not purge.anything(connection, before):
-            return 0
-        gone = purge.purge_spaces(connection, before)
-    count = _in_chunks(parts, lambda connection: purge.purge_supports(connection, before))
-    count += _in_chunks(parts, lambda connection: purge.purge_labels(connection, before))
-    for space_id in gone:
-        count += _in_chunks(parts, partial(purge.purge_of_space, space_id=space_id))
-    return count
-
-
-def _in_chunks(parts: Parts, step: Callable[[Connection], list[int]]) -> int:
-    """Repeat `step`, a transaction each, until it has nothing left to do; how many rows went.
-
-    The snapshots of the spaces concerned go too: they may hold what was deleted.
-    """
-    total = 0
-    while True:
-        with parts.catalog.write() as connection:
-            touched = step(connection)
-        if not touched:
-            return total
-        for space_id in set(touched):
-            parts.caches.discard(space_id)
-        total += len(touched)
 
 
 def _still(connection: Connection, space: SpaceRecord) -> SpaceRecord:

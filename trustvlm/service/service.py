@@ -12,17 +12,20 @@ import numpy.typing as npt
 from trustvlm.catalog import labels as label_rows
 from trustvlm.catalog import spaces as space_rows
 from trustvlm.catalog import supports as support_rows
+from trustvlm.damage import VerifyReport
 from trustvlm.service import labels as label_verbs
 from trustvlm.service import spaces as space_verbs
 from trustvlm.service.encoding import Embedded, as_sources, embed
 from trustvlm.service.indexes import IndexStats, index_stats, rebuild_index
 from trustvlm.service.measuring import Measuring
+from trustvlm.service.purging import purge_removed
 from trustvlm.service.register import register
 from trustvlm.service.score import score
 from trustvlm.service.search import search
 from trustvlm.service.suggest import MILLISECONDS, Suggestion, suggest_recipe
 from trustvlm.service.synonyms import alias, near_synonyms, reported, unalias
 from trustvlm.service.tuning import Tuned, tune_index
+from trustvlm.service.verify import verify
 from trustvlm.types import Hits, LabelInput, LabelRow, Queries, RegisterResult, SpaceRow, SupportRow, Verdicts
 
 if TYPE_CHECKING:
@@ -195,8 +198,24 @@ class TrustService(Measuring):
         return label_verbs.restore_support(self._writable(), space, ids)
 
     def purge(self, *, older_than: timedelta | None = None) -> int:
-        """Delete for good what was removed longer ago than the undo window (or `older_than`); how many rows went."""
-        return label_verbs.purge_removed(self._writable(), older_than)
+        """Delete for good what was removed, or put into quarantine, longer ago than the undo window (or `older_than`); how many
+        rows went. Backups made before keep what they hold."""
+        return purge_removed(self._writable(), older_than)
+
+    def verify(
+        self, space: str | None = None, *, repair: bool = False, progress: Callable[[int, int], None] | None = None
+    ) -> VerifyReport:
+        """Look at every row and snapshot of a space, or of the whole home: is all as it was written, and does it agree?
+
+        Args:
+            repair: make anew what is derived and put what is damaged into quarantine; nothing is deleted. The report then
+                says what was mended, and what still is damaged.
+            progress: called with (rows looked at, rows in all).
+
+        Raises:
+            NotFound. ReadOnly: a repair of a home that cannot be written.
+        """
+        return verify(self._writable() if repair else self._ready(), space, mend=repair, progress=progress)
 
     def list_labels(self, space: str) -> Iterator[LabelRow]:
         """Every label of the space, in order of id. Raises NotFound."""

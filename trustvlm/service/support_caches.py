@@ -132,7 +132,7 @@ class SupportCaches:
             self._path(view.space.id, kind).parent.mkdir(parents=True, exist_ok=True)
             write_supports(self._path(view.space.id, kind), snapshot_key(view.space, view.epoch, revision), index)
             with self._catalog.read() as connection:
-                if purge.purged_since(connection, view.space.id, "support", revision):  # it must not lie on in a file
+                if purge.lost_since(connection, view.space.id, revision):  # it must not lie on in a file
                     self._path(view.space.id, kind).unlink(missing_ok=True)
         except (OSError, TrustVLMError) as error:
             log.warning("the index over support images of space %s was not renewed: %s", view.space.name, error)

@@ -1,0 +1,86 @@
+"""Deleting for good: from the catalog, its log, and every file that was made of it.
+
+Backups are beyond reach: they keep what they hold, and say so in their documentation.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+from sqlalchemy import Connection
+
+from trustvlm.catalog import purge
+from trustvlm.catalog.purge import Purged
+from trustvlm.errors import Busy
+from trustvlm.service.parts import Parts
+
+__all__ = ["purge_expired", "purge_label", "purge_removed"]
+
+log = logging.getLogger("trustvlm")
+
+
+def purge_removed(parts: Parts, older_than: timedelta | None) -> int:
+    """See :meth:`TrustService.purge`."""
+    count = _purge(parts, parts.undo_window if older_than is None else older_than, quarantined=True)
+    parts.catalog.checkpoint()  # even after 0 rows: an earlier purge may have been stopped, or readers in its way
+    return count
+
+
+def purge_expired(parts: Parts) -> None:
+    """Purge what has left its undo window, on the way to another change: nobody waits for readers to leave the log.
+
+    Of the quarantine, what somebody had removed before it was found damaged: nobody asked to delete the rest.
+    """
+    if _purge(parts, parts.undo_window, quarantined=False):
+        try:
+            parts.catalog.checkpoint(wait=False)
+        except Busy as error:
+            log.info("purged rows stay in the log until the next purge: %s", error)
+
+
+def purge_label(parts: Parts, label_id: int) -> None:
+    """Purge a label that was removed just now, with its support images."""
+    now = datetime.now(UTC)
+    _in_chunks(parts, lambda connection: purge.purge_supports(connection, now, label_id))
+    _in_chunks(parts, lambda connection: purge.purge_labels(connection, now, label_id))
+    parts.catalog.checkpoint()
+
+
+def _purge(parts: Parts, older_than: timedelta, *, quarantined: bool) -> int:
+    before = datetime.now(UTC) - older_than
+    with parts.catalog.read() as connection:
+        if not purge.anything(connection, before, quarantined=quarantined):
+            return 0
+        gone = purge.purge_spaces(connection, before)
+    count = _in_chunks(parts, lambda connection: purge.purge_supports(connection, before))
+    count += _in_chunks(parts, lambda connection: purge.purge_labels(connection, before))
+    for space_id in gone:
+        count += _in_chunks(parts, partial(purge.purge_of_space, space_id=space_id))
+    while True:
+        with parts.catalog.write() as connection:
+            done = purge.purge_quarantine(connection, before, everything=quarantined)
+        count += done
+        if not done:
+            return count
+
+
+def _in_chunks(parts: Parts, step: Callable[[Connection], list[Purged]]) -> int:
+    """Repeat `step`, a transaction each, until it has nothing left to do; how many rows went."""
+    total = 0
+    while True:
+        with parts.catalog.write() as connection:
+            purged = step(connection)
+        if not purged:
+            return total
+        _delete_files(parts, purged)
+        total += len(purged)
+
+
+def _delete_files(parts: Parts, purged: Sequence[Purged]) -> None:
+    """Delete every file that may hold what was purged. Whatever else is ever kept of a support image goes here too:
+    `purged` names each by space and content hash."""
+    for space_id in {row.space_id for row in purged}:
+        parts.caches.discard(space_id)
