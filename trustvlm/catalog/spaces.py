@@ -26,6 +26,8 @@ class SpaceRecord:
     verifier: str
     classifier_identity: str
     verifier_identity: str
+    classifier_parts: Mapping[str, str] | None
+    verifier_parts: Mapping[str, str] | None
     classifier_golden: bytes | None
     verifier_golden: bytes | None
     classifier_dim: int

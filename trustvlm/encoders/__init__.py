@@ -12,6 +12,7 @@ from trustvlm.encoders.golden import (
     golden_image,
     golden_verdict,
 )
+from trustvlm.encoders.identity import EncoderParts, identity_difference, libraries
 from trustvlm.encoders.images import DecodedImage, ImageLimits, UnreadableImage, decode_image, hash_image, source_name
 from trustvlm.encoders.opening import open_encoder
 from trustvlm.encoders.presets import PAPER, Preset, preset
@@ -24,6 +25,7 @@ __all__ = [
     "DecodedImage",
     "EncodedImage",
     "Encoder",
+    "EncoderParts",
     "EncoderSpec",
     "FailedImage",
     "ImageLimits",
@@ -37,6 +39,8 @@ __all__ = [
     "golden_image",
     "golden_verdict",
     "hash_image",
+    "identity_difference",
+    "libraries",
     "open_encoder",
     "parse_spec",
     "preset",

@@ -51,7 +51,7 @@ class Parts:
         encoders: the open models.
         batch_size, workers: how images are loaded (workers None: chosen by their number). limits: what images may be.
         undo_window: how long removed labels and support images can be restored.
-        checked: identities of (space id, encoder) pairs that were compared in this process.
+        checked: of each encoder spec, the (identity, golden embedding) that it was compared with in this process.
     """
 
     home: Path
@@ -63,7 +63,7 @@ class Parts:
     workers: int | None
     limits: ImageLimits
     undo_window: timedelta
-    checked: set[tuple[str, int]] = field(default_factory=set)
+    checked: dict[str, set[tuple[str, bytes | None]]] = field(default_factory=dict)
     process: int = field(default_factory=os.getpid)
     closed: threading.Event = field(default_factory=threading.Event)
 

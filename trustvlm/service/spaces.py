@@ -69,16 +69,20 @@ def _pinned(parts: Parts, spec: str, side: str) -> dict[str, Any]:
     """The columns that pin one encoder: its spec, dimension, identity, and its embedding of the golden image."""
     encoder: Encoder = parts.encoders.open(spec)
     golden = golden_embedding(encoder) if encodes_images(spec) else None
+    recorded = None if encoder.parts is None else encoder.parts.recorded(encoder.device, encoder.precision)
     return {
         side: encoder.spec,
         f"{side}_dim": spec_dim(spec) or encoder.dim,
         f"{side}_identity": encoder.identity,
+        f"{side}_parts": recorded,
         f"{side}_golden": None if golden is None else pack(golden),
     }
 
 
 def _same(values: dict[str, Any]) -> dict[str, Any]:
-    return {"verifier": "same"} | {f"verifier_{key}": values[f"classifier_{key}"] for key in ("dim", "identity", "golden")}
+    return {"verifier": "same"} | {
+        f"verifier_{key}": values[f"classifier_{key}"] for key in ("dim", "identity", "parts", "golden")
+    }
 
 
 def _check_templates(templates: Sequence[str] | None) -> list[str]:
