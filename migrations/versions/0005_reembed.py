@@ -47,6 +47,8 @@ def upgrade() -> None:
         sa.Column("staged_id", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("reembed_id", "kind", "source_id"),
     )
+    columns = ["reembed_id", "kind", "staged_id"]
+    op.create_index("ix_reembed_rows_reembed_id_kind_staged_id", "reembed_rows", columns)
 
 
 def downgrade() -> None:

@@ -37,6 +37,7 @@ __all__ = [
     "prototyped_more_than",
     "prototypes",
     "remove",
+    "rename",
     "restore",
     "set_alias",
     "set_prototype",
@@ -222,6 +223,11 @@ def set_text(
         "text_prototype": text, "checksum": checksum(text, image),
     }  # fmt: skip
     connection.execute(update(Label).where(Label.id == label_id).values(**values))
+
+
+def rename(connection: Connection, label_id: int, name: str) -> None:
+    """Call a label of a space that nobody has seen yet something else."""
+    connection.execute(update(Label).where(Label.id == label_id).values(name=name, name_hash=name_hash(name)))
 
 
 def remove(connection: Connection, label_id: int, revision: int) -> None:

@@ -320,6 +320,7 @@ class ReembedRow(Base):
     """Which row of the new space stands for which row of the old one."""
 
     __tablename__ = "reembed_rows"
+    __table_args__ = (_index("ix_reembed_rows_reembed_id_kind_staged_id", "reembed_id", "kind", "staged_id"),)
 
     reembed_id: Mapped[int] = mapped_column(ForeignKey("reembeds.id"), primary_key=True, autoincrement=False)
     kind: Mapped[str] = mapped_column(String(8), primary_key=True)

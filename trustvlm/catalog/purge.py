@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
+from trustvlm.catalog import originals, reembeds
 from trustvlm.catalog.models import CalibrationRow, Change, Fit, Label, Observation, Space, Support, Thumbnail
 
 __all__ = [
@@ -44,6 +45,7 @@ def purge_supports(connection: Connection, before: datetime, label_id: int | Non
     ids = [row.id for row in rows]
     _log(connection, "support", rows)
     connection.execute(delete(Thumbnail).where(Thumbnail.support_id.in_(ids)))
+    originals.release(connection, ids)
     connection.execute(update(Observation).where(Observation.support_id.in_(ids)).values(support_id=None))
     connection.execute(delete(Support).where(Support.id.in_(ids)))
     return [row.space_id for row in rows]
@@ -74,6 +76,7 @@ def purge_of_space(connection: Connection, space_id: int) -> list[int]:
     ids = list(connection.scalars(select(Support.id).where(Support.space_id == space_id).limit(CHUNK_ROWS)))
     if ids:
         connection.execute(delete(Thumbnail).where(Thumbnail.support_id.in_(ids)))
+        originals.release(connection, ids)
         connection.execute(delete(Support).where(Support.id.in_(ids)))
         return [space_id] * len(ids)
     ids = list(connection.scalars(select(Label.id).where(Label.space_id == space_id).limit(CHUNK_ROWS)))
@@ -84,6 +87,8 @@ def purge_of_space(connection: Connection, space_id: int) -> list[int]:
     if ids:
         connection.execute(delete(Observation).where(Observation.id.in_(ids)))
         return [space_id] * len(ids)
+    if reembeds.forget_some(connection, space_id, CHUNK_ROWS):
+        return [space_id]
     for table in (Change, Fit, CalibrationRow):
         connection.execute(delete(table).where(table.space_id == space_id))
     connection.execute(delete(Space).where(Space.id == space_id))

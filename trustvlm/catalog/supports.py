@@ -26,6 +26,7 @@ __all__ = [
     "find_alive",
     "find_removed",
     "hashes",
+    "ids_in",
     "ids_of_hashes",
     "insert_many",
     "list_rows",
@@ -123,6 +124,17 @@ def ids_of_hashes(connection: Connection, space_id: int, contents: Sequence[byte
             Support.removed_revision.is_(None),
         )
         found.update({row.content_hash: row.id for row in connection.execute(query)})
+    return found
+
+
+def ids_in(connection: Connection, label_ids: Sequence[int]) -> dict[tuple[int, bytes], int]:
+    """(label id, content hash) → id of the live support images of these labels."""
+    found: dict[tuple[int, bytes], int] = {}
+    for start in range(0, len(label_ids), _IN_CHUNK):
+        query = select(Support.label_id, Support.content_hash, Support.id).where(
+            Support.label_id.in_(label_ids[start : start + _IN_CHUNK]), Support.removed_revision.is_(None)
+        )
+        found.update({(row.label_id, row.content_hash): row.id for row in connection.execute(query)})
     return found
 
 

@@ -13,7 +13,16 @@ from trustvlm.encoders.golden import (
     golden_verdict,
 )
 from trustvlm.encoders.identity import EncoderParts, identity_difference, libraries
-from trustvlm.encoders.images import DecodedImage, ImageLimits, UnreadableImage, decode_image, hash_image, source_name
+from trustvlm.encoders.images import (
+    DecodedImage,
+    ImageLimits,
+    UnreadableImage,
+    decode_image,
+    hash_image,
+    is_original,
+    original_of,
+    source_name,
+)
 from trustvlm.encoders.opening import open_encoder
 from trustvlm.encoders.presets import PAPER, Preset, preset
 from trustvlm.encoders.spec import EncoderSpec, describe_spec, parse_spec, spec_dim
@@ -40,8 +49,10 @@ __all__ = [
     "golden_verdict",
     "hash_image",
     "identity_difference",
+    "is_original",
     "libraries",
     "open_encoder",
+    "original_of",
     "parse_spec",
     "preset",
     "source_name",

@@ -20,6 +20,7 @@ from trustvlm.scoring.prototypes import text_prototype
 from trustvlm.scoring.vectors import as_matrix
 from trustvlm.service.encoding import encoder_of, prompts_of
 from trustvlm.service.names import check_name
+from trustvlm.service.originals import forget_originals, sweep_originals
 from trustvlm.service.parts import Parts
 from trustvlm.service.plan import check_prompt
 from trustvlm.service.register import renew_prototypes
@@ -144,6 +145,7 @@ def remove_label(parts: Parts, space_name: str, name: str, *, purge_now: bool) -
         now = datetime.now(UTC)
         _in_chunks(parts, lambda connection: purge.purge_supports(connection, now, label.id))
         _in_chunks(parts, lambda connection: purge.purge_labels(connection, now, label.id))
+        forget_originals(parts)
         parts.catalog.checkpoint()
     return revision
 
@@ -172,6 +174,8 @@ def restore_label(parts: Parts, space_name: str, name: str) -> int:
 def purge_removed(parts: Parts, older_than: timedelta | None) -> int:
     """See :meth:`TrustService.purge`."""
     count = _purge(parts, parts.undo_window if older_than is None else older_than)
+    forget_originals(parts)
+    sweep_originals(parts)
     parts.catalog.checkpoint()  # even after 0 rows: an earlier purge may have been stopped, or readers in its way
     return count
 
@@ -179,6 +183,7 @@ def purge_removed(parts: Parts, older_than: timedelta | None) -> int:
 def purge_expired(parts: Parts) -> None:
     """Purge what has left its undo window, on the way to another change: nobody waits for readers to leave the log."""
     if _purge(parts, parts.undo_window):
+        forget_originals(parts)
         try:
             parts.catalog.checkpoint(wait=False)
         except Busy as error:
