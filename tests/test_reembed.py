@@ -33,9 +33,9 @@ def specs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }
 
 
-def pictures(folder: Path, name: str, count: int) -> list[Path]:
+def pictures(folder: Path, name: str, count: int, seed: int = 0) -> list[Path]:
     """`count` pictures of a colour."""
-    rng = np.random.default_rng(sum(map(ord, name)))
+    rng = np.random.default_rng([seed, *name.encode()])
     (folder / name).mkdir(parents=True, exist_ok=True)
     found = []
     for i in range(count):
@@ -109,3 +109,156 @@ def test_from_kept_originals_equal_to_a_fresh_space(
     assert after.classifier == specs["new clip"]
     assert [row.name for row in service.list_spaces()] == ["s"]
     require_equal_to_fresh(service, specs, images)
+
+
+def test_missing_originals_are_listed_and_found_by_content(
+    service: TrustService, specs: dict[str, str], images: dict[str, list[Path]], tmp_path: Path
+) -> None:
+    fill(service, images)
+    before = service.score("s", held_out(images))
+    with pytest.raises(trustvlm.Conflict, match=r"9 of its support images have no original \(1 of 'red' from .*0\.png"):
+        service.reembed_space("s", **new_encoders(specs))
+    status = service.reembed_status("s")
+    assert (status.state, status.labels, status.supports) == ("staged", 5, 0)
+    assert [(item.label, Path(str(item.source)).name) for item in status.missing] == [
+        (name, f"{i}.png") for name in ("red", "green", "blue") for i in range(3)
+    ]
+    assert_same_verdicts(service.score("s", held_out(images)), before)
+    # Files of other names in other places, with one that is not what it was.
+    copies = tmp_path / "elsewhere" / "deep"
+    copies.mkdir(parents=True)
+    for number, path in enumerate(path for paths in images.values() for path in paths[:3]):
+        shutil.copy(path, copies / f"{number}.bin")
+    (copies / "0.bin").write_bytes(images["red"][3].read_bytes())
+    with pytest.raises(trustvlm.Conflict, match=r"1 of its support images have no original \(1 of 'red'"):
+        service.reembed_space("s", **new_encoders(specs), originals_from=tmp_path / "elsewhere")
+    assert [item.id for item in service.reembed_status("s").missing] == [1]
+    shutil.copy(images["red"][0], copies / "0.bin")
+    encoded: list[int] = []
+    done = service.reembed_space("s", originals_from=[tmp_path / "elsewhere"], progress=encoded.append)
+    assert sum(encoded) == 1, "what was embedded before is not embedded again"
+    assert (done.state, done.supports, done.missing) == ("kept", 9, ())
+    require_equal_to_fresh(service, specs, images)
+
+
+def test_what_is_missing_can_be_left_behind(
+    service: TrustService, specs: dict[str, str], images: dict[str, list[Path]], tmp_path: Path
+) -> None:
+    fill(service, images)
+    shutil.rmtree(tmp_path / "images" / "red")
+    done = service.reembed_space("s", **new_encoders(specs), originals_from=tmp_path / "images", drop_missing=True)
+    assert (done.supports, [item.label for item in done.missing]) == (6, ["red"] * 3)
+    assert {row.name: row.support_count for row in service.list_labels("s")}["red"] == 0
+    service.restore_space("s")  # they are with the old embeddings
+    assert {row.name: row.support_count for row in service.list_labels("s")}["red"] == 3
+
+
+def test_an_encoder_that_stays_needs_no_originals(
+    service: TrustService, specs: dict[str, str], images: dict[str, list[Path]]
+) -> None:
+    fill(service, images)
+    encoded: list[int] = []
+    done = service.reembed_space("s", templates=TEMPLATES, progress=encoded.append)
+    assert (encoded, done.supports) == ([], 9)
+    service.discard_old("s")
+    require_equal_to_fresh(service, specs, images)
+    with pytest.raises(trustvlm.Conflict, match="have no original"):
+        service.reembed_space("s", verifier=specs["new verifier"])
+    service.abort_reembed("s")
+    done = service.reembed_space("s", classifier=specs["new clip"])  # the verifier, and so every prototype, stays
+    assert (done.state, done.supports, done.missing) == ("kept", 9, ())
+    with pytest.raises(trustvlm.InvalidInput, match="classifier embedding"):  # search by text needs the originals
+        service.search("s", Queries(text=["red"]), kind="support")
+    assert service.score("s", held_out(images), rule="image").nearest_prototype.tolist()[:3] == ["red", "green", "blue"]
+
+
+def test_the_way_forward_after_weights_changed_under_their_name(tmp_path: Path, images: dict[str, list[Path]]) -> None:
+    spec = make_clip(tmp_path / "clip")
+    with trustvlm.open(tmp_path / "home", create=True) as service:
+        service.create_space("s", classifier=spec)
+        fill(service, images, keep_originals=True)
+    assert make_clip(tmp_path / "clip", seed=1) == spec
+    with trustvlm.open(tmp_path / "home") as service:
+        with pytest.raises(trustvlm.Conflict, match=r"its weights changed .*trustvlm space reembed s"):
+            service.score("s", held_out(images))
+        assert service.reembed_space("s", classifier=spec).supports == 9
+        require_equal_to_fresh(service, {}, images)
+
+
+def test_calibrations_and_images_of_known_label(
+    service: TrustService, specs: dict[str, str], images: dict[str, list[Path]], tmp_path: Path
+) -> None:
+    fill(service, images, keep_originals=True)
+    known = [pictures(tmp_path / "known", name, 12, seed=1) for name in ("red", "green", "blue")]
+    queries = Queries(images=[path for paths in known for path in paths])
+    truth = [name for name in ("red", "green", "blue") for _ in range(12)]
+    made = service.calibrate("s", queries, truth, rule="image", max_risk=0.5, confidence=0.5)
+    told = pictures(tmp_path / "told", "yellow", 2, seed=1)
+    service.feedback("s", Queries(images=told), [None, "blue"], sampling="random")
+    assert made.threshold is not None
+    (tmp_path / "known" / "blue" / "11.png").unlink()
+    (tmp_path / "told" / "yellow" / "1.png").unlink()
+    done = service.reembed_space("s", **new_encoders(specs), originals_from=tmp_path)
+    assert (done.calibrations, done.observations, done.observations_left) == (1, 36, 2)
+    (copied,) = service.list_calibrations("s")
+    assert copied.other_encoders
+    assert (copied.rule, copied.threshold, copied.created_at) == (made.rule, made.threshold, made.created_at)
+    verdicts = service.score("s", held_out(images))
+    assert verdicts.rule == "image"
+    assert verdicts.accepted.tolist() == [False] * 4, "the promise was made for other encoders"
+    assert verdicts.probability.tolist() == [None] * 4
+    assert verdicts.stale_since == made.revision + 1
+    assert "run 'trustvlm recalibrate s'" in verdicts.reason[0]
+    with pytest.raises(trustvlm.NotFound, match="embedded anew"):
+        service.monitor("s")
+    again = service.recalibrate("s")
+    assert (again.other_encoders, again.images, again.max_risk, again.rule) == (False, 36, 0.5, "image")
+    assert service.score("s", held_out(images)).accepted.tolist() != [False] * 4
+    service.restore_space("s")
+    assert not service.list_calibrations("s")[0].other_encoders
+    assert service.score("s", held_out(images)).calibration_id == made.id
+
+
+def kept_files(home: Path) -> set[str]:
+    return {path.parent.name + path.name for path in (home / "originals").glob("*/*")}
+
+
+def test_originals_are_kept_once_and_go_with_the_last_support_image(
+    service: TrustService, images: dict[str, list[Path]], tmp_path: Path
+) -> None:
+    home, red = tmp_path / "home", images["red"]
+    picture = Image.open(red[3]).convert("P")  # no file: its pixels are its content
+    service.register("s", [LabelInput("red", images=red[:2]), LabelInput("rosso", images=[red[0]])])
+    assert not (home / "originals").exists()
+    again = service.register("s", [LabelInput("red", images=[*red[:2], picture])], keep_originals=True)
+    assert (again.added_supports, again.skipped_duplicates) == (1, 2)
+    service.register("s", [LabelInput("rosso", images=[red[0].read_bytes()])], keep_originals=True)
+    with sqlite3.connect(home / "catalog.sqlite3") as connection:
+        hashes = {row[0].hex() for row in connection.execute("SELECT content_hash FROM supports")}
+    connection.close()
+    assert len(hashes) == 3
+    assert kept_files(home) == hashes
+    (stray := home / "originals" / "00").mkdir()
+    (stray / ("0" * 62)).write_bytes(b"of a call that was killed")
+    service.remove_label("s", "red")
+    service.purge()
+    assert kept_files(home) == hashes, "removed, but within the undo window"
+    service.purge(older_than=timedelta(0))
+    assert len(kept_files(home)) == 1, "the other label still has one of them"
+    service.remove_label("s", "rosso", purge=True)
+    assert kept_files(home) == set()
+
+
+def test_a_damaged_original_is_no_original(
+    service: TrustService, specs: dict[str, str], images: dict[str, list[Path]], tmp_path: Path
+) -> None:
+    picture = Image.open(images["green"][0]).convert("L")
+    service.register("s", [LabelInput("red", images=[*images["red"][:2], picture])], keep_originals=True)
+    files = sorted((tmp_path / "home" / "originals").glob("*/*"))
+    for path in files[:2]:
+        data = bytearray(path.read_bytes())
+        data[-20] ^= 1
+        path.write_bytes(data)
+    with pytest.raises(trustvlm.Conflict, match="2 of its support images have no original"):
+        service.reembed_space("s", **new_encoders(specs))
+    service.add_support("s", "red", images=[*images["red"][:2], picture], keep_originals=True)

@@ -48,6 +48,11 @@ _SHOWN = 5
     "classifier_image_vectors, as far as needed.",
 )
 @click.option("--prompt", metavar="TEXT", type=utf8, help="With --label: a prompt instead of the templates; {} is the name.")
+@click.option(
+    "--keep-originals",
+    is_flag=True,
+    help="Keep the image files in the home, so that the space can be given other encoders ('trustvlm space reembed').",
+)
 @click.option("--json", "json_", is_flag=True, help="Print what changed as JSON, with the ids of the new support images.")
 @click.pass_obj
 def register(
@@ -58,6 +63,7 @@ def register(
     names_file: Path | None,
     vectors: Path | None,
     prompt: str | None,
+    keep_originals: bool,
     json_: bool,
 ) -> None:
     """Register labels and their support images.
@@ -76,7 +82,7 @@ def register(
     with session.writing() as service:
         service.get_space(space)  # before looking through a large folder
         inputs = _inputs(paths, label, names_file, vectors, prompt)
-        result = _register(service, space, inputs)
+        result = _register(service, space, inputs, keep_originals)
     report_unreadable(result.failures)
     names = {item.name: label_id >= 0 for item, label_id in zip(inputs, result.label_ids, strict=True)}
     for name in (name for name, registered in names.items() if not registered):
@@ -136,11 +142,11 @@ def _inputs(
     return inputs
 
 
-def _register(service: TrustService, space: str, inputs: list[LabelInput]) -> RegisterResult:
+def _register(service: TrustService, space: str, inputs: list[LabelInput], keep: bool) -> RegisterResult:
     images = sum(len(item.images or ()) for item in inputs)
     if images:
         with progress_bar(images, "images") as bar:
-            return service.register(space, inputs, progress=bar.advance)
+            return service.register(space, inputs, progress=bar.advance, keep_originals=keep)
     with progress_bar(len(inputs), "labels") as bar:
         return service.register(space, inputs, on_commit=lambda names: bar.advance(len(names)))
 

@@ -130,6 +130,11 @@ def monitor(parts: Parts, space_name: str, alpha: float) -> MonitorReport:
         calibration = in_force(connection, view.space)
         if calibration is None:
             raise NotFound(f"space {space_name!r} has no calibration to watch over; run 'trustvlm calibrate {space_name} DIR'")
+        if calibration.other_encoders:
+            raise NotFound(
+                f"space {space_name!r} was embedded anew since calibration {calibration.id}, which decides nothing any more; "
+                f"run 'trustvlm recalibrate {space_name}'"
+            )
         pairs = observations.accepted_random(connection, view.space.id, calibration.id, calibration.created_at)
         predicted = view.aliases.of(np.array([pair[0] for pair in pairs], dtype=np.int64))
         truth = view.aliases.of(np.array([pair[1] for pair in pairs], dtype=np.int64))
