@@ -39,6 +39,7 @@ __all__ = [
     "remove",
     "rename",
     "restore",
+    "sample_texts",
     "set_alias",
     "set_prototype",
     "set_text",
@@ -307,6 +308,18 @@ def canonical(connection: Connection, ids: Sequence[int]) -> dict[int, int]:
         rows = connection.execute(select(Label.id, Label.alias_of).where(Label.id.in_(ids[start : start + _IN_CHUNK])))
         found.update({row.id: row.id if row.alias_of is None else row.alias_of for row in rows})
     return found
+
+
+def sample_texts(connection: Connection, space_id: int, limit: int, dim: int) -> Float32s:
+    """(n, dim) text prototypes of up to `limit` live labels, those that were left alone longest.
+
+    Raises:
+        Damaged: a vector does not match its checksum.
+    """
+    query = select(Label.id, Label.checksum, Label.text_prototype, Label.prototype).where(Label.space_id == space_id, _LIVE)
+    rows = connection.execute(query.order_by(Label.revision).limit(limit)).all()
+    verify_checksums("label", [(row.id, row.checksum, (row.text_prototype, row.prototype)) for row in rows])
+    return unpack([row.text_prototype for row in rows], dim)
 
 
 def is_alive(connection: Connection, label_id: int) -> bool:

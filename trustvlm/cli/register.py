@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from trustvlm.service import TrustService
     from trustvlm.types import LabelInput, RegisterResult
 
-__all__ = ["register", "require_some_readable", "summary"]
+__all__ = ["register", "report_drift", "require_some_readable", "summary"]
 
 _SHOWN = 5
 
@@ -87,12 +87,19 @@ def register(
     names = {item.name: label_id >= 0 for item, label_id in zip(inputs, result.label_ids, strict=True)}
     for name in (name for name, registered in names.items() if not registered):
         note(f"label {quoted(name)} is new and none of its images could be read: it was not registered")
+    report_drift(result)
     _report_synonyms(space, result)
     labels = sum(names.values())
     what = f"{count(labels, 'label')} ({result.added_labels:,} new)"
     if labels or json_ or not inputs:
         click.echo(as_json(asdict(result)) if json_ else summary(result, what, labels))
     require_some_readable(result, sum(len(item.images or ()) for item in inputs))
+
+
+def report_drift(result: RegisterResult) -> None:
+    """Say on stderr that vectors do not look like those that are there."""
+    for sentence in result.drift:
+        note(f"warning: {sentence}; if another model made them, remove them again ('trustvlm support list' shows ids)")
 
 
 def _report_synonyms(space: str, result: RegisterResult) -> None:

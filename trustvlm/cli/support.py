@@ -10,7 +10,7 @@ import click
 
 from trustvlm.cli.files import PassedOver, images_of
 from trustvlm.cli.output import Column, as_json, format_option, row_writer
-from trustvlm.cli.register import require_some_readable, summary
+from trustvlm.cli.register import report_drift, require_some_readable, summary
 from trustvlm.cli.session import Session, exactly_one
 from trustvlm.cli.text import count, quoted, report_unreadable, utf8
 
@@ -77,6 +77,7 @@ def add(
         given = {"images": images} if vectors is None else support_vectors(vectors)
         result = service.add_support(space, label, **given, keep_originals=keep_originals)
     report_unreadable(result.failures)
+    report_drift(result)
     click.echo(as_json(asdict(result)) if json_ else summary(result, f"label {quoted(label)}"))
     require_some_readable(result, len(images))
 

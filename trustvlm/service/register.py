@@ -20,6 +20,7 @@ from trustvlm.service import originals
 from trustvlm.service.encoding import encode_for, encoder_of, encodes_texts, prompts_of
 from trustvlm.service.parts import Parts
 from trustvlm.service.plan import PlannedLabel, check_prototype, chunks, plan, same_direction, text_prototypes
+from trustvlm.service.vector_drift import departed
 from trustvlm.types import Float32s, LabelInput, RegisterResult
 
 __all__ = ["register", "renew_prototypes"]
@@ -87,6 +88,7 @@ def register(
         _check_against(space, label, known.get(label.name), must_exist)
         if label.name not in known:
             check_prototype(space, label)
+    drift = departed(parts, space, planned)
     tally = _Tally(revision=space.revision)
     for chunk in chunks(space, planned.values()):
         _commit_chunk(parts, space, chunk, tally, asked)
@@ -100,6 +102,7 @@ def register(
         revision=tally.revision,
         ids=tuple(tally.ids),
         label_ids=tuple(tally.label_ids.get(item.name, -1) for item in inputs),
+        drift=drift,
     )
 
 
