@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -11,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from checkpoints import make_clip, make_timm
+from cli_runner import NAMES, Cli, save_labels
 from conftest import assert_same_verdicts
 from PIL import Image
 
@@ -262,3 +267,73 @@ def test_a_damaged_original_is_no_original(
     with pytest.raises(trustvlm.Conflict, match="2 of its support images have no original"):
         service.reembed_space("s", **new_encoders(specs))
     service.add_support("s", "red", images=[*images["red"][:2], picture], keep_originals=True)
+
+
+def test_on_the_command_line(specs: dict[str, str], images: dict[str, list[Path]], tmp_path: Path) -> None:
+    cli = Cli(tmp_path / "home")
+    cli("space", "create", "s", "--classifier", specs["clip"])
+    cli("register", "s", *images["red"][:2], "--label", "red", "--keep-originals")
+    cli("register", "s", *images["blue"][:2], "--label", "blue")
+    cli("support", "add", "s", "blue", images["blue"][2], "--keep-originals")
+    assert "is not being embedded anew" in cli("space", "reembed", "s", "--status")
+    asked = ("space", "reembed", "s", "--classifier", specs["new clip"], "--template", "a {} square")
+    assert "2 of its support images have no original (3 of 'blue' from" in cli(*asked, code=4)
+    status = cli("space", "reembed", "s", "--status").splitlines()
+    assert status[0].startswith("space s is being embedded anew: 2 labels, 3 support images so far; classifier open_clip:")
+    assert status[1:] == [f"no original: support image {i} of blue from {images['blue'][i - 3]}" for i in (3, 4)]
+    assert json.loads(cli("space", "reembed", "s", "--status", "--json"))["missing"][0]["label"] == "blue"
+    done = cli.run("space", "reembed", "s", "--finish", "--from", tmp_path / "images")
+    assert done.stdout.startswith("space s is embedded anew: 2 labels, 5 support images; classifier open_clip:")
+    assert "the old embeddings are kept: 'trustvlm space restore s' puts them back" in done.stderr
+    assert "a {} square" in cli("space", "show", "s")
+    assert "its old embeddings are kept" in cli("space", "reembed", "s", "--status")
+    assert "revision" in cli("space", "restore", "s")
+    assert "a photo of a {}." in cli("space", "show", "s")
+    cli(*asked, "--drop-missing", "--json")
+    assert "deleted with the next purge" in cli("space", "reembed", "s", "--discard-old")
+    cli("space", "reembed", "s", "--discard-old", code=3)
+    assert "nothing is being embedded anew" in cli("space", "reembed", "s", "--abort", code=3)
+    assert "what is to be new" in cli("space", "reembed", "s", code=2)
+    assert "goes alone" in cli("space", "reembed", "s", "--abort", "--from", tmp_path, code=2)
+    assert "goes on with the encoders" in cli("space", "reembed", "s", "--finish", "--verifier", "same", code=2)
+
+
+def test_vectors_on_the_command_line(tmp_path: Path) -> None:
+    cli = Cli(tmp_path / "home")
+    cli("space", "create", "s", "--classifier", "precomputed:4", "--verifier", "precomputed:6")
+    cli("register", "s", "--vectors", save_labels(tmp_path / "labels.npz"))
+    ids = [row["id"] for name in ("airport", "beach") for row in cli.rows("support", "list", "s", name)]
+    np.savez(tmp_path / "images.npz", support_ids=np.array(ids), image_vectors=np.eye(4, 5))
+    np.savez(tmp_path / "texts.npz", label_names=np.array(NAMES), text_vectors=np.eye(3))
+    asked = ("space", "reembed", "s", "--classifier", "precomputed:3", "--verifier", "precomputed:5")
+    assert "nothing gives 3 of its labels" in cli(*asked, "--vectors", tmp_path / "images.npz", code=4)
+    np.savez(tmp_path / "bad.npz", support_ids=np.array(ids), image_vectors=np.eye(3, 5))
+    assert "expected shape (4, dim)" in cli(*asked, "--vectors", tmp_path / "bad.npz", code=2)
+    done = cli(*asked, "--vectors", tmp_path / "images.npz", "--text-vectors", tmp_path / "texts.npz")
+    assert done.startswith("space s is embedded anew: 3 labels, 4 support images; classifier precomputed:3")
+
+
+KEEPING = """
+import sys, trustvlm
+with trustvlm.open(sys.argv[1]) as service:
+    service.register("s", [trustvlm.LabelInput("red", images=[sys.argv[2]])], keep_originals=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_an_original_is_on_the_disk_before_the_commit_that_refers_to_it(
+    service: TrustService, images: dict[str, list[Path]], tmp_path: Path
+) -> None:
+    trace = tmp_path / "trace"
+    watched = "trace=fsync,fdatasync,rename,renameat,renameat2"
+    command = ["strace", "-f", "-y", "-o", str(trace), "-e", watched, sys.executable, "-c", KEEPING]
+    subprocess.run([*command, str(tmp_path / "home"), str(images["red"][0])], check=True, timeout=120)
+    calls = [line.split(" ", 1)[1] for line in trace.read_text().splitlines()]
+    (renamed,) = [i for i, call in enumerate(calls) if call.startswith("rename") and "/originals/" in call]
+    (written,) = [i for i, call in enumerate(calls) if call.startswith("fsync") and "/.writing-" in call]
+    listed = [i for i, call in enumerate(calls) if call.startswith("fsync") and re.search(r"/originals/\w\w>", call)]
+    committed = [i for i, call in enumerate(calls) if "sync(" in call and "catalog.sqlite3-wal" in call]
+    assert written < renamed < listed[0]
+    assert [i for i in committed if i > listed[0]], "the commit comes after it"
+    assert not [i for i in committed if written < i < listed[0]]

@@ -211,7 +211,6 @@ def test_abort_leaves_nothing(service: TrustService, home: Path) -> None:
         ({}, "expected a classifier, a verifier or templates"),
         ({"verifier": "precomputed:8", "image_vectors": {1: np.ones(7)}}, r"image_vectors\[1\]: expected shape \(n, 8\)"),
         ({"classifier": "precomputed:8", "text_vectors": {"a": np.full(8, np.nan)}}, r"text_vectors\['a'\]: row 0 has NaN"),
-        ({"verifier": "timm:test_vit@/nowhere.safetensors"}, "no weights file"),
         ({"templates": ["no braces"]}, "templates: each must be"),
     ],
 )
@@ -274,21 +273,21 @@ def test_another_process_sees_the_old_or_the_new(service: TrustService, home: Pa
 def remove_all_the_time(home: str) -> None:
     """Remove labels one by one, saying which is removed."""
     with trustvlm.open(home) as service:
-        for number in range(100, 200):
+        for number in range(100, 150):
             service.remove_label("space", f"label {number:04d}")
             tell(f"label {number:04d}")
             time.sleep(0.01)
 
 
 def test_what_another_process_changes_all_the_time_is_not_lost(service: TrustService, home: Path) -> None:
-    service.register("space", [label(n, supports=1) for n in range(100, 200)])
-    asked = given(home, range(200))
+    service.register("space", [label(n, supports=1) for n in range(100, 150)])
+    asked = given(home, range(150))
     with start(remove_all_the_time, home) as process:
         assert process.stdout is not None
         first = process.stdout.readline().strip()
         done = service.reembed_space("space", **asked)
         removed = [first, *(line.strip() for line in process.stdout)]
-    assert (process.returncode, len(removed), done.state) == (0, 100, "kept")
+    assert (process.returncode, len(removed), done.state) == (0, 50, "kept")
     require_fresh(service, [new_label(n, supports=n % 4) for n in range(20)])
 
 
@@ -309,7 +308,7 @@ def begin(home: str, chunk: str) -> None:
     tell("done")
 
 
-@pytest.mark.parametrize("after", [1, 4, 10])
+@pytest.mark.parametrize("after", [pytest.param(1, marks=pytest.mark.slow), 4, pytest.param(10, marks=pytest.mark.slow)])
 def test_killed_and_resumed(home: Path, after: int) -> None:
     with trustvlm.open(home, read_only=True) as service:
         before = service.score("space", queries()).label.tolist()
