@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, Table, and_, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.orm import aliased
 
-from trustvlm.catalog.models import CalibrationRow, Label, Observation, Original, Support, Thumbnail
+from trustvlm.catalog.models import CalibrationRow, Label, Observation, Original, ReembedRow, Support, Thumbnail
 from trustvlm.catalog.reembeds import ReembedRecord
 from trustvlm.catalog.vectors import checksum, verify_checksums
 
@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 _IN_CHUNK = 500
+_OBSERVATIONS = cast(Table, Observation.__table__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,47 +160,56 @@ def observations_left(connection: Connection, job: ReembedRecord) -> list[OldObs
 
 def put_observations(connection: Connection, job: ReembedRecord, embeddings: Mapping[int, tuple[bytes, bytes | None]]) -> None:
     """Carry observations over: id → (classifier, verifier) embedding. Verdicts of the old encoders stay behind."""
-    columns = ("content_hash", "origin", "sampling", "truth", "source", "created_at")
-    chosen = [getattr(Observation, name) for name in columns]
-    for observation_id, (classifier, verifier) in embeddings.items():
-        row = connection.execute(select(*chosen).where(Observation.id == observation_id)).first()
-        if row is None:
-            continue
-        values = row._asdict() | {
-            "space_id": job.other_id, "classifier_embedding": classifier, "verifier_embedding": verifier,
-            "checksum": checksum(classifier, verifier),
-        }  # fmt: skip
-        connection.execute(insert(Observation).values(**values))
+    columns = (Observation.id, *(getattr(Observation, name) for name in (*_CARRIED, "created_at")))
+    ids = list(embeddings)
+    for start in range(0, len(ids), _IN_CHUNK):
+        rows = connection.execute(select(*columns).where(Observation.id.in_(ids[start : start + _IN_CHUNK]))).all()
+        fresh = []
+        for row in rows:
+            classifier, verifier = embeddings[row.id]
+            values = {name: value for name, value in row._asdict().items() if name != "id"}
+            values |= {"space_id": job.other_id, "checksum": checksum(classifier, verifier)}
+            fresh.append(values | {"classifier_embedding": classifier, "verifier_embedding": verifier})
+        if fresh:
+            connection.execute(insert(Observation), fresh)
 
 
-def renew_truth(
-    connection: Connection, job: ReembedRecord, labels: Mapping[int, int], supports: Mapping[int, int]
-) -> tuple[int, int]:
+_CARRIED = ("content_hash", "origin", "sampling", "truth", "source")
+
+
+def renew_truth(connection: Connection, job: ReembedRecord) -> tuple[int, int]:
     """Give the carried observations the truth that the old ones have now, in the new labels.
 
     Returns:
         (how many are carried, how many are left behind): left behind is what has no embedding of the new encoders, and what
         is of a label that has no counterpart.
     """
-    columns = ("content_hash", "origin", "sampling", "truth_id", "truth", "support_id")
-    chosen = [getattr(Observation, name) for name in columns]
-    old = connection.execute(select(*chosen).where(Observation.space_id == job.space_id)).all()
-    there = connection.execute(select(Observation.id, *chosen).where(Observation.space_id == job.other_id)).all()
-    new = {row.content_hash: row for row in there}
-    carried = 0
-    for row in old:
-        if (mine := new.get(row.content_hash)) is None:
-            continue
-        if row.truth_id is not None and row.truth_id not in labels:
-            connection.execute(delete(Observation).where(Observation.id == mine.id))
-            continue
-        carried += 1
-        values: dict[str, Any] = {"origin": row.origin, "sampling": row.sampling, "truth": row.truth}
-        values["truth_id"] = None if row.truth_id is None else labels[row.truth_id]
-        values["support_id"] = None if row.support_id is None else supports.get(row.support_id)
-        if any(getattr(mine, name) != value for name, value in values.items()):
-            connection.execute(update(Observation).where(Observation.id == mine.id).values(**values))
-    return carried, len(old) - carried
+    new, label, support = aliased(Observation), aliased(ReembedRow), aliased(ReembedRow)
+    same = and_(new.space_id == job.other_id, new.content_hash == Observation.content_hash)
+    of_label = and_(label.reembed_id == job.id, label.kind == "label", label.source_id == Observation.truth_id)
+    of_support = and_(support.reembed_id == job.id, support.kind == "support", support.source_id == Observation.support_id)
+    pairs = ((new.truth_id, label.staged_id), (new.support_id, support.staged_id))
+    pairs += tuple((getattr(new, name), getattr(Observation, name)) for name in ("origin", "sampling", "truth"))
+    lost = and_(Observation.truth_id.is_not(None), label.staged_id.is_(None))
+    # Compared by SQLite: in the cut-over there is hardly anything left to do, and others wait.
+    query = select(
+        new.id, Observation.origin, Observation.sampling, Observation.truth, label.staged_id.label("truth_id"),
+        support.staged_id.label("support_id"), lost.label("lost"),
+    ).join(new, same).outerjoin(label, of_label).outerjoin(support, of_support)  # fmt: skip
+    changed = or_(lost, *(mine.is_distinct_from(now) for mine, now in pairs))
+    rows = connection.execute(query.where(Observation.space_id == job.space_id, changed)).all()
+    if gone := [row.id for row in rows if row.lost]:
+        connection.execute(delete(_OBSERVATIONS).where(_OBSERVATIONS.c.id == bindparam("gone")), [{"gone": i} for i in gone])
+    names = ("origin", "sampling", "truth", "truth_id", "support_id")
+    renewed = [{"which": row.id} | {name: getattr(row, name) for name in names} for row in rows if not row.lost]
+    if renewed:
+        values: dict[str, Any] = {name: bindparam(name) for name in names}
+        connection.execute(update(_OBSERVATIONS).where(_OBSERVATIONS.c.id == bindparam("which")).values(values), renewed)
+    old, carried = (
+        connection.execute(select(func.count()).where(Observation.space_id == space_id)).scalar_one()
+        for space_id in (job.space_id, job.other_id)
+    )
+    return carried, old - carried
 
 
 def copy_calibrations(connection: Connection, job: ReembedRecord, revise: Callable[[dict[str, Any]], dict[str, Any]]) -> int:

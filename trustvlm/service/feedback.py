@@ -51,7 +51,9 @@ def feedback(
     ]
     with parts.catalog.write() as connection:
         if spaces.find(connection, space_name).id != space.id:
-            raise Conflict(f"space {space_name!r} was removed and made again during the call; nothing was stored")
+            raise Conflict(
+                f"space {space_name!r} was removed and made again, or embedded anew, during the call; nothing was stored"
+            )
         ids, known = observations.store(connection, space.id, rows)
     promoted = _promote(parts, space_name, queries, observed, kept, ids) if promote else 0
     places = np.full(len(observed), -1, dtype=np.int64)

@@ -247,7 +247,7 @@ def _cut_over(parts: Parts, name: str, job: ReembedRecord, drop_missing: bool) -
     with parts.catalog.read() as connection:
         seen = spaces.find_by_id(connection, job.space_id).revision
         label_ids = reembeds.mapped(connection, job.id, "label")
-        support_ids = reembeds.mapped(connection, job.id, "support")
+        support_count = reembeds.counts(connection, job)[1]
         missing = tuple(MissingOriginal(*row) for row in reembeds.missing_supports(connection, job))
     if missing and not drop_missing:
         return None
@@ -259,11 +259,11 @@ def _cut_over(parts: Parts, name: str, job: ReembedRecord, drop_missing: bool) -
         if not seen == old.revision == now.synced:
             return None
         calibrations = carry_calibrations(connection, job, label_ids)
-        carried, left = renew_truth(connection, job, label_ids, support_ids)
+        carried, left = renew_truth(connection, job)
         new = spaces.find_by_id(connection, job.other_id)
         reembeds.swap(connection, now, name, max(old.revision, new.revision) + 1)
     took = time.perf_counter() - begun
     return Reembedding(
-        name, "kept", new.classifier, new.verifier, len(label_ids), len(support_ids), missing, (), False, calibrations,
+        name, "kept", new.classifier, new.verifier, len(label_ids), support_count, missing, (), False, calibrations,
         carried, left, took,
     )  # fmt: skip

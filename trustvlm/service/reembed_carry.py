@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from trustvlm.catalog import reembed_rows, reembeds
+from trustvlm.catalog import reembed_rows
 from trustvlm.catalog.reembed_rows import OldObservation
 from trustvlm.catalog.reembeds import ReembedRecord
 from trustvlm.catalog.vectors import pack
@@ -45,8 +45,7 @@ def carry_observations(parts: Parts, job: ReembedRecord, sources: Sources) -> No
     if not left:
         return
     with parts.catalog.write() as connection:  # so that little is left to do in the cut-over
-        labels, supports = (reembeds.mapped(connection, job.id, kind) for kind in ("label", "support"))
-        reembed_rows.renew_truth(connection, job, labels, supports)
+        reembed_rows.renew_truth(connection, job)
 
 
 def _both_encode(sources: Sources) -> bool:
