@@ -18,7 +18,7 @@ __all__ = ["space"]
 
 @click.group()
 def space() -> None:
-    """Create, list, show, remove and restore label spaces; give them other encoders.
+    """Create, list, show, remove, restore and re-embed label spaces.
 
     A label space is a named set of labels with its templates and its two encoders.
     """
