@@ -26,7 +26,7 @@ from trustvlm.errors import (
 
 if TYPE_CHECKING:
     from trustvlm.damage import VerifyReport
-    from trustvlm.outcomes import Evaluation
+    from trustvlm.outcomes import Evaluation, Reembedding
     from trustvlm.promise import Calibration, FeedbackResult, MonitorReport
     from trustvlm.scoring.rules import DEFAULT_RULE, RULES
     from trustvlm.service import TrustService
@@ -65,6 +65,7 @@ __all__ = [
     "NotFound",
     "Queries",
     "ReadOnly",
+    "Reembedding",
     "RegisterResult",
     "SchemaMismatch",
     "SpaceRow",
@@ -81,7 +82,7 @@ __all__ = [
 
 _FROM = {
     "trustvlm.damage": ("VerifyReport",),
-    "trustvlm.outcomes": ("Evaluation",),
+    "trustvlm.outcomes": ("Evaluation", "Reembedding"),
     "trustvlm.promise": ("Calibration", "FeedbackResult", "MonitorReport"),
     "trustvlm.scoring.rules": ("DEFAULT_RULE", "RULES"),
     "trustvlm.service": ("TrustService",),

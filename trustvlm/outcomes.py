@@ -9,7 +9,16 @@ from typing import Any
 
 from trustvlm.types import Evidence
 
-__all__ = ["Estimate", "Evaluation", "LabelOutcome", "RuleOutcome", "ShotOutcome", "WrongImage"]
+__all__ = [
+    "Estimate",
+    "Evaluation",
+    "LabelOutcome",
+    "MissingOriginal",
+    "Reembedding",
+    "RuleOutcome",
+    "ShotOutcome",
+    "WrongImage",
+]
 
 
 @dataclass(frozen=True)
@@ -147,3 +156,43 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return None if isinstance(value, float) and math.isnan(value) else value
+
+
+@dataclass(frozen=True)
+class MissingOriginal:
+    """A support image that cannot be embedded anew: neither its original nor a vector for it was found."""
+
+    id: int
+    label: str
+    source: str | None
+
+
+@dataclass(frozen=True)
+class Reembedding:
+    """How far a space is with being embedded anew; see :meth:`TrustService.reembed_space`.
+
+    Attributes:
+        space: its name. state: "none", "staged" (under way) or "kept" (done; the old embeddings are still there).
+        classifier, verifier: the specs of the new encoders.
+        labels, supports: how many have their new embeddings.
+        missing: support images that have none yet; after the cut-over, those that were left behind.
+        missing_labels: labels whose text came as a vector of the old classifier, and none of the new one was given.
+        behind: whether the space was changed since the new embeddings were last brought up to date.
+        calibrations: how many were copied, all of them stale. observations, observations_left: how many images of known
+            label were carried over, and how many stay with the old embeddings.
+        cut_over_s: how long the catalog was locked for the cut-over, in seconds; None before it.
+    """
+
+    space: str
+    state: str
+    classifier: str
+    verifier: str
+    labels: int = 0
+    supports: int = 0
+    missing: tuple[MissingOriginal, ...] = ()
+    missing_labels: tuple[str, ...] = ()
+    behind: bool = False
+    calibrations: int = 0
+    observations: int = 0
+    observations_left: int = 0
+    cut_over_s: float | None = None

@@ -38,6 +38,7 @@ class Calibration:
         knots: the map from trust to the probability of being right: (trust, probability) pairs, both non-decreasing.
         predicted: ids of the labels that its images were given.
         asked_rule, asked_params: what was asked for (rule "auto": choose).
+        other_encoders: the space was embedded anew since: nothing is accepted until it is calibrated again.
     """
 
     id: int
@@ -70,6 +71,7 @@ class Calibration:
     predicted: tuple[int, ...]
     asked_rule: str
     asked_params: Mapping[str, float | None] | None
+    other_encoders: bool = False
 
     def probability(self, trust: Floats) -> Floats:
         """(n,) probability of being right for trust values: between the knots a straight line, beyond them constant."""

@@ -97,6 +97,8 @@ class RegisterResult:
         label_ids: id of each input label, in input order; −1 where none of a new label's images could be read: it stayed out.
         near_synonyms: (label, label, cosine) of new labels whose text is nearly that of another one; None where the space is
             too large to look at every time: :meth:`TrustService.near_synonyms` does.
+        drift: a sentence for each side on which 8 or more vectors of the call do not look like the stored ones, in where they
+            point or how long they are: they may come from another model. They were registered all the same.
     """
 
     added_labels: int
@@ -107,6 +109,7 @@ class RegisterResult:
     ids: tuple[int, ...] = ()
     label_ids: tuple[int, ...] = ()
     near_synonyms: tuple[tuple[str, str, float], ...] | None = ()
+    drift: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

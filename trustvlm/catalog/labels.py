@@ -38,7 +38,9 @@ __all__ = [
     "prototyped_more_than",
     "prototypes",
     "remove",
+    "rename",
     "restore",
+    "sample_texts",
     "set_alias",
     "set_prototype",
     "set_text",
@@ -235,6 +237,11 @@ def _proved_vectors(connection: Connection, label_id: int) -> tuple[bytes, bytes
     return row.text_prototype, row.prototype
 
 
+def rename(connection: Connection, label_id: int, name: str) -> None:
+    """Call a label of a space that nobody has seen yet something else."""
+    connection.execute(update(Label).where(Label.id == label_id).values(name=name, name_hash=name_hash(name)))
+
+
 def remove(connection: Connection, label_id: int, revision: int) -> None:
     """Hide a label; its rows stay until a purge."""
     values = {"removed_revision": revision, "removed_at": datetime.now(UTC), "revision": revision}
@@ -312,6 +319,18 @@ def canonical(connection: Connection, ids: Sequence[int]) -> dict[int, int]:
         rows = connection.execute(select(Label.id, Label.alias_of).where(Label.id.in_(ids[start : start + _IN_CHUNK])))
         found.update({row.id: row.id if row.alias_of is None else row.alias_of for row in rows})
     return found
+
+
+def sample_texts(connection: Connection, space_id: int, limit: int, dim: int) -> Float32s:
+    """(n, dim) text prototypes of up to `limit` live labels, those that were left alone longest.
+
+    Raises:
+        Damaged: a vector does not match its checksum.
+    """
+    query = select(Label.id, Label.checksum, Label.text_prototype, Label.prototype).where(Label.space_id == space_id, _LIVE)
+    rows = connection.execute(query.order_by(Label.revision).limit(limit)).all()
+    verify_checksums("label", [(row.id, row.checksum, (row.text_prototype, row.prototype)) for row in rows])
+    return unpack([row.text_prototype for row in rows], dim)
 
 
 def is_alive(connection: Connection, label_id: int) -> bool:

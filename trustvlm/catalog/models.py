@@ -35,7 +35,10 @@ __all__ = [
     "Fit",
     "Label",
     "Observation",
+    "Original",
     "Quarantine",
+    "Reembed",
+    "ReembedRow",
     "Space",
     "Support",
     "Thumbnail",
@@ -103,6 +106,9 @@ class Space(Base):
     verifier: Mapped[str]
     classifier_identity: Mapped[str]
     verifier_identity: Mapped[str]
+    classifier_parts: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))
+    verifier_parts: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))
+    """What the identities are made of, so that a refusal can say what differs; NULL in spaces from before these columns."""
     classifier_golden: Mapped[bytes | None] = mapped_column(LargeBinary)
     verifier_golden: Mapped[bytes | None] = mapped_column(LargeBinary)
     classifier_dim: Mapped[int]
@@ -303,3 +309,54 @@ class Quarantine(Base):
     """When somebody had removed it, before it was found damaged. Then it goes when the undo window has passed; other rows
     go only by a purge that somebody asked for."""
     quarantined_at: Mapped[datetime] = mapped_column(UTCDateTime)
+
+
+class Original(Base):
+    """The image file of a support image, kept under its content hash in the home's folder of originals."""
+
+    __tablename__ = "originals"
+    __table_args__ = (
+        _index("uq_originals_support_id", "support_id", unique=True),
+        _index("ix_originals_content_hash", "content_hash"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    support_id: Mapped[int | None] = mapped_column(BigInteger)
+    """NULL once the support image is purged: the file is to be deleted unless another row wants it. No foreign key."""
+    content_hash: Mapped[bytes] = mapped_column(LargeBinary(32))
+
+
+class Reembed(Base):
+    """A space being embedded anew with other encoders, or the old embeddings that are kept after that."""
+
+    __tablename__ = "reembeds"
+    __table_args__ = (
+        _index("uq_reembeds_space_id", "space_id", unique=True),
+        _index("uq_reembeds_other_id", "other_id", unique=True),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    space_id: Mapped[int] = mapped_column(BigInteger)
+    """The space that has the name. No foreign key: it may be purged."""
+    other_id: Mapped[int] = mapped_column(BigInteger)
+    """The space beside it: the one that is being made, or (state "kept") the one from before."""
+    state: Mapped[str] = mapped_column(String(8))
+    """"staged" or "kept"."""
+    synced: Mapped[int] = mapped_column(BigInteger)
+    """While staged: the revision of the space up to which everything that could be made is in the other one."""
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime)
+
+
+class ReembedRow(Base):
+    """Which row of the new space stands for which row of the old one."""
+
+    __tablename__ = "reembed_rows"
+    __table_args__ = (_index("ix_reembed_rows_reembed_id_kind_staged_id", "reembed_id", "kind", "staged_id"),)
+
+    reembed_id: Mapped[int] = mapped_column(ForeignKey("reembeds.id"), primary_key=True, autoincrement=False)
+    kind: Mapped[str] = mapped_column(String(8), primary_key=True)
+    """"label" or "support"."""
+    source_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    staged_id: Mapped[int] = mapped_column(BigInteger)

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
-from trustvlm.catalog import observations, quarantine
+from trustvlm.catalog import observations, originals, quarantine, reembeds
 from trustvlm.catalog.models import CalibrationRow, Change, Fit, Label, Observation, Quarantine, Space, Support, Thumbnail
 
 __all__ = [
@@ -62,6 +62,7 @@ def purge_supports(connection: Connection, before: datetime, label_id: int | Non
     ids = [row.id for row in rows]
     _log(connection, "support", rows)
     connection.execute(delete(Thumbnail).where(Thumbnail.support_id.in_(ids)))
+    originals.release(connection, ids)
     connection.execute(delete(Support).where(Support.id.in_(ids)))
     observations.forget_images(connection, ids, [(row.space_id, row.content_hash) for row in rows])
     quarantine.purge_contents(connection, [(row.space_id, row.content_hash) for row in rows])
@@ -102,6 +103,7 @@ def purge_of_space(connection: Connection, space_id: int) -> list[Purged]:
     if rows:
         ids = [row.id for row in rows]
         connection.execute(delete(Thumbnail).where(Thumbnail.support_id.in_(ids)))
+        originals.release(connection, ids)
         connection.execute(delete(Support).where(Support.id.in_(ids)))
         return [Purged(space_id, row.content_hash) for row in rows]
     ids = list(connection.scalars(select(Label.id).where(Label.space_id == space_id).limit(CHUNK_ROWS)))
@@ -114,6 +116,8 @@ def purge_of_space(connection: Connection, space_id: int) -> list[Purged]:
         return [Purged(space_id)] * len(ids)
     if count := quarantine.purge_of_space(connection, space_id, CHUNK_ROWS):
         return [Purged(space_id)] * count
+    if reembeds.forget_some(connection, space_id, CHUNK_ROWS):
+        return [Purged(space_id)]
     for table in (Change, Fit, CalibrationRow):
         connection.execute(delete(table).where(table.space_id == space_id))
     connection.execute(delete(Space).where(Space.id == space_id))

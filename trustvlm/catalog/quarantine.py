@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, func, insert, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select
 
-from trustvlm.catalog import raw
+from trustvlm.catalog import originals, raw
 from trustvlm.catalog.models import Change, Quarantine
 from trustvlm.catalog.raw import Raw, Unreadable
 
@@ -102,28 +102,34 @@ def purge(connection: Connection, before: datetime, limit: int, *, everything: b
     if everything:
         gone = or_(gone, and_(Quarantine.removed_at.is_(None), Quarantine.quarantined_at <= before))
     ids = list(connection.scalars(select(Quarantine.id).where(gone).limit(limit)))
-    connection.execute(delete(Quarantine).where(Quarantine.id.in_(ids)))
+    _delete(connection, Quarantine.id.in_(ids))
     return len(ids)
 
 
 def purge_labels(connection: Connection, label_ids: Sequence[int]) -> None:
     """Delete what is in quarantine of labels that are being purged."""
-    connection.execute(delete(Quarantine).where(Quarantine.label_id.in_(label_ids)))
+    _delete(connection, Quarantine.label_id.in_(label_ids))
 
 
 def purge_contents(connection: Connection, contents: Sequence[tuple[int, bytes]]) -> None:
     """Delete what is in quarantine of images that are being purged, given as (space id, content hash)."""
     for space_id in {space_id for space_id, _ in contents}:
         hashes = [content for of, content in contents if of == space_id]
-        gone = (Quarantine.space_id == space_id, Quarantine.content_hash.in_(hashes))
-        connection.execute(delete(Quarantine).where(*gone))
+        _delete(connection, and_(Quarantine.space_id == space_id, Quarantine.content_hash.in_(hashes)))
 
 
 def purge_of_space(connection: Connection, space_id: int, limit: int) -> int:
     """Delete up to `limit` rows of a space that is being purged; how many went."""
     ids = list(connection.scalars(select(Quarantine.id).where(Quarantine.space_id == space_id).limit(limit)))
-    connection.execute(delete(Quarantine).where(Quarantine.id.in_(ids)))
+    _delete(connection, Quarantine.id.in_(ids))
     return len(ids)
+
+
+def _delete(connection: Connection, gone: ColumnElement[bool]) -> None:
+    """Delete these rows; the kept originals of support images among them go with the next look at what to delete."""
+    images = connection.scalars(select(Quarantine.row_id).where(gone, Quarantine.kind == "support"))
+    originals.release(connection, list(images))
+    connection.execute(delete(Quarantine).where(gone))
 
 
 def _integer(value: Any) -> int | None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, case, func, insert, select, update
+from sqlalchemy import Connection, bindparam, case, func, insert, or_, select, update
 
-from trustvlm.catalog.models import Label, Space
+from trustvlm.catalog.models import Label, Reembed, Space
 from trustvlm.errors import Conflict, NotFound
 from trustvlm.types import SpaceRow
 
@@ -17,9 +17,10 @@ __all__ = [
     "SpaceRecord",
     "advance",
     "advance_to",
-    "by_id",
+    "at_least",
     "create",
     "find",
+    "find_by_id",
     "list_rows",
     "remove",
     "restore",
@@ -39,6 +40,8 @@ class SpaceRecord:
     verifier: str
     classifier_identity: str
     verifier_identity: str
+    classifier_parts: Mapping[str, str] | None
+    verifier_parts: Mapping[str, str] | None
     classifier_golden: bytes | None
     verifier_golden: bytes | None
     classifier_dim: int
@@ -66,6 +69,10 @@ _ADVANCE = (
 )
 
 
+# Without the spaces beside a space (see trustvlm.catalog.reembeds): no user can give a name with a "/".
+_CALLED = ~(Space.name.endswith("/reembed") | Space.name.endswith("/before"))
+
+
 def _record(row: Any) -> SpaceRecord:
     values = row._asdict()
     return SpaceRecord(**values | {"templates": tuple(values["templates"]), "search": values["search"] or {}})
@@ -80,14 +87,23 @@ def find(connection: Connection, name: str) -> SpaceRecord:
     row = connection.execute(_FIND, {"wanted": name}).first()
     if row is not None:
         return _record(row)
-    known = list(connection.scalars(select(Space.name).where(Space.removed_at.is_(None)).order_by(Space.name).limit(10)))
+    known = list(
+        connection.scalars(select(Space.name).where(Space.removed_at.is_(None), _CALLED).order_by(Space.name).limit(10))
+    )
     there = f"there are: {', '.join(known)}" if known else "there are none yet: run 'trustvlm space create'"
     raise NotFound(f"no space {name!r} ({there})")
 
 
-def by_id(connection: Connection, space_id: int) -> SpaceRecord:
-    """A space that is there, removed or not."""
-    return _record(connection.execute(select(*_COLUMNS).where(Space.id == space_id)).one())
+def find_by_id(connection: Connection, space_id: int) -> SpaceRecord:
+    """The space with this id, whatever it is called now and removed or not.
+
+    Raises:
+        NotFound: it was purged.
+    """
+    row = connection.execute(select(*_COLUMNS).where(Space.id == space_id)).first()
+    if row is None:
+        raise NotFound(f"space {space_id} was purged")
+    return _record(row)
 
 
 def create(connection: Connection, values: dict[str, Any]) -> int:
@@ -118,6 +134,12 @@ def advance_to(connection: Connection, space_id: int, revision: int) -> None:
     connection.execute(update(Space).where(Space.id == space_id).values(revision=revision, log_start=within))
 
 
+def at_least(connection: Connection, space_id: int, revision: int) -> int:
+    """Raise the space's revision to `revision`, if it is below; what it is then."""
+    connection.execute(update(Space).where(Space.id == space_id, Space.revision < revision).values(revision=revision))
+    return find_by_id(connection, space_id).revision
+
+
 def set_recipe(connection: Connection, space_id: int, recipe: str) -> None:
     """Which index recipe the space's caches are built with; what was tuned of another one is forgotten."""
     changed = update(Space).where(Space.id == space_id, Space.recipe != recipe)
@@ -133,8 +155,14 @@ def set_search(connection: Connection, space_id: int, recipe: str, search: Mappi
 def remove(connection: Connection, name: str) -> int:
     """Hide the space `name`, whose name is free at once, and return its id."""
     space = find(connection, name)
-    connection.execute(update(Space).where(Space.id == space.id).values(removed_at=datetime.now(UTC)))
+    gone = or_(Space.id == space.id, Space.id.in_(_beside(space.id)))
+    connection.execute(update(Space).where(gone, Space.removed_at.is_(None)).values(removed_at=datetime.now(UTC)))
     return space.id
+
+
+def _beside(space_id: int) -> Any:
+    """Ids of the spaces that go and come back with a space: see :mod:`trustvlm.catalog.reembeds`."""
+    return select(Reembed.other_id).where(Reembed.space_id == space_id)
 
 
 def restore(connection: Connection, name: str) -> None:
@@ -149,12 +177,13 @@ def restore(connection: Connection, name: str) -> None:
     space_id = connection.scalar(removed.limit(1))
     if space_id is None:
         raise NotFound(f"no removed space {name!r} to restore: it never was, or it has been purged")
-    connection.execute(update(Space).where(Space.id == space_id).values(removed_at=None))
+    back = or_(Space.id == space_id, Space.id.in_(_beside(space_id)))
+    connection.execute(update(Space).where(back).values(removed_at=None))
 
 
 def list_rows(connection: Connection) -> Iterator[SpaceRow]:
     """Every live space with its counts, by name."""
-    for row in connection.execute(select(*_COLUMNS).where(Space.removed_at.is_(None)).order_by(Space.name)).all():
+    for row in connection.execute(select(*_COLUMNS).where(Space.removed_at.is_(None), _CALLED).order_by(Space.name)).all():
         yield row_of(connection, _record(row))
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "find_removed",
     "hashes",
     "hidden_with_label",
+    "ids_in",
     "ids_of_hashes",
     "insert_many",
     "list_rows",
@@ -36,6 +37,7 @@ __all__ = [
     "restore",
     "restore_of_label",
     "sample",
+    "sample_vectors",
     "smallest_content",
     "thumbnail",
 ]
@@ -127,6 +129,17 @@ def ids_of_hashes(connection: Connection, space_id: int, contents: Sequence[byte
     return found
 
 
+def ids_in(connection: Connection, label_ids: Sequence[int]) -> dict[tuple[int, bytes], int]:
+    """(label id, content hash) → id of the live support images of these labels."""
+    found: dict[tuple[int, bytes], int] = {}
+    for start in range(0, len(label_ids), _IN_CHUNK):
+        query = select(Support.label_id, Support.content_hash, Support.id).where(
+            Support.label_id.in_(label_ids[start : start + _IN_CHUNK]), Support.removed_revision.is_(None)
+        )
+        found.update({(row.label_id, row.content_hash): row.id for row in connection.execute(query)})
+    return found
+
+
 def embeddings(connection: Connection, label_ids: Sequence[int], dim: int) -> tuple[Int64s, list[bytes], Float32s]:
     """(label ids, content hashes, raw embeddings) of the live support images of these labels, per label in hash order.
 
@@ -156,6 +169,26 @@ def sample(connection: Connection, space_id: int, limit: int) -> list[tuple[int,
     alive = (Support.space_id == space_id, Support.removed_revision.is_(None))
     rows = connection.execute(query.where(*alive).order_by(Support.content_hash).limit(limit))
     return list(dict.fromkeys((row.owner, row.content_hash) for row in rows))
+
+
+def sample_vectors(
+    connection: Connection, space_id: int, limit: int, dim: int, *, classifier: bool = False
+) -> tuple[Int64s, Float32s]:
+    """(label ids, (n, dim) raw embeddings) of the up to `limit` live support images whose content hash is smallest.
+
+    With `classifier`, their classifier embeddings; images that have none are left out.
+
+    Raises:
+        Damaged: an embedding does not match its checksum.
+    """
+    columns = (Support.id, Support.label_id, Support.checksum, Support.embedding, Support.classifier_embedding)
+    query = select(*columns).where(Support.space_id == space_id, Support.removed_revision.is_(None))
+    if classifier:
+        query = query.where(Support.classifier_embedding.is_not(None))
+    rows = connection.execute(query.order_by(Support.content_hash).limit(limit)).all()
+    verify_checksums("support image", [(r.id, r.checksum, (r.embedding, r.classifier_embedding)) for r in rows])
+    blobs = [row.classifier_embedding if classifier else row.embedding for row in rows]
+    return np.array([row.label_id for row in rows], dtype=np.int64), unpack(blobs, dim)
 
 
 def smallest_content(connection: Connection, label_ids: Sequence[int]) -> bytes | None:

@@ -17,7 +17,16 @@ import numpy.typing as npt
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.types import LabelInput, Queries
 
-__all__ = ["label_inputs", "labelled_vectors", "query_batches", "read_npz", "read_query_vectors", "support_vectors"]
+__all__ = [
+    "image_vectors_by_id",
+    "label_inputs",
+    "labelled_vectors",
+    "query_batches",
+    "read_npz",
+    "read_query_vectors",
+    "support_vectors",
+    "text_vectors_by_name",
+]
 
 Array = npt.NDArray[Any]
 _BROKEN = (
@@ -240,3 +249,36 @@ def labelled_vectors(path: Path) -> tuple[Queries, list[str | None], list[str]]:
     if len(sources) != total:
         raise InvalidInput(f"{path}: expected a source for each of the {total} images, got {len(sources)}")
     return Queries(classifier=classifier, verifier=verifier), truth, sources
+
+
+def text_vectors_by_name(path: Path) -> dict[str, Array]:
+    """Label name → its row of text_vectors.
+
+    Raises:
+        NotFound: no such file. InvalidInput: missing arrays, or arrays that do not fit together.
+    """
+    arrays = read_npz(path, "label_names", "text_vectors")
+    if len(arrays) < 2:
+        raise InvalidInput(f"{path}: expected label_names and text_vectors, got {', '.join(arrays)} alone")
+    names, texts = _strings(path, "label_names", arrays["label_names"]), arrays["text_vectors"]
+    if texts.ndim not in (2, 3) or len(texts) != len(names):
+        raise InvalidInput(f"{path}: text_vectors: expected shape ({len(names)}, dim), one row a label, got {texts.shape}")
+    return dict(zip(names, texts, strict=True))
+
+
+def image_vectors_by_id(path: Path) -> dict[str, dict[int, Array]]:
+    """image_vectors and, where there, classifier_image_vectors: support image id → its row.
+
+    Raises:
+        NotFound: no such file. InvalidInput: missing arrays, or arrays that do not fit together.
+    """
+    arrays = read_npz(path, "support_ids", "image_vectors", "classifier_image_vectors")
+    if "support_ids" not in arrays or "image_vectors" not in arrays:
+        raise InvalidInput(f"{path}: expected support_ids and image_vectors, one row a support image; got {', '.join(arrays)}")
+    ids = arrays.pop("support_ids")
+    if ids.ndim != 1 or ids.dtype.kind not in "iu":
+        raise InvalidInput(f"{path}: support_ids: expected whole numbers, got {ids.dtype} {ids.shape}")
+    for name, rows in arrays.items():
+        if rows.ndim != 2 or len(rows) != len(ids):
+            raise InvalidInput(f"{path}: {name}: expected shape ({len(ids)}, dim), one row a support id, got {rows.shape}")
+    return {name: dict(zip(ids.tolist(), rows, strict=True)) for name, rows in arrays.items()}

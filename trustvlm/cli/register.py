@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from trustvlm.service import TrustService
     from trustvlm.types import LabelInput, RegisterResult
 
-__all__ = ["register", "require_some_readable", "summary"]
+__all__ = ["register", "report_drift", "require_some_readable", "summary"]
 
 _SHOWN = 5
 
@@ -48,6 +48,11 @@ _SHOWN = 5
     "classifier_image_vectors, as far as needed.",
 )
 @click.option("--prompt", metavar="TEXT", type=utf8, help="With --label: a prompt instead of the templates; {} is the name.")
+@click.option(
+    "--keep-originals",
+    is_flag=True,
+    help="Keep the image files in the home, so that the space can be given other encoders ('trustvlm space reembed').",
+)
 @click.option("--json", "json_", is_flag=True, help="Print what changed as JSON, with the ids of the new support images.")
 @click.pass_obj
 def register(
@@ -58,6 +63,7 @@ def register(
     names_file: Path | None,
     vectors: Path | None,
     prompt: str | None,
+    keep_originals: bool,
     json_: bool,
 ) -> None:
     """Register labels and their support images.
@@ -76,17 +82,24 @@ def register(
     with session.writing() as service:
         service.get_space(space)  # before looking through a large folder
         inputs = _inputs(paths, label, names_file, vectors, prompt)
-        result = _register(service, space, inputs)
+        result = _register(service, space, inputs, keep_originals)
     report_unreadable(result.failures)
     names = {item.name: label_id >= 0 for item, label_id in zip(inputs, result.label_ids, strict=True)}
     for name in (name for name, registered in names.items() if not registered):
         note(f"label {quoted(name)} is new and none of its images could be read: it was not registered")
+    report_drift(result)
     _report_synonyms(space, result)
     labels = sum(names.values())
     what = f"{count(labels, 'label')} ({result.added_labels:,} new)"
     if labels or json_ or not inputs:
         click.echo(as_json(asdict(result)) if json_ else summary(result, what, labels))
     require_some_readable(result, sum(len(item.images or ()) for item in inputs))
+
+
+def report_drift(result: RegisterResult) -> None:
+    """Say on stderr that vectors do not look like those that are there."""
+    for sentence in result.drift:
+        note(f"warning: {sentence}; if another model made them, remove them again ('trustvlm support list' shows ids)")
 
 
 def _report_synonyms(space: str, result: RegisterResult) -> None:
@@ -136,11 +149,11 @@ def _inputs(
     return inputs
 
 
-def _register(service: TrustService, space: str, inputs: list[LabelInput]) -> RegisterResult:
+def _register(service: TrustService, space: str, inputs: list[LabelInput], keep: bool) -> RegisterResult:
     images = sum(len(item.images or ()) for item in inputs)
     if images:
         with progress_bar(images, "images") as bar:
-            return service.register(space, inputs, progress=bar.advance)
+            return service.register(space, inputs, progress=bar.advance, keep_originals=keep)
     with progress_bar(len(inputs), "labels") as bar:
         return service.register(space, inputs, on_commit=lambda names: bar.advance(len(names)))
 

@@ -9,6 +9,7 @@ import click
 
 from trustvlm.cli.label import LABEL_COLUMNS, label_rows
 from trustvlm.cli.output import Column, Row, details, format_option, row_writer
+from trustvlm.cli.reembed import reembed
 from trustvlm.cli.session import Session, on_terminal
 from trustvlm.cli.text import count, note, quoted, shown, utf8
 
@@ -17,7 +18,7 @@ __all__ = ["space"]
 
 @click.group()
 def space() -> None:
-    """Create, list, show, remove and restore label spaces.
+    """Create, list, show, remove, restore and re-embed label spaces.
 
     A label space is a named set of labels with its templates and its two encoders.
     """
@@ -148,9 +149,15 @@ def remove(session: Session, name: str, yes: bool) -> None:
 @click.argument("name", type=utf8)
 @click.pass_obj
 def restore(session: Session, name: str) -> None:
-    """Bring back a removed space: the last one of that name."""
+    """Bring back a removed space: the last one of that name.
+
+    Of a space that was embedded anew ('trustvlm space reembed'), put the old embeddings back.
+    """
     with session.writing() as service:
         service.restore_space(name)
         row = service.get_space(name)
     supports = count(row.support_count, "support image")
     click.echo(f"restored space {quoted(name)} with {count(row.label_count, 'label')}, {supports}; revision {row.revision}")
+
+
+space.add_command(reembed)

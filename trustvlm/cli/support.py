@@ -10,7 +10,7 @@ import click
 
 from trustvlm.cli.files import PassedOver, images_of
 from trustvlm.cli.output import Column, as_json, format_option, row_writer
-from trustvlm.cli.register import require_some_readable, summary
+from trustvlm.cli.register import report_drift, require_some_readable, summary
 from trustvlm.cli.session import Session, exactly_one
 from trustvlm.cli.text import count, quoted, report_unreadable, utf8
 
@@ -51,9 +51,18 @@ def list_(session: Session, space: str, label: str, form: str) -> None:
     type=click.Path(path_type=Path),
     help="Vectors of your own: arrays image_vectors and, for search by text, classifier_image_vectors.",
 )
+@click.option("--keep-originals", is_flag=True, help="Keep the image files in the home; see 'trustvlm register --help'.")
 @click.option("--json", "json_", is_flag=True, help="Print what changed as JSON, with the ids of the new support images.")
 @click.pass_obj
-def add(session: Session, space: str, label: str, paths: tuple[Path, ...], vectors: Path | None, json_: bool) -> None:
+def add(
+    session: Session,
+    space: str,
+    label: str,
+    paths: tuple[Path, ...],
+    vectors: Path | None,
+    keep_originals: bool,
+    json_: bool,
+) -> None:
     """Add support images to a label that exists.
 
     PATHS are image files, or folders with images directly in them.
@@ -66,8 +75,9 @@ def add(session: Session, space: str, label: str, paths: tuple[Path, ...], vecto
     passed.report()
     with session.writing() as service:
         given = {"images": images} if vectors is None else support_vectors(vectors)
-        result = service.add_support(space, label, **given)
+        result = service.add_support(space, label, **given, keep_originals=keep_originals)
     report_unreadable(result.failures)
+    report_drift(result)
     click.echo(as_json(asdict(result)) if json_ else summary(result, f"label {quoted(label)}"))
     require_some_readable(result, len(images))
 

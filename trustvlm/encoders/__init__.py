@@ -12,7 +12,17 @@ from trustvlm.encoders.golden import (
     golden_image,
     golden_verdict,
 )
-from trustvlm.encoders.images import DecodedImage, ImageLimits, UnreadableImage, decode_image, hash_image, source_name
+from trustvlm.encoders.identity import EncoderParts, identity_difference, libraries
+from trustvlm.encoders.images import (
+    DecodedImage,
+    ImageLimits,
+    UnreadableImage,
+    decode_image,
+    hash_image,
+    is_original,
+    original_of,
+    source_name,
+)
 from trustvlm.encoders.opening import open_encoder
 from trustvlm.encoders.presets import PAPER, Preset, preset
 from trustvlm.encoders.spec import EncoderSpec, describe_spec, parse_spec, spec_dim
@@ -24,6 +34,7 @@ __all__ = [
     "DecodedImage",
     "EncodedImage",
     "Encoder",
+    "EncoderParts",
     "EncoderSpec",
     "FailedImage",
     "ImageLimits",
@@ -37,7 +48,11 @@ __all__ = [
     "golden_image",
     "golden_verdict",
     "hash_image",
+    "identity_difference",
+    "is_original",
+    "libraries",
     "open_encoder",
+    "original_of",
     "parse_spec",
     "preset",
     "source_name",

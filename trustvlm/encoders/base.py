@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from trustvlm.encoders.identity import EncoderParts
 from trustvlm.types import Float32s
 
 if TYPE_CHECKING:
@@ -32,12 +33,16 @@ class Encoder(Protocol):
         spec: canonical spec that opens this encoder again (paths made absolute).
         dim: number of components of an embedding.
         identity: hash of weights, preprocessing and pooling, as hex; "precomputed:<dim>[:<tag>]" when there are none.
+        parts: what that hash is made of; None when there are none. device, precision: where and how it runs.
         logit_scale: factor of the cosine in the softmax over labels; None when the encoder has no text side.
     """
 
     spec: str
     dim: int
     identity: str
+    parts: EncoderParts | None
+    device: str
+    precision: str
     logit_scale: float | None
 
     def encode_images(self, pixels: Any) -> Float32s:

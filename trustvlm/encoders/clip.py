@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from trustvlm.encoders.identity import encoder_identity
+from trustvlm.encoders.identity import encoder_parts
 from trustvlm.encoders.model import TorchModel
 from trustvlm.encoders.preprocess import Preprocess
 from trustvlm.encoders.spec import EncoderSpec
@@ -52,7 +52,8 @@ class OpenClipEncoder(TorchModel):
             # Not in the weights, and the same weights with the other activation are another encoder.
             "quick_gelu": any(type(m).__name__ == "QuickGELU" for m in model.modules()),
         }
-        self.identity = encoder_identity("open_clip", model, preprocess.describe(), json.dumps(pooling, sort_keys=True))
+        self.parts = encoder_parts("open_clip", model, preprocess.describe(), json.dumps(pooling, sort_keys=True))
+        self.identity = self.parts.identity
         # A sigmoid-trained model's scale belongs to its bias and says nothing about a softmax.
         scale = _SIGMOID_SCALE if model.logit_bias is not None else float(model.logit_scale.detach().exp())
         self.logit_scale: float | None = scale

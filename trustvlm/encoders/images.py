@@ -21,13 +21,23 @@ if TYPE_CHECKING:
 
     from trustvlm.types import ImageSource
 
-__all__ = ["DecodedImage", "ImageLimits", "UnreadableImage", "decode_image", "hash_image", "source_name"]
+__all__ = [
+    "DecodedImage",
+    "ImageLimits",
+    "UnreadableImage",
+    "decode_image",
+    "hash_image",
+    "is_original",
+    "original_of",
+    "source_name",
+]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 """Raster formats only: what runs programs (EPS) or other parsers (PDF, SVG) never reaches them."""
 
 _THUMBNAIL_PIXELS = 128
 _ORIENTATION = 0x0112  # the EXIF tag
+_MODE = "trustvlm-mode"  # the PNG text that says which mode a kept picture had: its hash begins with it
 
 
 @dataclass(frozen=True)
@@ -93,7 +103,7 @@ def hash_image(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> byt
     name = source_name(source)
     if isinstance(source, (str, Path, bytes)):
         return hashlib.sha256(_read(source, name, limits)).digest()
-    return _hash_pixels(_require_image(source, name), _to_rgb(source, name, limits))
+    return _hash_pixels(_require_image(source, name).mode, _to_rgb(source, name, limits))
 
 
 def decode_image(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> DecodedImage:
@@ -109,8 +119,42 @@ def decode_image(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> D
         content_hash = hashlib.sha256(data).digest()
     else:
         rgb = _to_rgb(_require_image(source, name), name, limits)
-        content_hash = _hash_pixels(source, rgb)
+        content_hash = _hash_pixels(source.mode, rgb)
     return DecodedImage(rgb, content_hash, _thumbnail(rgb), _path_of(source))
+
+
+def original_of(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> tuple[bytes, bytes]:
+    """(content hash, bytes to keep): the file as it is; a PIL image, whose pixels are hashed, as PNG.
+
+    Raises:
+        UnreadableImage: the file cannot be read or exceeds a limit.
+    """
+    name = source_name(source)
+    if isinstance(source, (str, Path, bytes)):
+        data = _read(source, name, limits)
+        return hashlib.sha256(data).digest(), data
+    from PIL.PngImagePlugin import PngInfo
+
+    picture = _require_image(source, name)
+    rgb = _to_rgb(picture, name, limits)
+    info, out = PngInfo(), io.BytesIO()
+    info.add_text(_MODE, picture.mode)
+    rgb.save(out, "PNG", pnginfo=info)
+    return _hash_pixels(picture.mode, rgb), out.getvalue()
+
+
+def is_original(data: bytes, content_hash: bytes) -> bool:
+    """Whether `data` is what :func:`original_of` gave to keep under this content hash."""
+    if hashlib.sha256(data).digest() == content_hash:
+        return True
+    if _MODE.encode() not in data[:256]:
+        return False
+    try:
+        picture = _open(data, "original")
+        picture.load()
+    except (OSError, ValueError, SyntaxError):
+        return False
+    return _hash_pixels(str(picture.info.get(_MODE)), picture) == content_hash
 
 
 def _path_of(source: ImageSource) -> str | None:
@@ -232,8 +276,8 @@ def _upright(rgb: Image, original: Image) -> Image:
     return rgb if turn is None else rgb.transpose(turn)
 
 
-def _hash_pixels(original: Image, rgb: Image) -> bytes:
-    digest = hashlib.sha256(f"{original.mode} {rgb.width}x{rgb.height}\n".encode())
+def _hash_pixels(mode: str, rgb: Image) -> bytes:
+    digest = hashlib.sha256(f"{mode} {rgb.width}x{rgb.height}\n".encode())
     digest.update(rgb.tobytes())
     return digest.digest()
 

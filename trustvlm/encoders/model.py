@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from trustvlm.encoders.identity import EncoderParts
 from trustvlm.encoders.preprocess import Preprocess
 from trustvlm.errors import InvalidInput, Unavailable
 from trustvlm.types import Float32s
@@ -29,6 +30,8 @@ class TorchModel(ABC):
     """
 
     dim: int
+    identity: str
+    parts: EncoderParts | None
 
     def __init__(self, spec: str, model: Any, preprocess: Preprocess, device: str, precision: str) -> None:
         self.spec = spec

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from trustvlm.encoders.identity import EncoderParts
 from trustvlm.encoders.spec import EncoderSpec
 from trustvlm.errors import InvalidInput
 from trustvlm.types import Float32s
@@ -19,6 +20,8 @@ class PrecomputedEncoder:
     """An :class:`~trustvlm.encoders.base.Encoder` that can encode nothing; its identity is its spec."""
 
     logit_scale: float | None = None
+    parts: EncoderParts | None = None
+    device = precision = ""
 
     def __init__(self, spec: EncoderSpec) -> None:
         if spec.dim is None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from trustvlm.encoders.identity import encoder_identity
+from trustvlm.encoders.identity import encoder_parts
 from trustvlm.encoders.model import TorchModel
 from trustvlm.encoders.preprocess import Preprocess
 from trustvlm.encoders.spec import EncoderSpec
@@ -33,7 +33,8 @@ class TimmEncoder(TorchModel):
     logit_scale: float | None = None
 
     def __init__(self, spec: str, model: Any, preprocess: Preprocess, pooling: str, device: str, precision: str) -> None:
-        self.identity = encoder_identity("timm", model, preprocess.describe(), pooling)
+        self.parts = encoder_parts("timm", model, preprocess.describe(), pooling)
+        self.identity = self.parts.identity
         self.pooling = pooling
         try:
             super().__init__(spec, model, preprocess, device, precision)

@@ -116,7 +116,9 @@ def _calibrated(
         calibration = _found(context, sifted, promise)
     with parts.catalog.write() as connection:
         if spaces.find(connection, space.name).id != space.id:
-            raise Conflict(f"space {space.name!r} was removed and made again during the call; calibrate again")
+            raise Conflict(
+                f"space {space.name!r} was removed and made again, or embedded anew, during the call; calibrate again"
+            )
         if keep:
             observations.forget_calibration(connection, space.id)
             observations.store(connection, space.id, as_rows(observed, truth, "calibration", "random"))

@@ -16,23 +16,21 @@ from trustvlm.service.parts import Parts
 
 __all__ = ["in_force", "list_calibrations", "loaded", "remove_calibration", "store"]
 
-_OF_ROW = ("id", "space", "created_at", "revision")
+_OF_ROW = ("id", "space", "created_at", "revision", "other_encoders")
 _CONTENT = tuple(field.name for field in fields(Calibration) if field.name not in _OF_ROW)
 
 
 def in_force(connection: Connection, space: SpaceRecord) -> Calibration | None:
-    """The newest calibration of the space, if it was made with the encoders that the space has."""
+    """The newest calibration of the space; it says whether it was made with other encoders than the space has now."""
     found = calibrations.current(connection, space.id)
-    if found is None or (found.classifier_identity, found.verifier_identity) != _identities(space):
-        return None
-    return loaded(found, space.name)
+    return None if found is None else _loaded(found, space)
 
 
 def list_calibrations(parts: Parts, space_name: str) -> list[Calibration]:
     """See :meth:`TrustService.list_calibrations`."""
     with parts.catalog.read() as connection:
         space = spaces.find(connection, space_name)
-        return [loaded(record, space.name) for record in calibrations.list_rows(connection, space.id)]
+        return [_loaded(record, space) for record in calibrations.list_rows(connection, space.id)]
 
 
 def remove_calibration(parts: Parts, space_name: str, calibration_id: int) -> None:
@@ -50,17 +48,25 @@ def store(connection: Connection, space: SpaceRecord, calibration: Calibration) 
     values = calibration.to_dict()
     content = {name: values[name] for name in _CONTENT}
     record = calibrations.create(connection, space.id, calibration.revision, _identities(space), content)
-    return loaded(record, space.name)
+    return _loaded(record, space)
 
 
-def loaded(record: CalibrationRecord, space_name: str) -> Calibration:
-    """A stored calibration as it is handed out."""
+def loaded(record: CalibrationRecord, space_name: str, *, other_encoders: bool) -> Calibration:
+    """A stored calibration as it is handed out; `other_encoders`: the space has others by now."""
     content: dict[str, Any] = record.content | {
         "knots": tuple((float(x), float(y)) for x, y in record.content["knots"]),
         "candidates": tuple(record.content["candidates"]),
         "predicted": tuple(record.content["predicted"]),
     }
-    return Calibration(id=record.id, space=space_name, created_at=record.created_at, revision=record.revision, **content)
+    return Calibration(
+        id=record.id, space=space_name, created_at=record.created_at, revision=record.revision,
+        other_encoders=other_encoders, **content,
+    )  # fmt: skip
+
+
+def _loaded(record: CalibrationRecord, space: SpaceRecord) -> Calibration:
+    made_with = record.classifier_identity, record.verifier_identity
+    return loaded(record, space.name, other_encoders=made_with != _identities(space))
 
 
 def _identities(space: SpaceRecord) -> tuple[str, str]:

@@ -71,7 +71,8 @@ def decide(context: Context, columns: Columns, calibration: Calibration) -> Deci
         if stale is not None and not stale.abstain:
             reason[i] += f"; {stale.words}"
     probability = np.empty(len(trust), dtype=object)
-    probability[:] = calibration.probability(trust).tolist()
+    if not calibration.other_encoders:
+        probability[:] = calibration.probability(trust).tolist()
     as_objects = np.empty(len(trust), dtype=object)
     as_objects[:] = accepted.tolist()
     return Decision(as_objects, probability, reason, unknown, calibration.id, None if stale is None else stale.since)
@@ -109,6 +110,7 @@ def applies(calibration: Calibration | None, rule: str, parameters: Mapping[str,
     """
     if calibration is None:
         return "not calibrated"
-    if calibration.rule != rule or dict(calibration.params) != dict(parameters):
+    same = dict(calibration.params) == dict(parameters) or calibration.other_encoders  # nothing is accepted then
+    if calibration.rule != rule or not same:
         return f"not calibrated for this rule (calibration {calibration.id} is for {calibration.rule})"
     return None if whole else "not calibrated for a part of the labels"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,8 @@ import numpy as np
 
 from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.encoders import (
+    GOLDEN_CLOSE,
+    GOLDEN_SAME,
     EncodedImage,
     Encoder,
     FailedImage,
@@ -18,6 +20,8 @@ from trustvlm.encoders import (
     encode_images,
     golden_embedding,
     golden_verdict,
+    identity_difference,
+    libraries,
     parse_spec,
 )
 from trustvlm.errors import Conflict, InvalidInput
@@ -71,20 +75,19 @@ def encoder_of(parts: Parts, space: SpaceRecord, side: str) -> Encoder:
     """The space's "classifier" or "verifier", after making sure that it still is the one the space was made with.
 
     Raises:
-        Conflict: other weights, preprocessing or pooling, or the golden image's embedding differs.
+        Conflict: other weights, preprocessing or pooling, or the golden image's embedding differs; the message says which.
     """
-    spec, identity, golden = {
-        "classifier": (space.classifier, space.classifier_identity, space.classifier_golden),
-        "verifier": (space.verifier, space.verifier_identity, space.verifier_golden),
+    spec, identity, pinned, golden = {
+        "classifier": (space.classifier, space.classifier_identity, space.classifier_parts, space.classifier_golden),
+        "verifier": (space.verifier, space.verifier_identity, space.verifier_parts, space.verifier_golden),
     }[side]
     encoder = parts.encoders.open(spec)
-    if (side, space.id) in parts.checked:
+    if (identity, golden) in parts.checked.get(spec, ()):
         return encoder
+    forward = f"put the old one back, or embed the space anew with it: trustvlm space reembed {space.name}"
     if encoder.identity != identity:
-        raise Conflict(
-            f"the {side} {spec!r} of space {space.name!r} is not the one it was made with: its weights, preprocessing or "
-            f"pooling changed (identity {encoder.identity[:16]}…, expected {identity[:16]}…); make a new space for it"
-        )
+        what = f"it is {identity!r}" if encoder.parts is None else identity_difference(pinned, encoder.parts)
+        raise Conflict(f"the {side} {spec!r} of space {space.name!r} is not the one it was made with: {what}; {forward}")
     fresh = None if golden is None else golden_embedding(encoder)
     if golden is not None and fresh is not None:
         cosine = compare_golden(np.frombuffer(golden, dtype="<f4"), fresh)
@@ -93,13 +96,24 @@ def encoder_of(parts: Parts, space: SpaceRecord, side: str) -> Encoder:
         )
         match golden_verdict(cosine):
             case "different":
-                raise Conflict(f"{message}: another library version or precision computes something else; make a new space")
+                raise Conflict(
+                    f"{message}, where {GOLDEN_CLOSE} is needed: weights, preprocessing and pooling are the same, but another "
+                    f"library version or precision computes something else ({_ran(pinned, encoder)}); {forward}"
+                )
             case "close":
-                log.warning("%s", message)
+                log.warning("%s: below %s; %s", message, GOLDEN_SAME, _ran(pinned, encoder))
             case "same":
                 pass
-    parts.checked.add((side, space.id))
+    parts.checked.setdefault(spec, set()).add((identity, golden))
     return encoder
+
+
+def _ran(pinned: Mapping[str, str] | None, encoder: Encoder) -> str:
+    """Where and how the encoder runs, and where and how it ran when the space was made, as far as that was recorded."""
+    now = f"{libraries()} on {encoder.device} at {encoder.precision}"
+    if pinned is None:
+        return f"now {now}"
+    return f"made with {pinned['libraries']} on {pinned['device']} at {pinned['precision']}, now {now}"
 
 
 def encode_for(

@@ -51,7 +51,9 @@ def feedback(
     ]
     with parts.catalog.write() as connection:
         if spaces.find(connection, space_name).id != space.id:
-            raise Conflict(f"space {space_name!r} was removed and made again during the call; nothing was stored")
+            raise Conflict(
+                f"space {space_name!r} was removed and made again, or embedded anew, during the call; nothing was stored"
+            )
         ids, known = observations.store(connection, space.id, rows)
     promoted = _promote(parts, space_name, queries, observed, kept, ids) if promote else 0
     places = np.full(len(observed), -1, dtype=np.int64)
@@ -130,6 +132,11 @@ def monitor(parts: Parts, space_name: str, alpha: float) -> MonitorReport:
         calibration = in_force(connection, view.space)
         if calibration is None:
             raise NotFound(f"space {space_name!r} has no calibration to watch over; run 'trustvlm calibrate {space_name} DIR'")
+        if calibration.other_encoders:
+            raise NotFound(
+                f"space {space_name!r} was embedded anew since calibration {calibration.id}, which decides nothing any more; "
+                f"run 'trustvlm recalibrate {space_name}'"
+            )
         pairs = observations.accepted_random(connection, view.space.id, calibration.id, calibration.created_at)
         predicted = view.aliases.of(np.array([pair[0] for pair in pairs], dtype=np.int64))
         truth = view.aliases.of(np.array([pair[1] for pair in pairs], dtype=np.int64))

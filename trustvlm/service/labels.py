@@ -164,7 +164,7 @@ def _still(connection: Connection, space: SpaceRecord) -> SpaceRecord:
     """The space, if it is still the same one."""
     now = spaces.find(connection, space.name)
     if now.id != space.id:
-        raise Conflict(f"space {space.name!r} was removed and made again during the call")
+        raise Conflict(f"space {space.name!r} was removed and made again, or embedded anew, during the call")
     return now
 
 

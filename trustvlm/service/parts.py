@@ -16,6 +16,7 @@ from trustvlm.catalog import Catalog, spaces
 from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.encoders import Encoder, ImageLimits, open_encoder
 from trustvlm.errors import Unavailable
+from trustvlm.selective.vector_drift import Baseline
 from trustvlm.service.cache import SpaceView
 from trustvlm.service.caches import Caches
 from trustvlm.service.fitter import Fitter
@@ -51,7 +52,8 @@ class Parts:
         encoders: the open models.
         batch_size, workers: how images are loaded (workers None: chosen by their number). limits: what images may be.
         undo_window: how long removed labels and support images can be restored.
-        checked: identities of (space id, encoder) pairs that were compared in this process.
+        checked: of each encoder spec, the (identity, golden embedding) that it was compared with in this process.
+        baselines: what the stored vectors of (space id, side, encoder identity) look like, of spaces with many.
     """
 
     home: Path
@@ -63,7 +65,8 @@ class Parts:
     workers: int | None
     limits: ImageLimits
     undo_window: timedelta
-    checked: set[tuple[str, int]] = field(default_factory=set)
+    checked: dict[str, set[tuple[str, bytes | None]]] = field(default_factory=dict)
+    baselines: dict[tuple[int, str, str], Baseline] = field(default_factory=dict)
     process: int = field(default_factory=os.getpid)
     closed: threading.Event = field(default_factory=threading.Event)
 

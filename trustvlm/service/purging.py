@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from trustvlm.catalog import purge
 from trustvlm.catalog.purge import Purged
 from trustvlm.errors import Busy
+from trustvlm.service.originals import forget_originals, sweep_originals
 from trustvlm.service.parts import Parts
 
 __all__ = ["purge_expired", "purge_label", "purge_removed"]
@@ -25,6 +26,8 @@ log = logging.getLogger("trustvlm")
 def purge_removed(parts: Parts, older_than: timedelta | None) -> int:
     """See :meth:`TrustService.purge`."""
     count = _purge(parts, parts.undo_window if older_than is None else older_than, quarantined=True)
+    forget_originals(parts)
+    sweep_originals(parts)
     parts.catalog.checkpoint()  # even after 0 rows: an earlier purge may have been stopped, or readers in its way
     return count
 
@@ -35,6 +38,7 @@ def purge_expired(parts: Parts) -> None:
     Of the quarantine, what somebody had removed before it was found damaged: nobody asked to delete the rest.
     """
     if _purge(parts, parts.undo_window, quarantined=False):
+        forget_originals(parts)
         try:
             parts.catalog.checkpoint(wait=False)
         except Busy as error:
@@ -46,6 +50,7 @@ def purge_label(parts: Parts, label_id: int) -> None:
     now = datetime.now(UTC)
     _in_chunks(parts, lambda connection: purge.purge_supports(connection, now, label_id))
     _in_chunks(parts, lambda connection: purge.purge_labels(connection, now, label_id))
+    forget_originals(parts)
     parts.catalog.checkpoint()
 
 
@@ -80,7 +85,6 @@ def _in_chunks(parts: Parts, step: Callable[[Connection], list[Purged]]) -> int:
 
 
 def _delete_files(parts: Parts, purged: Sequence[Purged]) -> None:
-    """Delete every file that may hold what was purged. Whatever else is ever kept of a support image goes here too:
-    `purged` names each by space and content hash."""
+    """Delete the snapshots that may hold what was purged. Originals go by the marks that the catalog keeps of them."""
     for space_id in {row.space_id for row in purged}:
         parts.caches.discard(space_id)

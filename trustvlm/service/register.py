@@ -16,14 +16,25 @@ from trustvlm.catalog.vectors import unpack
 from trustvlm.encoders import EncodedImage, UnreadableImage, hash_image, source_name
 from trustvlm.errors import Conflict, InvalidInput, NotFound
 from trustvlm.scoring.prototypes import mean_prototype, text_prototype
+from trustvlm.service import originals
 from trustvlm.service.encoding import encode_for, encoder_of, encodes_texts, prompts_of
 from trustvlm.service.parts import Parts
 from trustvlm.service.plan import PlannedLabel, check_prototype, chunks, plan, same_direction, text_prototypes
+from trustvlm.service.vector_drift import departed
 from trustvlm.types import Float32s, LabelInput, RegisterResult
 
 __all__ = ["register", "renew_prototypes"]
 
 Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """How the call is to go."""
+
+    progress: Progress | None
+    must_exist: bool
+    keep_originals: bool
 
 
 @dataclass
@@ -61,8 +72,10 @@ def register(
     progress: Progress | None = None,
     *,
     must_exist: bool = False,
+    keep_originals: bool = False,
 ) -> RegisterResult:
     """See :meth:`TrustService.register`; with `must_exist`, unknown labels are NotFound instead of new."""
+    asked = _Asked(progress, must_exist, keep_originals)
     if isinstance(inputs, LabelInput) or not isinstance(inputs, Iterable):
         raise InvalidInput(f"inputs: expected a list of LabelInput, got {type(inputs).__name__}")
     inputs = list(inputs)
@@ -74,9 +87,10 @@ def register(
         _check_against(space, label, known.get(label.name), must_exist)
         if label.name not in known:
             check_prototype(space, label)
+    drift = departed(parts, space, planned)
     tally = _Tally(revision=space.revision)
     for chunk in chunks(space, planned.values()):
-        _commit_chunk(parts, space, chunk, tally, progress, must_exist)
+        _commit_chunk(parts, space, chunk, tally, asked)
         if on_commit is not None:
             on_commit([label.name for label in chunk if label.name in tally.label_ids])
     return RegisterResult(
@@ -87,6 +101,7 @@ def register(
         revision=tally.revision,
         ids=tuple(tally.ids),
         label_ids=tuple(tally.label_ids.get(item.name, -1) for item in inputs),
+        drift=drift,
     )
 
 
@@ -112,18 +127,18 @@ def _check_against(space: SpaceRecord, label: PlannedLabel, known: LabelRecord |
         raise Conflict(f"label {label.name!r} has another text vector; update_label changes it")
 
 
-def _commit_chunk(
-    parts: Parts, space: SpaceRecord, chunk: Sequence[PlannedLabel], tally: _Tally, progress: Progress | None, must_exist: bool
-) -> None:
+def _commit_chunk(parts: Parts, space: SpaceRecord, chunk: Sequence[PlannedLabel], tally: _Tally, asked: _Asked) -> None:
     """Encode a chunk and commit it; anew when a label that it relied on has vanished meanwhile."""
     while True:
-        encoded = _encode_images(parts, space, chunk, progress)
+        encoded = _encode_images(parts, space, chunk, asked.progress)
+        kept = originals.keep(parts, [image for label in chunk for image in label.images]) if asked.keep_originals else {}
         texts = text_prototypes(space, chunk)
         texts |= _encode_texts(parts, space, [label for label in chunk if label.name not in texts])
         with parts.catalog.write() as connection:
             if spaces.find(connection, space.name).id != space.id:
                 raise Conflict(
-                    f"space {space.name!r} was removed and made again during the call; what was committed went with it"
+                    f"space {space.name!r} is another one since the call began: it was removed and made again, or "
+                    f"embedded anew; repeat the call"
                 )
             known = labels.find_many(connection, space.id, [label.name for label in chunk])
             there = {name: record.id for name, record in known.items()}
@@ -131,9 +146,12 @@ def _commit_chunk(
                 label.name in there or label.name in texts for label in chunk
             ):
                 for label in chunk:
-                    _check_against(space, label, known.get(label.name), must_exist)
+                    _check_against(space, label, known.get(label.name), asked.must_exist)
                 before = len(tally.ids)
                 _write(connection, space, chunk, known, texts, encoded, tally)
+                if kept:
+                    owners = [tally.label_ids[label.name] for label in chunk if label.images and label.name in tally.label_ids]
+                    originals.refer(parts, connection, owners, kept)
                 if len(tally.ids) > before:
                     parts.fitter.supports_changed(connection, space, tally.revision)
                 return

@@ -100,7 +100,9 @@ def _rule(
     if rule is not None or calibration is None:
         return resolve_parameters(rule, params)
     given = {key: value for key, value in (params or {}).items() if value is not None}
-    return resolve_parameters(calibration.rule, dict(calibration.params) | given)
+    # What was tuned on embeddings of other encoders says nothing about these.
+    tuned = {} if calibration.other_encoders else dict(calibration.params)
+    return resolve_parameters(calibration.rule, tuned | given)
 
 
 def _image_evidence(

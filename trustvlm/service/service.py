@@ -17,8 +17,9 @@ from trustvlm.service import labels as label_verbs
 from trustvlm.service import spaces as space_verbs
 from trustvlm.service.encoding import Embedded, as_sources, embed
 from trustvlm.service.indexes import IndexStats, index_stats, rebuild_index
-from trustvlm.service.measuring import Measuring
 from trustvlm.service.purging import purge_removed
+from trustvlm.service.reembed import restore_space
+from trustvlm.service.reembedding import Reembedder
 from trustvlm.service.register import register
 from trustvlm.service.score import score
 from trustvlm.service.search import search
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["TrustService"]
 
 
-class TrustService(Measuring):
+class TrustService(Reembedder):
     """An open home. Made by :func:`trustvlm.open`; a context manager; safe to use from several threads.
 
     Not usable in a forked child (it says so): open the home anew there. Other processes may use the same home; each sees
@@ -86,9 +87,9 @@ class TrustService(Measuring):
         self._parts.caches.forget(name)
 
     def restore_space(self, name: str) -> None:
-        """Bring back the space of that name that was removed last. Raises NotFound, or Conflict when the name is in use."""
-        with self._writable().catalog.write() as connection:
-            space_rows.restore(connection, name)
+        """Bring back the space of that name that was removed last; or, of one that was embedded anew, its old embeddings, as
+        they were then (the new ones are removed). Raises NotFound, or Conflict when the name is in use."""
+        restore_space(self._writable(), name)
 
     def register(
         self,
@@ -97,6 +98,7 @@ class TrustService(Measuring):
         *,
         on_commit: Callable[[list[str]], None] | None = None,
         progress: Callable[[int], None] | None = None,
+        keep_originals: bool = False,
     ) -> RegisterResult:
         """Register labels and their support images.
 
@@ -109,12 +111,15 @@ class TrustService(Measuring):
         Args:
             inputs: new labels, or labels that exist already and get more support images.
             progress: called with a number of images after these were encoded.
+            keep_originals: keep the image files in the home, so that :meth:`reembed_space` can embed them anew; also those of
+                support images that are there already.
 
         Raises:
             NotFound: no such space. Conflict: a label exists with another text vector or prompt. InvalidInput: a name or
             vector that cannot be right. Unavailable: the home cannot be written now.
         """
-        return reported(self._parts, space, register(self._writable(), space, inputs, on_commit, progress))
+        result = register(self._writable(), space, inputs, on_commit, progress, keep_originals=keep_originals)
+        return reported(self._parts, space, result)
 
     def add_support(
         self,
@@ -124,12 +129,13 @@ class TrustService(Measuring):
         images: Sequence[ImageSource] | None = None,
         image_vectors: npt.ArrayLike | None = None,
         classifier_image_vectors: npt.ArrayLike | None = None,
+        keep_originals: bool = False,
     ) -> RegisterResult:
         """Add support images to a label that exists. Raises NotFound when it does not, else as :meth:`register`."""
         addition = LabelInput(
             label, images=images, image_vectors=image_vectors, classifier_image_vectors=classifier_image_vectors
         )
-        return register(self._writable(), space, [addition], must_exist=True)
+        return register(self._writable(), space, [addition], must_exist=True, keep_originals=keep_originals)
 
     def update_label(
         self,

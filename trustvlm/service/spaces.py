@@ -18,7 +18,7 @@ from trustvlm.service.names import check_name
 from trustvlm.service.parts import Parts
 from trustvlm.types import SpaceRow
 
-__all__ = ["create_space", "space_row"]
+__all__ = ["check_scale", "create_space", "pinned", "space_row"]
 
 DEFAULT_TEMPLATES = ("a photo of a {}.",)
 DEFAULT_LOGIT_SCALE = 100.0
@@ -50,35 +50,48 @@ def create_space(
     values: dict[str, Any] = {"name": check_name(name, "space"), "recipe": load_recipe(recipe).name}
     if "/" in name:
         raise InvalidInput(f"space: {name!r} holds '/', which stands between the parts of an address")
-    values["templates"] = _check_templates(templates)
+    values |= pinned(parts, classifier, verifier, templates)
+    if logit_scale is None and encodes_texts(classifier):
+        logit_scale = parts.encoders.open(classifier).logit_scale
+    values["logit_scale"] = check_scale(DEFAULT_LOGIT_SCALE if logit_scale is None else logit_scale)
+    with parts.catalog.write() as connection:
+        spaces.create(connection, values)
+        return spaces.row_of(connection, spaces.find(connection, name))
+
+
+def pinned(parts: Parts, classifier: str, verifier: str, templates: Sequence[str] | None) -> dict[str, Any]:
+    """The columns that pin a space's encoders and templates.
+
+    Raises:
+        InvalidInput: the classifier has no text side, or a template is none. NotFound, Unavailable: see open_encoder.
+    """
+    values: dict[str, Any] = {"templates": _check_templates(templates)}
     if not encodes_texts(classifier) and parse_spec(classifier).kind != "precomputed":
         raise InvalidInput(
             f"classifier: expected an open_clip or precomputed encoder (it needs a text side), got {classifier!r}"
         )
     values |= _pinned(parts, classifier, "classifier")
-    values |= _same(values) if parse_spec(verifier).kind == "same" else _pinned(parts, verifier, "verifier")
-    if logit_scale is None and encodes_texts(classifier):
-        logit_scale = parts.encoders.open(classifier).logit_scale
-    values["logit_scale"] = _check_scale(DEFAULT_LOGIT_SCALE if logit_scale is None else logit_scale)
-    with parts.catalog.write() as connection:
-        spaces.create(connection, values)
-        return spaces.row_of(connection, spaces.find(connection, name))
+    return values | (_same(values) if parse_spec(verifier).kind == "same" else _pinned(parts, verifier, "verifier"))
 
 
 def _pinned(parts: Parts, spec: str, side: str) -> dict[str, Any]:
     """The columns that pin one encoder: its spec, dimension, identity, and its embedding of the golden image."""
     encoder: Encoder = parts.encoders.open(spec)
     golden = golden_embedding(encoder) if encodes_images(spec) else None
+    recorded = None if encoder.parts is None else encoder.parts.recorded(encoder.device, encoder.precision)
     return {
         side: encoder.spec,
         f"{side}_dim": spec_dim(spec) or encoder.dim,
         f"{side}_identity": encoder.identity,
+        f"{side}_parts": recorded,
         f"{side}_golden": None if golden is None else pack(golden),
     }
 
 
 def _same(values: dict[str, Any]) -> dict[str, Any]:
-    return {"verifier": "same"} | {f"verifier_{key}": values[f"classifier_{key}"] for key in ("dim", "identity", "golden")}
+    return {"verifier": "same"} | {
+        f"verifier_{key}": values[f"classifier_{key}"] for key in ("dim", "identity", "parts", "golden")
+    }
 
 
 def _check_templates(templates: Sequence[str] | None) -> list[str]:
@@ -94,7 +107,8 @@ def _check_templates(templates: Sequence[str] | None) -> list[str]:
     return list(templates)
 
 
-def _check_scale(scale: object) -> float:
+def check_scale(scale: object) -> float:
+    """A logit scale that can be one. Raises InvalidInput."""
     number = float(scale) if isinstance(scale, Real) and not isinstance(scale, bool) else math.nan
     if not 0 < number <= 10_000:
         raise InvalidInput(f"logit_scale: expected a number above 0 (CLIP: about 100), got {scale!r}")

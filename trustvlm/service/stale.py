@@ -39,6 +39,9 @@ def staleness(context: Context, calibration: Calibration) -> Staleness | None:
     if view.revision == calibration.revision:
         return None
     since = calibration.revision + 1
+    if calibration.other_encoders:
+        anew = f"calibration {calibration.id} is of the encoders that the space had before it was embedded anew"
+        return Staleness(since, True, f"{anew}; run 'trustvlm recalibrate {view.space.name}'")
     changed = f"calibration {calibration.id} is stale since revision {since}: labels or support images changed"
     if calibration.on_stale == "abstain":
         return Staleness(since, True, f"{changed}; run 'trustvlm recalibrate {view.space.name}'")

@@ -43,7 +43,8 @@ def _calibration_problem(facts: Facts, row: Raw) -> str | None:
         return f"it was made at revision {row['revision']!r:.20} of a space at {facts.revision}"
     try:
         content = json.loads(row["content"])
-        found = loaded(CalibrationRecord(row["id"], row["created_at"], row["revision"], "", "", content), facts.name)
+        record = CalibrationRecord(row["id"], row["created_at"], row["revision"], "", "", content)
+        found = loaded(record, facts.name, other_encoders=False)
         numbers = [
             found.max_risk,
             found.confidence,
@@ -76,7 +77,7 @@ def _fit_problem(connection: Connection, facts: Facts, row: Raw) -> str | None:
         return f"it belongs to revision {row['revision']!r:.20} of a space at {facts.revision}"
     try:
         record = FitRecord(row["revision"], json.loads(row["content"]))
-        return disagreement(connection, spaces.by_id(connection, facts.id), record)
+        return disagreement(connection, spaces.find_by_id(connection, facts.id), record)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return f"its content makes no sense: {type(error).__name__}: {error}"
     except TrustVLMError:

@@ -194,7 +194,7 @@ def _renew_derived(parts: Parts, space_id: int, had_snapshot: bool) -> None:
     parts.caches.discard(space_id)
     try:
         with parts.catalog.read() as connection:
-            space = spaces.by_id(connection, space_id)
+            space = spaces.find_by_id(connection, space_id)
             if had_snapshot:
                 parts.caches.rebuild(connection, space, parts.catalog.epoch(connection))
         parts.fitter.request(space.name)

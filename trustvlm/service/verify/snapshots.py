@@ -80,7 +80,7 @@ def check_snapshot(
         note = _unused(connection, facts, epoch, file)
         if note is not None:
             return [], [f"{file.path} is not used: {note}"]
-        space = spaces.by_id(connection, facts.id)
+        space = spaces.find_by_id(connection, facts.id)
         check = _check_labels if file.kind is None else _check_supports
         problems = list(dict.fromkeys(check(connection, space, facts, file, tick)))
     except Damaged as error:
