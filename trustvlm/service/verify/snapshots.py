@@ -21,7 +21,7 @@ from trustvlm.index.names import NameTable
 from trustvlm.index.recipe import load_recipe
 from trustvlm.index.rowfile import RowFile
 from trustvlm.index.snapshot import Snapshot, map_snapshot
-from trustvlm.scoring.rounding import shortened
+from trustvlm.scoring.rounding import coarsened, shortened
 from trustvlm.service.snapshots import SIDES
 from trustvlm.service.support_caches import KINDS
 from trustvlm.service.verify.facts import Facts, as_text
@@ -132,7 +132,7 @@ def _check_labels(connection: Connection, space: SpaceRecord, facts: Facts, file
             continue
         if not bool((ids[1:] > ids[:-1]).all()):
             yield f"{side}: its ids are not in order"
-        same = 0
+        same, places = 0, _coarse_places(arrays, side, len(ids))
         for start in range(0, len(ids), _BLOCK):
             stop = min(start + _BLOCK, len(ids))
             rows = exact.block(start, stop)
@@ -148,6 +148,7 @@ def _check_labels(connection: Connection, space: SpaceRecord, facts: Facts, file
                     yield f"{side}: row {start + place} (label {label_id}) {problem}"
                 same += 1
             yield from _short_problems(arrays, side, start, stop, rows)
+            yield from _coarse_problems(arrays, side, places, start, stop, rows)
             tick("snapshot rows", stop - start)
         expected = raw.count_live(connection, "label", facts.id, revision, column)
         if same != expected:
@@ -181,6 +182,33 @@ def _short_problems(arrays: dict[str, Any], side: str, start: int, stop: int, ro
         return
     if len(short) < stop or not np.array_equal(short[start:stop], shortened(rows, centre)):
         yield f"{side}: 16-bit rows {start} … {stop} are not those of its float32 rows"
+
+
+def _coarse_places(arrays: dict[str, Any], side: str, count: int) -> Int64s | None:
+    """Where the 8-bit copy of each row is; None where there is none. Empty where they are not in an order of all rows."""
+    order = arrays.get(f"{side}.order")
+    if order is None:
+        return None
+    nowhere = np.empty(0, np.int64)
+    if order.shape != (count,) or not np.array_equal(np.sort(order), np.arange(count)):
+        return nowhere
+    return np.argsort(order)
+
+
+def _coarse_problems(
+    arrays: dict[str, Any], side: str, places: Int64s | None, start: int, stop: int, rows: Float32s
+) -> Iterator[str]:
+    """Whether the 8-bit rows are those of the float32 rows, but for what a product of other blocks rounds otherwise."""
+    if places is None:
+        return
+    if not len(places):
+        yield f"{side}: its 8-bit rows are not in an order of its rows"
+        return
+    own = places[start:stop]
+    short, steps = coarsened(rows, arrays[f"{side}.centre"], arrays[f"{side}.rotation"])
+    apart = np.abs(arrays[f"{side}.coarse"][own].astype(np.int16) - short)
+    if apart.max(initial=0) > 1 or not np.allclose(arrays[f"{side}.steps"][own], steps, rtol=1e-4):
+        yield f"{side}: 8-bit rows {start} … {stop} are not those of its float32 rows"
 
 
 def _index_problems(space: SpaceRecord, snapshot: Snapshot, tick: Tick) -> Iterator[str]:
