@@ -87,7 +87,7 @@ def fill(home: str, model: str) -> None:
             service.rebuild_index("vectors", recipe="hnsw")
             service.tune_index("vectors")
     with trustvlm.open(home) as service:
-        print(json.dumps(_answers(trustvlm, service)))
+        sys.stdout.write(json.dumps(_answers(trustvlm, service)))
 
 
 def _label(trustvlm: Any, number: int) -> Any:
@@ -120,6 +120,7 @@ def _answers(trustvlm: Any, service: Any) -> dict[str, Any]:
     rules = [rule for rule in RULES if rule in trustvlm.RULES]
     searched = service.search("vectors", trustvlm.Queries(verifier=asked.verifier), k=3)
     looked = service.embed("pictures", [draw(number, 3) for number in range(3)]).queries
+    by_text = service.score("pictures", looked, rule="msp")  # the default rule is not the same at all times
     labels = {name: [row.name for row in service.list_labels(name)] for name in ("vectors", "pictures")}
     return {
         "queries": {"classifier": asked.classifier.tolist(), "verifier": asked.verifier.tolist()},
@@ -127,7 +128,7 @@ def _answers(trustvlm: Any, service: Any) -> dict[str, Any]:
         "hits": {"ids": searched.ids.tolist(), "similarity": searched.similarity.tolist()},
         "pictures": {
             "classifier": looked.classifier.tolist(),
-            "verdicts": _rows(service.score("pictures", looked, rule="msp")),
+            "verdicts": _rows(by_text),
         },
         "labels": labels,
         "supports": {name: [len(service.list_supports(name, label)) for label in labels[name]] for name in labels},

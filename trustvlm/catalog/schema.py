@@ -14,7 +14,7 @@ from sqlalchemy import Connection, inspect
 from trustvlm.errors import SchemaMismatch
 from trustvlm.resources import folder
 
-__all__ = ["check", "current", "head", "upgrade"]
+__all__ = ["check", "current", "head", "refuse_newer", "upgrade"]
 
 
 def head() -> str:
@@ -35,7 +35,7 @@ def upgrade(connection: Connection) -> None:
     Raises:
         SchemaMismatch: it is newer than this program, or holds the tables of something else.
     """
-    _refuse_newer(connection)
+    refuse_newer(current(connection))
     if current(connection) is None and (foreign := inspect(connection).get_table_names()):
         raise SchemaMismatch(f"the file holds the tables of something else ({', '.join(foreign[:5])}); choose another home")
     config = _config()
@@ -49,16 +49,20 @@ def check(connection: Connection, home: Path) -> None:
     Raises:
         SchemaMismatch: older (the message names the command that upgrades it) or newer.
     """
-    _refuse_newer(connection)
     found = current(connection)
+    refuse_newer(found)
     if found != head():
         raise SchemaMismatch(
             f"the catalog has schema {found or 'none'}, this program needs {head()}; run 'trustvlm --home {home} db upgrade'"
         )
 
 
-def _refuse_newer(connection: Connection) -> None:
-    found = current(connection)
+def refuse_newer(found: str | None) -> None:
+    """Make sure that this program knows the schema revision `found`.
+
+    Raises:
+        SchemaMismatch: it does not.
+    """
     if found is None:
         return
     try:

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import click
 
 from trustvlm import __version__
+from trustvlm.cli.backup import backup, restore
 from trustvlm.cli.calibration import calibrate, calibration, recalibrate
 from trustvlm.cli.database import db
 from trustvlm.cli.demo import demo
@@ -102,7 +103,7 @@ def main(ctx: click.Context, home: Path | None, device: str | None, precision: s
 
 COMMANDS = (
     *(space, register, label, support, score, search, evaluate, calibrate, recalibrate, calibration, feedback, monitor),
-    *(index, db, purge, demo),
+    *(index, db, backup, restore, purge, demo),
 )
 for command in COMMANDS:
     main.add_command(command)
