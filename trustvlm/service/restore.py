@@ -140,9 +140,9 @@ def _make(archive: Archive, made: Path) -> CatalogFacts:
 
 def _put_in_place_of(target: Path, made: Path) -> Path:
     """Let the home `made` be at `target`, and what was there beside it; where that is."""
-    aside = target.with_name(f"{target.name}.aside-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
-    if os.path.lexists(aside):
-        raise Conflict(f"{aside} exists already; try again in a second")
+    name = f"{target.name}.aside-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    free = (target.with_name(name + suffix) for suffix in ("", *(f"-{number}" for number in range(2, 1_000))))
+    aside = next(path for path in free if not os.path.lexists(path))
     with copies.unused(target / CATALOG):
         made.rename(aside)  # complete: from here on a crash leaves two whole homes, of which one is in place
         try:
