@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 from trustvlm.catalog import Catalog, copies, schema
@@ -56,8 +57,6 @@ class Upgrade:
 
 def back_up(home: Path, catalog: Path, target: Path, *, force: bool = False, progress: Progress | None = None) -> Backup:
     """Write the backup `target` of a home and its catalog file, of any schema; see :meth:`TrustService.backup`."""
-    from trustvlm import __version__
-
     target = target.absolute()
     if target.is_dir():
         raise InvalidInput(f"{target} is a folder; expected the name of a file to write")
@@ -80,7 +79,7 @@ def back_up(home: Path, catalog: Path, target: Path, *, force: bool = False, pro
             for name, path, _ in files:
                 with suppress(FileNotFoundError):  # purged meanwhile, with the support image that it belongs to
                     archive.add(name, path, count.add)
-            manifest = archive.finish(facts, __version__)
+            manifest = archive.finish(facts, version("trustvlm"))
         size = made.stat().st_size
         put(made, target, force=force)
     return Backup(target, size, manifest.created_at, facts, sum(name.startswith(ORIGINALS) for name in manifest.members))
