@@ -13,7 +13,19 @@ from trustvlm.catalog.models import Label, Space
 from trustvlm.errors import Conflict, NotFound
 from trustvlm.types import SpaceRow
 
-__all__ = ["SpaceRecord", "advance", "create", "find", "list_rows", "remove", "restore", "row_of", "set_recipe", "set_search"]
+__all__ = [
+    "SpaceRecord",
+    "advance",
+    "create",
+    "find",
+    "list_rows",
+    "record_of",
+    "remove",
+    "restore",
+    "row_of",
+    "set_recipe",
+    "set_search",
+]
 
 
 @dataclass(frozen=True)
@@ -53,7 +65,8 @@ _ADVANCE = (
 )
 
 
-def _record(row: Any) -> SpaceRecord:
+def record_of(row: Any) -> SpaceRecord:
+    """A row of the fields of :class:`SpaceRecord`, as one."""
     values = row._asdict()
     return SpaceRecord(**values | {"templates": tuple(values["templates"]), "search": values["search"] or {}})
 
@@ -66,7 +79,7 @@ def find(connection: Connection, name: str) -> SpaceRecord:
     """
     row = connection.execute(_FIND, {"wanted": name}).first()
     if row is not None:
-        return _record(row)
+        return record_of(row)
     known = list(connection.scalars(select(Space.name).where(Space.removed_at.is_(None)).order_by(Space.name).limit(10)))
     there = f"there are: {', '.join(known)}" if known else "there are none yet: run 'trustvlm space create'"
     raise NotFound(f"no space {name!r} ({there})")
@@ -131,7 +144,7 @@ def restore(connection: Connection, name: str) -> None:
 def list_rows(connection: Connection) -> Iterator[SpaceRow]:
     """Every live space with its counts, by name."""
     for row in connection.execute(select(*_COLUMNS).where(Space.removed_at.is_(None)).order_by(Space.name)).all():
-        yield row_of(connection, _record(row))
+        yield row_of(connection, record_of(row))
 
 
 def row_of(connection: Connection, space: SpaceRecord) -> SpaceRow:

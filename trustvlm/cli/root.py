@@ -24,6 +24,7 @@ from trustvlm.cli.session import Session, default_home
 from trustvlm.cli.space import space
 from trustvlm.cli.support import purge, support
 from trustvlm.cli.text import shown, tolerate_any_character
+from trustvlm.cli.transfer import export, import_
 from trustvlm.errors import EXIT_CODES, TrustVLMError
 
 __all__ = ["main"]
@@ -103,7 +104,7 @@ def main(ctx: click.Context, home: Path | None, device: str | None, precision: s
 
 COMMANDS = (
     *(space, register, label, support, score, search, evaluate, calibrate, recalibrate, calibration, feedback, monitor),
-    *(index, db, backup, restore, purge, demo),
+    *(index, db, backup, restore, export, import_, purge, demo),
 )
 for command in COMMANDS:
     main.add_command(command)

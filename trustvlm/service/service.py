@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,10 +14,9 @@ from trustvlm.catalog import spaces as space_rows
 from trustvlm.catalog import supports as support_rows
 from trustvlm.service import labels as label_verbs
 from trustvlm.service import spaces as space_verbs
-from trustvlm.service.backup import Backup, back_up
 from trustvlm.service.encoding import Embedded, as_sources, embed
 from trustvlm.service.indexes import IndexStats, index_stats, rebuild_index
-from trustvlm.service.measuring import Measuring
+from trustvlm.service.moving import Moving
 from trustvlm.service.register import register
 from trustvlm.service.score import score
 from trustvlm.service.search import search
@@ -33,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["TrustService"]
 
 
-class TrustService(Measuring):
+class TrustService(Moving):
     """An open home. Made by :func:`trustvlm.open`; a context manager; safe to use from several threads.
 
     Not usable in a forked child (it says so): open the home anew there. Other processes may use the same home; each sees
@@ -216,23 +214,6 @@ class TrustService(Measuring):
         """The JPEG thumbnail of a support image; None when it came as a vector or is gone."""
         with self._ready().catalog.read() as connection:
             return support_rows.thumbnail(connection, support_id)
-
-    def backup(self, path: str | Path, *, force: bool = False, progress: Callable[[int, int], None] | None = None) -> Backup:
-        """Write one file from which :func:`trustvlm.restore` makes this home anew, as it is at one moment.
-
-        Others may go on reading and writing: nobody waits for it. It holds the catalog, trustvlm.toml and the originals, and
-        nothing that is derived. The file appears when it is whole and on disk; its folder needs room for the catalog twice.
-        What is purged later stays in backups made before.
-
-        Args:
-            force: replace a file of that name. progress: called with (bytes done, bytes in all).
-
-        Raises:
-            Conflict: the file exists. NotFound: its folder does not. ReadOnly, Unavailable: it cannot be written.
-            Damaged: the catalog is not sound.
-        """
-        parts = self._ready()
-        return back_up(parts.home, parts.catalog.path, Path(path), force=force, progress=progress)
 
     def embed(self, space: str, images: Sequence[ImageSource], *, progress: Callable[[int], None] | None = None) -> Embedded:
         """Encode images once as queries of this space; unreadable ones are reported and left out."""

@@ -18,7 +18,7 @@ from trustvlm.service.names import check_name
 from trustvlm.service.parts import Parts
 from trustvlm.types import SpaceRow
 
-__all__ = ["create_space", "space_row"]
+__all__ = ["check_scale", "check_templates", "create_space", "space_row"]
 
 DEFAULT_TEMPLATES = ("a photo of a {}.",)
 DEFAULT_LOGIT_SCALE = 100.0
@@ -50,7 +50,7 @@ def create_space(
     values: dict[str, Any] = {"name": check_name(name, "space"), "recipe": load_recipe(recipe).name}
     if "/" in name:
         raise InvalidInput(f"space: {name!r} holds '/', which stands between the parts of an address")
-    values["templates"] = _check_templates(templates)
+    values["templates"] = check_templates(templates)
     if not encodes_texts(classifier) and parse_spec(classifier).kind != "precomputed":
         raise InvalidInput(
             f"classifier: expected an open_clip or precomputed encoder (it needs a text side), got {classifier!r}"
@@ -59,7 +59,7 @@ def create_space(
     values |= _same(values) if parse_spec(verifier).kind == "same" else _pinned(parts, verifier, "verifier")
     if logit_scale is None and encodes_texts(classifier):
         logit_scale = parts.encoders.open(classifier).logit_scale
-    values["logit_scale"] = _check_scale(DEFAULT_LOGIT_SCALE if logit_scale is None else logit_scale)
+    values["logit_scale"] = check_scale(DEFAULT_LOGIT_SCALE if logit_scale is None else logit_scale)
     with parts.catalog.write() as connection:
         spaces.create(connection, values)
         return spaces.row_of(connection, spaces.find(connection, name))
@@ -81,7 +81,8 @@ def _same(values: dict[str, Any]) -> dict[str, Any]:
     return {"verifier": "same"} | {f"verifier_{key}": values[f"classifier_{key}"] for key in ("dim", "identity", "golden")}
 
 
-def _check_templates(templates: Sequence[str] | None) -> list[str]:
+def check_templates(templates: Sequence[str] | None) -> list[str]:
+    """`templates` as a list; the default without any. Raises InvalidInput."""
     if templates is None:
         return list(DEFAULT_TEMPLATES)
     if isinstance(templates, str) or not isinstance(templates, Sequence):
@@ -94,7 +95,8 @@ def _check_templates(templates: Sequence[str] | None) -> list[str]:
     return list(templates)
 
 
-def _check_scale(scale: object) -> float:
+def check_scale(scale: object) -> float:
+    """`scale` as a number. Raises InvalidInput."""
     number = float(scale) if isinstance(scale, Real) and not isinstance(scale, bool) else math.nan
     if not 0 < number <= 10_000:
         raise InvalidInput(f"logit_scale: expected a number above 0 (CLIP: about 100), got {scale!r}")
