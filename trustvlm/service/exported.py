@@ -124,9 +124,9 @@ def supports_of(folder: Path, manifest: SpaceManifest) -> Iterator[tuple[str, Ne
 
 
 def _rows(path: Path, manifest: SpaceManifest, schema: Any, vectors: dict[str, int]) -> Iterator[dict[str, Any]]:
-    """The rows of a file as dicts; vectors are float32 arrays, finite and not zero."""
+    """The rows of a file as dicts; its vector columns, of which the first has no empty place, hold float32 arrays."""
     with path.open("rb") as opened, _as_ours(path):
-        file = _open(path, opened, manifest, schema, sum(vectors.values()))
+        file = _open(path, opened, manifest, schema, next(iter(vectors.values())))
         for batch in file.iter_batches(batch_size=min(1_024, group_rows(manifest)), use_threads=False):
             columns = {}
             for name in schema.names:
@@ -150,7 +150,7 @@ def _vectors(path: Path, name: str, column: Any, dim: int) -> list[Float32s | No
     return [next(vectors) if valid else None for valid in there]
 
 
-def _open(path: Path, opened: BinaryIO, manifest: SpaceManifest, schema: Any, floats: int) -> pyarrow.parquet.ParquetFile:
+def _open(path: Path, opened: BinaryIO, manifest: SpaceManifest, schema: Any, dim: int) -> pyarrow.parquet.ParquetFile:
     """The file, when its own description is one that an export writes."""
     import pyarrow.parquet as pq
 
@@ -162,9 +162,8 @@ def _open(path: Path, opened: BinaryIO, manifest: SpaceManifest, schema: Any, fl
     size, found = path.stat().st_size, file.metadata
     if found.num_rows != manifest.files[path.name].rows:
         raise InvalidInput(f"{path}: expected {manifest.files[path.name].rows} rows, got {found.num_rows}")
-    needed = min(manifest.classifier_dim, manifest.verifier_dim, floats)  # of float32 values; each row has one vector at least
-    if found.num_rows * 4 * needed > size:
-        raise InvalidInput(f"{path}: {found.num_rows} rows do not fit in {size} bytes")
+    if found.num_rows * 4 * dim > size:
+        raise InvalidInput(f"{path}: {found.num_rows} rows of {dim} float32 values do not fit in {size} bytes")
     for number in range(found.num_row_groups):
         group = found.row_group(number)
         for place in range(group.num_columns):
