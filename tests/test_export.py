@@ -378,8 +378,14 @@ def require_refused(target: trustvlm.TrustService, folder: Path, why: str) -> No
     ] * 4
 
 
+@pytest.mark.parametrize("apart", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("what", FORGERIES)
-def test_a_forged_export_is_refused(exported: Path, target: trustvlm.TrustService, tmp_path: Path, what: str) -> None:
+def test_a_forged_export_is_refused(
+    exported: Path, target: trustvlm.TrustService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, apart: bool
+) -> None:
+    """By the checks of this process alone and, as it is in use, of a child before it, which takes a moment to start."""
+    if not apart:
+        monkeypatch.setattr("trustvlm.service.dryrun.require_readable", lambda folder, rows: None)
     forge, why = FORGERIES[what]
     forgery = Forgery(exported, tmp_path / "forged")
     if what == "rows as text":
@@ -430,9 +436,12 @@ def test_every_byte_counts(exported: Path, target: trustvlm.TrustService, tmp_pa
         (folder / name).write_bytes(content)
 
 
-@pytest.mark.parametrize("times", [25, pytest.param(5_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [4, pytest.param(1_000, marks=pytest.mark.slow)])
 def test_mutated_files_are_refused_or_read(exported: Path, target: trustvlm.TrustService, tmp_path: Path, times: int) -> None:
-    """Bytes changed and the checksums made to fit: InvalidInput or a space, never anything else, within seconds."""
+    """Bytes changed and the checksums made to fit: InvalidInput or a space, never anything else, within seconds.
+
+    pyarrow ends the process over some of them; the process that it ends is a child of ours.
+    """
     forgery = Forgery(exported, tmp_path / "mutated")
     chance = random.Random(times)
     refused: list[str] = []
@@ -451,10 +460,11 @@ def test_mutated_files_are_refused_or_read(exported: Path, target: trustvlm.Trus
             target.import_space(forgery.folder, name=f"{time.monotonic_ns()}")
         except trustvlm.InvalidInput as error:
             refused.append(str(error))
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 15
         shutil.copy(exported / name, forgery.folder / name)
         forgery.manifest = json.loads((exported / "manifest.json").read_text())
     assert len(refused) > times // 5
+    assert times < 100 or any("ended over them with" in message for message in refused)
     assert all(len(message.splitlines()) == 1 for message in refused)
 
 

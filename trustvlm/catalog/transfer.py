@@ -15,7 +15,7 @@ from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.catalog.vectors import verify_checksums
 from trustvlm.errors import Conflict, NotFound
 
-__all__ = ["IMPORTING", "StoredLabel", "StoredSupport", "begin", "find", "label_rows", "reveal", "support_rows"]
+__all__ = ["IMPORTING", "StoredLabel", "StoredSupport", "begin", "find", "label_rows", "require_free", "reveal", "support_rows"]
 
 IMPORTING = "/importing"
 """Follows the name of a space that is being filled; no space of a user has a "/" in its name."""
@@ -92,7 +92,7 @@ def begin(connection: Connection, values: dict[str, Any]) -> SpaceRecord:
     Raises:
         Conflict: the name is taken.
     """
-    _require_free(connection, values["name"])
+    require_free(connection, values["name"])
     unseen = {
         "name": values["name"] + IMPORTING, "search": None, "revision": 0, "log_start": 0, "created_at": datetime.now(UTC),
         "removed_at": datetime.now(UTC) + _PATIENCE,
@@ -117,10 +117,11 @@ def reveal(connection: Connection, space_id: int, name: str) -> None:
     Raises:
         Conflict: the name was taken meanwhile.
     """
-    _require_free(connection, name)
+    require_free(connection, name)
     connection.execute(update(Space).where(Space.id == space_id).values(name=name, removed_at=None))
 
 
-def _require_free(connection: Connection, name: str) -> None:
+def require_free(connection: Connection, name: str) -> None:
+    """Raises Conflict when a live space has this name."""
     if connection.scalar(select(Space.id).where(Space.name == name, Space.removed_at.is_(None))) is not None:
         raise Conflict(f"space {name!r} exists already; choose another name")

@@ -2,7 +2,8 @@
 
 The checksums of the manifest show damage, not malice, since whoever can write the files can write the manifest. So each
 file must have exactly the columns that an export writes, uncompressed, in row groups that fit in memory, and no more rows
-than its size allows; and each value is checked like one that a caller passes.
+than its size allows; and each value is checked like one that a caller passes. What makes pyarrow itself fail is found out
+before, in another process (:mod:`trustvlm.service.dryrun`).
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from trustvlm.types import Float32s
 if TYPE_CHECKING:
     import pyarrow.parquet
 
-__all__ = ["GivenLabel", "labels_of", "read_manifest", "supports_of"]
+__all__ = ["GivenLabel", "batch_rows", "labels_of", "read_manifest", "supports_of"]
 
 _MAX_MANIFEST = 16 * 2**20
 _MAX_GROUP = 16 * GROUP_BYTES  # thumbnails and long names make a row group larger than planned
@@ -86,6 +87,11 @@ def read_manifest(folder: Path) -> SpaceManifest:
     return manifest
 
 
+def batch_rows(manifest: SpaceManifest) -> int:
+    """How many rows are read at a time."""
+    return min(1_024, group_rows(manifest))
+
+
 def labels_of(folder: Path, manifest: SpaceManifest) -> Iterator[GivenLabel]:
     """The labels of an exported space. Raises InvalidInput for a row that cannot be right."""
     path = folder / LABELS
@@ -127,7 +133,7 @@ def _rows(path: Path, manifest: SpaceManifest, schema: Any, vectors: dict[str, i
     """The rows of a file as dicts; its vector columns, of which the first has no empty place, hold float32 arrays."""
     with path.open("rb") as opened, _as_ours(path):
         file = _open(path, opened, manifest, schema, next(iter(vectors.values())))
-        for batch in file.iter_batches(batch_size=min(1_024, group_rows(manifest)), use_threads=False):
+        for batch in file.iter_batches(batch_size=batch_rows(manifest), use_threads=False):
             columns = {}
             for name in schema.names:
                 column = batch.column(batch.schema.get_field_index(name))

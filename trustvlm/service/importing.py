@@ -17,7 +17,8 @@ from trustvlm.catalog.supports import NewSupport
 from trustvlm.catalog.vectors import pack
 from trustvlm.errors import InvalidInput
 from trustvlm.scoring.prototypes import mean_prototype
-from trustvlm.service.exported import GivenLabel, labels_of, read_manifest, supports_of
+from trustvlm.service import dryrun
+from trustvlm.service.exported import GivenLabel, batch_rows, labels_of, read_manifest, supports_of
 from trustvlm.service.names import check_name
 from trustvlm.service.parquet import LABELS, SUPPORTS
 from trustvlm.service.parts import Parts
@@ -52,6 +53,9 @@ def import_space(parts: Parts, folder: Path, name: str | None, progress: Callabl
     name = manifest.name if name is None else check_name(name, "space")
     if "/" in name:
         raise InvalidInput(f"space: {name!r} holds '/', which stands between the parts of an address")
+    with parts.catalog.read() as connection:
+        transfer.require_free(connection, name)
+    dryrun.require_readable(folder, batch_rows(manifest))
     with parts.catalog.write() as connection:
         space = transfer.begin(connection, manifest.values() | {"name": name})
     try:
