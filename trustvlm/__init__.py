@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from trustvlm.promise import Calibration, FeedbackResult, MonitorReport
     from trustvlm.scoring.rules import DEFAULT_RULE, RULES
     from trustvlm.service import TrustService
+    from trustvlm.service.restore import restore
     from trustvlm.settings import open_service as open
     from trustvlm.types import (
         Evidence,
@@ -78,6 +79,7 @@ __all__ = [
     "WeightsMissing",
     "__version__",
     "open",
+    "restore",
 ]
 
 _FROM = {
@@ -86,6 +88,7 @@ _FROM = {
     "trustvlm.promise": ("Calibration", "FeedbackResult", "MonitorReport"),
     "trustvlm.scoring.rules": ("DEFAULT_RULE", "RULES"),
     "trustvlm.service": ("TrustService",),
+    "trustvlm.service.restore": ("restore",),
     "trustvlm.types": (
         "Evidence", "Hits", "LabelInput", "LabelRow", "Neighbour", "Queries", "RegisterResult", "SpaceRow", "SupportRow",
         "Verdicts",

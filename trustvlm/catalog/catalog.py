@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import Connection, insert, select, text, update
+from sqlalchemy import Connection, insert, select, text
 
 from trustvlm.catalog import schema, sqlite
+from trustvlm.catalog.copies import CatalogFacts, facts_of
 from trustvlm.catalog.models import CatalogState
 from trustvlm.catalog.sqlite import make_engine, translated
 from trustvlm.errors import Busy, Damaged, NotFound
@@ -55,11 +56,17 @@ class Catalog:
         return cls(path)
 
     @classmethod
-    def upgrade(cls, path: Path) -> None:
-        """Bring the file `path` to the newest schema in one transaction, creating it when it is not there."""
+    def upgrade(cls, path: Path, *, expected: CatalogFacts | None = None) -> None:
+        """Bring the file `path` to the newest schema in one transaction, creating it when it is not there.
+
+        Raises:
+            Busy: it is no longer what was `expected`; nothing was changed.
+        """
         engine = make_engine(path, read_only=False)
         try:
             with translated(path), engine.connect().execution_options(write=True) as connection, connection.begin():
+                if expected is not None and facts_of(connection, path) != expected:
+                    raise Busy(f"{path} was written while it was backed up; stop what writes to it, and try again")
                 schema.upgrade(connection)
                 if connection.scalar(select(CatalogState.epoch)) is None:
                     state = {"id": 1, "epoch": str(uuid.uuid4()), "created_at": datetime.now(UTC)}
@@ -98,14 +105,6 @@ class Catalog:
         epoch: str | None = connection.scalar(_EPOCH)
         if epoch is None:
             raise Damaged(f"{self.path} has lost its epoch; run 'trustvlm verify --all --repair'")
-        return epoch
-
-    def renew_epoch(self, connection: Connection) -> str:
-        """Begin another history: every cache and snapshot of the catalog, in whatever process, is void once this commits."""
-        epoch = str(uuid.uuid4())
-        if not connection.execute(update(CatalogState).values(epoch=epoch)).rowcount:
-            state = {"id": 1, "epoch": epoch, "created_at": datetime.now(UTC)}
-            connection.execute(insert(CatalogState), [state])
         return epoch
 
     def checkpoint(self, *, wait: bool = True) -> None:

@@ -16,7 +16,7 @@ from trustvlm.catalog.models import Base
 from trustvlm.errors import Damaged, SchemaMismatch
 from trustvlm.resources import folder
 
-__all__ = ["add_missing_indexes", "check", "current", "drift", "head", "upgrade"]
+__all__ = ["add_missing_indexes", "check", "current", "drift", "head", "refuse_newer", "upgrade"]
 
 
 def head() -> str:
@@ -37,7 +37,7 @@ def upgrade(connection: Connection) -> None:
     Raises:
         SchemaMismatch: it is newer than this program, or holds the tables of something else.
     """
-    _refuse_newer(connection)
+    refuse_newer(current(connection))
     if current(connection) is None and (foreign := inspect(connection).get_table_names()):
         raise SchemaMismatch(f"the file holds the tables of something else ({', '.join(foreign[:5])}); choose another home")
     config = _config()
@@ -51,8 +51,8 @@ def check(connection: Connection, home: Path) -> None:
     Raises:
         SchemaMismatch: older (the message names the command that upgrades it) or newer.
     """
-    _refuse_newer(connection)
     found = current(connection)
+    refuse_newer(found)
     if found != head():
         raise SchemaMismatch(
             f"the catalog has schema {found or 'none'}, this program needs {head()}; run 'trustvlm --home {home} db upgrade'"
@@ -84,8 +84,12 @@ def add_missing_indexes(connection: Connection) -> None:
                 raise Damaged(f"rows of {table.name!r} that must differ are the same: {error.orig}") from error
 
 
-def _refuse_newer(connection: Connection) -> None:
-    found = current(connection)
+def refuse_newer(found: str | None) -> None:
+    """Make sure that this program knows the schema revision `found`.
+
+    Raises:
+        SchemaMismatch: it does not.
+    """
     if found is None:
         return
     try:

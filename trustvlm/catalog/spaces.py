@@ -22,6 +22,7 @@ __all__ = [
     "find",
     "find_by_id",
     "list_rows",
+    "record_of",
     "remove",
     "restore",
     "row_of",
@@ -73,7 +74,8 @@ _ADVANCE = (
 _CALLED = ~(Space.name.endswith("/reembed") | Space.name.endswith("/before"))
 
 
-def _record(row: Any) -> SpaceRecord:
+def record_of(row: Any) -> SpaceRecord:
+    """A row of the fields of :class:`SpaceRecord`, as one."""
     values = row._asdict()
     return SpaceRecord(**values | {"templates": tuple(values["templates"]), "search": values["search"] or {}})
 
@@ -86,7 +88,7 @@ def find(connection: Connection, name: str) -> SpaceRecord:
     """
     row = connection.execute(_FIND, {"wanted": name}).first()
     if row is not None:
-        return _record(row)
+        return record_of(row)
     known = list(
         connection.scalars(select(Space.name).where(Space.removed_at.is_(None), _CALLED).order_by(Space.name).limit(10))
     )
@@ -103,7 +105,7 @@ def find_by_id(connection: Connection, space_id: int) -> SpaceRecord:
     row = connection.execute(select(*_COLUMNS).where(Space.id == space_id)).first()
     if row is None:
         raise NotFound(f"space {space_id} was purged")
-    return _record(row)
+    return record_of(row)
 
 
 def create(connection: Connection, values: dict[str, Any]) -> int:
@@ -184,7 +186,7 @@ def restore(connection: Connection, name: str) -> None:
 def list_rows(connection: Connection) -> Iterator[SpaceRow]:
     """Every live space with its counts, by name."""
     for row in connection.execute(select(*_COLUMNS).where(Space.removed_at.is_(None), _CALLED).order_by(Space.name)).all():
-        yield row_of(connection, _record(row))
+        yield row_of(connection, record_of(row))
 
 
 def row_of(connection: Connection, space: SpaceRecord) -> SpaceRow:

@@ -6,7 +6,6 @@ import click
 
 from trustvlm.cli.session import Session
 from trustvlm.cli.text import shown
-from trustvlm.errors import ReadOnly
 
 __all__ = ["db"]
 
@@ -35,22 +34,20 @@ def current(session: Session) -> None:
 
 
 @db.command()
+@click.option("--no-backup", is_flag=True, help="Do without the backup that is otherwise made first.")
 @click.pass_obj
-def upgrade(session: Session) -> None:
+def upgrade(session: Session, no_backup: bool) -> None:
     """Bring the catalog to this program's schema.
 
-    The home is made when it is missing.
+    Before a catalog is changed, it is backed up into the home's folder "backups"; without a backup nothing is changed. The
+    upgrade is done wholly or not at all. The home is made when it is missing.
     """
-    from trustvlm.catalog import Catalog, schema
+    from trustvlm.service.backup import upgrade_home
 
-    path = session.catalog
-    before = Catalog.schema_of(path) if path.is_file() else None
-    if before == schema.head():
-        click.echo(f"{shown(path)}: schema {before} is current")
+    done = upgrade_home(session.home, session.catalog, backup=not no_backup)
+    if done.before == done.now:
+        click.echo(f"{shown(session.catalog)}: schema {done.now} is current")
         return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ReadOnly(f"{path.parent} cannot be made: {error.strerror}") from error
-    Catalog.upgrade(path)
-    click.echo(f"{shown(path)}: schema {before or 'none'} → {schema.head()}")
+    if done.backup is not None:
+        click.echo(f"backup of schema {done.before}: {shown(done.backup)}")
+    click.echo(f"{shown(session.catalog)}: schema {done.before or 'none'} → {done.now}")

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import click
 
 from trustvlm import __version__
+from trustvlm.cli.backup import backup, restore
 from trustvlm.cli.calibration import calibrate, calibration, recalibrate
 from trustvlm.cli.database import db
 from trustvlm.cli.demo import demo
@@ -23,6 +24,7 @@ from trustvlm.cli.session import Session, default_home
 from trustvlm.cli.space import space
 from trustvlm.cli.support import purge, support
 from trustvlm.cli.text import shown, tolerate_any_character
+from trustvlm.cli.transfer import export, import_
 from trustvlm.cli.verify import verify
 from trustvlm.errors import EXIT_CODES, TrustVLMError
 
@@ -103,7 +105,7 @@ def main(ctx: click.Context, home: Path | None, device: str | None, precision: s
 
 COMMANDS = (
     *(space, register, label, support, score, search, evaluate, calibrate, recalibrate, calibration, feedback, monitor),
-    *(index, db, purge, verify, demo),
+    *(index, db, backup, restore, export, import_, verify, purge, demo),
 )
 for command in COMMANDS:
     main.add_command(command)

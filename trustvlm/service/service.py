@@ -17,9 +17,9 @@ from trustvlm.service import labels as label_verbs
 from trustvlm.service import spaces as space_verbs
 from trustvlm.service.encoding import Embedded, as_sources, embed
 from trustvlm.service.indexes import IndexStats, index_stats, rebuild_index
+from trustvlm.service.moving import Moving
 from trustvlm.service.purging import purge_removed
 from trustvlm.service.reembed import restore_space
-from trustvlm.service.reembedding import Reembedder
 from trustvlm.service.register import register
 from trustvlm.service.score import score
 from trustvlm.service.search import search
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["TrustService"]
 
 
-class TrustService(Reembedder):
+class TrustService(Moving):
     """An open home. Made by :func:`trustvlm.open`; a context manager; safe to use from several threads.
 
     Not usable in a forked child (it says so): open the home anew there. Other processes may use the same home; each sees

@@ -18,7 +18,7 @@ from trustvlm.service.names import check_name
 from trustvlm.service.parts import Parts
 from trustvlm.types import SpaceRow
 
-__all__ = ["check_scale", "create_space", "pinned", "space_row"]
+__all__ = ["check_scale", "check_templates", "create_space", "pinned", "space_row"]
 
 DEFAULT_TEMPLATES = ("a photo of a {}.",)
 DEFAULT_LOGIT_SCALE = 100.0
@@ -65,7 +65,7 @@ def pinned(parts: Parts, classifier: str, verifier: str, templates: Sequence[str
     Raises:
         InvalidInput: the classifier has no text side, or a template is none. NotFound, Unavailable: see open_encoder.
     """
-    values: dict[str, Any] = {"templates": _check_templates(templates)}
+    values: dict[str, Any] = {"templates": check_templates(templates)}
     if not encodes_texts(classifier) and parse_spec(classifier).kind != "precomputed":
         raise InvalidInput(
             f"classifier: expected an open_clip or precomputed encoder (it needs a text side), got {classifier!r}"
@@ -94,7 +94,8 @@ def _same(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _check_templates(templates: Sequence[str] | None) -> list[str]:
+def check_templates(templates: Sequence[str] | None) -> list[str]:
+    """`templates` as a list; the default without any. Raises InvalidInput."""
     if templates is None:
         return list(DEFAULT_TEMPLATES)
     if isinstance(templates, str) or not isinstance(templates, Sequence):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from sqlalchemy import Connection
 
-from trustvlm.catalog import mending, quarantine, raw, schema, spaces, sqlite
+from trustvlm.catalog import copies, mending, quarantine, raw, schema, spaces, sqlite
 from trustvlm.catalog.raw import Unreadable
 from trustvlm.damage import Damage
 from trustvlm.errors import Damaged, TrustVLMError
@@ -128,7 +128,7 @@ def _chunk(parts: Parts, space_id: int, kind: str, damages: Sequence[Damage], do
                 done.append(damage)
             first.add(key)  # of a row with several kinds of damage, the next look finds what is left
         mend.renew()
-        parts.catalog.renew_epoch(connection)
+        copies.renew_epoch(connection)
     return True
 
 
@@ -147,7 +147,7 @@ def _orphan(parts: Parts, damage: Damage) -> Callable[[], bool]:
             if not rows or mending.has_parent(connection, damage.kind, rows[0]):
                 return False  # of a space that is there: found again, and mended, among its rows
             _quarantine_orphan(connection, damage, rows[0])
-            parts.catalog.renew_epoch(connection)
+            copies.renew_epoch(connection)
         return True
 
     return step
@@ -173,7 +173,7 @@ def _rebuild_indexes(parts: Parts) -> bool:
         with parts.catalog.write() as connection:
             sqlite.rebuild_index(connection, name)
     with parts.catalog.write() as connection:
-        parts.catalog.renew_epoch(connection)
+        copies.renew_epoch(connection)
     return True
 
 
@@ -185,7 +185,7 @@ def _add_indexes(parts: Parts) -> bool:
 
 def _renew_epoch(parts: Parts) -> bool:
     with parts.catalog.write() as connection:
-        parts.catalog.renew_epoch(connection)
+        copies.renew_epoch(connection)
     return True
 
 

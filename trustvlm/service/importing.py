@@ -1,0 +1,188 @@
+"""Making a space of exported files, in durable chunks that nobody sees before the last one is in."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from sqlalchemy import Connection
+
+from trustvlm.catalog import copies, labels, purge, spaces, supports, transfer
+from trustvlm.catalog.labels import NewLabel
+from trustvlm.catalog.spaces import SpaceRecord
+from trustvlm.catalog.supports import NewSupport
+from trustvlm.catalog.vectors import pack
+from trustvlm.errors import InvalidInput
+from trustvlm.scoring.prototypes import mean_prototype
+from trustvlm.service import dryrun
+from trustvlm.service.exported import GivenLabel, batch_rows, labels_of, read_manifest, supports_of
+from trustvlm.service.names import check_name
+from trustvlm.service.parquet import LABELS, SUPPORTS
+from trustvlm.service.parts import Parts
+from trustvlm.service.plan import CHUNK_BYTES, CHUNK_LABELS
+from trustvlm.service.register import renew_prototypes
+from trustvlm.types import Float32s, SpaceRow
+
+__all__ = ["import_space"]
+
+_ALIASES_AT_A_TIME = 200
+
+Whole = tuple[GivenLabel, list[NewSupport]]
+
+
+@dataclass
+class _Remaining:
+    """What can be checked only when all labels are in.
+
+    Attributes:
+        aliases: name → the label it is a further name of.
+        prototypes: label name → (prototype, support count) that its own support images do not give: its aliases' must.
+    """
+
+    aliases: dict[str, str] = field(default_factory=dict)
+    prototypes: dict[str, tuple[bytes | None, int]] = field(default_factory=dict)
+
+
+def import_space(parts: Parts, folder: Path, name: str | None, progress: Callable[[int], None] | None) -> SpaceRow:
+    """See :meth:`TrustService.import_space`."""
+    folder = folder.absolute()
+    manifest = read_manifest(folder)
+    name = manifest.name if name is None else check_name(name, "space")
+    if "/" in name:
+        raise InvalidInput(f"space: {name!r} holds '/', which stands between the parts of an address")
+    with parts.catalog.read() as connection:
+        transfer.require_free(connection, name)
+    dryrun.require_readable(folder, batch_rows(manifest))
+    with parts.catalog.write() as connection:
+        space = transfer.begin(connection, manifest.values() | {"name": name})
+    try:
+        remaining = _Remaining()
+        for chunk in _chunks(space, _whole_labels(labels_of(folder, manifest), supports_of(folder, manifest), folder)):
+            with parts.catalog.write() as connection:
+                _insert(connection, space, chunk, remaining, folder)
+            if progress is not None:
+                progress(len(chunk))
+        _set_aliases(parts, space, remaining, folder)
+        with parts.catalog.write() as connection:
+            transfer.reveal(connection, space.id, name)
+            copies.renew_epoch(connection)  # see CatalogState
+            space = spaces.find(connection, name)
+            parts.fitter.supports_changed(connection, space, space.revision)
+            return spaces.row_of(connection, space)
+    except BaseException:
+        _discard(parts, space)
+        raise
+
+
+def _whole_labels(given: Iterator[GivenLabel], pictured: Iterator[tuple[str, NewSupport]], folder: Path) -> Iterator[Whole]:
+    """Each label with its support images, which stand in the same order.
+
+    Raises:
+        InvalidInput: they do not.
+    """
+    following = next(pictured, None)
+    for label in given:
+        own: dict[bytes, NewSupport] = {}
+        while following is not None and following[0] == label.name:
+            if following[1].content_hash in own:
+                raise InvalidInput(f"{folder / SUPPORTS}: label {label.name!r} has one support image twice")
+            own[following[1].content_hash] = following[1]
+            following = next(pictured, None)
+        yield label, list(own.values())
+    if following is not None:
+        raise InvalidInput(
+            f"{folder / SUPPORTS}: support images of {following[0]!r:.60} are out of order, or it is not in {LABELS}"
+        )
+
+
+def _chunks(space: SpaceRecord, whole: Iterator[Whole]) -> Iterator[list[Whole]]:
+    """Whole labels in transactions of the size that a registration has."""
+    chunk: list[Whole] = []
+    size = 0
+    for label, own in whole:
+        more = 4 * (space.classifier_dim + space.verifier_dim) * (1 + len(own)) + sum(len(s.thumbnail or b"") for s in own)
+        if chunk and (len(chunk) == CHUNK_LABELS or size + more > CHUNK_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append((label, own))
+        size += more
+    if chunk:
+        yield chunk
+
+
+def _insert(connection: Connection, space: SpaceRecord, chunk: list[Whole], remaining: _Remaining, folder: Path) -> None:
+    """Insert whole labels, each with the prototype that its support images give."""
+    transfer.find(connection, space.id)
+    names = [label.name for label, _ in chunk]
+    twice = [*labels.find_many(connection, space.id, names), *(name for name, times in Counter(names).items() if times > 1)]
+    if twice:
+        raise InvalidInput(f"{folder / LABELS}: label {twice[0]!r} comes twice")
+    rows = []
+    for label, own in chunk:
+        prototype = _prototype(label.name, own)
+        if label.alias_of is not None:
+            remaining.aliases[label.name] = label.alias_of
+        elif (_bytes(prototype), len(own)) != (_bytes(label.prototype), label.support_count):
+            remaining.prototypes[label.name] = (_bytes(label.prototype), label.support_count)
+        rows.append(NewLabel(label.name, label.prompt, label.text_source, label.text_prototype, prototype, len(own)))
+    revision = spaces.advance(connection, space.id)
+    ids = labels.insert_many(connection, space.id, revision, rows)
+    pairs = [(label_id, support) for label_id, (_, own) in zip(ids, chunk, strict=True) for support in own]
+    supports.insert_many(connection, space.id, revision, pairs)
+
+
+def _prototype(name: str, own: list[NewSupport]) -> Float32s | None:
+    if not own:
+        return None
+    ordered = sorted(own, key=lambda support: support.content_hash)
+    try:
+        return mean_prototype(np.array([support.embedding for support in ordered], dtype=np.float64))
+    except InvalidInput as error:
+        raise InvalidInput(f"label {name!r}: {error}") from error
+
+
+def _set_aliases(parts: Parts, space: SpaceRecord, remaining: _Remaining, folder: Path) -> None:
+    """Make aliases of the labels that are some, then compare the prototypes that follow from them.
+
+    Raises:
+        InvalidInput: an alias of nothing, or a prototype that does not follow from its support images.
+    """
+    wanted = sorted(remaining.aliases.items(), key=lambda pair: pair[::-1])  # those of one label together
+    for start in range(0, len(wanted), _ALIASES_AT_A_TIME):
+        part = wanted[start : start + _ALIASES_AT_A_TIME]
+        with parts.catalog.write() as connection:
+            found = labels.find_many(connection, space.id, sorted({name for pair in part for name in pair}))
+            for name, of in part:
+                if of not in found or of in remaining.aliases:
+                    raise InvalidInput(f"{folder / LABELS}: {name!r} is an alias of {of!r:.60}, which is none of its labels")
+            revision = spaces.advance(connection, space.id)
+            for name, of in part:
+                labels.set_alias(connection, found[name].id, found[of].id, revision)
+                labels.set_prototype(connection, found[name].id, revision, None, 0)
+            renew_prototypes(connection, space, [found[of].id for _, of in part], revision)
+    pending = sorted(remaining.prototypes)
+    for start in range(0, len(pending), CHUNK_LABELS):
+        names = pending[start : start + CHUNK_LABELS]
+        with parts.catalog.read() as connection:
+            found = labels.find_many(connection, space.id, names)
+            prototyped = [name for name in names if found[name].support_count]
+            vectors = labels.prototypes(connection, [found[name].id for name in prototyped], space.verifier_dim)
+        got = {name: (pack(vector), found[name].support_count) for name, vector in zip(prototyped, vectors, strict=True)}
+        wrong = [name for name in names if got.get(name, (None, 0)) != remaining.prototypes[name]]
+        if wrong:
+            raise InvalidInput(f"{folder / LABELS}: the prototype of {wrong[0]!r} is not the one that its support images give")
+
+
+def _bytes(vector: Float32s | None) -> bytes | None:
+    return None if vector is None else pack(vector)
+
+
+def _discard(parts: Parts, space: SpaceRecord) -> None:
+    """Delete what an import that failed has written; nobody has seen it."""
+    while True:
+        with parts.catalog.write() as connection:
+            if not purge.purge_of_space(connection, space.id):
+                return
