@@ -19,6 +19,7 @@ from trustvlm.errors import Unavailable
 from trustvlm.service.cache import SpaceView
 from trustvlm.service.caches import Caches
 from trustvlm.service.fitter import Fitter
+from trustvlm.service.limits import CallLimits
 
 __all__ = ["EncoderPool", "Parts"]
 
@@ -50,6 +51,7 @@ class Parts:
         fitter: refits spaces in the background.
         encoders: the open models.
         batch_size, workers: how images are loaded (workers None: chosen by their number). limits: what images may be.
+        calls: how much a call may ask for.
         undo_window: how long removed labels and support images can be restored.
         checked: identities of (space id, encoder) pairs that were compared in this process.
     """
@@ -63,6 +65,7 @@ class Parts:
     workers: int | None
     limits: ImageLimits
     undo_window: timedelta
+    calls: CallLimits = field(default_factory=CallLimits)
     checked: set[tuple[str, int]] = field(default_factory=set)
     process: int = field(default_factory=os.getpid)
     closed: threading.Event = field(default_factory=threading.Event)
