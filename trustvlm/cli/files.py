@@ -106,8 +106,8 @@ def read_names(path: Path) -> list[tuple[str, str | None]]:
     Raises:
         NotFound, InvalidInput: no such file, not UTF-8, or more than one tab in a line.
     """
-    if not _is_folder(path) and path.exists() and not path.is_file():
-        raise InvalidInput(f"{path}: expected a file of names, this is a pipe or a device; write them to a file first")
+    if not _is_folder(path) and path.exists() and not (path.is_file() or path.is_fifo()):  # a pipe: register --labels <(…)
+        raise InvalidInput(f"{path}: expected a file of names, this is a device or a socket")
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_NAMES_BYTES + 1)

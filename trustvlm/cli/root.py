@@ -41,7 +41,7 @@ class Root(click.Group):
         except (KeyboardInterrupt, click.Abort):
             fail(ctx, "interrupted; what was committed stays", INTERRUPTED)
         except click.ClickException as error:
-            error.message = shown(error.message)  # it may repeat an argument, such as the name of a file
+            vars(error)["message"] = shown(error.message)  # it may repeat an argument, such as the name of a file
             raise
         except (click.exceptions.Exit, BrokenPipeError):
             raise  # --help, and a reader that has seen enough: click knows them
