@@ -32,7 +32,8 @@ log = logging.getLogger("trustvlm")
 
 CATALOG_NAME = "catalog.sqlite3"
 SNAPSHOT_FOLDER = "snapshots"
-MAX_TOML_BYTES = 64 << 10
+MAX_TOML_BYTES = 16 << 10
+"""A settings file has some hundred; parsing one long dotted key takes time that grows with its square."""
 
 
 class Settings(BaseSettings):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import warnings
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -30,11 +29,7 @@ FREE_BYTES = 256 * 2**20
 """What a compressed file may unpack to: so many times its size, or so many bytes. Embeddings hardly shrink at all."""
 
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # numpy's; others may ask for gigabytes to unpack anything
-_BROKEN = (
-    OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, SyntaxError,
-    MemoryError, OverflowError,  # a header may claim any shape
-    UserWarning,  # numpy's remark on headers that nothing writes any more, see _load
-)  # fmt: skip
+_REASON = 200  # characters of a reason: zipfile repeats what it found
 
 
 def read_npz(path: Path, *known: str) -> dict[str, Array]:
@@ -79,7 +74,7 @@ def _opened(path: Path) -> Iterator[Any]:
             file: Any = _load(raw)
         except InvalidInput:
             raise
-        except _BROKEN as error:
+        except Exception as error:  # zipfile, zlib, tokenize, ast and numpy parse foreign bytes; whatever it is, they are bad
             reason = error.strerror if isinstance(error, OSError) and error.strerror else "not such a file, or damaged"
             raise InvalidInput(f"{path}: expected arrays saved with numpy (.npz or .npy): {reason}") from error
         if not isinstance(file, np.ndarray):
@@ -127,9 +122,10 @@ def _array(path: Path, file: Any, name: str) -> Array:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)
             found: Array = file[name]
-    except _BROKEN as error:
+    except Exception as error:  # as above; a header may also claim any shape
         objects = "Object arrays" in str(error)
-        what = "holds Python objects, which are not read; save plain numbers or strings" if objects else f"is damaged ({error})"
+        reason = f"is damaged ({(str(error).splitlines() or [type(error).__name__])[0]:.{_REASON}})"
+        what = "holds Python objects, which are not read; save plain numbers or strings" if objects else reason
         raise InvalidInput(f"{path}: {name} {what}") from error
     if not isinstance(found, np.ndarray):
         raise InvalidInput(f"{path}: {name} is not an array")

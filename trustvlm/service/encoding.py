@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -169,13 +169,12 @@ def raw_queries(parts: Parts, space: SpaceRecord, queries: Queries) -> tuple[Flo
             raise InvalidInput("queries: pass vectors, or images, or text, not several of them")
         queries = _encoded(parts, space, queries)
     classifier = verifier = None
-    for side in ("classifier", "verifier"):
-        if isinstance(given := getattr(queries, side), Sized):
-            parts.calls.check("queries", len(given), f"queries.{side}")
     if queries.classifier is not None:
         classifier = as_matrix(queries.classifier, space.classifier_dim, "queries.classifier")
     if queries.verifier is not None:
         verifier = as_matrix(queries.verifier, space.verifier_dim, "queries.verifier")
+    for matrix in (classifier, verifier):
+        parts.calls.check("queries", 0 if matrix is None else len(matrix), "queries")
     if classifier is None and verifier is None:
         raise InvalidInput("queries: expected classifier or verifier embeddings, images or text; got none of them")
     if classifier is not None and verifier is not None and len(classifier) != len(verifier):
