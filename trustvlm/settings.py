@@ -93,8 +93,13 @@ class Settings(BaseSettings):
             first = error.errors()[0]
             name = ".".join(str(part) for part in first["loc"])
             raise InvalidInput(
-                f"setting {name!r} (argument, TRUSTVLM_{name.upper()} or {source}): {first['msg']}, got {first['input']!r:.80}"
+                f"setting {name!r} (argument, TRUSTVLM_{name.upper()} or {source}): {first['msg']}, got {_brief(first['input'])}"
             ) from error
+
+
+def _brief(value: Any) -> str:
+    """A value for a message; of tables and lists only that they are such: printing a deep one would exceed the stack."""
+    return f"a {type(value).__name__}" if isinstance(value, dict | list) else f"{value!r:.80}"
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
