@@ -92,9 +92,8 @@ class Settings(BaseSettings):
         except ValidationError as error:
             first = error.errors()[0]
             name = ".".join(str(part) for part in first["loc"])
-            raise InvalidInput(
-                f"setting {name!r} (argument, TRUSTVLM_{name.upper()} or {source}): {first['msg']}, got {_brief(first['input'])}"
-            ) from error
+            where, got = f"argument, TRUSTVLM_{name.upper()} or {source}", _brief(first["input"])
+            raise InvalidInput(f"setting {name!r:.80} ({where:.4000}): {first['msg']}, got {got}") from error
 
 
 def _brief(value: Any) -> str:

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from trustvlm.encoders.exif import exif_orientation, xmp_orientation
 from trustvlm.encoders.tiff import strip_tiff
 
-__all__ = ["MAX_PARTS", "MAX_SCANS", "Costly", "Stripped", "strip"]
+__all__ = ["MAX_BLOCKS", "MAX_PARTS", "MAX_SCANS", "Costly", "Stripped", "strip"]
 
 MAX_PARTS = 100_000
 """Segments, chunks or blocks of one file; large photographs have some hundred."""
 MAX_SCANS = 100
 """Scans of one JPEG: each costs a pass over the whole image. Progressive ones have about ten."""
-_MAX_BLOCKS = 1_000_000  # sub-blocks of at most 255 bytes in front of a GIF's first frame
+MAX_BLOCKS = 300_000
+"""Blocks of at most 255 bytes in front of a GIF's first frame: they hold the largest file accepted."""
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _JPEG_XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
@@ -154,8 +155,9 @@ def _gif(data: bytes) -> bytes:
     if len(data) < 13:
         return data
     head = 13 + (3 << ((data[10] & 7) + 1) if data[10] & 0x80 else 0)
-    at, control = head, b""
-    for _ in range(_MAX_BLOCKS):
+    at, control, blocks = head, b"", 0
+    while blocks < MAX_BLOCKS:
+        blocks += 1
         kind = data[at : at + 1]
         if kind != b"!":
             if kind in (b",", b";", b""):
@@ -163,19 +165,12 @@ def _gif(data: bytes) -> bytes:
             at += 1  # stray bytes between blocks are passed over, as decoders do
             continue
         label, start, at = data[at + 1 : at + 2], at, at + 2
-        for _ in range(_MAX_BLOCKS):
-            size = data[at : at + 1]
-            at += 1
-            if size in (b"", b"\0"):
-                break
-            at += size[0]
-        else:
-            break
+        while blocks < MAX_BLOCKS and (size := data[at : at + 1]) not in (b"", b"\0"):
+            blocks, at = blocks + 1, at + 1 + size[0]
+        at += 1
         if label == b"\xf9":
             control = data[start:at]
-        if at - start > len(data):
-            break
-    raise Costly(f"has more than {_MAX_BLOCKS} blocks in front of its first frame")
+    raise Costly(f"has more than {MAX_BLOCKS} blocks in front of its first frame")
 
 
 def _webp(data: bytes) -> Stripped:

@@ -44,6 +44,7 @@ MAX_SLOW_SAMPLES = 2_000_000
 _MAX_COMMENTS = 100  # in a PPM written as text: Pillow copies a block for each
 _PPM_HEAD = 64 << 10  # Pillow reads it a byte at a time
 _THUMBNAIL_PIXELS = 128
+_MAX_SHOWN = 1_000  # characters of a source in a message
 _ORIENTATION = 0x0112  # the EXIF tag
 
 
@@ -76,7 +77,8 @@ class UnreadableImage(InvalidInput):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"{self.source}: {self.reason}"
+        source = self.source if len(self.source) <= _MAX_SHOWN else f"{self.source[:_MAX_SHOWN]}…"
+        return f"{source}: {self.reason}"
 
 
 @dataclass(frozen=True, eq=False)

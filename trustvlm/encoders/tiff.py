@@ -36,7 +36,7 @@ _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12
 
 
 def strip_tiff(data: bytes) -> tuple[bytes, int]:
-    """(the file with a directory of its own at the end, bytes of its largest strip or tile).
+    """(the file with its directory shortened, bytes of its largest strip or tile).
 
     Raises:
         ValueError: too many or too large blocks, or tags that claim more than any image needs.
@@ -70,10 +70,10 @@ def strip_tiff(data: bytes) -> tuple[bytes, int]:
     block = _block_bytes(values)
     if block > MAX_BLOCK_BYTES:
         raise ValueError(f"has strips or tiles of {block} bytes, more than the limit of {MAX_BLOCK_BYTES}")
-    body = struct.pack(order + count_of, len(entries)) + b"".join(entries[tag] for tag in sorted(entries)) + bytes(8)
-    padding = bytes(-len(data) % 8)
-    head = data[:offset_at] + struct.pack(number, len(data) + len(padding)) + data[offset_at + struct.calcsize(number) :]
-    return head + padding + body, block
+    # In place of the old directory, so that no strip finds more bytes than the file had; and no directory follows.
+    body = struct.pack(order + count_of, len(entries)) + b"".join(entries[tag] for tag in sorted(entries))
+    body += bytes(struct.calcsize(number))
+    return data[:start] + body + data[start + len(body) :], block
 
 
 def _first(data: bytes, order: str, kind: int, size: int, inline: bytes, number: str) -> int:
