@@ -91,9 +91,9 @@ class Settings(BaseSettings):
             return cls(**{key: value for key, value in from_file.items() if key not in from_environment} | explicit)
         except ValidationError as error:
             first = error.errors()[0]
-            name = ".".join(str(part) for part in first["loc"])
+            name = ".".join(str(part) for part in first["loc"])[:80]
             where, got = f"argument, TRUSTVLM_{name.upper()} or {source}", _brief(first["input"])
-            raise InvalidInput(f"setting {name!r:.80} ({where:.4000}): {first['msg']}, got {got}") from error
+            raise InvalidInput(f"setting {name!r} ({where:.4000}): {first['msg']}, got {got}") from error
 
 
 def _brief(value: Any) -> str:
