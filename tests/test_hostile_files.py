@@ -1,14 +1,14 @@
-"""Folders with links, devices and depths, files of names, and archives of arrays that lie: one sentence each, nothing written."""
+"""Folders with links, devices and depths, files of names, archives of arrays that lie: one sentence each, nothing written."""
 
 from __future__ import annotations
 
 import io
 import os
 import pickle
+import re
 import socket
 import struct
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,15 @@ from trustvlm.errors import InvalidInput
 TRAP: list[str] = []
 
 
+def spring() -> None:
+    TRAP.append("sprung")
+
+
 class Trap:
     """Unpickling this leaves a mark."""
 
     def __reduce__(self) -> Any:
-        return (TRAP.append, ("sprung",))
+        return (spring, ())
 
 
 @pytest.fixture
@@ -107,17 +111,25 @@ def test_more_files_than_one_command_takes(tmp_path: Path, monkeypatch: pytest.M
             call(tmp_path, files.PassedOver())
 
 
-@pytest.mark.parametrize(("content", "words"), [
-    (b"a\0b\n", "U\\+0000"), (b"a\x1b[31m\n", "U\\+001B"), ("a\u202eb".encode(), "U\\+202E"), (b"\xff\n", "expected UTF-8"),
-    (b"x" * 10**6, "at most 500 characters"), (b"a\tb\tc\n", "2 tabs"), (b"\n\n", "found none"), (b"\xed\xa0\x80", "expected UTF-8"),
-    (b"a\tprompt\x07", "U\\+0007"), (b"a\t" + b"p" * 10_000, "at most 5000"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"a\0b\n", "U\\+0000"),
+        (b"a\x1b[31m\n", "U\\+001B"),
+        ("a\u202eb".encode(), "U\\+202E"),
+        (b"\xff\n", "expected UTF-8"),
+        (b"x" * 10**6, "at most 500 characters"),
+        (b"a\tb\tc\n", "2 tabs"),
+        (b"\n\n", "found none"),
+        (b"\xed\xa0\x80", "expected UTF-8"),
+        (b"a\tprompt\x07", "U\\+0007"),
+        (b"a\t" + b"p" * 10_000, "at most 5000"),
+    ],
+)
 def test_files_of_names(cli: Cli, tmp_path: Path, content: bytes, words: str) -> None:
     cli("space", "create", "s", "--classifier", "precomputed:4")
     (tmp_path / "names").write_bytes(content)
     result = cli.run("register", "s", "--labels", tmp_path / "names", code=2)
-    import re
-
     assert re.search(words, result.stderr)
     assert len(result.stderr) < 1_000
 
@@ -182,7 +194,7 @@ LIES: dict[str, tuple[Callable[[], bytes], str]] = {
     "another dimension": (lambda: npy(np.ones((2, 5))), "expected"),
     "nothing": (lambda: b"", "damaged|not an array"),
     "another file": (lambda: b"GIF89a" + bytes(100), "not an array|damaged"),
-    "an archive in the archive": (lambda: archive(Path(os.devnull)) and b"PK\3\4" + bytes(50), "not an array|damaged"),
+    "an archive in the archive": (lambda: b"PK\3\4" + bytes(50), "not an array|damaged"),
 }  # fmt: skip
 
 
@@ -259,7 +271,7 @@ CENTRAL, LOCAL = b"PK\1\2", b"PK\3\4"
 def test_archives_that_unpack_to_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arrays, "FREE_BYTES", 4 << 20)
     path = zip_bomb(tmp_path / "bomb.npz", 8 << 20)
-    with pytest.raises(InvalidInput, match="would unpack to 838.* at most 100 times as many"):
+    with pytest.raises(InvalidInput, match=r"would unpack to 838.* at most 100 times as many"):
         arrays.read_npz(path, "text_vectors")
     monkeypatch.setattr(arrays, "FREE_BYTES", 16 << 20)
     assert arrays.read_npz(path, "text_vectors")["text_vectors"].shape == (524_288, 4)
@@ -275,15 +287,31 @@ def test_archives_that_understate_what_they_hold(tmp_path: Path) -> None:
         arrays.read_npz(path, "text_vectors")
 
 
-@pytest.mark.parametrize(("signature", "offset", "value"), [
-    (CENTRAL, 24, b"\xff" * 4), (CENTRAL, 20, b"\xff" * 4), (CENTRAL, 42, b"\xff" * 4), (LOCAL, 26, b"\xff\xff"), (CENTRAL, 16, bytes(4)),
-    (b"PK\5\6", 16, b"\xff" * 4), (b"PK\5\6", 12, b"\xff" * 4), (b"PK\5\6", 10, b"\xff\xff"), (CENTRAL, 8, b"\1\0"),
-], ids=["zip64 size", "zip64 packed", "zip64 offset", "name length", "checksum", "directory offset", "directory size", "members", "encrypted"])  # fmt: skip
-def test_zip_structures_that_lie(space: Cli, tmp_path: Path, signature: bytes, offset: int, value: bytes) -> None:
+LYING_ZIPS = {
+    "zip64 size": (CENTRAL, 24, b"\xff" * 4),
+    "zip64 offset": (CENTRAL, 42, b"\xff" * 4),
+    "name length": (LOCAL, 26, b"\xff\xff"),
+    "checksum": (CENTRAL, 16, bytes(4)),
+    "directory offset": (b"PK\5\6", 16, b"\xff" * 4),
+    "directory size": (b"PK\5\6", 12, b"\xff" * 4),
+    "encrypted": (CENTRAL, 8, b"\1\0"),
+}
+HARMLESS_ZIPS = {"zip64 packed size": (CENTRAL, 20, b"\xff" * 4), "number of members": (b"PK\5\6", 10, b"\xff\xff")}
+
+
+@pytest.mark.parametrize("case", LYING_ZIPS)
+def test_zip_structures_that_lie(space: Cli, tmp_path: Path, case: str) -> None:
     path = archive(tmp_path / "v.npz", NAMES, ("text_vectors.npy", npy(np.ones((2, 4)))))
     with pytest.raises(InvalidInput) as caught:
-        arrays_of(space, patched(path, signature, offset, value))
+        arrays_of(space, patched(path, *LYING_ZIPS[case]))
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("case", HARMLESS_ZIPS)
+def test_zip_structures_that_nobody_reads(tmp_path: Path, case: str) -> None:
+    """What the lie says is not used: the arrays are those that were written, their checksums right."""
+    path = patched(archive(tmp_path / "v.npz", ("text_vectors.npy", npy(np.eye(2, 4)))), *HARMLESS_ZIPS[case])
+    np.testing.assert_array_equal(arrays.read_npz(path, "text_vectors")["text_vectors"], np.eye(2, 4))
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")
@@ -300,22 +328,32 @@ def test_archives_of_other_kinds(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="at most 1000 arrays, got 1001"):
         arrays.read_npz(many, "text_vectors")
     inner = archive(tmp_path / "inner.npz", vectors).read_bytes()
-    with pytest.raises(InvalidInput, match="not an array|damaged"):
+    with pytest.raises(InvalidInput, match=r"not an array|damaged"):
         arrays.read_npz(archive(tmp_path / "outer.npz", ("text_vectors.npy", inner)), "text_vectors")
     up = archive(tmp_path / "up.npz", ("../../evil.npy", vectors[1]), vectors)  # member names are never paths
     assert list(arrays.read_npz(up, "text_vectors")) == ["text_vectors"]
-    assert zlib.crc32(b"") == 0
 
 
-@pytest.mark.parametrize("changes", [
-    {"text_vectors": np.float64(1)}, {"image_vectors": np.float64(1), "image_labels": np.array([0])},
-    {"image_vectors": np.ones((2, 6)), "image_labels": np.float64(0)}, {"classifier_image_vectors": np.float64(1)},
-    {"image_vectors": np.ones((2, 6)), "image_labels": np.array([0, 1]), "classifier_image_vectors": np.float64(1)},
-    {"image_vectors": np.ones((2, 6)), "image_labels": np.array([2**63, 0], np.uint64)}, {"label_names": np.array("a")},
-    {"image_vectors": np.ones((2, 6)), "image_labels": np.array([-1, 0])}, {"label_names": np.array(["a\ud800", "b"])},
-    {"label_names": np.array([0x110005, 0x62], np.uint32).view("<U1")}, {"label_names": np.array([b"\xff", b"b"])},
-    {"label_names": np.array(["\u202ea", "b"])}, {"label_names": np.array(["x" * 501, "b"])}, {"label_names": np.zeros((2, 0), "U1")},
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"text_vectors": np.float64(1)},
+        {"image_vectors": np.float64(1), "image_labels": np.array([0])},
+        {"image_vectors": np.ones((2, 6)), "image_labels": np.float64(0)},
+        {"classifier_image_vectors": np.float64(1)},
+        {"image_vectors": np.ones((2, 6)), "image_labels": np.array([0, 1]), "classifier_image_vectors": np.float64(1)},
+        {"image_vectors": np.ones((2, 6)), "image_labels": np.array([2**63, 0], np.uint64)},
+        {"label_names": np.array("a")},
+        {"image_vectors": np.ones((2, 6)), "image_labels": np.array([-1, 0])},
+        {"label_names": np.array(["a\ud800", "b"])},
+        {"label_names": np.array([0x110005, 0x62], np.uint32).view("<U1")},
+        {"label_names": np.array([b"\xff", b"b"])},
+        {"label_names": np.array(["\u202ea", "b"])},
+        {"label_names": np.array(["x" * 501, "b"])},
+        {"label_names": np.zeros((2, 0), "U1")},
+    ],
+    ids=[f"lie {i}" for i in range(14)],
+)
 def test_arrays_that_do_not_fit_together(space: Cli, tmp_path: Path, changes: dict[str, Any]) -> None:
     np.savez(tmp_path / "v.npz", **({"label_names": np.array(["a", "b"]), "text_vectors": np.eye(2, 4)} | changes))
     with pytest.raises(InvalidInput):

@@ -123,7 +123,7 @@ def test_two_spellings_are_one_name(service: trustvlm.TrustService) -> None:
     queries = Queries(np.stack([one, two]))
     for name in (COMPOSED, DECOMPOSED):
         assert service.score("s", queries, rule="msp", labels=[name, "b"]).label.tolist() == [COMPOSED, "b"]
-        assert service.evaluate("s", queries, [name, "b"], rules=["msp"])["msp"].accuracy == 1.0
+        assert service.evaluate("s", queries, [name, "b"], rules=["msp"])["msp"].accuracy.value == 1.0
         service.update_label("s", name, text_vector=one)
         service.update_label("s", name, new_name=DECOMPOSED)
         service.remove_label("s", name)

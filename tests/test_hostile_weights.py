@@ -7,7 +7,6 @@ import json
 import os
 import pickle
 import struct
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,14 +62,32 @@ def tensor(**changes: object) -> dict[str, object]:
     return {"a": {"dtype": "F32", "shape": [4, 4], "data_offsets": [0, 64]} | changes}
 
 
-@pytest.mark.parametrize("content", [
-    safetensors(tensor(), length=2**63), safetensors(tensor(), length=2**40), safetensors(tensor(), length=0), b"", b"\0" * 7,
-    safetensors(tensor(data_offsets=[0, 2**60])), safetensors(tensor(data_offsets=[64, 0])), safetensors(tensor(data_offsets=[-1, 63])),
-    safetensors(tensor(shape=[2**32, 2**32])), safetensors(tensor(shape=[2**62, 4])), safetensors(tensor(shape=[5, 4])),
-    safetensors(tensor(dtype="OBJECT")), safetensors(tensor(dtype=None)), safetensors(b"[" * 100_000), safetensors(b'{"a":' * 50_000),
-    safetensors(b"not json"), safetensors(b"\xff\xfe"), safetensors({"a": tensor()["a"], "b": tensor()["a"]}), safetensors(tensor(), body=b""),
-    pickle.dumps({"a": 1}), b"PK\3\4" + bytes(100),
-], ids=range(21))  # fmt: skip
+LYING_TENSORS = [
+    safetensors(tensor(), length=2**63),
+    safetensors(tensor(), length=2**40),
+    safetensors(tensor(), length=0),
+    safetensors(tensor(data_offsets=[0, 2**60])),
+    safetensors(tensor(data_offsets=[64, 0])),
+    safetensors(tensor(data_offsets=[-1, 63])),
+    safetensors(tensor(shape=[2**32, 2**32])),
+    safetensors(tensor(shape=[2**62, 4])),
+    safetensors(tensor(shape=[5, 4])),
+    safetensors(tensor(dtype="OBJECT")),
+    safetensors(tensor(dtype=None)),
+    safetensors({"a": tensor()["a"], "b": tensor()["a"]}),
+    safetensors(tensor(), body=b""),
+    safetensors(b"[" * 100_000),
+    safetensors(b'{"a":' * 50_000),
+    safetensors(b"not json"),
+    safetensors(b"\xff\xfe"),
+    b"",
+    bytes(7),
+    pickle.dumps({"a": 1}),
+    b"PK\3\4" + bytes(100),
+]
+
+
+@pytest.mark.parametrize("content", LYING_TENSORS, ids=range(len(LYING_TENSORS)))
 def test_safetensors_that_lie(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "w.safetensors"
     path.write_bytes(content)
@@ -167,7 +184,7 @@ def test_a_changed_section_never_reaches_faiss(tmp_path: Path, seen: list[bytes]
 
 def test_another_kind_with_a_right_checksum_is_damaged_unread(tmp_path: Path, seen: list[bytes]) -> None:
     """What each recipe stores, and some that none does, under the name of every other recipe."""
-    rows = np.eye(40, 8, dtype=np.float32) + np.eye(40, 8, k=-8, dtype=np.float32) + np.float32(0.1)
+    rows = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     recipe = next(r for r in list_recipes() if r.name == "flat-fp16")
     arrays = LiveIndex.build(recipe, 8, 40, lambda: iter([(np.arange(40), rows)])).to_arrays()
@@ -186,11 +203,10 @@ def test_another_kind_with_a_right_checksum_is_damaged_unread(tmp_path: Path, se
                 LiveIndex.from_arrays(recipe, 8, stored.arrays)
             assert seen == []
     fine = LiveIndex.from_arrays(recipe, 8, arrays)
-    assert fine.view().search(rows, 1)[0][:, 0].tolist() is not None
+    np.testing.assert_array_equal(fine.view().search(rows, 1)[0][:, 0], np.arange(40))
     wrong_dim = LiveIndex.build(recipe, 4, 2, lambda: iter([(np.arange(2), np.eye(2, 4, dtype=np.float32))])).to_arrays()
     with pytest.raises(Damaged):
         LiveIndex.from_arrays(recipe, 8, wrong_dim)
     for cut in (4, 20, len(arrays["faiss"]) // 2, len(arrays["faiss"]) - 1):
         with pytest.raises(Damaged):
             LiveIndex.from_arrays(recipe, 8, arrays | {"faiss": arrays["faiss"][:cut]})
-    assert replace(KEY, revision=4) != KEY
