@@ -23,8 +23,8 @@ def check(entrance: str, count: int, first: int = 1) -> None:
 
 
 @pytest.mark.parametrize("entrance", ENTRANCES)
-def test_two_hundred(entrance: str) -> None:
-    check(entrance, 200, first=20_000)
+def test_some_hundred(entrance: str) -> None:
+    check(entrance, 100 if entrance in ("npz", "names") else 300, first=20_000)  # those write to a catalog
 
 
 @pytest.mark.slow

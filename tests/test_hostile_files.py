@@ -36,8 +36,10 @@ class Trap:
         return (spring, ())
 
 
-@pytest.fixture
-def space(cli: Cli) -> Cli:
+@pytest.fixture(scope="module")
+def space(tmp_path_factory: pytest.TempPathFactory) -> Cli:
+    """A home for all tests of this file: what is refused leaves its space "s" as empty as it was."""
+    cli = Cli(tmp_path_factory.mktemp("hostile") / "home")
     cli("space", "create", "s", "--classifier", "precomputed:4", "--verifier", "precomputed:6")
     return cli
 
@@ -126,10 +128,9 @@ def test_more_files_than_one_command_takes(tmp_path: Path, monkeypatch: pytest.M
         (b"a\t" + b"p" * 10_000, "at most 5000"),
     ],
 )
-def test_files_of_names(cli: Cli, tmp_path: Path, content: bytes, words: str) -> None:
-    cli("space", "create", "s", "--classifier", "precomputed:4")
+def test_files_of_names(space: Cli, tmp_path: Path, content: bytes, words: str) -> None:
     (tmp_path / "names").write_bytes(content)
-    result = cli.run("register", "s", "--labels", tmp_path / "names", code=2)
+    result = space.run("register", "s", "--labels", tmp_path / "names", code=2)
     assert re.search(words, result.stderr)
     assert len(result.stderr) < 1_000
 
@@ -224,7 +225,8 @@ def test_the_trap_is_a_real_one() -> None:
     TRAP.clear()
 
 
-def test_orders_and_byte_orders_are_read_as_they_are(space: Cli, tmp_path: Path) -> None:
+def test_orders_and_byte_orders_are_read_as_they_are(cli: Cli, tmp_path: Path) -> None:
+    cli("space", "create", "s", "--classifier", "precomputed:4", "--verifier", "precomputed:6")
     rows = np.arange(8.0).reshape(2, 4) + 1
     for name, layout in (
         ("f", np.asfortranarray(rows)),
@@ -233,10 +235,10 @@ def test_orders_and_byte_orders_are_read_as_they_are(space: Cli, tmp_path: Path)
         ("n", rows[::-1][::-1]),
     ):
         np.savez(tmp_path / f"{name}.npz", label_names=np.array([f"{name}0", f"{name}1"]), text_vectors=layout)
-        arrays_of(space, tmp_path / f"{name}.npz")
+        arrays_of(cli, tmp_path / f"{name}.npz")
     import trustvlm
 
-    with trustvlm.open(space.home) as service:
+    with trustvlm.open(cli.home) as service:
         found = service.search("s", trustvlm.Queries(rows), kind="text", k=4)
         np.testing.assert_allclose(found.similarity, 1.0, atol=1e-6)
 

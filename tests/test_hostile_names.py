@@ -10,6 +10,7 @@ import pty
 import subprocess
 import sys
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -64,9 +65,17 @@ UNSEEN = {
 }
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[trustvlm.TrustService]:
+    """An open home with an empty space "s", which each test leaves empty."""
+    with trustvlm.open(tmp_path_factory.mktemp("names") / "home", create=True) as service:
+        make_space(service)
+        yield service
+
+
 @pytest.mark.parametrize("case", UNSEEN)
-def test_names_that_are_not_seen_as_they_are(service: trustvlm.TrustService, case: str) -> None:
-    make_space(service)
+def test_names_that_are_not_seen_as_they_are(shared: trustvlm.TrustService, case: str) -> None:
+    service = shared
     name, vector = UNSEEN[case], np.ones(TEXT_DIM)
     for call in (
         lambda: service.register("s", [LabelInput("good", text_vector=vector), LabelInput(name, text_vector=vector)]),
@@ -93,13 +102,14 @@ def test_names_that_are_not_seen_as_they_are(service: trustvlm.TrustService, cas
     "<script>alert(1)</script>", "'; DROP TABLE labels; --", "%s%n", "$(touch x)", "`id`",
     "{}", "[red]", "nan", "NULL", "CON", "x" * 500,
 ])  # fmt: skip
-def test_names_that_are_names_come_back(service: trustvlm.TrustService, name: str) -> None:
-    make_space(service)
+def test_names_that_are_names_come_back(shared: trustvlm.TrustService, name: str) -> None:
+    service = shared
     service.register("s", [LabelInput(name, text_vector=np.ones(TEXT_DIM))])
     assert [row.name for row in service.list_labels("s")] == [unicodedata.normalize("NFC", name)]
     assert service.score("s", Queries(np.ones((1, TEXT_DIM))), rule="msp", labels=[name]).label[0] == unicodedata.normalize(
         "NFC", name
     )
+    service.remove_label("s", name, purge=True)
 
 
 def test_path_separators_are_for_labels_only(service: trustvlm.TrustService) -> None:
@@ -172,9 +182,11 @@ def raw(text: str) -> list[str]:
     return [c for c in text if not c.isprintable() and c not in "\n"]
 
 
-@pytest.fixture
-def full(cli: Cli, tmp_path: Path) -> Cli:
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Cli:
     """A space "s" whose support images and queries come from sources with every kind of character."""
+    folder = tmp_path_factory.mktemp("output")
+    cli = Cli(folder / "home")
     with trustvlm.open(cli.home, create=True) as service:
         service.create_space("s", classifier="precomputed:4", verifier="precomputed:6")
         axes = np.eye(6)
@@ -188,7 +200,7 @@ def full(cli: Cli, tmp_path: Path) -> Cli:
         "verifier": np.eye(3, 6) + 0.01,
         "sources": np.array([EVIL, FORMULAS[0], "-x.jpg"]),
     }
-    np.savez(tmp_path / "queries.npz", **arrays, truth=np.array(["=1+1", "sea", "sea"]))
+    np.savez(folder / "queries.npz", **arrays, truth=np.array(["=1+1", "sea", "sea"]))
     return cli
 
 
@@ -198,14 +210,14 @@ def full(cli: Cli, tmp_path: Path) -> Cli:
     ("search", "s", "--vector", "FILE"),
     ("label", "list", "s"), ("support", "list", "s", "=1+1"), ("space", "list"),
 ], ids=" ".join)  # fmt: skip
-def test_nothing_raw_in_any_format(full: Cli, tmp_path: Path, words: tuple[str, ...], form: str) -> None:
-    result = full.run(*(str(tmp_path / "queries.npz") if word == "FILE" else word for word in words), "--format", form)
+def test_nothing_raw_in_any_format(full: Cli, words: tuple[str, ...], form: str) -> None:
+    result = full.run(*(str(full.home.parent / "queries.npz") if word == "FILE" else word for word in words), "--format", form)
     assert raw(result.stdout) == raw(result.stderr) == []
     assert result.stdout
 
 
 def test_nothing_raw_elsewhere(full: Cli, tmp_path: Path) -> None:
-    vectors = tmp_path / "queries.npz"
+    vectors = full.home.parent / "queries.npz"
     for words in (
         ("evaluate", "s", "--vectors", vectors, "--json"), ("evaluate", "s", "--vectors", vectors),
         ("feedback", "s", "--vectors", vectors, "--json"), ("space", "show", "s"), ("label", "synonyms", "s"),
@@ -230,11 +242,11 @@ def test_nothing_raw_elsewhere(full: Cli, tmp_path: Path) -> None:
         assert raw(full.run(*words, code=code).output) == [], words
 
 
-def test_a_terminal_gets_no_escape_of_ours(full: Cli, tmp_path: Path) -> None:
+def test_a_terminal_gets_no_escape_of_ours(full: Cli) -> None:
     """On a real terminal: rich's own colours are the only escapes, and the title of the window is never set."""
     main, other = pty.openpty()
     wide = os.environ | {"COLUMNS": "400"}  # nothing is folded
-    command = [*COMMAND, "--home", str(full.home), "score", "s", "--vectors", str(tmp_path / "queries.npz")]
+    command = [*COMMAND, "--home", str(full.home), "score", "s", "--vectors", str(full.home.parent / "queries.npz")]
     done = subprocess.run(command, stdout=other, stderr=other, stdin=subprocess.DEVNULL, timeout=120, check=True, env=wide)
     os.close(other)
     seen = b""
@@ -256,13 +268,13 @@ def test_a_terminal_gets_no_escape_of_ours(full: Cli, tmp_path: Path) -> None:
     assert "\u202e".encode() not in seen
 
 
-def test_json_means_what_it_meant(full: Cli, tmp_path: Path) -> None:
-    rows = full.rows("score", "s", "--vectors", tmp_path / "queries.npz")
+def test_json_means_what_it_meant(full: Cli) -> None:
+    rows = full.rows("score", "s", "--vectors", full.home.parent / "queries.npz")
     assert [row["source"] for row in rows] == [EVIL, FORMULAS[0], "-x.jpg"]
 
 
-def test_csv_holds_no_formula(full: Cli, tmp_path: Path) -> None:
-    lines = full("score", "s", "--vectors", tmp_path / "queries.npz", "--format", "csv")
+def test_csv_holds_no_formula(full: Cli) -> None:
+    lines = full("score", "s", "--vectors", full.home.parent / "queries.npz", "--format", "csv")
     rows = list(csv.DictReader(io.StringIO(lines)))
     assert [row["source"] for row in rows] == [shown(EVIL), "'=1+1", "'-x.jpg"]
     assert rows[0]["label"] == "'=1+1"
