@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import logging
 import os
+import tomllib
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -22,6 +23,7 @@ from trustvlm.errors import InvalidInput, NotFound, ReadOnly
 from trustvlm.service import TrustService
 from trustvlm.service.caches import Caches
 from trustvlm.service.fitter import Fitter
+from trustvlm.service.limits import CallLimits
 from trustvlm.service.parts import EncoderPool, Parts
 
 __all__ = ["CATALOG_NAME", "Settings", "catalog_path", "open_service"]
@@ -30,6 +32,8 @@ log = logging.getLogger("trustvlm")
 
 CATALOG_NAME = "catalog.sqlite3"
 SNAPSHOT_FOLDER = "snapshots"
+MAX_TOML_BYTES = 16 << 10
+"""A settings file has some hundred; parsing one long dotted key takes time that grows with its square."""
 
 
 class Settings(BaseSettings):
@@ -48,7 +52,16 @@ class Settings(BaseSettings):
     half_from: int = Field(
         50_000, ge=1, description="Labels from which on a space is searched through 16-bit rows of a mapped snapshot."
     )
-    undo_hours: float = Field(24.0, ge=0, description="How long removed labels and support images can be restored.")
+    max_image_memory: int = Field(
+        850_000_000, ge=1, description="Most that decoding an image may take, in bytes, estimated from its header."
+    )
+    max_labels: int = Field(5_000_000, ge=1, description="Labels in one call.")
+    max_supports: int = Field(20_000_000, ge=1, description="Support images that come as vectors in one call.")
+    max_images: int = Field(1_000_000, ge=1, description="Images in one call.")
+    max_queries: int = Field(1_000_000, ge=1, description="Vectors or texts in one call that are scored or searched.")
+    undo_hours: float = Field(
+        24.0, ge=0, le=1_000_000, description="How long removed labels and support images can be restored."
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -71,19 +84,47 @@ class Settings(BaseSettings):
         source = home / "trustvlm.toml"
         explicit = {key: value for key, value in given.items() if value is not None}
         try:
-            from_file = TomlConfigSettingsSource(cls, toml_file=source)() if source.is_file() else {}
+            from_file = _read_toml(source)
             from_environment = cls.model_fields.keys() & {
                 key.removeprefix("TRUSTVLM_").lower() for key in os.environ if key.startswith("TRUSTVLM_")
             }
             return cls(**{key: value for key, value in from_file.items() if key not in from_environment} | explicit)
         except ValidationError as error:
             first = error.errors()[0]
-            name = ".".join(str(part) for part in first["loc"])
-            raise InvalidInput(
-                f"setting {name!r} (argument, TRUSTVLM_{name.upper()} or {source}): {first['msg']}, got {first['input']!r}"
-            ) from error
-        except ValueError as error:  # not TOML
-            raise InvalidInput(f"{source}: {error}") from error
+            name = ".".join(str(part) for part in first["loc"])[:80]
+            where, got = f"argument, TRUSTVLM_{name.upper()} or {source}", _brief(first["input"])
+            raise InvalidInput(f"setting {name!r} ({where:.4000}): {first['msg']}, got {got}") from error
+
+
+def _brief(value: Any) -> str:
+    """A value for a message; of tables and lists only that they are such: printing a deep one would exceed the stack."""
+    return f"a {type(value).__name__}" if isinstance(value, dict | list) else f"{value!r:.80}"
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    """The keys of a settings file; none where there is no file.
+
+    Raises:
+        InvalidInput: it is no file, too large, cannot be read, or is no TOML.
+    """
+    if not os.path.lexists(path):
+        return {}
+    if not path.is_file():  # a pipe or device would never end
+        raise InvalidInput(f"{path}: expected a file of settings, this is a folder, a pipe, a device or a broken link")
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_TOML_BYTES + 1)
+        if len(data) > MAX_TOML_BYTES:
+            raise InvalidInput(f"{path}: expected at most {MAX_TOML_BYTES} bytes of settings")
+        return tomllib.loads(data.decode())
+    except OSError as error:
+        raise InvalidInput(f"{path}: cannot be read: {error.strerror}") from error
+    except RecursionError as error:
+        raise InvalidInput(f"{path}: expected settings, got values nested too deep") from error
+    except InvalidInput:
+        raise
+    except ValueError as error:  # not TOML, or not UTF-8
+        raise InvalidInput(f"{path}: {error}") from error
 
 
 def catalog_path(home: Path, database_url: str | None) -> Path:
@@ -145,7 +186,17 @@ def open_service(
             encoders=EncoderPool(device, precision),
             batch_size=settings.batch_size,
             workers=settings.workers,
-            limits=ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels),
+            limits=ImageLimits(
+                max_bytes=settings.max_image_bytes,
+                max_pixels=settings.max_image_pixels,
+                max_memory=settings.max_image_memory,
+            ),
+            calls=CallLimits(
+                labels=settings.max_labels,
+                supports=settings.max_supports,
+                images=settings.max_images,
+                queries=settings.max_queries,
+            ),
             undo_window=timedelta(hours=settings.undo_hours),
         )
     )

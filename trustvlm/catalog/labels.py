@@ -12,6 +12,7 @@ from sqlalchemy.orm import aliased
 
 from trustvlm.catalog.bulk import insert_rows
 from trustvlm.catalog.models import Label
+from trustvlm.catalog.names import brief, forms, normal
 from trustvlm.catalog.vectors import checksum, pack, unpack, verify_checksums
 from trustvlm.errors import NotFound
 from trustvlm.types import Float32s, LabelRow
@@ -139,18 +140,24 @@ def find(connection: Connection, space_id: int, name: str) -> LabelRecord:
     """
     found = find_many(connection, space_id, [name])
     if name not in found:
-        raise NotFound(f"no label {name!r} in this space; 'trustvlm space show' lists its labels")
+        raise NotFound(f"no label {brief(name)} in this space; 'trustvlm space show' lists its labels")
     return found[name]
 
 
 def find_many(connection: Connection, space_id: int, names: Sequence[str]) -> dict[str, LabelRecord]:
-    """The live labels among `names`, by name."""
-    found = {}
-    for start in range(0, len(names), _IN_CHUNK):
-        chunk = list(names[start : start + _IN_CHUNK])
+    """The live labels among `names`, by name as it was asked for; names are compared in normal form C.
+
+    Raises:
+        InvalidInput: something that no name can be.
+    """
+    wanted = sorted(forms(names))
+    stored: dict[str, LabelRecord] = {}
+    for start in range(0, len(wanted), _IN_CHUNK):
+        chunk = wanted[start : start + _IN_CHUNK]
         rows = connection.execute(_FIND_MANY, {"space": space_id, "names": chunk})
-        found.update({row.name: LabelRecord(*row) for row in rows})
-    return found
+        stored.update({row.name: LabelRecord(*row) for row in rows})
+    # As it is spelt first: a home may hold both spellings from before names were normalised.
+    return {name: stored.get(name) or stored[normal(name)] for name in names if name in stored or normal(name) in stored}
 
 
 def name_of(connection: Connection, label_id: int) -> str:
@@ -167,12 +174,12 @@ def find_removed(connection: Connection, space_id: int, name: str) -> LabelRecor
     """
     query = (
         select(*_RECORD)
-        .where(Label.space_id == space_id, Label.name == name, Label.removed_revision.is_not(None))
+        .where(Label.space_id == space_id, Label.name.in_(forms([name])), Label.removed_revision.is_not(None))
         .order_by(Label.removed_revision.desc())
     )
     row = connection.execute(query.limit(1)).first()
     if row is None:
-        raise NotFound(f"no removed label {name!r} to restore: it never was, or it has been purged")
+        raise NotFound(f"no removed label {brief(name)} to restore: it never was, or it has been purged")
     return LabelRecord(*row)
 
 

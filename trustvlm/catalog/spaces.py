@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, case, func, insert, or_, select, update
 
 from trustvlm.catalog.models import Label, Reembed, Space
+from trustvlm.catalog.names import brief, forms
 from trustvlm.errors import Conflict, NotFound
 from trustvlm.types import SpaceRow
 
@@ -58,7 +59,7 @@ class SpaceRecord:
 
 _COLUMNS = [getattr(Space, name) for name in SpaceRecord.__dataclass_fields__]
 # Made once: every call of a service begins with it, and putting a statement together takes as long as running it.
-_FIND = select(*_COLUMNS).where(Space.name == bindparam("wanted"), Space.removed_at.is_(None))
+_FIND = select(*_COLUMNS).where(Space.name.in_(bindparam("wanted", expanding=True)), Space.removed_at.is_(None))
 
 
 _ADVANCE = (
@@ -86,14 +87,15 @@ def find(connection: Connection, name: str) -> SpaceRecord:
     Raises:
         NotFound: there is none; the message lists the ones that there are.
     """
-    row = connection.execute(_FIND, {"wanted": name}).first()
+    rows = connection.execute(_FIND, {"wanted": sorted(forms([name]))}).all()
+    row = next((row for row in rows if row.name == name), rows[0] if rows else None)
     if row is not None:
         return record_of(row)
     known = list(
         connection.scalars(select(Space.name).where(Space.removed_at.is_(None), _CALLED).order_by(Space.name).limit(10))
     )
     there = f"there are: {', '.join(known)}" if known else "there are none yet: run 'trustvlm space create'"
-    raise NotFound(f"no space {name!r} ({there})")
+    raise NotFound(f"no space {brief(name)} ({there})")
 
 
 def find_by_id(connection: Connection, space_id: int) -> SpaceRecord:
@@ -115,7 +117,8 @@ def create(connection: Connection, values: dict[str, Any]) -> int:
         Conflict: the name is taken.
     """
     name = values["name"]
-    if connection.scalar(select(Space.id).where(Space.name == name, Space.removed_at.is_(None))) is not None:
+    named = Space.name.in_(forms([name]))
+    if connection.scalar(select(Space.id).where(named, Space.removed_at.is_(None))) is not None:
         raise Conflict(f"space {name!r} exists already; choose another name or run 'trustvlm space remove {name}'")
     fixed = {"search": None, "revision": 0, "log_start": 0, "created_at": datetime.now(UTC), "removed_at": None}
     inserted: int | None = connection.scalar(insert(Space).values(**values, **fixed).returning(Space.id))
@@ -173,12 +176,13 @@ def restore(connection: Connection, name: str) -> None:
     Raises:
         NotFound: none was removed, or it was purged. Conflict: the name is in use again.
     """
-    if connection.scalar(select(Space.id).where(Space.name == name, Space.removed_at.is_(None))) is not None:
+    named = Space.name.in_(forms([name]))
+    if connection.scalar(select(Space.id).where(named, Space.removed_at.is_(None))) is not None:
         raise Conflict(f"space {name!r} exists; remove it before an older one of that name can be restored")
-    removed = select(Space.id).where(Space.name == name, Space.removed_at.is_not(None)).order_by(Space.removed_at.desc())
+    removed = select(Space.id).where(named, Space.removed_at.is_not(None)).order_by(Space.removed_at.desc())
     space_id = connection.scalar(removed.limit(1))
     if space_id is None:
-        raise NotFound(f"no removed space {name!r} to restore: it never was, or it has been purged")
+        raise NotFound(f"no removed space {brief(name)} to restore: it never was, or it has been purged")
     back = or_(Space.id == space_id, Space.id.in_(_beside(space_id)))
     connection.execute(update(Space).where(back).values(removed_at=None))
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
+import warnings
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -29,10 +29,16 @@ __all__ = [
 ]
 
 Array = npt.NDArray[Any]
-_BROKEN = (
-    OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, SyntaxError,
-    MemoryError, OverflowError,  # a header may claim any shape
-)  # fmt: skip
+MAX_ARRAYS = 1_000
+"""Arrays in one .npz file; we read five."""
+MAX_BYTES = 64 * 2**30
+"""Of all arrays of a file together: 20 million vectors of 768 values."""
+MAX_RATIO = 100
+FREE_BYTES = 256 * 2**20
+"""What a compressed file may unpack to: so many times its size, or so many bytes. Embeddings hardly shrink at all."""
+
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # numpy's; others may ask for gigabytes to unpack anything
+_REASON = 200  # characters of a reason: zipfile repeats what it found
 
 
 def read_npz(path: Path, *known: str) -> dict[str, Array]:
@@ -73,8 +79,11 @@ def _opened(path: Path) -> Iterator[Any]:
     with ExitStack() as stack:
         try:
             raw = stack.enter_context(path.open("rb"))  # numpy would leave a damaged file open
-            file: Any = np.load(raw, allow_pickle=False)
-        except _BROKEN as error:
+            _check_archive(path, raw)
+            file: Any = _load(raw)
+        except InvalidInput:
+            raise
+        except Exception as error:  # zipfile, zlib, tokenize, ast and numpy parse foreign bytes; whatever it is, they are bad
             reason = error.strerror if isinstance(error, OSError) and error.strerror else "not such a file, or damaged"
             raise InvalidInput(f"{path}: expected arrays saved with numpy (.npz or .npy): {reason}") from error
         if not isinstance(file, np.ndarray):
@@ -82,12 +91,50 @@ def _opened(path: Path) -> Iterator[Any]:
         yield file
 
 
+def _load(file: BinaryIO) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        return np.load(file, allow_pickle=False)
+
+
+def _check_archive(path: Path, file: BinaryIO) -> None:
+    """Look at what a zip archive says of itself before anything is unpacked.
+
+    Raises:
+        InvalidInput: too many or too large arrays, two of one name, or packed in another way than numpy does.
+    """
+    size = os.fstat(file.fileno()).st_size
+    if size > MAX_BYTES:
+        raise InvalidInput(f"{path}: expected at most {MAX_BYTES >> 30} GiB, got {size} bytes")
+    if file.read(4) in (b"PK\x03\x04", b"PK\x05\x06"):
+        with zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+        if len(members) > MAX_ARRAYS:
+            raise InvalidInput(f"{path}: expected at most {MAX_ARRAYS} arrays, got {len(members)}")
+        names = [member.filename.removesuffix(".npy") for member in members]
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise InvalidInput(f"{path}: two arrays are named {twice[:80]}")
+        if any(member.compress_type not in _METHODS for member in members):
+            raise InvalidInput(f"{path}: expected arrays stored or deflated, as numpy does, got another kind of compression")
+        unpacked = sum(member.file_size for member in members)
+        if unpacked > MAX_BYTES or (unpacked > FREE_BYTES and unpacked > MAX_RATIO * size):
+            raise InvalidInput(
+                f"{path}: {size} bytes would unpack to {unpacked}; expected at most {MAX_RATIO} times as many, "
+                f"and {MAX_BYTES >> 30} GiB; save it with numpy.savez"
+            )
+    file.seek(0)
+
+
 def _array(path: Path, file: Any, name: str) -> Array:
     try:
-        found: Array = file[name]
-    except _BROKEN as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            found: Array = file[name]
+    except Exception as error:  # as above; a header may also claim any shape
         objects = "Object arrays" in str(error)
-        what = "holds Python objects, which are not read; save plain numbers or strings" if objects else f"is damaged ({error})"
+        reason = f"is damaged ({(str(error).splitlines() or [type(error).__name__])[0]:.{_REASON}})"
+        what = "holds Python objects, which are not read; save plain numbers or strings" if objects else reason
         raise InvalidInput(f"{path}: {name} {what}") from error
     if not isinstance(found, np.ndarray):
         raise InvalidInput(f"{path}: {name} is not an array")
@@ -121,7 +168,7 @@ def label_inputs(path: Path, label: str | None) -> list[LabelInput]:
         raise InvalidInput(f"{path}: text_vectors: expected shape ({len(names)}, dim), one row a label, got {texts.shape}")
     rows = _rows_of_labels(path, arrays, len(names))
     images, others = arrays.get("image_vectors"), arrays.get("classifier_image_vectors")
-    if others is not None and (images is None or len(others) != len(images)):
+    if others is not None and (images is None or others.ndim != 2 or len(others) != len(images)):
         raise InvalidInput(
             f"{path}: classifier_image_vectors: expected one row for each of the "
             f"{0 if images is None else len(images)} image_vectors, got shape {others.shape}"
@@ -154,6 +201,8 @@ def _strings(path: Path, name: str, array: Array) -> list[str]:
         return [str(text) for text in (array if array.dtype.kind == "U" else np.char.decode(array, "utf-8"))]
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{path}: {name}: expected UTF-8 ({error.reason})") from error
+    except (ValueError, SystemError) as error:  # numbers that are no characters
+        raise InvalidInput(f"{path}: {name}: expected Unicode characters ({error})") from error
 
 
 def _rows_of_labels(path: Path, arrays: Mapping[str, Array], labels: int) -> list[npt.NDArray[np.intp]]:

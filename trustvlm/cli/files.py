@@ -5,12 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from trustvlm.cli.text import count, note
 from trustvlm.errors import InvalidInput, NotFound
 
 __all__ = ["IMAGE_SUFFIXES", "PassedOver", "direct_images", "images_of", "images_under", "label_folders", "read_names"]
+
+MAX_DEPTH = 32
+"""How deep folders are looked through."""
+MAX_FILES = 2_000_000
+"""Entries of folders that one command looks at."""
 
 _MAX_NAMES_BYTES = 256 * 2**20  # a million names are 30 MB
 
@@ -28,11 +34,14 @@ class PassedOver:
     Attributes:
         files: how many hidden files and files without an image suffix.
         loose: how many images outside the labels' sub-folders.
+        seen: how many entries were looked at. deep: folders below :data:`MAX_DEPTH`.
         folders: where no folder belongs. empty: without images. unreadable: folders that cannot be listed, and why.
     """
 
     files: int = 0
     loose: int = 0
+    seen: int = 0
+    deep: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
@@ -47,6 +56,8 @@ class PassedOver:
             note(f"passed over {count(len(self.folders), 'folder')}: links, hidden or nested ({_some(self.folders)})")
         if self.empty:
             note(f"passed over {count(len(self.empty), 'folder')} without images ({_some(self.empty)})")
+        if self.deep:
+            note(f"passed over {count(len(self.deep), 'folder')} more than {MAX_DEPTH} levels down ({_some(self.deep)})")
         for path, reason in self.unreadable:
             note(f"could not be read: {path}: {reason}")
 
@@ -60,7 +71,7 @@ def label_folders(folder: Path, passed: PassedOver) -> dict[str, list[str]]:
     _is_folder(folder)
     found: dict[str, list[str]] = {}
     for entry in _entries(folder, passed):
-        if not entry.is_dir(follow_symlinks=False) or entry.name.startswith("."):
+        if not _is_dir(entry, follow_symlinks=False) or entry.name.startswith("."):
             passed.loose += _is_image(entry) or _pass_over(entry, passed)
         elif images := direct_images(entry.path, passed):
             found[entry.name] = images
@@ -95,7 +106,8 @@ def read_names(path: Path) -> list[tuple[str, str | None]]:
     Raises:
         NotFound, InvalidInput: no such file, not UTF-8, or more than one tab in a line.
     """
-    _is_folder(path)
+    if not _is_folder(path) and path.exists() and not (path.is_file() or path.is_fifo()):  # a pipe: register --labels <(…)
+        raise InvalidInput(f"{path}: expected a file of names, this is a device or a socket")
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_NAMES_BYTES + 1)
@@ -121,10 +133,13 @@ def read_names(path: Path) -> list[tuple[str, str | None]]:
     return found
 
 
-def _walk(folder: str | Path, passed: PassedOver) -> Iterator[str]:
+def _walk(folder: str | Path, passed: PassedOver, depth: int = 0) -> Iterator[str]:
     for entry in _entries(folder, passed):
-        if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
-            yield from _walk(entry.path, passed)
+        if _is_dir(entry, follow_symlinks=False) and not entry.name.startswith("."):
+            if depth < MAX_DEPTH:
+                yield from _walk(entry.path, passed, depth + 1)
+            else:
+                passed.deep.append(entry.path)
         elif _is_image(entry):
             yield entry.path
         else:
@@ -139,12 +154,19 @@ def _is_folder(path: Path) -> bool:
 
 
 def _is_image(entry: os.DirEntry[str]) -> bool:
-    return Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and not entry.name.startswith(".") and not entry.is_dir()
+    return Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and not entry.name.startswith(".") and not _is_dir(entry)
+
+
+def _is_dir(entry: os.DirEntry[str], *, follow_symlinks: bool = True) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=follow_symlinks)
+    except OSError:  # a link that leads to itself; reading it will say so
+        return False
 
 
 def _pass_over(entry: os.DirEntry[str], passed: PassedOver) -> bool:
     """Count it; False, as in "not taken"."""
-    if entry.is_dir():
+    if _is_dir(entry):
         passed.folders.append(entry.path)
     else:
         passed.files += 1
@@ -154,10 +176,14 @@ def _pass_over(entry: os.DirEntry[str], passed: PassedOver) -> bool:
 def _entries(folder: str | Path, passed: PassedOver) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
-            return sorted(entries, key=lambda entry: entry.name)
+            found = sorted(islice(entries, MAX_FILES - passed.seen + 1), key=lambda entry: entry.name)
     except OSError as error:
         passed.unreadable.append((os.fspath(folder), error.strerror or str(error)))
         return []
+    passed.seen += len(found)
+    if passed.seen > MAX_FILES:
+        raise InvalidInput(f"{folder}: expected at most {MAX_FILES:,} files in all, there are more; name sub-folders instead")
+    return found
 
 
 def _some(names: list[str]) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 import click
 
-from trustvlm.cli.text import shown
+from trustvlm.cli.text import cell_text, shown
 
 __all__ = ["Column", "RowWriter", "as_json", "blocks", "details", "format_option", "row_writer"]
 
@@ -69,9 +69,13 @@ def blocks(items: Iterable[T], size: int = BLOCK_ROWS) -> Iterator[list[T]]:
 
 
 def as_json(value: Any, *, indent: int | None = None) -> str:
-    """Strict JSON; outside ASCII only where stdout can hold it."""
+    """Strict JSON; outside ASCII only where stdout can hold it, and nothing that a terminal would interpret."""
     utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    return json.dumps(value, ensure_ascii=not utf8, allow_nan=False, indent=indent)
+    text = json.dumps(value, ensure_ascii=not utf8, allow_nan=False, indent=indent)
+    if text.isprintable():
+        return text
+    # What is not printable stands inside strings, line breaks of the indentation aside; the escape means the same.
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def details(pairs: Mapping[str, object]) -> None:
@@ -88,7 +92,10 @@ class _JsonLines:
 
 
 class _Csv:
-    """A header and lines as RFC 4180 has them, but for the line ends; lists are joined by "|"."""
+    """A header and lines as RFC 4180 has them, but for the line ends; lists are joined by "|".
+
+    Texts are made safe for spreadsheets and terminals, see :func:`trustvlm.cli.text.cell_text`; JSON lines hold them unchanged.
+    """
 
     def __init__(self) -> None:
         self._writer: csv.DictWriter[str] | None = None
@@ -112,6 +119,8 @@ def _csv_value(value: Any) -> Any:
         return "|".join(str(_csv_value(part)) for part in value)
     if isinstance(value, dict):
         return as_json(value)
+    if isinstance(value, str):
+        return cell_text(value)
     return "" if value is None else value
 
 

@@ -43,8 +43,11 @@ class Root(click.Group):
             fail(ctx, str(error), exit_code(error))
         except (KeyboardInterrupt, click.Abort):
             fail(ctx, "interrupted; what was committed stays", INTERRUPTED)
-        except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
-            raise  # usage errors, --help, and a reader that has seen enough: click knows them
+        except click.ClickException as error:
+            vars(error)["message"] = shown(error.message)  # it may repeat an argument, such as the name of a file
+            raise
+        except (click.exceptions.Exit, BrokenPipeError):
+            raise  # --help, and a reader that has seen enough: click knows them
         except Exception as error:
             if ctx.params.get("verbose"):
                 raise
@@ -64,7 +67,7 @@ def exit_code(error: TrustVLMError) -> int:
 
 class _ToStderr(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        click.echo(self.format(record), err=True)
+        click.echo("\n".join(map(shown, self.format(record).split("\n"))), err=True)  # a traceback has lines
 
 
 def _set_up_logging(verbose: int) -> None:

@@ -9,12 +9,21 @@ from typing import TextIO
 
 import click
 
-__all__ = ["count", "note", "quoted", "report_unreadable", "shown", "tolerate_any_character", "utf8"]
+__all__ = ["cell_text", "count", "note", "quoted", "report_unreadable", "shown", "tolerate_any_character", "utf8"]
 
 
 def shown(text: object) -> str:
     """`text` with control characters and bytes of other encodings escaped, so that it stays on its line."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def cell_text(text: str) -> str:
+    """`text` as a cell of a CSV file, which spreadsheets open: no control characters, and nothing that they would compute.
+
+    A cell that begins with =, +, - or @ (also after blanks) is a formula to them; an apostrophe in front makes it text.
+    """
+    text = shown(text)
+    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@", "＝", "＋", "－", "＠")) else text
 
 
 def quoted(name: str) -> str:

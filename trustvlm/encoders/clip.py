@@ -24,6 +24,7 @@ from trustvlm.types import Float32s
 __all__ = ["OpenClipEncoder", "open_clip_encoder"]
 
 _CONFIG = "open_clip_config.json"
+_MAX_CONFIG_BYTES = 1 << 20  # open_clip's have some kilobytes
 _WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
 _PROMPTS_PER_BATCH = 256
 _PROMPTS_PER_SORT = 16_384  # bounds the memory of token ids; long enough for batches of nearly equal length
@@ -130,11 +131,13 @@ def _from_hub(repo: str, allow_download: bool) -> _Source:
 
 def _from_config(config: Path, weights: Path, folder: Path | None) -> _Source:
     try:
+        if config.stat().st_size > _MAX_CONFIG_BYTES:
+            raise ValueError(f"expected at most {_MAX_CONFIG_BYTES} bytes")
         content = json.loads(config.read_text(encoding="utf-8"))
         model_cfg, preprocess_cfg = content["model_cfg"], content.get("preprocess_cfg", {})
         if not isinstance(model_cfg["text_cfg"], dict) or not isinstance(model_cfg["vision_cfg"], dict):
             raise TypeError("text_cfg and vision_cfg must be objects")
-    except (ValueError, KeyError, TypeError, AttributeError) as e:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise InvalidInput(f"{config} is not an open_clip model config: {type(e).__name__}: {e}") from e
     return _Source(model_cfg, preprocess_cfg or {}, weights, folder)
 

@@ -1,6 +1,8 @@
 """From a path, the bytes of a file or a PIL image to a checked RGB image, its content hash and a thumbnail.
 
-Nothing is decoded before its header has passed the limits, and nothing but a regular file is ever read.
+Nothing is decoded before its header has passed the limits, and nothing but a regular file is ever read. Decoders see the file
+without its metadata (:mod:`trustvlm.encoders.containers`); what they would take is estimated from the header and limited.
+docs/hostile-input.md lists what was tried.
 """
 
 from __future__ import annotations
@@ -10,10 +12,13 @@ import io
 import os
 import stat
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from trustvlm.encoders.containers import Costly, Stripped, strip
 from trustvlm.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -35,7 +40,20 @@ __all__ = [
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 """Raster formats only: what runs programs (EPS) or other parsers (PDF, SVG) never reaches them."""
 
+SLOW_DECODERS = {
+    "bmp_rle": "RLE-compressed BMP",
+    "ppm": "PPM whose largest value is not 255",
+    "ppm_plain": "PPM written as text",
+}
+"""What Pillow decodes byte by byte in Python, up to a microsecond each."""
+MAX_SLOW_BYTES = 4 * 2**20
+MAX_SLOW_SAMPLES = 2_000_000
+"""Size of the file, and width × height × bands, up to which those are decoded."""
+
+_MAX_COMMENTS = 100  # in a PPM written as text: Pillow copies a block for each
+_PPM_HEAD = 64 << 10  # Pillow reads it a byte at a time
 _THUMBNAIL_PIXELS = 128
+_MAX_SHOWN = 1_000  # characters of a source in a message
 _ORIENTATION = 0x0112  # the EXIF tag
 _MODE = "trustvlm-mode"  # the PNG text that says which mode a kept picture had: its hash begins with it
 
@@ -48,11 +66,13 @@ class ImageLimits:
         max_bytes: size of the file.
         max_pixels: width × height, from the header, before anything is decoded.
         max_aspect: longer side / shorter side.
+        max_memory: bytes that decoding may take at most, estimated from the header, the file itself not counted.
     """
 
     max_bytes: int = 64 * 1024 * 1024
     max_pixels: int = 100_000_000
     max_aspect: float = 100.0
+    max_memory: int = 850_000_000
 
 
 DEFAULT_LIMITS = ImageLimits()
@@ -67,7 +87,8 @@ class UnreadableImage(InvalidInput):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"{self.source}: {self.reason}"
+        source = self.source if len(self.source) <= _MAX_SHOWN else f"{self.source[:_MAX_SHOWN]}…"
+        return f"{source}: {self.reason}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +136,7 @@ def decode_image(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> D
     name = source_name(source)
     if isinstance(source, (str, Path, bytes)):
         data = _read(source, name, limits)
-        rgb = _to_rgb(_open(data, name), name, limits)
+        rgb = _decode(data, name, limits)
         content_hash = hashlib.sha256(data).digest()
     else:
         rgb = _to_rgb(_require_image(source, name), name, limits)
@@ -143,18 +164,19 @@ def original_of(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> tu
     return _hash_pixels(picture.mode, rgb), out.getvalue()
 
 
-def is_original(data: bytes, content_hash: bytes) -> bool:
+def is_original(data: bytes, content_hash: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> bool:
     """Whether `data` is what :func:`original_of` gave to keep under this content hash."""
     if hashlib.sha256(data).digest() == content_hash:
         return True
-    if _MODE.encode() not in data[:256]:
+    key = _MODE.encode() + b"\0"
+    at = data[:256].find(key)  # a text chunk of PNG: four bytes of length, its name, then the key and what it stands for
+    if at < 8:
         return False
+    mode = data[at + len(key) : at + int.from_bytes(data[at - 8 : at - 4])]
     try:
-        picture = _open(data, "original")
-        picture.load()
-    except (OSError, ValueError, SyntaxError):
+        return _hash_pixels(mode.decode("latin-1"), _decode(data, "original", limits)) == content_hash
+    except UnreadableImage:
         return False
-    return _hash_pixels(str(picture.info.get(_MODE)), picture) == content_hash
 
 
 def _path_of(source: ImageSource) -> str | None:
@@ -210,8 +232,20 @@ def _too_large(name: str, size: int, limits: ImageLimits) -> NoReturn:
     raise UnreadableImage(name, f"the file has {size} bytes, more than the limit of {limits.max_bytes}")
 
 
-def _open(data: bytes, name: str) -> Image:
-    """The image in `data`, header parsed, pixels not.
+def _decode(data: bytes, name: str, limits: ImageLimits) -> Image:
+    """The file as an upright RGB image."""
+    image, stripped = _open(data, name, limits)
+    _check(image.size, name, limits, stripped)
+    _check_slow(image, data, name)
+    with _damage(name):
+        image.load()
+        rgb = _rgb_of(image)
+        del image  # a large image is there twice at most: as decoded and as RGB, or before and after its turn
+        return _turned(rgb, stripped.orientation)
+
+
+def _open(data: bytes, name: str, limits: ImageLimits) -> tuple[Image, Stripped]:
+    """The image in `data`, header parsed, pixels not, and what was taken from the file.
 
     Image.open would judge the size by Pillow's process-wide limit, in part as a warning; ours decides instead, so the
     plugins are called through the registry that Image.open itself uses.
@@ -222,10 +256,20 @@ def _open(data: bytes, name: str) -> Image:
         pil.init()
     for format_name in FORMATS:
         factory, accept = pil.OPEN.get(format_name, (None, None))
+        # accept may also answer with a text: Pillow was built without that format.
+        if factory is None or (accept is not None and accept(data[:16]) is not True):
+            continue
         try:
-            # accept may also answer with a text: Pillow was built without that format.
-            if factory is not None and (accept is None or accept(data[:16]) is True):
-                return factory(io.BytesIO(data), "")
+            stripped = strip(data, format_name)
+            if stripped.size is not None:
+                _check(stripped.size, name, limits, stripped)
+            if format_name == "PPM":
+                factory(io.BytesIO(data[:_PPM_HEAD]), "")
+            return factory(io.BytesIO(stripped.data), ""), stripped
+        except Costly as e:
+            raise UnreadableImage(name, str(e)) from e
+        except (UnreadableImage, MemoryError):
+            raise
         except (SyntaxError, IndexError, TypeError, struct.error):
             continue  # this plugin does not know it; another may
         except Exception as e:
@@ -234,10 +278,9 @@ def _open(data: bytes, name: str) -> Image:
     raise UnreadableImage(name, f"not an image in a known format ({', '.join(FORMATS)})")
 
 
-def _to_rgb(image: Image, name: str, limits: ImageLimits) -> Image:
-    from trustvlm.encoders.pixels import to_rgb
-
-    width, height = image.size
+def _check(size: tuple[int, int], name: str, limits: ImageLimits, stripped: Stripped | None = None) -> None:
+    """Raises UnreadableImage for a header whose image would be larger than the limits."""
+    width, height = size
     if width < 1 or height < 1:
         raise UnreadableImage(name, f"has no pixels ({width}×{height})")
     if width * height > limits.max_pixels:
@@ -246,9 +289,36 @@ def _to_rgb(image: Image, name: str, limits: ImageLimits) -> Image:
         )
     if max(width, height) > limits.max_aspect * min(width, height):
         raise UnreadableImage(name, f"is {width}×{height}: the sides differ by more than {limits.max_aspect:g} times")
+    if stripped is None:
+        return
+    needed = int(width * height * stripped.bytes_per_pixel) + stripped.extra_bytes
+    if needed > limits.max_memory:
+        raise UnreadableImage(
+            name, f"is {width}×{height}: decoding it takes about {needed} bytes, more than the limit of {limits.max_memory}"
+        )
+
+
+def _check_slow(image: Image, data: bytes, name: str) -> None:
+    """Raises UnreadableImage for an image that would keep Pillow busy for long."""
+    kind = next((SLOW_DECODERS[tile[0]] for tile in getattr(image, "tile", ()) if tile[0] in SLOW_DECODERS), None)
+    if kind is None:
+        return
+    samples = image.width * image.height * len(image.getbands())
+    if len(data) > MAX_SLOW_BYTES or samples > MAX_SLOW_SAMPLES:
+        raise UnreadableImage(
+            name,
+            f"is {kind}, which is decoded up to {MAX_SLOW_BYTES} bytes and {MAX_SLOW_SAMPLES} values only, "
+            f"got {len(data)} and {samples}; save it as PNG",
+        )
+    if image.format == "PPM" and data.count(b"#") > _MAX_COMMENTS and image.tile[0][0] == "ppm_plain":  # type: ignore[attr-defined]
+        raise UnreadableImage(name, f"is {kind} with more than {_MAX_COMMENTS} comments")
+
+
+@contextmanager
+def _damage(name: str) -> Iterator[None]:
+    """What decoders raise becomes UnreadableImage."""
     try:
-        image.load()
-        return _upright(to_rgb(image), image)
+        yield
     except MemoryError:
         raise  # says nothing about the image
     except Exception as e:
@@ -256,14 +326,36 @@ def _to_rgb(image: Image, name: str, limits: ImageLimits) -> Image:
         raise UnreadableImage(name, f"damaged or truncated image ({_first_line(e)})") from e
 
 
+def _to_rgb(image: Image, name: str, limits: ImageLimits) -> Image:
+    """A PIL image of the caller's as upright RGB."""
+    _check(image.size, name, limits)
+    if image.format == "EPS" and getattr(image, "tile", None):
+        raise UnreadableImage(
+            name, "is an EPS drawing that is not loaded: Pillow would run Ghostscript on it, which we never do"
+        )
+    with _damage(name):
+        image.load()
+        return _upright(_rgb_of(image), image)
+
+
+def _rgb_of(image: Image) -> Image:
+    from trustvlm.encoders.pixels import to_rgb
+
+    return to_rgb(image)
+
+
 def _upright(rgb: Image, original: Image) -> Image:
     """ImageOps.exif_transpose, but an image with good pixels and unreadable EXIF is kept as it lies."""
-    from PIL import Image as pil
-
     try:
         orientation = original.getexif().get(_ORIENTATION, 1)
     except Exception:  # the EXIF block is foreign bytes as well, and not worth the image
         return rgb
+    return _turned(rgb, orientation)
+
+
+def _turned(rgb: Image, orientation: int) -> Image:
+    from PIL import Image as pil
+
     turn = {
         2: pil.Transpose.FLIP_LEFT_RIGHT,
         3: pil.Transpose.ROTATE_180,

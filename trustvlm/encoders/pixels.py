@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,8 +32,28 @@ def to_rgb(image: Image) -> Image:
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         return _deep_grey_to_rgb(image)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        return _over_white(image)
-    return image.convert("RGB")
+        return _by_bands(image, _over_white)
+    return _by_bands(image, lambda part: part.convert("RGB"))
+
+
+def _by_bands(image: Image, convert: Callable[[Image], Image]) -> Image:
+    """`convert` of some rows at a time: of a large image nothing but the source and the result is there at once."""
+    from PIL import Image as pil
+
+    if image.height <= _ROWS:
+        return convert(image)
+    rgb = pil.new("RGB", image.size)
+    for top, part in _bands(image):
+        rgb.paste(convert(part), (0, top))
+    return rgb
+
+
+def _bands(image: Image) -> Iterator[tuple[int, Image]]:
+    for top in range(0, image.height, _ROWS):
+        part = image.crop((0, top, image.width, min(top + _ROWS, image.height)))
+        if "transparency" in image.info:  # crop keeps the palette, not all of info
+            part.info["transparency"] = image.info["transparency"]
+        yield top, part
 
 
 def _over_white(image: Image) -> Image:
@@ -49,13 +70,16 @@ def _over_white(image: Image) -> Image:
 def _deep_grey_to_rgb(image: Image) -> Image:
     from PIL import Image as pil
 
-    values = np.asarray(image)
-    low, high = _range(float(values.min()), float(values.max()), floats=image.mode == "F")
-    grey = np.empty(values.shape, np.uint8)
-    for start in range(0, len(values), _ROWS):  # float64 of a whole large image would be eight times its size
-        rows = slice(start, start + _ROWS)
-        grey[rows] = np.rint((values[rows].astype(np.float64) - low) * (255.0 / (high - low)))
-    return pil.fromarray(grey).convert("RGB")
+    ends = [(float(values.min()), float(values.max())) for values in (np.asarray(part) for _, part in _bands(image))]
+    # NumPy's minimum, not Python's: NaN must come through
+    low, high = _range(float(np.min(ends)), float(np.max(ends)), floats=image.mode == "F")
+
+    def scaled(part: Image) -> Image:
+        # float64 of a whole large image would be eight times its size
+        grey = np.rint((np.asarray(part).astype(np.float64) - low) * (255.0 / (high - low)))
+        return pil.fromarray(grey.astype(np.uint8)).convert("RGB")
+
+    return _by_bands(image, scaled)
 
 
 def _range(low: float, high: float, *, floats: bool) -> tuple[float, float]:

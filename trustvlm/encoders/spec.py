@@ -18,6 +18,7 @@ _ACCEPTED = (
 )
 _OPTIONS = {"pooling": ("default", "mean-tokens", "class-token"), "size": (), "preprocess": ("own", "clip")}
 _MAX_DIM = 65_536  # far above any embedding; keeps a mistyped dim from allocating gigabytes
+_MAX_DIGITS = 9  # more digits are more than any limit, and slow to read
 _MAX_SIZE = 4_096
 
 
@@ -85,7 +86,7 @@ def describe_spec(spec: str) -> str:
 
 
 def _malformed(spec: str, why: str) -> InvalidInput:
-    return InvalidInput(f"encoder spec {spec!r}: {why}; accepted: {_ACCEPTED}")
+    return InvalidInput(f"encoder spec {spec!r:.500}: {why:.500}; accepted: {_ACCEPTED}")
 
 
 def _absolute(path: str) -> str:
@@ -134,7 +135,8 @@ def _parse_options(spec: str, query: str) -> dict[str, str]:
             raise _malformed(spec, f"unknown option {name!r} (there are {', '.join(_OPTIONS)})")
         if name in given:
             raise _malformed(spec, f"option {name} given twice")
-        if name == "size" and not (value.isascii() and value.isdigit() and 1 <= int(value) <= _MAX_SIZE):
+        digits = value.isascii() and value.isdigit() and len(value) <= _MAX_DIGITS
+        if name == "size" and not (digits and 1 <= int(value) <= _MAX_SIZE):
             raise _malformed(spec, f"size must be a number of pixels from 1 to {_MAX_SIZE}, not {value!r}")
         if name != "size" and value not in _OPTIONS[name]:
             raise _malformed(spec, f"{name} must be one of {', '.join(_OPTIONS[name])}, not {value!r}")
@@ -144,7 +146,7 @@ def _parse_options(spec: str, query: str) -> dict[str, str]:
 
 def _parse_precomputed(spec: str, rest: str) -> EncoderSpec:
     number, colon, tag = rest.partition(":")
-    if not (number.isascii() and number.isdigit() and 1 <= int(number) <= _MAX_DIM):
+    if not (number.isascii() and number.isdigit() and len(number) <= _MAX_DIGITS and 1 <= int(number) <= _MAX_DIM):
         raise _malformed(spec, f"the dimension must be from 1 to {_MAX_DIM}, not {number!r}")
     if colon and not re.fullmatch(r"[^\s?]+", tag):
         raise _malformed(spec, "the tag must be a word")

@@ -97,9 +97,14 @@ class Store:
         """
         import faiss
 
+        tags = {_tag(faiss.serialize_index(_build(recipe, dim, lists))) for lists in ((0, 1) if recipe.training else (0,))}
+        if _tag(data) not in tags:  # before faiss reads any of it
+            raise Damaged(
+                f"the stored index is of kind {_tag(data)!r}, recipe {recipe.name!r} asks for {' or '.join(sorted(tags))}"
+            )
         try:
             index = faiss.deserialize_index(np.ascontiguousarray(data, np.uint8))
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:  # MemoryError: it claims to be larger than any
             raise Damaged(f"the stored index of recipe {recipe.name!r} is not readable by faiss: {error}") from error
         lists = 0
         if recipe.training and not isinstance(index, faiss.IndexFlat):
@@ -245,12 +250,17 @@ def _train(index: Any, sample: Float32s) -> None:
     index.train(sample)
 
 
+def _tag(data: np.ndarray[Any, Any]) -> str:
+    """The four characters that tell what kind of index follows."""
+    return bytes(data[:4]).decode("latin-1")
+
+
 def _kind(index: Any, data: np.ndarray[Any, Any]) -> tuple[str, int, int, int]:
     """What all indexes of a recipe share: the tag their bytes begin with, dimension, metric, bytes a vector."""
     import faiss
 
     coded = faiss.downcast_index(index.storage) if isinstance(index, faiss.IndexHNSW) else index
-    return bytes(data[:4]).decode("latin-1"), index.d, index.metric_type, coded.sa_code_size()
+    return _tag(data), index.d, index.metric_type, coded.sa_code_size()
 
 
 def _set_search_parameters(index: Any, recipe: Recipe) -> None:

@@ -26,6 +26,8 @@ from trustvlm.encoders import (
 )
 from trustvlm.errors import Conflict, InvalidInput
 from trustvlm.scoring.vectors import as_matrix, unit_rows
+from trustvlm.service.limits import at_most
+from trustvlm.service.names import MAX_PROMPT, check_characters
 from trustvlm.service.parts import Parts
 from trustvlm.types import Float64s, Queries
 
@@ -144,6 +146,7 @@ def embed(
     parts: Parts, space: SpaceRecord, sources: Sequence[ImageSource], progress: Callable[[int], None] | None = None
 ) -> Embedded:
     """Encode images as queries; unreadable ones are reported and left out."""
+    parts.calls.check("images", len(sources), "images")
     results = encode_for(parts, space, sources, progress)
     good = [result for result in results if isinstance(result, EncodedImage)]
     failures = [(result.source, result.reason) for result in results if isinstance(result, FailedImage)]
@@ -184,6 +187,8 @@ def raw_queries(parts: Parts, space: SpaceRecord, queries: Queries) -> tuple[Flo
         classifier = as_matrix(queries.classifier, space.classifier_dim, "queries.classifier")
     if queries.verifier is not None:
         verifier = as_matrix(queries.verifier, space.verifier_dim, "queries.verifier")
+    for matrix in (classifier, verifier):
+        parts.calls.check("queries", 0 if matrix is None else len(matrix), "queries")
     if classifier is None and verifier is None:
         raise InvalidInput("queries: expected classifier or verifier embeddings, images or text; got none of them")
     if classifier is not None and verifier is not None and len(classifier) != len(verifier):
@@ -199,7 +204,9 @@ def raw_queries(parts: Parts, space: SpaceRecord, queries: Queries) -> tuple[Flo
 
 def _encoded(parts: Parts, space: SpaceRecord, queries: Queries) -> Queries:
     if queries.text is not None:
-        texts = [queries.text] if isinstance(queries.text, str) else list(queries.text)
+        texts = at_most(
+            [queries.text] if isinstance(queries.text, str) else queries.text, parts.calls, "queries", "queries.text"
+        )
         if not encodes_texts(space.classifier):
             raise InvalidInput(
                 f"queries.text: the classifier of space {space.name!r} is {space.classifier!r}, which cannot encode text; "
@@ -207,6 +214,10 @@ def _encoded(parts: Parts, space: SpaceRecord, queries: Queries) -> Queries:
             )
         if not all(isinstance(text, str) and text.strip() for text in texts):
             raise InvalidInput("queries.text: expected non-empty strings")
+        if (longest := max(map(len, texts), default=0)) > MAX_PROMPT:
+            raise InvalidInput(f"queries.text: expected at most {MAX_PROMPT} characters, got {longest}")
+        for text in texts:
+            check_characters(" ".join(text.split()), "queries.text")
         return Queries(classifier=encoder_of(parts, space, "classifier").encode_texts(texts))
     assert queries.images is not None
     images = as_sources(queries.images, "queries.images")

@@ -76,7 +76,7 @@ def update_label(
         now = labels.find(connection, _still(connection, space).id, name)
         if (now.id, now.revision) != (before.id, before.revision):
             raise Conflict(f"label {name!r} was changed by somebody else during the call; look at it and try again")
-        if target != name and labels.find_many(connection, space.id, [target]):
+        if target != before.name and labels.find_many(connection, space.id, [target]):
             raise Conflict(f"label {target!r} exists already in space {space.name!r}")
         revision = spaces.advance(connection, space.id)
         labels.set_text(

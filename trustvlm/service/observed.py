@@ -10,6 +10,7 @@ import numpy as np
 from sqlalchemy import Connection
 
 from trustvlm.catalog import labels as label_rows
+from trustvlm.catalog.names import brief
 from trustvlm.catalog.observations import NewObservation
 from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.catalog.vectors import pack
@@ -18,6 +19,7 @@ from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.scoring.vectors import unit_rows
 from trustvlm.service.cache import SpaceView
 from trustvlm.service.encoding import as_sources, raw_queries
+from trustvlm.service.names import source_text
 from trustvlm.service.parts import Parts
 from trustvlm.types import Bools, Float64s, Int64s, Objects, Queries
 
@@ -96,7 +98,9 @@ def observe(
         hashes = [hashlib.sha256(pack(vector)).digest() for vector in known]
     names = np.empty(len(classifier), dtype=object)
     names[:] = list(truth)
-    return Observed(classifier, verifier, names, hashes, list(sources) if sources is not None else [None] * len(classifier))
+    given: Sequence[str | None] = [None] * len(classifier) if sources is None else sources
+    told = [None if source is None else source_text(source) for source in given]
+    return Observed(classifier, verifier, names, hashes, told)
 
 
 def truth_ids(connection: Connection, space: SpaceRecord, truth: Objects) -> Int64s:
@@ -110,7 +114,8 @@ def truth_ids(connection: Connection, space: SpaceRecord, truth: Objects) -> Int
     if missing:
         others = f", nor {len(missing) - 1} more" if missing[1:] else ""
         raise NotFound(
-            f"truth: no label {missing[0]!r} in space {space.name!r}{others}; register it, or give None for images of no label"
+            f"truth: no label {brief(missing[0])} in space {space.name!r}{others}; "
+            f"register it, or give None for images of no label"
         )
     return np.array([-1 if name is None else found[name].id for name in truth.tolist()], dtype=np.int64)
 

@@ -62,11 +62,11 @@ def refer(parts: Parts, connection: Connection, label_ids: Sequence[int], kept: 
     originals.refer(connection, label_ids, {content for content in kept if _path(parts.home, content).is_file()})
 
 
-def kept_original(home: Path, content: bytes) -> Path | None:
+def kept_original(parts: Parts, content: bytes) -> Path | None:
     """The kept file of this content hash; None where there is none, or it is not what was kept."""
-    path = _path(home, content)
+    path = _path(parts.home, content)
     try:
-        return path if is_original(path.read_bytes(), content) else None
+        return path if is_original(path.read_bytes(), content, parts.limits) else None
     except OSError:
         return None
 

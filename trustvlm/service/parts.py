@@ -20,6 +20,7 @@ from trustvlm.selective.vector_drift import Baseline
 from trustvlm.service.cache import SpaceView
 from trustvlm.service.caches import Caches
 from trustvlm.service.fitter import Fitter
+from trustvlm.service.limits import CallLimits
 
 __all__ = ["EncoderPool", "Parts"]
 
@@ -51,6 +52,7 @@ class Parts:
         fitter: refits spaces in the background.
         encoders: the open models.
         batch_size, workers: how images are loaded (workers None: chosen by their number). limits: what images may be.
+        calls: how much a call may ask for.
         undo_window: how long removed labels and support images can be restored.
         checked: of each encoder spec, the (identity, golden embedding) that it was compared with in this process.
         baselines: what the stored vectors of (space id, side, encoder identity) look like, of spaces with many.
@@ -65,6 +67,7 @@ class Parts:
     workers: int | None
     limits: ImageLimits
     undo_window: timedelta
+    calls: CallLimits = field(default_factory=CallLimits)
     checked: dict[str, set[tuple[str, bytes | None]]] = field(default_factory=dict)
     baselines: dict[tuple[int, str, str], Baseline] = field(default_factory=dict)
     process: int = field(default_factory=os.getpid)

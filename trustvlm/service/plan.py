@@ -16,7 +16,8 @@ from trustvlm.errors import Conflict, InvalidInput
 from trustvlm.scoring.prototypes import mean_prototype, single_text_prototypes, text_prototype
 from trustvlm.scoring.vectors import as_matrix
 from trustvlm.service.encoding import as_sources, encodes_images, encodes_texts
-from trustvlm.service.names import MAX_NAME, check_name
+from trustvlm.service.limits import CallLimits
+from trustvlm.service.names import MAX_PROMPT, check_characters, check_name
 from trustvlm.types import Float32s, Float64s, LabelInput
 
 if TYPE_CHECKING:
@@ -88,15 +89,16 @@ class PlannedLabel:
         return [PlannedVector(*of) for of in zip(self.hashes, embeddings, others, strict=True)]
 
 
-def plan(space: SpaceRecord, inputs: Iterable[LabelInput]) -> dict[str, PlannedLabel]:
+def plan(space: SpaceRecord, inputs: Iterable[LabelInput], limits: CallLimits) -> dict[str, PlannedLabel]:
     """The labels of a call by name, in order of first appearance.
 
     Raises:
-        InvalidInput: a name or a vector that cannot be right.
+        InvalidInput: a name or a vector that cannot be right, or more images or vectors than a call may bring.
         Conflict: two inputs of one name say different things.
     """
     planned: dict[str, PlannedLabel] = {}
     unchecked: list[PlannedLabel] = []
+    images = supports = 0
     for number, item in enumerate(inputs):
         if not isinstance(item, LabelInput):
             raise InvalidInput(f"inputs[{number}]: expected a LabelInput, got {type(item).__name__}")
@@ -104,7 +106,11 @@ def plan(space: SpaceRecord, inputs: Iterable[LabelInput]) -> dict[str, PlannedL
         label = planned.setdefault(name, PlannedLabel(name))
         if _add_text(space, label, item):
             unchecked.append(label)
+        before = len(label.images), len(label.hashes)
         _add_supports(space, label, item)
+        images, supports = images + len(label.images) - before[0], supports + len(label.hashes) - before[1]
+        limits.check("images", images, "inputs")
+        limits.check("supports", supports, "inputs")
         if len(unchecked) == _TOGETHER:
             _check_texts(space, unchecked)
             unchecked = []
@@ -188,9 +194,10 @@ def check_prompt(space: SpaceRecord, name: str, prompt: object) -> str:
     Raises:
         InvalidInput: it cannot, or it is empty, too long or no text.
     """
-    if not isinstance(prompt, str) or not prompt.strip() or len(prompt) > 10 * MAX_NAME or "\0" in prompt:
-        expected = f"a non-empty string of at most {10 * MAX_NAME} characters"
+    if not isinstance(prompt, str) or not prompt.strip() or len(prompt) > MAX_PROMPT:
+        expected = f"a non-empty string of at most {MAX_PROMPT} characters"
         raise InvalidInput(f"label {name!r}: prompt: expected {expected}, got {prompt!r:.60}")
+    check_characters(prompt, f"label {name!r}: prompt")
     if not encodes_texts(space.classifier):
         raise InvalidInput(f"label {name!r}: the classifier {space.classifier!r} cannot encode a prompt; pass text_vector")
     return prompt

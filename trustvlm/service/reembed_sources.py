@@ -85,7 +85,7 @@ class Originals:
 
     def find(self, content: bytes) -> Path | None:
         """The image file of this content hash, checked; None where there is none."""
-        return kept_original(self._parts.home, content) or self._by_hash().get(content)
+        return kept_original(self._parts, content) or self._by_hash().get(content)
 
     def still_is(self, path: Path, content: bytes, read: bytes) -> bool:
         """Whether a file that was found for `content` still was that when it was read, with the hash `read`.

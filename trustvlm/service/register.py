@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from trustvlm.catalog import labels, spaces, supports
 from trustvlm.catalog.labels import LabelRecord, NewLabel
+from trustvlm.catalog.names import normal
 from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.catalog.supports import NewSupport
 from trustvlm.catalog.vectors import unpack
@@ -18,6 +19,8 @@ from trustvlm.errors import Conflict, InvalidInput, NotFound
 from trustvlm.scoring.prototypes import mean_prototype, text_prototype
 from trustvlm.service import originals
 from trustvlm.service.encoding import encode_for, encoder_of, encodes_texts, prompts_of
+from trustvlm.service.limits import at_most
+from trustvlm.service.names import source_text
 from trustvlm.service.parts import Parts
 from trustvlm.service.plan import PlannedLabel, check_prototype, chunks, plan, same_direction, text_prototypes
 from trustvlm.service.vector_drift import departed
@@ -78,10 +81,10 @@ def register(
     asked = _Asked(progress, must_exist, keep_originals)
     if isinstance(inputs, LabelInput) or not isinstance(inputs, Iterable):
         raise InvalidInput(f"inputs: expected a list of LabelInput, got {type(inputs).__name__}")
-    inputs = list(inputs)
+    inputs = at_most(inputs, parts.calls, "labels", "inputs")
     with parts.catalog.read() as connection:
         space = spaces.find(connection, space_name)
-        planned = plan(space, inputs)
+        planned = plan(space, inputs, parts.calls)
         known = labels.find_many(connection, space.id, list(planned))
     for label in planned.values():
         _check_against(space, label, known.get(label.name), must_exist)
@@ -100,7 +103,7 @@ def register(
         failures=tuple(tally.failures),
         revision=tally.revision,
         ids=tuple(tally.ids),
-        label_ids=tuple(tally.label_ids.get(item.name, -1) for item in inputs),
+        label_ids=tuple(tally.label_ids.get(normal(item.name), -1) for item in inputs),
         drift=drift,
     )
 
@@ -195,7 +198,7 @@ def _encode_images(
     for (name, _), result in zip(wanted, results, strict=True):
         if isinstance(result, EncodedImage):
             other = result.embeddings[1] if len(result.embeddings) > 1 else None
-            source = result.source.encode(errors="backslashreplace").decode()  # a file's name need not be UTF-8
+            source = source_text(result.source)
             support = NewSupport(result.content_hash, source, result.embeddings[0], other, result.thumbnail)
             found.supports[name].append(support)
         else:

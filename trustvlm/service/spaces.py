@@ -14,7 +14,7 @@ from trustvlm.encoders import preset as preset_named
 from trustvlm.errors import InvalidInput
 from trustvlm.index.recipe import load_recipe
 from trustvlm.service.encoding import encodes_images, encodes_texts
-from trustvlm.service.names import check_name
+from trustvlm.service.names import MAX_PROMPT, check_characters, check_name
 from trustvlm.service.parts import Parts
 from trustvlm.types import SpaceRow
 
@@ -47,7 +47,8 @@ def create_space(
             "classifier: expected an encoder such as 'open_clip:ViT-B-16/openai' or 'precomputed:512', or a preset"
         )
     verifier = "same" if verifier is None else verifier
-    values: dict[str, Any] = {"name": check_name(name, "space"), "recipe": load_recipe(recipe).name}
+    name = check_name(name, "space")
+    values: dict[str, Any] = {"name": name, "recipe": load_recipe(recipe).name}
     if "/" in name:
         raise InvalidInput(f"space: {name!r} holds '/', which stands between the parts of an address")
     values |= pinned(parts, classifier, verifier, templates)
@@ -104,7 +105,12 @@ def check_templates(templates: Sequence[str] | None) -> list[str]:
         raise InvalidInput(f"templates: expected 1 to {MAX_TEMPLATES}, got {len(templates)}")
     for template in templates:
         if not isinstance(template, str) or "{}" not in template:
-            raise InvalidInput(f"templates: each must be a string with {{}} where the name goes, got {template!r}")
+            raise InvalidInput(f"templates: each must be a string with {{}} where the name goes, got {template!r:.80}")
+        if len(template) > MAX_PROMPT:
+            raise InvalidInput(
+                f"templates: expected at most {MAX_PROMPT} characters each, got {len(template)} ({template[:20]!r}…)"
+            )
+        check_characters(template, "templates")
     return list(templates)
 
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from sqlalchemy import Connection
 
 from trustvlm.catalog import labels as label_rows
+from trustvlm.catalog.names import brief
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.service.cache import SpaceView
 from trustvlm.types import Bools, Int64s
@@ -69,7 +70,7 @@ def slots_of_names(connection: Connection, view: SpaceView, labels: Iterable[str
     missing = [name for name in names if name not in found]
     if missing:
         others = f", nor {len(missing) - 1} more" if missing[1:] else ""
-        raise NotFound(f"labels: no label {missing[0]!r} in space {view.space.name!r}{others}")
+        raise NotFound(f"labels: no label {brief(missing[0])} in space {view.space.name!r}{others}")
     return view.text.slots(np.array([found[name].id for name in names], dtype=np.int64))
 
 
