@@ -15,6 +15,9 @@ from trustvlm.catalog import schema, sqlite
 from trustvlm.catalog.models import CatalogState
 from trustvlm.catalog.sqlite import make_engine, translated
 from trustvlm.errors import Busy, Damaged, NotFound
+from trustvlm.faults import reached
+from trustvlm.folders import make_folder
+from trustvlm.leaving import unbroken
 
 __all__ = ["Catalog"]
 
@@ -50,7 +53,8 @@ class Catalog:
     def create(cls, path: Path) -> Catalog:
         """The catalog at `path`, made at the newest schema when there is none. Safe when several processes do it at once."""
         if not path.is_file() or cls.schema_of(path) is None:  # a file without tables is one that somebody is making
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
+            reached("home.made")
             cls.upgrade(path)
         return cls(path)
 
@@ -59,11 +63,19 @@ class Catalog:
         """Bring the file `path` to the newest schema in one transaction, creating it when it is not there."""
         engine = make_engine(path, read_only=False)
         try:
-            with translated(path), engine.connect().execution_options(write=True) as connection, connection.begin():
+            with (
+                unbroken(),
+                translated(path),
+                engine.connect().execution_options(write=True) as connection,
+                connection.begin(),
+            ):
+                reached("schema.begun")
                 schema.upgrade(connection)
                 if connection.scalar(select(CatalogState.epoch)) is None:
                     state = {"id": 1, "epoch": str(uuid.uuid4()), "created_at": datetime.now(UTC)}
                     connection.execute(insert(CatalogState), [state])
+                reached("schema.written")
+            reached("schema.committed")
         finally:
             engine.dispose()
 
@@ -84,14 +96,20 @@ class Catalog:
             yield connection
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """A write transaction; durable when the block ends, undone when it raises."""
+    def write(self, what: str = "other") -> Iterator[Connection]:
+        """A write transaction; durable when the block ends, undone when it raises.
+
+        `what` is one of :data:`trustvlm.faults.CHANGES`.
+        """
         with (
+            unbroken(),
             translated(self.path),
             self._engine.connect().execution_options(write=True) as connection,
-            connection.begin(),
         ):
-            yield connection
+            with connection.begin():
+                yield connection
+                reached(f"{what}.written")
+            reached(f"{what}.committed")
 
     def epoch(self, connection: Connection) -> str:
         """Identifies this history of the catalog: revisions of different epochs are not comparable."""

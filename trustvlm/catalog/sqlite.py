@@ -6,6 +6,7 @@ Writers begin with BEGIN IMMEDIATE and wait for each other; readers never wait a
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import time
@@ -30,6 +31,7 @@ POOL_SIZE = 64
 PAGE_SIZE = 16384
 """Bytes. A 768-d float32 vector is 3 KB: at the default of 4 KB each page would hold one and waste a quarter."""
 
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 _UNAVAILABLE = ("database or disk is full", "disk i/o error", "unable to open database file")
 
 
@@ -95,6 +97,10 @@ def translated(path: Path) -> Iterator[None]:
         raise _meaning(error.orig, path) from error
     except sqlite3.Error as error:
         raise _meaning(error, path) from error
+    except OSError as error:
+        if error.errno not in _OF_THE_DISK:
+            raise
+        raise Unavailable(f"{path}: {error.strerror}; check the disk's free space and health") from error
     except UnicodeEncodeError as error:  # only lone surrogates cannot be encoded
         raise InvalidInput(
             f"{error.object!r:.80} is not text that can be stored or looked up (it holds lone surrogates)"

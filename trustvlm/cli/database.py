@@ -7,6 +7,7 @@ import click
 from trustvlm.cli.session import Session
 from trustvlm.cli.text import shown
 from trustvlm.errors import ReadOnly
+from trustvlm.folders import make_folder
 
 __all__ = ["db"]
 
@@ -49,7 +50,7 @@ def upgrade(session: Session) -> None:
         click.echo(f"{shown(path)}: schema {before} is current")
         return
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
     except OSError as error:
         raise ReadOnly(f"{path.parent} cannot be made: {error.strerror}") from error
     Catalog.upgrade(path)

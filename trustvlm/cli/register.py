@@ -137,12 +137,20 @@ def _inputs(
 
 
 def _register(service: TrustService, space: str, inputs: list[LabelInput]) -> RegisterResult:
-    images = sum(len(item.images or ()) for item in inputs)
-    if images:
-        with progress_bar(images, "images") as bar:
-            return service.register(space, inputs, progress=bar.advance)
-    with progress_bar(len(inputs), "labels") as bar:
-        return service.register(space, inputs, on_commit=lambda names: bar.advance(len(names)))
+    images, done = sum(len(item.images or ()) for item in inputs), 0
+
+    def committed(names: list[str]) -> None:
+        nonlocal done
+        done += len(names)
+        if not images:
+            bar.advance(len(names))
+
+    try:
+        with progress_bar(images or len(inputs), "images" if images else "labels") as bar:
+            return service.register(space, inputs, on_commit=committed, progress=bar.advance if images else None)
+    except KeyboardInterrupt:
+        note(f"{done:,} of {count(len(inputs), 'label')} are in; the same command again does the rest")
+        raise
 
 
 def summary(result: RegisterResult, what: str, labels: int = 1) -> str:

@@ -14,6 +14,7 @@ from trustvlm.catalog import labels, purge, spaces
 from trustvlm.catalog.catalog import Catalog
 from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.errors import Conflict, NotFound, TrustVLMError, Unavailable
+from trustvlm.faults import reached
 from trustvlm.index.live import IndexView
 from trustvlm.index.recipe import load_recipe
 from trustvlm.service.cache import SpaceCache, SpaceView
@@ -104,6 +105,7 @@ class Caches:
         key, dims = snapshot_key(space, epoch, space.revision), (space.classifier_dim, space.verifier_dim)
         half = content.labels >= self._half_from
         write(self.path(space.id), key, dims, load_recipe(space.recipe), content, half=half)
+        reached("rebuild.supports")
         self._supports.rebuild(connection, space, epoch)
 
     def write(self, view: SpaceView) -> None:

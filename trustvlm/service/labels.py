@@ -16,6 +16,7 @@ from trustvlm.catalog import labels, purge, spaces, supports
 from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.catalog.vectors import unpack
 from trustvlm.errors import Busy, Conflict, InvalidInput, NotFound
+from trustvlm.faults import reached
 from trustvlm.scoring.prototypes import text_prototype
 from trustvlm.scoring.vectors import as_matrix
 from trustvlm.service.encoding import encoder_of, prompts_of
@@ -78,7 +79,7 @@ def update_label(
             source, new_prompt = "prompt", prompt
         prompts = prompts_of(target, new_prompt, space.templates)
         text = text_prototype(encoder_of(parts, space, "classifier").encode_texts(prompts).astype(np.float64))
-    with parts.catalog.write() as connection:
+    with parts.catalog.write("label.update") as connection:
         now = labels.find(connection, _still(connection, space).id, name)
         if (now.id, now.revision) != (before.id, before.revision):
             raise Conflict(f"label {name!r} was changed by somebody else during the call; look at it and try again")
@@ -95,7 +96,7 @@ def update_label(
 def remove_support(parts: Parts, space_name: str, ids: Sequence[int]) -> int:
     """See :meth:`TrustService.remove_support`."""
     wanted = _check_ids(ids)
-    with parts.catalog.write() as connection:
+    with parts.catalog.write("support.remove") as connection:
         space = spaces.find(connection, space_name)
         owners = supports.find_alive(connection, space.id, wanted)
         _all_found(wanted, owners, f"no support image with this id in space {space_name!r}")
@@ -111,7 +112,7 @@ def remove_support(parts: Parts, space_name: str, ids: Sequence[int]) -> int:
 def restore_support(parts: Parts, space_name: str, ids: Sequence[int]) -> int:
     """See :meth:`TrustService.restore_support`."""
     wanted = _check_ids(ids)
-    with parts.catalog.write() as connection:
+    with parts.catalog.write("support.restore") as connection:
         space = spaces.find(connection, space_name)
         owners = supports.find_removed(connection, space.id, wanted)
         _all_found(wanted, owners, "no removed support image of a live label with this id (it may have been purged)")
@@ -129,7 +130,7 @@ def restore_support(parts: Parts, space_name: str, ids: Sequence[int]) -> int:
 
 def remove_label(parts: Parts, space_name: str, name: str, *, purge_now: bool) -> int:
     """See :meth:`TrustService.remove_label`."""
-    with parts.catalog.write() as connection:
+    with parts.catalog.write("label.remove") as connection:
         space = spaces.find(connection, space_name)
         label = labels.find(connection, space.id, name)
         if len(labels.groups(connection, [label.id])) > 1:
@@ -144,13 +145,13 @@ def remove_label(parts: Parts, space_name: str, name: str, *, purge_now: bool) -
         now = datetime.now(UTC)
         _in_chunks(parts, lambda connection: purge.purge_supports(connection, now, label.id))
         _in_chunks(parts, lambda connection: purge.purge_labels(connection, now, label.id))
-        parts.catalog.checkpoint()
+        _clear_log(parts)
     return revision
 
 
 def restore_label(parts: Parts, space_name: str, name: str) -> int:
     """See :meth:`TrustService.restore_label`."""
-    with parts.catalog.write() as connection:
+    with parts.catalog.write("label.restore") as connection:
         space = spaces.find(connection, space_name)
         if labels.find_many(connection, space.id, [name]):
             raise Conflict(f"label {name!r} exists in space {space_name!r}; remove it before the older one can be restored")
@@ -172,8 +173,13 @@ def restore_label(parts: Parts, space_name: str, name: str) -> int:
 def purge_removed(parts: Parts, older_than: timedelta | None) -> int:
     """See :meth:`TrustService.purge`."""
     count = _purge(parts, parts.undo_window if older_than is None else older_than)
-    parts.catalog.checkpoint()  # even after 0 rows: an earlier purge may have been stopped, or readers in its way
+    _clear_log(parts)  # even after 0 rows: an earlier purge may have been stopped, or readers in its way
     return count
+
+
+def _clear_log(parts: Parts) -> None:
+    parts.catalog.checkpoint()
+    reached("purge.checkpointed")
 
 
 def purge_expired(parts: Parts) -> None:
@@ -205,12 +211,13 @@ def _in_chunks(parts: Parts, step: Callable[[Connection], list[int]]) -> int:
     """
     total = 0
     while True:
-        with parts.catalog.write() as connection:
+        with parts.catalog.write("purge") as connection:
             touched = step(connection)
         if not touched:
             return total
         for space_id in set(touched):
             parts.caches.discard(space_id)
+        reached("purge.discarded")
         total += len(touched)
 
 

@@ -15,6 +15,7 @@ from trustvlm.catalog.supports import NewSupport
 from trustvlm.catalog.vectors import unpack
 from trustvlm.encoders import EncodedImage, UnreadableImage, hash_image, source_name
 from trustvlm.errors import Conflict, InvalidInput, NotFound
+from trustvlm.faults import reached
 from trustvlm.scoring.prototypes import mean_prototype, text_prototype
 from trustvlm.service.encoding import encode_for, encoder_of, encodes_texts, prompts_of
 from trustvlm.service.parts import Parts
@@ -121,7 +122,7 @@ def _commit_chunk(
         encoded = _encode_images(parts, space, chunk, progress)
         texts = text_prototypes(space, chunk)
         texts |= _encode_texts(parts, space, [label for label in chunk if label.name not in texts])
-        with parts.catalog.write() as connection:
+        with parts.catalog.write("register") as connection:
             if spaces.find(connection, space.name).id != space.id:
                 raise Conflict(
                     f"space {space.name!r} was removed and made again during the call; what was committed went with it"
@@ -231,6 +232,7 @@ def _write(
         revision = spaces.advance(connection, space.id)
         rows = [_new_label(label, texts[label.name], fresh[label.name]) for label in new]
         ids |= dict(zip([label.name for label in new], labels.insert_many(connection, space.id, revision, rows), strict=True))
+        reached("register.labels")
         pairs = [(ids[label.name], support) for label in chunk for support in fresh[label.name]]
         added = supports.insert_many(connection, space.id, revision, pairs)
         changed = [label.name for label in chunk if label.name in known and fresh[label.name]]

@@ -78,13 +78,13 @@ class TrustService(Measuring):
 
     def remove_space(self, name: str) -> None:
         """Remove a space; its name is free at once. It can be restored until the undo window has passed. Raises NotFound."""
-        with self._writable().catalog.write() as connection:
+        with self._writable().catalog.write("space.remove") as connection:
             space_rows.remove(connection, name)
         self._parts.caches.forget(name)
 
     def restore_space(self, name: str) -> None:
         """Bring back the space of that name that was removed last. Raises NotFound, or Conflict when the name is in use."""
-        with self._writable().catalog.write() as connection:
+        with self._writable().catalog.write("space.restore") as connection:
             space_rows.restore(connection, name)
 
     def register(
