@@ -20,7 +20,7 @@ CHANGES = (
     *("space.create", "space.remove", "space.restore", "space.recipe", "space.search"),
     *("label.update", "label.remove", "label.restore", "label.alias", "label.unalias"),
     *("register", "support.remove", "support.restore", "purge", "fit"),
-    *("calibrate", "calibration.remove", "feedback", "promote", "other"),
+    *("calibrate", "calibration.remove", "feedback", "promote"),
 )
 """What a write transaction of the catalog may be; each has the points NAME.written (before its commit) and NAME.committed."""
 

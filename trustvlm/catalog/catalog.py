@@ -99,7 +99,7 @@ class Catalog:
     def write(self, what: str = "other") -> Iterator[Connection]:
         """A write transaction; durable when the block ends, undone when it raises.
 
-        `what` is one of :data:`trustvlm.faults.CHANGES`.
+        `what` is one of :data:`trustvlm.faults.CHANGES`: which steps a test can name.
         """
         with (
             unbroken(),
