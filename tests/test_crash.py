@@ -422,6 +422,18 @@ def test_killed_while_a_home_is_made(tmp_path: Path, kills: int) -> None:
         assert purged(read_state(home))["main"].labels.keys() == {"one"}
 
 
+def test_threads_that_make_homes_at_once(tmp_path: Path) -> None:
+    """Alembic keeps what it works on in the process: one thread's tables must not land in another's home."""
+
+    def made(number: int) -> int:
+        with trustvlm.open(tmp_path / str(number), create=True) as service:
+            create(service, "main")
+            return service.register("main", [label_input("one", 1, [1])]).added_labels
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(made, range(8))) == [1] * 8
+
+
 def test_the_tour_makes_every_kind_of_change(tmp_path: Path) -> None:
     """So that a change that is added is killed too."""
     import crash_child

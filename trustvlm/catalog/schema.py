@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 from alembic import command
@@ -15,6 +16,8 @@ from trustvlm.errors import SchemaMismatch
 from trustvlm.resources import folder
 
 __all__ = ["check", "current", "head", "upgrade"]
+
+_ALEMBIC = threading.Lock()  # Alembic's `context` and `op` belong to the process: threads must take turns
 
 
 def head() -> str:
@@ -40,7 +43,8 @@ def upgrade(connection: Connection) -> None:
         raise SchemaMismatch(f"the file holds the tables of something else ({', '.join(foreign[:5])}); choose another home")
     config = _config()
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    with _ALEMBIC:
+        command.upgrade(config, "head")
 
 
 def check(connection: Connection, home: Path) -> None:
