@@ -1,9 +1,9 @@
 """The child of the crash tests: changes a home, telling each change before it begins and after it is acknowledged.
 
-`python crash_child.py HOME tour` goes once through every kind of change; `… HOME random SEED FIRST` changes at random until it
-is killed, beginning with the change FIRST (one that was interrupted) if that is not empty; `… HOME upgrade` brings copies of an
-old catalog to the newest schema; `… HOME create` makes homes. Lines: B {change}, C (a chunk of it is acknowledged), D, X
-{error}, E (end).
+`python crash_child.py HOME WHAT …`, where WHAT is one of: `tour N`: once through every kind of change, or the first N steps;
+`random SEED FIRST`: at random until it is killed, beginning with the change FIRST, one that was interrupted, if that is not
+empty; `upgrade`: copies of an old catalog, one after the other, to the newest schema; `create N`: N new homes. It tells lines:
+B {change}, C (a chunk of it is acknowledged), D, X {error}, E (end).
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def tour_of(home: Path) -> list[Op]:
     """Every kind of change, each with something to change, after :func:`furnished`."""
     s, main = SUPPORTS, {"space": "main"}
     many = [[f"bulk {i:04d}", i, [i]] for i in range(BULK)]
-    more = [[f"bulk {i:04d}", i, [i + BULK]] for i in range(BULK)]
+    more = [[f"bulk {i:04d}", i, [i + BULK, i + 2 * BULK]] for i in range(BULK)]
     steps: list[Op] = [
         {"op": "create_space", "space": "new"},
         {"op": "register", "space": "new", "chunk": 3, "labels": [[f"n{i}", 100 + i, [s[200 + i]]] for i in range(7)]},
@@ -219,10 +219,11 @@ def furnished(service: TrustService) -> State:
     return state
 
 
-def tour(home: Path) -> None:
+def tour(home: Path, steps: str = "") -> None:
+    """The tour, or its first so many steps."""
     with trustvlm.open(home) as service:
         tell("R")
-        for op in tour_of(home):
+        for op in tour_of(home)[: int(steps) if steps else None]:
             try:
                 perform(service, op)
             except trustvlm.Unavailable as error:
@@ -348,10 +349,10 @@ def upgrade(home: Path) -> None:
     tell("E")
 
 
-def make(home: Path) -> None:
+def make(home: Path, homes: str = "100") -> None:
     """Make one home after the other."""
     tell("R")
-    for turn in range(100):
+    for turn in range(int(homes)):
         tell(f"B {turn}")
         trustvlm.open(home / f"copy {turn}", create=True).close()
         tell("D")

@@ -52,7 +52,9 @@ class Catalog:
     @classmethod
     def create(cls, path: Path) -> Catalog:
         """The catalog at `path`, made at the newest schema when there is none. Safe when several processes do it at once."""
-        if not path.is_file() or cls.schema_of(path) is None:  # a file without tables is one that somebody is making
+        if (
+            not path.is_file() or cls.schema_of(path, read_only=False) is None
+        ):  # a file without tables is one that somebody is making
             make_folder(path.parent)
             reached("home.made")
             cls.upgrade(path)
@@ -80,9 +82,12 @@ class Catalog:
             engine.dispose()
 
     @staticmethod
-    def schema_of(path: Path) -> str | None:
-        """The schema revision of the file `path`; None for an empty file."""
-        engine = make_engine(path, read_only=True)
+    def schema_of(path: Path, *, read_only: bool = True) -> str | None:
+        """The schema revision of the file `path`; None for an empty file.
+
+        Not `read_only`, it also reads a file whose making was cut short: SQLite first undoes what was half done.
+        """
+        engine = make_engine(path, read_only=read_only)
         try:
             with translated(path), engine.connect() as connection:
                 return schema.current(connection)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from trustvlm.cli.session import Session
@@ -45,7 +47,7 @@ def upgrade(session: Session) -> None:
     from trustvlm.catalog import Catalog, schema
 
     path = session.catalog
-    before = Catalog.schema_of(path) if path.is_file() else None
+    before = Catalog.schema_of(path, read_only=not os.access(path.parent, os.W_OK)) if path.is_file() else None
     if before == schema.head():
         click.echo(f"{shown(path)}: schema {before} is current")
         return
