@@ -67,6 +67,7 @@ def make_engine(path: Path, *, read_only: bool) -> Engine:
         sizes = {"pool_size": 8, "max_overflow": POOL_SIZE - 8, "pool_timeout": BUSY_TIMEOUT_S}
         engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool, **sizes)
     event.listen(engine, "begin", _begin)
+    event.listen(engine, "invalidate", _give_up)
     return engine
 
 
@@ -86,6 +87,15 @@ def _enter_wal(cursor: sqlite3.Cursor) -> None:
 def _begin(connection: Connection) -> None:
     write = connection.get_execution_options().get("write", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _give_up(connection: sqlite3.Connection, record: Any, error: BaseException | None) -> None:
+    """Undo what a connection was doing that SQLAlchemy drops, as it does after Ctrl-C within a statement.
+
+    Closing alone does not: SQLite keeps a closed connection, and its write lock, as long as somebody holds a cursor of it, and
+    the traceback of the exception does.
+    """
+    connection.rollback()
 
 
 @contextmanager

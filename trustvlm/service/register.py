@@ -16,6 +16,7 @@ from trustvlm.catalog.vectors import unpack
 from trustvlm.encoders import EncodedImage, UnreadableImage, hash_image, source_name
 from trustvlm.errors import Conflict, InvalidInput, NotFound
 from trustvlm.faults import reached
+from trustvlm.leaving import unbroken
 from trustvlm.scoring.prototypes import mean_prototype, text_prototype
 from trustvlm.service.encoding import encode_for, encoder_of, encodes_texts, prompts_of
 from trustvlm.service.parts import Parts
@@ -78,9 +79,8 @@ def register(
             check_prototype(space, label)
     tally = _Tally(revision=space.revision)
     for chunk in chunks(space, planned.values()):
-        _commit_chunk(parts, space, chunk, tally, progress, must_exist)
-        if on_commit is not None:
-            on_commit([label.name for label in chunk if label.name in tally.label_ids])
+        while not _commit_chunk(parts, space, chunk, tally, progress, must_exist, on_commit):
+            continue  # a label that it relied on has vanished meanwhile
     return RegisterResult(
         added_labels=tally.added_labels,
         added_supports=len(tally.ids),
@@ -115,13 +115,19 @@ def _check_against(space: SpaceRecord, label: PlannedLabel, known: LabelRecord |
 
 
 def _commit_chunk(
-    parts: Parts, space: SpaceRecord, chunk: Sequence[PlannedLabel], tally: _Tally, progress: Progress | None, must_exist: bool
-) -> None:
-    """Encode a chunk and commit it; anew when a label that it relied on has vanished meanwhile."""
-    while True:
-        encoded = _encode_images(parts, space, chunk, progress)
-        texts = text_prototypes(space, chunk)
-        texts |= _encode_texts(parts, space, [label for label in chunk if label.name not in texts])
+    parts: Parts,
+    space: SpaceRecord,
+    chunk: Sequence[PlannedLabel],
+    tally: _Tally,
+    progress: Progress | None,
+    must_exist: bool,
+    on_commit: Callable[[list[str]], None] | None,
+) -> bool:
+    """Encode a chunk, commit it and tell; whether it was, as long as the labels that it relied on were there."""
+    encoded = _encode_images(parts, space, chunk, progress)
+    texts = text_prototypes(space, chunk)
+    texts |= _encode_texts(parts, space, [label for label in chunk if label.name not in texts])
+    with unbroken():  # what is committed is told, also when the process was asked to end
         with parts.catalog.write("register") as connection:
             if spaces.find(connection, space.name).id != space.id:
                 raise Conflict(
@@ -129,16 +135,19 @@ def _commit_chunk(
                 )
             known = labels.find_many(connection, space.id, [label.name for label in chunk])
             there = {name: record.id for name, record in known.items()}
-            if encoded.relied_on.items() <= there.items() and all(
-                label.name in there or label.name in texts for label in chunk
+            if not encoded.relied_on.items() <= there.items() or any(
+                label.name not in there and label.name not in texts for label in chunk
             ):
-                for label in chunk:
-                    _check_against(space, label, known.get(label.name), must_exist)
-                before = len(tally.ids)
-                _write(connection, space, chunk, known, texts, encoded, tally)
-                if len(tally.ids) > before:
-                    parts.fitter.supports_changed(connection, space, tally.revision)
-                return
+                return False
+            for label in chunk:
+                _check_against(space, label, known.get(label.name), must_exist)
+            before = len(tally.ids)
+            _write(connection, space, chunk, known, texts, encoded, tally)
+            if len(tally.ids) > before:
+                parts.fitter.supports_changed(connection, space, tally.revision)
+        if on_commit is not None:
+            on_commit([label.name for label in chunk if label.name in tally.label_ids])
+    return True
 
 
 def _encode_images(
