@@ -126,21 +126,24 @@ def test_another_thread_neither_waits_nor_leaves() -> None:
 def test_ctrl_c_within_a_statement_gives_up_the_write_lock(made: Path) -> None:
     """Also while somebody holds the exception, and with it the cursor that the statement ran on."""
     with trustvlm.open(made) as service:
-        engine = service._parts.catalog._engine
+        engine, interrupted = service._parts.catalog._engine, []
+        three = [label_input(f"label {i}", i, [i]) for i in range(3)]
 
         def interrupt(connection: object, cursor: object, statement: str, *_: object) -> None:
-            if statement.startswith("INSERT INTO labels"):
+            if statement.startswith("SELECT labels.name, labels.id"):  # what was just inserted: the lock is held
+                interrupted.append(statement)
                 raise KeyboardInterrupt
 
         event.listen(engine, "after_cursor_execute", interrupt)
         with pytest.raises(KeyboardInterrupt) as held:
-            service.register("main", [label_input("one", 1, [1])])
+            service.register("main", three)
         event.remove(engine, "after_cursor_execute", interrupt)
+        assert len(interrupted) == 1
         other = sqlite3.connect(made / CATALOG, timeout=0, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")  # "database is locked" as long as the lock is held
         other.close()
         assert read_state(made)["main"].labels == {}
-        assert service.register("main", [label_input("one", 1, [1])]).added_labels == 1
+        assert service.register("main", three).added_labels == 3
         assert held.value is not None
 
 
