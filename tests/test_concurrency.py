@@ -335,9 +335,8 @@ def test_no_transaction_holds_the_lock_for_a_second(tmp_path: Path, capsys: pyte
         measured("remove the space", lambda: service.remove_space("main"))
         measured("purge the space", lambda: service.purge(older_than=timedelta(0)))
     with capsys.disabled():
-        table = "\n".join(
-            f"{1000 * wall:6.0f} ms, {1000 * own:4.0f} ms of the processor: {what}" for what, (wall, own) in figures.items()
-        )
+        lines = [f"{1e3 * wall:6.0f} ms, {1e3 * own:4.0f} of the processor: {what}" for what, (wall, own) in figures.items()]
+        table = "\n".join(lines)
         print(f"\nlongest write transaction of each:\n{table}")  # noqa: T201
     assert max(own for _, own in figures.values()) < 1.0, figures
 

@@ -47,7 +47,7 @@ STEPS = 21
 """Of the tour: all but those of the space of 2,000 labels."""
 
 
-@pytest.mark.parametrize("most", [16, pytest.param(None, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
+@pytest.mark.parametrize("most", [10, pytest.param(None, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
 def test_what_was_acknowledged_survives_a_power_cut(
     tmp_path: Path, most: int | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
