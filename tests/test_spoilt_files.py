@@ -18,6 +18,7 @@ import trustvlm
 from trustvlm import LabelInput, TrustService, Verdicts
 from trustvlm.index.layout import Entry, read_head
 
+pytestmark = pytest.mark.slow
 LABELS, SUPPORTS = 1_200, 5_200
 
 
@@ -162,7 +163,7 @@ def of_a_future_version(path: Path) -> None:
     flip(path, 8, 0x02)
 
 
-@pytest.mark.parametrize("file", ["1.snapshot", pytest.param("1.verifier-supports.snapshot", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("file", ["1.snapshot", "1.verifier-supports.snapshot"])
 @pytest.mark.parametrize("spoil", [cut_short, emptied, grown, of_another_space, of_the_future, of_a_future_version])
 def test_a_spoilt_file_is_not_believed(
     home: Path, right: Callable[[Path], str], file: str, spoil: Callable[[Path], None], caplog: pytest.LogCaptureFixture
@@ -174,7 +175,6 @@ def test_a_spoilt_file_is_not_believed(
     assert spoil is of_the_future or any(str(path) in message for message in caplog.messages)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"machine": 3}', b"\xff\xfe"], ids=str)
 def test_a_spoilt_list_of_kernels_is_measured_anew(home: Path, right: Callable[[Path], str], content: bytes) -> None:
     """It says what is fastest, nothing else."""
