@@ -152,7 +152,7 @@ def feedback(service: TrustService, op: Op) -> None:
 
 
 def backup(service: TrustService, op: Op) -> None:
-    service.backup(Path(op["file"]))  # type: ignore[attr-defined]
+    service.backup(Path(op["file"]), force=True)  # type: ignore[attr-defined]
 
 
 def perform(service: TrustService, op: Op) -> None:

@@ -69,6 +69,7 @@ class Told:
     done: int = 0
     error: str = ""
     ended: bool = False
+    backed_up: State | None = None
 
     def hear(self, line: str) -> None:
         kind, rest = line[:1], line[2:].rstrip("\n")
@@ -80,6 +81,7 @@ class Told:
             self.chunks += 1
         elif kind == "D":
             assert self.op is not None
+            self.backed_up = self.state if self.op["op"] == "backup" else self.backed_up
             self.state, self.op, self.done = states_after(self.state, self.op)[-1], None, self.done + 1
         elif kind == "X":
             self.error = rest
@@ -266,6 +268,8 @@ class Life:
     state: State = field(default_factory=dict)
     first: str = ""
     struck: Counter[str] = field(default_factory=Counter)
+    backed_up: list[State] = field(default_factory=list)
+    """What the backup may hold: the state of the last one that was acknowledged, and of one that a kill struck."""
 
     def kill(self, environment: dict[str, str]) -> None:
         """Let a child change the home, kill it, and look at what is there."""
@@ -287,6 +291,21 @@ class Life:
         fresh = self.home.with_name("fresh")
         shutil.rmtree(fresh, ignore_errors=True)
         require_whole(self.home, self.state, fresh)
+        self.require_backup(told)
+
+    def require_backup(self, told: Told) -> None:
+        """The backup file is there if one was acknowledged, and is whole: a home made of it holds what it should."""
+        if told.backed_up is not None:
+            self.backed_up = [told.backed_up]
+        acknowledged = bool(self.backed_up)
+        if told.op is not None and told.op["op"] == "backup":
+            self.backed_up.append(told.state)
+        file, again = self.home.with_suffix(".backup"), self.home.with_name("again")
+        assert file.exists() or not acknowledged
+        if file.exists() and self.chance.random() < 0.3:
+            trustvlm.restore(file, again)
+            assert read_state(again) in self.backed_up
+            shutil.rmtree(again)
 
 
 def what_of(op: Op | None) -> str:
