@@ -22,7 +22,8 @@ def make_folder(path: Path) -> None:
         path = path.parent
     for new in reversed(missing):
         new.mkdir(exist_ok=True)
-        sync_folder(new.parent)
+        if os.access(new.parent, os.R_OK):  # a folder that may be written but not read cannot be opened for a sync
+            sync_folder(new.parent)
 
 
 def sync_folder(path: Path) -> None:
