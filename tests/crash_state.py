@@ -251,7 +251,11 @@ def require_sound(home: Path) -> None:
             assert content == hashlib.sha256(embedding).digest()
             if gone is None:
                 groups.setdefault(owner, {})[content] = embedding
-        query = "SELECT id, name, text_prototype, prototype, support_count, checksum, alias_of, removed_revision FROM labels"
+        query = (
+            "SELECT l.id, l.name, text_prototype, prototype, support_count, checksum, alias_of, "
+            "coalesce(removed_revision, removed_at_of_space) FROM labels l JOIN "
+            "(SELECT id AS of_space, removed_at AS removed_at_of_space FROM spaces) ON of_space = l.space_id"
+        )
         for label_id, name, text, prototype, count, checksum, alias, gone in catalog.execute(query):
             assert checksum == zlib.crc32(prototype or b"", zlib.crc32(text)), name
             if gone is not None:

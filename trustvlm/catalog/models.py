@@ -27,10 +27,24 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-__all__ = ["Base", "CalibrationRow", "CatalogState", "Change", "Fit", "Label", "Observation", "Space", "Support", "Thumbnail"]
+__all__ = [
+    "PURGING",
+    "Base",
+    "CalibrationRow",
+    "CatalogState",
+    "Change",
+    "Fit",
+    "Label",
+    "Observation",
+    "Space",
+    "Support",
+    "Thumbnail",
+]
 
 # SQLite gives AUTOINCREMENT (ids never reused) to INTEGER primary keys only.
 Id = BigInteger().with_variant(Integer, "sqlite")
+PURGING = datetime(1970, 1, 1, tzinfo=UTC)
+"""When a space was removed of which a purge has taken some already: it cannot be restored any more."""
 ALIVE = text("removed_revision IS NULL")
 GONE = text("removed_revision IS NOT NULL")
 REMOVED = text("removed_at IS NOT NULL")

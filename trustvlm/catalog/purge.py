@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
-from trustvlm.catalog.models import CalibrationRow, Change, Fit, Label, Observation, Space, Support, Thumbnail
+from trustvlm.catalog.models import PURGING, CalibrationRow, Change, Fit, Label, Observation, Space, Support, Thumbnail
 
 __all__ = [
     "CHUNK_ROWS",
@@ -69,7 +69,8 @@ def purge_spaces(connection: Connection, before: datetime) -> list[int]:
 
 def purge_of_space(connection: Connection, space_id: int) -> list[int]:
     """Delete up to :data:`CHUNK_ROWS` rows of a removed space, at last the space itself; the space of each row."""
-    if connection.scalar(select(Space.id).where(Space.id == space_id, Space.removed_at.is_not(None))) is None:
+    begun = update(Space).where(Space.id == space_id, Space.removed_at.is_not(None)).values(removed_at=PURGING)
+    if not connection.execute(begun).rowcount:
         return []
     ids = list(connection.scalars(select(Support.id).where(Support.space_id == space_id).limit(CHUNK_ROWS)))
     if ids:
