@@ -278,8 +278,7 @@ def test_a_space_whose_purge_was_interrupted_is_not_restored_in_part(template: t
     with trustvlm.open(home) as service:
         with pytest.raises(trustvlm.NotFound, match="purged"):
             service.restore_space("main")
-        assert service.purge(older_than=timedelta(0)) > 0
-    assert read_state(home) == {}
+    assert read_state(home) == {}  # the purge has been finished: nothing of it is within its undo window
 
 
 # Random instants
