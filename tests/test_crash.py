@@ -20,7 +20,6 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from typing import IO
 
@@ -154,11 +153,12 @@ def test_every_step_that_is_named_is_in_the_code_and_the_other_way_round() -> No
     assert set(named_in_the_code()) == POINTS
 
 
-def test_a_fault_that_does_not_exist_is_refused(tmp_path: Path) -> None:
-    child = start(tmp_path, "create", fault="nothing:1:kill")
-    _, said = child.communicate(timeout=TIMEOUT_S)
-    assert child.returncode == 1
-    assert "trustvlm.faults.POINTS" in said
+def test_a_fault_that_does_not_exist_is_refused() -> None:
+    environment = os.environ | {"TRUSTVLM_FAULT": "nothing:1:kill"}
+    command = [sys.executable, "-c", "import trustvlm.faults"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "trustvlm.faults.POINTS" in done.stderr
 
 
 AT_CREATION = sorted(point for point in POINTS if point.startswith(("home.", "schema.")))
@@ -196,7 +196,7 @@ def strike_in_the_tour(template: tuple[Path, State], place: Path, point: str, co
 OFTEN = ("register.", "purge.", "snapshot.")
 """Steps that the tour reaches again and again."""
 
-FEW = ("register.labels", "register.committed", "snapshot.synced")
+FEW = ("register.labels", "snapshot.synced")
 
 
 def test_killed_at_some_named_steps(template: tuple[Path, State], tmp_path: Path, warned: list[str]) -> None:
@@ -208,12 +208,11 @@ def test_killed_at_some_named_steps(template: tuple[Path, State], tmp_path: Path
     assert warned == []
 
 
-def test_a_disk_that_is_full_at_some_named_steps(template: tuple[Path, State], tmp_path: Path) -> None:
+def test_a_disk_that_is_full_at_a_named_step(template: tuple[Path, State], tmp_path: Path) -> None:
     """The error is one of the tree, and the home is whole."""
-    for point, kind in (("register.written", "enospc"), ("snapshot.unsynced", "eio")):
-        code, told = strike_in_the_tour(template, tmp_path / point, point, 1, kind)
-        assert (code, told.ended) == (0, True)
-        assert "No space left" in told.error or "Input/output error" in told.error
+    code, told = strike_in_the_tour(template, tmp_path, "register.written", 1, "enospc")
+    assert (code, told.ended) == (0, True)
+    assert "No space left" in told.error
 
 
 @pytest.mark.slow
@@ -275,9 +274,8 @@ def test_a_space_whose_purge_was_interrupted_is_not_restored_in_part(template: t
     left = read_state(home)["main"]
     assert len(left.labels) == 14
     assert not any(label.supports for label in left.labels.values())
-    with trustvlm.open(home) as service:
-        with pytest.raises(trustvlm.NotFound, match="purged"):
-            service.restore_space("main")
+    with trustvlm.open(home) as service, pytest.raises(trustvlm.NotFound, match="purged"):
+        service.restore_space("main")
     assert read_state(home) == {}  # the purge has been finished: nothing of it is within its undo window
 
 
@@ -357,7 +355,7 @@ def killed_again_and_again(place: Path, seed: int, kills: int) -> Counter[str]:
 
 def test_killed_at_random(tmp_path: Path, warned: list[str]) -> None:
     """The short form of the next one."""
-    assert sum(killed_again_and_again(tmp_path, 2, 2).values()) == 2
+    assert sum(killed_again_and_again(tmp_path, 2, 1).values()) == 1
     assert warned == []
 
 
@@ -464,10 +462,10 @@ def test_killed_at_each_step_of_an_upgrade(old_catalog: Path, step: str) -> None
     require_upgraded(old_catalog / "copy 0")
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.slow)])
-def test_killed_while_a_home_is_made(tmp_path: Path, kills: int) -> None:
+@pytest.mark.slow
+def test_killed_while_a_home_is_made(tmp_path: Path) -> None:
     """A home whose making was killed opens with create=True, and works."""
-    for home in kill_in_turns(tmp_path, "create", kills, 4):
+    for home in kill_in_turns(tmp_path, "create", 20, 4):
         with trustvlm.open(home, create=True) as service:
             create(service, "main")
             service.register("main", [label_input("one", 1, [1])])

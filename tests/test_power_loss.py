@@ -108,7 +108,7 @@ def test_a_new_home_survives_a_power_cut_once_it_is_there(tmp_path: Path) -> Non
         if not begun or (said is None and before == [len(node.pending) for node in _nodes(replay.folder)]):
             continue
         cuts += 1
-        if cuts % 4 and not done:
+        if cuts % 8 and not done:
             continue
         place = tmp_path / "cut"
         after_power_cut(replay.folder, place, chance, chance.choice((0.0, 0.5, 1.0)))
