@@ -327,7 +327,10 @@ def life(home: Path, seed: str, first: str) -> None:
         tell("R")
         for turn in range(1_000):
             op: Any = json.loads(first) if turn == 0 and first else None
-            if op is None or (op["op"] == "purge_label" and op["label"] not in state[op["space"]].labels):
+            if op is not None and op["op"] == "purge_label":  # its first half is done: the rest is a purge's
+                label = state[op["space"]].labels.get(op["label"])
+                op = op if label is not None and not label.gone else {"op": "purge"}
+            if op is None:
                 op = chance_op(state, chance, home)
             perform(service, op)
             state = states_after(state, op)[-1]
