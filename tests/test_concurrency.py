@@ -14,8 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -117,7 +116,8 @@ def write(home: str, numbers: str, seconds: str) -> None:
             op = writer.next()
             os.write(1, (json.dumps([change(service, op), op]) + "\n").encode())
 
-    with trustvlm.open(home) as service, lock_times(service, held):
+    with trustvlm.open(home) as service:
+        time_locks(service, held)
         together()
         end = time.monotonic() + float(seconds)
         in_threads([lambda n=n: work(Writer(int(n))) for n in numbers.split(",")])  # type: ignore[misc]
@@ -173,10 +173,9 @@ def in_threads(works: list[Callable[[], None]]) -> None:
         raise errors[0]
 
 
-@contextmanager
-def lock_times(service: TrustService, held: list[tuple[float, float]]) -> Iterator[None]:
-    """For how long each write transaction of the service had the write lock, from BEGIN IMMEDIATE to after its end: seconds
-    on the clock, and of the processor, which do not depend on what else the machine is doing."""
+def time_locks(service: TrustService, held: list[tuple[float, float]]) -> None:
+    """From now on, note for how long each write transaction of the service has the write lock, from BEGIN IMMEDIATE to after its
+    end: seconds on the clock, and of the processor, which do not depend on what else the machine is doing."""
     engine = service._parts.catalog._engine
     begun: dict[Any, tuple[float, float]] = {}
 
@@ -190,10 +189,7 @@ def lock_times(service: TrustService, held: list[tuple[float, float]]) -> Iterat
             held.append((time.perf_counter() - clock, time.thread_time() - processor))
 
     event.listen(engine, "begin", begin)  # after the listener that begins the transaction
-    event.listen(engine, "checkin", end)
-    yield
-    event.remove(engine, "begin", begin)
-    event.remove(engine, "checkin", end)
+    event.listen(engine, "checkin", end)  # for good: a background thread may be going through the listeners
 
 
 def output_of(children: list[subprocess.Popen[str]], seconds: float) -> list[list[Any]]:
@@ -316,11 +312,12 @@ def test_no_transaction_holds_the_lock_for_a_second(tmp_path: Path, capsys: pyte
         ]
         many = rng.standard_normal((MANY, DIM)).astype(np.float32)
         ids: list[int] = []
+        held: list[tuple[float, float]] = []
+        time_locks(service, held)
 
         def measured(what: str, verb: Callable[[], Any]) -> None:
-            held: list[tuple[float, float]] = []
-            with lock_times(service, held):
-                ids.extend(getattr(verb(), "ids", ()))
+            held.clear()
+            ids.extend(getattr(verb(), "ids", ()))
             figures[what] = max(held)
 
         measured("register 1,000 labels with 16 images of 768 numbers each", lambda: service.register("main", inputs))

@@ -193,6 +193,9 @@ def strike_in_the_tour(template: tuple[Path, State], place: Path, point: str, co
     return child.returncode, told
 
 
+IN_MEMORY = ("rebuild.", "cache.", "purge.discarded", "purge.checkpointed")
+"""Steps between others, at which nothing is written."""
+
 OFTEN = ("register.", "purge.", "snapshot.")
 """Steps that the tour reaches again and again."""
 
@@ -257,7 +260,7 @@ def test_a_failing_disk_at_every_named_step(template: tuple[Path, State], tmp_pa
         shutil.rmtree(place)
 
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(strike, sorted(POINTS)))
+        list(pool.map(strike, [point for point in sorted(POINTS) if not point.startswith(IN_MEMORY)]))
 
 
 def test_a_space_whose_purge_was_interrupted_is_not_restored_in_part(template: tuple[Path, State], tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -208,6 +209,22 @@ def test_no_room_for_a_home(small_disk: Path) -> None:
         create(service, "main")
         service.register("main", [label_input("one", 1, [1])])
     require_sound(small_disk / "home")
+
+
+def test_a_snapshot_that_cannot_be_deleted_is_no_quiet_purge(made: Path) -> None:
+    """It may hold what was purged: the purge says so, and is finished when it can be."""
+    with trustvlm.open(made) as service:
+        service.register("main", [label_input("one", 1, [1]), label_input("two", 2, [2])])
+        service.rebuild_index("main")
+        (snapshot,) = (made / "snapshots").iterdir()
+        snapshot.unlink()
+        (snapshot / "in the way").mkdir(parents=True)
+        with pytest.raises(trustvlm.Unavailable, match="may hold what was purged"):
+            service.remove_label("main", "one", purge=True)
+        (snapshot / "in the way").rmdir()
+        snapshot.rmdir()
+        service.purge(older_than=timedelta(0))
+    assert read_state(made)["main"].labels.keys() == {"two"}
 
 
 def register_within(home: str, limit: str) -> None:

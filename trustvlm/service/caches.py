@@ -59,9 +59,16 @@ class Caches:
         return self.folder / f"{space_id}.snapshot"
 
     def discard(self, space_id: int) -> None:
-        """Delete the snapshots of a space: they may hold what must be gone."""
+        """Delete the snapshots of a space: they may hold what must be gone.
+
+        Raises:
+            Unavailable: one cannot be deleted.
+        """
         for path in (self.path(space_id), *self._supports.paths(space_id)):
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise Unavailable(f"{path} may hold what was purged, and cannot be deleted: {error.strerror}") from error
 
     def view(self, connection: Connection, epoch: str, name: str) -> SpaceView:
         """The space `name` at the transaction's revision. The caller holds :meth:`lock`."""
