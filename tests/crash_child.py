@@ -280,8 +280,7 @@ def chance_op(state: State, chance: random.Random, home: Path) -> Op:
 
 def _kinds(state: State, space: Space, own: dict[str, Label], bulk: bool) -> list[str]:
     if bulk:
-        done = len(space.labels) == BULK
-        return ["remove_space"] * (6 if done else 1) + ["remove_label", "purge_label"] * bool(own)
+        return ["remove_space"] * (6 if len(space.labels) == BULK else 1)  # its labels' names come again: none is removed
     kinds = ["create_space"] * (len(state) < 4) + ["create_bulk"] * 4 * (not any(n.startswith("bulk") for n in state))
     kinds += ["remove_space"] * (len(state) > 2) + ["restore_space"] * any(s.gone for s in state.values())
     if len(own) > 2:

@@ -174,8 +174,8 @@ def in_threads(works: list[Callable[[], None]]) -> None:
 
 
 def time_locks(service: TrustService, held: list[tuple[float, float]]) -> None:
-    """From now on, note for how long each write transaction of the service has the write lock, from BEGIN IMMEDIATE to after its
-    end: seconds on the clock, and of the processor, which do not depend on what else the machine is doing."""
+    """From now on, note for how long each write transaction of the service has the write lock, from BEGIN IMMEDIATE to after
+    its end: seconds on the clock, and of the processor, which do not depend on what else the machine is doing."""
     engine = service._parts.catalog._engine
     begun: dict[Any, tuple[float, float]] = {}
 
