@@ -1,13 +1,22 @@
 """Alembic's environment. The connection comes from trustvlm.catalog.schema: there is no alembic.ini and no URL here."""
 
+from typing import Any
+
 from alembic import context
 
 from trustvlm.catalog.models import Base
+from trustvlm.faults import reached
+
+
+def _on_step(**_: Any) -> None:
+    reached("schema.step")
+
 
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=Base.metadata,
     render_as_batch=True,  # SQLite cannot alter tables in place
     transactional_ddl=False,  # the caller's transaction holds all of it
+    on_version_apply=_on_step,
 )
 context.run_migrations()

@@ -20,6 +20,7 @@ from sqlalchemy.exc import ArgumentError
 from trustvlm.catalog import Catalog
 from trustvlm.encoders import ImageLimits
 from trustvlm.errors import InvalidInput, NotFound, ReadOnly
+from trustvlm.folders import make_folder
 from trustvlm.service import TrustService
 from trustvlm.service.caches import Caches
 from trustvlm.service.fitter import Fitter
@@ -227,7 +228,7 @@ def _open_catalog(home: Path, path: Path, *, create: bool, read_only: bool) -> C
     if home.exists() and not home.is_dir():
         raise InvalidInput(f"home: {home} is a file, expected a directory")
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        make_folder(home)
         return Catalog.create(path)
     except OSError as error:
         raise ReadOnly(f"{home} cannot be made: {error.strerror}") from error

@@ -16,6 +16,9 @@ from trustvlm.catalog.copies import CatalogFacts, facts_of
 from trustvlm.catalog.models import CatalogState
 from trustvlm.catalog.sqlite import make_engine, translated
 from trustvlm.errors import Busy, Damaged, NotFound
+from trustvlm.faults import reached
+from trustvlm.folders import make_folder
+from trustvlm.leaving import unbroken
 
 __all__ = ["Catalog"]
 
@@ -50,8 +53,11 @@ class Catalog:
     @classmethod
     def create(cls, path: Path) -> Catalog:
         """The catalog at `path`, made at the newest schema when there is none. Safe when several processes do it at once."""
-        if not path.is_file() or cls.schema_of(path) is None:  # a file without tables is one that somebody is making
-            path.parent.mkdir(parents=True, exist_ok=True)
+        if (
+            not path.is_file() or cls.schema_of(path, read_only=False) is None
+        ):  # a file without tables is one that somebody is making
+            make_folder(path.parent)
+            reached("home.made")
             cls.upgrade(path)
         return cls(path)
 
@@ -64,20 +70,31 @@ class Catalog:
         """
         engine = make_engine(path, read_only=False)
         try:
-            with translated(path), engine.connect().execution_options(write=True) as connection, connection.begin():
+            with (
+                unbroken(),
+                translated(path),
+                engine.connect().execution_options(write=True) as connection,
+                connection.begin(),
+            ):
+                reached("schema.begun")
                 if expected is not None and facts_of(connection, path) != expected:
                     raise Busy(f"{path} was written while it was backed up; stop what writes to it, and try again")
                 schema.upgrade(connection)
                 if connection.scalar(select(CatalogState.epoch)) is None:
                     state = {"id": 1, "epoch": str(uuid.uuid4()), "created_at": datetime.now(UTC)}
                     connection.execute(insert(CatalogState), [state])
+                reached("schema.written")
+            reached("schema.committed")
         finally:
             engine.dispose()
 
     @staticmethod
-    def schema_of(path: Path) -> str | None:
-        """The schema revision of the file `path`; None for an empty file."""
-        engine = make_engine(path, read_only=True)
+    def schema_of(path: Path, *, read_only: bool = True) -> str | None:
+        """The schema revision of the file `path`; None for an empty file.
+
+        Not `read_only`, it also reads a file whose making was cut short: SQLite first undoes what was half done.
+        """
+        engine = make_engine(path, read_only=read_only)
         try:
             with translated(path), engine.connect() as connection:
                 return schema.current(connection)
@@ -91,14 +108,20 @@ class Catalog:
             yield connection
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """A write transaction; durable when the block ends, undone when it raises."""
+    def write(self, what: str = "other") -> Iterator[Connection]:
+        """A write transaction; durable when the block ends, undone when it raises.
+
+        `what` is one of :data:`trustvlm.faults.CHANGES`: which steps a test can name.
+        """
         with (
+            unbroken(),
             translated(self.path),
             self._engine.connect().execution_options(write=True) as connection,
-            connection.begin(),
         ):
-            yield connection
+            with connection.begin():
+                yield connection
+                reached(f"{what}.written")
+            reached(f"{what}.committed")
 
     def epoch(self, connection: Connection) -> str:
         """Identifies this history of the catalog: revisions of different epochs are not comparable."""

@@ -11,7 +11,6 @@ Only columns are named here that every schema since 0001 has.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import uuid
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ from trustvlm.catalog import schema
 from trustvlm.catalog.models import CatalogState, Label, Space, Support
 from trustvlm.catalog.sqlite import make_engine, translated
 from trustvlm.errors import Busy, Damaged, Unavailable
+from trustvlm.folders import sync
 
 __all__ = ["CatalogFacts", "SpaceFacts", "copy_catalog", "facts", "facts_of", "renew_epoch", "renew_epoch_of", "unused"]
 
@@ -87,11 +87,7 @@ def copy_catalog(source: Path, target: Path, progress: Callable[[int, int], None
                 raise Unavailable(f"{target.parent} cannot hold a copy of {source}: {error}") from error
     finally:
         engine.dispose()
-    descriptor = os.open(target, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(target)
 
 
 @contextmanager

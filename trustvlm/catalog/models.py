@@ -28,6 +28,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 __all__ = [
+    "PURGING",
     "Base",
     "CalibrationRow",
     "CatalogState",
@@ -46,6 +47,8 @@ __all__ = [
 
 # SQLite gives AUTOINCREMENT (ids never reused) to INTEGER primary keys only.
 Id = BigInteger().with_variant(Integer, "sqlite")
+PURGING = datetime(1970, 1, 1, tzinfo=UTC)
+"""When a space was removed of which a purge has taken some already: it cannot be restored any more."""
 ALIVE = text("removed_revision IS NULL")
 GONE = text("removed_revision IS NOT NULL")
 REMOVED = text("removed_at IS NOT NULL")

@@ -11,7 +11,18 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from trustvlm.catalog import observations, originals, quarantine, reembeds
-from trustvlm.catalog.models import CalibrationRow, Change, Fit, Label, Observation, Quarantine, Space, Support, Thumbnail
+from trustvlm.catalog.models import (
+    PURGING,
+    CalibrationRow,
+    Change,
+    Fit,
+    Label,
+    Observation,
+    Quarantine,
+    Space,
+    Support,
+    Thumbnail,
+)
 
 __all__ = [
     "CHUNK_ROWS",
@@ -96,7 +107,8 @@ def purge_spaces(connection: Connection, before: datetime) -> list[int]:
 
 def purge_of_space(connection: Connection, space_id: int) -> list[Purged]:
     """Delete up to :data:`CHUNK_ROWS` rows of a removed space, at last the space itself."""
-    if connection.scalar(select(Space.id).where(Space.id == space_id, Space.removed_at.is_not(None))) is None:
+    begun = update(Space).where(Space.id == space_id, Space.removed_at.is_not(None)).values(removed_at=PURGING)
+    if not connection.execute(begun).rowcount:
         return []
     images = select(Support.id, Support.content_hash).where(Support.space_id == space_id)
     rows = connection.execute(images.limit(CHUNK_ROWS)).all()

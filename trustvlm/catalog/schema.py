@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 from alembic import command
@@ -17,6 +18,8 @@ from trustvlm.errors import Damaged, SchemaMismatch
 from trustvlm.resources import folder
 
 __all__ = ["add_missing_indexes", "check", "current", "drift", "head", "refuse_newer", "upgrade"]
+
+_ALEMBIC = threading.Lock()  # Alembic's `context` and `op` belong to the process: threads must take turns
 
 
 def head() -> str:
@@ -42,7 +45,8 @@ def upgrade(connection: Connection) -> None:
         raise SchemaMismatch(f"the file holds the tables of something else ({', '.join(foreign[:5])}); choose another home")
     config = _config()
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    with _ALEMBIC:
+        command.upgrade(config, "head")
 
 
 def check(connection: Connection, home: Path) -> None:

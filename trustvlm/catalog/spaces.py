@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, case, func, insert, or_, select, update
 
-from trustvlm.catalog.models import Label, Reembed, Space
+from trustvlm.catalog.models import PURGING, Label, Reembed, Space
 from trustvlm.catalog.names import brief, forms
 from trustvlm.errors import Conflict, NotFound
 from trustvlm.types import SpaceRow
@@ -179,7 +179,7 @@ def restore(connection: Connection, name: str) -> None:
     named = Space.name.in_(forms([name]))
     if connection.scalar(select(Space.id).where(named, Space.removed_at.is_(None))) is not None:
         raise Conflict(f"space {name!r} exists; remove it before an older one of that name can be restored")
-    removed = select(Space.id).where(named, Space.removed_at.is_not(None)).order_by(Space.removed_at.desc())
+    removed = select(Space.id).where(named, Space.removed_at > PURGING).order_by(Space.removed_at.desc())
     space_id = connection.scalar(removed.limit(1))
     if space_id is None:
         raise NotFound(f"no removed space {brief(name)} to restore: it never was, or it has been purged")

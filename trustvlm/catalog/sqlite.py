@@ -6,6 +6,7 @@ Writers begin with BEGIN IMMEDIATE and wait for each other; readers never wait a
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import time
@@ -36,6 +37,7 @@ CHECKPOINT_PAGES = 4_000
 the indexes, which every chunk touches, are copied and synced once for all of them."""
 
 _DAMAGED = ("malformed", "not a database", "could not decode", "no such table", "no such column")
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 _UNAVAILABLE = ("database or disk is full", "disk i/o error", "unable to open database file")
 
 
@@ -72,6 +74,7 @@ def make_engine(path: Path, *, read_only: bool) -> Engine:
         sizes = {"pool_size": 8, "max_overflow": POOL_SIZE - 8, "pool_timeout": BUSY_TIMEOUT_S}
         engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool, **sizes)
     event.listen(engine, "begin", _begin)
+    event.listen(engine, "invalidate", _give_up)
     return engine
 
 
@@ -93,6 +96,15 @@ def _begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
+def _give_up(connection: sqlite3.Connection, record: Any, error: BaseException | None) -> None:
+    """Undo what a connection was doing that SQLAlchemy drops, as it does after Ctrl-C within a statement.
+
+    Closing alone does not: SQLite keeps a closed connection, and its write lock, as long as somebody holds a cursor of it, and
+    the traceback of the exception does.
+    """
+    connection.rollback()
+
+
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
     """Turns SQLite's errors inside the block into trustvlm's."""
@@ -104,6 +116,10 @@ def translated(path: Path) -> Iterator[None]:
         raise _meaning(error, path) from error
     except JSONDecodeError as error:  # of a column: what users write as JSON is not read inside a transaction
         raise Damaged(f"{path} holds a value that is no JSON ({error}); run 'trustvlm verify --all'") from error
+    except OSError as error:
+        if error.errno not in _OF_THE_DISK:
+            raise
+        raise Unavailable(f"{path}: {error.strerror}; check the disk's free space and health") from error
     except UnicodeEncodeError as error:  # only lone surrogates cannot be encoded
         raise InvalidInput(
             f"{error.object!r:.80} is not text that can be stored or looked up (it holds lone surrogates)"

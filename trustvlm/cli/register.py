@@ -150,12 +150,21 @@ def _inputs(
 
 
 def _register(service: TrustService, space: str, inputs: list[LabelInput], keep: bool) -> RegisterResult:
-    images = sum(len(item.images or ()) for item in inputs)
-    if images:
-        with progress_bar(images, "images") as bar:
-            return service.register(space, inputs, progress=bar.advance, keep_originals=keep)
-    with progress_bar(len(inputs), "labels") as bar:
-        return service.register(space, inputs, on_commit=lambda names: bar.advance(len(names)))
+    images, done = sum(len(item.images or ()) for item in inputs), 0
+
+    def committed(names: list[str]) -> None:
+        nonlocal done
+        done += len(names)
+        if not images:
+            bar.advance(len(names))
+
+    try:
+        with progress_bar(images or len(inputs), "images" if images else "labels") as bar:
+            progress = bar.advance if images else None
+            return service.register(space, inputs, on_commit=committed, progress=progress, keep_originals=keep)
+    except KeyboardInterrupt:
+        note(f"{done:,} of {count(len(inputs), 'label')} are in; the same command again does the rest")
+        raise
 
 
 def summary(result: RegisterResult, what: str, labels: int = 1) -> str:

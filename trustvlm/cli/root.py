@@ -27,10 +27,11 @@ from trustvlm.cli.text import shown, tolerate_any_character
 from trustvlm.cli.transfer import export, import_
 from trustvlm.cli.verify import verify
 from trustvlm.errors import EXIT_CODES, TrustVLMError
+from trustvlm.leaving import Terminated, leaving_on_sigterm
 
 __all__ = ["main"]
 
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
 
 
 class Root(click.Group):
@@ -41,6 +42,8 @@ class Root(click.Group):
             return super().invoke(ctx)
         except TrustVLMError as error:
             fail(ctx, str(error), exit_code(error))
+        except Terminated:
+            fail(ctx, "asked to end; what was committed stays", TERMINATED)
         except (KeyboardInterrupt, click.Abort):
             fail(ctx, "interrupted; what was committed stays", INTERRUPTED)
         except click.ClickException as error:
@@ -99,8 +102,9 @@ def main(ctx: click.Context, home: Path | None, device: str | None, precision: s
     Create a label space, register labels with a few support images, and score images: label, trust, evidence.
 
     Exit codes: 0 ok, 1 unexpected, 2 usage or invalid input, 3 not found, 4 conflict, 5 unavailable (read-only, busy,
-    another schema, weights missing), 6 'verify' found damage, 130 interrupted.
+    another schema, weights missing), 6 'verify' found damage, 130 interrupted, 143 asked to end.
     """
+    ctx.with_resource(leaving_on_sigterm())
     tolerate_any_character()
     _set_up_logging(verbose)
     ctx.obj = Session(home or default_home(), home is not None, device, precision)

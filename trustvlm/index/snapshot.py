@@ -25,6 +25,8 @@ import numpy as np
 import numpy.typing as npt
 
 from trustvlm.errors import Conflict, Damaged, InvalidInput, NotFound, ReadOnly, Unavailable
+from trustvlm.faults import reached
+from trustvlm.folders import make_folder, sync
 from trustvlm.index.layout import DTYPES, HEAD_BYTES, Entry, SnapshotKey, aligned, head_of, read_head, room_for
 from trustvlm.index.rowfile import RowFile
 from trustvlm.types import Float32s
@@ -64,15 +66,19 @@ class SnapshotWriter:
         """
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             sweep(path)
             with temporary.open("x+b") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed: what is not locked has lost its writer
+                reached("snapshot.opened")
                 writer = cls(file, key, room)
                 yield writer
                 writer._finish()
+                reached("snapshot.synced")
                 temporary.replace(path)
-            _sync_folder(path.parent)
+            reached("snapshot.renamed")
+            sync(path.parent)
+            reached("snapshot.done")
         except OSError as error:
             kind = ReadOnly if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM) else Unavailable
             raise kind(f"cannot write snapshot {path}: {error.strerror or error}") from error
@@ -104,6 +110,7 @@ class SnapshotWriter:
             self._sums[name].update(chunk)
             self._file.seek(entry.offset + at + start)
             self._file.write(chunk)
+            reached("snapshot.part")
         self._written[name] = at + len(data)
 
     def add(self, name: str, array: npt.NDArray[Any]) -> None:
@@ -138,6 +145,7 @@ class SnapshotWriter:
         self._file.seek(0)
         self._file.write(head_of(self._key, entries, self._end, self._room))
         self._file.flush()
+        reached("snapshot.unsynced")
         os.fsync(self._file.fileno())
 
 
@@ -258,12 +266,3 @@ def sweep(path: Path) -> None:
                 old.unlink()
         except (FileNotFoundError, BlockingIOError):  # another sweeper was faster, or its writer is alive
             continue
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes a rename in `folder` survive a power failure."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -18,6 +18,7 @@ from pathlib import Path
 from trustvlm.catalog import Catalog, copies, schema
 from trustvlm.catalog.copies import CatalogFacts
 from trustvlm.errors import Conflict, InvalidInput, NotFound, ReadOnly, Unavailable
+from trustvlm.folders import make_folder
 from trustvlm.service.archive import CATALOG, ORIGINALS, SETTINGS, ArchiveWriter
 from trustvlm.service.workfolder import put, unwritable, work_folder
 
@@ -95,13 +96,14 @@ def upgrade_home(home: Path, catalog: Path, *, backup: bool = True) -> Upgrade:
         SchemaMismatch: newer than this program. Busy: somebody wrote between the backup and the upgrade.
     """
     head = schema.head()
-    before = Catalog.schema_of(catalog) if catalog.is_file() else None
+    writable = os.access(catalog.parent, os.W_OK)  # then also a file whose making was cut short is read
+    before = Catalog.schema_of(catalog, read_only=not writable) if catalog.is_file() else None
     schema.refuse_newer(before)
     if before == head:
         return Upgrade(before, head, None)
     if before is None or not backup:
         try:
-            catalog.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(catalog.parent)
         except OSError as error:
             raise ReadOnly(f"{catalog.parent} cannot be made: {error.strerror}") from error
         Catalog.upgrade(catalog)
@@ -109,7 +111,7 @@ def upgrade_home(home: Path, catalog: Path, *, backup: bool = True) -> Upgrade:
     target = home / BACKUPS / f"before-{head}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.zip"
     try:
         with unwritable("making the folder", target.parent):
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(target.parent)
         made = back_up(home, catalog, target)
     except (Unavailable, Conflict, InvalidInput) as error:
         raise type(error)(f"no backup, so no upgrade: {error} ('trustvlm db upgrade --no-backup' does without one)") from error

@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from trustvlm.catalog import labels, purge
 from trustvlm.catalog.spaces import SpaceRecord
+from trustvlm.faults import reached
 from trustvlm.index.live import IndexView, LiveIndex
 from trustvlm.index.names import NameTable
 from trustvlm.index.recipe import load_recipe
@@ -160,6 +161,7 @@ class SpaceCache:
                     names[new] = self._names[old]
             self._names = NameTable()
             self._names.extend(names)
+            reached("cache.compacted")
         rows = self._prototypes.view()
         if self._prototypes.dead_share > COMPACT_SHARE and rows.n - rows.live > COMPACT_ROWS:
             self._prototypes.compact()

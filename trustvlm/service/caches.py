@@ -14,6 +14,7 @@ from trustvlm.catalog import labels, purge, spaces
 from trustvlm.catalog.catalog import Catalog
 from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.errors import Conflict, NotFound, TrustVLMError, Unavailable
+from trustvlm.faults import reached
 from trustvlm.index.live import IndexView
 from trustvlm.index.recipe import load_recipe
 from trustvlm.index.snapshot import sweep
@@ -59,10 +60,17 @@ class Caches:
         return self.folder / f"{space_id}.snapshot"
 
     def discard(self, space_id: int) -> None:
-        """Delete the snapshots of a space: they may hold what must be gone."""
+        """Delete the snapshots of a space: they may hold what must be gone.
+
+        Raises:
+            Unavailable: one cannot be deleted.
+        """
         for path in (self.path(space_id), *self._supports.paths(space_id)):
-            path.unlink(missing_ok=True)
-            sweep(path)
+            try:
+                path.unlink(missing_ok=True)
+                sweep(path)
+            except OSError as error:
+                raise Unavailable(f"{path} may hold what was purged, and cannot be deleted: {error.strerror}") from error
 
     def view(self, connection: Connection, epoch: str, name: str) -> SpaceView:
         """The space `name` at the transaction's revision. The caller holds :meth:`lock`."""
@@ -106,6 +114,7 @@ class Caches:
         key, dims = snapshot_key(space, epoch, space.revision), (space.classifier_dim, space.verifier_dim)
         half = content.labels >= self._half_from
         write(self.path(space.id), key, dims, load_recipe(space.recipe), content, half=half)
+        reached("rebuild.supports")
         self._supports.rebuild(connection, space, epoch)
         self._keep_nothing_purged(space.id, space.revision)
 

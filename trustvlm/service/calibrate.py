@@ -114,7 +114,7 @@ def _calibrated(
             truth = truth_ids(connection, view.space, observed.truth)
         sifted = _sift(context, observed, truth)
         calibration = _found(context, sifted, promise)
-    with parts.catalog.write() as connection:
+    with parts.catalog.write("calibrate") as connection:
         if spaces.find(connection, space.name).id != space.id:
             raise Conflict(
                 f"space {space.name!r} was removed and made again, or embedded anew, during the call; calibrate again"

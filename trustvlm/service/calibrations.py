@@ -35,7 +35,7 @@ def list_calibrations(parts: Parts, space_name: str) -> list[Calibration]:
 
 def remove_calibration(parts: Parts, space_name: str, calibration_id: int) -> None:
     """See :meth:`TrustService.remove_calibration`."""
-    with parts.catalog.write() as connection:
+    with parts.catalog.write("calibration.remove") as connection:
         space = spaces.find(connection, space_name)
         if not calibrations.remove(connection, space.id, calibration_id):
             raise NotFound(

@@ -17,6 +17,7 @@ from trustvlm.catalog import spaces, transfer
 from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.catalog.transfer import StoredLabel, StoredSupport
 from trustvlm.errors import Conflict
+from trustvlm.folders import sync
 from trustvlm.service.parquet import (
     LABELS,
     MANIFEST,
@@ -28,7 +29,7 @@ from trustvlm.service.parquet import (
     support_schema,
 )
 from trustvlm.service.parts import Parts
-from trustvlm.service.workfolder import sync, unwritable, work_folder
+from trustvlm.service.workfolder import unwritable, work_folder
 
 if TYPE_CHECKING:
     import pyarrow

@@ -49,7 +49,7 @@ def feedback(
     rows = [
         replace(row, verdict=_given(verdicts, i)) for i, row in enumerate(as_rows(told, true_ids[kept], "feedback", sampling))
     ]
-    with parts.catalog.write() as connection:
+    with parts.catalog.write("feedback") as connection:
         if spaces.find(connection, space_name).id != space.id:
             raise Conflict(
                 f"space {space_name!r} was removed and made again, or embedded anew, during the call; nothing was stored"
@@ -99,7 +99,7 @@ def _promote(parts: Parts, space_name: str, queries: Queries, observed: Observed
             )
     result = register(parts, space_name, _merged(inputs), must_exist=True)
     place = dict(zip(kept.tolist(), ids, strict=True))
-    with parts.catalog.write() as connection:
+    with parts.catalog.write("promote") as connection:
         space = spaces.find(connection, space_name)
         known = supports.ids_of_hashes(connection, space.id, [observed.hashes[i] for i in of_label])
         observations.mark_promoted(

@@ -146,7 +146,7 @@ def refit(catalog: Catalog, space_name: str) -> tuple[int, FitSample] | None:
             fit = known  # stored at the present revision, so that the next look has less to look at
         else:
             fit = _fitted(connection, space, sample, _from_catalog(connection, space))
-    with catalog.write() as connection:
+    with catalog.write("fit") as connection:
         fits.store(connection, space.id, space.revision, _stored(fit))
     return space.id, sample
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from trustvlm.catalog import spaces
 from trustvlm.errors import Conflict
+from trustvlm.faults import reached
 from trustvlm.index.recipe import load_recipe
 from trustvlm.service.parts import Parts
 
@@ -69,7 +70,8 @@ def rebuild_index(parts: Parts, space_name: str, recipe: str | None) -> IndexSta
         if now.id != space.id:
             raise Conflict(f"space {space_name!r} was removed and made again, or embedded anew, during the call")
         parts.caches.rebuild(connection, replace(now, recipe=space.recipe), parts.catalog.epoch(connection))
-    with parts.catalog.write() as connection:
+    reached("rebuild.written")
+    with parts.catalog.write("space.recipe") as connection:
         spaces.set_recipe(connection, space.id, space.recipe)
     parts.caches.forget(space_name)
     return index_stats(parts, space_name)

@@ -72,7 +72,7 @@ def update_label(
             source, new_prompt = "prompt", prompt
         prompts = prompts_of(target, new_prompt, space.templates)
         text = text_prototype(encoder_of(parts, space, "classifier").encode_texts(prompts).astype(np.float64))
-    with parts.catalog.write() as connection:
+    with parts.catalog.write("label.update") as connection:
         now = labels.find(connection, _still(connection, space).id, name)
         if (now.id, now.revision) != (before.id, before.revision):
             raise Conflict(f"label {name!r} was changed by somebody else during the call; look at it and try again")
@@ -89,7 +89,7 @@ def update_label(
 def remove_support(parts: Parts, space_name: str, ids: Sequence[int]) -> int:
     """See :meth:`TrustService.remove_support`."""
     wanted = _check_ids(ids)
-    with parts.catalog.write() as connection:
+    with parts.catalog.write("support.remove") as connection:
         space = spaces.find(connection, space_name)
         owners = supports.find_alive(connection, space.id, wanted)
         _all_found(wanted, owners, f"no support image with this id in space {space_name!r}")
@@ -105,7 +105,7 @@ def remove_support(parts: Parts, space_name: str, ids: Sequence[int]) -> int:
 def restore_support(parts: Parts, space_name: str, ids: Sequence[int]) -> int:
     """See :meth:`TrustService.restore_support`."""
     wanted = _check_ids(ids)
-    with parts.catalog.write() as connection:
+    with parts.catalog.write("support.restore") as connection:
         space = spaces.find(connection, space_name)
         owners = supports.find_removed(connection, space.id, wanted)
         _all_found(wanted, owners, "no removed support image of a live label with this id (it may have been purged)")
@@ -123,7 +123,7 @@ def restore_support(parts: Parts, space_name: str, ids: Sequence[int]) -> int:
 
 def remove_label(parts: Parts, space_name: str, name: str, *, purge_now: bool) -> int:
     """See :meth:`TrustService.remove_label`."""
-    with parts.catalog.write() as connection:
+    with parts.catalog.write("label.remove") as connection:
         space = spaces.find(connection, space_name)
         label = labels.find(connection, space.id, name)
         if len(labels.groups(connection, [label.id])) > 1:
@@ -141,7 +141,7 @@ def remove_label(parts: Parts, space_name: str, name: str, *, purge_now: bool) -
 
 def restore_label(parts: Parts, space_name: str, name: str) -> int:
     """See :meth:`TrustService.restore_label`."""
-    with parts.catalog.write() as connection:
+    with parts.catalog.write("label.restore") as connection:
         space = spaces.find(connection, space_name)
         if labels.find_many(connection, space.id, [name]):
             raise Conflict(f"label {name!r} exists in space {space_name!r}; remove it before the older one can be restored")

@@ -19,6 +19,7 @@ from sqlalchemy import Connection
 from trustvlm.catalog import originals
 from trustvlm.encoders import UnreadableImage, is_original, original_of
 from trustvlm.errors import Unavailable
+from trustvlm.folders import sync
 from trustvlm.service.parts import Parts
 
 if TYPE_CHECKING:
@@ -157,10 +158,6 @@ def _sync(home: Path, folders: set[Path]) -> None:
         return
     for folder in (*sorted(folders), home / FOLDER, home):
         try:
-            descriptor = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            sync(folder)
         except OSError as error:
             raise Unavailable(f"{folder} cannot be written to the disk: {error.strerror}") from error

@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from trustvlm.catalog import purge
 from trustvlm.catalog.purge import Purged
 from trustvlm.errors import Busy
+from trustvlm.faults import reached
 from trustvlm.service.originals import forget_originals, sweep_originals
 from trustvlm.service.parts import Parts
 
@@ -28,8 +29,13 @@ def purge_removed(parts: Parts, older_than: timedelta | None) -> int:
     count = _purge(parts, parts.undo_window if older_than is None else older_than, quarantined=True)
     forget_originals(parts)
     sweep_originals(parts)
-    parts.catalog.checkpoint()  # even after 0 rows: an earlier purge may have been stopped, or readers in its way
+    _clear_log(parts)  # even after 0 rows: an earlier purge may have been stopped, or readers in its way
     return count
+
+
+def _clear_log(parts: Parts) -> None:
+    parts.catalog.checkpoint()
+    reached("purge.checkpointed")
 
 
 def purge_expired(parts: Parts) -> None:
@@ -51,7 +57,7 @@ def purge_label(parts: Parts, label_id: int) -> None:
     _in_chunks(parts, lambda connection: purge.purge_supports(connection, now, label_id))
     _in_chunks(parts, lambda connection: purge.purge_labels(connection, now, label_id))
     forget_originals(parts)
-    parts.catalog.checkpoint()
+    _clear_log(parts)
 
 
 def _purge(parts: Parts, older_than: timedelta, *, quarantined: bool) -> int:
@@ -65,7 +71,7 @@ def _purge(parts: Parts, older_than: timedelta, *, quarantined: bool) -> int:
     for space_id in gone:
         count += _in_chunks(parts, partial(purge.purge_of_space, space_id=space_id))
     while True:
-        with parts.catalog.write() as connection:
+        with parts.catalog.write("purge") as connection:
             done = purge.purge_quarantine(connection, before, everything=quarantined)
         count += done
         if not done:
@@ -76,11 +82,12 @@ def _in_chunks(parts: Parts, step: Callable[[Connection], list[Purged]]) -> int:
     """Repeat `step`, a transaction each, until it has nothing left to do; how many rows went."""
     total = 0
     while True:
-        with parts.catalog.write() as connection:
+        with parts.catalog.write("purge") as connection:
             purged = step(connection)
         if not purged:
             return total
         _delete_files(parts, purged)
+        reached("purge.discarded")
         total += len(purged)
 
 

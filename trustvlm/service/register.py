@@ -16,6 +16,8 @@ from trustvlm.catalog.supports import NewSupport
 from trustvlm.catalog.vectors import unpack
 from trustvlm.encoders import EncodedImage, UnreadableImage, hash_image, source_name
 from trustvlm.errors import Conflict, InvalidInput, NotFound
+from trustvlm.faults import reached
+from trustvlm.leaving import unbroken
 from trustvlm.scoring.prototypes import mean_prototype, text_prototype
 from trustvlm.service import originals
 from trustvlm.service.encoding import encode_for, encoder_of, encodes_texts, prompts_of
@@ -93,9 +95,8 @@ def register(
     drift = departed(parts, space, planned)
     tally = _Tally(revision=space.revision)
     for chunk in chunks(space, planned.values()):
-        _commit_chunk(parts, space, chunk, tally, asked)
-        if on_commit is not None:
-            on_commit([label.name for label in chunk if label.name in tally.label_ids])
+        while not _commit_chunk(parts, space, chunk, tally, asked, on_commit):
+            continue  # a label that it relied on has vanished meanwhile
     return RegisterResult(
         added_labels=tally.added_labels,
         added_supports=len(tally.ids),
@@ -130,14 +131,21 @@ def _check_against(space: SpaceRecord, label: PlannedLabel, known: LabelRecord |
         raise Conflict(f"label {label.name!r} has another text vector; update_label changes it")
 
 
-def _commit_chunk(parts: Parts, space: SpaceRecord, chunk: Sequence[PlannedLabel], tally: _Tally, asked: _Asked) -> None:
-    """Encode a chunk and commit it; anew when a label that it relied on has vanished meanwhile."""
-    while True:
-        encoded = _encode_images(parts, space, chunk, asked.progress)
-        kept = originals.keep(parts, [image for label in chunk for image in label.images]) if asked.keep_originals else {}
-        texts = text_prototypes(space, chunk)
-        texts |= _encode_texts(parts, space, [label for label in chunk if label.name not in texts])
-        with parts.catalog.write() as connection:
+def _commit_chunk(
+    parts: Parts,
+    space: SpaceRecord,
+    chunk: Sequence[PlannedLabel],
+    tally: _Tally,
+    asked: _Asked,
+    on_commit: Callable[[list[str]], None] | None,
+) -> bool:
+    """Encode a chunk, commit it and tell; whether it was, as long as the labels that it relied on were there."""
+    encoded = _encode_images(parts, space, chunk, asked.progress)
+    kept = originals.keep(parts, [image for label in chunk for image in label.images]) if asked.keep_originals else {}
+    texts = text_prototypes(space, chunk)
+    texts |= _encode_texts(parts, space, [label for label in chunk if label.name not in texts])
+    with unbroken():  # what is committed is told, also when the process was asked to end
+        with parts.catalog.write("register") as connection:
             if spaces.find(connection, space.name).id != space.id:
                 raise Conflict(
                     f"space {space.name!r} is another one since the call began: it was removed and made again, or "
@@ -145,19 +153,22 @@ def _commit_chunk(parts: Parts, space: SpaceRecord, chunk: Sequence[PlannedLabel
                 )
             known = labels.find_many(connection, space.id, [label.name for label in chunk])
             there = {name: record.id for name, record in known.items()}
-            if encoded.relied_on.items() <= there.items() and all(
-                label.name in there or label.name in texts for label in chunk
+            if not encoded.relied_on.items() <= there.items() or any(
+                label.name not in there and label.name not in texts for label in chunk
             ):
-                for label in chunk:
-                    _check_against(space, label, known.get(label.name), asked.must_exist)
-                before = len(tally.ids)
-                _write(connection, space, chunk, known, texts, encoded, tally)
-                if kept:
-                    owners = [tally.label_ids[label.name] for label in chunk if label.images and label.name in tally.label_ids]
-                    originals.refer(parts, connection, owners, kept)
-                if len(tally.ids) > before:
-                    parts.fitter.supports_changed(connection, space, tally.revision)
-                return
+                return False
+            for label in chunk:
+                _check_against(space, label, known.get(label.name), asked.must_exist)
+            before = len(tally.ids)
+            _write(connection, space, chunk, known, texts, encoded, tally)
+            if kept:
+                owners = [tally.label_ids[label.name] for label in chunk if label.images and label.name in tally.label_ids]
+                originals.refer(parts, connection, owners, kept)
+            if len(tally.ids) > before:
+                parts.fitter.supports_changed(connection, space, tally.revision)
+        if on_commit is not None:
+            on_commit([label.name for label in chunk if label.name in tally.label_ids])
+    return True
 
 
 def _encode_images(
@@ -251,6 +262,7 @@ def _write(
         revision = spaces.advance(connection, space.id)
         rows = [_new_label(label, texts[label.name], fresh[label.name]) for label in new]
         ids |= dict(zip([label.name for label in new], labels.insert_many(connection, space.id, revision, rows), strict=True))
+        reached("register.labels")
         pairs = [(ids[label.name], support) for label in chunk for support in fresh[label.name]]
         added = supports.insert_many(connection, space.id, revision, pairs)
         changed = [label.name for label in chunk if label.name in known and fresh[label.name]]

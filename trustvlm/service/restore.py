@@ -16,8 +16,9 @@ from pathlib import Path
 from trustvlm.catalog import copies, schema
 from trustvlm.catalog.copies import CatalogFacts
 from trustvlm.errors import Conflict, Damaged, InvalidInput, SchemaMismatch
+from trustvlm.folders import sync
 from trustvlm.service.archive import ABOUT, CATALOG, Archive, Manifest, opened
-from trustvlm.service.workfolder import exchange, sync, unwritable, work_folder
+from trustvlm.service.workfolder import exchange, unwritable, work_folder
 
 __all__ = ["Restored", "check_backup", "restore"]
 

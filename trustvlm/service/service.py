@@ -82,7 +82,7 @@ class TrustService(Moving):
 
     def remove_space(self, name: str) -> None:
         """Remove a space; its name is free at once. It can be restored until the undo window has passed. Raises NotFound."""
-        with self._writable().catalog.write() as connection:
+        with self._writable().catalog.write("space.remove") as connection:
             space_rows.remove(connection, name)
         self._parts.caches.forget(name)
 

@@ -55,7 +55,7 @@ def create_space(
     if logit_scale is None and encodes_texts(classifier):
         logit_scale = parts.encoders.open(classifier).logit_scale
     values["logit_scale"] = check_scale(DEFAULT_LOGIT_SCALE if logit_scale is None else logit_scale)
-    with parts.catalog.write() as connection:
+    with parts.catalog.write("space.create") as connection:
         spaces.create(connection, values)
         return spaces.row_of(connection, spaces.find(connection, name))
 

@@ -33,7 +33,7 @@ _ASKED, _BLOCK = 256, 4_096  # similarities at a time: 4 MB
 
 def alias(parts: Parts, space_name: str, name: str, of: str) -> int:
     """See :meth:`TrustService.alias`."""
-    with parts.catalog.write() as connection:
+    with parts.catalog.write("label.alias") as connection:
         space = spaces.find(connection, space_name)
         label, target = labels.find(connection, space.id, name), labels.find(connection, space.id, of)
         if label.id == target.id:
@@ -57,7 +57,7 @@ def alias(parts: Parts, space_name: str, name: str, of: str) -> int:
 
 def unalias(parts: Parts, space_name: str, name: str) -> int:
     """See :meth:`TrustService.unalias`."""
-    with parts.catalog.write() as connection:
+    with parts.catalog.write("label.unalias") as connection:
         space = spaces.find(connection, space_name)
         label = labels.find(connection, space.id, name)
         if label.alias_of is None:

@@ -78,7 +78,7 @@ def tune_index(parts: Parts, space_name: str, recall: float, k: int) -> list[Tun
     if not found:
         raise InvalidInput(f"space {space_name!r} has fewer than two prototypes or support images; there is nothing to search")
     if search:
-        with parts.catalog.write() as connection:
+        with parts.catalog.write("space.search") as connection:
             if not spaces.set_search(connection, space.id, recipe.name, search):
                 raise Conflict(f"the recipe of space {space_name!r} was changed meanwhile; tune again")
     return found

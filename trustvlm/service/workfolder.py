@@ -17,8 +17,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from trustvlm.errors import Conflict, InvalidInput, NotFound, ReadOnly, Unavailable
+from trustvlm.folders import sync
 
-__all__ = ["exchange", "put", "sync", "unwritable", "work_folder"]
+__all__ = ["exchange", "put", "unwritable", "work_folder"]
 
 _PREFIX = ".trustvlm-work-"
 _LOCK, _NEW_LOCK = "lock", "lock.new"
@@ -70,15 +71,6 @@ def _sweep(parent: Path) -> None:
         with suppress(OSError), (folder / _LOCK).open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError: somebody works there
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def sync(path: Path) -> None:
-    """Make a file's content, or a folder's list of names, durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def put(made: Path, target: Path, *, force: bool) -> None:

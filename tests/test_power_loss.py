@@ -1,0 +1,166 @@
+"""A power cut, which a kill cannot show: what was written but not synced may be lost; what was acknowledged may not.
+
+A child is traced; then its files are made again as a power cut at any moment may have left them (tests/disk.py).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from crash_child import furnished, tour_of
+from crash_state import create, label_input, read_state, require_sound, require_whole
+from disk import CALLS, Replay, after_power_cut, folder_of
+from test_crash import CHILD, TIMEOUT_S, Told
+
+import trustvlm
+
+
+def traced(trace: Path, *arguments: object) -> list[str]:
+    """The lines of a trace of a child of the crash tests."""
+    strace = shutil.which("strace")
+    if strace is None:
+        pytest.skip("strace is not installed")
+    if subprocess.run([strace, "-f", "-o", os.devnull, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("tracing processes is not permitted here")
+    command = [strace, "-f", "-xx", "-s", "40000000", "-e", f"trace={CALLS}", "-o", str(trace)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    child = [sys.executable, str(CHILD), *map(str, arguments)]
+    done = subprocess.run([*command, *child], env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("E\n")
+    with trace.open(encoding="ascii", errors="replace") as lines:
+        return list(lines)
+
+
+def moments(changes: int, chance: random.Random, most: int | None) -> set[int]:
+    """The changes to the disk after which the power goes: all, or some."""
+    return set(range(changes)) if most is None else set(chance.sample(range(changes), min(most, changes)))
+
+
+STEPS = 21
+"""Of the tour: all but those of the space of 2,000 labels."""
+
+
+@pytest.mark.parametrize("most", [10, pytest.param(None, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
+def test_what_was_acknowledged_survives_a_power_cut(
+    tmp_path: Path, most: int | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With nothing that was not synced, with all of it, and with random parts of it: a state that was told, and sound."""
+    home = tmp_path / "root" / "home"
+    with trustvlm.open(home, create=True) as service:
+        before = furnished(service)
+    folder = folder_of(home.parent)
+    lines = traced(tmp_path / "trace", home, "tour", STEPS)
+    replay, told, chance = Replay(home.parent, folder), Told(before), random.Random(7)
+    chosen, cuts, acknowledged = moments(len(lines), chance, None if most is None else most * 12), 0, 0
+    seen = -1
+    for number, line in enumerate(lines):
+        if (said := replay.told(line)) is not None:
+            told.hear(said)
+        changed = sum(map(hash, (tuple(len(f.pending) for f in _nodes(replay.folder)), told.done, told.chunks)))
+        if number not in chosen or changed == seen:
+            continue
+        seen = changed
+        for keep in (0.0, 0.5, 1.0) if most is None else (chance.choice((0.0, 0.5, 1.0)),):
+            place = tmp_path / "cut"
+            after_power_cut(replay.folder, place, chance, keep)
+            found = told.require(place / "home")
+            require_sound(place / "home")
+            if cuts % 20 == 0:
+                require_whole(place / "home", found, tmp_path / "fresh")
+                shutil.rmtree(tmp_path / "fresh")
+            shutil.rmtree(place)
+            cuts, acknowledged = cuts + 1, max(acknowledged, told.done)
+    assert told.done == len(tour_of(home)[:STEPS])
+    assert read_state(home) == told.state
+    assert cuts >= (most or 500) // 2
+    with capsys.disabled():
+        if most is None:
+            print(f"\n{cuts} power cuts, {told.done} changes: 0 acknowledged changes lost, 0 unsound homes")  # noqa: T201
+
+
+def _nodes(folder: object) -> list:  # type: ignore[type-arg]
+    from disk import Folder
+
+    assert isinstance(folder, Folder)
+    inner = [node for node in folder.now.values() if isinstance(node, Folder)]
+    return [folder, *(node for node in folder.now.values()), *(node for one in inner for node in _nodes(one)[1:])]
+
+
+def test_a_new_home_survives_a_power_cut_once_it_is_there(tmp_path: Path) -> None:
+    """Its folder's name too. At an earlier cut the home may be missing or empty, and can then be made."""
+    root = tmp_path / "root"
+    root.mkdir()
+    lines = traced(tmp_path / "trace", root / "deep" / "er", "create", 1)
+    replay, chance = Replay(root, folder_of(root)), random.Random(8)
+    begun = done = cuts = 0
+    for line in lines:
+        before = [len(node.pending) for node in _nodes(replay.folder)]
+        said = replay.told(line)
+        begun += said is not None and said.startswith("B")
+        done += said is not None and said.startswith("D")
+        if not begun or (said is None and before == [len(node.pending) for node in _nodes(replay.folder)]):
+            continue
+        cuts += 1
+        if cuts % 8 and not done:
+            continue
+        place = tmp_path / "cut"
+        after_power_cut(replay.folder, place, chance, chance.choice((0.0, 0.5, 1.0)))
+        home = place / "deep" / "er" / "copy 0"
+        assert not done or (home / "catalog.sqlite3").is_file(), "an acknowledged home is gone"
+        with trustvlm.open(home, create=not done) as service:
+            create(service, "main")
+            service.register("main", [label_input("one", 1, [1])])
+        require_sound(home)
+        shutil.rmtree(place)
+    assert begun == done == 1
+
+
+def test_the_model_of_the_disk_loses_what_is_not_synced(tmp_path: Path) -> None:
+    """The test of the test: a change that is told before it is synced is found to be lost."""
+    (tmp_path / "root").mkdir()
+    place = tmp_path / "root" / "file"
+    code = (
+        "import os, sys\n"
+        "f = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)\n"
+        "os.pwrite(f, b'one', 0); os.fsync(f)\n"
+        "d = os.open(os.path.dirname(sys.argv[1]), os.O_RDONLY); os.fsync(d)\n"
+        "os.pwrite(f, b'two', 3); os.write(1, b'told\\n')\n"
+    )
+    strace = shutil.which("strace")
+    if strace is None:
+        pytest.skip("strace is not installed")
+    trace = tmp_path / "trace"
+    command = [
+        strace,
+        "-f",
+        "-xx",
+        "-s",
+        "4096",
+        "-e",
+        f"trace={CALLS}",
+        "-o",
+        str(trace),
+        sys.executable,
+        "-c",
+        code,
+        str(place),
+    ]
+    if subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("tracing processes is not permitted here")
+    from disk import Folder
+
+    replay = Replay(tmp_path / "root", Folder())
+    told = [said for line in trace.read_text().splitlines() if (said := replay.told(line)) is not None]
+    assert told == ["told\n"]
+    found = {}
+    for keep in (0.0, 1.0):
+        after_power_cut(replay.folder, tmp_path / str(keep), random.Random(0), keep)
+        found[keep] = (tmp_path / str(keep) / "file").read_bytes()
+    assert found == {0.0: b"one", 1.0: b"onetwo"}
