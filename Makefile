@@ -39,7 +39,7 @@ bench: $(READY)
 bench-full: $(READY)
 	$(BIN)/python -m benchmarks.labels --full
 	$(BIN)/python -m benchmarks.search --full
-	$(BIN)/python -m benchmarks.start --labels 1e6 --bulk
+	$(BIN)/python -m benchmarks.start --labels 1e4,1e5,1e6 --bulk
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis $(HOME_DIR)

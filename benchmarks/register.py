@@ -177,6 +177,31 @@ def ratios_of(rows: list[dict[str, Any]]) -> dict[str, float]:
     return found
 
 
+def plot(rows: list[dict[str, Any]], path: Path) -> None:
+    """ms against the number of labels."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(6, 4))
+    for supports in sorted({row["supports"] for row in rows}):
+        own = [row for row in rows if row["supports"] == supports]
+        for what, style in (("register", "o-"), ("next_query", "s--")):
+            axis.plot(
+                [row["labels"] for row in own],
+                [row[what]["median_ms"] for row in own],
+                style,
+                ms=4,
+                label=f"{what.replace('_', ' ')}, {supports} support images a label",
+            )
+    axis.set(xscale="log", yscale="log", xlabel="labels before", ylabel="ms, median")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8, frameon=False)
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", default="1e3,1e4,1e5", help="numbers of labels, with commas between them")
@@ -211,6 +236,7 @@ def main() -> None:
         "ratios": ratios,
     }
     options.json.write_text(json.dumps(report, indent=2) + "\n")
+    plot(rows, options.json.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """A large space from end to end: bulk registration, start of a process, one more label, a query, and the memory of it all.
 
-    python -m benchmarks.start [--labels 1e5] [--bulk]
+    python -m benchmarks.start [--labels 1e4,1e5] [--bulk]
 
-Every label has a prototype (one support image of 768 dimensions) and a text vector of 512. One thread. Prints the figures and
-writes results/start.json. With --bulk it first measures two bulk registrations of their own: N labels without support
-images, and N / 10 labels with eight each.
+Every label has a prototype (one support image of 768 dimensions) and a text vector of 512. One thread. Prints a table, writes
+results/start.json and a plot of cost against N. With --bulk it first measures two bulk registrations of their own, for the
+largest N: N labels without support images, and N / 10 labels with eight each.
 """
 
 from __future__ import annotations
@@ -26,12 +26,14 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.table import Table
 
 import trustvlm
 from benchmarks.labels import ONE_THREAD, memory
 from benchmarks.register import machine
 from benchmarks.synthetic import DIM, Labels
-from trustvlm.service.passes import in_exact_order, rows_pass
+from trustvlm.service.candidates import CANDIDATES as LEADERS
+from trustvlm.service.passes import in_exact_order, leaders_pass, rows_pass, similarities
 
 RESULTS = Path(__file__).parent / "results" / "start.json"
 VERIFIER, SLICE, SUPPORTS = 768, 20_000, 16
@@ -122,17 +124,25 @@ def median_ms(call: Callable[[], Any], repeats: int) -> float:
 
 
 def passes_of(service: trustvlm.TrustService, asked: trustvlm.Queries) -> Callable[[], None]:
-    """The passes that scoring these queries needs, and nothing else: text and prototypes, leaders with exact numbers."""
+    """What scoring these queries cannot do without: the passes over text prototypes and prototypes, and the float32 rows of
+    their candidates, of each side for the leaders of both. The rest of a call is its overhead."""
     with service._parts.snapshot("space") as (_, view):
         pass
-    sides = []
-    for table, vectors, scale in ((view.text, asked.classifier, 100.0), (view.prototypes, asked.verifier, 1.0)):
-        exact = np.asarray(vectors, np.float64)
-        sides.append((table, exact / np.linalg.norm(exact, axis=1, keepdims=True), scale))
+    text, image = (
+        np.asarray(vectors, np.float64) / np.linalg.norm(np.asarray(vectors, np.float64), axis=1, keepdims=True)
+        for vectors in (asked.classifier, asked.verifier)
+    )
 
     def run() -> None:
-        for table, exact, scale in sides:
-            in_exact_order(table, rows_pass(table, exact, scale, 64, view.kernels), exact, scale)
+        found, _ = in_exact_order(view.text, rows_pass(view.text, text, 100.0, LEADERS, view.kernels), text, 100.0)
+        near, _ = leaders_pass(view.prototypes, image, 1.0, LEADERS, view.kernels)
+        similarities(
+            view.prototypes,
+            view.prototypes.slots(view.text.ids[found.slots[:, :LEADERS]].ravel()).reshape(len(text), -1),
+            image,
+        )
+        owners = view.text.slots(view.prototypes.ids[near[:, :LEADERS]].ravel()).reshape(len(text), -1)
+        similarities(view.text, owners, text)
 
     return run
 
@@ -143,6 +153,7 @@ def some_of(asked: trustvlm.Queries, batch: int) -> trustvlm.Queries:
 
 def measured(count: int, folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"labels": count}
+    folder.mkdir()
     home = folder / "home"
     asked = queries(count, 256)
     with open_space(home) as service:
@@ -201,14 +212,14 @@ def inside(home: Path, count: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--labels", type=float, default=1e5, help="how many labels")
+    parser.add_argument("--labels", default="1e4,1e5", help="how many labels, with commas between them")
     parser.add_argument("--bulk", action="store_true", help="also the two bulk registrations")
     parser.add_argument("--json", type=Path, default=RESULTS, help="where the figures go")
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    count = int(options.labels)
+    counts = sorted({int(float(count)) for count in options.labels.split(",")})
     if options.inside:
-        print(json.dumps(inside(options.inside, count)))
+        print(json.dumps(inside(options.inside, counts[0])))
         return
     if not all(os.environ.get(name) == "1" for name in ONE_THREAD):
         os.execve(sys.executable, [sys.executable, "-m", "benchmarks.start", *sys.argv[1:]], os.environ | ONE_THREAD)
@@ -219,13 +230,61 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory(dir=os.environ.get("TRUSTVLM_SCRATCH")) as name:
         if options.bulk:
-            for what, labels, each in (("text_only_s", count, 0), ("eight_images_each_s", count // 10, 8)):
+            for what, labels, each in (("text_only_s", counts[-1], 0), ("eight_images_each_s", counts[-1] // 10, 8)):
                 with tempfile.TemporaryDirectory(dir=name) as own, open_space(Path(own)) as service:
                     report[f"bulk_{what}"] = register_all(service, labels, each)
-        report |= measured(count, Path(name))
-    Console(width=120).print(report)
+        report["rows"] = [measured(count, Path(name) / str(count)) for count in counts]
+    show(report)
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(report, indent=2) + "\n")
+    plot(report["rows"], options.json.with_suffix(".png"))
+
+
+SHOWN = {
+    "register_all_s": "registering all, s",
+    "first_query_ever_s": "first query ever, s",
+    "start_to_first_verdict_s": "process start to first verdict, s",
+    "score_1_ms": "one query, ms",
+    "passes_1_ms": "of that its passes, ms",
+    "score_256_ms": "256 queries, ms",
+    "passes_256_ms": "of that their passes, ms",
+    "register_one_ms": "one more label, ms",
+    "next_query_ms": "the query after it, ms",
+    "usual_query_ms": "a usual one then, ms",
+    "compaction_s": "compaction, s",
+    "peak_anonymous_mb": "most anonymous memory, MB",
+}
+
+
+def show(report: dict[str, Any]) -> None:
+    table = Table(title="A large space from end to end, on one thread")
+    table.add_column("")
+    for row in report["rows"]:
+        table.add_column(f"{row['labels']:,} labels", justify="right")
+    for name, what in SHOWN.items():
+        table.add_row(what, *(f"{row[name]:,.1f}" for row in report["rows"]))
+    console = Console(width=120)
+    console.print(table)
+    console.print({name: value for name, value in report.items() if name != "rows"})
+
+
+def plot(rows: list[dict[str, Any]], path: Path) -> None:
+    """Times against the number of labels."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(6, 4))
+    for name in ("start_to_first_verdict_s", "score_1_ms", "score_256_ms", "register_one_ms", "next_query_ms"):
+        unit = 1000 if name.endswith("_s") else 1
+        label = SHOWN[name].rpartition(",")[0]
+        axis.plot([row["labels"] for row in rows], [unit * row[name] for row in rows], "o-", ms=4, label=label)
+    axis.set(xscale="log", yscale="log", xlabel="labels", ylabel="ms, one thread")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8, frameon=False)
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
 
 
 if __name__ == "__main__":
