@@ -15,6 +15,14 @@ import trustvlm
 TEXT_DIM, IMAGE_DIM = 16, 24
 
 
+LONGEST = ("test_readme.py", "test_demo.py", "test_reproduction.py")
+"""Files that take a minute begin first, so that no worker ends with one of them."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """A home with the space "space": the labels 0 to 19 of tests/numbered.py, every fourth without support images."""

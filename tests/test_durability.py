@@ -116,7 +116,10 @@ def killed_again_and_again(home: Path, chunk: int, seed: int, kills: int) -> lis
 
 @pytest.mark.parametrize(
     ("chunk", "seed", "kills"),
-    [(20, 1, 3), *(pytest.param(10, seed, 12, marks=pytest.mark.slow) for seed in range(2, 8))],
+    [
+        pytest.param(20, 1, 3, marks=pytest.mark.slow),
+        *(pytest.param(10, seed, 12, marks=pytest.mark.slow) for seed in range(2, 8)),
+    ],
 )
 def test_kill_while_registering(tmp_path: Path, chunk: int, seed: int, kills: int) -> None:
     """kill -9 at random moments: all that was acknowledged is there, nothing is half there, and repeating completes it."""
