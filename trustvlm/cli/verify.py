@@ -92,7 +92,7 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
 def _print(report: VerifyReport, repair: bool) -> None:
     from trustvlm.damage import REMEDIES
 
-    looked = ", ".join(f"{number:,} {kind}" for kind, number in sorted(report.checked.items()))
+    looked = ", ".join(count(number, kind) for kind, number in sorted(report.checked.items()))
     click.echo(f"looked at {shown(report.home)}: {looked or 'nothing could be read'}")
     for note in report.notes:
         click.echo(f"note: {shown(note)}")

@@ -149,7 +149,7 @@ def _check_labels(connection: Connection, space: SpaceRecord, facts: Facts, file
                 same += 1
             yield from _short_problems(arrays, side, start, stop, rows)
             yield from _coarse_problems(arrays, side, places, start, stop, rows)
-            tick("snapshot rows", stop - start)
+            tick("snapshot row", stop - start)
         expected = raw.count_live(connection, "label", facts.id, revision, column)
         if same != expected:
             yield f"{side}: it has {same} of the {expected} labels that have not changed since revision {revision}"
@@ -222,7 +222,7 @@ def _index_problems(space: SpaceRecord, snapshot: Snapshot, tick: Tick) -> Itera
         yield f"its index has {len(view)} of {len(ids)} prototypes"
     for found, rows in view.blocks():
         yield from (f"index: prototype {label_id} {what}" for label_id, what in _apart(found, rows, ids, exact))
-        tick("snapshot rows", len(found))
+        tick("snapshot row", len(found))
 
 
 def _apart(found: Int64s, rows: Float32s, ids: Int64s, exact: RowFile) -> Iterator[tuple[int, str]]:
@@ -254,7 +254,7 @@ def _check_supports(connection: Connection, space: SpaceRecord, facts: Facts, fi
             same += 1
             if (problem := _other_image(image, column, dim, rows[place])) is not None:
                 yield f"support image {support_id} {problem}"
-        tick("snapshot rows", len(found))
+        tick("snapshot row", len(found))
     expected = raw.count_live(connection, "support", facts.id, revision, column)
     if same != expected:
         yield f"it has {same} of the {expected} support images that have not changed since revision {revision}"
