@@ -75,7 +75,7 @@ def test_a_sound_home_is_clean(copied: Path) -> None:
         assert report.clean
         assert report.spaces == ("space", "removed")
         assert report.checked["label"] == 21
-        assert report.checked["snapshot rows"] > 30
+        assert report.checked["snapshot row"] > 30
         assert report.checked["observation"] == 63
         assert report.checked["calibration"] == 1
         service.purge(older_than=AT_ONCE)
