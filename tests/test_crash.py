@@ -49,6 +49,8 @@ from trustvlm.service.restore import check_backup
 ROOT = Path(__file__).resolve().parents[1]
 CHILD = Path(__file__).with_name("crash_child.py")
 TIMEOUT_S = 120
+WORKERS = int(os.environ.get("TRUSTVLM_TEST_WORKERS", "2"))
+"""Children at once in the slow tests."""
 
 
 def start(
@@ -168,6 +170,11 @@ def warned() -> Iterator[list[str]]:
     logging.getLogger("trustvlm").removeHandler(handler)
 
 
+def unexpected(warned: list[str]) -> list[str]:
+    """What was warned of, but for snapshots that a struck repair has left as they were: it gives the catalog a new epoch."""
+    return [message for message in warned if " is stale: epoch " not in message]
+
+
 # Named steps
 
 
@@ -260,7 +267,7 @@ def test_a_disk_that_is_full_at_a_named_step(template: tuple[Path, State], tmp_p
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 def test_killed_at_every_named_step(
     template: tuple[Path, State], tmp_path: Path, warned: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -276,17 +283,17 @@ def test_killed_at_every_named_step(
         assert count > 1 or code == -9, f"{point} was not reached"
         return code == -9
 
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(WORKERS) as pool:
         cases = [(point, count) for count in (1, 2, 5) for point in sorted(POINTS) if count == 1 or point.startswith(OFTEN)]
         kills = sum(pool.map(lambda case: strike(*case), cases))
     # Killed between the snapshots under another recipe and the change of the recipe: they are rebuilt.
-    assert [message for message in warned if "stale: recipe 'hnsw', expected 'flat'" not in message] == []
+    assert [message for message in unexpected(warned) if "stale: recipe 'hnsw', expected 'flat'" not in message] == []
     with capsys.disabled():
         print(f"\n{kills} kills at {len(POINTS)} named steps: 0 lost, 0 disagreements, 0 homes that do not open")  # noqa: T201
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 @pytest.mark.parametrize("kind", ["enospc", "eio"])
 def test_a_failing_disk_at_every_named_step(template: tuple[Path, State], tmp_path: Path, kind: str) -> None:
     """Each change that fails says so with an error of the tree, is wholly there or not, and the home goes on working."""
@@ -300,7 +307,7 @@ def test_a_failing_disk_at_every_named_step(template: tuple[Path, State], tmp_pa
             assert (code, told.ended) == (0, True), point
         shutil.rmtree(place)
 
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(WORKERS) as pool:
         list(pool.map(strike, [point for point in sorted(POINTS) if not point.startswith(IN_MEMORY)]))
 
 
@@ -318,6 +325,8 @@ def test_a_space_whose_purge_was_interrupted_is_not_restored_in_part(template: t
     left = read_state(home)["main"]
     assert len(left.labels) == 14
     assert not any(label.supports for label in left.labels.values())
+    with trustvlm.open(home, read_only=True) as service:
+        assert service.verify().clean
     with trustvlm.open(home) as service, pytest.raises(trustvlm.NotFound, match="purged"):
         service.restore_space("main")
     assert read_state(home) == {}  # the purge has been finished: nothing of it is within its undo window
@@ -397,10 +406,10 @@ def test_killed_at_random(tmp_path: Path, warned: list[str]) -> None:
 @pytest.mark.timeout(3600)
 def test_killed_at_random_three_hundred_times(tmp_path: Path, warned: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     seeds, kills = range(10, 22), 25
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(WORKERS) as pool:
         struck = sum(pool.map(lambda seed: killed_again_and_again(tmp_path, seed, kills), seeds), Counter())
     assert sum(struck.values()) == kills * len(seeds)
-    assert warned == []
+    assert unexpected(warned) == []
     assert struck["bulk register"] > 0
     assert struck["rebuild"] > 0
     with capsys.disabled():

@@ -25,6 +25,7 @@ from trustvlm.catalog.models import (
 )
 
 __all__ = [
+    "PURGING",
     "CHUNK_ROWS",
     "LOG_LIMIT",
     "Purged",
