@@ -247,7 +247,7 @@ IN_MEMORY = ("rebuild.", "cache.", "purge.discarded", "purge.checkpointed")
 OFTEN = ("register.", "purge.", "snapshot.")
 """Steps that the tour reaches again and again."""
 
-FEW = ("register.labels", "snapshot.synced")
+FEW = ("register.labels", "backup.renamed")
 
 
 def test_killed_at_some_named_steps(template: tuple[Path, State], tmp_path: Path, warned: list[str]) -> None:

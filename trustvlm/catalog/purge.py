@@ -25,9 +25,9 @@ from trustvlm.catalog.models import (
 )
 
 __all__ = [
-    "PURGING",
     "CHUNK_ROWS",
     "LOG_LIMIT",
+    "PURGING",
     "Purged",
     "anything",
     "lost_since",
