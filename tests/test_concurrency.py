@@ -201,7 +201,9 @@ def output_of(children: list[subprocess.Popen[str]], seconds: float) -> list[lis
     return found
 
 
-@pytest.mark.parametrize("seconds", [0.5, pytest.param(150, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])])
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("seconds", [0.5, 150])
 def test_a_verdict_is_that_of_its_revision(tmp_path: Path, seconds: float, capsys: pytest.CaptureFixture[str]) -> None:
     home = tmp_path / "home"
     with trustvlm.open(home, create=True) as service:
