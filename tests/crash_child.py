@@ -17,12 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from crash_state import (
+    BEFORE,
     CALIBRATION,
     CATALOG,
     FEEDBACK,
+    IMAGE_DIM,
+    IMAGE_OF,
     IMAGES,
     POOL,
     SUPPORTS,
+    TEXT_DIM,
+    TEXT_OF,
     TEXTS,
     Label,
     Op,
@@ -30,7 +35,10 @@ from crash_state import (
     State,
     create,
     label_input,
+    other_image,
+    other_text,
     queries,
+    raw,
     read_state,
     states_after,
 )
@@ -71,8 +79,6 @@ def restore_support(service: TrustService, op: Op) -> None:
 
 
 def ids_of(service: TrustService, op: Op, removed: str) -> list[int]:
-    from crash_state import raw
-
     query = (
         "SELECT s.id FROM supports s JOIN labels l ON l.id = s.label_id JOIN spaces p ON p.id = l.space_id "
         f"WHERE p.name = ? AND l.name = ? AND s.removed_revision {removed} AND s.embedding = ?"
@@ -152,19 +158,98 @@ def feedback(service: TrustService, op: Op) -> None:
 
 
 def backup(service: TrustService, op: Op) -> None:
-    service.backup(Path(op["file"]), force=True)  # type: ignore[attr-defined]
+    service.backup(backup_of(service._parts.home), force=True)
+
+
+def restore(service: TrustService, op: Op) -> None:
+    """Make a home of the last backup, or put it in the place of the one that was made before."""
+    home = service._parts.home
+    trustvlm.restore(backup_of(home), restored_of(home), replace=restored_of(home).exists())
+
+
+def backup_of(home: Path) -> Path:
+    return home.with_suffix(".backup")
+
+
+def restored_of(home: Path) -> Path:
+    return home.with_suffix(".restored")
+
+
+def import_(service: TrustService, op: Op) -> None:
+    service.import_space(exported(service, op["of"]), name=op["space"])
+
+
+def import_refused(service: TrustService, op: Op) -> None:
+    """Somebody takes the name before the import is in: what is in of it is deleted again."""
+    folder = exported(service, op["of"])
+    try:
+        service.import_space(folder, name=op["space"], progress=lambda count: create(service, op["space"]))
+    except trustvlm.Conflict:
+        return
+    raise AssertionError("two spaces of one name")
+
+
+def exported(service: TrustService, space: str) -> Path:
+    folder = service._parts.home.with_suffix(".exported")
+    shutil.rmtree(folder, ignore_errors=True)
+    return service.export_space(space, folder).folder
+
+
+def repair(service: TrustService, op: Op) -> None:
+    """Damage a support image, and with `index` an index of SQLite's, in the file; then let it be mended."""
+    (support_id,) = ids_of(service, op, "IS NULL")
+    with raw(service._parts.home) as catalog:
+        damaged = bytes([IMAGES[op["supports"][0]].tobytes()[0] ^ 1]) + IMAGES[op["supports"][0]].tobytes()[1:]
+        if op["index"]:
+            query = "SELECT name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL ORDER BY name"
+            catalog.execute(f"DROP INDEX {catalog.execute(query).fetchone()[0]}")
+        catalog.execute("UPDATE supports SET embedding = ? WHERE id = ?", (damaged, support_id))
+        catalog.commit()
+    assert service.verify(repair=True).clean
+
+
+def reembed(service: TrustService, op: Op) -> None:
+    """Give a space other vectors, or without a `tag` other templates."""
+    if not op["tag"]:
+        service.reembed_space(op["space"], templates=["another {}"])
+        return
+    of_space = "space_id = (SELECT id FROM spaces WHERE name = ? AND removed_at IS NULL) AND removed_revision IS NULL"
+    with raw(service._parts.home) as catalog:
+        labels = catalog.execute(f"SELECT name, text_prototype FROM labels WHERE {of_space}", (op["space"],)).fetchall()
+        images = catalog.execute(f"SELECT id, embedding FROM supports WHERE {of_space}", (op["space"],)).fetchall()
+    service.reembed_space(
+        op["space"],
+        classifier=f"precomputed:{TEXT_DIM}:{op['tag']}",
+        verifier=f"precomputed:{IMAGE_DIM}:{op['tag']}",
+        text_vectors={name: TEXTS[other_text(TEXT_OF[text])] for name, text in labels},
+        image_vectors={support_id: IMAGES[other_image(IMAGE_OF[image])] for support_id, image in images},
+    )
+
+
+def abort(service: TrustService, op: Op) -> None:
+    """Begin to embed a space anew, or go on, without the vectors that it takes; then give up."""
+    try:
+        service.reembed_space(op["space"], classifier=f"precomputed:{TEXT_DIM}:aborted")
+    except trustvlm.Conflict:
+        service.abort_reembed(op["space"])
+        return
+    raise AssertionError("embedded anew without text vectors")
+
+
+def discard_old(service: TrustService, op: Op) -> None:
+    service.discard_old(op["space"])
 
 
 def perform(service: TrustService, op: Op) -> None:
     tell("B " + json.dumps(op))
-    globals()[op["op"]](service, op)
+    globals()["import_" if op["op"] == "import" else op["op"]](service, op)
     tell("D")
 
 
 # The workloads
 
 
-def tour_of(home: Path) -> list[Op]:
+def tour_of() -> list[Op]:
     """Every kind of change, each with something to change, after :func:`furnished`."""
     s, main = SUPPORTS, {"space": "main"}
     many = [[f"bulk {i:04d}", i, [i]] for i in range(BULK)]
@@ -185,12 +270,24 @@ def tour_of(home: Path) -> list[Op]:
         {"op": "feedback", **main, "queries": [*FEEDBACK[:2]], "truth": ["m6", "m7"], "promote": True},
         {"op": "score", **main},
         {"op": "rebuild", **main},
+        {"op": "backup"},
+        {"op": "restore"},
+        {"op": "repair", **main, "label": "m10", "supports": [100], "index": False},
+        {"op": "repair", **main, "label": "m11", "supports": [111], "index": True},
+        {"op": "reembed", **main, "tag": ""},
         {"op": "remove_label", **main, "label": "m8"},
         {"op": "purge_label", **main, "label": "m9"},
+        {"op": "discard_old", **main},
+        {"op": "abort", **main},
+        {"op": "reembed", **main, "tag": "new"},
+        {"op": "backup"},
+        {"op": "restore"},
         {"op": "remove_space", "space": "new"},
         {"op": "restore_space", "space": "new"},
         {"op": "remove_space", "space": "new"},
         {"op": "purge"},
+        {"op": "import", "space": "copy", "of": "main"},
+        {"op": "import_refused", "space": "taken", "of": "main"},
         {"op": "create_space", "space": "bulk"},
         {"op": "register", "space": "bulk", "chunk": 1_000, "labels": many},
         {"op": "score", "space": "bulk"},
@@ -199,8 +296,6 @@ def tour_of(home: Path) -> list[Op]:
         {"op": "rebuild", "space": "bulk", "recipe": "hnsw"},
         {"op": "tune", "space": "bulk"},
     ]
-    if hasattr(TrustService, "backup"):
-        steps.insert(16, {"op": "backup", "file": str(home.with_suffix(".backup"))})
     return steps
 
 
@@ -223,7 +318,7 @@ def tour(home: Path, steps: str = "") -> None:
     """The tour, or its first so many steps."""
     with trustvlm.open(home) as service:
         tell("R")
-        for op in tour_of(home)[: int(steps) if steps else None]:
+        for op in tour_of()[: int(steps) if steps else None]:
             try:
                 perform(service, op)
             except trustvlm.Unavailable as error:
@@ -234,7 +329,7 @@ def tour(home: Path, steps: str = "") -> None:
 
 def chance_op(state: State, chance: random.Random, home: Path) -> Op:
     """A change that can be made to `state`."""
-    live = [name for name, space in state.items() if not space.gone]
+    live = [name for name, space in state.items() if not space.gone and not name.endswith(BEFORE)]
     if not live:
         return {"op": "create_space", "space": f"space {chance.getrandbits(40):010x}"}
     name = chance.choice(live)
@@ -244,12 +339,12 @@ def chance_op(state: State, chance: random.Random, home: Path) -> Op:
     used = {number for label in space.labels.values() for number in label.supports | label.hidden}
     fresh = [number for number in chance.sample(SUPPORTS, 60) if number not in used]
     kinds = ["register", "rebuild", "purge"] * 2 + ["score"] * 2 * bool(own) + _kinds(state, space, own, bulk)
-    if hasattr(TrustService, "backup"):
-        kinds.append("backup")
+    kinds += ["backup", *(["restore"] if backup_of(home).exists() else [])]
+    kinds += [] if bulk else _kinds_beside(state, name, own)
     kind = chance.choice(kinds)
     op: Op = {"op": kind} | at
-    if kind == "backup":
-        return {"op": kind, "file": str(home.with_suffix(".backup"))}
+    if kind in ("backup", "restore"):
+        return {"op": kind}
     if kind == "create_space":
         return op | {"space": f"space {chance.getrandbits(40):010x}"}
     if kind == "create_bulk":
@@ -257,7 +352,11 @@ def chance_op(state: State, chance: random.Random, home: Path) -> Op:
     if kind == "purge":
         return {"op": "purge"}
     if kind == "restore_space":
-        return op | {"space": chance.choice([n for n, s in state.items() if s.gone])}
+        return op | {"space": chance.choice([n for n, s in state.items() if s.gone and not n.endswith(BEFORE)])}
+    if kind in ("import", "import_refused"):
+        return {"op": kind, "space": f"space {chance.getrandbits(40):010x}", "of": name}
+    if kind == "reembed":
+        return op | {"tag": f"{chance.getrandbits(40):010x}"}
     if kind == "register":
         if bulk:
             return op | {"chunk": CHUNK, "labels": [[f"bulk {i:04d}", i, [i]] for i in range(BULK)]}
@@ -266,7 +365,7 @@ def chance_op(state: State, chance: random.Random, home: Path) -> Op:
             for _ in range(chance.randint(1, 6))
         ]
         return op | {"chunk": chance.choice([2, 1_000]), "labels": fresh_labels}
-    if kind in ("score", "rebuild", "remove_space", "uncalibrate"):
+    if kind in ("score", "rebuild", "remove_space", "uncalibrate", "abort", "discard_old"):
         return op
     if kind == "calibrate":
         chosen = chance.sample(CALIBRATION, 30)
@@ -282,7 +381,9 @@ def _kinds(state: State, space: Space, own: dict[str, Label], bulk: bool) -> lis
     if bulk:
         return ["remove_space"] * (6 if len(space.labels) == BULK else 1)  # its labels' names come again: none is removed
     kinds = ["create_space"] * (len(state) < 4) + ["create_bulk"] * 4 * (not any(n.startswith("bulk") for n in state))
-    kinds += ["remove_space"] * (len(state) > 2) + ["restore_space"] * any(s.gone for s in state.values())
+    kinds += ["remove_space"] * (len(state) > 2) + ["restore_space"] * any(
+        s.gone for n, s in state.items() if not n.endswith(BEFORE)
+    )
     if len(own) > 2:
         kinds += ["add_support", "update_label", "remove_label", "purge_label", "alias"]
     if sum(bool(label.supports) for label in own.values()) > 3:
@@ -293,10 +394,20 @@ def _kinds(state: State, space: Space, own: dict[str, Label], bulk: bool) -> lis
     return kinds + ["unalias"] * any(label.alias_of and not label.gone for label in space.labels.values())
 
 
+def _kinds_beside(state: State, name: str, own: dict[str, Label]) -> list[str]:
+    """Changes that make another space beside this one, or mend it."""
+    kinds = ["import", "import_refused"] if len(state) < 5 and own else []
+    kinds += ["repair"] * any(label.supports for label in own.values())
+    return kinds + (["discard_old"] * 2 if name + BEFORE in state else ["reembed", "abort"] * bool(own))
+
+
 def _about_a_label(kind: str, space: Space, own: dict[str, Label], fresh: list[int], chance: random.Random) -> Op:
     with_aliases = {label.alias_of for label in space.labels.values() if label.alias_of and not label.gone}
     if kind == "add_support":
         return {"label": chance.choice([*own]), "supports": fresh[: chance.randint(1, 3)]}
+    if kind == "repair":
+        name = chance.choice([n for n, label in own.items() if label.supports])
+        return {"label": name, "supports": [min(space.labels[name].supports)], "index": chance.random() < 0.3}
     if kind in ("remove_support", "restore_support"):
         part = "supports" if kind == "remove_support" else "hidden"
         name = chance.choice([n for n, label in space.labels.items() if getattr(label, part) and not label.gone])
@@ -329,6 +440,13 @@ def life(home: Path, seed: str, first: str) -> None:
             if op is not None and op["op"] == "purge_label":  # its first half is done: the rest is a purge's
                 label = state[op["space"]].labels.get(op["label"])
                 op = op if label is not None and not label.gone else {"op": "purge"}
+            if op is not None and op["op"] == "reembed":
+                if op["space"] + BEFORE in state:  # its cut-over is done
+                    op = op | {"op": "discard_old"}
+                elif chance.random() < 0.3:
+                    op = op | {"op": "abort"}
+            if op is not None and op["op"] == "import" and op["space"] in state:
+                op = None
             if op is None:
                 op = chance_op(state, chance, home)
             perform(service, op)
@@ -337,8 +455,8 @@ def life(home: Path, seed: str, first: str) -> None:
 
 
 def upgrade(home: Path) -> None:
-    """Upgrade one copy of the old catalog after the other."""
-    from trustvlm.catalog import Catalog
+    """Upgrade one copy of the old catalog after the other, as `trustvlm db upgrade` does: after a backup."""
+    from trustvlm.service.backup import upgrade_home
 
     tell("R")
     for turn in range(100):
@@ -346,7 +464,7 @@ def upgrade(home: Path) -> None:
         place.mkdir(exist_ok=True)
         shutil.copy(home / "old.sqlite3", place / CATALOG)
         tell(f"B {turn}")
-        Catalog.upgrade(place / CATALOG)
+        upgrade_home(place, place / CATALOG)
         tell("D")
     tell("E")
 

@@ -1,7 +1,8 @@
 """A disk that forgets: what a process did to files, taken from strace, and what a power cut may have left of it.
 
 The model is harsh, within what POSIX allows: of the writes to a file since its last fsync any subset may be there, each whole
-or in sectors; of the names made, renamed or removed in a folder since its last fsync, a first part. The index of SQLite's log
+or in sectors; of the names made, renamed or removed in a folder since its last fsync, a first part: a file that is renamed into
+another folder may then have both names, or neither. The index of SQLite's log
 (-shm) is memory-mapped, so it is not traced; SQLite makes it anew.
 """
 
@@ -15,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 CALLS = (
     "openat,close,lseek,write,pwrite64,writev,pwritev,fsync,fdatasync,ftruncate,truncate,fallocate,rename,renameat,renameat2,"
-    "unlink,unlinkat,mkdir,mkdirat,dup,dup2,fcntl"
+    "link,linkat,unlink,unlinkat,rmdir,mkdir,mkdirat,dup,dup2,fcntl"
 )
 """What strace must trace; with -f, -xx and -s large enough for the largest write."""
 
@@ -153,13 +154,23 @@ class Replay:
             raise AssertionError(f"a call that the replay does not know: {call[:200]}")
         return handle(arguments, result, covered)  # type: ignore[no-any-return]
 
-    def _node(self, path: str) -> tuple[Folder, str] | None:
-        """The folder of a path below the root and its last part; None for one elsewhere."""
-        try:
-            parts = PurePosixPath(path).relative_to(self._root).parts
-        except ValueError:
-            return None
-        folder = self.folder
+    def _places(self, arguments: str) -> list[tuple[Folder, str] | None]:
+        """For each path of a call: its folder and its last part; None for one that is not below the root."""
+        found = []
+        for at, path in _PATH.findall(arguments):
+            name = _decoded(path)
+            base = self._files.get(int(at), (None, 0))[0] if at.isdecimal() and not name.startswith("/") else None
+            found.append(self._node(name, base))
+        return found
+
+    def _node(self, path: str, base: File | Folder | None) -> tuple[Folder, str] | None:
+        if isinstance(base, Folder):
+            parts, folder = PurePosixPath(path).parts, base
+        else:
+            try:
+                parts, folder = PurePosixPath(path).relative_to(self._root).parts, self.folder
+            except ValueError:
+                return None
         for part in parts[:-1]:
             inner = folder.now.get(part)
             assert isinstance(inner, Folder), f"{path}: no folder {part}"
@@ -168,19 +179,18 @@ class Replay:
 
     def _openat(self, arguments: str, result: int, _: int | None) -> None:
         self._files.pop(result, None)
-        (path,), flags = strings(arguments), arguments
-        if (found := self._node(path)) is None or path.endswith("-shm"):
+        (found,), flags = self._places(arguments), arguments
+        if found is None or found[1].endswith("-shm"):
             return
         folder, name = found
-        node = folder if not name else folder.now.get(name)
+        node = folder if name in ("", ".") else folder.now.get(name)
         if node is None:
-            assert "O_CREAT" in flags, path
+            assert "O_CREAT" in flags, name
             node = File()
             folder.change({name: node})
         if "O_TRUNC" in flags and isinstance(node, File):
             node.pending.append((0, None))
-        assert "O_APPEND" not in flags, path
-        self._files[result] = node, 0
+        self._files[result] = node, node.length if "O_APPEND" in flags and isinstance(node, File) else 0
 
     def _close(self, arguments: str, *_: object) -> None:
         self._files.pop(int(arguments), None)
@@ -223,25 +233,39 @@ class Replay:
             node.pending.append((length, None))
 
     def _rename(self, arguments: str, *_: object) -> None:
-        old, new = (self._node(path) for path in strings(arguments)[:2])
+        old, new = self._places(arguments)
         if old is None or new is None:
             assert old is new, "a rename across the root"
             return
-        assert old[0] is new[0], "a rename across folders"
-        old[0].change({old[1]: None, new[1]: old[0].now[old[1]]})
+        node = old[0].now[old[1]]
+        back = new[0].now[new[1]] if "RENAME_EXCHANGE" in arguments else None
+        if old[0] is new[0]:
+            old[0].change({old[1]: back, new[1]: node})  # one step
+        else:  # two: each is safe with its own folder's sync, in whatever order the disk does them
+            new[0].change({new[1]: node})
+            old[0].change({old[1]: back})
 
     _renameat = _renameat2 = _rename
 
+    def _link(self, arguments: str, *_: object) -> None:
+        old, new = self._places(arguments)
+        if old is None or new is None:
+            assert old is new, "a link across the root"
+            return
+        new[0].change({new[1]: old[0].now[old[1]]})
+
+    _linkat = _link
+
     def _unlink(self, arguments: str, *_: object) -> None:
-        (path,) = strings(arguments)
-        if (found := self._node(path)) is not None and not path.endswith("-shm"):
+        (found,) = self._places(arguments)
+        if found is not None and not found[1].endswith("-shm"):
             found[0].change({found[1]: None})
 
-    _unlinkat = _unlink
+    _unlinkat = _rmdir = _unlink
 
     def _mkdir(self, arguments: str, *_: object) -> None:
-        (path,) = strings(arguments)
-        if (found := self._node(path)) is not None:
+        (found,) = self._places(arguments)
+        if found is not None:
             found[0].change({found[1]: Folder()})
 
     _mkdirat = _mkdir
@@ -266,6 +290,25 @@ def raw_bytes(arguments: str) -> bytes:
     return bytes.fromhex(found[1].replace("\\x", ""))
 
 
+_STRING = r'"((?:\\x[0-9a-f]{2})*)"'
+_PATH = re.compile(rf"(?:(AT_FDCWD|\d+), )?{_STRING}")
+
+
 def strings(arguments: str) -> list[str]:
     """All strings among the arguments."""
-    return [bytes.fromhex(s.replace("\\x", "")).decode() for s in re.findall(r'"((?:\\x[0-9a-f]{2})*)"', arguments)]
+    return [_decoded(found) for found in re.findall(_STRING, arguments)]
+
+
+def _decoded(string: str) -> str:
+    return bytes.fromhex(string.replace("\\x", "")).decode()
+
+
+def contents(folder: Folder) -> dict[str, bytes]:
+    """Path → bytes of every file, as the process sees them."""
+    found: dict[str, bytes] = {}
+    for name, node in folder.now.items():
+        if isinstance(node, Folder):
+            found |= {f"{name}/{path}": data for path, data in contents(node).items()}
+        else:
+            found[name] = applied(node.safe, node.pending)
+    return found

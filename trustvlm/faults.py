@@ -20,7 +20,9 @@ CHANGES = (
     *("space.create", "space.remove", "space.restore", "space.recipe", "space.search"),
     *("label.update", "label.remove", "label.restore", "label.alias", "label.unalias"),
     *("register", "support.remove", "support.restore", "purge", "fit"),
-    *("calibrate", "calibration.remove", "feedback", "promote"),
+    *("calibrate", "calibration.remove", "feedback", "promote", "originals"),
+    *("reembed.begin", "reembed.stage", "reembed.carry", "reembed.follow", "reembed.cut_over", "reembed.drop"),
+    *("import.begin", "import.chunk", "import.reveal", "import.discard", "repair", "repair.whole"),
 )
 """What a write transaction of the catalog may be; each has the points NAME.written (before its commit) and NAME.committed."""
 
@@ -30,6 +32,8 @@ POINTS = frozenset(
     + ["register.labels", "purge.discarded", "purge.checkpointed"]
     + ["snapshot.opened", "snapshot.part", "snapshot.unsynced", "snapshot.synced", "snapshot.renamed", "snapshot.done"]
     + ["rebuild.written", "rebuild.supports", "cache.compacted"]
+    + ["backup.copied", "backup.synced", "backup.renamed", "export.made", "export.renamed"]
+    + ["restore.made", "restore.renamed", "restore.aside", "restore.exchanged"]
 )
 """Every step that can be named."""
 

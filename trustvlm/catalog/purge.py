@@ -27,6 +27,7 @@ from trustvlm.catalog.models import (
 __all__ = [
     "CHUNK_ROWS",
     "LOG_LIMIT",
+    "PURGING",
     "Purged",
     "anything",
     "lost_since",

@@ -18,6 +18,7 @@ from pathlib import Path
 from trustvlm.catalog import Catalog, copies, schema
 from trustvlm.catalog.copies import CatalogFacts
 from trustvlm.errors import Conflict, InvalidInput, NotFound, ReadOnly, Unavailable
+from trustvlm.faults import reached
 from trustvlm.folders import make_folder
 from trustvlm.service.archive import CATALOG, ORIGINALS, SETTINGS, ArchiveWriter
 from trustvlm.service.workfolder import put, unwritable, work_folder
@@ -69,6 +70,7 @@ def back_up(home: Path, catalog: Path, target: Path, *, force: bool = False, pro
         copy, made = work / CATALOG, work / "archive.zip"
         count = _Count(progress, 2 * catalog.stat().st_size)
         copies.copy_catalog(catalog, copy, count.set)
+        reached("backup.copied")
         facts = copies.facts(copy)
         files = list(_originals(home))  # after the catalog: an original is there before what refers to it
         count.total = 2 * copy.stat().st_size + sum(size for *_, size in files)
@@ -81,6 +83,7 @@ def back_up(home: Path, catalog: Path, target: Path, *, force: bool = False, pro
                 with suppress(FileNotFoundError):  # purged meanwhile, with the support image that it belongs to
                     archive.add(name, path, count.add)
             manifest = archive.finish(facts, version("trustvlm"))
+        reached("backup.synced")
         size = made.stat().st_size
         put(made, target, force=force)
     return Backup(target, size, manifest.created_at, facts, sum(name.startswith(ORIGINALS) for name in manifest.members))

@@ -17,6 +17,7 @@ from trustvlm.catalog import spaces, transfer
 from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.catalog.transfer import StoredLabel, StoredSupport
 from trustvlm.errors import Conflict
+from trustvlm.faults import reached
 from trustvlm.folders import sync
 from trustvlm.service.parquet import (
     LABELS,
@@ -69,7 +70,9 @@ def export_space(parts: Parts, space_name: str, folder: Path, progress: Callable
             (made / MANIFEST).write_text(replace(manifest, files=files).to_json(), encoding="utf-8")
             sync(made / MANIFEST)
             sync(made)
+            reached("export.made")
             made.rename(target)  # replaces an empty folder, and nothing else
+            reached("export.renamed")
             sync(target.parent)
     return Exported(target, space.name, space.revision, labels, supports)
 

@@ -56,17 +56,17 @@ def import_space(parts: Parts, folder: Path, name: str | None, progress: Callabl
     with parts.catalog.read() as connection:
         transfer.require_free(connection, name)
     dryrun.require_readable(folder, batch_rows(manifest))
-    with parts.catalog.write() as connection:
+    with parts.catalog.write("import.begin") as connection:
         space = transfer.begin(connection, manifest.values() | {"name": name})
     try:
         remaining = _Remaining()
         for chunk in _chunks(space, _whole_labels(labels_of(folder, manifest), supports_of(folder, manifest), folder)):
-            with parts.catalog.write() as connection:
+            with parts.catalog.write("import.chunk") as connection:
                 _insert(connection, space, chunk, remaining, folder)
             if progress is not None:
                 progress(len(chunk))
         _set_aliases(parts, space, remaining, folder)
-        with parts.catalog.write() as connection:
+        with parts.catalog.write("import.reveal") as connection:
             transfer.reveal(connection, space.id, name)
             copies.renew_epoch(connection)  # see CatalogState
             space = spaces.find(connection, name)
@@ -153,7 +153,7 @@ def _set_aliases(parts: Parts, space: SpaceRecord, remaining: _Remaining, folder
     wanted = sorted(remaining.aliases.items(), key=lambda pair: pair[::-1])  # those of one label together
     for start in range(0, len(wanted), _ALIASES_AT_A_TIME):
         part = wanted[start : start + _ALIASES_AT_A_TIME]
-        with parts.catalog.write() as connection:
+        with parts.catalog.write("import.chunk") as connection:
             found = labels.find_many(connection, space.id, sorted({name for pair in part for name in pair}))
             for name, of in part:
                 if of not in found or of in remaining.aliases:
@@ -183,6 +183,6 @@ def _bytes(vector: Float32s | None) -> bytes | None:
 def _discard(parts: Parts, space: SpaceRecord) -> None:
     """Delete what an import that failed has written; nobody has seen it."""
     while True:
-        with parts.catalog.write() as connection:
+        with parts.catalog.write("import.discard") as connection:
             if not purge.purge_of_space(connection, space.id):
                 return

@@ -79,7 +79,7 @@ def forget_originals(parts: Parts) -> int:
     """
     total = 0
     while True:
-        with parts.catalog.write() as connection:
+        with parts.catalog.write("originals") as connection:
             ids, contents = originals.doomed(connection, _CHUNK)
             if not ids:
                 return total
@@ -99,7 +99,7 @@ def sweep_originals(parts: Parts) -> int:
     if not root.is_dir():
         return 0
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-        with parts.catalog.write() as connection:
+        with parts.catalog.write("originals") as connection:
             files = {content: path for path in folder.iterdir() if (content := _content(path)) is not None}
             orphans = [files[content] for content in files.keys() - originals.known(connection, sorted(files))]
             old = [path for path in folder.iterdir() if path.name.startswith(_TEMPORARY) and _is_stale(path)]

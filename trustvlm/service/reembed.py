@@ -91,7 +91,7 @@ def reembed_status(parts: Parts, name: str) -> Reembedding:
 
 def abort_reembed(parts: Parts, name: str) -> None:
     """See :meth:`TrustService.abort_reembed`."""
-    with parts.catalog.write() as connection:
+    with parts.catalog.write("reembed.drop") as connection:
         job = _require(connection, name, "staged", "nothing is being embedded anew in it")
         reembeds.forget(connection, job)
     parts.caches.discard(job.other_id)
@@ -99,7 +99,7 @@ def abort_reembed(parts: Parts, name: str) -> None:
 
 def discard_old(parts: Parts, name: str) -> None:
     """See :meth:`TrustService.discard_old`."""
-    with parts.catalog.write() as connection:
+    with parts.catalog.write("reembed.drop") as connection:
         job = _require(connection, name, "kept", "it keeps no old embeddings")
         reembeds.forget(connection, job)
     parts.caches.discard(job.other_id)
@@ -107,7 +107,7 @@ def discard_old(parts: Parts, name: str) -> None:
 
 def restore_space(parts: Parts, name: str) -> None:
     """See :meth:`TrustService.restore_space`."""
-    with parts.catalog.write() as connection:
+    with parts.catalog.write("space.restore") as connection:
         try:
             space = spaces.find(connection, name)
         except NotFound:
@@ -171,7 +171,7 @@ def _begun(
             raise InvalidInput("reembed: expected a classifier, a verifier or templates that are to be the new ones; got none")
         values = pinned(parts, classifier or old.classifier, verifier or old.verifier, templates or old.templates)
         values["logit_scale"] = _scale(parts, old, values, logit_scale)
-        with parts.catalog.write() as connection:
+        with parts.catalog.write("reembed.begin") as connection:
             if spaces.find(connection, name).id != old.id or reembeds.find(connection, old.id) is not None:
                 raise Conflict(
                     f"space {name!r} was removed, or is being embedded anew by another process, since the call began"
@@ -214,7 +214,7 @@ def _catch_up(parts: Parts, job: ReembedRecord, sources: Sources, again: bool, p
             wanted |= set(reembeds.incomplete(connection, job)) if again else set()
         again = False
         stage_labels(parts, job, sources, sorted(wanted), progress)
-        with parts.catalog.write() as connection:
+        with parts.catalog.write("reembed.follow") as connection:
             reembeds.set_synced(connection, job.id, space.revision)
     raise Conflict("the space changes faster than it can be followed; run the command again later")
 
@@ -251,7 +251,7 @@ def _cut_over(parts: Parts, name: str, job: ReembedRecord, drop_missing: bool) -
         missing = tuple(MissingOriginal(*row) for row in reembeds.missing_supports(connection, job))
     if missing and not drop_missing:
         return None
-    with parts.catalog.write() as connection:
+    with parts.catalog.write("reembed.cut_over") as connection:
         begun = time.perf_counter()
         now, old = reembeds.find(connection, job.space_id), spaces.find(connection, name)
         if now is None or (now.id, now.state, old.id) != (job.id, "staged", job.space_id):

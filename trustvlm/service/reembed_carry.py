@@ -40,11 +40,11 @@ def carry_observations(parts: Parts, job: ReembedRecord, sources: Sources) -> No
                 own = pack(result.embeddings[0])
                 found[item.id] = (own, None) if sources.new.verifier == "same" else (pack(result.embeddings[1]), own)
         if found:
-            with parts.catalog.write() as connection:
+            with parts.catalog.write("reembed.carry") as connection:
                 reembed_rows.put_observations(connection, job, found)
     if not left:
         return
-    with parts.catalog.write() as connection:  # so that little is left to do in the cut-over
+    with parts.catalog.write("reembed.carry") as connection:  # so that little is left to do in the cut-over
         reembed_rows.renew_truth(connection, job)
 
 

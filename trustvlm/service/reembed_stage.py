@@ -69,7 +69,7 @@ def stage_labels(
     with parts.catalog.read() as connection:
         gone = reembeds.gone_labels(connection, job)
     for start in range(0, len(gone), CHUNK_LABELS):
-        with parts.catalog.write() as connection:
+        with parts.catalog.write("reembed.stage") as connection:
             _drop(connection, job, gone[start : start + CHUNK_LABELS])
     with parts.catalog.read() as connection:
         aliases = labels.canonical(connection, label_ids)
@@ -77,11 +77,11 @@ def stage_labels(
     for start in range(0, len(ordered), CHUNK_LABELS):
         found, unmade = _planned(parts, job, sources, ordered[start : start + CHUNK_LABELS])
         if unmade:
-            with parts.catalog.write() as connection:
+            with parts.catalog.write("reembed.stage") as connection:
                 _drop(connection, job, unmade)
         for chunk in _chunks(found):
             _encode(parts, sources, chunk, progress)
-            with parts.catalog.write() as connection:
+            with parts.catalog.write("reembed.stage") as connection:
                 _write(connection, job, sources, chunk)
 
 

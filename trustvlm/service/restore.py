@@ -16,6 +16,7 @@ from pathlib import Path
 from trustvlm.catalog import copies, schema
 from trustvlm.catalog.copies import CatalogFacts
 from trustvlm.errors import Conflict, Damaged, InvalidInput, SchemaMismatch
+from trustvlm.faults import reached
 from trustvlm.folders import sync
 from trustvlm.service.archive import ABOUT, CATALOG, Archive, Manifest, opened
 from trustvlm.service.workfolder import exchange, unwritable, work_folder
@@ -82,9 +83,11 @@ def restore(
         work = stack.enter_context(work_folder(target.parent))
         made = work / "home"
         facts = _make(found, made)
+        reached("restore.made")
         aside = None if old is None else _put_in_place_of(target, made)
         if old is None:
             made.rename(target)  # replaces an empty folder, and nothing else
+            reached("restore.renamed")
             sync(target.parent)
         return Restored(target, found.manifest.created_at, facts, aside, facts.schema != schema.head())
 
@@ -147,9 +150,11 @@ def _put_in_place_of(target: Path, made: Path) -> Path:
     with copies.unused(target / CATALOG):
         made.rename(aside)  # complete: from here on a crash leaves two whole homes, of which one is in place
         try:
+            reached("restore.aside")
             exchange(aside, target)
         except BaseException:
             aside.rename(made)
             raise
+    reached("restore.exchanged")
     sync(target.parent)
     return aside

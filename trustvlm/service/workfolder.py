@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from trustvlm.errors import Conflict, InvalidInput, NotFound, ReadOnly, Unavailable
+from trustvlm.faults import reached
 from trustvlm.folders import sync
 
 __all__ = ["exchange", "put", "unwritable", "work_folder"]
@@ -90,6 +91,7 @@ def put(made: Path, target: Path, *, force: bool) -> None:
             if os.path.lexists(target):
                 raise Conflict(f"{target} exists already; choose another name, or --force to replace it") from None
             made.rename(target)
+    reached("backup.renamed")
     sync(target.parent)
 
 

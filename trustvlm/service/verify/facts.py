@@ -12,6 +12,7 @@ import numpy as np
 from sqlalchemy import Connection
 
 from trustvlm.catalog import raw
+from trustvlm.catalog.purge import PURGING
 from trustvlm.catalog.raw import Raw
 from trustvlm.damage import Damage
 from trustvlm.encoders import spec_dim
@@ -28,7 +29,10 @@ _UNIT = 1e-5
 
 @dataclass(frozen=True)
 class Facts:
-    """A label space as its rows are compared with it. `revision` is the highest that any row may have."""
+    """A label space as its rows are compared with it. `revision` is the highest that any row may have.
+
+    `purging`: a purge has begun to delete all of it, so rows may be missing.
+    """
 
     id: int
     name: str
@@ -37,6 +41,7 @@ class Facts:
     log_start: int
     classifier_dim: int
     verifier_dim: int
+    purging: bool = False
 
     def damage(self, kind: str, row_id: int | None, what: str, problem: str, remedy: str) -> Damage:
         """Damage of this space."""
@@ -65,7 +70,8 @@ def check_space(connection: Connection, space_id: int) -> tuple[Facts | None, li
     if log_start > max(highest, revision):
         found.append(damage(f"its change log begins at revision {log_start}, but it is at {revision}", "space"))
     numbers["revision"] = max(highest, revision)
-    return Facts(space_id, name, row["removed_at"] is not None, **numbers), found
+    purging = row["removed_at"] is not None and (as_text(row["removed_at"]) or "").startswith(f"{PURGING:%Y-%m-%d %H:%M:%S}")
+    return Facts(space_id, name, row["removed_at"] is not None, **numbers, purging=purging), found
 
 
 def _content_problems(row: Raw, numbers: dict[str, Any]) -> list[str]:

@@ -31,7 +31,7 @@ def check_labels(connection: Connection, facts: Facts, rows: Sequence[Raw]) -> I
     for row in rows:
         if isinstance(row, Unreadable):
             yield facts.damage("label", row["id"], f"label {row['id']}", "its row cannot be read", "backup")
-    expected = expected_prototypes(connection, facts, readable)
+    expected = {row["id"]: None for row in readable} if facts.purging else expected_prototypes(connection, facts, readable)
     targets = sorted({row["alias_of"] for row in readable if is_number(row["alias_of"])})
     canonical = {row["id"]: row for row in raw.by_ids(connection, "label", targets)}
     text = vector_problems([row["text_prototype"] for row in readable], facts.classifier_dim, unit=True)

@@ -104,7 +104,7 @@ def _tried_chunk(
 
 
 def _chunk(parts: Parts, space_id: int, kind: str, damages: Sequence[Damage], done: list[Damage], names_agree: bool) -> bool:
-    with parts.catalog.write() as connection:
+    with parts.catalog.write("repair") as connection:
         facts, of_space = check_space(connection, space_id)
         if facts is None:
             return False
@@ -142,7 +142,7 @@ def _orphan(parts: Parts, damage: Damage) -> Callable[[], bool]:
     def step() -> bool:
         if damage.kind not in _ORPHANS or damage.row_id is None:
             return False
-        with parts.catalog.write() as connection:
+        with parts.catalog.write("repair") as connection:
             rows = raw.by_ids(connection, damage.kind, [damage.row_id])
             if not rows or mending.has_parent(connection, damage.kind, rows[0]):
                 return False  # of a space that is there: found again, and mended, among its rows
@@ -170,21 +170,21 @@ def _rebuild_indexes(parts: Parts) -> bool:
     with parts.catalog.read() as connection:
         names = sqlite.indexes(connection)
     for name in names:
-        with parts.catalog.write() as connection:
+        with parts.catalog.write("repair.whole") as connection:
             sqlite.rebuild_index(connection, name)
-    with parts.catalog.write() as connection:
+    with parts.catalog.write("repair.whole") as connection:
         copies.renew_epoch(connection)
     return True
 
 
 def _add_indexes(parts: Parts) -> bool:
-    with parts.catalog.write() as connection:
+    with parts.catalog.write("repair.whole") as connection:
         schema.add_missing_indexes(connection)
     return True
 
 
 def _renew_epoch(parts: Parts) -> bool:
-    with parts.catalog.write() as connection:
+    with parts.catalog.write("repair.whole") as connection:
         copies.renew_epoch(connection)
     return True
 
