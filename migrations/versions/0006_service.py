@@ -23,7 +23,7 @@ def upgrade() -> None:
         sa.Column("scope", sa.String(8), nullable=False),
         sa.Column("space", sa.String()),
         sa.Column("note", sa.String()),
-        sa.Column("rate", sa.Float()),
+        sa.Column("rate", sa.Double()),
         sa.Column("created_at", sa.DateTime(), nullable=False),
         sa.Column("expires_at", sa.DateTime()),
         sa.Column("revoked_at", sa.DateTime()),

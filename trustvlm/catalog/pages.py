@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import Connection, Select, func, select
 from sqlalchemy.orm import aliased
 
@@ -11,10 +13,9 @@ from trustvlm.types import LabelRow
 __all__ = ["find_row", "label_page", "support_label", "unverified_count"]
 
 _BEYOND = "\U0010ffff"  # sorts behind everything that a name may go on with
-_Row = tuple[int, str, str | None, int, int, str | None]
 
 
-def _rows(space_id: int) -> Select[_Row]:
+def _rows(space_id: int) -> Select[Any]:
     canonical = aliased(Label)
     other = select(canonical.name).where(canonical.id == Label.alias_of).scalar_subquery()
     columns = (Label.id, Label.name, Label.prompt, Label.support_count, Label.revision, other)

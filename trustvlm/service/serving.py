@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
-from trustvlm.catalog import pages
+from trustvlm.catalog import idempotency, jobs, pages
 from trustvlm.catalog import spaces as space_rows
 from trustvlm.catalog import supports as support_rows
+from trustvlm.catalog.idempotency import CallRecord
+from trustvlm.catalog.jobs import JobRecord
 from trustvlm.catalog.keys import KeyRecord
+from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.errors import NotFound
 from trustvlm.service.home import OpenHome
 from trustvlm.service.keys import KeyRow, create_key, list_keys, revoke_key, rotate_key, use_key
+from trustvlm.service.repeats import KEPT, begin_call, sweep
+from trustvlm.service.states import SpaceState, space_states
+from trustvlm.service.workers import Worker
 from trustvlm.types import LabelRow
 
 __all__ = ["Serving"]
@@ -82,6 +89,10 @@ class Serving(OpenHome):
             raise NotFound(f"no label {label!r} in space {space!r}")
         return row
 
+    def get_label_space(self, space: str) -> SpaceRecord:
+        """The space's row without counts. Raises NotFound."""
+        return self._ready().space(space)
+
     def unverified_count(self, space: str) -> int:
         """How many labels of a space have no support image. Raises NotFound."""
         with self._ready().catalog.read() as connection:
@@ -96,3 +107,61 @@ class Serving(OpenHome):
             why = "no such support image" if label is None else "it was registered as a vector"
             raise NotFound(f"no thumbnail of support image {support_id} in space {space!r}: {why}")
         return picture
+
+    def space_states(self) -> list[SpaceState]:
+        """Where each space stands, and where this process's caches are."""
+        return space_states(self._ready())
+
+    def worker(self) -> Worker:
+        """Make this process one of those that serve the home."""
+        return Worker(self._writable().home)
+
+    def begin_call(self, owner: str, key: str, request: bytes, worker: Worker) -> CallRecord | None:
+        """Claim the call with this idempotency key; if it was answered before, what was answered.
+
+        Raises:
+            InvalidInput: the key came with another request. Overloaded: somebody is at it.
+        """
+        return begin_call(self._writable(), owner, key, request, worker)
+
+    def end_call(self, owner: str, key: str, status: int, body: bytes) -> None:
+        """Store the answer to a claimed call."""
+        with self._ready().catalog.write() as connection:
+            idempotency.answer(connection, owner, key, status, body)
+
+    def drop_call(self, owner: str, key: str) -> None:
+        """Give up a claim, so that the call can be made again."""
+        with self._ready().catalog.write() as connection:
+            idempotency.forget(connection, owner, key)
+
+    def create_job(self, record: JobRecord) -> None:
+        """Store a new job."""
+        with self._writable().catalog.write() as connection:
+            jobs.create(connection, record)
+
+    def get_job(self, job_id: str) -> JobRecord:
+        """A job. Raises NotFound."""
+        with self._ready().catalog.read() as connection:
+            found = jobs.find(connection, job_id)
+        if found is None:
+            raise NotFound(f"no job {job_id!r}; ended ones are kept for {KEPT.days} days")
+        return found
+
+    def list_jobs(self, space: str | None, limit: int) -> list[JobRecord]:
+        """The newest jobs, of one space or all."""
+        with self._ready().catalog.read() as connection:
+            return jobs.list_rows(connection, space, limit)
+
+    def change_job(self, job_id: str, **changes: Any) -> bool:
+        """Store how far a job is; whether it shall go on."""
+        with self._ready().catalog.write() as connection:
+            return jobs.progress(connection, job_id, changes)
+
+    def cancel_job(self, job_id: str) -> None:
+        """Ask a job to stop."""
+        with self._writable().catalog.write() as connection:
+            jobs.ask_cancel(connection, job_id)
+
+    def sweep(self, worker: Worker) -> None:
+        """Settle what dead processes left behind, and forget answers and jobs that are old."""
+        sweep(self._writable(), worker)
