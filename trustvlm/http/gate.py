@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from trustvlm.errors import Forbidden, NotFound, Overloaded, TooLarge, TrustVLMError
@@ -96,6 +97,8 @@ class _Passage:
         except TrustVLMError as error:
             self.state["error"] = kind_of(error)
             await self._answer(of_error(self.id, error))
+        except ClientDisconnect:
+            self.state["error"] = "ClientLeft"
         except Exception as error:
             self.state["error"] = "Unexpected"
             await self._answer(unexpected(self.id, error))

@@ -50,7 +50,7 @@ def _after(cursor: str | None) -> str | None:
     if cursor is None:
         return None
     try:
-        return base64.urlsafe_b64decode(cursor.encode("ascii")).decode()
+        return base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True).decode()
     except ValueError as error:
         raise InvalidInput("cursor: expected the next_cursor of an earlier page") from error
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from trustvlm.errors import Forbidden, InvalidInput
 from trustvlm.http.answers import answer, written
@@ -112,7 +112,7 @@ async def list_calibrations(request: Request, space: str) -> Response:
 
 
 @router.delete("/v1/spaces/{space}/calibrations/{calibration}", dependencies=WRITE)
-async def remove_calibration(request: Request, space: str, calibration: int) -> Response:
+async def remove_calibration(request: Request, space: str, calibration: Annotated[int, Path(ge=1, le=2**63 - 1)]) -> Response:
     """Take a calibration back; the one before it is in force again."""
     service = serving_of(request).service
 

@@ -160,14 +160,12 @@ def shaped(queries: Queries) -> tuple[Queries, tuple[int | None, int | None], in
             rows = np.asarray(given, dtype=np.float64)
         except (TypeError, ValueError) as error:
             raise InvalidInput(f"{name}: expected rows of the same number of values") from error
-        if rows.ndim == 1 and not rows.size:
-            rows = rows.reshape(0, 0)
-        if rows.ndim != 2:
+        if rows.ndim != 2 and rows.shape != (0,):
             raise InvalidInput(f"{name}: expected (n, d) embeddings, got shape {rows.shape}")
         found[name] = rows
     if len({len(rows) for rows in found.values()}) > 1:
         raise InvalidInput(f"classifier and verifier: got {len(found['classifier'])} and {len(found['verifier'])} embeddings")
-    shape = tuple(found[name].shape[1] if name in found else None for name in ("classifier", "verifier"))
+    shape = tuple(found[name].shape[-1] if name in found else None for name in ("classifier", "verifier"))
     queries = Queries(found.get("classifier"), found.get("verifier"))
     return queries, (shape[0], shape[1]), rows_of(queries)
 

@@ -7,13 +7,14 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from numbers import Real
 
 from trustvlm.catalog import keys, spaces
 from trustvlm.catalog.keys import KeyRecord
-from trustvlm.errors import Conflict, InvalidInput, NotFound
+from trustvlm.errors import Busy, Conflict, InvalidInput, NotFound, ReadOnly
 from trustvlm.service.parts import Parts
 
 __all__ = ["SCOPES", "KeyRow", "create_key", "list_keys", "matches", "parse_key", "revoke_key", "rotate_key", "use_key"]
@@ -142,7 +143,8 @@ def use_key(parts: Parts, key_id: str) -> KeyRecord | None:
     if found is None or not found.usable(now):
         return None
     if not parts.catalog.read_only and (found.used_at is None or now - found.used_at >= _USED_EVERY):
-        with parts.catalog.write() as connection:
-            keys.touch(connection, key_id, now)
-        return replace(found, used_at=now)
+        with suppress(Busy, ReadOnly):  # nobody is to be turned away for that
+            with parts.catalog.write() as connection:
+                keys.touch(connection, key_id, now)
+            return replace(found, used_at=now)
     return found
