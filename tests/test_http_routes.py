@@ -16,6 +16,7 @@ from PIL import Image
 
 import trustvlm
 from trustvlm.demo.specs import classifier_spec, verifier_spec
+from trustvlm.stages import STAGES
 
 SPACE = {
     "name": "s",
@@ -306,6 +307,9 @@ def test_state_and_metrics(space: Http, world: World, tmp_path: Path) -> None:
         'trustvlm_http_request_seconds_count{method="POST",route="/v1/spaces/{space}/score",status="200"} 1.0',
         'trustvlm_http_request_seconds_count{method="POST",route="/v1/spaces/{space}/score",status="404"} 1.0',
         'trustvlm_batch_rows_sum{owner="scorer"} 36.0',
+        'trustvlm_stage_seconds_count{stage="text pass"} 1.0',
+        'trustvlm_stage_seconds_count{stage="image pass"} 1.0',
+        'trustvlm_stage_seconds_count{stage="fuse"} 1.0',
         'trustvlm_verdicts_total{outcome="uncalibrated",space="s"} 18.0',
         'trustvlm_revision_lag{space="s"} 0.0',
         'trustvlm_cached_labels{space="s"} 6.0',
@@ -378,6 +382,8 @@ def test_images_are_scored_with_their_evidence(pictured: Http) -> None:
     assert answer["failures"][0]["source"] == "bad.png"
     expected = pictured.service.score("p", trustvlm.Queries(images=[picture(1), picture(9)]), rule="trustvlm")
     np.testing.assert_allclose([row["trust"] for row in answer["verdicts"]], expected.trust, atol=2e-3)
+    stages = pictured.serving.meters.stages
+    assert all(stages.labels(stage)._sum.get() > 0 for stage in STAGES)
     near = answer["verdicts"][0]["evidence"]["label" if answer["verdicts"][0]["label"] == "one" else "rival"]
     assert near[0]["source"] == "1.png"
     assert near[0]["similarity"] == pytest.approx(1, abs=1e-4)

@@ -66,6 +66,10 @@ class Meters:
 
         return observe
 
+    def staged(self, stage: str, seconds: float) -> None:
+        """A stage of some answer took so long."""
+        self.stages.labels(stage).observe(seconds)
+
     def judged(self, space: str, verdicts: Verdicts, start: int, stop: int) -> None:
         """Count the verdicts start … stop."""
         trust = self.trust.labels(space, verdicts.rule)

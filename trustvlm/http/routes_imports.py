@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
@@ -124,10 +125,12 @@ class _Import:
 
     async def interrupted(self, error: BaseException) -> None:
         """Say in the job how it ended; a broken stream is no failure, and can go on."""
-        state = {"state": "interrupted"}
-        if not isinstance(error, ClientDisconnect) and isinstance(error, Exception):
-            state["error"] = {"kind": kind_of(error), "message": str(error)}  # type: ignore[assignment]
-        self.serving.writing.post(lambda: self.serving.service.change_job(self.id, **state))
+        state: dict[str, Any] = {"state": "interrupted"}
+        if isinstance(error, ClientDisconnect) or not isinstance(error, Exception):  # nobody waits for an answer
+            self.serving.writing.post(lambda: self.serving.service.change_job(self.id, **state))
+            return
+        state["error"] = {"kind": kind_of(error), "message": str(error)}
+        await self.serving.writing.run(lambda: self.serving.service.change_job(self.id, **state))
 
 
 async def _lines(request: Request) -> AsyncIterator[bytes]:

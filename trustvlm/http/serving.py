@@ -20,6 +20,7 @@ from trustvlm.http.options import ServeOptions
 from trustvlm.service import TrustService
 from trustvlm.service.encoding import Embedded
 from trustvlm.service.workers import Worker
+from trustvlm.stages import LISTENERS
 from trustvlm.types import Hits, Queries, Verdicts
 
 __all__ = ["Part", "ScoreKey", "SearchKey", "Serving", "serving_of"]
@@ -72,6 +73,7 @@ class Serving:
         self.jobs = Jobs(service, worker)
         self.ready = True
         meters.watch(self._gauges)
+        LISTENERS.append(meters.staged)
 
     def close(self) -> None:
         """Finish what was accepted, then let go of the home."""
@@ -79,6 +81,7 @@ class Serving:
         self.jobs.close()
         for owner in (self.writing, self.reading, self.checking, self.encoder, self.scorer):
             owner.close()
+        LISTENERS.remove(self.meters.staged)
         self.service.close()
         self.worker.close()
 
