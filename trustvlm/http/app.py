@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
 from trustvlm import __version__
@@ -31,6 +32,12 @@ __all__ = ["ROUTERS", "create_app"]
 ROUTERS = (routes_state, routes_spaces, routes_imports, routes_labels, routes_supports, routes_queries, routes_measuring)
 
 
+def methods_of(path: str) -> list[str]:
+    """The methods that some route has for a path."""
+    routes = [route for module in ROUTERS for route in module.router.routes if isinstance(route, APIRoute)]
+    return sorted({method for route in routes if route.path_regex.match(path) for method in route.methods or ()})
+
+
 def create_app(service: TrustService, options: ServeOptions | None = None) -> FastAPI:
     """The service over an open home, which it closes when it ends.
 
@@ -49,7 +56,7 @@ def create_app(service: TrustService, options: ServeOptions | None = None) -> Fa
     app = FastAPI(title="trustvlm", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.serving = serving
     app.add_middleware(Gate, options=chosen, meters=serving.meters)
-    problems.install(app)
+    problems.install(app, methods_of)
     describe(app)
     for module in ROUTERS:
         app.include_router(module.router)

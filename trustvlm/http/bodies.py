@@ -19,12 +19,12 @@ from trustvlm.http.npz import read_arrays
 from trustvlm.http.problems import unfit
 from trustvlm.types import Queries
 
-__all__ = ["FORM", "JSON", "NPZ", "Asked", "ImageFile", "read_body"]
+__all__ = ["ARRAYS", "FORM", "JSON", "NPZ", "Asked", "ImageFile", "read_body"]
 
 JSON, NPZ, FORM = "application/json", "application/x-npz", "multipart/form-data"
 MOST_FILES = 256
 _LARGE = 64 * 1024
-_ARRAYS = ("classifier", "verifier", "image_vectors", "classifier_image_vectors")
+ARRAYS = ("classifier", "verifier", "image_vectors", "classifier_image_vectors", "text_vector")
 _STRINGS = ("truth", "labels", "sources")
 
 B = TypeVar("B", bound=BaseModel)
@@ -78,8 +78,8 @@ async def read_body(request: Request, model: type[B], *accepted: str) -> Asked[B
         return Asked(await _away(len(data), lambda: _checked(lambda: model.model_validate_json(data))), {}, None, digest)
     most = 4 * request.app.state.serving.options.body_bytes
     arrays = await _away(len(data), lambda: read_arrays(data, most))
-    if unknown := sorted(set(arrays) - {*_ARRAYS, *_STRINGS}):
-        raise InvalidInput(f"body: unknown array {unknown[0]!r}; expected {', '.join((*_ARRAYS, *_STRINGS))}")
+    if unknown := sorted(set(arrays) - {*ARRAYS, *_STRINGS}):
+        raise InvalidInput(f"body: unknown array {unknown[0]!r}; expected {', '.join((*ARRAYS, *_STRINGS))}")
     fields = {name: [text or None for text in arrays.pop(name).tolist()] for name in _STRINGS if name in arrays}
     fields |= _fields(model, request.query_params.multi_items())
     return Asked(_checked(lambda: model.model_validate(fields)), arrays, None, digest)
@@ -143,8 +143,8 @@ def _fields(model: type[BaseModel], items: list[tuple[str, str]]) -> dict[str, A
     found: dict[str, Any] = {}
     for name, value in items:
         field = model.model_fields.get(name)
-        if name in _ARRAYS or field is None:
-            known = ", ".join(one for one in model.model_fields if one not in _ARRAYS)
+        if name in ARRAYS or field is None:
+            known = ", ".join(one for one in model.model_fields if one not in ARRAYS)
             raise InvalidInput(f"{name[:80]}: no such field here; there are {known}")
         if "list" in str(field.annotation):
             found.setdefault(name, []).append(value or None)

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from trustvlm import __version__
 from trustvlm.errors import STATUSES
-from trustvlm.http.bodies import FORM, JSON, NPZ
+from trustvlm.http.bodies import ARRAYS, FORM, JSON, NPZ
 from trustvlm.http.keyring import Scope
 from trustvlm.http.schemas import Body, examples
 
@@ -48,16 +48,26 @@ def takes(body: type[Body], *kinds: str, form: type[Body] | None = None) -> dict
 
 
 def _form(body: type[Body]) -> dict[str, Any]:
-    fields = {
-        name: {"type": "string", "description": field.description or name}
-        for name, field in body.model_fields.items()
-        if name not in ("classifier", "verifier", "image_vectors", "classifier_image_vectors", "text_vector")
-    }
+    """The fields of a form: lists are repeated fields, objects are JSON in a field, and there are no nulls."""
+    schema = body.model_json_schema(ref_template="#/components/schemas/{model}")
+    fields = {name: _field(field) for name, field in schema["properties"].items() if name not in ARRAYS}
+    required = [name for name in schema.get("required", []) if name not in ARRAYS]
+    images = {"type": "array", "items": _BYTES, "minItems": 1}
     return {
         "type": "object",
-        "required": ["images", *(name for name, field in body.model_fields.items() if field.is_required())],
-        "properties": {"images": {"type": "array", "items": _BYTES, "minItems": 1}} | fields,
+        "required": ["images", *required],
+        "properties": {"images": images} | fields,
+        "additionalProperties": False,
     }
+
+
+def _field(schema: dict[str, Any]) -> dict[str, Any]:
+    kept = next((one for one in schema.get("anyOf", []) if one.get("type") != "null"), schema)
+    if kept.get("type") == "object":
+        kept = {"type": "string", "contentMediaType": JSON, "enum": ["{}"]}
+    if kept.get("type") == "array":
+        kept = {"type": "array", "items": _field(kept["items"])}
+    return {name: value for name, value in kept.items() if name not in ("default", "title")}
 
 
 def describe(app: FastAPI) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -67,8 +67,8 @@ def unfit(error: ValidationError | RequestValidationError) -> InvalidInput:
     return InvalidInput("; ".join(parts) + more)
 
 
-def install(app: FastAPI) -> None:
-    """Answer every error of the application in the one shape."""
+def install(app: FastAPI, allowed: Callable[[str], Sequence[str]]) -> None:
+    """Answer every error of the application in the one shape; `allowed`: the methods that a path has."""
 
     @app.exception_handler(TrustVLMError)
     async def ours(request: Request, error: TrustVLMError) -> JSONResponse:
@@ -85,7 +85,8 @@ def install(app: FastAPI) -> None:
         kind = request.state.error = _OTHERS.get(error.status_code, "Refused")
         status = 422 if error.status_code == 400 else error.status_code
         message = f"no {request.method} {request.url.path}" if status in (404, 405) else str(error.detail)
-        return problem(request.state.request_id, status, kind, _plain(message), error.headers)
+        headers = {"allow": ", ".join(allowed(request.scope["path"]))} if status == 405 else error.headers
+        return problem(request.state.request_id, status, kind, _plain(message), headers)
 
 
 def unexpected(request_id: str, error: BaseException) -> JSONResponse:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, PlainTextResponse
 
 from trustvlm.errors import NotFound, Unavailable
 from trustvlm.http.answers import answer
@@ -32,7 +32,7 @@ async def readyz(request: Request) -> Response:
     return answer({"status": "ready"})
 
 
-@router.get("/metrics", dependencies=READ)
+@router.get("/metrics", dependencies=READ, response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
     """For Prometheus."""
     serving = serving_of(request)

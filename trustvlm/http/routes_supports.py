@@ -63,7 +63,12 @@ async def restore_support(request: Request, space: str, support: Id) -> Response
     return await written(request, lambda: {"revision": service.restore_support(space, [support])})
 
 
-@router.get("/v1/spaces/{space}/supports/{support}/thumbnail", dependencies=READ)
+@router.get(
+    "/v1/spaces/{space}/supports/{support}/thumbnail",
+    dependencies=READ,
+    response_class=Response,
+    responses={200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}},
+)
 async def thumbnail(request: Request, space: str, support: Id) -> Response:
     """A support image as a small JPEG."""
     serving = serving_of(request)

@@ -49,6 +49,8 @@ class LabelBody(Body):
 class RegisterBody(Body):
     """Labels to register, as `labels` with vectors, or as `names` that the space's classifier encodes."""
 
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"oneOf": [{"required": ["labels"]}, {"required": ["names"]}]})
+
     labels: list[LabelBody] | None = Field(None, max_length=10_000)
     names: list[Name] | None = Field(None, max_length=100_000, examples=[["airport", "beach"]])
 
