@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 
 from trustvlm.errors import InvalidInput
 from trustvlm.http.npz import read_arrays
@@ -107,23 +107,30 @@ async def _form(request: Request, model: type[B]) -> Asked[B]:
     most = request.app.state.serving.options.body_bytes
     digest = hashlib.sha256(request.url.query.encode())
     images, fields = [], []
+    parser = MultiPartParser(request.headers, request.stream(), max_files=MOST_FILES, max_fields=10_000, max_part_size=most)
+    opened: list[Any] = parser._files_to_close_on_error  # of a form that ends too early, it closes none
     try:
-        async with request.form(max_files=MOST_FILES, max_fields=10_000, max_part_size=most) as form:
-            for name, value in form.multi_items():
-                data = await value.read() if isinstance(value, UploadFile) else value.encode(errors="surrogatepass")
-                digest.update(hashlib.sha256(name.encode(errors="surrogatepass")).digest() + hashlib.sha256(data).digest())
-                if not isinstance(value, UploadFile):
-                    fields.append((name, value))
-                elif name == "images":
-                    images.append(_named(data, value.filename))
-                else:
-                    raise InvalidInput(f"{name}: expected image files under the name 'images'")
-    except HTTPException as error:
-        raise InvalidInput(f"body: {error.detail}") from error
-    except (ValueError, UnicodeError, KeyError) as error:
+        form = await parser.parse()
+        if len(opened) > sum(isinstance(value, UploadFile) for _, value in form.multi_items()):
+            raise InvalidInput("body: the form ends in the middle of a file")
+        for name, value in form.multi_items():
+            data = await value.read() if isinstance(value, UploadFile) else value.encode(errors="surrogatepass")
+            digest.update(hashlib.sha256(name.encode(errors="surrogatepass")).digest() + hashlib.sha256(data).digest())
+            if not isinstance(value, UploadFile):
+                fields.append((name, value))
+            elif name == "images":
+                images.append(_named(data, value.filename))
+            else:
+                raise InvalidInput(f"{name[:80]}: expected image files under the name 'images'")
+    except MultiPartException as error:
+        raise InvalidInput(f"body: {error.message}") from error
+    except (ValueError, KeyError) as error:
         if isinstance(error, InvalidInput):
             raise
         raise InvalidInput("body: expected multipart/form-data, got something else or a damaged one") from error
+    finally:
+        for file in opened:
+            file.close()
     if not images:
         raise InvalidInput("images: expected at least one image file, got none")
     given = _fields(model, [*request.query_params.multi_items(), *fields])

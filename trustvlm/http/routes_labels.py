@@ -30,8 +30,14 @@ def name_of(label: str) -> str:
 
 
 def result_json(result: RegisterResult) -> dict[str, Any]:
-    """What a registration changed."""
+    """What a registration changed.
+
+    Raises:
+        InvalidInput: nothing, because no image could be read.
+    """
     failures = [{"source": source, "reason": reason} for source, reason in result.failures]
+    if failures and not (result.added_labels or result.added_supports or result.skipped_duplicates):
+        raise InvalidInput(f"images: {failures[0]['source']}: {failures[0]['reason']} (none of {len(failures)} can be read)")
     pairs = [{"label": one, "other": other, "cosine": cosine} for one, other, cosine in result.near_synonyms or ()]
     values = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(result).items()}
     return values | {"failures": failures, "near_synonyms": None if result.near_synonyms is None else pairs}
