@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -18,7 +19,7 @@ import httpx
 import numpy as np
 import psutil
 import pytest
-from cli_runner import COMMAND, without_home_variables
+from cli_runner import COMMAND, Cli, without_home_variables
 
 import trustvlm
 
@@ -108,16 +109,13 @@ def test_a_server_says_who_may_ask_and_finishes_what_it_accepted(tmp_path: Path)
     assert not list((home / "workers").iterdir())
 
 
-def test_addresses_that_cannot_be(tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    prepared(home)
-    with server(home) as (_, address):
-        port = address.rpartition(":")[2]
-        done = subprocess.run(
-            [*COMMAND, "--home", str(home), "serve", "--port", port], capture_output=True, text=True, timeout=60, check=False
-        )
-        assert done.returncode == 5
-        assert done.stderr.startswith(f"Error: 127.0.0.1:{port} cannot be listened on")
+def test_addresses_that_cannot_be(cli: Cli) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert cli("serve", "--port", port, code=5).startswith(f"Error: 127.0.0.1:{port} cannot be listened on")
+    cli("serve", "--port", 65536, code=2)
+    cli("serve", "--workers", 0, code=2)
+    assert "nowhere" in cli("serve", "--host", "nowhere.invalid", code=5)
 
 
 @pytest.mark.slow

@@ -306,7 +306,7 @@ def test_state_and_metrics(space: Http, world: World, tmp_path: Path) -> None:
     for line in (
         'trustvlm_http_request_seconds_count{method="POST",route="/v1/spaces/{space}/score",status="200"} 1.0',
         'trustvlm_http_request_seconds_count{method="POST",route="/v1/spaces/{space}/score",status="404"} 1.0',
-        'trustvlm_batch_rows_sum{owner="scorer"} 36.0',
+        'trustvlm_batch_rows_sum{owner="scorer"} 18.0',
         'trustvlm_stage_seconds_count{stage="text pass"} 1.0',
         'trustvlm_stage_seconds_count{stage="image pass"} 1.0',
         'trustvlm_stage_seconds_count{stage="fuse"} 1.0',

@@ -111,10 +111,13 @@ def _digest(header: str) -> bytes:
 
 
 class Scope:
-    """A route's dependency: the caller's key must open it. It comes before anything of the body is read."""
+    """A route's dependency: the caller's key must open it, and the space of its path must be there.
 
-    def __init__(self, scope: str) -> None:
-        self.scope = scope
+    It comes before anything of the body is read. `there`: False for the route that brings a space back.
+    """
+
+    def __init__(self, scope: str, *, there: bool = True) -> None:
+        self.scope, self.there = scope, there
 
     async def __call__(self, request: Request) -> None:
         serving = request.app.state.serving
@@ -129,3 +132,5 @@ class Scope:
         if caller.space is not None and space is not None and caller.space != space:
             raise Forbidden(f"this key opens the space {caller.space!r} only")
         serving.keyring.count(caller)
+        if space is not None and self.there:
+            await serving.require_space(space)

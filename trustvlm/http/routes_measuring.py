@@ -60,7 +60,6 @@ async def calibrate(request: Request, space: str) -> Response:
 async def begun(request: Request, kind: str, space: str, work: Callable[[Progress], dict[str, Any]], digest: bytes) -> Response:
     """The answer to a request that begins a job."""
     serving, caller = serving_of(request), request.state.caller
-    await serving.reading.run(lambda: serving.service.get_label_space(space))
     return await written(request, lambda: job_row(serving.jobs.start(kind, space, caller.key, work)), digest=digest, status=202)
 
 

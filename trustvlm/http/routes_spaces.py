@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from trustvlm.encoders import parse_spec
 from trustvlm.encoders import preset as preset_named
@@ -13,6 +13,7 @@ from trustvlm.errors import Forbidden, InvalidInput
 from trustvlm.http.answers import answer, written
 from trustvlm.http.bodies import JSON, read_body
 from trustvlm.http.docs import ADMIN, READ, takes
+from trustvlm.http.keyring import Scope
 from trustvlm.http.options import ServeOptions
 from trustvlm.http.schemas import SpaceBody
 from trustvlm.http.serving import serving_of
@@ -93,7 +94,7 @@ async def remove_space(request: Request, space: str) -> Response:
     return await written(request, work)
 
 
-@router.post("/v1/spaces/{space}/restore", dependencies=ADMIN)
+@router.post("/v1/spaces/{space}/restore", dependencies=[Depends(Scope("admin", there=False))])
 async def restore_space(request: Request, space: str) -> Response:
     """Bring back the space of that name that was removed last."""
     service = serving_of(request).service

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from trustvlm.scoring.rules import RULES
+
 __all__ = [
     "CalibrateBody", "EvaluateBody", "FeedbackBody", "LabelBody", "PatchBody", "RegisterBody", "ScoreBody", "SearchBody",
     "SpaceBody", "SupportsBody",
@@ -14,7 +16,9 @@ __all__ = [
 Vector = list[float]
 Rows = list[Vector]
 Name = Annotated[str, Field(max_length=2_000)]
+RuleName = Annotated[str, Field(max_length=100, json_schema_extra={"enum": [*RULES]})]
 Params = dict[str, float | None]
+_LEFT_OUT: Any = None  # may be left out, but is no null where it is given
 _ROWS = "(n, d) embeddings, not normalised"
 
 
@@ -27,12 +31,16 @@ class Body(BaseModel):
 class SpaceBody(Body):
     """A new label space."""
 
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"anyOf": [{"required": ["classifier"]}, {"required": ["preset"]}]}
+    )
+
     name: Name = Field(examples=["aerial"])
-    classifier: Name | None = Field(None, examples=["precomputed:512"])
+    classifier: Name = Field(_LEFT_OUT, examples=["precomputed:512"])
     verifier: Name | None = Field(None, examples=["precomputed:768"])
     templates: list[Name] | None = None
     logit_scale: float | None = None
-    preset: Name | None = None
+    preset: Name = Field(_LEFT_OUT, examples=["paper"])
     recipe: Name = "flat"
 
 
@@ -51,8 +59,8 @@ class RegisterBody(Body):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"oneOf": [{"required": ["labels"]}, {"required": ["names"]}]})
 
-    labels: list[LabelBody] | None = Field(None, max_length=10_000)
-    names: list[Name] | None = Field(None, max_length=100_000, examples=[["airport", "beach"]])
+    labels: list[LabelBody] = Field(_LEFT_OUT, max_length=10_000)
+    names: list[Name] = Field(_LEFT_OUT, max_length=100_000, examples=[["airport", "beach"]])
 
 
 class NewLabelForm(Body):
@@ -65,9 +73,11 @@ class NewLabelForm(Body):
 class PatchBody(Body):
     """What is to change of a label."""
 
-    new_name: Name | None = None
-    prompt: Name | None = None
-    text_vector: Vector | Rows | None = None
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"minProperties": 1})
+
+    new_name: Name = Field(_LEFT_OUT)
+    prompt: Name = Field(_LEFT_OUT)
+    text_vector: Vector | Rows = Field(_LEFT_OUT)
 
 
 class SupportsBody(Body):
@@ -87,7 +97,7 @@ class QueryBody(Body):
 class ScoreBody(QueryBody):
     """Queries to score."""
 
-    rule: Name | None = Field(None, description="None: that of the calibration in force, else the default")
+    rule: RuleName | None = Field(None, description="None: that of the calibration in force, else the default")
     params: Params | None = None
     top_k: int = Field(5, ge=1, le=1_000)
     labels: list[Name] | None = Field(None, description="only these labels take part")
@@ -107,7 +117,7 @@ class SearchBody(QueryBody):
 class LabelledBody(QueryBody):
     """Queries whose true labels are known."""
 
-    truth: list[Name | None] = Field(description="a label name a query; null: of no label of the space")
+    truth: list[Name | None] = Field(min_length=1, description="a label name a query; null: of no label of the space")
     sources: list[Name | None] | None = None
 
 
@@ -121,7 +131,7 @@ class FeedbackBody(LabelledBody):
 class EvaluateBody(LabelledBody):
     """Labelled queries to evaluate rules on."""
 
-    rules: list[Name] | None = None
+    rules: list[RuleName] | None = None
     risk: float = Field(0.05, gt=0, lt=1)
     coverage: float = Field(0.8, gt=0, le=1)
     draws: int = Field(0, ge=0, le=20)
@@ -130,7 +140,7 @@ class EvaluateBody(LabelledBody):
 class CalibrateBody(LabelledBody):
     """Labelled queries to calibrate on."""
 
-    rule: Name = "auto"
+    rule: Annotated[str, Field(max_length=100, json_schema_extra={"enum": ["auto", *RULES]})] = "auto"
     max_risk: float = Field(0.05, gt=0, lt=1)
     confidence: float = Field(0.9, gt=0, lt=1)
     params: Params | None = None

@@ -72,6 +72,7 @@ class Serving:
         self.encoder = Batcher("encoder", self._encoded, most_rows=64, observe=meters.batch("encoder"), **batching)
         self.jobs = Jobs(service, worker)
         self.ready = True
+        self._known: set[str] = set()
         meters.watch(self._gauges)
         LISTENERS.append(meters.staged)
 
@@ -84,6 +85,16 @@ class Serving:
         LISTENERS.remove(self.meters.staged)
         self.service.close()
         self.worker.close()
+
+    async def require_space(self, space: str) -> None:
+        """Refuse what is asked of a space that never was, before it is read; one that was removed is noticed later.
+
+        Raises:
+            NotFound: there is none.
+        """
+        if space not in self._known:
+            await self.reading.run(lambda: self.service.get_label_space(space))
+            self._known.add(space)
 
     async def score(self, key: ScoreKey, queries: Queries, rows: int) -> Part:
         """The verdicts of embeddings, in one call with whatever else waits."""
