@@ -13,6 +13,7 @@ import os
 import random
 import shutil
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ from crash_state import (
 
 import trustvlm
 from trustvlm import TrustService
+from trustvlm.catalog.jobs import JobRecord
 
 BULK = 2_000
 CHUNK = 100
@@ -175,6 +177,27 @@ def restored_of(home: Path) -> Path:
     return home.with_suffix(".restored")
 
 
+def serve(service: TrustService, op: Op) -> None:
+    """What the HTTP service notes in a catalog: keys, repeated calls, jobs."""
+    row, _ = service.create_key("write")
+    service.rotate_key(row.id)
+    worker = service.worker()
+    try:
+        for key in ("answered", "dropped"):
+            service.begin_call("nobody", f"{key} {row.id}", b"request", worker)
+        service.end_call("nobody", f"answered {row.id}", 200, b"{}")
+        service.drop_call("nobody", f"dropped {row.id}")
+        now = datetime.now(UTC)
+        service.create_job(
+            JobRecord(row.id, "evaluate", "main", "nobody", worker.id, "running", "", 0, None, False, None, None, now, now)
+        )
+        service.cancel_job(row.id)
+        service.change_job(row.id, state="cancelled")
+        service.sweep(worker)
+    finally:
+        worker.close()
+
+
 def import_(service: TrustService, op: Op) -> None:
     service.import_space(exported(service, op["of"]), name=op["space"])
 
@@ -270,6 +293,7 @@ def tour_of() -> list[Op]:
         {"op": "feedback", **main, "queries": [*FEEDBACK[:2]], "truth": ["m6", "m7"], "promote": True},
         {"op": "score", **main},
         {"op": "rebuild", **main},
+        {"op": "serve"},
         {"op": "backup"},
         {"op": "restore"},
         {"op": "repair", **main, "label": "m10", "supports": [100], "index": False},

@@ -119,7 +119,7 @@ class raw:  # a context manager that is used like a function
 def states_after(state: State, op: Op) -> list[State]:
     """The states that a change goes through, each durable as a whole; the last one is that of the finished change."""
     kind = op["op"]
-    if kind in ("score", "backup", "restore", "abort"):
+    if kind in ("score", "serve", "backup", "restore", "abort"):
         return [state]
     if kind == "purge":
         return [purged(state)]

@@ -6,10 +6,16 @@
     ├── NotFound        a space, label, support image, recipe, file or home that does not exist
     ├── Conflict        what is there already says something else
     ├── InvalidInput    an argument that cannot be right, whatever the state
+    ├── Refused         the HTTP service does not take the request as it came
+    │   ├── Unauthorized    no key, or none that is valid
+    │   ├── Forbidden       the key does not open this
+    │   ├── TooLarge        more bytes than the service reads
+    │   └── TooMany         more requests than the key may make
     └── Unavailable     right request, but not now or not here
         ├── ReadOnly    the home cannot be written
         ├── Busy        another process kept the write lock too long
         ├── SchemaMismatch  the catalog is older or newer than this program
+        ├── Overloaded  the HTTP service has as much to do as it takes
         ├── WeightsMissing  model weights are not on this machine and cannot be fetched
         └── Damaged     stored bytes do not match their checksum
 
@@ -22,14 +28,21 @@ from __future__ import annotations
 __all__ = [
     "EXIT_CODES",
     "FOUND_DAMAGE",
+    "STATUSES",
     "Busy",
     "Conflict",
     "Damaged",
+    "Forbidden",
     "InvalidInput",
     "NotFound",
+    "Overloaded",
     "ReadOnly",
+    "Refused",
     "SchemaMismatch",
+    "TooLarge",
+    "TooMany",
     "TrustVLMError",
+    "Unauthorized",
     "Unavailable",
     "WeightsMissing",
 ]
@@ -51,6 +64,30 @@ class InvalidInput(TrustVLMError, ValueError):
     """An argument that cannot be right: wrong shape, not finite, unknown rule, empty name."""
 
 
+class Refused(TrustVLMError):
+    """The HTTP service does not take the request as it came."""
+
+
+class Unauthorized(Refused):
+    """No key came with the request, or none that is valid."""
+
+
+class Forbidden(Refused):
+    """The key that came with the request does not open this."""
+
+
+class TooLarge(Refused):
+    """The request has more bytes than the service reads."""
+
+
+class TooMany(Refused):
+    """The key made more requests than it may; `retry_after` seconds later there is room again."""
+
+    def __init__(self, message: str, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class Unavailable(TrustVLMError):
     """A right request that cannot be served now or on this machine."""
 
@@ -67,6 +104,14 @@ class SchemaMismatch(Unavailable):
     """The catalog's schema is older or newer than this program's."""
 
 
+class Overloaded(Unavailable):
+    """The HTTP service has as much to do as it takes; trying again after `retry_after` seconds may help."""
+
+    def __init__(self, message: str, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class WeightsMissing(Unavailable):
     """Model weights are not on this machine and could not be fetched."""
 
@@ -77,6 +122,18 @@ class Damaged(Unavailable):
 
 EXIT_CODES: dict[type[TrustVLMError], int] = {InvalidInput: 2, NotFound: 3, Conflict: 4, Unavailable: 5}
 """Exit code of each kind (the first one that the error is an instance of)."""
+
+STATUSES: dict[type[TrustVLMError], int] = {
+    NotFound: 404,
+    Conflict: 409,
+    InvalidInput: 422,
+    Unauthorized: 401,
+    Forbidden: 403,
+    TooLarge: 413,
+    TooMany: 429,
+    Unavailable: 503,
+}
+"""HTTP status of each kind (the first one that the error is an instance of)."""
 
 FOUND_DAMAGE = 6
 """Exit code of 'trustvlm verify' where it found damage: no error, since it did what it was asked to do."""

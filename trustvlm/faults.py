@@ -23,6 +23,7 @@ CHANGES = (
     *("calibrate", "calibration.remove", "feedback", "promote", "originals"),
     *("reembed.begin", "reembed.stage", "reembed.carry", "reembed.follow", "reembed.cut_over", "reembed.drop"),
     *("import.begin", "import.chunk", "import.reveal", "import.discard", "repair", "repair.whole"),
+    *("key", "call", "job"),
 )
 """What a write transaction of the catalog may be; each has the points NAME.written (before its commit) and NAME.committed."""
 

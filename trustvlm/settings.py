@@ -63,6 +63,14 @@ class Settings(BaseSettings):
     undo_hours: float = Field(
         24.0, ge=0, le=1_000_000, description="How long removed labels and support images can be restored."
     )
+    serve_encoders: tuple[str, ...] = Field(
+        (), description="Encoder specs that 'trustvlm serve' lets its clients make spaces with, besides precomputed ones."
+    )
+    serve_body_bytes: int = Field(32 * 2**20, ge=1024, description="Largest request body that 'trustvlm serve' reads.")
+    serve_image_pixels: int = Field(24_000_000, ge=1, description="Largest image that 'trustvlm serve' takes, width × height.")
+    serve_rate: float = Field(100.0, gt=0, description="Requests a second that each key of 'trustvlm serve' may make.")
+    serve_queue: int = Field(256, ge=1, le=65536, description="Requests of one kind that may wait in 'trustvlm serve'.")
+    serve_deadline_s: float = Field(30.0, gt=0, le=600, description="Seconds that a request to 'trustvlm serve' may wait.")
 
     @classmethod
     def settings_customise_sources(
@@ -155,6 +163,7 @@ def open_service(
     precision: str | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
+    max_image_pixels: int | None = None,
 ) -> TrustService:
     """Open a home directory; this is :func:`trustvlm.open`.
 
@@ -165,14 +174,15 @@ def open_service(
         device: "cpu", "cuda" or "cuda:N", for models and indexes; without that GPU one line is logged and the CPU is used.
         database_url: "sqlite:////path" of a catalog that lies elsewhere.
         precision: "fp32", "bf16" or "fp16", for models.
-        batch_size, workers: how images are loaded.
+        batch_size, workers: how images are loaded. max_image_pixels: largest image accepted, width × height.
 
     Raises:
         NotFound: there is no home (and not `create`). ReadOnly: it cannot be written (and not `read_only`).
         SchemaMismatch: its schema is older or newer than this program. InvalidInput: a setting that cannot be right.
     """
     folder = Path(home).expanduser().absolute()
-    settings = Settings.of(folder, device=device, precision=precision, batch_size=batch_size, workers=workers)
+    given = {"device": device, "precision": precision, "batch_size": batch_size, "workers": workers}
+    settings = Settings.of(folder, **given, max_image_pixels=max_image_pixels)
     path = catalog_path(folder, database_url)
     if create and read_only:
         raise InvalidInput("open: create=True and read_only=True contradict each other")

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     """A path, the bytes of an image file, or a decoded PIL image."""
 
 __all__ = [
+    "CALL_COLUMNS",
+    "VERDICT_COLUMNS",
     "Evidence",
     "Hits",
     "LabelInput",
@@ -248,20 +250,20 @@ class Verdicts:
     def rows(self, *, evidence: int = 0) -> Iterator[dict[str, Any]]:
         """One plain dict per verdict, ready for JSON (NaN becomes None); with `evidence` nearest support images if > 0."""
         for i in range(len(self)):
-            row: dict[str, Any] = {name: _plain(getattr(self, name)[i]) for name in _VERDICT_COLUMNS}
-            row |= {name: _plain(getattr(self, name)) for name in _CALL_COLUMNS}
+            row: dict[str, Any] = {name: _plain(getattr(self, name)[i]) for name in VERDICT_COLUMNS}
+            row |= {name: _plain(getattr(self, name)) for name in CALL_COLUMNS}
             if evidence:
                 found = self.evidence(i, evidence)
                 row["evidence"] = {side: [vars(n) for n in getattr(found, side)] for side in ("label", "rival")}
             yield row
 
 
-_VERDICT_COLUMNS = (
+VERDICT_COLUMNS = (
     "label", "label_id", "trust", "text_confidence", "image_similarity", "unverified", "accepted", "probability", "reason",
     "unknown", "nearest_prototype", "nearest_similarity", "agrees", "rival", "rival_id", "rival_trust", "top_labels",
     "top_confidence",
 )  # fmt: skip
-_CALL_COLUMNS = (
+CALL_COLUMNS = (
     "rule", "revision", "approximate", "error_bound", "tau", "tau_revision", "image_evidence", "calibration_id", "stale_since",
 )  # fmt: skip
 

@@ -54,6 +54,7 @@ GONE = text("removed_revision IS NOT NULL")
 REMOVED = text("removed_at IS NOT NULL")
 PROTOTYPED = text("support_count > 0 AND removed_revision IS NULL")
 ALIASES = text("alias_of IS NOT NULL")
+UNVERIFIED = text("support_count = 0 AND removed_revision IS NULL AND alias_of IS NULL")
 
 
 def _index(name: str, *columns: str, where: TextClause | None = None, unique: bool = False) -> Index:
@@ -139,6 +140,7 @@ class Label(Base):
         _index("ix_labels_space_id_name_hash", "space_id", "name_hash", where=PROTOTYPED),
         _index("ix_labels_removed_at", "removed_at", where=REMOVED),
         _index("ix_labels_alias_of", "alias_of", where=ALIASES),
+        _index("ix_labels_space_id_unverified", "space_id", "name", where=UNVERIFIED),
         {"sqlite_autoincrement": True},
     )
 

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, inspect
 from sqlalchemy.exc import IntegrityError
 
 from trustvlm.catalog.models import Base
+from trustvlm.catalog.service_models import JobRow as _of_the_service  # noqa: F401 (its tables are part of the schema)
 from trustvlm.errors import Damaged, SchemaMismatch
 from trustvlm.resources import folder
 

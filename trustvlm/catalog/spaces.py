@@ -26,6 +26,7 @@ __all__ = [
     "record_of",
     "remove",
     "restore",
+    "revisions",
     "row_of",
     "set_recipe",
     "set_search",
@@ -191,6 +192,12 @@ def list_rows(connection: Connection) -> Iterator[SpaceRow]:
     """Every live space with its counts, by name."""
     for row in connection.execute(select(*_COLUMNS).where(Space.removed_at.is_(None), _CALLED).order_by(Space.name)).all():
         yield row_of(connection, record_of(row))
+
+
+def revisions(connection: Connection) -> list[tuple[str, int, int]]:
+    """(name, id, revision) of every live space, by name."""
+    query = select(Space.name, Space.id, Space.revision).where(Space.removed_at.is_(None), _CALLED).order_by(Space.name)
+    return [(row.name, row.id, row.revision) for row in connection.execute(query)]
 
 
 def row_of(connection: Connection, space: SpaceRecord) -> SpaceRow:

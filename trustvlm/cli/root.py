@@ -16,10 +16,12 @@ from trustvlm.cli.demo import demo
 from trustvlm.cli.evaluate import evaluate
 from trustvlm.cli.feedback import feedback, monitor
 from trustvlm.cli.index import index
+from trustvlm.cli.key import key
 from trustvlm.cli.label import label
 from trustvlm.cli.register import register
 from trustvlm.cli.score import score
 from trustvlm.cli.search import search
+from trustvlm.cli.serve import serve
 from trustvlm.cli.session import Session, default_home
 from trustvlm.cli.space import space
 from trustvlm.cli.support import purge, support
@@ -112,7 +114,7 @@ def main(ctx: click.Context, home: Path | None, device: str | None, precision: s
 
 COMMANDS = (
     *(space, register, label, support, score, search, evaluate, calibrate, recalibrate, calibration, feedback, monitor),
-    *(index, db, backup, restore, export, import_, verify, purge, demo),
+    *(index, db, backup, restore, export, import_, verify, purge, serve, key, demo),
 )
 for command in COMMANDS:
     main.add_command(command)

@@ -12,6 +12,7 @@ from trustvlm.encoders.base import Encoder
 from trustvlm.encoders.images import DEFAULT_LIMITS, ImageLimits, UnreadableImage, source_name
 from trustvlm.encoders.prepare import Prepared, WorkerPool, prepare
 from trustvlm.errors import InvalidInput
+from trustvlm.stages import stage
 from trustvlm.types import Float32s
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def _encode(
 ) -> Iterator[EncodedImage | FailedImage]:
     prepared = _prepare_all(sources, [e.preprocess for e in encoders], batch_size, workers, limits)
     numbered = enumerate(prepared)
-    while batch := list(islice(numbered, batch_size)):
+    while batch := _next_batch(numbered, batch_size):
         good = [item for _, item in batch if isinstance(item, Prepared)]
         columns = [_encode_batch(encoder, [item.pixels[i] for item in good]) for i, encoder in enumerate(encoders)]
         rows = iter(zip(*columns, strict=True) if columns else [()] * len(good))
@@ -110,12 +111,20 @@ def _encode(
             progress(len(batch))
 
 
+def _next_batch(
+    numbered: Iterator[tuple[int, Prepared | UnreadableImage]], batch_size: int
+) -> list[tuple[int, Prepared | UnreadableImage]]:
+    with stage("decode"):
+        return list(islice(numbered, batch_size))
+
+
 def _encode_batch(encoder: Encoder, pixels: list[Float32s]) -> list[Float32s]:
     if not pixels:
         return []
     import torch
 
-    return list(encoder.encode_images(torch.stack([torch.from_numpy(p) for p in pixels])))
+    with stage("encode"):
+        return list(encoder.encode_images(torch.stack([torch.from_numpy(p) for p in pixels])))
 
 
 def _prepare_all(

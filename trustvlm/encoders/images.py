@@ -182,7 +182,7 @@ def is_original(data: bytes, content_hash: bytes, limits: ImageLimits = DEFAULT_
 def _path_of(source: ImageSource) -> str | None:
     if isinstance(source, (str, Path)):
         return str(source)
-    return None if isinstance(source, bytes) else (str(getattr(source, "filename", "")) or None)
+    return str(getattr(source, "filename", "")) or None  # bytes that came with a file's name may have it, too
 
 
 def _require_image(source: Image, name: str) -> Image:

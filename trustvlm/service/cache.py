@@ -125,6 +125,11 @@ class SpaceCache:
             self,
         )
 
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """How many live labels and prototypes are here."""
+        return self._text.view().live, self._prototypes.view().live
+
     def _drop(self, ids: Int64s) -> None:
         """Tombstone those of `ids` that are here."""
         known = ids[self._text.slots(ids) >= 0]

@@ -86,6 +86,10 @@ class Caches:
             self._write_soon(view)
         return view
 
+    def peek(self, name: str) -> SpaceCache | None:
+        """The cache of the space `name` as it is, if there is one."""
+        return self._by_name.get(name)
+
     def forget(self, name: str) -> None:
         """Drop what is kept of the space `name`."""
         with self.lock(name):

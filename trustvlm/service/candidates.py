@@ -14,6 +14,7 @@ from trustvlm.service.aliases import missing_members, pooled
 from trustvlm.service.cache import SpaceView
 from trustvlm.service.passes import SHORT_SLACK, in_exact_order, leaders_pass, rows_pass, similarities
 from trustvlm.service.subset import Subset
+from trustvlm.stages import stage
 from trustvlm.types import Bools, Float64s, Int64s
 
 __all__ = ["CANDIDATES", "Found", "find_candidates"]
@@ -68,14 +69,17 @@ def find_candidates(
     aliases = view.aliases
     listed *= aliases.largest  # so many labels are left when further names are taken together
     scale = view.space.logit_scale
-    text = rows_pass(view.text, classifier, scale, max(leaders, listed), view.kernels, subset.text)
-    text, leading = in_exact_order(view.text, text, classifier, scale)
+    with stage("text pass"):
+        text = rows_pass(view.text, classifier, scale, max(leaders, listed), view.kernels, subset.text)
+        text, leading = in_exact_order(view.text, text, classifier, scale)
     if verifier is None or not len(view.prototypes):
         near, known = np.empty((len(classifier), 0), np.int64), None
         complete, image_log_z = np.ones(len(classifier), np.bool_), np.full(len(classifier), -np.inf)
         image_outside, image_tied = np.zeros(len(classifier)), np.zeros(len(classifier), np.bool_)
     else:
-        near, known, complete, image_log_z, image_outside, image_tied = _nearest(view, verifier, subset, leaders, temperature)
+        with stage("image pass"):
+            nearest = _nearest(view, verifier, subset, leaders, temperature)
+        near, known, complete, image_log_z, image_outside, image_tied = nearest
     first, further = text.slots[:, :leaders], text.slots[:, leaders:]
     near = _unless(near, first)
     near = np.concatenate([near, missing_members(aliases, view.text, np.concatenate([first, near], axis=1))], axis=1)

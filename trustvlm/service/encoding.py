@@ -56,11 +56,14 @@ class Embedded:
 
     Attributes:
         queries: their embeddings. sources: a name for each. failures: (source, reason) of those that could not be read.
+        places, failed: where the ones and the others stood in the input.
     """
 
     queries: Queries
     sources: list[str]
     failures: list[tuple[str, str]]
+    places: tuple[int, ...] = ()
+    failed: tuple[int, ...] = ()
 
 
 def encodes_images(spec: str) -> bool:
@@ -158,7 +161,8 @@ def embed(
         queries = Queries(classifier=classifier, verifier=verifier)
     else:
         queries = Queries(verifier=verifier)
-    return Embedded(queries, [image.source for image in good], failures)
+    failed = tuple(result.index for result in results if isinstance(result, FailedImage))
+    return Embedded(queries, [image.source for image in good], failures, tuple(image.index for image in good), failed)
 
 
 def unit_queries(parts: Parts, space: SpaceRecord, queries: Queries) -> tuple[Float64s | None, Float64s | None]:

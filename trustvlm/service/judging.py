@@ -13,6 +13,7 @@ from trustvlm.index.names import NameTable
 from trustvlm.scoring.rules import NEIGHBOURS, Judgement, Neighbours, Rule
 from trustvlm.service.candidates import CANDIDATES, Found, find_candidates
 from trustvlm.service.context import Context
+from trustvlm.stages import stage
 from trustvlm.types import Bools, Float64s, Int64s, Objects
 
 __all__ = ["Columns", "judge", "judge_all"]
@@ -92,7 +93,8 @@ class _Batch:
 
     def judged(self, rule: Rule, parameters: Mapping[str, float | None], leaders: int = CANDIDATES) -> Columns:
         found = self._find(rule, parameters, leaders)
-        judgement = rule.judge(found.candidates, parameters)
+        with stage("fuse"):
+            judgement = rule.judge(found.candidates, parameters)
         columns = self._columns(found, rule, judgement)
         short = np.flatnonzero(_unsure(found, rule, parameters, judgement))
         if len(short) and leaders < self.context.view.text.n:

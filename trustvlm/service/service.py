@@ -23,6 +23,7 @@ from trustvlm.service.reembed import restore_space
 from trustvlm.service.register import register
 from trustvlm.service.score import score
 from trustvlm.service.search import search
+from trustvlm.service.serving import Serving
 from trustvlm.service.suggest import MILLISECONDS, Suggestion, suggest_recipe
 from trustvlm.service.synonyms import alias, near_synonyms, reported, unalias
 from trustvlm.service.tuning import Tuned, tune_index
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["TrustService"]
 
 
-class TrustService(Moving):
+class TrustService(Moving, Serving):
     """An open home. Made by :func:`trustvlm.open`; a context manager; safe to use from several threads.
 
     Not usable in a forked child (it says so): open the home anew there. Other processes may use the same home; each sees

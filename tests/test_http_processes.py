@@ -1,0 +1,176 @@
+"""Real servers: they finish what they accepted, several work on one home, and one of them may die."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+from cli_runner import COMMAND, Cli, without_home_variables
+
+import trustvlm
+
+
+@contextmanager
+def server(home: Path, *options: str, log: Path | None = None) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server process, and its address."""
+    command = [*COMMAND, "--home", str(home), "serve", "--port", "0", *options]
+    errors = (log or home.with_suffix(".log")).open("w")
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=without_home_variables())
+    try:
+        assert process.stdout is not None
+        greeting = process.stdout.readline()
+        found = re.search(r"http://127\.0\.0\.1:\d+", greeting)
+        assert found, greeting
+        yield process, found[0]
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        process.wait(30)
+        assert process.stdout is not None
+        process.stdout.close()
+        errors.close()
+
+
+def ready(address: str) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            if httpx.get(f"{address}/readyz").status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.05)
+    raise AssertionError("the server never became ready")
+
+
+def label(i: int) -> dict[str, Any]:
+    rng = np.random.default_rng(i)
+    return {"name": f"label {i}", "text_vector": rng.normal(size=8).tolist(), "image_vectors": rng.normal(size=(2, 8)).tolist()}
+
+
+def prepared(home: Path) -> None:
+    with trustvlm.open(home, create=True) as service:
+        service.create_space("s", classifier="precomputed:8")
+        service.register("s", [trustvlm.LabelInput("first", text_vector=np.ones(8), image_vectors=np.ones((1, 8)))])
+
+
+def test_a_server_says_who_may_ask_and_finishes_what_it_accepted(tmp_path: Path) -> None:
+    """SIGTERM while an import is under way: it is committed and answered, and the process ends with 0."""
+    home = tmp_path / "home"
+    prepared(home)
+    with server(home) as (process, address):
+        ready(address)
+        lines = [json.dumps(label(i)) + "\n" for i in range(600)]
+        sent = threading.Event()
+
+        def body() -> Iterator[bytes]:
+            for number, line in enumerate(lines):
+                yield line.encode()
+                if number == 300:
+                    sent.set()
+                if number > 300:
+                    time.sleep(0.002)
+
+        answers: list[httpx.Response] = []
+
+        def ask() -> None:
+            headers = {"content-type": "application/x-ndjson"}
+            answers.append(httpx.post(f"{address}/v1/spaces/s/imports", content=body(), headers=headers, timeout=60))
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        assert sent.wait(30)
+        process.send_signal(signal.SIGTERM)
+        asking.join(60)
+        assert process.wait(30) in (0, -signal.SIGTERM)
+        assert answers[0].status_code == 200, answers[0].text
+        assert answers[0].json()["result"]["added_labels"] == 600
+    with trustvlm.open(home) as service:
+        assert service.get_space("s").label_count == 601
+    log = (tmp_path / "home.log").read_text()
+    assert all(json.loads(line)["level"] == "info" for line in log.splitlines())
+    assert not list((home / "workers").iterdir())
+
+
+def test_addresses_that_cannot_be(cli: Cli) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert cli("serve", "--port", port, code=5).startswith(f"Error: 127.0.0.1:{port} cannot be listened on")
+    cli("serve", "--port", 65536, code=2)
+    cli("serve", "--workers", 0, code=2)
+    assert "nowhere" in cli("serve", "--host", "nowhere.invalid", code=5)
+
+
+@pytest.mark.slow
+def test_one_of_two_workers_is_killed_under_load(tmp_path: Path) -> None:
+    """The other one answers, what was acknowledged stays, and clients that try again see no error."""
+    home = tmp_path / "home"
+    prepared(home)
+    with server(home, "--workers", "2") as (process, address):
+        ready(address)
+        acknowledged: list[int] = []
+        failures: list[str] = []
+        stop = threading.Event()
+
+        def ask(client: httpx.Client, method: str, path: str, **options: Any) -> httpx.Response | None:
+            for attempt in range(60):
+                try:
+                    answer = client.request(method, f"{address}{path}", **options)
+                except httpx.TransportError:
+                    time.sleep(0.1)
+                    continue
+                if answer.status_code not in (429, 503):
+                    return answer
+                time.sleep(0.05 * (attempt + 1))
+            return None
+
+        def work(number: int) -> None:
+            i = number * 100_000
+            with httpx.Client(timeout=30) as client:
+                while not stop.is_set():
+                    key = {"idempotency-key": f"k{i}"}
+                    written = ask(client, "POST", "/v1/spaces/s/labels", json={"labels": [label(i)]}, headers=key)
+                    scored = ask(client, "POST", "/v1/spaces/s/score", json={"classifier": [label(i)["text_vector"]]})
+                    for answer in (written, scored):
+                        if answer is None or answer.status_code != 200:
+                            failures.append("no answer" if answer is None else answer.text)
+                    if written is not None and written.status_code == 200:
+                        acknowledged.append(i)
+                    i += 1
+
+        clients = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+        for client in clients:
+            client.start()
+        time.sleep(3)
+        children = [child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline())]
+        assert len(children) == 2
+        os.kill(children[0].pid, signal.SIGKILL)
+        before = len(acknowledged)
+        time.sleep(8)
+        stop.set()
+        for client in clients:
+            client.join(60)
+        assert failures == []
+        assert len(acknowledged) > before + 10
+        metrics = httpx.get(f"{address}/metrics").text
+        assert "trustvlm_http_request_seconds_count" in metrics
+    with trustvlm.open(home) as service:
+        there = {row.name for row in service.list_labels("s")}
+    assert {f"label {i}" for i in acknowledged} <= there

@@ -1,0 +1,76 @@
+"""API keys in the catalog: their hashes, what they may do, and when they were last used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, bindparam, insert, or_, select, update
+
+from trustvlm.catalog.service_models import ApiKey
+
+__all__ = ["KeyRecord", "any_usable", "expire", "find", "insert_key", "list_rows", "revoke", "touch"]
+
+
+@dataclass(frozen=True)
+class KeyRecord:
+    """A key's row."""
+
+    id: str
+    secret_hash: bytes
+    scope: str
+    space: str | None
+    note: str | None
+    rate: float | None
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    used_at: datetime | None
+
+    def usable(self, now: datetime) -> bool:
+        """Whether it opens anything at this time."""
+        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+
+
+_COLUMNS = [getattr(ApiKey, name) for name in KeyRecord.__dataclass_fields__]
+_FIND = select(*_COLUMNS).where(ApiKey.id == bindparam("wanted"))
+
+
+def find(connection: Connection, key_id: str) -> KeyRecord | None:
+    """The key of this id, revoked or not."""
+    row = connection.execute(_FIND, {"wanted": key_id}).first()
+    return None if row is None else KeyRecord(*row)
+
+
+def list_rows(connection: Connection) -> list[KeyRecord]:
+    """Every key, oldest first."""
+    rows = connection.execute(select(*_COLUMNS).order_by(ApiKey.created_at, ApiKey.id))
+    return [KeyRecord(*row) for row in rows]
+
+
+def any_usable(connection: Connection, now: datetime) -> bool:
+    """Whether there is a key that opens something."""
+    good = (ApiKey.revoked_at.is_(None), or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > now))
+    return connection.scalar(select(ApiKey.id).where(*good).limit(1)) is not None
+
+
+def insert_key(connection: Connection, record: KeyRecord) -> None:
+    """Store a new key."""
+    connection.execute(insert(ApiKey).values(**vars(record)))
+
+
+def revoke(connection: Connection, key_id: str, now: datetime) -> bool:
+    """Make a key worthless; False when there is none, or it was revoked before."""
+    one = update(ApiKey).where(ApiKey.id == key_id, ApiKey.revoked_at.is_(None))
+    return bool(connection.execute(one.values(revoked_at=now)).rowcount)
+
+
+def expire(connection: Connection, key_id: str, at: datetime) -> None:
+    """Let a key end at `at`, unless it ends before."""
+    one = update(ApiKey).where(ApiKey.id == key_id, or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > at))
+    connection.execute(one.values(expires_at=at))
+
+
+def touch(connection: Connection, key_id: str, now: datetime) -> None:
+    """Remember that a key was used."""
+    connection.execute(update(ApiKey).where(ApiKey.id == key_id).values(used_at=now))

@@ -1,0 +1,71 @@
+"""Pages of labels in the order of their names, served from the index of names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Select, func, select
+from sqlalchemy.orm import aliased
+
+from trustvlm.catalog.models import UNVERIFIED, Label, Support
+from trustvlm.types import LabelRow
+
+__all__ = ["find_row", "label_page", "support_label", "unverified_count"]
+
+_BEYOND = "\U0010ffff"  # sorts behind everything that a name may go on with
+
+
+def _rows(space_id: int) -> Select[Any]:
+    canonical = aliased(Label)
+    other = select(canonical.name).where(canonical.id == Label.alias_of).scalar_subquery()
+    columns = (Label.id, Label.name, Label.prompt, Label.support_count, Label.revision, other)
+    return select(*columns).where(Label.space_id == space_id, Label.removed_revision.is_(None))
+
+
+def label_page(
+    connection: Connection,
+    space_id: int,
+    *,
+    after: str | None,
+    limit: int,
+    prefix: str | None = None,
+    contains: str | None = None,
+    unverified: bool = False,
+) -> list[LabelRow]:
+    """Up to `limit` live labels whose name sorts behind `after`, by name.
+
+    A prefix is a range of the index of names. What names contain (ASCII letters alike in both cases) is looked for in that
+    index, name by name, until the page is full.
+    """
+    names = select(Label.id).where(Label.space_id == space_id, Label.removed_revision.is_(None)).order_by(Label.name)
+    if after is not None:
+        names = names.where(Label.name > after)
+    if prefix:
+        names = names.where(Label.name >= prefix, Label.name < prefix + _BEYOND)
+    if contains:
+        names = names.where(Label.name.contains(contains, autoescape=True))
+    if unverified:
+        names = names.where(UNVERIFIED)
+    found = list(connection.scalars(names.limit(limit)))
+    rows = connection.execute(_rows(space_id).where(Label.id.in_(found)).order_by(Label.name)) if found else ()
+    return [LabelRow(*row) for row in rows]
+
+
+def find_row(connection: Connection, space_id: int, name: str) -> LabelRow | None:
+    """The live label `name` as it is listed."""
+    row = connection.execute(_rows(space_id).where(Label.name == name)).first()
+    return None if row is None else LabelRow(*row)
+
+
+def unverified_count(connection: Connection, space_id: int) -> int:
+    """How many live labels have no support image (aliases aside)."""
+    query = select(func.count(Label.name)).where(Label.space_id == space_id, UNVERIFIED)
+    return connection.scalar(query) or 0
+
+
+def support_label(connection: Connection, space_id: int, support_id: int) -> str | None:
+    """The name of the label that a live support image of this space belongs to; None: there is no such image."""
+    query = select(Label.name).join(Support, Support.label_id == Label.id)
+    alive = (Support.id == support_id, Support.space_id == space_id, Support.removed_revision.is_(None))
+    name: str | None = connection.scalar(query.where(*alive))
+    return name

@@ -1,0 +1,70 @@
+"""How routes answer: plain JSON, and writes that a client may repeat with an Idempotency-Key."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import Request, Response
+
+from trustvlm.errors import InvalidInput
+from trustvlm.http.keyring import Caller
+from trustvlm.http.serving import Serving, serving_of
+
+__all__ = ["IDEMPOTENCY_KEY", "answer", "encoded", "written"]
+
+IDEMPOTENCY_KEY = "idempotency-key"
+_LONGEST = 200
+
+
+def encoded(content: Any) -> bytes:
+    """As JSON: ASCII, so that any text in it can be sent, and never NaN."""
+    return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
+
+
+def answer(content: Any, status: int = 200, **headers: str) -> Response:
+    """A JSON response."""
+    return Response(encoded(content), status, {name.replace("_", "-"): value for name, value in headers.items()}, JSON)
+
+
+JSON = "application/json"
+
+
+async def written(
+    request: Request, work: Callable[[], Any], *, digest: bytes = b"", status: int = 200, encoders: bool = False
+) -> Response:
+    """The answer to a write, whose `work` is done once even where the request comes again with the same Idempotency-Key.
+
+    Args:
+        digest: of the body. encoders: the work may use them.
+    """
+    serving = serving_of(request)
+    key = request.headers.get(IDEMPOTENCY_KEY)
+    run = serving.encode if encoders else serving.writing.run
+    if key is None:
+        return answer(await run(work), status)
+    if not 0 < len(key) <= _LONGEST or not key.isprintable():
+        raise InvalidInput(f"Idempotency-Key: expected 1 to {_LONGEST} printable characters")
+    caller: Caller = request.state.caller
+    path = f"{request.method} {request.url.path}".encode(errors="surrogatepass")
+    whole = hashlib.sha256(path + b"\0" + digest).digest()
+    body, code, again = await run(lambda: _once(serving, caller.key, key, whole, work, status))
+    return Response(body, code, {"idempotent-replayed": "true"} if again else None, JSON)
+
+
+def _once(
+    serving: Serving, owner: str, key: str, request: bytes, work: Callable[[], Any], status: int
+) -> tuple[bytes, int, bool]:
+    """(body, status, whether it is an earlier answer). A call that fails is not kept: it may be made again."""
+    before = serving.service.begin_call(owner, key, request, serving.worker)
+    if before is not None and before.status is not None:
+        return before.body or b"", before.status, True
+    try:
+        body = encoded(work())
+    except BaseException:
+        serving.service.drop_call(owner, key)
+        raise
+    serving.service.end_call(owner, key, status, body)
+    return body, status, False

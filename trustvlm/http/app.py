@@ -1,0 +1,63 @@
+"""The application: routes over an open home, behind the gate."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
+
+from trustvlm import __version__
+from trustvlm.http import (
+    problems,
+    routes_imports,
+    routes_labels,
+    routes_measuring,
+    routes_queries,
+    routes_spaces,
+    routes_state,
+    routes_supports,
+)
+from trustvlm.http.docs import describe
+from trustvlm.http.gate import Gate
+from trustvlm.http.meters import Meters
+from trustvlm.http.options import ServeOptions
+from trustvlm.http.serving import Serving
+from trustvlm.service import TrustService
+
+__all__ = ["ROUTERS", "create_app"]
+
+ROUTERS = (routes_state, routes_spaces, routes_imports, routes_labels, routes_supports, routes_queries, routes_measuring)
+
+
+def methods_of(path: str) -> list[str]:
+    """The methods that some route has for a path."""
+    routes = [route for module in ROUTERS for route in module.router.routes if isinstance(route, APIRoute)]
+    return sorted({method for route in routes if route.path_regex.match(path) for method in route.methods or ()})
+
+
+def create_app(service: TrustService, options: ServeOptions | None = None) -> FastAPI:
+    """The service over an open home, which it closes when it ends.
+
+    The threads start here, not with the first request: the application can be called without a lifespan, and is closed by
+    `app.state.serving.close()` then.
+    """
+    chosen = options or ServeOptions()
+    serving = Serving(service, chosen, service.worker(), Meters())
+    service.sweep(serving.worker)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await run_in_threadpool(serving.close)
+
+    app = FastAPI(title="trustvlm", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.state.serving = serving
+    app.add_middleware(Gate, options=chosen, meters=serving.meters)
+    problems.install(app, methods_of)
+    describe(app)
+    for module in ROUTERS:
+        app.include_router(module.router)
+    return app

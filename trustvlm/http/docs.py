@@ -1,0 +1,104 @@
+"""The OpenAPI document: which bodies the routes take, what they answer, and who may ask."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import Depends, FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+
+from trustvlm import __version__
+from trustvlm.errors import STATUSES
+from trustvlm.http.bodies import ARRAYS, FORM, JSON, NPZ
+from trustvlm.http.keyring import Scope
+from trustvlm.http.schemas import Body, examples
+
+__all__ = ["ADMIN", "READ", "WRITE", "describe", "takes"]
+
+READ, WRITE, ADMIN = ([Depends(Scope(scope))] for scope in ("read", "write", "admin"))
+
+_BODIES: dict[str, type[BaseModel]] = {}
+_BYTES = {"type": "string", "format": "binary"}
+_PROBLEM = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["kind", "message", "request_id"],
+            "properties": {name: {"type": "string"} for name in ("kind", "message", "request_id")},
+        }
+    },
+}
+
+
+def takes(body: type[Body], *kinds: str, form: type[Body] | None = None) -> dict[str, Any]:
+    """The part of a route's OpenAPI entry that says which bodies it takes."""
+    content: dict[str, Any] = {}
+    _BODIES[body.__name__] = body
+    for kind in kinds:
+        if kind == JSON:
+            content[kind] = {"schema": {"$ref": f"#/components/schemas/{body.__name__}"}, "example": examples(body)}
+        elif kind == NPZ:
+            content[kind] = {"schema": _BYTES | {"description": "numpy.savez of the same arrays; options as query parameters"}}
+        elif kind == FORM:
+            content[kind] = {"schema": _form(form or body)}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def _form(body: type[Body]) -> dict[str, Any]:
+    """The fields of a form: lists are repeated fields, objects are JSON in a field, and there are no nulls."""
+    schema = body.model_json_schema(ref_template="#/components/schemas/{model}")
+    fields = {name: _field(field) for name, field in schema["properties"].items() if name not in ARRAYS}
+    required = [name for name in schema.get("required", []) if name not in ARRAYS]
+    images = {"type": "array", "items": _BYTES, "minItems": 1}
+    return {
+        "type": "object",
+        "required": ["images", *required],
+        "properties": {"images": images} | fields,
+        "additionalProperties": False,
+    }
+
+
+def _field(schema: dict[str, Any]) -> dict[str, Any]:
+    kept = next((one for one in schema.get("anyOf", []) if one.get("type") != "null"), schema)
+    if kept.get("type") == "object":
+        kept = {"type": "string", "contentMediaType": JSON, "enum": ["{}"]}
+    if kept.get("type") == "array":
+        kept = {"type": "array", "items": _field(kept["items"])}
+    return {name: value for name, value in kept.items() if name not in ("default", "title")}
+
+
+def describe(app: FastAPI) -> None:
+    """Give the application its OpenAPI document."""
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _document(app)
+        return app.openapi_schema
+
+    app.openapi = document  # type: ignore[method-assign]
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    text = "Says whether a vision-language model's label can be trusted. Keys go into 'Authorization: Bearer KEY'."
+    found = get_openapi(title="trustvlm", version=__version__, description=text, routes=app.routes)
+    schemas = found.setdefault("components", {}).setdefault("schemas", {})
+    schemas["Problem"] = _PROBLEM
+    for name, body in _BODIES.items():
+        schema = body.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas |= schema.pop("$defs", {})
+        schemas[name] = schema
+    found["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    found["security"] = [{}, {"key": []}]
+    statuses = {str(status) for status in STATUSES.values()}
+    for path in found["paths"].values():
+        for operation in path.values():
+            operation["responses"].pop("422", None)
+            for status in sorted(statuses):
+                problem = {"schema": {"$ref": "#/components/schemas/Problem"}}
+                operation["responses"][status] = {"description": "see error.kind", "content": {JSON: problem}}
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    return found

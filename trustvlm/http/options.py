@@ -1,0 +1,57 @@
+"""How the service is to be run."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from dataclasses import asdict, dataclass
+
+__all__ = ["ServeOptions", "is_loopback"]
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """What an application is made with.
+
+    Attributes:
+        host, port: where it is bound. require_key: nothing is done without a key; if not, it is bound to loopback.
+        workers: processes that share the home; rates are divided among them.
+        encoders: specs that clients may make spaces with, besides precomputed ones.
+        body_bytes: largest request body. bodies_bytes: of all requests at once.
+        rate: requests a second of each key. queue: requests of one kind that may wait. in_flight: requests at once.
+        deadline_s: how long a request may wait.
+        batch_rows: most queries that are scored in one call.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    require_key: bool = False
+    workers: int = 1
+    encoders: tuple[str, ...] = ()
+    body_bytes: int = 32 * 2**20
+    bodies_bytes: int = 256 * 2**20
+    rate: float = 100.0
+    queue: int = 256
+    in_flight: int = 512
+    deadline_s: float = 30.0
+    batch_rows: int = 1024
+
+    def to_json(self) -> str:
+        """As worker processes are told."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> ServeOptions:
+        """What :meth:`to_json` wrote."""
+        values = json.loads(text)
+        return cls(**values | {"encoders": tuple(values["encoders"])})
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what is bound to `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,132 @@
+"""Labels: list, register, change, remove, restore; and importing very many."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+
+from trustvlm.errors import InvalidInput
+from trustvlm.http.answers import answer, written
+from trustvlm.http.bodies import FORM, JSON, read_body
+from trustvlm.http.docs import READ, WRITE, takes
+from trustvlm.http.gate import SLASH
+from trustvlm.http.schemas import LabelBody, NewLabelForm, PatchBody, RegisterBody
+from trustvlm.http.serving import serving_of
+from trustvlm.types import LabelInput, RegisterResult
+
+__all__ = ["as_inputs", "name_of", "result_json", "router"]
+
+router = APIRouter(tags=["labels"])
+Page = Annotated[int, Query(ge=1, le=1_000)]
+
+
+def name_of(label: str) -> str:
+    """A label's name as it stood in the path, slashes included."""
+    return label.replace(SLASH, "/")
+
+
+def result_json(result: RegisterResult) -> dict[str, Any]:
+    """What a registration changed.
+
+    Raises:
+        InvalidInput: nothing, because no image could be read.
+    """
+    failures = [{"source": source, "reason": reason} for source, reason in result.failures]
+    if failures and not (result.added_labels or result.added_supports or result.skipped_duplicates):
+        raise InvalidInput(f"images: {failures[0]['source']}: {failures[0]['reason']} (none of {len(failures)} can be read)")
+    pairs = [{"label": one, "other": other, "cosine": cosine} for one, other, cosine in result.near_synonyms or ()]
+    values = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(result).items()}
+    return values | {"failures": failures, "near_synonyms": None if result.near_synonyms is None else pairs}
+
+
+def as_inputs(labels: Sequence[LabelBody]) -> list[LabelInput]:
+    """Labels as the service takes them."""
+    return [LabelInput(**dict(label)) for label in labels]
+
+
+def _named(names: Sequence[str] | None) -> list[LabelBody]:
+    return [LabelBody.model_validate({"name": name}) for name in names or ()]
+
+
+def _after(cursor: str | None) -> str | None:
+    if cursor is None:
+        return None
+    try:
+        return base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True).decode()
+    except ValueError as error:
+        raise InvalidInput("cursor: expected the next_cursor of an earlier page") from error
+
+
+@router.get("/v1/spaces/{space}/labels", dependencies=READ)
+async def list_labels(
+    request: Request,
+    space: str,
+    cursor: str | None = None,
+    limit: Page = 100,
+    q: Annotated[str | None, Query(max_length=500)] = None,
+    match: Literal["prefix", "contains"] = "contains",
+    unverified: bool = False,
+) -> Response:
+    """A page of labels, by name; `q`: whose name begins with it (as it is), or contains it (ASCII letters in any case)."""
+    service, after = serving_of(request).service, _after(cursor)
+    wanted: dict[str, Any] = {"prefix" if match == "prefix" else "contains": q or None, "unverified": unverified}
+    rows = await serving_of(request).reading.run(lambda: service.label_page(space, after=after, limit=limit + 1, **wanted))
+    more = len(rows) > limit
+    following = base64.urlsafe_b64encode(rows[limit - 1].name.encode()).decode() if more else None
+    return answer({"labels": [asdict(row) for row in rows[:limit]], "next_cursor": following})
+
+
+@router.post("/v1/spaces/{space}/labels", dependencies=WRITE, openapi_extra=takes(RegisterBody, JSON, FORM, form=NewLabelForm))
+async def register(request: Request, space: str) -> Response:
+    """Register labels: new ones, or more support images of those that are there. Repeating it changes nothing."""
+    service = serving_of(request).service
+    if request.headers.get("content-type", "").startswith(FORM):
+        form = await read_body(request, NewLabelForm, FORM)
+        inputs, digest = [LabelInput(form.body.name, images=form.images, prompt=form.body.prompt)], form.digest
+    else:
+        asked = await read_body(request, RegisterBody, JSON)
+        if (asked.body.labels is None) == (asked.body.names is None):
+            raise InvalidInput("body: expected labels or names, one of them")
+        inputs, digest = as_inputs(asked.body.labels or _named(asked.body.names)), asked.digest
+    encoders = any(one.images is not None or one.text_vector is None for one in inputs)
+    return await written(request, lambda: result_json(service.register(space, inputs)), digest=digest, encoders=encoders)
+
+
+@router.get("/v1/spaces/{space}/labels/{label}", dependencies=READ)
+async def show_label(request: Request, space: str, label: str) -> Response:
+    """One label."""
+    service = serving_of(request).service
+    return answer(asdict(await serving_of(request).reading.run(lambda: service.get_label(space, name_of(label)))))
+
+
+@router.patch("/v1/spaces/{space}/labels/{label}", dependencies=WRITE, openapi_extra=takes(PatchBody, JSON))
+async def update_label(request: Request, space: str, label: str) -> Response:
+    """Change a label's name, prompt or text vector."""
+    service, asked = serving_of(request).service, await read_body(request, PatchBody, JSON)
+    changes = dict(asked.body)
+    return await written(
+        request,
+        lambda: {"revision": service.update_label(space, name_of(label), **changes)},
+        digest=asked.digest,
+        encoders=asked.body.text_vector is None,
+    )
+
+
+@router.delete("/v1/spaces/{space}/labels/{label}", dependencies=WRITE)
+async def remove_label(request: Request, space: str, label: str, purge: bool = False) -> Response:
+    """Remove a label with its support images; it can be restored, unless it is purged."""
+    service = serving_of(request).service
+    return await written(
+        request, lambda: {"revision": service.remove_label(space, name_of(label), purge=purge)}, digest=b"%d" % purge
+    )
+
+
+@router.post("/v1/spaces/{space}/labels/{label}/restore", dependencies=WRITE)
+async def restore_label(request: Request, space: str, label: str) -> Response:
+    """Bring back the label of that name that was removed last, with the support images it had."""
+    service = serving_of(request).service
+    return await written(request, lambda: {"revision": service.restore_label(space, name_of(label))})

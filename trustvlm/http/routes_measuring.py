@@ -1,0 +1,166 @@
+"""Evaluating, calibrating, feedback; calibrations; jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Path, Query, Request, Response
+
+from trustvlm.errors import Forbidden, InvalidInput
+from trustvlm.http.answers import answer, written
+from trustvlm.http.bodies import FORM, JSON, NPZ, Asked, read_body
+from trustvlm.http.docs import READ, WRITE, takes
+from trustvlm.http.jobs import Progress, job_row
+from trustvlm.http.keyring import Caller
+from trustvlm.http.schemas import CalibrateBody, EvaluateBody, FeedbackBody, LabelledBody
+from trustvlm.http.serving import Serving, serving_of
+from trustvlm.types import Queries
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["measuring"])
+_STEP = 32
+
+
+@router.post(
+    "/v1/spaces/{space}/evaluate", status_code=202, dependencies=READ, openapi_extra=takes(EvaluateBody, JSON, NPZ, FORM)
+)
+async def evaluate(request: Request, space: str) -> Response:
+    """A job that says how well each rule tells right from wrong on labelled queries."""
+    serving, asked = serving_of(request), await read_body(request, EvaluateBody, JSON, NPZ, FORM)
+    options = asked.body.model_dump(include={"rules", "risk", "coverage", "draws"})
+
+    def work(progress: Progress) -> dict[str, Any]:
+        given = labelled(serving, space, asked, progress)
+        progress.tell("evaluating", 0, None)
+        return asdict(serving.service.evaluate(space, **given, **options))
+
+    return await begun(request, "evaluate", space, work, asked.digest)
+
+
+@router.post(
+    "/v1/spaces/{space}/calibrate", status_code=202, dependencies=WRITE, openapi_extra=takes(CalibrateBody, JSON, NPZ, FORM)
+)
+async def calibrate(request: Request, space: str) -> Response:
+    """A job that chooses rule, parameters and threshold, with a promise, and puts them into force."""
+    serving, asked = serving_of(request), await read_body(request, CalibrateBody, JSON, NPZ, FORM)
+    options = asked.body.model_dump(exclude={"classifier", "verifier", "truth", "sources"})
+
+    def work(progress: Progress) -> dict[str, Any]:
+        given = labelled(serving, space, asked, progress)
+        progress.tell("calibrating", 0, None)
+        return serving.service.calibrate(space, **given, **options).to_dict()
+
+    return await begun(request, "calibrate", space, work, asked.digest)
+
+
+async def begun(request: Request, kind: str, space: str, work: Callable[[Progress], dict[str, Any]], digest: bytes) -> Response:
+    """The answer to a request that begins a job."""
+    serving, caller = serving_of(request), request.state.caller
+    return await written(request, lambda: job_row(serving.jobs.start(kind, space, caller.key, work)), digest=digest, status=202)
+
+
+def labelled(serving: Serving, space: str, asked: Asked[Any], progress: Progress) -> dict[str, Any]:
+    """Queries, truth and sources of a job; image files are embedded some at a time."""
+    body: LabelledBody = asked.body
+    if asked.images is None:
+        return {"queries": asked.queries(), "truth": body.truth, "sources": body.sources}
+    if len(asked.images) != len(body.truth):
+        raise InvalidInput(f"truth: expected {len(asked.images)} names, one for each image, got {len(body.truth)}")
+    parts, truth, sources = [], [], []
+    for start in range(0, len(asked.images), _STEP):
+        progress.tell("embedding", start, len(asked.images))
+        some = asked.images[start : start + _STEP]
+        found = serving.encode_now(lambda some=some: serving.service.embed(space, some))  # type: ignore[misc]
+        parts.append(found.queries)
+        truth += [body.truth[start + place] for place in found.places]
+        sources += found.sources
+    sides = [[getattr(part, name) for part in parts] for name in ("classifier", "verifier")]
+    classifier, verifier = (None if rows[0] is None else np.concatenate(rows) for rows in sides)
+    return {"queries": Queries(classifier, verifier), "truth": truth, "sources": sources}
+
+
+@router.post("/v1/spaces/{space}/feedback", dependencies=WRITE, openapi_extra=takes(FeedbackBody, JSON, NPZ, FORM))
+async def feedback(request: Request, space: str) -> Response:
+    """Tell the true labels of queries; stored with the verdicts they get now."""
+    service, asked = serving_of(request).service, await read_body(request, FeedbackBody, JSON, NPZ, FORM)
+    body, queries = asked.body, asked.queries()
+    sources = body.sources or ([image.filename for image in asked.images] if asked.images else None)
+    return await written(
+        request,
+        lambda: asdict(
+            service.feedback(space, queries, body.truth, sampling=body.sampling, promote=body.promote, sources=sources)
+        ),
+        digest=asked.digest,
+        encoders=asked.images is not None,
+    )
+
+
+@router.get("/v1/spaces/{space}/calibrations", dependencies=READ)
+async def list_calibrations(request: Request, space: str) -> Response:
+    """The calibrations of a space, newest first: the first one is in force."""
+    serving = serving_of(request)
+    found, row = await serving.reading.run(
+        lambda: (serving.service.list_calibrations(space), serving.service.get_label_space(space))
+    )
+    rows = [calibration.to_dict() | {"stale": calibration.revision < row.revision} for calibration in found]
+    return answer({"revision": row.revision, "calibrations": rows})
+
+
+@router.delete("/v1/spaces/{space}/calibrations/{calibration}", dependencies=WRITE)
+async def remove_calibration(request: Request, space: str, calibration: Annotated[int, Path(ge=1, le=2**63 - 1)]) -> Response:
+    """Take a calibration back; the one before it is in force again."""
+    service = serving_of(request).service
+
+    def work() -> dict[str, Any]:
+        service.remove_calibration(space, calibration)
+        return {"removed": calibration}
+
+    return await written(request, work)
+
+
+@router.get("/v1/spaces/{space}/monitor", dependencies=READ)
+async def monitor(request: Request, space: str) -> Response:
+    """Randomly drawn feedback against the promise of the calibration in force."""
+    serving = serving_of(request)
+    return answer(asdict(await serving.reading.run(lambda: serving.service.monitor(space))))
+
+
+@router.get("/v1/jobs", tags=["jobs"], dependencies=READ)
+async def list_jobs(request: Request, limit: Annotated[int, Query(ge=1, le=1_000)] = 50) -> Response:
+    """The newest jobs that the key may see."""
+    serving, only = serving_of(request), request.state.caller.space
+    found = await serving.reading.run(lambda: serving.service.list_jobs(only, limit))
+    return answer({"jobs": [job_row(job) | {"result": None} for job in found]})
+
+
+@router.get("/v1/jobs/{job}", tags=["jobs"], dependencies=READ)
+async def show_job(request: Request, job: str) -> Response:
+    """A job: how far it is and, at its end, what it found."""
+    serving = serving_of(request)
+    found = await serving.reading.run(lambda: serving.service.get_job(job))
+    check_job(request.state.caller, found.space, job)
+    return answer(job_row(found))
+
+
+@router.post("/v1/jobs/{job}/cancel", tags=["jobs"], dependencies=WRITE)
+async def cancel_job(request: Request, job: str) -> Response:
+    """Ask a job to stop; what it committed stays."""
+    serving = serving_of(request)
+    found = await serving.reading.run(lambda: serving.service.get_job(job))
+    check_job(request.state.caller, found.space, job)
+    await serving.writing.run(lambda: serving.service.cancel_job(job))
+    return answer(job_row(await serving.reading.run(lambda: serving.service.get_job(job))))
+
+
+def check_job(caller: Caller, space: str, job: str) -> None:
+    """A key for one space opens the jobs of that space.
+
+    Raises:
+        Forbidden: it is another's.
+    """
+    if caller.space is not None and caller.space != space:
+        raise Forbidden(f"this key opens the space {caller.space!r} only; job {job!r} is of another")

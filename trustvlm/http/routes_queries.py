@@ -1,0 +1,96 @@
+"""Scoring and searching."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from trustvlm.errors import InvalidInput
+from trustvlm.http.answers import answer
+from trustvlm.http.bodies import FORM, JSON, NPZ, Asked, read_body
+from trustvlm.http.docs import READ, takes
+from trustvlm.http.rows import verdict_rows
+from trustvlm.http.schemas import ScoreBody, SearchBody
+from trustvlm.http.serving import Part, ScoreKey, SearchKey, Serving, serving_of, shaped
+from trustvlm.service.encoding import Embedded
+from trustvlm.types import Hits, Queries, Verdicts
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["queries"])
+EVIDENCE = 3
+"""Nearest support images of label and rival that come with the verdict on an image, unless another number is asked for."""
+
+
+@router.post("/v1/spaces/{space}/score", dependencies=READ, openapi_extra=takes(ScoreBody, JSON, NPZ, FORM))
+async def score(request: Request, space: str) -> Response:
+    """Label, trust and evidence of every query, at one revision of the space."""
+    serving, asked = serving_of(request), await read_body(request, ScoreBody, JSON, NPZ, FORM)
+    embedded, queries = await embedded_queries(serving, space, asked)
+    queries, shape, rows = shaped(queries)
+    body = asked.body
+    params = None if body.params is None else tuple(sorted(body.params.items()))
+    key = ScoreKey(space, body.rule, params, body.top_k, None if body.labels is None else tuple(body.labels), shape)
+    part = await serving.score(key, queries, rows)
+    evidence = body.evidence if body.evidence is not None else 0 if embedded is None else EVIDENCE
+    return answer(await verdicts_json(serving, space, part, evidence, embedded))
+
+
+async def embedded_queries(serving: Serving, space: str, asked: Asked[Any]) -> tuple[Embedded | None, Queries]:
+    """Queries as embeddings; for image files also how they were read.
+
+    Raises:
+        InvalidInput: no image could be read.
+    """
+    if asked.images is None:
+        return None, asked.queries()
+    found = await serving.embed(space, asked.images)
+    if not found.places:
+        source, reason = found.failures[0]
+        raise InvalidInput(f"images: {source}: {reason} (none of {len(found.failures)} can be read)")
+    return found, found.queries
+
+
+async def verdicts_json(serving: Serving, space: str, part: Part, evidence: int, embedded: Embedded | None) -> dict[str, Any]:
+    """Verdicts with their evidence and, of image files, their names and the ones that could not be read."""
+    verdicts: Verdicts = part.whole
+    serving.meters.judged(space, verdicts, part.start, part.stop)
+    rows = verdict_rows(verdicts, part.start, part.stop)
+    if evidence:
+
+        def read() -> list[dict[str, Any]]:
+            both = [verdicts.evidence(i, evidence) for i in range(part.start, part.stop)]
+            return [{side: [vars(near) for near in getattr(one, side)] for side in ("label", "rival")} for one in both]
+
+        for row, found in zip(rows, await serving.reading.run(read), strict=True):
+            row["evidence"] = found
+    answered: dict[str, Any] = {"revision": verdicts.revision, "verdicts": rows}
+    if embedded is not None:
+        for row, place, source in zip(rows, embedded.places, embedded.sources, strict=True):
+            row |= {"index": place, "source": source}
+        failed = zip(embedded.failed, embedded.failures, strict=True)
+        answered["failures"] = [{"index": i, "source": source, "reason": reason} for i, (source, reason) in failed]
+    return answered
+
+
+@router.post("/v1/spaces/{space}/search", dependencies=READ, openapi_extra=takes(SearchBody, JSON, NPZ, FORM))
+async def search(request: Request, space: str) -> Response:
+    """The nearest support images, prototypes or text prototypes of every query."""
+    serving, asked = serving_of(request), await read_body(request, SearchBody, JSON, NPZ, FORM)
+    if asked.images is None and asked.body.text is not None:
+        texts, body = asked.queries(), asked.body
+        hits = await serving.encode(lambda: serving.service.search(space, texts, kind=body.kind, k=body.k))
+        part = Part(hits, 0, len(hits))
+    else:
+        _, queries = await embedded_queries(serving, space, asked)
+        queries, shape, rows = shaped(queries)
+        part = await serving.search(SearchKey(space, asked.body.kind, asked.body.k, shape), queries, rows)
+    return answer({"revision": part.whole.revision, "kind": asked.body.kind, "hits": hits_json(part)})
+
+
+def hits_json(part: Part) -> list[dict[str, Any]]:
+    """The hits of a call's own queries, counted from 0."""
+    own = slice(part.start, part.stop)
+    columns = {name: getattr(part.whole, name)[own] for name in ("ids", "similarity", "labels", "sources")}
+    return list(Hits(part.whole.kind, revision=part.whole.revision, **columns).rows())

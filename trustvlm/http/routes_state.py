@@ -1,0 +1,54 @@
+"""Whether the service is alive and ready, its metrics, and the page."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import FileResponse, PlainTextResponse
+
+from trustvlm.errors import NotFound, Unavailable
+from trustvlm.http.answers import answer
+from trustvlm.http.docs import READ
+from trustvlm.http.serving import serving_of
+from trustvlm.http.static_files import STATIC
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["state"])
+
+
+@router.get("/healthz")
+async def healthz() -> Response:
+    """The process answers."""
+    return answer({"status": "ok"})
+
+
+@router.get("/readyz")
+async def readyz(request: Request) -> Response:
+    """The home can be read, and the service is not shutting down; 503 otherwise."""
+    serving = serving_of(request)
+    if not serving.ready:
+        raise Unavailable("the service is shutting down")
+    await serving.reading.run(serving.service.space_states)
+    return answer({"status": "ready"})
+
+
+@router.get("/metrics", dependencies=READ, response_class=PlainTextResponse)
+async def metrics(request: Request) -> Response:
+    """For Prometheus."""
+    serving = serving_of(request)
+    return Response(await serving.reading.run(serving.meters.text), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+@router.get("/", include_in_schema=False)
+async def page() -> Response:
+    """The page."""
+    return FileResponse(STATIC / "index.html", headers={"cache-control": "no-cache"})
+
+
+@router.get("/static/{name}", include_in_schema=False)
+async def static(name: str) -> Response:
+    """A file of the page: one of those that lie there, whatever a path may look like."""
+    found = {path.name: path for path in STATIC.iterdir() if path.is_file()}
+    if name not in found:
+        raise NotFound(f"the page has no file {name!r}")
+    return FileResponse(found[name], headers={"cache-control": "no-cache"})

@@ -1,0 +1,76 @@
+"""Support images: add, list, look at, remove, restore."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request, Response
+
+from trustvlm.http.answers import answer, written
+from trustvlm.http.bodies import FORM, JSON, NPZ, Asked, read_body
+from trustvlm.http.docs import READ, WRITE, takes
+from trustvlm.http.routes_labels import name_of, result_json
+from trustvlm.http.schemas import SupportsBody
+from trustvlm.http.serving import serving_of
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["support images"])
+Id = Annotated[int, Path(ge=1, le=2**63 - 1)]
+
+
+@router.get("/v1/spaces/{space}/labels/{label}/supports", dependencies=READ)
+async def list_supports(request: Request, space: str, label: str) -> Response:
+    """The support images of a label, oldest first."""
+    serving = serving_of(request)
+    rows = await serving.reading.run(lambda: serving.service.list_supports(space, name_of(label)))
+    return answer({"supports": [asdict(row) for row in rows]})
+
+
+@router.post(
+    "/v1/spaces/{space}/labels/{label}/supports", dependencies=WRITE, openapi_extra=takes(SupportsBody, JSON, NPZ, FORM)
+)
+async def add_supports(request: Request, space: str, label: str) -> Response:
+    """Add support images to a label, as files or embeddings; those that it has are skipped."""
+    service, asked = serving_of(request).service, await read_body(request, SupportsBody, JSON, NPZ, FORM)
+    given = _given(asked)
+    return await written(
+        request,
+        lambda: result_json(service.add_support(space, name_of(label), **given)),
+        digest=asked.digest,
+        encoders=asked.images is not None,
+    )
+
+
+def _given(asked: Asked[SupportsBody]) -> dict[str, Any]:
+    if asked.images is not None:
+        return {"images": asked.images}
+    return {name: asked.rows(name) for name in ("image_vectors", "classifier_image_vectors")}
+
+
+@router.delete("/v1/spaces/{space}/supports/{support}", dependencies=WRITE)
+async def remove_support(request: Request, space: str, support: Id) -> Response:
+    """Remove a support image; it can be restored."""
+    service = serving_of(request).service
+    return await written(request, lambda: {"revision": service.remove_support(space, [support])})
+
+
+@router.post("/v1/spaces/{space}/supports/{support}/restore", dependencies=WRITE)
+async def restore_support(request: Request, space: str, support: Id) -> Response:
+    """Bring back a removed support image."""
+    service = serving_of(request).service
+    return await written(request, lambda: {"revision": service.restore_support(space, [support])})
+
+
+@router.get(
+    "/v1/spaces/{space}/supports/{support}/thumbnail",
+    dependencies=READ,
+    response_class=Response,
+    responses={200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}},
+)
+async def thumbnail(request: Request, space: str, support: Id) -> Response:
+    """A support image as a small JPEG."""
+    serving = serving_of(request)
+    picture = await serving.reading.run(lambda: serving.service.support_picture(space, support))
+    return Response(picture, media_type="image/jpeg", headers={"cache-control": "private, max-age=3600"})

@@ -1,0 +1,144 @@
+"""Running the service: one process, or several on one home, until somebody asks it to end."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trustvlm.errors import Unavailable
+from trustvlm.http.logs import log_to_stderr
+from trustvlm.http.options import ServeOptions, is_loopback
+from trustvlm.settings import Settings, open_service
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from trustvlm.service import TrustService
+
+__all__ = ["application", "options_of", "run_service"]
+
+log = logging.getLogger("trustvlm.http")
+
+TOLD = "TRUSTVLM_SERVE_PROCESS"
+"""The environment variable through which worker processes are told what to serve."""
+
+MULTIPROC = "PROMETHEUS_MULTIPROC_DIR"
+FINISHING_S = 60
+"""So long what was accepted may take to finish when the service is asked to end."""
+
+
+def options_of(settings: Settings, host: str, port: int, workers: int, require_key: bool) -> ServeOptions:
+    """What the settings of a home and the command line say."""
+    return ServeOptions(
+        host=host,
+        port=port,
+        require_key=require_key or not is_loopback(host),
+        workers=workers,
+        encoders=settings.serve_encoders,
+        body_bytes=settings.serve_body_bytes,
+        rate=settings.serve_rate,
+        queue=settings.serve_queue,
+        deadline_s=settings.serve_deadline_s,
+    )
+
+
+def run_service(
+    home: Path,
+    host: str,
+    port: int,
+    workers: int,
+    require_key: bool,
+    device: str | None,
+    precision: str | None,
+    *,
+    echo: Callable[[str], object],
+) -> None:
+    """Serve `home` until SIGTERM or SIGINT; what was accepted is finished.
+
+    Raises:
+        Unavailable: the address cannot be bound. What opening a home raises.
+    """
+    import uvicorn
+    from uvicorn.supervisors import Multiprocess
+
+    with open_service(home, create=True, device=device, precision=precision) as service:
+        keys = any(key.state == "valid" for key in service.list_keys())
+    settings = Settings.of(home.expanduser().absolute(), device=device, precision=precision)
+    bound = _bound(host, port)
+    options = options_of(settings, host, bound.getsockname()[1], workers, require_key)
+    echo(_greeting(home, options, keys))
+    os.environ[TOLD] = json.dumps(
+        {"home": str(home.expanduser().absolute()), "device": device, "precision": precision, "options": options.to_json()}
+    )
+    config = uvicorn.Config(
+        "trustvlm.http.run:application",
+        factory=True,
+        workers=workers,
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        lifespan="on",
+        timeout_graceful_shutdown=FINISHING_S,
+        h11_max_incomplete_event_size=64 * 1024,
+    )
+    log_to_stderr()
+    try:
+        if workers == 1:
+            uvicorn.Server(config).run(sockets=[bound])
+        else:
+            os.environ[MULTIPROC] = tempfile.mkdtemp(prefix="trustvlm-metrics-")
+            Multiprocess(config, sockets=[bound]).run()
+    finally:
+        bound.close()
+        os.environ.pop(TOLD, None)
+        if folder := os.environ.pop(MULTIPROC, None):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except (OSError, OverflowError) as error:
+        bound.close()
+        raise Unavailable(f"{host}:{port} cannot be listened on: {getattr(error, 'strerror', None) or error}") from error
+    bound.listen(2048)
+    bound.set_inheritable(True)
+    return bound
+
+
+def _greeting(home: Path, options: ServeOptions, keys: bool) -> str:
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    if not options.require_key:
+        access = "no key is needed, because only this machine can reach it"
+    elif keys:
+        access = "a key is needed: 'Authorization: Bearer KEY'"
+    else:
+        access = f"a key is needed, and there is none yet: 'trustvlm --home {home} key create --scope admin' makes one"
+    return f"Serving {home} at http://{host}:{options.port}/ ({access}). Ctrl-C ends it."
+
+
+def application() -> FastAPI:
+    """The application of a worker process, as the environment says."""
+    from trustvlm.http.app import create_app
+
+    told: dict[str, Any] = json.loads(os.environ[TOLD])
+    log_to_stderr()
+    return create_app(_opened(told), ServeOptions.from_json(told["options"]))
+
+
+def _opened(told: dict[str, Any]) -> TrustService:
+    """The home, where images are no larger than the service takes."""
+    home = Path(told["home"])
+    settings = Settings.of(home, device=told["device"], precision=told["precision"])
+    pixels = min(settings.max_image_pixels, settings.serve_image_pixels)
+    return open_service(home, device=told["device"], precision=told["precision"], max_image_pixels=pixels)

@@ -1,0 +1,167 @@
+"""What the HTTP service asks of an open home besides the verbs: keys, pages of labels, repeated calls, jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from trustvlm.catalog import idempotency, jobs, pages
+from trustvlm.catalog import spaces as space_rows
+from trustvlm.catalog import supports as support_rows
+from trustvlm.catalog.idempotency import CallRecord
+from trustvlm.catalog.jobs import JobRecord
+from trustvlm.catalog.keys import KeyRecord
+from trustvlm.catalog.spaces import SpaceRecord
+from trustvlm.errors import NotFound
+from trustvlm.service.home import OpenHome
+from trustvlm.service.keys import KeyRow, create_key, list_keys, revoke_key, rotate_key, use_key
+from trustvlm.service.repeats import KEPT, begin_call, sweep
+from trustvlm.service.states import SpaceState, space_states
+from trustvlm.service.workers import Worker
+from trustvlm.types import LabelRow
+
+__all__ = ["Serving"]
+
+
+class Serving(OpenHome):
+    """Keys of the HTTP service, and what it shows page by page."""
+
+    def create_key(
+        self,
+        scope: str,
+        *,
+        space: str | None = None,
+        note: str | None = None,
+        rate: float | None = None,
+        days: float | None = None,
+    ) -> tuple[KeyRow, str]:
+        """Make a key of the HTTP service: its row, and the key itself, which nobody can show again.
+
+        Args:
+            scope: "read", "write" or "admin"; each may do what the one before may.
+            space: the only space that it opens. rate: requests a second. days: until it expires.
+
+        Raises:
+            InvalidInput. NotFound: no such space.
+        """
+        return create_key(self._writable(), scope, space, note, rate, days)
+
+    def list_keys(self) -> Sequence[KeyRow]:
+        """Every key, oldest first."""
+        return list_keys(self._ready())
+
+    def revoke_key(self, key_id: str) -> None:
+        """Make a key worthless: services notice within seconds. Raises NotFound."""
+        revoke_key(self._writable(), key_id)
+
+    def rotate_key(self, key_id: str, *, overlap: timedelta = timedelta(0)) -> tuple[KeyRow, str]:
+        """Make a key that may do what this one may, which ends after `overlap`. Raises NotFound, Conflict, InvalidInput."""
+        return rotate_key(self._writable(), key_id, overlap)
+
+    def use_key(self, key_id: str) -> KeyRecord | None:
+        """The key of this id, if it opens anything now."""
+        return use_key(self._ready(), key_id)
+
+    def label_page(
+        self,
+        space: str,
+        *,
+        after: str | None = None,
+        limit: int = 100,
+        prefix: str | None = None,
+        contains: str | None = None,
+        unverified: bool = False,
+    ) -> list[LabelRow]:
+        """Up to `limit` labels behind the name `after`, by name; those that begin with or contain something, if given.
+        `unverified`: those without support images. Raises NotFound."""
+        with self._ready().catalog.read() as connection:
+            found = space_rows.find(connection, space)
+            return pages.label_page(
+                connection, found.id, after=after, limit=limit, prefix=prefix, contains=contains, unverified=unverified
+            )
+
+    def get_label(self, space: str, label: str) -> LabelRow:
+        """One label as it is listed. Raises NotFound."""
+        with self._ready().catalog.read() as connection:
+            row = pages.find_row(connection, space_rows.find(connection, space).id, label)
+        if row is None:
+            raise NotFound(f"no label {label!r} in space {space!r}")
+        return row
+
+    def get_label_space(self, space: str) -> SpaceRecord:
+        """The space's row without counts. Raises NotFound."""
+        return self._ready().space(space)
+
+    def unverified_count(self, space: str) -> int:
+        """How many labels of a space have no support image. Raises NotFound."""
+        with self._ready().catalog.read() as connection:
+            return pages.unverified_count(connection, space_rows.find(connection, space).id)
+
+    def support_picture(self, space: str, support_id: int) -> bytes:
+        """The JPEG thumbnail of a support image of this space. Raises NotFound: there is none, or it came as a vector."""
+        with self._ready().catalog.read() as connection:
+            label = pages.support_label(connection, space_rows.find(connection, space).id, support_id)
+            picture = None if label is None else support_rows.thumbnail(connection, support_id)
+        if picture is None:
+            why = "no such support image" if label is None else "it was registered as a vector"
+            raise NotFound(f"no thumbnail of support image {support_id} in space {space!r}: {why}")
+        return picture
+
+    def space_states(self) -> list[SpaceState]:
+        """Where each space stands, and where this process's caches are."""
+        return space_states(self._ready())
+
+    def worker(self) -> Worker:
+        """Make this process one of those that serve the home."""
+        return Worker(self._writable().home)
+
+    def begin_call(self, owner: str, key: str, request: bytes, worker: Worker) -> CallRecord | None:
+        """Claim the call with this idempotency key; if it was answered before, what was answered.
+
+        Raises:
+            InvalidInput: the key came with another request. Overloaded: somebody is at it.
+        """
+        return begin_call(self._writable(), owner, key, request, worker)
+
+    def end_call(self, owner: str, key: str, status: int, body: bytes) -> None:
+        """Store the answer to a claimed call."""
+        with self._ready().catalog.write("call") as connection:
+            idempotency.answer(connection, owner, key, status, body)
+
+    def drop_call(self, owner: str, key: str) -> None:
+        """Give up a claim, so that the call can be made again."""
+        with self._ready().catalog.write("call") as connection:
+            idempotency.forget(connection, owner, key)
+
+    def create_job(self, record: JobRecord) -> None:
+        """Store a new job."""
+        with self._writable().catalog.write("job") as connection:
+            jobs.create(connection, record)
+
+    def get_job(self, job_id: str) -> JobRecord:
+        """A job. Raises NotFound."""
+        with self._ready().catalog.read() as connection:
+            found = jobs.find(connection, job_id)
+        if found is None:
+            raise NotFound(f"no job {job_id!r}; ended ones are kept for {KEPT.days} days")
+        return found
+
+    def list_jobs(self, space: str | None, limit: int) -> list[JobRecord]:
+        """The newest jobs, of one space or all."""
+        with self._ready().catalog.read() as connection:
+            return jobs.list_rows(connection, space, limit)
+
+    def change_job(self, job_id: str, **changes: Any) -> bool:
+        """Store how far a job is; whether it shall go on."""
+        with self._ready().catalog.write("job") as connection:
+            return jobs.progress(connection, job_id, changes)
+
+    def cancel_job(self, job_id: str) -> None:
+        """Ask a job to stop."""
+        with self._writable().catalog.write("job") as connection:
+            jobs.ask_cancel(connection, job_id)
+
+    def sweep(self, worker: Worker) -> None:
+        """Settle what dead processes left behind, and forget answers and jobs that are old."""
+        sweep(self._writable(), worker)
