@@ -47,11 +47,11 @@ def moments(changes: int, chance: random.Random, most: int | None) -> set[int]:
 STEPS = next(number for number, op in enumerate(tour_of()) if op["op"] == "import")
 """Of the tour: before those that start a process of their own, and those of the space of 2,000 labels."""
 
-FEW = 5
+FEW = 3
 """Of the steps, those of the short form."""
 
 
-@pytest.mark.parametrize("most", [6, pytest.param(None, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
+@pytest.mark.parametrize("most", [4, pytest.param(None, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
 def test_what_was_acknowledged_survives_a_power_cut(
     tmp_path: Path, most: int | None, capsys: pytest.CaptureFixture[str]
 ) -> None:

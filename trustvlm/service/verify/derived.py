@@ -68,7 +68,7 @@ def check_fits(connection: Connection, facts: Facts, rows: Sequence[Raw]) -> Ite
     for row in rows:
         if isinstance(row, Unreadable):
             yield facts.damage("fit", row["space_id"], "the fit of its support images", "its row cannot be read", "backup")
-        elif (problem := _fit_problem(connection, facts, row)) is not None:
+        elif not facts.purging and (problem := _fit_problem(connection, facts, row)) is not None:
             yield facts.damage("fit", row["space_id"], "the fit of its support images", problem, "fit")
 
 

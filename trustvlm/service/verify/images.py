@@ -107,7 +107,7 @@ def _observation_problem(facts: Facts, row: Raw, supports: set[int]) -> str | No
         return f"its content hash is {row['content_hash']!r:.40}"
     if any(row[name] is not None and as_text(row[name]) is None for name in ("truth", "source", "predicted")):
         return "its truth, source or prediction is no text"
-    if row["support_id"] is not None and row["support_id"] not in supports:
+    if row["support_id"] is not None and row["support_id"] not in supports and not facts.purging:
         return f"it became support image {row['support_id']!r:.20}, which is not there"
     if row["revision"] is not None and not (is_number(row["revision"]) and 0 <= row["revision"] <= facts.revision):
         return f"it was judged at revision {row['revision']!r:.20} of a space at {facts.revision}"

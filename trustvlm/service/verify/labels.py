@@ -92,7 +92,7 @@ def _difference(row: Raw, expected: tuple[int, bytes | None]) -> str:
 
 def _alias_problem(facts: Facts, row: Raw, canonical: Mapping[int, Raw]) -> str | None:
     """What is wrong with the label that a live label is an alias of."""
-    if row["removed_revision"] is not None:
+    if row["removed_revision"] is not None or facts.purging:
         return None
     other = canonical.get(row["alias_of"])
     if other is None or isinstance(other, Unreadable) or other["space_id"] != facts.id:
