@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import click
 
 from trustvlm.cli.session import Session
@@ -23,4 +25,5 @@ def serve(session: Session, host: str, port: int, workers: int, require_key: boo
     """
     from trustvlm.http.run import run_service
 
-    run_service(session.home, host, port, workers, require_key, session.device, session.precision, echo=click.echo)
+    with suppress(KeyboardInterrupt):  # Terminated is one: the server has finished what it accepted, which is its success
+        run_service(session.home, host, port, workers, require_key, session.device, session.precision, echo=click.echo)
