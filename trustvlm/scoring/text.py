@@ -27,10 +27,10 @@ __all__ = ["BLOCK_LOGITS", "Moments", "Partition", "leading_rows", "refined", "s
 BLOCK_LOGITS = 2**17
 """Logits per block: 512 KB of float32, and as much again for their exponentials."""
 
-_FOLLOWED = 192
+_FOLLOWED = 256
 """So many leaders are computed anew where a kernel rounds the queries."""
 
-_ONE_IN, _SAMPLE_LEAST = 6, 32_768
+_ONE_IN, _SAMPLE_LEAST = 4, 32_768
 """One in so many of the other 8-bit rows, and at least so many, say by how much they are off."""
 
 _LN_2 = math.log(2)
