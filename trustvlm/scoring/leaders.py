@@ -24,9 +24,9 @@ class Leaders:
         self._waiting: list[tuple[Int64s, Int64s, Float32s]] = []  # (query, slot, logit) of what beat the floor
         self._many = 0
 
-    @property
     def floor(self) -> Float64s:
-        """(n,) what a row must exceed to be a leader, as far as it is known by now."""
+        """(n,) what a row must exceed to be a leader by now; −∞ before there are k of them."""
+        self._merge()
         return self._floor.astype(np.float64)
 
     def offer(self, logits: Float32s, best: Float64s, start: int, offset: Float64s) -> None:

@@ -70,6 +70,7 @@ class Running:
         self._leaders = Leaders(count, k)
         self._work = np.empty((0, 0), np.float32)
         self._sampled = np.zeros((2, count))
+        self._floor: Float64s | None = None  # rows above it do not stand for those behind the leaders
 
     def update(self, logits: Float32s, start: int, offset: Float64s, errors: Float32s | None = None) -> None:
         """Take in the rows start … with these logits, `offset` to be added; they are written over.
@@ -96,7 +97,9 @@ class Running:
         self._weighted += np.einsum("nb,nb->n", powers, shifted)
         self._squared += np.einsum("nb,nb->n", powers, powers)
         if errors is not None:
-            powers *= shifted < (self._leaders.floor - maximum)[:, np.newaxis].astype(np.float32)
+            if self._floor is None:
+                self._floor = self._leaders.floor()
+            powers *= shifted < (self._floor - maximum)[:, np.newaxis].astype(np.float32)
             powers_of_two(errors, errors)
             self._sampled += self._arithmetic.totals(powers), np.einsum("nb,nb->n", powers, errors)
 
