@@ -31,7 +31,7 @@ _FOLLOWED = 256
 """So many leaders are computed anew where a kernel rounds the queries."""
 
 _ONE_IN, _SAMPLE_LEAST = 6, 32_768
-"""One in so many of the other 8-bit rows, and at least so many, say by how much they are off (of few rows, half)."""
+"""One in so many of the other 8-bit rows, and at least so many, say by how much they are off (of few rows, three quarters)."""
 
 _LN_2 = math.log(2)
 _Number = TypeVar("_Number", np.int64, np.float64)
@@ -128,7 +128,9 @@ def _state(part: Prepared, k: int, keep: Bools | None, block_rows: int | None, k
     errors: Callable[[int, int, Float32s], Float32s] | None = None
     if sums and part.coarse is not None:
         errors = errors_of(part)
-    sample = rows - max(rows // _ONE_IN, min(_SAMPLE_LEAST, rows // 2))  # from here on: at the end the leaders are nearly known
+    sample = rows - max(
+        rows // _ONE_IN, min(_SAMPLE_LEAST, rows * 3 // 4)
+    )  # from here on: at the end the leaders are nearly known
     for start, logits in blocks(part, block_rows or _block_rows(len(part.scaled))):
         wrong = None if errors is None or start < sample else errors(start, start + logits.shape[1], logits)
         if own is not None:
