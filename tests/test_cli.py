@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -186,10 +187,14 @@ def test_interrupt_ends_with_130(space, tmp_path):
     os.mkfifo(fifo)
     command = [*COMMAND, "--home", str(space.home), "register", "s", "--labels", str(fifo)]
     child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    with fifo.open("w"):  # returns when the command reads
-        time.sleep(0.2)
-        child.send_signal(signal.SIGINT)
-        _, said = child.communicate(timeout=60)
+    with fifo.open("w"):  # returns when the command opens it
+        for _ in range(10):  # a signal on the way into a system call wakes nobody: then one presses again
+            time.sleep(0.2)
+            child.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(5)
+                break
+        _, said = child.communicate(timeout=10)
     assert child.returncode == 130
     assert said == "Error: interrupted; what was committed stays\n"
 
