@@ -195,7 +195,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("recipe", ["ivf-sq8", "ivf-flat", "hnsw"])
+@pytest.mark.parametrize("recipe", ["ivf-sq8", pytest.param("ivf-flat", marks=pytest.mark.slow), "hnsw"])
 def test_a_space_changes_to_the_recipe_and_is_tuned(home: Path, recipe: str) -> None:
     asked = trustvlm.Queries(verifier=supports()[::2_000])
     with trustvlm.open(home) as other, trustvlm.open(home) as service:
@@ -252,7 +252,7 @@ def test_an_index_that_grows_is_trained_behind_the_queries(tmp_path: Path, caplo
         assert service.search("space", asked, kind="support", k=1).ids.ravel().tolist() == small_hits.ids[:, 0].tolist()
 
 
-@pytest.mark.parametrize("half_from", ["1000", "1000000000"])
+@pytest.mark.parametrize("half_from", ["1000", pytest.param("1000000000", marks=pytest.mark.slow)])
 def test_prototypes_are_searched_in_part_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, half_from: str) -> None:
     monkeypatch.setenv("TRUSTVLM_HALF_FROM", half_from)
     count, rng = 5_200, np.random.default_rng(2)
