@@ -6,6 +6,7 @@ import io
 import random
 import sys
 import zipfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ __all__ = ["ENTRANCES", "Entrance", "outcome"]
 DIMS = "precomputed:4", "precomputed:6"
 
 
-class Entrance:
+class Entrance(ABC):
     """One way in: input number → bytes, and what is done with them."""
 
     def __init__(self, folder: Path) -> None:
@@ -30,14 +31,17 @@ class Entrance:
         self.path = folder / "input"
         self.prepare()
 
+    @abstractmethod
     def prepare(self) -> None:
         """Whatever is needed once."""
 
+    @abstractmethod
     def input(self, rng: random.Random) -> bytes:
-        raise NotImplementedError
+        """What is handed in."""
 
+    @abstractmethod
     def take(self, data: bytes, rng: random.Random) -> None:
-        raise NotImplementedError
+        """Hand it in."""
 
     def service(self) -> Any:
         service = trustvlm.open(self.folder / "home", create=True)
