@@ -14,6 +14,7 @@ from trustvlm.catalog.jobs import JobRecord
 from trustvlm.catalog.keys import KeyRecord
 from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.errors import NotFound
+from trustvlm.service.encoding import encoder_of, encodes_images
 from trustvlm.service.home import OpenHome
 from trustvlm.service.keys import KeyRow, create_key, list_keys, revoke_key, rotate_key, use_key
 from trustvlm.service.repeats import KEPT, begin_call, sweep
@@ -111,6 +112,18 @@ class Serving(OpenHome):
     def space_states(self) -> list[SpaceState]:
         """Where each space stands, and where this process's caches are."""
         return space_states(self._ready())
+
+    def load_encoders(self, space: str) -> None:
+        """Open the encoders of a space that encode here, and see that they are those it was made with, before they are needed.
+
+        Raises:
+            NotFound: no such space. Conflict: another encoder. Unavailable: weights that are not on this machine.
+        """
+        parts = self._ready()
+        record = parts.space(space)
+        for side, spec in (("classifier", record.classifier), ("verifier", record.verifier)):
+            if encodes_images(spec):
+                encoder_of(parts, record, side)
 
     def worker(self) -> Worker:
         """Make this process one of those that serve the home."""
