@@ -17,7 +17,7 @@ from trustvlm.client.images import File
 from trustvlm.client.wire import Body
 from trustvlm.errors import InvalidInput, NotFound
 
-__all__ = ["finite", "form_body", "matrix", "npz_body", "options_query", "rule_options", "truth_array", "whole"]
+__all__ = ["finite", "form_body", "matrix", "npz_body", "options_query", "rule_options", "text_rows", "truth_array", "whole"]
 
 Fields = Sequence[tuple[str, Any]]
 
@@ -46,6 +46,13 @@ def finite(values: npt.ArrayLike, what: str) -> npt.NDArray[Any]:
     if bad.any():
         raise InvalidInput(f"{what}: row {int(bad.argmax())} has NaN or infinite values")
     return array
+
+
+def text_rows(values: npt.ArrayLike, what: str) -> list[Any]:
+    """A text vector, or those of several templates, as JSON."""
+    array = finite(values, what)
+    found: list[Any] = (array[0] if np.ndim(values) == 1 and array.size else array).tolist()
+    return found
 
 
 def whole(value: Any, what: str) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trustvlm.client import registering
-from trustvlm.client.bodies import finite
+from trustvlm.client.bodies import text_rows
 from trustvlm.client.connected import Connected
 from trustvlm.client.decode import read
 from trustvlm.client.wire import path_of
@@ -72,7 +72,7 @@ class Labelling(Connected):
         new_name: str | None = None,
     ) -> int:
         """Change a label's text vector, prompt or name; the space's new revision. Raises NotFound, Conflict, InvalidInput."""
-        vector = None if text_vector is None else finite(text_vector, "text_vector").tolist()
+        vector = None if text_vector is None else text_rows(text_vector, "text_vector")
         given = {"text_vector": vector, "prompt": prompt, "new_name": new_name}
         content = {key: value for key, value in given.items() if value is not None}
         return self._revision("PATCH", path_of("spaces", space, "labels", label), content)

@@ -22,6 +22,7 @@ EMBED_FILES, EMBED_BYTES = 32, 8 * 2**20
 """Image files that are embedded by one request."""
 VECTOR_BYTES = 16 * 2**20
 """Embeddings that are sent with one request."""
+KINDS, MOST_HITS = ("support", "prototype", "text"), 1_000
 _ROUNDS = 5
 _AHEAD = 64
 
@@ -190,6 +191,10 @@ class _EvidenceReader:
 def search(wire: Wire, space: str, queries: Queries, kind: str, k: int) -> Hits:
     """See :meth:`Client.search`."""
     path, k = path_of("spaces", space, "search"), whole(k, "k")
+    if kind not in KINDS:
+        raise InvalidInput(f"kind: expected one of {', '.join(KINDS)}; got {kind!r}")
+    if not 1 <= k <= MOST_HITS:
+        raise InvalidInput(f"k: expected a whole number from 1 to {MOST_HITS}, got {k}")
     options: dict[str, Any] = {"kind": kind, "k": k}
     if isinstance(queries, Queries) and queries.text is not None:
         _only_one_kind(queries)

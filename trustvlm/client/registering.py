@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from trustvlm.client.bodies import finite, form_body, npz_body
+from trustvlm.client.bodies import finite, form_body, npz_body, text_rows
 from trustvlm.client.decode import register_result
 from trustvlm.client.images import File, as_sources, load, told_failures
 from trustvlm.client.importing import import_lines
@@ -167,7 +167,7 @@ def _content(item: LabelInput, number: int) -> tuple[dict[str, Any], dict[str, n
     if item.prompt is not None:
         content["prompt"] = item.prompt
     if item.text_vector is not None:
-        content["text_vector"] = finite(item.text_vector, what + "text_vector").tolist()
+        content["text_vector"] = text_rows(item.text_vector, what + "text_vector")
     if item.images is not None:
         as_sources(item.images, what + "images")
     named = {"image_vectors": item.image_vectors, "classifier_image_vectors": item.classifier_image_vectors}
