@@ -18,6 +18,7 @@ from trustvlm.http import (
     routes_queries,
     routes_spaces,
     routes_state,
+    routes_stored,
     routes_supports,
 )
 from trustvlm.http.docs import describe
@@ -29,7 +30,9 @@ from trustvlm.service import TrustService
 
 __all__ = ["ROUTERS", "create_app"]
 
-ROUTERS = (routes_state, routes_spaces, routes_imports, routes_labels, routes_supports, routes_queries, routes_measuring)
+ROUTERS = (
+    routes_state, routes_spaces, routes_imports, routes_labels, routes_supports, routes_queries, routes_measuring, routes_stored
+)  # fmt: skip
 
 
 def methods_of(path: str) -> list[str]:

@@ -31,7 +31,7 @@ _STEP = 32
 async def evaluate(request: Request, space: str) -> Response:
     """A job that says how well each rule tells right from wrong on labelled queries."""
     serving, asked = serving_of(request), await read_body(request, EvaluateBody, JSON, NPZ, FORM)
-    options = asked.body.model_dump(include={"rules", "risk", "coverage", "draws"})
+    options = asked.body.model_dump(exclude={"classifier", "verifier", "truth", "sources"})
 
     def work(progress: Progress) -> dict[str, Any]:
         given = labelled(serving, space, asked, progress)
