@@ -5,7 +5,7 @@ import { promiseOf } from "./promises.js";
 import { ruleName } from "./outcomes.js";
 import { doing, problem } from "./parts.js";
 import { progressBox } from "./progress.js";
-import { percent } from "./words.js";
+import { percent, share } from "./words.js";
 
 const CONFIDENCES = [0.8, 0.9, 0.95, 0.99];
 const POLICIES = ["on_stale", "on_unverified", "unknown_rate"];
@@ -38,7 +38,7 @@ export function calibrateCard({ source, before, asked, signal, risked, chosen, c
   return { root, named, tell: (calibration) => put(out, outcome(calibration)) };
 
   function named() {
-    put(submit, `Calibrate for at most ${percent(asked.risk)} wrong`);
+    put(submit, `Calibrate for at most ${share(asked.risk, 2)} wrong`);
     const { rule, params } = chosen();
     put(ownName, `this one: ${ruleName(rule, params)}`);
   }

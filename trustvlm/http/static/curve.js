@@ -2,9 +2,9 @@
 
 import { h, put, svg } from "./dom.js";
 import { nearest } from "./outcomes.js";
-import { percent } from "./words.js";
+import { share } from "./words.js";
 
-const EDGE = { left: 54, right: 16, top: 14, bottom: 44 };
+const EDGE = { left: 68, right: 16, top: 20, bottom: 44 };
 const HEIGHT = 340;
 
 /** The chart. `moved(position)`: the threshold is moved; `spoken(position)`: the position in words, for the slider.
@@ -103,7 +103,7 @@ function layers({ view, reference, calibration, own, maxRisk }, scale) {
     svg("path", { d: line(bound), class: "line bound" }),
     svg("path", { d: line(points), class: `line main ${shown.kind}` }),
     svg("line", { x1: EDGE.left, x2: scale.right, y1: y(maxRisk), y2: y(maxRisk), class: "promise" }),
-    svg("text", { x: scale.right - 2, y: y(maxRisk) - 6, class: "note end" }, `at most ${percent(maxRisk)} wrong`),
+    svg("text", { x: x(0.42), y: y(maxRisk) - 7, class: "note middle" }, `at most ${share(maxRisk, 2)} wrong`),
     ...(calibration && calibration.threshold !== null ? inForce(calibration, own ? view.coverage(own) : null, scale) : []),
     svg("line", { x1: x(view.coverage(reference)), x2: x(view.coverage(reference)), y1: EDGE.top, y2: HEIGHT - EDGE.bottom, class: "reference" }),
   ];
@@ -125,13 +125,11 @@ function axes({ x, y, top, right }) {
   const rows = Array.from({ length: Math.floor(top / step + 1e-9) + 1 }, (_, i) => i * step);
   const narrow = right < 500;
   return svg("g", { class: "axes" },
-    rows.map((risk) => [svg("line", { x1: EDGE.left, x2: right, y1: y(risk), y2: y(risk) }), svg("text", { x: EDGE.left - 8, y: y(risk) + 4, class: "end" }, share(risk))]),
+    rows.map((risk) => [svg("line", { x1: EDGE.left, x2: right, y1: y(risk), y2: y(risk) }), svg("text", { x: EDGE.left - 8, y: y(risk) + 4, class: "end" }, share(risk, 2))]),
     (narrow ? [0, 0.5, 1] : [0, 0.25, 0.5, 0.75, 1]).map((coverage) => svg("text", { x: x(coverage), y: floor + 18, class: coverage === 1 ? "end" : "middle" }, share(coverage))),
     svg("text", { x: (EDGE.left + right) / 2, y: HEIGHT - 6, class: "middle name" }, "Coverage: accepted, of all images"),
     svg("text", { x: -(EDGE.top + floor) / 2, y: 13, class: "middle name", transform: "rotate(-90)" }, "Risk: wrong, of the accepted"));
 }
-
-const share = (value) => `${Number((100 * value).toFixed(2))} %`;
 
 /** A round step, so that there are three to seven. */
 function tick(top) {

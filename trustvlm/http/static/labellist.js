@@ -5,7 +5,7 @@ import { freshId, h, put, settled } from "./dom.js";
 import { takesImages } from "./encoders.js";
 import { addPanel } from "./labeladd.js";
 import { empty, problem, working } from "./parts.js";
-import { count, counted, percent } from "./words.js";
+import { count, counted, share } from "./words.js";
 
 const PAGE = 50;
 const PICTURES = 3;
@@ -95,15 +95,15 @@ function showCoverage(card, space) {
   const { label_count: labels, unverified_count: bare } = space;
   card.hidden = !labels;
   if (!labels) return;
-  const share = (labels - bare) / labels;
+  const covered = (labels - bare) / labels;
   const rest = bare
     ? `${counted(bare, "label")} ${bare === 1 ? "has" : "have"} none: an image that gets one of these is judged by its text alone.`
     : "Each can be vouched for.";
   put(card,
     h("div", { class: "row spread" },
-      h("p", { class: "headline" }, h("strong", {}, percent(share)), " of the labels have support images"),
+      h("p", { class: "headline" }, h("strong", {}, share(covered)), " of the labels have support images"),
       h("p", { class: "quiet" }, counted(space.support_count, "support image"), " in all")),
-    h("div", { class: "meter", "aria-hidden": "true" }, h("span", { style: { width: `${100 * share}%` } })),
+    h("div", { class: "meter", "aria-hidden": "true" }, h("span", { style: { width: `${100 * covered}%` } })),
     h("p", { class: "quiet" }, `${count(labels - bare)} of ${counted(labels, "label")}. ${rest}`));
 }
 

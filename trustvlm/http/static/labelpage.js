@@ -50,7 +50,7 @@ export async function showLabel(root, context) {
   function item(support) {
     const source = support.source ?? `support image ${support.id}`;
     const button = h("button", { type: "button", class: "plain", "aria-label": `Remove ${source}`, on: { click: () => removeOne(support, button) } }, "Remove");
-    const caption = h("span", { class: "row spread" }, h("span", { class: "source" }, support.source ?? "an embedding"), button);
+    const caption = h("span", { class: "row spread" }, h("span", { class: "source" }, support.source?.split(/[\\/]/).pop() ?? "an embedding"), button);
     return h("li", { data: { id: support.id } }, supportFigure(space.name, { ...support, label: null }, caption));
   }
 

@@ -4,7 +4,7 @@ import { get, path, remove } from "./api.js";
 import { h } from "./dom.js";
 import { ruleName } from "./outcomes.js";
 import { dialog, doing, notice } from "./parts.js";
-import { count, counted, percent, when } from "./words.js";
+import { count, counted, percent, share, when } from "./words.js";
 
 /** Everything about the promise: calibrations (the first is in force), the monitor's report, stored observations. */
 export async function promiseState({ space, signal }) {
@@ -27,7 +27,7 @@ export function inForceCard({ revision, calibrations: [current], monitor, observ
     h("p", { class: "promise-text" }, promiseOf(current)),
     h("p", { class: "quiet" }, proofOf(current)),
     stale && h("div", { class: "warn" }, h("p", {}, h("strong", {}, "Stale. "), stale), observations.usable > 0 && h("p", {}, button)),
-    monitor && h("p", { class: monitor.broken ? "broken" : "quiet" }, monitor.broken && h("strong", {}, "Broken: "), monitor.message));
+    monitor && h("p", { class: monitor.broken ? "broken" : "quiet" }, h("strong", {}, monitor.broken ? "The promise is broken: " : "Since then: "), `${monitor.message}.`));
 }
 
 function badge(calibration) {
@@ -38,8 +38,8 @@ function badge(calibration) {
 
 /** The promise in a sentence. */
 export function promiseOf({ threshold, rule, params, max_risk: risk, confidence }) {
-  if (threshold === null) return ["Nothing is accepted: no threshold could be shown to keep the risk at or below ", percent(risk), "."];
-  return ["Of what is accepted, ", h("strong", {}, `at most ${percent(risk)} is wrong`), `, with ${percent(confidence, 0)} confidence. Accepted is a trust from `,
+  if (threshold === null) return ["Nothing is accepted: no threshold could be shown to keep the risk at or below ", share(risk, 2), "."];
+  return ["Of what is accepted, ", h("strong", {}, `at most ${share(risk, 2)} is wrong`), `, with ${percent(confidence, 0)} confidence. Accepted is a trust from `,
     h("strong", {}, threshold.toPrecision(4)), ` on under the rule ${ruleName(rule, params)}.`];
 }
 
@@ -66,7 +66,7 @@ export function calibrationList(context, { calibrations }, changed) {
       const button = h("button", { type: "button", "aria-label": `Take calibration ${one.id} back`, on: { click: () => takeBack(one, button) } }, "Take back");
       return h("li", {},
         h("div", {}, h("p", { class: "title" }, ruleName(one.rule, one.params), " ", place === 0 && h("span", { class: "badge good" }, "in force"), one.stale && h("span", { class: "badge hold" }, "stale")),
-          h("p", { class: "quiet" }, `${when(one.created_at)} · at most ${percent(one.max_risk)} wrong, ${percent(one.confidence, 0)} confidence · `
+          h("p", { class: "quiet" }, `${when(one.created_at)} · at most ${share(one.max_risk, 2)} wrong, ${percent(one.confidence, 0)} confidence · `
             + (one.threshold === null ? `accepts nothing: ${one.reason}` : `coverage ${percent(one.coverage)} of ${counted(one.tested, "image")}`))),
         button);
     })));

@@ -4,7 +4,7 @@ import { h, put } from "./dom.js";
 import { between } from "./outcomes.js";
 import { counted, number } from "./words.js";
 
-const SHOWN = 36;
+const SHOWN = 16;
 
 /** The panel: show(view, source, reference, position) tells which images the threshold accepts or holds back since it stood at
  *  `reference`. `pin()` is asked for to compare from where it stands now. */
@@ -23,7 +23,7 @@ export function sidesPanel(pin) {
     from.disabled = position === reference;
     const text = summary(places.length, wrong.length, looser);
     if (said.textContent !== text) said.textContent = text;
-    const ordered = [...wrong, ...places.filter((place) => view.rule.items[place].right)];
+    const ordered = inOrder(view, places, looser);
     root.dataset.moved = places.length;
     root.dataset.wrong = wrong.length;
     fill(view, source, ordered, SHOWN, looser);
@@ -34,6 +34,13 @@ export function sidesPanel(pin) {
     const rest = places.length - most;
     put(end, rest > 0 && h("button", { type: "button", on: { click: () => { fill(view, source, places, most + 96, looser); grid.children[most]?.focus(); } } }, `Show more of ${counted(rest, "image")}`));
   }
+}
+
+/** Wrong ones first; of these, and of the others, those first that changed side first. */
+function inOrder(view, places, looser) {
+  const away = looser ? -1 : 1;
+  const { items } = view.rule;
+  return places.toSorted((one, other) => items[one].right - items[other].right || away * (view.trust[one] - view.trust[other]));
 }
 
 function summary(moved, wrong, looser) {

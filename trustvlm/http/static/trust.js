@@ -15,7 +15,7 @@ import { counted, percent } from "./words.js";
 
 export const title = "Trust";
 
-const KINDS = { text: "text only", image: "images only", fused: "text and images" };
+const KINDS = { text: "text", image: "images", fused: "both" };
 
 export async function show(root, context) {
   const { space, signal } = context;
