@@ -7,18 +7,20 @@ import { chosenFolder, drawn, droppedFolders } from "./folders.js";
 import { doing, notice } from "./parts.js";
 import { progressBox } from "./progress.js";
 import { folderSource, mostImages, storedSource } from "./sources.js";
-import { count, counted } from "./words.js";
+import { counted, count as whole } from "./words.js";
 
 const MOST_CHECKED = 300; // sub-folders whose names are looked up one by one
 
-/** The card; `measured(source, tell)` evaluates a source, telling the progress box what it does, and shows it. */
+/** The card as {root, count(observations)}; `measured(source, hooks)` evaluates a source, tells how far it is, and shows it. */
 export function measureCard({ space, signal }, observations, measured) {
   const panel = h("div", { class: "stack panel", "aria-live": "polite" });
-  const card = h("section", { class: "card measure" },
+  const stored = h("div", { class: "stored" });
+  const root = h("section", { class: "card measure" },
     h("h2", {}, "Measure on images whose labels you know"),
     h("p", { class: "quiet" }, "They should be drawn like the images that will come in, and be no support images: these are left out."),
-    h("div", { class: "choices" }, scoresImages(space) ? folderZone() : noEncoders(space), storedChoice()), panel);
-  return card;
+    h("div", { class: "choices" }, scoresImages(space) ? folderZone() : noEncoders(space), stored), panel);
+  count(observations);
+  return { root, count };
 
   function folderZone() {
     const id = freshId("folder");
@@ -35,12 +37,12 @@ export function measureCard({ space, signal }, observations, measured) {
     return zone;
   }
 
-  function storedChoice() {
-    const { usable, calibration, random, chosen } = observations;
+  /** Say how many images are stored now. */
+  function count({ usable, calibration, random, chosen }) {
     const button = h("button", { type: "button", disabled: !usable, on: { click: () => start(async () => storedSource(space, usable)) } }, "Measure on the stored images");
-    const kinds = [calibration && `${count(calibration)} of the last calibration`, random && `${count(random)} of random feedback`].filter(Boolean).join(", ");
+    const kinds = [calibration && `${whole(calibration)} of the last calibration`, random && `${whole(random)} of random feedback`].filter(Boolean).join(", ");
     const passed = chosen ? ` ${counted(chosen, "feedback image")} that ${chosen === 1 ? "was" : "were"} picked, not drawn at random, cannot testify.` : "";
-    return h("div", { class: "stored" }, h("p", { class: "title" }, usable ? `${counted(usable, "image is", "images are")} stored` : "No images are stored yet"),
+    put(stored, h("p", { class: "title" }, usable ? `${counted(usable, "image is", "images are")} stored` : "No images are stored yet"),
       h("p", { class: "quiet" }, usable ? `${kinds}.${passed}` : `Calibrating and random feedback store their embeddings, to measure on later.${passed}`), button);
   }
 
@@ -62,10 +64,10 @@ export function measureCard({ space, signal }, observations, measured) {
       if (!known.length) notice("None of these sub-folders is named like a label of this space.", null, { kind: "bad" });
       else start((hooks) => folderSource(space, drawn(known, most), hooks));
     } } }, "Measure on them");
-    const names = [...unknown].slice(0, 5).map((name) => `“${name}”`).join(", ") + (unknown.size > 5 ? ` and ${count(unknown.size - 5)} more` : "");
+    const names = [...unknown].slice(0, 5).map((name) => `“${name}”`).join(", ") + (unknown.size > 5 ? ` and ${whole(unknown.size - 5)} more` : "");
     put(panel,
       h("p", {}, h("strong", {}, counted(images.length, "image")), ` in ${counted(folders.length, "sub-folder")}.`,
-        images.length > most && ` ${count(most)} of them, drawn at random, will be used: the embeddings of more do not fit into one request. The command line takes all: trustvlm calibrate ${space.name} FOLDER.`),
+        images.length > most && ` ${whole(most)} of them, drawn at random, will be used: the embeddings of more do not fit into one request. The command line takes all: trustvlm calibrate ${space.name} FOLDER.`),
       unknown.size > 0 && h("fieldset", {},
         h("legend", {}, `${names} ${unknown.size === 1 ? "is no label" : "are no labels"} of this space`),
         h("p", { class: "check" }, out, h("label", { for: outId }, "Leave these images out")),
@@ -81,7 +83,7 @@ export function measureCard({ space, signal }, observations, measured) {
     put(panel, box.root);
     let source;
     const done = await doing(null, async () => {
-      source = await make({ signal, told: (at, all) => { mine.throwIfAborted(); box.tell("Reading the images …", at, all); } });
+      source = await make({ signal: mine, left: signal, told: (at, all) => box.tell("Reading the images …", at, all) });
       if (!source.images) throw new Error("None of these images could be read.");
       await measured(source, { signal: mine, told: () => box.tell("Evaluating the rules …") });
       return true;

@@ -65,7 +65,7 @@ export function calibrationList(context, { calibrations }, changed) {
     h("ol", { class: "calibrations" }, calibrations.map((one, place) => {
       const button = h("button", { type: "button", "aria-label": `Take calibration ${one.id} back`, on: { click: () => takeBack(one, button) } }, "Take back");
       return h("li", {},
-        h("div", {}, h("p", { class: "title" }, ruleName(one.rule, one.params), " ", place === 0 && h("span", { class: "badge good" }, "in force"), one.stale && h("span", { class: "badge hold" }, "stale")),
+        h("div", {}, h("p", { class: "title" }, ruleName(one.rule, one.params), " ", place === 0 && h("span", { class: "badge good" }, "in force"), " ", one.stale && h("span", { class: "badge hold" }, "stale")),
           h("p", { class: "quiet" }, `${when(one.created_at)} · at most ${share(one.max_risk, 2)} wrong, ${percent(one.confidence, 0)} confidence · `
             + (one.threshold === null ? `accepts nothing: ${one.reason}` : `coverage ${percent(one.coverage)} of ${counted(one.tested, "image")}`))),
         button);

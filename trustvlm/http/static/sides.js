@@ -5,6 +5,7 @@ import { between } from "./outcomes.js";
 import { counted, number } from "./words.js";
 
 const SHOWN = 16;
+const MORE = 96;
 
 /** The panel: show(view, source, reference, position) tells which images the threshold accepts or holds back since it stood at
  *  `reference`. `pin()` is asked for to compare from where it stands now. */
@@ -32,7 +33,7 @@ export function sidesPanel(pin) {
   function fill(view, source, places, most, looser) {
     put(grid, places.slice(0, most).map((place) => tile(view, source, place, looser)));
     const rest = places.length - most;
-    put(end, rest > 0 && h("button", { type: "button", on: { click: () => { fill(view, source, places, most + 96, looser); grid.children[most]?.focus(); } } }, `Show more of ${counted(rest, "image")}`));
+    put(end, rest > 0 && h("button", { type: "button", on: { click: () => { fill(view, source, places, most + MORE, looser); grid.children[most]?.focus(); } } }, rest > MORE ? `Show ${MORE} more of ${counted(rest, "image")}` : `Show the other ${counted(rest, "image")}`));
   }
 }
 

@@ -20,8 +20,8 @@ export function storedSource(space, usable) {
 }
 
 /** A folder's images ([{file, truth}]), embedded some at a time: what is kept here is their embeddings, so that calibrating on
- *  them asks for no second upload. `told(done, total)` hears of the progress. */
-export async function folderSource(space, images, { told, signal }) {
+ *  them asks for no second upload. `told(done, total)` hears of the progress; `signal` stops it; `left`: the view is left. */
+export async function folderSource(space, images, { told, signal, left }) {
   const kept = { classifier: [], verifier: [], truth: [], files: [] };
   const failures = [];
   let start = 0;
@@ -49,15 +49,15 @@ export async function folderSource(space, images, { told, signal }) {
   const body = { classifier: kept.classifier, truth: kept.truth, sources };
   if (kept.verifier.length) body.verifier = kept.verifier;
   const run = (verb) => (json, hooks) => runJob(path("spaces", space.name, verb), { ...body, ...json }, hooks);
-  return { title: "the folder", images: kept.files.length, stored: false, failures, picture: pictures(kept.files, signal), evaluate: run("evaluate"), calibrate: run("calibrate") };
+  return { title: "the folder", images: kept.files.length, stored: false, failures, picture: pictures(kept.files, left), evaluate: run("evaluate"), calibrate: run("calibrate") };
 }
 
 const rounded = (row) => row.map((value) => Number(value.toPrecision(DIGITS)));
 
 /** Images of the files by place, their addresses given back when the view is left. */
-function pictures(files, signal) {
+function pictures(files, left) {
   const addresses = new Map();
-  signal.addEventListener("abort", () => addresses.forEach((address) => URL.revokeObjectURL(address)), { once: true });
+  left.addEventListener("abort", () => addresses.forEach((address) => URL.revokeObjectURL(address)), { once: true });
   return ({ index }) => {
     if (!addresses.has(index)) addresses.set(index, URL.createObjectURL(files[index]));
     const image = document.createElement("img");

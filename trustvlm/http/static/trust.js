@@ -23,7 +23,8 @@ export async function show(root, context) {
   const asked = { risk: state.calibrations[0]?.max_risk ?? 0.05, confidence: state.calibrations[0]?.confidence ?? 0.9, rule: "auto" };
   const [now, measuring, results, list] = [0, 1, 2, 3].map(() => h("div", { class: "stack" }));
   put(root, h("h1", {}, "Trust"), h("p", { class: "lead" }, "Accept more, and more of it is wrong. Here you see how much more, choose, and have it promised."), h("div", { class: "stack" }, now, measuring, results, list));
-  put(measuring, measureCard(context, state.observations, measured));
+  const measure = measureCard(context, state.observations, measured);
+  put(measuring, measure.root);
   promises();
 
   function promises() {
@@ -33,6 +34,7 @@ export async function show(root, context) {
 
   async function reread() {
     state = await promiseState(context);
+    measure.count(state.observations);
     promises();
   }
 
@@ -72,7 +74,8 @@ export async function show(root, context) {
       h("section", { class: "card bench" },
         h("h2", { tabindex: -1 }, "Risk and coverage"),
         h("p", { class: "quiet" }, about(evaluation, source)),
-        h("div", { class: "plots" }, h("div", {}, chart.root, legend(current), table), h("div", { class: "side" }, figures.root, rulePicker(evaluation, view.rule.rule, choose)))),
+        h("div", { class: "plots" }, h("div", {}, chart.root, legend(current)), h("div", { class: "side" }, figures.root, rulePicker(evaluation, view.rule.rule, choose))),
+        table),
       sides.root, form.root);
     choose(view.rule.rule);
     return { root, tell: form.tell };
