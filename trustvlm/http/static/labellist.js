@@ -68,7 +68,9 @@ export async function showList(root, context) {
     }
   }
 
-  const moreButton = (cursor) => h("button", { type: "button", on: { click: () => more(cursor) } }, `Show ${PAGE} more`);
+  function moreButton(cursor) {
+    return h("button", { type: "button", on: { click: () => more(cursor) } }, `Show ${PAGE} more`);
+  }
 
   function finish(page) {
     const shown = list.children.length;
@@ -85,7 +87,8 @@ export async function showList(root, context) {
 
 function told(shown, more, { q, match, bare }) {
   if (!shown) return "No label fits.";
-  const which = [q && `that ${match === "prefix" ? "begin with" : "contain"} “${q}”`, bare && "without support images"].filter(Boolean).join(" ");
+  const verb = match === "prefix" ? ["begins with", "begin with"] : ["contains", "contain"];
+  const which = [q && `that ${verb[shown === 1 ? 0 : 1]} “${q}”`, bare && "without support images"].filter(Boolean).join(" ");
   if (more) return `The first ${counted(shown, "label")}${which ? ` ${which}` : ""}, by name.`;
   return which ? `${counted(shown, "label")} ${which}.` : `All ${counted(shown, "label")}, by name.`;
 }
