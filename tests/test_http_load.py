@@ -391,7 +391,11 @@ def test_an_import_goes_on_where_its_stream_broke(http: Http) -> None:
     assert http.service.get_space("s").label_count == 1_306
     http("POST", f"/v1/spaces/s/imports?job={job['id']}", content=whole, headers=NDJSON, status=409)
     again = http("POST", "/v1/spaces/s/imports", content=lines(0, 10).replace(b"\n", b"\r\n\n"), headers=NDJSON)
-    assert {name: again["result"][name] for name in counts} == {"added_labels": 0, "added_supports": 0, "skipped_duplicates": 20}
+    assert {name: again["result"][name] for name in counts} == {
+        "added_labels": 0,
+        "added_supports": 0,
+        "skipped_duplicates": 20,
+    }
 
 
 def test_a_line_that_cannot_be_is_named(http: Http) -> None:

@@ -78,6 +78,8 @@ def path_of(*parts: str) -> str:
     for part in parts:
         if not isinstance(part, str):
             raise InvalidInput(f"expected a name, got {type(part).__name__}")
+        if not part:
+            raise NotFound("expected a name, got an empty one")
     # Names of dots alone would be taken for steps through the path.
     quoted = [quote(part, safe="", errors="surrogatepass") if part.strip(".") else part.replace(".", "%2E") for part in parts]
     return "/".join(["/v1", *quoted])
