@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,7 +28,7 @@ from trustvlm.scoring.vectors import as_matrix, unit_rows
 from trustvlm.service.limits import at_most
 from trustvlm.service.names import MAX_PROMPT, check_characters
 from trustvlm.service.parts import Parts
-from trustvlm.types import Float64s, Queries
+from trustvlm.types import Embedded, Float64s, Queries
 
 if TYPE_CHECKING:
     from trustvlm.types import ImageSource
@@ -48,22 +47,6 @@ __all__ = [
 ]
 
 log = logging.getLogger("trustvlm")
-
-
-@dataclass(frozen=True, eq=False)
-class Embedded:
-    """Images turned into queries.
-
-    Attributes:
-        queries: their embeddings. sources: a name for each. failures: (source, reason) of those that could not be read.
-        places, failed: where the ones and the others stood in the input.
-    """
-
-    queries: Queries
-    sources: list[str]
-    failures: list[tuple[str, str]]
-    places: tuple[int, ...] = ()
-    failed: tuple[int, ...] = ()
 
 
 def encodes_images(spec: str) -> bool:
