@@ -17,6 +17,7 @@ from trustvlm.http.keyring import Keyring
 from trustvlm.http.lanes import Lane
 from trustvlm.http.meters import Meters
 from trustvlm.http.options import ServeOptions
+from trustvlm.http.spool import Spool
 from trustvlm.service import TrustService
 from trustvlm.service.encoding import Embedded
 from trustvlm.service.workers import Worker
@@ -71,6 +72,7 @@ class Serving:
         self.scorer = Batcher("scorer", self._scored, most_rows=options.batch_rows, observe=meters.batch("scorer"), **batching)
         self.encoder = Batcher("encoder", self._encoded, most_rows=64, observe=meters.batch("encoder"), **batching)
         self.jobs = Jobs(service, worker)
+        self.spool = Spool(service, options.spool_bytes)
         self.ready = True
         self._known: set[str] = set()
         meters.watch(self._gauges)
