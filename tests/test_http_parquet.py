@@ -295,8 +295,8 @@ def test_many_damaged_files_end_their_reader_at_most(http: Http) -> None:
 
 @pytest.mark.slow
 def test_a_large_file_is_imported_in_little_memory(tmp_path: Path) -> None:
-    """200,000 labels of 512 dimensions, 400 MB in one row group: the server's peak grows by far less than the file."""
-    home, path, count, dim = tmp_path / "home", tmp_path / "labels.parquet", 200_000, 512
+    """400,000 labels of 512 dimensions, 800 MB in one row group: most of what the server takes is SQLite's caches."""
+    home, path, count, dim = tmp_path / "home", tmp_path / "labels.parquet", 400_000, 512
     with trustvlm.open(home, create=True) as service:
         service.create_space("s", classifier=f"precomputed:{dim}")
     pq.write_table(pa.table(rows(count, dim=dim)), path, row_group_size=count)
@@ -326,5 +326,5 @@ def test_a_large_file_is_imported_in_little_memory(tmp_path: Path) -> None:
         assert answer.json()["done"] == count
     sizes = (path.stat().st_size, seconds, peaks["server"] - before, peaks["reader"])
     log.info("%d bytes in %.0f s; the server took %d bytes more, its reader %d", *sizes)
-    assert peaks["server"] < before + 200 * 2**20
+    assert peaks["server"] < before + 400 * 2**20
     assert 0 < peaks["reader"] < 400 * 2**20

@@ -75,7 +75,9 @@ async def read_body(request: Request, model: type[B], *accepted: str) -> Asked[B
     data = await request.body()
     digest = hashlib.sha256(data + request.url.query.encode()).digest()
     if kind == JSON:
-        return Asked(await _away(len(data), lambda: _checked(lambda: model.model_validate_json(data))), {}, None, digest)
+        return Asked(
+            await _away(len(data), lambda: _checked(lambda: model.model_validate_json(data, strict=True))), {}, None, digest
+        )
     most = 4 * request.app.state.serving.options.body_bytes
     arrays = await _away(len(data), lambda: read_arrays(data, most))
     if unknown := sorted(set(arrays) - {*ARRAYS, *_STRINGS}):

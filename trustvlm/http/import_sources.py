@@ -65,7 +65,7 @@ def _labels(lines: list[bytes], last: int) -> list[LabelInput]:
 
 def _label(line: bytes, number: int) -> LabelBody:
     try:
-        return LabelBody.model_validate_json(line)
+        return LabelBody.model_validate_json(line, strict=True)
     except ValidationError as error:
         raise InvalidInput(f"line {number}: {unfit(error)}") from error
 
