@@ -34,6 +34,11 @@ EXPECTED = {
         ("DELETE", "/v1/spaces/{space}/labels/{label}"),
         ("POST", "/v1/spaces/{space}/labels/{label}/restore"),
         ("POST", "/v1/spaces/{space}/labels/{label}/supports"),
+        ("POST", "/v1/spaces/{space}/labels/{label}/alias"),
+        ("DELETE", "/v1/spaces/{space}/labels/{label}/alias"),
+        ("POST", "/v1/spaces/{space}/supports/remove"),
+        ("POST", "/v1/spaces/{space}/supports/restore"),
+        ("POST", "/v1/spaces/{space}/recalibrate"),
         ("DELETE", "/v1/spaces/{space}/supports/{support}"),
         ("POST", "/v1/spaces/{space}/supports/{support}/restore"),
         ("POST", "/v1/spaces/{space}/feedback"),
@@ -100,9 +105,8 @@ def test_the_scopes_are_those_that_were_decided() -> None:
     """A route that is added is a read, or somebody decides here who may ask."""
     for scope, expected in EXPECTED.items():
         assert {(method, path) for method, path, own in ROUTES if own == scope} == expected
-    assert all(
-        method == "GET" or path.endswith(("/score", "/search", "/evaluate")) for method, path, own in ROUTES if own == "read"
-    )
+    asking = ("/score", "/search", "/evaluate", "/embed", "/evidence")
+    assert all(method == "GET" or path.endswith(asking) for method, path, own in ROUTES if own == "read")
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +144,7 @@ def test_every_route_refuses_every_scope_below_its_own(
                 error = http(method, url, status=403, key=keys[held, space])["error"]
                 assert (error["kind"], scope in error["message"]) == ("Forbidden", True)
     # The least that opens it does: whatever comes next is no question of keys. Nothing is sent, so nothing is changed.
-    if method in ("GET", "POST", "PATCH") and not path.endswith("/restore"):
+    if method in ("GET", "POST", "PATCH") and not path.endswith(("/restore", "/recalibrate")):
         assert http.ask(method, url, status=None, key=keys[scope, None]).status_code not in (401, 403)
     if "{space}" in path:
         error = http(method, concrete(path, "t"), status=403, key=keys["admin", "s"])["error"]

@@ -147,7 +147,7 @@ def _named(data: bytes, filename: str | None) -> ImageFile:
     """A file with its name, as far as it is one: never a path."""
     image = ImageFile(data)
     name = PurePath((filename or "").replace("\\", "/")).name[-200:]
-    image.filename = "".join(c if c.isprintable() else "?" for c in name).encode(errors="replace").decode() or "image"
+    image.filename = "".join(c if c.isprintable() else "?" for c in name).encode(errors="replace").decode()
     return image
 
 

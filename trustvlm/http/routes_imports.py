@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from contextlib import aclosing
-from typing import Any
+from typing import Annotated, Any
+from uuid import UUID
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from trustvlm.catalog.jobs import ENDED, JobRecord
-from trustvlm.errors import Conflict, InvalidInput
+from trustvlm.errors import Conflict, InvalidInput, NotFound, Overloaded
 from trustvlm.http.answers import answer
 from trustvlm.http.docs import WRITE
 from trustvlm.http.import_sources import NDJSON, PARQUET, SOURCES
@@ -36,21 +37,32 @@ _DOC: dict[str, Any] = {
 
 
 @router.post("/v1/spaces/{space}/imports", dependencies=WRITE, openapi_extra=_DOC)
-async def import_labels(request: Request, space: str, job: str | None = None) -> Response:
+async def import_labels(
+    request: Request,
+    space: str,
+    job: str | None = None,
+    begin: bool = False,
+    after: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
+) -> Response:
     """Register labels in committed chunks: one JSON object a line (the fields of LabelBody), or a row of a Parquet file.
 
     Lines are committed while they are being sent, rows once the file is there. The answer is the import's job. If it breaks,
     send all of it again with `?job=ID`: what was committed is skipped. `GET /v1/jobs` tells the id of a broken import,
     whose state is "interrupted".
+
+    `begin`: the id is of the client's own making, a UUID, and begins an import where there is none of it; so the client knows
+    it from the first byte on. `after`: the stream begins behind so many lines of the import, all of which are committed.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in SOURCES:
         raise InvalidInput(f"content-type: expected {' or '.join(SOURCES)}, got {kind or 'none'!r}")
     serving = serving_of(request)
-    record = await (_new(request, space) if job is None else _again(request, space, job))
+    record = await (_new(request, space, None) if job is None else _again(request, space, job, begin))
     run = Import(serving, space, record)
     try:
-        async with aclosing(SOURCES[kind](request, record.done)) as chunks:
+        if after > record.done:
+            raise InvalidInput(f"after: {record.done} lines are committed, got {after}")
+        async with aclosing(SOURCES[kind](request, after, record.done - after)) as chunks:
             await run.follow(chunks)
     except BaseException as error:
         await run.interrupted(error)
@@ -58,23 +70,37 @@ async def import_labels(request: Request, space: str, job: str | None = None) ->
     return answer(job_row(await serving.reading.run(lambda: serving.service.get_job(record.id))))
 
 
-async def _new(request: Request, space: str) -> JobRecord:
+async def _new(request: Request, space: str, job: str | None) -> JobRecord:
     serving = serving_of(request)
     await serving.reading.run(lambda: serving.service.get_label_space(space))
-    record = serving.jobs.record("import", space, request.state.caller.key, "running")
+    record = serving.jobs.record("import", space, request.state.caller.key, "running", job)
     await serving.writing.run(lambda: serving.service.create_job(record))
     return record
 
 
-async def _again(request: Request, space: str, job: str) -> JobRecord:
+async def _again(request: Request, space: str, job: str, begin: bool) -> JobRecord:
     serving = serving_of(request)
-    record = await serving.reading.run(lambda: serving.service.get_job(job))
+    try:
+        record = await serving.reading.run(lambda: serving.service.get_job(job))
+    except NotFound:
+        if not begin:
+            raise
+        return await _new(request, space, _of_client(job))
     check_job(request.state.caller, record.space, job)
     if record.kind != "import" or record.space != space:
         raise InvalidInput(f"job: {job!r} is no import into space {space!r}")
     alive = await serving.reading.run(lambda: serving.worker.alive(record.worker))
+    if begin and record.state == "running" and alive:  # nobody has noticed yet that its stream broke
+        raise Overloaded(f"job: the import {job!r} is being done; ask again")
     if record.state in ENDED or (record.state == "running" and alive):
         raise Conflict(f"job: the import {job!r} is {record.state}; only an interrupted one goes on")
     changes = {"state": "running", "worker": serving.worker.id, "error": None, "cancel_asked": False}
     await serving.writing.run(lambda: serving.service.change_job(job, **changes))
     return record
+
+
+def _of_client(job: str) -> str:
+    try:
+        return str(UUID(job))
+    except ValueError as error:
+        raise InvalidInput(f"job: expected a UUID to begin an import with, got {job[:80]!r}") from error

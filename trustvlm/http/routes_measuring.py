@@ -77,6 +77,18 @@ async def asked_for(request: Request, space: str, model: type[Labelled]) -> Aske
     return asked
 
 
+@router.post("/v1/spaces/{space}/recalibrate", status_code=202, dependencies=WRITE)
+async def recalibrate(request: Request, space: str) -> Response:
+    """A job that calibrates anew for the space as it is, on the stored images and randomly drawn feedback."""
+    service = serving_of(request).service
+
+    def work(progress: Progress) -> dict[str, Any]:
+        progress.tell("calibrating", 0, None)
+        return service.recalibrate(space).to_dict()
+
+    return await begun(request, "calibrate", space, work, b"")
+
+
 async def begun(request: Request, kind: str, space: str, work: Callable[[Progress], dict[str, Any]], digest: bytes) -> Response:
     """The answer to a request that begins a job."""
     serving, caller = serving_of(request), request.state.caller
@@ -106,7 +118,7 @@ async def feedback(request: Request, space: str) -> Response:
     """Tell the true labels of queries; stored with the verdicts they get now."""
     service, asked = serving_of(request).service, await read_body(request, FeedbackBody, JSON, NPZ, FORM)
     body, queries = asked.body, asked.queries()
-    sources = body.sources or ([image.filename for image in asked.images] if asked.images else None)
+    sources = body.sources or ([image.filename or None for image in asked.images] if asked.images else None)
     return await written(
         request,
         lambda: asdict(
@@ -141,10 +153,10 @@ async def remove_calibration(request: Request, space: str, calibration: Annotate
 
 
 @router.get("/v1/spaces/{space}/monitor", dependencies=READ)
-async def monitor(request: Request, space: str) -> Response:
-    """Randomly drawn feedback against the promise of the calibration in force."""
+async def monitor(request: Request, space: str, alpha: Annotated[float, Query(gt=0, lt=1)] = 0.05) -> Response:
+    """Randomly drawn feedback against the promise of the calibration in force; `alpha`: the rate of false alarms."""
     serving = serving_of(request)
-    return answer(asdict(await serving.reading.run(lambda: serving.service.monitor(space))))
+    return answer(asdict(await serving.reading.run(lambda: serving.service.monitor(space, alpha=alpha))))
 
 
 @router.get("/v1/jobs", tags=["jobs"], dependencies=READ)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse, PlainTextResponse
 
-from trustvlm.errors import Forbidden, NotFound, Unavailable
+from trustvlm.errors import Forbidden, NotFound, Overloaded, Unavailable
 from trustvlm.http.answers import answer
 from trustvlm.http.docs import READ
 from trustvlm.http.serving import serving_of
@@ -24,10 +24,12 @@ async def healthz() -> Response:
 
 @router.get("/readyz")
 async def readyz(request: Request) -> Response:
-    """The home can be read, and the service is not shutting down; 503 otherwise."""
+    """The home can be read, the encoders of its spaces are loaded, and the service is not shutting down; 503 otherwise."""
     serving = serving_of(request)
-    if not serving.ready:
+    if serving.closing:
         raise Unavailable("the service is shutting down")
+    if not serving.loaded:
+        raise Overloaded("the encoders are being loaded", 1)
     await serving.reading.run(serving.service.space_states)
     return answer({"status": "ready"})
 

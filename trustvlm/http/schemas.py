@@ -12,8 +12,8 @@ from trustvlm.index.recipe import list_recipes
 from trustvlm.scoring.rules import RULES
 
 __all__ = [
-    "CalibrateBody", "EvaluateBody", "FeedbackBody", "LabelBody", "PatchBody", "RegisterBody", "ScoreBody", "SearchBody",
-    "SpaceBody", "SupportsBody",
+    "AliasBody", "CalibrateBody", "EmbedBody", "EvaluateBody", "EvidenceBody", "FeedbackBody", "IdsBody", "LabelBody",
+    "NewLabelForm", "PatchBody", "PicturedLabel", "RegisterBody", "ScoreBody", "SearchBody", "SpaceBody", "SupportsBody",
 ]  # fmt: skip
 
 Vector = list[float]
@@ -66,11 +66,27 @@ class RegisterBody(Body):
     names: list[LabelName] = Field(_LEFT_OUT, max_length=100_000, examples=[["airport", "beach"]])
 
 
-class NewLabelForm(Body):
-    """One label with image files (multipart)."""
+class PicturedLabel(LabelBody):
+    """One of several labels whose image files come in one form."""
 
-    name: LabelName
+    images: int = Field(0, ge=0, description="how many of the form's files, in their order, are its support images")
+
+
+class Pictured(Body):
+    """What a form says of its image files."""
+
+    unreadable: Literal["refuse", "report"] = Field(
+        "refuse", description="where no image can be read: refuse the request, or answer with nothing but failures"
+    )
+    keep_originals: bool = Field(False, description="keep the image files in the home, so that they can be embedded anew")
+
+
+class NewLabelForm(Pictured):
+    """One label with image files (multipart); or several of them."""
+
+    name: LabelName = Field(_LEFT_OUT)
     prompt: Prompt | None = None
+    labels: str = Field(_LEFT_OUT, description="instead of a name: a JSON list of PicturedLabel")
 
 
 _BOTH: Any = {
@@ -89,7 +105,19 @@ class PatchBody(Body):
     text_vector: Vector | Rows = Field(_LEFT_OUT)
 
 
-class SupportsBody(Body):
+class AliasBody(Body):
+    """Whose further name a label becomes."""
+
+    of: Name = Field(examples=["airport"])
+
+
+class IdsBody(Body):
+    """Support images by id."""
+
+    ids: list[Annotated[int, Field(ge=1, le=2**63 - 1)]] = Field(max_length=100_000)
+
+
+class SupportsBody(Pictured):
     """Support images as embeddings."""
 
     image_vectors: Rows | None = None
@@ -113,6 +141,20 @@ class ScoreBody(QueryBody):
     evidence: int | None = Field(
         None, ge=0, le=20, description="nearest support images a verdict; by default 3 with images and 0 with embeddings"
     )
+
+
+class EmbedBody(Body):
+    """Image files to embed: nothing but these."""
+
+
+class EvidenceBody(QueryBody):
+    """Verdicts whose evidence is asked for, by what the answer with these verdicts said."""
+
+    state: dict[str, Any] = Field(description="`evidence_state` of that answer")
+    revision: int = Field(ge=0, le=2**63 - 1)
+    label_ids: list[Annotated[int, Field(ge=-1, le=2**63 - 1)]] = Field(max_length=1_000)
+    rival_ids: list[Annotated[int, Field(ge=-1, le=2**63 - 1)]] = Field(max_length=1_000)
+    k: int = Field(3, ge=1, le=1_000)
 
 
 class SearchBody(QueryBody):
@@ -167,6 +209,16 @@ def examples(body: type[Body]) -> dict[str, Any]:
         },
         PatchBody: {"new_name": "airfield"},
         SupportsBody: {"image_vectors": [[1.0, 0.0, 0.1]]},
+        AliasBody: {"of": "airport"},
+        IdsBody: {"ids": [1]},
+        EvidenceBody: {
+            "state": {"space": 1, "epoch": "…", "aliases": {}},
+            "revision": 1,
+            "verifier": [[1.0, 0.0, 0.2]],
+            "label_ids": [1],
+            "rival_ids": [2],
+            "k": 3,
+        },
         ScoreBody: {"classifier": [[0.9, 0.1]], "verifier": [[1.0, 0.0, 0.2]], "rule": None, "evidence": 3},
         SearchBody: {"verifier": [[1.0, 0.0, 0.2]], "kind": "support", "k": 3},
         FeedbackBody: {"classifier": [[0.9, 0.1]], "verifier": [[1.0, 0.0, 0.2]], "truth": ["airport"]},
