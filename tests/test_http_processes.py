@@ -5,14 +5,11 @@ from __future__ import annotations
 import functools
 import json
 import os
-import re
 import signal
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,46 +17,13 @@ import httpx
 import numpy as np
 import psutil
 import pytest
-from cli_runner import COMMAND, Cli, without_home_variables
+from checkpoints import make_clip
+from cli_runner import Cli
+from server_process import ready, server
+from test_http_routes import picture
 
 import trustvlm
 from trustvlm.client import Client
-
-
-@contextmanager
-def server(home: Path, *options: str, log: Path | None = None) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A server process, and its address."""
-    command = [*COMMAND, "--home", str(home), "serve", "--port", "0", *options]
-    errors = (log or home.with_suffix(".log")).open("w")
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=without_home_variables())
-    try:
-        assert process.stdout is not None
-        greeting = process.stdout.readline()
-        found = re.search(r"http://127\.0\.0\.1:\d+", greeting)
-        assert found, greeting
-        yield process, found[0]
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-        process.wait(30)
-        assert process.stdout is not None
-        process.stdout.close()
-        errors.close()
-
-
-def ready(address: str) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            if httpx.get(f"{address}/readyz").status_code == 200:
-                return
-        except httpx.TransportError:
-            time.sleep(0.05)
-    raise AssertionError("the server never became ready")
 
 
 def label(i: int) -> dict[str, Any]:
@@ -77,12 +41,24 @@ def prepared(home: Path) -> None:
         service.register("s", [trustvlm.LabelInput("first", text_vector=np.ones(8), image_vectors=np.ones((1, 8)))])
 
 
+def quick(address: str) -> float:
+    """Seconds that a small answer takes on a connection that is kept open: 0.04 more where it waits for an acknowledgement."""
+    with httpx.Client() as client:
+        took = []
+        for _ in range(40):
+            begin = time.perf_counter()
+            client.get(f"{address}/healthz")
+            took.append(time.perf_counter() - begin)
+    return sorted(took[20:])[5]
+
+
 def test_a_server_says_who_may_ask_and_finishes_what_it_accepted(tmp_path: Path) -> None:
     """SIGTERM while an import is under way: it is committed and answered, and the process ends with 0."""
     home = tmp_path / "home"
     prepared(home)
     with server(home) as (process, address):
         ready(address)
+        assert quick(address) < 0.03
         lines = [json.dumps(label(i)) + "\n" for i in range(600)]
         sent = threading.Event()
 
@@ -194,3 +170,27 @@ def test_one_of_two_workers_is_killed_under_load(tmp_path: Path) -> None:
     with trustvlm.open(home) as service:
         there = {row.name for row in service.list_labels("s")}
     assert {*acknowledged, *committed} <= there
+
+
+def test_it_is_ready_when_the_encoders_are_loaded_or_cannot_be(tmp_path: Path) -> None:
+    """The first image finds them open; a space whose weights are gone keeps nothing else from being answered."""
+    home = tmp_path / "home"
+    prepared(home)
+    specs = [make_clip(tmp_path / name, seed) for seed, name in enumerate(("kept", "gone"))]
+    with trustvlm.open(home) as service:
+        for name, spec in zip(("kept", "gone"), specs, strict=True):
+            service.create_space(name, classifier=spec)
+            service.register(name, [trustvlm.LabelInput("cat")])
+    (tmp_path / "gone" / "open_clip_model.safetensors").unlink()
+    log = tmp_path / "log"
+    with server(home, log=log) as (_, address):
+        ready(address)
+        said = [json.loads(line) for line in log.read_text().splitlines()]
+        assert {line["space"] for line in said if line["message"] == "encoders are loaded"} == {"kept", "s"}
+        warned = [line for line in said if line["level"] == "warning"]
+        assert [line["space"] for line in warned] == ["gone"]
+        image = {"images": ("a.png", picture(1), "image/png")}
+        assert httpx.post(f"{address}/v1/spaces/kept/score", files=image, timeout=60).status_code == 200
+        refused = httpx.post(f"{address}/v1/spaces/gone/score", files=image, timeout=60)
+        assert (refused.status_code, refused.json()["error"]["message"]) == (503, warned[0]["message"].partition(": ")[2])
+        assert httpx.get(f"{address}/v1/spaces/s/labels").status_code == 200

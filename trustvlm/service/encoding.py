@@ -23,7 +23,7 @@ from trustvlm.encoders import (
     libraries,
     parse_spec,
 )
-from trustvlm.errors import Conflict, InvalidInput
+from trustvlm.errors import Conflict, InvalidInput, NotFound, WeightsMissing
 from trustvlm.scoring.vectors import as_matrix, unit_rows
 from trustvlm.service.limits import at_most
 from trustvlm.service.names import MAX_PROMPT, check_characters
@@ -64,12 +64,16 @@ def encoder_of(parts: Parts, space: SpaceRecord, side: str) -> Encoder:
 
     Raises:
         Conflict: other weights, preprocessing or pooling, or the golden image's embedding differs; the message says which.
+        WeightsMissing: its files are not where they were, or could not be fetched.
     """
     spec, identity, pinned, golden = {
         "classifier": (space.classifier, space.classifier_identity, space.classifier_parts, space.classifier_golden),
         "verifier": (space.verifier, space.verifier_identity, space.verifier_parts, space.verifier_golden),
     }[side]
-    encoder = parts.encoders.open(spec)
+    try:
+        encoder = parts.encoders.open(spec)
+    except NotFound as error:
+        raise WeightsMissing(f"the {side} of space {space.name!r} cannot be opened any more: {error}") from error
     if (identity, golden) in parts.checked.get(spec, ()):
         return encoder
     forward = f"put the old one back, or embed the space anew with it: trustvlm space reembed {space.name}"

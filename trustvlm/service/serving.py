@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from trustvlm.catalog import idempotency, jobs, labels, pages
 from trustvlm.catalog import spaces as space_rows
@@ -14,12 +15,14 @@ from trustvlm.catalog.jobs import JobRecord
 from trustvlm.catalog.keys import KeyRecord
 from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.errors import NotFound
+from trustvlm.service.encoding import encoder_of, encodes_images
 from trustvlm.service.evidence import evidence_of
 from trustvlm.service.home import OpenHome
 from trustvlm.service.keys import KeyRow, create_key, list_keys, revoke_key, rotate_key, use_key
 from trustvlm.service.repeats import KEPT, begin_call, sweep
 from trustvlm.service.states import SpaceState, space_states
 from trustvlm.service.workers import Worker
+from trustvlm.service.workfolder import unwritable
 from trustvlm.types import Evidence, LabelRow, Queries
 
 __all__ = ["Serving"]
@@ -147,6 +150,18 @@ class Serving(OpenHome):
         """Where each space stands, and where this process's caches are."""
         return space_states(self._ready())
 
+    def load_encoders(self, space: str) -> None:
+        """Open the encoders of a space that encode here, and see that they are those it was made with, before they are needed.
+
+        Raises:
+            NotFound: no such space. Conflict: another encoder. Unavailable: weights that are not on this machine.
+        """
+        parts = self._ready()
+        record = parts.space(space)
+        for side, spec in (("classifier", record.classifier), ("verifier", record.verifier)):
+            if encodes_images(spec):
+                encoder_of(parts, record, side)
+
     def worker(self) -> Worker:
         """Make this process one of those that serve the home."""
         return Worker(self._writable().home)
@@ -196,6 +211,16 @@ class Serving(OpenHome):
         """Ask a job to stop."""
         with self._writable().catalog.write("job") as connection:
             jobs.ask_cancel(connection, job_id)
+
+    def spool(self) -> BinaryIO:
+        """A new file in the home that has no name: it is gone when it is closed, or when its process dies.
+
+        Raises:
+            ReadOnly, Unavailable: it cannot be made.
+        """
+        home = self._writable().home
+        with unwritable("making a file in", home):
+            return cast(BinaryIO, tempfile.TemporaryFile(dir=home))
 
     def sweep(self, worker: Worker) -> None:
         """Settle what dead processes left behind, and forget answers and jobs that are old."""

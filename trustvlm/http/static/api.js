@@ -1,0 +1,117 @@
+// The service's HTTP API, as the page uses it.
+
+const KEY = "trustvlm-key";
+const TRIES = 4;
+let askForKey = async () => null;
+
+/** What the service answered that was no success. */
+export class ApiError extends Error {
+  constructor(status, kind, message, requestId) {
+    super(message);
+    Object.assign(this, { status, kind, requestId });
+  }
+}
+
+/** Who is asked when the service wants a key: `ask(message)` resolves to one, or to null. */
+export function onKeyNeeded(ask) {
+  askForKey = ask;
+}
+
+/** The path of something in a space: each part is encoded, names may hold slashes. */
+export function path(...parts) {
+  return "/v1/" + parts.map(encodeURIComponent).join("/");
+}
+
+export const get = (where, options) => call("GET", where, options);
+export const post = (where, options) => call("POST", where, options);
+export const patch = (where, options) => call("PATCH", where, options);
+export const remove = (where, options) => call("DELETE", where, options);
+
+/** One call. Options: `json` or `form` (FormData) as body, `signal`, `query` ({name: value}).
+ *  Writes carry an idempotency key, so that a repeated one is done once. Busy services are asked again, as they say when. */
+async function call(method, where, { json, form, signal, query } = {}) {
+  const headers = { Accept: "application/json" };
+  if (json !== undefined) headers["Content-Type"] = "application/json";
+  if (method !== "GET") headers["Idempotency-Key"] = randomId();
+  const address = query ? `${where}?${new URLSearchParams(withoutNothing(query))}` : where;
+  const body = form ?? (json === undefined ? undefined : JSON.stringify(json));
+  const response = await send(address, { method, headers, body, signal });
+  return response.json();
+}
+
+async function send(address, request) {
+  for (let tried = 1; ; tried += 1) {
+    const key = sessionStorage.getItem(KEY);
+    const headers = key ? { ...request.headers, Authorization: `Bearer ${key}` } : request.headers;
+    let response;
+    try {
+      response = await fetch(address, { ...request, headers });
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+      throw new ApiError(0, "Unavailable", "The service does not answer. Is it still running?");
+    }
+    if (response.ok) return response;
+    const problem = await problemOf(response);
+    if (response.status === 401) {
+      const given = await askForKey(problem.message);
+      if (!given) throw problem;
+      sessionStorage.setItem(KEY, given);
+    } else if ((response.status === 429 || response.status === 503) && tried < TRIES) {
+      const seconds = Number(response.headers.get("retry-after")) || 1;
+      await pause(Math.min(seconds, 5) * 1000, request.signal);
+    } else throw problem;
+  }
+}
+
+async function problemOf(response) {
+  const requestId = response.headers.get("x-request-id");
+  try {
+    const { error } = await response.json();
+    return new ApiError(response.status, error.kind, error.message, error.request_id);
+  } catch {
+    return new ApiError(response.status, "Unexpected", `The service answered with status ${response.status}.`, requestId);
+  }
+}
+
+/** Where an <img> finds a support image: its address, or with a key, which images cannot send, a blob. */
+export async function pictureAddress(space, id) {
+  const address = path("spaces", space, "supports", id, "thumbnail");
+  if (!sessionStorage.getItem(KEY)) return address;
+  const response = await send(address, { method: "GET", headers: {} });
+  return URL.createObjectURL(await response.blob());
+}
+
+/** The end of a job: its result. `told(job)` hears of its progress.
+ *  Throws an ApiError when the job fails, is cancelled, or was cut off. */
+export async function jobEnd(job, told = () => {}, signal) {
+  let wait = 150;
+  let now = job;
+  while (now.state === "queued" || now.state === "running") {
+    told(now);
+    await pause(wait, signal);
+    wait = Math.min(wait * 1.3, 1500);
+    now = await get(path("jobs", job.id), { signal });
+  }
+  told(now);
+  if (now.state === "done") return now.result;
+  const said = now.error ?? { kind: "Unavailable", message: `The job is ${now.state}.` };
+  throw new ApiError(0, said.kind, said.message);
+}
+
+function withoutNothing(query) {
+  return Object.fromEntries(Object.entries(query).filter(([, value]) => value !== null && value !== undefined && value !== ""));
+}
+
+function randomId() {
+  return Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(16).padStart(8, "0")).join("");
+}
+
+function pause(ms, signal) {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, ms);
+    signal?.addEventListener("abort", () => {
+      clearTimeout(timer);
+      reject(new DOMException("left", "AbortError"));
+    }, { once: true });
+  });
+}

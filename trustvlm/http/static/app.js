@@ -1,0 +1,121 @@
+// The page's frame: which space, which view, which theme; and the key, where the service wants one.
+
+import { get, onKeyNeeded, path } from "./api.js";
+import { freshId, h, put } from "./dom.js";
+import { dialog, empty, problem, working } from "./parts.js";
+import * as labels from "./labels.js";
+import * as search from "./search.js";
+import * as trust from "./trust.js";
+import * as attempt from "./try.js";
+
+// A view: `title`, and `show(root, context)` with {space: the space's row, signal: aborts when the view is left,
+// rest: what stands behind the view's name in the address, go(view, ...rest), refresh(): the space's row read again}.
+const VIEWS = { try: attempt, labels, trust, search };
+const main = document.getElementById("main");
+const picker = document.getElementById("space");
+const nav = document.getElementById("views");
+let leaving = new AbortController();
+let spaces = [];
+
+async function start() {
+  themeButton();
+  onKeyNeeded(oneAtATime(askKey));
+  picker.addEventListener("change", () => go(picker.value, current().view));
+  window.addEventListener("hashchange", show);
+  for (const event of ["dragover", "drop"]) window.addEventListener(event, (e) => e.preventDefault()); // a missed drop leaves no page
+  await show();
+}
+
+function current() {
+  const [space, view, ...rest] = location.hash.replace(/^#\/?/, "").split("/").map(decodeURIComponent);
+  return { space, view: view in VIEWS ? view : "try", rest };
+}
+
+function go(space, view, ...rest) {
+  location.hash = "#/" + [space, view, ...rest].map(encodeURIComponent).join("/");
+}
+
+async function show() {
+  leaving.abort();
+  leaving = new AbortController();
+  const { signal } = leaving;
+  const { space: named, view, rest } = current();
+  try {
+    ({ spaces } = await get("/v1/spaces", { signal }));
+    const chosen = named ? spaces.find((one) => one.name === named) : spaces[0];
+    frame(chosen, view);
+    if (!chosen) put(main, named && spaces.length ? unknown(named) : noSpaces());
+    else await open(chosen, view, rest, signal);
+  } catch (error) {
+    if (error.name !== "AbortError") put(main, h("h1", {}, "trustvlm"), problem(error));
+  }
+}
+
+async function open(row, view, rest, signal) {
+  document.title = `${VIEWS[view].title} · ${row.name} · trustvlm`;
+  const root = h("div", { class: `view ${view}` });
+  put(main, working("One moment …"));
+  const refresh = () => get(path("spaces", row.name), { signal });
+  const space = await refresh();
+  put(main, root);
+  const context = { space, signal, rest, refresh, go: (to, ...more) => go(row.name, to, ...more) };
+  await VIEWS[view].show(root, context);
+}
+
+function frame(chosen, view) {
+  picker.closest("label").hidden = spaces.length === 0;
+  nav.hidden = !chosen;
+  put(picker, spaces.map((one) => h("option", { value: one.name, selected: one.name === chosen?.name }, one.name)));
+  if (!chosen) return;
+  put(nav, Object.entries(VIEWS).map(([name, one]) =>
+    h("a", { href: `#/${encodeURIComponent(chosen.name)}/${name}`, "aria-current": name === view ? "page" : null }, one.title)));
+}
+
+const unknown = (named) => [h("h1", {}, "trustvlm"), empty(`There is no space “${named}”.`, h("p", {}, "Choose another one above."))];
+
+const noSpaces = () => [
+  h("h1", {}, "trustvlm"),
+  empty(
+    "No label spaces yet.",
+    h("p", {}, "A space holds labels, their support images and the two encoders. Make one on the command line:"),
+    h("pre", {}, "trustvlm space create animals --preset paper\ntrustvlm register animals photos/"),
+    h("p", {}, "or look at the demo: ", h("code", {}, "trustvlm demo"), "."),
+  ),
+];
+
+function askKey(message) {
+  const id = freshId("key");
+  return dialog("A key, please", (close) => {
+    const input = h("input", { id, type: "password", autocomplete: "off", required: true });
+    const sent = (event) => { event.preventDefault(); close(input.value.trim()); };
+    return h("form", { on: { submit: sent } },
+      h("p", {}, message), h("label", { for: id }, "Key"), input,
+      h("p", { class: "quiet" }, "It is kept until this tab is closed. ", h("code", {}, "trustvlm key create"), " makes one."),
+      h("div", { class: "actions" }, h("button", { class: "primary" }, "Go on"), h("button", { type: "button", on: { click: () => close() } }, "Cancel")));
+  });
+}
+
+/** Several calls that find no key at once ask the user once. */
+function oneAtATime(ask) {
+  let asked = null;
+  return (message) => {
+    asked ??= ask(message).finally(() => { asked = null; });
+    return asked;
+  };
+}
+
+function themeButton() {
+  const button = document.getElementById("theme");
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  const dark = () => (localStorage.getItem("theme") ?? (system.matches ? "dark" : "light")) === "dark";
+  const apply = () => {
+    document.documentElement.dataset.theme = dark() ? "dark" : "light";
+    put(button, dark() ? "☀" : "☾");
+    button.setAttribute("aria-label", dark() ? "Light colours" : "Dark colours");
+  };
+  button.addEventListener("click", () => { localStorage.setItem("theme", dark() ? "light" : "dark"); apply(); });
+  system.addEventListener("change", apply);
+  apply();
+}
+
+start();

@@ -1,0 +1,116 @@
+// Pieces that several views are made of.
+
+import { pictureAddress } from "./api.js";
+import { freshId, h, put } from "./dom.js";
+
+/** Tell what happened, beside the page; with `action` ({name, run}) a button, "Undo" most often. Stays longer then. */
+export function notice(text, action = null, { kind = "plain" } = {}) {
+  const box = h("div", { class: `notice ${kind}` }, h("p", {}, text));
+  const close = () => box.remove();
+  if (action) {
+    box.append(h("button", { type: "button", class: "plain", on: { click: () => (close(), action.run()) } }, action.name));
+  }
+  box.append(h("button", { type: "button", class: "plain close", "aria-label": "Dismiss", on: { click: close } }, "×"));
+  document.getElementById("notices").append(box);
+  setTimeout(close, action ? 20_000 : kind === "bad" ? 12_000 : 5_000);
+}
+
+/** Run a user's action: while it lasts, `control` is disabled; what goes wrong is told in words. */
+export async function doing(control, work) {
+  if (control) control.disabled = true;
+  try {
+    return await work();
+  } catch (error) {
+    if (error.name !== "AbortError") notice(error.message, null, { kind: "bad" });
+    return undefined;
+  } finally {
+    if (control) control.disabled = false;
+  }
+}
+
+/** A problem where the content would have been. */
+export function problem(error) {
+  const id = error.requestId && h("p", { class: "quiet" }, `Request ${error.requestId}`);
+  return h("div", { class: "problem", role: "alert" }, h("p", {}, error.message), id);
+}
+
+/** Where nothing is yet: what that means, and what to do. */
+export function empty(title, ...more) {
+  return h("div", { class: "empty" }, h("p", { class: "title" }, title), ...more);
+}
+
+/** Work of unknown length. */
+export const working = (text) => h("p", { class: "working", role: "status" }, text);
+
+/** A support image with a caption; one that came as an embedding shows a placeholder. */
+export function supportFigure(space, support, caption = null, { size = "" } = {}) {
+  const name = support.source ?? `support image ${support.id}`;
+  const frame = h("div", { class: "picture" });
+  pictureInto(frame, space, support.id, `${support.label ? `${support.label}: ` : ""}${name}`);
+  return h("figure", { class: `support ${size}`, title: name }, frame, caption && h("figcaption", {}, caption));
+}
+
+async function pictureInto(frame, space, id, alt) {
+  const none = () => put(frame, h("span", { class: "none" }, "no picture"));
+  try {
+    const address = await pictureAddress(space, id);
+    const image = h("img", { alt, loading: "lazy", decoding: "async", on: { error: none } });
+    image.src = address;
+    put(frame, image);
+  } catch {
+    none(); // one that is gone, or came as an embedding, has none: the caption still says what it is
+  }
+}
+
+/** Where image files are dropped, pasted or chosen; `taken(files)` gets the images among them.
+ *  `paste`: listens to pastes anywhere on the page until `signal` aborts. */
+export function dropzone({ title, hint, multiple = true, paste = null, taken }) {
+  const id = freshId("files");
+  const input = h("input", {
+    type: "file", id, accept: "image/*", multiple,
+    on: { change: () => { give(input.files); input.value = ""; } },
+  });
+  const zone = h("label", { class: "dropzone", for: id }, h("span", { class: "title" }, title), h("span", { class: "quiet" }, hint), input);
+  const give = (list) => {
+    const images = [...list].filter((file) => file.type.startsWith("image/"));
+    if (!images.length && list.length) notice("These are no images.", null, { kind: "bad" });
+    else if (images.length) taken(multiple ? images : images.slice(0, 1));
+  };
+  zone.addEventListener("dragover", (event) => { event.preventDefault(); zone.classList.add("over"); });
+  zone.addEventListener("dragleave", () => zone.classList.remove("over"));
+  zone.addEventListener("drop", (event) => {
+    event.preventDefault();
+    zone.classList.remove("over");
+    give(event.dataTransfer.files);
+  });
+  if (paste) {
+    const pasted = (event) => { if (event.clipboardData?.files.length) give(event.clipboardData.files); };
+    document.addEventListener("paste", pasted, { signal: paste });
+  }
+  return zone;
+}
+
+/** An image file of the user as an element; its memory is given back when `signal` aborts. */
+export function localImage(file, alt, signal) {
+  const image = h("img", { alt });
+  image.src = URL.createObjectURL(file);
+  signal?.addEventListener("abort", () => URL.revokeObjectURL(image.src), { once: true });
+  return image;
+}
+
+/** A modal dialog; resolves to what `close(value)` is given, or null when it is dismissed.
+ *  `content(close)` makes what stands in it. */
+export function dialog(title, content) {
+  const before = document.activeElement;
+  return new Promise((resolve) => {
+    let value = null;
+    const heading = freshId("dialog");
+    const box = h("dialog", { "aria-labelledby": heading });
+    const close = (given = null) => { value = given; box.close(); };
+    box.append(h("h2", { id: heading }, title), ...[content(close)].flat());
+    box.addEventListener("close", () => { box.remove(); before?.focus?.(); resolve(value); });
+    box.addEventListener("click", (event) => { if (event.target === box) close(); });
+    document.body.append(box);
+    box.showModal();
+  });
+}

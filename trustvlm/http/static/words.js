@@ -1,0 +1,28 @@
+// Numbers and counts as people read them.
+
+const whole = new Intl.NumberFormat("en");
+
+export const count = (n) => whole.format(n);
+
+/** "1 label", "1,204 labels". */
+export const counted = (n, one, many = `${one}s`) => `${count(n)} ${n === 1 ? one : many}`;
+
+/** A share as a percentage; never rounded up to 100 % or down to 0 %. */
+export function percent(share, digits = 1) {
+  if (share === null || share === undefined || Number.isNaN(share)) return "–";
+  const rounded = (100 * share).toFixed(digits);
+  if (share < 1 && Number(rounded) === 100) return `> ${(100 - 10 ** -digits).toFixed(digits)} %`;
+  if (share > 0 && Number(rounded) === 0) return `< ${(10 ** -digits).toFixed(digits)} %`;
+  return `${rounded} %`;
+}
+
+/** A similarity or a trust that is no share. */
+export const number = (value, digits = 3) => (value === null || value === undefined ? "–" : value.toFixed(digits));
+
+/** "today, 14:02" or "3 Nov 2026". */
+export function when(text) {
+  const time = new Date(text);
+  const clock = time.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
+  if (time.toDateString() === new Date().toDateString()) return `today, ${clock}`;
+  return time.toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric" });
+}
