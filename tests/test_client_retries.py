@@ -231,7 +231,7 @@ def test_an_answer_that_is_lost_is_given_again(relayed: tuple[Relay, trustvlm.Tr
     assert service.get_space("s").revision == 3
 
 
-@pytest.mark.parametrize("kind", ["list", "iterator"])
+@pytest.mark.parametrize("kind", ["iterator", pytest.param("list", marks=pytest.mark.slow)])
 def test_an_import_goes_on_where_its_stream_broke(relayed: tuple[Relay, trustvlm.TrustService], kind: str) -> None:
     """Lines that were committed are not sent again, and none is lost."""
     relay, service = relayed

@@ -48,8 +48,8 @@ def test_evidence_that_is_asked_for_later(http: Http, world: World) -> None:
     def refused(change: dict[str, Any], status: int, space: str = "s") -> str:
         return str(http("POST", f"/v1/spaces/{space}/evidence", json=body | change, status=status)["error"]["message"])
 
-    assert "embedded anew" in refused({}, 503, "t")
-    assert "restored" in refused({"state": body["state"] | {"epoch": "another"}}, 503)
+    assert "embedded anew" in refused({}, 409, "t")
+    assert "restored" in refused({"state": body["state"] | {"epoch": "another"}}, 409)
     assert "is at 2, got 3" in refused({"revision": 3}, 422)
     assert "belong together" in refused({"label_ids": [1]}, 422)
     for state in ({}, {"space": "x", "epoch": 1, "aliases": {}}, body["state"] | {"aliases": {"1": [2**70]}}):
@@ -72,20 +72,27 @@ def test_evidence_shows_nothing_of_another_space(http: Http, world: World) -> No
     assert len(found[0]["label"]) == 3
 
 
-def test_support_images_by_id(tmp_path: Path) -> None:
-    with served(tmp_path / "home", encoders=(classifier_spec(),), require_key=True) as http:
-        for name in ("s", "t"):
-            http.service.create_space(name, classifier=classifier_spec())
-        added = [http.service.register(n, [trustvlm.LabelInput("a", images=[picture(1)])]).ids[0] for n in ("s", "t")]
-        reading = {None: http.service.create_key("read")[1], "s": http.service.create_key("read", space="s")[1]}
-        for support in added:
-            assert http.ask("GET", f"/v1/supports/{support}/thumbnail", key=reading[None]).content.startswith(b"\xff\xd8")
-        http.ask("GET", f"/v1/supports/{added[0]}/thumbnail", key=reading["s"])
-        http("GET", f"/v1/supports/{added[1]}/thumbnail", key=reading["s"], status=404)
-        http("GET", "/v1/supports/99/thumbnail", key=reading["s"], status=404)
-        http("GET", "/v1/supports/0/thumbnail", key=reading["s"], status=422)
-        http.service.remove_space("t")
-        http("GET", f"/v1/supports/{added[1]}/thumbnail", key=reading[None], status=404)
+@pytest.fixture(scope="module")
+def pictured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Http]:
+    """A service that wants a key, with two spaces of the demo's classifier."""
+    home = tmp_path_factory.mktemp("pictures") / "home"
+    with served(home, encoders=(classifier_spec(),), require_key=True, rate=1e6) as running:
+        for name in ("p", "q"):
+            running.service.create_space(name, classifier=classifier_spec())
+        yield running
+
+
+def test_support_images_by_id(pictured: Http) -> None:
+    service = pictured.service
+    added = [service.register(name, [trustvlm.LabelInput("a", images=[picture(1)])]).ids[0] for name in ("p", "q")]
+    reading = {space: service.create_key("read", space=space)[1] for space in (None, "p")}
+    for support in added:
+        assert pictured.ask("GET", f"/v1/supports/{support}/thumbnail", key=reading[None]).content.startswith(b"\xff\xd8")
+    pictured.ask("GET", f"/v1/supports/{added[0]}/thumbnail", key=reading["p"])
+    for support, key, status in ((added[1], "p", 404), (99, "p", 404), (99, None, 404), (0, None, 422)):
+        pictured("GET", f"/v1/supports/{support}/thumbnail", key=reading[key], status=status)
+    service.remove_space("q")
+    pictured("GET", f"/v1/supports/{added[1]}/thumbnail", key=reading[None], status=404)
 
 
 def test_several_support_images_at_once(http: Http) -> None:
@@ -150,35 +157,38 @@ def test_an_import_under_an_id_of_the_clients(http: Http) -> None:
     http("POST", f"/v1/spaces/t/imports?job={mine}&begin=true", content=b"", headers=NDJSON, status=422)
 
 
-def test_labels_with_their_images_in_one_form(tmp_path: Path) -> None:
-    with served(tmp_path / "home", encoders=(classifier_spec(),)) as http:
-        http("POST", "/v1/spaces", json={"name": "p", "classifier": classifier_spec()}, status=201)
-        files = [("images", (f"{number}.png", picture(number))) for number in (1, 2)] + [("images", ("bad.png", b"?"))]
-        labels = [{"name": "one", "images": 2}, {"name": "two", "prompt": "a two"}, {"name": "ghost", "images": 1}]
+def test_labels_with_their_images_in_one_form(pictured: Http) -> None:
+    key = pictured.service.create_key("write")[1]
 
-        def register(status: int = 200, **data: Any) -> Any:
-            return http("POST", "/v1/spaces/p/labels", data=data, files=files, status=status)
+    def http(method: str, path: str, **options: Any) -> Any:
+        return pictured(method, path, key=key, **options)
 
-        done = register(labels=json.dumps(labels))
-        assert (done["added_labels"], done["added_supports"], done["label_ids"][2]) == (2, 2, -1)
-        assert [failure["source"] for failure in done["failures"]] == ["bad.png"]
-        assert [row["source"] for row in http("GET", "/v1/spaces/p/labels/one/supports")["supports"]] == ["1.png", "2.png"]
-        for data, message in (
-            ({"labels": json.dumps(labels[:1])}, "2 images, but 3 files"),
-            ({"labels": json.dumps(labels), "name": "x"}, "one of them"),
-            ({"labels": json.dumps(labels), "prompt": "x"}, "prompt"),
-            ({"labels": "{"}, "labels: "),
-            ({"labels": '[{"name": "one", "files": 3}]'}, "files"),
-            ({}, "one of them"),
-        ):
-            assert message in register(422, **data)["error"]["message"]
-        bad = [("images", ("bad.png", b"?"))]
-        for path, data in (("labels", {"name": "x"}), ("labels/one/supports", {})):
-            http("POST", f"/v1/spaces/p/{path}", data=data, files=bad, status=422)
-            told = http("POST", f"/v1/spaces/p/{path}", data=data | {"unreadable": "report"}, files=bad)
-            assert [failure["source"] for failure in told["failures"]] == ["bad.png"]
-        embedded = http("POST", "/v1/spaces/p/embed", files=[*bad, ("images", ("new.png", picture(3)))])
-        assert (embedded["places"], embedded["sources"], embedded["failures"][0]["index"]) == ([1], ["new.png"], 0)
-        assert len(embedded["classifier"]) == 1
-        assert http("POST", "/v1/spaces/p/embed", files=bad)["places"] == []
-        http("POST", "/v1/spaces/p/embed", json={}, status=422)
+    files = [("images", (f"{number}.png", picture(number))) for number in (1, 2)] + [("images", ("bad.png", b"?"))]
+    labels = [{"name": "one", "images": 2}, {"name": "two", "prompt": "a two"}, {"name": "ghost", "images": 1}]
+
+    def register(status: int = 200, **data: Any) -> Any:
+        return http("POST", "/v1/spaces/p/labels", data=data, files=files, status=status)
+
+    done = register(labels=json.dumps(labels))
+    assert (done["added_labels"], done["added_supports"], done["label_ids"][2]) == (2, 2, -1)
+    assert [failure["source"] for failure in done["failures"]] == ["bad.png"]
+    assert [row["source"] for row in http("GET", "/v1/spaces/p/labels/one/supports")["supports"]] == ["1.png", "2.png"]
+    for data, message in (
+        ({"labels": json.dumps(labels[:1])}, "2 images, but 3 files"),
+        ({"labels": json.dumps(labels), "name": "x"}, "one of them"),
+        ({"labels": json.dumps(labels), "prompt": "x"}, "prompt"),
+        ({"labels": "{"}, "labels: "),
+        ({"labels": '[{"name": "one", "files": 3}]'}, "files"),
+        ({}, "one of them"),
+    ):
+        assert message in register(422, **data)["error"]["message"]
+    bad = [("images", ("bad.png", b"?"))]
+    for path, data in (("labels", {"name": "x"}), ("labels/one/supports", {})):
+        http("POST", f"/v1/spaces/p/{path}", data=data, files=bad, status=422)
+        told = http("POST", f"/v1/spaces/p/{path}", data=data | {"unreadable": "report"}, files=bad)
+        assert [failure["source"] for failure in told["failures"]] == ["bad.png"]
+    embedded = http("POST", "/v1/spaces/p/embed", files=[*bad, ("images", ("new.png", picture(3)))])
+    assert (embedded["places"], embedded["sources"], embedded["failures"][0]["index"]) == ([1], ["new.png"], 0)
+    assert len(embedded["classifier"]) == 1
+    assert http("POST", "/v1/spaces/p/embed", files=bad)["places"] == []
+    http("POST", "/v1/spaces/p/embed", json={}, status=422)

@@ -15,7 +15,8 @@ from typing import Any
 
 from trustvlm.client.decode import read
 from trustvlm.client.jobs import Job, find_job
-from trustvlm.client.wire import Passing, Patience, Wire, error_of, path_of
+from trustvlm.client.problems import error_of
+from trustvlm.client.wire import Passing, Patience, Wire, path_of
 from trustvlm.errors import Conflict, NotFound, TrustVLMError, Unavailable
 from trustvlm.types import RegisterResult
 
