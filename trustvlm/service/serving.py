@@ -17,11 +17,11 @@ from trustvlm.errors import NotFound
 from trustvlm.service.encoding import encoder_of, encodes_images
 from trustvlm.service.evidence import evidence_of
 from trustvlm.service.home import OpenHome
-from trustvlm.service.keys import KeyRow, create_key, list_keys, revoke_key, rotate_key, use_key
+from trustvlm.service.keys import create_key, list_keys, revoke_key, rotate_key, use_key
 from trustvlm.service.repeats import KEPT, begin_call, sweep
 from trustvlm.service.states import SpaceState, space_states
 from trustvlm.service.workers import Worker
-from trustvlm.types import Evidence, LabelRow, Queries
+from trustvlm.types import Evidence, KeyRow, LabelRow, Queries
 
 __all__ = ["Serving"]
 
