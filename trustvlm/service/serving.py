@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from trustvlm.catalog import idempotency, jobs, labels, pages
+from trustvlm.catalog import idempotency, jobs, pages
 from trustvlm.catalog import spaces as space_rows
 from trustvlm.catalog import supports as support_rows
 from trustvlm.catalog.idempotency import CallRecord
 from trustvlm.catalog.jobs import JobRecord
 from trustvlm.catalog.keys import KeyRecord
+from trustvlm.catalog.names import brief
 from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.errors import NotFound
 from trustvlm.service.encoding import encoder_of, encodes_images
@@ -86,7 +87,7 @@ class Serving(OpenHome):
     def label_page_by_id(self, space: str, *, after: int, limit: int) -> list[LabelRow]:
         """Up to `limit` labels with ids above `after`, in the order of :meth:`TrustService.list_labels`. Raises NotFound."""
         with self._ready().catalog.read() as connection:
-            return labels.list_rows(connection, space_rows.find(connection, space).id, after, limit)
+            return pages.label_page_by_id(connection, space_rows.find(connection, space).id, after, limit)
 
     def evidence_of(
         self,
@@ -114,7 +115,7 @@ class Serving(OpenHome):
         with self._ready().catalog.read() as connection:
             row = pages.find_row(connection, space_rows.find(connection, space).id, label)
         if row is None:
-            raise NotFound(f"no label {label!r} in space {space!r}")
+            raise NotFound(f"no label {brief(label)} in space {space!r}")
         return row
 
     def get_label_space(self, space: str) -> SpaceRecord:
