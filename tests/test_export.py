@@ -204,6 +204,20 @@ def test_names_and_places(source: Path, exported: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "out"]
 
 
+def test_two_spellings_of_a_name_are_one_space(exported: Path, tmp_path: Path) -> None:
+    """Also where the manifest is from before names were normalised."""
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    older = shutil.copytree(exported, tmp_path / "older")
+    manifest = json.loads((older / "manifest.json").read_text())
+    (older / "manifest.json").write_text(json.dumps(manifest | {"name": decomposed}))
+    with trustvlm.open(tmp_path / "home", create=True) as service:
+        assert service.import_space(older).name == composed
+        with pytest.raises(trustvlm.Conflict, match="exists already"):
+            service.import_space(older)
+        with pytest.raises(trustvlm.Conflict, match="exists already"):
+            service.import_space(exported, name=decomposed)
+
+
 def import_slowly(home: str, folder: str) -> None:
     """Child: import in chunks of one label, and stand still after the tenth."""
     import trustvlm.service.importing as importing
