@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ __all__ = [
     "Embedded",
     "Evidence",
     "Hits",
+    "KeyRow",
     "LabelInput",
     "LabelRow",
     "Neighbour",
@@ -174,6 +175,37 @@ class SupportRow:
     label: str
     source: str | None
     revision: int
+
+
+@dataclass(frozen=True)
+class KeyRow:
+    """A key of the HTTP service as it is listed: everything but its secret, of which only a hash is kept.
+
+    Attributes:
+        id: its public part. scope: "read", "write" or "admin". space: the only one that it opens; None: all.
+        rate: requests a second; None: the service's setting. used_at: to the minute.
+    """
+
+    id: str
+    scope: str
+    space: str | None
+    note: str | None
+    rate: float | None
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    used_at: datetime | None
+
+    @property
+    def state(self) -> str:
+        """By now: "valid", "expired" or "revoked"."""
+        return self.state_at(datetime.now(UTC))
+
+    def state_at(self, now: datetime) -> str:
+        """The same at another time, as far as is known."""
+        if self.revoked_at is not None:
+            return "revoked"
+        return "expired" if self.expires_at is not None and self.expires_at <= now else "valid"
 
 
 @dataclass(frozen=True)
