@@ -6,8 +6,8 @@ import { freshId, h, put, settled } from "./dom.js";
 const SHOWN = 8;
 
 /** A field with a list of labels beneath it. `chosen(name)` hears what was chosen; `suggested`: names shown before anything is
- *  typed; `title`: its label. Arrow keys move, Enter chooses, Escape closes. */
-export function labelCombobox(space, { title, suggested = [], chosen, signal }) {
+ *  typed; `without`: one that is no choice; `title`: the field's label. Arrow keys move, Enter chooses, Escape closes. */
+export function labelCombobox(space, { title, suggested = [], without = null, chosen, signal }) {
   const id = freshId("label"), list = freshId("labels");
   const options = h("ul", { id: list, role: "listbox", "aria-label": title, hidden: true });
   const said = h("p", { class: "quiet said", role: "status" });
@@ -50,7 +50,7 @@ export function labelCombobox(space, { title, suggested = [], chosen, signal }) 
 
   function show(found, q) {
     if (document.activeElement !== input) return;
-    names = found;
+    names = found = found.filter((name) => name !== without);
     active = -1;
     input.removeAttribute("aria-activedescendant");
     put(options, found.map((name, i) => h("li", {
@@ -59,6 +59,7 @@ export function labelCombobox(space, { title, suggested = [], chosen, signal }) 
     }, marked(name, q))));
     options.hidden = !found.length;
     input.setAttribute("aria-expanded", String(!options.hidden));
+    options.scrollIntoView({ block: "nearest" });
     put(said, !found.length ? `No label has “${q}” in its name.`
       : found.length === SHOWN ? "There may be more: go on typing." : found.length === 1 ? "1 label" : `${found.length} labels`);
   }

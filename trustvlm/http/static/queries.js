@@ -51,8 +51,8 @@ export async function score(space, items, rule, signal, told = () => {}) {
 
 /** Of one image it is enough to say what is wrong with it. */
 function plainly(error) {
-  const found = error.message.match(/^images: .*?: ([^:]+) \(none of 1 can be read\)$/);
-  if (found) error.message = `This is ${found[1]}.`.replace(/^This is (?!not |no |an? )/, "It cannot be read: ");
+  const found = error.message.match(/^images: .*?: (.*) \(none of 1 can be read\)$/);
+  if (found) error.message = `This file cannot be read: ${found[1]}.`;
   return error;
 }
 

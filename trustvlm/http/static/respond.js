@@ -2,7 +2,7 @@
 
 import { get, path, post, remove } from "./api.js";
 import { labelCombobox } from "./combobox.js";
-import { h, put } from "./dom.js";
+import { freshId, h, put } from "./dom.js";
 import { doing } from "./parts.js";
 import { bodyOf } from "./queries.js";
 import { stateOf } from "./verdict.js";
@@ -23,6 +23,10 @@ export function respondPanel(context, item, again) {
   const add = h("button", { type: "button", on: { click: () => support(verdict.label, add) } }, "Add as support image");
   const other = toggle("… of another label", () => pick("Add it to", (name) => support(name, other)));
 
+  const random = h("input", { id: freshId("random"), type: "checkbox" });
+  const sampling = h("p", { class: "sampling" }, random, h("label", { for: random.id },
+    "It was drawn at random from what comes in ", h("span", { class: "quiet" }, "(only such images calibrate and are monitored)")));
+
   /** A button that opens and closes the choice beneath. */
   function toggle(name, open) {
     const button = h("button", { type: "button", "aria-expanded": "false", on: { click: () => {
@@ -40,15 +44,15 @@ export function respondPanel(context, item, again) {
 
   function pick(title, chosen, { none = false } = {}) {
     const suggested = [...new Set([verdict.rival, ...verdict.top_labels])].filter((name) => name !== null && name !== verdict.label);
-    const box = labelCombobox(space.name, { title, suggested, signal, chosen: (name) => { unpick(); chosen(name); } });
+    const box = labelCombobox(space.name, { title, suggested, without: verdict.label, signal, chosen: (name) => { unpick(); chosen(name); } });
     put(choosing, box.root, none && h("button", { type: "button", class: "none-of", on: { click: () => { unpick(); chosen(null); } } }, "None of the labels"));
     box.focus();
   }
 
   async function tell(truth, button) {
     await doing(button, async () => {
-      const body = bodyOf([query], { truth: [truth], sampling: "chosen" });
-      done(said(await post(path("spaces", space.name, "feedback"), { ...body, signal }), truth));
+      const body = bodyOf([query], { truth: [truth], sampling: random.checked ? "random" : "chosen" });
+      done(said(await post(path("spaces", space.name, "feedback"), { ...body, signal }), truth, random.checked));
     });
   }
 
@@ -92,17 +96,19 @@ export function respondPanel(context, item, again) {
   draw();
   return h("section", { class: "respond" },
     h("h3", {}, "Is that right?"),
-    h("div", { class: "row" }, correct, wrong),
+    h("div", { class: "row" }, correct, wrong), sampling,
     h("div", { class: "row" }, add, other),
     choosing, changed);
 }
 
 /** What a feedback call did, in words. */
-function said({ ids, updated, right }, truth) {
+function said({ ids, updated, right, accepted_wrong: broken }, truth, random) {
   if (ids[0] === -1) return "This image is a support image itself, so it cannot testify: nothing was stored.";
   const what = truth === null ? "it is none of the labels" : right ? `“${truth}” is right` : `it is “${truth}”`;
   const known = updated ? " (what was told of this image before is replaced)" : "";
-  return `Stored: ${what}${known}. It counts when the space is calibrated again; verdicts change when an image is added.`;
+  const against = broken && random ? " It was accepted and is wrong, which speaks against the promise." : "";
+  const use = random ? "It counts in the next calibration and in monitoring." : "As an image picked for a reason it is kept, but calibrates nothing.";
+  return `Stored: ${what}${known}. ${use}${against} Verdicts change when an image is added as support image.`;
 }
 
 function supportBody(query) {
