@@ -128,6 +128,6 @@ export function difference(before, now) {
     h("table", {},
       h("thead", {}, h("tr", {}, h("td", {}), h("th", { scope: "col" }, "Label"), h("th", { scope: "col", class: "n" }, "Trust"), h("th", { scope: "col" }, "State"))),
       h("tbody", {}, row("before", before), row("now", now))),
-    now.evidence?.label.some((near) => near.similarity > 0.99999) &&
+    [...(now.evidence?.label ?? []), ...(now.evidence?.rival ?? [])].some((near) => near.similarity > 0.99999) &&
       h("p", { class: "quiet" }, "The image is a support image itself now, so that it is found again says little: try another one of the kind."));
 }

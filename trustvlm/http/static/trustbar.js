@@ -36,7 +36,7 @@ function bar({ name, trust, terms }, { range, threshold, place, low, rival }) {
     low < 0 && h("span", { class: "zero", style: { left: place(0) } }),
     threshold !== null && threshold !== undefined && h("span", { class: "threshold", style: { left: place(threshold) } }));
   return h("div", { class: `trust-row ${rival ? "rival" : ""}` },
-    h("span", { class: "name", title: name }, name), track, h("span", { class: "value" }, trustText(trust, range)));
+    h("span", { class: "name", title: name }, h("bdi", {}, name)), track, h("span", { class: "value" }, trustText(trust, range)));
 }
 
 /** What the images take away stands hatched behind the end of the bar, so that its end is the trust, always. */

@@ -62,8 +62,10 @@ export function cautions(verdict) {
   if (verdict.image_evidence === "none") {
     found.push(["hold", "No image evidence", "No label has a support image yet, so the text decides alone."]);
   }
-  if (!verdict.unverified && !verdict.agrees && verdict.nearest_prototype !== null) {
-    const similarity = number(verdict.nearest_similarity, 2);
+  if (verdict.rival !== null && verdict.rival_trust > verdict.trust) {
+    found.push(["plain", "Rival ahead", `“${verdict.rival}” has more trust, but this rule keeps to the label of the text.`]);
+  } else if (!verdict.unverified && !verdict.agrees && verdict.nearest_prototype !== null) {
+    const similarity = number(verdict.nearest_similarity, 2).replace("-", "−");
     found.push(["plain", "Images differ", `By its looks alone it is nearest to “${verdict.nearest_prototype}” (similarity ${similarity}).`]);
   }
   if (verdict.approximate) {
@@ -137,7 +139,7 @@ export function evidenceOf(space, query, verdict, go, signal) {
 function likeness(space, label, near) {
   const caption = h("span", { class: "likeness" },
     h("span", { class: "meter", "aria-hidden": "true" }, h("span", { style: { width: `${Math.max(0, 100 * near.similarity)}%` } })),
-    h("span", {}, number(near.similarity, 3)));
+    h("span", {}, number(near.similarity, 3).replace("-", "−")));
   return supportFigure(space, { id: near.id, label, source: fileName(near.source) }, caption);
 }
 
