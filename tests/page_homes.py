@@ -1,4 +1,4 @@
-"""Homes for tests of the page: spaces whose labels have names that break pages, and images in the clipboard."""
+"""What tests of the page share: a home whose labels have names that break pages, images in the clipboard, pictures."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import base64
 from pathlib import Path
 
 import numpy as np
+from browsing import Browsing
 
 import trustvlm
 
@@ -61,7 +62,31 @@ def embedding(label: int, other: int = -2, weight: float = 0.6) -> list[float]:
     return found
 
 
-def give(page: object, kind: str, *paths: Path) -> None:
+def give(seen: Browsing, kind: str, *paths: Path) -> None:
     """Drop or paste image files."""
     images = [[path.name, base64.b64encode(path.read_bytes()).decode()] for path in paths]
-    page.evaluate(_TRANSFER, [kind, images])  # type: ignore[attr-defined]
+    seen.page.evaluate(_TRANSFER, [kind, images])
+
+
+_LOADED = """
+async () => {
+  document.activeElement.blur();
+  scrollTo(0, 0);
+  const images = [...document.querySelectorAll("main img")];
+  for (const image of images) image.loading = "eager";
+  const ready = (image) => image.complete || new Promise((done) => { image.onload = image.onerror = done; });
+  await Promise.race([Promise.all(images.map(ready)), new Promise((late) => setTimeout(late, 3000))]);
+}
+"""
+
+
+def picture(seen: Browsing, name: str) -> None:
+    """A picture from the top of the page, when its images have come."""
+    seen.page.evaluate(_LOADED)
+    seen.shot(name)
+
+
+def sideways(seen: Browsing) -> int:
+    """By how much the page is wider than the window."""
+    found: int = seen.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    return found

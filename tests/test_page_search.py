@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from browsing import Browsing, browsing, copied, demo_home
-from page_homes import DIM, NAMES, embedding, give, vectors
+from page_homes import DIM, NAMES, embedding, give, picture, sideways, vectors
 
 import trustvlm
 
@@ -39,13 +39,6 @@ def shown(seen: Browsing) -> tuple[list[str], list[str]]:
     items.first.wait_for()
     values = [text.split()[-1] for text in items.locator(".value").all_inner_texts()]
     return items.locator("a.label").all_inner_texts(), values
-
-
-def picture(seen: Browsing, name: str) -> None:
-    seen.page.evaluate("() => { document.activeElement.blur(); scrollTo(0, 0); }")
-    for image in seen.page.locator("main img").all():
-        image.evaluate("(image) => image.complete || new Promise((done) => image.addEventListener('load', done))")
-    seen.shot(name)
 
 
 def kind(seen: Browsing, name: str) -> None:
@@ -87,7 +80,7 @@ def test_an_image_is_dropped_or_pasted(home: Path, how: str) -> None:
     with browsing(home) as seen:
         seen.go("digits", "search")
         seen.page.locator(".dropzone").wait_for()
-        give(seen.page, how, image_of(home))
+        give(seen, how, image_of(home))
         assert shown(seen) == hits(home, "support", 12, images=[image_of(home)])
 
 
@@ -130,7 +123,7 @@ def test_without_stored_classifier_embeddings_the_service_says_what_is_missing(h
         seen.go("bare", "search")
         seen.page.get_by_label("Or look for a text").fill("a")
         seen.page.get_by_role("button", name="Search").click()
-        seen.page.locator(".problem").get_by_text("has a stored classifier embedding to compare with").wait_for()
+        seen.page.locator(".problem").get_by_text("has a stored classifier embedding to compare with").wait_for(timeout=60_000)
 
 
 def test_an_empty_space_says_that_there_is_nothing_to_find(home: Path) -> None:
@@ -180,7 +173,7 @@ def test_embeddings_are_searched_with_where_images_cannot_be_encoded(tmp_path: P
         kind(seen, "Labels by their images")
         page.locator(".ranked").wait_for()
         assert page.locator(".ranked li").count() == len(NAMES)
-        assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
+        assert sideways(seen) == 0
         seen.accessible()
         picture(seen, f"search-names-ranked{'-phone' if phone else ''}")
         kind(seen, "Labels by their names")
@@ -199,6 +192,6 @@ def test_a_phone_shows_all_of_it(home: Path, dark: bool) -> None:
         seen.go("digits", "search")
         seen.page.locator(".dropzone input").set_input_files(image_of(home))
         shown(seen)
-        assert seen.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
+        assert sideways(seen) == 0
         seen.accessible()
         picture(seen, f"search-phone{'-dark' if dark else ''}")

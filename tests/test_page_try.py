@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from browsing import DESK, Browsing, browsing, copied, demo_home
 from cli_runner import Cli
-from page_homes import BARE, LONG, NAMES, embedding, give, vectors
+from page_homes import BARE, LONG, NAMES, embedding, give, picture, sideways, vectors
 
 import trustvlm
 
@@ -77,14 +76,6 @@ def supports(home: Path, label: str) -> int:
         return len(list(service.list_supports("digits", label)))
 
 
-def picture(seen: Browsing, name: str) -> None:
-    """A picture from the top, when the support images have come."""
-    seen.page.evaluate("() => { document.activeElement.blur(); scrollTo(0, 0); }")
-    for image in seen.page.locator("main img").all():
-        image.evaluate("(image) => image.complete || new Promise((done) => image.addEventListener('load', done))")
-    seen.shot(name)
-
-
 def test_a_verdict_says_label_trust_and_why(home: Path) -> None:
     image = held_out(home)
     expected = verdict(home, image)
@@ -142,9 +133,9 @@ def check_bar(seen: Browsing, expected: dict[str, Any], calibration: Any) -> Non
 
 @pytest.mark.parametrize("kind", ["drop", "paste"])
 def test_images_come_by_dropping_and_by_pasting(home: Path, tried: Browsing, kind: str) -> None:
-    give(tried.page, kind, held_out(home))
+    give(tried, kind, held_out(home))
     tried.page.locator(".verdict").wait_for()
-    give(tried.page, kind, held_out(home, "two_05.png"), held_out(home, "six_05.png"))
+    give(tried, kind, held_out(home, "two_05.png"), held_out(home, "six_05.png"))
     tried.page.locator(".tile").nth(1).wait_for()
     assert tried.page.locator(".tile").count() == 2
 
@@ -379,11 +370,6 @@ def test_the_dark_desk_is_accessible(home: Path) -> None:
         picture(seen, "try-dark")
 
 
-def sideways(seen: Browsing) -> int:
-    found: int = seen.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-    return found
-
-
 def test_a_space_without_a_calibration_says_so(home: Path) -> None:
     with trustvlm.open(home) as service:
         for calibration in service.list_calibrations("digits"):
@@ -483,7 +469,7 @@ def test_names_of_any_kind_break_nothing(tmp_path: Path, phone: bool) -> None:
         seen.accessible()
         page.locator(".side.label a").click()
         page.locator("main .view.labels h1").wait_for()
-        assert httpx.URL(page.url).fragment.endswith("labels/tools%2Fhand%2Fhammer%20%26%20sons")
+        assert page.url.endswith("labels/tools%2Fhand%2Fhammer%20%26%20sons")
 
 
 def test_a_read_key_may_look_but_is_told_that_it_may_not_answer(home: Path) -> None:

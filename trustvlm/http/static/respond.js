@@ -124,7 +124,7 @@ export function difference(before, now) {
   const row = (name, verdict) => h("tr", {}, h("th", { scope: "row" }, name), h("td", {}, h("bdi", {}, verdict.label)),
     h("td", { class: "n" }, trustText(verdict.trust, verdict.terms.range)), h("td", {}, stateOf(verdict)[2]));
   return h("section", { class: "difference", role: "status" },
-    h("h3", {}, same ? "Scored again: the same" : "Scored again"),
+    h("p", { class: "title" }, same ? "Scored again: the same" : "Scored again"),
     h("table", {},
       h("thead", {}, h("tr", {}, h("td", {}), h("th", { scope: "col" }, "Label"), h("th", { scope: "col", class: "n" }, "Trust"), h("th", { scope: "col" }, "State"))),
       h("tbody", {}, row("before", before), row("now", now))),
