@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 HOME_DIR ?= demo-home
 DATA ?= ../shared/data
 
-.PHONY: demo test test-slow lint bench bench-full clean
+.PHONY: demo test test-slow test-browser lint bench bench-full clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -21,6 +21,9 @@ test: $(READY)
 
 test-slow: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n 2
+
+test-browser: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser -n 2 --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -16,8 +16,10 @@ import httpx
 import numpy as np
 import psutil
 import pytest
+from checkpoints import make_clip
 from cli_runner import Cli
 from server_process import ready, server
+from test_http_routes import picture
 
 import trustvlm
 
@@ -33,12 +35,24 @@ def prepared(home: Path) -> None:
         service.register("s", [trustvlm.LabelInput("first", text_vector=np.ones(8), image_vectors=np.ones((1, 8)))])
 
 
+def quick(address: str) -> float:
+    """Seconds that a small answer takes on a connection that is kept open: 0.04 more where it waits for an acknowledgement."""
+    with httpx.Client() as client:
+        took = []
+        for _ in range(40):
+            begin = time.perf_counter()
+            client.get(f"{address}/healthz")
+            took.append(time.perf_counter() - begin)
+    return sorted(took[20:])[5]
+
+
 def test_a_server_says_who_may_ask_and_finishes_what_it_accepted(tmp_path: Path) -> None:
     """SIGTERM while an import is under way: it is committed and answered, and the process ends with 0."""
     home = tmp_path / "home"
     prepared(home)
     with server(home) as (process, address):
         ready(address)
+        assert quick(address) < 0.03
         lines = [json.dumps(label(i)) + "\n" for i in range(600)]
         sent = threading.Event()
 
@@ -136,3 +150,27 @@ def test_one_of_two_workers_is_killed_under_load(tmp_path: Path) -> None:
     with trustvlm.open(home) as service:
         there = {row.name for row in service.list_labels("s")}
     assert {f"label {i}" for i in acknowledged} <= there
+
+
+def test_it_is_ready_when_the_encoders_are_loaded_or_cannot_be(tmp_path: Path) -> None:
+    """The first image finds them open; a space whose weights are gone keeps nothing else from being answered."""
+    home = tmp_path / "home"
+    prepared(home)
+    specs = [make_clip(tmp_path / name, seed) for seed, name in enumerate(("kept", "gone"))]
+    with trustvlm.open(home) as service:
+        for name, spec in zip(("kept", "gone"), specs, strict=True):
+            service.create_space(name, classifier=spec)
+            service.register(name, [trustvlm.LabelInput("cat")])
+    (tmp_path / "gone" / "open_clip_model.safetensors").unlink()
+    log = tmp_path / "log"
+    with server(home, log=log) as (_, address):
+        ready(address)
+        said = [json.loads(line) for line in log.read_text().splitlines()]
+        assert {line["space"] for line in said if line["message"] == "encoders are loaded"} == {"kept", "s"}
+        warned = [line for line in said if line["level"] == "warning"]
+        assert [line["space"] for line in warned] == ["gone"]
+        image = {"images": ("a.png", picture(1), "image/png")}
+        assert httpx.post(f"{address}/v1/spaces/kept/score", files=image, timeout=60).status_code == 200
+        refused = httpx.post(f"{address}/v1/spaces/gone/score", files=image, timeout=60)
+        assert (refused.status_code, refused.json()["error"]["message"]) == (503, warned[0]["message"].partition(": ")[2])
+        assert httpx.get(f"{address}/v1/spaces/s/labels").status_code == 200

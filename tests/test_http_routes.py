@@ -17,6 +17,7 @@ from PIL import Image
 import trustvlm
 from trustvlm.demo.specs import classifier_spec, verifier_spec
 from trustvlm.stages import STAGES
+from trustvlm.types import CALL_COLUMNS
 
 SPACE = {
     "name": "s",
@@ -192,7 +193,9 @@ def test_scores_are_those_of_the_library(space: Http, world: World) -> None:
     body = query_json(queries) | {"rule": "trustvlm", "params": {"lambda": 0.5}, "top_k": 3, "evidence": 2}
     answer = space("POST", "/v1/spaces/s/score", json=body)
     rows = json.loads(json.dumps(list(expected.rows(evidence=2))))
-    assert answer == {"revision": expected.revision, "verdicts": rows}
+    assert answer["verdicts"] == rows
+    assert {name: answer[name] for name in CALL_COLUMNS} == {name: getattr(expected, name) for name in CALL_COLUMNS}
+    assert (answer["params"], answer["top_k"]) == ({"lambda": 0.5}, 3)
     packed = space(
         "POST", "/v1/spaces/s/score", content=npz(**vars_of(queries)), headers=NPZ,
         params={"rule": "trustvlm", "params": '{"lambda": 0.5}', "top_k": 3, "evidence": 2},

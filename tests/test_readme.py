@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import click
+import httpx
 import pytest
+from server_process import ready, server
+from test_http_routes import picture
 
 from trustvlm.cli import main
 
@@ -17,8 +23,8 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
 def transcript() -> list[tuple[str, str]]:
@@ -42,12 +48,18 @@ def test_there_is_something_to_check() -> None:
     assert "make test" in README
 
 
-def test_console_blocks_print_what_they_say(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a reader types what README says, from its beginning to its end."""
+    return tmp_path_factory.mktemp("reader")
+
+
+def test_console_blocks_print_what_they_say(folder: Path) -> None:
     # No network, whatever the machine has; one terminal width; the commands of this installation.
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "MODELS": str(ROOT / "trustvlm" / "demo" / "models"),
-        "HF_HOME": str(tmp_path / "hub"),
+        "HF_HOME": str(folder / "hub"),
         "COLUMNS": "160",
     }
     for command, expected in transcript():
@@ -55,7 +67,7 @@ def test_console_blocks_print_what_they_say(tmp_path: Path) -> None:
         done = subprocess.run(
             command,
             shell=True,
-            cwd=tmp_path,
+            cwd=folder,
             env=environment,
             text=True,
             timeout=240,
@@ -65,6 +77,25 @@ def test_console_blocks_print_what_they_say(tmp_path: Path) -> None:
         )
         printed = done.stdout.replace(str(ROOT), "/path/to")
         assert words(printed) == words(expected), f"$ {command}\n{done.stdout}"
+
+
+def test_the_lines_of_the_service_are_answered(folder: Path) -> None:
+    """On the home that the console blocks made."""
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not here")
+    section = README[README.index("## As a service") : README.index("## A million labels")]
+    first, *lines = (shlex.split(line, comments=True) for line in blocks("sh", section)[0].splitlines())
+    assert first == ["trustvlm", "--home", "demo-home", "serve"]
+    assert len(lines) == 4
+    (folder / "photo.png").write_bytes(picture(1))
+    with server(folder / "demo-home") as (_, address):
+        ready(address)
+        for words in lines:
+            command = [word.replace("localhost:8000", address) for word in words]
+            done = subprocess.run([*command, "--silent", "--fail-with-body"], cwd=folder, capture_output=True, check=False)
+            assert done.returncode == 0, (words, done.stdout)
+            assert {"revision", "labels"} & set(json.loads(done.stdout))
+        assert httpx.get(f"{address}/v1/spaces/digits/labels/kite").json()["support_count"] == 1
 
 
 @pytest.mark.parametrize("code", blocks("python"))

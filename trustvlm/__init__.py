@@ -25,6 +25,7 @@ from trustvlm.errors import (
 )
 
 if TYPE_CHECKING:
+    from trustvlm.client import Client
     from trustvlm.damage import VerifyReport
     from trustvlm.outcomes import Evaluation, Reembedding
     from trustvlm.promise import Calibration, FeedbackResult, MonitorReport
@@ -52,6 +53,7 @@ __all__ = [
     "RULES",
     "Busy",
     "Calibration",
+    "Client",
     "Conflict",
     "Damaged",
     "Evaluation",
@@ -83,6 +85,7 @@ __all__ = [
 ]
 
 _FROM = {
+    "trustvlm.client": ("Client",),
     "trustvlm.damage": ("VerifyReport",),
     "trustvlm.outcomes": ("Evaluation", "Reembedding"),
     "trustvlm.promise": ("Calibration", "FeedbackResult", "MonitorReport"),

@@ -49,7 +49,13 @@ __all__ = [
 
 
 class TrustVLMError(Exception):
-    """Base of every error that trustvlm raises on purpose."""
+    """Base of every error that trustvlm raises on purpose.
+
+    Attributes:
+        request_id: where the HTTP service told of it: under which id its log has the request.
+    """
+
+    request_id: str | None = None
 
 
 class NotFound(TrustVLMError):

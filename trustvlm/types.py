@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CALL_COLUMNS",
     "VERDICT_COLUMNS",
+    "Embedded",
     "Evidence",
     "Hits",
     "LabelInput",
@@ -83,6 +84,22 @@ class Queries:
     verifier: npt.ArrayLike | None = None
     images: Sequence[ImageSource] | None = None
     text: Sequence[str] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Embedded:
+    """Images turned into queries.
+
+    Attributes:
+        queries: their embeddings. sources: a name for each. failures: (source, reason) of those that could not be read.
+        places, failed: where the ones and the others stood in the input.
+    """
+
+    queries: Queries
+    sources: list[str]
+    failures: list[tuple[str, str]]
+    places: tuple[int, ...] = ()
+    failed: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

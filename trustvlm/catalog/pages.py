@@ -7,10 +7,10 @@ from typing import Any
 from sqlalchemy import Connection, Select, func, select
 from sqlalchemy.orm import aliased
 
-from trustvlm.catalog.models import UNVERIFIED, Label, Support
+from trustvlm.catalog.models import UNVERIFIED, Label, Space, Support
 from trustvlm.types import LabelRow
 
-__all__ = ["find_row", "label_page", "support_label", "unverified_count"]
+__all__ = ["find_row", "label_page", "support_label", "support_space", "unverified_count"]
 
 _BEYOND = "\U0010ffff"  # sorts behind everything that a name may go on with
 
@@ -49,6 +49,14 @@ def label_page(
     found = list(connection.scalars(names.limit(limit)))
     rows = connection.execute(_rows(space_id).where(Label.id.in_(found)).order_by(Label.name)) if found else ()
     return [LabelRow(*row) for row in rows]
+
+
+def support_space(connection: Connection, support_id: int) -> str | None:
+    """The name of the live space that a live support image belongs to; None: there is no such image."""
+    query = select(Space.name).join(Support, Support.space_id == Space.id)
+    alive = (Support.id == support_id, Support.removed_revision.is_(None), Space.removed_at.is_(None))
+    name: str | None = connection.scalar(query.where(*alive))
+    return name
 
 
 def find_row(connection: Connection, space_id: int, name: str) -> LabelRow | None:

@@ -260,9 +260,10 @@ def _shown(revision: int) -> dict[str, Any]:
 
 
 def as_of(
-    connection: Connection, label_ids: Sequence[int], revision: int, dim: int
+    connection: Connection, label_ids: Sequence[int], revision: int, dim: int, *, space_id: int | None = None
 ) -> tuple[list[int], list[str | None], Float32s]:
-    """(ids, sources, raw embeddings) of these labels' support images as they were at `revision`, if not purged since."""
+    """(ids, sources, raw embeddings) of these labels' support images as they were at `revision`, if not purged since;
+    with `space_id`, of that space's only."""
     columns = (Support.id, Support.source, Support.checksum, Support.embedding, Support.classifier_embedding)
     then = (
         Support.label_id.in_(label_ids),
@@ -270,7 +271,8 @@ def as_of(
         or_(Support.removed_revision.is_(None), Support.removed_revision > revision),
         or_(Support.hidden_from.is_(None), Support.hidden_from > revision, Support.hidden_until <= revision),
     )
-    rows = connection.execute(select(*columns).where(*then).order_by(Support.id)).all()
+    query = select(*columns).where(*then).order_by(Support.id)
+    rows = connection.execute(query if space_id is None else query.where(Support.space_id == space_id)).all()
     verify_checksums("support image", [(r.id, r.checksum, (r.embedding, r.classifier_embedding)) for r in rows])
     return [row.id for row in rows], [row.source for row in rows], unpack([row.embedding for row in rows], dim)
 

@@ -72,11 +72,24 @@ class Jobs:
         self._executor.submit(self._do, record.id, work).add_done_callback(self._left)
         return record
 
-    def record(self, kind: str, space: str, owner: str, state: str) -> JobRecord:
+    def record(self, kind: str, space: str, owner: str, state: str, job_id: str | None = None) -> JobRecord:
         """A job of this process that is not stored yet."""
         now = datetime.now(UTC)
         return JobRecord(
-            str(uuid.uuid4()), kind, space, owner, self._worker.id, state, "waiting", 0, None, False, None, None, now, now
+            job_id or str(uuid.uuid4()),
+            kind,
+            space,
+            owner,
+            self._worker.id,
+            state,
+            "waiting",
+            0,
+            None,
+            False,
+            None,
+            None,
+            now,
+            now,
         )
 
     def _left(self, _: object) -> None:

@@ -17,8 +17,8 @@ __all__ = ["Meters"]
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
-TRUST = tuple(i / 10 for i in range(-10, 31))
-"""Trust of the shipped rules lies between −1 and 3."""
+TRUST = (*(i / 10 for i in range(-10, 21)), 2.5, 3, 4, 6, 8, 12)
+"""Probabilities and sums of two shares lie below 2; a rule with a large λ goes beyond."""
 
 
 class _Read(Collector):

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import TypeAdapter, ValidationError
 
 from trustvlm.errors import InvalidInput
 from trustvlm.http.answers import answer, written
-from trustvlm.http.bodies import FORM, JSON, read_body
+from trustvlm.http.bodies import FORM, JSON, Asked, read_body
 from trustvlm.http.docs import READ, WRITE, takes
 from trustvlm.http.gate import SLASH
-from trustvlm.http.schemas import LabelBody, NewLabelForm, PatchBody, RegisterBody
-from trustvlm.http.serving import serving_of
+from trustvlm.http.problems import unfit
+from trustvlm.http.schemas import AliasBody, LabelBody, NewLabelForm, PatchBody, PicturedLabel, RegisterBody
+from trustvlm.http.serving import Serving, serving_of
 from trustvlm.types import LabelInput, RegisterResult
 
 __all__ = ["as_inputs", "name_of", "result_json", "router"]
 
 router = APIRouter(tags=["labels"])
 Page = Annotated[int, Query(ge=1, le=1_000)]
+_BEHIND = "after:"  # begins every cursor; the last name of the page follows
 
 
 def name_of(label: str) -> str:
@@ -29,14 +31,14 @@ def name_of(label: str) -> str:
     return label.replace(SLASH, "/")
 
 
-def result_json(result: RegisterResult) -> dict[str, Any]:
+def result_json(result: RegisterResult, *, unreadable: str = "refuse") -> dict[str, Any]:
     """What a registration changed.
 
     Raises:
-        InvalidInput: nothing, because no image could be read.
+        InvalidInput: nothing, because no image could be read; unless that is to be reported.
     """
     failures = [{"source": source, "reason": reason} for source, reason in result.failures]
-    if failures and not (result.added_labels or result.added_supports or result.skipped_duplicates):
+    if unreadable == "refuse" and failures and not (result.added_labels or result.added_supports or result.skipped_duplicates):
         raise InvalidInput(f"images: {failures[0]['source']}: {failures[0]['reason']} (none of {len(failures)} can be read)")
     pairs = [{"label": one, "other": other, "cosine": cosine} for one, other, cosine in result.near_synonyms or ()]
     values = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(result).items()}
@@ -48,6 +50,29 @@ def as_inputs(labels: Sequence[LabelBody]) -> list[LabelInput]:
     return [LabelInput(**dict(label)) for label in labels]
 
 
+def _pictured(form: Asked[NewLabelForm]) -> list[LabelInput]:
+    """The labels of a form, each with its image files."""
+    body, images = form.body, form.images or []
+    if (body.name is None) == (body.labels is None):
+        raise InvalidInput("body: expected a name or labels, one of them")
+    if body.labels is None:
+        return [LabelInput(body.name, images=images, prompt=body.prompt)]
+    if body.prompt is not None:
+        raise InvalidInput("prompt: expected among the fields of each of the labels")
+    try:
+        labels = TypeAdapter(list[PicturedLabel]).validate_json(body.labels)
+    except ValidationError as error:
+        raise InvalidInput(f"labels: {unfit(error)}") from error
+    if (expected := sum(label.images for label in labels)) != len(images):
+        raise InvalidInput(f"labels: they have {expected} images, but {len(images)} files came")
+    inputs, start = [], 0
+    for label in labels:
+        files = images[start : start + label.images]
+        start += label.images
+        inputs.append(LabelInput(**dict(label) | {"images": files or None}))
+    return inputs
+
+
 def _named(names: Sequence[str] | None) -> list[LabelBody]:
     return [LabelBody.model_validate({"name": name}) for name in names or ()]
 
@@ -55,28 +80,49 @@ def _named(names: Sequence[str] | None) -> list[LabelBody]:
 def _after(cursor: str | None) -> str | None:
     if cursor is None:
         return None
-    try:
-        return base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True).decode()
-    except ValueError as error:
-        raise InvalidInput("cursor: expected the next_cursor of an earlier page") from error
+    if not cursor.startswith(_BEHIND):
+        raise InvalidInput("cursor: expected the next_cursor of an earlier page")
+    return cursor.removeprefix(_BEHIND)
+
+
+def _cursor(after: str) -> str:
+    return _BEHIND + after
+
+
+async def _by_id(serving: Serving, space: str, cursor: str | None, limit: int) -> Response:
+    """A page of labels in the order of their ids."""
+    after = _after(cursor) or "0"
+    if not after.isascii() or not after.isdigit() or len(after) > 18:
+        raise InvalidInput("cursor: expected the next_cursor of an earlier page in the order of ids")
+    rows = await serving.reading.run(lambda: serving.service.label_page_by_id(space, after=int(after), limit=limit + 1))
+    following = _cursor(str(rows[limit - 1].id)) if len(rows) > limit else None
+    return answer({"labels": [asdict(row) for row in rows[:limit]], "next_cursor": following})
 
 
 @router.get("/v1/spaces/{space}/labels", dependencies=READ)
 async def list_labels(
     request: Request,
     space: str,
-    cursor: str | None = None,
+    cursor: Annotated[str | None, Query(json_schema_extra={"pattern": f"^{_BEHIND}"})] = None,
     limit: Page = 100,
     q: Annotated[str | None, Query(max_length=500)] = None,
     match: Literal["prefix", "contains"] = "contains",
     unverified: bool = False,
+    order: Literal["name", "id"] = "name",
 ) -> Response:
-    """A page of labels, by name; `q`: whose name begins with it (as it is), or contains it (ASCII letters in any case)."""
+    """A page of labels, by name; `q`: whose name begins with it (as it is), or contains it (ASCII letters in any case).
+
+    `order=id`: all of them, oldest first.
+    """
+    if order == "id":
+        if q or unverified:
+            raise InvalidInput("order: labels that are looked for come by name only")
+        return await _by_id(serving_of(request), space, cursor, limit)
     service, after = serving_of(request).service, _after(cursor)
     wanted: dict[str, Any] = {"prefix" if match == "prefix" else "contains": q or None, "unverified": unverified}
     rows = await serving_of(request).reading.run(lambda: service.label_page(space, after=after, limit=limit + 1, **wanted))
     more = len(rows) > limit
-    following = base64.urlsafe_b64encode(rows[limit - 1].name.encode()).decode() if more else None
+    following = _cursor(rows[limit - 1].name) if more else None
     return answer({"labels": [asdict(row) for row in rows[:limit]], "next_cursor": following})
 
 
@@ -86,14 +132,19 @@ async def register(request: Request, space: str) -> Response:
     service = serving_of(request).service
     if request.headers.get("content-type", "").startswith(FORM):
         form = await read_body(request, NewLabelForm, FORM)
-        inputs, digest = [LabelInput(form.body.name, images=form.images, prompt=form.body.prompt)], form.digest
+        inputs, digest, given = _pictured(form), form.digest, form.body.model_dump(include={"unreadable", "keep_originals"})
     else:
-        asked = await read_body(request, RegisterBody, JSON)
+        asked, given = await read_body(request, RegisterBody, JSON), {}
         if (asked.body.labels is None) == (asked.body.names is None):
             raise InvalidInput("body: expected labels or names, one of them")
         inputs, digest = as_inputs(asked.body.labels or _named(asked.body.names)), asked.digest
     encoders = any(one.images is not None or one.text_vector is None for one in inputs)
-    return await written(request, lambda: result_json(service.register(space, inputs)), digest=digest, encoders=encoders)
+
+    def work() -> dict[str, Any]:
+        result = service.register(space, inputs, keep_originals=given.get("keep_originals", False))
+        return result_json(result, unreadable=given.get("unreadable", "refuse"))
+
+    return await written(request, work, digest=digest, encoders=encoders)
 
 
 @router.get("/v1/spaces/{space}/labels/{label}", dependencies=READ)
@@ -130,3 +181,19 @@ async def restore_label(request: Request, space: str, label: str) -> Response:
     """Bring back the label of that name that was removed last, with the support images it had."""
     service = serving_of(request).service
     return await written(request, lambda: {"revision": service.restore_label(space, name_of(label))})
+
+
+@router.post("/v1/spaces/{space}/labels/{label}/alias", dependencies=WRITE, openapi_extra=takes(AliasBody, JSON))
+async def alias(request: Request, space: str, label: str) -> Response:
+    """Make a label a further name of another one: from then on they are one label, and the other one is the answer."""
+    service, asked = serving_of(request).service, await read_body(request, AliasBody, JSON)
+    return await written(
+        request, lambda: {"revision": service.alias(space, name_of(label), asked.body.of)}, digest=asked.digest
+    )
+
+
+@router.delete("/v1/spaces/{space}/labels/{label}/alias", dependencies=WRITE)
+async def unalias(request: Request, space: str, label: str) -> Response:
+    """Make an alias a label of its own again."""
+    service = serving_of(request).service
+    return await written(request, lambda: {"revision": service.unalias(space, name_of(label))})

@@ -1,9 +1,11 @@
-"""Scoring and searching."""
+"""Embedding, scoring, searching; and evidence that is asked for later."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 from fastapi import APIRouter, Request, Response
 
 from trustvlm.errors import InvalidInput
@@ -11,10 +13,11 @@ from trustvlm.http.answers import answer
 from trustvlm.http.bodies import FORM, JSON, NPZ, Asked, read_body
 from trustvlm.http.docs import READ, takes
 from trustvlm.http.rows import term_rows, verdict_rows
-from trustvlm.http.schemas import ScoreBody, SearchBody
+from trustvlm.http.schemas import EmbedBody, EvidenceBody, ScoreBody, SearchBody
 from trustvlm.http.serving import Part, ScoreKey, SearchKey, Serving, serving_of, shaped
 from trustvlm.service.encoding import Embedded
-from trustvlm.types import Hits, Queries, Verdicts
+from trustvlm.service.evidence import EvidenceReader
+from trustvlm.types import CALL_COLUMNS, Hits, Queries, Verdicts
 
 __all__ = ["router"]
 
@@ -69,13 +72,48 @@ async def verdicts_json(serving: Serving, space: str, part: Part, evidence: int,
 
         for row, found in zip(rows, await serving.reading.run(read), strict=True):
             row["evidence"] = found
-    answered: dict[str, Any] = {"revision": verdicts.revision, "verdicts": rows}
+    answered: dict[str, Any] = {name: getattr(verdicts, name) for name in CALL_COLUMNS}
+    answered |= {"params": verdicts.params, "top_k": verdicts.top_labels.shape[1], "verdicts": rows}
+    if isinstance(verdicts.read_evidence, EvidenceReader):
+        answered["evidence_state"] = verdicts.read_evidence.state(part.start, part.stop)
     if embedded is not None:
         for row, place, source in zip(rows, embedded.places, embedded.sources, strict=True):
             row |= {"index": place, "source": source}
         failed = zip(embedded.failed, embedded.failures, strict=True)
         answered["failures"] = [{"index": i, "source": source, "reason": reason} for i, (source, reason) in failed]
     return answered
+
+
+@router.post("/v1/spaces/{space}/evidence", dependencies=READ, openapi_extra=takes(EvidenceBody, JSON))
+async def evidence(request: Request, space: str) -> Response:
+    """The nearest support images of label and rival of verdicts, as of their revision, whatever changed since.
+
+    The body repeats the queries and what the answer with the verdicts said of them.
+    """
+    serving, asked = serving_of(request), await read_body(request, EvidenceBody, JSON)
+    body, queries = asked.body, asked.queries()
+    given: dict[str, Any] = {"state": body.state, "revision": body.revision, "k": body.k}
+    found = await serving.reading.run(
+        lambda: serving.service.evidence_of(space, queries, body.label_ids, body.rival_ids, **given)
+    )
+    return answer({"evidence": [asdict(one) for one in found]})
+
+
+@router.post("/v1/spaces/{space}/embed", dependencies=READ, openapi_extra=takes(EmbedBody, FORM))
+async def embed(request: Request, space: str) -> Response:
+    """Image files as embeddings, which can be scored, searched with and evaluated as often as is wanted.
+
+    `places` says which files they are of, `failures` which could not be read.
+    """
+    serving, asked = serving_of(request), await read_body(request, EmbedBody, FORM)
+    found = await serving.embed(space, asked.images or [])
+    rows = {name: getattr(found.queries, name) for name in ("classifier", "verifier")}
+    failed = zip(found.failed, found.failures, strict=True)
+    return answer(
+        {name: None if matrix is None else np.asarray(matrix).tolist() for name, matrix in rows.items()}
+        | {"places": list(found.places), "sources": found.sources}
+        | {"failures": [{"index": i, "source": source, "reason": reason} for i, (source, reason) in failed]}
+    )
 
 
 @router.post("/v1/spaces/{space}/search", dependencies=READ, openapi_extra=takes(SearchBody, JSON, NPZ, FORM))

@@ -7,11 +7,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
 
+from trustvlm.errors import NotFound
 from trustvlm.http.answers import answer, written
 from trustvlm.http.bodies import FORM, JSON, NPZ, Asked, read_body
 from trustvlm.http.docs import READ, WRITE, takes
 from trustvlm.http.routes_labels import name_of, result_json
-from trustvlm.http.schemas import SupportsBody
+from trustvlm.http.schemas import IdsBody, SupportsBody
 from trustvlm.http.serving import serving_of
 
 __all__ = ["router"]
@@ -34,10 +35,15 @@ async def list_supports(request: Request, space: str, label: str) -> Response:
 async def add_supports(request: Request, space: str, label: str) -> Response:
     """Add support images to a label, as files or embeddings; those that it has are skipped."""
     service, asked = serving_of(request).service, await read_body(request, SupportsBody, JSON, NPZ, FORM)
-    given = _given(asked)
+    given, body = _given(asked), asked.body
+
+    def work() -> dict[str, Any]:
+        result = service.add_support(space, name_of(label), keep_originals=body.keep_originals, **given)
+        return result_json(result, unreadable=body.unreadable)
+
     return await written(
         request,
-        lambda: result_json(service.add_support(space, name_of(label), **given)),
+        work,
         digest=asked.digest,
         encoders=asked.images is not None,
     )
@@ -56,6 +62,20 @@ async def remove_support(request: Request, space: str, support: Id) -> Response:
     return await written(request, lambda: {"revision": service.remove_support(space, [support])})
 
 
+@router.post("/v1/spaces/{space}/supports/remove", dependencies=WRITE, openapi_extra=takes(IdsBody, JSON))
+async def remove_supports(request: Request, space: str) -> Response:
+    """Remove support images, all of them or none; they can be restored."""
+    service, asked = serving_of(request).service, await read_body(request, IdsBody, JSON)
+    return await written(request, lambda: {"revision": service.remove_support(space, asked.body.ids)}, digest=asked.digest)
+
+
+@router.post("/v1/spaces/{space}/supports/restore", dependencies=WRITE, openapi_extra=takes(IdsBody, JSON))
+async def restore_supports(request: Request, space: str) -> Response:
+    """Bring back removed support images, all of them or none."""
+    service, asked = serving_of(request).service, await read_body(request, IdsBody, JSON)
+    return await written(request, lambda: {"revision": service.restore_support(space, asked.body.ids)}, digest=asked.digest)
+
+
 @router.post("/v1/spaces/{space}/supports/{support}/restore", dependencies=WRITE)
 async def restore_support(request: Request, space: str, support: Id) -> Response:
     """Bring back a removed support image."""
@@ -63,12 +83,22 @@ async def restore_support(request: Request, space: str, support: Id) -> Response
     return await written(request, lambda: {"revision": service.restore_support(space, [support])})
 
 
-@router.get(
-    "/v1/spaces/{space}/supports/{support}/thumbnail",
-    dependencies=READ,
-    response_class=Response,
-    responses={200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}},
-)
+PICTURE: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}
+}
+
+
+@router.get("/v1/supports/{support}/thumbnail", dependencies=READ, response_class=Response, responses=PICTURE)
+async def thumbnail_by_id(request: Request, support: Id) -> Response:
+    """A support image as a small JPEG, whatever space of those that the key opens it belongs to."""
+    serving, only = serving_of(request), request.state.caller.space
+    space = await serving.reading.run(lambda: serving.service.support_space(support))
+    if only not in (None, space):
+        raise NotFound(f"no support image {support}")
+    return await thumbnail(request, space, support)
+
+
+@router.get("/v1/spaces/{space}/supports/{support}/thumbnail", dependencies=READ, response_class=Response, responses=PICTURE)
 async def thumbnail(request: Request, space: str, support: Id) -> Response:
     """A support image as a small JPEG."""
     serving = serving_of(request)

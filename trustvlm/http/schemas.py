@@ -6,11 +6,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from trustvlm.encoders.presets import PAPER
+from trustvlm.http.texts import ClassifierSpec, LabelName, Prompt, SpaceName, Template, VerifierSpec
+from trustvlm.index.recipe import list_recipes
 from trustvlm.scoring.rules import RULES
 
 __all__ = [
-    "CalibrateBody", "EvaluateBody", "FeedbackBody", "LabelBody", "PatchBody", "RegisterBody", "ScoreBody", "SearchBody",
-    "SpaceBody", "SupportsBody",
+    "AliasBody", "CalibrateBody", "EmbedBody", "EvaluateBody", "EvidenceBody", "FeedbackBody", "IdsBody", "LabelBody",
+    "NewLabelForm", "PatchBody", "PicturedLabel", "RegisterBody", "ScoreBody", "SearchBody", "SpaceBody", "SupportsBody",
 ]  # fmt: skip
 
 Vector = list[float]
@@ -35,23 +38,23 @@ class SpaceBody(Body):
         extra="forbid", json_schema_extra={"anyOf": [{"required": ["classifier"]}, {"required": ["preset"]}]}
     )
 
-    name: Name = Field(examples=["aerial"])
-    classifier: Name = Field(_LEFT_OUT, examples=["precomputed:512"])
-    verifier: Name | None = Field(None, examples=["precomputed:768"])
-    templates: list[Name] | None = None
-    logit_scale: float | None = None
-    preset: Name = Field(_LEFT_OUT, examples=["paper"])
-    recipe: Name = "flat"
+    name: SpaceName = Field(examples=["aerial"])
+    classifier: ClassifierSpec = Field(_LEFT_OUT, examples=["precomputed:512"])
+    verifier: VerifierSpec | None = Field(None, examples=["precomputed:768"])
+    templates: list[Template] | None = Field(None, min_length=1, max_length=1_000)
+    logit_scale: float | None = Field(None, gt=0, le=10_000)
+    preset: Name = Field(_LEFT_OUT, json_schema_extra={"enum": [PAPER.name]})
+    recipe: Annotated[str, Field(json_schema_extra={"enum": [recipe.name for recipe in list_recipes()]})] = "flat"
 
 
 class LabelBody(Body):
     """One label, with whatever is known of it."""
 
-    name: Name = Field(examples=["airport"])
+    name: LabelName = Field(examples=["airport"])
     text_vector: Vector | Rows | None = Field(None, description="(d,) or (templates, d) classifier embeddings of its name")
     image_vectors: Rows | None = Field(None, description="(k, d) verifier embeddings of support images")
     classifier_image_vectors: Rows | None = Field(None, description="(k, d) classifier embeddings of the same images")
-    prompt: Name | None = None
+    prompt: Prompt | None = None
 
 
 class RegisterBody(Body):
@@ -60,27 +63,61 @@ class RegisterBody(Body):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"oneOf": [{"required": ["labels"]}, {"required": ["names"]}]})
 
     labels: list[LabelBody] = Field(_LEFT_OUT, max_length=10_000)
-    names: list[Name] = Field(_LEFT_OUT, max_length=100_000, examples=[["airport", "beach"]])
+    names: list[LabelName] = Field(_LEFT_OUT, max_length=100_000, examples=[["airport", "beach"]])
 
 
-class NewLabelForm(Body):
-    """One label with image files (multipart)."""
+class PicturedLabel(LabelBody):
+    """One of several labels whose image files come in one form."""
 
-    name: Name
-    prompt: Name | None = None
+    images: int = Field(0, ge=0, description="how many of the form's files, in their order, are its support images")
+
+
+class Pictured(Body):
+    """What a form says of its image files."""
+
+    unreadable: Literal["refuse", "report"] = Field(
+        "refuse", description="where no image can be read: refuse the request, or answer with nothing but failures"
+    )
+    keep_originals: bool = Field(False, description="keep the image files in the home, so that they can be embedded anew")
+
+
+class NewLabelForm(Pictured):
+    """One label with image files (multipart); or several of them."""
+
+    name: LabelName = Field(_LEFT_OUT)
+    prompt: Prompt | None = None
+    labels: str = Field(_LEFT_OUT, description="instead of a name: a JSON list of PicturedLabel")
+
+
+_BOTH: Any = {
+    "required": ["prompt", "text_vector"],
+    "properties": {"prompt": {"type": "string"}, "text_vector": {"type": "array"}},
+}  # the vector is encoded from the prompt
 
 
 class PatchBody(Body):
     """What is to change of a label."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"minProperties": 1})
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"minProperties": 1, "not": _BOTH})
 
-    new_name: Name = Field(_LEFT_OUT)
-    prompt: Name = Field(_LEFT_OUT)
+    new_name: LabelName = Field(_LEFT_OUT)
+    prompt: Prompt = Field(_LEFT_OUT)
     text_vector: Vector | Rows = Field(_LEFT_OUT)
 
 
-class SupportsBody(Body):
+class AliasBody(Body):
+    """Whose further name a label becomes."""
+
+    of: Name = Field(examples=["airport"])
+
+
+class IdsBody(Body):
+    """Support images by id."""
+
+    ids: list[Annotated[int, Field(ge=1, le=2**63 - 1)]] = Field(max_length=100_000)
+
+
+class SupportsBody(Pictured):
     """Support images as embeddings."""
 
     image_vectors: Rows | None = None
@@ -105,6 +142,20 @@ class ScoreBody(QueryBody):
         None, ge=0, le=20, description="nearest support images a verdict; by default 3 with images and 0 with embeddings"
     )
     terms: bool = Field(False, description="what of each trust comes from the text and what from the images")
+
+
+class EmbedBody(Body):
+    """Image files to embed: nothing but these."""
+
+
+class EvidenceBody(QueryBody):
+    """Verdicts whose evidence is asked for, by what the answer with these verdicts said."""
+
+    state: dict[str, Any] = Field(description="`evidence_state` of that answer")
+    revision: int = Field(ge=0, le=2**63 - 1)
+    label_ids: list[Annotated[int, Field(ge=-1, le=2**63 - 1)]] = Field(max_length=1_000)
+    rival_ids: list[Annotated[int, Field(ge=-1, le=2**63 - 1)]] = Field(max_length=1_000)
+    k: int = Field(3, ge=1, le=1_000)
 
 
 class SearchBody(QueryBody):
@@ -159,6 +210,16 @@ def examples(body: type[Body]) -> dict[str, Any]:
         },
         PatchBody: {"new_name": "airfield"},
         SupportsBody: {"image_vectors": [[1.0, 0.0, 0.1]]},
+        AliasBody: {"of": "airport"},
+        IdsBody: {"ids": [1]},
+        EvidenceBody: {
+            "state": {"space": 1, "epoch": "…", "aliases": {}},
+            "revision": 1,
+            "verifier": [[1.0, 0.0, 0.2]],
+            "label_ids": [1],
+            "rival_ids": [2],
+            "k": 3,
+        },
         ScoreBody: {"classifier": [[0.9, 0.1]], "verifier": [[1.0, 0.0, 0.2]], "rule": None, "evidence": 3},
         SearchBody: {"verifier": [[1.0, 0.0, 0.2]], "kind": "support", "k": 3},
         FeedbackBody: {"classifier": [[0.9, 0.1]], "verifier": [[1.0, 0.0, 0.2]], "truth": ["airport"]},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 from fastapi import Request
 
-from trustvlm.errors import InvalidInput
+from trustvlm.errors import InvalidInput, TrustVLMError
 from trustvlm.http.batching import Batcher
 from trustvlm.http.bodies import ImageFile
 from trustvlm.http.jobs import Jobs
@@ -17,6 +18,8 @@ from trustvlm.http.keyring import Keyring
 from trustvlm.http.lanes import Lane
 from trustvlm.http.meters import Meters
 from trustvlm.http.options import ServeOptions
+from trustvlm.http.problems import kind_of
+from trustvlm.http.spool import Spool
 from trustvlm.service import TrustService
 from trustvlm.service.encoding import Embedded
 from trustvlm.service.workers import Worker
@@ -24,6 +27,8 @@ from trustvlm.stages import LISTENERS
 from trustvlm.types import Hits, Queries, Verdicts
 
 __all__ = ["Part", "ScoreKey", "SearchKey", "Serving", "serving_of"]
+
+log = logging.getLogger("trustvlm.http")
 
 
 @dataclass(frozen=True)
@@ -71,14 +76,17 @@ class Serving:
         self.scorer = Batcher("scorer", self._scored, most_rows=options.batch_rows, observe=meters.batch("scorer"), **batching)
         self.encoder = Batcher("encoder", self._encoded, most_rows=64, observe=meters.batch("encoder"), **batching)
         self.jobs = Jobs(service, worker)
-        self.ready = True
+        self.spool = Spool(service, options.spool_bytes)
+        self.closing = False
+        self.loaded = False
         self._known: set[str] = set()
         meters.watch(self._gauges)
         LISTENERS.append(meters.staged)
+        self.reading.post(self._load)
 
     def close(self) -> None:
         """Finish what was accepted, then let go of the home."""
-        self.ready = False
+        self.closing = True
         self.jobs.close()
         for owner in (self.writing, self.reading, self.checking, self.encoder, self.scorer):
             owner.close()
@@ -118,6 +126,19 @@ class Serving:
     def encode_now(self, work: Callable[[], Any]) -> Any:
         """The same for a thread that may wait."""
         return self.encoder.ask_now(object(), work, 1)
+
+    def _load(self) -> None:
+        """Open the encoders of every space, so that the first request finds them there. One that cannot be opened spoils only
+        the requests that need it, which are told why."""
+        try:
+            for space in self.service.list_spaces():
+                try:
+                    self.encode_now(lambda name=space.name: self.service.load_encoders(name))  # type: ignore[misc]
+                    log.info("encoders are loaded", extra={"space": space.name})
+                except TrustVLMError as error:
+                    log.warning("an encoder cannot be opened: %s", error, extra={"space": space.name, "error": kind_of(error)})
+        finally:
+            self.loaded = True
 
     def _scored(self, key: ScoreKey | SearchKey, payloads: Sequence[Queries]) -> list[Part]:
         queries = payloads[0] if len(payloads) == 1 else _joined(payloads)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,12 +23,12 @@ from trustvlm.encoders import (
     libraries,
     parse_spec,
 )
-from trustvlm.errors import Conflict, InvalidInput
+from trustvlm.errors import Conflict, InvalidInput, NotFound, WeightsMissing
 from trustvlm.scoring.vectors import as_matrix, unit_rows
 from trustvlm.service.limits import at_most
 from trustvlm.service.names import MAX_PROMPT, check_characters
 from trustvlm.service.parts import Parts
-from trustvlm.types import Float64s, Queries
+from trustvlm.types import Embedded, Float64s, Queries
 
 if TYPE_CHECKING:
     from trustvlm.types import ImageSource
@@ -50,22 +49,6 @@ __all__ = [
 log = logging.getLogger("trustvlm")
 
 
-@dataclass(frozen=True, eq=False)
-class Embedded:
-    """Images turned into queries.
-
-    Attributes:
-        queries: their embeddings. sources: a name for each. failures: (source, reason) of those that could not be read.
-        places, failed: where the ones and the others stood in the input.
-    """
-
-    queries: Queries
-    sources: list[str]
-    failures: list[tuple[str, str]]
-    places: tuple[int, ...] = ()
-    failed: tuple[int, ...] = ()
-
-
 def encodes_images(spec: str) -> bool:
     """Whether the encoder `spec` has an image tower."""
     return parse_spec(spec).kind in ("open_clip", "timm")
@@ -81,12 +64,16 @@ def encoder_of(parts: Parts, space: SpaceRecord, side: str) -> Encoder:
 
     Raises:
         Conflict: other weights, preprocessing or pooling, or the golden image's embedding differs; the message says which.
+        WeightsMissing: its files are not where they were, or could not be fetched.
     """
     spec, identity, pinned, golden = {
         "classifier": (space.classifier, space.classifier_identity, space.classifier_parts, space.classifier_golden),
         "verifier": (space.verifier, space.verifier_identity, space.verifier_parts, space.verifier_golden),
     }[side]
-    encoder = parts.encoders.open(spec)
+    try:
+        encoder = parts.encoders.open(spec)
+    except NotFound as error:
+        raise WeightsMissing(f"the {side} of space {space.name!r} cannot be opened any more: {error}") from error
     if (identity, golden) in parts.checked.get(spec, ()):
         return encoder
     forward = f"put the old one back, or embed the space anew with it: trustvlm space reembed {space.name}"

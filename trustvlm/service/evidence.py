@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -10,40 +12,120 @@ from trustvlm.catalog import purge, supports
 from trustvlm.errors import InvalidInput, Unavailable
 from trustvlm.scoring.vectors import unit_rows
 from trustvlm.service.cache import SpaceView
+from trustvlm.service.encoding import unit_queries
 from trustvlm.service.parts import Parts
-from trustvlm.types import Evidence, Float64s, Int64s, Neighbour
+from trustvlm.types import Evidence, Float64s, Int64s, Neighbour, Queries
 
-__all__ = ["evidence_reader"]
+__all__ = ["EvidenceReader", "evidence_of", "evidence_reader"]
 
 
-def evidence_reader(
-    parts: Parts, view: SpaceView, label_ids: Int64s, rival_ids: Int64s, verifier: Float64s | None
-) -> Callable[[int, int], Evidence]:
-    """A function (i, k) → evidence of verdict i at the view's revision, whatever changed since; Unavailable after a purge."""
-    space_id, epoch, revision, dim = view.space.id, view.epoch, view.revision, view.space.verifier_dim
+@dataclass(frozen=True, eq=False)
+class _Moment:
+    """Where evidence is read: a space at a revision of a catalog's epoch, with the aliases of its labels then.
 
-    def nearest(label_id: int, query: Float64s, k: int) -> tuple[Neighbour, ...]:
+    `told`: by somebody outside, who may name any label: those of other spaces have nothing to show here.
+    """
+
+    parts: Parts
+    space_id: int
+    epoch: str
+    revision: int
+    dim: int
+    aliases: Mapping[int, Sequence[int]]
+    told: bool = False
+
+    def nearest(self, label_id: int, query: Float64s, k: int) -> tuple[Neighbour, ...]:
+        """The k support images of a label (−1: of none) nearest to a unit query; Unavailable after a purge."""
         if label_id < 0:
             return ()
-        members = [label_id, *view.aliases.groups.get(label_id, ())]
-        with parts.catalog.read() as connection:
-            if parts.catalog.epoch(connection) != epoch:
+        members = [label_id, *self.aliases.get(label_id, ())]
+        with self.parts.catalog.read() as connection:
+            if self.parts.catalog.epoch(connection) != self.epoch:
                 raise Unavailable("the catalog was restored or repaired since these verdicts were made; score again")
-            if purge.supports_lost(connection, space_id, members, revision):
+            if purge.supports_lost(connection, self.space_id, members, self.revision):
                 raise Unavailable("support images of these verdicts were purged since; score again")
-            ids, sources, embeddings = supports.as_of(connection, members, revision, dim)
+            only = self.space_id if self.told else None
+            ids, sources, embeddings = supports.as_of(connection, members, self.revision, self.dim, space_id=only)
         if not ids:
             return ()
         similarity = unit_rows(embeddings.astype(np.float64)) @ query
         order = np.lexsort((np.array(ids), -similarity))[:k]
         return tuple(Neighbour(ids[i], sources[i], float(similarity[i])) for i in order.tolist())
 
-    def read(i: int, k: int) -> Evidence:
-        parts.check_open()
+
+@dataclass(frozen=True, eq=False)
+class EvidenceReader:
+    """A function (i, k) → evidence of verdict i at the verdicts' revision, whatever changed since.
+
+    Unavailable after a purge.
+    """
+
+    moment: _Moment
+    label_ids: Int64s
+    rival_ids: Int64s
+    verifier: Float64s | None
+
+    def __call__(self, i: int, k: int) -> Evidence:
+        self.moment.parts.check_open()
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
             raise InvalidInput(f"k: expected a whole number from 1 up, got {k!r}")
-        if verifier is None:
+        if self.verifier is None:
             return Evidence((), ())
-        return Evidence(nearest(int(label_ids[i]), verifier[i], k), nearest(int(rival_ids[i]), verifier[i], k))
+        near, query = self.moment.nearest, self.verifier[i]
+        return Evidence(near(int(self.label_ids[i]), query, k), near(int(self.rival_ids[i]), query, k))
 
-    return read
+    def state(self, start: int, stop: int) -> dict[str, Any]:
+        """What :func:`evidence_of` needs to know, besides the revision, to read the evidence of verdicts start … stop."""
+        labels = {*self.label_ids[start:stop].tolist(), *self.rival_ids[start:stop].tolist()}
+        aliases = {str(label): list(self.moment.aliases[label]) for label in sorted(labels & self.moment.aliases.keys())}
+        return {"space": self.moment.space_id, "epoch": self.moment.epoch, "aliases": aliases}
+
+
+def evidence_reader(
+    parts: Parts, view: SpaceView, label_ids: Int64s, rival_ids: Int64s, verifier: Float64s | None
+) -> EvidenceReader:
+    """The evidence of verdicts made in this view; `verifier`: (n, d) their unit queries."""
+    dim, aliases = view.space.verifier_dim, view.aliases.groups
+    moment = _Moment(parts, view.space.id, view.epoch, view.revision, dim, aliases)
+    return EvidenceReader(moment, label_ids, rival_ids, verifier)
+
+
+def evidence_of(
+    parts: Parts,
+    space_name: str,
+    queries: Queries,
+    label_ids: Sequence[int],
+    rival_ids: Sequence[int],
+    state: Mapping[str, Any],
+    revision: int,
+    k: int,
+) -> list[Evidence]:
+    """See :meth:`TrustService.evidence_of`."""
+    space = parts.space(space_name)
+    space_id, epoch, aliases = _checked(state)
+    if space_id != space.id:
+        raise Unavailable(f"space {space_name!r} was made or embedded anew since these verdicts were made; score again")
+    if revision > space.revision:
+        raise InvalidInput(f"revision: space {space_name!r} is at {space.revision}, got {revision}")
+    verifier = unit_queries(parts, space, queries)[1]
+    count = len(label_ids)
+    if len(rival_ids) != count or (verifier is not None and len(verifier) != count):
+        queried = "no" if verifier is None else len(verifier)
+        raise InvalidInput(
+            f"label_ids, rival_ids and queries belong together; got {count}, {len(rival_ids)} and {queried} of them"
+        )
+    moment = _Moment(parts, space.id, epoch, revision, space.verifier_dim, aliases, told=True)
+    reader = EvidenceReader(moment, np.array(label_ids, np.int64), np.array(rival_ids, np.int64), verifier)
+    return [reader(i, k) for i in range(count)]
+
+
+def _checked(state: Mapping[str, Any]) -> tuple[int, str, dict[int, list[int]]]:
+    """(space id, epoch, aliases) of what :meth:`EvidenceReader.state` said, after it was at somebody else's."""
+    try:
+        aliases = {int(label): [int(one) for one in others] for label, others in state["aliases"].items()}
+        ids = [one for label, others in aliases.items() for one in (label, *others)]
+        if not all(0 < one < 2**63 for one in ids):
+            raise ValueError("no id")
+        return int(state["space"]), str(state["epoch"]), aliases
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise InvalidInput("state: expected the evidence_state that came with the verdicts") from error

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, BinaryIO, cast
 
-from trustvlm.catalog import idempotency, jobs, pages
+from trustvlm.catalog import idempotency, jobs, labels, pages
 from trustvlm.catalog import spaces as space_rows
 from trustvlm.catalog import supports as support_rows
 from trustvlm.catalog.idempotency import CallRecord
@@ -14,12 +15,15 @@ from trustvlm.catalog.jobs import JobRecord
 from trustvlm.catalog.keys import KeyRecord
 from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.errors import NotFound
+from trustvlm.service.encoding import encoder_of, encodes_images
+from trustvlm.service.evidence import evidence_of
 from trustvlm.service.home import OpenHome
 from trustvlm.service.keys import KeyRow, create_key, list_keys, revoke_key, rotate_key, use_key
 from trustvlm.service.repeats import KEPT, begin_call, sweep
 from trustvlm.service.states import SpaceState, space_states
 from trustvlm.service.workers import Worker
-from trustvlm.types import LabelRow
+from trustvlm.service.workfolder import unwritable
+from trustvlm.types import Evidence, LabelRow, Queries
 
 __all__ = ["Serving"]
 
@@ -81,6 +85,32 @@ class Serving(OpenHome):
                 connection, found.id, after=after, limit=limit, prefix=prefix, contains=contains, unverified=unverified
             )
 
+    def label_page_by_id(self, space: str, *, after: int, limit: int) -> list[LabelRow]:
+        """Up to `limit` labels with ids above `after`, in the order of :meth:`TrustService.list_labels`. Raises NotFound."""
+        with self._ready().catalog.read() as connection:
+            return labels.list_rows(connection, space_rows.find(connection, space).id, after, limit)
+
+    def evidence_of(
+        self,
+        space: str,
+        queries: Queries,
+        label_ids: Sequence[int],
+        rival_ids: Sequence[int],
+        *,
+        state: Mapping[str, Any],
+        revision: int,
+        k: int,
+    ) -> list[Evidence]:
+        """The evidence of verdicts that were made elsewhere: the same that `Verdicts.evidence` gives.
+
+        Args:
+            queries: their embeddings. label_ids, rival_ids: what they said. state, revision: which came with them.
+
+        Raises:
+            NotFound, InvalidInput. Unavailable: the support images were purged since, or the space was replaced.
+        """
+        return evidence_of(self._ready(), space, queries, label_ids, rival_ids, state, revision, k)
+
     def get_label(self, space: str, label: str) -> LabelRow:
         """One label as it is listed. Raises NotFound."""
         with self._ready().catalog.read() as connection:
@@ -108,9 +138,29 @@ class Serving(OpenHome):
             raise NotFound(f"no thumbnail of support image {support_id} in space {space!r}: {why}")
         return picture
 
+    def support_space(self, support_id: int) -> str:
+        """The name of the space that a support image belongs to. Raises NotFound."""
+        with self._ready().catalog.read() as connection:
+            found = pages.support_space(connection, support_id)
+        if found is None:
+            raise NotFound(f"no support image {support_id}")
+        return found
+
     def space_states(self) -> list[SpaceState]:
         """Where each space stands, and where this process's caches are."""
         return space_states(self._ready())
+
+    def load_encoders(self, space: str) -> None:
+        """Open the encoders of a space that encode here, and see that they are those it was made with, before they are needed.
+
+        Raises:
+            NotFound: no such space. Conflict: another encoder. Unavailable: weights that are not on this machine.
+        """
+        parts = self._ready()
+        record = parts.space(space)
+        for side, spec in (("classifier", record.classifier), ("verifier", record.verifier)):
+            if encodes_images(spec):
+                encoder_of(parts, record, side)
 
     def worker(self) -> Worker:
         """Make this process one of those that serve the home."""
@@ -161,6 +211,16 @@ class Serving(OpenHome):
         """Ask a job to stop."""
         with self._writable().catalog.write("job") as connection:
             jobs.ask_cancel(connection, job_id)
+
+    def spool(self) -> BinaryIO:
+        """A new file in the home that has no name: it is gone when it is closed, or when its process dies.
+
+        Raises:
+            ReadOnly, Unavailable: it cannot be made.
+        """
+        home = self._writable().home
+        with unwritable("making a file in", home):
+            return cast(BinaryIO, tempfile.TemporaryFile(dir=home))
 
     def sweep(self, worker: Worker) -> None:
         """Settle what dead processes left behind, and forget answers and jobs that are old."""

@@ -138,7 +138,7 @@ function overview(view) {
   const { items } = kept;
   const counts = [
     [items.filter((item) => item.verdict?.accepted === true).length, "accepted"],
-    [items.filter((item) => item.verdict?.accepted === false).length, "abstain"],
+    [items.filter((item) => item.verdict?.accepted === false).length, "abstaining"],
     [items.filter((item) => item.verdict?.accepted === null).length, "not calibrated"],
     [items.filter((item) => item.error).length, "could not be read"],
   ].filter(([n]) => n).map(([n, what]) => `${n} ${what}`);

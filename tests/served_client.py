@@ -1,0 +1,53 @@
+"""Clients of a service in this process: real routes over a real home, without a network or over a socket."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+import trustvlm
+from trustvlm.client import Client
+from trustvlm.http.app import create_app
+from trustvlm.http.options import ServeOptions
+from trustvlm.testing import AsgiTransport
+
+URL = "http://127.0.0.1"
+
+
+@contextmanager
+def application(home: Path, **options: Any) -> Iterator[FastAPI]:
+    """The application over a home."""
+    app = create_app(trustvlm.open(home, create=True, workers=0), ServeOptions(**options))
+    try:
+        yield app
+    finally:
+        app.state.serving.close()
+
+
+def client_of(app: FastAPI, key: str | None = None, **options: Any) -> Client:
+    """A client of an application, without a network."""
+    return Client(URL, key, transport=AsgiTransport(app), **{"timeout": 30} | options)
+
+
+@contextmanager
+def listening(app: Any) -> Iterator[int]:
+    """The port of this machine at which an application, whatever it is, really listens."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off", ws="none"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 10
+    while not server.started:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    try:
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join(30)

@@ -1,0 +1,134 @@
+"""The facade: every verb of a service elsewhere, each a line over the file that does it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trustvlm.client import queries as query_verbs
+from trustvlm.client.decode import read
+from trustvlm.client.labelling import Labelling
+from trustvlm.client.promising import Promising
+from trustvlm.client.wire import path_of
+from trustvlm.errors import InvalidInput
+from trustvlm.types import Embedded, Hits, Queries, SpaceRow, Verdicts
+
+if TYPE_CHECKING:
+    from trustvlm.types import ImageSource
+
+__all__ = ["Client"]
+
+
+class Client(Labelling, Promising):
+    """A :class:`trustvlm.TrustService` that another machine serves: the same verbs, arguments, answers and errors.
+
+    A context manager; safe to use from several threads. Every call is repeated while the service is busy (429, 503) or its
+    connection breaks, with growing pauses and never before the service wants it; it does a write once, however often it is
+    repeated. Errors are those of trustvlm.errors, with the `request_id` under which the service's log has the request.
+
+    Not here are the verbs for whoever runs the service: indexes, purges, verification, backups, moving and re-embedding spaces.
+    """
+
+    def create_space(
+        self,
+        name: str,
+        *,
+        classifier: str | None = None,
+        verifier: str | None = None,
+        templates: Sequence[str] | None = None,
+        logit_scale: float | None = None,
+        preset: str | None = None,
+        recipe: str = "flat",
+    ) -> SpaceRow:
+        """Create a label space; see :meth:`TrustService.create_space`. Needs a key of scope admin.
+
+        Raises:
+            Forbidden: an encoder that the service's operator does not allow (setting serve_encoders). Else as there.
+        """
+        scale = None if logit_scale is None else float(logit_scale)
+        given: dict[str, Any] = {
+            "name": name,
+            "classifier": classifier,
+            "verifier": verifier,
+            "logit_scale": scale,
+            "preset": preset,
+        }
+        given |= {"templates": None if templates is None else _listed(templates, "templates"), "recipe": recipe}
+        content = {key: value for key, value in given.items() if value is not None}
+        return read(SpaceRow, self._write("POST", path_of("spaces"), content))
+
+    def get_space(self, name: str) -> SpaceRow:
+        """The space's row with its counts. Raises NotFound."""
+        return read(SpaceRow, self._wire.ask("GET", path_of("spaces", name)))
+
+    def list_spaces(self) -> Iterator[SpaceRow]:
+        """Every space that the key opens, by name."""
+        return iter([read(SpaceRow, row) for row in self._wire.ask("GET", path_of("spaces"))["spaces"]])
+
+    def remove_space(self, name: str) -> None:
+        """Remove a space; it can be restored until the undo window has passed. Raises NotFound."""
+        self._write("DELETE", path_of("spaces", name))
+
+    def restore_space(self, name: str) -> None:
+        """Bring back the space of that name that was removed last. Raises NotFound, Conflict."""
+        self._write("POST", path_of("spaces", name, "restore"))
+
+    def embed(self, space: str, images: Sequence[ImageSource], *, progress: Callable[[int], None] | None = None) -> Embedded:
+        """Encode images once as queries of this space; unreadable ones are reported and left out.
+
+        They are uploaded 32 (8 MB) at a time; `progress` is called with a number of images after these were encoded.
+        """
+        return query_verbs.embed(self._wire, space, images, progress)
+
+    def score(
+        self,
+        space: str,
+        queries: Queries,
+        *,
+        rule: str | None = None,
+        top_k: int = 5,
+        labels: Sequence[str] | npt.NDArray[np.bool_] | None = None,
+        params: Mapping[str, float | None] | None = None,
+    ) -> Verdicts:
+        """Label and trust of every query at one revision of the space; see :meth:`TrustService.score`.
+
+        Images are embedded first, see :meth:`embed`. Of more queries than go into a request (16 MB of embeddings), those that
+        were answered at an earlier revision than others are asked anew. `Verdicts.evidence` asks the service when it is called.
+
+        Raises:
+            Busy: the space changes faster than so many queries can be answered. Else as there.
+        """
+        named = None if labels is None else self._names(space, labels)
+        return query_verbs.score(self._wire, space, queries, rule, top_k, named, params)
+
+    def search(self, space: str, queries: Queries, *, kind: str = "support", k: int = 10) -> Hits:
+        """The k nearest support images, prototypes or text prototypes of every query; see :meth:`TrustService.search`.
+
+        k is at most 1,000.
+        """
+        return query_verbs.search(self._wire, space, queries, kind, k)
+
+    def _names(self, space: str, labels: Sequence[str] | npt.NDArray[np.bool_]) -> list[str]:
+        """The asked labels by name; a mask costs listing all of them."""
+        if isinstance(labels, str) or not isinstance(labels, Iterable):
+            raise InvalidInput(f"labels: expected a list of names or a boolean mask, got {labels!r:.60}")
+        mask = np.asarray(labels)
+        if mask.dtype != np.bool_:
+            return _listed(labels, "labels")
+        names = [row.name for row in self.list_labels(space)]
+        if mask.shape != (len(names),):
+            expected = f"one value for each of the {len(names)} labels, in the order of list_labels"
+            raise InvalidInput(f"labels: a mask needs {expected}; got shape {mask.shape}")
+        return [names[i] for i in np.flatnonzero(mask).tolist()]
+
+
+def _listed(names: Iterable[Any], what: str) -> list[str]:
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise InvalidInput(f"{what}: expected a list of texts, got {names!r:.60}")
+    found = list(names)
+    if not all(isinstance(name, str) for name in found):
+        raise InvalidInput(f"{what}: expected a list of texts, got others among them")
+    return found

@@ -1,0 +1,114 @@
+"""Images as they are sent: the bytes of a file, and what to call it."""
+
+from __future__ import annotations
+
+import io
+import stat
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trustvlm.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["File", "as_sources", "load", "told_failures"]
+
+MOST_BYTES = 64 * 2**20
+_PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
+_TIFF = ("I", "F", "CMYK", "YCbCr", "LAB")
+_PLAINER = {"La": "LA", "RGBa": "RGBA", "PA": "RGBA", "HSV": "RGB", "RGBX": "RGB", "I;16B": "I", "I;16L": "I", "I;16N": "I"}
+
+
+@dataclass(frozen=True)
+class File:
+    """One image.
+
+    Attributes:
+        source: what to call it here: its path, "<bytes 3>" or "<image 3>". name: the file's name, which the service stores as
+            its source; empty: it has none.
+        data: of the file; empty where `problem` says why it cannot be read.
+    """
+
+    source: str
+    name: str
+    data: bytes
+    problem: str | None = None
+
+
+def as_sources(images: object, what: str) -> list[Any]:
+    """A list of image sources. Raises InvalidInput: a single path or picture where a list belongs."""
+    if isinstance(images, str | bytes) or not isinstance(images, Sequence):
+        raise InvalidInput(f"{what}: expected a list of paths, bytes or PIL images, got {type(images).__name__}")
+    return list(images)
+
+
+def load(source: Any, index: int) -> File:
+    """An image as a file. One that cannot be read is an empty file, which the service reports as any other bad one."""
+    if isinstance(source, bytes):
+        name = str(getattr(source, "filename", ""))
+        return File(name or f"<bytes {index}>", name, source)
+    if isinstance(source, str | Path):
+        try:
+            return File(str(source), Path(source).name, _bytes_of(Path(source)))
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the path, or one of ours
+            why = getattr(error, "strerror", None)
+            return File(str(source), Path(source).name, b"", f"cannot be read: {why}" if why else str(error))
+    pil = sys.modules.get("PIL.Image")  # nobody has a PIL image without it
+    if pil is None or not isinstance(source, pil.Image):
+        return File(f"<image {index}>", "", b"", f"expected a path, bytes or a PIL image, got {type(source).__name__}")
+    name = str(getattr(source, "filename", ""))
+    try:
+        return File(name or f"<image {index}>", Path(name).name, _encoded(source))
+    except (OSError, ValueError, SyntaxError) as error:
+        return File(name or f"<image {index}>", Path(name).name, b"", f"damaged or truncated image ({error})")
+
+
+def _bytes_of(path: Path) -> bytes:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):  # a pipe or device would never end
+        raise ValueError("is a folder, not an image file" if stat.S_ISDIR(status.st_mode) else "is not a regular file")
+    if status.st_size > MOST_BYTES:
+        raise ValueError(f"the file has {status.st_size} bytes, more than the limit of {MOST_BYTES}")
+    return path.read_bytes()
+
+
+def _encoded(image: Image) -> bytes:
+    """A PIL image as a file that loses nothing, upright."""
+    from PIL import ImageOps
+
+    if image.format == "EPS" and getattr(image, "tile", None):
+        raise ValueError("an EPS drawing that is not loaded: Pillow would run Ghostscript on it")
+    image.load()
+    try:
+        upright = ImageOps.exif_transpose(image)
+    except Exception:  # the EXIF block is foreign bytes, and not worth the image
+        upright = image
+    if upright.mode in _PLAINER:
+        upright = upright.convert(_PLAINER[upright.mode])
+    out = io.BytesIO()
+    if upright.mode in _TIFF:
+        upright.save(out, "TIFF")
+    else:
+        (upright if upright.mode in _PNG else upright.convert("RGB")).save(out, "PNG")
+    return out.getvalue()
+
+
+def told_failures(told: Iterable[tuple[str, str]], files: Sequence[File]) -> list[tuple[str, str]]:
+    """(source, reason) as the caller knows them of what the service told of its files, which it knows by name.
+
+    Where several files have that name, it is those that were sent empty; else nobody can tell, and the name stays.
+    """
+    left = list(files)
+    found = []
+    for source, reason in told:
+        named = [file for file in left if file.name == source or (not file.name and source.startswith("<"))]
+        empty = [file for file in named if not file.data]
+        mine = empty[0] if empty else named[0] if len(named) == 1 else None
+        if mine is not None:
+            left.remove(mine)
+        found.append((source, reason) if mine is None else (mine.source, mine.problem or reason))
+    return found

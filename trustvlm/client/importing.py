@@ -1,0 +1,158 @@
+"""Very many labels as a stream of lines: an import of the service's, which goes on where its stream broke.
+
+Lines that the service may not have committed yet are kept, so that any iterable can be sent again from there. They are few:
+the service reads no faster than it commits.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+from trustvlm.client.jobs import Job, find_job
+from trustvlm.client.wire import Passing, Patience, Wire, error_of, path_of
+from trustvlm.errors import Conflict, NotFound, TrustVLMError
+from trustvlm.types import RegisterResult
+
+__all__ = ["import_lines"]
+
+_LOOK_S = 0.5
+_GROUP = 64 * 1024
+
+Line = tuple[str, bytes]
+
+
+class _SourceFailed(Exception):
+    """The iterable of labels raised something, which is no failure of the stream."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class _Window:
+    """The lines from the first that is not known to be committed on; `base`: its number."""
+
+    def __init__(self, lines: Iterator[Line], on_commit: Callable[[list[str]], None] | None) -> None:
+        self._source, self._on_commit = lines, on_commit
+        self._kept: deque[Line] = deque()
+        self.base = 0
+
+    def committed(self, count: int) -> bool:
+        """So many lines of the import are; whether that is news."""
+        names = [self._kept.popleft()[0] for _ in range(count - self.base)]
+        self.base += len(names)
+        if names and self._on_commit is not None:
+            self._on_commit(list(dict.fromkeys(names)))
+        return bool(names)
+
+    def lines(self) -> Iterator[bytes]:
+        """All from the base on."""
+        number = self.base
+        while True:
+            while number - self.base < len(self._kept):
+                number += 1
+                yield self._kept[number - 1 - self.base][1]
+            try:
+                line = next(self._source, None)
+            except Exception as error:
+                raise _SourceFailed(error) from error
+            if line is None:
+                return
+            self._kept.append(line)
+
+
+def import_lines(
+    wire: Wire, space: str, lines: Iterator[Line], on_commit: Callable[[list[str]], None] | None
+) -> RegisterResult:
+    """Register the labels of (name, line) pairs; see :meth:`Client.register`."""
+    run = _Import(wire, space, _Window(lines, on_commit))
+    patience = Patience(wire.retries, wire.timeout)
+    while True:
+        try:
+            return _result(run.attempt())
+        except _SourceFailed as failed:
+            raise failed.error from None
+        except Passing as passing:
+            if run.went_on():
+                patience.renew()
+            if (done := run.ended()) is not None:
+                return _result(done)
+            patience.wait(passing)
+
+
+class _Import:
+    """One import under an id of our own making, and the streams that it takes."""
+
+    def __init__(self, wire: Wire, space: str, window: _Window) -> None:
+        self._wire, self._window = wire, window
+        self._path, self._id = path_of("spaces", space, "imports"), str(uuid.uuid4())
+        self._next = 0.0
+        self._seen: Job | None = None
+
+    def attempt(self) -> Mapping[str, Any]:
+        """One stream. Raises Passing where another may go further."""
+        query = [("job", self._id), ("begin", "true"), ("after", self._window.base)]
+        headers = {"content-type": "application/x-ndjson"}
+        self._next = time.monotonic() + _LOOK_S
+        sent = self._wire.send("POST", self._path, self._wire.timeout, query=query, content=self._stream(), headers=headers)
+        told: Mapping[str, Any] = self._wire.read(sent)
+        self._window.committed(told["done"])
+        return told["result"] or {}
+
+    def _stream(self) -> Iterator[bytes]:
+        """The lines, some at a time; now and then with a look at how many are committed."""
+        group, size = [], 0
+        for line in self._window.lines():
+            group.append(line)
+            size += len(line)
+            if size >= _GROUP:
+                yield b"".join(group)
+                group, size = [], 0
+                self._look()
+        yield b"".join(group)
+
+    def _look(self) -> None:
+        if time.monotonic() < self._next:
+            return
+        done = 0
+        with suppress(Passing, TrustVLMError):  # it is only for progress: the stream itself will say what is wrong
+            done = self._wire.read(self._wire.attempt("GET", path_of("jobs", self._id), 4 * _LOOK_S))["done"]
+        self._next = time.monotonic() + _LOOK_S
+        self._window.committed(done)
+
+    def went_on(self) -> bool:
+        """Whether the service has committed more lines than were known to be; asked after a stream broke."""
+        try:
+            self._seen = find_job(self._wire, self._id)
+        except NotFound:  # it broke before it was begun
+            self._seen = None
+            return False
+        return self._window.committed(self._seen.done)
+
+    def ended(self) -> Mapping[str, Any] | None:
+        """What the import ended with, whose answer did not arrive; None: it is to go on.
+
+        Raises:
+            TrustVLMError: it cannot.
+        """
+        job = self._seen
+        if job is None:
+            return None
+        if job.state == "done":
+            return job.result or {}
+        if job.state == "cancelled":
+            raise Conflict(f"the import {job.id} was cancelled after {job.done} lines")
+        if job.error is not None and job.error["kind"] not in ("Busy", "Overloaded"):
+            raise error_of(job.error["kind"], job.error["message"])
+        return None
+
+
+def _result(told: Mapping[str, Any]) -> RegisterResult:
+    """What an import changed: counts. Ids of so many labels are not kept, and pairs of near synonyms not looked for."""
+    counts = {name: told.get(name, 0) for name in ("added_labels", "added_supports", "skipped_duplicates", "revision")}
+    return RegisterResult(**counts, failures=(), near_synonyms=None, drift=tuple(told.get("drift", ())))

@@ -1,0 +1,98 @@
+"""Jobs of the service: how far they are, waiting for them, and what they end with."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from trustvlm.client.decode import read
+from trustvlm.client.wire import Body, Wire, error_of, path_of
+from trustvlm.errors import Conflict, Unavailable
+
+__all__ = ["Job", "Progress", "find_job", "finished", "wait_for"]
+
+_FIRST_S, _LONGEST_S = 0.02, 1.0
+_DEATHS = 3
+
+Progress = Callable[["Job"], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Long work that the service does.
+
+    Attributes:
+        id: its name. kind: "evaluate", "calibrate" or "import". space: where.
+        state: "queued", "running", "done", "failed", "cancelled" or "interrupted" (an import whose stream broke).
+        phase, done, total: what it does now, and how much of it is done; total is None where that is not known.
+        error: kind and message of what it failed with. result: what it found (of a listed job: None).
+        cancelling: it was asked to stop. created_at, changed_at: when.
+    """
+
+    id: str
+    kind: str
+    space: str
+    state: str
+    phase: str
+    done: int
+    total: int | None
+    error: Mapping[str, Any] | None
+    result: Mapping[str, Any] | None
+    cancelling: bool
+    created_at: datetime
+    changed_at: datetime
+
+    @property
+    def ended(self) -> bool:
+        """Whether it does nothing any more."""
+        return self.state not in ("queued", "running")
+
+
+def find_job(wire: Wire, job_id: str) -> Job:
+    """See :meth:`Client.get_job`."""
+    return read(Job, wire.ask("GET", path_of("jobs", job_id)))
+
+
+def wait_for(wire: Wire, job_id: str, timeout: float | None, progress: Progress | None) -> Job:
+    """See :meth:`Client.wait_job`."""
+    end = None if timeout is None else time.monotonic() + timeout
+    pause, before = _FIRST_S, None
+    while True:
+        job = find_job(wire, job_id)
+        if progress is not None and (job.state, job.phase, job.done, job.total) != before:
+            progress(job)
+        before = (job.state, job.phase, job.done, job.total)
+        if job.ended:
+            return job
+        if end is not None and time.monotonic() + pause > end:
+            raise Unavailable(f"job {job_id} is still {job.state} after {timeout:g} s ({job.phase}, {job.done} done)")
+        time.sleep(pause)
+        pause = min(1.5 * pause, _LONGEST_S)
+
+
+def finished(
+    wire: Wire, path: str, query: list[tuple[str, Any]], body: Body | None, progress: Progress | None
+) -> Mapping[str, Any]:
+    """What a job that this request begins ends with. Where its process dies, it is asked for again.
+
+    Raises:
+        TrustVLMError: what it failed with. Conflict: somebody cancelled it.
+    """
+    for deaths in range(_DEATHS + 1):
+        job_id = wire.ask("POST", path, query=query, body=body, write=True)["id"]
+        try:
+            job = wait_for(wire, job_id, None, progress)
+        except KeyboardInterrupt:  # nobody waits for it any more
+            wire.ask("POST", path_of("jobs", job_id, "cancel"))
+            raise
+        if job.state == "done":
+            return job.result or {}
+        if job.state == "cancelled":
+            raise Conflict(f"job {job_id} was cancelled")
+        error = job.error or {"kind": "Unavailable", "message": f"job {job_id} is {job.state}"}
+        if error["kind"] != "Unavailable" or deaths == _DEATHS:
+            raise error_of(error["kind"], error["message"])
+    raise AssertionError("unreachable")

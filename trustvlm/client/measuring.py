@@ -1,0 +1,86 @@
+"""Labelled queries over HTTP: evaluations, calibrations, feedback."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from trustvlm.client.bodies import form_body, npz_body, options_query, truth_array
+from trustvlm.client.decode import read
+from trustvlm.client.images import as_sources, load
+from trustvlm.client.jobs import Progress, finished
+from trustvlm.client.queries import embedded_queries, groups_of_files
+from trustvlm.client.wire import Body, Wire, path_of
+from trustvlm.errors import InvalidInput
+from trustvlm.promise import FeedbackResult
+from trustvlm.types import Queries
+
+__all__ = ["feedback", "measured"]
+
+FEEDBACK_FILES, FEEDBACK_BYTES = 128, 16 * 2**20
+
+Names = Sequence[str | None]
+
+
+def _labelled(wire: Wire, space: str, queries: Queries, truth: Names, sources: Names | None) -> Body:
+    """Queries, their true labels and what to call them, as one body."""
+    named = {"truth": truth_array(truth, "truth")}
+    if sources is not None:
+        named["sources"] = truth_array([source or None for source in sources], "sources")
+    if isinstance(queries, Queries) and queries.images is not None:
+        _same_number(len(named["truth"]), len(as_sources(queries.images, "queries.images")))
+    arrays = embedded_queries(wire, space, queries)
+    _same_number(len(named["truth"]), len(next(iter(arrays.values()))))
+    return npz_body(arrays | named)
+
+
+def _same_number(names: int, queries: int) -> None:
+    if names != queries:
+        raise InvalidInput(f"truth: expected {queries} names, one for each query, got {names}")
+
+
+def measured(
+    wire: Wire,
+    verb: str,
+    space: str,
+    queries: Queries,
+    truth: Names,
+    sources: Names | None,
+    options: Sequence[tuple[str, Any]],
+    progress: Progress | None,
+) -> Any:
+    """What an evaluation or a calibration ends with."""
+    body = _labelled(wire, space, queries, truth, sources)
+    return finished(wire, path_of("spaces", space, verb), options_query(options), body, progress)
+
+
+def feedback(
+    wire: Wire, space: str, queries: Queries, truth: Names, sampling: str, promote: bool, sources: Names | None
+) -> FeedbackResult:
+    """See :meth:`Client.feedback`. Image files go as they are: a promoted one becomes a support image with its thumbnail."""
+    path, options = path_of("spaces", space, "feedback"), [("sampling", sampling), ("promote", bool(promote))]
+    if not isinstance(queries, Queries) or queries.images is None:
+        body = _labelled(wire, space, queries, truth, sources)
+        return read(FeedbackResult, wire.ask("POST", path, query=options_query(options), body=body, write=True))
+    images = as_sources(queries.images, "queries.images")
+    _same_number(len(truth_array(truth, "truth")), len(images))
+    if sources is not None and len(sources) != len(images):
+        raise InvalidInput(f"sources: expected {len(images)} names, one for each query, got {len(sources)}")
+    results, start = [], 0
+    for group in groups_of_files((load(one, i) for i, one in enumerate(images)), FEEDBACK_FILES, FEEDBACK_BYTES):
+        bad = next((file for file in group if file.problem is not None), None)
+        if bad is not None:
+            raise InvalidInput(f"queries.images: {bad.source}: {bad.problem} (1 of {len(images)} cannot be read)")
+        stop = start + len(group)
+        named = [("truth", list(truth[start:stop])), ("sources", None if sources is None else list(sources[start:stop]))]
+        told = wire.ask("POST", path, body=form_body([*options, *named], group), write=True)
+        results.append(read(FeedbackResult, told))
+        start = stop
+    return _together(results)
+
+
+def _together(results: Sequence[FeedbackResult]) -> FeedbackResult:
+    counts = {
+        name: sum(getattr(one, name) for one in results) for name in ("added", "updated", "right", "accepted_wrong", "promoted")
+    }
+    return FeedbackResult(ids=tuple(place for one in results for place in one.ids), **counts)

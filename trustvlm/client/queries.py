@@ -1,0 +1,210 @@
+"""Embedding, scoring and searching over HTTP, in as many requests as the number of queries needs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trustvlm.client.bodies import form_body, matrix, npz_body, options_query, rule_options, whole
+from trustvlm.client.decode import hits_of, merged_verdicts, read
+from trustvlm.client.images import File, as_sources, load
+from trustvlm.client.wire import LASTING, Wire, json_body, path_of
+from trustvlm.errors import Busy, InvalidInput
+from trustvlm.types import Embedded, Evidence, Hits, Queries, Verdicts
+
+__all__ = ["embed", "embedded_queries", "groups_of_files", "score", "search"]
+
+EMBED_FILES, EMBED_BYTES = 32, 8 * 2**20
+"""Image files that are embedded by one request."""
+VECTOR_BYTES = 16 * 2**20
+"""Embeddings that are sent with one request."""
+KINDS, MOST_HITS = ("support", "prototype", "text"), 1_000
+_ROUNDS = 5
+_AHEAD = 64
+
+Arrays = dict[str, npt.NDArray[Any]]
+Progress = Callable[[int], None]
+
+
+def groups_of_files(files: Iterable[File], most: int, size: int) -> Iterator[list[File]]:
+    """Files in groups of at most so many, and about so many bytes."""
+    group: list[File] = []
+    held = 0
+    for file in files:
+        if group and (len(group) == most or held + len(file.data) > size):
+            yield group
+            group, held = [], 0
+        group.append(file)
+        held += len(file.data)
+    if group:
+        yield group
+
+
+def embed(wire: Wire, space: str, images: object, progress: Progress | None, what: str = "images") -> Embedded:
+    """See :meth:`Client.embed`; files are read as their turn comes."""
+    sources = as_sources(images, what)
+    sides: dict[str, list[npt.NDArray[Any]]] = {"classifier": [], "verifier": []}
+    found, failures, places, failed = list[str](), list[tuple[str, str]](), list[int](), list[int]()
+    start = 0
+    for group in groups_of_files((load(one, i) for i, one in enumerate(sources)), EMBED_FILES, EMBED_BYTES):
+        told = wire.ask("POST", path_of("spaces", space, "embed"), body=form_body([], group))
+        for name, rows in sides.items():
+            if told[name]:  # of files that cannot be read, any of them, there is nothing
+                rows.append(np.array(told[name], np.float32))
+        places += [start + place for place in told["places"]]
+        found += [group[place].source for place in told["places"]]
+        for failure in told["failures"]:
+            file = group[failure["index"]]
+            failures.append((file.source, file.problem or failure["reason"]))
+            failed.append(start + failure["index"])
+        start += len(group)
+        if progress is not None:
+            progress(len(group))
+    classifier, verifier = (np.concatenate(rows) if rows else None for rows in sides.values())
+    return Embedded(Queries(classifier, verifier), found, failures, tuple(places), tuple(failed))
+
+
+def embedded_queries(wire: Wire, space: str, queries: Queries, progress: Progress | None = None) -> Arrays:
+    """The embeddings of queries by side; images are embedded first.
+
+    Raises:
+        InvalidInput: no queries, or more than one kind of them, or an image that cannot be read.
+    """
+    if not isinstance(queries, Queries):
+        raise InvalidInput(f"queries: expected trustvlm.Queries(…), got {type(queries).__name__}")
+    _only_one_kind(queries)
+    if queries.images is not None:
+        found = embed(wire, space, queries.images, progress, "queries.images")
+        if found.failures:
+            source, reason = found.failures[0]
+            count = f"{len(found.failures)} of {len(queries.images)} cannot be read"
+            raise InvalidInput(f"queries.images: {source}: {reason} ({count})")
+        queries = found.queries if found.places else Queries(np.zeros(0), np.zeros(0))  # of no images, whatever their size
+    elif queries.text is not None:
+        raise InvalidInput("queries.text: texts are searched with; this needs embeddings or images")
+    sides = {name: getattr(queries, name) for name in ("classifier", "verifier")}
+    arrays = {name: matrix(rows, f"queries.{name}") for name, rows in sides.items() if rows is not None}
+    if not arrays:
+        raise InvalidInput("queries: expected classifier or verifier embeddings, images or text; got none of them")
+    if len({len(rows) for rows in arrays.values()}) > 1:
+        counts = f"{len(arrays['classifier'])} classifier embeddings, but {len(arrays['verifier'])} verifier embeddings"
+        raise InvalidInput(f"queries: {counts}")
+    return arrays
+
+
+def _only_one_kind(queries: Queries) -> None:
+    given = [part for part in (queries.images, queries.text, queries.classifier, queries.verifier) if part is not None]
+    if (queries.images is not None or queries.text is not None) and len(given) > 1:
+        raise InvalidInput("queries: pass vectors, or images, or text, not several of them")
+
+
+def _batches(arrays: Arrays) -> list[Arrays]:
+    """The rows in as many parts as their size needs, one where there are none."""
+    count = len(next(iter(arrays.values())))
+    width = sum(rows.nbytes for rows in arrays.values()) / max(count, 1)
+    step = max(1, int(VECTOR_BYTES / max(width, 1)))
+    return [{name: rows[i : i + step] for name, rows in arrays.items()} for i in range(0, max(count, 1), step)]
+
+
+def _of_one_revision(ask: Callable[[Arrays], Any], batches: Sequence[Arrays]) -> list[Any]:
+    """The answers to parts of one call, all of them at one revision: those that are older than the newest are asked again.
+
+    Raises:
+        Busy: the space changes faster than that.
+    """
+    answers = [ask(batch) for batch in batches]
+    for _ in range(_ROUNDS):
+        newest = max(told["revision"] for told in answers)
+        if all(told["revision"] == newest for told in answers):
+            return answers
+        answers = [told if told["revision"] == newest else ask(batch) for told, batch in zip(answers, batches, strict=True)]
+    if len({told["revision"] for told in answers}) == 1:
+        return answers
+    raise Busy(f"the space changes while {len(batches)} requests' worth of queries is answered; ask for fewer at once")
+
+
+def score(
+    wire: Wire,
+    space: str,
+    queries: Queries,
+    rule: str | None,
+    top_k: int,
+    labels: Sequence[str] | None,
+    params: Mapping[str, float | None] | None,
+) -> Verdicts:
+    """See :meth:`Client.score`; `labels` are names."""
+    options = options_query([*rule_options(rule, params), ("top_k", whole(top_k, "top_k"))])
+    arrays = embedded_queries(wire, space, queries)
+    named: Arrays = {} if labels is None else {"labels": np.array(labels, dtype=np.str_)}
+
+    def ask(batch: Arrays) -> Any:
+        return wire.ask("POST", path_of("spaces", space, "score"), query=options, body=npz_body(batch | named))
+
+    answers = _of_one_revision(ask, _batches(arrays))
+    side = "verifier" if "verifier" in arrays else "classifier"
+    reader = _EvidenceReader(wire, space, side, arrays[side], answers)
+    return merged_verdicts(answers, reader)
+
+
+class _EvidenceReader:
+    """Asks for the evidence of verdicts as it is wanted; when one is asked after the other, for some of them ahead."""
+
+    def __init__(self, wire: Wire, space: str, side: str, vectors: npt.NDArray[Any], answers: Sequence[Any]) -> None:
+        self._wire, self._path, self._side, self._vectors = wire, path_of("spaces", space, "evidence"), side, vectors
+        rows = [row for told in answers for row in told["verdicts"]]
+        self._labels, self._rivals = [row["label_id"] for row in rows], [row["rival_id"] for row in rows]
+        states = [told["evidence_state"] for told in answers]
+        aliases = {label: others for state in states for label, others in state["aliases"].items()}
+        self._given = {"state": states[0] | {"aliases": aliases}, "revision": answers[0]["revision"]}
+        self._found: dict[tuple[int, int], Evidence] = {}
+        self._after, self._step = -1, 1
+        self._guard = threading.Lock()
+
+    def __call__(self, i: int, k: int) -> Evidence:
+        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+            raise InvalidInput(f"k: expected a whole number from 1 up, got {k!r}")
+        with self._guard:
+            if (i, k) not in self._found:
+                self._step = min(2 * self._step, _AHEAD) if i == self._after else 1
+                self._ask(i, min(i + self._step, len(self._labels)), k)
+            return self._found[i, k]
+
+    def _ask(self, start: int, stop: int, k: int) -> None:
+        told = self._wire.ask(
+            "POST",
+            self._path,
+            body=json_body(
+                self._given
+                | {self._side: self._vectors[start:stop].tolist(), "k": k}
+                | {"label_ids": self._labels[start:stop], "rival_ids": self._rivals[start:stop]}
+            ),
+            lasting=(*LASTING, "Unavailable"),  # what is purged does not come back
+        )
+        self._found = {(start + place, k): read(Evidence, one) for place, one in enumerate(told["evidence"])}
+        self._after = stop
+
+
+def search(wire: Wire, space: str, queries: Queries, kind: str, k: int) -> Hits:
+    """See :meth:`Client.search`."""
+    path, k = path_of("spaces", space, "search"), whole(k, "k")
+    if kind not in KINDS:
+        raise InvalidInput(f"kind: expected one of {', '.join(KINDS)}; got {kind!r}")
+    if not 1 <= k <= MOST_HITS:
+        raise InvalidInput(f"k: expected a whole number from 1 to {MOST_HITS}, got {k}")
+    options: dict[str, Any] = {"kind": kind, "k": k}
+    if isinstance(queries, Queries) and queries.text is not None:
+        _only_one_kind(queries)
+        texts = [queries.text] if isinstance(queries.text, str) else queries.text
+        if not isinstance(texts, Sequence):
+            raise InvalidInput(f"queries.text: expected a list of texts, got {type(texts).__name__}")
+        told = wire.ask("POST", path, body=json_body(options | {"text": list(texts)}))
+        return hits_of([(told, len(texts))], k)
+    batches = _batches(embedded_queries(wire, space, queries))
+    query = options_query(list(options.items()))
+    answers = _of_one_revision(lambda batch: wire.ask("POST", path, query=query, body=npz_body(batch)), batches)
+    counts = [len(next(iter(batch.values()))) for batch in batches]
+    return hits_of(list(zip(answers, counts, strict=True)), k)

@@ -1,0 +1,274 @@
+"""Requests: one try, what its failure means, and trying again as long as that makes sense.
+
+Every request may be repeated: reads change nothing, writes carry an Idempotency-Key that is made once a call, so that the
+service does them once, and bodies are kept until they are answered.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from trustvlm import errors
+from trustvlm.errors import (
+    Conflict,
+    Forbidden,
+    InvalidInput,
+    NotFound,
+    TooLarge,
+    TooMany,
+    TrustVLMError,
+    Unauthorized,
+    Unavailable,
+)
+
+__all__ = ["Body", "Passing", "Patience", "Wire", "json_body", "path_of"]
+
+PIECE = 256 * 1024
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
+CONNECT_S = 10.0
+
+LASTING = ("ReadOnly", "SchemaMismatch", "WeightsMissing", "Damaged")
+"""Kinds of 503 that no waiting mends."""
+
+_BROKEN = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.TimeoutException)
+_OF_STATUS: dict[int, type[TrustVLMError]] = {
+    401: Unauthorized, 403: Forbidden, 404: NotFound, 409: Conflict, 413: TooLarge, 422: InvalidInput, 429: TooMany,
+    502: Unavailable, 503: Unavailable, 504: Unavailable,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Body:
+    """What is sent, and can be sent again."""
+
+    kind: str
+    pieces: Sequence[bytes]
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return sum(map(len, self.pieces))
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self.pieces:
+            for start in range(0, len(piece), PIECE):
+                yield piece[start : start + PIECE]
+
+
+def json_body(content: Any) -> Body:
+    """`content` as JSON. Raises InvalidInput for what JSON does not have."""
+    try:
+        return Body("application/json", [json.dumps(content, allow_nan=False, separators=(",", ":")).encode()])
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"expected text, numbers and lists of them: {error}") from error
+
+
+def path_of(*parts: str) -> str:
+    """The path of these parts under /v1, any character of a name included."""
+    for part in parts:
+        if not isinstance(part, str):
+            raise InvalidInput(f"expected a name, got {type(part).__name__}")
+        if not part:
+            raise NotFound("expected a name, got an empty one")
+    # Names of dots alone would be taken for steps through the path.
+    quoted = [quote(part, safe="", errors="surrogatepass") if part.strip(".") else part.replace(".", "%2E") for part in parts]
+    return "/".join(["/v1", *quoted])
+
+
+class Passing(Exception):
+    """A try failed, and the next one may not. `wait`: so many seconds the service asks for."""
+
+    def __init__(self, problem: TrustVLMError, wait: float | None = None) -> None:
+        super().__init__(str(problem))
+        self.problem, self.wait = problem, wait
+
+
+class Patience:
+    """How long a call goes on: so many more tries, so many seconds in all."""
+
+    def __init__(self, retries: int, seconds: float) -> None:
+        self._retries, self._seconds = retries, seconds
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin anew: something was achieved."""
+        self._tries, self._end = 0, time.monotonic() + self._seconds
+
+    @property
+    def left(self) -> float:
+        """Seconds."""
+        return max(self._end - time.monotonic(), 0.001)
+
+    def wait(self, passing: Passing) -> None:
+        """Pause before the next try: doubling, with jitter, and at least as long as the service asks.
+
+        Raises:
+            TrustVLMError: there is to be none.
+        """
+        self._tries += 1
+        longest = min(FIRST_PAUSE_S * 2 ** (self._tries - 1), LONGEST_PAUSE_S)
+        pause = (passing.wait or 0.0) + random.uniform(0.5, 1.0) * longest
+        if self._tries > self._retries or pause > self.left:
+            if self._tries > 1:
+                passing.problem.add_note(f"(tried {self._tries} times)")
+            raise passing.problem from passing.__cause__
+        time.sleep(pause)
+
+
+class Wire:
+    """Connections to one service; safe to use from several threads."""
+
+    def __init__(self, url: str, key: str | None, timeout: float, retries: int, transport: httpx.BaseTransport | None) -> None:
+        self.url, self.timeout, self.retries = _checked_url(url), timeout, retries
+        headers = {} if key is None else {"authorization": f"Bearer {_checked_key(key)}"}
+        self._http = httpx.Client(base_url=self.url, headers=headers, transport=transport)
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._http.close()
+
+    def ask(self, method: str, path: str, **options: Any) -> Any:
+        """The JSON of :meth:`fetch`."""
+        return self.read(self.fetch(method, path, **options))
+
+    def fetch(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Iterable[tuple[str, Any]] = (),
+        body: Body | None = None,
+        write: bool = False,
+        lasting: Sequence[str] = LASTING,
+    ) -> httpx.Response:
+        """What the service answers, after as many tries as it takes.
+
+        Args:
+            write: send an Idempotency-Key, the same with every try. lasting: kinds of 503 that are not tried again.
+
+        Raises:
+            TrustVLMError: what the service says; Unavailable: nothing, or nothing in time.
+        """
+        headers = {"idempotency-key": uuid.uuid4().hex} if write else {}
+        patience = Patience(self.retries, self.timeout)
+        while True:
+            try:
+                return self.attempt(method, path, patience.left, query=query, body=body, headers=headers, lasting=lasting)
+            except Passing as passing:
+                patience.wait(passing)
+
+    def attempt(
+        self,
+        method: str,
+        path: str,
+        seconds: float,
+        *,
+        query: Iterable[tuple[str, Any]] = (),
+        body: Body | None = None,
+        headers: dict[str, str] | None = None,
+        lasting: Sequence[str] = LASTING,
+    ) -> httpx.Response:
+        """One try. Raises Passing where another may succeed, else TrustVLMError."""
+        sent = dict(headers or {})
+        if body is not None:
+            sent |= {"content-type": body.kind, "content-length": str(body.size)}
+        content = None if body is None else iter(body)
+        return self.send(method, path, seconds, query=query, content=content, headers=sent, lasting=lasting)
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        seconds: float,
+        *,
+        query: Iterable[tuple[str, Any]] = (),
+        content: Iterator[bytes] | None = None,
+        headers: dict[str, str] | None = None,
+        lasting: Sequence[str] = LASTING,
+    ) -> httpx.Response:
+        """One try, with a body that is made while it is sent; see :meth:`attempt`."""
+        if self._http.is_closed:
+            raise Unavailable("the client is closed")
+        timeout = httpx.Timeout(seconds, connect=min(seconds, CONNECT_S))
+        try:
+            response = self._http.request(
+                method, path, params=list(query) or None, content=content, headers=headers, timeout=timeout
+            )
+        except _BROKEN as error:
+            told = str(error) or type(error).__name__
+            raise Passing(Unavailable(f"{self.url}: no answer ({told}); is 'trustvlm serve' running there?")) from error
+        except httpx.HTTPError as error:
+            raise Unavailable(f"{self.url}: {error}") from error
+        if response.is_success:
+            return response
+        problem, kind = _problem(response)
+        wait = _seconds(response.headers.get("retry-after"))
+        if wait is not None and isinstance(problem, TooMany | errors.Overloaded):
+            problem.retry_after = wait
+        passes = response.status_code in (429, 502, 503, 504) and (wait is not None or kind not in lasting)
+        raise Passing(problem, wait) if passes else problem
+
+    def read(self, response: httpx.Response) -> Any:
+        """The JSON of an answer."""
+        try:
+            return response.json()
+        except ValueError as error:
+            raise Unavailable(f"{self.url}: expected a trustvlm service there, which answers in JSON") from error
+
+
+def _problem(response: httpx.Response) -> tuple[TrustVLMError, str | None]:
+    """(the error, its kind) that an answer tells of; the kind is None where it is not in the service's shape."""
+    try:
+        told = response.json()["error"]
+        kind, message, request_id = str(told["kind"]), str(told["message"]), str(told["request_id"])
+    except (ValueError, KeyError, TypeError):
+        found = _OF_STATUS.get(response.status_code, TrustVLMError)
+        text = " ".join(response.text.split())[:200]
+        return found(f"{response.request.url} answered {response.status_code}: {text or 'nothing'}"), None
+    problem = error_of(kind, message, response.status_code)
+    problem.request_id = request_id
+    problem.add_note(f"(request id {request_id})")
+    return problem, kind
+
+
+def error_of(kind: str, message: str, status: int | None = None) -> TrustVLMError:
+    """An error of the service's as the class of trustvlm.errors that it was there."""
+    found = getattr(errors, kind, None) if kind in errors.__all__ else None
+    if not (isinstance(found, type) and issubclass(found, TrustVLMError)):
+        found = _OF_STATUS.get(status or 500, TrustVLMError)
+    return found(message)
+
+
+def _seconds(text: str | None) -> float | None:
+    """A Retry-After header in seconds; None where there is none, or a date."""
+    try:
+        seconds = float(text) if text is not None else None
+    except ValueError:
+        return None
+    return None if seconds is None or not math.isfinite(seconds) else max(seconds, 0.0)
+
+
+def _checked_url(url: str) -> str:
+    try:
+        parsed = httpx.URL(url)
+    except (httpx.InvalidURL, TypeError) as error:
+        raise InvalidInput(f"url: expected something like 'http://127.0.0.1:8000', got {url!r:.100}") from error
+    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.query or parsed.fragment:
+        raise InvalidInput(f"url: expected something like 'http://127.0.0.1:8000', got {url!r:.100}")
+    return str(parsed).rstrip("/")
+
+
+def _checked_key(key: str) -> str:
+    if not isinstance(key, str) or not key.isascii() or not key.isprintable() or not key.strip():
+        raise InvalidInput("key: expected the key that 'trustvlm key create' printed")  # which is not shown again here
+    return key.strip()
