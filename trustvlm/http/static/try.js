@@ -110,7 +110,7 @@ function card(view, item) {
   const rule = view.rules.find((one) => one.name === verdict.rule);
   return h("article", { class: "card verdict" },
     item.before && difference(item.before, verdict),
-    headOf(verdict, calibration, rule),
+    headOf(space, verdict, calibration, rule),
     evidenceOf(space, query, verdict, view.go, signal),
     h("div", { class: "split foot" }, textLabels(verdict), respondPanel(view, item, () => again(view, item))));
 }

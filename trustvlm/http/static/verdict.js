@@ -75,7 +75,7 @@ export function cautions(verdict) {
 }
 
 /** The head of a verdict: label, state, reason, trust. */
-export function headOf(verdict, calibration, rule) {
+export function headOf(space, verdict, calibration, rule) {
   const { terms, label, rival } = verdict;
   const rows = [{ name: label, trust: verdict.trust, terms: terms.label }];
   if (rival !== null) rows.push({ name: rival, trust: verdict.rival_trust, terms: terms.rival });
@@ -95,7 +95,7 @@ export function headOf(verdict, calibration, rule) {
       h("p", { class: "terms" }, trustSentence({ verdict, probability: rule?.probability ?? false })),
       verdict.unverified && terms.label.image !== null && !rule?.probability &&
         h("p", { class: "quiet" }, "Without a support image an average similarity is assumed."),
-      h("p", { class: "quiet" }, madeBy(verdict, calibration))));
+      h("p", { class: "quiet" }, madeBy(space, verdict, calibration))));
 }
 
 /** What the calibration makes of the trust; it knows nothing of images unlike its own. */
@@ -114,9 +114,10 @@ function plainTrust(verdict, threshold) {
     h("p", { class: "quiet" }, "This rule’s trust has no ends, so it is no bar: larger is more."));
 }
 
-function madeBy(verdict, calibration) {
+function madeBy(space, verdict, calibration) {
+  const since = verdict.revision < space.revision ? ` (the space is at ${space.revision} by now: score again)` : "";
   const decided = calibration ? ` · calibration ${calibration.id} of ${when(calibration.created_at)}` : "";
-  return `Rule ${verdict.rule} · revision ${verdict.revision}${decided}`;
+  return `Rule ${verdict.rule} · revision ${verdict.revision}${since}${decided}`;
 }
 
 /** The query between the support images of the label and those of its rival. */
