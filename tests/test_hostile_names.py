@@ -157,7 +157,7 @@ def test_two_spellings_of_a_space(service: trustvlm.TrustService) -> None:
 @given(st.text(st.characters(), max_size=40))
 @example("a\u0301")
 @example("e\u0327\u0301")
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_what_is_accepted_is_one_line_in_normal_form(name: str) -> None:
     try:
         accepted = check_name(name, "name")
@@ -295,7 +295,7 @@ VALUES = st.recursive(TEXT | st.integers() | st.none(), lambda inner: st.lists(i
 
 
 @given(VALUES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_json_of_anything_is_printable_and_equal(value: object) -> None:
     for indent in (None, 2):
         text = as_json(value, indent=indent)

@@ -158,7 +158,7 @@ def test_an_image_bomb_costs_little(running: Running, what: str) -> None:
 def bounded(running: Running, what: str, status: int, path: str = "/v1/spaces/p/score", **request: Any) -> None:
     """The request is answered with that status, within the bounds."""
     answer, seconds, peak = running.cost(path, **request)
-    log.info("%s: %d in %.2f s, %.1f MB", what, answer.status_code, seconds, peak / 2**20)
+    log.warning("%s: %d in %.2f s, %.1f MB", what, answer.status_code, seconds, peak / 2**20)
     assert answer.status_code == status, answer.text
     assert peak < MOST_BYTES
     assert seconds < MOST_SECONDS

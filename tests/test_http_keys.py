@@ -153,7 +153,8 @@ def test_every_route_refuses_every_scope_below_its_own(
 
 OF_ALL_SPACES = {
     ("GET", "/metrics"), ("GET", "/v1/spaces"), ("POST", "/v1/spaces"),
-    ("GET", "/v1/jobs"), ("GET", "/v1/jobs/{job}"), ("POST", "/v1/jobs/{job}/cancel"), ("GET", "/v1/supports/{support}/thumbnail"),
+    ("GET", "/v1/jobs"), ("GET", "/v1/jobs/{job}"), ("POST", "/v1/jobs/{job}/cancel"),
+    ("GET", "/v1/supports/{support}/thumbnail"),
 }  # fmt: skip
 """Routes whose path names no space; what they tell a key for one space is looked at below."""
 

@@ -21,21 +21,19 @@ NDJSON, PARQUET = "application/x-ndjson", "application/vnd.apache.parquet"
 CHUNK_LINES, CHUNK_BYTES, LINE_BYTES = 500, 8 * 2**20, 8 * 2**20
 
 
-async def of_lines(request: Request, skip: int, after: int) -> AsyncGenerator[list[LabelInput]]:
+async def of_lines(request: Request, after: int, skip: int) -> AsyncGenerator[list[LabelInput]]:
     """The labels of a body of lines behind the first `skip`, some hundred at a time, while it is being sent.
 
-    `after`: so many lines stand before the body's first one.
+    `after`: how many lines of the import it does not have.
 
     Raises:
         InvalidInput: a line that is no label, or one without end; or fewer lines than were committed before.
     """
-    if after > skip:
-        raise InvalidInput(f"after: {skip} lines are committed, got {after}")
     lines: list[bytes] = []
     number, size = after, 0
     async for line in _lines(request):
         number += 1
-        if number <= skip:
+        if number <= after + skip:
             continue
         lines.append(line)
         size += len(line)
@@ -44,8 +42,8 @@ async def of_lines(request: Request, skip: int, after: int) -> AsyncGenerator[li
             lines, size = [], 0
     if lines:
         yield _labels(lines, number)
-    if number < skip:
-        raise InvalidInput(f"the stream has {number} lines, but {skip} were committed before: it is another one")
+    if number < after + skip:
+        raise InvalidInput(f"the stream has {number} lines, but {after + skip} were committed before: it is another one")
 
 
 async def _lines(request: Request) -> AsyncIterator[bytes]:
@@ -74,15 +72,15 @@ def _label(line: bytes, number: int) -> LabelBody:
         raise InvalidInput(f"line {number}: {unfit(error)}") from error
 
 
-async def of_parquet(request: Request, skip: int, after: int) -> AsyncGenerator[list[LabelInput]]:
+async def of_parquet(request: Request, after: int, skip: int) -> AsyncGenerator[list[LabelInput]]:
     """The labels of a Parquet file behind the first `skip` rows, some hundred at a time, once all of it was sent.
 
+    `after`: how many rows of the import it does not have.
+
     Raises:
-        InvalidInput: it is none, or not all of one (`after`), or has fewer rows than were committed before.
-        TooLarge, Overloaded, Unavailable: see :class:`trustvlm.http.spool.Spool`.
+        InvalidInput: it is none, or fewer rows than were committed before. TooLarge, Overloaded, Unavailable: see
+        :class:`trustvlm.http.spool.Spool`.
     """
-    if after:
-        raise InvalidInput(f"after: a Parquet file is sent from its beginning, got {after}")
     serving = serving_of(request)
     with serving.spool.file() as received:
         await received.fill(request.stream())

@@ -15,8 +15,8 @@ from trustvlm.types import LabelInput
 
 __all__ = ["Import"]
 
-_TALLY = ("added_labels", "added_supports", "skipped_duplicates")
-_DRIFT = 10  # sentences that are kept
+DRIFT = 10  # sentences that are kept
+_COUNTED = ("added_labels", "added_supports", "skipped_duplicates")
 
 
 class Import:
@@ -25,7 +25,7 @@ class Import:
     def __init__(self, serving: Serving, space: str, record: JobRecord) -> None:
         self.serving, self.space, self.id = serving, space, record.id
         self.done = record.done
-        nothing: dict[str, Any] = {**dict.fromkeys(_TALLY, 0), "revision": 0, "drift": []}
+        nothing: dict[str, Any] = dict.fromkeys(_COUNTED, 0) | {"revision": 0, "drift": []}
         self.tally = nothing | (record.content or {})
 
     async def follow(self, chunks: AsyncIterator[list[LabelInput]]) -> None:
@@ -41,10 +41,10 @@ class Import:
 
         def work() -> bool:
             result = service.register(self.space, inputs)
-            for name in _TALLY:
+            for name in _COUNTED:
                 self.tally[name] += getattr(result, name)
             self.tally["revision"] = result.revision
-            self.tally["drift"] = [*dict.fromkeys([*self.tally["drift"], *result.drift])][:_DRIFT]
+            self.tally["drift"] = [*dict.fromkeys([*self.tally["drift"], *result.drift])][:DRIFT]
             self.done += len(inputs)
             return service.change_job(self.id, phase="importing", done=self.done, content=self.tally)
 

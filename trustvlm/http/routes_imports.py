@@ -51,7 +51,7 @@ async def import_labels(
     whose state is "interrupted".
 
     `begin`: the id is of the client's own making, a UUID, and begins an import where there is none of it; so the client knows
-    it from the first byte on. `after`: the lines begin behind so many labels of the import, all of which are committed.
+    it from the first byte on. `after`: the stream begins behind so many lines of the import, all of which are committed.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in SOURCES:
@@ -60,7 +60,9 @@ async def import_labels(
     record = await (_new(request, space, None) if job is None else _again(request, space, job, begin))
     run = Import(serving, space, record)
     try:
-        async with aclosing(SOURCES[kind](request, record.done, after)) as chunks:
+        if after > record.done:
+            raise InvalidInput(f"after: {record.done} lines are committed, got {after}")
+        async with aclosing(SOURCES[kind](request, after, record.done - after)) as chunks:
             await run.follow(chunks)
     except BaseException as error:
         await run.interrupted(error)

@@ -58,18 +58,6 @@ async def calibrate(request: Request, space: str) -> Response:
     return await begun(request, "calibrate", space, work, asked.digest)
 
 
-@router.post("/v1/spaces/{space}/recalibrate", status_code=202, dependencies=WRITE)
-async def recalibrate(request: Request, space: str) -> Response:
-    """A job that calibrates anew for the space as it is, on the stored images and randomly drawn feedback."""
-    service = serving_of(request).service
-
-    def work(progress: Progress) -> dict[str, Any]:
-        progress.tell("calibrating", 0, None)
-        return service.recalibrate(space).to_dict()
-
-    return await begun(request, "calibrate", space, work, b"")
-
-
 async def asked_for(request: Request, space: str, model: type[Labelled]) -> Asked[Labelled]:
     """Labelled queries; what can be seen to be wrong is refused now, not when the job's turn comes.
 
@@ -87,6 +75,18 @@ async def asked_for(request: Request, space: str, model: type[Labelled]) -> Aske
     if rows != len(asked.body.truth):
         raise InvalidInput(f"truth: expected {rows} names, one for each query, got {len(asked.body.truth)}")
     return asked
+
+
+@router.post("/v1/spaces/{space}/recalibrate", status_code=202, dependencies=WRITE)
+async def recalibrate(request: Request, space: str) -> Response:
+    """A job that calibrates anew for the space as it is, on the stored images and randomly drawn feedback."""
+    service = serving_of(request).service
+
+    def work(progress: Progress) -> dict[str, Any]:
+        progress.tell("calibrating", 0, None)
+        return service.recalibrate(space).to_dict()
+
+    return await begun(request, "calibrate", space, work, b"")
 
 
 async def begun(request: Request, kind: str, space: str, work: Callable[[Progress], dict[str, Any]], digest: bytes) -> Response:
