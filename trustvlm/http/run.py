@@ -85,6 +85,7 @@ def run_service(
         access_log=False,
         log_config=None,
         server_header=False,
+        http="h11",  # what "auto" takes where it is installed sets no limit to the size of headers
         lifespan="on",
         timeout_graceful_shutdown=FINISHING_S,
         h11_max_incomplete_event_size=64 * 1024,
