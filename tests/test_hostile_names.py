@@ -134,6 +134,9 @@ def test_two_spellings_are_one_name(service: trustvlm.TrustService) -> None:
     for name in (COMPOSED, DECOMPOSED):
         assert service.score("s", queries, rule="msp", labels=[name, "b"]).label.tolist() == [COMPOSED, "b"]
         assert service.evaluate("s", queries, [name, "b"], rules=["msp"])["msp"].accuracy.value == 1.0
+        assert service.get_label("s", name).name == COMPOSED
+        assert [row.name for row in service.label_page("s", prefix=name[:5])] == [COMPOSED]
+        assert [row.name for row in service.label_page("s", contains=name[2:])] == [COMPOSED]
         service.update_label("s", name, text_vector=one)
         service.update_label("s", name, new_name=DECOMPOSED)
         service.remove_label("s", name)
@@ -146,6 +149,7 @@ def test_two_spellings_are_one_name(service: trustvlm.TrustService) -> None:
 def test_two_spellings_of_a_space(service: trustvlm.TrustService) -> None:
     make_space(service, DECOMPOSED)
     assert service.get_space(COMPOSED).name == service.get_space(DECOMPOSED).name == COMPOSED
+    assert service.verify(COMPOSED).spaces == service.verify(DECOMPOSED).spaces == (COMPOSED,)
     with pytest.raises(Conflict):
         make_space(service, COMPOSED)
     service.remove_space(DECOMPOSED)

@@ -1,4 +1,4 @@
-"""Pages of labels in the order of their names, served from the index of names."""
+"""Pages of labels as they are listed: in the order of their ids, or of their names, served from the index of names."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import Any
 from sqlalchemy import Connection, Select, func, select
 from sqlalchemy.orm import aliased
 
+from trustvlm.catalog import labels
 from trustvlm.catalog.models import UNVERIFIED, Label, Space, Support
+from trustvlm.catalog.names import normal
 from trustvlm.types import LabelRow
 
-__all__ = ["find_row", "label_page", "support_label", "support_space", "unverified_count"]
+__all__ = ["find_row", "label_page", "label_page_by_id", "support_label", "support_space", "unverified_count"]
 
 _BEYOND = "\U0010ffff"  # sorts behind everything that a name may go on with
 
@@ -20,6 +22,12 @@ def _rows(space_id: int) -> Select[Any]:
     other = select(canonical.name).where(canonical.id == Label.alias_of).scalar_subquery()
     columns = (Label.id, Label.name, Label.prompt, Label.support_count, Label.revision, other)
     return select(*columns).where(Label.space_id == space_id, Label.removed_revision.is_(None))
+
+
+def label_page_by_id(connection: Connection, space_id: int, after: int, limit: int) -> list[LabelRow]:
+    """Up to `limit` live labels with ids above `after`, in order of id."""
+    query = _rows(space_id).where(Label.id > after).order_by(Label.id).limit(limit)
+    return [LabelRow(*row) for row in connection.execute(query)]
 
 
 def label_page(
@@ -41,9 +49,10 @@ def label_page(
     if after is not None:
         names = names.where(Label.name > after)
     if prefix:
+        prefix = normal(prefix)
         names = names.where(Label.name >= prefix, Label.name < prefix + _BEYOND)
     if contains:
-        names = names.where(Label.name.contains(contains, autoescape=True))
+        names = names.where(Label.name.contains(normal(contains), autoescape=True))
     if unverified:
         names = names.where(UNVERIFIED)
     found = list(connection.scalars(names.limit(limit)))
@@ -61,8 +70,8 @@ def support_space(connection: Connection, support_id: int) -> str | None:
 
 def find_row(connection: Connection, space_id: int, name: str) -> LabelRow | None:
     """The live label `name` as it is listed."""
-    row = connection.execute(_rows(space_id).where(Label.name == name)).first()
-    return None if row is None else LabelRow(*row)
+    found = labels.find_many(connection, space_id, [name]).get(name)
+    return None if found is None else LabelRow(*connection.execute(_rows(space_id).where(Label.id == found.id)).one())
 
 
 def unverified_count(connection: Connection, space_id: int) -> int:

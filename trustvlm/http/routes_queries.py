@@ -13,7 +13,7 @@ from trustvlm.errors import Conflict, InvalidInput
 from trustvlm.http.answers import answer
 from trustvlm.http.bodies import FORM, JSON, NPZ, Asked, read_body
 from trustvlm.http.docs import READ, takes
-from trustvlm.http.rows import verdict_rows
+from trustvlm.http.rows import term_rows, verdict_rows
 from trustvlm.http.schemas import EmbedBody, EvidenceBody, ScoreBody, SearchBody
 from trustvlm.http.serving import Part, ScoreKey, SearchKey, Serving, serving_of, shaped
 from trustvlm.service.encoding import Embedded
@@ -38,7 +38,11 @@ async def score(request: Request, space: str) -> Response:
     key = ScoreKey(space, body.rule, params, body.top_k, None if body.labels is None else tuple(body.labels), shape)
     part = await serving.score(key, queries, rows)
     evidence = body.evidence if body.evidence is not None else 0 if embedded is None else EVIDENCE
-    return answer(await verdicts_json(serving, space, part, evidence, embedded))
+    answered = await verdicts_json(serving, space, part, evidence, embedded)
+    if body.terms:
+        for row, terms in zip(answered["verdicts"], term_rows(part.whole, part.start, part.stop), strict=True):
+            row["terms"] = terms
+    return answer(answered)
 
 
 async def embedded_queries(serving: Serving, space: str, asked: Asked[Any]) -> tuple[Embedded | None, Queries]:

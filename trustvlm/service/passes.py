@@ -94,7 +94,9 @@ def similarities(table: RowView, slots: Int64s, queries: Float64s) -> Float64s:
         part = slice(start, start + _GATHER_ROWS)
         gathered = wide[: len(there[part])]
         gathered[...] = table.take(there[part].ravel()).reshape(gathered.shape)
-        np.matmul(gathered[:, :, np.newaxis], queries[part, np.newaxis, :, np.newaxis], out=found[part, :, np.newaxis, np.newaxis])
+        # Of one row and one column NumPy makes a dot product each, which is what keeps ties.
+        asked = queries[part, np.newaxis, :, np.newaxis]
+        np.matmul(gathered[:, :, np.newaxis], asked, out=found[part, :, np.newaxis, np.newaxis])
     found[slots < 0] = np.nan
     return found
 
