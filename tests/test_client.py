@@ -18,6 +18,7 @@ from conftest import IMAGE_DIM, TEXT_DIM, World, make_space
 from fastapi import FastAPI
 from PIL import Image
 from served_client import application, client_of
+from test_architecture import FILES, imports
 from test_http_routes import picture
 from test_promise import labelled
 
@@ -88,6 +89,13 @@ def test_the_verbs_are_those_of_the_library() -> None:
         assert there[name].return_annotation == here[name].return_annotation, name
 
 
+def test_it_stands_on_the_lowest_row() -> None:
+    """DESIGN §1: the client is what a user installs beside their own things; it knows the dataclasses and the errors."""
+    found = {module for path in FILES if path.parent.name == "client" for module in imports(path)}
+    others = {module for module in found if not module.startswith("trustvlm.client")}
+    assert others == {"trustvlm.errors", "trustvlm.outcomes", "trustvlm.promise", "trustvlm.types"}
+
+
 def test_importing_is_light() -> None:
     heavy = ("torch", "faiss", "open_clip", "sqlalchemy", "fastapi", "starlette", "pydantic", "PIL")
     for statement, names in (("import trustvlm", (*heavy, "httpx")), ("from trustvlm import Client", heavy)):
@@ -134,6 +142,9 @@ def test_spaces(client: Client, service: trustvlm.TrustService) -> None:
         client.get_space("s")
     client.restore_space("s")
     assert client.get_space("s") == made
+    for scale in ("x", float("nan"), [1]):
+        with pytest.raises(trustvlm.InvalidInput):
+            make_space(client, "x", logit_scale=scale)
     with pytest.raises(errors.Forbidden, match="serve_encoders"):
         client.create_space("x", classifier=classifier_spec())
     with pytest.raises(trustvlm.Conflict) as caught:
