@@ -125,8 +125,9 @@ class Serving(OpenHome):
 
     def unverified_count(self, space: str) -> int:
         """How many labels of a space have no support image. Raises NotFound."""
-        with self._ready().catalog.read() as connection:
-            return pages.unverified_count(connection, space_rows.find(connection, space).id)
+        parts = self._ready()
+        with parts.catalog.read() as connection:
+            return parts.counts.of(connection, parts.catalog.epoch(connection), space_rows.find(connection, space)).unverified
 
     def support_picture(self, space: str, support_id: int) -> bytes:
         """The JPEG thumbnail of a support image of this space. Raises NotFound: there is none, or it came as a vector."""
