@@ -65,10 +65,11 @@ def require_same(got: trustvlm.Verdicts, expected: trustvlm.Verdicts) -> None:
 
 
 OPERATOR = {
-    "abort_reembed", "backup", "begin_call", "change_job", "create_job", "create_key", "discard_old", "drop_call", "end_call",
+    "abort_reembed", "backup", "begin_call", "change_job", "create_job", "create_key", "discard_old", "do_call", "drop_call",
+    "end_call",
     "evidence_of", "export_space", "get_label", "get_label_space", "import_space", "index_stats", "label_page",
     "label_page_by_id", "list_keys", "near_synonyms", "purge", "rebuild_index", "reembed_space", "reembed_status", "revoke_key",
-    "rotate_key", "space_states", "suggest_recipe", "support_picture", "support_space", "sweep", "tune_index",
+    "rotate_key", "space_states", "spool", "suggest_recipe", "support_picture", "support_space", "sweep", "tune_index",
     "unverified_count", "use_key", "verify", "worker", "write_report",
 }  # fmt: skip
 """What is for whoever runs the service, or for the service itself."""

@@ -20,6 +20,11 @@ class CountMemo:
         self._known: dict[int, tuple[str, int, Counts]] = {}
         self._guard = threading.Lock()
 
+    def forget(self) -> None:
+        """Count all anew."""
+        with self._guard:
+            self._known.clear()
+
     def of(self, connection: Connection, epoch: str, space: SpaceRecord) -> Counts:
         """The counts of a space at the revision that its row has, which the connection sees."""
         with self._guard:
