@@ -152,7 +152,7 @@ def test_every_route_refuses_every_scope_below_its_own(
 
 
 OF_ALL_SPACES = {
-    ("GET", "/metrics"), ("GET", "/v1/spaces"), ("POST", "/v1/spaces"),
+    ("GET", "/metrics"), ("GET", "/v1/rules"), ("GET", "/v1/spaces"), ("POST", "/v1/spaces"),
     ("GET", "/v1/jobs"), ("GET", "/v1/jobs/{job}"), ("POST", "/v1/jobs/{job}/cancel"),
     ("GET", "/v1/supports/{support}/thumbnail"),
 }  # fmt: skip
@@ -165,6 +165,7 @@ def test_a_key_for_a_space_sees_no_other(http: Http, keys: dict[tuple[str, str |
     (of_t,) = [row.id for row in http.service.list_supports("t", "a")]
     error = http("GET", f"/v1/supports/{of_t}/thumbnail", status=404, key=keys["admin", "s"])["error"]
     assert error["message"] == f"no support image {of_t}"  # not that there is one, which came as a vector
+    assert http("GET", "/v1/rules", key=keys["read", "s"])["default"] == trustvlm.DEFAULT_RULE  # the same for everybody
     assert 'space="t"' in http.ask("GET", "/metrics", key=keys["read", None]).text
     assert [row["name"] for row in http.ask("GET", "/v1/spaces", key=keys["read", "s"]).json()["spaces"]] == ["s"]
     body = {"name": "u", "classifier": "precomputed:2"}
@@ -175,6 +176,11 @@ def test_a_key_for_a_space_sees_no_other(http: Http, keys: dict[tuple[str, str |
     http("POST", f"/v1/jobs/{job['id']}/cancel", status=403, key=keys["admin", "s"])
     assert http("GET", "/v1/jobs", key=keys["read", "s"])["jobs"] == []
     assert len(http("GET", "/v1/jobs", key=keys["read", None])["jobs"]) == 1
+    (other,) = http.service.list_supports("t", "a")
+    refused = http("GET", f"/v1/supports/{other.id}/thumbnail", status=404, key=keys["read", "s"])["error"]["message"]
+    assert refused == f"no support image {other.id}"
+    seen = http("GET", f"/v1/supports/{other.id}/thumbnail", status=404, key=keys["read", None])["error"]["message"]
+    assert "registered as a vector" in seen
 
 
 def test_what_is_no_key(http: Http, keys: dict[tuple[str, str | None], str]) -> None:

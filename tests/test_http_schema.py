@@ -56,8 +56,8 @@ def tried(folder: Path, *options: str, seconds: int) -> str:
         )
     assert done.returncode == 0, done.stdout[-8_000:] + done.stderr[-2_000:]
     assert '"level": "error"' not in home.with_suffix(".log").read_text()
-    operations = sum(len(route.methods) for route in routes() if route.include_in_schema)
-    assert f"Operations:       {operations} selected / {operations} total" in done.stdout
+    count = sum(len(route.methods) for route in routes() if route.include_in_schema)
+    assert f"Operations:       {count} selected / {count} total" in done.stdout
     return done.stdout
 
 

@@ -1,4 +1,4 @@
-"""Pages of labels in the order of their names, served from the index of names."""
+"""Pages of labels as they are listed: in the order of their ids, or of their names, served from the index of names."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import Any
 from sqlalchemy import Connection, Select, select
 from sqlalchemy.orm import aliased
 
+from trustvlm.catalog import labels
 from trustvlm.catalog.models import UNVERIFIED, Label, Space, Support
+from trustvlm.catalog.names import normal
 from trustvlm.types import LabelRow
 
-__all__ = ["find_row", "label_page", "support_label", "support_space"]
+__all__ = ["find_row", "label_page", "label_page_by_id", "support_label", "support_space"]
 
 _BEYOND = "\U0010ffff"  # sorts behind everything that a name may go on with
 
@@ -18,6 +20,13 @@ _BEYOND = "\U0010ffff"  # sorts behind everything that a name may go on with
 _CANONICAL = aliased(Label)
 _OTHER = select(_CANONICAL.name).where(_CANONICAL.id == Label.alias_of).scalar_subquery()
 _COLUMNS: Select[Any] = select(Label.id, Label.name, Label.prompt, Label.support_count, Label.revision, _OTHER)
+
+
+def label_page_by_id(connection: Connection, space_id: int, after: int, limit: int) -> list[LabelRow]:
+    """Up to `limit` live labels with ids above `after`, in order of id."""
+    alive = (Label.space_id == space_id, Label.id > after, Label.removed_revision.is_(None))
+    query = _COLUMNS.where(*alive).order_by(Label.id).limit(limit)
+    return [LabelRow(*row) for row in connection.execute(query)]
 
 
 def label_page(
@@ -39,9 +48,10 @@ def label_page(
     if after is not None:
         names = names.where(Label.name > after)
     if prefix:
+        prefix = normal(prefix)
         names = names.where(Label.name >= prefix, Label.name < prefix + _BEYOND)
     if contains:
-        names = names.where(Label.name.contains(contains, autoescape=True))
+        names = names.where(Label.name.contains(normal(contains), autoescape=True))
     if unverified:
         names = names.where(UNVERIFIED)
     found = list(connection.scalars(names.limit(limit)))
@@ -60,9 +70,8 @@ def support_space(connection: Connection, support_id: int) -> str | None:
 
 def find_row(connection: Connection, space_id: int, name: str) -> LabelRow | None:
     """The live label `name` as it is listed."""
-    alive = (Label.space_id == space_id, Label.name == name, Label.removed_revision.is_(None))
-    row = connection.execute(_COLUMNS.where(*alive)).first()
-    return None if row is None else LabelRow(*row)
+    found = labels.find_many(connection, space_id, [name]).get(name)
+    return None if found is None else LabelRow(*connection.execute(_COLUMNS.where(Label.id == found.id)).one())
 
 
 def support_label(connection: Connection, space_id: int, support_id: int) -> str | None:

@@ -141,6 +141,7 @@ class ScoreBody(QueryBody):
     evidence: int | None = Field(
         None, ge=0, le=20, description="nearest support images a verdict; by default 3 with images and 0 with embeddings"
     )
+    terms: bool = Field(False, description="what of each trust comes from the text and what from the images")
 
 
 class EmbedBody(Body):

@@ -19,7 +19,7 @@ from trustvlm.errors import InvalidInput
 from trustvlm.scoring.prototypes import mean_prototype
 from trustvlm.service import dryrun
 from trustvlm.service.exported import GivenLabel, batch_rows, labels_of, read_manifest, supports_of
-from trustvlm.service.names import check_name
+from trustvlm.service.names import check_space_name
 from trustvlm.service.parquet import LABELS, SUPPORTS
 from trustvlm.service.parts import Parts
 from trustvlm.service.plan import CHUNK_BYTES, CHUNK_LABELS
@@ -50,9 +50,7 @@ def import_space(parts: Parts, folder: Path, name: str | None, progress: Callabl
     """See :meth:`TrustService.import_space`."""
     folder = folder.absolute()
     manifest = read_manifest(folder)
-    name = manifest.name if name is None else check_name(name, "space")
-    if "/" in name:
-        raise InvalidInput(f"space: {name!r} holds '/', which stands between the parts of an address")
+    name = check_space_name(manifest.name if name is None else name, "space")
     with parts.catalog.read() as connection:
         transfer.require_free(connection, name)
     dryrun.require_readable(folder, batch_rows(manifest))

@@ -8,7 +8,7 @@ import unicodedata
 from trustvlm.catalog.names import brief, normal
 from trustvlm.errors import InvalidInput
 
-__all__ = ["JOINERS", "MAX_NAME", "MAX_PROMPT", "UNSEEN", "check_characters", "check_name", "source_text"]
+__all__ = ["JOINERS", "MAX_NAME", "MAX_PROMPT", "UNSEEN", "check_characters", "check_name", "check_space_name", "source_text"]
 
 MAX_NAME = 500
 """Characters; the longest of the 1,608 names of LVIS, OpenImages and Objects365 has 45."""
@@ -49,6 +49,14 @@ def check_name(name: object, what: str) -> str:
     for at, character in enumerate(name):
         if character in JOINERS and not (_joins(name[at - 1 : at]) and _joins(name[at + 1 : at + 2])):
             _refuse(name, character, what)
+    return name
+
+
+def check_space_name(name: object, what: str) -> str:
+    """The same of a space: its name stands between the slashes of addresses, and none is in it. Raises InvalidInput."""
+    name = check_name(name, what)
+    if "/" in name:
+        raise InvalidInput(f"{what}: {name!r} holds '/', which stands between the parts of an address")
     return name
 
 

@@ -64,7 +64,7 @@ def reembed_space(
             _catch_up(parts, job, sources, again, progress)
             again = False
             carry_observations(parts, job, sources)
-            refit(parts.catalog, name + reembeds.STAGED)
+            refit(parts.catalog, name + spaces.STAGED)
             _require_whole(parts, name, job, drop_missing)
             if (done := _cut_over(parts, name, job, drop_missing)) is not None:
                 parts.caches.forget(name)

@@ -7,23 +7,24 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, BinaryIO, cast
 
-from trustvlm.catalog import idempotency, jobs, labels, pages
+from trustvlm.catalog import idempotency, jobs, pages
 from trustvlm.catalog import spaces as space_rows
 from trustvlm.catalog import supports as support_rows
 from trustvlm.catalog.idempotency import CallRecord
 from trustvlm.catalog.jobs import JobRecord
 from trustvlm.catalog.keys import KeyRecord
+from trustvlm.catalog.names import brief
 from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.errors import NotFound
 from trustvlm.service.encoding import encoder_of, encodes_images
 from trustvlm.service.evidence import evidence_of
 from trustvlm.service.home import OpenHome
-from trustvlm.service.keys import KeyRow, create_key, list_keys, revoke_key, rotate_key, use_key
+from trustvlm.service.keys import create_key, list_keys, revoke_key, rotate_key, use_key
 from trustvlm.service.repeats import KEPT, begin_call, sweep
 from trustvlm.service.states import SpaceState, space_states
 from trustvlm.service.workers import Worker
 from trustvlm.service.workfolder import unwritable
-from trustvlm.types import Evidence, LabelRow, Queries
+from trustvlm.types import Evidence, KeyRow, LabelRow, Queries
 
 __all__ = ["Serving"]
 
@@ -88,7 +89,7 @@ class Serving(OpenHome):
     def label_page_by_id(self, space: str, *, after: int, limit: int) -> list[LabelRow]:
         """Up to `limit` labels with ids above `after`, in the order of :meth:`TrustService.list_labels`. Raises NotFound."""
         with self._ready().catalog.read() as connection:
-            return labels.list_rows(connection, space_rows.find(connection, space).id, after, limit)
+            return pages.label_page_by_id(connection, space_rows.find(connection, space).id, after, limit)
 
     def evidence_of(
         self,
@@ -116,7 +117,7 @@ class Serving(OpenHome):
         with self._ready().catalog.read() as connection:
             row = pages.find_row(connection, space_rows.find(connection, space).id, label)
         if row is None:
-            raise NotFound(f"no label {label!r} in space {space!r}")
+            raise NotFound(f"no label {brief(label)} in space {space!r}")
         return row
 
     def get_label_space(self, space: str) -> SpaceRecord:

@@ -18,7 +18,7 @@ from trustvlm.encoders import preset as preset_named
 from trustvlm.errors import InvalidInput
 from trustvlm.index.recipe import load_recipe
 from trustvlm.service.encoding import encodes_images, encodes_texts
-from trustvlm.service.names import MAX_PROMPT, check_characters, check_name
+from trustvlm.service.names import MAX_PROMPT, check_characters, check_space_name
 from trustvlm.service.parts import Parts
 from trustvlm.types import SpaceRow
 
@@ -51,10 +51,8 @@ def create_space(
             "classifier: expected an encoder such as 'open_clip:ViT-B-16/openai' or 'precomputed:512', or a preset"
         )
     verifier = "same" if verifier is None else verifier
-    name = check_name(name, "space")
+    name = check_space_name(name, "space")
     values: dict[str, Any] = {"name": name, "recipe": load_recipe(recipe).name}
-    if "/" in name:
-        raise InvalidInput(f"space: {name!r} holds '/', which stands between the parts of an address")
     values |= pinned(parts, classifier, verifier, templates)
     if logit_scale is None and encodes_texts(classifier):
         logit_scale = parts.encoders.open(classifier).logit_scale
