@@ -90,6 +90,8 @@ def test_pages_and_counts_read_the_indexes_alone(tmp_path: Path) -> None:
         assert len(service.label_page("s", prefix="n 20", limit=10)) == 10
         assert len(service.label_page("s", contains="999", limit=10)) == 3
         assert service.get_space("s").label_count == service.unverified_count("s") == 3_000
+        assert len(service.label_page_by_id("s", after=1_000, limit=10)) == 10
+        assert sum(1 for _ in service.list_labels("s")) == 3_000
     with sqlite3.connect(home / "catalog.sqlite3") as connection:
         plans = [
             (statement, str(row[3]))
@@ -103,6 +105,7 @@ def test_pages_and_counts_read_the_indexes_alone(tmp_path: Path) -> None:
         assert "ix_labels_space_id_revision" not in plan, plan
         assert not plan.startswith("SCAN"), plan
     assert any("ix_labels_space_id_support_count" in plan for plan in used)
-    by_id = [plan for statement, plan in plans if "prompt" in statement]
+    assert sum("ix_labels_space_id_id" in plan for _, plan in plans) >= 5, plans  # a page each
+    by_id = [plan for statement, plan in plans if "IN (" in statement]
     assert by_id
     assert all("PRIMARY KEY" in plan for plan in by_id if plan.startswith("SEARCH")), by_id

@@ -1,4 +1,4 @@
-"""An index that tells how many labels and support images a space has, without reading the labels.
+"""Indexes that tell how many labels and support images a space has, and its labels in the order of their ids.
 
 Revision ID: 0007
 Revises: 0006
@@ -16,7 +16,9 @@ depends_on = None
 def upgrade() -> None:
     alive = sa.text("removed_revision IS NULL")
     op.create_index("ix_labels_space_id_support_count", "labels", ["space_id", "support_count"], sqlite_where=alive)
+    op.create_index("ix_labels_space_id_id", "labels", ["space_id", "id"], sqlite_where=alive)
 
 
 def downgrade() -> None:
+    op.drop_index("ix_labels_space_id_id", "labels")
     op.drop_index("ix_labels_space_id_support_count", "labels")
