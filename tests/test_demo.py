@@ -14,7 +14,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from test_http_processes import ready, server
+from server_process import ready, server
 
 import trustvlm
 from trustvlm.demo.data import ELEVENTH, LABELS, SUPPORTS, crops, digits_split, draw, label_images

@@ -18,7 +18,7 @@ import numpy as np
 import psutil
 import pytest
 from PIL import Image
-from test_http_processes import ready, server
+from server_process import ready, server
 from test_http_uploads import bomb
 
 import trustvlm

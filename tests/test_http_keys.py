@@ -162,6 +162,9 @@ OF_ALL_SPACES = {
 def test_a_key_for_a_space_sees_no_other(http: Http, keys: dict[tuple[str, str | None], str]) -> None:
     assert {(method, path) for method, path, _ in ROUTES if "{space}" not in path} == OF_ALL_SPACES
     http("GET", "/metrics", status=403, key=keys["admin", "s"])
+    (of_t,) = [row.id for row in http.service.list_supports("t", "a")]
+    error = http("GET", f"/v1/supports/{of_t}/thumbnail", status=404, key=keys["admin", "s"])["error"]
+    assert error["message"] == f"no support image {of_t}"  # not that there is one, which came as a vector
     assert http("GET", "/v1/rules", key=keys["read", "s"])["default"] == trustvlm.DEFAULT_RULE  # the same for everybody
     assert 'space="t"' in http.ask("GET", "/metrics", key=keys["read", None]).text
     assert [row["name"] for row in http.ask("GET", "/v1/spaces", key=keys["read", "s"]).json()["spaces"]] == ["s"]

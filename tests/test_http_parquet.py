@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import make_space
 from http_service import Http, served
-from test_http_processes import ready, server
+from server_process import ready, server
 
 import trustvlm
 from trustvlm.http import spool

@@ -18,8 +18,8 @@ import pytest
 from http_service import routes
 from hypothesis import example, given
 from hypothesis import strategies as st
+from server_process import ready, server
 from test_hostile_names import UNSEEN as CASES
-from test_http_processes import ready, server
 
 import trustvlm
 from trustvlm.encoders import parse_spec

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, Select, select
 from sqlalchemy.orm import aliased
 
 from trustvlm.catalog import labels
@@ -12,21 +12,20 @@ from trustvlm.catalog.models import UNVERIFIED, Label, Space, Support
 from trustvlm.catalog.names import normal
 from trustvlm.types import LabelRow
 
-__all__ = ["find_row", "label_page", "label_page_by_id", "support_label", "support_space", "unverified_count"]
+__all__ = ["find_row", "label_page", "label_page_by_id", "support_label", "support_space"]
 
 _BEYOND = "\U0010ffff"  # sorts behind everything that a name may go on with
 
 
-def _rows(space_id: int) -> Select[Any]:
-    canonical = aliased(Label)
-    other = select(canonical.name).where(canonical.id == Label.alias_of).scalar_subquery()
-    columns = (Label.id, Label.name, Label.prompt, Label.support_count, Label.revision, other)
-    return select(*columns).where(Label.space_id == space_id, Label.removed_revision.is_(None))
+_CANONICAL = aliased(Label)
+_OTHER = select(_CANONICAL.name).where(_CANONICAL.id == Label.alias_of).scalar_subquery()
+_COLUMNS: Select[Any] = select(Label.id, Label.name, Label.prompt, Label.support_count, Label.revision, _OTHER)
 
 
 def label_page_by_id(connection: Connection, space_id: int, after: int, limit: int) -> list[LabelRow]:
     """Up to `limit` live labels with ids above `after`, in order of id."""
-    query = _rows(space_id).where(Label.id > after).order_by(Label.id).limit(limit)
+    alive = (Label.space_id == space_id, Label.id > after, Label.removed_revision.is_(None))
+    query = _COLUMNS.where(*alive).order_by(Label.id).limit(limit)
     return [LabelRow(*row) for row in connection.execute(query)]
 
 
@@ -56,8 +55,9 @@ def label_page(
     if unverified:
         names = names.where(UNVERIFIED)
     found = list(connection.scalars(names.limit(limit)))
-    rows = connection.execute(_rows(space_id).where(Label.id.in_(found)).order_by(Label.name)) if found else ()
-    return [LabelRow(*row) for row in rows]
+    # By id alone, and put in order here: asked for the order of names, SQLite goes through all names to find a page of ids.
+    rows = {row.id: row for row in connection.execute(_COLUMNS.where(Label.id.in_(found)))} if found else {}
+    return [LabelRow(*rows[label_id]) for label_id in found]
 
 
 def support_space(connection: Connection, support_id: int) -> str | None:
@@ -71,13 +71,7 @@ def support_space(connection: Connection, support_id: int) -> str | None:
 def find_row(connection: Connection, space_id: int, name: str) -> LabelRow | None:
     """The live label `name` as it is listed."""
     found = labels.find_many(connection, space_id, [name]).get(name)
-    return None if found is None else LabelRow(*connection.execute(_rows(space_id).where(Label.id == found.id)).one())
-
-
-def unverified_count(connection: Connection, space_id: int) -> int:
-    """How many live labels have no support image (aliases aside)."""
-    query = select(func.count(Label.name)).where(Label.space_id == space_id, UNVERIFIED)
-    return connection.scalar(query) or 0
+    return None if found is None else LabelRow(*connection.execute(_COLUMNS.where(Label.id == found.id)).one())
 
 
 def support_label(connection: Connection, space_id: int, support_id: int) -> str | None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, case, func, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, case, insert, or_, select, update
 
-from trustvlm.catalog.models import PURGING, Label, Reembed, Space
+from trustvlm.catalog.counts import Counts
+from trustvlm.catalog.models import PURGING, Reembed, Space
 from trustvlm.catalog.names import brief, forms
 from trustvlm.errors import Conflict, NotFound
 from trustvlm.types import SpaceRow
@@ -24,7 +25,7 @@ __all__ = [
     "find",
     "find_by_id",
     "is_taken",
-    "list_rows",
+    "list_records",
     "remove",
     "restore",
     "revisions",
@@ -189,10 +190,10 @@ def restore(connection: Connection, name: str) -> None:
     connection.execute(update(Space).where(back).values(removed_at=None))
 
 
-def list_rows(connection: Connection) -> Iterator[SpaceRow]:
-    """Every live space with its counts, by name."""
-    for row in connection.execute(select(*_COLUMNS).where(Space.removed_at.is_(None), _CALLED).order_by(Space.name)).all():
-        yield row_of(connection, _record(row))
+def list_records(connection: Connection) -> list[SpaceRecord]:
+    """Every live space, by name."""
+    query = select(*_COLUMNS).where(Space.removed_at.is_(None), _CALLED).order_by(Space.name)
+    return [_record(row) for row in connection.execute(query)]
 
 
 def revisions(connection: Connection) -> list[tuple[str, int, int]]:
@@ -201,12 +202,7 @@ def revisions(connection: Connection) -> list[tuple[str, int, int]]:
     return [(row.name, row.id, row.revision) for row in connection.execute(query)]
 
 
-def row_of(connection: Connection, space: SpaceRecord) -> SpaceRow:
+def row_of(space: SpaceRecord, counts: Counts) -> SpaceRow:
     """The public row of a space, with its counts."""
-    labels, supports = connection.execute(
-        select(func.count(), func.coalesce(func.sum(Label.support_count), 0)).where(
-            Label.space_id == space.id, Label.removed_revision.is_(None)
-        )
-    ).one()
     shared = {name: getattr(space, name) for name in SpaceRow.__dataclass_fields__ if name in SpaceRecord.__dataclass_fields__}
-    return SpaceRow(**shared, label_count=labels, support_count=supports)
+    return SpaceRow(**shared, label_count=counts.labels, support_count=counts.supports)

@@ -144,7 +144,7 @@ async def register(request: Request, space: str) -> Response:
         result = service.register(space, inputs, keep_originals=given.get("keep_originals", False))
         return result_json(result, unreadable=given.get("unreadable", "refuse"))
 
-    return await written(request, work, digest=digest, encoders=encoders)
+    return await written(request, work, digest=digest, encoders=encoders, repeatable=True)
 
 
 @router.get("/v1/spaces/{space}/labels/{label}", dependencies=READ)
@@ -169,10 +169,17 @@ async def update_label(request: Request, space: str, label: str) -> Response:
 
 @router.delete("/v1/spaces/{space}/labels/{label}", dependencies=WRITE)
 async def remove_label(request: Request, space: str, label: str, purge: bool = False) -> Response:
-    """Remove a label with its support images; it can be restored, unless it is purged."""
+    """Remove a label with its support images; it can be restored, unless it is purged.
+
+    Purging takes several transactions. Where the service dies within them, the same request does the rest of it, or finds
+    nothing; a label that was registered under that name in between is another one, and would be purged.
+    """
     service = serving_of(request).service
     return await written(
-        request, lambda: {"revision": service.remove_label(space, name_of(label), purge=purge)}, digest=b"%d" % purge
+        request,
+        lambda: {"revision": service.remove_label(space, name_of(label), purge=purge)},
+        digest=b"%d" % purge,
+        repeatable=purge,
     )
 
 

@@ -92,7 +92,13 @@ async def recalibrate(request: Request, space: str) -> Response:
 async def begun(request: Request, kind: str, space: str, work: Callable[[Progress], dict[str, Any]], digest: bytes) -> Response:
     """The answer to a request that begins a job."""
     serving, caller = serving_of(request), request.state.caller
-    return await written(request, lambda: job_row(serving.jobs.start(kind, space, caller.key, work)), digest=digest, status=202)
+    return await written(
+        request,
+        lambda: job_row(serving.jobs.start(kind, space, caller.key, work)),
+        digest=digest,
+        status=202,
+        repeatable=True,  # where the process dies, the job does, too
+    )
 
 
 def labelled(serving: Serving, space: str, asked: Asked[Any], progress: Progress) -> dict[str, Any]:
@@ -126,6 +132,7 @@ async def feedback(request: Request, space: str) -> Response:
         ),
         digest=asked.digest,
         encoders=asked.images is not None,
+        repeatable=True,
     )
 
 

@@ -46,6 +46,7 @@ async def add_supports(request: Request, space: str, label: str) -> Response:
         work,
         digest=asked.digest,
         encoders=asked.images is not None,
+        repeatable=True,
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import Connection
 
-from trustvlm.catalog import copies, labels, purge, spaces, supports, transfer
+from trustvlm.catalog import copies, counts, labels, purge, spaces, supports, transfer
 from trustvlm.catalog.labels import NewLabel
 from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.catalog.supports import NewSupport
@@ -69,7 +69,7 @@ def import_space(parts: Parts, folder: Path, name: str | None, progress: Callabl
             copies.renew_epoch(connection)  # see CatalogState
             space = spaces.find(connection, name)
             parts.fitter.supports_changed(connection, space, space.revision)
-            return spaces.row_of(connection, space)
+            return spaces.row_of(space, counts.count(connection, space.id))
     except BaseException:
         _discard(parts, space)
         raise

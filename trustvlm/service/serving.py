@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, BinaryIO, cast
 
@@ -126,8 +126,9 @@ class Serving(OpenHome):
 
     def unverified_count(self, space: str) -> int:
         """How many labels of a space have no support image. Raises NotFound."""
-        with self._ready().catalog.read() as connection:
-            return pages.unverified_count(connection, space_rows.find(connection, space).id)
+        parts = self._ready()
+        with parts.catalog.read() as connection:
+            return parts.counts.of(connection, parts.catalog.epoch(connection), space_rows.find(connection, space)).unverified
 
     def support_picture(self, space: str, support_id: int) -> bytes:
         """The JPEG thumbnail of a support image of this space. Raises NotFound: there is none, or it came as a vector."""
@@ -174,6 +175,22 @@ class Serving(OpenHome):
             InvalidInput: the key came with another request. Overloaded: somebody is at it.
         """
         return begin_call(self._writable(), owner, key, request, worker)
+
+    def do_call(self, owner: str, key: str, status: int, work: Callable[[], bytes]) -> bytes:
+        """What a claimed call answers, stored in the transaction of the change that it makes: both are there, or neither.
+
+        Args:
+            work: makes one short change, and returns what is to be answered.
+        """
+        parts = self._writable()  # now: what it purges by the way is no part of the call
+        try:
+            with parts.catalog.together():
+                body = work()
+                self.end_call(owner, key, status, body)
+        except BaseException:
+            parts.counts.forget()  # it may have counted what was undone
+            raise
+        return body
 
     def end_call(self, owner: str, key: str, status: int, body: bytes) -> None:
         """Store the answer to a claimed call."""
