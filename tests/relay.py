@@ -29,6 +29,7 @@ class Relay:
         self.cut_answers, self.cut_only, self.refuse_after = 0, b"", False
         self.broken, self.sent = 0, list[int]()
         self._guard = threading.Lock()
+        self._lines: list[_Line] = []
         self._accepting = threading.Thread(target=self._accept, daemon=True)
 
     def __enter__(self) -> Relay:
@@ -50,11 +51,15 @@ class Relay:
             if self.refuse_after and self.broken:
                 reset(client)
                 continue
-            _Line(self, client, socket.create_connection(("127.0.0.1", self._port)))
+            line = _Line(self, client, socket.create_connection(("127.0.0.1", self._port)))
+            self._lines.append(line)
 
     def broke(self) -> None:
+        """A connection was broken; with it, where none is to be taken any more, all the others."""
         with self._guard:
             self.broken += 1
+        for line in self._lines if self.refuse_after else ():
+            line.reset()
 
 
 class _Line:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import json
 import threading
 import time
@@ -96,20 +98,14 @@ WRITTEN = (200, {"revision": 3}, {})
 
 
 def test_what_passes_is_tried_again() -> None:
-    steps = [
-        error("Overloaded"),
-        error("TooMany"),
-        BREAK,
-        error("Busy"),
-        (502, b"<html>proxy</html>", {}),
-        error("Unavailable"),
-    ]
-    with told(*steps, GOOD) as (client, server):
-        assert client.get_space("s").name == "s"
-        assert len(server.came) == 7
-        pauses = np.diff(server.times)
-        assert all(pause >= 0.04 for pause in pauses)  # half of the shortest, with jitter
-        assert pauses[4] > 0.75  # 0.1 s, doubled four times, of which at least the half
+    proxy = (502, b"<html>proxy</html>", {})
+    for steps in ([error("Overloaded"), BREAK, proxy, GOOD], [error("TooMany"), error("Busy"), error("Unavailable"), GOOD]):
+        with told(*steps) as (client, server):
+            assert client.get_space("s").name == "s"
+            assert len(server.came) == 4
+            pauses = np.diff(server.times)
+            assert pauses.min() >= 0.05  # half of the shortest: the rest is jitter
+            assert pauses[2] >= 0.2  # doubled twice
 
 
 def test_the_service_says_when() -> None:
@@ -179,7 +175,7 @@ def test_it_gives_up_in_time() -> None:
 
 
 def test_nobody_is_there() -> None:
-    with Client("http://127.0.0.1:9", retries=1) as client, pytest.raises(trustvlm.Unavailable, match="no answer.*refused"):
+    with Client("http://127.0.0.1:9", retries=1) as client, pytest.raises(trustvlm.Unavailable, match=r"no answer.*refused"):
         client.get_space("s")
     client.close()
     with pytest.raises(trustvlm.Unavailable, match="the client is closed"):
@@ -193,9 +189,9 @@ def test_something_else_answers() -> None:
         with pytest.raises(trustvlm.NotFound, match=r"/v1/spaces/s answered 404: <html> no </html>") as caught:
             client.get_space("s")
         assert caught.value.request_id is None
-    with told((301, b"", {"location": "http://elsewhere"})) as (client, _):
-        with pytest.raises(trustvlm.TrustVLMError, match="answered 301: nothing"):
-            client.get_space("s")
+    moved = (301, b"", {"location": "http://elsewhere"})
+    with told(moved) as (client, _), pytest.raises(trustvlm.TrustVLMError, match="answered 301: nothing"):
+        client.get_space("s")
     with told(error("NoKindOfOurs", 409)) as (client, _), pytest.raises(trustvlm.Conflict, match="a NoKindOfOurs"):
         client.get_space("s")
     with told(error("EXIT_CODES", 500)) as (client, _), pytest.raises(trustvlm.TrustVLMError, match="a EXIT_CODES"):
@@ -235,24 +231,23 @@ def test_an_answer_that_is_lost_is_given_again(relayed: tuple[Relay, trustvlm.Tr
     assert service.get_space("s").revision == 3
 
 
-@pytest.mark.parametrize("kind", ["list", "iterator"])
+@pytest.mark.parametrize("kind", ["iterator", pytest.param("list", marks=pytest.mark.slow)])
 def test_an_import_goes_on_where_its_stream_broke(relayed: tuple[Relay, trustvlm.TrustService], kind: str) -> None:
-    """Three streams: broken, then answered to nobody. Lines that were committed are not sent again, and none is lost."""
+    """Lines that were committed are not sent again, and none is lost."""
     relay, service = relayed
-    given = labels(6_000)
+    given = labels(2_500)
     committed: list[str] = []
     with Client(relay.url) as client:
-        relay.break_after = [900_000, None]
-        relay.cut_answers = 0
+        relay.break_after = [500_000, None]
         result = client.register("s", list(given) if kind == "list" else given, on_commit=committed.extend)
-    assert (result.added_labels, result.added_supports) == (6_000, 6_000)
+    assert (result.added_labels, result.added_supports) == (2_500, 2_500)
     assert (result.failures, result.ids, result.revision) == ((), (), service.get_space("s").revision)
-    assert committed == [f"label {i:05d}" for i in range(6_000)]
-    assert service.get_space("s").label_count == 6_000
+    assert committed == [f"label {i:05d}" for i in range(2_500)]
+    assert service.get_space("s").label_count == 2_500
     assert relay.broken == 1
-    assert max(relay.sent) < 2_000_000  # all of them have more than that
+    assert sum(relay.sent) < 1_500_000  # all of them have 960,000 bytes, of which 500,000 were sent before the break
     (job,) = service.list_jobs("s", 10)
-    assert (job.state, job.done) == ("done", 6_000)
+    assert (job.state, job.done) == ("done", 2_500)
 
 
 def test_an_import_whose_answer_is_lost(relayed: tuple[Relay, trustvlm.TrustService]) -> None:
@@ -260,45 +255,51 @@ def test_an_import_whose_answer_is_lost(relayed: tuple[Relay, trustvlm.TrustServ
     with Client(relay.url) as client:
         relay.cut_answers = 1
         relay.cut_only = b"/imports?"
-        assert client.register("s", labels(1_500)).added_labels == 1_500
+        assert client.register("s", labels(1_100)).added_labels == 1_100
     assert relay.cut_answers == 0
     assert len(service.list_jobs("s", 10)) == 1
 
 
-def test_an_import_that_cannot_go_on(relayed: tuple[Relay, trustvlm.TrustService]) -> None:
-    """What was committed before stays; the error is that of the line, and that of the iterator is its own."""
+def test_an_import_with_a_bad_line(relayed: tuple[Relay, trustvlm.TrustService]) -> None:
+    """What was committed before stays; the error is that of the line."""
     relay, service = relayed
 
-    def one_bad() -> Iterator[LabelInput]:
-        yield from labels(1_600)
+    def given() -> Iterator[LabelInput]:
+        yield from labels(1_100)
         yield LabelInput("bad", text_vector=np.ones(7))
-        yield from labels(1_000, 1_600)
+        yield from labels(300, 1_100)
 
-    def failing(error: Exception) -> Iterator[LabelInput]:
-        yield from labels(1_600)
-        raise error
+    message = r"'bad': text_vector: expected shape \(n, 8\), got \(7,\)"
+    with Client(relay.url) as client, pytest.raises(trustvlm.InvalidInput, match=message):
+        client.register("s", given())
+    assert service.get_space("s").label_count == 1_000
 
-    with Client(relay.url, timeout=10) as client:
-        with pytest.raises(trustvlm.InvalidInput, match=r"'bad': text_vector: expected shape \(n, 8\), got \(7,\)"):
-            client.register("s", one_bad())
-        assert service.get_space("s").label_count == 1_500
-        for problem in (KeyError("mine"), trustvlm.Unavailable("of another service")):
-            with pytest.raises(type(problem)) as caught:
-                client.register("s", failing(problem))
-            assert caught.value is problem
-        stop = threading.Event()
 
-        def endless() -> Iterator[LabelInput]:
-            for i in range(10**9):
-                if i > 2_000:
-                    time.sleep(0.001)
-                    if not stop.is_set() and (job := service.list_jobs("s", 1)[0]).done:
-                        service.cancel_job(job.id)
-                        stop.set()
-                yield from labels(1, i)
+@pytest.mark.parametrize("problem", [KeyError("mine"), trustvlm.Unavailable("of another service")])
+def test_what_an_iterator_raises_is_its_own(relayed: tuple[Relay, trustvlm.TrustService], problem: Exception) -> None:
+    relay, service = relayed
 
-        with pytest.raises(trustvlm.Conflict, match="was cancelled after"):
-            client.register("s", endless())
+    def given() -> Iterator[LabelInput]:
+        yield from labels(1_100)
+        raise problem
+
+    with Client(relay.url) as client, pytest.raises(type(problem)) as caught:
+        client.register("s", given())
+    assert caught.value is problem
+    assert service.get_space("s").label_count in (0, 500, 1_000)
+
+
+def test_a_cancelled_import_ends_though_its_stream_does_not(relayed: tuple[Relay, trustvlm.TrustService]) -> None:
+    relay, service = relayed
+
+    def endless() -> Iterator[LabelInput]:
+        for i in itertools.count():
+            yield from labels(1, i)
+            if i % 200 == 0 and (jobs := service.list_jobs("s", 1)) and jobs[0].done and not jobs[0].cancel_asked:
+                client.cancel_job(jobs[0].id)
+
+    with Client(relay.url) as client, pytest.raises(trustvlm.Conflict, match="was cancelled after"):
+        client.register("s", endless())
 
 
 def test_a_server_that_is_gone_ends_an_import(relayed: tuple[Relay, trustvlm.TrustService]) -> None:
@@ -307,7 +308,7 @@ def test_a_server_that_is_gone_ends_an_import(relayed: tuple[Relay, trustvlm.Tru
         relay.break_after = [300_000]
         relay.refuse_after = True
         with pytest.raises(trustvlm.Unavailable, match="no answer"):
-            client.register("s", labels(6_000))
+            client.register("s", labels(2_500))
 
 
 def test_too_large_is_said_and_not_lost_with_the_connection(tmp_path: Path) -> None:
@@ -346,15 +347,20 @@ def run_together(works: list[Callable[[], None]]) -> None:
 # In this process
 
 
-def test_what_an_application_in_this_process_does_is_seen(tmp_path: Path) -> None:
-    with application(tmp_path / "home") as app:
-        service: trustvlm.TrustService = app.state.serving.service
-        service.create_space("s", classifier="precomputed:8")
-        with client_of(app, timeout=0.2) as client, pytest.raises(trustvlm.Unavailable, match="did not answer in time"):
-            guard = threading.Event()
-            service_get, service.get_space = service.get_space, lambda name: guard.wait(1) and None  # type: ignore
-            try:
-                client.get_space("s")
-            finally:
-                guard.set()
-                service.get_space = service_get  # type: ignore[method-assign]
+def test_an_application_in_this_process_may_dawdle_and_break() -> None:
+    async def dawdling(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(5)
+
+    async def broken(scope: Any, receive: Any, send: Any) -> None:
+        raise LookupError("mine")
+
+    async def silent(scope: Any, receive: Any, send: Any) -> None:
+        return
+
+    for app, kind, message in (
+        (dawdling, trustvlm.Unavailable, "did not answer in time"),
+        (broken, LookupError, "mine"),
+        (silent, trustvlm.Unavailable, "ended without an answer"),
+    ):
+        with client_of(app, timeout=0.2) as client, pytest.raises(kind, match=message):  # type: ignore[arg-type]
+            client.get_space("s")

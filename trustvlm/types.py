@@ -249,6 +249,8 @@ class Verdicts:
         image_evidence: where τ came from: "fitted", "default" (nothing to fit it on), "given", "off" (the support images do
             not tell labels apart: q = p) or "none" (no prototypes); None for rules without τ.
         calibration_id: the calibration that decided. stale_since: the first revision that it does not know.
+        rival_confidence: softmax probability of the rival, as text_confidence is of the label; NaN without a rival. No
+            column of the rows: it splits the rival's trust into terms.
         approximate, error_bound: whether anything came from a search that could have missed, and by how much similarity.
     """
 
@@ -281,6 +283,7 @@ class Verdicts:
     image_evidence: str | None = None
     calibration_id: int | None = None
     stale_since: int | None = None
+    rival_confidence: Float64s | None = None
 
     def __len__(self) -> int:
         return len(self.label)

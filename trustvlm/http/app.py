@@ -16,6 +16,7 @@ from trustvlm.http import (
     routes_labels,
     routes_measuring,
     routes_queries,
+    routes_rules,
     routes_spaces,
     routes_state,
     routes_supports,
@@ -29,7 +30,9 @@ from trustvlm.service import TrustService
 
 __all__ = ["ROUTERS", "create_app"]
 
-ROUTERS = (routes_state, routes_spaces, routes_imports, routes_labels, routes_supports, routes_queries, routes_measuring)
+ROUTERS = (
+    routes_state, routes_rules, routes_spaces, routes_imports, routes_labels, routes_supports, routes_queries, routes_measuring
+)  # fmt: skip
 
 
 def methods_of(path: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
@@ -24,6 +23,7 @@ __all__ = ["as_inputs", "name_of", "result_json", "router"]
 
 router = APIRouter(tags=["labels"])
 Page = Annotated[int, Query(ge=1, le=1_000)]
+_BEHIND = "after:"  # begins every cursor; the last name of the page follows
 
 
 def name_of(label: str) -> str:
@@ -80,14 +80,13 @@ def _named(names: Sequence[str] | None) -> list[LabelBody]:
 def _after(cursor: str | None) -> str | None:
     if cursor is None:
         return None
-    try:
-        return base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True).decode()
-    except ValueError as error:
-        raise InvalidInput("cursor: expected the next_cursor of an earlier page") from error
+    if not cursor.startswith(_BEHIND):
+        raise InvalidInput("cursor: expected the next_cursor of an earlier page")
+    return cursor.removeprefix(_BEHIND)
 
 
 def _cursor(after: str) -> str:
-    return base64.urlsafe_b64encode(after.encode()).decode()
+    return _BEHIND + after
 
 
 async def _by_id(serving: Serving, space: str, cursor: str | None, limit: int) -> Response:
@@ -104,7 +103,7 @@ async def _by_id(serving: Serving, space: str, cursor: str | None, limit: int) -
 async def list_labels(
     request: Request,
     space: str,
-    cursor: str | None = None,
+    cursor: Annotated[str | None, Query(json_schema_extra={"pattern": f"^{_BEHIND}"})] = None,
     limit: Page = 100,
     q: Annotated[str | None, Query(max_length=500)] = None,
     match: Literal["prefix", "contains"] = "contains",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from trustvlm.catalog import idempotency, jobs, pages
 from trustvlm.catalog import spaces as space_rows
@@ -22,6 +23,7 @@ from trustvlm.service.keys import create_key, list_keys, revoke_key, rotate_key,
 from trustvlm.service.repeats import KEPT, begin_call, sweep
 from trustvlm.service.states import SpaceState, space_states
 from trustvlm.service.workers import Worker
+from trustvlm.service.workfolder import unwritable
 from trustvlm.types import Evidence, KeyRow, LabelRow, Queries
 
 __all__ = ["Serving"]
@@ -210,6 +212,16 @@ class Serving(OpenHome):
         """Ask a job to stop."""
         with self._writable().catalog.write("job") as connection:
             jobs.ask_cancel(connection, job_id)
+
+    def spool(self) -> BinaryIO:
+        """A new file in the home that has no name: it is gone when it is closed, or when its process dies.
+
+        Raises:
+            ReadOnly, Unavailable: it cannot be made.
+        """
+        home = self._writable().home
+        with unwritable("making a file in", home):
+            return cast(BinaryIO, tempfile.TemporaryFile(dir=home))
 
     def sweep(self, worker: Worker) -> None:
         """Settle what dead processes left behind, and forget answers and jobs that are old."""
