@@ -149,6 +149,10 @@ def test_two_spellings_are_one_name(service: trustvlm.TrustService) -> None:
 def test_two_spellings_of_a_space(service: trustvlm.TrustService) -> None:
     make_space(service, DECOMPOSED)
     assert service.get_space(COMPOSED).name == service.get_space(DECOMPOSED).name == COMPOSED
+    service.register(DECOMPOSED, [LabelInput("a", text_vector=np.eye(TEXT_DIM)[0])])
+    service.score(DECOMPOSED, Queries(np.eye(1, TEXT_DIM)), rule="msp")
+    (state,) = service.space_states()
+    assert (state.space, state.labels) == (COMPOSED, 1)  # one cache, whatever the spelling
     assert service.verify(COMPOSED).spaces == service.verify(DECOMPOSED).spaces == (COMPOSED,)
     with pytest.raises(Conflict):
         make_space(service, COMPOSED)

@@ -65,9 +65,8 @@ class Catalog:
     @classmethod
     def create(cls, path: Path) -> Catalog:
         """The catalog at `path`, made at the newest schema when there is none. Safe when several processes do it at once."""
-        if (
-            not path.is_file() or cls.schema_of(path, read_only=False) is None
-        ):  # a file without tables is one that somebody is making
+        # A file without tables is one that somebody is making.
+        if not path.is_file() or cls.schema_of(path, read_only=False) is None:
             make_folder(path.parent)
             reached("home.made")
             cls.upgrade(path)

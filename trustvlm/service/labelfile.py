@@ -14,15 +14,14 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from trustvlm.errors import InvalidInput, Unavailable
+from trustvlm.service.reader import reader
 from trustvlm.types import LabelInput
 
 __all__ = ["LabelFile"]
@@ -48,10 +47,7 @@ class LabelFile:
     def __init__(self, file: BinaryIO, skip: int = 0) -> None:
         self.total: int | None = None
         self._reading = threading.Lock()
-        # The same pyarrow as here, wherever it comes from; its own allocator would reserve more than the limit of memory.
-        path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
-        environment = os.environ | {"PYTHONPATH": path, "ARROW_DEFAULT_MEMORY_POOL": "system", "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-P", os.fspath(Path(__file__).with_name("labelread.py")), str(skip)]
+        command, environment = reader("labelread.py", str(skip))
         streams: dict[str, Any] = {"stdin": file, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         try:
             self._child = subprocess.Popen(command, env=environment, bufsize=0, **streams)
