@@ -97,7 +97,9 @@ async function look(view) {
 }
 
 function found(view, query, kind, hits, revision) {
-  const [, one, how] = KINDS[kind];
+  const [, one, usual] = KINDS[kind];
+  // Without a verifier embedding support images are compared with what the classifier made of them.
+  const how = kind === "support" && !query.file && !query.verifier && view.space.verifier !== "same" ? "as the classifier sees them" : usual;
   if (!hits.length) return empty(`There is no ${one} to compare with yet.`, h("p", {}, "Add some in ", h("a", { href: "#", on: { click: (event) => { event.preventDefault(); view.go("labels"); } } }, "Labels"), "."));
   const list = kind === "support" ? pictures(view, hits) : ranked(view, hits, kind);
   return [
