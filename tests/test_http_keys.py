@@ -43,6 +43,7 @@ EXPECTED = {
         ("POST", "/v1/spaces/{space}/supports/{support}/restore"),
         ("POST", "/v1/spaces/{space}/feedback"),
         ("POST", "/v1/spaces/{space}/calibrate"),
+        ("POST", "/v1/spaces/{space}/observations/calibrate"),
         ("DELETE", "/v1/spaces/{space}/calibrations/{calibration}"),
         ("POST", "/v1/jobs/{job}/cancel"),
     },

@@ -11,12 +11,15 @@ from trustvlm.types import Evidence
 
 __all__ = [
     "Estimate",
+    "EvaluatedImage",
     "Evaluation",
+    "ImageOutcome",
     "LabelOutcome",
     "MissingOriginal",
     "Reembedding",
     "RuleOutcome",
     "ShotOutcome",
+    "ThresholdOutcome",
     "WrongImage",
 ]
 
@@ -31,6 +34,40 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class EvaluatedImage:
+    """An image that was evaluated: its place among the queries (from 0), a name for it, and its true label (None: of none)."""
+
+    index: int
+    source: str
+    truth: str | None
+
+
+@dataclass(frozen=True)
+class ImageOutcome:
+    """What a rule says of an image, and whether the label is right."""
+
+    label: str
+    trust: float
+    right: bool
+
+
+@dataclass(frozen=True)
+class ThresholdOutcome:
+    """What accepting from a threshold on would have done to the images evaluated.
+
+    Attributes:
+        threshold: the smallest trust that is accepted. accepted, errors: how many are, and how many of them are wrong.
+        risk_bound: exact upper bound of the risk for this one threshold, had it been chosen without looking at the images;
+            one that was chosen by looking promises nothing, however small it is: calibrating does.
+    """
+
+    threshold: float
+    accepted: int
+    errors: int
+    risk_bound: float
+
+
+@dataclass(frozen=True)
 class RuleOutcome:
     """How well one rule tells right from wrong. Fractions in [0, 1]; see :mod:`trustvlm.selective.metrics`.
 
@@ -40,6 +77,8 @@ class RuleOutcome:
         coverage_at_risk, risk_at_coverage: at the risk and coverage that the evaluation names.
         ece: for rules that are probabilities, else None.
         curve: (coverage, risk) pairs, at most 400 of them. reliability: (mean probability, accuracy, count), or None.
+        items: what it says of each of the evaluation's items, and thresholds: of every distinct trust, strictest first; None
+            where they were not asked for.
     """
 
     rule: str
@@ -58,6 +97,8 @@ class RuleOutcome:
     ece: float | None
     curve: tuple[tuple[float, float], ...]
     reliability: tuple[tuple[float, float, int], ...] | None
+    items: tuple[ImageOutcome, ...] | None = None
+    thresholds: tuple[ThresholdOutcome, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -119,6 +160,8 @@ class Evaluation:
         risk, coverage: at which `coverage_at_risk` and `risk_at_coverage` are given.
         rules: best AURC first. per_label: most errors first. shots: the curve over support images a label, empty where it was
         not asked for or the space is too large. wrong: the most trusted wrong images under the fused rule.
+        gone: how many stored images were left out because their label was removed since.
+        items: the images, and confidence: that of the bounds in `thresholds`; None where they were not asked for.
     """
 
     space: str
@@ -135,6 +178,9 @@ class Evaluation:
     per_label: tuple[LabelOutcome, ...]
     shots: tuple[ShotOutcome, ...]
     wrong: tuple[WrongImage, ...]
+    gone: int = 0
+    items: tuple[EvaluatedImage, ...] | None = None
+    confidence: float | None = None
 
     def __getitem__(self, rule: str) -> RuleOutcome:
         """The outcome of a rule by its name. Raises KeyError."""

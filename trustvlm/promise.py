@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Calibration", "FeedbackResult", "MonitorReport"]
+__all__ = ["Calibration", "FeedbackResult", "MonitorReport", "ObservationCounts"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -81,6 +81,21 @@ class Calibration:
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
         return asdict(self) | {"created_at": self.created_at.isoformat(), "params": dict(self.params)}
+
+
+@dataclass(frozen=True)
+class ObservationCounts:
+    """How many images with known labels a space has stored.
+
+    Attributes:
+        calibration: of the last calibration. random: of randomly drawn feedback. chosen: of feedback that was picked, which can
+            neither calibrate nor be evaluated on. usable: those of the first two that can (no support image was made of them).
+    """
+
+    calibration: int
+    random: int
+    chosen: int
+    usable: int
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or
 
 from trustvlm.catalog.models import Observation, Support
 from trustvlm.catalog.vectors import checksum, pack, unpack, verify_checksums
+from trustvlm.promise import ObservationCounts
 from trustvlm.types import Float32s
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "NewObservation",
     "Pool",
     "accepted_random",
+    "counts",
     "forget_calibration",
     "forget_images",
     "mark_promoted",
@@ -26,6 +28,12 @@ __all__ = [
 ]
 
 _IN_CHUNK = 500
+
+_DRAWN = and_(Observation.origin == "feedback", Observation.sampling == "random", Observation.support_id.is_(None))
+_USABLE = (
+    func.length(Observation.classifier_embedding) > 0,  # not purged with the support image that was made of it
+    or_(Observation.origin == "calibration", _DRAWN),
+)
 
 
 @dataclass(frozen=True)
@@ -153,9 +161,7 @@ def pool(connection: Connection, space_id: int, classifier_dim: int, verifier_di
     Raises:
         Damaged: an embedding does not match its checksum.
     """
-    drawn = and_(Observation.origin == "feedback", Observation.sampling == "random", Observation.support_id.is_(None))
-    whole = func.length(Observation.classifier_embedding) > 0  # not purged with the support image that was made of it
-    query = select(Observation).where(Observation.space_id == space_id, whole, or_(Observation.origin == "calibration", drawn))
+    query = select(Observation).where(Observation.space_id == space_id, *_USABLE)
     rows = connection.execute(query.order_by(Observation.id)).all()
     verify_checksums("observation", [(r.id, r.checksum, (r.classifier_embedding, r.verifier_embedding)) for r in rows])
     own = [row.verifier_embedding for row in rows if row.verifier_embedding is not None]
@@ -166,6 +172,20 @@ def pool(connection: Connection, space_id: int, classifier_dim: int, verifier_di
         sources=[row.source for row in rows],
         classifier=unpack([row.classifier_embedding for row in rows], classifier_dim),
         verifier=unpack(own, verifier_dim) if own and len(own) == len(rows) else None,
+    )
+
+
+def counts(connection: Connection, space_id: int) -> ObservationCounts:
+    """How many observations of each kind a space has, and how many may calibrate."""
+    columns = (Observation.origin, Observation.sampling)
+    query = select(*columns, func.count()).where(Observation.space_id == space_id).group_by(*columns)
+    found = {(origin, sampling): count for origin, sampling, count in connection.execute(query)}
+    usable = select(func.count()).select_from(Observation).where(Observation.space_id == space_id, *_USABLE)
+    return ObservationCounts(
+        calibration=sum(count for (origin, _), count in found.items() if origin == "calibration"),
+        random=found.get(("feedback", "random"), 0),
+        chosen=found.get(("feedback", "chosen"), 0),
+        usable=connection.scalar(usable) or 0,
     )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import Connection, Select, bindparam, select
 from sqlalchemy.orm import aliased
 
 from trustvlm.catalog import labels
@@ -12,7 +13,7 @@ from trustvlm.catalog.models import UNVERIFIED, Label, Space, Support
 from trustvlm.catalog.names import normal
 from trustvlm.types import LabelRow
 
-__all__ = ["find_row", "label_page", "label_page_by_id", "support_label", "support_space"]
+__all__ = ["find_row", "first_supports", "label_page", "label_page_by_id", "support_label", "support_space"]
 
 _BEYOND = "\U0010ffff"  # sorts behind everything that a name may go on with
 
@@ -66,6 +67,13 @@ def support_space(connection: Connection, support_id: int) -> str | None:
     alive = (Support.id == support_id, Support.removed_revision.is_(None), Space.removed_at.is_(None))
     name: str | None = connection.scalar(query.where(*alive))
     return name
+
+
+def first_supports(connection: Connection, label_ids: Sequence[int], most: int) -> dict[int, list[int]]:
+    """label id → ids of its first live support images, at most so many: a few rows of an index for each label."""
+    query = select(Support.id).where(Support.label_id == bindparam("label"), Support.removed_revision.is_(None))
+    query = query.order_by(Support.id).limit(most)
+    return {label: list(connection.scalars(query, {"label": label})) for label in label_ids}
 
 
 def find_row(connection: Connection, space_id: int, name: str) -> LabelRow | None:

@@ -19,6 +19,7 @@ from trustvlm.http import (
     routes_rules,
     routes_spaces,
     routes_state,
+    routes_stored,
     routes_supports,
 )
 from trustvlm.http.docs import describe
@@ -31,7 +32,8 @@ from trustvlm.service import TrustService
 __all__ = ["ROUTERS", "create_app"]
 
 ROUTERS = (
-    routes_state, routes_rules, routes_spaces, routes_imports, routes_labels, routes_supports, routes_queries, routes_measuring
+    routes_state, routes_rules, routes_spaces, routes_imports, routes_labels, routes_supports, routes_queries, routes_measuring,
+    routes_stored,
 )  # fmt: skip
 
 

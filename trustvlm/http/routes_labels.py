@@ -109,21 +109,29 @@ async def list_labels(
     match: Literal["prefix", "contains"] = "contains",
     unverified: bool = False,
     order: Literal["name", "id"] = "name",
+    thumbnails: Annotated[int, Query(ge=0, le=12)] = 0,
 ) -> Response:
     """A page of labels, by name; `q`: whose name begins with it (as it is), or contains it (ASCII letters in any case).
 
-    `order=id`: all of them, oldest first.
+    `order=id`: all of them, oldest first. `thumbnails`: each with the ids of so many of its support images, as `supports`.
     """
     if order == "id":
-        if q or unverified:
-            raise InvalidInput("order: labels that are looked for come by name only")
+        if q or unverified or thumbnails:
+            raise InvalidInput("order: labels that are looked for, or with support images, come by name only")
         return await _by_id(serving_of(request), space, cursor, limit)
     service, after = serving_of(request).service, _after(cursor)
     wanted: dict[str, Any] = {"prefix" if match == "prefix" else "contains": q or None, "unverified": unverified}
-    rows = await serving_of(request).reading.run(lambda: service.label_page(space, after=after, limit=limit + 1, **wanted))
+    wanted |= {"after": after, "limit": limit + 1}
+    if thumbnails:
+        pictured = await serving_of(request).reading.run(lambda: service.pictured_page(space, thumbnails=thumbnails, **wanted))
+        rows, supports = [row for row, _ in pictured], [{"supports": found} for _, found in pictured]
+    else:
+        rows = await serving_of(request).reading.run(lambda: service.label_page(space, **wanted))
+        supports = [{} for _ in rows]
     more = len(rows) > limit
     following = _cursor(rows[limit - 1].name) if more else None
-    return answer({"labels": [asdict(row) for row in rows[:limit]], "next_cursor": following})
+    shown = [asdict(row) | more for row, more in zip(rows[:limit], supports, strict=False)]
+    return answer({"labels": shown, "next_cursor": following})
 
 
 @router.post("/v1/spaces/{space}/labels", dependencies=WRITE, openapi_extra=takes(RegisterBody, JSON, FORM, form=NewLabelForm))

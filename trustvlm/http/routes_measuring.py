@@ -32,7 +32,7 @@ Labelled = TypeVar("Labelled", bound=LabelledBody)
 async def evaluate(request: Request, space: str) -> Response:
     """A job that says how well each rule tells right from wrong on labelled queries."""
     serving, asked = serving_of(request), await asked_for(request, space, EvaluateBody)
-    options = asked.body.model_dump(include={"rules", "risk", "coverage", "draws"})
+    options = asked.body.model_dump(exclude={"classifier", "verifier", "truth", "sources"})
 
     def work(progress: Progress) -> dict[str, Any]:
         given = labelled(serving, space, asked, progress)

@@ -12,8 +12,9 @@ from trustvlm.index.recipe import list_recipes
 from trustvlm.scoring.rules import RULES
 
 __all__ = [
-    "AliasBody", "CalibrateBody", "EmbedBody", "EvaluateBody", "EvidenceBody", "FeedbackBody", "IdsBody", "LabelBody",
-    "NewLabelForm", "PatchBody", "PicturedLabel", "RegisterBody", "ScoreBody", "SearchBody", "SpaceBody", "SupportsBody",
+    "AliasBody", "CalibrateBody", "EmbedBody", "EvaluateBody", "EvaluateOptions", "EvidenceBody", "FeedbackBody",
+    "IdsBody", "LabelBody", "NewLabelForm", "PatchBody", "PicturedLabel", "RegisterBody", "ScoreBody", "SearchBody",
+    "SpaceBody", "StoredCalibrateBody", "SupportsBody",
 ]  # fmt: skip
 
 Vector = list[float]
@@ -180,13 +181,29 @@ class FeedbackBody(LabelledBody):
     promote: bool = Field(False, description="make them support images of their labels, too")
 
 
-class EvaluateBody(LabelledBody):
-    """Labelled queries to evaluate rules on."""
+class EvaluateOptions(Body):
+    """How to evaluate."""
 
     rules: list[RuleName] | None = None
     risk: float = Field(0.05, gt=0, lt=1)
     coverage: float = Field(0.8, gt=0, le=1)
     draws: int = Field(0, ge=0, le=20)
+    params: dict[str, Params] | None = Field(None, description="parameters by rule, where they are not the rule's own")
+    items: bool = Field(False, description="say also what each rule says of each image, and what each threshold accepts")
+    confidence: float = Field(0.9, gt=0, lt=1, description="of the bounds of the risk that come with the thresholds")
+
+
+class EvaluateBody(EvaluateOptions, LabelledBody):
+    """Labelled queries to evaluate rules on."""
+
+
+class StoredCalibrateBody(Body):
+    """What to ask for on the stored images; what is left out stays as it was asked for last."""
+
+    rule: Annotated[str, Field(max_length=100, json_schema_extra={"enum": ["auto", *RULES]})] = _LEFT_OUT
+    max_risk: float = Field(_LEFT_OUT, gt=0, lt=1)
+    confidence: float = Field(_LEFT_OUT, gt=0, lt=1)
+    params: Params | None = Field(None, description="of the rule, to hold fixed")
 
 
 class CalibrateBody(LabelledBody):

@@ -24,7 +24,14 @@ from trustvlm.errors import InvalidInput
 from trustvlm.selective.ranking import Ranking, checked
 from trustvlm.types import Float64s, Int64s
 
-__all__ = ["RiskThreshold", "find_threshold", "risk_upper_bound", "smallest_accepted", "threshold_grid"]
+__all__ = [
+    "RiskThreshold",
+    "find_threshold",
+    "risk_upper_bound",
+    "risk_upper_bounds",
+    "smallest_accepted",
+    "threshold_grid",
+]
 
 GRID_POINTS = 40
 LIKELY = 0.8
@@ -149,11 +156,18 @@ def find_threshold(
 
 def risk_upper_bound(accepted: int, errors: int, confidence: float = 0.9) -> float:
     """Exact (Clopper–Pearson) upper bound of a risk of which `errors` of `accepted` were seen; 1 when none was accepted."""
-    from scipy.special import betaincinv
-
     if not 0 <= errors <= accepted:
         raise InvalidInput(f"errors: expected 0 … accepted ({accepted}), got {errors}")
-    return 1.0 if errors == accepted else float(betaincinv(errors + 1, accepted - errors, confidence))
+    return float(risk_upper_bounds(np.array([accepted]), np.array([errors]), confidence)[0])
+
+
+def risk_upper_bounds(accepted: Int64s, errors: Int64s, confidence: float = 0.9) -> Float64s:
+    """(n,) the same for n pairs of counts, each bound for itself: not all of them at once with that confidence."""
+    from scipy.special import betaincinv
+
+    right = accepted - errors
+    found: Float64s = np.where(right > 0, betaincinv(errors + 1, np.maximum(right, 1), confidence), 1.0)
+    return found
 
 
 def smallest_accepted(max_risk: float = 0.05, confidence: float = 0.9) -> int:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from numbers import Real
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from trustvlm.service.configurations import Configuration, configurations
 from trustvlm.service.context import Context, context_of
 from trustvlm.service.decide import UNKNOWN_RATE, acceptable, is_unknown
 from trustvlm.service.judging import Columns, judge, judge_all
-from trustvlm.service.observed import Observed, are_supports, as_rows, observe, truth_ids
+from trustvlm.service.observed import Observed, are_supports, as_rows, observe, stored_images, truth_ids
 from trustvlm.service.parts import Parts
 from trustvlm.types import Bools, Float64s, Int64s, Queries
 
@@ -78,22 +78,15 @@ def calibrate(
     return _calibrated(parts, space, observed, None, promise, keep=True)
 
 
-def recalibrate(parts: Parts, space_name: str) -> Calibration:
-    """See :meth:`TrustService.recalibrate`."""
+def recalibrate(parts: Parts, space_name: str, changes: Mapping[str, Any] | None = None) -> Calibration:
+    """See :meth:`TrustService.recalibrate`; `changes`: fields of :class:`Promise` that are to be others than before."""
     with parts.catalog.read() as connection:
         space = spaces.find(connection, space_name)
         before = in_force(connection, space)
-        pool = observations.pool(connection, space.id, space.classifier_dim, space.verifier_dim)
-    if not len(pool):
-        raise InvalidInput(
-            f"space {space_name!r} has no calibration images yet; 'trustvlm calibrate {space_name} DIR' adds some"
-        )
-    promise = Promise() if before is None else _asked_before(before)
-    classifier = pool.classifier.astype(np.float64)
-    verifier = classifier if space.verifier == "same" else None if pool.verifier is None else pool.verifier.astype(np.float64)
-    truth = np.array(pool.truth, dtype=object)
-    observed = Observed(classifier, verifier, truth, list(pool.hashes), list(pool.sources))
-    return _calibrated(parts, space, observed, np.array(pool.truth_ids, dtype=np.int64), promise, keep=False)
+        observed, truth = stored_images(connection, space)
+    promise = replace(Promise() if before is None else _asked_before(before), **changes or {})
+    promise.check()
+    return _calibrated(parts, space, observed, truth, promise, keep=False)
 
 
 def _asked_before(calibration: Calibration) -> Promise:

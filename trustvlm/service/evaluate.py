@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
 import numpy as np
 
-from trustvlm.catalog import supports
+from trustvlm.catalog import spaces, supports
+from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.errors import InvalidInput
 from trustvlm.outcomes import Estimate, Evaluation, LabelOutcome, RuleOutcome, ShotOutcome, WrongImage
 from trustvlm.scoring.rules import DEFAULT_RULE, RULES, Rule, resolve_parameters
@@ -27,13 +29,14 @@ from trustvlm.selective.metrics import (
 from trustvlm.selective.reliability import ece, reliability
 from trustvlm.service.context import Context, context_of
 from trustvlm.service.evidence import evidence_reader
+from trustvlm.service.items import check_items, evaluated_images, image_outcomes, threshold_outcomes
 from trustvlm.service.judging import Columns, judge_all
-from trustvlm.service.observed import are_supports, observe, truth_ids
+from trustvlm.service.observed import Observed, are_supports, observe, stored_images, truth_ids
 from trustvlm.service.parts import Parts
 from trustvlm.service.shots import MAX_LABELS, rules_of, shot_curve
 from trustvlm.types import Bools, Float64s, Int64s, Queries
 
-__all__ = ["evaluate"]
+__all__ = ["Wanted", "evaluate", "evaluate_stored"]
 
 _POINTS = 400
 _WRONG = 12
@@ -41,46 +44,84 @@ _PROFITS = 0.8
 _POOR = 0.5
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked of an evaluation; see :meth:`TrustService.evaluate`."""
+
+    rules: Sequence[str] | None
+    params: Mapping[str, Mapping[str, float | None]] | None
+    risk: float
+    coverage: float
+    draws: int
+    items: bool
+    confidence: float
+
+    def check(self) -> None:
+        """Make sure that it can be asked.
+
+        Raises:
+            InvalidInput: it cannot.
+        """
+        if isinstance(self.draws, bool) or not isinstance(self.draws, int) or self.draws < 0:
+            raise InvalidInput(f"draws: expected a whole number from 0 up, got {self.draws!r}")
+        if not 0 < self.confidence < 1:
+            raise InvalidInput(f"confidence: expected a number between 0 and 1, got {self.confidence!r}")
+
+
 def evaluate(
     parts: Parts,
     space_name: str,
     queries: Queries,
     truth: Sequence[str | None],
-    rules: Sequence[str] | None,
     sources: Sequence[str | None] | None,
-    risk: float,
-    coverage: float,
-    draws: int,
+    wanted: Wanted,
 ) -> Evaluation:
     """See :meth:`TrustService.evaluate`."""
-    if isinstance(draws, bool) or not isinstance(draws, int) or draws < 0:
-        raise InvalidInput(f"draws: expected a whole number from 0 up, got {draws!r}")
+    wanted.check()
     space = parts.space(space_name)
-    observed = observe(parts, space, queries, truth, sources)
-    chosen = _chosen(rules, images=observed.verifier is not None)
-    with parts.snapshot(space_name) as (connection, view):
+    return _evaluated(parts, space, observe(parts, space, queries, truth, sources), None, wanted)
+
+
+def evaluate_stored(parts: Parts, space_name: str, wanted: Wanted) -> Evaluation:
+    """See :meth:`TrustService.evaluate_stored`."""
+    wanted.check()
+    with parts.catalog.read() as connection:
+        space = spaces.find(connection, space_name)
+        observed, truth = stored_images(connection, space)
+    return _evaluated(parts, space, observed, truth, wanted)
+
+
+def _evaluated(parts: Parts, space: SpaceRecord, observed: Observed, truth: Int64s | None, wanted: Wanted) -> Evaluation:
+    """Evaluate on these images; `truth`: the ids of their labels where they are known."""
+    chosen = _chosen(wanted, images=observed.verifier is not None)
+    with parts.snapshot(space.name) as (connection, view):
         context = context_of(parts, connection, view, space.id)
-        true_ids = view.aliases.of(truth_ids(connection, view.space, observed.truth))
+        given_ids = truth_ids(connection, view.space, observed.truth) if truth is None else truth
+        gone = (given_ids >= 0) & (view.text.slots(np.maximum(given_ids, 0)) < 0)
         verifier = observed.unit[1]
         support = np.zeros(len(observed), np.bool_)
         if verifier is not None:
             support = are_supports(parts, connection, view, verifier, len(observed))
-        kept = np.flatnonzero(~support)
+        kept = np.flatnonzero(~support & ~gone)
         if not len(kept):
             raise InvalidInput(f"queries: expected images that are no support images, got none (of {len(observed)})")
-        told, true_ids = observed[kept], true_ids[kept]
+        if wanted.items:
+            check_items(len(chosen), len(kept))
+        told, true_ids = observed[kept], view.aliases.of(given_ids[kept])
         unit = told.unit
         judged = dict(zip(chosen, judge_all(context, *unit, list(chosen.values()), 1), strict=True))
-        outcomes = [_outcome(name, *chosen[name], judged, true_ids, risk, coverage) for name in chosen]
+        outcomes = [_outcome(name, *chosen[name], judged, true_ids, wanted) for name in chosen]
         text, image, fused = _sides(chosen)
         curve = {name: chosen[name] for name in rules_of([text, image, fused]) if not chosen[name][0].beyond}
         shots: tuple[ShotOutcome, ...] = ()
-        if draws and unit[1] is not None and curve and context.subset.labels <= MAX_LABELS:
-            shots = shot_curve(context, unit[0], unit[1], true_ids, curve, draws)
-        names = [source or f"image {row}" for source, row in zip(told.sources, kept.tolist(), strict=True)]
-        wrong = _wrong(context, judged, fused or text or next(iter(chosen)), true_ids, told.truth.tolist(), names, unit[1])
+        if wanted.draws and unit[1] is not None and curve and context.subset.labels <= MAX_LABELS:
+            shots = shot_curve(context, unit[0], unit[1], true_ids, curve, wanted.draws)
+        sources = [source or f"image {row}" for source, row in zip(told.sources, kept.tolist(), strict=True)]
+        # Of stored images the names that their labels have now: they may have been renamed.
+        names = told.truth.tolist() if truth is None else _names(context, given_ids[kept])
+        wrong = _wrong(context, judged, fused or text or next(iter(chosen)), true_ids, names, sources, unit[1])
         return Evaluation(
-            space=space_name,
+            space=space.name,
             revision=view.revision,
             images=len(kept),
             labels=len(np.unique(true_ids[true_ids >= 0])),
@@ -88,22 +129,34 @@ def evaluate(
             text=text,
             image=image,
             fused=fused,
-            risk=float(risk),
-            coverage=float(coverage),
+            risk=float(wanted.risk),
+            coverage=float(wanted.coverage),
             rules=tuple(sorted(outcomes, key=lambda outcome: outcome.aurc.value)),
             per_label=_per_label(context, judged, (text, image, fused), true_ids),
             shots=shots,
             wrong=wrong,
+            gone=int((gone & ~support).sum()),
+            items=evaluated_images(kept, sources, names) if wanted.items else None,
+            confidence=float(wanted.confidence) if wanted.items else None,
         )
 
 
-def _chosen(rules: Sequence[str] | None, *, images: bool) -> dict[str, tuple[Rule, Mapping[str, float | None]]]:
+def _names(context: Context, ids: Int64s) -> list[str | None]:
+    """The names of labels that are there; None for −1."""
+    slots = context.view.text.slots(np.maximum(ids, 0))
+    return [None if i < 0 else context.view.names[slot] for i, slot in zip(ids.tolist(), slots.tolist(), strict=True)]
+
+
+def _chosen(wanted: Wanted, *, images: bool) -> dict[str, tuple[Rule, Mapping[str, float | None]]]:
+    rules, given = wanted.rules, wanted.params or {}
     if isinstance(rules, str) or (rules is not None and not len(rules)):
         raise InvalidInput(f"rules: expected a list of rule names, got {rules!r}")
     names = [name for name in RULES if images or not RULES[name].uses_images] if rules is None else list(rules)
     found: dict[str, tuple[Rule, Mapping[str, float | None]]] = {}
+    if others := sorted(set(given) - set(names)):
+        raise InvalidInput(f"params: {others[0][:80]!r} is none of the rules evaluated: {', '.join(names)}")
     for name in names:
-        found[name] = resolve_parameters(name, None)[1:]
+        found[name] = resolve_parameters(name, given.get(name))[1:]
     needy = [name for name in found if RULES[name].uses_images]
     if needy and not images:
         raise InvalidInput(f"queries.verifier: rule {needy[0]!r} needs verifier embeddings; none were given")
@@ -130,8 +183,7 @@ def _outcome(
     parameters: Mapping[str, float | None],
     judged: Mapping[str, Columns],
     truth: Int64s,
-    risk: float,
-    coverage: float,
+    wanted: Wanted,
 ) -> RuleOutcome:
     trust, right = cast(Float64s, judged[name]["trust"]), _right(judged[name], truth)
 
@@ -159,13 +211,15 @@ def _outcome(
         auroc=estimate(auroc),
         aupr_error=aupr_error(trust, right),
         fpr95=estimate(fpr_at_tpr),
-        coverage_at_risk=estimate(partial(coverage_at_risk, risk=risk)),
-        risk_at_coverage=estimate(partial(risk_at_coverage, coverage=coverage)),
+        coverage_at_risk=estimate(partial(coverage_at_risk, risk=wanted.risk)),
+        risk_at_coverage=estimate(partial(risk_at_coverage, coverage=wanted.coverage)),
         ece=ece(trust, right) if rule.probability else None,
         curve=tuple(zip(curve.coverage[points].tolist(), curve.risk[points].tolist(), strict=True)),
         reliability=None
         if bins is None
         else tuple(zip(bins.probability.tolist(), bins.accuracy.tolist(), bins.count.tolist(), strict=True)),
+        items=image_outcomes(judged[name], right) if wanted.items else None,
+        thresholds=threshold_outcomes(curve, len(trust), wanted.confidence) if wanted.items else None,
     )
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from trustvlm.catalog import observations, spaces
+from trustvlm.errors import InvalidInput
 from trustvlm.outcomes import Evaluation
-from trustvlm.promise import Calibration, FeedbackResult, MonitorReport
+from trustvlm.promise import Calibration, FeedbackResult, MonitorReport, ObservationCounts
 from trustvlm.service.calibrate import Promise, calibrate, recalibrate
 from trustvlm.service.calibrations import list_calibrations, remove_calibration
 from trustvlm.service.decide import UNKNOWN_RATE
-from trustvlm.service.evaluate import evaluate
+from trustvlm.service.evaluate import Wanted, evaluate, evaluate_stored
 from trustvlm.service.feedback import feedback, monitor
 from trustvlm.service.home import OpenHome
 from trustvlm.service.report import write_report
@@ -33,6 +35,9 @@ class Measuring(OpenHome):
         risk: float = 0.05,
         coverage: float = 0.8,
         draws: int = 5,
+        params: Mapping[str, Mapping[str, float | None]] | None = None,
+        items: bool = False,
+        confidence: float = 0.9,
     ) -> Evaluation:
         """How well each rule tells right from wrong on labelled images: metrics with intervals, by label, by support images.
 
@@ -43,11 +48,39 @@ class Measuring(OpenHome):
             rules: names; None: all (those on text alone where there are no verifier embeddings).
             sources: a name for each image. risk, coverage: where to report coverage at risk, and risk at coverage.
             draws: how many random parts of the support images for the curve over their number; 0: no curve.
+            params: parameters of rules, by rule, where they are not the rule's own.
+            items: say also what each rule says of each image, and what each threshold would have accepted; for at most 100,000
+                pairs of a rule and an image. confidence: of the bounds of the risk that come with the thresholds.
 
         Raises:
             NotFound: unknown space or label. InvalidInput: wrong shapes or arguments, or nothing but support images.
         """
-        return evaluate(self._ready(), space, queries, truth, rules, sources, risk, coverage, draws)
+        wanted = Wanted(rules, params, risk, coverage, draws, items, confidence)
+        return evaluate(self._ready(), space, queries, truth, sources, wanted)
+
+    def evaluate_stored(
+        self,
+        space: str,
+        *,
+        rules: Sequence[str] | None = None,
+        risk: float = 0.05,
+        coverage: float = 0.8,
+        draws: int = 0,
+        params: Mapping[str, Mapping[str, float | None]] | None = None,
+        items: bool = False,
+        confidence: float = 0.9,
+    ) -> Evaluation:
+        """:meth:`evaluate` on the images that :meth:`recalibrate` uses: of the last calibration, and randomly drawn feedback.
+
+        Raises:
+            NotFound: unknown space. InvalidInput: wrong arguments, or there are no such images.
+        """
+        return evaluate_stored(self._ready(), space, Wanted(rules, params, risk, coverage, draws, items, confidence))
+
+    def count_observations(self, space: str) -> ObservationCounts:
+        """How many images with known labels a space has stored. Raises NotFound."""
+        with self._ready().catalog.read() as connection:
+            return observations.counts(connection, spaces.find(connection, space).id)
 
     def write_report(self, evaluation: Evaluation, path: str | Path) -> None:
         """Write an evaluation as one HTML page with plots, pictures and explanations, which asks nothing of the network.
@@ -93,13 +126,28 @@ class Measuring(OpenHome):
         promise = Promise(rule, max_risk, confidence, params, on_stale, on_unverified, unknown_rate)
         return calibrate(self._writable(), space, queries, truth, promise, sources)
 
-    def recalibrate(self, space: str) -> Calibration:
+    def recalibrate(
+        self,
+        space: str,
+        *,
+        rule: str | None = None,
+        max_risk: float | None = None,
+        confidence: float | None = None,
+        params: Mapping[str, float | None] | None = None,
+    ) -> Calibration:
         """Calibrate anew for the space as it is, on the stored images and randomly drawn feedback, asking for the same.
 
+        Args:
+            rule, max_risk, confidence: to ask for another one than before. params: those of `rule`, to hold fixed.
+
         Raises:
-            NotFound: unknown space. InvalidInput: there are no images yet.
+            NotFound: unknown space. InvalidInput: there are no images yet, or bad arguments.
         """
-        return recalibrate(self._writable(), space)
+        if params is not None and rule is None:
+            raise InvalidInput("params: name the rule they belong to")
+        asked = {"max_risk": max_risk, "confidence": confidence, "rule": rule}
+        changes = {name: value for name, value in asked.items() if value is not None}
+        return recalibrate(self._writable(), space, changes | ({} if rule is None else {"params": params}))
 
     def list_calibrations(self, space: str) -> list[Calibration]:
         """The calibrations of a space, newest first: the first one is in force. Raises NotFound."""

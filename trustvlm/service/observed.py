@@ -10,6 +10,7 @@ import numpy as np
 from sqlalchemy import Connection
 
 from trustvlm.catalog import labels as label_rows
+from trustvlm.catalog import observations
 from trustvlm.catalog.names import brief
 from trustvlm.catalog.observations import NewObservation
 from trustvlm.catalog.spaces import SpaceRecord
@@ -23,7 +24,7 @@ from trustvlm.service.names import source_text
 from trustvlm.service.parts import Parts
 from trustvlm.types import Bools, Float64s, Int64s, Objects, Queries
 
-__all__ = ["SAME_IMAGE", "Observed", "are_supports", "as_rows", "observe", "truth_ids"]
+__all__ = ["SAME_IMAGE", "Observed", "are_supports", "as_rows", "observe", "stored_images", "truth_ids"]
 
 SAME_IMAGE = 1.0 - 1e-6
 """Cosine from which two embeddings are taken to be of the same picture: equal but for float32 rounding."""
@@ -101,6 +102,23 @@ def observe(
     given: Sequence[str | None] = [None] * len(classifier) if sources is None else sources
     told = [None if source is None else source_text(source) for source in given]
     return Observed(classifier, verifier, names, hashes, told)
+
+
+def stored_images(connection: Connection, space: SpaceRecord) -> tuple[Observed, Int64s]:
+    """The stored images that may calibrate, and the ids of their true labels (−1: none).
+
+    Raises:
+        InvalidInput: there are none. Damaged: an embedding does not match its checksum.
+    """
+    pool = observations.pool(connection, space.id, space.classifier_dim, space.verifier_dim)
+    if not len(pool):
+        raise InvalidInput(
+            f"space {space.name!r} has no calibration images yet; 'trustvlm calibrate {space.name} DIR' adds some"
+        )
+    classifier = pool.classifier.astype(np.float64)
+    verifier = classifier if space.verifier == "same" else None if pool.verifier is None else pool.verifier.astype(np.float64)
+    truth = np.array(pool.truth, dtype=object)
+    return Observed(classifier, verifier, truth, list(pool.hashes), list(pool.sources)), np.array(pool.truth_ids, np.int64)
 
 
 def truth_ids(connection: Connection, space: SpaceRecord, truth: Objects) -> Int64s:

@@ -86,6 +86,13 @@ class Serving(OpenHome):
                 connection, found.id, after=after, limit=limit, prefix=prefix, contains=contains, unverified=unverified
             )
 
+    def pictured_page(self, space: str, *, thumbnails: int, **page: Any) -> list[tuple[LabelRow, list[int]]]:
+        """The rows of :meth:`label_page`, each with the ids of its label's first support images. Raises NotFound."""
+        with self._ready().catalog.read() as connection:
+            rows = pages.label_page(connection, space_rows.find(connection, space).id, **page)
+            found = pages.first_supports(connection, [row.id for row in rows], thumbnails)
+        return [(row, found[row.id]) for row in rows]
+
     def label_page_by_id(self, space: str, *, after: int, limit: int) -> list[LabelRow]:
         """Up to `limit` labels with ids above `after`, in the order of :meth:`TrustService.list_labels`. Raises NotFound."""
         with self._ready().catalog.read() as connection:

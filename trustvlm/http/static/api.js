@@ -27,14 +27,15 @@ export const post = (where, options) => call("POST", where, options);
 export const patch = (where, options) => call("PATCH", where, options);
 export const remove = (where, options) => call("DELETE", where, options);
 
-/** One call. Options: `json` or `form` (FormData) as body, `signal`, `query` ({name: value}).
+/** One call. Options: `json`, `form` (FormData) or `file` ({content, type}) as body, `signal`, `query` ({name: value}).
  *  Writes carry an idempotency key, so that a repeated one is done once. Busy services are asked again, as they say when. */
-async function call(method, where, { json, form, signal, query } = {}) {
+async function call(method, where, { json, form, file, signal, query } = {}) {
   const headers = { Accept: "application/json" };
   if (json !== undefined) headers["Content-Type"] = "application/json";
+  if (file) headers["Content-Type"] = file.type;
   if (method !== "GET") headers["Idempotency-Key"] = randomId();
   const address = query ? `${where}?${new URLSearchParams(withoutNothing(query))}` : where;
-  const body = form ?? (json === undefined ? undefined : JSON.stringify(json));
+  const body = form ?? file?.content ?? (json === undefined ? undefined : JSON.stringify(json));
   const response = await send(address, { method, headers, body, signal });
   return response.json();
 }

@@ -1,7 +1,10 @@
-import { h, put } from "./dom.js";
+// Labels: which there are, one of them with its support images, and adding more.
+
+import { showLabel } from "./labelpage.js";
+import { showList } from "./labellist.js";
 
 export const title = "Labels";
 
-export async function show(root, { space }) {
-  put(root, h("h1", {}, "Labels"), h("p", {}, space.name));
+export async function show(root, context) {
+  await (context.rest.length ? showLabel : showList)(root, context);
 }

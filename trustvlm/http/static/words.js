@@ -16,6 +16,9 @@ export function percent(share, digits = 1) {
   return `${rounded} %`;
 }
 
+/** The same with no more digits than it needs: "5 %", "92.5 %". For what was asked for, and for headlines. */
+export const share = (value, digits = 1) => percent(value, digits).replace(/(\.\d*?)0+ %$/, "$1 %").replace(". %", " %");
+
 /** A similarity or a trust that is no share. */
 export const number = (value, digits = 3) => (value === null || value === undefined ? "–" : value.toFixed(digits));
 
