@@ -98,13 +98,13 @@ def test_support_images_by_id(pictured: Http) -> None:
 def test_several_support_images_at_once(http: Http) -> None:
     ids = [row["id"] for row in http("GET", "/v1/spaces/s/labels/beach/supports")["supports"]]
     of_t = http("GET", "/v1/spaces/t/labels/beach/supports")["supports"][0]["id"]
-    http("POST", "/v1/spaces/s/supports/remove", json={"ids": [*ids, of_t]}, status=404)
-    assert http("POST", "/v1/spaces/s/supports/remove", json={"ids": ids[:2]}) == {"revision": 2}
+    http("POST", "/v1/spaces/s/remove-supports", json={"ids": [*ids, of_t]}, status=404)
+    assert http("POST", "/v1/spaces/s/remove-supports", json={"ids": ids[:2]}) == {"revision": 2}
     assert len(http("GET", "/v1/spaces/s/labels/beach/supports")["supports"]) == 1
-    http("POST", "/v1/spaces/s/supports/restore", json={"ids": ids}, status=404)
-    assert http("POST", "/v1/spaces/s/supports/restore", json={"ids": ids[:2]}) == {"revision": 3}
+    http("POST", "/v1/spaces/s/restore-supports", json={"ids": ids}, status=404)
+    assert http("POST", "/v1/spaces/s/restore-supports", json={"ids": ids[:2]}) == {"revision": 3}
     for wrong in ({"ids": [0]}, {"ids": "1"}, {}, {"ids": [2**63]}):
-        http("POST", "/v1/spaces/s/supports/remove", json=wrong, status=422)
+        http("POST", "/v1/spaces/s/remove-supports", json=wrong, status=422)
 
 
 def test_labels_in_the_order_of_their_ids(http: Http) -> None:
