@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import traceback
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,20 @@ class Cli:
         command = [*COMMAND, "--home", str(self.home), *map(str, arguments)]
         options = {"capture_output": True, "text": True, "timeout": 120, "check": False} | options
         return subprocess.run(command, **options)
+
+
+@contextmanager
+def minding_ctrl_c() -> Iterator[None]:
+    """A process that is started within the block minds Ctrl-C.
+
+    A shell script starts what it puts into the background with SIGINT ignored; where that is the test suite, it would hand
+    this on, and the command is right to do what it was told.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def commands(command: click.Command = main, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 from cli_runner import Cli
@@ -14,6 +15,9 @@ import trustvlm
 
 TEXT_DIM, IMAGE_DIM = 16, 24
 
+# An example's time is the machine's business: on a busy one 0.2 s go by in any of them.
+hypothesis.settings.register_profile("trustvlm", deadline=None)
+hypothesis.settings.load_profile("trustvlm")
 
 LONGEST = ("test_readme.py", "test_demo.py", "test_reproduction.py")
 """Files that take a minute begin first, so that no worker ends with one of them."""

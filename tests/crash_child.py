@@ -9,7 +9,6 @@ B {change}, C (a chunk of it is acknowledged), D, X {error}, E (end).
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import sys
@@ -17,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from children import tell
 from crash_state import (
     BEFORE,
     CALIBRATION,
@@ -50,11 +50,6 @@ from trustvlm.catalog.jobs import JobRecord
 
 BULK = 2_000
 CHUNK = 100
-
-
-def tell(line: str) -> None:
-    """One line to the parent in one system call: what was told before a kill has been told."""
-    os.write(1, (line + "\n").encode())
 
 
 # One function for each kind of change

@@ -2,20 +2,9 @@
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 
-from numbered import CATALOG
-
-
-def run_sql(home: Path, statement: str, *values: object) -> list[tuple[object, ...]]:
-    """One statement on the catalog, past trustvlm, without its foreign keys."""
-    connection = sqlite3.connect(home / CATALOG)
-    try:
-        with connection:
-            return connection.execute(statement, values).fetchall()
-    finally:
-        connection.close()
+from raw_sql import run_sql
 
 
 def flip_in_column(home: Path, table: str, column: str, row_id: int, place: int = 10, key: str = "id") -> None:

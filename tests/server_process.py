@@ -15,11 +15,12 @@ from cli_runner import COMMAND, without_home_variables
 
 
 @contextmanager
-def server(home: Path, *options: str, log: Path | None = None) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A server process, and its address."""
+def server(home: Path, *options: str, log: Path | None = None, fault: str = "") -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server process, and its address; `fault`: see :mod:`trustvlm.faults`."""
     command = [*COMMAND, "--home", str(home), "serve", "--port", "0", *options]
     errors = (log or home.with_suffix(".log")).open("w")
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=without_home_variables())
+    environment = without_home_variables() | ({"TRUSTVLM_FAULT": fault} if fault else {})
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)
     try:
         assert process.stdout is not None
         greeting = process.stdout.readline()

@@ -6,40 +6,27 @@ The children are real processes that run functions of this file (`python test_ba
 from __future__ import annotations
 
 import json
-import os
 import re
 import resource
 import select
 import signal
-import sqlite3
-import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from children import start, tell_json
 from numbered import AT_ONCE, CATALOG, create, label, queries, require_equal
+from raw_sql import run_sql
 
 import trustvlm
 from trustvlm.service.restore import check_backup
 
 
-def start(verb: Callable[..., None], *arguments: object) -> subprocess.Popen[str]:
-    """Run a function of this file in a process of its own."""
-    command = [sys.executable, __file__, verb.__name__, *map(str, arguments)]
-    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
-
-
 def names_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
-
-
-def tell(message: object) -> None:
-    os.write(1, (json.dumps(message) + "\n").encode())
 
 
 # While others write
@@ -67,7 +54,7 @@ def keep_writing(home: str, own: str, first: str) -> None:
         for number in range(1, MOST):
             change(service, own, number)
             change(service, "both", number, int(first))
-            tell(number)
+            tell_json(number)
             if select.select([0], [], [], 0)[0]:
                 return
 
@@ -109,9 +96,9 @@ def test_a_backup_taken_while_two_processes_write_is_of_one_moment(tmp_path: Pat
                 # A process writes to the two spaces by turns, so that the moment shows in both.
                 assert shared in (names_at(revision, first), names_at(revision - 1, first))
             later = "SELECT * FROM labels JOIN spaces s ON s.id = space_id WHERE labels.revision > s.revision"
-            assert not sqlite_rows(restored, later)
-            assert sqlite_rows(restored, "PRAGMA integrity_check") == [("ok",)]
-            assert sqlite_rows(restored, "PRAGMA foreign_key_check") == []
+            assert not run_sql(restored, later)
+            assert run_sql(restored, "PRAGMA integrity_check") == [("ok",)]
+            assert run_sql(restored, "PRAGMA foreign_key_check") == []
 
 
 def require_state(service: trustvlm.TrustService, space: str, revision: int, built: Path) -> None:
@@ -122,14 +109,6 @@ def require_state(service: trustvlm.TrustService, space: str, revision: int, bui
         for number in range(1, revision + 1):
             change(fresh, space, number)
         require_equal(service.score(space, queries()), fresh.score(space, queries()), ids=False)
-
-
-def sqlite_rows(home: Path, query: str) -> list[tuple[object, ...]]:
-    connection = sqlite3.connect(home / CATALOG)
-    try:
-        return connection.execute(query).fetchall()
-    finally:
-        connection.close()
 
 
 def test_nobody_waits_for_a_backup_and_it_never_begins_anew(
@@ -181,8 +160,8 @@ def test_the_manifest_says_what_is_in_it_and_derived_files_are_not(home: Path, t
         {"name": "space", "revision": row.revision, "labels": row.label_count, "supports": row.support_count}
     ]
     assert manifest["trustvlm"] == trustvlm.__version__
-    assert manifest["schema"] == sqlite_rows(home, "SELECT version_num FROM alembic_version")[0][0]
-    assert manifest["epoch"] == sqlite_rows(home, "SELECT epoch FROM catalog_state")[0][0]
+    assert manifest["schema"] == run_sql(home, "SELECT version_num FROM alembic_version")[0][0]
+    assert manifest["epoch"] == run_sql(home, "SELECT epoch FROM catalog_state")[0][0]
     assert manifest["members"].keys() == set(names) - {"manifest.json"}
     assert (made.originals, made.size) == (1, (tmp_path / "b.zip").stat().st_size)
     trustvlm.restore(tmp_path / "b.zip", tmp_path / "restored")
@@ -219,8 +198,8 @@ def test_what_was_purged_before_is_not_in_it(home: Path, tmp_path: Path) -> None
 def test_a_damaged_catalog_is_not_backed_up(home: Path, tmp_path: Path) -> None:
     """A page of zeros in the middle: Damaged, and no file that looks like a backup."""
     content = bytearray((home / CATALOG).read_bytes())
-    root = sqlite_rows(home, "SELECT rootpage FROM sqlite_master WHERE name = 'supports'")[0][0]
-    page = sqlite_rows(home, "PRAGMA page_size")[0][0]
+    root = run_sql(home, "SELECT rootpage FROM sqlite_master WHERE name = 'supports'")[0][0]
+    page = run_sql(home, "PRAGMA page_size")[0][0]
     assert isinstance(root, int)
     assert isinstance(page, int)
     content[(root - 1) * page : root * page] = bytes(page)
@@ -258,7 +237,7 @@ def backup_without_room(home: str, target: str, limit: str) -> None:
         try:
             service.backup(target)
         except trustvlm.TrustVLMError as error:
-            tell([type(error).__name__, str(error)])
+            tell_json([type(error).__name__, str(error)])
 
 
 def test_a_full_disk_leaves_nothing_behind(home: Path, tmp_path: Path) -> None:
@@ -283,12 +262,12 @@ def backup_slowly(home: str, target: str, steps: str) -> None:
         nonlocal left
         left -= 1
         if left == 0:
-            tell([done, total])
+            tell_json([done, total])
             time.sleep(60)
 
     with trustvlm.open(home) as service:
         service.backup(target, progress=wait)
-        tell("done")
+        tell_json("done")
 
 
 @pytest.mark.parametrize("steps", [5, 1_000, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 10, 20))])
@@ -296,7 +275,7 @@ def test_a_killed_backup_leaves_no_file_and_the_next_one_clears_up(home: Path, t
     """Killed while the catalog is copied, or while it is archived: no file of that name; what lies about goes later."""
     out = tmp_path / "out"
     out.mkdir()
-    pages = sqlite_rows(home, "PRAGMA page_count")[0][0]
+    pages = run_sql(home, "PRAGMA page_count")[0][0]
     assert isinstance(pages, int)
     child = start(backup_slowly, home, out / "b.zip", min(steps, pages + 1))
     assert child.stdout is not None

@@ -26,7 +26,9 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from children import run, tell_json
 from numbered import AT_ONCE, CATALOG, VERIFIER, create, label, queries, require_equal, vectors
+from raw_sql import run_sql
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import CreateIndex
@@ -38,32 +40,12 @@ from trustvlm.catalog.models import Base
 
 
 def change(home: Path, *statements: str) -> None:
-    """Change the file with nothing but SQLite."""
-    connection = sqlite3.connect(home / CATALOG)
-    with connection:
-        for statement in statements:
-            connection.execute(statement)
-    connection.close()
+    for statement in statements:
+        run_sql(home, statement)
 
 
-def rows(home: Path, query: str) -> list[tuple[Any, ...]]:
-    connection = sqlite3.connect(home / CATALOG)
-    try:
-        return connection.execute(query).fetchall()
-    finally:
-        connection.close()
-
-
-def tell(message: object) -> None:
-    os.write(1, (json.dumps(message) + "\n").encode())
-
-
-def run(verb: Callable[..., None], *arguments: object, wrapper: tuple[str, ...] = ()) -> list[Any]:
-    """Run a function of this file in a process of its own, to its end; what it told."""
-    command = [*wrapper, sys.executable, __file__, verb.__name__, *map(str, arguments)]
-    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=True, timeout=120)
-    return [json.loads(line) for line in done.stdout.splitlines()]
+def told_by(verb: Callable[..., None], *arguments: object, wrapper: tuple[str, ...] = ()) -> list[Any]:
+    return [json.loads(line) for line in run(verb, *arguments, wrapper=wrapper)]
 
 
 # The schema
@@ -79,9 +61,9 @@ def connected(home: Path) -> Iterator[Any]:
 
 def test_a_new_home_is_at_the_newest_schema(home: Path, connected: Any) -> None:
     assert schema.current(connected) == schema.head()
-    assert rows(home, "SELECT version_num FROM alembic_version") == [(schema.head(),)]
-    assert rows(home, "PRAGMA journal_mode") == [("wal",)]
-    assert rows(home, "PRAGMA page_size")[0][0] > 4096
+    assert run_sql(home, "SELECT version_num FROM alembic_version") == [(schema.head(),)]
+    assert run_sql(home, "PRAGMA journal_mode") == [("wal",)]
+    assert run_sql(home, "PRAGMA page_size")[0][0] > 4096
 
 
 def test_the_tables_are_those_of_the_models(connected: Any) -> None:
@@ -96,7 +78,7 @@ def test_what_alembic_does_not_compare_agrees_too(home: Path) -> None:
     def plain(sql: str) -> str:
         return re.sub(r"\s+", " ", sql.replace('"', "")).strip().lower()
 
-    made = {name: plain(sql) for name, sql in rows(home, "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")}
+    made = {name: plain(sql) for name, sql in run_sql(home, "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")}
     for table in Base.metadata.tables.values():
         for index in table.indexes:
             assert index.name is not None
@@ -104,12 +86,13 @@ def test_what_alembic_does_not_compare_agrees_too(home: Path) -> None:
         if table.dialect_options["sqlite"]["autoincrement"]:
             assert "autoincrement" in made[table.name]
         columns = {
-            name: (bool(required), bool(key)) for _, name, _, required, _, key in rows(home, f"PRAGMA table_info({table.name})")
+            name: (bool(required), bool(key))
+            for _, name, _, required, _, key in run_sql(home, f"PRAGMA table_info({table.name})")
         }
         assert columns == {c.name: (not c.nullable, c.primary_key) for c in table.columns}
     indexes = {index.name for table in Base.metadata.tables.values() for index in table.indexes}
     assert indexes == {
-        name for (name,) in rows(home, "SELECT name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")
+        name for (name,) in run_sql(home, "SELECT name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")
     }
 
 
@@ -131,7 +114,7 @@ def test_an_older_catalog_names_the_command(home: Path) -> None:
     for options in ({}, {"read_only": True}):
         with pytest.raises(trustvlm.SchemaMismatch, match=r"db upgrade|something else"):
             trustvlm.open(home, **options)
-    assert rows(home, "SELECT count(*) FROM alembic_version") == [(0,)]
+    assert run_sql(home, "SELECT count(*) FROM alembic_version") == [(0,)]
 
 
 def test_a_home_of_the_first_schema_is_upgraded(home: Path) -> None:
@@ -145,7 +128,7 @@ def test_a_home_of_the_first_schema_is_upgraded(home: Path) -> None:
         config.attributes["connection"] = connection
         command.downgrade(config, "0001")
     engine.dispose()
-    assert rows(home, "SELECT count(*) FROM sqlite_master WHERE name = 'calibrations'") == [(0,)]
+    assert run_sql(home, "SELECT count(*) FROM sqlite_master WHERE name = 'calibrations'") == [(0,)]
     with pytest.raises(trustvlm.SchemaMismatch, match=r"schema 0001.*db upgrade"):
         trustvlm.open(home)
     Catalog.upgrade(home / CATALOG)
@@ -180,7 +163,7 @@ def test_a_newer_catalog_is_refused(home: Path) -> None:
     ):
         with pytest.raises(trustvlm.SchemaMismatch, match=r"9999.*upgrade trustvlm"):
             attempt()
-    assert rows(home, "SELECT version_num FROM alembic_version") == [("9999",)]
+    assert run_sql(home, "SELECT version_num FROM alembic_version") == [("9999",)]
 
 
 def test_somebody_elses_database_is_left_alone(tmp_path: Path) -> None:
@@ -195,7 +178,7 @@ def test_somebody_elses_database_is_left_alone(tmp_path: Path) -> None:
     ):
         with pytest.raises(trustvlm.SchemaMismatch):
             attempt()
-    assert rows(home, "SELECT name FROM sqlite_master") == [("holidays",)]
+    assert run_sql(home, "SELECT name FROM sqlite_master") == [("holidays",)]
 
 
 @pytest.mark.parametrize("content", [b"no database at all" * 1000, b"\x00" * 50_000, b"SQLite format 3\x00" + b"\xff" * 40_000])
@@ -278,7 +261,7 @@ def test_ids_are_never_used_again(home: Path) -> None:
 
     def note() -> None:
         for table, known in seen.items():
-            now = {number for (number,) in rows(home, f"SELECT id FROM {table}")}
+            now = {number for (number,) in run_sql(home, f"SELECT id FROM {table}")}
             fresh = now - last[table]
             assert not fresh & known, table
             known |= now
@@ -291,7 +274,7 @@ def test_ids_are_never_used_again(home: Path) -> None:
             service.remove_label("space", "label 0019", purge=True)
             service.register("space", [label(19)])
             note()
-            newest = max(rows(home, "SELECT id FROM supports"))[0]
+            newest = max(run_sql(home, "SELECT id FROM supports"))[0]
             service.remove_support("space", [newest])
             service.purge(older_than=AT_ONCE)
             service.register("space", [label(19)])
@@ -308,7 +291,7 @@ def test_every_catalog_has_an_epoch_of_its_own(tmp_path: Path) -> None:
     for name in ("a", "b"):
         trustvlm.open(tmp_path / name, create=True).close()
         trustvlm.open(tmp_path / name).close()
-        ((epoch,),) = rows(tmp_path / name, "SELECT epoch FROM catalog_state")
+        ((epoch,),) = run_sql(tmp_path / name, "SELECT epoch FROM catalog_state")
         epochs.add(uuid.UUID(epoch))
     assert len(epochs) == 2
 
@@ -335,9 +318,9 @@ def test_a_cache_older_than_the_log_rebuilds(home: Path, limit: int) -> None:
             service.score("space", queries())
             service.search("space", queries(), kind="support")
             service.search("space", queries(), kind="prototype")
-        run(purge_with_a_short_log, home, limit)
-        ((kept,),) = rows(home, "SELECT count(*) FROM changes")
-        ((start,),) = rows(home, "SELECT log_start FROM spaces")
+        told_by(purge_with_a_short_log, home, limit)
+        ((kept,),) = run_sql(home, "SELECT count(*) FROM changes")
+        ((start,),) = run_sql(home, "SELECT log_start FROM spaces")
         assert kept <= limit
         assert (start > 1) == (limit < 1000)
         lively.register("space", [label(31)])
@@ -414,9 +397,7 @@ def test_no_call_about_one_label_walks_through_all(home: Path) -> None:
 
 def test_purging_checks_references_by_an_index(home: Path) -> None:
     """Deleting a label asks whether support images refer to it: without an index on the label that reads all of them."""
-    connection = sqlite3.connect(home / CATALOG)
-    plan = connection.execute("EXPLAIN QUERY PLAN SELECT 1 FROM supports WHERE label_id = 1").fetchall()
-    connection.close()
+    plan = run_sql(home, "EXPLAIN QUERY PLAN SELECT 1 FROM supports WHERE label_id = 1")
     assert all("SEARCH" in step and "label_id=?" in step for *_, step in plan), plan
 
 
@@ -427,16 +408,16 @@ def use_read_only(home: str) -> None:
     """Child: what opening for writing says; then read, and try to change."""
     try:
         with trustvlm.open(home):
-            tell("opened for writing")
+            tell_json("opened for writing")
     except trustvlm.TrustVLMError as error:
-        tell([type(error).__name__, str(error)])
+        tell_json([type(error).__name__, str(error)])
     with trustvlm.open(home, read_only=True) as service:
         for kind in ("support", "prototype", "text"):
             service.search("space", queries(), kind=kind)
         service.score("space", queries()).evidence(0)
         service.index_stats("space")
-        tell(service.score("space", queries()).trust.tolist())
-        tell(sorted(row.name for row in service.list_labels("space")))
+        tell_json(service.score("space", queries()).trust.tolist())
+        tell_json(sorted(row.name for row in service.list_labels("space")))
         refused = []
         for verb in (
             lambda: service.register("space", [label(100)]),
@@ -451,7 +432,7 @@ def use_read_only(home: str) -> None:
                 refused.append("no error")
             except trustvlm.ReadOnly as error:
                 refused.append(str(error))
-        tell(refused)
+        tell_json(refused)
 
 
 def mounted_read_only(home: Path) -> tuple[str, ...]:
@@ -500,7 +481,7 @@ def test_a_home_on_a_file_system_mounted_read_only(home: Path) -> None:
     refused in one sentence, and no file appears."""
     wrapper = mounted_read_only(home)
     before = sorted(path.name for path in home.rglob("*"))
-    told = run(use_read_only, home, wrapper=wrapper)
+    told = told_by(use_read_only, home, wrapper=wrapper)
     assert sorted(path.name for path in home.rglob("*")) == before
     require_readable(home, told)
 
@@ -509,7 +490,7 @@ def die_after_registering(home: str) -> None:
     """Child: register a label, then die, so that it is in the write-ahead log only."""
     service = trustvlm.open(home)
     service.register("space", [label(77)])
-    tell("registered")
+    tell_json("registered")
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -524,14 +505,14 @@ def test_a_read_only_home_with_a_log_left_by_a_kill(home: Path) -> None:
     """What was acknowledged before a kill is read on a read-only file system too, though the log cannot be folded in."""
     leave_a_log(home)
     wrapper = mounted_read_only(home)
-    told = run(use_read_only, home, wrapper=wrapper)
+    told = told_by(use_read_only, home, wrapper=wrapper)
     assert "label 0077" in told[2]
     require_readable(home, told)
 
 
 def test_a_home_of_another_user(public: Path) -> None:
     """A user who may read the files but not write them: the same as on a read-only file system."""
-    require_readable(public, run(use_read_only, public, wrapper=as_nobody(public)))
+    require_readable(public, told_by(use_read_only, public, wrapper=as_nobody(public)))
 
 
 def watch(home: str) -> None:
@@ -539,7 +520,7 @@ def watch(home: str) -> None:
     with trustvlm.open(home, read_only=True) as service:
         while True:
             verdicts = service.score("space", queries())
-            tell([verdicts.revision, len(list(service.list_labels("space")))])
+            tell_json([verdicts.revision, len(list(service.list_labels("space")))])
             if not sys.stdin.readline():
                 return
 

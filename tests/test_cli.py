@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_runner import COMMAND, Cli, commands, save_labels, save_queries, without_home_variables
+from cli_runner import COMMAND, Cli, commands, minding_ctrl_c, save_labels, save_queries, without_home_variables
 from click.testing import CliRunner
 
 import trustvlm
@@ -186,15 +186,19 @@ def test_interrupt_ends_with_130(space, tmp_path):
     fifo = tmp_path / "names"
     os.mkfifo(fifo)
     command = [*COMMAND, "--home", str(space.home), "register", "s", "--labels", str(fifo)]
-    child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    with fifo.open("w"):  # returns when the command opens it
-        for _ in range(10):  # a signal on the way into a system call wakes nobody: then one presses again
-            time.sleep(0.2)
-            child.send_signal(signal.SIGINT)
-            with suppress(subprocess.TimeoutExpired):
-                child.wait(5)
-                break
-        _, said = child.communicate(timeout=10)
+    with minding_ctrl_c():
+        child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        with fifo.open("w"):  # returns when the command opens it
+            for _ in range(10):  # a signal on the way into a system call wakes nobody: then one presses again
+                time.sleep(0.2)
+                child.send_signal(signal.SIGINT)
+                with suppress(subprocess.TimeoutExpired):
+                    child.wait(5)
+                    break
+    finally:
+        child.kill()  # nothing, if it has ended
+        _, said = child.communicate()
     assert child.returncode == 130
     assert said == "Error: interrupted; what was committed stays\n"
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import re
-import sqlite3
 from pathlib import Path
 
 import pytest
 from cli_runner import Cli, save_labels
 from click.testing import CliRunner
+from raw_sql import run_sql
 
 from trustvlm.cli import main
 
@@ -152,9 +152,7 @@ def test_index_stats_and_rebuild(space):
 
 
 def set_schema(home: Path, version: str) -> None:
-    with sqlite3.connect(home / "catalog.sqlite3") as connection:
-        connection.execute("update alembic_version set version_num = ?", (version,))
-    connection.close()
+    run_sql(home, "update alembic_version set version_num = ?", version)
 
 
 def test_db_current_and_upgrade(cli):

@@ -32,11 +32,9 @@ QUICK = {
         "test_spaces_come_and_go",
         "test_bad_text_vector_leaves_nothing_behind",
         "test_bad_image_vector_leaves_nothing_behind",
-        "test_unusual_names_are_names",
         "test_what_a_precomputed_space_cannot_do",
     ),
     test_score: (
-        "test_subset_by_names_and_by_mask",
         "test_ties_go_to_the_smaller_name",
         "test_evidence_is_the_nearest_support_images",
         "test_rows_are_json",
@@ -55,12 +53,13 @@ QUICK = {
     test_promise: (
         "test_calibration_decides_and_goes_stale",
         "test_too_few_images_and_bad_arguments",
-        "test_feedback_calibrates_only_when_random_and_monitors",
     ),
 }
 SLOW = {
-    test_register: ("test_any_order_gives_the_same_bits_and_verdicts", "test_bad_names"),
+    test_promise: ("test_feedback_calibrates_only_when_random_and_monitors",),
+    test_register: ("test_unusual_names_are_names", "test_any_order_gives_the_same_bits_and_verdicts", "test_bad_names"),
     test_score: (
+        "test_subset_by_names_and_by_mask",
         "test_verdicts_equal_the_dense_formulas",
         "test_starred_rule_finds_the_best_label_beyond_the_candidates",
         "test_half_precision_recipe_changes_no_verdict",

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from children import let_go, start, together
 from crash_child import ids_of
 from crash_state import CATALOG, IMAGES, POOL, SUPPORTS, TEXTS, Op, create, label_input, queries, read_state, require_sound
 from sqlalchemy import event
@@ -30,20 +31,6 @@ from trustvlm import LabelInput, TrustService
 
 ASKED = queries(list(range(POOL - 6, POOL)))
 RULES = ("posterior", "trustvlm", "msp")
-
-
-def start(verb: Callable[..., None], *arguments: object) -> subprocess.Popen[str]:
-    """Run a function of this file in a process of its own."""
-    command = [sys.executable, __file__, verb.__name__, *map(str, arguments)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, text=True, env=environment, **pipes)  # type: ignore[call-overload, no-any-return]
-
-
-def together() -> None:
-    """Child: say that it is ready, and wait for the others."""
-    os.write(1, b"ready\n")
-    sys.stdin.readline()
 
 
 def change(service: TrustService, op: Op) -> int:
@@ -215,13 +202,7 @@ def test_a_verdict_is_that_of_its_revision(tmp_path: Path, seconds: float, capsy
     readers = [start(read, home, threads, seconds + 0.5) for threads in (2, 1)[: 2 if whole else 1]]
     others = [start(disturb, home, seconds)] if whole else []
     everybody = [*writers, *readers, *others]
-    for child in everybody:
-        assert child.stdout is not None
-        assert child.stdout.readline() == "ready\n"
-    for child in everybody:
-        assert child.stdin is not None
-        child.stdin.write("go\n")
-        child.stdin.flush()
+    let_go(everybody)
     told = output_of(writers, seconds + 120)
     answers = output_of(readers, seconds + 120)
     output_of(others, seconds + 120)

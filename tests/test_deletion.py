@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from checkpoints import make_clip, make_timm
-from damage import flip_in_column, run_sql
+from damage import flip_in_column
 from numbered import AT_ONCE, CLASSIFIER, VERIFIER, create, label, queries, require_equal, vectors
 from PIL import Image
+from raw_sql import run_sql
 
 import trustvlm
 from trustvlm import LabelInput, Queries

@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
+from server_process import ready, server
 
 import trustvlm
 from trustvlm.demo.data import ELEVENTH, LABELS, SUPPORTS, crops, digits_split, draw, label_images
@@ -151,7 +153,7 @@ def test_the_output_tells_of_every_label_rule_and_next_command(demo: Demo):
         assert f"\n{rule} " in text
     for case in (*demo.result.most_trusted, *demo.result.least_trusted):
         assert case.image.name in text
-    assert [command[3] for command in _commands(demo)] == ["score", "search", "score", "register", "score"]
+    assert [command[3] for command in _commands(demo)] == ["score", "search", "score", "register", "score", "serve"]
 
 
 def test_the_next_commands_work_as_printed(demo: Demo, home: Path):
@@ -160,12 +162,21 @@ def test_the_next_commands_work_as_printed(demo: Demo, home: Path):
     from trustvlm.cli import main
 
     outputs = []
-    for command in _commands(demo):
+    *commands, serve = _commands(demo)
+    for command in commands:
         arguments = [part.replace(str(demo.result.home), str(home)) for part in command[1:]]
         done = CliRunner().invoke(main, arguments)
         assert done.exit_code == 0, done.output
         outputs.append(done.output)
     assert demo.result.least_trusted[0].truth in outputs[1]
+    with server(home) as (_, address):  # on a free port: 8000 may be taken
+        assert serve == ["trustvlm", "--home", str(demo.result.home), "serve"]
+        ready(address)
+        nine = label_images(home / "images" / "held-out", "nine")[0]
+        with nine.open("rb") as file:
+            answer = httpx.post(f"{address}/v1/spaces/{SPACE}/score", files={"images": file}, timeout=60)
+        assert answer.status_code == 200
+        assert answer.json()["verdicts"][0]["accepted"] in (True, False)
     assert outputs[2] != outputs[4]
     with trustvlm.open(home) as service:
         assert [label.name for label in service.list_labels(SPACE)] == [*LABELS, ELEVENTH]

@@ -18,44 +18,15 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from children import run, start, tell
 from numbered import AT_ONCE, CATALOG, CLASSIFIER, VERIFIER, create, label, queries, require_equal, vectors
+from raw_sql import run_sql
 
 import trustvlm
 from trustvlm import LabelInput, Queries, TrustService
-
-
-def start(verb: Callable[..., None], *arguments: object, wrapper: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-    """Run a function of this file in a process of its own."""
-    command = [*wrapper, sys.executable, __file__, verb.__name__, *map(str, arguments)]
-    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
-
-
-def run(verb: Callable[..., None], *arguments: object, wrapper: tuple[str, ...] = ()) -> list[str]:
-    """Run it to its end; the lines it told."""
-    child = start(verb, *arguments, wrapper=wrapper)
-    output, _ = child.communicate(timeout=120)
-    assert child.returncode == 0, output
-    return output.splitlines()
-
-
-def tell(message: str) -> None:
-    """One line to the parent in one system call: what was told before a kill has been told."""
-    os.write(1, (message + "\n").encode())
-
-
-def raw_rows(home: Path, query: str, *values: object) -> list[tuple[Any, ...]]:
-    connection = sqlite3.connect(home / CATALOG)
-    try:
-        with connection:
-            return connection.execute(query, values).fetchall()
-    finally:
-        connection.close()
-
 
 # kill -9
 
@@ -74,13 +45,13 @@ def register_many(home: str, chunk: str) -> None:
 
 def require_whole(home: Path, acknowledged: set[str]) -> int:
     """Every acknowledged label is there, every label that is there is whole; how many are."""
-    assert raw_rows(home, "PRAGMA integrity_check") == [("ok",)]
-    assert raw_rows(home, "PRAGMA foreign_key_check") == []
-    present = raw_rows(home, "SELECT id, name, support_count, text_prototype, prototype FROM labels")
+    assert run_sql(home, "PRAGMA integrity_check") == [("ok",)]
+    assert run_sql(home, "PRAGMA foreign_key_check") == []
+    present = run_sql(home, "SELECT id, name, support_count, text_prototype, prototype FROM labels")
     names = {name for _, name, *_ in present}
     assert acknowledged <= names
     owned: dict[int, set[bytes]] = {}
-    for owner, embedding in raw_rows(home, "SELECT label_id, embedding FROM supports"):
+    for owner, embedding in run_sql(home, "SELECT label_id, embedding FROM supports"):
         owned.setdefault(owner, set()).add(embedding)
     for owner, name, count, text, prototype in present:
         given = label(int(name.removeprefix("label ")))
@@ -210,7 +181,7 @@ def test_a_sync_of_the_log_precedes_each_acknowledgement(home: Path, tmp_path: P
 
 def prototypes(home: Path) -> dict[str, tuple[bytes, bytes | None, int]]:
     query = "SELECT name, text_prototype, prototype, support_count FROM labels WHERE removed_revision IS NULL"
-    return {name: tuple(rest) for name, *rest in raw_rows(home, query)}  # type: ignore[misc]
+    return {name: tuple(rest) for name, *rest in run_sql(home, query)}  # type: ignore[misc]
 
 
 def test_a_label_comes_back_as_it_was(home: Path) -> None:
@@ -497,7 +468,7 @@ def copied(large: Path, tmp_path: Path) -> Path:
 
 def mark_catalog(home: Path) -> None:
     """Make the catalog and its snapshot differ, behind everybody's back, so that one can see where an answer came from."""
-    raw_rows(home, "UPDATE labels SET name = 'from the catalog' WHERE name = 'label 0000'")
+    run_sql(home, "UPDATE labels SET name = 'from the catalog' WHERE name = 'label 0000'")
 
 
 def source(service: TrustService) -> str:
@@ -526,7 +497,7 @@ def test_a_new_process_starts_from_the_snapshot(copied: Path, caplog: pytest.Log
         service.add_support("space", "label 0001", image_vectors=vectors(8, n=2, dim=VERIFIER))
     with trustvlm.open(copied) as service:
         after = service.score("space", queries())
-    raw_rows(copied, "UPDATE labels SET name = 'label 0000' WHERE name = 'from the catalog'")
+    run_sql(copied, "UPDATE labels SET name = 'label 0000' WHERE name = 'from the catalog'")
     shutil.rmtree(snapshot.parent)
     with trustvlm.open(copied) as service:
         require_equal(after, service.score("space", queries()))
@@ -576,12 +547,12 @@ def of_another_space(path: Path) -> None:
 
 
 def of_another_epoch(path: Path) -> None:
-    raw_rows(path.parent.parent, "UPDATE catalog_state SET epoch = 'another'")
+    run_sql(path.parent.parent, "UPDATE catalog_state SET epoch = 'another'")
 
 
 def in_the_future(path: Path) -> None:
     """As after a restored backup that kept its epoch by mistake: the snapshot is ahead of the catalog."""
-    raw_rows(path.parent.parent, "UPDATE spaces SET revision = revision - 1")
+    run_sql(path.parent.parent, "UPDATE spaces SET revision = revision - 1")
 
 
 def a_folder(path: Path) -> None:

@@ -113,7 +113,7 @@ def test_images_of_no_label_and_all_right(space: tuple) -> None:
 def test_bad_arguments(space: tuple, options: dict, error: type[Exception], message: str) -> None:
     service, _, queries, truth = space
     with pytest.raises(error, match=message):
-        service.evaluate("s", queries, options.pop("truth", truth), **options)
+        service.evaluate("s", queries, **{"truth": truth} | options)
 
 
 def test_the_page_is_whole_and_escapes_names(space: tuple, tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_fit_equals_brute_force(shots: list[int], spread: float) -> None:
 
 
 @given(seed=st.integers(0, 10_000), spread=st.floats(0.01, 5.0), labels=st.integers(2, 6), shots=st.integers(2, 5))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_tau_is_the_largest_of_the_likeliest(seed: int, spread: float, labels: int, shots: int) -> None:
     raw, owner = supports([shots] * labels, spread, seed)
     assert fitted(raw, owner).tau == pytest.approx(brute_force(raw, owner)["tau"])

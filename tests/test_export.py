@@ -11,7 +11,6 @@ import os
 import random
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -25,21 +24,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from cli_runner import Cli
-from numbered import AT_ONCE, CATALOG, CLASSIFIER, VERIFIER, create, label, queries, require_equal, vectors
+from numbered import AT_ONCE, CLASSIFIER, VERIFIER, create, label, queries, require_equal, vectors
+from raw_sql import run_sql
 
 import trustvlm
 from trustvlm import LabelInput
 
 FILES = ["labels.parquet", "manifest.json", "supports.parquet"]
 THUMBNAIL = b"\xff\xd8\xff\xe0 a picture \xff\xd9"
-
-
-def rows(home: Path, query: str, *values: object) -> list[tuple[Any, ...]]:
-    connection = sqlite3.connect(home / CATALOG)
-    try:
-        return connection.execute(query, values).fetchall()
-    finally:
-        connection.close()
 
 
 def content(home: Path, space: str) -> list[list[tuple[Any, ...]]]:
@@ -51,9 +43,9 @@ def content(home: Path, space: str) -> list[list[tuple[Any, ...]]]:
     pictured = "JOIN supports p ON p.label_id = l.id LEFT JOIN thumbnails t ON t.support_id = p.id"
     pins = "classifier, verifier, classifier_identity, verifier_identity, classifier_golden, templates, logit_scale, recipe"
     return [
-        rows(home, f"SELECT {pins} FROM spaces WHERE name = ? AND removed_at IS NULL", space),
-        rows(home, f"SELECT {label_columns} {canonical} ORDER BY l.id", space),
-        rows(home, f"SELECT {support_columns} {alive.format(pictured, 'p.removed_revision')} ORDER BY l.id, p.id", space),
+        run_sql(home, f"SELECT {pins} FROM spaces WHERE name = ? AND removed_at IS NULL", space),
+        run_sql(home, f"SELECT {label_columns} {canonical} ORDER BY l.id", space),
+        run_sql(home, f"SELECT {support_columns} {alive.format(pictured, 'p.removed_revision')} ORDER BY l.id, p.id", space),
     ]
 
 
@@ -75,12 +67,10 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
         create(service, "empty")
         service.create_space("same", classifier="precomputed:8", templates=["a {}", "one {}."], recipe="flat-fp16")
         service.register("same", [LabelInput("only", np.ones(8), image_vectors=np.eye(8)[:2])])
-    connection = sqlite3.connect(home / CATALOG)
-    with connection:  # what only an encoder of images can make
-        connection.execute("INSERT INTO thumbnails SELECT id, ? FROM supports WHERE id % 3 = 0", (THUMBNAIL,))
-        connection.execute("UPDATE supports SET source = 'a/picture ü.jpg' WHERE id % 2 = 0")
-        connection.execute("UPDATE labels SET prompt = 'a tall {}', text_source = 'prompt' WHERE id % 5 = 1")
-    connection.close()
+    # What only an encoder of images can make.
+    run_sql(home, "INSERT INTO thumbnails SELECT id, ? FROM supports WHERE id % 3 = 0", THUMBNAIL)
+    run_sql(home, "UPDATE supports SET source = 'a/picture ü.jpg' WHERE id % 2 = 0")
+    run_sql(home, "UPDATE labels SET prompt = 'a tall {}', text_source = 'prompt' WHERE id % 5 = 1")
     return home
 
 
@@ -94,7 +84,7 @@ def exported(source: Path) -> Path:
 
 
 def service_revision(home: Path) -> int:
-    return int(rows(home, "SELECT revision FROM spaces WHERE name = 'space'")[0][0])
+    return int(run_sql(home, "SELECT revision FROM spaces WHERE name = 'space'")[0][0])
 
 
 @pytest.fixture
@@ -177,7 +167,7 @@ def test_an_import_is_seen_when_it_is_whole(
     """Until the last chunk no verb knows the space; then the epoch has changed, and the space can be scored."""
     monkeypatch.setattr("trustvlm.service.importing.CHUNK_LABELS", 7)
     seen: list[int] = []
-    epoch = rows(tmp_path / "target", "SELECT epoch FROM catalog_state")
+    epoch = run_sql(tmp_path / "target", "SELECT epoch FROM catalog_state")
     with trustvlm.open(tmp_path / "target") as watcher:
 
         def look(number: int) -> None:
@@ -191,7 +181,7 @@ def test_an_import_is_seen_when_it_is_whole(
         assert seen == [7, 7, 7, 7, 2]
         assert [row.name for row in watcher.list_spaces()] == ["space"]
         watcher.score("space", queries())
-    assert rows(tmp_path / "target", "SELECT epoch FROM catalog_state") != epoch
+    assert run_sql(tmp_path / "target", "SELECT epoch FROM catalog_state") != epoch
 
 
 def test_names_and_places(source: Path, exported: Path, tmp_path: Path) -> None:
@@ -212,6 +202,20 @@ def test_names_and_places(source: Path, exported: Path, tmp_path: Path) -> None:
     assert "is no folder" in cli("import", tmp_path / "missing", code=3)
     assert "is missing" in cli("import", source, code=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "out"]
+
+
+def test_two_spellings_of_a_name_are_one_space(exported: Path, tmp_path: Path) -> None:
+    """Also where the manifest is from before names were normalised."""
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    older = shutil.copytree(exported, tmp_path / "older")
+    manifest = json.loads((older / "manifest.json").read_text())
+    (older / "manifest.json").write_text(json.dumps(manifest | {"name": decomposed}))
+    with trustvlm.open(tmp_path / "home", create=True) as service:
+        assert service.import_space(older).name == composed
+        with pytest.raises(trustvlm.Conflict, match="exists already"):
+            service.import_space(older)
+        with pytest.raises(trustvlm.Conflict, match="exists already"):
+            service.import_space(exported, name=decomposed)
 
 
 def import_slowly(home: str, folder: str) -> None:
@@ -241,20 +245,18 @@ def test_a_killed_import_leaves_no_space(exported: Path, tmp_path: Path) -> None
     assert child.stdout.readline() == b"ten\n"
     child.send_signal(signal.SIGKILL)
     child.communicate()
-    assert len(rows(home, "SELECT id FROM labels")) == 10
+    assert len(run_sql(home, "SELECT id FROM labels")) == 10
     with trustvlm.open(home) as service:
         assert list(service.list_spaces()) == []
         service.import_space(exported)
         assert len(list(service.list_labels("space"))) == 30
         service.purge(older_than=AT_ONCE)
-        assert len(rows(home, "SELECT id FROM spaces")) == 2
-        connection = sqlite3.connect(home / CATALOG)
-        with connection:  # a week and an undo window later
-            connection.execute("UPDATE spaces SET removed_at = '2020-01-01 00:00:00' WHERE removed_at IS NOT NULL")
-        connection.close()
+        assert len(run_sql(home, "SELECT id FROM spaces")) == 2
+        # A week and an undo window later.
+        run_sql(home, "UPDATE spaces SET removed_at = '2020-01-01 00:00:00' WHERE removed_at IS NOT NULL")
         service.purge(older_than=AT_ONCE)
-    assert len(rows(home, "SELECT id FROM labels")) == 30
-    assert rows(home, "SELECT name FROM spaces") == [("space",)]
+    assert len(run_sql(home, "SELECT id FROM labels")) == 30
+    assert run_sql(home, "SELECT name FROM spaces") == [("space",)]
 
 
 # Files that are no exports
@@ -373,7 +375,7 @@ def require_refused(target: trustvlm.TrustService, folder: Path, why: str) -> No
         target.import_space(folder)
     assert len(str(caught.value).splitlines()) == 1
     home = folder.parent / "target"
-    assert [rows(home, f"SELECT count(*) FROM {name}") for name in ("spaces", "labels", "supports", "thumbnails")] == [
+    assert [run_sql(home, f"SELECT count(*) FROM {name}") for name in ("spaces", "labels", "supports", "thumbnails")] == [
         [(0,)]
     ] * 4
 

@@ -134,6 +134,9 @@ def test_two_spellings_are_one_name(service: trustvlm.TrustService) -> None:
     for name in (COMPOSED, DECOMPOSED):
         assert service.score("s", queries, rule="msp", labels=[name, "b"]).label.tolist() == [COMPOSED, "b"]
         assert service.evaluate("s", queries, [name, "b"], rules=["msp"])["msp"].accuracy.value == 1.0
+        assert service.get_label("s", name).name == COMPOSED
+        assert [row.name for row in service.label_page("s", prefix=name[:5])] == [COMPOSED]
+        assert [row.name for row in service.label_page("s", contains=name[2:])] == [COMPOSED]
         service.update_label("s", name, text_vector=one)
         service.update_label("s", name, new_name=DECOMPOSED)
         service.remove_label("s", name)
@@ -146,6 +149,11 @@ def test_two_spellings_are_one_name(service: trustvlm.TrustService) -> None:
 def test_two_spellings_of_a_space(service: trustvlm.TrustService) -> None:
     make_space(service, DECOMPOSED)
     assert service.get_space(COMPOSED).name == service.get_space(DECOMPOSED).name == COMPOSED
+    service.register(DECOMPOSED, [LabelInput("a", text_vector=np.eye(TEXT_DIM)[0])])
+    service.score(DECOMPOSED, Queries(np.eye(1, TEXT_DIM)), rule="msp")
+    (state,) = service.space_states()
+    assert (state.space, state.labels) == (COMPOSED, 1)  # one cache, whatever the spelling
+    assert service.verify(COMPOSED).spaces == service.verify(DECOMPOSED).spaces == (COMPOSED,)
     with pytest.raises(Conflict):
         make_space(service, COMPOSED)
     service.remove_space(DECOMPOSED)
@@ -157,7 +165,7 @@ def test_two_spellings_of_a_space(service: trustvlm.TrustService) -> None:
 @given(st.text(st.characters(), max_size=40))
 @example("a\u0301")
 @example("e\u0327\u0301")
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_what_is_accepted_is_one_line_in_normal_form(name: str) -> None:
     try:
         accepted = check_name(name, "name")
@@ -295,7 +303,7 @@ VALUES = st.recursive(TEXT | st.integers() | st.none(), lambda inner: st.lists(i
 
 
 @given(VALUES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_json_of_anything_is_printable_and_equal(value: object) -> None:
     for indent in (None, 2):
         text = as_json(value, indent=indent)

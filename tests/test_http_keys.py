@@ -22,8 +22,8 @@ from trustvlm.http.keyring import Scope
 from trustvlm.http.logs import JsonLines
 from trustvlm.service.keys import SCOPES
 
-OPEN = {"/healthz", "/readyz", "/", "/static/{name}"}
-"""What nobody needs a key for."""
+OPEN = {"/healthz", "/readyz", "/", "/static/{name}", "/openapi.json"}
+"""What nobody needs a key for: whether the service is alive, the page, and which requests there are."""
 
 EXPECTED = {
     "admin": {("POST", "/v1/spaces"), ("DELETE", "/v1/spaces/{space}"), ("POST", "/v1/spaces/{space}/restore")},
@@ -36,8 +36,8 @@ EXPECTED = {
         ("POST", "/v1/spaces/{space}/labels/{label}/supports"),
         ("POST", "/v1/spaces/{space}/labels/{label}/alias"),
         ("DELETE", "/v1/spaces/{space}/labels/{label}/alias"),
-        ("POST", "/v1/spaces/{space}/supports/remove"),
-        ("POST", "/v1/spaces/{space}/supports/restore"),
+        ("POST", "/v1/spaces/{space}/remove-supports"),
+        ("POST", "/v1/spaces/{space}/restore-supports"),
         ("POST", "/v1/spaces/{space}/recalibrate"),
         ("DELETE", "/v1/spaces/{space}/supports/{support}"),
         ("POST", "/v1/spaces/{space}/supports/{support}/restore"),
@@ -64,6 +64,21 @@ def guarded() -> list[tuple[str, str, str]]:
 
 
 ROUTES = guarded()
+IDS = [f"{method} {path}" for method, path, _ in ROUTES]
+
+
+def test_the_table_has_every_route_of_the_application(http: Http) -> None:
+    """Asked of the running application, which also has what FastAPI adds by itself."""
+
+    def flat(found: Any) -> list[tuple[str, str]]:
+        inner = getattr(found, "routes", None) or getattr(getattr(found, "original_router", None), "routes", None)
+        if inner is not None and not hasattr(found, "methods"):
+            return [one for route in inner for one in flat(route)]
+        return [(method, found.path) for method in found.methods or () if method != "HEAD"]
+
+    there = {(method, path) for method, path in flat(http.app.router) if path not in OPEN}
+    assert there == {(method, path) for method, path, _ in ROUTES}
+    assert len(there) >= 28
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +110,27 @@ def test_the_scopes_are_those_that_were_decided() -> None:
     assert all(method == "GET" or path.endswith(asking) for method, path, own in ROUTES if own == "read")
 
 
-@pytest.mark.parametrize(("method", "path", "scope"), ROUTES, ids=[f"{method} {path}" for method, path, _ in ROUTES])
+@pytest.fixture(scope="module")
+def past(http: Http) -> dict[str, str]:
+    """Keys of the highest scope that open nothing any more, by what became of them."""
+    made = {what: http.service.create_key("admin", days=1e-7 if what == "expired" else None) for what in PAST}
+    http.service.revoke_key(made["revoked"][0].id)
+    http.service.rotate_key(made["rotated"][0].id)
+    time.sleep(0.02)
+    return {what: key for what, (_, key) in made.items()}
+
+
+PAST = ("revoked", "rotated", "expired")
+
+
+@pytest.mark.parametrize(("method", "path", "scope"), ROUTES, ids=IDS)
+def test_every_route_refuses_keys_of_the_past(http: Http, past: dict[str, str], method: str, path: str, scope: str) -> None:
+    for what in PAST:
+        error = http(method, concrete(path, "s"), status=401, key=past[what])["error"]
+        assert error["kind"] == "Unauthorized", what
+
+
+@pytest.mark.parametrize(("method", "path", "scope"), ROUTES, ids=IDS)
 def test_every_route_refuses_every_scope_below_its_own(
     http: Http, keys: dict[tuple[str, str | None], str], method: str, path: str, scope: str
 ) -> None:
@@ -117,7 +152,22 @@ def test_every_route_refuses_every_scope_below_its_own(
         assert "'s' only" in error["message"]
 
 
+OF_ALL_SPACES = {
+    ("GET", "/metrics"), ("GET", "/v1/rules"), ("GET", "/v1/spaces"), ("POST", "/v1/spaces"),
+    ("GET", "/v1/jobs"), ("GET", "/v1/jobs/{job}"), ("POST", "/v1/jobs/{job}/cancel"),
+    ("GET", "/v1/supports/{support}/thumbnail"),
+}  # fmt: skip
+"""Routes whose path names no space; what they tell a key for one space is looked at below."""
+
+
 def test_a_key_for_a_space_sees_no_other(http: Http, keys: dict[tuple[str, str | None], str]) -> None:
+    assert {(method, path) for method, path, _ in ROUTES if "{space}" not in path} == OF_ALL_SPACES
+    http("GET", "/metrics", status=403, key=keys["admin", "s"])
+    (of_t,) = [row.id for row in http.service.list_supports("t", "a")]
+    error = http("GET", f"/v1/supports/{of_t}/thumbnail", status=404, key=keys["admin", "s"])["error"]
+    assert error["message"] == f"no support image {of_t}"  # not that there is one, which came as a vector
+    assert http("GET", "/v1/rules", key=keys["read", "s"])["default"] == trustvlm.DEFAULT_RULE  # the same for everybody
+    assert 'space="t"' in http.ask("GET", "/metrics", key=keys["read", None]).text
     assert [row["name"] for row in http.ask("GET", "/v1/spaces", key=keys["read", "s"]).json()["spaces"]] == ["s"]
     body = {"name": "u", "classifier": "precomputed:2"}
     http("POST", "/v1/spaces", json=body, status=403, key=keys["admin", "s"])
@@ -127,6 +177,11 @@ def test_a_key_for_a_space_sees_no_other(http: Http, keys: dict[tuple[str, str |
     http("POST", f"/v1/jobs/{job['id']}/cancel", status=403, key=keys["admin", "s"])
     assert http("GET", "/v1/jobs", key=keys["read", "s"])["jobs"] == []
     assert len(http("GET", "/v1/jobs", key=keys["read", None])["jobs"]) == 1
+    (other,) = http.service.list_supports("t", "a")
+    refused = http("GET", f"/v1/supports/{other.id}/thumbnail", status=404, key=keys["read", "s"])["error"]["message"]
+    assert refused == f"no support image {other.id}"
+    seen = http("GET", f"/v1/supports/{other.id}/thumbnail", status=404, key=keys["read", None])["error"]["message"]
+    assert "registered as a vector" in seen
 
 
 def test_what_is_no_key(http: Http, keys: dict[tuple[str, str | None], str]) -> None:

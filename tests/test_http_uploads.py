@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import time
 import zlib
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from test_http_routes import picture
 
 import trustvlm
 from trustvlm.demo.specs import classifier_spec
+
+log = logging.getLogger(__name__)
 
 FEW, MANY = 300, 5_000
 MULTIPART = "multipart/form-data; boundary=b"
@@ -97,6 +100,8 @@ def test_many_malformed_uploads_leave_nothing_behind(http: Http) -> None:
     before = process.memory_full_info().uss, process.num_fds(), process.num_threads()
     hurl(http, MANY, 2)
     after = process.memory_full_info().uss, process.num_fds(), process.num_threads()
+    sizes = before[0], after[0], before[1:], after[1:]
+    log.warning("%d malformed uploads: memory %d bytes before, %d after; files, threads %s, %s", MANY, *sizes)
     assert after[0] < before[0] + 20 * 2**20
     assert after[1] <= before[1] + 5
     assert after[2] <= before[2] + 5

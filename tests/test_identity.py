@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 from checkpoints import make_clip, make_timm
 from cli_runner import Cli
 from PIL import Image
+from raw_sql import run_sql
 
 import trustvlm
 from trustvlm import LabelInput, Queries, TrustService
@@ -43,11 +43,6 @@ class Made:
 
     def open(self, **options: Any) -> TrustService:
         return trustvlm.open(self.home, **options)
-
-    def sql(self, statement: str, *values: object) -> None:
-        with sqlite3.connect(self.home / "catalog.sqlite3") as connection:
-            connection.execute(statement, values)
-        connection.close()
 
     def configure(self, part: str, **changes: object) -> None:
         """Change the model's config or preprocessing in place."""
@@ -115,11 +110,11 @@ CHANGES: dict[str, tuple[Callable[[Made], None], str]] = {
     ),
     "activation": (lambda made: made.configure("model_cfg", quick_gelu=True), r"pooling changed \(quick_gelu true, expected"),
     "size": (
-        lambda made: made.sql("UPDATE spaces SET verifier = verifier || '?size=128'"),
+        lambda made: run_sql(made.home, "UPDATE spaces SET verifier = verifier || '?size=128'"),
         r"its weights changed \(.*\) and its preprocessing changed \(crop \[128, 128\] .*, expected crop \[160, 160\]",
     ),
     "verifier pooling": (
-        lambda made: made.sql("UPDATE spaces SET verifier = verifier || '?pooling=class-token'"),
+        lambda made: run_sql(made.home, "UPDATE spaces SET verifier = verifier || '?pooling=class-token'"),
         r"its pooling changed \(class-token, expected default\);",
     ),
 }
@@ -151,7 +146,7 @@ def test_the_unchanged_encoder_goes_through_every_verb(made: Made) -> None:
 
 
 def test_a_space_without_recorded_parts_says_what_it_may_be(made: Made) -> None:
-    made.sql("UPDATE spaces SET classifier_parts = NULL, verifier_parts = NULL")
+    run_sql(made.home, "UPDATE spaces SET classifier_parts = NULL, verifier_parts = NULL")
     queries = Queries(images=made.images["red"])
     with made.open() as service:
         assert len(service.score("s", queries)) == 4
@@ -162,14 +157,12 @@ def test_a_space_without_recorded_parts_says_what_it_may_be(made: Made) -> None:
 
 def drift(made: Made, side: str, cosine: float) -> None:
     """As if another library version had embedded the golden image when the space was made."""
-    with sqlite3.connect(made.home / "catalog.sqlite3") as connection:
-        (blob,) = connection.execute(f"SELECT {side}_golden FROM spaces").fetchone()
-    connection.close()
+    ((blob,),) = run_sql(made.home, f"SELECT {side}_golden FROM spaces")
     golden = np.frombuffer(blob, "<f4").astype(np.float64)
     away = np.random.default_rng(0).normal(size=len(golden))
     away -= golden * (away @ golden) / (golden @ golden)
     moved = cosine * golden / np.linalg.norm(golden) + np.sqrt(1 - cosine**2) * away / np.linalg.norm(away)
-    made.sql(f"UPDATE spaces SET {side}_golden = ?", moved.astype("<f4").tobytes())
+    run_sql(made.home, f"UPDATE spaces SET {side}_golden = ?", moved.astype("<f4").tobytes())
 
 
 @pytest.mark.parametrize(("cosine", "outcome"), [(0.9995, "fine"), (0.995, "warned"), (0.95, "refused")])
@@ -200,10 +193,7 @@ def test_device_and_precision_are_recorded_and_not_refused(made: Made) -> None:
     with made.open(precision="bf16") as service:
         assert len(service.score("s", Queries(images=made.images["red"]))) == 4
         service.create_space("low", classifier=made.specs[0])
-    with sqlite3.connect(made.home / "catalog.sqlite3") as connection:
-        rows = dict(connection.execute("SELECT name, classifier_parts FROM spaces"))
-    connection.close()
-    recorded = {name: json.loads(parts) for name, parts in rows.items()}
+    recorded = {name: json.loads(parts) for name, parts in run_sql(made.home, "SELECT name, classifier_parts FROM spaces")}
     assert {name: (parts["device"], parts["precision"]) for name, parts in recorded.items()} == {
         "s": ("cpu", "fp32"),
         "low": ("cpu", "bf16"),

@@ -100,7 +100,7 @@ class IndexContract:
 
     @every_recipe
     @given(steps=operations)
-    @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
+    @settings(max_examples=40, suppress_health_check=[HealthCheck.differing_executors])
     def test_random_changes_with_views_on_the_way(self, recipe: Recipe, steps: list[tuple[str, int]]) -> None:
         index, model = self.index(recipe), Model()
         pool = units(np.random.default_rng(1), 8)  # few vectors that many rows share

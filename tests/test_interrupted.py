@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_runner import COMMAND
+from cli_runner import COMMAND, minding_ctrl_c
 from crash_state import CATALOG, IMAGES, TEXTS, create, label_input, read_state, require_sound, require_whole
 from sqlalchemy import event
 
@@ -50,7 +50,8 @@ def vectors(tmp_path: Path) -> Path:
 def register(home: Path, vectors: Path, fault: str = "") -> subprocess.Popen[str]:
     command = [*COMMAND, "--home", str(home), "register", "main", "--vectors", str(vectors)]
     environment = os.environ | {"TRUSTVLM_FAULT": fault, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    with minding_ctrl_c():
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
 # Asked to end

@@ -27,6 +27,7 @@ from alembic.script import ScriptDirectory
 from assets.make_schemas import COMMITS, MODEL, draw
 from cli_runner import Cli
 from numbered import CATALOG
+from raw_sql import run_sql
 from sqlalchemy import create_engine
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import CreateIndex
@@ -40,14 +41,6 @@ ROOT = Path(__file__).resolve().parents[1]
 ASSETS = Path(__file__).resolve().parent / "assets"
 SCHEMAS = sorted(COMMITS)
 OLDER = [name for name in SCHEMAS if name != schema.head()]
-
-
-def rows(home: Path, query: str) -> list[tuple[Any, ...]]:
-    connection = sqlite3.connect(home / CATALOG)
-    try:
-        return connection.execute(query).fetchall()
-    finally:
-        connection.close()
 
 
 def dump(home: Path) -> list[str]:
@@ -170,10 +163,7 @@ def test_images_are_encoded_as_before_the_upgrade(old: Callable[[str], Path]) ->
     home = old("0001")
     Cli(home)("db", "upgrade")
     place = ROOT / "trustvlm" / "demo" / "models" / "classifier"
-    with sqlite3.connect(home / CATALOG) as connection:
-        changed = "UPDATE spaces SET classifier = replace(classifier, ?, ?)"
-        connection.execute(changed, (MODEL, str(place)))
-    connection.close()
+    run_sql(home, "UPDATE spaces SET classifier = replace(classifier, ?, ?)", MODEL, str(place))
     with trustvlm.open(home) as service:
         images = [draw(number, 3) for number in range(3)]
         np.testing.assert_allclose(service.embed("pictures", images).queries.classifier, known["classifier"], atol=1e-4)
@@ -194,18 +184,18 @@ def require_no_drift(home: Path) -> None:
     def plain(sql: str) -> str:
         return re.sub(r"\s+", " ", sql.replace('"', "")).strip().lower()
 
-    made = {name: plain(sql) for name, sql in rows(home, "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")}
+    made = {name: plain(sql) for name, sql in run_sql(home, "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")}
     expected = {index.name: index for table in Base.metadata.tables.values() for index in table.indexes}
-    present = {name for (name,) in rows(home, "SELECT name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")}
+    present = {name for (name,) in run_sql(home, "SELECT name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")}
     assert present == set(expected)
     for name, index in expected.items():
         assert made[str(name)] == plain(str(CreateIndex(index).compile(dialect=sqlite.dialect())))
     for table in Base.metadata.tables.values():
         assert ("autoincrement" in made[table.name]) == bool(table.dialect_options["sqlite"]["autoincrement"])
-        found = {n: (bool(needed), bool(key)) for _, n, _, needed, _, key in rows(home, f"PRAGMA table_info({table.name})")}
+        found = {n: (bool(needed), bool(key)) for _, n, _, needed, _, key in run_sql(home, f"PRAGMA table_info({table.name})")}
         assert found == {c.name: (not c.nullable, c.primary_key) for c in table.columns}
-    assert rows(home, "PRAGMA integrity_check") == [("ok",)]
-    assert rows(home, "PRAGMA foreign_key_check") == []
+    assert run_sql(home, "PRAGMA integrity_check") == [("ok",)]
+    assert run_sql(home, "PRAGMA foreign_key_check") == []
 
 
 # Upgrades that fail
@@ -279,7 +269,7 @@ def test_an_upgrade_that_is_killed_changes_nothing(
     assert done.returncode < 0
     with trustvlm.open(home) as service:
         assert list(service.list_labels("vectors")) == before
-    assert not rows(home, "SELECT name FROM sqlite_master WHERE name = 'colours'")
+    assert not run_sql(home, "SELECT name FROM sqlite_master WHERE name = 'colours'")
 
 
 def upgrade_without_room(home: str, limit: str) -> None:
@@ -354,14 +344,12 @@ def test_what_is_written_between_backup_and_upgrade_is_not_passed_over(
 
     def then_write(*arguments: Any, **options: Any) -> Any:
         done = made(*arguments, **options)
-        with sqlite3.connect(home / CATALOG) as connection:
-            connection.execute("UPDATE spaces SET revision = revision + 1 WHERE name = 'vectors'")
-        connection.close()
+        run_sql(home, "UPDATE spaces SET revision = revision + 1 WHERE name = 'vectors'")
         return done
 
     monkeypatch.setattr(module, "back_up", then_write)
     assert "was written while it was backed up" in Cli(home)("db", "upgrade", code=5)
-    assert rows(home, "SELECT version_num FROM alembic_version") == [("0001",)]
+    assert run_sql(home, "SELECT version_num FROM alembic_version") == [("0001",)]
     monkeypatch.undo()
     for file in (home / "backups").iterdir():
         file.unlink()  # of the same second

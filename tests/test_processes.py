@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
 import sys
 import threading
 import time
@@ -19,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from children import let_go, start, tell, tell_json, together
 from numbered import AT_ONCE, CATALOG, VERIFIER, create, label, queries, require_equal, text, vectors
 
 import trustvlm
@@ -41,17 +41,6 @@ def require_same_view(watcher: TrustService, home: Path, space: str = "space") -
             np.testing.assert_array_equal(found.ids, wanted.ids, err_msg=kind)
             np.testing.assert_array_equal(found.labels, wanted.labels, err_msg=kind)
             np.testing.assert_allclose(found.similarity, wanted.similarity, atol=1e-5, err_msg=kind)
-
-
-def start(verb: Callable[..., None], *arguments: object, **options: Any) -> subprocess.Popen[str]:
-    """Run a function of this file in a process of its own."""
-    command = [sys.executable, __file__, verb.__name__, *map(str, arguments)]
-    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, **options)
-
-
-def tell(message: str) -> None:
-    os.write(1, (message + "\n").encode())
 
 
 class Other:
@@ -88,7 +77,7 @@ def obey(home: str) -> None:
         tell('"ready"')
         for line in sys.stdin:
             value = eval(line, globals() | {"service": service})
-            tell(json.dumps(value if isinstance(value, bool | int | str | list) else None))
+            tell_json(value if isinstance(value, bool | int | str | list) else None)
 
 
 @pytest.fixture
@@ -240,19 +229,18 @@ def test_a_read_only_service_follows_too(home: Path, other: Other) -> None:
 
 
 def register_alone(home: str, worker: str) -> None:
-    """Child: once told to go, register labels of its own one by one and in bulk, and labels that all four register."""
+    """Child: together with the others, register labels of its own one by one and in bulk, and labels that all four register."""
     who = int(worker)
     with trustvlm.open(home) as service:
-        tell("ready")
-        sys.stdin.readline()
+        together()
         for number in range(15):
             own = service.register("space", [label(1000 * (who + 1) + number)])
             # All four register label 900 + n with the same text and with support images of which two are common.
             shared = service.register("space", [label(900 + number, first=2 * who, supports=4)])
             for result in (own, shared):
-                tell(json.dumps([result.revision, result.added_labels, result.added_supports, result.skipped_duplicates]))
+                tell_json([result.revision, result.added_labels, result.added_supports, result.skipped_duplicates])
         bulk = service.register("space", [label(1000 * (who + 1) + number, supports=2) for number in range(100, 200)])
-        tell(json.dumps([bulk.revision, bulk.added_labels, bulk.added_supports, bulk.skipped_duplicates]))
+        tell_json([bulk.revision, bulk.added_labels, bulk.added_supports, bulk.skipped_duplicates])
 
 
 def test_four_processes_register_at_once(home: Path) -> None:
@@ -260,13 +248,7 @@ def test_four_processes_register_at_once(home: Path) -> None:
     with trustvlm.open(home) as service:
         before = service.get_space("space")
         children = [start(register_alone, home, worker) for worker in range(4)]
-        for child in children:
-            assert child.stdout is not None
-            assert child.stdout.readline() == "ready\n"
-        for child in children:
-            assert child.stdin is not None
-            child.stdin.write("go\n")
-            child.stdin.flush()
+        let_go(children)
         seen = [service.score("space", queries(4)).revision for _ in range(20)]
         outputs = [child.communicate(timeout=120)[0] for child in children]
         assert [child.returncode for child in children] == [0] * 4
@@ -481,7 +463,7 @@ def flip(home: str) -> None:
                 extra = []
             else:
                 extra = list(service.register("space", [label(1, first=50, supports=1, version=turn % 2)]).ids)
-        tell(json.dumps([turn, kept]))
+        tell_json([turn, kept])
 
 
 def test_one_call_is_one_state(home: Path) -> None:
@@ -624,13 +606,13 @@ def fork(home: str) -> None:
         service.close()
         with trustvlm.open(home) as own:  # what the message says works
             own.register("space", [label(401)])
-        tell(json.dumps(sorted(said)))
+        tell_json(sorted(said))
         sys.exit(0)  # not os._exit: what Python does at its end must not hurt the parent either
     assert os.waitpid(child, 0)[1] == 0
     service.register("space", [label(402)])
     names = {row.name for row in service.list_labels("space")}
     after = service.score("space", queries(4))
-    tell(json.dumps([{"label 0400", "label 0401", "label 0402"} & names == {"label 0401", "label 0402"}, after.revision]))
+    tell_json([{"label 0400", "label 0401", "label 0402"} & names == {"label 0401", "label 0402"}, after.revision])
     service.close()
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import IMAGE_DIM, TEXT_DIM, World, assert_same_verdicts, make_space
+from raw_sql import run_sql
 
 import trustvlm
 from trustvlm import LabelInput, Queries
@@ -128,9 +128,8 @@ def test_a_damaged_observation_is_found_before_it_calibrates(
 ) -> None:
     queries, truth = labelled(world, 100)
     space.calibrate("s", queries, truth)
-    with sqlite3.connect(tmp_path / "home" / "catalog.sqlite3") as connection:
-        connection.execute("UPDATE observations SET classifier_embedding = zeroblob(length(classifier_embedding)) WHERE id = 7")
-    connection.close()
+    emptied = "UPDATE observations SET classifier_embedding = zeroblob(length(classifier_embedding)) WHERE id = 7"
+    run_sql(tmp_path / "home", emptied)
     with pytest.raises(trustvlm.Damaged, match="observation 7"):
         space.recalibrate("s")
     assert len(space.list_calibrations("s")) == 1

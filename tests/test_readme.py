@@ -9,17 +9,21 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 import httpx
 import pytest
+from served_client import application, listening
 from server_process import ready, server
 from test_http_routes import picture
 
 from trustvlm.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
+SERVICE = "http://127.0.0.1:8000"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -40,6 +44,16 @@ def transcript() -> list[tuple[str, str]]:
 def words(text: str) -> list[str]:
     """What a text says without its numbers and its layout: machines differ in digits and speed."""
     return re.sub(r"[-−]?\d+(\.\d+)?", "#", text).split()
+
+
+@contextmanager
+def serving(code: str, home: Path) -> Iterator[str]:
+    """The code, with a service that listens where it asks for one."""
+    if SERVICE not in code:
+        yield code
+        return
+    with application(home) as app, listening(app) as port:
+        yield code.replace(SERVICE, f"http://127.0.0.1:{port}")
 
 
 def test_there_is_something_to_check() -> None:
@@ -100,7 +114,9 @@ def test_the_lines_of_the_service_are_answered(folder: Path) -> None:
 
 @pytest.mark.parametrize("code", blocks("python"))
 def test_python_blocks_run(tmp_path: Path, code: str) -> None:
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    with serving(code, tmp_path / "served") as told:
+        command = [sys.executable, "-c", told]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     expected = re.search(r"```python\n" + re.escape(code) + r"```\n+```text\n(.*?)```", README, re.DOTALL)
     assert expected, "a Python block is followed by what it prints"

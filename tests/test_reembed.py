@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from checkpoints import make_clip, make_timm
 from cli_runner import NAMES, Cli, save_labels
 from conftest import assert_same_verdicts
 from PIL import Image
+from raw_sql import run_sql
 
 import trustvlm
 from trustvlm import LabelInput, Queries, TrustService
@@ -238,9 +238,7 @@ def test_originals_are_kept_once_and_go_with_the_last_support_image(
     again = service.register("s", [LabelInput("red", images=[*red[:2], picture])], keep_originals=True)
     assert (again.added_supports, again.skipped_duplicates) == (1, 2)
     service.register("s", [LabelInput("rosso", images=[red[0].read_bytes()])], keep_originals=True)
-    with sqlite3.connect(home / "catalog.sqlite3") as connection:
-        hashes = {row[0].hex() for row in connection.execute("SELECT content_hash FROM supports")}
-    connection.close()
+    hashes = {content.hex() for (content,) in run_sql(home, "SELECT content_hash FROM supports")}
     assert len(hashes) == 3
     assert kept_files(home) == hashes
     (stray := home / "originals" / "00").mkdir()

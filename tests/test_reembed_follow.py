@@ -6,19 +6,19 @@ The children are real processes that run functions of this file (`python test_re
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from children import start, tell
 from numbered import CLASSIFIER, VERIFIER, create, label, queries, require_equal, text, vectors
+from raw_sql import run_sql
 
 import trustvlm
 from trustvlm import LabelInput, Queries, TrustService
@@ -44,11 +44,7 @@ def new_queries() -> Queries:
 
 def old_vectors(home: Path) -> dict[int, np.ndarray]:
     """Every support image's old embedding, by id."""
-    import sqlite3
-
-    with sqlite3.connect(home / "catalog.sqlite3") as connection:
-        rows = connection.execute("SELECT id, embedding FROM supports").fetchall()
-    connection.close()
+    rows = run_sql(home, "SELECT id, embedding FROM supports")
     return {number: np.frombuffer(blob, "<f4") for number, blob in rows if len(blob) == 4 * VERIFIER}
 
 
@@ -217,17 +213,6 @@ def test_abort_leaves_nothing(service: TrustService, home: Path) -> None:
 def test_bad_arguments(service: TrustService, asked: dict[str, Any], message: str) -> None:
     with pytest.raises(trustvlm.TrustVLMError, match=message):
         service.reembed_space("space", **asked)
-
-
-def start(verb: Callable[..., None], *arguments: object) -> subprocess.Popen[str]:
-    """Run a function of this file in a process of its own."""
-    command = [sys.executable, __file__, verb.__name__, *map(str, arguments)]
-    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-
-
-def tell(message: str) -> None:
-    os.write(1, (message + "\n").encode())
 
 
 def watch(home: str) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from damage import flip_at, flip_in_column, flip_in_file, run_sql, settle, stored
+from damage import flip_at, flip_in_column, flip_in_file, settle, stored
 from numbered import AT_ONCE, CATALOG, CLASSIFIER, VERIFIER, create, label, queries, require_equal, vectors
 from PIL import Image
+from raw_sql import run_sql
 
 import trustvlm
 from trustvlm import LabelInput, TrustService, VerifyReport

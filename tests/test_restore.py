@@ -13,7 +13,6 @@ import shutil
 import signal
 import sqlite3
 import stat
-import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
@@ -22,8 +21,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from children import start
 from cli_runner import Cli
 from numbered import AT_ONCE, CATALOG, create, label, queries, require_equal
+from raw_sql import run_sql
 
 import trustvlm
 from trustvlm.service.restore import check_backup
@@ -31,27 +32,8 @@ from trustvlm.service.restore import check_backup
 DIGEST = 64
 
 
-def rows(home: Path, query: str) -> list[tuple[Any, ...]]:
-    connection = sqlite3.connect(home / CATALOG)
-    try:
-        return connection.execute(query).fetchall()
-    finally:
-        connection.close()
-
-
 def names_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
-
-
-def tell(message: object) -> None:
-    os.write(1, (json.dumps(message) + "\n").encode())
-
-
-def start(verb: Callable[..., None], *arguments: object) -> subprocess.Popen[str]:
-    """Run a function of this file in a process of its own."""
-    command = [sys.executable, __file__, verb.__name__, *map(str, arguments)]
-    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
 
 
 @pytest.fixture(scope="module")
@@ -113,13 +95,13 @@ def test_a_restored_home_answers_exactly_the_same(source: Path, archive: Path, h
 
 def test_the_history_is_a_new_one_and_ids_are_not_used_again(source: Path, archive: Path, here: Path) -> None:
     done = trustvlm.restore(archive, here)
-    epochs = {rows(home, "SELECT epoch FROM catalog_state")[0][0] for home in (source, here)}
+    epochs = {run_sql(home, "SELECT epoch FROM catalog_state")[0][0] for home in (source, here)}
     assert len(epochs) == 2
     assert done.catalog.epoch in epochs
-    used = rows(source, "SELECT max(id) FROM labels")[0][0]
+    used = run_sql(source, "SELECT max(id) FROM labels")[0][0]
     with trustvlm.open(here) as service:
         new = service.register("space", [label(18)])
-        assert new.label_ids[0] > max(used, rows(source, "SELECT max(row_id) FROM changes WHERE kind = 'label'")[0][0])
+        assert new.label_ids[0] > max(used, run_sql(source, "SELECT max(row_id) FROM changes WHERE kind = 'label'")[0][0])
 
 
 def test_a_snapshot_of_the_old_history_is_not_believed(source: Path, archive: Path, here: Path) -> None:
@@ -130,13 +112,11 @@ def test_a_snapshot_of_the_old_history_is_not_believed(source: Path, archive: Pa
     again = here.with_name("again")
     trustvlm.restore(archive, again)
     asked = trustvlm.Queries(np.asarray(label(0).text_vector)[None])
-    for epoch, answer in ((None, "from the catalog"), (rows(here, "SELECT epoch FROM catalog_state")[0][0], label(0).name)):
+    for epoch, answer in ((None, "from the catalog"), (run_sql(here, "SELECT epoch FROM catalog_state")[0][0], label(0).name)):
         shutil.copytree(here / "snapshots", again / "snapshots", dirs_exist_ok=True)
-        with sqlite3.connect(again / CATALOG) as connection:
-            connection.execute("UPDATE labels SET name = 'from the catalog' WHERE name = ?", (label(0).name,))
-            if epoch is not None:
-                connection.execute("UPDATE catalog_state SET epoch = ?", (epoch,))
-        connection.close()
+        run_sql(again, "UPDATE labels SET name = 'from the catalog' WHERE name = ?", label(0).name)
+        if epoch is not None:
+            run_sql(again, "UPDATE catalog_state SET epoch = ?", epoch)
         with trustvlm.open(again, read_only=True) as service:
             assert service.search("space", asked, kind="text", k=1).labels[0, 0] == answer
 
@@ -152,7 +132,7 @@ def test_an_older_schema_comes_back_as_it_is_and_names_the_command(tmp_path: Pat
     (backup,) = (home / "backups").iterdir()
     again = tmp_path / "again"
     assert f"trustvlm --home {again} db upgrade" in cli("restore", backup, "--to", again)
-    assert rows(again, "SELECT version_num FROM alembic_version") == [("0001",)]
+    assert run_sql(again, "SELECT version_num FROM alembic_version") == [("0001",)]
     with pytest.raises(trustvlm.SchemaMismatch, match="db upgrade"):
         trustvlm.open(again)
     Cli(again)("db", "upgrade")

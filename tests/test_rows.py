@@ -44,7 +44,7 @@ steps = st.lists(
 
 
 @given(steps, st.integers(0, 20))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_random_changes_never_reach_earlier_views(changes: list[tuple[str, list[int]]], capacity: int) -> None:
     table, model = RowTable(DIM, capacity), dict[int, np.ndarray]()
     views = [(table.view(), dict(model))]

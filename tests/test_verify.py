@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from cli_runner import Cli, save_labels
 from click.testing import CliRunner, Result
-from damage import flip_at, flip_in_column, flip_in_file, run_sql, settle, stored
+from damage import flip_at, flip_in_column, flip_in_file, settle, stored
 from numbered import AT_ONCE, CATALOG, CLASSIFIER, VERIFIER, create, label, queries, vectors
+from raw_sql import run_sql
 
 import trustvlm
 from trustvlm import LabelInput

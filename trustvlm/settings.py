@@ -67,6 +67,9 @@ class Settings(BaseSettings):
         (), description="Encoder specs that 'trustvlm serve' lets its clients make spaces with, besides precomputed ones."
     )
     serve_body_bytes: int = Field(32 * 2**20, ge=1024, description="Largest request body that 'trustvlm serve' reads.")
+    serve_spool_bytes: int = Field(
+        8 * 2**30, ge=1024, description="Disk that Parquet imports may take in each process of 'trustvlm serve'."
+    )
     serve_image_pixels: int = Field(24_000_000, ge=1, description="Largest image that 'trustvlm serve' takes, width × height.")
     serve_rate: float = Field(100.0, gt=0, description="Requests a second that each key of 'trustvlm serve' may make.")
     serve_queue: int = Field(256, ge=1, le=65536, description="Requests of one kind that may wait in 'trustvlm serve'.")

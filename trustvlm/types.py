@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ __all__ = [
     "Embedded",
     "Evidence",
     "Hits",
+    "KeyRow",
     "LabelInput",
     "LabelRow",
     "Neighbour",
@@ -177,6 +178,37 @@ class SupportRow:
 
 
 @dataclass(frozen=True)
+class KeyRow:
+    """A key of the HTTP service as it is listed: everything but its secret, of which only a hash is kept.
+
+    Attributes:
+        id: its public part. scope: "read", "write" or "admin". space: the only one that it opens; None: all.
+        rate: requests a second; None: the service's setting. used_at: to the minute.
+    """
+
+    id: str
+    scope: str
+    space: str | None
+    note: str | None
+    rate: float | None
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    used_at: datetime | None
+
+    @property
+    def state(self) -> str:
+        """By now: "valid", "expired" or "revoked"."""
+        return self.state_at(datetime.now(UTC))
+
+    def state_at(self, now: datetime) -> str:
+        """The same at another time, as far as is known."""
+        if self.revoked_at is not None:
+            return "revoked"
+        return "expired" if self.expires_at is not None and self.expires_at <= now else "valid"
+
+
+@dataclass(frozen=True)
 class Neighbour:
     """One support image near a query."""
 
@@ -217,6 +249,8 @@ class Verdicts:
         image_evidence: where τ came from: "fitted", "default" (nothing to fit it on), "given", "off" (the support images do
             not tell labels apart: q = p) or "none" (no prototypes); None for rules without τ.
         calibration_id: the calibration that decided. stale_since: the first revision that it does not know.
+        rival_confidence: softmax probability of the rival, as text_confidence is of the label; NaN without a rival. No
+            column of the rows: it splits the rival's trust into terms.
         approximate, error_bound: whether anything came from a search that could have missed, and by how much similarity.
     """
 
@@ -249,6 +283,7 @@ class Verdicts:
     image_evidence: str | None = None
     calibration_id: int | None = None
     stale_since: int | None = None
+    rival_confidence: Float64s | None = None
 
     def __len__(self) -> int:
         return len(self.label)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,6 +26,16 @@ __all__ = ["Catalog"]
 _EPOCH = select(CatalogState.epoch)
 
 
+class _Together(threading.local):
+    """What a thread's writes are joined in, see :meth:`Catalog.together`."""
+
+    stack: ExitStack | None = None
+    connection: Connection | None = None
+
+    def end(self) -> None:
+        self.stack = self.connection = None
+
+
 class Catalog:
     """An open catalog. Transactions from several threads and processes may overlap; after a fork open it anew.
 
@@ -42,6 +53,7 @@ class Catalog:
             raise NotFound(f"no catalog at {path}")
         self.path = path
         self.read_only = read_only
+        self._together = _Together()
         self._engine = make_engine(path, read_only=read_only)
         try:
             with self.read() as connection:
@@ -53,9 +65,8 @@ class Catalog:
     @classmethod
     def create(cls, path: Path) -> Catalog:
         """The catalog at `path`, made at the newest schema when there is none. Safe when several processes do it at once."""
-        if (
-            not path.is_file() or cls.schema_of(path, read_only=False) is None
-        ):  # a file without tables is one that somebody is making
+        # A file without tables is one that somebody is making.
+        if not path.is_file() or cls.schema_of(path, read_only=False) is None:
             make_folder(path.parent)
             reached("home.made")
             cls.upgrade(path)
@@ -104,6 +115,9 @@ class Catalog:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A read transaction: everything read through it is one state."""
+        if self._together.connection is not None:
+            yield self._together.connection
+            return
         with translated(self.path), self._engine.connect() as connection, connection.begin():
             yield connection
 
@@ -113,6 +127,30 @@ class Catalog:
 
         `what` is one of :data:`trustvlm.faults.CHANGES`: which steps a test can name.
         """
+        together = self._together
+        if together.stack is None:
+            with self._transaction(what) as connection:
+                yield connection
+            return
+        if together.connection is None:
+            together.connection = together.stack.enter_context(self._transaction(what))
+        yield together.connection
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Make one transaction of the writes that this thread makes within the block: begun with the first of them, durable
+        when the block ends, undone when it raises. Nothing that waits for others may be done after the first one."""
+        with ExitStack() as stack:
+            self._together.stack = stack
+            try:
+                yield
+            except BaseException:
+                self._together.end()
+                raise
+            self._together.end()  # before the stack is: nothing joins a transaction that is being committed
+
+    @contextmanager
+    def _transaction(self, what: str) -> Iterator[Connection]:
         with (
             unbroken(),
             translated(self.path),

@@ -8,28 +8,20 @@ from datetime import datetime
 from sqlalchemy import Connection, bindparam, insert, or_, select, update
 
 from trustvlm.catalog.service_models import ApiKey
+from trustvlm.types import KeyRow
 
-__all__ = ["KeyRecord", "any_usable", "expire", "find", "insert_key", "list_rows", "revoke", "touch"]
+__all__ = ["KeyRecord", "expire", "find", "insert_key", "list_rows", "revoke", "touch"]
 
 
 @dataclass(frozen=True)
-class KeyRecord:
-    """A key's row."""
+class KeyRecord(KeyRow):
+    """A key's row, with the hash of its secret."""
 
-    id: str
     secret_hash: bytes
-    scope: str
-    space: str | None
-    note: str | None
-    rate: float | None
-    created_at: datetime
-    expires_at: datetime | None
-    revoked_at: datetime | None
-    used_at: datetime | None
 
-    def usable(self, now: datetime) -> bool:
-        """Whether it opens anything at this time."""
-        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+    def public(self) -> KeyRow:
+        """What may be shown of it."""
+        return KeyRow(**{name: getattr(self, name) for name in KeyRow.__dataclass_fields__})
 
 
 _COLUMNS = [getattr(ApiKey, name) for name in KeyRecord.__dataclass_fields__]
@@ -46,12 +38,6 @@ def list_rows(connection: Connection) -> list[KeyRecord]:
     """Every key, oldest first."""
     rows = connection.execute(select(*_COLUMNS).order_by(ApiKey.created_at, ApiKey.id))
     return [KeyRecord(*row) for row in rows]
-
-
-def any_usable(connection: Connection, now: datetime) -> bool:
-    """Whether there is a key that opens something."""
-    good = (ApiKey.revoked_at.is_(None), or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > now))
-    return connection.scalar(select(ApiKey.id).where(*good).limit(1)) is not None
 
 
 def insert_key(connection: Connection, record: KeyRecord) -> None:

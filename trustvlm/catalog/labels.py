@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection, bindparam, func, select, update
-from sqlalchemy.orm import aliased
 
 from trustvlm.catalog.bulk import insert_rows
 from trustvlm.catalog.models import Label
 from trustvlm.catalog.names import brief, forms, normal
 from trustvlm.catalog.vectors import checksum, pack, unpack, verify_checksums
 from trustvlm.errors import NotFound
-from trustvlm.types import Float32s, LabelRow
+from trustvlm.types import Float32s
 
 __all__ = [
     "LabelChange",
@@ -32,7 +31,6 @@ __all__ = [
     "groups",
     "insert_many",
     "is_alive",
-    "list_rows",
     "more_than",
     "name_hash",
     "name_of",
@@ -259,15 +257,6 @@ def restore(connection: Connection, label_id: int, revision: int) -> None:
     """Show a hidden label again."""
     values = {"removed_revision": None, "removed_at": None, "revision": revision}
     connection.execute(update(Label).where(Label.id == label_id).values(**values))
-
-
-def list_rows(connection: Connection, space_id: int, after: int, limit: int) -> list[LabelRow]:
-    """Up to `limit` live labels with ids above `after`, in order of id."""
-    canonical = aliased(Label)
-    other = select(canonical.name).where(canonical.id == Label.alias_of).scalar_subquery()
-    columns = (Label.id, Label.name, Label.prompt, Label.support_count, Label.revision, other)
-    query = select(*columns).where(Label.space_id == space_id, Label.id > after, Label.removed_revision.is_(None))
-    return [LabelRow(*row) for row in connection.execute(query.order_by(Label.id).limit(limit))]
 
 
 def changed(

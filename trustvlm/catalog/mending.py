@@ -14,7 +14,7 @@ from trustvlm.catalog.models import Label, Observation, Space, Support, Thumbnai
 from trustvlm.catalog.vectors import checksum
 from trustvlm.errors import Damaged
 
-__all__ = ["clamp_revisions", "drop_fit", "has_parent", "set_name", "set_prototype", "thumbnails", "unlink_observations"]
+__all__ = ["clamp_revisions", "drop_fit", "has_parent", "has_thumbnail", "set_name", "set_prototype", "unlink_observations"]
 
 
 def set_prototype(
@@ -53,7 +53,7 @@ def clamp_revisions(connection: Connection, kind: str, row: Mapping[str, Any], r
     connection.execute(update(table).where(table.id == row["id"]).values(**values))
 
 
-def thumbnails(connection: Connection, support_id: int) -> bool:
+def has_thumbnail(connection: Connection, support_id: int) -> bool:
     """Whether a support image has a thumbnail."""
     return connection.scalar(select(Thumbnail.support_id).where(Thumbnail.support_id == support_id)) is not None
 

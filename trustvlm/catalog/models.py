@@ -141,6 +141,8 @@ class Label(Base):
         _index("ix_labels_removed_at", "removed_at", where=REMOVED),
         _index("ix_labels_alias_of", "alias_of", where=ALIASES),
         _index("ix_labels_space_id_unverified", "space_id", "name", where=UNVERIFIED),
+        _index("ix_labels_space_id_support_count", "space_id", "support_count", where=ALIVE),
+        _index("ix_labels_space_id_id", "space_id", "id", where=ALIVE),
         {"sqlite_autoincrement": True},
     )
 

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from trustvlm.catalog.models import Original, Support
 
-__all__ = ["copy", "count", "doomed", "forget", "known", "refer", "release"]
+__all__ = ["copy", "doomed", "forget", "known", "refer", "release"]
 
 _IN_CHUNK = 500
 
@@ -77,9 +77,3 @@ def known(connection: Connection, contents: Sequence[bytes]) -> set[bytes]:
         )
         found.update(connection.scalars(query))
     return found
-
-
-def count(connection: Connection, space_id: int) -> int:
-    """How many live support images of a space have their original kept."""
-    alive = (Support.space_id == space_id, Support.removed_revision.is_(None))
-    return len(connection.scalars(select(Original.id).join(Support, Support.id == Original.support_id).where(*alive)).all())

@@ -1,26 +1,33 @@
-"""Pages of labels in the order of their names, served from the index of names."""
+"""Pages of labels as they are listed: in the order of their ids, or of their names, served from the index of names."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, func, select
+from sqlalchemy import Connection, Select, bindparam, select
 from sqlalchemy.orm import aliased
 
+from trustvlm.catalog import labels
 from trustvlm.catalog.models import UNVERIFIED, Label, Space, Support
+from trustvlm.catalog.names import normal
 from trustvlm.types import LabelRow
 
-__all__ = ["find_row", "first_supports", "label_page", "support_label", "support_space", "unverified_count"]
+__all__ = ["find_row", "first_supports", "label_page", "label_page_by_id", "support_label", "support_space"]
 
 _BEYOND = "\U0010ffff"  # sorts behind everything that a name may go on with
 
 
-def _rows(space_id: int) -> Select[Any]:
-    canonical = aliased(Label)
-    other = select(canonical.name).where(canonical.id == Label.alias_of).scalar_subquery()
-    columns = (Label.id, Label.name, Label.prompt, Label.support_count, Label.revision, other)
-    return select(*columns).where(Label.space_id == space_id, Label.removed_revision.is_(None))
+_CANONICAL = aliased(Label)
+_OTHER = select(_CANONICAL.name).where(_CANONICAL.id == Label.alias_of).scalar_subquery()
+_COLUMNS: Select[Any] = select(Label.id, Label.name, Label.prompt, Label.support_count, Label.revision, _OTHER)
+
+
+def label_page_by_id(connection: Connection, space_id: int, after: int, limit: int) -> list[LabelRow]:
+    """Up to `limit` live labels with ids above `after`, in order of id."""
+    alive = (Label.space_id == space_id, Label.id > after, Label.removed_revision.is_(None))
+    query = _COLUMNS.where(*alive).order_by(Label.id).limit(limit)
+    return [LabelRow(*row) for row in connection.execute(query)]
 
 
 def label_page(
@@ -42,14 +49,16 @@ def label_page(
     if after is not None:
         names = names.where(Label.name > after)
     if prefix:
+        prefix = normal(prefix)
         names = names.where(Label.name >= prefix, Label.name < prefix + _BEYOND)
     if contains:
-        names = names.where(Label.name.contains(contains, autoescape=True))
+        names = names.where(Label.name.contains(normal(contains), autoescape=True))
     if unverified:
         names = names.where(UNVERIFIED)
     found = list(connection.scalars(names.limit(limit)))
-    rows = connection.execute(_rows(space_id).where(Label.id.in_(found)).order_by(Label.name)) if found else ()
-    return [LabelRow(*row) for row in rows]
+    # By id alone, and put in order here: asked for the order of names, SQLite goes through all names to find a page of ids.
+    rows = {row.id: row for row in connection.execute(_COLUMNS.where(Label.id.in_(found)))} if found else {}
+    return [LabelRow(*rows[label_id]) for label_id in found]
 
 
 def support_space(connection: Connection, support_id: int) -> str | None:
@@ -69,14 +78,8 @@ def first_supports(connection: Connection, label_ids: Sequence[int], most: int) 
 
 def find_row(connection: Connection, space_id: int, name: str) -> LabelRow | None:
     """The live label `name` as it is listed."""
-    row = connection.execute(_rows(space_id).where(Label.name == name)).first()
-    return None if row is None else LabelRow(*row)
-
-
-def unverified_count(connection: Connection, space_id: int) -> int:
-    """How many live labels have no support image (aliases aside)."""
-    query = select(func.count(Label.name)).where(Label.space_id == space_id, UNVERIFIED)
-    return connection.scalar(query) or 0
+    found = labels.find_many(connection, space_id, [name]).get(name)
+    return None if found is None else LabelRow(*connection.execute(_COLUMNS.where(Label.id == found.id)).one())
 
 
 def support_label(connection: Connection, space_id: int, support_id: int) -> str | None:

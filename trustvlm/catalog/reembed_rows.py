@@ -9,7 +9,8 @@ from typing import Any, cast
 from sqlalchemy import Connection, Table, and_, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.orm import aliased
 
-from trustvlm.catalog.models import CalibrationRow, Label, Observation, Original, ReembedRow, Support, Thumbnail
+from trustvlm.catalog import originals
+from trustvlm.catalog.models import CalibrationRow, Label, Observation, ReembedRow, Support, Thumbnail
 from trustvlm.catalog.reembeds import ReembedRecord
 from trustvlm.catalog.vectors import checksum, verify_checksums
 
@@ -126,7 +127,7 @@ def delete_supports(connection: Connection, ids: Sequence[int]) -> None:
     for start in range(0, len(ids), _IN_CHUNK):
         chunk = ids[start : start + _IN_CHUNK]
         connection.execute(delete(Thumbnail).where(Thumbnail.support_id.in_(chunk)))
-        connection.execute(update(Original).where(Original.support_id.in_(chunk)).values(support_id=None))
+        originals.release(connection, chunk)
         connection.execute(delete(Support).where(Support.id.in_(chunk)))
 
 

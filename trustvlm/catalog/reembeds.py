@@ -15,13 +15,10 @@ from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, sel
 
 from trustvlm.catalog import spaces
 from trustvlm.catalog.models import Change, Label, Reembed, ReembedRow, Space, Support
-from trustvlm.catalog.spaces import SpaceRecord
+from trustvlm.catalog.spaces import BEFORE, STAGED, SpaceRecord
 
 __all__ = [
-    "BEFORE",
-    "STAGED",
     "ReembedRecord",
-    "companions",
     "counts",
     "find",
     "forget",
@@ -41,9 +38,6 @@ __all__ = [
     "unmap",
     "unmap_staged",
 ]
-
-STAGED, BEFORE = "/reembed", "/before"
-"""What the names of the spaces beside a space end with. No space of a user's has a "/" in its name."""
 
 _IN_CHUNK = 500
 _LONG_AGO = timedelta(days=36_500)
@@ -68,11 +62,6 @@ def find(connection: Connection, space_id: int) -> ReembedRecord | None:
     """What is under way or kept beside the space that has the name, if anything."""
     row = connection.execute(select(*_RECORD).where(Reembed.space_id == space_id)).first()
     return None if row is None else ReembedRecord(*row)
-
-
-def companions(connection: Connection, space_id: int) -> list[int]:
-    """Ids of the spaces beside this one: they are removed, restored and purged with it."""
-    return list(connection.scalars(select(Reembed.other_id).where(Reembed.space_id == space_id)))
 
 
 def stage(connection: Connection, source: SpaceRecord, values: dict[str, Any]) -> ReembedRecord:

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, case, func, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, case, insert, or_, select, update
 
-from trustvlm.catalog.models import PURGING, Label, Reembed, Space
+from trustvlm.catalog.counts import Counts
+from trustvlm.catalog.models import PURGING, Reembed, Space
 from trustvlm.catalog.names import brief, forms
 from trustvlm.errors import Conflict, NotFound
 from trustvlm.types import SpaceRow
 
 __all__ = [
+    "BEFORE",
+    "STAGED",
     "SpaceRecord",
     "advance",
     "advance_to",
-    "at_least",
     "create",
     "find",
     "find_by_id",
-    "list_rows",
-    "record_of",
+    "is_taken",
+    "list_records",
     "remove",
     "restore",
     "revisions",
@@ -72,12 +74,13 @@ _ADVANCE = (
 )
 
 
-# Without the spaces beside a space (see trustvlm.catalog.reembeds): no user can give a name with a "/".
-_CALLED = ~(Space.name.endswith("/reembed") | Space.name.endswith("/before"))
+STAGED, BEFORE = "/reembed", "/before"
+"""What the names of the spaces beside a space end with (see trustvlm.catalog.reembeds): no user can give a name with a "/"."""
+
+_CALLED = ~(Space.name.endswith(STAGED) | Space.name.endswith(BEFORE))
 
 
-def record_of(row: Any) -> SpaceRecord:
-    """A row of the fields of :class:`SpaceRecord`, as one."""
+def _record(row: Any) -> SpaceRecord:
     values = row._asdict()
     return SpaceRecord(**values | {"templates": tuple(values["templates"]), "search": values["search"] or {}})
 
@@ -91,7 +94,7 @@ def find(connection: Connection, name: str) -> SpaceRecord:
     rows = connection.execute(_FIND, {"wanted": sorted(forms([name]))}).all()
     row = next((row for row in rows if row.name == name), rows[0] if rows else None)
     if row is not None:
-        return record_of(row)
+        return _record(row)
     known = list(
         connection.scalars(select(Space.name).where(Space.removed_at.is_(None), _CALLED).order_by(Space.name).limit(10))
     )
@@ -108,7 +111,13 @@ def find_by_id(connection: Connection, space_id: int) -> SpaceRecord:
     row = connection.execute(select(*_COLUMNS).where(Space.id == space_id)).first()
     if row is None:
         raise NotFound(f"space {space_id} was purged")
-    return record_of(row)
+    return _record(row)
+
+
+def is_taken(connection: Connection, name: str) -> bool:
+    """Whether a live space has this name, in either spelling of it."""
+    same = select(Space.id).where(Space.name.in_(forms([name])), Space.removed_at.is_(None))
+    return connection.scalar(same) is not None
 
 
 def create(connection: Connection, values: dict[str, Any]) -> int:
@@ -118,8 +127,7 @@ def create(connection: Connection, values: dict[str, Any]) -> int:
         Conflict: the name is taken.
     """
     name = values["name"]
-    named = Space.name.in_(forms([name]))
-    if connection.scalar(select(Space.id).where(named, Space.removed_at.is_(None))) is not None:
+    if is_taken(connection, name):
         raise Conflict(f"space {name!r} exists already; choose another name or run 'trustvlm space remove {name}'")
     fixed = {"search": None, "revision": 0, "log_start": 0, "created_at": datetime.now(UTC), "removed_at": None}
     inserted: int | None = connection.scalar(insert(Space).values(**values, **fixed).returning(Space.id))
@@ -138,12 +146,6 @@ def advance_to(connection: Connection, space_id: int, revision: int) -> None:
     """Put the space to a revision above all that its rows have, and its change log within: a repair does."""
     within = case((Space.log_start < revision, Space.log_start), else_=revision)
     connection.execute(update(Space).where(Space.id == space_id).values(revision=revision, log_start=within))
-
-
-def at_least(connection: Connection, space_id: int, revision: int) -> int:
-    """Raise the space's revision to `revision`, if it is below; what it is then."""
-    connection.execute(update(Space).where(Space.id == space_id, Space.revision < revision).values(revision=revision))
-    return find_by_id(connection, space_id).revision
 
 
 def set_recipe(connection: Connection, space_id: int, recipe: str) -> None:
@@ -177,9 +179,9 @@ def restore(connection: Connection, name: str) -> None:
     Raises:
         NotFound: none was removed, or it was purged. Conflict: the name is in use again.
     """
-    named = Space.name.in_(forms([name]))
-    if connection.scalar(select(Space.id).where(named, Space.removed_at.is_(None))) is not None:
+    if is_taken(connection, name):
         raise Conflict(f"space {name!r} exists; remove it before an older one of that name can be restored")
+    named = Space.name.in_(forms([name]))
     removed = select(Space.id).where(named, Space.removed_at > PURGING).order_by(Space.removed_at.desc())
     space_id = connection.scalar(removed.limit(1))
     if space_id is None:
@@ -188,10 +190,10 @@ def restore(connection: Connection, name: str) -> None:
     connection.execute(update(Space).where(back).values(removed_at=None))
 
 
-def list_rows(connection: Connection) -> Iterator[SpaceRow]:
-    """Every live space with its counts, by name."""
-    for row in connection.execute(select(*_COLUMNS).where(Space.removed_at.is_(None), _CALLED).order_by(Space.name)).all():
-        yield row_of(connection, record_of(row))
+def list_records(connection: Connection) -> list[SpaceRecord]:
+    """Every live space, by name."""
+    query = select(*_COLUMNS).where(Space.removed_at.is_(None), _CALLED).order_by(Space.name)
+    return [_record(row) for row in connection.execute(query)]
 
 
 def revisions(connection: Connection) -> list[tuple[str, int, int]]:
@@ -200,12 +202,7 @@ def revisions(connection: Connection) -> list[tuple[str, int, int]]:
     return [(row.name, row.id, row.revision) for row in connection.execute(query)]
 
 
-def row_of(connection: Connection, space: SpaceRecord) -> SpaceRow:
+def row_of(space: SpaceRecord, counts: Counts) -> SpaceRow:
     """The public row of a space, with its counts."""
-    labels, supports = connection.execute(
-        select(func.count(), func.coalesce(func.sum(Label.support_count), 0)).where(
-            Label.space_id == space.id, Label.removed_revision.is_(None)
-        )
-    ).one()
     shared = {name: getattr(space, name) for name in SpaceRow.__dataclass_fields__ if name in SpaceRecord.__dataclass_fields__}
-    return SpaceRow(**shared, label_count=labels, support_count=supports)
+    return SpaceRow(**shared, label_count=counts.labels, support_count=counts.supports)

@@ -104,11 +104,11 @@ def begin(connection: Connection, values: dict[str, Any]) -> SpaceRecord:
 
 def find(connection: Connection, space_id: int) -> SpaceRecord:
     """The space being filled. Raises NotFound: a purge took it."""
-    columns = [getattr(Space, name) for name in SpaceRecord.__dataclass_fields__]
-    row = connection.execute(select(*columns).where(Space.id == space_id)).first()
-    if row is None:
-        raise NotFound(f"the import took longer than {_PATIENCE.days} days, and a purge took what was there; begin anew")
-    return spaces.record_of(row)
+    try:
+        return spaces.find_by_id(connection, space_id)
+    except NotFound as error:
+        late = f"the import took longer than {_PATIENCE.days} days, and a purge took what was there; begin anew"
+        raise NotFound(late) from error
 
 
 def reveal(connection: Connection, space_id: int, name: str) -> None:
@@ -123,5 +123,5 @@ def reveal(connection: Connection, space_id: int, name: str) -> None:
 
 def require_free(connection: Connection, name: str) -> None:
     """Raises Conflict when a live space has this name."""
-    if connection.scalar(select(Space.id).where(Space.name == name, Space.removed_at.is_(None))) is not None:
+    if spaces.is_taken(connection, name):
         raise Conflict(f"space {name!r} exists already; choose another name")

@@ -13,7 +13,7 @@ from trustvlm.cli.session import Session
 from trustvlm.cli.text import quoted, utf8
 
 if TYPE_CHECKING:
-    from trustvlm.service.keys import KeyRow
+    from trustvlm.types import KeyRow
 
 __all__ = ["key"]
 

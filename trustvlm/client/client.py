@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,7 +49,7 @@ class Client(Labelling, Promising):
         Raises:
             Forbidden: an encoder that the service's operator does not allow (setting serve_encoders). Else as there.
         """
-        scale = None if logit_scale is None else float(logit_scale)
+        scale = float(logit_scale) if isinstance(logit_scale, Real) else logit_scale
         given: dict[str, Any] = {
             "name": name,
             "classifier": classifier,

@@ -98,13 +98,17 @@ def _encoded(image: Image) -> bytes:
 
 
 def told_failures(told: Iterable[tuple[str, str]], files: Sequence[File]) -> list[tuple[str, str]]:
-    """(source, reason) as the caller knows them of what the service told of its files, which it knows by name."""
-    left = sorted(files, key=lambda file: file.problem is None)  # those that were sent empty first
+    """(source, reason) as the caller knows them of what the service told of its files, which it knows by name.
+
+    Where several files have that name, it is those that were sent empty; else nobody can tell, and the name stays.
+    """
+    left = list(files)
     found = []
     for source, reason in told:
-        named = (file for file in left if file.name == source)
-        mine = next(named, None) or next((file for file in left if not file.name and source.startswith("<")), None)
+        named = [file for file in left if file.name == source or (not file.name and source.startswith("<"))]
+        empty = [file for file in named if not file.data]
+        mine = empty[0] if empty else named[0] if len(named) == 1 else None
         if mine is not None:
             left.remove(mine)
-        found.append((source if mine is None else mine.source, (mine and mine.problem) or reason))
+        found.append((source, reason) if mine is None else (mine.source, mine.problem or reason))
     return found

@@ -13,14 +13,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
+from trustvlm.client.decode import read
 from trustvlm.client.jobs import Job, find_job
-from trustvlm.client.wire import Passing, Patience, Wire, error_of, path_of
-from trustvlm.errors import Conflict, NotFound, TrustVLMError
+from trustvlm.client.problems import error_of
+from trustvlm.client.wire import Passing, Patience, Wire, path_of
+from trustvlm.errors import Conflict, NotFound, TrustVLMError, Unavailable
 from trustvlm.types import RegisterResult
 
 __all__ = ["import_lines"]
 
 _LOOK_S = 0.5
+_NOTICED_S = 5.0
 _GROUP = 64 * 1024
 
 Line = tuple[str, bytes]
@@ -83,6 +86,7 @@ def import_lines(
             if (done := run.ended()) is not None:
                 return _result(done)
             patience.wait(passing)
+            run.settle()
 
 
 class _Import:
@@ -119,11 +123,15 @@ class _Import:
     def _look(self) -> None:
         if time.monotonic() < self._next:
             return
-        done = 0
-        with suppress(Passing, TrustVLMError):  # it is only for progress: the stream itself will say what is wrong
-            done = self._wire.read(self._wire.attempt("GET", path_of("jobs", self._id), 4 * _LOOK_S))["done"]
+        job: Job | None = None
+        with suppress(Passing, TrustVLMError):  # a look that fails says nothing of the stream
+            job = read(Job, self._wire.read(self._wire.attempt("GET", path_of("jobs", self._id), 4 * _LOOK_S)))
         self._next = time.monotonic() + _LOOK_S
-        self._window.committed(done)
+        if job is None:
+            return
+        self._window.committed(job.done)
+        if job.ended and (job.state != "interrupted" or job.error is not None):  # the service reads on, but to no end
+            raise Passing(Unavailable(f"the import {self._id} is {job.state}"))
 
     def went_on(self) -> bool:
         """Whether the service has committed more lines than were known to be; asked after a stream broke."""
@@ -133,6 +141,13 @@ class _Import:
             self._seen = None
             return False
         return self._window.committed(self._seen.done)
+
+    def settle(self) -> None:
+        """Wait until the service has noticed that the stream broke; for a while only, as a process that died never will."""
+        end = time.monotonic() + _NOTICED_S
+        while self._seen is not None and self._seen.state == "running" and time.monotonic() < end:
+            time.sleep(0.05)
+            self.went_on()
 
     def ended(self) -> Mapping[str, Any] | None:
         """What the import ended with, whose answer did not arrive; None: it is to go on.

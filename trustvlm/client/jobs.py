@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import Any
 
 from trustvlm.client.decode import read
-from trustvlm.client.wire import Body, Wire, error_of, path_of
+from trustvlm.client.problems import error_of
+from trustvlm.client.wire import Body, Wire, path_of
 from trustvlm.errors import Conflict, Unavailable
 
 __all__ = ["Job", "Progress", "find_job", "finished", "wait_for"]

@@ -97,11 +97,11 @@ class Labelling(Connected):
 
     def remove_support(self, space: str, ids: Sequence[int]) -> int:
         """Remove support images by id; the space's new revision. Raises NotFound (then none was removed)."""
-        return self._revision("POST", path_of("spaces", space, "supports", "remove"), {"ids": _ids(ids)})
+        return self._revision("POST", path_of("spaces", space, "remove-supports"), {"ids": _ids(ids)})
 
     def restore_support(self, space: str, ids: Sequence[int]) -> int:
         """Bring back removed support images; the space's new revision. Raises NotFound, Conflict (then none came back)."""
-        return self._revision("POST", path_of("spaces", space, "supports", "restore"), {"ids": _ids(ids)})
+        return self._revision("POST", path_of("spaces", space, "restore-supports"), {"ids": _ids(ids)})
 
     def list_labels(self, space: str) -> Iterator[LabelRow]:
         """Every label of the space, in order of id, a page of 1,000 at a time. Raises NotFound."""

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from trustvlm.client.bodies import form_body, matrix, npz_body, options_query, rule_options, whole
 from trustvlm.client.decode import hits_of, merged_verdicts, read
 from trustvlm.client.images import File, as_sources, load
-from trustvlm.client.wire import LASTING, Wire, json_body, path_of
-from trustvlm.errors import Busy, InvalidInput
+from trustvlm.client.wire import Wire, json_body, path_of
+from trustvlm.errors import Busy, Conflict, InvalidInput, Unavailable
 from trustvlm.types import Embedded, Evidence, Hits, Queries, Verdicts
 
 __all__ = ["embed", "embedded_queries", "groups_of_files", "score", "search"]
@@ -174,16 +174,12 @@ class _EvidenceReader:
             return self._found[i, k]
 
     def _ask(self, start: int, stop: int, k: int) -> None:
-        told = self._wire.ask(
-            "POST",
-            self._path,
-            body=json_body(
-                self._given
-                | {self._side: self._vectors[start:stop].tolist(), "k": k}
-                | {"label_ids": self._labels[start:stop], "rival_ids": self._rivals[start:stop]}
-            ),
-            lasting=(*LASTING, "Unavailable"),  # what is purged does not come back
-        )
+        content = self._given | {self._side: self._vectors[start:stop].tolist(), "k": k}
+        content |= {"label_ids": self._labels[start:stop], "rival_ids": self._rivals[start:stop]}
+        try:
+            told = self._wire.ask("POST", self._path, body=json_body(content))
+        except Conflict as error:  # what these verdicts were made with is gone; the library has this word for it
+            raise Unavailable(str(error)) from error
         self._found = {(start + place, k): read(Evidence, one) for place, one in enumerate(told["evidence"])}
         self._after = stop
 

@@ -7,7 +7,6 @@ service does them once, and bodies are kept until they are answered.
 from __future__ import annotations
 
 import json
-import math
 import random
 import time
 import uuid
@@ -18,18 +17,8 @@ from urllib.parse import quote
 
 import httpx
 
-from trustvlm import errors
-from trustvlm.errors import (
-    Conflict,
-    Forbidden,
-    InvalidInput,
-    NotFound,
-    TooLarge,
-    TooMany,
-    TrustVLMError,
-    Unauthorized,
-    Unavailable,
-)
+from trustvlm.client.problems import problem_of, seconds_of
+from trustvlm.errors import InvalidInput, NotFound, Overloaded, TooMany, TrustVLMError, Unavailable
 
 __all__ = ["Body", "Passing", "Patience", "Wire", "json_body", "path_of"]
 
@@ -41,10 +30,6 @@ LASTING = ("ReadOnly", "SchemaMismatch", "WeightsMissing", "Damaged")
 """Kinds of 503 that no waiting mends."""
 
 _BROKEN = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.TimeoutException)
-_OF_STATUS: dict[int, type[TrustVLMError]] = {
-    401: Unauthorized, 403: Forbidden, 404: NotFound, 409: Conflict, 413: TooLarge, 422: InvalidInput, 429: TooMany,
-    502: Unavailable, 503: Unavailable, 504: Unavailable,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -78,6 +63,8 @@ def path_of(*parts: str) -> str:
     for part in parts:
         if not isinstance(part, str):
             raise InvalidInput(f"expected a name, got {type(part).__name__}")
+        if not part:
+            raise NotFound("expected a name, got an empty one")
     # Names of dots alone would be taken for steps through the path.
     quoted = [quote(part, safe="", errors="surrogatepass") if part.strip(".") else part.replace(".", "%2E") for part in parts]
     return "/".join(["/v1", *quoted])
@@ -147,12 +134,11 @@ class Wire:
         query: Iterable[tuple[str, Any]] = (),
         body: Body | None = None,
         write: bool = False,
-        lasting: Sequence[str] = LASTING,
     ) -> httpx.Response:
         """What the service answers, after as many tries as it takes.
 
         Args:
-            write: send an Idempotency-Key, the same with every try. lasting: kinds of 503 that are not tried again.
+            write: send an Idempotency-Key, the same with every try.
 
         Raises:
             TrustVLMError: what the service says; Unavailable: nothing, or nothing in time.
@@ -161,7 +147,7 @@ class Wire:
         patience = Patience(self.retries, self.timeout)
         while True:
             try:
-                return self.attempt(method, path, patience.left, query=query, body=body, headers=headers, lasting=lasting)
+                return self.attempt(method, path, patience.left, query=query, body=body, headers=headers)
             except Passing as passing:
                 patience.wait(passing)
 
@@ -174,14 +160,13 @@ class Wire:
         query: Iterable[tuple[str, Any]] = (),
         body: Body | None = None,
         headers: dict[str, str] | None = None,
-        lasting: Sequence[str] = LASTING,
     ) -> httpx.Response:
         """One try. Raises Passing where another may succeed, else TrustVLMError."""
         sent = dict(headers or {})
         if body is not None:
             sent |= {"content-type": body.kind, "content-length": str(body.size)}
         content = None if body is None else iter(body)
-        return self.send(method, path, seconds, query=query, content=content, headers=sent, lasting=lasting)
+        return self.send(method, path, seconds, query=query, content=content, headers=sent)
 
     def send(
         self,
@@ -192,7 +177,6 @@ class Wire:
         query: Iterable[tuple[str, Any]] = (),
         content: Iterator[bytes] | None = None,
         headers: dict[str, str] | None = None,
-        lasting: Sequence[str] = LASTING,
     ) -> httpx.Response:
         """One try, with a body that is made while it is sent; see :meth:`attempt`."""
         if self._http.is_closed:
@@ -209,11 +193,11 @@ class Wire:
             raise Unavailable(f"{self.url}: {error}") from error
         if response.is_success:
             return response
-        problem, kind = _problem(response)
-        wait = _seconds(response.headers.get("retry-after"))
-        if wait is not None and isinstance(problem, TooMany | errors.Overloaded):
+        problem, kind = problem_of(response)
+        wait = seconds_of(response.headers.get("retry-after"))
+        if wait is not None and isinstance(problem, TooMany | Overloaded):
             problem.retry_after = wait
-        passes = response.status_code in (429, 502, 503, 504) and (wait is not None or kind not in lasting)
+        passes = response.status_code in (429, 502, 503, 504) and (wait is not None or kind not in LASTING)
         raise Passing(problem, wait) if passes else problem
 
     def read(self, response: httpx.Response) -> Any:
@@ -222,38 +206,6 @@ class Wire:
             return response.json()
         except ValueError as error:
             raise Unavailable(f"{self.url}: expected a trustvlm service there, which answers in JSON") from error
-
-
-def _problem(response: httpx.Response) -> tuple[TrustVLMError, str | None]:
-    """(the error, its kind) that an answer tells of; the kind is None where it is not in the service's shape."""
-    try:
-        told = response.json()["error"]
-        kind, message, request_id = str(told["kind"]), str(told["message"]), str(told["request_id"])
-    except (ValueError, KeyError, TypeError):
-        found = _OF_STATUS.get(response.status_code, TrustVLMError)
-        text = " ".join(response.text.split())[:200]
-        return found(f"{response.request.url} answered {response.status_code}: {text or 'nothing'}"), None
-    problem = error_of(kind, message, response.status_code)
-    problem.request_id = request_id
-    problem.add_note(f"(request id {request_id})")
-    return problem, kind
-
-
-def error_of(kind: str, message: str, status: int | None = None) -> TrustVLMError:
-    """An error of the service's as the class of trustvlm.errors that it was there."""
-    found = getattr(errors, kind, None) if kind in errors.__all__ else None
-    if not (isinstance(found, type) and issubclass(found, TrustVLMError)):
-        found = _OF_STATUS.get(status or 500, TrustVLMError)
-    return found(message)
-
-
-def _seconds(text: str | None) -> float | None:
-    """A Retry-After header in seconds; None where there is none, or a date."""
-    try:
-        seconds = float(text) if text is not None else None
-    except ValueError:
-        return None
-    return None if seconds is None or not math.isfinite(seconds) else max(seconds, 0.0)
 
 
 def _checked_url(url: str) -> str:

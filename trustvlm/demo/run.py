@@ -272,5 +272,6 @@ def _next_commands(home: Path, doubtful: Path) -> str:
             f"Something that the space does not know (low trust), and the same after its label was registered:\n{unknown}",
             f"  {prefix} register {SPACE} {image('eleventh')}",
             unknown,
+            f"The same in a browser, at http://127.0.0.1:8000/:\n  {prefix} serve",
         ]
     )

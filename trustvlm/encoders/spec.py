@@ -10,14 +10,14 @@ from types import MappingProxyType
 
 from trustvlm.errors import InvalidInput
 
-__all__ = ["EncoderSpec", "describe_spec", "parse_spec", "spec_dim"]
+__all__ = ["MAX_DIM", "EncoderSpec", "describe_spec", "parse_spec", "spec_dim"]
 
 _ACCEPTED = (
     "open_clip:<model>/<pretrained>, open_clip:local-dir:/path, open_clip:hf-hub:org/name, timm:<model>, "
     "timm:<model>@/path/to/weights (both with ?pooling=…&size=…&preprocess=…), precomputed:<dim>[:<tag>], same"
 )
 _OPTIONS = {"pooling": ("default", "mean-tokens", "class-token"), "size": (), "preprocess": ("own", "clip")}
-_MAX_DIM = 65_536  # far above any embedding; keeps a mistyped dim from allocating gigabytes
+MAX_DIM = 65_536  # far above any embedding; keeps a mistyped dim from allocating gigabytes
 _MAX_DIGITS = 9  # more digits are more than any limit, and slow to read
 _MAX_SIZE = 4_096
 
@@ -146,8 +146,8 @@ def _parse_options(spec: str, query: str) -> dict[str, str]:
 
 def _parse_precomputed(spec: str, rest: str) -> EncoderSpec:
     number, colon, tag = rest.partition(":")
-    if not (number.isascii() and number.isdigit() and len(number) <= _MAX_DIGITS and 1 <= int(number) <= _MAX_DIM):
-        raise _malformed(spec, f"the dimension must be from 1 to {_MAX_DIM}, not {number!r}")
+    if not (number.isascii() and number.isdigit() and len(number) <= _MAX_DIGITS and 1 <= int(number) <= MAX_DIM):
+        raise _malformed(spec, f"the dimension must be from 1 to {MAX_DIM}, not {number!r}")
     if colon and not re.fullmatch(r"[^\s?]+", tag):
         raise _malformed(spec, "the tag must be a word")
     text = f"precomputed:{int(number)}" + (f":{tag}" if tag else "")

@@ -33,12 +33,20 @@ JSON = "application/json"
 
 
 async def written(
-    request: Request, work: Callable[[], Any], *, digest: bytes = b"", status: int = 200, encoders: bool = False
+    request: Request,
+    work: Callable[[], Any],
+    *,
+    digest: bytes = b"",
+    status: int = 200,
+    encoders: bool = False,
+    repeatable: bool = False,
 ) -> Response:
     """The answer to a write, whose `work` is done once even where the request comes again with the same Idempotency-Key.
 
     Args:
         digest: of the body. encoders: the work may use them.
+        repeatable: doing it twice does no harm, and it is more than one short change. Its answer is stored after it, so that
+            it is done again where the process died between the two; everything else is stored together with its answer.
     """
     serving = serving_of(request)
     key = request.headers.get(IDEMPOTENCY_KEY)
@@ -50,21 +58,25 @@ async def written(
     caller: Caller = request.state.caller
     path = f"{request.method} {request.url.path}".encode(errors="surrogatepass")
     whole = hashlib.sha256(path + b"\0" + digest).digest()
-    body, code, again = await run(lambda: _once(serving, caller.key, key, whole, work, status))
+    body, code, again = await run(lambda: _once(serving, (caller.key, key), whole, work, status, repeatable))
     return Response(body, code, {"idempotent-replayed": "true"} if again else None, JSON)
 
 
 def _once(
-    serving: Serving, owner: str, key: str, request: bytes, work: Callable[[], Any], status: int
+    serving: Serving, call: tuple[str, str], request: bytes, work: Callable[[], Any], status: int, repeatable: bool
 ) -> tuple[bytes, int, bool]:
     """(body, status, whether it is an earlier answer). A call that fails is not kept: it may be made again."""
-    before = serving.service.begin_call(owner, key, request, serving.worker)
+    service = serving.service
+    before = service.begin_call(*call, request, serving.worker)
     if before is not None and before.status is not None:
         return before.body or b"", before.status, True
     try:
-        body = encoded(work())
+        if repeatable:
+            body = encoded(work())
+            service.end_call(*call, status, body)
+        else:
+            body = service.do_call(*call, status, lambda: encoded(work()))
     except BaseException:
-        serving.service.drop_call(owner, key)
+        service.drop_call(*call)
         raise
-    serving.service.end_call(owner, key, status, body)
     return body, status, False

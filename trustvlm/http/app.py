@@ -16,6 +16,7 @@ from trustvlm.http import (
     routes_labels,
     routes_measuring,
     routes_queries,
+    routes_rules,
     routes_spaces,
     routes_state,
     routes_stored,
@@ -31,7 +32,8 @@ from trustvlm.service import TrustService
 __all__ = ["ROUTERS", "create_app"]
 
 ROUTERS = (
-    routes_state, routes_spaces, routes_imports, routes_labels, routes_supports, routes_queries, routes_measuring, routes_stored
+    routes_state, routes_rules, routes_spaces, routes_imports, routes_labels, routes_supports, routes_queries, routes_measuring,
+    routes_stored,
 )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from trustvlm.errors import InvalidInput
+from trustvlm.errors import InvalidInput, TooLarge
 from trustvlm.http.npz import read_arrays
 from trustvlm.http.problems import unfit
 from trustvlm.types import Queries
@@ -23,6 +23,8 @@ __all__ = ["ARRAYS", "FORM", "JSON", "NPZ", "Asked", "ImageFile", "read_body"]
 
 JSON, NPZ, FORM = "application/json", "application/x-npz", "multipart/form-data"
 MOST_FILES = 256
+MOST_VALUES = 2_000_000
+"""Of a JSON body: each takes 80 bytes while it is read, however few it has."""
 _LARGE = 64 * 1024
 ARRAYS = ("classifier", "verifier", "image_vectors", "classifier_image_vectors", "text_vector")
 _STRINGS = ("truth", "labels", "sources")
@@ -65,7 +67,7 @@ async def read_body(request: Request, model: type[B], *accepted: str) -> Asked[B
     """The body of a request, as one of the `accepted` content types.
 
     Raises:
-        InvalidInput: another content type, or not what the model says.
+        InvalidInput: another content type, or not what the model says. TooLarge: too many values.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in accepted:
@@ -75,7 +77,11 @@ async def read_body(request: Request, model: type[B], *accepted: str) -> Asked[B
     data = await request.body()
     digest = hashlib.sha256(data + request.url.query.encode()).digest()
     if kind == JSON:
-        return Asked(await _away(len(data), lambda: _checked(lambda: model.model_validate_json(data))), {}, None, digest)
+        if data.count(b",") >= MOST_VALUES:
+            raise TooLarge(f"the body has more than {MOST_VALUES} values, the limit of JSON; send vectors as {NPZ}")
+        return Asked(
+            await _away(len(data), lambda: _checked(lambda: model.model_validate_json(data, strict=True))), {}, None, digest
+        )
     most = 4 * request.app.state.serving.options.body_bytes
     arrays = await _away(len(data), lambda: read_arrays(data, most))
     if unknown := sorted(set(arrays) - {*ARRAYS, *_STRINGS}):

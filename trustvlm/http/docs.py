@@ -12,6 +12,7 @@ from trustvlm import __version__
 from trustvlm.errors import STATUSES
 from trustvlm.http.bodies import ARRAYS, FORM, JSON, NPZ
 from trustvlm.http.keyring import Scope
+from trustvlm.http.links import link
 from trustvlm.http.schemas import Body, examples
 
 __all__ = ["ADMIN", "READ", "WRITE", "describe", "takes"]
@@ -66,7 +67,7 @@ def _field(schema: dict[str, Any]) -> dict[str, Any]:
     if kept.get("type") == "object":
         kept = {"type": "string", "contentMediaType": JSON, "enum": ["{}"]}
     if kept.get("type") == "array":
-        kept = {"type": "array", "items": _field(kept["items"])}
+        kept = kept | {"items": _field(kept["items"])}
     return {name: value for name, value in kept.items() if name not in ("default", "title")}
 
 
@@ -99,6 +100,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
             for status in sorted(statuses):
                 problem = {"schema": {"$ref": "#/components/schemas/Problem"}}
                 operation["responses"][status] = {"description": "see error.kind", "content": {JSON: problem}}
+    link(found["paths"])
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     return found

@@ -17,7 +17,8 @@ class ServeOptions:
         host, port: where it is bound. require_key: nothing is done without a key; if not, it is bound to loopback.
         workers: processes that share the home; rates are divided among them.
         encoders: specs that clients may make spaces with, besides precomputed ones.
-        body_bytes: largest request body. bodies_bytes: of all requests at once.
+        body_bytes: largest request body. bodies_bytes: of all requests at once. spool_bytes: of Parquet files that are being
+            imported, on the disk, by each process.
         rate: requests a second of each key. queue: requests of one kind that may wait. in_flight: requests at once.
         deadline_s: how long a request may wait.
         batch_rows: most queries that are scored in one call.
@@ -30,6 +31,7 @@ class ServeOptions:
     encoders: tuple[str, ...] = ()
     body_bytes: int = 32 * 2**20
     bodies_bytes: int = 256 * 2**20
+    spool_bytes: int = 8 * 2**30
     rate: float = 100.0
     queue: int = 256
     in_flight: int = 512

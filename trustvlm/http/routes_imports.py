@@ -1,36 +1,37 @@
-"""Imports of very many labels: a stream of lines, committed as it comes, that goes on where it was cut."""
+"""Imports of very many labels: committed as they come, and going on where they were cut."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import ValidationError
-from starlette.requests import ClientDisconnect
 
 from trustvlm.catalog.jobs import ENDED, JobRecord
 from trustvlm.errors import Conflict, InvalidInput, NotFound, Overloaded
 from trustvlm.http.answers import answer
 from trustvlm.http.docs import WRITE
+from trustvlm.http.import_sources import NDJSON, PARQUET, SOURCES
+from trustvlm.http.importing import Import
 from trustvlm.http.jobs import job_row
-from trustvlm.http.problems import kind_of, unfit
-from trustvlm.http.routes_labels import as_inputs
 from trustvlm.http.routes_measuring import check_job
-from trustvlm.http.schemas import LabelBody
-from trustvlm.http.serving import Serving, serving_of
+from trustvlm.http.serving import serving_of
 
 __all__ = ["router"]
 
 router = APIRouter(tags=["labels"])
-NDJSON = "application/x-ndjson"
-CHUNK_LINES, CHUNK_BYTES, LINE_BYTES = 500, 8 * 2**20, 8 * 2**20
-DRIFT = 10  # sentences that are kept
-_DOC = {
+_COLUMNS = (
+    "a Parquet file with the columns name and, as far as there is one, prompt (texts), text_vector (lists, or lists of lists, "
+    "of numbers), image_vectors and classifier_image_vectors (lists of lists)"
+)
+_DOC: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "content": {NDJSON: {"schema": {"type": "string"}, "example": '{"name": "airport", "text_vector": [1.0, 0.0]}\n'}},
+        "content": {
+            NDJSON: {"schema": {"type": "string"}, "example": '{"name": "airport", "text_vector": [1.0, 0.0]}\n'},
+            PARQUET: {"schema": {"type": "string", "format": "binary", "description": _COLUMNS}},
+        },
     }
 }
 
@@ -43,21 +44,26 @@ async def import_labels(
     begin: bool = False,
     after: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
 ) -> Response:
-    """Register labels, one JSON object a line (the fields of LabelBody), committed in chunks while the stream is sent.
+    """Register labels in committed chunks: one JSON object a line (the fields of LabelBody), or a row of a Parquet file.
 
-    The answer is the import's job. If the stream breaks, send it again, from its beginning, with `?job=ID`: lines that were
-    committed are skipped. `GET /v1/jobs` tells the id of a broken import, whose state is "interrupted".
+    Lines are committed while they are being sent, rows once the file is there. The answer is the import's job. If it breaks,
+    send all of it again with `?job=ID`: what was committed is skipped. `GET /v1/jobs` tells the id of a broken import,
+    whose state is "interrupted".
 
     `begin`: the id is of the client's own making, a UUID, and begins an import where there is none of it; so the client knows
     it from the first byte on. `after`: the stream begins behind so many lines of the import, all of which are committed.
     """
-    if (kind := request.headers.get("content-type", "").partition(";")[0].strip().lower()) != NDJSON:
-        raise InvalidInput(f"content-type: expected {NDJSON}, got {kind or 'none'!r}")
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in SOURCES:
+        raise InvalidInput(f"content-type: expected {' or '.join(SOURCES)}, got {kind or 'none'!r}")
     serving = serving_of(request)
     record = await (_new(request, space, None) if job is None else _again(request, space, job, begin))
-    run = _Import(serving, space, record, after)
+    run = Import(serving, space, record)
     try:
-        await run.follow(request)
+        if after > record.done:
+            raise InvalidInput(f"after: {record.done} lines are committed, got {after}")
+        async with aclosing(SOURCES[kind](request, after, record.done - after)) as chunks:
+            await run.follow(chunks)
     except BaseException as error:
         await run.interrupted(error)
         raise
@@ -98,91 +104,3 @@ def _of_client(job: str) -> str:
         return str(UUID(job))
     except ValueError as error:
         raise InvalidInput(f"job: expected a UUID to begin an import with, got {job[:80]!r}") from error
-
-
-class _Import:
-    """One stream on its way into the space."""
-
-    def __init__(self, serving: Serving, space: str, record: JobRecord, after: int) -> None:
-        self.serving, self.space, self.id = serving, space, record.id
-        self.skip, self.done, self.after = record.done, record.done, after
-        counts: dict[str, Any] = {"added_labels": 0, "added_supports": 0, "skipped_duplicates": 0}
-        self.tally = counts | {"revision": 0, "drift": []} | (record.content or {})
-
-    async def follow(self, request: Request) -> None:
-        """Read the stream to its end, committing chunks; the client is read no faster than that goes."""
-        if self.after > self.skip:
-            raise InvalidInput(f"after: {self.skip} lines are committed, got {self.after}")
-        lines: list[bytes] = []
-        number, size = self.after, 0
-        async for line in _lines(request):
-            number += 1
-            if number <= self.skip:
-                continue
-            lines.append(line)
-            size += len(line)
-            if len(lines) == CHUNK_LINES or size >= CHUNK_BYTES:
-                await self.commit(lines)
-                lines, size = [], 0
-        await self.commit(lines)
-        if number < self.skip:
-            raise InvalidInput(f"the stream has {number} lines, but {self.skip} were committed before: it is another one")
-        ended = {"state": "done", "phase": "done", "total": self.done, "content": self.tally}
-        await self.serving.writing.run(lambda: self.serving.service.change_job(self.id, **ended))
-
-    async def commit(self, lines: list[bytes]) -> None:
-        """Register the labels of these lines."""
-        if not lines:
-            return
-        first = self.done + 1
-        inputs = as_inputs([_label(line, first + place) for place, line in enumerate(lines)])
-        service = self.serving.service
-
-        def work() -> bool:
-            result = service.register(self.space, inputs)
-            for name in ("added_labels", "added_supports", "skipped_duplicates"):
-                self.tally[name] += getattr(result, name)
-            self.tally["revision"] = result.revision
-            self.tally["drift"] = [*dict.fromkeys([*self.tally["drift"], *result.drift])][:DRIFT]
-            self.done += len(lines)
-            return service.change_job(self.id, phase="importing", done=self.done, content=self.tally)
-
-        encoders = any(one.text_vector is None for one in inputs)
-        going = await (self.serving.encode(work) if encoders else self.serving.writing.run(work))
-        if not going:
-            await self.serving.writing.run(lambda: service.change_job(self.id, state="cancelled"))
-            raise Conflict(f"the import {self.id} was cancelled after {self.done} lines")
-
-    async def interrupted(self, error: BaseException) -> None:
-        """Say in the job how it ended; a broken stream is no failure, and can go on."""
-        state: dict[str, Any] = {"state": "interrupted"}
-        if isinstance(error, ClientDisconnect) or not isinstance(error, Exception):  # nobody waits for an answer
-            self.serving.writing.post(lambda: self.serving.service.change_job(self.id, **state))
-            return
-        state["error"] = {"kind": kind_of(error), "message": str(error)}
-        await self.serving.writing.run(lambda: self.serving.service.change_job(self.id, **state))
-
-
-async def _lines(request: Request) -> AsyncIterator[bytes]:
-    """The lines of a body as they come, without empty ones.
-
-    Raises:
-        InvalidInput: a line without end.
-    """
-    rest = b""
-    async for piece in request.stream():
-        *lines, rest = (rest + piece).split(b"\n")
-        for line in lines:
-            if line.strip():
-                yield line
-        if len(rest) > LINE_BYTES:
-            raise InvalidInput(f"a line has more than {LINE_BYTES} bytes, the limit")
-    if rest.strip():
-        yield rest
-
-
-def _label(line: bytes, number: int) -> LabelBody:
-    try:
-        return LabelBody.model_validate_json(line)
-    except ValidationError as error:
-        raise InvalidInput(f"line {number}: {unfit(error)}") from error

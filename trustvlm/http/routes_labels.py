@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
@@ -24,6 +23,7 @@ __all__ = ["as_inputs", "name_of", "result_json", "router"]
 
 router = APIRouter(tags=["labels"])
 Page = Annotated[int, Query(ge=1, le=1_000)]
+_BEHIND = "after:"  # begins every cursor; the last name of the page follows
 
 
 def name_of(label: str) -> str:
@@ -80,14 +80,13 @@ def _named(names: Sequence[str] | None) -> list[LabelBody]:
 def _after(cursor: str | None) -> str | None:
     if cursor is None:
         return None
-    try:
-        return base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True).decode()
-    except ValueError as error:
-        raise InvalidInput("cursor: expected the next_cursor of an earlier page") from error
+    if not cursor.startswith(_BEHIND):
+        raise InvalidInput("cursor: expected the next_cursor of an earlier page")
+    return cursor.removeprefix(_BEHIND)
 
 
 def _cursor(after: str) -> str:
-    return base64.urlsafe_b64encode(after.encode()).decode()
+    return _BEHIND + after
 
 
 async def _by_id(serving: Serving, space: str, cursor: str | None, limit: int) -> Response:
@@ -104,7 +103,7 @@ async def _by_id(serving: Serving, space: str, cursor: str | None, limit: int) -
 async def list_labels(
     request: Request,
     space: str,
-    cursor: str | None = None,
+    cursor: Annotated[str | None, Query(json_schema_extra={"pattern": f"^{_BEHIND}"})] = None,
     limit: Page = 100,
     q: Annotated[str | None, Query(max_length=500)] = None,
     match: Literal["prefix", "contains"] = "contains",
@@ -153,7 +152,7 @@ async def register(request: Request, space: str) -> Response:
         result = service.register(space, inputs, keep_originals=given.get("keep_originals", False))
         return result_json(result, unreadable=given.get("unreadable", "refuse"))
 
-    return await written(request, work, digest=digest, encoders=encoders)
+    return await written(request, work, digest=digest, encoders=encoders, repeatable=True)
 
 
 @router.get("/v1/spaces/{space}/labels/{label}", dependencies=READ)
@@ -178,10 +177,17 @@ async def update_label(request: Request, space: str, label: str) -> Response:
 
 @router.delete("/v1/spaces/{space}/labels/{label}", dependencies=WRITE)
 async def remove_label(request: Request, space: str, label: str, purge: bool = False) -> Response:
-    """Remove a label with its support images; it can be restored, unless it is purged."""
+    """Remove a label with its support images; it can be restored, unless it is purged.
+
+    Purging takes several transactions. Where the service dies within them, the same request does the rest of it, or finds
+    nothing; a label that was registered under that name in between is another one, and would be purged.
+    """
     service = serving_of(request).service
     return await written(
-        request, lambda: {"revision": service.remove_label(space, name_of(label), purge=purge)}, digest=b"%d" % purge
+        request,
+        lambda: {"revision": service.remove_label(space, name_of(label), purge=purge)},
+        digest=b"%d" % purge,
+        repeatable=purge,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -16,13 +16,14 @@ from trustvlm.http.docs import READ, WRITE, takes
 from trustvlm.http.jobs import Progress, job_row
 from trustvlm.http.keyring import Caller
 from trustvlm.http.schemas import CalibrateBody, EvaluateBody, FeedbackBody, LabelledBody
-from trustvlm.http.serving import Serving, serving_of
+from trustvlm.http.serving import Serving, serving_of, shaped
 from trustvlm.types import Queries
 
 __all__ = ["router"]
 
 router = APIRouter(tags=["measuring"])
 _STEP = 32
+Labelled = TypeVar("Labelled", bound=LabelledBody)
 
 
 @router.post(
@@ -30,7 +31,7 @@ _STEP = 32
 )
 async def evaluate(request: Request, space: str) -> Response:
     """A job that says how well each rule tells right from wrong on labelled queries."""
-    serving, asked = serving_of(request), await read_body(request, EvaluateBody, JSON, NPZ, FORM)
+    serving, asked = serving_of(request), await asked_for(request, space, EvaluateBody)
     options = asked.body.model_dump(exclude={"classifier", "verifier", "truth", "sources"})
 
     def work(progress: Progress) -> dict[str, Any]:
@@ -46,7 +47,7 @@ async def evaluate(request: Request, space: str) -> Response:
 )
 async def calibrate(request: Request, space: str) -> Response:
     """A job that chooses rule, parameters and threshold, with a promise, and puts them into force."""
-    serving, asked = serving_of(request), await read_body(request, CalibrateBody, JSON, NPZ, FORM)
+    serving, asked = serving_of(request), await asked_for(request, space, CalibrateBody)
     options = asked.body.model_dump(exclude={"classifier", "verifier", "truth", "sources"})
 
     def work(progress: Progress) -> dict[str, Any]:
@@ -55,6 +56,25 @@ async def calibrate(request: Request, space: str) -> Response:
         return serving.service.calibrate(space, **given, **options).to_dict()
 
     return await begun(request, "calibrate", space, work, asked.digest)
+
+
+async def asked_for(request: Request, space: str, model: type[Labelled]) -> Asked[Labelled]:
+    """Labelled queries; what can be seen to be wrong is refused now, not when the job's turn comes.
+
+    Raises:
+        InvalidInput: no queries, another number of names than of queries, or images in a space whose encoders take none.
+    """
+    serving, asked = serving_of(request), await read_body(request, model, JSON, NPZ, FORM)
+    if asked.images is not None:
+        await serving.encode(lambda: serving.service.embed(space, []))
+        rows = len(asked.images)
+    else:
+        _, given, rows = shaped(asked.queries())
+        if given == (None, None):
+            raise InvalidInput("classifier, verifier: expected embeddings, got none")
+    if rows != len(asked.body.truth):
+        raise InvalidInput(f"truth: expected {rows} names, one for each query, got {len(asked.body.truth)}")
+    return asked
 
 
 @router.post("/v1/spaces/{space}/recalibrate", status_code=202, dependencies=WRITE)
@@ -72,7 +92,13 @@ async def recalibrate(request: Request, space: str) -> Response:
 async def begun(request: Request, kind: str, space: str, work: Callable[[Progress], dict[str, Any]], digest: bytes) -> Response:
     """The answer to a request that begins a job."""
     serving, caller = serving_of(request), request.state.caller
-    return await written(request, lambda: job_row(serving.jobs.start(kind, space, caller.key, work)), digest=digest, status=202)
+    return await written(
+        request,
+        lambda: job_row(serving.jobs.start(kind, space, caller.key, work)),
+        digest=digest,
+        status=202,
+        repeatable=True,  # where the process dies, the job does, too
+    )
 
 
 def labelled(serving: Serving, space: str, asked: Asked[Any], progress: Progress) -> dict[str, Any]:
@@ -80,8 +106,6 @@ def labelled(serving: Serving, space: str, asked: Asked[Any], progress: Progress
     body: LabelledBody = asked.body
     if asked.images is None:
         return {"queries": asked.queries(), "truth": body.truth, "sources": body.sources}
-    if len(asked.images) != len(body.truth):
-        raise InvalidInput(f"truth: expected {len(asked.images)} names, one for each image, got {len(body.truth)}")
     parts, truth, sources = [], [], []
     for start in range(0, len(asked.images), _STEP):
         progress.tell("embedding", start, len(asked.images))
@@ -108,6 +132,7 @@ async def feedback(request: Request, space: str) -> Response:
         ),
         digest=asked.digest,
         encoders=asked.images is not None,
+        repeatable=True,
     )
 
 

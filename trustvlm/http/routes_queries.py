@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
 
-from trustvlm.errors import InvalidInput
+from trustvlm.errors import Conflict, InvalidInput
 from trustvlm.http.answers import answer
 from trustvlm.http.bodies import FORM, JSON, NPZ, Asked, read_body
 from trustvlm.http.docs import READ, takes
-from trustvlm.http.rows import verdict_rows
+from trustvlm.http.rows import term_rows, verdict_rows
 from trustvlm.http.schemas import EmbedBody, EvidenceBody, ScoreBody, SearchBody
 from trustvlm.http.serving import Part, ScoreKey, SearchKey, Serving, serving_of, shaped
 from trustvlm.service.encoding import Embedded
-from trustvlm.service.evidence import EvidenceReader
+from trustvlm.service.evidence import EvidenceGone, EvidenceReader
 from trustvlm.types import CALL_COLUMNS, Hits, Queries, Verdicts
 
 __all__ = ["router"]
@@ -37,7 +38,11 @@ async def score(request: Request, space: str) -> Response:
     key = ScoreKey(space, body.rule, params, body.top_k, None if body.labels is None else tuple(body.labels), shape)
     part = await serving.score(key, queries, rows)
     evidence = body.evidence if body.evidence is not None else 0 if embedded is None else EVIDENCE
-    return answer(await verdicts_json(serving, space, part, evidence, embedded))
+    answered = await verdicts_json(serving, space, part, evidence, embedded)
+    if body.terms:
+        for row, terms in zip(answered["verdicts"], term_rows(part.whole, part.start, part.stop), strict=True):
+            row["terms"] = terms
+    return answer(answered)
 
 
 async def embedded_queries(serving: Serving, space: str, asked: Asked[Any]) -> tuple[Embedded | None, Queries]:
@@ -89,9 +94,11 @@ async def evidence(request: Request, space: str) -> Response:
     serving, asked = serving_of(request), await read_body(request, EvidenceBody, JSON)
     body, queries = asked.body, asked.queries()
     given: dict[str, Any] = {"state": body.state, "revision": body.revision, "k": body.k}
-    found = await serving.reading.run(
-        lambda: serving.service.evidence_of(space, queries, body.label_ids, body.rival_ids, **given)
-    )
+    work = partial(serving.service.evidence_of, space, queries, body.label_ids, body.rival_ids, **given)
+    try:
+        found = await serving.reading.run(work)
+    except EvidenceGone as error:  # no fault of the service's: what the client knows is of the past
+        raise Conflict(str(error)) from error
     return answer({"evidence": [asdict(one) for one in found]})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse, PlainTextResponse
 
-from trustvlm.errors import NotFound, Overloaded, Unavailable
+from trustvlm.errors import Forbidden, NotFound, Overloaded, Unavailable
 from trustvlm.http.answers import answer
 from trustvlm.http.docs import READ
 from trustvlm.http.serving import serving_of
@@ -36,8 +36,10 @@ async def readyz(request: Request) -> Response:
 
 @router.get("/metrics", dependencies=READ, response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
-    """For Prometheus."""
-    serving = serving_of(request)
+    """For Prometheus: of all spaces, so that a key for one of them does not open it."""
+    serving, only = serving_of(request), request.state.caller.space
+    if only is not None:
+        raise Forbidden(f"this key opens the space {only!r} only; metrics are of all spaces")
     return Response(await serving.reading.run(serving.meters.text), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 

@@ -46,6 +46,7 @@ async def add_supports(request: Request, space: str, label: str) -> Response:
         work,
         digest=asked.digest,
         encoders=asked.images is not None,
+        repeatable=True,
     )
 
 
@@ -62,14 +63,14 @@ async def remove_support(request: Request, space: str, support: Id) -> Response:
     return await written(request, lambda: {"revision": service.remove_support(space, [support])})
 
 
-@router.post("/v1/spaces/{space}/supports/remove", dependencies=WRITE, openapi_extra=takes(IdsBody, JSON))
+@router.post("/v1/spaces/{space}/remove-supports", dependencies=WRITE, openapi_extra=takes(IdsBody, JSON))
 async def remove_supports(request: Request, space: str) -> Response:
     """Remove support images, all of them or none; they can be restored."""
     service, asked = serving_of(request).service, await read_body(request, IdsBody, JSON)
     return await written(request, lambda: {"revision": service.remove_support(space, asked.body.ids)}, digest=asked.digest)
 
 
-@router.post("/v1/spaces/{space}/supports/restore", dependencies=WRITE, openapi_extra=takes(IdsBody, JSON))
+@router.post("/v1/spaces/{space}/restore-supports", dependencies=WRITE, openapi_extra=takes(IdsBody, JSON))
 async def restore_supports(request: Request, space: str) -> Response:
     """Bring back removed support images, all of them or none."""
     service, asked = serving_of(request).service, await read_body(request, IdsBody, JSON)

@@ -43,6 +43,7 @@ def options_of(settings: Settings, host: str, port: int, workers: int, require_k
         workers=workers,
         encoders=settings.serve_encoders,
         body_bytes=settings.serve_body_bytes,
+        spool_bytes=settings.serve_spool_bytes,
         rate=settings.serve_rate,
         queue=settings.serve_queue,
         deadline_s=settings.serve_deadline_s,
@@ -84,6 +85,7 @@ def run_service(
         access_log=False,
         log_config=None,
         server_header=False,
+        http="h11",  # what "auto" takes where it is installed sets no limit to the size of headers
         lifespan="on",
         timeout_graceful_shutdown=FINISHING_S,
         h11_max_incomplete_event_size=64 * 1024,
@@ -104,7 +106,9 @@ def run_service(
 
 def _bound(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
+    # With its protocol named, or asyncio does not recognise the connections as TCP and leaves TCP_NODELAY off: every answer on
+    # a connection that is kept open would then wait 40 ms for the client's acknowledgement.
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((host, port))

@@ -6,6 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from trustvlm.encoders.presets import PAPER
+from trustvlm.http.texts import ClassifierSpec, LabelName, Prompt, SpaceName, Template, VerifierSpec
+from trustvlm.index.recipe import list_recipes
 from trustvlm.scoring.rules import RULES
 
 __all__ = [
@@ -36,23 +39,23 @@ class SpaceBody(Body):
         extra="forbid", json_schema_extra={"anyOf": [{"required": ["classifier"]}, {"required": ["preset"]}]}
     )
 
-    name: Name = Field(examples=["aerial"])
-    classifier: Name = Field(_LEFT_OUT, examples=["precomputed:512"])
-    verifier: Name | None = Field(None, examples=["precomputed:768"])
-    templates: list[Name] | None = None
-    logit_scale: float | None = None
-    preset: Name = Field(_LEFT_OUT, examples=["paper"])
-    recipe: Name = "flat"
+    name: SpaceName = Field(examples=["aerial"])
+    classifier: ClassifierSpec = Field(_LEFT_OUT, examples=["precomputed:512"])
+    verifier: VerifierSpec | None = Field(None, examples=["precomputed:768"])
+    templates: list[Template] | None = Field(None, min_length=1, max_length=1_000)
+    logit_scale: float | None = Field(None, gt=0, le=10_000)
+    preset: Name = Field(_LEFT_OUT, json_schema_extra={"enum": [PAPER.name]})
+    recipe: Annotated[str, Field(json_schema_extra={"enum": [recipe.name for recipe in list_recipes()]})] = "flat"
 
 
 class LabelBody(Body):
     """One label, with whatever is known of it."""
 
-    name: Name = Field(examples=["airport"])
+    name: LabelName = Field(examples=["airport"])
     text_vector: Vector | Rows | None = Field(None, description="(d,) or (templates, d) classifier embeddings of its name")
     image_vectors: Rows | None = Field(None, description="(k, d) verifier embeddings of support images")
     classifier_image_vectors: Rows | None = Field(None, description="(k, d) classifier embeddings of the same images")
-    prompt: Name | None = None
+    prompt: Prompt | None = None
 
 
 class RegisterBody(Body):
@@ -61,7 +64,7 @@ class RegisterBody(Body):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"oneOf": [{"required": ["labels"]}, {"required": ["names"]}]})
 
     labels: list[LabelBody] = Field(_LEFT_OUT, max_length=10_000)
-    names: list[Name] = Field(_LEFT_OUT, max_length=100_000, examples=[["airport", "beach"]])
+    names: list[LabelName] = Field(_LEFT_OUT, max_length=100_000, examples=[["airport", "beach"]])
 
 
 class PicturedLabel(LabelBody):
@@ -82,18 +85,24 @@ class Pictured(Body):
 class NewLabelForm(Pictured):
     """One label with image files (multipart); or several of them."""
 
-    name: Name = Field(_LEFT_OUT)
-    prompt: Name | None = None
+    name: LabelName = Field(_LEFT_OUT)
+    prompt: Prompt | None = None
     labels: str = Field(_LEFT_OUT, description="instead of a name: a JSON list of PicturedLabel")
+
+
+_BOTH: Any = {
+    "required": ["prompt", "text_vector"],
+    "properties": {"prompt": {"type": "string"}, "text_vector": {"type": "array"}},
+}  # the vector is encoded from the prompt
 
 
 class PatchBody(Body):
     """What is to change of a label."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"minProperties": 1})
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"minProperties": 1, "not": _BOTH})
 
-    new_name: Name = Field(_LEFT_OUT)
-    prompt: Name = Field(_LEFT_OUT)
+    new_name: LabelName = Field(_LEFT_OUT)
+    prompt: Prompt = Field(_LEFT_OUT)
     text_vector: Vector | Rows = Field(_LEFT_OUT)
 
 
@@ -133,6 +142,7 @@ class ScoreBody(QueryBody):
     evidence: int | None = Field(
         None, ge=0, le=20, description="nearest support images a verdict; by default 3 with images and 0 with embeddings"
     )
+    terms: bool = Field(False, description="what of each trust comes from the text and what from the images")
 
 
 class EmbedBody(Body):

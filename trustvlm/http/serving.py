@@ -19,6 +19,7 @@ from trustvlm.http.lanes import Lane
 from trustvlm.http.meters import Meters
 from trustvlm.http.options import ServeOptions
 from trustvlm.http.problems import kind_of
+from trustvlm.http.spool import Spool
 from trustvlm.service import TrustService
 from trustvlm.service.encoding import Embedded
 from trustvlm.service.workers import Worker
@@ -75,6 +76,7 @@ class Serving:
         self.scorer = Batcher("scorer", self._scored, most_rows=options.batch_rows, observe=meters.batch("scorer"), **batching)
         self.encoder = Batcher("encoder", self._encoded, most_rows=64, observe=meters.batch("encoder"), **batching)
         self.jobs = Jobs(service, worker)
+        self.spool = Spool(service, options.spool_bytes)
         self.closing = False
         self.loaded = False
         self._known: set[str] = set()

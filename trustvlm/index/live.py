@@ -70,6 +70,11 @@ class IndexView:
         return self._store.exhaustive
 
     @property
+    def on_gpu(self) -> bool:
+        """Whether it lives on a GPU."""
+        return self._store.on_gpu
+
+    @property
     def max_error(self) -> float:
         """Largest error of a similarity."""
         return EXACT_ERROR if self.recipe.training and not self._store.lists else self.recipe.max_error

@@ -128,9 +128,8 @@ def _state(part: Prepared, k: int, keep: Bools | None, block_rows: int | None, k
     errors: Callable[[int, int, Float32s], Float32s] | None = None
     if sums and part.coarse is not None:
         errors = errors_of(part)
-    sample = rows - max(
-        rows // _ONE_IN, min(_SAMPLE_LEAST, rows * 3 // 4)
-    )  # from here on: at the end the leaders are nearly known
+    # The last rows are the sample: by then the leaders are nearly known.
+    sample = rows - max(rows // _ONE_IN, min(_SAMPLE_LEAST, rows * 3 // 4))
     for start, logits in blocks(part, block_rows or _block_rows(len(part.scaled))):
         wrong = None if errors is None or start < sample else errors(start, start + logits.shape[1], logits)
         if own is not None:

@@ -180,7 +180,11 @@ def smallest_accepted(max_risk: float = 0.05, confidence: float = 0.9) -> int:
 
 
 def _p_values(accepted: Int64s, errors: Int64s, max_risk: float) -> Float64s:
-    """P(at most that many errors among that many accepted) if the risk were `max_risk`; 1 where none is accepted."""
+    """P(at most that many errors among that many accepted) if the risk were `max_risk`; 1 where none is accepted.
+
+    Exact but for the last bits of a float64. One that equals 1 − confidence to the last may therefore count as refuted or not;
+    the promise is kept either way.
+    """
     from scipy.special import bdtr
 
     found: Float64s = np.where(accepted > 0, bdtr(errors.astype(np.float64), np.maximum(accepted, 1), max_risk), 1.0)

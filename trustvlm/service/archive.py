@@ -16,6 +16,7 @@ are any), and at last :data:`MANIFEST`.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import re
@@ -117,7 +118,7 @@ class ArchiveWriter:
     def __init__(self, archive: zipfile.ZipFile) -> None:
         self._archive = archive
         self.members: dict[str, Member] = {}
-        self._add(ABOUT, _Bytes(_ABOUT), None)
+        self._add(ABOUT, io.BytesIO(_ABOUT), None)
 
     @classmethod
     @contextmanager
@@ -150,10 +151,10 @@ class ArchiveWriter:
     def finish(self, catalog: CatalogFacts, version: str) -> Manifest:
         """Write the manifest, as the last member."""
         manifest = Manifest(version, datetime.now(UTC).replace(microsecond=0), catalog, dict(self.members))
-        self._add(MANIFEST, _Bytes(manifest.to_json()), None)
+        self._add(MANIFEST, io.BytesIO(manifest.to_json()), None)
         return manifest
 
-    def _add(self, name: str, source: BinaryIO | _Bytes, progress: Progress | None) -> None:
+    def _add(self, name: str, source: BinaryIO, progress: Progress | None) -> None:
         digest, size = hashlib.sha256(), 0
         info = zipfile.ZipInfo(name, datetime.now(UTC).timetuple()[:6])
         info.external_attr = (stat.S_IFREG | 0o600) << 16
@@ -165,17 +166,6 @@ class ArchiveWriter:
                 if progress is not None:
                     progress(len(chunk))
         self.members[name] = Member(size, digest.hexdigest())
-
-
-class _Bytes:
-    """Bytes that are read once."""
-
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-
-    def read(self, size: int) -> bytes:
-        found, self._content = self._content[:size], self._content[size:]
-        return found
 
 
 def _allowed(name: str) -> bool:

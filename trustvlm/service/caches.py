@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from trustvlm.catalog import labels, purge, spaces
 from trustvlm.catalog.catalog import Catalog
+from trustvlm.catalog.names import normal
 from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.errors import Conflict, NotFound, TrustVLMError, Unavailable
 from trustvlm.faults import reached
@@ -53,7 +54,7 @@ class Caches:
     def lock(self, name: str) -> threading.Lock:
         """The lock under which transactions on the space `name` begin and its cache moves."""
         with self._guard:
-            return self._locks[name]
+            return self._locks[normal(name)]
 
     def path(self, space_id: int) -> Path:
         """Where the snapshot of a space lies."""
@@ -75,12 +76,13 @@ class Caches:
     def view(self, connection: Connection, epoch: str, name: str) -> SpaceView:
         """The space `name` at the transaction's revision. The caller holds :meth:`lock`."""
         space = spaces.find(connection, name)
-        cache = self._by_name.pop(name, None)
-        if cache is None or not _continues(cache, space, epoch) or self._far_behind(connection, space, cache):
+        key = normal(name)  # one cache, however the name is spelt
+        cache = self._by_name.pop(key, None)
+        if cache is None or not _continues(cache, space, epoch) or self._lags(connection, space, cache.revision):
             cache = self._started(connection, space, epoch)
         # Out of the table while it moves: if that fails half-way, the next call starts from nothing.
         cache.follow(connection, space)
-        self._by_name[name] = cache
+        self._by_name[key] = cache
         view = cache.view(space)
         if not self._catalog.read_only and self._due(cache, view):
             self._write_soon(view)
@@ -88,12 +90,12 @@ class Caches:
 
     def peek(self, name: str) -> SpaceCache | None:
         """The cache of the space `name` as it is, if there is one."""
-        return self._by_name.get(name)
+        return self._by_name.get(normal(name))
 
     def forget(self, name: str) -> None:
         """Drop what is kept of the space `name`."""
         with self.lock(name):
-            self._by_name.pop(name, None)
+            self._by_name.pop(normal(name), None)
 
     def close(self) -> None:
         """Wait for a snapshot that is being written."""
@@ -189,11 +191,8 @@ class Caches:
         dead = max(rows.n - rows.live for rows in (view.text, view.prototypes)) if cache.mapped else 0
         return max(cache.replayed, dead) >= max(SNAPSHOT_ROWS, view.text.live // 10)
 
-    def _far_behind(self, connection: Connection, space: SpaceRecord, cache: SpaceCache) -> bool:
-        """Whether a new snapshot is the better way to a large space than to read all that changed into memory."""
-        return self._lags(connection, space, cache.revision)
-
     def _lags(self, connection: Connection, space: SpaceRecord, revision: int) -> bool:
+        """Whether a new snapshot is a better way to a large space than to read all that changed since into memory."""
         most = max(self._half_from, SNAPSHOT_ROWS)
         if space.revision == revision or not labels.changed_more_than(connection, space.id, revision, most // 2):
             return False
@@ -228,11 +227,12 @@ class Caches:
 
     def _adopt(self, view: SpaceView, loaded: Loaded) -> None:
         """Let the next query start from the snapshot of `view`, unless the cache is another one by now."""
-        with self.lock(view.space.name):
-            if self._by_name.get(view.space.name) is view.cache:
+        key = normal(view.space.name)
+        with self.lock(key):
+            if self._by_name.get(key) is view.cache:
                 cache = self._cache(view.space, view.epoch, loaded)
                 cache.inherit(view.cache)
-                self._by_name[view.space.name] = cache
+                self._by_name[key] = cache
 
 
 def _continues(cache: SpaceCache, space: SpaceRecord, epoch: str) -> bool:

@@ -22,6 +22,7 @@ __all__ = ["CANDIDATES", "Found", "find_candidates"]
 CANDIDATES = 64
 """K: so many text leaders and so many nearest prototypes are looked at (SCIENCE §2)."""
 
+_WALKED = 4  # queries of which each may have a walk over all prototypes of its own
 _TIE = 1e-6  # similarities nearer than this may be equal, after float32 rounding of the pass
 
 
@@ -151,13 +152,22 @@ def _slack(table: RowView, scale: float) -> float:
     return 0.0 if table.base is None else scale * SHORT_SLACK
 
 
+def _better_passed(view: SpaceView, queries: int) -> bool:
+    """Whether so many queries are better served by a pass over the prototypes than by FAISS.
+
+    A flat index on a CPU walks the rows anew for every query of a small batch, which is best for a few only.
+    """
+    index = view.index
+    return index is not None and not index.on_gpu and view.cache.recipe.exact and queries > _WALKED
+
+
 def _nearest(
     view: SpaceView, verifier: Float64s, subset: Subset, k: int, temperature: float | None
 ) -> tuple[Int64s, Float64s | None, Bools, Float64s, Float64s, Bools]:
     """(text slots of the k nearest prototypes, their similarities if they are known exactly, surely complete, log Σ e^(c/T),
     bound of softmax(c/T) outside, tied)."""
     count = len(verifier)
-    if temperature is None and subset.prototypes is None and view.index is not None:
+    if temperature is None and subset.prototypes is None and view.index is not None and not _better_passed(view, count):
         ids, similarity = view.index.search(verifier.astype(np.float32), min(k, len(view.index)))
         slots = view.text.slots(np.maximum(ids, 0).ravel()).reshape(ids.shape)
         slots[ids < 0] = -1

@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 from trustvlm.errors import InvalidInput, Unavailable
 from trustvlm.service.parquet import LABELS, SUPPORTS
+from trustvlm.service.reader import reader
 
 __all__ = ["require_readable"]
 
@@ -30,11 +30,7 @@ def require_readable(folder: Path, rows: int) -> None:
     """
     files = [folder / name for name in (LABELS, SUPPORTS)]
     limit = _SECONDS + sum(path.stat().st_size for path in files) / _BYTES_PER_SECOND
-    # The same pyarrow as here, wherever it comes from; its own allocator would reserve more than the limit of memory.
-    path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
-    environment = os.environ | {"PYTHONPATH": path, "ARROW_DEFAULT_MEMORY_POOL": "system"}
-    script = Path(__file__).with_name("dryread.py")
-    command = [sys.executable, "-P", os.fspath(script), str(rows), *map(os.fspath, files)]
+    command, environment = reader("dryread.py", str(rows), *map(os.fspath, files))
     try:
         done = subprocess.run(
             command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=limit

@@ -16,7 +16,11 @@ from trustvlm.service.encoding import unit_queries
 from trustvlm.service.parts import Parts
 from trustvlm.types import Evidence, Float64s, Int64s, Neighbour, Queries
 
-__all__ = ["EvidenceReader", "evidence_of", "evidence_reader"]
+__all__ = ["EvidenceGone", "EvidenceReader", "evidence_of", "evidence_reader"]
+
+
+class EvidenceGone(Unavailable):
+    """The evidence of these verdicts can be read no more, by nobody."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,9 +45,9 @@ class _Moment:
         members = [label_id, *self.aliases.get(label_id, ())]
         with self.parts.catalog.read() as connection:
             if self.parts.catalog.epoch(connection) != self.epoch:
-                raise Unavailable("the catalog was restored or repaired since these verdicts were made; score again")
+                raise EvidenceGone("the catalog was restored or repaired since these verdicts were made; score again")
             if purge.supports_lost(connection, self.space_id, members, self.revision):
-                raise Unavailable("support images of these verdicts were purged since; score again")
+                raise EvidenceGone("support images of these verdicts were purged since; score again")
             only = self.space_id if self.told else None
             ids, sources, embeddings = supports.as_of(connection, members, self.revision, self.dim, space_id=only)
         if not ids:
@@ -104,7 +108,7 @@ def evidence_of(
     space = parts.space(space_name)
     space_id, epoch, aliases = _checked(state)
     if space_id != space.id:
-        raise Unavailable(f"space {space_name!r} was made or embedded anew since these verdicts were made; score again")
+        raise EvidenceGone(f"space {space_name!r} was made or embedded anew since these verdicts were made; score again")
     if revision > space.revision:
         raise InvalidInput(f"revision: space {space_name!r} is at {space.revision}, got {revision}")
     verifier = unit_queries(parts, space, queries)[1]

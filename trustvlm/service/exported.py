@@ -20,7 +20,7 @@ from trustvlm.catalog.supports import NewSupport
 from trustvlm.errors import InvalidInput, NotFound, TrustVLMError, Unavailable
 from trustvlm.scoring.vectors import as_matrix
 from trustvlm.service.export import digest_of
-from trustvlm.service.names import MAX_NAME, check_name
+from trustvlm.service.names import MAX_PROMPT, check_name
 from trustvlm.service.parquet import (
     GROUP_BYTES,
     LABELS,
@@ -102,8 +102,8 @@ def labels_of(folder: Path, manifest: SpaceManifest) -> Iterator[GivenLabel]:
         prompt, source, count = row["prompt"], row["text_source"], row["support_count"]
         if source not in ("name", "prompt", "vector") or (prompt is not None) != (source == "prompt"):
             raise InvalidInput(f"{what}: text_source {source!r:.20} does not go with its prompt")
-        if prompt is not None and (not prompt.strip() or len(prompt) > 10 * MAX_NAME or "\0" in prompt):
-            raise InvalidInput(f"{what}: expected a prompt of at most {10 * MAX_NAME} characters, got {prompt!r:.60}")
+        if prompt is not None and (not prompt.strip() or len(prompt) > MAX_PROMPT or "\0" in prompt):
+            raise InvalidInput(f"{what}: expected a prompt of at most {MAX_PROMPT} characters, got {prompt!r:.60}")
         prototyped = row["prototype"] is not None
         if prototyped != (count > 0) or (prototyped and row["alias_of"] is not None):
             raise InvalidInput(f"{what}: a prototype goes with support images of its own, {count} are stated")

@@ -7,23 +7,22 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 from sqlalchemy import Connection
 
-from trustvlm.catalog import copies, labels, purge, spaces, supports, transfer
+from trustvlm.catalog import copies, counts, labels, purge, spaces, supports, transfer
 from trustvlm.catalog.labels import NewLabel
 from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.catalog.supports import NewSupport
 from trustvlm.catalog.vectors import pack
 from trustvlm.errors import InvalidInput
-from trustvlm.scoring.prototypes import mean_prototype
 from trustvlm.service import dryrun
+from trustvlm.service.chunks import chunked
 from trustvlm.service.exported import GivenLabel, batch_rows, labels_of, read_manifest, supports_of
-from trustvlm.service.names import check_name
+from trustvlm.service.names import check_space_name
 from trustvlm.service.parquet import LABELS, SUPPORTS
 from trustvlm.service.parts import Parts
 from trustvlm.service.plan import CHUNK_BYTES, CHUNK_LABELS
-from trustvlm.service.register import renew_prototypes
+from trustvlm.service.register import prototype_of, renew_prototypes
 from trustvlm.types import Float32s, SpaceRow
 
 __all__ = ["import_space"]
@@ -50,9 +49,7 @@ def import_space(parts: Parts, folder: Path, name: str | None, progress: Callabl
     """See :meth:`TrustService.import_space`."""
     folder = folder.absolute()
     manifest = read_manifest(folder)
-    name = manifest.name if name is None else check_name(name, "space")
-    if "/" in name:
-        raise InvalidInput(f"space: {name!r} holds '/', which stands between the parts of an address")
+    name = check_space_name(manifest.name if name is None else name, "space")
     with parts.catalog.read() as connection:
         transfer.require_free(connection, name)
     dryrun.require_readable(folder, batch_rows(manifest))
@@ -71,7 +68,7 @@ def import_space(parts: Parts, folder: Path, name: str | None, progress: Callabl
             copies.renew_epoch(connection)  # see CatalogState
             space = spaces.find(connection, name)
             parts.fitter.supports_changed(connection, space, space.revision)
-            return spaces.row_of(connection, space)
+            return spaces.row_of(space, counts.count(connection, space.id))
     except BaseException:
         _discard(parts, space)
         raise
@@ -100,17 +97,12 @@ def _whole_labels(given: Iterator[GivenLabel], pictured: Iterator[tuple[str, New
 
 def _chunks(space: SpaceRecord, whole: Iterator[Whole]) -> Iterator[list[Whole]]:
     """Whole labels in transactions of the size that a registration has."""
-    chunk: list[Whole] = []
-    size = 0
-    for label, own in whole:
-        more = 4 * (space.classifier_dim + space.verifier_dim) * (1 + len(own)) + sum(len(s.thumbnail or b"") for s in own)
-        if chunk and (len(chunk) == CHUNK_LABELS or size + more > CHUNK_BYTES):
-            yield chunk
-            chunk, size = [], 0
-        chunk.append((label, own))
-        size += more
-    if chunk:
-        yield chunk
+    vector_bytes = 4 * (space.classifier_dim + space.verifier_dim)
+
+    def size(label: Whole) -> int:
+        return vector_bytes * (1 + len(label[1])) + sum(len(image.thumbnail or b"") for image in label[1])
+
+    return chunked(whole, size, CHUNK_BYTES, CHUNK_LABELS)
 
 
 def _insert(connection: Connection, space: SpaceRecord, chunk: list[Whole], remaining: _Remaining, folder: Path) -> None:
@@ -122,7 +114,7 @@ def _insert(connection: Connection, space: SpaceRecord, chunk: list[Whole], rema
         raise InvalidInput(f"{folder / LABELS}: label {twice[0]!r} comes twice")
     rows = []
     for label, own in chunk:
-        prototype = _prototype(label.name, own)
+        prototype = prototype_of(label.name, own)
         if label.alias_of is not None:
             remaining.aliases[label.name] = label.alias_of
         elif (_bytes(prototype), len(own)) != (_bytes(label.prototype), label.support_count):
@@ -132,16 +124,6 @@ def _insert(connection: Connection, space: SpaceRecord, chunk: list[Whole], rema
     ids = labels.insert_many(connection, space.id, revision, rows)
     pairs = [(label_id, support) for label_id, (_, own) in zip(ids, chunk, strict=True) for support in own]
     supports.insert_many(connection, space.id, revision, pairs)
-
-
-def _prototype(name: str, own: list[NewSupport]) -> Float32s | None:
-    if not own:
-        return None
-    ordered = sorted(own, key=lambda support: support.content_hash)
-    try:
-        return mean_prototype(np.array([support.embedding for support in ordered], dtype=np.float64))
-    except InvalidInput as error:
-        raise InvalidInput(f"label {name!r}: {error}") from error
 
 
 def _set_aliases(parts: Parts, space: SpaceRecord, remaining: _Remaining, folder: Path) -> None:

@@ -168,6 +168,7 @@ class _Batch:
             "rival": _or_none(names.of(rival), has_rival),
             "rival_id": np.where(has_rival, ids[found.slots[at, rival]], -1),
             "rival_trust": np.where(has_rival, judgement.trust[at, rival], np.nan),
+            "rival_confidence": np.where(has_rival, p[at, rival], np.nan),
             "unverified": self._unverified(found.slots[at, chosen]),
             "top_labels": names.of(order),
             "top_confidence": np.take_along_axis(p, order, axis=1),

@@ -8,7 +8,7 @@ import hmac
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from numbers import Real
 
@@ -16,8 +16,9 @@ from trustvlm.catalog import keys, spaces
 from trustvlm.catalog.keys import KeyRecord
 from trustvlm.errors import Busy, Conflict, InvalidInput, NotFound, ReadOnly
 from trustvlm.service.parts import Parts
+from trustvlm.types import KeyRow
 
-__all__ = ["SCOPES", "KeyRow", "create_key", "list_keys", "matches", "parse_key", "revoke_key", "rotate_key", "use_key"]
+__all__ = ["SCOPES", "create_key", "list_keys", "matches", "parse_key", "revoke_key", "rotate_key", "use_key"]
 
 SCOPES = ("read", "write", "admin")
 """Each may do what the one before may."""
@@ -26,32 +27,6 @@ PREFIX = "tvk"
 _SCRYPT = {"n": 2**14, "r": 8, "p": 1, "maxmem": 64 * 2**20, "dklen": 32}  # 16 MB and about 40 ms
 _SALT = 16
 _USED_EVERY = timedelta(minutes=1)
-
-
-@dataclass(frozen=True)
-class KeyRow:
-    """A key as it is listed: everything but its secret, of which only a hash is kept.
-
-    Attributes:
-        id: its public part. scope: one of :data:`SCOPES`. space: the only one that it opens; None: all.
-        rate: requests a second; None: the service's setting. used_at: to the minute. state: "valid", "expired" or "revoked".
-    """
-
-    id: str
-    scope: str
-    space: str | None
-    note: str | None
-    rate: float | None
-    created_at: datetime
-    expires_at: datetime | None
-    revoked_at: datetime | None
-    used_at: datetime | None
-
-    @property
-    def state(self) -> str:
-        if self.revoked_at is not None:
-            return "revoked"
-        return "expired" if self.expires_at is not None and self.expires_at <= datetime.now(UTC) else "valid"
 
 
 def create_key(
@@ -69,7 +44,7 @@ def create_key(
         if space is not None:
             spaces.find(connection, space)
         keys.insert_key(connection, record)
-    return _row(record), key
+    return record.public(), key
 
 
 def _made(
@@ -78,16 +53,12 @@ def _made(
     key_id = base64.b32encode(secrets.token_bytes(10)).decode().lower()
     secret = secrets.token_urlsafe(32)
     salt = secrets.token_bytes(_SALT)
-    record = KeyRecord(key_id, salt + _hash(secret, salt), scope, space, note, rate, now, expires, None, None)
+    record = KeyRecord(key_id, scope, space, note, rate, now, expires, None, None, salt + _hash(secret, salt))
     return record, f"{PREFIX}_{key_id}_{secret}"
 
 
 def _hash(secret: str, salt: bytes) -> bytes:
     return hashlib.scrypt(secret.encode(), salt=salt, **_SCRYPT)
-
-
-def _row(record: KeyRecord) -> KeyRow:
-    return KeyRow(**{name: getattr(record, name) for name in KeyRow.__dataclass_fields__})
 
 
 def parse_key(key: str) -> tuple[str, str] | None:
@@ -106,7 +77,7 @@ def matches(record: KeyRecord, secret: str) -> bool:
 def list_keys(parts: Parts) -> Sequence[KeyRow]:
     """See :meth:`TrustService.list_keys`."""
     with parts.catalog.read() as connection:
-        return [_row(record) for record in keys.list_rows(connection)]
+        return [record.public() for record in keys.list_rows(connection)]
 
 
 def revoke_key(parts: Parts, key_id: str) -> None:
@@ -126,13 +97,13 @@ def rotate_key(parts: Parts, key_id: str, overlap: timedelta) -> tuple[KeyRow, s
         old = keys.find(connection, key_id)
         if old is None:
             raise NotFound(f"no key {key_id!r}; 'trustvlm key list' lists them")
-        if not old.usable(now):
+        if old.state_at(now) != "valid":
             raise Conflict(f"key {key_id!r} is revoked or expired; 'trustvlm key create' makes a new one")
         expires = None if old.expires_at is None else now + (old.expires_at - old.created_at)
         record, key = _made(old.scope, old.space, old.note, old.rate, now, expires)
         keys.insert_key(connection, record)
         keys.expire(connection, key_id, now + overlap)
-    return _row(record), key
+    return record.public(), key
 
 
 def use_key(parts: Parts, key_id: str) -> KeyRecord | None:
@@ -140,7 +111,7 @@ def use_key(parts: Parts, key_id: str) -> KeyRecord | None:
     now = datetime.now(UTC)
     with parts.catalog.read() as connection:
         found = keys.find(connection, key_id)
-    if found is None or not found.usable(now):
+    if found is None or found.state_at(now) != "valid":
         return None
     if not parts.catalog.read_only and (found.used_at is None or now - found.used_at >= _USED_EVERY):
         with suppress(Busy, ReadOnly):  # nobody is to be turned away for that

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from trustvlm.catalog import labels, purge, spaces, supports
+from trustvlm.catalog import labels, pages, purge, spaces, supports
 from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.catalog.vectors import unpack
 from trustvlm.errors import Conflict, InvalidInput, NotFound
@@ -42,7 +42,7 @@ def list_labels(parts: Parts, space_name: str) -> Iterator[LabelRow]:
     after = 0
     while True:
         with parts.catalog.read() as connection:  # a page each: no transaction stays open while the caller thinks
-            page = labels.list_rows(connection, space.id, after, PAGE_ROWS)
+            page = pages.label_page_by_id(connection, space.id, after, PAGE_ROWS)
         yield from page
         if len(page) < PAGE_ROWS:
             return

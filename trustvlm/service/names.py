@@ -8,7 +8,7 @@ import unicodedata
 from trustvlm.catalog.names import brief, normal
 from trustvlm.errors import InvalidInput
 
-__all__ = ["MAX_NAME", "MAX_PROMPT", "check_characters", "check_name", "source_text"]
+__all__ = ["JOINERS", "MAX_NAME", "MAX_PROMPT", "UNSEEN", "check_characters", "check_name", "check_space_name", "source_text"]
 
 MAX_NAME = 500
 """Characters; the longest of the 1,608 names of LVIS, OpenImages and Objects365 has 45."""
@@ -18,13 +18,15 @@ MAX_PROMPT = 10 * MAX_NAME
 MAX_SOURCE = 4_096
 """Characters that are stored of a source; the longest path that Linux opens."""
 
-_UNSEEN = re.compile(
-    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164\ufeff\uffa0"
-    "\ufff0-\ufffb\ufffe\uffff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e00ff\U000e01f0-\U000e0fff\ufdd0-\ufdef]"
+UNSEEN = (
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164\ufeff\uffa0"
+    "\ufff0-\ufffb\ufffe\uffff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e00ff\U000e01f0-\U000e0fff\ufdd0-\ufdef"
 )
 """What is not seen or turns the reading direction: two names that look alike would be two labels. Not among them: variation
 selectors (emoji, ideographs), which belong to the character before them, and joiners, see below."""
-_JOINERS = "\u200c\u200d"  # Persian, Indic scripts and emoji need them between two of their own characters
+JOINERS = "\u200c\u200d"  # Persian, Indic scripts and emoji need them between two of their own characters
+
+_UNSEEN = re.compile(f"[{UNSEEN}]")
 
 
 def check_name(name: object, what: str) -> str:
@@ -45,8 +47,16 @@ def check_name(name: object, what: str) -> str:
         raise InvalidInput(f"{what}: {name!r} begins or ends with blanks")
     check_characters(name, what)
     for at, character in enumerate(name):
-        if character in _JOINERS and not (_joins(name[at - 1 : at]) and _joins(name[at + 1 : at + 2])):
+        if character in JOINERS and not (_joins(name[at - 1 : at]) and _joins(name[at + 1 : at + 2])):
             _refuse(name, character, what)
+    return name
+
+
+def check_space_name(name: object, what: str) -> str:
+    """The same of a space: its name stands between the slashes of addresses, and none is in it. Raises InvalidInput."""
+    name = check_name(name, what)
+    if "/" in name:
+        raise InvalidInput(f"{what}: {name!r} holds '/', which stands between the parts of an address")
     return name
 
 
@@ -70,7 +80,7 @@ def check_characters(text: str, what: str) -> None:
 
 
 def _joins(neighbour: str) -> bool:
-    return bool(neighbour) and not neighbour.isascii() and neighbour not in _JOINERS
+    return bool(neighbour) and not neighbour.isascii() and neighbour not in JOINERS
 
 
 def _refuse(text: str, character: str, what: str) -> None:

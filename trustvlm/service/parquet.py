@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from trustvlm.encoders import parse_spec
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.index.recipe import load_recipe
-from trustvlm.service.names import check_name
+from trustvlm.service.names import check_space_name
 from trustvlm.service.spaces import check_scale, check_templates
 
 if TYPE_CHECKING:
@@ -115,9 +115,7 @@ class SpaceManifest:
 
 def _check(manifest: SpaceManifest) -> None:
     """Raises InvalidInput or NotFound for a field that no export has."""
-    check_name(manifest.name, "name")
-    if "/" in manifest.name:
-        raise InvalidInput(f"name: {manifest.name!r} holds '/'")
+    check_space_name(manifest.name, "name")
     check_scale(manifest.logit_scale)
     load_recipe(manifest.recipe)
     for side in ("classifier", "verifier"):

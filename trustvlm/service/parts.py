@@ -19,6 +19,7 @@ from trustvlm.errors import Unavailable
 from trustvlm.selective.vector_drift import Baseline
 from trustvlm.service.cache import SpaceView
 from trustvlm.service.caches import Caches
+from trustvlm.service.counts import CountMemo
 from trustvlm.service.fitter import Fitter
 from trustvlm.service.limits import CallLimits
 
@@ -55,6 +56,7 @@ class Parts:
         calls: how much a call may ask for.
         undo_window: how long removed labels and support images can be restored.
         checked: of each encoder spec, the (identity, golden embedding) that it was compared with in this process.
+        counts: how many labels and support images spaces have.
         baselines: what the stored vectors of (space id, side, encoder identity) look like, of spaces with many.
     """
 
@@ -70,6 +72,7 @@ class Parts:
     calls: CallLimits = field(default_factory=CallLimits)
     checked: dict[str, set[tuple[str, bytes | None]]] = field(default_factory=dict)
     baselines: dict[tuple[int, str, str], Baseline] = field(default_factory=dict)
+    counts: CountMemo = field(default_factory=CountMemo)
     process: int = field(default_factory=os.getpid)
     closed: threading.Event = field(default_factory=threading.Event)
 

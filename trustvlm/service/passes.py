@@ -22,7 +22,7 @@ most 0.6 behind the centre), query and output can add up to."""
 
 _SPARE = 16  # leaders more than asked for, of 16-bit rows: the order among them is not quite right
 _FEW, _FEW_IN_FILE = 16, 64  # a subset of less than this share of the rows is gathered instead of masked
-_GATHER_ROWS = 32  # queries per gather of candidate rows: 32 × 128 × 512 float64 is 16 MB
+_GATHER_ROWS = 4  # queries per gather of candidate rows: what is gathered stays in the cache, in memory used again
 
 
 def rows_pass(
@@ -86,12 +86,17 @@ def similarities(table: RowView, slots: Int64s, queries: Float64s) -> Float64s:
     Each is summed alone, so that equal rows give equal bits: ties are ties.
     """
     found = np.full(slots.shape, np.nan)
-    for start in range(0, len(slots) if slots.size else 0, _GATHER_ROWS):
+    if not slots.size:
+        return found
+    wide = np.empty((min(_GATHER_ROWS, len(slots)), slots.shape[1], queries.shape[1]))
+    there = np.maximum(slots, 0)
+    for start in range(0, len(slots), _GATHER_ROWS):
         part = slice(start, start + _GATHER_ROWS)
-        gathered = (
-            table.take(np.maximum(slots[part], 0).ravel()).reshape(*slots[part].shape, queries.shape[1]).astype(np.float64)
-        )
-        found[part] = np.einsum("nmd,nd->nm", gathered, queries[part])
+        gathered = wide[: len(there[part])]
+        gathered[...] = table.take(there[part].ravel()).reshape(gathered.shape)
+        # Of one row and one column NumPy makes a dot product each, which is what keeps ties.
+        asked = queries[part, np.newaxis, :, np.newaxis]
+        np.matmul(gathered[:, :, np.newaxis], asked, out=found[part, :, np.newaxis, np.newaxis])
     found[slots < 0] = np.nan
     return found
 

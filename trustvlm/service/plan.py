@@ -15,6 +15,7 @@ from trustvlm.catalog.vectors import pack
 from trustvlm.errors import Conflict, InvalidInput
 from trustvlm.scoring.prototypes import mean_prototype, single_text_prototypes, text_prototype
 from trustvlm.scoring.vectors import as_matrix
+from trustvlm.service.chunks import chunked
 from trustvlm.service.encoding import as_sources, encodes_images, encodes_texts
 from trustvlm.service.limits import CallLimits
 from trustvlm.service.names import MAX_PROMPT, check_characters, check_name
@@ -234,14 +235,4 @@ def same_direction(first: Float32s, second: Float32s) -> bool:
 
 def chunks(space: SpaceRecord, planned: Iterable[PlannedLabel]) -> Iterator[list[PlannedLabel]]:
     """Whole labels in transactions of at most :data:`CHUNK_LABELS` labels and about :data:`CHUNK_BYTES` of vectors."""
-    chunk: list[PlannedLabel] = []
-    size = 0
-    for label in planned:
-        more = label.size(space)
-        if chunk and (len(chunk) == CHUNK_LABELS or size + more > CHUNK_BYTES):
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(label)
-        size += more
-    if chunk:
-        yield chunk
+    return chunked(planned, lambda label: label.size(space), CHUNK_BYTES, CHUNK_LABELS)

@@ -6,6 +6,7 @@ changing. Its changes are followed by revision; the cut-over happens only at a r
 
 from __future__ import annotations
 
+import fcntl
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -64,7 +65,7 @@ def reembed_space(
             _catch_up(parts, job, sources, again, progress)
             again = False
             carry_observations(parts, job, sources)
-            refit(parts.catalog, name + reembeds.STAGED)
+            refit(parts.catalog, name + spaces.STAGED)
             _require_whole(parts, name, job, drop_missing)
             if (done := _cut_over(parts, name, job, drop_missing)) is not None:
                 parts.caches.forget(name)
@@ -136,12 +137,10 @@ def _alone(parts: Parts) -> Iterator[None]:
     Raises:
         Busy: another one is at it.
     """
-    import fcntl
-
     with (parts.home / _LOCK).open("ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise Busy(
                 f"another process or thread is embedding a space of {parts.home} anew; wait for it, or stop it"
             ) from error
@@ -264,6 +263,15 @@ def _cut_over(parts: Parts, name: str, job: ReembedRecord, drop_missing: bool) -
         reembeds.swap(connection, now, name, max(old.revision, new.revision) + 1)
     took = time.perf_counter() - begun
     return Reembedding(
-        name, "kept", new.classifier, new.verifier, len(label_ids), support_count, missing, (), False, calibrations,
-        carried, left, took,
-    )  # fmt: skip
+        space=name,
+        state="kept",
+        classifier=new.classifier,
+        verifier=new.verifier,
+        labels=len(label_ids),
+        supports=support_count,
+        missing=missing,
+        calibrations=calibrations,
+        observations=carried,
+        observations_left=left,
+        cut_over_s=took,
+    )

@@ -23,6 +23,7 @@ from trustvlm.catalog.vectors import unpack
 from trustvlm.encoders import EncodedImage
 from trustvlm.errors import Conflict
 from trustvlm.scoring.prototypes import text_prototype
+from trustvlm.service.chunks import chunked
 from trustvlm.service.encoding import encode_for, encoder_of
 from trustvlm.service.parts import Parts
 from trustvlm.service.reembed_sources import Sources
@@ -102,16 +103,7 @@ def _check(connection: Connection, job: ReembedRecord) -> None:
 
 def _chunks(planned: Sequence[_Label]) -> Iterator[list[_Label]]:
     """These labels in chunks of about :data:`CHUNK_IMAGES` images to encode."""
-    chunk: list[_Label] = []
-    images = 0
-    for label in planned:
-        if chunk and images + len(label.encode) > CHUNK_IMAGES:
-            yield chunk
-            chunk, images = [], 0
-        chunk.append(label)
-        images += len(label.encode)
-    if chunk:
-        yield chunk
+    return chunked(planned, lambda label: len(label.encode), CHUNK_IMAGES)
 
 
 def _planned(

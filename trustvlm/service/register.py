@@ -28,7 +28,7 @@ from trustvlm.service.plan import PlannedLabel, check_prototype, chunks, plan, s
 from trustvlm.service.vector_drift import departed
 from trustvlm.types import Float32s, LabelInput, RegisterResult
 
-__all__ = ["register", "renew_prototypes"]
+__all__ = ["prototype_of", "register", "renew_prototypes"]
 
 Progress = Callable[[int], None]
 
@@ -276,15 +276,21 @@ def _write(
 
 
 def _new_label(label: PlannedLabel, text: Float32s, fresh: Sequence[NewSupport]) -> NewLabel:
-    ordered = sorted(fresh, key=lambda support: support.content_hash)
-    prototype = _prototype(label.name, np.array([support.embedding for support in ordered])) if ordered else None
     source = "vector" if label.text_vector is not None else "prompt" if label.prompt is not None else "name"
-    return NewLabel(label.name, label.prompt, source, text, prototype, len(ordered))
+    return NewLabel(label.name, label.prompt, source, text, prototype_of(label.name, fresh), len(fresh))
 
 
-def _prototype(name: str, embeddings: Float32s) -> Float32s:
+def prototype_of(name: str, images: Sequence[NewSupport]) -> Float32s | None:
+    """The prototype of a label with these support images, in whatever order they come; None without any.
+
+    Raises:
+        InvalidInput: their embeddings cancel out.
+    """
+    if not images:
+        return None
+    ordered = sorted(images, key=lambda image: image.content_hash)
     try:
-        return mean_prototype(embeddings.astype(np.float64))
+        return mean_prototype(np.array([image.embedding for image in ordered], dtype=np.float64))
     except InvalidInput as error:
         raise InvalidInput(f"label {name!r}: {error}") from error
 

@@ -29,7 +29,7 @@ def begin_call(parts: Parts, owner: str, key: str, request: bytes, worker: Worke
             return found
         if worker.alive(found.worker):
             raise Overloaded(f"the request with the Idempotency-Key {key!r} is being done; ask again")
-        # Its process died, before or after the change was committed: every verb can be repeated.
+        # Its process died, and no answer came with its change: either nothing was changed, or what can be done twice.
         idempotency.take_over(connection, owner, key, worker.id)
     return None
 

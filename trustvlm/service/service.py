@@ -78,8 +78,7 @@ class TrustService(Moving, Serving):
 
     def list_spaces(self) -> Iterator[SpaceRow]:
         """Every space, by name."""
-        with self._ready().catalog.read() as connection:
-            return iter(list(space_rows.list_rows(connection)))
+        return iter(space_verbs.space_rows(self._ready()))
 
     def remove_space(self, name: str) -> None:
         """Remove a space; its name is free at once. It can be restored until the undo window has passed. Raises NotFound."""

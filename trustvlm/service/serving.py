@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, BinaryIO, cast
 
-from trustvlm.catalog import idempotency, jobs, labels, pages
+from trustvlm.catalog import idempotency, jobs, pages
 from trustvlm.catalog import spaces as space_rows
 from trustvlm.catalog import supports as support_rows
 from trustvlm.catalog.idempotency import CallRecord
 from trustvlm.catalog.jobs import JobRecord
 from trustvlm.catalog.keys import KeyRecord
+from trustvlm.catalog.names import brief
 from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.errors import NotFound
 from trustvlm.service.encoding import encoder_of, encodes_images
 from trustvlm.service.evidence import evidence_of
 from trustvlm.service.home import OpenHome
-from trustvlm.service.keys import KeyRow, create_key, list_keys, revoke_key, rotate_key, use_key
+from trustvlm.service.keys import create_key, list_keys, revoke_key, rotate_key, use_key
 from trustvlm.service.repeats import KEPT, begin_call, sweep
 from trustvlm.service.states import SpaceState, space_states
 from trustvlm.service.workers import Worker
-from trustvlm.types import Evidence, LabelRow, Queries
+from trustvlm.service.workfolder import unwritable
+from trustvlm.types import Evidence, KeyRow, LabelRow, Queries
 
 __all__ = ["Serving"]
 
@@ -93,7 +96,7 @@ class Serving(OpenHome):
     def label_page_by_id(self, space: str, *, after: int, limit: int) -> list[LabelRow]:
         """Up to `limit` labels with ids above `after`, in the order of :meth:`TrustService.list_labels`. Raises NotFound."""
         with self._ready().catalog.read() as connection:
-            return labels.list_rows(connection, space_rows.find(connection, space).id, after, limit)
+            return pages.label_page_by_id(connection, space_rows.find(connection, space).id, after, limit)
 
     def evidence_of(
         self,
@@ -121,7 +124,7 @@ class Serving(OpenHome):
         with self._ready().catalog.read() as connection:
             row = pages.find_row(connection, space_rows.find(connection, space).id, label)
         if row is None:
-            raise NotFound(f"no label {label!r} in space {space!r}")
+            raise NotFound(f"no label {brief(label)} in space {space!r}")
         return row
 
     def get_label_space(self, space: str) -> SpaceRecord:
@@ -130,8 +133,9 @@ class Serving(OpenHome):
 
     def unverified_count(self, space: str) -> int:
         """How many labels of a space have no support image. Raises NotFound."""
-        with self._ready().catalog.read() as connection:
-            return pages.unverified_count(connection, space_rows.find(connection, space).id)
+        parts = self._ready()
+        with parts.catalog.read() as connection:
+            return parts.counts.of(connection, parts.catalog.epoch(connection), space_rows.find(connection, space)).unverified
 
     def support_picture(self, space: str, support_id: int) -> bytes:
         """The JPEG thumbnail of a support image of this space. Raises NotFound: there is none, or it came as a vector."""
@@ -179,6 +183,22 @@ class Serving(OpenHome):
         """
         return begin_call(self._writable(), owner, key, request, worker)
 
+    def do_call(self, owner: str, key: str, status: int, work: Callable[[], bytes]) -> bytes:
+        """What a claimed call answers, stored in the transaction of the change that it makes: both are there, or neither.
+
+        Args:
+            work: makes one short change, and returns what is to be answered.
+        """
+        parts = self._writable()  # now: what it purges by the way is no part of the call
+        try:
+            with parts.catalog.together():
+                body = work()
+                self.end_call(owner, key, status, body)
+        except BaseException:
+            parts.counts.forget()  # it may have counted what was undone
+            raise
+        return body
+
     def end_call(self, owner: str, key: str, status: int, body: bytes) -> None:
         """Store the answer to a claimed call."""
         with self._ready().catalog.write("call") as connection:
@@ -216,6 +236,16 @@ class Serving(OpenHome):
         """Ask a job to stop."""
         with self._writable().catalog.write("job") as connection:
             jobs.ask_cancel(connection, job_id)
+
+    def spool(self) -> BinaryIO:
+        """A new file in the home that has no name: it is gone when it is closed, or when its process dies.
+
+        Raises:
+            ReadOnly, Unavailable: it cannot be made.
+        """
+        home = self._writable().home
+        with unwritable("making a file in", home):
+            return cast(BinaryIO, tempfile.TemporaryFile(dir=home))
 
     def sweep(self, worker: Worker) -> None:
         """Settle what dead processes left behind, and forget answers and jobs that are old."""

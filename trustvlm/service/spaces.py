@@ -7,18 +7,22 @@ from collections.abc import Sequence
 from numbers import Real
 from typing import Any
 
+from sqlalchemy import Connection
+
 from trustvlm.catalog import spaces
+from trustvlm.catalog.counts import Counts
+from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.catalog.vectors import pack
 from trustvlm.encoders import Encoder, golden_embedding, parse_spec, spec_dim
 from trustvlm.encoders import preset as preset_named
 from trustvlm.errors import InvalidInput
 from trustvlm.index.recipe import load_recipe
 from trustvlm.service.encoding import encodes_images, encodes_texts
-from trustvlm.service.names import MAX_PROMPT, check_characters, check_name
+from trustvlm.service.names import MAX_PROMPT, check_characters, check_space_name
 from trustvlm.service.parts import Parts
 from trustvlm.types import SpaceRow
 
-__all__ = ["check_scale", "check_templates", "create_space", "pinned", "space_row"]
+__all__ = ["check_scale", "check_templates", "create_space", "pinned", "space_row", "space_rows"]
 
 DEFAULT_TEMPLATES = ("a photo of a {}.",)
 DEFAULT_LOGIT_SCALE = 100.0
@@ -47,17 +51,15 @@ def create_space(
             "classifier: expected an encoder such as 'open_clip:ViT-B-16/openai' or 'precomputed:512', or a preset"
         )
     verifier = "same" if verifier is None else verifier
-    name = check_name(name, "space")
+    name = check_space_name(name, "space")
     values: dict[str, Any] = {"name": name, "recipe": load_recipe(recipe).name}
-    if "/" in name:
-        raise InvalidInput(f"space: {name!r} holds '/', which stands between the parts of an address")
     values |= pinned(parts, classifier, verifier, templates)
     if logit_scale is None and encodes_texts(classifier):
         logit_scale = parts.encoders.open(classifier).logit_scale
     values["logit_scale"] = check_scale(DEFAULT_LOGIT_SCALE if logit_scale is None else logit_scale)
     with parts.catalog.write("space.create") as connection:
         spaces.create(connection, values)
-        return spaces.row_of(connection, spaces.find(connection, name))
+        return spaces.row_of(spaces.find(connection, name), Counts())
 
 
 def pinned(parts: Parts, classifier: str, verifier: str, templates: Sequence[str] | None) -> dict[str, Any]:
@@ -125,4 +127,14 @@ def check_scale(scale: object) -> float:
 def space_row(parts: Parts, name: str) -> SpaceRow:
     """See :meth:`TrustService.get_space`."""
     with parts.catalog.read() as connection:
-        return spaces.row_of(connection, spaces.find(connection, name))
+        return _counted(parts, connection, spaces.find(connection, name))
+
+
+def space_rows(parts: Parts) -> list[SpaceRow]:
+    """See :meth:`TrustService.list_spaces`."""
+    with parts.catalog.read() as connection:
+        return [_counted(parts, connection, space) for space in spaces.list_records(connection)]
+
+
+def _counted(parts: Parts, connection: Connection, space: SpaceRecord) -> SpaceRow:
+    return spaces.row_of(space, parts.counts.of(connection, parts.catalog.epoch(connection), space))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trustvlm.catalog import spaces, supports
+from trustvlm.catalog import counts, spaces, supports
 from trustvlm.errors import InvalidInput
 from trustvlm.index.recipe import Recipe, list_recipes
 from trustvlm.service.parts import Parts
@@ -45,7 +45,7 @@ def suggest_recipe(parts: Parts, space_name: str, milliseconds: float) -> list[S
         raise InvalidInput(f"milliseconds: expected a number above 0, got {milliseconds!r}")
     with parts.catalog.read() as connection:
         space = spaces.find(connection, space_name)
-        rows = max(supports.count(connection, space.id), spaces.row_of(connection, space).label_count)
+        rows = max(supports.count(connection, space.id), counts.count(connection, space.id).labels)
     return estimate(list_recipes(), rows, space.verifier_dim, milliseconds, space.recipe)
 
 

@@ -92,7 +92,8 @@ def near_synonyms(parts: Parts, space_name: str, names: Sequence[str] | None) ->
 def _found(parts: Parts, space_name: str, label_ids: Sequence[int]) -> list[tuple[str, str, float]]:
     """The pairs of the labels with these ids, as far as they are there."""
     with parts.snapshot(space_name) as (_, view):
-        slots = view.text.slots(np.unique(np.array(label_ids, dtype=np.int64)))
+        there = [label for label in label_ids if label >= 0]  # −1: it stayed out
+        slots = view.text.slots(np.unique(np.array(there, dtype=np.int64)))
         return _pairs(view, slots[slots >= 0])
 
 

@@ -96,8 +96,10 @@ def check_observations(connection: Connection, facts: Facts, rows: Sequence[Raw]
 def _observation_problem(facts: Facts, row: Raw, supports: set[int]) -> str | None:
     classifier, verifier = row["classifier_embedding"], row["verifier_embedding"]
     emptied = classifier == b"" and verifier is None and row["origin"] == b"feedback"  # by the purge of its image
-    for blob, dim in ((None if emptied else classifier, facts.classifier_dim), (verifier, facts.verifier_dim)):
-        if (blob is not None or (blob is classifier)) and (wrong := vector_problems([blob], dim)):
+    vectors = [] if emptied else [(classifier, facts.classifier_dim)]
+    vectors += [] if verifier is None else [(verifier, facts.verifier_dim)]
+    for blob, dim in vectors:
+        if wrong := vector_problems([blob], dim):
             return f"an embedding is {wrong[0]}"
     if checksum(classifier, verifier) != row["checksum"]:
         return "its embeddings do not match their checksum"

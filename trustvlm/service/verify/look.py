@@ -12,6 +12,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from trustvlm.catalog import Catalog, raw, schema, sqlite
+from trustvlm.catalog.names import normal
 from trustvlm.catalog.raw import Raw
 from trustvlm.damage import Damage
 from trustvlm.errors import Damaged, NotFound
@@ -65,7 +66,7 @@ class Look:
     indexes_agree: bool = True
 
     def add(self, damage: Damage) -> None:
-        """Remember it, if there is room, and nobody has said the same."""
+        """Remember it while there is room, and count it beyond."""
         if len(self.damage) < LIMIT:
             self.damage.append(damage)
         else:
@@ -160,7 +161,8 @@ def _chosen(catalog: Catalog, ids: Sequence[int], space_name: str | None, found:
         with found.noting(None, space_id, "space"), catalog.read() as connection:
             facts, damage = check_space(connection, space_id)
             name = damage[0].space if facts is None else facts.name
-            if space_name is not None and (name != space_name or (facts is not None and facts.removed)):
+            asked = space_name is None or (name is not None and normal(name) == normal(space_name))
+            if not asked or (space_name is not None and facts is not None and facts.removed):
                 continue
             for item in damage:
                 found.add(item)

@@ -88,7 +88,7 @@ class Mending:
 
     def _quarantine_support(self, row: Raw, problem: str) -> None:
         support_id = int(row["id"])
-        if mending.thumbnails(self.connection, support_id):
+        if mending.has_thumbnail(self.connection, support_id):
             picture = raw.by_ids(self.connection, "thumbnail", [support_id])[0]
             reason = f"its support image {support_id} is in quarantine"
             quarantine.move(self.connection, "thumbnail", picture, reason, space_id=self.facts.id, owner=row)
