@@ -75,7 +75,9 @@ def test_jsonl_has_the_fields_of_a_verdict(space: Cli, queries: Path) -> None:
     rows = space.rows("score", "s", "--vectors", queries, "--top-k", "2")
     assert [row["source"] for row in rows] == SOURCES
     assert next(iter(rows[0])) == "source"
-    fields = {name for name in trustvlm.Verdicts.__dataclass_fields__ if name not in ("params", "read_evidence")}
+    fields = {
+        name for name in trustvlm.Verdicts.__dataclass_fields__ if name not in ("params", "read_evidence", "rival_confidence")
+    }
     assert set(rows[0]) == fields | {"source", "evidence"}
     assert [row["label"] for row in rows] == ["airport", "beach", "sea [red]"]
     assert rows[2]["image_similarity"] is None

@@ -125,7 +125,7 @@ def test_aliases(http: Http) -> None:
 
 
 def test_calibrating_anew_needs_images(http: Http) -> None:
-    ended = http.job(http("POST", "/v1/spaces/s/recalibrate", status=202))
+    ended = http.job(http("POST", "/v1/spaces/s/observations/calibrate", json={}, status=202))
     assert (ended["state"], ended["error"]["kind"]) == ("failed", "InvalidInput")
     http("GET", "/v1/spaces/s/monitor?alpha=1", status=422)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trustvlm.client.bodies import form_body, npz_body, options_query, truth_array
@@ -10,12 +10,12 @@ from trustvlm.client.decode import read
 from trustvlm.client.images import as_sources, load
 from trustvlm.client.jobs import Progress, finished
 from trustvlm.client.queries import embedded_queries, groups_of_files
-from trustvlm.client.wire import Body, Wire, path_of
+from trustvlm.client.wire import Body, Wire, json_body, path_of
 from trustvlm.errors import InvalidInput
 from trustvlm.promise import FeedbackResult
 from trustvlm.types import Queries
 
-__all__ = ["feedback", "measured"]
+__all__ = ["evaluate_options", "feedback", "measured", "stored"]
 
 FEEDBACK_FILES, FEEDBACK_BYTES = 128, 16 * 2**20
 
@@ -52,6 +52,32 @@ def measured(
     """What an evaluation or a calibration ends with."""
     body = _labelled(wire, space, queries, truth, sources)
     return finished(wire, path_of("spaces", space, verb), options_query(options), body, progress)
+
+
+def evaluate_options(
+    rules: Sequence[str] | None,
+    risk: float,
+    coverage: float,
+    draws: int,
+    params: Mapping[str, Mapping[str, float | None]] | None,
+    items: bool,
+    confidence: float,
+) -> dict[str, Any]:
+    """What an evaluation is asked for.
+
+    Raises:
+        InvalidInput: rules that are no list of names.
+    """
+    if isinstance(rules, str) or (rules is not None and not len(rules)):
+        raise InvalidInput(f"rules: expected a list of rule names, got {rules!r}")
+    wanted = {"risk": risk, "coverage": coverage, "draws": draws, "items": items, "confidence": confidence}
+    return {"rules": None if rules is None else list(rules), "params": params} | wanted
+
+
+def stored(wire: Wire, verb: str, space: str, options: Mapping[str, Any], progress: Progress | None) -> Any:
+    """What an evaluation or a calibration on the stored images ends with."""
+    given = {name: value for name, value in options.items() if value is not None}
+    return finished(wire, path_of("spaces", space, "observations", verb), [], json_body(given), progress)
 
 
 def feedback(

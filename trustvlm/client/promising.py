@@ -8,11 +8,11 @@ from trustvlm.client import measuring
 from trustvlm.client.bodies import rule_options, whole
 from trustvlm.client.connected import Connected
 from trustvlm.client.decode import read
-from trustvlm.client.jobs import Job, Progress, find_job, finished, wait_for
+from trustvlm.client.jobs import Job, Progress, find_job, wait_for
 from trustvlm.client.wire import path_of
 from trustvlm.errors import InvalidInput
 from trustvlm.outcomes import Evaluation
-from trustvlm.promise import Calibration, FeedbackResult, MonitorReport
+from trustvlm.promise import Calibration, FeedbackResult, MonitorReport, ObservationCounts
 from trustvlm.types import Queries
 
 __all__ = ["Promising"]
@@ -32,6 +32,9 @@ class Promising(Connected):
         risk: float = 0.05,
         coverage: float = 0.8,
         draws: int = 5,
+        params: Mapping[str, Mapping[str, float | None]] | None = None,
+        items: bool = False,
+        confidence: float = 0.9,
         progress: Progress | None = None,
     ) -> Evaluation:
         """How well each rule tells right from wrong on labelled images; see :meth:`TrustService.evaluate`.
@@ -39,11 +42,30 @@ class Promising(Connected):
         The service does it as a job; `progress` is called with the :class:`trustvlm.client.Job` whenever that has gone on.
         All embeddings go in one request: they may have as many bytes as the service reads (by default 32 MB).
         """
-        if isinstance(rules, str) or (rules is not None and not len(rules)):
-            raise InvalidInput(f"rules: expected a list of rule names, got {rules!r}")
-        options = [("rules", None if rules is None else list(rules)), ("risk", risk), ("coverage", coverage), ("draws", draws)]
-        found = measuring.measured(self._wire, "evaluate", space, queries, truth, sources, options, progress)
+        options = measuring.evaluate_options(rules, risk, coverage, draws, params, items, confidence)
+        found = measuring.measured(self._wire, "evaluate", space, queries, truth, sources, list(options.items()), progress)
         return read(Evaluation, found)
+
+    def evaluate_stored(
+        self,
+        space: str,
+        *,
+        rules: Sequence[str] | None = None,
+        risk: float = 0.05,
+        coverage: float = 0.8,
+        draws: int = 0,
+        params: Mapping[str, Mapping[str, float | None]] | None = None,
+        items: bool = False,
+        confidence: float = 0.9,
+        progress: Progress | None = None,
+    ) -> Evaluation:
+        """:meth:`evaluate` on the images that :meth:`recalibrate` uses. Raises as there."""
+        options = measuring.evaluate_options(rules, risk, coverage, draws, params, items, confidence)
+        return read(Evaluation, measuring.stored(self._wire, "evaluate", space, options, progress))
+
+    def count_observations(self, space: str) -> ObservationCounts:
+        """How many images with known labels a space has stored. Raises NotFound."""
+        return read(ObservationCounts, self._wire.ask("GET", path_of("spaces", space, "observations")))
 
     def calibrate(
         self,
@@ -70,9 +92,21 @@ class Promising(Connected):
         found = measuring.measured(self._wire, "calibrate", space, queries, truth, sources, options, progress)
         return read(Calibration, found)
 
-    def recalibrate(self, space: str, *, progress: Progress | None = None) -> Calibration:
-        """Calibrate anew for the space as it is, on the stored images and randomly drawn feedback. Raises as there."""
-        return read(Calibration, finished(self._wire, path_of("spaces", space, "recalibrate"), [], None, progress))
+    def recalibrate(
+        self,
+        space: str,
+        *,
+        rule: str | None = None,
+        max_risk: float | None = None,
+        confidence: float | None = None,
+        params: Mapping[str, float | None] | None = None,
+        progress: Progress | None = None,
+    ) -> Calibration:
+        """Calibrate anew for the space as it is, on the stored images; see :meth:`TrustService.recalibrate`."""
+        if params is not None and rule is None:
+            raise InvalidInput("params: name the rule they belong to")
+        options = {"rule": rule, "max_risk": max_risk, "confidence": confidence, "params": params}
+        return read(Calibration, measuring.stored(self._wire, "calibrate", space, options, progress))
 
     def list_calibrations(self, space: str) -> list[Calibration]:
         """The calibrations of a space, newest first: the first one is in force. Raises NotFound."""

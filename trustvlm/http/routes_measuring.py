@@ -77,18 +77,6 @@ async def asked_for(request: Request, space: str, model: type[Labelled]) -> Aske
     return asked
 
 
-@router.post("/v1/spaces/{space}/recalibrate", status_code=202, dependencies=WRITE)
-async def recalibrate(request: Request, space: str) -> Response:
-    """A job that calibrates anew for the space as it is, on the stored images and randomly drawn feedback."""
-    service = serving_of(request).service
-
-    def work(progress: Progress) -> dict[str, Any]:
-        progress.tell("calibrating", 0, None)
-        return service.recalibrate(space).to_dict()
-
-    return await begun(request, "calibrate", space, work, b"")
-
-
 async def begun(request: Request, kind: str, space: str, work: Callable[[Progress], dict[str, Any]], digest: bytes) -> Response:
     """The answer to a request that begins a job."""
     serving, caller = serving_of(request), request.state.caller

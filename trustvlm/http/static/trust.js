@@ -40,7 +40,7 @@ export async function show(root, context) {
 
   async function recalibrate(button) {
     await doing(button, async () => {
-      const made = await runJob(path("spaces", space.name, "recalibrate"), undefined, { signal });
+      const made = await runJob(path("spaces", space.name, "observations", "calibrate"), {}, { signal });
       notice(made.threshold === null ? "No promise could be proved; nothing is accepted." : "Calibrated anew: the promise is up to date.");
       await reread();
     });
