@@ -113,7 +113,7 @@ function layers({ view, reference, calibration, own, maxRisk }, scale) {
 function inForce({ coverage, errors, accepted, risk_bound: most }, here, { x, y }) {
   const [cx, cy] = [x(coverage), y(accepted ? errors / accepted : 0)];
   return [
-    here !== null && svg("line", { x1: x(here), x2: x(here), y1: EDGE.top, y2: HEIGHT - EDGE.bottom, class: "threshold" }),
+    here !== null && svg("line", { x1: x(here), x2: x(here), y1: EDGE.top, y2: HEIGHT - EDGE.bottom, class: "standing" }),
     svg("line", { x1: cx, x2: cx, y1: cy, y2: y(most), class: "whisker" }),
     svg("line", { x1: cx - 5, x2: cx + 5, y1: y(most), y2: y(most), class: "whisker" }),
     svg("path", { d: `M${cx} ${cy - 7}l7 7l-7 7l-7 -7z`, class: "diamond" }),

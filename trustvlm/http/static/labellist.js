@@ -106,7 +106,7 @@ function showCoverage(card, space) {
     h("div", { class: "row spread" },
       h("p", { class: "headline" }, h("strong", {}, share(covered)), " of the labels have support images"),
       h("p", { class: "quiet" }, counted(space.support_count, "support image"), " in all")),
-    h("div", { class: "meter", "aria-hidden": "true" }, h("span", { style: { width: `${100 * covered}%` } })),
+    h("div", { class: "covered", "aria-hidden": "true" }, h("span", { style: { width: `${100 * covered}%` } })),
     h("p", { class: "quiet" }, `${count(labels - bare)} of ${counted(labels, "label")}. ${rest}`));
 }
 

@@ -51,7 +51,9 @@ export async function showLabel(root, context) {
     const source = support.source ?? `support image ${support.id}`;
     const button = h("button", { type: "button", class: "plain", "aria-label": `Remove ${source}`, on: { click: () => removeOne(support, button) } }, "Remove");
     const caption = h("span", { class: "row spread" }, h("span", { class: "source" }, support.source?.split(/[\\/]/).pop() ?? "an embedding"), button);
-    return h("li", { data: { id: support.id } }, supportFigure(space.name, { ...support, label: null }, caption));
+    const figure = takesImages(space) ? supportFigure(space.name, { ...support, label: null }, caption)
+      : h("figure", { class: "support" }, h("div", { class: "picture" }, h("span", { class: "none" }, "no picture")), h("figcaption", {}, caption));
+    return h("li", { data: { id: support.id } }, figure);
   }
 
   async function removeOne(support, button) {

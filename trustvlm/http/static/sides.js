@@ -27,13 +27,13 @@ export function sidesPanel(pin) {
     const ordered = inOrder(view, places, looser);
     root.dataset.moved = places.length;
     root.dataset.wrong = wrong.length;
-    fill(view, source, ordered, SHOWN, looser);
+    fill(view, source, ordered, SHOWN);
   }
 
-  function fill(view, source, places, most, looser) {
-    put(grid, places.slice(0, most).map((place) => tile(view, source, place, looser)));
+  function fill(view, source, places, most) {
+    put(grid, places.slice(0, most).map((place) => tile(view, source, place)));
     const rest = places.length - most;
-    put(end, rest > 0 && h("button", { type: "button", on: { click: () => { fill(view, source, places, most + MORE, looser); grid.children[most]?.focus(); } } }, rest > MORE ? `Show ${MORE} more of ${counted(rest, "image")}` : `Show the other ${counted(rest, "image")}`));
+    put(end, rest > 0 && h("button", { type: "button", on: { click: () => { fill(view, source, places, most + MORE); grid.children[most]?.focus(); } } }, rest > MORE ? `Show ${MORE} more of ${counted(rest, "image")}` : `Show the other ${counted(rest, "image")}`));
   }
 }
 
@@ -51,14 +51,14 @@ function summary(moved, wrong, looser) {
   return looser ? `Newly accepted: ${these}, ${which}.` : `Newly held back: ${these}, ${which}.`;
 }
 
-function tile(view, source, place, looser) {
+function tile(view, source, place) {
   const { label, right, trust } = view.rule.items[place];
   const item = view.evaluation.items[place];
   const picture = source.picture(item);
   const name = item.source.split("/").pop();
   const badge = right ? h("span", { class: "badge good" }, "✓ right") : h("span", { class: "badge bad" }, "✗ wrong");
   const truth = !right && h("span", { class: "quiet" }, "it is ", item.truth === null ? "no label of the space" : h("bdi", {}, item.truth));
-  return h("li", { class: `${right ? "right" : "wrong"} ${looser ? "in" : "out"}`, tabindex: -1, title: item.source },
+  return h("li", { class: right ? "as-it-is" : "mistaken", tabindex: -1, title: item.source },
     h("div", { class: "picture" }, picture ?? h("span", { class: "none" }, name)),
     h("div", { class: "words" }, badge, h("bdi", { class: "label" }, label), truth, h("span", { class: "quiet" }, `trust ${number(trust)}`)));
 }

@@ -122,10 +122,10 @@ function about(evaluation, { title: name }) {
 
 /** What the lines mean; colours are never alone. */
 function legend(current) {
-  const key = (kind, text) => h("li", {}, h("span", { class: `key ${kind}`, "aria-hidden": "true" }), text);
+  const key = (kind, text) => h("li", {}, h("span", { class: `swatch ${kind}`, "aria-hidden": "true" }), text);
   return h("ul", { class: "legend" },
     key("main", "the chosen rule"), key("bound", "its upper bound"), key("other", "other rules"), key("reference", "where it is compared from"),
-    current?.threshold !== null && current && h("li", {}, h("span", { class: "key-sign", "aria-hidden": "true" }, "◆"), `in force: proved at ${percent(current.coverage)} coverage`));
+    current?.threshold !== null && current && h("li", {}, h("span", { class: "sign", "aria-hidden": "true" }, "◆"), `in force: proved at ${percent(current.coverage)} coverage`));
 }
 
 /** The rules, best first. */
