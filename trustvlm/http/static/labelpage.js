@@ -49,11 +49,11 @@ export async function showLabel(root, context) {
 
   function item(support) {
     const source = support.source ?? `support image ${support.id}`;
-    const button = h("button", { type: "button", class: "plain", "aria-label": `Remove ${source}`, on: { click: () => removeOne(support, button) } }, "Remove");
-    const caption = h("span", { class: "row spread" }, h("span", { class: "source" }, support.source?.split(/[\\/]/).pop() ?? "an embedding"), button);
+    const button = h("button", { type: "button", "aria-label": `Remove ${source}`, title: "Remove", on: { click: () => removeOne(support, button) } }, "×");
+    const caption = support.source?.split(/[\\/]/).pop() ?? "an embedding";
     const figure = takesImages(space) ? supportFigure(space.name, { ...support, label: null }, caption)
       : h("figure", { class: "support" }, h("div", { class: "picture" }, h("span", { class: "none" }, "no picture")), h("figcaption", {}, caption));
-    return h("li", { data: { id: support.id } }, figure);
+    return h("li", { data: { id: support.id } }, figure, button);
   }
 
   async function removeOne(support, button) {
@@ -119,8 +119,9 @@ export async function showLabel(root, context) {
     more();
     describe();
     const skipped = total.skipped_duplicates ? ` ${counted(total.skipped_duplicates, "image was", "images were")} there already.` : "";
-    put(done, h("div", { class: "outcome" },
-      h("p", {}, `Added ${counted(total.added_supports, "support image")}.${skipped}${stopped}${total.added_supports ? " The very next query uses them." : ""}`),
+    const added = total.added_supports ? `Added ${counted(total.added_supports, "support image")}.` : "Nothing was added.";
+    put(done, h("div", { class: total.added_supports ? "outcome" : "outcome nothing" },
+      h("p", {}, `${added}${skipped}${stopped}${total.added_supports ? " The very next query uses them." : ""}`),
       unreadable(total.failures),
       total.added_supports > 0 && h("p", {}, h("button", { type: "button", on: { click: () => context.go("try") } }, "Try it on an image"))));
   }
