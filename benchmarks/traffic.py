@@ -30,6 +30,9 @@ from benchmarks.register import CLASSIFIER, directions
 CONNECTIONS = 700
 """More than the 512 requests that a server lets in at once: what it cannot do it has to refuse."""
 
+IDLE_S = 3.0
+"""So long a connection may have been idle when it is used again."""
+
 
 class Server:
     """A server process on a home, on a free port of loopback."""
@@ -96,9 +99,12 @@ class Client:
     def __init__(self, port: int) -> None:
         self._port = port
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._until = 0.0
 
     async def ask(self, data: bytes) -> tuple[int, bytes]:
         """(status, body); status 0: the connection broke."""
+        if time.monotonic() > self._until:  # the server closes what is idle for 5 s: not to ask at that very moment
+            await self.close()
         try:
             if self._streams is None:
                 self._streams = await asyncio.open_connection("127.0.0.1", self._port, limit=2**24)
@@ -112,6 +118,7 @@ class Client:
             return 0, b""
         if "connection: close" in head:
             await self.close()
+        self._until = time.monotonic() + IDLE_S
         return int(head[9:12]), body
 
     async def close(self) -> None:
