@@ -36,6 +36,10 @@ CHECKPOINT_PAGES = 4_000
 """Pages of the log after which SQLite copies them into the file: 64 MB, some chunks of a bulk registration, so that pages of
 the indexes, which every chunk touches, are copied and synced once for all of them."""
 
+CACHE_KIB = 16 * 1024
+"""Of each connection: what a transaction writes at most (16 MB of vectors). The pool goes round its connections, so that the
+cache of each is filled in time: with 64 MiB a service that is written to took half a gigabyte for them."""
+
 _DAMAGED = ("malformed", "not a database", "could not decode", "no such table", "no such column")
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 _UNAVAILABLE = ("database or disk is full", "disk i/o error", "unable to open database file")
@@ -63,7 +67,7 @@ def make_engine(path: Path, *, read_only: bool) -> Engine:
             cursor.execute("PRAGMA secure_delete=ON")
             cursor.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
         cursor.execute("PRAGMA foreign_keys=ON")
-        cursor.execute("PRAGMA cache_size=-65536")  # KiB
+        cursor.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
         cursor.close()
         return connection
 
