@@ -128,7 +128,10 @@ class Promising(Connected):
         promote: bool = False,
         sources: Sequence[str | None] | None = None,
     ) -> FeedbackResult:
-        """Tell the true labels of images; see :meth:`TrustService.feedback`. Image files are sent 128 (16 MB) at a time."""
+        """Tell the true labels of images; see :meth:`TrustService.feedback`.
+
+        Image files are sent 128 (16 MB) at a time: where one cannot be read, what was sent before is stored.
+        """
         names = [truth] if truth is None or isinstance(truth, str) else truth
         return measuring.feedback(self._wire, space, queries, names, sampling, promote, sources)
 

@@ -120,18 +120,15 @@ async def list_labels(
             raise InvalidInput("order: labels that are looked for, or with support images, come by name only")
         return await _by_id(serving_of(request), space, cursor, limit)
     service, after = serving_of(request).service, _after(cursor)
-    wanted: dict[str, Any] = {"prefix" if match == "prefix" else "contains": q or None, "unverified": unverified}
-    wanted |= {"after": after, "limit": limit + 1}
+    wanted: dict[str, Any] = {match: q or None, "unverified": unverified, "after": after, "limit": limit + 1}
+    run = serving_of(request).reading.run
     if thumbnails:
-        pictured = await serving_of(request).reading.run(lambda: service.pictured_page(space, thumbnails=thumbnails, **wanted))
-        rows, supports = [row for row, _ in pictured], [{"supports": found} for _, found in pictured]
+        pictured = await run(lambda: service.pictured_page(space, thumbnails=thumbnails, **wanted))
+        rows = [asdict(row) | {"supports": supports} for row, supports in pictured]
     else:
-        rows = await serving_of(request).reading.run(lambda: service.label_page(space, **wanted))
-        supports = [{} for _ in rows]
-    more = len(rows) > limit
-    following = _cursor(rows[limit - 1].name) if more else None
-    shown = [asdict(row) | more for row, more in zip(rows[:limit], supports, strict=False)]
-    return answer({"labels": shown, "next_cursor": following})
+        rows = [asdict(row) for row in await run(lambda: service.label_page(space, **wanted))]
+    following = _cursor(rows[limit - 1]["name"]) if len(rows) > limit else None
+    return answer({"labels": rows[:limit], "next_cursor": following})
 
 
 @router.post("/v1/spaces/{space}/labels", dependencies=WRITE, openapi_extra=takes(RegisterBody, JSON, FORM, form=NewLabelForm))

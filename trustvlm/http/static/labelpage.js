@@ -7,7 +7,7 @@ import { unreadable } from "./labeladd.js";
 import { dialog, doing, dropzone, notice, supportFigure } from "./parts.js";
 import { progressBox } from "./progress.js";
 import { formOf, groups } from "./uploads.js";
-import { counted } from "./words.js";
+import { counted, fileName } from "./words.js";
 
 const PAGE = 60;
 
@@ -50,7 +50,7 @@ export async function showLabel(root, context) {
   function item(support) {
     const source = support.source ?? `support image ${support.id}`;
     const button = h("button", { type: "button", "aria-label": `Remove ${source}`, title: "Remove", on: { click: () => removeOne(support, button) } }, "×");
-    const caption = support.source?.split(/[\\/]/).pop() ?? "an embedding";
+    const caption = fileName(support.source) ?? "an embedding";
     const figure = takesImages(space) ? supportFigure(space.name, { ...support, label: null }, caption)
       : h("figure", { class: "support" }, h("div", { class: "picture" }, h("span", { class: "none" }, "no picture")), h("figcaption", {}, caption));
     return h("li", { data: { id: support.id } }, figure, button);

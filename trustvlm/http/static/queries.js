@@ -3,16 +3,14 @@
 import { get, path, post } from "./api.js";
 import { freshId, h, put } from "./dom.js";
 import { localImage } from "./parts.js";
+import { groups } from "./uploads.js";
 
-const CALL_IMAGES = 8, CALL_BYTES = 12 * 2 ** 20;
+const CALL_IMAGES = 8;
 
 /** An image file, ready to be sent. */
 export const ofFile = (file) => ({ file, name: file.name || "pasted image" });
 
-/** Whether images can be turned into embeddings for this space. */
-export const encodes = (space) => ![space.classifier, space.verifier].some((spec) => spec.startsWith("precomputed:"));
-
-/** In one sentence, why not. */
+/** In one sentence, why images cannot be turned into embeddings for this space. */
 export function whyNot(space) {
   const same = space.verifier === "same" || space.verifier === space.classifier;
   const made = same ? space.classifier : `${space.classifier} and ${space.verifier}`;
@@ -35,7 +33,7 @@ export function bodyOf(queries, fields = {}) {
 
 /** Score items ({query}) some at a time; each gets a `verdict` or an `error`. `told()` hears after each call. */
 export async function score(space, items, rule, signal, told = () => {}) {
-  for (const some of inCalls(items)) {
+  for (const some of groups(items, (item) => item.query.file?.size ?? 0, CALL_IMAGES)) {
     try {
       await scoreSome(space, some, rule, signal);
     } catch (error) {
@@ -67,21 +65,6 @@ async function scoreSome(space, items, rule, signal) {
     Object.assign(items[verdict.index ?? row], { verdict, error: null });
   }
   for (const { index, reason } of answer.failures ?? []) Object.assign(items[index], { verdict: null, error: new Error(reason) });
-}
-
-function inCalls(items) {
-  const calls = [];
-  let bytes = 0;
-  for (const item of items) {
-    const size = item.query.file?.size ?? 0;
-    if (!calls.length || calls.at(-1).length === CALL_IMAGES || bytes + size > CALL_BYTES) {
-      calls.push([]);
-      bytes = 0;
-    }
-    calls.at(-1).push(item);
-    bytes += size;
-  }
-  return calls;
 }
 
 /** A query as a picture: the file's, or a sign that it is an embedding. */

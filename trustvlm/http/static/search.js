@@ -2,10 +2,10 @@
 
 import { path, post } from "./api.js";
 import { freshId, h, put } from "./dom.js";
+import { scoresImages } from "./encoders.js";
 import { doing, dropzone, empty, problem, supportFigure, working } from "./parts.js";
-import { bodyOf, embeddingForm, encodes, ofFile, pictureOf, whyNot } from "./queries.js";
-import { fileName } from "./verdict.js";
-import { count, counted, number } from "./words.js";
+import { bodyOf, embeddingForm, ofFile, pictureOf, whyNot } from "./queries.js";
+import { count, counted, fileName, number } from "./words.js";
 
 export const title = "Search";
 
@@ -25,7 +25,7 @@ export async function show(root, context) {
   put(root,
     h("h1", {}, "Search"),
     h("p", { class: "lead" }, `What is nearest, among ${counted(space.support_count, "support image")} and ${counted(space.label_count, "label")}?`),
-    h("div", { class: "asking" }, encodes(space) ? [byImage(view), byText(view)] : byEmbedding(view)),
+    h("div", { class: "asking" }, scoresImages(space) ? [byImage(view), byText(view)] : byEmbedding(view)),
     options(view), view.hits);
   if (kept.query) await look(view);
   else put(view.hits, hint(view));
@@ -141,6 +141,6 @@ function refused(view, query, kind, error) {
 }
 
 function hint({ space }) {
-  if (!encodes(space)) return null;
+  if (!scoresImages(space)) return null;
   return empty("Nothing is looked for yet.", h("p", {}, "Drop an image to see which support images it is like, or describe one."));
 }

@@ -2,7 +2,7 @@
 
 import { h, put } from "./dom.js";
 import { between } from "./outcomes.js";
-import { counted, number } from "./words.js";
+import { counted, fileName, number } from "./words.js";
 
 const SHOWN = 16;
 const MORE = 96;
@@ -55,7 +55,7 @@ function tile(view, source, place) {
   const { label, right, trust } = view.rule.items[place];
   const item = view.evaluation.items[place];
   const picture = source.picture(item);
-  const name = item.source.split("/").pop();
+  const name = fileName(item.source);
   const badge = right ? h("span", { class: "badge good" }, "✓ right") : h("span", { class: "badge bad" }, "✗ wrong");
   const truth = !right && h("span", { class: "quiet" }, "it is ", item.truth === null ? "no label of the space" : h("bdi", {}, item.truth));
   return h("li", { class: right ? "as-it-is" : "mistaken", tabindex: -1, title: item.source },

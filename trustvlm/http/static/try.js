@@ -2,8 +2,9 @@
 
 import { get, path } from "./api.js";
 import { freshId, h, put } from "./dom.js";
+import { scoresImages } from "./encoders.js";
 import { doing, dropzone, problem, working } from "./parts.js";
-import { calibrationsOf, embeddingForm, encodes, ofFile, pictureOf, score, whyNot } from "./queries.js";
+import { calibrationsOf, embeddingForm, ofFile, pictureOf, score, whyNot } from "./queries.js";
 import { difference, respondPanel } from "./respond.js";
 import { badge, evidenceOf, headOf, textLabels } from "./verdict.js";
 import { trustText } from "./trustbar.js";
@@ -44,7 +45,7 @@ function rulePicker(view) {
 function drawIntake(view) {
   const { space, signal } = view;
   const taken = (queries) => take(view, queries);
-  const zone = encodes(space)
+  const zone = scoresImages(space)
     ? dropzone({ title: kept.items.length ? OTHERS : "Drop an image here", hint: "or paste one, or click to choose; several are fine", paste: signal,
       taken: (files) => taken(files.map(ofFile)) })
     : h("div", { class: "card no-encoder" }, h("p", {}, whyNot(space)),
@@ -95,7 +96,7 @@ function draw(view) {
 }
 
 function hints({ space }) {
-  if (!encodes(space)) return null;
+  if (!scoresImages(space)) return null;
   return h("ol", { class: "hints" },
     h("li", {}, h("strong", {}, "The label"), " that the text side gives, of ", counted(space.label_count, "label"), "."),
     h("li", {}, h("strong", {}, "How far it is to be trusted"), ", split into what the text and what the images say."),

@@ -3,17 +3,17 @@
 const MOST_FILES = 16;
 const MOST_BYTES = 12 * 2 ** 20;
 
-/** Files in groups that are small enough for a request each; a file that is not small enough is alone in its group. */
-export function* groups(files) {
+/** Files, or what has a `size` of bytes, in groups that are small enough for a request each; one that is not is alone in its. */
+export function* groups(items, size = (file) => file.size, most = MOST_FILES) {
   let group = [];
   let bytes = 0;
-  for (const file of files) {
-    if (group.length && (group.length === MOST_FILES || bytes + file.size > MOST_BYTES)) {
+  for (const item of items) {
+    if (group.length && (group.length === most || bytes + size(item) > MOST_BYTES)) {
       yield group;
       [group, bytes] = [[], 0];
     }
-    group.push(file);
-    bytes += file.size;
+    group.push(item);
+    bytes += size(item);
   }
   if (group.length) yield group;
 }

@@ -4,7 +4,7 @@ import { h } from "./dom.js";
 import { supportFigure } from "./parts.js";
 import { pictureOf } from "./queries.js";
 import { trustBars, trustSentence, trustText } from "./trustbar.js";
-import { number, percent, when } from "./words.js";
+import { fileName, number, percent, when } from "./words.js";
 
 /** [class of the badge, sign, word] of a verdict. */
 export function stateOf({ accepted }) {
@@ -143,9 +143,6 @@ function likeness(space, label, near) {
     h("span", {}, number(near.similarity, 3).replace("-", "−")));
   return supportFigure(space, { id: near.id, label, source: fileName(near.source) }, caption);
 }
-
-/** A source without the folders that it once lay in. */
-export const fileName = (source) => (source === null ? null : source.split(/[\\/]/).at(-1));
 
 /** The labels of largest text confidence. */
 export function textLabels(verdict) {

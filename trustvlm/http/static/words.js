@@ -29,3 +29,6 @@ export function when(text) {
   if (time.toDateString() === new Date().toDateString()) return `today, ${clock}`;
   return time.toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric" });
 }
+
+/** A source without the folders that it once lay in; null where there is none. */
+export const fileName = (source) => (source === null ? null : source.split(/[\\/]/).at(-1));
