@@ -152,7 +152,7 @@ def test_every_route_refuses_every_scope_below_its_own(
 
 
 OF_ALL_SPACES = {
-    ("GET", "/metrics"), ("GET", "/v1/rules"), ("GET", "/v1/spaces"), ("POST", "/v1/spaces"),
+    ("GET", "/metrics"), ("GET", "/v1/rules"), ("GET", "/v1/limits"), ("GET", "/v1/spaces"), ("POST", "/v1/spaces"),
     ("GET", "/v1/jobs"), ("GET", "/v1/jobs/{job}"), ("POST", "/v1/jobs/{job}/cancel"),
     ("GET", "/v1/supports/{support}/thumbnail"),
 }  # fmt: skip
@@ -166,6 +166,7 @@ def test_a_key_for_a_space_sees_no_other(http: Http, keys: dict[tuple[str, str |
     error = http("GET", f"/v1/supports/{of_t}/thumbnail", status=404, key=keys["admin", "s"])["error"]
     assert error["message"] == f"no support image {of_t}"  # not that there is one, which came as a vector
     assert http("GET", "/v1/rules", key=keys["read", "s"])["default"] == trustvlm.DEFAULT_RULE  # the same for everybody
+    assert http("GET", "/v1/limits", key=keys["read", "s"])["form_files"] == 256
     assert 'space="t"' in http.ask("GET", "/metrics", key=keys["read", None]).text
     assert [row["name"] for row in http.ask("GET", "/v1/spaces", key=keys["read", "s"]).json()["spaces"]] == ["s"]
     body = {"name": "u", "classifier": "precomputed:2"}

@@ -63,6 +63,18 @@ def calibrations(home: Path) -> list[Any]:
         return service.list_calibrations("digits")
 
 
+def drop(seen: Browsing, *paths: Path) -> None:
+    """Let files or folders of this machine fall where folders are dropped."""
+    zone = seen.page.locator(".measure .dropzone")
+    zone.scroll_into_view_if_needed()
+    box = zone.bounding_box()
+    at = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
+    data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
+    session = seen.page.context.new_cdp_session(seen.page)
+    for kind in ("dragEnter", "dragOver", "drop"):
+        session.send("Input.dispatchDragEvent", {"type": kind, **at, "data": data})
+
+
 def figures(seen: Browsing) -> dict[str, str]:
     return {name: seen.page.locator(f".readout dd[data-name={name}]").inner_text() for name in ("coverage", "risk", "bound")}
 
@@ -314,6 +326,39 @@ def test_folders_that_are_no_labels_and_files_that_are_no_images(seen: Browsing,
     slider(seen).press("End")
     risk = figures(seen)["risk"]
     assert float(risk.removesuffix(" %")) >= 100 * flowers / (EACH + flowers) - 0.1
+
+
+def test_a_folder_can_be_dropped(seen: Browsing, folder: Path) -> None:
+    """One folder of sub-folders, or the sub-folders themselves: both are what the library says of those images."""
+    page = seen.page
+    seen.go("digits", "trust")
+    drop(seen, folder)
+    page.get_by_text("240 images in 10 sub-folders.").wait_for()
+    drop(seen, folder / "one", folder / "two")
+    page.get_by_text(f"{2 * EACH} images in 2 sub-folders.").wait_for()
+    page.get_by_role("button", name="Measure on them").click()
+    page.locator(".bench").wait_for(timeout=60_000)
+    assert page.locator(".bench > .quiet").inner_text().startswith(f"{2 * EACH} images of 2 labels,")
+    drop(seen, next(folder.glob("one/*.png")))
+    page.get_by_text("There are no sub-folders with images in it").wait_for()
+
+
+def test_of_a_folder_that_is_too_large_some_are_drawn(demo_home: Path, folder: Path, tmp_path: Path) -> None:
+    """The embeddings of all images do not fit into a request of this service: as many as do are drawn and measured."""
+    home = copied(demo_home, tmp_path / "home")
+    (home / "trustvlm.toml").write_text("serve_body_bytes = 300000\n")
+    with browsing(home) as seen:
+        page = seen.page
+        seen.go("digits", "trust")
+        page.locator(".measure input[type=file]").set_input_files(folder)
+        said = page.get_by_text("of them, drawn at random, will be used")
+        said.wait_for()
+        drawn = int(said.inner_text().split("sub-folders.")[1].split()[0])
+        assert 20 < drawn < 240
+        seen.shot("trust-too-large")
+        page.get_by_role("button", name="Measure on them").click()
+        page.locator(".bench").wait_for(timeout=60_000)
+        assert page.locator(".bench > .quiet").inner_text().startswith(f"{drawn} images of 10 labels,")
 
 
 def test_measuring_can_be_stopped(seen: Browsing, folder: Path) -> None:

@@ -12,11 +12,11 @@ from starlette.concurrency import run_in_threadpool
 from trustvlm import __version__
 from trustvlm.http import (
     problems,
+    routes_about,
     routes_imports,
     routes_labels,
     routes_measuring,
     routes_queries,
-    routes_rules,
     routes_spaces,
     routes_state,
     routes_stored,
@@ -32,7 +32,7 @@ from trustvlm.service import TrustService
 __all__ = ["ROUTERS", "create_app"]
 
 ROUTERS = (
-    routes_state, routes_rules, routes_spaces, routes_imports, routes_labels, routes_supports, routes_queries, routes_measuring,
+    routes_state, routes_about, routes_spaces, routes_imports, routes_labels, routes_supports, routes_queries, routes_measuring,
     routes_stored,
 )  # fmt: skip
 

@@ -65,7 +65,7 @@ async function register(space, name, prompt, files, signal) {
   const where = path("spaces", space.name, "labels");
   if (!files.length) return post(where, { json: { labels: [{ name, prompt }] }, signal });
   const total = { added_labels: 0, added_supports: 0, skipped_duplicates: 0, failures: [] };
-  for (const group of groups(files)) {
+  for await (const group of groups(files, signal)) {
     const one = await post(where, { form: formOf(group, { name, prompt }), signal });
     for (const key of ["added_labels", "added_supports", "skipped_duplicates"]) total[key] += one[key];
     total.failures.push(...one.failures);

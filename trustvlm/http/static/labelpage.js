@@ -99,7 +99,7 @@ export async function showLabel(root, context) {
     const total = { added_supports: 0, skipped_duplicates: 0, failures: [] };
     let sent = 0;
     const ended = await doing(null, async () => {
-      for (const group of groups(files)) {
+      for await (const group of groups(files, signal)) {
         box.tell("Adding support images …", sent, files.length);
         const one = await post(here("supports"), { form: formOf(group, { unreadable: "report" }), signal: AbortSignal.any([signal, stopped.signal]) });
         for (const key of ["added_supports", "skipped_duplicates"]) total[key] += one[key];

@@ -53,12 +53,12 @@ export function measureCard({ space, signal }, observations, measured) {
       return;
     }
     const folders = [...new Set(images.map((one) => one.folder))];
-    const unknown = await doing(null, () => strangers(folders));
-    if (unknown === undefined) return;
+    const asked = await doing(null, () => Promise.all([strangers(folders), mostImages(space, signal)]));
+    if (asked === undefined) return;
+    const [unknown, most] = asked;
     const [outId, noneId] = [freshId("out"), freshId("none")];
     const asNone = h("input", { type: "radio", id: noneId, name: noneId, value: "none" });
     const out = h("input", { type: "radio", id: outId, name: noneId, value: "out", checked: true });
-    const most = mostImages(space);
     const go = h("button", { type: "button", class: "primary", on: { click: () => {
       const known = images.map(({ file, folder }) => ({ file, truth: unknown.has(folder) ? null : folder })).filter((one) => asNone.checked || one.truth !== null);
       if (!known.length) notice("None of these sub-folders is named like a label of this space.", null, { kind: "bad" });

@@ -33,7 +33,8 @@ export function bodyOf(queries, fields = {}) {
 
 /** Score items ({query}) some at a time; each gets a `verdict` or an `error`. `told()` hears after each call. */
 export async function score(space, items, rule, signal, told = () => {}) {
-  for (const some of groups(items, (item) => item.query.file?.size ?? 0, CALL_IMAGES)) {
+  const size = (item) => item.query.file?.size ?? 0;
+  for await (const some of groups(items, signal, { size, most: CALL_IMAGES })) {
     try {
       await scoreSome(space, some, rule, signal);
     } catch (error) {

@@ -3,15 +3,18 @@
 
 import { path, post } from "./api.js";
 import { runJob } from "./jobs.js";
-import { formOf, groups } from "./uploads.js";
+import { formOf, groups, room } from "./uploads.js";
 
-const BODY = 30 * 2 ** 20; // what fits into a request, a little left for names
 const DIGITS = 9; // a float32 comes back from so many as it was
-const PER_NUMBER = DIGITS + 4;
+const PER_NUMBER = DIGITS + 6; // in JSON: "-0.0" before it, a comma behind it, and one more 0 here and there
+const PER_IMAGE = 200; // its label and its file's name
 
 /** How many images' embeddings fit into a request. */
-export const mostImages = (space) =>
-  Math.floor(BODY / (PER_NUMBER * (space.classifier_dim + (space.verifier === "same" ? 0 : space.verifier_dim)) + 200));
+export async function mostImages(space, signal) {
+  const { body_bytes, json_values } = await room(signal);
+  const values = space.classifier_dim + (space.verifier === "same" ? 0 : space.verifier_dim);
+  return Math.floor(Math.min(body_bytes / (PER_NUMBER * values + PER_IMAGE), json_values / (values + 2)));
+}
 
 /** The images that the space has stored. */
 export function storedSource(space, usable) {
@@ -25,7 +28,7 @@ export async function folderSource(space, images, { told, signal, left }) {
   const kept = { classifier: [], verifier: [], truth: [], files: [] };
   const failures = [];
   let start = 0;
-  for (const group of groups(images.map((one) => one.file))) {
+  for await (const group of groups(images.map((one) => one.file), signal)) {
     told(start, images.length);
     let found = null;
     try {

@@ -1,14 +1,25 @@
-// Image files on their way to the service, some at a time: a request has an end, a folder of photographs has none.
+// What goes to the service in several requests: each of them has an end, a folder of photographs has none.
 
-const MOST_FILES = 16;
+import { get } from "./api.js";
+
+const MOST_FILES = 16; // so that progress shows
 const MOST_BYTES = 12 * 2 ** 20;
+const FRAME = 0.9; // of a body: the rest is names, fields and what holds them together
+let known = null;
+
+/** How much the service takes in a request, asked once: {body_bytes, json_values}. A part of it is left for names. */
+export async function room(signal) {
+  known ??= await get("/v1/limits", { signal });
+  return { body_bytes: FRAME * known.body_bytes, json_values: FRAME * known.json_values };
+}
 
 /** Files, or what has a `size` of bytes, in groups that are small enough for a request each; one that is not is alone in its. */
-export function* groups(items, size = (file) => file.size, most = MOST_FILES) {
+export async function* groups(items, signal, { size = (file) => file.size, most = MOST_FILES } = {}) {
+  const mostBytes = Math.min(MOST_BYTES, (await room(signal)).body_bytes);
   let group = [];
   let bytes = 0;
   for (const item of items) {
-    if (group.length && (group.length === most || bytes + size(item) > MOST_BYTES)) {
+    if (group.length && (group.length === most || bytes + size(item) > mostBytes)) {
       yield group;
       [group, bytes] = [[], 0];
     }
@@ -25,4 +36,3 @@ export function formOf(files, fields = {}) {
   for (const file of files) form.append("images", file, file.name);
   return form;
 }
-
