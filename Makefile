@@ -2,6 +2,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
+# One thread of arithmetic each, and byte code kept: the tests start hundreds of processes.
+PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2
 READY := $(VENV)/.ready
 HOME_DIR ?= demo-home
 DATA ?= ../shared/data
@@ -17,13 +19,13 @@ demo: $(READY)
 	$(BIN)/trustvlm --home $(HOME_DIR) demo
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n 2
+	$(PYTEST) -m slow
 
 test-browser: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser -n 2 --dist loadfile
+	$(PYTEST) -m browser --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -310,7 +310,7 @@ def purge_with_a_short_log(home: str, limit: str) -> None:
         service.register("space", [label(30)])
 
 
-@pytest.mark.parametrize("limit", [0, 3, 1000])
+@pytest.mark.parametrize("limit", [0, pytest.param(3, marks=pytest.mark.slow), 1000])
 def test_a_cache_older_than_the_log_rebuilds(home: Path, limit: int) -> None:
     """Caches that were warm before a purge drop what was purged: by the log, or anew where the log begins too late."""
     with trustvlm.open(home) as idle, trustvlm.open(home) as lively:

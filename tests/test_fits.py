@@ -27,7 +27,10 @@ def assumed(service: trustvlm.TrustService) -> float:
     return float(verdict.trust[0])
 
 
-@pytest.mark.parametrize(("sample", "competitors"), [pytest.param(2_048, 4_096, marks=pytest.mark.slow), (20, 6), (12, 3)])
+@pytest.mark.parametrize(
+    ("sample", "competitors"),
+    [pytest.param(2_048, 4_096, marks=pytest.mark.slow), pytest.param(20, 6, marks=pytest.mark.slow), (12, 3)],
+)
 def test_incremental_equals_fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sample: int, competitors: int) -> None:
     monkeypatch.setattr(fits, "MAX_SAMPLE", sample)
     monkeypatch.setattr(fits, "MAX_COMPETITORS", competitors)

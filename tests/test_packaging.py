@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # .ci/run names this file
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
