@@ -21,6 +21,8 @@ import trustvlm
 from trustvlm.errors import InvalidInput, Overloaded
 from trustvlm.http.batching import Batcher
 from trustvlm.http.lanes import Lane
+from trustvlm.http.run import options_of
+from trustvlm.settings import Settings
 
 
 @pytest.fixture
@@ -318,6 +320,13 @@ def test_a_write_that_comes_twice_at_once_is_done_once(http: Http) -> None:
 
 
 # Limits
+
+
+def test_a_body_that_is_allowed_finds_room() -> None:
+    """However large the setting makes bodies, two of them may be under way at once."""
+    for size in (2**20, 2**28, 2**32):
+        options = options_of(Settings(serve_body_bytes=size), "127.0.0.1", 8000, workers=1, require_key=False)
+        assert (options.body_bytes, options.bodies_bytes) == (size, max(2**28, 2 * size))
 
 
 def test_bodies_have_a_limit(tmp_path: Path, world: World) -> None:

@@ -122,7 +122,8 @@ class _Passage:
         self._check_origin()
         length = self.headers.get(b"content-length", "0")
         if not self._streamed and length.isdigit() and int(length) > options.body_bytes:
-            raise TooLarge(f"the body has {int(length)} bytes, more than the limit of {options.body_bytes}")
+            most = f"{options.body_bytes} (setting serve_body_bytes)"
+            raise TooLarge(f"the body has {int(length)} bytes, more than the limit of {most}")
 
     @property
     def _streamed(self) -> bool:
@@ -188,7 +189,7 @@ class _Passage:
             return
         options = self.gate.options
         if self.received > options.body_bytes:
-            raise TooLarge(f"the body has more than {options.body_bytes} bytes, the limit")
+            raise TooLarge(f"the body has more than {options.body_bytes} bytes, the limit (setting serve_body_bytes)")
         self.held += size
         self.gate.body_bytes += size
         if self.gate.body_bytes > options.bodies_bytes:

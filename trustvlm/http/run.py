@@ -45,6 +45,7 @@ def options_of(settings: Settings, host: str, port: int, workers: int, require_k
         workers=workers,
         encoders=settings.serve_encoders,
         body_bytes=settings.serve_body_bytes,
+        bodies_bytes=max(ServeOptions.bodies_bytes, 2 * settings.serve_body_bytes),
         spool_bytes=settings.serve_spool_bytes,
         rate=settings.serve_rate,
         queue=settings.serve_queue,
