@@ -15,7 +15,7 @@ from conftest import IMAGE_DIM, TEXT_DIM, World, assert_same_verdicts, make_spac
 
 import trustvlm
 from trustvlm import LabelInput, Queries
-from trustvlm.service import fits
+from trustvlm.service import fits, fitter
 
 BARE = Queries(np.ones(TEXT_DIM), np.ones(IMAGE_DIM))
 
@@ -153,6 +153,31 @@ def test_a_large_space_is_answered_with_the_fit_there_is(tmp_path: Path, monkeyp
         monkeypatch.setattr(fits, "ON_WRITE_LABELS", 64)
         again = fresh.score("s", queries)
         assert (again.tau, again.tau_revision) == (served.tau, second)
+
+
+def test_what_came_after_a_fit_in_the_background_is_fitted_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A query looks at what was registered since this service stored a fit, though nothing that the fit looked at changed."""
+    monkeypatch.setattr(fits, "ON_WRITE_LABELS", 1)
+    world, home = World([f"label {i}" for i in range(12)], 3), tmp_path / "home"
+    inputs, queries = world.inputs(3), world.queries()
+    with trustvlm.open(home, create=True) as service:
+        make_space(service)
+        revision = service.register("s", inputs[:4]).revision
+        until = time.monotonic() + 30
+        with closing(sqlite3.connect(home / "catalog.sqlite3")) as connection:
+            while connection.execute("SELECT max(revision) FROM fits").fetchone() != (revision,):
+                assert time.monotonic() < until
+                time.sleep(0.02)
+        time.sleep(0.1)  # it is stored, and the thread that made it remembers what it looked at
+        monkeypatch.setattr(fitter, "QUIET_S", 60.0)
+        monkeypatch.setattr(fitter, "PATIENCE_S", 60.0)
+        last = service.register("s", inputs[4:]).revision
+        served = service.score("s", queries)
+        assert served.tau_revision == last
+        with trustvlm.open(home, read_only=True) as fresh:
+            expected = fresh.score("s", queries)
+            assert served.tau == pytest.approx(expected.tau, rel=1e-9)
+            assert_same_verdicts(served, expected)
 
 
 def test_closing_does_not_lose_a_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

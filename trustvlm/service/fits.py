@@ -61,7 +61,7 @@ def current_fit(
         if stored is None or stored <= provisional.fit.revision:  # still being made
             return provisional, False
     memo = memo if memo is not None and memo.revision < view.revision else None
-    if memo is not None and _untouched(connection, view, memo):
+    if memo is not None and _untouched(connection, view, memo.revision, memo.sample):
         found, exact = replace(memo, revision=view.revision), True
     else:
         fit, sample, exact = _fit(connection, view, memo, wait, ready)
@@ -73,15 +73,14 @@ def current_fit(
     return found, exact
 
 
-def _untouched(connection: Connection, view: SpaceView, memo: FitMemo) -> bool:
-    """Whether what changed since the memo's revision lies outside of what it looked at: then nothing need be read anew.
+def _untouched(connection: Connection, view: SpaceView, since: int, sample: FitSample) -> bool:
+    """Whether what changed since a revision lies outside of its sample: then the sample is the same, and need not be read anew.
 
     This is what a query of a large space pays after a change; False only costs more.
     """
-    sample = memo.sample
     if sample.last_name is None or sample.last_image is None or (view.prototypes.slots(sample.labels) < 0).any():
         return False
-    touched = [label_id for label_id, _ in labels.touched(connection, view.space.id, memo.revision)]
+    touched = [label_id for label_id, _ in labels.touched(connection, view.space.id, since)]
     if len(touched) > _FEW or np.isin(np.array(touched, dtype=np.int64), sample.labels).any():
         return False
     return _beyond(connection, touched, sample.last_name, sample.last_image)
@@ -94,18 +93,20 @@ def _fit(
     known: tuple[int, Fit] | None = None if memo is None else (memo.revision, memo.fit)
     if stored is not None and (known is None or stored.revision >= known[0]):
         known = stored.revision, _loaded(stored)
-    elif memo is not None and len(view.prototypes) > IN_CALL_LABELS and not wait:
-        return memo.fit, memo.sample, False  # some of its sample changed, and reading all of that would double the query
-    newest = known is not None and ready is not None and known[1].sample == ready.digest
-    sample = ready if newest and ready is not None else _sample(connection, space)
-    if known is not None and known[0] == view.revision:
-        return known[1], sample, True
-    if known is not None and _still_holds(connection, space, sample, *known):
-        return known[1], sample, True
-    if known is not None and len(view.prototypes) > IN_CALL_LABELS and not wait:
-        return known[1], sample, False
-    if newest:
-        sample = _sample(connection, space)
+    later = len(view.prototypes) > IN_CALL_LABELS and not wait
+    if known is not None and ready is not None and known[1].sample == ready.digest:
+        if known[0] == view.revision or _untouched(connection, view, known[0], ready):
+            return known[1], ready, True
+        if later:
+            return known[1], ready, False  # some of its sample changed, and reading all of that would double the query
+    elif memo is not None and known is not None and known[1] is memo.fit and later:
+        return memo.fit, memo.sample, False  # likewise
+    sample = _sample(connection, space)
+    if known is not None:
+        if known[0] == view.revision or _still_holds(connection, space, sample, *known):
+            return known[1], sample, True
+        if later:
+            return known[1], sample, False
     return _fitted(connection, space, sample, lambda ids: view.prototypes.take(view.prototypes.slots(ids))), sample, True
 
 
