@@ -206,6 +206,10 @@ def test_stored_images_over_http(http: Http, world: World) -> None:
     assert http("GET", "/v1/spaces/s/calibrations")["calibrations"][0]["id"] == made["id"]
     http("POST", f"{where}/calibrate", json={"max_risk": 1.5}, status=422)
     http("POST", "/v1/spaces/t/observations/evaluate", json={}, status=404)
+    for verb, body in (("evaluate", {"rules": ["magic"]}), ("calibrate", {"rule": "magic"})):  # refused now, not by a job
+        error = http("POST", f"/v1/spaces/s/observations/{verb}", json=body, status=422)["error"]["message"]
+        assert "expected one of " in error
+        assert error.endswith("got 'magic'")
 
 
 def test_pages_of_labels_with_their_support_images(http: Http) -> None:

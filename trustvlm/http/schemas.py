@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from trustvlm.encoders.presets import PAPER
 from trustvlm.http.texts import ClassifierSpec, LabelName, Prompt, SpaceName, Template, VerifierSpec
@@ -20,7 +21,22 @@ __all__ = [
 Vector = list[float]
 Rows = list[Vector]
 Name = Annotated[str, Field(max_length=2_000)]
-RuleName = Annotated[str, Field(max_length=100, json_schema_extra={"enum": [*RULES]})]
+
+
+def _one_of(*names: str) -> tuple[AfterValidator, Any]:
+    """What makes a string one of these: others are refused as the library refuses them."""
+
+    def checked(name: str) -> str:
+        if name not in names:
+            said = f"expected one of {', '.join(names)}; got {name!r}"
+            raise PydanticCustomError("one_of", "{said}", {"said": said})
+        return name
+
+    return AfterValidator(checked), Field(max_length=100, json_schema_extra={"enum": [*names]})
+
+
+RuleName = Annotated[str, *_one_of(*RULES)]
+RuleChoice = Annotated[str, *_one_of("auto", *RULES)]
 Params = dict[str, float | None]
 _LEFT_OUT: Any = None  # may be left out, but is no null where it is given
 _ROWS = "(n, d) embeddings, not normalised"
@@ -200,7 +216,7 @@ class EvaluateBody(EvaluateOptions, LabelledBody):
 class StoredCalibrateBody(Body):
     """What to ask for on the stored images; what is left out stays as it was asked for last."""
 
-    rule: Annotated[str, Field(max_length=100, json_schema_extra={"enum": ["auto", *RULES]})] = _LEFT_OUT
+    rule: RuleChoice = _LEFT_OUT
     max_risk: float = Field(_LEFT_OUT, gt=0, lt=1)
     confidence: float = Field(_LEFT_OUT, gt=0, lt=1)
     params: Params | None = Field(None, description="of the rule, to hold fixed")
@@ -209,7 +225,7 @@ class StoredCalibrateBody(Body):
 class CalibrateBody(LabelledBody):
     """Labelled queries to calibrate on."""
 
-    rule: Annotated[str, Field(max_length=100, json_schema_extra={"enum": ["auto", *RULES]})] = "auto"
+    rule: RuleChoice = "auto"
     max_risk: float = Field(0.05, gt=0, lt=1)
     confidence: float = Field(0.9, gt=0, lt=1)
     params: Params | None = None
