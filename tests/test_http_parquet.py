@@ -139,10 +139,38 @@ def test_a_client_that_leaves_leaves_nothing_behind(http: Http) -> None:
 
     for _ in range(spool.MOST_FILES + 1):
         assert http.run(left) == []
-    assert {job["state"] for job in http("GET", "/v1/jobs")["jobs"]} == {"interrupted"}
+    for row in http("GET", "/v1/jobs")["jobs"]:
+        assert http.job(row)["state"] == "interrupted"
     assert psutil.Process().children() == []
     assert not [file.path for file in psutil.Process().open_files() if "deleted" in file.path]
     assert http("POST", IMPORTS, content=content, headers=PARQUET)["done"] == 50
+
+
+def test_a_client_that_leaves_while_the_job_is_stored(http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody does that import: its job must not say "running" for as long as the service runs."""
+    storing, gone, create = threading.Event(), threading.Event(), http.service.create_job
+
+    def slowly(record: Any) -> None:
+        storing.set()
+        assert gone.wait(30)
+        create(record)
+
+    monkeypatch.setattr(http.service, "create_job", slowly)
+
+    async def left() -> None:
+        asked = asyncio.ensure_future(http.client.post(IMPORTS, content=parquet(rows(50)), headers=PARQUET))
+        while not storing.is_set():
+            await asyncio.sleep(0.01)
+        asked.cancel()
+        await asyncio.wait([asked])
+        gone.set()
+
+    http.run(left)
+    until = time.monotonic() + 30
+    while not (jobs := http("GET", "/v1/jobs")["jobs"]) and time.monotonic() < until:
+        time.sleep(0.02)
+    (row,) = jobs
+    assert http.job(row)["state"] == "interrupted"
 
 
 def test_only_so_much_is_kept_on_the_disk(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from collections.abc import Callable
 from contextlib import aclosing
 from typing import Annotated, Any
 from uuid import UUID
@@ -16,7 +19,7 @@ from trustvlm.http.import_sources import NDJSON, PARQUET, SOURCES
 from trustvlm.http.importing import Import
 from trustvlm.http.jobs import job_row
 from trustvlm.http.routes_measuring import check_job
-from trustvlm.http.serving import serving_of
+from trustvlm.http.serving import Serving, serving_of
 
 __all__ = ["router"]
 
@@ -74,7 +77,7 @@ async def _new(request: Request, space: str, job: str | None) -> JobRecord:
     serving = serving_of(request)
     await serving.reading.run(lambda: serving.service.get_label_space(space))
     record = serving.jobs.record("import", space, request.state.caller.key, "running", job)
-    await serving.writing.run(lambda: serving.service.create_job(record))
+    await _store(serving, record, lambda: serving.service.create_job(record))
     return record
 
 
@@ -95,8 +98,28 @@ async def _again(request: Request, space: str, job: str, begin: bool) -> JobReco
     if record.state in ENDED or (record.state == "running" and alive):
         raise Conflict(f"job: the import {job!r} is {record.state}; only an interrupted one goes on")
     changes = {"state": "running", "worker": serving.worker.id, "error": None, "cancel_asked": False}
-    await serving.writing.run(lambda: serving.service.change_job(job, **changes))
+    await _store(serving, record, lambda: serving.service.change_job(job, **changes))
     return record
+
+
+async def _store(serving: Serving, record: JobRecord, begin: Callable[[], object]) -> None:
+    """Store that an import is under way; if its client leaves meanwhile, that nobody does it."""
+    left = threading.Event()
+
+    def interrupt() -> None:
+        serving.service.change_job(record.id, state="interrupted")
+
+    def work() -> None:
+        begin()
+        if left.is_set():
+            interrupt()
+
+    try:
+        await serving.writing.run(work)
+    except asyncio.CancelledError:
+        left.set()  # what is being stored sees it at its end; what is stored already, or never will be, is seen to here
+        serving.writing.post(interrupt)
+        raise
 
 
 def _of_client(job: str) -> str:
