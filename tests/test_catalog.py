@@ -525,7 +525,9 @@ def watch(home: str) -> None:
                 return
 
 
-@pytest.mark.parametrize("writing_first", [True, False], ids=["writer first", "reader first"])
+@pytest.mark.parametrize(
+    "writing_first", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["writer first", "reader first"]
+)
 def test_a_user_who_may_only_read_sees_what_others_register(public: Path, writing_first: bool) -> None:
     """A reader without the right to write follows the catalog's owner at its next query, whoever came first."""
     command = [*as_nobody(public), sys.executable, __file__, watch.__name__, str(public)]

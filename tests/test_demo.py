@@ -201,6 +201,7 @@ def test_an_eleventh_label_can_be_registered_and_is_trusted_afterwards(home: Pat
         assert known.trust.min() > unknown.trust.max()
 
 
+@pytest.mark.slow
 def test_a_second_run_finds_everything_there_and_gives_the_same_figures(demo: Demo, home: Path):
     with trustvlm.open(home) as service:
         service.register(SPACE, [trustvlm.LabelInput(ELEVENTH, images=label_images(home / "images" / "eleventh", ELEVENTH))])

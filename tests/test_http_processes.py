@@ -172,6 +172,7 @@ def test_one_of_two_workers_is_killed_under_load(tmp_path: Path) -> None:
     assert {*acknowledged, *committed} <= there
 
 
+@pytest.mark.slow
 def test_it_is_ready_when_the_encoders_are_loaded_or_cannot_be(tmp_path: Path) -> None:
     """The first image finds them open; a space whose weights are gone keeps nothing else from being answered."""
     home = tmp_path / "home"

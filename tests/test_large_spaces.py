@@ -95,13 +95,19 @@ def require_alike_soon(service: TrustService, exact: TrustService, asked: Querie
     require_alike(got, expected)
 
 
-@pytest.mark.parametrize("rule", trustvlm.RULES)
+LOGITS = ("energy", "max_logit", "margin", "entropy", "doctor")
+"""Rules whose trust is logits, nats or ratios, no probability: of these, one is looked at by every run of the suite."""
+
+
+@pytest.mark.parametrize(
+    "rule", [pytest.param(rule, marks=pytest.mark.slow if rule in LOGITS[1:] else ()) for rule in trustvlm.RULES]
+)
 def test_every_rule_gives_the_same_verdicts(home: Path, asked: Queries, rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with trustvlm.open(home) as service, in_float32(home, monkeypatch) as exact:
         got, expected = service.score("space", asked, rule=rule), exact.score("space", asked, rule=rule)
         assert (got.approximate, got.error_bound) == (True, 1e-3)
         assert not expected.approximate
-        if rule in ("energy", "max_logit", "margin", "entropy", "doctor"):  # logits, nats and ratios, not probabilities
+        if rule in LOGITS:
             np.testing.assert_allclose(got.trust, expected.trust, atol=2e-3, rtol=2e-3)
         else:
             require_alike(got, expected)
