@@ -184,18 +184,20 @@ def test_only_so_much_is_kept_on_the_disk(tmp_path: Path) -> None:
         http("POST", IMPORTS, content=small, headers=PARQUET)
 
         async def at_once() -> list[httpx.Response]:
-            """More clients than files, each waiting for the others before it ends its own."""
+            """More clients than files, each waiting with the end of its own until one of them was answered."""
             all_there = asyncio.Event()
 
-            async def body(number: int) -> AsyncIterator[bytes]:
+            async def body() -> AsyncIterator[bytes]:
                 yield small[:50]
-                if number == spool.MOST_FILES:
-                    await asyncio.sleep(0.2)
-                    all_there.set()
                 await all_there.wait()
                 yield small[50:]
 
-            asked = [http.client.post(IMPORTS, content=body(number), headers=PARQUET) for number in range(spool.MOST_FILES + 1)]
+            asked = [
+                asyncio.ensure_future(http.client.post(IMPORTS, content=body(), headers=PARQUET))
+                for _ in range(spool.MOST_FILES + 1)
+            ]
+            await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED, timeout=30)  # one is refused while the others wait
+            all_there.set()
             return await asyncio.gather(*asked)
 
         answers = http.run(at_once)
