@@ -154,6 +154,7 @@ def test_the_output_tells_of_every_label_rule_and_next_command(demo: Demo):
     assert [command[3] for command in _commands(demo)] == ["score", "search", "score", "register", "score", "serve"]
 
 
+@pytest.mark.slow
 def test_the_next_commands_work_as_printed(demo: Demo, home: Path):
     from click.testing import CliRunner
 
