@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from sqlalchemy import Connection, bindparam, func, select, update
 
+from trustvlm.catalog import clock
 from trustvlm.catalog.bulk import insert_rows
 from trustvlm.catalog.models import Label
 from trustvlm.catalog.names import brief, forms, normal
@@ -249,7 +249,7 @@ def rename(connection: Connection, label_id: int, name: str) -> None:
 
 def remove(connection: Connection, label_id: int, revision: int) -> None:
     """Hide a label; its rows stay until a purge."""
-    values = {"removed_revision": revision, "removed_at": datetime.now(UTC), "revision": revision}
+    values = {"removed_revision": revision, "removed_at": clock.stamp(connection), "revision": revision}
     connection.execute(update(Label).where(Label.id == label_id).values(**values))
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, select, update
 from sqlalchemy.exc import IntegrityError
 
-from trustvlm.catalog import raw
+from trustvlm.catalog import clock, raw
 from trustvlm.catalog.models import Label, Observation, Space, Support, Thumbnail
 from trustvlm.catalog.vectors import checksum
 from trustvlm.errors import Damaged
@@ -47,7 +46,7 @@ def clamp_revisions(connection: Connection, kind: str, row: Mapping[str, Any], r
         "revision": revision,
         "removed_revision": revision if removed else None,
     }
-    values["removed_at"] = datetime.now(UTC) if removed else None
+    values["removed_at"] = clock.stamp(connection) if removed else None
     if kind == "support":
         values |= {"hidden_from": None, "hidden_until": None}
     connection.execute(update(table).where(table.id == row["id"]).values(**values))

@@ -14,6 +14,7 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     DateTime,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -33,6 +34,7 @@ __all__ = [
     "CalibrationRow",
     "CatalogState",
     "Change",
+    "ClockStamp",
     "Fit",
     "Label",
     "Observation",
@@ -93,6 +95,17 @@ class CatalogState(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     epoch: Mapped[str] = mapped_column(String(36))
     created_at: Mapped[datetime] = mapped_column(UTCDateTime)
+
+
+class ClockStamp(Base):
+    """What the catalog's clock said when a boot of a machine had an uptime: see :mod:`trustvlm.catalog.clock`."""
+
+    __tablename__ = "clock_stamps"
+
+    machine: Mapped[str] = mapped_column(String(64), primary_key=True)
+    uptime: Mapped[float] = mapped_column(Float)
+    """In seconds."""
+    time: Mapped[datetime] = mapped_column(UTCDateTime)
 
 
 class Space(Base):

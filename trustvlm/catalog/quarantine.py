@@ -10,8 +10,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select
 
-from trustvlm.catalog import originals, raw
-from trustvlm.catalog.models import Change, Quarantine
+from trustvlm.catalog import clock, originals, raw
+from trustvlm.catalog.models import PURGING, Change, Quarantine
 from trustvlm.catalog.raw import Raw, Unreadable
 
 __all__ = ["QuarantineRow", "count", "list_rows", "move", "purge", "purge_contents", "purge_labels", "purge_of_space"]
@@ -57,7 +57,7 @@ def move(connection: Connection, kind: str, row: Raw, reason: str, *, space_id: 
         "reason": reason if not isinstance(row, Unreadable) else f"{reason}; nothing but its number could be read",
         "content": {name: _json(value) for name, value in kept.items()},
         "first": _bytes(blobs.get(first or "")), "second": _bytes(blobs.get(second or "")),
-        "removed_at": _time(belongs.get("removed_at")), "quarantined_at": datetime.now(UTC),
+        "removed_at": _time(belongs.get("removed_at")), "quarantined_at": clock.stamp(connection),
     }  # fmt: skip
     connection.execute(insert(Quarantine).values(**values))
     raw.discard(connection, kind, [key])
@@ -155,4 +155,4 @@ def _time(value: Any) -> datetime | None:
         return None
     with suppress(ValueError):
         return datetime.fromisoformat(value.decode()).replace(tzinfo=UTC)
-    return datetime(1970, 1, 1, tzinfo=UTC)
+    return PURGING

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, select, update
 
-from trustvlm.catalog import spaces
+from trustvlm.catalog import clock, spaces
 from trustvlm.catalog.models import Change, Label, Reembed, ReembedRow, Space, Support
 from trustvlm.catalog.spaces import BEFORE, STAGED, SpaceRecord
 
@@ -172,7 +172,7 @@ def put_back(connection: Connection, job: ReembedRecord, name: str, revision: in
     _rename(connection, job.space_id, name + STAGED)
     _rename(connection, job.other_id, name)
     connection.execute(update(Space).where(Space.id == job.other_id).values(revision=revision))
-    forget(connection, job, datetime.now(UTC), job.space_id)
+    forget(connection, job, clock.stamp(connection), job.space_id)
     _rename(connection, job.space_id, name)
 
 
@@ -181,7 +181,7 @@ def forget(connection: Connection, job: ReembedRecord, removed_at: datetime | No
 
     Which rows stand for which is forgotten with the purge; until then nothing asks.
     """
-    gone = datetime.now(UTC) - _LONG_AGO if removed_at is None else removed_at
+    gone = clock.now(connection) - _LONG_AGO if removed_at is None else removed_at
     dropped = job.other_id if dropped is None else dropped
     connection.execute(update(Space).where(Space.id == dropped).values(removed_at=gone))
     values = {"space_id": -job.id, "other_id": dropped, "state": "gone"}  # what no space has as its id

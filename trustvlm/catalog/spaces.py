@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, case, insert, or_, select, update
 
+from trustvlm.catalog import clock
 from trustvlm.catalog.counts import Counts
 from trustvlm.catalog.models import PURGING, Reembed, Space
 from trustvlm.catalog.names import brief, forms
@@ -164,7 +165,7 @@ def remove(connection: Connection, name: str) -> int:
     """Hide the space `name`, whose name is free at once, and return its id."""
     space = find(connection, name)
     gone = or_(Space.id == space.id, Space.id.in_(_beside(space.id)))
-    connection.execute(update(Space).where(gone, Space.removed_at.is_(None)).values(removed_at=datetime.now(UTC)))
+    connection.execute(update(Space).where(gone, Space.removed_at.is_(None)).values(removed_at=clock.stamp(connection)))
     return space.id
 
 

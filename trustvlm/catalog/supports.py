@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, bindparam, func, or_, select, update
 
+from trustvlm.catalog import clock
 from trustvlm.catalog.bulk import insert_rows
 from trustvlm.catalog.labels import groups
 from trustvlm.catalog.models import Label, Support, Thumbnail
@@ -209,7 +209,7 @@ def find_alive(connection: Connection, space_id: int, ids: Sequence[int]) -> dic
 
 def remove(connection: Connection, ids: Sequence[int], revision: int) -> None:
     """Hide support images; their rows stay until a purge."""
-    values = {"removed_revision": revision, "removed_at": datetime.now(UTC), "revision": revision}
+    values = {"removed_revision": revision, "removed_at": clock.stamp(connection), "revision": revision}
     for start in range(0, len(ids), _IN_CHUNK):
         connection.execute(update(Support).where(Support.id.in_(ids[start : start + _IN_CHUNK])).values(**values))
 
@@ -243,7 +243,7 @@ def hidden_with_label(connection: Connection, label_id: int, removed_revision: i
 
 def remove_of_label(connection: Connection, label_id: int, revision: int) -> None:
     """Hide all support images of a label that is being removed."""
-    values = {"removed_revision": revision, "removed_at": datetime.now(UTC), "revision": revision}
+    values = {"removed_revision": revision, "removed_at": clock.stamp(connection), "revision": revision}
     connection.execute(update(Support).where(Support.label_id == label_id, Support.removed_revision.is_(None)).values(**values))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
-from trustvlm.catalog import spaces
+from trustvlm.catalog import clock, spaces
 from trustvlm.catalog.models import Label, Space, Support, Thumbnail
 from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.catalog.vectors import verify_checksums
@@ -95,7 +95,7 @@ def begin(connection: Connection, values: dict[str, Any]) -> SpaceRecord:
     require_free(connection, values["name"])
     unseen = {
         "name": values["name"] + IMPORTING, "search": None, "revision": 0, "log_start": 0, "created_at": datetime.now(UTC),
-        "removed_at": datetime.now(UTC) + _PATIENCE,
+        "removed_at": clock.stamp(connection) + _PATIENCE,
     }  # fmt: skip
     space_id = connection.scalar(insert(Space).values(**(values | unseen)).returning(Space.id))
     assert space_id is not None

@@ -49,6 +49,8 @@ _CHUNK = 4 << 20
 # What zipfile raises over an archive that was made to mislead it.
 _UNSOUND = (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, OverflowError, struct.error)
 
+_ZIP_DATES = (1980, 1, 1, 0, 0, 0), (2107, 12, 31, 23, 59, 58)
+"""The dates that the format can hold; the manifest has the true one."""
 Progress = Callable[[int], None]
 
 
@@ -156,7 +158,7 @@ class ArchiveWriter:
 
     def _add(self, name: str, source: BinaryIO, progress: Progress | None) -> None:
         digest, size = hashlib.sha256(), 0
-        info = zipfile.ZipInfo(name, datetime.now(UTC).timetuple()[:6])
+        info = zipfile.ZipInfo(name, min(max(datetime.now(UTC).timetuple()[:6], _ZIP_DATES[0]), _ZIP_DATES[1]))
         info.external_attr = (stat.S_IFREG | 0o600) << 16
         with self._archive.open(info, "w", force_zip64=True) as member:
             while chunk := source.read(_CHUNK):

@@ -12,7 +12,7 @@ from functools import partial
 
 from sqlalchemy import Connection
 
-from trustvlm.catalog import purge
+from trustvlm.catalog import clock, purge
 from trustvlm.catalog.purge import Purged
 from trustvlm.errors import Busy
 from trustvlm.faults import reached
@@ -20,6 +20,8 @@ from trustvlm.service.originals import forget_originals, sweep_originals
 from trustvlm.service.parts import Parts
 
 __all__ = ["purge_expired", "purge_label", "purge_removed"]
+
+EARLIEST, LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 log = logging.getLogger("trustvlm")
 
@@ -53,7 +55,8 @@ def purge_expired(parts: Parts) -> None:
 
 def purge_label(parts: Parts, label_id: int) -> None:
     """Purge a label that was removed just now, with its support images."""
-    now = datetime.now(UTC)
+    with parts.catalog.read() as connection:
+        now = clock.now(connection)
     _in_chunks(parts, lambda connection: purge.purge_supports(connection, now, label_id))
     _in_chunks(parts, lambda connection: purge.purge_labels(connection, now, label_id))
     forget_originals(parts)
@@ -61,7 +64,8 @@ def purge_label(parts: Parts, label_id: int) -> None:
 
 
 def _purge(parts: Parts, older_than: timedelta, *, quarantined: bool) -> int:
-    before = datetime.now(UTC) - older_than
+    """Purge what was removed longer ago than `older_than` by the catalog's clock; how many rows went."""
+    before = _passed(parts, older_than)
     with parts.catalog.read() as connection:
         if not purge.anything(connection, before, quarantined=quarantined):
             return 0
@@ -76,6 +80,17 @@ def _purge(parts: Parts, older_than: timedelta, *, quarantined: bool) -> int:
         count += done
         if not done:
             return count
+
+
+def _passed(parts: Parts, age: timedelta) -> datetime:
+    """The time that is `age` ago by the catalog's clock, which counts the uptime of this machine from now on at the latest."""
+    with parts.catalog.read() as connection:
+        stamped = clock.is_stamped(connection) or not purge.anything(connection, LATEST, quarantined=True)
+        time = clock.now(connection)
+    if not stamped:
+        with parts.catalog.write("purge") as connection:
+            time = clock.stamp(connection)
+    return time - min(age, time - EARLIEST)
 
 
 def _in_chunks(parts: Parts, step: Callable[[Connection], list[Purged]]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from trustvlm.catalog import idempotency, jobs
+from trustvlm.catalog import clock, idempotency, jobs
 from trustvlm.catalog.idempotency import CallRecord
 from trustvlm.errors import InvalidInput, Overloaded
 from trustvlm.service.parts import Parts
@@ -21,7 +21,7 @@ def begin_call(parts: Parts, owner: str, key: str, request: bytes, worker: Worke
     with parts.catalog.write("call") as connection:
         found = idempotency.find(connection, owner, key)
         if found is None:
-            idempotency.claim(connection, owner, key, request, worker.id, datetime.now(UTC))
+            idempotency.claim(connection, owner, key, request, worker.id, clock.stamp(connection))
             return None
         if found.request != request:
             raise InvalidInput(f"Idempotency-Key: {key!r} came with another request before; give each request its own")
@@ -37,9 +37,9 @@ def begin_call(parts: Parts, owner: str, key: str, request: bytes, worker: Worke
 def sweep(parts: Parts, worker: Worker) -> None:
     """See :meth:`TrustService.sweep`."""
     with parts.catalog.write("call") as connection:
-        before = datetime.now(UTC) - KEPT
-        idempotency.forget_older(connection, before)
-        jobs.forget_older(connection, before)
+        time = clock.stamp(connection)
+        idempotency.forget_older(connection, time - KEPT)
+        jobs.forget_older(connection, min(time, datetime.now(UTC)) - KEPT)
         for job in jobs.running(connection):
             if worker.alive(job.worker):
                 continue
