@@ -62,25 +62,23 @@ def test_image_folder(images: Cli, tmp_path: Path) -> None:
     (folder / "red" / "Thumbs.db").write_bytes(b"x")
     (folder / "red" / "bad[red].jpg").write_bytes(b"not an image")
     (folder / "empty").mkdir()
-    (folder / "link").symlink_to(folder / "red")
     (folder / "red" / "gone.jpg").symlink_to(folder / "nowhere.jpg")
 
     first = images.run("register", "s", folder)
-    assert first.stdout == "registered 2 labels (2 new), 3 support images, 2 unreadable; revision 1\n"
+    assert first.stdout == "registered 2 labels (2 new), 4 support images, 2 unreadable; revision 1\n"
     assert first.stderr.splitlines() == [
-        "passed over 3 files: hidden, or no image suffix",
-        "passed over 1 image outside the labels' sub-folders",
-        f"passed over 3 folders: links, hidden or nested ({folder}/.hidden, {folder}/link, {folder}/red/nested)",
-        f"passed over 1 folder without images ({folder}/empty)",
+        "left out: 2 hidden (.hidden, .thumb.png), 1 of the system (Thumbs.db), 1 no image (.txt)",
+        "left out: 1 image outside the labels' sub-folders",
+        "no label: 'empty' (1 sub-folder without images)",
         f"could not be read: {folder}/red/gone.jpg: cannot be read: No such file or directory",
         f"could not be read: {folder}/red/bad[red].jpg: not an image in a known format (JPEG, PNG, WEBP, GIF, BMP, TIFF, PPM)",
     ]
-    assert counts(images) == {"[bold]blue": 1, "red": 2}
+    assert counts(images) == {"[bold]blue": 1, "red": 3}
     again = images("register", "s", folder)
-    assert again == "nothing new: all 3 support images were there already, 2 unreadable; revision 1\n"
+    assert again == "nothing new: all 4 support images were there already, 2 unreadable; revision 1\n"
     picture(folder / "red" / "4.png", 77)
     assert images("register", "s", folder) == (
-        "registered 2 labels (0 new), 1 support image, 3 duplicates skipped, 2 unreadable; revision 2\n"
+        "registered 2 labels (0 new), 1 support image, 4 duplicates skipped, 2 unreadable; revision 2\n"
     )
 
 

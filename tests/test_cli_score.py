@@ -236,8 +236,8 @@ def test_images_of_files_and_folders(encoded: tuple[Cli, Path], tmp_path: Path) 
     some = cli.run("score", "s", tmp_path / "a")
     assert [line.split()[0] for line in some.stdout.splitlines()[1:]] == [str(deep / "x.png")]
     assert some.stderr.splitlines() == [
-        "passed over 1 file: hidden, or no image suffix",
-        f"passed over 1 folder: links, hidden or nested ({tmp_path}/a/loop)",
+        "left out: 1 no image (.txt)",
+        f"left out: 1 folder that links lead to a second time ({tmp_path}/a/loop)",
         f"could not be read: {tmp_path}/a/bad.png: the file is empty",
         "1 image of 2 could not be read",
     ]

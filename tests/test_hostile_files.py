@@ -19,8 +19,10 @@ from checkpoints import make_clip
 from cli_runner import Cli
 from fuzz.seeds import npy, picture, saved
 
-from trustvlm.cli import arrays, files
+from trustvlm.cli import arrays
 from trustvlm.errors import InvalidInput
+from trustvlm.reading import images
+from trustvlm.reading.labelled import label_folders
 
 TRAP: list[str] = []
 
@@ -85,32 +87,37 @@ def test_a_folder_of_strange_files(cli: Cli, tmp_path: Path) -> None:
             (line,) = (line for line in result.stderr.splitlines() if f"{name}.png" in line)
             assert reason in line
         assert "root:" not in result.output
-        assert "passed over 2 folders: links, hidden or nested" in result.stderr
+        assert result.stderr.splitlines()[:4] == [
+            "left out: 2 hidden (.git, .hidden.png), 2 no image (.zip, .txt)",
+            "no label: 'up' (1 sub-folder without images)",
+            f"left out: 1 folder that links lead to a second time ({tmp_path}/set/up)",
+            f"could not be read: {tmp_path}/set/self: the link leads nowhere",
+        ]
         scored = cli.run("score", "s", tmp_path / "set", "--format", "jsonl")
         assert len(scored.stdout.splitlines()) == 3
 
 
 def test_folders_nested_too_deep_are_said(tmp_path: Path) -> None:
     deepest = tmp_path
-    for _ in range(files.MAX_DEPTH + 5):
+    for _ in range(images.MAX_DEPTH + 5):
         deepest = deepest / "d"
     deepest.mkdir(parents=True)
     (deepest / "too-deep.png").write_bytes(b"x")
     (tmp_path / "d" / "high.png").write_bytes(b"x")
-    passed = files.PassedOver()
-    assert files.images_under([tmp_path], passed) == [str(tmp_path / "d" / "high.png")]
-    assert len(passed.deep) == 1
+    finder = images.ImageFinder()
+    assert finder.images_of([tmp_path]) == [str(tmp_path / "d" / "high.png")]
+    assert len(finder.left_out.deep) == 1
 
 
 def test_more_files_than_one_command_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "MAX_FILES", 10)
+    monkeypatch.setattr(images, "MAX_FILES", 10)
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         for i in range(6):
             (tmp_path / folder / f"{i}.png").touch()
-    for call in (files.label_folders, lambda path, passed: files.images_under([path], passed)):
+    for call in (lambda finder: label_folders(tmp_path, finder, "learn"), lambda finder: finder.images_of([tmp_path])):
         with pytest.raises(InvalidInput, match="at most 10 files in all"):
-            call(tmp_path, files.PassedOver())
+            call(images.ImageFinder())
 
 
 @pytest.mark.parametrize(

@@ -143,8 +143,8 @@ class Names(Entrance):
         return (text * (length // len(text))).encode("utf-8", "surrogatepass")
 
     def take(self, data: bytes, rng: random.Random) -> None:
-        from trustvlm.cli.files import read_names
         from trustvlm.cli.text import shown
+        from trustvlm.reading.lists import read_names
 
         if rng.random() < 0.5:
             self.path.write_bytes(data)

@@ -83,6 +83,7 @@ def calibrate(
     folder: Path | None,
     vectors: Path | None,
     no_label: str | None,
+    exclude: tuple[str, ...],
     json_: bool,
     **options: Any,
 ) -> None:
@@ -93,7 +94,7 @@ def calibrate(
     left out. Verdicts then say accepted or abstain, and a probability. The embeddings are kept for 'trustvlm recalibrate'.
     """
     with session.writing() as service:
-        images = labelled_images(service, space, folder, vectors, no_label)
+        images = labelled_images(service, space, folder, vectors, no_label, exclude)
         made = service.calibrate(space, images.queries, images.truth, sources=images.sources, **options)
     _print(made, json_)
 

@@ -69,6 +69,7 @@ def evaluate(
     folder: Path | None,
     vectors: Path | None,
     no_label: str | None,
+    exclude: tuple[str, ...],
     rules: str | None,
     report: Path | None,
     json_: bool,
@@ -81,7 +82,7 @@ def evaluate(
     """
     names = None if rules is None else [name.strip() for name in rules.split(",") if name.strip()]
     with session.reading() as service:
-        images = labelled_images(service, space, folder, vectors, no_label)
+        images = labelled_images(service, space, folder, vectors, no_label, exclude)
         found = service.evaluate(space, images.queries, images.truth, rules=names, sources=images.sources, **options)
         if report is not None:
             service.write_report(found, report)

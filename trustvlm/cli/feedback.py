@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from trustvlm.cli.folders import check_exclude
 from trustvlm.cli.labelled import labelled_images, labelled_options
 from trustvlm.cli.output import as_json
 from trustvlm.cli.session import Session, exactly_one
@@ -36,6 +37,7 @@ def feedback(
     folder: Path | None,
     vectors: Path | None,
     no_label: str | None,
+    exclude: tuple[str, ...],
     image: Path | None,
     label: str | None,
     sampling: str,
@@ -50,6 +52,7 @@ def feedback(
     exactly_one(FOLDER=folder, vectors=vectors, image=image)
     if (image is None) != (label is None):
         raise click.UsageError("--image and --label belong together.")
+    check_exclude(exclude, folder)
     from trustvlm.types import Queries
 
     with session.writing() as service:
@@ -59,7 +62,7 @@ def feedback(
                 space, Queries(images=[image]), truth, sampling=sampling, promote=promote, sources=[str(image)]
             )
         else:
-            told = labelled_images(service, space, folder, vectors, no_label)
+            told = labelled_images(service, space, folder, vectors, no_label, exclude)
             result = service.feedback(space, told.queries, told.truth, sampling=sampling, promote=promote, sources=told.sources)
     if json_:
         click.echo(as_json(asdict(result)))

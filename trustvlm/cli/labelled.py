@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from trustvlm.cli.files import PassedOver, label_folders
+from trustvlm.cli.folders import check_exclude, exclude_option, images_by_label
 from trustvlm.cli.progress import progress_bar
 from trustvlm.cli.session import exactly_one
 from trustvlm.cli.text import report_unreadable, utf8
@@ -34,8 +34,9 @@ class Labelled:
 
 
 def labelled_options(command: F) -> F:
-    """FOLDER, --vectors and --no-label, for :func:`labelled_images`."""
+    """FOLDER, --exclude, --vectors and --no-label, for :func:`labelled_images`."""
     for option in (
+        exclude_option,
         click.option(
             "--no-label",
             metavar="NAME",
@@ -56,12 +57,18 @@ def labelled_options(command: F) -> F:
 
 
 def labelled_images(
-    service: TrustService, space: str, folder: Path | None, vectors: Path | None, no_label: str | None
+    service: TrustService,
+    space: str,
+    folder: Path | None,
+    vectors: Path | None,
+    no_label: str | None,
+    exclude: tuple[str, ...],
 ) -> Labelled:
     """The images of FOLDER, encoded, or the vectors; images that cannot be read are named and left out."""
     exactly_one(FOLDER=folder, vectors=vectors)
+    check_exclude(exclude, folder)
     service.get_space(space)  # before anything is encoded
-    found = _vectors(vectors) if vectors is not None else _images(service, space, folder)
+    found = _vectors(vectors) if vectors is not None else _images(service, space, folder, exclude)
     return Labelled(found.queries, [None if name == no_label else name for name in found.truth], found.sources)
 
 
@@ -71,11 +78,9 @@ def _vectors(path: Path) -> Labelled:
     return Labelled(*labelled_vectors(path))
 
 
-def _images(service: TrustService, space: str, folder: Path | None) -> Labelled:
+def _images(service: TrustService, space: str, folder: Path | None, exclude: tuple[str, ...]) -> Labelled:
     assert folder is not None
-    passed = PassedOver()
-    label_of = {image: name for name, images in label_folders(folder, passed).items() for image in images}
-    passed.report()
+    label_of = {image: name for name, images in images_by_label(folder, exclude, "measure").items() for image in images}
     with progress_bar(len(label_of), "images") as bar:
         embedded = service.embed(space, list(label_of), progress=bar.advance)
     report_unreadable(embedded.failures)

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from trustvlm.cli.files import PassedOver, images_of, label_folders, read_names
+from trustvlm.cli.folders import check_exclude, exclude_option, finding, images_by_label
 from trustvlm.cli.output import as_json
 from trustvlm.cli.progress import progress_bar
 from trustvlm.cli.session import Session, exactly_one
 from trustvlm.cli.text import count, note, quoted, report_unreadable, utf8
 from trustvlm.errors import InvalidInput
+from trustvlm.reading.lists import read_names
 
 if TYPE_CHECKING:
     from trustvlm.service import TrustService
@@ -48,6 +49,7 @@ _SHOWN = 5
     "classifier_image_vectors, as far as needed.",
 )
 @click.option("--prompt", metavar="TEXT", type=utf8, help="With --label: a prompt instead of the templates; {} is the name.")
+@exclude_option
 @click.option(
     "--keep-originals",
     is_flag=True,
@@ -63,6 +65,7 @@ def register(
     names_file: Path | None,
     vectors: Path | None,
     prompt: str | None,
+    exclude: tuple[str, ...],
     keep_originals: bool,
     json_: bool,
 ) -> None:
@@ -79,9 +82,10 @@ def register(
     that was interrupted. Images that cannot be read are named on stderr and the rest goes in.
     """
     _check_usage(paths, label, names_file, vectors, prompt)
+    check_exclude(exclude, paths)
     with session.writing() as service:
         service.get_space(space)  # before looking through a large folder
-        inputs = _inputs(paths, label, names_file, vectors, prompt)
+        inputs = _inputs(paths, label, names_file, vectors, prompt, exclude)
         result = _register(service, space, inputs, keep_originals)
     report_unreadable(result.failures)
     names = {item.name: label_id >= 0 for item, label_id in zip(inputs, result.label_ids, strict=True)}
@@ -128,7 +132,12 @@ def _check_usage(
 
 
 def _inputs(
-    paths: tuple[Path, ...], label: str | None, names_file: Path | None, vectors: Path | None, prompt: str | None
+    paths: tuple[Path, ...],
+    label: str | None,
+    names_file: Path | None,
+    vectors: Path | None,
+    prompt: str | None,
+    exclude: tuple[str, ...],
 ) -> list[LabelInput]:
     from trustvlm.cli.arrays import label_inputs
     from trustvlm.types import LabelInput
@@ -137,16 +146,13 @@ def _inputs(
         return label_inputs(vectors, label)
     if names_file is not None:
         return [LabelInput(name, prompt=own) for name, own in read_names(names_file)]
-    passed = PassedOver()
     if label is None:
-        inputs = [LabelInput(name, images=images) for name, images in label_folders(paths[0], passed).items()]
-    else:
-        images = images_of(paths, passed)
-        if paths and not images:
-            raise InvalidInput(f"no images in {', '.join(map(str, paths))}")
-        inputs = [LabelInput(label, images=images or None, prompt=prompt)]
-    passed.report()
-    return inputs
+        return [LabelInput(name, images=images) for name, images in images_by_label(paths[0], exclude, "learn").items()]
+    with finding(exclude) as finder:
+        images = finder.images_of(paths)
+    if paths and not images:
+        raise InvalidInput(f"no images in {', '.join(map(str, paths))}")
+    return [LabelInput(label, images=images or None, prompt=prompt)]
 
 
 def _register(service: TrustService, space: str, inputs: list[LabelInput], keep: bool) -> RegisterResult:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trustvlm.cli.files import PassedOver, images_under
+from trustvlm.cli.folders import check_exclude, exclude_option, finding
 from trustvlm.cli.output import Column, Row, blocks, format_option, row_writer
 from trustvlm.cli.progress import Bar, progress_bar
 from trustvlm.cli.session import Session, exactly_one
@@ -100,6 +100,7 @@ EVIDENCE_COLUMNS = [
     metavar="N",
     help="List the N nearest support images of label and rival.  [default: 3 for jsonl, else 0]",
 )
+@exclude_option
 @format_option
 @click.pass_obj
 def score(
@@ -114,6 +115,7 @@ def score(
     top_k: int,
     only: tuple[str, ...],
     evidence: int | None,
+    exclude: tuple[str, ...],
     form: str,
 ) -> None:
     """Score images: label, trust, evidence.
@@ -125,11 +127,12 @@ def score(
     yellow where the predicted label has no support image (unverified).
     """
     exactly_one(PATHS=paths, vectors=vectors)
+    check_exclude(exclude, paths)
     given = {"lambda": weight, "temperature": temperature, "tau": tau}
     params = {name: value for name, value in given.items() if value is not None}
     options: dict[str, Any] = {"rule": rule, "top_k": top_k, "labels": list(only) or None, "params": params or None}
     with session.reading() as service:
-        batches = _vectors(vectors) if vectors else _images(service, space, paths, options)
+        batches = _vectors(vectors) if vectors else _images(service, space, paths, exclude, options)
         with closing(batches):  # an error takes the progress bar away before it is reported
             _write(service, space, batches, options, _evidence_count(evidence, form), form)
 
@@ -164,12 +167,13 @@ def _vectors(path: Path) -> Batches:
         yield from ((sources, queries, bar) for sources, queries in query_batches(path, BATCH_ROWS))
 
 
-def _images(service: TrustService, space: str, paths: tuple[Path, ...], options: dict[str, Any]) -> Batches:
+def _images(
+    service: TrustService, space: str, paths: tuple[Path, ...], exclude: tuple[str, ...], options: dict[str, Any]
+) -> Batches:
     """Batches of encoded images. Raises InvalidInput when there are none, or none of them can be read."""
     service.score(space, _no_queries(service, space), **options)  # a wrong option shows before any image is encoded
-    passed = PassedOver()
-    images = images_under(paths, passed)
-    passed.report()
+    with finding(exclude) as finder:
+        images = finder.images_of(paths)
     if not images:
         raise InvalidInput(f"no images in {', '.join(map(str, paths))}")
     failed = 0

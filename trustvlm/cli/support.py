@@ -8,11 +8,12 @@ from pathlib import Path
 
 import click
 
-from trustvlm.cli.files import PassedOver, images_of
+from trustvlm.cli.folders import check_exclude, exclude_option, finding
 from trustvlm.cli.output import Column, as_json, format_option, row_writer
 from trustvlm.cli.register import report_drift, require_some_readable, summary
 from trustvlm.cli.session import Session, exactly_one
 from trustvlm.cli.text import count, quoted, report_unreadable, utf8
+from trustvlm.errors import InvalidInput
 
 __all__ = ["purge", "support"]
 
@@ -51,6 +52,7 @@ def list_(session: Session, space: str, label: str, form: str) -> None:
     type=click.Path(path_type=Path),
     help="Vectors of your own: arrays image_vectors and, for search by text, classifier_image_vectors.",
 )
+@exclude_option
 @click.option("--keep-originals", is_flag=True, help="Keep the image files in the home; see 'trustvlm register --help'.")
 @click.option("--json", "json_", is_flag=True, help="Print what changed as JSON, with the ids of the new support images.")
 @click.pass_obj
@@ -60,19 +62,22 @@ def add(
     label: str,
     paths: tuple[Path, ...],
     vectors: Path | None,
+    exclude: tuple[str, ...],
     keep_originals: bool,
     json_: bool,
 ) -> None:
     """Add support images to a label that exists.
 
-    PATHS are image files, or folders with images directly in them.
+    PATHS are image files, and folders, which are searched through.
     """
     from trustvlm.cli.arrays import support_vectors
 
     exactly_one(PATHS=paths, vectors=vectors)
-    passed = PassedOver()
-    images = images_of(paths, passed)
-    passed.report()
+    check_exclude(exclude, paths)
+    with finding(exclude) as finder:
+        images = finder.images_of(paths)
+    if paths and not images:
+        raise InvalidInput(f"no images in {', '.join(map(str, paths))}")
     with session.writing() as service:
         given = {"images": images} if vectors is None else support_vectors(vectors)
         result = service.add_support(space, label, **given, keep_originals=keep_originals)

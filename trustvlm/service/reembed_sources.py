@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from trustvlm.catalog.supports import NewSupport
 from trustvlm.catalog.vectors import pack, unpack
 from trustvlm.encoders import GOLDEN_SAME, UnreadableImage, compare_golden, hash_image
 from trustvlm.errors import InvalidInput, NotFound
+from trustvlm.reading.images import every_file
 from trustvlm.scoring.prototypes import text_prototype
 from trustvlm.scoring.vectors import as_matrix
 from trustvlm.service.encoding import encodes_images, encodes_texts, prompts_of
@@ -97,23 +98,12 @@ class Originals:
     def _by_hash(self) -> dict[bytes, Path]:
         if self._found is None:
             self._found = {}
-            for path in (path for folder in self._folders for path in _files(folder)):
+            for path in (path for folder in self._folders for path in every_file(folder)):
                 try:
                     self._found.setdefault(hash_image(path, self._parts.limits), path)
                 except UnreadableImage:
                     continue  # not an image that could have been registered
         return self._found
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    """The regular files under a folder, links not followed, in order of name."""
-    for path in sorted(folder.iterdir()):
-        if path.is_symlink():
-            continue
-        if path.is_dir():
-            yield from _files(path)
-        elif path.is_file():
-            yield path
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,236 @@
+"""Finding images in folders, by one rule for every verb. What is left out is counted, so that it can be said."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from itertools import islice
+from pathlib import Path
+
+from trustvlm.errors import InvalidInput, NotFound
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "MAX_DEPTH",
+    "MAX_FILES",
+    "SYSTEM_NAMES",
+    "ImageFinder",
+    "LeftOut",
+    "every_file",
+    "is_dir",
+    "is_folder",
+]
+
+MAX_DEPTH = 32
+"""How deep folders are looked through."""
+MAX_FILES = 2_000_000
+"""Entries of folders that one command looks at."""
+
+IMAGE_SUFFIXES = {
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm", ".pnm"),
+    *(".heic", ".heif", ".avif", ".jp2"),  # where they cannot be read: better said by name than passed over in silence
+}
+
+SYSTEM_NAMES = (
+    *("@eaDir", "@Recycle", "@Recently-Snapshot", "@__thumb", "@tmp", "#recycle", "#snapshot", "~snapshot"),  # NAS
+    *("$RECYCLE.BIN", "RECYCLE.BIN", "RECYCLER", "RECYCLED", "System Volume Information", "FOUND.[0-9][0-9][0-9]"),  # Windows
+    *("Thumbs.db", "ehthumbs.db", "desktop.ini"),
+    *("__MACOSX", "Network Trash Folder", "Temporary Items", "TheVolumeSettingsFolder", "Icon\r", "iPod Photo Cache"),  # macOS
+    *("lost+found", "__pycache__", "CVS"),
+    *("*.lrdata", "*.lrcat-data", "*.photoslibrary", "*.aplibrary", "*.cocatalog", "CaptureOne"),  # previews of photo programs
+)
+"""Patterns of files and folders that systems and programs make beside images, in any case; hidden ones come to them."""
+
+_HEADS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM", b"II*\0", b"MM\0*", b"RIFF")
+_SHOWN = 3
+
+
+@dataclass
+class LeftOut:
+    """What was not taken.
+
+    Attributes:
+        hidden, system: how often each name, of hidden files and folders and of those in :data:`SYSTEM_NAMES`.
+        excluded: how many by each pattern of the user's. others: how many files that are no images, by suffix.
+        seen: how many entries were looked at. deep: folders below :data:`MAX_DEPTH`.
+        again: folders that a link leads to a second time. unreadable: folders that cannot be listed, and why.
+        loose: how many images outside the labels' sub-folders. empty: names of sub-folders without images.
+    """
+
+    hidden: Counter[str] = field(default_factory=Counter)
+    system: Counter[str] = field(default_factory=Counter)
+    excluded: Counter[str] = field(default_factory=Counter)
+    others: Counter[str] = field(default_factory=Counter)
+    seen: int = 0
+    deep: list[str] = field(default_factory=list)
+    again: list[str] = field(default_factory=list)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+    loose: int = 0
+    empty: list[str] = field(default_factory=list)
+
+    def lines(self) -> Iterator[str]:
+        """The same in words: one line of counts, then what needs a name."""
+        counts = {
+            "hidden": self.hidden,
+            "of the system": self.system,
+            "by --exclude": self.excluded,
+            "no image": self.others,
+        }
+        parts = [f"{names.total():,} {what} ({_some(list(names))})" for what, names in counts.items() if names]
+        if parts:
+            yield f"left out: {', '.join(parts)}"
+        if self.loose:
+            yield f"left out: {_count(self.loose, 'image')} outside the labels' sub-folders"
+        if self.empty:
+            names = ", ".join(map(repr, self.empty))
+            yield f"no label: {names} ({_count(len(self.empty), 'sub-folder')} without images)"
+        if self.again:
+            yield f"left out: {_count(len(self.again), 'folder')} that links lead to a second time ({_some(self.again)})"
+        if self.deep:
+            yield f"left out: {_count(len(self.deep), 'folder')} more than {MAX_DEPTH} levels down ({_some(self.deep)})"
+        for path, reason in self.unreadable:
+            yield f"could not be read: {path}: {reason}"
+
+
+class ImageFinder:
+    """Images in folders and their sub-folders, in order of name; links are followed, each folder is entered once.
+
+    Args:
+        exclude: patterns (``*``, ``?``, ``[…]``, any case) of names to leave out; one with a "/" is compared with the path
+            below the folder that is looked through.
+    """
+
+    def __init__(self, exclude: Sequence[str] = ()) -> None:
+        self.left_out = LeftOut()
+        self._exclude = [(pattern, pattern.rstrip("/").casefold()) for pattern in exclude]
+
+    def images(self, folder: str | Path, root: str | Path | None = None) -> list[str]:
+        """The images below `folder`, which lies in `root` (or is it)."""
+        above = {_identity(path) for path in (Path(root or folder).resolve(), *Path(root or folder).resolve().parents)}
+        base = os.fspath(root or folder)
+        if root is not None and _identity(folder) in above:
+            self.left_out.again.append(os.fspath(folder))
+            return []
+        return list(self._walk(os.fspath(folder), base, above | {_identity(folder)}, 0))
+
+    def images_of(self, paths: Iterable[Path]) -> list[str]:
+        """Files as they are given, and the images below folders. Raises NotFound."""
+        return [image for path in paths for image in (self.images(path) if is_folder(path) else [os.fspath(path)])]
+
+    def entries(self, folder: str | Path, root: str | Path) -> list[os.DirEntry[str]]:
+        """What lies in `folder` and is not to be left out, by name."""
+        try:
+            with os.scandir(folder) as entries:
+                listed = sorted(islice(entries, MAX_FILES - self.left_out.seen + 1), key=lambda entry: entry.name)
+        except OSError as error:
+            self.left_out.unreadable.append((os.fspath(folder), error.strerror or str(error)))
+            return []
+        self.left_out.seen += len(listed)
+        if self.left_out.seen > MAX_FILES:
+            raise InvalidInput(
+                f"{folder}: expected at most {MAX_FILES:,} files in all, there are more; name sub-folders instead"
+            )
+        return [entry for entry in listed if not self._is_left_out(entry, os.fspath(root))]
+
+    def is_image(self, entry: os.DirEntry[str]) -> bool:
+        """Whether an entry that is no folder is an image: by its suffix or, without one, by its first bytes; else it counts."""
+        suffix = Path(entry.name).suffix.lower()
+        if suffix in IMAGE_SUFFIXES or ((not suffix or suffix[1:].isdigit()) and _begins_like_an_image(entry)):
+            return True
+        if entry.is_symlink() and not os.path.exists(entry.path):  # noqa: PTH110 - a string, many times
+            self.left_out.unreadable.append((entry.path, "the link leads nowhere"))
+        else:
+            self.left_out.others[suffix or "no suffix"] += 1
+        return False
+
+    def unmatched(self) -> list[str]:
+        """The patterns of the user's that nothing was left out by."""
+        return [pattern for pattern, _ in self._exclude if not self.left_out.excluded[pattern]]
+
+    def _walk(self, folder: str, root: str, entered: set[tuple[int, int]], depth: int) -> Iterator[str]:
+        for entry in self.entries(folder, root):
+            if not is_dir(entry):
+                if self.is_image(entry):
+                    yield entry.path
+            elif (identity := _identity(entry.path)) in entered:
+                self.left_out.again.append(entry.path)
+            elif depth >= MAX_DEPTH:
+                self.left_out.deep.append(entry.path)
+            else:
+                entered.add(identity)
+                yield from self._walk(entry.path, root, entered, depth + 1)
+
+    def _is_left_out(self, entry: os.DirEntry[str], root: str) -> bool:
+        name = entry.name.casefold()
+        if name.startswith("."):
+            self.left_out.hidden[entry.name] += 1
+            return True
+        if any(fnmatchcase(name, pattern.casefold()) for pattern in SYSTEM_NAMES):
+            self.left_out.system[entry.name] += 1
+            return True
+        for pattern, folded in self._exclude:
+            if fnmatchcase(os.path.relpath(entry.path, root).casefold() if "/" in folded else name, folded):
+                self.left_out.excluded[pattern] += 1
+                return True
+        return False
+
+
+def every_file(folder: Path, entered: set[tuple[int, int]] | None = None) -> Iterator[Path]:
+    """The regular files below `folder`, whatever their names, in order of name; links are followed, each folder once."""
+    entered = {_identity(folder)} if entered is None else entered
+    for path in sorted(folder.iterdir()):
+        if path.is_dir():
+            if (identity := _identity(path)) not in entered:
+                entered.add(identity)
+                yield from every_file(path, entered)
+        elif path.is_file():
+            yield path
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path that a user gave is a folder. Raises NotFound when there is nothing."""
+    if not os.path.lexists(path):
+        raise NotFound(f"no file or folder {path}")
+    return path.is_dir()
+
+
+def is_dir(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder, or a link to one."""
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself; reading it will say so
+        return False
+
+
+def _identity(folder: str | Path) -> tuple[int, int]:
+    """What tells a folder from all others, whatever links lead to it; (−1, −1) where it cannot be looked at."""
+    try:
+        status = os.stat(folder)  # noqa: PTH116 - a string, many times
+    except OSError:
+        return -1, -1
+    return status.st_dev, status.st_ino
+
+
+def _begins_like_an_image(entry: os.DirEntry[str]) -> bool:
+    try:
+        if not entry.is_file():
+            return False
+        with open(entry.path, "rb") as file:  # noqa: PTH123 - a string, many times
+            head = file.read(16)
+    except OSError:
+        return False
+    if head[:4] == b"RIFF":
+        return head[8:12] == b"WEBP"
+    return head.startswith(_HEADS) or (head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace())
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", …" if names[_SHOWN:] else "")
+
+
+def _count(number: int, singular: str) -> str:
+    return f"{number:,} {singular}{'' if number == 1 else 's'}"
