@@ -15,6 +15,7 @@ from sqlalchemy import Connection, insert, select, text
 from trustvlm.catalog import schema, sqlite
 from trustvlm.catalog.copies import CatalogFacts, facts_of
 from trustvlm.catalog.models import CatalogState
+from trustvlm.catalog.presence import Presence
 from trustvlm.catalog.sqlite import make_engine, translated
 from trustvlm.errors import Busy, Damaged, NotFound
 from trustvlm.faults import reached
@@ -54,6 +55,7 @@ class Catalog:
         self.path = path
         self.read_only = read_only
         self._together = _Together()
+        self._presence = Presence(path)
         self._engine = make_engine(path, read_only=read_only)
         try:
             with self.read() as connection:
@@ -119,6 +121,7 @@ class Catalog:
             yield self._together.connection
             return
         with translated(self.path), self._engine.connect() as connection, connection.begin():
+            self._presence.check(connection)
             yield connection
 
     @contextmanager
@@ -157,8 +160,10 @@ class Catalog:
             self._engine.connect().execution_options(write=True) as connection,
         ):
             with connection.begin():
+                self._presence.check(connection)
                 yield connection
                 reached(f"{what}.written")
+            self._presence.check(connection, committed=True)
             reached(f"{what}.committed")
 
     def epoch(self, connection: Connection) -> str:
