@@ -18,7 +18,7 @@ MAX_LINES = 400
 
 # A module imports only from rows below its own (its own folder aside); rooms of one row never import each other.
 ROWS = [
-    {"types", "errors", "resources", "outcomes", "promise", "damage", "faults", "folders", "leaving", "stages"},
+    {"types", "errors", "resources", "outcomes", "promise", "damage", "faults", "folders", "leaving", "stages", "tables"},
     {"scoring", "selective", "reading"},
     {"encoders", "index", "catalog"},
     {"service"},

@@ -21,7 +21,7 @@ COLUMNS = [
     Column("space", lambda row: row["name"], lambda row: "bold"),
     Column("labels", lambda row: f"{row['labels']:,}", right=True),
     Column("support images", lambda row: f"{row['supports']:,}", right=True),
-    Column("revision", lambda row: str(row["revision"]), right=True),
+    Column("revision", lambda row: str(row["revision"]), right=True, rank=1),
 ]
 
 

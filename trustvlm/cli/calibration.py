@@ -22,19 +22,19 @@ _SHOWN = 5
 
 CALIBRATION_COLUMNS = [
     Column("id", lambda row: str(row["id"]), right=True),
-    Column("made", lambda row: row["created_at"][:19]),
-    Column("revision", lambda row: str(row["revision"]), right=True),
+    Column("made", lambda row: row["created_at"][:19], rank=2),
+    Column("revision", lambda row: str(row["revision"]), right=True, rank=3),
     Column("rule", lambda row: row["rule"], lambda row: "bold"),
     Column("threshold", lambda row: "none" if row["threshold"] is None else f"{row['threshold']:.4f}", right=True),
-    Column("max risk", lambda row: f"{row['max_risk']:.3g}", right=True),
-    Column("confidence", lambda row: f"{row['confidence']:.3g}", right=True),
+    Column("max risk", lambda row: f"{row['max_risk']:.3g}", right=True, rank=1),
+    Column("confidence", lambda row: f"{row['confidence']:.3g}", right=True, rank=4),
     Column("coverage", lambda row: f"{100 * row['coverage']:.1f} %", right=True),
-    Column("images", lambda row: str(row["images"]), right=True),
+    Column("images", lambda row: str(row["images"]), right=True, rank=5),
 ]
 
 CHOICE_COLUMNS = [
     Column("rule", lambda row: row["rule"], lambda row: "bold"),
-    Column("parameters", lambda row: _params(row["params"])),
+    Column("parameters", lambda row: _params(row["params"]), narrow="words"),
     Column("AURC ×1000", lambda row: f"{1000 * row['aurc']:.2f}", right=True),
     Column("± (folds)", lambda row: "–" if row["error"] is None else f"{1000 * row['error']:.2f}", right=True),
 ]

@@ -33,21 +33,21 @@ def _interval(estimate: dict[str, float | None], scale: float = 1000.0) -> str:
 
 RULE_COLUMNS = [
     Column("rule", lambda row: row["rule"], lambda row: "bold"),
-    Column("looks at", lambda row: row["kind"]),
+    Column("looks at", lambda row: row["kind"], rank=6),
     Column("accuracy", lambda row: _percent(row["accuracy"]["value"]), right=True),
     Column("AURC ×1000", lambda row: _interval(row["aurc"]), right=True),
-    Column("against msp", lambda row: _interval(row["versus_msp"]), right=True),
-    Column("AUROC", lambda row: _percent(row["auroc"]["value"]), right=True),
-    Column("FPR95", lambda row: _percent(row["fpr95"]["value"]), right=True),
-    Column("coverage at risk", lambda row: _percent(row["coverage_at_risk"]["value"]), right=True),
-    Column("ECE", lambda row: "–" if row["ece"] is None else f"{row['ece']:.3f}", right=True),
+    Column("against msp", lambda row: _interval(row["versus_msp"]), right=True, rank=2),
+    Column("AUROC", lambda row: _percent(row["auroc"]["value"]), right=True, rank=1),
+    Column("FPR95", lambda row: _percent(row["fpr95"]["value"]), right=True, rank=4),
+    Column("coverage at risk", lambda row: _percent(row["coverage_at_risk"]["value"]), right=True, rank=3),
+    Column("ECE", lambda row: "–" if row["ece"] is None else f"{row['ece']:.3f}", right=True, rank=5),
 ]
 
 LABEL_COLUMNS = [
     Column("label", lambda row: row["label"], lambda row: "bold"),
-    Column("given to", lambda row: str(row["predicted"]), right=True),
+    Column("given to", lambda row: str(row["predicted"]), right=True, rank=2),
     Column("wrong", lambda row: str(row["predicted"] - row["right"]), right=True),
-    Column("support images", lambda row: str(row["support_count"]), right=True),
+    Column("support images", lambda row: str(row["support_count"]), right=True, rank=1),
     Column("standing", lambda row: row["standing"]),
 ]
 

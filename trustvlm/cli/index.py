@@ -19,27 +19,27 @@ __all__ = ["index"]
 COLUMNS = [
     Column("recipe", lambda row: row["name"], lambda row: "bold"),
     Column("exact", lambda row: "yes" if row["exact"] else "no"),
-    Column("bytes per value", lambda row: f"{row['bytes_per_value']:g}", right=True),
-    Column("description", lambda row: row["description"]),
+    Column("bytes per value", lambda row: f"{row['bytes_per_value']:g}", right=True, rank=1),
+    Column("description", lambda row: row["description"], narrow="words"),
 ]
 
 TUNED = [
     Column("index", lambda row: row["kind"], lambda row: "bold"),
-    Column("rows", lambda row: f"{row['rows']:,}", right=True),
+    Column("rows", lambda row: f"{row['rows']:,}", right=True, rank=3),
     Column("parameter", lambda row: f"{row['parameter']} = {row['value']}" if row["parameter"] else "–"),
     Column("recall", lambda row: f"{row['recall']:.3f}", right=True),
-    Column("ms a query", lambda row: f"{row['milliseconds']:.2f}", right=True),
-    Column("ms exact", lambda row: f"{row['exact_milliseconds']:.2f}", right=True),
+    Column("ms a query", lambda row: f"{row['milliseconds']:.2f}", right=True, rank=1),
+    Column("ms exact", lambda row: f"{row['exact_milliseconds']:.2f}", right=True, rank=2),
 ]
 
 SUGGESTED = [
     Column("recipe", lambda row: row["recipe"], lambda row: "bold"),
     Column("", lambda row: "take" if row["chosen"] else "now" if row["current"] else ""),
-    Column("ms a search", lambda row: f"{row['milliseconds']:.1f}", right=True),
+    Column("ms a search", lambda row: f"{row['milliseconds']:.1f}", right=True, rank=1),
     Column("recall@10", lambda row: f"{row['recall']:.3f}", right=True),
-    Column("MB", lambda row: f"{row['megabytes']:,.0f}", right=True),
-    Column("s to build", lambda row: f"{row['build_seconds']:,.0f}", right=True),
-    Column("why", lambda row: row["why"]),
+    Column("MB", lambda row: f"{row['megabytes']:,.0f}", right=True, rank=2),
+    Column("s to build", lambda row: f"{row['build_seconds']:,.0f}", right=True, rank=3),
+    Column("why", lambda row: row["why"], narrow="words"),
 ]
 
 

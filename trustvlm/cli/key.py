@@ -22,8 +22,8 @@ COLUMNS = [
     Column("scope", lambda row: row["scope"]),
     Column("space", lambda row: row["space"] or "all"),
     Column("state", lambda row: row["state"], lambda row: "" if row["state"] == "valid" else "yellow"),
-    Column("last use", lambda row: row["used_at"] or "never"),
-    Column("note", lambda row: row["note"] or ""),
+    Column("last use", lambda row: row["used_at"] or "never", rank=2),
+    Column("note", lambda row: row["note"] or "", rank=1, narrow="words"),
 ]
 
 

@@ -26,15 +26,15 @@ def _supports(row: Row) -> str:
 
 LABEL_COLUMNS = [
     Column("label", lambda row: row["name"]),
-    Column("id", lambda row: str(row["id"]), right=True),
+    Column("id", lambda row: str(row["id"]), right=True, rank=2),
     Column(
         "support images",
         _supports,
         lambda row: "" if row["support_count"] or row["alias_of"] else "yellow",
         right=True,
     ),
-    Column("prompt", lambda row: row["prompt"] or ""),
-    Column("revision", lambda row: str(row["revision"]), right=True),
+    Column("prompt", lambda row: row["prompt"] or "", rank=1, narrow="words"),
+    Column("revision", lambda row: str(row["revision"]), right=True, rank=3),
 ]
 
 

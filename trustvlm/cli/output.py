@@ -9,11 +9,12 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import click
 
-from trustvlm.cli.text import cell_text, shown
+from trustvlm.cli.text import cell_text, note, shown
+from trustvlm.tables import Line, Shape, Table, terminal_width, wrapped
 
 __all__ = ["Column", "RowWriter", "as_json", "blocks", "details", "format_option", "row_writer"]
 
@@ -30,12 +31,15 @@ class Column:
 
     Attributes:
         title: its heading. cell: row → text. style: row → rich style, used on a terminal. right: align to the right.
+        rank, narrow: what a terminal that is too narrow does to it, see :class:`trustvlm.tables.Shape`.
     """
 
     title: str
     cell: Callable[[Row], str]
     style: Callable[[Row], str] = lambda row: ""
     right: bool = False
+    rank: int = 0
+    narrow: Literal["whole", "end", "words"] = "whole"
 
 
 class RowWriter(Protocol):
@@ -58,7 +62,7 @@ def row_writer(form: str, columns: Sequence[Column]) -> RowWriter:
         return _JsonLines()
     if form == "csv":
         return _Csv()
-    return _ColourTable(columns) if sys.stdout.isatty() else _PlainTable(columns)
+    return _Table(columns)
 
 
 def blocks(items: Iterable[T], size: int = BLOCK_ROWS) -> Iterator[list[T]]:
@@ -79,10 +83,13 @@ def as_json(value: Any, *, indent: int | None = None) -> str:
 
 
 def details(pairs: Mapping[str, object]) -> None:
-    """Names and values, one pair a line."""
-    width = max(map(len, pairs)) + 1
+    """Names and values, one pair a line; on a terminal that is too narrow, a value goes on below itself."""
+    margin, width = max(map(len, pairs)) + 2, terminal_width()
     for name, value in pairs.items():
-        click.echo(f"{name + ':':<{width}} {shown(value)}")
+        first, *more = [shown(value)] if width is None else wrapped(shown(value), width - margin)
+        click.echo(f"{name + ':':<{margin}}{first}")
+        for line in more:
+            click.echo(" " * margin + line)
 
 
 class _JsonLines:
@@ -124,58 +131,37 @@ def _csv_value(value: Any) -> Any:
     return "" if value is None else value
 
 
-class _PlainTable:
-    """Aligned columns, two blanks apart, nothing cut off."""
+class _Table:
+    """A table that fits the terminal, in colour; in a pipe plain, and nothing cut off."""
 
     def __init__(self, columns: Sequence[Column]) -> None:
         self._columns = columns
-        self._widths = [0] * len(columns)
-        self._begun = False
+        self._width = terminal_width()
+        shapes = [Shape(column.title, column.right, column.rank, column.narrow) for column in columns]
+        self._table = Table(shapes, self._width)
+        self._unsaid: set[str] = {column.title for column in columns}
 
     def write(self, rows: Iterable[Row]) -> None:
         for block in blocks(rows):
-            cells = [[shown(column.cell(row)) for column in self._columns] for row in block]
-            if not self._begun:
-                cells.insert(0, [column.title for column in self._columns])
-            self._begun = True
-            click.echo("\n".join(self._aligned(cells)))
+            lines = self._table.lines([[shown(column.cell(row)) for column in self._columns] for row in block])
+            if self._width is None:
+                click.echo("\n".join(map(str, lines)))
+            else:
+                self._coloured(lines, block)
+        missing = [title for title in self._table.left_out if title in self._unsaid]
+        if missing:
+            self._unsaid -= set(missing)
+            note(f"no room at {self._width} columns for: {', '.join(missing)} (in a pipe nothing is left out or cut)")
 
-    def _aligned(self, cells: list[list[str]]) -> Iterator[str]:
-        from rich.cells import cell_len  # East Asian characters are two columns wide
-
-        self._widths = [
-            max(known, *(cell_len(line[i]) for line in cells)) for i, known in enumerate(self._widths)
-        ]  # columns never become narrower from block to block
-        for line in cells:
-            parts = []
-            for cell, width, column in zip(line, self._widths, self._columns, strict=True):
-                blanks = " " * (width - cell_len(cell))
-                parts.append(blanks + cell if column.right else cell + blanks)
-            yield "  ".join(parts).rstrip()
-
-
-class _ColourTable:
-    """The same on a terminal: with colours, folded to its width."""
-
-    def __init__(self, columns: Sequence[Column]) -> None:
-        self._columns = columns
-        self._begun = False
-
-    def write(self, rows: Iterable[Row]) -> None:
-        from rich.box import SIMPLE_HEAD
+    def _coloured(self, lines: Iterable[Line], rows: Sequence[Row]) -> None:
         from rich.console import Console
-        from rich.table import Table
         from rich.text import Text
 
         console = Console(file=sys.stdout, markup=False, highlight=False, emoji=False)
-        for block in blocks(rows):
-            table = Table(box=SIMPLE_HEAD, show_header=not self._begun, pad_edge=False)
-            for column in self._columns:
-                table.add_column(
-                    Text(column.title), justify="right" if column.right else "left", overflow="fold", no_wrap=column.right
-                )
-            for row in block:
-                # Text, not str: brackets in names are no markup.
-                table.add_row(*(Text(shown(column.cell(row)), style=column.style(row)) for column in self._columns))
-            console.print(table)
-            self._begun = True
+        for line in lines:
+            text = Text()
+            for number, (part, column) in enumerate(line.parts):
+                style = "bold" if line.row is None else self._columns[column].style(rows[line.row]) if column >= 0 else ""
+                text.append("  " * bool(number)).append(part, style=style)
+            text.rstrip()
+            console.print(text, soft_wrap=True)

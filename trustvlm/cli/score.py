@@ -49,25 +49,31 @@ def _notes(row: Row) -> str:
     return ", ".join(name for name, holds in said.items() if holds)
 
 
+def _standing(row: Row) -> str:
+    return "green" if row["accepted"] else "yellow" if row["unverified"] else "red"
+
+
 COLUMNS = [
-    Column("source", lambda row: row["source"]),
+    Column("source", lambda row: row["source"], narrow="end"),
     Column("label", lambda row: row["label"], lambda row: "bold"),
     Column("trust", lambda row: _number(row["trust"]), _colour, right=True),
-    Column("text conf.", lambda row: _number(row["text_confidence"]), right=True),
-    Column("image sim.", lambda row: _number(row["image_similarity"]), right=True),
-    Column("nearest", lambda row: "✓" if row["agrees"] else row["nearest_prototype"] or "–", _colour),
-    Column("rival", lambda row: row["rival"] or "–"),
-    Column("its trust", lambda row: _number(row["rival_trust"]), right=True),
-    Column("note", _notes, lambda row: "green" if row["accepted"] else "yellow" if row["unverified"] else "red"),
+    Column("text conf.", lambda row: _number(row["text_confidence"]), right=True, rank=4),
+    Column("image sim.", lambda row: _number(row["image_similarity"]), right=True, rank=3),
+    Column("nearest", lambda row: "✓" if row["agrees"] else row["nearest_prototype"] or "–", _colour, rank=2),
+    Column("rival", lambda row: row["rival"] or "–", rank=1),
+    Column("its trust", lambda row: _number(row["rival_trust"]), right=True, rank=5),
+    Column(
+        "note", _notes, lambda row: "green" if row["accepted"] else "yellow" if row["unverified"] else "red", narrow="words"
+    ),
 ]
 
 EVIDENCE_COLUMNS = [
-    Column("evidence", lambda row: row["query"]),
+    Column("evidence", lambda row: row["query"], narrow="end"),
     Column("for", lambda row: row["side"]),
     Column("label", lambda row: row["label"], lambda row: "bold"),
     Column("similarity", lambda row: _number(row["similarity"]), right=True),
-    Column("id", lambda row: str(row["id"]), right=True),
-    Column("support image", lambda row: row["source"] or ""),
+    Column("id", lambda row: str(row["id"]), right=True, rank=1),
+    Column("support image", lambda row: row["source"] or "", narrow="end"),
 ]
 
 

@@ -24,8 +24,8 @@ COLUMNS = [
     Column("rank", lambda row: str(row["rank"]), right=True),
     Column("similarity", lambda row: f"{row['similarity']:.4f}", right=True),
     Column("label", lambda row: row["label"], lambda row: "bold"),
-    Column("id", lambda row: str(row["id"]), right=True),
-    Column("source", lambda row: row["source"] or ""),
+    Column("id", lambda row: str(row["id"]), right=True, rank=1),
+    Column("source", lambda row: row["source"] or "", narrow="end"),
 ]
 
 

@@ -84,10 +84,10 @@ SPACE_COLUMNS = [
     Column("space", lambda row: row["name"], lambda row: "bold"),
     Column("labels", lambda row: f"{row['label_count']:,}", right=True),
     Column("support images", lambda row: f"{row['support_count']:,}", right=True),
-    Column("classifier", lambda row: row["classifier"]),
-    Column("verifier", lambda row: row["verifier"]),
-    Column("recipe", lambda row: row["recipe"]),
-    Column("revision", lambda row: str(row["revision"]), right=True),
+    Column("classifier", lambda row: row["classifier"], rank=2, narrow="end"),
+    Column("verifier", lambda row: row["verifier"], rank=3, narrow="end"),
+    Column("recipe", lambda row: row["recipe"], rank=4),
+    Column("revision", lambda row: str(row["revision"]), right=True, rank=1),
 ]
 
 

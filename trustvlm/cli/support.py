@@ -20,8 +20,8 @@ __all__ = ["purge", "support"]
 SUPPORT_COLUMNS = [
     Column("id", lambda row: str(row["id"]), right=True),
     Column("label", lambda row: row["label"]),
-    Column("source", lambda row: row["source"] or ""),
-    Column("revision", lambda row: str(row["revision"]), right=True),
+    Column("source", lambda row: row["source"] or "", narrow="end"),
+    Column("revision", lambda row: str(row["revision"]), right=True, rank=1),
 ]
 IDS = click.argument("ids", nargs=-1, required=True, type=click.IntRange(1, 2**63 - 1))
 

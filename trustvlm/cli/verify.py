@@ -24,16 +24,16 @@ SHOWN = 50
 DAMAGE = [
     Column("space", lambda row: row["space"] or ""),
     Column("what", lambda row: row["what"], lambda row: "bold"),
-    Column("problem", lambda row: row["problem"]),
-    Column("--repair", lambda row: row["does"]),
+    Column("problem", lambda row: row["problem"], narrow="words"),
+    Column("--repair", lambda row: row["does"], narrow="words"),
 ]
 MENDED = DAMAGE[:3]
 QUARANTINE = [
-    Column("since", lambda row: f"{row['since']:%Y-%m-%d %H:%M}"),
+    Column("since", lambda row: f"{row['since']:%Y-%m-%d %H:%M}", rank=1),
     Column("space", lambda row: row["space"] or ""),
     Column("row", lambda row: f"{row['kind']} {row['row_id']}", lambda row: "bold"),
     Column("name", lambda row: row["name"] or ""),
-    Column("reason", lambda row: row["reason"]),
+    Column("reason", lambda row: row["reason"], narrow="words"),
 ]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import shlex
 import shutil
 import sys
@@ -35,11 +34,10 @@ from trustvlm.demo.measure import (
 from trustvlm.demo.sheet import Case, draw_sheet
 from trustvlm.demo.specs import SPACE
 from trustvlm.errors import ReadOnly
+from trustvlm.tables import Shape, Table, terminal_width
 from trustvlm.types import Neighbour, Verdicts
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from trustvlm.service import TrustService
 
 __all__ = ["DemoResult", "run_demo"]
@@ -48,8 +46,12 @@ Echo = Callable[[str], object]
 
 _SHOWN = 5
 _EVIDENCE = 3
-_WIDTH = 110
-_NUMBERS = ("accuracy", "AURC ×1000", "AUROC", "FPR95", "trust", "text", "image")
+_FIGURES = [Shape("rule"), *(Shape(title, right=True) for title in ("accuracy", "AURC ×1000", "AUROC", "FPR95"))]
+_CASES = [
+    *(Shape("file"), Shape("label"), Shape("truth"), Shape("trust", right=True)),
+    *(Shape("text", right=True, rank=4), Shape("image", right=True, rank=3), Shape("prototype", rank=5)),
+    *(Shape("evidence", rank=1), Shape("rival's evidence", rank=2)),
+]
 
 
 @dataclass(frozen=True)
@@ -96,14 +98,14 @@ def run_demo(home: Path, *, echo: Echo = print, device: str | None = None, preci
         _register(service, home / "images", echo)
         held_out, verdicts = _score(service, home / "images", echo)
         figures = {rule: figures_of(verdict, held_out.truth) for rule, verdict in verdicts.items()}
-        echo(_rendered(_figures_table(figures)))
+        echo(_figures_table(figures))
         echo("AURC: mean error rate among the n most trusted, over all n.")
         echo("FPR95: share of the wrong labels that pass a threshold which 95 % of the right ones pass.")
         most, least = _extremes(verdicts["trustvlm"], held_out)
         columns = ((f"The {len(most)} most trusted", most), (f"The {len(least)} least trusted", least))
         for heading, cases in columns:
             echo(f"\n{heading} (rule trustvlm: trust = text + image; ! = the label is wrong):\n")
-            echo(_rendered(_cases_table(cases)))
+            echo(_cases_table(cases))
         sheet = home / "contact-sheet.png"
         _write_sheet(service, sheet, columns)
         kept = calibrate(service, held_out)
@@ -193,52 +195,40 @@ def _promise(kept: Kept) -> str:
     return "\n".join(lines)
 
 
-def _figures_table(figures: Mapping[str, Figures]) -> Table:
-    table = _table("rule", *_NUMBERS[:4])
+def _figures_table(figures: Mapping[str, Figures]) -> str:
+    rows = []
     for rule, found in figures.items():
         accuracy, area, fpr95 = (f"{100 * value:.1f} %" for value in (found.accuracy, found.auroc, found.fpr95))
-        table.add_row(rule, accuracy, f"{1000 * found.aurc:.2f}", area, fpr95)
-    return table
+        rows.append((rule, accuracy, f"{1000 * found.aurc:.2f}", area, fpr95))
+    return _rendered(_FIGURES, rows)
 
 
-def _cases_table(cases: Sequence[Case]) -> Table:
-    table = _table("file", "label", "truth", *_NUMBERS[4:], "prototype", "evidence", "rival's evidence")
-    for case in cases:
-        table.add_row(
-            case.image.name,
-            case.label,
-            case.truth if case.right else f"{case.truth} !",
-            f"{case.trust:.3f}",
-            f"{case.text_confidence:.3f}",
-            f"{case.image_similarity:.3f}",
-            case.nearest_prototype,
-            _names(case.evidence.label),
-            _names(case.evidence.rival),
-        )
-    return table
+def _cases_table(cases: Sequence[Case]) -> str:
+    return _rendered(
+        _CASES,
+        [
+            (
+                case.image.name,
+                case.label,
+                case.truth if case.right else f"{case.truth} !",
+                f"{case.trust:.3f}",
+                f"{case.text_confidence:.3f}",
+                f"{case.image_similarity:.3f}",
+                case.nearest_prototype,
+                _names(case.evidence.label),
+                _names(case.evidence.rival),
+            )
+            for case in cases
+        ],
+    )
 
 
 def _names(neighbours: Sequence[Neighbour]) -> str:
     return " ".join(Path(neighbour.source or "?").stem for neighbour in neighbours[:2])
 
 
-def _table(*columns: str) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for column in columns:
-        table.add_column(column, justify="right" if column in _NUMBERS else "left")
-    return table
-
-
-def _rendered(table: Table) -> str:
-    """The table as plain text, the same on a terminal and in a pipe."""
-    from rich.console import Console
-
-    out = io.StringIO()
-    Console(file=out, width=_WIDTH, color_system=None, force_terminal=False).print(table)
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+def _rendered(shapes: Sequence[Shape], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(map(str, Table(shapes, terminal_width()).lines(rows))) + "\n"
 
 
 def _write_sheet(service: TrustService, path: Path, columns: Sequence[tuple[str, Sequence[Case]]]) -> None:
