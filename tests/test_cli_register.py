@@ -148,11 +148,17 @@ def test_folders_whose_names_no_label_may_have(images: Cli, tmp_path: Path) -> N
 
 def test_names_file_of_text_only_labels(images: Cli, tmp_path: Path) -> None:
     names = tmp_path / "names.txt"
-    names.write_bytes("\ufeffsea\r\n\r\n  \nForêt\ta map of a {}.\r\n[red]\n# no comment\nsea\n".encode())
-    assert images("register", "s", "--labels", names) == "registered 4 labels (4 new), 0 support images; revision 1\n"
+    names.write_bytes("\ufeffsea\r\n\r\n  \nForêt\ta map of a {}.\r\n[red]\n# a comment\nsea\n".encode())
+    first = images.run("register", "s", "--labels", names)
+    assert first.stdout == "registered 3 labels (3 new), 0 support images; revision 1\n"
+    assert first.stderr.splitlines()[:3] == [
+        f"{names}: left out: line 6, comment (# and a blank)",
+        f"{names}: 'sea' stands there 2 times (line 1, line 7): it is one label",
+        f"{names}: 4 entries are 3 labels: the numbers of classes behind a repeated name shift",
+    ]
     rows = {row["name"]: row["prompt"] for row in images.rows("label", "list", "s")}
-    assert rows == {"sea": None, "Forêt": "a map of a {}.", "[red]": None, "# no comment": None}
-    assert images("register", "s", "--labels", names) == "nothing new: all 4 labels were there already; revision 1\n"
+    assert rows == {"sea": None, "Forêt": "a map of a {}.", "[red]": None}
+    assert images("register", "s", "--labels", names) == "nothing new: all 3 labels were there already; revision 1\n"
 
 
 # What cannot be right
@@ -163,8 +169,8 @@ def test_names_files_that_cannot_be_right(vectors: Cli, tmp_path: Path) -> None:
     for content, message in [
         (b"a\tb\tc\n", "names.txt, line 1: expected a name"),
         (b"\n\n", "expected one label name a line, found none"),
-        (b"\xff\xfe", "expected UTF-8 text"),
-        (b"\tprompt\n", "expected a name"),
+        (b"\xff\xfe", "expected one label name a line, found none"),
+        (b"\ta prompt\n", "line 1: expected a name"),
         (b"a\n", "needs text_vector"),
         (b"a\x07b\n", "U+0007"),
     ]:

@@ -148,7 +148,7 @@ class Names(Entrance):
 
         if rng.random() < 0.5:
             self.path.write_bytes(data)
-            names = [name for name, _ in read_names(self.path)]
+            names = [one.name for one in read_names(self.path).names]
         else:
             names = [data.decode("utf-8", "surrogateescape" if rng.random() < 0.5 else "replace")]
         vectors = np.random.default_rng(rng.randrange(2**32)).normal(size=(len(names), 4))

@@ -14,7 +14,7 @@ from trustvlm.cli.progress import progress_bar
 from trustvlm.cli.session import Session, exactly_one
 from trustvlm.cli.text import count, note, quoted, report_unreadable, utf8
 from trustvlm.errors import InvalidInput
-from trustvlm.reading.lists import read_names
+from trustvlm.reading.lists import Listed, read_names
 
 if TYPE_CHECKING:
     from trustvlm.service import TrustService
@@ -39,7 +39,7 @@ _SHOWN = 5
     "names_file",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Text-only labels, one a line: the name, or the name, a tab and a prompt.",
+    help="Text-only labels: one name a line (or name, tab, prompt); CSV with columns name, prompt; JSON list or class index.",
 )
 @click.option(
     "--vectors",
@@ -145,7 +145,7 @@ def _inputs(
     if vectors is not None:
         return label_inputs(vectors, label)
     if names_file is not None:
-        return [LabelInput(name, prompt=own) for name, own in read_names(names_file)]
+        return [LabelInput(one.name, prompt=one.prompt) for one in _listed(names_file)]
     if label is None:
         return [LabelInput(name, images=images) for name, images in images_by_label(paths[0], exclude, "learn").items()]
     with finding(exclude) as finder:
@@ -153,6 +153,18 @@ def _inputs(
     if paths and not images:
         raise InvalidInput(f"no images in {', '.join(map(str, paths))}")
     return [LabelInput(label, images=images or None, prompt=prompt)]
+
+
+def _listed(path: Path) -> list[Listed]:
+    """The names of a list, each of them one that a label may have; what is odd about the file is said."""
+    from trustvlm.service.names import check_name
+
+    found = read_names(path)
+    for one in found.names:
+        check_name(one.name, f"{path}, {one.place}")
+    for line in found.notes:
+        note(line)
+    return found.names
 
 
 def _register(service: TrustService, space: str, inputs: list[LabelInput], keep: bool) -> RegisterResult:

@@ -1,45 +1,212 @@
-"""Lists of label names."""
+"""Lists of label names: one a line, tables (CSV, TSV), JSON lists and class indexes."""
 
 from __future__ import annotations
 
+import json
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from trustvlm.errors import InvalidInput
-from trustvlm.reading.images import is_folder
+from trustvlm.reading.shapes import is_comment, other_shape
+from trustvlm.reading.tables import HEADER_ALONE, header_of, table_rows
+from trustvlm.reading.text import read_text
 
-__all__ = ["read_names"]
+__all__ = ["Listed", "NameList", "read_names", "repeated"]
 
-_MAX_NAMES_BYTES = 256 * 2**20  # a million names are 30 MB
+_FIELDS = {"name", "prompt", "text", "id", "supercategory"}
+_EXPECTED = "a list of names (one a line; CSV with the columns name and prompt; a JSON list or class index)"
 
 
-def read_names(path: Path) -> list[tuple[str, str | None]]:
-    """(name, prompt or None) of each line `name` or `name<TAB>prompt`; blank lines are skipped.
+@dataclass(frozen=True)
+class Listed:
+    """One name of a list.
+
+    Attributes:
+        name: as it stands there. prompt: its own prompt, or None. place: where it stands, in words.
+        keys: what else the list calls it: its class number, its WordNet id.
+    """
+
+    name: str
+    prompt: str | None
+    place: str
+    keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class NameList:
+    """The names of a file, in its order, and what is to be said of the file."""
+
+    names: list[Listed]
+    notes: list[str]
+
+
+def read_names(path: Path) -> NameList:
+    """The names of a list: see docs/folders.md for the kinds of files.
 
     Raises:
-        NotFound, InvalidInput: no such file, not UTF-8, or more than one tab in a line.
+        NotFound, InvalidInput: no such file, not text, or a file of another kind; the message says which.
     """
-    if not is_folder(path) and path.exists() and not (path.is_file() or path.is_fifo()):  # a pipe: register --labels <(…)
-        raise InvalidInput(f"{path}: expected a file of names, this is a device or a socket")
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_NAMES_BYTES + 1)
-        if len(content) > _MAX_NAMES_BYTES:
-            raise InvalidInput(f"{path}: expected at most {_MAX_NAMES_BYTES >> 20} MiB of names")
-        text = content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
-    except UnicodeDecodeError as error:
-        raise InvalidInput(
-            f"{path}: expected UTF-8 text, one label name a line ({error.reason} at byte {error.start})"
-        ) from error
-    except OSError as error:
-        raise InvalidInput(f"{path}: cannot be read: {error.strerror}") from error
-    found = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        name, *rest = (part.strip() for part in line.split("\t"))
-        if len(rest) > 1:
-            raise InvalidInput(f"{path}, line {number}: expected a name, or a name, a tab and a prompt; got {len(rest)} tabs")
-        prompt = (rest[0] or None) if rest else None
-        if name or prompt:
-            found.append((name, prompt))
-    if not found:
+    text = read_text(path, _EXPECTED)
+    notes: list[str] = []
+    if text.lstrip()[:1] in ("[", "{") and (content := _json(path, text)) is not None:
+        names = list(_of_json(path, content))
+    elif (header := header_of(path, text)) is not None:
+        names = [Listed(*row) for row in table_rows(path, text, header)]
+    else:
+        names, notes = _of_lines(path, text)
+    if not names:
         raise InvalidInput(f"{path}: expected one label name a line, found none")
-    return found
+    return NameList(names, notes + list(_repeats(path, names)))
+
+
+def repeated(names: Iterable[Listed]) -> dict[str, list[Listed]]:
+    """Name → where it stands, of names that stand there more than once."""
+    places: dict[str, list[Listed]] = {}
+    for one in names:
+        places.setdefault(unicodedata.normalize("NFC", one.name), []).append(one)
+    return {name: same for name, same in places.items() if len(same) > 1}
+
+
+def _repeats(path: Path, names: Sequence[Listed]) -> Iterator[str]:
+    again = repeated(names)
+    for name, same in list(again.items())[:5]:
+        yield f"{path}: {name!r} stands there {len(same)} times ({', '.join(one.place for one in same[:5])}): it is one label"
+    if len(again) > 5:
+        yield f"{path}: {len(again) - 5:,} more names stand there several times"
+    if again:
+        extra = sum(len(same) - 1 for same in again.values())
+        labels = f"{len(names):,} entries are {len(names) - extra:,} labels"
+        yield f"{path}: {labels}: the numbers of classes behind a repeated name shift"
+
+
+# One a line
+
+
+def _of_lines(path: Path, text: str) -> tuple[list[Listed], list[str]]:
+    lines = {number: line.strip() for number, line in enumerate(text.split("\n"), start=1) if line.strip()}
+    comments = [number for number, line in lines.items() if is_comment(line)]
+    for number in comments:
+        del lines[number]
+    notes = [f"{path}: left out: {_lines(comments)}, comment (# and a blank)"] if comments else []
+    if len(lines) > 1 and next(iter(lines.values())).strip('"').casefold() in HEADER_ALONE:
+        number = next(iter(lines))
+        notes.append(f"{path}: line {number}, {lines.pop(number)!r}, is taken as the header")
+    if not lines:
+        return [], notes
+    if (shape := other_shape(list(lines.values()))) is not None:
+        raise InvalidInput(f"{path}: expected {_EXPECTED}, this looks like {shape}; a JSON list takes names of any look")
+    if all(len(line) > 1 and line[0] == line[-1] == '"' for line in lines.values()):
+        lines = {number: line[1:-1].replace('""', '"') for number, line in lines.items()}
+    return [_of_line(path, number, line) for number, line in lines.items()], notes
+
+
+def _of_line(path: Path, number: int, line: str) -> Listed:
+    name, *rest = (part.strip() for part in line.split("\t"))
+    if len(rest) > 1:
+        raise InvalidInput(f"{path}, line {number}: expected a name, or a name, a tab and a prompt; got {len(rest)} tabs")
+    return Listed(name, (rest[0] or None) if rest else None, f"line {number}")
+
+
+def _lines(numbers: list[int]) -> str:
+    some = ", ".join(map(str, numbers[:5])) + (", …" if numbers[5:] else "")
+    return f"line{'s' if numbers[1:] else ''} {some}"
+
+
+# JSON
+
+
+def _json(path: Path, text: str) -> Any:
+    """The content of JSON; None for names, one a line, that begin with a bracket."""
+    try:
+        return json.loads(text, object_pairs_hook=lambda pairs: _object(path, pairs))
+    except RecursionError as error:
+        raise InvalidInput(f"{path}: expected {_EXPECTED}, this is JSON that is nested too deep") from error
+    except json.JSONDecodeError as error:
+        first = text.strip().split("\n", maxsplit=1)[0].strip()
+        if first.startswith(("{", '["', "['", "[[", "[{", "[(")) or first == "[" or (first[-1:] == "," and first[:1] == "["):
+            what = "JSON lines (NDJSON)" if _is_json(first) else f"JSON that cannot be read ({error.msg}, line {error.lineno})"
+            raise InvalidInput(f"{path}: expected {_EXPECTED}, this is {what}") from error
+        return None
+
+
+def _object(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise InvalidInput(f"{path}: the key {twice!r} stands there twice")
+    return content
+
+
+def _is_json(line: str) -> bool:
+    try:
+        json.loads(line)
+    except (json.JSONDecodeError, RecursionError):
+        return False
+    return True
+
+
+def _of_json(path: Path, content: Any) -> Iterator[Listed]:
+    """A list of names, a list of objects with a name, or a class index in either direction, in order of the index."""
+    if isinstance(content, list):
+        for number, item in enumerate(content):
+            yield _item(path, number, item)
+        return
+    numbered = _by_number(content)
+    if numbered is None:
+        some = ", ".join(map(repr, list(content)[:3]))
+        raise InvalidInput(
+            f"{path}: expected a JSON list of names, or a class index ({{'0': 'cat'}} or {{'cat': 0}}); got an object with the "
+            f"keys {some}"
+        )
+    numbers = [number for number, *_ in numbered]
+    if len(set(numbers)) < len(numbers):
+        twice = next(number for number in numbers if numbers.count(number) > 1)
+        raise InvalidInput(f"{path}: the class number {twice} stands there twice")
+    for number, name, keys in sorted(numbered):
+        yield Listed(_text(path, f"class {number}", name), None, f"class {number}", (str(number), *keys))
+
+
+def _by_number(content: dict[str, Any]) -> list[tuple[int, str, tuple[str, ...]]] | None:
+    """(number, name, other keys) of a class index; None where it is none."""
+    values = list(content.values())
+    if values and all(isinstance(value, int) and not isinstance(value, bool) for value in values):
+        first = min(values)
+        counts = first not in (0, 1) or max(values) - first >= len(values)  # how many images each class has, for instance
+        return None if counts else [(value, key, ()) for key, value in content.items()]
+    if not all(_is_number(key) for key in content):
+        return None
+    if all(isinstance(value, str) for value in values):
+        return [(int(key), value, ()) for key, value in content.items()]
+    if all(isinstance(value, list) and len(value) == 2 and all(isinstance(part, str) for part in value) for value in values):
+        return [(int(key), value[1], (value[0],)) for key, value in content.items()]
+    return None
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.removeprefix("-").isdigit() and len(text) < 19
+
+
+def _item(path: Path, number: int, item: Any) -> Listed:
+    place = f"item {number + 1}"
+    if isinstance(item, str):
+        return Listed(_text(path, place, item), None, place, (str(number),))
+    if not isinstance(item, dict) or "name" not in item or not set(item) <= _FIELDS:
+        got = f"the fields {', '.join(item)}" if isinstance(item, dict) else f"{json.dumps(item):.60}"
+        raise InvalidInput(f"{path}, {place}: expected a name, or an object with name and, where wanted, prompt; got {got}")
+    prompt = item.get("prompt") or item.get("text") or None
+    return Listed(
+        _text(path, place, item["name"]),
+        None if prompt is None else _text(path, f"{place}, prompt", prompt),
+        place,
+        (str(item.get("id", number)),),
+    )
+
+
+def _text(path: Path, place: str, value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise InvalidInput(f"{path}, {place}: expected a text, got {json.dumps(value):.60}")
+    return value.strip()

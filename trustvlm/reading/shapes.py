@@ -1,0 +1,90 @@
+"""Telling a plain list, one name a line, from files of another make: none of them is read line by line in silence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from trustvlm.reading.images import IMAGE_SUFFIXES
+
+__all__ = ["WNID", "is_comment", "other_shape"]
+
+WNID = re.compile(r"n\d{8}")
+"""A WordNet id, the name of a class of ImageNet."""
+
+_SUFFIXES = "|".join(re.escape(suffix) for suffix in sorted(IMAGE_SUFFIXES))
+_QUOTED = re.compile(r'"[^"]*"')
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """A make of file: what it is called, and whether lines (stripped, not empty, no comments) are of it."""
+
+    what: str
+    holds: Callable[[Sequence[str]], bool]
+
+
+def _half(pattern: str, flags: int = 0) -> Callable[[Sequence[str]], bool]:
+    match = re.compile(pattern, flags).match
+    return lambda lines: 2 * sum(match(line) is not None for line in lines) >= len(lines)
+
+
+def _every(pattern: str) -> Callable[[Sequence[str]], bool]:
+    match = re.compile(pattern).match
+    return lambda lines: len(lines) > 1 and all(match(line) for line in lines)
+
+
+def _some(pattern: str) -> Callable[[Sequence[str]], bool]:
+    match = re.compile(pattern).match
+    return lambda lines: any(match(line) for line in lines)
+
+
+def _first(pattern: str) -> Callable[[Sequence[str]], bool]:
+    match = re.compile(pattern, re.IGNORECASE).match
+    return lambda lines: match(lines[0]) is not None
+
+
+def _counted(lines: Sequence[str]) -> bool:
+    """Whether the lines begin with 0, 1, 2 … or 1, 2, 3 …, each followed by a blank and more."""
+    parts = [line.split(maxsplit=1) for line in lines]
+    if len(lines) < 2 or not all(len(part) == 2 and part[0].isdecimal() for part in parts):
+        return False
+    numbers = [int(part[0]) for part in parts]
+    return numbers[0] in (0, 1) and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
+def _delimited(lines: Sequence[str]) -> bool:
+    """Whether half of the lines have columns: a ";", a "|", or a comma that is not followed by a blank nor within a number."""
+    columns = re.compile(r"[;|]|(?<!\d),(?!\s|$)|,(?=[^\s\d])")
+    return 2 * sum(columns.search(_QUOTED.sub('""', line)) is not None for line in lines) >= len(lines)
+
+
+_SHAPES = (
+    _Shape("a list of image files", _half(rf".*({_SUFFIXES})\b", re.IGNORECASE)),
+    _Shape("XML or HTML", lambda lines: _first(r"<[?!a-z]")(lines) and any("</" in x or "/>" in x or "<!" in x for x in lines)),
+    _Shape("YAML", _first(r"(---|%YAML)(\s|$)")),
+    _Shape("YAML or a mapping of another kind (key: value)", _half(r"""(-\s+)?["']?[^:"']+["']?\s*:(\s.*)?$""")),
+    _Shape("YAML, JSON or program text", _first(r"""["'\w.-]+\s*[:=]\s*[\[{(|>"']""")),
+    _Shape("program text or a nested structure, with brackets over several lines", _some(r"[\])}]+[,;]?$|.*[\[{(]$")),
+    _Shape("settings (key = value)", _half(r"[^=]+=\s*\S")),
+    _Shape("a list with bullets", _half(r"[-*+•]\s+\S")),
+    _Shape("a map of WordNet ids to names (for folders with such names: --names FILE)", _every(r"n\d{8}[\s,;:]+\S")),
+    _Shape("a numbered list", lambda lines: _counted(lines) or _every(r"[(\[]?\d+[)\]]?\s*([.:)\]]|\t)\s*\D")(lines)),
+    _Shape("a map of names to numbers", _every(r".+[,;:=|\t]\s*-?\d+$")),
+    _Shape("lines that end with commas", _half(r".*[,;]$")),
+    _Shape("a table without a header that is known", _delimited),
+    _Shape("one line of several names", lambda lines: len(lines) == 1 and lines[0].count(",") > 1),
+    _Shape("rows of numbers", _half(r"[-+\d.]+([\s,;]+[-+\d.]+)+$")),
+    _Shape("a list in brackets", lambda lines: len(lines) == 1 and _first(r"[\[(].*,.*[\])]$")(lines)),
+)
+
+
+def is_comment(line: str) -> bool:
+    """Whether a line of a list is a comment: "#", alone or with a blank behind it."""
+    return line.split(maxsplit=1)[:1] == ["#"]
+
+
+def other_shape(lines: Sequence[str]) -> str | None:
+    """What else than names, one a line, the lines seem to be; None where that is what they are."""
+    return next((shape.what for shape in _SHAPES if shape.holds(lines)), None)
