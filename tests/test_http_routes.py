@@ -405,8 +405,12 @@ def test_images_and_texts_are_searched_and_told(pictured: Http) -> None:
     more = pictured("POST", "/v1/spaces/p/labels/two/supports", files=[("images", picture(20)), ("images", picture(21))])
     assert (more["added_supports"], more["skipped_duplicates"]) == (1, 1)
     files = [("images", picture(n)) for n in (30, 31, 32)]
-    job = pictured("POST", "/v1/spaces/p/evaluate", files=files, data={"truth": ["one", "two", ""], "rules": "msp"}, status=202)
-    assert pictured.job(job)["result"]["images"] == 3
+    data = {"truth": ["one", "two", ""], "rules": "msp", "items": "true", "sources": ["a", "b", "c"]}
+    result = pictured.job(pictured("POST", "/v1/spaces/p/evaluate", files=files, data=data, status=202))["result"]
+    assert result["images"] == 3
+    assert [item["source"] for item in result["items"]] == ["a", "b", "c"]
+    error = pictured("POST", "/v1/spaces/p/evaluate", files=files, data=data | {"sources": ["a", "b"]}, status=422)["error"]
+    assert error["message"] == "sources: expected 3 names, one for each query, got 2"
 
 
 def test_names_are_encoded(pictured: Http) -> None:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Any, Generic, TypeVar
+from types import UnionType
+from typing import Any, Generic, TypeVar, Union, get_args, get_origin
 
 from fastapi import Request
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from trustvlm.errors import InvalidInput, TooLarge
 from trustvlm.http.npz import read_arrays
+from trustvlm.http.parameters import content_type, not_taken
 from trustvlm.http.problems import unfit
 from trustvlm.types import Queries
 
-__all__ = ["ARRAYS", "FORM", "JSON", "NPZ", "Asked", "ImageFile", "read_body"]
+__all__ = ["ARRAYS", "FORM", "JSON", "NPZ", "Asked", "ImageFile", "options_of", "read_body"]
 
 JSON, NPZ, FORM = "application/json", "application/x-npz", "multipart/form-data"
 MOST_FILES = 256
@@ -30,6 +33,7 @@ ARRAYS = ("classifier", "verifier", "image_vectors", "classifier_image_vectors",
 _STRINGS = ("truth", "labels", "sources")
 
 B = TypeVar("B", bound=BaseModel)
+T = TypeVar("T")
 
 
 class ImageFile(bytes):
@@ -69,7 +73,7 @@ async def read_body(request: Request, model: type[B], *accepted: str) -> Asked[B
     Raises:
         InvalidInput: another content type, or not what the model says. TooLarge: too many values.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = content_type(request)
     if kind not in accepted:
         raise InvalidInput(f"content-type: expected {' or '.join(accepted)}, got {kind or 'none'!r}")
     if kind == FORM:
@@ -79,16 +83,17 @@ async def read_body(request: Request, model: type[B], *accepted: str) -> Asked[B
     if kind == JSON:
         if data.count(b",") >= MOST_VALUES:
             raise TooLarge(f"the body has more than {MOST_VALUES} values, the limit of JSON; send vectors as {NPZ}")
-        return Asked(
-            await _away(len(data), lambda: _checked(lambda: model.model_validate_json(data, strict=True))), {}, None, digest
-        )
+        return Asked(await _away(len(data), lambda: _of_json(model, data)), {}, None, digest)
     most = 4 * request.app.state.serving.options.body_bytes
     arrays = await _away(len(data), lambda: read_arrays(data, most))
-    if unknown := sorted(set(arrays) - {*ARRAYS, *_STRINGS}):
-        raise InvalidInput(f"body: unknown array {unknown[0]!r}; expected {', '.join((*ARRAYS, *_STRINGS))}")
     fields = {name: [text or None for text in arrays.pop(name).tolist()] for name in _STRINGS if name in arrays}
-    fields |= _fields(model, request.query_params.multi_items())
-    return Asked(_checked(lambda: model.model_validate(fields)), arrays, None, digest)
+    taken = [name for name in model.model_fields if name in (*ARRAYS, *_STRINGS)]
+    if unknown := sorted({*arrays, *fields}.difference(taken)):
+        raise not_taken(unknown[0], "no array of this body", taken)
+    options = _fields(model, request.query_params.multi_items())
+    if both := sorted(fields.keys() & options.keys()):
+        raise InvalidInput(f"{both[0]}: given twice, as an array and in the query")
+    return Asked(_checked(model, lambda: model.model_validate(fields | options)), arrays, None, digest)
 
 
 async def _away(size: int, work: Callable[[], Any]) -> Any:
@@ -100,11 +105,39 @@ async def _away(size: int, work: Callable[[], Any]) -> Any:
     return await run_in_threadpool(work)
 
 
-def _checked(read: Callable[[], B]) -> B:
+def _of_json(model: type[B], data: bytes) -> B:
+    """A JSON body; a name that comes twice in one object is refused, because one of the two values would be dropped."""
+    body = _checked(model, lambda: model.model_validate_json(data, strict=True))
+    if any(data.count(b'"%s"' % name.encode()) > count for name, count in Counter(_names(body)).items()):
+        _checked(model, lambda: json.loads(data, object_pairs_hook=_once_each))  # it may stand in a text only
+    return body
+
+
+def _names(value: Any) -> Iterator[str]:
+    """The names of all objects within a body; lists of numbers are passed over."""
+    if isinstance(value, BaseModel):
+        value = {name: getattr(value, name) for name in value.model_fields_set}
+    if isinstance(value, dict):
+        yield from value
+        value = list(value.values())
+    if isinstance(value, list) and value and not isinstance(value[0], float | int | str):
+        for one in value:
+            yield from _names(one)
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> None:
+    if len(dict(pairs)) < len(pairs):
+        name = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise InvalidInput(f"{name[:80]}: given twice in one JSON object")
+
+
+def _checked(model: type[BaseModel], read: Callable[[], T]) -> T:
     try:
         return read()
     except ValidationError as error:
-        raise unfit(error) from error
+        raise unfit(error, model) from error
+    except InvalidInput:
+        raise
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"body: expected JSON, got something else ({type(error).__name__})") from error
 
@@ -137,10 +170,10 @@ async def _form(request: Request, model: type[B]) -> Asked[B]:
     finally:
         for file in opened:
             file.close()
+    given = _fields(model, [*request.query_params.multi_items(), *fields])
     if not images:
         raise InvalidInput("images: expected at least one image file, got none")
-    given = _fields(model, [*request.query_params.multi_items(), *fields])
-    return Asked(_checked(lambda: model.model_validate(given)), {}, images, digest.digest())
+    return Asked(_checked(model, lambda: model.model_validate(given)), {}, images, digest.digest())
 
 
 def _named(data: bytes, filename: str | None) -> ImageFile:
@@ -153,18 +186,42 @@ def _named(data: bytes, filename: str | None) -> ImageFile:
 
 def _fields(model: type[BaseModel], items: list[tuple[str, str]]) -> dict[str, Any]:
     """Form fields or query parameters as a body: lists are repeated, objects are JSON, an empty truth is none."""
-    found: dict[str, Any] = {}
+    options = options_of(model)
+    values: dict[str, Any] = {}
     for name, value in items:
-        field = model.model_fields.get(name)
-        if name in ARRAYS or field is None:
-            known = ", ".join(one for one in model.model_fields if one not in ARRAYS)
-            raise InvalidInput(f"{name[:80]}: no such field here; there are {known}")
-        if "list" in str(field.annotation):
-            found.setdefault(name, []).append(value or None)
-        elif "dict" in str(field.annotation):
-            found[name] = _checked(lambda value=value: json.loads(value))  # type: ignore[misc]
-        elif name in found:
-            raise InvalidInput(f"{name}: given twice")
+        if name not in options:
+            if name == "images":
+                raise InvalidInput("images: expected image files, each with a filename, got text")
+            raise not_taken(name, "no field here", options)
+        field = model.model_fields[name]
+        if _is(list, field.annotation):
+            values.setdefault(name, []).append(value or None)
+        elif name in values:
+            raise InvalidInput(f"{name}: expected one value, got several")
+        elif _is(dict, field.annotation):
+            values[name] = _of_text(name, field.annotation, value)
         else:
-            found[name] = value
-    return found
+            values[name] = value
+    return values
+
+
+def _of_text(name: str, kind: Any, text: str) -> Any:
+    """The JSON of a form field."""
+    try:
+        return TypeAdapter(kind).validate_json(text, strict=True)
+    except ValidationError as error:
+        raise InvalidInput(f"{name}: {unfit(error)}") from error
+
+
+def _is(kind: type, annotation: Any) -> bool:
+    """Whether a field holds values of this kind, or one of its kinds is it."""
+    return get_origin(annotation) is kind or any(_is(kind, one) for one in _kinds(annotation))
+
+
+def _kinds(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else ()
+
+
+def options_of(model: type[BaseModel]) -> list[str]:
+    """The fields of a body that a form, or the query beside arrays, may hold: all but the embeddings."""
+    return [name for name in model.model_fields if name not in ARRAYS]

@@ -10,14 +10,15 @@ from pydantic import BaseModel
 
 from trustvlm import __version__
 from trustvlm.errors import STATUSES
-from trustvlm.http.bodies import ARRAYS, FORM, JSON, NPZ
+from trustvlm.http.bodies import ARRAYS, FORM, JSON, NPZ, options_of
 from trustvlm.http.keyring import Scope
 from trustvlm.http.links import link
+from trustvlm.http.parameters import OPTIONS, check_request
 from trustvlm.http.schemas import Body, examples
 
 __all__ = ["ADMIN", "READ", "WRITE", "describe", "takes"]
 
-READ, WRITE, ADMIN = ([Depends(Scope(scope))] for scope in ("read", "write", "admin"))
+READ, WRITE, ADMIN = ([Depends(Scope(scope)), Depends(check_request)] for scope in ("read", "write", "admin"))
 
 _BODIES: dict[str, type[BaseModel]] = {}
 _BYTES = {"type": "string", "format": "binary"}
@@ -45,7 +46,8 @@ def takes(body: type[Body], *kinds: str, form: type[Body] | None = None) -> dict
             content[kind] = {"schema": _BYTES | {"description": "numpy.savez of the same arrays; options as query parameters"}}
         elif kind == FORM:
             content[kind] = {"schema": _form(form or body)}
-    return {"requestBody": {"required": True, "content": content}}
+    options = {kind: options_of(model) for kind, model in ((NPZ, body), (FORM, form or body)) if kind in kinds}
+    return {"requestBody": {"required": True, "content": content}} | ({OPTIONS: options} if options else {})
 
 
 def _form(body: type[Body]) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def _label(line: bytes, number: int) -> LabelBody:
     try:
         return LabelBody.model_validate_json(line, strict=True)
     except ValidationError as error:
-        raise InvalidInput(f"line {number}: {unfit(error)}") from error
+        raise InvalidInput(f"line {number}: {unfit(error, LabelBody)}") from error
 
 
 async def of_parquet(request: Request, after: int, skip: int) -> AsyncGenerator[list[LabelInput]]:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, get_args
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 
 from trustvlm import errors
 from trustvlm.errors import STATUSES, InvalidInput, TrustVLMError
+from trustvlm.http.parameters import not_taken
 
 __all__ = ["REQUEST_ID", "UNEXPECTED", "install", "kind_of", "problem", "status_of", "unfit"]
 
@@ -59,12 +60,37 @@ def _plain(message: str) -> str:
     return message.encode(errors="backslashreplace").decode()
 
 
-def unfit(error: ValidationError | RequestValidationError) -> InvalidInput:
-    """What pydantic found, as one sentence."""
+def unfit(error: ValidationError | RequestValidationError, model: type[BaseModel] | None = None) -> InvalidInput:
+    """What pydantic found, as one sentence; `model`: what was validated, whose fields are named where one is not taken."""
     found = error.errors()
-    parts = [f"{'.'.join(str(at) for at in one['loc']) or 'body'}: {one['msg']}" for one in found[:_SHOWN]]
+    parts = [_part(one, model) for one in found[:_SHOWN]]
     more = f" (and {len(found) - _SHOWN} more)" if len(found) > _SHOWN else ""
     return InvalidInput("; ".join(parts) + more)
+
+
+def _part(one: Mapping[str, Any], model: type[BaseModel] | None) -> str:
+    where = ".".join(str(step)[:80] for step in one["loc"]) or "body"
+    if one["type"] == "extra_forbidden" and model is not None:
+        owner = _owner(model, one["loc"][:-1])
+        return str(not_taken(str(one["loc"][-1]), f"no field of {owner.__name__}", owner.model_fields, where))
+    shown = isinstance(one["input"], str | float | None) or type(one["input"]) in (int, bool)
+    return f"{where}: {one['msg']}" + (f", got {one['input']!r:.60}" if shown and "got" not in one["msg"] else "")
+
+
+def _owner(model: type[BaseModel], path: Sequence[str | int]) -> type[BaseModel]:
+    """The model that stands at a path of fields and places within another one."""
+    for step in path:
+        field = model.model_fields.get(str(step))
+        if field is not None:
+            model = next(_models(field.annotation), model)
+    return model
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for one in get_args(annotation):
+        yield from _models(one)
 
 
 def install(app: FastAPI, allowed: Callable[[str], Sequence[str]]) -> None:

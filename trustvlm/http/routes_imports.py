@@ -18,6 +18,7 @@ from trustvlm.http.docs import WRITE
 from trustvlm.http.import_sources import NDJSON, PARQUET, SOURCES
 from trustvlm.http.importing import Import
 from trustvlm.http.jobs import job_row
+from trustvlm.http.parameters import content_type
 from trustvlm.http.routes_measuring import check_job
 from trustvlm.http.serving import Serving, serving_of
 
@@ -43,7 +44,7 @@ _DOC: dict[str, Any] = {
 async def import_labels(
     request: Request,
     space: str,
-    job: str | None = None,
+    job: Annotated[str | None, Query(min_length=1)] = None,
     begin: bool = False,
     after: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
 ) -> Response:
@@ -56,7 +57,7 @@ async def import_labels(
     `begin`: the id is of the client's own making, a UUID, and begins an import where there is none of it; so the client knows
     it from the first byte on. `after`: the stream begins behind so many lines of the import, all of which are committed.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = content_type(request)
     if kind not in SOURCES:
         raise InvalidInput(f"content-type: expected {' or '.join(SOURCES)}, got {kind or 'none'!r}")
     serving = serving_of(request)

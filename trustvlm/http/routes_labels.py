@@ -14,6 +14,7 @@ from trustvlm.http.answers import answer, written
 from trustvlm.http.bodies import FORM, JSON, Asked, read_body
 from trustvlm.http.docs import READ, WRITE, takes
 from trustvlm.http.gate import SLASH
+from trustvlm.http.parameters import content_type
 from trustvlm.http.problems import unfit
 from trustvlm.http.schemas import AliasBody, LabelBody, NewLabelForm, PatchBody, PicturedLabel, RegisterBody
 from trustvlm.http.serving import Serving, serving_of
@@ -23,7 +24,7 @@ __all__ = ["as_inputs", "name_of", "result_json", "router"]
 
 router = APIRouter(tags=["labels"])
 Page = Annotated[int, Query(ge=1, le=1_000)]
-_BEHIND = "after:"  # begins every cursor; the last name of the page follows
+_BEHIND = {"name": "after:", "id": "after-id:"}  # begins a cursor of that order; the last name or id of the page follows
 
 
 def name_of(label: str) -> str:
@@ -60,9 +61,9 @@ def _pictured(form: Asked[NewLabelForm]) -> list[LabelInput]:
     if body.prompt is not None:
         raise InvalidInput("prompt: expected among the fields of each of the labels")
     try:
-        labels = TypeAdapter(list[PicturedLabel]).validate_json(body.labels)
+        labels = TypeAdapter(list[PicturedLabel]).validate_json(body.labels, strict=True)
     except ValidationError as error:
-        raise InvalidInput(f"labels: {unfit(error)}") from error
+        raise InvalidInput(f"labels: {unfit(error, PicturedLabel)}") from error
     if (expected := sum(label.images for label in labels)) != len(images):
         raise InvalidInput(f"labels: they have {expected} images, but {len(images)} files came")
     inputs, start = [], 0
@@ -77,25 +78,21 @@ def _named(names: Sequence[str] | None) -> list[LabelBody]:
     return [LabelBody.model_validate({"name": name}) for name in names or ()]
 
 
-def _after(cursor: str | None) -> str | None:
+def _after(cursor: str | None, order: str) -> str | None:
     if cursor is None:
         return None
-    if not cursor.startswith(_BEHIND):
-        raise InvalidInput("cursor: expected the next_cursor of an earlier page")
-    return cursor.removeprefix(_BEHIND)
-
-
-def _cursor(after: str) -> str:
-    return _BEHIND + after
+    if not cursor.startswith(_BEHIND[order]):
+        raise InvalidInput(f"cursor: expected the next_cursor of an earlier page with order={order}, got {cursor!r:.60}")
+    return cursor.removeprefix(_BEHIND[order])
 
 
 async def _by_id(serving: Serving, space: str, cursor: str | None, limit: int) -> Response:
     """A page of labels in the order of their ids."""
-    after = _after(cursor) or "0"
+    after = _after(cursor, "id") or "0"
     if not after.isascii() or not after.isdigit() or len(after) > 18:
-        raise InvalidInput("cursor: expected the next_cursor of an earlier page in the order of ids")
+        raise InvalidInput(f"cursor: expected the next_cursor of an earlier page with order=id, got {cursor!r:.60}")
     rows = await serving.reading.run(lambda: serving.service.label_page_by_id(space, after=int(after), limit=limit + 1))
-    following = _cursor(str(rows[limit - 1].id)) if len(rows) > limit else None
+    following = f"{_BEHIND['id']}{rows[limit - 1].id}" if len(rows) > limit else None
     return answer({"labels": [asdict(row) for row in rows[:limit]], "next_cursor": following})
 
 
@@ -103,31 +100,36 @@ async def _by_id(serving: Serving, space: str, cursor: str | None, limit: int) -
 async def list_labels(
     request: Request,
     space: str,
-    cursor: Annotated[str | None, Query(json_schema_extra={"pattern": f"^{_BEHIND}"})] = None,
+    cursor: Annotated[str | None, Query(json_schema_extra={"pattern": "^after(-id)?:"})] = None,
     limit: Page = 100,
-    q: Annotated[str | None, Query(max_length=500)] = None,
-    match: Literal["prefix", "contains"] = "contains",
+    q: Annotated[str | None, Query(min_length=1, max_length=500)] = None,
+    match: Literal["prefix", "contains"] | None = None,
     unverified: bool = False,
     order: Literal["name", "id"] = "name",
     thumbnails: Annotated[int, Query(ge=0, le=12)] = 0,
 ) -> Response:
-    """A page of labels, by name; `q`: whose name begins with it (as it is), or contains it (ASCII letters in any case).
+    """A page of labels, by name; `q`: whose name contains it (ASCII letters in any case) or, with `match=prefix`, begins with
+    it (as it is).
 
     `order=id`: all of them, oldest first. `thumbnails`: each with the ids of so many of its support images, as `supports`.
+    Refused are the combinations that are not served: `order=id` with `q`, `unverified` or `thumbnails`; `match` without `q`;
+    and the cursor of a page of another order.
     """
+    if match is not None and q is None:
+        raise InvalidInput("match: says how the text in q is compared; give q, too")
     if order == "id":
-        if q or unverified or thumbnails:
-            raise InvalidInput("order: labels that are looked for, or with support images, come by name only")
+        if narrowed := [name for name, given in (("q", q), ("unverified", unverified), ("thumbnails", thumbnails)) if given]:
+            raise InvalidInput(f"order: id goes without {', '.join(narrowed)}; leave order out, or ask for all labels")
         return await _by_id(serving_of(request), space, cursor, limit)
-    service, after = serving_of(request).service, _after(cursor)
-    wanted: dict[str, Any] = {match: q or None, "unverified": unverified, "after": after, "limit": limit + 1}
+    service, after = serving_of(request).service, _after(cursor, "name")
+    wanted: dict[str, Any] = {match or "contains": q, "unverified": unverified, "after": after, "limit": limit + 1}
     run = serving_of(request).reading.run
     if thumbnails:
         pictured = await run(lambda: service.pictured_page(space, thumbnails=thumbnails, **wanted))
         rows = [asdict(row) | {"supports": supports} for row, supports in pictured]
     else:
         rows = [asdict(row) for row in await run(lambda: service.label_page(space, **wanted))]
-    following = _cursor(rows[limit - 1]["name"]) if len(rows) > limit else None
+    following = _BEHIND["name"] + rows[limit - 1]["name"] if len(rows) > limit else None
     return answer({"labels": rows[:limit], "next_cursor": following})
 
 
@@ -135,7 +137,7 @@ async def list_labels(
 async def register(request: Request, space: str) -> Response:
     """Register labels: new ones, or more support images of those that are there. Repeating it changes nothing."""
     service = serving_of(request).service
-    if request.headers.get("content-type", "").startswith(FORM):
+    if content_type(request) == FORM:
         form = await read_body(request, NewLabelForm, FORM)
         inputs, digest, given = _pictured(form), form.digest, form.body.model_dump(include={"unreadable", "keep_originals"})
     else:

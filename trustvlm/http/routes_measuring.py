@@ -74,6 +74,8 @@ async def asked_for(request: Request, space: str, model: type[Labelled]) -> Aske
             raise InvalidInput("classifier, verifier: expected embeddings, got none")
     if rows != len(asked.body.truth):
         raise InvalidInput(f"truth: expected {rows} names, one for each query, got {len(asked.body.truth)}")
+    if asked.body.sources is not None and rows != len(asked.body.sources):
+        raise InvalidInput(f"sources: expected {rows} names, one for each query, got {len(asked.body.sources)}")
     return asked
 
 
@@ -94,14 +96,14 @@ def labelled(serving: Serving, space: str, asked: Asked[Any], progress: Progress
     body: LabelledBody = asked.body
     if asked.images is None:
         return {"queries": asked.queries(), "truth": body.truth, "sources": body.sources}
-    parts, truth, sources = [], [], []
+    parts, truth, sources = [], [], list[str | None]()
     for start in range(0, len(asked.images), _STEP):
         progress.tell("embedding", start, len(asked.images))
         some = asked.images[start : start + _STEP]
         found = serving.encode_now(lambda some=some: serving.service.embed(space, some))  # type: ignore[misc]
         parts.append(found.queries)
         truth += [body.truth[start + place] for place in found.places]
-        sources += found.sources
+        sources += found.sources if body.sources is None else [body.sources[start + place] for place in found.places]
     sides = [[getattr(part, name) for part in parts] for name in ("classifier", "verifier")]
     classifier, verifier = (None if rows[0] is None else np.concatenate(rows) for rows in sides)
     return {"queries": Queries(classifier, verifier), "truth": truth, "sources": sources}

@@ -123,7 +123,9 @@ async def embed(request: Request, space: str) -> Response:
 async def search(request: Request, space: str) -> Response:
     """The nearest support images, prototypes or text prototypes of every query."""
     serving, asked = serving_of(request), await read_body(request, SearchBody, JSON, NPZ, FORM)
-    if asked.images is None and asked.body.text is not None:
+    if asked.images is not None and asked.body.text is not None:
+        raise InvalidInput("text: expected images or text to search with, got both")
+    if asked.body.text is not None:
         texts, body = asked.queries(), asked.body
         hits = await serving.encode(lambda: serving.service.search(space, texts, kind=body.kind, k=body.k))
         part = Part(hits, 0, len(hits))

@@ -15,6 +15,7 @@ from trustvlm.http.bodies import JSON, read_body
 from trustvlm.http.docs import ADMIN, READ, takes
 from trustvlm.http.keyring import Scope
 from trustvlm.http.options import ServeOptions
+from trustvlm.http.parameters import check_request
 from trustvlm.http.schemas import SpaceBody
 from trustvlm.http.serving import serving_of
 from trustvlm.types import SpaceRow
@@ -94,7 +95,7 @@ async def remove_space(request: Request, space: str) -> Response:
     return await written(request, work)
 
 
-@router.post("/v1/spaces/{space}/restore", dependencies=[Depends(Scope("admin", there=False))])
+@router.post("/v1/spaces/{space}/restore", dependencies=[Depends(Scope("admin", there=False)), Depends(check_request)])
 async def restore_space(request: Request, space: str) -> Response:
     """Bring back the space of that name that was removed last."""
     service = serving_of(request).service

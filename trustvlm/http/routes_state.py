@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import FileResponse, PlainTextResponse
 
 from trustvlm.errors import Forbidden, NotFound, Overloaded, Unavailable
 from trustvlm.http.answers import answer
-from trustvlm.http.docs import READ
+from trustvlm.http.keyring import Scope
 from trustvlm.http.serving import serving_of
 from trustvlm.http.static_files import STATIC
 
@@ -34,7 +34,7 @@ async def readyz(request: Request) -> Response:
     return answer({"status": "ready"})
 
 
-@router.get("/metrics", dependencies=READ, response_class=PlainTextResponse)
+@router.get("/metrics", dependencies=[Depends(Scope("read"))], response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
     """For Prometheus: of all spaces, so that a key for one of them does not open it."""
     serving, only = serving_of(request), request.state.caller.space

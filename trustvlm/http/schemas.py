@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from trustvlm.encoders.presets import PAPER
@@ -34,6 +34,16 @@ def _one_of(*names: str) -> tuple[AfterValidator, Any]:
 
     return AfterValidator(checked), Field(max_length=100, json_schema_extra={"enum": [*names]})
 
+
+def _whole(value: Any) -> Any:
+    """A number of JSON without a fraction as an integer, as JSON Schema means it: 311.0 is 311. Beyond 2^53 it may be another
+    one than was written."""
+    return int(value) if type(value) is float and value.is_integer() and abs(value) <= 2**53 else value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+Id = Annotated[Whole, Field(ge=1, le=2**63 - 1)]
+IdOrNone = Annotated[Whole, Field(ge=-1, le=2**63 - 1)]  # -1: of no label
 
 RuleName = Annotated[str, *_one_of(*RULES)]
 RuleChoice = Annotated[str, *_one_of("auto", *RULES)]
@@ -86,7 +96,7 @@ class RegisterBody(Body):
 class PicturedLabel(LabelBody):
     """One of several labels whose image files come in one form."""
 
-    images: int = Field(0, ge=0, description="how many of the form's files, in their order, are its support images")
+    images: Whole = Field(0, ge=0, description="how many of the form's files, in their order, are its support images")
 
 
 class Pictured(Body):
@@ -131,7 +141,7 @@ class AliasBody(Body):
 class IdsBody(Body):
     """Support images by id."""
 
-    ids: list[Annotated[int, Field(ge=1, le=2**63 - 1)]] = Field(max_length=100_000)
+    ids: list[Id] = Field(max_length=100_000)
 
 
 class SupportsBody(Pictured):
@@ -153,9 +163,9 @@ class ScoreBody(QueryBody):
 
     rule: RuleName | None = Field(None, description="None: that of the calibration in force, else the default")
     params: Params | None = None
-    top_k: int = Field(5, ge=1, le=1_000)
+    top_k: Whole = Field(5, ge=1, le=1_000)
     labels: list[Name] | None = Field(None, description="only these labels take part")
-    evidence: int | None = Field(
+    evidence: Whole | None = Field(
         None, ge=0, le=20, description="nearest support images a verdict; by default 3 with images and 0 with embeddings"
     )
     terms: bool = Field(False, description="what of each trust comes from the text and what from the images")
@@ -169,10 +179,10 @@ class EvidenceBody(QueryBody):
     """Verdicts whose evidence is asked for, by what the answer with these verdicts said."""
 
     state: dict[str, Any] = Field(description="`evidence_state` of that answer")
-    revision: int = Field(ge=0, le=2**63 - 1)
-    label_ids: list[Annotated[int, Field(ge=-1, le=2**63 - 1)]] = Field(max_length=1_000)
-    rival_ids: list[Annotated[int, Field(ge=-1, le=2**63 - 1)]] = Field(max_length=1_000)
-    k: int = Field(3, ge=1, le=1_000)
+    revision: Whole = Field(ge=0, le=2**63 - 1)
+    label_ids: list[IdOrNone] = Field(max_length=1_000)
+    rival_ids: list[IdOrNone] = Field(max_length=1_000)
+    k: Whole = Field(3, ge=1, le=1_000)
 
 
 class SearchBody(QueryBody):
@@ -180,7 +190,7 @@ class SearchBody(QueryBody):
 
     text: list[Name] | None = None
     kind: Literal["support", "prototype", "text"] = "support"
-    k: int = Field(10, ge=1, le=1_000)
+    k: Whole = Field(10, ge=1, le=1_000)
 
 
 class LabelledBody(QueryBody):
@@ -203,7 +213,7 @@ class EvaluateOptions(Body):
     rules: list[RuleName] | None = None
     risk: float = Field(0.05, gt=0, lt=1)
     coverage: float = Field(0.8, gt=0, le=1)
-    draws: int = Field(0, ge=0, le=20)
+    draws: Whole = Field(0, ge=0, le=20)
     params: dict[str, Params] | None = Field(None, description="parameters by rule, where they are not the rule's own")
     items: bool = Field(False, description="say also what each rule says of each image, and what each threshold accepts")
     confidence: float = Field(0.9, gt=0, lt=1, description="of the bounds of the risk that come with the thresholds")

@@ -126,10 +126,17 @@ def evidence_of(
 def _checked(state: Mapping[str, Any]) -> tuple[int, str, dict[int, list[int]]]:
     """(space id, epoch, aliases) of what :meth:`EvidenceReader.state` said, after it was at somebody else's."""
     try:
-        aliases = {int(label): [int(one) for one in others] for label, others in state["aliases"].items()}
+        aliases = {int(label): [_whole(one) for one in others] for label, others in state["aliases"].items()}
         ids = [one for label, others in aliases.items() for one in (label, *others)]
         if not all(0 < one < 2**63 for one in ids):
             raise ValueError("no id")
-        return int(state["space"]), str(state["epoch"]), aliases
+        return _whole(state["space"]), str(state["epoch"]), aliases
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InvalidInput("state: expected the evidence_state that came with the verdicts") from error
+
+
+def _whole(value: object) -> int:
+    """A number of JSON without a fraction. Raises ValueError."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+        raise ValueError("no id")
+    return int(value)

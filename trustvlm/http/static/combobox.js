@@ -37,7 +37,7 @@ export function labelCombobox(space, { title, suggested = [], without = null, ch
     const q = input.value.trim();
     try {
       const find = async (match) =>
-        (await get(path("spaces", space, "labels"), { query: { q, match, limit: SHOWN }, signal: now })).labels.map((row) => row.name);
+        (await get(path("spaces", space, "labels"), { query: { q, match: q && match, limit: SHOWN }, signal: now })).labels.map((row) => row.name);
       if (!q) return show([...new Set([...suggested, ...(await find("prefix"))])].slice(0, SHOWN), q);
       const first = await find("prefix");
       if (first.length) show(first, q);

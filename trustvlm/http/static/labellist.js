@@ -79,7 +79,7 @@ export async function showList(root, context) {
   }
 
   function read(cursor, one) {
-    const query = { q: wanted.q, match: wanted.match, unverified: wanted.bare || null, limit: PAGE, cursor };
+    const query = { q: wanted.q, match: wanted.q && wanted.match, unverified: wanted.bare || null, limit: PAGE, cursor };
     if (takesImages(space)) query.thumbnails = PICTURES;
     return get(path("spaces", space.name, "labels"), { query, signal: one });
   }
