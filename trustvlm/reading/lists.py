@@ -100,6 +100,9 @@ def _of_lines(path: Path, text: str) -> tuple[list[Listed], list[str]]:
         raise InvalidInput(f"{path}: expected {_EXPECTED}, this looks like {shape}; a JSON list takes names of any look")
     if all(len(line) > 1 and line[0] == line[-1] == '"' for line in lines.values()):
         lines = {number: line[1:-1].replace('""', '"') for number, line in lines.items()}
+    elif "\t" in text:
+        raw = text.split("\n")
+        lines = {number: raw[number - 1] for number in lines}  # a tab at its beginning is no blank
     return [_of_line(path, number, line) for number, line in lines.items()], notes
 
 
@@ -107,6 +110,8 @@ def _of_line(path: Path, number: int, line: str) -> Listed:
     name, *rest = (part.strip() for part in line.split("\t"))
     if len(rest) > 1:
         raise InvalidInput(f"{path}, line {number}: expected a name, or a name, a tab and a prompt; got {len(rest)} tabs")
+    if not name:
+        raise InvalidInput(f"{path}, line {number}: expected a name before the tab, got none")
     return Listed(name, (rest[0] or None) if rest else None, f"line {number}")
 
 
