@@ -190,7 +190,7 @@ def test_something_else_answers() -> None:
             client.get_space("s")
         assert caught.value.request_id is None
     moved = (301, b"", {"location": "http://elsewhere"})
-    with told(moved) as (client, _), pytest.raises(trustvlm.TrustVLMError, match="answered 301: nothing"):
+    with told(moved) as (client, _), pytest.raises(trustvlm.TrustVLMError, match="answered 301: use 'http://elsewhere' as url"):
         client.get_space("s")
     with told(error("NoKindOfOurs", 409)) as (client, _), pytest.raises(trustvlm.Conflict, match="a NoKindOfOurs"):
         client.get_space("s")

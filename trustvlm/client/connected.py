@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
 
+from trustvlm.client.network import network_of
 from trustvlm.client.wire import Wire, json_body
 from trustvlm.errors import InvalidInput
 
@@ -29,24 +31,41 @@ class Connected:
         timeout: float = 60.0,
         retries: int = 10,
         transport: httpx.BaseTransport | None = None,
+        verify: bool | str | os.PathLike[str] | ssl.SSLContext = True,
+        proxy: str | None = None,
+        trust_env: bool = True,
     ) -> None:
         """Connect to a service; nothing is asked yet.
 
         Args:
-            url: where 'trustvlm serve' listens, e.g. "http://127.0.0.1:8000".
+            url: where 'trustvlm serve' listens, e.g. "http://127.0.0.1:8000". A user and password in it are sent as HTTP's
+                basic authentication, to whatever stands before the service; not together with a key.
             key: what 'trustvlm key create' printed; by default that of the environment variable TRUSTVLM_KEY, if it is set.
             timeout: seconds that a request may take, with all its tries and pauses; of an import, without any progress.
             retries: how often a request is tried again.
             transport: of httpx, e.g. :class:`trustvlm.testing.AsgiTransport` for a service in this process.
+            verify: whose certificates are trusted at an https:// address. True: those of the environment variables
+                SSL_CERT_FILE or SSL_CERT_DIR, else those that come with httpx; a path: those of this PEM file, or of this
+                folder of them; an ssl.SSLContext: what it says; False: any, so that anyone on the way can read and change all.
+            proxy: address of a proxy, "http://…", "https://…" or "socks5://…", through which the service is reached. None:
+                that of the environment variables HTTP_PROXY, HTTPS_PROXY or ALL_PROXY, unless NO_PROXY names the host or it
+                is this machine (localhost, 127.0.0.0/8, ::1).
+            trust_env: False: none of these environment variables counts but TRUSTVLM_KEY.
 
         Raises:
-            InvalidInput: one of these cannot be right.
+            InvalidInput: one of these cannot be right, or an environment variable that is needed to reach the service.
         """
         if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < 1e6:
             raise InvalidInput(f"timeout: expected seconds above 0, got {timeout!r}")
         if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
             raise InvalidInput(f"retries: expected a whole number from 0 up, got {retries!r}")
-        self._wire = Wire(url, os.environ.get(KEY) if key is None else key, float(timeout), retries, transport)
+        secret = _key_of_environment() if key is None else _checked_key(key, "key")
+        network = network_of(url, verify, proxy, trust_env, transport)
+        if secret is not None and network.auth is not None:
+            raise InvalidInput(
+                "url: a user and password, and a key, go in the same header (Authorization); give one of the two"
+            )
+        self._wire = Wire(network, secret, float(timeout), retries)
 
     def __enter__(self) -> Self:
         return self
@@ -63,3 +82,15 @@ class Connected:
 
     def _revision(self, method: str, path: str, content: Mapping[str, Any] | None = None) -> int:
         return int(self._write(method, path, content)["revision"])
+
+
+def _key_of_environment() -> str | None:
+    given = os.environ.get(KEY, "")
+    return _checked_key(given, KEY) if given.strip() else None
+
+
+def _checked_key(key: object, what: str) -> str:
+    secret = key.strip() if isinstance(key, str) else ""
+    if not secret or not secret.isascii() or not secret.isprintable():
+        raise InvalidInput(f"{what}: expected the key that 'trustvlm key create' printed")  # which is not shown again here
+    return secret

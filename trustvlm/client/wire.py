@@ -7,7 +7,9 @@ service does them once, and bodies are kept until they are answered.
 from __future__ import annotations
 
 import json
+import os
 import random
+import ssl
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,6 +19,8 @@ from urllib.parse import quote
 
 import httpx
 
+from trustvlm.client.address import public
+from trustvlm.client.network import Network
 from trustvlm.client.problems import problem_of, seconds_of
 from trustvlm.errors import InvalidInput, NotFound, Overloaded, TooMany, TrustVLMError, Unavailable
 
@@ -25,6 +29,9 @@ __all__ = ["Body", "Passing", "Patience", "Wire", "json_body", "path_of"]
 PIECE = 256 * 1024
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 CONNECT_S = 10.0
+
+CALL_IDS = ("x-request-id", "x-call-id")
+"""Headers with which a request is marked, and its answer: proxies are free to change the first one on the way."""
 
 LASTING = ("ReadOnly", "SchemaMismatch", "WeightsMissing", "Damaged")
 """Kinds of 503 that no waiting mends."""
@@ -111,16 +118,43 @@ class Patience:
 
 
 class Wire:
-    """Connections to one service; safe to use from several threads."""
+    """Connections to one service; safe to use from several threads, and in processes that are forked meanwhile.
 
-    def __init__(self, url: str, key: str | None, timeout: float, retries: int, transport: httpx.BaseTransport | None) -> None:
-        self.url, self.timeout, self.retries = _checked_url(url), timeout, retries
-        headers = {} if key is None else {"authorization": f"Bearer {_checked_key(key)}"}
-        self._http = httpx.Client(base_url=self.url, headers=headers, transport=transport)
+    Two processes that share a connection read each other's answers: every process opens its own. And whatever is on the
+    way, an answer counts only where it names the request that it belongs to.
+    """
+
+    def __init__(self, network: Network, key: str | None, timeout: float, retries: int) -> None:
+        self.url, self.timeout, self.retries = network.url, timeout, retries
+        self._network = network
+        self._headers = {} if key is None else {"authorization": f"Bearer {key}"}
+        self._closed = False
+        self._pools = [(os.getpid(), network.connect(self._headers))]
 
     def close(self) -> None:
         """Let go of the connections."""
-        self._http.close()
+        self._closed = True
+        for process, http in self._pools:
+            if process == os.getpid():
+                http.close()
+
+    def _pool(self) -> httpx.Client:
+        """The connections of this process. Raises Unavailable."""
+        if self._closed:
+            raise Unavailable("the client is closed")
+        process, http = self._pools[-1]
+        if process == os.getpid():
+            return http
+        if self._network.transport is not None:
+            raise Unavailable("this client was made with a transport before a fork; make another one in the child")
+        # The parent's connections stay open and unused: closing them takes locks that a thread of the parent may have held.
+        return self._further_pool()
+
+    def _further_pool(self) -> httpx.Client:
+        """New connections from now on; requests that other threads have under way on earlier ones go on."""
+        http = self._network.connect(self._headers)
+        self._pools.append((os.getpid(), http))
+        return http
 
     def ask(self, method: str, path: str, **options: Any) -> Any:
         """The JSON of :meth:`fetch`."""
@@ -179,26 +213,44 @@ class Wire:
         headers: dict[str, str] | None = None,
     ) -> httpx.Response:
         """One try, with a body that is made while it is sent; see :meth:`attempt`."""
-        if self._http.is_closed:
-            raise Unavailable("the client is closed")
+        http, call = self._pool(), uuid.uuid4().hex
         timeout = httpx.Timeout(seconds, connect=min(seconds, CONNECT_S))
+        sent = {name: call for name in CALL_IDS} | (headers or {})
         try:
-            response = self._http.request(
-                method, path, params=list(query) or None, content=content, headers=headers, timeout=timeout
-            )
+            response = http.request(method, path, params=list(query) or None, content=content, headers=sent, timeout=timeout)
         except _BROKEN as error:
-            told = str(error) or type(error).__name__
-            raise Passing(Unavailable(f"{self.url}: no answer ({told}); is 'trustvlm serve' running there?")) from error
+            raise self._broken(error) from error
         except httpx.HTTPError as error:
-            raise Unavailable(f"{self.url}: {error}") from error
+            raise Unavailable(f"{self._network.where}: {error}") from error
+        except RuntimeError as error:
+            if http.is_closed:  # by another thread, meanwhile
+                raise Unavailable("the client is closed") from error
+            raise
+        told = {response.headers[name] for name in CALL_IDS if name in response.headers}
+        if told and call not in told:
+            if self._network.transport is None:  # what else stands on this connection is wrong by as much
+                self._further_pool()
+            raise Passing(Unavailable(f"{self._network.where}: the answer belongs to another request, and was not used"))
         if response.is_success:
             return response
+        if response.is_redirect:
+            raise Unavailable(f"{self._network.where} answered {response.status_code}: use {_moved(response)!r:.200} as url")
         problem, kind = problem_of(response)
         wait = seconds_of(response.headers.get("retry-after"))
         if wait is not None and isinstance(problem, TooMany | Overloaded):
             problem.retry_after = wait
         passes = response.status_code in (429, 502, 503, 504) and (wait is not None or kind not in LASTING)
         raise Passing(problem, wait) if passes else problem
+
+    def _broken(self, error: httpx.TransportError) -> Exception:
+        """What a request that got no answer ends with: Passing where another try may get one."""
+        where, said = self._network.where, str(error) or type(error).__name__
+        if isinstance(_cause(error), ssl.SSLCertVerificationError):
+            ways = "pass verify=PATH of the certificate that signed it, or name that in SSL_CERT_FILE"
+            return Unavailable(f"{where}: its certificate is not trusted ({said}); {ways}")
+        if isinstance(_cause(error), ssl.SSLError):
+            return Unavailable(f"{where}: no encrypted connection ({said}); does it listen at http:// rather than https://?")
+        return Passing(Unavailable(f"{where}: no answer ({said}); is 'trustvlm serve' running there?"))
 
     def read(self, response: httpx.Response) -> Any:
         """The JSON of an answer."""
@@ -208,17 +260,14 @@ class Wire:
             raise Unavailable(f"{self.url}: expected a trustvlm service there, which answers in JSON") from error
 
 
-def _checked_url(url: str) -> str:
-    try:
-        parsed = httpx.URL(url)
-    except (httpx.InvalidURL, TypeError) as error:
-        raise InvalidInput(f"url: expected something like 'http://127.0.0.1:8000', got {url!r:.100}") from error
-    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.query or parsed.fragment:
-        raise InvalidInput(f"url: expected something like 'http://127.0.0.1:8000', got {url!r:.100}")
-    return str(parsed).rstrip("/")
+def _cause(error: BaseException) -> BaseException:
+    """What an error began with."""
+    while (before := error.__cause__ or error.__context__) is not None:
+        error = before
+    return error
 
 
-def _checked_key(key: str) -> str:
-    if not isinstance(key, str) or not key.isascii() or not key.isprintable() or not key.strip():
-        raise InvalidInput("key: expected the key that 'trustvlm key create' printed")  # which is not shown again here
-    return key.strip()
+def _moved(response: httpx.Response) -> str:
+    """The address at which a redirection says that the service is."""
+    path = response.request.url.raw_path.partition(b"?")[0].decode()
+    return str(public(response.headers["location"])).partition("?")[0].removesuffix(path)

@@ -31,6 +31,9 @@ log = logging.getLogger("trustvlm.http")
 SLASH = "\0"
 """Stands for an encoded slash in a path until it was routed: names of labels may hold slashes."""
 
+CALL_ID = b"x-call-id"
+"""A header that is sent back as it came: how a client knows an answer of its own where a proxy changes request ids."""
+
 STREAMED = re.compile(r"/v1/spaces/[^/]+/imports$")
 """Bodies that are read as they come, so that they may be of any size."""
 
@@ -200,6 +203,8 @@ class _Passage:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = [*message.get("headers", []), *HEADERS, (REQUEST_ID.encode(), self.id.encode())]
+            if _ID.fullmatch(call := self.headers.get(CALL_ID, "")):
+                headers.append((CALL_ID, call.encode()))
             if not any(key.lower() == b"cache-control" for key, _ in headers):
                 headers.append((b"cache-control", b"no-store"))
             message = {**message, "headers": headers}

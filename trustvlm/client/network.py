@@ -1,0 +1,181 @@
+"""How a service is reached: its address, the proxy on the way, whose certificates are trusted.
+
+All of it is decided when a client is made, so that what cannot work is said then. Of the environment only what this
+address needs is looked at: a proxy that another program uses cannot make a client fail.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+from urllib.request import getproxies
+
+import httpx
+
+from trustvlm.client.address import checked_url, is_local, public
+from trustvlm.errors import InvalidInput
+
+__all__ = ["Network", "network_of"]
+
+PROXIES = ("http", "https", "socks5", "socks5h")
+CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+"""Environment variables: a file of certificates in PEM form; folders of them, as OpenSSL names them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """How a service is reached.
+
+    Attributes:
+        url: the service's address, without user and password. auth: those. proxy: through which it is reached.
+        verify: the certificates that are trusted; False: there is no network. transport: of httpx, instead of a network.
+    """
+
+    url: str
+    auth: tuple[str, str] | None
+    proxy: httpx.Proxy | None
+    verify: ssl.SSLContext | bool
+    transport: httpx.BaseTransport | None
+
+    def connect(self, headers: dict[str, str]) -> httpx.Client:
+        """A pool of connections; nothing is sent yet."""
+        return httpx.Client(
+            base_url=self.url,
+            auth=self.auth,
+            headers=headers,
+            proxy=self.proxy,
+            verify=self.verify,
+            transport=self.transport,
+            trust_env=False,
+        )
+
+    @property
+    def where(self) -> str:
+        """The address for messages, with the proxy where there is one."""
+        return self.url if self.proxy is None else f"{self.url} (through the proxy {self.proxy.url})"
+
+
+def network_of(url: Any, verify: Any, proxy: Any, trust_env: Any, transport: httpx.BaseTransport | None) -> Network:
+    """How to reach the service at `url`; see :class:`trustvlm.client.Client` for the arguments.
+
+    Raises:
+        InvalidInput: an argument, or a variable of the environment that this address needs, cannot be right.
+    """
+    address = checked_url(url, "url", ("http", "https"), "http://127.0.0.1:8000")
+    if not isinstance(trust_env, bool):
+        raise InvalidInput(f"trust_env: expected True or False, got {trust_env!r:.60}")
+    auth = (address.username, address.password) if address.userinfo else None
+    plain = str(address.copy_with(username=None, password=None) if auth else address).rstrip("/")
+    if transport is not None:
+        if proxy is not None or verify is not True:
+            raise InvalidInput("transport: expected without verify and proxy, which are for a network")
+        return Network(plain, auth, None, False, transport)
+    where, through = ("proxy", proxy) if proxy is not None or not trust_env else _proxy_of_environment(address)
+    via = None if through is None else _checked_proxy(through, where)
+    secure = address.scheme == "https" or (via is not None and via.scheme == "https")
+    context = _context(verify, secure, trust_env)
+    if via is None:
+        return Network(plain, auth, None, context, None)
+    return Network(plain, auth, httpx.Proxy(via, ssl_context=context if via.scheme == "https" else None), context, None)
+
+
+# Proxies
+
+
+def _proxy_of_environment(address: httpx.URL) -> tuple[str, str | None]:
+    """(the variable, its proxy) that the environment has for an address; this machine is reached without any."""
+    proxies = getproxies()
+    kind = next((one for one in (address.scheme, "all") if proxies.get(one)), None)
+    if kind is None or is_local(address.host) or _is_exempt(address, proxies.get("no", "")):
+        return "", None
+    proxy = proxies[kind].strip()
+    return f"{kind.upper()}_PROXY", proxy if "://" in proxy else f"http://{proxy}"
+
+
+def _is_exempt(address: httpx.URL, no_proxy: str) -> bool:
+    """Whether NO_PROXY names a host: by "*", its name, a domain above it, its number, or a network of numbers."""
+    host = address.host.rstrip(".").lower()
+    port = address.port or {"http": 80, "https": 443}[address.scheme]
+    for entry in re.split(r"[\s,]+", no_proxy.lower()):
+        name = entry.partition("://")[2] or entry
+        match = re.fullmatch(r"(\[[^]]*\]|[^:]*)(?::(\d+))?", name)
+        if match and match[2] is not None and int(match[2]) != port:
+            continue
+        domain = (match[1] if match else name).strip("[]").removeprefix("*").strip(".")
+        if name == "*" or (domain and (host == domain or host.endswith(f".{domain}"))) or _in_network(host, domain):
+            return True
+    return False
+
+
+def _in_network(host: str, network: str) -> bool:
+    try:
+        return ipaddress.ip_address(host) in ipaddress.ip_network(network, strict=False)
+    except ValueError:  # one of them is a name, or nothing
+        return False
+
+
+def _checked_proxy(proxy: Any, what: str) -> httpx.URL:
+    try:
+        address = checked_url(proxy, what, PROXIES, "http://proxy.example:3128")
+    except InvalidInput as error:
+        ways = "" if what == "proxy" else "; correct or unset it, name the host in NO_PROXY, or pass trust_env=False"
+        raise InvalidInput(f"{error}{ways}") from error
+    if address.scheme.startswith("socks") and find_spec("socksio") is None:
+        raise InvalidInput(f"{what}: {public(proxy)!r} needs the package socksio: pip install 'httpx[socks]'")
+    return address
+
+
+# Certificates
+
+
+def _context(verify: Any, secure: bool, trust_env: bool) -> ssl.SSLContext:
+    """The certificates to trust; they are read only where something on the way is encrypted."""
+    if isinstance(verify, ssl.SSLContext):
+        if verify.protocol == ssl.PROTOCOL_TLS_SERVER:
+            raise InvalidInput("verify: expected an ssl.SSLContext for clients, got one for servers")
+        return verify
+    if isinstance(verify, str | os.PathLike):
+        return _trusting(os.fspath(verify), "verify")
+    if not isinstance(verify, bool):
+        raise InvalidInput(f"verify: expected True, False, a path or an ssl.SSLContext, got {verify!r:.60}")
+    if not (verify and secure):
+        return _unchecked()
+    for variable in CERTIFICATES if trust_env else ():
+        if path := os.environ.get(variable):
+            return _trusting(path, variable)
+    return _made(lambda: httpx.create_ssl_context(trust_env=False), "verify", "its own")
+
+
+def _unchecked() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _trusting(path: str | bytes, what: str) -> ssl.SSLContext:
+    """Trust the certificates of a PEM file, or those of folders as OpenSSL names them."""
+    text = os.fsdecode(path)
+    folders = text.split(os.pathsep) if what == "SSL_CERT_DIR" else [text]
+    if any(os.path.isdir(folder) for folder in folders):  # noqa: PTH112  Path refuses some names with other errors
+        return _made(lambda: ssl.create_default_context(capath=text), what, text)
+    return _made(lambda: ssl.create_default_context(cafile=text), what, text)
+
+
+def _made(make: Callable[[], ssl.SSLContext], what: str, path: str) -> ssl.SSLContext:
+    try:
+        return make()
+    except (OSError, ValueError) as error:  # no such file, none of certificates, or a NUL in its name
+        if isinstance(error, OSError) and error.filename is not None:
+            raise InvalidInput(f"SSLKEYLOGFILE: {error.filename!r:.200} cannot be written ({error.strerror})") from error
+        reason = "no certificates in it" if isinstance(error, ssl.SSLError | ValueError) else error.strerror
+        ways = "" if what == "verify" else "; correct or unset it, or pass verify=PATH or trust_env=False"
+        raise InvalidInput(
+            f"{what}: expected a file of certificates in PEM form or a folder of them, got {path!r:.200} ({reason}){ways}"
+        ) from error
