@@ -156,8 +156,8 @@ def test_many_queries_stream_in_batches(space: Cli, tmp_path: Path) -> None:
     [
         (("--rule", "magic"), 2, "rule: expected one of msp"),
         (("--temperature", "1"), 2, "has no parameter 'temperature'"),
-        (("--lambda", "nan"), 2, "lambda must be a number"),
-        (("--top-k", "0"), 2, "top_k"),
+        (("--lambda", "nan"), 2, "'--lambda': expected a number"),
+        (("--top-k", "0"), 2, "'--top-k': expected a whole number"),
         (("--only", "nowhere"), 3, "no label 'nowhere'"),
         (("--evidence", "-1"), 2, "--evidence"),
         (("--format", "xml"), 2, "--format"),
@@ -326,7 +326,7 @@ def test_search_that_cannot_be_right(space: Cli, tmp_path: Path) -> None:
     np.save(vector, np.eye(6)[0])
     assert "Expected --image, --text or --vector" in space("search", "s", code=2)
     assert "--image and --text together" in space("search", "s", "--image", "x", "--text", "y", code=2)
-    assert "k: expected" in space("search", "s", "--vector", vector, "-k", "0", code=2)
+    assert "'-k': expected" in space("search", "s", "--vector", vector, "-k", "0", code=2)
     assert "no space" in space("search", "other", "--vector", vector, code=3)
     assert "no file" in space("search", "s", "--vector", tmp_path / "none.npy", code=3)
     assert "(n, 4)" in space("search", "s", "--vector", vector, "--side", "classifier", code=2)

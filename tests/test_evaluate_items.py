@@ -97,7 +97,7 @@ def test_too_many_items_and_bad_confidence(space: trustvlm.TrustService, world: 
     queries = Queries(rng.normal(size=(rows, TEXT_DIM)))
     with pytest.raises(trustvlm.InvalidInput, match=r"at most 100,000 pairs .* got 2 x 50,001; name fewer rules"):
         space.evaluate("t", queries, [None] * rows, rules=["msp", "entropy"], items=True, draws=0)
-    with pytest.raises(trustvlm.InvalidInput, match="confidence: expected a number between 0 and 1, got 1"):
+    with pytest.raises(trustvlm.InvalidInput, match=r"confidence: expected a number from 1e-06 to 0[.]999999, got 1"):
         space.evaluate("s", *noisy(world), confidence=1)
 
 

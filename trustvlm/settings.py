@@ -48,32 +48,39 @@ class Settings(BaseSettings):
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="Arithmetic of the models.")
     batch_size: int = Field(32, ge=1, le=4096, description="Images per batch.")
     workers: int | None = Field(None, ge=0, le=256, description="Processes that load images; unset: by their number.")
-    max_image_bytes: int = Field(64 * 2**20, ge=1, description="Largest image file accepted.")
-    max_image_pixels: int = Field(100_000_000, ge=1, description="Largest image accepted, width × height.")
+    max_image_bytes: int = Field(64 * 2**20, ge=1, le=2**50, description="Largest image file accepted.")
+    max_image_pixels: int = Field(100_000_000, ge=1, le=2**50, description="Largest image accepted, width × height.")
     half_from: int = Field(
-        50_000, ge=1, description="Labels from which on a space is searched through 16-bit rows of a mapped snapshot."
+        50_000, ge=1, le=2**50, description="Labels from which on a space is searched through 16-bit rows of a mapped snapshot."
     )
     max_image_memory: int = Field(
-        850_000_000, ge=1, description="Most that decoding an image may take, in bytes, estimated from its header."
+        850_000_000, ge=1, le=2**50, description="Most that decoding an image may take, in bytes, estimated from its header."
     )
-    max_labels: int = Field(5_000_000, ge=1, description="Labels in one call.")
-    max_supports: int = Field(20_000_000, ge=1, description="Support images that come as vectors in one call.")
-    max_images: int = Field(1_000_000, ge=1, description="Images in one call.")
-    max_queries: int = Field(1_000_000, ge=1, description="Vectors or texts in one call that are scored or searched.")
+    max_labels: int = Field(5_000_000, ge=1, le=2**50, description="Labels in one call.")
+    max_supports: int = Field(20_000_000, ge=1, le=2**50, description="Support images that come as vectors in one call.")
+    max_images: int = Field(1_000_000, ge=1, le=2**50, description="Images in one call.")
+    max_queries: int = Field(1_000_000, ge=1, le=2**50, description="Vectors or texts in one call that are scored or searched.")
     undo_hours: float = Field(
         24.0, ge=0, le=1_000_000, description="How long removed labels and support images can be restored."
     )
     serve_encoders: tuple[str, ...] = Field(
         (), description="Encoder specs that 'trustvlm serve' lets its clients make spaces with, besides precomputed ones."
     )
-    serve_body_bytes: int = Field(32 * 2**20, ge=1024, description="Largest request body that 'trustvlm serve' reads.")
-    serve_spool_bytes: int = Field(
-        8 * 2**30, ge=1024, description="Disk that Parquet imports may take in each process of 'trustvlm serve'."
+    serve_body_bytes: int = Field(
+        32 * 2**20, ge=1024, le=2**50, description="Largest request body that 'trustvlm serve' reads."
     )
-    serve_image_pixels: int = Field(24_000_000, ge=1, description="Largest image that 'trustvlm serve' takes, width × height.")
-    serve_rate: float = Field(100.0, gt=0, description="Requests a second that each key of 'trustvlm serve' may make.")
+    serve_spool_bytes: int = Field(
+        8 * 2**30, ge=1024, le=2**50, description="Disk that Parquet imports may take in each process of 'trustvlm serve'."
+    )
+    serve_image_pixels: int = Field(
+        24_000_000, ge=1, le=2**50, description="Largest image that 'trustvlm serve' takes, width × height."
+    )
+    serve_rate: float = Field(
+        100.0, ge=1e-3, le=1e6, description="Requests a second that each key of 'trustvlm serve' may make."
+    )
     serve_queue: int = Field(256, ge=1, le=65536, description="Requests of one kind that may wait in 'trustvlm serve'.")
-    serve_deadline_s: float = Field(30.0, gt=0, le=600, description="Seconds that a request to 'trustvlm serve' may wait.")
+    serve_job_s: float = Field(21_600.0, ge=1, le=1e6, description="Seconds that a job of 'trustvlm serve' may take.")
+    serve_deadline_s: float = Field(30.0, ge=1e-3, le=600, description="Seconds that a request to 'trustvlm serve' may wait.")
 
     @classmethod
     def settings_customise_sources(

@@ -71,7 +71,9 @@ def progress(connection: Connection, job_id: str, changes: Mapping[str, Any]) ->
 
 
 def ask_cancel(connection: Connection, job_id: str) -> None:
-    """Ask whoever is at a job to stop."""
+    """Ask whoever is at a job to stop; one that was not begun never is."""
+    waiting = update(JobRow).where(JobRow.id == job_id, JobRow.state == "queued")
+    connection.execute(waiting.values(state="cancelled"))
     connection.execute(update(JobRow).where(JobRow.id == job_id).values(cancel_asked=True, changed_at=datetime.now(UTC)))
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from trustvlm.cli.bounds import Bounded
 from trustvlm.cli.labelled import labelled_images, labelled_options
 from trustvlm.cli.output import Column, as_json, details, format_option, row_writer
 from trustvlm.cli.session import Session
@@ -48,9 +49,19 @@ def _params(params: dict[str, float | None]) -> str:
 @click.argument("space", type=utf8)
 @labelled_options
 @click.option(
-    "--max-risk", type=float, default=0.05, show_default=True, help="At most this share of what is accepted is wrong."
+    "--max-risk",
+    type=Bounded("max_risk"),
+    default=0.05,
+    show_default=True,
+    help="At most this share of what is accepted is wrong.",
 )
-@click.option("--confidence", type=float, default=0.9, show_default=True, help="How sure that is, over the draw of the images.")
+@click.option(
+    "--confidence",
+    type=Bounded("confidence"),
+    default=0.9,
+    show_default=True,
+    help="How sure that is, over the draw of the images.",
+)
 @click.option("--rule", default="auto", show_default=True, help="auto: compare all rules and parameters; or one rule by name.")
 @click.option(
     "--on-stale",
@@ -69,7 +80,7 @@ def _params(params: dict[str, float | None]) -> str:
 )
 @click.option(
     "--unknown-rate",
-    type=float,
+    type=Bounded("unknown_rate"),
     default=0.01,
     show_default=True,
     help="False alarms of the test for images close to no prototype; 0 switches it off.",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from trustvlm.cli.bounds import Bounded
 from trustvlm.cli.labelled import labelled_images, labelled_options
 from trustvlm.cli.output import Column, as_json, row_writer
 from trustvlm.cli.session import Session
@@ -56,9 +57,11 @@ LABEL_COLUMNS = [
 @click.argument("space", type=utf8)
 @labelled_options
 @click.option("--rules", metavar="NAMES", help="Rules to compare, separated by commas.  [default: all]")
-@click.option("--risk", type=float, default=0.05, show_default=True, help="Report the coverage at this risk.")
-@click.option("--coverage", type=float, default=0.8, show_default=True, help="Report the risk at this coverage.")
-@click.option("--draws", type=int, default=5, show_default=True, help="Draws of support images for the curve; 0: no curve.")
+@click.option("--risk", type=Bounded("risk"), default=0.05, show_default=True, help="Report the coverage at this risk.")
+@click.option("--coverage", type=Bounded("coverage"), default=0.8, show_default=True, help="Report the risk at this coverage.")
+@click.option(
+    "--draws", type=Bounded("draws"), default=5, show_default=True, help="Draws of support images for the curve; 0: no curve."
+)
 @click.option("--report", metavar="FILE.html", type=click.Path(path_type=Path), help="Write a page with plots and pictures.")
 @click.option("--json", "json_", is_flag=True, help="Print everything as JSON.")
 @click.pass_obj

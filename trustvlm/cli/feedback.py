@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from trustvlm.cli.bounds import Bounded
 from trustvlm.cli.folders import check_exclude
 from trustvlm.cli.labelled import labelled_images, labelled_options
 from trustvlm.cli.output import as_json
@@ -82,7 +83,9 @@ def feedback(
 
 @click.command()
 @click.argument("space", type=utf8)
-@click.option("--alpha", type=float, default=0.05, show_default=True, help="Chance of a false alarm, over all looks together.")
+@click.option(
+    "--alpha", type=Bounded("alpha"), default=0.05, show_default=True, help="Chance of a false alarm, over all looks together."
+)
 @click.option("--json", "json_", is_flag=True, help="Print the comparison as JSON.")
 @click.pass_obj
 def monitor(session: Session, space: str, alpha: float, json_: bool) -> None:

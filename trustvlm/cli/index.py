@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from trustvlm.cli.bounds import Bounded
 from trustvlm.cli.output import Column, details, row_writer
 from trustvlm.cli.session import Session
 from trustvlm.cli.text import quoted, utf8
@@ -94,8 +95,10 @@ def rebuild(session: Session, space: str, recipe: str | None) -> None:
 
 @index.command()
 @click.argument("space", type=utf8)
-@click.option("--recall", type=float, default=0.95, show_default=True, help="Share of the nearest that is to be found.")
-@click.option("-k", type=int, default=10, show_default=True, help="How many of the nearest count.")
+@click.option(
+    "--recall", type=Bounded("recall"), default=0.95, show_default=True, help="Share of the nearest that is to be found."
+)
+@click.option("-k", type=Bounded("k"), default=10, show_default=True, help="How many of the nearest count.")
 @click.pass_obj
 def tune(session: Session, space: str, recall: float, k: int) -> None:
     """Measure how far SPACE's indexes must search, and store it.
@@ -111,7 +114,9 @@ def tune(session: Session, space: str, recall: float, k: int) -> None:
 
 @index.command()
 @click.argument("space", type=utf8)
-@click.option("--ms", "milliseconds", type=float, default=25.0, show_default=True, help="What a search may take.")
+@click.option(
+    "--ms", "milliseconds", type=Bounded("milliseconds"), default=25.0, show_default=True, help="What a search may take."
+)
 @click.pass_obj
 def suggest(session: Session, space: str, milliseconds: float) -> None:
     """Show what each recipe would cost in SPACE, and which to take.

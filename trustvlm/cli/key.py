@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from trustvlm.cli.bounds import Bounded
 from trustvlm.cli.output import Column, Row, format_option, row_writer
 from trustvlm.cli.session import Session
 from trustvlm.cli.text import quoted, utf8
@@ -46,8 +47,8 @@ def key() -> None:
 )
 @click.option("--space", type=utf8, help="The only space that it opens.  [default: all]")
 @click.option("--note", type=utf8, help="What it is for.")
-@click.option("--rate", type=float, help="Requests a second.  [default: the setting serve_rate]")
-@click.option("--days", type=float, help="Days until it expires.  [default: never]")
+@click.option("--rate", type=Bounded("rate"), help="Requests a second.  [default: the setting serve_rate]")
+@click.option("--days", type=Bounded("days"), help="Days until it expires.  [default: never]")
 @click.pass_obj
 def create(session: Session, scope: str, space: str | None, note: str | None, rate: float | None, days: float | None) -> None:
     """Make a key and show it, this once.
@@ -73,7 +74,7 @@ def list_(session: Session, form: str) -> None:
 
 @key.command()
 @click.argument("key_id", type=utf8)
-@click.option("--overlap-hours", type=float, default=0.0, help="How long the old key goes on opening.  [default: 0]")
+@click.option("--overlap-hours", type=Bounded("hours"), default=0.0, help="How long the old key goes on opening.  [default: 0]")
 @click.pass_obj
 def rotate(session: Session, key_id: str, overlap_hours: float) -> None:
     """Make a key that may do what KEY_ID may, and end that one."""

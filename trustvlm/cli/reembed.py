@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from trustvlm.cli.bounds import Bounded
 from trustvlm.cli.output import as_json
 from trustvlm.cli.progress import progress_bar
 from trustvlm.cli.session import Session
@@ -34,7 +35,9 @@ _NPZ = click.Path(path_type=Path)
     type=utf8,
     help="A new prompt with {} where the label's name goes; repeat it for several.  [default: as they are]",
 )
-@click.option("--logit-scale", type=float, metavar="X", help="Scale of the softmax.  [default: the new classifier's]")
+@click.option(
+    "--logit-scale", type=Bounded("logit_scale"), metavar="X", help="Scale of the softmax.  [default: the new classifier's]"
+)
 @click.option(
     "--from",
     "folders",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from trustvlm.cli.bounds import Bounded
 from trustvlm.cli.folders import check_exclude, exclude_option, finding
 from trustvlm.cli.output import Column, Row, blocks, format_option, row_writer
 from trustvlm.cli.progress import Bar, progress_bar
@@ -93,11 +94,21 @@ EVIDENCE_COLUMNS = [
     "(the paper's); posterior, posterior_star (ours; _star may correct the label). Without it, the calibrated rule if there "
     "is one.  [default: posterior]",
 )
-@click.option("--lambda", "weight", type=float, metavar="X", help="Weight of the image term.  [default: the rule's]")
-@click.option("--temperature", type=float, metavar="X", help="Temperature of the image softmax.  [default: the rule's]")
-@click.option("--tau", type=float, metavar="X", help="τ of a posterior rule.  [default: found from the support images]")
 @click.option(
-    "--top-k", type=int, default=5, show_default=True, help="How many labels to list by text confidence (jsonl, csv)."
+    "--lambda", "weight", type=Bounded("lambda"), metavar="X", help="Weight of the image term.  [default: the rule's]"
+)
+@click.option(
+    "--temperature", type=Bounded("temperature"), metavar="X", help="Temperature of the image softmax.  [default: the rule's]"
+)
+@click.option(
+    "--tau", type=Bounded("tau"), metavar="X", help="τ of a posterior rule.  [default: found from the support images]"
+)
+@click.option(
+    "--top-k",
+    type=Bounded("top_k"),
+    default=5,
+    show_default=True,
+    help="How many labels to list by text confidence (jsonl, csv).",
 )
 @click.option("--only", metavar="LABEL", type=utf8, multiple=True, help="Only these labels take part; repeat it for several.")
 @click.option(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from trustvlm.cli.bounds import Bounded
 from trustvlm.cli.output import Column, format_option, row_writer
 from trustvlm.cli.session import Session, exactly_one
 from trustvlm.cli.text import note, utf8
@@ -49,7 +50,7 @@ COLUMNS = [
     help="What to search: support images, prototypes (one a label, from its support images) or text prototypes.  "
     "[default: support; text for --text and for --vector --side classifier]",
 )
-@click.option("-k", type=int, default=10, show_default=True, help="How many.")
+@click.option("-k", type=Bounded("hits"), default=10, show_default=True, help="How many.")
 @format_option
 @click.pass_obj
 def search(

@@ -7,6 +7,7 @@ from itertools import islice
 
 import click
 
+from trustvlm.cli.bounds import Bounded
 from trustvlm.cli.label import LABEL_COLUMNS, label_rows
 from trustvlm.cli.output import Column, Row, details, format_option, row_writer
 from trustvlm.cli.reembed import reembed
@@ -48,7 +49,9 @@ def space() -> None:
     type=utf8,
     help="Prompt with {} where the label's name goes; repeat it for several.  [default: a photo of a {}.]",
 )
-@click.option("--logit-scale", type=float, metavar="X", help="Scale of the softmax.  [default: the model's own]")
+@click.option(
+    "--logit-scale", type=Bounded("logit_scale"), metavar="X", help="Scale of the softmax.  [default: the model's own]"
+)
 @click.option("--preset", metavar="NAME", help="A whole set-up by name: paper is the reference one of TrustVLM.")
 @click.option("--recipe", metavar="NAME", default="flat", show_default=True, help="Index recipe; see 'trustvlm index list'.")
 @click.pass_obj
@@ -105,7 +108,7 @@ def list_(session: Session, form: str) -> None:
 
 @space.command()
 @click.argument("name", type=utf8)
-@click.option("--limit", type=click.IntRange(min=0), default=20, show_default=True, help="How many labels to list.")
+@click.option("--limit", type=click.IntRange(0, 10**9), default=20, show_default=True, help="How many labels to list.")
 @click.option("--all", "all_", is_flag=True, help="List every label.")
 @click.pass_obj
 def show(session: Session, name: str, limit: int, all_: bool) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from trustvlm.cli.bounds import Bounded
 from trustvlm.cli.folders import check_exclude, exclude_option, finding
 from trustvlm.cli.output import Column, as_json, format_option, row_writer
 from trustvlm.cli.register import report_drift, require_some_readable, summary
@@ -115,7 +116,7 @@ def restore(session: Session, space: str, ids: tuple[int, ...]) -> None:
 @click.command()
 @click.option(
     "--older-than",
-    type=click.FloatRange(0, 1e6),
+    type=Bounded("hours"),
     metavar="HOURS",
     help="Removed longer ago than this.  [default: the undo window]",
 )

@@ -27,7 +27,8 @@ class Job:
 
     Attributes:
         id: its name. kind: "evaluate", "calibrate" or "import". space: where.
-        state: "queued", "running", "done", "failed", "cancelled" or "interrupted" (an import whose stream broke).
+        state: "queued", "running", "done", "failed", "cancelled" or "interrupted" (an import whose stream broke, a
+            job whose service was asked to end).
         phase, done, total: what it does now, and how much of it is done; total is None where that is not known.
         error: kind and message of what it failed with. result: what it found (of a listed job: None).
         cancelling: it was asked to stop. created_at, changed_at: when.

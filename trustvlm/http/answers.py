@@ -11,6 +11,7 @@ from fastapi import Request, Response
 
 from trustvlm.errors import InvalidInput
 from trustvlm.http.keyring import Caller
+from trustvlm.http.problems import plain
 from trustvlm.http.serving import Serving, serving_of
 
 __all__ = ["IDEMPOTENCY_KEY", "answer", "encoded", "written"]
@@ -20,8 +21,11 @@ _LONGEST = 200
 
 
 def encoded(content: Any) -> bytes:
-    """As JSON: ASCII, so that any text in it can be sent, and never NaN."""
-    return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
+    """As JSON: ASCII, so that any text in it can be sent, and never NaN: numbers that JSON does not have become null."""
+    try:
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
+    except ValueError:
+        return json.dumps(plain(content), allow_nan=False, separators=(",", ":")).encode()
 
 
 def answer(content: Any, status: int = 200, **headers: str) -> Response:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
+from types import FrameType
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
@@ -43,6 +49,24 @@ def methods_of(path: str) -> list[str]:
     return sorted({method for route in routes if route.path_regex.match(path) for method in route.methods or ()})
 
 
+def _when_asked_to_end(begin: Callable[[], None]) -> None:
+    """Have `begin` called as soon as a signal asks the process to end; the server's own handler is called, too.
+
+    The server tells an application that it ends only when all requests were answered.
+    """
+    if threading.current_thread() is not threading.main_thread():  # Python has no signal handlers elsewhere
+        return
+    loop = asyncio.get_running_loop()
+
+    def chained(before: Any, number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(begin)
+        if callable(before):
+            before(number, frame)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, partial(chained, signal.getsignal(number)))
+
+
 def create_app(service: TrustService, options: ServeOptions | None = None) -> FastAPI:
     """The service over an open home, which it closes when it ends.
 
@@ -55,6 +79,7 @@ def create_app(service: TrustService, options: ServeOptions | None = None) -> Fa
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        _when_asked_to_end(serving.leave)
         yield
         await run_in_threadpool(serving.close)
 

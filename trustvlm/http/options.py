@@ -21,7 +21,7 @@ class ServeOptions:
             imported, on the disk, by each process.
         rate: requests a second of each key. queue: requests of one kind that may wait. in_flight: requests at once.
         deadline_s: how long a request may wait.
-        batch_rows: most queries that are scored in one call.
+        batch_rows: most queries that are scored in one call. job_s: how long a job may take.
     """
 
     host: str = "127.0.0.1"
@@ -37,6 +37,7 @@ class ServeOptions:
     in_flight: int = 512
     deadline_s: float = 30.0
     batch_rows: int = 1024
+    job_s: float = 21_600.0
 
     def to_json(self) -> str:
         """As worker processes are told."""

@@ -15,7 +15,7 @@ from trustvlm.http.bodies import FORM, JSON, NPZ, Asked, read_body
 from trustvlm.http.docs import READ, WRITE, takes
 from trustvlm.http.jobs import Progress, job_row
 from trustvlm.http.keyring import Caller
-from trustvlm.http.schemas import CalibrateBody, EvaluateBody, FeedbackBody, LabelledBody
+from trustvlm.http.schemas import CalibrateBody, EvaluateBody, FeedbackBody, LabelledBody, bounded
 from trustvlm.http.serving import Serving, serving_of, shaped
 from trustvlm.types import Queries
 
@@ -150,7 +150,7 @@ async def remove_calibration(request: Request, space: str, calibration: Annotate
 
 
 @router.get("/v1/spaces/{space}/monitor", dependencies=READ)
-async def monitor(request: Request, space: str, alpha: Annotated[float, Query(gt=0, lt=1)] = 0.05) -> Response:
+async def monitor(request: Request, space: str, alpha: Annotated[float, Query(), *bounded("alpha")] = 0.05) -> Response:
     """Randomly drawn feedback against the promise of the calibration in force; `alpha`: the rate of false alarms."""
     serving = serving_of(request)
     return answer(asdict(await serving.reading.run(lambda: serving.service.monitor(space, alpha=alpha))))

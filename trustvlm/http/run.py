@@ -50,6 +50,7 @@ def options_of(settings: Settings, host: str, port: int, workers: int, require_k
         rate=settings.serve_rate,
         queue=settings.serve_queue,
         deadline_s=settings.serve_deadline_s,
+        job_s=settings.serve_job_s,
     )
 
 

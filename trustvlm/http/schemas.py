@@ -7,15 +7,33 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from trustvlm.bounds import NUMBERS, WHOLE, number, whole
 from trustvlm.encoders.presets import PAPER
+from trustvlm.errors import InvalidInput
 from trustvlm.http.texts import ClassifierSpec, LabelName, Prompt, SpaceName, Template, VerifierSpec
 from trustvlm.index.recipe import list_recipes
 from trustvlm.scoring.rules import RULES
 
 __all__ = [
-    "AliasBody", "CalibrateBody", "EmbedBody", "EvaluateBody", "EvaluateOptions", "EvidenceBody", "FeedbackBody",
-    "IdsBody", "LabelBody", "NewLabelForm", "PatchBody", "PicturedLabel", "RegisterBody", "ScoreBody", "SearchBody",
-    "SpaceBody", "StoredCalibrateBody", "SupportsBody",
+    "AliasBody",
+    "CalibrateBody",
+    "EmbedBody",
+    "EvaluateBody",
+    "EvaluateOptions",
+    "EvidenceBody",
+    "FeedbackBody",
+    "IdsBody",
+    "LabelBody",
+    "NewLabelForm",
+    "PatchBody",
+    "PicturedLabel",
+    "RegisterBody",
+    "ScoreBody",
+    "SearchBody",
+    "SpaceBody",
+    "StoredCalibrateBody",
+    "SupportsBody",
+    "bounded",
 ]  # fmt: skip
 
 Vector = list[float]
@@ -45,9 +63,26 @@ Whole = Annotated[int, BeforeValidator(_whole)]
 Id = Annotated[Whole, Field(ge=1, le=2**63 - 1)]
 IdOrNone = Annotated[Whole, Field(ge=-1, le=2**63 - 1)]  # -1: of no label
 
+
+def bounded(name: str) -> tuple[AfterValidator, Any]:
+    """What keeps a number within the bounds of a parameter: others are refused as the library refuses them."""
+    check = number if name in NUMBERS else whole
+    low, high = NUMBERS.get(name) or WHOLE[name]
+
+    def checked(value: Any) -> Any:
+        try:
+            return check(name, value)
+        except InvalidInput as error:
+            raise PydanticCustomError("bounds", "{said}", {"said": str(error).partition(": ")[2]}) from error
+
+    return AfterValidator(checked), Field(json_schema_extra={"minimum": low, "maximum": high})
+
+
 RuleName = Annotated[str, *_one_of(*RULES)]
 RuleChoice = Annotated[str, *_one_of("auto", *RULES)]
 Params = dict[str, float | None]
+MaxRisk = Annotated[float, *bounded("max_risk")]
+Confidence = Annotated[float, *bounded("confidence")]
 _LEFT_OUT: Any = None  # may be left out, but is no null where it is given
 _ROWS = "(n, d) embeddings, not normalised"
 
@@ -69,7 +104,7 @@ class SpaceBody(Body):
     classifier: ClassifierSpec = Field(_LEFT_OUT, examples=["precomputed:512"])
     verifier: VerifierSpec | None = Field(None, examples=["precomputed:768"])
     templates: list[Template] | None = Field(None, min_length=1, max_length=1_000)
-    logit_scale: float | None = Field(None, gt=0, le=10_000)
+    logit_scale: Annotated[float, *bounded("logit_scale")] | None = None
     preset: Name = Field(_LEFT_OUT, json_schema_extra={"enum": [PAPER.name]})
     recipe: Annotated[str, Field(json_schema_extra={"enum": [recipe.name for recipe in list_recipes()]})] = "flat"
 
@@ -163,7 +198,7 @@ class ScoreBody(QueryBody):
 
     rule: RuleName | None = Field(None, description="None: that of the calibration in force, else the default")
     params: Params | None = None
-    top_k: Whole = Field(5, ge=1, le=1_000)
+    top_k: Annotated[Whole, *bounded("top_k")] = 5
     labels: list[Name] | None = Field(None, description="only these labels take part")
     evidence: Whole | None = Field(
         None, ge=0, le=20, description="nearest support images a verdict; by default 3 with images and 0 with embeddings"
@@ -182,7 +217,7 @@ class EvidenceBody(QueryBody):
     revision: Whole = Field(ge=0, le=2**63 - 1)
     label_ids: list[IdOrNone] = Field(max_length=1_000)
     rival_ids: list[IdOrNone] = Field(max_length=1_000)
-    k: Whole = Field(3, ge=1, le=1_000)
+    k: Annotated[Whole, *bounded("k")] = 3
 
 
 class SearchBody(QueryBody):
@@ -190,7 +225,7 @@ class SearchBody(QueryBody):
 
     text: list[Name] | None = None
     kind: Literal["support", "prototype", "text"] = "support"
-    k: Whole = Field(10, ge=1, le=1_000)
+    k: Annotated[Whole, *bounded("hits")] = 10
 
 
 class LabelledBody(QueryBody):
@@ -211,12 +246,12 @@ class EvaluateOptions(Body):
     """How to evaluate."""
 
     rules: list[RuleName] | None = None
-    risk: float = Field(0.05, gt=0, lt=1)
-    coverage: float = Field(0.8, gt=0, le=1)
-    draws: Whole = Field(0, ge=0, le=20)
+    risk: Annotated[float, *bounded("risk")] = 0.05
+    coverage: Annotated[float, *bounded("coverage")] = 0.8
+    draws: Annotated[Whole, *bounded("draws")] = 0
     params: dict[str, Params] | None = Field(None, description="parameters by rule, where they are not the rule's own")
     items: bool = Field(False, description="say also what each rule says of each image, and what each threshold accepts")
-    confidence: float = Field(0.9, gt=0, lt=1, description="of the bounds of the risk that come with the thresholds")
+    confidence: Confidence = Field(0.9, description="of the bounds of the risk that come with the thresholds")
 
 
 class EvaluateBody(EvaluateOptions, LabelledBody):
@@ -227,8 +262,8 @@ class StoredCalibrateBody(Body):
     """What to ask for on the stored images; what is left out stays as it was asked for last."""
 
     rule: RuleChoice = _LEFT_OUT
-    max_risk: float = Field(_LEFT_OUT, gt=0, lt=1)
-    confidence: float = Field(_LEFT_OUT, gt=0, lt=1)
+    max_risk: MaxRisk = _LEFT_OUT
+    confidence: Confidence = _LEFT_OUT
     params: Params | None = Field(None, description="of the rule, to hold fixed")
 
 
@@ -236,12 +271,12 @@ class CalibrateBody(LabelledBody):
     """Labelled queries to calibrate on."""
 
     rule: RuleChoice = "auto"
-    max_risk: float = Field(0.05, gt=0, lt=1)
-    confidence: float = Field(0.9, gt=0, lt=1)
+    max_risk: MaxRisk = 0.05
+    confidence: Confidence = 0.9
     params: Params | None = None
     on_stale: Literal["auto", "flag", "abstain"] = "auto"
     on_unverified: Literal["judge", "abstain"] = "judge"
-    unknown_rate: float = Field(0.01, ge=0, le=0.1)
+    unknown_rate: Annotated[float, *bounded("unknown_rate")] = 0.01
 
 
 def examples(body: type[Body]) -> dict[str, Any]:

@@ -75,7 +75,7 @@ class Serving:
         batching: dict[str, Any] = {"capacity": waiting, "deadline_s": deadline}
         self.scorer = Batcher("scorer", self._scored, most_rows=options.batch_rows, observe=meters.batch("scorer"), **batching)
         self.encoder = Batcher("encoder", self._encoded, most_rows=64, observe=meters.batch("encoder"), **batching)
-        self.jobs = Jobs(service, worker)
+        self.jobs = Jobs(service, worker, options.job_s)
         self.spool = Spool(service, options.spool_bytes)
         self.closing = False
         self.loaded = False
@@ -84,9 +84,14 @@ class Serving:
         LISTENERS.append(meters.staged)
         self.reading.post(self._load)
 
-    def close(self) -> None:
-        """Finish what was accepted, then let go of the home."""
+    def leave(self) -> None:
+        """The process was asked to end: say so, begin no job any more, and interrupt the one under way."""
         self.closing = True
+        self.jobs.leave()
+
+    def close(self) -> None:
+        """Finish what was accepted, except for jobs, then let go of the home."""
+        self.leave()
         self.jobs.close()
         for owner in (self.writing, self.reading, self.checking, self.encoder, self.scorer):
             owner.close()

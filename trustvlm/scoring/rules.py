@@ -6,14 +6,13 @@ compares with, and the posterior of our own. Every rule sees m candidates of n q
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from numbers import Real
 from typing import Literal
 
 import numpy as np
 
+from trustvlm.bounds import number
 from trustvlm.errors import InvalidInput
 from trustvlm.scoring.evidence import ImageEvidence
 from trustvlm.scoring.posterior import general_evidence, posterior
@@ -281,8 +280,8 @@ RULES: dict[str, Rule] = {
 }
 """Name → rule. The command line and the service list what stands here."""
 
-_BOUNDS = {"lambda": (0.0, 1e6), "temperature": (1e-4, 1e4), "tau": (1e-4, 1e4)}
-"""Every parameter that rules can have (API.md), with its range."""
+_PARAMETERS = ("lambda", "temperature", "tau")
+"""Every parameter that rules can have."""
 
 
 def resolve_parameters(name: str | None, given: Mapping[str, float | None] | None) -> tuple[str, Rule, dict[str, float | None]]:
@@ -301,14 +300,10 @@ def resolve_parameters(name: str | None, given: Mapping[str, float | None] | Non
     if given is not None and not isinstance(given, Mapping):
         raise InvalidInput(f"params: expected a mapping such as {{'lambda': 1.0}}, got {given!r:.60}")
     for key, value in (given or {}).items():
-        if value is None and key in _BOUNDS:
+        if value is None and key in _PARAMETERS:
             continue  # not given
         if key not in rule.parameters:
             known = ", ".join(rule.parameters) or "none"
             raise InvalidInput(f"params: rule {name!r} has no parameter {key!r} (it has: {known})")
-        low, high = _BOUNDS[key]
-        number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
-        if not low <= number <= high:
-            raise InvalidInput(f"params: {key} must be a number from {low:g} to {high:g}, got {value!r}")
-        resolved[key] = number
+        resolved[key] = number(f"params: {key}", value, bounds=key)
     return name, rule, resolved

@@ -20,6 +20,7 @@ from trustvlm.scoring.kernels import DEVICE, EXACT, LOG2_E, Kernels, Prepared, b
 from trustvlm.scoring.rounding import Segment
 from trustvlm.scoring.running import Running, State, joined, nothing
 from trustvlm.scoring.tail import settled
+from trustvlm.stopping import may_stop
 from trustvlm.types import Bools, Float32s, Float64s, Int64s
 
 __all__ = ["BLOCK_LOGITS", "Moments", "Partition", "leading_rows", "refined", "softmax_pass"]
@@ -131,6 +132,7 @@ def _state(part: Prepared, k: int, keep: Bools | None, block_rows: int | None, k
     # The last rows are the sample: by then the leaders are nearly known.
     sample = rows - max(rows // _ONE_IN, min(_SAMPLE_LEAST, rows * 3 // 4))
     for start, logits in blocks(part, block_rows or _block_rows(len(part.scaled))):
+        may_stop()
         wrong = None if errors is None or start < sample else errors(start, start + logits.shape[1], logits)
         if own is not None:
             alive = own[start : start + logits.shape[1]]

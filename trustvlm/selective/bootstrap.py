@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from trustvlm.stopping import may_stop
 from trustvlm.types import Bools, Float64s
 
 __all__ = ["interval", "resampled"]
@@ -22,6 +23,7 @@ def resampled(metric: Metric, trust: Float64s, correct: Bools, *, resamples: int
     count = len(trust)
     found = np.empty(resamples)
     for i in range(resamples):
+        may_stop()
         rows = rng.integers(0, count, count)
         found[i] = metric(trust[rows], correct[rows])
     return found

@@ -20,6 +20,7 @@ from trustvlm.errors import InvalidInput
 from trustvlm.selective.metrics import aurc
 from trustvlm.selective.ranking import checked
 from trustvlm.selective.reliability import ece
+from trustvlm.stopping import may_stop
 from trustvlm.types import Bools, Float64s, Int64s
 
 __all__ = ["Choice", "ProbabilityMap", "choose_configuration", "cross_validated_ece", "fit_probability_map", "split"]
@@ -83,7 +84,10 @@ def choose_configuration(trust: Sequence[Float64s], right: Sequence[Bools], keys
         raise InvalidInput(f"trust: expected {len(keys)} values per configuration, one per key, got another number")
     order = _shuffled(keys, b"fold")
     folds = [order[i::FOLDS] for i in range(min(FOLDS, max(1, len(order))))]
-    areas = np.array([[aurc(t[fold], r[fold]) for fold in folds] for t, r in zip(trust, right, strict=True)])
+    areas = np.empty((len(trust), len(folds)))
+    for place, (values, correct) in enumerate(zip(trust, right, strict=True)):
+        may_stop()
+        areas[place] = [aurc(values[fold], correct[fold]) for fold in folds]
     means = areas.mean(axis=1)
     gain = areas[0] - areas  # (c, folds), larger = better than the default
     better = gain.mean(axis=1) > _standard_error(gain, most=1.0)
@@ -149,6 +153,7 @@ def cross_validated_ece(trust: npt.ArrayLike, correct: npt.ArrayLike) -> float |
     order = np.lexsort((right, values))  # not the order they came in
     probability = np.empty(len(values))
     for i in range(ECE_FOLDS):
+        may_stop()
         left_out = np.zeros(len(values), np.bool_)
         left_out[order[i::ECE_FOLDS]] = True
         probability[left_out] = fit_probability_map(values[~left_out], right[~left_out])(values[left_out])

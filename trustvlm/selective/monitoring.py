@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trustvlm.bounds import number
 from trustvlm.errors import InvalidInput
 from trustvlm.types import Bools, Float64s, Int64s
 
@@ -66,8 +67,7 @@ def monitor(errors: Sequence[bool] | Bools, max_risk: float, alpha: float = 0.05
         InvalidInput: numbers outside their ranges; errors that are not (n,) bool or 0/1.
     """
     for name, value in (("max_risk", max_risk), ("alpha", alpha)):
-        if not 0.0 < value < 1.0:
-            raise InvalidInput(f"{name}: expected a number in (0, 1), got {value!r}")
+        number(name, value)
     wrong = _checked(errors)
     items = len(wrong)
     at = np.flatnonzero(wrong)  # the capital only grows at an error: nothing in between can be its largest

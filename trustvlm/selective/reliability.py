@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from trustvlm.bounds import whole
 from trustvlm.errors import InvalidInput
 from trustvlm.selective.ranking import checked
 from trustvlm.types import Float64s, Int64s
@@ -33,8 +34,7 @@ def reliability(probability: npt.ArrayLike, correct: npt.ArrayLike, bins: int = 
     Raises:
         InvalidInput: a probability outside [0, 1], and as the metrics do.
     """
-    if isinstance(bins, bool) or not isinstance(bins, int) or bins < 1:
-        raise InvalidInput(f"bins: expected a whole number from 1 up, got {bins!r}")
+    bins = whole("bins", bins)
     values, right = checked(probability, correct)
     if values.min() < 0 or values.max() > 1:
         raise InvalidInput(f"probability: expected numbers in [0, 1], got {values.min()} to {values.max()}")

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trustvlm.bounds import number, whole
 from trustvlm.errors import InvalidInput
 from trustvlm.selective.ranking import Ranking, checked
 from trustvlm.types import Float64s, Int64s
@@ -85,7 +86,7 @@ def threshold_grid(
         trust: (m,) trust of the tuning images; −inf for an image that is never accepted.
         correct: (m,) bool or 0/1, whether their predictions are right.
         images: how many images :func:`find_threshold` will test with.
-        max_risk, confidence: the promise, each in (0, 1).
+        max_risk, confidence: the promise, each within the bounds of :mod:`trustvlm.bounds`.
         points: at most this many.
 
     Returns:
@@ -95,8 +96,8 @@ def threshold_grid(
         InvalidInput: no image; NaN; numbers outside their ranges.
     """
     _check_promise(max_risk, confidence)
-    if images < 1 or points < 1:
-        raise InvalidInput(f"images and points: expected at least 1, got {images} and {points}")
+    whole("images", images)
+    whole("points", points)
     ranking = _acceptable(trust, correct)
     total = len(np.asarray(trust))
     if not len(ranking.trust):
@@ -165,6 +166,7 @@ def risk_upper_bounds(accepted: Int64s, errors: Int64s, confidence: float = 0.9)
     """(n,) the same for n pairs of counts, each bound for itself: not all of them at once with that confidence."""
     from scipy.special import betaincinv
 
+    number("confidence", confidence)
     right = accepted - errors
     found: Float64s = np.where(right > 0, betaincinv(errors + 1, np.maximum(right, 1), confidence), 1.0)
     return found
@@ -173,10 +175,10 @@ def risk_upper_bounds(accepted: Int64s, errors: Int64s, confidence: float = 0.9)
 def smallest_accepted(max_risk: float = 0.05, confidence: float = 0.9) -> int:
     """How many images must be accepted, all of them right, before any threshold can pass: 45 for 5 % with 90 %."""
     _check_promise(max_risk, confidence)
-    m = max(1, int(np.ceil(np.log1p(-confidence) / np.log1p(-max_risk))) - 1)  # a start below the answer, whatever was rounded
-    while float(_p_values(np.array([m]), np.array([0]), max_risk)[0]) > 1 - confidence:
-        m += 1
-    return m
+    closed = int(np.ceil(np.log1p(-confidence) / np.log1p(-max_risk)))
+    near = np.arange(max(1, closed - 1), closed + 2)  # rounding moves the answer by one at most, within the bounds of the two
+    passes = _p_values(near, np.zeros(len(near), np.int64), max_risk) <= 1 - confidence
+    return int(near[passes.argmax()])
 
 
 def _p_values(accepted: Int64s, errors: Int64s, max_risk: float) -> Float64s:
@@ -276,6 +278,5 @@ def _checked_grid(grid: npt.ArrayLike) -> Float64s:
 
 
 def _check_promise(max_risk: float, confidence: float) -> None:
-    for name, value in (("max_risk", max_risk), ("confidence", confidence)):
-        if not 0.0 < value < 1.0:
-            raise InvalidInput(f"{name}: expected a number in (0, 1), got {value!r}")
+    number("max_risk", max_risk)
+    number("confidence", confidence)

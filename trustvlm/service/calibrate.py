@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from numbers import Real
 from typing import Any, cast
 
 import numpy as np
 
+from trustvlm.bounds import number
 from trustvlm.catalog import observations, spaces
 from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.errors import Conflict, InvalidInput
@@ -24,6 +24,7 @@ from trustvlm.service.decide import UNKNOWN_RATE, acceptable, is_unknown
 from trustvlm.service.judging import Columns, judge, judge_all
 from trustvlm.service.observed import Observed, are_supports, as_rows, observe, stored_images, truth_ids
 from trustvlm.service.parts import Parts
+from trustvlm.stopping import may_stop
 from trustvlm.types import Bools, Float64s, Int64s, Queries
 
 __all__ = ["Promise", "calibrate", "recalibrate"]
@@ -51,11 +52,8 @@ class Promise:
             resolve_parameters(self.rule, self.params)
         elif self.params:
             raise InvalidInput("params: name the rule they belong to; rule='auto' chooses its own")
-        for name, low, high in (("max_risk", 0, 1), ("confidence", 0, 1), ("unknown_rate", -1e-300, 0.1000001)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, Real) or not low < float(value) < high:
-                bounds = "from 0 to 0.1" if name == "unknown_rate" else "between 0 and 1"
-                raise InvalidInput(f"{name}: expected a number {bounds}, got {value!r}")
+        for name in ("max_risk", "confidence", "unknown_rate"):
+            number(name, getattr(self, name))
         for name, known in (("on_stale", ("auto", "flag", "abstain")), ("on_unverified", ("judge", "abstain"))):
             if getattr(self, name) not in known:
                 raise InvalidInput(f"{name}: expected one of {', '.join(known)}; got {getattr(self, name)!r}")
@@ -107,6 +105,7 @@ def _calibrated(
             truth = truth_ids(connection, view.space, observed.truth)
         sifted = _sift(context, observed, truth)
         calibration = _found(context, sifted, promise)
+    may_stop()
     with parts.catalog.write("calibrate") as connection:
         if spaces.find(connection, space.name).id != space.id:
             raise Conflict(
@@ -202,7 +201,7 @@ def _found(context: Context, sifted: _Sifted, promise: Promise) -> Calibration:
         knots=curve.knots,
         predicted=tuple(int(i) for i in predicted),
         asked_rule=promise.rule,
-        asked_params=None if promise.params is None else dict(promise.params),
+        asked_params=None if promise.params is None else {k: v if v is None else float(v) for k, v in promise.params.items()},
     )
 
 

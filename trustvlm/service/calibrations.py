@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from trustvlm.bounds import identifier
 from trustvlm.catalog import calibrations, spaces
 from trustvlm.catalog.calibrations import CalibrationRecord
 from trustvlm.catalog.spaces import SpaceRecord
@@ -35,6 +36,7 @@ def list_calibrations(parts: Parts, space_name: str) -> list[Calibration]:
 
 def remove_calibration(parts: Parts, space_name: str, calibration_id: int) -> None:
     """See :meth:`TrustService.remove_calibration`."""
+    calibration_id = identifier("calibration", calibration_id)
     with parts.catalog.write("calibration.remove") as connection:
         space = spaces.find(connection, space_name)
         if not calibrations.remove(connection, space.id, calibration_id):

@@ -52,8 +52,9 @@ def _choices(rule: Rule, params: Mapping[str, float | None] | None, evidence: Im
     """The values to try of each parameter of the rule, its default first."""
     found: list[tuple[float | None, ...]] = []
     for name, default in rule.parameters.items():
-        if params is not None and params.get(name) is not None:
-            found.append((params[name],))
+        given = (params or {}).get(name)
+        if given is not None:
+            found.append((float(given),))
         elif name == "tau":
             fitted = evidence.tau if evidence.source == "fitted" and evidence.on else None
             found.append(tuple(m if m is None else m * fitted for m in _SHARPER) if fitted is not None else (None,))

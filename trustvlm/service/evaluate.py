@@ -9,6 +9,7 @@ from typing import cast
 
 import numpy as np
 
+from trustvlm.bounds import number, whole
 from trustvlm.catalog import spaces, supports
 from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.errors import InvalidInput
@@ -34,6 +35,7 @@ from trustvlm.service.judging import Columns, judge_all
 from trustvlm.service.observed import Observed, are_supports, observe, stored_images, truth_ids
 from trustvlm.service.parts import Parts
 from trustvlm.service.shots import MAX_LABELS, rules_of, shot_curve
+from trustvlm.stopping import may_stop
 from trustvlm.types import Bools, Float64s, Int64s, Queries
 
 __all__ = ["Wanted", "evaluate", "evaluate_stored"]
@@ -62,10 +64,9 @@ class Wanted:
         Raises:
             InvalidInput: it cannot.
         """
-        if isinstance(self.draws, bool) or not isinstance(self.draws, int) or self.draws < 0:
-            raise InvalidInput(f"draws: expected a whole number from 0 up, got {self.draws!r}")
-        if not 0 < self.confidence < 1:
-            raise InvalidInput(f"confidence: expected a number between 0 and 1, got {self.confidence!r}")
+        whole("draws", self.draws)
+        for name in ("risk", "coverage", "confidence"):
+            number(name, getattr(self, name))
 
 
 def evaluate(
@@ -235,6 +236,7 @@ def _per_label(
     owners = _support_counts(context, np.unique(np.concatenate([given, truth[truth >= 0]])))
     found = []
     for label, count in owners.items():
+        may_stop()
         mine = np.flatnonzero(given == label)
         areas = [_area(judged, name, mine, right) for name in sides]
         correct = int(right[mine].sum())
@@ -266,7 +268,9 @@ def _standing(supports: int, predicted: int, right: int, text: float, fused: flo
 
 def _support_counts(context: Context, ids: Int64s) -> dict[int, int]:
     owners, _, _ = supports.embeddings(context.connection, ids.tolist(), context.view.space.verifier_dim)
-    return {label: int((owners == label).sum()) for label in ids.tolist()}
+    owning, counts = np.unique(owners, return_counts=True)
+    found = dict(zip(owning.tolist(), counts.tolist(), strict=True))
+    return {label: found.get(label, 0) for label in ids.tolist()}
 
 
 def _wrong(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from trustvlm.bounds import whole
 from trustvlm.catalog import purge, supports
 from trustvlm.errors import InvalidInput, Unavailable
 from trustvlm.scoring.vectors import unit_rows
@@ -71,8 +72,7 @@ class EvidenceReader:
 
     def __call__(self, i: int, k: int) -> Evidence:
         self.moment.parts.check_open()
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise InvalidInput(f"k: expected a whole number from 1 up, got {k!r}")
+        k = whole("k", k)
         if self.verifier is None:
             return Evidence((), ())
         near, query = self.moment.nearest, self.verifier[i]

@@ -14,6 +14,7 @@ from trustvlm.scoring.rules import NEIGHBOURS, Judgement, Neighbours, Rule
 from trustvlm.service.candidates import CANDIDATES, Found, find_candidates
 from trustvlm.service.context import Context
 from trustvlm.stages import stage
+from trustvlm.stopping import may_stop
 from trustvlm.types import Bools, Float64s, Int64s, Objects
 
 __all__ = ["Columns", "judge", "judge_all"]
@@ -59,6 +60,7 @@ def judge_all(
     for start in range(0, max(len(classifier), 1), BATCH_ROWS):
         batch = _Batch(context, queries[start : start + BATCH_ROWS], min(top_k, context.subset.labels))
         for piece, (rule, parameters) in zip(pieces, rules, strict=True):
+            may_stop()
             piece.append(batch.judged(rule, parameters))
     return [{key: np.concatenate([part[key] for part in piece]) for key in piece[0]} for piece in pieces]
 

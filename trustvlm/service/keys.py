@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from numbers import Real
 
+from trustvlm.bounds import duration, number
 from trustvlm.catalog import keys, spaces
 from trustvlm.catalog.keys import KeyRecord
 from trustvlm.errors import Busy, Conflict, InvalidInput, NotFound, ReadOnly
@@ -35,9 +35,8 @@ def create_key(
     """See :meth:`TrustService.create_key`."""
     if scope not in SCOPES:
         raise InvalidInput(f"scope: expected one of {', '.join(SCOPES)}; got {scope!r}")
-    for name, value in (("rate", rate), ("days", days)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < 1e9):
-            raise InvalidInput(f"{name}: expected a number above 0, got {value!r}")
+    rate = None if rate is None else number("rate", rate)
+    days = None if days is None else number("days", days)
     now = datetime.now(UTC)
     record, key = _made(scope, space, note, rate, now, None if days is None else now + timedelta(days=days))
     with parts.catalog.write("key") as connection:
@@ -91,8 +90,7 @@ def revoke_key(parts: Parts, key_id: str) -> None:
 def rotate_key(parts: Parts, key_id: str, overlap: timedelta) -> tuple[KeyRow, str]:
     """See :meth:`TrustService.rotate_key`."""
     now = datetime.now(UTC)
-    if overlap < timedelta(0):
-        raise InvalidInput(f"overlap: expected 0 or more, got {overlap}")
+    overlap = duration("overlap", overlap)
     with parts.catalog.write("key") as connection:
         old = keys.find(connection, key_id)
         if old is None:

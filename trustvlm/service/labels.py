@@ -9,6 +9,7 @@ import numpy.typing as npt
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
+from trustvlm.bounds import got
 from trustvlm.catalog import labels, pages, purge, spaces, supports
 from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.catalog.vectors import unpack
@@ -173,10 +174,10 @@ def _check_ids(ids: object) -> list[int]:
         ids = [ids]
     array = np.asarray(ids)
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
-        raise InvalidInput(f"ids: expected a list of support image ids, got {ids!r:.60}")
+        raise InvalidInput(f"ids: expected a list of support image ids, got {got(ids)}")
     found = list(dict.fromkeys(array.tolist()))
     if any(not 0 < support_id < 2**63 for support_id in found):
-        raise InvalidInput(f"ids: expected positive 64-bit ids, got {ids!r:.60}")
+        raise InvalidInput(f"ids: expected positive 64-bit ids, got {got(ids)}")
     return found
 
 

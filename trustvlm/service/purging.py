@@ -12,6 +12,7 @@ from functools import partial
 
 from sqlalchemy import Connection
 
+from trustvlm.bounds import duration
 from trustvlm.catalog import clock, purge
 from trustvlm.catalog.purge import Purged
 from trustvlm.errors import Busy
@@ -28,7 +29,8 @@ log = logging.getLogger("trustvlm")
 
 def purge_removed(parts: Parts, older_than: timedelta | None) -> int:
     """See :meth:`TrustService.purge`."""
-    count = _purge(parts, parts.undo_window if older_than is None else older_than, quarantined=True)
+    window = parts.undo_window if older_than is None else duration("older_than", older_than)
+    count = _purge(parts, window, quarantined=True)
     forget_originals(parts)
     sweep_originals(parts)
     _clear_log(parts)  # even after 0 rows: an earlier purge may have been stopped, or readers in its way

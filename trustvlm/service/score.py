@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import Connection
 
+from trustvlm.bounds import whole
 from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.errors import InvalidInput
 from trustvlm.promise import Calibration
@@ -26,8 +27,6 @@ from trustvlm.types import Float64s, Int64s, Queries, Verdicts
 
 __all__ = ["score", "verdicts_of"]
 
-MAX_TOP_K = 1_000
-
 
 def score(
     parts: Parts,
@@ -41,8 +40,7 @@ def score(
     """See :meth:`TrustService.score`."""
     if rule is not None:
         resolve_parameters(rule, params)  # refused before anything is encoded
-    if isinstance(top_k, bool) or not isinstance(top_k, int | np.integer) or not 1 <= top_k <= MAX_TOP_K:
-        raise InvalidInput(f"top_k: expected a whole number from 1 to {MAX_TOP_K}, got {top_k!r}")
+    top_k = whole("top_k", top_k)
     encoded = None
     if not isinstance(queries, Queries) or queries.images is not None or queries.text is not None:
         space = parts.space(space_name)  # encoded outside of the transaction, as it may take long
@@ -51,7 +49,7 @@ def score(
         if encoded is None:
             space, encoded = view.space, _unit(parts, view.space, queries)
         unit = encoded
-        return verdicts_of(parts, connection, view, space, unit, rule=rule, top_k=int(top_k), labels=labels, params=params)
+        return verdicts_of(parts, connection, view, space, unit, rule=rule, top_k=top_k, labels=labels, params=params)
 
 
 def _unit(parts: Parts, space: SpaceRecord, queries: Queries) -> Queries:

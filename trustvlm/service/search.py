@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from trustvlm.bounds import whole
 from trustvlm.catalog import supports
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.service.cache import SpaceView
@@ -15,15 +16,13 @@ from trustvlm.types import Float32s, Float64s, Hits, Int64s, Queries
 __all__ = ["KINDS", "search"]
 
 KINDS = ("support", "prototype", "text")
-MAX_K = 100_000
 
 
 def search(parts: Parts, space_name: str, queries: Queries, kind: str, k: int) -> Hits:
     """See :meth:`TrustService.search`."""
     if kind not in KINDS:
         raise InvalidInput(f"kind: expected one of {', '.join(KINDS)}; got {kind!r}")
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= MAX_K:
-        raise InvalidInput(f"k: expected a whole number from 1 to {MAX_K}, got {k!r}")
+    k = whole("k", k, bounds="hits")
     space = parts.space(space_name)
     classifier, verifier = unit_queries(parts, space, queries)
     with parts.snapshot(space_name) as (connection, view):

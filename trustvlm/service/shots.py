@@ -16,6 +16,7 @@ from trustvlm.scoring.text import Moments
 from trustvlm.scoring.vectors import unit_rows
 from trustvlm.selective.metrics import aurc
 from trustvlm.service.context import Context
+from trustvlm.stopping import may_stop
 from trustvlm.types import Float64s, Int64s
 
 __all__ = ["MAX_LABELS", "SHOTS", "shot_curve"]
@@ -70,6 +71,7 @@ def shot_curve(
             break
         values: dict[str, list[float]] = {name: [] for name in rules}
         for draw in range(draws if shots else 1):
+            may_stop()
             part = _drawn(ids, owners, raw.astype(np.float64), shots, np.random.default_rng([seed, shots, draw]))
             for name, value in _areas(context, slots, ids, part, (classifier, verifier), truth, rules).items():
                 values[name].append(value)
@@ -106,6 +108,7 @@ def _areas(
     right: dict[str, list[Int64s]] = {name: [] for name in rules}
     text = context.view.text.take(slots).astype(np.float64)
     for start in range(0, len(truth), _ROWS):
+        may_stop()
         classifier, verifier = (side[start : start + _ROWS] for side in queries)
         logit = context.view.space.logit_scale * classifier @ text.T
         candidates = _candidates(logit, verifier, part)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from numbers import Real
 from typing import Any
 
 from sqlalchemy import Connection
 
+from trustvlm.bounds import number
 from trustvlm.catalog import spaces
 from trustvlm.catalog.counts import Counts
 from trustvlm.catalog.spaces import SpaceRecord
@@ -118,10 +117,7 @@ def check_templates(templates: Sequence[str] | None) -> list[str]:
 
 def check_scale(scale: object) -> float:
     """A logit scale that can be one. Raises InvalidInput."""
-    number = float(scale) if isinstance(scale, Real) and not isinstance(scale, bool) else math.nan
-    if not 0 < number <= 10_000:
-        raise InvalidInput(f"logit_scale: expected a number above 0 (CLIP: about 100), got {scale!r}")
-    return number
+    return number("logit_scale", scale)
 
 
 def space_row(parts: Parts, name: str) -> SpaceRow:

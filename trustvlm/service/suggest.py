@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from trustvlm.bounds import number
 from trustvlm.catalog import counts, spaces, supports
 from trustvlm.errors import InvalidInput
 from trustvlm.index.recipe import Recipe, list_recipes
@@ -41,8 +42,7 @@ class Suggestion:
 
 def suggest_recipe(parts: Parts, space_name: str, milliseconds: float) -> list[Suggestion]:
     """See :meth:`TrustService.suggest_recipe`."""
-    if isinstance(milliseconds, bool) or not isinstance(milliseconds, float | int) or not milliseconds > 0:
-        raise InvalidInput(f"milliseconds: expected a number above 0, got {milliseconds!r}")
+    milliseconds = number("milliseconds", milliseconds)
     with parts.catalog.read() as connection:
         space = spaces.find(connection, space_name)
         rows = max(supports.count(connection, space.id), counts.count(connection, space.id).labels)

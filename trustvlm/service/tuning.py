@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 from sqlalchemy import Connection
 
+from trustvlm.bounds import number, whole
 from trustvlm.catalog import spaces
 from trustvlm.errors import Conflict, InvalidInput
 from trustvlm.index.live import Block, IndexView
@@ -62,10 +63,7 @@ class _Subject:
 
 def tune_index(parts: Parts, space_name: str, recall: float, k: int) -> list[Tuned]:
     """See :meth:`TrustService.tune_index`."""
-    if isinstance(recall, bool) or not isinstance(recall, float | int) or not 0 < recall <= 1:
-        raise InvalidInput(f"recall: expected a number above 0 and up to 1, got {recall!r}")
-    if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= 1_000:
-        raise InvalidInput(f"k: expected a whole number from 1 to 1000, got {k!r}")
+    recall, k = number("recall", recall), whole("k", k)
     found, search = [], {}
     with parts.snapshot(space_name) as (connection, view):
         recipe = view.cache.recipe
