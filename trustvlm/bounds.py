@@ -38,12 +38,13 @@ NUMBERS: dict[str, tuple[float, float]] = {
 WHOLE: dict[str, tuple[int, int]] = {
     "draws": (0, 100),
     "k": (1, 1_000),
-    "hits": (1, 10_000),
+    "hits": (1, 100_000),
     "top_k": (1, 1_000),
     "limit": (1, 1_000_000),
     "bins": (1, 10_000),
     "points": (1, 10_000),
     "images": (1, 10**9),
+    "revision": (0, 2**63 - 1),
 }
 """The same of parameters that are whole numbers."""
 

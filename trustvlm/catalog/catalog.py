@@ -14,6 +14,7 @@ from sqlalchemy import Connection, insert, select, text
 
 from trustvlm.catalog import schema, sqlite
 from trustvlm.catalog.copies import CatalogFacts, facts_of
+from trustvlm.catalog.expectation import Expectation
 from trustvlm.catalog.models import CatalogState
 from trustvlm.catalog.presence import Presence
 from trustvlm.catalog.sqlite import make_engine, translated
@@ -55,6 +56,7 @@ class Catalog:
         self.path = path
         self.read_only = read_only
         self._together = _Together()
+        self.expectation = Expectation()
         self._presence = Presence(path)
         self._engine = make_engine(path, read_only=read_only)
         try:
@@ -161,6 +163,7 @@ class Catalog:
         ):
             with connection.begin():
                 self._presence.check(connection)
+                self.expectation.check(connection, what)
                 yield connection
                 reached(f"{what}.written")
             self._presence.check(connection, committed=True)

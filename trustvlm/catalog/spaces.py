@@ -115,6 +115,19 @@ def find_by_id(connection: Connection, space_id: int) -> SpaceRecord:
     return _record(row)
 
 
+def require_revision(connection: Connection, name: str, revision: int) -> None:
+    """Make sure that the space `name` is at `revision`.
+
+    Raises:
+        NotFound: there is no such space. Conflict: it is at another revision.
+    """
+    if (current := find(connection, name).revision) != revision:
+        raise Conflict(
+            f"space {name!r} is at revision {current}, not at {revision} as this call expects: it has changed since; "
+            f"read it again, and repeat the call with the revision of what you read"
+        )
+
+
 def is_taken(connection: Connection, name: str) -> bool:
     """Whether a live space has this name, in either spelling of it."""
     same = select(Space.id).where(Space.name.in_(forms([name])), Space.removed_at.is_(None))

@@ -7,7 +7,7 @@ import json
 import uuid
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,13 @@ def whole(value: Any, what: str) -> int:
     """A whole number. Raises InvalidInput."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise InvalidInput(f"{what}: expected a whole number, got {value!r}")
+    return int(value)
+
+
+def as_revision(value: object) -> int:
+    """`value` as the revision of a space. Raises InvalidInput."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 0:
+        raise InvalidInput(f"revision: expected a whole number from 0 up (a verdict's .revision), got {value!r}")
     return int(value)
 
 

@@ -93,6 +93,7 @@ class Client(Labelling, Promising):
         top_k: int = 5,
         labels: Sequence[str] | npt.NDArray[np.bool_] | None = None,
         params: Mapping[str, float | None] | None = None,
+        revision: int | None = None,
     ) -> Verdicts:
         """Label and trust of every query at one revision of the space; see :meth:`TrustService.score`.
 
@@ -103,14 +104,14 @@ class Client(Labelling, Promising):
             Busy: the space changes faster than so many queries can be answered. Else as there.
         """
         named = None if labels is None else self._names(space, labels)
-        return query_verbs.score(self._wire, space, queries, rule, top_k, named, params)
+        return query_verbs.score(self._wire, space, queries, rule, top_k, named, params, revision)
 
-    def search(self, space: str, queries: Queries, *, kind: str = "support", k: int = 10) -> Hits:
+    def search(self, space: str, queries: Queries, *, kind: str = "support", k: int = 10, revision: int | None = None) -> Hits:
         """The k nearest support images, prototypes or text prototypes of every query; see :meth:`TrustService.search`.
 
         k is at most 1,000.
         """
-        return query_verbs.search(self._wire, space, queries, kind, k)
+        return query_verbs.search(self._wire, space, queries, kind, k, revision)
 
     def _names(self, space: str, labels: Sequence[str] | npt.NDArray[np.bool_]) -> list[str]:
         """The asked labels by name; a mask costs listing all of them."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
 
+from trustvlm.client.bodies import as_revision
 from trustvlm.client.network import network_of
-from trustvlm.client.wire import Wire, json_body
+from trustvlm.client.wire import Wire, json_body, path_of
 from trustvlm.errors import InvalidInput
 
 __all__ = ["Connected"]
@@ -76,6 +78,24 @@ class Connected:
     def close(self) -> None:
         """Let go of the connections; every later call raises Unavailable."""
         self._wire.close()
+
+    @contextmanager
+    def at_revision(self, space: str, revision: int) -> Iterator[None]:
+        """Make the first change within the block only if the space is still at `revision` (optimistic concurrency).
+
+        It is checked at once, and again as that change begins. The changes after the first are not checked. Counts for this
+        thread.
+
+        Args:
+            revision: that of what the caller read: of a verdict, of hits, or :attr:`SpaceRow.revision`.
+
+        Raises:
+            Conflict: the space has moved on; nothing was changed. NotFound: no such space. InvalidInput: no revision.
+        """
+        path, expected = path_of("spaces", space), as_revision(revision)
+        self._wire.ask("GET", path, revision=expected)
+        with self._wire.expected.of(path, expected):
+            yield
 
     def _write(self, method: str, path: str, content: Mapping[str, Any] | None = None) -> Any:
         return self._wire.ask(method, path, body=None if content is None else json_body(content), write=True)

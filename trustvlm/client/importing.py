@@ -95,13 +95,14 @@ class _Import:
     def __init__(self, wire: Wire, space: str, window: _Window) -> None:
         self._wire, self._window = wire, window
         self._path, self._id = path_of("spaces", space, "imports"), str(uuid.uuid4())
+        self._expected = wire.expected.headers(self._path)
         self._next = 0.0
         self._seen: Job | None = None
 
     def attempt(self) -> Mapping[str, Any]:
         """One stream. Raises Passing where another may go further."""
         query = [("job", self._id), ("begin", "true"), ("after", self._window.base)]
-        headers = {"content-type": "application/x-ndjson"}
+        headers, self._expected = {"content-type": "application/x-ndjson"} | self._expected, {}
         self._next = time.monotonic() + _LOOK_S
         sent = self._wire.send("POST", self._path, self._wire.timeout, query=query, content=self._stream(), headers=headers)
         told: Mapping[str, Any] = self._wire.read(sent)

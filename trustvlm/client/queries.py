@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trustvlm.client.bodies import form_body, matrix, npz_body, options_query, rule_options, whole
+from trustvlm.client.bodies import as_revision, form_body, matrix, npz_body, options_query, rule_options, whole
 from trustvlm.client.decode import hits_of, merged_verdicts, read
 from trustvlm.client.images import File, as_sources, load
 from trustvlm.client.wire import Wire, json_body, path_of
@@ -135,14 +135,17 @@ def score(
     top_k: int,
     labels: Sequence[str] | None,
     params: Mapping[str, float | None] | None,
+    revision: int | None,
 ) -> Verdicts:
     """See :meth:`Client.score`; `labels` are names."""
     options = options_query([*rule_options(rule, params), ("top_k", whole(top_k, "top_k"))])
+    path = path_of("spaces", space, "score")
+    expected = None if revision is None else as_revision(revision)
     arrays = embedded_queries(wire, space, queries)
     named: Arrays = {} if labels is None else {"labels": np.array(labels, dtype=np.str_)}
 
     def ask(batch: Arrays) -> Any:
-        return wire.ask("POST", path_of("spaces", space, "score"), query=options, body=npz_body(batch | named))
+        return wire.ask("POST", path, query=options, body=npz_body(batch | named), revision=expected)
 
     answers = _of_one_revision(ask, _batches(arrays))
     side = "verifier" if "verifier" in arrays else "classifier"
@@ -184,9 +187,10 @@ class _EvidenceReader:
         self._after = stop
 
 
-def search(wire: Wire, space: str, queries: Queries, kind: str, k: int) -> Hits:
+def search(wire: Wire, space: str, queries: Queries, kind: str, k: int, revision: int | None) -> Hits:
     """See :meth:`Client.search`."""
     path, k = path_of("spaces", space, "search"), whole(k, "k")
+    expected = None if revision is None else as_revision(revision)
     if kind not in KINDS:
         raise InvalidInput(f"kind: expected one of {', '.join(KINDS)}; got {kind!r}")
     if not 1 <= k <= MOST_HITS:
@@ -197,10 +201,14 @@ def search(wire: Wire, space: str, queries: Queries, kind: str, k: int) -> Hits:
         texts = [queries.text] if isinstance(queries.text, str) else queries.text
         if not isinstance(texts, Sequence):
             raise InvalidInput(f"queries.text: expected a list of texts, got {type(texts).__name__}")
-        told = wire.ask("POST", path, body=json_body(options | {"text": list(texts)}))
+        told = wire.ask("POST", path, body=json_body(options | {"text": list(texts)}), revision=expected)
         return hits_of([(told, len(texts))], k)
     batches = _batches(embedded_queries(wire, space, queries))
     query = options_query(list(options.items()))
-    answers = _of_one_revision(lambda batch: wire.ask("POST", path, query=query, body=npz_body(batch)), batches)
+
+    def ask(batch: Arrays) -> Any:
+        return wire.ask("POST", path, query=query, body=npz_body(batch), revision=expected)
+
+    answers = _of_one_revision(ask, batches)
     counts = [len(next(iter(batch.values()))) for batch in batches]
     return hits_of(list(zip(answers, counts, strict=True)), k)

@@ -10,9 +10,11 @@ import json
 import os
 import random
 import ssl
+import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -117,6 +119,33 @@ class Patience:
         time.sleep(pause)
 
 
+class Expected(threading.local):
+    """The revision that this thread expects its next write to a space to find."""
+
+    _pending: tuple[str, int] | None = None
+
+    @contextmanager
+    def of(self, path: str, revision: int) -> Iterator[None]:
+        """Expect it, within the block, of the space with this path."""
+        self._pending = (path, revision)
+        try:
+            yield
+        finally:
+            self._pending = None
+
+    def headers(self, path: str) -> dict[str, str]:
+        """The headers of a write to `path`; the write after it expects nothing."""
+        if self._pending is None or not f"{path}/".startswith(f"{self._pending[0]}/"):
+            return {}
+        (_, revision), self._pending = self._pending, None
+        return if_match(revision)
+
+
+def if_match(revision: int | None) -> dict[str, str]:
+    """The headers of a request that expects a revision, or none."""
+    return {} if revision is None else {"if-match": f'"{revision}"'}
+
+
 class Wire:
     """Connections to one service; safe to use from several threads, and in processes that are forked meanwhile.
 
@@ -125,6 +154,7 @@ class Wire:
     """
 
     def __init__(self, network: Network, key: str | None, timeout: float, retries: int) -> None:
+        self.expected = Expected()
         self.url, self.timeout, self.retries = network.url, timeout, retries
         self._network = network
         self._headers = {} if key is None else {"authorization": f"Bearer {key}"}
@@ -168,16 +198,20 @@ class Wire:
         query: Iterable[tuple[str, Any]] = (),
         body: Body | None = None,
         write: bool = False,
+        revision: int | None = None,
     ) -> httpx.Response:
         """What the service answers, after as many tries as it takes.
 
         Args:
             write: send an Idempotency-Key, the same with every try.
+            revision: the revision that the space must have.
 
         Raises:
             TrustVLMError: what the service says; Unavailable: nothing, or nothing in time.
         """
-        headers = {"idempotency-key": uuid.uuid4().hex} if write else {}
+        headers = if_match(revision)
+        if write:
+            headers |= {"idempotency-key": uuid.uuid4().hex} | self.expected.headers(path)
         patience = Patience(self.retries, self.timeout)
         while True:
             try:

@@ -11,6 +11,7 @@ from fastapi import Request, Response
 
 from trustvlm.errors import InvalidInput
 from trustvlm.http.keyring import Caller
+from trustvlm.http.matching import at_expected
 from trustvlm.http.problems import plain
 from trustvlm.http.serving import Serving, serving_of
 
@@ -29,7 +30,9 @@ def encoded(content: Any) -> bytes:
 
 
 def answer(content: Any, status: int = 200, **headers: str) -> Response:
-    """A JSON response."""
+    """A JSON response; its ETag is the revision of the space that it tells of, for If-Match."""
+    if isinstance(content, dict) and isinstance(content.get("revision"), int):
+        headers["etag"] = f'"{content["revision"]}"'
     return Response(encoded(content), status, {name.replace("_", "-"): value for name, value in headers.items()}, JSON)
 
 
@@ -53,6 +56,7 @@ async def written(
             it is done again where the process died between the two; everything else is stored together with its answer.
     """
     serving = serving_of(request)
+    work = at_expected(request, serving.service, work)
     key = request.headers.get(IDEMPOTENCY_KEY)
     run = serving.encode if encoders else serving.writing.run
     if key is None:

@@ -13,12 +13,14 @@ from trustvlm.errors import STATUSES
 from trustvlm.http.bodies import ARRAYS, FORM, JSON, NPZ, options_of
 from trustvlm.http.keyring import Scope
 from trustvlm.http.links import link
+from trustvlm.http.matching import matched
 from trustvlm.http.parameters import OPTIONS, check_request
 from trustvlm.http.schemas import Body, examples
 
 __all__ = ["ADMIN", "READ", "WRITE", "describe", "takes"]
 
-READ, WRITE, ADMIN = ([Depends(Scope(scope)), Depends(check_request)] for scope in ("read", "write", "admin"))
+_CHECKS = [Depends(check_request), Depends(matched)]
+READ, WRITE, ADMIN = ([Depends(Scope(scope)), *_CHECKS] for scope in ("read", "write", "admin"))
 
 _BODIES: dict[str, type[BaseModel]] = {}
 _BYTES = {"type": "string", "format": "binary"}

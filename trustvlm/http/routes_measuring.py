@@ -15,6 +15,7 @@ from trustvlm.http.bodies import FORM, JSON, NPZ, Asked, read_body
 from trustvlm.http.docs import READ, WRITE, takes
 from trustvlm.http.jobs import Progress, job_row
 from trustvlm.http.keyring import Caller
+from trustvlm.http.matching import expected_revision
 from trustvlm.http.schemas import CalibrateBody, EvaluateBody, FeedbackBody, LabelledBody, bounded
 from trustvlm.http.serving import Serving, serving_of, shaped
 from trustvlm.types import Queries
@@ -82,9 +83,17 @@ async def asked_for(request: Request, space: str, model: type[Labelled]) -> Aske
 async def begun(request: Request, kind: str, space: str, work: Callable[[Progress], dict[str, Any]], digest: bytes) -> Response:
     """The answer to a request that begins a job."""
     serving, caller = serving_of(request), request.state.caller
+    revision = expected_revision(request)
+
+    def as_expected(progress: Progress) -> dict[str, Any]:
+        if revision is None:
+            return work(progress)
+        with serving.service.at_revision(space, revision):
+            return work(progress)
+
     return await written(
         request,
-        lambda: job_row(serving.jobs.start(kind, space, caller.key, work)),
+        lambda: job_row(serving.jobs.start(kind, space, caller.key, as_expected)),
         digest=digest,
         status=202,
         repeatable=True,  # where the process dies, the job does, too

@@ -13,6 +13,7 @@ from trustvlm.errors import Conflict, InvalidInput
 from trustvlm.http.answers import answer
 from trustvlm.http.bodies import FORM, JSON, NPZ, Asked, read_body
 from trustvlm.http.docs import READ, takes
+from trustvlm.http.matching import expected_revision
 from trustvlm.http.rows import term_rows, verdict_rows
 from trustvlm.http.schemas import EmbedBody, EvidenceBody, ScoreBody, SearchBody
 from trustvlm.http.serving import Part, ScoreKey, SearchKey, Serving, serving_of, shaped
@@ -35,7 +36,8 @@ async def score(request: Request, space: str) -> Response:
     queries, shape, rows = shaped(queries)
     body = asked.body
     params = None if body.params is None else tuple(sorted(body.params.items()))
-    key = ScoreKey(space, body.rule, params, body.top_k, None if body.labels is None else tuple(body.labels), shape)
+    labels, revision = None if body.labels is None else tuple(body.labels), expected_revision(request)
+    key = ScoreKey(space, body.rule, params, body.top_k, labels, revision, shape)
     part = await serving.score(key, queries, rows)
     evidence = body.evidence if body.evidence is not None else 0 if embedded is None else EVIDENCE
     answered = await verdicts_json(serving, space, part, evidence, embedded)
@@ -125,14 +127,15 @@ async def search(request: Request, space: str) -> Response:
     serving, asked = serving_of(request), await read_body(request, SearchBody, JSON, NPZ, FORM)
     if asked.images is not None and asked.body.text is not None:
         raise InvalidInput("text: expected images or text to search with, got both")
+    options: dict[str, Any] = {"kind": asked.body.kind, "k": asked.body.k, "revision": expected_revision(request)}
     if asked.body.text is not None:
-        texts, body = asked.queries(), asked.body
-        hits = await serving.encode(lambda: serving.service.search(space, texts, kind=body.kind, k=body.k))
+        texts = asked.queries()
+        hits = await serving.encode(lambda: serving.service.search(space, texts, **options))
         part = Part(hits, 0, len(hits))
     else:
         _, queries = await embedded_queries(serving, space, asked)
         queries, shape, rows = shaped(queries)
-        part = await serving.search(SearchKey(space, asked.body.kind, asked.body.k, shape), queries, rows)
+        part = await serving.search(SearchKey(space, **options, shape=shape), queries, rows)
     return answer({"revision": part.whole.revision, "kind": asked.body.kind, "hits": hits_json(part)})
 
 

@@ -40,6 +40,7 @@ class ScoreKey:
     params: tuple[tuple[str, float | None], ...] | None
     top_k: int
     labels: tuple[str, ...] | None
+    revision: int | None
     shape: tuple[int | None, int | None]
 
 
@@ -50,6 +51,7 @@ class SearchKey:
     space: str
     kind: str
     k: int
+    revision: int | None
     shape: tuple[int | None, int | None]
 
 
@@ -151,9 +153,10 @@ class Serving:
         if isinstance(key, ScoreKey):
             labels = None if key.labels is None else list(key.labels)
             params = None if key.params is None else dict(key.params)
-            whole = self.service.score(key.space, queries, rule=key.rule, top_k=key.top_k, labels=labels, params=params)
+            options: dict[str, Any] = {"labels": labels, "params": params, "revision": key.revision}
+            whole = self.service.score(key.space, queries, rule=key.rule, top_k=key.top_k, **options)
         else:
-            whole = self.service.search(key.space, queries, kind=key.kind, k=key.k)
+            whole = self.service.search(key.space, queries, kind=key.kind, k=key.k, revision=key.revision)
         if len(payloads) == 1:
             return [Part(whole, 0, len(whole))]
         ends = np.cumsum([rows_of(payload) for payload in payloads]).tolist()

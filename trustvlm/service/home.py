@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
+from trustvlm.bounds import whole
+from trustvlm.catalog.spaces import require_revision
 from trustvlm.errors import ReadOnly
 from trustvlm.service.parts import Parts
 from trustvlm.service.purging import purge_expired
@@ -35,6 +39,25 @@ class OpenHome:
         self._parts.fitter.close()
         self._parts.caches.close()
         self._parts.catalog.close()
+
+    @contextmanager
+    def at_revision(self, space: str, revision: int) -> Iterator[None]:
+        """Make the first change within the block only if the space is still at `revision` (optimistic concurrency).
+
+        It is checked at once, and again in the transaction of that change: no other change can come between. The changes
+        after the first are not checked. Counts for this thread.
+
+        Args:
+            revision: that of what the caller read: of a verdict, of hits, or :attr:`SpaceRow.revision`.
+
+        Raises:
+            Conflict: the space has moved on; nothing was changed. NotFound: no such space. InvalidInput: no revision.
+        """
+        parts, expected = self._ready(), whole("revision", revision)
+        with parts.catalog.read() as connection:
+            require_revision(connection, space, expected)
+        with parts.catalog.expectation.of(space, expected):
+            yield
 
     def _ready(self) -> Parts:
         self._parts.check_open()

@@ -93,8 +93,11 @@ class Parts:
             return spaces.find(connection, name)
 
     @contextmanager
-    def snapshot(self, space: str) -> Iterator[tuple[Connection, SpaceView]]:
+    def snapshot(self, space: str, revision: int | None = None) -> Iterator[tuple[Connection, SpaceView]]:
         """A read transaction and the view of `space` at exactly that transaction's revision.
+
+        Raises:
+            Conflict: that is another one than `revision`, if given.
 
         The lock makes the order of transactions the order in which the cache moves, so it can never be ahead of the
         transaction that reads it.
@@ -102,5 +105,7 @@ class Parts:
         with ExitStack() as stack:
             with self.caches.lock(space):
                 connection = stack.enter_context(self.catalog.read())
+                if revision is not None:
+                    spaces.require_revision(connection, space, revision)
                 view = self.caches.view(connection, self.catalog.epoch(connection), space)
             yield connection, view

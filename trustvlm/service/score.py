@@ -36,16 +36,18 @@ def score(
     top_k: int,
     labels: Sequence[str] | npt.NDArray[np.bool_] | None,
     params: Mapping[str, float | None] | None,
+    revision: int | None = None,
 ) -> Verdicts:
     """See :meth:`TrustService.score`."""
     if rule is not None:
         resolve_parameters(rule, params)  # refused before anything is encoded
     top_k = whole("top_k", top_k)
+    expected = None if revision is None else whole("revision", revision)
     encoded = None
     if not isinstance(queries, Queries) or queries.images is not None or queries.text is not None:
         space = parts.space(space_name)  # encoded outside of the transaction, as it may take long
         encoded = _unit(parts, space, queries)
-    with parts.snapshot(space_name) as (connection, view):
+    with parts.snapshot(space_name, expected) as (connection, view):
         if encoded is None:
             space, encoded = view.space, _unit(parts, view.space, queries)
         unit = encoded

@@ -18,14 +18,15 @@ __all__ = ["KINDS", "search"]
 KINDS = ("support", "prototype", "text")
 
 
-def search(parts: Parts, space_name: str, queries: Queries, kind: str, k: int) -> Hits:
+def search(parts: Parts, space_name: str, queries: Queries, kind: str, k: int, revision: int | None = None) -> Hits:
     """See :meth:`TrustService.search`."""
     if kind not in KINDS:
         raise InvalidInput(f"kind: expected one of {', '.join(KINDS)}; got {kind!r}")
     k = whole("k", k, bounds="hits")
+    expected = None if revision is None else whole("revision", revision)
     space = parts.space(space_name)
     classifier, verifier = unit_queries(parts, space, queries)
-    with parts.snapshot(space_name) as (connection, view):
+    with parts.snapshot(space_name, expected) as (connection, view):
         if view.space.id != space.id:
             raise NotFound(f"space {space_name!r} was removed and made again, or embedded anew, during the call")
         sources: dict[int, tuple[str, str | None]] = {}

@@ -254,6 +254,7 @@ class TrustService(Moving, Serving):
         top_k: int = 5,
         labels: Sequence[str] | npt.NDArray[np.bool_] | None = None,
         params: Mapping[str, float | None] | None = None,
+        revision: int | None = None,
     ) -> Verdicts:
         """Label and trust of every query, with evidence, at one revision of the space.
 
@@ -263,24 +264,27 @@ class TrustService(Moving, Serving):
             top_k: how many labels of largest text confidence to list.
             labels: only these labels take part, as names or as a mask in the order of :meth:`list_labels`.
             params: the rule's parameters, e.g. {"lambda": 1.0, "temperature": 0.01}.
+            revision: the revision that the space must have, e.g. that at which a mask of labels was made.
 
         Raises:
             NotFound: unknown space or label. InvalidInput: wrong shapes, NaN, unknown rule or parameter, verifier
-            embeddings missing, or a space without labels.
+            embeddings missing, or a space without labels. Conflict: the space is at another revision.
         """
-        return score(self._ready(), space, queries, rule, top_k, labels, params)
+        return score(self._ready(), space, queries, rule, top_k, labels, params, revision)
 
-    def search(self, space: str, queries: Queries, *, kind: str = "support", k: int = 10) -> Hits:
+    def search(self, space: str, queries: Queries, *, kind: str = "support", k: int = 10, revision: int | None = None) -> Hits:
         """The k nearest support images, prototypes or text prototypes of every query.
 
         Args:
             kind: "support" or "prototype" (verifier embeddings are compared; support images also by classifier embedding
                 or text, where theirs are stored) or "text" (classifier embeddings against text prototypes).
+            revision: the revision that the space must have.
 
         Raises:
             NotFound: unknown space. InvalidInput: wrong shapes, unknown kind, or embeddings of the wrong encoder.
+            Conflict: the space is at another revision.
         """
-        return search(self._ready(), space, queries, kind, k)
+        return search(self._ready(), space, queries, kind, k, revision)
 
     def index_stats(self, space: str) -> IndexStats:
         """Sizes and state of the space's index and snapshot. Raises NotFound."""
