@@ -19,7 +19,7 @@ MAX_LINES = 400
 # A module imports only from rows below its own (its own folder aside); rooms of one row never import each other.
 ROWS = [
     {"types", "errors", "resources", "outcomes", "promise", "damage", "faults", "folders", "leaving", "stages", "tables"}
-    | {"bounds", "stopping"},
+    | {"bounds", "stopping", "processes", "arrays"},
     {"scoring", "selective", "reading"},
     {"encoders", "index", "catalog"},
     {"service"},
@@ -29,6 +29,7 @@ ROWS = [
 ]
 ROW_OF = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
 SAME_ROW = {("types", "errors"), ("resources", "errors"), ("outcomes", "types"), ("bounds", "errors")}
+SAME_ROW |= {("processes", "errors"), ("processes", "types"), ("arrays", "errors"), ("types", "arrays")}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

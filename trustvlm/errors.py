@@ -17,7 +17,8 @@
         ├── SchemaMismatch  the catalog is older or newer than this program
         ├── Overloaded  the HTTP service has as much to do as it takes
         ├── WeightsMissing  model weights are not on this machine and cannot be fetched
-        └── Damaged     stored bytes do not match their checksum
+        ├── Damaged     stored bytes do not match their checksum
+        └── StaysHere   an open service or client cannot be pickled or copied
 
 Each message names the argument or the object, what was expected and what arrived, or the command that
 mends it. The command line maps the kinds to exit codes (:data:`EXIT_CODES`); HTTP maps them to statuses.
@@ -39,6 +40,7 @@ __all__ = [
     "ReadOnly",
     "Refused",
     "SchemaMismatch",
+    "StaysHere",
     "TooLarge",
     "TooMany",
     "TrustVLMError",
@@ -124,6 +126,10 @@ class WeightsMissing(Unavailable):
 
 class Damaged(Unavailable):
     """Stored bytes do not match their checksum."""
+
+
+class StaysHere(Unavailable, TypeError):
+    """An open service or client cannot be pickled or copied; a TypeError too, as pickle's own refusals are."""
 
 
 EXIT_CODES: dict[type[TrustVLMError], int] = {InvalidInput: 2, NotFound: 3, Conflict: 4, Unavailable: 5}

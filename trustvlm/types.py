@@ -293,7 +293,8 @@ class Verdicts:
 
         Raises:
             IndexError: there is no verdict i.
-            Unavailable: the support images were purged since, or the service is closed.
+            Unavailable: the support images were purged since, the service is closed, or the verdicts were pickled: their
+            evidence stays with the service. Copies in the same process keep it.
         """
         if not -len(self) <= i < len(self):
             raise IndexError(f"verdict {i} of {len(self)}")

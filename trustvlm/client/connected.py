@@ -15,6 +15,7 @@ from trustvlm.client.bodies import as_revision
 from trustvlm.client.network import network_of
 from trustvlm.client.wire import Wire, json_body, path_of
 from trustvlm.errors import InvalidInput
+from trustvlm.processes import Bound
 
 __all__ = ["Connected"]
 
@@ -22,8 +23,10 @@ KEY = "TRUSTVLM_KEY"
 """The environment variable that holds the key where none is given."""
 
 
-class Connected:
+class Connected(Bound):
     """A service elsewhere, until :meth:`close`; a context manager."""
+
+    _instead = "a Client cannot be pickled or copied: pass its url and key, and make one there; a fork may go on with this one"
 
     def __init__(
         self,

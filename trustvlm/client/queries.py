@@ -14,6 +14,7 @@ from trustvlm.client.decode import hits_of, merged_verdicts, read
 from trustvlm.client.images import File, as_sources, load
 from trustvlm.client.wire import Wire, json_body, path_of
 from trustvlm.errors import Busy, Conflict, InvalidInput, Unavailable
+from trustvlm.processes import BoundReader
 from trustvlm.types import Embedded, Evidence, Hits, Queries, Verdicts
 
 __all__ = ["embed", "embedded_queries", "groups_of_files", "score", "search"]
@@ -153,7 +154,7 @@ def score(
     return merged_verdicts(answers, reader)
 
 
-class _EvidenceReader:
+class _EvidenceReader(BoundReader):
     """Asks for the evidence of verdicts as it is wanted; when one is asked after the other, for some of them ahead."""
 
     def __init__(self, wire: Wire, space: str, side: str, vectors: npt.NDArray[Any], answers: Sequence[Any]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from trustvlm.bounds import whole
 from trustvlm.catalog import purge, supports
 from trustvlm.errors import InvalidInput, Unavailable
+from trustvlm.processes import BoundReader
 from trustvlm.scoring.vectors import unit_rows
 from trustvlm.service.cache import SpaceView
 from trustvlm.service.encoding import unit_queries
@@ -59,7 +60,7 @@ class _Moment:
 
 
 @dataclass(frozen=True, eq=False)
-class EvidenceReader:
+class EvidenceReader(BoundReader):
     """A function (i, k) → evidence of verdict i at the verdicts' revision, whatever changed since.
 
     Unavailable after a purge.

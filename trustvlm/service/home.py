@@ -11,6 +11,7 @@ from typing import Self
 from trustvlm.bounds import whole
 from trustvlm.catalog.spaces import require_revision
 from trustvlm.errors import ReadOnly
+from trustvlm.processes import Bound
 from trustvlm.service.parts import Parts
 from trustvlm.service.purging import purge_expired
 
@@ -20,8 +21,10 @@ EXPIRY_INTERVAL_S = 60.0
 """A service that changes things looks this often for removed rows that have left their undo window."""
 
 
-class OpenHome:
+class OpenHome(Bound):
     """A home that is open until :meth:`close`; a context manager."""
+
+    _instead = "a TrustService cannot be pickled or copied: pass the path of its home, and call trustvlm.open there"
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts

@@ -1,0 +1,43 @@
+"""What may leave its process by pickling or copying, and what stays: open services and clients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NoReturn, SupportsIndex
+
+from trustvlm.errors import StaysHere, Unavailable
+from trustvlm.types import Evidence
+
+__all__ = ["Bound", "BoundReader", "EvidenceLeft"]
+
+
+class Bound:
+    """Something that cannot be pickled or copied. `_instead`: the sentence that says why, and what to do."""
+
+    _instead: str
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        """Raises StaysHere always."""
+        raise StaysHere(self._instead)
+
+
+@dataclass(frozen=True)
+class EvidenceLeft:
+    """What pickled verdicts have in place of the reader of their evidence, which stays with its service or client."""
+
+    def __call__(self, i: int, k: int) -> Evidence:
+        """Raises Unavailable always."""
+        raise Unavailable(
+            "the evidence of verdicts that were pickled stays where they were made: read it there with "
+            "verdicts.rows(evidence=3) before, or score again here"
+        )
+
+
+class BoundReader:
+    """A reader of evidence: shared by copies of its verdicts, left behind where they are pickled."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> BoundReader:
+        return self
+
+    def __reduce__(self) -> tuple[type[EvidenceLeft], tuple[()]]:
+        return EvidenceLeft, ()
