@@ -71,10 +71,12 @@ def progress(connection: Connection, job_id: str, changes: Mapping[str, Any]) ->
 
 
 def ask_cancel(connection: Connection, job_id: str) -> None:
-    """Ask whoever is at a job to stop; one that was not begun never is."""
+    """Ask whoever is at a job to stop; one that was not begun never is, and one that has ended stays as it is."""
+    now = datetime.now(UTC)
     waiting = update(JobRow).where(JobRow.id == job_id, JobRow.state == "queued")
-    connection.execute(waiting.values(state="cancelled"))
-    connection.execute(update(JobRow).where(JobRow.id == job_id).values(cancel_asked=True, changed_at=datetime.now(UTC)))
+    connection.execute(waiting.values(state="cancelled", cancel_asked=True, changed_at=now))
+    going = update(JobRow).where(JobRow.id == job_id, JobRow.state.not_in(ENDED))
+    connection.execute(going.values(cancel_asked=True, changed_at=now))
 
 
 def forget_older(connection: Connection, than: datetime) -> int:

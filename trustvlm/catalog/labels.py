@@ -26,8 +26,8 @@ __all__ = [
     "competitors",
     "created_since",
     "find",
+    "find_last_removed",
     "find_many",
-    "find_removed",
     "groups",
     "insert_many",
     "is_alive",
@@ -134,10 +134,13 @@ def find(connection: Connection, space_id: int, name: str) -> LabelRecord:
     """The live label `name`.
 
     Raises:
-        NotFound: there is none.
+        NotFound: there is none; the message says whether it was removed.
     """
     found = find_many(connection, space_id, [name])
     if name not in found:
+        if find_last_removed(connection, space_id, name) is not None:
+            undo = "'trustvlm label restore' brings it back, 'trustvlm purge' deletes it for good"
+            raise NotFound(f"no label {brief(name)} in this space: it is removed; {undo}")
         raise NotFound(f"no label {brief(name)} in this space; 'trustvlm space show' lists its labels")
     return found[name]
 
@@ -164,21 +167,15 @@ def name_of(connection: Connection, label_id: int) -> str:
     return name
 
 
-def find_removed(connection: Connection, space_id: int, name: str) -> LabelRecord:
-    """The label `name` that was removed last and not yet purged.
-
-    Raises:
-        NotFound: there is none.
-    """
+def find_last_removed(connection: Connection, space_id: int, name: str) -> LabelRecord | None:
+    """The label `name` that was removed last and not yet purged; None: there is none."""
     query = (
         select(*_RECORD)
         .where(Label.space_id == space_id, Label.name.in_(forms([name])), Label.removed_revision.is_not(None))
         .order_by(Label.removed_revision.desc())
     )
     row = connection.execute(query.limit(1)).first()
-    if row is None:
-        raise NotFound(f"no removed label {brief(name)} to restore: it never was, or it has been purged")
-    return LabelRecord(*row)
+    return None if row is None else LabelRecord(*row)
 
 
 def insert_many(connection: Connection, space_id: int, revision: int, labels: Sequence[NewLabel]) -> list[int]:

@@ -90,7 +90,7 @@ def find(connection: Connection, name: str) -> SpaceRecord:
     """The live space `name`.
 
     Raises:
-        NotFound: there is none; the message lists the ones that there are.
+        NotFound: there is none; the message lists the ones that there are, and says whether it was removed.
     """
     rows = connection.execute(_FIND, {"wanted": sorted(forms([name]))}).all()
     row = next((row for row in rows if row.name == name), rows[0] if rows else None)
@@ -100,7 +100,9 @@ def find(connection: Connection, name: str) -> SpaceRecord:
         connection.scalars(select(Space.name).where(Space.removed_at.is_(None), _CALLED).order_by(Space.name).limit(10))
     )
     there = f"there are: {', '.join(known)}" if known else "there are none yet: run 'trustvlm space create'"
-    raise NotFound(f"no space {brief(name)} ({there})")
+    removed = _last_removed(connection, name) is not None
+    undo = "; it is removed: 'trustvlm space restore' brings it back until it is purged" if removed else ""
+    raise NotFound(f"no space {brief(name)} ({there}){undo}")
 
 
 def find_by_id(connection: Connection, space_id: int) -> SpaceRecord:
@@ -182,6 +184,13 @@ def remove(connection: Connection, name: str) -> int:
     return space.id
 
 
+def _last_removed(connection: Connection, name: str) -> int | None:
+    """The id of the space `name` that was removed last and is not being purged."""
+    removed = (Space.name.in_(forms([name])), Space.removed_at > PURGING)
+    found: int | None = connection.scalar(select(Space.id).where(*removed).order_by(Space.removed_at.desc()).limit(1))
+    return found
+
+
 def _beside(space_id: int) -> Any:
     """Ids of the spaces that go and come back with a space: see :mod:`trustvlm.catalog.reembeds`."""
     return select(Reembed.other_id).where(Reembed.space_id == space_id)
@@ -193,11 +202,10 @@ def restore(connection: Connection, name: str) -> None:
     Raises:
         NotFound: none was removed, or it was purged. Conflict: the name is in use again.
     """
+    space_id = _last_removed(connection, name)
     if is_taken(connection, name):
-        raise Conflict(f"space {name!r} exists; remove it before an older one of that name can be restored")
-    named = Space.name.in_(forms([name]))
-    removed = select(Space.id).where(named, Space.removed_at > PURGING).order_by(Space.removed_at.desc())
-    space_id = connection.scalar(removed.limit(1))
+        older = "it is not removed" if space_id is None else "remove it before the older one of that name can be restored"
+        raise Conflict(f"space {name!r} exists; {older}")
     if space_id is None:
         raise NotFound(f"no removed space {brief(name)} to restore: it never was, or it has been purged")
     back = or_(Space.id == space_id, Space.id.in_(_beside(space_id)))

@@ -225,6 +225,15 @@ def find_removed(connection: Connection, space_id: int, ids: Sequence[int]) -> d
     return found
 
 
+def hidden(connection: Connection, space_id: int, ids: Sequence[int]) -> list[int]:
+    """Those of `ids` that are removed support images of this space, by themselves or with their label."""
+    found: list[int] = []
+    for start in range(0, len(ids), _IN_CHUNK):
+        removed = (Support.removed_revision.is_not(None), Support.space_id == space_id)
+        found += connection.scalars(select(Support.id).where(Support.id.in_(ids[start : start + _IN_CHUNK]), *removed))
+    return found
+
+
 def restore(connection: Connection, ids: Sequence[int], revision: int) -> None:
     """Show hidden support images again."""
     values = _shown(revision)

@@ -90,5 +90,5 @@ def rotate(session: Session, key_id: str, overlap_hours: float) -> None:
 def revoke(session: Session, key_id: str) -> None:
     """Make a key worthless; services notice within 5 seconds."""
     with session.writing() as service:
-        service.revoke_key(key_id)
-    click.echo(f"revoked key {quoted(key_id)}")
+        changed = service.revoke_key(key_id)
+    click.echo(f"revoked key {quoted(key_id)}" if changed else f"key {quoted(key_id)} was revoked before; nothing changed")

@@ -41,7 +41,8 @@ def remove_calibration(parts: Parts, space_name: str, calibration_id: int) -> No
         space = spaces.find(connection, space_name)
         if not calibrations.remove(connection, space.id, calibration_id):
             raise NotFound(
-                f"no calibration {calibration_id} of space {space_name!r}; 'trustvlm calibration list {space_name}' lists them"
+                f"no calibration {calibration_id} of space {space_name!r}: it never was, or it is removed already; "
+                f"'trustvlm calibration list {space_name}' lists them"
             )
 
 

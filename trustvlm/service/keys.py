@@ -79,12 +79,12 @@ def list_keys(parts: Parts) -> Sequence[KeyRow]:
         return [record.public() for record in keys.list_rows(connection)]
 
 
-def revoke_key(parts: Parts, key_id: str) -> None:
+def revoke_key(parts: Parts, key_id: str) -> bool:
     """See :meth:`TrustService.revoke_key`."""
     with parts.catalog.write("key") as connection:
         if keys.find(connection, key_id) is None:
             raise NotFound(f"no key {key_id!r}; 'trustvlm key list' lists them")
-        keys.revoke(connection, key_id, datetime.now(UTC))
+        return keys.revoke(connection, key_id, datetime.now(UTC))
 
 
 def rotate_key(parts: Parts, key_id: str, overlap: timedelta) -> tuple[KeyRow, str]:

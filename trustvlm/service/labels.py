@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from trustvlm.bounds import got
 from trustvlm.catalog import labels, pages, purge, spaces, supports
+from trustvlm.catalog.names import brief
 from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.catalog.vectors import unpack
 from trustvlm.errors import Conflict, InvalidInput, NotFound
@@ -93,7 +94,12 @@ def remove_support(parts: Parts, space_name: str, ids: Sequence[int]) -> int:
     with parts.catalog.write("support.remove") as connection:
         space = spaces.find(connection, space_name)
         owners = supports.find_alive(connection, space.id, wanted)
-        _all_found(wanted, owners, f"no support image with this id in space {space_name!r}")
+        missing = [support_id for support_id in wanted if support_id not in owners]
+        if removed := supports.hidden(connection, space.id, missing):
+            undo = "'trustvlm support restore' brings it back, or 'trustvlm label restore' what went with its label"
+            raise NotFound(f"no support image {_some(removed)} in space {space_name!r}: removed already; {undo}")
+        if missing:
+            raise NotFound(f"no support image with this id in space {space_name!r}: {_some(missing)}")
         if not wanted:
             return space.revision
         revision = spaces.advance(connection, space.id)
@@ -109,7 +115,12 @@ def restore_support(parts: Parts, space_name: str, ids: Sequence[int]) -> int:
     with parts.catalog.write("support.restore") as connection:
         space = spaces.find(connection, space_name)
         owners = supports.find_removed(connection, space.id, wanted)
-        _all_found(wanted, owners, "no removed support image of a live label with this id (it may have been purged)")
+        missing = [support_id for support_id in wanted if support_id not in owners]
+        if alive := supports.find_alive(connection, space.id, missing):
+            raise NotFound(f"no removed support image: {_some(list(alive))} is not removed")
+        if missing:
+            reason = "it never was, it has been purged, or its label is removed ('trustvlm label restore')"
+            raise NotFound(f"no removed support image {_some(missing)}: {reason}")
         if not wanted:
             return space.revision
         revision = spaces.advance(connection, space.id)
@@ -144,9 +155,12 @@ def restore_label(parts: Parts, space_name: str, name: str) -> int:
     """See :meth:`TrustService.restore_label`."""
     with parts.catalog.write("label.restore") as connection:
         space = spaces.find(connection, space_name)
+        label = labels.find_last_removed(connection, space.id, name)
         if labels.find_many(connection, space.id, [name]):
-            raise Conflict(f"label {name!r} exists in space {space_name!r}; remove it before the older one can be restored")
-        label = labels.find_removed(connection, space.id, name)
+            older = "it is not removed" if label is None else "remove it before the older one can be restored"
+            raise Conflict(f"label {name!r} exists in space {space_name!r}; {older}")
+        if label is None:
+            raise NotFound(f"no removed label {brief(name)} to restore: it never was, or it has been purged")
         assert label.removed_revision is not None
         lost = label.alias_of is not None and purge.supports_lost(connection, space.id, [label.id], label.removed_revision - 1)
         revision = spaces.advance(connection, space.id)
@@ -181,7 +195,5 @@ def _check_ids(ids: object) -> list[int]:
     return found
 
 
-def _all_found(wanted: Sequence[int], found: dict[int, int], message: str) -> None:
-    missing = [support_id for support_id in wanted if support_id not in found]
-    if missing:
-        raise NotFound(f"{message}: {', '.join(map(str, missing[:5]))}")
+def _some(ids: Sequence[int]) -> str:
+    return ", ".join(map(str, ids[:5])) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")

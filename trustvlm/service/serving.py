@@ -56,9 +56,9 @@ class Serving(OpenHome):
         """Every key, oldest first."""
         return list_keys(self._ready())
 
-    def revoke_key(self, key_id: str) -> None:
-        """Make a key worthless: services notice within seconds. Raises NotFound."""
-        revoke_key(self._writable(), key_id)
+    def revoke_key(self, key_id: str) -> bool:
+        """Make a key worthless: services notice within seconds; False: it was revoked before. Raises NotFound."""
+        return revoke_key(self._writable(), key_id)
 
     def rotate_key(self, key_id: str, *, overlap: timedelta = timedelta(0)) -> tuple[KeyRow, str]:
         """Make a key that may do what this one may, which ends after `overlap`. Raises NotFound, Conflict, InvalidInput."""
