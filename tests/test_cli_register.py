@@ -186,7 +186,7 @@ def test_usage(vectors: Cli, tmp_path: Path) -> None:
         ((), "Expected PATHS, --labels or --vectors; got none of them."),
         ((tmp_path, "--labels", "x"), "got PATHS and --labels together"),
         (("--labels", "x", "--label", "y"), "leave out --label"),
-        ((tmp_path, "--prompt", "x"), "pass --label NAME with it"),
+        ((tmp_path, "--prompt", "x"), "expected {} where the name goes"),
         ((tmp_path, tmp_path), "Expected one folder"),
         ((tmp_path / "file.png",), "Expected one folder"),
     ]:

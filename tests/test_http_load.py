@@ -396,7 +396,7 @@ def test_an_import_goes_on_where_its_stream_broke(http: Http) -> None:
     done = http("POST", f"/v1/spaces/s/imports?job={job['id']}", content=whole, headers=NDJSON)
     assert (done["state"], done["done"], done["id"]) == ("done", 1_300, job["id"])
     counts = {"added_labels": 1_300, "added_supports": 2_600, "skipped_duplicates": 0}
-    assert done["result"] == counts | {"revision": http.service.get_space("s").revision, "drift": []}
+    assert done["result"] == counts | {"revision": http.service.get_space("s").revision, "drift": [], "cut_prompts": []}
     assert http.service.get_space("s").label_count == 1_306
     http("POST", f"/v1/spaces/s/imports?job={job['id']}", content=whole, headers=NDJSON, status=409)
     again = http("POST", "/v1/spaces/s/imports", content=lines(0, 10).replace(b"\n", b"\r\n\n"), headers=NDJSON)

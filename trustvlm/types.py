@@ -119,6 +119,7 @@ class RegisterResult:
             too large to look at every time: :meth:`TrustService.near_synonyms` does.
         drift: a sentence for each side on which 8 or more vectors of the call do not look like the stored ones, in where they
             point or how long they are: they may come from another model. They were registered all the same.
+        cut_prompts: new labels with a prompt that is longer than what the classifier reads: its end does not count.
     """
 
     added_labels: int
@@ -130,6 +131,7 @@ class RegisterResult:
     label_ids: tuple[int, ...] = ()
     near_synonyms: tuple[tuple[str, str, float], ...] | None = ()
     drift: tuple[str, ...] = ()
+    cut_prompts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

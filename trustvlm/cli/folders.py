@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar, cast
 
 import click
 
 from trustvlm.cli.text import note, quoted, utf8
 from trustvlm.reading.images import ImageFinder
 from trustvlm.reading.labelled import label_folders, nested_only
+from trustvlm.reading.naming import LabelName, Naming
 
-__all__ = ["check_exclude", "exclude_option", "finding", "images_by_label"]
+__all__ = ["check_exclude", "check_naming", "exclude_option", "finding", "images_by_label", "images_by_name", "naming_options"]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 exclude_option = click.option(
     "--exclude",
@@ -44,6 +48,49 @@ def finding(exclude: Sequence[str]) -> Iterator[ImageFinder]:
             note(line)
         for pattern in finder.unmatched():
             note(f"--exclude {quoted(pattern)} left nothing out")
+
+
+def naming_options(command: F) -> F:
+    """--clean-names and --names, as the argument `naming` of the command."""
+
+    @functools.wraps(command)
+    def run(*args: Any, clean_names: bool, name_map: Path | None, **given: Any) -> Any:
+        return command(*args, naming=Naming(name_map, clean_names), **given)
+
+    for option in (
+        click.option(
+            "--names",
+            "name_map",
+            metavar="FILE",
+            type=click.Path(path_type=Path),
+            help="What the labels of the sub-folders are called: CSV with the columns folder and name, JSON, or lines "
+            "'n01440764 tench'.",
+        ),
+        click.option(
+            "--clean-names",
+            is_flag=True,
+            help="Names as a text encoder reads them: golden_retriever becomes 'golden retriever', 01.RedFox 'Red Fox'.",
+        ),
+    ):
+        run = option(run)
+    return cast("F", run)
+
+
+def check_naming(naming: Naming, folder: object, names: object = None) -> None:
+    """Raises click.UsageError for a map without a folder, and for clean names where there are none to be cleaned."""
+    if naming.names is not None and not folder:
+        raise click.UsageError("--names is for a folder with a sub-folder for each label; there is none.")
+    if naming.clean and not (folder or names):
+        raise click.UsageError("--clean-names is for the names of sub-folders, or of a list; there are none.")
+
+
+def images_by_name(
+    folder: Path, exclude: Sequence[str], use: Literal["learn", "measure"], naming: Naming, keep: Collection[str] = ()
+) -> dict[LabelName, list[str]]:
+    """The images of each label, named by `naming`; sub-folders in `keep` are called as they are."""
+    images = images_by_label(folder, exclude, use)
+    labels = naming.labels(images, keep)
+    return {labels[name]: paths for name, paths in images.items()}
 
 
 def images_by_label(folder: Path, exclude: Sequence[str], use: Literal["learn", "measure"]) -> dict[str, list[str]]:

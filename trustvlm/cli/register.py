@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from trustvlm.cli.folders import check_exclude, exclude_option, finding, images_by_label
+from trustvlm.cli.folders import check_exclude, check_naming, exclude_option, finding, images_by_name, naming_options
 from trustvlm.cli.output import as_json
 from trustvlm.cli.progress import progress_bar
 from trustvlm.cli.session import Session, exactly_one
 from trustvlm.cli.text import count, note, quoted, report_unreadable, utf8
-from trustvlm.errors import InvalidInput
+from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.reading.lists import Listed, read_names
+from trustvlm.reading.naming import Naming, advice
 
 if TYPE_CHECKING:
     from trustvlm.service import TrustService
-    from trustvlm.types import LabelInput, RegisterResult
+    from trustvlm.types import LabelInput, RegisterResult, SpaceRow
 
 __all__ = ["register", "report_drift", "require_some_readable", "summary"]
 
-_SHOWN = 5
+_SHOWN, _NAMED = 5, 20
 
 
 @click.command()
@@ -48,7 +50,13 @@ _SHOWN = 5
     help="Vectors of your own: arrays label_names, text_vectors, image_vectors, image_labels (index into label_names) and "
     "classifier_image_vectors, as far as needed.",
 )
-@click.option("--prompt", metavar="TEXT", type=utf8, help="With --label: a prompt instead of the templates; {} is the name.")
+@click.option(
+    "--prompt",
+    metavar="TEXT",
+    type=utf8,
+    help="A prompt instead of the templates, for all labels of the call; {} is the name: 'a photo of a {}, a bird'.",
+)
+@naming_options
 @exclude_option
 @click.option(
     "--keep-originals",
@@ -65,6 +73,7 @@ def register(
     names_file: Path | None,
     vectors: Path | None,
     prompt: str | None,
+    naming: Naming,
     exclude: tuple[str, ...],
     keep_originals: bool,
     json_: bool,
@@ -78,20 +87,25 @@ def register(
     register SPACE --labels names.txt     many of those
     register SPACE --vectors file.npz     precomputed vectors
 
-    Labels that exist get the support images they do not have yet; repeating a command changes nothing, and completes one
-    that was interrupted. Images that cannot be read are named on stderr and the rest goes in.
+    A folder's name, cleaned by --clean-names or replaced by --names, is what the text encoder reads. Labels that exist get the
+    support images they do not have yet; repeating a command changes nothing, and completes one that was interrupted. Images
+    that cannot be read are named on stderr and the rest goes in.
     """
     _check_usage(paths, label, names_file, vectors, prompt)
     check_exclude(exclude, paths)
+    check_naming(naming, paths if label is None else None, names_file)
     with session.writing() as service:
-        service.get_space(space)  # before looking through a large folder
-        inputs = _inputs(paths, label, names_file, vectors, prompt, exclude)
+        row = service.get_space(space)  # before looking through a large folder
+        inputs = _inputs(paths, label, names_file, vectors, prompt, naming, exclude)
+        if paths or names_file is not None:
+            _advise(service, row, inputs)
         result = _register(service, space, inputs, keep_originals)
     report_unreadable(result.failures)
     names = {item.name: label_id >= 0 for item, label_id in zip(inputs, result.label_ids, strict=True)}
     for name in (name for name, registered in names.items() if not registered):
         note(f"label {quoted(name)} is new and none of its images could be read: it was not registered")
     report_drift(result)
+    _report_cut(result)
     _report_synonyms(space, result)
     labels = sum(names.values())
     what = f"{count(labels, 'label')} ({result.added_labels:,} new)"
@@ -104,6 +118,33 @@ def report_drift(result: RegisterResult) -> None:
     """Say on stderr that vectors do not look like those that are there."""
     for sentence in result.drift:
         note(f"warning: {sentence}; if another model made them, remove them again ('trustvlm support list' shows ids)")
+
+
+def _report_cut(result: RegisterResult) -> None:
+    """Name the labels whose prompts are too long."""
+    if names := result.cut_prompts:
+        more = f" and {len(names) - _NAMED:,} more (--json names them)" if names[_NAMED:] else ""
+        labels = ", ".join(map(quoted, names[:_NAMED]))
+        note(f"prompts longer than the classifier reads, so that their ends do not count: {labels}{more}")
+
+
+def _advise(service: TrustService, space: SpaceRow, inputs: Sequence[LabelInput]) -> None:
+    """Say of new labels which names a text encoder will not read as they are meant."""
+    from trustvlm.service.encoding import encodes_texts
+
+    names = [item.name for item in inputs if item.prompt is None or "{}" in item.prompt]
+    lines = list(advice(names)) if encodes_texts(space.classifier) else []
+    if lines and not _is_label(service, space.name, next(name for name in names if list(advice([name])))):
+        for line in lines:
+            note(line)
+
+
+def _is_label(service: TrustService, space: str, name: str) -> bool:
+    try:
+        service.get_label(space, name)
+    except NotFound:
+        return False
+    return True
 
 
 def _report_synonyms(space: str, result: RegisterResult) -> None:
@@ -125,8 +166,10 @@ def _check_usage(
         exactly_one(PATHS=paths, labels=names_file, vectors=vectors)
     if names_file is not None and label is not None:
         raise click.UsageError("--labels names its labels itself; leave out --label.")
-    if prompt is not None and label is None:
-        raise click.UsageError("--prompt is for one label: pass --label NAME with it.")
+    if prompt is not None and vectors is not None and label is None:
+        raise click.UsageError("--prompt is for names that are encoded; --vectors brings text_vectors instead.")
+    if prompt is not None and label is None and "{}" not in prompt:
+        raise click.UsageError("--prompt of several labels: expected {} where the name goes: 'a photo of a {}, a bird'.")
     if label is None and paths and (len(paths) > 1 or paths[0].is_file()):
         raise click.UsageError("Expected one folder with a sub-folder for each label, or --label NAME for files.")
 
@@ -137,17 +180,24 @@ def _inputs(
     names_file: Path | None,
     vectors: Path | None,
     prompt: str | None,
+    naming: Naming,
     exclude: tuple[str, ...],
 ) -> list[LabelInput]:
     from trustvlm.cli.arrays import label_inputs
+    from trustvlm.service.names import check_name
     from trustvlm.types import LabelInput
 
     if vectors is not None:
         return label_inputs(vectors, label)
     if names_file is not None:
-        return [LabelInput(one.name, prompt=one.prompt) for one in _listed(names_file)]
+        listed = _listed(names_file)
+        labels = naming.labels(one.name for one in listed)
+        return [LabelInput(labels[one.name].name, prompt=one.prompt or prompt) for one in listed]
     if label is None:
-        return [LabelInput(name, images=images) for name, images in images_by_label(paths[0], exclude, "learn").items()]
+        by_label = images_by_name(paths[0], exclude, "learn", naming)
+        for named in by_label:
+            check_name(named.name, f"{paths[0]}, the name of a sub-folder")
+        return [LabelInput(named.name, images=images, prompt=named.prompt or prompt) for named, images in by_label.items()]
     with finding(exclude) as finder:
         images = finder.images_of(paths)
     if paths and not images:

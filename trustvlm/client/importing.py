@@ -171,4 +171,5 @@ class _Import:
 def _result(told: Mapping[str, Any]) -> RegisterResult:
     """What an import changed: counts. Ids of so many labels are not kept, and pairs of near synonyms not looked for."""
     counts = {name: told.get(name, 0) for name in ("added_labels", "added_supports", "skipped_duplicates", "revision")}
-    return RegisterResult(**counts, failures=(), near_synonyms=None, drift=tuple(told.get("drift", ())))
+    drift, cut = (tuple(told.get(name, ())) for name in ("drift", "cut_prompts"))
+    return RegisterResult(**counts, failures=(), near_synonyms=None, drift=drift, cut_prompts=cut)

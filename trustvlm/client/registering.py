@@ -218,4 +218,5 @@ def _merged(parts: Sequence[tuple[list[_Piece], RegisterResult]]) -> RegisterRes
         label_ids=tuple(label_ids[place] for place in sorted(label_ids)),
         near_synonyms=None if any(one is None for one in pairs) else tuple(pair for one in pairs for pair in one or ()),
         drift=tuple(dict.fromkeys(sentence for result in results for sentence in result.drift)),
+        cut_prompts=tuple(dict.fromkeys(name for result in results for name in result.cut_prompts)),
     )

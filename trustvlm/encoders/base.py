@@ -51,5 +51,8 @@ class Encoder(Protocol):
     def encode_texts(self, prompts: Sequence[str]) -> Float32s:
         """(n, dim) embeddings of n full prompts."""
 
+    def cut(self, prompts: Sequence[str]) -> list[bool]:
+        """Which of n prompts are longer than the context that the model reads: their ends do not count."""
+
     def preprocess(self, image: Image) -> Any:
         """One RGB PIL image as the float32 torch tensor (3, height, width) that the model takes."""

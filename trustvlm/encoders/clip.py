@@ -30,6 +30,7 @@ _PROMPTS_PER_BATCH = 256
 _PROMPTS_PER_SORT = 16_384  # bounds the memory of token ids; long enough for batches of nearly equal length
 _LENGTH_STEP = 16  # one long prompt must not make hundreds of short ones as slow as itself
 _SIGMOID_SCALE = 100.0
+_SPECIAL_TOKENS = 3  # start, end, and a blank in front; every other token takes a byte at least
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,24 @@ class OpenClipEncoder(TorchModel):
                 with self.running():
                     out[start + rows.numpy()] = self.to_numpy(self._text.features(tokens[rows].to(self.device)))
         return out
+
+    def cut(self, prompts: Sequence[str]) -> list[bool]:
+        """Which of n prompts have more tokens than the model's context: their ends do not count."""
+        room = self._tokenizer.context_length
+        perhaps = [len(prompt.encode(errors="replace")) + _SPECIAL_TOKENS > room for prompt in prompts]
+        long = [prompt for prompt, at_all in zip(prompts, perhaps, strict=True) if at_all]
+        if not long:
+            return perhaps
+        with self.lock:
+            tokens, more = self._tokenizer(long), self._tokenizer(long, context_length=2 * room)
+        inner = getattr(self._tokenizer, "tokenizer", None)
+        padding = {0, getattr(inner, "pad_token_id", 0)}
+        cut = iter(_without(padding, one) != _without(padding, other) for one, other in zip(tokens, more, strict=True))
+        return [at_all and next(cut) for at_all in perhaps]
+
+
+def _without(padding: set[int], tokens: torch.Tensor) -> list[int]:
+    return [token for token in tokens.tolist() if token not in padding]
 
 
 def _batches_by_length(lengths: torch.Tensor) -> Iterator[torch.Tensor]:

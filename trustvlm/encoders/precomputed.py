@@ -37,6 +37,10 @@ class PrecomputedEncoder:
         """Raises InvalidInput always."""
         self._refuse("texts", "text_vector")
 
+    def cut(self, prompts: Sequence[str]) -> list[bool]:
+        """Raises InvalidInput always."""
+        self._refuse("texts", "text_vector")
+
     def preprocess(self, image: Image) -> Any:
         """Raises InvalidInput always."""
         self._refuse("images", "image_vectors")

@@ -45,6 +45,10 @@ class TimmEncoder(TorchModel):
         """Raises InvalidInput always: a timm model has no text side."""
         raise InvalidInput(f"{self.spec} is an image encoder and cannot encode texts: use it as the verifier")
 
+    def cut(self, prompts: Sequence[str]) -> list[bool]:
+        """Raises InvalidInput always: a timm model has no text side."""
+        raise InvalidInput(f"{self.spec} is an image encoder and cannot encode texts: use it as the verifier")
+
     def _embed(self, pixels: torch.Tensor) -> torch.Tensor:
         if self.pooling == "default":
             pooled: torch.Tensor = self.model(pixels)

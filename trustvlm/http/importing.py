@@ -15,7 +15,8 @@ from trustvlm.types import LabelInput
 
 __all__ = ["Import"]
 
-DRIFT = 10  # sentences that are kept
+MOST_TOLD = 10  # sentences or names that are kept
+_TOLD = ("drift", "cut_prompts")
 _COUNTED = ("added_labels", "added_supports", "skipped_duplicates")
 
 
@@ -25,7 +26,7 @@ class Import:
     def __init__(self, serving: Serving, space: str, record: JobRecord) -> None:
         self.serving, self.space, self.id = serving, space, record.id
         self.done = record.done
-        nothing: dict[str, Any] = dict.fromkeys(_COUNTED, 0) | {"revision": 0, "drift": []}
+        nothing: dict[str, Any] = dict.fromkeys(_COUNTED, 0) | {"revision": 0} | {name: [] for name in _TOLD}
         self.tally = nothing | (record.content or {})
 
     async def follow(self, chunks: AsyncIterator[list[LabelInput]]) -> None:
@@ -44,7 +45,8 @@ class Import:
             for name in _COUNTED:
                 self.tally[name] += getattr(result, name)
             self.tally["revision"] = result.revision
-            self.tally["drift"] = [*dict.fromkeys([*self.tally["drift"], *result.drift])][:DRIFT]
+            for name in _TOLD:
+                self.tally[name] = [*dict.fromkeys([*self.tally.get(name, ()), *getattr(result, name)])][:MOST_TOLD]
             self.done += len(inputs)
             return service.change_job(self.id, phase="importing", done=self.done, content=self.tally)
 

@@ -14,10 +14,11 @@ from trustvlm.reading.shapes import is_comment, other_shape
 from trustvlm.reading.tables import HEADER_ALONE, header_of, table_rows
 from trustvlm.reading.text import read_text
 
-__all__ = ["Listed", "NameList", "read_names", "repeated"]
+__all__ = ["EXPECTED", "Listed", "NameList", "json_of", "listed_in_json", "plain_lines", "read_names", "repeated"]
 
 _FIELDS = {"name", "prompt", "text", "id", "supercategory"}
-_EXPECTED = "a list of names (one a line; CSV with the columns name and prompt; a JSON list or class index)"
+EXPECTED = "a list of names (one a line; CSV with the columns name and prompt; a JSON list or class index)"
+"""For messages."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +50,14 @@ def read_names(path: Path) -> NameList:
     Raises:
         NotFound, InvalidInput: no such file, not text, or a file of another kind; the message says which.
     """
-    text = read_text(path, _EXPECTED)
+    text = read_text(path, EXPECTED)
     notes: list[str] = []
-    if text.lstrip()[:1] in ("[", "{") and (content := _json(path, text)) is not None:
-        names = list(_of_json(path, content))
+    if (content := json_of(path, text)) is not None:
+        names = list(listed_in_json(path, content))
     elif (header := header_of(path, text)) is not None:
         names = [Listed(*row) for row in table_rows(path, text, header)]
     else:
-        names, notes = _of_lines(path, text)
+        names, notes = plain_lines(path, text)
     if not names:
         raise InvalidInput(f"{path}: expected one label name a line, found none")
     return NameList(names, notes + list(_repeats(path, names)))
@@ -85,7 +86,8 @@ def _repeats(path: Path, names: Sequence[Listed]) -> Iterator[str]:
 # One a line
 
 
-def _of_lines(path: Path, text: str) -> tuple[list[Listed], list[str]]:
+def plain_lines(path: Path, text: str) -> tuple[list[Listed], list[str]]:
+    """The names of a list, one a line, and what is to be said of it. Raises InvalidInput for files of another kind."""
     lines = {number: line.strip() for number, line in enumerate(text.split("\n"), start=1) if line.strip()}
     comments = [number for number, line in lines.items() if is_comment(line)]
     for number in comments:
@@ -97,7 +99,7 @@ def _of_lines(path: Path, text: str) -> tuple[list[Listed], list[str]]:
     if not lines:
         return [], notes
     if (shape := other_shape(list(lines.values()))) is not None:
-        raise InvalidInput(f"{path}: expected {_EXPECTED}, this looks like {shape}; a JSON list takes names of any look")
+        raise InvalidInput(f"{path}: expected {EXPECTED}, this looks like {shape}; a JSON list takes names of any look")
     if all(len(line) > 1 and line[0] == line[-1] == '"' for line in lines.values()):
         lines = {number: line[1:-1].replace('""', '"') for number, line in lines.items()}
     elif "\t" in text:
@@ -123,17 +125,19 @@ def _lines(numbers: list[int]) -> str:
 # JSON
 
 
-def _json(path: Path, text: str) -> Any:
-    """The content of JSON; None for names, one a line, that begin with a bracket."""
+def json_of(path: Path, text: str) -> Any:
+    """The content of JSON; None for other text, also for names, one a line, that begin with a bracket."""
+    if text.lstrip()[:1] not in ("[", "{"):
+        return None
     try:
         return json.loads(text, object_pairs_hook=lambda pairs: _object(path, pairs))
     except RecursionError as error:
-        raise InvalidInput(f"{path}: expected {_EXPECTED}, this is JSON that is nested too deep") from error
+        raise InvalidInput(f"{path}: expected {EXPECTED}, this is JSON that is nested too deep") from error
     except json.JSONDecodeError as error:
         first = text.strip().split("\n", maxsplit=1)[0].strip()
         if first.startswith(("{", '["', "['", "[[", "[{", "[(")) or first == "[" or (first[-1:] == "," and first[:1] == "["):
             what = "JSON lines (NDJSON)" if _is_json(first) else f"JSON that cannot be read ({error.msg}, line {error.lineno})"
-            raise InvalidInput(f"{path}: expected {_EXPECTED}, this is {what}") from error
+            raise InvalidInput(f"{path}: expected {EXPECTED}, this is {what}") from error
         return None
 
 
@@ -154,7 +158,7 @@ def _is_json(line: str) -> bool:
     return True
 
 
-def _of_json(path: Path, content: Any) -> Iterator[Listed]:
+def listed_in_json(path: Path, content: Any) -> Iterator[Listed]:
     """A list of names, a list of objects with a name, or a class index in either direction, in order of the index."""
     if isinstance(content, list):
         for number, item in enumerate(content):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trustvlm.catalog.names import brief
 from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.encoders import (
     GOLDEN_CLOSE,
@@ -24,11 +25,12 @@ from trustvlm.encoders import (
     parse_spec,
 )
 from trustvlm.errors import Conflict, InvalidInput, NotFound, WeightsMissing
+from trustvlm.scoring.prototypes import text_prototype
 from trustvlm.scoring.vectors import as_matrix, unit_rows
 from trustvlm.service.limits import at_most
 from trustvlm.service.names import MAX_PROMPT, check_characters
 from trustvlm.service.parts import Parts
-from trustvlm.types import Embedded, Float64s, Queries
+from trustvlm.types import Embedded, Float32s, Float64s, Queries
 
 if TYPE_CHECKING:
     from trustvlm.types import ImageSource
@@ -38,11 +40,13 @@ __all__ = [
     "as_sources",
     "embed",
     "encode_for",
+    "encode_prompts",
     "encoder_of",
     "encodes_images",
     "encodes_texts",
     "prompts_of",
     "raw_queries",
+    "told_cut",
     "unit_queries",
 ]
 
@@ -209,7 +213,10 @@ def _encoded(parts: Parts, space: SpaceRecord, queries: Queries) -> Queries:
             raise InvalidInput(f"queries.text: expected at most {MAX_PROMPT} characters, got {longest}")
         for text in texts:
             check_characters(" ".join(text.split()), "queries.text")
-        return Queries(classifier=encoder_of(parts, space, "classifier").encode_texts(texts))
+        encoder = encoder_of(parts, space, "classifier")
+        if cut := [text for text, is_cut in zip(texts, encoder.cut(texts), strict=True) if is_cut]:
+            log.warning("queries.text: %s", told_cut(cut))
+        return Queries(classifier=encoder.encode_texts(texts))
     assert queries.images is not None
     images = as_sources(queries.images, "queries.images")
     found = embed(parts, space, images)
@@ -224,6 +231,22 @@ def as_sources(images: object, what: str) -> list[ImageSource]:
     if isinstance(images, str | bytes) or not isinstance(images, Sequence):
         raise InvalidInput(f"{what}: expected a list of paths, bytes or PIL images, got {type(images).__name__}")
     return list(images)
+
+
+def encode_prompts(encoder: Encoder, prompts: Mapping[str, Sequence[str]]) -> tuple[dict[str, Float32s], list[str]]:
+    """(label → the text prototype of its prompts, labels with a prompt that is longer than the model's context)."""
+    each = [prompt for own in prompts.values() for prompt in own]
+    ends = np.cumsum([len(own) for own in prompts.values()])
+    groups = np.split(encoder.encode_texts(each).astype(np.float64), ends[:-1])
+    cut = np.split(np.array(encoder.cut(each), np.bool_), ends[:-1])
+    texts = {name: text_prototype(group) for name, group in zip(prompts, groups, strict=True)}
+    return texts, [name for name, some in zip(prompts, cut, strict=True) if some.any()]
+
+
+def told_cut(names: Sequence[str]) -> str:
+    """That the prompts of these labels are cut, in words."""
+    some = ", ".join(map(brief, names[:5])) + (f" and {len(names) - 5:,} more" if names[5:] else "")
+    return f"prompts longer than the classifier reads, their ends do not count: {some}"
 
 
 def prompts_of(name: str, prompt: str | None, templates: Sequence[str]) -> list[str]:

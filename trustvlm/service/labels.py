@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -17,7 +18,7 @@ from trustvlm.catalog.vectors import unpack
 from trustvlm.errors import Conflict, InvalidInput, NotFound
 from trustvlm.scoring.prototypes import text_prototype
 from trustvlm.scoring.vectors import as_matrix
-from trustvlm.service.encoding import encoder_of, prompts_of
+from trustvlm.service.encoding import encode_prompts, encoder_of, prompts_of, told_cut
 from trustvlm.service.names import check_name
 from trustvlm.service.parts import Parts
 from trustvlm.service.plan import check_prompt
@@ -35,6 +36,8 @@ __all__ = [
 ]
 
 PAGE_ROWS = 1_000
+
+log = logging.getLogger("trustvlm")
 
 
 def list_labels(parts: Parts, space_name: str) -> Iterator[LabelRow]:
@@ -73,7 +76,10 @@ def update_label(
             check_prompt(space, name, prompt)
             source, new_prompt = "prompt", prompt
         prompts = prompts_of(target, new_prompt, space.templates)
-        text = text_prototype(encoder_of(parts, space, "classifier").encode_texts(prompts).astype(np.float64))
+        texts, cut = encode_prompts(encoder_of(parts, space, "classifier"), {target: prompts})
+        text = texts[target]
+        if cut:
+            log.warning("%s", told_cut(cut))
     with parts.catalog.write("label.update") as connection:
         now = labels.find(connection, _still(connection, space).id, name)
         if (now.id, now.revision) != (before.id, before.revision):

@@ -6,11 +6,11 @@ changed meanwhile encodes only what is new of them.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 from sqlalchemy import Connection
 
 from trustvlm.catalog import labels, originals, reembed_rows, reembeds, spaces, supports
@@ -22,9 +22,8 @@ from trustvlm.catalog.supports import NewSupport
 from trustvlm.catalog.vectors import unpack
 from trustvlm.encoders import EncodedImage
 from trustvlm.errors import Conflict
-from trustvlm.scoring.prototypes import text_prototype
 from trustvlm.service.chunks import chunked
-from trustvlm.service.encoding import encode_for, encoder_of
+from trustvlm.service.encoding import encode_for, encode_prompts, encoder_of, told_cut
 from trustvlm.service.parts import Parts
 from trustvlm.service.reembed_sources import Sources
 from trustvlm.service.register import renew_prototypes
@@ -37,6 +36,8 @@ CHUNK_IMAGES = 256
 """A chunk of labels, and of the images of theirs that are encoded for it, is one transaction and what a kill can cost."""
 
 Progress = Callable[[int], None]
+
+log = logging.getLogger("trustvlm")
 
 
 @dataclass(eq=False)
@@ -177,11 +178,12 @@ def _encode(parts: Parts, sources: Sources, chunk: Sequence[_Label], progress: P
             label.fresh[support.id] = made
     asked = [label for label in chunk if label.prompts]
     if asked:
-        encoder = encoder_of(parts, sources.new, "classifier")
-        embeddings = encoder.encode_texts([prompt for label in asked for prompt in label.prompts]).astype(np.float64)
-        ends = np.cumsum([len(label.prompts) for label in asked])
-        for label, rows in zip(asked, np.split(embeddings, ends[:-1]), strict=True):
-            label.text = text_prototype(rows)
+        prompts = {label.old.name: label.prompts for label in asked}
+        texts, cut = encode_prompts(encoder_of(parts, sources.new, "classifier"), prompts)
+        for label in asked:
+            label.text = texts[label.old.name]
+        if cut:
+            log.warning("%s", told_cut(cut))
 
 
 def _write(connection: Connection, job: ReembedRecord, sources: Sources, chunk: Sequence[_Label]) -> None:

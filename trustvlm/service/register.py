@@ -18,9 +18,9 @@ from trustvlm.encoders import EncodedImage, UnreadableImage, hash_image, source_
 from trustvlm.errors import Conflict, InvalidInput, NotFound
 from trustvlm.faults import reached
 from trustvlm.leaving import unbroken
-from trustvlm.scoring.prototypes import mean_prototype, text_prototype
+from trustvlm.scoring.prototypes import mean_prototype
 from trustvlm.service import originals
-from trustvlm.service.encoding import encode_for, encoder_of, encodes_texts, prompts_of
+from trustvlm.service.encoding import encode_for, encode_prompts, encoder_of, encodes_texts, prompts_of
 from trustvlm.service.limits import at_most
 from trustvlm.service.names import source_text
 from trustvlm.service.parts import Parts
@@ -52,6 +52,7 @@ class _Tally:
     revision: int = 0
     ids: list[int] = field(default_factory=list)
     label_ids: dict[str, int] = field(default_factory=dict)
+    cut: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -106,6 +107,7 @@ def register(
         ids=tuple(tally.ids),
         label_ids=tuple(tally.label_ids.get(normal(item.name), -1) for item in inputs),
         drift=drift,
+        cut_prompts=tuple(name for name in tally.cut if name in tally.label_ids),
     )
 
 
@@ -143,7 +145,8 @@ def _commit_chunk(
     encoded = _encode_images(parts, space, chunk, asked.progress)
     kept = originals.keep(parts, [image for label in chunk for image in label.images]) if asked.keep_originals else {}
     texts = text_prototypes(space, chunk)
-    texts |= _encode_texts(parts, space, [label for label in chunk if label.name not in texts])
+    encoded_texts, cut = _encode_texts(parts, space, [label for label in chunk if label.name not in texts])
+    texts |= encoded_texts
     with unbroken():  # what is committed is told, also when the process was asked to end
         with parts.catalog.write("register") as connection:
             if spaces.find(connection, space.name).id != space.id:
@@ -160,6 +163,7 @@ def _commit_chunk(
             for label in chunk:
                 _check_against(space, label, known.get(label.name), asked.must_exist)
             before = len(tally.ids)
+            tally.cut += [name for name in cut if name not in known]
             _write(connection, space, chunk, known, texts, encoded, tally)
             if kept:
                 owners = [tally.label_ids[label.name] for label in chunk if label.images and label.name in tally.label_ids]
@@ -217,19 +221,16 @@ def _encode_images(
     return found
 
 
-def _encode_texts(parts: Parts, space: SpaceRecord, missing: Sequence[PlannedLabel]) -> dict[str, Float32s]:
-    """Text prototypes encoded from names or prompts of labels that are not there yet, all of them × templates in one call."""
+def _encode_texts(parts: Parts, space: SpaceRecord, missing: Sequence[PlannedLabel]) -> tuple[dict[str, Float32s], list[str]]:
+    """Text prototypes encoded from names or prompts of labels that are not there yet, and which of these prompts are cut."""
     if missing:
         with parts.catalog.read() as connection:
             known = labels.find_many(connection, space.id, [label.name for label in missing])
         missing = [label for label in missing if label.name not in known]
     if not missing:
-        return {}
-    prompts = [prompts_of(label.name, label.prompt, space.templates) for label in missing]
-    embeddings = encoder_of(parts, space, "classifier").encode_texts([prompt for group in prompts for prompt in group])
-    ends = np.cumsum([len(group) for group in prompts])
-    groups = np.split(embeddings.astype(np.float64), ends[:-1])
-    return {label.name: text_prototype(group) for label, group in zip(missing, groups, strict=True)}
+        return {}, []
+    prompts = {label.name: prompts_of(label.name, label.prompt, space.templates) for label in missing}
+    return encode_prompts(encoder_of(parts, space, "classifier"), prompts)
 
 
 def _write(

@@ -1,0 +1,34 @@
+"""Names as a text encoder reads them, from the names of folders: golden_retriever → golden retriever."""
+
+from __future__ import annotations
+
+import re
+
+from trustvlm.reading.shapes import WNID
+
+__all__ = ["clean_name", "is_wnid"]
+
+_NUMBER = re.compile(r"(?:\d+\.|0\d*[-_ ]|n\d{8}[-_ ])(?=\D)[-_ ]*")  # 001.Black_footed_Albatross, 01_cat, n02085620-Chihuahua
+_BLANKS = re.compile(r"[_\s]+|(?<=\w)\+(?=\w)")
+_WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_WORD = 3  # letters of the first word at least: AnnualCrop has two words, McDonald and DeLorean have one
+
+
+def clean_name(name: str) -> str:
+    """A name without a number or a WordNet id in front, with blanks for underscores and between AnnualCrop's words.
+
+    The same for the same name, whatever stands beside it; case and hyphens stay (t-shirt). A name of which nothing would be
+    left, such as a bare number or WordNet id, stays as it is.
+    """
+    text = _BLANKS.sub(" ", _NUMBER.sub("", name, count=1) if _NUMBER.match(name) else name).strip()
+    return " ".join(_apart(word) for word in text.split()) or name
+
+
+def is_wnid(name: str) -> bool:
+    """Whether a name is a bare WordNet id, such as n01440764: no word that a text encoder knows."""
+    return WNID.fullmatch(name) is not None
+
+
+def _apart(word: str) -> str:
+    parts = _WORDS.split(word)
+    return " ".join(parts) if len(parts) > 1 and len(parts[0]) >= _WORD and parts[0][0].isupper() else word

@@ -1,0 +1,78 @@
+"""What the labels of folders are called: as the folders, by a map, or cleaned."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from trustvlm.errors import InvalidInput
+from trustvlm.reading.clean import clean_name, is_wnid
+from trustvlm.reading.maps import read_map
+
+__all__ = ["LabelName", "Naming", "advice"]
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class LabelName:
+    """The name of a label, and its own prompt where the map has one."""
+
+    name: str
+    prompt: str | None = None
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How the names of folders (or of a list) become names of labels.
+
+    Attributes:
+        names: a map, folder → name. clean: whether names are cleaned (after the map).
+    """
+
+    names: Path | None = None
+    clean: bool = False
+
+    def labels(self, folders: Iterable[str], keep: Collection[str] = ()) -> dict[str, LabelName]:
+        """Folder → its label; folders in `keep` are called as they are.
+
+        Raises:
+            NotFound, InvalidInput: a map that cannot be read or lacks a folder, or two folders with one name.
+        """
+        folders = list(folders)
+        labels = {folder: LabelName(folder) for folder in folders}
+        renamed = [folder for folder in folders if folder not in keep]
+        if self.names is not None:
+            labels |= _mapped(self.names, renamed)
+        if self.clean:
+            labels |= {folder: LabelName(clean_name(labels[folder].name), labels[folder].prompt) for folder in renamed}
+        folder_of: dict[str, str] = {}
+        for folder, label in labels.items():
+            if (other := folder_of.setdefault(label.name, folder)) != folder:
+                where = f"in {self.names}" if self.names is not None else "(for folders, --names FILE does)"
+                both = f"{other!r} and {folder!r} would both be the label {label.name!r}"
+                raise InvalidInput(f"{both}; give one of them another name {where}")
+        return labels
+
+
+def _mapped(path: Path, folders: list[str]) -> dict[str, LabelName]:
+    entries = read_map(path)
+    if missing := [folder for folder in folders if folder not in entries]:
+        some = ", ".join(map(repr, missing[:_SHOWN])) + (f" and {len(missing) - _SHOWN:,} more" if missing[_SHOWN:] else "")
+        raise InvalidInput(f"{path}: it has no name for {some}")
+    return {folder: LabelName(entries[folder].name, entries[folder].prompt) for folder in folders}
+
+
+def advice(names: Collection[str]) -> Iterator[str]:
+    """What a text encoder will not read as it is meant, with an example."""
+    odd = [name for name in names if clean_name(name) != name]
+    wnids = [name for name in names if is_wnid(name)]
+    if odd:
+        example = f"{odd[0]!r}, for instance, would be {clean_name(odd[0])!r}"
+        yield f"{len(odd):,} of {len(names):,} names are read letter by letter as they stand; with --clean-names {example}"
+    if wnids:
+        yield (
+            f"{len(wnids):,} of {len(names):,} names are WordNet ids such as {wnids[0]!r}, which no classifier knows; "
+            f"--names FILE gives them names (lines '{wnids[0]} tench', or a JSON class index)"
+        )
