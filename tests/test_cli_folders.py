@@ -71,11 +71,11 @@ def test_parts_are_refused_by_every_verb(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_what_may_be_one_level_too_high_is_said(cli: Cli, tmp_path: Path) -> None:
-    for seed, name in enumerate(("PetImages/cat/1.png", "PetImages/dog/2.png")):
+    for seed, name in enumerate(("pets/cat/1.png", "pets/dog/2.png")):
         picture(tmp_path / "set" / name, seed)
     said = cli.run("register", "s", tmp_path / "set").stderr
     assert said == (
-        f"all images of PetImages lie in its sub-folders (cat, dog); if these are the labels, name {tmp_path}/set/PetImages\n"
+        f"all images of pets lie in its sub-folders (cat, dog); if these are the labels, name {tmp_path}/set/pets\n"
     )
 
 
