@@ -29,7 +29,7 @@ ROWS = [
 ]
 ROW_OF = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
 SAME_ROW = {("types", "errors"), ("resources", "errors"), ("outcomes", "types"), ("bounds", "errors")}
-SAME_ROW |= {("processes", "errors"), ("processes", "types"), ("arrays", "errors"), ("types", "arrays")}
+SAME_ROW |= {("processes", "errors"), ("processes", "types"), ("arrays", "errors"), ("types", "arrays"), ("promise", "types")}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from trustvlm.types import Evidence
+from trustvlm.types import Evidence, RuleLeftOut
 
 __all__ = [
     "Estimate",
@@ -161,6 +161,7 @@ class Evaluation:
         rules: best AURC first. per_label: most errors first. shots: the curve over support images a label, empty where it was
         not asked for or the space is too large. wrong: the most trusted wrong images under the fused rule.
         gone: how many stored images were left out because their label was removed since.
+        left_out: rules that were not compared, with the reason; empty where the rules were named.
         items: the images, and confidence: that of the bounds in `thresholds`; None where they were not asked for.
     """
 
@@ -179,6 +180,7 @@ class Evaluation:
     shots: tuple[ShotOutcome, ...]
     wrong: tuple[WrongImage, ...]
     gone: int = 0
+    left_out: tuple[RuleLeftOut, ...] = ()
     items: tuple[EvaluatedImage, ...] | None = None
     confidence: float | None = None
 

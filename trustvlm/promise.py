@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trustvlm.types import RuleLeftOut
+
 __all__ = ["Calibration", "FeedbackResult", "MonitorReport", "ObservationCounts"]
 
 Floats = npt.NDArray[np.float64]
@@ -38,6 +40,7 @@ class Calibration:
         knots: the map from trust to the probability of being right: (trust, probability) pairs, both non-decreasing.
         predicted: ids of the labels that its images were given.
         asked_rule, asked_params: what was asked for (rule "auto": choose).
+        left_out: rules that were not compared, with the reason; empty where one rule was named.
         other_encoders: the space was embedded anew since: nothing is accepted until it is calibrated again.
     """
 
@@ -71,6 +74,7 @@ class Calibration:
     predicted: tuple[int, ...]
     asked_rule: str
     asked_params: Mapping[str, float | None] | None
+    left_out: tuple[RuleLeftOut, ...] = ()
     other_encoders: bool = False
 
     def probability(self, trust: Floats) -> Floats:

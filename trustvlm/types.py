@@ -35,6 +35,7 @@ __all__ = [
     "Neighbour",
     "Queries",
     "RegisterResult",
+    "RuleLeftOut",
     "SpaceRow",
     "SupportRow",
     "Verdicts",
@@ -321,6 +322,20 @@ VERDICT_COLUMNS = (
 CALL_COLUMNS = (
     "rule", "revision", "approximate", "error_bound", "tau", "tau_revision", "image_evidence", "calibration_id", "stale_since",
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RuleLeftOut:
+    """A rule that a comparison of all rules goes without, and the reason in words."""
+
+    rule: str
+    reason: str
+
+
+def left_out_in_words(rules: Sequence[RuleLeftOut]) -> str:
+    """One clause for people: the rules, grouped by reason; "" without any."""
+    reasons = dict.fromkeys(one.reason for one in rules)
+    return "; ".join(f"{', '.join(one.rule for one in rules if one.reason == why)} ({why})" for why in reasons)
 
 
 @dataclass(frozen=True, eq=False)

@@ -174,6 +174,8 @@ def _print(made: Calibration, json_: bool) -> None:
     if json_:
         click.echo(as_json(made.to_dict()))
         return
+    from trustvlm.types import left_out_in_words
+
     left_out = {"support images": made.supports, "duplicates": made.duplicates, "labels gone": made.gone}
     out = ", ".join(f"{count} {what}" for what, count in left_out.items() if count)
     details(
@@ -190,5 +192,7 @@ def _print(made: Calibration, json_: bool) -> None:
     )
     click.echo("\nThe best configurations on the images that choose (the default stays unless another is clearly better):")
     row_writer("table", CHOICE_COLUMNS).write(dict(row) for row in made.candidates[:_SHOWN])
+    if made.left_out:
+        click.echo(f"not compared: {left_out_in_words(made.left_out)}")
     if made.threshold is None:
         note("nothing will be accepted while this calibration is in force")

@@ -99,11 +99,14 @@ def evaluate(
 
 def _print(found: Evaluation) -> None:
     from trustvlm.selective.report import in_words
+    from trustvlm.types import left_out_in_words
 
     values = found.to_dict()
     left_out = f", {found.supports} support images left out" if found.supports else ""
     click.echo(f"{found.images} images of {found.labels} labels{left_out}. {in_words(found)}\n")
     row_writer("table", RULE_COLUMNS).write(values["rules"])
+    if found.left_out:
+        click.echo(f"not compared: {left_out_in_words(found.left_out)}")
     worst = [row for row in values["per_label"] if row["right"] < row["predicted"]][:_LABELS]
     if worst:
         click.echo("\nLabels with most errors:")

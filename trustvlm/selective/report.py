@@ -10,6 +10,7 @@ from typing import Any
 
 from trustvlm.outcomes import Estimate, Evaluation, WrongImage
 from trustvlm.selective.plots import MAX_LABELS_SHOWN, label_chart, reliability_diagram, risk_coverage, shot_curve
+from trustvlm.types import left_out_in_words
 
 __all__ = ["render_html"]
 
@@ -45,6 +46,7 @@ def render_html(
     ).render(
         e=evaluation,
         answer=in_words(evaluation),
+        left_out=left_out_in_words(evaluation.left_out),
         plots={name: None if plot is None else Markup(plot) for name, plot in plots.items()},  # matplotlib escapes
         pct=_percent,
         milli=_thousandths,

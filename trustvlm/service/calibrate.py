@@ -18,7 +18,7 @@ from trustvlm.scoring.rules import resolve_parameters
 from trustvlm.selective.calibration import choose_configuration, cross_validated_ece, fit_probability_map, split
 from trustvlm.selective.risk import RiskThreshold, find_threshold, threshold_grid
 from trustvlm.service.calibrations import in_force, store
-from trustvlm.service.configurations import Configuration, configurations
+from trustvlm.service.configurations import Configuration, comparable, configurations, require_images
 from trustvlm.service.context import Context, context_of
 from trustvlm.service.decide import UNKNOWN_RATE, acceptable, is_unknown
 from trustvlm.service.judging import Columns, judge, judge_all
@@ -155,7 +155,11 @@ def _found(context: Context, sifted: _Sifted, promise: Promise) -> Calibration:
     if len(sifted.observed) < 2:
         raise InvalidInput("queries: expected at least 2 images that can calibrate, one to choose with and one to prove; got 1")
     tuning, testing = split(sifted.observed.hashes)
-    options = configurations(promise.rule, promise.params, context.fit.evidence, images=verifier is not None)
+    names, left_out = comparable(images=verifier is not None, prototypes=len(context.view.prototypes))
+    if promise.rule != "auto":
+        names, left_out = [promise.rule], ()
+    require_images(names, context.view.space.verifier_dim, images=verifier is not None)
+    options = configurations(names, promise.params, context.fit.evidence)
     judged = judge_all(
         context, classifier[tuning], None if verifier is None else verifier[tuning],
         [(option.rule, option.parameters) for option in options], 1,
@@ -202,6 +206,7 @@ def _found(context: Context, sifted: _Sifted, promise: Promise) -> Calibration:
         predicted=tuple(int(i) for i in predicted),
         asked_rule=promise.rule,
         asked_params=None if promise.params is None else {k: v if v is None else float(v) for k, v in promise.params.items()},
+        left_out=left_out,
     )
 
 

@@ -14,6 +14,7 @@ from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.errors import NotFound
 from trustvlm.promise import Calibration
 from trustvlm.service.parts import Parts
+from trustvlm.types import RuleLeftOut
 
 __all__ = ["in_force", "list_calibrations", "loaded", "remove_calibration", "store"]
 
@@ -60,6 +61,7 @@ def loaded(record: CalibrationRecord, space_name: str, *, other_encoders: bool) 
         "knots": tuple((float(x), float(y)) for x, y in record.content["knots"]),
         "candidates": tuple(record.content["candidates"]),
         "predicted": tuple(record.content["predicted"]),
+        "left_out": tuple(RuleLeftOut(**one) for one in record.content.get("left_out", ())),  # older ones have none
     }
     return Calibration(
         id=record.id, space=space_name, created_at=record.created_at, revision=record.revision,

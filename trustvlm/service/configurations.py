@@ -1,15 +1,17 @@
-"""What a calibration chooses from: every rule, with a few values of each of its parameters."""
+"""What a comparison of rules compares: the rules that can say something, each with a few values of its parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
+from trustvlm.errors import InvalidInput
 from trustvlm.scoring.evidence import ImageEvidence
 from trustvlm.scoring.rules import DEFAULT_RULE, RULES, Rule, resolve_parameters
+from trustvlm.types import RuleLeftOut
 
-__all__ = ["Configuration", "configurations"]
+__all__ = ["Configuration", "comparable", "configurations", "require_images"]
 
 _WEIGHTS = (1.0, 0.1, 0.3, 3.0)
 _TEMPERATURES = (0.01, 0.03, 0.1)
@@ -25,23 +27,45 @@ class Configuration:
     parameters: Mapping[str, float | None]
 
 
+def comparable(*, images: bool, prototypes: int) -> tuple[list[str], tuple[RuleLeftOut, ...]]:
+    """The rules that a comparison of all of them takes, in the order of the table, and those that it leaves out.
+
+    Args:
+        images: whether there are verifier embeddings. prototypes: how many labels have support images.
+    """
+    reasons = {}
+    for name, rule in RULES.items():
+        if rule.uses_images and not images:
+            reasons[name] = "needs verifier embeddings; none were given"
+        elif rule.kind == "image" and not prototypes:
+            reasons[name] = "compares with support images; no label has any"
+    return [n for n in RULES if n not in reasons], tuple(RuleLeftOut(*item) for item in reasons.items())
+
+
+def require_images(names: Iterable[str], dim: int, *, images: bool) -> None:
+    """Make sure that rules which look at images have verifier embeddings to look at.
+
+    Raises:
+        InvalidInput: there are none.
+    """
+    needy = [name for name in names if RULES[name].uses_images]
+    if needy and not images:
+        raise InvalidInput(f"queries.verifier: rule {needy[0]!r} needs verifier embeddings of {dim} values; none were given")
+
+
 def configurations(
-    rule: str, params: Mapping[str, float | None] | None, evidence: ImageEvidence, *, images: bool
+    names: Sequence[str], params: Mapping[str, float | None] | None, evidence: ImageEvidence
 ) -> list[Configuration]:
     """The configurations to compare, the plainest first: the default rule's own values, then each rule's, then variations.
 
     Args:
-        rule: "auto" for all, or the name of one. params: parameters that are not up for choice.
+        names: rules. params: their parameters that are not up for choice.
         evidence: what the support images say; τ is varied around the fitted one.
-        images: whether there are verifier embeddings; without, only rules on text alone are compared.
     """
-    names = [DEFAULT_RULE, *(name for name in RULES if name != DEFAULT_RULE)] if rule == "auto" else [rule]
-    if not images and rule == "auto":
-        names = [name for name in names if not RULES[name].uses_images]
     plain: list[Configuration] = []
     varied: list[Configuration] = []
-    for name in names:
-        fixed = resolve_parameters(name, params if rule != "auto" else None)
+    for name in sorted(names, key=lambda name: name != DEFAULT_RULE):
+        fixed = resolve_parameters(name, params)
         for place, values in enumerate(product(*_choices(fixed[1], params, evidence))):
             given = dict(zip(fixed[1].parameters, values, strict=True))
             (varied if place else plain).append(Configuration(name, fixed[1], fixed[2] | given))

@@ -28,17 +28,20 @@ from trustvlm.selective.metrics import (
     risk_coverage_curve,
 )
 from trustvlm.selective.reliability import ece, reliability
+from trustvlm.service.configurations import comparable, require_images
 from trustvlm.service.context import Context, context_of
 from trustvlm.service.evidence import evidence_reader
 from trustvlm.service.items import check_items, evaluated_images, image_outcomes, threshold_outcomes
 from trustvlm.service.judging import Columns, judge_all
 from trustvlm.service.observed import Observed, are_supports, observe, stored_images, truth_ids
 from trustvlm.service.parts import Parts
-from trustvlm.service.shots import MAX_LABELS, rules_of, shot_curve
+from trustvlm.service.shots import MAX_LABELS, drawable, rules_of, shot_curve
 from trustvlm.stopping import may_stop
-from trustvlm.types import Bools, Float64s, Int64s, Queries
+from trustvlm.types import Bools, Float64s, Int64s, Queries, RuleLeftOut
 
 __all__ = ["Wanted", "evaluate", "evaluate_stored"]
+
+Chosen = dict[str, tuple[Rule, Mapping[str, float | None]]]
 
 _POINTS = 400
 _WRONG = 12
@@ -64,6 +67,8 @@ class Wanted:
         Raises:
             InvalidInput: it cannot.
         """
+        if isinstance(self.rules, str) or (self.rules is not None and not len(self.rules)):
+            raise InvalidInput(f"rules: expected a list of rule names, got {self.rules!r}")
         whole("draws", self.draws)
         for name in ("risk", "coverage", "confidence"):
             number(name, getattr(self, name))
@@ -94,9 +99,9 @@ def evaluate_stored(parts: Parts, space_name: str, wanted: Wanted) -> Evaluation
 
 def _evaluated(parts: Parts, space: SpaceRecord, observed: Observed, truth: Int64s | None, wanted: Wanted) -> Evaluation:
     """Evaluate on these images; `truth`: the ids of their labels where they are known."""
-    chosen = _chosen(wanted, images=observed.verifier is not None)
     with parts.snapshot(space.name) as (connection, view):
         context = context_of(parts, connection, view, space.id)
+        chosen, left_out = _chosen(wanted, context, images=observed.verifier is not None)
         given_ids = truth_ids(connection, view.space, observed.truth) if truth is None else truth
         gone = (given_ids >= 0) & (view.text.slots(np.maximum(given_ids, 0)) < 0)
         verifier = observed.unit[1]
@@ -113,7 +118,7 @@ def _evaluated(parts: Parts, space: SpaceRecord, observed: Observed, truth: Int6
         judged = dict(zip(chosen, judge_all(context, *unit, list(chosen.values()), 1), strict=True))
         outcomes = [_outcome(name, *chosen[name], judged, true_ids, wanted) for name in chosen]
         text, image, fused = _sides(chosen)
-        curve = {name: chosen[name] for name in rules_of([text, image, fused]) if not chosen[name][0].beyond}
+        curve = {name: chosen[name] for name in rules_of([text, image, fused]) if drawable(chosen[name][0])}
         shots: tuple[ShotOutcome, ...] = ()
         if wanted.draws and unit[1] is not None and curve and context.subset.labels <= MAX_LABELS:
             shots = shot_curve(context, unit[0], unit[1], true_ids, curve, wanted.draws)
@@ -137,6 +142,7 @@ def _evaluated(parts: Parts, space: SpaceRecord, observed: Observed, truth: Int6
             shots=shots,
             wrong=wrong,
             gone=int((gone & ~support).sum()),
+            left_out=left_out,
             items=evaluated_images(kept, sources, names) if wanted.items else None,
             confidence=float(wanted.confidence) if wanted.items else None,
         )
@@ -148,20 +154,19 @@ def _names(context: Context, ids: Int64s) -> list[str | None]:
     return [None if i < 0 else context.view.names[slot] for i, slot in zip(ids.tolist(), slots.tolist(), strict=True)]
 
 
-def _chosen(wanted: Wanted, *, images: bool) -> dict[str, tuple[Rule, Mapping[str, float | None]]]:
-    rules, given = wanted.rules, wanted.params or {}
-    if isinstance(rules, str) or (rules is not None and not len(rules)):
-        raise InvalidInput(f"rules: expected a list of rule names, got {rules!r}")
-    names = [name for name in RULES if images or not RULES[name].uses_images] if rules is None else list(rules)
-    found: dict[str, tuple[Rule, Mapping[str, float | None]]] = {}
+def _chosen(wanted: Wanted, context: Context, *, images: bool) -> tuple[Chosen, tuple[RuleLeftOut, ...]]:
+    """The rules to compare, with their parameters, and those of the default list that are left out."""
+    given = wanted.params or {}
+    names, left_out = comparable(images=images, prototypes=len(context.view.prototypes))
+    if wanted.rules is not None:
+        names, left_out = list(wanted.rules), ()
+    found: Chosen = {}
     if others := sorted(set(given) - set(names)):
         raise InvalidInput(f"params: {others[0][:80]!r} is none of the rules evaluated: {', '.join(names)}")
     for name in names:
         found[name] = resolve_parameters(name, given.get(name))[1:]
-    needy = [name for name in found if RULES[name].uses_images]
-    if needy and not images:
-        raise InvalidInput(f"queries.verifier: rule {needy[0]!r} needs verifier embeddings; none were given")
-    return found
+    require_images(found, context.view.space.verifier_dim, images=images)
+    return found, left_out
 
 
 def _sides(chosen: Mapping[str, object]) -> tuple[str | None, str | None, str | None]:

@@ -129,7 +129,7 @@ class _Batch:
         context = self.context
         assert self.queries.verifier is not None
         index = context.parts.caches.support_view(context.connection, context.view, classifier=False)
-        ids, similarity = index.search(self.queries.verifier.astype(np.float32), min(NEIGHBOURS, len(index)))
+        ids, similarity = index.search(self.queries.verifier.astype(np.float32), max(1, min(NEIGHBOURS, len(index))))
         owners = supports.find_alive(context.connection, context.view.space.id, np.unique(ids[ids >= 0]).tolist())
         label_ids = np.array([owners.get(i, -1) for i in ids.ravel().tolist()], dtype=np.int64)
         labels = context.view.aliases.of(label_ids)

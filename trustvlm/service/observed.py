@@ -147,7 +147,10 @@ def are_supports(parts: Parts, connection: Connection, view: SpaceView, verifier
     if not len(index) or not count:
         return np.zeros(count, np.bool_)
     if verifier is None:
-        raise InvalidInput("verifier embeddings are needed to tell support images apart; none were given")
+        raise InvalidInput(
+            f"queries.verifier: space {view.space.name!r} has support images, and only verifier embeddings "
+            f"({view.space.verifier_dim} values) tell whether a query is one of them; none were given"
+        )
     _, similarity = index.search(verifier.astype(np.float32), 1)
     return similarity[:, 0] >= SAME_IMAGE - view.cache.recipe.max_error
 

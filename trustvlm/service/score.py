@@ -16,6 +16,7 @@ from trustvlm.promise import Calibration
 from trustvlm.scoring.rules import Rule, resolve_parameters
 from trustvlm.service.cache import SpaceView
 from trustvlm.service.calibrations import in_force
+from trustvlm.service.configurations import require_images
 from trustvlm.service.context import Context, context_of
 from trustvlm.service.decide import Decision, applies, decide, undecided
 from trustvlm.service.encoding import unit_queries
@@ -77,10 +78,7 @@ def verdicts_of(
     classifier, verifier = cast(Float64s, unit.classifier), cast(Float64s | None, unit.verifier)
     calibration = in_force(connection, view.space)
     name, chosen, parameters = _rule(rule, params, calibration)
-    if chosen.uses_images and verifier is None:
-        raise InvalidInput(
-            f"queries.verifier: rule {name!r} needs verifier embeddings of {space.verifier_dim} values; none were given"
-        )
+    require_images([name], space.verifier_dim, images=verifier is not None)
     context = context_of(parts, connection, view, space.id, labels)
     columns = judge(context, classifier, verifier, chosen, parameters, top_k)
     tau, image_evidence = _image_evidence(context, chosen, parameters, verifier)

@@ -19,7 +19,7 @@ from trustvlm.service.context import Context
 from trustvlm.stopping import may_stop
 from trustvlm.types import Float64s, Int64s
 
-__all__ = ["MAX_LABELS", "SHOTS", "shot_curve"]
+__all__ = ["MAX_LABELS", "SHOTS", "drawable", "rules_of", "shot_curve"]
 
 SHOTS = (0, 1, 2, 4, 8, 16)
 
@@ -141,6 +141,11 @@ def _candidates(logit: Float64s, verifier: Float64s, part: _Draw) -> Candidates:
         evidence=part.evidence,
         background=verifier @ part.prototypes[:BACKGROUND].T,
     )
+
+
+def drawable(rule: Rule) -> bool:
+    """Whether the curve can be drawn for a rule: not for one that looks at single support images or beyond the candidates."""
+    return not (rule.beyond or rule.neighbours)
 
 
 def rules_of(names: Sequence[str | None]) -> list[str]:
