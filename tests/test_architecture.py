@@ -18,8 +18,24 @@ MAX_LINES = 400
 
 # A module imports only from rows below its own (its own folder aside); rooms of one row never import each other.
 ROWS = [
-    {"types", "errors", "resources", "outcomes", "promise", "damage", "faults", "folders", "leaving", "stages", "tables"}
-    | {"bounds", "stopping", "processes", "arrays"},
+    {
+        "types",
+        "arrays",
+        "bounds",
+        "errors",
+        "resources",
+        "outcomes",
+        "processes",
+        "promise",
+        "damage",
+        "faults",
+        "folders",
+        "leaving",
+        "registration",
+        "stages",
+        "stopping",
+        "tables",
+    },
     {"scoring", "selective", "reading"},
     {"encoders", "index", "catalog"},
     {"service"},
@@ -30,6 +46,7 @@ ROWS = [
 ROW_OF = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
 SAME_ROW = {("types", "errors"), ("resources", "errors"), ("outcomes", "types"), ("bounds", "errors")}
 SAME_ROW |= {("processes", "errors"), ("processes", "types"), ("arrays", "errors"), ("types", "arrays"), ("promise", "types")}
+SAME_ROW |= {("types", "registration")}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

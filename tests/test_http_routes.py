@@ -287,11 +287,13 @@ def test_evaluating_and_calibrating_are_jobs(space: Http, world: World) -> None:
 
 
 def test_a_job_that_fails_says_why(space: Http, world: World) -> None:
-    body = query_json(world.queries(1)) | {"truth": ["nope"] * 6}
-    ended = space.job(space("POST", "/v1/spaces/s/evaluate", json=body, status=202))
+    ended = space.job(space("POST", "/v1/spaces/s/observations/evaluate", json={}, status=202))
     assert ended["state"] == "failed"
-    assert ended["error"]["kind"] == "NotFound"
-    assert "nope" in ended["error"]["message"]
+    assert ended["error"]["kind"] == "InvalidInput"
+    assert "no calibration images yet" in ended["error"]["message"]
+    body = query_json(world.queries(1)) | {"truth": ["nope"] * 6}
+    refused = space("POST", "/v1/spaces/s/evaluate", json=body, status=404)  # no job is begun
+    assert "no label 'nope'" in refused["error"]["message"]
     space("POST", "/v1/spaces/t/evaluate", json=body, status=404)
     space("GET", "/v1/jobs/nope", status=404)
     space("POST", "/v1/jobs/nope/cancel", status=404)

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from trustvlm.registration import KeptLabel, KnownImage, RegisterResult
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -29,7 +31,9 @@ __all__ = [
     "Embedded",
     "Evidence",
     "Hits",
+    "KeptLabel",
     "KeyRow",
+    "KnownImage",
     "LabelInput",
     "LabelRow",
     "Neighbour",
@@ -102,37 +106,6 @@ class Embedded:
     failures: list[tuple[str, str]]
     places: tuple[int, ...] = ()
     failed: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class RegisterResult:
-    """What a register or add_support call changed.
-
-    Attributes:
-        added_labels: number of labels that are new.
-        added_supports: number of support images that are new.
-        skipped_duplicates: support images that their label already had.
-        failures: (source, reason) of each image that could not be read; the rest went in.
-        revision: the space's revision after the call.
-        ids: ids of the added support images, in input order (:meth:`TrustService.remove_support` takes them).
-        label_ids: id of each input label, in input order; −1 where none of a new label's images could be read: it stayed out.
-        near_synonyms: (label, label, cosine) of new labels whose text is nearly that of another one; None where the space is
-            too large to look at every time: :meth:`TrustService.near_synonyms` does.
-        drift: a sentence for each side on which 8 or more vectors of the call do not look like the stored ones, in where they
-            point or how long they are: they may come from another model. They were registered all the same.
-        cut_prompts: new labels with a prompt that is longer than what the classifier reads: its end does not count.
-    """
-
-    added_labels: int
-    added_supports: int
-    skipped_duplicates: int
-    failures: tuple[tuple[str, str], ...]
-    revision: int
-    ids: tuple[int, ...] = ()
-    label_ids: tuple[int, ...] = ()
-    near_synonyms: tuple[tuple[str, str, float], ...] | None = ()
-    drift: tuple[str, ...] = ()
-    cut_prompts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, bindparam, func, select, update
 
 from trustvlm.catalog import clock
 from trustvlm.catalog.bulk import insert_rows
+from trustvlm.catalog.likeness import unknown
 from trustvlm.catalog.models import Label
 from trustvlm.catalog.names import brief, forms, normal
 from trustvlm.catalog.vectors import checksum, pack, unpack, verify_checksums
@@ -141,7 +142,9 @@ def find(connection: Connection, space_id: int, name: str) -> LabelRecord:
         if find_last_removed(connection, space_id, name) is not None:
             undo = "'trustvlm label restore' brings it back, 'trustvlm purge' deletes it for good"
             raise NotFound(f"no label {brief(name)} in this space: it is removed; {undo}")
-        raise NotFound(f"no label {brief(name)} in this space; 'trustvlm space show' lists its labels")
+        guess = unknown(connection, space_id, [name])[name]
+        hint = f"did you mean {brief(guess)}?" if guess is not None else "'trustvlm space show' lists its labels"
+        raise NotFound(f"no label {brief(name)} in this space; {hint}")
     return found[name]
 
 

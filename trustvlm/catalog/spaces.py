@@ -11,6 +11,7 @@ from sqlalchemy import Connection, bindparam, case, insert, or_, select, update
 
 from trustvlm.catalog import clock
 from trustvlm.catalog.counts import Counts
+from trustvlm.catalog.likeness import SCANNED, likest
 from trustvlm.catalog.models import PURGING, Reembed, Space
 from trustvlm.catalog.names import brief, forms
 from trustvlm.errors import Conflict, NotFound
@@ -75,6 +76,7 @@ _ADVANCE = (
 )
 
 
+_NAMED = 10  # spaces that an error lists
 STAGED, BEFORE = "/reembed", "/before"
 """What the names of the spaces beside a space end with (see trustvlm.catalog.reembeds): no user can give a name with a "/"."""
 
@@ -96,13 +98,16 @@ def find(connection: Connection, name: str) -> SpaceRecord:
     row = next((row for row in rows if row.name == name), rows[0] if rows else None)
     if row is not None:
         return _record(row)
-    known = list(
-        connection.scalars(select(Space.name).where(Space.removed_at.is_(None), _CALLED).order_by(Space.name).limit(10))
-    )
-    there = f"there are: {', '.join(known)}" if known else "there are none yet: run 'trustvlm space create'"
-    removed = _last_removed(connection, name) is not None
-    undo = "; it is removed: 'trustvlm space restore' brings it back until it is purged" if removed else ""
-    raise NotFound(f"no space {brief(name)} ({there}){undo}")
+    called = select(Space.name).where(Space.removed_at.is_(None), _CALLED).order_by(Space.name)
+    known = list(connection.scalars(called.limit(SCANNED)))
+    some = ", ".join(known[:_NAMED]) + (", …" if known[_NAMED:] else "")
+    there = f"there are: {some}" if known else "there are none yet: run 'trustvlm space create'"
+    if _last_removed(connection, name) is not None:
+        undo = "it is removed: 'trustvlm space restore' brings it back until it is purged"
+        raise NotFound(f"no space {brief(name)} ({there}); {undo}")
+    guess = likest(name, known)
+    hint = "" if guess is None else f"; did you mean {brief(guess)}?"
+    raise NotFound(f"no space {brief(name)} ({there}){hint}")
 
 
 def find_by_id(connection: Connection, space_id: int) -> SpaceRecord:

@@ -93,7 +93,7 @@ def calibrate(
     space: str,
     folder: Path | None,
     vectors: Path | None,
-    no_label: str | None,
+    no_label: tuple[str, ...],
     exclude: tuple[str, ...],
     json_: bool,
     **options: Any,

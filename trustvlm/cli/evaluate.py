@@ -71,7 +71,7 @@ def evaluate(
     space: str,
     folder: Path | None,
     vectors: Path | None,
-    no_label: str | None,
+    no_label: tuple[str, ...],
     exclude: tuple[str, ...],
     rules: str | None,
     report: Path | None,

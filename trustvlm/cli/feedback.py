@@ -9,7 +9,7 @@ import click
 
 from trustvlm.cli.bounds import Bounded
 from trustvlm.cli.folders import check_exclude
-from trustvlm.cli.labelled import labelled_images, labelled_options
+from trustvlm.cli.labelled import check_names, labelled_images, labelled_options
 from trustvlm.cli.output import as_json
 from trustvlm.cli.session import Session, exactly_one
 from trustvlm.cli.text import count, note, utf8
@@ -37,7 +37,7 @@ def feedback(
     space: str,
     folder: Path | None,
     vectors: Path | None,
-    no_label: str | None,
+    no_label: tuple[str, ...],
     exclude: tuple[str, ...],
     image: Path | None,
     label: str | None,
@@ -58,7 +58,8 @@ def feedback(
 
     with session.writing() as service:
         if image is not None:
-            truth: list[str | None] = [None if label == no_label else label]
+            check_names(service, space, [label], no_label)
+            truth = [None if label in no_label else label]
             result = service.feedback(
                 space, Queries(images=[image]), truth, sampling=sampling, promote=promote, sources=[str(image)]
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,14 +12,14 @@ import click
 from trustvlm.cli.folders import check_exclude, exclude_option, images_by_label
 from trustvlm.cli.progress import progress_bar
 from trustvlm.cli.session import exactly_one
-from trustvlm.cli.text import report_unreadable, utf8
-from trustvlm.errors import InvalidInput
+from trustvlm.cli.text import quoted, report_unreadable, utf8
+from trustvlm.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from trustvlm.service import TrustService
     from trustvlm.types import Queries
 
-__all__ = ["Labelled", "labelled_images", "labelled_options"]
+__all__ = ["Labelled", "check_names", "labelled_images", "labelled_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -41,7 +41,9 @@ def labelled_options(command: F) -> F:
             "--no-label",
             metavar="NAME",
             type=utf8,
-            help="The sub-folder (or name) whose images are of no label of the space: any answer is wrong.",
+            multiple=True,
+            help="A sub-folder (or name) whose images are of no label of the space, so that any answer is wrong; "
+            "repeat it for several.",
         ),
         click.option(
             "--vectors",
@@ -61,26 +63,52 @@ def labelled_images(
     space: str,
     folder: Path | None,
     vectors: Path | None,
-    no_label: str | None,
+    no_label: Collection[str],
     exclude: tuple[str, ...],
 ) -> Labelled:
-    """The images of FOLDER, encoded, or the vectors; images that cannot be read are named and left out."""
+    """The images of FOLDER, encoded, or the vectors; images that cannot be read are named and left out.
+
+    Raises:
+        NotFound: a sub-folder or a name that is no label of the space, said before anything is encoded.
+    """
     exactly_one(FOLDER=folder, vectors=vectors)
     check_exclude(exclude, folder)
-    service.get_space(space)  # before anything is encoded
-    found = _vectors(vectors) if vectors is not None else _images(service, space, folder, exclude)
-    return Labelled(found.queries, [None if name == no_label else name for name in found.truth], found.sources)
+    service.get_space(space)  # before looking through a large folder
+    if vectors is not None:
+        from trustvlm.cli.arrays import labelled_vectors
+
+        found = Labelled(*labelled_vectors(vectors))
+        check_names(service, space, found.truth, no_label)
+    else:
+        assert folder is not None
+        by_label = images_by_label(folder, exclude, "measure")
+        check_names(service, space, by_label, no_label)
+        found = _encoded(service, space, folder, by_label)
+    return Labelled(found.queries, [None if name in no_label else name for name in found.truth], found.sources)
 
 
-def _vectors(path: Path) -> Labelled:
-    from trustvlm.cli.arrays import labelled_vectors
+def check_names(service: TrustService, space: str, truth: Collection[str | None], no_label: Collection[str]) -> None:
+    """Make sure that each name is a label, or one that --no-label excepts.
 
-    return Labelled(*labelled_vectors(path))
+    Raises:
+        NotFound: one is not. InvalidInput: --no-label names nothing that is there.
+    """
+    from trustvlm.catalog.likeness import likest, told
+
+    for name in no_label:
+        if name not in truth:
+            meant = likest(name, sorted(other for other in set(truth) if other is not None))
+            hint = "" if meant is None else f"; did you mean {quoted(meant)}?"
+            raise InvalidInput(f"--no-label {quoted(name)}: no images have this name{hint}")
+    missing = service.unknown_labels(space, (name for name in truth if name not in no_label))
+    if missing:
+        first = quoted(next(iter(missing)))
+        remedy = f"'trustvlm register' makes it one; --no-label {first} says that its images are of no label"
+        raise NotFound(told(missing, space, remedy))
 
 
-def _images(service: TrustService, space: str, folder: Path | None, exclude: tuple[str, ...]) -> Labelled:
-    assert folder is not None
-    label_of = {image: name for name, images in images_by_label(folder, exclude, "measure").items() for image in images}
+def _encoded(service: TrustService, space: str, folder: Path, by_label: Mapping[str, list[str]]) -> Labelled:
+    label_of = {image: name for name, images in by_label.items() for image in images}
     with progress_bar(len(label_of), "images") as bar:
         embedded = service.embed(space, list(label_of), progress=bar.advance)
     report_unreadable(embedded.failures)

@@ -9,7 +9,7 @@ from trustvlm.client.bodies import form_body, npz_body, options_query, truth_arr
 from trustvlm.client.decode import read
 from trustvlm.client.images import as_sources, load
 from trustvlm.client.jobs import Progress, finished
-from trustvlm.client.queries import embedded_queries, groups_of_files
+from trustvlm.client.queries import check_labels, embedded_queries, groups_of_files
 from trustvlm.client.wire import Body, Wire, json_body, path_of
 from trustvlm.errors import InvalidInput
 from trustvlm.promise import FeedbackResult
@@ -29,6 +29,7 @@ def _labelled(wire: Wire, space: str, queries: Queries, truth: Names, sources: N
         named["sources"] = truth_array([source or None for source in sources], "sources")
     if isinstance(queries, Queries) and queries.images is not None:
         _same_number(len(named["truth"]), len(as_sources(queries.images, "queries.images")))
+        check_labels(wire, space, truth)
     arrays = embedded_queries(wire, space, queries)
     _same_number(len(named["truth"]), len(next(iter(arrays.values()))))
     return npz_body(arrays | named)

@@ -17,7 +17,7 @@ from trustvlm.errors import Busy, Conflict, InvalidInput, Unavailable
 from trustvlm.processes import BoundReader
 from trustvlm.types import Embedded, Evidence, Hits, Queries, Verdicts
 
-__all__ = ["embed", "embedded_queries", "groups_of_files", "score", "search"]
+__all__ = ["check_labels", "embed", "embedded_queries", "groups_of_files", "score", "search"]
 
 EMBED_FILES, EMBED_BYTES = 32, 8 * 2**20
 """Image files that are embedded by one request."""
@@ -128,6 +128,12 @@ def _of_one_revision(ask: Callable[[Arrays], Any], batches: Sequence[Arrays]) ->
     raise Busy(f"the space changes while {len(batches)} requests' worth of queries is answered; ask for fewer at once")
 
 
+def check_labels(wire: Wire, space: str, names: Iterable[str | None]) -> None:
+    """Refuse a name that is no label before any image is sent; None stands for images of no label. Raises NotFound."""
+    if known := sorted({name for name in names if name is not None}):
+        wire.ask("POST", path_of("spaces", space, "check-labels"), body=json_body({"names": known}))
+
+
 def score(
     wire: Wire,
     space: str,
@@ -142,6 +148,8 @@ def score(
     options = options_query([*rule_options(rule, params), ("top_k", whole(top_k, "top_k"))])
     path = path_of("spaces", space, "score")
     expected = None if revision is None else as_revision(revision)
+    if labels is not None and isinstance(queries, Queries) and queries.images is not None:
+        check_labels(wire, space, labels)
     arrays = embedded_queries(wire, space, queries)
     named: Arrays = {} if labels is None else {"labels": np.array(labels, dtype=np.str_)}
 

@@ -16,8 +16,8 @@ from trustvlm.http.docs import READ, WRITE, takes
 from trustvlm.http.gate import SLASH
 from trustvlm.http.parameters import content_type
 from trustvlm.http.problems import unfit
-from trustvlm.http.schemas import AliasBody, LabelBody, NewLabelForm, PatchBody, PicturedLabel, RegisterBody
-from trustvlm.http.serving import Serving, serving_of
+from trustvlm.http.schemas import AliasBody, LabelBody, NamesBody, NewLabelForm, PatchBody, PicturedLabel, RegisterBody
+from trustvlm.http.serving import Serving, refuse_unknown, serving_of
 from trustvlm.types import LabelInput, RegisterResult
 
 __all__ = ["as_inputs", "name_of", "result_json", "router"]
@@ -42,8 +42,7 @@ def result_json(result: RegisterResult, *, unreadable: str = "refuse") -> dict[s
     if unreadable == "refuse" and failures and not (result.added_labels or result.added_supports or result.skipped_duplicates):
         raise InvalidInput(f"images: {failures[0]['source']}: {failures[0]['reason']} (none of {len(failures)} can be read)")
     pairs = [{"label": one, "other": other, "cosine": cosine} for one, other, cosine in result.near_synonyms or ()]
-    values = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(result).items()}
-    return values | {"failures": failures, "near_synonyms": None if result.near_synonyms is None else pairs}
+    return asdict(result) | {"failures": failures, "near_synonyms": None if result.near_synonyms is None else pairs}
 
 
 def as_inputs(labels: Sequence[LabelBody]) -> list[LabelInput]:
@@ -84,6 +83,14 @@ def _after(cursor: str | None, order: str) -> str | None:
     if not cursor.startswith(_BEHIND[order]):
         raise InvalidInput(f"cursor: expected the next_cursor of an earlier page with order={order}, got {cursor!r:.60}")
     return cursor.removeprefix(_BEHIND[order])
+
+
+@router.post("/v1/spaces/{space}/check-labels", dependencies=READ, openapi_extra=takes(NamesBody, JSON))
+async def check_labels(request: Request, space: str) -> Response:
+    """Whether these names are labels, asked before many images are sent; 404 names one that is not, and what was meant."""
+    serving, asked = serving_of(request), await read_body(request, NamesBody, JSON)
+    await refuse_unknown(serving, space, "names", asked.body.names)
+    return answer({"labels": len(set(asked.body.names))})
 
 
 async def _by_id(serving: Serving, space: str, cursor: str | None, limit: int) -> Response:

@@ -17,7 +17,7 @@ from trustvlm.http.jobs import Progress, job_row
 from trustvlm.http.keyring import Caller
 from trustvlm.http.matching import expected_revision
 from trustvlm.http.schemas import CalibrateBody, EvaluateBody, FeedbackBody, LabelledBody, bounded
-from trustvlm.http.serving import Serving, serving_of, shaped
+from trustvlm.http.serving import Serving, refuse_unknown, serving_of, shaped
 from trustvlm.types import Queries
 
 __all__ = ["router"]
@@ -63,9 +63,11 @@ async def asked_for(request: Request, space: str, model: type[Labelled]) -> Aske
     """Labelled queries; what can be seen to be wrong is refused now, not when the job's turn comes.
 
     Raises:
-        InvalidInput: no queries, another number of names than of queries, or images in a space whose encoders take none.
+        NotFound: a name that is no label. InvalidInput: no queries, another number of names than of queries, or images in a
+            space whose encoders take none.
     """
     serving, asked = serving_of(request), await read_body(request, model, JSON, NPZ, FORM)
+    await refuse_unknown(serving, space, "truth", asked.body.truth)
     if asked.images is not None:
         await serving.encode(lambda: serving.service.embed(space, []))
         rows = len(asked.images)

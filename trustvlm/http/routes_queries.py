@@ -16,7 +16,7 @@ from trustvlm.http.docs import READ, takes
 from trustvlm.http.matching import expected_revision
 from trustvlm.http.rows import term_rows, verdict_rows
 from trustvlm.http.schemas import EmbedBody, EvidenceBody, ScoreBody, SearchBody
-from trustvlm.http.serving import Part, ScoreKey, SearchKey, Serving, serving_of, shaped
+from trustvlm.http.serving import Part, ScoreKey, SearchKey, Serving, refuse_unknown, serving_of, shaped
 from trustvlm.service.encoding import Embedded
 from trustvlm.service.evidence import EvidenceGone, EvidenceReader
 from trustvlm.types import CALL_COLUMNS, Hits, Queries, Verdicts
@@ -32,9 +32,11 @@ EVIDENCE = 3
 async def score(request: Request, space: str) -> Response:
     """Label, trust and evidence of every query, at one revision of the space."""
     serving, asked = serving_of(request), await read_body(request, ScoreBody, JSON, NPZ, FORM)
+    body = asked.body
+    if asked.images is not None and body.labels is not None:
+        await refuse_unknown(serving, space, "labels", body.labels)
     embedded, queries = await embedded_queries(serving, space, asked)
     queries, shape, rows = shaped(queries)
-    body = asked.body
     params = None if body.params is None else tuple(sorted(body.params.items()))
     labels, revision = None if body.labels is None else tuple(body.labels), expected_revision(request)
     key = ScoreKey(space, body.rule, params, body.top_k, labels, revision, shape)

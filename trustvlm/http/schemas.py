@@ -167,6 +167,12 @@ class PatchBody(Body):
     text_vector: Vector | Rows = Field(_LEFT_OUT)
 
 
+class NamesBody(Body):
+    """Names that are to be labels of the space."""
+
+    names: list[Name] = Field(max_length=100_000)
+
+
 class AliasBody(Body):
     """Whose further name a label becomes."""
 

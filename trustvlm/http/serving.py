@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from fastapi import Request
 
-from trustvlm.errors import InvalidInput, TrustVLMError
+from trustvlm.catalog.likeness import told
+from trustvlm.errors import InvalidInput, NotFound, TrustVLMError
 from trustvlm.http.batching import Batcher
 from trustvlm.http.bodies import ImageFile
 from trustvlm.http.jobs import Jobs
@@ -26,7 +27,7 @@ from trustvlm.service.workers import Worker
 from trustvlm.stages import LISTENERS
 from trustvlm.types import Hits, Queries, Verdicts
 
-__all__ = ["Part", "ScoreKey", "SearchKey", "Serving", "serving_of"]
+__all__ = ["Part", "ScoreKey", "SearchKey", "Serving", "refuse_unknown", "serving_of", "shaped"]
 
 log = logging.getLogger("trustvlm.http")
 
@@ -180,6 +181,12 @@ class Serving:
             yield "trustvlm_snapshot_lag", "Labels read since the last snapshot.", labels, state.replayed
             yield "trustvlm_calibrated", "Whether a calibration is in force.", labels, state.calibrated
             yield "trustvlm_calibration_stale", "Whether it is of an earlier revision.", labels, state.stale
+
+
+async def refuse_unknown(serving: Serving, space: str, what: str, names: Sequence[str | None]) -> None:
+    """Refuse names that are no labels before any image is encoded and before a job is begun. Raises NotFound."""
+    if missing := await serving.reading.run(lambda: serving.service.unknown_labels(space, names)):
+        raise NotFound(f"{what}: {told(missing, space)}")
 
 
 def rows_of(queries: Queries) -> int:

@@ -97,7 +97,7 @@ def _promote(parts: Parts, space_name: str, queries: Queries, observed: Observed
             inputs.append(
                 LabelInput(observed.truth[i], image_vectors=observed.verifier[i : i + 1], classifier_image_vectors=other)
             )
-    result = register(parts, space_name, _merged(inputs), must_exist=True)
+    result = register(parts, space_name, _merged(inputs), must_exist=True, bring_back=True)
     place = dict(zip(kept.tolist(), ids, strict=True))
     with parts.catalog.write("promote") as connection:
         space = spaces.find(connection, space_name)

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from trustvlm.catalog import labels as label_rows
 from trustvlm.catalog import observations
-from trustvlm.catalog.names import brief
+from trustvlm.catalog.likeness import told, unknown
 from trustvlm.catalog.observations import NewObservation
 from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.catalog.vectors import pack
@@ -85,6 +85,11 @@ def observe(
     if isinstance(truth, str) or not all(name is None or isinstance(name, str) for name in truth):
         raise InvalidInput("truth: expected one label name for each query, or None for an image of no label of the space")
     images = None if queries.images is None else as_sources(queries.images, "queries.images")
+    if images:  # a wrong name shows before any image is encoded
+        if len(truth) != len(images):
+            raise InvalidInput(f"truth: expected {len(images)} names, one for each query, got {len(truth)}")
+        with parts.catalog.read() as connection:
+            truth_ids(connection, space, np.array(truth, dtype=object))
     classifier, verifier = raw_queries(parts, space, queries)
     if classifier is None:
         raise InvalidInput("queries.classifier: trust needs classifier embeddings; only verifier embeddings were given")
@@ -127,14 +132,11 @@ def truth_ids(connection: Connection, space: SpaceRecord, truth: Objects) -> Int
     Raises:
         NotFound: a name that is no label of the space.
     """
-    found = label_rows.find_many(connection, space.id, sorted({name for name in truth.tolist() if name is not None}))
-    missing = sorted({name for name in truth.tolist() if name is not None} - set(found))
-    if missing:
-        others = f", nor {len(missing) - 1} more" if missing[1:] else ""
-        raise NotFound(
-            f"truth: no label {brief(missing[0])} in space {space.name!r}{others}; "
-            f"register it, or give None for images of no label"
-        )
+    names = sorted({name for name in truth.tolist() if name is not None})
+    found = label_rows.find_many(connection, space.id, names)
+    if len(found) < len(names):
+        missing = unknown(connection, space.id, names)
+        raise NotFound(f"truth: {told(missing, space.name, 'register it, or give None for images of no label')}")
     return np.array([-1 if name is None else found[name].id for name in truth.tolist()], dtype=np.int64)
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from sqlalchemy import Connection
 
-from trustvlm.catalog import labels, spaces, supports
+from trustvlm.catalog import contents, labels, spaces, supports
 from trustvlm.catalog.labels import LabelRecord, NewLabel
+from trustvlm.catalog.likeness import told, unknown
 from trustvlm.catalog.names import normal
 from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.catalog.supports import NewSupport
@@ -18,6 +19,7 @@ from trustvlm.encoders import EncodedImage, UnreadableImage, hash_image, source_
 from trustvlm.errors import Conflict, InvalidInput, NotFound
 from trustvlm.faults import reached
 from trustvlm.leaving import unbroken
+from trustvlm.registration import KnownImage
 from trustvlm.scoring.prototypes import mean_prototype
 from trustvlm.service import originals
 from trustvlm.service.encoding import encode_for, encode_prompts, encoder_of, encodes_texts, prompts_of
@@ -40,6 +42,7 @@ class _Asked:
     progress: Progress | None
     must_exist: bool
     keep_originals: bool
+    bring_back: bool
 
 
 @dataclass
@@ -53,6 +56,8 @@ class _Tally:
     ids: list[int] = field(default_factory=list)
     label_ids: dict[str, int] = field(default_factory=dict)
     cut: list[str] = field(default_factory=list)
+    taken_out: list[KnownImage] = field(default_factory=list)
+    elsewhere: list[KnownImage] = field(default_factory=list)
 
 
 @dataclass
@@ -62,12 +67,15 @@ class _EncodedImages:
     Attributes:
         supports: of each label. skipped: images that their label had already, in the labels `relied_on` (name → id).
         failures: (source, reason) of images that could not be read.
+        taken_out: images that were removed from their label before. contents: label → content hash → what the image is called.
     """
 
     supports: dict[str, list[NewSupport]]
+    contents: dict[str, dict[bytes, str | None]]
     skipped: int = 0
     relied_on: dict[str, int] = field(default_factory=dict)
     failures: list[tuple[str, str]] = field(default_factory=list)
+    taken_out: list[KnownImage] = field(default_factory=list)
 
 
 def register(
@@ -79,9 +87,10 @@ def register(
     *,
     must_exist: bool = False,
     keep_originals: bool = False,
+    bring_back: bool = False,
 ) -> RegisterResult:
     """See :meth:`TrustService.register`; with `must_exist`, unknown labels are NotFound instead of new."""
-    asked = _Asked(progress, must_exist, keep_originals)
+    asked = _Asked(progress, must_exist, keep_originals, bring_back)
     if isinstance(inputs, LabelInput) or not isinstance(inputs, Iterable):
         raise InvalidInput(f"inputs: expected a list of LabelInput, got {type(inputs).__name__}")
     inputs = at_most(inputs, parts.calls, "labels", "inputs")
@@ -89,6 +98,8 @@ def register(
         space = spaces.find(connection, space_name)
         planned = plan(space, inputs, parts.calls)
         known = labels.find_many(connection, space.id, list(planned))
+        if must_exist and len(known) < len(planned):
+            raise NotFound(told(unknown(connection, space.id, planned), space.name, "register it first"))
     for label in planned.values():
         _check_against(space, label, known.get(label.name), must_exist)
         if label.name not in known:
@@ -108,6 +119,8 @@ def register(
         label_ids=tuple(tally.label_ids.get(normal(item.name), -1) for item in inputs),
         drift=drift,
         cut_prompts=tuple(name for name in tally.cut if name in tally.label_ids),
+        elsewhere=tuple(tally.elsewhere),
+        taken_out=tuple(tally.taken_out),
     )
 
 
@@ -142,7 +155,7 @@ def _commit_chunk(
     on_commit: Callable[[list[str]], None] | None,
 ) -> bool:
     """Encode a chunk, commit it and tell; whether it was, as long as the labels that it relied on were there."""
-    encoded = _encode_images(parts, space, chunk, asked.progress)
+    encoded = _encode_images(parts, space, chunk, asked)
     kept = originals.keep(parts, [image for label in chunk for image in label.images]) if asked.keep_originals else {}
     texts = text_prototypes(space, chunk)
     encoded_texts, cut = _encode_texts(parts, space, [label for label in chunk if label.name not in texts])
@@ -175,24 +188,29 @@ def _commit_chunk(
     return True
 
 
-def _encode_images(
-    parts: Parts, space: SpaceRecord, chunk: Sequence[PlannedLabel], progress: Progress | None
-) -> _EncodedImages:
-    """The support images of each label: those that came as vectors, and the readable images it does not have yet."""
-    pictured = [label.name for label in chunk if label.images]
-    known, present = {}, set()
-    if pictured:
+def _encode_images(parts: Parts, space: SpaceRecord, chunk: Sequence[PlannedLabel], asked: _Asked) -> _EncodedImages:
+    """The support images of each label: those that came as vectors, and the readable images it does not have yet; but none
+    that was taken out of it, unless it is to be brought back."""
+    supported = [label.name for label in chunk if label.images or label.hashes]
+    known, present, gone = {}, set(), {}
+    if supported:
         with parts.catalog.read() as connection:
-            known = labels.find_many(connection, space.id, pictured)
-            present = supports.hashes(connection, [record.id for record in known.values()])
-    found = _EncodedImages(
-        {
-            label.name: [
-                NewSupport(v.content_hash, None, v.embedding, v.classifier_embedding, None) for v in label.vectors(space)
-            ]
-            for label in chunk
-        }
-    )
+            known = labels.find_many(connection, space.id, supported)
+            ids = [record.id for record in known.values()]
+            present, gone = supports.hashes(connection, ids), contents.taken_out(connection, ids)
+    found = _EncodedImages({label.name: [] for label in chunk}, {label.name: {} for label in chunk})
+
+    def stays_out(name: str, content: bytes, source: str | None) -> bool:
+        found.contents[name].setdefault(content, source)
+        before = gone.get((known[name].id, content)) if name in known else None
+        if before is not None:
+            found.taken_out.append(KnownImage(source, name, name, before))
+        return before is not None and not asked.bring_back
+
+    for label in chunk:
+        for v in label.vectors(space):
+            if not stays_out(label.name, v.content_hash, None):
+                found.supports[label.name].append(NewSupport(v.content_hash, None, v.embedding, v.classifier_embedding, None))
     wanted = []
     for label in chunk:
         for source in label.images:
@@ -201,15 +219,16 @@ def _encode_images(
             except UnreadableImage as error:
                 found.failures.append((source_name(source), error.reason))
             else:
-                if label.name not in known or (known[label.name].id, content) not in present:
+                taken_out = stays_out(label.name, content, source_name(source))
+                if not taken_out and (label.name not in known or (known[label.name].id, content) not in present):
                     wanted.append((label.name, source))
                     continue
                 # Nothing to encode: this is what makes repeating an interrupted call cheap.
-                found.skipped += 1
+                found.skipped += not taken_out
                 found.relied_on[label.name] = known[label.name].id
-            if progress is not None:
-                progress(1)
-    results = encode_for(parts, space, [source for _, source in wanted], progress) if wanted else []
+            if asked.progress is not None:
+                asked.progress(1)
+    results = encode_for(parts, space, [source for _, source in wanted], asked.progress) if wanted else []
     for (name, _), result in zip(wanted, results, strict=True):
         if isinstance(result, EncodedImage):
             other = result.embeddings[1] if len(result.embeddings) > 1 else None
@@ -272,6 +291,8 @@ def _write(
     tally.added_labels += len(new)
     tally.skipped += skipped
     tally.failures += encoded.failures
+    tally.taken_out += encoded.taken_out
+    tally.elsewhere += contents.elsewhere(connection, space.id, encoded.contents)
     tally.ids += added
     tally.label_ids |= ids
 

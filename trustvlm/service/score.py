@@ -24,6 +24,7 @@ from trustvlm.service.evidence import evidence_reader
 from trustvlm.service.judging import Columns, judge
 from trustvlm.service.parts import Parts
 from trustvlm.service.passes import SHORT_ERROR
+from trustvlm.service.subset import subset_of
 from trustvlm.types import Float64s, Int64s, Queries, Verdicts
 
 __all__ = ["score", "verdicts_of"]
@@ -46,6 +47,9 @@ def score(
     expected = None if revision is None else whole("revision", revision)
     encoded = None
     if not isinstance(queries, Queries) or queries.images is not None or queries.text is not None:
+        if labels is not None:
+            with parts.snapshot(space_name) as (connection, view):
+                subset_of(connection, view, labels)  # a wrong name shows before anything is encoded
         space = parts.space(space_name)  # encoded outside of the transaction, as it may take long
         encoded = _unit(parts, space, queries)
     with parts.snapshot(space_name, expected) as (connection, view):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ from trustvlm.service.score import score
 from trustvlm.service.search import search
 from trustvlm.service.serving import Serving
 from trustvlm.service.suggest import MILLISECONDS, Suggestion, suggest_recipe
+from trustvlm.service.sync import register_with
 from trustvlm.service.synonyms import alias, near_synonyms, reported, unalias
 from trustvlm.service.tuning import Tuned, tune_index
 from trustvlm.service.verify import verify
@@ -99,6 +100,9 @@ class TrustService(Moving, Serving):
         on_commit: Callable[[list[str]], None] | None = None,
         progress: Callable[[int], None] | None = None,
         keep_originals: bool = False,
+        bring_back: bool = False,
+        sync: bool = False,
+        dry_run: bool = False,
     ) -> RegisterResult:
         """Register labels and their support images.
 
@@ -113,12 +117,23 @@ class TrustService(Moving, Serving):
             progress: called with a number of images after these were encoded.
             keep_originals: keep the image files in the home, so that :meth:`reembed_space` can embed them anew; also those of
                 support images that are there already.
+            bring_back: add images, too, that were removed from their label and not yet purged; else they are only reported,
+                in `taken_out`.
+            sync: afterwards the space has the support images of `inputs` and no others: what else it has is removed, labels
+                that lose all theirs with them, so that it can be restored; images that changed their label are moved. Labels
+                without support images stay, and so does what cannot be told because an image is unreadable (`kept`).
+            dry_run: change nothing; the result says what would change. Images are not decoded.
 
         Raises:
             NotFound: no such space. Conflict: a label exists with another text vector or prompt. InvalidInput: a name or
-            vector that cannot be right. Unavailable: the home cannot be written now.
+            vector that cannot be right; with `sync`, inputs that have nothing in common with the space. Unavailable: the home
+            cannot be written now.
         """
-        result = register(self._writable(), space, inputs, on_commit, progress, keep_originals=keep_originals)
+        how: dict[str, Any] = {"on_commit": on_commit, "progress": progress, "keep_originals": keep_originals}
+        asked = {"bring_back": bring_back, "sync": sync, "dry_run": dry_run}
+        result = register_with(self._writable(), space, inputs, **asked, **how)
+        if dry_run:
+            return result
         return reported(self._parts, space, result)
 
     def add_support(
@@ -135,7 +150,7 @@ class TrustService(Moving, Serving):
         addition = LabelInput(
             label, images=images, image_vectors=image_vectors, classifier_image_vectors=classifier_image_vectors
         )
-        return register(self._writable(), space, [addition], must_exist=True, keep_originals=keep_originals)
+        return register(self._writable(), space, [addition], must_exist=True, keep_originals=keep_originals, bring_back=True)
 
     def update_label(
         self,

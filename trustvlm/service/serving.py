@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, BinaryIO, cast
 
@@ -13,7 +13,7 @@ from trustvlm.catalog import supports as support_rows
 from trustvlm.catalog.idempotency import CallRecord
 from trustvlm.catalog.jobs import JobRecord
 from trustvlm.catalog.keys import KeyRecord
-from trustvlm.catalog.names import brief
+from trustvlm.catalog.likeness import told, unknown
 from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.errors import NotFound
 from trustvlm.service.encoding import encoder_of, encodes_images
@@ -122,10 +122,20 @@ class Serving(OpenHome):
     def get_label(self, space: str, label: str) -> LabelRow:
         """One label as it is listed. Raises NotFound."""
         with self._ready().catalog.read() as connection:
-            row = pages.find_row(connection, space_rows.find(connection, space).id, label)
-        if row is None:
-            raise NotFound(f"no label {brief(label)} in space {space!r}")
+            found = space_rows.find(connection, space)
+            row = pages.find_row(connection, found.id, label)
+            if row is None:
+                raise NotFound(told(unknown(connection, found.id, [label]), found.name))
         return row
+
+    def unknown_labels(self, space: str, names: Iterable[str | None]) -> dict[str, str | None]:
+        """Those of `names` (None aside) that are no labels of the space → the label that was probably meant, or None.
+
+        Raises:
+            NotFound: no such space.
+        """
+        with self._ready().catalog.read() as connection:
+            return unknown(connection, space_rows.find(connection, space).id, (name for name in names if name is not None))
 
     def get_label_space(self, space: str) -> SpaceRecord:
         """The space's row without counts. Raises NotFound."""

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from sqlalchemy import Connection
 
 from trustvlm.catalog import labels as label_rows
-from trustvlm.catalog.names import brief
+from trustvlm.catalog.likeness import told, unknown
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.service.cache import SpaceView
 from trustvlm.types import Bools, Int64s
@@ -67,10 +67,8 @@ def slots_of_names(connection: Connection, view: SpaceView, labels: Iterable[str
     """
     names = list(dict.fromkeys(labels))
     found = label_rows.find_many(connection, view.space.id, names)
-    missing = [name for name in names if name not in found]
-    if missing:
-        others = f", nor {len(missing) - 1} more" if missing[1:] else ""
-        raise NotFound(f"labels: no label {brief(missing[0])} in space {view.space.name!r}{others}")
+    if len(found) < len(names):
+        raise NotFound(f"labels: {told(unknown(connection, view.space.id, names), view.space.name)}")
     return view.text.slots(np.array([found[name].id for name in names], dtype=np.int64))
 
 

@@ -1,0 +1,77 @@
+"""What a registration changed, or would change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["KeptLabel", "KnownImage", "RegisterResult"]
+
+
+@dataclass(frozen=True)
+class KnownImage:
+    """An image that the space has, or had, as a support image; images are compared by content.
+
+    Attributes:
+        source: what it is called in this call; None for a vector. label: the label that this call gives it; None where the
+            call has no such image.
+        other: the label that it is (or was) a support image of. id: of that support image.
+    """
+
+    source: str | None
+    label: str | None
+    other: str
+    id: int
+
+
+@dataclass(frozen=True)
+class KeptLabel:
+    """A label of which `sync` removed nothing, and why."""
+
+    label: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class RegisterResult:
+    """What a register or add_support call changed; with dry_run, what it would change.
+
+    Attributes:
+        added_labels: number of labels that are new.
+        added_supports: number of support images that are new.
+        skipped_duplicates: support images that their label already had.
+        failures: (source, reason) of each image that could not be read; the rest went in.
+        revision: the space's revision after the call.
+        ids: ids of the added support images, in input order (:meth:`TrustService.remove_support` takes them).
+        label_ids: id of each input label, in input order; −1 where none of a new label's images could be read: it stayed out.
+        near_synonyms: (label, label, cosine) of new labels whose text is nearly that of another one; None where the space is
+            too large to look at every time: :meth:`TrustService.near_synonyms` does.
+        drift: a sentence for each side on which 8 or more vectors of the call do not look like the stored ones, in where they
+            point or how long they are: they may come from another model. They were registered all the same.
+        cut_prompts: new labels with a prompt that is longer than what the classifier reads: its end does not count.
+        elsewhere: images of the call that are support images of another label, too, and stay that.
+        taken_out: images of the call that were removed from their label and not yet purged. They stay out, unless `bring_back`
+            or `sync` is asked for; then they are in again.
+        moved: with sync, support images whose content the call has under another label: removed there, added here.
+        removed: with sync, the other support images that were removed: those whose content the call does not have.
+        removed_labels: with sync, the labels that were removed with all their support images.
+        kept: with sync, labels that the call does not bear out and that stay all the same.
+        dry_run: nothing was changed.
+    """
+
+    added_labels: int
+    added_supports: int
+    skipped_duplicates: int
+    failures: tuple[tuple[str, str], ...]
+    revision: int
+    ids: tuple[int, ...] = ()
+    label_ids: tuple[int, ...] = ()
+    near_synonyms: tuple[tuple[str, str, float], ...] | None = ()
+    drift: tuple[str, ...] = ()
+    cut_prompts: tuple[str, ...] = ()
+    elsewhere: tuple[KnownImage, ...] = ()
+    taken_out: tuple[KnownImage, ...] = ()
+    moved: tuple[KnownImage, ...] = ()
+    removed: tuple[KnownImage, ...] = ()
+    removed_labels: tuple[str, ...] = ()
+    kept: tuple[KeptLabel, ...] = ()
+    dry_run: bool = False
