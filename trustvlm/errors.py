@@ -10,6 +10,8 @@
     │   ├── Unauthorized    no key, or none that is valid
     │   ├── Forbidden       the key does not open this
     │   ├── TooLarge        more bytes than the service reads
+    │   ├── TooSlow         a body that stopped coming
+    │   ├── UnsupportedType a body of a type or an encoding that the route does not read
     │   └── TooMany         more requests than the key may make
     └── Unavailable     right request, but not now or not here
         ├── ReadOnly    the home cannot be written
@@ -43,9 +45,11 @@ __all__ = [
     "StaysHere",
     "TooLarge",
     "TooMany",
+    "TooSlow",
     "TrustVLMError",
     "Unauthorized",
     "Unavailable",
+    "UnsupportedType",
     "WeightsMissing",
 ]
 
@@ -86,6 +90,14 @@ class Forbidden(Refused):
 
 class TooLarge(Refused):
     """The request has more bytes than the service reads."""
+
+
+class TooSlow(Refused):
+    """The body of the request stopped coming, or came too slowly."""
+
+
+class UnsupportedType(Refused):
+    """The body of the request has a content type, or a content encoding, that the route does not read."""
 
 
 class TooMany(Refused):
@@ -142,6 +154,8 @@ STATUSES: dict[type[TrustVLMError], int] = {
     Unauthorized: 401,
     Forbidden: 403,
     TooLarge: 413,
+    TooSlow: 408,
+    UnsupportedType: 415,
     TooMany: 429,
     Unavailable: 503,
 }

@@ -79,6 +79,19 @@ class Settings(BaseSettings):
         100.0, ge=1e-3, le=1e6, description="Requests a second that each key of 'trustvlm serve' may make."
     )
     serve_queue: int = Field(256, ge=1, le=65536, description="Requests of one kind that may wait in 'trustvlm serve'.")
+    serve_body_s: float = Field(
+        30.0,
+        ge=0.1,
+        le=3600,
+        description="Seconds that 'trustvlm serve' waits for headers, for a body that does not move, "
+        "and for a client that does not read.",
+    )
+    serve_body_rate: float = Field(
+        500.0, ge=0, le=1e9, description="Bytes a second at which a body must come to 'trustvlm serve', and an answer be read."
+    )
+    serve_keep_alive_s: float = Field(
+        5.0, ge=0.1, le=3600, description="Seconds that a connection to 'trustvlm serve' without a request stays open."
+    )
     serve_job_s: float = Field(21_600.0, ge=1, le=1e6, description="Seconds that a job of 'trustvlm serve' may take.")
     serve_deadline_s: float = Field(30.0, ge=1e-3, le=600, description="Seconds that a request to 'trustvlm serve' may wait.")
 

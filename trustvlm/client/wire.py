@@ -273,7 +273,7 @@ class Wire:
         wait = seconds_of(response.headers.get("retry-after"))
         if wait is not None and isinstance(problem, TooMany | Overloaded):
             problem.retry_after = wait
-        passes = response.status_code in (429, 502, 503, 504) and (wait is not None or kind not in LASTING)
+        passes = response.status_code in (408, 429, 502, 503, 504) and (wait is not None or kind not in LASTING)
         raise Passing(problem, wait) if passes else problem
 
     def _broken(self, error: httpx.TransportError) -> Exception:

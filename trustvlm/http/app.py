@@ -32,6 +32,7 @@ from trustvlm.http.docs import describe
 from trustvlm.http.gate import Gate
 from trustvlm.http.meters import Meters
 from trustvlm.http.options import ServeOptions
+from trustvlm.http.receiving import Bodies
 from trustvlm.http.serving import Serving
 from trustvlm.service import TrustService
 
@@ -49,7 +50,7 @@ def methods_of(path: str) -> list[str]:
     return sorted({method for route in routes if route.path_regex.match(path) for method in route.methods or ()})
 
 
-def _when_asked_to_end(begin: Callable[[], None]) -> None:
+def _when_asked_to_end(*begin: Callable[[], None]) -> None:
     """Have `begin` called as soon as a signal asks the process to end; the server's own handler is called, too.
 
     The server tells an application that it ends only when all requests were answered.
@@ -59,7 +60,8 @@ def _when_asked_to_end(begin: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
 
     def chained(before: Any, number: int, frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(begin)
+        for one in begin:
+            loop.call_soon_threadsafe(one)
         if callable(before):
             before(number, frame)
 
@@ -74,18 +76,18 @@ def create_app(service: TrustService, options: ServeOptions | None = None) -> Fa
     `app.state.serving.close()` then.
     """
     chosen = options or ServeOptions()
-    serving = Serving(service, chosen, service.worker(), Meters())
+    serving, bodies = Serving(service, chosen, service.worker(), Meters()), Bodies(chosen)
     service.sweep(serving.worker)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        _when_asked_to_end(serving.leave)
+        _when_asked_to_end(serving.leave, bodies.leave)
         yield
         await run_in_threadpool(serving.close)
 
     app = FastAPI(title="trustvlm", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.serving = serving
-    app.add_middleware(Gate, options=chosen, meters=serving.meters)
+    app.add_middleware(Gate, options=chosen, meters=serving.meters, bodies=bodies)
     problems.install(app, methods_of)
     describe(app)
     for module in ROUTERS:

@@ -14,22 +14,23 @@ import uuid
 from collections.abc import MutableMapping
 from contextlib import suppress
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from trustvlm.errors import Forbidden, NotFound, Overloaded, TooLarge, TrustVLMError
+from trustvlm.errors import Overloaded, TooLarge, TrustVLMError
+from trustvlm.http.addressed import check_origin, routed_path
 from trustvlm.http.meters import Meters
-from trustvlm.http.options import ServeOptions, is_loopback
+from trustvlm.http.options import ServeOptions
 from trustvlm.http.problems import REQUEST_ID, kind_of, of_error, unexpected
+from trustvlm.http.receiving import Bodies, Body
 
-__all__ = ["SLASH", "Gate"]
+__all__ = ["Gate"]
 
 log = logging.getLogger("trustvlm.http")
 
-SLASH = "\0"
-"""Stands for an encoded slash in a path until it was routed: names of labels may hold slashes."""
+WATCHED = ("/healthz", "/readyz", "/metrics")
+"""Whoever watches the service is answered however much it has to do."""
 
 CALL_ID = b"x-call-id"
 """A header that is sent back as it came: how a client knows an answer of its own where a proxy changes request ids."""
@@ -57,8 +58,8 @@ _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 class Gate:
     """The outermost ASGI application."""
 
-    def __init__(self, app: ASGIApp, options: ServeOptions, meters: Meters) -> None:
-        self.app, self.options, self.meters = app, options, meters
+    def __init__(self, app: ASGIApp, options: ServeOptions, meters: Meters, bodies: Bodies) -> None:
+        self.app, self.options, self.meters, self.bodies = app, options, meters, bodies
         self.in_flight = 0
         self.body_bytes = 0
 
@@ -73,6 +74,7 @@ class Gate:
         finally:
             self.in_flight -= 1
             self.body_bytes -= passage.held
+            passage.end()
             passage.note()
 
 
@@ -91,6 +93,12 @@ class _Passage:
         self.received = self.sent = self.held = 0
         self.body_ended = asyncio.Event()
         self.gone = asyncio.Event()
+        self.method: str = scope["method"]
+        if self.method == "HEAD":  # answered as GET, but for the body
+            self.scope = {**scope, "method": "GET"}
+        self._body: Body | None = None
+        self._work: asyncio.Future[None] | None = None
+        self._cut: TrustVLMError | None = None
 
     async def go(self) -> None:
         """Let the request through, or refuse it; whatever happens, something of the one shape is answered."""
@@ -112,17 +120,10 @@ class _Passage:
 
     def _admit(self) -> None:
         options = self.gate.options
-        raw: bytes = self.scope.get("raw_path") or self.scope["path"].encode()
-        if b"%00" in raw:
-            raise NotFound("no such path: it holds the character U+0000")
-        path = re.sub(rb"%2[fF]", b"%00", raw.partition(b"?")[0]).decode("latin-1")
-        try:
-            self.scope["path"] = unquote(path, errors="strict")
-        except UnicodeDecodeError as error:
-            raise NotFound("no such path: it is not UTF-8") from error
-        if self.gate.in_flight > options.in_flight:
+        self.scope["path"] = routed_path(self.scope.get("raw_path") or self.scope["path"].encode(), options.root_path)
+        if self.gate.in_flight > options.in_flight and self.scope["path"] not in WATCHED:
             raise Overloaded(f"{options.in_flight} requests are under way already; try again")
-        self._check_origin()
+        check_origin(self.scope["headers"], require_key=options.require_key)
         length = self.headers.get(b"content-length", "0")
         if not self._streamed and length.isdigit() and int(length) > options.body_bytes:
             most = f"{options.body_bytes} (setting serve_body_bytes)"
@@ -132,25 +133,17 @@ class _Passage:
     def _streamed(self) -> bool:
         return STREAMED.search(self.scope["path"]) is not None
 
-    def _check_origin(self) -> None:
-        """Pages of other sites shall not use this service through the browser of somebody who reaches it."""
-        host = self.headers.get(b"host", "")
-        name = urlsplit(f"//{host}").hostname or ""
-        if not self.gate.options.require_key and not is_loopback(name):
-            raise Forbidden("this service asks for no key, so it answers to the names of this machine only (127.0.0.1)")
-        origin = self.headers.get(b"origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
-            raise Forbidden("requests from pages of other sites are refused")
-
     async def _until_gone(self) -> None:
         """Run the application; stop it when the client leaves before the answer has begun."""
-        if self.scope["method"] in ("GET", "HEAD", "OPTIONS"):
+        if self.scope["method"] in ("GET", "OPTIONS"):
             self.body_ended.set()
-        work = asyncio.ensure_future(self.gate.app(self.scope, self.receive, self.send))
+        work = self._work = asyncio.ensure_future(self.gate.app(self.scope, self.receive, self.send))
         watch = asyncio.ensure_future(self._watch(work))
         try:
             await work
         except asyncio.CancelledError:
+            if self._cut is not None:
+                raise self._cut from None
             if not self.gone.is_set():
                 work.cancel()
                 raise
@@ -171,12 +164,18 @@ class _Passage:
     async def receive(self) -> Message:
         """What the application reads: the body, as far as the limits go."""
         if self.body_ended.is_set():
-            if self.scope["method"] in ("GET", "HEAD", "OPTIONS") and not self.received:
+            if self.scope["method"] in ("GET", "OPTIONS") and not self.received:
                 self.received = -1
                 return {"type": "http.request", "body": b"", "more_body": False}
             await self.gone.wait()
             return {"type": "http.disconnect"}
-        message = await self._receive()
+        if self._body is None:
+            self._body = self.gate.bodies.begin(self.cut)
+        self.gate.in_flight -= 1  # as long as it waits for its client, it does nothing
+        try:
+            message = await self._body.next(self._receive)
+        finally:
+            self.gate.in_flight += 1
         if message["type"] == "http.disconnect":
             self.gone.set()
             self.body_ended.set()
@@ -185,6 +184,17 @@ class _Passage:
         if not message.get("more_body", False):
             self.body_ended.set()
         return message
+
+    def cut(self, error: TrustVLMError) -> None:
+        """End the request with this error, wherever it is."""
+        if self._work is not None and not self._work.done():
+            self._cut = error
+            self._work.cancel()
+
+    def end(self) -> None:
+        """Nothing more is received."""
+        if self._body is not None:
+            self._body.end()
 
     def _count(self, size: int) -> None:
         self.received += size
@@ -195,7 +205,7 @@ class _Passage:
             raise TooLarge(f"the body has more than {options.body_bytes} bytes, the limit (setting serve_body_bytes)")
         self.held += size
         self.gate.body_bytes += size
-        if self.gate.body_bytes > options.bodies_bytes:
+        if self.gate.body_bytes > options.bodies_bytes and not self.gate.bodies.make_room():
             raise Overloaded("the requests under way hold as much memory as they may; try again")
 
     async def send(self, message: Message) -> None:
@@ -209,6 +219,8 @@ class _Passage:
                 headers.append((b"cache-control", b"no-store"))
             message = {**message, "headers": headers}
         elif message["type"] == "http.response.body":
+            if self.method == "HEAD":
+                message = {**message, "body": b""}
             self.sent += len(message.get("body", b""))
         await self._send(message)
 
@@ -217,14 +229,14 @@ class _Passage:
         seconds = time.perf_counter() - self.begin
         route = getattr(self.scope.get("route"), "path", "unknown")
         status = str(self.status or 499)
-        method = self.scope["method"] if self.scope["method"] in METHODS else "other"
+        method = self.method if self.method in METHODS else "other"
         self.gate.meters.requests.labels(route, method, status).observe(seconds)
         error = self.state.get("error")
         if error is not None:
             self.gate.meters.refused.labels(error).inc()
         caller = self.state.get("caller")
         extra = {
-            "request_id": self.id, "method": self.scope["method"], "route": route, "status": int(status),
+            "request_id": self.id, "method": self.method, "route": route, "status": int(status),
             "ms": round(1000 * seconds, 2), "space": self.scope.get("path_params", {}).get("space"),
             "key": getattr(caller, "key", None) or None, "bytes_in": max(self.received, 0), "bytes_out": self.sent,
             "error": error,

@@ -22,6 +22,9 @@ class ServeOptions:
         rate: requests a second of each key. queue: requests of one kind that may wait. in_flight: requests at once.
         deadline_s: how long a request may wait.
         batch_rows: most queries that are scored in one call. job_s: how long a job may take.
+        body_s, body_rate: within so many seconds of waiting so many bytes a second of a body must come; the same holds for
+            headers, and for what a client reads. keep_alive_s: how long a connection without a request stays open.
+        root_path: the path under which a proxy shows the service; empty: "/".
     """
 
     host: str = "127.0.0.1"
@@ -38,6 +41,10 @@ class ServeOptions:
     deadline_s: float = 30.0
     batch_rows: int = 1024
     job_s: float = 21_600.0
+    body_s: float = 30.0
+    body_rate: float = 500.0
+    keep_alive_s: float = 5.0
+    root_path: str = ""
 
     def to_json(self) -> str:
         """As worker processes are told."""

@@ -10,10 +10,10 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import TypeAdapter, ValidationError
 
 from trustvlm.errors import InvalidInput
+from trustvlm.http.addressed import SLASH
 from trustvlm.http.answers import answer, written
 from trustvlm.http.bodies import FORM, JSON, Asked, read_body
 from trustvlm.http.docs import READ, WRITE, takes
-from trustvlm.http.gate import SLASH
 from trustvlm.http.parameters import content_type
 from trustvlm.http.problems import unfit
 from trustvlm.http.schemas import AliasBody, LabelBody, NamesBody, NewLabelForm, PatchBody, PicturedLabel, RegisterBody

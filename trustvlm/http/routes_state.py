@@ -30,7 +30,7 @@ async def readyz(request: Request) -> Response:
         raise Unavailable("the service is shutting down")
     if not serving.loaded:
         raise Overloaded("the encoders are being loaded", 1)
-    await serving.reading.run(serving.service.space_states)
+    await serving.watching.run(serving.service.space_states)
     return answer({"status": "ready"})
 
 
@@ -40,7 +40,7 @@ async def metrics(request: Request) -> Response:
     serving, only = serving_of(request), request.state.caller.space
     if only is not None:
         raise Forbidden(f"this key opens the space {only!r} only; metrics are of all spaces")
-    return Response(await serving.reading.run(serving.meters.text), media_type="text/plain; version=0.0.4; charset=utf-8")
+    return Response(await serving.watching.run(serving.meters.text), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 @router.get("/", include_in_schema=False)

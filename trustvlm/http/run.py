@@ -6,6 +6,7 @@ import ctypes
 import json
 import logging
 import os
+import resource
 import shutil
 import socket
 import tempfile
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trustvlm.errors import Unavailable
+from trustvlm.http.connections import Connection, ServerConfig
 from trustvlm.http.logs import log_to_stderr
 from trustvlm.http.options import ServeOptions, is_loopback
 from trustvlm.settings import Settings, open_service
@@ -32,6 +34,7 @@ TOLD = "TRUSTVLM_SERVE_PROCESS"
 
 MULTIPROC = "PROMETHEUS_MULTIPROC_DIR"
 _M_ARENA_MAX = -8  # of glibc's malloc.h
+MOST_FILES = 65_536
 FINISHING_S = 60
 """So long what was accepted may take to finish when the service is asked to end."""
 
@@ -51,6 +54,9 @@ def options_of(settings: Settings, host: str, port: int, workers: int, require_k
         queue=settings.serve_queue,
         deadline_s=settings.serve_deadline_s,
         job_s=settings.serve_job_s,
+        body_s=settings.serve_body_s,
+        body_rate=settings.serve_body_rate,
+        keep_alive_s=settings.serve_keep_alive_s,
     )
 
 
@@ -82,19 +88,22 @@ def run_service(
     os.environ[TOLD] = json.dumps(
         {"home": str(home.expanduser().absolute()), "device": device, "precision": precision, "options": options.to_json()}
     )
-    config = uvicorn.Config(
-        "trustvlm.http.run:application",
+    config = ServerConfig(
+        options,
         factory=True,
         workers=workers,
         access_log=False,
         log_config=None,
         server_header=False,
-        http="h11",  # what "auto" takes where it is installed sets no limit to the size of headers
+        http=Connection,  # on h11: what "auto" takes where it is installed sets no limit to the size of headers
+        ws="none",
+        timeout_keep_alive=options.keep_alive_s,
         lifespan="on",
         timeout_graceful_shutdown=FINISHING_S,
         h11_max_incomplete_event_size=64 * 1024,
     )
     log_to_stderr()
+    _raise_file_limit()
     try:
         if workers == 1:
             uvicorn.Server(config).run(sockets=[bound])
@@ -106,6 +115,14 @@ def run_service(
         os.environ.pop(TOLD, None)
         if folder := os.environ.pop(MULTIPROC, None):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _raise_file_limit() -> None:
+    """Let the process open as many files as it may: each connection is one, and clients decide how many there are."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _bound(host: str, port: int) -> socket.socket:

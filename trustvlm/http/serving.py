@@ -75,6 +75,7 @@ class Serving:
         self.checking = Lane("keys", 2, waiting, deadline)
         self.reading = Lane("reads", 8, waiting, deadline)
         self.writing = Lane("writes", 2, waiting, deadline)
+        self.watching = Lane("watchers", 2, waiting, deadline)
         batching: dict[str, Any] = {"capacity": waiting, "deadline_s": deadline}
         self.scorer = Batcher("scorer", self._scored, most_rows=options.batch_rows, observe=meters.batch("scorer"), **batching)
         self.encoder = Batcher("encoder", self._encoded, most_rows=64, observe=meters.batch("encoder"), **batching)
@@ -96,7 +97,7 @@ class Serving:
         """Finish what was accepted, except for jobs, then let go of the home."""
         self.leave()
         self.jobs.close()
-        for owner in (self.writing, self.reading, self.checking, self.encoder, self.scorer):
+        for owner in (self.writing, self.reading, self.checking, self.watching, self.encoder, self.scorer):
             owner.close()
         LISTENERS.remove(self.meters.staged)
         self.service.close()
@@ -170,7 +171,7 @@ class Serving:
         return list(_split(found, [len(images) for images in payloads]))
 
     def _gauges(self) -> Iterator[tuple[str, str, Mapping[str, str], float]]:
-        for owner in (self.scorer, self.encoder, self.reading, self.writing, self.checking):
+        for owner in (self.scorer, self.encoder, self.reading, self.writing, self.checking, self.watching):
             yield "trustvlm_queue_depth", "Calls that wait.", {"owner": owner.name}, owner.depth
         for state in self.service.space_states():
             labels = {"space": state.space}
