@@ -32,6 +32,7 @@ ROWS = [
         "folders",
         "leaving",
         "registration",
+        "remarks",
         "stages",
         "stopping",
         "tables",

@@ -71,7 +71,8 @@ def test_image_folder(images: Cli, tmp_path: Path) -> None:
         "left out: 1 image outside the labels' sub-folders",
         "no label: 'empty' (1 sub-folder without images)",
         f"could not be read: {folder}/red/gone.jpg: cannot be read: No such file or directory",
-        f"could not be read: {folder}/red/bad[red].jpg: not an image in a known format (JPEG, PNG, WEBP, GIF, BMP, TIFF, PPM)",
+        f"could not be read: {folder}/red/bad[red].jpg: is a text, not an image in a format that is read here; "
+        "fetch the file again",
     ]
     assert counts(images) == {"[bold]blue": 1, "red": 3}
     again = images("register", "s", folder)

@@ -76,7 +76,9 @@ def test_jsonl_has_the_fields_of_a_verdict(space: Cli, queries: Path) -> None:
     assert [row["source"] for row in rows] == SOURCES
     assert next(iter(rows[0])) == "source"
     fields = {
-        name for name in trustvlm.Verdicts.__dataclass_fields__ if name not in ("params", "read_evidence", "rival_confidence")
+        name
+        for name in trustvlm.Verdicts.__dataclass_fields__
+        if name not in ("params", "read_evidence", "rival_confidence", "notes")
     }
     assert set(rows[0]) == fields | {"source", "evidence"}
     assert [row["label"] for row in rows] == ["airport", "beach", "sea [red]"]

@@ -26,7 +26,7 @@ from PIL import Image
 from trustvlm.encoders import ImageLimits, decode_image
 from trustvlm.encoders.containers import MAX_BLOCKS, MAX_PARTS, MAX_SCANS
 from trustvlm.encoders.images import FORMATS
-from trustvlm.encoders.pixels import to_rgb
+from trustvlm.encoders.pixels import read_rgb
 from trustvlm.errors import InvalidInput
 
 JPEG = saved(picture(), "JPEG")
@@ -136,15 +136,15 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: b"BM" + struct.pack("<IHHI", 1078, 0, 0, 1078)
         + struct.pack("<IiiHHIIiiII", 40, 2_000, 2_000, 1, 8, 1, 0, 0, 0, 256, 0) + bytes(1024) + b"\1\1" * 10, "RLE",
     ),
-    "eps": (lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "not an image in a known format"),
-    "eps in a dos frame": (lambda: b"\xc5\xd0\xd3\xc6" + bytes(30), "not an image in a known format"),
-    "pdf": (lambda: b"%PDF-1.7\n1 0 obj\n<< >>\nendobj\n", "not an image in a known format"),
-    "svg": (lambda: b'<?xml version="1.0"?><svg><image href="file:///etc/passwd"/></svg>', "not an"),
-    "icns": (lambda: b"icns" + bytes(100), "not an image in a known format"),
-    "wmf": (lambda: b"\xd7\xcd\xc6\x9a" + bytes(100), "not an image in a known format"),
-    "fits": (lambda: b"SIMPLE  =                    T" + bytes(2_000), "not an image in a known format"),
-    "html": (lambda: b"<html><img src=x onerror=alert(1)></html>", "not an image in a known format"),
-    "zip": (lambda: polyglot_zip()[len(JPEG) :], "not an image in a known format"),
+    "eps": (lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "not an image in a format that is read here"),
+    "eps in a dos frame": (lambda: b"\xc5\xd0\xd3\xc6" + bytes(30), "not an image in a format that is read here"),
+    "pdf": (lambda: b"%PDF-1.7\n1 0 obj\n<< >>\nendobj\n", "not an image in a format that is read here"),
+    "svg": (lambda: b'<?xml version="1.0"?><svg><image href="file:///etc/passwd"/></svg>', "is an SVG drawing"),
+    "icns": (lambda: b"icns" + bytes(100), "not an image in a format that is read here"),
+    "wmf": (lambda: b"\xd7\xcd\xc6\x9a" + bytes(100), "not an image in a format that is read here"),
+    "fits": (lambda: b"SIMPLE  =                    T" + bytes(2_000), "not an image in a format that is read here"),
+    "html": (lambda: b"<html><img src=x onerror=alert(1)></html>", "not an image in a format that is read here"),
+    "zip": (lambda: polyglot_zip()[len(JPEG) :], "not an image in a format that is read here"),
     "only a gif signature": (lambda: b"GIF89a", "damaged|not an image"),
 }  # fmt: skip
 
@@ -276,8 +276,9 @@ def test_tall_images_are_converted_as_low_ones(mode: str) -> None:
         if mode[0] in "IF"
         else tall.convert(mode)
     )
-    bands = [to_rgb(image.crop((0, top, 9, top + 100))) for top in range(0, 700, 100)]
-    assert to_rgb(image).tobytes() == b"".join(band.tobytes() for band in bands)
+    fixed = (0.0, 255.0)  # a range of its own each band would have
+    bands = [read_rgb(image.crop((0, top, 9, top + 100)), None, fixed)[0] for top in range(0, 700, 100)]
+    assert read_rgb(image, None, fixed)[0].tobytes() == b"".join(band.tobytes() for band in bands)
 
 
 def test_a_palette_keeps_its_transparency_in_bands() -> None:
@@ -285,7 +286,7 @@ def test_a_palette_keeps_its_transparency_in_bands() -> None:
     image.putpalette([255, 0, 0, 0, 255, 0])
     image.paste(1, (0, 300, 4, 600))
     image.info["transparency"] = 1
-    rgb = to_rgb(image)
+    rgb, _ = read_rgb(image, None)
     assert rgb.getpixel((0, 0)) == (255, 0, 0)
     assert rgb.getpixel((0, 599)) == (255, 255, 255)
 

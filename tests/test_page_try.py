@@ -230,7 +230,7 @@ def test_several_images_become_a_grid_from_which_one_is_opened(home: Path, tried
     page.get_by_role("button", name="← All 10").click()
     assert page.evaluate("document.activeElement.classList.contains('tile')")
     page.locator(".tile").nth(9).click()
-    page.get_by_text("not an image in a known format").wait_for()
+    page.get_by_text("not an image in a format that is read here").wait_for()
 
 
 def test_a_file_that_is_no_image_is_named(tried: Browsing, tmp_path: Path) -> None:

@@ -56,6 +56,7 @@ class RegisterResult:
         removed_labels: with sync, the labels that were removed with all their support images.
         kept: with sync, labels that the call does not bear out and that stay all the same.
         dry_run: nothing was changed.
+        notes: a sentence for each thing that was done so that the encoders see the images.
     """
 
     added_labels: int
@@ -75,3 +76,4 @@ class RegisterResult:
     removed_labels: tuple[str, ...] = ()
     kept: tuple[KeptLabel, ...] = ()
     dry_run: bool = False
+    notes: tuple[str, ...] = ()

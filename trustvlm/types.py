@@ -84,12 +84,17 @@ class Queries:
         verifier: (n, d_v) verifier embeddings; may be omitted when the space's verifier is "same" or the rule needs none.
         images: paths, file bytes or PIL images, for spaces whose encoders can encode images.
         text: texts, encoded by the space's classifier (search only).
+        image_range: of `images` of more than 8 bits a channel, the values (low, high) that become black and white; None: the
+            space's, else estimated from each image.
+        accept_truncated: take `images` (JPEG, PNG) that lack their last bytes, their missing part filled.
     """
 
     classifier: npt.ArrayLike | None = None
     verifier: npt.ArrayLike | None = None
     images: Sequence[ImageSource] | None = None
     text: Sequence[str] | None = None
+    image_range: tuple[float, float] | None = None
+    accept_truncated: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +104,7 @@ class Embedded:
     Attributes:
         queries: their embeddings. sources: a name for each. failures: (source, reason) of those that could not be read.
         places, failed: where the ones and the others stood in the input.
+        notes: a sentence for each thing that was done so that the encoders see the pictures, and what is wrong with some.
     """
 
     queries: Queries
@@ -106,6 +112,7 @@ class Embedded:
     failures: list[tuple[str, str]]
     places: tuple[int, ...] = ()
     failed: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -228,6 +235,7 @@ class Verdicts:
         rival_confidence: softmax probability of the rival, as text_confidence is of the label; NaN without a rival. No
             column of the rows: it splits the rival's trust into terms.
         approximate, error_bound: whether anything came from a search that could have missed, and by how much similarity.
+        notes: of queries that came as images, a sentence for each thing that was done so that the encoders see them.
     """
 
     rule: str
@@ -260,6 +268,7 @@ class Verdicts:
     calibration_id: int | None = None
     stale_since: int | None = None
     rival_confidence: Float64s | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.label)
@@ -322,6 +331,7 @@ class Hits:
         labels: (n, k) label names.
         sources: (n, k) where each support image came from; None for the other kinds.
         revision: the space's revision at which they were found.
+        notes: of queries that came as images, a sentence for each thing that was done so that the encoders see them.
     """
 
     kind: str
@@ -330,6 +340,7 @@ class Hits:
     labels: Objects
     sources: Objects
     revision: int
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -95,6 +95,7 @@ def calibrate(
     vectors: Path | None,
     no_label: tuple[str, ...],
     exclude: tuple[str, ...],
+    reading: dict[str, Any],
     json_: bool,
     **options: Any,
 ) -> None:
@@ -105,7 +106,7 @@ def calibrate(
     left out. Verdicts then say accepted or abstain, and a probability. The embeddings are kept for 'trustvlm recalibrate'.
     """
     with session.writing() as service:
-        images = labelled_images(service, space, folder, vectors, no_label, exclude)
+        images = labelled_images(service, space, folder, vectors, no_label, exclude, reading)
         made = service.calibrate(space, images.queries, images.truth, sources=images.sources, **options)
     _print(made, json_)
 

@@ -73,6 +73,7 @@ def evaluate(
     vectors: Path | None,
     no_label: tuple[str, ...],
     exclude: tuple[str, ...],
+    reading: dict[str, Any],
     rules: str | None,
     report: Path | None,
     json_: bool,
@@ -85,7 +86,7 @@ def evaluate(
     """
     names = None if rules is None else [name.strip() for name in rules.split(",") if name.strip()]
     with session.reading() as service:
-        images = labelled_images(service, space, folder, vectors, no_label, exclude)
+        images = labelled_images(service, space, folder, vectors, no_label, exclude, reading)
         found = service.evaluate(space, images.queries, images.truth, rules=names, sources=images.sources, **options)
         if report is not None:
             service.write_report(found, report)

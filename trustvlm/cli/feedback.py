@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -39,6 +40,7 @@ def feedback(
     vectors: Path | None,
     no_label: tuple[str, ...],
     exclude: tuple[str, ...],
+    reading: dict[str, Any],
     image: Path | None,
     label: str | None,
     sampling: str,
@@ -61,10 +63,10 @@ def feedback(
             check_names(service, space, [label], no_label)
             truth = [None if label in no_label else label]
             result = service.feedback(
-                space, Queries(images=[image]), truth, sampling=sampling, promote=promote, sources=[str(image)]
+                space, Queries(images=[image], **reading), truth, sampling=sampling, promote=promote, sources=[str(image)]
             )
         else:
-            told = labelled_images(service, space, folder, vectors, no_label, exclude)
+            told = labelled_images(service, space, folder, vectors, no_label, exclude, reading)
             result = service.feedback(space, told.queries, told.truth, sampling=sampling, promote=promote, sources=told.sources)
     if json_:
         click.echo(as_json(asdict(result)))

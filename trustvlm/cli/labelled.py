@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from trustvlm.cli.folders import check_exclude, exclude_option, images_by_label
+from trustvlm.cli.images import image_options, note_images, report_unreadable
 from trustvlm.cli.progress import progress_bar
 from trustvlm.cli.session import exactly_one
-from trustvlm.cli.text import quoted, report_unreadable, utf8
+from trustvlm.cli.text import quoted, utf8
 from trustvlm.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
@@ -34,8 +35,9 @@ class Labelled:
 
 
 def labelled_options(command: F) -> F:
-    """FOLDER, --exclude, --vectors and --no-label, for :func:`labelled_images`."""
+    """FOLDER, --exclude, --vectors, --no-label and how images are read, for :func:`labelled_images`."""
     for option in (
+        image_options,
         exclude_option,
         click.option(
             "--no-label",
@@ -65,6 +67,7 @@ def labelled_images(
     vectors: Path | None,
     no_label: Collection[str],
     exclude: tuple[str, ...],
+    reading: dict[str, Any],
 ) -> Labelled:
     """The images of FOLDER, encoded, or the vectors; images that cannot be read are named and left out.
 
@@ -83,7 +86,7 @@ def labelled_images(
         assert folder is not None
         by_label = images_by_label(folder, exclude, "measure")
         check_names(service, space, by_label, no_label)
-        found = _encoded(service, space, folder, by_label)
+        found = _encoded(service, space, folder, by_label, reading)
     return Labelled(found.queries, [None if name in no_label else name for name in found.truth], found.sources)
 
 
@@ -107,11 +110,14 @@ def check_names(service: TrustService, space: str, truth: Collection[str | None]
         raise NotFound(told(missing, space, remedy))
 
 
-def _encoded(service: TrustService, space: str, folder: Path, by_label: Mapping[str, list[str]]) -> Labelled:
+def _encoded(
+    service: TrustService, space: str, folder: Path, by_label: Mapping[str, list[str]], reading: dict[str, Any]
+) -> Labelled:
     label_of = {image: name for name, images in by_label.items() for image in images}
     with progress_bar(len(label_of), "images") as bar:
-        embedded = service.embed(space, list(label_of), progress=bar.advance)
+        embedded = service.embed(space, list(label_of), progress=bar.advance, **reading)
     report_unreadable(embedded.failures)
+    note_images(embedded.notes)
     if not embedded.sources:
         raise InvalidInput(f"none of the {len(label_of):,} images in {folder} could be read")
     return Labelled(embedded.queries, [label_of[source] for source in embedded.sources], list(embedded.sources))

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from trustvlm.cli.folders import check_exclude, check_naming, exclude_option, finding, images_by_name, naming_options
+from trustvlm.cli.images import image_options, note_images, report_unreadable
 from trustvlm.cli.output import as_json
 from trustvlm.cli.progress import progress_bar
 from trustvlm.cli.session import Session, exactly_one
-from trustvlm.cli.text import count, note, quoted, report_unreadable, utf8
+from trustvlm.cli.text import count, note, quoted, utf8
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.reading.lists import Listed, read_names
 from trustvlm.reading.naming import Naming, advice
@@ -58,6 +59,7 @@ _SHOWN, _NAMED = 5, 20
 )
 @naming_options
 @exclude_option
+@image_options
 @click.option(
     "--keep-originals",
     is_flag=True,
@@ -75,6 +77,7 @@ def register(
     prompt: str | None,
     naming: Naming,
     exclude: tuple[str, ...],
+    reading: dict[str, Any],
     keep_originals: bool,
     json_: bool,
 ) -> None:
@@ -99,8 +102,9 @@ def register(
         inputs = _inputs(paths, label, names_file, vectors, prompt, naming, exclude)
         if paths or names_file is not None:
             _advise(service, row, inputs)
-        result = _register(service, space, inputs, keep_originals)
+        result = _register(service, space, inputs, reading | {"keep_originals": keep_originals})
     report_unreadable(result.failures)
+    note_images(result.notes)
     names = {item.name: label_id >= 0 for item, label_id in zip(inputs, result.label_ids, strict=True)}
     for name in (name for name, registered in names.items() if not registered):
         note(f"label {quoted(name)} is new and none of its images could be read: it was not registered")
@@ -217,7 +221,7 @@ def _listed(path: Path) -> list[Listed]:
     return found.names
 
 
-def _register(service: TrustService, space: str, inputs: list[LabelInput], keep: bool) -> RegisterResult:
+def _register(service: TrustService, space: str, inputs: list[LabelInput], how: dict[str, Any]) -> RegisterResult:
     images, done = sum(len(item.images or ()) for item in inputs), 0
 
     def committed(names: list[str]) -> None:
@@ -229,7 +233,7 @@ def _register(service: TrustService, space: str, inputs: list[LabelInput], keep:
     try:
         with progress_bar(images or len(inputs), "images" if images else "labels") as bar:
             progress = bar.advance if images else None
-            return service.register(space, inputs, on_commit=committed, progress=progress, keep_originals=keep)
+            return service.register(space, inputs, on_commit=committed, progress=progress, **how)
     except KeyboardInterrupt:
         note(f"{done:,} of {count(len(inputs), 'label')} are in; the same command again does the rest")
         raise

@@ -11,11 +11,13 @@ import click
 
 from trustvlm.cli.bounds import Bounded
 from trustvlm.cli.folders import check_exclude, exclude_option, finding
+from trustvlm.cli.images import image_options, note_images, report_unreadable
 from trustvlm.cli.output import Column, Row, blocks, format_option, row_writer
 from trustvlm.cli.progress import Bar, progress_bar
 from trustvlm.cli.session import Session, exactly_one
-from trustvlm.cli.text import count, note, report_unreadable, utf8
+from trustvlm.cli.text import count, note, utf8
 from trustvlm.errors import InvalidInput
+from trustvlm.remarks import merged_notes
 
 if TYPE_CHECKING:
     from trustvlm.service import TrustService
@@ -118,6 +120,7 @@ EVIDENCE_COLUMNS = [
     help="List the N nearest support images of label and rival.  [default: 3 for jsonl, else 0]",
 )
 @exclude_option
+@image_options
 @format_option
 @click.pass_obj
 def score(
@@ -133,6 +136,7 @@ def score(
     only: tuple[str, ...],
     evidence: int | None,
     exclude: tuple[str, ...],
+    reading: dict[str, Any],
     form: str,
 ) -> None:
     """Score images: label, trust, evidence.
@@ -149,7 +153,7 @@ def score(
     params = {name: value for name, value in given.items() if value is not None}
     options: dict[str, Any] = {"rule": rule, "top_k": top_k, "labels": list(only) or None, "params": params or None}
     with session.reading() as service:
-        batches = _vectors(vectors) if vectors else _images(service, space, paths, exclude, options)
+        batches = _vectors(vectors) if vectors else _images(service, space, paths, exclude, reading, options)
         with closing(batches):  # an error takes the progress bar away before it is reported
             _write(service, space, batches, options, _evidence_count(evidence, form), form)
 
@@ -185,7 +189,12 @@ def _vectors(path: Path) -> Batches:
 
 
 def _images(
-    service: TrustService, space: str, paths: tuple[Path, ...], exclude: tuple[str, ...], options: dict[str, Any]
+    service: TrustService,
+    space: str,
+    paths: tuple[Path, ...],
+    exclude: tuple[str, ...],
+    reading: dict[str, Any],
+    options: dict[str, Any],
 ) -> Batches:
     """Batches of encoded images. Raises InvalidInput when there are none, or none of them can be read."""
     service.score(space, _no_queries(service, space), **options)  # a wrong option shows before any image is encoded
@@ -193,19 +202,20 @@ def _images(
         images = finder.images_of(paths)
     if not images:
         raise InvalidInput(f"no images in {', '.join(map(str, paths))}")
-    failed = 0
+    failures, notes = list[tuple[str, str]](), list[str]()
     with progress_bar(len(images), "images") as bar:
         for batch in blocks(images, BATCH_ROWS):
-            embedded = service.embed(space, batch, progress=bar.advance)
-            failed += len(embedded.failures)
-            with bar.hidden():
-                report_unreadable(embedded.failures)
+            embedded = service.embed(space, batch, progress=bar.advance, **reading)
+            failures += embedded.failures
+            notes += embedded.notes
             if embedded.sources:
                 yield embedded.sources, embedded.queries, bar
-    if failed == len(images):
-        raise InvalidInput(f"none of the {count(failed, 'image')} could be read")
-    if failed:
-        note(f"{count(failed, 'image')} of {len(images):,} could not be read")
+    report_unreadable(failures)
+    note_images(merged_notes(notes))
+    if len(failures) == len(images):
+        raise InvalidInput(f"none of the {count(len(images), 'image')} could be read")
+    if failures:
+        note(f"{count(len(failures), 'image')} of {len(images):,} could not be read")
 
 
 def _no_queries(service: TrustService, space: str) -> Queries:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from trustvlm.cli.bounds import Bounded
+from trustvlm.cli.images import as_options, image_options, note_images
 from trustvlm.cli.output import Column, format_option, row_writer
 from trustvlm.cli.session import Session, exactly_one
 from trustvlm.cli.text import note, utf8
@@ -51,6 +52,7 @@ COLUMNS = [
     "[default: support; text for --text and for --vector --side classifier]",
 )
 @click.option("-k", type=Bounded("hits"), default=10, show_default=True, help="How many.")
+@image_options
 @format_option
 @click.pass_obj
 def search(
@@ -62,6 +64,7 @@ def search(
     side: str,
     kind: str | None,
     k: int,
+    reading: dict[str, Any],
     form: str,
 ) -> None:
     """Find what is nearest to an image, text or vector.
@@ -72,7 +75,7 @@ def search(
     query = exactly_one(image=image, text=text, vector=vector)
     by_classifier = query == "text" or (query == "vector" and side == "classifier")
     with session.reading() as service:
-        queries = _queries(service, space, image, text, vector, side)
+        queries = _queries(service, space, image, text, vector, side, reading)
         hits = service.search(space, queries, kind=kind or ("text" if by_classifier else "support"), k=k)
     row_writer(form, COLUMNS if len(hits) != 1 else COLUMNS[1:]).write(hits.rows())
     if not (hits.ids >= 0).any():
@@ -80,7 +83,13 @@ def search(
 
 
 def _queries(
-    service: TrustService, space: str, image: Path | None, text: str | None, vector: Path | None, side: str
+    service: TrustService,
+    space: str,
+    image: Path | None,
+    text: str | None,
+    vector: Path | None,
+    side: str,
+    reading: dict[str, Any],
 ) -> Queries:
     """Raises NotFound (no such file) or InvalidInput (it cannot be read)."""
     from trustvlm.cli.arrays import read_query_vectors
@@ -94,7 +103,8 @@ def _queries(
     assert image is not None
     if not os.path.lexists(image):
         raise NotFound(f"no file {image}")
-    embedded = service.embed(space, [image])
+    embedded = service.embed(space, [image], **reading)
     for source, reason in embedded.failures:
-        raise InvalidInput(f"{source}: {reason}")
+        raise InvalidInput(f"{source}: {as_options(reason)}")
+    note_images(embedded.notes)
     return embedded.queries

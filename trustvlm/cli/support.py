@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import click
 
 from trustvlm.cli.bounds import Bounded
 from trustvlm.cli.folders import check_exclude, exclude_option, finding
+from trustvlm.cli.images import image_options, note_images, report_unreadable
 from trustvlm.cli.output import Column, as_json, format_option, row_writer
 from trustvlm.cli.register import report_drift, require_some_readable, summary
 from trustvlm.cli.session import Session, exactly_one
-from trustvlm.cli.text import count, quoted, report_unreadable, utf8
+from trustvlm.cli.text import count, quoted, utf8
 from trustvlm.errors import InvalidInput
 
 __all__ = ["purge", "support"]
@@ -54,6 +56,7 @@ def list_(session: Session, space: str, label: str, form: str) -> None:
     help="Vectors of your own: arrays image_vectors and, for search by text, classifier_image_vectors.",
 )
 @exclude_option
+@image_options
 @click.option("--keep-originals", is_flag=True, help="Keep the image files in the home; see 'trustvlm register --help'.")
 @click.option("--json", "json_", is_flag=True, help="Print what changed as JSON, with the ids of the new support images.")
 @click.pass_obj
@@ -64,6 +67,7 @@ def add(
     paths: tuple[Path, ...],
     vectors: Path | None,
     exclude: tuple[str, ...],
+    reading: dict[str, Any],
     keep_originals: bool,
     json_: bool,
 ) -> None:
@@ -81,8 +85,9 @@ def add(
         raise InvalidInput(f"no images in {', '.join(map(str, paths))}")
     with session.writing() as service:
         given = {"images": images} if vectors is None else support_vectors(vectors)
-        result = service.add_support(space, label, **given, keep_originals=keep_originals)
+        result = service.add_support(space, label, **given, keep_originals=keep_originals, **reading)
     report_unreadable(result.failures)
+    note_images(result.notes)
     report_drift(result)
     click.echo(as_json(asdict(result)) if json_ else summary(result, f"label {quoted(label)}"))
     require_some_readable(result, len(images))

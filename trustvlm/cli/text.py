@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterable
 from typing import TextIO
 
 import click
 
-__all__ = ["cell_text", "count", "note", "quoted", "report_unreadable", "shown", "tolerate_any_character", "utf8"]
+__all__ = ["cell_text", "count", "note", "quoted", "shown", "tolerate_any_character", "utf8"]
 
 
 def shown(text: object) -> str:
@@ -39,12 +38,6 @@ def count(number: int, singular: str, plural: str | None = None) -> str:
 def note(message: str) -> None:
     """A remark that is no part of the result: on stderr."""
     click.echo(shown(message), err=True)
-
-
-def report_unreadable(failures: Iterable[tuple[str, str]]) -> None:
-    """Each image that could not be read, by name, on stderr."""
-    for source, reason in failures:
-        note(f"could not be read: {source}: {reason}")
 
 
 def tolerate_any_character(*streams: TextIO) -> None:

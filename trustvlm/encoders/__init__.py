@@ -26,6 +26,7 @@ from trustvlm.encoders.images import (
 from trustvlm.encoders.opening import open_encoder
 from trustvlm.encoders.presets import PAPER, Preset, preset
 from trustvlm.encoders.spec import EncoderSpec, describe_spec, parse_spec, spec_dim
+from trustvlm.remarks import Remark, notes_of
 
 __all__ = [
     "GOLDEN_CLOSE",
@@ -39,6 +40,7 @@ __all__ = [
     "FailedImage",
     "ImageLimits",
     "Preset",
+    "Remark",
     "UnreadableImage",
     "compare_golden",
     "decode_image",
@@ -51,6 +53,7 @@ __all__ = [
     "identity_difference",
     "is_original",
     "libraries",
+    "notes_of",
     "open_encoder",
     "original_of",
     "parse_spec",

@@ -9,9 +9,10 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from trustvlm.encoders.base import Encoder
-from trustvlm.encoders.images import DEFAULT_LIMITS, ImageLimits, UnreadableImage, source_name
 from trustvlm.encoders.prepare import Prepared, WorkerPool, prepare
+from trustvlm.encoders.reading import DEFAULT_LIMITS, ImageLimits, UnreadableImage, source_name
 from trustvlm.errors import InvalidInput
+from trustvlm.remarks import Remark
 from trustvlm.stages import stage
 from trustvlm.types import Float32s
 
@@ -34,6 +35,7 @@ class EncodedImage:
         content_hash: 32 bytes, see :func:`~trustvlm.encoders.images.hash_image`.
         thumbnail: JPEG of at most 128 pixels a side.
         embeddings: one raw (dim,) float32 embedding per encoder, in the encoders' order.
+        remarks: what was done so that the encoders see the picture.
     """
 
     index: int
@@ -41,6 +43,7 @@ class EncodedImage:
     content_hash: bytes
     thumbnail: bytes
     embeddings: tuple[Float32s, ...]
+    remarks: tuple[Remark, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ def _encode(
         for index, item in batch:
             name = source_name(sources[index], index)
             if isinstance(item, Prepared):
-                yield EncodedImage(index, name, item.content_hash, item.thumbnail, next(rows))
+                yield EncodedImage(index, name, item.content_hash, item.thumbnail, next(rows), item.remarks)
             else:
                 yield FailedImage(index, name, item.reason)
         if progress is not None:

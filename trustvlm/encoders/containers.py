@@ -12,9 +12,10 @@ import struct
 from dataclasses import dataclass
 
 from trustvlm.encoders.exif import exif_orientation, xmp_orientation
+from trustvlm.encoders.layouts import raw_file
 from trustvlm.encoders.tiff import strip_tiff
 
-__all__ = ["MAX_BLOCKS", "MAX_PARTS", "MAX_SCANS", "Costly", "Stripped", "strip"]
+__all__ = ["MAX_BLOCKS", "MAX_PARTS", "MAX_SCANS", "Costly", "Foreign", "Stripped", "strip"]
 
 MAX_PARTS = 100_000
 """Segments, chunks or blocks of one file; large photographs have some hundred."""
@@ -26,11 +27,16 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _JPEG_XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _PLAIN = 8.0  # bytes a pixel: what the decoder gives and its RGB copy, 4 each
+_DEEP = 16.0  # 16-bit colour is decoded twice, for the upper and the lower bytes
 _WEBP = 20.0  # measured: libwebp's canvases and Pillow's copies of them
 
 
 class Costly(ValueError):
     """Decoding the file would cost more than any sensible image does; the message says what."""
+
+
+class Foreign(ValueError):
+    """The file is of another kind than its first bytes say; the message says which, and what to run."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ def strip(data: bytes, format_name: str) -> Stripped:
     """The file `data` of a format as Pillow names it.
 
     Raises:
-        Costly: too many parts or scans, or blocks that are too large.
+        Costly: too many parts or scans, or blocks that are too large. Foreign: a camera's RAW file.
     """
     match format_name:
         case "JPEG":
@@ -74,10 +80,13 @@ def strip(data: bytes, format_name: str) -> Stripped:
 
 def _tiff(data: bytes) -> Stripped:
     try:
-        stripped, block = strip_tiff(data)
+        tiff = strip_tiff(data)
     except ValueError as error:
         raise Costly(str(error)) from error
-    return Stripped(stripped, extra_bytes=block)  # Pillow turns it by the orientation that stays in it
+    if raw_file(tiff.values):
+        raise Foreign(raw_file(tiff.values))
+    # Pillow turns it by the orientation that stays in it
+    return Stripped(tiff.data, bytes_per_pixel=_DEEP if tiff.deep_colour else _PLAIN, extra_bytes=tiff.block)
 
 
 def _jpeg(data: bytes) -> Stripped:
@@ -147,7 +156,8 @@ def _png(data: bytes) -> Stripped:
             break
     else:
         raise Costly(f"has more than {MAX_PARTS} chunks")
-    return Stripped(b"".join(kept), orientation)
+    deep = data[24:26] in (b"\x10\2", b"\x10\4", b"\x10\6")  # 16 bits, and more than grey
+    return Stripped(b"".join(kept), orientation, _DEEP if deep else _PLAIN)
 
 
 def _gif(data: bytes) -> bytes:

@@ -9,17 +9,26 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
-import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from trustvlm.encoders.containers import Costly, Stripped, strip
-from trustvlm.errors import InvalidInput
+from trustvlm.encoders.completing import COMPLETED, LACKS_END, completed, completion_bytes, lacks_end
+from trustvlm.encoders.containers import Costly, Foreign, Stripped, strip
+from trustvlm.encoders.foreign import layout_of, what_it_is
+from trustvlm.encoders.reading import (
+    DEFAULT_LIMITS,
+    ImageLimits,
+    UnreadableImage,
+    path_of,
+    read,
+    require_image,
+    source_name,
+)
+from trustvlm.remarks import Remark
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -37,6 +46,8 @@ __all__ = [
     "source_name",
 ]
 
+Decoded = tuple["Image", tuple[Remark, ...]]
+
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 """Raster formats only: what runs programs (EPS) or other parsers (PDF, SVG) never reaches them."""
 
@@ -53,42 +64,8 @@ MAX_SLOW_SAMPLES = 2_000_000
 _MAX_COMMENTS = 100  # in a PPM written as text: Pillow copies a block for each
 _PPM_HEAD = 64 << 10  # Pillow reads it a byte at a time
 _THUMBNAIL_PIXELS = 128
-_MAX_SHOWN = 1_000  # characters of a source in a message
 _ORIENTATION = 0x0112  # the EXIF tag
 _MODE = "trustvlm-mode"  # the PNG text that says which mode a kept picture had: its hash begins with it
-
-
-@dataclass(frozen=True)
-class ImageLimits:
-    """What an image may be at most.
-
-    Attributes:
-        max_bytes: size of the file.
-        max_pixels: width × height, from the header, before anything is decoded.
-        max_aspect: longer side / shorter side.
-        max_memory: bytes that decoding may take at most, estimated from the header, the file itself not counted.
-    """
-
-    max_bytes: int = 64 * 1024 * 1024
-    max_pixels: int = 100_000_000
-    max_aspect: float = 100.0
-    max_memory: int = 850_000_000
-
-
-DEFAULT_LIMITS = ImageLimits()
-
-
-class UnreadableImage(InvalidInput):
-    """One image cannot be used. `source` names it, `reason` says why without naming it."""
-
-    def __init__(self, source: str, reason: str) -> None:
-        super().__init__(source, reason)
-        self.source = source
-        self.reason = reason
-
-    def __str__(self) -> str:
-        source = self.source if len(self.source) <= _MAX_SHOWN else f"{self.source[:_MAX_SHOWN]}…"
-        return f"{source}: {self.reason}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,19 +77,14 @@ class DecodedImage:
         content_hash: 32 bytes, see :func:`hash_image`.
         thumbnail: JPEG of at most 128 pixels a side.
         source: path or file name it came from, None for bytes and nameless images.
+        remarks: what was done to its values, its opacity or its missing end.
     """
 
     image: Image
     content_hash: bytes
     thumbnail: bytes
     source: str | None
-
-
-def source_name(source: ImageSource, index: int | None = None) -> str:
-    """What to call `source` in messages and lists: its path, else "<bytes 3>" or "<image 3>" by position `index`."""
-    if (name := _path_of(source)) is not None:
-        return name
-    return "<image>" if index is None else f"<{'bytes' if isinstance(source, bytes) else 'image'} {index}>"
+    remarks: tuple[Remark, ...] = ()
 
 
 def hash_image(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
@@ -123,8 +95,8 @@ def hash_image(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> byt
     """
     name = source_name(source)
     if isinstance(source, (str, Path, bytes)):
-        return hashlib.sha256(_read(source, name, limits)).digest()
-    return _hash_pixels(_require_image(source, name).mode, _to_rgb(source, name, limits))
+        return hashlib.sha256(read(source, name, limits)).digest()
+    return _hash_pixels(require_image(source, name).mode, _to_rgb(source, name, limits)[0])
 
 
 def decode_image(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> DecodedImage:
@@ -135,13 +107,13 @@ def decode_image(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> D
     """
     name = source_name(source)
     if isinstance(source, (str, Path, bytes)):
-        data = _read(source, name, limits)
-        rgb = _decode(data, name, limits)
+        data = read(source, name, limits)
+        rgb, remarks = _decode(data, name, limits)
         content_hash = hashlib.sha256(data).digest()
     else:
-        rgb = _to_rgb(_require_image(source, name), name, limits)
+        rgb, remarks = _to_rgb(require_image(source, name), name, limits)
         content_hash = _hash_pixels(source.mode, rgb)
-    return DecodedImage(rgb, content_hash, _thumbnail(rgb), _path_of(source))
+    return DecodedImage(rgb, content_hash, _thumbnail(rgb), path_of(source), remarks)
 
 
 def original_of(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> tuple[bytes, bytes]:
@@ -152,12 +124,12 @@ def original_of(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> tu
     """
     name = source_name(source)
     if isinstance(source, (str, Path, bytes)):
-        data = _read(source, name, limits)
+        data = read(source, name, limits)
         return hashlib.sha256(data).digest(), data
     from PIL.PngImagePlugin import PngInfo
 
-    picture = _require_image(source, name)
-    rgb = _to_rgb(picture, name, limits)
+    picture = require_image(source, name)
+    rgb, _ = _to_rgb(picture, name, limits)
     info, out = PngInfo(), io.BytesIO()
     info.add_text(_MODE, picture.mode)
     rgb.save(out, "PNG", pnginfo=info)
@@ -174,74 +146,48 @@ def is_original(data: bytes, content_hash: bytes, limits: ImageLimits = DEFAULT_
         return False
     mode = data[at + len(key) : at + int.from_bytes(data[at - 8 : at - 4])]
     try:
-        return _hash_pixels(mode.decode("latin-1"), _decode(data, "original", limits)) == content_hash
+        return _hash_pixels(mode.decode("latin-1"), _decode(data, "original", limits)[0]) == content_hash
     except UnreadableImage:
         return False
 
 
-def _path_of(source: ImageSource) -> str | None:
-    if isinstance(source, (str, Path)):
-        return str(source)
-    return str(getattr(source, "filename", "")) or None  # bytes that came with a file's name may have it, too
-
-
-def _require_image(source: Image, name: str) -> Image:
-    from PIL import Image as pil
-
-    if not isinstance(source, pil.Image):
-        raise UnreadableImage(name, f"expected a path, bytes or a PIL image, got {type(source).__name__}")
-    return source
-
-
-def _read(source: str | Path | bytes, name: str, limits: ImageLimits) -> bytes:
-    if isinstance(source, bytes):
-        data = source
-    else:
-        try:
-            data = _read_file(source, name, limits)
-        except (OSError, ValueError) as e:  # ValueError: a NUL in the path
-            raise UnreadableImage(name, f"cannot be read: {getattr(e, 'strerror', None) or e}") from e
-    if not data:
-        raise UnreadableImage(name, "the file is empty")
-    if len(data) > limits.max_bytes:
-        _too_large(name, len(data), limits)
-    return data
-
-
-def _read_file(path: str | Path, name: str, limits: ImageLimits) -> bytes:
-    # Opening without blocking and asking the open file what it is: a FIFO cannot hang us, nor a swap fool us.
-    # Looking first as well: merely opening some devices does something.
-    _require_regular(Path(path).stat(), name)
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        _require_regular(status, name)
-        if status.st_size > limits.max_bytes:
-            _too_large(name, status.st_size, limits)
-        return file.read(status.st_size)  # not all that would be allowed: that much memory is taken first
-
-
-def _require_regular(status: os.stat_result, name: str) -> None:
-    if stat.S_ISDIR(status.st_mode):
-        raise UnreadableImage(name, "is a folder, not an image file")
-    if not stat.S_ISREG(status.st_mode):
-        raise UnreadableImage(name, "is not a regular file")
-
-
-def _too_large(name: str, size: int, limits: ImageLimits) -> NoReturn:
-    raise UnreadableImage(name, f"the file has {size} bytes, more than the limit of {limits.max_bytes}")
-
-
-def _decode(data: bytes, name: str, limits: ImageLimits) -> Image:
-    """The file as an upright RGB image."""
+def _decode(data: bytes, name: str, limits: ImageLimits) -> Decoded:
+    """The file as an upright RGB image, and what was done to it."""
     image, stripped = _open(data, name, limits)
     _check(image.size, name, limits, stripped)
     _check_slow(image, data, name)
+    cut_off = lacks_end(stripped.data, str(image.format))
+    try:
+        return _pixels(image, stripped, name, limits)
+    except UnreadableImage as error:
+        layout = layout_of(data, opened=True)
+        if layout:
+            raise UnreadableImage(name, layout) from error
+        if not cut_off:
+            raise
+        if not limits.accept_truncated:
+            raise UnreadableImage(name, f"{error.reason}; {LACKS_END}") from error
+    completed = _completed(image, stripped, name, limits)
+    rgb, remarks = _pixels(type(image)(io.BytesIO(completed), ""), stripped, name, limits)  # type: ignore[call-arg]
+    return rgb, (*remarks, COMPLETED)
+
+
+def _completed(image: Image, stripped: Stripped, name: str, limits: ImageLimits) -> bytes:
     with _damage(name):
-        image.load()
-        rgb = _rgb_of(image)
+        extra = completion_bytes(stripped.data, str(image.format))
+    _check(image.size, name, limits, replace(stripped, extra_bytes=stripped.extra_bytes + extra))
+    with _damage(name):
+        return completed(stripped.data, str(image.format))
+
+
+def _pixels(image: Image, stripped: Stripped, name: str, limits: ImageLimits) -> Decoded:
+    from trustvlm.encoders.pixels import read_rgb
+
+    factory: Callable[..., Image] = type(image)
+    with _damage(name):
+        rgb, remarks = read_rgb(image, lambda: factory(io.BytesIO(stripped.data), ""), limits.value_range)
         del image  # a large image is there twice at most: as decoded and as RGB, or before and after its turn
-        return _turned(rgb, stripped.orientation)
+        return _turned(rgb, stripped.orientation), remarks
 
 
 def _open(data: bytes, name: str, limits: ImageLimits) -> tuple[Image, Stripped]:
@@ -266,7 +212,7 @@ def _open(data: bytes, name: str, limits: ImageLimits) -> tuple[Image, Stripped]
             if format_name == "PPM":
                 factory(io.BytesIO(data[:_PPM_HEAD]), "")
             return factory(io.BytesIO(stripped.data), ""), stripped
-        except Costly as e:
+        except (Costly, Foreign) as e:
             raise UnreadableImage(name, str(e)) from e
         except (UnreadableImage, MemoryError):
             raise
@@ -274,8 +220,8 @@ def _open(data: bytes, name: str, limits: ImageLimits) -> tuple[Image, Stripped]
             continue  # this plugin does not know it; another may
         except Exception as e:
             # Plugins parse hostile bytes and may raise anything; whatever it is, the header is bad.
-            raise UnreadableImage(name, f"damaged {format_name} header ({_first_line(e)})") from e
-    raise UnreadableImage(name, f"not an image in a known format ({', '.join(FORMATS)})")
+            raise UnreadableImage(name, layout_of(data) or f"damaged {format_name} header ({_first_line(e)})") from e
+    raise UnreadableImage(name, what_it_is(data) or f"not an image in a known format ({', '.join(FORMATS)})")
 
 
 def _check(size: tuple[int, int], name: str, limits: ImageLimits, stripped: Stripped | None = None) -> None:
@@ -300,9 +246,10 @@ def _check(size: tuple[int, int], name: str, limits: ImageLimits, stripped: Stri
 
 def _check_slow(image: Image, data: bytes, name: str) -> None:
     """Raises UnreadableImage for an image that would keep Pillow busy for long."""
-    kind = next((SLOW_DECODERS[tile[0]] for tile in getattr(image, "tile", ()) if tile[0] in SLOW_DECODERS), None)
-    if kind is None:
+    tile = next((tile for tile in getattr(image, "tile", ()) if tile[0] in SLOW_DECODERS), None)
+    if tile is None or (tile[0] == "ppm" and tile[3][-1] > 255):  # of that depth, we read it ourselves
         return
+    kind = SLOW_DECODERS[tile[0]]
     samples = image.width * image.height * len(image.getbands())
     if len(data) > MAX_SLOW_BYTES or samples > MAX_SLOW_SAMPLES:
         raise UnreadableImage(
@@ -326,22 +273,38 @@ def _damage(name: str) -> Iterator[None]:
         raise UnreadableImage(name, f"damaged or truncated image ({_first_line(e)})") from e
 
 
-def _to_rgb(image: Image, name: str, limits: ImageLimits) -> Image:
-    """A PIL image of the caller's as upright RGB."""
+def _to_rgb(image: Image, name: str, limits: ImageLimits) -> Decoded:
+    """A PIL image of the caller's as upright RGB, and what was done to it."""
+    from trustvlm.encoders.pixels import read_rgb
+
     _check(image.size, name, limits)
     if image.format == "EPS" and getattr(image, "tile", None):
         raise UnreadableImage(
             name, "is an EPS drawing that is not loaded: Pillow would run Ghostscript on it, which we never do"
         )
     with _damage(name):
-        image.load()
-        return _upright(_rgb_of(image), image)
+        data = _file_of(image, limits)
+    if data is not None:
+        return _decode(data, name, limits)
+    with _damage(name):
+        rgb, remarks = read_rgb(image, None, limits.value_range)
+        return _upright(rgb, image), remarks
 
 
-def _rgb_of(image: Image) -> Image:
-    from trustvlm.encoders.pixels import to_rgb
+def _file_of(image: Image, limits: ImageLimits) -> bytes | None:
+    """The file of an image that is not loaded, where the file holds more than Pillow would give of it; else None."""
+    from trustvlm.encoders.deep import has_deep_colour
 
-    return to_rgb(image)
+    stream = getattr(image, "fp", None)
+    if stream is None or not getattr(image, "tile", None) or image.tell() or image.format not in FORMATS:
+        return None
+    if not (limits.accept_truncated or has_deep_colour(image)):
+        return None
+    position = stream.tell()
+    stream.seek(0)
+    data: bytes = stream.read(limits.max_bytes + 1)
+    stream.seek(position)
+    return data
 
 
 def _upright(rgb: Image, original: Image) -> Image:

@@ -1,4 +1,7 @@
-"""Any PIL mode to 8-bit RGB without losing the picture: Pillow's own conversion clips 16-bit and float images to white."""
+"""Any PIL mode to 8-bit RGB without losing the picture: Pillow's own conversion clips deep images and loses their contrast.
+
+What is decided here, for which format and why, is described in docs/images.md.
+"""
 
 from __future__ import annotations
 
@@ -7,33 +10,57 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
-from trustvlm.errors import InvalidInput
+from trustvlm.encoders.deep import Deep, deep_colour, deep_grey, deep_ppm, has_deep_colour, plain_colour, tiff_values
+from trustvlm.encoders.depth import MAX_SAMPLE, ValueRange, estimate_range
+from trustvlm.remarks import Remark
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["to_rgb"]
+__all__ = ["Fixed", "read_rgb"]
+
+Fixed = tuple[float, float] | None
+"""The values that become black and white in every deep image; None: estimated from each."""
 
 _ROWS = 256
+_VALUES = 1 << 18
+_EXTRA_SAMPLES, _SAMPLES = 338, 277
+_ALPHA_TAGS = (1, 2, 999)  # premultiplied, not, and what an old program wrote for the latter
+_UNUSED_BANDS = Remark("with bands beyond red, green and blue that are no transparency: not used")
+_NOTHING_VISIBLE = Remark("transparent everywhere: drawn without the transparency")
+_NO_DATA = Remark("with pixels that mean 'not measured': not counted in the range of values")
+_CUT = Remark("with a few pixels far outside the range of the others: drawn black or white")
 
 
-def to_rgb(image: Image) -> Image:
-    """`image` (loaded; the first or current frame) as 8-bit RGB, transparency laid over white.
+def read_rgb(image: Image, again: Callable[[], Image] | None, fixed: Fixed = None) -> tuple[Image, tuple[Remark, ...]]:
+    """`image` (the first or current frame) as 8-bit RGB, transparency laid over white, and what was done to it.
 
-    16-bit grey is scaled to 8 bits; 32-bit integers are taken as 16-bit when they fit and stretched from their least to
-    their largest value otherwise; floats are taken as 0…1 or 0…255 when they fit and stretched otherwise.
-
-    Raises:
-        InvalidInput: a float image holds NaN or infinity.
+    Args:
+        image: it is loaded here, unless it is already.
+        again: opens the same file once more; called for 16-bit colour. None: it cannot be opened, Pillow's 8 bits must do.
+        fixed: the range of values of deep images.
     """
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        return _deep_grey_to_rgb(image)
+    deep = deep_ppm(image) or (deep_colour(image, again) if again else None)
+    if deep is not None:
+        remark = _disbelief(deep.upper) if deep.upper and deep.upper.mode != "RGB" else _bands_unused(image)
+        return _stretched(deep, fixed, remark)
+    premultiplied = again is not None and has_deep_colour(image)
+    if premultiplied:
+        plain_colour(image)
+    image.load()
+    deep = deep_grey(image)
+    if deep is not None:
+        return _stretched(deep, fixed, None)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        return _by_bands(image, _over_white)
-    return _by_bands(image, lambda part: part.convert("RGB"))
+        remark = _disbelief(image)
+        if remark is not None:
+            return _by_bands(image, lambda part: _colours(part).convert("RGB")), (remark,)
+        return _by_bands(image, _over_white_premultiplied if premultiplied else _over_white), ()
+    remark = _bands_unused(image)
+    rgb = image if image.mode == "RGB" else _by_bands(image, lambda part: part.convert("RGB"))
+    return rgb, () if remark is None else (remark,)
 
 
 def _by_bands(image: Image, convert: Callable[[Image], Image]) -> Image:
@@ -67,26 +94,99 @@ def _over_white(image: Image) -> Image:
     return pil.alpha_composite(white, image).convert("RGB")
 
 
-def _deep_grey_to_rgb(image: Image) -> Image:
+def _over_white_premultiplied(image: Image) -> Image:
+    from PIL import Image as pil
+    from PIL import ImageChops
+
+    red, green, blue, alpha = image.split()
+    rest = ImageChops.invert(alpha)
+    return pil.merge("RGB", [ImageChops.add(colour, rest) for colour in (red, green, blue)])
+
+
+def _colours(image: Image) -> Image:
+    """`image` without its opacity, colours as they are stored."""
+    if image.mode in ("La", "RGBa"):
+        from PIL import Image as pil
+
+        bands = image.split()[:-1]
+        return bands[0] if len(bands) == 1 else pil.merge("RGB", bands)
+    plain = image.copy()
+    plain.info.pop("transparency", None)
+    return plain
+
+
+def _bands_unused(image: Image) -> Remark | None:
+    many = tiff_values(image, _SAMPLES)
+    return _UNUSED_BANDS if image.mode == "RGB" and many and many[0] > 3 else None
+
+
+def _disbelief(image: Image) -> Remark | None:
+    """Why the opacity of a loaded image is none; None where it is one.
+
+    Opacity is 0 or full almost everywhere, and somewhere full. In a TIFF, where a fourth band may be anything, it must be
+    so and be called so; elsewhere, only what is 0 everywhere is taken for none.
+    """
+    careful = image.format == "TIFF" and "transparency" not in image.info
+    if careful and (tiff_values(image, _EXTRA_SAMPLES) or (None,))[0] not in _ALPHA_TAGS:
+        return _UNUSED_BANDS
+    counts = np.zeros(256, np.int64)
+    for _, part in _bands(image):
+        shown = part.convert("RGBA") if "transparency" in image.info or image.mode == "PA" else part
+        counts += np.array(shown.getchannel(len(shown.getbands()) - 1).histogram(), np.int64)
+        if not careful and counts[1:].any():
+            return None
+    if not counts[1:].any():
+        return _NOTHING_VISIBLE
+    extremes = counts[0] + counts[255]
+    return None if 4 * extremes >= 3 * counts.sum() and 100 * counts[255] >= counts.sum() else _UNUSED_BANDS
+
+
+def _stretched(deep: Deep, fixed: Fixed, disbelief: Remark | None) -> tuple[Image, tuple[Remark, ...]]:
     from PIL import Image as pil
 
-    ends = [(float(values.min()), float(values.max())) for values in (np.asarray(part) for _, part in _bands(image))]
-    # NumPy's minimum, not Python's: NaN must come through
-    low, high = _range(float(np.min(ends)), float(np.max(ends)), floats=image.mode == "F")
+    height = deep.size[1]
+    chosen = _range_of(deep) if fixed is None else ValueRange(*fixed, *fixed)
+    low, high = chosen.low, chosen.high
+    believed = deep.visible is not None and disbelief is None
+    rgb = pil.new("RGB", deep.size)
+    step = _deep_rows(deep)
+    for top in range(0, height, step):
+        bottom = min(top + step, height)
+        stored = deep.rows(top, bottom)
+        values = stored.astype(np.float64)
+        empty = ~np.isfinite(values) if stored.dtype.kind == "f" else np.zeros((), bool)
+        if deep.no_data is not None:
+            empty = empty | (values == deep.no_data)
+        scaled = np.clip((np.where(empty, low, values) - low) * (255.0 / (high - low)), 0.0, 255.0)
+        if deep.white_is_zero:
+            scaled = 255.0 - scaled
+        if believed and deep.visible is not None:
+            opacity = deep.visible(top, bottom).astype(np.float64)
+            opacity = opacity[..., None] if scaled.ndim == 3 else opacity
+            scaled = np.clip(scaled if deep.premultiplied else scaled * opacity, 0.0, 255.0) + 255.0 * (1.0 - opacity)
+        rgb.paste(pil.fromarray(_rounded(scaled)).convert("RGB"), (0, top))
+    remarks = [] if disbelief is None else [disbelief]
+    if fixed is not None or (low, high) not in deep.whole:
+        remarks.append(Remark(deep.what, low=chosen.least if fixed else low, high=chosen.largest if fixed else high))
+    if chosen.no_data:
+        remarks.append(_NO_DATA)
+    if chosen.cut:
+        remarks.append(_CUT)
+    return rgb, tuple(remarks)
 
-    def scaled(part: Image) -> Image:
-        # float64 of a whole large image would be eight times its size
-        grey = np.rint((np.asarray(part).astype(np.float64) - low) * (255.0 / (high - low)))
-        return pil.fromarray(grey.astype(np.uint8)).convert("RGB")
 
-    return _by_bands(image, scaled)
+def _rounded(values: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
+    return np.rint(np.clip(values, 0.0, 255.0)).astype(np.uint8)
 
 
-def _range(low: float, high: float, *, floats: bool) -> tuple[float, float]:
-    """The values that become black and white, from the least and the largest there are."""
-    if not math.isfinite(low) or not math.isfinite(high):
-        raise InvalidInput("holds NaN or infinite pixel values")
-    for top in (1.0, 255.0) if floats else (65535.0,):
-        if low >= 0.0 and high <= top:
-            return 0.0, top
-    return low, high
+def _range_of(deep: Deep) -> ValueRange:
+    """The range of an image, from all its pixels or, of a large one, from a grid of them."""
+    width, height = deep.size
+    step, rows = math.ceil(math.sqrt(max(1.0, width * height / MAX_SAMPLE))), _deep_rows(deep)
+    sample = [deep.rows(top, min(top + rows, height))[::step, ::step].ravel() for top in range(0, height, rows)]
+    return estimate_range(np.concatenate(sample), deep.no_data)
+
+
+def _deep_rows(deep: Deep) -> int:
+    """Rows that are worked on at a time: as float64 they are small beside the image."""
+    return max(1, min(_ROWS, _VALUES // deep.size[0]))

@@ -19,30 +19,35 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from trustvlm.encoders.images import ImageLimits, UnreadableImage, decode_image, source_name
 from trustvlm.encoders.preprocess import Preprocess
 from trustvlm.errors import Unavailable
+from trustvlm.remarks import Remark
 from trustvlm.types import Float32s
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from trustvlm.types import ImageSource
 
 __all__ = ["Prepared", "WorkerPool", "prepare", "receive", "send"]
 
 _LENGTH_BYTES = 8
+UNIFORM = Remark("of a single colour, as an encoder sees them", named=True)
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """An image ready for its encoders: hash, thumbnail, and one (3, height, width) float32 array per encoder."""
+    """An image ready for its encoders: hash, thumbnail, one (3, height, width) float32 array per encoder, and remarks."""
 
     content_hash: bytes
     thumbnail: bytes
     pixels: tuple[Float32s, ...]
+    remarks: tuple[Remark, ...] = ()
 
 
 def prepare(source: ImageSource, preprocesses: Sequence[Callable[..., Any]], limits: ImageLimits) -> Prepared:
@@ -57,7 +62,15 @@ def prepare(source: ImageSource, preprocesses: Sequence[Callable[..., Any]], lim
         if preprocess not in done:
             run = preprocess.array if isinstance(preprocess, Preprocess) else preprocess
             done[preprocess] = np.asarray(run(decoded.image), np.float32)
-    return Prepared(decoded.content_hash, decoded.thumbnail, tuple(done[p] for p in preprocesses))
+    remarks = decoded.remarks
+    if _is_uniform(decoded.image) or any(np.ptp(pixels, axis=(1, 2)).max() == 0 for pixels in done.values()):
+        remarks += (UNIFORM,)
+    return Prepared(decoded.content_hash, decoded.thumbnail, tuple(done[p] for p in preprocesses), remarks)
+
+
+def _is_uniform(image: Image) -> bool:
+    extrema = cast(tuple[tuple[int, int], ...], image.getextrema())
+    return all(least == largest for least, largest in extrema)
 
 
 def send(stream: IO[bytes], message: object) -> None:

@@ -23,7 +23,7 @@ def main() -> None:
             source = receive(tasks)
             try:
                 done = prepare(source, preprocesses, limits)
-                send(answers, ("ok", (done.content_hash, done.thumbnail, done.pixels)))
+                send(answers, ("ok", (done.content_hash, done.thumbnail, done.pixels, done.remarks)))
             except UnreadableImage as e:
                 send(answers, ("unreadable", (e.source, e.reason)))
             except Exception as e:  # carried to the parent, which raises it there

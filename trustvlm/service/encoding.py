@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,12 +18,14 @@ from trustvlm.encoders import (
     EncodedImage,
     Encoder,
     FailedImage,
+    ImageLimits,
     compare_golden,
     encode_images,
     golden_embedding,
     golden_verdict,
     identity_difference,
     libraries,
+    notes_of,
     parse_spec,
 )
 from trustvlm.errors import Conflict, InvalidInput, NotFound, WeightsMissing
@@ -46,6 +50,7 @@ __all__ = [
     "encodes_texts",
     "prompts_of",
     "raw_queries",
+    "reading",
     "told_cut",
     "unit_queries",
 ]
@@ -112,10 +117,39 @@ def _ran(pinned: Mapping[str, str] | None, encoder: Encoder) -> str:
     return f"made with {pinned['libraries']} on {pinned['device']} at {pinned['precision']}, now {now}"
 
 
+def reading(parts: Parts, space: SpaceRecord, image_range: object = None, accept_truncated: bool = False) -> ImageLimits:
+    """How the images of a call are read: the home's limits, and the call's range of values, else the space's.
+
+    Raises:
+        InvalidInput: the range is none.
+    """
+    return replace(parts.limits, value_range=check_range(image_range), accept_truncated=accept_truncated)
+
+
+def check_range(image_range: object) -> tuple[float, float] | None:
+    """A range of pixel values, as two floats. Raises InvalidInput."""
+    if image_range is None:
+        return None
+    try:
+        low, high = map(float, image_range)  # type: ignore[call-overload]
+    except (TypeError, ValueError):
+        low = high = math.nan
+    if isinstance(image_range, str | bytes) or not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise InvalidInput(f"image_range: expected two numbers (low, high) with low below high, got {image_range!r:.80}")
+    return low, high
+
+
 def encode_for(
-    parts: Parts, space: SpaceRecord, sources: Sequence[ImageSource], progress: Callable[[int], None] | None = None
+    parts: Parts,
+    space: SpaceRecord,
+    sources: Sequence[ImageSource],
+    progress: Callable[[int], None] | None = None,
+    limits: ImageLimits | None = None,
 ) -> list[EncodedImage | FailedImage]:
     """Encode images with the space's encoders, each tower once; embeddings are (verifier, classifier or nothing).
+
+    Args:
+        limits: how they are read; None: as :func:`reading` says for the space.
 
     Raises:
         InvalidInput: the space's verifier is precomputed.
@@ -130,18 +164,23 @@ def encode_for(
     encoders = [encoder_of(parts, space, verifier_side)]
     if not same and encodes_images(space.classifier):
         encoders.append(encoder_of(parts, space, "classifier"))
+    limits = reading(parts, space) if limits is None else limits
     found = encode_images(
-        sources, encoders, batch_size=parts.batch_size, workers=parts.workers, limits=parts.limits, progress=progress
+        sources, encoders, batch_size=parts.batch_size, workers=parts.workers, limits=limits, progress=progress
     )
     return list(found)
 
 
 def embed(
-    parts: Parts, space: SpaceRecord, sources: Sequence[ImageSource], progress: Callable[[int], None] | None = None
+    parts: Parts,
+    space: SpaceRecord,
+    sources: Sequence[ImageSource],
+    progress: Callable[[int], None] | None = None,
+    limits: ImageLimits | None = None,
 ) -> Embedded:
     """Encode images as queries; unreadable ones are reported and left out."""
     parts.calls.check("images", len(sources), "images")
-    results = encode_for(parts, space, sources, progress)
+    results = encode_for(parts, space, sources, progress, limits)
     good = [result for result in results if isinstance(result, EncodedImage)]
     failures = [(result.source, result.reason) for result in results if isinstance(result, FailedImage)]
     verifier = np.array([image.embeddings[0] for image in good]).reshape(len(good), space.verifier_dim)
@@ -153,20 +192,28 @@ def embed(
     else:
         queries = Queries(verifier=verifier)
     failed = tuple(result.index for result in results if isinstance(result, FailedImage))
-    return Embedded(queries, [image.source for image in good], failures, tuple(image.index for image in good), failed)
+    notes = notes_of((image.source, image.remarks) for image in good)
+    return Embedded(queries, [image.source for image in good], failures, tuple(image.index for image in good), failed, notes)
 
 
-def unit_queries(parts: Parts, space: SpaceRecord, queries: Queries) -> tuple[Float64s | None, Float64s | None]:
+def unit_queries(
+    parts: Parts, space: SpaceRecord, queries: Queries, notes: list[str] | None = None
+) -> tuple[Float64s | None, Float64s | None]:
     """(classifier, verifier) unit vectors of queries; see :func:`raw_queries`."""
-    classifier, verifier = raw_queries(parts, space, queries)
+    classifier, verifier = raw_queries(parts, space, queries, notes)
     unit = None if classifier is None else unit_rows(classifier)
     if verifier is None or verifier is classifier:
         return unit, unit if verifier is not None else None
     return unit, unit_rows(verifier)
 
 
-def raw_queries(parts: Parts, space: SpaceRecord, queries: Queries) -> tuple[Float64s | None, Float64s | None]:
+def raw_queries(
+    parts: Parts, space: SpaceRecord, queries: Queries, notes: list[str] | None = None
+) -> tuple[Float64s | None, Float64s | None]:
     """(classifier, verifier) embeddings of queries; where the space's verifier is "same", both are one array.
+
+    Args:
+        notes: what is said of images is appended to it.
 
     Raises:
         InvalidInput: nothing or too much given, wrong shapes, an image that cannot be read, or texts without a text tower.
@@ -176,7 +223,7 @@ def raw_queries(parts: Parts, space: SpaceRecord, queries: Queries) -> tuple[Flo
     if queries.images is not None or queries.text is not None:
         if sum(part is not None for part in (queries.images, queries.text, queries.classifier, queries.verifier)) > 1:
             raise InvalidInput("queries: pass vectors, or images, or text, not several of them")
-        queries = _encoded(parts, space, queries)
+        queries = _encoded(parts, space, queries, [] if notes is None else notes)
     classifier = verifier = None
     if queries.classifier is not None:
         classifier = as_matrix(queries.classifier, space.classifier_dim, "queries.classifier")
@@ -197,7 +244,7 @@ def raw_queries(parts: Parts, space: SpaceRecord, queries: Queries) -> tuple[Flo
     return classifier, classifier
 
 
-def _encoded(parts: Parts, space: SpaceRecord, queries: Queries) -> Queries:
+def _encoded(parts: Parts, space: SpaceRecord, queries: Queries, notes: list[str]) -> Queries:
     if queries.text is not None:
         texts = at_most(
             [queries.text] if isinstance(queries.text, str) else queries.text, parts.calls, "queries", "queries.text"
@@ -219,7 +266,9 @@ def _encoded(parts: Parts, space: SpaceRecord, queries: Queries) -> Queries:
         return Queries(classifier=encoder.encode_texts(texts))
     assert queries.images is not None
     images = as_sources(queries.images, "queries.images")
-    found = embed(parts, space, images)
+    limits = reading(parts, space, queries.image_range, queries.accept_truncated)
+    found = embed(parts, space, images, limits=limits)
+    notes += found.notes
     if found.failures:
         source, reason = found.failures[0]
         raise InvalidInput(f"queries.images: {source}: {reason} ({len(found.failures)} of {len(images)} cannot be read)")

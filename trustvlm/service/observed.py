@@ -19,7 +19,7 @@ from trustvlm.encoders import hash_image
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.scoring.vectors import unit_rows
 from trustvlm.service.cache import SpaceView
-from trustvlm.service.encoding import as_sources, raw_queries
+from trustvlm.service.encoding import as_sources, raw_queries, reading
 from trustvlm.service.names import source_text
 from trustvlm.service.parts import Parts
 from trustvlm.types import Bools, Float64s, Int64s, Objects, Queries
@@ -98,7 +98,8 @@ def observe(
     if sources is not None and len(sources) != len(classifier):
         raise InvalidInput(f"sources: expected {len(classifier)} names, one for each query, got {len(sources)}")
     if images is not None:
-        hashes = [hash_image(image, parts.limits) for image in images]
+        limits = reading(parts, space, queries.image_range, queries.accept_truncated)
+        hashes = [hash_image(image, limits) for image in images]
     else:
         known = (classifier if verifier is None else verifier).astype(np.float32)
         hashes = [hashlib.sha256(pack(vector)).digest() for vector in known]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection
 
 from trustvlm.catalog import originals
-from trustvlm.encoders import UnreadableImage, is_original, original_of
+from trustvlm.encoders import ImageLimits, UnreadableImage, is_original, original_of
 from trustvlm.errors import Unavailable
 from trustvlm.folders import sync
 from trustvlm.service.parts import Parts
@@ -33,8 +33,10 @@ _STALE_S = 3600.0
 _CHUNK = 500
 
 
-def keep(parts: Parts, sources: Sequence[ImageSource]) -> dict[bytes, ImageSource]:
+def keep(parts: Parts, sources: Sequence[ImageSource], limits: ImageLimits) -> dict[bytes, ImageSource]:
     """Write the originals of these images durably; content hash → source. What cannot be read is left out: it is no support.
+
+    `limits` are those that the images were encoded with.
 
     Raises:
         Unavailable: they cannot be written.
@@ -43,7 +45,7 @@ def keep(parts: Parts, sources: Sequence[ImageSource]) -> dict[bytes, ImageSourc
     folders: set[Path] = set()
     for source in sources:
         try:
-            content, data = original_of(source, parts.limits)
+            content, data = original_of(source, limits)
         except UnreadableImage:
             continue
         kept[content] = source
@@ -52,14 +54,16 @@ def keep(parts: Parts, sources: Sequence[ImageSource]) -> dict[bytes, ImageSourc
     return kept
 
 
-def refer(parts: Parts, connection: Connection, label_ids: Sequence[int], kept: dict[bytes, ImageSource]) -> None:
+def refer(
+    parts: Parts, connection: Connection, label_ids: Sequence[int], kept: dict[bytes, ImageSource], limits: ImageLimits
+) -> None:
     """Note, in the transaction that commits support images of these labels, which of them have their original kept.
 
     Raises:
         Unavailable: one of the files that a purge took meanwhile cannot be written again.
     """
     gone = [source for content, source in kept.items() if not _path(parts.home, content).is_file()]
-    keep(parts, gone)  # under the write lock: no purge can come between now and the commit
+    keep(parts, gone, limits)  # under the write lock: no purge can come between now and the commit
     originals.refer(connection, label_ids, {content for content in kept if _path(parts.home, content).is_file()})
 
 

@@ -11,7 +11,7 @@ from trustvlm.catalog.reembed_rows import OldObservation
 from trustvlm.catalog.reembeds import ReembedRecord
 from trustvlm.catalog.vectors import pack
 from trustvlm.encoders import EncodedImage
-from trustvlm.service.encoding import encode_for, encodes_images
+from trustvlm.service.encoding import encode_for, encodes_images, reading
 from trustvlm.service.parts import Parts
 from trustvlm.service.reembed_sources import Sources
 
@@ -34,7 +34,8 @@ def carry_observations(parts: Parts, job: ReembedRecord, sources: Sources) -> No
                 found[item.id] = ready
             elif _both_encode(sources) and (path := sources.originals.find(item.content_hash)) is not None:
                 encode.append((item, path))
-        results = encode_for(parts, sources.new, [path for _, path in encode]) if encode else []
+        limits = reading(parts, sources.new, accept_truncated=True)
+        results = encode_for(parts, sources.new, [path for _, path in encode], limits=limits) if encode else []
         for (item, path), result in zip(encode, results, strict=True):
             if isinstance(result, EncodedImage) and sources.originals.still_is(path, item.content_hash, result.content_hash):
                 own = pack(result.embeddings[0])

@@ -23,7 +23,7 @@ from trustvlm.catalog.vectors import unpack
 from trustvlm.encoders import EncodedImage
 from trustvlm.errors import Conflict
 from trustvlm.service.chunks import chunked
-from trustvlm.service.encoding import encode_for, encode_prompts, encoder_of, told_cut
+from trustvlm.service.encoding import encode_for, encode_prompts, encoder_of, reading, told_cut
 from trustvlm.service.parts import Parts
 from trustvlm.service.reembed_sources import Sources
 from trustvlm.service.register import renew_prototypes
@@ -170,7 +170,8 @@ def _plan_supports(sources: Sources, label: _Label, pictures: dict[int, bytes]) 
 def _encode(parts: Parts, sources: Sources, chunk: Sequence[_Label], progress: Progress | None) -> None:
     """Encode the originals and prompts of a chunk; an original that cannot be read stays missing."""
     wanted = [(label, support, original) for label in chunk for support, original in label.encode]
-    results = encode_for(parts, sources.new, [original for *_, original in wanted], progress) if wanted else []
+    limits = reading(parts, sources.new, accept_truncated=True)  # what was taken once is taken again
+    results = encode_for(parts, sources.new, [original for *_, original in wanted], progress, limits) if wanted else []
     for (label, support, original), result in zip(wanted, results, strict=True):
         if isinstance(result, EncodedImage) and sources.originals.still_is(original, support.content_hash, result.content_hash):
             other = result.embeddings[1] if len(result.embeddings) > 1 else None

@@ -15,14 +15,14 @@ from trustvlm.catalog.names import normal
 from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.catalog.supports import NewSupport
 from trustvlm.catalog.vectors import unpack
-from trustvlm.encoders import EncodedImage, UnreadableImage, hash_image, source_name
+from trustvlm.encoders import EncodedImage, ImageLimits, Remark, UnreadableImage, hash_image, notes_of, source_name
 from trustvlm.errors import Conflict, InvalidInput, NotFound
 from trustvlm.faults import reached
 from trustvlm.leaving import unbroken
 from trustvlm.registration import KnownImage
 from trustvlm.scoring.prototypes import mean_prototype
 from trustvlm.service import originals
-from trustvlm.service.encoding import encode_for, encode_prompts, encoder_of, encodes_texts, prompts_of
+from trustvlm.service.encoding import encode_for, encode_prompts, encoder_of, encodes_texts, prompts_of, reading
 from trustvlm.service.limits import at_most
 from trustvlm.service.names import source_text
 from trustvlm.service.parts import Parts
@@ -43,6 +43,7 @@ class _Asked:
     must_exist: bool
     keep_originals: bool
     bring_back: bool
+    limits: ImageLimits
 
 
 @dataclass
@@ -58,6 +59,7 @@ class _Tally:
     cut: list[str] = field(default_factory=list)
     taken_out: list[KnownImage] = field(default_factory=list)
     elsewhere: list[KnownImage] = field(default_factory=list)
+    remarks: list[tuple[str, tuple[Remark, ...]]] = field(default_factory=list)
 
 
 @dataclass
@@ -66,7 +68,7 @@ class _EncodedImages:
 
     Attributes:
         supports: of each label. skipped: images that their label had already, in the labels `relied_on` (name → id).
-        failures: (source, reason) of images that could not be read.
+        failures: (source, reason) of images that could not be read. remarks: on the others, by name.
         taken_out: images that were removed from their label before. contents: label → content hash → what the image is called.
     """
 
@@ -76,6 +78,7 @@ class _EncodedImages:
     relied_on: dict[str, int] = field(default_factory=dict)
     failures: list[tuple[str, str]] = field(default_factory=list)
     taken_out: list[KnownImage] = field(default_factory=list)
+    remarks: list[tuple[str, tuple[Remark, ...]]] = field(default_factory=list)
 
 
 def register(
@@ -88,14 +91,17 @@ def register(
     must_exist: bool = False,
     keep_originals: bool = False,
     bring_back: bool = False,
+    image_range: tuple[float, float] | None = None,
+    accept_truncated: bool = False,
 ) -> RegisterResult:
     """See :meth:`TrustService.register`; with `must_exist`, unknown labels are NotFound instead of new."""
-    asked = _Asked(progress, must_exist, keep_originals, bring_back)
     if isinstance(inputs, LabelInput) or not isinstance(inputs, Iterable):
         raise InvalidInput(f"inputs: expected a list of LabelInput, got {type(inputs).__name__}")
     inputs = at_most(inputs, parts.calls, "labels", "inputs")
     with parts.catalog.read() as connection:
         space = spaces.find(connection, space_name)
+        limits = reading(parts, space, image_range, accept_truncated)
+        asked = _Asked(progress, must_exist, keep_originals, bring_back, limits)
         planned = plan(space, inputs, parts.calls)
         known = labels.find_many(connection, space.id, list(planned))
         if must_exist and len(known) < len(planned):
@@ -121,6 +127,7 @@ def register(
         cut_prompts=tuple(name for name in tally.cut if name in tally.label_ids),
         elsewhere=tuple(tally.elsewhere),
         taken_out=tuple(tally.taken_out),
+        notes=notes_of(tally.remarks),
     )
 
 
@@ -156,7 +163,8 @@ def _commit_chunk(
 ) -> bool:
     """Encode a chunk, commit it and tell; whether it was, as long as the labels that it relied on were there."""
     encoded = _encode_images(parts, space, chunk, asked)
-    kept = originals.keep(parts, [image for label in chunk for image in label.images]) if asked.keep_originals else {}
+    images = [image for label in chunk for image in label.images]
+    kept = originals.keep(parts, images, asked.limits) if asked.keep_originals else {}
     texts = text_prototypes(space, chunk)
     encoded_texts, cut = _encode_texts(parts, space, [label for label in chunk if label.name not in texts])
     texts |= encoded_texts
@@ -180,7 +188,7 @@ def _commit_chunk(
             _write(connection, space, chunk, known, texts, encoded, tally)
             if kept:
                 owners = [tally.label_ids[label.name] for label in chunk if label.images and label.name in tally.label_ids]
-                originals.refer(parts, connection, owners, kept)
+                originals.refer(parts, connection, owners, kept, asked.limits)
             if len(tally.ids) > before:
                 parts.fitter.supports_changed(connection, space, tally.revision)
         if on_commit is not None:
@@ -215,7 +223,7 @@ def _encode_images(parts: Parts, space: SpaceRecord, chunk: Sequence[PlannedLabe
     for label in chunk:
         for source in label.images:
             try:
-                content = hash_image(source, parts.limits)
+                content = hash_image(source, asked.limits)
             except UnreadableImage as error:
                 found.failures.append((source_name(source), error.reason))
             else:
@@ -228,13 +236,15 @@ def _encode_images(parts: Parts, space: SpaceRecord, chunk: Sequence[PlannedLabe
                 found.relied_on[label.name] = known[label.name].id
             if asked.progress is not None:
                 asked.progress(1)
-    results = encode_for(parts, space, [source for _, source in wanted], asked.progress) if wanted else []
+    sources = [source for _, source in wanted]
+    results = encode_for(parts, space, sources, asked.progress, asked.limits) if wanted else []
     for (name, _), result in zip(wanted, results, strict=True):
         if isinstance(result, EncodedImage):
             other = result.embeddings[1] if len(result.embeddings) > 1 else None
             source = source_text(result.source)
             support = NewSupport(result.content_hash, source, result.embeddings[0], other, result.thumbnail)
             found.supports[name].append(support)
+            found.remarks.append((result.source, result.remarks))
         else:
             found.failures.append((result.source, result.reason))
     return found
@@ -293,6 +303,7 @@ def _write(
     tally.failures += encoded.failures
     tally.taken_out += encoded.taken_out
     tally.elsewhere += contents.elsewhere(connection, space.id, encoded.contents)
+    tally.remarks += encoded.remarks
     tally.ids += added
     tally.label_ids |= ids
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -45,22 +46,23 @@ def score(
         resolve_parameters(rule, params)  # refused before anything is encoded
     top_k = whole("top_k", top_k)
     expected = None if revision is None else whole("revision", revision)
-    encoded = None
+    encoded, notes = None, list[str]()
     if not isinstance(queries, Queries) or queries.images is not None or queries.text is not None:
         if labels is not None:
             with parts.snapshot(space_name) as (connection, view):
                 subset_of(connection, view, labels)  # a wrong name shows before anything is encoded
         space = parts.space(space_name)  # encoded outside of the transaction, as it may take long
-        encoded = _unit(parts, space, queries)
+        encoded = _unit(parts, space, queries, notes)
     with parts.snapshot(space_name, expected) as (connection, view):
         if encoded is None:
-            space, encoded = view.space, _unit(parts, view.space, queries)
+            space, encoded = view.space, _unit(parts, view.space, queries, notes)
         unit = encoded
-        return verdicts_of(parts, connection, view, space, unit, rule=rule, top_k=top_k, labels=labels, params=params)
+        verdicts = verdicts_of(parts, connection, view, space, unit, rule=rule, top_k=top_k, labels=labels, params=params)
+    return replace(verdicts, notes=tuple(notes))
 
 
-def _unit(parts: Parts, space: SpaceRecord, queries: Queries) -> Queries:
-    classifier, verifier = unit_queries(parts, space, queries)
+def _unit(parts: Parts, space: SpaceRecord, queries: Queries, notes: list[str]) -> Queries:
+    classifier, verifier = unit_queries(parts, space, queries, notes)
     if classifier is None:
         raise InvalidInput("queries.classifier: scoring needs classifier embeddings; only verifier embeddings were given")
     return Queries(classifier, verifier)

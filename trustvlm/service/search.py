@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from trustvlm.bounds import whole
@@ -25,7 +27,8 @@ def search(parts: Parts, space_name: str, queries: Queries, kind: str, k: int, r
     k = whole("k", k, bounds="hits")
     expected = None if revision is None else whole("revision", revision)
     space = parts.space(space_name)
-    classifier, verifier = unit_queries(parts, space, queries)
+    notes: list[str] = []
+    classifier, verifier = unit_queries(parts, space, queries, notes)
     with parts.snapshot(space_name, expected) as (connection, view):
         if view.space.id != space.id:
             raise NotFound(f"space {space_name!r} was removed and made again, or embedded anew, during the call")
@@ -51,7 +54,7 @@ def search(parts: Parts, space_name: str, queries: Queries, kind: str, k: int, r
                 )
             ids, similarity = index.search(wanted.astype(np.float32), int(k))
             sources = supports.details(connection, np.unique(ids[ids >= 0]).tolist())
-    return _hits(view, kind, ids, similarity, sources)
+    return replace(_hits(view, kind, ids, similarity, sources), notes=tuple(notes))
 
 
 def _text(view: SpaceView, classifier: Float64s | None, k: int) -> tuple[Int64s, Float32s]:

@@ -15,7 +15,7 @@ from trustvlm.catalog import supports as support_rows
 from trustvlm.damage import VerifyReport
 from trustvlm.service import labels as label_verbs
 from trustvlm.service import spaces as space_verbs
-from trustvlm.service.encoding import Embedded, as_sources, embed
+from trustvlm.service.encoding import Embedded, as_sources, embed, reading
 from trustvlm.service.indexes import IndexStats, index_stats, rebuild_index
 from trustvlm.service.moving import Moving
 from trustvlm.service.purging import purge_removed
@@ -103,6 +103,8 @@ class TrustService(Moving, Serving):
         bring_back: bool = False,
         sync: bool = False,
         dry_run: bool = False,
+        image_range: tuple[float, float] | None = None,
+        accept_truncated: bool = False,
     ) -> RegisterResult:
         """Register labels and their support images.
 
@@ -123,6 +125,7 @@ class TrustService(Moving, Serving):
                 that lose all theirs with them, so that it can be restored; images that changed their label are moved. Labels
                 without support images stay, and so does what cannot be told because an image is unreadable (`kept`).
             dry_run: change nothing; the result says what would change. Images are not decoded.
+            image_range, accept_truncated: how the images are read, see :class:`Queries`.
 
         Raises:
             NotFound: no such space. Conflict: a label exists with another text vector or prompt. InvalidInput: a name or
@@ -130,6 +133,7 @@ class TrustService(Moving, Serving):
             cannot be written now.
         """
         how: dict[str, Any] = {"on_commit": on_commit, "progress": progress, "keep_originals": keep_originals}
+        how |= {"image_range": image_range, "accept_truncated": accept_truncated}
         asked = {"bring_back": bring_back, "sync": sync, "dry_run": dry_run}
         result = register_with(self._writable(), space, inputs, **asked, **how)
         if dry_run:
@@ -145,12 +149,15 @@ class TrustService(Moving, Serving):
         image_vectors: npt.ArrayLike | None = None,
         classifier_image_vectors: npt.ArrayLike | None = None,
         keep_originals: bool = False,
+        image_range: tuple[float, float] | None = None,
+        accept_truncated: bool = False,
     ) -> RegisterResult:
         """Add support images to a label that exists. Raises NotFound when it does not, else as :meth:`register`."""
         addition = LabelInput(
             label, images=images, image_vectors=image_vectors, classifier_image_vectors=classifier_image_vectors
         )
-        return register(self._writable(), space, [addition], must_exist=True, keep_originals=keep_originals, bring_back=True)
+        how: Any = {"keep_originals": keep_originals, "image_range": image_range, "accept_truncated": accept_truncated}
+        return register(self._writable(), space, [addition], must_exist=True, bring_back=True, **how)
 
     def update_label(
         self,
@@ -255,10 +262,23 @@ class TrustService(Moving, Serving):
         with self._ready().catalog.read() as connection:
             return support_rows.thumbnail(connection, support_id)
 
-    def embed(self, space: str, images: Sequence[ImageSource], *, progress: Callable[[int], None] | None = None) -> Embedded:
-        """Encode images once as queries of this space; unreadable ones are reported and left out."""
+    def embed(
+        self,
+        space: str,
+        images: Sequence[ImageSource],
+        *,
+        progress: Callable[[int], None] | None = None,
+        image_range: tuple[float, float] | None = None,
+        accept_truncated: bool = False,
+    ) -> Embedded:
+        """Encode images once as queries of this space; unreadable ones are reported and left out.
+
+        `image_range` and `accept_truncated` say how they are read, see :class:`Queries`.
+        """
         parts = self._ready()
-        return embed(parts, parts.space(space), as_sources(images, "images"), progress)
+        row = parts.space(space)
+        limits = reading(parts, row, image_range, accept_truncated)
+        return embed(parts, row, as_sources(images, "images"), progress, limits)
 
     def score(
         self,

@@ -15,9 +15,10 @@ from sqlalchemy import Connection
 from trustvlm.catalog import contents, labels, spaces, supports
 from trustvlm.catalog.contents import ContentRow
 from trustvlm.catalog.spaces import SpaceRecord
-from trustvlm.encoders import UnreadableImage, hash_image, source_name
+from trustvlm.encoders import ImageLimits, UnreadableImage, hash_image, source_name
 from trustvlm.errors import InvalidInput
 from trustvlm.registration import KeptLabel, KnownImage, RegisterResult
+from trustvlm.service.encoding import reading
 from trustvlm.service.labels import remove_label, remove_support
 from trustvlm.service.limits import at_most
 from trustvlm.service.parts import Parts
@@ -67,10 +68,11 @@ def register_with(
     inputs = at_most(inputs, parts.calls, "labels", "inputs")
     with parts.catalog.read() as connection:
         space = spaces.find(connection, space_name)
+    limits = reading(parts, space, options.get("image_range"), options.get("accept_truncated", False))
     planned = plan(space, inputs, parts.calls)
     if dry_run:
-        return _preview(parts, space, planned, bring_back=bring_back, sync=sync)
-    has, _ = _look(parts, planned.values())
+        return _preview(parts, space, planned, limits, bring_back=bring_back, sync=sync)
+    has, _ = _look(limits, planned.values())
     with parts.catalog.read() as connection:
         surplus(connection, space, has)  # refused before anything is written
     done = register(parts, space_name, inputs, bring_back=True, **options)
@@ -98,7 +100,7 @@ def _as_fields(found: Surplus) -> dict[str, Any]:
     return {name: tuple(value) for name, value in lists.items()}
 
 
-def _look(parts: Parts, planned: Iterable[PlannedLabel]) -> tuple[Contents, list[tuple[str, str]]]:
+def _look(limits: ImageLimits, planned: Iterable[PlannedLabel]) -> tuple[Contents, list[tuple[str, str]]]:
     """(what the labels of a call have, (source, reason) of each image that cannot be read); nothing is decoded."""
     images: dict[str, dict[bytes, str | None]] = {}
     silent, unread, failures = set(), set(), []
@@ -109,7 +111,7 @@ def _look(parts: Parts, planned: Iterable[PlannedLabel]) -> tuple[Contents, list
         mine: dict[bytes, str | None] = dict.fromkeys(label.hashes)
         for source in label.images:
             try:
-                mine.setdefault(hash_image(source, parts.limits), source_name(source))
+                mine.setdefault(hash_image(source, limits), source_name(source))
             except UnreadableImage as error:
                 failures.append((source_name(source), error.reason))
                 unread.add(label.name)
@@ -182,10 +184,16 @@ def take_out(parts: Parts, space: SpaceRecord, found: Surplus) -> int | None:
 
 
 def _preview(
-    parts: Parts, space: SpaceRecord, planned: Mapping[str, PlannedLabel], *, bring_back: bool, sync: bool
+    parts: Parts,
+    space: SpaceRecord,
+    planned: Mapping[str, PlannedLabel],
+    limits: ImageLimits,
+    *,
+    bring_back: bool,
+    sync: bool,
 ) -> RegisterResult:
     """What a call would change; images are compared by content and not decoded: a damaged one is not noticed."""
-    has, failures = _look(parts, planned.values())
+    has, failures = _look(limits, planned.values())
     with parts.catalog.read() as connection:
         known = labels.find_many(connection, space.id, list(planned))
         ids = [record.id for record in known.values()]
