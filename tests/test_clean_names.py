@@ -137,15 +137,15 @@ def prompts(cli: Cli) -> dict[str, str | None]:
 def test_a_folder_with_raw_names(cli: Cli, tmp_path: Path) -> None:
     folder = photos(tmp_path / "set", "golden_retriever", "AnnualCrop", "cat", "n01440764")
     said = cli.run("register", "s", folder).stderr
-    assert "2 of 4 names are read letter by letter as they stand; with --clean-names 'AnnualCrop', for instance, would" in said
+    assert "2 of 4 names are read as they are spelled, 'AnnualCrop' for instance: --clean-names makes it 'Annual Crop'" in said
     assert "1 of 4 names are WordNet ids such as 'n01440764', which no classifier knows; --names FILE" in said
-    assert "letter by letter" not in cli.run("register", "s", folder).stderr  # once
+    assert "spelled" not in cli.run("register", "s", folder).stderr  # once
 
 
 def test_clean_names_and_one_prompt_for_a_folder(cli: Cli, tmp_path: Path) -> None:
     folder = photos(tmp_path / "set", "golden_retriever", "001.Black_footed_Albatross")
     done = cli.run("register", "s", folder, "--clean-names", "--prompt", "a photo of a {}, an animal")
-    assert "letter by letter" not in done.stderr
+    assert "spelled" not in done.stderr
     assert prompts(cli) == dict.fromkeys(["golden retriever", "Black footed Albatross"], "a photo of a {}, an animal")
     assert "nothing new" in cli("register", "s", folder, "--clean-names")
 

@@ -182,6 +182,13 @@ def test_parts_beside_other_folders(tmp_path: Path) -> None:
     assert "it holds test/, train/: parts" in message(tmp_path)
 
 
+def test_what_to_learn_from_where_no_part_is_for_it(tmp_path: Path) -> None:
+    for name in ("support/cat/1.png", "support/cat/2.png", "extra/cat/3.png", "held-out/cat/4.png"):
+        picture(tmp_path / name)
+    assert f"expected one of them: {tmp_path}/support (" in message(tmp_path)
+    assert f"expected one of them: {tmp_path}/held-out (" in message(tmp_path, "measure")
+
+
 def test_parts_one_folder_further_down(tmp_path: Path) -> None:
     for name in ("pets/train/cat/1.png", "pets/val/cat/2.png"):
         picture(tmp_path / name)

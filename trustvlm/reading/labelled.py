@@ -106,7 +106,9 @@ def _told_parts(folder: Path, parts: list[str], images: Mapping[str, list[str]],
     if not divided:
         return f"{what}, with images directly in them; expected a sub-folder for each label"
     fitting = [name for name in divided if bool(_TO_LEARN.match(name)) == (use == "learn")]
-    right = folder / (fitting or divided)[0]
+    others = [name for name in images if name not in parts and _is_divided(folder / name, images[name])]
+    largest = sorted(others, key=lambda name: -len(images[name]))[: use == "learn"]
+    right = folder / (fitting or largest or divided)[0]
     labels = sorted(_inside(right, images[right.name])[1])
     some = ", ".join(labels[:3]) + (", …" if labels[3:] else "")
     return f"{what}; expected one of them: {right} (its sub-folders: {some})"

@@ -69,8 +69,8 @@ def advice(names: Collection[str]) -> Iterator[str]:
     odd = [name for name in names if clean_name(name) != name]
     wnids = [name for name in names if is_wnid(name)]
     if odd:
-        example = f"{odd[0]!r}, for instance, would be {clean_name(odd[0])!r}"
-        yield f"{len(odd):,} of {len(names):,} names are read letter by letter as they stand; with --clean-names {example}"
+        what = f"{len(odd):,} of {len(names):,} names are read as they are spelled, {odd[0]!r} for instance"
+        yield f"{what}: --clean-names makes it {clean_name(odd[0])!r}"
     if wnids:
         yield (
             f"{len(wnids):,} of {len(names):,} names are WordNet ids such as {wnids[0]!r}, which no classifier knows; "
