@@ -183,6 +183,34 @@ def test_options_that_do_not_go_together(cli: Cli, tmp_path: Path) -> None:
     assert prompts(cli) == {}
 
 
+def test_folders_with_raw_names_are_measured_by_the_same_options(cli: Cli, tmp_path: Path) -> None:
+    folder, path = photos(tmp_path / "set", "golden_retriever", "n01440764"), tmp_path / "names.csv"
+    path.write_text("n01440764,tench\ngolden_retriever,golden_retriever\nother_things,other things\n")
+    cli("register", "s", folder, "--names", path, "--clean-names")
+    others = tmp_path / "others"
+    for seed, name in enumerate(("golden_retriever/1.png", "n01440764/1.png", "other_things/1.png")):
+        picture(others / name, 50 + seed)
+    naming = ("--names", path, "--clean-names")
+    for name in ("other_things", "other things"):
+        done = cli("evaluate", "s", others, *naming, "--no-label", name, "--rules", "msp", "--draws", "0", "--json")
+        assert json.loads(done)["images"] == 3
+    assert "no label 'other things'" in cli("evaluate", "s", others, *naming, code=3)
+    told = cli("feedback", "s", others, *naming, "--no-label", "other_things", "--json")
+    assert json.loads(told)["added"] == 3
+
+
+def test_what_would_make_names_of_folders_labels(cli: Cli, tmp_path: Path) -> None:
+    cli("register", "s", photos(tmp_path / "set", "golden_retriever", "cat"), "--clean-names")
+    (tmp_path / "ids").mkdir()
+    for verb in ("evaluate", "calibrate", "feedback"):
+        said = cli(verb, "s", tmp_path / "set", code=3)
+        assert (
+            said == "Error: no label 'golden_retriever' in space 's'; --clean-names makes it 'golden retriever', which is one\n"
+        )
+        assert "--names FILE gives the folders names" in cli(verb, "s", photos(tmp_path / "ids", "n01440764"), code=3)
+        assert "--clean-names is for" in cli(verb, "s", "--vectors", "x.npz", "--clean-names", code=2)
+
+
 # Prompts that are cut
 
 

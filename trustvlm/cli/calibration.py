@@ -13,6 +13,7 @@ from trustvlm.cli.output import Column, as_json, details, format_option, row_wri
 from trustvlm.cli.session import Session
 from trustvlm.cli.text import note, utf8
 from trustvlm.errors import NotFound
+from trustvlm.reading.naming import Naming
 
 if TYPE_CHECKING:
     from trustvlm.promise import Calibration
@@ -94,6 +95,7 @@ def calibrate(
     folder: Path | None,
     vectors: Path | None,
     no_label: tuple[str, ...],
+    naming: Naming,
     exclude: tuple[str, ...],
     reading: dict[str, Any],
     json_: bool,
@@ -106,7 +108,7 @@ def calibrate(
     left out. Verdicts then say accepted or abstain, and a probability. The embeddings are kept for 'trustvlm recalibrate'.
     """
     with session.writing() as service:
-        images = labelled_images(service, space, folder, vectors, no_label, exclude, reading)
+        images = labelled_images(service, space, folder, vectors, no_label, naming, exclude, reading)
         made = service.calibrate(space, images.queries, images.truth, sources=images.sources, **options)
     _print(made, json_)
 

@@ -12,6 +12,7 @@ from trustvlm.cli.labelled import labelled_images, labelled_options
 from trustvlm.cli.output import Column, as_json, row_writer
 from trustvlm.cli.session import Session
 from trustvlm.cli.text import note, utf8
+from trustvlm.reading.naming import Naming
 
 if TYPE_CHECKING:
     from trustvlm.outcomes import Evaluation
@@ -72,6 +73,7 @@ def evaluate(
     folder: Path | None,
     vectors: Path | None,
     no_label: tuple[str, ...],
+    naming: Naming,
     exclude: tuple[str, ...],
     reading: dict[str, Any],
     rules: str | None,
@@ -86,7 +88,7 @@ def evaluate(
     """
     names = None if rules is None else [name.strip() for name in rules.split(",") if name.strip()]
     with session.reading() as service:
-        images = labelled_images(service, space, folder, vectors, no_label, exclude, reading)
+        images = labelled_images(service, space, folder, vectors, no_label, naming, exclude, reading)
         found = service.evaluate(space, images.queries, images.truth, rules=names, sources=images.sources, **options)
         if report is not None:
             service.write_report(found, report)

@@ -9,11 +9,12 @@ from typing import Any
 import click
 
 from trustvlm.cli.bounds import Bounded
-from trustvlm.cli.folders import check_exclude
+from trustvlm.cli.folders import check_exclude, check_naming
 from trustvlm.cli.labelled import check_names, labelled_images, labelled_options
 from trustvlm.cli.output import as_json
 from trustvlm.cli.session import Session, exactly_one
 from trustvlm.cli.text import count, note, utf8
+from trustvlm.reading.naming import Naming
 
 __all__ = ["feedback", "monitor"]
 
@@ -39,6 +40,7 @@ def feedback(
     folder: Path | None,
     vectors: Path | None,
     no_label: tuple[str, ...],
+    naming: Naming,
     exclude: tuple[str, ...],
     reading: dict[str, Any],
     image: Path | None,
@@ -56,6 +58,7 @@ def feedback(
     if (image is None) != (label is None):
         raise click.UsageError("--image and --label belong together.")
     check_exclude(exclude, folder)
+    check_naming(naming, folder)
     from trustvlm.types import Queries
 
     with session.writing() as service:
@@ -66,7 +69,7 @@ def feedback(
                 space, Queries(images=[image], **reading), truth, sampling=sampling, promote=promote, sources=[str(image)]
             )
         else:
-            told = labelled_images(service, space, folder, vectors, no_label, exclude, reading)
+            told = labelled_images(service, space, folder, vectors, no_label, naming, exclude, reading)
             result = service.feedback(space, told.queries, told.truth, sampling=sampling, promote=promote, sources=told.sources)
     if json_:
         click.echo(as_json(asdict(result)))

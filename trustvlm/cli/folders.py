@@ -84,17 +84,20 @@ def check_naming(naming: Naming, folder: object, names: object = None) -> None:
         raise click.UsageError("--clean-names is for the names of sub-folders, or of a list; there are none.")
 
 
+def images_by_label(
+    folder: Path, exclude: Sequence[str], use: Literal["learn", "measure"], naming: Naming, keep: Collection[str] = ()
+) -> dict[str, list[str]]:
+    """The images of each label, named by `naming`; sub-folders in `keep` are called as they are. What looks odd is said.
+
+    See :func:`trustvlm.reading.labelled.label_folders` and :class:`trustvlm.reading.naming.Naming`.
+    """
+    return {label.name: images for label, images in images_by_name(folder, exclude, use, naming, keep).items()}
+
+
 def images_by_name(
     folder: Path, exclude: Sequence[str], use: Literal["learn", "measure"], naming: Naming, keep: Collection[str] = ()
 ) -> dict[LabelName, list[str]]:
-    """The images of each label, named by `naming`; sub-folders in `keep` are called as they are."""
-    images = images_by_label(folder, exclude, use)
-    labels = naming.labels(images, keep)
-    return {labels[name]: paths for name, paths in images.items()}
-
-
-def images_by_label(folder: Path, exclude: Sequence[str], use: Literal["learn", "measure"]) -> dict[str, list[str]]:
-    """See :func:`trustvlm.reading.labelled.label_folders`; what looks odd is said."""
+    """The same, with the prompts that the map of `naming` has."""
     with finding(exclude) as finder:
         images = label_folders(folder, finder, use)
         if (nested := nested_only(folder, images)) is not None:
@@ -102,4 +105,5 @@ def images_by_label(folder: Path, exclude: Sequence[str], use: Literal["learn", 
             some = ", ".join(below[:3]) + (", …" if below[3:] else "")
             inside = quoted(str(folder / name))
             note(f"all images of {quoted(name)} lie in its sub-folders ({some}); if these are the labels, name {inside}")
-    return images
+    labels = naming.labels(images, keep)
+    return {labels[name]: paths for name, paths in images.items()}

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from trustvlm.cli.folders import check_exclude, exclude_option, images_by_label
+from trustvlm.cli.folders import check_exclude, check_naming, exclude_option, images_by_label, naming_options
 from trustvlm.cli.images import image_options, note_images, report_unreadable
 from trustvlm.cli.progress import progress_bar
 from trustvlm.cli.session import exactly_one
 from trustvlm.cli.text import quoted, utf8
 from trustvlm.errors import InvalidInput, NotFound
+from trustvlm.reading.clean import clean_name, is_wnid
+from trustvlm.reading.naming import Naming
 
 if TYPE_CHECKING:
     from trustvlm.service import TrustService
@@ -35,9 +37,10 @@ class Labelled:
 
 
 def labelled_options(command: F) -> F:
-    """FOLDER, --exclude, --vectors, --no-label and how images are read, for :func:`labelled_images`."""
+    """FOLDER, --names, --clean-names, --exclude, --vectors, --no-label and how images are read: :func:`labelled_images`."""
     for option in (
         image_options,
+        naming_options,
         exclude_option,
         click.option(
             "--no-label",
@@ -66,6 +69,7 @@ def labelled_images(
     folder: Path | None,
     vectors: Path | None,
     no_label: Collection[str],
+    naming: Naming,
     exclude: tuple[str, ...],
     reading: dict[str, Any],
 ) -> Labelled:
@@ -76,6 +80,7 @@ def labelled_images(
     """
     exactly_one(FOLDER=folder, vectors=vectors)
     check_exclude(exclude, folder)
+    check_naming(naming, folder)
     service.get_space(space)  # before looking through a large folder
     if vectors is not None:
         from trustvlm.cli.arrays import labelled_vectors
@@ -84,10 +89,24 @@ def labelled_images(
         check_names(service, space, found.truth, no_label)
     else:
         assert folder is not None
-        by_label = images_by_label(folder, exclude, "measure")
+        by_label = images_by_label(folder, exclude, "measure", naming, no_label)
+        _check_naming(service, space, [name for name in by_label if name not in no_label])
         check_names(service, space, by_label, no_label)
         found = _encoded(service, space, folder, by_label, reading)
     return Labelled(found.queries, [None if name in no_label else name for name in found.truth], found.sources)
+
+
+def _check_naming(service: TrustService, space: str, names: Sequence[str]) -> None:
+    """Raises NotFound where names of folders are no labels, but their clean names are, or where they are WordNet ids."""
+    missing = list(service.unknown_labels(space, names))
+    if not missing:
+        return
+    said = f"no label {missing[0]!r} in space {space!r}"
+    clean = clean_name(missing[0])
+    if clean != missing[0] and not service.unknown_labels(space, map(clean_name, missing)):
+        raise NotFound(f"{said}; --clean-names makes it {clean!r}, which is one")
+    if all(map(is_wnid, missing)):
+        raise NotFound(f"{said}; these are WordNet ids: --names FILE gives the folders names")
 
 
 def check_names(service: TrustService, space: str, truth: Collection[str | None], no_label: Collection[str]) -> None:
