@@ -39,6 +39,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.pipeline
 	$(BIN)/python -m benchmarks.register
 	$(BIN)/python -m benchmarks.guarantee
+	$(BIN)/python -m benchmarks.intervals
 	$(BIN)/python -m benchmarks.rules --data $(DATA)
 
 bench-full: $(READY)

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from trustvlm.errors import InvalidInput
-from trustvlm.selective.bootstrap import interval, resampled
 from trustvlm.selective.metrics import (
     augrc,
     aupr_error,
@@ -24,7 +23,7 @@ from trustvlm.selective.metrics import (
     risk_at_coverage,
     risk_coverage_curve,
 )
-from trustvlm.selective.reliability import ece, reliability
+from trustvlm.selective.reliability import BINNING, ece, reliability
 
 
 def coverage_at_a_third(trust: object, correct: object) -> float:
@@ -53,7 +52,7 @@ def test_areas_by_hand() -> None:
     trust, correct = [0.9, 0.8, 0.7, 0.6], [True, False, True, False]
     assert aurc(trust, correct) == pytest.approx((0 + 1 / 2 + 1 / 3 + 2 / 4) / 4)
     assert e_aurc(trust, correct) == pytest.approx((0 + 1 / 2 + 1 / 3 + 2 / 4) / 4 - (0 + 0 + 1 / 3 + 2 / 4) / 4)
-    assert augrc(trust, correct) == pytest.approx((0 + 1 + 1 + 2) / 16)
+    assert augrc(trust, correct) == pytest.approx(((0 + 0) + (0 + 1) + (1 + 1) + (1 + 2)) / 2 / 16)
     assert auroc(trust, correct) == pytest.approx(3 / 4)
     assert fpr_at_tpr(trust, correct) == 0.5
     assert fpr_at_tpr(trust, correct, tpr=0.5) == 0.0
@@ -68,7 +67,7 @@ def test_ties_share_their_mean_error() -> None:
     trust, correct = [1.0, 0.5, 0.5, 0.5], [1, 1, 0, 0]
     errors = [0, 2 / 3, 4 / 3, 2]
     assert aurc(trust, correct) == pytest.approx(sum(e / n for e, n in zip(errors, (1, 2, 3, 4), strict=True)) / 4)
-    assert augrc(trust, correct) == pytest.approx(sum(errors) / 16)
+    assert augrc(trust, correct) == pytest.approx((sum(errors) - errors[-1] / 2) / 16)
     assert auroc(trust, correct) == pytest.approx((1 + 1 + 0.5 + 0.5) / 4)
     assert fpr_at_tpr(trust, correct) == 1.0
     assert aupr_error(trust, correct) == pytest.approx(2 / 3)
@@ -94,7 +93,7 @@ def test_all_right_and_all_wrong(n: int) -> None:
     for correct, area in ((np.ones(n, bool), 0.0), (np.zeros(n, bool), 1.0)):
         assert aurc(trust, correct) == area
         assert e_aurc(trust, correct) == 0.0
-        assert augrc(trust, correct) == pytest.approx(area * (1 + 1 / n) / 2)
+        assert augrc(trust, correct) == area / 2
         assert math.isnan(auroc(trust, correct))
         assert math.isnan(fpr_at_tpr(trust, correct))
         assert same(aupr_error(trust, correct), area if area else math.nan)
@@ -110,7 +109,7 @@ def test_ties_are_the_mean_over_all_orders(pairs: list[tuple[int, bool]]) -> Non
         if all(trust[a] >= trust[b] for a, b in pairwise(order)):
             errors = np.cumsum(~correct[list(order)])
             areas.append(np.mean(errors / np.arange(1, len(order) + 1)))
-            joint.append(np.mean(errors / len(order)))
+            joint.append(np.trapezoid([0, *errors]) / len(order) ** 2)
     assert aurc(trust, correct) == pytest.approx(np.mean(areas), abs=1e-12)
     assert augrc(trust, correct) == pytest.approx(np.mean(joint), abs=1e-12)
 
@@ -162,7 +161,7 @@ def test_bounds(pairs: list[tuple[int, bool]]) -> None:
     trust, correct = split(pairs)
     assert 0 <= aurc(trust, correct) <= 1
     assert -1e-15 <= e_aurc(trust, correct) <= aurc(trust, correct)
-    assert 0 <= augrc(trust, correct) <= 0.5 + 0.5 / len(trust)
+    assert 0 <= augrc(trust, correct) <= 0.5
     assert e_aurc(correct.astype(float), correct) == 0
     for metric in (auroc, fpr_at_tpr):
         assert math.isnan(metric(trust, correct)) == (correct.all() or not correct.any())
@@ -248,22 +247,36 @@ def test_bad_reliability(bad: dict[str, object]) -> None:
         ece(**{"probability": [0.5, 0.6], "correct": [1, 0], **bad})  # type: ignore[arg-type]
 
 
-def test_a_bootstrap_interval_covers_as_often_as_it_says() -> None:
-    """Of 200 samples of 100, the 95 % interval of the accuracy holds the true one in about 95 %."""
-    rng = np.random.default_rng(5)
-    held = []
-    for seed in range(200):
-        correct = rng.random(100) < 0.7
-        low, high = interval(resampled(lambda trust, right: float(right.mean()), np.zeros(100), correct, seed=seed))
-        held.append(low <= 0.7 <= high)
-    assert 0.90 <= np.mean(held) <= 0.99
+def generalised_curve(trust: np.ndarray, correct: np.ndarray) -> tuple[list[float], list[float]]:
+    """Coverage and joint risk as the paper draws them: from coverage 0, one point for each distinct threshold."""
+    points = [(0.0, 0.0)]
+    for threshold in sorted(set(trust.tolist()), reverse=True):
+        accepted = [bool(right) for value, right in zip(trust.tolist(), correct.tolist(), strict=True) if value >= threshold]
+        points.append((len(accepted) / len(trust), accepted.count(False) / len(trust)))
+    return [x for x, _ in points], [y for _, y in points]
 
 
-def test_resamples_are_paired_and_repeatable() -> None:
-    correct = np.arange(50) % 3 > 0
-    accuracy = [resampled(lambda trust, right: float(right.mean()), np.zeros(50), correct, resamples=20) for _ in range(2)]
-    first = resampled(lambda trust, right: float(trust[0]), np.arange(50.0), correct, resamples=20)
-    assert (accuracy[0] == accuracy[1]).all()
-    assert len(np.unique(first)) > 5
-    assert interval(np.array([math.nan, 1.0, 1.0])) == (1.0, 1.0)
-    assert all(math.isnan(end) for end in interval(np.array([math.nan])))
+@given(predictions)
+def test_augrc_is_the_area_of_the_paper(pairs: list[tuple[int, bool]]) -> None:
+    """Against the area by trapezoids, and against the closed form with the AUROC (Traub et al. 2024)."""
+    trust, correct = split(pairs)
+    coverage, risk = generalised_curve(trust, correct)
+    assert augrc(trust, correct) == pytest.approx(np.trapezoid(risk, coverage), abs=1e-12)
+    wrong = 1 - correct.mean()
+    apart = 0.0 if wrong in (0, 1) else wrong * (1 - wrong) * (1 - roc_auc_score(correct, trust))
+    assert augrc(trust, correct) == pytest.approx(wrong**2 / 2 + apart, abs=1e-12)
+
+
+def test_augrc_of_a_hundred_wrong_ones() -> None:
+    assert augrc(np.arange(100), np.zeros(100)) == 0.5
+    assert augrc(np.zeros(100), np.zeros(100)) == 0.5
+
+
+def test_ece_bins_have_equal_mass() -> None:
+    """Fifteen bins of equal width would put all of these into one; of equal mass, they are told apart."""
+    probability = np.repeat(np.linspace(0.901, 0.929, 15), 20)
+    correct = np.tile(np.arange(20) % 2 == 0, 15)
+    bins = reliability(probability, correct)
+    assert bins.count.tolist() == [20] * 15
+    assert ece(probability, correct) == pytest.approx(np.mean(np.linspace(0.901, 0.929, 15) - 0.5))
+    assert BINNING == "15 bins of equal mass"

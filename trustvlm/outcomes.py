@@ -26,11 +26,17 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Estimate:
-    """A metric and its 95 % bootstrap interval; NaN where it is undefined."""
+    """A metric and the 95 % interval of its true value: on all images of which these are a random sample.
+
+    Attributes:
+        value: NaN where it is undefined. low, high: NaN where the images say nothing of it.
+        reason: why they do not ("too few errors (2) to say"); None with an interval.
+    """
 
     value: float
     low: float
     high: float
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,9 +79,9 @@ class RuleOutcome:
 
     Attributes:
         rule, kind: its name, and what it looks at: "text", "image" or "fused". params: its parameters.
-        versus_msp: its AURC minus that of `msp`, on the same resamples: below 0 is better.
+        versus_msp: its AURC minus that of `msp` on the same images, with the paired interval: below 0 is better.
         coverage_at_risk, risk_at_coverage: at the risk and coverage that the evaluation names.
-        ece: for rules that are probabilities, else None.
+        ece: for rules that are probabilities, else None; over the bins that the evaluation names.
         curve: (coverage, risk) pairs, at most 400 of them. reliability: (mean probability, accuracy, count), or None.
         items: what it says of each of the evaluation's items, and thresholds: of every distinct trust, strictest first; None
             where they were not asked for.
@@ -155,11 +161,13 @@ class Evaluation:
 
     Attributes:
         space, revision: what was evaluated. images: how many. labels: how many true labels they have.
-        supports: how many were left out because they are support images.
+        supports: how many were left out because they are support images. duplicates: because they came before, as the same
+            file or with the same embedding.
         text, image, fused: the rules that stand for text only, image only and both; None where there is none.
         risk, coverage: at which `coverage_at_risk` and `risk_at_coverage` are given.
         rules: best AURC first. per_label: most errors first. shots: the curve over support images a label, empty where it was
         not asked for or the space is too large. wrong: the most trusted wrong images under the fused rule.
+        ece_binning: the bins of `ece`, in words.
         gone: how many stored images were left out because their label was removed since.
         left_out: rules that were not compared, with the reason; empty where the rules were named.
         items: the images, and confidence: that of the bounds in `thresholds`; None where they were not asked for.
@@ -180,6 +188,8 @@ class Evaluation:
     shots: tuple[ShotOutcome, ...]
     wrong: tuple[WrongImage, ...]
     gone: int = 0
+    duplicates: int = 0
+    ece_binning: str = ""
     left_out: tuple[RuleLeftOut, ...] = ()
     items: tuple[EvaluatedImage, ...] | None = None
     confidence: float | None = None

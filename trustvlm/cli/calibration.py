@@ -177,6 +177,7 @@ def _print(made: Calibration, json_: bool) -> None:
     if json_:
         click.echo(as_json(made.to_dict()))
         return
+    from trustvlm.selective.reliability import BINNING
     from trustvlm.types import left_out_in_words
 
     left_out = {"support images": made.supports, "duplicates": made.duplicates, "labels gone": made.gone}
@@ -190,7 +191,9 @@ def _print(made: Calibration, json_: bool) -> None:
             "promise": f"at most {100 * made.max_risk:.3g} % of what it accepts is wrong, confidence {made.confidence:.3g}",
             "outcome": made.reason,
             "coverage": f"{100 * made.coverage:.1f} % of the images that prove it",
-            "probability": "ECE unknown: too few images" if made.ece is None else f"ECE {made.ece:.4f} (cross-validated)",
+            "probability": "ECE unknown: too few images"
+            if made.ece is None
+            else f"ECE {made.ece:.4f} (cross-validated, {BINNING})",
         }
     )
     click.echo("\nThe best configurations on the images that choose (the default stays unless another is clearly better):")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import click
 
 from trustvlm.cli.bounds import Bounded
 from trustvlm.cli.labelled import labelled_images, labelled_options
-from trustvlm.cli.output import Column, as_json, row_writer
+from trustvlm.cli.output import Column, as_json, details, row_writer
 from trustvlm.cli.session import Session
 from trustvlm.cli.text import note, utf8
 from trustvlm.reading.naming import Naming
@@ -26,11 +27,15 @@ def _percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f} %"
 
 
-def _interval(estimate: dict[str, float | None], scale: float = 1000.0) -> str:
+def _interval(estimate: dict[str, Any], scale: float = 1000.0, unit: str = "") -> str:
     value, low, high = (estimate[name] for name in ("value", "low", "high"))
-    if value is None or low is None or high is None:
+    if value is None:
         return "–"
-    return f"{scale * value:.1f} [{scale * low:.1f}, {scale * high:.1f}]"
+    return f"{scale * value:.1f}{unit}" + ("" if low is None else f" [{scale * low:.1f}, {scale * high:.1f}]")
+
+
+def _with_reason(estimate: dict[str, Any], scale: float = 100.0, unit: str = " %") -> str:
+    return _interval(estimate, scale, unit) + (f" ({estimate['reason']})" if estimate["reason"] else "")
 
 
 RULE_COLUMNS = [
@@ -44,6 +49,16 @@ RULE_COLUMNS = [
     Column("coverage at risk", lambda row: _percent(row["coverage_at_risk"]["value"]), right=True, rank=3),
     Column("ECE", lambda row: "–" if row["ece"] is None else f"{row['ece']:.3f}", right=True, rank=5),
 ]
+
+INTERVALS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "accuracy": lambda row: _with_reason(row["accuracy"]),
+    "AURC ×1000": lambda row: _with_reason(row["aurc"], 1000.0, ""),
+    "against msp": lambda row: _with_reason(row["versus_msp"], 1000.0, ""),
+    "AUROC": lambda row: _with_reason(row["auroc"]),
+    "FPR95": lambda row: _with_reason(row["fpr95"]),
+    "coverage at risk": lambda row: _with_reason(row["coverage_at_risk"]),
+    "risk at coverage": lambda row: _with_reason(row["risk_at_coverage"]),
+}
 
 LABEL_COLUMNS = [
     Column("label", lambda row: row["label"], lambda row: "bold"),
@@ -101,13 +116,19 @@ def evaluate(
 
 
 def _print(found: Evaluation) -> None:
-    from trustvlm.selective.report import in_words
+    from trustvlm.selective.report import best_rule, in_words
     from trustvlm.types import left_out_in_words
 
     values = found.to_dict()
-    left_out = f", {found.supports} support images left out" if found.supports else ""
+    out = {"support images": found.supports, "copies of others": found.duplicates, "of removed labels": found.gone}
+    left_out = ", ".join(f"{count} {what}" for what, count in out.items() if count)
+    left_out = f" (left out: {left_out})" if left_out else ""
     click.echo(f"{found.images} images of {found.labels} labels{left_out}. {in_words(found)}\n")
     row_writer("table", RULE_COLUMNS).write(values["rules"])
+    click.echo(f"ECE: {found.ece_binning}")
+    best = next(row for row in values["rules"] if row["rule"] == best_rule(found))
+    click.echo(f"\n{best['rule']}, with 95 % intervals:")
+    details({name: shown(best) for name, shown in INTERVALS.items()})
     if found.left_out:
         click.echo(f"not compared: {left_out_in_words(found.left_out)}")
     worst = [row for row in values["per_label"] if row["right"] < row["predicted"]][:_LABELS]

@@ -53,7 +53,8 @@ def aurc(trust: npt.ArrayLike, correct: npt.ArrayLike) -> float:
     """Area under the risk–coverage curve: the mean over n = 1 … M of the error rate among the n most trusted.
 
     Tied predictions share their mean error. 0 when all are right, 1 when all are wrong; smaller is better.
-    Source: Geifman, Uziel, El-Yaniv, "Bias-Reduced Uncertainty Estimation for Deep Neural Classifiers" (2019).
+    Source: Geifman, Uziel, El-Yaniv, "Bias-Reduced Uncertainty Estimation for Deep Neural Classifiers" (2019), whose mean this
+    is. Others integrate the same curve by trapezoids and differ by O(1/M).
     """
     errors = _errors_among_most_trusted(_ranking(trust, correct))
     return float(np.mean(errors / np.arange(1, len(errors) + 1)))
@@ -62,26 +63,31 @@ def aurc(trust: npt.ArrayLike, correct: npt.ArrayLike) -> float:
 def e_aurc(trust: npt.ArrayLike, correct: npt.ArrayLike) -> float:
     """Excess AURC: :func:`aurc` minus that of an oracle, which trusts every right prediction more than any wrong one.
 
-    0 when all are right or all are wrong (no order is better than another then). Same source.
+    0 when all are right or all are wrong (no order is better than another then). Same source, which approximates the oracle's
+    by e + (1 − e)·log(1 − e), e the error rate; here it is exact for M predictions.
     """
     right = checked(trust, correct)[1]
     return aurc(trust, correct) - aurc(right, right)
 
 
 def augrc(trust: npt.ArrayLike, correct: npt.ArrayLike) -> float:
-    """Area under the generalised risk–coverage curve: the mean over n of (errors among the n most trusted) / M.
+    """Area under the generalised risk–coverage curve: ∫ (share of all predictions that are accepted and wrong) d(coverage).
 
-    Tied predictions share their mean error. In [0, 1/2 + 1/(2M)]; smaller is better.
+    By trapezoids from coverage 0 on, with one point for each distinct threshold, so that tied predictions share their mean
+    error. In [0, 1/2], 1/2 when all are wrong; smaller is better. Equal to e²/2 + e·(1 − e)·(1 − AUROC), e the error rate.
     Source: Traub et al., "Overcoming Common Flaws in the Evaluation of Selective Classification Systems" (2024).
     """
-    errors = _errors_among_most_trusted(_ranking(trust, correct))
-    return float(np.mean(errors / len(errors)))
+    ranking = _ranking(trust, correct)
+    accepted, errors = (np.concatenate([[0], counts]) for counts in (ranking.accepted, ranking.errors))
+    doubled = int((np.diff(accepted) * (errors[1:] + errors[:-1])).sum())  # in halves: exact
+    return doubled / (2 * int(accepted[-1]) ** 2)
 
 
 def auroc(trust: npt.ArrayLike, correct: npt.ArrayLike) -> float:
     """Probability that a right prediction is trusted more than a wrong one; ties count half. Larger is better.
 
-    NaN when all are right or all are wrong.
+    The Mann–Whitney statistic: the area under the ROC curve by trapezoids (Hanley & McNeil 1982). NaN when all are right or
+    all are wrong.
     """
     ranking = _ranking(trust, correct)
     rights, wrongs = int(ranking.right.sum()), int(ranking.wrong.sum())
@@ -95,7 +101,8 @@ def auroc(trust: npt.ArrayLike, correct: npt.ArrayLike) -> float:
 def fpr_at_tpr(trust: npt.ArrayLike, correct: npt.ArrayLike, tpr: float = 0.95) -> float:
     """Share of the wrong predictions at or above the highest threshold that keeps at least `tpr` of the right ones.
 
-    Smaller is better. NaN when all are right or all are wrong.
+    A point of the ROC curve, not interpolated between two (Liang, Li, Srikant 2018). Smaller is better. NaN when all are right
+    or all are wrong.
 
     Raises:
         InvalidInput: also for a tpr outside (0, 1].

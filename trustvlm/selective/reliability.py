@@ -12,7 +12,11 @@ from trustvlm.errors import InvalidInput
 from trustvlm.selective.ranking import checked
 from trustvlm.types import Float64s, Int64s
 
-__all__ = ["Reliability", "ece", "reliability"]
+__all__ = ["BINNING", "Reliability", "ece", "reliability"]
+
+BINS = 15
+BINNING = f"{BINS} bins of equal mass"
+"""How :func:`ece` groups probabilities by default, in words."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +32,7 @@ class Reliability:
     count: Int64s
 
 
-def reliability(probability: npt.ArrayLike, correct: npt.ArrayLike, bins: int = 15) -> Reliability:
+def reliability(probability: npt.ArrayLike, correct: npt.ArrayLike, bins: int = BINS) -> Reliability:
     """Mean probability against accuracy in up to `bins` bins of equal size.
 
     Raises:
@@ -49,10 +53,11 @@ def reliability(probability: npt.ArrayLike, correct: npt.ArrayLike, bins: int = 
     )
 
 
-def ece(probability: npt.ArrayLike, correct: npt.ArrayLike, bins: int = 15) -> float:
+def ece(probability: npt.ArrayLike, correct: npt.ArrayLike, bins: int = BINS) -> float:
     """Expected calibration error: the mean of |accuracy − probability| over :func:`reliability`'s bins, by their size.
 
-    Source: Guo et al. 2017, with bins of equal mass (Nguyen & O'Connor 2015), which do not leave most bins almost empty.
+    Source: Guo et al. 2017, whose 15 bins are of equal width; these are of equal mass (Nguyen & O'Connor 2015), which leaves
+    none almost empty. Equal probabilities share one bin, so that there may be fewer.
     """
     found = reliability(probability, correct, bins)
     return float(np.average(np.abs(found.accuracy - found.probability), weights=found.count))

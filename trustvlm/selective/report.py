@@ -12,7 +12,7 @@ from trustvlm.outcomes import Estimate, Evaluation, WrongImage
 from trustvlm.selective.plots import MAX_LABELS_SHOWN, label_chart, reliability_diagram, risk_coverage, shot_curve
 from trustvlm.types import left_out_in_words
 
-__all__ = ["render_html"]
+__all__ = ["best_rule", "in_words", "render_html"]
 
 _TEMPLATE = Path(__file__).with_name("report.html.jinja")
 _NAMES = 20
@@ -47,8 +47,10 @@ def render_html(
         e=evaluation,
         answer=in_words(evaluation),
         left_out=left_out_in_words(evaluation.left_out),
+        reasons=_reasons(evaluation),
         plots={name: None if plot is None else Markup(plot) for name, plot in plots.items()},  # matplotlib escapes
         pct=_percent,
+        pct_of=_percent_of,
         milli=_thousandths,
         signed=_signed,
         more_labels=max(0, with_errors - MAX_LABELS_SHOWN),
@@ -58,9 +60,14 @@ def render_html(
     )
 
 
+def best_rule(evaluation: Evaluation) -> str:
+    """The rule that the finding is about: the fused one, else the one on images, else the one on text."""
+    return evaluation.fused or evaluation.image or evaluation.text or evaluation.rules[0].rule
+
+
 def in_words(evaluation: Evaluation) -> str:
     """The finding in two sentences."""
-    best = evaluation.fused or evaluation.image or evaluation.text or evaluation.rules[0].rule
+    best = best_rule(evaluation)
     outcome = evaluation[best]
     share = _percent(outcome.coverage_at_risk.value)
     words = f"{_percent(outcome.accuracy.value)} of the images are labelled rightly. "
@@ -94,11 +101,31 @@ def _percent(value: float) -> str:
     return "–" if math.isnan(value) else f"{100 * value:.3g} %"
 
 
+def _reasons(evaluation: Evaluation) -> list[str]:
+    """Why metrics have no interval, each reason once with the metrics it is of."""
+    names = {"AUROC": "auroc", "FPR95": "fpr95", "against msp": "versus_msp", "coverage at risk": "coverage_at_risk"}
+    outcome = evaluation[best_rule(evaluation)]
+    found: dict[str, list[str]] = {}
+    for name, field in names.items():
+        reason = getattr(outcome, field).reason
+        if reason is not None:
+            found.setdefault(reason, []).append(name)
+    return [f"{', '.join(of)} ({reason})" for reason, of in found.items()]
+
+
+def _percent_of(value: Estimate) -> str:
+    if math.isnan(value.value) or math.isnan(value.low):
+        return _percent(value.value)
+    return f"{_percent(value.value)} [{100 * value.low:.3g}, {100 * value.high:.3g}]"
+
+
 def _thousandths(value: Estimate) -> str:
-    return f"{1000 * value.value:.1f} [{1000 * value.low:.1f}, {1000 * value.high:.1f}]"
+    return f"{1000 * value.value:.1f}" + _bounds(value, "")
 
 
 def _signed(value: Estimate) -> str:
-    if math.isnan(value.value):
-        return "–"
-    return f"{1000 * value.value:+.1f} [{1000 * value.low:+.1f}, {1000 * value.high:+.1f}]"
+    return "–" if math.isnan(value.value) else f"{1000 * value.value:+.1f}" + _bounds(value, "+")
+
+
+def _bounds(value: Estimate, sign: str) -> str:
+    return "" if math.isnan(value.low) else f" [{1000 * value.low:{sign}.1f}, {1000 * value.high:{sign}.1f}]"

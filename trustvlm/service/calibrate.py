@@ -24,6 +24,7 @@ from trustvlm.service.decide import UNKNOWN_RATE, acceptable, is_unknown
 from trustvlm.service.judging import Columns, judge, judge_all
 from trustvlm.service.observed import Observed, are_supports, as_rows, observe, stored_images, truth_ids
 from trustvlm.service.parts import Parts
+from trustvlm.service.repeated import first_of_each
 from trustvlm.stopping import may_stop
 from trustvlm.types import Bools, Float64s, Int64s, Queries
 
@@ -136,8 +137,7 @@ class _Sifted:
 
 def _sift(context: Context, observed: Observed, truth: Int64s) -> _Sifted:
     support = are_supports(context.parts, context.connection, context.view, observed.unit[1], len(observed))
-    first = np.zeros(len(observed), np.bool_)
-    first[list({content: place for place, content in reversed(list(enumerate(observed.hashes)))}.values())] = True
+    first = first_of_each(observed)
     gone = (truth >= 0) & (context.view.text.slots(np.maximum(truth, 0)) < 0)
     kept = np.flatnonzero(~support & first & ~gone)
     if not len(kept):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import cast
 
 import numpy as np
@@ -13,28 +12,19 @@ from trustvlm.bounds import number, whole
 from trustvlm.catalog import spaces, supports
 from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.errors import InvalidInput
-from trustvlm.outcomes import Estimate, Evaluation, LabelOutcome, RuleOutcome, ShotOutcome, WrongImage
+from trustvlm.outcomes import Evaluation, LabelOutcome, ShotOutcome, WrongImage
 from trustvlm.scoring.rules import DEFAULT_RULE, RULES, Rule, resolve_parameters
-from trustvlm.selective.bootstrap import interval, resampled
-from trustvlm.selective.metrics import (
-    augrc,
-    aupr_error,
-    aurc,
-    auroc,
-    coverage_at_risk,
-    e_aurc,
-    fpr_at_tpr,
-    risk_at_coverage,
-    risk_coverage_curve,
-)
-from trustvlm.selective.reliability import ece, reliability
+from trustvlm.selective.metrics import aurc
+from trustvlm.selective.reliability import BINNING
 from trustvlm.service.configurations import comparable, require_images
 from trustvlm.service.context import Context, context_of
 from trustvlm.service.evidence import evidence_reader
-from trustvlm.service.items import check_items, evaluated_images, image_outcomes, threshold_outcomes
+from trustvlm.service.items import check_items, evaluated_images
 from trustvlm.service.judging import Columns, judge_all
 from trustvlm.service.observed import Observed, are_supports, observe, stored_images, truth_ids
+from trustvlm.service.outcome import right_rows, rule_outcome
 from trustvlm.service.parts import Parts
+from trustvlm.service.repeated import first_of_each
 from trustvlm.service.shots import MAX_LABELS, drawable, rules_of, shot_curve
 from trustvlm.stopping import may_stop
 from trustvlm.types import Bools, Float64s, Int64s, Queries, RuleLeftOut
@@ -43,7 +33,6 @@ __all__ = ["Wanted", "evaluate", "evaluate_stored"]
 
 Chosen = dict[str, tuple[Rule, Mapping[str, float | None]]]
 
-_POINTS = 400
 _WRONG = 12
 _PROFITS = 0.8
 _POOR = 0.5
@@ -108,7 +97,8 @@ def _evaluated(parts: Parts, space: SpaceRecord, observed: Observed, truth: Int6
         support = np.zeros(len(observed), np.bool_)
         if verifier is not None:
             support = are_supports(parts, connection, view, verifier, len(observed))
-        kept = np.flatnonzero(~support & ~gone)
+        first = first_of_each(observed)
+        kept = np.flatnonzero(~support & first & ~gone)
         if not len(kept):
             raise InvalidInput(f"queries: expected images that are no support images, got none (of {len(observed)})")
         if wanted.items:
@@ -116,7 +106,8 @@ def _evaluated(parts: Parts, space: SpaceRecord, observed: Observed, truth: Int6
         told, true_ids = observed[kept], view.aliases.of(given_ids[kept])
         unit = told.unit
         judged = dict(zip(chosen, judge_all(context, *unit, list(chosen.values()), 1), strict=True))
-        outcomes = [_outcome(name, *chosen[name], judged, true_ids, wanted) for name in chosen]
+        told_to = {name: getattr(wanted, name) for name in ("risk", "coverage", "items", "confidence")}
+        outcomes = [rule_outcome(name, chosen[name][1], judged, true_ids, **told_to) for name in chosen]
         text, image, fused = _sides(chosen)
         curve = {name: chosen[name] for name in rules_of([text, image, fused]) if drawable(chosen[name][0])}
         shots: tuple[ShotOutcome, ...] = ()
@@ -141,7 +132,9 @@ def _evaluated(parts: Parts, space: SpaceRecord, observed: Observed, truth: Int6
             per_label=_per_label(context, judged, (text, image, fused), true_ids),
             shots=shots,
             wrong=wrong,
-            gone=int((gone & ~support).sum()),
+            gone=int((gone & first & ~support).sum()),
+            duplicates=int((~first & ~support).sum()),
+            ece_binning=BINNING,
             left_out=left_out,
             items=evaluated_images(kept, sources, names) if wanted.items else None,
             confidence=float(wanted.confidence) if wanted.items else None,
@@ -179,56 +172,6 @@ def _sides(chosen: Mapping[str, object]) -> tuple[str | None, str | None, str | 
     return found[0], found[1], found[2]
 
 
-def _right(columns: Columns, truth: Int64s) -> Bools:
-    return np.equal(cast(Int64s, columns["label_id"]), truth)
-
-
-def _outcome(
-    name: str,
-    rule: Rule,
-    parameters: Mapping[str, float | None],
-    judged: Mapping[str, Columns],
-    truth: Int64s,
-    wanted: Wanted,
-) -> RuleOutcome:
-    trust, right = cast(Float64s, judged[name]["trust"]), _right(judged[name], truth)
-
-    def estimate(metric: Callable[[Float64s, Bools], float]) -> Estimate:
-        return Estimate(metric(trust, right), *interval(resampled(metric, trust, right)))
-
-    areas = resampled(aurc, trust, right)
-    area = aurc(trust, right)
-    versus = Estimate(float("nan"), float("nan"), float("nan"))
-    if "msp" in judged:
-        base = cast(Float64s, judged["msp"]["trust"]), _right(judged["msp"], truth)
-        versus = Estimate(area - aurc(*base), *interval(areas - resampled(aurc, *base)))
-    curve = risk_coverage_curve(trust, right)
-    points = np.unique(np.linspace(0, len(curve.coverage) - 1, _POINTS).astype(np.int64))
-    bins = reliability(trust, right) if rule.probability else None
-    return RuleOutcome(
-        rule=name,
-        kind=rule.kind,
-        params=dict(parameters),
-        accuracy=estimate(lambda _, correct: float(correct.mean())),
-        aurc=Estimate(area, *interval(areas)),
-        versus_msp=versus,
-        e_aurc=e_aurc(trust, right),
-        augrc=augrc(trust, right),
-        auroc=estimate(auroc),
-        aupr_error=aupr_error(trust, right),
-        fpr95=estimate(fpr_at_tpr),
-        coverage_at_risk=estimate(partial(coverage_at_risk, risk=wanted.risk)),
-        risk_at_coverage=estimate(partial(risk_at_coverage, coverage=wanted.coverage)),
-        ece=ece(trust, right) if rule.probability else None,
-        curve=tuple(zip(curve.coverage[points].tolist(), curve.risk[points].tolist(), strict=True)),
-        reliability=None
-        if bins is None
-        else tuple(zip(bins.probability.tolist(), bins.accuracy.tolist(), bins.count.tolist(), strict=True)),
-        items=image_outcomes(judged[name], right) if wanted.items else None,
-        thresholds=threshold_outcomes(curve, len(trust), wanted.confidence) if wanted.items else None,
-    )
-
-
 def _per_label(
     context: Context, judged: Mapping[str, Columns], sides: tuple[str | None, str | None, str | None], truth: Int64s
 ) -> tuple[LabelOutcome, ...]:
@@ -237,7 +180,7 @@ def _per_label(
     plain = next((name for name in sides if name is not None and not RULES[name].relabels), None)
     if plain is None:
         return ()
-    given, right = cast(Int64s, judged[plain]["label_id"]), _right(judged[plain], truth)
+    given, right = cast(Int64s, judged[plain]["label_id"]), right_rows(judged[plain], truth)
     owners = _support_counts(context, np.unique(np.concatenate([given, truth[truth >= 0]])))
     found = []
     for label, count in owners.items():
@@ -290,7 +233,7 @@ def _wrong(
     """The wrong images of largest trust, with their evidence."""
     columns = judged[rule]
     trust = cast(Float64s, columns["trust"])
-    rows = np.flatnonzero(~_right(columns, truth))
+    rows = np.flatnonzero(~right_rows(columns, truth))
     rows = rows[np.argsort(-trust[rows], kind="stable")][:_WRONG]
     read = evidence_reader(
         context.parts,

@@ -1,0 +1,56 @@
+"""Images that come more than once: they are one observation, however many files show them."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+
+from trustvlm.service.observed import SAME_IMAGE, Observed
+from trustvlm.types import Bools, Float64s, Int64s
+
+__all__ = ["first_of_each"]
+
+_DIRECTIONS = 3
+
+
+def first_of_each(observed: Observed) -> Bools:
+    """(n,) which images are the first of those that are the same.
+
+    The same are equal files (or pixels, or vectors, as the hash has it), and images whose embeddings are equal but for
+    rounding: the picture saved in another format, or encoded in another batch.
+    """
+    first = np.zeros(len(observed), np.bool_)
+    first[np.unique(_numbers(observed.hashes), return_index=True)[1]] = True
+    rows: Int64s = np.flatnonzero(first)
+    classifier, verifier = observed[rows].unit
+    first[rows[_repeated(classifier if verifier is None else verifier)]] = False
+    return first
+
+
+def _numbers(hashes: list[bytes]) -> Int64s:
+    """One number for each distinct hash."""
+    known: dict[bytes, int] = {}
+    return np.array([known.setdefault(content, len(known)) for content in hashes], np.int64)
+
+
+def _repeated(unit: Float64s) -> Bools:
+    """(n,) which unit vectors are equal to an earlier one but for rounding.
+
+    Equal ones have equal projections on any direction: sorted by one, they stand within a narrow window of each other.
+    """
+    repeated = np.zeros(len(unit), np.bool_)
+    directions = np.random.default_rng(0).standard_normal((unit.shape[1], _DIRECTIONS))
+    places = unit @ (directions / np.linalg.norm(directions, axis=0))
+    order = np.argsort(places[:, 0], kind="stable")
+    window = np.sqrt(2 * (1 - SAME_IMAGE))
+    for offset in range(1, len(unit)):
+        one, other = order[:-offset], order[offset:]
+        inside = places[other, 0] - places[one, 0] <= window
+        if not inside.any():
+            break
+        near = np.flatnonzero(inside & (np.abs(places[other] - places[one]) <= window).all(axis=1))
+        one, other = one[near], other[near]
+        same = cast(Bools, np.sum(unit[one] * unit[other], axis=1) >= SAME_IMAGE)
+        repeated[np.maximum(one, other)[same]] = True
+    return repeated
