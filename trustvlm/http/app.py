@@ -85,7 +85,8 @@ def create_app(service: TrustService, options: ServeOptions | None = None) -> Fa
         yield
         await run_in_threadpool(serving.close)
 
-    app = FastAPI(title="trustvlm", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    about: dict[str, Any] = {"title": "trustvlm", "version": __version__, "docs_url": None, "redoc_url": None}
+    app = FastAPI(**about, lifespan=lifespan, generate_unique_id_function=lambda route: route.name)
     app.state.serving = serving
     app.add_middleware(Gate, options=chosen, meters=serving.meters, bodies=bodies)
     problems.install(app, methods_of)

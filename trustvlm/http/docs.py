@@ -16,13 +16,17 @@ from trustvlm.http.links import link
 from trustvlm.http.matching import matched
 from trustvlm.http.parameters import OPTIONS, check_request
 from trustvlm.http.schemas import Body, examples
+from trustvlm.http.shapes import schemas_of
 
-__all__ = ["ADMIN", "READ", "WRITE", "describe", "takes"]
+__all__ = ["ADMIN", "READ", "WRITE", "describe", "gives", "takes"]
 
 _CHECKS = [Depends(check_request), Depends(matched)]
 READ, WRITE, ADMIN = ([Depends(Scope(scope)), *_CHECKS] for scope in ("read", "write", "admin"))
 
 _BODIES: dict[str, type[BaseModel]] = {}
+_FORMS: dict[str, type[Body]] = {}
+_ANSWERS: dict[str, Any] = {}
+_REF = "#/components/schemas/{model}"
 _BYTES = {"type": "string", "format": "binary"}
 _PROBLEM = {
     "type": "object",
@@ -40,21 +44,33 @@ _PROBLEM = {
 def takes(body: type[Body], *kinds: str, form: type[Body] | None = None) -> dict[str, Any]:
     """The part of a route's OpenAPI entry that says which bodies it takes."""
     content: dict[str, Any] = {}
-    _BODIES[body.__name__] = body
     for kind in kinds:
         if kind == JSON:
-            content[kind] = {"schema": {"$ref": f"#/components/schemas/{body.__name__}"}, "example": examples(body)}
+            _BODIES[body.__name__] = body
+            content[kind] = {"schema": _named(body.__name__), "example": examples(body)}
         elif kind == NPZ:
             content[kind] = {"schema": _BYTES | {"description": "numpy.savez of the same arrays; options as query parameters"}}
         elif kind == FORM:
-            content[kind] = {"schema": _form(form or body)}
+            name = f"{(form or body).__name__.removesuffix('Body').removesuffix('Form')}Form"
+            _FORMS[name] = form or body
+            content[kind] = {"schema": _named(name)}
     options = {kind: options_of(model) for kind, model in ((NPZ, body), (FORM, form or body)) if kind in kinds}
     return {"requestBody": {"required": True, "content": content}} | ({OPTIONS: options} if options else {})
 
 
+def gives(kind: Any, status: int = 200) -> dict[str, Any]:
+    """The part of a route's OpenAPI entry that says what JSON it answers: a type of trustvlm.http.shapes, or a dataclass."""
+    _ANSWERS[kind.__name__] = kind
+    return {"responses": {str(status): {"content": {JSON: {"schema": _named(kind.__name__)}}}}}
+
+
+def _named(name: str) -> dict[str, Any]:
+    return {"$ref": _REF.format(model=name)}
+
+
 def _form(body: type[Body]) -> dict[str, Any]:
     """The fields of a form: lists are repeated fields, objects are JSON in a field, and there are no nulls."""
-    schema = body.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema = body.model_json_schema(ref_template=_REF)
     fields = {name: _field(field) for name, field in schema["properties"].items() if name not in ARRAYS}
     required = [name for name in schema.get("required", []) if name not in ARRAYS]
     images = {"type": "array", "items": _BYTES, "minItems": 1}
@@ -69,7 +85,7 @@ def _form(body: type[Body]) -> dict[str, Any]:
 def _field(schema: dict[str, Any]) -> dict[str, Any]:
     kept = next((one for one in schema.get("anyOf", []) if one.get("type") != "null"), schema)
     if kept.get("type") == "object":
-        kept = {"type": "string", "contentMediaType": JSON, "enum": ["{}"]}
+        kept = {"type": "string", "contentMediaType": JSON, "examples": ["{}"]}
     if kept.get("type") == "array":
         kept = kept | {"items": _field(kept["items"])}
     return {name: value for name, value in kept.items() if name not in ("default", "title")}
@@ -92,9 +108,10 @@ def _document(app: FastAPI) -> dict[str, Any]:
     schemas = found.setdefault("components", {}).setdefault("schemas", {})
     schemas["Problem"] = _PROBLEM
     for name, body in _BODIES.items():
-        schema = body.model_json_schema(ref_template="#/components/schemas/{model}")
+        schema = body.model_json_schema(ref_template=_REF)
         schemas |= schema.pop("$defs", {})
         schemas[name] = schema
+    schemas |= {name: _form(body) for name, body in _FORMS.items()} | schemas_of(_ANSWERS, _REF)
     found["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     found["security"] = [{}, {"key": []}]
     statuses = {str(status) for status in STATUSES.values()}
@@ -102,7 +119,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
         for operation in path.values():
             operation["responses"].pop("422", None)
             for status in sorted(statuses):
-                problem = {"schema": {"$ref": "#/components/schemas/Problem"}}
+                problem = {"schema": _named("Problem")}
                 operation["responses"][status] = {"description": "see error.kind", "content": {JSON: problem}}
     link(found["paths"])
     for name in ("HTTPValidationError", "ValidationError"):

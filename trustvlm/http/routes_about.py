@@ -6,8 +6,9 @@ from fastapi import APIRouter, Request, Response
 
 from trustvlm.http.answers import answer
 from trustvlm.http.bodies import MOST_FILES, MOST_VALUES
-from trustvlm.http.docs import READ
+from trustvlm.http.docs import READ, gives
 from trustvlm.http.serving import serving_of
+from trustvlm.http.shapes import Limits, RuleList
 from trustvlm.scoring.rules import DEFAULT_RULE, RULES
 
 __all__ = ["router"]
@@ -15,7 +16,7 @@ __all__ = ["router"]
 router = APIRouter(tags=["about"])
 
 
-@router.get("/v1/rules", dependencies=READ)
+@router.get("/v1/rules", dependencies=READ, openapi_extra=gives(RuleList))
 async def list_rules() -> Response:
     """Every rule: what it looks at, its parameters, and whether its trust is a probability."""
     rows = [
@@ -25,7 +26,7 @@ async def list_rules() -> Response:
     return answer({"default": DEFAULT_RULE, "rules": rows})
 
 
-@router.get("/v1/limits", dependencies=READ)
+@router.get("/v1/limits", dependencies=READ, openapi_extra=gives(Limits))
 async def limits(request: Request) -> Response:
     """How much a request may hold: bytes of its body, values of a JSON body, files of a form; 413 or 422 beyond it."""
     options = serving_of(request).options

@@ -14,13 +14,14 @@ from fastapi import APIRouter, Query, Request, Response
 from trustvlm.catalog.jobs import ENDED, JobRecord
 from trustvlm.errors import Conflict, InvalidInput, NotFound, Overloaded
 from trustvlm.http.answers import answer
-from trustvlm.http.docs import WRITE
+from trustvlm.http.docs import WRITE, gives
 from trustvlm.http.import_sources import NDJSON, PARQUET, SOURCES
 from trustvlm.http.importing import Import
 from trustvlm.http.jobs import job_row
 from trustvlm.http.parameters import content_type
 from trustvlm.http.routes_measuring import check_job
 from trustvlm.http.serving import Serving, serving_of
+from trustvlm.http.shapes import Job
 
 __all__ = ["router"]
 
@@ -40,7 +41,7 @@ _DOC: dict[str, Any] = {
 }
 
 
-@router.post("/v1/spaces/{space}/imports", dependencies=WRITE, openapi_extra=_DOC)
+@router.post("/v1/spaces/{space}/imports", dependencies=WRITE, openapi_extra=_DOC | gives(Job))
 async def import_labels(
     request: Request,
     space: str,

@@ -13,12 +13,13 @@ from trustvlm.errors import InvalidInput
 from trustvlm.http.addressed import SLASH
 from trustvlm.http.answers import answer, written
 from trustvlm.http.bodies import FORM, JSON, Asked, read_body
-from trustvlm.http.docs import READ, WRITE, takes
+from trustvlm.http.docs import READ, WRITE, gives, takes
 from trustvlm.http.parameters import content_type
 from trustvlm.http.problems import unfit
 from trustvlm.http.schemas import AliasBody, LabelBody, NamesBody, NewLabelForm, PatchBody, PicturedLabel, RegisterBody
 from trustvlm.http.serving import Serving, refuse_unknown, serving_of
-from trustvlm.types import LabelInput, RegisterResult
+from trustvlm.http.shapes import LabelPage, Registration, Revision
+from trustvlm.types import LabelInput, LabelRow, RegisterResult
 
 __all__ = ["as_inputs", "name_of", "result_json", "router"]
 
@@ -103,7 +104,7 @@ async def _by_id(serving: Serving, space: str, cursor: str | None, limit: int) -
     return answer({"labels": [asdict(row) for row in rows[:limit]], "next_cursor": following})
 
 
-@router.get("/v1/spaces/{space}/labels", dependencies=READ)
+@router.get("/v1/spaces/{space}/labels", dependencies=READ, openapi_extra=gives(LabelPage))
 async def list_labels(
     request: Request,
     space: str,
@@ -140,7 +141,11 @@ async def list_labels(
     return answer({"labels": rows[:limit], "next_cursor": following})
 
 
-@router.post("/v1/spaces/{space}/labels", dependencies=WRITE, openapi_extra=takes(RegisterBody, JSON, FORM, form=NewLabelForm))
+@router.post(
+    "/v1/spaces/{space}/labels",
+    dependencies=WRITE,
+    openapi_extra=takes(RegisterBody, JSON, FORM, form=NewLabelForm) | gives(Registration),
+)
 async def register(request: Request, space: str) -> Response:
     """Register labels: new ones, or more support images of those that are there. Repeating it changes nothing."""
     service = serving_of(request).service
@@ -161,14 +166,14 @@ async def register(request: Request, space: str) -> Response:
     return await written(request, work, digest=digest, encoders=encoders, repeatable=True)
 
 
-@router.get("/v1/spaces/{space}/labels/{label}", dependencies=READ)
+@router.get("/v1/spaces/{space}/labels/{label}", dependencies=READ, openapi_extra=gives(LabelRow))
 async def show_label(request: Request, space: str, label: str) -> Response:
     """One label."""
     service = serving_of(request).service
     return answer(asdict(await serving_of(request).reading.run(lambda: service.get_label(space, name_of(label)))))
 
 
-@router.patch("/v1/spaces/{space}/labels/{label}", dependencies=WRITE, openapi_extra=takes(PatchBody, JSON))
+@router.patch("/v1/spaces/{space}/labels/{label}", dependencies=WRITE, openapi_extra=takes(PatchBody, JSON) | gives(Revision))
 async def update_label(request: Request, space: str, label: str) -> Response:
     """Change a label's name, prompt or text vector."""
     service, asked = serving_of(request).service, await read_body(request, PatchBody, JSON)
@@ -181,7 +186,7 @@ async def update_label(request: Request, space: str, label: str) -> Response:
     )
 
 
-@router.delete("/v1/spaces/{space}/labels/{label}", dependencies=WRITE)
+@router.delete("/v1/spaces/{space}/labels/{label}", dependencies=WRITE, openapi_extra=gives(Revision))
 async def remove_label(request: Request, space: str, label: str, purge: bool = False) -> Response:
     """Remove a label with its support images; it can be restored, unless it is purged.
 
@@ -197,14 +202,16 @@ async def remove_label(request: Request, space: str, label: str, purge: bool = F
     )
 
 
-@router.post("/v1/spaces/{space}/labels/{label}/restore", dependencies=WRITE)
+@router.post("/v1/spaces/{space}/labels/{label}/restore", dependencies=WRITE, openapi_extra=gives(Revision))
 async def restore_label(request: Request, space: str, label: str) -> Response:
     """Bring back the label of that name that was removed last, with the support images it had."""
     service = serving_of(request).service
     return await written(request, lambda: {"revision": service.restore_label(space, name_of(label))})
 
 
-@router.post("/v1/spaces/{space}/labels/{label}/alias", dependencies=WRITE, openapi_extra=takes(AliasBody, JSON))
+@router.post(
+    "/v1/spaces/{space}/labels/{label}/alias", dependencies=WRITE, openapi_extra=takes(AliasBody, JSON) | gives(Revision)
+)
 async def alias(request: Request, space: str, label: str) -> Response:
     """Make a label a further name of another one: from then on they are one label, and the other one is the answer."""
     service, asked = serving_of(request).service, await read_body(request, AliasBody, JSON)
@@ -213,7 +220,7 @@ async def alias(request: Request, space: str, label: str) -> Response:
     )
 
 
-@router.delete("/v1/spaces/{space}/labels/{label}/alias", dependencies=WRITE)
+@router.delete("/v1/spaces/{space}/labels/{label}/alias", dependencies=WRITE, openapi_extra=gives(Revision))
 async def unalias(request: Request, space: str, label: str) -> Response:
     """Make an alias a label of its own again."""
     service = serving_of(request).service

@@ -12,12 +12,14 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from trustvlm.errors import Forbidden, InvalidInput
 from trustvlm.http.answers import answer, written
 from trustvlm.http.bodies import FORM, JSON, NPZ, Asked, read_body
-from trustvlm.http.docs import READ, WRITE, takes
+from trustvlm.http.docs import READ, WRITE, gives, takes
 from trustvlm.http.jobs import Progress, job_row
 from trustvlm.http.keyring import Caller
 from trustvlm.http.matching import expected_revision
 from trustvlm.http.schemas import CalibrateBody, EvaluateBody, FeedbackBody, LabelledBody, bounded
 from trustvlm.http.serving import Serving, refuse_unknown, serving_of, shaped
+from trustvlm.http.shapes import CalibrationList, Job, JobList, RemovedCalibration
+from trustvlm.promise import FeedbackResult, MonitorReport
 from trustvlm.types import Queries
 
 __all__ = ["router"]
@@ -28,7 +30,10 @@ Labelled = TypeVar("Labelled", bound=LabelledBody)
 
 
 @router.post(
-    "/v1/spaces/{space}/evaluate", status_code=202, dependencies=READ, openapi_extra=takes(EvaluateBody, JSON, NPZ, FORM)
+    "/v1/spaces/{space}/evaluate",
+    status_code=202,
+    dependencies=READ,
+    openapi_extra=takes(EvaluateBody, JSON, NPZ, FORM) | gives(Job, 202),
 )
 async def evaluate(request: Request, space: str) -> Response:
     """A job that says how well each rule tells right from wrong on labelled queries."""
@@ -44,7 +49,10 @@ async def evaluate(request: Request, space: str) -> Response:
 
 
 @router.post(
-    "/v1/spaces/{space}/calibrate", status_code=202, dependencies=WRITE, openapi_extra=takes(CalibrateBody, JSON, NPZ, FORM)
+    "/v1/spaces/{space}/calibrate",
+    status_code=202,
+    dependencies=WRITE,
+    openapi_extra=takes(CalibrateBody, JSON, NPZ, FORM) | gives(Job, 202),
 )
 async def calibrate(request: Request, space: str) -> Response:
     """A job that chooses rule, parameters and threshold, with a promise, and puts them into force."""
@@ -120,7 +128,11 @@ def labelled(serving: Serving, space: str, asked: Asked[Any], progress: Progress
     return {"queries": Queries(classifier, verifier), "truth": truth, "sources": sources}
 
 
-@router.post("/v1/spaces/{space}/feedback", dependencies=WRITE, openapi_extra=takes(FeedbackBody, JSON, NPZ, FORM))
+@router.post(
+    "/v1/spaces/{space}/feedback",
+    dependencies=WRITE,
+    openapi_extra=takes(FeedbackBody, JSON, NPZ, FORM) | gives(FeedbackResult),
+)
 async def feedback(request: Request, space: str) -> Response:
     """Tell the true labels of queries; stored with the verdicts they get now."""
     service, asked = serving_of(request).service, await read_body(request, FeedbackBody, JSON, NPZ, FORM)
@@ -137,7 +149,7 @@ async def feedback(request: Request, space: str) -> Response:
     )
 
 
-@router.get("/v1/spaces/{space}/calibrations", dependencies=READ)
+@router.get("/v1/spaces/{space}/calibrations", dependencies=READ, openapi_extra=gives(CalibrationList))
 async def list_calibrations(request: Request, space: str) -> Response:
     """The calibrations of a space, newest first: the first one is in force."""
     serving = serving_of(request)
@@ -148,7 +160,7 @@ async def list_calibrations(request: Request, space: str) -> Response:
     return answer({"revision": row.revision, "calibrations": rows})
 
 
-@router.delete("/v1/spaces/{space}/calibrations/{calibration}", dependencies=WRITE)
+@router.delete("/v1/spaces/{space}/calibrations/{calibration}", dependencies=WRITE, openapi_extra=gives(RemovedCalibration))
 async def remove_calibration(request: Request, space: str, calibration: Annotated[int, Path(ge=1, le=2**63 - 1)]) -> Response:
     """Take a calibration back; the one before it is in force again."""
     service = serving_of(request).service
@@ -160,14 +172,14 @@ async def remove_calibration(request: Request, space: str, calibration: Annotate
     return await written(request, work)
 
 
-@router.get("/v1/spaces/{space}/monitor", dependencies=READ)
+@router.get("/v1/spaces/{space}/monitor", dependencies=READ, openapi_extra=gives(MonitorReport))
 async def monitor(request: Request, space: str, alpha: Annotated[float, Query(), *bounded("alpha")] = 0.05) -> Response:
     """Randomly drawn feedback against the promise of the calibration in force; `alpha`: the rate of false alarms."""
     serving = serving_of(request)
     return answer(asdict(await serving.reading.run(lambda: serving.service.monitor(space, alpha=alpha))))
 
 
-@router.get("/v1/jobs", tags=["jobs"], dependencies=READ)
+@router.get("/v1/jobs", tags=["jobs"], dependencies=READ, openapi_extra=gives(JobList))
 async def list_jobs(request: Request, limit: Annotated[int, Query(ge=1, le=1_000)] = 50) -> Response:
     """The newest jobs that the key may see."""
     serving, only = serving_of(request), request.state.caller.space
@@ -175,7 +187,7 @@ async def list_jobs(request: Request, limit: Annotated[int, Query(ge=1, le=1_000
     return answer({"jobs": [job_row(job) | {"result": None} for job in found]})
 
 
-@router.get("/v1/jobs/{job}", tags=["jobs"], dependencies=READ)
+@router.get("/v1/jobs/{job}", tags=["jobs"], dependencies=READ, openapi_extra=gives(Job))
 async def show_job(request: Request, job: str) -> Response:
     """A job: how far it is and, at its end, what it found."""
     serving = serving_of(request)
@@ -184,7 +196,7 @@ async def show_job(request: Request, job: str) -> Response:
     return answer(job_row(found))
 
 
-@router.post("/v1/jobs/{job}/cancel", tags=["jobs"], dependencies=WRITE)
+@router.post("/v1/jobs/{job}/cancel", tags=["jobs"], dependencies=WRITE, openapi_extra=gives(Job))
 async def cancel_job(request: Request, job: str) -> Response:
     """Ask a job to stop; what it committed stays."""
     serving = serving_of(request)

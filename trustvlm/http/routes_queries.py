@@ -12,11 +12,12 @@ from fastapi import APIRouter, Request, Response
 from trustvlm.errors import Conflict, InvalidInput
 from trustvlm.http.answers import answer
 from trustvlm.http.bodies import FORM, JSON, NPZ, Asked, read_body
-from trustvlm.http.docs import READ, takes
+from trustvlm.http.docs import READ, gives, takes
 from trustvlm.http.matching import expected_revision
 from trustvlm.http.rows import term_rows, verdict_rows
 from trustvlm.http.schemas import EmbedBody, EvidenceBody, ScoreBody, SearchBody
 from trustvlm.http.serving import Part, ScoreKey, SearchKey, Serving, refuse_unknown, serving_of, shaped
+from trustvlm.http.shapes import Embeddings, EvidenceList, HitList, Scored
 from trustvlm.service.encoding import Embedded
 from trustvlm.service.evidence import EvidenceGone, EvidenceReader
 from trustvlm.types import CALL_COLUMNS, Hits, Queries, Verdicts
@@ -28,7 +29,7 @@ EVIDENCE = 3
 """Nearest support images of label and rival that come with the verdict on an image, unless another number is asked for."""
 
 
-@router.post("/v1/spaces/{space}/score", dependencies=READ, openapi_extra=takes(ScoreBody, JSON, NPZ, FORM))
+@router.post("/v1/spaces/{space}/score", dependencies=READ, openapi_extra=takes(ScoreBody, JSON, NPZ, FORM) | gives(Scored))
 async def score(request: Request, space: str) -> Response:
     """Label, trust and evidence of every query, at one revision of the space."""
     serving, asked = serving_of(request), await read_body(request, ScoreBody, JSON, NPZ, FORM)
@@ -89,7 +90,7 @@ async def verdicts_json(serving: Serving, space: str, part: Part, evidence: int,
     return answered
 
 
-@router.post("/v1/spaces/{space}/evidence", dependencies=READ, openapi_extra=takes(EvidenceBody, JSON))
+@router.post("/v1/spaces/{space}/evidence", dependencies=READ, openapi_extra=takes(EvidenceBody, JSON) | gives(EvidenceList))
 async def evidence(request: Request, space: str) -> Response:
     """The nearest support images of label and rival of verdicts, as of their revision, whatever changed since.
 
@@ -106,7 +107,7 @@ async def evidence(request: Request, space: str) -> Response:
     return answer({"evidence": [asdict(one) for one in found]})
 
 
-@router.post("/v1/spaces/{space}/embed", dependencies=READ, openapi_extra=takes(EmbedBody, FORM))
+@router.post("/v1/spaces/{space}/embed", dependencies=READ, openapi_extra=takes(EmbedBody, FORM) | gives(Embeddings))
 async def embed(request: Request, space: str) -> Response:
     """Image files as embeddings, which can be scored, searched with and evaluated as often as is wanted.
 
@@ -123,7 +124,7 @@ async def embed(request: Request, space: str) -> Response:
     )
 
 
-@router.post("/v1/spaces/{space}/search", dependencies=READ, openapi_extra=takes(SearchBody, JSON, NPZ, FORM))
+@router.post("/v1/spaces/{space}/search", dependencies=READ, openapi_extra=takes(SearchBody, JSON, NPZ, FORM) | gives(HitList))
 async def search(request: Request, space: str) -> Response:
     """The nearest support images, prototypes or text prototypes of every query."""
     serving, asked = serving_of(request), await read_body(request, SearchBody, JSON, NPZ, FORM)

@@ -12,12 +12,13 @@ from trustvlm.encoders import preset as preset_named
 from trustvlm.errors import Forbidden, InvalidInput
 from trustvlm.http.answers import answer, written
 from trustvlm.http.bodies import JSON, read_body
-from trustvlm.http.docs import ADMIN, READ, takes
+from trustvlm.http.docs import ADMIN, READ, gives, takes
 from trustvlm.http.keyring import Scope
 from trustvlm.http.options import ServeOptions
 from trustvlm.http.parameters import check_request
 from trustvlm.http.schemas import SpaceBody
 from trustvlm.http.serving import serving_of
+from trustvlm.http.shapes import RemovedSpace, SpaceDetails, SpaceList
 from trustvlm.types import SpaceRow
 
 __all__ = ["router"]
@@ -30,7 +31,7 @@ def space_json(space: SpaceRow) -> dict[str, Any]:
     return asdict(space) | {"created_at": space.created_at.isoformat(), "templates": list(space.templates)}
 
 
-@router.get("/v1/spaces", dependencies=READ)
+@router.get("/v1/spaces", dependencies=READ, openapi_extra=gives(SpaceList))
 async def list_spaces(request: Request) -> Response:
     """The spaces that the key opens, by name."""
     serving, only = serving_of(request), request.state.caller.space
@@ -38,7 +39,7 @@ async def list_spaces(request: Request) -> Response:
     return answer({"spaces": [space_json(row) for row in rows if only in (None, row.name)]})
 
 
-@router.post("/v1/spaces", status_code=201, dependencies=ADMIN, openapi_extra=takes(SpaceBody, JSON))
+@router.post("/v1/spaces", status_code=201, dependencies=ADMIN, openapi_extra=takes(SpaceBody, JSON) | gives(SpaceRow, 201))
 async def create_space(request: Request) -> Response:
     """Create a space, of precomputed embeddings or with encoders that the operator allows."""
     serving, asked = serving_of(request), await read_body(request, SpaceBody, JSON)
@@ -75,7 +76,7 @@ def check_encoders(body: SpaceBody, options: ServeOptions) -> None:
             )
 
 
-@router.get("/v1/spaces/{space}", dependencies=READ)
+@router.get("/v1/spaces/{space}", dependencies=READ, openapi_extra=gives(SpaceDetails))
 async def show_space(request: Request, space: str) -> Response:
     """A space with its counts, and how many of its labels have no support image."""
     service, run = serving_of(request).service, serving_of(request).reading.run
@@ -83,7 +84,7 @@ async def show_space(request: Request, space: str) -> Response:
     return answer(space_json(row) | {"unverified_count": await run(lambda: service.unverified_count(space))})
 
 
-@router.delete("/v1/spaces/{space}", dependencies=ADMIN)
+@router.delete("/v1/spaces/{space}", dependencies=ADMIN, openapi_extra=gives(RemovedSpace))
 async def remove_space(request: Request, space: str) -> Response:
     """Remove a space; it can be restored until the undo window has passed."""
     service = serving_of(request).service
@@ -95,7 +96,11 @@ async def remove_space(request: Request, space: str) -> Response:
     return await written(request, work)
 
 
-@router.post("/v1/spaces/{space}/restore", dependencies=[Depends(Scope("admin", there=False)), Depends(check_request)])
+@router.post(
+    "/v1/spaces/{space}/restore",
+    dependencies=[Depends(Scope("admin", there=False)), Depends(check_request)],
+    openapi_extra=gives(SpaceRow),
+)
 async def restore_space(request: Request, space: str) -> Response:
     """Bring back the space of that name that was removed last."""
     service = serving_of(request).service

@@ -7,8 +7,10 @@ from fastapi.responses import FileResponse, PlainTextResponse
 
 from trustvlm.errors import Forbidden, NotFound, Overloaded, Unavailable
 from trustvlm.http.answers import answer
+from trustvlm.http.docs import gives
 from trustvlm.http.keyring import Scope
 from trustvlm.http.serving import serving_of
+from trustvlm.http.shapes import Status
 from trustvlm.http.static_files import STATIC
 
 __all__ = ["router"]
@@ -16,13 +18,13 @@ __all__ = ["router"]
 router = APIRouter(tags=["state"])
 
 
-@router.get("/healthz")
+@router.get("/healthz", openapi_extra=gives(Status))
 async def healthz() -> Response:
     """The process answers."""
     return answer({"status": "ok"})
 
 
-@router.get("/readyz")
+@router.get("/readyz", openapi_extra=gives(Status))
 async def readyz(request: Request) -> Response:
     """The home can be read, the encoders of its spaces are loaded, and the service is not shutting down; 503 otherwise."""
     serving = serving_of(request)

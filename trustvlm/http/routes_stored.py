@@ -9,18 +9,20 @@ from fastapi import APIRouter, Request, Response
 
 from trustvlm.http.answers import answer
 from trustvlm.http.bodies import JSON, read_body
-from trustvlm.http.docs import READ, WRITE, takes
+from trustvlm.http.docs import READ, WRITE, gives, takes
 from trustvlm.http.jobs import Progress
 from trustvlm.http.routes_measuring import begun
 from trustvlm.http.schemas import EvaluateOptions, StoredCalibrateBody
 from trustvlm.http.serving import serving_of
+from trustvlm.http.shapes import Job
+from trustvlm.promise import ObservationCounts
 
 __all__ = ["router"]
 
 router = APIRouter(tags=["measuring"])
 
 
-@router.get("/v1/spaces/{space}/observations", dependencies=READ)
+@router.get("/v1/spaces/{space}/observations", dependencies=READ, openapi_extra=gives(ObservationCounts))
 async def count_observations(request: Request, space: str) -> Response:
     """How many images with known labels are stored, and how many of them can be evaluated and calibrated on."""
     serving = serving_of(request)
@@ -28,7 +30,10 @@ async def count_observations(request: Request, space: str) -> Response:
 
 
 @router.post(
-    "/v1/spaces/{space}/observations/evaluate", status_code=202, dependencies=READ, openapi_extra=takes(EvaluateOptions, JSON)
+    "/v1/spaces/{space}/observations/evaluate",
+    status_code=202,
+    dependencies=READ,
+    openapi_extra=takes(EvaluateOptions, JSON) | gives(Job, 202),
 )
 async def evaluate_stored(request: Request, space: str) -> Response:
     """A job that evaluates on the stored images: of the last calibration, and randomly drawn feedback."""
@@ -46,7 +51,7 @@ async def evaluate_stored(request: Request, space: str) -> Response:
     "/v1/spaces/{space}/observations/calibrate",
     status_code=202,
     dependencies=WRITE,
-    openapi_extra=takes(StoredCalibrateBody, JSON),
+    openapi_extra=takes(StoredCalibrateBody, JSON) | gives(Job, 202),
 )
 async def calibrate_stored(request: Request, space: str) -> Response:
     """A job that calibrates on the stored images, and puts what it finds into force."""

@@ -10,10 +10,11 @@ from fastapi import APIRouter, Path, Request, Response
 from trustvlm.errors import NotFound
 from trustvlm.http.answers import answer, written
 from trustvlm.http.bodies import FORM, JSON, NPZ, Asked, read_body
-from trustvlm.http.docs import READ, WRITE, takes
+from trustvlm.http.docs import READ, WRITE, gives, takes
 from trustvlm.http.routes_labels import name_of, result_json
 from trustvlm.http.schemas import IdsBody, SupportsBody
 from trustvlm.http.serving import serving_of
+from trustvlm.http.shapes import Registration, Revision, SupportList
 
 __all__ = ["router"]
 
@@ -21,7 +22,7 @@ router = APIRouter(tags=["support images"])
 Id = Annotated[int, Path(ge=1, le=2**63 - 1)]
 
 
-@router.get("/v1/spaces/{space}/labels/{label}/supports", dependencies=READ)
+@router.get("/v1/spaces/{space}/labels/{label}/supports", dependencies=READ, openapi_extra=gives(SupportList))
 async def list_supports(request: Request, space: str, label: str) -> Response:
     """The support images of a label, oldest first."""
     serving = serving_of(request)
@@ -30,7 +31,9 @@ async def list_supports(request: Request, space: str, label: str) -> Response:
 
 
 @router.post(
-    "/v1/spaces/{space}/labels/{label}/supports", dependencies=WRITE, openapi_extra=takes(SupportsBody, JSON, NPZ, FORM)
+    "/v1/spaces/{space}/labels/{label}/supports",
+    dependencies=WRITE,
+    openapi_extra=takes(SupportsBody, JSON, NPZ, FORM) | gives(Registration),
 )
 async def add_supports(request: Request, space: str, label: str) -> Response:
     """Add support images to a label, as files or embeddings; those that it has are skipped."""
@@ -56,28 +59,28 @@ def _given(asked: Asked[SupportsBody]) -> dict[str, Any]:
     return {name: asked.rows(name) for name in ("image_vectors", "classifier_image_vectors")}
 
 
-@router.delete("/v1/spaces/{space}/supports/{support}", dependencies=WRITE)
+@router.delete("/v1/spaces/{space}/supports/{support}", dependencies=WRITE, openapi_extra=gives(Revision))
 async def remove_support(request: Request, space: str, support: Id) -> Response:
     """Remove a support image; it can be restored."""
     service = serving_of(request).service
     return await written(request, lambda: {"revision": service.remove_support(space, [support])})
 
 
-@router.post("/v1/spaces/{space}/remove-supports", dependencies=WRITE, openapi_extra=takes(IdsBody, JSON))
+@router.post("/v1/spaces/{space}/remove-supports", dependencies=WRITE, openapi_extra=takes(IdsBody, JSON) | gives(Revision))
 async def remove_supports(request: Request, space: str) -> Response:
     """Remove support images, all of them or none; they can be restored."""
     service, asked = serving_of(request).service, await read_body(request, IdsBody, JSON)
     return await written(request, lambda: {"revision": service.remove_support(space, asked.body.ids)}, digest=asked.digest)
 
 
-@router.post("/v1/spaces/{space}/restore-supports", dependencies=WRITE, openapi_extra=takes(IdsBody, JSON))
+@router.post("/v1/spaces/{space}/restore-supports", dependencies=WRITE, openapi_extra=takes(IdsBody, JSON) | gives(Revision))
 async def restore_supports(request: Request, space: str) -> Response:
     """Bring back removed support images, all of them or none."""
     service, asked = serving_of(request).service, await read_body(request, IdsBody, JSON)
     return await written(request, lambda: {"revision": service.restore_support(space, asked.body.ids)}, digest=asked.digest)
 
 
-@router.post("/v1/spaces/{space}/supports/{support}/restore", dependencies=WRITE)
+@router.post("/v1/spaces/{space}/supports/{support}/restore", dependencies=WRITE, openapi_extra=gives(Revision))
 async def restore_support(request: Request, space: str, support: Id) -> Response:
     """Bring back a removed support image."""
     service = serving_of(request).service

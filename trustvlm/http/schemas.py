@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
+from typing_extensions import TypeAliasType
 
 from trustvlm.bounds import NUMBERS, WHOLE, number, whole
 from trustvlm.encoders.presets import PAPER
@@ -78,12 +79,12 @@ def bounded(name: str) -> tuple[AfterValidator, Any]:
     return AfterValidator(checked), Field(json_schema_extra={"minimum": low, "maximum": high})
 
 
-RuleName = Annotated[str, *_one_of(*RULES)]
-RuleChoice = Annotated[str, *_one_of("auto", *RULES)]
+RuleName = TypeAliasType("RuleName", Annotated[str, *_one_of(*RULES)])  # type: ignore[valid-type]
+RuleChoice = TypeAliasType("RuleChoice", Annotated[str, *_one_of("auto", *RULES)])  # type: ignore[valid-type]
+PresetName = Annotated[str, Field(max_length=2_000, json_schema_extra={"enum": [PAPER.name]})]
 Params = dict[str, float | None]
 MaxRisk = Annotated[float, *bounded("max_risk")]
 Confidence = Annotated[float, *bounded("confidence")]
-_LEFT_OUT: Any = None  # may be left out, but is no null where it is given
 _ROWS = "(n, d) embeddings, not normalised"
 
 
@@ -93,19 +94,24 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+def _needs(name: str, kind: str) -> Any:
+    """The schema of an object that has a field, which is not null."""
+    return {"required": [name], "properties": {name: {"type": kind}}}
+
+
 class SpaceBody(Body):
     """A new label space."""
 
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"anyOf": [{"required": ["classifier"]}, {"required": ["preset"]}]}
+        extra="forbid", json_schema_extra={"anyOf": [_needs("classifier", "string"), _needs("preset", "string")]}
     )
 
     name: SpaceName = Field(examples=["aerial"])
-    classifier: ClassifierSpec = Field(_LEFT_OUT, examples=["precomputed:512"])
+    classifier: ClassifierSpec | None = Field(None, examples=["precomputed:512"])
     verifier: VerifierSpec | None = Field(None, examples=["precomputed:768"])
     templates: list[Template] | None = Field(None, min_length=1, max_length=1_000)
     logit_scale: Annotated[float, *bounded("logit_scale")] | None = None
-    preset: Name = Field(_LEFT_OUT, json_schema_extra={"enum": [PAPER.name]})
+    preset: PresetName | None = None
     recipe: Annotated[str, Field(json_schema_extra={"enum": [recipe.name for recipe in list_recipes()]})] = "flat"
 
 
@@ -122,10 +128,12 @@ class LabelBody(Body):
 class RegisterBody(Body):
     """Labels to register, as `labels` with vectors, or as `names` that the space's classifier encodes."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"oneOf": [{"required": ["labels"]}, {"required": ["names"]}]})
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"oneOf": [_needs("labels", "array"), _needs("names", "array")]}
+    )
 
-    labels: list[LabelBody] = Field(_LEFT_OUT, max_length=10_000)
-    names: list[LabelName] = Field(_LEFT_OUT, max_length=100_000, examples=[["airport", "beach"]])
+    labels: list[LabelBody] | None = Field(None, max_length=10_000)
+    names: list[LabelName] | None = Field(None, max_length=100_000, examples=[["airport", "beach"]])
 
 
 class PicturedLabel(LabelBody):
@@ -146,9 +154,12 @@ class Pictured(Body):
 class NewLabelForm(Pictured):
     """One label with image files (multipart); or several of them."""
 
-    name: LabelName = Field(_LEFT_OUT)
+    name: LabelName | None = None
     prompt: Prompt | None = None
-    labels: str = Field(_LEFT_OUT, description="instead of a name: a JSON list of PicturedLabel")
+    labels: str | None = Field(
+        None,
+        description="instead of a name: a JSON list of labels (see LabelBody), each with `images`, the number of its files",
+    )
 
 
 _BOTH: Any = {
@@ -158,13 +169,13 @@ _BOTH: Any = {
 
 
 class PatchBody(Body):
-    """What is to change of a label."""
+    """What is to change of a label; null: nothing."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"minProperties": 1, "not": _BOTH})
 
-    new_name: LabelName = Field(_LEFT_OUT)
-    prompt: Prompt = Field(_LEFT_OUT)
-    text_vector: Vector | Rows = Field(_LEFT_OUT)
+    new_name: LabelName | None = None
+    prompt: Prompt | None = None
+    text_vector: Vector | Rows | None = None
 
 
 class NamesBody(Body):
@@ -267,9 +278,9 @@ class EvaluateBody(EvaluateOptions, LabelledBody):
 class StoredCalibrateBody(Body):
     """What to ask for on the stored images; what is left out stays as it was asked for last."""
 
-    rule: RuleChoice = _LEFT_OUT
-    max_risk: MaxRisk = _LEFT_OUT
-    confidence: Confidence = _LEFT_OUT
+    rule: RuleChoice | None = None
+    max_risk: MaxRisk | None = None
+    confidence: Confidence | None = None
     params: Params | None = Field(None, description="of the rule, to hold fixed")
 
 

@@ -15,16 +15,24 @@ from trustvlm.service.names import JOINERS, MAX_NAME, MAX_PROMPT, UNSEEN
 
 __all__ = ["ClassifierSpec", "LabelName", "Prompt", "SpaceName", "Template", "VerifierSpec", "up_to"]
 
-_CONTROL = "\x00-\x1f\x7f-\x9f\u2028\u2029"
-_SEEN = f"[^{_CONTROL}{UNSEEN}]"
+
+def _escaped(characters: str) -> str:
+    """Characters of a pattern as escapes, as far as the pattern languages of Python and JSON Schema share one: what cannot be
+    seen or printed spoils the document for programs that read it as YAML."""
+    return "".join(f"\\u{ord(one):04x}" if one < " " or "~" < one <= "\uffff" else one for one in characters)
+
+
+_CONTROL = _escaped("\x00-\x1f\x7f-\x9f\u2028\u2029")
+_HIDDEN, _JOINERS = _escaped(UNSEEN), _escaped(JOINERS)
+_SEEN = f"[^{_CONTROL}{_HIDDEN}]"
 
 
 def _name(*also: str) -> str:
     """A pattern: seen characters without blanks at the ends, joiners between others beyond ASCII, none of `also`."""
-    beside = f"[^\x00-\x7f{JOINERS}{_CONTROL}{UNSEEN}]"
+    beside = f"[^\\u0000-\\u007f{_JOINERS}{_CONTROL}{_HIDDEN}]"
     out = "".join(also)
-    inner = f"[^{_CONTROL}{UNSEEN}{JOINERS}{out}]|(?<={beside})[{JOINERS}](?={beside})"
-    edge = f"[^\\s{_CONTROL}{UNSEEN}{JOINERS}{out}]"
+    inner = f"[^{_CONTROL}{_HIDDEN}{_JOINERS}{out}]|(?<={beside})[{_JOINERS}](?={beside})"
+    edge = f"[^\\s{_CONTROL}{_HIDDEN}{_JOINERS}{out}]"
     return f"^{edge}(?:(?:{inner})*{edge})?$"
 
 
@@ -52,7 +60,7 @@ _TIMM = rf"timm:{_WORD}(?:@{_PATH})?(?:\?[a-z0-9=&\-]+)?"
 
 LabelName = Annotated[str, _documented(MAX_NAME, _name())]
 SpaceName = Annotated[str, _documented(MAX_NAME, _name("/"))]
-Prompt = Annotated[str, _documented(MAX_PROMPT, rf"^{_SEEN}*[^\s{_CONTROL}{UNSEEN}]{_SEEN}*$")]
+Prompt = Annotated[str, _documented(MAX_PROMPT, rf"^{_SEEN}*[^\s{_CONTROL}{_HIDDEN}]{_SEEN}*$")]
 Template = Annotated[str, _documented(MAX_PROMPT, rf"^{_SEEN}*\{{\}}{_SEEN}*$")]
 ClassifierSpec = Annotated[str, _documented(2_000, rf"^(?:{_PRECOMPUTED}|{_OPEN_CLIP})$")]
 VerifierSpec = Annotated[str, _documented(2_000, rf"^(?:same|{_PRECOMPUTED}|{_OPEN_CLIP}|{_TIMM})$")]
