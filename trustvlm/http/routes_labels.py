@@ -18,7 +18,7 @@ from trustvlm.http.parameters import content_type
 from trustvlm.http.problems import unfit
 from trustvlm.http.schemas import AliasBody, LabelBody, NamesBody, NewLabelForm, PatchBody, PicturedLabel, RegisterBody
 from trustvlm.http.serving import Serving, refuse_unknown, serving_of
-from trustvlm.http.shapes import LabelPage, Registration, Revision
+from trustvlm.http.shapes import CheckedLabels, LabelPage, Registration, Revision
 from trustvlm.types import LabelInput, LabelRow, RegisterResult
 
 __all__ = ["as_inputs", "name_of", "result_json", "router"]
@@ -56,12 +56,12 @@ def _pictured(form: Asked[NewLabelForm]) -> list[LabelInput]:
     body, images = form.body, form.images or []
     if (body.name is None) == (body.labels is None):
         raise InvalidInput("body: expected a name or labels, one of them")
-    if body.labels is None:
+    if body.name is not None:
         return [LabelInput(body.name, images=images, prompt=body.prompt)]
     if body.prompt is not None:
         raise InvalidInput("prompt: expected among the fields of each of the labels")
     try:
-        labels = TypeAdapter(list[PicturedLabel]).validate_json(body.labels, strict=True)
+        labels = TypeAdapter(list[PicturedLabel]).validate_json(body.labels or "", strict=True)
     except ValidationError as error:
         raise InvalidInput(f"labels: {unfit(error, PicturedLabel)}") from error
     if (expected := sum(label.images for label in labels)) != len(images):
@@ -86,7 +86,7 @@ def _after(cursor: str | None, order: str) -> str | None:
     return cursor.removeprefix(_BEHIND[order])
 
 
-@router.post("/v1/spaces/{space}/check-labels", dependencies=READ, openapi_extra=takes(NamesBody, JSON))
+@router.post("/v1/spaces/{space}/check-labels", dependencies=READ, openapi_extra=takes(NamesBody, JSON) | gives(CheckedLabels))
 async def check_labels(request: Request, space: str) -> Response:
     """Whether these names are labels, asked before many images are sent; 404 names one that is not, and what was meant."""
     serving, asked = serving_of(request), await read_body(request, NamesBody, JSON)

@@ -79,8 +79,8 @@ def bounded(name: str) -> tuple[AfterValidator, Any]:
     return AfterValidator(checked), Field(json_schema_extra={"minimum": low, "maximum": high})
 
 
-RuleName = TypeAliasType("RuleName", Annotated[str, *_one_of(*RULES)])  # type: ignore[valid-type]
-RuleChoice = TypeAliasType("RuleChoice", Annotated[str, *_one_of("auto", *RULES)])  # type: ignore[valid-type]
+RuleName = TypeAliasType("RuleName", Annotated[str, *_one_of(*RULES)])
+RuleChoice = TypeAliasType("RuleChoice", Annotated[str, *_one_of("auto", *RULES)])
 PresetName = Annotated[str, Field(max_length=2_000, json_schema_extra={"enum": [PAPER.name]})]
 Params = dict[str, float | None]
 MaxRisk = Annotated[float, *bounded("max_risk")]

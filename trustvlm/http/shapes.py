@@ -82,7 +82,7 @@ class SpaceList(TypedDict):
     spaces: list[SpaceRow]
 
 
-SpaceDetails = _like("SpaceDetails", SpaceRow, unverified_count=int)
+SpaceDetails: Any = _like("SpaceDetails", SpaceRow, unverified_count=int)
 
 
 class RemovedSpace(TypedDict):
@@ -103,14 +103,20 @@ class Revision(TypedDict):
     revision: int
 
 
-ListedLabel = _like("ListedLabel", LabelRow, supports=NotRequired[list[int]])
+ListedLabel: Any = _like("ListedLabel", LabelRow, supports=NotRequired[list[int]])
 
 
 class LabelPage(TypedDict):
     """A page of labels."""
 
-    labels: list[ListedLabel]  # type: ignore[valid-type]
+    labels: list[ListedLabel]
     next_cursor: str | None
+
+
+class CheckedLabels(TypedDict):
+    """How many labels the names that were checked are of."""
+
+    labels: int
 
 
 class SupportList(TypedDict):
@@ -140,7 +146,7 @@ class NearSynonyms(TypedDict):
     cosine: float
 
 
-Registration = _like("Registration", RegisterResult, failures=list[UnreadImage], near_synonyms=list[NearSynonyms] | None)
+Registration: Any = _like("Registration", RegisterResult, failures=list[UnreadImage], near_synonyms=list[NearSynonyms] | None)
 
 
 class Terms(TypedDict):
@@ -171,7 +177,7 @@ def _column(name: str) -> Any:
     return _ROWS.get(name) or _NUMBERS.get(_HINTS[name]) or _OBJECTS.get(name, str | None)
 
 
-Verdict = _typed_dict(
+Verdict: Any = _typed_dict(
     "Verdict",
     {name: _column(name) for name in VERDICT_COLUMNS}
     | _CALL
@@ -188,7 +194,7 @@ class EvidenceState(TypedDict):
     aliases: dict[str, list[int]]
 
 
-Scored = _typed_dict(
+Scored: Any = _typed_dict(
     "Scored",
     _CALL
     | {"params": dict[str, float | None], "top_k": int, "verdicts": list[Verdict]}
@@ -231,14 +237,14 @@ class HitList(TypedDict):
     hits: list[Hit]
 
 
-StoredCalibration = _like("StoredCalibration", Calibration, stale=bool)
+StoredCalibration: Any = _like("StoredCalibration", Calibration, stale=bool)
 
 
 class CalibrationList(TypedDict):
     """The calibrations of a space, newest first, and its revision."""
 
     revision: int
-    calibrations: list[StoredCalibration]  # type: ignore[valid-type]
+    calibrations: list[StoredCalibration]
 
 
 class ImportResult(TypedDict):
@@ -249,6 +255,7 @@ class ImportResult(TypedDict):
     skipped_duplicates: int
     revision: int
     drift: list[str]
+    cut_prompts: list[str]
 
 
 class JobError(TypedDict):
