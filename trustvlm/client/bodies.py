@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trustvlm.arrays import optional_texts, real_array
 from trustvlm.client.images import File
 from trustvlm.client.wire import Body
 from trustvlm.errors import InvalidInput, NotFound
@@ -28,12 +29,7 @@ def matrix(values: npt.ArrayLike, what: str) -> npt.NDArray[Any]:
     Raises:
         InvalidInput: not that.
     """
-    try:
-        array = np.asarray(values)
-    except ValueError as error:
-        raise InvalidInput(f"{what}: expected an array of shape (n, d), got a ragged sequence") from error
-    if array.dtype.kind not in "fiu":
-        raise InvalidInput(f"{what}: expected real numbers, got dtype {array.dtype}")
+    array = real_array(values, what)
     if not array.ndim:
         raise InvalidInput(f"{what}: expected an array of shape (n, d), got a single number")
     return array[np.newaxis] if array.ndim == 1 and array.size else array
@@ -50,8 +46,8 @@ def finite(values: npt.ArrayLike, what: str) -> npt.NDArray[Any]:
 
 def text_rows(values: npt.ArrayLike, what: str) -> list[Any]:
     """A text vector, or those of several templates, as JSON."""
-    array = finite(values, what)
-    found: list[Any] = (array[0] if np.ndim(values) == 1 and array.size else array).tolist()
+    array = real_array(values, what)
+    found: list[Any] = finite(array, what).reshape(array.shape).tolist()
     return found
 
 
@@ -79,7 +75,7 @@ def rule_options(rule: str | None, params: Mapping[str, float | None] | None) ->
         raise InvalidInput(f"params: expected a mapping of names to numbers, got {params!r:.60}")
     for name, value in params.items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, Real)):
-            raise InvalidInput(f"params: {name} must be a number, got {value!r:.60}")
+            raise InvalidInput(f"params: {name}: expected a number, got {value!r:.60}")
     return [("rule", rule), ("params", {str(name): None if v is None else float(v) for name, v in params.items()})]
 
 
@@ -102,12 +98,11 @@ def truth_array(values: Sequence[str | None], what: str) -> npt.NDArray[np.str_]
     Raises:
         InvalidInput: something else. NotFound: a name that no label can have, and that the array would change.
     """
-    if isinstance(values, str) or not all(value is None or isinstance(value, str) for value in values):
-        raise InvalidInput(f"{what}: expected one name for each query, or None")
-    for value in values:
+    names = optional_texts(values, what, "one name for each query, or None")
+    for value in names:
         if value is not None and (not value or value.endswith("\0")):
             raise NotFound(f"{what}: no label {value!r}; give None for images of no label")
-    return np.array([value or "" for value in values], dtype=np.str_)
+    return np.array([value or "" for value in names], dtype=np.str_)
 
 
 def npz_body(arrays: Mapping[str, npt.NDArray[Any]]) -> Body:

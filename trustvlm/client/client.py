@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from trustvlm.arrays import names_or_mask, texts
 from trustvlm.client import queries as query_verbs
 from trustvlm.client.decode import read
 from trustvlm.client.labelling import Labelling
@@ -57,7 +58,8 @@ class Client(Labelling, Promising):
             "logit_scale": scale,
             "preset": preset,
         }
-        given |= {"templates": None if templates is None else _listed(templates, "templates"), "recipe": recipe}
+        listed = None if templates is None else texts(templates, "templates", "a list of texts")
+        given |= {"templates": listed, "recipe": recipe}
         content = {key: value for key, value in given.items() if value is not None}
         return read(SpaceRow, self._write("POST", path_of("spaces"), content))
 
@@ -115,22 +117,11 @@ class Client(Labelling, Promising):
 
     def _names(self, space: str, labels: Sequence[str] | npt.NDArray[np.bool_]) -> list[str]:
         """The asked labels by name; a mask costs listing all of them."""
-        if isinstance(labels, str) or not isinstance(labels, Iterable):
-            raise InvalidInput(f"labels: expected a list of names or a boolean mask, got {labels!r:.60}")
-        mask = np.asarray(labels)
-        if mask.dtype != np.bool_:
-            return _listed(labels, "labels")
+        mask = names_or_mask(labels, "labels")
+        if isinstance(mask, list):
+            return mask
         names = [row.name for row in self.list_labels(space)]
         if mask.shape != (len(names),):
             expected = f"one value for each of the {len(names)} labels, in the order of list_labels"
             raise InvalidInput(f"labels: a mask needs {expected}; got shape {mask.shape}")
         return [names[i] for i in np.flatnonzero(mask).tolist()]
-
-
-def _listed(names: Iterable[Any], what: str) -> list[str]:
-    if isinstance(names, str) or not isinstance(names, Iterable):
-        raise InvalidInput(f"{what}: expected a list of texts, got {names!r:.60}")
-    found = list(names)
-    if not all(isinstance(name, str) for name in found):
-        raise InvalidInput(f"{what}: expected a list of texts, got others among them")
-    return found

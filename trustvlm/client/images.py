@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trustvlm.errors import InvalidInput
+from trustvlm.arrays import sources
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -41,9 +41,7 @@ class File:
 
 def as_sources(images: object, what: str) -> list[Any]:
     """A list of image sources. Raises InvalidInput: a single path or picture where a list belongs."""
-    if isinstance(images, str | bytes) or not isinstance(images, Sequence):
-        raise InvalidInput(f"{what}: expected a list of paths, bytes or PIL images, got {type(images).__name__}")
-    return list(images)
+    return sources(images, what)
 
 
 def load(source: Any, index: int) -> File:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
+from trustvlm.arrays import id_list
 from trustvlm.client import registering
 from trustvlm.client.bodies import text_rows
 from trustvlm.client.connected import Connected
 from trustvlm.client.decode import read
 from trustvlm.client.wire import path_of
-from trustvlm.errors import InvalidInput, NotFound
+from trustvlm.errors import NotFound
 from trustvlm.types import LabelInput, LabelRow, RegisterResult, SupportRow
 
 if TYPE_CHECKING:
@@ -130,10 +130,4 @@ class Labelling(Connected):
 
 
 def _ids(ids: object) -> list[int]:
-    if isinstance(ids, int | np.integer) and not isinstance(ids, bool):
-        ids = [ids]
-    array = np.asarray(ids)
-    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
-        raise InvalidInput(f"ids: expected a list of support image ids, got {ids!r:.60}")
-    found: list[int] = array.tolist()
-    return found
+    return id_list(ids, "ids", "a list of support image ids")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from trustvlm.arrays import optional_texts, texts
 from trustvlm.client.bodies import form_body, npz_body, options_query, truth_array
 from trustvlm.client.decode import read
 from trustvlm.client.images import as_sources, load
@@ -26,7 +27,8 @@ def _labelled(wire: Wire, space: str, queries: Queries, truth: Names, sources: N
     """Queries, their true labels and what to call them, as one body."""
     named = {"truth": truth_array(truth, "truth")}
     if sources is not None:
-        named["sources"] = truth_array([source or None for source in sources], "sources")
+        names = optional_texts(sources, "sources", "one name for each query, or None")
+        named["sources"] = truth_array([source or None for source in names], "sources")
     if isinstance(queries, Queries) and queries.images is not None:
         _same_number(len(named["truth"]), len(as_sources(queries.images, "queries.images")))
         check_labels(wire, space, truth)
@@ -69,10 +71,11 @@ def evaluate_options(
     Raises:
         InvalidInput: rules that are no list of names.
     """
-    if isinstance(rules, str) or (rules is not None and not len(rules)):
-        raise InvalidInput(f"rules: expected a list of rule names, got {rules!r}")
+    names = None if rules is None else texts(rules, "rules", "a list of rule names")
+    if names is not None and not names:
+        raise InvalidInput("rules: expected a list of rule names, got none")
     wanted = {"risk": risk, "coverage": coverage, "draws": draws, "items": items, "confidence": confidence}
-    return {"rules": None if rules is None else list(rules), "params": params} | wanted
+    return {"rules": names, "params": params} | wanted
 
 
 def stored(wire: Wire, verb: str, space: str, options: Mapping[str, Any], progress: Progress | None) -> Any:
@@ -90,6 +93,8 @@ def feedback(
         body = _labelled(wire, space, queries, truth, sources)
         return read(FeedbackResult, wire.ask("POST", path, query=options_query(options), body=body, write=True))
     images = as_sources(queries.images, "queries.images")
+    truth = optional_texts(truth, "truth", "one name for each query, or None")
+    sources = None if sources is None else optional_texts(sources, "sources", "one name for each query, or None")
     _same_number(len(truth_array(truth, "truth")), len(images))
     if sources is not None and len(sources) != len(images):
         raise InvalidInput(f"sources: expected {len(images)} names, one for each query, got {len(sources)}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from trustvlm.arrays import texts
 from trustvlm.client.bodies import as_revision, form_body, matrix, npz_body, options_query, rule_options, whole
 from trustvlm.client.decode import hits_of, merged_verdicts, read
 from trustvlm.client.images import File, as_sources, load
@@ -174,26 +174,25 @@ class _EvidenceReader(BoundReader):
         self._given = {"state": states[0] | {"aliases": aliases}, "revision": answers[0]["revision"]}
         self._found: dict[tuple[int, int], Evidence] = {}
         self._after, self._step = -1, 1
-        self._guard = threading.Lock()
 
     def __call__(self, i: int, k: int) -> Evidence:
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+        if whole(k, "k") < 1:
             raise InvalidInput(f"k: expected a whole number from 1 up, got {k!r}")
-        with self._guard:
-            if (i, k) not in self._found:
-                self._step = min(2 * self._step, _AHEAD) if i == self._after else 1
-                self._ask(i, min(i + self._step, len(self._labels)), k)
-            return self._found[i, k]
+        found = self._found  # no lock: a fork while a thread holds it would leave it locked for ever
+        if (i, k) not in found:
+            self._step = min(2 * self._step, _AHEAD) if i == self._after else 1
+            found = self._found = self._ask(i, min(i + self._step, len(self._labels)), int(k))
+        return found[i, k]
 
-    def _ask(self, start: int, stop: int, k: int) -> None:
+    def _ask(self, start: int, stop: int, k: int) -> dict[tuple[int, int], Evidence]:
         content = self._given | {self._side: self._vectors[start:stop].tolist(), "k": k}
         content |= {"label_ids": self._labels[start:stop], "rival_ids": self._rivals[start:stop]}
         try:
             told = self._wire.ask("POST", self._path, body=json_body(content))
         except Conflict as error:  # what these verdicts were made with is gone; the library has this word for it
             raise Unavailable(str(error)) from error
-        self._found = {(start + place, k): read(Evidence, one) for place, one in enumerate(told["evidence"])}
         self._after = stop
+        return {(start + place, k): read(Evidence, one) for place, one in enumerate(told["evidence"])}
 
 
 def search(wire: Wire, space: str, queries: Queries, kind: str, k: int, revision: int | None) -> Hits:
@@ -207,11 +206,9 @@ def search(wire: Wire, space: str, queries: Queries, kind: str, k: int, revision
     options: dict[str, Any] = {"kind": kind, "k": k}
     if isinstance(queries, Queries) and queries.text is not None:
         _only_one_kind(queries)
-        texts = [queries.text] if isinstance(queries.text, str) else queries.text
-        if not isinstance(texts, Sequence):
-            raise InvalidInput(f"queries.text: expected a list of texts, got {type(texts).__name__}")
-        told = wire.ask("POST", path, body=json_body(options | {"text": list(texts)}), revision=expected)
-        return hits_of([(told, len(texts))], k)
+        asked = [queries.text] if isinstance(queries.text, str) else texts(queries.text, "queries.text", "a list of texts")
+        told = wire.ask("POST", path, body=json_body(options | {"text": asked}), revision=expected)
+        return hits_of([(told, len(asked))], k)
     batches = _batches(embedded_queries(wire, space, queries))
     query = options_query(list(options.items()))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from trustvlm.arrays import plain_array
 from trustvlm.errors import InvalidInput
 from trustvlm.types import Float32s, Int64s
 
@@ -26,7 +27,7 @@ def as_ids(ids: npt.ArrayLike) -> Int64s:
     Raises:
         InvalidInput: not one-dimensional, not integers, or out of that range.
     """
-    array = np.asarray(ids)
+    array = plain_array(ids, "ids")
     if array.ndim != 1:
         raise InvalidInput(f"ids: expected one dimension, got shape {array.shape}")
     if array.size == 0:
@@ -59,7 +60,7 @@ def as_vectors(vectors: npt.ArrayLike, dim: int, name: str = "vectors", *, count
     Raises:
         InvalidInput: another shape, not floats, or values that are not finite as float32.
     """
-    array = np.asarray(vectors)
+    array = plain_array(vectors, name)
     if array.ndim != 2 or array.shape[1] != dim:
         raise InvalidInput(f"{name}: expected shape (n, {dim}), got {array.shape}")
     if count is not None and len(array) != count:

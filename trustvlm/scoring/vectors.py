@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from trustvlm.arrays import real_array
 from trustvlm.errors import InvalidInput
 from trustvlm.types import Float32s, Float64s
 
@@ -17,16 +18,12 @@ def as_matrix(values: npt.ArrayLike, dim: int, what: str, *, allow_empty: bool =
     Raises:
         InvalidInput: not numeric, another shape, NaN or infinity, or a row of norm zero; the message begins with `what`.
     """
-    try:
-        array = np.asarray(values)
-    except ValueError as error:
-        raise InvalidInput(f"{what}: expected an array of shape (n, {dim}), got a ragged sequence") from error
-    if array.dtype.kind not in "fiu":
-        raise InvalidInput(f"{what}: expected real numbers, got dtype {array.dtype}")
+    array = real_array(values, what)
+    given = array.shape
     if array.ndim == 1:
         array = array[np.newaxis] if array.size else array.reshape(0, dim)  # one vector; [] is no vector at all
     if array.ndim != 2 or array.shape[1] != dim:
-        raise InvalidInput(f"{what}: expected shape (n, {dim}), got {np.shape(values)}")
+        raise InvalidInput(f"{what}: expected shape (n, {dim}), got {given}")
     if not allow_empty and not len(array):
         raise InvalidInput(f"{what}: expected at least one vector of {dim} values, got none")
     # Stored and compared as float32: a value that overflows there is not finite for us.

@@ -16,6 +16,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from trustvlm.arrays import real_array
 from trustvlm.errors import InvalidInput
 from trustvlm.selective.metrics import aurc
 from trustvlm.selective.ranking import checked
@@ -108,7 +109,7 @@ class ProbabilityMap:
     def __call__(self, trust: npt.ArrayLike) -> Float64s:
         """(n,) probability for (n,) trust, ±inf allowed."""
         x, y = np.array(self.knots).T
-        found: Float64s = np.interp(np.asarray(trust, np.float64), x, y)
+        found: Float64s = np.interp(real_array(trust, "trust").astype(np.float64), x, y)
         return found
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trustvlm.arrays import plain_array
 from trustvlm.bounds import number
 from trustvlm.errors import InvalidInput
 from trustvlm.types import Bools, Float64s, Int64s
@@ -108,7 +109,7 @@ def _risk_low(at: Int64s, limit: float) -> float:
 
 
 def _checked(errors: Sequence[bool] | Bools) -> Bools:
-    found = np.asarray(errors)
+    found = plain_array(errors, "errors")
     if found.ndim != 1 or (len(found) and found.dtype.kind not in "fiub") or not ((found == 0) | (found == 1)).all():
         raise InvalidInput(f"errors: expected (n,) bool or 0/1, got {found.dtype} of shape {found.shape}, or other values")
     return found.astype(np.bool_)

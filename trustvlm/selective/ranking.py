@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trustvlm.arrays import plain_array
 from trustvlm.errors import InvalidInput
 from trustvlm.types import Int64s
 
@@ -44,7 +45,7 @@ class Ranking:
 
 def checked(trust: npt.ArrayLike, correct: npt.ArrayLike) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
     """Both as arrays of one length, `correct` as bool."""
-    values, right = np.asarray(trust), np.asarray(correct)
+    values, right = plain_array(trust, "trust"), plain_array(correct, "correct")
     if values.ndim != 1 or values.shape != right.shape:
         raise InvalidInput(f"trust and correct: expected one (M,) array each, got {values.shape} and {right.shape}")
     if not len(values):

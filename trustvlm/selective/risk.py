@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trustvlm.arrays import plain_array, real_array
 from trustvlm.bounds import number, whole
 from trustvlm.errors import InvalidInput
 from trustvlm.selective.ranking import Ranking, checked
@@ -99,7 +100,7 @@ def threshold_grid(
     whole("images", images)
     whole("points", points)
     ranking = _acceptable(trust, correct)
-    total = len(np.asarray(trust))
+    total = len(plain_array(trust, "trust"))
     if not len(ranking.trust):
         return np.empty(0)
     accepted, errors = ranking.accepted, ranking.errors
@@ -134,7 +135,7 @@ def find_threshold(
     """
     _check_promise(max_risk, confidence)
     ranking = _acceptable(trust, correct)
-    images = len(np.asarray(trust))
+    images = len(plain_array(trust, "trust"))
     candidates = _checked_grid(grid)
     at = np.searchsorted(-ranking.trust, -candidates, side="right")
     accepted = np.concatenate([[0], ranking.accepted])[at]
@@ -271,7 +272,7 @@ def _finite(thresholds: npt.NDArray[Any]) -> Float64s:
 
 
 def _checked_grid(grid: npt.ArrayLike) -> Float64s:
-    candidates = np.asarray(grid, np.float64)
+    candidates = real_array(grid, "grid").astype(np.float64)
     if candidates.ndim != 1 or not np.isfinite(candidates).all() or (np.diff(candidates) >= 0).any():
         raise InvalidInput("grid: expected (g,) finite thresholds, strictly descending; take them from threshold_grid")
     return candidates

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trustvlm.arrays import sources
+from trustvlm.arrays import texts as listed
 from trustvlm.catalog.names import brief
 from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.encoders import (
@@ -246,9 +248,9 @@ def raw_queries(
 
 def _encoded(parts: Parts, space: SpaceRecord, queries: Queries, notes: list[str]) -> Queries:
     if queries.text is not None:
-        texts = at_most(
-            [queries.text] if isinstance(queries.text, str) else queries.text, parts.calls, "queries", "queries.text"
-        )
+        given = [queries.text] if isinstance(queries.text, str) else queries.text
+        ends = not isinstance(given, Iterator)  # else it is left behind the limit
+        texts = at_most(listed(given, "queries.text", "texts") if ends else given, parts.calls, "queries", "queries.text")
         if not encodes_texts(space.classifier):
             raise InvalidInput(
                 f"queries.text: the classifier of space {space.name!r} is {space.classifier!r}, which cannot encode text; "
@@ -277,9 +279,7 @@ def _encoded(parts: Parts, space: SpaceRecord, queries: Queries, notes: list[str
 
 def as_sources(images: object, what: str) -> list[ImageSource]:
     """A list of image sources; a single path or picture where a list belongs is a mistake worth naming."""
-    if isinstance(images, str | bytes) or not isinstance(images, Sequence):
-        raise InvalidInput(f"{what}: expected a list of paths, bytes or PIL images, got {type(images).__name__}")
-    return list(images)
+    return sources(images, what)
 
 
 def encode_prompts(encoder: Encoder, prompts: Mapping[str, Sequence[str]]) -> tuple[dict[str, Float32s], list[str]]:

@@ -8,6 +8,7 @@ from typing import cast
 
 import numpy as np
 
+from trustvlm.arrays import texts
 from trustvlm.bounds import number, whole
 from trustvlm.catalog import spaces, supports
 from trustvlm.catalog.spaces import SpaceRecord
@@ -29,7 +30,7 @@ from trustvlm.service.shots import MAX_LABELS, drawable, rules_of, shot_curve
 from trustvlm.stopping import may_stop
 from trustvlm.types import Bools, Float64s, Int64s, Queries, RuleLeftOut
 
-__all__ = ["Wanted", "evaluate", "evaluate_stored"]
+__all__ = ["Wanted", "evaluate", "evaluate_stored", "rule_names"]
 
 Chosen = dict[str, tuple[Rule, Mapping[str, float | None]]]
 
@@ -42,7 +43,7 @@ _POOR = 0.5
 class Wanted:
     """What is asked of an evaluation; see :meth:`TrustService.evaluate`."""
 
-    rules: Sequence[str] | None
+    rules: list[str] | None
     params: Mapping[str, Mapping[str, float | None]] | None
     risk: float
     coverage: float
@@ -56,11 +57,21 @@ class Wanted:
         Raises:
             InvalidInput: it cannot.
         """
-        if isinstance(self.rules, str) or (self.rules is not None and not len(self.rules)):
-            raise InvalidInput(f"rules: expected a list of rule names, got {self.rules!r}")
+        if self.params is not None and not isinstance(self.params, Mapping):
+            raise InvalidInput(f"params: expected a mapping of rules to their parameters, got {self.params!r:.60}")
         whole("draws", self.draws)
         for name in ("risk", "coverage", "confidence"):
             number(name, getattr(self, name))
+
+
+def rule_names(rules: Sequence[str] | None) -> list[str] | None:
+    """The rules that are asked for. Raises InvalidInput."""
+    if rules is None:
+        return None
+    names = texts(rules, "rules", "a list of rule names")
+    if not names:
+        raise InvalidInput("rules: expected a list of rule names, got none")
+    return names
 
 
 def evaluate(

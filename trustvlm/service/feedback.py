@@ -13,6 +13,7 @@ from trustvlm.errors import Conflict, InvalidInput, NotFound
 from trustvlm.promise import FeedbackResult, MonitorReport
 from trustvlm.selective.monitoring import monitor as watch
 from trustvlm.service.calibrations import in_force
+from trustvlm.service.encoding import as_sources
 from trustvlm.service.observed import Observed, are_supports, as_rows, observe, truth_ids
 from trustvlm.service.parts import Parts
 from trustvlm.service.register import register
@@ -88,10 +89,11 @@ def _promote(parts: Parts, space_name: str, queries: Queries, observed: Observed
     if observed.verifier is None:
         raise InvalidInput("promote: support images need verifier embeddings; none were given")
     of_label = [i for i in kept.tolist() if observed.truth[i] is not None]
+    images = None if queries.images is None else as_sources(queries.images, "queries.images")
     inputs = []
     for i in of_label:
-        if queries.images is not None:
-            inputs.append(LabelInput(observed.truth[i], images=[queries.images[i]]))
+        if images is not None:
+            inputs.append(LabelInput(observed.truth[i], images=[images[i]]))
         else:
             other = None if observed.verifier is observed.classifier else observed.classifier[i : i + 1]
             inputs.append(

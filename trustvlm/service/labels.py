@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 import numpy.typing as npt
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
+from trustvlm.arrays import id_list
 from trustvlm.bounds import got
 from trustvlm.catalog import labels, pages, purge, spaces, supports
 from trustvlm.catalog.names import brief
@@ -190,12 +190,7 @@ def _still(connection: Connection, space: SpaceRecord) -> SpaceRecord:
 
 
 def _check_ids(ids: object) -> list[int]:
-    if isinstance(ids, int | np.integer) and not isinstance(ids, bool):
-        ids = [ids]
-    array = np.asarray(ids)
-    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
-        raise InvalidInput(f"ids: expected a list of support image ids, got {got(ids)}")
-    found = list(dict.fromkeys(array.tolist()))
+    found = list(dict.fromkeys(id_list(ids, "ids", "a list of support image ids")))
     if any(not 0 < support_id < 2**63 for support_id in found):
         raise InvalidInput(f"ids: expected positive 64-bit ids, got {got(ids)}")
     return found

@@ -12,7 +12,7 @@ from trustvlm.promise import Calibration, FeedbackResult, MonitorReport, Observa
 from trustvlm.service.calibrate import Promise, calibrate, recalibrate
 from trustvlm.service.calibrations import list_calibrations, remove_calibration
 from trustvlm.service.decide import UNKNOWN_RATE
-from trustvlm.service.evaluate import Wanted, evaluate, evaluate_stored
+from trustvlm.service.evaluate import Wanted, evaluate, evaluate_stored, rule_names
 from trustvlm.service.feedback import feedback, monitor
 from trustvlm.service.home import OpenHome
 from trustvlm.service.report import write_report
@@ -55,7 +55,7 @@ class Measuring(OpenHome):
         Raises:
             NotFound: unknown space or label. InvalidInput: wrong shapes or arguments, or nothing but support images.
         """
-        wanted = Wanted(rules, params, risk, coverage, draws, items, confidence)
+        wanted = Wanted(rule_names(rules), params, risk, coverage, draws, items, confidence)
         return evaluate(self._ready(), space, queries, truth, sources, wanted)
 
     def evaluate_stored(
@@ -75,7 +75,9 @@ class Measuring(OpenHome):
         Raises:
             NotFound: unknown space. InvalidInput: wrong arguments, or there are no such images.
         """
-        return evaluate_stored(self._ready(), space, Wanted(rules, params, risk, coverage, draws, items, confidence))
+        return evaluate_stored(
+            self._ready(), space, Wanted(rule_names(rules), params, risk, coverage, draws, items, confidence)
+        )
 
     def count_observations(self, space: str) -> ObservationCounts:
         """How many images with known labels a space has stored. Raises NotFound."""

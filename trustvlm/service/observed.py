@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from sqlalchemy import Connection
 
+from trustvlm.arrays import optional_texts
 from trustvlm.catalog import labels as label_rows
 from trustvlm.catalog import observations
 from trustvlm.catalog.likeness import told, unknown
@@ -82,8 +83,8 @@ def observe(
     Raises:
         InvalidInput: no classifier embeddings, lengths that differ, or a truth that is not a name or None.
     """
-    if isinstance(truth, str) or not all(name is None or isinstance(name, str) for name in truth):
-        raise InvalidInput("truth: expected one label name for each query, or None for an image of no label of the space")
+    truth = optional_texts(truth, "truth", "one label name for each query, or None for an image of no label of the space")
+    sources = None if sources is None else optional_texts(sources, "sources", "one name for each query, or None")
     images = None if queries.images is None else as_sources(queries.images, "queries.images")
     if images:  # a wrong name shows before any image is encoded
         if len(truth) != len(images):
@@ -104,7 +105,7 @@ def observe(
         known = (classifier if verifier is None else verifier).astype(np.float32)
         hashes = [hashlib.sha256(pack(vector)).digest() for vector in known]
     names = np.empty(len(classifier), dtype=object)
-    names[:] = list(truth)
+    names[:] = truth
     given: Sequence[str | None] = [None] * len(classifier) if sources is None else sources
     told = [None if source is None else source_text(source) for source in given]
     return Observed(classifier, verifier, names, hashes, told)

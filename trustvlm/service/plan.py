@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from trustvlm.arrays import real_array
 from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.catalog.vectors import pack
 from trustvlm.errors import Conflict, InvalidInput
@@ -83,11 +84,15 @@ class PlannedLabel:
         embeddings: list[Float32s] = []
         others: list[Float32s | None] = []
         for own, other in self.image_vectors:  # checked when the call was planned
-            rows = np.asarray(own, np.float32).reshape(-1, space.verifier_dim)
+            rows = _float32(own).reshape(-1, space.verifier_dim)
             embeddings += list(rows)
             apart = other is not None and space.verifier != "same"
-            others += list(np.asarray(other, np.float32).reshape(len(rows), -1)) if apart else [None] * len(rows)
+            others += list(_float32(other).reshape(len(rows), -1)) if apart else [None] * len(rows)
         return [PlannedVector(*of) for of in zip(self.hashes, embeddings, others, strict=True)]
+
+
+def _float32(vectors: npt.ArrayLike | None) -> Float32s:
+    return real_array(vectors, "image_vectors").astype(np.float32, copy=False)
 
 
 def plan(space: SpaceRecord, inputs: Iterable[LabelInput], limits: CallLimits) -> dict[str, PlannedLabel]:
@@ -141,7 +146,7 @@ def _check_texts(space: SpaceRecord, given: Sequence[PlannedLabel]) -> None:
 def _stacked(space: SpaceRecord, given: Sequence[PlannedLabel]) -> Float64s | None:
     """(n, d) the text vectors of labels with one each, checked; None where they are not such, or one of them is not right."""
     vectors = [label.text_vector for label in given]
-    if len(vectors) < 2 or not all(isinstance(v, np.ndarray) and v.shape == (space.classifier_dim,) for v in vectors):
+    if len(vectors) < 2 or not all(type(v) is np.ndarray and v.shape == (space.classifier_dim,) for v in vectors):
         return None
     try:
         return as_matrix(np.stack(vectors), space.classifier_dim, "")  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from trustvlm.arrays import texts
 from trustvlm.bounds import number
 from trustvlm.catalog import spaces
 from trustvlm.catalog.counts import Counts
@@ -100,8 +101,7 @@ def check_templates(templates: Sequence[str] | None) -> list[str]:
     """`templates` as a list; the default without any. Raises InvalidInput."""
     if templates is None:
         return list(DEFAULT_TEMPLATES)
-    if isinstance(templates, str) or not isinstance(templates, Sequence):
-        raise InvalidInput(f"templates: expected a list of strings, got {type(templates).__name__}")
+    templates = texts(templates, "templates", "a list of strings")
     if not 1 <= len(templates) <= MAX_TEMPLATES:
         raise InvalidInput(f"templates: expected 1 to {MAX_TEMPLATES}, got {len(templates)}")
     for template in templates:

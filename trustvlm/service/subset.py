@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import Connection
 
+from trustvlm.arrays import names_or_mask
 from trustvlm.catalog import labels as label_rows
 from trustvlm.catalog.likeness import told, unknown
 from trustvlm.errors import InvalidInput, NotFound
@@ -41,19 +42,15 @@ def subset_of(connection: Connection, view: SpaceView, labels: Sequence[str] | n
     """
     if labels is None:
         return Subset(None, None, view.text.live, view.text.live - len(view.aliases.canonical))
-    if isinstance(labels, str) or not isinstance(labels, Iterable):
-        raise InvalidInput(f"labels: expected a list of names or a boolean mask, got {labels!r:.60}")
-    alive = np.flatnonzero(view.text.alive)
-    array = np.asarray(labels)
-    if array.dtype == np.bool_:
-        if array.shape != (len(alive),):
+    chosen = names_or_mask(labels, "labels")
+    if isinstance(chosen, np.ndarray):
+        alive = np.flatnonzero(view.text.alive)
+        if chosen.shape != (len(alive),):
             expected = f"one value for each of the {len(alive)} labels, in the order of list_labels"
-            raise InvalidInput(f"labels: a mask needs {expected}; got shape {array.shape}")
-        slots = alive[np.argsort(view.text.ids[alive])][array]
+            raise InvalidInput(f"labels: a mask needs {expected}; got shape {chosen.shape}")
+        slots = alive[np.argsort(view.text.ids[alive])][chosen]
     else:
-        if not all(isinstance(name, str) for name in labels):
-            raise InvalidInput("labels: expected a list of names or a boolean mask")
-        slots = slots_of_names(connection, view, labels)
+        slots = slots_of_names(connection, view, chosen)
     if not len(slots):
         raise InvalidInput("labels: expected at least one label, got none")
     return subset_of_ids(view, view.text.ids[slots])

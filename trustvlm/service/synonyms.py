@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from trustvlm.arrays import texts
 from trustvlm.catalog import labels, spaces
 from trustvlm.errors import Conflict, InvalidInput, TrustVLMError
 from trustvlm.scoring.kernels import EXACT, block_logits
@@ -85,6 +86,7 @@ def reported(parts: Parts, space_name: str, result: RegisterResult) -> RegisterR
 
 def near_synonyms(parts: Parts, space_name: str, names: Sequence[str] | None) -> list[tuple[str, str, float]]:
     """See :meth:`TrustService.near_synonyms`."""
+    names = None if names is None else texts(names, "labels")
     with parts.snapshot(space_name) as (connection, view):
         return _pairs(view, np.flatnonzero(view.text.alive) if names is None else slots_of_names(connection, view, names))
 
