@@ -112,7 +112,8 @@ def test_an_endless_call_is_left_at_the_limit(tmp_path: Path) -> None:
     (["a {}"] * (MAX_TEMPLATES + 1), "1 to 1000, got 1001"), ([], "1 to 1000"),
     (LONG, "at most 5000 characters each, got 5002"),
     (["no place"], "where the name goes"), (["{}\u202e"], "U[+]202E"), (["{}\0"], "U[+]0000"), (["{}\ud800"], "U[+]D800"),
-    ([b"{}"], "expected a list of strings, got a bytes"), ("{}", "expected a list of strings"), ([3], "expected a list of strings, got a int"),
+    ([b"{}"], "list of strings, got a bytes"),
+    ("{}", "expected a list of strings"), ([3], "list of strings, got a int"),
 ])  # fmt: skip
 def test_templates(service: trustvlm.TrustService, templates: object, words: str) -> None:
     with pytest.raises(InvalidInput, match=words):

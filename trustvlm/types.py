@@ -80,7 +80,8 @@ class Queries:
     """What is scored or searched: embeddings, images, or texts (search only).
 
     Attributes:
-        classifier: (n, d_t) classifier embeddings, any float dtype, not normalised by the caller.
+        classifier: (n, d_t) classifier embeddings, any float dtype, not normalised by the caller: an array, a tensor, a table
+            or a column of lists (docs/arrays.md).
         verifier: (n, d_v) verifier embeddings; may be omitted when the space's verifier is "same" or the rule needs none.
         images: paths, file bytes or PIL images, for spaces whose encoders can encode images.
         text: texts, encoded by the space's classifier (search only).
