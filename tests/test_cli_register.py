@@ -172,7 +172,7 @@ def test_names_files_that_cannot_be_right(vectors: Cli, tmp_path: Path) -> None:
         (b"\n\n", "expected one label name a line, found none"),
         (b"\xff\xfe", "expected one label name a line, found none"),
         (b"\ta prompt\n", "line 1: expected a name"),
-        (b"a\n", "needs text_vector"),
+        (b"a\n", "needs its text embedding"),
         (b"a\x07b\n", "U+0007"),
     ]:
         names.write_bytes(content)
@@ -248,7 +248,7 @@ def test_vectors_of_one_label(vectors: Cli, tmp_path: Path) -> None:
         ({"text_vectors": np.eye(3, 5)}, "text_vector: expected shape (n, 4)"),
         ({"text_vectors": np.full((3, 4), np.nan)}, "NaN"),
         ({"text_vectors": np.zeros((3, 4))}, "norm zero"),
-        ({"text_vectors": None}, "needs text_vector"),
+        ({"text_vectors": None}, "needs its text embedding"),
         ({"image_vectors": None}, "image_vectors is missing"),
         ({"image_vectors": np.ones(6)}, "image_vectors: expected shape (images, dim)"),
         ({"image_vectors": np.ones((4, 7))}, "image_vectors: expected shape (n, 6)"),

@@ -172,7 +172,7 @@ def test_options_that_cannot_be_right(space: Cli, queries: Path, arguments: tupl
 
 def test_vectors_that_cannot_be_right(space: Cli, tmp_path: Path) -> None:
     for changes, message in [
-        ({"classifier": np.eye(3, 5)}, "queries.classifier: expected shape (n, 4)"),
+        ({"classifier": np.eye(3, 5)}, "classifier embeddings: expected shape (n, 4)"),
         ({"classifier": np.full((3, 4), np.inf)}, "NaN or infinite"),
         ({"verifier": np.eye(2, 6)}, "arrays of one length, got classifier 3, verifier 2, sources 3"),
         ({"sources": np.array(["a"])}, "arrays of one length"),

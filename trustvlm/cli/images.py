@@ -13,13 +13,13 @@ from typing import Any, TypeVar, cast
 import click
 
 from trustvlm.cli.text import note, shown
+from trustvlm.cli.wording import in_options
 
-__all__ = ["as_options", "image_options", "note_images", "report_unreadable"]
+__all__ = ["image_options", "note_images", "report_unreadable"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _NAMED = 3  # images with one reason that are named one by one
-_WORDS = {"accept_truncated": "--accept-truncated", "image_range": "--range"}
 
 
 def _range(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[float, float] | None:
@@ -77,10 +77,10 @@ def report_unreadable(failures: Sequence[tuple[str, str]]) -> None:
     for group in groups.values():
         if len(group) <= _NAMED:
             for source, reason in group:
-                note(f"could not be read: {source}: {as_options(reason)}")
+                note(f"could not be read: {source}: {in_options(reason)}")
             continue
         names = ", ".join(source for source, _ in group[:_NAMED])
-        note(f"{len(group):,} images could not be read: {as_options(group[0][1])} ({names} and {len(group) - _NAMED:,} more)")
+        note(f"{len(group):,} images could not be read: {in_options(group[0][1])} ({names} and {len(group) - _NAMED:,} more)")
     if any(len(group) > _NAMED for group in groups.values()):
         note(f"all {len(failures):,} with their reasons: {_list_of(failures)}")
 
@@ -91,10 +91,3 @@ def _list_of(failures: Sequence[tuple[str, str]]) -> Path:
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", prefix="trustvlm-unreadable-", suffix=".tsv", delete=False) as file:
         file.write(lines)
     return Path(file.name)
-
-
-def as_options(reason: str) -> str:
-    """A reason in the words of the command line."""
-    for word, option in _WORDS.items():
-        reason = reason.replace(word, option)
-    return reason

@@ -28,6 +28,7 @@ from trustvlm.cli.support import purge, support
 from trustvlm.cli.text import shown, tolerate_any_character
 from trustvlm.cli.transfer import export, import_
 from trustvlm.cli.verify import verify
+from trustvlm.cli.wording import in_options, options_of
 from trustvlm.errors import EXIT_CODES, TrustVLMError
 from trustvlm.leaving import Terminated, leaving_on_sigterm
 
@@ -43,7 +44,8 @@ class Root(click.Group):
         try:
             return super().invoke(ctx)
         except TrustVLMError as error:
-            fail(ctx, str(error), exit_code(error))
+            options = options_of(main.commands.get(ctx.invoked_subcommand or ""))
+            fail(ctx, in_options(str(error), options), exit_code(error))
         except Terminated:
             fail(ctx, "asked to end; what was committed stays", TERMINATED)
         except (KeyboardInterrupt, click.Abort):

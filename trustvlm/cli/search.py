@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trustvlm.cli.bounds import Bounded
-from trustvlm.cli.images import as_options, image_options, note_images
+from trustvlm.cli.images import image_options, note_images
 from trustvlm.cli.output import Column, format_option, row_writer
 from trustvlm.cli.session import Session, exactly_one
 from trustvlm.cli.text import note, utf8
+from trustvlm.cli.wording import in_options
 from trustvlm.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
@@ -105,6 +106,6 @@ def _queries(
         raise NotFound(f"no file {image}")
     embedded = service.embed(space, [image], **reading)
     for source, reason in embedded.failures:
-        raise InvalidInput(f"{source}: {as_options(reason)}")
+        raise InvalidInput(f"{source}: {in_options(reason)}")
     note_images(embedded.notes)
     return embedded.queries

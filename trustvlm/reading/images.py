@@ -32,7 +32,9 @@ MAX_FILES = 2_000_000
 IMAGE_SUFFIXES = {
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm"),
-    *(".heic", ".heif", ".avif", ".jp2"),  # where they cannot be read: better said by name than passed over in silence
+    # Where they cannot be read, this is better said by name than passed over in silence:
+    *(".heic", ".heif", ".avif", ".jp2", ".j2k", ".jpx", ".jxl", ".jxr", ".dcm"),
+    *(".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw", ".x3f", ".iiq", ".mrw"),
 }
 
 SYSTEM_NAMES = (
