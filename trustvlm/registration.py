@@ -55,6 +55,7 @@ class RegisterResult:
         removed: with sync, the other support images that were removed: those whose content the call does not have.
         removed_labels: with sync, the labels that were removed with all their support images.
         kept: with sync, labels that the call does not bear out and that stay all the same.
+        to_add: with dry_run, (label, number of support images) of each label that is new or would get some.
         dry_run: nothing was changed.
         notes: a sentence for each thing that was done so that the encoders see the images.
     """
@@ -75,5 +76,6 @@ class RegisterResult:
     removed: tuple[KnownImage, ...] = ()
     removed_labels: tuple[str, ...] = ()
     kept: tuple[KeptLabel, ...] = ()
+    to_add: tuple[tuple[str, int], ...] = ()
     dry_run: bool = False
     notes: tuple[str, ...] = ()

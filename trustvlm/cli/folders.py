@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar, cast
 import click
 
 from trustvlm.cli.text import note, quoted, utf8
+from trustvlm.errors import InvalidInput
 from trustvlm.reading.images import ImageFinder
 from trustvlm.reading.labelled import label_folders, nested_only
 from trustvlm.reading.naming import LabelName, Naming
@@ -95,11 +96,24 @@ def images_by_label(
 
 
 def images_by_name(
-    folder: Path, exclude: Sequence[str], use: Literal["learn", "measure"], naming: Naming, keep: Collection[str] = ()
+    folder: Path,
+    exclude: Sequence[str],
+    use: Literal["learn", "measure"],
+    naming: Naming,
+    keep: Collection[str] = (),
+    *,
+    whole: bool = False,
 ) -> dict[LabelName, list[str]]:
-    """The same, with the prompts that the map of `naming` has."""
+    """The same, with the prompts that the map of `naming` has.
+
+    With `whole`, sub-folders without images are there, too, and a folder that cannot be read is InvalidInput.
+    """
     with finding(exclude) as finder:
         images = label_folders(folder, finder, use)
+        if whole:
+            for path, reason in finder.left_out.unreadable:
+                raise InvalidInput(f"{path} cannot be read ({reason}): what it holds is unknown, and nothing was changed")
+            images |= {name: [] for name in finder.left_out.empty}
         if (nested := nested_only(folder, images)) is not None:
             name, below = nested
             some = ", ".join(below[:3]) + (", …" if below[3:] else "")

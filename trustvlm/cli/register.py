@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from trustvlm.cli.changes import print_changes, report_known
 from trustvlm.cli.folders import check_exclude, check_naming, exclude_option, finding, images_by_name, naming_options
 from trustvlm.cli.images import image_options, note_images, report_unreadable
 from trustvlm.cli.output import as_json
@@ -65,6 +66,14 @@ _SHOWN, _NAMED = 5, 20
     is_flag=True,
     help="Keep the image files in the home, so that the space can be given other encoders ('trustvlm space reembed').",
 )
+@click.option("--bring-back", is_flag=True, help="Add images, too, that were taken out of their label ('support remove').")
+@click.option(
+    "--sync",
+    is_flag=True,
+    help="Make the space equal to FOLDER (or --vectors): remove the support images and labels that it does not have, and move "
+    "images that changed their label. What is removed can be restored until it is purged.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would change, and change nothing.")
 @click.option("--json", "json_", is_flag=True, help="Print what changed as JSON, with the ids of the new support images.")
 @click.pass_obj
 def register(
@@ -79,6 +88,9 @@ def register(
     exclude: tuple[str, ...],
     reading: dict[str, Any],
     keep_originals: bool,
+    bring_back: bool,
+    sync: bool,
+    dry_run: bool,
     json_: bool,
 ) -> None:
     """Register labels and their support images.
@@ -92,19 +104,30 @@ def register(
 
     A folder's name, cleaned by --clean-names or replaced by --names, is what the text encoder reads. Labels that exist get the
     support images they do not have yet; repeating a command changes nothing, and completes one that was interrupted. Images
-    that cannot be read are named on stderr and the rest goes in.
+    that cannot be read are named on stderr and the rest goes in. Images are known by their content: those that are support
+    images of another label already, and those that were taken out of their label, are named.
     """
     _check_usage(paths, label, names_file, vectors, prompt)
+    if sync and (label is not None or names_file is not None):
+        raise click.UsageError("--sync: expected a folder with a sub-folder for each label, or --vectors with all labels.")
     check_exclude(exclude, paths)
     check_naming(naming, paths if label is None else None, names_file)
     with session.writing() as service:
         row = service.get_space(space)  # before looking through a large folder
-        inputs = _inputs(paths, label, names_file, vectors, prompt, naming, exclude)
+        inputs = _inputs(paths, label, names_file, vectors, prompt, naming, exclude, whole=sync)
+        if sync:  # a label that is not there yet is not made of an empty folder
+            new = service.unknown_labels(space, [item.name for item in inputs if item.images == []])
+            inputs = [item for item in inputs if item.name not in new]
         if paths or names_file is not None:
             _advise(service, row, inputs)
-        result = _register(service, space, inputs, reading | {"keep_originals": keep_originals})
+        how = {"keep_originals": keep_originals, "bring_back": bring_back, "sync": sync, "dry_run": dry_run}
+        result = _register(service, space, inputs, reading | how)
     report_unreadable(result.failures)
     note_images(result.notes)
+    report_known(space, result, bring_back=bring_back, sync=sync, sizes={item.name: len(item.images or ()) for item in inputs})
+    if dry_run:
+        click.echo(as_json(asdict(result))) if json_ else print_changes(space, result)
+        return
     names = {item.name: label_id >= 0 for item, label_id in zip(inputs, result.label_ids, strict=True)}
     for name in (name for name, registered in names.items() if not registered):
         note(f"label {quoted(name)} is new and none of its images could be read: it was not registered")
@@ -115,6 +138,8 @@ def register(
     what = f"{count(labels, 'label')} ({result.added_labels:,} new)"
     if labels or json_ or not inputs:
         click.echo(as_json(asdict(result)) if json_ else summary(result, what, labels))
+    if sync and not json_:
+        print_changes(space, result)
     require_some_readable(result, sum(len(item.images or ()) for item in inputs))
 
 
@@ -186,6 +211,8 @@ def _inputs(
     prompt: str | None,
     naming: Naming,
     exclude: tuple[str, ...],
+    *,
+    whole: bool,
 ) -> list[LabelInput]:
     from trustvlm.cli.arrays import label_inputs
     from trustvlm.service.names import check_name
@@ -198,7 +225,7 @@ def _inputs(
         labels = naming.labels(one.name for one in listed)
         return [LabelInput(labels[one.name].name, prompt=one.prompt or prompt) for one in listed]
     if label is None:
-        by_label = images_by_name(paths[0], exclude, "learn", naming)
+        by_label = images_by_name(paths[0], exclude, "learn", naming, whole=whole)
         for named in by_label:
             check_name(named.name, f"{paths[0]}, the name of a sub-folder")
         return [LabelInput(named.name, images=images, prompt=named.prompt or prompt) for named, images in by_label.items()]

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from trustvlm.cli.bounds import Bounded
+from trustvlm.cli.changes import report_known
 from trustvlm.cli.folders import check_exclude, exclude_option, finding
 from trustvlm.cli.images import image_options, note_images, report_unreadable
 from trustvlm.cli.output import Column, as_json, format_option, row_writer
@@ -89,6 +90,7 @@ def add(
     report_unreadable(result.failures)
     note_images(result.notes)
     report_drift(result)
+    report_known(space, result, bring_back=True)
     click.echo(as_json(asdict(result)) if json_ else summary(result, f"label {quoted(label)}"))
     require_some_readable(result, len(images))
 

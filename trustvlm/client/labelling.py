@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 
 from trustvlm.arrays import id_list
-from trustvlm.client import registering
+from trustvlm.client import registering, syncing
 from trustvlm.client.bodies import text_rows
 from trustvlm.client.connected import Connected
 from trustvlm.client.decode import read
@@ -35,6 +35,9 @@ class Labelling(Connected):
         on_commit: Callable[[list[str]], None] | None = None,
         progress: Callable[[int], None] | None = None,
         keep_originals: bool = False,
+        bring_back: bool = False,
+        sync: bool = False,
+        dry_run: bool = False,
     ) -> RegisterResult:
         """Register labels and their support images; see :meth:`TrustService.register`.
 
@@ -46,7 +49,14 @@ class Labelling(Connected):
             on_commit: called with the names that were committed. progress: called with a number of images after these were
                 taken in. keep_originals: keep the image files in the service's home.
         """
-        return registering.register(self._wire, space, inputs, on_commit, progress, keep_originals)
+        if dry_run:
+            return syncing.preview(self._wire, space, inputs, sync=sync, bring_back=bring_back)
+        given = list(inputs) if sync and not isinstance(inputs, LabelInput) else inputs
+        labels = syncing.contents_of(given)[0] if sync else []
+        if sync:
+            syncing.preview(self._wire, space, given, sync=True, bring_back=True)  # refused before anything is sent
+        done = registering.register(self._wire, space, given, on_commit, progress, keep_originals, bring_back or sync)
+        return syncing.remove_surplus(self._wire, space, labels, done) if sync else done
 
     def add_support(
         self,

@@ -90,6 +90,7 @@ def register(
     on_commit: OnCommit | None,
     progress: Progress | None,
     keep_originals: bool,
+    bring_back: bool,
 ) -> RegisterResult:
     """See :meth:`Client.register`."""
     if isinstance(inputs, LabelInput) or not isinstance(inputs, Iterable):
@@ -101,11 +102,12 @@ def register(
     parts: list[tuple[list[_Piece], RegisterResult]] = []
     while True:
         batch = queue.batch()
-        if batch and not batch[0].files and queue.next is not None and not queue.next.files:
+        streamed = not bring_back  # an import brings back nothing
+        if streamed and batch and not batch[0].files and queue.next is not None and not queue.next.files:
             lines = ((piece.name, _line(piece)) for piece in itertools.chain(batch, queue.take()))
             parts.append(([], import_lines(wire, space, lines, on_commit)))
         else:
-            result = _request(wire, space, batch, keep_originals)
+            result = _request(wire, space, batch, keep_originals, bring_back)
             parts.append((batch, result))
             if batch and on_commit is not None:
                 pairs = zip(batch, result.label_ids, strict=True)
@@ -116,13 +118,15 @@ def register(
             return _merged(parts)
 
 
-def _request(wire: Wire, space: str, batch: Sequence[_Piece], keep_originals: bool) -> RegisterResult:
+def _request(wire: Wire, space: str, batch: Sequence[_Piece], keep_originals: bool, bring_back: bool) -> RegisterResult:
     labels, files = [piece.content for piece in batch], [file for piece in batch for file in piece.files]
     path = path_of("spaces", space, "labels")
+    again = {"bring_back": True} if bring_back else {}
     if not files:
-        return register_result(wire.ask("POST", path, body=json_body({"labels": labels}), write=True))
+        return register_result(wire.ask("POST", path, body=json_body({"labels": labels} | again), write=True))
     counted = [label | {"images": len(piece.files)} for label, piece in zip(labels, batch, strict=True)]
     fields = [("labels", json.dumps(counted)), ("unreadable", "report"), ("keep_originals", bool(keep_originals))]
+    fields += again.items()
     return _known(register_result(wire.ask("POST", path, body=form_body(fields, files), write=True)), files)
 
 
@@ -217,6 +221,8 @@ def _merged(parts: Sequence[tuple[list[_Piece], RegisterResult]]) -> RegisterRes
         ids=tuple(one for result in results for one in result.ids),
         label_ids=tuple(label_ids[place] for place in sorted(label_ids)),
         near_synonyms=None if any(one is None for one in pairs) else tuple(pair for one in pairs for pair in one or ()),
+        elsewhere=tuple(image for result in results for image in result.elsewhere),
+        taken_out=tuple(image for result in results for image in result.taken_out),
         drift=tuple(dict.fromkeys(sentence for result in results for sentence in result.drift)),
         cut_prompts=tuple(dict.fromkeys(name for result in results for name in result.cut_prompts)),
     )

@@ -16,9 +16,20 @@ from trustvlm.http.bodies import FORM, JSON, Asked, read_body
 from trustvlm.http.docs import READ, WRITE, gives, takes
 from trustvlm.http.parameters import content_type
 from trustvlm.http.problems import unfit
-from trustvlm.http.schemas import AliasBody, LabelBody, NamesBody, NewLabelForm, PatchBody, PicturedLabel, RegisterBody
+from trustvlm.http.schemas import (
+    AliasBody,
+    LabelBody,
+    LabelContents,
+    NamesBody,
+    NewLabelForm,
+    PatchBody,
+    PicturedLabel,
+    RegisterBody,
+    SyncBody,
+)
 from trustvlm.http.serving import Serving, refuse_unknown, serving_of
 from trustvlm.http.shapes import CheckedLabels, LabelPage, Registration, Revision
+from trustvlm.service.sync import Contents
 from trustvlm.types import LabelInput, LabelRow, RegisterResult
 
 __all__ = ["as_inputs", "name_of", "result_json", "router"]
@@ -94,6 +105,42 @@ async def check_labels(request: Request, space: str) -> Response:
     return answer({"labels": len(set(asked.body.names))})
 
 
+@router.post("/v1/spaces/{space}/sync", dependencies=WRITE, openapi_extra=takes(SyncBody, JSON) | gives(Registration))
+async def sync(request: Request, space: str) -> Response:
+    """Make a space equal to a folder: remove what these labels do not have. What the space lacks is registered before.
+
+    It can be restored until it is purged. Refused where space and folder have nothing in common.
+    """
+    service, asked = serving_of(request).service, await read_body(request, SyncBody, JSON)
+    body, has = asked.body, _contents(asked.body.labels)
+    if not body.remove and not body.dry_run:
+        raise InvalidInput("remove: false goes with dry_run only; POST …/labels registers")
+
+    def work() -> dict[str, Any]:
+        how = {"dry_run": body.dry_run, "sync": body.remove, "bring_back": body.bring_back}
+        return result_json(service.sync_contents(space, has, **how), unreadable="report")
+
+    return await written(request, work, digest=asked.digest, repeatable=True)
+
+
+def _contents(labels: Sequence[LabelContents]) -> Contents:
+    """What labels have, by content. Raises InvalidInput: another number of sources than of contents."""
+    images: dict[str, dict[bytes, str | None]] = {}
+    silent, unread = set(), set()
+    for label in labels:
+        sources = label.sources or [None] * len(label.contents)
+        if len(sources) != len(label.contents):
+            raise InvalidInput(f"labels: {label.name!r} has {len(label.contents)} contents, but {len(sources)} sources")
+        if label.unread:
+            unread.add(label.name)
+        if label.contents or label.unread:
+            mine = images.setdefault(label.name, {})
+            mine.update(zip(map(bytes.fromhex, label.contents), sources, strict=True))
+        else:
+            silent.add(label.name)
+    return Contents(images, silent - images.keys(), unread)
+
+
 async def _by_id(serving: Serving, space: str, cursor: str | None, limit: int) -> Response:
     """A page of labels in the order of their ids."""
     after = _after(cursor, "id") or "0"
@@ -151,16 +198,19 @@ async def register(request: Request, space: str) -> Response:
     service = serving_of(request).service
     if content_type(request) == FORM:
         form = await read_body(request, NewLabelForm, FORM)
-        inputs, digest, given = _pictured(form), form.digest, form.body.model_dump(include={"unreadable", "keep_originals"})
+        kept = {"unreadable", "keep_originals", "bring_back"}
+        inputs, digest, given = _pictured(form), form.digest, form.body.model_dump(include=kept)
     else:
-        asked, given = await read_body(request, RegisterBody, JSON), {}
+        asked = await read_body(request, RegisterBody, JSON)
+        given = {"bring_back": asked.body.bring_back}
         if (asked.body.labels is None) == (asked.body.names is None):
             raise InvalidInput("body: expected labels or names, one of them")
         inputs, digest = as_inputs(asked.body.labels or _named(asked.body.names)), asked.digest
     encoders = any(one.images is not None or one.text_vector is None for one in inputs)
 
     def work() -> dict[str, Any]:
-        result = service.register(space, inputs, keep_originals=given.get("keep_originals", False))
+        how = {name: given.get(name, False) for name in ("keep_originals", "bring_back")}
+        result = service.register(space, inputs, **how)
         return result_json(result, unreadable=given.get("unreadable", "refuse"))
 
     return await written(request, work, digest=digest, encoders=encoders, repeatable=True)

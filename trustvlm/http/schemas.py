@@ -134,6 +134,7 @@ class RegisterBody(Body):
 
     labels: list[LabelBody] | None = Field(None, max_length=10_000)
     names: list[LabelName] | None = Field(None, max_length=100_000, examples=[["airport", "beach"]])
+    bring_back: bool = Field(False, description="add vectors, too, that were taken out of their label and not yet purged")
 
 
 class PicturedLabel(LabelBody):
@@ -153,6 +154,8 @@ class Pictured(Body):
 
 class NewLabelForm(Pictured):
     """One label with image files (multipart); or several of them."""
+
+    bring_back: bool = Field(False, description="add images, too, that were taken out of their label and not yet purged")
 
     name: LabelName | None = None
     prompt: Prompt | None = None
@@ -176,6 +179,26 @@ class PatchBody(Body):
     new_name: LabelName | None = None
     prompt: Prompt | None = None
     text_vector: Vector | Rows | None = None
+
+
+class LabelContents(Body):
+    """The support images of a label by their content."""
+
+    name: LabelName
+    contents: list[Annotated[str, Field(pattern="^[0-9a-f]{64}$")]] = Field(
+        max_length=1_000_000, description="SHA-256 of each image file, or of each vector as little-endian float32"
+    )
+    sources: list[str | None] | None = Field(None, description="what each is called")
+    unread: bool = Field(False, description="an image could not be read: nothing of the label is removed")
+
+
+class SyncBody(Body):
+    """All that the labels of a folder have."""
+
+    labels: list[LabelContents] = Field(min_length=1, max_length=100_000)
+    dry_run: bool = Field(False, description="say what would change, what would be added included, and change nothing")
+    remove: bool = Field(True, description="false, with dry_run: say what registering alone would change")
+    bring_back: bool = Field(False, description="with remove false: as in POST …/labels")
 
 
 class NamesBody(Body):

@@ -22,9 +22,10 @@ from trustvlm.service.home import OpenHome
 from trustvlm.service.keys import create_key, list_keys, revoke_key, rotate_key, use_key
 from trustvlm.service.repeats import KEPT, begin_call, sweep
 from trustvlm.service.states import SpaceState, space_states
+from trustvlm.service.sync import Contents, preview, sync_contents
 from trustvlm.service.workers import Worker
 from trustvlm.service.workfolder import unwritable
-from trustvlm.types import Evidence, KeyRow, LabelRow, Queries
+from trustvlm.types import Evidence, KeyRow, LabelRow, Queries, RegisterResult
 
 __all__ = ["Serving"]
 
@@ -136,6 +137,19 @@ class Serving(OpenHome):
         """
         with self._ready().catalog.read() as connection:
             return unknown(connection, space_rows.find(connection, space).id, (name for name in names if name is not None))
+
+    def sync_contents(
+        self, space: str, has: Contents, *, dry_run: bool = False, sync: bool = True, bring_back: bool = False
+    ) -> RegisterResult:
+        """The second half of :meth:`TrustService.register` with `sync`, for those who registered what the space lacked: remove
+        the support images that are not in `has`. With `dry_run`, what the whole of it would change.
+
+        Raises:
+            NotFound: no such space. InvalidInput: `has` and the space have nothing in common.
+        """
+        if dry_run:
+            return preview(self._ready(), self.get_label_space(space), has, bring_back=bring_back, sync=sync)
+        return sync_contents(self._writable(), space, has)
 
     def get_label_space(self, space: str) -> SpaceRecord:
         """The space's row without counts. Raises NotFound."""

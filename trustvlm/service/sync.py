@@ -6,6 +6,7 @@ or a further name of another label.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -26,7 +27,7 @@ from trustvlm.service.plan import PlannedLabel, plan
 from trustvlm.service.register import register
 from trustvlm.types import LabelInput
 
-__all__ = ["Contents", "Surplus", "register_with", "surplus", "take_out"]
+__all__ = ["Contents", "Surplus", "preview", "register_with", "surplus", "sync_contents"]
 
 _AT_ONCE = 1_000  # support images that one transaction takes out
 
@@ -71,22 +72,24 @@ def register_with(
     limits = reading(parts, space, options.get("image_range"), options.get("accept_truncated", False))
     planned = plan(space, inputs, parts.calls)
     if dry_run:
-        return _preview(parts, space, planned, limits, bring_back=bring_back, sync=sync)
+        has, failures = _look(limits, planned.values())
+        given = sum(len(planned[name].hashes) + len(planned[name].images) for name in has.images) - len(failures)
+        done = preview(parts, space, has, bring_back=bring_back, sync=sync)
+        skipped = given - done.added_supports - (0 if bring_back or sync else len(done.taken_out))
+        return replace(done, skipped_duplicates=skipped, failures=tuple(failures))
     has, _ = _look(limits, planned.values())
     with parts.catalog.read() as connection:
         surplus(connection, space, has)  # refused before anything is written
     done = register(parts, space_name, inputs, bring_back=True, **options)
     unreadable = {source for source, _ in done.failures}
     unread = {label.name for label in planned.values() if any(source_name(image) in unreadable for image in label.images)}
-    with parts.catalog.read() as connection:
-        extra = surplus(connection, space, replace(has, unread={*has.unread, *unread}))
-    revision = take_out(parts, space, extra)
-    gone = {image.id for image in extra.moved}
+    after = sync_contents(parts, space_name, replace(has, unread={*has.unread, *unread}))
+    gone = {image.id for image in after.moved}
     return replace(
         done,
-        revision=done.revision if revision is None else revision,
+        revision=after.revision,
         elsewhere=tuple(image for image in done.elsewhere if image.id not in gone),
-        **_as_fields(extra),
+        **{name: getattr(after, name) for name in ("moved", "removed", "removed_labels", "kept")},
     )
 
 
@@ -145,7 +148,9 @@ def surplus(connection: Connection, space: SpaceRecord, has: Contents) -> Surplu
     going: set[int] = set()
     for label in live:
         mine = of_label.get(label.id, [])
-        if label.name in has.images:
+        if mine and label.name in has.silent:
+            found.kept.append(KeptLabel(label.name, "no images of it were given"))
+        elif label.name in has.images:
             _of_staying(found, label.name, [row for row in mine if row.content_hash not in has.images[label.name]], has, wanted)
         elif mine and label.name not in named:
             others = [name for name in further.get(label.id, ()) if name in named]
@@ -162,7 +167,8 @@ def surplus(connection: Connection, space: SpaceRecord, has: Contents) -> Surplu
 
 def _of_staying(found: Surplus, name: str, extra: list[ContentRow], has: Contents, wanted: Mapping[bytes, str]) -> None:
     if extra and name in has.unread:
-        found.kept.append(KeptLabel(name, f"some images cannot be read; {len(extra):,} support images may be among them"))
+        reason = f"some of its images cannot be read; support images that may be among them: {len(extra):,}"
+        found.kept.append(KeptLabel(name, reason))
         return
     for row in extra:
         found.ids.append(row.id)
@@ -173,7 +179,16 @@ def _known(row: ContentRow, wanted: Mapping[bytes, str]) -> KnownImage:
     return KnownImage(row.source, wanted.get(row.content_hash), row.label, row.id)
 
 
-def take_out(parts: Parts, space: SpaceRecord, found: Surplus) -> int | None:
+def sync_contents(parts: Parts, space_name: str, has: Contents) -> RegisterResult:
+    """Remove what the space has and `has` has not; what the space lacks is to be registered before. See :func:`surplus`."""
+    with parts.catalog.read() as connection:
+        space = spaces.find(connection, space_name)
+        extra = surplus(connection, space, has)
+    revision = _take_out(parts, space, extra)
+    return RegisterResult(0, 0, 0, (), space.revision if revision is None else revision, **_as_fields(extra))
+
+
+def _take_out(parts: Parts, space: SpaceRecord, found: Surplus) -> int | None:
     """Remove it, so that it can be restored; the new revision, None where there was nothing to remove."""
     revision = None
     for start in range(0, len(found.ids), _AT_ONCE):
@@ -183,19 +198,11 @@ def take_out(parts: Parts, space: SpaceRecord, found: Surplus) -> int | None:
     return revision
 
 
-def _preview(
-    parts: Parts,
-    space: SpaceRecord,
-    planned: Mapping[str, PlannedLabel],
-    limits: ImageLimits,
-    *,
-    bring_back: bool,
-    sync: bool,
-) -> RegisterResult:
+def preview(parts: Parts, space: SpaceRecord, has: Contents, *, bring_back: bool, sync: bool) -> RegisterResult:
     """What a call would change; images are compared by content and not decoded: a damaged one is not noticed."""
-    has, failures = _look(limits, planned.values())
+    names = [*has.images, *has.silent]
     with parts.catalog.read() as connection:
-        known = labels.find_many(connection, space.id, list(planned))
+        known = labels.find_many(connection, space.id, names)
         ids = [record.id for record in known.values()]
         present, gone = supports.hashes(connection, ids), contents.taken_out(connection, ids)
         extra = surplus(connection, space, has) if sync else Surplus()
@@ -207,18 +214,21 @@ def _preview(
         for content, source in mine.items()
     ]
     taken = [KnownImage(source, name, name, gone[i, content]) for name, i, content, source in pairs if (i, content) in gone]
-    there = sum((i, content) in present for _, i, content, _ in pairs)
-    given = sum(len(planned[name].hashes) + len(planned[name].images) for name in has.images) - len(failures)
-    added = len(pairs) - there - (0 if bring_back or sync else len(taken))
+    out = set() if bring_back or sync else {(image.label, image.id) for image in taken}
+    fresh = Counter(
+        name for name, i, content, _ in pairs if (i, content) not in present and (name, gone.get((i, content))) not in out
+    )
+    added = sum(fresh.values())
     return RegisterResult(
         added_labels=sum(name not in known for name in (*has.silent, *(name for name, mine in has.images.items() if mine))),
         added_supports=added,
-        skipped_duplicates=given - added - (0 if bring_back or sync else len(taken)),
-        failures=tuple(failures),
+        skipped_duplicates=len(pairs) - added - len(out),
+        failures=(),
         revision=space.revision,
         label_ids=(),
         elsewhere=tuple(image for image in twins if (image.label, image.id) not in moving),
         taken_out=tuple(taken),
+        to_add=tuple((name, fresh[name]) for name in names if fresh[name] or (name not in known and name in has.silent)),
         dry_run=True,
         **_as_fields(extra),
     )
