@@ -92,6 +92,9 @@ class Settings(BaseSettings):
     serve_keep_alive_s: float = Field(
         5.0, ge=0.1, le=3600, description="Seconds that a connection to 'trustvlm serve' without a request stays open."
     )
+    serve_root_path: str = Field(
+        "", max_length=500, description="Path under which a proxy shows 'trustvlm serve', such as /trust."
+    )
     serve_job_s: float = Field(21_600.0, ge=1, le=1e6, description="Seconds that a job of 'trustvlm serve' may take.")
     serve_deadline_s: float = Field(30.0, ge=1e-3, le=600, description="Seconds that a request to 'trustvlm serve' may wait.")
 

@@ -74,8 +74,8 @@ def path_of(*parts: str) -> str:
             raise InvalidInput(f"expected a name, got {type(part).__name__}")
         if not part:
             raise NotFound("expected a name, got an empty one")
-    # Names of dots alone would be taken for steps through the path.
-    quoted = [quote(part, safe="", errors="surrogatepass") if part.strip(".") else part.replace(".", "%2E") for part in parts]
+    # One of dots alone would be a step through the path: it ends with a character that no name has.
+    quoted = [quote(part, safe="", errors="surrogatepass") + ("%1F" if part in (".", "..") else "") for part in parts]
     return "/".join(["/v1", *quoted])
 
 

@@ -16,6 +16,8 @@ SLASH = "\0"
 
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,255})(?::([0-9]{0,5}))?")
 _MOST_PORT = 65535
+_DOTS = re.compile(r"(?<=/)(\.{1,2})\x1f(?=/|$)")
+"""A name of dots alone: browsers and proxies would take it for a step through the path, if nothing stood behind it."""
 
 
 def check_origin(headers: Sequence[tuple[bytes, bytes]], *, require_key: bool) -> None:
@@ -60,4 +62,7 @@ def routed_path(raw: bytes, root: str) -> str:
         decoded = unquote(path, errors="strict")
     except UnicodeDecodeError as error:
         raise NotFound("no such path: it is not UTF-8") from error
+    decoded = _DOTS.sub(r"\1", decoded)
+    if root and decoded == root:
+        return "/"
     return decoded.removeprefix(root) if root and decoded.startswith(f"{root}/") else decoded

@@ -90,7 +90,7 @@ def create_app(service: TrustService, options: ServeOptions | None = None) -> Fa
     app.state.serving = serving
     app.add_middleware(Gate, options=chosen, meters=serving.meters, bodies=bodies)
     problems.install(app, methods_of)
-    describe(app)
+    describe(app, chosen.root_path)
     for module in ROUTERS:
         app.include_router(module.router)
     return app

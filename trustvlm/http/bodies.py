@@ -18,7 +18,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from trustvlm.errors import InvalidInput, TooLarge
 from trustvlm.http.npz import read_arrays
-from trustvlm.http.parameters import content_type, not_taken
+from trustvlm.http.parameters import accepted_type, not_taken
 from trustvlm.http.problems import unfit
 from trustvlm.types import Queries
 
@@ -71,11 +71,9 @@ async def read_body(request: Request, model: type[B], *accepted: str) -> Asked[B
     """The body of a request, as one of the `accepted` content types.
 
     Raises:
-        InvalidInput: another content type, or not what the model says. TooLarge: too many values.
+        UnsupportedType: another content type. InvalidInput: not what the model says. TooLarge: too many values.
     """
-    kind = content_type(request)
-    if kind not in accepted:
-        raise InvalidInput(f"content-type: expected {' or '.join(accepted)}, got {kind or 'none'!r}")
+    kind = accepted_type(request, *accepted)
     if kind == FORM:
         return await _form(request, model)
     data = await request.body()

@@ -91,20 +91,22 @@ def _field(schema: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in kept.items() if name not in ("default", "title")}
 
 
-def describe(app: FastAPI) -> None:
+def describe(app: FastAPI, root_path: str) -> None:
     """Give the application its OpenAPI document."""
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _document(app)
+            app.openapi_schema = _document(app, root_path)
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]
 
 
-def _document(app: FastAPI) -> dict[str, Any]:
-    text = "Says whether a vision-language model's label can be trusted. Keys go into 'Authorization: Bearer KEY'."
-    found = get_openapi(title="trustvlm", version=__version__, description=text, routes=app.routes)
+def _document(app: FastAPI, root_path: str) -> dict[str, Any]:
+    keys = "'Authorization: Bearer KEY' or 'X-API-Key: KEY'"
+    text = f"Says whether a vision-language model's label can be trusted. Keys go into {keys}."
+    servers = [{"url": root_path}] if root_path else None
+    found = get_openapi(title="trustvlm", version=__version__, description=text, routes=app.routes, servers=servers)
     schemas = found.setdefault("components", {}).setdefault("schemas", {})
     schemas["Problem"] = _PROBLEM
     for name, body in _BODIES.items():
@@ -112,8 +114,11 @@ def _document(app: FastAPI) -> dict[str, Any]:
         schemas |= schema.pop("$defs", {})
         schemas[name] = schema
     schemas |= {name: _form(body) for name, body in _FORMS.items()} | schemas_of(_ANSWERS, _REF)
-    found["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-    found["security"] = [{}, {"key": []}]
+    found["components"]["securitySchemes"] = {
+        "key": {"type": "http", "scheme": "bearer"},
+        "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    }
+    found["security"] = [{}, {"key": []}, {"header": []}]
     statuses = {str(status) for status in STATUSES.values()}
     for path in found["paths"].values():
         for operation in path.values():

@@ -18,7 +18,7 @@ from typing import Any
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from trustvlm.errors import Overloaded, TooLarge, TrustVLMError
+from trustvlm.errors import Overloaded, TooLarge, TrustVLMError, UnsupportedType
 from trustvlm.http.addressed import check_origin, routed_path
 from trustvlm.http.meters import Meters
 from trustvlm.http.options import ServeOptions
@@ -124,6 +124,9 @@ class _Passage:
         if self.gate.in_flight > options.in_flight and self.scope["path"] not in WATCHED:
             raise Overloaded(f"{options.in_flight} requests are under way already; try again")
         check_origin(self.scope["headers"], require_key=options.require_key)
+        coding = self.headers.get(b"content-encoding", "identity").strip().lower()
+        if coding != "identity" and self.method not in ("GET", "HEAD", "OPTIONS"):
+            raise UnsupportedType(f"content-encoding: expected none, got {coding[:80]!r}; send the body as it is")
         length = self.headers.get(b"content-length", "0")
         if not self._streamed and length.isdigit() and int(length) > options.body_bytes:
             most = f"{options.body_bytes} (setting serve_body_bytes)"

@@ -19,6 +19,9 @@ __all__ = ["LOCAL", "Caller", "Keyring", "Scope"]
 REMEMBERED_S = 5.0
 """A key that was found good is looked up again after so long: until then a revoked one still opens."""
 
+KEY_HEADER = "x-api-key"
+"""Holds the key alone; where it comes, the Authorization header is not looked at."""
+
 _MOST = 10_000
 
 
@@ -58,7 +61,9 @@ class Keyring:
         """
         if header is None:
             if self._required:
-                raise Unauthorized("a key is needed: send 'Authorization: Bearer KEY' ('trustvlm key create' makes one)")
+                raise Unauthorized(
+                    "a key is needed: send 'Authorization: Bearer KEY' or 'X-API-Key: KEY' ('trustvlm key create' makes one)"
+                )
             return LOCAL
         with self._guard:
             until, caller = self._good.get(_digest(header), (0.0, LOCAL))
@@ -121,7 +126,8 @@ class Scope:
 
     async def __call__(self, request: Request) -> None:
         serving = request.app.state.serving
-        header = request.headers.get("authorization")
+        key = request.headers.get(KEY_HEADER)  # the other one may be the proxy's in front
+        header = request.headers.get("authorization") if key is None else f"Bearer {key}"
         caller = serving.keyring.remembered(header)
         if caller is None:
             caller = await serving.checking.run(lambda: serving.keyring.check(header))

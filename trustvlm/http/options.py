@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 from dataclasses import asdict, dataclass
 
+from trustvlm.errors import InvalidInput
+
 __all__ = ["ServeOptions", "is_loopback"]
+
+_ROOT = re.compile(r"(/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)+")
+_OURS = ("v1", "static", "healthz", "readyz", "metrics", "openapi.json")
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,9 @@ class ServeOptions:
     keep_alive_s: float = 5.0
     root_path: str = ""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root_path", _checked_root(self.root_path))
+
     def to_json(self) -> str:
         """As worker processes are told."""
         return json.dumps(asdict(self))
@@ -55,6 +64,19 @@ class ServeOptions:
         """What :meth:`to_json` wrote."""
         values = json.loads(text)
         return cls(**values | {"encoders": tuple(values["encoders"])})
+
+
+def _checked_root(path: str) -> str:
+    """The path without a slash at its end.
+
+    Raises:
+        InvalidInput: it is none, or one that the service has itself.
+    """
+    root = path.rstrip("/")
+    if root and (not _ROOT.fullmatch(root) or root.split("/")[1] in _OURS):
+        words = "a path such as /trust, of ASCII letters, digits and -._~, that begins with none of"
+        raise InvalidInput(f"root_path: expected {words} {', '.join(_OURS)}; got {path[:80]!r}")
+    return root
 
 
 def is_loopback(host: str) -> bool:

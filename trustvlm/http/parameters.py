@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fastapi import Request
 
-from trustvlm.errors import InvalidInput
+from trustvlm.errors import InvalidInput, UnsupportedType
 
-__all__ = ["OPTIONS", "check_request", "not_taken"]
+__all__ = ["OPTIONS", "accepted_type", "check_request", "content_type", "not_taken"]
 
 OPTIONS = "x-query-options"
 """Of an operation in the OpenAPI document: the options that go into the query, by the content type of the body."""
+_CHARSET = re.compile(r"(?i)(?:^|;)\s*charset\s*=\s*\"?([^;\"]*)")
 _NOTHING = (b"", b"{}", b"null")
 
 
@@ -56,5 +58,28 @@ def _check_query(request: Request, declared: Sequence[str], options: Mapping[str
 
 
 def content_type(request: Request) -> str:
-    """The content type of a request's body, in small letters and without parameters."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    """The content type of a request's body, in small letters and without parameters; empty where there is none.
+
+    Raises:
+        UnsupportedType: several, or another charset than UTF-8.
+    """
+    given = request.headers.getlist("content-type")
+    if len(given) > 1:
+        raise UnsupportedType(f"content-type: expected one, got {len(given)}")
+    kind, _, parameters = (given[0] if given else "").partition(";")
+    charset = _CHARSET.search(parameters)
+    if charset is not None and charset[1].strip().lower() not in ("utf-8", "utf8", "us-ascii"):
+        raise UnsupportedType(f"content-type: expected charset utf-8, got {charset[1][:80]!r}")
+    return kind.strip().lower()
+
+
+def accepted_type(request: Request, *accepted: str) -> str:
+    """The content type of a request's body, one of `accepted`.
+
+    Raises:
+        UnsupportedType: it is another one.
+    """
+    kind = content_type(request)
+    if kind not in accepted:
+        raise UnsupportedType(f"content-type: expected {' or '.join(accepted)}, got {kind[:80] or 'none'!r}")
+    return kind

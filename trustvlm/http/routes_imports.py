@@ -18,7 +18,7 @@ from trustvlm.http.docs import WRITE, gives
 from trustvlm.http.import_sources import NDJSON, PARQUET, SOURCES
 from trustvlm.http.importing import Import
 from trustvlm.http.jobs import job_row
-from trustvlm.http.parameters import content_type
+from trustvlm.http.parameters import accepted_type
 from trustvlm.http.routes_measuring import check_job
 from trustvlm.http.serving import Serving, serving_of
 from trustvlm.http.shapes import Job
@@ -58,9 +58,7 @@ async def import_labels(
     `begin`: the id is of the client's own making, a UUID, and begins an import where there is none of it; so the client knows
     it from the first byte on. `after`: the stream begins behind so many lines of the import, all of which are committed.
     """
-    kind = content_type(request)
-    if kind not in SOURCES:
-        raise InvalidInput(f"content-type: expected {' or '.join(SOURCES)}, got {kind or 'none'!r}")
+    kind = accepted_type(request, *SOURCES)
     serving = serving_of(request)
     record = await (_new(request, space, None) if job is None else _again(request, space, job, begin))
     run = Import(serving, space, record)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Depends, Request, Response
-from fastapi.responses import FileResponse, PlainTextResponse
+from fastapi.responses import FileResponse, PlainTextResponse, RedirectResponse
 
 from trustvlm.errors import Forbidden, NotFound, Overloaded, Unavailable
 from trustvlm.http.answers import answer
@@ -46,8 +46,11 @@ async def metrics(request: Request) -> Response:
 
 
 @router.get("/", include_in_schema=False)
-async def page() -> Response:
-    """The page."""
+async def page(request: Request) -> Response:
+    """The page; what it asks for is addressed relative to it, so that its own address must end with a slash."""
+    root = serving_of(request).options.root_path
+    if root and request.scope.get("raw_path", b"/").decode("latin-1") == root:
+        return RedirectResponse(f"{root}/")
     return FileResponse(STATIC / "index.html", headers={"cache-control": "no-cache"})
 
 

@@ -39,7 +39,9 @@ FINISHING_S = 60
 """So long what was accepted may take to finish when the service is asked to end."""
 
 
-def options_of(settings: Settings, host: str, port: int, workers: int, require_key: bool) -> ServeOptions:
+def options_of(
+    settings: Settings, host: str, port: int, workers: int, require_key: bool, root_path: str | None = None
+) -> ServeOptions:
     """What the settings of a home and the command line say."""
     return ServeOptions(
         host=host,
@@ -57,6 +59,7 @@ def options_of(settings: Settings, host: str, port: int, workers: int, require_k
         body_s=settings.serve_body_s,
         body_rate=settings.serve_body_rate,
         keep_alive_s=settings.serve_keep_alive_s,
+        root_path=settings.serve_root_path if root_path is None else root_path,
     )
 
 
@@ -70,6 +73,7 @@ def run_service(
     precision: str | None,
     *,
     echo: Callable[[str], object],
+    root_path: str | None = None,
 ) -> None:
     """Serve `home` until SIGTERM or SIGINT; what was accepted is finished.
 
@@ -83,7 +87,7 @@ def run_service(
         keys = any(key.state == "valid" for key in service.list_keys())
     settings = Settings.of(home.expanduser().absolute(), device=device, precision=precision)
     bound = _bound(host, port)
-    options = options_of(settings, host, bound.getsockname()[1], workers, require_key)
+    options = options_of(settings, host, bound.getsockname()[1], workers, require_key, root_path)
     echo(_greeting(home, options, keys))
     os.environ[TOLD] = json.dumps(
         {"home": str(home.expanduser().absolute()), "device": device, "precision": precision, "options": options.to_json()}
@@ -146,10 +150,10 @@ def _greeting(home: Path, options: ServeOptions, keys: bool) -> str:
     if not options.require_key:
         access = "no key is needed, because only this machine can reach it"
     elif keys:
-        access = "a key is needed: 'Authorization: Bearer KEY'"
+        access = "a key is needed: 'Authorization: Bearer KEY' or 'X-API-Key: KEY'"
     else:
         access = f"a key is needed, and there is none yet: 'trustvlm --home {home} key create --scope admin' makes one"
-    return f"Serving {home} at http://{host}:{options.port}/ ({access}). Ctrl-C ends it."
+    return f"Serving {home} at http://{host}:{options.port}{options.root_path}/ ({access}). Ctrl-C ends it."
 
 
 def application() -> FastAPI:

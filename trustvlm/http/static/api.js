@@ -17,9 +17,10 @@ export function onKeyNeeded(ask) {
   askForKey = ask;
 }
 
-/** The path of something in a space: each part is encoded, names may hold slashes. */
+/** The path of something in a space, relative to the page, which a proxy may show anywhere. Each part is encoded: names may
+ *  hold slashes, and one of dots alone, which would be a step through the path, ends with a character that no name has. */
 export function path(...parts) {
-  return "/v1/" + parts.map(encodeURIComponent).join("/");
+  return "v1/" + parts.map((part) => encodeURIComponent(part) + (part === "." || part === ".." ? "%1F" : "")).join("/");
 }
 
 export const get = (where, options) => call("GET", where, options);

@@ -41,7 +41,7 @@ async function show() {
   const { signal } = leaving;
   const { space: named, view, rest } = current();
   try {
-    ({ spaces } = await get("/v1/spaces", { signal }));
+    ({ spaces } = await get("v1/spaces", { signal }));
     const chosen = named ? spaces.find((one) => one.name === named) : spaces[0];
     frame(chosen, view);
     if (!chosen) put(main, named && spaces.length ? unknown(named) : noSpaces());

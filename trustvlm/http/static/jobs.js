@@ -9,7 +9,7 @@ export async function runJob(where, json, { told = () => {}, signal }) {
   try {
     return await jobEnd(job, told, signal);
   } catch (error) {
-    if (error.name === "AbortError") post(`/v1/jobs/${job.id}/cancel`).catch(() => {}); // it may have ended meanwhile
+    if (error.name === "AbortError") post(`v1/jobs/${job.id}/cancel`).catch(() => {}); // it may have ended meanwhile
     throw error;
   }
 }

@@ -19,7 +19,7 @@ let kept = { space: null, items: [], opened: null, rule: null };
 export async function show(root, context) {
   const { space, signal } = context;
   if (kept.space !== space.id) kept = { space: space.id, items: [], opened: null, rule: null };
-  const [{ rules, default: usual }, calibrations] = await Promise.all([get("/v1/rules", { signal }), calibrationsOf(space.name, signal)]);
+  const [{ rules, default: usual }, calibrations] = await Promise.all([get("v1/rules", { signal }), calibrationsOf(space.name, signal)]);
   const view = { ...context, root, rules, usual, calibrations, result: h("div", { class: "result" }), intake: h("div", { class: "intake" }) };
   put(root,
     h("div", { class: "row spread top" },

@@ -9,7 +9,7 @@ let known = null;
 
 /** How much the service takes in a request, asked once: {body_bytes, json_values}. A part of it is left for names. */
 export async function room(signal) {
-  known ??= await get("/v1/limits", { signal });
+  known ??= await get("v1/limits", { signal });
   return { body_bytes: FRAME * known.body_bytes, json_values: FRAME * known.json_values };
 }
 
