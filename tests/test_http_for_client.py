@@ -191,4 +191,4 @@ def test_labels_with_their_images_in_one_form(pictured: Http) -> None:
     assert (embedded["places"], embedded["sources"], embedded["failures"][0]["index"]) == ([1], ["new.png"], 0)
     assert len(embedded["classifier"]) == 1
     assert http("POST", "/v1/spaces/p/embed", files=bad)["places"] == []
-    http("POST", "/v1/spaces/p/embed", json={}, status=422)
+    http("POST", "/v1/spaces/p/embed", json={}, status=415)

@@ -250,7 +250,7 @@ def test_numbers_that_json_does_not_have(space: Http, world: World) -> None:
     for content in (body, "{", "", "[]", '{"classifier": [[1e999]]}', "[" * 100_000, '{"rule": "\\ud800"}', b"\xff\xfe"):
         error = space("POST", "/v1/spaces/s/score", content=content, headers=json_type, status=422)["error"]
         assert error["kind"] == "InvalidInput"
-    space("POST", "/v1/spaces/s/score", content="x", headers={"content-type": "text/plain"}, status=422)
+    space("POST", "/v1/spaces/s/score", content="x", headers={"content-type": "text/plain"}, status=415)
     space("POST", "/v1/spaces/s/score", content="x", status=422)
 
 
