@@ -251,7 +251,7 @@ def test_numbers_that_json_does_not_have(space: Http, world: World) -> None:
         error = space("POST", "/v1/spaces/s/score", content=content, headers=json_type, status=422)["error"]
         assert error["kind"] == "InvalidInput"
     space("POST", "/v1/spaces/s/score", content="x", headers={"content-type": "text/plain"}, status=415)
-    space("POST", "/v1/spaces/s/score", content="x", status=422)
+    space("POST", "/v1/spaces/s/score", content="x", status=415)
 
 
 # Measuring
