@@ -45,7 +45,7 @@ ROWS = [
     {"cli"},  # above the others of DESIGN's top row: `trustvlm demo` and `trustvlm serve` start them
 ]
 ROW_OF = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
-SAME_ROW = {("types", "errors"), ("resources", "errors"), ("outcomes", "types"), ("bounds", "errors")}
+SAME_ROW = {("types", "errors"), ("types", "remarks"), ("resources", "errors"), ("outcomes", "types"), ("bounds", "errors")}
 SAME_ROW |= {("processes", "errors"), ("processes", "types"), ("arrays", "errors"), ("types", "arrays"), ("promise", "types")}
 SAME_ROW |= {("types", "registration")}
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -93,7 +93,7 @@ def test_arrays_that_a_route_does_not_take(space: Http, queries: dict[str, Any])
 
 def test_fields_that_a_body_does_not_have(space: Http, queries: dict[str, Any]) -> None:
     said = refused(space, "POST", "/v1/spaces/s/score", json=queries | {"rul": "msp"})
-    assert said.startswith("rul: no field of ScoreBody (did you mean 'rule'?); expected classifier, verifier, rule, params")
+    assert said.startswith("rul: no field of ScoreBody (did you mean 'rule'?); expected classifier, verifier, image_range")
     said = refused(space, "POST", "/v1/spaces/s/labels", json={"labels": [{"name": "x"}, {"name": "y", "promt": "z"}]})
     assert said.startswith("labels.1.promt: no field of LabelBody (did you mean 'prompt'?)")
     line = b'{"name": "x", "text_vectr": [1]}\n'

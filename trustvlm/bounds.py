@@ -6,13 +6,15 @@ million images, and one of 5e-324 gives bounds that are no numbers.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from datetime import timedelta
 from numbers import Integral, Real
 from typing import Any
 
 from trustvlm.errors import InvalidInput
 
-__all__ = ["NUMBERS", "WHOLE", "duration", "got", "identifier", "number", "whole"]
+__all__ = ["NUMBERS", "WHOLE", "duration", "got", "identifier", "number", "value_range", "whole"]
 
 LEAST = 1e-6
 
@@ -62,6 +64,21 @@ def number(name: str, value: Any, *, bounds: str | None = None) -> float:
     if not real or not low <= value <= high:
         raise InvalidInput(f"{name}: expected a number from {low:g} to {_shown(high)}, got {got(value)}")
     return float(value)
+
+
+def value_range(name: str, value: Any) -> tuple[float, float] | None:
+    """`value` as (low, high), two finite numbers with low below high; None stays None.
+
+    Raises:
+        InvalidInput: it is not that.
+    """
+    if value is None:
+        return None
+    pair = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str | bytes) else ()
+    real = len(pair) == 2 and all(isinstance(one, Real) and not isinstance(one, bool) for one in pair)
+    if not real or not -math.inf < pair[0] < pair[1] < math.inf:
+        raise InvalidInput(f"{name}: expected two numbers (low, high) with low below high, got {got(value)}")
+    return float(pair[0]), float(pair[1])
 
 
 def whole(name: str, value: Any, *, bounds: str | None = None) -> int:

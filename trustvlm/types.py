@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trustvlm.registration import KeptLabel, KnownImage, RegisterResult
+from trustvlm.remarks import Remark
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -106,6 +107,7 @@ class Embedded:
         queries: their embeddings. sources: a name for each. failures: (source, reason) of those that could not be read.
         places, failed: where the ones and the others stood in the input.
         notes: a sentence for each thing that was done so that the encoders see the pictures, and what is wrong with some.
+        remarks: the same of each image, behind the notes; empty of a client.
     """
 
     queries: Queries
@@ -114,6 +116,7 @@ class Embedded:
     places: tuple[int, ...] = ()
     failed: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
+    remarks: tuple[tuple[Remark, ...], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from trustvlm.arrays import optional_texts, real_array
+from trustvlm.bounds import value_range
 from trustvlm.client.images import File
 from trustvlm.client.wire import Body
 from trustvlm.errors import InvalidInput, NotFound
 
-__all__ = ["finite", "form_body", "matrix", "npz_body", "options_query", "rule_options", "text_rows", "truth_array", "whole"]
+__all__ = [
+    "Fields", "finite", "form_body", "matrix", "npz_body", "options_query", "reading_fields",
+    "rule_options", "text_rows", "truth_array", "whole",
+]  # fmt: skip
 
 Fields = Sequence[tuple[str, Any]]
 
@@ -90,6 +94,11 @@ def options_query(fields: Fields) -> list[tuple[str, Any]]:
         elif value is not None:
             found.append((name, str(value).lower() if isinstance(value, bool) else value))
     return found
+
+
+def reading_fields(image_range: tuple[float, float] | None, accept_truncated: bool) -> list[tuple[str, Any]]:
+    """How image files are read, as form fields. Raises InvalidInput: the range is none."""
+    return [("image_range", value_range("image_range", image_range)), ("accept_truncated", bool(accept_truncated))]
 
 
 def truth_array(values: Sequence[str | None], what: str) -> npt.NDArray[np.str_]:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from trustvlm.arrays import names_or_mask, texts
 from trustvlm.client import queries as query_verbs
+from trustvlm.client.bodies import reading_fields
 from trustvlm.client.decode import read
 from trustvlm.client.labelling import Labelling
 from trustvlm.client.promising import Promising
@@ -79,12 +80,20 @@ class Client(Labelling, Promising):
         """Bring back the space of that name that was removed last. Raises NotFound, Conflict."""
         self._write("POST", path_of("spaces", name, "restore"))
 
-    def embed(self, space: str, images: Sequence[ImageSource], *, progress: Callable[[int], None] | None = None) -> Embedded:
+    def embed(
+        self,
+        space: str,
+        images: Sequence[ImageSource],
+        *,
+        progress: Callable[[int], None] | None = None,
+        image_range: tuple[float, float] | None = None,
+        accept_truncated: bool = False,
+    ) -> Embedded:
         """Encode images once as queries of this space; unreadable ones are reported and left out.
 
         They are uploaded 32 (8 MB) at a time; `progress` is called with a number of images after these were encoded.
         """
-        return query_verbs.embed(self._wire, space, images, progress)
+        return query_verbs.embed(self._wire, space, images, progress, reading_fields(image_range, accept_truncated))
 
     def score(
         self,

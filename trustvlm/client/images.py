@@ -75,11 +75,14 @@ def _bytes_of(path: Path) -> bytes:
 
 
 def _encoded(image: Image) -> bytes:
-    """A PIL image as a file that loses nothing, upright."""
+    """A PIL image as a file that loses nothing: its own, where it is not loaded, else one that is made upright."""
     from PIL import ImageOps
 
     if image.format == "EPS" and getattr(image, "tile", None):
         raise ValueError("an EPS drawing that is not loaded: Pillow would run Ghostscript on it")
+    own = _own_file(image)
+    if own is not None:
+        return own
     image.load()
     try:
         upright = ImageOps.exif_transpose(image)
@@ -93,6 +96,18 @@ def _encoded(image: Image) -> bytes:
     else:
         (upright if upright.mode in _PNG else upright.convert("RGB")).save(out, "PNG")
     return out.getvalue()
+
+
+def _own_file(image: Image) -> bytes | None:
+    """The file of a PNG or TIFF that is not loaded: of 16-bit colour and further bands, Pillow gives less than it has."""
+    stream = getattr(image, "fp", None)
+    if stream is None or not getattr(image, "tile", None) or image.format not in ("PNG", "TIFF") or image.tell():
+        return None
+    position = stream.tell()
+    stream.seek(0)
+    data: bytes = stream.read(MOST_BYTES + 1)
+    stream.seek(position)
+    return data
 
 
 def told_failures(told: Iterable[tuple[str, str]], files: Sequence[File]) -> list[tuple[str, str]]:

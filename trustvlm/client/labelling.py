@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from trustvlm.arrays import id_list
 from trustvlm.client import registering, syncing
-from trustvlm.client.bodies import text_rows
+from trustvlm.client.bodies import reading_fields, text_rows
 from trustvlm.client.connected import Connected
 from trustvlm.client.decode import read
 from trustvlm.client.wire import path_of
@@ -38,6 +38,8 @@ class Labelling(Connected):
         bring_back: bool = False,
         sync: bool = False,
         dry_run: bool = False,
+        image_range: tuple[float, float] | None = None,
+        accept_truncated: bool = False,
     ) -> RegisterResult:
         """Register labels and their support images; see :meth:`TrustService.register`.
 
@@ -48,6 +50,7 @@ class Labelling(Connected):
         Args:
             on_commit: called with the names that were committed. progress: called with a number of images after these were
                 taken in. keep_originals: keep the image files in the service's home.
+            image_range, accept_truncated: how the images are read, see :class:`Queries`.
         """
         if dry_run:
             return syncing.preview(self._wire, space, inputs, sync=sync, bring_back=bring_back)
@@ -55,7 +58,8 @@ class Labelling(Connected):
         labels = syncing.contents_of(given)[0] if sync else []
         if sync:
             syncing.preview(self._wire, space, given, sync=True, bring_back=True)  # refused before anything is sent
-        done = registering.register(self._wire, space, given, on_commit, progress, keep_originals, bring_back or sync)
+        how = [("keep_originals", bool(keep_originals)), *reading_fields(image_range, accept_truncated)]
+        done = registering.register(self._wire, space, given, on_commit, progress, how, bring_back or sync)
         return syncing.remove_surplus(self._wire, space, labels, done) if sync else done
 
     def add_support(
@@ -67,10 +71,12 @@ class Labelling(Connected):
         image_vectors: npt.ArrayLike | None = None,
         classifier_image_vectors: npt.ArrayLike | None = None,
         keep_originals: bool = False,
+        image_range: tuple[float, float] | None = None,
+        accept_truncated: bool = False,
     ) -> RegisterResult:
         """Add support images to a label that exists. Raises NotFound when it does not, else as :meth:`register`."""
-        given = images, image_vectors, classifier_image_vectors, keep_originals
-        return registering.add_support(self._wire, space, label, *given)
+        how = [("keep_originals", bool(keep_originals)), *reading_fields(image_range, accept_truncated)]
+        return registering.add_support(self._wire, space, label, images, image_vectors, classifier_image_vectors, how)
 
     def update_label(
         self,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trustvlm.arrays import optional_texts, texts
-from trustvlm.client.bodies import form_body, npz_body, options_query, truth_array
+from trustvlm.client.bodies import form_body, npz_body, options_query, reading_fields, truth_array
 from trustvlm.client.decode import read
 from trustvlm.client.images import as_sources, load
 from trustvlm.client.jobs import Progress, finished
@@ -88,10 +88,12 @@ def feedback(
     wire: Wire, space: str, queries: Queries, truth: Names, sampling: str, promote: bool, sources: Names | None
 ) -> FeedbackResult:
     """See :meth:`Client.feedback`. Image files go as they are: a promoted one becomes a support image with its thumbnail."""
-    path, options = path_of("spaces", space, "feedback"), [("sampling", sampling), ("promote", bool(promote))]
+    path = path_of("spaces", space, "feedback")
+    options: list[tuple[str, Any]] = [("sampling", sampling), ("promote", bool(promote))]
     if not isinstance(queries, Queries) or queries.images is None:
         body = _labelled(wire, space, queries, truth, sources)
         return read(FeedbackResult, wire.ask("POST", path, query=options_query(options), body=body, write=True))
+    options += reading_fields(queries.image_range, queries.accept_truncated)
     images = as_sources(queries.images, "queries.images")
     truth = optional_texts(truth, "truth", "one name for each query, or None")
     sources = None if sources is None else optional_texts(sources, "sources", "one name for each query, or None")

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from trustvlm.arrays import texts
-from trustvlm.client.bodies import as_revision, form_body, matrix, npz_body, options_query, rule_options, whole
+from trustvlm.client.bodies import (
+    Fields,
+    as_revision,
+    form_body,
+    matrix,
+    npz_body,
+    options_query,
+    reading_fields,
+    rule_options,
+    whole,
+)
 from trustvlm.client.decode import hits_of, merged_verdicts, read
 from trustvlm.client.images import File, as_sources, load
 from trustvlm.client.wire import Wire, json_body, path_of
 from trustvlm.errors import Busy, Conflict, InvalidInput, Unavailable
 from trustvlm.processes import BoundReader
+from trustvlm.remarks import merged_notes
 from trustvlm.types import Embedded, Evidence, Hits, Queries, Verdicts
 
 __all__ = ["check_labels", "embed", "embedded_queries", "groups_of_files", "score", "search"]
@@ -45,19 +57,23 @@ def groups_of_files(files: Iterable[File], most: int, size: int) -> Iterator[lis
         yield group
 
 
-def embed(wire: Wire, space: str, images: object, progress: Progress | None, what: str = "images") -> Embedded:
-    """See :meth:`Client.embed`; files are read as their turn comes."""
+def embed(
+    wire: Wire, space: str, images: object, progress: Progress | None, fields: Fields = (), what: str = "images"
+) -> Embedded:
+    """See :meth:`Client.embed`; files are read as their turn comes. `fields` say how, see :func:`reading_fields`."""
     sources = as_sources(images, what)
     sides: dict[str, list[npt.NDArray[Any]]] = {"classifier": [], "verifier": []}
     found, failures, places, failed = list[str](), list[tuple[str, str]](), list[int](), list[int]()
+    notes: list[str] = []
     start = 0
     for group in groups_of_files((load(one, i) for i, one in enumerate(sources)), EMBED_FILES, EMBED_BYTES):
-        told = wire.ask("POST", path_of("spaces", space, "embed"), body=form_body([], group))
+        told = wire.ask("POST", path_of("spaces", space, "embed"), body=form_body(fields, group))
         for name, rows in sides.items():
             if told[name]:  # of files that cannot be read, any of them, there is nothing
                 rows.append(np.array(told[name], np.float32))
         places += [start + place for place in told["places"]]
         found += [group[place].source for place in told["places"]]
+        notes += told["notes"]
         for failure in told["failures"]:
             file = group[failure["index"]]
             failures.append((file.source, file.problem or failure["reason"]))
@@ -66,11 +82,11 @@ def embed(wire: Wire, space: str, images: object, progress: Progress | None, wha
         if progress is not None:
             progress(len(group))
     classifier, verifier = (np.concatenate(rows) if rows else None for rows in sides.values())
-    return Embedded(Queries(classifier, verifier), found, failures, tuple(places), tuple(failed))
+    return Embedded(Queries(classifier, verifier), found, failures, tuple(places), tuple(failed), merged_notes(notes))
 
 
-def embedded_queries(wire: Wire, space: str, queries: Queries, progress: Progress | None = None) -> Arrays:
-    """The embeddings of queries by side; images are embedded first.
+def embedded_queries(wire: Wire, space: str, queries: Queries, notes: list[str] | None = None) -> Arrays:
+    """The embeddings of queries by side; images are embedded first, and what is said of them is appended to `notes`.
 
     Raises:
         InvalidInput: no queries, or more than one kind of them, or an image that cannot be read.
@@ -79,7 +95,10 @@ def embedded_queries(wire: Wire, space: str, queries: Queries, progress: Progres
         raise InvalidInput(f"queries: expected trustvlm.Queries(…), got {type(queries).__name__}")
     _only_one_kind(queries)
     if queries.images is not None:
-        found = embed(wire, space, queries.images, progress, "queries.images")
+        fields = reading_fields(queries.image_range, queries.accept_truncated)
+        found = embed(wire, space, queries.images, None, fields, "queries.images")
+        if notes is not None:
+            notes += found.notes
         if found.failures:
             source, reason = found.failures[0]
             count = f"{len(found.failures)} of {len(queries.images)} cannot be read"
@@ -150,7 +169,8 @@ def score(
     expected = None if revision is None else as_revision(revision)
     if labels is not None and isinstance(queries, Queries) and queries.images is not None:
         check_labels(wire, space, labels)
-    arrays = embedded_queries(wire, space, queries)
+    notes: list[str] = []
+    arrays = embedded_queries(wire, space, queries, notes)
     named: Arrays = {} if labels is None else {"labels": np.array(labels, dtype=np.str_)}
 
     def ask(batch: Arrays) -> Any:
@@ -159,7 +179,7 @@ def score(
     answers = _of_one_revision(ask, _batches(arrays))
     side = "verifier" if "verifier" in arrays else "classifier"
     reader = _EvidenceReader(wire, space, side, arrays[side], answers)
-    return merged_verdicts(answers, reader)
+    return replace(merged_verdicts(answers, reader), notes=tuple(notes))
 
 
 class _EvidenceReader(BoundReader):
@@ -209,7 +229,8 @@ def search(wire: Wire, space: str, queries: Queries, kind: str, k: int, revision
         asked = [queries.text] if isinstance(queries.text, str) else texts(queries.text, "queries.text", "a list of texts")
         told = wire.ask("POST", path, body=json_body(options | {"text": asked}), revision=expected)
         return hits_of([(told, len(asked))], k)
-    batches = _batches(embedded_queries(wire, space, queries))
+    notes: list[str] = []
+    batches = _batches(embedded_queries(wire, space, queries, notes))
     query = options_query(list(options.items()))
 
     def ask(batch: Arrays) -> Any:
@@ -217,4 +238,4 @@ def search(wire: Wire, space: str, queries: Queries, kind: str, k: int, revision
 
     answers = _of_one_revision(ask, batches)
     counts = [len(next(iter(batch.values()))) for batch in batches]
-    return hits_of(list(zip(answers, counts, strict=True)), k)
+    return replace(hits_of(list(zip(answers, counts, strict=True)), k), notes=tuple(notes))

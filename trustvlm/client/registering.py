@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy.typing as npt
 
-from trustvlm.client.bodies import finite, form_body, npz_body, text_rows
+from trustvlm.client.bodies import Fields, finite, form_body, npz_body, text_rows
 from trustvlm.client.decode import register_result
 from trustvlm.client.images import File, as_sources, load, told_failures
 from trustvlm.client.importing import import_lines
 from trustvlm.client.queries import groups_of_files
 from trustvlm.client.wire import Wire, json_body, path_of
 from trustvlm.errors import InvalidInput
+from trustvlm.remarks import merged_notes
 from trustvlm.types import LabelInput, RegisterResult
 
 __all__ = ["add_support", "register"]
@@ -89,10 +90,10 @@ def register(
     inputs: Iterable[LabelInput],
     on_commit: OnCommit | None,
     progress: Progress | None,
-    keep_originals: bool,
+    how: Fields,
     bring_back: bool,
 ) -> RegisterResult:
-    """See :meth:`Client.register`."""
+    """See :meth:`Client.register`; `how` are the form fields that say what is done with image files."""
     if isinstance(inputs, LabelInput) or not isinstance(inputs, Iterable):
         raise InvalidInput(f"inputs: expected a list of LabelInput, got {type(inputs).__name__}")
     if isinstance(inputs, Sequence):  # they can be looked at twice: before anything is sent
@@ -107,7 +108,7 @@ def register(
             lines = ((piece.name, _line(piece)) for piece in itertools.chain(batch, queue.take()))
             parts.append(([], import_lines(wire, space, lines, on_commit)))
         else:
-            result = _request(wire, space, batch, keep_originals, bring_back)
+            result = _request(wire, space, batch, how, bring_back)
             parts.append((batch, result))
             if batch and on_commit is not None:
                 pairs = zip(batch, result.label_ids, strict=True)
@@ -118,14 +119,14 @@ def register(
             return _merged(parts)
 
 
-def _request(wire: Wire, space: str, batch: Sequence[_Piece], keep_originals: bool, bring_back: bool) -> RegisterResult:
+def _request(wire: Wire, space: str, batch: Sequence[_Piece], how: Fields, bring_back: bool) -> RegisterResult:
     labels, files = [piece.content for piece in batch], [file for piece in batch for file in piece.files]
     path = path_of("spaces", space, "labels")
     again = {"bring_back": True} if bring_back else {}
     if not files:
         return register_result(wire.ask("POST", path, body=json_body({"labels": labels} | again), write=True))
     counted = [label | {"images": len(piece.files)} for label, piece in zip(labels, batch, strict=True)]
-    fields = [("labels", json.dumps(counted)), ("unreadable", "report"), ("keep_originals", bool(keep_originals))]
+    fields = [("labels", json.dumps(counted)), ("unreadable", "report"), *how]
     fields += again.items()
     return _known(register_result(wire.ask("POST", path, body=form_body(fields, files), write=True)), files)
 
@@ -142,7 +143,7 @@ def add_support(
     images: object,
     vectors: npt.ArrayLike | None,
     others: npt.ArrayLike | None,
-    keep_originals: bool,
+    how: Fields,
 ) -> RegisterResult:
     """See :meth:`Client.add_support`."""
     path = path_of("spaces", space, "labels", label, "supports")
@@ -153,7 +154,7 @@ def add_support(
     if arrays or not sources:
         body = npz_body(arrays) if arrays else json_body({})
         parts.append(([], register_result(wire.ask("POST", path, body=body, write=True))))
-    fields = [("unreadable", "report"), ("keep_originals", bool(keep_originals))]
+    fields = [("unreadable", "report"), *how]
     for group in groups_of_files((load(one, i) for i, one in enumerate(sources)), REQUEST_FILES, REQUEST_BYTES):
         told = wire.ask("POST", path, body=form_body(fields, group), write=True)
         parts.append(([], _known(register_result(told), group)))
@@ -225,4 +226,5 @@ def _merged(parts: Sequence[tuple[list[_Piece], RegisterResult]]) -> RegisterRes
         taken_out=tuple(image for result in results for image in result.taken_out),
         drift=tuple(dict.fromkeys(sentence for result in results for sentence in result.drift)),
         cut_prompts=tuple(dict.fromkeys(name for result in results for name in result.cut_prompts)),
+        notes=merged_notes(note for result in results for note in result.notes),
     )

@@ -10,7 +10,7 @@ from trustvlm.remarks import Remark
 
 __all__ = ["COMPLETED", "LACKS_END", "completed", "completion_bytes", "lacks_end"]
 
-COMPLETED = Remark("that lack their last bytes, the missing part filled", named=True)
+COMPLETED = Remark("cut off before the end, the missing part filled", named=True)
 LACKS_END = (
     "its last bytes are missing, as after a download or copy that broke off: fetch it again, or take what is there of it "
     "with accept_truncated"

@@ -30,6 +30,7 @@ MOST_VALUES = 2_000_000
 """Of a JSON body: each takes 80 bytes while it is read, however few it has."""
 _LARGE = 64 * 1024
 ARRAYS = ("classifier", "verifier", "image_vectors", "classifier_image_vectors", "text_vector")
+_READING = {"image_range": None, "accept_truncated": False}
 _STRINGS = ("truth", "labels", "sources")
 
 B = TypeVar("B", bound=BaseModel)
@@ -60,10 +61,23 @@ class Asked(Generic[B]):
         """The embeddings of that name, however they came; None: they did not."""
         return self.arrays[name] if name in self.arrays else getattr(self.body, name, None)
 
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How the image files are to be read, as the verbs take it.
+
+        Raises:
+            InvalidInput: it is said, and there are no image files.
+        """
+        given = {name: getattr(self.body, name, default) for name, default in _READING.items()}
+        if self.images is None and (named := [name for name, default in _READING.items() if given[name] != default]):
+            raise InvalidInput(f"{named[0]}: says how image files are read, and there are none")
+        return given
+
     def queries(self) -> Queries:
         """The embeddings or image files as queries."""
+        how = self.reading
         if self.images is not None:
-            return Queries(images=self.images)
+            return Queries(images=self.images, **how)
         return Queries(self.rows("classifier"), self.rows("verifier"), text=getattr(self.body, "text", None))
 
 

@@ -198,8 +198,8 @@ async def register(request: Request, space: str) -> Response:
     service = serving_of(request).service
     if content_type(request) == FORM:
         form = await read_body(request, NewLabelForm, FORM)
-        kept = {"unreadable", "keep_originals", "bring_back"}
-        inputs, digest, given = _pictured(form), form.digest, form.body.model_dump(include=kept)
+        inputs, digest = _pictured(form), form.digest
+        given = form.body.model_dump(include={"unreadable", "keep_originals", "bring_back"}) | form.reading
     else:
         asked = await read_body(request, RegisterBody, JSON)
         given = {"bring_back": asked.body.bring_back}
@@ -209,9 +209,8 @@ async def register(request: Request, space: str) -> Response:
     encoders = any(one.images is not None or one.text_vector is None for one in inputs)
 
     def work() -> dict[str, Any]:
-        how = {name: given.get(name, False) for name in ("keep_originals", "bring_back")}
-        result = service.register(space, inputs, **how)
-        return result_json(result, unreadable=given.get("unreadable", "refuse"))
+        options = {name: value for name, value in given.items() if name != "unreadable"}
+        return result_json(service.register(space, inputs, **options), unreadable=given.get("unreadable", "refuse"))
 
     return await written(request, work, digest=digest, encoders=encoders, repeatable=True)
 

@@ -26,6 +26,8 @@ __all__ = ["router"]
 
 router = APIRouter(tags=["measuring"])
 _STEP = 32
+_QUERIES = {"classifier", "verifier", "truth", "sources", "image_range", "accept_truncated"}
+"""The fields that make the queries; the others say what is done with them."""
 Labelled = TypeVar("Labelled", bound=LabelledBody)
 
 
@@ -38,7 +40,7 @@ Labelled = TypeVar("Labelled", bound=LabelledBody)
 async def evaluate(request: Request, space: str) -> Response:
     """A job that says how well each rule tells right from wrong on labelled queries."""
     serving, asked = serving_of(request), await asked_for(request, space, EvaluateBody)
-    options = asked.body.model_dump(exclude={"classifier", "verifier", "truth", "sources"})
+    options = asked.body.model_dump(exclude=_QUERIES)
 
     def work(progress: Progress) -> dict[str, Any]:
         given = labelled(serving, space, asked, progress)
@@ -57,7 +59,7 @@ async def evaluate(request: Request, space: str) -> Response:
 async def calibrate(request: Request, space: str) -> Response:
     """A job that chooses rule, parameters and threshold, with a promise, and puts them into force."""
     serving, asked = serving_of(request), await asked_for(request, space, CalibrateBody)
-    options = asked.body.model_dump(exclude={"classifier", "verifier", "truth", "sources"})
+    options = asked.body.model_dump(exclude=_QUERIES)
 
     def work(progress: Progress) -> dict[str, Any]:
         given = labelled(serving, space, asked, progress)
@@ -115,11 +117,12 @@ def labelled(serving: Serving, space: str, asked: Asked[Any], progress: Progress
     body: LabelledBody = asked.body
     if asked.images is None:
         return {"queries": asked.queries(), "truth": body.truth, "sources": body.sources}
+    how = asked.reading
     parts, truth, sources = [], [], list[str | None]()
     for start in range(0, len(asked.images), _STEP):
         progress.tell("embedding", start, len(asked.images))
         some = asked.images[start : start + _STEP]
-        found = serving.encode_now(lambda some=some: serving.service.embed(space, some))  # type: ignore[misc]
+        found = serving.encode_now(lambda some=some: serving.service.embed(space, some, **how))  # type: ignore[misc]
         parts.append(found.queries)
         truth += [body.truth[start + place] for place in found.places]
         sources += found.sources if body.sources is None else [body.sources[start + place] for place in found.places]

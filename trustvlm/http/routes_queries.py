@@ -58,7 +58,7 @@ async def embedded_queries(serving: Serving, space: str, asked: Asked[Any]) -> t
     """
     if asked.images is None:
         return None, asked.queries()
-    found = await serving.embed(space, asked.images)
+    found = await serving.embed(space, asked.images, **asked.reading)
     if not found.places:
         source, reason = found.failures[0]
         raise InvalidInput(f"images: {source}: {reason} (none of {len(found.failures)} can be read)")
@@ -83,6 +83,7 @@ async def verdicts_json(serving: Serving, space: str, part: Part, evidence: int,
     if isinstance(verdicts.read_evidence, EvidenceReader):
         answered["evidence_state"] = verdicts.read_evidence.state(part.start, part.stop)
     if embedded is not None:
+        answered["notes"] = embedded.notes
         for row, place, source in zip(rows, embedded.places, embedded.sources, strict=True):
             row |= {"index": place, "source": source}
         failed = zip(embedded.failed, embedded.failures, strict=True)
@@ -114,12 +115,12 @@ async def embed(request: Request, space: str) -> Response:
     `places` says which files they are of, `failures` which could not be read.
     """
     serving, asked = serving_of(request), await read_body(request, EmbedBody, FORM)
-    found = await serving.embed(space, asked.images or [])
+    found = await serving.embed(space, asked.images or [], **asked.reading)
     rows = {name: getattr(found.queries, name) for name in ("classifier", "verifier")}
     failed = zip(found.failed, found.failures, strict=True)
     return answer(
         {name: None if matrix is None else np.asarray(matrix).tolist() for name, matrix in rows.items()}
-        | {"places": list(found.places), "sources": found.sources}
+        | {"places": list(found.places), "sources": found.sources, "notes": found.notes}
         | {"failures": [{"index": i, "source": source, "reason": reason} for i, (source, reason) in failed]}
     )
 
@@ -134,12 +135,13 @@ async def search(request: Request, space: str) -> Response:
     if asked.body.text is not None:
         texts = asked.queries()
         hits = await serving.encode(lambda: serving.service.search(space, texts, **options))
-        part = Part(hits, 0, len(hits))
+        embedded, part = None, Part(hits, 0, len(hits))
     else:
-        _, queries = await embedded_queries(serving, space, asked)
+        embedded, queries = await embedded_queries(serving, space, asked)
         queries, shape, rows = shaped(queries)
         part = await serving.search(SearchKey(space, **options, shape=shape), queries, rows)
-    return answer({"revision": part.whole.revision, "kind": asked.body.kind, "hits": hits_json(part)})
+    notes = () if embedded is None else embedded.notes
+    return answer({"revision": part.whole.revision, "kind": asked.body.kind, "hits": hits_json(part), "notes": notes})
 
 
 def hits_json(part: Part) -> list[dict[str, Any]]:

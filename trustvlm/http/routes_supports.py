@@ -38,7 +38,7 @@ async def list_supports(request: Request, space: str, label: str) -> Response:
 async def add_supports(request: Request, space: str, label: str) -> Response:
     """Add support images to a label, as files or embeddings; those that it has are skipped."""
     service, asked = serving_of(request).service, await read_body(request, SupportsBody, JSON, NPZ, FORM)
-    given, body = _given(asked), asked.body
+    given, body = _given(asked) | asked.reading, asked.body
 
     def work() -> dict[str, Any]:
         result = service.add_support(space, name_of(label), keep_originals=body.keep_originals, **given)

@@ -99,6 +99,15 @@ def _needs(name: str, kind: str) -> Any:
     return {"required": [name], "properties": {name: {"type": kind}}}
 
 
+class ImageFields(Body):
+    """How image files are read; only with files, in a form."""
+
+    image_range: list[float] | None = Field(
+        None, min_length=2, max_length=2, description="in images of more than 8 bits, the values that become black and white"
+    )
+    accept_truncated: bool = Field(False, description="take JPEG and PNG files that lack their last bytes")
+
+
 class SpaceBody(Body):
     """A new label space."""
 
@@ -143,7 +152,7 @@ class PicturedLabel(LabelBody):
     images: Whole = Field(0, ge=0, description="how many of the form's files, in their order, are its support images")
 
 
-class Pictured(Body):
+class Pictured(ImageFields):
     """What a form says of its image files."""
 
     unreadable: Literal["refuse", "report"] = Field(
@@ -233,7 +242,7 @@ class QueryBody(Body):
     verifier: Rows | None = Field(None, description=f"{_ROWS}, of the space's verifier")
 
 
-class ScoreBody(QueryBody):
+class ScoreBody(ImageFields, QueryBody):
     """Queries to score."""
 
     rule: RuleName | None = Field(None, description="None: that of the calibration in force, else the default")
@@ -246,7 +255,7 @@ class ScoreBody(QueryBody):
     terms: bool = Field(False, description="what of each trust comes from the text and what from the images")
 
 
-class EmbedBody(Body):
+class EmbedBody(ImageFields):
     """Image files to embed: nothing but these."""
 
 
@@ -260,7 +269,7 @@ class EvidenceBody(QueryBody):
     k: Annotated[Whole, *bounded("k")] = 3
 
 
-class SearchBody(QueryBody):
+class SearchBody(ImageFields, QueryBody):
     """Queries to search with."""
 
     text: list[Name] | None = None
@@ -268,7 +277,7 @@ class SearchBody(QueryBody):
     k: Annotated[Whole, *bounded("hits")] = 10
 
 
-class LabelledBody(QueryBody):
+class LabelledBody(ImageFields, QueryBody):
     """Queries whose true labels are known."""
 
     truth: list[Name | None] = Field(min_length=1, description="a label name a query; null: of no label of the space")

@@ -22,7 +22,7 @@ from trustvlm.http.options import ServeOptions
 from trustvlm.http.problems import kind_of
 from trustvlm.http.spool import Spool
 from trustvlm.service import TrustService
-from trustvlm.service.encoding import Embedded
+from trustvlm.service.encoding import Embedded, told_remarks
 from trustvlm.service.workers import Worker
 from trustvlm.stages import LISTENERS
 from trustvlm.types import Hits, Queries, Verdicts
@@ -123,9 +123,16 @@ class Serving:
         found: Part = await self.scorer.ask(key, queries, rows)
         return found
 
-    async def embed(self, space: str, images: Sequence[ImageFile]) -> Embedded:
-        """The embeddings of image files, in one call with whatever else waits."""
-        found: Embedded = await self.encoder.ask(("images", space), list(images), len(images))
+    async def embed(
+        self,
+        space: str,
+        images: Sequence[ImageFile],
+        image_range: Sequence[float] | None = None,
+        accept_truncated: bool = False,
+    ) -> Embedded:
+        """The embeddings of image files, in one call with whatever else waits to be read alike."""
+        key = ("images", space, None if image_range is None else tuple(image_range), accept_truncated)
+        found: Embedded = await self.encoder.ask(key, list(images), len(images))
         return found
 
     async def encode(self, work: Callable[[], Any]) -> Any:
@@ -167,7 +174,9 @@ class Serving:
     def _encoded(self, key: Any, payloads: Sequence[Any]) -> list[Any]:
         if not isinstance(key, tuple):
             return [work() for work in payloads]
-        found = self.service.embed(key[1], [image for images in payloads for image in images])
+        _, space, image_range, accept_truncated = key
+        how: dict[str, Any] = {"image_range": image_range, "accept_truncated": accept_truncated}
+        found = self.service.embed(space, [image for images in payloads for image in images], **how)
         return list(_split(found, [len(images) for images in payloads]))
 
     def _gauges(self) -> Iterator[tuple[str, str, Mapping[str, str], float]]:
@@ -237,12 +246,14 @@ def _split(found: Embedded, sizes: Sequence[int]) -> Iterator[Embedded]:
         sides = [getattr(found.queries, name) for name in ("classifier", "verifier")]
         classifier, verifier = (None if rows is None else np.asarray(rows)[good] for rows in sides)
         queries = Queries(classifier, verifier)
+        sources = [found.sources[i] for i in good.tolist()]
         yield Embedded(
             queries,
-            [found.sources[i] for i in good.tolist()],
+            sources,
             [found.failures[i] for i in bad.tolist()],
             tuple((places[good] - start).tolist()),
             tuple((failed[bad] - start).tolist()),
+            *told_remarks(sources, [found.remarks[i] for i in good.tolist()]),
         )
         start += size
 

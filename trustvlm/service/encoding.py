@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ import numpy as np
 
 from trustvlm.arrays import sources
 from trustvlm.arrays import texts as listed
+from trustvlm.bounds import value_range
 from trustvlm.catalog.names import brief
 from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.encoders import (
@@ -21,6 +21,7 @@ from trustvlm.encoders import (
     Encoder,
     FailedImage,
     ImageLimits,
+    Remark,
     compare_golden,
     encode_images,
     golden_embedding,
@@ -54,6 +55,7 @@ __all__ = [
     "raw_queries",
     "reading",
     "told_cut",
+    "told_remarks",
     "unit_queries",
 ]
 
@@ -125,20 +127,7 @@ def reading(parts: Parts, space: SpaceRecord, image_range: object = None, accept
     Raises:
         InvalidInput: the range is none.
     """
-    return replace(parts.limits, value_range=check_range(image_range), accept_truncated=accept_truncated)
-
-
-def check_range(image_range: object) -> tuple[float, float] | None:
-    """A range of pixel values, as two floats. Raises InvalidInput."""
-    if image_range is None:
-        return None
-    try:
-        low, high = map(float, image_range)  # type: ignore[call-overload]
-    except (TypeError, ValueError):
-        low = high = math.nan
-    if isinstance(image_range, str | bytes) or not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise InvalidInput(f"image_range: expected two numbers (low, high) with low below high, got {image_range!r:.80}")
-    return low, high
+    return replace(parts.limits, value_range=value_range("image_range", image_range), accept_truncated=accept_truncated)
 
 
 def encode_for(
@@ -194,8 +183,15 @@ def embed(
     else:
         queries = Queries(verifier=verifier)
     failed = tuple(result.index for result in results if isinstance(result, FailedImage))
-    notes = notes_of((image.source, image.remarks) for image in good)
-    return Embedded(queries, [image.source for image in good], failures, tuple(image.index for image in good), failed, notes)
+    names, places = [image.source for image in good], tuple(image.index for image in good)
+    return Embedded(queries, names, failures, places, failed, *told_remarks(names, [image.remarks for image in good]))
+
+
+def told_remarks(
+    sources: Sequence[str], remarks: Sequence[tuple[Remark, ...]]
+) -> tuple[tuple[str, ...], tuple[tuple[Remark, ...], ...]]:
+    """(notes, remarks) of images of these names, as :class:`Embedded` has them."""
+    return notes_of(zip(sources, remarks, strict=True)), tuple(remarks)
 
 
 def unit_queries(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -99,7 +100,8 @@ def _promote(parts: Parts, space_name: str, queries: Queries, observed: Observed
             inputs.append(
                 LabelInput(observed.truth[i], image_vectors=observed.verifier[i : i + 1], classifier_image_vectors=other)
             )
-    result = register(parts, space_name, _merged(inputs), must_exist=True, bring_back=True)
+    how: Any = {"image_range": queries.image_range, "accept_truncated": queries.accept_truncated}
+    result = register(parts, space_name, _merged(inputs), must_exist=True, bring_back=True, **how)
     place = dict(zip(kept.tolist(), ids, strict=True))
     with parts.catalog.write("promote") as connection:
         space = spaces.find(connection, space_name)
