@@ -198,7 +198,11 @@ Scored: Any = _typed_dict(
     "Scored",
     _CALL
     | {"params": dict[str, float | None], "top_k": int, "verdicts": list[Verdict]}
-    | {"evidence_state": NotRequired[EvidenceState], "failures": NotRequired[list[UnreadFile]]},
+    | {
+        "evidence_state": NotRequired[EvidenceState],
+        "failures": NotRequired[list[UnreadFile]],
+        "notes": NotRequired[list[str]],
+    },
 )
 
 
@@ -215,6 +219,7 @@ class Embeddings(TypedDict):
     verifier: list[list[float]] | None
     places: list[int]
     sources: list[str]
+    notes: list[str]
     failures: list[UnreadFile]
 
 
@@ -235,6 +240,7 @@ class HitList(TypedDict):
     revision: int
     kind: Literal["support", "prototype", "text"]
     hits: list[Hit]
+    notes: list[str]
 
 
 StoredCalibration: Any = _like("StoredCalibration", Calibration, stale=bool)
