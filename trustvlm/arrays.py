@@ -27,8 +27,10 @@ _SIMPLE = (str, Real, Decimal, np.generic)
 _NA = ("NAType", "NaTType")
 """Types of pandas' missing values."""
 _OWN_WAY = (  # what an object has that NumPy does not read itself, and the remedy
+    ("collect", "call .collect()"),
     ("toarray", "call .toarray()"),
     ("todense", "call .todense()"),
+    ("keys", "pass an array of its values"),
     ("__next__", "make it a list: list(…)"),
     ("__iter__", "make it a list: list(…)"),
 )
@@ -69,6 +71,8 @@ def _converted(values: Any, what: str) -> Array:
     if isinstance(values, np.ma.MaskedArray):
         _nothing_masked(values, what)
         return _converted(values.data, what)
+    if hasattr(values, "as_py"):  # a value of pyarrow, as iterating over a column gives them
+        return _converted(values.as_py(), what)
     if isinstance(values, list | tuple):
         if any(not issubclass(kind, (*_SIMPLE, list, tuple)) and kind is not np.ndarray for kind in set(map(type, values))):
             return _stacked(values, what)
@@ -180,6 +184,8 @@ def _stacked(values: Sequence[Any], what: str) -> Array:
 def _said(array: Array) -> str:
     if array.dtype.names is not None:
         return f"a structured array with the fields {', '.join(array.dtype.names):.80}"
+    if array.dtype.kind == "V":
+        return f"raw bytes (dtype {array.dtype}), as numpy.save makes of bfloat16 and float8; convert to float32 before saving"
     return "strings" if array.dtype == object else f"dtype {array.dtype}"
 
 
@@ -247,7 +253,7 @@ def _column(values: Any, what: str, expected: str) -> list[Any]:
     if reader is not None:
         return list(reader())
     if not hasattr(values, "__array__"):
-        return list(values)
+        return [value.as_py() if hasattr(value, "as_py") else value for value in values]
     array = np.asarray(values, dtype=object) if not _is_tensor(values) else plain_array(values, what)
     if array.ndim != 1:
         raise InvalidInput(f"{what}: expected {expected}, got shape {array.shape}")
