@@ -300,14 +300,16 @@ def test_addresses_where_nothing_is(url: str) -> None:
         spaces(url, retries=0)
 
 
-def test_a_user_and_password_are_shown_nowhere(served: tuple[int, str]) -> None:
-    for port, kind in ((served[0], trustvlm.errors.Unauthorized), (9, trustvlm.Unavailable)):
+def test_a_user_and_password_go_to_what_stands_before_the_service(served: tuple[int, str]) -> None:
+    port, key = served
+    assert spaces(f"http://me:secret@127.0.0.1:{port}", key=key) == ["s"]  # the key goes beside them
+    for there, kind in ((port, trustvlm.errors.Unauthorized), (9, trustvlm.Unavailable)):
         with pytest.raises(kind) as caught:
-            spaces(f"http://me:secret@127.0.0.1:{port}", retries=0)
+            spaces(f"http://me:secret@127.0.0.1:{there}", retries=0)
         assert "secret" not in str(caught.value)
-    with pytest.raises(trustvlm.InvalidInput, match=r"^url: a user and password") as refused:
-        Client("http://me:secret@127.0.0.1:9", "a-key")
-    assert "secret" not in str(refused.value)
+    with recording(port) as proxy:
+        assert spaces("http://me:secret@service.example", key=key, proxy=f"http://127.0.0.1:{proxy.port}") == ["s"]
+    assert b"authorization: basic bwu6c2vjcmv0" in proxy.headers[0].lower()
 
 
 def test_the_keys_variable(port: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,7 @@ class Connected(Bound):
 
         Args:
             url: where 'trustvlm serve' listens, e.g. "http://127.0.0.1:8000". A user and password in it are sent as HTTP's
-                basic authentication, to whatever stands before the service; not together with a key.
+                basic authentication, for what stands before the service; a key goes in the header X-API-Key then.
             key: what 'trustvlm key create' printed; by default that of the environment variable TRUSTVLM_KEY, if it is set.
             timeout: seconds that a request may take, with all its tries and pauses; of an import, without any progress.
             retries: how often a request is tried again.
@@ -66,10 +66,6 @@ class Connected(Bound):
             raise InvalidInput(f"retries: expected a whole number from 0 up, got {retries!r}")
         secret = _key_of_environment() if key is None else _checked_key(key, "key")
         network = network_of(url, verify, proxy, trust_env, transport)
-        if secret is not None and network.auth is not None:
-            raise InvalidInput(
-                "url: a user and password, and a key, go in the same header (Authorization); give one of the two"
-            )
         self._wire = Wire(network, secret, float(timeout), retries)
 
     def __enter__(self) -> Self:

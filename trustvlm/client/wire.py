@@ -157,7 +157,7 @@ class Wire:
         self.expected = Expected()
         self.url, self.timeout, self.retries = network.url, timeout, retries
         self._network = network
-        self._headers = {} if key is None else {"authorization": f"Bearer {key}"}
+        self._headers = _headers(key, basic=network.auth is not None)
         self._closed = False
         self._pools = [(os.getpid(), network.connect(self._headers))]
 
@@ -292,6 +292,13 @@ class Wire:
             return response.json()
         except ValueError as error:
             raise Unavailable(f"{self.url}: expected a trustvlm service there, which answers in JSON") from error
+
+
+def _headers(key: str | None, *, basic: bool) -> dict[str, str]:
+    """What every request says; with a user and password, these take the header Authorization."""
+    if key is None:
+        return {}
+    return {"x-api-key": key} if basic else {"authorization": f"Bearer {key}"}
 
 
 def _cause(error: BaseException) -> BaseException:
