@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import trustvlm
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.images import SYSTEM_NAMES, ImageFinder
 from trustvlm.reading.labelled import label_folders, nested_only
@@ -226,3 +229,9 @@ def test_one_folder_above_the_labels(tmp_path: Path) -> None:
     found = label_folders(tmp_path, ImageFinder(), "learn")
     assert nested_only(tmp_path, found) == ("PetImages", ["cat", "dog"])
     assert nested_only(tmp_path / "PetImages", label_folders(tmp_path / "PetImages", ImageFinder(), "learn")) is None
+
+
+def test_the_page_knows_the_same_names_of_systems() -> None:
+    script = (Path(trustvlm.__file__).parent / "http" / "static" / "folders.js").read_text(encoding="utf-8")
+    (names,) = re.findall(r"const SYSTEM = \[(.*?)\];", script, re.DOTALL)
+    assert tuple(json.loads(f"[{names}]")) == SYSTEM_NAMES

@@ -409,3 +409,25 @@ def test_what_the_page_calibrates_with_is_what_the_files_are(seen: Browsing, fol
     assert (found.threshold, found.accepted, found.errors, found.tested) == pytest.approx(
         (again.threshold, again.accepted, again.errors, again.tested), abs=1e-4
     )
+
+
+def test_folders_as_people_have_them(seen: Browsing, folder: Path, tmp_path: Path) -> None:
+    """System folders are left out, images below sub-folders count, the parts of a data set are refused."""
+    mixed = tmp_path / "mixed"
+    shutil.copytree(folder / "one", mixed / "one" / "deep" / "er")
+    for name in ("@eaDir", "$RECYCLE.BIN", "one/@eaDir"):
+        (mixed / name).mkdir(parents=True)
+        shutil.copy(next((folder / "two").iterdir()), mixed / name / "x.png")
+    seen.go("digits", "trust")
+    page = seen.page
+    page.locator(".measure input[type=file]").set_input_files(mixed)
+    page.get_by_text(f"{EACH} images in 1 sub-folder. 3 files left out").wait_for()
+    parts = tmp_path / "parts"
+    for name in ("train", "test"):
+        shutil.copytree(folder / "one", parts / name / "one")
+    page.locator(".measure input[type=file]").set_input_files(parts)
+    page.get_by_text("“test”, “train”: parts of a data set, not labels.").wait_for()
+    drop(seen, parts)
+    page.get_by_text("“test”, “train”: parts of a data set, not labels.").first.wait_for()
+    drop(seen, parts / "test")
+    page.get_by_text(f"{EACH} images in 1 sub-folder.").wait_for()

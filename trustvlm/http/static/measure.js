@@ -47,7 +47,11 @@ export function measureCard({ space, signal }, observations, measured) {
   }
 
   /** What was found in a folder, and the way on. */
-  async function offer(images) {
+  async function offer({ images, leftOut, parts }) {
+    if (parts.length) {
+      notice(`${parts.map((name) => `“${name}”`).join(", ")}: parts of a data set, not labels. Choose the one to measure on.`, null, { kind: "bad" });
+      return;
+    }
     if (!images.length) {
       notice("There are no sub-folders with images in it: one for each label is expected.", null, { kind: "bad" });
       return;
@@ -67,6 +71,7 @@ export function measureCard({ space, signal }, observations, measured) {
     const names = [...unknown].slice(0, 5).map((name) => `“${name}”`).join(", ") + (unknown.size > 5 ? ` and ${whole(unknown.size - 5)} more` : "");
     put(panel,
       h("p", {}, h("strong", {}, counted(images.length, "image")), ` in ${counted(folders.length, "sub-folder")}.`,
+        leftOut > 0 && ` ${counted(leftOut, "file")} left out: no image in a sub-folder, hidden, or made by a system.`,
         images.length > most && ` ${whole(most)} of them, drawn at random, will be used: the embeddings of more do not fit into one request. The command line takes all: trustvlm calibrate ${space.name} FOLDER.`),
       unknown.size > 0 && h("fieldset", {},
         h("legend", {}, `${names} ${unknown.size === 1 ? "is no label" : "are no labels"} of this space`),
