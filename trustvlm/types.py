@@ -156,12 +156,17 @@ class LabelRow:
 
 @dataclass(frozen=True)
 class SupportRow:
-    """One support image as it is listed."""
+    """One support image as it is listed.
+
+    Attributes:
+        registered_as: the further name of `label` that it was registered under; None: `label` itself.
+    """
 
     id: int
     label: str
     source: str | None
     revision: int
+    registered_as: str | None = None
 
 
 @dataclass(frozen=True)

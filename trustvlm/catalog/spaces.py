@@ -32,6 +32,7 @@ __all__ = [
     "restore",
     "revisions",
     "row_of",
+    "set_encoders",
     "set_recipe",
     "set_search",
 ]
@@ -173,6 +174,11 @@ def set_recipe(connection: Connection, space_id: int, recipe: str) -> None:
     """Which index recipe the space's caches are built with; what was tuned of another one is forgotten."""
     changed = update(Space).where(Space.id == space_id, Space.recipe != recipe)
     connection.execute(changed.values(recipe=recipe, search=None))
+
+
+def set_encoders(connection: Connection, space_id: int, specs: Mapping[str, str]) -> None:
+    """Where the space's encoders are now, by side. What they compute is the same: the revision stays."""
+    connection.execute(update(Space).where(Space.id == space_id).values(**specs))
 
 
 def set_search(connection: Connection, space_id: int, recipe: str, search: Mapping[str, Mapping[str, float]]) -> bool:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, bindparam, func, or_, select, update
+from sqlalchemy.orm import aliased
 
 from trustvlm.catalog import clock
 from trustvlm.catalog.bulk import insert_rows
-from trustvlm.catalog.labels import groups
+from trustvlm.catalog.labels import canonical, groups, name_of
 from trustvlm.catalog.models import Label, Support, Thumbnail
 from trustvlm.catalog.vectors import checksum, pack, unpack, verify_checksums
 from trustvlm.types import Float32s, Int64s, SupportRow
@@ -31,6 +32,7 @@ __all__ = [
     "ids_in",
     "ids_of_hashes",
     "insert_many",
+    "list_group",
     "list_rows",
     "remove",
     "remove_of_label",
@@ -316,10 +318,13 @@ def count(connection: Connection, space_id: int, *, classifier: bool = False) ->
 
 
 def details(connection: Connection, ids: Sequence[int]) -> dict[int, tuple[str, str | None]]:
-    """id → (label name, source) of support images."""
+    """id → (label name, source) of support images; those of a further name are the label's."""
     found: dict[int, tuple[str, str | None]] = {}
+    main = aliased(Label)
+    named = func.coalesce(main.name, Label.name).label("name")
     for start in range(0, len(ids), _IN_CHUNK):
-        query = select(Support.id, Label.name, Support.source).join(Label, Label.id == Support.label_id)
+        query = select(Support.id, named, Support.source).join(Label, Label.id == Support.label_id)
+        query = query.outerjoin(main, main.id == Label.alias_of)
         for row in connection.execute(query.where(Support.id.in_(ids[start : start + _IN_CHUNK]))):
             found[row.id] = (row.name, row.source)
     return found
@@ -330,6 +335,15 @@ def list_rows(connection: Connection, label_id: int) -> list[SupportRow]:
     query = select(Support.id, Label.name, Support.source, Support.revision).join(Label, Label.id == Support.label_id)
     alive = (Support.label_id == label_id, Support.removed_revision.is_(None))
     return [SupportRow(*row) for row in connection.execute(query.where(*alive).order_by(Support.id))]
+
+
+def list_group(connection: Connection, label_id: int) -> list[SupportRow]:
+    """The live support images of a label and of its further names, in order of id; asked of a further name, the same."""
+    main = canonical(connection, [label_id])[label_id]
+    rows = [row for member in groups(connection, [main]) for row in list_rows(connection, member)]
+    name = name_of(connection, main)
+    under = (replace(row, label=name, registered_as=None if row.label == name else row.label) for row in rows)
+    return sorted(under, key=lambda row: row.id)
 
 
 def thumbnail(connection: Connection, support_id: int) -> bytes | None:

@@ -19,7 +19,7 @@ __all__ = ["space"]
 
 @click.group()
 def space() -> None:
-    """Create, list, show, remove, restore and re-embed label spaces.
+    """Create, list, show, remove, restore, re-embed and repoint label spaces.
 
     A label space is a named set of labels with its templates and its two encoders.
     """
@@ -146,6 +146,24 @@ def remove(session: Session, name: str, yes: bool) -> None:
             return
         service.remove_space(name)
     click.echo(f"removed {what}; 'trustvlm space restore {quoted(name)}' brings it back until it is purged")
+
+
+@space.command()
+@click.argument("name", type=utf8)
+@click.option("--classifier", metavar="SPEC", type=utf8, help="The classifier's spec now.  [default: as it is]")
+@click.option("--verifier", metavar="SPEC", type=utf8, help="The verifier's spec now.  [default: as it is]")
+@click.pass_obj
+def repoint(session: Session, name: str, classifier: str | None, verifier: str | None) -> None:
+    """Say where a space's model weights are now.
+
+    They must be the same: other weights, preprocessing or pooling are refused ('trustvlm space reembed' takes those). Nothing
+    else changes: embeddings, calibrations and snapshots stay as they are.
+    """
+    if classifier is None and verifier is None:
+        raise click.UsageError("Expected --classifier, --verifier or both.")
+    with session.writing() as service:
+        row = service.repoint_space(name, classifier=classifier, verifier=verifier)
+    click.echo(f"space {quoted(row.name)}: classifier {shown(row.classifier)}, verifier {shown(row.verifier)}")
 
 
 @space.command()

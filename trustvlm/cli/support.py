@@ -24,6 +24,7 @@ __all__ = ["purge", "support"]
 SUPPORT_COLUMNS = [
     Column("id", lambda row: str(row["id"]), right=True),
     Column("label", lambda row: row["label"]),
+    Column("registered as", lambda row: row["registered_as"] or "", rank=2),
     Column("source", lambda row: row["source"] or "", narrow="end"),
     Column("revision", lambda row: str(row["revision"]), right=True, rank=1),
 ]

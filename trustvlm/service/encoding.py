@@ -62,6 +62,10 @@ __all__ = [
 log = logging.getLogger("trustvlm")
 
 
+_PLACES = {"open_clip": "open_clip:local-dir:/path/to/folder", "timm": "timm:MODEL@/path/to/weights"}
+"""What a spec that names a place looks like."""
+
+
 def encodes_images(spec: str) -> bool:
     """Whether the encoder `spec` has an image tower."""
     return parse_spec(spec).kind in ("open_clip", "timm")
@@ -85,8 +89,12 @@ def encoder_of(parts: Parts, space: SpaceRecord, side: str) -> Encoder:
     }[side]
     try:
         encoder = parts.encoders.open(spec)
-    except NotFound as error:
-        raise WeightsMissing(f"the {side} of space {space.name!r} cannot be opened any more: {error}") from error
+    except (NotFound, WeightsMissing) as error:
+        place = _PLACES.get(parse_spec(spec).kind, "SPEC")
+        raise WeightsMissing(
+            f"the {side} of space {space.name!r} cannot be opened any more: {error}; if its files moved, say where they are: "
+            f"trustvlm space repoint {space.name} --{side} {place}"
+        ) from error
     if (identity, golden) in parts.checked.get(spec, ()):
         return encoder
     forward = f"put the old one back, or embed the space anew with it: trustvlm space reembed {space.name}"

@@ -11,6 +11,8 @@ import numpy.typing as npt
 from trustvlm.outcomes import Reembedding
 from trustvlm.service.measuring import Measuring
 from trustvlm.service.reembed import abort_reembed, discard_old, reembed_space, reembed_status
+from trustvlm.service.repoint import repoint
+from trustvlm.types import SpaceRow
 
 __all__ = ["Reembedder"]
 
@@ -62,6 +64,18 @@ class Reembedder(Measuring):
             self._writable(), space, classifier, verifier, templates, logit_scale, [Path(folder) for folder in folders],
             text_vectors, image_vectors, classifier_image_vectors, drop_missing, progress,
         )  # fmt: skip
+
+    def repoint_space(self, space: str, *, classifier: str | None = None, verifier: str | None = None) -> SpaceRow:
+        """Say where the weights of a space's encoders are now, as specs; the space's row.
+
+        They must be the ones that the space was made with. Nothing else changes, not even the revision: embeddings,
+        calibrations and snapshots stay what they are.
+
+        Raises:
+            NotFound: no such space, or nothing at that place. Conflict: other weights, preprocessing or pooling
+            (:meth:`reembed_space` takes those), or the space is being embedded anew. InvalidInput: malformed, or neither given.
+        """
+        return repoint(self._writable(), space, classifier, verifier)
 
     def reembed_status(self, space: str) -> Reembedding:
         """How far embedding a space anew is, and what it lacks. Raises NotFound."""

@@ -58,10 +58,25 @@ def search(parts: Parts, space_name: str, queries: Queries, kind: str, k: int, r
 
 
 def _text(view: SpaceView, classifier: Float64s | None, k: int) -> tuple[Int64s, Float32s]:
-    """The k text prototypes most similar to classifier embeddings (of images or texts)."""
+    """The k labels whose text prototypes are most similar to classifier embeddings (of images or texts).
+
+    A label with further names is found by the most similar of its names, once.
+    """
     if classifier is None:
         raise InvalidInput("queries.classifier: text prototypes are compared with classifier embeddings; none were given")
-    return nearest_rows(view.text, classifier, k, view.kernels)
+    aliases = view.aliases
+    if not aliases.groups:
+        return nearest_rows(view.text, classifier, k, view.kernels)
+    # The first k labels are among so many names, as each of them has at most so many.
+    names, similarity = nearest_rows(view.text, classifier, k * aliases.largest, view.kernels)
+    labels = aliases.of(names)
+    found = np.full((len(labels), min(k, labels.shape[1])), -1, dtype=np.int64)
+    nearest = np.full(found.shape, -np.inf, dtype=np.float32)
+    for row, ids in enumerate(labels):
+        places = np.sort(np.unique(ids, return_index=True)[1])
+        places = places[ids[places] >= 0][: found.shape[1]]
+        found[row, : len(places)], nearest[row, : len(places)] = ids[places], similarity[row, places]
+    return found, nearest
 
 
 def _hits(view: SpaceView, kind: str, ids: Int64s, similarity: Float32s, details: dict[int, tuple[str, str | None]]) -> Hits:

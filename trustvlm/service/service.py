@@ -252,10 +252,10 @@ class TrustService(Moving, Serving):
         return label_verbs.list_labels(parts, space)
 
     def list_supports(self, space: str, label: str) -> list[SupportRow]:
-        """The support images of a label, in order of id. Raises NotFound."""
+        """The support images of a label and of its further names, in order of id. Raises NotFound."""
         with self._ready().catalog.read() as connection:
             found = label_rows.find(connection, space_rows.find(connection, space).id, label)
-            return support_rows.list_rows(connection, found.id)
+            return support_rows.list_group(connection, found.id)
 
     def thumbnail(self, support_id: int) -> bytes | None:
         """The JPEG thumbnail of a support image; None when it came as a vector or is gone."""
