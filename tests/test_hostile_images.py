@@ -314,7 +314,7 @@ def test_an_unloaded_eps_of_the_callers_never_starts_ghostscript(tmp_path: Path,
 
 
 def test_only_these_formats() -> None:
-    assert set(FORMATS) == {"JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"}
+    assert set(FORMATS) == {"JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF"}
 
 
 # Files that are none, or that change

@@ -31,6 +31,32 @@ def saved(form: str, **options: Any) -> bytes:
     return out.getvalue()
 
 
+def test_an_avif_of_a_telephone_lies_upright_and_over_white() -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    out = io.BytesIO()
+    PICTURE.save(out, "AVIF", quality=95, exif=turned)
+    assert decode_image(out.getvalue()).image.size == (192, 256)
+    assert np.abs(np.asarray(decode_image(out.getvalue()).image.rotate(90, expand=True), float) - PICTURE).mean() < 3
+    shown = Image.merge("RGBA", (*PICTURE.split(), Image.linear_gradient("L").resize(PICTURE.size)))
+    over_white = Image.alpha_composite(Image.new("RGBA", PICTURE.size, "white"), shown).convert("RGB")
+    out = io.BytesIO()
+    shown.save(out, "AVIF", quality=95)
+    assert np.abs(np.asarray(decode_image(out.getvalue()).image, float) - over_white).mean() < 3
+
+
+def test_the_coded_size_of_an_avif_counts_not_the_said_one() -> None:
+    data = bytearray(saved("AVIF"))
+    at = data.index(b"ispe") + 8
+    data[at : at + 8] = struct.pack(">II", 16, 16)
+    with pytest.raises(InvalidInput, match="256×192 = 49152 pixels, more than the limit of 40000"):
+        decode_image(bytes(data), ImageLimits(max_pixels=40_000))
+    with pytest.raises(InvalidInput, match="decoding it takes about"):
+        decode_image(bytes(data), ImageLimits(max_memory=500_000))
+    with pytest.raises(InvalidInput, match=r"AVIF sequence.*ffmpeg"):
+        decode_image(saved("AVIF", save_all=True, append_images=[PICTURE.rotate(90)]))
+
+
 def box(brand: bytes, *others: bytes) -> bytes:
     return struct.pack(">I", 16 + 4 * len(others)) + b"ftyp" + brand + bytes(4) + b"".join(others) + bytes(200)
 

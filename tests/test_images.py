@@ -61,12 +61,12 @@ def close(a: Image.Image, b: Image.Image, mean: float) -> bool:
 
 @pytest.mark.parametrize(("suffix", "options"), [
     ("png", {}), ("bmp", {}), ("tiff", {}), ("ppm", {}), ("webp", {"lossless": True}),
-    ("jpg", {"quality": 95}), ("gif", {}), ("tiff", {"compression": "tiff_lzw"}),
+    ("jpg", {"quality": 95}), ("avif", {"quality": 95}), ("gif", {}), ("tiff", {"compression": "tiff_lzw"}),
 ])  # fmt: skip
 def test_raster_formats_decode_to_the_same_picture(tmp_path: Path, suffix: str, options: dict[str, Any]) -> None:
     decoded = decode_image(save(tmp_path / f"a.{suffix}", picture(), **options))
     assert decoded.image.mode == "RGB"
-    assert close(decoded.image, picture(), mean=6.0 if suffix in ("jpg", "gif") else 0.0)
+    assert close(decoded.image, picture(), mean=6.0 if suffix in ("jpg", "avif", "gif") else 0.0)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

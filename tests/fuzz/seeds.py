@@ -71,6 +71,7 @@ def images() -> list[bytes]:
     found += [saved(rgb, "GIF", comment=b"c" * 600), saved(rgb.convert("P"), "GIF", transparency=3)]
     found += [saved(rgb, "WEBP"), saved(rgb, "WEBP", lossless=True, exif=exif())]
     found += [saved(alpha, "WEBP"), saved(alpha, "WEBP", lossless=True)]
+    found += [saved(rgb, "AVIF", exif=exif()), saved(alpha, "AVIF"), saved(rgb.convert("L"), "AVIF")]
     found += [saved(rgb.convert(mode), "BMP") for mode in ("1", "L", "P", "RGB")] + [bmp_rle()]
     for compression in ("raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"):
         found.append(saved(rgb, "TIFF", compression=compression))

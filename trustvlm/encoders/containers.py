@@ -11,6 +11,7 @@ import re
 import struct
 from dataclasses import dataclass
 
+from trustvlm.encoders.avif import strip_avif
 from trustvlm.encoders.exif import exif_orientation, xmp_orientation
 from trustvlm.encoders.layouts import raw_file
 from trustvlm.encoders.tiff import strip_tiff
@@ -75,6 +76,8 @@ def strip(data: bytes, format_name: str) -> Stripped:
             return _webp(data)
         case "TIFF":
             return _tiff(data)
+        case "AVIF":
+            return _avif(data)
     return Stripped(data)
 
 
@@ -87,6 +90,14 @@ def _tiff(data: bytes) -> Stripped:
         raise Foreign(raw_file(tiff.values))
     # Pillow turns it by the orientation that stays in it
     return Stripped(tiff.data, bytes_per_pixel=_DEEP if tiff.deep_colour else _PLAIN, extra_bytes=tiff.block)
+
+
+def _avif(data: bytes) -> Stripped:
+    try:
+        avif = strip_avif(data)
+    except (ValueError, IndexError) as error:
+        raise Costly(str(error) if isinstance(error, ValueError) else "has a damaged AVIF header") from error
+    return Stripped(avif.data, bytes_per_pixel=avif.bytes_per_pixel, size=avif.size)
 
 
 def _jpeg(data: bytes) -> Stripped:

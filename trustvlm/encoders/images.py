@@ -48,7 +48,7 @@ __all__ = [
 
 Decoded = tuple["Image", tuple[Remark, ...]]
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 """Raster formats only: what runs programs (EPS) or other parsers (PDF, SVG) never reaches them."""
 
 SLOW_DECODERS = {
@@ -184,10 +184,12 @@ def _pixels(image: Image, stripped: Stripped, name: str, limits: ImageLimits) ->
     from trustvlm.encoders.pixels import read_rgb
 
     factory: Callable[..., Image] = type(image)
+    # Of an AVIF, whose EXIF block is taken out, Pillow makes one with nothing but the turn that the file's boxes say.
+    turn = image.getexif().get(_ORIENTATION, 1) if image.format == "AVIF" else None
     with _damage(name):
         rgb, remarks = read_rgb(image, lambda: factory(io.BytesIO(stripped.data), ""), limits.value_range)
         del image  # a large image is there twice at most: as decoded and as RGB, or before and after its turn
-        return _turned(rgb, stripped.orientation), remarks
+        return _turned(rgb, turn or stripped.orientation), remarks
 
 
 def _open(data: bytes, name: str, limits: ImageLimits) -> tuple[Image, Stripped]:
@@ -203,7 +205,7 @@ def _open(data: bytes, name: str, limits: ImageLimits) -> tuple[Image, Stripped]
     for format_name in FORMATS:
         factory, accept = pil.OPEN.get(format_name, (None, None))
         # accept may also answer with a text: Pillow was built without that format.
-        if factory is None or (accept is not None and accept(data[:16]) is not True):
+        if factory is None or (accept is not None and accept(data[:16]) is not True) or not _is_named(data, format_name):
             continue
         try:
             stripped = strip(data, format_name)
@@ -222,6 +224,11 @@ def _open(data: bytes, name: str, limits: ImageLimits) -> tuple[Image, Stripped]
             # Plugins parse hostile bytes and may raise anything; whatever it is, the header is bad.
             raise UnreadableImage(name, layout_of(data) or f"damaged {format_name} header ({_first_line(e)})") from e
     raise UnreadableImage(name, what_it_is(data) or f"not an image in a known format ({', '.join(FORMATS)})")
+
+
+def _is_named(data: bytes, format_name: str) -> bool:
+    """Whether a file of boxes says that it is an AVIF: HEIF files of telephones begin alike."""
+    return format_name != "AVIF" or b"avif" in data[8:12] + data[16 : min(int.from_bytes(data[:4]), 256)]
 
 
 def _check(size: tuple[int, int], name: str, limits: ImageLimits, stripped: Stripped | None = None) -> None:
