@@ -95,6 +95,12 @@ class Settings(BaseSettings):
     serve_root_path: str = Field(
         "", max_length=500, description="Path under which a proxy shows 'trustvlm serve', such as /trust."
     )
+    serve_log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Level from which on 'trustvlm serve' writes log lines."
+    )
+    serve_forwarded_ips: tuple[str, ...] = Field(
+        ("127.0.0.1", "::1"), description="Addresses of proxies whose X-Forwarded-For tells 'trustvlm serve' the client's."
+    )
     serve_job_s: float = Field(21_600.0, ge=1, le=1e6, description="Seconds that a job of 'trustvlm serve' may take.")
     serve_deadline_s: float = Field(30.0, ge=1e-3, le=600, description="Seconds that a request to 'trustvlm serve' may wait.")
 

@@ -20,6 +20,7 @@ from trustvlm.errors import InvalidInput, TooLarge
 from trustvlm.http.npz import read_arrays
 from trustvlm.http.parameters import accepted_type, not_taken
 from trustvlm.http.problems import unfit
+from trustvlm.http.temporary import no_temporary
 from trustvlm.types import Queries
 
 __all__ = ["ARRAYS", "FORM", "JSON", "NPZ", "Asked", "ImageFile", "options_of", "read_body"]
@@ -173,6 +174,8 @@ async def _form(request: Request, model: type[B]) -> Asked[B]:
                 images.append(_named(data, value.filename))
             else:
                 raise InvalidInput(f"{name[:80]}: expected image files under the name 'images'")
+    except OSError as error:
+        raise no_temporary(error) from error
     except MultiPartException as error:
         raise InvalidInput(f"body: {error.message}") from error
     except (ValueError, KeyError) as error:

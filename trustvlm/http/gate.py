@@ -238,8 +238,9 @@ class _Passage:
         if error is not None:
             self.gate.meters.refused.labels(error).inc()
         caller = self.state.get("caller")
+        client = str((self.scope.get("client") or [""])[0])[:100] or None
         extra = {
-            "request_id": self.id, "method": self.method, "route": route, "status": int(status),
+            "request_id": self.id, "client": client, "method": self.method, "route": route, "status": int(status),
             "ms": round(1000 * seconds, 2), "space": self.scope.get("path_params", {}).get("space"),
             "key": getattr(caller, "key", None) or None, "bytes_in": max(self.received, 0), "bytes_out": self.sent,
             "error": error,

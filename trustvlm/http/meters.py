@@ -11,6 +11,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from trustvlm.http.processes import Processes
 from trustvlm.types import Verdicts
 
 __all__ = ["Meters"]
@@ -46,6 +47,7 @@ class Meters:
         self.batch_calls = self._of(Histogram, "batch_calls", "Requests put into one call.", "owner", SIZES)
         self.trust = self._of(Histogram, "trust", "Trust of the verdicts that were given.", "space", "rule", TRUST)
         self.verdicts = self._of(Counter, "verdicts", "Verdicts that were given.", "space", "outcome")
+        self.log_lines_dropped = self._of(Counter, "log_lines_dropped", "Log lines that could not be written.")
         self.refused = self._of(Counter, "refused", "Requests that were refused, by kind of error.", "kind")
 
     def _of(self, kind: Any, name: str, what: str, *labels: Any) -> Any:
@@ -91,6 +93,7 @@ class Meters:
         answer = generate_latest(registry)
         own = CollectorRegistry()
         own.register(self._watched)
+        own.register(Processes(together=registry is not self.registry))
         return answer + generate_latest(own)
 
     _watched: Collector = _Read(lambda: iter(()))

@@ -30,6 +30,8 @@ class ServeOptions:
         batch_rows: most queries that are scored in one call. job_s: how long a job may take.
         body_s, body_rate: within so many seconds of waiting so many bytes a second of a body must come; the same holds for
             headers, and for what a client reads. keep_alive_s: how long a connection without a request stays open.
+        log_level: from which level on log lines are written. forwarded_ips: addresses of proxies whose word for the client's is
+            taken.
         root_path: the path under which a proxy shows the service; empty: "/".
     """
 
@@ -50,6 +52,8 @@ class ServeOptions:
     body_s: float = 30.0
     body_rate: float = 500.0
     keep_alive_s: float = 5.0
+    log_level: str = "info"
+    forwarded_ips: tuple[str, ...] = ("127.0.0.1", "::1")
     root_path: str = ""
 
     def __post_init__(self) -> None:
@@ -63,7 +67,7 @@ class ServeOptions:
     def from_json(cls, text: str) -> ServeOptions:
         """What :meth:`to_json` wrote."""
         values = json.loads(text)
-        return cls(**values | {"encoders": tuple(values["encoders"])})
+        return cls(**values | {name: tuple(values[name]) for name in ("encoders", "forwarded_ips")})
 
 
 def _checked_root(path: str) -> str:

@@ -12,6 +12,7 @@ from trustvlm.http.keyring import Scope
 from trustvlm.http.serving import serving_of
 from trustvlm.http.shapes import Status
 from trustvlm.http.static_files import STATIC
+from trustvlm.http.temporary import check_temporary
 
 __all__ = ["router"]
 
@@ -26,13 +27,15 @@ async def healthz() -> Response:
 
 @router.get("/readyz", openapi_extra=gives(Status))
 async def readyz(request: Request) -> Response:
-    """The home can be read, the encoders of its spaces are loaded, and the service is not shutting down; 503 otherwise."""
+    """The home can be read, the encoders of its spaces are loaded, temporary files can be written, and the service is not
+    shutting down; 503 otherwise."""
     serving = serving_of(request)
     if serving.closing:
         raise Unavailable("the service is shutting down")
     if not serving.loaded:
         raise Overloaded("the encoders are being loaded", 1)
     await serving.watching.run(serving.service.space_states)
+    await serving.watching.run(check_temporary)
     return answer({"status": "ready"})
 
 

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from trustvlm.errors import Unavailable
 from trustvlm.http.connections import Connection, ServerConfig
-from trustvlm.http.logs import log_to_stderr
+from trustvlm.http.logs import hold_standard_streams, log_to_stderr
 from trustvlm.http.options import ServeOptions, is_loopback
+from trustvlm.http.temporary import check_temporary
 from trustvlm.settings import Settings, open_service
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ def options_of(
         body_s=settings.serve_body_s,
         body_rate=settings.serve_body_rate,
         keep_alive_s=settings.serve_keep_alive_s,
+        log_level=settings.serve_log_level,
+        forwarded_ips=settings.serve_forwarded_ips,
         root_path=settings.serve_root_path if root_path is None else root_path,
     )
 
@@ -83,12 +86,13 @@ def run_service(
     import uvicorn
     from uvicorn.supervisors import Multiprocess
 
+    hold_standard_streams()
     with open_service(home, create=True, device=device, precision=precision) as service:
         keys = any(key.state == "valid" for key in service.list_keys())
     settings = Settings.of(home.expanduser().absolute(), device=device, precision=precision)
     bound = _bound(host, port)
     options = options_of(settings, host, bound.getsockname()[1], workers, require_key, root_path)
-    echo(_greeting(home, options, keys))
+    _greet(echo, _greeting(home, options, keys))
     os.environ[TOLD] = json.dumps(
         {"home": str(home.expanduser().absolute()), "device": device, "precision": precision, "options": options.to_json()}
     )
@@ -101,24 +105,46 @@ def run_service(
         server_header=False,
         http=Connection,  # on h11: what "auto" takes where it is installed sets no limit to the size of headers
         ws="none",
+        forwarded_allow_ips=list(options.forwarded_ips),
         timeout_keep_alive=options.keep_alive_s,
         lifespan="on",
         timeout_graceful_shutdown=FINISHING_S,
         h11_max_incomplete_event_size=64 * 1024,
     )
-    log_to_stderr()
+    log_to_stderr(options.log_level)
     _raise_file_limit()
+    try:
+        check_temporary()
+    except Unavailable as error:  # /readyz says it, too
+        log.warning("%s", error)
     try:
         if workers == 1:
             uvicorn.Server(config).run(sockets=[bound])
         else:
-            os.environ[MULTIPROC] = tempfile.mkdtemp(prefix="trustvlm-metrics-")
+            os.environ[MULTIPROC] = _metrics_folder(home)
             Multiprocess(config, sockets=[bound]).run()
     finally:
         bound.close()
         os.environ.pop(TOLD, None)
         if folder := os.environ.pop(MULTIPROC, None):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _greet(echo: Callable[[str], object], greeting: str) -> None:
+    """Say on stdout where the service is; where nobody reads that, it serves all the same."""
+    try:
+        echo(greeting)
+    except OSError:
+        with Path(os.devnull).open("wb") as nothing:  # what is left in the stream's buffer is written there at the end
+            os.dup2(nothing.fileno(), 1)
+
+
+def _metrics_folder(home: Path) -> str:
+    """A folder for what worker processes count together: among the temporary ones, or where there is none in the home."""
+    try:
+        return tempfile.mkdtemp(prefix="trustvlm-metrics-")
+    except OSError:
+        return tempfile.mkdtemp(prefix="trustvlm-metrics-", dir=home)
 
 
 def _raise_file_limit() -> None:
@@ -161,9 +187,10 @@ def application() -> FastAPI:
     from trustvlm.http.app import create_app
 
     told: dict[str, Any] = json.loads(os.environ[TOLD])
-    log_to_stderr()
+    options = ServeOptions.from_json(told["options"])
+    log_to_stderr(options.log_level)
     _share_heaps()
-    return create_app(_opened(told), ServeOptions.from_json(told["options"]))
+    return create_app(_opened(told), options)
 
 
 def _share_heaps() -> None:

@@ -17,6 +17,7 @@ from trustvlm.http.bodies import ImageFile
 from trustvlm.http.jobs import Jobs
 from trustvlm.http.keyring import Keyring
 from trustvlm.http.lanes import Lane
+from trustvlm.http.logs import LOST
 from trustvlm.http.meters import Meters
 from trustvlm.http.options import ServeOptions
 from trustvlm.http.problems import kind_of
@@ -86,6 +87,7 @@ class Serving:
         self._known: set[str] = set()
         meters.watch(self._gauges)
         LISTENERS.append(meters.staged)
+        LOST.append(meters.log_lines_dropped.inc)
         self.reading.post(self._load)
 
     def leave(self) -> None:
@@ -100,6 +102,7 @@ class Serving:
         for owner in (self.writing, self.reading, self.checking, self.watching, self.encoder, self.scorer):
             owner.close()
         LISTENERS.remove(self.meters.staged)
+        LOST.remove(self.meters.log_lines_dropped.inc)
         self.service.close()
         self.worker.close()
 
