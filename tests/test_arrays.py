@@ -19,6 +19,7 @@ from served_client import application, client_of
 import trustvlm
 from trustvlm import InvalidInput, LabelInput, Queries
 from trustvlm.selective.metrics import aurc, auroc
+from trustvlm.selective.reliability import ece
 
 DIM = 4
 ROWS = np.array([[1.0, 0.0, 0.5, 0.0], [0.0, 2.0, 0.0, 0.25], [0.0, 0.0, -4.0, 0.0]])
@@ -406,7 +407,8 @@ def test_metrics_take_any_column(holder: Callable[[list[float]], Any]) -> None:
         ([0.5, 0.25], pd.Series([True, None], dtype="boolean"), "correct: row 1 is missing"),
         (torch.tensor([0.5, 0.25]).to_sparse(), [1, 0], "trust: .*to_dense"),
         ((t for t in (0.5, 0.25)), [1, 0], "trust: .*make it a list"),
-        ([0.5, 0.25], [1, 2], "correct: expected bool or 0/1"),
+        ([0.5, 0.25], [1, 2], "correct: expected bool or 0/1, got 2 at 1"),
+        ([0.5, 0.25], pd.Series([1, None]), "correct: expected bool or 0/1, got nan at 1"),
         ([0.5, float("nan")], [1, 0], "trust: expected no NaN, got one at 1"),
         (["a", "b"], [1, 0], "expected numbers"),
     ],
@@ -415,3 +417,5 @@ def test_metrics_refuse_what_is_missing(trust: Any, correct: Any, said: str) -> 
     for metric in (aurc, auroc):
         with pytest.raises(InvalidInput, match=said):
             metric(trust, correct)
+    with pytest.raises(InvalidInput, match=said.replace("trust", "probability")):
+        ece(trust, correct)

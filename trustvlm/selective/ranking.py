@@ -43,17 +43,21 @@ class Ranking:
         return np.cumsum(self.wrong)
 
 
-def checked(trust: npt.ArrayLike, correct: npt.ArrayLike) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-    """Both as arrays of one length, `correct` as bool."""
-    values, right = plain_array(trust, "trust"), plain_array(correct, "correct")
+def checked(
+    trust: npt.ArrayLike, correct: npt.ArrayLike, name: str = "trust"
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+    """Both as arrays of one length, `correct` as bool; `name`: what errors call the first."""
+    values, right = plain_array(trust, name), plain_array(correct, "correct")
     if values.ndim != 1 or values.shape != right.shape:
-        raise InvalidInput(f"trust and correct: expected one (M,) array each, got {values.shape} and {right.shape}")
+        raise InvalidInput(f"{name} and correct: expected one (M,) array each, got {values.shape} and {right.shape}")
     if not len(values):
-        raise InvalidInput("trust and correct: expected at least one prediction, got none")
+        raise InvalidInput(f"{name} and correct: expected at least one prediction, got none")
     if values.dtype.kind not in "fiub" or right.dtype.kind not in "fiub":
-        raise InvalidInput(f"trust and correct: expected numbers, got {values.dtype} and {right.dtype}")
+        raise InvalidInput(f"{name} and correct: expected numbers, got {values.dtype} and {right.dtype}")
     if np.isnan(values).any():
-        raise InvalidInput(f"trust: expected no NaN, got one at {int(np.isnan(values).argmax())}")
-    if not ((right == 0) | (right == 1)).all():
-        raise InvalidInput("correct: expected bool or 0/1, got other values")
+        raise InvalidInput(f"{name}: expected no NaN, got one at {int(np.isnan(values).argmax())}")
+    plain = (right == 0) | (right == 1)
+    if not plain.all():
+        at = int(plain.argmin())
+        raise InvalidInput(f"correct: expected bool or 0/1, got {right[at]} at {at}")
     return values, right.astype(np.bool_)

@@ -39,7 +39,7 @@ def reliability(probability: npt.ArrayLike, correct: npt.ArrayLike, bins: int = 
         InvalidInput: a probability outside [0, 1], and as the metrics do.
     """
     bins = whole("bins", bins)
-    values, right = checked(probability, correct)
+    values, right = checked(probability, correct, "probability")
     if values.min() < 0 or values.max() > 1:
         raise InvalidInput(f"probability: expected numbers in [0, 1], got {values.min()} to {values.max()}")
     order = np.argsort(values, kind="stable")
