@@ -67,7 +67,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(sent)
 
-    do_POST = do_DELETE = do_PATCH = do_GET
+    do_POST = do_DELETE = do_PATCH = do_CONNECT = do_GET
 
     def log_message(self, *_: object) -> None:
         pass

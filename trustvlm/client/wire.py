@@ -267,6 +267,8 @@ class Wire:
             raise Passing(Unavailable(f"{self._network.where}: the answer belongs to another request, and was not used"))
         if response.is_success:
             return response
+        if response.status_code == 407:
+            raise Unavailable(f"{self._network.where}: the proxy wants a user and password: 'http://user:password@proxy:3128'")
         if response.is_redirect:
             raise Unavailable(f"{self._network.where} answered {response.status_code}: use {_moved(response)!r:.200} as url")
         problem, kind = problem_of(response)
