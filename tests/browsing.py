@@ -82,11 +82,17 @@ def browsing(home: Path, *options: str, phone: bool = False, dark: bool = False)
 
 @pytest.fixture(scope="session")
 def demo_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo's home, made once; tests work on copies (:func:`copied`)."""
+    """The demo's home, with a calibration that may correct labels, made once; tests work on copies (:func:`copied`)."""
     from cli_runner import Cli
+
+    import trustvlm
 
     home = tmp_path_factory.mktemp("demo") / "home"
     Cli(home)("demo")
+    with trustvlm.open(home) as service:
+        keeping = service.list_calibrations("digits")[0]
+        service.recalibrate("digits", may_correct=True)
+        service.remove_calibration("digits", keeping.id)
     return home
 
 

@@ -93,13 +93,14 @@ def test_calibration_decides_and_goes_stale(space: trustvlm.TrustService, world:
     assert (verdicts.label[accepted] != np.array(fresh_truth, dtype=object)[accepted]).mean() <= 0.12
     order = np.argsort(verdicts.trust)
     assert (np.diff(verdicts.probability[order].astype(float)) >= 0).all()
-    assert all(reason.startswith(("accepted", "abstain: ")) for reason in verdicts.reason)
+    assert [reason.split(":")[0] for reason in verdicts.reason] == verdicts.decision.tolist()
+    assert ((verdicts.decision == "accept") == accepted).all()
     assert set(space.score("s", fresh, labels=["airport", "beach"]).accepted) == {None}
     far = space.register("s", [LabelInput("ocean", text_vector=-world.text.sum(axis=0))]).revision
     flagged = space.score("s", fresh)
     assert flagged.stale_since == far
     space.register("s", [LabelInput("aerodrome", world.text[0], image_vectors=[world.images[0]])])
-    assert {reason.split(" (")[0] for reason in space.score("s", fresh).reason} == {"abstain: stale"}
+    assert {*space.score("s", fresh).reason_code} == {"stale"}
     space.remove_label("s", "aerodrome")
     again = space.recalibrate("s")
     assert (again.images, again.supports, space.score("s", fresh).stale_since) == (401, 1, None)
@@ -115,7 +116,8 @@ def test_too_few_images_and_bad_arguments(space: trustvlm.TrustService, world: W
     made = space.calibrate("s", queries, truth, max_risk=0.01)
     assert made.threshold is None
     assert made.needed is None or made.needed > 0
-    assert set(space.score("s", queries).accepted) == {False}
+    assert made.failed
+    assert {*space.score("s", queries).reason_code} == {"not_calibrated"}  # it is never in force
     for options in ({"max_risk": 0}, {"confidence": 1}, {"rule": "magic"}, {"on_stale": "x"}, {"params": {"tau": 1}}):
         with pytest.raises(trustvlm.InvalidInput):
             space.calibrate("s", queries, truth, **options)

@@ -25,7 +25,8 @@ class Calibration:
         id: number of the calibration in the catalog. space: name. created_at: when.
         revision: of the space, when it was made; later changes make it stale.
         rule, params: what is scored with when no rule is named.
-        threshold: accept when trust ≥ this; None: nothing is accepted, because no threshold could be shown to keep the promise.
+        threshold: accept when trust ≥ this; None: the attempt failed, as no threshold could be shown to keep the promise. It is
+            never in force.
         max_risk, confidence: the promise.
         reason: one sentence: what the threshold does, or why there is none.
         needed: how many more images would do (about); 0 with a threshold, None when no number would.
@@ -42,6 +43,10 @@ class Calibration:
         asked_rule, asked_params: what was asked for (rule "auto": choose).
         left_out: rules that were not compared, with the reason; empty where one rule was named.
         other_encoders: the space was embedded anew since: nothing is accepted until it is calibrated again.
+        may_correct: whether the rule may be one that corrects the classifier's labels.
+        correcting_rule: its own rule where that corrects labels, else the one that would with `may_correct`; None without
+            verifier embeddings. corrected: how many labels of the images that calibrated it changes.
+        corrected_rightly, corrected_wrongly: how many of them from wrong to right, and from right to wrong.
     """
 
     id: int
@@ -76,6 +81,16 @@ class Calibration:
     asked_params: Mapping[str, float | None] | None
     left_out: tuple[RuleLeftOut, ...] = ()
     other_encoders: bool = False
+    may_correct: bool = False
+    correcting_rule: str | None = None
+    corrected: int = 0
+    corrected_rightly: int = 0
+    corrected_wrongly: int = 0
+
+    @property
+    def failed(self) -> bool:
+        """Nothing could be proved: it is kept as an attempt, and never in force."""
+        return self.threshold is None
 
     def probability(self, trust: Floats) -> Floats:
         """(n,) probability of being right for trust values: between the knots a straight line, beyond them constant."""
@@ -84,7 +99,8 @@ class Calibration:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
-        return asdict(self) | {"created_at": self.created_at.isoformat(), "params": dict(self.params)}
+        plain = {"created_at": self.created_at.isoformat(), "params": dict(self.params), "failed": self.failed}
+        return asdict(self) | plain
 
 
 @dataclass(frozen=True)

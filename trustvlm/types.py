@@ -224,6 +224,7 @@ class Verdicts:
     Attributes:
         rule: the rule that gave them, with its parameters in `params`.
         label, label_id: the predicted label.
+        corrected_from: the classifier's own label where the rule predicts another one, else None.
         text_confidence: softmax probability of the predicted label over all (asked) labels.
         image_similarity: cosine of the query and the predicted label's prototype; NaN without one.
         trust: the rule's trust; larger = more likely correct.
@@ -231,9 +232,15 @@ class Verdicts:
             no verifier embedding was given; `agrees` says whether it is the predicted one.
         rival, rival_id, rival_trust: the best other label under the rule (None, −1, NaN when there is no other).
         unverified: the predicted label has no support image.
+        decision: "accept", "review" or "unknown" (the image is close to no prototype); "review" without a calibration.
         accepted: whether the calibration in force accepts it; None where there is none for this rule.
-        probability: of being right, by the calibration; None where there is none.
-        reason: a short sentence for people.
+        probability: of being right: by the calibration that decided, None where that is stale; without one the rule's own
+            where its trust is a probability, else None.
+        reason_code: the first of these that holds: "copy_of_other" (the image equals a support image of another label),
+            "not_calibrated", "stale" (the calibration is, and accepts nothing, or never saw this label), "unknown",
+            "unverified" (where the calibration refuses these), "accepted", "close_call" (trust below the threshold, and a
+            rival near in the rule's own quantity), "low_evidence" (trust below the threshold).
+        reason: the same in a short sentence for people; a rival is named in a close call only.
         top_labels, top_confidence: (n, k) the labels of largest text confidence, best first.
         revision: the space's revision at which everything was computed.
         unknown: the image is close to no prototype, compared with how close support images are to theirs.
@@ -251,6 +258,7 @@ class Verdicts:
     params: dict[str, float | None]
     label: Objects
     label_id: Int64s
+    corrected_from: Objects
     text_confidence: Float64s
     image_similarity: Float64s
     trust: Float64s
@@ -261,8 +269,10 @@ class Verdicts:
     rival_id: Int64s
     rival_trust: Float64s
     unverified: Bools
+    decision: Objects
     accepted: Objects
     probability: Objects
+    reason_code: Objects
     reason: Objects
     top_labels: Objects
     top_confidence: Float64s
@@ -306,9 +316,9 @@ class Verdicts:
 
 
 VERDICT_COLUMNS = (
-    "label", "label_id", "trust", "text_confidence", "image_similarity", "unverified", "accepted", "probability", "reason",
-    "unknown", "nearest_prototype", "nearest_similarity", "agrees", "rival", "rival_id", "rival_trust", "top_labels",
-    "top_confidence",
+    "label", "label_id", "corrected_from", "decision", "reason_code", "reason", "trust", "text_confidence",
+    "image_similarity", "unverified", "accepted", "probability", "unknown", "nearest_prototype", "nearest_similarity",
+    "agrees", "rival", "rival_id", "rival_trust", "top_labels", "top_confidence",
 )  # fmt: skip
 CALL_COLUMNS = (
     "rule", "revision", "approximate", "error_bound", "tau", "tau_revision", "image_evidence", "calibration_id", "stale_since",

@@ -1,4 +1,4 @@
-"""Calibrations of spaces, numbered as they were made. The newest one that was not removed is in force."""
+"""Calibrations of spaces, numbered as they were made. The newest that proved a threshold and was not removed is in force."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ _COLUMNS = [getattr(CalibrationRow, name) for name in CalibrationRecord.__datacl
 
 _OF_SPACE = select(*_COLUMNS).where(CalibrationRow.space_id == bindparam("space"), CalibrationRow.removed_at.is_(None))
 _NEWEST_FIRST = _OF_SPACE.order_by(CalibrationRow.id.desc())
-_CURRENT = _NEWEST_FIRST.limit(1)  # made once: every score asks
+_PROVED = CalibrationRow.content["threshold"].as_float().is_not(None)
+_CURRENT = _NEWEST_FIRST.where(_PROVED).limit(1)  # made once: every score asks
 
 
 def create(
@@ -56,6 +57,6 @@ def list_rows(connection: Connection, space_id: int) -> list[CalibrationRecord]:
 
 
 def remove(connection: Connection, space_id: int, calibration_id: int) -> bool:
-    """Take a calibration back, so that the one before it is in force; whether there was one."""
+    """Take a calibration back, so that the one before it that proved something is in force; whether there was one."""
     there = (CalibrationRow.id == calibration_id, CalibrationRow.space_id == space_id, CalibrationRow.removed_at.is_(None))
     return bool(connection.execute(update(CalibrationRow).where(*there).values(removed_at=datetime.now(UTC))).rowcount)

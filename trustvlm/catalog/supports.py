@@ -21,6 +21,7 @@ __all__ = [
     "NewSupport",
     "SupportChange",
     "as_of",
+    "at_most",
     "changed",
     "count",
     "details",
@@ -42,6 +43,7 @@ __all__ = [
     "sample_vectors",
     "smallest_content",
     "thumbnail",
+    "vectors",
 ]
 
 _IN_CHUNK = 500
@@ -315,6 +317,21 @@ def count(connection: Connection, space_id: int, *, classifier: bool = False) ->
     if classifier:
         query = query.where(Support.classifier_embedding.is_not(None))
     return connection.scalar(query) or 0
+
+
+def at_most(connection: Connection, space_id: int, most: int) -> bool:
+    """Whether a space has at most so many live support images."""
+    live = select(Support.id).where(Support.space_id == space_id, Support.removed_revision.is_(None)).limit(most + 1)
+    return (connection.scalar(select(func.count()).select_from(live.subquery())) or 0) <= most
+
+
+def vectors(connection: Connection, space_id: int, ids: Sequence[int], dim: int) -> tuple[Int64s, Float32s]:
+    """(label ids, raw embeddings (n, dim)) of those of a few `ids` that are live support images of this space."""
+    columns = (Support.id, Support.label_id, Support.checksum, Support.embedding, Support.classifier_embedding)
+    alive = (Support.id.in_(ids), Support.space_id == space_id, Support.removed_revision.is_(None))
+    rows = connection.execute(select(*columns).where(*alive).order_by(Support.id)).all()
+    verify_checksums("support image", [(r.id, r.checksum, (r.embedding, r.classifier_embedding)) for r in rows])
+    return np.array([row.label_id for row in rows], dtype=np.int64), unpack([row.embedding for row in rows], dim)
 
 
 def details(connection: Connection, ids: Sequence[int]) -> dict[int, tuple[str, str | None]]:

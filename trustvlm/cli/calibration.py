@@ -11,12 +11,13 @@ from trustvlm.cli.bounds import Bounded
 from trustvlm.cli.labelled import labelled_images, labelled_options
 from trustvlm.cli.output import Column, as_json, details, format_option, row_writer
 from trustvlm.cli.session import Session
-from trustvlm.cli.text import note, utf8
+from trustvlm.cli.text import utf8
 from trustvlm.errors import NotFound
 from trustvlm.reading.naming import Naming
 
 if TYPE_CHECKING:
     from trustvlm.promise import Calibration
+    from trustvlm.service import TrustService
 
 __all__ = ["calibrate", "calibration", "recalibrate"]
 
@@ -32,6 +33,7 @@ CALIBRATION_COLUMNS = [
     Column("confidence", lambda row: f"{row['confidence']:.3g}", right=True, rank=4),
     Column("coverage", lambda row: f"{100 * row['coverage']:.1f} %", right=True),
     Column("images", lambda row: str(row["images"]), right=True, rank=5),
+    Column("state", lambda row: row["state"], lambda row: "red" if row["failed"] else ""),
 ]
 
 CHOICE_COLUMNS = [
@@ -63,7 +65,17 @@ def _params(params: dict[str, float | None]) -> str:
     show_default=True,
     help="How sure that is, over the draw of the images.",
 )
-@click.option("--rule", default="auto", show_default=True, help="auto: compare all rules and parameters; or one rule by name.")
+@click.option(
+    "--rule",
+    default="auto",
+    show_default=True,
+    help="auto: compare the rules that keep the classifier's labels, and their parameters; or one rule by name.",
+)
+@click.option(
+    "--may-correct",
+    is_flag=True,
+    help="Allow rules that correct the classifier's labels (trustvlm_star, posterior_star); verdicts say which they corrected.",
+)
 @click.option(
     "--on-stale",
     type=click.Choice(["auto", "flag", "abstain"]),
@@ -99,37 +111,56 @@ def calibrate(
     exclude: tuple[str, ...],
     reading: dict[str, Any],
     json_: bool,
+    rule: str,
+    may_correct: bool,
     **options: Any,
 ) -> None:
     """Choose rule and threshold on labelled images, with a promise.
 
     FOLDER has a sub-folder of images for each label. A third of the images chooses; the rest proves the threshold: of what it
     accepts at most --max-risk is wrong, with --confidence. The images must be drawn like those to come; support images are
-    left out. Verdicts then say accepted or abstain, and a probability. The embeddings are kept for 'trustvlm recalibrate'.
+    left out. Verdicts then say accept, review or unknown, and a probability. The embeddings are kept: 'trustvlm recalibrate'
+    needs no images.
+
+    Where no threshold can be proved, the calibration is listed as failed, what was in force stays so, and the exit code is 1.
     """
+    _may_name(rule, may_correct)
+    options |= {"rule": rule, "may_correct": may_correct}
     with session.writing() as service:
         images = labelled_images(service, space, folder, vectors, no_label, naming, exclude, reading)
         made = service.calibrate(space, images.queries, images.truth, sources=images.sources, **options)
-    _print(made, json_)
+        _print_made(service, made, json_)
+
+
+def _may_name(rule: str, may_correct: bool) -> None:
+    from trustvlm.scoring.rules import RULES
+
+    if rule in RULES and RULES[rule].relabels and not may_correct:
+        raise click.UsageError(
+            f"--rule {rule} may correct the classifier's labels: add --may-correct, or name a rule that keeps them, "
+            f"such as {rule.removesuffix('_star')}."
+        )
 
 
 @click.command()
 @click.argument("space", type=utf8)
+@click.option("--may-correct", is_flag=True, help="Allow rules that correct the classifier's labels, from now on.")
 @click.option("--json", "json_", is_flag=True, help="Print the calibration as JSON.")
 @click.pass_obj
-def recalibrate(session: Session, space: str, json_: bool) -> None:
+def recalibrate(session: Session, space: str, may_correct: bool, json_: bool) -> None:
     """Calibrate anew for SPACE as it is now.
 
-    Uses the images of the last calibration and randomly drawn feedback, and asks for the same.
+    Uses the images of the last calibration and randomly drawn feedback, and asks for the same. Where no threshold can be
+    proved, what was in force stays so, and the exit code is 1.
     """
     with session.writing() as service:
-        made = service.recalibrate(space)
-    _print(made, json_)
+        made = service.recalibrate(space, may_correct=True if may_correct else None)
+        _print_made(service, made, json_)
 
 
 @click.group()
 def calibration() -> None:
-    """List, show and remove calibrations; the newest is in force."""
+    """List, show and remove calibrations; the newest that did not fail is in force."""
 
 
 @calibration.command("list")
@@ -139,7 +170,9 @@ def calibration() -> None:
 def list_(session: Session, space: str, form: str) -> None:
     """List SPACE's calibrations, newest first."""
     with session.reading() as service:
-        rows = [item.to_dict() for item in service.list_calibrations(space)]
+        items, revision = service.list_calibrations(space), service.get_space(space).revision
+    current = _in_force(items)
+    rows = [item.to_dict() | {"state": _state(item, item is current, revision)} for item in items]
     left_out = ("knots", "candidates", "predicted")
     row_writer(form, CALIBRATION_COLUMNS).write({k: v for k, v in row.items() if k not in left_out} for row in rows)
 
@@ -152,11 +185,13 @@ def list_(session: Session, space: str, form: str) -> None:
 def show(session: Session, space: str, number: int | None, json_: bool) -> None:
     """Show calibration NUMBER of SPACE, or the one in force."""
     with session.reading() as service:
-        found = [item for item in service.list_calibrations(space) if number in (None, item.id)]
-    if not found:
-        what = "no calibration" if number is None else f"no calibration {number}"
+        items, revision = service.list_calibrations(space), service.get_space(space).revision
+    current = _in_force(items)
+    found = current if number is None else next((item for item in items if item.id == number), None)
+    if found is None:
+        what = f"no calibration {number}" if number is not None else "no calibration in force"
         raise NotFound(f"space {space!r} has {what}; 'trustvlm calibrate {space} FOLDER' makes one")
-    _print(found[0], json_)
+    _print(found, json_, _state(found, found is current, revision))
 
 
 @calibration.command()
@@ -166,14 +201,37 @@ def show(session: Session, space: str, number: int | None, json_: bool) -> None:
 def remove(session: Session, space: str, number: int) -> None:
     """Take a calibration back.
 
-    The one before it is in force again.
+    The one before it that did not fail is in force again.
     """
     with session.writing() as service:
         service.remove_calibration(space, number)
     click.echo(f"removed calibration {number}")
 
 
-def _print(made: Calibration, json_: bool) -> None:
+def _in_force(items: list[Calibration]) -> Calibration | None:
+    return next((item for item in items if not item.failed), None)
+
+
+def _state(item: Calibration, in_force: bool, revision: int) -> str:
+    """ "in force", "in force, stale", "failed", or "earlier": another one took its place."""
+    if item.failed or not in_force:
+        return "failed" if item.failed else "earlier"
+    return "in force, stale" if item.other_encoders or item.revision < revision else "in force"
+
+
+def _print_made(service: TrustService, made: Calibration, json_: bool) -> None:
+    """Print a calibration that was made just now. One that failed is an error in one sentence, after its JSON with --json."""
+    if not made.failed:
+        _print(made, json_, "in force")
+        return
+    if json_:
+        click.echo(as_json(made.to_dict()))
+    kept = _in_force(service.list_calibrations(made.space))
+    stays = "no calibration is in force" if kept is None else f"calibration {kept.id} stays in force"
+    raise click.ClickException(f"calibration {made.id} failed: {made.reason}; {stays}")
+
+
+def _print(made: Calibration, json_: bool, state: str) -> None:
     if json_:
         click.echo(as_json(made.to_dict()))
         return
@@ -184,21 +242,40 @@ def _print(made: Calibration, json_: bool) -> None:
     out = ", ".join(f"{count} {what}" for what, count in left_out.items() if count)
     details(
         {
-            "calibration": f"{made.id} of space {made.space}, revision {made.revision}",
+            "calibration": f"{made.id} of space {made.space}, revision {made.revision}: {state}",
             "images": f"{made.images} ({made.tuning} to choose, {made.tested} to prove){f'; left out: {out}' if out else ''}",
             "rule": f"{made.rule} ({_params(dict(made.params))})",
             "threshold": "none" if made.threshold is None else f"{made.threshold:.6g}",
-            "promise": f"at most {100 * made.max_risk:.3g} % of what it accepts is wrong, confidence {made.confidence:.3g}",
+            "promise": _promise(made, state),
             "outcome": made.reason,
             "coverage": f"{100 * made.coverage:.1f} % of the images that prove it",
             "probability": "ECE unknown: too few images"
             if made.ece is None
             else f"ECE {made.ece:.4f} (cross-validated, {BINNING})",
+            "corrections": _corrections(made),
         }
     )
     click.echo("\nThe best configurations on the images that choose (the default stays unless another is clearly better):")
     row_writer("table", CHOICE_COLUMNS).write(dict(row) for row in made.candidates[:_SHOWN])
     if made.left_out:
         click.echo(f"not compared: {left_out_in_words(made.left_out)}")
-    if made.threshold is None:
-        note("nothing will be accepted while this calibration is in force")
+
+
+def _promise(made: Calibration, state: str) -> str:
+    """What it promises as long as it is in force and not stale; nothing else does."""
+    if state == "in force, stale":
+        return f"none: the space changed since revision {made.revision}; run 'trustvlm recalibrate {made.space}'"
+    if state != "in force":
+        return f"none: it {'failed' if made.failed else 'is in force no more'}"
+    return f"at most {100 * made.max_risk:.3g} % of what it accepts is wrong, confidence {made.confidence:.3g}"
+
+
+def _corrections(made: Calibration) -> str:
+    if made.correcting_rule is None:
+        return "none"
+    counts = (
+        f"{made.corrected} of {made.tuning + made.tested} labels: {made.corrected_rightly} rightly, "
+        f"{made.corrected_wrongly} wrongly"
+    )
+    own = made.rule == made.correcting_rule
+    return counts if own else f"none; with --may-correct, {made.correcting_rule} would correct {counts}"

@@ -21,7 +21,7 @@ from trustvlm.remarks import merged_notes
 
 if TYPE_CHECKING:
     from trustvlm.service import TrustService
-    from trustvlm.types import Queries
+    from trustvlm.types import Queries, Verdicts
 
     Batches = Generator[tuple[list[str], Queries, Bar], None, None]
     """(sources, queries, progress bar), a batch at a time."""
@@ -44,30 +44,47 @@ def _colour(row: Row) -> str:
     return "yellow" if row["unverified"] else "red" if _disagrees(row) else "green" if row["agrees"] else ""
 
 
+_DECISION_COLOURS = {"accept": "green", "review": "yellow", "unknown": "red"}
+
+
 def _notes(row: Row) -> str:
-    """The decision with its reason, where there is one; else what is odd."""
-    if row["accepted"] is not None:
-        return str(row["reason"])
-    said = {"unverified": row["unverified"], "unknown": row["unknown"], "disagrees": _disagrees(row)}
-    return ", ".join(name for name, holds in said.items() if holds)
+    """What the decision leaves to say: why it is not "accept", and what is odd."""
+    corrected = "" if row["corrected_from"] is None else f"corrected from {row['corrected_from']}"
+    stale = "" if row["stale_since"] is None or row["reason_code"] == "stale" else "stale"
+    return "; ".join(filter(None, [corrected, _why(row), stale]))
 
 
-def _standing(row: Row) -> str:
-    return "green" if row["accepted"] else "yellow" if row["unverified"] else "red"
+def _why(row: Row) -> str:
+    """The reason in words, without what is said of a stale calibration once for all rows."""
+    if row["reason_code"] == "accepted":
+        return ""
+    if row["reason_code"] == "not_calibrated":
+        odd = {"unverified": row["unverified"], "unknown": row["unknown"], "disagrees": _disagrees(row)}
+        return ", ".join(name for name, holds in odd.items() if holds)
+    reason = str(row["reason"]).split(f"; calibration {row['calibration_id']} is stale")[0]
+    return reason.partition(": ")[2]
+
+
+def _report_stale(space: str, verdicts: Verdicts) -> None:
+    """Say once that the calibration promises nothing any more."""
+    if verdicts.stale_since is not None:
+        note(
+            f"calibration {verdicts.calibration_id} is stale since revision {verdicts.stale_since} and promises nothing; "
+            f"run 'trustvlm recalibrate {space}'"
+        )
 
 
 COLUMNS = [
     Column("source", lambda row: row["source"], narrow="end"),
     Column("label", lambda row: row["label"], lambda row: "bold"),
+    Column("decision", lambda row: row["decision"], lambda row: _DECISION_COLOURS[row["decision"]]),
     Column("trust", lambda row: _number(row["trust"]), _colour, right=True),
     Column("text conf.", lambda row: _number(row["text_confidence"]), right=True, rank=4),
     Column("image sim.", lambda row: _number(row["image_similarity"]), right=True, rank=3),
     Column("nearest", lambda row: "✓" if row["agrees"] else row["nearest_prototype"] or "–", _colour, rank=2),
     Column("rival", lambda row: row["rival"] or "–", rank=1),
     Column("its trust", lambda row: _number(row["rival_trust"]), right=True, rank=5),
-    Column(
-        "note", _notes, lambda row: "green" if row["accepted"] else "yellow" if row["unverified"] else "red", narrow="words"
-    ),
+    Column("note", _notes, narrow="words"),
 ]
 
 EVIDENCE_COLUMNS = [
@@ -144,6 +161,8 @@ def score(
     PATHS are image files and folders (searched through, in order of name). Images that cannot be read are named on stderr
     and the rest is scored.
 
+    The decision is accept, review or unknown; without a calibration ('trustvlm calibrate'), review.
+
     On a terminal trust is green where the nearest prototype is the predicted label's (✓), red where it is another's, and
     yellow where the predicted label has no support image (unverified).
     """
@@ -160,10 +179,12 @@ def score(
 
 def _write(service: TrustService, space: str, batches: Batches, options: dict[str, Any], evidence: int, form: str) -> None:
     verdict_writer, evidence_writer = row_writer(form, COLUMNS), row_writer(form, EVIDENCE_COLUMNS)
-    for sources, queries, bar in batches:
+    for batch, (sources, queries, bar) in enumerate(batches):
         verdicts = service.score(space, queries, **options)
         rows = [{"source": name} | row for name, row in zip(sources, verdicts.rows(evidence=evidence), strict=True)]
         with bar.hidden():
+            if not batch:
+                _report_stale(space, verdicts)
             verdict_writer.write(rows)
             if evidence and form == "table":
                 click.echo()

@@ -80,6 +80,7 @@ class Promising(Connected):
         on_stale: str = "auto",
         on_unverified: str = "judge",
         unknown_rate: float = 0.01,
+        may_correct: bool = False,
         sources: Sequence[str | None] | None = None,
         progress: Progress | None = None,
     ) -> Calibration:
@@ -89,6 +90,7 @@ class Promising(Connected):
         """
         options = [*rule_options(rule, params), ("max_risk", max_risk), ("confidence", confidence)]
         options += [("on_stale", on_stale), ("on_unverified", on_unverified), ("unknown_rate", unknown_rate)]
+        options += [("may_correct", may_correct)]
         found = measuring.measured(self._wire, "calibrate", space, queries, truth, sources, options, progress)
         return read(Calibration, found)
 
@@ -100,21 +102,22 @@ class Promising(Connected):
         max_risk: float | None = None,
         confidence: float | None = None,
         params: Mapping[str, float | None] | None = None,
+        may_correct: bool | None = None,
         progress: Progress | None = None,
     ) -> Calibration:
         """Calibrate anew for the space as it is, on the stored images; see :meth:`TrustService.recalibrate`."""
         if params is not None and rule is None:
             raise InvalidInput("params: name the rule they belong to")
-        options = {"rule": rule, "max_risk": max_risk, "confidence": confidence, "params": params}
+        options = {"rule": rule, "max_risk": max_risk, "confidence": confidence, "params": params, "may_correct": may_correct}
         return read(Calibration, measuring.stored(self._wire, "calibrate", space, options, progress))
 
     def list_calibrations(self, space: str) -> list[Calibration]:
-        """The calibrations of a space, newest first: the first one is in force. Raises NotFound."""
+        """The calibrations of a space, newest first: the first one that did not fail is in force. Raises NotFound."""
         told = self._wire.ask("GET", path_of("spaces", space, "calibrations"))
         return [read(Calibration, row) for row in told["calibrations"]]
 
     def remove_calibration(self, space: str, calibration_id: int) -> None:
-        """Take a calibration back; the one before it is in force again. Raises NotFound."""
+        """Take a calibration back; the one before it that did not fail is in force again. Raises NotFound."""
         number = whole(calibration_id, "calibration_id")
         self._write("DELETE", path_of("spaces", space, "calibrations", str(number)))
 

@@ -57,7 +57,10 @@ async def evaluate(request: Request, space: str) -> Response:
     openapi_extra=takes(CalibrateBody, JSON, NPZ, FORM) | gives(Job, 202),
 )
 async def calibrate(request: Request, space: str) -> Response:
-    """A job that chooses rule, parameters and threshold, with a promise, and puts them into force."""
+    """A job that chooses rule, parameters and threshold, with a promise, and puts them into force.
+
+    Where nothing can be proved its result is `failed`: it is listed, and what was in force stays so.
+    """
     serving, asked = serving_of(request), await asked_for(request, space, CalibrateBody)
     options = asked.body.model_dump(exclude=_QUERIES)
 
@@ -154,18 +157,22 @@ async def feedback(request: Request, space: str) -> Response:
 
 @router.get("/v1/spaces/{space}/calibrations", dependencies=READ, openapi_extra=gives(CalibrationList))
 async def list_calibrations(request: Request, space: str) -> Response:
-    """The calibrations of a space, newest first: the first one is in force."""
+    """The calibrations of a space, newest first: the first one that did not fail is in force."""
     serving = serving_of(request)
     found, row = await serving.reading.run(
         lambda: (serving.service.list_calibrations(space), serving.service.get_label_space(space))
     )
-    rows = [calibration.to_dict() | {"stale": calibration.revision < row.revision} for calibration in found]
+    current = next((calibration.id for calibration in found if not calibration.failed), None)
+    rows = [
+        calibration.to_dict() | {"stale": calibration.revision < row.revision, "in_force": calibration.id == current}
+        for calibration in found
+    ]
     return answer({"revision": row.revision, "calibrations": rows})
 
 
 @router.delete("/v1/spaces/{space}/calibrations/{calibration}", dependencies=WRITE, openapi_extra=gives(RemovedCalibration))
 async def remove_calibration(request: Request, space: str, calibration: Annotated[int, Path(ge=1, le=2**63 - 1)]) -> Response:
-    """Take a calibration back; the one before it is in force again."""
+    """Take a calibration back; the one before it that did not fail is in force again."""
     service = serving_of(request).service
 
     def work() -> dict[str, Any]:

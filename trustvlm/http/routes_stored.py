@@ -54,7 +54,7 @@ async def evaluate_stored(request: Request, space: str) -> Response:
     openapi_extra=takes(StoredCalibrateBody, JSON) | gives(Job, 202),
 )
 async def calibrate_stored(request: Request, space: str) -> Response:
-    """A job that calibrates on the stored images, and puts what it finds into force."""
+    """A job that calibrates on the stored images, and puts what it finds into force, unless it `failed` to prove anything."""
     service, asked = serving_of(request).service, await read_body(request, StoredCalibrateBody, JSON)
     options = asked.body.model_dump()
 

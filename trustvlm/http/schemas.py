@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypeAliasType
 
@@ -307,6 +307,9 @@ class EvaluateBody(EvaluateOptions, LabelledBody):
     """Labelled queries to evaluate rules on."""
 
 
+_MAY_CORRECT = "the rule may be one that corrects the classifier's labels (a starred one)"
+
+
 class StoredCalibrateBody(Body):
     """What to ask for on the stored images; what is left out stays as it was asked for last."""
 
@@ -314,6 +317,7 @@ class StoredCalibrateBody(Body):
     max_risk: MaxRisk | None = None
     confidence: Confidence | None = None
     params: Params | None = Field(None, description="of the rule, to hold fixed")
+    may_correct: bool = Field(_LEFT_OUT, description=_MAY_CORRECT)
 
 
 class CalibrateBody(LabelledBody):
@@ -326,6 +330,14 @@ class CalibrateBody(LabelledBody):
     on_stale: Literal["auto", "flag", "abstain"] = "auto"
     on_unverified: Literal["judge", "abstain"] = "judge"
     unknown_rate: Annotated[float, *bounded("unknown_rate")] = 0.01
+    may_correct: bool = Field(False, description=_MAY_CORRECT)
+
+    @model_validator(mode="after")
+    def _keeps_or_may_correct(self) -> Self:
+        if self.rule != "auto" and RULES[self.rule].relabels and not self.may_correct:
+            said = f"{self.rule!r} may correct the classifier's labels: send may_correct true, or name a rule that keeps them"
+            raise PydanticCustomError("may_correct", "{said}", {"said": said})
+        return self
 
 
 def examples(body: type[Body]) -> dict[str, Any]:

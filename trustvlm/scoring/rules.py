@@ -122,6 +122,7 @@ class Rule:
         relabels: it predicts argmax of its quantity instead of argmax p.
         beyond: a label outside the candidates can win it (it relabels by a sum over all labels).
         neighbours: it looks at the nearest support images.
+        logits: its quantity is a logit. cosines: its trust adds cosines, which are never far apart.
     """
 
     judge: Callable[[Candidates, Mapping[str, float | None]], Judgement]
@@ -131,6 +132,8 @@ class Rule:
     relabels: bool = False
     beyond: bool = False
     neighbours: bool = False
+    logits: bool = False
+    cosines: bool = False
 
     @property
     def uses_images(self) -> bool:
@@ -265,16 +268,18 @@ def _posterior(candidates: Candidates, parameters: Mapping[str, float | None]) -
 
 RULES: dict[str, Rule] = {
     "msp": Rule(_msp, "text", probability=True),
-    "max_logit": Rule(_max_logit, "text"),
+    "max_logit": Rule(_max_logit, "text", logits=True),
     "margin": Rule(_margin, "text"),
     "entropy": Rule(_entropy, "text"),
     "energy": Rule(_energy, "text"),
     "doctor": Rule(_doctor, "text"),
-    "image": Rule(_image, "image"),
+    "image": Rule(_image, "image", cosines=True),
     "knn": Rule(_knn, "image", {"temperature": 0.07}, neighbours=True),
-    "ratio": Rule(_ratio, "image"),
-    "trustvlm": Rule(_trustvlm, "fused", {"lambda": 1.0}),
-    "trustvlm_star": Rule(_trustvlm_star, "fused", {"lambda": 1.0, "temperature": 0.01}, relabels=True, beyond=True),
+    "ratio": Rule(_ratio, "image", cosines=True),
+    "trustvlm": Rule(_trustvlm, "fused", {"lambda": 1.0}, cosines=True),
+    "trustvlm_star": Rule(
+        _trustvlm_star, "fused", {"lambda": 1.0, "temperature": 0.01}, relabels=True, beyond=True, cosines=True
+    ),
     "posterior": Rule(_posterior, "fused", {"lambda": 1.0, "tau": None}, probability=True),
     "posterior_star": Rule(_posterior, "fused", {"lambda": 1.0, "tau": None}, probability=True, relabels=True),
 }

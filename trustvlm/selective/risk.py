@@ -231,17 +231,21 @@ def _what_would_do(ranking: Ranking, images: int, max_risk: float, confidence: f
     best = best[np.unique(np.linspace(0, len(best) - 1, 100).astype(np.int64))] if len(best) else best
     totals = [_accepted_that_do(float(risk[i]), max_risk, confidence) * images / int(accepted[i]) for i in best]
     total = min(totals, default=np.inf)
+    few = int(accepted[-1]) < none_wrong
+    least = f"about {_rounded(none_wrong):,} images without an error would do; you have {images:,} to prove it with"
     if total > images + MOST_IMAGES:
         lowest = int(np.argmin(risk))
         seen = f"{int(errors[lowest])} of the {int(accepted[lowest])} most trusted of {images} images are wrong"
-        return None, f"{seen}; as far as they tell, no number of images would do"
+        return None, least if few else f"{seen}; as far as they tell, no number of images would do"
     needed = max(1, int(np.ceil(total)) - images)
-    if int(accepted[-1]) < none_wrong:
-        return (
-            needed,
-            f"{images} images are too few, {none_wrong} must be accepted without an error; about {needed} more would do",
-        )
-    return needed, f"{images} images are too few for a risk this close to it; about {needed} more would do"
+    if few:
+        return needed, f"{least}; as far as these tell, about {needed:,} more would do"
+    return needed, f"{images:,} images are too few for a risk this close to it; about {needed:,} more would do"
+
+
+def _rounded(count: int) -> int:
+    """To two digits: 45, 460, 2,300."""
+    return int(float(f"{count:.1e}"))
 
 
 def _accepted_that_do(risk: float, max_risk: float, confidence: float) -> float:

@@ -71,8 +71,8 @@ class SpaceCache:
         """What the support images say, at the last revision that was asked for."""
         self.provisional_fit: FitMemo | None = None
         """The same, where only the fit of an earlier revision was there."""
-        self.newly_given: tuple[int, int, str | None] | None = None
-        """(calibration, revision, label) of the last look at whether a new label takes calibration images."""
+        self.unseen: tuple[int, int, Int64s, str | None] | None = None
+        """(calibration, revision, ids, name): labels that it never saw, and one that its images would now be given."""
         self.replayed = 0
         """Labels read from the catalog since the last snapshot."""
         self.support_caches: dict[str, SupportCache] = {}
@@ -88,7 +88,7 @@ class SpaceCache:
 
     def inherit(self, other: SpaceCache) -> None:
         """Take over what `other`, an older cache of the same space, has that is not in a snapshot."""
-        self.fit_memo, self.newly_given = other.fit_memo, other.newly_given
+        self.fit_memo, self.unseen = other.fit_memo, other.unseen
         self.support_caches = other.support_caches
 
     def follow(self, connection: Connection, space: SpaceRecord) -> None:

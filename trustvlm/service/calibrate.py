@@ -14,10 +14,10 @@ from trustvlm.catalog import observations, spaces
 from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.errors import Conflict, InvalidInput
 from trustvlm.promise import Calibration
-from trustvlm.scoring.rules import resolve_parameters
+from trustvlm.scoring.rules import DEFAULT_RULE, resolve_parameters
 from trustvlm.selective.calibration import choose_configuration, cross_validated_ece, fit_probability_map, split
 from trustvlm.selective.risk import RiskThreshold, find_threshold, threshold_grid
-from trustvlm.service.calibrations import in_force, store
+from trustvlm.service.calibrations import in_force, newest, store
 from trustvlm.service.configurations import Configuration, comparable, configurations, require_images
 from trustvlm.service.context import Context, context_of
 from trustvlm.service.decide import UNKNOWN_RATE, acceptable, is_unknown
@@ -26,9 +26,12 @@ from trustvlm.service.observed import Observed, are_supports, as_rows, observe, 
 from trustvlm.service.parts import Parts
 from trustvlm.service.repeated import first_of_each
 from trustvlm.stopping import may_stop
-from trustvlm.types import Bools, Float64s, Int64s, Queries
+from trustvlm.types import Bools, Float64s, Int64s, Objects, Queries
 
 __all__ = ["Promise", "calibrate", "recalibrate"]
+
+_CORRECTING = f"{DEFAULT_RULE}_star"
+"""The rule whose corrections are counted where the chosen one makes none."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Promise:
     on_stale: str = "auto"
     on_unverified: str = "judge"
     unknown_rate: float = UNKNOWN_RATE
+    may_correct: bool = False
 
     def check(self) -> None:
         """Make sure that it can be asked.
@@ -50,7 +54,12 @@ class Promise:
             InvalidInput: it cannot.
         """
         if self.rule != "auto":
-            resolve_parameters(self.rule, self.params)
+            corrects = resolve_parameters(self.rule, self.params)[1].relabels
+            if corrects and not self.may_correct:
+                raise InvalidInput(
+                    f"rule: {self.rule!r} may correct the classifier's labels; pass may_correct=True to allow that, "
+                    f"or name a rule that keeps them, such as {DEFAULT_RULE!r}"
+                )
         elif self.params:
             raise InvalidInput("params: name the rule they belong to; rule='auto' chooses its own")
         for name in ("max_risk", "confidence", "unknown_rate"):
@@ -81,7 +90,7 @@ def recalibrate(parts: Parts, space_name: str, changes: Mapping[str, Any] | None
     """See :meth:`TrustService.recalibrate`; `changes`: fields of :class:`Promise` that are to be others than before."""
     with parts.catalog.read() as connection:
         space = spaces.find(connection, space_name)
-        before = in_force(connection, space)
+        before = in_force(connection, space) or newest(connection, space)
         observed, truth = stored_images(connection, space)
     promise = replace(Promise() if before is None else _asked_before(before), **changes or {})
     promise.check()
@@ -89,7 +98,7 @@ def recalibrate(parts: Parts, space_name: str, changes: Mapping[str, Any] | None
 
 
 def _asked_before(calibration: Calibration) -> Promise:
-    names = ("max_risk", "confidence", "on_stale", "on_unverified", "unknown_rate")
+    names = ("max_risk", "confidence", "on_stale", "on_unverified", "unknown_rate", "may_correct")
     return Promise(
         calibration.asked_rule, params=calibration.asked_params, **{name: getattr(calibration, name) for name in names}
     )
@@ -98,7 +107,10 @@ def _asked_before(calibration: Calibration) -> Promise:
 def _calibrated(
     parts: Parts, space: SpaceRecord, observed: Observed, truth: Int64s | None, promise: Promise, *, keep: bool
 ) -> Calibration:
-    """Calibrate on these images; with `keep`, they become the calibration images of the space."""
+    """Calibrate on these images; with `keep`, they become the calibration images of the space.
+
+    Those of a calibration that stays in force, because this one failed, are not replaced: it is renewed with them.
+    """
     with parts.snapshot(space.name) as (connection, view):
         # A threshold is worth no more than the τ it was found with: not that of an earlier revision.
         context = context_of(parts, connection, view, space.id, own_fit=True)
@@ -112,7 +124,7 @@ def _calibrated(
             raise Conflict(
                 f"space {space.name!r} was removed and made again, or embedded anew, during the call; calibrate again"
             )
-        if keep:
+        if keep and not (calibration.failed and in_force(connection, space)):
             observations.forget_calibration(connection, space.id)
             observations.store(connection, space.id, as_rows(observed, truth, "calibration", "random"))
         return store(connection, space, calibration)
@@ -155,7 +167,9 @@ def _found(context: Context, sifted: _Sifted, promise: Promise) -> Calibration:
     if len(sifted.observed) < 2:
         raise InvalidInput("queries: expected at least 2 images that can calibrate, one to choose with and one to prove; got 1")
     tuning, testing = split(sifted.observed.hashes)
-    names, left_out = comparable(images=verifier is not None, prototypes=len(context.view.prototypes))
+    names, left_out = comparable(
+        images=verifier is not None, prototypes=len(context.view.prototypes), may_correct=promise.may_correct
+    )
     if promise.rule != "auto":
         names, left_out = [promise.rule], ()
     require_images(names, context.view.space.verifier_dim, images=verifier is not None)
@@ -207,7 +221,40 @@ def _found(context: Context, sifted: _Sifted, promise: Promise) -> Calibration:
         asked_rule=promise.rule,
         asked_params=None if promise.params is None else {k: v if v is None else float(v) for k, v in promise.params.items()},
         left_out=left_out,
+        may_correct=promise.may_correct,
+        **_corrections(context, sifted, best),
     )
+
+
+def _corrections(context: Context, sifted: _Sifted, best: Configuration) -> dict[str, Any]:
+    """What the chosen rule, or one that may correct labels where it does not, changes of the labels of all the images."""
+    classifier, verifier = sifted.observed.unit
+    if verifier is None:
+        return {}
+    name, rule, parameters = best.name, best.rule, best.parameters
+    if not rule.relabels:
+        name, rule, parameters = resolve_parameters(_CORRECTING, None)
+    columns = judge(context, classifier, verifier, rule, parameters, 1)
+    truth = _names(context, sifted.truth)
+    label, before = columns["label"], cast(Objects, columns["corrected_from"])
+    changed = np.array([one is not None for one in before], dtype=np.bool_)
+    rightly, wrongly = changed & (label == truth), changed & (before == truth)
+    return {
+        "correcting_rule": name,
+        "corrected": int(changed.sum()),
+        "corrected_rightly": int(rightly.sum()),
+        "corrected_wrongly": int(wrongly.sum()),
+    }
+
+
+def _names(context: Context, truth: Int64s) -> Objects:
+    """The names of true labels (−1: of none)."""
+    slots = context.view.text.slots(np.maximum(truth, 0))
+    found = np.empty(len(truth), dtype=object)
+    found[:] = [
+        context.view.names[slot] if label >= 0 else "" for label, slot in zip(truth.tolist(), slots.tolist(), strict=True)
+    ]
+    return found
 
 
 def _threshold(

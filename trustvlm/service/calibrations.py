@@ -13,19 +13,26 @@ from trustvlm.catalog.calibrations import CalibrationRecord
 from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.errors import NotFound
 from trustvlm.promise import Calibration
+from trustvlm.scoring.rules import RULES
 from trustvlm.service.parts import Parts
 from trustvlm.types import RuleLeftOut
 
-__all__ = ["in_force", "list_calibrations", "loaded", "remove_calibration", "store"]
+__all__ = ["in_force", "list_calibrations", "loaded", "newest", "remove_calibration", "store"]
 
 _OF_ROW = ("id", "space", "created_at", "revision", "other_encoders")
 _CONTENT = tuple(field.name for field in fields(Calibration) if field.name not in _OF_ROW)
 
 
 def in_force(connection: Connection, space: SpaceRecord) -> Calibration | None:
-    """The newest calibration of the space; it says whether it was made with other encoders than the space has now."""
+    """The newest calibration of the space that proved a threshold; it says whether the space has other encoders by now."""
     found = calibrations.current(connection, space.id)
     return None if found is None else _loaded(found, space)
+
+
+def newest(connection: Connection, space: SpaceRecord) -> Calibration | None:
+    """The newest calibration of the space, whatever came of it."""
+    found = calibrations.list_rows(connection, space.id)
+    return _loaded(found[0], space) if found else None
 
 
 def list_calibrations(parts: Parts, space_name: str) -> list[Calibration]:
@@ -63,6 +70,8 @@ def loaded(record: CalibrationRecord, space_name: str, *, other_encoders: bool) 
         "predicted": tuple(record.content["predicted"]),
         "left_out": tuple(RuleLeftOut(**one) for one in record.content.get("left_out", ())),  # older ones have none
     }
+    # Calibrations of earlier versions did not ask; those that correct labels go on when they are renewed.
+    content.setdefault("may_correct", RULES[content["rule"]].relabels)
     return Calibration(
         id=record.id, space=space_name, created_at=record.created_at, revision=record.revision,
         other_encoders=other_encoders, **content,

@@ -27,11 +27,12 @@ class Configuration:
     parameters: Mapping[str, float | None]
 
 
-def comparable(*, images: bool, prototypes: int) -> tuple[list[str], tuple[RuleLeftOut, ...]]:
+def comparable(*, images: bool, prototypes: int, may_correct: bool = True) -> tuple[list[str], tuple[RuleLeftOut, ...]]:
     """The rules that a comparison of all of them takes, in the order of the table, and those that it leaves out.
 
     Args:
         images: whether there are verifier embeddings. prototypes: how many labels have support images.
+        may_correct: whether rules may correct the classifier's labels.
     """
     reasons = {}
     for name, rule in RULES.items():
@@ -39,6 +40,8 @@ def comparable(*, images: bool, prototypes: int) -> tuple[list[str], tuple[RuleL
             reasons[name] = "needs verifier embeddings; none were given"
         elif rule.kind == "image" and not prototypes:
             reasons[name] = "compares with support images; no label has any"
+        elif rule.relabels and not may_correct:
+            reasons[name] = "corrects labels, which is not allowed"
     return [n for n in RULES if n not in reasons], tuple(RuleLeftOut(*item) for item in reasons.items())
 
 

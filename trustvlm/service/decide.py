@@ -1,25 +1,27 @@
-"""Accept or abstain: the calibration in force, applied to verdicts, with the reason in words."""
+"""Accept, review or unknown: the calibration in force, applied to verdicts, with the reason as a code and in words."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 
 from trustvlm.promise import Calibration
+from trustvlm.scoring.rules import Rule
 from trustvlm.service.context import Context
 from trustvlm.service.judging import Columns
 from trustvlm.service.stale import Staleness, staleness
-from trustvlm.types import Bools, Float64s, Objects
+from trustvlm.types import Bools, Float64s, Int64s, Objects
 
-__all__ = ["UNKNOWN_RATE", "Decision", "decide", "undecided"]
+__all__ = ["UNKNOWN_RATE", "Decision", "acceptable", "applies", "decide", "is_unknown", "undecided"]
 
 UNKNOWN_RATE = 0.01
 """False alarms of the unknown test that are accepted where no calibration says otherwise."""
 
-_NO_SUPPORT = "the predicted label has no support image"
+_NO_SUPPORT = "the label has no support image"
 _STRANGE = "the image is close to no prototype"
 _OFF = "image evidence is off: the support images do not tell the labels apart"
 
@@ -28,67 +30,120 @@ _OFF = "image evidence is off: the support images do not tell the labels apart"
 class Decision:
     """Columns that depend on a calibration: see :class:`trustvlm.Verdicts`."""
 
+    decision: Objects
     accepted: Objects
     probability: Objects
+    reason_code: Objects
     reason: Objects
     unknown: Bools
     calibration_id: int | None
     stale_since: int | None
 
 
-def undecided(context: Context, columns: Columns, image_evidence: str | None, why: str = "not calibrated") -> Decision:
-    """No calibration applies: nothing is accepted or refused, but what is odd is said."""
+@dataclass(frozen=True, eq=False)
+class _Reason:
+    """A reason for the verdicts of `rows`: its code, and `words` for each of them or for all."""
+
+    rows: Bools
+    code: str
+    words: str | Objects
+
+
+def undecided(
+    context: Context, columns: Columns, copy_of: Objects, rule: Rule, image_evidence: str | None, why: str = "not calibrated"
+) -> Decision:
+    """No calibration applies: everything is for review, and what is odd is said."""
     unknown = is_unknown(context, columns, UNKNOWN_RATE)
     count = len(unknown)
-    nothing = np.full(count, None, dtype=object)
-    reason = np.full(count, why, dtype=object)
+    also = np.full(count, "", dtype=object)
     for odd, words in (
         (cast(Bools, columns["unverified"]), f"unverified: {_NO_SUPPORT}"),
         (unknown, f"unknown: {_STRANGE}"),
         (np.full(count, image_evidence == "off"), _OFF),
     ):
-        reason[odd] = reason[odd] + f"; {words}"
-    return Decision(nothing, nothing.copy(), reason, unknown, None, None)
+        also[odd] = also[odd] + f"; {words}"
+    code, reason = _first([_copies(copy_of), _Reason(np.ones(count, np.bool_), "not_calibrated", f"review: {why}")], also)
+    nothing = np.full(count, None, dtype=object)
+    probability = _objects(columns["trust"]) if rule.probability else nothing.copy()
+    return Decision(np.full(count, "review", dtype=object), nothing, probability, code, reason, unknown, None, None)
 
 
-def decide(context: Context, columns: Columns, calibration: Calibration) -> Decision:
+def decide(context: Context, columns: Columns, copy_of: Objects, calibration: Calibration) -> Decision:
     """Accept what the calibration lets pass.
 
-    Accepted is what has trust at or above the threshold, is not unknown, not unverified where the policy refuses that, and
-    does not fall under a stale calibration that abstains. The reason names the first that stands against it; a trust below
-    the threshold comes from a rival that may as well be right.
+    Accepted is what has trust at or above the threshold and nothing against it: it equals no support image of another label,
+    is not unknown, not unverified where the policy refuses that, and a calibration that is stale neither accepts nothing nor
+    is asked about a label that it never saw. The first of the reasons against it is given.
     """
-    trust = cast(Float64s, columns["trust"])
+    assert calibration.threshold is not None, "a calibration without a threshold is never in force"
+    trust, label_id = cast(Float64s, columns["trust"]), cast(Int64s, columns["label_id"])
     unverified, unknown = cast(Bools, columns["unverified"]), is_unknown(context, columns, calibration.unknown_rate)
     stale = staleness(context, calibration)
-    enough = np.zeros(len(trust), np.bool_) if calibration.threshold is None else trust >= calibration.threshold
-    accepted = enough & acceptable(unknown, unverified, calibration.on_unverified)
-    if stale is not None and stale.abstain:
-        accepted = np.zeros(len(trust), np.bool_)
-    reason = np.empty(len(trust), dtype=object)
-    for i in range(len(trust)):
-        reason[i] = "accepted" if accepted[i] else _why_not(i, columns, bool(enough[i]), bool(unknown[i]), calibration, stale)
-        if stale is not None and not stale.abstain:
-            reason[i] += f"; {stale.words}"
-    probability = np.empty(len(trust), dtype=object)
-    if not calibration.other_encoders:
-        probability[:] = calibration.probability(trust).tolist()
-    as_objects = np.empty(len(trust), dtype=object)
-    as_objects[:] = accepted.tolist()
-    return Decision(as_objects, probability, reason, unknown, calibration.id, None if stale is None else stale.since)
+    everything = np.ones(len(trust), np.bool_)
+    against = [
+        _copies(copy_of),
+        *_of_staleness(stale, columns, label_id, calibration),
+        _Reason(unknown, "unknown", f"unknown: {_STRANGE}"),
+        _Reason(unverified & (calibration.on_unverified == "abstain"), "unverified", f"review: unverified ({_NO_SUPPORT})"),
+    ]
+    enough = trust >= calibration.threshold
+    by_trust = [
+        _Reason(enough, "accepted", "accept: the trust reaches the threshold"),
+        _Reason(cast(Bools, columns["close"]), "close_call", _close_call(columns)),
+        _Reason(everything, "low_evidence", "review: the trust is below the threshold"),
+    ]
+    also = np.full(len(trust), "" if stale is None or stale.abstain else f"; {stale.words}", dtype=object)
+    code, reason = _first([*against, *by_trust], also)
+    accepted = code == "accepted"
+    decision = np.where(accepted, "accept", np.where(code == "unknown", "unknown", "review")).astype(object)
+    probability = np.full(len(trust), None, dtype=object) if stale else _objects(calibration.probability(trust))
+    since = None if stale is None else stale.since
+    return Decision(decision, _objects(accepted), probability, code, reason, unknown, calibration.id, since)
 
 
-def _why_not(i: int, columns: Columns, enough: bool, unknown: bool, calibration: Calibration, stale: Staleness | None) -> str:
-    if stale is not None and stale.abstain:
-        return f"abstain: stale ({stale.words})"
-    if calibration.threshold is None:
-        return "abstain: no threshold keeps the promise (see 'trustvlm calibration list')"
-    if unknown:
-        return f"abstain: unknown ({_STRANGE})"
-    if columns["unverified"][i]:
-        return f"abstain: unverified ({_NO_SUPPORT})"
-    rival = columns["rival"][i]
-    return "abstain: rival (trust is below the threshold)" if rival is None else f"abstain: rival ({rival!r} may be as right)"
+def _of_staleness(stale: Staleness | None, columns: Columns, label_id: Int64s, calibration: Calibration) -> Iterator[_Reason]:
+    """What a stale calibration does not accept: everything, or the labels that it never saw."""
+    if stale is None:
+        return
+    if stale.abstain:
+        yield _Reason(np.ones(len(label_id), np.bool_), "stale", f"review: {stale.words}")
+        return
+    words = np.empty(len(label_id), dtype=object)
+    words[:] = [f"review: label {name!r} is not covered by calibration {calibration.id}" for name in columns["label"]]
+    yield _Reason(np.isin(label_id, stale.unseen), "stale", words)
+
+
+def _copies(copy_of: Objects) -> _Reason:
+    """The image equals a support image of another label (None: of none)."""
+    words = np.empty(len(copy_of), dtype=object)
+    words[:] = [f"review: the image equals a support image of {name!r}" for name in copy_of]
+    return _Reason(np.array([name is not None for name in copy_of], dtype=np.bool_), "copy_of_other", words)
+
+
+def _close_call(columns: Columns) -> Objects:
+    """A rival that is near; or ahead, where the rule keeps the classifier's label all the same."""
+    words = np.empty(len(columns["label"]), dtype=object)
+    words[:] = [
+        f"review: {rival!r} fits better than {label!r}" if ahead else f"review: a close call between {label!r} and {rival!r}"
+        for label, rival, ahead in zip(columns["label"], columns["rival"], columns["ahead"], strict=True)
+    ]
+    return words
+
+
+def _first(reasons: list[_Reason], also: Objects) -> tuple[Objects, Objects]:
+    """(code, words) of the first reason that holds of each verdict, with what is `also` to be said of it."""
+    code, words = np.full(len(also), None, dtype=object), np.full(len(also), "", dtype=object)
+    for reason in reversed(reasons):
+        code[reason.rows] = reason.code
+        words[reason.rows] = reason.words if isinstance(reason.words, str) else reason.words[reason.rows]
+    return code, words + also
+
+
+def _objects(values: npt.NDArray[np.generic]) -> Objects:
+    """An array of plain Python values."""
+    found = np.empty(len(values), dtype=object)
+    found[:] = values.tolist()
+    return found
 
 
 def acceptable(unknown: Bools, unverified: Bools, on_unverified: str) -> Bools:

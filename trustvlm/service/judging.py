@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from trustvlm.catalog import supports
 from trustvlm.index.names import NameTable
+from trustvlm.scoring.closeness import close_calls
 from trustvlm.scoring.rules import NEIGHBOURS, Judgement, Neighbours, Rule
 from trustvlm.service.candidates import CANDIDATES, Found, find_candidates
 from trustvlm.service.context import Context
@@ -148,7 +149,8 @@ class _Batch:
         by_rule = np.where(valid, judgement.quantity, -np.inf)
         names = _Names(self.context.view.names, found.slots)
         at = np.arange(len(p))
-        chosen = _best(by_rule if rule.relabels else by_text, names)
+        by_classifier = _best(by_text, names)
+        chosen = _best(by_rule, names) if rule.relabels else by_classifier
         others = by_rule.copy()
         others[at, chosen] = -np.inf
         rival = _best(others, names)
@@ -161,6 +163,7 @@ class _Batch:
         return {
             "label": names.of(chosen),
             "label_id": ids[found.slots[at, chosen]],
+            "corrected_from": _or_none(names.of(by_classifier), chosen != by_classifier),
             "text_confidence": p[at, chosen],
             "image_similarity": similarity[at, chosen],
             "trust": judgement.trust[at, chosen],
@@ -171,6 +174,8 @@ class _Batch:
             "rival_id": np.where(has_rival, ids[found.slots[at, rival]], -1),
             "rival_trust": np.where(has_rival, judgement.trust[at, rival], np.nan),
             "rival_confidence": np.where(has_rival, p[at, rival], np.nan),
+            "close": has_rival & close_calls(rule, judgement, p, chosen, rival),
+            "ahead": has_rival & (by_rule[at, rival] > by_rule[at, chosen]),
             "unverified": self._unverified(found.slots[at, chosen]),
             "top_labels": names.of(order),
             "top_confidence": np.take_along_axis(p, order, axis=1),

@@ -105,6 +105,7 @@ class Measuring(OpenHome):
         on_stale: str = "auto",
         on_unverified: str = "judge",
         unknown_rate: float = UNKNOWN_RATE,
+        may_correct: bool = False,
         sources: Sequence[str | None] | None = None,
     ) -> Calibration:
         """Choose rule, parameters and threshold on labelled images, with a promise, and put them into force.
@@ -113,19 +114,24 @@ class Measuring(OpenHome):
         it accepts at most `max_risk` is wrong, with `confidence` over the draw of the images. Images that are support images,
         or come twice, are left out and counted. The embeddings are stored, so that :meth:`recalibrate` needs no images.
 
+        Where no threshold can be proved, the calibration comes back with `failed` True: it is listed, but never in force. One
+        that was in force before stays so, with its stored images.
+
         Args:
             queries: images or embeddings, drawn like those to come. truth: their label names; None: of no label of the space.
-            rule: "auto" compares all rules, their weights λ, T and τ; or one rule by name, with `params` to hold fixed.
+            rule: "auto" compares the rules that keep the classifier's labels, with `may_correct` all rules, with their weights
+                λ, T and τ; or one rule by name, with `params` to hold fixed.
             on_stale: what happens after the space changed: "flag" says so, "abstain" accepts nothing; "auto": abstain once a
                 label was added that one of these images would now be given, else flag.
             on_unverified: "judge" labels without support images by their trust; "abstain" accepts none of them.
             unknown_rate: share of false alarms of the unknown test, at most 0.1; 0: no test.
+            may_correct: the rule may be one that corrects the classifier's labels (a starred one).
             sources: a name for each image, kept with it.
 
         Raises:
             NotFound: unknown space, or a truth that is no label. InvalidInput: nothing to calibrate with, or bad arguments.
         """
-        promise = Promise(rule, max_risk, confidence, params, on_stale, on_unverified, unknown_rate)
+        promise = Promise(rule, max_risk, confidence, params, on_stale, on_unverified, unknown_rate, may_correct)
         return calibrate(self._writable(), space, queries, truth, promise, sources)
 
     def recalibrate(
@@ -136,27 +142,28 @@ class Measuring(OpenHome):
         max_risk: float | None = None,
         confidence: float | None = None,
         params: Mapping[str, float | None] | None = None,
+        may_correct: bool | None = None,
     ) -> Calibration:
         """Calibrate anew for the space as it is, on the stored images and randomly drawn feedback, asking for the same.
 
         Args:
-            rule, max_risk, confidence: to ask for another one than before. params: those of `rule`, to hold fixed.
+            rule, max_risk, confidence, may_correct: to ask for another one than before. params: those of `rule`, to hold fixed.
 
         Raises:
             NotFound: unknown space. InvalidInput: there are no images yet, or bad arguments.
         """
         if params is not None and rule is None:
             raise InvalidInput("params: name the rule they belong to")
-        asked = {"max_risk": max_risk, "confidence": confidence, "rule": rule}
+        asked = {"max_risk": max_risk, "confidence": confidence, "rule": rule, "may_correct": may_correct}
         changes = {name: value for name, value in asked.items() if value is not None}
         return recalibrate(self._writable(), space, changes | ({} if rule is None else {"params": params}))
 
     def list_calibrations(self, space: str) -> list[Calibration]:
-        """The calibrations of a space, newest first: the first one is in force. Raises NotFound."""
+        """The calibrations of a space, newest first: the first one that did not fail is in force. Raises NotFound."""
         return list_calibrations(self._ready(), space)
 
     def remove_calibration(self, space: str, calibration_id: int) -> None:
-        """Take a calibration back; the one before it is in force again. Raises NotFound."""
+        """Take a calibration back; the one before it that did not fail is in force again. Raises NotFound."""
         remove_calibration(self._writable(), space, calibration_id)
 
     def feedback(

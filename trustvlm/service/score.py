@@ -21,6 +21,7 @@ from trustvlm.service.configurations import require_images
 from trustvlm.service.context import Context, context_of
 from trustvlm.service.decide import Decision, applies, decide, undecided
 from trustvlm.service.encoding import unit_queries
+from trustvlm.service.equals import equal_others
 from trustvlm.service.evidence import evidence_reader
 from trustvlm.service.judging import Columns, judge
 from trustvlm.service.parts import Parts
@@ -89,10 +90,11 @@ def verdicts_of(
     columns = judge(context, classifier, verifier, chosen, parameters, top_k)
     tau, image_evidence = _image_evidence(context, chosen, parameters, verifier)
     why_not = applies(calibration, name, parameters, whole=context.subset.text is None)
+    copy_of = equal_others(context, columns, verifier)
     if calibration is not None and why_not is None:
-        decision = decide(context, columns, calibration)
+        decision = decide(context, columns, copy_of, calibration)
     else:
-        decision = undecided(context, columns, image_evidence, why_not or "not calibrated")
+        decision = undecided(context, columns, copy_of, chosen, image_evidence, why_not or "not calibrated")
     served = dict(parameters) | ({"tau": tau} if "tau" in parameters else {})
     return _verdicts(context, name, served, columns, decision, verifier, tau, image_evidence)
 
@@ -135,6 +137,8 @@ def _verdicts(
 ) -> Verdicts:
     view = context.view
     missed = 0.0 if view.index is None else view.index.max_error
+    for used in ("close", "ahead"):
+        columns.pop(used)
     bounds = [0.0 if columns.pop("exact").all() else missed]
     if view.text.base is not None:
         bounds.append(SHORT_ERROR)

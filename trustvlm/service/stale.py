@@ -20,17 +20,19 @@ from trustvlm.types import Int64s
 __all__ = ["Staleness", "staleness"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Staleness:
     """A calibration that does not know all changes.
 
     Attributes:
         since: the first revision it does not know. abstain: nothing is to be accepted. words: for people.
+        unseen: ids of the labels that it never saw: added, brought back or changed since, and given to none of its images.
     """
 
     since: int
     abstain: bool
     words: str
+    unseen: Int64s
 
 
 def staleness(context: Context, calibration: Calibration) -> Staleness | None:
@@ -38,48 +40,44 @@ def staleness(context: Context, calibration: Calibration) -> Staleness | None:
     view = context.view
     if view.revision == calibration.revision:
         return None
-    since = calibration.revision + 1
+    since, remedy = calibration.revision + 1, f"run 'trustvlm recalibrate {view.space.name}'"
     if calibration.other_encoders:
         anew = f"calibration {calibration.id} is of the encoders that the space had before it was embedded anew"
-        return Staleness(since, True, f"{anew}; run 'trustvlm recalibrate {view.space.name}'")
+        return Staleness(since, True, f"{anew}; {remedy}", np.empty(0, np.int64))
     changed = f"calibration {calibration.id} is stale since revision {since}: labels or support images changed"
-    if calibration.on_stale == "abstain":
-        return Staleness(since, True, f"{changed}; run 'trustvlm recalibrate {view.space.name}'")
-    given = None if calibration.on_stale == "flag" else _newly_given(context, calibration)
-    if given is None:
-        return Staleness(since, False, changed)
-    words = f"{changed}, and calibration images would now be given {given!r}; run 'trustvlm recalibrate {view.space.name}'"
-    return Staleness(since, True, words)
+    unseen, given = _since_then(context, calibration)
+    if calibration.on_stale == "auto" and given is not None:
+        return Staleness(since, True, f"{changed}, and calibration images would now be given {given!r}; {remedy}", unseen)
+    return Staleness(since, calibration.on_stale == "abstain", f"{changed}; {remedy}", unseen)
 
 
-def _newly_given(context: Context, calibration: Calibration) -> str | None:
-    """A label that was added (or brought back, or changed) since, and that a calibration image would now be given."""
-    memo = context.view.cache.newly_given
+def _since_then(context: Context, calibration: Calibration) -> tuple[Int64s, str | None]:
+    """(labels that the calibration never saw, one of them that its images would now be given), looked up once a revision."""
+    memo = context.view.cache.unseen
     if memo is not None and memo[:2] == (calibration.id, context.view.revision):
-        return memo[2]
-    found = _look(context, calibration)
-    context.view.cache.newly_given = (calibration.id, context.view.revision, found)
-    return found
+        return memo[2], memo[3]
+    view = context.view
+    touched = [label_id for label_id, _ in labels.touched(context.connection, view.space.id, calibration.revision)]
+    unseen = _alive(view, np.setdiff1d(np.array(touched, dtype=np.int64), np.array(calibration.predicted, dtype=np.int64)))
+    given = _given(context, calibration, unseen) if len(unseen) and calibration.on_stale == "auto" else None
+    context.view.cache.unseen = (calibration.id, view.revision, unseen, given)
+    return unseen, given
 
 
-def _look(context: Context, calibration: Calibration) -> str | None:
+def _given(context: Context, calibration: Calibration, unseen: Int64s) -> str | None:
     """Judge the calibration's images among the labels they were given and those that are new: nothing else can win."""
     view = context.view
-    known = np.array(calibration.predicted, dtype=np.int64)
-    touched = [label_id for label_id, _ in labels.touched(context.connection, view.space.id, calibration.revision)]
-    new = _alive(view, np.setdiff1d(np.array(touched, dtype=np.int64), known))
-    if not len(new):
-        return None
     pool = observations.pool(context.connection, view.space.id, view.space.classifier_dim, view.space.verifier_dim)
     if not len(pool):
         return None
     rule = RULES[calibration.rule]
-    subset = subset_of_ids(view, np.union1d(new, _alive(view, known)))
+    known = _alive(view, np.array(calibration.predicted, dtype=np.int64))
+    subset = subset_of_ids(view, np.union1d(unseen, known))
     classifier = unit_rows(pool.classifier.astype(np.float64))
     verifier = classifier if pool.verifier is None else unit_rows(pool.verifier.astype(np.float64))
     narrowed = replace(context, subset=subset)
     columns = judge(narrowed, classifier, verifier, rule, calibration.params, 1)
-    taken = np.flatnonzero(np.isin(cast(Int64s, columns["label_id"]), new))
+    taken = np.flatnonzero(np.isin(cast(Int64s, columns["label_id"]), unseen))
     return str(columns["label"][taken[0]]) if len(taken) else None
 
 

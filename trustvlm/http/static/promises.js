@@ -6,16 +6,18 @@ import { ruleName } from "./outcomes.js";
 import { dialog, doing, notice } from "./parts.js";
 import { count, counted, percent, share, when } from "./words.js";
 
-/** Everything about the promise: calibrations (the first is in force), the monitor's report, stored observations. */
+/** Everything about the promise: calibrations, the `current` one, which is in force, the monitor's report, stored observations. */
 export async function promiseState({ space, signal }) {
   const here = (...more) => path("spaces", space.name, ...more);
   const [{ revision, calibrations }, observations] = await Promise.all([get(here("calibrations"), { signal }), get(here("observations"), { signal })]);
-  const monitor = calibrations.length ? await get(here("monitor"), { signal }) : null; // there is nothing to monitor without one
-  return { revision, calibrations, observations, monitor };
+  const current = calibrations.find((one) => one.in_force) ?? null;
+  const watched = current && !current.other_encoders; // there is nothing to monitor otherwise
+  const monitor = watched ? await get(here("monitor"), { signal }) : null;
+  return { revision, calibrations, current, observations, monitor };
 }
 
 /** The card about what is in force. `recalibrate(button)` is offered where the promise is stale and images are stored. */
-export function inForceCard({ revision, calibrations: [current], monitor, observations }, recalibrate) {
+export function inForceCard({ revision, current, monitor, observations }, recalibrate) {
   if (!current) {
     return h("section", { class: "card in-force" }, h("div", { class: "row spread" }, h("h2", {}, "No promise yet"), h("span", { class: "badge" }, "not calibrated")),
       h("p", {}, "Verdicts come with a trust, but nothing is accepted or held back. Measure below on images whose labels you know, then calibrate: the page finds the threshold that keeps a promise such as “at most 5 % of what is accepted is wrong”."));
@@ -24,36 +26,34 @@ export function inForceCard({ revision, calibrations: [current], monitor, observ
   const button = h("button", { type: "button", class: "primary", on: { click: () => recalibrate(button) } }, "Recalibrate on the stored images");
   return h("section", { class: "card in-force" },
     h("div", { class: "row spread" }, h("h2", {}, "In force"), badge(current)),
-    h("p", { class: "promise-text" }, promiseOf(current)),
-    h("p", { class: "quiet" }, proofOf(current)),
+    !stale && h("p", { class: "promise-text" }, promiseOf(current)),
+    !stale && h("p", { class: "quiet" }, proofOf(current)),
     stale && h("div", { class: "warn" }, h("p", {}, h("strong", {}, "Stale. "), stale), observations.usable > 0 && h("p", {}, button)),
     monitor && h("p", { class: monitor.broken ? "broken" : "quiet" }, h("strong", {}, monitor.broken ? "The promise is broken: " : "Since then: "), `${monitor.message}.`));
 }
 
 function badge(calibration) {
-  if (calibration.threshold === null) return h("span", { class: "badge hold" }, "accepts nothing");
   if (calibration.other_encoders || calibration.stale) return h("span", { class: "badge hold" }, "stale");
   return h("span", { class: "badge good" }, "✓ up to date");
 }
 
 /** The promise in a sentence. */
 export function promiseOf({ threshold, rule, params, max_risk: risk, confidence }) {
-  if (threshold === null) return ["Nothing is accepted: no threshold could be shown to keep the risk at or below ", share(risk, 2), "."];
+  if (threshold === null) return ["It failed: no threshold could be shown to keep the risk at or below ", share(risk, 2), "."];
   return ["Of what is accepted, ", h("strong", {}, `at most ${share(risk, 2)} is wrong`), `, with ${percent(confidence, 0)} confidence. Accepted is a trust from `,
     h("strong", {}, threshold.toPrecision(4)), ` on under the rule ${ruleName(rule, params)}.`];
 }
 
-function proofOf({ threshold, reason, accepted, tested, errors, risk_bound: most, created_at: made, confidence }) {
+function proofOf({ accepted, tested, errors, risk_bound: most, created_at: made, confidence }) {
   const time = `Calibrated ${when(made)}`;
-  if (threshold === null) return `${time}. The reason: ${reason}.`;
   return `${time}, proved on ${counted(tested, "image")}: ${count(accepted)} accepted (${percent(accepted / tested)}), ${count(errors)} of them wrong; at most ${percent(most)} with ${percent(confidence, 0)} confidence.`;
 }
 
 function staleSentence({ other_encoders: other, stale, revision: made, on_stale: policy }, revision) {
-  if (other) return "The space was embedded anew since: nothing is accepted until it is calibrated again.";
+  if (other) return "The space was embedded anew since: nothing is promised, and nothing is accepted until it is calibrated again.";
   if (!stale) return null;
-  const then = { abstain: "Until then nothing is accepted.", flag: "Verdicts go by it and say so.", auto: "Verdicts go by it and say so; nothing is accepted once a label was added that one of its images would now be given." };
-  return `The space has changed since (revision ${count(made)}, now ${count(revision)}): the promise was proved for how it was. Calibrate again. ${then[policy]}`;
+  const then = { abstain: "Until then nothing is accepted.", flag: "Verdicts go by it and say so; a label that it never saw is not accepted.", auto: "Verdicts go by it and say so; a label that it never saw is not accepted, and nothing is accepted once a label was added that one of its images would now be given." };
+  return `The space has changed since (revision ${count(made)}, now ${count(revision)}): what was proved then promises nothing now. Calibrate again. ${then[policy]}`;
 }
 
 /** All calibrations, newest first. `changed()` is called after one is taken back. */
@@ -61,13 +61,13 @@ export function calibrationList(context, { calibrations }, changed) {
   const { space, signal } = context;
   if (!calibrations.length) return null;
   return h("section", { class: "card" }, h("h2", {}, "Calibrations"),
-    h("p", { class: "quiet" }, "The newest is in force. Take it back, and the one before it is in force again."),
-    h("ol", { class: "calibrations" }, calibrations.map((one, place) => {
+    h("p", { class: "quiet" }, "The newest that proved a threshold is in force. Take it back, and the one before it is in force again."),
+    h("ol", { class: "calibrations" }, calibrations.map((one) => {
       const button = h("button", { type: "button", "aria-label": `Take calibration ${one.id} back`, on: { click: () => takeBack(one, button) } }, "Take back");
       return h("li", {},
-        h("div", {}, h("p", { class: "title" }, ruleName(one.rule, one.params), " ", place === 0 && h("span", { class: "badge good" }, "in force"), " ", one.stale && h("span", { class: "badge hold" }, "stale")),
+        h("div", {}, h("p", { class: "title" }, ruleName(one.rule, one.params), " ", one.in_force && h("span", { class: "badge good" }, "in force"), one.failed && h("span", { class: "badge hold" }, "failed"), " ", one.stale && !one.failed && h("span", { class: "badge hold" }, "stale")),
           h("p", { class: "quiet" }, `${when(one.created_at)} · at most ${share(one.max_risk, 2)} wrong, ${percent(one.confidence, 0)} confidence · `
-            + (one.threshold === null ? `accepts nothing: ${one.reason}` : `coverage ${percent(one.coverage)} of ${counted(one.tested, "image")}`))),
+            + (one.failed ? `failed: ${one.reason}` : `coverage ${percent(one.coverage)} of ${counted(one.tested, "image")}`))),
         button);
     })));
 

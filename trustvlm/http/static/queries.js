@@ -138,6 +138,6 @@ function matrix(values) {
   return rows.every(numbers) ? rows : null;
 }
 
-/** The calibrations of a space, the one in force first. */
+/** The calibrations of a space, newest first. */
 export const calibrationsOf = async (space, signal) =>
   (await get(path("spaces", space, "calibrations"), { signal })).calibrations;

@@ -20,7 +20,7 @@ const KINDS = { text: "text", image: "images", fused: "both" };
 export async function show(root, context) {
   const { space, signal } = context;
   let state = await promiseState(context);
-  const asked = { risk: state.calibrations[0]?.max_risk ?? 0.05, confidence: state.calibrations[0]?.confidence ?? 0.9, rule: "auto" };
+  const asked = { risk: state.current?.max_risk ?? 0.05, confidence: state.current?.confidence ?? 0.9, rule: "auto" };
   const [now, measuring, results, list] = [0, 1, 2, 3].map(() => h("div", { class: "stack" }));
   put(root, h("h1", {}, "Trust"), h("p", { class: "lead" }, "Accept more, and more of it is wrong. Here you see how much more, choose, and have it promised."), h("div", { class: "stack" }, now, measuring, results, list));
   const measure = measureCard(context, state.observations, measured);
@@ -41,7 +41,7 @@ export async function show(root, context) {
   async function recalibrate(button) {
     await doing(button, async () => {
       const made = await runJob(path("spaces", space.name, "observations", "calibrate"), {}, { signal });
-      notice(made.threshold === null ? "No promise could be proved; nothing is accepted." : "Calibrated anew: the promise is up to date.");
+      notice(made.failed ? `No promise could be proved: ${made.reason}. What was in force stays so.` : "Calibrated anew: the promise is up to date.");
       await reread();
     });
   }
@@ -49,7 +49,7 @@ export async function show(root, context) {
   /** Evaluate a source and show what came out. */
   async function measured(source, hooks, calibration = null) {
     hooks.told?.();
-    const current = state.calibrations[0];
+    const { current } = state;
     const json = { items: true, confidence: asked.confidence };
     if (current && !current.other_encoders) json.params = { [current.rule]: current.params };
     const evaluation = await source.evaluate(json, hooks);
@@ -61,7 +61,7 @@ export async function show(root, context) {
 
   /** The curve with everything that depends on its threshold. */
   function workbench({ evaluation, source, calibration }) {
-    const current = state.calibrations[0] ?? null;
+    const { current } = state;
     const followed = current && evaluation.rules.some((rule) => sameRule(rule, current)) ? current.rule : null;
     let view = ruleView(evaluation, followed ?? evaluation.fused ?? evaluation.text ?? evaluation.rules[0].rule);
     let [position, reference] = [0, 0];
@@ -125,7 +125,7 @@ function legend(current) {
   const key = (kind, text) => h("li", {}, h("span", { class: `swatch ${kind}`, "aria-hidden": "true" }), text);
   return h("ul", { class: "legend" },
     key("main", "the chosen rule"), key("bound", "its upper bound"), key("other", "other rules"), key("reference", "where it is compared from"),
-    current?.threshold !== null && current && h("li", {}, h("span", { class: "sign", "aria-hidden": "true" }, "◆"), `in force: proved at ${percent(current.coverage)} coverage`));
+    current && h("li", {}, h("span", { class: "sign", "aria-hidden": "true" }, "◆"), `${current.stale ? "stale; it was" : "in force:"} proved at ${percent(current.coverage)} coverage`));
 }
 
 /** The rules, best first. */

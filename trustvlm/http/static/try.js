@@ -3,10 +3,11 @@
 import { get, path } from "./api.js";
 import { freshId, h, put } from "./dom.js";
 import { scoresImages } from "./encoders.js";
-import { doing, dropzone, problem, working } from "./parts.js";
+import { runJob } from "./jobs.js";
+import { doing, dropzone, notice, problem, working } from "./parts.js";
 import { calibrationsOf, embeddingForm, ofFile, pictureOf, score, whyNot } from "./queries.js";
 import { difference, respondPanel } from "./respond.js";
-import { badge, evidenceOf, headOf, textLabels } from "./verdict.js";
+import { badge, correction, evidenceOf, headOf, textLabels } from "./verdict.js";
 import { trustText } from "./trustbar.js";
 import { counted } from "./words.js";
 
@@ -32,7 +33,7 @@ export async function show(root, context) {
 
 function rulePicker(view) {
   const id = freshId("rule");
-  const inForce = view.calibrations.find((one) => !one.other_encoders);
+  const inForce = view.calibrations.find((one) => one.in_force && !one.other_encoders);
   const first = inForce ? `as calibrated (${inForce.rule})` : `default (${view.usual})`;
   const groups = { fused: "Text and images", text: "Text only", image: "Images only" };
   const select = h("select", { id, on: { change: () => { kept.rule = select.value || null; rescoreAll(view); } } },
@@ -111,9 +112,18 @@ function card(view, item) {
   const rule = view.rules.find((one) => one.name === verdict.rule);
   return h("article", { class: "card verdict" },
     item.before && difference(item.before, verdict),
-    headOf(space, verdict, calibration, rule),
+    headOf(space, verdict, calibration, rule, (button) => recalibrate(view, item, button)),
     evidenceOf(space, query, verdict, view.go, signal),
     h("div", { class: "split foot" }, textLabels(verdict), respondPanel(view, item, () => again(view, item))));
+}
+
+/** Calibrate for the space as it is now, on the stored images, and score the item again. */
+async function recalibrate(view, item, button) {
+  await doing(button, async () => {
+    const made = await runJob(path("spaces", view.space.name, "observations", "calibrate"), {}, { signal: view.signal });
+    if (made.failed) notice(`No promise could be proved: ${made.reason}.`, null, { kind: "bad" });
+    else await again(view, item);
+  });
 }
 
 async function again(view, item) {
@@ -138,9 +148,7 @@ function failed(view, item) {
 function overview(view) {
   const { items } = kept;
   const counts = [
-    [items.filter((item) => item.verdict?.accepted === true).length, "accepted"],
-    [items.filter((item) => item.verdict?.accepted === false).length, "abstaining"],
-    [items.filter((item) => item.verdict?.accepted === null).length, "not calibrated"],
+    ...["accept", "review", "unknown"].map((word) => [items.filter((item) => item.verdict?.decision === word).length, word]),
     [items.filter((item) => item.error).length, "could not be read"],
   ].filter(([n]) => n).map(([n, what]) => `${n} ${what}`);
   return [
@@ -157,7 +165,8 @@ function tile(view, item) {
     h("span", { class: "text" },
       h("span", { class: "label", title: verdict?.label ?? query.name }, h("bdi", {}, verdict?.label ?? query.name)),
       verdict ? h("span", { class: "quiet" }, `trust ${trustText(verdict.trust, verdict.terms.range)}`) : h("span", { class: "quiet" }, error.message),
-      verdict ? badge(verdict) : h("span", { class: "badge bad" }, "Not read")));
+      verdict ? badge(verdict) : h("span", { class: "badge bad" }, "Not read"),
+      verdict && correction(verdict)));
 }
 
 /** From one of several verdicts to the others. */

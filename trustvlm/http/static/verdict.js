@@ -7,9 +7,9 @@ import { trustBars, trustSentence, trustText } from "./trustbar.js";
 import { fileName, number, percent, when } from "./words.js";
 
 /** [class of the badge, sign, word] of a verdict. */
-export function stateOf({ accepted }) {
-  if (accepted === true) return ["good", "✓", "Accepted"];
-  return accepted === false ? ["hold", "!", "Abstains"] : ["plain", "○", "Not calibrated"];
+export function stateOf({ accepted, decision }) {
+  if (accepted === null) return ["plain", "○", "Review: not calibrated"];
+  return { accept: ["good", "✓", "Accept"], review: ["hold", "!", "Review"], unknown: ["hold", "?", "Unknown"] }[decision];
 }
 
 export function badge(verdict) {
@@ -17,44 +17,53 @@ export function badge(verdict) {
   return h("span", { class: `badge ${kind}` }, h("span", { "aria-hidden": "true" }, sign), word);
 }
 
+/** What the classifier alone would have said, where the rule says something else. */
+export const correction = ({ corrected_from: from }) =>
+  from !== null && h("span", { class: "badge plain corrected" }, "corrected from “", h("bdi", {}, from), "”");
+
 /** Why it is accepted or not, in a sentence. `calibration`: the one that decided, or null. */
-export function why(verdict, calibration) {
-  const { accepted, reason, label, rival } = verdict;
+function why(verdict, calibration) {
+  const { accepted, reason, reason_code: code, label, rival } = verdict;
   const trust = trustText(verdict.trust, verdict.terms.range);
+  if (code === "copy_of_other") return `${capital(reason.replace(/^review: /, "").replace(/; .*/, ""))}: one of the two labels is wrong.`;
   if (accepted === null) {
-    const other = reason.match(/^not calibrated for this rule \((calibration \d+) is for (\w+)\)/);
+    const other = reason.match(/not calibrated for this rule \((calibration \d+) is for (\w+)\)/);
     if (other) return `${capital(other[1])} is for the rule ${other[2]}: how much trust is enough under ${verdict.rule}, nobody measured.`;
     return "Nobody measured yet how much trust is enough. The view Trust does, on images whose labels are known.";
   }
   const threshold = calibration ? trustText(calibration.threshold, verdict.terms.range) : "";
-  if (accepted) {
-    const promise = calibration && ` Of what calibration ${calibration.id} accepts, at most ${whole(calibration.max_risk)} is wrong, with ${whole(calibration.confidence)} confidence.`;
-    return `Trust ${trust} reaches the threshold${threshold && ` ${threshold}`}.${promise ?? ""}`;
+  if (code === "accepted") {
+    const kept = calibration && verdict.stale_since === null;
+    const promise = kept && ` Of what calibration ${calibration.id} accepts, at most ${whole(calibration.max_risk)} is wrong, with ${whole(calibration.confidence)} confidence.`;
+    return `Trust ${trust} reaches the threshold${threshold && ` ${threshold}`}.${promise || ""}`;
   }
-  if (reason.startsWith("abstain: stale")) return "The calibration is stale, and nothing is accepted until the space is calibrated again.";
-  if (reason.startsWith("abstain: unknown")) return "The image is close to no label’s support images: it may be of none of these labels.";
-  if (reason.startsWith("abstain: unverified")) return `“${label}” has no support image to check the answer with, and the calibration asks for one.`;
-  if (reason.startsWith("abstain: no threshold")) return "No threshold keeps the promise that the calibration was asked for, so nothing is accepted.";
   const low = `Trust ${trust} stays below the threshold${threshold && ` ${threshold}`}`;
-  return rival === null ? `${low}.` : `${low}: “${rival}” may be as right.`;
+  switch (code) {
+    case "stale": return reason.startsWith("review: label") ? `Not covered: the calibration never saw “${label}”.` : "Nothing is accepted until the space is calibrated again.";
+    case "unknown": return "The image is close to no label’s support images: it may be of none of these labels.";
+    case "unverified": return `“${label}” has no support image to check the answer with, and the calibration asks for one.`;
+    case "close_call": return `${low}: ${verdict.rival_trust > verdict.trust ? `“${rival}” fits better` : `it is a close call with “${rival}”`}.`;
+    default: return `${low}.`;
+  }
 }
 
 const whole = (share) => percent(share, Number.isInteger(Math.round(share * 1e6) / 1e4) ? 0 : 1).replace(" ", "\u00a0"); // never broken over two lines
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
-/** What else has to be said plainly: [class, word, sentence]. */
-export function cautions(verdict) {
-  const { label, reason } = verdict;
+/** What else has to be said plainly: [class, word, sentence, button where there is one]. */
+function cautions(verdict, renew) {
+  const { label, reason, reason_code: code } = verdict;
   const found = [];
   if (verdict.unverified) {
     found.push(["hold", "Unverified", `“${label}” has no support image: nothing but its name speaks for it.`]);
   }
-  if (verdict.unknown && !reason.startsWith("abstain: unknown")) {
+  if (verdict.unknown && code !== "unknown") {
     found.push(["hold", "Unknown", "The image is close to no label’s support images: it may be of none of these labels."]);
   }
   if (verdict.stale_since !== null) {
     const words = reason.match(/calibration \d+ is [^;)]*/)?.[0] ?? `the space changed in revision ${verdict.stale_since}`;
-    found.push(["hold", "Stale", `${capital(words.replace(/; run .*/, ""))}.`]);
+    const button = h("button", { type: "button", on: { click: () => renew(button) } }, "Recalibrate");
+    found.push(["hold", "Stale", `${capital(words)}. It promises nothing any more.`, button]);
   }
   if (verdict.image_evidence === "off") {
     found.push(["hold", "No image evidence", "The support images do not tell the labels apart, so they have no say here."]);
@@ -74,21 +83,21 @@ export function cautions(verdict) {
   return found;
 }
 
-/** The head of a verdict: label, state, reason, trust. */
-export function headOf(space, verdict, calibration, rule) {
+/** The head of a verdict: label, state, reason, trust. `renew(button)` calibrates again and scores again. */
+export function headOf(space, verdict, calibration, rule, renew) {
   const { terms, label, rival } = verdict;
   const rows = [{ name: label, trust: verdict.trust, terms: terms.label }];
   if (rival !== null) rows.push({ name: rival, trust: verdict.rival_trust, terms: terms.rival });
   const threshold = calibration?.threshold ?? null;
+  const cautious = cautions(verdict, renew);
   const bars = trustBars({ rows, range: terms.range, threshold });
-  const cautious = cautions(verdict);
   return h("div", { class: "verdict-head" },
     h("div", { class: "said" },
       h("h2", { class: `answer ${label.length > 24 ? "long" : ""}`, tabindex: "-1" }, h("bdi", {}, label)),
-      h("div", { class: "row" }, badge(verdict), chance(verdict)),
+      h("div", { class: "row" }, badge(verdict), correction(verdict), chance(verdict)),
       h("p", { class: "why" }, why(verdict, calibration)),
-      cautious.length > 0 && h("ul", { class: "cautions" }, cautious.map(([kind, word, sentence]) =>
-        h("li", {}, h("span", { class: `badge ${kind}` }, word), h("span", {}, sentence))))),
+      cautious.length > 0 && h("ul", { class: "cautions" }, cautious.map(([kind, word, sentence, button]) =>
+        h("li", {}, h("span", { class: `badge ${kind}` }, word), h("span", {}, sentence), button)))),
     h("div", { class: "measured" },
       h("p", { class: "eyebrow" }, rival === null ? "Trust" : "Trust, and that of its rival"),
       bars ?? plainTrust(verdict, threshold),
@@ -98,9 +107,9 @@ export function headOf(space, verdict, calibration, rule) {
       h("p", { class: "quiet" }, madeBy(space, verdict, calibration))));
 }
 
-/** What the calibration makes of the trust; it knows nothing of images unlike its own. */
-function chance({ probability, unknown }) {
-  if (probability === null) return null;
+/** What the calibration makes of the trust, as long as it is not stale; it knows nothing of images unlike its own. */
+function chance({ accepted, probability, unknown }) {
+  if (accepted === null || probability === null) return null;
   return h("span", { class: "chance" }, h("strong", {}, percent(probability, 1)), unknown ? " likely right, if it is of these labels at all" : " likely right");
 }
 
