@@ -58,15 +58,16 @@ def encoded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Cli, Path]:
 def test_table_is_plain_in_a_pipe(space: Cli, queries: Path) -> None:
     lines = space("score", "s", "--vectors", queries).splitlines()
     assert re.split(r"  +", lines[0]) == [
-        *("source", "label", "trust", "text conf.", "image sim.", "nearest", "rival", "its trust", "note")
+        *("source", "label", "decision", "trust", "text conf.", "image sim.", "nearest", "rival", "its trust", "note")
     ]
     cells = [re.split(r"  +", line) for line in lines[1:]]
     assert [row[0] for row in cells] == SOURCES
     assert [row[1] for row in cells] == ["airport", "beach", "sea [red]"]
-    assert cells[0][5] == "✓"
-    assert cells[1][5] == "airport"
+    assert cells[0][6] == "✓"
+    assert cells[1][6] == "airport"
     assert [row[-1] for row in cells[1:]] == ["disagrees", "unverified, disagrees"]
-    assert cells[2][4] == "–"
+    assert {row[2] for row in cells} == {"review"}  # not calibrated
+    assert cells[2][5] == "–"
     assert "\x1b" not in "".join(lines)
     assert len({line.index(name) for line, name in zip(lines[1:], ("airport", "beach", "sea [red]"), strict=True)}) == 1
 

@@ -22,7 +22,7 @@ from trustvlm.cli.output import Column
 from trustvlm.tables import Shape, Table, ending, wrapped
 
 WIDTHS = (60, 80, 100)
-STAY = {"label", "other label", "rule", "space", "standing", "state", "threshold", "problem", "what", "reason"}
+STAY = {"label", "other label", "decision", "rule", "space", "standing", "state", "threshold", "problem", "what", "reason"}
 NAMES = ("sea", "golden retriever on the beach", "東京スカイツリーと富士山の夜景", "Übergrößenträger-Straßenbahnhaltestelle")
 SOURCE = "a/very/long/path/of/folders/that/no/terminal/has/room/for/image_{}.jpg"
 
@@ -70,7 +70,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Cli:
     every = {"classifier": np.tile(np.eye(4), (2, 1)), "verifier": np.tile(np.eye(4, 6), (2, 1))}
     np.savez(folder / "queries.npz", **every, sources=sources)
     np.save(folder / "query.npy", verifier[:2])
-    cli("calibrate", "s", "--vectors", folder / "labelled.npz", "--rule", "trustvlm_star", "--max-risk", "0.2")
+    cli("calibrate", "s", "--vectors", folder / "labelled.npz", "--rule", "trustvlm_star", "--may-correct", "--max-risk", "0.2")
     cli("key", "create", "--scope", "read", "--space", "s", "--note", "for the people of the third floor, until they move")
     return cli
 
@@ -122,10 +122,10 @@ def test_a_command_at_a_width(
 def test_decisions_are_whole_on_a_real_terminal_without_columns(home: Cli, tmp_path: Path) -> None:
     command = [*COMMAND, "--home", str(home.home), "score", "s", "--vectors", str(home.home.parent / "queries.npz")]
     seen = on_terminal(command, 60, TERM="xterm-256color")
-    pairs = [line.split(None, 1) for line in seen.splitlines() if line.startswith(("label ", "note "))]
-    assert [word for word, _ in pairs] == ["label", "note"] * 8  # too narrow for a table: a block for each image
+    pairs = [line.split(None, 1) for line in seen.splitlines() if line.startswith(("label ", "decision "))]
+    assert [word for word, _ in pairs] == ["label", "decision"] * 8  # too narrow for a table: a block for each image
     assert all(rest in NAMES for word, rest in pairs if word == "label")
-    assert all(rest.startswith(("accepted", "abstain:")) for word, rest in pairs if word == "note")
+    assert {rest.strip() for word, rest in pairs if word == "decision"} <= {"accept", "review", "unknown"}
 
 
 def test_a_pipe_cuts_nothing(home: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,12 +138,12 @@ def test_a_pipe_cuts_nothing(home: Cli, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_what_a_narrow_table_does_in_its_order() -> None:
     shapes = [Shape("source", narrow="end"), Shape("label"), Shape("number", right=True, rank=1), Shape("note", narrow="words")]
-    row = ["photos/of/the/summer/beach_01.jpg", "beach", "0.1234", "abstain: the image is close to no prototype"]
+    row = ["photos/of/the/summer/beach_01.jpg", "beach", "0.1234", "unknown: the image is close to no prototype"]
     at = {width: [str(line) for line in Table(shapes, width).lines([row])] for width in (100, 80, 58, 50, 40)}
-    assert at[100][2] == "photos/of/the/summer/beach_01.jpg  beach  0.1234  abstain: the image is close to no prototype"
-    assert at[80][2] == "…summer/beach_01.jpg  beach  0.1234  abstain: the image is close to no prototype"
+    assert at[100][2] == "photos/of/the/summer/beach_01.jpg  beach  0.1234  unknown: the image is close to no prototype"
+    assert at[80][2] == "…summer/beach_01.jpg  beach  0.1234  unknown: the image is close to no prototype"
     assert at[58][2:] == [
-        "…each_01.jpg  beach  0.1234  abstain: the image is close",
+        "…each_01.jpg  beach  0.1234  unknown: the image is close",
         "                             to no prototype",
     ]
     assert at[50][0].split() == ["source", "label", "note"]
@@ -151,7 +151,7 @@ def test_what_a_narrow_table_does_in_its_order() -> None:
         "source  …otos/of/the/summer/beach_01.jpg",
         "label   beach",
         "number  0.1234",
-        "note    abstain: the image is close to",
+        "note    unknown: the image is close to",
         "        no prototype",
     ]
 

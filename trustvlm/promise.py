@@ -127,6 +127,8 @@ class FeedbackResult:
         added, updated: new images, and images that were known and got this label now.
         right: how many of the stored ones the space labels rightly. accepted_wrong: accepted, and wrong.
         promoted: how many became support images.
+        apart: how many chosen images were drawn at random before, too. What was said of them then stays as it was, and
+            calibrates; what is said of them now is kept beside it, and does not.
     """
 
     ids: tuple[int, ...]
@@ -135,6 +137,7 @@ class FeedbackResult:
     right: int
     accepted_wrong: int
     promoted: int
+    apart: int = 0
 
 
 @dataclass(frozen=True)

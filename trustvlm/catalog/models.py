@@ -268,7 +268,7 @@ class Observation(Base):
 
     __tablename__ = "observations"
     __table_args__ = (
-        _index("uq_observations_space_id_content_hash", "space_id", "content_hash", unique=True),
+        _index("uq_observations_space_id_content_hash_sampling", "space_id", "content_hash", "sampling", unique=True),
         _index("ix_observations_support_id", "support_id", where=text("support_id IS NOT NULL")),
         {"sqlite_autoincrement": True},
     )

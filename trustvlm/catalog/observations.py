@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ __all__ = [
     "GivenVerdict",
     "NewObservation",
     "Pool",
+    "Stored",
     "accepted_random",
     "counts",
     "forget_calibration",
@@ -83,41 +84,57 @@ class Pool:
         return len(self.hashes)
 
 
+class Stored(NamedTuple):
+    """What came of storing observations.
+
+    Attributes:
+        ids: in the same order. known: how many images were known, however they were drawn. apart: how many chosen ones were
+            drawn at random, too; what was said of them then stays, beside what is said of them now.
+    """
+
+    ids: list[int]
+    known: int
+    apart: int
+
+
 class _Known(NamedTuple):
     id: int
     origin: str
-    sampling: str
 
 
-def store(connection: Connection, space_id: int, observations: Sequence[NewObservation]) -> tuple[list[int], int]:
-    """(ids in the same order, how many were known): the same image again gets the new truth, and the verdict if there is one.
+def store(connection: Connection, space_id: int, observations: Sequence[NewObservation]) -> Stored:
+    """Store observations: the same image again, drawn in the same way, gets the new truth, and the verdict if there is one.
 
-    Feedback stays feedback, and what was once drawn at random stays random: looking again does not change how it was drawn.
+    An image that was drawn at random and is chosen later is two observations: what a person says of images that were picked,
+    because they looked wrong, say, must not change the labels of those that calibrate. Feedback stays feedback.
     """
-    known: dict[bytes, _Known] = {}
+    known: dict[tuple[bytes, str], _Known] = {}
     hashes = [item.content_hash for item in observations]
     for start in range(0, len(hashes), _IN_CHUNK):
         columns = (Observation.content_hash, Observation.id, Observation.origin, Observation.sampling)
         query = select(*columns).where(
             Observation.space_id == space_id, Observation.content_hash.in_(hashes[start : start + _IN_CHUNK])
         )
-        known.update({row.content_hash: _Known(row.id, row.origin, row.sampling) for row in connection.execute(query)})
-    before = len(known.keys() & set(hashes))
+        rows = connection.execute(query)
+        known.update({(row.content_hash, row.sampling): _Known(row.id, row.origin) for row in rows})
+    before = {content for content, _ in known}
+    drawn = {content for content, sampling in known if sampling == "random"}
+    apart = {item.content_hash for item in observations if item.sampling == "chosen" and item.content_hash in drawn}
+    ids = []
     for item in observations:
+        key = item.content_hash, item.sampling
         values = _values(item) | {"space_id": space_id}
-        if (there := known.get(item.content_hash)) is not None:
+        if (there := known.get(key)) is not None:
             if item.verdict is None:
                 values = {name: value for name, value in values.items() if name not in GivenVerdict.__dataclass_fields__}
-            values |= {
-                "origin": "feedback" if "feedback" in (there.origin, item.origin) else item.origin,
-                "sampling": "random" if "random" in (there.sampling, item.sampling) else item.sampling,
-            }
+            values["origin"] = "feedback" if "feedback" in (there.origin, item.origin) else item.origin
             connection.execute(update(Observation).where(Observation.id == there.id).values(**values))
         else:
             statement = insert(Observation).values(**values, created_at=datetime.now(UTC), support_id=None)
             new = connection.execute(statement.returning(Observation.id)).scalar_one()
-            known[item.content_hash] = _Known(new, item.origin, item.sampling)
-    return [known[content].id for content in hashes], before
+            known[key] = _Known(new, item.origin)
+        ids.append(known[key].id)
+    return Stored(ids, len(before), len(apart))
 
 
 def forget_calibration(connection: Connection, space_id: int) -> None:
@@ -201,10 +218,11 @@ def accepted_random(connection: Connection, space_id: int, calibration_id: int, 
     return [(row.predicted_id, -1 if row.truth_id is None else row.truth_id) for row in rows]
 
 
-def mark_promoted(connection: Connection, support_ids: dict[int, int]) -> None:
-    """Remember which observations (id → support image id) have become support images."""
-    for observation_id, support_id in support_ids.items():
-        connection.execute(update(Observation).where(Observation.id == observation_id).values(support_id=support_id))
+def mark_promoted(connection: Connection, space_id: int, support_ids: Mapping[bytes, int]) -> None:
+    """Remember which images of a space (content hash → support image id) have become support images, however drawn."""
+    for content, support_id in support_ids.items():
+        same = (Observation.space_id == space_id, Observation.content_hash == content)
+        connection.execute(update(Observation).where(*same).values(support_id=support_id))
 
 
 def _values(item: NewObservation) -> dict[str, Any]:

@@ -151,7 +151,8 @@ def observations_left(connection: Connection, job: ReembedRecord) -> list[OldObs
         Damaged: an embedding does not match its checksum.
     """
     there = aliased(Observation)
-    known = select(there.id).where(there.space_id == job.other_id, there.content_hash == Observation.content_hash).exists()
+    same = (there.content_hash == Observation.content_hash, there.sampling == Observation.sampling)
+    known = select(there.id).where(there.space_id == job.other_id, *same).exists()
     query = select(Observation).where(Observation.space_id == job.space_id, ~known).order_by(Observation.id)
     rows = connection.execute(query.with_only_columns(*Observation.__table__.columns)).all()
     parts = [(row.id, row.checksum, (row.classifier_embedding, row.verifier_embedding)) for row in rows]
@@ -186,22 +187,23 @@ def renew_truth(connection: Connection, job: ReembedRecord) -> tuple[int, int]:
         is of a label that has no counterpart.
     """
     new, label, support = aliased(Observation), aliased(ReembedRow), aliased(ReembedRow)
-    same = and_(new.space_id == job.other_id, new.content_hash == Observation.content_hash)
+    image = and_(new.content_hash == Observation.content_hash, new.sampling == Observation.sampling)
+    same = and_(new.space_id == job.other_id, image)
     of_label = and_(label.reembed_id == job.id, label.kind == "label", label.source_id == Observation.truth_id)
     of_support = and_(support.reembed_id == job.id, support.kind == "support", support.source_id == Observation.support_id)
     pairs = ((new.truth_id, label.staged_id), (new.support_id, support.staged_id))
-    pairs += tuple((getattr(new, name), getattr(Observation, name)) for name in ("origin", "sampling", "truth"))
+    pairs += tuple((getattr(new, name), getattr(Observation, name)) for name in ("origin", "truth"))
     lost = and_(Observation.truth_id.is_not(None), label.staged_id.is_(None))
     # Compared by SQLite: in the cut-over there is hardly anything left to do, and others wait.
     query = select(
-        new.id, Observation.origin, Observation.sampling, Observation.truth, label.staged_id.label("truth_id"),
+        new.id, Observation.origin, Observation.truth, label.staged_id.label("truth_id"),
         support.staged_id.label("support_id"), lost.label("lost"),
     ).join(new, same).outerjoin(label, of_label).outerjoin(support, of_support)  # fmt: skip
     changed = or_(lost, *(mine.is_distinct_from(now) for mine, now in pairs))
     rows = connection.execute(query.where(Observation.space_id == job.space_id, changed)).all()
     if gone := [row.id for row in rows if row.lost]:
         connection.execute(delete(_OBSERVATIONS).where(_OBSERVATIONS.c.id == bindparam("gone")), [{"gone": i} for i in gone])
-    names = ("origin", "sampling", "truth", "truth_id", "support_id")
+    names = ("origin", "truth", "truth_id", "support_id")
     renewed = [{"which": row.id} | {name: getattr(row, name) for name in names} for row in rows if not row.lost]
     if renewed:
         values: dict[str, Any] = {name: bindparam(name) for name in names}

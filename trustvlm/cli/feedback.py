@@ -83,6 +83,11 @@ def feedback(
         f"{result.promoted} made support images" if promote else "",
     ]
     click.echo(", ".join(filter(None, parts)))
+    if result.apart:
+        note(
+            f"{count(result.apart, 'image')} drawn at random before: what was said then goes on calibrating, unchanged; "
+            f"repeat this with --sampling random, or calibrate again, to correct it"
+        )
     if refused:
         note(f"{count(refused, 'image')} left out: support images cannot testify")
 

@@ -114,7 +114,6 @@ def feedback(
 
 
 def _together(results: Sequence[FeedbackResult]) -> FeedbackResult:
-    counts = {
-        name: sum(getattr(one, name) for one in results) for name in ("added", "updated", "right", "accepted_wrong", "promoted")
-    }
+    names = ("added", "updated", "right", "accepted_wrong", "promoted", "apart")
+    counts = {name: sum(getattr(one, name) for one in results) for name in names}
     return FeedbackResult(ids=tuple(place for one in results for place in one.ids), **counts)

@@ -28,8 +28,9 @@ def close_calls(rule: Rule, judgement: Judgement, p: Float64s, label: Int64s, ri
 
     def shares(values: Float64s, least: float) -> Bools:
         mine, other = values[at, label], values[at, rival]
-        near: Bools = other >= np.minimum(mine, least * mine)  # below 0 a share says nothing: as large, or larger
-        return near
+        near = other >= np.minimum(mine, least * mine)  # below 0 a share says nothing: as large, or larger
+        found: Bools = near & ((other > 0) | (mine < 0))
+        return found
 
     if not rule.cosines:
         return shares(p if rule.logits else judgement.quantity, _NEAR)

@@ -56,14 +56,15 @@ def feedback(
             raise Conflict(
                 f"space {space_name!r} was removed and made again, or embedded anew, during the call; nothing was stored"
             )
-        ids, known = observations.store(connection, space.id, rows)
-    promoted = _promote(parts, space_name, queries, observed, kept, ids) if promote else 0
+        stored = observations.store(connection, space.id, rows)
+    promoted = _promote(parts, space_name, queries, observed, kept) if promote else 0
     places = np.full(len(observed), -1, dtype=np.int64)
-    places[kept] = ids
+    places[kept] = stored.ids
     return FeedbackResult(
         ids=tuple(int(place) for place in places),
-        added=len(set(ids)) - known,
-        updated=known,
+        added=len(set(stored.ids)) - stored.known,
+        updated=stored.known,
+        apart=stored.apart,
         right=int(right.sum()),
         accepted_wrong=int((_accepted(verdicts) & ~right).sum()),
         promoted=promoted,
@@ -85,7 +86,7 @@ def _given(verdicts: Verdicts, i: int) -> GivenVerdict:
     )
 
 
-def _promote(parts: Parts, space_name: str, queries: Queries, observed: Observed, kept: Int64s, ids: Sequence[int]) -> int:
+def _promote(parts: Parts, space_name: str, queries: Queries, observed: Observed, kept: Int64s) -> int:
     """Make the kept images of a label support images of it, and take them out of what may testify."""
     if observed.verifier is None:
         raise InvalidInput("promote: support images need verifier embeddings; none were given")
@@ -102,13 +103,10 @@ def _promote(parts: Parts, space_name: str, queries: Queries, observed: Observed
             )
     how: Any = {"image_range": queries.image_range, "accept_truncated": queries.accept_truncated}
     result = register(parts, space_name, _merged(inputs), must_exist=True, bring_back=True, **how)
-    place = dict(zip(kept.tolist(), ids, strict=True))
     with parts.catalog.write("promote") as connection:
         space = spaces.find(connection, space_name)
         known = supports.ids_of_hashes(connection, space.id, [observed.hashes[i] for i in of_label])
-        observations.mark_promoted(
-            connection, {place[i]: known[observed.hashes[i]] for i in of_label if observed.hashes[i] in known}
-        )
+        observations.mark_promoted(connection, space.id, known)
     return result.added_supports
 
 

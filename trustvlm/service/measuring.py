@@ -181,7 +181,8 @@ class Measuring(OpenHome):
         Args:
             queries: images or embeddings. truth: their label names (one name for one image); None: of no label.
             sampling: how they were picked. Only "random" ones, drawn like what comes in, can calibrate and be monitored;
-                "chosen" ones (because they looked wrong, say) would distort both.
+                "chosen" ones (because they looked wrong, say) would distort both. The same image may be both: what is said of
+                it as a chosen one then changes nothing of what it says as one drawn at random.
             promote: make them support images of their labels, too; then they calibrate no more.
 
         Raises:
