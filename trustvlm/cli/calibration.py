@@ -82,7 +82,7 @@ def _params(params: dict[str, float | None]) -> str:
     default="auto",
     show_default=True,
     help="After the space changed: say so, or accept nothing. auto: accept nothing once a label was added that one of these "
-    "images would now be given, else say so.",
+    "images would now be given, else say so. A label that they never showed is not accepted.",
 )
 @click.option(
     "--on-unverified",

@@ -189,6 +189,9 @@ def _promise(kept: Kept) -> str:
     made = kept.calibration
     asked = f"of what is accepted at most {100 * MAX_RISK:g} % is wrong, with confidence {CONFIDENCE:g}"
     lines = [f"\nCalibrating on every second held-out image, to promise: {asked}.", f"  rule {made.rule}: {made.reason}"]
+    if made.correcting_rule is not None and made.rule != made.correcting_rule:
+        found = f"{made.corrected} labels, {made.corrected_rightly} rightly and {made.corrected_wrongly} wrongly"
+        lines.append(f"  it keeps the classifier's labels; with --may-correct, {made.correcting_rule} would correct {found}")
     if kept.accepted:
         shares = f"{100 * kept.accepted / kept.images:.1f} % accepted, {100 * kept.wrong / kept.accepted:.2f} % of these wrong"
         lines.append(f"  the other {kept.images} images: {kept.accepted} accepted, {kept.wrong} of them wrong ({shares})")

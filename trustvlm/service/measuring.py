@@ -122,7 +122,8 @@ class Measuring(OpenHome):
             rule: "auto" compares the rules that keep the classifier's labels, with `may_correct` all rules, with their weights
                 λ, T and τ; or one rule by name, with `params` to hold fixed.
             on_stale: what happens after the space changed: "flag" says so, "abstain" accepts nothing; "auto": abstain once a
-                label was added that one of these images would now be given, else flag.
+                label was added that one of these images would now be given, else flag. Labels that are new since are never
+                accepted.
             on_unverified: "judge" labels without support images by their trust; "abstain" accepts none of them.
             unknown_rate: share of false alarms of the unknown test, at most 0.1; 0: no test.
             may_correct: the rule may be one that corrects the classifier's labels (a starred one).
