@@ -248,7 +248,7 @@ class Fit(Base):
 
 
 class CalibrationRow(Base):
-    """A calibration of a space. The newest that was not removed is in force."""
+    """A calibration of a space. The newest that proved a threshold and was not removed is in force."""
 
     __tablename__ = "calibrations"
     __table_args__ = (_index("ix_calibrations_space_id", "space_id"), {"sqlite_autoincrement": True})
