@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CALL_COLUMNS",
+    "REASON_CODES",
     "VERDICT_COLUMNS",
     "Embedded",
     "Evidence",
@@ -320,6 +321,10 @@ VERDICT_COLUMNS = (
     "image_similarity", "unverified", "accepted", "probability", "unknown", "nearest_prototype", "nearest_similarity",
     "agrees", "rival", "rival_id", "rival_trust", "top_labels", "top_confidence",
 )  # fmt: skip
+REASON_CODES = (
+    "copy_of_other", "not_calibrated", "stale", "unknown", "unverified", "accepted", "close_call", "low_evidence",
+)  # fmt: skip
+"""Why a verdict is as it is: the first of these that holds."""
 CALL_COLUMNS = (
     "rule", "revision", "approximate", "error_bound", "tau", "tau_revision", "image_evidence", "calibration_id", "stale_since",
 )  # fmt: skip

@@ -317,7 +317,7 @@ class StoredCalibrateBody(Body):
     max_risk: MaxRisk | None = None
     confidence: Confidence | None = None
     params: Params | None = Field(None, description="of the rule, to hold fixed")
-    may_correct: bool = Field(_LEFT_OUT, description=_MAY_CORRECT)
+    may_correct: bool | None = Field(None, description=_MAY_CORRECT)
 
 
 class CalibrateBody(LabelledBody):

@@ -20,6 +20,7 @@ from trustvlm.outcomes import Estimate, Evaluation, LabelOutcome, RuleOutcome, S
 from trustvlm.promise import Calibration, MonitorReport
 from trustvlm.types import (
     CALL_COLUMNS,
+    REASON_CODES,
     VERDICT_COLUMNS,
     Bools,
     Evidence,
@@ -164,8 +165,15 @@ class VerdictTerms(TypedDict):
     rival: Terms | None
 
 
-_TEXTS = dict.fromkeys(("label", "reason", "decision", "reason_code"), str)
-_OBJECTS: dict[str, Any] = _TEXTS | {"accepted": bool | None, "probability": float | None, "top_labels": list[str]}
+_OBJECTS: dict[str, Any] = {
+    "label": str,
+    "decision": Literal["accept", "review", "unknown"],
+    "reason_code": Literal[REASON_CODES],
+    "reason": str,
+    "accepted": bool | None,
+    "probability": float | None,
+    "top_labels": list[str],
+}
 _ROWS: dict[str, Any] = {"top_confidence": list[float]}
 _NUMBERS: dict[Any, Any] = {Int64s: int, Float64s: float | None, Bools: bool}
 _HINTS = get_type_hints(Verdicts)
@@ -243,7 +251,8 @@ class HitList(TypedDict):
     notes: list[str]
 
 
-StoredCalibration: Any = _like("StoredCalibration", Calibration, stale=bool)
+MadeCalibration: Any = _like("MadeCalibration", Calibration, failed=bool)
+StoredCalibration: Any = _like("StoredCalibration", Calibration, failed=bool, stale=bool, in_force=bool)
 
 
 class CalibrationList(TypedDict):
@@ -282,7 +291,7 @@ class Job(TypedDict):
     done: int
     total: int | None
     error: JobError | None
-    result: Evaluation | Calibration | ImportResult | None
+    result: Evaluation | MadeCalibration | ImportResult | None
     cancelling: bool
     created_at: datetime
     changed_at: datetime
@@ -300,7 +309,7 @@ class _Answers(GenerateJsonSchema):
     _undefined = False
 
     def _of(self, cls: type, schema: Any, make: Any) -> JsonSchemaValue:
-        before, self._undefined = self._undefined, issubclass(cls, UNDEFINED) or cls is StoredCalibration
+        before, self._undefined = self._undefined, issubclass(cls, UNDEFINED) or cls in (MadeCalibration, StoredCalibration)
         made: JsonSchemaValue = make(schema)
         self._undefined = before
         return made
