@@ -68,7 +68,8 @@ def require_same(got: trustvlm.Verdicts, expected: trustvlm.Verdicts) -> None:
 
 OPERATOR = {
     "abort_reembed", "backup", "discard_old", "export_space", "import_space", "index_stats", "near_synonyms", "purge",
-    "rebuild_index", "reembed_space", "reembed_status", "suggest_recipe", "tune_index", "verify", "write_report",
+    "rebuild_index", "reembed_space", "reembed_status", "repoint_space", "suggest_recipe", "tune_index", "verify",
+    "write_report",
 }  # fmt: skip
 """What is for whoever runs the service."""
 
