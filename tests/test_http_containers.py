@@ -128,7 +128,7 @@ def test_streams_that_cannot_be_written(tmp_path: Path, kind: str) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
     with trustvlm.open(home) as service:
-        assert not service.verify().problems
+        assert not service.verify().damage
 
 
 def test_a_pipe_whose_reader_has_gone(tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_log_lines_have_the_address_of_the_client(tmp_path: Path) -> None:
 
 
 def test_nowhere_to_put_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """/readyz says it and names the way out; small requests are answered; an upload that would need one is not lost as a 500."""
+    """/readyz says it and names the way out, small requests are answered, and a large upload gets no 500."""
     with served(tmp_path / "home") as http:
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
         deadline = time.monotonic() + 20
