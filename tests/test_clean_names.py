@@ -62,6 +62,7 @@ def test_clean_names(name: str, clean: str) -> None:
         ),
         ("n01440764\ttench\n", {"n01440764": "tench"}),
         ("n01440764: tench\n", {"n01440764": "tench"}),
+        ("n02119789 1 kit_fox\nn02100735 2 English_setter\n", {"n02119789": "kit_fox", "n02100735": "English_setter"}),
         ('{"n01": "tench", "n02": "shark"}', {"n01": "tench", "n02": "shark"}),
         ('{"1": "tench", "2": "shark"}', {"1": "tench", "2": "shark"}),
         ('{"tench": 0, "shark": 1}', {"0": "tench", "1": "shark"}),

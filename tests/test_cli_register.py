@@ -69,7 +69,7 @@ def test_image_folder(images: Cli, tmp_path: Path) -> None:
     assert first.stderr.splitlines() == [
         "left out: 2 hidden (.hidden, .thumb.png), 1 of the system (Thumbs.db), 1 no image (.txt)",
         "left out: 1 image outside the labels' sub-folders",
-        "no label: 'empty' (1 sub-folder without images)",
+        "no images in 1 sub-folder: 'empty'",
         f"could not be read: {folder}/red/gone.jpg: cannot be read: No such file or directory",
         f"could not be read: {folder}/red/bad[red].jpg: is a text, not an image in a format that is read here; "
         "fetch the file again",

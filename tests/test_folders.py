@@ -148,7 +148,7 @@ def test_labels_without_images_are_named(tmp_path: Path) -> None:
     assert list(label_folders(tmp_path, finder, "learn")) == ["cat"]
     said = "\n".join(finder.left_out.lines())
     assert all(repr(name) in said for name in [*names, "texts"])
-    assert "8 sub-folders without images" in said
+    assert "no images in 8 sub-folders" in said
 
 
 # Folders that are not what was meant

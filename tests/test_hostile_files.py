@@ -89,7 +89,7 @@ def test_a_folder_of_strange_files(cli: Cli, tmp_path: Path) -> None:
         assert "root:" not in result.output
         assert result.stderr.splitlines()[:4] == [
             "left out: 2 hidden (.git, .hidden.png), 2 no image (.zip, .txt)",
-            "no label: 'up' (1 sub-folder without images)",
+            "no images in 1 sub-folder: 'up'",
             f"left out: 1 folder that links lead to a second time ({tmp_path}/set/up)",
             f"could not be read: {tmp_path}/set/self: the link leads nowhere",
         ]

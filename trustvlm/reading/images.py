@@ -89,7 +89,7 @@ class LeftOut:
             yield f"left out: {_count(self.loose, 'image')} outside the labels' sub-folders"
         if self.empty:
             names = ", ".join(map(repr, self.empty))
-            yield f"no label: {names} ({_count(len(self.empty), 'sub-folder')} without images)"
+            yield f"no images in {_count(len(self.empty), 'sub-folder')}: {names}"
         if self.again:
             yield f"left out: {_count(len(self.again), 'folder')} that links lead to a second time ({_some(self.again)})"
         if self.deep:

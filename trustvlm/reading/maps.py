@@ -14,7 +14,7 @@ from trustvlm.reading.text import read_text
 __all__ = ["read_map"]
 
 _EXPECTED = "a map of folders to names (a table with the columns folder and name; JSON; lines 'n01440764 tench')"
-_WNID_LINE = re.compile(r"(n\d{8})[\s:]+(\S.*)")
+_WNID_LINE = re.compile(r"(n\d{8})[\s:]+(?:\d+\s+)?(\S.*)")  # "n02119789 1 kit_fox", too
 
 
 def read_map(path: Path) -> dict[str, Listed]:
@@ -53,7 +53,9 @@ def _entries(path: Path, text: str) -> Iterator[Listed]:
 
 def _of_wnid(number: int, line: str) -> Listed:
     """ "n01440764 tench, Tinca tinca": the first of the names."""
-    wnid, _, names = line.replace(":", " ", 1).replace("\t", " ").partition(" ")
+    match = _WNID_LINE.fullmatch(line)
+    assert match is not None  # the caller made sure of it
+    wnid, names = match.groups()
     return Listed(names.split(",")[0].strip(), None, f"entry {number}", (wnid,))
 
 

@@ -46,11 +46,20 @@ def _first(pattern: str) -> Callable[[Sequence[str]], bool]:
 
 
 def _counted(lines: Sequence[str]) -> bool:
-    """Whether the lines begin with 0, 1, 2 … or 1, 2, 3 …, each followed by a blank and more."""
-    parts = [line.split(maxsplit=1) for line in lines]
-    if len(lines) < 2 or not all(len(part) == 2 and part[0].isdecimal() for part in parts):
-        return False
-    numbers = [int(part[0]) for part in parts]
+    """Whether the lines begin with 0, 1, 2 …, 1, 2, 3 … or a, b, c …, each followed by more."""
+    marks = [re.match(r"[(\[]?(\d{1,9}|[a-z])[.):\]]*\s+\S", line, re.IGNORECASE) for line in lines]
+    return len(lines) > 1 and _ascend([mark and mark[1] for mark in marks])
+
+
+def _ends_counted(lines: Sequence[str]) -> bool:
+    """Whether the lines end with 0, 1, 2 … or 1, 2, 3 …, each after a blank."""
+    marks = [re.search(r"\s(\d{1,9})$", line) for line in lines]
+    return len(lines) > 1 and _ascend([mark and mark[1] for mark in marks])
+
+
+def _ascend(marks: Sequence[str | None]) -> bool:
+    """Whether each mark follows the one before it, from 0, 1 or a."""
+    numbers = [-1 if mark is None else int(mark) if mark.isdecimal() else ord(mark.lower()) - ord("a") for mark in marks]
     return numbers[0] in (0, 1) and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
 
 
@@ -71,6 +80,12 @@ _SHAPES = (
     _Shape("a list with bullets", _half(r"[-*+•]\s+\S")),
     _Shape("a map of WordNet ids to names (for folders with such names: --names FILE)", _every(r"n\d{8}[\s,;:]+\S")),
     _Shape("a numbered list", lambda lines: _counted(lines) or _every(r"[(\[]?\d+[)\]]?\s*([.:)\]]|\t)\s*\D")(lines)),
+    _Shape("a map of names to numbers", _ends_counted),
+    _Shape("a map of one thing to another", _half(r"\S.*(->|=>|→)\s*\S")),
+    _Shape("a list of paths", _half(r"(/|\.{1,2}/|[A-Za-z]:\\)\S")),
+    _Shape("names in single quotes", _half(r"'.*'$")),
+    _Shape("LaTeX", _half(r"\\\w+")),
+    _Shape("columns apart by blanks", _half(r".*\S {2,}\S")),
     _Shape("a map of names to numbers", _every(r".+[,;:=|\t]\s*-?\d+$")),
     _Shape("lines that end with commas", _half(r".*[,;]$")),
     _Shape("a table without a header that is known", _delimited),
