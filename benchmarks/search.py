@@ -30,7 +30,7 @@ from benchmarks.labels import ONE_THREAD, memory
 from benchmarks.register import machine
 from trustvlm.index import LiveIndex, load_recipe, write_snapshot
 from trustvlm.index.layout import SnapshotKey
-from trustvlm.service.tuning import true_neighbours
+from trustvlm.index.recall import Nearest
 
 RESULTS = Path(__file__).parent / "results" / "search.json"
 DIM, K, QUERIES, WANTED = 768, 10, 200, 0.95
@@ -69,8 +69,13 @@ def prepare(folder: Path, count: int) -> None:
     queries = np.concatenate([block[(-i * BLOCK) % every :: every] for i, block in enumerate(blocks(count, seed=1))])[:QUERIES]
     rows = rows_of(folder)
     pieces = ((np.arange(at, min(at + BLOCK, count)), rows[at : at + BLOCK]) for at in range(0, count, BLOCK))
-    truth, milliseconds = true_neighbours(pieces, queries, K, np.full(len(queries), -1))
-    np.savez(folder / "queries.npz", queries=queries, truth=truth, exact=milliseconds)
+    truth, milliseconds = Nearest(queries, K), 0.0
+    for ids, piece in pieces:
+        begin = time.perf_counter()
+        queries[:1] @ piece.T
+        milliseconds += 1000 * (time.perf_counter() - begin)
+        truth.show(ids, np.asarray(piece))
+    np.savez(folder / "queries.npz", queries=queries, truth=truth.ids, exact=milliseconds)
 
 
 def rows_of(folder: Path) -> np.ndarray:

@@ -251,7 +251,8 @@ class Verdicts:
         calibration_id: the calibration that decided. stale_since: the first revision that it does not know.
         rival_confidence: softmax probability of the rival, as text_confidence is of the label; NaN without a rival. No
             column of the rows: it splits the rival's trust into terms.
-        approximate, error_bound: whether anything came from a search that could have missed, and by how much similarity.
+        approximate: whether anything came from a search that could have missed some candidates. error_bound: largest error of
+            the numbers given; what an index that does not compare every row misses, `index_stats` says (recall).
         notes: of queries that came as images, a sentence for each thing that was done so that the encoders see them.
     """
 
@@ -356,6 +357,9 @@ class Hits:
         sources: (n, k) where each support image came from; None for the other kinds.
         revision: the space's revision at which they were found.
         notes: of queries that came as images, a sentence for each thing that was done so that the encoders see them.
+        approximate: some of the nearest may be missing, or in another order. error_bound: largest error of a similarity.
+        recall: share of the 10 nearest that the index finds, measured when it was built or tuned, on rows that were not in it;
+            None where every row is compared.
     """
 
     kind: str
@@ -365,6 +369,9 @@ class Hits:
     sources: Objects
     revision: int
     notes: tuple[str, ...] = ()
+    approximate: bool = False
+    error_bound: float = 0.0
+    recall: float | None = None
 
     def __len__(self) -> int:
         return len(self.ids)

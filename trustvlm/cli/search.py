@@ -79,6 +79,8 @@ def search(
         queries = _queries(service, space, image, text, vector, side, reading)
         hits = service.search(space, queries, kind=kind or ("text" if by_classifier else "support"), k=k)
     row_writer(form, COLUMNS if len(hits) != 1 else COLUMNS[1:]).write(hits.rows())
+    if hits.recall is not None:
+        note(f"approximate: the index finds {100 * hits.recall:.0f} % of the nearest (see 'trustvlm index stats {space}')")
     if not (hits.ids >= 0).any():
         note("nothing found: there is nothing of this kind in the space yet")
 

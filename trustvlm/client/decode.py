@@ -110,4 +110,6 @@ def hits_of(answers: Sequence[tuple[Mapping[str, Any], int]], k: int) -> Hits:
             at = start + hit["query"], hit["rank"] - 1
             ids[at], similarity[at], labels[at], sources[at] = hit["id"], hit["similarity"], hit["label"], hit["source"]
         start += count
-    return Hits(answers[0][0]["kind"], ids, similarity, labels, sources, answers[0][0]["revision"])
+    first = answers[0][0]
+    quality = {name: first[name] for name in ("approximate", "error_bound", "recall") if name in first}
+    return Hits(first["kind"], ids, similarity, labels, sources, first["revision"], **quality)

@@ -141,7 +141,9 @@ async def search(request: Request, space: str) -> Response:
         queries, shape, rows = shaped(queries)
         part = await serving.search(SearchKey(space, **options, shape=shape), queries, rows)
     notes = () if embedded is None else embedded.notes
-    return answer({"revision": part.whole.revision, "kind": asked.body.kind, "hits": hits_json(part), "notes": notes})
+    quality = {name: getattr(part.whole, name) for name in ("approximate", "error_bound", "recall")}
+    found = {"revision": part.whole.revision, "kind": asked.body.kind, "hits": hits_json(part), "notes": notes}
+    return answer(found | quality)
 
 
 def hits_json(part: Part) -> list[dict[str, Any]]:

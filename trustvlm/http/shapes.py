@@ -249,6 +249,9 @@ class HitList(TypedDict):
     kind: Literal["support", "prototype", "text"]
     hits: list[Hit]
     notes: list[str]
+    approximate: bool
+    error_bound: float
+    recall: float | None
 
 
 MadeCalibration: Any = _like("MadeCalibration", Calibration, failed=bool)

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from trustvlm.errors import Damaged, InvalidInput
 from trustvlm.index.checks import as_ids, as_queries, as_vectors, require_unit
 from trustvlm.index.nearest import nearest
+from trustvlm.index.recall import MEASURED_K, MEASURED_ROWS, Block, Nearest, say_if_low, shares_found, take_out
 from trustvlm.index.recipe import Recipe
 from trustvlm.index.slots import SlotTable, SlotView
 from trustvlm.index.store import EXACT_ERROR, SCAN_ROWS, Store
@@ -31,9 +32,6 @@ from trustvlm.types import Float32s, Int64s
 __all__ = ["COMPACT_ROWS", "COMPACT_SHARE", "INLINE_ROWS", "Block", "IndexView", "LiveIndex"]
 
 log = logging.getLogger("trustvlm")
-
-Block = tuple[Int64s, Float32s]
-"""(n,) ids and (n, dim) unit vectors."""
 
 COMPACT_SHARE = 0.25
 """Share of dead rows beyond which an index compacts itself."""
@@ -56,6 +54,8 @@ class IndexView:
         recipe: how it is stored; `recipe.max_error` bounds the error of a similarity.
         dim: length of a vector.
         parameters: faiss search parameters in place of the recipe's; None: the recipe's.
+        recall: share of the 10 nearest that it finds for rows that it does not hold, with these parameters: measured when it
+            was built or tuned; None where every row is compared, or nobody measured.
     """
 
     recipe: Recipe
@@ -63,6 +63,8 @@ class IndexView:
     _store: Store
     _slots: SlotView
     parameters: Mapping[str, float] | None = None
+    recall: float | None = None
+    built_recall: float | None = None
 
     @property
     def exhaustive(self) -> bool:
@@ -91,10 +93,10 @@ class IndexView:
 
     def with_parameters(self, parameters: Mapping[str, float]) -> IndexView:
         """The same rows searched with other parameters."""
-        return replace(self, parameters=parameters)
+        return replace(self, parameters=parameters, recall=None)
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """The view as arrays for a snapshot: ``faiss`` (uint8, in CPU form), ``ids`` and ``alive`` by slot.
+        """The view as arrays for a snapshot: ``faiss`` (uint8, in CPU form), ``ids`` and ``alive`` by slot, ``recall``.
 
         Dead rows are left out: what was removed may have been purged, and must not lie on in a file. Where there are any,
         the live ones are copied. Without them, rows that came after the view are in ``faiss`` too, marked dead.
@@ -102,11 +104,14 @@ class IndexView:
         if self._slots.live < self._slots.n:
             kept = np.flatnonzero(self._slots.alive)
             copy, _ = _copied(self._store, kept, self._store.empty()).to_bytes()
-            return {"faiss": copy, "ids": self._slots.ids[kept], "alive": np.ones(len(kept), np.bool_)}
+            return self._built() | {"faiss": copy, "ids": self._slots.ids[kept], "alive": np.ones(len(kept), np.bool_)}
         data, total = self._store.to_bytes()
         ids, alive = np.zeros(total, np.int64), np.zeros(total, np.bool_)
         ids[: self._slots.n], alive[: self._slots.n] = self._slots.ids, self._slots.alive
-        return {"faiss": data, "ids": ids, "alive": alive}
+        return self._built() | {"faiss": data, "ids": ids, "alive": alive}
+
+    def _built(self) -> dict[str, npt.NDArray[Any]]:
+        return {} if self.built_recall is None else {"recall": np.array([self.built_recall])}
 
     def search(self, queries: npt.ArrayLike, k: int) -> tuple[Int64s, Float32s]:
         """The `k` nearest live rows of each query.
@@ -149,6 +154,8 @@ class LiveIndex:
     """
 
     _parameters: Mapping[str, float] | None = None
+    _tuned_recall: float | None = None
+    _built_recall: float | None = None
 
     def __init__(self, recipe: Recipe, dim: int, *, device: str = "cpu") -> None:
         if dim < 1:
@@ -159,24 +166,46 @@ class LiveIndex:
 
     @classmethod
     def build(
-        cls, recipe: Recipe, dim: int, count: int, blocks: Callable[[], Iterable[Block]], *, device: str = "cpu"
+        cls,
+        recipe: Recipe,
+        dim: int,
+        count: int,
+        blocks: Callable[[], Iterable[Block]],
+        *,
+        device: str = "cpu",
+        lists: int | None = None,
     ) -> LiveIndex:
         """An index of about `count` vectors, trained on a sample of them where the recipe asks for it.
 
+        One that does not compare every row is measured: some rows come last, after the others were asked for their nearest.
+
         Args:
-            blocks: gives all of them, piece by piece; called twice where there is training, so that memory stays bounded.
+            blocks: gives all of them, piece by piece; called again for each thing to do, so that memory stays bounded.
+            lists: how many lists; None: as the recipe says. With a number, nothing is measured.
 
         Raises:
             InvalidInput: as the constructor and :meth:`add`.
         """
         index = cls(recipe, dim, device=device)
-        lists = recipe.lists(count)
+        measured = lists is None
+        lists = recipe.lists(count) if lists is None else lists
         if lists:
             step = max(1, count // max(1, round(lists * recipe.training.get("rows_per_list", ROWS_PER_LIST))))
             sample = np.concatenate([np.empty((0, dim), np.float32), *(_every(step, blocks()))])
             index._start(Store.trained(recipe, dim, device, sample, lists), SlotTable())
-        for ids, vectors in blocks():
+        if not lists or not measured:
+            for ids, vectors in blocks():
+                index.add(ids, vectors)
+            return index
+        out = take_out(blocks, count, MEASURED_ROWS)
+        truth = Nearest(out.vectors, MEASURED_K)
+        for ids, vectors in out.rest():
             index.add(ids, vectors)
+            truth.show(ids, vectors)
+        answers, _ = index.view().search(out.vectors, MEASURED_K)
+        index._built_recall = float(shares_found(answers, truth.ids).mean())
+        index.add(out.ids, out.vectors)
+        say_if_low(recipe.name, len(index), index._built_recall)
         return index
 
     def add(self, ids: npt.ArrayLike, vectors: npt.ArrayLike) -> None:
@@ -252,9 +281,14 @@ class LiveIndex:
             return self._view.to_arrays()
 
     def search_with(self, parameters: Mapping[str, float] | None) -> None:
-        """Search with these faiss parameters in place of the recipe's from the next view on; None: the recipe's."""
+        """Search with these faiss parameters in place of the recipe's from the next view on; None: the recipe's.
+
+        Under "recall" they hold the share of the nearest that was found with them.
+        """
         with self._writing:
-            self._parameters = parameters
+            given = dict(parameters or {})
+            self._tuned_recall = given.pop("recall", None)
+            self._parameters = given or None
             self._publish()
 
     def settle(self) -> None:
@@ -285,6 +319,9 @@ class LiveIndex:
         index = cls.__new__(cls)
         index.recipe, index.dim = recipe, dim
         index._start(store, table)
+        if "recall" in arrays:
+            index._built_recall = float(arrays["recall"][0])
+            index._publish()
         return index
 
     def _start(self, store: Store, table: SlotTable) -> None:
@@ -340,7 +377,10 @@ class LiveIndex:
 
     def _publish(self) -> None:
         """Hands the new state to readers in one assignment: they see all of a change or nothing of it."""
-        self._view = IndexView(self.recipe, self.dim, self._store, self._table.view(), self._parameters)
+        recall = self._built_recall if self._parameters is None else self._tuned_recall
+        self._view = IndexView(
+            self.recipe, self.dim, self._store, self._table.view(), self._parameters, recall, self._built_recall
+        )
 
 
 def _copied(store: Store, slots: Int64s, into: Store) -> Store:

@@ -28,6 +28,7 @@ __all__ = [
     "auroc_interval",
     "coverage_at_risk_interval",
     "fpr_at_tpr_interval",
+    "mean_interval",
     "proportion_interval",
     "risk_at_coverage_interval",
 ]
@@ -48,6 +49,11 @@ def proportion_interval(count: float, of: float, confidence: float = CONFIDENCE)
     tail, rest = (1 - confidence) / 2, of - count
     low = 0.0 if count <= 0 else float(betaincinv(count, rest + 1, tail))
     return low, 1.0 if rest <= 0 else float(betaincinv(count + 1, rest, 1 - tail))
+
+
+def mean_interval(values: Float64s, confidence: float = CONFIDENCE) -> Interval:
+    """Of the mean of (n,) independent values in [0, 1]: that of a proportion of as many as would have their variance."""
+    return proportion_interval(*_effective(float(values.mean()), _variance_of_mean(values), len(values)), confidence)
 
 
 def accuracy_interval(trust: Trust, correct: Bools, confidence: float = CONFIDENCE) -> Interval:
@@ -186,7 +192,7 @@ def aurc_interval(trust: Trust, correct: Bools, confidence: float = CONFIDENCE) 
     value, influence = aurc(trust, correct), _aurc_influence(trust, correct)
     count, variance = len(influence), _variance_of_mean(influence)
     low, high = proportion_interval(*_effective(value, variance, count), confidence)
-    weight = float((1 / np.arange(1, count + 1)).sum()) / 2 / count
+    weight = _one_more(count)
     more = value + weight
     if more >= 1:
         return low, 1.0
@@ -197,14 +203,19 @@ def aurc_interval(trust: Trust, correct: Bools, confidence: float = CONFIDENCE) 
 def aurc_difference_interval(
     trust: Trust, correct: Bools, base_trust: Trust, base_correct: Bools, confidence: float = CONFIDENCE
 ) -> Interval:
-    """Of AURC minus that of a base rule on the same images, in order: normal, with the paired variance and one more error
-    of the mean weight 1/M that only one of them makes."""
+    """Of AURC minus that of a base rule on the same images, in order: normal, with the paired variance and, as in
+    :func:`aurc_interval`, one more error at about the √M-th place that only one of them makes."""
     from scipy.special import ndtri
 
     difference = aurc(trust, correct) - aurc(base_trust, base_correct)
     paired = _aurc_influence(trust, correct) - _aurc_influence(base_trust, base_correct)
-    width = float(ndtri((1 + confidence) / 2)) * math.sqrt(_variance_of_mean(paired) + 1 / len(paired) ** 2)
+    width = float(ndtri((1 + confidence) / 2)) * math.sqrt(_variance_of_mean(paired) + _one_more(len(paired)) ** 2)
     return max(-1.0, difference - width), min(1.0, difference + width)
+
+
+def _one_more(count: int) -> float:
+    """What an error at about the √M-th place of M adds to AURC: half of what one at the first place adds."""
+    return float((1 / np.arange(1, count + 1)).sum()) / 2 / count
 
 
 def _effective(value: float, variance: float, count: int) -> tuple[float, float]:

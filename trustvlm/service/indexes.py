@@ -20,7 +20,8 @@ class IndexStats:
 
     Attributes:
         recipe: its name. exact: whether its searches return exact similarities. device: where it was asked to live.
-        search: parameters that were tuned, by "prototype" and "support".
+        search: parameters that were tuned, by "prototype" and "support". recall: share of the 10 nearest that is found with
+            them, or with the recipe's, for rows that the index did not hold; only of indexes that do not compare every row.
         labels, prototypes: live rows. dead: prototype rows waiting for a compaction.
         revision: of the space. bytes: of the rows that passes read.
         snapshot: the snapshot file, None when there is none. snapshot_bytes: its size.
@@ -29,6 +30,7 @@ class IndexStats:
     recipe: str
     exact: bool
     search: Mapping[str, Mapping[str, float]]
+    recall: Mapping[str, float]
     device: str
     labels: int
     prototypes: int
@@ -41,14 +43,19 @@ class IndexStats:
 
 def index_stats(parts: Parts, space_name: str) -> IndexStats:
     """See :meth:`TrustService.index_stats`."""
-    with parts.snapshot(space_name) as (_, view):
+    with parts.snapshot(space_name) as (connection, view):
         text, prototypes = view.text, view.prototypes
+        indexes = {"prototype": view.index}
+        if not view.cache.recipe.exhaustive:
+            indexes["support"] = parts.caches.support_view(connection, view, classifier=False)
+    found = {kind: index.recall for kind, index in indexes.items() if index is not None and not index.exhaustive}
     path = parts.caches.path(view.space.id)
     recipe = view.cache.recipe
     return IndexStats(
         recipe=recipe.name,
         exact=recipe.exact,
-        search=view.space.search,
+        search={k: {name: v for name, v in of.items() if name != "recall"} for k, of in view.space.search.items()},
+        recall={kind: recall for kind, recall in found.items() if recall is not None},
         device=parts.caches.device,
         labels=text.live,
         prototypes=prototypes.live,

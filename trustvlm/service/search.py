@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from trustvlm.bounds import whole
 from trustvlm.catalog import supports
 from trustvlm.errors import InvalidInput, NotFound
+from trustvlm.index.live import IndexView
+from trustvlm.index.rows import RowView
+from trustvlm.index.store import EXACT_ERROR
 from trustvlm.service.cache import SpaceView
 from trustvlm.service.encoding import unit_queries
 from trustvlm.service.parts import Parts
@@ -35,13 +39,16 @@ def search(parts: Parts, space_name: str, queries: Queries, kind: str, k: int, r
         sources: dict[int, tuple[str, str | None]] = {}
         if kind == "text":
             ids, similarity = _text(view, classifier, int(k))
+            quality = _of_rows(view.text)
         elif kind == "prototype":
             if verifier is None:
                 raise InvalidInput("queries.verifier: prototypes are compared with verifier embeddings; none were given")
             if view.index is None:
                 ids, similarity = nearest_rows(view.prototypes, verifier, int(k), view.kernels)
+                quality = _of_rows(view.prototypes)
             else:
                 ids, similarity = view.index.search(verifier.astype(np.float32), int(k))
+                quality = _of_index(view.index)
         else:
             by_classifier = verifier is None
             wanted = classifier if by_classifier else verifier
@@ -53,8 +60,21 @@ def search(parts: Parts, space_name: str, queries: Queries, kind: str, k: int, r
                     f"register classifier_image_vectors, or search with verifier embeddings"
                 )
             ids, similarity = index.search(wanted.astype(np.float32), int(k))
+            quality = _of_index(index)
             sources = supports.details(connection, np.unique(ids[ids >= 0]).tolist())
-    return replace(_hits(view, kind, ids, similarity, sources), notes=tuple(notes))
+    return replace(_hits(view, kind, ids, similarity, sources), notes=tuple(notes), **quality)
+
+
+def _of_index(index: IndexView) -> dict[str, Any]:
+    """What an index may miss."""
+    if index.exhaustive and index.max_error <= EXACT_ERROR:
+        return {}
+    return {"approximate": True, "error_bound": index.max_error, "recall": index.recall}
+
+
+def _of_rows(rows: RowView) -> dict[str, Any]:
+    """What a pass over 16-bit rows may miss: its numbers are exact."""
+    return {} if rows.base is None else {"approximate": True}
 
 
 def _text(view: SpaceView, classifier: Float64s | None, k: int) -> tuple[Int64s, Float32s]:

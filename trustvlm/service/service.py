@@ -333,10 +333,13 @@ class TrustService(Moving, Serving):
         return rebuild_index(self._writable(), space, recipe)
 
     def tune_index(self, space: str, *, recall: float = 0.95, k: int = 10) -> list[Tuned]:
-        """Find, on up to 256 of the space's own vectors, how far its indexes must search, and store that.
+        """Find how far the space's indexes must search, store that, and prove it.
+
+        An index that does not compare every row is built again without 768 of them: 512 of these tune it, the others prove it
+        (`Tuned.recall`, with its interval). That takes as long as building the index, and its memory once more.
 
         Args:
-            recall: share of the k nearest that is to be found.
+            recall: share of the k nearest that is to be found; whether the proof has it, `Tuned.reached` says.
 
         Raises:
             NotFound, InvalidInput. Conflict: the recipe cannot find so many, or it was changed meanwhile; nothing is stored.

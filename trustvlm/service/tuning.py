@@ -1,4 +1,4 @@
-"""How much of the nearest an index finds, measured on a space's own vectors, and the search parameter that finds enough."""
+"""How much of the nearest an index finds, measured on rows taken out of it, and the search parameter that finds enough."""
 
 from __future__ import annotations
 
@@ -13,21 +13,27 @@ from sqlalchemy import Connection
 from trustvlm.bounds import number, whole
 from trustvlm.catalog import spaces
 from trustvlm.errors import Conflict, InvalidInput
-from trustvlm.index.live import Block, IndexView
+from trustvlm.index.live import Block, IndexView, LiveIndex
+from trustvlm.index.recall import Nearest, shares_found, take_out
 from trustvlm.index.rows import RowView
+from trustvlm.selective.intervals import mean_interval
 from trustvlm.service.cache import SpaceView
 from trustvlm.service.parts import Parts
 from trustvlm.service.support_cache import support_blocks
-from trustvlm.types import Float32s, Int64s
+from trustvlm.stopping import may_stop
+from trustvlm.types import Float32s, Float64s, Int64s
 
-__all__ = ["Tuned", "recall_of", "true_neighbours", "tune_index"]
+__all__ = ["Tuned", "tune_index"]
 
-QUERIES = 256
+QUERIES = 768
+"""Rows taken out: every third to prove with, the others to tune with."""
+
 PARAMETERS = {"IVF": "nprobe", "HNSW": "efSearch"}
 """What says how much of an index of each kind is searched."""
 
 _BLOCK = 4_096
 _MOST = 65_536  # no search parameter beyond this
+_SURE = 2.33  # standard errors that the tuned recall is to be above the one asked for, where that can be reached
 
 
 @dataclass(frozen=True)
@@ -37,28 +43,61 @@ class Tuned:
     Attributes:
         kind: "prototype" or "support". rows: live ones.
         parameter, value: the faiss search parameter that is stored now; None for an index that compares every row.
-        recall: share of the k nearest that are found with it. milliseconds: of one query with it, median.
-        exact_milliseconds: of one query compared with every row in float32, median.
+        tuned: share of the k nearest that it finds for the rows it was tuned with, none of them in the index.
+        recall: the same for others, which chose nothing; low, high: its 95 % interval. reached: it is what was asked for.
+        milliseconds: of one query with it, median.
+        exact_milliseconds: of one query compared with every row in float32.
     """
 
     kind: str
     rows: int
     parameter: str | None
     value: int | None
+    tuned: float
     recall: float
+    low: float
+    high: float
+    reached: bool
     milliseconds: float
     exact_milliseconds: float
 
 
 @dataclass(frozen=True, eq=False)
 class _Subject:
-    """An index, its vectors as the catalog has them, and vectors of it that serve as queries, with their ids."""
+    """An index and its vectors as the catalog has them."""
 
     kind: str
     index: IndexView
     blocks: Callable[[], Iterable[Block]]
+
+
+@dataclass(frozen=True, eq=False)
+class _Trial:
+    """Queries with their true neighbours, and the index that is asked for them.
+
+    Attributes:
+        index: it holds none of the queries; one that compares every row may, and leaves each out of its own answer.
+        queries: (q, dim), ids: (q,) theirs, truth: (q, k) ids of the nearest.
+        milliseconds: of comparing one query with every row.
+    """
+
+    index: IndexView
     ids: Int64s
     queries: Float32s
+    truth: Int64s
+    milliseconds: float
+
+    def shares(self, index: IndexView, *, proof: bool) -> tuple[Float64s, float]:
+        """((m,) share of the nearest that is found, ms a query), one query at a time: of every third one, or of the others."""
+        taken, answers = [], []
+        k, chosen = self.truth.shape[1], (np.arange(len(self.ids)) % 3 == 0) == proof
+        for own, query in zip(self.ids[chosen], self.queries[chosen], strict=True):
+            may_stop()
+            begin = time.perf_counter()
+            ids = index.search(query[np.newaxis], k + 1)[0][0]
+            taken.append(time.perf_counter() - begin)
+            answers.append(ids[ids != own][:k])
+        return shares_found(answers, self.truth[chosen]), 1000 * float(np.median(taken))
 
 
 def tune_index(parts: Parts, space_name: str, recall: float, k: int) -> list[Tuned]:
@@ -68,10 +107,10 @@ def tune_index(parts: Parts, space_name: str, recall: float, k: int) -> list[Tun
     with parts.snapshot(space_name) as (connection, view):
         recipe = view.cache.recipe
         for subject in _subjects(parts, connection, view):
-            tuned = _tuned(subject, recipe.name, recall, min(k, len(subject.index) - 1))
+            tuned = _tuned(subject, recall, min(k, len(subject.index) - 1), parts.caches.device)
             found.append(tuned)
             if tuned.parameter is not None and tuned.value is not None:
-                search[tuned.kind] = {tuned.parameter: tuned.value}
+                search[tuned.kind] = {tuned.parameter: tuned.value, "recall": tuned.recall}
         space = view.space
     if not found:
         raise InvalidInput(f"space {space_name!r} has fewer than two prototypes or support images; there is nothing to search")
@@ -84,30 +123,10 @@ def tune_index(parts: Parts, space_name: str, recall: float, k: int) -> list[Tun
 
 def _subjects(parts: Parts, connection: Connection, view: SpaceView) -> Iterator[_Subject]:
     if view.index is not None and len(view.index) > 1:
-        rows = view.prototypes
-        slots = _some(np.flatnonzero(rows.alive))
-        yield _Subject("prototype", view.index, partial(_rows, rows), rows.ids[slots], rows.take(slots))
+        yield _Subject("prototype", view.index, partial(_rows, view.prototypes))
     index = parts.caches.support_view(connection, view, classifier=False)
     if len(index) > 1:
-        blocks = partial(support_blocks, connection, view.space, classifier=False)
-        ids, queries = _picked(blocks(), len(index))
-        yield _Subject("support", index, blocks, ids, queries)
-
-
-def _some(of: Int64s) -> Int64s:
-    """Some of these, always the same, spread over all."""
-    return of[np.unique(np.linspace(0, len(of) - 1, min(QUERIES, len(of))).round().astype(np.int64))]
-
-
-def _picked(blocks: Iterable[Block], count: int) -> tuple[Int64s, Float32s]:
-    wanted, start = _some(np.arange(count)), 0
-    ids, rows = [], []
-    for of, vectors in blocks:
-        here = wanted[(wanted >= start) & (wanted < start + len(of))] - start
-        ids.append(of[here])
-        rows.append(vectors[here])
-        start += len(of)
-    return np.concatenate(ids), np.concatenate(rows)
+        yield _Subject("support", index, partial(support_blocks, connection, view.space, classifier=False))
 
 
 def _rows(rows: RowView) -> Iterator[Block]:
@@ -116,69 +135,72 @@ def _rows(rows: RowView) -> Iterator[Block]:
         yield rows.ids[slots], rows.take(slots)
 
 
-def _tuned(subject: _Subject, recipe: str, wanted: float, k: int) -> Tuned:
-    """The smallest value whose recall is `wanted`, to within a fifth of it."""
+def _trial(subject: _Subject, k: int, device: str) -> _Trial:
+    """The index built again without the rows that are the queries; as it is, where it compares every row."""
     index = subject.index
-    truth, exact = true_neighbours(subject.blocks(), subject.queries, k, subject.ids)
-    measured = partial(_measured, subject, truth)
+    out = take_out(subject.blocks, len(index), QUERIES)
+    truth, milliseconds = Nearest(out.vectors, k), 0.0
+    for ids, rows in subject.blocks() if index.exhaustive else out.rest():
+        may_stop()
+        begin = time.perf_counter()
+        out.vectors[:1] @ rows.T  # what an exact scan is limited by
+        milliseconds += 1000 * (time.perf_counter() - begin)
+        truth.show(ids, rows, own=out.ids)
+    if not index.exhaustive:
+        left = len(index) - len(out.ids)
+        index = LiveIndex.build(index.recipe, index.dim, left, out.rest, device=device, lists=index.lists).view()
+    return _Trial(index, out.ids, out.vectors, truth.ids, milliseconds)
+
+
+def _tuned(subject: _Subject, wanted: float, k: int, device: str) -> Tuned:
+    """The smallest value that surely is enough for the queries to tune with, to within a fifth of it; and its proof."""
+    index, trial = subject.index, _trial(subject, k, device)
     if index.exhaustive:
-        return Tuned(subject.kind, len(index), None, None, *measured(index), exact)
+        return _proved(subject, trial, wanted, None, None)
     parameter = next(name for kind, name in PARAMETERS.items() if kind in index.recipe.factory)
     most = min(index.lists if parameter == "nprobe" else len(index), _MOST)
+
+    def enough(value: int) -> bool:
+        return _surely(trial.shares(trial.index.with_parameters({parameter: value}), proof=False)[0]) >= wanted
+
     low, high = 0, 1
-    recall, milliseconds = measured(index.with_parameters({parameter: high}))
-    while recall < wanted:
+    while not enough(high):
         if high >= most:
+            reached = float(trial.shares(trial.index.with_parameters({parameter: high}), proof=False)[0].mean())
+            if reached >= wanted:
+                break  # not surely: the proof decides
             raise Conflict(
-                f"recipe {recipe!r} finds {recall:.3f} of the {k} nearest {subject.kind}s at most, not {wanted:g}: "
+                f"recipe {index.recipe.name!r} finds {reached:.3f} of the {k} nearest {subject.kind}s at most, not {wanted:g}: "
                 f"ask for less, or change the recipe ('trustvlm index suggest')"
             )
         low, high = high, min(2 * high, most)
-        recall, milliseconds = measured(index.with_parameters({parameter: high}))
     while high - low > max(1, low // 5):
         middle = (low + high) // 2
-        there = measured(index.with_parameters({parameter: middle}))
-        if there[0] >= wanted:
-            high, (recall, milliseconds) = middle, there
-        else:
-            low = middle
-    return Tuned(subject.kind, len(index), parameter, high, recall, milliseconds, exact)
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return _proved(subject, trial, wanted, parameter, high)
 
 
-def _measured(subject: _Subject, truth: Int64s, index: IndexView) -> tuple[float, float]:
-    """(recall, ms a query) of searches one query at a time."""
-    k, taken, got = truth.shape[1], [], []
-    for query in subject.queries:
-        begin = time.perf_counter()
-        got.append(index.search(query[np.newaxis], k + 1)[0][0])
-        taken.append(time.perf_counter() - begin)
-    return recall_of(np.array(got), truth, subject.ids), 1000 * float(np.median(taken))
+def _surely(shares: Float64s) -> float:
+    """The mean less what it may be off by; of shares that are all 1, 1."""
+    return float(shares.mean() - _SURE * shares.std() / np.sqrt(len(shares)))
 
 
-def recall_of(got: Int64s, truth: Int64s, own: Int64s) -> float:
-    """Share of the true neighbours (n, k) among the answers (n, k + 1), each query's own id aside."""
-    shares = []
-    for answer, true, self_id in zip(got.tolist(), truth.tolist(), own.tolist(), strict=True):
-        others = [i for i in answer if i != self_id][: len(true)]
-        shares.append(len(set(others) & set(true)) / len(true))
-    return float(np.mean(shares))
-
-
-def true_neighbours(blocks: Iterable[Block], queries: Float32s, k: int, own: Int64s) -> tuple[Int64s, float]:
-    """(n, k) ids of the nearest rows of each query but itself, ties by smaller id; and the ms of one query by itself.
-
-    The time is that of the matrix product alone, which is what an exact scan is limited by.
-    """
-    ids, best = np.full((len(queries), k), -1, np.int64), np.full((len(queries), k), -np.inf, np.float32)
-    milliseconds = 0.0
-    for of, rows in blocks:
-        similarity = queries @ rows.T
-        begin = time.perf_counter()
-        queries[:1] @ rows.T
-        milliseconds += 1000 * (time.perf_counter() - begin)
-        similarity[own[:, np.newaxis] == of] = -np.inf
-        all_ids = np.concatenate([ids, np.broadcast_to(of, similarity.shape)], axis=1)
-        everything = np.concatenate([best, similarity], axis=1)
-        order = np.lexsort((all_ids, -everything), axis=-1)[:, :k]
-        ids, best = np.take_along_axis(all_ids, order, axis=1), np.take_along_axis(everything, order, axis=1)
-    return ids, milliseconds
+def _proved(subject: _Subject, trial: _Trial, wanted: float, parameter: str | None, value: int | None) -> Tuned:
+    index = trial.index if parameter is None or value is None else trial.index.with_parameters({parameter: value})
+    tuned, _ = trial.shares(index, proof=False)
+    proved, milliseconds = trial.shares(index, proof=True)
+    low, high = mean_interval(proved)
+    recall = float(proved.mean())
+    return Tuned(
+        kind=subject.kind,
+        rows=len(subject.index),
+        parameter=parameter,
+        value=value,
+        tuned=float(tuned.mean()),
+        recall=recall,
+        low=low,
+        high=high,
+        reached=recall >= wanted,
+        milliseconds=milliseconds,
+        exact_milliseconds=trial.milliseconds,
+    )

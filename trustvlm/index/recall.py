@@ -1,0 +1,100 @@
+"""How much of the nearest an index finds for rows that it does not hold.
+
+A row of the index is no fair query: a graph leads from a row to its own neighbours, which is what it was built for. Rows are
+taken out before the index is built, and asked for then; the truth comes from comparing all the others with them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from trustvlm.types import Float32s, Float64s, Int64s
+
+__all__ = ["MEASURED_K", "MEASURED_ROWS", "Block", "Nearest", "TakenOut", "say_if_low", "shares_found", "take_out"]
+
+Block = tuple[Int64s, Float32s]
+"""(n,) ids and (n, dim) unit vectors."""
+
+MEASURED_ROWS, MEASURED_K = 128, 10
+"""An index that does not compare every row is measured with so many rows when it is built: so many of their nearest count."""
+
+LOW = 0.9
+"""An index that finds less of the nearest when it is built says so in the log."""
+
+log = logging.getLogger("trustvlm")
+
+
+@dataclass(frozen=True, eq=False)
+class TakenOut:
+    """Rows that are to serve as queries, and all the others.
+
+    Attributes:
+        ids: (q,), vectors: (q, dim) of the rows taken out. rest: gives the others, piece by piece, as often as called.
+    """
+
+    ids: Int64s
+    vectors: Float32s
+    rest: Callable[[], Iterator[Block]]
+
+
+def take_out(blocks: Callable[[], Iterable[Block]], count: int, rows: int) -> TakenOut:
+    """Take `rows` of about `count` rows out, spread over all, always the same; at most half of them and one."""
+    wanted = np.unique(np.linspace(0, count - 1, min(rows, count // 2 + 1)).round().astype(np.int64))
+    ids, vectors, start = [], [], 0
+    for of, block in blocks():
+        here = wanted[(wanted >= start) & (wanted < start + len(of))] - start
+        ids.append(of[here])
+        vectors.append(block[here])
+        start += len(of)
+    taken = np.concatenate(ids)
+
+    def rest() -> Iterator[Block]:
+        for of, block in blocks():
+            kept = ~np.isin(of, taken)
+            yield of[kept], block[kept]
+
+    return TakenOut(taken, np.concatenate(vectors), rest)
+
+
+class Nearest:
+    """The k nearest of all rows that it is shown, by comparing each with each query; ties by smaller id."""
+
+    def __init__(self, queries: Float32s, k: int) -> None:
+        self._queries = queries
+        self._best = np.full((len(queries), k), -np.inf, np.float32)
+        self.ids: Int64s = np.full((len(queries), k), -1, np.int64)
+        """(q, k) ids so far, best first, −1 where there are no more."""
+
+    def show(self, ids: Int64s, rows: Float32s, own: Int64s | None = None) -> None:
+        """Compare with (n, dim) rows under (n,) ids; a row whose id is the query's `own` (q,) one does not count."""
+        similarity = self._queries @ rows.T
+        if own is not None:
+            similarity[own[:, np.newaxis] == ids] = -np.inf
+        all_ids = np.concatenate([self.ids, np.broadcast_to(ids, similarity.shape)], axis=1)
+        everything = np.concatenate([self._best, similarity], axis=1)
+        order = np.lexsort((all_ids, -everything), axis=-1)[:, : self.ids.shape[1]]
+        self.ids = np.take_along_axis(all_ids, order, axis=1)
+        self._best = np.take_along_axis(everything, order, axis=1)
+
+
+def shares_found(answers: Sequence[Int64s] | Int64s, truth: Int64s) -> Float64s:
+    """(q,) share of each query's true neighbours (q, k) among its answers, q arrays of ids."""
+    shares = [len(np.intersect1d(answer, true)) / len(true) for answer, true in zip(answers, truth, strict=True)]
+    return np.array(shares, dtype=np.float64)
+
+
+def say_if_low(recipe: str, rows: int, recall: float) -> None:
+    """Warn of an index that misses many of the nearest."""
+    if recall < LOW:
+        log.warning(
+            "an index of %s rows, recipe %r, finds %.2f of the %d nearest for rows that it does not hold: let it look "
+            "further ('trustvlm index tune'), or take another recipe ('trustvlm index suggest')",
+            f"{rows:,}",
+            recipe,
+            recall,
+            MEASURED_K,
+        )
