@@ -104,6 +104,7 @@ def test_a_job_that_never_looks_is_left_behind(http: Http, monkeypatch: pytest.M
         return {"done": True}
 
     record = http.serving.jobs.start("evaluate", "s", "", stubborn)
+    running(http, {"id": record.id})
     http("POST", f"/v1/jobs/{record.id}/cancel")
     assert http.job({"id": record.id})["state"] == "cancelled"
     after = http("POST", "/v1/spaces/s/evaluate", status=202, json=labelled(20) | {"rules": ["msp"]})

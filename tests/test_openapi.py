@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import re
@@ -189,6 +190,12 @@ def _of_images(http: Http) -> None:
     broken = [*files, ("images", ("broken.png", b"no image"))]
     http("POST", "/v1/spaces/p/labels", data={"name": "one"}, files=broken)
     http("POST", "/v1/spaces/p/labels", json={"names": ["two", "twos"]})
+    assert http("POST", "/v1/spaces/p/labels", data={"name": "two"}, files=files)["elsewhere"]
+    for row in http("GET", "/v1/spaces/p/labels/two/supports")["supports"]:
+        http("DELETE", f"/v1/spaces/p/supports/{row['id']}")
+    assert http("POST", "/v1/spaces/p/labels", data={"name": "two"}, files=files)["taken_out"]
+    whole = [{"name": "one", "contents": [hashlib.sha256(picture(1)).hexdigest()]}]
+    http("POST", "/v1/spaces/p/sync", json={"labels": whole, "dry_run": True})
     http("POST", "/v1/spaces/p/score", files=broken)
     http("POST", "/v1/spaces/p/search", files=files)
     http("POST", "/v1/spaces/p/embed", files=broken)
