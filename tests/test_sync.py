@@ -229,3 +229,22 @@ def test_usage(photos: tuple[Cli, Path], tmp_path: Path) -> None:
     Image.new("RGB", (20, 20)).save(other / "1.png")
     said = cli("register", "s", tmp_path / "other", "--sync", code=2)
     assert "none of the 6 support images of space 's' is among what was given" in said
+
+
+def test_an_import_says_what_is_known_already(tmp_path: Path) -> None:
+    """More than go into one request: the client streams them."""
+    names = [f"n{i}" for i in range(1_100)]
+    images = np.random.default_rng(0).normal(size=(1_100, 1, 6))
+    inputs = [
+        LabelInput(name, text_vector=TEXT["a"] + 0.01 * i, image_vectors=v)
+        for i, (name, v) in enumerate(zip(names, images, strict=True))
+    ]
+    with application(tmp_path / "home") as app, client_of(app) as client:
+        client.create_space("s", classifier="precomputed:4", verifier="precomputed:6")
+        client.register("s", inputs)
+        client.remove_support("s", [row.id for row in client.list_supports("s", "n7")])
+        inputs[3] = LabelInput("n3", image_vectors=images[9])
+        result = client.register("s", inputs)
+    assert [(image.label, image.other) for image in result.elsewhere] == [("n3", "n9")]
+    assert [image.label for image in result.taken_out] == ["n7"]
+    assert (result.added_labels, result.added_supports) == (0, 1)

@@ -18,7 +18,7 @@ from trustvlm.client.jobs import Job, find_job
 from trustvlm.client.problems import error_of
 from trustvlm.client.wire import Passing, Patience, Wire, path_of
 from trustvlm.errors import Conflict, NotFound, TrustVLMError, Unavailable
-from trustvlm.types import RegisterResult
+from trustvlm.types import KnownImage, RegisterResult
 
 __all__ = ["import_lines"]
 
@@ -172,4 +172,13 @@ def _result(told: Mapping[str, Any]) -> RegisterResult:
     """What an import changed: counts. Ids of so many labels are not kept, and pairs of near synonyms not looked for."""
     counts = {name: told.get(name, 0) for name in ("added_labels", "added_supports", "skipped_duplicates", "revision")}
     drift, cut = (tuple(told.get(name, ())) for name in ("drift", "cut_prompts"))
-    return RegisterResult(**counts, failures=(), near_synonyms=None, drift=drift, cut_prompts=cut)
+    elsewhere, out = (tuple(read(KnownImage, one) for one in told.get(name, ())) for name in ("elsewhere", "taken_out"))
+    return RegisterResult(
+        **counts,
+        failures=(),
+        near_synonyms=None,
+        drift=drift,
+        cut_prompts=cut,
+        elsewhere=elsewhere,
+        taken_out=out,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from typing import Any
 
 from starlette.requests import ClientDisconnect
@@ -17,6 +18,7 @@ __all__ = ["Import"]
 
 MOST_TOLD = 10  # sentences or names that are kept
 _TOLD = ("drift", "cut_prompts")
+_KNOWN = ("elsewhere", "taken_out")  # images, of which as many are kept
 _COUNTED = ("added_labels", "added_supports", "skipped_duplicates")
 
 
@@ -26,7 +28,7 @@ class Import:
     def __init__(self, serving: Serving, space: str, record: JobRecord) -> None:
         self.serving, self.space, self.id = serving, space, record.id
         self.done = record.done
-        nothing: dict[str, Any] = dict.fromkeys(_COUNTED, 0) | {"revision": 0} | {name: [] for name in _TOLD}
+        nothing: dict[str, Any] = dict.fromkeys(_COUNTED, 0) | {"revision": 0} | {name: [] for name in (*_TOLD, *_KNOWN)}
         self.tally = nothing | (record.content or {})
 
     async def follow(self, chunks: AsyncIterator[list[LabelInput]]) -> None:
@@ -47,6 +49,9 @@ class Import:
             self.tally["revision"] = result.revision
             for name in _TOLD:
                 self.tally[name] = [*dict.fromkeys([*self.tally.get(name, ()), *getattr(result, name)])][:MOST_TOLD]
+            for name in _KNOWN:
+                images = (asdict(image) for image in getattr(result, name))
+                self.tally[name] = [*self.tally.get(name, ()), *images][:MOST_TOLD]
             self.done += len(inputs)
             return service.change_job(self.id, phase="importing", done=self.done, content=self.tally)
 

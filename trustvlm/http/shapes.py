@@ -26,6 +26,7 @@ from trustvlm.types import (
     Evidence,
     Float64s,
     Int64s,
+    KnownImage,
     LabelRow,
     RegisterResult,
     SpaceRow,
@@ -273,6 +274,8 @@ class ImportResult(TypedDict):
     skipped_duplicates: int
     revision: int
     drift: list[str]
+    elsewhere: list[KnownImage]
+    taken_out: list[KnownImage]
     cut_prompts: list[str]
 
 
