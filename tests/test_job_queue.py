@@ -93,9 +93,10 @@ def test_a_job_that_waits_is_cancelled_at_once(http: Http) -> None:
 def test_a_job_that_never_looks_is_left_behind(http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it does after that changes nothing of how it ended; and the next one is done meanwhile."""
     monkeypatch.setattr(jobs, "STOPPING_S", 0.3)
-    going, told = threading.Event(), []
+    entered, going, told = threading.Event(), threading.Event(), []
 
     def stubborn(progress: Progress) -> dict[str, Any]:
+        entered.set()
         going.wait(60)
         try:
             progress.tell("late", 1, 1)
@@ -104,7 +105,7 @@ def test_a_job_that_never_looks_is_left_behind(http: Http, monkeypatch: pytest.M
         return {"done": True}
 
     record = http.serving.jobs.start("evaluate", "s", "", stubborn)
-    running(http, {"id": record.id})
+    assert entered.wait(30)
     http("POST", f"/v1/jobs/{record.id}/cancel")
     assert http.job({"id": record.id})["state"] == "cancelled"
     after = http("POST", "/v1/spaces/s/evaluate", status=202, json=labelled(20) | {"rules": ["msp"]})
