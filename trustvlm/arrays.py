@@ -268,7 +268,7 @@ def id_list(values: Any, what: str, expected: str = "a list of ids") -> list[int
     """
     array = plain_array(list(values) if isinstance(values, set | frozenset | range) else values, what)
     if array.size and array.dtype.kind == "f" and np.isnan(array).any():  # what a column of integers becomes around a null
-        raise _missing(what, int(np.argwhere(np.isnan(array))[0][0]), None)
+        raise _missing(what, int(np.isnan(array.ravel()).argmax()), None)
     if array.ndim > 1 or (array.size and array.dtype.kind not in "iu"):
         raise InvalidInput(f"{what}: expected {expected}, got {values!r:.60}")
     return [int(value) for value in array.ravel().tolist()]

@@ -29,8 +29,6 @@ _COLUMNS = [getattr(CalibrationRow, name) for name in CalibrationRecord.__datacl
 
 _OF_SPACE = select(*_COLUMNS).where(CalibrationRow.space_id == bindparam("space"), CalibrationRow.removed_at.is_(None))
 _NEWEST_FIRST = _OF_SPACE.order_by(CalibrationRow.id.desc())
-_PROVED = CalibrationRow.content["threshold"].as_float().is_not(None)
-_CURRENT = _NEWEST_FIRST.where(_PROVED).limit(1)  # made once: every score asks
 
 
 def create(
@@ -47,8 +45,10 @@ def create(
 
 def current(connection: Connection, space_id: int) -> CalibrationRecord | None:
     """The calibration in force, if there is one."""
-    row = connection.execute(_CURRENT, {"space": space_id}).first()
-    return None if row is None else CalibrationRecord(*row)
+    # Not asked of SQLite: it reads no JSON in which an older program has stored NaN.
+    with connection.execute(_NEWEST_FIRST, {"space": space_id}) as rows:
+        records = (CalibrationRecord(*row) for row in rows)
+        return next((record for record in records if record.content.get("threshold") is not None), None)
 
 
 def list_rows(connection: Connection, space_id: int) -> list[CalibrationRecord]:

@@ -140,7 +140,9 @@ def coverage_at_risk_interval(trust: Trust, correct: Bools, confidence: float = 
 
 def _fewest_accepted(risk: float, tail: float) -> int:
     """How many accepted images without an error show that the risk is at most `risk`."""
-    return 1 if risk >= 1 else int(min(math.ceil(math.log(tail) / math.log1p(-risk)) if risk > 0 else 2**53, 2**53))
+    if risk >= 1:
+        return 1
+    return math.ceil(min(math.log(tail) / math.log1p(-risk), 2**53)) if risk > 0 else 2**53
 
 
 def auroc_interval(trust: Trust, correct: Bools, confidence: float = CONFIDENCE) -> Interval:

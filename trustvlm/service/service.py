@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from trustvlm.bounds import identifier
 from trustvlm.catalog import labels as label_rows
 from trustvlm.catalog import spaces as space_rows
 from trustvlm.catalog import supports as support_rows
@@ -259,6 +260,7 @@ class TrustService(Moving, Serving):
 
     def thumbnail(self, support_id: int) -> bytes | None:
         """The JPEG thumbnail of a support image; None when it came as a vector or is gone."""
+        support_id = identifier("support image", support_id)
         with self._ready().catalog.read() as connection:
             return support_rows.thumbnail(connection, support_id)
 

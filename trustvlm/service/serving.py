@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, BinaryIO, cast
 
+from trustvlm.bounds import identifier, whole
 from trustvlm.catalog import idempotency, jobs, pages
 from trustvlm.catalog import spaces as space_rows
 from trustvlm.catalog import supports as support_rows
@@ -81,6 +82,7 @@ class Serving(OpenHome):
     ) -> list[LabelRow]:
         """Up to `limit` labels behind the name `after`, by name; those that begin with or contain something, if given.
         `unverified`: those without support images. Raises NotFound."""
+        limit = whole("limit", limit)
         with self._ready().catalog.read() as connection:
             found = space_rows.find(connection, space)
             return pages.label_page(
@@ -163,6 +165,7 @@ class Serving(OpenHome):
 
     def support_picture(self, space: str, support_id: int) -> bytes:
         """The JPEG thumbnail of a support image of this space. Raises NotFound: there is none, or it came as a vector."""
+        support_id = identifier("support image", support_id)
         with self._ready().catalog.read() as connection:
             label = pages.support_label(connection, space_rows.find(connection, space).id, support_id)
             picture = None if label is None else support_rows.thumbnail(connection, support_id)
@@ -173,6 +176,7 @@ class Serving(OpenHome):
 
     def support_space(self, support_id: int) -> str:
         """The name of the space that a support image belongs to. Raises NotFound."""
+        support_id = identifier("support image", support_id)
         with self._ready().catalog.read() as connection:
             found = pages.support_space(connection, support_id)
         if found is None:
@@ -248,6 +252,7 @@ class Serving(OpenHome):
 
     def list_jobs(self, space: str | None, limit: int) -> list[JobRecord]:
         """The newest jobs, of one space or all."""
+        limit = whole("limit", limit)
         with self._ready().catalog.read() as connection:
             return jobs.list_rows(connection, space, limit)
 
