@@ -87,8 +87,16 @@ FOREIGN: dict[str, tuple[bytes, str]] = {
     "zeros": (bytes(5_000), "zero bytes only.*fetch the file again"),
     "macos": (b"\0\5\x16\7\0\2\0\0Mac OS X" + bytes(99), "AppleDouble"),
     "64-bit floats": (tiff(GREY, bits=64, sample_format=3), "1 band of 64-bit floating point, grey, no compression.*gdal_tr"),
+    "two bands of 16 bits": (tiff(np.repeat(GREY[..., None], 2, 2), bits=16, extra=(0,)), "2 bands of 16-bit.*-b 1 IN"),
     "13 bands": (tiff(np.repeat(GREY[..., None], 13, 2), extra=(0,) * 12), "13 bands of 8-bit unsigned.*-b 3 -b 2 -b 1"),
     "four grey bands": (tiff(np.repeat(GREY[..., None], 4, 2), extra=(0,) * 3), "4 bands of 8-bit.*choose red, green and blue"),
+    "cr2 with a preview": (tiff(GREY)[:8] + b"CR\2\0" + tiff(GREY)[12:], r"camera RAW file \(Canon CR2\).*dcraw"),
+    "compressed planes of 16 bits": (
+        tiff(np.repeat(GREY[..., None], 3, 2), bits=16, photometric=2, planes=True, deflate=True), "bands of 16 bits are apart.*tiffcp",
+    ),
+    "four planes of 16 bits": (
+        tiff(np.repeat(GREY[..., None], 4, 2), bits=16, photometric=2, planes=True, extra=(2,)), "16 bits are apart.*tiffcp",
+    ),
     "lerc": (tiff(GREY).replace(struct.pack("<HHII", 259, 3, 1, 1), struct.pack("<HHII", 259, 3, 1, 34887)), "LERC.*tiffcp"),
     "12-bit jpeg": (saved("JPEG").replace(b"\xff\xc0\0\x11\x08", b"\xff\xc1\0\x11\x0c"), "JPEG of 12 bits.*gdal_translate"),
     "jpeg-ls": (b"\xff\xd8\xff\xf7\0\x0b\x08\0\x08\0\x08\1\1\x11\0" + bytes(50), "JPEG-LS"),

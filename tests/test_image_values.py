@@ -67,6 +67,24 @@ EXACT: dict[str, tuple[Callable[[], bytes], Pixels]] = {
     "colour in a tiff": (lambda: tiff(COLOUR.astype(int) * 16, bits=16, photometric=2), COLOUR),
     "colour in a big-endian tiff": (lambda: tiff(COLOUR.astype(int) * 4, bits=16, photometric=2, order=">"), COLOUR),
     "colour in planes": (lambda: tiff(COLOUR.astype(int) * 16, bits=16, photometric=2, planes=True), COLOUR),
+    "compressed colour": (lambda: tiff(COLOUR.astype(int) * 16, bits=16, photometric=2, deflate=True), COLOUR),
+    "compressed, big-endian": (
+        lambda: tiff(COLOUR.astype(int) * 16, bits=16, photometric=2, deflate=True, order=">"), COLOUR,
+    ),
+    "compressed planes of bytes": (lambda: tiff(COLOUR, photometric=2, deflate=True, planes=True), COLOUR),
+    "compressed, unsigned, big-endian": (lambda: tiff(WIDE * 16, bits=16, deflate=True, order=">"), GREY),
+    "compressed, 32 bits, big-endian": (
+        lambda: tiff(WIDE * 16843009 - 2**31, bits=32, sample_format=2, deflate=True, order=">"), GREY,
+    ),
+    "compressed floats, big-endian": (lambda: tiff(GREY / 255, bits=32, sample_format=3, deflate=True, order=">"), GREY),
+    "compressed bytes with infrared": (
+        lambda: tiff(np.dstack([COLOUR, INFRARED]), photometric=2, extra=(1,), deflate=True), COLOUR,
+    ),
+    "compressed with infrared": (
+        lambda: tiff(np.dstack([COLOUR, INFRARED]).astype(int) * 16, bits=16, photometric=2, extra=(2,), deflate=True), COLOUR,
+    ),
+    "compressed signed": (lambda: tiff(WIDE * 257 - 32768, bits=16, sample_format=2, deflate=True, order=">"), GREY),
+    "big-endian pixels of PIL's": (lambda: as_file((WIDE * 16).astype(">u2"), "TIFF"), GREY),
     "pgm of 4095": (lambda: b"P5 96 64 4095\n" + (WIDE * 16).astype(">u2").tobytes(), GREY),
     "12 bits in a pgm of 65535": (lambda: b"P5 96 64 65535\n" + (WIDE * 16).astype(">u2").tobytes(), GREY),
     "12 bits in a ppm of 65535": (lambda: b"P6 96 64 65535\n" + (COLOUR.astype(int) * 16).astype(">u2").tobytes(), COLOUR),

@@ -36,22 +36,27 @@ def tiff(
     sample_format: int = 1,
     order: str = "<",
     planes: bool = False,
+    deflate: bool = False,
     tags: Sequence[tuple[int, int, list[int] | bytes]] = (),
 ) -> bytes:
-    """An uncompressed TIFF of (h, w) or (h, w, bands) `pixels`.
+    """A TIFF of (h, w) or (h, w, bands) `pixels`.
 
     Args:
         extra: the values of ExtraSamples; None: the tag is left out. sample_format: 1 unsigned, 2 signed, 3 floating point.
-        order: "<" or ">". planes: each band on its own. tags: further ones, as (tag, type, values).
+        order: "<" or ">". planes: each band on its own. deflate: compressed. tags: further ones, as (tag, type, values).
     """
     height, width = pixels.shape[:2]
     bands = 1 if pixels.ndim == 2 else pixels.shape[2]
     stored = np.moveaxis(pixels, 2, 0) if planes else pixels
-    body = stored.astype(f"{order}{_TYPES[sample_format]}{bits // 8}").tobytes()
-    strips = bands if planes else 1
+    raw_strips = [
+        band.astype(f"{order}{_TYPES[sample_format]}{bits // 8}").tobytes() for band in (stored if planes else [stored])
+    ]
+    blocks = [zlib.compress(strip) for strip in raw_strips] if deflate else raw_strips
+    strips = len(blocks)
     entries: list[tuple[int, int, list[int] | bytes]] = [
-        (256, 4, [width]), (257, 4, [height]), (258, 3, [bits] * bands), (259, 3, [1]), (262, 3, [photometric]),
-        (273, 4, [0] * strips), (277, 3, [bands]), (278, 4, [height]), (279, 4, [len(body) // strips] * strips),
+        (256, 4, [width]), (257, 4, [height]), (258, 3, [bits] * bands), (259, 3, [8 if deflate else 1]),
+        (262, 3, [photometric]), (273, 4, [0] * strips), (277, 3, [bands]), (278, 4, [height]),
+        (279, 4, [len(block) for block in blocks]),
         (284, 3, [2 if planes else 1]), (339, 3, [sample_format] * bands), *tags,
     ]  # fmt: skip
     if extra is not None:
@@ -62,13 +67,13 @@ def tiff(
     directory, far = b"", b""
     for tag, kind, values in entries:
         if tag == 273:
-            values = [start + i * (len(body) // strips) for i in range(strips)]
+            values = [start + sum(map(len, blocks[:i])) for i in range(strips)]
         raw = _raw(values, kind, order)
         inline = raw.ljust(4, b"\0") if len(raw) <= 4 else struct.pack(f"{order}I", outside + len(far))
         far += raw if len(raw) > 4 else b""
         directory += struct.pack(f"{order}HHI", tag, kind, len(values)) + inline
     head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}IH", 8, len(entries))
-    return head + directory + bytes(4) + far + body
+    return head + directory + bytes(4) + far + b"".join(blocks)
 
 
 def _raw(values: list[int] | bytes, kind: int, order: str) -> bytes:

@@ -87,8 +87,8 @@ class Queries:
         verifier: (n, d_v) verifier embeddings; may be omitted when the space's verifier is "same" or the rule needs none.
         images: paths, file bytes or PIL images, for spaces whose encoders can encode images.
         text: texts, encoded by the space's classifier (search only).
-        image_range: of `images` of more than 8 bits a channel, the values (low, high) that become black and white; None: the
-            space's, else estimated from each image.
+        image_range: of `images` of more than 8 bits a channel, the values (low, high) that become black and white; None:
+            estimated from each image.
         accept_truncated: take `images` (JPEG, PNG) that lack their last bytes, their missing part filled.
     """
 

@@ -55,7 +55,7 @@ def image_options(command: F) -> F:
             metavar="LOW,HIGH",
             callback=_range,
             help="The values that become black and white in images of more than 8 bits a channel, such as 0,4095.  "
-            "[default: the space's, else estimated from each image]",
+            "[default: estimated from each image]",
         ),
     ):
         found = option(found)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from trustvlm.encoders.avif import strip_avif
 from trustvlm.encoders.exif import exif_orientation, xmp_orientation
-from trustvlm.encoders.layouts import raw_file
+from trustvlm.encoders.layouts import refused_tiff
 from trustvlm.encoders.tiff import strip_tiff
 
 __all__ = ["MAX_BLOCKS", "MAX_PARTS", "MAX_SCANS", "Costly", "Foreign", "Stripped", "strip"]
@@ -37,7 +37,7 @@ class Costly(ValueError):
 
 
 class Foreign(ValueError):
-    """The file is of another kind than its first bytes say; the message says which, and what to run."""
+    """The file is of a kind that is not read though a decoder would take it; the message says which, and what to run."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def strip(data: bytes, format_name: str) -> Stripped:
     """The file `data` of a format as Pillow names it.
 
     Raises:
-        Costly: too many parts or scans, or blocks that are too large. Foreign: a camera's RAW file.
+        Costly: too many parts or scans, or blocks that are too large. Foreign: a TIFF that is not read.
     """
     match format_name:
         case "JPEG":
@@ -85,9 +85,10 @@ def _tiff(data: bytes) -> Stripped:
     try:
         tiff = strip_tiff(data)
     except ValueError as error:
-        raise Costly(str(error)) from error
-    if raw_file(tiff.values):
-        raise Foreign(raw_file(tiff.values))
+        raise Costly(refused_tiff(data, {}) or str(error)) from error
+    refused = refused_tiff(data, tiff.values)
+    if refused:
+        raise Foreign(refused)
     # Pillow turns it by the orientation that stays in it
     return Stripped(tiff.data, bytes_per_pixel=_DEEP if tiff.deep_colour else _PLAIN, extra_bytes=tiff.block)
 

@@ -19,12 +19,13 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Deep", "deep_colour", "deep_grey", "deep_ppm", "has_deep_colour", "plain_colour", "tiff_values"]
+__all__ = ["Deep", "deep_colour", "deep_grey", "deep_ppm", "has_deep_colour", "plain_colour", "right_order", "tiff_values"]
 
 Numbers = npt.NDArray[Any]
 Rows = Callable[[int, int], Numbers]
 
 _SWAPPED = {";16B": ";16L", ";16L": ";16B", ";16N": ";16B" if sys.byteorder == "little" else ";16L"}
+_LITTLE = {"I;16BS": "I;16S", "I;32BS": "I;32S", "F;32BF": "F;32F"}
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT, _NO_DATA = 258, 262, 339, 42113
 _SIGNED = 2
 _WHOLE = {"F": ((0.0, 1.0), (0.0, 255.0))}
@@ -73,6 +74,7 @@ def deep_grey(image: Image) -> Deep | None:
     key = image.info.get("transparency")
     bits = (tiff_values(image, _BITS) or (16 if image.mode.startswith("I;16") else 32,))[0]
     whole: tuple[tuple[float, float], ...] = (
+        (0.0, 255.0),
         (0.0, 65535.0),
         (0.0, 2.0**bits - 1),
         (-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1),
@@ -195,6 +197,18 @@ def _grey_bytes(image: Image) -> tuple[Image, Image]:
     image.load()
     grey, grey_low, alpha, alpha_low = image.split()
     return pil.merge("LA", (grey, alpha)), pil.merge("LA", (grey_low, alpha_low))
+
+
+def right_order(image: Image) -> None:
+    """Let Pillow read what libtiff gives it, which is in this machine's order, in that order; of some modes it forgets that."""
+    if image.format == "TIFF":
+        image.tile = [_in_machine_order(tile) for tile in getattr(image, "tile", ())]  # type: ignore[attr-defined]
+
+
+def _in_machine_order(tile: Any) -> Any:
+    modes = _LITTLE if sys.byteorder == "little" else {little: big for big, little in _LITTLE.items()}
+    mode = _raw_mode(tile)
+    return _with_raw_mode(tile, modes[mode]) if tile.codec_name == "libtiff" and mode in modes else tile
 
 
 def plain_colour(image: Image) -> None:

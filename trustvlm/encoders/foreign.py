@@ -31,7 +31,6 @@ _SIGNATURES: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000 image", "opj_decompress -i IN -o out.png"),
     (0, b"\xff\x4f\xff\x51", "a JPEG 2000 image", "opj_decompress -i IN -o out.png"),
     (0, b"II\xbc", "a JPEG XR image", "JxrDecApp -i IN -o out.tif"),
-    (8, b"CR\2", "a camera RAW file (Canon CR2)", _RAW),
     (0, b"FUJIFILMCCD-RAW", "a camera RAW file (Fujifilm RAF)", _RAW),
     (0, b"IIRO", "a camera RAW file (Olympus ORF)", _RAW),
     (0, b"IIRS", "a camera RAW file (Olympus ORF)", _RAW),

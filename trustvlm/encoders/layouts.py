@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-__all__ = ["jpeg_layout", "raw_file", "tiff_layout"]
+__all__ = ["jpeg_layout", "refused_tiff", "tiff_layout"]
 
 _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _FORMAT = 258, 259, 262, 277, 339
-_SUBFILE, _SUB_IMAGES, _DNG = 254, 330, 50706
+_SUBFILE, _PLANES, _SUB_IMAGES, _EXTRA, _DNG = 254, 284, 330, 338, 50706
 _COMPRESSIONS = {
     1: "no compression", 2: "CCITT RLE", 3: "CCITT Group 3", 4: "CCITT Group 4", 5: "LZW", 6: "old-style JPEG", 7: "JPEG",
     8: "Deflate", 32773: "PackBits", 32946: "Deflate", 34676: "SGI LogLuv", 34677: "SGI LogLuv", 34712: "JPEG 2000",
@@ -25,11 +25,18 @@ _RAW = "is a camera RAW file ({}), of which only a preview could be read here; r
 _FRAME = re.compile(rb"\xff([\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf\xf7])..(.)", re.DOTALL)
 
 
-def raw_file(values: Mapping[int, int]) -> str:
-    """What a camera's RAW file is and what to run, from the tags of a TIFF; "" for any other TIFF.
+def refused_tiff(data: bytes, values: Mapping[int, int]) -> str:
+    """Why a TIFF that Pillow would decode is not read here, and what to run, from its bytes and tags; "" for any other TIFF.
 
-    A RAW file shows a small preview first and has the picture in a sub-image.
+    A camera's RAW file shows a small preview first and has the picture in a sub-image. Of planes of 16
+    bits that are compressed, or of four of them, Pillow gives upper bytes only.
     """
+    bands = values.get(_SAMPLES, 1)
+    deep_planes = values.get(_PLANES) == 2 and bands > 1 and values.get(_BITS, 1) > 8
+    if deep_planes and (values.get(_COMPRESSION, 1) > 1 or (bands > 3 and values.get(_EXTRA, 1))):
+        return "is a TIFF whose bands of 16 bits are apart, which is not read here; run: tiffcp -p contig -c none IN out.tif"
+    if data[8:11] == b"CR\2":
+        return _RAW.format("Canon CR2")
     if _DNG in values:
         return _RAW.format("DNG")
     if values.get(_PHOTOMETRIC) in (32803, 34892) or (values.get(_SUBFILE, 0) & 1 and _SUB_IMAGES in values):
@@ -49,7 +56,9 @@ def tiff_layout(values: Mapping[int, int], *, opened: bool = False) -> str:
     kind = _FORMATS.get(values.get(_FORMAT, 1), f"sample format {values.get(_FORMAT)}")
     photometric = _PHOTOMETRICS.get(values.get(_PHOTOMETRIC, 0), f"photometric {values.get(_PHOTOMETRIC)}")
     layout = f"{bands} band{'s' if bands != 1 else ''} of {bits}-bit {kind}, {photometric}, {compression}"
-    if bands > 1 and values.get(_PHOTOMETRIC) not in (2, 5, 6):
+    if bands == 2:
+        remedy = "keep the first band: gdal_translate -b 1 IN out.tif"
+    elif bands > 1 and values.get(_PHOTOMETRIC) not in (2, 5, 6):
         remedy = "choose red, green and blue: gdal_translate -b 3 -b 2 -b 1 -co PHOTOMETRIC=RGB IN out.tif"
     elif bands > 3:
         remedy = "keep red, green and blue: gdal_translate -b 1 -b 2 -b 3 -co PHOTOMETRIC=RGB IN out.tif"

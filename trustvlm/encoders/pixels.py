@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from trustvlm.encoders.deep import Deep, deep_colour, deep_grey, deep_ppm, has_deep_colour, plain_colour, tiff_values
+from trustvlm.encoders.deep import (
+    Deep,
+    deep_colour,
+    deep_grey,
+    deep_ppm,
+    has_deep_colour,
+    plain_colour,
+    right_order,
+    tiff_values,
+)
 from trustvlm.encoders.depth import MAX_SAMPLE, ValueRange, estimate_range
 from trustvlm.remarks import Remark
 
@@ -49,6 +58,7 @@ def read_rgb(image: Image, again: Callable[[], Image] | None, fixed: Fixed = Non
     premultiplied = again is not None and has_deep_colour(image)
     if premultiplied:
         plain_colour(image)
+    right_order(image)
     image.load()
     deep = deep_grey(image)
     if deep is not None:

@@ -34,7 +34,9 @@ IMAGE_SUFFIXES = {
     *(".ppm", ".pgm", ".pbm", ".pnm"),
     # Where they cannot be read, this is better said by name than passed over in silence:
     *(".heic", ".heif", ".avif", ".jp2", ".j2k", ".jpx", ".jxl", ".jxr", ".dcm"),
+    *(".hif", ".psd", ".svg", ".eps", ".pfm", ".exr", ".hdr", ".tga", ".qoi"),
     *(".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw", ".x3f", ".iiq", ".mrw"),
+    *(".3fr", ".rwl", ".sr2", ".srf", ".kdc", ".erf"),
 }
 
 SYSTEM_NAMES = (

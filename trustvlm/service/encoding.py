@@ -130,7 +130,7 @@ def _ran(pinned: Mapping[str, str] | None, encoder: Encoder) -> str:
 
 
 def reading(parts: Parts, space: SpaceRecord, image_range: object = None, accept_truncated: bool = False) -> ImageLimits:
-    """How the images of a call are read: the home's limits, and the call's range of values, else the space's.
+    """How the images of a call are read: the home's limits, and what the call says.
 
     Raises:
         InvalidInput: the range is none.
