@@ -139,14 +139,14 @@ def test_a_pipe_cuts_nothing(home: Cli, monkeypatch: pytest.MonkeyPatch) -> None
 def test_what_a_narrow_table_does_in_its_order() -> None:
     shapes = [Shape("source", narrow="end"), Shape("label"), Shape("number", right=True, rank=1), Shape("note", narrow="words")]
     row = ["photos/of/the/summer/beach_01.jpg", "beach", "0.1234", "unknown: the image is close to no prototype"]
-    at = {width: [str(line) for line in Table(shapes, width).lines([row])] for width in (100, 80, 58, 50, 40)}
+    at = {width: [str(line) for line in Table(shapes, width).lines([row])] for width in (100, 80, 58, 46, 40)}
     assert at[100][2] == "photos/of/the/summer/beach_01.jpg  beach  0.1234  unknown: the image is close to no prototype"
     assert at[80][2] == "…summer/beach_01.jpg  beach  0.1234  unknown: the image is close to no prototype"
     assert at[58][2:] == [
         "…each_01.jpg  beach  0.1234  unknown: the image is close",
         "                             to no prototype",
     ]
-    assert at[50][0].split() == ["source", "label", "note"]
+    assert at[46][0].split() == ["source", "label", "note"]
     assert at[40] == [
         "source  …otos/of/the/summer/beach_01.jpg",
         "label   beach",

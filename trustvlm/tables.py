@@ -16,7 +16,7 @@ from typing import Literal
 __all__ = ["Line", "Shape", "Table", "ending", "terminal_width", "wrapped"]
 
 _GAP = 2
-_FLOORS = {"end": 12, "words": 24}
+_FLOORS = {"end": 12, "words": 20}
 _LEAST = 20  # a terminal narrower than this wraps by itself
 
 

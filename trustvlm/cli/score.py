@@ -78,12 +78,12 @@ COLUMNS = [
     Column("source", lambda row: row["source"], narrow="end"),
     Column("label", lambda row: row["label"], lambda row: "bold"),
     Column("decision", lambda row: row["decision"], lambda row: _DECISION_COLOURS[row["decision"]]),
-    Column("trust", lambda row: _number(row["trust"]), _colour, right=True),
-    Column("text conf.", lambda row: _number(row["text_confidence"]), right=True, rank=4),
-    Column("image sim.", lambda row: _number(row["image_similarity"]), right=True, rank=3),
-    Column("nearest", lambda row: "✓" if row["agrees"] else row["nearest_prototype"] or "–", _colour, rank=2),
-    Column("rival", lambda row: row["rival"] or "–", rank=1),
-    Column("its trust", lambda row: _number(row["rival_trust"]), right=True, rank=5),
+    Column("trust", lambda row: _number(row["trust"]), _colour, right=True, rank=1),
+    Column("text conf.", lambda row: _number(row["text_confidence"]), right=True, rank=5),
+    Column("image sim.", lambda row: _number(row["image_similarity"]), right=True, rank=4),
+    Column("nearest", lambda row: "✓" if row["agrees"] else row["nearest_prototype"] or "–", _colour, rank=3),
+    Column("rival", lambda row: row["rival"] or "–", rank=2),
+    Column("its trust", lambda row: _number(row["rival_trust"]), right=True, rank=6),
     Column("note", _notes, narrow="words"),
 ]
 
