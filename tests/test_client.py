@@ -94,7 +94,8 @@ def test_it_stands_on_the_lowest_row() -> None:
     """DESIGN §1: the client is what a user installs beside their own things; it knows the dataclasses and the errors."""
     found = {module for path in FILES if path.parent.name == "client" for module in imports(path)}
     others = {module for module in found if not module.startswith("trustvlm.client")}
-    assert others == {f"trustvlm.{room}" for room in ("arrays", "errors", "outcomes", "processes", "promise", "types")}
+    rooms = ("arrays", "bounds", "errors", "outcomes", "processes", "promise", "remarks", "types")
+    assert others == {f"trustvlm.{room}" for room in rooms}
 
 
 def test_importing_is_light() -> None:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from trustvlm.errors import InvalidInput
 
-__all__ = ["id_list", "names_or_mask", "optional_texts", "plain_array", "real_array", "sources", "texts"]
+__all__ = ["id_list", "iterates", "names_or_mask", "optional_texts", "plain_array", "real_array", "sources", "texts"]
 
 Array = npt.NDArray[Any]
 
@@ -197,6 +197,15 @@ def _kind(value: Any) -> str:
 # Names and ids
 
 
+def iterates(values: Any) -> bool:
+    """Whether `values` can be gone through one by one; an array without dimensions only looks so."""
+    try:
+        iter(values)
+    except TypeError:
+        return False
+    return True
+
+
 def sources(values: Any, what: str) -> list[Any]:
     """Images, in a list or a column of their paths.
 
@@ -268,7 +277,7 @@ def id_list(values: Any, what: str, expected: str = "a list of ids") -> list[int
     """
     array = plain_array(list(values) if isinstance(values, set | frozenset | range) else values, what)
     if array.size and array.dtype.kind == "f" and np.isnan(array).any():  # what a column of integers becomes around a null
-        raise _missing(what, int(np.isnan(array.ravel()).argmax()), None)
+        raise _missing(what, int(np.isnan(array).argmax()), None)
     if array.ndim > 1 or (array.size and array.dtype.kind not in "iu"):
         raise InvalidInput(f"{what}: expected {expected}, got {values!r:.60}")
     return [int(value) for value in array.ravel().tolist()]

@@ -12,9 +12,11 @@ from datetime import timedelta
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
+
 from trustvlm.errors import InvalidInput
 
-__all__ = ["NUMBERS", "WHOLE", "duration", "got", "identifier", "number", "value_range", "whole"]
+__all__ = ["NUMBERS", "WHOLE", "choice", "duration", "flags", "got", "identifier", "number", "value_range", "whole"]
 
 LEAST = 1e-6
 
@@ -91,6 +93,28 @@ def whole(name: str, value: Any, *, bounds: str | None = None) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral) or not low <= int(value) <= high:
         raise InvalidInput(f"{name}: expected a whole number from {low} to {high}, got {got(value)}")
     return int(value)
+
+
+def flags(**given: Any) -> None:
+    """Make sure that each argument is True or False: "false" and "no" would count as yes.
+
+    Raises:
+        InvalidInput: one is something else.
+    """
+    for name, value in given.items():
+        if not isinstance(value, bool | np.bool_):
+            raise InvalidInput(f"{name}: expected True or False, got {got(value)}")
+
+
+def choice(name: str, value: Any, choices: Sequence[str]) -> str:
+    """`value`, which is one of `choices`.
+
+    Raises:
+        InvalidInput: it is none of them.
+    """
+    if not isinstance(value, str) or value not in choices:
+        raise InvalidInput(f"{name}: expected one of {', '.join(choices)}; got {got(value)}")
+    return value
 
 
 def duration(name: str, value: Any) -> timedelta:

@@ -13,7 +13,9 @@ _BRIEF = 80
 
 
 def normal(name: str) -> str:
-    """`name` in normal form C: "é" is one character, however it was typed or a file system spells it."""
+    """`name` in normal form C: "é" is one character, however it was typed or a file system spells it. Raises InvalidInput."""
+    if not isinstance(name, str):
+        raise InvalidInput(f"name: expected a string, got {type(name).__name__}")
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 

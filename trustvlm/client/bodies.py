@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trustvlm.arrays import optional_texts, real_array
-from trustvlm.bounds import value_range
+from trustvlm.bounds import flags, value_range
 from trustvlm.client.images import File
 from trustvlm.client.wire import Body
 from trustvlm.errors import InvalidInput, NotFound
@@ -98,6 +98,7 @@ def options_query(fields: Fields) -> list[tuple[str, Any]]:
 
 def reading_fields(image_range: tuple[float, float] | None, accept_truncated: bool) -> list[tuple[str, Any]]:
     """How image files are read, as form fields. Raises InvalidInput: the range is none."""
+    flags(accept_truncated=accept_truncated)
     return [("image_range", value_range("image_range", image_range)), ("accept_truncated", bool(accept_truncated))]
 
 

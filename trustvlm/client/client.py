@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from trustvlm.arrays import names_or_mask, texts
+from trustvlm.bounds import number
 from trustvlm.client import queries as query_verbs
 from trustvlm.client.bodies import reading_fields
 from trustvlm.client.decode import read
@@ -51,7 +51,7 @@ class Client(Labelling, Promising):
         Raises:
             Forbidden: an encoder that the service's operator does not allow (setting serve_encoders). Else as there.
         """
-        scale = float(logit_scale) if isinstance(logit_scale, Real) else logit_scale
+        scale = None if logit_scale is None else number("logit_scale", logit_scale)
         given: dict[str, Any] = {
             "name": name,
             "classifier": classifier,

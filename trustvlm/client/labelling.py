@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 
 from trustvlm.arrays import id_list
+from trustvlm.bounds import flags
 from trustvlm.client import registering, syncing
 from trustvlm.client.bodies import reading_fields, text_rows
 from trustvlm.client.connected import Connected
@@ -52,6 +53,7 @@ class Labelling(Connected):
                 taken in. keep_originals: keep the image files in the service's home.
             image_range, accept_truncated: how the images are read, see :class:`Queries`.
         """
+        flags(keep_originals=keep_originals, bring_back=bring_back, sync=sync, dry_run=dry_run)
         if dry_run:
             return syncing.preview(self._wire, space, inputs, sync=sync, bring_back=bring_back)
         given = list(inputs) if sync and not isinstance(inputs, LabelInput) else inputs
@@ -75,6 +77,7 @@ class Labelling(Connected):
         accept_truncated: bool = False,
     ) -> RegisterResult:
         """Add support images to a label that exists. Raises NotFound when it does not, else as :meth:`register`."""
+        flags(keep_originals=keep_originals)
         how = [("keep_originals", bool(keep_originals)), *reading_fields(image_range, accept_truncated)]
         return registering.add_support(self._wire, space, label, images, image_vectors, classifier_image_vectors, how)
 
@@ -95,6 +98,7 @@ class Labelling(Connected):
 
     def remove_label(self, space: str, label: str, *, purge: bool = False) -> int:
         """Remove a label with its support images, for good with `purge`; the space's new revision. Raises NotFound."""
+        flags(purge=purge)
         path = path_of("spaces", space, "labels", label)
         told = self._wire.ask("DELETE", path, query=[("purge", "true")] if purge else [], write=True)
         return int(told["revision"])

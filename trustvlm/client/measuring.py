@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trustvlm.arrays import optional_texts, texts
+from trustvlm.bounds import flags
 from trustvlm.client.bodies import form_body, npz_body, options_query, reading_fields, truth_array
 from trustvlm.client.decode import read
 from trustvlm.client.images import as_sources, load
@@ -71,6 +72,7 @@ def evaluate_options(
     Raises:
         InvalidInput: rules that are no list of names.
     """
+    flags(items=items)
     names = None if rules is None else texts(rules, "rules", "a list of rule names")
     if names is not None and not names:
         raise InvalidInput("rules: expected a list of rule names, got none")
@@ -88,6 +90,7 @@ def feedback(
     wire: Wire, space: str, queries: Queries, truth: Names, sampling: str, promote: bool, sources: Names | None
 ) -> FeedbackResult:
     """See :meth:`Client.feedback`. Image files go as they are: a promoted one becomes a support image with its thumbnail."""
+    flags(promote=promote)
     path = path_of("spaces", space, "feedback")
     options: list[tuple[str, Any]] = [("sampling", sampling), ("promote", bool(promote))]
     if not isinstance(queries, Queries) or queries.images is None:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trustvlm.arrays import texts
+from trustvlm.bounds import choice
 from trustvlm.client.bodies import (
     Fields,
     as_revision,
@@ -219,8 +220,7 @@ def search(wire: Wire, space: str, queries: Queries, kind: str, k: int, revision
     """See :meth:`Client.search`."""
     path, k = path_of("spaces", space, "search"), whole(k, "k")
     expected = None if revision is None else as_revision(revision)
-    if kind not in KINDS:
-        raise InvalidInput(f"kind: expected one of {', '.join(KINDS)}; got {kind!r}")
+    choice("kind", kind, KINDS)
     if not 1 <= k <= MOST_HITS:
         raise InvalidInput(f"k: expected a whole number from 1 to {MOST_HITS}, got {k}")
     options: dict[str, Any] = {"kind": kind, "k": k}

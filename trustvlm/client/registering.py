@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy.typing as npt
 
+from trustvlm.arrays import iterates
 from trustvlm.client.bodies import Fields, finite, form_body, npz_body, text_rows
 from trustvlm.client.decode import register_result
 from trustvlm.client.images import File, as_sources, load, told_failures
@@ -94,7 +95,7 @@ def register(
     bring_back: bool,
 ) -> RegisterResult:
     """See :meth:`Client.register`; `how` are the form fields that say what is done with image files."""
-    if isinstance(inputs, LabelInput) or not isinstance(inputs, Iterable):
+    if isinstance(inputs, LabelInput) or not iterates(inputs):
         raise InvalidInput(f"inputs: expected a list of LabelInput, got {type(inputs).__name__}")
     if isinstance(inputs, Sequence):  # they can be looked at twice: before anything is sent
         for number, item in enumerate(inputs):
@@ -170,6 +171,8 @@ def _content(item: LabelInput, number: int) -> tuple[dict[str, Any], dict[str, n
     what = f"label {item.name[:80]!r}: "
     content: dict[str, Any] = {"name": item.name}
     if item.prompt is not None:
+        if not isinstance(item.prompt, str):
+            raise InvalidInput(f"{what}prompt: expected a string, got {type(item.prompt).__name__}")
         content["prompt"] = item.prompt
     if item.text_vector is not None:
         content["text_vector"] = text_rows(item.text_vector, what + "text_vector")

@@ -39,7 +39,6 @@ def preset(name: str) -> Preset:
     Raises:
         NotFound: there is none of that name.
     """
-    try:
-        return _PRESETS[name]
-    except KeyError:
-        raise NotFound(f"no preset {name!r}; there is: {', '.join(_PRESETS)}") from None
+    if not isinstance(name, str) or name not in _PRESETS:
+        raise NotFound(f"no preset {name!r:.80}; there is: {', '.join(_PRESETS)}")
+    return _PRESETS[name]

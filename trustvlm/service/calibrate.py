@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from trustvlm.bounds import number
+from trustvlm.bounds import choice, flags, number
 from trustvlm.catalog import observations, spaces
 from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.errors import Conflict, InvalidInput
@@ -53,6 +53,9 @@ class Promise:
         Raises:
             InvalidInput: it cannot.
         """
+        if not isinstance(self.rule, str):
+            raise InvalidInput(f"rule: expected 'auto' or one of the names of trustvlm.RULES, got {self.rule!r:.60}")
+        flags(may_correct=self.may_correct)
         if self.rule != "auto":
             corrects = resolve_parameters(self.rule, self.params)[1].relabels
             if corrects and not self.may_correct:
@@ -60,13 +63,12 @@ class Promise:
                     f"rule: {self.rule!r} may correct the classifier's labels; pass may_correct=True to allow that, "
                     f"or name a rule that keeps them, such as {DEFAULT_RULE!r}"
                 )
-        elif self.params:
+        elif self.params is not None:
             raise InvalidInput("params: name the rule they belong to; rule='auto' chooses its own")
         for name in ("max_risk", "confidence", "unknown_rate"):
             number(name, getattr(self, name))
         for name, known in (("on_stale", ("auto", "flag", "abstain")), ("on_unverified", ("judge", "abstain"))):
-            if getattr(self, name) not in known:
-                raise InvalidInput(f"{name}: expected one of {', '.join(known)}; got {getattr(self, name)!r}")
+            choice(name, getattr(self, name), known)
 
 
 def calibrate(

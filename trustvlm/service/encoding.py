@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Embedded",
     "as_sources",
+    "check_queries",
     "embed",
     "encode_for",
     "encode_prompts",
@@ -213,6 +214,12 @@ def unit_queries(
     return unit, unit_rows(verifier)
 
 
+def check_queries(queries: object) -> None:
+    """Raises InvalidInput for anything but queries."""
+    if not isinstance(queries, Queries):
+        raise InvalidInput(f"queries: expected trustvlm.Queries(…), got {type(queries).__name__}")
+
+
 def raw_queries(
     parts: Parts, space: SpaceRecord, queries: Queries, notes: list[str] | None = None
 ) -> tuple[Float64s | None, Float64s | None]:
@@ -224,8 +231,7 @@ def raw_queries(
     Raises:
         InvalidInput: nothing or too much given, wrong shapes, an image that cannot be read, or texts without a text tower.
     """
-    if not isinstance(queries, Queries):
-        raise InvalidInput(f"queries: expected trustvlm.Queries(…), got {type(queries).__name__}")
+    check_queries(queries)
     if queries.images is not None or queries.text is not None:
         if sum(part is not None for part in (queries.images, queries.text, queries.classifier, queries.verifier)) > 1:
             raise InvalidInput("queries: pass vectors, or images, or text, not several of them")

@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 
 from trustvlm.arrays import texts
-from trustvlm.bounds import number, whole
+from trustvlm.bounds import flags, number, whole
 from trustvlm.catalog import spaces, supports
 from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.errors import InvalidInput
@@ -60,6 +60,7 @@ class Wanted:
         if self.params is not None and not isinstance(self.params, Mapping):
             raise InvalidInput(f"params: expected a mapping of rules to their parameters, got {self.params!r:.60}")
         whole("draws", self.draws)
+        flags(items=self.items)
         for name in ("risk", "coverage", "confidence"):
             number(name, getattr(self, name))
 

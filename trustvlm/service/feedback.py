@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from trustvlm.bounds import choice
 from trustvlm.catalog import observations, spaces, supports
 from trustvlm.catalog.observations import GivenVerdict
 from trustvlm.errors import Conflict, InvalidInput, NotFound
@@ -36,8 +37,7 @@ def feedback(
     sources: Sequence[str | None] | None,
 ) -> FeedbackResult:
     """See :meth:`TrustService.feedback`."""
-    if sampling not in SAMPLINGS:
-        raise InvalidInput(f"sampling: expected one of {', '.join(SAMPLINGS)}; got {sampling!r}")
+    choice("sampling", sampling, SAMPLINGS)
     space = parts.space(space_name)
     observed = observe(parts, space, queries, [truth] if truth is None or isinstance(truth, str) else truth, sources)
     classifier, verifier = observed.unit

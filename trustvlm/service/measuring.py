@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from trustvlm.bounds import flags
 from trustvlm.catalog import observations, spaces
 from trustvlm.errors import InvalidInput
 from trustvlm.outcomes import Evaluation
@@ -189,6 +190,7 @@ class Measuring(OpenHome):
         Raises:
             NotFound: unknown space or label. InvalidInput: wrong shapes or arguments.
         """
+        flags(promote=promote)
         return feedback(self._writable(), space, queries, truth, sampling, promote, sources)
 
     def monitor(self, space: str, *, alpha: float = 0.05) -> MonitorReport:

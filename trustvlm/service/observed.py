@@ -20,7 +20,7 @@ from trustvlm.encoders import hash_image
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.scoring.vectors import unit_rows
 from trustvlm.service.cache import SpaceView
-from trustvlm.service.encoding import as_sources, raw_queries, reading
+from trustvlm.service.encoding import as_sources, check_queries, raw_queries, reading
 from trustvlm.service.names import source_text
 from trustvlm.service.parts import Parts
 from trustvlm.types import Bools, Float64s, Int64s, Objects, Queries
@@ -83,6 +83,7 @@ def observe(
     Raises:
         InvalidInput: no classifier embeddings, lengths that differ, or a truth that is not a name or None.
     """
+    check_queries(queries)
     truth = optional_texts(truth, "truth", "one label name for each query, or None for an image of no label of the space")
     sources = None if sources is None else optional_texts(sources, "sources", "one name for each query, or None")
     images = None if queries.images is None else as_sources(queries.images, "queries.images")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from sqlalchemy import Connection
 
+from trustvlm.arrays import iterates
 from trustvlm.catalog import contents, labels, spaces, supports
 from trustvlm.catalog.labels import LabelRecord, NewLabel
 from trustvlm.catalog.likeness import told, unknown
@@ -95,7 +96,7 @@ def register(
     accept_truncated: bool = False,
 ) -> RegisterResult:
     """See :meth:`TrustService.register`; with `must_exist`, unknown labels are NotFound instead of new."""
-    if isinstance(inputs, LabelInput) or not isinstance(inputs, Iterable):
+    if isinstance(inputs, LabelInput) or not iterates(inputs):
         raise InvalidInput(f"inputs: expected a list of LabelInput, got {type(inputs).__name__}")
     inputs = at_most(inputs, parts.calls, "labels", "inputs")
     with parts.catalog.read() as connection:

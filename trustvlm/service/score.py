@@ -105,6 +105,8 @@ def _rule(
     """The rule to score with: the named one, else the calibrated one with its parameters, else the default."""
     if rule is not None or calibration is None:
         return resolve_parameters(rule, params)
+    if params is not None and not isinstance(params, Mapping):
+        raise InvalidInput(f"params: expected a mapping such as {{'lambda': 1.0}}, got {params!r:.60}")
     given = {key: value for key, value in (params or {}).items() if value is not None}
     # What was tuned on embeddings of other encoders says nothing about these.
     tuned = {} if calibration.other_encoders else dict(calibration.params)

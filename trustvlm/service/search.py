@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from trustvlm.bounds import whole
+from trustvlm.bounds import choice, whole
 from trustvlm.catalog import supports
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.index.live import IndexView
@@ -26,8 +26,7 @@ KINDS = ("support", "prototype", "text")
 
 def search(parts: Parts, space_name: str, queries: Queries, kind: str, k: int, revision: int | None = None) -> Hits:
     """See :meth:`TrustService.search`."""
-    if kind not in KINDS:
-        raise InvalidInput(f"kind: expected one of {', '.join(KINDS)}; got {kind!r}")
+    choice("kind", kind, KINDS)
     k = whole("k", k, bounds="hits")
     expected = None if revision is None else whole("revision", revision)
     space = parts.space(space_name)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from trustvlm.bounds import identifier
+from trustvlm.bounds import flags, identifier
 from trustvlm.catalog import labels as label_rows
 from trustvlm.catalog import spaces as space_rows
 from trustvlm.catalog import supports as support_rows
@@ -133,6 +133,7 @@ class TrustService(Moving, Serving):
             vector that cannot be right; with `sync`, inputs that have nothing in common with the space. Unavailable: the home
             cannot be written now.
         """
+        flags(keep_originals=keep_originals, bring_back=bring_back, sync=sync, dry_run=dry_run)
         how: dict[str, Any] = {"on_commit": on_commit, "progress": progress, "keep_originals": keep_originals}
         how |= {"image_range": image_range, "accept_truncated": accept_truncated}
         asked = {"bring_back": bring_back, "sync": sync, "dry_run": dry_run}
@@ -154,6 +155,7 @@ class TrustService(Moving, Serving):
         accept_truncated: bool = False,
     ) -> RegisterResult:
         """Add support images to a label that exists. Raises NotFound when it does not, else as :meth:`register`."""
+        flags(keep_originals=keep_originals)
         addition = LabelInput(
             label, images=images, image_vectors=image_vectors, classifier_image_vectors=classifier_image_vectors
         )
@@ -184,6 +186,7 @@ class TrustService(Moving, Serving):
         It can be restored within the undo window; with `purge` its vectors and thumbnails are deleted at once, for good.
         Raises NotFound.
         """
+        flags(purge=purge)
         return label_verbs.remove_label(self._writable(), space, label, purge_now=purge)
 
     def restore_label(self, space: str, label: str) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from trustvlm.arrays import iterates
 from trustvlm.catalog import contents, labels, spaces, supports
 from trustvlm.catalog.contents import ContentRow
 from trustvlm.catalog.spaces import SpaceRecord
@@ -64,7 +65,7 @@ def register_with(
     """See :meth:`TrustService.register`; `options` are those of :func:`trustvlm.service.register.register`."""
     if not sync and not dry_run:
         return register(parts, space_name, inputs, bring_back=bring_back, **options)
-    if isinstance(inputs, LabelInput) or not isinstance(inputs, Iterable):
+    if isinstance(inputs, LabelInput) or not iterates(inputs):
         raise InvalidInput(f"inputs: expected a list of LabelInput, got {type(inputs).__name__}")
     inputs = at_most(inputs, parts.calls, "labels", "inputs")
     with parts.catalog.read() as connection:
