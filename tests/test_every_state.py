@@ -92,7 +92,7 @@ def test_rules_and_states(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state
                 with pytest.raises(InvalidInput, match=rf"queries\.verifier: rule '{rule}' needs verifier embeddings of"):
                     service.evaluate("s", queries, truth, rules=[rule])
                 with pytest.raises(InvalidInput, match=r"queries\.verifier: "):
-                    service.calibrate("s", queries, truth, rule=rule)
+                    service.calibrate("s", queries, truth, rule=rule, may_correct=True)
         found = service.evaluate("s", queries, truth, draws=1)
         assert {outcome.rule for outcome in found.rules} == set(compared)
         assert {one.rule for one in found.left_out} == set(trustvlm.RULES) - set(compared)
@@ -105,9 +105,9 @@ def test_rules_and_states(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state
             assert (len(every.rules), every.left_out) == (len(possible), ())
         if side == "no verifier queries" and not bare:
             with pytest.raises(InvalidInput, match=r"queries\.verifier: space 's' has support images"):
-                service.calibrate("s", queries, truth)
+                service.calibrate("s", queries, truth, may_correct=True)
         else:
-            made = service.calibrate("s", queries, truth)
+            made = service.calibrate("s", queries, truth, may_correct=True)
             assert {row["rule"] for row in made.candidates} == set(compared)
             assert made.left_out == found.left_out
             assert service.list_calibrations("s")[0].left_out == made.left_out
@@ -115,7 +115,7 @@ def test_rules_and_states(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state
             service.evaluate_stored("s")
             if bare:
                 for rule in IMAGE_RULES & set(possible):
-                    assert service.calibrate("s", queries, truth, rule=rule).left_out == ()
+                    assert service.calibrate("s", queries, truth, rule=rule, may_correct=True).left_out == ()
         for kind in ("text", "prototype", "support"):
             if side == "verifier" or kind == "text" or side == "same":
                 assert (service.search("s", queries, kind=kind, k=3).ids == -1).all() == (bare and kind != "text")
