@@ -300,7 +300,9 @@ def proxied(folder: Path, upstream: str, location: str) -> Iterator[str]:
 
 
 @pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
-@pytest.mark.parametrize("kind", PROXIES)
+@pytest.mark.parametrize(
+    "kind", ["kept", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("taken off", "at the root"))]
+)
 def test_behind_nginx(tmp_path: Path, kind: str) -> None:
     """The page, its files, and names of every kind, through a path that the proxy takes off, or leaves, or has not."""
     home = tmp_path / "home"

@@ -167,6 +167,7 @@ def test_figures_of_the_processes_and_the_build(tmp_path: Path, workers: int) ->
         assert text.count(f"# TYPE {name} ") == 1, name
 
 
+@pytest.mark.slow
 def test_log_lines_have_the_address_of_the_client(tmp_path: Path) -> None:
     """Behind a proxy that is trusted, the one that it tells; of others, their own. And as many lines as the level says."""
     home = tmp_path / "home"
@@ -186,7 +187,7 @@ def test_log_lines_have_the_address_of_the_client(tmp_path: Path) -> None:
     assert told[:2] == ["203.0.113.7", "203.0.113.8"]
     assert len(told[2] or "") <= 100
     assert addresses('serve_forwarded_ips = ["192.0.2.1"]') == ["127.0.0.1"] * 3
-    assert addresses('serve_log_level = "warning"') == []
+    assert addresses('serve_forwarded_ips = ["192.0.2.1"]\nserve_log_level = "warning"') == []
     (home / "trustvlm.toml").write_text('serve_log_level = "loud"')
     with pytest.raises(trustvlm.InvalidInput, match="serve_log_level"):
         trustvlm.open(home, create=True)
@@ -231,3 +232,14 @@ def test_process_1_minds_sigterm(tmp_path: Path, workers: int) -> None:
         (inner,) = Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text().split()
         os.kill(int(inner), signal.SIGTERM)
         assert outer.wait(20) == 0
+
+
+def test_a_log_line_has_the_address_and_the_level_is_a_setting(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with served(tmp_path / "home") as http, caplog.at_level(logging.INFO, "trustvlm.http"):
+        http("GET", "/v1/limits")
+    (record,) = (record for record in caplog.records if getattr(record, "route", None) == "/v1/limits")
+    assert record.__dict__["client"] == "127.0.0.1"
+    assert json.loads(logs.JsonLines().format(record))["client"] == "127.0.0.1"
+    (tmp_path / "home" / "trustvlm.toml").write_text('serve_log_level = "loud"')
+    with pytest.raises(trustvlm.InvalidInput, match="serve_log_level"):
+        trustvlm.open(tmp_path / "home")

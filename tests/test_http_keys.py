@@ -30,6 +30,7 @@ EXPECTED = {
     "write": {
         ("POST", "/v1/spaces/{space}/labels"),
         ("POST", "/v1/spaces/{space}/imports"),
+        ("POST", "/v1/spaces/{space}/sync"),
         ("PATCH", "/v1/spaces/{space}/labels/{label}"),
         ("DELETE", "/v1/spaces/{space}/labels/{label}"),
         ("POST", "/v1/spaces/{space}/labels/{label}/restore"),
@@ -105,7 +106,7 @@ def test_the_scopes_are_those_that_were_decided() -> None:
     """A route that is added is a read, or somebody decides here who may ask."""
     for scope, expected in EXPECTED.items():
         assert {(method, path) for method, path, own in ROUTES if own == scope} == expected
-    asking = ("/score", "/search", "/evaluate", "/embed", "/evidence")
+    asking = ("/score", "/search", "/evaluate", "/embed", "/evidence", "/check-labels")
     assert all(method == "GET" or path.endswith(asking) for method, path, own in ROUTES if own == "read")
 
 
