@@ -236,6 +236,8 @@ def test_the_largest_images_of_every_format(tmp_path: Path) -> None:
     made = {
         "transparent.png": deflated_png(10_000, 10_000, 6),
         "deep.png": deflated_png(10_000, 10_000, 0, bits=16),
+        "colour.png": deflated_png(7_000, 7_500, 2, bits=16),
+        "still.avif": saved(Image.new("RGB", (7_500, 7_500)), "AVIF", speed=10),
         "baseline.jpg": saved(black, "JPEG"),
         "progressive.jpg": saved(black, "JPEG", progressive=True),
         "turned.jpg": saved(black, "JPEG", exif=TURNED),

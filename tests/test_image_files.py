@@ -92,7 +92,8 @@ FOREIGN: dict[str, tuple[bytes, str]] = {
     "four grey bands": (tiff(np.repeat(GREY[..., None], 4, 2), extra=(0,) * 3), "4 bands of 8-bit.*choose red, green and blue"),
     "cr2 with a preview": (tiff(GREY)[:8] + b"CR\2\0" + tiff(GREY)[12:], r"camera RAW file \(Canon CR2\).*dcraw"),
     "compressed planes of 16 bits": (
-        tiff(np.repeat(GREY[..., None], 3, 2), bits=16, photometric=2, planes=True, deflate=True), "bands of 16 bits are apart.*tiffcp",
+        tiff(np.repeat(GREY[..., None], 3, 2), bits=16, photometric=2, planes=True, deflate=True),
+        "16 bits are apart.*tiffcp",
     ),
     "four planes of 16 bits": (
         tiff(np.repeat(GREY[..., None], 4, 2), bits=16, photometric=2, planes=True, extra=(2,)), "16 bits are apart.*tiffcp",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -160,21 +160,16 @@ def _stretched(deep: Deep, fixed: Fixed, disbelief: Remark | None) -> tuple[Imag
     believed = deep.visible is not None and disbelief is None
     rgb = pil.new("RGB", deep.size)
     step = _deep_rows(deep)
+    table = _scaled(np.arange(65536), deep, low, high)  # of 16 bits there are so many values
     for top in range(0, height, step):
         bottom = min(top + step, height)
         stored = deep.rows(top, bottom)
-        values = stored.astype(np.float64)
-        empty = ~np.isfinite(values) if stored.dtype.kind == "f" else np.zeros((), bool)
-        if deep.no_data is not None:
-            empty = empty | (values == deep.no_data)
-        scaled = np.clip((np.where(empty, low, values) - low) * (255.0 / (high - low)), 0.0, 255.0)
-        if deep.white_is_zero:
-            scaled = 255.0 - scaled
+        grey = table[stored] if stored.dtype.kind == "u" and stored.dtype.itemsize == 2 else _scaled(stored, deep, low, high)
         if believed and deep.visible is not None:
-            opacity = deep.visible(top, bottom).astype(np.float64)
-            opacity = opacity[..., None] if scaled.ndim == 3 else opacity
-            scaled = np.clip(scaled if deep.premultiplied else scaled * opacity, 0.0, 255.0) + 255.0 * (1.0 - opacity)
-        rgb.paste(pil.fromarray(_rounded(scaled)).convert("RGB"), (0, top))
+            opacity = deep.visible(top, bottom).astype(np.float32)
+            opacity = opacity[..., None] if grey.ndim == 3 else opacity
+            grey = (grey if deep.premultiplied else grey * opacity) + 255.0 * (1.0 - opacity)
+        rgb.paste(pil.fromarray(np.rint(np.clip(grey, 0.0, 255.0)).astype(np.uint8)).convert("RGB"), (0, top))
     remarks = [] if disbelief is None else [disbelief]
     if fixed is not None or (low, high) not in deep.whole:
         remarks.append(Remark(deep.what, low=chosen.least if fixed else low, high=chosen.largest if fixed else high))
@@ -185,16 +180,23 @@ def _stretched(deep: Deep, fixed: Fixed, disbelief: Remark | None) -> tuple[Imag
     return rgb, tuple(remarks)
 
 
-def _rounded(values: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
-    return np.rint(np.clip(values, 0.0, 255.0)).astype(np.uint8)
+def _scaled(stored: npt.NDArray[Any], deep: Deep, low: float, high: float) -> npt.NDArray[np.float32]:
+    """Stored values as 0 (black) to 255 (white); what was not measured is black."""
+    values = stored.astype(np.float64)
+    empty = ~np.isfinite(values)
+    if deep.no_data is not None:
+        empty |= values == deep.no_data
+    scaled = np.clip((np.where(empty, low, values) - low) * (255.0 / (high - low)), 0.0, 255.0)
+    return (255.0 - scaled if deep.white_is_zero else scaled).astype(np.float32)
 
 
 def _range_of(deep: Deep) -> ValueRange:
     """The range of an image, from all its pixels or, of a large one, from a grid of them."""
     width, height = deep.size
-    step, rows = math.ceil(math.sqrt(max(1.0, width * height / MAX_SAMPLE))), _deep_rows(deep)
-    sample = [deep.rows(top, min(top + rows, height))[::step, ::step].ravel() for top in range(0, height, rows)]
-    return estimate_range(np.concatenate(sample), deep.no_data)
+    step = math.ceil(math.sqrt(max(1.0, width * height / MAX_SAMPLE)))
+    rows = _deep_rows(deep) if step == 1 else 1
+    grid = [deep.rows(top, min(top + rows, height))[:, ::step].ravel() for top in range(0, height, max(rows, step))]
+    return estimate_range(np.concatenate(grid), deep.no_data)
 
 
 def _deep_rows(deep: Deep) -> int:
