@@ -11,6 +11,7 @@ __all__ = ["clean_name", "is_wnid"]
 _NUMBER = re.compile(r"(?:\d+\.|0\d*[-_ ]|n\d{8}[-_ ])(?=\D)[-_ ]*")  # 001.Black_footed_Albatross, 01_cat, n02085620-Chihuahua
 _BLANKS = re.compile(r"[_\s]+|(?<=\w)\+(?=\w)")
 _WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_PERHAPS = re.compile(r"[_+]|^\d|^n\d|\s\s|^\s|\s$|[a-z][A-Z]|[A-Z]{2}")  # the only names that may change
 _WORD = 3  # letters of the first word at least: AnnualCrop has two words, McDonald and DeLorean have one
 
 
@@ -20,6 +21,8 @@ def clean_name(name: str) -> str:
     The same for the same name, whatever stands beside it; case and hyphens stay (t-shirt). A name of which nothing would be
     left, such as a bare number or WordNet id, stays as it is.
     """
+    if not _PERHAPS.search(name):
+        return name
     text = _BLANKS.sub(" ", _NUMBER.sub("", name, count=1) if _NUMBER.match(name) else name).strip()
     return " ".join(_apart(word) for word in text.split()) or name
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.shapes import is_comment, other_shape
@@ -21,8 +21,7 @@ EXPECTED = "a list of names (one a line; CSV with the columns name and prompt; a
 """For messages."""
 
 
-@dataclass(frozen=True)
-class Listed:
+class Listed(NamedTuple):
     """One name of a list.
 
     Attributes:
@@ -63,12 +62,15 @@ def read_names(path: Path) -> NameList:
     return NameList(names, notes + list(_repeats(path, names)))
 
 
-def repeated(names: Iterable[Listed]) -> dict[str, list[Listed]]:
+def repeated(names: Sequence[Listed]) -> dict[str, list[Listed]]:
     """Name → where it stands, of names that stand there more than once."""
+    keys = [one.name if one.name.isascii() else unicodedata.normalize("NFC", one.name) for one in names]
+    if len(set(keys)) == len(keys):
+        return {}
     places: dict[str, list[Listed]] = {}
-    for one in names:
-        places.setdefault(unicodedata.normalize("NFC", one.name), []).append(one)
-    return {name: same for name, same in places.items() if len(same) > 1}
+    for key, one in zip(keys, names, strict=True):
+        places.setdefault(key, []).append(one)
+    return {key: same for key, same in places.items() if len(same) > 1}
 
 
 def _repeats(path: Path, names: Sequence[Listed]) -> Iterator[str]:
@@ -109,6 +111,8 @@ def plain_lines(path: Path, text: str) -> tuple[list[Listed], list[str]]:
 
 
 def _of_line(path: Path, number: int, line: str) -> Listed:
+    if "\t" not in line:
+        return Listed(line, None, f"line {number}")
     name, *rest = (part.strip() for part in line.split("\t"))
     if len(rest) > 1:
         raise InvalidInput(f"{path}, line {number}: expected a name, or a name, a tab and a prompt; got {len(rest)} tabs")

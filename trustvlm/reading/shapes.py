@@ -14,6 +14,7 @@ WNID = re.compile(r"n\d{8}")
 """A WordNet id, the name of a class of ImageNet."""
 
 _SUFFIXES = "|".join(re.escape(suffix) for suffix in sorted(IMAGE_SUFFIXES))
+_LOOKED_AT, _WIDTH = 2_000, 1_000  # lines and characters of them: enough to tell
 _QUOTED = re.compile(r'"[^"]*"')
 
 
@@ -97,9 +98,10 @@ _SHAPES = (
 
 def is_comment(line: str) -> bool:
     """Whether a line of a list is a comment: "#", alone or with a blank behind it."""
-    return line.split(maxsplit=1)[:1] == ["#"]
+    return line[:1] == "#" and (len(line) == 1 or line[1].isspace())
 
 
 def other_shape(lines: Sequence[str]) -> str | None:
-    """What else than names, one a line, the lines seem to be; None where that is what they are."""
+    """What else than names, one a line, the lines seem to be, by the first of them; None where that is what they are."""
+    lines = [line[:_WIDTH] for line in lines[:_LOOKED_AT]]
     return next((shape.what for shape in _SHAPES if shape.holds(lines)), None)
