@@ -101,6 +101,18 @@ def test_every_verb_of_the_command_line_that_takes_a_label(weightless: Cli, phot
     assert "no space 'S' (there are: s); did you mean 's'?" in weightless("label", "list", "S", code=3)
 
 
+def test_what_was_removed(tmp_path: Path) -> None:
+    with trustvlm.open(tmp_path / "home", create=True) as service:
+        service.create_space("pets", classifier="precomputed:2")
+        service.register("pets", [LabelInput("Cat", text_vector=[1.0, 0.0])])
+        service.remove_label("pets", "Cat")
+        with pytest.raises(trustvlm.NotFound, match="to restore: did you mean 'Cat'"):
+            service.restore_label("pets", "cat")
+        service.remove_space("pets")
+        with pytest.raises(trustvlm.NotFound, match="to restore: did you mean 'pets'"):
+            service.restore_space("Pets")
+
+
 def test_several_names_are_of_no_label(tmp_path: Path, world: World) -> None:
     with trustvlm.open(tmp_path / "home", create=True) as service:
         make_space(service)

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, select
 from trustvlm.catalog.models import Label
 from trustvlm.catalog.names import brief, forms, normal
 
-__all__ = ["likest", "told", "unknown"]
+__all__ = ["likest", "likest_removed", "told", "unknown"]
 
 SCANNED = 10_000
 """Names that are compared one by one; in a larger space only the usual ways to write the name are looked up."""
@@ -43,6 +43,12 @@ def unknown(connection: Connection, space_id: int, names: Iterable[str]) -> dict
         small = len(every) <= SCANNED
         guesses[name] = likest(name, every if small else _live(connection, space_id, _spellings(name)))
     return guesses
+
+
+def likest_removed(connection: Connection, space_id: int, name: str) -> str | None:
+    """The removed label of the space whose name is most like this one."""
+    gone = (Label.space_id == space_id, Label.removed_revision.is_not(None))
+    return likest(name, connection.scalars(select(Label.name).where(*gone).order_by(Label.name).limit(SCANNED)))
 
 
 def told(missing: Mapping[str, str | None], space: str, remedy: str = "") -> str:

@@ -218,7 +218,10 @@ def restore(connection: Connection, name: str) -> None:
         older = "it is not removed" if space_id is None else "remove it before the older one of that name can be restored"
         raise Conflict(f"space {name!r} exists; {older}")
     if space_id is None:
-        raise NotFound(f"no removed space {brief(name)} to restore: it never was, or it has been purged")
+        removed = select(Space.name).where(Space.removed_at > PURGING, _CALLED).order_by(Space.name).limit(SCANNED)
+        guess = likest(name, connection.scalars(removed))
+        hint = "it never was, or it has been purged" if guess is None else f"did you mean {brief(guess)}?"
+        raise NotFound(f"no removed space {brief(name)} to restore: {hint}")
     back = or_(Space.id == space_id, Space.id.in_(_beside(space_id)))
     connection.execute(update(Space).where(back).values(removed_at=None))
 

@@ -10,7 +10,7 @@ import click
 
 from trustvlm.cli.bounds import Bounded
 from trustvlm.cli.labelled import labelled_images, labelled_options
-from trustvlm.cli.output import Column, as_json, details, row_writer
+from trustvlm.cli.output import Column, as_json, details, row_writer, say
 from trustvlm.cli.session import Session
 from trustvlm.cli.text import note, utf8
 from trustvlm.reading.naming import Naming
@@ -123,7 +123,7 @@ def _print(found: Evaluation) -> None:
     out = {"support images": found.supports, "copies of others": found.duplicates, "of removed labels": found.gone}
     left_out = ", ".join(f"{count} {what}" for what, count in out.items() if count)
     left_out = f" (left out: {left_out})" if left_out else ""
-    click.echo(f"{found.images} images of {found.labels} labels{left_out}. {in_words(found)}\n")
+    say(f"{found.images} images of {found.labels} labels{left_out}. {in_words(found)}\n")
     row_writer("table", RULE_COLUMNS).write(values["rules"])
     click.echo(f"ECE: {found.ece_binning}")
     best = next(row for row in values["rules"] if row["rule"] == best_rule(found))

@@ -11,7 +11,7 @@ import click
 from trustvlm.cli.bounds import Bounded
 from trustvlm.cli.folders import check_exclude, check_naming
 from trustvlm.cli.labelled import check_names, labelled_images, labelled_options
-from trustvlm.cli.output import as_json
+from trustvlm.cli.output import as_json, say
 from trustvlm.cli.session import Session, exactly_one
 from trustvlm.cli.text import count, note, utf8
 from trustvlm.reading.naming import Naming
@@ -82,7 +82,7 @@ def feedback(
         f"{result.accepted_wrong} accepted and wrong" if result.accepted_wrong else "",
         f"{result.promoted} made support images" if promote else "",
     ]
-    click.echo(", ".join(filter(None, parts)))
+    say(", ".join(filter(None, parts)))
     if result.apart:
         note(
             f"{count(result.apart, 'image')} drawn at random before: what was said then goes on calibrating, unchanged; "
@@ -107,6 +107,6 @@ def monitor(session: Session, space: str, alpha: float, json_: bool) -> None:
     """
     with session.reading() as service:
         report = service.monitor(space, alpha=alpha)
-    click.echo(as_json(asdict(report)) if json_ else report.message)
+    click.echo(as_json(asdict(report))) if json_ else say(report.message)
     if report.broken and not json_:
         note(f"calibration {report.calibration_id} no longer keeps its promise")

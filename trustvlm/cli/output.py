@@ -16,7 +16,7 @@ import click
 from trustvlm.cli.text import cell_text, note, shown
 from trustvlm.tables import Line, Shape, Table, terminal_width, wrapped
 
-__all__ = ["Column", "RowWriter", "as_json", "blocks", "details", "format_option", "row_writer"]
+__all__ = ["Column", "RowWriter", "as_json", "blocks", "details", "format_option", "row_writer", "say"]
 
 Row = Mapping[str, Any]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -80,6 +80,12 @@ def as_json(value: Any, *, indent: int | None = None) -> str:
         return text
     # What is not printable stands inside strings, line breaks of the indentation aside; the escape means the same.
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+
+
+def say(text: str) -> None:
+    """A sentence on stdout; a terminal gets it wrapped at blanks."""
+    width = terminal_width()
+    click.echo(text if width is None else "\n".join(wrapped(text, width)))
 
 
 def details(pairs: Mapping[str, object]) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from trustvlm.arrays import id_list
 from trustvlm.bounds import got
 from trustvlm.catalog import labels, pages, purge, spaces, supports
+from trustvlm.catalog.likeness import likest_removed
 from trustvlm.catalog.names import brief
 from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.catalog.vectors import unpack
@@ -166,7 +167,9 @@ def restore_label(parts: Parts, space_name: str, name: str) -> int:
             older = "it is not removed" if label is None else "remove it before the older one can be restored"
             raise Conflict(f"label {name!r} exists in space {space_name!r}; {older}")
         if label is None:
-            raise NotFound(f"no removed label {brief(name)} to restore: it never was, or it has been purged")
+            guess = likest_removed(connection, space.id, name)
+            hint = "it never was, or it has been purged" if guess is None else f"did you mean {brief(guess)}?"
+            raise NotFound(f"no removed label {brief(name)} to restore: {hint}")
         assert label.removed_revision is not None
         lost = label.alias_of is not None and purge.supports_lost(connection, space.id, [label.id], label.removed_revision - 1)
         revision = spaces.advance(connection, space.id)
