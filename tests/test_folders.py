@@ -93,16 +93,19 @@ def test_images_below_sub_folders_of_a_label(tmp_path: Path) -> None:
 
 
 def test_suffixes(tmp_path: Path) -> None:
-    """In any case; without one, or with a number, the first bytes say what a file is."""
+    """In any case; without a usual one, the first bytes say what a file is."""
     for name in ("a.JPG", "b.Jpeg", "c.PNG", "d.tIf"):
         picture(tmp_path / "cat" / name)
     for name, form in (("e", "PNG"), ("f.001", "JPEG"), ("g", "WEBP"), ("h", "PPM"), ("i", "TIFF"), ("j", "GIF"), ("k", "BMP")):
         picture(tmp_path / "cat" / name, form=form)
     for name, content in (("l", b"text"), ("m", b""), ("n.json", b"{}"), ("o.xyz", b"\x89PNG\r\n\x1a\n"), ("p", b"P7")):
         (tmp_path / "cat" / name).write_bytes(content)
+    for name in ("q.jpg?w=200", "r.jpeg_large", "s.jpg~", "t.download"):
+        picture(tmp_path / "cat" / name, form="JPEG")
+    (tmp_path / "cat" / "u.mp4").write_bytes(b"\0\0\0\x18ftypmp42")
     finder = ImageFinder()
-    assert "".join(Path(path).stem for path in finder.images(tmp_path)) == "abcdefghijk"
-    assert finder.left_out.others == {"no suffix": 3, ".json": 1, ".xyz": 1}
+    assert "".join(Path(path).name[0] for path in finder.images(tmp_path)) == "abcdefghijkqrst"
+    assert finder.left_out.others == {"no suffix": 3, ".json": 1, ".xyz": 1, ".mp4": 1}
 
 
 def test_links(tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ SYSTEM_NAMES = (
 
 _HEADS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM", b"II*\0", b"MM\0*", b"RIFF")
 _SHOWN = 3
+_USUAL = 6  # characters of a usual suffix, with its dot
 
 
 @dataclass
@@ -141,9 +142,10 @@ class ImageFinder:
         return [entry for entry in listed if not self._is_left_out(entry, os.fspath(root))]
 
     def is_image(self, entry: os.DirEntry[str]) -> bool:
-        """Whether an entry that is no folder is an image: by its suffix or, without one, by its first bytes; else it counts."""
+        """Whether an entry that is no folder is an image: by its suffix or, without a usual one, by its first bytes."""
         suffix = Path(entry.name).suffix.lower()
-        if suffix in IMAGE_SUFFIXES or ((not suffix or suffix[1:].isdigit()) and _begins_like_an_image(entry)):
+        usual = suffix[1:].isalpha() and len(suffix) <= _USUAL  # not so: "", .001, .jpg?w=200, .jpg~, .download
+        if suffix in IMAGE_SUFFIXES or (not usual and _begins_like_an_image(entry)):
             return True
         if entry.is_symlink() and not os.path.exists(entry.path):  # noqa: PTH110 - a string, many times
             self.left_out.unreadable.append((entry.path, "the link leads nowhere"))
