@@ -236,3 +236,10 @@ def test_where_the_context_ends(tmp_path: Path, style: str, context: int) -> Non
     room = context - 2  # start and end
     texts = ["cat " * n for n in (1, room - 1, room, room + 1, 3 * room)] + ["!" * (room + 40), "", "x" * 10]
     assert encoder.cut(texts) == [False, False, False, True, True, False, False, False]
+
+
+def test_a_list_of_wordnet_ids(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "names.txt"
+    path.write_text("n01440764\nn01443537\n")
+    said = cli.run("register", "s", "--labels", path).stderr
+    assert "2 of 2 names are WordNet ids such as 'n01440764', which no classifier knows; a list of names in their place" in said

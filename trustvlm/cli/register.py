@@ -16,7 +16,8 @@ from trustvlm.cli.output import as_json
 from trustvlm.cli.progress import progress_bar
 from trustvlm.cli.session import Session, exactly_one
 from trustvlm.cli.text import count, note, quoted, utf8
-from trustvlm.errors import InvalidInput, NotFound
+from trustvlm.errors import InvalidInput
+from trustvlm.reading.clean import clean_name, is_wnid
 from trustvlm.reading.lists import Listed, read_names
 from trustvlm.reading.naming import Naming, advice
 
@@ -119,7 +120,7 @@ def register(
             new = service.unknown_labels(space, [item.name for item in inputs if item.images == []])
             inputs = [item for item in inputs if item.name not in new]
         if paths or names_file is not None:
-            _advise(service, row, inputs)
+            _advise(service, row, inputs, folders=names_file is None)
         how = {"keep_originals": keep_originals, "bring_back": bring_back, "sync": sync, "dry_run": dry_run}
         result = _register(service, space, inputs, reading | how)
     report_unreadable(result.failures)
@@ -157,23 +158,15 @@ def _report_cut(result: RegisterResult) -> None:
         note(f"prompts longer than the classifier reads, so that their ends do not count: {labels}{more}")
 
 
-def _advise(service: TrustService, space: SpaceRow, inputs: Sequence[LabelInput]) -> None:
+def _advise(service: TrustService, space: SpaceRow, inputs: Sequence[LabelInput], *, folders: bool) -> None:
     """Say of new labels which names a text encoder will not read as they are meant."""
     from trustvlm.service.encoding import encodes_texts
 
     names = [item.name for item in inputs if item.prompt is None or "{}" in item.prompt]
-    lines = list(advice(names)) if encodes_texts(space.classifier) else []
-    if lines and not _is_label(service, space.name, next(name for name in names if list(advice([name])))):
-        for line in lines:
+    odd = next((name for name in names if clean_name(name) != name or is_wnid(name)), None)
+    if odd is not None and encodes_texts(space.classifier) and service.unknown_labels(space.name, [odd]):
+        for line in advice(names, folders=folders):
             note(line)
-
-
-def _is_label(service: TrustService, space: str, name: str) -> bool:
-    try:
-        service.get_label(space, name)
-    except NotFound:
-        return False
-    return True
 
 
 def _report_synonyms(space: str, result: RegisterResult) -> None:

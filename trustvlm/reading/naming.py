@@ -64,15 +64,14 @@ def _mapped(path: Path, folders: list[str]) -> dict[str, LabelName]:
     return {folder: LabelName(entries[folder].name, entries[folder].prompt) for folder in folders}
 
 
-def advice(names: Collection[str]) -> Iterator[str]:
-    """What a text encoder will not read as it is meant, with an example."""
+def advice(names: Collection[str], *, folders: bool) -> Iterator[str]:
+    """What a text encoder will not read as it is meant, with an example and the remedy for names of folders or of a list."""
     odd = [name for name in names if clean_name(name) != name]
     wnids = [name for name in names if is_wnid(name)]
     if odd:
         what = f"{len(odd):,} of {len(names):,} names are read as they are spelled, {odd[0]!r} for instance"
         yield f"{what}: --clean-names makes it {clean_name(odd[0])!r}"
     if wnids:
-        yield (
-            f"{len(wnids):,} of {len(names):,} names are WordNet ids such as {wnids[0]!r}, which no classifier knows; "
-            f"--names FILE gives them names (lines '{wnids[0]} tench', or a JSON class index)"
-        )
+        what = f"{len(wnids):,} of {len(names):,} names are WordNet ids such as {wnids[0]!r}, which no classifier knows"
+        remedy = f"--names FILE gives them names (lines '{wnids[0]} tench', or a JSON class index)"
+        yield f"{what}; {remedy if folders else 'a list of names in their place is what it reads'}"
