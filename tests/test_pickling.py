@@ -32,7 +32,7 @@ def answers(service: Any, world: World) -> Answers:
     registered = service.register("s", [*world.inputs(3), LabelInput("bare", text_vector=np.ones(16))])
     found = {
         "registered": registered,
-        "calibration": service.calibrate("s", queries, truth),
+        "calibration": service.calibrate("s", queries, truth, max_risk=0.4),
         "verdicts": service.score("s", queries, top_k=3),
         "plain": service.score("s", queries, rule="msp"),
         "evaluation": service.evaluate("s", queries, truth, rules=["msp", "posterior"], items=True),
