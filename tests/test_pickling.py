@@ -22,6 +22,7 @@ from test_promise import labelled
 import trustvlm
 from trustvlm import LabelInput, errors
 from trustvlm.client import Client
+from trustvlm.types import Embedded
 
 Answers = dict[str, Any]
 
@@ -35,7 +36,7 @@ def answers(service: Any, world: World) -> Answers:
         "calibration": service.calibrate("s", queries, truth, max_risk=0.4),
         "verdicts": service.score("s", queries, top_k=3),
         "plain": service.score("s", queries, rule="msp"),
-        "evaluation": service.evaluate("s", queries, truth, rules=["msp", "posterior"], items=True),
+        "evaluation": service.evaluate("s", queries, truth, rules=["msp", "posterior"], items=True, draws=1),
         "hits": service.search("s", queries, k=4),
         "space": service.get_space("s"),
         "labels": list(service.list_labels("s")),
@@ -43,7 +44,7 @@ def answers(service: Any, world: World) -> Answers:
         "fed back": service.feedback("s", queries, truth, sampling="random"),
         "monitored": service.monitor("s"),
         "counts": service.count_observations("s"),
-        "embedded": service.embed("pictures", [b"no image"]),
+        "embedded": Embedded(queries, ["a.jpg"], [("b.jpg", "damaged")], (0,), (1,)),
     }
     return found | {"evidence": found["verdicts"].evidence(0)}
 
@@ -63,10 +64,7 @@ def by_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Answers]:
 
 
 def made(service: trustvlm.TrustService, asked: Any, world: World) -> Answers:
-    from trustvlm.demo.specs import classifier_spec
-
     make_space(service)
-    service.create_space("pictures", classifier=classifier_spec())
     return answers(asked, world) | {"queries": world.queries(1)}
 
 
