@@ -261,8 +261,10 @@ def test_too_few_images_are_told_how_many_would_do(
     made = calibrations(tmp_path / "home")[0]
     assert made.threshold is None
     assert made.needed
-    seen.page.locator(".calibrate .warn").get_by_text(f"about {made.needed} more would do").wait_for()
-    seen.page.locator(".in-force .badge").get_by_text("accepts nothing").wait_for()
+    seen.page.locator(".calibrate .warn").get_by_text(f"about {made.needed:,} more would do").wait_for()
+    seen.page.locator(".calibrate .warn").get_by_text("What was in force stays so.").wait_for()
+    seen.page.locator(".calibrations li").first.get_by_text("failed", exact=True).wait_for()
+    seen.page.locator(".in-force").get_by_text("at most 5 % is wrong").wait_for()
     seen.accessible()
     seen.page.evaluate("scrollTo(0, 0)")
     seen.shot("trust-too-few")
@@ -280,6 +282,7 @@ def test_stored_images_are_measured_and_recalibrate_what_is_stale(demo_home: Pat
         page = seen.page
         page.locator(".in-force .badge").get_by_text("stale").wait_for()
         page.get_by_text("The space has changed since (revision 10, now 11)").wait_for()
+        assert "at most" not in page.locator(".in-force").inner_text()
         seen.accessible()
         seen.shot("trust-stale")
         page.get_by_role("button", name="Measure on the stored images").click()

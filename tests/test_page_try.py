@@ -160,6 +160,33 @@ def test_abstaining_and_unknown_images_say_so_and_why(home: Path) -> None:
         picture(seen, "try-unknown")
 
 
+def test_a_stale_calibration_promises_nothing_and_is_renewed_beside_the_verdict(home: Path) -> None:
+    image = of_state(home, lambda row: row["reason_code"] == "accepted" and row["corrected_from"] is not None)
+    before = verdict(home, image)
+    flower = home / "images" / "eleventh-held-out" / "flower" / "flower_00.png"
+    with trustvlm.open(home) as service:
+        supports = sorted((home / "images" / "eleventh" / "flower").iterdir())
+        service.register("digits", [trustvlm.LabelInput("flower", images=supports)])
+    with browsing(home) as seen:
+        seen.go("digits", "try")
+        page = seen.page
+        choose(seen, image)
+        head = page.locator(".verdict-head")
+        assert f"corrected from “{before['corrected_from']}”" in head.locator(".corrected").inner_text()
+        assert "Accept" in head.locator(".badge").first.inner_text()
+        assert page.locator(".chance").count() == 0
+        assert "at most" not in head.inner_text()
+        seen.accessible()
+        picture(seen, "try-stale")
+        choose(seen, flower)
+        page.get_by_text("Not covered: the calibration never saw “flower”.").wait_for()
+        assert "Review" in head.locator(".badge").first.inner_text()
+        page.get_by_role("button", name="Recalibrate").click()
+        page.get_by_text("of what calibration", exact=False).wait_for(timeout=60_000)
+        assert "Accept" in head.locator(".badge").first.inner_text()
+        assert page.get_by_role("button", name="Recalibrate").count() == 0
+
+
 def test_each_kind_of_rule_shows_the_terms_it_has(home: Path, tried: Browsing) -> None:
     choose(tried, held_out(home))
     page, keys = tried.page, {}

@@ -291,11 +291,19 @@ def as_of(
 
 
 def changed(
-    connection: Connection, space_id: int, since: int, dim: int, *, classifier: bool = False, batch: int = 4096
+    connection: Connection,
+    space_id: int,
+    since: int,
+    dim: int,
+    *,
+    classifier: bool = False,
+    batch: int = 4096,
+    checked: bool = True,
 ) -> Iterator[SupportChange]:
     """The support images whose row changed after revision `since`, in batches.
 
-    With `classifier`, their classifier embeddings; images that have none are left out.
+    With `classifier`, their classifier embeddings; images that have none are left out. Unless `checked`, embeddings may be
+    damaged, and those of another length are left out: good enough to find what is then read checked.
     """
     columns = (Support.id, Support.checksum, Support.embedding, Support.classifier_embedding, Support.removed_revision)
     query = select(*columns).where(Support.space_id == space_id, Support.revision > since).order_by(Support.id)
@@ -305,7 +313,10 @@ def changed(
         query = query.where(Support.removed_revision.is_(None))
     for rows in connection.execution_options(yield_per=batch).execute(query).partitions():
         alive = [row for row in rows if row.removed_revision is None]
-        verify_checksums("support image", [(r.id, r.checksum, (r.embedding, r.classifier_embedding)) for r in alive])
+        if checked:
+            verify_checksums("support image", [(r.id, r.checksum, (r.embedding, r.classifier_embedding)) for r in alive])
+        else:
+            alive = [row for row in alive if len(row.embedding) == 4 * dim]
         blobs = [row.classifier_embedding if classifier else row.embedding for row in alive]
         removed = [row.id for row in rows if row.removed_revision is not None]
         yield SupportChange([row.id for row in alive], unpack(blobs, dim), removed)

@@ -25,6 +25,7 @@ from trustvlm.service.aliases import Aliases
 from trustvlm.service.fitted import FitMemo
 from trustvlm.service.snapshots import Loaded
 from trustvlm.service.support_cache import SupportCache
+from trustvlm.service.support_prints import SupportPrints
 from trustvlm.types import Int64s
 
 __all__ = ["SpaceCache", "SpaceView"]
@@ -77,6 +78,8 @@ class SpaceCache:
         """Labels read from the catalog since the last snapshot."""
         self.support_caches: dict[str, SupportCache] = {}
         self.support_lock = threading.Lock()
+        self.prints: SupportPrints | None = None
+        """What equal support images are found by; guarded by the same lock."""
         self.mapped = loaded is not None and loaded.mapped
         """Whether it starts with the mapped rows of a snapshot."""
         self._kernels = kernels
@@ -89,7 +92,7 @@ class SpaceCache:
     def inherit(self, other: SpaceCache) -> None:
         """Take over what `other`, an older cache of the same space, has that is not in a snapshot."""
         self.fit_memo, self.unseen = other.fit_memo, other.unseen
-        self.support_caches = other.support_caches
+        self.support_caches, self.prints = other.support_caches, other.prints
 
     def follow(self, connection: Connection, space: SpaceRecord) -> None:
         """Apply the rows changed since this cache's revision."""

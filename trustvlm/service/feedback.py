@@ -145,13 +145,18 @@ def monitor(parts: Parts, space_name: str, alpha: float) -> MonitorReport:
     found = watch((predicted != truth).tolist(), calibration.max_risk, alpha)
     promised = f"at most {calibration.max_risk:.3g} of what is accepted is wrong"
     seen = f"{found.errors} of {found.items} accepted images whose label became known are wrong"
-    if not found.items:
-        message = f"nothing to compare with yet: give feedback with sampling 'random' on images that were accepted ({promised})"
-    elif found.broken:
+    if found.broken:
         message = (
             f"the promise is broken: {seen}, though {promised}; the risk is at least {found.risk_low:.3g}. "
             f"Do not rely on calibration {calibration.id}; run 'trustvlm recalibrate {space_name}'"
         )
+    elif calibration.revision < view.revision:
+        message = (
+            f"calibration {calibration.id} is stale since revision {calibration.revision + 1} and promises nothing: {seen}; "
+            f"run 'trustvlm recalibrate {space_name}'"
+        )
+    elif not found.items:
+        message = f"nothing to compare with yet: give feedback with sampling 'random' on images that were accepted ({promised})"
     else:
         message = f"the promise ({promised}) is not contradicted: {seen}"
     return MonitorReport(

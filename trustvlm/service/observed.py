@@ -23,12 +23,10 @@ from trustvlm.service.cache import SpaceView
 from trustvlm.service.encoding import as_sources, check_queries, raw_queries, reading
 from trustvlm.service.names import source_text
 from trustvlm.service.parts import Parts
+from trustvlm.service.support_prints import SAME_IMAGE
 from trustvlm.types import Bools, Float64s, Int64s, Objects, Queries
 
-__all__ = ["SAME_IMAGE", "Observed", "are_supports", "as_rows", "observe", "stored_images", "truth_ids"]
-
-SAME_IMAGE = 1.0 - 1e-6
-"""Cosine from which two embeddings are taken to be of the same picture: equal but for float32 rounding."""
+__all__ = ["Observed", "are_supports", "as_rows", "observe", "stored_images", "truth_ids"]
 
 
 @dataclass(frozen=True, eq=False)

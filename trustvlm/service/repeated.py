@@ -6,7 +6,8 @@ from typing import cast
 
 import numpy as np
 
-from trustvlm.service.observed import SAME_IMAGE, Observed
+from trustvlm.service.observed import Observed
+from trustvlm.service.support_prints import SAME_IMAGE
 from trustvlm.types import Bools, Float64s, Int64s
 
 __all__ = ["first_of_each"]

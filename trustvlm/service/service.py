@@ -216,7 +216,7 @@ class TrustService(Moving, Serving):
     def near_synonyms(self, space: str, labels: Sequence[str] | None = None) -> list[tuple[str, str, float]]:
         """Pairs of labels (of `labels` with any, or all) whose text prototypes have a cosine of 0.95 or more, nearest first.
 
-        They halve each other's probability and make each other's verdicts abstain; :meth:`alias` makes one of two.
+        They halve each other's probability and make each other's verdicts close calls; :meth:`alias` makes one of two.
         Raises NotFound.
         """
         return near_synonyms(self._ready(), space, labels)

@@ -19,7 +19,7 @@ export function badge(verdict) {
 
 /** What the classifier alone would have said, where the rule says something else. */
 export const correction = ({ corrected_from: from }) =>
-  from !== null && h("span", { class: "badge plain corrected" }, "corrected from “", h("bdi", {}, from), "”");
+  from !== null && h("span", { class: "badge plain corrected" }, h("span", {}, "corrected from “", h("bdi", {}, from), "”"));
 
 /** Why it is accepted or not, in a sentence. `calibration`: the one that decided, or null. */
 function why(verdict, calibration) {
