@@ -19,6 +19,7 @@ import pytest
 from server_process import ready, server
 
 import trustvlm
+from trustvlm.client import Client
 
 HEAD = b"POST /v1/spaces/s/score HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
 STALLED = HEAD + b"Content-Length: 1000\r\n\r\n{"
@@ -155,9 +156,27 @@ def test_a_slow_body_that_moves_is_taken(running: tuple[psutil.Process, str]) ->
     assert len(body) > 4 * 500
 
 
+def test_an_import_may_be_made_as_slowly_as_it_likes(running: tuple[psutil.Process, str]) -> None:
+    """Slower than any other body may be; its client hands each line on in time. One that stands still is cut, and can go on."""
+    _, address = running
+
+    def slowly() -> Iterator[trustvlm.LabelInput]:
+        for number in range(5):
+            time.sleep(1.0)
+            yield trustvlm.LabelInput(f"slow {number}", text_vector=np.eye(8)[number])
+
+    with Client(address) as client:
+        assert client.register("s", slowly()).added_labels == 5
+    head = HEAD.replace(b"/score", b"/imports").replace(b"json", b"x-ndjson") + b"Transfer-Encoding: chunked\r\n\r\n"
+    with connected(address, head, b"3\r\n \n\n\r\n") as stalled:
+        assert answer(stalled)[0] == 408
+    with httpx.Client(base_url=address) as client:
+        assert client.get("/v1/jobs").json()["jobs"][0]["state"] == "interrupted"
+
+
 def unread(address: str) -> socket.socket:
-    """A connection whose answer of some 20 MB is not read."""
-    body = json.dumps({"classifier": [[0.125] * 8] * 30_000, "rule": "msp"}).encode()
+    """A connection whose answer of some 8 MB is not read."""
+    body = json.dumps({"classifier": [[0.125] * 8] * 12_000, "rule": "msp"}).encode()
     head = HEAD + b"Content-Length: %d\r\n\r\n" % len(body)
     connection = connected(address, head, body, receive_buffer=4096)
     assert connection.recv(1)
@@ -181,7 +200,7 @@ def test_an_answer_that_is_read_slowly_arrives(running: tuple[psutil.Process, st
             time.sleep(0.01)
         while piece := connection.recv(1 << 20):
             data += piece
-    assert len(json.loads(data.partition(b"\r\n\r\n")[2])["verdicts"]) == 30_000
+    assert len(json.loads(data.partition(b"\r\n\r\n")[2])["verdicts"]) == 12_000
 
 
 STOPPED: dict[str, Callable[[str], socket.socket]] = {

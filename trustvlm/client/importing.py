@@ -25,6 +25,7 @@ __all__ = ["import_lines"]
 _LOOK_S = 0.5
 _NOTICED_S = 5.0
 _GROUP = 64 * 1024
+_LONGEST_S = 2.0  # that a line waits for others: the service cuts a stream that stands still
 
 Line = tuple[str, bytes]
 
@@ -111,13 +112,13 @@ class _Import:
 
     def _stream(self) -> Iterator[bytes]:
         """The lines, some at a time; now and then with a look at how many are committed."""
-        group, size = [], 0
+        group, size, sent = [], 0, time.monotonic()
         for line in self._window.lines():
             group.append(line)
             size += len(line)
-            if size >= _GROUP:
+            if size >= _GROUP or time.monotonic() - sent >= _LONGEST_S:
                 yield b"".join(group)
-                group, size = [], 0
+                group, size, sent = [], 0, time.monotonic()
                 self._look()
         yield b"".join(group)
 

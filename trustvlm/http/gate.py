@@ -173,7 +173,7 @@ class _Passage:
             await self.gone.wait()
             return {"type": "http.disconnect"}
         if self._body is None:
-            self._body = self.gate.bodies.begin(self.cut)
+            self._body = self.gate.bodies.begin(self.cut, streamed=self._streamed)
         self.gate.in_flight -= 1  # as long as it waits for its client, it does nothing
         try:
             message = await self._body.next(self._receive)

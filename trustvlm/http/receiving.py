@@ -37,8 +37,8 @@ class Bodies:
         self._under_way: dict[Body, None] = {}
         self._closing = False
 
-    def begin(self, cut: Cut) -> Body:
-        """A new one; `cut` ends its request.
+    def begin(self, cut: Cut, *, streamed: bool) -> Body:
+        """A new one; `cut` ends its request. One that is `streamed`, made while it is sent, may move as slowly as it likes.
 
         Raises:
             Overloaded: there are as many as there may be, all of which move.
@@ -46,7 +46,7 @@ class Bodies:
         most = self.options.in_flight
         if len(self._under_way) >= most and not self.make_room():
             raise Overloaded(f"{most} request bodies are under way already; try again")
-        body = Body(self.options, cut, self._ended)
+        body = Body(self.options.body_s, 0 if streamed else self.options.body_rate, cut, self._ended)
         self._under_way[body] = None
         if self._closing:
             body.hurry()
@@ -73,11 +73,12 @@ class Bodies:
 class Body:
     """One request's body.
 
-    Within each `body_s` seconds that the service waits for it, `body_s` × `body_rate` bytes of it or its end must come.
+    Within each `most_s` seconds that the service waits for it, `most_s` × `rate` bytes of it (one at least) or its end must
+    come.
     """
 
-    def __init__(self, options: ServeOptions, cut: Cut, ended: Callable[[Body], None]) -> None:
-        self._options, self._cut, self._ended = options, cut, ended
+    def __init__(self, most_s: float, rate: float, cut: Cut, ended: Callable[[Body], None]) -> None:
+        self._most_s, self._enough, self._cut, self._ended = most_s, max(1.0, most_s * rate), cut, ended
         self._window_bytes, self._window_s = 0, 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._latest: float | None = None
@@ -105,7 +106,7 @@ class Body:
         size = len(message.get("body", b""))
         self.received += size
         self._window_bytes += size
-        if self._window_bytes >= self._options.body_rate * self._options.body_s:
+        if self._window_bytes >= self._enough:
             self._window_bytes, self._window_s = 0, 0.0
         if message["type"] == "http.disconnect" or not message.get("more_body", False):
             self.end()
@@ -119,7 +120,7 @@ class Body:
             self._wait()
 
     def _wait(self) -> None:
-        left = self._options.body_s - self._window_s - (self.waited - self._before_s)
+        left = self._most_s - self._window_s - (self.waited - self._before_s)
         late = left if self._latest is None else self._latest - self.waited
         after = self._stalled if left <= late else self._too_late
         self._timer = asyncio.get_running_loop().call_later(max(0.0, min(left, late)), after)
@@ -128,10 +129,9 @@ class Body:
         self.cut(Overloaded("the service is shutting down; try again"))
 
     def _stalled(self) -> None:
-        most, rate = self._options.body_s, self._options.body_rate
-        got = f"{self._window_bytes} of it came in {most:g} s"
+        got = f"{self._window_bytes} of it came in {self._most_s:g} s"
         settings = "settings serve_body_s, serve_body_rate"
-        self.cut(TooSlow(f"the body does not move: expected {most * rate:g} bytes or its end, {got} ({settings})"))
+        self.cut(TooSlow(f"the body does not move: expected {self._enough:g} bytes or its end, {got} ({settings})"))
 
     def cut(self, error: TrustVLMError) -> None:
         """End the request with this error."""
