@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from checkpoints import make_clip
 from cli_runner import Cli
+from served_client import application, client_of
 from test_folders import picture
 
 import trustvlm
@@ -226,6 +227,13 @@ def test_prompts_longer_than_the_model_reads(cli: Cli, tmp_path: Path, clip: str
     with trustvlm.open(tmp_path / "home") as service:
         result = service.register("s", [trustvlm.LabelInput("bird", prompt=long), trustvlm.LabelInput("fish")])
         assert result.cut_prompts == ("bird",)
+
+
+def test_a_client_is_given_the_labels_whose_prompts_are_cut(cli: Cli, tmp_path: Path) -> None:
+    long = "very " * 80 + "{}"
+    inputs = [trustvlm.LabelInput("bird", prompt=long), trustvlm.LabelInput("fish"), trustvlm.LabelInput("cow", prompt=long)]
+    with application(tmp_path / "home") as app, client_of(app) as client:
+        assert client.register("s", inputs).cut_prompts == ("bird", "cow")
 
 
 @pytest.mark.parametrize(("style", "context"), [("clip", 77), ("siglip", 24), ("embed-cls", 20)])

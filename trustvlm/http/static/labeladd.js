@@ -64,21 +64,22 @@ function byName(context, added) {
 async function register(space, name, prompt, files, signal) {
   const where = path("spaces", space.name, "labels");
   if (!files.length) return post(where, { json: { labels: [{ name, prompt }] }, signal });
-  const total = { added_labels: 0, added_supports: 0, skipped_duplicates: 0, failures: [] };
+  const total = { added_labels: 0, added_supports: 0, skipped_duplicates: 0, failures: [], cut_prompts: [] };
   for await (const group of groups(files, signal)) {
     const one = await post(where, { form: formOf(group, { name, prompt }), signal });
     for (const key of ["added_labels", "added_supports", "skipped_duplicates"]) total[key] += one[key];
-    total.failures.push(...one.failures);
+    for (const key of ["failures", "cut_prompts"]) total[key].push(...one[key]);
   }
   return total;
 }
 
 /** What a registration did, and that the next query knows it. */
 function outcome(context, name, result) {
-  const { added_labels: isNew, added_supports: more, failures } = result;
+  const { added_labels: isNew, added_supports: more, failures, cut_prompts: cut } = result;
   const pictures = more ? ` with ${counted(more, "support image")}` : "";
   const text = isNew ? `Added “${name}”${pictures}.` : more ? `“${name}” was there; it has ${counted(more, "support image")} more now.` : `“${name}” was there already; nothing changed.`;
   return h("div", { class: "outcome" }, h("p", {}, text, isNew || more ? " The very next query knows it." : ""),
+    cut.length > 0 && h("p", {}, "Its prompt is longer than the classifier reads: the end does not count."),
     unreadable(failures),
     (isNew || more) > 0 && h("p", { class: "row" },
       h("button", { type: "button", on: { click: () => context.go("try") } }, "Try it on an image"),
