@@ -331,6 +331,14 @@ def test_folders_that_are_no_labels_and_files_that_are_no_images(seen: Browsing,
     assert float(risk.removesuffix(" %")) >= 100 * flowers / (EACH + flowers) - 0.1
 
 
+def test_copies_are_left_out_and_counted(seen: Browsing, folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "copies")
+    for image in sorted((tmp_path / "copies" / "seven").iterdir())[:5]:
+        shutil.copy(image, image.with_name(f"again-{image.name}"))
+    measure(seen, tmp_path / "copies")
+    assert "5 copies of others left out" in seen.page.locator(".bench").inner_text()
+
+
 def test_a_folder_can_be_dropped(seen: Browsing, folder: Path) -> None:
     """One folder of sub-folders, or the sub-folders themselves: both are what the library says of those images."""
     page = seen.page

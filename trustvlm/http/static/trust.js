@@ -116,7 +116,9 @@ export async function show(root, context) {
 }
 
 function about(evaluation, { title: name }) {
-  const left = [evaluation.supports && `${counted(evaluation.supports, "support image")} left out`, evaluation.gone && `${counted(evaluation.gone, "image")} of removed labels left out`].filter(Boolean);
+  const absent = evaluation.left_out ?? []; // a job of an earlier version has none
+  const without = absent.map((one) => one.rule).join(", ");
+  const left = [evaluation.supports && `${counted(evaluation.supports, "support image")} left out`, evaluation.duplicates && `${counted(evaluation.duplicates, "copy", "copies")} of others left out`, without && `not compared: ${without} (${absent[0].reason})`, evaluation.gone && `${counted(evaluation.gone, "image")} of removed labels left out`].filter(Boolean);
   return `${counted(evaluation.images, "image")} of ${counted(evaluation.labels, "label")}, from ${name}${left.length ? `; ${left.join(", ")}` : ""}. Drag the threshold, or move it with the arrow keys.`;
 }
 
