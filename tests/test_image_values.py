@@ -128,6 +128,7 @@ def test_a_part_of_the_range_keeps_its_contrast(case: str) -> None:
     assert np.ptp(seen[good]) > 210
     if not np.isfinite(values).all() or values.min() < -9000:
         assert (seen[~good] == 0).all()
+        assert any("'not measured'" in note for note in notes(decoded))
     assert any("stretched to 0–255" in note for note in notes(decoded))
     assert decode_image(Image.fromarray(values)).image.tobytes() == decoded.image.tobytes()
 

@@ -7,6 +7,7 @@ each step.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,7 +64,7 @@ def estimate_range(sample: npt.NDArray[np.generic], no_data: float | None = None
     values = values[np.isfinite(values)]
     if floats:
         values = values[np.abs(values) < _FILL]
-    absent: list[float] = []
+    absent = [math.nan] if len(values) < sample.size else []
     if no_data is not None and (values == no_data).any():
         absent.append(no_data)
         values = values[values != no_data]

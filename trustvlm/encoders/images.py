@@ -156,40 +156,42 @@ def _decode(data: bytes, name: str, limits: ImageLimits) -> Decoded:
     image, stripped = _open(data, name, limits)
     _check(image.size, name, limits, stripped)
     _check_slow(image, data, name)
-    cut_off = lacks_end(stripped.data, str(image.format))
+    form, size, factory = str(image.format), image.size, type(image)
+    del image  # it may hold memory already; what decodes opens the file itself and lets go of it as soon as it can
     try:
-        return _pixels(image, stripped, name, limits)
+        return _pixels(factory, stripped.data, stripped.orientation, name, limits)
     except UnreadableImage as error:
         layout = layout_of(data, opened=True)
         if layout:
             raise UnreadableImage(name, layout) from error
-        if not cut_off:
+        if not lacks_end(stripped.data, form):
             raise
         if not limits.accept_truncated:
             raise UnreadableImage(name, f"{error.reason}; {LACKS_END}") from error
-    completed = _completed(image, stripped, name, limits)
-    rgb, remarks = _pixels(type(image)(io.BytesIO(completed), ""), stripped, name, limits)  # type: ignore[call-arg]
+    with _damage(name):
+        extra = completion_bytes(stripped.data, form)
+    _check(size, name, limits, replace(stripped, extra_bytes=stripped.extra_bytes + extra))
+    with _damage(name):
+        whole = completed(stripped.data, form)
+    rgb, remarks = _pixels(factory, whole, stripped.orientation, name, limits)
     return rgb, (*remarks, COMPLETED)
 
 
-def _completed(image: Image, stripped: Stripped, name: str, limits: ImageLimits) -> bytes:
-    with _damage(name):
-        extra = completion_bytes(stripped.data, str(image.format))
-    _check(image.size, name, limits, replace(stripped, extra_bytes=stripped.extra_bytes + extra))
-    with _damage(name):
-        return completed(stripped.data, str(image.format))
-
-
-def _pixels(image: Image, stripped: Stripped, name: str, limits: ImageLimits) -> Decoded:
+def _pixels(factory: Callable[..., Image], data: bytes, orientation: int, name: str, limits: ImageLimits) -> Decoded:
+    """The pixels of a file that `factory` opens, upright and in RGB."""
     from trustvlm.encoders.pixels import read_rgb
 
-    factory: Callable[..., Image] = type(image)
-    # Of an AVIF, whose EXIF block is taken out, Pillow makes one with nothing but the turn that the file's boxes say.
-    turn = image.getexif().get(_ORIENTATION, 1) if image.format == "AVIF" else None
+    def again() -> Image:
+        return factory(io.BytesIO(data), "")
+
     with _damage(name):
-        rgb, remarks = read_rgb(image, lambda: factory(io.BytesIO(stripped.data), ""), limits.value_range)
+        image = again()
+        if image.format == "AVIF":
+            # Its EXIF block is taken out: Pillow makes one with nothing but the turn that the file's boxes say.
+            orientation = image.getexif().get(_ORIENTATION, 1)
+        rgb, remarks = read_rgb(image, again, limits.value_range)
         del image  # a large image is there twice at most: as decoded and as RGB, or before and after its turn
-        return _turned(rgb, turn or stripped.orientation), remarks
+        return _turned(rgb, orientation), remarks
 
 
 def _open(data: bytes, name: str, limits: ImageLimits) -> tuple[Image, Stripped]:
