@@ -107,8 +107,15 @@ def test_fields_that_come_twice(space: Http, queries: dict[str, Any]) -> None:
     for more in (', "rule": "msp", "rule": "knn"}', ', "params": {}, "top_k": 1, "top_k": 1}'):
         said = refused(space, "POST", "/v1/spaces/s/score", content=body + more, headers=JSON)
         assert said.endswith("given twice in one JSON object")
-    twice = '{"labels": [{"name": "x", "name": "y"}]}'
-    assert refused(space, "POST", "/v1/spaces/s/labels", content=twice, headers=JSON).startswith("name: given twice")
+    twice = '{"name": "x", "name": "y"}'
+    said = refused(space, "POST", "/v1/spaces/s/labels", content=f'{{"labels": [{twice}]}}', headers=JSON)
+    assert said.startswith("name: given twice")
+    lines = {"content": twice, "headers": {"content-type": "application/x-ndjson"}}
+    assert "line 1: name: given twice" in refused(space, "POST", "/v1/spaces/s/imports", **lines)
+    form = {"files": [("images", ("a.png", picture(1)))], "data": {"params": '{"lambda": 1, "lambda": 2}'}}
+    assert refused(space, "POST", "/v1/spaces/s/score", **form).startswith("lambda: given twice")
+    form["data"] = {"labels": f"[{twice}]"}
+    assert refused(space, "POST", "/v1/spaces/s/labels", **form).startswith("name: given twice")
 
 
 def test_form_fields(space: Http) -> None:

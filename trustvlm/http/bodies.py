@@ -23,7 +23,7 @@ from trustvlm.http.problems import unfit
 from trustvlm.http.temporary import no_temporary
 from trustvlm.types import Queries
 
-__all__ = ["ARRAYS", "FORM", "JSON", "NPZ", "Asked", "ImageFile", "options_of", "read_body"]
+__all__ = ["ARRAYS", "FORM", "JSON", "NPZ", "Asked", "ImageFile", "of_json", "options_of", "read_body", "refuse_repeats"]
 
 JSON, NPZ, FORM = "application/json", "application/x-npz", "multipart/form-data"
 MOST_FILES = 256
@@ -96,7 +96,7 @@ async def read_body(request: Request, model: type[B], *accepted: str) -> Asked[B
     if kind == JSON:
         if data.count(b",") >= MOST_VALUES:
             raise TooLarge(f"the body has more than {MOST_VALUES} values, the limit of JSON; send vectors as {NPZ}")
-        return Asked(await _away(len(data), lambda: _of_json(model, data)), {}, None, digest)
+        return Asked(await _away(len(data), lambda: of_json(model, data)), {}, None, digest)
     most = 4 * request.app.state.serving.options.body_bytes
     arrays = await _away(len(data), lambda: read_arrays(data, most))
     fields = {name: [text or None for text in arrays.pop(name).tolist()] for name in _STRINGS if name in arrays}
@@ -118,12 +118,21 @@ async def _away(size: int, work: Callable[[], Any]) -> Any:
     return await run_in_threadpool(work)
 
 
-def _of_json(model: type[B], data: bytes) -> B:
+def of_json(model: type[B], data: bytes) -> B:
     """A JSON body; a name that comes twice in one object is refused, because one of the two values would be dropped."""
     body = _checked(model, lambda: model.model_validate_json(data, strict=True))
     if any(data.count(b'"%s"' % name.encode()) > count for name, count in Counter(_names(body)).items()):
-        _checked(model, lambda: json.loads(data, object_pairs_hook=_once_each))  # it may stand in a text only
+        refuse_repeats(data)  # it may stand in a text only
     return body
+
+
+def refuse_repeats(data: bytes | str) -> None:
+    """Refuse JSON that is valid but for a name that comes twice in one object.
+
+    Raises:
+        InvalidInput: it does.
+    """
+    json.loads(data, object_pairs_hook=_once_each)
 
 
 def _names(value: Any) -> Iterator[str]:
@@ -223,9 +232,11 @@ def _fields(model: type[BaseModel], items: list[tuple[str, str]]) -> dict[str, A
 def _of_text(name: str, kind: Any, text: str) -> Any:
     """The JSON of a form field."""
     try:
-        return TypeAdapter(kind).validate_json(text, strict=True)
+        value = TypeAdapter(kind).validate_json(text, strict=True)
     except ValidationError as error:
         raise InvalidInput(f"{name}: {unfit(error)}") from error
+    refuse_repeats(text)
+    return value
 
 
 def _is(kind: type, annotation: Any) -> bool:

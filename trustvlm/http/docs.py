@@ -119,7 +119,7 @@ def _document(app: FastAPI, root_path: str) -> dict[str, Any]:
         "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
     }
     found["security"] = [{}, {"key": []}, {"header": []}]
-    statuses = {str(status) for status in STATUSES.values()}
+    statuses = {str(status) for status in (*STATUSES.values(), 500)}
     for path in found["paths"].values():
         for operation in path.values():
             operation["responses"].pop("422", None)

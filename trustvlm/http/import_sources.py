@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator
 
 from fastapi import Request
-from pydantic import ValidationError
 
 from trustvlm.errors import InvalidInput
-from trustvlm.http.problems import unfit
+from trustvlm.http.bodies import of_json
 from trustvlm.http.routes_labels import as_inputs
 from trustvlm.http.schemas import LabelBody
 from trustvlm.http.serving import serving_of
@@ -67,9 +66,9 @@ def _labels(lines: list[bytes], last: int) -> list[LabelInput]:
 
 def _label(line: bytes, number: int) -> LabelBody:
     try:
-        return LabelBody.model_validate_json(line, strict=True)
-    except ValidationError as error:
-        raise InvalidInput(f"line {number}: {unfit(error, LabelBody)}") from error
+        return of_json(LabelBody, line)
+    except InvalidInput as error:
+        raise InvalidInput(f"line {number}: {error}") from error
 
 
 async def of_parquet(request: Request, after: int, skip: int) -> AsyncGenerator[list[LabelInput]]:

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from trustvlm.errors import InvalidInput
 from trustvlm.http.addressed import SLASH
 from trustvlm.http.answers import answer, written
-from trustvlm.http.bodies import FORM, JSON, Asked, read_body
+from trustvlm.http.bodies import FORM, JSON, Asked, read_body, refuse_repeats
 from trustvlm.http.docs import READ, WRITE, gives, takes
 from trustvlm.http.parameters import content_type
 from trustvlm.http.problems import unfit
@@ -75,6 +75,7 @@ def _pictured(form: Asked[NewLabelForm]) -> list[LabelInput]:
         labels = TypeAdapter(list[PicturedLabel]).validate_json(body.labels or "", strict=True)
     except ValidationError as error:
         raise InvalidInput(f"labels: {unfit(error, PicturedLabel)}") from error
+    refuse_repeats(body.labels or "")
     if (expected := sum(label.images for label in labels)) != len(images):
         raise InvalidInput(f"labels: they have {expected} images, but {len(images)} files came")
     inputs, start = [], 0
