@@ -396,7 +396,8 @@ def test_an_import_goes_on_where_its_stream_broke(http: Http) -> None:
     done = http("POST", f"/v1/spaces/s/imports?job={job['id']}", content=whole, headers=NDJSON)
     assert (done["state"], done["done"], done["id"]) == ("done", 1_300, job["id"])
     counts = {"added_labels": 1_300, "added_supports": 2_600, "skipped_duplicates": 0}
-    assert done["result"] == counts | {"revision": http.service.get_space("s").revision, "drift": [], "cut_prompts": []}
+    lists = {name: [] for name in ("drift", "cut_prompts", "elsewhere", "taken_out")}
+    assert done["result"] == counts | {"revision": http.service.get_space("s").revision} | lists
     assert http.service.get_space("s").label_count == 1_306
     http("POST", f"/v1/spaces/s/imports?job={job['id']}", content=whole, headers=NDJSON, status=409)
     again = http("POST", "/v1/spaces/s/imports", content=lines(0, 10).replace(b"\n", b"\r\n\n"), headers=NDJSON)
@@ -414,7 +415,7 @@ def test_a_line_that_cannot_be_is_named(http: Http) -> None:
     for content in (b"{", b"\xff", b'{"name": "x"}', b'{"name": "x", "text_vector": [1]}', b"[]"):
         http("POST", "/v1/spaces/s/imports", content=content, headers=NDJSON, status=422)
     http("POST", "/v1/spaces/s/imports", content=b"x" * (9 * 2**20), headers=NDJSON, status=422)
-    http("POST", "/v1/spaces/s/imports", content=b"{}", headers={"content-type": "text/csv"}, status=422)
+    http("POST", "/v1/spaces/s/imports", content=b"{}", headers={"content-type": "text/csv"}, status=415)
     http("POST", "/v1/spaces/t/imports", content=b"{}", headers=NDJSON, status=404)
     assert http.service.get_space("s").label_count == 6
     assert http("POST", "/v1/spaces/s/imports", content=b"", headers=NDJSON)["done"] == 0
@@ -442,7 +443,7 @@ def test_what_dead_processes_left_is_settled(tmp_path: Path, http: Http) -> None
         worker = service.worker()
         from trustvlm.http.jobs import Jobs
 
-        jobs = Jobs(service, worker)
+        jobs = Jobs(service, worker, 60.0)
         for kind in ("evaluate", "import"):
             service.create_job(jobs.record(kind, "s", "", "running"))
         jobs.close()

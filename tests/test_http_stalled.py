@@ -16,6 +16,7 @@ import httpx
 import numpy as np
 import psutil
 import pytest
+from http_service import served
 from server_process import ready, server
 
 import trustvlm
@@ -242,3 +243,12 @@ def test_the_times_are_bounded(tmp_path: Path) -> None:
             (home / "trustvlm.toml").write_text(f"{name} = {value}\n")
             with pytest.raises(trustvlm.InvalidInput, match=name):
                 trustvlm.open(home, create=True)
+
+
+def test_whoever_watches_is_answered_where_no_other_is(tmp_path: Path) -> None:
+    with served(tmp_path / "home", in_flight=0) as http:
+        for path in ("/v1/spaces", "/", "/v1/rules"):
+            assert "under way already" in http.ask("GET", path, status=503).json()["error"]["message"]
+        for path in ("/healthz", "/metrics"):
+            assert http.ask("GET", path).status_code == 200
+        assert "under way" not in http.ask("GET", "/readyz", status=None).text
