@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, select
@@ -51,22 +51,21 @@ def owners(connection: Connection, space_id: int, contents: Sequence[bytes]) -> 
     return found
 
 
-def taken_out(connection: Connection, label_ids: Sequence[int]) -> dict[tuple[int, bytes], int]:
-    """(label id, content hash) → id of the support images of these labels that were removed and not purged or added again."""
+def taken_out(
+    connection: Connection, label_ids: Sequence[int], present: Set[tuple[int, bytes]]
+) -> dict[tuple[int, bytes], int]:
+    """(label id, content hash) → id of the support images of these labels that were removed and not purged or added again.
+
+    Args:
+        present: (label id, content hash) of the live ones.
+    """
     found: dict[tuple[int, bytes], int] = {}
+    removed = Support.removed_revision.is_not(None)
     for start in range(0, len(label_ids), _IN_CHUNK):
-        chunk = label_ids[start : start + _IN_CHUNK]
-        query = select(Support.label_id, Support.content_hash, Support.id, Support.removed_revision).where(
-            Support.label_id.in_(chunk)
-        )
-        rows = connection.execute(query.order_by(Support.id)).all()
-        alive = {(row.label_id, row.content_hash) for row in rows if row.removed_revision is None}
-        found |= {
-            (row.label_id, row.content_hash): row.id
-            for row in rows
-            if row.removed_revision is not None and (row.label_id, row.content_hash) not in alive
-        }
-    return found
+        mine = Support.label_id.in_(label_ids[start : start + _IN_CHUNK])
+        query = select(Support.label_id, Support.content_hash, Support.id).where(mine, removed).order_by(Support.id)
+        found |= {(row.label_id, row.content_hash): row.id for row in connection.execute(query)}
+    return {key: support_id for key, support_id in found.items() if key not in present}
 
 
 def every(connection: Connection, space_id: int) -> list[ContentRow]:
@@ -88,8 +87,10 @@ def elsewhere(connection: Connection, space_id: int, images: Mapping[str, Mappin
         images: label name → content hash → what the image is called.
     """
     found = owners(connection, space_id, sorted({content for mine in images.values() for content in mine}))
-    if not found:
+    shared = {name for name, mine in images.items() if any(row.label != name for c in mine for row in found.get(c, ()))}
+    if not shared:
         return []
+    images = {name: mine for name, mine in images.items() if name in shared}
     ids = {name: record.id for name, record in labels.find_many(connection, space_id, list(images)).items()}
     canonical = labels.canonical(
         connection, sorted({*ids.values(), *(row.label_id for rows in found.values() for row in rows)})

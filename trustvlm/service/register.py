@@ -206,7 +206,8 @@ def _encode_images(parts: Parts, space: SpaceRecord, chunk: Sequence[PlannedLabe
         with parts.catalog.read() as connection:
             known = labels.find_many(connection, space.id, supported)
             ids = [record.id for record in known.values()]
-            present, gone = supports.hashes(connection, ids), contents.taken_out(connection, ids)
+            present = supports.hashes(connection, ids)
+            gone = contents.taken_out(connection, ids, present)
     found = _EncodedImages({label.name: [] for label in chunk}, {label.name: {} for label in chunk})
 
     def stays_out(name: str, content: bytes, source: str | None) -> bool:

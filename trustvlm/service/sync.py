@@ -205,7 +205,8 @@ def preview(parts: Parts, space: SpaceRecord, has: Contents, *, bring_back: bool
     with parts.catalog.read() as connection:
         known = labels.find_many(connection, space.id, names)
         ids = [record.id for record in known.values()]
-        present, gone = supports.hashes(connection, ids), contents.taken_out(connection, ids)
+        present = supports.hashes(connection, ids)
+        gone = contents.taken_out(connection, ids, present)
         extra = surplus(connection, space, has) if sync else Surplus()
         twins = contents.elsewhere(connection, space.id, has.images)
     moving = {(image.label, image.id) for image in extra.moved}
