@@ -67,7 +67,7 @@ def test_space_create_refuses(space):
     assert "classifier" in space("space", "create", "t", code=2)
     assert "no recipe 'none'" in space("space", "create", "t", "--classifier", "precomputed:4", "--recipe", "none", code=3)
     assert "preset" in space("space", "create", "t", "--preset", "none", code=3)
-    assert "logit_scale" in space("space", "create", "t", "--classifier", "precomputed:4", "--logit-scale", "0", code=2)
+    assert "--logit-scale" in space("space", "create", "t", "--classifier", "precomputed:4", "--logit-scale", "0", code=2)
     assert "open_clip" in space("space", "create", "t", "--classifier", "open_clip:local-dir:/nowhere", code=3)
     assert [row["name"] for row in space.rows("space", "list")] == ["s"]
 
