@@ -12,8 +12,6 @@ from datetime import timedelta
 from numbers import Integral, Real
 from typing import Any
 
-import numpy as np
-
 from trustvlm.errors import InvalidInput
 
 __all__ = ["NUMBERS", "WHOLE", "choice", "duration", "flags", "got", "identifier", "number", "value_range", "whole"]
@@ -101,6 +99,8 @@ def flags(**given: Any) -> None:
     Raises:
         InvalidInput: one is something else.
     """
+    import numpy as np  # not at the top: the command line's help needs none of it
+
     for name, value in given.items():
         if not isinstance(value, bool | np.bool_):
             raise InvalidInput(f"{name}: expected True or False, got {got(value)}")

@@ -160,7 +160,7 @@ def recalibrate(session: Session, space: str, may_correct: bool, json_: bool) ->
 
 @click.group()
 def calibration() -> None:
-    """List, show and remove calibrations; the newest that did not fail is in force."""
+    """List, show and remove calibrations; the newest good one is in force."""
 
 
 @calibration.command("list")

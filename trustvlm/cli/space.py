@@ -19,7 +19,7 @@ __all__ = ["space"]
 
 @click.group()
 def space() -> None:
-    """Create, list, show, remove, restore, re-embed and repoint label spaces.
+    """Create, list, show, remove, restore, re-embed, repoint label spaces.
 
     A label space is a named set of labels with its templates and its two encoders.
     """
