@@ -283,6 +283,7 @@ def test_stored_images_are_measured_and_recalibrate_what_is_stale(demo_home: Pat
         page.locator(".in-force .badge").get_by_text("stale").wait_for()
         page.get_by_text("The space has changed since (revision 10, now 11)").wait_for()
         assert "at most" not in page.locator(".in-force").inner_text()
+        assert "promises nothing now" in page.locator(".calibrations li").inner_text()
         seen.accessible()
         seen.shot("trust-stale")
         page.get_by_role("button", name="Measure on the stored images").click()

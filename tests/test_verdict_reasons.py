@@ -141,6 +141,7 @@ def test_a_stale_calibration_promises_nothing(service: trustvlm.TrustService, wo
     assert (unseen["label"], unseen["decision"], unseen["reason_code"]) == ("lake", "review", "stale")
     assert unseen["reason"].startswith("review: label 'lake' is not covered by calibration 1")
     assert unseen["probability"] is None
+    assert "stale since revision 2 and promises nothing; run 'trustvlm recalibrate s'" in service.monitor("s").message
     service.recalibrate("s")
     assert [row["reason_code"] for row in service.score("s", queries).rows()] == ["accepted", "accepted"]
     service.remove_label("s", "lake")

@@ -152,8 +152,8 @@ def monitor(parts: Parts, space_name: str, alpha: float) -> MonitorReport:
         )
     elif calibration.revision < view.revision:
         message = (
-            f"calibration {calibration.id} is stale since revision {calibration.revision + 1} and promises nothing: {seen}; "
-            f"run 'trustvlm recalibrate {space_name}'"
+            f"calibration {calibration.id} is stale since revision {calibration.revision + 1} and promises nothing"
+            f"{f': {seen}' if found.items else ''}; run 'trustvlm recalibrate {space_name}'"
         )
     elif not found.items:
         message = f"nothing to compare with yet: give feedback with sampling 'random' on images that were accepted ({promised})"

@@ -56,6 +56,12 @@ function staleSentence({ other_encoders: other, stale, revision: made, on_stale:
   return `The space has changed since (revision ${count(made)}, now ${count(revision)}): what was proved then promises nothing now. Calibrate again. ${then[policy]}`;
 }
 
+/** What a calibration in the list promises: something only in force, and while it is not stale. */
+function worth({ failed, in_force: current, stale, max_risk: risk, confidence }) {
+  if (current && !stale) return `at most ${share(risk, 2)} wrong, ${percent(confidence, 0)} confidence`;
+  return failed ? `asked for ${share(risk, 2)} at ${percent(confidence, 0)} confidence` : "promises nothing now";
+}
+
 /** All calibrations, newest first. `changed()` is called after one is taken back. */
 export function calibrationList(context, { calibrations }, changed) {
   const { space, signal } = context;
@@ -66,7 +72,7 @@ export function calibrationList(context, { calibrations }, changed) {
       const button = h("button", { type: "button", "aria-label": `Take calibration ${one.id} back`, on: { click: () => takeBack(one, button) } }, "Take back");
       return h("li", {},
         h("div", {}, h("p", { class: "title" }, ruleName(one.rule, one.params), " ", one.in_force && h("span", { class: "badge good" }, "in force"), one.failed && h("span", { class: "badge hold" }, "failed"), " ", one.stale && !one.failed && h("span", { class: "badge hold" }, "stale")),
-          h("p", { class: "quiet" }, `${when(one.created_at)} · at most ${share(one.max_risk, 2)} wrong, ${percent(one.confidence, 0)} confidence · `
+          h("p", { class: "quiet" }, `${when(one.created_at)} · ${worth(one)} · `
             + (one.failed ? `failed: ${one.reason}` : `coverage ${percent(one.coverage)} of ${counted(one.tested, "image")}`))),
         button);
     })));
