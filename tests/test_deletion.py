@@ -192,7 +192,8 @@ def test_what_was_made_of_an_image_by_calibration_and_feedback(home: Path) -> No
     secrets = {"fed back": verifier[1].tobytes(), "fed back, classifier": classifier[1].tobytes()}
     secrets |= {"calibrated": verifier[2].tobytes(), "calibrated, classifier": classifier[2].tobytes()}
     with trustvlm.open(home) as service:
-        service.calibrate("space", asked, ["label 0007"] * 30, rule="msp", max_risk=0.9)
+        truth = service.score("space", asked, rule="msp").label.tolist()
+        assert not service.calibrate("space", asked, truth, rule="msp", max_risk=0.9).failed
         one = Queries(classifier[1:2], verifier[1:2])
         service.feedback("space", one, ["label 0009"], sampling="random", promote=True)
         added = service.add_support("space", "label 0009", image_vectors=verifier[2:3]).ids
