@@ -40,6 +40,8 @@ def names(path: Path, content: str | bytes) -> list[tuple[str, str | None]]:
         ("label\tprompt\ncat\ta cat, sitting\ndog\t", PROMPTED),
         ("prompt,name,\n'a',cat,\n,dog,\n", [("cat", "'a'"), ("dog", None)]),
         ("# made by hand\nindex,label\n1,dog\n0,cat\n", TWO),
+        ("class;\ncat;\ndog;\n", TWO),
+        ("name|prompt\ncat|a cat, sitting\ndog|\n", PROMPTED),
         ("name,id\ndog,10\ncat,9\n", TWO),
         ('name,prompt\n"a ""big"" cat","two\nlines"\n', [('a "big" cat', "two\nlines")]),
         ('name,prompt\n"cat, tabby",\n', [("cat, tabby", None)]),

@@ -53,7 +53,7 @@ def header_of(path: Path, text: str) -> Header | None:
     number, line = first_line(text)
     for delimiter in DELIMITERS:
         columns = [re.sub(r"[\s-]+", "_", column.casefold()) for column in cells_of(line, delimiter)]
-        if len(columns) > 1 and set(columns) & {*NAMES, *PROMPTS}:
+        if (len(columns) > 1 or delimiter in line) and set(columns) & {*NAMES, *PROMPTS}:
             return _header(path, number, delimiter, columns)
     return None
 
