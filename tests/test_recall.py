@@ -16,6 +16,7 @@ from trustvlm import LabelInput, Queries, TrustService
 from trustvlm.client import Client
 from trustvlm.http.app import create_app
 from trustvlm.index import LiveIndex, Recipe, load_recipe
+from trustvlm.service import tuning
 from trustvlm.testing import AsgiTransport
 
 ROWS, DIM, K = 4_000, 48, 10
@@ -138,6 +139,13 @@ def test_every_door_says_what_is_missed(home: Path, tmp_path: Path) -> None:
         assert not service.search("s", Queries(classifier=np.ones((1, CLASSIFIER))), kind="text", k=3).approximate
     assert f"the index finds {100 * recall:.0f} % of the nearest" in cli.run(*asked).stderr
     assert str(round(recall, 3)) in cli("index", "stats", "s")
+
+
+def test_a_proof_that_falls_short_is_said(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tuned too boldly, the parameter does not keep its word for other rows, and the command does not say that it does."""
+    monkeypatch.setattr(tuning, "_SURE", -20.0)
+    told = Cli(home).run("index", "tune", "s", "--recall", "0.95", code=1)
+    assert "is found of fresh rows, not 0.95" in told.stderr
 
 
 @pytest.mark.slow
