@@ -67,9 +67,19 @@ def filled(service: TrustService, state: str, side: str) -> tuple[Queries, list[
     return Queries(classifier, verifier if side == "verifier" else None), [NAMES[i] for i in truth]
 
 
-CASES = [(state, side, False) for state in STATES for side in SIDES] + [
-    ("images for some", "verifier", True), ("no images", "same", True)
-]  # fmt: skip
+QUICK = ("one label, no images", "no images", "images for some", "all images removed")
+"""States that are tried with every side in each run; the others with their own verifier only."""
+
+
+def case(state: str, side: str, half: bool = False) -> object:
+    quick = not half and (side == "verifier" or state in QUICK)
+    return pytest.param(state, side, half, marks=[] if quick else pytest.mark.slow)
+
+
+CASES = [case(state, side) for state in STATES for side in SIDES] + [
+    case("images for some", "verifier", half=True),
+    case("no images", "same", half=True),
+]
 
 
 @pytest.mark.parametrize(("state", "side", "half"), CASES)
@@ -98,7 +108,7 @@ def test_rules_and_states(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state
         assert {one.rule for one in found.left_out} == set(trustvlm.RULES) - set(compared)
         assert all(one.reason for one in found.left_out)
         assert read(Evaluation, json.loads(json.dumps(found.to_dict(), allow_nan=False))).left_out == found.left_out
-        if bare and side == "verifier":
+        if state == "no images" and side == "verifier":
             service.write_report(found, tmp_path / "report.html")
             assert "Not compared: image, knn, ratio (" in (tmp_path / "report.html").read_text("utf-8")
             every = service.evaluate("s", queries, truth, rules=possible, draws=1, items=True)
