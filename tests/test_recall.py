@@ -149,6 +149,7 @@ def test_a_proof_that_falls_short_is_said(home: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1_800)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("recipe", ["hnsw", "ivf-sq8"])
 def test_it_holds_for_a_hundred_thousand_rows(tmp_path: Path, recipe: str, shape: str) -> None:
