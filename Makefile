@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 HOME_DIR ?= demo-home
 DATA ?= ../shared/data
 
-.PHONY: demo test test-slow test-browser lint bench bench-full clean
+.PHONY: demo test test-slow test-browser test-flows lint bench bench-full clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -26,6 +26,9 @@ test-slow: $(READY)
 
 test-browser: $(READY)
 	$(PYTEST) -m browser --dist loadfile
+
+test-flows: $(READY)
+	$(PYTEST) -m flow --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -25,6 +25,7 @@ def test_a_home_without_spaces_says_how_to_make_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("phone", [False, True])
+@pytest.mark.flow
 def test_every_view_opens_from_the_bar(demo_home: Path, tmp_path: Path, phone: bool, dark: bool) -> None:
     with browsing(copied(demo_home, tmp_path / "home"), phone=phone, dark=dark) as seen:
         seen.page.goto(seen.address)

@@ -78,6 +78,7 @@ def check(seen: Browsing, name: str) -> None:
     assert wide == 0, "the page must not scroll sideways"
 
 
+@pytest.mark.flow
 def test_a_label_is_added_with_photos_and_the_next_query_names_it(seen: Browsing, tmp_path: Path) -> None:
     home = tmp_path / "home"
     photos = flowers(home, 9)
@@ -128,6 +129,7 @@ def test_support_images_come_and_go_and_come_back(seen: Browsing, tmp_path: Path
     seen.accessible()
 
 
+@pytest.mark.flow
 def test_a_label_is_removed_and_undone_by_keyboard(seen: Browsing, tmp_path: Path) -> None:
     home = tmp_path / "home"
     seen.go("digits", "labels")

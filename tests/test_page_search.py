@@ -45,6 +45,7 @@ def kind(seen: Browsing, name: str) -> None:
     seen.page.locator(".kinds label", has_text=name).click()
 
 
+@pytest.mark.flow
 def test_an_image_finds_support_images_and_labels_and_a_hit_opens_its_label(home: Path) -> None:
     image = image_of(home)
     with browsing(home) as seen:

@@ -134,6 +134,7 @@ def test_how_it_looks(demo_home: Path, folder: Path, tmp_path: Path, phone: bool
         assert wide == 0, "the page must not scroll sideways"
 
 
+@pytest.mark.flow
 def test_the_threshold_by_keyboard_and_by_mouse(seen: Browsing, folder: Path, evaluation: Evaluation) -> None:
     measure(seen, folder)
     page = seen.page
@@ -211,6 +212,7 @@ def test_the_table_says_what_the_curve_says(seen: Browsing, folder: Path, evalua
         assert most == percent(one.risk_bound)
 
 
+@pytest.mark.flow
 def test_calibrating_puts_a_promise_into_force_and_it_can_be_taken_back(seen: Browsing, folder: Path, tmp_path: Path) -> None:
     home, page = tmp_path / "home", seen.page
     before = calibrations(home)

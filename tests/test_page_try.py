@@ -76,6 +76,7 @@ def supports(home: Path, label: str) -> int:
         return len(list(service.list_supports("digits", label)))
 
 
+@pytest.mark.flow
 def test_a_verdict_says_label_trust_and_why(home: Path) -> None:
     image = held_out(home)
     expected = verdict(home, image)
@@ -287,6 +288,7 @@ def test_correct_is_stored_with_how_the_image_was_picked(home: Path, tried: Brow
     tried.page.get_by_text("Scored again: the same").wait_for()
 
 
+@pytest.mark.flow
 def test_wrong_with_a_label_by_keyboard_alone(home: Path, tried: Browsing) -> None:
     page = tried.page
     choose(tried, held_out(home))
@@ -335,6 +337,7 @@ def test_none_of_the_labels_and_a_label_that_is_not_there(home: Path, tried: Bro
     assert [row[:2] for row in told(home)] == [(None, "chosen")]
 
 
+@pytest.mark.flow
 def test_a_support_image_is_added_scored_with_and_taken_back(home: Path) -> None:
     image = of_state(home, lambda row: row["reason_code"] == "close_call")
     before = verdict(home, image)
