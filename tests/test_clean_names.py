@@ -81,10 +81,10 @@ def test_maps(tmp_path: Path, content: str, expected: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("a,b,c\nd,e,f\n", "expected the columns folder and name, and where wanted prompt; got a, b, c"),
+        ("a,b,c\nd,e,f\n", "expected the columns folder and name and, optionally, prompt; got a, b, c"),
         ("folder,name\na,\n", "line 2: expected a folder and its name"),
         ("folder,name\na,b,c\n", "line 2: expected 2 columns, got 3"),
-        ("folder,name\na,b\na,c\n", "the folder 'a' has two names, 'b' (line 2) and 'c' (line 3)"),
+        ("folder,name\na,b\na,c\n", "the folder 'a' has two names: 'b' (line 2) and 'c' (line 3)"),
         ('{"a": {"b": "c"}}', "got an object with the keys 'a'"),
         ("", "found nothing"),
         ("a: b\nc: d\n", "key: value"),
@@ -100,13 +100,13 @@ def test_maps_that_cannot_be_right(tmp_path: Path, content: str | bytes, said: s
 
 
 def test_two_folders_of_one_name_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="'a_b' and 'a b' would both be the label 'a b'"):
+    with pytest.raises(InvalidInput, match="'a_b' and 'a b' would both become the label 'a b'"):
         Naming(clean=True).labels(["a_b", "a b"])
     path = tmp_path / "names"
     path.write_text("n01440764 crane\nn01443537 crane\n")
-    with pytest.raises(InvalidInput, match=f"would both be the label 'crane'; give one of them another name in {path}"):
+    with pytest.raises(InvalidInput, match=f"would both become the label 'crane'; give one of them another name in {path}"):
         Naming(path).labels(["n01440764", "n01443537"])
-    with pytest.raises(InvalidInput, match="it has no name for 'n2', 'n3'"):
+    with pytest.raises(InvalidInput, match="no name for 'n2', 'n3'"):
         Naming(path).labels(["n2", "n3"])
     assert Naming(path).labels(["n01440764", "other"], keep={"other"})["other"].name == "other"
 
@@ -139,8 +139,8 @@ def prompts(cli: Cli) -> dict[str, str | None]:
 def test_a_folder_with_raw_names(cli: Cli, tmp_path: Path) -> None:
     folder = photos(tmp_path / "set", "golden_retriever", "AnnualCrop", "cat", "n01440764")
     said = cli.run("register", "s", folder).stderr
-    assert "2 of 4 names are read as they are spelled, 'AnnualCrop' for instance: --clean-names makes it 'Annual Crop'" in said
-    assert "1 of 4 names are WordNet ids such as 'n01440764', which no classifier knows; --names FILE" in said
+    assert "2 of 4 names go to the text encoder exactly as spelled, such as 'AnnualCrop'; --clean-names turns it into" in said
+    assert "1 of 4 names are WordNet ids such as 'n01440764', unknown to text encoders; --names FILE" in said
     assert "spelled" not in cli.run("register", "s", folder).stderr  # once
 
 
@@ -162,7 +162,7 @@ def test_a_map_of_wordnet_ids(cli: Cli, tmp_path: Path) -> None:
     cli("register", "s", photos(tmp_path / "more", "n01443537"), "--names", path)
     assert prompts(cli)["koi"] == "a koi."
     path.write_text("n01440764 tench\n")
-    assert "it has no name for 'n01443537'" in cli("register", "s", folder, "--names", path, code=2)
+    assert "no name for 'n01443537'" in cli("register", "s", folder, "--names", path, code=2)
 
 
 def test_a_list_with_raw_names(cli: Cli, tmp_path: Path) -> None:
@@ -206,8 +206,8 @@ def test_what_would_make_names_of_folders_labels(cli: Cli, tmp_path: Path) -> No
     (tmp_path / "ids").mkdir()
     for verb in ("evaluate", "calibrate", "feedback"):
         said = cli(verb, "s", tmp_path / "set", code=3)
-        assert "no label 'golden_retriever' in space 's'; --clean-names makes it 'golden retriever', which is one" in said
-        assert "--names FILE gives the folders names" in cli(verb, "s", photos(tmp_path / "ids", "n01440764"), code=3)
+        assert "no label 'golden_retriever' in space 's'; --clean-names turns it into 'golden retriever', which is" in said
+        assert "--names FILE translates them" in cli(verb, "s", photos(tmp_path / "ids", "n01440764"), code=3)
         assert "--clean-names is for" in cli(verb, "s", "--vectors", "x.npz", "--clean-names", code=2)
 
 
@@ -250,4 +250,4 @@ def test_a_list_of_wordnet_ids(cli: Cli, tmp_path: Path) -> None:
     path = tmp_path / "names.txt"
     path.write_text("n01440764\nn01443537\n")
     said = cli.run("register", "s", "--labels", path).stderr
-    assert "2 of 2 names are WordNet ids such as 'n01440764', which no classifier knows; a list of names in their place" in said
+    assert "2 of 2 names are WordNet ids such as 'n01440764', unknown to text encoders; register a list of plain names" in said

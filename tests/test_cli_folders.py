@@ -48,15 +48,16 @@ def test_every_verb_sees_the_same_images(cli: Cli, tmp_path: Path) -> None:
     for result in (registered, scored, evaluated, fed):
         assert sum("left out" in line for line in result.stderr.splitlines()) == 1
         assert "2 hidden" in result.stderr
-        assert "2 of the system" in result.stderr
-        assert "2 by --exclude" in result.stderr
+        assert "2 system files or folders" in result.stderr
+        assert "2 files or folders excluded by --exclude" in result.stderr
     added = cli.run("support", "add", "s", "cat", others / "cat")
     assert added.stdout == "registered label cat, 2 support images; revision 2\n"
 
 
 def test_patterns_that_say_nothing(cli: Cli, tmp_path: Path) -> None:
     picture(tmp_path / "set" / "cat" / "1.png")
-    assert "--exclude '*.jpg' left nothing out" in cli.run("register", "s", tmp_path / "set", "--exclude", "*.jpg").stderr
+    registered = cli.run("register", "s", tmp_path / "set", "--exclude", "*.jpg")
+    assert "--exclude '*.jpg' matches no file and no folder" in registered.stderr
     assert "there is none" in cli("register", "s", "--label", "x", "--exclude", "y", code=2)
     assert "got an empty one" in cli("score", "s", tmp_path / "set", "--exclude", "", code=2)
 

@@ -67,8 +67,9 @@ def test_image_folder(images: Cli, tmp_path: Path) -> None:
     first = images.run("register", "s", folder)
     assert first.stdout == "registered 2 labels (2 new), 4 support images, 2 unreadable; revision 1\n"
     assert first.stderr.splitlines() == [
-        "left out: 2 hidden (.hidden, .thumb.png), 1 of the system (Thumbs.db), 1 no image (.txt)",
-        "left out: 1 image outside the labels' sub-folders",
+        "left out: 2 hidden files or folders (.hidden, .thumb.png), 1 system file or folder (Thumbs.db), "
+        "1 file that is not an image (.txt)",
+        "left out: 1 image directly in the folder, outside the sub-folders of the labels",
         "no images in 1 sub-folder: 'empty'",
         f"could not be read: {folder}/red/gone.jpg: cannot be read: No such file or directory",
         f"could not be read: {folder}/red/bad[red].jpg: is a text, not an image in a format that is read here; "
@@ -153,9 +154,9 @@ def test_names_file_of_text_only_labels(images: Cli, tmp_path: Path) -> None:
     first = images.run("register", "s", "--labels", names)
     assert first.stdout == "registered 3 labels (3 new), 0 support images; revision 1\n"
     assert first.stderr.splitlines()[:3] == [
-        f"{names}: left out: line 6, comment (# and a blank)",
-        f"{names}: 'sea' stands there 2 times (line 1, line 7): it is one label",
-        f"{names}: 4 entries are 3 labels: the numbers of classes behind a repeated name shift",
+        f"{names}: left out: line 6, read as a comment (it begins with '#')",
+        f"{names}: the name 'sea' occurs 2 times (line 1, line 7); it becomes one label",
+        f"{names}: 4 entries make 3 labels; class numbers after a repeated name no longer match the positions in the file",
     ]
     rows = {row["name"]: row["prompt"] for row in images.rows("label", "list", "s")}
     assert rows == {"sea": None, "Forêt": "a map of a {}.", "[red]": None}
@@ -200,7 +201,7 @@ def test_paths_that_are_not_there_or_hold_nothing(vectors: Cli, tmp_path: Path) 
     empty.mkdir()
     assert f"no file or folder {tmp_path}/none" in vectors("register", "s", tmp_path / "none", code=3)
     assert "no file or folder" in vectors("register", "s", tmp_path / "none.png", "--label", "x", code=3)
-    assert "one sub-folder of images for each label, found none" in vectors("register", "s", empty, code=2)
+    assert "one sub-folder of images for each label, found no image" in vectors("register", "s", empty, code=2)
     assert "no images in" in vectors("register", "s", empty, "--label", "x", code=2)
     assert "no space 'other'" in vectors("register", "other", empty, code=3)
     (empty / "x").mkdir()

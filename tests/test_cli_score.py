@@ -239,8 +239,8 @@ def test_images_of_files_and_folders(encoded: tuple[Cli, Path], tmp_path: Path) 
     some = cli.run("score", "s", tmp_path / "a")
     assert [line.split()[0] for line in some.stdout.splitlines()[1:]] == [str(deep / "x.png")]
     assert some.stderr.splitlines() == [
-        "left out: 1 no image (.txt)",
-        f"left out: 1 folder that links lead to a second time ({tmp_path}/a/loop)",
+        "left out: 1 file that is not an image (.txt)",
+        f"left out: 1 folder reached a second time through a link ({tmp_path}/a/loop)",
         f"could not be read: {tmp_path}/a/bad.png: the file is empty",
         "1 image of 2 could not be read",
     ]

@@ -83,7 +83,7 @@ def test_patterns_of_the_user(tmp_path: Path) -> None:
     finder = ImageFinder(["*.jpg", "extra"])
     finder.images(tmp_path)
     assert finder.unmatched() == ["*.jpg"]
-    assert list(finder.left_out.lines()) == ["left out: 1 by --exclude (extra)"]
+    assert list(finder.left_out.lines()) == ["left out: 1 file or folder excluded by --exclude (extra)"]
 
 
 def test_images_below_sub_folders_of_a_label(tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_a_train_may_be_a_label(tmp_path: Path, names: tuple[str, ...]) -> None:
 def test_a_folder_without_sub_folders(tmp_path: Path) -> None:
     for i in range(3):
         picture(tmp_path / f"{i}.png")
-    assert "found 3 images directly in it; --label NAME takes them as one label" in message(tmp_path)
+    assert "found 3 images directly in it; --label NAME registers them as one label" in message(tmp_path)
     assert message(tmp_path, "measure").endswith("found 3 images directly in it")
     assert "this is a file" in message(tmp_path / "1.png")
     (tmp_path / "none" / "cat").mkdir(parents=True)

@@ -88,9 +88,9 @@ def test_a_folder_of_strange_files(cli: Cli, tmp_path: Path) -> None:
             assert reason in line
         assert "root:" not in result.output
         assert result.stderr.splitlines()[:4] == [
-            "left out: 2 hidden (.git, .hidden.png), 2 no image (.zip, .txt)",
+            "left out: 2 hidden files or folders (.git, .hidden.png), 2 files that are not images (.zip, .txt)",
             "no images in 1 sub-folder: 'up'",
-            f"left out: 1 folder that links lead to a second time ({tmp_path}/set/up)",
+            f"left out: 1 folder reached a second time through a link ({tmp_path}/set/up)",
             f"could not be read: {tmp_path}/set/self: the link leads nowhere",
         ]
         scored = cli.run("score", "s", tmp_path / "set", "--format", "jsonl")

@@ -95,14 +95,14 @@ def test_encodings_that_a_file_names_itself(tmp_path: Path, encoding: str) -> No
         ("a.jpg cat\nb.jpg dog\n", "a list of image files"),
         ("train/cat/1.JPEG 0\ntrain/dog/2.JPEG 1\n", "a list of image files"),
         ("cat.png\ndog.png\n", "a list of image files"),
-        ("name,size\ncat,1\n", "expected the column name and, where wanted, prompt (or text) and index; got name, size"),
+        ("name,size\ncat,1\n", "expected the column name and, optionally, prompt (or text) and index; got name, size"),
         ("label,name\ncat,dog\n", "got label, name"),
         ("name,name\ncat,dog\n", "got name, name"),
-        ("cat,animal\ndog,animal\n", "a table without a header that is known"),
+        ("cat,animal\ndog,animal\n", "a table whose header is not recognized"),
         ("cat;0\ndog;1\n", "a map of names to numbers"),
         ("cat, 0\ndog, 1\n", "a map of names to numbers"),
         ("cat\t0\ndog\t1\n", "a map of names to numbers"),
-        ("0,cat\n1,dog\n", "a table without a header"),
+        ("0,cat\n1,dog\n", "a table whose header is not recognized"),
         ("0\tcat\n1\tdog\n", "a numbered list"),
         ("0 tench\n1 goldfish\n", "a numbered list"),
         ("0: tench\n1: goldfish\n", "key: value"),
@@ -112,7 +112,7 @@ def test_encodings_that_a_file_names_itself(tmp_path: Path, encoding: str) -> No
         ("001.ak47\n002.american-flag\n", "a numbered list"),
         ("n01440764 tench, Tinca tinca\nn01443537 goldfish\n", "a map of WordNet ids to names"),
         ("n01440764\ttench\nn01443537\tgoldfish\n", "a map of WordNet ids to names"),
-        ("| cat | 0 |\n| dog | 1 |\n", "a table without a header"),
+        ("| cat | 0 |\n| dog | 1 |\n", "a table whose header is not recognized"),
         ("- cat\n- dog\n", "a list with bullets"),
         ("# Labels\n\n* cat\n* dog\n", "a list with bullets"),
         ("---\ncat\n", "YAML"),
@@ -129,7 +129,7 @@ def test_encodings_that_a_file_names_itself(tmp_path: Path, encoding: str) -> No
         ('["cat"]\n["dog"]\n', "JSON lines (NDJSON)"),
         ("[cat, dog]\n", "a list in brackets"),
         ("('cat', 'dog')\n", "a list in brackets"),
-        ("cat,dog,bird\n", "a table without a header"),
+        ("cat,dog,bird\n", "a table whose header is not recognized"),
         ("cat, dog, bird\n", "one line of several names"),
         ("cat,\ndog,\n", "lines that end with commas"),
         ('"cat",\n"dog",\n', "lines that end with commas"),
@@ -145,19 +145,19 @@ def test_encodings_that_a_file_names_itself(tmp_path: Path, encoding: str) -> No
         ("/a/abbey\n/a/airport\n", "a list of paths"),
         ("a) cat\nb) dog\nc) cow\n", "a numbered list"),
         ("cat -> 0\ndog -> 1\n", "a map of names to numbers"),
-        ("cat -> Katze\ndog -> Hund\n", "a map of one thing to another"),
+        ("cat -> Katze\ndog -> Hund\n", "a mapping (a -> b)"),
         ("'cat'\n'dog'\n", "names in single quotes"),
         ("\\item cat\n\\item dog\n", "LaTeX"),
-        ("cat      animal\noak      plant\n", "columns apart by blanks"),
+        ("cat      animal\noak      plant\n", "columns separated by spaces"),
         ("// names\n[\n'cat'\n]\n", "program text"),
         ("INSERT INTO labels VALUES (1,'cat');\nINSERT INTO labels VALUES (2,'dog');\n", "lines that end with commas"),
         # JSON of another make
         ('{"cat": "a cat", "dog": "a dog"}', "got an object with the keys 'cat', 'dog'"),
         ('{"cat": 120, "dog": 80}', "got an object with the keys"),
         ('{"names": ["cat", "dog"]}', "got an object with the keys 'names'"),
-        ('{"cat": 0, "dog": 0, "cow": 1}', "the class number 0 stands there twice"),
-        ('{"0": "cat", "00": "dog"}', "the class number 0 stands there twice"),
-        ('{"0": "cat", "0": "dog"}', "the key '0' stands there twice"),
+        ('{"cat": 0, "dog": 0, "cow": 1}', "the class number 0 occurs twice"),
+        ('{"0": "cat", "00": "dog"}', "the class number 0 occurs twice"),
+        ('{"0": "cat", "0": "dog"}', "the key '0' occurs twice"),
         ('{"0": 1.5}', "got an object"),
         ('{"0": ""}', "class 0: expected a text"),
         ('{"0": "cat", "1": null}', "got an object"),
@@ -177,8 +177,8 @@ def test_encodings_that_a_file_names_itself(tmp_path: Path, encoding: str) -> No
         ("name,prompt\ncat,a cat, sitting\n", "line 2: expected 2 columns, got 3; a cell with ',' in it needs quotes"),
         ("name,prompt\n,a cat\n", "line 2: expected a name, got an empty cell"),
         ("id,name\nx,cat\n", "line 2: expected the number of a class, got 'x'"),
-        ("id,name\n1,cat\n1,dog\n", "the class number 1 stands there twice"),
-        ('name,prompt\n"cat,a cat\n', "line 2: not sound CSV"),
+        ("id,name\n1,cat\n1,dog\n", "the class number 1 occurs twice"),
+        ('name,prompt\n"cat,a cat\n', "line 2: expected valid CSV"),
         ("a\tb\tc\n", "line 1: expected a name, or a name, a tab and a prompt; got 2 tabs"),
     ],
 )  # fmt: skip
@@ -224,8 +224,8 @@ def test_repeated_names_are_said_with_their_places(tmp_path: Path) -> None:
         found = read_names(path)
         assert len(found.names) == 4
         assert found.notes == [
-            f"{path}: 'crane' stands there 2 times ({places}): it is one label",
-            f"{path}: 4 entries are 3 labels: the numbers of classes behind a repeated name shift",
+            f"{path}: the name 'crane' occurs 2 times ({places}); it becomes one label",
+            f"{path}: 4 entries make 3 labels; class numbers after a repeated name no longer match the positions in the file",
         ]
 
 
@@ -237,5 +237,5 @@ def test_a_list_on_the_command_line(tmp_path: Path) -> None:
     path.write_text(json.dumps(["cat", "x" * 501]))
     assert f"{path}, item 2: expected at most 500 characters" in cli("register", "s", "--labels", path, code=2)
     path.write_text("cat\n---\n- dog\n- cow\n")
-    assert "this looks like a list with bullets" in cli("register", "s", "--labels", path, code=2)
+    assert "got what looks like a list with bullets" in cli("register", "s", "--labels", path, code=2)
     assert cli("label", "list", "s", "--format", "jsonl") == ""

@@ -184,9 +184,9 @@ def test_a_corrected_folder(photos: tuple[Cli, Path]) -> None:
     renaming = "trustvlm label update s green --new-name 'grün'"
     assert f"before the sync: {renaming}" in cli.run("register", "s", folder, "--sync", "--dry-run").stderr
     said = cli.run("register", "s", folder)
-    assert "1 image of blue is a support image of red, too (id there: 5)" in said.stderr
-    assert "register --sync moves what was moved" in said.stderr
-    assert "2 images of 'grün' are support images of green, too (ids there: 3, 4)" in said.stderr
+    assert "1 image of blue is a support image of red, too (id in red: 5)" in said.stderr
+    assert "register --sync follows images that moved to another folder" in said.stderr
+    assert "2 images of 'grün' are support images of green, too (ids in green: 3, 4)" in said.stderr
     assert f"trustvlm label remove s 'grün' && {renaming}" in said.stderr
     plan = cli.run("register", "s", folder, "--sync", "--dry-run")
     assert "dry run: nothing was changed; revision 2" in plan.stdout
@@ -195,7 +195,7 @@ def test_a_corrected_folder(photos: tuple[Cli, Path]) -> None:
     assert ["move", "green → grün"] in changes
     assert ["remove label", "green"] in changes
     done = cli.run("register", "s", folder, "--sync")
-    assert "to undo until it is purged: trustvlm label restore s green" in done.stderr
+    assert "undo, until the removal is purged: trustvlm label restore s green" in done.stderr
     assert {row["name"]: row["support_count"] for row in cli.rows("label", "list", "s")} == {"red": 1, "blue": 3, "grün": 2}
 
 
@@ -203,7 +203,7 @@ def test_what_was_taken_out_of_a_folder(photos: tuple[Cli, Path]) -> None:
     cli, folder = photos
     cli("support", "remove", "s", 5)
     said = cli.run("register", "s", folder)
-    assert "1 image of red was taken out of it before (id there: 5) and stays out; --bring-back adds it again" in said.stderr
+    assert "1 image of red was removed from this label before (id in red: 5) and is not added; --bring-back" in said.stderr
     assert "nothing new" in said.stdout
     assert "1 support image" in cli("register", "s", folder, "--bring-back")
 

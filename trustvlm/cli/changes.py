@@ -33,28 +33,29 @@ def report_known(
     `sizes`: how many images the call has of each label.
     """
     for (label, other), images in _grouped(result.elsewhere).items():
-        what = f"{count(len(images), 'image')} of {quoted(label)} {_are(images)} of {quoted(other)}, too{_ids(images)}"
-        remove = f"'trustvlm support remove {quoted(space)} ID…' takes them out there" if not sync else "they are in both"
-        more = "; register --sync moves what was moved" if not sync else ""
-        note(f"{what}: {remove}{more}")
+        what = f"{count(len(images), 'image')} of {quoted(label)} {_are(images)} of {quoted(other)}, too{_ids(images, other)}"
+        remove = f"'trustvlm support remove {quoted(space)} ID…' removes them from {quoted(other)}"
+        more = "register --sync follows images that moved to another folder"
+        note(f"{what}; {'both labels keep them' if sync else f'{remove}; {more}'}")
         if not sync and not result.dry_run and len(images) == (sizes or {}).get(label):
             renaming = f"trustvlm label update {quoted(space)} {quoted(other)} --new-name {quoted(label)}"
             note(f"if {quoted(other)} was renamed: trustvlm label remove {quoted(space)} {quoted(label)} && {renaming}")
     for (label, _), images in _grouped(result.taken_out).items():
         one = len(images) == 1
-        again = "is in again" if one else "are in again"
-        out = f"{'stays' if one else 'stay'} out; --bring-back adds {'it' if one else 'them'} again"
-        what = f"{count(len(images), 'image')} of {quoted(label)} {'was' if one else 'were'} taken out of it before"
-        note(f"{what}{_ids(images)} and {again if bring_back or sync else out}")
+        back = "is added again" if one else "are added again"
+        out = f"{'is' if one else 'are'} not added; --bring-back adds {'it' if one else 'them'}"
+        what = f"{count(len(images), 'image')} of {quoted(label)} {'was' if one else 'were'} removed from this label before"
+        note(f"{what}{_ids(images, label)} and {back if bring_back or sync else out}")
 
 
 def _are(images: list[KnownImage]) -> str:
     return "are support images" if len(images) > 1 else "is a support image"
 
 
-def _ids(images: list[KnownImage]) -> str:
+def _ids(images: list[KnownImage], label: str) -> str:
+    """The ids of the images as support images of `label`."""
     some = ", ".join(str(image.id) for image in images[:_IDS]) + (", …" if images[_IDS:] else "")
-    return f" (id{'s' * (len(images) > 1)} there: {some})"
+    return f" (id{'s' * (len(images) > 1)} in {quoted(label)}: {some})"
 
 
 def _grouped(images: Iterable[KnownImage]) -> dict[tuple[str, str], list[KnownImage]]:
@@ -73,18 +74,19 @@ def print_changes(space: str, result: RegisterResult) -> None:
             renaming = f"trustvlm label update {quoted(space)} {quoted(other)} --new-name {quoted(label)}"
             note(f"if {quoted(other)} was renamed, this keeps its id, prompt and support images, before the sync: {renaming}")
     if result.dry_run:
-        click.echo(f"{'' if rows else 'nothing to change; '}dry run: nothing was changed; revision {result.revision}")
+        already = "" if rows else "nothing to change; "
+        click.echo(f"{already}dry run: nothing was changed; revision {result.revision}")
         return
     undo = [f"label restore {quoted(space)} {quoted(name)}" for name in reversed(result.removed_labels)]
     if result.removed:
         undo.append(f"support restore {quoted(space)} {' '.join(str(image.id) for image in result.removed)}")
     for command in undo:
-        note(f"to undo until it is purged: trustvlm {command}")
+        note(f"undo, until the removal is purged: trustvlm {command}")
 
 
 def _rows(result: RegisterResult) -> Iterator[Row]:
     for label, number in result.to_add:
-        yield _row("add", label, count(number, "support image") if number else "known by its text only")
+        yield _row("add", label, count(number, "support image") if number else "no support image: text only")
     for image in result.moved:
         yield _row("move", f"{image.other} → {image.label}", image.source or "", image.id)
     for image in result.removed:

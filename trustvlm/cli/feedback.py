@@ -85,8 +85,8 @@ def feedback(
     say(", ".join(filter(None, parts)))
     if result.apart:
         note(
-            f"{count(result.apart, 'image')} drawn at random before: what was said then goes on calibrating, unchanged; "
-            f"repeat this with --sampling random, or calibrate again, to correct it"
+            f"{count(result.apart, 'image')} drawn at random before: the earlier truth stays in use for calibration; "
+            f"to correct it, repeat this command with --sampling random, or calibrate again"
         )
     if refused:
         note(f"{count(refused, 'image')} left out: support images cannot testify")

@@ -48,7 +48,7 @@ def finding(exclude: Sequence[str]) -> Iterator[ImageFinder]:
         for line in finder.left_out.lines():
             note(line)
         for pattern in finder.unmatched():
-            note(f"--exclude {quoted(pattern)} left nothing out")
+            note(f"--exclude {quoted(pattern)} matches no file and no folder")
 
 
 def naming_options(command: F) -> F:

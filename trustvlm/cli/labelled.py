@@ -104,9 +104,9 @@ def _check_naming(service: TrustService, space: str, names: Sequence[str]) -> No
     said = f"no label {missing[0]!r} in space {space!r}"
     clean = clean_name(missing[0])
     if clean != missing[0] and not service.unknown_labels(space, map(clean_name, missing)):
-        raise NotFound(f"{said}; --clean-names makes it {clean!r}, which is one")
+        raise NotFound(f"{said}; --clean-names turns it into {clean!r}, which is a label")
     if all(map(is_wnid, missing)):
-        raise NotFound(f"{said}; these are WordNet ids: --names FILE gives the folders names")
+        raise NotFound(f"{said}; the folder names are WordNet ids; --names FILE translates them")
 
 
 def check_names(service: TrustService, space: str, truth: Collection[str | None], no_label: Collection[str]) -> None:
@@ -125,7 +125,7 @@ def check_names(service: TrustService, space: str, truth: Collection[str | None]
     missing = service.unknown_labels(space, (name for name in truth if name not in no_label))
     if missing:
         first = quoted(next(iter(missing)))
-        remedy = f"'trustvlm register' makes it one; --no-label {first} says that its images are of no label"
+        remedy = f"'trustvlm register' adds it; --no-label {first} counts its images as images of no label"
         raise NotFound(told(missing, space, remedy))
 
 

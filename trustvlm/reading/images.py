@@ -79,24 +79,24 @@ class LeftOut:
 
     def lines(self) -> Iterator[str]:
         """The same in words: one line of counts, then what needs a name."""
-        counts = {
-            "hidden": self.hidden,
-            "of the system": self.system,
-            "by --exclude": self.excluded,
-            "no image": self.others,
-        }
-        parts = [f"{names.total():,} {what} ({_some(list(names))})" for what, names in counts.items() if names]
+        counts = (
+            (self.hidden, "hidden file or folder", "hidden files or folders"),
+            (self.system, "system file or folder", "system files or folders"),
+            (self.excluded, "file or folder excluded by --exclude", "files or folders excluded by --exclude"),
+            (self.others, "file that is not an image", "files that are not images"),
+        )
+        parts = [f"{_count(names.total(), one, several)} ({_some(list(names))})" for names, one, several in counts if names]
         if parts:
             yield f"left out: {', '.join(parts)}"
         if self.loose:
-            yield f"left out: {_count(self.loose, 'image')} outside the labels' sub-folders"
+            yield f"left out: {_count(self.loose, 'image')} directly in the folder, outside the sub-folders of the labels"
         if self.empty:
             names = ", ".join(map(repr, self.empty))
             yield f"no images in {_count(len(self.empty), 'sub-folder')}: {names}"
         if self.again:
-            yield f"left out: {_count(len(self.again), 'folder')} that links lead to a second time ({_some(self.again)})"
+            yield f"left out: {_count(len(self.again), 'folder')} reached a second time through a link ({_some(self.again)})"
         if self.deep:
-            yield f"left out: {_count(len(self.deep), 'folder')} more than {MAX_DEPTH} levels down ({_some(self.deep)})"
+            yield f"left out: {_count(len(self.deep), 'folder')} more than {MAX_DEPTH} levels deep ({_some(self.deep)})"
         for path, reason in self.unreadable:
             yield f"could not be read: {path}: {reason}"
 
@@ -238,5 +238,5 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (", …" if names[_SHOWN:] else "")
 
 
-def _count(number: int, singular: str) -> str:
-    return f"{number:,} {singular}{'' if number == 1 else 's'}"
+def _count(number: int, singular: str, plural: str | None = None) -> str:
+    return f"{number:,} {singular if number == 1 else plural or f'{singular}s'}"

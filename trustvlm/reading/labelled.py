@@ -116,10 +116,10 @@ def _told_parts(folder: Path, parts: list[str], images: Mapping[str, list[str]],
 
 def _told_none(folder: Path, empty: list[str], loose: int, use: str) -> str:
     if loose:
-        remedy = "; --label NAME takes them as one label" if use == "learn" else ""
+        remedy = "; --label NAME registers them as one label" if use == "learn" else ""
         there = f"{loose:,} image{'' if loose == 1 else 's'} directly in it{remedy}"
     elif empty:
         there = f"no images in its sub-folders ({', '.join(empty)})"
     else:
-        there = "none"
+        there = "no image"
     return f"{folder}: expected one sub-folder of images for each label, found {there}"

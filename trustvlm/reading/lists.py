@@ -76,13 +76,13 @@ def repeated(names: Sequence[Listed]) -> dict[str, list[Listed]]:
 def _repeats(path: Path, names: Sequence[Listed]) -> Iterator[str]:
     again = repeated(names)
     for name, same in list(again.items())[:5]:
-        yield f"{path}: {name!r} stands there {len(same)} times ({', '.join(one.place for one in same[:5])}): it is one label"
+        places = ", ".join(one.place for one in same[:5]) + (", …" if same[5:] else "")
+        yield f"{path}: the name {name!r} occurs {len(same)} times ({places}); it becomes one label"
     if len(again) > 5:
-        yield f"{path}: {len(again) - 5:,} more names stand there several times"
+        yield f"{path}: {len(again) - 5:,} more names occur more than once"
     if again:
-        extra = sum(len(same) - 1 for same in again.values())
-        labels = f"{len(names):,} entries are {len(names) - extra:,} labels"
-        yield f"{path}: {labels}: the numbers of classes behind a repeated name shift"
+        labels = f"{len(names):,} entries make {len(names) - sum(len(same) - 1 for same in again.values()):,} labels"
+        yield f"{path}: {labels}; class numbers after a repeated name no longer match the positions in the file"
 
 
 # One a line
@@ -94,14 +94,14 @@ def plain_lines(path: Path, text: str) -> tuple[list[Listed], list[str]]:
     comments = [number for number, line in lines.items() if is_comment(line)]
     for number in comments:
         del lines[number]
-    notes = [f"{path}: left out: {_lines(comments)}, comment (# and a blank)"] if comments else []
+    notes = [f"{path}: left out: {_lines(comments)}, read as a comment (it begins with '#')"] if comments else []
     if len(lines) > 1 and next(iter(lines.values())).strip('"').casefold() in HEADER_ALONE:
         number = next(iter(lines))
-        notes.append(f"{path}: line {number}, {lines.pop(number)!r}, is taken as the header")
+        notes.append(f"{path}: line {number}, {lines.pop(number)!r}, is read as the header, not as a label")
     if not lines:
         return [], notes
     if (shape := other_shape(list(lines.values()))) is not None:
-        raise InvalidInput(f"{path}: expected {EXPECTED}, this looks like {shape}; a JSON list takes names of any look")
+        raise InvalidInput(f"{path}: expected {EXPECTED}, got what looks like {shape}; a JSON list takes any names")
     if all(len(line) > 1 and line[0] == line[-1] == '"' for line in lines.values()):
         lines = {number: line[1:-1].replace('""', '"') for number, line in lines.items()}
     elif "\t" in text:
@@ -150,7 +150,7 @@ def _object(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(content) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise InvalidInput(f"{path}: the key {twice!r} stands there twice")
+        raise InvalidInput(f"{path}: the key {twice!r} occurs twice")
     return content
 
 
@@ -178,7 +178,7 @@ def listed_in_json(path: Path, content: Any) -> Iterator[Listed]:
     numbers = [number for number, *_ in numbered]
     if len(set(numbers)) < len(numbers):
         twice = next(number for number in numbers if numbers.count(number) > 1)
-        raise InvalidInput(f"{path}: the class number {twice} stands there twice")
+        raise InvalidInput(f"{path}: the class number {twice} occurs twice")
     for number, name, keys in sorted(numbered):
         yield Listed(_text(path, f"class {number}", name), None, f"class {number}", (str(number), *keys))
 
@@ -209,7 +209,8 @@ def _item(path: Path, number: int, item: Any) -> Listed:
         return Listed(_text(path, place, item), None, place, (str(number),))
     if not isinstance(item, dict) or "name" not in item or not set(item) <= _FIELDS:
         got = f"the fields {', '.join(item)}" if isinstance(item, dict) else f"{json.dumps(item):.60}"
-        raise InvalidInput(f"{path}, {place}: expected a name, or an object with name and, where wanted, prompt; got {got}")
+        expected = "expected a name, or an object with name and, optionally, prompt"
+        raise InvalidInput(f"{path}, {place}: {expected}; got {got}")
     prompt = item.get("prompt") or item.get("text") or None
     return Listed(
         _text(path, place, item["name"]),

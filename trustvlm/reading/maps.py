@@ -29,7 +29,7 @@ def read_map(path: Path) -> dict[str, Listed]:
             first = entries.setdefault(key, one)
             if first.name != one.name:
                 two = f"{first.name!r} ({first.place}) and {one.name!r} ({one.place})"
-                raise InvalidInput(f"{path}: the folder {key!r} has two names, {two}")
+                raise InvalidInput(f"{path}: the folder {key!r} has two names: {two}")
     if not entries:
         raise InvalidInput(f"{path}: expected {_EXPECTED}, found nothing")
     return entries
@@ -81,4 +81,4 @@ def _columns(path: Path, header: Sequence[str]) -> tuple[int, int, int | None, b
         return others[0], names[-1], next(iter(prompts), None), True
     if not names and len(columns) == 2:
         return 0, 1, None, False
-    raise InvalidInput(f"{path}: expected the columns folder and name, and where wanted prompt; got {', '.join(header)}")
+    raise InvalidInput(f"{path}: expected the columns folder and name and, optionally, prompt; got {', '.join(header)}")

@@ -50,8 +50,8 @@ class Naming:
         folder_of: dict[str, str] = {}
         for folder, label in labels.items():
             if (other := folder_of.setdefault(label.name, folder)) != folder:
-                where = f"in {self.names}" if self.names is not None else "(for folders, --names FILE does)"
-                both = f"{other!r} and {folder!r} would both be the label {label.name!r}"
+                where = f"in {self.names}" if self.names is not None else "(--names FILE names folders)"
+                both = f"{other!r} and {folder!r} would both become the label {label.name!r}"
                 raise InvalidInput(f"{both}; give one of them another name {where}")
         return labels
 
@@ -60,7 +60,7 @@ def _mapped(path: Path, folders: list[str]) -> dict[str, LabelName]:
     entries = read_map(path)
     if missing := [folder for folder in folders if folder not in entries]:
         some = ", ".join(map(repr, missing[:_SHOWN])) + (f" and {len(missing) - _SHOWN:,} more" if missing[_SHOWN:] else "")
-        raise InvalidInput(f"{path}: it has no name for {some}")
+        raise InvalidInput(f"{path}: no name for {some}")
     return {folder: LabelName(entries[folder].name, entries[folder].prompt) for folder in folders}
 
 
@@ -69,9 +69,9 @@ def advice(names: Collection[str], *, folders: bool) -> Iterator[str]:
     odd = [name for name in names if clean_name(name) != name]
     wnids = [name for name in names if is_wnid(name)]
     if odd:
-        what = f"{len(odd):,} of {len(names):,} names are read as they are spelled, {odd[0]!r} for instance"
-        yield f"{what}: --clean-names makes it {clean_name(odd[0])!r}"
+        what = f"{len(odd):,} of {len(names):,} names go to the text encoder exactly as spelled, such as {odd[0]!r}"
+        yield f"{what}; --clean-names turns it into {clean_name(odd[0])!r}"
     if wnids:
-        what = f"{len(wnids):,} of {len(names):,} names are WordNet ids such as {wnids[0]!r}, which no classifier knows"
+        what = f"{len(wnids):,} of {len(names):,} names are WordNet ids such as {wnids[0]!r}, unknown to text encoders"
         remedy = f"--names FILE gives them names (lines '{wnids[0]} tench', or a JSON class index)"
-        yield f"{what}; {remedy if folders else 'a list of names in their place is what it reads'}"
+        yield f"{what}; {remedy if folders else 'register a list of plain names instead'}"

@@ -84,11 +84,11 @@ def _header(path: Path, line: int, delimiter: str, columns: Sequence[str]) -> He
     there = ", ".join(columns)
     if any(FILES.fullmatch(column) for column in columns):
         raise InvalidInput(
-            f"{path}: expected a list of names, this is a table of images and their labels (columns {there}); "
+            f"{path}: expected a list of names, got a table of images and their labels (columns {there}); "
             f"register a folder with a sub-folder for each label, or the files of one label with --label NAME"
         )
     if len(names) != 1 or len(prompts) > 1 or len(numbers) > 1 or len(names + prompts + numbers) < len(columns):
-        raise InvalidInput(f"{path}: expected the column name and, where wanted, prompt (or text) and index; got {there}")
+        raise InvalidInput(f"{path}: expected the column name and, optionally, prompt (or text) and index; got {there}")
     return Header(line, delimiter, len(columns), names[0], next(iter(prompts), None), next(iter(numbers), None))
 
 
@@ -110,7 +110,7 @@ def table_rows(path: Path, text: str, header: Header) -> Iterator[tuple[str, str
         numbers = [row[0] for row in rows]
         if len(set(numbers)) < len(numbers):
             twice = next(number for number in numbers if numbers.count(number) > 1)
-            raise InvalidInput(f"{path}: the class number {twice} stands there twice")
+            raise InvalidInput(f"{path}: the class number {twice} occurs twice")
         rows.sort(key=lambda row: row[0] or 0)
     for place_in_list, (number, name, prompt, place) in enumerate(rows):
         yield name, prompt, place, (str(place_in_list if number is None else number),)
@@ -130,7 +130,7 @@ def rows_of(path: Path, text: str, skip: int, delimiter: str) -> Iterator[tuple[
                 yield first, cells
             first = skip + reader.line_num + 1
     except csv.Error as error:
-        raise InvalidInput(f"{path}, line {first}: not sound CSV: {error}") from error
+        raise InvalidInput(f"{path}, line {first}: expected valid CSV: {error}") from error
 
 
 def _number(path: Path, place: str, cell: str) -> int:
