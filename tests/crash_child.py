@@ -251,7 +251,7 @@ def abort(service: TrustService, op: Op) -> None:
     except trustvlm.Conflict:
         service.abort_reembed(op["space"])
         return
-    raise AssertionError("embedded anew without text vectors")
+    raise AssertionError("re-embedded without text vectors")
 
 
 def discard_old(service: TrustService, op: Op) -> None:

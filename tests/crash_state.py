@@ -152,7 +152,7 @@ def reembedded(space: Space, tag: str) -> Space:
 
 
 def other_text(number: int) -> int:
-    """The text vector that one becomes when its space is embedded anew."""
+    """The text vector that one becomes when its space is re-embedded."""
     return POOL - 1 - number
 
 

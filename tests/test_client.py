@@ -306,7 +306,7 @@ def test_evidence_is_of_the_verdicts_moment(client: Client, service: trustvlm.Tr
         verdicts.evidence(2, k=5)
     client.remove_space("s")
     make_space(client)
-    with pytest.raises(trustvlm.Unavailable, match="embedded anew"):
+    with pytest.raises(trustvlm.Unavailable, match="re-embedded"):
         verdicts.evidence(0, k=5)
 
 

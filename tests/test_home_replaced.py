@@ -60,11 +60,11 @@ def test_no_write_is_acknowledged_and_the_service_is_not_ready(home: Path, chang
         service.register("space", [label(30)])
         http("GET", "/readyz")
         change(home)
-        with pytest.raises(Unavailable, match=r"was moved or replaced while it was open here.*nothing was changed; restart"):
+        with pytest.raises(Unavailable, match=r"was moved, deleted or replaced while .*nothing was changed; restart"):
             service.register("space", [label(31)])
-        assert "moved or replaced" in http("GET", "/readyz", status=503)["error"]["message"]
+        assert "deleted or replaced" in http("GET", "/readyz", status=503)["error"]["message"]
         http("GET", "/healthz")
-        with pytest.raises(Unavailable, match="moved or replaced"):
+        with pytest.raises(Unavailable, match="deleted or replaced"):
             service.score("space", queries(3))
     if home.exists() and change is not delete_the_log:
         with trustvlm.open(home) as service:

@@ -48,7 +48,7 @@ def test_evidence_that_is_asked_for_later(http: Http, world: World) -> None:
     def refused(change: dict[str, Any], status: int, space: str = "s") -> str:
         return str(http("POST", f"/v1/spaces/{space}/evidence", json=body | change, status=status)["error"]["message"])
 
-    assert "embedded anew" in refused({}, 409, "t")
+    assert "re-embedded" in refused({}, 409, "t")
     assert "restored" in refused({"state": body["state"] | {"epoch": "another"}}, 409)
     assert "is at 2, got 3" in refused({"revision": 3}, 422)
     assert "belong together" in refused({"label_ids": [1]}, 422)

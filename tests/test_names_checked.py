@@ -70,8 +70,8 @@ def test_a_folder_named_otherwise_is_refused_before_a_model_is_loaded(weightless
     for name in ("Seven", "nine", "other"):
         shutil.copytree(weightless.home.parent / "photos" / "nine", tmp_path / "held-out" / name)
     said = weightless(verb, "s", tmp_path / "held-out", code=3)
-    assert "no label 'Seven' in space 's', nor 1 more; did you mean 'seven'?" in said
-    assert "--no-label Seven says that its images are of no label" in said
+    assert "no label 'Seven' in space 's' (and 1 more name without a label); did you mean 'seven'?" in said
+    assert "--no-label Seven counts its images as images of no label" in said
     said = weightless(verb, "s", tmp_path / "held-out", "--no-label", "Seven", "--no-label", "Other", code=2)
     assert "--no-label Other: no images have this name; did you mean other?" in said
     said = weightless(verb, "s", tmp_path / "held-out", "--no-label", "Seven", "--no-label", "other", code=5)
@@ -98,7 +98,7 @@ def test_every_verb_of_the_command_line_that_takes_a_label(weightless: Cli, phot
         said = weightless(*words, code=3)
         assert "no label 'Seven'" in said, words
         assert "did you mean 'seven'?" in said, words
-    assert "no space 'S' (there are: s); did you mean 's'?" in weightless("label", "list", "S", code=3)
+    assert "no space 'S' (spaces: s); did you mean 's'?" in weightless("label", "list", "S", code=3)
 
 
 def test_what_was_removed(tmp_path: Path) -> None:

@@ -214,7 +214,7 @@ def test_calibrations_and_images_of_known_label(
     assert verdicts.probability.tolist() == [None] * 4
     assert verdicts.stale_since == made.revision + 1
     assert "run 'trustvlm recalibrate s'" in verdicts.reason[0]
-    with pytest.raises(trustvlm.NotFound, match="embedded anew"):
+    with pytest.raises(trustvlm.NotFound, match="re-embedded"):
         service.monitor("s")
     again = service.recalibrate("s")
     assert (again.other_encoders, again.images, again.max_risk, again.rule) == (False, 36, 0.5, "image")
@@ -273,15 +273,15 @@ def test_on_the_command_line(specs: dict[str, str], images: dict[str, list[Path]
     cli("register", "s", *images["red"][:2], "--label", "red", "--keep-originals")
     cli("register", "s", *images["blue"][:2], "--label", "blue")
     cli("support", "add", "s", "blue", images["blue"][2], "--keep-originals")
-    assert "is not being embedded anew" in cli("space", "reembed", "s", "--status")
+    assert "is not being re-embedded" in cli("space", "reembed", "s", "--status")
     asked = ("space", "reembed", "s", "--classifier", specs["new clip"], "--template", "a {} square")
     assert "2 of its support images have no original (3 of 'blue' from" in cli(*asked, code=4)
     status = cli("space", "reembed", "s", "--status").splitlines()
-    assert status[0].startswith("space s is being embedded anew: 2 labels, 3 support images so far; classifier open_clip:")
+    assert status[0].startswith("space s is being re-embedded: 2 labels, 3 support images so far; classifier open_clip:")
     assert status[1:] == [f"no original: support image {i} of blue from {images['blue'][i - 3]}" for i in (3, 4)]
     assert json.loads(cli("space", "reembed", "s", "--status", "--json"))["missing"][0]["label"] == "blue"
     done = cli.run("space", "reembed", "s", "--finish", "--from", tmp_path / "images")
-    assert done.stdout.startswith("space s is embedded anew: 2 labels, 5 support images; classifier open_clip:")
+    assert done.stdout.startswith("space s is re-embedded: 2 labels, 5 support images; classifier open_clip:")
     assert "the old embeddings are kept: 'trustvlm space restore s' puts them back" in done.stderr
     assert "a {} square" in cli("space", "show", "s")
     assert "its old embeddings are kept" in cli("space", "reembed", "s", "--status")
@@ -290,7 +290,7 @@ def test_on_the_command_line(specs: dict[str, str], images: dict[str, list[Path]
     cli(*asked, "--drop-missing", "--json")
     assert "deleted with the next purge" in cli("space", "reembed", "s", "--discard-old")
     cli("space", "reembed", "s", "--discard-old", code=3)
-    assert "nothing is being embedded anew" in cli("space", "reembed", "s", "--abort", code=3)
+    assert "nothing is being re-embedded" in cli("space", "reembed", "s", "--abort", code=3)
     assert "what is to be new" in cli("space", "reembed", "s", code=2)
     assert "goes alone" in cli("space", "reembed", "s", "--abort", "--from", tmp_path, code=2)
     assert "goes on with the encoders" in cli("space", "reembed", "s", "--finish", "--verifier", "same", code=2)
@@ -308,7 +308,7 @@ def test_vectors_on_the_command_line(tmp_path: Path) -> None:
     np.savez(tmp_path / "bad.npz", support_ids=np.array(ids), image_vectors=np.eye(3, 5))
     assert "expected shape (4, dim)" in cli(*asked, "--vectors", tmp_path / "bad.npz", code=2)
     done = cli(*asked, "--vectors", tmp_path / "images.npz", "--text-vectors", tmp_path / "texts.npz")
-    assert done.startswith("space s is embedded anew: 3 labels, 4 support images; classifier precomputed:3")
+    assert done.startswith("space s is re-embedded: 3 labels, 4 support images; classifier precomputed:3")
 
 
 KEEPING = """

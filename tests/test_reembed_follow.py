@@ -184,7 +184,7 @@ def test_back_and_forth(service: TrustService, home: Path) -> None:
 
 def test_abort_leaves_nothing(service: TrustService, home: Path) -> None:
     before = service.score("space", queries())
-    with pytest.raises(trustvlm.NotFound, match="nothing is being embedded anew"):
+    with pytest.raises(trustvlm.NotFound, match="nothing is being re-embedded"):
         service.abort_reembed("space")
     asked = given(home)
     asked["image_vectors"].popitem()

@@ -193,7 +193,7 @@ def test_spaces_come_and_go(service: trustvlm.TrustService, world: World) -> Non
     service.register("one", world.inputs(1))
     old = service.score("one", world.queries())
     service.remove_space("one")
-    with pytest.raises(trustvlm.NotFound, match="no space 'one' \\(there are: two\\)"):
+    with pytest.raises(trustvlm.NotFound, match="no space 'one' \\(spaces: two\\)"):
         service.score("one", world.queries())
     make_space(service, "one")
     service.register("one", [LabelInput("only", text_vector=world.text[0])])

@@ -32,7 +32,7 @@ def names(verbs: Any) -> list[str]:
     return [row.name for row in verbs.list_labels("space")]
 
 
-MOVED_ON = r"space 'space' is at revision 2, not at 1 as this call expects: it has changed since"
+MOVED_ON = r"space 'space' has changed: this call expects revision 1, the space is at revision 2"
 
 
 def test_a_mask_of_labels_is_used_at_its_revision_or_not_at_all(verbs: Any) -> None:
@@ -41,9 +41,9 @@ def test_a_mask_of_labels_is_used_at_its_revision_or_not_at_all(verbs: Any) -> N
     assert set(verbs.score("space", queries(3), labels=mask, revision=revision).label) <= {"label 0003", "label 0013"}
     verbs.remove_label("space", "label 0000")
     verbs.register("space", [label(40)])
-    with pytest.raises(Conflict, match="has changed since"):
+    with pytest.raises(Conflict, match="has changed: this call"):
         verbs.score("space", queries(3), labels=mask, revision=revision)
-    with pytest.raises(Conflict, match="has changed since"):
+    with pytest.raises(Conflict, match="has changed: this call"):
         verbs.search("space", queries(3), kind="prototype", revision=revision)
     hits = verbs.search("space", queries(3), kind="prototype", revision=np.int64(revision + 2))
     assert hits.revision == revision + 2
@@ -62,7 +62,7 @@ def test_the_first_change_in_the_block_needs_the_revision(verbs: Any) -> None:
     with verbs.at_revision("space", 1):
         verbs.remove_label("space", "label 0001")
         verbs.remove_label("space", "label 0002")  # after a change of its own
-    with pytest.raises(Conflict, match="at revision 3, not at 1"), verbs.at_revision("space", 1):
+    with pytest.raises(Conflict, match="expects revision 1, the space is at revision 3"), verbs.at_revision("space", 1):
         raise AssertionError("the block is not entered")
     with pytest.raises(NotFound), verbs.at_revision("nothing", 1):
         pass
@@ -87,7 +87,7 @@ def test_a_change_between_reading_and_writing_is_noticed(verbs: Any, home: Path)
             before = names(verbs)
             with verbs.at_revision("space", revision):
                 other.register("space", [label(70 + number)])
-                with pytest.raises(Conflict, match="has changed since"):
+                with pytest.raises(Conflict, match="has changed: this call"):
                     write()
             assert set(names(verbs)) - set(before) == {f"label {70 + number:04d}"}
             assert [row.id for row in verbs.list_supports("space", "label 0005")] == supports
@@ -145,7 +145,7 @@ def test_if_match_on_reads_and_writes(http: Http) -> None:
     for method, path, options in requests:
         for more in ({}, {"idempotency-key": f"{method} {path}"}):
             answer = http(method, path, status=409, headers=before | more, **options)
-            assert "at revision 1, not at 0" in answer["error"]["message"]
+            assert "expects revision 0, the space is at revision 1" in answer["error"]["message"]
     for method, path, options in requests[:3]:
         http(method, path, headers=now, **options)
         http(method, path, headers={"if-match": "*"}, **options)

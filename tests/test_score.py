@@ -430,7 +430,7 @@ def test_bad_options(service: trustvlm.TrustService, world: World, options: dict
 
 
 def test_nothing_to_score_against(service: trustvlm.TrustService, world: World) -> None:
-    with pytest.raises(trustvlm.NotFound, match="there are none yet"):
+    with pytest.raises(trustvlm.NotFound, match="there is no space yet"):
         service.score("s", world.queries())
     make_space(service)
     with pytest.raises(trustvlm.InvalidInput, match="no labels yet"):

@@ -55,7 +55,7 @@ def test_support_images(verbs: Any) -> None:
     assert "no support image with this id in space 's': 99" in refused(NotFound, lambda: verbs.remove_support("s", [99]))
     said = refused(NotFound, lambda: verbs.restore_support("s", [first, second]))
     assert f"no removed support image: {second} is not removed" in said
-    assert "it never was" in refused(NotFound, lambda: verbs.restore_support("s", [99]))
+    assert "it never existed" in refused(NotFound, lambda: verbs.restore_support("s", [99]))
     assert revision(verbs) == before
     verbs.restore_support("s", [first])
     verbs.remove_label("s", "beach")
@@ -78,7 +78,7 @@ def test_labels(verbs: Any) -> None:
         assert "no label 'beach' in this space: it is removed" in said
         assert "label restore" in said
     assert "removed" not in refused(NotFound, lambda: verbs.remove_label("s", "lake"))
-    assert "it never was" in refused(NotFound, lambda: verbs.restore_label("s", "lake"))
+    assert "it never existed" in refused(NotFound, lambda: verbs.restore_label("s", "lake"))
     assert revision(verbs) == before
     verbs.restore_label("s", "beach")
     assert "is not removed" in refused(Conflict, lambda: verbs.restore_label("s", "beach"))
@@ -91,7 +91,7 @@ def test_spaces(verbs: Any) -> None:
     assert "is not removed" in refused(Conflict, lambda: verbs.restore_space("s"))
     verbs.remove_space("s")
     for call in (lambda: verbs.remove_space("s"), lambda: verbs.get_space("s"), lambda: list(verbs.list_labels("s"))):
-        assert "no space 's' (there are none yet: run 'trustvlm space create'); it is removed" in refused(NotFound, call)
+        assert "no space 's' (there is no space yet: run 'trustvlm space create'); it is removed" in refused(NotFound, call)
     assert "removed" not in refused(NotFound, lambda: verbs.remove_space("t"))
     verbs.restore_space("s")
     assert "is not removed" in refused(Conflict, lambda: verbs.restore_space("s"))
@@ -102,7 +102,7 @@ def test_calibrations(verbs: Any, world: World) -> None:
     made = verbs.calibrate("s", world.queries(20), truth, rule="msp", max_risk=0.5)
     verbs.remove_calibration("s", made.id)
     said = refused(NotFound, lambda: verbs.remove_calibration("s", made.id))
-    assert f"no calibration {made.id} of space 's': it never was, or it is removed already" in said
+    assert f"no calibration {made.id} of space 's': it never existed, or it is removed already" in said
 
 
 def test_keys(home: Path) -> None:

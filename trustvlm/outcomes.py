@@ -218,7 +218,7 @@ def _plain(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class MissingOriginal:
-    """A support image that cannot be embedded anew: neither its original nor a vector for it was found."""
+    """A support image that cannot be re-embedded: neither its original nor a vector for it was found."""
 
     id: int
     label: str
@@ -227,7 +227,7 @@ class MissingOriginal:
 
 @dataclass(frozen=True)
 class Reembedding:
-    """How far a space is with being embedded anew; see :meth:`TrustService.reembed_space`.
+    """How far a space is with being re-embedded; see :meth:`TrustService.reembed_space`.
 
     Attributes:
         space: its name. state: "none", "staged" (under way) or "kept" (done; the old embeddings are still there).

@@ -42,7 +42,7 @@ class Calibration:
         predicted: ids of the labels that its images were given.
         asked_rule, asked_params: what was asked for (rule "auto": choose).
         left_out: rules that were not compared, with the reason; empty where one rule was named.
-        other_encoders: the space was embedded anew since: nothing is accepted until it is calibrated again.
+        other_encoders: the space was re-embedded since: nothing is accepted until it is calibrated again.
         may_correct: whether the rule may be one that corrects the classifier's labels.
         correcting_rule: its own rule where that corrects labels, else the one that would with `may_correct`; None without
             verifier embeddings. corrected: how many labels of the images that calibrated it changes.

@@ -53,10 +53,11 @@ def likest_removed(connection: Connection, space_id: int, name: str) -> str | No
 
 def told(missing: Mapping[str, str | None], space: str, remedy: str = "") -> str:
     """What to say of names that are no labels: the first one, how many more, which labels were probably meant, the remedy."""
-    others = f", nor {len(missing) - 1} more" if len(missing) > 1 else ""
+    more = len(missing) - 1
+    others = f" (and {more} more name{'s' * (more > 1)} without a label)" if more else ""
     meant = [brief(guess) for guess in missing.values() if guess is not None]
     hint = f"; did you mean {', '.join(meant)}?" if meant else ""
-    end = "" if not remedy else f" If not: {remedy}" if meant else f"; {remedy}"
+    end = "" if not remedy else f" Otherwise: {remedy}" if meant else f"; {remedy}"
     return f"no label {brief(next(iter(missing)))} in space {space!r}{others}{hint}{end}"
 
 

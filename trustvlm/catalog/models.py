@@ -348,7 +348,7 @@ class Original(Base):
 
 
 class Reembed(Base):
-    """A space being embedded anew with other encoders, or the old embeddings that are kept after that."""
+    """A space being re-embedded with other encoders, or the old embeddings that are kept after that."""
 
     __tablename__ = "reembeds"
     __table_args__ = (

@@ -43,8 +43,8 @@ class Presence:
             return
         lost = "the change went into the old file and is lost with it" if committed else "nothing was changed"
         raise Unavailable(
-            f"{self._path.parent} was moved or replaced while it was open here (its catalog is another file now, or gone): "
-            f"{lost}; restart what uses this home"
+            f"{self._path.parent} was moved, deleted or replaced while this process had it open: {lost}; "
+            f"restart every program that uses this home"
         )
 
 

@@ -1,4 +1,4 @@
-"""What a space that is embedded anew takes over from the old one: labels, support images, observations, calibrations."""
+"""What a space that is re-embedded takes over from the old one: labels, support images, observations, calibrations."""
 
 from __future__ import annotations
 

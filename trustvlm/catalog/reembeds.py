@@ -1,4 +1,4 @@
-"""Spaces that are embedded anew: the space beside the space, and which of its rows stands for which.
+"""Spaces that are re-embedded: the space beside the space, and which of its rows stands for which.
 
 The space that is being made is a space of its own, named `NAME/reembed`, which no user can call a space. When it is whole the
 two change names in one transaction; the old one is kept as `NAME/before` until it is discarded or put back.
@@ -45,7 +45,7 @@ _LONG_AGO = timedelta(days=36_500)
 
 @dataclass(frozen=True)
 class ReembedRecord:
-    """A space being embedded anew ("staged"), or with its old embeddings kept ("kept")."""
+    """A space being re-embedded ("staged"), or with its old embeddings kept ("kept")."""
 
     id: int
     space_id: int

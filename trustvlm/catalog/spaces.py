@@ -102,7 +102,7 @@ def find(connection: Connection, name: str) -> SpaceRecord:
     called = select(Space.name).where(Space.removed_at.is_(None), _CALLED).order_by(Space.name)
     known = list(connection.scalars(called.limit(SCANNED)))
     some = ", ".join(known[:_NAMED]) + (", …" if known[_NAMED:] else "")
-    there = f"there are: {some}" if known else "there are none yet: run 'trustvlm space create'"
+    there = f"spaces: {some}" if known else "there is no space yet: run 'trustvlm space create'"
     if _last_removed(connection, name) is not None:
         undo = "it is removed: 'trustvlm space restore' brings it back until it is purged"
         raise NotFound(f"no space {brief(name)} ({there}); {undo}")
@@ -131,8 +131,8 @@ def require_revision(connection: Connection, name: str, revision: int) -> None:
     """
     if (current := find(connection, name).revision) != revision:
         raise Conflict(
-            f"space {name!r} is at revision {current}, not at {revision} as this call expects: it has changed since; "
-            f"read it again, and repeat the call with the revision of what you read"
+            f"space {name!r} has changed: this call expects revision {revision}, the space is at revision {current}; "
+            f"read the space again and repeat the call with its new revision"
         )
 
 
@@ -215,12 +215,12 @@ def restore(connection: Connection, name: str) -> None:
     """
     space_id = _last_removed(connection, name)
     if is_taken(connection, name):
-        older = "it is not removed" if space_id is None else "remove it before the older one of that name can be restored"
+        older = "it is not removed" if space_id is None else "remove it first to restore the removed one of the same name"
         raise Conflict(f"space {name!r} exists; {older}")
     if space_id is None:
         removed = select(Space.name).where(Space.removed_at > PURGING, _CALLED).order_by(Space.name).limit(SCANNED)
         guess = likest(name, connection.scalars(removed))
-        hint = "it never was, or it has been purged" if guess is None else f"did you mean {brief(guess)}?"
+        hint = "it never existed, or it has been purged" if guess is None else f"did you mean {brief(guess)}?"
         raise NotFound(f"no removed space {brief(name)} to restore: {hint}")
     back = or_(Space.id == space_id, Space.id.in_(_beside(space_id)))
     connection.execute(update(Space).where(back).values(removed_at=None))

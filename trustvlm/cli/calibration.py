@@ -63,7 +63,7 @@ def _params(params: dict[str, float | None]) -> str:
     type=Bounded("confidence"),
     default=0.9,
     show_default=True,
-    help="How sure that is, over the draw of the images.",
+    help="Confidence of that promise, over the draw of the images.",
 )
 @click.option(
     "--rule",
@@ -74,15 +74,16 @@ def _params(params: dict[str, float | None]) -> str:
 @click.option(
     "--may-correct",
     is_flag=True,
-    help="Allow rules that correct the classifier's labels (trustvlm_star, posterior_star); verdicts say which they corrected.",
+    help="Allow rules that correct the classifier's labels (trustvlm_star, posterior_star); corrected verdicts say so.",
 )
 @click.option(
     "--on-stale",
     type=click.Choice(["auto", "flag", "abstain"]),
     default="auto",
     show_default=True,
-    help="After the space changed: say so, or accept nothing. auto: accept nothing once a label was added that one of these "
-    "images would now be given, else say so. A label that they never showed is not accepted.",
+    help="What to do once the space has changed. flag: keep accepting and mark verdicts as stale. abstain: accept nothing. "
+    "auto: abstain if one of the calibration images now gets an added label, otherwise flag. Labels that no calibration image "
+    "had are never accepted.",
 )
 @click.option(
     "--on-unverified",
@@ -201,7 +202,7 @@ def show(session: Session, space: str, number: int | None, json_: bool) -> None:
 def remove(session: Session, space: str, number: int) -> None:
     """Take a calibration back.
 
-    The one before it that did not fail is in force again.
+    The latest earlier calibration that did not fail is in force again.
     """
     with session.writing() as service:
         service.remove_calibration(space, number)
@@ -243,19 +244,20 @@ def _print(made: Calibration, json_: bool, state: str) -> None:
     details(
         {
             "calibration": f"{made.id} of space {made.space}, revision {made.revision}: {state}",
-            "images": f"{made.images} ({made.tuning} to choose, {made.tested} to prove){f'; left out: {out}' if out else ''}",
+            "images": f"{made.images} ({made.tuning} to choose the threshold, {made.tested} to prove it)"
+            f"{f'; left out: {out}' if out else ''}",
             "rule": f"{made.rule} ({_params(dict(made.params))})",
             "threshold": "none" if made.threshold is None else f"{made.threshold:.6g}",
             "promise": _promise(made, state),
             "outcome": made.reason,
-            "coverage": f"{100 * made.coverage:.1f} % of the images that prove it",
+            "coverage": f"{100 * made.coverage:.1f} % of the images that prove the threshold",
             "probability": "ECE unknown: too few images"
             if made.ece is None
             else f"ECE {made.ece:.4f} (cross-validated, {BINNING})",
             "corrections": _corrections(made),
         }
     )
-    click.echo("\nThe best configurations on the images that choose (the default stays unless another is clearly better):")
+    click.echo("\nThe best configurations on the images that choose (the default is kept unless another is clearly better):")
     row_writer("table", CHOICE_COLUMNS).write(dict(row) for row in made.candidates[:_SHOWN])
     if made.left_out:
         click.echo(f"not compared: {left_out_in_words(made.left_out)}")
@@ -266,7 +268,7 @@ def _promise(made: Calibration, state: str) -> str:
     if state == "in force, stale":
         return f"none: the space changed since revision {made.revision}; run 'trustvlm recalibrate {made.space}'"
     if state != "in force":
-        return f"none: it {'failed' if made.failed else 'is in force no more'}"
+        return f"none: it {'failed' if made.failed else 'is no longer in force'}"
     return f"at most {100 * made.max_risk:.3g} % of what it accepts is wrong, confidence {made.confidence:.3g}"
 
 

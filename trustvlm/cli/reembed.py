@@ -1,4 +1,4 @@
-"""Giving a space other encoders: its labels and support images are embedded anew."""
+"""Giving a space other encoders: its labels and support images are re-embedded."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ _NPZ = click.Path(path_type=Path)
 def reembed(session: Session, /, space: str, action: str | None, json_: bool, **given: Any) -> None:
     """Give a space another classifier, verifier or templates.
 
-    Everything is embedded anew beside the space, which goes on answering and changing meanwhile; then the new embeddings
+    Everything is re-embedded beside the space, which goes on answering and changing meanwhile; then the new embeddings
     take its place in one transaction. Interrupted, it goes on where it was when the command is repeated. It does not change
     over while a support image lacks its original or a label its text vector: they are named, and --status lists them.
 
@@ -131,13 +131,13 @@ def _say(found: Reembedding, *, done: bool) -> None:
     encoders = f"classifier {shown(found.classifier)}, verifier {shown(found.verifier)}"
     what = f"{count(found.labels, 'label')}, {count(found.supports, 'support image')}"
     if done:
-        click.echo(f"space {quoted(found.space)} is embedded anew: {what}; {encoders}")
+        click.echo(f"space {quoted(found.space)} is re-embedded: {what}; {encoders}")
         _notes(found)
         return
     words = {
-        "none": f"space {quoted(found.space)} is not being embedded anew; {encoders}",
-        "kept": f"space {quoted(found.space)} was embedded anew ({what}); {encoders}; its old embeddings are kept",
-        "staged": f"space {quoted(found.space)} is being embedded anew: {what} so far; {encoders}",
+        "none": f"space {quoted(found.space)} is not being re-embedded; {encoders}",
+        "kept": f"space {quoted(found.space)} was re-embedded ({what}); {encoders}; its old embeddings are kept",
+        "staged": f"space {quoted(found.space)} is being re-embedded: {what} so far; {encoders}",
     }
     click.echo(words[found.state])
     for name in found.missing_labels:

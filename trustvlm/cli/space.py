@@ -172,7 +172,7 @@ def repoint(session: Session, name: str, classifier: str | None, verifier: str |
 def restore(session: Session, name: str) -> None:
     """Bring back a removed space: the last one of that name.
 
-    Of a space that was embedded anew ('trustvlm space reembed'), put the old embeddings back.
+    Of a space that was re-embedded ('trustvlm space reembed'), put the old embeddings back.
     """
     with session.writing() as service:
         service.restore_space(name)

@@ -158,7 +158,7 @@ class Pictured(ImageFields):
     unreadable: Literal["refuse", "report"] = Field(
         "refuse", description="where no image can be read: refuse the request, or answer with nothing but failures"
     )
-    keep_originals: bool = Field(False, description="keep the image files in the home, so that they can be embedded anew")
+    keep_originals: bool = Field(False, description="keep the image files in the home, so that they can be re-embedded")
 
 
 class NewLabelForm(Pictured):

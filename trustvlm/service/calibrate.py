@@ -123,9 +123,7 @@ def _calibrated(
     may_stop()
     with parts.catalog.write("calibrate") as connection:
         if spaces.find(connection, space.name).id != space.id:
-            raise Conflict(
-                f"space {space.name!r} was removed and made again, or embedded anew, during the call; calibrate again"
-            )
+            raise Conflict(f"space {space.name!r} was removed and made again, or re-embedded, during the call; calibrate again")
         if keep and not (calibration.failed and in_force(connection, space)):
             observations.forget_calibration(connection, space.id)
             observations.store(connection, space.id, as_rows(observed, truth, "calibration", "random"))

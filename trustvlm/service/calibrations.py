@@ -49,7 +49,7 @@ def remove_calibration(parts: Parts, space_name: str, calibration_id: int) -> No
         space = spaces.find(connection, space_name)
         if not calibrations.remove(connection, space.id, calibration_id):
             raise NotFound(
-                f"no calibration {calibration_id} of space {space_name!r}: it never was, or it is removed already; "
+                f"no calibration {calibration_id} of space {space_name!r}: it never existed, or it is removed already; "
                 f"'trustvlm calibration list {space_name}' lists them"
             )
 

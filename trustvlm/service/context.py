@@ -56,7 +56,7 @@ def context_of(
         InvalidInput: it has no labels, or the selection is empty.
     """
     if view.space.id != space_id:
-        raise NotFound(f"space {view.space.name!r} was removed and made again, or embedded anew, during the call")
+        raise NotFound(f"space {view.space.name!r} was removed and made again, or re-embedded, during the call")
     if not view.text.live:
         raise InvalidInput(f"space {view.space.name!r} has no labels yet; register some first")
     subset = subset_of(connection, view, labels)

@@ -109,7 +109,7 @@ def evidence_of(
     space = parts.space(space_name)
     space_id, epoch, aliases = _checked(state)
     if space_id != space.id:
-        raise EvidenceGone(f"space {space_name!r} was made or embedded anew since these verdicts were made; score again")
+        raise EvidenceGone(f"space {space_name!r} was made or re-embedded since these verdicts were made; score again")
     if revision > space.revision:
         raise InvalidInput(f"revision: space {space_name!r} is at {space.revision}, got {revision}")
     verifier = unit_queries(parts, space, queries)[1]

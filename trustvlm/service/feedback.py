@@ -54,7 +54,7 @@ def feedback(
     with parts.catalog.write("feedback") as connection:
         if spaces.find(connection, space_name).id != space.id:
             raise Conflict(
-                f"space {space_name!r} was removed and made again, or embedded anew, during the call; nothing was stored"
+                f"space {space_name!r} was removed and made again, or re-embedded, during the call; nothing was stored"
             )
         stored = observations.store(connection, space.id, rows)
     promoted = _promote(parts, space_name, queries, observed, kept) if promote else 0
@@ -136,7 +136,7 @@ def monitor(parts: Parts, space_name: str, alpha: float) -> MonitorReport:
             raise NotFound(f"space {space_name!r} has no calibration to watch over; run 'trustvlm calibrate {space_name} DIR'")
         if calibration.other_encoders:
             raise NotFound(
-                f"space {space_name!r} was embedded anew since calibration {calibration.id}, which decides nothing any more; "
+                f"space {space_name!r} was re-embedded since calibration {calibration.id}, which decides nothing any more; "
                 f"run 'trustvlm recalibrate {space_name}'"
             )
         pairs = observations.accepted_random(connection, view.space.id, calibration.id, calibration.created_at)

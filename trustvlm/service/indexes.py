@@ -75,7 +75,7 @@ def rebuild_index(parts: Parts, space_name: str, recipe: str | None) -> IndexSta
     with parts.catalog.read() as connection:
         now = spaces.find(connection, space_name)
         if now.id != space.id:
-            raise Conflict(f"space {space_name!r} was removed and made again, or embedded anew, during the call")
+            raise Conflict(f"space {space_name!r} was removed and made again, or re-embedded, during the call")
         parts.caches.rebuild(connection, replace(now, recipe=space.recipe), parts.catalog.epoch(connection))
     reached("rebuild.written")
     with parts.catalog.write("space.recipe") as connection:

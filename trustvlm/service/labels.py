@@ -126,7 +126,7 @@ def restore_support(parts: Parts, space_name: str, ids: Sequence[int]) -> int:
         if alive := supports.find_alive(connection, space.id, missing):
             raise NotFound(f"no removed support image: {_some(list(alive))} is not removed")
         if missing:
-            reason = "it never was, it has been purged, or its label is removed ('trustvlm label restore')"
+            reason = "it never existed, it has been purged, or its label is removed ('trustvlm label restore')"
             raise NotFound(f"no removed support image {_some(missing)}: {reason}")
         if not wanted:
             return space.revision
@@ -168,7 +168,7 @@ def restore_label(parts: Parts, space_name: str, name: str) -> int:
             raise Conflict(f"label {name!r} exists in space {space_name!r}; {older}")
         if label is None:
             guess = likest_removed(connection, space.id, name)
-            hint = "it never was, or it has been purged" if guess is None else f"did you mean {brief(guess)}?"
+            hint = "it never existed, or it has been purged" if guess is None else f"did you mean {brief(guess)}?"
             raise NotFound(f"no removed label {brief(name)} to restore: {hint}")
         assert label.removed_revision is not None
         lost = label.alias_of is not None and purge.supports_lost(connection, space.id, [label.id], label.removed_revision - 1)
@@ -188,7 +188,7 @@ def _still(connection: Connection, space: SpaceRecord) -> SpaceRecord:
     """The space, if it is still the same one."""
     now = spaces.find(connection, space.name)
     if now.id != space.id:
-        raise Conflict(f"space {space.name!r} was removed and made again, or embedded anew, during the call")
+        raise Conflict(f"space {space.name!r} was removed and made again, or re-embedded, during the call")
     return now
 
 

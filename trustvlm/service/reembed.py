@@ -93,7 +93,7 @@ def reembed_status(parts: Parts, name: str) -> Reembedding:
 def abort_reembed(parts: Parts, name: str) -> None:
     """See :meth:`TrustService.abort_reembed`."""
     with parts.catalog.write("reembed.drop") as connection:
-        job = _require(connection, name, "staged", "nothing is being embedded anew in it")
+        job = _require(connection, name, "staged", "nothing is being re-embedded in it")
         reembeds.forget(connection, job)
     parts.caches.discard(job.other_id)
 
@@ -162,7 +162,7 @@ def _begun(
         begun = None if job is None else spaces.find_by_id(connection, job.other_id)
     if job is not None and job.state == "kept":
         raise Conflict(
-            f"space {name!r} still keeps the embeddings from before it was last embedded anew; discard them first: "
+            f"space {name!r} still keeps the embeddings from before it was last re-embedded; discard them first: "
             f"'trustvlm space reembed {name} --discard-old' (or put them back: 'trustvlm space restore {name}')"
         )
     if job is None or begun is None:
@@ -172,19 +172,17 @@ def _begun(
         values["logit_scale"] = _scale(parts, old, values, logit_scale)
         with parts.catalog.write("reembed.begin") as connection:
             if spaces.find(connection, name).id != old.id or reembeds.find(connection, old.id) is not None:
-                raise Conflict(
-                    f"space {name!r} was removed, or is being embedded anew by another process, since the call began"
-                )
+                raise Conflict(f"space {name!r} was removed, or is being re-embedded by another process, since the call began")
             return old, reembeds.stage(connection, old, values | {"recipe": old.recipe})
     asked = {"classifier": classifier, "verifier": verifier}
     for side, spec in asked.items():
         if spec is not None and parse_spec(spec).text != getattr(begun, side):
             raise Conflict(
-                f"space {name!r} is being embedded anew with the {side} {getattr(begun, side)!r}, not {spec!r}; finish that "
+                f"space {name!r} is being re-embedded with the {side} {getattr(begun, side)!r}, not {spec!r}; finish that "
                 f"('trustvlm space reembed {name} --finish') or abort it ('--abort')"
             )
     if templates is not None and tuple(templates) != begun.templates:
-        raise Conflict(f"space {name!r} is being embedded anew with other templates; finish that, or abort it ('--abort')")
+        raise Conflict(f"space {name!r} is being re-embedded with other templates; finish that, or abort it ('--abort')")
     return old, job
 
 

@@ -73,7 +73,7 @@ class Reembedder(Measuring):
 
         Raises:
             NotFound: no such space, or nothing at that place. Conflict: other weights, preprocessing or pooling
-            (:meth:`reembed_space` takes those), or the space is being embedded anew. InvalidInput: malformed, or neither given.
+            (:meth:`reembed_space` takes those), or the space is being re-embedded. InvalidInput: malformed, or neither given.
         """
         return repoint(self._writable(), space, classifier, verifier)
 
@@ -86,5 +86,5 @@ class Reembedder(Measuring):
         abort_reembed(self._writable(), space)
 
     def discard_old(self, space: str) -> None:
-        """Delete, with the next purge, the embeddings from before a space was embedded anew. Raises NotFound without any."""
+        """Delete, with the next purge, the embeddings from before a space was re-embedded. Raises NotFound without any."""
         discard_old(self._writable(), space)

@@ -174,7 +174,7 @@ def _commit_chunk(
             if spaces.find(connection, space.name).id != space.id:
                 raise Conflict(
                     f"space {space.name!r} is another one since the call began: it was removed and made again, or "
-                    f"embedded anew; repeat the call"
+                    f"re-embedded; repeat the call"
                 )
             known = labels.find_many(connection, space.id, [label.name for label in chunk])
             there = {name: record.id for name, record in known.items()}

@@ -30,11 +30,11 @@ def repoint(parts: Parts, space_name: str, classifier: str | None, verifier: str
         encoder_of(parts, there, side)  # the same weights, preprocessing and pooling, or Conflict
     with parts.catalog.write("space.repoint") as connection:
         if spaces.find(connection, space.name).id != space.id:
-            raise Conflict(f"space {space_name!r} was removed and made again, or embedded anew, during the call; look at it")
+            raise Conflict(f"space {space_name!r} was removed and made again, or re-embedded, during the call; look at it")
         begun = reembeds.find(connection, space.id)
         if begun is not None and begun.state == "staged":
             raise Conflict(
-                f"space {space_name!r} is being embedded anew: finish that ('trustvlm space reembed {space_name} --finish') "
+                f"space {space_name!r} is being re-embedded: finish that ('trustvlm space reembed {space_name} --finish') "
                 f"or abort it ('--abort') first"
             )
         spaces.set_encoders(connection, space.id, specs)

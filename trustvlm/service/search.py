@@ -34,7 +34,7 @@ def search(parts: Parts, space_name: str, queries: Queries, kind: str, k: int, r
     classifier, verifier = unit_queries(parts, space, queries, notes)
     with parts.snapshot(space_name, expected) as (connection, view):
         if view.space.id != space.id:
-            raise NotFound(f"space {space_name!r} was removed and made again, or embedded anew, during the call")
+            raise NotFound(f"space {space_name!r} was removed and made again, or re-embedded, during the call")
         sources: dict[int, tuple[str, str | None]] = {}
         if kind == "text":
             ids, similarity = _text(view, classifier, int(k))

@@ -89,7 +89,7 @@ class TrustService(Moving, Serving):
         self._parts.caches.forget(name)
 
     def restore_space(self, name: str) -> None:
-        """Bring back the space of that name that was removed last; or, of one that was embedded anew, its old embeddings, as
+        """Bring back the space of that name that was removed last; or, of one that was re-embedded, its old embeddings, as
         they were then (the new ones are removed). Raises NotFound, or Conflict when the name is in use."""
         restore_space(self._writable(), name)
 

@@ -42,12 +42,12 @@ def staleness(context: Context, calibration: Calibration) -> Staleness | None:
         return None
     since, remedy = calibration.revision + 1, f"run 'trustvlm recalibrate {view.space.name}'"
     if calibration.other_encoders:
-        anew = f"calibration {calibration.id} is of the encoders that the space had before it was embedded anew"
+        anew = f"calibration {calibration.id} is stale: the space was re-embedded since"
         return Staleness(since, True, f"{anew}; {remedy}", np.empty(0, np.int64))
     changed = f"calibration {calibration.id} is stale since revision {since}: labels or support images changed"
     unseen, given = _since_then(context, calibration)
     if calibration.on_stale == "auto" and given is not None:
-        return Staleness(since, True, f"{changed}, and calibration images would now be given {given!r}; {remedy}", unseen)
+        return Staleness(since, True, f"{changed}, and some calibration images now get the label {given!r}; {remedy}", unseen)
     return Staleness(since, calibration.on_stale == "abstain", f"{changed}; {remedy}", unseen)
 
 

@@ -50,7 +50,7 @@ function proofOf({ accepted, tested, errors, risk_bound: most, created_at: made,
 }
 
 function staleSentence({ other_encoders: other, stale, revision: made, on_stale: policy }, revision) {
-  if (other) return "The space was embedded anew since: nothing is promised, and nothing is accepted until it is calibrated again.";
+  if (other) return "The space was re-embedded since: nothing is promised, and nothing is accepted until it is calibrated again.";
   if (!stale) return null;
   const then = { abstain: "Until then nothing is accepted.", flag: "Verdicts go by it and say so; a label that it never saw is not accepted.", auto: "Verdicts go by it and say so; a label that it never saw is not accepted, and nothing is accepted once a label was added that one of its images would now be given." };
   return `The space has changed since (revision ${count(made)}, now ${count(revision)}): what was proved then promises nothing now. Calibrate again. ${then[policy]}`;
