@@ -250,7 +250,7 @@ MASK = [True, False, True]
         list(pa.array(["one", "three"])), {"one", "three"}, {"one": 1, "three": 3}.keys(),
         np.array(["one", "three"], dtype=np.dtypes.StringDType()),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )  # fmt: skip
 def test_labels_are_chosen_by_any_mask_or_column(door: Any, labels: Any) -> None:
     assert set(door.score("s", Queries(ROWS, ROWS), labels=labels).label) == {"one", "three"}
@@ -291,7 +291,7 @@ def test_masks_and_names_that_cannot_be(door: Any, labels: Any, said: str) -> No
         tuple(NAMES), np.array(NAMES), np.array(NAMES, dtype=object), pd.Series(NAMES, index=[7, 8, 9]), pd.Index(NAMES),
         pd.Series(NAMES, dtype="category"), pa.array(NAMES), pa.chunked_array([NAMES]), pl.Series(NAMES),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )  # fmt: skip
 def test_truths_come_in_any_column(door: Any, truth: Any) -> None:
     report = door.evaluate("s", Queries(ROWS + 0.125, ROWS + 0.125), truth, rules=pd.Series(["msp"]), sources=truth, draws=0)
