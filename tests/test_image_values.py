@@ -91,6 +91,7 @@ EXACT: dict[str, tuple[Callable[[], bytes], Pixels]] = {
     "10 bits as text": (
         lambda: b"P3 96 64 # made by hand\n1023\n" + b" ".join(b"%d" % v for v in COLOUR.astype(int).ravel() * 4), COLOUR,
     ),
+    "opacity of 12 bits": (lambda: png(np.dstack([COLOUR, np.full(GREY.shape, 255)]).astype(int) * 16 + 15), COLOUR),
     "hot pixels": (lambda: png(np.where(few(), 65535, noisy(WIDE * 16))), np.where(few(), 255, GREY)),
     "floats up to 1": (lambda: as_file(GREY.astype(np.float32) / 255, "TIFF"), GREY),
 }  # fmt: skip
@@ -114,6 +115,9 @@ STRETCHED: dict[str, Callable[[], Pixels]] = {
     "-9999": lambda: np.where(few(), -9999, noisy(WIDE * 3)).astype(np.float32),
     "-3.4e38": lambda: np.where(few(), -3.4028235e38, noisy(WIDE * 3)).astype(np.float32),
     "NaN": lambda: np.where(few(), np.nan, GREY * 3.1).astype(np.float32),
+    "7 bits": lambda: (GREY // 2).astype(np.uint16),
+    "4095 where nothing is": lambda: np.where(few(), 4095, 100 + noisy(WIDE)).astype(np.uint16),
+    "-2000 around a tomogram": lambda: np.where(few(), -2000, noisy(WIDE) - 100).astype(np.int32),
     "infinite": lambda: np.where(few(), np.inf, GREY * 3.1).astype(np.float32),
 }
 

@@ -163,6 +163,7 @@ def deep_colour(image: Image, again: Callable[[], Image]) -> Deep | None:
         for part, swap in ((upper, False), (lower, True)):
             _decode_as(part, [_colour_mode(mode, swap) for mode in modes])
     key = image.info.get("transparency")
+    full = 2.0 ** (8 + upper.getextrema()[-1][1].bit_length()) - 1  # 4095 where opacity has 12 bits as well
 
     def samples(top: int, bottom: int) -> Numbers:
         box = (0, top, image.width, bottom)
@@ -175,7 +176,7 @@ def deep_colour(image: Image, again: Callable[[], Image]) -> Deep | None:
     def visible(top: int, bottom: int) -> Numbers:
         if upper.mode == "RGB":
             return np.asarray((samples(top, bottom) != np.array(key)).any(axis=-1))
-        opacity: Numbers = samples(top, bottom)[..., -1] / 65535.0
+        opacity: Numbers = samples(top, bottom)[..., -1] / full
         return opacity
 
     return Deep(

@@ -22,9 +22,9 @@ MAX_SAMPLE = 262_144
 
 _OUTLIERS = 100  # one pixel in so many, at either end, may be an outlier
 _LEVELS = 64  # distinct values that a picture has at least
+_BRIGHT = 191  # the largest value, of 255, of a picture that needs no stretching
 _FILL = 1e18  # floating-point values beyond are fill values
 _MARKERS = (-999.0, -9999.0, -99999.0, -32767.0, -32768.0, -2147483648.0, 9999.0, 99999.0, 32767.0, 2147483647.0)
-_ENDS = (0.0, 65535.0)  # often "not measured", but often a value as well
 _BELOW, _ABOVE = 0.1, 0.03  # of the span of the values: how much wider the range is that they were taken from
 _INTEGERS = [
     *((0.0, 2.0**bits - 1) for bits in range(8, 33)),
@@ -77,18 +77,18 @@ def estimate_range(sample: npt.NDArray[np.generic], no_data: float | None = None
 
 
 def _without_markers(values: Values, absent: list[float]) -> Values:
-    """`values` (sorted) without those of _MARKERS and _ENDS that lie far from all others, which are noted in `absent`."""
-    for _ in range(2):  # one at either end
+    """`values` (sorted) without one that repeats far from all others at either end; it is noted in `absent`."""
+    for _ in range(2):  # what was set aside at one end may have hidden that at the other
         for end in (0, -1):
-            if not len(values) or float(values[end]) not in _MARKERS + _ENDS:
+            if not len(values):
                 continue
             marker = float(values[end])
             rest = values[values != marker]
-            if len(np.unique(rest)) < _LEVELS:
+            if not len(rest) or (len(values) - len(rest) < 2 and marker not in _MARKERS):  # a single pixel may be an outlier
                 continue
-            span = rest[-1] - rest[0]
-            gap = rest[0] - marker if end == 0 else marker - rest[-1]
-            if gap >= (2.0 if marker in _ENDS else 0.25) * span:
+            if abs(rest[end] - marker) < (0.25 if marker in _MARKERS else 2.0) * (rest[-1] - rest[0]):
+                continue
+            if len(np.unique(rest)) >= _LEVELS:
                 absent.append(marker)
                 values = rest
     return values
@@ -137,4 +137,6 @@ def _step_of_8_bits(values: Values, floats: bool) -> float | None:
         exact = bool((np.abs(levels - np.rint(levels)) < 1e-3).all())
     else:
         step, exact = float(np.gcd.reduce(np.unique(values).astype(np.int64))), True
-    return step if exact and _LEVELS <= largest / step <= 255.0 + 1e-3 else None
+    # Whole numbers alone say little: data of 7 bits are such numbers, too.
+    fewest = _BRIGHT if step == 1.0 else _LEVELS
+    return step if exact and fewest <= largest / step <= 255.0 + 1e-3 else None

@@ -62,6 +62,8 @@ def tiff_layout(values: Mapping[int, int], *, opened: bool = False) -> str:
         remedy = "choose red, green and blue: gdal_translate -b 3 -b 2 -b 1 -co PHOTOMETRIC=RGB IN out.tif"
     elif bands > 3:
         remedy = "keep red, green and blue: gdal_translate -b 1 -b 2 -b 3 -co PHOTOMETRIC=RGB IN out.tif"
+    elif bands == 3 and (bits > 16 or values.get(_FORMAT, 1) not in (1, 4)):
+        remedy = "run: gdal_translate -ot UInt16 -scale IN out.tif"
     elif bits > 16 or values.get(_FORMAT, 1) not in (1, 2, 4):
         remedy = "run: gdal_translate -ot Float32 IN out.tif"
     else:

@@ -38,7 +38,7 @@ _VALUES = 1 << 18
 _EXTRA_SAMPLES, _SAMPLES = 338, 277
 _ALPHA_TAGS = (1, 2, 999)  # premultiplied, not, and what an old program wrote for the latter
 _UNUSED_BANDS = Remark("with bands beyond red, green and blue that are no transparency: not used")
-_NOTHING_VISIBLE = Remark("transparent everywhere: drawn without the transparency")
+_SAME_OPACITY = Remark("of the same transparency everywhere: drawn without it")
 _NO_DATA = Remark("with pixels that mean 'not measured': not counted in the range of values")
 _CUT = Remark("with a few pixels far outside the range of the others: drawn black or white")
 
@@ -134,7 +134,7 @@ def _disbelief(image: Image) -> Remark | None:
     """Why the opacity of a loaded image is none; None where it is one.
 
     Opacity is 0 or full almost everywhere, and somewhere full. In a TIFF, where a fourth band may be anything, it must be
-    so and be called so; elsewhere, only what is 0 everywhere is taken for none.
+    so and be called so; elsewhere, only what is the same everywhere, and not full, is taken for none.
     """
     careful = image.format == "TIFF" and "transparency" not in image.info
     if careful and (tiff_values(image, _EXTRA_SAMPLES) or (None,))[0] not in _ALPHA_TAGS:
@@ -143,10 +143,10 @@ def _disbelief(image: Image) -> Remark | None:
     for _, part in _bands(image):
         shown = part.convert("RGBA") if "transparency" in image.info or image.mode == "PA" else part
         counts += np.array(shown.getchannel(len(shown.getbands()) - 1).histogram(), np.int64)
-        if not careful and counts[1:].any():
+        if not careful and (counts[255] or np.count_nonzero(counts) > 1):
             return None
-    if not counts[1:].any():
-        return _NOTHING_VISIBLE
+    if np.count_nonzero(counts) == 1 and not counts[255]:
+        return _SAME_OPACITY
     extremes = counts[0] + counts[255]
     return None if 4 * extremes >= 3 * counts.sum() and 100 * counts[255] >= counts.sum() else _UNUSED_BANDS
 

@@ -46,6 +46,12 @@ def _first(pattern: str) -> Callable[[Sequence[str]], bool]:
     return lambda lines: match(lines[0]) is not None
 
 
+def _sentences(lines: Sequence[str]) -> bool:
+    """Whether a quarter of the lines are sentences, or lines of a text that goes on in the next."""
+    ends = re.compile(r"(\S+\s+){3,}\S*[.!?…][\"'”)]*$|(\S+\s+){11}\S")
+    return 4 * sum(ends.match(line) is not None for line in lines) >= len(lines)
+
+
 def _counted(lines: Sequence[str]) -> bool:
     """Whether the lines begin with 0, 1, 2 …, 1, 2, 3 … or a, b, c …, each followed by more."""
     marks = [re.match(r"[(\[]?(\d{1,9}|[a-z])[.):\]]*\s+\S", line, re.IGNORECASE) for line in lines]
@@ -82,7 +88,11 @@ _SHAPES = (
     _Shape("a map of WordNet ids to names (--names FILE takes it for folders with such names)", _every(r"n\d{8}[\s,;:]+\S")),
     _Shape("a numbered list", lambda lines: _counted(lines) or _every(r"[(\[]?\d+[)\]]?\s*([.:)\]]|\t)\s*\D")(lines)),
     _Shape("a map of names to numbers", _ends_counted),
+    _Shape("subtitles", _some(r"[\d:.,]+\s*-->\s*[\d:.,]+")),
     _Shape("a mapping (a -> b)", _half(r"\S.*(->|=>|→)\s*\S")),
+    _Shape("lines with dates or times, such as a log", _half(r"\[?(\d{4}[-/]\d\d[-/]\d\d|\d{1,2}:\d\d)\b")),
+    _Shape("a list of addresses", _half(r"\w+://\S|www\.\S")),
+    _Shape("differences between files", _first(r"(diff|index|---|\+\+\+|@@) ")),
     _Shape("a list of paths", _half(r"(/|\.{1,2}/|[A-Za-z]:\\)\S")),
     _Shape("names in single quotes", _half(r"'.*'$")),
     _Shape("LaTeX", _half(r"\\\w+")),
@@ -91,7 +101,9 @@ _SHAPES = (
     _Shape("lines that end with commas", _half(r".*[,;]$")),
     _Shape("a table whose header is not recognized", _delimited),
     _Shape("one line of several names", lambda lines: len(lines) == 1 and lines[0].count(",") > 1),
-    _Shape("rows of numbers", _half(r"[-+\d.]+([\s,;]+[-+\d.]+)+$")),
+    _Shape("rows of numbers", _half(r"[-+\d.]+([\s,;]+[-+\d.]+)+$|[-+]?\d*\.\d+(e[-+]?\d+)?$", re.IGNORECASE)),
+    _Shape("rows of numbered features (libsvm)", _half(r"\S+(\s+\d+:[-+\d.e]+)+$")),
+    _Shape("sentences", _sentences),
     _Shape("a list in brackets", lambda lines: len(lines) == 1 and _first(r"[\[(].*,.*[\])]$")(lines)),
 )
 
