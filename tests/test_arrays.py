@@ -277,6 +277,7 @@ def test_labels_are_chosen_by_a_generator(door: Any) -> None:
         ("one", "expected a list of names"),
         (b"one", "expected a list of names"),
         (7, "expected a list of names"),
+        (list, "expected a list of names"),
         ([b"one"], "got a bytes in row 0"),
     ],
 )

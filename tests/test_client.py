@@ -211,6 +211,10 @@ def test_names_that_are_none(client: Client) -> None:
         client.remove_label("s", "a\0b")
     with pytest.raises(trustvlm.InvalidInput, match="expected a name, got int"):
         client.remove_label("s", 7)  # type: ignore[arg-type]
+    with pytest.raises(trustvlm.InvalidInput, match="names and options that an address can hold: URL too long"):
+        client.remove_label("s", "x" * 70_000)
+    with pytest.raises(trustvlm.InvalidInput, match="surrogates not allowed"):
+        client.score("s", trustvlm.Queries([[1.0] * 4]), rule="\ud800")
 
 
 def test_pages_of_labels(client: Client, service: trustvlm.TrustService) -> None:

@@ -10,8 +10,9 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
-from numbered import CATALOG, create, label
+from numbered import CATALOG, create, label, queries
 from raw_sql import run_sql
 
 import trustvlm
@@ -21,8 +22,11 @@ needs_faketime = pytest.mark.skipif(shutil.which("faketime") is None, reason="ne
 
 
 def at(when: str, code: str, home: Path) -> str:
-    """What Python code prints where the clock says `when` (faketime's notation); `home` is its first argument."""
-    command = ["faketime", "-f", when, sys.executable, "-c", code, str(home)]
+    """What Python code prints where the clock says `when` (faketime's notation).
+
+    Its arguments are the home and this folder.
+    """
+    command = ["faketime", "-f", when, sys.executable, "-c", code, str(home), str(Path(__file__).parent)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ | {"TZ": "UTC"})
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -84,6 +88,31 @@ with trustvlm.open(home.parent / "restored") as service:
 @pytest.mark.parametrize("when", ["1970-01-01 00:00:10", "1979-12-31 23:59:50", "2037-12-31 23:59:50", "2107-12-31 23:59:58"])
 def test_every_date_serves(tmp_path: Path, when: str) -> None:
     assert at(f"@{when}", EVERYTHING, tmp_path / "home") == "['a', 'b']\n"
+
+
+CALIBRATE = """
+import sys, trustvlm
+sys.path.insert(0, sys.argv[2])
+from numbered import queries
+with trustvlm.open(sys.argv[1]) as service:
+    truth = service.score("space", queries(30), rule="msp").label.tolist()
+    assert not service.calibrate("space", queries(30), truth, rule="msp", max_risk=0.9).failed
+"""
+
+
+@needs_faketime
+@pytest.mark.parametrize("when", ["+2d", "-2d"])
+def test_the_monitor_hears_what_comes_after_a_calibration_whatever_its_date(home: Path, when: str) -> None:
+    at(when, CALIBRATE, home)
+    with trustvlm.open(home) as service:
+        before = queries(30)
+        assert service.monitor("space").items == 0
+        service.feedback("space", before, ["label 0000"] * 30, sampling="random")  # these have made the calibration
+        assert service.monitor("space").items == 0
+        after = trustvlm.Queries(-np.asarray(before.classifier), -np.asarray(before.verifier))
+        accepted = sum(1 for verdict in service.score("space", after).rows() if verdict["accepted"])
+        service.feedback("space", after, ["label 0000"] * 30, sampling="random")
+        assert service.monitor("space").items == accepted > 0
 
 
 def test_what_was_removed_longer_ago_than_the_window_goes_with_the_next_write(tmp_path: Path) -> None:

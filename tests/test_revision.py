@@ -158,6 +158,7 @@ def test_a_repeated_request_gets_its_first_answer(http: Http) -> None:
     """Its own change moved the revision on: that is no conflict."""
     headers = {"if-match": '"1"', "idempotency-key": "once"}
     first = http.ask("DELETE", f"{PATH}/labels/label 0004", headers=headers)
+    assert first.headers["etag"] == '"2"'
     again = http.ask("DELETE", f"{PATH}/labels/label 0004", headers=headers)
     assert (again.content, again.headers["idempotent-replayed"]) == (first.content, "true")
 

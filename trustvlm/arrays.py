@@ -254,7 +254,7 @@ def optional_texts(values: Any, what: str, expected: str) -> list[str | None]:
 
 def _column(values: Any, what: str, expected: str) -> list[Any]:
     """The items of a list, of another iterable, or of a column of pandas, pyarrow, polars or NumPy."""
-    if isinstance(values, str | bytes) or not hasattr(values, "__iter__"):
+    if isinstance(values, str | bytes) or not iterates(values):
         raise InvalidInput(f"{what}: expected {expected}, got {values!r:.60}")
     if isinstance(values, np.ma.MaskedArray):
         _nothing_masked(values, what)

@@ -10,7 +10,10 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 
 from trustvlm.catalog.models import CalibrationRow
 
-__all__ = ["CalibrationRecord", "create", "current", "list_rows", "remove"]
+__all__ = ["OBSERVED", "CalibrationRecord", "create", "current", "list_rows", "remove"]
+
+OBSERVED = "observed"
+"""Field of a calibration's content that is the catalog's own."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,11 @@ class CalibrationRecord:
     classifier_identity: str
     verifier_identity: str
     content: dict[str, Any]
+
+    @property
+    def observed(self) -> int | None:
+        """The newest observation of the space when it was made; None where the program that made it did not note that."""
+        return self.content.get(OBSERVED)
 
 
 _COLUMNS = [getattr(CalibrationRow, name) for name in CalibrationRecord.__dataclass_fields__]

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, update
 
+from trustvlm.catalog import calibrations
 from trustvlm.catalog.models import Observation, Support
 from trustvlm.catalog.vectors import checksum, pack, unpack, verify_checksums
 from trustvlm.promise import ObservationCounts
@@ -24,6 +25,7 @@ __all__ = [
     "forget_calibration",
     "forget_images",
     "mark_promoted",
+    "newest_id",
     "pool",
     "store",
 ]
@@ -206,15 +208,23 @@ def counts(connection: Connection, space_id: int) -> ObservationCounts:
     )
 
 
-def accepted_random(connection: Connection, space_id: int, calibration_id: int, made_at: datetime) -> list[tuple[int, int]]:
-    """(predicted label id, true label id or −1) of the randomly drawn feedback that this calibration, made then, accepted, in
-    order of time. Images that were known before it cannot testify about it: they may have made it."""
+def newest_id(connection: Connection, space_id: int) -> int:
+    """The largest id of a space's observations, 0 without any: what comes later has a larger one."""
+    return connection.scalar(select(func.max(Observation.id)).where(Observation.space_id == space_id)) or 0
+
+
+def accepted_random(connection: Connection, space_id: int) -> list[tuple[int, int]]:
+    """(predicted label id, true label id or −1) of the randomly drawn feedback that the calibration in force accepted, in order
+    of time. Images that were known before it cannot testify about it: they may have made it."""
+    calibration = calibrations.current(connection, space_id)
+    if calibration is None:
+        return []
     columns = (Observation.predicted_id, Observation.truth_id)
-    asked = (Observation.space_id == space_id, Observation.calibration_id == calibration_id)
+    asked = (Observation.space_id == space_id, Observation.calibration_id == calibration.id)
     of_kind = (Observation.origin == "feedback", Observation.sampling == "random", Observation.accepted.is_(True))
-    rows = connection.execute(
-        select(*columns).where(*asked, *of_kind, Observation.created_at > made_at).order_by(Observation.id)
-    )
+    before = calibration.observed  # not by the dates, where there is another way: a clock may have been wrong
+    later = Observation.created_at > calibration.created_at if before is None else Observation.id > before
+    rows = connection.execute(select(*columns).where(*asked, *of_kind, later).order_by(Observation.id))
     return [(row.predicted_id, -1 if row.truth_id is None else row.truth_id) for row in rows]
 
 

@@ -256,6 +256,8 @@ class Wire:
             raise self._broken(error) from error
         except httpx.HTTPError as error:
             raise Unavailable(f"{self._network.where}: {error}") from error
+        except (httpx.InvalidURL, UnicodeEncodeError) as error:  # lone surrogates, or tens of thousands of characters
+            raise InvalidInput(f"expected names and options that an address can hold: {error!s:.200}") from error
         except RuntimeError as error:
             if http.is_closed:  # by another thread, meanwhile
                 raise Unavailable("the client is closed") from error

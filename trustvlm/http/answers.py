@@ -31,9 +31,13 @@ def encoded(content: Any) -> bytes:
 
 def answer(content: Any, status: int = 200, **headers: str) -> Response:
     """A JSON response; its ETag is the revision of the space that it tells of, for If-Match."""
-    if isinstance(content, dict) and isinstance(content.get("revision"), int):
-        headers["etag"] = f'"{content["revision"]}"'
-    return Response(encoded(content), status, {name.replace("_", "-"): value for name, value in headers.items()}, JSON)
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Response(encoded(content), status, named | _tag(content), JSON)
+
+
+def _tag(content: Any) -> dict[str, str]:
+    revision = content.get("revision") if isinstance(content, dict) else None
+    return {"etag": f'"{revision}"'} if isinstance(revision, int) else {}
 
 
 JSON = "application/json"
@@ -67,7 +71,8 @@ async def written(
     path = f"{request.method} {request.url.path}".encode(errors="surrogatepass")
     whole = hashlib.sha256(path + b"\0" + digest).digest()
     body, code, again = await run(lambda: _once(serving, (caller.key, key), whole, work, status, repeatable))
-    return Response(body, code, {"idempotent-replayed": "true"} if again else None, JSON)
+    replayed = {"idempotent-replayed": "true"} if again else {}
+    return Response(body, code, _tag(json.loads(body)) | replayed, JSON)
 
 
 def _once(

@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import Connection
 
 from trustvlm.bounds import identifier
-from trustvlm.catalog import calibrations, spaces
-from trustvlm.catalog.calibrations import CalibrationRecord
+from trustvlm.catalog import calibrations, observations, spaces
+from trustvlm.catalog.calibrations import OBSERVED, CalibrationRecord
 from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.errors import NotFound
 from trustvlm.promise import Calibration
@@ -57,7 +57,7 @@ def remove_calibration(parts: Parts, space_name: str, calibration_id: int) -> No
 def store(connection: Connection, space: SpaceRecord, calibration: Calibration) -> Calibration:
     """Store a calibration; it comes back with its number and time."""
     values = calibration.to_dict()
-    content = {name: values[name] for name in _CONTENT}
+    content = {name: values[name] for name in _CONTENT} | {OBSERVED: observations.newest_id(connection, space.id)}
     record = calibrations.create(connection, space.id, calibration.revision, _identities(space), content)
     return _loaded(record, space)
 
@@ -70,6 +70,7 @@ def loaded(record: CalibrationRecord, space_name: str, *, other_encoders: bool) 
         "predicted": tuple(record.content["predicted"]),
         "left_out": tuple(RuleLeftOut(**one) for one in record.content.get("left_out", ())),  # older ones have none
     }
+    content.pop(OBSERVED, None)
     # Calibrations of earlier versions did not ask; those that correct labels go on when they are renewed.
     content.setdefault("may_correct", RULES[content["rule"]].relabels)
     return Calibration(

@@ -139,7 +139,7 @@ def monitor(parts: Parts, space_name: str, alpha: float) -> MonitorReport:
                 f"space {space_name!r} was re-embedded since calibration {calibration.id}, which decides nothing any more; "
                 f"run 'trustvlm recalibrate {space_name}'"
             )
-        pairs = observations.accepted_random(connection, view.space.id, calibration.id, calibration.created_at)
+        pairs = observations.accepted_random(connection, view.space.id)
         predicted = view.aliases.of(np.array([pair[0] for pair in pairs], dtype=np.int64))
         truth = view.aliases.of(np.array([pair[1] for pair in pairs], dtype=np.int64))
     found = watch((predicted != truth).tolist(), calibration.max_risk, alpha)
