@@ -218,10 +218,10 @@ def test_prompts_longer_than_the_model_reads(cli: Cli, tmp_path: Path, clip: str
     path, long = tmp_path / "names.csv", "very " * 80 + "{}"
     path.write_text(f"name,prompt\ncat,{long}\ndog,a dog\n")
     done = cli.run("register", "s", "--labels", path)
-    assert "prompts longer than the classifier reads, so that their ends do not count: cat\n" in done.stderr
+    assert "prompts longer than the classifier reads, whose ends are ignored: cat\n" in done.stderr
     assert "longer" not in cli.run("register", "s", "--labels", path).stderr
     assert (
-        "longer than the classifier reads, their ends do not count: 'dog'"
+        "longer than the classifier reads, whose ends are ignored: 'dog'"
         in cli.run("label", "update", "s", "dog", "--prompt", long).stderr
     )
     with trustvlm.open(tmp_path / "home") as service:

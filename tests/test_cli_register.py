@@ -72,8 +72,7 @@ def test_image_folder(images: Cli, tmp_path: Path) -> None:
         "left out: 1 image directly in the folder, outside the sub-folders of the labels",
         "no images in 1 sub-folder: 'empty'",
         f"could not be read: {folder}/red/gone.jpg: cannot be read: No such file or directory",
-        f"could not be read: {folder}/red/bad[red].jpg: is a text, not an image in a format that is read here; "
-        "fetch the file again",
+        f"could not be read: {folder}/red/bad[red].jpg: is a text, not an image in a supported format; fetch the file again",
     ]
     assert counts(images) == {"[bold]blue": 1, "red": 3}
     again = images("register", "s", folder)

@@ -136,15 +136,15 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: b"BM" + struct.pack("<IHHI", 1078, 0, 0, 1078)
         + struct.pack("<IiiHHIIiiII", 40, 2_000, 2_000, 1, 8, 1, 0, 0, 0, 256, 0) + bytes(1024) + b"\1\1" * 10, "RLE",
     ),
-    "eps": (lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "not an image in a format that is read here"),
-    "eps in a dos frame": (lambda: b"\xc5\xd0\xd3\xc6" + bytes(30), "not an image in a format that is read here"),
-    "pdf": (lambda: b"%PDF-1.7\n1 0 obj\n<< >>\nendobj\n", "not an image in a format that is read here"),
+    "eps": (lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "not an image in a supported format"),
+    "eps in a dos frame": (lambda: b"\xc5\xd0\xd3\xc6" + bytes(30), "not an image in a supported format"),
+    "pdf": (lambda: b"%PDF-1.7\n1 0 obj\n<< >>\nendobj\n", "not an image in a supported format"),
     "svg": (lambda: b'<?xml version="1.0"?><svg><image href="file:///etc/passwd"/></svg>', "is an SVG drawing"),
-    "icns": (lambda: b"icns" + bytes(100), "not an image in a format that is read here"),
-    "wmf": (lambda: b"\xd7\xcd\xc6\x9a" + bytes(100), "not an image in a format that is read here"),
-    "fits": (lambda: b"SIMPLE  =                    T" + bytes(2_000), "not an image in a format that is read here"),
-    "html": (lambda: b"<html><img src=x onerror=alert(1)></html>", "not an image in a format that is read here"),
-    "zip": (lambda: polyglot_zip()[len(JPEG) :], "not an image in a format that is read here"),
+    "icns": (lambda: b"icns" + bytes(100), "not an image in a supported format"),
+    "wmf": (lambda: b"\xd7\xcd\xc6\x9a" + bytes(100), "not an image in a supported format"),
+    "fits": (lambda: b"SIMPLE  =                    T" + bytes(2_000), "not an image in a supported format"),
+    "html": (lambda: b"<html><img src=x onerror=alert(1)></html>", "not an image in a supported format"),
+    "zip": (lambda: polyglot_zip()[len(JPEG) :], "not an image in a supported format"),
     "only a gif signature": (lambda: b"GIF89a", "damaged|not an image"),
 }  # fmt: skip
 

@@ -45,7 +45,7 @@ def test_no_route_takes_a_parameter_that_it_does_not_know(space: Http, method: s
     where = path.format(space="s", label="beach", support=1, calibration=1, job="x")
     for name in ("zz", "Limit", "rul", ""):
         said = refused(space, method, where, params={name: "1"}, json={} if method in ("POST", "PATCH") else None)
-        assert said.startswith(f"{name}: no query parameter of {method} {path}")
+        assert said.startswith(f"{name}: not a query parameter of {method} {path}")
         assert "; expected " in said
 
 
@@ -72,7 +72,7 @@ def test_no_more_than_one_value_and_no_empty_one(space: Http) -> None:
 
 def test_options_beside_a_body_that_holds_them(space: Http, queries: dict[str, Any]) -> None:
     said = refused(space, "POST", "/v1/spaces/s/score?rule=msp", json=queries)
-    assert said == "rule: no query parameter beside a body of application/json; give it in the body"
+    assert said == "rule: not a query parameter beside a body of application/json; give it in the body"
     vectors = {name: np.array(rows) for name, rows in queries.items()}
     names = ["beach"] * len(vectors["classifier"])
     assert space("POST", "/v1/spaces/s/score?rule=msp", content=npz(**vectors), headers=NPZ)["rule"] == "msp"
@@ -93,9 +93,9 @@ def test_arrays_that_a_route_does_not_take(space: Http, queries: dict[str, Any])
 
 def test_fields_that_a_body_does_not_have(space: Http, queries: dict[str, Any]) -> None:
     said = refused(space, "POST", "/v1/spaces/s/score", json=queries | {"rul": "msp"})
-    assert said.startswith("rul: no field of ScoreBody (did you mean 'rule'?); expected classifier, verifier, image_range")
+    assert said.startswith("rul: not a field of ScoreBody (did you mean 'rule'?); expected classifier, verifier, image_range")
     said = refused(space, "POST", "/v1/spaces/s/labels", json={"labels": [{"name": "x"}, {"name": "y", "promt": "z"}]})
-    assert said.startswith("labels.1.promt: no field of LabelBody (did you mean 'prompt'?)")
+    assert said.startswith("labels.1.promt: not a field of LabelBody (did you mean 'prompt'?)")
     line = b'{"name": "x", "text_vectr": [1]}\n'
     said = refused(space, "POST", "/v1/spaces/s/imports", content=line, headers={"content-type": "application/x-ndjson"})
     assert "did you mean 'text_vector'" in said
@@ -123,7 +123,9 @@ def test_form_fields(space: Http) -> None:
     assert "did you mean 'rule'" in refused(space, "POST", path, files=files, data={"rul": "msp"})
     assert refused(space, "POST", path, files=files, data={"rule": ["msp", "msp"]}) == "rule: expected one value, got several"
     assert "one value" in refused(space, "POST", f"{path}?rule=msp", files=files, data={"rule": "msp"})
-    assert refused(space, "POST", path, files=files, data={"classifier": "[[1]]"}).startswith("classifier: no field here")
+    assert refused(space, "POST", path, files=files, data={"classifier": "[[1]]"}).startswith(
+        "classifier: not a field of this request"
+    )
     assert "expected image files, each with a filename" in refused(space, "POST", path, files=[("images", (None, "x"))])
     assert "'images'" in refused(space, "POST", path, files=[*files, ("image", ("b.png", b""))])
     for field, value in (("rule", ""), ("top_k", ""), ("top_k", "5.5"), ("params", ""), ("params", '{"lambda": "1"}')):

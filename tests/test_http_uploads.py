@@ -145,8 +145,8 @@ def test_a_repeated_field_and_an_unknown_one_are_named(http: Http) -> None:
         )
 
     assert "top_k: expected one value" in told({"top_k": ["1", "2"]})
-    assert "no field here (did you mean 'top_k'?)" in told({"topk": "1"})
-    assert "no field here" in told({"classifier": "[[1]]"})
+    assert "not a field of this request (did you mean 'top_k'?)" in told({"topk": "1"})
+    assert "not a field of this request" in told({"classifier": "[[1]]"})
     assert "expected one value" in told({"top_k": "1"}, params={"top_k": "2"})
     files = [("images", picture(number, 8)) for number in range(257)]
     check(http.ask("POST", "/v1/spaces/p/score", files=files, status=None), 422)

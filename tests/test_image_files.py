@@ -93,10 +93,10 @@ FOREIGN: dict[str, tuple[bytes, str]] = {
     "cr2 with a preview": (tiff(GREY)[:8] + b"CR\2\0" + tiff(GREY)[12:], r"camera RAW file \(Canon CR2\).*dcraw"),
     "compressed planes of 16 bits": (
         tiff(np.repeat(GREY[..., None], 3, 2), bits=16, photometric=2, planes=True, deflate=True),
-        "16 bits are apart.*tiffcp",
+        "16-bit bands stored .*tiffcp",
     ),
     "four planes of 16 bits": (
-        tiff(np.repeat(GREY[..., None], 4, 2), bits=16, photometric=2, planes=True, extra=(2,)), "16 bits are apart.*tiffcp",
+        tiff(np.repeat(GREY[..., None], 4, 2), bits=16, photometric=2, planes=True, extra=(2,)), "16-bit bands stored .*tiffcp",
     ),
     "lerc": (tiff(GREY).replace(struct.pack("<HHII", 259, 3, 1, 1), struct.pack("<HHII", 259, 3, 1, 34887)), "LERC.*tiffcp"),
     "12-bit jpeg": (saved("JPEG").replace(b"\xff\xc0\0\x11\x08", b"\xff\xc1\0\x11\x0c"), "JPEG of 12 bits.*gdal_translate"),
@@ -175,9 +175,7 @@ def test_service_and_client_read_and_say_the_same(home: Path) -> None:
         service = app.state.serving.service
         for verbs in (service, client):
             found = verbs.embed("s", images)
-            assert found.notes == (
-                "4 images of 16 bit: values stretched to 0–255, each image by a range of its own within 0–4095",
-            )
+            assert found.notes == ("4 images of 16 bit: values stretched to 0–255, each image by its own range within 0–4095",)
             fixed = verbs.embed("s", images, image_range=(0, 4095))
             assert fixed.notes == ("4 images of 16 bit: values 0–4095 stretched to 0–255",)
             assert np.abs(np.asarray(found.queries.verifier) - np.asarray(fixed.queries.verifier))[2].max() > 1e-3
@@ -205,7 +203,7 @@ def test_how_files_are_read_is_refused_without_files(home: Path) -> None:
             "/v1/spaces/s/score", json={"classifier": [[1.0] * 32], "image_range": [0, 4095]}
         )
     assert told.status_code == 422
-    assert "image_range: says how image files are read" in told.json()["error"]["message"]
+    assert "image_range: applies to image files" in told.json()["error"]["message"]
 
 
 def test_notes_of_several_requests_are_those_of_one() -> None:
@@ -213,7 +211,7 @@ def test_notes_of_several_requests_are_those_of_one() -> None:
     b = "1,200 images of 16 bit: values 10–900 stretched to 0–255"
     assert merged_notes([a, a]) == ("2 images of 16 bit: values 0–4095 stretched to 0–255",)
     assert merged_notes([a, b]) == (
-        "1,201 images of 16 bit: values stretched to 0–255, each image by a range of its own within 0–4095",
+        "1,201 images of 16 bit: values stretched to 0–255, each image by its own range within 0–4095",
     )
     assert merged_notes(["1 image of a single colour: x", "2 images of a single colour: y, z"]) == (
         "3 images of a single colour: x, y, z",
@@ -241,7 +239,7 @@ def test_the_command_line_groups_and_speaks_of_options(home: Path, folder: Path,
     assert told[0].startswith("6 images could not be read: is a HEIC or HEIF photograph")
     assert told[0].endswith(f"({names} and 3 more)")
     assert told[1].startswith(f"could not be read: {folder}/torn.jpg: ")
-    assert told[1].endswith("or take what is there of it with --accept-truncated")
+    assert told[1].endswith("or read the part that is there with --accept-truncated")
     assert told[2:] == [
         f"all 7 with their reasons: {written}",
         "note: 2 images of 16 bit: values 0–4095 stretched to 0–255",

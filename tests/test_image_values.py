@@ -132,7 +132,7 @@ def test_a_part_of_the_range_keeps_its_contrast(case: str) -> None:
     assert np.ptp(seen[good]) > 210
     if not np.isfinite(values).all() or values.min() < -9000:
         assert (seen[~good] == 0).all()
-        assert any("'not measured'" in note for note in notes(decoded))
+        assert any("no-data pixels" in note for note in notes(decoded))
     assert any("stretched to 0–255" in note for note in notes(decoded))
     assert decode_image(Image.fromarray(values)).image.tobytes() == decoded.image.tobytes()
 
@@ -180,7 +180,7 @@ def test_bands_beyond_rgb_are_not_transparency(extra: tuple[int, ...] | None, bi
     data = tiff(pixels, bits=bits, photometric=2, extra=extra, order=order)
     decoded = decode_image(data)
     assert error(decoded.image, COLOUR) < 1.0
-    assert notes(decoded)[0].startswith("1 image with bands beyond red, green and blue")
+    assert notes(decoded)[0].startswith("1 image with bands besides red, green, blue")
     with Image.open(io.BytesIO(data)) as lazy:
         assert decode_image(lazy).image.tobytes() == decoded.image.tobytes()
 
@@ -240,7 +240,7 @@ def test_a_call_says_once_what_was_done(digits: Any, tmp_path: Path) -> None:
     verdicts = service.score(SPACE, Queries(images=[*deep, Image.new("RGB", (9, 9), "red")]))
     assert verdicts.notes == (
         "3 images of 16 bit: values 0–4080 stretched to 0–255",
-        "1 image of a single colour, as an encoder sees them: <image 3>",
+        "1 image of a single colour after preparation: <image 3>",
     )
     assert service.embed(SPACE, deep).notes == verdicts.notes[:1]
     fixed = service.embed(SPACE, deep, image_range=(0, 65535))

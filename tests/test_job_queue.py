@@ -125,7 +125,7 @@ def test_a_job_takes_no_longer_than_it_may(tmp_path: Path) -> None:
         ended = http.job(http("POST", "/v1/spaces/s/evaluate", status=202, json=LONG))
         assert ended["state"] == "failed"
         assert ended["error"]["kind"] == "Overloaded"
-        assert "more than 1 s, the limit (setting serve_job_s)" in ended["error"]["message"]
+        assert "more than 1 s (setting serve_job_s)" in ended["error"]["message"]
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
@@ -150,4 +150,4 @@ def test_a_service_with_a_running_job_ends_when_asked(tmp_path: Path, workers: i
             record = service.get_job(job["id"])
             assert record.state == "interrupted", record
             assert record.error is not None
-            assert "ask for it again" in record.error["message"]
+            assert "start the job again" in record.error["message"]

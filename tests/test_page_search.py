@@ -149,7 +149,7 @@ def test_a_file_that_is_no_image_is_refused_in_words(home: Path, tmp_path: Path)
         seen.expected = ["422 (Unprocessable"]
         seen.go("digits", "search")
         seen.page.locator(".dropzone input").set_input_files(broken)
-        seen.page.locator(".problem").get_by_text("not an image in a format that is read here").wait_for()
+        seen.page.locator(".problem").get_by_text("not an image in a supported format").wait_for()
 
 
 @pytest.mark.parametrize("phone", [False, True])

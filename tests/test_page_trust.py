@@ -264,7 +264,7 @@ def test_too_few_images_are_told_how_many_would_do(
     assert made.threshold is None
     assert made.needed
     seen.page.locator(".calibrate .warn").get_by_text(f"about {made.needed:,} more would do").wait_for()
-    seen.page.locator(".calibrate .warn").get_by_text("What was in force stays so.").wait_for()
+    seen.page.locator(".calibrate .warn").get_by_text("The calibration in force stays in force.").wait_for()
     seen.page.locator(".calibrations li").first.get_by_text("failed", exact=True).wait_for()
     seen.page.locator(".in-force").get_by_text("at most 5 % is wrong").wait_for()
     seen.accessible()

@@ -181,7 +181,7 @@ def test_a_stale_calibration_promises_nothing_and_is_renewed_beside_the_verdict(
         seen.accessible()
         picture(seen, "try-stale")
         choose(seen, flower)
-        page.get_by_text("Not covered: the calibration never saw “flower”.").wait_for()
+        page.get_by_text("Not covered: no calibration image has the label “flower”.").wait_for()
         assert "Review" in head.locator(".badge").first.inner_text()
         page.get_by_role("button", name="Recalibrate").click()
         page.get_by_text("of what calibration", exact=False).wait_for(timeout=60_000)
@@ -259,7 +259,7 @@ def test_several_images_become_a_grid_from_which_one_is_opened(home: Path, tried
     page.get_by_role("button", name="← All 10").click()
     assert page.evaluate("document.activeElement.classList.contains('tile')")
     page.locator(".tile").nth(9).click()
-    page.get_by_text("not an image in a format that is read here").wait_for()
+    page.get_by_text("not an image in a supported format").wait_for()
 
 
 def test_a_file_that_is_no_image_is_named(tried: Browsing, tmp_path: Path) -> None:
@@ -281,7 +281,7 @@ def test_correct_is_stored_with_how_the_image_was_picked(home: Path, tried: Brow
     assert told(home) == [(label, "chosen", label)]
     tried.page.get_by_label("It was drawn at random").check()
     tried.page.get_by_role("button", name="Correct").click()
-    tried.page.get_by_text("what was told of this image before is replaced").wait_for()
+    tried.page.get_by_text("the earlier answer about this image is replaced").wait_for()
     assert told(home) == [(label, "random", label)]
     tried.accessible()
     tried.page.get_by_role("button", name="Score again").click()
@@ -360,7 +360,7 @@ def test_a_support_image_is_added_scored_with_and_taken_back(home: Path) -> None
         seen.accessible()
         picture(seen, "try-scored-again")
         page.get_by_role("button", name="Correct").click()
-        page.get_by_text("it cannot testify").wait_for()
+        page.get_by_text("it cannot count as feedback").wait_for()
         page.get_by_role("button", name="Undo").click()
         page.get_by_text("was taken away again").wait_for()
         assert supports(home, right) == 16
@@ -409,7 +409,7 @@ def test_a_space_without_a_calibration_says_so(home: Path) -> None:
         seen.go("digits", "try")
         choose(seen, held_out(home))
         assert "not calibrated" in seen.page.locator(".verdict-head .badge").first.inner_text()
-        seen.page.get_by_text("Nobody measured yet how much trust is enough").wait_for()
+        seen.page.get_by_text("No calibration says yet how much trust is enough").wait_for()
         assert seen.page.get_by_label("Rule").locator("option").first.inner_text() == f"default ({trustvlm.DEFAULT_RULE})"
         assert seen.page.locator(".threshold, .chance").count() == 0
         picture(seen, "try-not-calibrated")
@@ -449,7 +449,7 @@ def test_embeddings_are_pasted_where_images_cannot_be_encoded(tmp_path: Path) ->
         page.get_by_role("button", name="Add as support image").click()
         page.get_by_text("it has 3 support images now").wait_for()
         page.get_by_role("button", name="Correct").click()
-        page.get_by_text("it cannot testify").wait_for()
+        page.get_by_text("it cannot count as feedback").wait_for()
 
 
 def test_a_label_without_support_images_is_said_to_be_unverified(tmp_path: Path) -> None:
@@ -461,7 +461,7 @@ def test_a_label_without_support_images_is_said_to_be_unverified(tmp_path: Path)
         seen.page.get_by_label("Rule").select_option("trustvlm")
         seen.page.get_by_label("Embedding as JSON").fill(json.dumps({"classifier": one, "verifier": one}))
         seen.page.get_by_role("button", name="Score", exact=True).click()
-        seen.page.get_by_text(f"“{BARE}” has no support image: nothing but its name speaks for it.").wait_for()
+        seen.page.get_by_text(f"“{BARE}” has no support image: only its name supports this answer.").wait_for()
         seen.page.get_by_text("an average similarity is assumed").wait_for()
         seen.accessible()
         picture(seen, "try-unverified")

@@ -172,4 +172,4 @@ def test_what_is_no_revision_is_422(http: Http, value: str) -> None:
 
 def test_addresses_without_a_space_have_no_revision(http: Http) -> None:
     message = http("GET", "/v1/rules", status=422, headers={"if-match": '"1"'})["error"]["message"]
-    assert message.startswith("If-Match: only what is asked of a space")
+    assert message.startswith("If-Match: only requests about a space")

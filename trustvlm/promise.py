@@ -123,7 +123,7 @@ class FeedbackResult:
     """What a feedback call stored.
 
     Attributes:
-        ids: of the stored observations, in input order; −1 where the image is a support image, which cannot testify.
+        ids: of the stored observations, in input order; −1 where the image is a support image, which cannot count as feedback.
         added, updated: new images, and images that were known and got this label now.
         right: how many of the stored ones the space labels rightly. accepted_wrong: accepted, and wrong.
         promoted: how many became support images.

@@ -12,7 +12,7 @@ _NAMED = 10
 _NOTE = re.compile(r"([\d,]+) images? (.+?)(?:: (.*))?", re.DOTALL)
 _NUMBER = r"(-?[\d.]+(?:e[+-]?\d+)?)"
 _ONE_RANGE = re.compile(rf"values {_NUMBER}–{_NUMBER} stretched to 0–255")
-_RANGES = re.compile(rf"values stretched to 0–255, each image by a range of its own within {_NUMBER}–{_NUMBER}")
+_RANGES = re.compile(rf"values stretched to 0–255, each image by its own range within {_NUMBER}–{_NUMBER}")
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def _stretched(ranges: Iterable[tuple[float, float]]) -> str:
     ends = f"{min(lows):.6g}–{max(highs):.6g}"
     if len(lows) == 1:
         return f"values {ends} stretched to 0–255"
-    return f"values stretched to 0–255, each image by a range of its own within {ends}"
+    return f"values stretched to 0–255, each image by its own range within {ends}"
 
 
 def _joined(details: Sequence[str]) -> str:
@@ -83,4 +83,4 @@ def _joined(details: Sequence[str]) -> str:
     if len(set(details)) == 1:
         return details[0]
     ends = [float(end) for match in matches if match is not None for end in match.groups()]
-    return f"values stretched to 0–255, each image by a range of its own within {min(ends):.6g}–{max(ends):.6g}"
+    return f"values stretched to 0–255, each image by its own range within {min(ends):.6g}–{max(ends):.6g}"

@@ -82,8 +82,8 @@ def _params(params: dict[str, float | None]) -> str:
     default="auto",
     show_default=True,
     help="What to do once the space has changed. flag: keep accepting and mark verdicts as stale. abstain: accept nothing. "
-    "auto: abstain if one of the calibration images now gets an added label, otherwise flag. Labels that no calibration image "
-    "had are never accepted.",
+    "auto: abstain if one of the calibration images now gets an added label, otherwise flag. New labels that no calibration "
+    "image gets are never accepted.",
 )
 @click.option(
     "--on-unverified",
@@ -118,12 +118,12 @@ def calibrate(
 ) -> None:
     """Choose rule and threshold on labelled images, with a promise.
 
-    FOLDER has a sub-folder of images for each label. A third of the images chooses; the rest proves the threshold: of what it
+    FOLDER has a sub-folder of images for each label. A third of the images chooses the threshold; the rest proves the threshold: of what it
     accepts at most --max-risk is wrong, with --confidence. The images must be drawn like those to come; support images are
     left out. Verdicts then say accept, review or unknown, and a probability. The embeddings are kept: 'trustvlm recalibrate'
     needs no images.
 
-    Where no threshold can be proved, the calibration is listed as failed, what was in force stays so, and the exit code is 1.
+    Where no threshold can be proved, the calibration is listed as failed, the one in force stays in force, and the exit code is 1.
     """
     _may_name(rule, may_correct)
     options |= {"rule": rule, "may_correct": may_correct}
@@ -145,14 +145,14 @@ def _may_name(rule: str, may_correct: bool) -> None:
 
 @click.command()
 @click.argument("space", type=utf8)
-@click.option("--may-correct", is_flag=True, help="Allow rules that correct the classifier's labels, from now on.")
+@click.option("--may-correct", is_flag=True, help="From now on, allow rules that correct the classifier's labels.")
 @click.option("--json", "json_", is_flag=True, help="Print the calibration as JSON.")
 @click.pass_obj
 def recalibrate(session: Session, space: str, may_correct: bool, json_: bool) -> None:
-    """Calibrate anew for SPACE as it is now.
+    """Calibrate SPACE again, as it is now.
 
     Uses the images of the last calibration and randomly drawn feedback, and asks for the same. Where no threshold can be
-    proved, what was in force stays so, and the exit code is 1.
+    proved, the calibration in force stays in force, and the exit code is 1.
     """
     with session.writing() as service:
         made = service.recalibrate(space, may_correct=True if may_correct else None)

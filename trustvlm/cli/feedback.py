@@ -89,7 +89,7 @@ def feedback(
             f"to correct it, repeat this command with --sampling random, or calibrate again"
         )
     if refused:
-        note(f"{count(refused, 'image')} left out: support images cannot testify")
+        note(f"{count(refused, 'image')} left out: support images cannot count as feedback")
 
 
 @click.command()

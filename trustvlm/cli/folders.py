@@ -25,8 +25,8 @@ exclude_option = click.option(
     metavar="PATTERN",
     multiple=True,
     type=utf8,
-    help="Leave out files and folders of this name (*, ?, […]; with a / the path below the folder); repeat it for several. "
-    "Hidden ones and those of systems (@eaDir, $RECYCLE.BIN, __MACOSX …) are always left out.",
+    help="Leave out files and folders whose name matches (*, ?, […]; with a /: whose path below the folder matches). "
+    "Repeatable. Hidden and system ones (@eaDir, $RECYCLE.BIN, __MACOSX …) are always left out.",
 )
 
 
@@ -64,13 +64,13 @@ def naming_options(command: F) -> F:
             "name_map",
             metavar="FILE",
             type=click.Path(path_type=Path),
-            help="What the labels of the sub-folders are called: CSV with the columns folder and name, JSON, or lines "
+            help="A map from sub-folders to label names: CSV with the columns folder and name, JSON, or lines "
             "'n01440764 tench'.",
         ),
         click.option(
             "--clean-names",
             is_flag=True,
-            help="Names as a text encoder reads them: golden_retriever becomes 'golden retriever', 01.RedFox 'Red Fox'.",
+            help="Turn folder names into plain words: golden_retriever becomes 'golden retriever', 01.RedFox 'Red Fox'.",
         ),
     ):
         run = option(run)

@@ -47,7 +47,7 @@ def image_options(command: F) -> F:
         click.option(
             "--accept-truncated",
             is_flag=True,
-            help="Take JPEG and PNG files that lack their last bytes, the missing part filled.",
+            help="Read JPEG and PNG files that lack their last bytes; the missing part is filled.",
         ),
         click.option(
             "--range",
@@ -65,7 +65,7 @@ def image_options(command: F) -> F:
 def note_images(notes: Iterable[str]) -> None:
     """What was done to images so that the encoders see them, on stderr."""
     for sentence in notes:
-        hint = "; --range LOW,HIGH fixes one for all" if "a range of its own" in sentence else ""
+        hint = "; --range LOW,HIGH fixes one for all" if "its own range" in sentence else ""
         note(f"note: {sentence}{hint}")
 
 

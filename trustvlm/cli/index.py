@@ -102,7 +102,7 @@ def rebuild(session: Session, space: str, recipe: str | None) -> None:
 @click.option("-k", type=Bounded("k"), default=10, show_default=True, help="How many of the nearest count.")
 @click.pass_context
 def tune(ctx: click.Context, /, space: str, recall: float, k: int) -> None:
-    """Measure how far SPACE's indexes must search, and store it.
+    """Measure how far SPACE's indexes must search, and store that.
 
     An index that does not compare every row is built again without 768 of them, which are the queries: 512 to tune with, 256
     to prove with (the share of the nearest found, with its 95 % interval). Exit code 1 where the proof falls short of --recall.

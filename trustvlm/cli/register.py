@@ -67,7 +67,7 @@ _SHOWN, _NAMED = 5, 20
     is_flag=True,
     help="Keep the image files in the home, so that the space can be given other encoders ('trustvlm space reembed').",
 )
-@click.option("--bring-back", is_flag=True, help="Add images, too, that were taken out of their label ('support remove').")
+@click.option("--bring-back", is_flag=True, help="Also add images that were removed from their label ('support remove').")
 @click.option(
     "--sync",
     is_flag=True,
@@ -99,8 +99,8 @@ def register(
     \b
     register SPACE FOLDER                 one sub-folder a label; its name is the label's
     register SPACE FILES… --label NAME    support images of one label (or a folder of them)
-    register SPACE --label NAME           a label known by its text only
-    register SPACE --labels names.txt     many of those
+    register SPACE --label NAME           a label without support images (text only)
+    register SPACE --labels names.txt     many text-only labels
     register SPACE --vectors file.npz     precomputed vectors
 
     A folder's name, cleaned by --clean-names or replaced by --names, is what the text encoder reads. Labels that exist get the
@@ -155,7 +155,7 @@ def _report_cut(result: RegisterResult) -> None:
     if names := result.cut_prompts:
         more = f" and {len(names) - _NAMED:,} more (--json names them)" if names[_NAMED:] else ""
         labels = ", ".join(map(quoted, names[:_NAMED]))
-        note(f"prompts longer than the classifier reads, so that their ends do not count: {labels}{more}")
+        note(f"prompts longer than the classifier reads, whose ends are ignored: {labels}{more}")
 
 
 def _advise(service: TrustService, space: SpaceRow, inputs: Sequence[LabelInput], *, folders: bool) -> None:

@@ -16,7 +16,9 @@ __all__ = ["serve"]
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0: any free one.")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Processes on the home.")
 @click.option("--require-key", is_flag=True, help="Ask for a key on this machine, too.")
-@click.option("--root-path", metavar="PATH", help="Where a proxy shows the service, such as /trust.  [default: /]")
+@click.option(
+    "--root-path", metavar="PATH", help="Path under which a proxy serves the page and the API, such as /trust.  [default: /]"
+)
 @click.pass_obj
 def serve(session: Session, host: str, port: int, workers: int, require_key: bool, root_path: str | None) -> None:
     """Serve the home over HTTP, with a page for people at /.

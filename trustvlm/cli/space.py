@@ -150,8 +150,8 @@ def remove(session: Session, name: str, yes: bool) -> None:
 
 @space.command()
 @click.argument("name", type=utf8)
-@click.option("--classifier", metavar="SPEC", type=utf8, help="The classifier's spec now.  [default: as it is]")
-@click.option("--verifier", metavar="SPEC", type=utf8, help="The verifier's spec now.  [default: as it is]")
+@click.option("--classifier", metavar="SPEC", type=utf8, help="The new spec of the classifier.  [default: as it is]")
+@click.option("--verifier", metavar="SPEC", type=utf8, help="The new spec of the verifier.  [default: as it is]")
 @click.pass_obj
 def repoint(session: Session, name: str, classifier: str | None, verifier: str | None) -> None:
     """Say where a space's model weights are now.

@@ -48,7 +48,7 @@ def strip_avif(data: bytes) -> StrippedAvif:
         ValueError: it is a sequence, damaged, or asks for too much to look at.
     """
     if data[8:12] == b"avis":
-        raise ValueError("is an AVIF sequence, of which no frame is read here; run: ffmpeg -i IN -frames:v 1 out.png")
+        raise ValueError("is an AVIF sequence, whose frames cannot be read; run: ffmpeg -i IN -frames:v 1 out.png")
     meta = next(((start, end) for kind, start, end in _boxes(data, 0, len(data)) if kind == b"meta"), None)
     if meta is None:
         raise ValueError("has no meta box")

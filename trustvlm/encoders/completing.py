@@ -12,7 +12,7 @@ __all__ = ["COMPLETED", "LACKS_END", "completed", "completion_bytes", "lacks_end
 
 COMPLETED = Remark("cut off before the end, the missing part filled", named=True)
 LACKS_END = (
-    "its last bytes are missing, as after a download or copy that broke off: fetch it again, or take what is there of it "
+    "its last bytes are missing, as after an interrupted download or copy: fetch it again, or read the part that is there "
     "with accept_truncated"
 )
 

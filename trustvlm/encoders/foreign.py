@@ -94,11 +94,11 @@ _BROKEN = {
 def what_it_is(data: bytes) -> str | None:
     """What the file `data` is and how it is converted, as the end of a sentence that begins with its name; None: unknown."""
     if not data.strip(b"\0"):
-        return f"holds zero bytes only, as after a download or copy that broke off; {_AGAIN}"
+        return f"holds zero bytes only, as after an interrupted download or copy; {_AGAIN}"
     kind = _box(data) or _signature(data) or _text(data[:_HEAD])
     if kind is not None:
         what, remedy = kind
-        return f"is {what}, not an image in a format that is read here; {remedy if remedy == _AGAIN else f'run: {remedy}'}"
+        return f"is {what}, not an image in a supported format; {remedy if remedy == _AGAIN else f'run: {remedy}'}"
     layout = layout_of(data)
     if layout:
         return layout

@@ -21,7 +21,7 @@ _FORMATS = {1: "unsigned integers", 2: "signed integers", 3: "floating point", 4
 _PHOTOMETRICS = {0: "grey (white is zero)", 1: "grey", 2: "RGB", 3: "palette", 4: "mask", 5: "CMYK", 6: "YCbCr", 8: "Lab",
                  9: "ICC Lab", 10: "ITU Lab", 32803: "colour filter array", 32844: "LogL", 32845: "LogLuv",
                  34892: "linear RAW"}  # fmt: skip
-_RAW = "is a camera RAW file ({}), of which only a preview could be read here; run: dcraw -w -T IN, or darktable-cli IN out.png"
+_RAW = "is a camera RAW file ({}), only its preview can be read; run: dcraw -w -T IN, or darktable-cli IN out.png"
 _FRAME = re.compile(rb"\xff([\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf\xf7])..(.)", re.DOTALL)
 
 
@@ -34,7 +34,7 @@ def refused_tiff(data: bytes, values: Mapping[int, int]) -> str:
     bands = values.get(_SAMPLES, 1)
     deep_planes = values.get(_PLANES) == 2 and bands > 1 and values.get(_BITS, 1) > 8
     if deep_planes and (values.get(_COMPRESSION, 1) > 1 or (bands > 3 and values.get(_EXTRA, 1))):
-        return "is a TIFF whose bands of 16 bits are apart, which is not read here; run: tiffcp -p contig -c none IN out.tif"
+        return "is a TIFF with 16-bit bands stored separately, which cannot be read; run: tiffcp -p contig -c none IN out.tif"
     if data[8:11] == b"CR\2":
         return _RAW.format("Canon CR2")
     if _DNG in values:
@@ -68,7 +68,7 @@ def tiff_layout(values: Mapping[int, int], *, opened: bool = False) -> str:
         remedy = "run: gdal_translate -ot Float32 IN out.tif"
     else:
         remedy = "run: gdal_translate IN out.tif, or tiffcp -c lzw IN out.tif"
-    return f"is a TIFF in a layout that is not read here ({layout}); {remedy}"
+    return f"is a TIFF in a layout that cannot be read ({layout}); {remedy}"
 
 
 def jpeg_layout(data: bytes) -> str:
@@ -78,9 +78,9 @@ def jpeg_layout(data: bytes) -> str:
         return ""
     marker, bits = match[1][0], match[2][0]
     if marker == 0xF7:
-        return "is a JPEG-LS image, which is not read here; run: magick IN out.png, or dcmdjpls"
+        return "is a JPEG-LS image, which cannot be read; run: magick IN out.png, or dcmdjpls"
     if marker in (0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF):
-        return "is a lossless or hierarchical JPEG, which is not read here; run: gdal_translate -of PNG IN out.png"
+        return "is a lossless or hierarchical JPEG, which cannot be read; run: gdal_translate -of PNG IN out.png"
     if bits != 8:
-        return f"is a JPEG of {bits} bits a channel, and 8 are read here; run: gdal_translate -of PNG -ot UInt16 IN out.png"
+        return f"is a JPEG of {bits} bits a channel; only 8 bits can be read; run: gdal_translate -of PNG -ot UInt16 IN out.png"
     return ""

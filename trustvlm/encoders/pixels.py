@@ -37,10 +37,10 @@ _ROWS = 256
 _VALUES = 1 << 18
 _EXTRA_SAMPLES, _SAMPLES = 338, 277
 _ALPHA_TAGS = (1, 2, 999)  # premultiplied, not, and what an old program wrote for the latter
-_UNUSED_BANDS = Remark("with bands beyond red, green and blue that are no transparency: not used")
-_SAME_OPACITY = Remark("of the same transparency everywhere: drawn without it")
-_NO_DATA = Remark("with pixels that mean 'not measured': not counted in the range of values")
-_CUT = Remark("with a few pixels far outside the range of the others: drawn black or white")
+_UNUSED_BANDS = Remark("with bands besides red, green, blue and transparency: the other bands are not used")
+_SAME_OPACITY = Remark("of the same transparency everywhere: the transparency is ignored")
+_NO_DATA = Remark("with no-data pixels: left out of the range of values")
+_CUT = Remark("with a few pixels far outside the range of the others: they become black or white")
 
 
 def read_rgb(image: Image, again: Callable[[], Image] | None, fixed: Fixed = None) -> tuple[Image, tuple[Remark, ...]]:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["Prepared", "WorkerPool", "prepare", "receive", "send"]
 
 _LENGTH_BYTES = 8
-UNIFORM = Remark("of a single colour, as an encoder sees them", named=True)
+UNIFORM = Remark("of a single colour after preparation", named=True)
 
 
 @dataclass(frozen=True, eq=False)

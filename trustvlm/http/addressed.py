@@ -34,7 +34,9 @@ def check_origin(headers: Sequence[tuple[bytes, bytes]], *, require_key: bool) -
     host = hosts[0] if hosts else ""
     name = _name_of(host)
     if not require_key and not is_loopback(name):
-        raise Forbidden("this service asks for no key, so it answers to the names of this machine only (127.0.0.1)")
+        raise Forbidden(
+            "this service runs without keys and therefore answers only requests to this machine's own names (such as 127.0.0.1)"
+        )
     if origins and origins[0].lower() not in (f"http://{host.lower()}", f"https://{host.lower()}"):
         raise Forbidden("requests from pages of other sites are refused")
 
@@ -56,7 +58,7 @@ def routed_path(raw: bytes, root: str) -> str:
         NotFound: it holds a character that no name has.
     """
     if b"%00" in raw:
-        raise NotFound("no such path: it holds the character U+0000")
+        raise NotFound("no such path: it contains the character U+0000")
     path = re.sub(rb"%2[fF]", b"%00", raw.partition(b"?")[0]).decode("latin-1")
     try:
         decoded = unquote(path, errors="strict")

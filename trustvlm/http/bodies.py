@@ -71,7 +71,7 @@ class Asked(Generic[B]):
         """
         given = {name: getattr(self.body, name, default) for name, default in _READING.items()}
         if self.images is None and (named := [name for name, default in _READING.items() if given[name] != default]):
-            raise InvalidInput(f"{named[0]}: says how image files are read, and there are none")
+            raise InvalidInput(f"{named[0]}: applies to image files, and the request has none")
         return given
 
     def queries(self) -> Queries:
@@ -216,7 +216,7 @@ def _fields(model: type[BaseModel], items: list[tuple[str, str]]) -> dict[str, A
         if name not in options:
             if name == "images":
                 raise InvalidInput("images: expected image files, each with a filename, got text")
-            raise not_taken(name, "no field here", options)
+            raise not_taken(name, "not a field of this request", options)
         field = model.model_fields[name]
         if _is(list, field.annotation):
             values.setdefault(name, []).append(value or None)

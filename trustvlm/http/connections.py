@@ -102,7 +102,7 @@ class Connection(H11Protocol):
         self._headers_timer = None
         if not self.transport.is_closing():
             most = f"{self._options.body_s:g} s (setting serve_body_s)"
-            self._refuse(408, "TooSlow", f"the headers of a request did not come within {most}")
+            self._refuse(408, "TooSlow", f"the headers of a request did not arrive within {most}")
 
     def _unread(self) -> None:
         """Give a client up that reads no more, or too slowly."""

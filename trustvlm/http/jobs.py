@@ -181,10 +181,10 @@ class Jobs:
     def _why_stop(self, job: _Job, deadline: float) -> Changes | None:
         """How the job ends if it stops now; None: it goes on."""
         if self._leaving:
-            message = "the service ended while the job was under way; ask for it again"
+            message = "the service ended while the job was running; start the job again"
             return {"state": "interrupted", "error": {"kind": "Unavailable", "message": message}}
         if time.monotonic() > deadline:
-            message = f"the job took more than {self._longest_s:g} s, the limit (setting serve_job_s); ask for less at once"
+            message = f"the job took more than {self._longest_s:g} s (setting serve_job_s); start a smaller one or raise it"
             return {"state": "failed", "error": {"kind": "Overloaded", "message": message}}
         with suppress(TrustVLMError):  # looked at again soon
             if self._service.get_job(job.id).cancel_asked:

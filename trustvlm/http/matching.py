@@ -29,7 +29,7 @@ def expected_revision(request: Request) -> int | None:
     if tag is None:
         raise InvalidInput(f'If-Match: expected one revision such as "12", got {", ".join(values)!r:.100}')
     if "space" not in request.path_params:
-        raise InvalidInput("If-Match: only what is asked of a space (/v1/spaces/SPACE/…) has a revision")
+        raise InvalidInput("If-Match: only requests about a space (/v1/spaces/SPACE/…) have a revision")
     return int(tag[1] or tag[2])
 
 

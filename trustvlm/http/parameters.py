@@ -52,9 +52,9 @@ def _check_query(request: Request, declared: Sequence[str], options: Mapping[str
         if name in declared or name in beside:
             continue
         if any(name in names for names in options.values()):
-            raise InvalidInput(f"{name}: no query parameter beside a body of {kind or 'no type'}; give it in the body")
+            raise InvalidInput(f"{name}: not a query parameter beside a body of {kind or 'no type'}; give it in the body")
         route = f"{request.method} {request.scope['route'].path}"
-        raise not_taken(name, f"no query parameter of {route}", [*declared, *beside])
+        raise not_taken(name, f"not a query parameter of {route}", [*declared, *beside])
 
 
 def content_type(request: Request) -> str:

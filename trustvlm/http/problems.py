@@ -72,7 +72,7 @@ def _part(one: Mapping[str, Any], model: type[BaseModel] | None) -> str:
     where = ".".join(str(step)[:80] for step in one["loc"]) or "body"
     if one["type"] == "extra_forbidden" and model is not None:
         owner = _owner(model, one["loc"][:-1])
-        return str(not_taken(str(one["loc"][-1]), f"no field of {owner.__name__}", owner.model_fields, where))
+        return str(not_taken(str(one["loc"][-1]), f"not a field of {owner.__name__}", owner.model_fields, where))
     shown = isinstance(one["input"], str | float | None) or type(one["input"]) in (int, bool)
     return f"{where}: {one['msg']}" + (f", got {one['input']!r:.60}" if shown and "got" not in one["msg"] else "")
 

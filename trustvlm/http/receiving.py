@@ -45,7 +45,7 @@ class Bodies:
         """
         most = self.options.in_flight
         if len(self._under_way) >= most and not self.make_room():
-            raise Overloaded(f"{most} request bodies are under way already; try again")
+            raise Overloaded(f"{most} request bodies are being received already; try again")
         body = Body(self.options.body_s, 0 if streamed else self.options.body_rate, cut, self._ended)
         self._under_way[body] = None
         if self._closing:
@@ -57,7 +57,7 @@ class Bodies:
         slowest = min(self._under_way, key=lambda body: body.received / max(body.waited, 1e-3), default=None)
         if slowest is None or slowest.waited < _YOUNG_S:
             return False
-        slowest.cut(TooSlow("the body moves slower than all others under way, and others need its place; try again"))
+        slowest.cut(TooSlow("the body arrives more slowly than all others, and new requests need its place; try again"))
         return True
 
     def _ended(self, body: Body) -> None:
@@ -129,9 +129,8 @@ class Body:
         self.cut(Overloaded("the service is shutting down; try again"))
 
     def _stalled(self) -> None:
-        got = f"{self._window_bytes} of it came in {self._most_s:g} s"
-        settings = "settings serve_body_s, serve_body_rate"
-        self.cut(TooSlow(f"the body does not move: expected {self._enough:g} bytes or its end, {got} ({settings})"))
+        expected = f"expected {self._enough:g} bytes or its end within {self._most_s:g} s, got {self._window_bytes}"
+        self.cut(TooSlow(f"the body arrives too slowly: {expected} (settings serve_body_s, serve_body_rate)"))
 
     def cut(self, error: TrustVLMError) -> None:
         """End the request with this error."""

@@ -14,7 +14,7 @@ def no_temporary(error: OSError) -> Unavailable:
     where = tempfile.tempdir or "/tmp"
     why = error.strerror or error
     return Unavailable(
-        f"uploads cannot be kept while they are read: {why} ({where}); let the environment variable TMPDIR name a folder "
+        f"uploads cannot be written to a temporary folder: {why} ({where}); set the environment variable TMPDIR to a folder "
         f"that can be written"
     )
 

@@ -305,7 +305,7 @@ def encode_prompts(encoder: Encoder, prompts: Mapping[str, Sequence[str]]) -> tu
 def told_cut(names: Sequence[str]) -> str:
     """That the prompts of these labels are cut, in words."""
     some = ", ".join(map(brief, names[:5])) + (f" and {len(names) - 5:,} more" if names[5:] else "")
-    return f"prompts longer than the classifier reads, their ends do not count: {some}"
+    return f"prompts longer than the classifier reads, whose ends are ignored: {some}"
 
 
 def prompts_of(name: str, prompt: str | None, templates: Sequence[str]) -> list[str]:

@@ -32,8 +32,8 @@ export function calibrateCard({ source, before, asked, signal, risked, chosen, c
       h("div", { class: "field" }, h("label", { for: riskId }, "At most wrong, in %"), risk),
       h("div", { class: "field" }, h("label", { for: sureId }, "Confidence"), sure),
       h("fieldset", {}, h("legend", {}, "Rule"),
-        h("p", { class: "check" }, best, h("label", { for: bestId }, "the best that keeps the classifier’s labels")),
-        h("p", { class: "check" }, all, h("label", { for: allId }, "the best of all: it may correct labels")),
+        h("p", { class: "check" }, best, h("label", { for: bestId }, "the best rule that keeps the classifier’s labels")),
+        h("p", { class: "check" }, all, h("label", { for: allId }, "the best of all rules: it may correct labels")),
         h("p", { class: "check" }, own, ownName))),
     h("div", { class: "row" }, submit), out);
   named();
@@ -57,7 +57,7 @@ export function calibrateCard({ source, before, asked, signal, risked, chosen, c
       try {
         await calibrated(await source.calibrate(json, { signal: AbortSignal.any([signal, stopped.signal]) }));
       } catch (error) {
-        put(out, error.name === "AbortError" ? h("p", { class: "quiet" }, "Asked to stop. If it had ended already, it stands among the calibrations below.") : problem(error));
+        put(out, error.name === "AbortError" ? h("p", { class: "quiet" }, "Asked to stop. If it had ended already, it is in the list of calibrations below.") : problem(error));
       }
     });
   }
@@ -70,7 +70,7 @@ function outcome(calibration) {
       h("p", { class: "quiet" }, corrections(calibration)));
   }
   return h("div", { class: "warn" }, h("p", {}, h("strong", {}, "No promise could be proved: "), `${calibration.reason}.`),
-    h("p", {}, "What was in force stays so. Ask for less, or calibrate with more images."));
+    h("p", {}, "The calibration in force stays in force. Ask for less, or calibrate with more images."));
 }
 
 /** How many labels of the images its rule corrects, or another one would. */

@@ -79,7 +79,7 @@ function outcome(context, name, result) {
   const pictures = more ? ` with ${counted(more, "support image")}` : "";
   const text = isNew ? `Added “${name}”${pictures}.` : more ? `“${name}” was there; it has ${counted(more, "support image")} more now.` : `“${name}” was there already; nothing changed.`;
   return h("div", { class: "outcome" }, h("p", {}, text, isNew || more ? " The very next query knows it." : ""),
-    cut.length > 0 && h("p", {}, "Its prompt is longer than the classifier reads: the end does not count."),
+    cut.length > 0 && h("p", {}, "Its prompt is longer than the classifier reads: the end of the prompt is ignored."),
     unreadable(failures),
     (isNew || more) > 0 && h("p", { class: "row" },
       h("button", { type: "button", on: { click: () => context.go("try") } }, "Try it on an image"),

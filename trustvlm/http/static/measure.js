@@ -41,7 +41,7 @@ export function measureCard({ space, signal }, observations, measured) {
   function count({ usable, calibration, random, chosen }) {
     const button = h("button", { type: "button", disabled: !usable, on: { click: () => start(async () => storedSource(space, usable)) } }, "Measure on the stored images");
     const kinds = [calibration && `${whole(calibration)} of the last calibration`, random && `${whole(random)} of random feedback`].filter(Boolean).join(", ");
-    const passed = chosen ? ` ${counted(chosen, "feedback image")} that ${chosen === 1 ? "was" : "were"} picked, not drawn at random, cannot testify.` : "";
+    const passed = chosen ? ` ${counted(chosen, "feedback image")} that ${chosen === 1 ? "was" : "were"} picked, not drawn at random, left out.` : "";
     put(stored, h("p", { class: "title" }, usable ? `${counted(usable, "image is", "images are")} stored` : "No images are stored yet"),
       h("p", { class: "quiet" }, usable ? `${kinds}.${passed}` : `Calibrating and random feedback store their embeddings, to measure on later.${passed}`), button);
   }
@@ -49,7 +49,7 @@ export function measureCard({ space, signal }, observations, measured) {
   /** What was found in a folder, and the way on. */
   async function offer({ images, leftOut, parts }) {
     if (parts.length) {
-      notice(`${parts.map((name) => `“${name}”`).join(", ")}: parts of a data set, not labels. Choose the one to measure on.`, null, { kind: "bad" });
+      notice(`${parts.map((name) => `“${name}”`).join(", ")}: parts of a data set, not labels. Choose one of these folders to measure on.`, null, { kind: "bad" });
       return;
     }
     if (!images.length) {
@@ -71,7 +71,7 @@ export function measureCard({ space, signal }, observations, measured) {
     const names = [...unknown].slice(0, 5).map((name) => `“${name}”`).join(", ") + (unknown.size > 5 ? ` and ${whole(unknown.size - 5)} more` : "");
     put(panel,
       h("p", {}, h("strong", {}, counted(images.length, "image")), ` in ${counted(folders.length, "sub-folder")}.`,
-        leftOut > 0 && ` ${counted(leftOut, "file")} left out: no image in a sub-folder, hidden, or made by a system.`,
+        leftOut > 0 && ` ${counted(leftOut, "file")} left out: not an image in a sub-folder, hidden, or a system file.`,
         images.length > most && ` ${whole(most)} of them, drawn at random, will be used: the embeddings of more do not fit into one request. The command line takes all: trustvlm calibrate ${space.name} FOLDER.`),
       unknown.size > 0 && h("fieldset", {},
         h("legend", {}, `${names} ${unknown.size === 1 ? "is no label" : "are no labels"} of this space`),

@@ -50,10 +50,10 @@ function proofOf({ accepted, tested, errors, risk_bound: most, created_at: made,
 }
 
 function staleSentence({ other_encoders: other, stale, revision: made, on_stale: policy }, revision) {
-  if (other) return "The space was re-embedded since: nothing is promised, and nothing is accepted until it is calibrated again.";
+  if (other) return "The space was re-embedded since: nothing is promised and nothing is accepted until the space is calibrated again.";
   if (!stale) return null;
-  const then = { abstain: "Until then nothing is accepted.", flag: "Verdicts go by it and say so; a label that it never saw is not accepted.", auto: "Verdicts go by it and say so; a label that it never saw is not accepted, and nothing is accepted once a label was added that one of its images would now be given." };
-  return `The space has changed since (revision ${count(made)}, now ${count(revision)}): what was proved then promises nothing now. Calibrate again. ${then[policy]}`;
+  const then = { abstain: "Until then nothing is accepted.", flag: "Until then verdicts still use its threshold and are marked stale; new labels that none of its images gets are not accepted.", auto: "Until then verdicts still use its threshold and are marked stale; new labels that none of its images gets are not accepted, and nothing is accepted once one of its images gets an added label." };
+  return `The space has changed since (revision ${count(made)}, now ${count(revision)}): the calibration promises nothing now. Calibrate again. ${then[policy]}`;
 }
 
 /** What a calibration in the list promises: something only in force, and while it is not stale. */
@@ -67,7 +67,7 @@ export function calibrationList(context, { calibrations }, changed) {
   const { space, signal } = context;
   if (!calibrations.length) return null;
   return h("section", { class: "card" }, h("h2", {}, "Calibrations"),
-    h("p", { class: "quiet" }, "The newest that proved a threshold is in force. Take it back, and the one before it is in force again."),
+    h("p", { class: "quiet" }, "The newest calibration that proved a threshold is in force. If you take it back, the one before it is in force again."),
     h("ol", { class: "calibrations" }, calibrations.map((one) => {
       const button = h("button", { type: "button", "aria-label": `Take calibration ${one.id} back`, on: { click: () => takeBack(one, button) } }, "Take back");
       return h("li", {},

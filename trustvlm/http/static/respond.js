@@ -103,11 +103,11 @@ export function respondPanel(context, item, again) {
 
 /** What a feedback call did, in words. */
 function said({ ids, updated, right, accepted_wrong: broken, apart }, truth, random) {
-  if (ids[0] === -1) return "This image is a support image itself, so it cannot testify: nothing was stored.";
+  if (ids[0] === -1) return "This image is a support image itself, so it cannot count as feedback: nothing was stored.";
   const what = truth === null ? "it is none of the labels" : right ? `“${truth}” is right` : `it is “${truth}”`;
-  const known = updated && !apart ? " (what was told of this image before is replaced)" : "";
+  const known = updated && !apart ? " (the earlier answer about this image is replaced)" : "";
   const against = broken && random ? " It was accepted and is wrong, which speaks against the promise." : "";
-  const use = random ? "It counts in the next calibration and in monitoring." : `As an image picked for a reason it is kept, but calibrates nothing.${apart ? " What was said of it when it was drawn at random goes on calibrating, unchanged." : ""}`;
+  const use = random ? "It counts in the next calibration and in monitoring." : `As an image picked for a reason it is stored, but no calibration uses it.${apart ? " The answer given when it was drawn at random stays in use for calibration." : ""}`;
   return `Stored: ${what}${known}. ${use}${against} Verdicts change when an image is added as support image.`;
 }
 

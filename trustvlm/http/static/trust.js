@@ -41,7 +41,7 @@ export async function show(root, context) {
   async function recalibrate(button) {
     await doing(button, async () => {
       const made = await runJob(path("spaces", space.name, "observations", "calibrate"), {}, { signal });
-      notice(made.failed ? `No promise could be proved: ${made.reason}. What was in force stays so.` : "Calibrated anew: the promise is up to date.");
+      notice(made.failed ? `No promise could be proved: ${made.reason}. The calibration in force stays in force.` : "Calibrated again: the promise is up to date.");
       await reread();
     });
   }

@@ -28,8 +28,8 @@ function why(verdict, calibration) {
   if (code === "copy_of_other") return `${capital(reason.replace(/^review: /, "").replace(/; .*/, ""))}: one of the two labels is wrong.`;
   if (accepted === null) {
     const other = reason.match(/not calibrated for this rule \((calibration \d+) is for (\w+)\)/);
-    if (other) return `${capital(other[1])} is for the rule ${other[2]}: how much trust is enough under ${verdict.rule}, nobody measured.`;
-    return "Nobody measured yet how much trust is enough. The view Trust does, on images whose labels are known.";
+    if (other) return `${capital(other[1])} is for the rule ${other[2]}: no calibration says how much trust is enough under ${verdict.rule}.`;
+    return "No calibration says yet how much trust is enough. Make one in the view Trust, from images with known labels.";
   }
   const threshold = calibration ? trustText(calibration.threshold, verdict.terms.range) : "";
   if (code === "accepted") {
@@ -39,7 +39,7 @@ function why(verdict, calibration) {
   }
   const low = `Trust ${trust} stays below the threshold${threshold && ` ${threshold}`}`;
   switch (code) {
-    case "stale": return reason.startsWith("review: label") ? `Not covered: the calibration never saw “${label}”.` : "Nothing is accepted until the space is calibrated again.";
+    case "stale": return reason.startsWith("review: label") ? `Not covered: no calibration image has the label “${label}”.` : "Nothing is accepted until the space is calibrated again.";
     case "unknown": return "The image is close to no label’s support images: it may be of none of these labels.";
     case "unverified": return `“${label}” has no support image to check the answer with, and the calibration asks for one.`;
     case "close_call": return `${low}: ${verdict.rival_trust > verdict.trust ? `“${rival}” fits better` : `it is a close call with “${rival}”`}.`;
@@ -55,7 +55,7 @@ function cautions(verdict, renew) {
   const { label, reason, reason_code: code } = verdict;
   const found = [];
   if (verdict.unverified) {
-    found.push(["hold", "Unverified", `“${label}” has no support image: nothing but its name speaks for it.`]);
+    found.push(["hold", "Unverified", `“${label}” has no support image: only its name supports this answer.`]);
   }
   if (verdict.unknown && code !== "unknown") {
     found.push(["hold", "Unknown", "The image is close to no label’s support images: it may be of none of these labels."]);
@@ -63,10 +63,10 @@ function cautions(verdict, renew) {
   if (verdict.stale_since !== null) {
     const words = reason.match(/calibration \d+ is [^;)]*/)?.[0] ?? `the space changed in revision ${verdict.stale_since}`;
     const button = h("button", { type: "button", on: { click: () => renew(button) } }, "Recalibrate");
-    found.push(["hold", "Stale", `${capital(words)}. It promises nothing any more.`, button]);
+    found.push(["hold", "Stale", `${capital(words)}. It promises nothing now.`, button]);
   }
   if (verdict.image_evidence === "off") {
-    found.push(["hold", "No image evidence", "The support images do not tell the labels apart, so they have no say here."]);
+    found.push(["hold", "No image evidence", "The support images do not separate the labels, so they are not used here."]);
   }
   if (verdict.image_evidence === "none") {
     found.push(["hold", "No image evidence", "No label has a support image yet, so the text decides alone."]);
@@ -75,7 +75,7 @@ function cautions(verdict, renew) {
     found.push(["plain", "Rival ahead", `“${verdict.rival}” has more trust, but this rule keeps to the label of the text.`]);
   } else if (!verdict.unverified && !verdict.agrees && verdict.nearest_prototype !== null) {
     const similarity = number(verdict.nearest_similarity, 2).replace("-", "−");
-    found.push(["plain", "Images differ", `By its looks alone it is nearest to “${verdict.nearest_prototype}” (similarity ${similarity}).`]);
+    found.push(["plain", "Images differ", `The support images most like it are those of “${verdict.nearest_prototype}” (similarity ${similarity}).`]);
   }
   if (verdict.approximate) {
     found.push(["plain", "Approximate", `A nearer label may have been missed, by a similarity of at most ${number(verdict.error_bound, 4)}.`]);
