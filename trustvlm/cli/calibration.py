@@ -118,12 +118,12 @@ def calibrate(
 ) -> None:
     """Choose rule and threshold on labelled images, with a promise.
 
-    FOLDER has a sub-folder of images for each label. A third of the images chooses the threshold; the rest proves the threshold: of what it
-    accepts at most --max-risk is wrong, with --confidence. The images must be drawn like those to come; support images are
+    FOLDER has a sub-folder of images for each label. A third of the images chooses the threshold, the rest proves it: at most
+    --max-risk of what it accepts is wrong, with --confidence. The images must be drawn like those to come; support images are
     left out. Verdicts then say accept, review or unknown, and a probability. The embeddings are kept: 'trustvlm recalibrate'
     needs no images.
 
-    Where no threshold can be proved, the calibration is listed as failed, the one in force stays in force, and the exit code is 1.
+    Where no threshold can be proved, the calibration is listed as failed, the one in force stays, and the exit code is 1.
     """
     _may_name(rule, may_correct)
     options |= {"rule": rule, "may_correct": may_correct}
