@@ -82,6 +82,21 @@ def test_random_feedback_corrects_what_calibrates(home: Path, world: World) -> N
     assert stored(home)[-2:] == [("feedback", "chosen", TOLD), ("feedback", "random", TOLD)]
 
 
+def test_an_image_is_known_by_its_embedding_whichever_way_it_comes(home: Path, world: World) -> None:
+    queries, truth, other = some(world)  # the same as 'calibrate SPACE DIR' and 'feedback SPACE --image FILE': other hashes
+    again = Queries(2 * queries.classifier, 2 * queries.verifier)
+    with trustvlm.open(home) as service:
+        before = service.recalibrate("s")
+        assert service.feedback("s", again, other).apart == TOLD
+        told = service.feedback("s", again, other, sampling="random")
+        assert (told.added, told.updated) == (0, TOLD)
+        assert service.recalibrate("s").knots != before.knots
+        service.feedback("s", queries, truth, sampling="random")
+        assert service.recalibrate("s").knots == before.knots
+        assert service.feedback("s", again, truth, sampling="chosen", promote=True).promoted == TOLD
+        assert service.count_observations("s").usable == CALIBRATED - TOLD
+
+
 def test_a_picked_image_that_is_calibrated_on_later(home: Path, world: World) -> None:
     queries, truth = images_of(world, 100, 7, noise=0.5)
     wrong = [world.names[(world.names.index(name) + 1) % len(world.names)] for name in truth]

@@ -22,8 +22,10 @@ __all__ = [
     "Stored",
     "accepted_random",
     "counts",
+    "embeddings",
     "forget_calibration",
     "forget_images",
+    "known_hashes",
     "mark_promoted",
     "newest_id",
     "pool",
@@ -110,15 +112,7 @@ def store(connection: Connection, space_id: int, observations: Sequence[NewObser
     An image that was drawn at random and is chosen later is two observations: what a person says of images that were picked,
     because they looked wrong, say, must not change the labels of those that calibrate. Feedback stays feedback.
     """
-    known: dict[tuple[bytes, str], _Known] = {}
-    hashes = [item.content_hash for item in observations]
-    for start in range(0, len(hashes), _IN_CHUNK):
-        columns = (Observation.content_hash, Observation.id, Observation.origin, Observation.sampling)
-        query = select(*columns).where(
-            Observation.space_id == space_id, Observation.content_hash.in_(hashes[start : start + _IN_CHUNK])
-        )
-        rows = connection.execute(query)
-        known.update({(row.content_hash, row.sampling): _Known(row.id, row.origin) for row in rows})
+    known = _known(connection, space_id, [item.content_hash for item in observations])
     before = {content for content, _ in known}
     drawn = {content for content, sampling in known if sampling == "random"}
     apart = {item.content_hash for item in observations if item.sampling == "chosen" and item.content_hash in drawn}
@@ -137,6 +131,32 @@ def store(connection: Connection, space_id: int, observations: Sequence[NewObser
             known[key] = _Known(new, item.origin)
         ids.append(known[key].id)
     return Stored(ids, len(before), len(apart))
+
+
+def _known(connection: Connection, space_id: int, hashes: Sequence[bytes]) -> dict[tuple[bytes, str], _Known]:
+    """The stored ones of these content hashes, by hash and sampling."""
+    columns = (Observation.content_hash, Observation.id, Observation.origin, Observation.sampling)
+    found: dict[tuple[bytes, str], _Known] = {}
+    for start in range(0, len(hashes), _IN_CHUNK):
+        query = select(*columns).where(
+            Observation.space_id == space_id, Observation.content_hash.in_(hashes[start : start + _IN_CHUNK])
+        )
+        rows = connection.execute(query)
+        found.update({(row.content_hash, row.sampling): _Known(row.id, row.origin) for row in rows})
+    return found
+
+
+def known_hashes(connection: Connection, space_id: int, hashes: Sequence[bytes]) -> set[bytes]:
+    """Which of these content hashes a space has stored."""
+    return {content for content, _ in _known(connection, space_id, hashes)}
+
+
+def embeddings(connection: Connection, space_id: int, dim: int, *, verifier: bool) -> tuple[list[bytes], Float32s]:
+    """(content hashes, (n, dim) embeddings of one side) of all stored images that have them, in order of time."""
+    column = Observation.verifier_embedding if verifier else Observation.classifier_embedding
+    query = select(Observation.content_hash, column).where(Observation.space_id == space_id, func.length(column) > 0)
+    rows = connection.execute(query.order_by(Observation.id)).all()
+    return [content for content, _ in rows], unpack([embedding for _, embedding in rows], dim)
 
 
 def forget_calibration(connection: Connection, space_id: int) -> None:

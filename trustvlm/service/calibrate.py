@@ -24,7 +24,7 @@ from trustvlm.service.decide import UNKNOWN_RATE, acceptable, is_unknown
 from trustvlm.service.judging import Columns, judge, judge_all
 from trustvlm.service.observed import Observed, are_supports, as_rows, observe, stored_images, truth_ids
 from trustvlm.service.parts import Parts
-from trustvlm.service.repeated import first_of_each
+from trustvlm.service.repeated import as_stored, first_of_each
 from trustvlm.stopping import may_stop
 from trustvlm.types import Bools, Float64s, Int64s, Objects, Queries
 
@@ -118,6 +118,8 @@ def _calibrated(
         context = context_of(parts, connection, view, space.id, own_fit=True)
         if truth is None:
             truth = truth_ids(connection, view.space, observed.truth)
+        if keep:
+            observed = as_stored(connection, space, observed)
         sifted = _sift(context, observed, truth)
         calibration = _found(context, sifted, promise)
     may_stop()

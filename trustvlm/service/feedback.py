@@ -19,6 +19,7 @@ from trustvlm.service.encoding import as_sources
 from trustvlm.service.observed import Observed, are_supports, as_rows, observe, truth_ids
 from trustvlm.service.parts import Parts
 from trustvlm.service.register import register
+from trustvlm.service.repeated import as_stored
 from trustvlm.service.score import verdicts_of
 from trustvlm.types import Bools, Int64s, LabelInput, Queries, Verdicts
 
@@ -44,10 +45,10 @@ def feedback(
     with parts.snapshot(space_name) as (connection, view):
         true_ids = truth_ids(connection, view.space, observed.truth)
         kept = np.flatnonzero(~are_supports(parts, connection, view, verifier, len(observed)))
+        told = as_stored(connection, space, observed[kept])
         unit = Queries(classifier[kept], None if verifier is None else verifier[kept])
         verdicts = verdicts_of(parts, connection, view, space, unit, top_k=1)
         right = np.equal(verdicts.label_id, view.aliases.of(true_ids[kept]))
-    told = observed[kept]
     rows = [
         replace(row, verdict=_given(verdicts, i)) for i, row in enumerate(as_rows(told, true_ids[kept], "feedback", sampling))
     ]
@@ -57,7 +58,7 @@ def feedback(
                 f"space {space_name!r} was removed and made again, or re-embedded, during the call; nothing was stored"
             )
         stored = observations.store(connection, space.id, rows)
-    promoted = _promote(parts, space_name, queries, observed, kept) if promote else 0
+    promoted = _promote(parts, space_name, queries, observed, kept, told.hashes) if promote else 0
     places = np.full(len(observed), -1, dtype=np.int64)
     places[kept] = stored.ids
     return FeedbackResult(
@@ -86,8 +87,8 @@ def _given(verdicts: Verdicts, i: int) -> GivenVerdict:
     )
 
 
-def _promote(parts: Parts, space_name: str, queries: Queries, observed: Observed, kept: Int64s) -> int:
-    """Make the kept images of a label support images of it, and take them out of what may testify."""
+def _promote(parts: Parts, space_name: str, queries: Queries, observed: Observed, kept: Int64s, stored: Sequence[bytes]) -> int:
+    """Make the kept images of a label support images of it, and take them, stored by these hashes, out of what may testify."""
     if observed.verifier is None:
         raise InvalidInput("promote: support images need verifier embeddings; none were given")
     of_label = [i for i in kept.tolist() if observed.truth[i] is not None]
@@ -106,7 +107,8 @@ def _promote(parts: Parts, space_name: str, queries: Queries, observed: Observed
     with parts.catalog.write("promote") as connection:
         space = spaces.find(connection, space_name)
         known = supports.ids_of_hashes(connection, space.id, [observed.hashes[i] for i in of_label])
-        observations.mark_promoted(connection, space.id, known)
+        by_hash = dict(zip((observed.hashes[i] for i in kept.tolist()), stored, strict=True))
+        observations.mark_promoted(connection, space.id, {by_hash[content]: of for content, of in known.items()})
     return result.added_supports
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
+from sqlalchemy import Connection
 
+from trustvlm.catalog import observations
+from trustvlm.catalog.spaces import SpaceRecord
 from trustvlm.service.observed import Observed
 from trustvlm.service.support_prints import SAME_IMAGE
 from trustvlm.types import Bools, Float64s, Int64s
 
-__all__ = ["first_of_each"]
+__all__ = ["as_stored", "first_of_each"]
 
 _DIRECTIONS = 3
 
@@ -35,12 +40,44 @@ def _numbers(hashes: list[bytes]) -> Int64s:
     return np.array([known.setdefault(content, len(known)) for content in hashes], np.int64)
 
 
+def as_stored(connection: Connection, space: SpaceRecord, observed: Observed) -> Observed:
+    """`observed` under the hashes that its images are stored by.
+
+    The hash of an image that came as a file is another than that of its vectors, which is what 'trustvlm calibrate SPACE DIR'
+    gives. An image that is not known by its hash is known by its embedding, equal but for rounding.
+    """
+    known = observations.known_hashes(connection, space.id, observed.hashes)
+    new = [i for i, content in enumerate(observed.hashes) if content not in known]
+    if not new:
+        return observed
+    separate = space.verifier != "same" and observed.verifier is not None
+    dim = space.verifier_dim if separate else space.classifier_dim
+    stored, embeddings = observations.embeddings(connection, space.id, dim, verifier=separate)
+    rows = embeddings.astype(np.float64)
+    with np.errstate(all="ignore"):  # a damaged row equals none
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    classifier, verifier = observed[np.array(new)].unit
+    hashes = list(observed.hashes)
+    for one, other in _equal_pairs(np.concatenate([rows, classifier if verifier is None else verifier])):
+        for first, second in zip(np.minimum(one, other).tolist(), np.maximum(one, other).tolist(), strict=True):
+            if first < len(stored) <= second:
+                hashes[new[second - len(stored)]] = stored[first]
+    return replace(observed, hashes=hashes)
+
+
 def _repeated(unit: Float64s) -> Bools:
-    """(n,) which unit vectors are equal to an earlier one but for rounding.
+    """(n,) which unit vectors are equal to an earlier one but for rounding."""
+    repeated = np.zeros(len(unit), np.bool_)
+    for one, other in _equal_pairs(unit):
+        repeated[np.maximum(one, other)] = True
+    return repeated
+
+
+def _equal_pairs(unit: Float64s) -> Iterator[tuple[Int64s, Int64s]]:
+    """Pairs of unit vectors that are equal but for rounding, as two arrays of their places; many pairs at a time.
 
     Equal ones have equal projections on any direction: sorted by one, they stand within a narrow window of each other.
     """
-    repeated = np.zeros(len(unit), np.bool_)
     directions = np.random.default_rng(0).standard_normal((unit.shape[1], _DIRECTIONS))
     places = unit @ (directions / np.linalg.norm(directions, axis=0))
     order = np.argsort(places[:, 0], kind="stable")
@@ -53,5 +90,4 @@ def _repeated(unit: Float64s) -> Bools:
         near = np.flatnonzero(inside & (np.abs(places[other] - places[one]) <= window).all(axis=1))
         one, other = one[near], other[near]
         same = cast(Bools, np.sum(unit[one] * unit[other], axis=1) >= SAME_IMAGE)
-        repeated[np.maximum(one, other)[same]] = True
-    return repeated
+        yield one[same], other[same]
