@@ -1,4 +1,4 @@
-"""A home that is moved, replaced or deleted while it is open: nothing is acknowledged into a file that nobody will read."""
+"""A home that is moved, deleted or replaced while it is open: no change is acknowledged that is written outside of it."""
 
 from __future__ import annotations
 
