@@ -1,9 +1,9 @@
-"""From whatever holds numbers, yes or no, names or ids to what is computed with: one place decides what is read, and how.
+"""Converts arrays, tensors, columns and lists of numbers, bools, names or ids to NumPy arrays and lists, for all arguments.
 
 NumPy arrays of any numeric dtype, tensors of torch (any float dtype, any device, with or without a gradient), arrays of JAX,
-TensorFlow and whatever else has `__array__` or DLPack, columns and tables of pandas, pyarrow and polars, lists of any of
-these. What cannot be read, and what is missing (masked, null, None, NaN), is InvalidInput that names the argument, the row and
-what to do. No library is imported for it: a caller who has a tensor has imported torch.
+TensorFlow and other objects with `__array__` or DLPack, columns and tables of pandas, pyarrow and polars, lists of any of
+these. Unreadable and missing values (masked, null, None, NaN) raise InvalidInput, which names the argument, the row and the
+remedy. No library is imported for it: a caller with a tensor has imported torch already.
 """
 
 from __future__ import annotations

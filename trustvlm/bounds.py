@@ -1,7 +1,7 @@
-"""The numbers that parameters take: one table for the library, the HTTP service and the command line.
+"""Bounds of numeric parameters: one table for the library, the HTTP service and the command line.
 
-Every bound is there for arithmetic that stays exact and work that ends: a probability of 1e-12 would ask for a million
-million images, and one of 5e-324 gives bounds that are no numbers.
+The bounds keep arithmetic exact and work finite: a probability of 1e-12 would need a million million images, and one of
+5e-324 gives bounds that are NaN.
 """
 
 from __future__ import annotations

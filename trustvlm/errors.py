@@ -4,13 +4,13 @@
 
     TrustVLMError
     ├── NotFound        a space, label, support image, recipe, file or home that does not exist
-    ├── Conflict        what is there already says something else
+    ├── Conflict        the call contradicts what is stored
     ├── InvalidInput    an argument that cannot be right, whatever the state
     ├── Refused         the HTTP service does not take the request as it came
     │   ├── Unauthorized    no key, or none that is valid
     │   ├── Forbidden       the key does not open this
     │   ├── TooLarge        more bytes than the service reads
-    │   ├── TooSlow         a body that stopped coming
+    │   ├── TooSlow         a body that stopped arriving
     │   ├── UnsupportedType a body of a type or an encoding that the route does not read
     │   └── TooMany         more requests than the key may make
     └── Unavailable     right request, but not now or not here
@@ -93,7 +93,7 @@ class TooLarge(Refused):
 
 
 class TooSlow(Refused):
-    """The body of the request stopped coming, or came too slowly."""
+    """The body of the request stopped arriving, or arrived too slowly."""
 
 
 class UnsupportedType(Refused):

@@ -26,11 +26,11 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Estimate:
-    """A metric and the 95 % interval of its true value: on all images of which these are a random sample.
+    """A metric and the 95 % interval of its true value on the population from which these images are a random sample.
 
     Attributes:
-        value: NaN where it is undefined. low, high: NaN where the images say nothing of it.
-        reason: why they do not ("too few errors (2) to say"); None with an interval.
+        value: NaN where it is undefined. low, high: NaN where the images are too few for an interval.
+        reason: why there is no interval ("too few errors (2) to say"); None with an interval.
     """
 
     value: float
@@ -157,7 +157,7 @@ class WrongImage:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What labelled images say of a space's rules.
+    """How well the rules of a space do on labelled images.
 
     Attributes:
         space, revision: what was evaluated. images: how many. labels: how many true labels they have.

@@ -1,4 +1,4 @@
-"""What may leave its process by pickling or copying, and what stays: open services and clients."""
+"""Pickling and copying: answers may leave their process; open services and clients may not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Bound", "BoundReader", "EvidenceLeft"]
 
 
 class Bound:
-    """Something that cannot be pickled or copied. `_instead`: the sentence that says why, and what to do."""
+    """A base class of objects that cannot be pickled or copied. `_instead`: a sentence with the reason and the remedy."""
 
     _instead: str
 

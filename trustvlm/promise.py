@@ -29,7 +29,7 @@ class Calibration:
             never in force.
         max_risk, confidence: the promise.
         reason: one sentence: what the threshold does, or why there is none.
-        needed: how many more images would do (about); 0 with a threshold, None when no number would.
+        needed: how many more images would be enough (about); 0 with a threshold, None if no number would be.
         images: how many images came in. supports: how many were left out because they are support images.
         duplicates: how many were left out because they came twice. gone: because their label was removed since.
         tuning, tested: how the rest was split: to choose with, and to prove the threshold with.
@@ -41,7 +41,7 @@ class Calibration:
         knots: the map from trust to the probability of being right: (trust, probability) pairs, both non-decreasing.
         predicted: ids of the labels that its images were given.
         asked_rule, asked_params: what was asked for (rule "auto": choose).
-        left_out: rules that were not compared, with the reason; empty where one rule was named.
+        left_out: rules that were not compared, with the reason; empty if one rule was named.
         other_encoders: the space was re-embedded since: nothing is accepted until it is calibrated again.
         may_correct: whether the rule may be one that corrects the classifier's labels.
         correcting_rule: its own rule where that corrects labels, else the one that would with `may_correct`; None without
@@ -124,11 +124,11 @@ class FeedbackResult:
 
     Attributes:
         ids: of the stored observations, in input order; −1 where the image is a support image, which cannot count as feedback.
-        added, updated: new images, and images that were known and got this label now.
+        added, updated: new images, and images that were stored before and have this label now.
         right: how many of the stored ones the space labels rightly. accepted_wrong: accepted, and wrong.
         promoted: how many became support images.
-        apart: how many chosen images were drawn at random before, too. What was said of them then stays as it was, and
-            calibrates; what is said of them now is kept beside it, and does not.
+        apart: how many chosen images were also drawn at random before. Their earlier labels stay in use for calibration; their
+            new labels are stored beside these and do not calibrate.
     """
 
     ids: tuple[int, ...]

@@ -25,7 +25,7 @@ class KnownImage:
 
 @dataclass(frozen=True)
 class KeptLabel:
-    """A label of which `sync` removed nothing, and why."""
+    """A label that `sync` left unchanged although the call does not have all of it, and why."""
 
     label: str
     reason: str
@@ -42,19 +42,19 @@ class RegisterResult:
         failures: (source, reason) of each image that could not be read; the rest went in.
         revision: the space's revision after the call.
         ids: ids of the added support images, in input order (:meth:`TrustService.remove_support` takes them).
-        label_ids: id of each input label, in input order; −1 where none of a new label's images could be read: it stayed out.
+        label_ids: id of each input label, in input order; −1 for a new label without a readable image, which is not added.
         near_synonyms: (label, label, cosine) of new labels whose text is nearly that of another one; None where the space is
             too large to look at every time: :meth:`TrustService.near_synonyms` does.
-        drift: a sentence for each side on which 8 or more vectors of the call do not look like the stored ones, in where they
-            point or how long they are: they may come from another model. They were registered all the same.
-        cut_prompts: new labels with a prompt that is longer than what the classifier reads: its end does not count.
-        elsewhere: images of the call that are support images of another label, too, and stay that.
-        taken_out: images of the call that were removed from their label and not yet purged. They stay out, unless `bring_back`
-            or `sync` is asked for; then they are in again.
+        drift: a sentence for each side on which 8 or more vectors of the call differ from the stored ones in direction or
+            length: they may come from another model. They are registered.
+        cut_prompts: new labels with a prompt that is longer than the classifier reads: the end of the prompt is ignored.
+        elsewhere: images of the call that are support images of another label, too, and stay support images of it.
+        taken_out: images of the call that were removed from their label and not yet purged. They are added again only with
+            `bring_back` or `sync`.
         moved: with sync, support images whose content the call has under another label: removed there, added here.
         removed: with sync, the other support images that were removed: those whose content the call does not have.
         removed_labels: with sync, the labels that were removed with all their support images.
-        kept: with sync, labels that the call does not bear out and that stay all the same.
+        kept: with sync, labels that stay although the call lacks them or some of their images.
         to_add: with dry_run, (label, number of support images) of each label that is new or would get some.
         dry_run: nothing was changed.
         notes: a sentence for each thing that was done so that the encoders see the images.

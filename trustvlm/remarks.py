@@ -1,4 +1,4 @@
-"""What was done to images so that an encoder can see them, said once for all images of a call."""
+"""What was done to images so that an encoder can see them, reported once for all images of a call."""
 
 from __future__ import annotations
 

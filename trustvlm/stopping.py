@@ -1,7 +1,7 @@
-"""Stopping long work between two of its steps: whoever runs it says whether it goes on.
+"""Stopping long work between two of its steps: the caller decides whether it goes on.
 
 The HTTP service runs jobs under :func:`stoppable`; work that may take long calls :func:`may_stop` in each of its loops, at the
-latest before it commits. Where nobody asked for it, that costs less than a microsecond.
+latest before it commits. Outside of :func:`stoppable` a call costs less than a microsecond.
 """
 
 from __future__ import annotations

@@ -220,7 +220,7 @@ class Evidence:
 
 @dataclass(frozen=True, eq=False)
 class Verdicts:
-    """The answers to n queries; every array has n rows. See API.md for the contract.
+    """The answers to n queries; every array has n rows.
 
     Attributes:
         rule: the rule that gave them, with its parameters in `params`.

@@ -11,7 +11,7 @@ from trustvlm.catalog.models import Label
 __all__ = ["Counts", "count", "grown"]
 
 _MOST = 20_000
-"""Labels that are looked at one by one, rather than counting all anew."""
+"""Labels that are looked at one by one, rather than counting all again."""
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ def progress(connection: Connection, job_id: str, changes: Mapping[str, Any]) ->
 
 
 def ask_cancel(connection: Connection, job_id: str) -> None:
-    """Ask whoever is at a job to stop; one that was not begun never is, and one that has ended stays as it is."""
+    """Ask a job to stop. A job that has not begun never begins; a job that has ended stays unchanged."""
     now = datetime.now(UTC)
     waiting = update(JobRow).where(JobRow.id == job_id, JobRow.state == "queued")
     connection.execute(waiting.values(state="cancelled", cancel_asked=True, changed_at=now))

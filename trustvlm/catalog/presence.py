@@ -1,7 +1,7 @@
 """Whether the catalog's files are still those that this process opened.
 
 A home that is moved away, restored by hand or mounted over while a service runs leaves the service with open files that have
-no name any more: SQLite goes on writing into them, and nobody will read what it writes. Device and inode tell.
+no name any more: SQLite goes on writing into them, and no other process reads them. Device and inode show the difference.
 """
 
 from __future__ import annotations

@@ -44,21 +44,22 @@ class Connected(Bound):
 
         Args:
             url: where 'trustvlm serve' listens, e.g. "http://127.0.0.1:8000". A user and password in it are sent as HTTP's
-                basic authentication, for what stands before the service; a key goes in the header X-API-Key then.
+                basic authentication, for a proxy in front of the service; a key is then sent in the header X-API-Key.
             key: what 'trustvlm key create' printed; by default that of the environment variable TRUSTVLM_KEY, if it is set.
             timeout: seconds that a request may take, with all its tries and pauses; of an import, without any progress.
             retries: how often a request is tried again.
             transport: of httpx, e.g. :class:`trustvlm.testing.AsgiTransport` for a service in this process.
             verify: whose certificates are trusted at an https:// address. True: those of the environment variables
                 SSL_CERT_FILE or SSL_CERT_DIR, else those that come with httpx; a path: those of this PEM file, or of this
-                folder of them; an ssl.SSLContext: what it says; False: any, so that anyone on the way can read and change all.
+                folder of them; an ssl.SSLContext: its own; False: any, so that anyone on the network path can read and
+                change everything.
             proxy: address of a proxy, "http://…", "https://…" or "socks5://…", through which the service is reached. None:
                 that of the environment variables HTTP_PROXY, HTTPS_PROXY or ALL_PROXY, unless NO_PROXY names the host or it
                 is this machine (localhost, 127.0.0.0/8, ::1).
-            trust_env: False: none of these environment variables counts but TRUSTVLM_KEY.
+            trust_env: False: of these environment variables only TRUSTVLM_KEY is read.
 
         Raises:
-            InvalidInput: one of these cannot be right, or an environment variable that is needed to reach the service.
+            InvalidInput: an invalid argument, or an invalid environment variable that is needed to reach the service.
         """
         if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < 1e6:
             raise InvalidInput(f"timeout: expected seconds above 0, got {timeout!r}")
@@ -86,10 +87,10 @@ class Connected(Bound):
         thread.
 
         Args:
-            revision: that of what the caller read: of a verdict, of hits, or :attr:`SpaceRow.revision`.
+            revision: the revision that the caller read: of a verdict, of hits, or :attr:`SpaceRow.revision`.
 
         Raises:
-            Conflict: the space has moved on; nothing was changed. NotFound: no such space. InvalidInput: no revision.
+            Conflict: the space has changed since; nothing is written. NotFound: no such space. InvalidInput: not a revision.
         """
         path, expected = path_of("spaces", space), as_revision(revision)
         self._wire.ask("GET", path, revision=expected)

@@ -149,8 +149,8 @@ def if_match(revision: int | None) -> dict[str, str]:
 class Wire:
     """Connections to one service; safe to use from several threads, and in processes that are forked meanwhile.
 
-    Two processes that share a connection read each other's answers: every process opens its own. And whatever is on the
-    way, an answer counts only where it names the request that it belongs to.
+    Two processes that share a connection read each other's answers, so every process opens its own. An answer is used only if
+    it carries the id of its request, because a proxy may mix answers up.
     """
 
     def __init__(self, network: Network, key: str | None, timeout: float, retries: int) -> None:

@@ -1,7 +1,7 @@
 """An AVIF file for a decoder: without its EXIF block, and with the size that its coded pictures really have.
 
 The header of the file says one size and each coded picture another; libavif takes memory for the latter before it compares
-them. EXIF is handed to a reader that follows whatever it says. AV1 is specified in "AV1 Bitstream & Decoding Process", §5.5.
+them. EXIF goes to a reader that follows every offset in it. AV1 is specified in "AV1 Bitstream & Decoding Process", §5.5.
 """
 
 from __future__ import annotations

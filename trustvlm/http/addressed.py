@@ -21,7 +21,7 @@ _DOTS = re.compile(r"(?<=/)(\.{1,2})\x1f(?=/|$)")
 
 
 def check_origin(headers: Sequence[tuple[bytes, bytes]], *, require_key: bool) -> None:
-    """Pages of other sites shall not use this service through the browser of somebody who reaches it.
+    """Pages of other sites must not use this service through the browser of its user.
 
     Raises:
         InvalidInput: headers that no client makes. Forbidden: another name than this machine's, or a page of another site.

@@ -22,7 +22,7 @@ from trustvlm.http.options import ServeOptions
 __all__ = ["Connection", "ServerConfig"]
 
 ENDING_S = 5.0
-"""So long a client may take to read on when the service ends."""
+"""Seconds that a client has to read its answer when the service ends."""
 
 
 class ServerConfig(Config):

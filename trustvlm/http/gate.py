@@ -30,10 +30,10 @@ __all__ = ["Gate"]
 log = logging.getLogger("trustvlm.http")
 
 WATCHED = ("/healthz", "/readyz", "/metrics")
-"""Whoever watches the service is answered however much it has to do."""
+"""Paths for monitoring, answered under any load."""
 
 CALL_ID = b"x-call-id"
-"""A header that is sent back as it came: how a client knows an answer of its own where a proxy changes request ids."""
+"""A header that is returned unchanged: a client recognizes its own answers by it where a proxy changes request ids."""
 
 STREAMED = re.compile(r"/v1/spaces/[^/]+/imports$")
 """Bodies that are read as they come, so that they may be of any size."""

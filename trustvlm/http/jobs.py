@@ -29,7 +29,7 @@ log = logging.getLogger("trustvlm.http")
 
 MOST_WAITING = 16
 STOPPING_S = 3.0
-"""So long a job may take to its next step when it shall stop."""
+"""Seconds that a job has to reach its next step when it must stop."""
 
 _EVERY_S = 0.25
 _TRIES = 3
@@ -49,7 +49,7 @@ class Progress:
         self._service, self._id = service, job_id
         self._next, self._phase = 0.0, ""
         self.end: Changes | None = None
-        """How the job ends, once it shall stop."""
+        """The state and error with which the job ends, once it must stop."""
 
     def check(self) -> None:
         """Go on.
@@ -87,7 +87,7 @@ class _Job:
         self._work = work
 
     def begin(self) -> None:
-        """Start the thread; nobody waits for it when the process ends."""
+        """Start the thread; the end of the process does not wait for it."""
         Thread(target=self._do, name=f"trustvlm-job-{self.id[:8]}", daemon=True).start()
 
     def _do(self) -> None:

@@ -1,7 +1,7 @@
 """Structured logs: one JSON object a line, without what clients sent and without keys.
 
-Nobody waits for whoever reads them: lines go through a bounded queue to a thread that writes them. Where they are not read, or
-cannot be written, they are dropped and counted.
+No request waits for the reader of the log: lines go through a bounded queue to a thread that writes them. Lines that
+are not read, or cannot be written, are dropped and counted.
 """
 
 from __future__ import annotations

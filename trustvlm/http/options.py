@@ -28,8 +28,8 @@ class ServeOptions:
         rate: requests a second of each key. queue: requests of one kind that may wait. in_flight: requests at once.
         deadline_s: how long a request may wait.
         batch_rows: most queries that are scored in one call. job_s: how long a job may take.
-        body_s, body_rate: within so many seconds of waiting so many bytes a second of a body must come; the same holds for
-            headers, and for what a client reads. keep_alive_s: how long a connection without a request stays open.
+        body_s, body_rate: over each `body_s` seconds a body must arrive, and a client read its answer, at `body_rate` bytes a
+            second; headers must arrive within `body_s`. keep_alive_s: how long a connection without a request stays open.
         log_level: from which level on log lines are written. forwarded_ips: addresses of proxies whose word for the client's is
             taken.
         root_path: the path under which a proxy shows the service; empty: "/".

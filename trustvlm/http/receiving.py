@@ -17,10 +17,10 @@ from trustvlm.http.options import ServeOptions
 __all__ = ["Bodies", "Body"]
 
 LEAVING_S = 3.0
-"""So long the rest of a body is waited for when the service is asked to end."""
+"""Seconds that the service waits for the rest of a body when it is asked to end."""
 
 _YOUNG_S = 1.0
-"""A body that has been waited for no longer than this is not cut to make room for others."""
+"""Seconds of waiting before which a body is not ended to make room for others."""
 
 
 class Cut(Protocol):
@@ -41,7 +41,7 @@ class Bodies:
         """A new one; `cut` ends its request. One that is `streamed`, made while it is sent, may move as slowly as it likes.
 
         Raises:
-            Overloaded: there are as many as there may be, all of which move.
+            Overloaded: there are as many as allowed, and all of them arrive fast enough.
         """
         most = self.options.in_flight
         if len(self._under_way) >= most and not self.make_room():

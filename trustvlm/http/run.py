@@ -131,7 +131,7 @@ def run_service(
 
 
 def _greet(echo: Callable[[str], object], greeting: str) -> None:
-    """Say on stdout where the service is; where nobody reads that, it serves all the same."""
+    """Print the service's address on stdout; an unread or closed stdout does not stop the service."""
     try:
         echo(greeting)
     except OSError:

@@ -133,7 +133,7 @@ class Serving:
         image_range: Sequence[float] | None = None,
         accept_truncated: bool = False,
     ) -> Embedded:
-        """The embeddings of image files, in one call with whatever else waits to be read alike."""
+        """The embeddings of image files, in one call with other waiting images that are read with the same options."""
         key = ("images", space, None if image_range is None else tuple(image_range), accept_truncated)
         found: Embedded = await self.encoder.ask(key, list(images), len(images))
         return found

@@ -55,7 +55,7 @@ class IndexView:
         dim: length of a vector.
         parameters: faiss search parameters in place of the recipe's; None: the recipe's.
         recall: share of the 10 nearest that it finds for rows that it does not hold, with these parameters: measured when it
-            was built or tuned; None where every row is compared, or nobody measured.
+            was built or tuned; None where every row is compared, or it was not measured.
     """
 
     recipe: Recipe

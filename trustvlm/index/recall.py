@@ -20,10 +20,10 @@ Block = tuple[Int64s, Float32s]
 """(n,) ids and (n, dim) unit vectors."""
 
 MEASURED_ROWS, MEASURED_K = 128, 10
-"""An index that does not compare every row is measured with so many rows when it is built: so many of their nearest count."""
+"""The number of rows with which an index that does not compare every row is measured when it is built, and of their nearest."""
 
 LOW = 0.9
-"""An index that finds less of the nearest when it is built says so in the log."""
+"""An index whose recall is below this when it is built writes a warning to the log."""
 
 log = logging.getLogger("trustvlm")
 

@@ -186,7 +186,7 @@ class ImageFinder:
 
 
 def every_file(folder: Path, entered: set[tuple[int, int]] | None = None) -> Iterator[Path]:
-    """The regular files below `folder`, whatever their names, in order of name; links are followed, each folder once."""
+    """The regular files below `folder`, of any name, in order of name; links are followed, each folder once."""
     entered = {_identity(folder)} if entered is None else entered
     for path in sorted(folder.iterdir()):
         if path.is_dir():
@@ -213,7 +213,7 @@ def is_dir(entry: os.DirEntry[str]) -> bool:
 
 
 def _identity(folder: str | Path) -> tuple[int, int]:
-    """What tells a folder from all others, whatever links lead to it; (−1, −1) where it cannot be looked at."""
+    """The identity of a folder, the same through every link; (−1, −1) where it cannot be read."""
     try:
         status = os.stat(folder)  # noqa: PTH116 - a string, many times
     except OSError:

@@ -25,7 +25,7 @@ class Listed(NamedTuple):
     """One name of a list.
 
     Attributes:
-        name: as it stands there. prompt: its own prompt, or None. place: where it stands, in words.
+        name: as the list has it. prompt: the name's own prompt, or None. place: the line or item of the list, in words.
         keys: what else the list calls it: its class number, its WordNet id.
     """
 
@@ -63,7 +63,7 @@ def read_names(path: Path) -> NameList:
 
 
 def repeated(names: Sequence[Listed]) -> dict[str, list[Listed]]:
-    """Name → where it stands, of names that stand there more than once."""
+    """Name → its entries, for names that occur more than once."""
     keys = [one.name if one.name.isascii() else unicodedata.normalize("NFC", one.name) for one in names]
     if len(set(keys)) == len(keys):
         return {}

@@ -17,8 +17,8 @@ _LEAST = 0.2  # no rival is near with less than this share, however the rule com
 def close_calls(rule: Rule, judgement: Judgement, p: Float64s, label: Int64s, rival: Int64s) -> Bools:
     """(n,) whether the rival is near the label in the rule's own quantity.
 
-    A rule of logits compares them as softmax probabilities. Where cosines are added, of which every label has much, the rival
-    must also not be far behind in trust and, unless the rule relabels, in text probability.
+    A rule of logits compares them as softmax probabilities. Where cosines are added, so that every label has a large sum, the
+    rival must also not be far behind in trust and, unless the rule relabels, in text probability.
 
     Args:
         judgement: (n, m) quantity and trust of the candidates. p: (n, m) their softmax probability.

@@ -1,6 +1,6 @@
 """Intervals that hold the true value of a metric as often as they say, on few images too.
 
-The true value is the metric's on all images of the same kind, of which the ones at hand are independent draws. Nothing is
+The true value is the metric's on the whole population, from which the images are independent draws. Nothing is
 resampled: a bootstrap of 30 images with two errors knows no third one, and its intervals hold the truth in half of the draws.
 A proportion has its exact interval; one at an estimated threshold adds what the threshold may be off by; AURC and AUROC have
 the variance of their influence functions, in a form that does not shrink to nothing where no error was seen. How often

@@ -30,7 +30,7 @@ def in_force(connection: Connection, space: SpaceRecord) -> Calibration | None:
 
 
 def newest(connection: Connection, space: SpaceRecord) -> Calibration | None:
-    """The newest calibration of the space, whatever came of it."""
+    """The newest calibration of the space, failed or not."""
     found = calibrations.list_rows(connection, space.id)
     return _loaded(found[0], space) if found else None
 

@@ -69,11 +69,11 @@ def undecided(
 
 
 def decide(context: Context, columns: Columns, copy_of: Objects, calibration: Calibration) -> Decision:
-    """Accept what the calibration lets pass.
+    """Accept verdicts by the calibration in force.
 
-    Accepted is what has trust at or above the threshold and nothing against it: it equals no support image of another label,
-    is not unknown, not unverified where the policy refuses that, and a calibration that is stale neither accepts nothing nor
-    is asked about a label that it never saw. The first of the reasons against it is given.
+    A verdict is accepted if its trust is at or above the threshold and nothing speaks against it: the image equals no support
+    image of another label, is not unknown, and is not unverified under a policy that refuses that; a stale calibration accepts
+    anything at all and covers the label. A verdict that is not accepted gives the first of these reasons.
     """
     assert calibration.threshold is not None, "a calibration without a threshold is never in force"
     trust, label_id = cast(Float64s, columns["trust"]), cast(Int64s, columns["label_id"])

@@ -18,7 +18,7 @@ from trustvlm.types import Float64s, Int64s, Objects
 __all__ = ["MOST_COMPARED", "equal_others"]
 
 MOST_COMPARED = 50_000
-"""In a space of more support images none is compared: reading them all would make a process slow to start."""
+"""In a space with more support images none is compared, because reading all of them would make a process slow to start."""
 
 
 def equal_others(context: Context, columns: Columns, verifier: Float64s | None) -> Objects:

@@ -51,10 +51,10 @@ class OpenHome(Bound):
         after the first are not checked. Counts for this thread.
 
         Args:
-            revision: that of what the caller read: of a verdict, of hits, or :attr:`SpaceRow.revision`.
+            revision: the revision that the caller read: of a verdict, of hits, or :attr:`SpaceRow.revision`.
 
         Raises:
-            Conflict: the space has moved on; nothing was changed. NotFound: no such space. InvalidInput: no revision.
+            Conflict: the space has changed since; nothing is written. NotFound: no such space. InvalidInput: not a revision.
         """
         parts, expected = self._ready(), whole("revision", revision)
         with parts.catalog.read() as connection:

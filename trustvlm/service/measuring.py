@@ -115,16 +115,16 @@ class Measuring(OpenHome):
         it accepts at most `max_risk` is wrong, with `confidence` over the draw of the images. Images that are support images,
         or come twice, are left out and counted. The embeddings are stored, so that :meth:`recalibrate` needs no images.
 
-        Where no threshold can be proved, the calibration comes back with `failed` True: it is listed, but never in force. One
-        that was in force before stays so, with its stored images.
+        Where no threshold can be proved, the calibration has `failed` True: it is listed, but never in force. A calibration
+        that was in force before stays in force, with its stored images.
 
         Args:
             queries: images or embeddings, drawn like those to come. truth: their label names; None: of no label of the space.
             rule: "auto" compares the rules that keep the classifier's labels, with `may_correct` all rules, with their weights
                 λ, T and τ; or one rule by name, with `params` to hold fixed.
-            on_stale: what happens after the space changed: "flag" says so, "abstain" accepts nothing; "auto": abstain once a
-                label was added that one of these images would now be given, else flag. Labels that are new since are never
-                accepted.
+            on_stale: what happens once the space has changed: "flag" marks verdicts as stale; "abstain" accepts nothing;
+                "auto" abstains if one of these images now gets an added label, otherwise flags. New labels that none of these
+                images gets are never accepted.
             on_unverified: "judge" labels without support images by their trust; "abstain" accepts none of them.
             unknown_rate: share of false alarms of the unknown test, at most 0.1; 0: no test.
             may_correct: the rule may be one that corrects the classifier's labels (a starred one).
@@ -146,10 +146,10 @@ class Measuring(OpenHome):
         params: Mapping[str, float | None] | None = None,
         may_correct: bool | None = None,
     ) -> Calibration:
-        """Calibrate anew for the space as it is, on the stored images and randomly drawn feedback, asking for the same.
+        """Calibrate the space as it is now on the stored images and random feedback, with the options of the last calibration.
 
         Args:
-            rule, max_risk, confidence, may_correct: to ask for another one than before. params: those of `rule`, to hold fixed.
+            rule, max_risk, confidence, may_correct: options in place of those. params: parameters of `rule`, to hold fixed.
 
         Raises:
             NotFound: unknown space. InvalidInput: there are no images yet, or bad arguments.
@@ -183,8 +183,8 @@ class Measuring(OpenHome):
         Args:
             queries: images or embeddings. truth: their label names (one name for one image); None: of no label.
             sampling: how they were picked. Only "random" ones, drawn like what comes in, can calibrate and be monitored;
-                "chosen" ones (because they looked wrong, say) would distort both. The same image may be both: what is said of
-                it as a chosen one then changes nothing of what it says as one drawn at random.
+                "chosen" ones (because they looked wrong, say) would distort both. The same image may be both: its label as a
+                chosen image then does not change its label as an image drawn at random.
             promote: make them support images of their labels, too; then they calibrate no more.
 
         Raises:

@@ -39,7 +39,7 @@ from trustvlm.types import Bools, Float64s, Int64s
 __all__ = ["FEWEST", "right_rows", "rule_outcome"]
 
 FEWEST = 3
-"""So many wrong and so many right predictions are needed to say how well they are told apart."""
+"""The smallest number of wrong and of right predictions from which their separation is estimated."""
 
 _POINTS = 400
 

@@ -66,10 +66,10 @@ class Reembedder(Measuring):
         )  # fmt: skip
 
     def repoint_space(self, space: str, *, classifier: str | None = None, verifier: str | None = None) -> SpaceRow:
-        """Say where the weights of a space's encoders are now, as specs; the space's row.
+        """Store where the weights of a space's encoders are now, as specs; the space's row.
 
-        They must be the ones that the space was made with. Nothing else changes, not even the revision: embeddings,
-        calibrations and snapshots stay what they are.
+        They must be the weights that the space was made with. Nothing else changes, not even the revision: embeddings,
+        calibrations and snapshots stay unchanged.
 
         Raises:
             NotFound: no such space, or nothing at that place. Conflict: other weights, preprocessing or pooling

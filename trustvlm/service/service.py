@@ -110,7 +110,7 @@ class TrustService(Moving, Serving):
         """Register labels and their support images.
 
         Everything is validated first: one bad vector and nothing is written; an unreadable image is reported in
-        `failures` and the rest goes in (a new label of whose images none could be read stays out). Encoding happens
+        `failures` and the rest goes in (a new label without a readable image stays out). Encoding happens
         outside the transaction; then whole labels are committed in chunks (at most 1,000 labels or 16 MB), each durable
         before `on_commit(names)` is called. Repeating an interrupted call completes it, and repeating a finished one
         changes nothing. Pairs of labels that mean nearly the same are reported in `near_synonyms`.
@@ -120,11 +120,11 @@ class TrustService(Moving, Serving):
             progress: called with a number of images after these were encoded.
             keep_originals: keep the image files in the home, so that :meth:`reembed_space` can embed them anew; also those of
                 support images that are there already.
-            bring_back: add images, too, that were removed from their label and not yet purged; else they are only reported,
-                in `taken_out`.
-            sync: afterwards the space has the support images of `inputs` and no others: what else it has is removed, labels
-                that lose all theirs with them, so that it can be restored; images that changed their label are moved. Labels
-                without support images stay, and so does what cannot be told because an image is unreadable (`kept`).
+            bring_back: also add images that were removed from their label and not yet purged; otherwise they are only
+                reported, in `taken_out`.
+            sync: afterwards the space has the support images of `inputs` and no others. Other support images are removed, and
+                labels that lose all of theirs (both can be restored); images that changed their label are moved. Labels
+                without support images stay, and so do labels with an unreadable image (`kept`).
             dry_run: change nothing; the result says what would change. Images are not decoded.
             image_range, accept_truncated: how the images are read, see :class:`Queries`.
 
@@ -338,16 +338,16 @@ class TrustService(Moving, Serving):
         return rebuild_index(self._writable(), space, recipe)
 
     def tune_index(self, space: str, *, recall: float = 0.95, k: int = 10) -> list[Tuned]:
-        """Find how far the space's indexes must search, store that, and prove it.
+        """Find how far the space's indexes must search, store that, and prove that it is enough.
 
         An index that does not compare every row is built again without 768 of them: 512 of these tune it, the others prove it
         (`Tuned.recall`, with its interval). That takes as long as building the index, and its memory once more.
 
         Args:
-            recall: share of the k nearest that is to be found; whether the proof has it, `Tuned.reached` says.
+            recall: share of the k nearest that is to be found; `Tuned.reached` says whether the proof reaches it.
 
         Raises:
-            NotFound, InvalidInput. Conflict: the recipe cannot find so many, or it was changed meanwhile; nothing is stored.
+            NotFound, InvalidInput. Conflict: the recipe cannot reach `recall`, or it was changed meanwhile; nothing is stored.
         """
         return tune_index(self._writable(), space, recall, k)
 

@@ -12,7 +12,7 @@ from trustvlm.types import Float32s, Float64s, Int64s
 __all__ = ["SAME_IMAGE", "SupportPrints"]
 
 SAME_IMAGE = 1.0 - 1e-6
-"""Cosine from which two embeddings are taken to be of the same picture: equal but for float32 rounding."""
+"""Cosine at and above which two embeddings count as the same picture: equal but for float32 rounding."""
 
 _DIRECTIONS = 4
 _FARTHEST = np.sqrt(2 * (1 - SAME_IMAGE)) + 1e-9  # the distance of two unit vectors that still count as equal
@@ -52,7 +52,7 @@ class SupportPrints:
         return SupportPrints(space.verifier_dim, all_ids[order], all_prints[order], space.revision)
 
     def _prints_of(self, embeddings: Float32s) -> Float64s:
-        """(n, 4) coordinates of raw embeddings (n, dim); of a damaged one whatever comes out, which is nobody's equal."""
+        """(n, 4) coordinates of raw embeddings (n, dim); a damaged row gives arbitrary values, which equal no other row."""
         with np.errstate(all="ignore"):
             rows = embeddings.astype(np.float64)
             found: Float64s = rows / np.linalg.norm(rows, axis=1, keepdims=True) @ self._axes

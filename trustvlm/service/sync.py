@@ -39,8 +39,8 @@ class Contents:
 
     Attributes:
         images: label name → content hash of each of its support images → what the image is called.
-        silent: labels of which the call has no images: of their support images it says nothing.
-        unread: labels of which an image could not be read.
+        silent: labels without images in the call: their support images stay.
+        unread: labels with an image that could not be read.
     """
 
     images: Mapping[str, Mapping[bytes, str | None]]
