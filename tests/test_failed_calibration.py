@@ -92,6 +92,8 @@ def test_from_the_command_line(home: Path, world: World, tmp_path: Path) -> None
     shown = cli("calibration", "show", "s")
     assert "at most" not in shown.split("promise:")[1].splitlines()[0]
     assert "run 'trustvlm recalibrate s'" in shown
+    assert "the risk is at most" not in shown
+    assert "when it was made" in shown.split("outcome:")[1].splitlines()[0]
 
 
 def test_over_http(home: Path, world: World) -> None:

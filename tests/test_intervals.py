@@ -51,6 +51,20 @@ def test_intervals_hold_the_truth(name: str, images: int) -> None:
     require_held(name, images, draws=80)
 
 
+def test_fpr95_where_many_share_the_trust_at_the_threshold() -> None:
+    rng = np.random.default_rng(2)
+    right = rng.random(100_000) < 0.9
+    trust = np.round(1.145 * right + rng.standard_normal(len(right)))
+    truth = fpr_at_tpr(trust, right)
+    assert (trust[right] >= 0).mean() == pytest.approx(0.95, abs=2e-3)  # the next threshold is as likely in a sample
+    hits = 0
+    for _ in range(150):
+        rows = rng.integers(0, len(trust), 1_000)
+        low, high = fpr_at_tpr_interval(trust[rows], right[rows])
+        hits += low <= truth <= high
+    assert hits >= 135
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", POPULATIONS)
 @pytest.mark.parametrize("images", [30, 100, 1_000])

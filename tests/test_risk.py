@@ -133,9 +133,17 @@ def test_without_a_threshold_it_says_how_many_more_would_do() -> None:
     assert str(few.needed) in few.reason
     more = 30 + few.needed
     assert find_threshold(rng.random(more), np.ones(more, bool), [0.0]).threshold == 0.0
-    hopeless = find_threshold(rng.random(300), rng.random(300) < 0.5, [0.5])
+    hopeless = find_threshold(np.arange(300.0), np.arange(300) % 2 == 0, [0.5])
     assert hopeless.needed is None
     assert "no number of images would do" in hopeless.reason
+    mixed = find_threshold(np.arange(80.0), np.arange(80) >= 57, [60.0])
+    assert (mixed.threshold, mixed.needed) == (None, None)
+    assert "0 of the 23 most trusted of 80 images are wrong, and a proof takes about 45" in mixed.reason
+
+
+def test_a_promise_is_said_with_all_of_its_digits() -> None:
+    found = find_threshold(np.arange(9.0), np.ones(9, bool), [0.0], max_risk=1e-6, confidence=0.999999)
+    assert "at or below 1e-06 with confidence 0.999999" in found.reason
 
 
 def test_all_right_all_wrong_and_one_image() -> None:

@@ -156,7 +156,7 @@ def embeddings(connection: Connection, space_id: int, dim: int, *, verifier: boo
     column = Observation.verifier_embedding if verifier else Observation.classifier_embedding
     query = select(Observation.content_hash, column).where(Observation.space_id == space_id, func.length(column) > 0)
     rows = connection.execute(query.order_by(Observation.id)).all()
-    return [content for content, _ in rows], unpack([embedding for _, embedding in rows], dim)
+    return [content for content, _ in rows], unpack([embedding or b"" for _, embedding in rows], dim)
 
 
 def forget_calibration(connection: Connection, space_id: int) -> None:

@@ -29,8 +29,8 @@ CALIBRATION_COLUMNS = [
     Column("revision", lambda row: str(row["revision"]), right=True, rank=3),
     Column("rule", lambda row: row["rule"], lambda row: "bold"),
     Column("threshold", lambda row: "none" if row["threshold"] is None else f"{row['threshold']:.4f}", right=True),
-    Column("max risk", lambda row: f"{row['max_risk']:.3g}", right=True, rank=1),
-    Column("confidence", lambda row: f"{row['confidence']:.3g}", right=True, rank=4),
+    Column("max risk", lambda row: f"{row['max_risk']:g}", right=True, rank=1),
+    Column("confidence", lambda row: f"{row['confidence']:g}", right=True, rank=4),
     Column("coverage", lambda row: f"{100 * row['coverage']:.1f} %", right=True),
     Column("images", lambda row: str(row["images"]), right=True, rank=5),
     Column("state", lambda row: row["state"], lambda row: "red" if row["failed"] else ""),
@@ -249,7 +249,7 @@ def _print(made: Calibration, json_: bool, state: str) -> None:
             "rule": f"{made.rule} ({_params(dict(made.params))})",
             "threshold": "none" if made.threshold is None else f"{made.threshold:.6g}",
             "promise": _promise(made, state),
-            "outcome": made.reason,
+            "outcome": made.reason if made.failed or state == "in force" else _seen(made),
             "coverage": f"{100 * made.coverage:.1f} % of the images that prove the threshold",
             "probability": "ECE unknown: too few images"
             if made.ece is None
@@ -269,7 +269,12 @@ def _promise(made: Calibration, state: str) -> str:
         return f"none: the space changed since revision {made.revision}; run 'trustvlm recalibrate {made.space}'"
     if state != "in force":
         return f"none: it {'failed' if made.failed else 'is no longer in force'}"
-    return f"at most {100 * made.max_risk:.3g} % of what it accepts is wrong, confidence {made.confidence:.3g}"
+    return f"at most {100 * made.max_risk:g} % of what it accepts is wrong, confidence {made.confidence:g}"
+
+
+def _seen(made: Calibration) -> str:
+    """What was seen when it was made, without the promise that was made of it."""
+    return f"accepted {made.accepted} of {made.tested} images when it was made, {made.errors} of them wrong"
 
 
 def _corrections(made: Calibration) -> str:

@@ -105,6 +105,10 @@ def _at_threshold(kept: Int64s, errors: Int64s, of: Int64s, share: float, confid
     if np.array_equal(kept, of) and most > total:  # of what is accepted, all is the most there can be
         looser = errors[-1] / of[-1]
     low, high = proportion_interval(int(errors[place]), int(of[place]), confidence)
+    levels = range(at(max(1, fewest)), at(min(most, total)) + 1)
+    if len(levels) <= (most - fewest) / 2:  # equal trust: the true threshold is one of a few, each of which has its interval
+        each = [proportion_interval(int(errors[level]), int(of[level]), confidence) for level in levels]
+        low, high = min(one for one, _ in each), max(one for _, one in each)
     below, above = min(stricter, looser, estimate), max(stricter, looser, estimate)
     return (
         max(0.0, float(estimate - math.hypot(estimate - low, estimate - below))),

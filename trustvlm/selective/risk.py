@@ -145,11 +145,11 @@ def find_threshold(
     if not count:
         needed, why = _what_would_do(ranking, images, max_risk, confidence)
         tested = (int(accepted[0]), int(errors[0])) if len(candidates) else (0, 0)
-        reason = f"no threshold keeps the risk at or below {max_risk:.3g} with confidence {confidence:.3g}: {why}"
+        reason = f"no threshold keeps the risk at or below {max_risk:g} with confidence {confidence:g}: {why}"
         bound = risk_upper_bound(*tested, confidence)
         return RiskThreshold(None, max_risk, confidence, images, *tested, 0.0, bound, needed, reason)
     k, m = int(errors[count - 1]), int(accepted[count - 1])
-    promise = f"with confidence {confidence:.3g} the risk is at most {max_risk:.3g}"
+    promise = f"with confidence {confidence:g} the risk is at most {max_risk:g}"
     reason = f"accepts {m} of {images} images, {k} of them wrong; {promise}"
     bound = risk_upper_bound(m, k, confidence)
     chosen = float(candidates[count - 1])
@@ -236,7 +236,11 @@ def _what_would_do(ranking: Ranking, images: int, max_risk: float, confidence: f
     if total > images + MOST_IMAGES:
         lowest = int(np.argmin(risk))
         seen = f"{int(errors[lowest])} of the {int(accepted[lowest])} most trusted of {images} images are wrong"
-        return None, least if few else f"{seen}; as far as they tell, no number of images would do"
+        if few:
+            return None, least
+        if not errors[lowest]:
+            return None, f"{seen}, and a proof takes about {_rounded(none_wrong):,} that are accepted without an error"
+        return None, f"{seen}; as far as they tell, no number of images would do"
     needed = max(1, int(np.ceil(total)) - images)
     if few:
         return needed, f"{least}; as far as these tell, about {needed:,} more would do"

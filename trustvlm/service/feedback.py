@@ -145,7 +145,7 @@ def monitor(parts: Parts, space_name: str, alpha: float) -> MonitorReport:
         predicted = view.aliases.of(np.array([pair[0] for pair in pairs], dtype=np.int64))
         truth = view.aliases.of(np.array([pair[1] for pair in pairs], dtype=np.int64))
     found = watch((predicted != truth).tolist(), calibration.max_risk, alpha)
-    promised = f"at most {calibration.max_risk:.3g} of what is accepted is wrong"
+    promised = f"at most {calibration.max_risk:g} of what is accepted is wrong"
     seen = f"{found.errors} of {found.items} accepted images whose label became known are wrong"
     if found.broken:
         message = (
