@@ -159,7 +159,7 @@ def test_read_only_home_can_be_read_and_says_so_when_written(space, tmp_path):
         assert found.stdout.splitlines()[1].startswith("one.jpg,airport,")
         refused = run("label", "remove", "s", "beach")
         assert refused.returncode == 5
-        assert refused.stderr.startswith(f"Error: {space.home} cannot be written")
+        assert refused.stderr == f"Error: {space.home} cannot be written; make it writable\n"
     finally:
         for path in (space.home, *space.home.rglob("*")):
             path.chmod(0o755 if path.is_dir() else 0o644)

@@ -142,6 +142,12 @@ def test_the_argument_comes_first(port: int, proxy: Proxy, monkeypatch: pytest.M
         spaces(ELSEWHERE, trust_env=False, retries=0)
 
 
+def test_a_socks_proxy_without_its_version_is_told_how_to_say_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("all_proxy", "socks://127.0.0.1:1080/")
+    with pytest.raises(trustvlm.InvalidInput, match=r"expected something like 'socks5://proxy\.example:1080', got 'socks://"):
+        Client(ELSEWHERE)
+
+
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "ALL_PROXY"])
 @pytest.mark.parametrize(
     "value",

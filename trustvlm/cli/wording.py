@@ -23,6 +23,7 @@ _PHRASES = (
     (r"has another text vector; update_label changes it", "has another text embedding; remove the label to change it"),
     (r"has the prompt None, not", "has no prompt of its own, not"),
     (r"update_label changes it", "'trustvlm label update' changes it"),
+    (r"; open it with read_only=True,? or make it writable", "; make it writable"),
     (r"\baccept_truncated\b", "--accept-truncated"),
     (r"\bimage_range\b", "--range"),
 )

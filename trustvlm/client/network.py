@@ -121,8 +121,9 @@ def _in_network(host: str, network: str) -> bool:
 
 
 def _checked_proxy(proxy: Any, what: str) -> httpx.URL:
+    socks = str(proxy).lower().startswith("socks")  # 'socks://…', as desktops write it, leaves the version open
     try:
-        address = checked_url(proxy, what, PROXIES, "http://proxy.example:3128")
+        address = checked_url(proxy, what, PROXIES, "socks5://proxy.example:1080" if socks else "http://proxy.example:3128")
     except InvalidInput as error:
         ways = "" if what == "proxy" else "; correct or unset it, name the host in NO_PROXY, or pass trust_env=False"
         raise InvalidInput(f"{error}{ways}") from error
