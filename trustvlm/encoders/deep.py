@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -163,7 +163,9 @@ def deep_colour(image: Image, again: Callable[[], Image]) -> Deep | None:
         for part, swap in ((upper, False), (lower, True)):
             _decode_as(part, [_colour_mode(mode, swap) for mode in modes])
     key = image.info.get("transparency")
-    full = 2.0 ** (8 + upper.getextrema()[-1][1].bit_length()) - 1  # 4095 where opacity has 12 bits as well
+    full = (
+        2.0 ** (8 + cast(tuple[int, int], upper.getextrema()[-1])[1].bit_length()) - 1
+    )  # 4095 where opacity has 12 bits as well
 
     def samples(top: int, bottom: int) -> Numbers:
         box = (0, top, image.width, bottom)
