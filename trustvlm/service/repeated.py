@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import cast
 
@@ -11,6 +10,7 @@ from sqlalchemy import Connection
 
 from trustvlm.catalog import observations
 from trustvlm.catalog.spaces import SpaceRecord
+from trustvlm.scoring.vectors import unit_rows
 from trustvlm.service.observed import Observed
 from trustvlm.service.support_prints import SAME_IMAGE
 from trustvlm.types import Bools, Float64s, Int64s
@@ -18,6 +18,8 @@ from trustvlm.types import Bools, Float64s, Int64s
 __all__ = ["as_stored", "first_of_each"]
 
 _DIRECTIONS = 3
+_BLOCK = 4096
+_NEARLY = 1 - 1e-5  # below SAME_IMAGE by more than float32 rounds
 
 
 def first_of_each(observed: Observed) -> Bools:
@@ -53,31 +55,27 @@ def as_stored(connection: Connection, space: SpaceRecord, observed: Observed) ->
     separate = space.verifier != "same" and observed.verifier is not None
     dim = space.verifier_dim if separate else space.classifier_dim
     stored, embeddings = observations.embeddings(connection, space.id, dim, verifier=separate)
-    rows = embeddings.astype(np.float64)
-    with np.errstate(all="ignore"):  # a damaged row equals none
-        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     classifier, verifier = observed[np.array(new)].unit
+    asked = classifier if verifier is None else verifier
     hashes = list(observed.hashes)
-    for one, other in _equal_pairs(np.concatenate([rows, classifier if verifier is None else verifier])):
-        for first, second in zip(np.minimum(one, other).tolist(), np.maximum(one, other).tolist(), strict=True):
-            if first < len(stored) <= second:
-                hashes[new[second - len(stored)]] = stored[first]
+    for start in range(0, len(stored), _BLOCK):
+        rows = embeddings[start : start + _BLOCK]
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        for first in range(0, len(new), _BLOCK):
+            some = asked[first : first + _BLOCK]
+            row, query = np.nonzero(rows @ some.T.astype(np.float32) >= _NEARLY * lengths)
+            same = np.sum(unit_rows(rows[row].astype(np.float64)) * some[query], axis=1) >= SAME_IMAGE
+            for place, of in zip((first + query[same]).tolist(), (start + row[same]).tolist(), strict=True):
+                hashes[new[place]] = stored[of]
     return replace(observed, hashes=hashes)
 
 
 def _repeated(unit: Float64s) -> Bools:
-    """(n,) which unit vectors are equal to an earlier one but for rounding."""
-    repeated = np.zeros(len(unit), np.bool_)
-    for one, other in _equal_pairs(unit):
-        repeated[np.maximum(one, other)] = True
-    return repeated
-
-
-def _equal_pairs(unit: Float64s) -> Iterator[tuple[Int64s, Int64s]]:
-    """Pairs of unit vectors that are equal but for rounding, as two arrays of their places; many pairs at a time.
+    """(n,) which unit vectors are equal to an earlier one but for rounding.
 
     Equal ones have equal projections on any direction: sorted by one, they stand within a narrow window of each other.
     """
+    repeated = np.zeros(len(unit), np.bool_)
     directions = np.random.default_rng(0).standard_normal((unit.shape[1], _DIRECTIONS))
     places = unit @ (directions / np.linalg.norm(directions, axis=0))
     order = np.argsort(places[:, 0], kind="stable")
@@ -90,4 +88,5 @@ def _equal_pairs(unit: Float64s) -> Iterator[tuple[Int64s, Int64s]]:
         near = np.flatnonzero(inside & (np.abs(places[other] - places[one]) <= window).all(axis=1))
         one, other = one[near], other[near]
         same = cast(Bools, np.sum(unit[one] * unit[other], axis=1) >= SAME_IMAGE)
-        yield one[same], other[same]
+        repeated[np.maximum(one, other)[same]] = True
+    return repeated
