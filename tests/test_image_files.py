@@ -184,6 +184,12 @@ def test_service_and_client_read_and_say_the_same(home: Path) -> None:
             assert verbs.search("s", Queries(images=images[:1])).notes == (
                 "1 image of 16 bit: values 0–4095 stretched to 0–255",
             )
+            known = Queries(images=[deep(16), deep(4)], image_range=(0, 4095)), ["four", "four"]
+            noted = ("2 images of 16 bit: values 0–4095 stretched to 0–255",)
+            assert verbs.evaluate("s", *known, draws=0, rules=["msp"]).notes == noted
+            assert verbs.calibrate("s", *known, rule="msp").notes == noted
+            assert verbs.feedback("s", *known).notes == noted
+            assert all(stored.notes == () for stored in verbs.list_calibrations("s"))
             torn = Queries(images=[TORN["jpeg"]()], accept_truncated=True)
             assert verbs.score("s", torn).notes[0].startswith("1 image cut off before the end")
             with pytest.raises(InvalidInput, match="accept_truncated"):

@@ -171,6 +171,7 @@ class Evaluation:
         gone: how many stored images were left out because their label was removed since.
         left_out: rules that were not compared, with the reason; empty where the rules were named.
         items: the images, and confidence: that of the bounds in `thresholds`; None where they were not asked for.
+        notes: a sentence for each thing that was done so that the encoders see the images.
     """
 
     space: str
@@ -193,6 +194,7 @@ class Evaluation:
     left_out: tuple[RuleLeftOut, ...] = ()
     items: tuple[EvaluatedImage, ...] | None = None
     confidence: float | None = None
+    notes: tuple[str, ...] = ()
 
     def __getitem__(self, rule: str) -> RuleOutcome:
         """The outcome of a rule by its name. Raises KeyError."""

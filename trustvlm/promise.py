@@ -47,6 +47,7 @@ class Calibration:
         correcting_rule: its own rule where that corrects labels, else the one that would with `may_correct`; None without
             verifier embeddings. corrected: how many labels of the images that calibrated it changes.
         corrected_rightly, corrected_wrongly: how many of them from wrong to right, and from right to wrong.
+        notes: a sentence for each thing that was done so that the encoders see the images; said once, and not stored.
     """
 
     id: int
@@ -86,6 +87,7 @@ class Calibration:
     corrected: int = 0
     corrected_rightly: int = 0
     corrected_wrongly: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def failed(self) -> bool:
@@ -129,6 +131,7 @@ class FeedbackResult:
         promoted: how many became support images.
         apart: how many chosen images were also drawn at random before. Their earlier labels stay in use for calibration; their
             new labels are stored beside these and do not calibrate.
+        notes: a sentence for each kind of change to pixels that was made so that the encoders can read the images.
     """
 
     ids: tuple[int, ...]
@@ -138,6 +141,7 @@ class FeedbackResult:
     accepted_wrong: int
     promoted: int
     apart: int = 0
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

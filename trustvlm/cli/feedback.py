@@ -10,6 +10,7 @@ import click
 
 from trustvlm.cli.bounds import Bounded
 from trustvlm.cli.folders import check_exclude, check_naming
+from trustvlm.cli.images import note_images
 from trustvlm.cli.labelled import check_names, labelled_images, labelled_options
 from trustvlm.cli.output import as_json, say
 from trustvlm.cli.session import Session, exactly_one
@@ -74,6 +75,7 @@ def feedback(
     if json_:
         click.echo(as_json(asdict(result)))
         return
+    note_images(result.notes)
     refused = result.ids.count(-1)
     parts = [
         f"{count(result.added, 'image')} stored",

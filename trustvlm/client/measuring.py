@@ -15,6 +15,7 @@ from trustvlm.client.queries import check_labels, embedded_queries, groups_of_fi
 from trustvlm.client.wire import Body, Wire, json_body, path_of
 from trustvlm.errors import InvalidInput
 from trustvlm.promise import FeedbackResult
+from trustvlm.remarks import merged_notes
 from trustvlm.types import Queries
 
 __all__ = ["evaluate_options", "feedback", "measured", "stored"]
@@ -24,8 +25,8 @@ FEEDBACK_FILES, FEEDBACK_BYTES = 128, 16 * 2**20
 Names = Sequence[str | None]
 
 
-def _labelled(wire: Wire, space: str, queries: Queries, truth: Names, sources: Names | None) -> Body:
-    """Queries, their true labels and what to call them, as one body."""
+def _labelled(wire: Wire, space: str, queries: Queries, truth: Names, sources: Names | None, notes: list[str]) -> Body:
+    """Queries, their true labels and what to call them, as one body; what is said of images is appended to `notes`."""
     named = {"truth": truth_array(truth, "truth")}
     if sources is not None:
         names = optional_texts(sources, "sources", "one name for each query, or None")
@@ -33,7 +34,7 @@ def _labelled(wire: Wire, space: str, queries: Queries, truth: Names, sources: N
     if isinstance(queries, Queries) and queries.images is not None:
         _same_number(len(named["truth"]), len(as_sources(queries.images, "queries.images")))
         check_labels(wire, space, truth)
-    arrays = embedded_queries(wire, space, queries)
+    arrays = embedded_queries(wire, space, queries, notes)
     _same_number(len(named["truth"]), len(next(iter(arrays.values()))))
     return npz_body(arrays | named)
 
@@ -54,8 +55,10 @@ def measured(
     progress: Progress | None,
 ) -> Any:
     """What an evaluation or a calibration ends with."""
-    body = _labelled(wire, space, queries, truth, sources)
-    return finished(wire, path_of("spaces", space, verb), options_query(options), body, progress)
+    notes: list[str] = []
+    body = _labelled(wire, space, queries, truth, sources, notes)
+    found = finished(wire, path_of("spaces", space, verb), options_query(options), body, progress)
+    return {**found, "notes": notes}
 
 
 def evaluate_options(
@@ -94,7 +97,7 @@ def feedback(
     path = path_of("spaces", space, "feedback")
     options: list[tuple[str, Any]] = [("sampling", sampling), ("promote", bool(promote))]
     if not isinstance(queries, Queries) or queries.images is None:
-        body = _labelled(wire, space, queries, truth, sources)
+        body = _labelled(wire, space, queries, truth, sources, [])
         return read(FeedbackResult, wire.ask("POST", path, query=options_query(options), body=body, write=True))
     options += reading_fields(queries.image_range, queries.accept_truncated)
     images = as_sources(queries.images, "queries.images")
@@ -119,4 +122,5 @@ def feedback(
 def _together(results: Sequence[FeedbackResult]) -> FeedbackResult:
     names = ("added", "updated", "right", "accepted_wrong", "promoted", "apart")
     counts = {name: sum(getattr(one, name) for one in results) for name in names}
-    return FeedbackResult(ids=tuple(place for one in results for place in one.ids), **counts)
+    notes = merged_notes(note for one in results for note in one.notes)
+    return FeedbackResult(ids=tuple(place for one in results for place in one.ids), notes=notes, **counts)

@@ -163,9 +163,7 @@ def deep_colour(image: Image, again: Callable[[], Image]) -> Deep | None:
         for part, swap in ((upper, False), (lower, True)):
             _decode_as(part, [_colour_mode(mode, swap) for mode in modes])
     key = image.info.get("transparency")
-    full = (
-        2.0 ** (8 + cast(tuple[int, int], upper.getextrema()[-1])[1].bit_length()) - 1
-    )  # 4095 where opacity has 12 bits as well
+    full = 2.0 ** (8 + _largest(upper).bit_length()) - 1  # 4095 where opacity has 12 bits as well
 
     def samples(top: int, bottom: int) -> Numbers:
         box = (0, top, image.width, bottom)
@@ -190,6 +188,12 @@ def deep_colour(image: Image, again: Callable[[], Image]) -> Deep | None:
         upper=upper,
         premultiplied=modes[0].startswith("RGBa"),
     )
+
+
+def _largest(image: Image) -> int:
+    """The largest value of the last of several bands."""
+    extrema = cast(tuple[tuple[int, int], ...], image.getextrema())
+    return extrema[-1][1]
 
 
 def _grey_bytes(image: Image) -> tuple[Image, Image]:

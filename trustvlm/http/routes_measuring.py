@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
@@ -20,6 +20,7 @@ from trustvlm.http.schemas import CalibrateBody, EvaluateBody, FeedbackBody, Lab
 from trustvlm.http.serving import Serving, refuse_unknown, serving_of, shaped
 from trustvlm.http.shapes import CalibrationList, Job, JobList, RemovedCalibration
 from trustvlm.promise import FeedbackResult, MonitorReport
+from trustvlm.remarks import merged_notes
 from trustvlm.types import Queries
 
 __all__ = ["router"]
@@ -43,9 +44,9 @@ async def evaluate(request: Request, space: str) -> Response:
     options = asked.body.model_dump(exclude=_QUERIES)
 
     def work(progress: Progress) -> dict[str, Any]:
-        given = labelled(serving, space, asked, progress)
+        given, notes = labelled(serving, space, asked, progress)
         progress.tell("evaluating", 0, None)
-        return asdict(serving.service.evaluate(space, **given, **options))
+        return asdict(replace(serving.service.evaluate(space, **given, **options), notes=notes))
 
     return await begun(request, "evaluate", space, work, asked.digest)
 
@@ -65,9 +66,9 @@ async def calibrate(request: Request, space: str) -> Response:
     options = asked.body.model_dump(exclude=_QUERIES)
 
     def work(progress: Progress) -> dict[str, Any]:
-        given = labelled(serving, space, asked, progress)
+        given, notes = labelled(serving, space, asked, progress)
         progress.tell("calibrating", 0, None)
-        return serving.service.calibrate(space, **given, **options).to_dict()
+        return replace(serving.service.calibrate(space, **given, **options), notes=notes).to_dict()
 
     return await begun(request, "calibrate", space, work, asked.digest)
 
@@ -115,23 +116,24 @@ async def begun(request: Request, kind: str, space: str, work: Callable[[Progres
     )
 
 
-def labelled(serving: Serving, space: str, asked: Asked[Any], progress: Progress) -> dict[str, Any]:
-    """Queries, truth and sources of a job; image files are embedded some at a time."""
+def labelled(serving: Serving, space: str, asked: Asked[Any], progress: Progress) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Queries, truth and sources of a job, and notes on its images, which are embedded some at a time."""
     body: LabelledBody = asked.body
     if asked.images is None:
-        return {"queries": asked.queries(), "truth": body.truth, "sources": body.sources}
+        return {"queries": asked.queries(), "truth": body.truth, "sources": body.sources}, ()
     how = asked.reading
-    parts, truth, sources = [], [], list[str | None]()
+    parts, truth, sources, notes = [], [], list[str | None](), list[str]()
     for start in range(0, len(asked.images), _STEP):
         progress.tell("embedding", start, len(asked.images))
         some = asked.images[start : start + _STEP]
         found = serving.encode_now(lambda some=some: serving.service.embed(space, some, **how))  # type: ignore[misc]
         parts.append(found.queries)
+        notes += found.notes
         truth += [body.truth[start + place] for place in found.places]
         sources += found.sources if body.sources is None else [body.sources[start + place] for place in found.places]
     sides = [[getattr(part, name) for part in parts] for name in ("classifier", "verifier")]
     classifier, verifier = (None if rows[0] is None else np.concatenate(rows) for rows in sides)
-    return {"queries": Queries(classifier, verifier), "truth": truth, "sources": sources}
+    return {"queries": Queries(classifier, verifier), "truth": truth, "sources": sources}, merged_notes(notes)
 
 
 @router.post(

@@ -85,7 +85,7 @@ def calibrate(
     observed = observe(parts, space, queries, truth, sources)
     if not len(observed):
         raise InvalidInput("queries: expected images with known labels, got none")
-    return _calibrated(parts, space, observed, None, promise, keep=True)
+    return replace(_calibrated(parts, space, observed, None, promise, keep=True), notes=observed.notes)
 
 
 def recalibrate(parts: Parts, space_name: str, changes: Mapping[str, Any] | None = None) -> Calibration:

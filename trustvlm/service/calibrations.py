@@ -19,7 +19,7 @@ from trustvlm.types import RuleLeftOut
 
 __all__ = ["in_force", "list_calibrations", "loaded", "newest", "remove_calibration", "store"]
 
-_OF_ROW = ("id", "space", "created_at", "revision", "other_encoders")
+_OF_ROW = ("id", "space", "created_at", "revision", "other_encoders", "notes")
 _CONTENT = tuple(field.name for field in fields(Calibration) if field.name not in _OF_ROW)
 
 

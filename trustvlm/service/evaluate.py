@@ -150,6 +150,7 @@ def _evaluated(parts: Parts, space: SpaceRecord, observed: Observed, truth: Int6
             left_out=left_out,
             items=evaluated_images(kept, sources, names) if wanted.items else None,
             confidence=float(wanted.confidence) if wanted.items else None,
+            notes=observed.notes,
         )
 
 

@@ -69,6 +69,7 @@ def feedback(
         right=int(right.sum()),
         accepted_wrong=int((_accepted(verdicts) & ~right).sum()),
         promoted=promoted,
+        notes=observed.notes,
     )
 
 

@@ -38,6 +38,7 @@ class Observed:
             verifier's None where none was given.
         truth: (n,) label names, None for an image of no label of the space.
         hashes: content hash of each. sources: a name for each, or None.
+        notes: what was done so that the encoders see the images, of all that came.
     """
 
     classifier: Float64s
@@ -45,6 +46,7 @@ class Observed:
     truth: Objects
     hashes: list[bytes]
     sources: list[str | None]
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.classifier)
@@ -54,7 +56,12 @@ class Observed:
         classifier = verifier if self.verifier is self.classifier and verifier is not None else self.classifier[rows]
         places = rows.tolist()
         return Observed(
-            classifier, verifier, self.truth[rows], [self.hashes[i] for i in places], [self.sources[i] for i in places]
+            classifier,
+            verifier,
+            self.truth[rows],
+            [self.hashes[i] for i in places],
+            [self.sources[i] for i in places],
+            self.notes,
         )
 
     @property
@@ -90,7 +97,8 @@ def observe(
             raise InvalidInput(f"truth: expected {len(images)} names, one for each query, got {len(truth)}")
         with parts.catalog.read() as connection:
             truth_ids(connection, space, np.array(truth, dtype=object))
-    classifier, verifier = raw_queries(parts, space, queries)
+    notes: list[str] = []
+    classifier, verifier = raw_queries(parts, space, queries, notes)
     if classifier is None:
         raise InvalidInput("queries.classifier: trust needs classifier embeddings; only verifier embeddings were given")
     if len(truth) != len(classifier):
@@ -107,7 +115,7 @@ def observe(
     names[:] = truth
     given: Sequence[str | None] = [None] * len(classifier) if sources is None else sources
     told = [None if source is None else source_text(source) for source in given]
-    return Observed(classifier, verifier, names, hashes, told)
+    return Observed(classifier, verifier, names, hashes, told, tuple(notes))
 
 
 def stored_images(connection: Connection, space: SpaceRecord) -> tuple[Observed, Int64s]:

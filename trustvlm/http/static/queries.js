@@ -65,6 +65,7 @@ async function scoreSome(space, items, rule, signal) {
   for (const [row, verdict] of answer.verdicts.entries()) {
     Object.assign(items[verdict.index ?? row], { verdict, error: null });
   }
+  for (const item of items) item.notes = answer.notes ?? [];
   for (const { index, reason } of answer.failures ?? []) Object.assign(items[index], { verdict: null, error: new Error(reason) });
 }
 

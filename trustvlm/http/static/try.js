@@ -93,7 +93,13 @@ function draw(view) {
   if (items.some((item) => !item.verdict && !item.error)) return void rescoreAll(view); // the view was left in between
   if (!opened) return put(view.result, overview(view));
   const at = items.indexOf(opened);
-  return put(view.result, items.length > 1 && walker(view, at), opened.error ? failed(view, opened) : card(view, opened));
+  return put(view.result, items.length > 1 && walker(view, at), opened.error ? failed(view, opened) : card(view, opened), notesOn([opened]));
+}
+
+/** What was done so that the encoders see the images; it is told of all that went in one call. */
+function notesOn(items) {
+  const told = [...new Set(items.map((item) => item.notes ?? []))].flat();
+  return told.length ? h("ul", { class: "quiet notes" }, told.map((note) => h("li", {}, h("bdi", {}, note)))) : null;
 }
 
 function hints({ space }) {
@@ -154,6 +160,7 @@ function overview(view) {
   return [
     h("h2", { class: "summary", tabindex: "-1" }, `${counted(items.length, view.space && items[0].query.file ? "image" : "embedding")}: ${counts.join(", ")}`),
     h("ul", { class: "tiles" }, items.map((item) => h("li", {}, tile(view, item)))),
+    notesOn(items),
   ];
 }
 
