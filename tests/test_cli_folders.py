@@ -74,10 +74,13 @@ def test_parts_are_refused_by_every_verb(cli: Cli, tmp_path: Path) -> None:
 def test_what_may_be_one_level_too_high_is_said(cli: Cli, tmp_path: Path) -> None:
     for seed, name in enumerate(("pets/cat/1.png", "pets/dog/2.png")):
         picture(tmp_path / "set" / name, seed)
+    inner = tmp_path / "set" / "pets"
+    said = cli("register", "s", tmp_path / "set", code=2)
+    assert "all images lie in sub-folders of pets (cat, dog)" in said
+    assert f"if these are the labels, name {inner}; --label NAME {inner} takes" in said
+    picture(tmp_path / "set" / "toys" / "car" / "3.png", 3)
     said = cli.run("register", "s", tmp_path / "set").stderr
-    assert said == (
-        f"all images of pets lie in its sub-folders (cat, dog); if these are the labels, name {tmp_path}/set/pets\n"
-    )
+    assert f"all images of pets lie in its sub-folders (cat, dog); if these are the labels, name {inner}\n" in said
 
 
 def test_linked_originals_are_found_again(cli: Cli, tmp_path: Path, clip: str) -> None:

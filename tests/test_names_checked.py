@@ -70,7 +70,7 @@ def test_a_folder_named_otherwise_is_refused_before_a_model_is_loaded(weightless
     for name in ("Seven", "nine", "other"):
         shutil.copytree(weightless.home.parent / "photos" / "nine", tmp_path / "held-out" / name)
     said = weightless(verb, "s", tmp_path / "held-out", code=3)
-    assert "no label 'Seven' in space 's' (and 1 more name without a label); did you mean 'seven'?" in said
+    assert "no label 'Seven' in space 's' (and 1 more name without a label); did you mean 'seven' for 'Seven'?" in said
     assert "--no-label Seven counts its images as images of no label" in said
     said = weightless(verb, "s", tmp_path / "held-out", "--no-label", "Seven", "--no-label", "Other", code=2)
     assert "--no-label Other: no images have this name; did you mean other?" in said

@@ -55,7 +55,8 @@ def told(missing: Mapping[str, str | None], space: str, remedy: str = "") -> str
     """What to say of names that are no labels: the first one, how many more, which labels were probably meant, the remedy."""
     more = len(missing) - 1
     others = f" (and {more} more name{'s' * (more > 1)} without a label)" if more else ""
-    meant = [brief(guess) for guess in missing.values() if guess is not None]
+    guesses = [(name, guess) for name, guess in missing.items() if guess is not None]
+    meant = [brief(guess) + (f" for {brief(name)}" if more else "") for name, guess in guesses]
     hint = f"; did you mean {', '.join(meant)}?" if meant else ""
     end = "" if not remedy else f" Otherwise: {remedy}" if meant else f"; {remedy}"
     return f"no label {brief(next(iter(missing)))} in space {space!r}{others}{hint}{end}"

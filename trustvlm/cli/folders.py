@@ -118,6 +118,11 @@ def images_by_name(
             name, below = nested
             some = ", ".join(below[:3]) + (", …" if below[3:] else "")
             inside = quoted(str(folder / name))
+            if len(images) == 1:
+                raise InvalidInput(
+                    f"{folder}: all images lie in sub-folders of {quoted(name)} ({some}); "
+                    f"if these are the labels, name {inside}; --label NAME {inside} takes all as one label"
+                )
             note(f"all images of {quoted(name)} lie in its sub-folders ({some}); if these are the labels, name {inside}")
     labels = naming.labels(images, keep)
     return {labels[name]: paths for name, paths in images.items()}

@@ -40,7 +40,7 @@ IMAGE_SUFFIXES = {
 }
 
 SYSTEM_NAMES = (
-    *("@eaDir", "@Recycle", "@Recently-Snapshot", "@__thumb", "@tmp", "#recycle", "#snapshot", "~snapshot"),  # NAS
+    *("@eaDir", "@Recycle", "@Recently-Snapshot", "@__thumb", "@tmp", "@Syno*", "#recycle", "#snapshot", "~snapshot"),  # NAS
     *("$RECYCLE.BIN", "RECYCLE.BIN", "RECYCLER", "RECYCLED", "System Volume Information", "FOUND.[0-9][0-9][0-9]"),  # Windows
     *("Thumbs.db", "ehthumbs.db", "desktop.ini"),
     *("__MACOSX", "Network Trash Folder", "Temporary Items", "TheVolumeSettingsFolder", "Icon\r", "iPod Photo Cache"),  # macOS

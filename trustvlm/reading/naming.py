@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,8 @@ class Naming:
             labels |= {folder: LabelName(clean_name(labels[folder].name), labels[folder].prompt) for folder in renamed}
         folder_of: dict[str, str] = {}
         for folder, label in labels.items():
-            if (other := folder_of.setdefault(label.name, folder)) != folder:
+            name = unicodedata.normalize("NFC", label.name)  # as the catalog has it
+            if (other := folder_of.setdefault(name, folder)) != folder:
                 where = f"in {self.names}" if self.names is not None else "(--names FILE names folders)"
                 both = f"{other!r} and {folder!r} would both become the label {label.name!r}"
                 raise InvalidInput(f"{both}; give one of them another name {where}")

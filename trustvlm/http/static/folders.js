@@ -2,7 +2,7 @@
 
 // What systems and programs make beside images: SYSTEM_NAMES of trustvlm/reading/images.py, which a test compares.
 const SYSTEM = [
-  "@eaDir", "@Recycle", "@Recently-Snapshot", "@__thumb", "@tmp", "#recycle", "#snapshot", "~snapshot",
+  "@eaDir", "@Recycle", "@Recently-Snapshot", "@__thumb", "@tmp", "@Syno*", "#recycle", "#snapshot", "~snapshot",
   "$RECYCLE.BIN", "RECYCLE.BIN", "RECYCLER", "RECYCLED", "System Volume Information", "FOUND.[0-9][0-9][0-9]",
   "Thumbs.db", "ehthumbs.db", "desktop.ini", "__MACOSX", "Network Trash Folder", "Temporary Items",
   "TheVolumeSettingsFolder", "Icon\r", "iPod Photo Cache", "lost+found", "__pycache__", "CVS", "*.lrdata",
