@@ -133,7 +133,7 @@ def fork_with_transport(home: str) -> None:
 
 def test_a_transport_does_not_survive_a_fork_and_says_so(tmp_path: Path) -> None:
     (said,) = map(json.loads, run(fork_with_transport, tmp_path / "home"))
-    assert said == "this client was made with a transport before a fork; make another one in the child"
+    assert said == "this client was made with a transport before a fork; make a new Client in the child process"
 
 
 # An answer and its request

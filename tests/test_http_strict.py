@@ -87,7 +87,7 @@ def test_arrays_that_a_route_does_not_take(space: Http, queries: dict[str, Any])
     vectors = {name: np.array(rows) for name, rows in queries.items()}
     for wrong in ("image_vectors", "text_vector", "truth", "verifer"):
         said = refused(space, "POST", "/v1/spaces/s/score", content=npz(**vectors, **{wrong: np.array(["x"])}), headers=NPZ)
-        assert said.startswith(f"{wrong}: no array of this body")
+        assert said.startswith(f"{wrong}: not an array of this body")
     assert "did you mean 'verifier'" in said
 
 
@@ -137,8 +137,8 @@ def test_form_fields(space: Http) -> None:
 def test_a_body_where_none_is_taken(space: Http) -> None:
     before = space("GET", "/v1/spaces/s")["revision"]
     said = refused(space, "DELETE", "/v1/spaces/s/labels/beach", json={"purge": True})
-    assert said == "body: DELETE /v1/spaces/{space}/labels/{label} takes none; its options go into the query: purge"
-    assert refused(space, "POST", "/v1/jobs/x/cancel", content=b"now").endswith("takes none")
+    assert said == "body: DELETE /v1/spaces/{space}/labels/{label} takes no body; its options go into the query: purge"
+    assert refused(space, "POST", "/v1/jobs/x/cancel", content=b"now").endswith("takes no body")
     assert space("GET", "/v1/spaces/s")["revision"] == before
     space("POST", "/v1/jobs/x/cancel", json={}, status=404)  # many clients send an empty object
 
@@ -190,8 +190,8 @@ def test_ids_without_a_fraction(space: Http, queries: dict[str, Any]) -> None:
 def test_lists_that_cannot_be_served(space: Http) -> None:
     path = "/v1/spaces/s/labels"
     for query, name in (("q=a", "q"), ("unverified=true", "unverified"), ("thumbnails=2", "thumbnails")):
-        assert f"order: id goes without {name}" in refused(space, "GET", f"{path}?order=id&{query}")
-    assert "without q, unverified" in refused(space, "GET", f"{path}?order=id&q=a&unverified=true")
+        assert f"order: id cannot be combined with {name}" in refused(space, "GET", f"{path}?order=id&{query}")
+    assert "combined with q, unverified" in refused(space, "GET", f"{path}?order=id&q=a&unverified=true")
     assert refused(space, "GET", f"{path}?match=prefix").startswith("match: ")
     by_name = space("GET", f"{path}?limit=2")["next_cursor"]
     by_id = space("GET", f"{path}?limit=2&order=id")["next_cursor"]

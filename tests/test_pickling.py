@@ -120,7 +120,7 @@ def test_evidence_stays_with_its_service(request: pytest.FixtureRequest, made_by
         assert copied.evidence(2) == verdicts.evidence(2)
     once = pickle.loads(pickle.dumps(verdicts))
     for travelled in (once, pickle.loads(pickle.dumps(once)), copy.deepcopy(once)):
-        with pytest.raises(trustvlm.Unavailable, match=r"verdicts.rows\(evidence=3\) before, or score again"):
+        with pytest.raises(trustvlm.Unavailable, match=r"verdicts.rows\(evidence=3\), or score again"):
             travelled.evidence(2)
         with pytest.raises(IndexError):
             travelled.evidence(len(verdicts))
@@ -148,7 +148,7 @@ def test_a_worker_gets_and_gives_them(by_library: Answers) -> None:
 @pytest.mark.parametrize("way", WAYS)
 def test_services_and_clients_stay(tmp_path: Path, way: str) -> None:
     with trustvlm.open(tmp_path / "home", create=True) as service, Client("http://127.0.0.1:9", "a-secret-key") as client:
-        for one, remedy in ((service, "call trustvlm.open there"), (client, "pass its url and key, and make one there")):
+        for one, remedy in ((service, "call trustvlm.open there"), (client, "pass its url and key, and make a Client there")):
             for value in (one, [one], partial(one.get_space, "s")):  # in anything that would take it along
                 if way == "copy" and value is not one:
                     continue

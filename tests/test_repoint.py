@@ -90,6 +90,6 @@ def test_other_weights_and_wrong_places_are_refused(moved: tuple[Cli, Path, tupl
     assert "is not the one it was made with: its weights changed" in said
     assert "no folder" in cli("space", "repoint", "s", "--classifier", "open_clip:local-dir:/nowhere", code=3)
     assert "Expected --classifier, --verifier or both" in cli("space", "repoint", "s", code=2)
-    assert "stays that" in cli("space", "repoint", "s", "--verifier", "same", code=2)
+    assert "cannot be repointed" in cli("space", "repoint", "s", "--verifier", "same", code=2)
     assert "no space" in cli("space", "repoint", "t", "--verifier", verifier, code=3)
     assert classifier not in cli("space", "show", "s")

@@ -228,7 +228,7 @@ def test_usage(photos: tuple[Cli, Path], tmp_path: Path) -> None:
     other.mkdir(parents=True)
     Image.new("RGB", (20, 20)).save(other / "1.png")
     said = cli("register", "s", tmp_path / "other", "--sync", code=2)
-    assert "none of the 6 support images of space 's' is among what was given" in said
+    assert "none of the 6 support images of space 's' is in the call" in said
 
 
 def test_an_import_says_what_is_known_already(tmp_path: Path) -> None:

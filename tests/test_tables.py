@@ -113,7 +113,7 @@ def test_a_command_at_a_width(
         assert any(word in line for line in text.splitlines()), (word, text)
     sentences = 1 if command in ("evaluate", "calibration show", "index tune") else 0  # a terminal wraps those by itself
     assert sum(cell_len(line) > width for line in text.splitlines()) <= sentences, text
-    missing = re.search(r"no room at (\d+) columns for: (.*) \(in a pipe", capsys.readouterr().err)
+    missing = re.search(r"left out at (\d+) columns: (.*) \(in a pipe", capsys.readouterr().err)
     if missing:
         assert int(missing[1]) == width
         assert not STAY & set(missing[2].split(", "))

@@ -28,8 +28,8 @@ class EvidenceLeft:
     def __call__(self, i: int, k: int) -> Evidence:
         """Raises Unavailable always."""
         raise Unavailable(
-            "the evidence of verdicts that were pickled stays where they were made: read it there with "
-            "verdicts.rows(evidence=3) before, or score again here"
+            "pickled verdicts do not keep their evidence: read it before pickling, with verdicts.rows(evidence=3), "
+            "or score again here"
         )
 
 

@@ -120,7 +120,7 @@ def _print(found: Evaluation) -> None:
     from trustvlm.types import left_out_in_words
 
     values = found.to_dict()
-    out = {"support images": found.supports, "copies of others": found.duplicates, "of removed labels": found.gone}
+    out = {"support images": found.supports, "copies of others": found.duplicates, "images of removed labels": found.gone}
     left_out = ", ".join(f"{count} {what}" for what, count in out.items() if count)
     left_out = f" (left out: {left_out})" if left_out else ""
     say(f"{found.images} images of {found.labels} labels{left_out}. {in_words(found)}\n")

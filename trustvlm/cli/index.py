@@ -115,7 +115,9 @@ def tune(ctx: click.Context, /, space: str, recall: float, k: int) -> None:
         click.echo("every row is compared: nothing to tune (recipes with training are exact while an index is small)")
     short = [row for row in found if not row.reached]
     for row in short:
-        note(f"{row.kind}: {row.recall:.3f} is found of fresh rows, not {recall:g}: ask for more, or take another recipe")
+        note(
+            f"{row.kind}: recall {row.recall:.3f} on fresh rows is below {recall:g}: give a higher --recall, or another recipe"
+        )
     if short:
         ctx.exit(1)
 

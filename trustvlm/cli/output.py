@@ -157,7 +157,7 @@ class _Table:
         missing = [title for title in self._table.left_out if title in self._unsaid]
         if missing:
             self._unsaid -= set(missing)
-            note(f"no room at {self._width} columns for: {', '.join(missing)} (in a pipe nothing is left out or cut)")
+            note(f"left out at {self._width} columns: {', '.join(missing)} (in a pipe nothing is left out or cut)")
 
     def _coloured(self, lines: Iterable[Line], rows: Sequence[Row]) -> None:
         from rich.console import Console

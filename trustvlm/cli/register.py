@@ -189,7 +189,7 @@ def _check_usage(
     if names_file is not None and label is not None:
         raise click.UsageError("--labels names its labels itself; leave out --label.")
     if prompt is not None and vectors is not None and label is None:
-        raise click.UsageError("--prompt is for names that are encoded; --vectors brings text_vectors instead.")
+        raise click.UsageError("--prompt is for names that are encoded; --vectors has text_vectors instead.")
     if prompt is not None and label is None and "{}" not in prompt:
         raise click.UsageError("--prompt of several labels: expected {} where the name goes: 'a photo of a {}, a bird'.")
     if label is None and paths and (len(paths) > 1 or paths[0].is_file()):

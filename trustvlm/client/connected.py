@@ -26,7 +26,9 @@ KEY = "TRUSTVLM_KEY"
 class Connected(Bound):
     """A service elsewhere, until :meth:`close`; a context manager."""
 
-    _instead = "a Client cannot be pickled or copied: pass its url and key, and make one there; a fork may go on with this one"
+    _instead = (
+        "a Client cannot be pickled or copied: pass its url and key, and make a Client there; a forked process may use this one"
+    )
 
     def __init__(
         self,

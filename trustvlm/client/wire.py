@@ -176,7 +176,7 @@ class Wire:
         if process == os.getpid():
             return http
         if self._network.transport is not None:
-            raise Unavailable("this client was made with a transport before a fork; make another one in the child")
+            raise Unavailable("this client was made with a transport before a fork; make a new Client in the child process")
         # The parent's connections stay open and unused: closing them takes locks that a thread of the parent may have held.
         return self._further_pool()
 
@@ -266,7 +266,7 @@ class Wire:
         if told and call not in told:
             if self._network.transport is None:  # what else stands on this connection is wrong by as much
                 self._further_pool()
-            raise Passing(Unavailable(f"{self._network.where}: the answer belongs to another request, and was not used"))
+            raise Passing(Unavailable(f"{self._network.where}: the answer belongs to another request and is not used"))
         if response.is_success:
             return response
         if response.status_code == 407:

@@ -102,7 +102,7 @@ async def read_body(request: Request, model: type[B], *accepted: str) -> Asked[B
     fields = {name: [text or None for text in arrays.pop(name).tolist()] for name in _STRINGS if name in arrays}
     taken = [name for name in model.model_fields if name in (*ARRAYS, *_STRINGS)]
     if unknown := sorted({*arrays, *fields}.difference(taken)):
-        raise not_taken(unknown[0], "no array of this body", taken)
+        raise not_taken(unknown[0], "not an array of this body", taken)
     options = _fields(model, request.query_params.multi_items())
     if both := sorted(fields.keys() & options.keys()):
         raise InvalidInput(f"{both[0]}: given twice, as an array and in the query")

@@ -174,7 +174,7 @@ class Jobs:
             if end is not None:
                 job.progress.end = end
                 if not job.ended.wait(STOPPING_S):
-                    log.warning("a job does not stop; it is left behind", extra={"job": job.id})
+                    log.warning("a job does not stop; it is abandoned", extra={"job": job.id})
                     return end
         return job.outcome or job.progress.end or {"state": "cancelled"}
 

@@ -40,7 +40,7 @@ async def check_request(request: Request) -> None:
     _check_query(request, declared, extra.get(OPTIONS, {}))
     if "requestBody" not in extra and (await request.body()).strip() not in _NOTHING:
         where = f"; its options go into the query: {', '.join(declared)}" if declared else ""
-        raise InvalidInput(f"body: {request.method} {route.path} takes none{where}")
+        raise InvalidInput(f"body: {request.method} {route.path} takes no body{where}")
 
 
 def _check_query(request: Request, declared: Sequence[str], options: Mapping[str, Sequence[str]]) -> None:

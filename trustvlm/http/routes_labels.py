@@ -115,7 +115,7 @@ async def sync(request: Request, space: str) -> Response:
     service, asked = serving_of(request).service, await read_body(request, SyncBody, JSON)
     body, has = asked.body, _contents(asked.body.labels)
     if not body.remove and not body.dry_run:
-        raise InvalidInput("remove: false goes with dry_run only; POST …/labels registers")
+        raise InvalidInput("remove: false is allowed with dry_run only; POST …/labels registers")
 
     def work() -> dict[str, Any]:
         how = {"dry_run": body.dry_run, "sync": body.remove, "bring_back": body.bring_back}
@@ -172,10 +172,10 @@ async def list_labels(
     and the cursor of a page of another order.
     """
     if match is not None and q is None:
-        raise InvalidInput("match: says how the text in q is compared; give q, too")
+        raise InvalidInput("match: says how the text of q is compared; it needs q")
     if order == "id":
         if narrowed := [name for name, given in (("q", q), ("unverified", unverified), ("thumbnails", thumbnails)) if given]:
-            raise InvalidInput(f"order: id goes without {', '.join(narrowed)}; leave order out, or ask for all labels")
+            raise InvalidInput(f"order: id cannot be combined with {', '.join(narrowed)}; omit order, or list all labels")
         return await _by_id(serving_of(request), space, cursor, limit)
     service, after = serving_of(request).service, _after(cursor, "name")
     wanted: dict[str, Any] = {match or "contains": q, "unverified": unverified, "after": after, "limit": limit + 1}

@@ -41,7 +41,7 @@ def comparable(*, images: bool, prototypes: int, may_correct: bool = True) -> tu
         elif rule.kind == "image" and not prototypes:
             reasons[name] = "compares with support images; no label has any"
         elif rule.relabels and not may_correct:
-            reasons[name] = "corrects labels, which is not allowed"
+            reasons[name] = "corrects labels, which this call does not allow"
     return [n for n in RULES if n not in reasons], tuple(RuleLeftOut(*item) for item in reasons.items())
 
 

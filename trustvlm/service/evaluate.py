@@ -112,7 +112,7 @@ def _evaluated(parts: Parts, space: SpaceRecord, observed: Observed, truth: Int6
         first = first_of_each(observed)
         kept = np.flatnonzero(~support & first & ~gone)
         if not len(kept):
-            raise InvalidInput(f"queries: expected images that are no support images, got none (of {len(observed)})")
+            raise InvalidInput(f"queries: expected images that are not support images, got none (of {len(observed)})")
         if wanted.items:
             check_items(len(chosen), len(kept))
         told, true_ids = observed[kept], view.aliases.of(given_ids[kept])

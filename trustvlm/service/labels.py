@@ -103,7 +103,7 @@ def remove_support(parts: Parts, space_name: str, ids: Sequence[int]) -> int:
         owners = supports.find_alive(connection, space.id, wanted)
         missing = [support_id for support_id in wanted if support_id not in owners]
         if removed := supports.hidden(connection, space.id, missing):
-            undo = "'trustvlm support restore' brings it back, or 'trustvlm label restore' what went with its label"
+            undo = "'trustvlm support restore' restores it, 'trustvlm label restore' its label"
             raise NotFound(f"no support image {_some(removed)} in space {space_name!r}: removed already; {undo}")
         if missing:
             raise NotFound(f"no support image with this id in space {space_name!r}: {_some(missing)}")

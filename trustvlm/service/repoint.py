@@ -24,13 +24,18 @@ def repoint(parts: Parts, space_name: str, classifier: str | None, verifier: str
     space = parts.space(space_name)
     for side, spec in specs.items():
         if side == "verifier" and "same" in (space.verifier, spec):
-            raise InvalidInput(f"verifier: that of space {space_name!r} is {space.verifier!r}, and stays that; got {spec!r}")
+            raise InvalidInput(
+                f"verifier: that of space {space_name!r} is {space.verifier!r}, and cannot be repointed; got {spec!r}"
+            )
         parts.encoders.open(spec)  # a place where nothing is shows as that
         there = replace(space, classifier=spec) if side == "classifier" else replace(space, verifier=spec)
         encoder_of(parts, there, side)  # the same weights, preprocessing and pooling, or Conflict
     with parts.catalog.write("space.repoint") as connection:
         if spaces.find(connection, space.name).id != space.id:
-            raise Conflict(f"space {space_name!r} was removed and made again, or re-embedded, during the call; look at it")
+            raise Conflict(
+                f"space {space_name!r} was removed and made again, or re-embedded, during the call; "
+                f"'trustvlm space show {space_name}' shows it"
+            )
         begun = reembeds.find(connection, space.id)
         if begun is not None and begun.state == "staged":
             raise Conflict(

@@ -133,8 +133,8 @@ def surplus(connection: Connection, space: SpaceRecord, has: Contents) -> Surplu
     wanted = {content: name for name, mine in has.images.items() for content in mine}
     if not has.images or (stored and not any(row.content_hash in wanted for row in stored)):
         raise InvalidInput(
-            f"sync: none of the {len(stored):,} support images of space {space.name!r} is among what was given, so that all of "
-            f"them would be removed; is it the right folder? 'trustvlm space remove' removes everything"
+            f"sync: none of the {len(stored):,} support images of space {space.name!r} is in the call, so that all of them "
+            f"would be removed; check the folder, or run 'trustvlm space remove' to remove everything"
         )
     of_label: dict[int, list[ContentRow]] = {}
     for row in stored:
@@ -150,7 +150,7 @@ def surplus(connection: Connection, space: SpaceRecord, has: Contents) -> Surplu
     for label in live:
         mine = of_label.get(label.id, [])
         if mine and label.name in has.silent:
-            found.kept.append(KeptLabel(label.name, "no images of it were given"))
+            found.kept.append(KeptLabel(label.name, "the call has no images of it"))
         elif label.name in has.images:
             _of_staying(found, label.name, [row for row in mine if row.content_hash not in has.images[label.name]], has, wanted)
         elif mine and label.name not in named:
@@ -168,7 +168,7 @@ def surplus(connection: Connection, space: SpaceRecord, has: Contents) -> Surplu
 
 def _of_staying(found: Surplus, name: str, extra: list[ContentRow], has: Contents, wanted: Mapping[bytes, str]) -> None:
     if extra and name in has.unread:
-        reason = f"some of its images cannot be read; support images that may be among them: {len(extra):,}"
+        reason = f"some of its images cannot be read; support images that may be these: {len(extra):,}"
         found.kept.append(KeptLabel(name, reason))
         return
     for row in extra:
