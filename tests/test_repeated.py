@@ -90,6 +90,7 @@ def test_the_command_and_the_page_say_so(cli: Cli, tmp_path: Path) -> None:
     np.savez(tmp_path / "q.npz", classifier=both.classifier, verifier=both.verifier, truth=truth[rows].astype(str))
     told = cli("evaluate", "s", "--vectors", tmp_path / "q.npz", "--draws", "0", "--report", tmp_path / "page.html")
     assert "40 images of 5 labels (left out: 20 copies of others)" in told
+    assert "too few images (40) to say what it is on others." in told
     assert "ECE: 15 bins of equal mass" in told
     assert "posterior, with 95 % intervals:" in told
     page = (tmp_path / "page.html").read_text("utf-8")

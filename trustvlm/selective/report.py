@@ -66,7 +66,7 @@ def best_rule(evaluation: Evaluation) -> str:
 
 
 def in_words(evaluation: Evaluation) -> str:
-    """The finding in two sentences."""
+    """The finding in two sentences, and a third where the images are too few to say more."""
     best = best_rule(evaluation)
     outcome = evaluation[best]
     share = _percent(outcome.coverage_at_risk.value)
@@ -78,6 +78,8 @@ def in_words(evaluation: Evaluation) -> str:
     if evaluation.text and evaluation.text != best:
         alone = _percent(evaluation[evaluation.text].coverage_at_risk.value)
         words += f"; with {evaluation.text}, which looks at the text alone, it is {alone}"
+    if outcome.coverage_at_risk.reason:
+        words += f". That is so on these images: {outcome.coverage_at_risk.reason} what it is on others"
     return words + "."
 
 
