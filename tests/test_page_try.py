@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from browsing import DESK, Browsing, browsing, copied, demo_home
 from cli_runner import Cli
 from page_homes import BARE, LONG, NAMES, embedding, give, picture, sideways, vectors
+from PIL import Image
 
 import trustvlm
 
@@ -521,3 +523,10 @@ def test_a_read_key_may_look_but_is_told_that_it_may_not_answer(home: Path) -> N
         seen.page.locator(".notice.bad").get_by_text("this needs a key of scope 'write'").wait_for()
         assert told(home) == []
         seen.accessible()
+
+
+def test_what_was_done_to_a_deep_image_is_said(tried: Browsing, tmp_path: Path) -> None:
+    deep = tmp_path / "deep.png"
+    Image.fromarray((np.arange(4096, dtype=np.uint16) % 3001).reshape(64, 64)).save(deep)
+    choose(tried, deep)
+    assert "1 image of 16 bit: values 0–" in tried.page.locator(".notes").inner_text()
