@@ -78,7 +78,7 @@ def test_support_images_are_left_out(space: tuple) -> None:
     both = Queries(np.vstack([queries.classifier, world.text[:1]]), np.vstack([queries.verifier, image]))
     found = service.evaluate("s", both, [*truth, "airport"], rules=["msp"])
     assert (found.images, found.supports) == (120, 1)
-    with pytest.raises(trustvlm.InvalidInput, match="no support images"):
+    with pytest.raises(trustvlm.InvalidInput, match="not support images"):
         service.evaluate("s", Queries(world.text[:1], image), ["airport"])
 
 
