@@ -47,7 +47,7 @@ def cli(tmp_path_factory: pytest.TempPathFactory) -> Cli:
         ("search v --text x", 2, "Error: --text: the classifier of space 'v'"),
         ("search v --image FOLDER/set/cat/1.png", 2, "pass embeddings of 6 values instead (--vector)"),
         ("evaluate s FOLDER/set --rules x", 2, "Error: --rules: expected one of msp"),
-        ("evaluate s FOLDER/set", 2, "Error: expected images that are no support images"),
+        ("evaluate s FOLDER/set", 2, "Error: expected images that are not support images"),
         ("label update s cat --new-name a\u202eb", 2, "Error: --new-name: "),
         ("space create x --classifier precomputed:4 --template x", 2, "Error: --template: each must be a string with {}"),
     ],
