@@ -134,6 +134,10 @@ def rebuild(service: TrustService, op: Op) -> None:
     service.rebuild_index(op["space"], recipe=op.get("recipe"))
 
 
+def repoint(service: TrustService, op: Op) -> None:
+    service.repoint_space(op["space"], classifier=service.get_space(op["space"]).classifier)
+
+
 def tune(service: TrustService, op: Op) -> None:
     service.tune_index(op["space"], recall=0.5, k=3)
 
@@ -288,6 +292,7 @@ def tour_of() -> list[Op]:
         {"op": "feedback", **main, "queries": [*FEEDBACK[:2]], "truth": ["m6", "m7"], "promote": True},
         {"op": "score", **main},
         {"op": "rebuild", **main},
+        {"op": "repoint", **main},
         {"op": "serve"},
         {"op": "backup"},
         {"op": "restore"},

@@ -182,7 +182,7 @@ def _spaces_after(space: Space, op: Op) -> Iterator[Space]:
         yield replace(space, calibrations=space.calibrations - 1)
     elif kind == "rebuild":
         yield replace(space, recipe=op.get("recipe", space.recipe))
-    elif kind == "tune":
+    elif kind in ("repoint", "tune"):
         yield space
     else:
         changed = list(_labels_after(labels, op))

@@ -247,7 +247,7 @@ def test_a_removed_support_image_registered_again(home: Path) -> None:
         bits, before = prototypes(home), service.score("space", queries())
         old = service.search("space", Queries(verifier=label(1, supports=1).image_vectors), kind="support", k=1).ids[0, 0]
         service.remove_support("space", [old])
-        again = service.register("space", [label(1, supports=1)])
+        again = service.register("space", [label(1, supports=1)], bring_back=True)
         assert (again.added_supports, again.added_labels) == (1, 0)
         assert again.ids[0] > old
         assert prototypes(home) == bits

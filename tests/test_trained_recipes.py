@@ -344,7 +344,7 @@ def test_the_commands(cli, home: Path) -> None:
     fast = cli("--home", str(home), "index", "suggest", "space", "--ms", "0.001")
     assert re.search(r"trustvlm index rebuild space --recipe \S+$", fast, re.MULTILINE)
     assert "index tune space --recall 0.95" in fast
-    assert "milliseconds" in cli("--home", str(home), "index", "suggest", "space", "--ms", "0", code=2)
+    assert "'--ms'" in cli("--home", str(home), "index", "suggest", "space", "--ms", "0", code=2)
     assert "nothing to tune" in cli("--home", str(home), "index", "tune", "space")
     cli("--home", str(home), "index", "rebuild", "space", "--recipe", "ivf-flat")
     tuned = cli("--home", str(home), "index", "tune", "space", "--recall", "0.9", "-k", "5")

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 __all__ = ["CHANGES", "POINTS", "reached"]
 
 CHANGES = (
-    *("space.create", "space.remove", "space.restore", "space.recipe", "space.search"),
+    *("space.create", "space.remove", "space.restore", "space.recipe", "space.repoint", "space.search"),
     *("label.update", "label.remove", "label.restore", "label.alias", "label.unalias"),
     *("register", "support.remove", "support.restore", "purge", "fit"),
     *("calibrate", "calibration.remove", "feedback", "promote", "originals"),
