@@ -265,7 +265,7 @@ def test_file_names_that_are_not_utf8(encoded: tuple[Cli, Path], tmp_path: Path)
     assert r"\udcff\n.png" in cli("score", "s", path)
 
 
-@pytest.mark.parametrize(("form", "encoding"), [("table", "latin-1"), ("jsonl", "ascii"), ("csv", "latin-1"), ("csv", "utf-8")])
+@pytest.mark.parametrize(("form", "encoding"), [("table", "latin-1"), ("jsonl", "ascii"), ("csv", "latin-1")])
 def test_output_fits_every_encoding(space: Cli, tmp_path: Path, form: str, encoding: str) -> None:
     odd = save_queries(tmp_path / "odd.npz", sources=np.array(["\udcff", "ü", "漢字"]))
     environment = os.environ | {"PYTHONIOENCODING": encoding}

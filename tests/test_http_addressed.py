@@ -247,7 +247,7 @@ def everything(client: Client, space: str) -> None:
         client.remove_label(space, name, purge=True)
 
 
-@pytest.mark.parametrize("space", ["s", "..", "s ? # % ü"])
+@pytest.mark.parametrize("space", [pytest.param("s", marks=pytest.mark.slow), "..", "s ? # % ü"])
 def test_names_of_every_kind(address: str, space: str) -> None:
     with Client(address) as client:
         everything(client, space)

@@ -108,8 +108,9 @@ def test_six_hundred_stalled_uploads(running: tuple[psutil.Process, str]) -> Non
 
 
 @pytest.mark.parametrize(("first", "drop"), [
-    (STALLED, b" "), (HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
-    (b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n", b"A: b\r\n"), (b"", b"G"),
+    (STALLED, b" "),
+    pytest.param(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n", marks=pytest.mark.slow),
+    (b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n", b"A: b\r\n"), pytest.param(b"", b"G", marks=pytest.mark.slow),
 ], ids=["body", "chunks", "headers", "method"])  # fmt: skip
 def test_what_drips(running: tuple[psutil.Process, str], first: bytes, drop: bytes) -> None:
     _, address = running
@@ -157,6 +158,7 @@ def test_a_slow_body_that_moves_is_taken(running: tuple[psutil.Process, str]) ->
     assert len(body) > 4 * 500
 
 
+@pytest.mark.slow
 def test_an_import_may_be_made_as_slowly_as_it_likes(running: tuple[psutil.Process, str]) -> None:
     """Slower than any other body may be; its client hands each line on in time. One that stands still is cut, and can go on."""
     _, address = running
@@ -192,6 +194,7 @@ def test_an_answer_that_is_not_read(running: tuple[psutil.Process, str]) -> None
     assert score(address).status_code == 200
 
 
+@pytest.mark.slow
 def test_an_answer_that_is_read_slowly_arrives(running: tuple[psutil.Process, str]) -> None:
     _, address = running
     with unread(address) as connection:

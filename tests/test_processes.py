@@ -466,6 +466,7 @@ def flip(home: str) -> None:
         tell_json([turn, kept])
 
 
+@pytest.mark.slow
 def test_one_call_is_one_state(home: Path) -> None:
     """All rows of a call that overlaps with another process's commits, and the evidence, come from one revision.
 

@@ -145,7 +145,7 @@ def test_a_proof_that_falls_short_is_said(home: Path, monkeypatch: pytest.Monkey
     """Tuned too boldly, the parameter does not keep its word for other rows, and the command does not say that it does."""
     monkeypatch.setattr(tuning, "_SURE", -20.0)
     told = Cli(home).run("index", "tune", "s", "--recall", "0.95", code=1)
-    assert ", below 0.95: give a higher --recall" in told.stderr
+    assert " is below 0.95: give a higher --recall" in told.stderr
 
 
 @pytest.mark.slow

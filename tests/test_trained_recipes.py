@@ -195,7 +195,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("recipe", ["ivf-sq8", pytest.param("ivf-flat", marks=pytest.mark.slow), "hnsw"])
+@pytest.mark.parametrize(
+    "recipe", ["ivf-sq8", pytest.param("ivf-flat", marks=pytest.mark.slow), pytest.param("hnsw", marks=pytest.mark.slow)]
+)
 def test_a_space_changes_to_the_recipe_and_is_tuned(home: Path, recipe: str) -> None:
     asked = trustvlm.Queries(verifier=supports()[::2_000])
     with trustvlm.open(home) as other, trustvlm.open(home) as service:

@@ -31,7 +31,7 @@ def images_of(world: World, count: int, seed: int, noise: float = 1.0) -> tuple[
     return Queries(classifier, verifier), [world.names[i] for i in truth]
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3))])
 def test_no_verdict_names_a_rival_far_behind(service: trustvlm.TrustService, seed: int) -> None:
     """Under every rule, in random spaces: with near labels, labels without support images and an alias."""
     world = World([f"label {i}" for i in range(12)], seed)

@@ -49,7 +49,8 @@ def _first(pattern: str) -> Callable[[Sequence[str]], bool]:
 def _sentences(lines: Sequence[str]) -> bool:
     """Whether a quarter of the lines are sentences, or lines of a text that goes on in the next."""
     ends = re.compile(r"(\S+\s+){3,}\S*[.!?…][\"'”)]*$|(\S+\s+){11}\S")
-    return 4 * sum(ends.match(line) is not None for line in lines) >= len(lines)
+    names = [line.partition("\t")[0] for line in lines]  # a prompt may follow behind a tab, and end with a full stop
+    return 4 * sum(ends.match(name) is not None for name in names) >= len(names)
 
 
 def _counted(lines: Sequence[str]) -> bool:
