@@ -2,9 +2,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
-# One thread of arithmetic each, and byte code kept: the tests start hundreds of processes. Under faketime only the wall clock is
-# another: Python waits by the monotonic clock, and for years where faketime moves that as well.
-PYTEST := FAKETIME_DONT_FAKE_MONOTONIC=1 OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2
+# One thread of arithmetic each, and byte code kept: the tests start hundreds of processes.
+PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2
 READY := $(VENV)/.ready
 HOME_DIR ?= demo-home
 DATA ?= ../shared/data
