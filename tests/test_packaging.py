@@ -52,9 +52,9 @@ def test_wheel_finds_its_recipes_and_migrations(installed: Path, tmp_path: Path)
     recipes = trustvlm(installed, tmp_path, "index", "list")
     assert "flat" in recipes
     assert "flat-fp16" in recipes
-    assert "0007" in trustvlm(installed, tmp_path, "--home", str(tmp_path / "home"), "db", "current")
+    assert "0009" in trustvlm(installed, tmp_path, "--home", str(tmp_path / "home"), "db", "current")
     trustvlm(installed, tmp_path, "--home", str(tmp_path / "home"), "space", "create", "s", "--classifier", "precomputed:8")
-    assert "0007" in trustvlm(installed, tmp_path, "--home", str(tmp_path / "home"), "db", "current")
+    assert "0009" in trustvlm(installed, tmp_path, "--home", str(tmp_path / "home"), "db", "current")
 
 
 def test_wheel_holds_typing_marker_and_demo_models(installed: Path) -> None:
