@@ -51,7 +51,9 @@ def calibrated(population: Population, rows: np.ndarray) -> Outcome:
     chosen = 0
     if len(population.trust) > 1:
         names = [b"%d" % place for place in range(len(tuning))]
-        chosen = choose_configuration([*population.trust[:, tuning]], [*population.right[:, tuning]], names).index
+        chosen = choose_configuration(
+            [*population.trust[:, tuning]], [*population.right[:, tuning]], names
+        ).index
     trust, right = population.trust[chosen], population.right[chosen]
     promise = {"max_risk": MAX_RISK, "confidence": CONFIDENCE}
     grid = threshold_grid(trust[tuning], right[tuning], len(testing), **promise)
@@ -84,7 +86,10 @@ def allowed(repeats: int) -> float:
 
 def ceiling(population: Population, n: int) -> float:
     """See the module; over the configurations the largest."""
-    return max(_ceiling(*pair, n - round(n / 3)) for pair in zip(population.trust, population.right, strict=True))
+    return max(
+        _ceiling(*pair, n - round(n / 3))
+        for pair in zip(population.trust, population.right, strict=True)
+    )
 
 
 def _ceiling(trust: np.ndarray, right: np.ndarray, images: int) -> float:
@@ -92,11 +97,17 @@ def _ceiling(trust: np.ndarray, right: np.ndarray, images: int) -> float:
 
     curve = risk_coverage_curve(trust, right)
     good = np.flatnonzero(curve.risk <= MAX_RISK)
-    good = good[np.unique(np.linspace(0, len(good) - 1, 200).astype(np.int64))] if len(good) else good
+    good = (
+        good[np.unique(np.linspace(0, len(good) - 1, 200).astype(np.int64))] if len(good) else good
+    )
     accepted = np.maximum(np.rint(images * curve.coverage[good]), 1).astype(np.int64)
     most = np.array([_most_errors(int(m)) for m in accepted], dtype=np.int64)
-    chance = np.where(most >= 0, bdtr(np.maximum(most, 0).astype(float), accepted, curve.risk[good]), 0.0)
-    chance = np.maximum.accumulate(chance[::-1])[::-1]  # what a looser threshold accepts, a stricter one may lean on
+    chance = np.where(
+        most >= 0, bdtr(np.maximum(most, 0).astype(float), accepted, curve.risk[good]), 0.0
+    )
+    chance = np.maximum.accumulate(chance[::-1])[
+        ::-1
+    ]  # what a looser threshold accepts, a stricter one may lean on
     return float(np.sum(chance * np.diff(curve.coverage[good], prepend=0.0)))
 
 
@@ -138,7 +149,12 @@ def measure(populations: list[Population], repeats: int, theirs: int) -> list[di
         for n in SIZES:
             began = time.perf_counter()
             samples = draws(population, n, repeats)
-            row: dict[str, Any] = {"population": population.name, "n": n, "oracle": oracle, "ceiling": ceiling(population, n)}
+            row: dict[str, Any] = {
+                "population": population.name,
+                "n": n,
+                "oracle": oracle,
+                "ceiling": ceiling(population, n),
+            }
             row |= {
                 "accuracy": float(population.right[0].mean()),
                 "ours": summary([calibrated(population, s) for s in samples], oracle),
@@ -153,12 +169,25 @@ def table(rows: list[dict[str, Any]]) -> Table:
     found = Table(
         title=f"Risk ≤ {MAX_RISK:.0%} with {CONFIDENCE:.0%} confidence: broken promises % · coverage % (of the oracle's)"
     )
-    for column in ("population", "accuracy", "oracle", *(f"n = {n}" for n in SIZES), *(f"MAPIE, {n}" for n in SIZES)):
+    for column in (
+        "population",
+        "accuracy",
+        "oracle",
+        *(f"n = {n}" for n in SIZES),
+        *(f"MAPIE, {n}" for n in SIZES),
+    ):
         found.add_column(column, justify="left" if column == "population" else "right")
     for at in range(0, len(rows), len(SIZES)):
         group = rows[at : at + len(SIZES)]
-        cells = [_cell(row["ours"]) for row in group] + [_cell(row["mapie"]) if "mapie" in row else "" for row in group]
-        found.add_row(group[0]["population"], f"{group[0]['accuracy']:.1%}", f"{group[0]['oracle']:.1%}", *cells)
+        cells = [_cell(row["ours"]) for row in group] + [
+            _cell(row["mapie"]) if "mapie" in row else "" for row in group
+        ]
+        found.add_row(
+            group[0]["population"],
+            f"{group[0]['accuracy']:.1%}",
+            f"{group[0]['oracle']:.1%}",
+            *cells,
+        )
     return found
 
 
@@ -167,10 +196,18 @@ def _cell(figures: dict[str, float]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of real embeddings")
-    parser.add_argument("--repeats", type=int, default=500, help="calibrations per population and n")
-    parser.add_argument("--mapie", type=int, default=500, help="of these, how many by MAPIE too; 0 for none")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", type=Path, default=Path("../shared/data"), help="folder of real embeddings"
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=500, help="calibrations per population and n"
+    )
+    parser.add_argument(
+        "--mapie", type=int, default=500, help="of these, how many by MAPIE too; 0 for none"
+    )
     parser.add_argument("--json", type=Path, default=RESULTS, help="where the figures go")
     options = parser.parse_args()
     console = Console(width=160)
@@ -196,7 +233,12 @@ def main() -> None:
         "benchmark": "guarantee",
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),
-        "setup": {"max_risk": MAX_RISK, "confidence": CONFIDENCE, "repeats": options.repeats, "mapie": engine},
+        "setup": {
+            "max_risk": MAX_RISK,
+            "confidence": CONFIDENCE,
+            "repeats": options.repeats,
+            "mapie": engine,
+        },
         "rows": rows,
     }
     options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

@@ -26,7 +26,7 @@ from benchmarks.populations import Population, synthetic
 from benchmarks.register import machine
 from trustvlm.scoring.rules import RULES
 from trustvlm.selective.metrics import aurc, auroc, coverage_at_risk, fpr_at_tpr, risk_at_coverage
-from trustvlm.service.outcome import rule_outcome
+from trustvlm.service.registration.outcome import rule_outcome
 
 SIZES = (30, 100, 1_000)
 RISK, COVERAGE = 0.05, 0.8
@@ -57,13 +57,21 @@ def populations() -> list[Population]:
         normal("2 % wrong, AUROC 0.90", 0.02, 1.8),
         normal("10 % wrong, AUROC 0.99", 0.10, 3.5),
         normal("20 % wrong, trust says nothing", 0.20, 0.0),
-        *(one for one in synthetic() if one.name in ("eight levels", "heavy tail", "overconfident top")),
+        *(
+            one
+            for one in synthetic()
+            if one.name in ("eight levels", "heavy tail", "overconfident top")
+        ),
     ]
     found = []
     for shape in shapes:
         spread = np.std(shape.trust[0]) * 0.5 * rng.standard_normal(shape.trust.shape[1])
         found.append(
-            Population(shape.name, np.stack([shape.trust[0], shape.trust[0] + spread]), np.repeat(shape.right, 2, axis=0))
+            Population(
+                shape.name,
+                np.stack([shape.trust[0], shape.trust[0] + spread]),
+                np.repeat(shape.right, 2, axis=0),
+            )
         )
     return found
 
@@ -75,7 +83,9 @@ def truth(population: Population) -> dict[str, float]:
     return values | {"versus_msp": values["aurc"] - aurc(base, same)}
 
 
-def held(population: Population, images: int, draws: int, seed: int = 0) -> dict[str, dict[str, float]]:
+def held(
+    population: Population, images: int, draws: int, seed: int = 0
+) -> dict[str, dict[str, float]]:
     """Per metric: share of intervals that hold the truth, mean width, share of samples with an interval."""
     rng, true = np.random.default_rng(seed), truth(population)
     holds: dict[str, list[bool]] = {name: [] for name in NAMES}
@@ -108,7 +118,9 @@ def held(population: Population, images: int, draws: int, seed: int = 0) -> dict
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--draws", type=int, default=1_000)
     parser.add_argument("--json", type=Path, default=RESULTS)
     options = parser.parse_args()
@@ -117,13 +129,24 @@ def main() -> None:
     for population in populations():
         for images in SIZES:
             measured = held(population, images, options.draws)
-            rows.append({"population": population.name, "images": images, "truth": truth(population), "metrics": measured})
-    table = Table("population", "n", *NAMES, title="share of 95 % intervals that hold the truth (width)")
+            rows.append(
+                {
+                    "population": population.name,
+                    "images": images,
+                    "truth": truth(population),
+                    "metrics": measured,
+                }
+            )
+    table = Table(
+        "population", "n", *NAMES, title="share of 95 % intervals that hold the truth (width)"
+    )
     for row in rows:
         cells = []
         for name in NAMES:
             one = row["metrics"][name]
-            cells.append("–" if not one["with_interval"] else f"{one['held']:.3f} ({one['width']:.3f})")
+            cells.append(
+                "–" if not one["with_interval"] else f"{one['held']:.3f} ({one['width']:.3f})"
+            )
         table.add_row(row["population"], str(row["images"]), *cells)
     Console(width=170).print(table)
     for row in rows:

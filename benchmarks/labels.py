@@ -26,13 +26,13 @@ from rich.table import Table
 
 from benchmarks.register import machine
 from benchmarks.synthetic import DIM, Labels, quantiles
-from trustvlm.catalog.labels import LabelChange
+from trustvlm.catalog.rows.labels import LabelChange
 from trustvlm.index import SnapshotKey, load_recipe
 from trustvlm.index.rows import RowView
-from trustvlm.scoring.kernels import KERNELS, Kernels, measure
-from trustvlm.scoring.text import refined
-from trustvlm.service.passes import SHORT_SLACK, in_exact_order, rows_pass
-from trustvlm.service.snapshots import Content, load, write
+from trustvlm.service.memory.passes import SHORT_SLACK, in_exact_order, rows_pass
+from trustvlm.service.memory.snapshots import Content, load, write
+from trustvlm.softmax.kernels import KERNELS, Kernels, measure
+from trustvlm.softmax.softmax import refined
 
 RESULTS = Path(__file__).parent / "results" / "labels.json"
 SCALE, LEADERS, BLOCK = 100.0, 64, 4_096
@@ -45,7 +45,9 @@ CONTESTANTS = {
     "numpy": "dense float32",
     "faiss": "IndexFlatIP, top 64 only",
 }
-DENSE_LIMIT = 64_000_000  # logits: beyond it the dense ways take more than a few hundred MB, and are left out
+DENSE_LIMIT = (
+    64_000_000  # logits: beyond it the dense ways take more than a few hundred MB, and are left out
+)
 KEY = SnapshotKey("benchmark", 1, 1, "flat", "synthetic", "synthetic")
 
 
@@ -54,7 +56,9 @@ def blocks_of(labels: Labels) -> Iterator[LabelChange]:
         stop = min(start + 8_192, labels.count)
         ids = list(range(start + 1, stop + 1))
         nothing = np.empty((0, 1), np.float32)
-        yield LabelChange(ids, [f"label {i}" for i in ids], labels.text(start, stop), [], nothing, [], [])
+        yield LabelChange(
+            ids, [f"label {i}" for i in ids], labels.text(start, stop), [], nothing, [], []
+        )
 
 
 def prepare(folder: Path, count: int, queries: int) -> None:
@@ -70,14 +74,20 @@ def prepare(folder: Path, count: int, queries: int) -> None:
 
 
 def snapshot_view(folder: Path, half_from: int) -> RowView:
-    return load(folder / "snapshot", KEY, (DIM, 1), load_recipe("flat"), "cpu", half_from).text.view()
+    return load(
+        folder / "snapshot", KEY, (DIM, 1), load_recipe("flat"), "cpu", half_from
+    ).text.view()
 
 
 def our_pass(view: RowView, kernels: Kernels, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(log-partition, top probability) of a batch, as the service computes them."""
     exact = queries.astype(np.float64)
-    found, leading = in_exact_order(view, rows_pass(view, exact, SCALE, LEADERS, kernels), exact, SCALE)
-    moments, _, _ = refined(found, leading, view.n, 0.0 if view.base is None else SCALE * SHORT_SLACK)
+    found, leading = in_exact_order(
+        view, rows_pass(view, exact, SCALE, LEADERS, kernels), exact, SCALE
+    )
+    moments, _, _ = refined(
+        found, leading, view.n, 0.0 if view.base is None else SCALE * SHORT_SLACK
+    )
     return moments.log_z, np.exp(np.nanmax(leading, axis=1) - moments.log_z)
 
 
@@ -143,7 +153,9 @@ def torch_blocks(matrix: Any) -> Callable[[np.ndarray], Any]:
     return run
 
 
-def run_one(name: str, folder: Path, batches: list[int], seconds: float, kernels: Kernels) -> dict[str, Any]:
+def run_one(
+    name: str, folder: Path, batches: list[int], seconds: float, kernels: Kernels
+) -> dict[str, Any]:
     """Child: time a contestant; what memory it has taken."""
     queries = np.load(folder / "queries.npy")
     handle = contestant(name, folder, kernels)
@@ -180,7 +192,9 @@ def limits() -> dict[str, float]:
     found["float32_gflop_s"] = work / best(lambda: one @ other.T)
     short, shorter = one.bfloat16(), other.bfloat16()
     found["bfloat16_gflop_s"] = work / best(lambda: short @ shorter.T)
-    eight, eighths = (torch.randint(-127, 128, part.shape, dtype=torch.int8) for part in (one, other))
+    eight, eighths = (
+        torch.randint(-127, 128, part.shape, dtype=torch.int8) for part in (one, other)
+    )
     found["int8_gop_s"] = work / best(lambda: torch._int_mm(eight, eighths.T))
     return found
 
@@ -202,7 +216,9 @@ def errors(folder: Path, queries: int) -> dict[str, dict[str, float]]:
     for start in range(0, len(rows), BLOCK):
         logits = SCALE * asked @ rows[start : start + BLOCK].T.astype(np.float64)
         larger = np.maximum(maximum, logits.max(axis=1))
-        total = total * np.exp(maximum - larger) + np.exp(logits - larger[:, np.newaxis]).sum(axis=1)
+        total = total * np.exp(maximum - larger) + np.exp(logits - larger[:, np.newaxis]).sum(
+            axis=1
+        )
         maximum = larger
     log_z = maximum + np.log(total)
     found = {}
@@ -217,7 +233,9 @@ def errors(folder: Path, queries: int) -> dict[str, dict[str, float]]:
         ("int8", 256),
     ):
         kernels = Kernels(((batch, kernel),))
-        got = [our_pass(view, kernels, asked[at : at + batch]) for at in range(0, len(asked), batch)]
+        got = [
+            our_pass(view, kernels, asked[at : at + batch]) for at in range(0, len(asked), batch)
+        ]
         ours, top = (np.concatenate(parts) for parts in zip(*got, strict=True))
         found[f"{kernel}, {batch} at a time"] = {
             "log_partition": float(np.abs(ours - log_z).max()),
@@ -236,9 +254,26 @@ def measured(sizes: list[int], queries: int, seconds: float) -> dict[str, Any]:
             for contender in CONTESTANTS:
                 dense = contender in ("torch", "numpy")
                 batches = [batch for batch in BATCHES if not (dense and batch * size > DENSE_LIMIT)]
-                command = [sys.executable, "-m", "benchmarks.labels", "--one", contender, "--folder", name]
-                command += ["--batches", json.dumps(batches), "--seconds", str(seconds), "--kernels", json.dumps(kernels.steps)]
-                done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | ONE_THREAD)
+                command = [
+                    sys.executable,
+                    "-m",
+                    "benchmarks.labels",
+                    "--one",
+                    contender,
+                    "--folder",
+                    name,
+                ]
+                command += [
+                    "--batches",
+                    json.dumps(batches),
+                    "--seconds",
+                    str(seconds),
+                    "--kernels",
+                    json.dumps(kernels.steps),
+                ]
+                done = subprocess.run(
+                    command, capture_output=True, text=True, check=True, env=os.environ | ONE_THREAD
+                )
                 rows.append({"labels": size, "contestant": contender} | json.loads(done.stdout))
                 print(rows[-1], file=sys.stderr)
             wrong[str(size)] = errors(folder, queries)
@@ -251,17 +286,29 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 
 def headline(report: dict[str, Any]) -> dict[str, float]:
     """The bars of the issue, from the rows."""
-    ms = {(row["labels"], row["contestant"], int(batch)): t for row in report["rows"] for batch, t in row["ms"].items()}
+    ms = {
+        (row["labels"], row["contestant"], int(batch)): t
+        for row in report["rows"]
+        for batch, t in row["ms"].items()
+    }
     found = {}
     for size in sorted({key[0] for key in ms}):
         rate = size * DIM * 2 / ms[size, "ours", 1] / 1e6
-        found[f"1 query, {size:,} labels: share of read bandwidth"] = rate / report["limits"]["read_gb_s"]
+        found[f"1 query, {size:,} labels: share of read bandwidth"] = (
+            rate / report["limits"]["read_gb_s"]
+        )
         if (size, "torch", 1) in ms:
-            found[f"1 query, {size:,} labels: dense torch / ours"] = ms[size, "torch", 1] / ms[size, "ours", 1]
-        found[f"256 queries, {size:,} labels: blocked torch / ours"] = ms[size, "torch-blocks", 256] / ms[size, "ours", 256]
+            found[f"1 query, {size:,} labels: dense torch / ours"] = (
+                ms[size, "torch", 1] / ms[size, "ours", 1]
+            )
+        found[f"256 queries, {size:,} labels: blocked torch / ours"] = (
+            ms[size, "torch-blocks", 256] / ms[size, "ours", 256]
+        )
     if {100_000, 1_000_000} <= {key[0] for key in ms}:
         for batch in BATCHES:
-            found[f"{batch} queries: 1e6 / 1e5"] = ms[1_000_000, "ours", batch] / ms[100_000, "ours", batch]
+            found[f"{batch} queries: 1e6 / 1e5"] = (
+                ms[1_000_000, "ours", batch] / ms[100_000, "ours", batch]
+            )
     worst = [of[what] for size in report["errors"].values() for of in size.values() for what in of]
     found["largest error of top probability and log-partition"] = max(worst)
     return found
@@ -284,31 +331,65 @@ def plot(report: dict[str, Any], path: Path) -> None:
             ]
             if points:
                 ours = contender.startswith("ours")
-                axis.plot(*zip(*points, strict=True), marker="o", ms=3, lw=2.2 if ours else 1, label=f"{contender}: {what}")
-        axis.set(xscale="log", yscale="log", xlabel="labels", title=f"{batch} quer{'y' if batch == 1 else 'ies'} at a time")
+                axis.plot(
+                    *zip(*points, strict=True),
+                    marker="o",
+                    ms=3,
+                    lw=2.2 if ours else 1,
+                    label=f"{contender}: {what}",
+                )
+        axis.set(
+            xscale="log",
+            yscale="log",
+            xlabel="labels",
+            title=f"{batch} quer{'y' if batch == 1 else 'ies'} at a time",
+        )
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("ms a query, one thread")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="lower center", ncols=2, fontsize=8, frameon=False)
+    figure.legend(
+        *axes[0].get_legend_handles_labels(), loc="lower center", ncols=2, fontsize=8, frameon=False
+    )
     figure.tight_layout(rect=(0, 0.14, 1, 1))
     figure.savefig(path, dpi=130)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--full", action="store_true", help="up to a million labels, 1,000 queries for the errors")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--full", action="store_true", help="up to a million labels, 1,000 queries for the errors"
+    )
     parser.add_argument("--json", type=Path, default=RESULTS, help="where the figures go")
     parser.add_argument("--one", choices=CONTESTANTS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--batches", type=json.loads, help=argparse.SUPPRESS)
-    parser.add_argument("--seconds", type=float, default=2.0, help="how long each contestant is timed for each batch size")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=2.0,
+        help="how long each contestant is timed for each batch size",
+    )
     parser.add_argument("--kernels", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        kernels = Kernels(tuple((most, kernel) for most, kernel in options.kernels if kernel in KERNELS))
-        print(json.dumps(run_one(options.one, options.folder, options.batches, options.seconds, kernels)))
+        kernels = Kernels(
+            tuple((most, kernel) for most, kernel in options.kernels if kernel in KERNELS)
+        )
+        print(
+            json.dumps(
+                run_one(options.one, options.folder, options.batches, options.seconds, kernels)
+            )
+        )
         return
-    if not all(os.environ.get(name) == "1" for name in ONE_THREAD):  # NumPy reads these when it is imported
-        os.execve(sys.executable, [sys.executable, "-m", "benchmarks.labels", *sys.argv[1:]], os.environ | ONE_THREAD)
+    if not all(
+        os.environ.get(name) == "1" for name in ONE_THREAD
+    ):  # NumPy reads these when it is imported
+        os.execve(
+            sys.executable,
+            [sys.executable, "-m", "benchmarks.labels", *sys.argv[1:]],
+            os.environ | ONE_THREAD,
+        )
     sizes = [1_000, 10_000, 100_000] + ([1_000_000] if options.full else [])
     report: dict[str, Any] = {
         "benchmark": "labels",
@@ -327,23 +408,44 @@ def main() -> None:
 def show(report: dict[str, Any]) -> None:
     console = Console(width=128)
     table = Table(
-        title="A pass over N labels of 512 dimensions on one thread, ms (best 16-bit kernels: " + str(report["kernels"]) + ")"
+        title="A pass over N labels of 512 dimensions on one thread, ms (best 16-bit kernels: "
+        + str(report["kernels"])
+        + ")"
     )
-    for column in ("labels", "contestant", *(f"{batch} queries" for batch in BATCHES), "GB/s at 1", "anonymous MB"):
+    for column in (
+        "labels",
+        "contestant",
+        *(f"{batch} queries" for batch in BATCHES),
+        "GB/s at 1",
+        "anonymous MB",
+    ):
         table.add_column(column, justify="left" if column == "contestant" else "right")
     for row in report["rows"]:
         size = 2 if row["contestant"] == "ours" else 4
-        rate = row["labels"] * DIM * size / row["ms"]["1"] / 1e6 if "1" in row["ms"] else float("nan")
-        cells = [f"{row['ms'][str(batch)]:.2f}" if str(batch) in row["ms"] else "–" for batch in BATCHES]
-        table.add_row(f"{row['labels']:,}", row["contestant"], *cells, f"{rate:.1f}", f"{row['anonymous_mb']:.0f}")
+        rate = (
+            row["labels"] * DIM * size / row["ms"]["1"] / 1e6 if "1" in row["ms"] else float("nan")
+        )
+        cells = [
+            f"{row['ms'][str(batch)]:.2f}" if str(batch) in row["ms"] else "–" for batch in BATCHES
+        ]
+        table.add_row(
+            f"{row['labels']:,}",
+            row["contestant"],
+            *cells,
+            f"{rate:.1f}",
+            f"{row['anonymous_mb']:.0f}",
+        )
     console.print(table)
     console.print("limits:", {name: round(value, 1) for name, value in report["limits"].items()})
     for size, of in report["errors"].items():
         console.print(
-            f"errors at {int(size):,} labels:", {k: {w: float(f"{v:.2g}") for w, v in e.items()} for k, e in of.items()}
+            f"errors at {int(size):,} labels:",
+            {k: {w: float(f"{v:.2g}") for w, v in e.items()} for k, e in of.items()},
         )
     for size, shape in report["synthetic"].items():
-        console.print(f"{int(size):,} labels:", {k: [round(x, 3) for x in v] for k, v in shape.items()})
+        console.print(
+            f"{int(size):,} labels:", {k: [round(x, 3) for x in v] for k, v in shape.items()}
+        )
     for what, value in report["headline"].items():
         console.print(f"{what}: {value:.3g}")
 

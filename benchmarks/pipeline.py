@@ -44,7 +44,10 @@ def checkpoint(folder: Path) -> str:
     folder.mkdir()
     config = {"model_cfg": open_clip.get_model_config("ViT-B-32"), "preprocess_cfg": {}}
     (folder / "open_clip_config.json").write_text(json.dumps(config))
-    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / "open_clip_model.safetensors")
+    save_file(
+        {name: value.contiguous() for name, value in model.state_dict().items()},
+        folder / "open_clip_model.safetensors",
+    )
     return f"open_clip:local-dir:{folder}"
 
 
@@ -77,11 +80,16 @@ def measured(count: int, folder: Path, repeats: int) -> dict[str, Any]:
         service.create_space("space", classifier=spec)
         for start in range(0, count, SLICE):
             stop = min(start + SLICE, count)
-            support = np.random.default_rng([3, start]).standard_normal((stop - start, 1, DIM), dtype=np.float32)
+            support = np.random.default_rng([3, start]).standard_normal(
+                (stop - start, 1, DIM), dtype=np.float32
+            )
             texts = labels.text(start, stop)
             service.register(
                 "space",
-                [trustvlm.LabelInput(f"label {start + i}", text, image_vectors=support[i]) for i, text in enumerate(texts)],
+                [
+                    trustvlm.LabelInput(f"label {start + i}", text, image_vectors=support[i])
+                    for i, text in enumerate(texts)
+                ],
             )
         asked = trustvlm.Queries(images=images)
         service.score("space", asked)
@@ -91,18 +99,30 @@ def measured(count: int, folder: Path, repeats: int) -> dict[str, Any]:
             turns["encode"] += seconds(lambda: service.embed("space", images), 1)
             turns["all"] += seconds(lambda: service.score("space", asked), 1)
             turns["trust"] += seconds(lambda: service.score("space", vectors), 1)
-        found: dict[str, Any] = {f"{name}_ms": 1000 * statistics.median(taken) for name, taken in turns.items()}
-    return {"labels": count, "batch": BATCH} | found | {"trust_over_encoding": found["trust_ms"] / found["encode_ms"]}
+        found: dict[str, Any] = {
+            f"{name}_ms": 1000 * statistics.median(taken) for name, taken in turns.items()
+        }
+    return (
+        {"labels": count, "batch": BATCH}
+        | found
+        | {"trust_over_encoding": found["trust_ms"] / found["encode_ms"]}
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--labels", type=float, default=1e5, help="how many labels")
     parser.add_argument("--repeats", type=int, default=7, help="how often each is timed")
     parser.add_argument("--json", type=Path, default=RESULTS, help="where the figures go")
     options = parser.parse_args()
     if not all(os.environ.get(name) == "1" for name in ONE_THREAD):
-        os.execve(sys.executable, [sys.executable, "-m", "benchmarks.pipeline", *sys.argv[1:]], os.environ | ONE_THREAD)
+        os.execve(
+            sys.executable,
+            [sys.executable, "-m", "benchmarks.pipeline", *sys.argv[1:]],
+            os.environ | ONE_THREAD,
+        )
     report: dict[str, Any] = {
         "benchmark": "pipeline",
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -58,12 +58,16 @@ class Space:
         self._rng = np.random.default_rng(size)
         self._home = folder / f"{size}-{supports}"
         self._service = trustvlm.open(self._home, create=True)
-        self._service.create_space("space", classifier=f"precomputed:{CLASSIFIER}", verifier=f"precomputed:{VERIFIER}")
+        self._service.create_space(
+            "space", classifier=f"precomputed:{CLASSIFIER}", verifier=f"precomputed:{VERIFIER}"
+        )
         began = time.perf_counter()
         self._service.register("space", self._base())
         self.base_s = time.perf_counter() - began
         began = time.perf_counter()
-        self._service.score("space", trustvlm.Queries(directions(self._rng, 1, CLASSIFIER)), rule="msp")
+        self._service.score(
+            "space", trustvlm.Queries(directions(self._rng, 1, CLASSIFIER)), rule="msp"
+        )
         self.load_s = time.perf_counter() - began
 
     def _base(self) -> Iterator[trustvlm.LabelInput]:
@@ -75,7 +79,9 @@ class Space:
 
     def _images(self, count: int) -> np.ndarray:
         """(count, 768) images of one label: a random direction, and as much again of their own."""
-        found: np.ndarray = directions(self._rng, 1, VERIFIER) + directions(self._rng, count, VERIFIER)
+        found: np.ndarray = directions(self._rng, 1, VERIFIER) + directions(
+            self._rng, count, VERIFIER
+        )
         return found
 
     def step(self) -> tuple[float, float]:
@@ -90,15 +96,23 @@ class Space:
         registered = time.perf_counter()
         verdicts = self._service.score("space", query)
         scored = time.perf_counter()
-        if verdicts.label[0] != name or verdicts.unverified[0] or verdicts.revision != result.revision:
-            sys.exit(f"the query after registering {name!r} does not show it: {verdicts.label[0]!r}")
+        if (
+            verdicts.label[0] != name
+            or verdicts.unverified[0]
+            or verdicts.revision != result.revision
+        ):
+            sys.exit(
+                f"the query after registering {name!r} does not show it: {verdicts.label[0]!r}"
+            )
         return registered - began, scored - registered
 
     def ratio(self, images: int, repeats: int) -> dict[str, float]:
         """A query of so many images by `posterior` and by `trustvlm`, in turn: milliseconds, and the median of the ratios."""
         self._service.close()  # waits for the fit
         self._service = trustvlm.open(self._home)
-        query = trustvlm.Queries(directions(self._rng, images, CLASSIFIER), directions(self._rng, images, VERIFIER))
+        query = trustvlm.Queries(
+            directions(self._rng, images, CLASSIFIER), directions(self._rng, images, VERIFIER)
+        )
         times: dict[str, list[float]] = {"posterior": [], "trustvlm": []}
         for turn in range(WARM_UP + repeats):
             for rule, seconds in times.items():
@@ -107,7 +121,10 @@ class Space:
                 if turn >= WARM_UP:
                     seconds.append(time.perf_counter() - began)
         ratios = np.divide(times["posterior"], times["trustvlm"])
-        medians = {f"{rule}_ms": round(1e3 * statistics.median(seconds), 3) for rule, seconds in times.items()}
+        medians = {
+            f"{rule}_ms": round(1e3 * statistics.median(seconds), 3)
+            for rule, seconds in times.items()
+        }
         return {"images": images, **medians, "ratio": round(float(np.median(ratios)), 3)}
 
     def close(self) -> None:
@@ -117,7 +134,11 @@ class Space:
 def summary(values: list[float]) -> dict[str, float]:
     """Milliseconds: median, and the quartiles to show how noisy it was."""
     low, middle, high = statistics.quantiles(values, n=4)
-    return {"median_ms": round(1e3 * middle, 3), "q1_ms": round(1e3 * low, 3), "q3_ms": round(1e3 * high, 3)}
+    return {
+        "median_ms": round(1e3 * middle, 3),
+        "q1_ms": round(1e3 * low, 3),
+        "q3_ms": round(1e3 * high, 3),
+    }
 
 
 def measure(sizes: list[int], supports: list[int], repeats: int) -> list[dict[str, Any]]:
@@ -169,11 +190,13 @@ def ratios_of(rows: list[dict[str, Any]]) -> dict[str, float]:
     found = {}
     for supports in sorted({row["supports"] for row in rows}):
         few, many = (at[size, supports]["register"]["median_ms"] for size in (small, large))
-        found[f"register, {supports} images a label, {large:,} : {small:,} labels"] = round(many / few, 3)
+        found[f"register, {supports} images a label, {large:,} : {small:,} labels"] = round(
+            many / few, 3
+        )
         for rules in at[large, supports]["rules"]:
-            found[f"posterior : trustvlm, {supports} images a label, {large:,} labels, {rules['images']} queries"] = rules[
-                "ratio"
-            ]
+            found[
+                f"posterior : trustvlm, {supports} images a label, {large:,} labels, {rules['images']} queries"
+            ] = rules["ratio"]
     return found
 
 
@@ -203,35 +226,64 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", default="1e3,1e4,1e5", help="numbers of labels, with commas between them")
-    parser.add_argument("--supports", default="0,2", help="support images of each label, with commas between them")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--sizes", default="1e3,1e4,1e5", help="numbers of labels, with commas between them"
+    )
+    parser.add_argument(
+        "--supports", default="0,2", help="support images of each label, with commas between them"
+    )
     parser.add_argument("--repeats", type=int, default=30, help="labels added to each space")
     parser.add_argument("--json", type=Path, default=RESULTS, help="where the figures go")
     options = parser.parse_args()
     sizes = sorted({int(float(size)) for size in options.sizes.split(",")})
-    rows = measure(sizes, sorted({int(count) for count in options.supports.split(",")}), options.repeats)
-    table = Table(title=f"Registering one label with {SUPPORTS} vectors (median of {options.repeats}; quartiles)")
-    for column in ("labels before", "images each", "register", "next query", "registering the base", "first query"):
+    rows = measure(
+        sizes, sorted({int(count) for count in options.supports.split(",")}), options.repeats
+    )
+    table = Table(
+        title=f"Registering one label with {SUPPORTS} vectors (median of {options.repeats}; quartiles)"
+    )
+    for column in (
+        "labels before",
+        "images each",
+        "register",
+        "next query",
+        "registering the base",
+        "first query",
+    ):
         table.add_column(column, justify="right")
     for row in rows:
         cells = [
-            f"{row[k]['median_ms']:.1f} ms ({row[k]['q1_ms']:.1f}–{row[k]['q3_ms']:.1f})" for k in ("register", "next_query")
+            f"{row[k]['median_ms']:.1f} ms ({row[k]['q1_ms']:.1f}–{row[k]['q3_ms']:.1f})"
+            for k in ("register", "next_query")
         ]
         table.add_row(
-            f"{row['labels']:,}", str(row["supports"]), *cells, f"{row['base_s']:.1f} s", f"{row['first_query_s']:.2f} s"
+            f"{row['labels']:,}",
+            str(row["supports"]),
+            *cells,
+            f"{row['base_s']:.1f} s",
+            f"{row['first_query_s']:.2f} s",
         )
     console = Console(width=120)
     console.print(table)
     ratios = ratios_of(rows)
     for what, ratio in ratios.items():
-        console.print(f"{what}: {ratio:.2f} (must be {'under 2' if what.startswith('register') else 'at most 1.15'})")
+        console.print(
+            f"{what}: {ratio:.2f} (must be {'under 2' if what.startswith('register') else 'at most 1.15'})"
+        )
     options.json.parent.mkdir(parents=True, exist_ok=True)
     report = {
         "benchmark": "register",
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),
-        "setup": {"text_dim": CLASSIFIER, "image_dim": VERIFIER, "supports": SUPPORTS, "repeats": options.repeats},
+        "setup": {
+            "text_dim": CLASSIFIER,
+            "image_dim": VERIFIER,
+            "supports": SUPPORTS,
+            "repeats": options.repeats,
+        },
         "rows": rows,
         "ratios": ratios,
     }

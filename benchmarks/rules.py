@@ -29,7 +29,12 @@ RESULTS = Path(__file__).resolve().parent / "results" / "rules.json"
 SETS = ("whu-b32-b32", "whu-b32-l14", "whu-l14-l14", "food", "cifar")
 RANDOM = tuple(f"random {dims}" for dims in (16, 64, 512))
 RANDOM_DRAWS = 8
-SHOTS = {"all": (1, 2, 4, 16), "half": (1, 4, 16), "distractors": (1, 4, 16), **dict.fromkeys(RANDOM, (2, 4, 16))}
+SHOTS = {
+    "all": (1, 2, 4, 16),
+    "half": (1, 4, 16),
+    "distractors": (1, 4, 16),
+    **dict.fromkeys(RANDOM, (2, 4, 16)),
+}
 BARS = {1: 0.805, 2: 0.78, 4: 0.745, 16: 0.70}
 
 
@@ -39,18 +44,32 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 
 @lru_cache
-def load(folder: Path, name: str) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def load(
+    folder: Path, name: str
+) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """(label names, text vectors, classifier embeddings, verifier embeddings, labels); one object where both are the same."""
     if name.startswith("whu"):
         sizes = name.split("-")[1:]
         files = {size: np.load(folder / f"whurs19_clip_vit_{size}.npz") for size in sizes}
         images = {size: unit(file["image_vectors"]) for size, file in files.items()}
         data, (classifier, verifier) = files[sizes[0]], (images[size] for size in sizes)
-        return [str(label) for label in data["label_names"]], unit(data["text_vectors"]), classifier, verifier, data["labels"]
+        return (
+            [str(label) for label in data["label_names"]],
+            unit(data["text_vectors"]),
+            classifier,
+            verifier,
+            data["labels"],
+        )
     if name == "cifar":
         data = np.load(folder / "cifar10_clip_vit_b32.npz")
         images = unit(data["image_vectors"])
-        return [str(label) for label in data["label_names"]], unit(data["text_vectors"]), images, images, data["labels"]
+        return (
+            [str(label) for label in data["label_names"]],
+            unit(data["text_vectors"]),
+            images,
+            images,
+            data["labels"],
+        )
     data = np.load(folder / "food10_clip_vit_b32.npz")
     vectors = np.concatenate([data["train_vectors"], data["test_vectors"]])
     labels = np.concatenate([data["train_labels"], data["test_labels"]])
@@ -58,7 +77,13 @@ def load(folder: Path, name: str) -> tuple[list[str], np.ndarray, np.ndarray, np
     mine = np.isin(labels, kept)
     images = unit(vectors[mine])
     names = [str(data["label_names"][label]) for label in kept]
-    return names, unit(data["text_vectors"][kept]), images, images, np.searchsorted(kept, labels[mine])
+    return (
+        names,
+        unit(data["text_vectors"][kept]),
+        images,
+        images,
+        np.searchsorted(kept, labels[mine]),
+    )
 
 
 def vocabulary(folder: Path, text: np.ndarray) -> list[trustvlm.LabelInput]:
@@ -82,20 +107,32 @@ def figures(
     """Rule → accuracy %, AURC × 1000, AUROC %, FPR95 % of one draw."""
     names, text, classifier, verifier, labels = load(folder, name)
     rng = np.random.default_rng(seed)
-    support = [rng.permutation(np.flatnonzero(labels == label))[:shots] for label in range(len(names))]
+    support = [
+        rng.permutation(np.flatnonzero(labels == label))[:shots] for label in range(len(names))
+    ]
     held_out = np.setdiff1d(np.arange(len(labels)), np.concatenate(support))
-    bare = set(rng.permutation(len(names))[: len(names) // 2].tolist()) if experiment == "half" else set()
+    bare = (
+        set(rng.permutation(len(names))[: len(names) // 2].tolist())
+        if experiment == "half"
+        else set()
+    )
     if experiment in RANDOM:
         verifier = unit(rng.normal(size=(len(labels), int(experiment.split()[1]))))
     space = f"{experiment}-{name}-{shots}-{seed}".replace(" ", "-")
     specs = [f"precomputed:{matrix.shape[1]}" for matrix in (classifier, verifier)]
     same = verifier is classifier
-    service.create_space(space, classifier=specs[0], verifier="same" if same else specs[1], logit_scale=100.0)
+    service.create_space(
+        space, classifier=specs[0], verifier="same" if same else specs[1], logit_scale=100.0
+    )
     inputs = [
-        trustvlm.LabelInput(label, text_vector=text[i], image_vectors=None if i in bare else verifier[support[i]])
+        trustvlm.LabelInput(
+            label, text_vector=text[i], image_vectors=None if i in bare else verifier[support[i]]
+        )
         for i, label in enumerate(names)
     ]
-    service.register(space, inputs + (vocabulary(folder, text) if experiment == "distractors" else []))
+    service.register(
+        space, inputs + (vocabulary(folder, text) if experiment == "distractors" else [])
+    )
     truth = np.array(names, dtype=object)[labels[held_out]]
     queries = trustvlm.Queries(classifier[held_out], None if same else verifier[held_out])
     found = {}
@@ -110,7 +147,9 @@ def figures(
 
 def sets_of(experiment: str) -> list[str]:
     """The sets of an experiment: distractors have ViT-B/32 text vectors only; a random verifier needs no pair of encoders."""
-    left_out = "l14-l14" if experiment == "distractors" else "b32-l14" if experiment in RANDOM else "none"
+    left_out = (
+        "l14-l14" if experiment == "distractors" else "b32-l14" if experiment in RANDOM else "none"
+    )
     return [name for name in SETS if left_out not in name]
 
 
@@ -142,19 +181,27 @@ def headline(cells: list[dict[str, Any]]) -> dict[str, Any]:
             "worst": max(values),
             "bar": bars,
         }
-    found["distractors, posterior / msp"] = {"geometric": geometric(ratios("distractors", "posterior", "msp")), "bar": 0.6}
+    found["distractors, posterior / msp"] = {
+        "geometric": geometric(ratios("distractors", "posterior", "msp")),
+        "bar": 0.6,
+    }
     return found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=10, help="draws of support images")
     parser.add_argument("--json", type=Path, default=RESULTS)
     options = parser.parse_args()
     cells = []
     console = Console(width=150)
-    with tempfile.TemporaryDirectory() as folder, trustvlm.open(Path(folder) / "home", create=True) as service:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        trustvlm.open(Path(folder) / "home", create=True) as service,
+    ):
         for experiment, numbers in SHOTS.items():
             seeds = min(options.seeds, RANDOM_DRAWS) if experiment in RANDOM else options.seeds
             table = Table(title=f"{experiment}: AURC × 1000, mean of {seeds} draws")
@@ -162,10 +209,20 @@ def main() -> None:
                 table.add_column(column, justify="right")
             for name in sets_of(experiment):
                 for shots in numbers:
-                    draws = [figures(service, options.data, experiment, name, shots, seed) for seed in range(seeds)]
-                    rules = {rule: np.mean([draw[rule] for draw in draws], axis=0).tolist() for rule in trustvlm.RULES}
-                    cells.append({"experiment": experiment, "set": name, "shots": shots, "rules": rules})
-                    table.add_row(name, str(shots), *(f"{rules[rule][1]:.2f}" for rule in trustvlm.RULES))
+                    draws = [
+                        figures(service, options.data, experiment, name, shots, seed)
+                        for seed in range(seeds)
+                    ]
+                    rules = {
+                        rule: np.mean([draw[rule] for draw in draws], axis=0).tolist()
+                        for rule in trustvlm.RULES
+                    }
+                    cells.append(
+                        {"experiment": experiment, "set": name, "shots": shots, "rules": rules}
+                    )
+                    table.add_row(
+                        name, str(shots), *(f"{rules[rule][1]:.2f}" for rule in trustvlm.RULES)
+                    )
             console.print(table)
     found = headline(cells)
     for what, values in found.items():

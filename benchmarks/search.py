@@ -29,15 +29,21 @@ from rich.table import Table
 from benchmarks.labels import ONE_THREAD, memory
 from benchmarks.register import machine
 from trustvlm.index import LiveIndex, load_recipe, write_snapshot
-from trustvlm.index.layout import SnapshotKey
 from trustvlm.index.recall import Nearest
+from trustvlm.index.snapshot_header import SnapshotKey
 
 RESULTS = Path(__file__).parent / "results" / "search.json"
 DIM, K, QUERIES, WANTED = 768, 10, 200, 0.95
 EACH = 10  # support images a label
 SHARES = {"common": 0.3, "group": 0.1, "sub-group": 0.15, "label": 0.2, "image": 0.25}
 OURS = ("flat", "flat-fp16", "ivf-flat", "ivf-sq8", "hnsw")
-PEERS = {"faiss": "faiss", "usearch": "usearch", "hnswlib": "hnswlib", "lancedb": "lancedb", "chroma": "chromadb"}
+PEERS = {
+    "faiss": "faiss",
+    "usearch": "usearch",
+    "hnswlib": "hnswlib",
+    "lancedb": "lancedb",
+    "chroma": "chromadb",
+}
 SLOW = ("hnsw", "usearch", "hnswlib", "lancedb", "chroma")  # a million rows take many minutes each
 BLOCK = 8_192
 _ENERGY = np.sqrt(np.arange(1, DIM + 1, dtype=np.float32) ** -0.5)
@@ -47,16 +53,24 @@ def blocks(count: int, seed: int = 0) -> Iterator[np.ndarray]:
     """Unit vectors of support images, ten a label, labels in groups of groups: as an image encoder arranges them."""
 
     def directions(many: int, *key: int) -> np.ndarray:
-        found = np.random.default_rng([7, *key]).standard_normal((many, DIM), dtype=np.float32) * _ENERGY
+        found = (
+            np.random.default_rng([7, *key]).standard_normal((many, DIM), dtype=np.float32)
+            * _ENERGY
+        )
         return found / np.linalg.norm(found, axis=1, keepdims=True)
 
     common, groups, within = directions(1, 1), directions(32, 2), directions(1_024, 3)
     for start in range(0, count, BLOCK):
         label = np.arange(start, min(start + BLOCK, count)) // EACH
-        own = directions(BLOCK // EACH + 2, 4, start)[label - label[0]]  # labels at a border differ a little: no matter
+        own = directions(BLOCK // EACH + 2, 4, start)[
+            label - label[0]
+        ]  # labels at a border differ a little: no matter
         image = directions(len(label), 5, start, seed)
         parts = (common, groups[label % 32], within[label % 1_024], own, image)
-        rows = sum(np.float32(share**0.5) * part for share, part in zip(SHARES.values(), parts, strict=True))
+        rows = sum(
+            np.float32(share**0.5) * part
+            for share, part in zip(SHARES.values(), parts, strict=True)
+        )
         yield rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
@@ -66,9 +80,14 @@ def prepare(folder: Path, count: int) -> None:
         for block in blocks(count):
             file.write(block.tobytes())
     every = max(1, count // QUERIES)
-    queries = np.concatenate([block[(-i * BLOCK) % every :: every] for i, block in enumerate(blocks(count, seed=1))])[:QUERIES]
+    queries = np.concatenate(
+        [block[(-i * BLOCK) % every :: every] for i, block in enumerate(blocks(count, seed=1))]
+    )[:QUERIES]
     rows = rows_of(folder)
-    pieces = ((np.arange(at, min(at + BLOCK, count)), rows[at : at + BLOCK]) for at in range(0, count, BLOCK))
+    pieces = (
+        (np.arange(at, min(at + BLOCK, count)), rows[at : at + BLOCK])
+        for at in range(0, count, BLOCK)
+    )
     truth, milliseconds = Nearest(queries, K), 0.0
     for ids, piece in pieces:
         begin = time.perf_counter()
@@ -103,7 +122,10 @@ class Ours(Contestant):
             self.steps = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512, 1024, 2048)
 
     def add(self, rows: np.ndarray) -> None:
-        pieces = [(np.arange(at, min(at + BLOCK, len(rows))), rows[at : at + BLOCK]) for at in range(0, len(rows), BLOCK)]
+        pieces = [
+            (np.arange(at, min(at + BLOCK, len(rows))), rows[at : at + BLOCK])
+            for at in range(0, len(rows), BLOCK)
+        ]
         self.index = LiveIndex.build(self.recipe, DIM, len(rows), lambda: pieces)
 
     def search(self, query: np.ndarray, step: int) -> np.ndarray:
@@ -113,7 +135,9 @@ class Ours(Contestant):
         return view.search(query, K)[0][0]
 
     def save(self, folder: Path) -> None:
-        write_snapshot(folder / "index", SnapshotKey("benchmark", 1, 1, "x", "x", "x"), self.index.to_arrays())
+        write_snapshot(
+            folder / "index", SnapshotKey("benchmark", 1, 1, "x", "x", "x"), self.index.to_arrays()
+        )
 
 
 class Faiss(Contestant):
@@ -194,17 +218,28 @@ class Lance(Contestant):
             for at in range(0, len(rows), BLOCK):
                 block = np.asarray(rows[at : at + BLOCK])
                 vectors = pa.FixedSizeListArray.from_arrays(pa.array(block.ravel()), DIM)
-                yield pa.RecordBatch.from_arrays([pa.array(np.arange(at, at + len(block))), vectors], schema=schema)
+                yield pa.RecordBatch.from_arrays(
+                    [pa.array(np.arange(at, at + len(block))), vectors], schema=schema
+                )
 
         schema = pa.schema([("id", pa.int64()), ("vector", pa.list_(pa.float32(), DIM))])
         reader = pa.RecordBatchReader.from_batches(schema, batches())
         self.table = self.database.create_table("rows", reader)
         if len(rows) >= 10_000:
             lists = max(1, round(np.sqrt(len(rows))))
-            self.table.create_index("dot", num_partitions=lists, num_sub_vectors=DIM // 8, vector_column_name="vector")
+            self.table.create_index(
+                "dot", num_partitions=lists, num_sub_vectors=DIM // 8, vector_column_name="vector"
+            )
 
     def search(self, query: np.ndarray, step: int) -> np.ndarray:
-        found = self.table.search(query[0]).distance_type("dot").nprobes(step).refine_factor(10).select(["id"]).limit(K)
+        found = (
+            self.table.search(query[0])
+            .distance_type("dot")
+            .nprobes(step)
+            .refine_factor(10)
+            .select(["id"])
+            .limit(K)
+        )
         return found.to_arrow()["id"].to_numpy()
 
     def save(self, folder: Path) -> None:
@@ -220,7 +255,9 @@ class Chroma(Contestant):
         settings = chromadb.config.Settings(anonymized_telemetry=False)
         self.client = chromadb.PersistentClient(str(folder), settings=settings)
         graph = {"space": "ip", "max_neighbors": 32, "ef_construction": 40, "num_threads": 1}
-        self.rows = self.client.create_collection("rows", embedding_function=None, configuration={"hnsw": graph})
+        self.rows = self.client.create_collection(
+            "rows", embedding_function=None, configuration={"hnsw": graph}
+        )
         self.step = 0
 
     def add(self, rows: np.ndarray) -> None:
@@ -264,7 +301,11 @@ def run_one(name: str, folder: Path) -> dict[str, Any]:
                 got.append(subject.search(query[np.newaxis], step))
                 taken.append(time.perf_counter() - begin)
             shares = [len(np.intersect1d(a, b)) / K for a, b in zip(got, truth, strict=True)]
-            found = {"recall": float(np.mean(shares)), "ms": 1000 * float(np.median(taken)), "step": step}
+            found = {
+                "recall": float(np.mean(shares)),
+                "ms": 1000 * float(np.median(taken)),
+                "step": step,
+            }
             if found["recall"] >= WANTED:
                 break
         subject.save(Path(own))
@@ -300,8 +341,18 @@ def measured(sizes: list[int], names: list[str]) -> list[dict[str, Any]]:
                 if why is not None:
                     found.append(row | {"skipped": why})
                     continue
-                command = [sys.executable, "-m", "benchmarks.search", "--one", contender, "--folder", name]
-                done = subprocess.run(command, capture_output=True, text=True, env=os.environ | ONE_THREAD)
+                command = [
+                    sys.executable,
+                    "-m",
+                    "benchmarks.search",
+                    "--one",
+                    contender,
+                    "--folder",
+                    name,
+                ]
+                done = subprocess.run(
+                    command, capture_output=True, text=True, env=os.environ | ONE_THREAD
+                )
                 if done.returncode:
                     row["skipped"] = f"failed: {done.stderr.strip().splitlines()[-1][:200]}"
                 else:
@@ -315,7 +366,16 @@ def show(report: dict[str, Any]) -> None:
     table = Table(
         title=f"The {K} nearest of N vectors of {DIM} dimensions, one thread, one query at a time, recall ≥ {WANTED:g}"
     )
-    for column in ("vectors", "contestant", "recall", "ms", "× exact", "rows/s in", "disk MB", "memory MB"):
+    for column in (
+        "vectors",
+        "contestant",
+        "recall",
+        "ms",
+        "× exact",
+        "rows/s in",
+        "disk MB",
+        "memory MB",
+    ):
         table.add_column(column, justify="left" if column == "contestant" else "right")
     for row in report["rows"]:
         cells = [f"{row['rows']:,}", row["contestant"]]
@@ -323,7 +383,9 @@ def show(report: dict[str, Any]) -> None:
             table.add_row(*cells, *["–"] * 6)
             continue
         cells += [f"{row['recall']:.3f}", f"{row['ms']:.2f}", f"{row['exact_ms'] / row['ms']:.1f}"]
-        table.add_row(*cells, *(f"{row[key]:,.0f}" for key in ("rows_per_second", "disk_mb", "anonymous_mb")))
+        table.add_row(
+            *cells, *(f"{row[key]:,.0f}" for key in ("rows_per_second", "disk_mb", "anonymous_mb"))
+        )
     console = Console(width=120)
     console.print(table)
     for row in report["rows"]:
@@ -340,11 +402,27 @@ def plot(report: dict[str, Any], path: Path) -> None:
 
     figure, axes = plt.subplots(figsize=(6.5, 4.4))
     for name in dict.fromkeys(row["contestant"] for row in report["rows"]):
-        points = [(row["rows"], row["ms"]) for row in report["rows"] if row["contestant"] == name and "ms" in row]
+        points = [
+            (row["rows"], row["ms"])
+            for row in report["rows"]
+            if row["contestant"] == name and "ms" in row
+        ]
         if points:
             ours = name in OURS
-            axes.plot(*zip(*points, strict=True), marker="o", ms=3, lw=2.2 if ours else 1, ls="-" if ours else "--", label=name)
-    axes.set(xscale="log", yscale="log", xlabel="vectors", ylabel=f"ms a query, one thread, recall@{K} ≥ {WANTED:g}")
+            axes.plot(
+                *zip(*points, strict=True),
+                marker="o",
+                ms=3,
+                lw=2.2 if ours else 1,
+                ls="-" if ours else "--",
+                label=name,
+            )
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlabel="vectors",
+        ylabel=f"ms a query, one thread, recall@{K} ≥ {WANTED:g}",
+    )
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     figure.tight_layout()
@@ -352,7 +430,9 @@ def plot(report: dict[str, Any], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--full", action="store_true", help="10,000, 100,000 and a million vectors")
     parser.add_argument("--only", nargs="*", choices=[*OURS, *PEERS], help="these contestants")
     parser.add_argument("--json", type=Path, default=RESULTS, help="where the figures go")
@@ -363,7 +443,11 @@ def main() -> None:
         print(json.dumps(run_one(options.one, options.folder)))
         return
     if not all(os.environ.get(name) == "1" for name in ONE_THREAD):
-        os.execve(sys.executable, [sys.executable, "-m", "benchmarks.search", *sys.argv[1:]], os.environ | ONE_THREAD)
+        os.execve(
+            sys.executable,
+            [sys.executable, "-m", "benchmarks.search", *sys.argv[1:]],
+            os.environ | ONE_THREAD,
+        )
     report: dict[str, Any] = {
         "benchmark": "search",
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),

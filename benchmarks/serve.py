@@ -38,7 +38,17 @@ from rich.table import Table
 import trustvlm
 from benchmarks.labels import ONE_THREAD
 from benchmarks.register import CLASSIFIER, VERIFIER, directions, machine
-from benchmarks.traffic import Load, Made, Server, Writes, closed_loop, cores, open_loop, recovery, scores
+from benchmarks.traffic import (
+    Load,
+    Made,
+    Server,
+    Writes,
+    closed_loop,
+    cores,
+    open_loop,
+    recovery,
+    scores,
+)
 
 CLIENTS, MANY = 32, 256
 ROWS = 64
@@ -52,21 +62,30 @@ def make_home(home: Path, labels: int) -> trustvlm.Queries:
     """A home with the space "space"; queries for it, each near a label."""
     rng = np.random.default_rng(0)
     with trustvlm.open(home, create=True) as service:
-        service.create_space("space", classifier=f"precomputed:{CLASSIFIER}", verifier=f"precomputed:{VERIFIER}")
+        service.create_space(
+            "space", classifier=f"precomputed:{CLASSIFIER}", verifier=f"precomputed:{VERIFIER}"
+        )
         texts, images = directions(rng, labels, CLASSIFIER), directions(rng, labels, VERIFIER)
         inputs = [
-            trustvlm.LabelInput(f"label {i}", texts[i], image_vectors=images[i] + 0.5 * directions(rng, 2, VERIFIER))
+            trustvlm.LabelInput(
+                f"label {i}", texts[i], image_vectors=images[i] + 0.5 * directions(rng, 2, VERIFIER)
+            )
             for i in range(labels)
         ]
         service.register("space", inputs)
     chosen = rng.integers(0, labels, 1_024)
-    near = texts[chosen] + 0.8 * directions(rng, 1_024, CLASSIFIER), images[chosen] + 0.6 * directions(rng, 1_024, VERIFIER)
+    near = (
+        texts[chosen] + 0.8 * directions(rng, 1_024, CLASSIFIER),
+        images[chosen] + 0.6 * directions(rng, 1_024, VERIFIER),
+    )
     return trustvlm.Queries(*near)
 
 
 def in_process(home: Path, queries: trustvlm.Queries, rows: int, seconds: float) -> float:
     """Queries a second of the library in batches of `rows`."""
-    batch = trustvlm.Queries(*(np.asarray(side)[:rows] for side in (queries.classifier, queries.verifier)))
+    batch = trustvlm.Queries(
+        *(np.asarray(side)[:rows] for side in (queries.classifier, queries.verifier))
+    )
     with trustvlm.open(home) as service:
         service.score("space", batch)
         begin, done = time.perf_counter(), 0
@@ -75,20 +94,30 @@ def in_process(home: Path, queries: trustvlm.Queries, rows: int, seconds: float)
         return done / (time.perf_counter() - begin)
 
 
-def measure(folder: Path, labels: int, seconds: float, overload_s: float, console: Console) -> dict[str, Any]:
+def measure(
+    folder: Path, labels: int, seconds: float, overload_s: float, console: Console
+) -> dict[str, Any]:
     """Everything, phase by phase."""
     home = folder / "home"
     queries = make_home(home, labels)
     found: dict[str, Any] = {"labels": labels, "clients": CLIENTS}
-    found["in_process"] = {str(rows): in_process(home, queries, rows, seconds / 2) for rows in (1_024, CLIENTS, CLIENTS // 2)}
-    console.print("the library, queries/s by batch:", {rows: round(rate) for rows, rate in found["in_process"].items()})
+    found["in_process"] = {
+        str(rows): in_process(home, queries, rows, seconds / 2)
+        for rows in (1_024, CLIENTS, CLIENTS // 2)
+    }
+    console.print(
+        "the library, queries/s by batch:",
+        {rows: round(rate) for rows, rate in found["in_process"].items()},
+    )
     server = Server(home, folder / "log")
     try:
         singles = scores(queries, 1, "npz")
         asyncio.run(_rate(server, singles, 2, CLIENTS))
         found["throughput"] = []
         for rows, kind in ((ROWS, "npz"), (ROWS, "json"), (1, "npz"), (1, "json")):
-            row = {"rows": rows, "body": kind} | asyncio.run(_rate(server, scores(queries, rows, kind), seconds, CLIENTS))
+            row = {"rows": rows, "body": kind} | asyncio.run(
+                _rate(server, scores(queries, rows, kind), seconds, CLIENTS)
+            )
             found["throughput"].append(row | {"queries_s": row["requests_s"] * rows})
         # The library once more, idle as the server is now: its better time is what the server is held against.
         again = in_process(home, queries, 1_024, seconds / 2)
@@ -100,29 +129,50 @@ def measure(folder: Path, labels: int, seconds: float, overload_s: float, consol
         most = max(found["most"]["requests_s"], found["throughput"][2]["requests_s"])
         found["latency"], calm = latency(server, singles, 0.7 * most, seconds)
         console.print("at 70 %:", found["latency"])
-        found["overload"] = overload(server, home, singles, 2 * most, overload_s, calm.quantile(0.5))
+        found["overload"] = overload(
+            server, home, singles, 2 * most, overload_s, calm.quantile(0.5)
+        )
     finally:
         server.stop()
     found["errors_logged"] = (folder / "log").read_text().count('"level": "error"')
     return found
 
 
-async def _rate(server: Server, requests: list[bytes], seconds: float, clients: int) -> dict[str, float]:
+async def _rate(
+    server: Server, requests: list[bytes], seconds: float, clients: int
+) -> dict[str, float]:
     with cores(server) as taken:
         rate = await closed_loop(server.port, requests, seconds, clients)
     return {"requests_s": rate} | taken
 
 
-def latency(server: Server, singles: list[bytes], rate: float, seconds: float) -> tuple[dict[str, Any], Load]:
+def latency(
+    server: Server, singles: list[bytes], rate: float, seconds: float
+) -> tuple[dict[str, Any], Load]:
     """Single queries at a rate that the server can do."""
     with cores(server) as taken:
-        load, _ = asyncio.run(open_loop(server.port, rate, seconds, lambda i: (singles[i % len(singles)], lambda status: None)))
+        load, _ = asyncio.run(
+            open_loop(
+                server.port,
+                rate,
+                seconds,
+                lambda i: (singles[i % len(singles)], lambda status: None),
+            )
+        )
     p50, p99 = load.quantile(0.5), load.quantile(0.99)
-    found = {"rate": rate, "p50_ms": p50, "p99_ms": p99, "ratio": p99 / p50, "statuses": dict(load.statuses)}
+    found = {
+        "rate": rate,
+        "p50_ms": p50,
+        "p99_ms": p99,
+        "ratio": p99 / p50,
+        "statuses": dict(load.statuses),
+    }
     return found | taken, load
 
 
-def overload(server: Server, home: Path, singles: list[bytes], rate: float, seconds: float, usual_ms: float) -> dict[str, Any]:
+def overload(
+    server: Server, home: Path, singles: list[bytes], rate: float, seconds: float, usual_ms: float
+) -> dict[str, Any]:
     """Twice what can be done, for so long."""
     writes = Writes()
     memory: list[int] = []
@@ -161,9 +211,14 @@ def overload(server: Server, home: Path, singles: list[bytes], rate: float, seco
 
 def bars(found: dict[str, Any]) -> list[dict[str, Any]]:
     """What the project asks for, and whether it was there."""
-    shares = {rows: max(row["share"] for row in found["throughput"] if row["rows"] == rows) for rows in (ROWS, 1)}
+    shares = {
+        rows: max(row["share"] for row in found["throughput"] if row["rows"] == rows)
+        for rows in (ROWS, 1)
+    }
     load = found["overload"]
-    wrong = sum(count for status, count in load["statuses"].items() if int(status) not in (200, 503))
+    wrong = sum(
+        count for status, count in load["statuses"].items() if int(status) not in (200, 503)
+    )
     whole = load["seconds"] >= 600
     rows = [
         (f"{CLIENTS} clients, {ROWS} queries a request: of the library's rate", shares[ROWS], "≥ 0.7", shares[ROWS] >= 0.7),
@@ -177,16 +232,37 @@ def bars(found: dict[str, Any]) -> list[dict[str, Any]]:
         ("overload: seconds until it has recovered", load["recovery_s"], "≤ 5", load["recovery_s"] <= 5),
         ("errors in the server's log", found["errors_logged"], "0", found["errors_logged"] == 0),
     ]  # fmt: skip
-    return [{"what": what, "found": value, "bar": bar, "passed": bool(passed)} for what, value, bar, passed in rows]
+    return [
+        {"what": what, "found": value, "bar": bar, "passed": bool(passed)}
+        for what, value, bar, passed in rows
+    ]
 
 
 def table(found: dict[str, Any]) -> Table:
     """The throughputs."""
-    columns = ("queries a request", "body", "requests/s", "queries/s", "of the library's", "server's cores", "clients' cores")
+    columns = (
+        "queries a request",
+        "body",
+        "requests/s",
+        "queries/s",
+        "of the library's",
+        "server's cores",
+        "clients' cores",
+    )
     shown = Table(*columns)
     for row in found["throughput"]:
-        numbers = (f"{row['requests_s']:,.0f}", f"{row['queries_s']:,.0f}", f"{100 * row['share']:.0f} %")
-        shown.add_row(str(row["rows"]), row["body"], *numbers, f"{row['server_cores']:.2f}", f"{row['client_cores']:.2f}")
+        numbers = (
+            f"{row['requests_s']:,.0f}",
+            f"{row['queries_s']:,.0f}",
+            f"{100 * row['share']:.0f} %",
+        )
+        shown.add_row(
+            str(row["rows"]),
+            row["body"],
+            *numbers,
+            f"{row['server_cores']:.2f}",
+            f"{row['client_cores']:.2f}",
+        )
     return shown
 
 
@@ -194,20 +270,30 @@ def verdict(found: dict[str, Any]) -> Table:
     """The bars."""
     shown = Table("", "found", "bar", "")
     for row in found["bars"]:
-        shown.add_row(row["what"], f"{row['found']:.3g}", row["bar"], "passed" if row["passed"] else "missed")
+        shown.add_row(
+            row["what"], f"{row['found']:.3g}", row["bar"], "passed" if row["passed"] else "missed"
+        )
     return shown
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--full", action="store_true", help="20 s a phase and ten minutes of overload")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--full", action="store_true", help="20 s a phase and ten minutes of overload"
+    )
     parser.add_argument("--labels", type=float, default=1e4, help="how many labels")
     parser.add_argument("--seconds", type=float, default=6.0, help="how long a phase takes")
     parser.add_argument("--overload", type=float, default=20.0, help="how many seconds of overload")
     parser.add_argument("--json", type=Path, default=RESULTS, help="where the figures go")
     options = parser.parse_args()
     if not all(os.environ.get(name) == "1" for name in ONE_THREAD):
-        os.execve(sys.executable, [sys.executable, "-m", "benchmarks.serve", *sys.argv[1:]], os.environ | ONE_THREAD)
+        os.execve(
+            sys.executable,
+            [sys.executable, "-m", "benchmarks.serve", *sys.argv[1:]],
+            os.environ | ONE_THREAD,
+        )
     console = Console(width=128)
     seconds, overload_s = (20.0, 600.0) if options.full else (options.seconds, options.overload)
     report: dict[str, Any] = {

@@ -32,8 +32,8 @@ import trustvlm
 from benchmarks.labels import ONE_THREAD, memory
 from benchmarks.register import machine
 from benchmarks.synthetic import DIM, Labels
-from trustvlm.service.candidates import CANDIDATES as LEADERS
-from trustvlm.service.passes import in_exact_order, leaders_pass, rows_pass, similarities
+from trustvlm.service.memory.passes import in_exact_order, leaders_pass, rows_pass, similarities
+from trustvlm.service.query.candidates import CANDIDATES as LEADERS
 
 RESULTS = Path(__file__).parent / "results" / "start.json"
 VERIFIER, SLICE, SUPPORTS = 768, 20_000, 16
@@ -41,12 +41,16 @@ VERIFIER, SLICE, SUPPORTS = 768, 20_000, 16
 
 def verifier_vectors(start: int, stop: int, each: int) -> np.ndarray:
     """(labels, each, 768) float32."""
-    return np.random.default_rng([3, start, each]).standard_normal((stop - start, each, VERIFIER), dtype=np.float32)
+    return np.random.default_rng([3, start, each]).standard_normal(
+        (stop - start, each, VERIFIER), dtype=np.float32
+    )
 
 
 def open_space(home: Path) -> trustvlm.TrustService:
     service = trustvlm.open(home, create=True)
-    service.create_space("space", classifier=f"precomputed:{DIM}", verifier=f"precomputed:{VERIFIER}")
+    service.create_space(
+        "space", classifier=f"precomputed:{DIM}", verifier=f"precomputed:{VERIFIER}"
+    )
     return service
 
 
@@ -57,7 +61,10 @@ def register_all(service: trustvlm.TrustService, count: int, each: int) -> float
         stop = min(start + SLICE, count)
         texts = labels.text(start, stop)
         images = verifier_vectors(start, stop, each) if each else [None] * (stop - start)
-        inputs = [trustvlm.LabelInput(f"label {start + i}", text, image_vectors=images[i]) for i, text in enumerate(texts)]
+        inputs = [
+            trustvlm.LabelInput(f"label {start + i}", text, image_vectors=images[i])
+            for i, text in enumerate(texts)
+        ]
         begin = time.perf_counter()
         service.register("space", inputs)
         seconds += time.perf_counter() - begin
@@ -67,7 +74,10 @@ def register_all(service: trustvlm.TrustService, count: int, each: int) -> float
 def queries(count: int, batch: int, seed: int = 1) -> trustvlm.Queries:
     images, truth = Labels(count).images(batch, seed)
     own = np.stack(
-        [verifier_vectors(t - t % SLICE, min(t - t % SLICE + SLICE, count), 1)[t % SLICE, 0] for t in truth.tolist()]
+        [
+            verifier_vectors(t - t % SLICE, min(t - t % SLICE + SLICE, count), 1)[t % SLICE, 0]
+            for t in truth.tolist()
+        ]
     )
     noise = np.random.default_rng(seed).standard_normal(own.shape)
     return trustvlm.Queries(images, own + noise)
@@ -108,7 +118,11 @@ def start_seconds(home: Path, asked: trustvlm.Queries, folder: Path) -> list[flo
     taken = []
     for _ in range(4):
         begin = time.perf_counter()
-        subprocess.run([sys.executable, "-c", FIRST_VERDICT, str(home), str(vectors)], check=True, capture_output=True)
+        subprocess.run(
+            [sys.executable, "-c", FIRST_VERDICT, str(home), str(vectors)],
+            check=True,
+            capture_output=True,
+        )
         taken.append(time.perf_counter() - begin)
     return taken[1:]  # the first one warms up the page cache
 
@@ -129,26 +143,35 @@ def passes_of(service: trustvlm.TrustService, asked: trustvlm.Queries) -> Callab
     with service._parts.snapshot("space") as (_, view):
         pass
     text, image = (
-        np.asarray(vectors, np.float64) / np.linalg.norm(np.asarray(vectors, np.float64), axis=1, keepdims=True)
+        np.asarray(vectors, np.float64)
+        / np.linalg.norm(np.asarray(vectors, np.float64), axis=1, keepdims=True)
         for vectors in (asked.classifier, asked.verifier)
     )
 
     def run() -> None:
-        found, _ = in_exact_order(view.text, rows_pass(view.text, text, 100.0, LEADERS, view.kernels), text, 100.0)
+        found, _ = in_exact_order(
+            view.text, rows_pass(view.text, text, 100.0, LEADERS, view.kernels), text, 100.0
+        )
         near, _ = leaders_pass(view.prototypes, image, 1.0, LEADERS, view.kernels)
         similarities(
             view.prototypes,
-            view.prototypes.slots(view.text.ids[found.slots[:, :LEADERS]].ravel()).reshape(len(text), -1),
+            view.prototypes.slots(view.text.ids[found.slots[:, :LEADERS]].ravel()).reshape(
+                len(text), -1
+            ),
             image,
         )
-        owners = view.text.slots(view.prototypes.ids[near[:, :LEADERS]].ravel()).reshape(len(text), -1)
+        owners = view.text.slots(view.prototypes.ids[near[:, :LEADERS]].ravel()).reshape(
+            len(text), -1
+        )
         similarities(view.text, owners, text)
 
     return run
 
 
 def some_of(asked: trustvlm.Queries, batch: int) -> trustvlm.Queries:
-    return trustvlm.Queries(np.asarray(asked.classifier)[:batch], np.asarray(asked.verifier)[:batch])
+    return trustvlm.Queries(
+        np.asarray(asked.classifier)[:batch], np.asarray(asked.verifier)[:batch]
+    )
 
 
 def measured(count: int, folder: Path) -> dict[str, Any]:
@@ -161,8 +184,13 @@ def measured(count: int, folder: Path) -> dict[str, Any]:
         begin = time.perf_counter()
         with watched() as peak:
             service.score("space", some_of(asked, 1))
-        found["first_query_ever_s"], found["first_query_ever_peak"] = time.perf_counter() - begin, peak["anonymous_mb"]
-    found["start_to_first_verdict_s"] = statistics.median(start_seconds(home, some_of(asked, 1), folder))
+        found["first_query_ever_s"], found["first_query_ever_peak"] = (
+            time.perf_counter() - begin,
+            peak["anonymous_mb"],
+        )
+    found["start_to_first_verdict_s"] = statistics.median(
+        start_seconds(home, some_of(asked, 1), folder)
+    )
     found["bytes"] = {path.name: path.stat().st_size for path in home.rglob("*") if path.is_file()}
     code = [sys.executable, "-m", "benchmarks.start", "--inside", str(home), "--labels", str(count)]
     done = subprocess.run(code, check=True, capture_output=True, text=True)
@@ -190,11 +218,16 @@ def inside(home: Path, count: int) -> dict[str, Any]:
             begin = time.perf_counter()
             service.register("space", [new])
             middle = time.perf_counter()
-            verdict = service.score("space", some_of(trustvlm.Queries(new.text_vector[None], asked.verifier[number][None]), 1))  # type: ignore[index, call-overload]
+            verdict = service.score(
+                "space",
+                some_of(trustvlm.Queries(new.text_vector[None], asked.verifier[number][None]), 1),
+            )  # type: ignore[index, call-overload]
             after.append(1000 * (time.perf_counter() - middle))
             taken.append(1000 * (middle - begin))
             if verdict.top_labels[0, 0] != new.name:
-                raise SystemExit(f"the query after registering {new.name} does not see it: {verdict.top_labels[0]}")
+                raise SystemExit(
+                    f"the query after registering {new.name} does not see it: {verdict.top_labels[0]}"
+                )
         usual = median_ms(lambda: service.score("space", one), 15)
         found |= {
             "register_one_ms": statistics.median(taken),
@@ -211,8 +244,12 @@ def inside(home: Path, count: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--labels", default="1e4,1e5", help="how many labels, with commas between them")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--labels", default="1e4,1e5", help="how many labels, with commas between them"
+    )
     parser.add_argument("--bulk", action="store_true", help="also the two bulk registrations")
     parser.add_argument("--json", type=Path, default=RESULTS, help="where the figures go")
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
@@ -222,7 +259,11 @@ def main() -> None:
         print(json.dumps(inside(options.inside, counts[0])))
         return
     if not all(os.environ.get(name) == "1" for name in ONE_THREAD):
-        os.execve(sys.executable, [sys.executable, "-m", "benchmarks.start", *sys.argv[1:]], os.environ | ONE_THREAD)
+        os.execve(
+            sys.executable,
+            [sys.executable, "-m", "benchmarks.start", *sys.argv[1:]],
+            os.environ | ONE_THREAD,
+        )
     report: dict[str, Any] = {
         "benchmark": "start",
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -230,7 +271,10 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory(dir=os.environ.get("TRUSTVLM_SCRATCH")) as name:
         if options.bulk:
-            for what, labels, each in (("text_only_s", counts[-1], 0), ("eight_images_each_s", counts[-1] // 10, 8)):
+            for what, labels, each in (
+                ("text_only_s", counts[-1], 0),
+                ("eight_images_each_s", counts[-1] // 10, 8),
+            ):
                 with tempfile.TemporaryDirectory(dir=name) as own, open_space(Path(own)) as service:
                     report[f"bulk_{what}"] = register_all(service, labels, each)
         report["rows"] = [measured(count, Path(name) / str(count)) for count in counts]
@@ -276,10 +320,22 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, axis = plt.subplots(figsize=(6, 4))
-    for name in ("start_to_first_verdict_s", "score_1_ms", "score_256_ms", "register_one_ms", "next_query_ms"):
+    for name in (
+        "start_to_first_verdict_s",
+        "score_1_ms",
+        "score_256_ms",
+        "register_one_ms",
+        "next_query_ms",
+    ):
         unit = 1000 if name.endswith("_s") else 1
         label = SHOWN[name].rpartition(",")[0]
-        axis.plot([row["labels"] for row in rows], [unit * row[name] for row in rows], "o-", ms=4, label=label)
+        axis.plot(
+            [row["labels"] for row in rows],
+            [unit * row[name] for row in rows],
+            "o-",
+            ms=4,
+            label=label,
+        )
     axis.set(xscale="log", yscale="log", xlabel="labels", ylabel="ms, one thread")
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8, frameon=False)

@@ -58,7 +58,9 @@ class Labels:
         own[:, 0] = 0.0  # what of the label is not common to all
         own /= np.linalg.norm(own, axis=1, keepdims=True)
         weight = rng.normal(IMAGE_OWN, IMAGE_OWN_SPREAD, (count, 1))
-        rest = rng.standard_normal((count, DIM)) / np.sqrt(_energy()) ** REST  # little of what texts differ in
+        rest = (
+            rng.standard_normal((count, DIM)) / np.sqrt(_energy()) ** REST
+        )  # little of what texts differ in
         rest[:, 0] = 0.0
         rest -= np.sum(rest * own, axis=1, keepdims=True) * own
         rest /= np.linalg.norm(rest, axis=1, keepdims=True)
@@ -96,7 +98,9 @@ def _energy() -> np.ndarray:
     return np.arange(1, DIM + 1, dtype=np.float64) ** -DECAY
 
 
-def quantiles(labels: Labels, scale: float = 100.0, images: int = 200, others: int = 4_000) -> dict[str, list[float]]:
+def quantiles(
+    labels: Labels, scale: float = 100.0, images: int = 200, others: int = 4_000
+) -> dict[str, list[float]]:
     """What can be compared with CLIP: mean and deviation of text–text cosine; 5/50/95 of own and 1/50/99 of other pairs; and
     10/50/90 of the largest probability over all labels."""
     vectors, truth = labels.images(images)
@@ -105,7 +109,9 @@ def quantiles(labels: Labels, scale: float = 100.0, images: int = 200, others: i
     other = (vectors @ some.T.astype(np.float32)).ravel()
     own, top, total = np.empty(images), np.full(images, -np.inf), np.zeros(images)
     for start in range(0, labels.count, _BLOCK):
-        logits = scale * (vectors.astype(np.float64) @ labels.text(start, min(start + _BLOCK, labels.count)).T)
+        logits = scale * (
+            vectors.astype(np.float64) @ labels.text(start, min(start + _BLOCK, labels.count)).T
+        )
         here = np.flatnonzero((truth >= start) & (truth < start + logits.shape[1]))
         own[here] = logits[here, truth[here] - start] / scale
         larger = np.maximum(top, logits.max(axis=1))

@@ -38,9 +38,20 @@ class Server:
     """A server process on a home, on a free port of loopback."""
 
     def __init__(self, home: Path, log: Path) -> None:
-        command = [sys.executable, "-m", "trustvlm.cli", "--home", str(home), "serve", "--port", "0"]
+        command = [
+            sys.executable,
+            "-m",
+            "trustvlm.cli",
+            "--home",
+            str(home),
+            "serve",
+            "--port",
+            "0",
+        ]
         self._log = log.open("wb")
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._log, text=True)
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=self._log, text=True
+        )
         self._watched = psutil.Process(self.process.pid)
         assert self.process.stdout is not None
         found = re.search(r"http://127\.0\.0\.1:(\d+)/", self.process.stdout.readline())
@@ -69,7 +80,10 @@ def cores(server: Server) -> Iterator[dict[str, float]]:
     begin, taken, own = time.perf_counter(), server.seconds(), time.process_time()
     yield found
     wall = time.perf_counter() - begin
-    found |= {"server_cores": (server.seconds() - taken) / wall, "client_cores": (time.process_time() - own) / wall}
+    found |= {
+        "server_cores": (server.seconds() - taken) / wall,
+        "client_cores": (time.process_time() - own) / wall,
+    }
 
 
 def request(method: str, path: str, body: bytes = b"", kind: str = "application/json") -> bytes:
@@ -81,11 +95,16 @@ def scores(queries: trustvlm.Queries, rows: int, kind: str) -> list[bytes]:
     """Requests of so many queries each, as "npz" or "json"."""
     found = []
     for start in range(0, min(1_024, 64 * rows), rows):
-        both = [np.asarray(side)[start : start + rows].astype(np.float32) for side in (queries.classifier, queries.verifier)]
+        both = [
+            np.asarray(side)[start : start + rows].astype(np.float32)
+            for side in (queries.classifier, queries.verifier)
+        ]
         if kind == "npz":
             out = io.BytesIO()
             np.savez(out, classifier=both[0], verifier=both[1])
-            found.append(request("POST", "/v1/spaces/space/score", out.getvalue(), "application/x-npz"))
+            found.append(
+                request("POST", "/v1/spaces/space/score", out.getvalue(), "application/x-npz")
+            )
         else:
             rounded = [[[round(x, 6) for x in row] for row in side.tolist()] for side in both]
             body = json.dumps({"classifier": rounded[0], "verifier": rounded[1]}).encode()
@@ -103,7 +122,9 @@ class Client:
 
     async def ask(self, data: bytes) -> tuple[int, bytes]:
         """(status, body); status 0: the connection broke."""
-        if time.monotonic() > self._until:  # the server closes what is idle for 5 s: not to ask at that very moment
+        if (
+            time.monotonic() > self._until
+        ):  # the server closes what is idle for 5 s: not to ask at that very moment
             await self.close()
         try:
             if self._streams is None:
@@ -164,7 +185,11 @@ Made = tuple[bytes, Callable[[int], None]]
 
 
 async def open_loop(
-    port: int, rate: float, seconds: float, make: Callable[[int], Made], after: Callable[[], Any] | None = None
+    port: int,
+    rate: float,
+    seconds: float,
+    make: Callable[[int], Made],
+    after: Callable[[], Any] | None = None,
 ) -> tuple[Load, Any]:
     """Requests at random times, `rate` a second, answered or not; times count from when each was due.
 
@@ -209,7 +234,10 @@ class Writes:
     def __init__(self) -> None:
         vectors = directions(np.random.default_rng(2), self.SLOTS, CLASSIFIER).tolist()
         self._adding = [self._addition(slot, vector) for slot, vector in enumerate(vectors)]
-        self._removing = [request("DELETE", f"/v1/spaces/space/labels/written%20{slot}") for slot in range(self.SLOTS)]
+        self._removing = [
+            request("DELETE", f"/v1/spaces/space/labels/written%20{slot}")
+            for slot in range(self.SLOTS)
+        ]
         self.state: dict[int, bool] = {}
         self.pending: set[int] = set()
         self.unsure: set[int] = set()
@@ -217,12 +245,18 @@ class Writes:
 
     @staticmethod
     def _addition(slot: int, vector: list[float]) -> bytes:
-        body = {"labels": [{"name": f"written {slot}", "text_vector": [round(x, 5) for x in vector]}]}
+        body = {
+            "labels": [{"name": f"written {slot}", "text_vector": [round(x, 5) for x in vector]}]
+        }
         return request("POST", "/v1/spaces/space/labels", json.dumps(body).encode())
 
     def next(self, number: int) -> Made:
         """The next write to a label that none is under way for."""
-        slot = next(at % self.SLOTS for at in range(number, number + self.SLOTS) if at % self.SLOTS not in self.pending)
+        slot = next(
+            at % self.SLOTS
+            for at in range(number, number + self.SLOTS)
+            if at % self.SLOTS not in self.pending
+        )
         self.pending.add(slot)
         there = self.state.get(slot, False)
 

@@ -1,11 +1,11 @@
-"""Alembic's environment. The connection comes from trustvlm.catalog.schema: there is no alembic.ini and no URL here."""
+"""Alembic's environment. The connection comes from trustvlm.catalog.store.schema: there is no alembic.ini and no URL here."""
 
 from typing import Any
 
 from alembic import context
 
-from trustvlm.catalog.models import Base
-from trustvlm.faults import reached
+from trustvlm.catalog.store.models import Base
+from trustvlm.system.fault_points import reached
 
 
 def _on_step(**_: Any) -> None:

@@ -26,12 +26,9 @@ from trustvlm.errors import (
 
 if TYPE_CHECKING:
     from trustvlm.client import Client
-    from trustvlm.damage import VerifyReport
-    from trustvlm.outcomes import Evaluation, Reembedding
-    from trustvlm.promise import Calibration, FeedbackResult, MonitorReport
     from trustvlm.scoring.rules import DEFAULT_RULE, RULES
     from trustvlm.service import TrustService
-    from trustvlm.service.restore import restore
+    from trustvlm.service.backup.restore import restore
     from trustvlm.settings import open_service as open
     from trustvlm.types import (
         Evidence,
@@ -45,6 +42,9 @@ if TYPE_CHECKING:
         SupportRow,
         Verdicts,
     )
+    from trustvlm.types.calibration import Calibration, FeedbackResult, MonitorReport
+    from trustvlm.types.evaluation import Evaluation, Reembedding
+    from trustvlm.types.verification import VerifyReport
 
 __version__ = "0.1.0"
 
@@ -86,12 +86,12 @@ __all__ = [
 
 _FROM = {
     "trustvlm.client": ("Client",),
-    "trustvlm.damage": ("VerifyReport",),
-    "trustvlm.outcomes": ("Evaluation", "Reembedding"),
-    "trustvlm.promise": ("Calibration", "FeedbackResult", "MonitorReport"),
+    "trustvlm.types.verification": ("VerifyReport",),
+    "trustvlm.types.evaluation": ("Evaluation", "Reembedding"),
+    "trustvlm.types.calibration": ("Calibration", "FeedbackResult", "MonitorReport"),
     "trustvlm.scoring.rules": ("DEFAULT_RULE", "RULES"),
     "trustvlm.service": ("TrustService",),
-    "trustvlm.service.restore": ("restore",),
+    "trustvlm.service.backup.restore": ("restore",),
     "trustvlm.types": (
         "Evidence", "Hits", "LabelInput", "LabelRow", "Neighbour", "Queries", "RegisterResult", "SpaceRow", "SupportRow",
         "Verdicts",

@@ -144,7 +144,12 @@ class StaysHere(Unavailable, TypeError):
     """An open service or client cannot be pickled or copied; a TypeError too, as pickle's own refusals are."""
 
 
-EXIT_CODES: dict[type[TrustVLMError], int] = {InvalidInput: 2, NotFound: 3, Conflict: 4, Unavailable: 5}
+EXIT_CODES: dict[type[TrustVLMError], int] = {
+    InvalidInput: 2,
+    NotFound: 3,
+    Conflict: 4,
+    Unavailable: 5,
+}
 """Exit code of each kind (the first one that the error is an instance of)."""
 
 STATUSES: dict[type[TrustVLMError], int] = {

@@ -20,12 +20,12 @@ from sqlalchemy.exc import ArgumentError
 from trustvlm.catalog import Catalog
 from trustvlm.encoders import ImageLimits
 from trustvlm.errors import InvalidInput, NotFound, ReadOnly
-from trustvlm.folders import make_folder
 from trustvlm.service import TrustService
-from trustvlm.service.caches import Caches
-from trustvlm.service.fitter import Fitter
-from trustvlm.service.limits import CallLimits
-from trustvlm.service.parts import EncoderPool, Parts
+from trustvlm.service.home.home import EncoderPool, Parts
+from trustvlm.service.home.limits import CallLimits
+from trustvlm.service.memory.background_fit import Fitter
+from trustvlm.service.memory.cache_registry import Caches
+from trustvlm.system.durable import make_folder
 
 __all__ = ["CATALOG_NAME", "Settings", "catalog_path", "open_service"]
 
@@ -43,42 +43,83 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="TRUSTVLM_", extra="forbid", frozen=True)
 
     device: str = Field(
-        "cpu", pattern=r"^(cpu|cuda(:[0-9]+)?)$", description="Where models and indexes run: cpu, cuda or cuda:N."
+        "cpu",
+        pattern=r"^(cpu|cuda(:[0-9]+)?)$",
+        description="Where models and indexes run: cpu, cuda or cuda:N.",
     )
-    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="Arithmetic of the models.")
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32", description="Arithmetic of the models."
+    )
     batch_size: int = Field(32, ge=1, le=4096, description="Images per batch.")
-    workers: int | None = Field(None, ge=0, le=256, description="Processes that load images; unset: by their number.")
-    max_image_bytes: int = Field(64 * 2**20, ge=1, le=2**50, description="Largest image file accepted.")
-    max_image_pixels: int = Field(100_000_000, ge=1, le=2**50, description="Largest image accepted, width × height.")
+    workers: int | None = Field(
+        None, ge=0, le=256, description="Processes that load images; unset: by their number."
+    )
+    max_image_bytes: int = Field(
+        64 * 2**20, ge=1, le=2**50, description="Largest image file accepted."
+    )
+    max_image_pixels: int = Field(
+        100_000_000, ge=1, le=2**50, description="Largest image accepted, width × height."
+    )
     half_from: int = Field(
-        50_000, ge=1, le=2**50, description="Labels from which on a space is searched through 16-bit rows of a mapped snapshot."
+        50_000,
+        ge=1,
+        le=2**50,
+        description="Labels from which on a space is searched through 16-bit rows of a mapped snapshot.",
     )
     max_image_memory: int = Field(
-        850_000_000, ge=1, le=2**50, description="Most that decoding an image may take, in bytes, estimated from its header."
+        850_000_000,
+        ge=1,
+        le=2**50,
+        description="Most that decoding an image may take, in bytes, estimated from its header.",
     )
     max_labels: int = Field(5_000_000, ge=1, le=2**50, description="Labels in one call.")
-    max_supports: int = Field(20_000_000, ge=1, le=2**50, description="Support images that come as vectors in one call.")
+    max_supports: int = Field(
+        20_000_000, ge=1, le=2**50, description="Support images that come as vectors in one call."
+    )
     max_images: int = Field(1_000_000, ge=1, le=2**50, description="Images in one call.")
-    max_queries: int = Field(1_000_000, ge=1, le=2**50, description="Vectors or texts in one call that are scored or searched.")
+    max_queries: int = Field(
+        1_000_000,
+        ge=1,
+        le=2**50,
+        description="Vectors or texts in one call that are scored or searched.",
+    )
     undo_hours: float = Field(
-        24.0, ge=0, le=1_000_000, description="How long removed labels and support images can be restored."
+        24.0,
+        ge=0,
+        le=1_000_000,
+        description="How long removed labels and support images can be restored.",
     )
     serve_encoders: tuple[str, ...] = Field(
-        (), description="Encoder specs that 'trustvlm serve' lets its clients make spaces with, besides precomputed ones."
+        (),
+        description="Encoder specs that 'trustvlm serve' lets its clients make spaces with, besides precomputed ones.",
     )
     serve_body_bytes: int = Field(
-        32 * 2**20, ge=1024, le=2**50, description="Largest request body that 'trustvlm serve' reads."
+        32 * 2**20,
+        ge=1024,
+        le=2**50,
+        description="Largest request body that 'trustvlm serve' reads.",
     )
     serve_spool_bytes: int = Field(
-        8 * 2**30, ge=1024, le=2**50, description="Disk that Parquet imports may take in each process of 'trustvlm serve'."
+        8 * 2**30,
+        ge=1024,
+        le=2**50,
+        description="Disk that Parquet imports may take in each process of 'trustvlm serve'.",
     )
     serve_image_pixels: int = Field(
-        24_000_000, ge=1, le=2**50, description="Largest image that 'trustvlm serve' takes, width × height."
+        24_000_000,
+        ge=1,
+        le=2**50,
+        description="Largest image that 'trustvlm serve' takes, width × height.",
     )
     serve_rate: float = Field(
-        100.0, ge=1e-3, le=1e6, description="Requests a second that each key of 'trustvlm serve' may make."
+        100.0,
+        ge=1e-3,
+        le=1e6,
+        description="Requests a second that each key of 'trustvlm serve' may make.",
     )
-    serve_queue: int = Field(256, ge=1, le=65536, description="Requests of one kind that may wait in 'trustvlm serve'.")
+    serve_queue: int = Field(
+        256, ge=1, le=65536, description="Requests of one kind that may wait in 'trustvlm serve'."
+    )
     serve_body_s: float = Field(
         30.0,
         ge=0.1,
@@ -87,22 +128,35 @@ class Settings(BaseSettings):
         "and for a client that does not read.",
     )
     serve_body_rate: float = Field(
-        500.0, ge=0, le=1e9, description="Bytes a second at which a body must come to 'trustvlm serve', and an answer be read."
+        500.0,
+        ge=0,
+        le=1e9,
+        description="Bytes a second at which a body must come to 'trustvlm serve', and an answer be read.",
     )
     serve_keep_alive_s: float = Field(
-        5.0, ge=0.1, le=3600, description="Seconds that a connection to 'trustvlm serve' without a request stays open."
+        5.0,
+        ge=0.1,
+        le=3600,
+        description="Seconds that a connection to 'trustvlm serve' without a request stays open.",
     )
     serve_root_path: str = Field(
-        "", max_length=500, description="Path under which a proxy shows 'trustvlm serve', such as /trust."
+        "",
+        max_length=500,
+        description="Path under which a proxy shows 'trustvlm serve', such as /trust.",
     )
     serve_log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Level from which on 'trustvlm serve' writes log lines."
     )
     serve_forwarded_ips: tuple[str, ...] = Field(
-        ("127.0.0.1", "::1"), description="Addresses of proxies whose X-Forwarded-For tells 'trustvlm serve' the client's."
+        ("127.0.0.1", "::1"),
+        description="Addresses of proxies whose X-Forwarded-For tells 'trustvlm serve' the client's.",
     )
-    serve_job_s: float = Field(21_600.0, ge=1, le=1e6, description="Seconds that a job of 'trustvlm serve' may take.")
-    serve_deadline_s: float = Field(30.0, ge=1e-3, le=600, description="Seconds that a request to 'trustvlm serve' may wait.")
+    serve_job_s: float = Field(
+        21_600.0, ge=1, le=1e6, description="Seconds that a job of 'trustvlm serve' may take."
+    )
+    serve_deadline_s: float = Field(
+        30.0, ge=1e-3, le=600, description="Seconds that a request to 'trustvlm serve' may wait."
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -127,14 +181,21 @@ class Settings(BaseSettings):
         try:
             from_file = _read_toml(source)
             from_environment = cls.model_fields.keys() & {
-                key.removeprefix("TRUSTVLM_").lower() for key in os.environ if key.startswith("TRUSTVLM_")
+                key.removeprefix("TRUSTVLM_").lower()
+                for key in os.environ
+                if key.startswith("TRUSTVLM_")
             }
-            return cls(**{key: value for key, value in from_file.items() if key not in from_environment} | explicit)
+            return cls(
+                **{key: value for key, value in from_file.items() if key not in from_environment}
+                | explicit
+            )
         except ValidationError as error:
             first = error.errors()[0]
             name = ".".join(str(part) for part in first["loc"])[:80]
             where, got = f"argument, TRUSTVLM_{name.upper()} or {source}", _brief(first["input"])
-            raise InvalidInput(f"setting {name!r} ({where:.4000}): {first['msg']}, got {got}") from error
+            raise InvalidInput(
+                f"setting {name!r} ({where:.4000}): {first['msg']}, got {got}"
+            ) from error
 
 
 def _brief(value: Any) -> str:
@@ -151,7 +212,9 @@ def _read_toml(path: Path) -> dict[str, Any]:
     if not os.path.lexists(path):
         return {}
     if not path.is_file():  # a pipe or device would never end
-        raise InvalidInput(f"{path}: expected a file of settings, this is a folder, a pipe, a device or a broken link")
+        raise InvalidInput(
+            f"{path}: expected a file of settings, this is a folder, a pipe, a device or a broken link"
+        )
     try:
         with path.open("rb") as file:
             data = file.read(MAX_TOML_BYTES + 1)
@@ -179,9 +242,13 @@ def catalog_path(home: Path, database_url: str | None) -> Path:
     try:
         url = make_url(database_url)
     except ArgumentError as error:
-        raise InvalidInput(f"database_url: expected 'sqlite:////absolute/path', got {database_url!r}") from error
+        raise InvalidInput(
+            f"database_url: expected 'sqlite:////absolute/path', got {database_url!r}"
+        ) from error
     if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
-        raise InvalidInput(f"database_url: only SQLite files are supported so far ('sqlite:////path'), got {database_url!r}")
+        raise InvalidInput(
+            f"database_url: only SQLite files are supported so far ('sqlite:////path'), got {database_url!r}"
+        )
     return Path(url.database)
 
 
@@ -254,14 +321,20 @@ def _on_this_machine(device: str, precision: str) -> tuple[str, str]:
     there = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if int(device.partition(":")[2] or 0) < there:
         return device, precision
-    log.warning("device %r: this machine has %d usable GPUs: models and indexes run on the CPU", device, there)
+    log.warning(
+        "device %r: this machine has %d usable GPUs: models and indexes run on the CPU",
+        device,
+        there,
+    )
     return "cpu", "fp32" if precision == "fp16" else precision
 
 
 def _open_catalog(home: Path, path: Path, *, create: bool, read_only: bool) -> Catalog:
     if path.is_file():
         if not read_only and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
-            raise ReadOnly(f"{home} cannot be written; open it with read_only=True, or make it writable")
+            raise ReadOnly(
+                f"{home} cannot be written; open it with read_only=True, or make it writable"
+            )
         return Catalog.create(path) if create else Catalog(path, read_only=read_only)
     if not create:
         raise NotFound(

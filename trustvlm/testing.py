@@ -21,7 +21,10 @@ import httpx
 __all__ = ["AsgiTransport"]
 
 Message = MutableMapping[str, Any]
-App = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
+App = Callable[
+    [Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]],
+    Awaitable[None],
+]
 
 
 class AsgiTransport(httpx.BaseTransport):
@@ -34,7 +37,9 @@ class AsgiTransport(httpx.BaseTransport):
     def __init__(self, app: App) -> None:
         self._app = app
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="trustvlm-asgi", daemon=True)
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="trustvlm-asgi", daemon=True
+        )
         self._thread.start()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -46,7 +51,9 @@ class AsgiTransport(httpx.BaseTransport):
             if asked.done():
                 raise  # the application's own
             asked.cancel()
-            raise httpx.ReadTimeout("the application did not answer in time", request=request) from error
+            raise httpx.ReadTimeout(
+                "the application did not answer in time", request=request
+            ) from error
         except CancelledError as error:
             raise httpx.ReadError("the transport was closed", request=request) from error
 
@@ -84,8 +91,12 @@ class AsgiTransport(httpx.BaseTransport):
         if failed:
             raise failed[0]
         if not start:
-            raise httpx.RemoteProtocolError("the application ended without an answer", request=request)
-        return httpx.Response(start["status"], headers=start["headers"], content=b"".join(body), request=request)
+            raise httpx.RemoteProtocolError(
+                "the application ended without an answer", request=request
+            )
+        return httpx.Response(
+            start["status"], headers=start["headers"], content=b"".join(body), request=request
+        )
 
     def close(self) -> None:
         """End the event loop; requests that are under way are cancelled."""

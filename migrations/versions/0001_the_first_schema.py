@@ -62,8 +62,19 @@ def upgrade() -> None:
         sa.Column("prototype", sa.LargeBinary()),
         sqlite_autoincrement=True,
     )
-    _index("uq_labels_space_id_name", "labels", ["space_id", "name"], unique=True, where="removed_revision IS NULL")
-    _index("ix_labels_space_id_removed_name", "labels", ["space_id", "name"], where="removed_revision IS NOT NULL")
+    _index(
+        "uq_labels_space_id_name",
+        "labels",
+        ["space_id", "name"],
+        unique=True,
+        where="removed_revision IS NULL",
+    )
+    _index(
+        "ix_labels_space_id_removed_name",
+        "labels",
+        ["space_id", "name"],
+        where="removed_revision IS NOT NULL",
+    )
     _index("ix_labels_space_id_revision", "labels", ["space_id", "revision"])
     _index(
         "ix_labels_space_id_name_hash", "labels", ["space_id", "name_hash"],
@@ -97,11 +108,18 @@ def upgrade() -> None:
     )
     _index("ix_supports_label_id", "supports", ["label_id"])
     _index("ix_supports_space_id_revision", "supports", ["space_id", "revision"])
-    _index("ix_supports_space_id_content_hash", "supports", ["space_id", "content_hash"], where="removed_revision IS NULL")
+    _index(
+        "ix_supports_space_id_content_hash",
+        "supports",
+        ["space_id", "content_hash"],
+        where="removed_revision IS NULL",
+    )
     _index("ix_supports_removed_at", "supports", ["removed_at"], where="removed_at IS NOT NULL")
     op.create_table(
         "thumbnails",
-        sa.Column("support_id", ID, sa.ForeignKey("supports.id"), primary_key=True, autoincrement=False),
+        sa.Column(
+            "support_id", ID, sa.ForeignKey("supports.id"), primary_key=True, autoincrement=False
+        ),
         sa.Column("jpeg", sa.LargeBinary(), nullable=False),
     )
     op.create_table(
@@ -123,6 +141,10 @@ def downgrade() -> None:
         op.drop_table(table)
 
 
-def _index(name: str, table: str, columns: list[str], *, unique: bool = False, where: str | None = None) -> None:
+def _index(
+    name: str, table: str, columns: list[str], *, unique: bool = False, where: str | None = None
+) -> None:
     condition = None if where is None else sa.text(where)
-    op.create_index(name, table, columns, unique=unique, sqlite_where=condition, postgresql_where=condition)
+    op.create_index(
+        name, table, columns, unique=unique, sqlite_where=condition, postgresql_where=condition
+    )

@@ -20,7 +20,9 @@ def upgrade() -> None:
     _index("ix_labels_alias_of", "labels", ["alias_of"], where="alias_of IS NOT NULL")
     op.create_table(
         "fits",
-        sa.Column("space_id", ID, sa.ForeignKey("spaces.id"), primary_key=True, autoincrement=False),
+        sa.Column(
+            "space_id", ID, sa.ForeignKey("spaces.id"), primary_key=True, autoincrement=False
+        ),
         sa.Column("revision", sa.BigInteger(), nullable=False),
         sa.Column("content", sa.JSON(), nullable=False),
     )
@@ -60,8 +62,15 @@ def upgrade() -> None:
         sa.Column("revision", sa.BigInteger()),
         sqlite_autoincrement=True,
     )
-    _index("uq_observations_space_id_content_hash", "observations", ["space_id", "content_hash"], unique=True)
-    _index("ix_observations_support_id", "observations", ["support_id"], where="support_id IS NOT NULL")
+    _index(
+        "uq_observations_space_id_content_hash",
+        "observations",
+        ["space_id", "content_hash"],
+        unique=True,
+    )
+    _index(
+        "ix_observations_support_id", "observations", ["support_id"], where="support_id IS NOT NULL"
+    )
 
 
 def downgrade() -> None:
@@ -71,6 +80,10 @@ def downgrade() -> None:
     op.drop_column("labels", "alias_of")
 
 
-def _index(name: str, table: str, columns: list[str], *, unique: bool = False, where: str | None = None) -> None:
+def _index(
+    name: str, table: str, columns: list[str], *, unique: bool = False, where: str | None = None
+) -> None:
     condition = None if where is None else sa.text(where)
-    op.create_index(name, table, columns, unique=unique, sqlite_where=condition, postgresql_where=condition)
+    op.create_index(
+        name, table, columns, unique=unique, sqlite_where=condition, postgresql_where=condition
+    )

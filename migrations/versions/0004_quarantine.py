@@ -32,7 +32,9 @@ def upgrade() -> None:
         sa.Column("quarantined_at", sa.DateTime(), nullable=False),
         sqlite_autoincrement=True,
     )
-    op.create_index("ix_quarantine_space_id_content_hash", "quarantine", ["space_id", "content_hash"])
+    op.create_index(
+        "ix_quarantine_space_id_content_hash", "quarantine", ["space_id", "content_hash"]
+    )
     op.create_index("ix_quarantine_label_id", "quarantine", ["label_id"])
 
 

@@ -58,7 +58,9 @@ def upgrade() -> None:
         sa.Column("changed_at", sa.DateTime(), nullable=False),
     )
     op.create_index("ix_jobs_created_at", "jobs", ["created_at"])
-    op.create_index("ix_labels_space_id_unverified", "labels", ["space_id", "name"], sqlite_where=UNVERIFIED)
+    op.create_index(
+        "ix_labels_space_id_unverified", "labels", ["space_id", "name"], sqlite_where=UNVERIFIED
+    )
 
 
 def downgrade() -> None:

@@ -15,7 +15,12 @@ depends_on = None
 
 def upgrade() -> None:
     alive = sa.text("removed_revision IS NULL")
-    op.create_index("ix_labels_space_id_support_count", "labels", ["space_id", "support_count"], sqlite_where=alive)
+    op.create_index(
+        "ix_labels_space_id_support_count",
+        "labels",
+        ["space_id", "support_count"],
+        sqlite_where=alive,
+    )
     op.create_index("ix_labels_space_id_id", "labels", ["space_id", "id"], sqlite_where=alive)
 
 

@@ -11,7 +11,10 @@ down_revision = "0008"
 branch_labels = None
 depends_on = None
 
-_ONE, _APART = "uq_observations_space_id_content_hash", "uq_observations_space_id_content_hash_sampling"
+_ONE, _APART = (
+    "uq_observations_space_id_content_hash",
+    "uq_observations_space_id_content_hash_sampling",
+)
 
 
 def upgrade() -> None:

@@ -61,7 +61,12 @@ def fill(home: str, model: str) -> None:
     import trustvlm
 
     with trustvlm.open(home, create=True) as service:
-        service.create_space("vectors", classifier=f"precomputed:{TEXT}:t", verifier=f"precomputed:{IMAGE}", logit_scale=8.0)
+        service.create_space(
+            "vectors",
+            classifier=f"precomputed:{TEXT}:t",
+            verifier=f"precomputed:{IMAGE}",
+            logit_scale=8.0,
+        )
         service.register("vectors", [_label(trustvlm, number) for number in range(14)])
         service.add_support("vectors", "label 01", image_vectors=vectors(9, n=2, dim=IMAGE))
         service.update_label("vectors", "label 02", new_name="zweite Ä")
@@ -69,10 +74,15 @@ def fill(home: str, model: str) -> None:
         service.remove_label("vectors", "label 12", purge=True)
         kept = [row.id for row in service.list_supports("vectors", "label 07")]
         service.remove_support("vectors", kept[:1])
-        service.create_space("pictures", classifier=f"open_clip:local-dir:{model}", templates=["a {}.", "one {}"])
+        service.create_space(
+            "pictures", classifier=f"open_clip:local-dir:{model}", templates=["a {}.", "one {}"]
+        )
         names = ("circle", "square", "triangle")
         pictures = [[draw(number, version) for version in range(2)] for number in range(3)]
-        service.register("pictures", [trustvlm.LabelInput(n, images=p) for n, p in zip(names, pictures, strict=True)])
+        service.register(
+            "pictures",
+            [trustvlm.LabelInput(n, images=p) for n, p in zip(names, pictures, strict=True)],
+        )
         service.register("pictures", [trustvlm.LabelInput("line", prompt="a thin line")])
         service.create_space("removed", classifier="precomputed:4")
         service.register("removed", [trustvlm.LabelInput("sea", text_vector=[1, 0, 0, 0])])
@@ -82,7 +92,12 @@ def fill(home: str, model: str) -> None:
         if hasattr(service, "calibrate"):
             asked, truth = _queries(trustvlm, 60), [f"label {3 + i % 5:02d}" for i in range(60)]
             service.calibrate("vectors", asked, truth, rule="posterior", max_risk=0.9)
-            service.feedback("vectors", _queries(trustvlm, 3, seed=8), ["label 03", None, "label 06"], sampling="random")
+            service.feedback(
+                "vectors",
+                _queries(trustvlm, 3, seed=8),
+                ["label 03", None, "label 06"],
+                sampling="random",
+            )
         if hasattr(service, "tune_index"):
             service.rebuild_index("vectors", recipe="hnsw")
             service.tune_index("vectors")
@@ -111,7 +126,9 @@ def _queries(trustvlm: Any, n: int, seed: int = 5) -> Any:
     labels = [3 + i % 5 for i in range(n)]
     classifier = np.concatenate([vectors(1, i, n=1 if i % 3 else 2, dim=TEXT)[:1] for i in labels])
     verifier = np.concatenate([2 * vectors(3, i, n=1, dim=IMAGE) for i in labels])
-    return trustvlm.Queries(classifier + vectors(seed, 1, n=n, dim=TEXT), verifier + vectors(seed, 2, n=n, dim=IMAGE))
+    return trustvlm.Queries(
+        classifier + vectors(seed, 1, n=n, dim=TEXT), verifier + vectors(seed, 2, n=n, dim=IMAGE)
+    )
 
 
 def _answers(trustvlm: Any, service: Any) -> dict[str, Any]:
@@ -120,24 +137,37 @@ def _answers(trustvlm: Any, service: Any) -> dict[str, Any]:
     rules = [rule for rule in RULES if rule in trustvlm.RULES]
     searched = service.search("vectors", trustvlm.Queries(verifier=asked.verifier), k=3)
     looked = service.embed("pictures", [draw(number, 3) for number in range(3)]).queries
-    by_text = service.score("pictures", looked, rule="msp")  # the default rule is not the same at all times
-    labels = {name: [row.name for row in service.list_labels(name)] for name in ("vectors", "pictures")}
+    by_text = service.score(
+        "pictures", looked, rule="msp"
+    )  # the default rule is not the same at all times
+    labels = {
+        name: [row.name for row in service.list_labels(name)] for name in ("vectors", "pictures")
+    }
     return {
         "queries": {"classifier": asked.classifier.tolist(), "verifier": asked.verifier.tolist()},
         "verdicts": {rule: _rows(service.score("vectors", asked, rule=rule)) for rule in rules},
         "hits": {"ids": searched.ids.tolist(), "similarity": searched.similarity.tolist()},
-        "pictures": {
-            "classifier": looked.classifier.tolist(),
-            "verdicts": _rows(by_text),
-        },
+        "pictures": {"classifier": looked.classifier.tolist(), "verdicts": _rows(by_text)},
         "labels": labels,
-        "supports": {name: [len(service.list_supports(name, label)) for label in labels[name]] for name in labels},
+        "supports": {
+            name: [len(service.list_supports(name, label)) for label in labels[name]]
+            for name in labels
+        },
         "revisions": {row.name: row.revision for row in service.list_spaces()},
     }
 
 
 def _rows(verdicts: Any) -> list[dict[str, Any]]:
-    kept = ("label", "trust", "text_confidence", "image_similarity", "rival", "nearest_prototype", "unverified", "accepted")
+    kept = (
+        "label",
+        "trust",
+        "text_confidence",
+        "image_similarity",
+        "rival",
+        "nearest_prototype",
+        "unverified",
+        "accepted",
+    )
     return [{name: row[name] for name in kept} for row in verdicts.rows()]
 
 
@@ -149,8 +179,16 @@ def make(schema: str, commit: str) -> None:
         subprocess.run([*git, "add", "--detach", "--quiet", str(tree), commit], check=True)
         try:
             environment = os.environ | {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"}
-            child = [sys.executable, __file__, "--fill", str(home), str(tree / "trustvlm" / "demo" / "models" / "classifier")]
-            done = subprocess.run(child, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+            child = [
+                sys.executable,
+                __file__,
+                "--fill",
+                str(home),
+                str(tree / "trustvlm" / "demo" / "models" / "classifier"),
+            ]
+            done = subprocess.run(
+                child, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True
+            )
         finally:
             subprocess.run([*git, "remove", "--force", str(tree)], check=True)
         _move_model(home / "catalog.sqlite3")
@@ -161,7 +199,10 @@ def make(schema: str, commit: str) -> None:
 def _move_model(catalog: Path) -> None:
     connection = sqlite3.connect(catalog)
     with connection:
-        connection.execute("UPDATE spaces SET classifier = ? WHERE name = 'pictures'", (f"open_clip:local-dir:{MODEL}",))
+        connection.execute(
+            "UPDATE spaces SET classifier = ? WHERE name = 'pictures'",
+            (f"open_clip:local-dir:{MODEL}",),
+        )
     connection.execute("VACUUM")  # no byte of the worktree's path stays behind
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()

@@ -37,7 +37,11 @@ class Report:
     peak_mb: float = 0.0
 
     def row(self) -> str:
-        refused = ", ".join(f"{kind} {number:,}" for kind, number in self.outcomes.most_common() if kind != "accepted")
+        refused = ", ".join(
+            f"{kind} {number:,}"
+            for kind, number in self.outcomes.most_common()
+            if kind != "accepted"
+        )
         return (
             f"| {self.entrance} | {self.inputs:,} | {self.outcomes['accepted']:,} | {refused} | {len(self.findings)} "
             f"| {self.slowest_ms:,.0f} | {self.peak_mb:,.0f} |"
@@ -57,7 +61,9 @@ def campaign(entrance: str, count: int, first: int = 1) -> Report:
 def _child(report: Report, entrance: str, folder: str, first: int, end: int) -> int:
     """Runs one child; the number to go on with."""
     environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")]),
+        "PYTHONPATH": os.pathsep.join(
+            [str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")]
+        ),
         "OMP_NUM_THREADS": "1",
     }
     command = [sys.executable, "-m", "fuzz.child", entrance, folder, str(first), str(end - first)]
@@ -84,7 +90,11 @@ def _child(report: Report, entrance: str, folder: str, first: int, end: int) -> 
 
 
 def _count(report: Report, line: dict[str, object]) -> None:
-    what, milliseconds, megabytes = str(line["what"]), float(str(line["ms"])), float(str(line["mb"]))
+    what, milliseconds, megabytes = (
+        str(line["what"]),
+        float(str(line["ms"])),
+        float(str(line["mb"])),
+    )
     report.inputs += 1
     report.outcomes[what.split()[0]] += 1
     if what.startswith("CRASH"):
@@ -98,7 +108,9 @@ def main() -> None:
     which = sys.argv[1] if len(sys.argv) > 1 else "all"
     count = int(sys.argv[2]) if len(sys.argv) > 2 else 10_000
     out = sys.stdout
-    out.write("| entrance | inputs | accepted | refused, by kind | findings | slowest, ms | peak, MB |\n")
+    out.write(
+        "| entrance | inputs | accepted | refused, by kind | findings | slowest, ms | peak, MB |\n"
+    )
     out.write("|---|---|---|---|---|---|---|\n")
     for entrance in ("images", "npz", "toml", "names") if which == "all" else (which,):
         report = campaign(entrance, count)

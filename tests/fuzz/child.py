@@ -22,7 +22,12 @@ def peak_mb() -> float:
 
 
 def main() -> None:
-    entrance_name, folder, first, count = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+    entrance_name, folder, first, count = (
+        sys.argv[1],
+        Path(sys.argv[2]),
+        int(sys.argv[3]),
+        int(sys.argv[4]),
+    )
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(1, 2)  # libtiff and others print remarks
@@ -39,7 +44,9 @@ def main() -> None:
         begun = time.perf_counter()
         what = outcome(entrance, number)
         milliseconds = 1_000 * (time.perf_counter() - begun)
-        answers.write(json.dumps({"number": number, "what": what, "ms": milliseconds, "mb": peak_mb()}) + "\n")
+        answers.write(
+            json.dumps({"number": number, "what": what, "ms": milliseconds, "mb": peak_mb()}) + "\n"
+        )
         answers.flush()
 
 

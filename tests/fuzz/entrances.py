@@ -46,7 +46,10 @@ class Entrance(ABC):
     def service(self) -> Any:
         service = trustvlm.open(self.folder / "home", create=True)
         service.create_space("s", classifier=DIMS[0], verifier=DIMS[1])
-        service.register("s", [trustvlm.LabelInput("known", text_vector=np.ones(4), image_vectors=np.ones((1, 6)))])
+        service.register(
+            "s",
+            [trustvlm.LabelInput("known", text_vector=np.ones(4), image_vectors=np.ones((1, 6)))],
+        )
         return service
 
 
@@ -81,20 +84,27 @@ class Archives(Entrance):
         """A whole archive with right checksums around arrays that are damaged."""
         out = io.BytesIO()
         names = rng.choice(list(seeds.MEMBERS.values()))
-        with zipfile.ZipFile(out, "w", rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))) as archive:
+        with zipfile.ZipFile(
+            out, "w", rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))
+        ) as archive:
             for name in names:
                 kinds = self.arrays.get(name, self.vectors) if rng.random() < 0.7 else self.anything
                 member = rng.choice(kinds)
-                archive.writestr(f"{name}.npy", mutated([member, *self.anything], rng) if rng.random() < 0.2 else member)
+                archive.writestr(
+                    f"{name}.npy",
+                    mutated([member, *self.anything], rng) if rng.random() < 0.2 else member,
+                )
         return out.getvalue()
 
     def take(self, data: bytes, rng: random.Random) -> None:
-        from trustvlm.cli import arrays
+        from trustvlm.cli.reading import arrays
 
         self.path.write_bytes(data)
         match rng.randrange(4):
             case 0:
-                self.opened.register("s", arrays.label_inputs(self.path, "known" if rng.random() < 0.1 else None))
+                self.opened.register(
+                    "s", arrays.label_inputs(self.path, "known" if rng.random() < 0.1 else None)
+                )
             case 1:
                 for _, queries in arrays.query_batches(self.path, 1_000):
                     self.opened.score("s", queries)
@@ -102,7 +112,9 @@ class Archives(Entrance):
                 queries, truth, sources = arrays.labelled_vectors(self.path)
                 self.opened.evaluate("s", queries, truth, sources=sources)
             case 3:
-                self.opened.search("s", trustvlm.Queries(verifier=arrays.read_query_vectors(self.path, "verifier")))
+                self.opened.search(
+                    "s", trustvlm.Queries(verifier=arrays.read_query_vectors(self.path, "verifier"))
+                )
 
 
 class Settings(Entrance):
@@ -111,7 +123,10 @@ class Settings(Entrance):
 
     def input(self, rng: random.Random) -> bytes:
         if rng.random() < 0.02:
-            lists, tables = b"a = " + b"[" * rng.choice((500, 7_000)), b"a." * rng.choice((500, 4_000, 20_000)) + b"a = 1"
+            lists, tables = (
+                b"a = " + b"[" * rng.choice((500, 7_000)),
+                b"a." * rng.choice((500, 4_000, 20_000)) + b"a = 1",
+            )
             return rng.choice((lists, tables, b"a" * 70_000, b"batch_size = " + b"9" * 8_000))
         return mutated(self.seeds, rng)
 
@@ -138,12 +153,14 @@ class Names(Entrance):
         if rng.random() < 0.5:
             return mutated(self.seeds, rng)
         length = rng.choice((1, 2, 5, 20, 500, 501, 2_000, 1_000_000 if rng.random() < 0.1 else 3))
-        spans = rng.choices(self.RANGES, weights=[20, 1, 5, 3, 3, 1, 1, 5, 2, 5, 1, 2], k=min(length, 2_000))
+        spans = rng.choices(
+            self.RANGES, weights=[20, 1, 5, 3, 3, 1, 1, 5, 2, 5, 1, 2], k=min(length, 2_000)
+        )
         text = "".join(chr(rng.randrange(*span)) for span in spans)
         return (text * (length // len(text))).encode("utf-8", "surrogatepass")
 
     def take(self, data: bytes, rng: random.Random) -> None:
-        from trustvlm.cli.text import shown
+        from trustvlm.cli.printing.safe_text import shown
         from trustvlm.reading.lists import read_names
 
         if rng.random() < 0.5:
@@ -152,15 +169,25 @@ class Names(Entrance):
         else:
             names = [data.decode("utf-8", "surrogateescape" if rng.random() < 0.5 else "replace")]
         vectors = np.random.default_rng(rng.randrange(2**32)).normal(size=(len(names), 4))
-        result = self.opened.register("s", [trustvlm.LabelInput(n, text_vector=v) for n, v in zip(names, vectors, strict=True)])
+        result = self.opened.register(
+            "s",
+            [trustvlm.LabelInput(n, text_vector=v) for n, v in zip(names, vectors, strict=True)],
+        )
         assert -1 not in result.label_ids
         for name in names:
             assert shown(name).isprintable()
-            self.opened.score("s", trustvlm.Queries(np.ones((1, 4))), labels=[name], rule="msp")  # by the same spelling
+            self.opened.score(
+                "s", trustvlm.Queries(np.ones((1, 4))), labels=[name], rule="msp"
+            )  # by the same spelling
             self.opened.remove_label("s", name, purge=True)
 
 
-ENTRANCES: dict[str, type[Entrance]] = {"images": Images, "npz": Archives, "toml": Settings, "names": Names}
+ENTRANCES: dict[str, type[Entrance]] = {
+    "images": Images,
+    "npz": Archives,
+    "toml": Settings,
+    "names": Names,
+}
 
 
 def outcome(entrance: Entrance, number: int) -> str:
@@ -181,6 +208,8 @@ def outcome(entrance: Entrance, number: int) -> str:
         trace = sys.exc_info()[2]
         while trace is not None and trace.tb_next is not None:
             trace = trace.tb_next
-        where = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace else "?"
+        where = (
+            f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace else "?"
+        )
         return f"CRASH {type(error).__name__} at {where}: {error}"[:300]
     return "accepted"

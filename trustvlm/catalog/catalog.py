@@ -12,16 +12,16 @@ from pathlib import Path
 
 from sqlalchemy import Connection, insert, select, text
 
-from trustvlm.catalog import schema, sqlite
-from trustvlm.catalog.copies import CatalogFacts, facts_of
-from trustvlm.catalog.expectation import Expectation
-from trustvlm.catalog.models import CatalogState
-from trustvlm.catalog.presence import Presence
-from trustvlm.catalog.sqlite import make_engine, translated
+from trustvlm.catalog.rows.expectation import Expectation
+from trustvlm.catalog.store import schema, sqlite
+from trustvlm.catalog.store.models import CatalogState
+from trustvlm.catalog.store.presence import Presence
+from trustvlm.catalog.store.sqlite import make_engine, translated
+from trustvlm.catalog.upkeep.copy_catalog import CatalogFacts, facts_of
 from trustvlm.errors import Busy, Damaged, NotFound
-from trustvlm.faults import reached
-from trustvlm.folders import make_folder
-from trustvlm.leaving import unbroken
+from trustvlm.system.durable import make_folder
+from trustvlm.system.fault_points import reached
+from trustvlm.system.signals import unbroken
 
 __all__ = ["Catalog"]
 
@@ -93,7 +93,9 @@ class Catalog:
             ):
                 reached("schema.begun")
                 if expected is not None and facts_of(connection, path) != expected:
-                    raise Busy(f"{path} was written while it was backed up; stop what writes to it, and try again")
+                    raise Busy(
+                        f"{path} was written while it was backed up; stop what writes to it, and try again"
+                    )
                 schema.upgrade(connection)
                 if connection.scalar(select(CatalogState.epoch)) is None:
                     state = {"id": 1, "epoch": str(uuid.uuid4()), "created_at": datetime.now(UTC)}
@@ -130,7 +132,7 @@ class Catalog:
     def write(self, what: str = "other") -> Iterator[Connection]:
         """A write transaction; durable when the block ends, undone when it raises.
 
-        `what` is one of :data:`trustvlm.faults.CHANGES`: which steps a test can name.
+        `what` is one of :data:`trustvlm.system.fault_points.CHANGES`: which steps a test can name.
         """
         together = self._together
         if together.stack is None:
@@ -184,7 +186,10 @@ class Catalog:
         """
         milliseconds = int(1000 * sqlite.BUSY_TIMEOUT_S)
         deadline = time.monotonic() + (sqlite.BUSY_TIMEOUT_S if wait else 0)
-        with translated(self.path), self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        with (
+            translated(self.path),
+            self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection,
+        ):
             connection.execute(text(f"PRAGMA busy_timeout={milliseconds if wait else 0}"))
             # SQLite waits for readers, but says "busy" at once when another checkpoint is under way.
             while busy := connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)")).one()[0]:
@@ -193,7 +198,9 @@ class Catalog:
                 time.sleep(0.01)
             connection.execute(text(f"PRAGMA busy_timeout={milliseconds}"))
         if busy:
-            raise Busy(f"the log of {self.path} was in use all the time, so purged rows are still in it; purge again")
+            raise Busy(
+                f"the log of {self.path} was in use all the time, so purged rows are still in it; purge again"
+            )
 
     def close(self) -> None:
         """Close every connection that is not in use."""

@@ -9,28 +9,28 @@ from typing import Any, NoReturn
 import click
 
 from trustvlm import __version__
-from trustvlm.cli.backup import backup, restore
-from trustvlm.cli.calibration import calibrate, calibration, recalibrate
-from trustvlm.cli.database import db
-from trustvlm.cli.demo import demo
-from trustvlm.cli.evaluate import evaluate
-from trustvlm.cli.feedback import feedback, monitor
-from trustvlm.cli.index import index
-from trustvlm.cli.key import key
-from trustvlm.cli.label import label
-from trustvlm.cli.register import register
-from trustvlm.cli.score import score
-from trustvlm.cli.search import search
-from trustvlm.cli.serve import serve
+from trustvlm.cli.commands.backup import backup, restore
+from trustvlm.cli.commands.calibration import calibrate, calibration, recalibrate
+from trustvlm.cli.commands.database import db
+from trustvlm.cli.commands.demo import demo
+from trustvlm.cli.commands.evaluate import evaluate
+from trustvlm.cli.commands.feedback import feedback, monitor
+from trustvlm.cli.commands.index import index
+from trustvlm.cli.commands.key import key
+from trustvlm.cli.commands.label import label
+from trustvlm.cli.commands.register import register
+from trustvlm.cli.commands.score import score
+from trustvlm.cli.commands.search import search
+from trustvlm.cli.commands.serve import serve
+from trustvlm.cli.commands.space import space
+from trustvlm.cli.commands.support import purge, support
+from trustvlm.cli.commands.transfer import export, import_
+from trustvlm.cli.commands.verify import verify
+from trustvlm.cli.printing.safe_text import shown, tolerate_any_character
+from trustvlm.cli.printing.wording import in_options, options_of
 from trustvlm.cli.session import Session, default_home
-from trustvlm.cli.space import space
-from trustvlm.cli.support import purge, support
-from trustvlm.cli.text import shown, tolerate_any_character
-from trustvlm.cli.transfer import export, import_
-from trustvlm.cli.verify import verify
-from trustvlm.cli.wording import in_options, options_of
 from trustvlm.errors import EXIT_CODES, TrustVLMError
-from trustvlm.leaving import Terminated, leaving_on_sigterm
+from trustvlm.system.signals import Terminated, leaving_on_sigterm
 
 __all__ = ["main"]
 
@@ -51,14 +51,20 @@ class Root(click.Group):
         except (KeyboardInterrupt, click.Abort):
             fail(ctx, "interrupted; what was committed stays", INTERRUPTED)
         except click.ClickException as error:
-            vars(error)["message"] = shown(error.message)  # it may repeat an argument, such as the name of a file
+            vars(error)["message"] = shown(
+                error.message
+            )  # it may repeat an argument, such as the name of a file
             raise
         except (click.exceptions.Exit, BrokenPipeError):
             raise  # --help, and a reader that has seen enough: click knows them
         except Exception as error:
             if ctx.params.get("verbose"):
                 raise
-            fail(ctx, f"unexpected {type(error).__name__}: {error} (--verbose shows where; please report it)", 1)
+            fail(
+                ctx,
+                f"unexpected {type(error).__name__}: {error} (--verbose shows where; please report it)",
+                1,
+            )
 
 
 def fail(ctx: click.Context, message: str, code: int) -> NoReturn:
@@ -74,7 +80,9 @@ def exit_code(error: TrustVLMError) -> int:
 
 class _ToStderr(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        click.echo("\n".join(map(shown, self.format(record).split("\n"))), err=True)  # a traceback has lines
+        click.echo(
+            "\n".join(map(shown, self.format(record).split("\n"))), err=True
+        )  # a traceback has lines
 
 
 def _set_up_logging(verbose: int) -> None:
@@ -86,7 +94,9 @@ def _set_up_logging(verbose: int) -> None:
         logger.addHandler(handler)
 
 
-@click.group(cls=Root, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=Root, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.option(
     "--home",
     type=click.Path(path_type=Path),
@@ -95,12 +105,24 @@ def _set_up_logging(verbose: int) -> None:
     help="Directory of the catalog and all that is derived from it.  [default: ~/.local/share/trustvlm, "
     "or trustvlm in XDG_DATA_HOME]",
 )
-@click.option("--device", metavar="DEVICE", help="Where models and indexes run: cpu, cuda or cuda:N.  [default: cpu]")
-@click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), help="Arithmetic of the models.  [default: fp32]")
-@click.option("-v", "--verbose", count=True, help="Log what is done (-vv: in detail) and show tracebacks.")
+@click.option(
+    "--device",
+    metavar="DEVICE",
+    help="Where models and indexes run: cpu, cuda or cuda:N.  [default: cpu]",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "bf16", "fp16"]),
+    help="Arithmetic of the models.  [default: fp32]",
+)
+@click.option(
+    "-v", "--verbose", count=True, help="Log what is done (-vv: in detail) and show tracebacks."
+)
 @click.version_option(__version__, prog_name="trustvlm")
 @click.pass_context
-def main(ctx: click.Context, home: Path | None, device: str | None, precision: str | None, verbose: int) -> None:
+def main(
+    ctx: click.Context, home: Path | None, device: str | None, precision: str | None, verbose: int
+) -> None:
     """Say whether a vision-language model's label can be trusted.
 
     Create a label space, register labels with a few support images, and score images: label, trust, evidence.
@@ -115,7 +137,20 @@ def main(ctx: click.Context, home: Path | None, device: str | None, precision: s
 
 
 COMMANDS = (
-    *(space, register, label, support, score, search, evaluate, calibrate, recalibrate, calibration, feedback, monitor),
+    *(
+        space,
+        register,
+        label,
+        support,
+        score,
+        search,
+        evaluate,
+        calibrate,
+        recalibrate,
+        calibration,
+        feedback,
+        monitor,
+    ),
     *(index, db, backup, restore, export, import_, verify, purge, serve, key, demo),
 )
 for command in COMMANDS:

@@ -19,7 +19,9 @@ __all__ = ["Session", "default_home", "exactly_one", "on_terminal"]
 def default_home() -> Path:
     """$XDG_DATA_HOME/trustvlm, else ~/.local/share/trustvlm."""
     data = os.environ.get("XDG_DATA_HOME", "")
-    base = Path(data) if Path(data).is_absolute() else Path.home() / ".local" / "share"  # relative ones are to be ignored
+    base = (
+        Path(data) if Path(data).is_absolute() else Path.home() / ".local" / "share"
+    )  # relative ones are to be ignored
     return base / "trustvlm"
 
 
@@ -61,7 +63,13 @@ class Session:
     def _open(self, *, create: bool = False, read_only: bool = False) -> TrustService:
         from trustvlm.settings import open_service
 
-        return open_service(self.home, create=create, read_only=read_only, device=self.device, precision=self.precision)
+        return open_service(
+            self.home,
+            create=create,
+            read_only=read_only,
+            device=self.device,
+            precision=self.precision,
+        )
 
 
 def exactly_one(**given: object) -> str:

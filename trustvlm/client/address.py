@@ -31,8 +31,17 @@ def checked_url(url: Any, what: str, schemes: tuple[str, ...], example: str) -> 
         raise refusal from error
     host = parsed.raw_host.decode("ascii")
     labels = host.removesuffix(".").split(".")
-    named = ":" in host or ("%" not in host and all(0 < len(label) < 64 for label in labels))  # else no look-up takes it
-    if parsed.scheme not in schemes or not host or not named or len(host) > 253 or parsed.query or parsed.fragment:
+    named = ":" in host or (
+        "%" not in host and all(0 < len(label) < 64 for label in labels)
+    )  # else no look-up takes it
+    if (
+        parsed.scheme not in schemes
+        or not host
+        or not named
+        or len(host) > 253
+        or parsed.query
+        or parsed.fragment
+    ):
         raise refusal
     if parsed.port is not None and not 0 < parsed.port < 65_536:
         raise refusal

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from trustvlm.arrays import names_or_mask, texts
-from trustvlm.bounds import number
 from trustvlm.client import queries as query_verbs
-from trustvlm.client.bodies import reading_fields
+from trustvlm.client.codec import reading_fields
 from trustvlm.client.decode import read
-from trustvlm.client.labelling import Labelling
-from trustvlm.client.promising import Promising
-from trustvlm.client.wire import path_of
+from trustvlm.client.label_verbs import Labelling
+from trustvlm.client.measuring_verbs import Promising
+from trustvlm.client.transport import path_of
 from trustvlm.errors import InvalidInput
 from trustvlm.types import Embedded, Hits, Queries, SpaceRow, Verdicts
+from trustvlm.types.array_input import names_or_mask, texts
+from trustvlm.types.bounds import number
 
 if TYPE_CHECKING:
-    from trustvlm.types import ImageSource
+    from trustvlm.types.inputs import ImageSource
 
 __all__ = ["Client"]
 
@@ -70,7 +70,9 @@ class Client(Labelling, Promising):
 
     def list_spaces(self) -> Iterator[SpaceRow]:
         """Every space that the key opens, by name."""
-        return iter([read(SpaceRow, row) for row in self._wire.ask("GET", path_of("spaces"))["spaces"]])
+        return iter(
+            [read(SpaceRow, row) for row in self._wire.ask("GET", path_of("spaces"))["spaces"]]
+        )
 
     def remove_space(self, name: str) -> None:
         """Remove a space; it can be restored until the undo window has passed. Raises NotFound."""
@@ -93,7 +95,9 @@ class Client(Labelling, Promising):
 
         They are uploaded 32 (8 MB) at a time; `progress` is called with a number of images after these were encoded.
         """
-        return query_verbs.embed(self._wire, space, images, progress, reading_fields(image_range, accept_truncated))
+        return query_verbs.embed(
+            self._wire, space, images, progress, reading_fields(image_range, accept_truncated)
+        )
 
     def score(
         self,
@@ -117,7 +121,15 @@ class Client(Labelling, Promising):
         named = None if labels is None else self._names(space, labels)
         return query_verbs.score(self._wire, space, queries, rule, top_k, named, params, revision)
 
-    def search(self, space: str, queries: Queries, *, kind: str = "support", k: int = 10, revision: int | None = None) -> Hits:
+    def search(
+        self,
+        space: str,
+        queries: Queries,
+        *,
+        kind: str = "support",
+        k: int = 10,
+        revision: int | None = None,
+    ) -> Hits:
         """The k nearest support images, prototypes or text prototypes of every query; see :meth:`TrustService.search`.
 
         k is at most 1,000.

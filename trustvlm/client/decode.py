@@ -11,7 +11,8 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from trustvlm.types import CALL_COLUMNS, VERDICT_COLUMNS, Hits, Objects, RegisterResult, Verdicts
+from trustvlm.types import CALL_COLUMNS, VERDICT_COLUMNS, Hits, RegisterResult, Verdicts
+from trustvlm.types.arrays import Objects
 
 __all__ = ["hits_of", "merged_verdicts", "read", "register_result", "verdict_columns"]
 
@@ -31,7 +32,9 @@ def read(kind: Callable[..., T], value: Mapping[str, Any]) -> T:
     """A dataclass of what its fields hold in JSON: NaN came as null, tuples as lists, times as ISO 8601."""
     assert isinstance(kind, type)
     hints = _hints(kind)
-    found: T = kind(**{f.name: _read(hints[f.name], value[f.name]) for f in fields(kind) if f.name in value})
+    found: T = kind(
+        **{f.name: _read(hints[f.name], value[f.name]) for f in fields(kind) if f.name in value}
+    )
     return found
 
 
@@ -58,7 +61,9 @@ def register_result(told: Mapping[str, Any]) -> RegisterResult:
     pairs = told["near_synonyms"]
     shaped = {
         "failures": [(one["source"], one["reason"]) for one in told["failures"]],
-        "near_synonyms": None if pairs is None else [(one["label"], one["other"], one["cosine"]) for one in pairs],
+        "near_synonyms": None
+        if pairs is None
+        else [(one["label"], one["other"], one["cosine"]) for one in pairs],
     }
     return read(RegisterResult, {**told, **shaped})
 
@@ -78,7 +83,9 @@ def verdict_columns(told: Mapping[str, Any]) -> dict[str, Any]:
         elif name == "top_confidence":
             found[name] = np.array(column, np.float64).reshape(len(rows), top_k)
         else:
-            found[name] = _objects(column, (len(rows), top_k) if name == "top_labels" else (len(rows),))
+            found[name] = _objects(
+                column, (len(rows), top_k) if name == "top_labels" else (len(rows),)
+            )
     return found
 
 
@@ -92,7 +99,9 @@ def _objects(values: Sequence[Any], shape: tuple[int, ...]) -> Objects:
 def merged_verdicts(answers: Sequence[Mapping[str, Any]], read_evidence: Any) -> Verdicts:
     """The verdicts of answers of one revision, one after the other."""
     columns = [verdict_columns(told) for told in answers]
-    whole: dict[str, Any] = {name: np.concatenate([column[name] for column in columns]) for name in VERDICT_COLUMNS}
+    whole: dict[str, Any] = {
+        name: np.concatenate([column[name] for column in columns]) for name in VERDICT_COLUMNS
+    }
     call: dict[str, Any] = {name: answers[0][name] for name in CALL_COLUMNS}
     call["approximate"] = any(told["approximate"] for told in answers)
     call["error_bound"] = max(float(told["error_bound"]) for told in answers)
@@ -108,8 +117,15 @@ def hits_of(answers: Sequence[tuple[Mapping[str, Any], int]], k: int) -> Hits:
     for told, count in answers:
         for hit in told["hits"]:
             at = start + hit["query"], hit["rank"] - 1
-            ids[at], similarity[at], labels[at], sources[at] = hit["id"], hit["similarity"], hit["label"], hit["source"]
+            ids[at], similarity[at], labels[at], sources[at] = (
+                hit["id"],
+                hit["similarity"],
+                hit["label"],
+                hit["source"],
+            )
         start += count
     first = answers[0][0]
-    quality = {name: first[name] for name in ("approximate", "error_bound", "recall") if name in first}
+    quality = {
+        name: first[name] for name in ("approximate", "error_bound", "recall") if name in first
+    }
     return Hits(first["kind"], ids, similarity, labels, sources, first["revision"], **quality)

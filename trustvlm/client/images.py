@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trustvlm.arrays import sources
+from trustvlm.types.array_input import sources
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -20,7 +20,16 @@ __all__ = ["File", "as_sources", "load", "told_failures"]
 MOST_BYTES = 64 * 2**20
 _PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 _TIFF = ("I", "F", "CMYK", "YCbCr", "LAB")
-_PLAINER = {"La": "LA", "RGBa": "RGBA", "PA": "RGBA", "HSV": "RGB", "RGBX": "RGB", "I;16B": "I", "I;16L": "I", "I;16N": "I"}
+_PLAINER = {
+    "La": "LA",
+    "RGBa": "RGBA",
+    "PA": "RGBA",
+    "HSV": "RGB",
+    "RGBX": "RGB",
+    "I;16B": "I",
+    "I;16L": "I",
+    "I;16N": "I",
+}
 
 
 @dataclass(frozen=True)
@@ -54,23 +63,41 @@ def load(source: Any, index: int) -> File:
             return File(str(source), Path(source).name, _bytes_of(Path(source)))
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path, or one of ours
             why = getattr(error, "strerror", None)
-            return File(str(source), Path(source).name, b"", f"cannot be read: {why}" if why else str(error))
+            return File(
+                str(source), Path(source).name, b"", f"cannot be read: {why}" if why else str(error)
+            )
     pil = sys.modules.get("PIL.Image")  # nobody has a PIL image without it
     if pil is None or not isinstance(source, pil.Image):
-        return File(f"<image {index}>", "", b"", f"expected a path, bytes or a PIL image, got {type(source).__name__}")
+        return File(
+            f"<image {index}>",
+            "",
+            b"",
+            f"expected a path, bytes or a PIL image, got {type(source).__name__}",
+        )
     name = str(getattr(source, "filename", ""))
     try:
         return File(name or f"<image {index}>", Path(name).name, _encoded(source))
     except (OSError, ValueError, SyntaxError) as error:
-        return File(name or f"<image {index}>", Path(name).name, b"", f"damaged or truncated image ({error})")
+        return File(
+            name or f"<image {index}>",
+            Path(name).name,
+            b"",
+            f"damaged or truncated image ({error})",
+        )
 
 
 def _bytes_of(path: Path) -> bytes:
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):  # a pipe or device would never end
-        raise ValueError("is a folder, not an image file" if stat.S_ISDIR(status.st_mode) else "is not a regular file")
+        raise ValueError(
+            "is a folder, not an image file"
+            if stat.S_ISDIR(status.st_mode)
+            else "is not a regular file"
+        )
     if status.st_size > MOST_BYTES:
-        raise ValueError(f"the file has {status.st_size} bytes, more than the limit of {MOST_BYTES}")
+        raise ValueError(
+            f"the file has {status.st_size} bytes, more than the limit of {MOST_BYTES}"
+        )
     return path.read_bytes()
 
 
@@ -101,7 +128,12 @@ def _encoded(image: Image) -> bytes:
 def _own_file(image: Image) -> bytes | None:
     """The file of a PNG or TIFF that is not loaded: of 16-bit colour and further bands, Pillow gives less than it has."""
     stream = getattr(image, "fp", None)
-    if stream is None or not getattr(image, "tile", None) or image.format not in ("PNG", "TIFF") or image.tell():
+    if (
+        stream is None
+        or not getattr(image, "tile", None)
+        or image.format not in ("PNG", "TIFF")
+        or image.tell()
+    ):
         return None
     position = stream.tell()
     stream.seek(0)
@@ -118,7 +150,11 @@ def told_failures(told: Iterable[tuple[str, str]], files: Sequence[File]) -> lis
     left = list(files)
     found = []
     for source, reason in told:
-        named = [file for file in left if file.name == source or (not file.name and source.startswith("<"))]
+        named = [
+            file
+            for file in left
+            if file.name == source or (not file.name and source.startswith("<"))
+        ]
         empty = [file for file in named if not file.data]
         mine = empty[0] if empty else named[0] if len(named) == 1 else None
         if mine is not None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from trustvlm.client.decode import read
 from trustvlm.client.problems import error_of
-from trustvlm.client.wire import Body, Wire, path_of
+from trustvlm.client.transport import Body, Wire, path_of
 from trustvlm.errors import Conflict, Unavailable
 
 __all__ = ["Job", "Progress", "find_job", "finished", "wait_for"]
@@ -70,13 +70,19 @@ def wait_for(wire: Wire, job_id: str, timeout: float | None, progress: Progress 
         if job.ended:
             return job
         if end is not None and time.monotonic() + pause > end:
-            raise Unavailable(f"job {job_id} is still {job.state} after {timeout:g} s ({job.phase}, {job.done} done)")
+            raise Unavailable(
+                f"job {job_id} is still {job.state} after {timeout:g} s ({job.phase}, {job.done} done)"
+            )
         time.sleep(pause)
         pause = min(1.5 * pause, _LONGEST_S)
 
 
 def finished(
-    wire: Wire, path: str, query: list[tuple[str, Any]], body: Body | None, progress: Progress | None
+    wire: Wire,
+    path: str,
+    query: list[tuple[str, Any]],
+    body: Body | None,
+    progress: Progress | None,
 ) -> Mapping[str, Any]:
     """What a job that this request begins ends with. Where its process dies, it is asked for again.
 

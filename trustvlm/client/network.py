@@ -58,10 +58,14 @@ class Network:
     @property
     def where(self) -> str:
         """The address for messages, with the proxy where there is one."""
-        return self.url if self.proxy is None else f"{self.url} (through the proxy {self.proxy.url})"
+        return (
+            self.url if self.proxy is None else f"{self.url} (through the proxy {self.proxy.url})"
+        )
 
 
-def network_of(url: Any, verify: Any, proxy: Any, trust_env: Any, transport: httpx.BaseTransport | None) -> Network:
+def network_of(
+    url: Any, verify: Any, proxy: Any, trust_env: Any, transport: httpx.BaseTransport | None
+) -> Network:
     """How to reach the service at `url`; see :class:`trustvlm.client.Client` for the arguments.
 
     Raises:
@@ -74,15 +78,25 @@ def network_of(url: Any, verify: Any, proxy: Any, trust_env: Any, transport: htt
     plain = str(address.copy_with(username=None, password=None) if auth else address).rstrip("/")
     if transport is not None:
         if proxy is not None or verify is not True:
-            raise InvalidInput("transport: expected without verify and proxy, which are for a network")
+            raise InvalidInput(
+                "transport: expected without verify and proxy, which are for a network"
+            )
         return Network(plain, auth, None, False, transport)
-    where, through = ("proxy", proxy) if proxy is not None or not trust_env else _proxy_of_environment(address)
+    where, through = (
+        ("proxy", proxy) if proxy is not None or not trust_env else _proxy_of_environment(address)
+    )
     via = None if through is None else _checked_proxy(through, where)
     secure = address.scheme == "https" or (via is not None and via.scheme == "https")
     context = _context(verify, secure, trust_env)
     if via is None:
         return Network(plain, auth, None, context, None)
-    return Network(plain, auth, httpx.Proxy(via, ssl_context=context if via.scheme == "https" else None), context, None)
+    return Network(
+        plain,
+        auth,
+        httpx.Proxy(via, ssl_context=context if via.scheme == "https" else None),
+        context,
+        None,
+    )
 
 
 # Proxies
@@ -108,7 +122,11 @@ def _is_exempt(address: httpx.URL, no_proxy: str) -> bool:
         if match and match[2] is not None and int(match[2]) != port:
             continue
         domain = (match[1] if match else name).strip("[]").removeprefix("*").strip(".")
-        if name == "*" or (domain and (host == domain or host.endswith(f".{domain}"))) or _in_network(host, domain):
+        if (
+            name == "*"
+            or (domain and (host == domain or host.endswith(f".{domain}")))
+            or _in_network(host, domain)
+        ):
             return True
     return False
 
@@ -121,14 +139,27 @@ def _in_network(host: str, network: str) -> bool:
 
 
 def _checked_proxy(proxy: Any, what: str) -> httpx.URL:
-    socks = str(proxy).lower().startswith("socks")  # 'socks://…', as desktops write it, leaves the version open
+    socks = (
+        str(proxy).lower().startswith("socks")
+    )  # 'socks://…', as desktops write it, leaves the version open
     try:
-        address = checked_url(proxy, what, PROXIES, "socks5://proxy.example:1080" if socks else "http://proxy.example:3128")
+        address = checked_url(
+            proxy,
+            what,
+            PROXIES,
+            "socks5://proxy.example:1080" if socks else "http://proxy.example:3128",
+        )
     except InvalidInput as error:
-        ways = "" if what == "proxy" else "; correct or unset it, name the host in NO_PROXY, or pass trust_env=False"
+        ways = (
+            ""
+            if what == "proxy"
+            else "; correct or unset it, name the host in NO_PROXY, or pass trust_env=False"
+        )
         raise InvalidInput(f"{error}{ways}") from error
     if address.scheme.startswith("socks") and find_spec("socksio") is None:
-        raise InvalidInput(f"{what}: {public(proxy)!r} needs the package socksio: pip install 'httpx[socks]'")
+        raise InvalidInput(
+            f"{what}: {public(proxy)!r} needs the package socksio: pip install 'httpx[socks]'"
+        )
     return address
 
 
@@ -139,12 +170,16 @@ def _context(verify: Any, secure: bool, trust_env: bool) -> ssl.SSLContext:
     """The certificates to trust; they are read only where something on the way is encrypted."""
     if isinstance(verify, ssl.SSLContext):
         if verify.protocol == ssl.PROTOCOL_TLS_SERVER:
-            raise InvalidInput("verify: expected an ssl.SSLContext for clients, got one for servers")
+            raise InvalidInput(
+                "verify: expected an ssl.SSLContext for clients, got one for servers"
+            )
         return verify
     if isinstance(verify, str | os.PathLike):
         return _trusting(os.fspath(verify), "verify")
     if not isinstance(verify, bool):
-        raise InvalidInput(f"verify: expected True, False, a path or an ssl.SSLContext, got {verify!r:.60}")
+        raise InvalidInput(
+            f"verify: expected True, False, a path or an ssl.SSLContext, got {verify!r:.60}"
+        )
     if not (verify and secure):
         return _unchecked()
     for variable in CERTIFICATES if trust_env else ():
@@ -164,7 +199,7 @@ def _trusting(path: str | bytes, what: str) -> ssl.SSLContext:
     """Trust the certificates of a PEM file, or those of folders as OpenSSL names them."""
     text = os.fsdecode(path)
     folders = text.split(os.pathsep) if what == "SSL_CERT_DIR" else [text]
-    if any(os.path.isdir(folder) for folder in folders):  # noqa: PTH112  Path refuses some names with other errors
+    if any(os.path.isdir(folder) for folder in folders):
         return _made(lambda: ssl.create_default_context(capath=text), what, text)
     return _made(lambda: ssl.create_default_context(cafile=text), what, text)
 
@@ -172,11 +207,24 @@ def _trusting(path: str | bytes, what: str) -> ssl.SSLContext:
 def _made(make: Callable[[], ssl.SSLContext], what: str, path: str) -> ssl.SSLContext:
     try:
         return make()
-    except (OSError, ValueError) as error:  # no such file, none of certificates, or a NUL in its name
+    except (
+        OSError,
+        ValueError,
+    ) as error:  # no such file, none of certificates, or a NUL in its name
         if isinstance(error, OSError) and error.filename is not None:
-            raise InvalidInput(f"SSLKEYLOGFILE: {error.filename!r:.200} cannot be written ({error.strerror})") from error
-        reason = "no certificates in it" if isinstance(error, ssl.SSLError | ValueError) else error.strerror
-        ways = "" if what == "verify" else "; correct or unset it, or pass verify=PATH or trust_env=False"
+            raise InvalidInput(
+                f"SSLKEYLOGFILE: {error.filename!r:.200} cannot be written ({error.strerror})"
+            ) from error
+        reason = (
+            "no certificates in it"
+            if isinstance(error, ssl.SSLError | ValueError)
+            else error.strerror
+        )
+        ways = (
+            ""
+            if what == "verify"
+            else "; correct or unset it, or pass verify=PATH or trust_env=False"
+        )
         raise InvalidInput(
             f"{what}: expected a file of certificates in PEM form or a folder of them, got {path!r:.200} ({reason}){ways}"
         ) from error

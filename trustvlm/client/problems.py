@@ -11,7 +11,10 @@ from trustvlm.errors import STATUSES, TrustVLMError, Unavailable
 
 __all__ = ["error_of", "problem_of", "seconds_of"]
 
-_OF_STATUS = {status: kind for kind, status in STATUSES.items()} | {502: Unavailable, 504: Unavailable}  # as proxies say
+_OF_STATUS = {status: kind for kind, status in STATUSES.items()} | {
+    502: Unavailable,
+    504: Unavailable,
+}  # as proxies say
 
 
 def problem_of(response: httpx.Response) -> tuple[TrustVLMError, str | None]:
@@ -22,7 +25,9 @@ def problem_of(response: httpx.Response) -> tuple[TrustVLMError, str | None]:
     except (ValueError, KeyError, TypeError):
         found = _OF_STATUS.get(response.status_code, TrustVLMError)
         text = " ".join(response.text.split())[:200]
-        return found(f"{response.request.url} answered {response.status_code}: {text or 'nothing'}"), None
+        return found(
+            f"{response.request.url} answered {response.status_code}: {text or 'nothing'}"
+        ), None
     problem = error_of(kind, message, response.status_code)
     problem.request_id = request_id
     problem.add_note(f"(request id {request_id})")

@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trustvlm.arrays import texts
-from trustvlm.bounds import choice
-from trustvlm.client.bodies import (
+from trustvlm.client.codec import (
     Fields,
     as_revision,
     form_body,
@@ -24,11 +22,13 @@ from trustvlm.client.bodies import (
 )
 from trustvlm.client.decode import hits_of, merged_verdicts, read
 from trustvlm.client.images import File, as_sources, load
-from trustvlm.client.wire import Wire, json_body, path_of
+from trustvlm.client.transport import Wire, json_body, path_of
 from trustvlm.errors import Busy, Conflict, InvalidInput, Unavailable
-from trustvlm.processes import BoundReader
-from trustvlm.remarks import merged_notes
+from trustvlm.system.processes import BoundReader
 from trustvlm.types import Embedded, Evidence, Hits, Queries, Verdicts
+from trustvlm.types.array_input import texts
+from trustvlm.types.bounds import choice
+from trustvlm.types.remarks import merged_notes
 
 __all__ = ["check_labels", "embed", "embedded_queries", "groups_of_files", "score", "search"]
 
@@ -59,7 +59,12 @@ def groups_of_files(files: Iterable[File], most: int, size: int) -> Iterator[lis
 
 
 def embed(
-    wire: Wire, space: str, images: object, progress: Progress | None, fields: Fields = (), what: str = "images"
+    wire: Wire,
+    space: str,
+    images: object,
+    progress: Progress | None,
+    fields: Fields = (),
+    what: str = "images",
 ) -> Embedded:
     """See :meth:`Client.embed`; files are read as their turn comes. `fields` say how, see :func:`reading_fields`."""
     sources = as_sources(images, what)
@@ -67,7 +72,9 @@ def embed(
     found, failures, places, failed = list[str](), list[tuple[str, str]](), list[int](), list[int]()
     notes: list[str] = []
     start = 0
-    for group in groups_of_files((load(one, i) for i, one in enumerate(sources)), EMBED_FILES, EMBED_BYTES):
+    for group in groups_of_files(
+        (load(one, i) for i, one in enumerate(sources)), EMBED_FILES, EMBED_BYTES
+    ):
         told = wire.ask("POST", path_of("spaces", space, "embed"), body=form_body(fields, group))
         for name, rows in sides.items():
             if told[name]:  # of files that cannot be read, any of them, there is nothing
@@ -83,10 +90,19 @@ def embed(
         if progress is not None:
             progress(len(group))
     classifier, verifier = (np.concatenate(rows) if rows else None for rows in sides.values())
-    return Embedded(Queries(classifier, verifier), found, failures, tuple(places), tuple(failed), merged_notes(notes))
+    return Embedded(
+        Queries(classifier, verifier),
+        found,
+        failures,
+        tuple(places),
+        tuple(failed),
+        merged_notes(notes),
+    )
 
 
-def embedded_queries(wire: Wire, space: str, queries: Queries, notes: list[str] | None = None) -> Arrays:
+def embedded_queries(
+    wire: Wire, space: str, queries: Queries, notes: list[str] | None = None
+) -> Arrays:
     """The embeddings of queries by side; images are embedded first, and what is said of them is appended to `notes`.
 
     Raises:
@@ -104,13 +120,19 @@ def embedded_queries(wire: Wire, space: str, queries: Queries, notes: list[str] 
             source, reason = found.failures[0]
             count = f"{len(found.failures)} of {len(queries.images)} cannot be read"
             raise InvalidInput(f"queries.images: {source}: {reason} ({count})")
-        queries = found.queries if found.places else Queries(np.zeros(0), np.zeros(0))  # of no images, whatever their size
+        queries = (
+            found.queries if found.places else Queries(np.zeros(0), np.zeros(0))
+        )  # of no images, whatever their size
     elif queries.text is not None:
         raise InvalidInput("queries.text: texts are searched with; this needs embeddings or images")
     sides = {name: getattr(queries, name) for name in ("classifier", "verifier")}
-    arrays = {name: matrix(rows, f"queries.{name}") for name, rows in sides.items() if rows is not None}
+    arrays = {
+        name: matrix(rows, f"queries.{name}") for name, rows in sides.items() if rows is not None
+    }
     if not arrays:
-        raise InvalidInput("queries: expected classifier or verifier embeddings, images or text; got none of them")
+        raise InvalidInput(
+            "queries: expected classifier or verifier embeddings, images or text; got none of them"
+        )
     if len({len(rows) for rows in arrays.values()}) > 1:
         counts = f"{len(arrays['classifier'])} classifier embeddings, but {len(arrays['verifier'])} verifier embeddings"
         raise InvalidInput(f"queries: {counts}")
@@ -118,7 +140,11 @@ def embedded_queries(wire: Wire, space: str, queries: Queries, notes: list[str] 
 
 
 def _only_one_kind(queries: Queries) -> None:
-    given = [part for part in (queries.images, queries.text, queries.classifier, queries.verifier) if part is not None]
+    given = [
+        part
+        for part in (queries.images, queries.text, queries.classifier, queries.verifier)
+        if part is not None
+    ]
     if (queries.images is not None or queries.text is not None) and len(given) > 1:
         raise InvalidInput("queries: pass vectors, or images, or text, not several of them")
 
@@ -128,7 +154,10 @@ def _batches(arrays: Arrays) -> list[Arrays]:
     count = len(next(iter(arrays.values())))
     width = sum(rows.nbytes for rows in arrays.values()) / max(count, 1)
     step = max(1, int(VECTOR_BYTES / max(width, 1)))
-    return [{name: rows[i : i + step] for name, rows in arrays.items()} for i in range(0, max(count, 1), step)]
+    return [
+        {name: rows[i : i + step] for name, rows in arrays.items()}
+        for i in range(0, max(count, 1), step)
+    ]
 
 
 def _of_one_revision(ask: Callable[[Arrays], Any], batches: Sequence[Arrays]) -> list[Any]:
@@ -142,10 +171,15 @@ def _of_one_revision(ask: Callable[[Arrays], Any], batches: Sequence[Arrays]) ->
         newest = max(told["revision"] for told in answers)
         if all(told["revision"] == newest for told in answers):
             return answers
-        answers = [told if told["revision"] == newest else ask(batch) for told, batch in zip(answers, batches, strict=True)]
+        answers = [
+            told if told["revision"] == newest else ask(batch)
+            for told, batch in zip(answers, batches, strict=True)
+        ]
     if len({told["revision"] for told in answers}) == 1:
         return answers
-    raise Busy(f"the space changes while {len(batches)} requests' worth of queries is answered; ask for fewer at once")
+    raise Busy(
+        f"the space changes while {len(batches)} requests' worth of queries is answered; ask for fewer at once"
+    )
 
 
 def check_labels(wire: Wire, space: str, names: Iterable[str | None]) -> None:
@@ -175,7 +209,9 @@ def score(
     named: Arrays = {} if labels is None else {"labels": np.array(labels, dtype=np.str_)}
 
     def ask(batch: Arrays) -> Any:
-        return wire.ask("POST", path, query=options, body=npz_body(batch | named), revision=expected)
+        return wire.ask(
+            "POST", path, query=options, body=npz_body(batch | named), revision=expected
+        )
 
     answers = _of_one_revision(ask, _batches(arrays))
     side = "verifier" if "verifier" in arrays else "classifier"
@@ -186,20 +222,35 @@ def score(
 class _EvidenceReader(BoundReader):
     """Asks for the evidence of verdicts as it is wanted; when one is asked after the other, for some of them ahead."""
 
-    def __init__(self, wire: Wire, space: str, side: str, vectors: npt.NDArray[Any], answers: Sequence[Any]) -> None:
-        self._wire, self._path, self._side, self._vectors = wire, path_of("spaces", space, "evidence"), side, vectors
+    def __init__(
+        self, wire: Wire, space: str, side: str, vectors: npt.NDArray[Any], answers: Sequence[Any]
+    ) -> None:
+        self._wire, self._path, self._side, self._vectors = (
+            wire,
+            path_of("spaces", space, "evidence"),
+            side,
+            vectors,
+        )
         rows = [row for told in answers for row in told["verdicts"]]
-        self._labels, self._rivals = [row["label_id"] for row in rows], [row["rival_id"] for row in rows]
+        self._labels, self._rivals = (
+            [row["label_id"] for row in rows],
+            [row["rival_id"] for row in rows],
+        )
         states = [told["evidence_state"] for told in answers]
         aliases = {label: others for state in states for label, others in state["aliases"].items()}
-        self._given = {"state": states[0] | {"aliases": aliases}, "revision": answers[0]["revision"]}
+        self._given = {
+            "state": states[0] | {"aliases": aliases},
+            "revision": answers[0]["revision"],
+        }
         self._found: dict[tuple[int, int], Evidence] = {}
         self._after, self._step = -1, 1
 
     def __call__(self, i: int, k: int) -> Evidence:
         if whole(k, "k") < 1:
             raise InvalidInput(f"k: expected a whole number from 1 up, got {k!r}")
-        found = self._found  # no lock: a fork while a thread holds it would leave it locked for ever
+        found = (
+            self._found
+        )  # no lock: a fork while a thread holds it would leave it locked for ever
         if (i, k) not in found:
             self._step = min(2 * self._step, _AHEAD) if i == self._after else 1
             found = self._found = self._ask(i, min(i + self._step, len(self._labels)), int(k))
@@ -210,13 +261,19 @@ class _EvidenceReader(BoundReader):
         content |= {"label_ids": self._labels[start:stop], "rival_ids": self._rivals[start:stop]}
         try:
             told = self._wire.ask("POST", self._path, body=json_body(content))
-        except Conflict as error:  # what these verdicts were made with is gone; the library has this word for it
+        except (
+            Conflict
+        ) as error:  # what these verdicts were made with is gone; the library has this word for it
             raise Unavailable(str(error)) from error
         self._after = stop
-        return {(start + place, k): read(Evidence, one) for place, one in enumerate(told["evidence"])}
+        return {
+            (start + place, k): read(Evidence, one) for place, one in enumerate(told["evidence"])
+        }
 
 
-def search(wire: Wire, space: str, queries: Queries, kind: str, k: int, revision: int | None) -> Hits:
+def search(
+    wire: Wire, space: str, queries: Queries, kind: str, k: int, revision: int | None
+) -> Hits:
     """See :meth:`Client.search`."""
     path, k = path_of("spaces", space, "search"), whole(k, "k")
     expected = None if revision is None else as_revision(revision)
@@ -226,7 +283,11 @@ def search(wire: Wire, space: str, queries: Queries, kind: str, k: int, revision
     options: dict[str, Any] = {"kind": kind, "k": k}
     if isinstance(queries, Queries) and queries.text is not None:
         _only_one_kind(queries)
-        asked = [queries.text] if isinstance(queries.text, str) else texts(queries.text, "queries.text", "a list of texts")
+        asked = (
+            [queries.text]
+            if isinstance(queries.text, str)
+            else texts(queries.text, "queries.text", "a list of texts")
+        )
         told = wire.ask("POST", path, body=json_body(options | {"text": asked}), revision=expected)
         return hits_of([(told, len(asked))], k)
     notes: list[str] = []

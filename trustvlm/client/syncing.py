@@ -11,7 +11,7 @@ import numpy as np
 
 from trustvlm.client.decode import register_result
 from trustvlm.client.images import as_sources, load
-from trustvlm.client.wire import Wire, json_body, path_of
+from trustvlm.client.transport import Wire, json_body, path_of
 from trustvlm.errors import InvalidInput
 from trustvlm.types import LabelInput, RegisterResult
 
@@ -29,10 +29,14 @@ def contents_of(inputs: Iterable[LabelInput]) -> tuple[Contents, list[tuple[str,
     labels, failures = [], []
     for number, item in enumerate(inputs):
         if not isinstance(item, LabelInput):
-            raise InvalidInput(f"inputs[{number}]: expected a LabelInput, got {type(item).__name__}")
+            raise InvalidInput(
+                f"inputs[{number}]: expected a LabelInput, got {type(item).__name__}"
+            )
         hashes, unread = _of_vectors(item), False
         names: list[str | None] = [None] * len(hashes)
-        images = [] if item.images is None else as_sources(item.images, f"label {item.name!r}: images")
+        images = (
+            [] if item.images is None else as_sources(item.images, f"label {item.name!r}: images")
+        )
         for place, source in enumerate(images):
             file = load(source, place)
             if file.problem is None:
@@ -52,20 +56,31 @@ def _of_vectors(item: LabelInput) -> list[str]:
     return [hashlib.sha256(row.tobytes()).hexdigest() for row in rows]
 
 
-def preview(wire: Wire, space: str, inputs: Iterable[LabelInput], *, sync: bool, bring_back: bool) -> RegisterResult:
+def preview(
+    wire: Wire, space: str, inputs: Iterable[LabelInput], *, sync: bool, bring_back: bool
+) -> RegisterResult:
     """What registering these labels would change."""
     labels, failures = contents_of(list(inputs))
     body = json_body({"labels": labels, "dry_run": True, "remove": sync, "bring_back": bring_back})
-    told = register_result(wire.ask("POST", path_of("spaces", space, "sync"), body=body, write=True))
+    told = register_result(
+        wire.ask("POST", path_of("spaces", space, "sync"), body=body, write=True)
+    )
     return replace(told, failures=tuple(failures))
 
 
-def remove_surplus(wire: Wire, space: str, labels: Contents, added: RegisterResult) -> RegisterResult:
+def remove_surplus(
+    wire: Wire, space: str, labels: Contents, added: RegisterResult
+) -> RegisterResult:
     """Remove what the labels do not have, now that they are registered; the result of both."""
     unreadable = {source for source, _ in added.failures}
-    known = [label | {"unread": label["unread"] or not unreadable.isdisjoint(label["sources"])} for label in labels]
+    known = [
+        label | {"unread": label["unread"] or not unreadable.isdisjoint(label["sources"])}
+        for label in labels
+    ]
     body = json_body({"labels": known})
-    after = register_result(wire.ask("POST", path_of("spaces", space, "sync"), body=body, write=True))
+    after = register_result(
+        wire.ask("POST", path_of("spaces", space, "sync"), body=body, write=True)
+    )
     gone = {image.id for image in after.moved}
     return replace(
         added,

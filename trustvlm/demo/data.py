@@ -16,7 +16,17 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-__all__ = ["ELEVENTH", "LABELS", "SUPPORTS", "Split", "crops", "digits_split", "draw", "label_images", "write_images"]
+__all__ = [
+    "ELEVENTH",
+    "LABELS",
+    "SUPPORTS",
+    "Split",
+    "crops",
+    "digits_split",
+    "draw",
+    "label_images",
+    "write_images",
+]
 
 Scans = npt.NDArray[np.float64]
 

@@ -14,12 +14,13 @@ from trustvlm.demo.data import LABELS, label_images
 from trustvlm.demo.specs import MODELS, SPACE, TEMPLATES, classifier_spec, verifier_spec
 from trustvlm.errors import Conflict, NotFound
 from trustvlm.selective.metrics import aurc, auroc, fpr_at_tpr
-from trustvlm.types import Int64s, LabelInput, Objects, Queries, Verdicts
+from trustvlm.types import LabelInput, Queries, Verdicts
+from trustvlm.types.arrays import Int64s, Objects
 
 if TYPE_CHECKING:
-    from trustvlm.outcomes import Evaluation
-    from trustvlm.promise import Calibration
     from trustvlm.service import TrustService
+    from trustvlm.types.calibration import Calibration
+    from trustvlm.types.evaluation import Evaluation
 
 __all__ = [
     "CONFIDENCE",
@@ -78,7 +79,9 @@ def prepare_space(service: TrustService, models: Path = MODELS) -> bool:
     try:
         space = service.get_space(SPACE)
     except NotFound:
-        service.create_space(SPACE, classifier=classifier, verifier=verifier, templates=list(TEMPLATES))
+        service.create_space(
+            SPACE, classifier=classifier, verifier=verifier, templates=list(TEMPLATES)
+        )
         return True
     if (space.classifier, space.verifier, space.templates) != (classifier, verifier, TEMPLATES):
         raise Conflict(
@@ -92,9 +95,13 @@ def register_labels(service: TrustService, images: Path, echo: Callable[[str], o
     """Register the ten labels with the support images below `images`, one at a time, with a line on each."""
     for label in LABELS:
         start = time.perf_counter()
-        result = service.register(SPACE, [LabelInput(label, images=label_images(images / "support", label))])
+        result = service.register(
+            SPACE, [LabelInput(label, images=label_images(images / "support", label))]
+        )
         took = 1000 * (time.perf_counter() - start)
-        what = f"{result.added_supports} support images" if result.added_supports else "already there"
+        what = (
+            f"{result.added_supports} support images" if result.added_supports else "already there"
+        )
         echo(f"  {label:<6} {what:<18} {took:6.0f} ms   revision {result.revision}")
         for source, reason in result.failures:
             echo(f"    {source}: {reason}")
@@ -105,7 +112,9 @@ def embed_held_out(service: TrustService, images: Path) -> HeldOut:
     paths = [path for label in LABELS for path in label_images(images / "held-out", label)]
     embedded = service.embed(SPACE, paths)
     read = tuple(Path(source) for source in embedded.sources)
-    return HeldOut(embedded.queries, read, np.array([path.parent.name for path in read], dtype=object))
+    return HeldOut(
+        embedded.queries, read, np.array([path.parent.name for path in read], dtype=object)
+    )
 
 
 def score(service: TrustService, held_out: HeldOut, rule: str) -> Verdicts:
@@ -129,7 +138,9 @@ def calibrate(service: TrustService, held_out: HeldOut) -> Kept:
     half, others = _rows(held_out, rows[::2]), _rows(held_out, rows[1::2])
     # From the files: their bytes say who chooses and who proves, and are the same on every machine; embeddings are not.
     images = Queries(images=half.paths)
-    made = service.calibrate(SPACE, images, half.truth.tolist(), max_risk=MAX_RISK, confidence=CONFIDENCE)
+    made = service.calibrate(
+        SPACE, images, half.truth.tolist(), max_risk=MAX_RISK, confidence=CONFIDENCE
+    )
     verdicts = service.score(SPACE, others.queries)
     accepted = np.array([answer is True for answer in verdicts.accepted], dtype=bool)
     wrong = accepted & np.asarray(verdicts.label != others.truth, dtype=bool)
@@ -139,7 +150,9 @@ def calibrate(service: TrustService, held_out: HeldOut) -> Kept:
 def evaluate(service: TrustService, held_out: HeldOut) -> Evaluation:
     """Every rule on the held-out images, with the curve over support images."""
     sources = [str(path) for path in held_out.paths]
-    return service.evaluate(SPACE, held_out.queries, held_out.truth.tolist(), sources=sources, draws=3)
+    return service.evaluate(
+        SPACE, held_out.queries, held_out.truth.tolist(), sources=sources, draws=3
+    )
 
 
 def _rows(held_out: HeldOut, rows: Int64s) -> HeldOut:
@@ -152,4 +165,6 @@ def figures_of(verdicts: Verdicts, truth: Objects) -> Figures:
     """Accuracy and how well trust tells right from wrong."""
     right = np.asarray(verdicts.label == truth, dtype=bool)
     trust = verdicts.trust
-    return Figures(float(right.mean()), aurc(trust, right), auroc(trust, right), fpr_at_tpr(trust, right))
+    return Figures(
+        float(right.mean()), aurc(trust, right), auroc(trust, right), fpr_at_tpr(trust, right)
+    )

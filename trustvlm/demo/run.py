@@ -34,7 +34,7 @@ from trustvlm.demo.measure import (
 from trustvlm.demo.sheet import Case, draw_sheet
 from trustvlm.demo.specs import SPACE
 from trustvlm.errors import ReadOnly
-from trustvlm.tables import Shape, Table, terminal_width
+from trustvlm.system.terminal_table import Shape, Table, terminal_width
 from trustvlm.types import Neighbour, Verdicts
 
 if TYPE_CHECKING:
@@ -46,10 +46,17 @@ Echo = Callable[[str], object]
 
 _SHOWN = 5
 _EVIDENCE = 3
-_FIGURES = [Shape("rule"), *(Shape(title, right=True) for title in ("accuracy", "AURC ×1000", "AUROC", "FPR95"))]
+_FIGURES = [
+    Shape("rule"),
+    *(Shape(title, right=True) for title in ("accuracy", "AURC ×1000", "AUROC", "FPR95")),
+]
 _CASES = [
     *(Shape("file"), Shape("label"), Shape("truth"), Shape("trust", right=True)),
-    *(Shape("text", right=True, rank=4), Shape("image", right=True, rank=3), Shape("prototype", rank=5)),
+    *(
+        Shape("text", right=True, rank=4),
+        Shape("image", right=True, rank=3),
+        Shape("prototype", rank=5),
+    ),
     *(Shape("evidence", rank=1), Shape("rival's evidence", rank=2)),
 ]
 
@@ -79,7 +86,9 @@ class DemoResult:
     seconds: float
 
 
-def run_demo(home: Path, *, echo: Echo = print, device: str | None = None, precision: str | None = None) -> DemoResult:
+def run_demo(
+    home: Path, *, echo: Echo = print, device: str | None = None, precision: str | None = None
+) -> DemoResult:
     """Register ten labels of handwritten digits one at a time, score the held-out ones and show what trust is worth.
 
     Works offline, and again on the same home: what is already there stays.
@@ -100,9 +109,14 @@ def run_demo(home: Path, *, echo: Echo = print, device: str | None = None, preci
         figures = {rule: figures_of(verdict, held_out.truth) for rule, verdict in verdicts.items()}
         echo(_figures_table(figures))
         echo("AURC: mean error rate among the n most trusted, over all n.")
-        echo("FPR95: share of the wrong labels that pass a threshold which 95 % of the right ones pass.")
+        echo(
+            "FPR95: share of the wrong labels that pass a threshold which 95 % of the right ones pass."
+        )
         most, least = _extremes(verdicts["trustvlm"], held_out)
-        columns = ((f"The {len(most)} most trusted", most), (f"The {len(least)} least trusted", least))
+        columns = (
+            (f"The {len(most)} most trusted", most),
+            (f"The {len(least)} least trusted", least),
+        )
         for heading, cases in columns:
             echo(f"\n{heading} (rule trustvlm: trust = text + image; ! = the label is wrong):\n")
             echo(_cases_table(cases))
@@ -116,7 +130,9 @@ def run_demo(home: Path, *, echo: Echo = print, device: str | None = None, preci
     echo(f"All rules compared, with plots and the most trusted errors: {report}")
     echo(_next_commands(home, least[0].image))
     seconds = time.perf_counter() - start
-    result = DemoResult(home, len(held_out.paths), figures, most, least, kept, sheet, report, seconds)
+    result = DemoResult(
+        home, len(held_out.paths), figures, most, least, kept, sheet, report, seconds
+    )
     echo(f"\nDone in {result.seconds:.0f} s.")
     return result
 
@@ -148,7 +164,9 @@ def _register(service: TrustService, images: Path, echo: Echo) -> None:
         raise ReadOnly(f"{images} cannot be written: {error.strerror or error}") from error
     what = f"{written} images written to" if written else "already in"
     echo(f"Real scans of handwritten digits, from scikit-learn: {what} {images}")
-    echo(f"Label space {SPACE!r} {'created' if made else 'is already there'}. Registering its labels one at a time:")
+    echo(
+        f"Label space {SPACE!r} {'created' if made else 'is already there'}. Registering its labels one at a time:"
+    )
     register_labels(service, images, echo)
 
 
@@ -157,7 +175,9 @@ def _score(service: TrustService, images: Path, echo: Echo) -> tuple[HeldOut, di
     held_out = embed_held_out(service, images)
     took = time.perf_counter() - start
     verdicts = {rule: score(service, held_out, rule) for rule in RULES_SHOWN}
-    echo(f"\n{len(held_out.paths)} held-out images, encoded once by both models in {took:.1f} s, scored under six rules:\n")
+    echo(
+        f"\n{len(held_out.paths)} held-out images, encoded once by both models in {took:.1f} s, scored under six rules:\n"
+    )
     return held_out, verdicts
 
 
@@ -187,21 +207,32 @@ def _cases(verdicts: Verdicts, held_out: HeldOut, rows: npt.NDArray[np.intp]) ->
 
 def _promise(kept: Kept) -> str:
     made = kept.calibration
-    asked = f"of what is accepted at most {100 * MAX_RISK:g} % is wrong, with confidence {CONFIDENCE:g}"
-    lines = [f"\nCalibrating on every second held-out image, to promise: {asked}.", f"  rule {made.rule}: {made.reason}"]
+    asked = (
+        f"of what is accepted at most {100 * MAX_RISK:g} % is wrong, with confidence {CONFIDENCE:g}"
+    )
+    lines = [
+        f"\nCalibrating on every second held-out image, to promise: {asked}.",
+        f"  rule {made.rule}: {made.reason}",
+    ]
     if made.correcting_rule is not None and made.rule != made.correcting_rule:
         found = f"{made.corrected} labels, {made.corrected_rightly} rightly and {made.corrected_wrongly} wrongly"
-        lines.append(f"  it keeps the classifier's labels; with --may-correct, {made.correcting_rule} would correct {found}")
+        lines.append(
+            f"  it keeps the classifier's labels; with --may-correct, {made.correcting_rule} would correct {found}"
+        )
     if kept.accepted:
         shares = f"{100 * kept.accepted / kept.images:.1f} % accepted, {100 * kept.wrong / kept.accepted:.2f} % of these wrong"
-        lines.append(f"  the other {kept.images} images: {kept.accepted} accepted, {kept.wrong} of them wrong ({shares})")
+        lines.append(
+            f"  the other {kept.images} images: {kept.accepted} accepted, {kept.wrong} of them wrong ({shares})"
+        )
     return "\n".join(lines)
 
 
 def _figures_table(figures: Mapping[str, Figures]) -> str:
     rows = []
     for rule, found in figures.items():
-        accuracy, area, fpr95 = (f"{100 * value:.1f} %" for value in (found.accuracy, found.auroc, found.fpr95))
+        accuracy, area, fpr95 = (
+            f"{100 * value:.1f} %" for value in (found.accuracy, found.auroc, found.fpr95)
+        )
         rows.append((rule, accuracy, f"{1000 * found.aurc:.2f}", area, fpr95))
     return _rendered(_FIGURES, rows)
 
@@ -234,9 +265,16 @@ def _rendered(shapes: Sequence[Shape], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(map(str, Table(shapes, terminal_width()).lines(rows))) + "\n"
 
 
-def _write_sheet(service: TrustService, path: Path, columns: Sequence[tuple[str, Sequence[Case]]]) -> None:
+def _write_sheet(
+    service: TrustService, path: Path, columns: Sequence[tuple[str, Sequence[Case]]]
+) -> None:
     try:
-        draw_sheet(path, "Can this label be trusted? Handwritten digits, rule trustvlm", columns, service.thumbnail)
+        draw_sheet(
+            path,
+            "Can this label be trusted? Handwritten digits, rule trustvlm",
+            columns,
+            service.thumbnail,
+        )
     except OSError as error:
         raise ReadOnly(f"{path} cannot be written: {error.strerror or error}") from error
 
@@ -247,7 +285,9 @@ def _how_to_find_the_command() -> str:
     if shutil.which("trustvlm") or not activate.is_file():
         return ""
     inside = activate.is_relative_to(Path.cwd())
-    return f" (after `. {shlex.quote(str(activate.relative_to(Path.cwd()) if inside else activate))}`)"
+    return (
+        f" (after `. {shlex.quote(str(activate.relative_to(Path.cwd()) if inside else activate))}`)"
+    )
 
 
 def _next_commands(home: Path, doubtful: Path) -> str:

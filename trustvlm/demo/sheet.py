@@ -49,7 +49,9 @@ class Case:
         return self.label == self.truth
 
 
-def draw_sheet(path: Path, title: str, columns: Sequence[tuple[str, Sequence[Case]]], thumbnails: Thumbnails) -> None:
+def draw_sheet(
+    path: Path, title: str, columns: Sequence[tuple[str, Sequence[Case]]], thumbnails: Thumbnails
+) -> None:
     """Write the sheet as a PNG to `path`.
 
     Args:
@@ -66,7 +68,12 @@ def draw_sheet(path: Path, title: str, columns: Sequence[tuple[str, Sequence[Cas
     sheet = Image.new("RGB", (width, height), _BACK)
     pen = ImageDraw.Draw(sheet)
     pen.text((_MARGIN, 26), title, _DARK, _font(28))
-    pen.text((_MARGIN, 66), "trust = text confidence + image similarity to the label's prototype", _GREY, _font(16))
+    pen.text(
+        (_MARGIN, 66),
+        "trust = text confidence + image similarity to the label's prototype",
+        _GREY,
+        _font(16),
+    )
     for column, (heading, cases) in enumerate(columns):
         left = _MARGIN + column * (_CARD[0] + _GAP)
         pen.text((left, _HEAD + 14), heading, _DARK, _font(20))
@@ -99,7 +106,10 @@ def _card(case: Case, thumbnails: Thumbnails) -> Image.Image:
     pen.text((_TEXT_LEFT, 134), case.image.name, _GREY, _font(14))
 
     pen.line((_EVIDENCE_LEFT - 14, 16, _EVIDENCE_LEFT - 14, _CARD[1] - 16), fill=_LINE)
-    sides = ((f"label {case.label}", case.evidence.label), (f"rival {case.rival or 'none'}", case.evidence.rival))
+    sides = (
+        (f"label {case.label}", case.evidence.label),
+        (f"rival {case.rival or 'none'}", case.evidence.rival),
+    )
     for (name, neighbours), top in zip(sides, (14, 90), strict=True):
         kind, _, word = name.partition(" ")
         pen.text((_EVIDENCE_LEFT, top + 6), kind, _GREY, _font(14))
@@ -109,7 +119,13 @@ def _card(case: Case, thumbnails: Thumbnails) -> Image.Image:
             if (jpeg := thumbnails(neighbour.id)) is not None:
                 with Image.open(io.BytesIO(jpeg)) as picture:
                     _put(card, picture.convert("RGB"), (left, top), _THUMB)
-            pen.text((left + _THUMB // 2, top + _THUMB + 3), f"{neighbour.similarity:.2f}", _GREY, _font(13), anchor="ma")
+            pen.text(
+                (left + _THUMB // 2, top + _THUMB + 3),
+                f"{neighbour.similarity:.2f}",
+                _GREY,
+                _font(13),
+                anchor="ma",
+            )
     return card
 
 

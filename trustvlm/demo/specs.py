@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["MODELS", "SPACE", "TEMPLATES", "classifier_folder", "classifier_spec", "verifier_file", "verifier_spec"]
+__all__ = [
+    "MODELS",
+    "SPACE",
+    "TEMPLATES",
+    "classifier_folder",
+    "classifier_spec",
+    "verifier_file",
+    "verifier_spec",
+]
 
 SPACE = "digits"
 

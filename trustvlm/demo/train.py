@@ -51,14 +51,20 @@ def train_models(out: Path, echo: Callable[[str], object]) -> None:
     from trustvlm.demo.train_verifier import save_verifier, train_verifier
 
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the order of additions, and so the weights, must not depend on the number of cores
+    torch.set_num_threads(
+        1
+    )  # the order of additions, and so the weights, must not depend on the number of cores
     try:
         start = time.perf_counter()
         save_classifier(train_classifier(), classifier_folder(out))
-        echo(f"classifier trained in {time.perf_counter() - start:.0f} s: {_size(classifier_folder(out))}")
+        echo(
+            f"classifier trained in {time.perf_counter() - start:.0f} s: {_size(classifier_folder(out))}"
+        )
         start = time.perf_counter()
         save_verifier(train_verifier(), verifier_file(out))
-        echo(f"verifier trained in {time.perf_counter() - start:.0f} s: {_size(verifier_file(out))}")
+        echo(
+            f"verifier trained in {time.perf_counter() - start:.0f} s: {_size(verifier_file(out))}"
+        )
     finally:
         torch.set_num_threads(threads)
 
@@ -86,7 +92,12 @@ def _size(path: Path) -> str:
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("demo-models"), show_default=True)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("demo-models"),
+    show_default=True,
+)
 def main(out: Path) -> None:
     """Train the demo's models, write their weights below OUT and print how good they are on the held-out images."""
     train_models(out.absolute(), click.echo)

@@ -23,8 +23,20 @@ __all__ = ["CONFIG", "save_classifier", "train_classifier"]
 CONFIG: dict[str, Any] = {
     "model_cfg": {
         "embed_dim": 64,
-        "vision_cfg": {"image_size": 32, "layers": 3, "width": 64, "head_width": 32, "patch_size": 8},
-        "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+        "vision_cfg": {
+            "image_size": 32,
+            "layers": 3,
+            "width": 64,
+            "head_width": 32,
+            "patch_size": 8,
+        },
+        "text_cfg": {
+            "context_length": 16,
+            "vocab_size": 49408,
+            "width": 32,
+            "heads": 2,
+            "layers": 2,
+        },
     },
     "preprocess_cfg": {
         "mean": [0.5, 0.5, 0.5],
@@ -44,7 +56,11 @@ _WORD_SIZE = 0.02  # CLIP's initial deviation of token embeddings
 
 _PHOTOGRAPHS = ("flower", "temple")
 _CAPTIONS = (*TEMPLATES, "a small photo of one {}.", "this is a {}.", "{}")
-_DIGIT_CAPTIONS = ("a scan of a handwritten {}.", "a photo of the digit {}.", "the number {} written by hand.")
+_DIGIT_CAPTIONS = (
+    "a scan of a handwritten {}.",
+    "a photo of the digit {}.",
+    "the number {} written by hand.",
+)
 
 
 def train_classifier(seed: int = 0) -> Any:
@@ -60,8 +76,12 @@ def train_classifier(seed: int = 0) -> Any:
         model = open_clip.CLIP(**CONFIG["model_cfg"])
         _init_words(model.token_embedding.weight)
         images, captions = _pictures(), _captions()
-        optimizer = torch.optim.AdamW(model.parameters(), lr=_RATE, betas=(0.9, 0.98), weight_decay=0.0)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=_STEPS, pct_start=0.1)
+        optimizer = torch.optim.AdamW(
+            model.parameters(), lr=_RATE, betas=(0.9, 0.98), weight_decay=0.0
+        )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, _RATE, total_steps=_STEPS, pct_start=0.1
+        )
         model.train()
         for _ in range(_STEPS):
             loss = _clip_loss(model, _draw_pairs(images), _draw_pairs(captions))
@@ -77,7 +97,9 @@ def train_classifier(seed: int = 0) -> Any:
 def save_classifier(model: Any, folder: Path) -> None:
     """Write open_clip_config.json and open_clip_model.safetensors."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "open_clip_config.json").write_text(json.dumps(CONFIG, indent=2) + "\n", encoding="utf-8")
+    (folder / "open_clip_config.json").write_text(
+        json.dumps(CONFIG, indent=2) + "\n", encoding="utf-8"
+    )
     save_weights(model, folder / "open_clip_model.safetensors")
 
 
@@ -93,10 +115,14 @@ def _pictures() -> list[Tensor]:
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
     size = CONFIG["model_cfg"]["vision_cfg"]["image_size"]
-    transform = image_transform_v2(PreprocessCfg(size=size, **CONFIG["preprocess_cfg"]), is_train=False)
+    transform = image_transform_v2(
+        PreprocessCfg(size=size, **CONFIG["preprocess_cfg"]), is_train=False
+    )
     train = digits_split()["train"]
     few = [train.scans[train.digits == digit][:_IMAGES_PER_LABEL] for digit in range(len(LABELS))]
-    pictures = [[draw(scan) for scan in scans] for scans in few] + [crops(name, "train") for name in _PHOTOGRAPHS]
+    pictures = [[draw(scan) for scan in scans] for scans in few] + [
+        crops(name, "train") for name in _PHOTOGRAPHS
+    ]
     return [torch.stack([transform(picture) for picture in some]) for some in pictures]
 
 

@@ -35,7 +35,9 @@ def train_verifier(seed: int = 0) -> Any:
         model = timm.create_model(VERIFIER_MODEL, num_classes=0, img_size=VERIFIER_SIZE)
         images, things = _pictures(model)
         optimizer = torch.optim.AdamW(model.parameters(), lr=_RATE, weight_decay=1e-3)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=_STEPS, pct_start=0.1)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, _RATE, total_steps=_STEPS, pct_start=0.1
+        )
         model.train()
         for _ in range(_STEPS):
             rows = torch.randint(len(images), (_BATCH,))
@@ -59,10 +61,14 @@ def _pictures(model: Any) -> tuple[Tensor, Tensor]:
     config = resolve_model_data_config(model) | {"input_size": (3, VERIFIER_SIZE, VERIFIER_SIZE)}
     transform = create_transform(**config, is_training=False)
     train = digits_split()["train"]
-    pictures = [(draw(scan), digit) for scan, digit in zip(train.scans, train.digits.tolist(), strict=True)]
+    pictures = [
+        (draw(scan), digit) for scan, digit in zip(train.scans, train.digits.tolist(), strict=True)
+    ]
     for thing, name in enumerate(("flower", "temple"), start=10):
         pictures += [(crop, thing) for crop in crops(name, "train")]
-    return torch.stack([transform(picture) for picture, _ in pictures]), torch.tensor([thing for _, thing in pictures])
+    return torch.stack([transform(picture) for picture, _ in pictures]), torch.tensor(
+        [thing for _, thing in pictures]
+    )
 
 
 def _embed(model: Any, images: Tensor) -> Tensor:
@@ -86,7 +92,11 @@ def _augment(images: Tensor) -> Tensor:
     grid = F.affine_grid(affine, list(images.shape), align_corners=False)
     moved = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
     contrast, brightness = 1 + spread(0.2), spread(0.2)
-    return moved * contrast[:, None, None, None] + brightness[:, None, None, None] + 0.1 * torch.randn(moved.shape)
+    return (
+        moved * contrast[:, None, None, None]
+        + brightness[:, None, None, None]
+        + 0.1 * torch.randn(moved.shape)
+    )
 
 
 def _contrastive_loss(z: Tensor, things: Tensor) -> Tensor:

@@ -16,5 +16,11 @@ def save_weights(model: Any, path: Path) -> None:
     from safetensors.torch import save_file
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: t.detach().half().contiguous() for name, t in model.state_dict().items()}, path, {"format": "pt"})
-    path.chmod(0o644)  # safetensors keeps its files to their owner; these are installed for everyone
+    save_file(
+        {name: t.detach().half().contiguous() for name, t in model.state_dict().items()},
+        path,
+        {"format": "pt"},
+    )
+    path.chmod(
+        0o644
+    )  # safetensors keeps its files to their owner; these are installed for everyone

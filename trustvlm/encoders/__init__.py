@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trustvlm.encoders.base import Encoder
-from trustvlm.encoders.batches import EncodedImage, FailedImage, encode_images
+from trustvlm.encoders.encode_images import EncodedImage, FailedImage, encode_images
 from trustvlm.encoders.golden import (
     GOLDEN_CLOSE,
     GOLDEN_SAME,
@@ -13,7 +13,7 @@ from trustvlm.encoders.golden import (
     golden_verdict,
 )
 from trustvlm.encoders.identity import EncoderParts, identity_difference, libraries
-from trustvlm.encoders.images import (
+from trustvlm.encoders.images.decode import (
     DecodedImage,
     ImageLimits,
     UnreadableImage,
@@ -23,10 +23,10 @@ from trustvlm.encoders.images import (
     original_of,
     source_name,
 )
-from trustvlm.encoders.opening import open_encoder
+from trustvlm.encoders.open import open_encoder
 from trustvlm.encoders.presets import PAPER, Preset, preset
 from trustvlm.encoders.spec import EncoderSpec, describe_spec, parse_spec, spec_dim
-from trustvlm.remarks import Remark, notes_of
+from trustvlm.types.remarks import Remark, notes_of
 
 __all__ = [
     "GOLDEN_CLOSE",

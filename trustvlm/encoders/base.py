@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from trustvlm.encoders.identity import EncoderParts
-from trustvlm.types import Float32s
+from trustvlm.types.arrays import Float32s
 
 if TYPE_CHECKING:
     from PIL.Image import Image

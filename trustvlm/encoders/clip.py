@@ -13,21 +13,27 @@ import numpy as np
 import torch
 
 from trustvlm.encoders.identity import encoder_parts
-from trustvlm.encoders.model import TorchModel
-from trustvlm.encoders.preprocess import Preprocess
+from trustvlm.encoders.images.preprocess import Preprocess
 from trustvlm.encoders.spec import EncoderSpec
-from trustvlm.encoders.text import TextTower
+from trustvlm.encoders.tokenize import TextTower
+from trustvlm.encoders.torch_model import TorchModel
 from trustvlm.encoders.weights import check_weights, hub_answers, hub_file
 from trustvlm.errors import InvalidInput, NotFound, Unavailable, WeightsMissing
-from trustvlm.types import Float32s
+from trustvlm.types.arrays import Float32s
 
 __all__ = ["OpenClipEncoder", "open_clip_encoder"]
 
 _CONFIG = "open_clip_config.json"
 _MAX_CONFIG_BYTES = 1 << 20  # open_clip's have some kilobytes
-_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
+_WEIGHTS = (
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "open_clip_pytorch_model.bin",
+)
 _PROMPTS_PER_BATCH = 256
-_PROMPTS_PER_SORT = 16_384  # bounds the memory of token ids; long enough for batches of nearly equal length
+_PROMPTS_PER_SORT = (
+    16_384  # bounds the memory of token ids; long enough for batches of nearly equal length
+)
 _LENGTH_STEP = 16  # one long prompt must not make hundreds of short ones as slow as itself
 _SIGMOID_SCALE = 100.0
 _SPECIAL_TOKENS = 3  # start, end, and a blank in front; every other token takes a byte at least
@@ -46,7 +52,15 @@ class _Source:
 class OpenClipEncoder(TorchModel):
     """An :class:`~trustvlm.encoders.base.Encoder` over an open_clip model."""
 
-    def __init__(self, spec: str, model: Any, preprocess: Preprocess, tokenizer: Any, device: str, precision: str) -> None:
+    def __init__(
+        self,
+        spec: str,
+        model: Any,
+        preprocess: Preprocess,
+        tokenizer: Any,
+        device: str,
+        precision: str,
+    ) -> None:
         visual, text = model.visual, getattr(model, "text", model)
         pooling = {
             "image": getattr(visual, "pool_type", None),
@@ -54,10 +68,16 @@ class OpenClipEncoder(TorchModel):
             # Not in the weights, and the same weights with the other activation are another encoder.
             "quick_gelu": any(type(m).__name__ == "QuickGELU" for m in model.modules()),
         }
-        self.parts = encoder_parts("open_clip", model, preprocess.describe(), json.dumps(pooling, sort_keys=True))
+        self.parts = encoder_parts(
+            "open_clip", model, preprocess.describe(), json.dumps(pooling, sort_keys=True)
+        )
         self.identity = self.parts.identity
         # A sigmoid-trained model's scale belongs to its bias and says nothing about a softmax.
-        scale = _SIGMOID_SCALE if model.logit_bias is not None else float(model.logit_scale.detach().exp())
+        scale = (
+            _SIGMOID_SCALE
+            if model.logit_bias is not None
+            else float(model.logit_scale.detach().exp())
+        )
         self.logit_scale: float | None = scale
         super().__init__(spec, model, preprocess, device, precision)
         self._text = TextTower(self.model)
@@ -84,13 +104,17 @@ class OpenClipEncoder(TorchModel):
             for rows in _batches_by_length(self._text.lengths(tokens)):
                 # Locked batch by batch, so that an image need not wait for a million prompts.
                 with self.running():
-                    out[start + rows.numpy()] = self.to_numpy(self._text.features(tokens[rows].to(self.device)))
+                    out[start + rows.numpy()] = self.to_numpy(
+                        self._text.features(tokens[rows].to(self.device))
+                    )
         return out
 
     def cut(self, prompts: Sequence[str]) -> list[bool]:
         """Which of n prompts have more tokens than the model's context: their ends do not count."""
         room = self._tokenizer.context_length
-        perhaps = [len(prompt.encode(errors="replace")) + _SPECIAL_TOKENS > room for prompt in prompts]
+        perhaps = [
+            len(prompt.encode(errors="replace")) + _SPECIAL_TOKENS > room for prompt in prompts
+        ]
         long = [prompt for prompt, at_all in zip(prompts, perhaps, strict=True) if at_all]
         if not long:
             return perhaps
@@ -98,7 +122,10 @@ class OpenClipEncoder(TorchModel):
             tokens, more = self._tokenizer(long), self._tokenizer(long, context_length=2 * room)
         inner = getattr(self._tokenizer, "tokenizer", None)
         padding = {0, getattr(inner, "pad_token_id", 0)}
-        cut = iter(_without(padding, one) != _without(padding, other) for one, other in zip(tokens, more, strict=True))
+        cut = iter(
+            _without(padding, one) != _without(padding, other)
+            for one, other in zip(tokens, more, strict=True)
+        )
         return [at_all and next(cut) for at_all in perhaps]
 
 
@@ -111,12 +138,16 @@ def _batches_by_length(lengths: torch.Tensor) -> Iterator[torch.Tensor]:
     if not len(lengths):
         return
     order = torch.argsort(lengths, stable=True)
-    _, counts = torch.unique_consecutive(lengths[order].div(_LENGTH_STEP, rounding_mode="floor"), return_counts=True)
+    _, counts = torch.unique_consecutive(
+        lengths[order].div(_LENGTH_STEP, rounding_mode="floor"), return_counts=True
+    )
     for group in torch.split(order, counts.tolist()):
         yield from torch.split(group, _PROMPTS_PER_BATCH)
 
 
-def open_clip_encoder(spec: EncoderSpec, device: str, precision: str, allow_download: bool) -> OpenClipEncoder:
+def open_clip_encoder(
+    spec: EncoderSpec, device: str, precision: str, allow_download: bool
+) -> OpenClipEncoder:
     """See :func:`trustvlm.encoders.open_encoder`."""
     if spec.model == "local-dir":
         source = _from_folder(Path(spec.weights or ""))
@@ -127,12 +158,16 @@ def open_clip_encoder(spec: EncoderSpec, device: str, precision: str, allow_down
     check_weights(source.weights)
     model = _load(source, spec.text)
     tokenizer = _tokenizer(source, spec.text, allow_download)
-    return OpenClipEncoder(spec.text, model, _preprocess(source, model), tokenizer, device, precision)
+    return OpenClipEncoder(
+        spec.text, model, _preprocess(source, model), tokenizer, device, precision
+    )
 
 
 def _from_folder(folder: Path) -> _Source:
     if not folder.is_dir():
-        raise NotFound(f"no folder {folder}: open_clip:local-dir needs one with {_CONFIG} and {_WEIGHTS[0]}")
+        raise NotFound(
+            f"no folder {folder}: open_clip:local-dir needs one with {_CONFIG} and {_WEIGHTS[0]}"
+        )
     if not (config := folder / _CONFIG).is_file():
         raise NotFound(f"no {_CONFIG} in {folder}")
     found = [folder / name for name in _WEIGHTS if (folder / name).is_file()]
@@ -154,10 +189,14 @@ def _from_config(config: Path, weights: Path, folder: Path | None) -> _Source:
             raise ValueError(f"expected at most {_MAX_CONFIG_BYTES} bytes")
         content = json.loads(config.read_text(encoding="utf-8"))
         model_cfg, preprocess_cfg = content["model_cfg"], content.get("preprocess_cfg", {})
-        if not isinstance(model_cfg["text_cfg"], dict) or not isinstance(model_cfg["vision_cfg"], dict):
+        if not isinstance(model_cfg["text_cfg"], dict) or not isinstance(
+            model_cfg["vision_cfg"], dict
+        ):
             raise TypeError("text_cfg and vision_cfg must be objects")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
-        raise InvalidInput(f"{config} is not an open_clip model config: {type(e).__name__}: {e}") from e
+        raise InvalidInput(
+            f"{config} is not an open_clip model config: {type(e).__name__}: {e}"
+        ) from e
     return _Source(model_cfg, preprocess_cfg or {}, weights, folder)
 
 
@@ -170,13 +209,23 @@ def _from_tag(name: str, tag: str, allow_download: bool) -> _Source:
     tags = open_clip.list_pretrained_tags_by_model(name)
     pretrained = open_clip.get_pretrained_cfg(name, tag)
     if not pretrained:
-        raise NotFound(f"open_clip has no weights {tag!r} for {name}; it has: {', '.join(tags) or 'none'}")
+        raise NotFound(
+            f"open_clip has no weights {tag!r} for {name}; it has: {', '.join(tags) or 'none'}"
+        )
     repo, _, file = pretrained.get("hf_hub", "").rpartition("/")
     if not repo:
-        raise Unavailable(f"open_clip:{name}/{tag} is not on the Hugging Face hub but at {pretrained.get('url')}; {_remedy()}")
+        raise Unavailable(
+            f"open_clip:{name}/{tag} is not on the Hugging Face hub but at {pretrained.get('url')}; {_remedy()}"
+        )
     names = (Path(file).with_suffix(".safetensors").name, file) if file else _WEIGHTS
     spec = f"open_clip:{name}/{tag}"
-    weights = hub_file(repo, tuple(dict.fromkeys(names)), spec=spec, allow_download=allow_download, remedy=_remedy())
+    weights = hub_file(
+        repo,
+        tuple(dict.fromkeys(names)),
+        spec=spec,
+        allow_download=allow_download,
+        remedy=_remedy(),
+    )
     # Weights trained with QuickGELU come under names whose config has GELU (ViT-B-16/openai); open_clip only warns.
     config["quick_gelu"] = bool(config.get("quick_gelu") or pretrained.get("quick_gelu"))
     return _Source(config, pretrained, weights)
@@ -211,19 +260,38 @@ def _load(source: _Source, spec: str) -> Any:
         config["text_cfg"]["hf_model_pretrained"] = False
     try:
         model = kind(**config)
-    except (TypeError, ValueError, AssertionError, AttributeError, KeyError, ZeroDivisionError) as e:
+    except (
+        TypeError,
+        ValueError,
+        AssertionError,
+        AttributeError,
+        KeyError,
+        ZeroDivisionError,
+    ) as e:
         raise InvalidInput(f"{spec}: its model config cannot be built: {e}") from e
     except RuntimeError as e:  # open_clip's way to say that transformers is not installed
         raise Unavailable(f"{spec}: its model cannot be built here: {e}") from e
     try:
         factory.load_checkpoint(model, str(source.weights), strict=True, weights_only=True)
-    except (RuntimeError, KeyError, AttributeError, TypeError, ValueError, AssertionError, StopIteration) as e:
-        raise InvalidInput(f"weights file {source.weights} does not fit its model: {_shorten(e)}") from e
+    except (
+        RuntimeError,
+        KeyError,
+        AttributeError,
+        TypeError,
+        ValueError,
+        AssertionError,
+        StopIteration,
+    ) as e:
+        raise InvalidInput(
+            f"weights file {source.weights} does not fit its model: {_shorten(e)}"
+        ) from e
     return model
 
 
 def _shorten(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [
+        type(error).__name__
+    ]
     return " ".join(lines[:2])[:300]
 
 
@@ -240,7 +308,9 @@ def _preprocess(source: _Source, model: Any) -> Preprocess:
         crop=(tall, wide),
         resize=(tall, wide),
         mode=values["resize_mode"],
-        interpolation="bilinear" if values["interpolation"] == "bilinear" and not bicubic else "bicubic",
+        interpolation="bilinear"
+        if values["interpolation"] == "bilinear" and not bicubic
+        else "bicubic",
         mean=_three(values["mean"]),
         std=_three(values["std"]),
         fill=_three(fill) if values["resize_mode"] == "longest" else (0, 0, 0),
@@ -264,8 +334,14 @@ def _tokenizer(source: _Source, spec: str, allow_download: bool) -> Any:
         options["local_files_only"] = True  # else it would try the network for minutes
     place = str(source.folder or name)
     try:
-        return HFTokenizer(place, context_length=length, tokenizer_mode=config.get("tokenizer_mode"), **options)
+        return HFTokenizer(
+            place, context_length=length, tokenizer_mode=config.get("tokenizer_mode"), **options
+        )
     except ImportError as e:
-        raise Unavailable(f"{spec}: its tokenizer needs a package that is not installed: pip install transformers") from e
+        raise Unavailable(
+            f"{spec}: its tokenizer needs a package that is not installed: pip install transformers"
+        ) from e
     except OSError as e:
-        raise WeightsMissing(f"{spec}: its tokenizer {place} is not here and cannot be fetched: {_shorten(e)}") from e
+        raise WeightsMissing(
+            f"{spec}: its tokenizer {place} is not here and cannot be fetched: {_shorten(e)}"
+        ) from e

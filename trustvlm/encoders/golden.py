@@ -8,12 +8,19 @@ import numpy as np
 
 from trustvlm.encoders.base import Encoder
 from trustvlm.errors import InvalidInput
-from trustvlm.types import Float32s, Floats
+from trustvlm.types.arrays import Float32s, Floats
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["GOLDEN_CLOSE", "GOLDEN_SAME", "compare_golden", "golden_embedding", "golden_image", "golden_verdict"]
+__all__ = [
+    "GOLDEN_CLOSE",
+    "GOLDEN_SAME",
+    "compare_golden",
+    "golden_embedding",
+    "golden_image",
+    "golden_verdict",
+]
 
 GOLDEN_SAME = 0.999
 """Smallest cosine at which two golden embeddings are taken as the same encoder's (other device or precision)."""
@@ -28,7 +35,9 @@ def golden_image() -> Image:
     from PIL import Image as pil
 
     y, x = np.mgrid[0:_HEIGHT, 0:_WIDTH]
-    pixels = np.stack([x, (y * 255) // (_HEIGHT - 1), 255 - (x + y) * 255 // (_WIDTH + _HEIGHT - 2)], axis=-1)
+    pixels = np.stack(
+        [x, (y * 255) // (_HEIGHT - 1), 255 - (x + y) * 255 // (_WIDTH + _HEIGHT - 2)], axis=-1
+    )
     pixels[(x - 80) ** 2 + (y - 70) ** 2 < 45**2] = (220, 40, 30)
     pixels[(abs(x - 150 - y // 3) < 14) & (y > 20)] = (20, 60, 200)
     board = (x >= 160) & (y >= 110)
@@ -44,7 +53,9 @@ def golden_embedding(encoder: Encoder) -> Float32s | None:
     raw = encoder.encode_images(encoder.preprocess(golden_image())[None])[0].astype(np.float64)
     norm = float(np.linalg.norm(raw))
     if norm == 0.0:
-        raise InvalidInput(f"{encoder.spec} gives the golden image a zero embedding: it cannot be used")
+        raise InvalidInput(
+            f"{encoder.spec} gives the golden image a zero embedding: it cannot be used"
+        )
     unit: Float32s = (raw / norm).astype(np.float32)
     return unit
 

@@ -83,7 +83,11 @@ def identity_difference(stored: Mapping[str, str] | None, fresh: EncoderParts) -
     for name in _NAMES:
         before, now = str(stored.get(name)), str(getattr(fresh, name))
         if before != now:
-            short = (f"SHA-256 {now[:16]}…", f"{before[:16]}…") if name == "weights" else _fields(before, now)
+            short = (
+                (f"SHA-256 {now[:16]}…", f"{before[:16]}…")
+                if name == "weights"
+                else _fields(before, now)
+            )
             words.append(f"its {name} changed ({short[0]}, expected {short[1]})")
     return " and ".join(words) or "its weights, preprocessing or pooling changed"
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from trustvlm.encoders.identity import EncoderParts
 from trustvlm.encoders.spec import EncoderSpec
 from trustvlm.errors import InvalidInput
-from trustvlm.types import Float32s
+from trustvlm.types.arrays import Float32s
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -46,4 +46,6 @@ class PrecomputedEncoder:
         self._refuse("images", "image_vectors")
 
     def _refuse(self, what: str, argument: str) -> NoReturn:
-        raise InvalidInput(f"{self.spec} cannot encode {what}: pass their {self.dim}-d embeddings ({argument}) instead")
+        raise InvalidInput(
+            f"{self.spec} cannot encode {what}: pass their {self.dim}-d embeddings ({argument}) instead"
+        )

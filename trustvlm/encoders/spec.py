@@ -16,7 +16,11 @@ _ACCEPTED = (
     "open_clip:<model>/<pretrained>, open_clip:local-dir:/path, open_clip:hf-hub:org/name, timm:<model>, "
     "timm:<model>@/path/to/weights (both with ?pooling=…&size=…&preprocess=…), precomputed:<dim>[:<tag>], same"
 )
-_OPTIONS = {"pooling": ("default", "mean-tokens", "class-token"), "size": (), "preprocess": ("own", "clip")}
+_OPTIONS = {
+    "pooling": ("default", "mean-tokens", "class-token"),
+    "size": (),
+    "preprocess": ("own", "clip"),
+}
 MAX_DIM = 65_536  # far above any embedding; keeps a mistyped dim from allocating gigabytes
 _MAX_DIGITS = 9  # more digits are more than any limit, and slow to read
 _MAX_SIZE = 4_096
@@ -99,7 +103,9 @@ def _parse_open_clip(spec: str, rest: str) -> EncoderSpec:
     if schema == "local-dir":
         if not place:
             raise _malformed(spec, "local-dir needs a path")
-        return EncoderSpec("open_clip", f"open_clip:local-dir:{_absolute(place)}", "local-dir", _absolute(place))
+        return EncoderSpec(
+            "open_clip", f"open_clip:local-dir:{_absolute(place)}", "local-dir", _absolute(place)
+        )
     if "?" in rest:
         raise _malformed(spec, "open_clip takes no options")
     if schema == "hf-hub":
@@ -124,7 +130,9 @@ def _parse_timm(spec: str, rest: str) -> EncoderSpec:
     text = f"timm:{model}" + (f"@{_absolute(path)}" if at else "")
     if options:
         text += "?" + "&".join(f"{name}={value}" for name, value in options.items())
-    return EncoderSpec("timm", text, model, _absolute(path) if at else None, MappingProxyType(options))
+    return EncoderSpec(
+        "timm", text, model, _absolute(path) if at else None, MappingProxyType(options)
+    )
 
 
 def _parse_options(spec: str, query: str) -> dict[str, str]:
@@ -137,16 +145,25 @@ def _parse_options(spec: str, query: str) -> dict[str, str]:
             raise _malformed(spec, f"option {name} given twice")
         digits = value.isascii() and value.isdigit() and len(value) <= _MAX_DIGITS
         if name == "size" and not (digits and 1 <= int(value) <= _MAX_SIZE):
-            raise _malformed(spec, f"size must be a number of pixels from 1 to {_MAX_SIZE}, not {value!r}")
+            raise _malformed(
+                spec, f"size must be a number of pixels from 1 to {_MAX_SIZE}, not {value!r}"
+            )
         if name != "size" and value not in _OPTIONS[name]:
-            raise _malformed(spec, f"{name} must be one of {', '.join(_OPTIONS[name])}, not {value!r}")
+            raise _malformed(
+                spec, f"{name} must be one of {', '.join(_OPTIONS[name])}, not {value!r}"
+            )
         given[name] = value
     return {name: given[name] for name in _OPTIONS if name in given}
 
 
 def _parse_precomputed(spec: str, rest: str) -> EncoderSpec:
     number, colon, tag = rest.partition(":")
-    if not (number.isascii() and number.isdigit() and len(number) <= _MAX_DIGITS and 1 <= int(number) <= MAX_DIM):
+    if not (
+        number.isascii()
+        and number.isdigit()
+        and len(number) <= _MAX_DIGITS
+        and 1 <= int(number) <= MAX_DIM
+    ):
         raise _malformed(spec, f"the dimension must be from 1 to {MAX_DIM}, not {number!r}")
     if colon and not re.fullmatch(r"[^\s?]+", tag):
         raise _malformed(spec, "the tag must be a word")

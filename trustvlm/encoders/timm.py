@@ -11,12 +11,12 @@ from typing import Any
 import torch
 
 from trustvlm.encoders.identity import encoder_parts
-from trustvlm.encoders.model import TorchModel
-from trustvlm.encoders.preprocess import Preprocess
+from trustvlm.encoders.images.preprocess import Preprocess
 from trustvlm.encoders.spec import EncoderSpec
+from trustvlm.encoders.torch_model import TorchModel
 from trustvlm.encoders.weights import check_weights, hub_file
 from trustvlm.errors import InvalidInput, NotFound, WeightsMissing
-from trustvlm.types import Float32s
+from trustvlm.types.arrays import Float32s
 
 __all__ = ["TimmEncoder", "open_timm_encoder"]
 
@@ -32,22 +32,36 @@ class TimmEncoder(TorchModel):
 
     logit_scale: float | None = None
 
-    def __init__(self, spec: str, model: Any, preprocess: Preprocess, pooling: str, device: str, precision: str) -> None:
+    def __init__(
+        self,
+        spec: str,
+        model: Any,
+        preprocess: Preprocess,
+        pooling: str,
+        device: str,
+        precision: str,
+    ) -> None:
         self.parts = encoder_parts("timm", model, preprocess.describe(), pooling)
         self.identity = self.parts.identity
         self.pooling = pooling
         try:
             super().__init__(spec, model, preprocess, device, precision)
         except (AssertionError, RuntimeError) as e:
-            raise InvalidInput(f"{spec}: the model does not take {preprocess.crop[0]}-pixel images: {e}") from e
+            raise InvalidInput(
+                f"{spec}: the model does not take {preprocess.crop[0]}-pixel images: {e}"
+            ) from e
 
     def encode_texts(self, prompts: Sequence[str]) -> Float32s:
         """Raises InvalidInput always: a timm model has no text side."""
-        raise InvalidInput(f"{self.spec} is an image encoder and cannot encode texts: use it as the verifier")
+        raise InvalidInput(
+            f"{self.spec} is an image encoder and cannot encode texts: use it as the verifier"
+        )
 
     def cut(self, prompts: Sequence[str]) -> list[bool]:
         """Raises InvalidInput always: a timm model has no text side."""
-        raise InvalidInput(f"{self.spec} is an image encoder and cannot encode texts: use it as the verifier")
+        raise InvalidInput(
+            f"{self.spec} is an image encoder and cannot encode texts: use it as the verifier"
+        )
 
     def _embed(self, pixels: torch.Tensor) -> torch.Tensor:
         if self.pooling == "default":
@@ -60,9 +74,13 @@ class TimmEncoder(TorchModel):
         """(n, tokens, width) output tokens after the final norm."""
         tokens: torch.Tensor = self.model.forward_features(pixels)
         if tokens.ndim != 3:
-            raise InvalidInput(f"{self.spec}: this model gives no tokens but a feature map; only pooling=default fits it")
+            raise InvalidInput(
+                f"{self.spec}: this model gives no tokens but a feature map; only pooling=default fits it"
+            )
         if self.pooling == "class-token" and getattr(self.model, "cls_token", None) is None:
-            raise InvalidInput(f"{self.spec}: this model has no class token; use pooling=default or mean-tokens")
+            raise InvalidInput(
+                f"{self.spec}: this model has no class token; use pooling=default or mean-tokens"
+            )
         # Average-pooled ViTs keep their final norm behind the pooling; tokens need it all the same.
         norm, late_norm = getattr(self.model, "norm", None), getattr(self.model, "fc_norm", None)
         if isinstance(norm, torch.nn.Identity) and late_norm is not None:
@@ -71,7 +89,9 @@ class TimmEncoder(TorchModel):
         return tokens
 
 
-def open_timm_encoder(spec: EncoderSpec, device: str, precision: str, allow_download: bool) -> TimmEncoder:
+def open_timm_encoder(
+    spec: EncoderSpec, device: str, precision: str, allow_download: bool
+) -> TimmEncoder:
     """See :func:`trustvlm.encoders.open_encoder`."""
     import timm
     from timm.models import get_pretrained_cfg
@@ -83,13 +103,21 @@ def open_timm_encoder(spec: EncoderSpec, device: str, precision: str, allow_down
         config = get_pretrained_cfg(spec.model)
     except RuntimeError:  # no such tag
         tags = timm.list_models(f"{name}.*", pretrained=True)
-        raise NotFound(f"timm has no weights {spec.model!r}; it has: {', '.join(tags) or 'none'}") from None
+        raise NotFound(
+            f"timm has no weights {spec.model!r}; it has: {', '.join(tags) or 'none'}"
+        ) from None
     weights = Path(spec.weights) if spec.weights else _fetch(spec.model, config, allow_download)
     check_weights(weights)
     size = int(spec.options["size"]) if "size" in spec.options else None
     model = _load(spec.model, config, weights, size)
-    preprocess = _clip_preprocess(model, size) if spec.options.get("preprocess") == "clip" else _own(model, size)
-    return TimmEncoder(spec.text, model, preprocess, spec.options.get("pooling", "default"), device, precision)
+    preprocess = (
+        _clip_preprocess(model, size)
+        if spec.options.get("preprocess") == "clip"
+        else _own(model, size)
+    )
+    return TimmEncoder(
+        spec.text, model, preprocess, spec.options.get("pooling", "default"), device, precision
+    )
 
 
 def _close(name: str, names: Sequence[str]) -> str:
@@ -102,9 +130,13 @@ def _fetch(name: str, config: Any, allow_download: bool) -> Path:
     if config is None or not config.has_weights:
         raise NotFound(f"timm publishes no weights for {name}: use timm:{name}@/path/to/weights")
     if not config.hf_hub_id:
-        raise WeightsMissing(f"timm:{name} needs {config.url}, which is not on the Hugging Face hub, {remedy}")
+        raise WeightsMissing(
+            f"timm:{name} needs {config.url}, which is not on the Hugging Face hub, {remedy}"
+        )
     names = (config.hf_hub_filename,) if config.hf_hub_filename else _HUB_FILES
-    return hub_file(config.hf_hub_id, names, spec=f"timm:{name}", allow_download=allow_download, remedy=remedy)
+    return hub_file(
+        config.hf_hub_id, names, spec=f"timm:{name}", allow_download=allow_download, remedy=remedy
+    )
 
 
 def _load(name: str, config: Any, weights: Path, size: int | None) -> Any:
@@ -125,15 +157,21 @@ def _load(name: str, config: Any, weights: Path, size: int | None) -> Any:
         if size is not None and getattr(config, "fixed_input_size", False):
             arguments["img_size"] = size
         overlay = {"state_dict": state, "num_classes": 0, "label_offset": 0}
-        model = timm.create_model(name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay, **arguments)
+        model = timm.create_model(
+            name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay, **arguments
+        )
     except (RuntimeError, KeyError, AttributeError, TypeError, ValueError, AssertionError) as e:
-        raise InvalidInput(f"weights file {weights} does not fit timm model {name}: {_shorten(e)}") from e
+        raise InvalidInput(
+            f"weights file {weights} does not fit timm model {name}: {_shorten(e)}"
+        ) from e
     model.pretrained_cfg.pop("state_dict", None)  # a second copy of all weights
     return model
 
 
 def _shorten(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [
+        type(error).__name__
+    ]
     return " ".join(lines[:2])[:300]
 
 

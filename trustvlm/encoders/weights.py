@@ -19,7 +19,9 @@ __all__ = ["check_weights", "hub_answers", "hub_file"]
 _PROBE_SECONDS = 5.0
 
 
-def hub_file(repo: str, names: Sequence[str], *, spec: str, allow_download: bool, remedy: str) -> Path:
+def hub_file(
+    repo: str, names: Sequence[str], *, spec: str, allow_download: bool, remedy: str
+) -> Path:
     """Local path of the first of `names` that the hub repository `repo` has, downloaded if need be.
 
     Args:
@@ -40,7 +42,9 @@ def hub_file(repo: str, names: Sequence[str], *, spec: str, allow_download: bool
             return Path(cached)
     wanted = f"{' or '.join(names)} of https://huggingface.co/{repo}"
     if not allow_download or constants.HF_HUB_OFFLINE:
-        raise WeightsMissing(f"{spec} needs {wanted}, which is not in the local cache, and downloads are off; {remedy}")
+        raise WeightsMissing(
+            f"{spec} needs {wanted}, which is not in the local cache, and downloads are off; {remedy}"
+        )
     if not hub_answers():
         where = f"is not in the local cache, and {constants.ENDPOINT} cannot be reached"
         raise WeightsMissing(f"{spec} needs {wanted}, which {where}; {remedy}")
@@ -53,12 +57,16 @@ def _download(repo: str, names: Sequence[str], wanted: str, remedy: str) -> Path
     for name in names:
         try:
             return Path(hf_hub_download(repo, name, etag_timeout=_PROBE_SECONDS))
-        except errors.LocalEntryNotFoundError as e:  # is an EntryNotFoundError too, but means the network
+        except (
+            errors.LocalEntryNotFoundError
+        ) as e:  # is an EntryNotFoundError too, but means the network
             raise WeightsMissing(f"could not download {wanted}: {e}; {remedy}") from e
         except errors.EntryNotFoundError:
             continue
         except errors.RepositoryNotFoundError as e:
-            raise NotFound(f"https://huggingface.co/{repo} does not exist, or is private; {remedy}") from e
+            raise NotFound(
+                f"https://huggingface.co/{repo} does not exist, or is private; {remedy}"
+            ) from e
         except (errors.HfHubHTTPError, OSError) as e:
             raise WeightsMissing(f"could not download {wanted}: {e}; {remedy}") from e
     raise NotFound(f"https://huggingface.co/{repo} has no {' or '.join(names)}; {remedy}")
@@ -74,7 +82,9 @@ def hub_answers() -> bool:
 
     def ask() -> None:
         try:
-            with urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=_PROBE_SECONDS):
+            with urllib.request.urlopen(
+                urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=_PROBE_SECONDS
+            ):
                 reached.set()
         except urllib.error.HTTPError as e:
             e.close()
@@ -104,14 +114,18 @@ def check_weights(path: Path) -> None:
     elif path.suffix in (".bin", ".pt", ".pth"):
         _check_torch(path)
     else:
-        raise InvalidInput(f"weights file {path}: expected .safetensors (or .bin, .pt, .pth), not {path.suffix or path.name!r}")
+        raise InvalidInput(
+            f"weights file {path}: expected .safetensors (or .bin, .pt, .pth), not {path.suffix or path.name!r}"
+        )
 
 
 def _check_safetensors(path: Path) -> None:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(str(path), framework="np") as file:  # checks the header against the file's length
+        with safe_open(
+            str(path), framework="np"
+        ) as file:  # checks the header against the file's length
             file.keys()
     except (SafetensorError, OSError) as e:
         raise Damaged(f"weights file {path} is damaged or not safetensors: {e}") from e
@@ -132,4 +146,6 @@ def _check_torch(path: Path) -> None:
             f"weights file {path} holds more than tensors, or is no torch file; convert it to .safetensors"
         ) from e
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as e:
-        raise Damaged(f"weights file {path} is damaged: {str(e).splitlines()[0] if str(e) else type(e).__name__}") from e
+        raise Damaged(
+            f"weights file {path} is damaged: {str(e).splitlines()[0] if str(e) else type(e).__name__}"
+        ) from e

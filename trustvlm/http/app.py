@@ -16,38 +16,47 @@ from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
 from trustvlm import __version__
-from trustvlm.http import (
-    problems,
-    routes_about,
-    routes_imports,
-    routes_labels,
-    routes_measuring,
-    routes_queries,
-    routes_spaces,
-    routes_state,
-    routes_stored,
-    routes_supports,
-)
-from trustvlm.http.docs import describe
-from trustvlm.http.gate import Gate
-from trustvlm.http.meters import Meters
+from trustvlm.http.guard.gate import Gate
+from trustvlm.http.guard.metrics import Meters
 from trustvlm.http.options import ServeOptions
-from trustvlm.http.receiving import Bodies
-from trustvlm.http.serving import Serving
+from trustvlm.http.routes import (
+    imports,
+    labels,
+    measuring,
+    queries,
+    server_state,
+    spaces,
+    state,
+    stored,
+    supports,
+)
+from trustvlm.http.routes.openapi import describe
+from trustvlm.http.wire import problems
+from trustvlm.http.wire.receiving import Bodies
+from trustvlm.http.work.process import Serving
 from trustvlm.service import TrustService
 
 __all__ = ["ROUTERS", "create_app"]
 
 ROUTERS = (
-    routes_state, routes_about, routes_spaces, routes_imports, routes_labels, routes_supports, routes_queries, routes_measuring,
-    routes_stored,
+    server_state, state, spaces, imports, labels, supports, queries, measuring,
+    stored,
 )  # fmt: skip
 
 
 def methods_of(path: str) -> list[str]:
     """The methods that some route has for a path."""
-    routes = [route for module in ROUTERS for route in module.router.routes if isinstance(route, APIRoute)]
-    return sorted({method for route in routes if route.path_regex.match(path) for method in route.methods or ()})
+    routes = [
+        route for module in ROUTERS for route in module.router.routes if isinstance(route, APIRoute)
+    ]
+    return sorted(
+        {
+            method
+            for route in routes
+            if route.path_regex.match(path)
+            for method in route.methods or ()
+        }
+    )
 
 
 def _when_asked_to_end(*begin: Callable[[], None]) -> None:
@@ -55,7 +64,9 @@ def _when_asked_to_end(*begin: Callable[[], None]) -> None:
 
     The server tells an application that it ends only when all requests were answered.
     """
-    if threading.current_thread() is not threading.main_thread():  # Python has no signal handlers elsewhere
+    if (
+        threading.current_thread() is not threading.main_thread()
+    ):  # Python has no signal handlers elsewhere
         return
     loop = asyncio.get_running_loop()
 
@@ -85,7 +96,12 @@ def create_app(service: TrustService, options: ServeOptions | None = None) -> Fa
         yield
         await run_in_threadpool(serving.close)
 
-    about: dict[str, Any] = {"title": "trustvlm", "version": __version__, "docs_url": None, "redoc_url": None}
+    about: dict[str, Any] = {
+        "title": "trustvlm",
+        "version": __version__,
+        "docs_url": None,
+        "redoc_url": None,
+    }
     app = FastAPI(**about, lifespan=lifespan, generate_unique_id_function=lambda route: route.name)
     app.state.serving = serving
     app.add_middleware(Gate, options=chosen, meters=serving.meters, bodies=bodies)

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trustvlm.errors import Unavailable
-from trustvlm.http.connections import Connection, ServerConfig
-from trustvlm.http.logs import hold_standard_streams, log_to_stderr
+from trustvlm.http.guard.connections import Connection, ServerConfig
+from trustvlm.http.guard.logs import hold_standard_streams, log_to_stderr
 from trustvlm.http.options import ServeOptions, is_loopback
-from trustvlm.http.temporary import check_temporary
+from trustvlm.http.work.temporary import check_temporary
 from trustvlm.settings import Settings, open_service
 
 if TYPE_CHECKING:
@@ -41,7 +41,12 @@ FINISHING_S = 60
 
 
 def options_of(
-    settings: Settings, host: str, port: int, workers: int, require_key: bool, root_path: str | None = None
+    settings: Settings,
+    host: str,
+    port: int,
+    workers: int,
+    require_key: bool,
+    root_path: str | None = None,
 ) -> ServeOptions:
     """What the settings of a home and the command line say."""
     return ServeOptions(
@@ -94,7 +99,12 @@ def run_service(
     options = options_of(settings, host, bound.getsockname()[1], workers, require_key, root_path)
     _greet(echo, _greeting(home, options, keys))
     os.environ[TOLD] = json.dumps(
-        {"home": str(home.expanduser().absolute()), "device": device, "precision": precision, "options": options.to_json()}
+        {
+            "home": str(home.expanduser().absolute()),
+            "device": device,
+            "precision": precision,
+            "options": options.to_json(),
+        }
     )
     config = ServerConfig(
         options,
@@ -135,7 +145,9 @@ def _greet(echo: Callable[[str], object], greeting: str) -> None:
     try:
         echo(greeting)
     except OSError:
-        with Path(os.devnull).open("wb") as nothing:  # what is left in the stream's buffer is written there at the end
+        with Path(os.devnull).open(
+            "wb"
+        ) as nothing:  # what is left in the stream's buffer is written there at the end
             os.dup2(nothing.fileno(), 1)
 
 
@@ -165,7 +177,9 @@ def _bound(host: str, port: int) -> socket.socket:
         bound.bind((host, port))
     except (OSError, OverflowError) as error:
         bound.close()
-        raise Unavailable(f"{host}:{port} cannot be listened on: {getattr(error, 'strerror', None) or error}") from error
+        raise Unavailable(
+            f"{host}:{port} cannot be listened on: {getattr(error, 'strerror', None) or error}"
+        ) from error
     bound.listen(2048)
     bound.set_inheritable(True)
     return bound
@@ -199,7 +213,11 @@ def _share_heaps() -> None:
     C libraries have no such thing.
     """
     libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt") and hasattr(libc, "gnu_get_libc_version") and "MALLOC_ARENA_MAX" not in os.environ:
+    if (
+        hasattr(libc, "mallopt")
+        and hasattr(libc, "gnu_get_libc_version")
+        and "MALLOC_ARENA_MAX" not in os.environ
+    ):
         libc.mallopt(_M_ARENA_MAX, 2)
 
 
@@ -208,4 +226,6 @@ def _opened(told: dict[str, Any]) -> TrustService:
     home = Path(told["home"])
     settings = Settings.of(home, device=told["device"], precision=told["precision"])
     pixels = min(settings.max_image_pixels, settings.serve_image_pixels)
-    return open_service(home, device=told["device"], precision=told["precision"], max_image_pixels=pixels)
+    return open_service(
+        home, device=told["device"], precision=told["precision"], max_image_pixels=pixels
+    )

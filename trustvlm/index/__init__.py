@@ -8,10 +8,17 @@ rebuilt from the catalog. Importing this package does not import faiss.
 from __future__ import annotations
 
 from trustvlm.index.live import IndexView, LiveIndex
-from trustvlm.index.names import NameTable, pack_strings, unpack_strings
 from trustvlm.index.recipe import Recipe, list_recipes, load_recipe, read_recipe
 from trustvlm.index.rows import RowBase, RowTable, RowView
-from trustvlm.index.snapshot import Snapshot, SnapshotKey, SnapshotWriter, map_snapshot, read_snapshot, write_snapshot
+from trustvlm.index.snapshot import (
+    Snapshot,
+    SnapshotKey,
+    SnapshotWriter,
+    map_snapshot,
+    read_snapshot,
+    write_snapshot,
+)
+from trustvlm.index.string_table import NameTable, pack_strings, unpack_strings
 
 __all__ = [
     "IndexView",

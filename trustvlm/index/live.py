@@ -21,13 +21,21 @@ import numpy as np
 import numpy.typing as npt
 
 from trustvlm.errors import Damaged, InvalidInput
-from trustvlm.index.checks import as_ids, as_queries, as_vectors, require_unit
-from trustvlm.index.nearest import nearest
-from trustvlm.index.recall import MEASURED_K, MEASURED_ROWS, Block, Nearest, say_if_low, shares_found, take_out
+from trustvlm.index.faiss_store import EXACT_ERROR, SCAN_ROWS, Store
+from trustvlm.index.live_search import nearest
+from trustvlm.index.recall import (
+    MEASURED_K,
+    MEASURED_ROWS,
+    Block,
+    Nearest,
+    say_if_low,
+    shares_found,
+    take_out,
+)
 from trustvlm.index.recipe import Recipe
-from trustvlm.index.slots import SlotTable, SlotView
-from trustvlm.index.store import EXACT_ERROR, SCAN_ROWS, Store
-from trustvlm.types import Float32s, Int64s
+from trustvlm.index.slot_table import SlotTable, SlotView
+from trustvlm.index.validate import as_ids, as_queries, as_vectors, require_unit
+from trustvlm.types.arrays import Float32s, Int64s
 
 __all__ = ["COMPACT_ROWS", "COMPACT_SHARE", "INLINE_ROWS", "Block", "IndexView", "LiveIndex"]
 
@@ -79,7 +87,9 @@ class IndexView:
     @property
     def max_error(self) -> float:
         """Largest error of a similarity."""
-        return EXACT_ERROR if self.recipe.training and not self._store.lists else self.recipe.max_error
+        return (
+            EXACT_ERROR if self.recipe.training and not self._store.lists else self.recipe.max_error
+        )
 
     @property
     def outgrown(self) -> bool:
@@ -104,7 +114,11 @@ class IndexView:
         if self._slots.live < self._slots.n:
             kept = np.flatnonzero(self._slots.alive)
             copy, _ = _copied(self._store, kept, self._store.empty()).to_bytes()
-            return self._built() | {"faiss": copy, "ids": self._slots.ids[kept], "alive": np.ones(len(kept), np.bool_)}
+            return self._built() | {
+                "faiss": copy,
+                "ids": self._slots.ids[kept],
+                "alive": np.ones(len(kept), np.bool_),
+            }
         data, total = self._store.to_bytes()
         ids, alive = np.zeros(total, np.int64), np.zeros(total, np.bool_)
         ids[: self._slots.n], alive[: self._slots.n] = self._slots.ids, self._slots.alive
@@ -128,7 +142,9 @@ class IndexView:
         """
         if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
             raise InvalidInput(f"k: expected an integer ≥ 1, got {k!r}")
-        return nearest(self._store, self._slots, as_queries(queries, self.dim), int(k), self.parameters)
+        return nearest(
+            self._store, self._slots, as_queries(queries, self.dim), int(k), self.parameters
+        )
 
     def blocks(self) -> Iterator[Block]:
         """(ids, rows as they are stored, decoded to float32) of all live rows, piece by piece."""
@@ -190,7 +206,10 @@ class LiveIndex:
         measured = lists is None
         lists = recipe.lists(count) if lists is None else lists
         if lists:
-            step = max(1, count // max(1, round(lists * recipe.training.get("rows_per_list", ROWS_PER_LIST))))
+            step = max(
+                1,
+                count // max(1, round(lists * recipe.training.get("rows_per_list", ROWS_PER_LIST))),
+            )
             sample = np.concatenate([np.empty((0, dim), np.float32), *(_every(step, blocks()))])
             index._start(Store.trained(recipe, dim, device, sample, lists), SlotTable())
         if not lists or not measured:
@@ -243,7 +262,9 @@ class LiveIndex:
         checked, rows = self._checked(ids, vectors)
         with self._writing:
             slots = self._table.live_slots(checked)
-            self._store.add(rows)  # before the old ones die: if faiss runs out of memory, nothing has happened
+            self._store.add(
+                rows
+            )  # before the old ones die: if faiss runs out of memory, nothing has happened
             self._table.kill(checked, slots)
             self._table.append(checked)
             self._tidy()
@@ -298,7 +319,9 @@ class LiveIndex:
             thread.join()
 
     @classmethod
-    def from_arrays(cls, recipe: Recipe, dim: int, arrays: Mapping[str, npt.NDArray[Any]], device: str = "cpu") -> LiveIndex:
+    def from_arrays(
+        cls, recipe: Recipe, dim: int, arrays: Mapping[str, npt.NDArray[Any]], device: str = "cpu"
+    ) -> LiveIndex:
         """The index that gave `arrays` with :meth:`to_arrays`. Only for arrays whose checksums were found right.
 
         Raises:
@@ -310,7 +333,9 @@ class LiveIndex:
             raise Damaged(f"the stored index lacks the array {error.args[0]!r}") from error
         store = Store.from_bytes(recipe, dim, data, device)
         if ids.shape != (len(store),) or alive.shape != ids.shape or alive.dtype != np.bool_:
-            raise Damaged(f"the stored index has {len(store)} rows, {ids.shape} ids and {alive.shape} marks")
+            raise Damaged(
+                f"the stored index has {len(store)} rows, {ids.shape} ids and {alive.shape} marks"
+            )
         table = SlotTable()
         try:
             table.restore(as_ids(ids), alive)
@@ -340,18 +365,25 @@ class LiveIndex:
 
     def _tidy(self) -> None:
         """Compacts when too much is dead, and shows readers the change."""
-        if self._table.n - self._table.live > COMPACT_ROWS and self._table.dead_share > COMPACT_SHARE:
+        if (
+            self._table.n - self._table.live > COMPACT_ROWS
+            and self._table.dead_share > COMPACT_SHARE
+        ):
             if self._table.live <= INLINE_ROWS:
                 self._compact()
             elif self._compaction is None or not self._compaction.is_alive():
-                self._compaction = threading.Thread(target=self._compact_behind, name="trustvlm-compaction")
+                self._compaction = threading.Thread(
+                    target=self._compact_behind, name="trustvlm-compaction"
+                )
                 self._compaction.start()
         self._publish()
 
     def _compact(self) -> None:
         kept = self._table.kept()
         store = _copied(self._store, kept, self._store.empty())
-        self._table.keep(kept)  # last: if memory runs out above, table and store still belong together
+        self._table.keep(
+            kept
+        )  # last: if memory runs out above, table and store still belong together
         self._store = store
 
     def _compact_behind(self) -> None:
@@ -379,7 +411,13 @@ class LiveIndex:
         """Hands the new state to readers in one assignment: they see all of a change or nothing of it."""
         recall = self._built_recall if self._parameters is None else self._tuned_recall
         self._view = IndexView(
-            self.recipe, self.dim, self._store, self._table.view(), self._parameters, recall, self._built_recall
+            self.recipe,
+            self.dim,
+            self._store,
+            self._table.view(),
+            self._parameters,
+            recall,
+            self._built_recall,
         )
 
 

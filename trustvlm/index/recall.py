@@ -12,9 +12,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trustvlm.types import Float32s, Float64s, Int64s
+from trustvlm.types.arrays import Float32s, Float64s, Int64s
 
-__all__ = ["MEASURED_K", "MEASURED_ROWS", "Block", "Nearest", "TakenOut", "say_if_low", "shares_found", "take_out"]
+__all__ = [
+    "MEASURED_K",
+    "MEASURED_ROWS",
+    "Block",
+    "Nearest",
+    "TakenOut",
+    "say_if_low",
+    "shares_found",
+    "take_out",
+]
 
 Block = tuple[Int64s, Float32s]
 """(n,) ids and (n, dim) unit vectors."""
@@ -43,7 +52,9 @@ class TakenOut:
 
 def take_out(blocks: Callable[[], Iterable[Block]], count: int, rows: int) -> TakenOut:
     """Take `rows` of about `count` rows out, spread over all, always the same; at most half of them and one."""
-    wanted = np.unique(np.linspace(0, count - 1, min(rows, count // 2 + 1)).round().astype(np.int64))
+    wanted = np.unique(
+        np.linspace(0, count - 1, min(rows, count // 2 + 1)).round().astype(np.int64)
+    )
     ids, vectors, start = [], [], 0
     for of, block in blocks():
         here = wanted[(wanted >= start) & (wanted < start + len(of))] - start
@@ -83,7 +94,10 @@ class Nearest:
 
 def shares_found(answers: Sequence[Int64s] | Int64s, truth: Int64s) -> Float64s:
     """(q,) share of each query's true neighbours (q, k) among its answers, q arrays of ids."""
-    shares = [len(np.intersect1d(answer, true)) / len(true) for answer, true in zip(answers, truth, strict=True)]
+    shares = [
+        len(np.intersect1d(answer, true)) / len(true)
+        for answer, true in zip(answers, truth, strict=True)
+    ]
     return np.array(shares, dtype=np.float64)
 
 

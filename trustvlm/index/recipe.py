@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trustvlm import resources
 from trustvlm.errors import InvalidInput, NotFound
+from trustvlm.system import resources
 
 __all__ = ["FLAT", "TRAINING", "Recipe", "list_recipes", "load_recipe", "read_recipe"]
 
@@ -28,10 +28,16 @@ TRAINING = ("from_rows", "lists_per_root", "rows_per_list")
 """Keys of [training]: below `from_rows` rows the index is an exact one; from there on it is what `factory` says, with
 `lists_per_root` · √rows lists, trained on `rows_per_list` rows for each."""
 
-RETRAIN = 2.0  # lists wanted, over lists there, from which on it is trained anew: four times the rows
+RETRAIN = (
+    2.0  # lists wanted, over lists there, from which on it is trained anew: four times the rows
+)
 
 Value = int | float | str
-_TABLES: dict[str, tuple[type, ...]] = {"search": (int, float), "training": (int, float), "measured": (int, float, str)}
+_TABLES: dict[str, tuple[type, ...]] = {
+    "search": (int, float),
+    "training": (int, float),
+    "measured": (int, float, str),
+}
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,9 @@ def load_recipe(name: str) -> Recipe:
         NotFound: there is none; the message names those there are.
         InvalidInput: its file is malformed; the message names the file and the key.
     """
-    paths = {path.stem: path for path in _files()}  # looked up, not joined: a name cannot leave the folder
+    paths = {
+        path.stem: path for path in _files()
+    }  # looked up, not joined: a name cannot leave the folder
     if name not in paths:
         raise NotFound(f"no recipe {name!r}; there are: {', '.join(paths)}")
     return read_recipe(paths[name])
@@ -131,11 +139,18 @@ def read_recipe(path: Path) -> Recipe:
     source.refuse_rest()
     unknown = sorted(recipe.training.keys() - set(TRAINING))
     if unknown:
-        raise InvalidInput(f"{path}: key 'training.{unknown[0]}': expected one of {', '.join(TRAINING)}")
+        raise InvalidInput(
+            f"{path}: key 'training.{unknown[0]}': expected one of {', '.join(TRAINING)}"
+        )
     if ("{lists}" in recipe.factory) != ("lists_per_root" in recipe.training) or (
-        recipe.training and not {"from_rows", "rows_per_list"} >= recipe.training.keys() - {"lists_per_root"} >= {"from_rows"}
+        recipe.training
+        and not {"from_rows", "rows_per_list"}
+        >= recipe.training.keys() - {"lists_per_root"}
+        >= {"from_rows"}
     ):
-        raise InvalidInput(f"{path}: {{lists}} in the factory goes with training.lists_per_root, and training with from_rows")
+        raise InvalidInput(
+            f"{path}: {{lists}} in the factory goes with training.lists_per_root, and training with from_rows"
+        )
     return recipe
 
 
@@ -164,7 +179,11 @@ class _Source:
 
     def number(self, key: str) -> float:
         value = self._take(key)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not (math.isfinite(value) and value >= 0):
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not (math.isfinite(value) and value >= 0)
+        ):
             raise self._wrong(key, "a finite number ≥ 0", value)
         return float(value)
 
@@ -174,12 +193,16 @@ class _Source:
             raise self._wrong(key, "a table", table)
         for name, value in table.items():
             if isinstance(value, bool) or not isinstance(value, kinds):
-                raise self._wrong(f"{key}.{name}", " or ".join(kind.__name__ for kind in kinds), value)
+                raise self._wrong(
+                    f"{key}.{name}", " or ".join(kind.__name__ for kind in kinds), value
+                )
         return table
 
     def refuse_rest(self) -> None:
         if self._content:
-            raise InvalidInput(f"{self._path}: unknown key {', '.join(map(repr, sorted(self._content)))}")
+            raise InvalidInput(
+                f"{self._path}: unknown key {', '.join(map(repr, sorted(self._content)))}"
+            )
 
     def _take(self, key: str) -> object:
         if key not in self._content:

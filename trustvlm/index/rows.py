@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from trustvlm.errors import InvalidInput
-from trustvlm.index.checks import as_ids, as_vectors
-from trustvlm.index.rowfile import RowFile
-from trustvlm.index.slots import SlotTable, SlotView, with_spare
-from trustvlm.scoring.rounding import Segment
-from trustvlm.types import Bools, Float32s, Int64s
+from trustvlm.index.row_file import RowFile
+from trustvlm.index.slot_table import SlotTable, SlotView, with_spare
+from trustvlm.index.validate import as_ids, as_vectors
+from trustvlm.softmax.quantize import Segment
+from trustvlm.types.arrays import Bools, Float32s, Int64s
 
 __all__ = ["RowBase", "RowTable", "RowView"]
 
@@ -178,12 +178,16 @@ class RowTable:
             InvalidInput: the table starts with a snapshot, which only a new snapshot can follow.
         """
         if self._base is not None:
-            raise InvalidInput("a table that starts with a snapshot is compacted by writing a new one")
+            raise InvalidInput(
+                "a table that starts with a snapshot is compacted by writing a new one"
+            )
         kept = self._table.kept()
         moved = np.full(self._table.n, -1, np.int64)
         moved[kept] = np.arange(len(kept))
         rows = np.empty((with_spare(len(kept)), self.dim), np.float32)
-        np.take(self._rows, kept, axis=0, out=rows[: len(kept)], mode="clip")  # "raise" would buffer a second copy
+        np.take(
+            self._rows, kept, axis=0, out=rows[: len(kept)], mode="clip"
+        )  # "raise" would buffer a second copy
         self._table.keep(kept)
         self._rows = rows
         self._publish()

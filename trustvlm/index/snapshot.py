@@ -2,7 +2,7 @@
 
 Invariants: a file appears under its name only when complete and on disk (temporary file, fsync, rename, fsync of the
 folder), and is never changed afterwards, only replaced: a mapped one stays what it was. Nothing is handed out, and no memory
-taken beyond the file's size, before the head proved right (:mod:`trustvlm.index.layout`); no array before its checksum did,
+taken beyond the file's size, before the head proved right (:mod:`trustvlm.index.snapshot_header`); no array before its checksum did,
 but for those that a caller asks for as rows: these carry a checksum a row. No pickle: only the number types of
 :data:`DTYPES`.
 """
@@ -25,13 +25,31 @@ import numpy as np
 import numpy.typing as npt
 
 from trustvlm.errors import Conflict, Damaged, InvalidInput, NotFound, ReadOnly, Unavailable
-from trustvlm.faults import reached
-from trustvlm.folders import make_folder, sync
-from trustvlm.index.layout import DTYPES, HEAD_BYTES, Entry, SnapshotKey, aligned, head_of, read_head, room_for
-from trustvlm.index.rowfile import RowFile
-from trustvlm.types import Float32s
+from trustvlm.index.row_file import RowFile
+from trustvlm.index.snapshot_header import (
+    DTYPES,
+    HEAD_BYTES,
+    Entry,
+    SnapshotKey,
+    aligned,
+    head_of,
+    read_head,
+    room_for,
+)
+from trustvlm.system.durable import make_folder, sync
+from trustvlm.system.fault_points import reached
+from trustvlm.types.arrays import Float32s
 
-__all__ = ["DTYPES", "Snapshot", "SnapshotKey", "SnapshotWriter", "map_snapshot", "read_snapshot", "sweep", "write_snapshot"]
+__all__ = [
+    "DTYPES",
+    "Snapshot",
+    "SnapshotKey",
+    "SnapshotWriter",
+    "map_snapshot",
+    "read_snapshot",
+    "sweep",
+    "write_snapshot",
+]
 
 _CHUNK = 4 << 20  # hashed while still in the processor's cache
 _ROOM = 16 << 10  # for the description of a snapshot whose arrays are not known beforehand
@@ -69,7 +87,9 @@ class SnapshotWriter:
             make_folder(path.parent)
             sweep(path)
             with temporary.open("x+b") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed: what is not locked has lost its writer
+                fcntl.flock(
+                    file, fcntl.LOCK_EX
+                )  # until it is closed: what is not locked has lost its writer
                 reached("snapshot.opened")
                 writer = cls(file, key, room)
                 yield writer
@@ -80,10 +100,14 @@ class SnapshotWriter:
             sync(path.parent)
             reached("snapshot.done")
         except OSError as error:
-            kind = ReadOnly if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM) else Unavailable
+            kind = (
+                ReadOnly if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM) else Unavailable
+            )
             raise kind(f"cannot write snapshot {path}: {error.strerror or error}") from error
         finally:
-            with suppress(OSError):  # there only if something above failed, and that is the error to tell
+            with suppress(
+                OSError
+            ):  # there only if something above failed, and that is the error to tell
                 temporary.unlink()
 
     def reserve(self, name: str, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> None:
@@ -94,14 +118,19 @@ class SnapshotWriter:
         """
         kind = np.dtype(dtype).str
         if kind not in DTYPES:
-            raise InvalidInput(f"array {name!r}: expected one of {', '.join(sorted(DTYPES))}, got {kind}")
+            raise InvalidInput(
+                f"array {name!r}: expected one of {', '.join(sorted(DTYPES))}, got {kind}"
+            )
         entry = Entry(name, kind, shape, aligned(self._end), "")
         self._entries[name], self._sums[name], self._written[name] = entry, hashlib.sha256(), 0
         self._end = entry.offset + entry.nbytes
 
     def put(self, name: str, part: npt.NDArray[Any]) -> None:
         """Write the next part of an array, of its type."""
-        entry, data = self._entries[name], _bytes_of(np.ascontiguousarray(part, self._entries[name].dtype))
+        entry, data = (
+            self._entries[name],
+            _bytes_of(np.ascontiguousarray(part, self._entries[name].dtype)),
+        )
         at = self._written[name]
         if at + len(data) > entry.nbytes:
             raise InvalidInput(f"array {name!r}: expected {entry.nbytes} bytes in all, got more")
@@ -132,16 +161,24 @@ class SnapshotWriter:
         size = 4 * entry.shape[1]
         self._file.flush()
         descriptor = self._file.fileno()
-        data = b"".join([os.pread(descriptor, size, at) for at in (entry.offset + size * positions).tolist()])
+        data = b"".join(
+            [os.pread(descriptor, size, at) for at in (entry.offset + size * positions).tolist()]
+        )
         return np.frombuffer(data, np.float32).reshape(len(positions), entry.shape[1])
 
     def _finish(self) -> None:
         entries = []
         for name, entry in self._entries.items():
             if self._written[name] != entry.nbytes:
-                raise InvalidInput(f"array {name!r}: expected {entry.nbytes} bytes, got {self._written[name]}")
-            entries.append(Entry(name, entry.dtype, entry.shape, entry.offset, self._sums[name].hexdigest()))
-        self._file.truncate(self._end)  # where the last array is empty, nothing was written up to there
+                raise InvalidInput(
+                    f"array {name!r}: expected {entry.nbytes} bytes, got {self._written[name]}"
+                )
+            entries.append(
+                Entry(name, entry.dtype, entry.shape, entry.offset, self._sums[name].hexdigest())
+            )
+        self._file.truncate(
+            self._end
+        )  # where the last array is empty, nothing was written up to there
         self._file.seek(0)
         self._file.write(head_of(self._key, entries, self._end, self._room))
         self._file.flush()
@@ -176,10 +213,14 @@ def read_snapshot(path: Path, key: SnapshotKey | None = None) -> Snapshot:
         Unavailable: it cannot be read.
     """
     with _opened(path, key) as (file, found, entries):
-        return Snapshot(found, {entry.name: _read_array(path, file, entry) for entry in entries}, {})
+        return Snapshot(
+            found, {entry.name: _read_array(path, file, entry) for entry in entries}, {}
+        )
 
 
-def map_snapshot(path: Path, key: SnapshotKey | None = None, rows: Mapping[str, str] | None = None) -> Snapshot:
+def map_snapshot(
+    path: Path, key: SnapshotKey | None = None, rows: Mapping[str, str] | None = None
+) -> Snapshot:
     """The snapshot at `path`, mapped: its arrays are read-only and shared with all processes that map it.
 
     Every byte is read and checked, in one sequential walk, except of the arrays named in `rows` (name → name of the uint32
@@ -197,7 +238,9 @@ def map_snapshot(path: Path, key: SnapshotKey | None = None, rows: Mapping[str, 
         for entry in entries:
             data = whole[entry.offset : entry.offset + entry.nbytes]
             if entry is not entries[0] and whole[position : entry.offset].any():
-                raise Damaged(f"snapshot {path}: bytes between the arrays were changed, before {entry.name!r}")
+                raise Damaged(
+                    f"snapshot {path}: bytes between the arrays were changed, before {entry.name!r}"
+                )
             position = entry.offset + entry.nbytes
             if entry.name in wanted:
                 continue
@@ -205,7 +248,13 @@ def map_snapshot(path: Path, key: SnapshotKey | None = None, rows: Mapping[str, 
                 raise Damaged(f"snapshot {path}: array {entry.name!r} does not match its checksum")
             arrays[entry.name] = data.view(entry.dtype).reshape(entry.shape)
         by_row = {
-            entry.name: RowFile(path, os.dup(file.fileno()), entry.offset, entry.shape, arrays.pop(wanted[entry.name]))
+            entry.name: RowFile(
+                path,
+                os.dup(file.fileno()),
+                entry.offset,
+                entry.shape,
+                arrays.pop(wanted[entry.name]),
+            )
             for entry in entries
             if entry.name in wanted
         }
@@ -213,7 +262,9 @@ def map_snapshot(path: Path, key: SnapshotKey | None = None, rows: Mapping[str, 
 
 
 @contextmanager
-def _opened(path: Path, key: SnapshotKey | None) -> Iterator[tuple[BinaryIO, SnapshotKey, list[Entry]]]:
+def _opened(
+    path: Path, key: SnapshotKey | None
+) -> Iterator[tuple[BinaryIO, SnapshotKey, list[Entry]]]:
     """The open file with its head, which must be right and belong to `key`."""
     try:
         with path.open("rb") as file:
@@ -229,7 +280,9 @@ def _opened(path: Path, key: SnapshotKey | None) -> Iterator[tuple[BinaryIO, Sna
 def _read_array(path: Path, file: BinaryIO, entry: Entry) -> npt.NDArray[Any]:
     """The array, read into its own memory and hashed on the way."""
     if any(file.read(entry.offset - file.tell())):
-        raise Damaged(f"snapshot {path}: bytes between the arrays were changed, before {entry.name!r}")
+        raise Damaged(
+            f"snapshot {path}: bytes between the arrays were changed, before {entry.name!r}"
+        )
     array = np.empty(entry.shape, entry.dtype)
     data, checksum = _bytes_of(array), hashlib.sha256()
     for start in range(0, len(data), _CHUNK):
@@ -247,7 +300,11 @@ def _require_same(path: Path, found: SnapshotKey, wanted: SnapshotKey | None) ->
     if wanted is None:
         return
     old, new = asdict(found), asdict(wanted)
-    wrong = [f"{name} {old[name]!r}, expected {new[name]!r}" for name in old if name != "revision" and old[name] != new[name]]
+    wrong = [
+        f"{name} {old[name]!r}, expected {new[name]!r}"
+        for name in old
+        if name != "revision" and old[name] != new[name]
+    ]
     if wrong:
         raise Conflict(f"snapshot {path} is stale: {'; '.join(wrong)}")
 
@@ -264,5 +321,8 @@ def sweep(path: Path) -> None:
             with old.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 old.unlink()
-        except (FileNotFoundError, BlockingIOError):  # another sweeper was faster, or its writer is alive
+        except (
+            FileNotFoundError,
+            BlockingIOError,
+        ):  # another sweeper was faster, or its writer is alive
             continue

@@ -35,21 +35,77 @@ IMAGE_SUFFIXES = {
     # Where they cannot be read, this is better said by name than passed over in silence:
     *(".heic", ".heif", ".avif", ".jp2", ".j2k", ".jpx", ".jxl", ".jxr", ".dcm"),
     *(".hif", ".psd", ".svg", ".eps", ".pfm", ".exr", ".hdr", ".tga", ".qoi"),
-    *(".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw", ".x3f", ".iiq", ".mrw"),
+    *(
+        ".dng",
+        ".cr2",
+        ".cr3",
+        ".crw",
+        ".nef",
+        ".nrw",
+        ".arw",
+        ".orf",
+        ".rw2",
+        ".raf",
+        ".pef",
+        ".srw",
+        ".x3f",
+        ".iiq",
+        ".mrw",
+    ),
     *(".3fr", ".rwl", ".sr2", ".srf", ".kdc", ".erf"),
 }
 
 SYSTEM_NAMES = (
-    *("@eaDir", "@Recycle", "@Recently-Snapshot", "@__thumb", "@tmp", "@Syno*", "#recycle", "#snapshot", "~snapshot"),  # NAS
-    *("$RECYCLE.BIN", "RECYCLE.BIN", "RECYCLER", "RECYCLED", "System Volume Information", "FOUND.[0-9][0-9][0-9]"),  # Windows
+    *(
+        "@eaDir",
+        "@Recycle",
+        "@Recently-Snapshot",
+        "@__thumb",
+        "@tmp",
+        "@Syno*",
+        "#recycle",
+        "#snapshot",
+        "~snapshot",
+    ),  # NAS
+    *(
+        "$RECYCLE.BIN",
+        "RECYCLE.BIN",
+        "RECYCLER",
+        "RECYCLED",
+        "System Volume Information",
+        "FOUND.[0-9][0-9][0-9]",
+    ),  # Windows
     *("Thumbs.db", "ehthumbs.db", "desktop.ini"),
-    *("__MACOSX", "Network Trash Folder", "Temporary Items", "TheVolumeSettingsFolder", "Icon\r", "iPod Photo Cache"),  # macOS
+    *(
+        "__MACOSX",
+        "Network Trash Folder",
+        "Temporary Items",
+        "TheVolumeSettingsFolder",
+        "Icon\r",
+        "iPod Photo Cache",
+    ),  # macOS
     *("lost+found", "__pycache__", "CVS"),
-    *("*.lrdata", "*.lrcat-data", "*.photoslibrary", "*.aplibrary", "*.cocatalog", "CaptureOne"),  # previews of photo programs
+    *(
+        "*.lrdata",
+        "*.lrcat-data",
+        "*.photoslibrary",
+        "*.aplibrary",
+        "*.cocatalog",
+        "CaptureOne",
+    ),  # previews of photo programs
 )
 """Patterns of files and folders that systems and programs make beside images, in any case; hidden ones come to them."""
 
-_HEADS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM", b"II*\0", b"MM\0*", b"RIFF")
+_HEADS = (
+    b"\xff\xd8\xff",
+    b"\x89PNG\r\n\x1a\n",
+    b"GIF87a",
+    b"GIF89a",
+    b"BM",
+    b"II*\0",
+    b"MM\0*",
+    b"RIFF",
+)
 _SHOWN = 3
 _USUAL = 6  # characters of a usual suffix, with its dot
 
@@ -82,10 +138,18 @@ class LeftOut:
         counts = (
             (self.hidden, "hidden file or folder", "hidden files or folders"),
             (self.system, "system file or folder", "system files or folders"),
-            (self.excluded, "file or folder excluded by --exclude", "files or folders excluded by --exclude"),
+            (
+                self.excluded,
+                "file or folder excluded by --exclude",
+                "files or folders excluded by --exclude",
+            ),
             (self.others, "file that is not an image", "files that are not images"),
         )
-        parts = [f"{_count(names.total(), one, several)} ({_some(list(names))})" for names, one, several in counts if names]
+        parts = [
+            f"{_count(names.total(), one, several)} ({_some(list(names))})"
+            for names, one, several in counts
+            if names
+        ]
         if parts:
             yield f"left out: {', '.join(parts)}"
         if self.loose:
@@ -115,7 +179,10 @@ class ImageFinder:
 
     def images(self, folder: str | Path, root: str | Path | None = None) -> list[str]:
         """The images below `folder`, which lies in `root` (or is it)."""
-        above = {_identity(path) for path in (Path(root or folder).resolve(), *Path(root or folder).resolve().parents)}
+        above = {
+            _identity(path)
+            for path in (Path(root or folder).resolve(), *Path(root or folder).resolve().parents)
+        }
         base = os.fspath(root or folder)
         if root is not None and _identity(folder) in above:
             self.left_out.again.append(os.fspath(folder))
@@ -124,13 +191,20 @@ class ImageFinder:
 
     def images_of(self, paths: Iterable[Path]) -> list[str]:
         """Files as they are given, and the images below folders. Raises NotFound."""
-        return [image for path in paths for image in (self.images(path) if is_folder(path) else [os.fspath(path)])]
+        return [
+            image
+            for path in paths
+            for image in (self.images(path) if is_folder(path) else [os.fspath(path)])
+        ]
 
     def entries(self, folder: str | Path, root: str | Path) -> list[os.DirEntry[str]]:
         """What lies in `folder` and is not to be left out, by name."""
         try:
             with os.scandir(folder) as entries:
-                listed = sorted(islice(entries, MAX_FILES - self.left_out.seen + 1), key=lambda entry: entry.name)
+                listed = sorted(
+                    islice(entries, MAX_FILES - self.left_out.seen + 1),
+                    key=lambda entry: entry.name,
+                )
         except OSError as error:
             self.left_out.unreadable.append((os.fspath(folder), error.strerror or str(error)))
             return []
@@ -144,10 +218,12 @@ class ImageFinder:
     def is_image(self, entry: os.DirEntry[str]) -> bool:
         """Whether an entry that is no folder is an image: by its suffix or, without a usual one, by its first bytes."""
         suffix = Path(entry.name).suffix.lower()
-        usual = suffix[1:].isalpha() and len(suffix) <= _USUAL  # not so: "", .001, .jpg?w=200, .jpg~, .download
+        usual = (
+            suffix[1:].isalpha() and len(suffix) <= _USUAL
+        )  # not so: "", .001, .jpg?w=200, .jpg~, .download
         if suffix in IMAGE_SUFFIXES or (not usual and _begins_like_an_image(entry)):
             return True
-        if entry.is_symlink() and not os.path.exists(entry.path):  # noqa: PTH110 - a string, many times
+        if entry.is_symlink() and not os.path.exists(entry.path):
             self.left_out.unreadable.append((entry.path, "the link leads nowhere"))
         else:
             self.left_out.others[suffix or "no suffix"] += 1
@@ -157,7 +233,9 @@ class ImageFinder:
         """The patterns of the user's that nothing was left out by."""
         return [pattern for pattern, _ in self._exclude if not self.left_out.excluded[pattern]]
 
-    def _walk(self, folder: str, root: str, entered: set[tuple[int, int]], depth: int) -> Iterator[str]:
+    def _walk(
+        self, folder: str, root: str, entered: set[tuple[int, int]], depth: int
+    ) -> Iterator[str]:
         for entry in self.entries(folder, root):
             if not is_dir(entry):
                 if self.is_image(entry):
@@ -179,7 +257,9 @@ class ImageFinder:
             self.left_out.system[entry.name] += 1
             return True
         for pattern, folded in self._exclude:
-            if fnmatchcase(os.path.relpath(entry.path, root).casefold() if "/" in folded else name, folded):
+            if fnmatchcase(
+                os.path.relpath(entry.path, root).casefold() if "/" in folded else name, folded
+            ):
                 self.left_out.excluded[pattern] += 1
                 return True
         return False
@@ -215,7 +295,7 @@ def is_dir(entry: os.DirEntry[str]) -> bool:
 def _identity(folder: str | Path) -> tuple[int, int]:
     """The identity of a folder, the same through every link; (−1, −1) where it cannot be read."""
     try:
-        status = os.stat(folder)  # noqa: PTH116 - a string, many times
+        status = os.stat(folder)
     except OSError:
         return -1, -1
     return status.st_dev, status.st_ino
@@ -225,13 +305,15 @@ def _begins_like_an_image(entry: os.DirEntry[str]) -> bool:
     try:
         if not entry.is_file():
             return False
-        with open(entry.path, "rb") as file:  # noqa: PTH123 - a string, many times
+        with open(entry.path, "rb") as file:
             head = file.read(16)
     except OSError:
         return False
     if head[:4] == b"RIFF":
         return head[8:12] == b"WEBP"
-    return head.startswith(_HEADS) or (head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace())
+    return head.startswith(_HEADS) or (
+        head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace()
+    )
 
 
 def _some(names: list[str]) -> str:

@@ -18,11 +18,15 @@ _PART = (
     r"([-_ ]?(set|split|data|images|imgs|\d+))*"
 )
 _IS_PART = re.compile(_PART, re.IGNORECASE)
-_MAY_BE_PART = re.compile(rf"\w+[-_ ]{_PART}", re.IGNORECASE)  # seg_train; but freight_train is a label
+_MAY_BE_PART = re.compile(
+    rf"\w+[-_ ]{_PART}", re.IGNORECASE
+)  # seg_train; but freight_train is a label
 _TO_LEARN = re.compile(r"(.*[-_ ])?(train|trn)", re.IGNORECASE)
 
 
-def label_folders(folder: Path, finder: ImageFinder, use: Literal["learn", "measure"]) -> dict[str, list[str]]:
+def label_folders(
+    folder: Path, finder: ImageFinder, use: Literal["learn", "measure"]
+) -> dict[str, list[str]]:
     """Label name → image paths: one sub-folder a label, its name the label's; images below it at any depth.
 
     Args:
@@ -34,7 +38,9 @@ def label_folders(folder: Path, finder: ImageFinder, use: Literal["learn", "meas
             set (train, test …).
     """
     if not is_folder(folder):
-        raise InvalidInput(f"{folder}: expected a folder with a sub-folder of images for each label, this is a file")
+        raise InvalidInput(
+            f"{folder}: expected a folder with a sub-folder of images for each label, this is a file"
+        )
     images: dict[str, list[str]] = {}
     for entry in finder.entries(folder, folder):
         if is_dir(entry):
@@ -76,7 +82,7 @@ def _inside(folder: Path, paths: Iterable[str]) -> tuple[list[str], dict[str, li
     """The images that lie directly in `folder`, and those below each of its sub-folders."""
     direct: list[str] = []
     below: dict[str, list[str]] = {}
-    start = len(os.path.join(folder, ""))  # noqa: PTH118 - the length of what every path begins with
+    start = len(os.path.join(folder, ""))
     for path in paths:
         first, separator, _ = path[start:].partition(os.sep)
         (below.setdefault(first, []) if separator else direct).append(path)
@@ -106,7 +112,9 @@ def _told_parts(folder: Path, parts: list[str], images: Mapping[str, list[str]],
     if not divided:
         return f"{what}, with images directly in them; expected a sub-folder for each label"
     fitting = [name for name in divided if bool(_TO_LEARN.match(name)) == (use == "learn")]
-    others = [name for name in images if name not in parts and _is_divided(folder / name, images[name])]
+    others = [
+        name for name in images if name not in parts and _is_divided(folder / name, images[name])
+    ]
     largest = sorted(others, key=lambda name: -len(images[name]))[: use == "learn"]
     right = folder / (fitting or largest or divided)[0]
     labels = sorted(_inside(right, images[right.name])[1])

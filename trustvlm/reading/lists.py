@@ -14,10 +14,21 @@ from trustvlm.reading.shapes import is_comment, other_shape
 from trustvlm.reading.tables import HEADER_ALONE, header_of, table_rows
 from trustvlm.reading.text import read_text
 
-__all__ = ["EXPECTED", "Listed", "NameList", "json_of", "listed_in_json", "plain_lines", "read_names", "repeated"]
+__all__ = [
+    "EXPECTED",
+    "Listed",
+    "NameList",
+    "json_of",
+    "listed_in_json",
+    "plain_lines",
+    "read_names",
+    "repeated",
+]
 
 _FIELDS = {"name", "prompt", "text", "id", "supercategory"}
-EXPECTED = "a list of names (one a line; CSV with the columns name and prompt; a JSON list or class index)"
+EXPECTED = (
+    "a list of names (one a line; CSV with the columns name and prompt; a JSON list or class index)"
+)
 """For messages."""
 
 
@@ -64,7 +75,9 @@ def read_names(path: Path) -> NameList:
 
 def repeated(names: Sequence[Listed]) -> dict[str, list[Listed]]:
     """Name → its entries, for names that occur more than once."""
-    keys = [one.name if one.name.isascii() else unicodedata.normalize("NFC", one.name) for one in names]
+    keys = [
+        one.name if one.name.isascii() else unicodedata.normalize("NFC", one.name) for one in names
+    ]
     if len(set(keys)) == len(keys):
         return {}
     places: dict[str, list[Listed]] = {}
@@ -90,18 +103,30 @@ def _repeats(path: Path, names: Sequence[Listed]) -> Iterator[str]:
 
 def plain_lines(path: Path, text: str) -> tuple[list[Listed], list[str]]:
     """The names of a list, one a line, and what is to be said of it. Raises InvalidInput for files of another kind."""
-    lines = {number: line.strip() for number, line in enumerate(text.split("\n"), start=1) if line.strip()}
+    lines = {
+        number: line.strip()
+        for number, line in enumerate(text.split("\n"), start=1)
+        if line.strip()
+    }
     comments = [number for number, line in lines.items() if is_comment(line)]
     for number in comments:
         del lines[number]
-    notes = [f"{path}: left out: {_lines(comments)}, read as a comment (it begins with '#')"] if comments else []
+    notes = (
+        [f"{path}: left out: {_lines(comments)}, read as a comment (it begins with '#')"]
+        if comments
+        else []
+    )
     if len(lines) > 1 and next(iter(lines.values())).strip('"').casefold() in HEADER_ALONE:
         number = next(iter(lines))
-        notes.append(f"{path}: line {number}, {lines.pop(number)!r}, is read as the header, not as a label")
+        notes.append(
+            f"{path}: line {number}, {lines.pop(number)!r}, is read as the header, not as a label"
+        )
     if not lines:
         return [], notes
     if (shape := other_shape(list(lines.values()))) is not None:
-        raise InvalidInput(f"{path}: expected {EXPECTED}, got what looks like {shape}; a JSON list takes any names")
+        raise InvalidInput(
+            f"{path}: expected {EXPECTED}, got what looks like {shape}; a JSON list takes any names"
+        )
     if all(len(line) > 1 and line[0] == line[-1] == '"' for line in lines.values()):
         lines = {number: line[1:-1].replace('""', '"') for number, line in lines.items()}
     elif "\t" in text:
@@ -115,7 +140,9 @@ def _of_line(path: Path, number: int, line: str) -> Listed:
         return Listed(line, None, f"line {number}")
     name, *rest = (part.strip() for part in line.split("\t"))
     if len(rest) > 1:
-        raise InvalidInput(f"{path}, line {number}: expected a name, or a name, a tab and a prompt; got {len(rest)} tabs")
+        raise InvalidInput(
+            f"{path}, line {number}: expected a name, or a name, a tab and a prompt; got {len(rest)} tabs"
+        )
     if not name:
         raise InvalidInput(f"{path}, line {number}: expected a name before the tab, got none")
     return Listed(name, (rest[0] or None) if rest else None, f"line {number}")
@@ -136,11 +163,21 @@ def json_of(path: Path, text: str) -> Any:
     try:
         return json.loads(text, object_pairs_hook=lambda pairs: _object(path, pairs))
     except RecursionError as error:
-        raise InvalidInput(f"{path}: expected {EXPECTED}, this is JSON that is nested too deep") from error
+        raise InvalidInput(
+            f"{path}: expected {EXPECTED}, this is JSON that is nested too deep"
+        ) from error
     except json.JSONDecodeError as error:
         first = text.strip().split("\n", maxsplit=1)[0].strip()
-        if first.startswith(("{", '["', "['", "[[", "[{", "[(")) or first == "[" or (first[-1:] == "," and first[:1] == "["):
-            what = "JSON lines (NDJSON)" if _is_json(first) else f"JSON that cannot be read ({error.msg}, line {error.lineno})"
+        if (
+            first.startswith(("{", '["', "['", "[[", "[{", "[("))
+            or first == "["
+            or (first[-1:] == "," and first[:1] == "[")
+        ):
+            what = (
+                "JSON lines (NDJSON)"
+                if _is_json(first)
+                else f"JSON that cannot be read ({error.msg}, line {error.lineno})"
+            )
             raise InvalidInput(f"{path}: expected {EXPECTED}, this is {what}") from error
         return None
 
@@ -180,7 +217,9 @@ def listed_in_json(path: Path, content: Any) -> Iterator[Listed]:
         twice = next(number for number in numbers if numbers.count(number) > 1)
         raise InvalidInput(f"{path}: the class number {twice} occurs twice")
     for number, name, keys in sorted(numbered):
-        yield Listed(_text(path, f"class {number}", name), None, f"class {number}", (str(number), *keys))
+        yield Listed(
+            _text(path, f"class {number}", name), None, f"class {number}", (str(number), *keys)
+        )
 
 
 def _by_number(content: dict[str, Any]) -> list[tuple[int, str, tuple[str, ...]]] | None:
@@ -188,13 +227,18 @@ def _by_number(content: dict[str, Any]) -> list[tuple[int, str, tuple[str, ...]]
     values = list(content.values())
     if values and all(isinstance(value, int) and not isinstance(value, bool) for value in values):
         first = min(values)
-        counts = first not in (0, 1) or max(values) - first >= len(values)  # how many images each class has, for instance
+        counts = first not in (0, 1) or max(values) - first >= len(
+            values
+        )  # how many images each class has, for instance
         return None if counts else [(value, key, ()) for key, value in content.items()]
     if not all(_is_number(key) for key in content):
         return None
     if all(isinstance(value, str) for value in values):
         return [(int(key), value, ()) for key, value in content.items()]
-    if all(isinstance(value, list) and len(value) == 2 and all(isinstance(part, str) for part in value) for value in values):
+    if all(
+        isinstance(value, list) and len(value) == 2 and all(isinstance(part, str) for part in value)
+        for value in values
+    ):
         return [(int(key), value[1], (value[0],)) for key, value in content.items()]
     return None
 
@@ -208,7 +252,9 @@ def _item(path: Path, number: int, item: Any) -> Listed:
     if isinstance(item, str):
         return Listed(_text(path, place, item), None, place, (str(number),))
     if not isinstance(item, dict) or "name" not in item or not set(item) <= _FIELDS:
-        got = f"the fields {', '.join(item)}" if isinstance(item, dict) else f"{json.dumps(item):.60}"
+        got = (
+            f"the fields {', '.join(item)}" if isinstance(item, dict) else f"{json.dumps(item):.60}"
+        )
         expected = "expected a name, or an object with name and, optionally, prompt"
         raise InvalidInput(f"{path}, {place}: {expected}; got {got}")
     prompt = item.get("prompt") or item.get("text") or None

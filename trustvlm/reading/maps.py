@@ -37,7 +37,9 @@ def read_map(path: Path) -> dict[str, Listed]:
 
 def _entries(path: Path, text: str) -> Iterator[Listed]:
     content = json_of(path, text)
-    if isinstance(content, dict) and all(isinstance(value, str) and value.strip() for value in content.values()):
+    if isinstance(content, dict) and all(
+        isinstance(value, str) and value.strip() for value in content.values()
+    ):
         return (Listed(name.strip(), None, f"key {key!r}", (key,)) for key, name in content.items())
     if content is not None:
         return listed_in_json(path, content)
@@ -47,7 +49,10 @@ def _entries(path: Path, text: str) -> Iterator[Listed]:
     skip, first = first_line(text)
     delimiter = next((one for one in DELIMITERS if len(cells_of(first, one)) > 1), None)
     if delimiter is None:  # folders 0, 1, 2 …
-        return (Listed(one.name, None, one.place, (str(i),)) for i, one in enumerate(plain_lines(path, text)[0]))
+        return (
+            Listed(one.name, None, one.place, (str(i),))
+            for i, one in enumerate(plain_lines(path, text)[0])
+        )
     return _of_table(path, text, skip - 1, delimiter)
 
 
@@ -64,9 +69,13 @@ def _of_table(path: Path, text: str, skip: int, delimiter: str) -> Iterator[List
     folder, name, prompt, headed = _columns(path, rows[0][1])
     for line, cells in rows[headed:]:
         if max(folder, name) >= len(cells) or not cells[folder] or not cells[name]:
-            raise InvalidInput(f"{path}, line {line}: expected a folder and its name, got {cells!r:.80}")
+            raise InvalidInput(
+                f"{path}, line {line}: expected a folder and its name, got {cells!r:.80}"
+            )
         if len(cells) > len(rows[0][1]):
-            raise InvalidInput(f"{path}, line {line}: expected {len(rows[0][1])} columns, got {len(cells)}")
+            raise InvalidInput(
+                f"{path}, line {line}: expected {len(rows[0][1])} columns, got {len(cells)}"
+            )
         own = cells[prompt] or None if prompt is not None and prompt < len(cells) else None
         yield Listed(cells[name], own, f"line {line}", (cells[folder],))
 
@@ -81,4 +90,6 @@ def _columns(path: Path, header: Sequence[str]) -> tuple[int, int, int | None, b
         return others[0], names[-1], next(iter(prompts), None), True
     if not names and len(columns) == 2:
         return 0, 1, None, False
-    raise InvalidInput(f"{path}: expected the columns folder and name and, optionally, prompt; got {', '.join(header)}")
+    raise InvalidInput(
+        f"{path}: expected the columns folder and name and, optionally, prompt; got {', '.join(header)}"
+    )

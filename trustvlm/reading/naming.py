@@ -47,12 +47,17 @@ class Naming:
         if self.names is not None:
             labels |= _mapped(self.names, renamed)
         if self.clean:
-            labels |= {folder: LabelName(clean_name(labels[folder].name), labels[folder].prompt) for folder in renamed}
+            labels |= {
+                folder: LabelName(clean_name(labels[folder].name), labels[folder].prompt)
+                for folder in renamed
+            }
         folder_of: dict[str, str] = {}
         for folder, label in labels.items():
             name = unicodedata.normalize("NFC", label.name)  # as the catalog has it
             if (other := folder_of.setdefault(name, folder)) != folder:
-                where = f"in {self.names}" if self.names is not None else "(--names FILE names folders)"
+                where = (
+                    f"in {self.names}" if self.names is not None else "(--names FILE names folders)"
+                )
                 both = f"{other!r} and {folder!r} would both become the label {label.name!r}"
                 raise InvalidInput(f"{both}; give one of them another name {where}")
         return labels
@@ -61,7 +66,9 @@ class Naming:
 def _mapped(path: Path, folders: list[str]) -> dict[str, LabelName]:
     entries = read_map(path)
     if missing := [folder for folder in folders if folder not in entries]:
-        some = ", ".join(map(repr, missing[:_SHOWN])) + (f" and {len(missing) - _SHOWN:,} more" if missing[_SHOWN:] else "")
+        some = ", ".join(map(repr, missing[:_SHOWN])) + (
+            f" and {len(missing) - _SHOWN:,} more" if missing[_SHOWN:] else ""
+        )
         raise InvalidInput(f"{path}: no name for {some}")
     return {folder: LabelName(entries[folder].name, entries[folder].prompt) for folder in folders}
 

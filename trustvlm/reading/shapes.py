@@ -49,7 +49,9 @@ def _first(pattern: str) -> Callable[[Sequence[str]], bool]:
 def _sentences(lines: Sequence[str]) -> bool:
     """Whether a quarter of the lines are sentences, or lines of a text that goes on in the next."""
     ends = re.compile(r"(\S+\s+){3,}\S*[.!?…][\"'”)]*$|(\S+\s+){11}\S")
-    names = [line.partition("\t")[0] for line in lines]  # a prompt may follow behind a tab, and end with a full stop
+    names = [
+        line.partition("\t")[0] for line in lines
+    ]  # a prompt may follow behind a tab, and end with a full stop
     return 4 * sum(ends.match(name) is not None for name in names) >= len(names)
 
 
@@ -67,31 +69,56 @@ def _ends_counted(lines: Sequence[str]) -> bool:
 
 def _ascend(marks: Sequence[str | None]) -> bool:
     """Whether each mark follows the one before it, from 0, 1 or a."""
-    numbers = [-1 if mark is None else int(mark) if mark.isdecimal() else ord(mark.lower()) - ord("a") for mark in marks]
+    numbers = [
+        -1 if mark is None else int(mark) if mark.isdecimal() else ord(mark.lower()) - ord("a")
+        for mark in marks
+    ]
     return numbers[0] in (0, 1) and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
 
 
 def _delimited(lines: Sequence[str]) -> bool:
     """Whether half of the lines have columns: a ";", a "|", or a comma that is not followed by a blank nor within a number."""
     columns = re.compile(r"[;|]|(?<!\d),(?!\s|$)|,(?=[^\s\d])")
-    return 2 * sum(columns.search(_QUOTED.sub('""', line)) is not None for line in lines) >= len(lines)
+    return 2 * sum(columns.search(_QUOTED.sub('""', line)) is not None for line in lines) >= len(
+        lines
+    )
 
 
 _SHAPES = (
     _Shape("a list of image files", _half(rf".*({_SUFFIXES})\b", re.IGNORECASE)),
-    _Shape("XML or HTML", lambda lines: _first(r"<[?!a-z]")(lines) and any("</" in x or "/>" in x or "<!" in x for x in lines)),
+    _Shape(
+        "XML or HTML",
+        lambda lines: (
+            _first(r"<[?!a-z]")(lines) and any("</" in x or "/>" in x or "<!" in x for x in lines)
+        ),
+    ),
     _Shape("YAML", _first(r"(---|%YAML)(\s|$)")),
-    _Shape("YAML or a mapping of another kind (key: value)", _half(r"""(-\s+)?["']?[^:"']+["']?\s*:(\s.*)?$""")),
+    _Shape(
+        "YAML or a mapping of another kind (key: value)",
+        _half(r"""(-\s+)?["']?[^:"']+["']?\s*:(\s.*)?$"""),
+    ),
     _Shape("YAML, JSON or program text", _first(r"""["'\w.-]+\s*[:=]\s*[\[{(|>"']""")),
-    _Shape("program text or a nested structure, with brackets over several lines", _some(r"[\])}]+[,;]?$|.*[\[{(]$")),
+    _Shape(
+        "program text or a nested structure, with brackets over several lines",
+        _some(r"[\])}]+[,;]?$|.*[\[{(]$"),
+    ),
     _Shape("settings (key = value)", _half(r"[^=]+=\s*\S")),
     _Shape("a list with bullets", _half(r"[-*+•]\s+\S")),
-    _Shape("a map of WordNet ids to names (--names FILE takes it for folders with such names)", _every(r"n\d{8}[\s,;:]+\S")),
-    _Shape("a numbered list", lambda lines: _counted(lines) or _every(r"[(\[]?\d+[)\]]?\s*([.:)\]]|\t)\s*\D")(lines)),
+    _Shape(
+        "a map of WordNet ids to names (--names FILE takes it for folders with such names)",
+        _every(r"n\d{8}[\s,;:]+\S"),
+    ),
+    _Shape(
+        "a numbered list",
+        lambda lines: _counted(lines) or _every(r"[(\[]?\d+[)\]]?\s*([.:)\]]|\t)\s*\D")(lines),
+    ),
     _Shape("a map of names to numbers", _ends_counted),
     _Shape("subtitles", _some(r"[\d:.,]+\s*-->\s*[\d:.,]+")),
     _Shape("a mapping (a -> b)", _half(r"\S.*(->|=>|→)\s*\S")),
-    _Shape("lines with dates or times, such as a log", _half(r"\[?(\d{4}[-/]\d\d[-/]\d\d|\d{1,2}:\d\d)\b")),
+    _Shape(
+        "lines with dates or times, such as a log",
+        _half(r"\[?(\d{4}[-/]\d\d[-/]\d\d|\d{1,2}:\d\d)\b"),
+    ),
     _Shape("a list of addresses", _half(r"\w+://\S|www\.\S")),
     _Shape("differences between files", _first(r"(diff|index|---|\+\+\+|@@) ")),
     _Shape("a list of paths", _half(r"(/|\.{1,2}/|[A-Za-z]:\\)\S")),
@@ -102,10 +129,15 @@ _SHAPES = (
     _Shape("lines that end with commas", _half(r".*[,;]$")),
     _Shape("a table whose header is not recognized", _delimited),
     _Shape("one line of several names", lambda lines: len(lines) == 1 and lines[0].count(",") > 1),
-    _Shape("rows of numbers", _half(r"[-+\d.]+([\s,;]+[-+\d.]+)+$|[-+]?\d*\.\d+(e[-+]?\d+)?$", re.IGNORECASE)),
+    _Shape(
+        "rows of numbers",
+        _half(r"[-+\d.]+([\s,;]+[-+\d.]+)+$|[-+]?\d*\.\d+(e[-+]?\d+)?$", re.IGNORECASE),
+    ),
     _Shape("rows of numbered features (libsvm)", _half(r"\S+(\s+\d+:[-+\d.e]+)+$")),
     _Shape("sentences", _sentences),
-    _Shape("a list in brackets", lambda lines: len(lines) == 1 and _first(r"[\[(].*,.*[\])]$")(lines)),
+    _Shape(
+        "a list in brackets", lambda lines: len(lines) == 1 and _first(r"[\[(].*,.*[\])]$")(lines)
+    ),
 )
 
 

@@ -11,16 +11,49 @@ from pathlib import Path
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.shapes import is_comment
 
-__all__ = ["DELIMITERS", "HEADER_ALONE", "NAMES", "Header", "cells_of", "first_line", "header_of", "rows_of", "table_rows"]
+__all__ = [
+    "DELIMITERS",
+    "HEADER_ALONE",
+    "NAMES",
+    "Header",
+    "cells_of",
+    "first_line",
+    "header_of",
+    "rows_of",
+    "table_rows",
+]
 
 NAMES = {
-    *("name", "names", "label", "labels", "label_name", "labelname", "class", "classes", "class_name", "classname"),
+    *(
+        "name",
+        "names",
+        "label",
+        "labels",
+        "label_name",
+        "labelname",
+        "class",
+        "classes",
+        "class_name",
+        "classname",
+    ),
     *("category", "categories", "category_name", "display_name", "displayname"),
 }
 PROMPTS = ("prompt", "text")
-NUMBERS = ("index", "idx", "id", "number", "class_id", "label_id", "category_id", "class_index", "label_index")
+NUMBERS = (
+    "index",
+    "idx",
+    "id",
+    "number",
+    "class_id",
+    "label_id",
+    "category_id",
+    "class_index",
+    "label_index",
+)
 DELIMITERS = "\t;,|"
-FILES = re.compile(r"(.*_)?(file|files|filename|filepath|path|image|images|img|photo|picture|url|uri|src)(_.*)?")
+FILES = re.compile(
+    r"(.*_)?(file|files|filename|filepath|path|image|images|img|photo|picture|url|uri|src)(_.*)?"
+)
 """How columns are called, in lower case with "_" for blanks."""
 
 HEADER_ALONE = NAMES
@@ -52,7 +85,9 @@ def header_of(path: Path, text: str) -> Header | None:
     """
     number, line = first_line(text)
     for delimiter in DELIMITERS:
-        columns = [re.sub(r"[\s-]+", "_", column.casefold()) for column in cells_of(line, delimiter)]
+        columns = [
+            re.sub(r"[\s-]+", "_", column.casefold()) for column in cells_of(line, delimiter)
+        ]
         if (len(columns) > 1 or delimiter in line) and set(columns) & {*NAMES, *PROMPTS}:
             return _header(path, number, delimiter, columns)
     return None
@@ -69,7 +104,10 @@ def first_line(text: str) -> tuple[int, str]:
 def cells_of(line: str, delimiter: str) -> list[str]:
     """The cells of one line without blanks around them, and without empty ones at its end."""
     try:
-        cells = [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])]
+        cells = [
+            cell.strip()
+            for cell in next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
+        ]
     except csv.Error:  # longer than a cell may be
         return []
     while cells and not cells[-1]:
@@ -87,19 +125,37 @@ def _header(path: Path, line: int, delimiter: str, columns: Sequence[str]) -> He
             f"{path}: expected a list of names, got a table of images and their labels (columns {there}); "
             f"register a folder with a sub-folder for each label, or the files of one label with --label NAME"
         )
-    if len(names) != 1 or len(prompts) > 1 or len(numbers) > 1 or len(names + prompts + numbers) < len(columns):
-        raise InvalidInput(f"{path}: expected the column name and, optionally, prompt (or text) and index; got {there}")
-    return Header(line, delimiter, len(columns), names[0], next(iter(prompts), None), next(iter(numbers), None))
+    if (
+        len(names) != 1
+        or len(prompts) > 1
+        or len(numbers) > 1
+        or len(names + prompts + numbers) < len(columns)
+    ):
+        raise InvalidInput(
+            f"{path}: expected the column name and, optionally, prompt (or text) and index; got {there}"
+        )
+    return Header(
+        line,
+        delimiter,
+        len(columns),
+        names[0],
+        next(iter(prompts), None),
+        next(iter(numbers), None),
+    )
 
 
-def table_rows(path: Path, text: str, header: Header) -> Iterator[tuple[str, str | None, str, tuple[str, ...]]]:
+def table_rows(
+    path: Path, text: str, header: Header
+) -> Iterator[tuple[str, str | None, str, tuple[str, ...]]]:
     """(name, prompt, place, keys) of each row, in order of the index where there is one."""
     rows = []
     for line, cells in rows_of(path, text, header.line, header.delimiter):
         place = f"line {line}"
         if len(cells) > header.columns:
             expected = f"expected {header.columns} columns, got {len(cells)}"
-            raise InvalidInput(f"{path}, {place}: {expected}; a cell with {header.delimiter!r} in it needs quotes")
+            raise InvalidInput(
+                f"{path}, {place}: {expected}; a cell with {header.delimiter!r} in it needs quotes"
+            )
         cells += [""] * (header.columns - len(cells))
         if not cells[header.name]:
             raise InvalidInput(f"{path}, {place}: expected a name, got an empty cell")
@@ -119,7 +175,9 @@ def table_rows(path: Path, text: str, header: Header) -> Iterator[tuple[str, str
 def rows_of(path: Path, text: str, skip: int, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """(number of its first line, cells) of each row behind the first `skip` lines that is not empty."""
     lines = text.split("\n")[skip:]
-    reader = csv.reader((f"{line}\n" for line in lines), delimiter=delimiter, skipinitialspace=True, strict=True)
+    reader = csv.reader(
+        (f"{line}\n" for line in lines), delimiter=delimiter, skipinitialspace=True, strict=True
+    )
     first = skip + 1
     try:
         for row in reader:

@@ -50,7 +50,9 @@ def read_text(path: Path, expected: str) -> str:
     Raises:
         NotFound: there is none. InvalidInput: no text, too large, a device or a folder, or an encoding that it does not name.
     """
-    if not is_folder(path) and path.exists() and not (path.is_file() or path.is_fifo()):  # a pipe: --labels <(…)
+    if (
+        not is_folder(path) and path.exists() and not (path.is_file() or path.is_fifo())
+    ):  # a pipe: --labels <(…)
         raise InvalidInput(f"{path}: expected {expected}, this is a device or a socket")
     try:
         with path.open("rb") as file:
@@ -66,7 +68,9 @@ def read_text(path: Path, expected: str) -> str:
         text = content.decode(encoding or "utf-8")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        remedy = f"iconv -f WINDOWS-1252 -t UTF-8 {path}" if encoding is None else "save it as UTF-8"
+        remedy = (
+            f"iconv -f WINDOWS-1252 -t UTF-8 {path}" if encoding is None else "save it as UTF-8"
+        )
         raise InvalidInput(
             f"{path}, line {line}: expected UTF-8 text, got another encoding ({error.reason} at byte {error.start}); "
             f"convert it, for example: {remedy}"
@@ -83,4 +87,6 @@ def _refuse_binary(path: Path, content: bytes, expected: str) -> None:
         half = content[:200].count(b"\0") * 2 >= len(content[:200]) - 1
         why = "UTF-16 without a byte order mark: save it as UTF-8" if half else "no text"
         line = content.count(b"\n", 0, content.index(b"\0")) + 1
-        raise InvalidInput(f"{path}, line {line}: expected {expected}, got the character U+0000: this is {why}")
+        raise InvalidInput(
+            f"{path}, line {line}: expected {expected}, got the character U+0000: this is {why}"
+        )

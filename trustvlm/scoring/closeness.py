@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from trustvlm.scoring.rules import Judgement, Rule
-from trustvlm.types import Bools, Float64s, Int64s
+from trustvlm.types.arrays import Bools, Float64s, Int64s
 
 __all__ = ["close_calls"]
 
@@ -14,7 +14,9 @@ _NEAR_COSINES = 0.9  # the same of a sum with cosines, where every label has muc
 _LEAST = 0.2  # no rival is near with less than this share, however the rule compares
 
 
-def close_calls(rule: Rule, judgement: Judgement, p: Float64s, label: Int64s, rival: Int64s) -> Bools:
+def close_calls(
+    rule: Rule, judgement: Judgement, p: Float64s, label: Int64s, rival: Int64s
+) -> Bools:
     """(n,) whether the rival is near the label in the rule's own quantity.
 
     A rule of logits compares them as softmax probabilities. Where cosines are added, so that every label has a large sum, the
@@ -28,7 +30,9 @@ def close_calls(rule: Rule, judgement: Judgement, p: Float64s, label: Int64s, ri
 
     def shares(values: Float64s, least: float) -> Bools:
         mine, other = values[at, label], values[at, rival]
-        near = other >= np.minimum(mine, least * mine)  # below 0 a share says nothing: as large, or larger
+        near = other >= np.minimum(
+            mine, least * mine
+        )  # below 0 a share says nothing: as large, or larger
         found: Bools = near & ((other > 0) | (mine < 0))
         return found
 
@@ -36,4 +40,8 @@ def close_calls(rule: Rule, judgement: Judgement, p: Float64s, label: Int64s, ri
         return shares(p if rule.logits else judgement.quantity, _NEAR)
     if rule.relabels:  # by a sum of two probabilities; the cosines come in with the trust
         return shares(judgement.quantity, _NEAR) & shares(judgement.trust, _LEAST)
-    return shares(judgement.quantity, _NEAR_COSINES) & shares(judgement.trust, _LEAST) & shares(p, _LEAST)
+    return (
+        shares(judgement.quantity, _NEAR_COSINES)
+        & shares(judgement.trust, _LEAST)
+        & shares(p, _LEAST)
+    )

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from trustvlm.types import Float64s
+from trustvlm.types.arrays import Float64s
 
 __all__ = ["BARE_DEFICIT", "BARE_SPREAD", "general_evidence", "posterior"]
 
@@ -79,14 +79,20 @@ def posterior(
         _log_sum(joint, outside + weight * general),
         _log_sum(bare_p, outside_bare),
     )
-    with np.errstate(invalid="ignore"):  # −inf − −inf, where a group is empty: its odds are settled below
+    with np.errstate(
+        invalid="ignore"
+    ):  # −inf − −inf, where a group is empty: its odds are settled below
         concentration = np.exp(2 * (bare_p - unknown[:, np.newaxis])).sum(axis=1)
         tempered = 1 / np.sqrt(1 + np.pi / 8 * (weight * BARE_SPREAD) ** 2 * concentration)
         odds = mass - unknown + tempered * (fused - mass - weight * (general - BARE_DEFICIT))
-        odds = np.where(np.isneginf(unknown), np.inf, np.where(np.isneginf(mass), -np.inf, odds))[:, np.newaxis]
+        odds = np.where(np.isneginf(unknown), np.inf, np.where(np.isneginf(mass), -np.inf, odds))[
+            :, np.newaxis
+        ]
         within_known = joint - fused[:, np.newaxis] - np.logaddexp(0, -odds)
         within_bare = bare_p - unknown[:, np.newaxis] - np.logaddexp(0, odds)
-    q: Float64s = np.where(np.isneginf(log_p), 0.0, np.exp(np.where(bare, within_bare, within_known)))
+    q: Float64s = np.where(
+        np.isneginf(log_p), 0.0, np.exp(np.where(bare, within_bare, within_known))
+    )
     return q
 
 
@@ -95,5 +101,7 @@ def _log_sum(values: Float64s, further: Float64s) -> Float64s:
     top = np.maximum(values.max(axis=1), further)
     top = np.where(np.isneginf(top), 0.0, top)
     with np.errstate(divide="ignore"):
-        found: Float64s = top + np.log(np.exp(values - top[:, np.newaxis]).sum(axis=1) + np.exp(further - top))
+        found: Float64s = top + np.log(
+            np.exp(values - top[:, np.newaxis]).sum(axis=1) + np.exp(further - top)
+        )
     return found

@@ -10,11 +10,19 @@ import numpy as np
 
 from trustvlm.errors import InvalidInput
 from trustvlm.scoring.vectors import unit, unit_rows
-from trustvlm.types import Float32s, Float64s, Int64s
+from trustvlm.types.arrays import Float32s, Float64s, Int64s
 
-__all__ = ["imputed_similarity", "leave_one_out", "mean_prototype", "single_text_prototypes", "text_prototype"]
+__all__ = [
+    "imputed_similarity",
+    "leave_one_out",
+    "mean_prototype",
+    "single_text_prototypes",
+    "text_prototype",
+]
 
-_CANCELLED = 1e-6  # a mean this much shorter than its longest vector is rounding noise, not a direction
+_CANCELLED = (
+    1e-6  # a mean this much shorter than its longest vector is rounding noise, not a direction
+)
 
 
 def text_prototype(vectors: Float64s) -> Float32s:
@@ -65,7 +73,9 @@ def leave_one_out(embeddings: Float64s, owner: Int64s, sampled: Int64s) -> Float
     sums = np.add.reduceat(embeddings[np.argsort(of, kind="stable")], np.cumsum(counts) - counts)
     several = np.flatnonzero(counts[of[sampled]] >= 2)
     rest = sums[of[sampled[several]]] - embeddings[sampled[several]]
-    defined = np.linalg.norm(rest, axis=1) > _CANCELLED * np.linalg.norm(embeddings[sampled[several]], axis=1)
+    defined = np.linalg.norm(rest, axis=1) > _CANCELLED * np.linalg.norm(
+        embeddings[sampled[several]], axis=1
+    )
     several, rest = several[defined], rest[defined]
     found[several] = np.einsum("nd,nd->n", unit_rows(embeddings[sampled[several]]), unit_rows(rest))
     return found

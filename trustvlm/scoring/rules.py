@@ -12,14 +12,23 @@ from typing import Literal
 
 import numpy as np
 
-from trustvlm.bounds import number
 from trustvlm.errors import InvalidInput
-from trustvlm.scoring.evidence import ImageEvidence
+from trustvlm.scoring.image_evidence import ImageEvidence
 from trustvlm.scoring.posterior import general_evidence, posterior
-from trustvlm.scoring.text import Moments
-from trustvlm.types import Bools, Float64s, Int64s
+from trustvlm.softmax.softmax import Moments
+from trustvlm.types.arrays import Bools, Float64s, Int64s
+from trustvlm.types.bounds import number
 
-__all__ = ["DEFAULT_RULE", "NEIGHBOURS", "RULES", "Candidates", "Judgement", "Neighbours", "Rule", "resolve_parameters"]
+__all__ = [
+    "DEFAULT_RULE",
+    "NEIGHBOURS",
+    "RULES",
+    "Candidates",
+    "Judgement",
+    "Neighbours",
+    "Rule",
+    "resolve_parameters",
+]
 
 DEFAULT_RULE = "posterior"
 
@@ -149,7 +158,9 @@ def _value(parameters: Mapping[str, float | None], name: str) -> float:
 
 def _of_query(candidates: Candidates, trust: Float64s) -> Judgement:
     """A trust that belongs to the query, whichever label is predicted; the rival goes by p."""
-    return Judgement(candidates.p, np.repeat(trust[:, np.newaxis], candidates.logit.shape[1], axis=1))
+    return Judgement(
+        candidates.p, np.repeat(trust[:, np.newaxis], candidates.logit.shape[1], axis=1)
+    )
 
 
 def _largest_other(values: Float64s) -> Float64s:
@@ -222,7 +233,10 @@ def _knn(candidates: Candidates, parameters: Mapping[str, float | None]) -> Judg
     assert near is not None
     if near.similarity.shape[1]:
         best = near.similarity.max(axis=1, keepdims=True)
-        weight = np.exp((near.similarity - np.where(np.isneginf(best), 0.0, best)) / _value(parameters, "temperature"))
+        weight = np.exp(
+            (near.similarity - np.where(np.isneginf(best), 0.0, best))
+            / _value(parameters, "temperature")
+        )
         total = weight.sum(axis=1, keepdims=True)
         share = weight / np.where(total > 0, total, 1.0)
         rows, ranks = np.nonzero(near.column >= 0)
@@ -256,13 +270,26 @@ def _posterior(candidates: Candidates, parameters: Mapping[str, float | None]) -
     q = p without prototypes, and where the support images do not tell the labels apart (the guard), unless τ is given.
     """
     evidence = candidates.evidence
-    tau = parameters["tau"] if parameters["tau"] is not None else evidence.tau if evidence is not None and evidence.on else None
+    tau = (
+        parameters["tau"]
+        if parameters["tau"] is not None
+        else evidence.tau
+        if evidence is not None and evidence.on
+        else None
+    )
     if tau is None or candidates.background is None or not candidates.background.shape[1]:
         return Judgement(candidates.p, candidates.p)
     log_p = np.where(candidates.valid, candidates.log_p, -np.inf)
     general = general_evidence(candidates.background, tau)
     weight = _value(parameters, "lambda")
-    q = posterior(log_p, candidates.similarity / tau, general, candidates.rest, candidates.verified_outside, weight)
+    q = posterior(
+        log_p,
+        candidates.similarity / tau,
+        general,
+        candidates.rest,
+        candidates.verified_outside,
+        weight,
+    )
     return Judgement(q, q)
 
 
@@ -278,10 +305,17 @@ RULES: dict[str, Rule] = {
     "ratio": Rule(_ratio, "image", cosines=True),
     "trustvlm": Rule(_trustvlm, "fused", {"lambda": 1.0}, cosines=True),
     "trustvlm_star": Rule(
-        _trustvlm_star, "fused", {"lambda": 1.0, "temperature": 0.01}, relabels=True, beyond=True, cosines=True
+        _trustvlm_star,
+        "fused",
+        {"lambda": 1.0, "temperature": 0.01},
+        relabels=True,
+        beyond=True,
+        cosines=True,
     ),
     "posterior": Rule(_posterior, "fused", {"lambda": 1.0, "tau": None}, probability=True),
-    "posterior_star": Rule(_posterior, "fused", {"lambda": 1.0, "tau": None}, probability=True, relabels=True),
+    "posterior_star": Rule(
+        _posterior, "fused", {"lambda": 1.0, "tau": None}, probability=True, relabels=True
+    ),
 }
 """Name → rule. The command line and the service list what stands here."""
 
@@ -289,7 +323,9 @@ _PARAMETERS = ("lambda", "temperature", "tau")
 """Every parameter that rules can have."""
 
 
-def resolve_parameters(name: str | None, given: Mapping[str, float | None] | None) -> tuple[str, Rule, dict[str, float | None]]:
+def resolve_parameters(
+    name: str | None, given: Mapping[str, float | None] | None
+) -> tuple[str, Rule, dict[str, float | None]]:
     """The rule `name` (None: :data:`DEFAULT_RULE`) and its parameters, the given ones over the defaults.
 
     A parameter given as None means its default.
@@ -303,7 +339,9 @@ def resolve_parameters(name: str | None, given: Mapping[str, float | None] | Non
     rule = RULES[name]
     resolved = dict(rule.parameters)
     if given is not None and not isinstance(given, Mapping):
-        raise InvalidInput(f"params: expected a mapping such as {{'lambda': 1.0}}, got {given!r:.60}")
+        raise InvalidInput(
+            f"params: expected a mapping such as {{'lambda': 1.0}}, got {given!r:.60}"
+        )
     for key, value in (given or {}).items():
         if value is None and key in _PARAMETERS:
             continue  # not given

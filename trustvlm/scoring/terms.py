@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from trustvlm.scoring.rules import RULES
-from trustvlm.types import Float64s
+from trustvlm.types.arrays import Float64s
 
 __all__ = ["terms_of", "trust_range"]
 
 
-def terms_of(rule: str, trust: Float64s, confidence: Float64s) -> tuple[Float64s | None, Float64s | None]:
+def terms_of(
+    rule: str, trust: Float64s, confidence: Float64s
+) -> tuple[Float64s | None, Float64s | None]:
     """(text, image) terms of n labels' trust; None for a side that the rule does not look at.
 
     Args:

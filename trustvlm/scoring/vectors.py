@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from trustvlm.arrays import real_array
 from trustvlm.errors import InvalidInput
-from trustvlm.types import Float32s, Float64s
+from trustvlm.types.array_input import real_array
+from trustvlm.types.arrays import Float32s, Float64s
 
 __all__ = ["as_matrix", "unit", "unit_rows"]
 
@@ -21,7 +21,9 @@ def as_matrix(values: npt.ArrayLike, dim: int, what: str, *, allow_empty: bool =
     array = real_array(values, what)
     given = array.shape
     if array.ndim == 1:
-        array = array[np.newaxis] if array.size else array.reshape(0, dim)  # one vector; [] is no vector at all
+        array = (
+            array[np.newaxis] if array.size else array.reshape(0, dim)
+        )  # one vector; [] is no vector at all
     if array.ndim != 2 or array.shape[1] != dim:
         raise InvalidInput(f"{what}: expected shape (n, {dim}), got {given}")
     if not allow_empty and not len(array):
@@ -35,7 +37,9 @@ def as_matrix(values: npt.ArrayLike, dim: int, what: str, *, allow_empty: bool =
     matrix = single.astype(np.float64)
     zero = np.einsum("nd,nd->n", matrix, matrix) == 0
     if zero.any():
-        raise InvalidInput(f"{what}: row {int(zero.argmax())} has norm zero, so it has no direction to compare")
+        raise InvalidInput(
+            f"{what}: row {int(zero.argmax())} has norm zero, so it has no direction to compare"
+        )
     return matrix
 
 

@@ -16,15 +16,22 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from trustvlm.arrays import real_array
 from trustvlm.errors import InvalidInput
 from trustvlm.selective.metrics import aurc
 from trustvlm.selective.ranking import checked
 from trustvlm.selective.reliability import ece
-from trustvlm.stopping import may_stop
-from trustvlm.types import Bools, Float64s, Int64s
+from trustvlm.system.stopping import may_stop
+from trustvlm.types.array_input import real_array
+from trustvlm.types.arrays import Bools, Float64s, Int64s
 
-__all__ = ["Choice", "ProbabilityMap", "choose_configuration", "cross_validated_ece", "fit_probability_map", "split"]
+__all__ = [
+    "Choice",
+    "ProbabilityMap",
+    "choose_configuration",
+    "cross_validated_ece",
+    "fit_probability_map",
+    "split",
+]
 
 FOLDS = 5
 ECE_FOLDS = 10
@@ -64,7 +71,9 @@ class Choice:
     errors: Float64s
 
 
-def choose_configuration(trust: Sequence[Float64s], right: Sequence[Bools], keys: Sequence[bytes]) -> Choice:
+def choose_configuration(
+    trust: Sequence[Float64s], right: Sequence[Bools], keys: Sequence[bytes]
+) -> Choice:
     """The configuration of least AURC, unless the default (number 0) is as good as far as these images tell.
 
     Each configuration's AURC is averaged over folds of the images. Another one replaces the default when its mean is lower
@@ -80,9 +89,13 @@ def choose_configuration(trust: Sequence[Float64s], right: Sequence[Bools], keys
         InvalidInput: also for no configuration, or numbers of rows that differ.
     """
     if not len(trust) or len(trust) != len(right):
-        raise InvalidInput(f"trust and right: expected one array per configuration, got {len(trust)} and {len(right)}")
+        raise InvalidInput(
+            f"trust and right: expected one array per configuration, got {len(trust)} and {len(right)}"
+        )
     if any(len(values) != len(keys) for values in trust):
-        raise InvalidInput(f"trust: expected {len(keys)} values per configuration, one per key, got another number")
+        raise InvalidInput(
+            f"trust: expected {len(keys)} values per configuration, one per key, got another number"
+        )
     order = _shuffled(keys, b"fold")
     folds = [order[i::FOLDS] for i in range(min(FOLDS, max(1, len(order))))]
     areas = np.empty((len(trust), len(folds)))
@@ -138,7 +151,11 @@ def fit_probability_map(trust: npt.ArrayLike, correct: npt.ArrayLike) -> Probabi
         while blocks and blocks[-1].probability >= block.probability:
             block = blocks.pop().joined(block)
         blocks.append(block)
-    knots = [(float(distinct[place]), b.probability) for b in blocks for place in sorted({b.first, b.last})]
+    knots = [
+        (float(distinct[place]), b.probability)
+        for b in blocks
+        for place in sorted({b.first, b.last})
+    ]
     return ProbabilityMap(tuple(knots))
 
 
@@ -157,7 +174,9 @@ def cross_validated_ece(trust: npt.ArrayLike, correct: npt.ArrayLike) -> float |
         may_stop()
         left_out = np.zeros(len(values), np.bool_)
         left_out[order[i::ECE_FOLDS]] = True
-        probability[left_out] = fit_probability_map(values[~left_out], right[~left_out])(values[left_out])
+        probability[left_out] = fit_probability_map(values[~left_out], right[~left_out])(
+            values[left_out]
+        )
     return ece(probability, right)
 
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from trustvlm.selective.metrics import aurc
 from trustvlm.selective.ranking import Ranking, checked
-from trustvlm.types import Bools, Float64s, Int64s
+from trustvlm.types.arrays import Bools, Float64s, Int64s
 
 __all__ = [
     "accuracy_interval",
@@ -53,7 +53,9 @@ def proportion_interval(count: float, of: float, confidence: float = CONFIDENCE)
 
 def mean_interval(values: Float64s, confidence: float = CONFIDENCE) -> Interval:
     """Of the mean of (n,) independent values in [0, 1]: that of a proportion of as many as would have their variance."""
-    return proportion_interval(*_effective(float(values.mean()), _variance_of_mean(values), len(values)), confidence)
+    return proportion_interval(
+        *_effective(float(values.mean()), _variance_of_mean(values), len(values)), confidence
+    )
 
 
 def accuracy_interval(trust: Trust, correct: Bools, confidence: float = CONFIDENCE) -> Interval:
@@ -61,7 +63,9 @@ def accuracy_interval(trust: Trust, correct: Bools, confidence: float = CONFIDEN
     return proportion_interval(int(correct.sum()), len(correct), confidence)
 
 
-def fpr_at_tpr_interval(trust: Trust, correct: Bools, confidence: float = CONFIDENCE, *, tpr: float = 0.95) -> Interval:
+def fpr_at_tpr_interval(
+    trust: Trust, correct: Bools, confidence: float = CONFIDENCE, *, tpr: float = 0.95
+) -> Interval:
     """The exact interval of the share of errors, widened by what the threshold may be off by.
 
     The true threshold lies between two order statistics of the right predictions, whatever their distribution; the two
@@ -83,7 +87,9 @@ def risk_at_coverage_interval(
     return _at_threshold(ranking.accepted, ranking.errors, ranking.accepted, coverage, confidence)
 
 
-def _at_threshold(kept: Int64s, errors: Int64s, of: Int64s, share: float, confidence: float) -> Interval:
+def _at_threshold(
+    kept: Int64s, errors: Int64s, of: Int64s, share: float, confidence: float
+) -> Interval:
     """The interval of errors / of at the threshold that keeps `share` of all.
 
     Args:
@@ -102,12 +108,18 @@ def _at_threshold(kept: Int64s, errors: Int64s, of: Int64s, share: float, confid
     fewest, most = int(binom.ppf(tail, total, share)), int(binom.ppf(1 - tail, total, share)) + 1
     stricter = errors[at(fewest)] / of[at(fewest)] if fewest >= 1 else 0.0
     looser = errors[at(most)] / of[at(most)] if most <= total else 1.0
-    if np.array_equal(kept, of) and most > total:  # of what is accepted, all is the most there can be
+    if (
+        np.array_equal(kept, of) and most > total
+    ):  # of what is accepted, all is the most there can be
         looser = errors[-1] / of[-1]
     low, high = proportion_interval(int(errors[place]), int(of[place]), confidence)
     levels = range(at(max(1, fewest)), at(min(most, total)) + 1)
-    if len(levels) <= (most - fewest) / 2:  # equal trust: the true threshold is one of a few, each of which has its interval
-        each = [proportion_interval(int(errors[level]), int(of[level]), confidence) for level in levels]
+    if (
+        len(levels) <= (most - fewest) / 2
+    ):  # equal trust: the true threshold is one of a few, each of which has its interval
+        each = [
+            proportion_interval(int(errors[level]), int(of[level]), confidence) for level in levels
+        ]
         low, high = min(one for one, _ in each), max(one for _, one in each)
     below, above = min(stricter, looser, estimate), max(stricter, looser, estimate)
     return (
@@ -116,7 +128,9 @@ def _at_threshold(kept: Int64s, errors: Int64s, of: Int64s, share: float, confid
     )
 
 
-def coverage_at_risk_interval(trust: Trust, correct: Bools, confidence: float = CONFIDENCE, *, risk: float = 0.05) -> Interval:
+def coverage_at_risk_interval(
+    trust: Trust, correct: Bools, confidence: float = CONFIDENCE, *, risk: float = 0.05
+) -> Interval:
     """What can be shown of the largest coverage whose risk is at most `risk`, by exact tests in a fixed order.
 
     Low: from the smallest number of images that could show it, more and more are accepted until it cannot be shown that the
@@ -162,14 +176,21 @@ def auroc_interval(trust: Trust, correct: Bools, confidence: float = CONFIDENCE)
     rights, wrongs = int(ranking.right.sum()), int(ranking.wrong.sum())
     if not rights or not wrongs:
         return 0.0, 1.0
-    beaten = (wrongs - ranking.errors + ranking.wrong / 2) / wrongs  # of each right one, the share of wrong ones below
+    beaten = (
+        wrongs - ranking.errors + ranking.wrong / 2
+    ) / wrongs  # of each right one, the share of wrong ones below
     ahead = (np.cumsum(ranking.right) - ranking.right / 2) / rights
     value = float(np.average(beaten, weights=ranking.right))
     seen = _variance(beaten, ranking.right) / rights + _variance(ahead, ranking.wrong) / wrongs
     half = (rights + wrongs) / 2 - 1
 
     def variance(area: Float64s) -> Float64s:
-        found: Float64s = area * (1 - area) * (1 + half * ((1 - area) / (2 - area) + area / (1 + area))) / (rights * wrongs)
+        found: Float64s = (
+            area
+            * (1 - area)
+            * (1 + half * ((1 - area) / (2 - area) + area / (1 + area)))
+            / (rights * wrongs)
+        )
         return found
 
     expected = float(variance(np.array(value)))
@@ -207,7 +228,11 @@ def aurc_interval(trust: Trust, correct: Bools, confidence: float = CONFIDENCE) 
 
 
 def aurc_difference_interval(
-    trust: Trust, correct: Bools, base_trust: Trust, base_correct: Bools, confidence: float = CONFIDENCE
+    trust: Trust,
+    correct: Bools,
+    base_trust: Trust,
+    base_correct: Bools,
+    confidence: float = CONFIDENCE,
 ) -> Interval:
     """Of AURC minus that of a base rule on the same images, in order: normal, with the paired variance and, as in
     :func:`aurc_interval`, one more error at about the √M-th place that only one of them makes."""
@@ -215,7 +240,9 @@ def aurc_difference_interval(
 
     difference = aurc(trust, correct) - aurc(base_trust, base_correct)
     paired = _aurc_influence(trust, correct) - _aurc_influence(base_trust, base_correct)
-    width = float(ndtri((1 + confidence) / 2)) * math.sqrt(_variance_of_mean(paired) + _one_more(len(paired)) ** 2)
+    width = float(ndtri((1 + confidence) / 2)) * math.sqrt(
+        _variance_of_mean(paired) + _one_more(len(paired)) ** 2
+    )
     return max(-1.0, difference - width), min(1.0, difference + width)
 
 
@@ -232,7 +259,9 @@ def _effective(value: float, variance: float, count: int) -> tuple[float, float]
 
 def _variance_of_mean(values: Float64s) -> float:
     count = len(values)
-    return float(((values - values.mean()) ** 2).sum() / (count * (count - 1))) if count > 1 else 0.0
+    return (
+        float(((values - values.mean()) ** 2).sum() / (count * (count - 1))) if count > 1 else 0.0
+    )
 
 
 def _aurc_influence(trust: Trust, correct: Bools) -> Float64s:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from trustvlm.errors import InvalidInput
 from trustvlm.selective.ranking import Ranking, checked
-from trustvlm.types import Float64s
+from trustvlm.types.arrays import Float64s
 
 __all__ = [
     "RiskCoverage",
@@ -78,7 +78,9 @@ def augrc(trust: npt.ArrayLike, correct: npt.ArrayLike) -> float:
     Source: Traub et al., "Overcoming Common Flaws in the Evaluation of Selective Classification Systems" (2024).
     """
     ranking = _ranking(trust, correct)
-    accepted, errors = (np.concatenate([[0], counts]) for counts in (ranking.accepted, ranking.errors))
+    accepted, errors = (
+        np.concatenate([[0], counts]) for counts in (ranking.accepted, ranking.errors)
+    )
     doubled = int((np.diff(accepted) * (errors[1:] + errors[:-1])).sum())  # in halves: exact
     return doubled / (2 * int(accepted[-1]) ** 2)
 
@@ -162,7 +164,9 @@ def risk_coverage_curve(trust: npt.ArrayLike, correct: npt.ArrayLike) -> RiskCov
     """Coverage and risk at every distinct threshold. See :class:`RiskCoverage`."""
     ranking = _ranking(trust, correct)
     accepted = ranking.accepted
-    return RiskCoverage(accepted / accepted[-1], ranking.errors / accepted, ranking.trust.astype(np.float64))
+    return RiskCoverage(
+        accepted / accepted[-1], ranking.errors / accepted, ranking.trust.astype(np.float64)
+    )
 
 
 def _ranking(trust: npt.ArrayLike, correct: npt.ArrayLike) -> Ranking:
@@ -174,5 +178,7 @@ def _errors_among_most_trusted(ranking: Ranking) -> Float64s:
     size = ranking.right + ranking.wrong
     before = ranking.errors - ranking.wrong
     place = np.arange(1, int(size.sum()) + 1) - np.repeat(np.cumsum(size) - size, size)
-    errors: Float64s = np.repeat(before, size) + place * np.repeat(ranking.wrong, size) / np.repeat(size, size)
+    errors: Float64s = np.repeat(before, size) + place * np.repeat(ranking.wrong, size) / np.repeat(
+        size, size
+    )
     return errors

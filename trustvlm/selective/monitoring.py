@@ -18,10 +18,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trustvlm.arrays import plain_array
-from trustvlm.bounds import number
 from trustvlm.errors import InvalidInput
-from trustvlm.types import Bools, Float64s, Int64s
+from trustvlm.types.array_input import plain_array
+from trustvlm.types.arrays import Bools, Float64s, Int64s
+from trustvlm.types.bounds import number
 
 __all__ = ["Monitoring", "monitor"]
 
@@ -71,7 +71,9 @@ def monitor(errors: Sequence[bool] | Bools, max_risk: float, alpha: float = 0.05
         number(name, value)
     wrong = _checked(errors)
     items = len(wrong)
-    at = np.flatnonzero(wrong)  # the capital only grows at an error: nothing in between can be its largest
+    at = np.flatnonzero(
+        wrong
+    )  # the capital only grows at an error: nothing in between can be its largest
     limit = -np.log(alpha)
     capital = _log_capital(at + 1, np.arange(1, len(at) + 1), max_risk)
     over = capital >= limit
@@ -110,6 +112,12 @@ def _risk_low(at: Int64s, limit: float) -> float:
 
 def _checked(errors: Sequence[bool] | Bools) -> Bools:
     found = plain_array(errors, "errors")
-    if found.ndim != 1 or (len(found) and found.dtype.kind not in "fiub") or not ((found == 0) | (found == 1)).all():
-        raise InvalidInput(f"errors: expected (n,) bool or 0/1, got {found.dtype} of shape {found.shape}, or other values")
+    if (
+        found.ndim != 1
+        or (len(found) and found.dtype.kind not in "fiub")
+        or not ((found == 0) | (found == 1)).all()
+    ):
+        raise InvalidInput(
+            f"errors: expected (n,) bool or 0/1, got {found.dtype} of shape {found.shape}, or other values"
+        )
     return found.astype(np.bool_)

@@ -6,7 +6,7 @@ import io
 import re
 from typing import TYPE_CHECKING, Any
 
-from trustvlm.outcomes import Evaluation, LabelOutcome
+from trustvlm.types.evaluation import Evaluation, LabelOutcome
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +21,12 @@ MAX_LABELS_SHOWN = 30
 
 def _lines(evaluation: Evaluation) -> dict[str, str]:
     """Rule → colour of the few that are drawn."""
-    wanted = {evaluation.text: _TEXT, evaluation.image: _IMAGE, "trustvlm": _PAPER, evaluation.fused: _FUSED}
+    wanted = {
+        evaluation.text: _TEXT,
+        evaluation.image: _IMAGE,
+        "trustvlm": _PAPER,
+        evaluation.fused: _FUSED,
+    }
     wanted |= {"posterior_star": _STAR}
     there = {outcome.rule for outcome in evaluation.rules}
     return {rule: colour for rule, colour in wanted.items() if rule in there and rule is not None}
@@ -34,12 +39,26 @@ def risk_coverage(evaluation: Evaluation) -> str:
         for rule, colour in _lines(evaluation).items():
             points = evaluation[rule].curve
             x, y = [100 * c for c, _ in points], [100 * r for _, r in points]
-            axes.plot(x, y, _DASHES[colour], color=colour, linewidth=2.2 if rule == evaluation.fused else 1.6, label=rule)
+            axes.plot(
+                x,
+                y,
+                _DASHES[colour],
+                color=colour,
+                linewidth=2.2 if rule == evaluation.fused else 1.6,
+                label=rule,
+            )
         axes.axhline(100 * evaluation.risk, color="#888888", linewidth=0.8)
         axes.annotate(
-            f"{100 * evaluation.risk:g} % wrong", (1, 100 * evaluation.risk), va="bottom", color="#555555", fontsize=8
+            f"{100 * evaluation.risk:g} % wrong",
+            (1, 100 * evaluation.risk),
+            va="bottom",
+            color="#555555",
+            fontsize=8,
         )
-        axes.set(xlabel="accepted: share of all images, most trusted first (%)", ylabel="of these, wrong (%)")
+        axes.set(
+            xlabel="accepted: share of all images, most trusted first (%)",
+            ylabel="of these, wrong (%)",
+        )
         axes.set_xlim(0, 100)
         axes.set_ylim(0, None)
         axes.legend(frameon=False)
@@ -49,7 +68,9 @@ def risk_coverage(evaluation: Evaluation) -> str:
 
 def reliability_diagram(evaluation: Evaluation) -> str | None:
     """Whether a probability of 80 % is right in 80 % of the cases; None without a rule that is a probability."""
-    lines = {rule: colour for rule, colour in _lines(evaluation).items() if evaluation[rule].reliability}
+    lines = {
+        rule: colour for rule, colour in _lines(evaluation).items() if evaluation[rule].reliability
+    }
     if not lines:
         return None
 
@@ -60,7 +81,12 @@ def reliability_diagram(evaluation: Evaluation) -> str | None:
             bins = evaluation[rule].reliability or ()
             x, y = [100 * p for p, _, _ in bins], [100 * a for _, a, _ in bins]
             axes.plot(x, y, _DASHES[colour], color=colour, marker="o", markersize=4, label=rule)
-        axes.set(xlabel="probability that the rule gives (%)", ylabel="share that is right (%)", xlim=(0, 101), ylim=(0, 101))
+        axes.set(
+            xlabel="probability that the rule gives (%)",
+            ylabel="share that is right (%)",
+            xlim=(0, 101),
+            ylim=(0, 101),
+        )
         axes.legend(frameon=False)
 
     return _svg(draw)
@@ -74,13 +100,31 @@ def shot_curve(evaluation: Evaluation) -> str | None:
     def draw(axes: Axes) -> None:
         numbers = sorted({point.shots for point in evaluation.shots})
         for rule, colour in _lines(evaluation).items():
-            least = 1 if evaluation[rule].kind == "image" else 0  # without support images such a rule says nothing
-            points = [point for point in evaluation.shots if point.rule == rule and point.shots >= least]
+            least = (
+                1 if evaluation[rule].kind == "image" else 0
+            )  # without support images such a rule says nothing
+            points = [
+                point for point in evaluation.shots if point.rule == rule and point.shots >= least
+            ]
             if not points:
                 continue
             x = [numbers.index(point.shots) for point in points]
-            axes.fill_between(x, [1000 * p.low for p in points], [1000 * p.high for p in points], color=colour, alpha=0.18)
-            axes.plot(x, [1000 * p.mean for p in points], _DASHES[colour], color=colour, marker="o", markersize=4, label=rule)
+            axes.fill_between(
+                x,
+                [1000 * p.low for p in points],
+                [1000 * p.high for p in points],
+                color=colour,
+                alpha=0.18,
+            )
+            axes.plot(
+                x,
+                [1000 * p.mean for p in points],
+                _DASHES[colour],
+                color=colour,
+                marker="o",
+                markersize=4,
+                label=rule,
+            )
         axes.set_xticks(range(len(numbers)), [str(number) for number in numbers])
         axes.set(xlabel="support images a label", ylabel="AURC ×1000 (lower is better)")
         axes.set_ylim(0, None)
@@ -91,7 +135,9 @@ def shot_curve(evaluation: Evaluation) -> str | None:
 
 def label_chart(evaluation: Evaluation) -> str | None:
     """Share of wrong images among those that each label was given, the worst labels first; None when none is wrong."""
-    shown = [label for label in evaluation.per_label if label.right < label.predicted][:MAX_LABELS_SHOWN]
+    shown = [label for label in evaluation.per_label if label.right < label.predicted][
+        :MAX_LABELS_SHOWN
+    ]
     if not shown:
         return None
     colours = {"profits": _FUSED, "stays untrustworthy": "#D55E00", "no support images": _IMAGE}
@@ -101,7 +147,12 @@ def label_chart(evaluation: Evaluation) -> str | None:
         for place, label in enumerate(shown):
             wrong = 100 * (label.predicted - label.right) / label.predicted
             axes.barh(place, wrong, color=colours.get(label.standing, "#999999"), height=0.7)
-            axes.annotate(f" {label.predicted - label.right} of {label.predicted}", (wrong, place), va="center", fontsize=8)
+            axes.annotate(
+                f" {label.predicted - label.right} of {label.predicted}",
+                (wrong, place),
+                va="center",
+                fontsize=8,
+            )
         axes.set_yticks(range(len(shown)), names)
         axes.invert_yaxis()
         axes.set_xlim(0, min(115, 1.25 * max(_wrong_share(label) for label in shown)))

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trustvlm.arrays import plain_array
 from trustvlm.errors import InvalidInput
-from trustvlm.types import Int64s
+from trustvlm.types.array_input import plain_array
+from trustvlm.types.arrays import Int64s
 
 __all__ = ["Ranking", "checked"]
 
@@ -49,11 +49,15 @@ def checked(
     """Both as arrays of one length, `correct` as bool; `name`: what errors call the first."""
     values, right = plain_array(trust, name), plain_array(correct, "correct")
     if values.ndim != 1 or values.shape != right.shape:
-        raise InvalidInput(f"{name} and correct: expected one (M,) array each, got {values.shape} and {right.shape}")
+        raise InvalidInput(
+            f"{name} and correct: expected one (M,) array each, got {values.shape} and {right.shape}"
+        )
     if not len(values):
         raise InvalidInput(f"{name} and correct: expected at least one prediction, got none")
     if values.dtype.kind not in "fiub" or right.dtype.kind not in "fiub":
-        raise InvalidInput(f"{name} and correct: expected numbers, got {values.dtype} and {right.dtype}")
+        raise InvalidInput(
+            f"{name} and correct: expected numbers, got {values.dtype} and {right.dtype}"
+        )
     if np.isnan(values).any():
         raise InvalidInput(f"{name}: expected no NaN, got one at {int(np.isnan(values).argmax())}")
     plain = (right == 0) | (right == 1)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from trustvlm.bounds import whole
 from trustvlm.errors import InvalidInput
 from trustvlm.selective.ranking import checked
-from trustvlm.types import Float64s, Int64s
+from trustvlm.types.arrays import Float64s, Int64s
+from trustvlm.types.bounds import whole
 
 __all__ = ["BINNING", "Reliability", "ece", "reliability"]
 
@@ -32,7 +32,9 @@ class Reliability:
     count: Int64s
 
 
-def reliability(probability: npt.ArrayLike, correct: npt.ArrayLike, bins: int = BINS) -> Reliability:
+def reliability(
+    probability: npt.ArrayLike, correct: npt.ArrayLike, bins: int = BINS
+) -> Reliability:
     """Mean probability against accuracy in up to `bins` bins of equal size.
 
     Raises:
@@ -41,9 +43,13 @@ def reliability(probability: npt.ArrayLike, correct: npt.ArrayLike, bins: int = 
     bins = whole("bins", bins)
     values, right = checked(probability, correct, "probability")
     if values.min() < 0 or values.max() > 1:
-        raise InvalidInput(f"probability: expected numbers in [0, 1], got {values.min()} to {values.max()}")
+        raise InvalidInput(
+            f"probability: expected numbers in [0, 1], got {values.min()} to {values.max()}"
+        )
     order = np.argsort(values, kind="stable")
-    first = np.searchsorted(values[order], values[order], side="left")  # equal ones go where the first of them goes
+    first = np.searchsorted(
+        values[order], values[order], side="left"
+    )  # equal ones go where the first of them goes
     _, group = np.unique(first * bins // len(values), return_inverse=True)
     count = np.bincount(group)
     return Reliability(

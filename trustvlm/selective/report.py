@@ -8,9 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from trustvlm.outcomes import Estimate, Evaluation, WrongImage
-from trustvlm.selective.plots import MAX_LABELS_SHOWN, label_chart, reliability_diagram, risk_coverage, shot_curve
-from trustvlm.types import left_out_in_words
+from trustvlm.selective.plots import (
+    MAX_LABELS_SHOWN,
+    label_chart,
+    reliability_diagram,
+    risk_coverage,
+    shot_curve,
+)
+from trustvlm.types.evaluation import Estimate, Evaluation, WrongImage
+from trustvlm.types.verdicts import left_out_in_words
 
 __all__ = ["best_rule", "in_words", "render_html"]
 
@@ -21,7 +27,10 @@ Pictures = Callable[[Any], bytes | None]
 
 
 def render_html(
-    evaluation: Evaluation, *, support_image: Pictures = lambda _: None, query_image: Pictures = lambda _: None
+    evaluation: Evaluation,
+    *,
+    support_image: Pictures = lambda _: None,
+    query_image: Pictures = lambda _: None,
 ) -> str:
     """The page.
 
@@ -48,7 +57,9 @@ def render_html(
         answer=in_words(evaluation),
         left_out=left_out_in_words(evaluation.left_out),
         reasons=_reasons(evaluation),
-        plots={name: None if plot is None else Markup(plot) for name, plot in plots.items()},  # matplotlib escapes
+        plots={
+            name: None if plot is None else Markup(plot) for name, plot in plots.items()
+        },  # matplotlib escapes
         pct=_percent,
         pct_of=_percent_of,
         milli=_thousandths,
@@ -79,7 +90,9 @@ def in_words(evaluation: Evaluation) -> str:
         alone = _percent(evaluation[evaluation.text].coverage_at_risk.value)
         words += f"; with {evaluation.text}, which looks at the text alone, it is {alone}"
     if outcome.coverage_at_risk.reason:
-        words += f". That is so on these images: {outcome.coverage_at_risk.reason} what it is on others"
+        words += (
+            f". That is so on these images: {outcome.coverage_at_risk.reason} what it is on others"
+        )
     return words + "."
 
 
@@ -89,7 +102,14 @@ def _wrong(item: WrongImage, support_image: Pictures, query_image: Pictures) -> 
         "item": item,
         "image": _data(query_image(item.source)),
         "sides": [
-            (side, name, [{"similarity": near.similarity, "image": _data(support_image(near.id))} for near in found])
+            (
+                side,
+                name,
+                [
+                    {"similarity": near.similarity, "image": _data(support_image(near.id))}
+                    for near in found
+                ],
+            )
             for side, name, found in sides
         ],
     }
@@ -105,7 +125,12 @@ def _percent(value: float) -> str:
 
 def _reasons(evaluation: Evaluation) -> list[str]:
     """Why metrics have no interval, each reason once with the metrics it is of."""
-    names = {"AUROC": "auroc", "FPR95": "fpr95", "against msp": "versus_msp", "coverage at risk": "coverage_at_risk"}
+    names = {
+        "AUROC": "auroc",
+        "FPR95": "fpr95",
+        "against msp": "versus_msp",
+        "coverage at risk": "coverage_at_risk",
+    }
     outcome = evaluation[best_rule(evaluation)]
     found: dict[str, list[str]] = {}
     for name, field in names.items():
@@ -130,4 +155,8 @@ def _signed(value: Estimate) -> str:
 
 
 def _bounds(value: Estimate, sign: str) -> str:
-    return "" if math.isnan(value.low) else f" [{1000 * value.low:{sign}.1f}, {1000 * value.high:{sign}.1f}]"
+    return (
+        ""
+        if math.isnan(value.low)
+        else f" [{1000 * value.low:{sign}.1f}, {1000 * value.high:{sign}.1f}]"
+    )

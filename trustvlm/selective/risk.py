@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trustvlm.arrays import plain_array, real_array
-from trustvlm.bounds import number, whole
 from trustvlm.errors import InvalidInput
 from trustvlm.selective.ranking import Ranking, checked
-from trustvlm.types import Float64s, Int64s
+from trustvlm.types.array_input import plain_array, real_array
+from trustvlm.types.arrays import Float64s, Int64s
+from trustvlm.types.bounds import number, whole
 
 __all__ = [
     "RiskThreshold",
@@ -87,7 +87,7 @@ def threshold_grid(
         trust: (m,) trust of the tuning images; −inf for an image that is never accepted.
         correct: (m,) bool or 0/1, whether their predictions are right.
         images: how many images :func:`find_threshold` will test with.
-        max_risk, confidence: the promise, each within the bounds of :mod:`trustvlm.bounds`.
+        max_risk, confidence: the promise, each within the bounds of :mod:`trustvlm.types.bounds`.
         points: at most this many.
 
     Returns:
@@ -147,7 +147,9 @@ def find_threshold(
         tested = (int(accepted[0]), int(errors[0])) if len(candidates) else (0, 0)
         reason = f"no threshold keeps the risk at or below {max_risk:g} with confidence {confidence:g}: {why}"
         bound = risk_upper_bound(*tested, confidence)
-        return RiskThreshold(None, max_risk, confidence, images, *tested, 0.0, bound, needed, reason)
+        return RiskThreshold(
+            None, max_risk, confidence, images, *tested, 0.0, bound, needed, reason
+        )
     k, m = int(errors[count - 1]), int(accepted[count - 1])
     promise = f"with confidence {confidence:g} the risk is at most {max_risk:g}"
     reason = f"accepts {m} of {images} images, {k} of them wrong; {promise}"
@@ -169,7 +171,9 @@ def risk_upper_bounds(accepted: Int64s, errors: Int64s, confidence: float = 0.9)
 
     number("confidence", confidence)
     right = accepted - errors
-    found: Float64s = np.where(right > 0, betaincinv(errors + 1, np.maximum(right, 1), confidence), 1.0)
+    found: Float64s = np.where(
+        right > 0, betaincinv(errors + 1, np.maximum(right, 1), confidence), 1.0
+    )
     return found
 
 
@@ -177,7 +181,9 @@ def smallest_accepted(max_risk: float = 0.05, confidence: float = 0.9) -> int:
     """How many images must be accepted, all of them right, before any threshold can pass: 45 for 5 % with 90 %."""
     _check_promise(max_risk, confidence)
     closed = int(np.ceil(np.log1p(-confidence) / np.log1p(-max_risk)))
-    near = np.arange(max(1, closed - 1), closed + 2)  # rounding moves the answer by one at most, within the bounds of the two
+    near = np.arange(
+        max(1, closed - 1), closed + 2
+    )  # rounding moves the answer by one at most, within the bounds of the two
     passes = _p_values(near, np.zeros(len(near), np.int64), max_risk) <= 1 - confidence
     return int(near[passes.argmax()])
 
@@ -190,30 +196,44 @@ def _p_values(accepted: Int64s, errors: Int64s, max_risk: float) -> Float64s:
     """
     from scipy.special import bdtr
 
-    found: Float64s = np.where(accepted > 0, bdtr(errors.astype(np.float64), np.maximum(accepted, 1), max_risk), 1.0)
+    found: Float64s = np.where(
+        accepted > 0, bdtr(errors.astype(np.float64), np.maximum(accepted, 1), max_risk), 1.0
+    )
     return found
 
 
 def _errors_that_pass(accepted: Int64s, max_risk: float, confidence: float) -> Int64s:
     """The largest number of errors among that many accepted that still passes; −1 where not even none does."""
-    low, high = np.full_like(accepted, -1), accepted.copy()  # low passes (none is nobody's), high never does
+    low, high = (
+        np.full_like(accepted, -1),
+        accepted.copy(),
+    )  # low passes (none is nobody's), high never does
     while (high - low > 1).any():
         middle = (low + high) // 2
         passes = _p_values(accepted, np.maximum(middle, 0), max_risk) <= 1 - confidence
-        low, high = np.where(passes & (middle >= 0), middle, low), np.where(passes | (middle < 0), high, middle)
+        low, high = (
+            np.where(passes & (middle >= 0), middle, low),
+            np.where(passes | (middle < 0), high, middle),
+        )
     return low
 
 
-def _pass_chance(accepted: Int64s, risk: Float64s | float, max_risk: float, confidence: float) -> Float64s:
+def _pass_chance(
+    accepted: Int64s, risk: Float64s | float, max_risk: float, confidence: float
+) -> Float64s:
     """The chance that a threshold passes that accepts so many, if its risk is `risk`."""
     from scipy.special import bdtr
 
     allowed = _errors_that_pass(accepted, max_risk, confidence)
-    found: Float64s = np.where(allowed >= 0, bdtr(np.maximum(allowed, 0).astype(np.float64), accepted, risk), 0.0)
+    found: Float64s = np.where(
+        allowed >= 0, bdtr(np.maximum(allowed, 0).astype(np.float64), accepted, risk), 0.0
+    )
     return found
 
 
-def _what_would_do(ranking: Ranking, images: int, max_risk: float, confidence: float) -> tuple[int | None, str]:
+def _what_would_do(
+    ranking: Ranking, images: int, max_risk: float, confidence: float
+) -> tuple[int | None, str]:
     """How many more images, and why. Of every threshold seen, the one that would need the fewest.
 
     Its risk is the larger of two estimates, as a few images tell little: from these images and as many imagined ones as the
@@ -225,11 +245,19 @@ def _what_would_do(ranking: Ranking, images: int, max_risk: float, confidence: f
         return None, f"none of {images} images can be accepted at any threshold"
     accepted, errors = ranking.accepted, ranking.errors
     overall = int(errors[-1]) / int(accepted[-1])
-    risk = np.maximum((errors + none_wrong * max_risk / 2) / (accepted + none_wrong), (errors + 10 * overall) / (accepted + 10))
+    risk = np.maximum(
+        (errors + none_wrong * max_risk / 2) / (accepted + none_wrong),
+        (errors + 10 * overall) / (accepted + 10),
+    )
     # Needs grow with the risk and shrink with the coverage: only the lowest risk of each coverage and above matters.
     best = np.flatnonzero((risk < max_risk) & (risk <= np.minimum.accumulate(risk[::-1])[::-1]))
-    best = best[np.unique(np.linspace(0, len(best) - 1, 100).astype(np.int64))] if len(best) else best
-    totals = [_accepted_that_do(float(risk[i]), max_risk, confidence) * images / int(accepted[i]) for i in best]
+    best = (
+        best[np.unique(np.linspace(0, len(best) - 1, 100).astype(np.int64))] if len(best) else best
+    )
+    totals = [
+        _accepted_that_do(float(risk[i]), max_risk, confidence) * images / int(accepted[i])
+        for i in best
+    ]
     total = min(totals, default=np.inf)
     few = int(accepted[-1]) < none_wrong
     least = f"about {_rounded(none_wrong):,} images without an error would do; you have {images:,} to prove it with"
@@ -239,12 +267,18 @@ def _what_would_do(ranking: Ranking, images: int, max_risk: float, confidence: f
         if few:
             return None, least
         if not errors[lowest]:
-            return None, f"{seen}, and a proof takes about {_rounded(none_wrong):,} that are accepted without an error"
+            return (
+                None,
+                f"{seen}, and a proof takes about {_rounded(none_wrong):,} that are accepted without an error",
+            )
         return None, f"{seen}; as far as they tell, no number of images would do"
     needed = max(1, int(np.ceil(total)) - images)
     if few:
         return needed, f"{least}; as far as these tell, about {needed:,} more would do"
-    return needed, f"{images:,} images are too few for a risk this close to it; about {needed:,} more would do"
+    return (
+        needed,
+        f"{images:,} images are too few for a risk this close to it; about {needed:,} more would do",
+    )
 
 
 def _rounded(count: int) -> int:
@@ -258,7 +292,11 @@ def _accepted_that_do(risk: float, max_risk: float, confidence: float) -> float:
     The chance goes up in jags: this is the first count on a geometric ladder (steps of 2 %) that reaches it.
     """
     first = smallest_accepted(max_risk, confidence)
-    ladder = np.unique(np.ceil(first * 1.02 ** np.arange(np.log(MOST_IMAGES / first) / np.log(1.02))).astype(np.int64))
+    ladder = np.unique(
+        np.ceil(first * 1.02 ** np.arange(np.log(MOST_IMAGES / first) / np.log(1.02))).astype(
+            np.int64
+        )
+    )
     if not len(ladder):
         return float(first)
     enough = _pass_chance(ladder, risk, max_risk, confidence) >= LIKELY
@@ -281,8 +319,14 @@ def _finite(thresholds: npt.NDArray[Any]) -> Float64s:
 
 def _checked_grid(grid: npt.ArrayLike) -> Float64s:
     candidates = real_array(grid, "grid").astype(np.float64)
-    if candidates.ndim != 1 or not np.isfinite(candidates).all() or (np.diff(candidates) >= 0).any():
-        raise InvalidInput("grid: expected (g,) finite thresholds, strictly descending; take them from threshold_grid")
+    if (
+        candidates.ndim != 1
+        or not np.isfinite(candidates).all()
+        or (np.diff(candidates) >= 0).any()
+    ):
+        raise InvalidInput(
+            "grid: expected (g,) finite thresholds, strictly descending; take them from threshold_grid"
+        )
     return candidates
 
 

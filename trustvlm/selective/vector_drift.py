@@ -21,9 +21,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trustvlm.types import Float64s, Int64s
+from trustvlm.types.arrays import Float64s, Int64s
 
-__all__ = ["CONE", "FALSE_ALARMS", "LEAST_LABELS", "LEAST_VECTORS", "LENGTH_RATIO", "Baseline", "baseline_of", "departures"]
+__all__ = [
+    "CONE",
+    "FALSE_ALARMS",
+    "LEAST_LABELS",
+    "LEAST_VECTORS",
+    "LENGTH_RATIO",
+    "Baseline",
+    "baseline_of",
+    "departures",
+]
 
 FALSE_ALARMS = 0.001
 """Upper bound of the chance that a batch of the same kind is called another, both tests together, if cosines and log norms
@@ -72,7 +81,15 @@ def baseline_of(vectors: Float64s, owner: Int64s, *, norms: bool = True) -> Base
     usable = np.linalg.norm(others, axis=1) > 0
     cosines = np.einsum("nd,nd->n", means[usable], _unit(others[usable]))
     direction = total / np.linalg.norm(total)
-    return Baseline(len(vectors), len(means), direction, float(cosines.mean()), float(cosines.std(ddof=1)), log_norm, deviation)
+    return Baseline(
+        len(vectors),
+        len(means),
+        direction,
+        float(cosines.mean()),
+        float(cosines.std(ddof=1)),
+        log_norm,
+        deviation,
+    )
 
 
 def departures(baseline: Baseline, vectors: Float64s) -> list[str]:
@@ -89,7 +106,10 @@ def _direction(baseline: Baseline, vectors: Float64s) -> list[str]:
     length = float(np.linalg.norm(mean))
     cosine = float(mean @ baseline.direction) / length if length > 0 else 0.0
     t = _quantile(FALSE_ALARMS / 2, baseline.labels - 1)
-    if cosine >= baseline.cosine - t * baseline.spread * np.sqrt(1 + 1 / baseline.labels) or cosine >= baseline.cosine / 2:
+    if (
+        cosine >= baseline.cosine - t * baseline.spread * np.sqrt(1 + 1 / baseline.labels)
+        or cosine >= baseline.cosine / 2
+    ):
         return []
     return [
         f"their mean direction has a cosine of {cosine:.2f} with the stored one, where labels have {baseline.cosine:.2f} "
@@ -103,10 +123,16 @@ def _length(baseline: Baseline, vectors: Float64s) -> list[str]:
     logs = np.log(np.linalg.norm(vectors, axis=1))
     away = abs(float(logs.mean()) - baseline.log_norm)
     # Vectors of one label share what is special of it: the mean of many spreads as one vector does, at most.
-    bound = _quantile(FALSE_ALARMS / 4, baseline.count - 1) * baseline.log_norm_spread * np.sqrt(1 + 1 / baseline.count)
+    bound = (
+        _quantile(FALSE_ALARMS / 4, baseline.count - 1)
+        * baseline.log_norm_spread
+        * np.sqrt(1 + 1 / baseline.count)
+    )
     if away <= max(float(bound), float(np.log(LENGTH_RATIO))):
         return []
-    return [f"their norms are about {np.exp(logs.mean()):.3g}, where the stored ones are about {np.exp(baseline.log_norm):.3g}"]
+    return [
+        f"their norms are about {np.exp(logs.mean()):.3g}, where the stored ones are about {np.exp(baseline.log_norm):.3g}"
+    ]
 
 
 def _unit(rows: Float64s) -> Float64s:

@@ -9,31 +9,40 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from trustvlm.bounds import flags, identifier
-from trustvlm.catalog import labels as label_rows
-from trustvlm.catalog import spaces as space_rows
-from trustvlm.catalog import supports as support_rows
-from trustvlm.damage import VerifyReport
-from trustvlm.service import labels as label_verbs
-from trustvlm.service import spaces as space_verbs
-from trustvlm.service.encoding import Embedded, as_sources, embed, reading
-from trustvlm.service.indexes import IndexStats, index_stats, rebuild_index
-from trustvlm.service.moving import Moving
-from trustvlm.service.purging import purge_removed
-from trustvlm.service.reembed import restore_space
-from trustvlm.service.register import register
-from trustvlm.service.score import score
-from trustvlm.service.search import search
-from trustvlm.service.serving import Serving
-from trustvlm.service.suggest import MILLISECONDS, Suggestion, suggest_recipe
-from trustvlm.service.sync import register_with
-from trustvlm.service.synonyms import alias, near_synonyms, reported, unalias
-from trustvlm.service.tuning import Tuned, tune_index
+from trustvlm.catalog.rows import labels as label_rows
+from trustvlm.catalog.rows import spaces as space_rows
+from trustvlm.catalog.rows import supports as support_rows
+from trustvlm.service.home.purge import purge_removed
+from trustvlm.service.indexes.stats import IndexStats, index_stats, rebuild_index
+from trustvlm.service.indexes.suggest import MILLISECONDS, Suggestion, suggest_recipe
+from trustvlm.service.indexes.tune import Tuned, tune_index
+from trustvlm.service.inputs.encode import Embedded, as_sources, embed, reading
+from trustvlm.service.query.score import score
+from trustvlm.service.query.search import search
+from trustvlm.service.reembed.reembed import restore_space
+from trustvlm.service.registration import edit_labels as label_verbs
+from trustvlm.service.registration import spaces as space_verbs
+from trustvlm.service.registration.register import register
+from trustvlm.service.registration.sync import register_with
+from trustvlm.service.registration.synonyms import alias, near_synonyms, reported, unalias
+from trustvlm.service.server.server_home import Serving
+from trustvlm.service.transfer.verbs import Moving
 from trustvlm.service.verify import verify
-from trustvlm.types import Hits, LabelInput, LabelRow, Queries, RegisterResult, SpaceRow, SupportRow, Verdicts
+from trustvlm.types import (
+    Hits,
+    LabelInput,
+    LabelRow,
+    Queries,
+    RegisterResult,
+    SpaceRow,
+    SupportRow,
+    Verdicts,
+)
+from trustvlm.types.bounds import flags, identifier
+from trustvlm.types.verification import VerifyReport
 
 if TYPE_CHECKING:
-    from trustvlm.types import ImageSource
+    from trustvlm.types.inputs import ImageSource
 
 __all__ = ["TrustService"]
 
@@ -134,7 +143,11 @@ class TrustService(Moving, Serving):
             cannot be written now.
         """
         flags(keep_originals=keep_originals, bring_back=bring_back, sync=sync, dry_run=dry_run)
-        how: dict[str, Any] = {"on_commit": on_commit, "progress": progress, "keep_originals": keep_originals}
+        how: dict[str, Any] = {
+            "on_commit": on_commit,
+            "progress": progress,
+            "keep_originals": keep_originals,
+        }
         how |= {"image_range": image_range, "accept_truncated": accept_truncated}
         asked = {"bring_back": bring_back, "sync": sync, "dry_run": dry_run}
         result = register_with(self._writable(), space, inputs, **asked, **how)
@@ -157,10 +170,19 @@ class TrustService(Moving, Serving):
         """Add support images to a label that exists. Raises NotFound when it does not, else as :meth:`register`."""
         flags(keep_originals=keep_originals)
         addition = LabelInput(
-            label, images=images, image_vectors=image_vectors, classifier_image_vectors=classifier_image_vectors
+            label,
+            images=images,
+            image_vectors=image_vectors,
+            classifier_image_vectors=classifier_image_vectors,
         )
-        how: Any = {"keep_originals": keep_originals, "image_range": image_range, "accept_truncated": accept_truncated}
-        return register(self._writable(), space, [addition], must_exist=True, bring_back=True, **how)
+        how: Any = {
+            "keep_originals": keep_originals,
+            "image_range": image_range,
+            "accept_truncated": accept_truncated,
+        }
+        return register(
+            self._writable(), space, [addition], must_exist=True, bring_back=True, **how
+        )
 
     def update_label(
         self,
@@ -178,7 +200,9 @@ class TrustService(Moving, Serving):
         Raises:
             NotFound, Conflict (the new name is taken), InvalidInput.
         """
-        return label_verbs.update_label(self._writable(), space, label, text_vector, prompt, new_name)
+        return label_verbs.update_label(
+            self._writable(), space, label, text_vector, prompt, new_name
+        )
 
     def remove_label(self, space: str, label: str, *, purge: bool = False) -> int:
         """Remove a label with its support images; the space's new revision.
@@ -213,7 +237,9 @@ class TrustService(Moving, Serving):
         or Conflict when it is none."""
         return unalias(self._writable(), space, label)
 
-    def near_synonyms(self, space: str, labels: Sequence[str] | None = None) -> list[tuple[str, str, float]]:
+    def near_synonyms(
+        self, space: str, labels: Sequence[str] | None = None
+    ) -> list[tuple[str, str, float]]:
         """Pairs of labels (of `labels` with any, or all) whose text prototypes have a cosine of 0.95 or more, nearest first.
 
         They halve each other's probability and make each other's verdicts close calls; :meth:`alias` makes one of two.
@@ -235,7 +261,11 @@ class TrustService(Moving, Serving):
         return purge_removed(self._writable(), older_than)
 
     def verify(
-        self, space: str | None = None, *, repair: bool = False, progress: Callable[[int, int], None] | None = None
+        self,
+        space: str | None = None,
+        *,
+        repair: bool = False,
+        progress: Callable[[int, int], None] | None = None,
     ) -> VerifyReport:
         """Look at every row and snapshot of a space, or of the whole home: is all as it was written, and does it agree?
 
@@ -247,7 +277,9 @@ class TrustService(Moving, Serving):
         Raises:
             NotFound. ReadOnly: a repair of a home that cannot be written.
         """
-        return verify(self._writable() if repair else self._ready(), space, mend=repair, progress=progress)
+        return verify(
+            self._writable() if repair else self._ready(), space, mend=repair, progress=progress
+        )
 
     def list_labels(self, space: str) -> Iterator[LabelRow]:
         """Every label of the space, in order of id. Raises NotFound."""
@@ -312,7 +344,15 @@ class TrustService(Moving, Serving):
         """
         return score(self._ready(), space, queries, rule, top_k, labels, params, revision)
 
-    def search(self, space: str, queries: Queries, *, kind: str = "support", k: int = 10, revision: int | None = None) -> Hits:
+    def search(
+        self,
+        space: str,
+        queries: Queries,
+        *,
+        kind: str = "support",
+        k: int = 10,
+        revision: int | None = None,
+    ) -> Hits:
         """The k nearest support images, prototypes or text prototypes of every query.
 
         Args:

@@ -3,10 +3,10 @@
 import { get, onKeyNeeded, path } from "./api.js";
 import { freshId, h, put } from "./dom.js";
 import { dialog, empty, problem, working } from "./parts.js";
-import * as labels from "./labels.js";
-import * as search from "./search.js";
-import * as trust from "./trust.js";
-import * as attempt from "./try.js";
+import * as labels from "./labels/labels.js";
+import * as search from "./search/search.js";
+import * as trust from "./trust/trust.js";
+import * as attempt from "./try/try.js";
 
 // A view: `title`, and `show(root, context)` with {space: the space's row, signal: aborts when the view is left,
 // rest: what stands behind the view's name in the address, go(view, ...rest), refresh(): the space's row read again}.

@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from trustvlm.catalog import quarantine
-from trustvlm.damage import Damage, QuarantinedRow, VerifyReport
-from trustvlm.service.parts import Parts
+from trustvlm.catalog.upkeep import quarantine
+from trustvlm.service.home.home import Parts
 from trustvlm.service.verify.look import Look, look
 from trustvlm.service.verify.repair import repair
+from trustvlm.types.verification import Damage, QuarantinedRow, VerifyReport
 
 __all__ = ["unopened", "verify"]
 
@@ -19,7 +19,11 @@ LISTED = 1_000
 
 
 def verify(
-    parts: Parts, space_name: str | None, *, mend: bool, progress: Callable[[int, int], None] | None = None
+    parts: Parts,
+    space_name: str | None,
+    *,
+    mend: bool,
+    progress: Callable[[int, int], None] | None = None,
 ) -> VerifyReport:
     """See :meth:`TrustService.verify`."""
     started = time.monotonic()
@@ -57,7 +61,13 @@ def _quarantined(parts: Parts, found: Look, space_id: int | None) -> tuple[Quara
         rows = quarantine.list_rows(connection, LISTED, space_id)
     return tuple(
         QuarantinedRow(
-            row.id, found.spaces.get(row.space_id or 0), row.kind, row.row_id, row.name, row.reason, row.quarantined_at
+            row.id,
+            found.spaces.get(row.space_id or 0),
+            row.kind,
+            row.row_id,
+            row.name,
+            row.reason,
+            row.quarantined_at,
         )
         for row in rows
     )

@@ -9,21 +9,24 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from trustvlm.catalog import raw, spaces
-from trustvlm.catalog.calibrations import CalibrationRecord
-from trustvlm.catalog.fits import FitRecord
-from trustvlm.catalog.raw import Raw, Unreadable
-from trustvlm.damage import Damage
+from trustvlm.catalog.rows import spaces
+from trustvlm.catalog.rows.calibrations import CalibrationRecord
+from trustvlm.catalog.rows.evidence_fits import FitRecord
+from trustvlm.catalog.upkeep import raw
+from trustvlm.catalog.upkeep.raw import Raw, Unreadable
 from trustvlm.errors import TrustVLMError
 from trustvlm.scoring.rules import RULES
-from trustvlm.service.calibrations import loaded
-from trustvlm.service.fits import disagreement
+from trustvlm.service.measuring.calibrations import loaded
+from trustvlm.service.memory.evidence_fit import disagreement
 from trustvlm.service.verify.facts import Facts, as_text, is_number
+from trustvlm.types.verification import Damage
 
 __all__ = ["check_calibrations", "check_changes", "check_fits"]
 
 
-def check_calibrations(connection: Connection, facts: Facts, rows: Sequence[Raw]) -> Iterator[Damage]:
+def check_calibrations(
+    connection: Connection, facts: Facts, rows: Sequence[Raw]
+) -> Iterator[Damage]:
     """What is wrong with calibrations of a space: they must say what they promise, and of which revision and labels."""
     for row in rows:
         if isinstance(row, Unreadable):
@@ -32,7 +35,9 @@ def check_calibrations(connection: Connection, facts: Facts, rows: Sequence[Raw]
             problem = _calibration_problem(facts, row)
         if problem is not None:
             remedy = "backup" if isinstance(row, Unreadable) else "quarantine"
-            yield facts.damage("calibration", row["id"], f"calibration {row['id']}", problem, remedy)
+            yield facts.damage(
+                "calibration", row["id"], f"calibration {row['id']}", problem, remedy
+            )
 
 
 def _calibration_problem(facts: Facts, row: Raw) -> str | None:
@@ -54,7 +59,10 @@ def _calibration_problem(facts: Facts, row: Raw) -> str | None:
         ]
         if found.rule not in RULES:
             return f"its rule is {found.rule!r:.40}, which is none"
-        if not all(isinstance(x, float | int) and math.isfinite(x) for x in [*numbers, found.threshold or 0.0]):
+        if not all(
+            isinstance(x, float | int) and math.isfinite(x)
+            for x in [*numbers, found.threshold or 0.0]
+        ):
             return "it holds numbers that are not finite"
         if not found.knots or not all(is_number(label) and label > 0 for label in found.predicted):
             return "it lacks its curve, or names labels by what are no numbers"
@@ -67,9 +75,17 @@ def check_fits(connection: Connection, facts: Facts, rows: Sequence[Raw]) -> Ite
     """Whether the fit of a space can be read, and is what its support images say where these have not changed since."""
     for row in rows:
         if isinstance(row, Unreadable):
-            yield facts.damage("fit", row["space_id"], "the fit of its support images", "its row cannot be read", "backup")
+            yield facts.damage(
+                "fit",
+                row["space_id"],
+                "the fit of its support images",
+                "its row cannot be read",
+                "backup",
+            )
         elif not facts.purging and (problem := _fit_problem(connection, facts, row)) is not None:
-            yield facts.damage("fit", row["space_id"], "the fit of its support images", problem, "fit")
+            yield facts.damage(
+                "fit", row["space_id"], "the fit of its support images", problem, "fit"
+            )
 
 
 def _fit_problem(connection: Connection, facts: Facts, row: Raw) -> str | None:
@@ -99,7 +115,9 @@ def check_changes(connection: Connection, facts: Facts, rows: Sequence[Raw]) -> 
             problem = f"it is of kind {row['kind']!r:.20}, expected label or support"
         elif row["row_id"] in there[kind]:
             problem = f"it says that {kind} {row['row_id']} was purged, which is there"
-        elif not all(is_number(row[name]) for name in ("row_id", "label_id", "created_revision", "revision")):
+        elif not all(
+            is_number(row[name]) for name in ("row_id", "label_id", "created_revision", "revision")
+        ):
             problem = "it holds what is no number"
         elif not 0 <= row["created_revision"] <= row["revision"] <= facts.revision:
             problem = f"created at {row['created_revision']}, removed at {row['revision']}: impossible at {facts.revision}"

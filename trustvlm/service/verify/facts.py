@@ -11,15 +11,23 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection
 
-from trustvlm.catalog import raw
-from trustvlm.catalog.purge import PURGING
-from trustvlm.catalog.raw import Raw
-from trustvlm.damage import Damage
+from trustvlm.catalog.upkeep import raw
+from trustvlm.catalog.upkeep.purge import PURGING
+from trustvlm.catalog.upkeep.raw import Raw
 from trustvlm.encoders import spec_dim
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.index.recipe import load_recipe
+from trustvlm.types.verification import Damage
 
-__all__ = ["REVISIONS", "Facts", "as_text", "check_space", "is_number", "number_problem", "vector_problems"]
+__all__ = [
+    "REVISIONS",
+    "Facts",
+    "as_text",
+    "check_space",
+    "is_number",
+    "number_problem",
+    "vector_problems",
+]
 
 REVISIONS = 2**40
 """No space has so many revisions: a number beyond is damage, and proves nothing of the space's own."""
@@ -57,20 +65,34 @@ def check_space(connection: Connection, space_id: int) -> tuple[Facts | None, li
     def damage(problem: str, remedy: str = "backup") -> Damage:
         return Damage(shown, space_id, "space", space_id, f"space {shown!r}", problem, remedy)
 
-    numbers: dict[str, Any] = {key: row.get(key) for key in ("revision", "log_start", "classifier_dim", "verifier_dim")}
-    wrong = [key for key, value in numbers.items() if not is_number(value) or not 0 <= value < REVISIONS]
+    numbers: dict[str, Any] = {
+        key: row.get(key) for key in ("revision", "log_start", "classifier_dim", "verifier_dim")
+    }
+    wrong = [
+        key for key, value in numbers.items() if not is_number(value) or not 0 <= value < REVISIONS
+    ]
     if wrong or name is None:
         problems = [f"{key}: expected a number, got {numbers[key]!r:.40}" for key in wrong]
-        return None, [damage("; ".join(["its name cannot be read", *problems] if name is None else problems))]
+        return None, [
+            damage("; ".join(["its name cannot be read", *problems] if name is None else problems))
+        ]
     found = [damage(problem) for problem in _content_problems(row, numbers)]
     revision, log_start = numbers["revision"], numbers["log_start"]
     highest = raw.highest_revision(connection, space_id, REVISIONS)
     if highest > revision:
-        found.append(damage(f"it is at revision {revision}, but has rows of revision {highest}", "space"))
+        found.append(
+            damage(f"it is at revision {revision}, but has rows of revision {highest}", "space")
+        )
     if log_start > max(highest, revision):
-        found.append(damage(f"its change log begins at revision {log_start}, but it is at {revision}", "space"))
+        found.append(
+            damage(
+                f"its change log begins at revision {log_start}, but it is at {revision}", "space"
+            )
+        )
     numbers["revision"] = max(highest, revision)
-    purging = row["removed_at"] is not None and (as_text(row["removed_at"]) or "").startswith(f"{PURGING:%Y-%m-%d %H:%M:%S}")
+    purging = row["removed_at"] is not None and (as_text(row["removed_at"]) or "").startswith(
+        f"{PURGING:%Y-%m-%d %H:%M:%S}"
+    )
     return Facts(space_id, name, row["removed_at"] is not None, **numbers, purging=purging), found
 
 
@@ -87,12 +109,16 @@ def _content_problems(row: Raw, numbers: dict[str, Any]) -> list[str]:
         if spec is None or dim < 1 or asked not in (None, dim):
             found.append(f"{side} {spec!r}: expected {asked or 'some'} dimensions, got {dim}")
         if golden is not None and vector_problems([golden], dim):
-            found.append(f"{side}: the embedding of the golden image is {vector_problems([golden], dim)[0]}")
+            found.append(
+                f"{side}: the embedding of the golden image is {vector_problems([golden], dim)[0]}"
+            )
     if not isinstance(row["logit_scale"], float | int) or not 0 < row["logit_scale"] < math.inf:
         found.append(f"logit_scale: expected a number above 0, got {row['logit_scale']!r:.40}")
     try:
         templates = json.loads(row["templates"])
-        if not templates or not all(isinstance(template, str) and "{}" in template for template in templates):
+        if not templates or not all(
+            isinstance(template, str) and "{}" in template for template in templates
+        ):
             found.append(f"templates: expected texts with {{}}, got {templates!r:.60}")
         if row["search"] is not None and not isinstance(json.loads(row["search"]), dict | None):
             found.append("search: expected parameters by name")
@@ -121,14 +147,22 @@ def number_problem(row: Raw, facts: Facts) -> str | None:
     created, last, removed = row["created_revision"], row["revision"], row["removed_revision"]
     if not is_number(created) or not is_number(last) or not (removed is None or is_number(removed)):
         return f"its revisions are no numbers: created {created!r:.20}, last {last!r:.20}, removed {removed!r:.20}"
-    if not 1 <= created <= last <= facts.revision or not (removed is None or created <= removed <= last):
+    if not 1 <= created <= last <= facts.revision or not (
+        removed is None or created <= removed <= last
+    ):
         return f"created at {created}, changed at {last}, removed at {removed}: impossible in a space at {facts.revision}"
     if "hidden_from" in row:
         hidden = (row["hidden_from"], row["hidden_until"])
-        if hidden != (None, None) and not (all(map(is_number, hidden)) and created <= hidden[0] <= hidden[1] <= last):
+        if hidden != (None, None) and not (
+            all(map(is_number, hidden)) and created <= hidden[0] <= hidden[1] <= last
+        ):
             return f"hidden between revisions {hidden[0]!r:.20} and {hidden[1]!r:.20}: impossible when changed last at {last}"
     try:
-        when = None if row["removed_at"] is None else datetime.fromisoformat(as_text(row["removed_at"]) or "")
+        when = (
+            None
+            if row["removed_at"] is None
+            else datetime.fromisoformat(as_text(row["removed_at"]) or "")
+        )
     except ValueError:
         return f"the time when it was removed is {row['removed_at']!r:.40}"
     if (removed is None) != (when is None):
@@ -148,7 +182,11 @@ def vector_problems(blobs: list[Any], dim: int, *, unit: bool = False) -> dict[i
             found[place] = f"{size}, expected {4 * dim} bytes"
     if not whole:
         return found
-    rows = np.frombuffer(b"".join([blobs[place] for place in whole]), "<f4").reshape(-1, dim).astype(np.float64)
+    rows = (
+        np.frombuffer(b"".join([blobs[place] for place in whole]), "<f4")
+        .reshape(-1, dim)
+        .astype(np.float64)
+    )
     with np.errstate(over="ignore", invalid="ignore"):
         norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))
     finite = np.isfinite(rows).all(axis=1)

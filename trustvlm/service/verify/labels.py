@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection
 
-from trustvlm.catalog import raw, supports
-from trustvlm.catalog.labels import name_hash
-from trustvlm.catalog.raw import Raw, Unreadable
-from trustvlm.catalog.sqlite import translated
-from trustvlm.catalog.vectors import checksum, pack
-from trustvlm.damage import Damage
+from trustvlm.catalog.rows import supports
+from trustvlm.catalog.rows.labels import name_hash
+from trustvlm.catalog.store.sqlite import translated
+from trustvlm.catalog.store.vectors import checksum, pack
+from trustvlm.catalog.upkeep import raw
+from trustvlm.catalog.upkeep.raw import Raw, Unreadable
 from trustvlm.errors import Damaged, InvalidInput
 from trustvlm.scoring.prototypes import mean_prototype
 from trustvlm.service.verify.facts import Facts, as_text, is_number, number_problem, vector_problems
+from trustvlm.types.verification import Damage
 
 __all__ = ["check_labels", "expected_prototypes", "mended_name"]
 
@@ -30,22 +31,38 @@ def check_labels(connection: Connection, facts: Facts, rows: Sequence[Raw]) -> I
     readable = [row for row in rows if not isinstance(row, Unreadable)]
     for row in rows:
         if isinstance(row, Unreadable):
-            yield facts.damage("label", row["id"], f"label {row['id']}", "its row cannot be read", "backup")
-    expected = {row["id"]: None for row in readable} if facts.purging else expected_prototypes(connection, facts, readable)
+            yield facts.damage(
+                "label", row["id"], f"label {row['id']}", "its row cannot be read", "backup"
+            )
+    expected = (
+        {row["id"]: None for row in readable}
+        if facts.purging
+        else expected_prototypes(connection, facts, readable)
+    )
     targets = sorted({row["alias_of"] for row in readable if is_number(row["alias_of"])})
     canonical = {row["id"]: row for row in raw.by_ids(connection, "label", targets)}
-    text = vector_problems([row["text_prototype"] for row in readable], facts.classifier_dim, unit=True)
+    text = vector_problems(
+        [row["text_prototype"] for row in readable], facts.classifier_dim, unit=True
+    )
     for place, row in enumerate(readable):
         what = f"label {row['id']} ({as_text(row['name'])!r:.60})"
-        for problem, remedy in _problems(facts, row, text.get(place), expected[row["id"]], canonical):
+        for problem, remedy in _problems(
+            facts, row, text.get(place), expected[row["id"]], canonical
+        ):
             yield facts.damage("label", row["id"], what, problem, remedy)
 
 
 def _problems(
-    facts: Facts, row: Raw, text: str | None, expected: tuple[int, bytes | None] | None, canonical: Mapping[int, Raw]
+    facts: Facts,
+    row: Raw,
+    text: str | None,
+    expected: tuple[int, bytes | None] | None,
+    canonical: Mapping[int, Raw],
 ) -> Iterator[tuple[str, str]]:
     """(problem, remedy) of one label."""
-    if as_text(row["name"]) is None or (row["prompt"] is not None and as_text(row["prompt"]) is None):
+    if as_text(row["name"]) is None or (
+        row["prompt"] is not None and as_text(row["prompt"]) is None
+    ):
         yield "its name or prompt is no text", "quarantine"
         return
     if text is not None:
@@ -57,23 +74,39 @@ def _problems(
     parts = [part for part in (row["text_prototype"], prototype) if isinstance(part, bytes)]
     if checksum(*parts) != row["checksum"]:
         if expected is not None and checksum(row["text_prototype"], expected[1]) == row["checksum"]:
-            yield "its prototype does not match its checksum; that of its support images does", "prototype"
+            yield (
+                "its prototype does not match its checksum; that of its support images does",
+                "prototype",
+            )
         else:
             yield "its text prototype does not match its checksum", "quarantine"
             return
     elif expected is not None and (row["support_count"], prototype) != expected:
         yield _difference(row, expected), "prototype"
-    elif (prototype is not None) != (is_number(row["support_count"]) and row["support_count"] > 0) and _whole(row, expected):
-        yield f"it counts {row['support_count']!r} support images, and has {'a' if prototype else 'no'} prototype", "prototype"
-    elif prototype is not None and (wrong := vector_problems([prototype], facts.verifier_dim, unit=True)):
+    elif (prototype is not None) != (
+        is_number(row["support_count"]) and row["support_count"] > 0
+    ) and _whole(row, expected):
+        yield (
+            f"it counts {row['support_count']!r} support images, and has {'a' if prototype else 'no'} prototype",
+            "prototype",
+        )
+    elif prototype is not None and (
+        wrong := vector_problems([prototype], facts.verifier_dim, unit=True)
+    ):
         yield f"its prototype is {wrong[0]}", "prototype"
     if mended_name(row) != (row["name"].decode(), row["name_hash"]):
         yield f"its name does not match its hash {row['name_hash']!r:.24}", "name"
     if row["text_source"] not in _SOURCES:
-        yield f"its text is said to come from {row['text_source']!r:.20}, expected name, prompt or vector", "name"
+        yield (
+            f"its text is said to come from {row['text_source']!r:.20}, expected name, prompt or vector",
+            "name",
+        )
     if (problem := number_problem(row, facts)) is not None:
         yield problem, "revision"
-    if row["alias_of"] is not None and (problem := _alias_problem(facts, row, canonical)) is not None:
+    if (
+        row["alias_of"] is not None
+        and (problem := _alias_problem(facts, row, canonical)) is not None
+    ):
         yield problem, "alias"
 
 
@@ -102,7 +135,9 @@ def _alias_problem(facts: Facts, row: Raw, canonical: Mapping[int, Raw]) -> str 
     return None
 
 
-def expected_prototypes(connection: Connection, facts: Facts, rows: Sequence[Raw]) -> dict[int, Any]:
+def expected_prototypes(
+    connection: Connection, facts: Facts, rows: Sequence[Raw]
+) -> dict[int, Any]:
     """What the support images say that count and prototype of these labels must be.
 
     None where they cannot: one is damaged, or a removed label has lost some of its own to a purge.
@@ -125,7 +160,10 @@ def _of_live(connection: Connection, facts: Facts, ids: Sequence[int]) -> dict[i
     try:
         with translated(_CATALOG):
             owners, _, embeddings = supports.embeddings(connection, ids, facts.verifier_dim)
-    except (Damaged, TypeError):  # one by one, so that one damaged image says nothing of other labels
+    except (
+        Damaged,
+        TypeError,
+    ):  # one by one, so that one damaged image says nothing of other labels
         if len(ids) == 1:
             return {ids[0]: None}
         half = len(ids) // 2
@@ -143,7 +181,9 @@ def _of_removed(connection: Connection, facts: Facts, row: Raw) -> tuple[int, by
         return None
     try:
         with translated(_CATALOG):
-            embeddings = supports.hidden_with_label(connection, row["id"], row["removed_revision"], facts.verifier_dim)
+            embeddings = supports.hidden_with_label(
+                connection, row["id"], row["removed_revision"], facts.verifier_dim
+            )
     except (Damaged, TypeError):
         return None
     return _mean(embeddings) if len(embeddings) == row["support_count"] else None
@@ -178,7 +218,9 @@ def mended_name(row: Raw) -> tuple[str, int] | None:
                 if other is not None and name_hash(other) == stored:
                     return other, stored
         if text is not None and right is not None:
-            differing = sum(a != b for a, b in zip(stored.to_bytes(8), right.to_bytes(8), strict=True))
+            differing = sum(
+                a != b for a, b in zip(stored.to_bytes(8), right.to_bytes(8), strict=True)
+            )
             if differing == 1:
                 return text, right
     return None

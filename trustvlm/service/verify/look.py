@@ -11,17 +11,19 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from trustvlm.catalog import Catalog, raw, schema, sqlite
-from trustvlm.catalog.names import normal
-from trustvlm.catalog.raw import Raw
-from trustvlm.damage import Damage
+from trustvlm.catalog import Catalog
+from trustvlm.catalog.store import schema, sqlite
+from trustvlm.catalog.store.names import normal
+from trustvlm.catalog.upkeep import raw
+from trustvlm.catalog.upkeep.raw import Raw
 from trustvlm.errors import Damaged, NotFound
-from trustvlm.service.parts import Parts
+from trustvlm.service.home.home import Parts
 from trustvlm.service.verify.derived import check_calibrations, check_changes, check_fits
 from trustvlm.service.verify.facts import Facts, check_space
 from trustvlm.service.verify.images import check_observations, check_supports, check_thumbnails
 from trustvlm.service.verify.labels import check_labels
 from trustvlm.service.verify.snapshots import OpenSnapshot, check_snapshot, open_snapshots
+from trustvlm.types.verification import Damage
 
 __all__ = ["CHECKS", "Look", "look"]
 
@@ -79,7 +81,17 @@ class Look:
             with sqlite.translated(self.catalog):
                 yield
         except Damaged as error:
-            self.add(Damage(space, space_id, kind, None, f"the {kind} rows" if space else "the catalog", str(error), "backup"))
+            self.add(
+                Damage(
+                    space,
+                    space_id,
+                    kind,
+                    None,
+                    f"the {kind} rows" if space else "the catalog",
+                    str(error),
+                    "backup",
+                )
+            )
 
 
 def look(parts: Parts, space_name: str | None, progress: Progress | None = None) -> Look:
@@ -104,12 +116,17 @@ def look(parts: Parts, space_name: str | None, progress: Progress | None = None)
 
     for space_id, _ in chosen:
         own = [file for file in files if file.space_id == space_id]
-        with found.noting(found.spaces[space_id], space_id, "space"), parts.catalog.read() as connection:
+        with (
+            found.noting(found.spaces[space_id], space_id, "space"),
+            parts.catalog.read() as connection,
+        ):
             _space(connection, space_id, epoch, own, found, tick)
     for file in files if space_name is None else []:
         if file.space_id not in ids:
             problem = f"space {file.space_id} is not there (it may have been purged)"
-            found.add(Damage(None, file.space_id, "snapshot", None, str(file.path), problem, "snapshot"))
+            found.add(
+                Damage(None, file.space_id, "snapshot", None, str(file.path), problem, "snapshot")
+            )
     return found
 
 
@@ -139,7 +156,17 @@ def _catalog(catalog: Catalog, found: Look) -> tuple[str, list[int]]:
                 kind = raw.kind_of_table(table)
                 problem = f"it refers to a row of {parent!r} that is not there"
                 what = f"row {row_id} of table {table!r}"
-                found.add(Damage(None, None, kind or "catalog", row_id, what, problem, "quarantine" if kind else "backup"))
+                found.add(
+                    Damage(
+                        None,
+                        None,
+                        kind or "catalog",
+                        row_id,
+                        what,
+                        problem,
+                        "quarantine" if kind else "backup",
+                    )
+                )
         with found.noting(None, None, "catalog"):
             ids = raw.space_ids(connection)
         try:
@@ -151,7 +178,9 @@ def _catalog(catalog: Catalog, found: Look) -> tuple[str, list[int]]:
     return epoch, ids
 
 
-def _chosen(catalog: Catalog, ids: Sequence[int], space_name: str | None, found: Look) -> Iterator[tuple[int, int]]:
+def _chosen(
+    catalog: Catalog, ids: Sequence[int], space_name: str | None, found: Look
+) -> Iterator[tuple[int, int]]:
     """(id, number of rows) of the spaces asked for, each with its own row checked.
 
     Raises:
@@ -168,7 +197,12 @@ def _chosen(catalog: Catalog, ids: Sequence[int], space_name: str | None, found:
                 found.add(item)
             found.spaces[space_id] = str(name)
             found.checked["space"] += 1
-            yield space_id, 0 if facts is None else sum(raw.count(connection, kind, space_id) for kind in CHECKS)
+            yield (
+                space_id,
+                0
+                if facts is None
+                else sum(raw.count(connection, kind, space_id) for kind in CHECKS),
+            )
     if space_name is not None and not found.spaces:
         raise NotFound(f"no space {space_name!r}; 'trustvlm space list' shows what there is")
 

@@ -8,15 +8,16 @@ from dataclasses import dataclass, field
 import numpy as np
 from sqlalchemy import Connection
 
-from trustvlm.catalog import labels, mending, quarantine, raw, supports
-from trustvlm.catalog.labels import name_hash
-from trustvlm.catalog.raw import Raw, Unreadable
-from trustvlm.catalog.vectors import checksum, pack
-from trustvlm.damage import Damage
+from trustvlm.catalog.rows import labels, supports
+from trustvlm.catalog.rows.labels import name_hash
+from trustvlm.catalog.store.vectors import checksum, pack
+from trustvlm.catalog.upkeep import mend, quarantine, raw
+from trustvlm.catalog.upkeep.raw import Raw, Unreadable
 from trustvlm.errors import Damaged, InvalidInput
 from trustvlm.scoring.prototypes import mean_prototype
 from trustvlm.service.verify.facts import Facts, as_text
 from trustvlm.service.verify.labels import mended_name
+from trustvlm.types.verification import Damage
 
 __all__ = ["Mending"]
 
@@ -51,22 +52,28 @@ class Mending:
             case "quarantine" if kind == "support":
                 self._quarantine_support(row, damage.problem)
             case "quarantine":
-                owner = next(iter(raw.by_ids(self.connection, "support", [key])), None) if kind == "thumbnail" else None
-                quarantine.move(self.connection, kind, row, damage.problem, space_id=self.facts.id, owner=owner)
+                owner = (
+                    next(iter(raw.by_ids(self.connection, "support", [key])), None)
+                    if kind == "thumbnail"
+                    else None
+                )
+                quarantine.move(
+                    self.connection, kind, row, damage.problem, space_id=self.facts.id, owner=owner
+                )
             case "prototype":
                 self.touched.add(key)
                 self.proven.add(key)
             case "name":
                 self._mend_name(row, damage.problem)
             case "revision":
-                mending.clamp_revisions(self.connection, kind, row, self.revision)
+                mend.clamp_revisions(self.connection, kind, row, self.revision)
             case "alias":
                 labels.set_alias(self.connection, key, None, self.revision)
                 self.touched.add(key)
             case "hide":
                 supports.remove(self.connection, [key], self.revision)
             case "fit":
-                mending.drop_fit(self.connection, key)
+                mend.drop_fit(self.connection, key)
 
     def _quarantine_label(self, row: Raw, problem: str) -> None:
         """The label and its support images, a part of them where they are many; its aliases become labels of their own."""
@@ -88,11 +95,13 @@ class Mending:
 
     def _quarantine_support(self, row: Raw, problem: str) -> None:
         support_id = int(row["id"])
-        if mending.has_thumbnail(self.connection, support_id):
+        if mend.has_thumbnail(self.connection, support_id):
             picture = raw.by_ids(self.connection, "thumbnail", [support_id])[0]
             reason = f"its support image {support_id} is in quarantine"
-            quarantine.move(self.connection, "thumbnail", picture, reason, space_id=self.facts.id, owner=row)
-        mending.unlink_observations(self.connection, support_id)
+            quarantine.move(
+                self.connection, "thumbnail", picture, reason, space_id=self.facts.id, owner=row
+            )
+        mend.unlink_observations(self.connection, support_id)
         quarantine.log_gone(self.connection, "support", row, self.facts.id, self.revision)
         quarantine.move(self.connection, "support", row, problem, space_id=self.facts.id)
         if not isinstance(row, Unreadable) and isinstance(row["label_id"], int):
@@ -110,30 +119,42 @@ class Mending:
             return
         source = as_text(row["text_source"])
         source = source if source in ("name", "prompt", "vector") else "vector"
-        mending.set_name(self.connection, int(row["id"]), self.revision, *right, source)
+        mend.set_name(self.connection, int(row["id"]), self.revision, *right, source)
 
     def renew(self) -> None:
         """Compute the prototypes of all touched labels anew."""
-        ids = sorted(set(labels.canonical(self.connection, sorted(self.touched)).values()) | self.touched)
+        ids = sorted(
+            set(labels.canonical(self.connection, sorted(self.touched)).values()) | self.touched
+        )
         for row in raw.by_ids(self.connection, "label", ids):
             if isinstance(row, Unreadable):
                 continue
-            parts = [part for part in (row["text_prototype"], row["prototype"]) if isinstance(part, bytes)]
+            parts = [
+                part
+                for part in (row["text_prototype"], row["prototype"])
+                if isinstance(part, bytes)
+            ]
             if row["id"] not in self.proven and checksum(*parts) != row["checksum"]:
                 continue  # it goes into quarantine itself; a new checksum must not hide that
-            count, prototype = self._removed(row) if row["removed_revision"] is not None else self._live(row)
+            count, prototype = (
+                self._removed(row) if row["removed_revision"] is not None else self._live(row)
+            )
             if count is not None and (count, prototype, checksum(*parts)) != (
                 row["support_count"], row["prototype"], row["checksum"],
             ):  # fmt: skip
                 text = row["text_prototype"]
-                mending.set_prototype(self.connection, row["id"], self.revision, text, prototype, count)
+                mend.set_prototype(
+                    self.connection, row["id"], self.revision, text, prototype, count
+                )
 
     def _live(self, row: Raw) -> tuple[int | None, bytes | None]:
         """(count, prototype) of a live label; count None while a support image of it is damaged."""
         if row["alias_of"] is not None:
             return 0, None
         try:
-            owners, _, embeddings = supports.embeddings(self.connection, [row["id"]], self.facts.verifier_dim)
+            owners, _, embeddings = supports.embeddings(
+                self.connection, [row["id"]], self.facts.verifier_dim
+            )
             if not len(owners):
                 return 0, None
             return len(embeddings), pack(mean_prototype(embeddings.astype(np.float64)))
@@ -142,13 +163,19 @@ class Mending:
         except InvalidInput as error:
             for member in labels.groups(self.connection, [row["id"]]):
                 alive = supports.list_rows(self.connection, member)
-                for image in raw.by_ids(self.connection, "support", [support.id for support in alive]):
+                for image in raw.by_ids(
+                    self.connection, "support", [support.id for support in alive]
+                ):
                     self._quarantine_support(image, f"without another one that is damaged, {error}")
             return 0, None
 
     def _removed(self, row: Raw) -> tuple[int | None, bytes | None]:
         """The same of a removed label; its prototype stays away where a purge has taken a part of its support images."""
-        count = max(0, row["support_count"] - self.lost[row["id"]]) if isinstance(row["support_count"], int) else 0
+        count = (
+            max(0, row["support_count"] - self.lost[row["id"]])
+            if isinstance(row["support_count"], int)
+            else 0
+        )
         try:
             embeddings = supports.hidden_with_label(
                 self.connection, row["id"], row["removed_revision"], self.facts.verifier_dim

@@ -13,14 +13,17 @@ from collections.abc import Callable, Iterable, Sequence
 
 from sqlalchemy import Connection
 
-from trustvlm.catalog import copies, mending, quarantine, raw, schema, spaces, sqlite
-from trustvlm.catalog.raw import Unreadable
-from trustvlm.damage import Damage
+from trustvlm.catalog.rows import spaces
+from trustvlm.catalog.store import schema, sqlite
+from trustvlm.catalog.upkeep import copy_catalog, quarantine, raw
+from trustvlm.catalog.upkeep import mend as mending
+from trustvlm.catalog.upkeep.raw import Unreadable
 from trustvlm.errors import Damaged, TrustVLMError
-from trustvlm.service.parts import Parts
+from trustvlm.service.home.home import Parts
 from trustvlm.service.verify.facts import check_space
 from trustvlm.service.verify.look import CHECKS, Look, look
 from trustvlm.service.verify.remedies import Mending
+from trustvlm.types.verification import Damage
 
 __all__ = ["repair"]
 
@@ -59,11 +62,17 @@ def _mend(parts: Parts, found: Look, renewed: dict[int, bool], names_agree: bool
         by_remedy[damage.remedy].append(damage)
     done: list[Damage] = []
     if by_remedy["index"] and _tried(lambda: _rebuild_indexes(parts)):
-        added = _tried(lambda: _add_indexes(parts))  # where rows are the same that must differ: when they are mended
+        added = _tried(
+            lambda: _add_indexes(parts)
+        )  # where rows are the same that must differ: when they are mended
         done += [damage for damage in by_remedy["index"] if added or damage.what != "the schema"]
     if by_remedy["epoch"] and _tried(lambda: _renew_epoch(parts)):
         done += by_remedy["epoch"]
-    done += [damage for damage in by_remedy["quarantine"] if damage.space_id is None and _tried(_orphan(parts, damage))]
+    done += [
+        damage
+        for damage in by_remedy["quarantine"]
+        if damage.space_id is None and _tried(_orphan(parts, damage))
+    ]
     of_space: dict[int, list[Damage]] = defaultdict(list)
     for damage in found.damage:
         if damage.remedy == "snapshot" and damage.space_id is not None:
@@ -77,7 +86,9 @@ def _mend(parts: Parts, found: Look, renewed: dict[int, bool], names_agree: bool
         for kind in ("space", *CHECKS):
             own = [damage for damage in damages if damage.kind == kind]
             for start in range(0, len(own), _CHUNK):
-                done += _tried_chunk(parts, space_id, kind, own[start : start + _CHUNK], renewed, names_agree)
+                done += _tried_chunk(
+                    parts, space_id, kind, own[start : start + _CHUNK], renewed, names_agree
+                )
     return done
 
 
@@ -91,7 +102,12 @@ def _tried(step: Callable[[], bool]) -> bool:
 
 
 def _tried_chunk(
-    parts: Parts, space_id: int, kind: str, damages: Sequence[Damage], renewed: dict[int, bool], names_agree: bool
+    parts: Parts,
+    space_id: int,
+    kind: str,
+    damages: Sequence[Damage],
+    renewed: dict[int, bool],
+    names_agree: bool,
 ) -> list[Damage]:
     """Mend rows of one kind in one transaction; where that fails, each in its own, so that one cannot hold up the others."""
     done: list[Damage] = []
@@ -99,21 +115,38 @@ def _tried_chunk(
         renewed.setdefault(space_id, parts.caches.path(space_id).exists())
         return done
     if len(damages) > 1 and not done:
-        return [one for damage in damages for one in _tried_chunk(parts, space_id, kind, [damage], renewed, names_agree)]
+        return [
+            one
+            for damage in damages
+            for one in _tried_chunk(parts, space_id, kind, [damage], renewed, names_agree)
+        ]
     return []
 
 
-def _chunk(parts: Parts, space_id: int, kind: str, damages: Sequence[Damage], done: list[Damage], names_agree: bool) -> bool:
+def _chunk(
+    parts: Parts,
+    space_id: int,
+    kind: str,
+    damages: Sequence[Damage],
+    done: list[Damage],
+    names_agree: bool,
+) -> bool:
     with parts.catalog.write("repair") as connection:
         facts, of_space = check_space(connection, space_id)
         if facts is None:
             return False
         rows = (
-            {int(row[raw.key_of(kind)]): row for row in raw.by_ids(connection, kind, _ids(damages))} if kind in CHECKS else {}
+            {int(row[raw.key_of(kind)]): row for row in raw.by_ids(connection, kind, _ids(damages))}
+            if kind in CHECKS
+            else {}
         )
         readable = [row for row in rows.values() if not isinstance(row, Unreadable)]
         again = [item for item in of_space if item.remedy == "space"] if kind == "space" else []
-        again += [item for item in CHECKS[kind](connection, facts, readable) if item.remedy != "backup"] if readable else []
+        again += (
+            [item for item in CHECKS[kind](connection, facts, readable) if item.remedy != "backup"]
+            if readable
+            else []
+        )
         if not again:
             return False
         revision = facts.revision + 1
@@ -126,9 +159,11 @@ def _chunk(parts: Parts, space_id: int, kind: str, damages: Sequence[Damage], do
                 mend.apply(damage, rows[key])
             if damage.kind == "space" or key not in first:
                 done.append(damage)
-            first.add(key)  # of a row with several kinds of damage, the next look finds what is left
+            first.add(
+                key
+            )  # of a row with several kinds of damage, the next look finds what is left
         mend.renew()
-        copies.renew_epoch(connection)
+        copy_catalog.renew_epoch(connection)
     return True
 
 
@@ -147,7 +182,7 @@ def _orphan(parts: Parts, damage: Damage) -> Callable[[], bool]:
             if not rows or mending.has_parent(connection, damage.kind, rows[0]):
                 return False  # of a space that is there: found again, and mended, among its rows
             _quarantine_orphan(connection, damage, rows[0])
-            copies.renew_epoch(connection)
+            copy_catalog.renew_epoch(connection)
         return True
 
     return step
@@ -161,8 +196,16 @@ def _quarantine_orphan(connection: Connection, damage: Damage, row: raw.Raw) -> 
             reason = "its support image is in quarantine"
             quarantine.move(connection, "thumbnail", picture, reason, space_id=space_id, owner=row)
     if damage.kind == "label" and raw.supports_of(connection, int(row["id"]), 1):
-        raise Damaged(f"label {row['id']} still has support images")  # they go first, in this round or the next
-    quarantine.move(connection, damage.kind, row, damage.problem, space_id=space_id if isinstance(space_id, int) else None)
+        raise Damaged(
+            f"label {row['id']} still has support images"
+        )  # they go first, in this round or the next
+    quarantine.move(
+        connection,
+        damage.kind,
+        row,
+        damage.problem,
+        space_id=space_id if isinstance(space_id, int) else None,
+    )
 
 
 def _rebuild_indexes(parts: Parts) -> bool:
@@ -173,7 +216,7 @@ def _rebuild_indexes(parts: Parts) -> bool:
         with parts.catalog.write("repair.whole") as connection:
             sqlite.rebuild_index(connection, name)
     with parts.catalog.write("repair.whole") as connection:
-        copies.renew_epoch(connection)
+        copy_catalog.renew_epoch(connection)
     return True
 
 
@@ -185,7 +228,7 @@ def _add_indexes(parts: Parts) -> bool:
 
 def _renew_epoch(parts: Parts) -> bool:
     with parts.catalog.write("repair.whole") as connection:
-        copies.renew_epoch(connection)
+        copy_catalog.renew_epoch(connection)
     return True
 
 

@@ -11,21 +11,22 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection
 
-from trustvlm.catalog import purge, raw, spaces
-from trustvlm.catalog.raw import Raw
-from trustvlm.catalog.spaces import SpaceRecord
-from trustvlm.damage import Damage
+from trustvlm.catalog.rows import spaces
+from trustvlm.catalog.rows.spaces import SpaceRecord
+from trustvlm.catalog.upkeep import purge, raw
+from trustvlm.catalog.upkeep.raw import Raw
 from trustvlm.errors import Damaged, NotFound, TrustVLMError
 from trustvlm.index.live import LiveIndex
-from trustvlm.index.names import NameTable
 from trustvlm.index.recipe import load_recipe
-from trustvlm.index.rowfile import RowFile
+from trustvlm.index.row_file import RowFile
 from trustvlm.index.snapshot import Snapshot, map_snapshot
-from trustvlm.scoring.rounding import coarsened, shortened
-from trustvlm.service.snapshots import SIDES
-from trustvlm.service.support_caches import KINDS
+from trustvlm.index.string_table import NameTable
+from trustvlm.service.memory.snapshots import SIDES
+from trustvlm.service.memory.support_index import KINDS
 from trustvlm.service.verify.facts import Facts, as_text
-from trustvlm.types import Float32s, Int64s
+from trustvlm.softmax.quantize import coarsened, shortened
+from trustvlm.types.arrays import Float32s, Int64s
+from trustvlm.types.verification import Damage
 
 __all__ = ["OpenSnapshot", "check_snapshot", "open_snapshots"]
 
@@ -59,7 +60,9 @@ def open_snapshots(folder: Path) -> tuple[list[OpenSnapshot], list[str]]:
         match = _NAME.fullmatch(path.name)
         if match is None:
             if path.name.endswith(".tmp"):
-                notes.append(f"{path} is a snapshot being written, or was left by a process that died")
+                notes.append(
+                    f"{path} is a snapshot being written, or was left by a process that died"
+                )
             continue
         space_id, kind = int(match[1]), match[2]
         try:
@@ -85,7 +88,10 @@ def check_snapshot(
         problems = list(dict.fromkeys(check(connection, space, facts, file, tick)))
     except Damaged as error:
         problems = [str(error)]
-    return [facts.damage("snapshot", None, str(file.path), problem, "snapshot") for problem in problems[:5]], []
+    return [
+        facts.damage("snapshot", None, str(file.path), problem, "snapshot")
+        for problem in problems[:5]
+    ], []
 
 
 def _unused(connection: Connection, facts: Facts, epoch: str, file: OpenSnapshot) -> str | None:
@@ -113,7 +119,9 @@ def _unused(connection: Connection, facts: Facts, epoch: str, file: OpenSnapshot
     return None
 
 
-def _check_labels(connection: Connection, space: SpaceRecord, facts: Facts, file: OpenSnapshot, tick: Tick) -> Iterator[str]:
+def _check_labels(
+    connection: Connection, space: SpaceRecord, facts: Facts, file: OpenSnapshot, tick: Tick
+) -> Iterator[str]:
     """What of a snapshot of labels is not what the catalog holds, or does not follow from the rest of it."""
     snapshot = file.content
     assert snapshot is not None
@@ -127,7 +135,11 @@ def _check_labels(connection: Connection, space: SpaceRecord, facts: Facts, file
     for side, column in zip(SIDES, ("text_prototype", "prototype"), strict=True):
         ids, exact = arrays[f"{side}.ids"], snapshot.rows[f"{side}.exact"]
         dim = facts.classifier_dim if side == "text" else facts.verifier_dim
-        if len(ids) != len(exact) or exact.dim != dim or (len(names) != len(ids) and side == "text"):
+        if (
+            len(ids) != len(exact)
+            or exact.dim != dim
+            or (len(names) != len(ids) and side == "text")
+        ):
             yield f"{side}: {len(ids)} ids, {len(names)} names and {len(exact)} rows of {exact.dim} values do not fit together"
             continue
         if not bool((ids[1:] > ids[:-1]).all()):
@@ -136,7 +148,9 @@ def _check_labels(connection: Connection, space: SpaceRecord, facts: Facts, file
         for start in range(0, len(ids), _BLOCK):
             stop = min(start + _BLOCK, len(ids))
             rows = exact.block(start, stop)
-            labels = {row["id"]: row for row in raw.by_ids(connection, "label", ids[start:stop].tolist())}
+            labels = {
+                row["id"]: row for row in raw.by_ids(connection, "label", ids[start:stop].tolist())
+            }
             for place, label_id in enumerate(ids[start:stop].tolist()):
                 label = labels.get(label_id)
                 if _changed_since(label, label_id, revision, gone):
@@ -172,10 +186,16 @@ def _difference(label: Raw | None, column: str, row: Float32s) -> str | None:
 def _other_name(label: Raw, name: str, canonical: int | None) -> str | None:
     if label["name"] != name.encode():
         return f"is called {name!r:.60}, in the catalog {as_text(label['name'])!r:.60}"
-    return None if label["alias_of"] == canonical else f"is an alias of {canonical}, in the catalog of {label['alias_of']}"
+    return (
+        None
+        if label["alias_of"] == canonical
+        else f"is an alias of {canonical}, in the catalog of {label['alias_of']}"
+    )
 
 
-def _short_problems(arrays: dict[str, Any], side: str, start: int, stop: int, rows: Float32s) -> Iterator[str]:
+def _short_problems(
+    arrays: dict[str, Any], side: str, start: int, stop: int, rows: Float32s
+) -> Iterator[str]:
     """Whether the 16-bit rows are those of the float32 rows."""
     short, centre = arrays.get(f"{side}.short"), arrays.get(f"{side}.centre")
     if short is None or centre is None:
@@ -213,7 +233,11 @@ def _coarse_problems(
 
 def _index_problems(space: SpaceRecord, snapshot: Snapshot, tick: Tick) -> Iterator[str]:
     """Whether the index over prototypes holds what the rows do."""
-    of = {name.removeprefix("index."): array for name, array in snapshot.arrays.items() if name.startswith("index.")}
+    of = {
+        name.removeprefix("index."): array
+        for name, array in snapshot.arrays.items()
+        if name.startswith("index.")
+    }
     if load_recipe(space.recipe).exact:
         return
     ids, exact = snapshot.arrays["prototypes.ids"], snapshot.rows["prototypes.exact"]
@@ -221,14 +245,21 @@ def _index_problems(space: SpaceRecord, snapshot: Snapshot, tick: Tick) -> Itera
     if len(view) != len(ids):
         yield f"its index has {len(view)} of {len(ids)} prototypes"
     for found, rows in view.blocks():
-        yield from (f"index: prototype {label_id} {what}" for label_id, what in _apart(found, rows, ids, exact))
+        yield from (
+            f"index: prototype {label_id} {what}"
+            for label_id, what in _apart(found, rows, ids, exact)
+        )
         tick("snapshot row", len(found))
 
 
 def _apart(found: Int64s, rows: Float32s, ids: Int64s, exact: RowFile) -> Iterator[tuple[int, str]]:
     """Rows of an index that are not those of the rows beside it."""
     at = np.searchsorted(ids, found)
-    there = (at < len(ids)) & (ids[np.minimum(at, len(ids) - 1)] == found) if len(ids) else np.zeros(len(found), np.bool_)
+    there = (
+        (at < len(ids)) & (ids[np.minimum(at, len(ids) - 1)] == found)
+        if len(ids)
+        else np.zeros(len(found), np.bool_)
+    )
     for label_id in found[~there].tolist():
         yield label_id, "is not among its prototypes"
     cosine = np.einsum("ij,ij->i", rows[there].astype(np.float64), exact.take(at[there]))
@@ -236,7 +267,9 @@ def _apart(found: Int64s, rows: Float32s, ids: Int64s, exact: RowFile) -> Iterat
         yield label_id, "is not where its prototype is"
 
 
-def _check_supports(connection: Connection, space: SpaceRecord, facts: Facts, file: OpenSnapshot, tick: Tick) -> Iterator[str]:
+def _check_supports(
+    connection: Connection, space: SpaceRecord, facts: Facts, file: OpenSnapshot, tick: Tick
+) -> Iterator[str]:
     """What of a snapshot of an index over support images is not what the catalog holds."""
     snapshot, classifier = file.content, KINDS[str(file.kind)]
     assert snapshot is not None
@@ -270,4 +303,8 @@ def _other_image(image: Raw | None, column: str, dim: int, row: Float32s) -> str
         return None  # the catalog's row is damaged, and reported as such
     stored = np.frombuffer(blob, "<f4").astype(np.float64)
     norm = float(np.linalg.norm(stored))
-    return None if norm and float(stored @ row) / norm >= _SAME_DIRECTION else "is not where its embedding is"
+    return (
+        None
+        if norm and float(stored @ row) / norm >= _SAME_DIRECTION
+        else "is not where its embedding is"
+    )

@@ -1,0 +1,93 @@
+"""Messages of the command line speak of options and commands, not of Python's arguments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from checkpoints import make_clip
+from cli_runner import Cli, save_labels, save_queries
+from test_folders import picture
+
+
+@pytest.fixture(scope="module")
+def cli(tmp_path_factory: pytest.TempPathFactory) -> Cli:
+    """A home with a space "s" of real encoders, a space "v" of vectors, and beside it what the commands below name."""
+    folder = tmp_path_factory.mktemp("wording")
+    cli = Cli(folder / "home")
+    cli("space", "create", "s", "--classifier", make_clip(folder / "clip"))
+    cli("space", "create", "v", "--classifier", "precomputed:4", "--verifier", "precomputed:6")
+    for seed, name in enumerate(("cat/1.png", "dog/2.png")):
+        picture(folder / "set" / name, seed)
+    cli("register", "s", folder / "set")
+    cli("register", "v", "--vectors", save_labels(folder / "labels.npz"))
+    save_queries(folder / "queries.npz")
+    np.savez(folder / "verifier.npz", verifier=np.eye(6)[:3])
+    return cli
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "said"),
+    [
+        (
+            "register v --label a",
+            2,
+            "a new label needs its text embedding (--vectors FILE.npz with text_vectors)",
+        ),
+        (
+            "register v --label a --prompt x",
+            2,
+            "register it with its text embedding (--vectors FILE.npz with text_vectors)",
+        ),
+        (
+            "register v FOLDER/set",
+            2,
+            "the verifier of space 'v' cannot encode images; pass --vectors FILE.npz with",
+        ),
+        (
+            "register s --label cat --prompt x{}",
+            4,
+            "has no prompt of its own, not 'x{}'; 'trustvlm label update' changes it",
+        ),
+        ("register s --label a\u202eb", 2, "Error: --label: "),
+        ("score s FOLDER/set --rule x", 2, "Error: --rule: expected one of msp"),
+        ("score s FOLDER/set --rule msp --tau 1", 2, "Error: rule 'msp' has no parameter 'tau'"),
+        ("score s FOLDER/set --only x", 3, "Error: --only: no label 'x'"),
+        ("score v FOLDER/set", 2, "pass embeddings of 6 values instead (--vectors)"),
+        ("score v --vectors FOLDER/verifier.npz", 2, "Error: classifier embeddings: scoring needs"),
+        ("search v --text x", 2, "Error: --text: the classifier of space 'v'"),
+        (
+            "search v --image FOLDER/set/cat/1.png",
+            2,
+            "pass embeddings of 6 values instead (--vector)",
+        ),
+        ("evaluate s FOLDER/set --rules x", 2, "Error: --rules: expected one of msp"),
+        ("evaluate s FOLDER/set", 2, "Error: expected images that are not support images"),
+        ("label update s cat --new-name a\u202eb", 2, "Error: --new-name: "),
+        (
+            "space create x --classifier precomputed:4 --template x",
+            2,
+            "Error: --template: each must be a string with {}",
+        ),
+    ],
+)
+def test_errors_name_options(cli: Cli, command: str, code: int, said: str) -> None:
+    error = cli(*command.replace("FOLDER", str(cli.home.parent)).split(), code=code)
+    assert said in error
+    words = (
+        "inputs[",
+        "text_vector;",
+        "queries",
+        "update_label",
+        "new_name",
+        "params:",
+        "classifier=",
+    )
+    assert not any(word in error for word in words)
+
+
+def test_a_whole_folder_may_change_prompts_only_by_hand(cli: Cli, tmp_path: Path) -> None:
+    picture(tmp_path / "cat" / "9.png", 9)
+    said = cli("register", "s", tmp_path, "--prompt", "a photo of a {}, an animal", code=4)
+    assert "'trustvlm label update' changes it" in said

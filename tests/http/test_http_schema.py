@@ -1,0 +1,149 @@
+"""The OpenAPI document is what the service does: schemathesis, with all its checks, finds nothing that contradicts it.
+
+No check is off and no operation left out. One check is told that 422 is no finding where JSON Schema cannot say what fits: see
+tests/schemathesis.toml.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema_rs
+import numpy as np
+import pytest
+from http_service import routes
+from hypothesis import example, given
+from hypothesis import strategies as st
+from server_process import ready, server
+from test_hostile_names import UNSEEN as CASES
+
+import trustvlm
+from trustvlm.encoders import parse_spec
+from trustvlm.errors import InvalidInput
+from trustvlm.http.wire.schemas import LabelBody, SpaceBody
+from trustvlm.http.wire.texts import up_to
+from trustvlm.service.inputs.names import UNSEEN, check_name
+
+TESTS = Path(__file__).parent
+
+
+def tried(folder: Path, *options: str, seconds: int) -> str:
+    """What schemathesis prints over a service that it finds no fault with; the service has logged no fault either."""
+    home = folder / "home"
+    with trustvlm.open(home, create=True) as service:
+        for space in "st":
+            service.create_space(space, classifier="precomputed:2", verifier="precomputed:3")
+            labels = [trustvlm.LabelInput("first", text_vector=[1, 0], image_vectors=np.eye(3))]
+            service.register(
+                space, [*labels, trustvlm.LabelInput("second/half", text_vector=[0, 1])]
+            )
+    with server(home) as (_, address):
+        ready(address)
+        config = ["--config-file", str(TESTS / "schemathesis.toml")]
+        command = [
+            sys.executable,
+            "-m",
+            "schemathesis.cli",
+            *config,
+            "run",
+            f"{address}/openapi.json",
+            "--checks",
+            "all",
+        ]
+        path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
+        environment = os.environ | {"SCHEMATHESIS_HOOKS": "schemathesis_hooks", "PYTHONPATH": path}
+        done = subprocess.run(
+            [*command, "--seed", "1", *options],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+    assert done.returncode == 0, done.stdout[-8_000:] + done.stderr[-2_000:]
+    assert '"level": "error"' not in home.with_suffix(".log").read_text()
+    count = sum(len(route.methods) for route in routes() if route.include_in_schema)
+    assert f"Operations:       {count} selected / {count} total" in done.stdout
+    return done.stdout
+
+
+def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
+    said = tried(
+        tmp_path, "--phases", "examples,fuzzing,stateful", "--max-examples", "3", seconds=120
+    )
+    found = re.search(r"(\d+) generated, (\d+) passed", said)
+    assert found, said[-2_000:]
+    assert int(found[1]) == int(found[2]) > 100
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1_800)
+def test_schemathesis_finds_nothing_in_long(tmp_path: Path) -> None:
+    """All phases, 1,000 examples an operation."""
+    said = tried(tmp_path, "--max-examples", "1000", seconds=1_700)
+    assert all(
+        f"✅ {phase}" in said for phase in ("Examples", "Coverage", "Fuzzing", "Stateful")
+    ), said[-2_000:]
+
+
+LABEL = jsonschema_rs.validator_for(LabelBody.model_json_schema())
+SPACE = jsonschema_rs.validator_for(SpaceBody.model_json_schema())
+
+
+def is_name(text: str) -> bool:
+    try:
+        check_name(text, "name")
+    except InvalidInput:
+        return False
+    return True
+
+
+PARTS = st.sampled_from(
+    [*"ab é日م\u200c\u200d\u00a0\u3000\n\t\x1c\x85/.", *UNSEEN.replace("-", "")]
+) | st.characters(exclude_categories=["Cs"])
+
+
+@given(st.text(PARTS, max_size=6))
+@example("م\u200cم")
+@example("x" * 500)
+def test_the_document_takes_the_names_that_the_service_takes(name: str) -> None:
+    assert LABEL.is_valid({"name": name}) == is_name(name)
+    assert SPACE.is_valid({"name": name, "classifier": "precomputed:2"}) == (
+        is_name(name) and "/" not in name
+    )
+
+
+def test_the_document_refuses_every_name_that_is_not_what_it_seems() -> None:
+    for name in CASES.values():
+        if name.isascii() or name.encode(errors="ignore").decode() == name:  # JSON that can be sent
+            assert not LABEL.is_valid({"name": name}), name
+
+
+@pytest.mark.parametrize("most", [1, 9, 10, 99, 100, 255, 1_024, 6_553])
+def test_numbers_up_to(most: int) -> None:
+    pattern = re.compile(up_to(most))
+    assert [n for n in range(12 * most) if pattern.fullmatch(str(n))] == list(range(1, most + 1))
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "precomputed:1", "precomputed:512:a-tag", "precomputed:65536", "open_clip:ViT-B-16/openai",
+        "open_clip:local-dir:/models/one", "open_clip:hf-hub:org/name",
+        "precomputed:0", "precomputed:65537", "precomputed:", "precomputed:2:", "precomputed:x", "precomputed:2:a b", "clip",
+        "open_clip:ViT-B-16", "open_clip:hf-hub:name", "open_clip:local-dir:", "same2", "",
+    ],
+)  # fmt: skip
+def test_the_document_takes_the_encoders_that_the_service_takes(spec: str) -> None:
+    try:
+        parse_spec(spec)
+        good = True
+    except InvalidInput:
+        good = False
+    assert SPACE.is_valid({"name": "s", "classifier": spec}) == good
+    assert SPACE.is_valid({"name": "s", "classifier": "precomputed:2", "verifier": spec}) == good

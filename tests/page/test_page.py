@@ -1,0 +1,72 @@
+"""The page's frame: which space and view, keys, themes, phones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from browsing import browsing, copied, demo_home
+from cli_runner import Cli
+
+import trustvlm
+
+pytestmark = pytest.mark.browser
+__all__ = ["demo_home"]
+
+
+def test_a_home_without_spaces_says_how_to_make_one(tmp_path: Path) -> None:
+    trustvlm.open(tmp_path / "home", create=True).close()
+    with browsing(tmp_path / "home") as seen:
+        seen.page.goto(seen.address)
+        seen.page.get_by_text("No label spaces yet.").wait_for()
+        seen.accessible()
+        seen.shot("no-spaces")
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("phone", [False, True])
+@pytest.mark.flow
+def test_every_view_opens_from_the_bar(
+    demo_home: Path, tmp_path: Path, phone: bool, dark: bool
+) -> None:
+    with browsing(copied(demo_home, tmp_path / "home"), phone=phone, dark=dark) as seen:
+        seen.page.goto(seen.address)
+        for view in ("Labels", "Trust", "Search", "Try"):
+            seen.page.get_by_role("link", name=view, exact=True).click()
+            seen.page.locator(f"main .view.{view.lower()} h1").wait_for()
+            assert seen.page.title() == f"{view} · digits · trustvlm"
+            assert seen.page.locator("#views a[aria-current=page]").inner_text() == view
+            seen.accessible()
+            wide = seen.page.evaluate(
+                "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+            )
+            assert wide == 0, "the page must not scroll sideways"
+            seen.shot(f"{view.lower()}{'-phone' if phone else ''}{'-dark' if dark else ''}")
+
+
+def test_the_theme_is_kept(demo_home: Path, tmp_path: Path) -> None:
+    with browsing(copied(demo_home, tmp_path / "home")) as seen:
+        seen.page.goto(seen.address)
+        theme = "document.documentElement.dataset.theme"
+        assert seen.page.evaluate(theme) == "light"
+        seen.page.get_by_role("button", name="Dark colours").click()
+        seen.page.reload()
+        assert seen.page.evaluate(theme) == "dark"
+
+
+def test_a_service_with_keys_asks_for_one_and_takes_no_wrong_one(
+    demo_home: Path, tmp_path: Path
+) -> None:
+    home = copied(demo_home, tmp_path / "home")
+    key = Cli(home)("key", "create", "--scope", "read").split()[-1]
+    with browsing(home, "--require-key") as seen:
+        seen.expected = ["401 (Unauthorized)"]
+        seen.page.goto(seen.address)
+        field = seen.page.get_by_label("Key", exact=True)
+        field.fill("no such key")
+        seen.page.get_by_role("button", name="Go on").click()
+        seen.page.get_by_text("unknown, revoked or expired").wait_for()
+        seen.accessible()
+        field.fill(key)
+        seen.page.get_by_role("button", name="Go on").click()
+        seen.page.locator("main .view.try h1").wait_for()

@@ -1,0 +1,55 @@
+"""A real `trustvlm serve` process, for tests."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+from cli_runner import COMMAND, without_home_variables
+
+
+@contextmanager
+def server(
+    home: Path, *options: str, log: Path | None = None, fault: str = ""
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server process, and its address; `fault`: see :mod:`trustvlm.system.fault_points`."""
+    command = [*COMMAND, "--home", str(home), "serve", "--port", "0", *options]
+    errors = (log or home.with_suffix(".log")).open("w")
+    environment = without_home_variables() | ({"TRUSTVLM_FAULT": fault} if fault else {})
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
+    )
+    try:
+        assert process.stdout is not None
+        greeting = process.stdout.readline()
+        found = re.search(r"http://127\.0\.0\.1:\d+", greeting)
+        assert found, greeting
+        yield process, found[0]
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        process.wait(30)
+        assert process.stdout is not None
+        process.stdout.close()
+        errors.close()
+
+
+def ready(address: str) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            if httpx.get(f"{address}/readyz").status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.05)
+    raise AssertionError("the server never became ready")

@@ -1,0 +1,1 @@
+"""The rows of labels, support images, spaces, observations and calibrations, and the SQL that reads and writes them."""

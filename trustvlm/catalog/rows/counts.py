@@ -1,0 +1,67 @@
+"""How many labels and support images a space has: counted in an index of nothing else, or from what was added since."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, bindparam, func, select
+
+from trustvlm.catalog.store.models import Label
+
+__all__ = ["Counts", "count", "grown"]
+
+_MOST = 20_000
+"""Labels that are looked at one by one, rather than counting all again."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Of live labels; aliases are labels, but never unverified: their support images are another label's."""
+
+    labels: int = 0
+    supports: int = 0
+    unverified: int = 0
+
+
+_ALIVE = Label.removed_revision.is_(None)
+_ALL = (
+    select(Label.support_count, func.count())
+    .where(Label.space_id == bindparam("space"), _ALIVE)
+    .group_by(Label.support_count)
+)
+# "+ 0": by the index of aliases, which are few, not by one of the space's labels.
+_ALIASES = select(func.count(Label.id)).where(
+    Label.alias_of.is_not(None), Label.space_id + 0 == bindparam("space"), _ALIVE
+)
+_SINCE = (
+    select(Label.created_revision, Label.removed_revision, Label.alias_of, Label.support_count)
+    .where(Label.space_id == bindparam("space"), Label.revision > bindparam("since"))
+    .limit(bindparam("most"))
+)
+
+
+def count(connection: Connection, space_id: int) -> Counts:
+    """All of a space's, from the index of support counts: 0.1 s for a million labels."""
+    found: dict[int, int] = {
+        row[0]: row[1] for row in connection.execute(_ALL, {"space": space_id})
+    }
+    aliases: int = connection.scalar(_ALIASES, {"space": space_id}) or 0
+    return Counts(
+        sum(found.values()),
+        sum(supports * labels for supports, labels in found.items()),
+        found.get(0, 0) - aliases,
+    )
+
+
+def grown(connection: Connection, space_id: int, before: Counts, since: int) -> Counts | None:
+    """What they are when they were `before` at revision `since`; None where older labels have changed, or too many are
+    new. Nothing that the space had then may be purged (:func:`trustvlm.catalog.upkeep.purge.lost_since`)."""
+    rows = connection.execute(_SINCE, {"space": space_id, "since": since, "most": _MOST + 1}).all()
+    if len(rows) > _MOST or any(row.created_revision <= since for row in rows):
+        return None
+    new = [row for row in rows if row.removed_revision is None]
+    return Counts(
+        before.labels + len(new),
+        before.supports + sum(row.support_count for row in new),
+        before.unverified + sum(row.support_count == 0 and row.alias_of is None for row in new),
+    )

@@ -1,0 +1,149 @@
+"""Whole spaces in and out: the live rows of one space in an order that can be merged, and a space that fills up unseen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from trustvlm.catalog.rows import spaces
+from trustvlm.catalog.rows.spaces import SpaceRecord
+from trustvlm.catalog.store import clock
+from trustvlm.catalog.store.models import Label, Space, Support, Thumbnail
+from trustvlm.catalog.store.vectors import verify_checksums
+from trustvlm.errors import Conflict, NotFound
+
+__all__ = [
+    "IMPORTING",
+    "StoredLabel",
+    "StoredSupport",
+    "begin",
+    "find",
+    "label_rows",
+    "require_free",
+    "reveal",
+    "support_rows",
+]
+
+IMPORTING = "/importing"
+"""Follows the name of a space that is being filled; no space of a user has a "/" in its name."""
+
+_PATIENCE = timedelta(days=7)
+"""How long an import may take before its unseen space counts as removed, so that a purge takes what a crash left behind."""
+
+
+@dataclass(frozen=True)
+class StoredLabel:
+    """A live label as it is stored, its vectors packed; `alias_of` is a name."""
+
+    id: int
+    name: str
+    prompt: str | None
+    text_source: str
+    alias_of: str | None
+    support_count: int
+    text_prototype: bytes
+    prototype: bytes | None
+
+
+@dataclass(frozen=True)
+class StoredSupport:
+    """A live support image as it is stored, its vectors packed."""
+
+    label_id: int
+    content_hash: bytes
+    source: str | None
+    embedding: bytes
+    classifier_embedding: bytes | None
+    thumbnail: bytes | None
+
+
+def label_rows(connection: Connection, space_id: int, batch: int) -> Iterator[list[StoredLabel]]:
+    """The live labels of a space in order of id, in batches.
+
+    Raises:
+        Damaged: a vector does not match its checksum.
+    """
+    other = Label.__table__.alias("other")
+    canonical = select(other.c.name).where(other.c.id == Label.alias_of).scalar_subquery()
+    columns = (
+        Label.id, Label.name, Label.prompt, Label.text_source, canonical, Label.support_count, Label.text_prototype,
+        Label.prototype, Label.checksum,
+    )  # fmt: skip
+    query = (
+        select(*columns)
+        .where(Label.space_id == space_id, Label.removed_revision.is_(None))
+        .order_by(Label.id)
+    )
+    for rows in connection.execution_options(yield_per=batch).execute(query).partitions():
+        verify_checksums(
+            "label", [(row.id, row.checksum, (row.text_prototype, row.prototype)) for row in rows]
+        )
+        yield [StoredLabel(*row[:-1]) for row in rows]
+
+
+def support_rows(
+    connection: Connection, label_ids: Sequence[int], batch: int
+) -> Iterator[list[StoredSupport]]:
+    """The live support images of these labels (500 at most), label by label in order of id, in batches.
+
+    Raises:
+        Damaged: a vector does not match its checksum.
+    """
+    columns = (
+        Support.label_id, Support.content_hash, Support.source, Support.embedding, Support.classifier_embedding,
+        Thumbnail.jpeg, Support.id, Support.checksum,
+    )  # fmt: skip
+    query = select(*columns).outerjoin(Thumbnail, Thumbnail.support_id == Support.id)
+    query = query.where(Support.label_id.in_(label_ids), Support.removed_revision.is_(None))
+    ordered = query.order_by(Support.label_id, Support.id)
+    for rows in connection.execution_options(yield_per=batch).execute(ordered).partitions():
+        verify_checksums(
+            "support image",
+            [(row.id, row.checksum, (row.embedding, row.classifier_embedding)) for row in rows],
+        )
+        yield [StoredSupport(*row[:-2]) for row in rows]
+
+
+def begin(connection: Connection, values: dict[str, Any]) -> SpaceRecord:
+    """Make a space that nobody sees until :func:`reveal`; the next purge after :data:`_PATIENCE` takes it away otherwise.
+
+    Raises:
+        Conflict: the name is taken.
+    """
+    require_free(connection, values["name"])
+    unseen = {
+        "name": values["name"] + IMPORTING, "search": None, "revision": 0, "log_start": 0, "created_at": datetime.now(UTC),
+        "removed_at": clock.stamp(connection) + _PATIENCE,
+    }  # fmt: skip
+    space_id = connection.scalar(insert(Space).values(**(values | unseen)).returning(Space.id))
+    assert space_id is not None
+    return find(connection, space_id)
+
+
+def find(connection: Connection, space_id: int) -> SpaceRecord:
+    """The space being filled. Raises NotFound: a purge took it."""
+    try:
+        return spaces.find_by_id(connection, space_id)
+    except NotFound as error:
+        late = f"the import took longer than {_PATIENCE.days} days, and a purge took what was there; begin anew"
+        raise NotFound(late) from error
+
+
+def reveal(connection: Connection, space_id: int, name: str) -> None:
+    """Give a space that was filled its name, so that everybody sees it.
+
+    Raises:
+        Conflict: the name was taken meanwhile.
+    """
+    require_free(connection, name)
+    connection.execute(update(Space).where(Space.id == space_id).values(name=name, removed_at=None))
+
+
+def require_free(connection: Connection, name: str) -> None:
+    """Raises Conflict when a live space has this name."""
+    if spaces.is_taken(connection, name):
+        raise Conflict(f"space {name!r} exists already; choose another name")

@@ -1,0 +1,125 @@
+"""Pages of labels as they are listed: in the order of their ids, or of their names, served from the index of names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Select, bindparam, select
+from sqlalchemy.orm import aliased
+
+from trustvlm.catalog.rows import labels
+from trustvlm.catalog.store.models import UNVERIFIED, Label, Space, Support
+from trustvlm.catalog.store.names import normal
+from trustvlm.types import LabelRow
+
+__all__ = [
+    "find_row",
+    "first_supports",
+    "label_page",
+    "label_page_by_id",
+    "support_label",
+    "support_space",
+]
+
+_BEYOND = "\U0010ffff"  # sorts behind everything that a name may go on with
+
+
+_CANONICAL = aliased(Label)
+_OTHER = select(_CANONICAL.name).where(_CANONICAL.id == Label.alias_of).scalar_subquery()
+_COLUMNS: Select[Any] = select(
+    Label.id, Label.name, Label.prompt, Label.support_count, Label.revision, _OTHER
+)
+
+
+def label_page_by_id(
+    connection: Connection, space_id: int, after: int, limit: int
+) -> list[LabelRow]:
+    """Up to `limit` live labels with ids above `after`, in order of id."""
+    alive = (Label.space_id == space_id, Label.id > after, Label.removed_revision.is_(None))
+    query = _COLUMNS.where(*alive).order_by(Label.id).limit(limit)
+    return [LabelRow(*row) for row in connection.execute(query)]
+
+
+def label_page(
+    connection: Connection,
+    space_id: int,
+    *,
+    after: str | None,
+    limit: int,
+    prefix: str | None = None,
+    contains: str | None = None,
+    unverified: bool = False,
+) -> list[LabelRow]:
+    """Up to `limit` live labels whose name sorts behind `after`, by name.
+
+    A prefix is a range of the index of names. What names contain (ASCII letters alike in both cases) is looked for in that
+    index, name by name, until the page is full.
+    """
+    names = (
+        select(Label.id)
+        .where(Label.space_id == space_id, Label.removed_revision.is_(None))
+        .order_by(Label.name)
+    )
+    if after is not None:
+        names = names.where(Label.name > after)
+    if prefix:
+        prefix = normal(prefix)
+        names = names.where(Label.name >= prefix, Label.name < prefix + _BEYOND)
+    if contains:
+        names = names.where(Label.name.contains(normal(contains), autoescape=True))
+    if unverified:
+        names = names.where(UNVERIFIED)
+    found = list(connection.scalars(names.limit(limit)))
+    # By id alone, and put in order here: asked for the order of names, SQLite goes through all names to find a page of ids.
+    rows = (
+        {row.id: row for row in connection.execute(_COLUMNS.where(Label.id.in_(found)))}
+        if found
+        else {}
+    )
+    return [LabelRow(*rows[label_id]) for label_id in found]
+
+
+def support_space(connection: Connection, support_id: int) -> str | None:
+    """The name of the live space that a live support image belongs to; None: there is no such image."""
+    query = select(Space.name).join(Support, Support.space_id == Space.id)
+    alive = (
+        Support.id == support_id,
+        Support.removed_revision.is_(None),
+        Space.removed_at.is_(None),
+    )
+    name: str | None = connection.scalar(query.where(*alive))
+    return name
+
+
+def first_supports(
+    connection: Connection, label_ids: Sequence[int], most: int
+) -> dict[int, list[int]]:
+    """label id → ids of its first live support images, at most so many: a few rows of an index for each label."""
+    query = select(Support.id).where(
+        Support.label_id == bindparam("label"), Support.removed_revision.is_(None)
+    )
+    query = query.order_by(Support.id).limit(most)
+    return {label: list(connection.scalars(query, {"label": label})) for label in label_ids}
+
+
+def find_row(connection: Connection, space_id: int, name: str) -> LabelRow | None:
+    """The live label `name` as it is listed."""
+    found = labels.find_many(connection, space_id, [name]).get(name)
+    return (
+        None
+        if found is None
+        else LabelRow(*connection.execute(_COLUMNS.where(Label.id == found.id)).one())
+    )
+
+
+def support_label(connection: Connection, space_id: int, support_id: int) -> str | None:
+    """The name of the label that a live support image of this space belongs to; None: there is no such image."""
+    query = select(Label.name).join(Support, Support.label_id == Label.id)
+    alive = (
+        Support.id == support_id,
+        Support.space_id == space_id,
+        Support.removed_revision.is_(None),
+    )
+    name: str | None = connection.scalar(query.where(*alive))
+    return name

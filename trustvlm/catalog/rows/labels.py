@@ -1,0 +1,460 @@
+"""Labels in the catalog: each with its text prototype and, once it has support images, its prototype."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, bindparam, func, select, update
+
+from trustvlm.catalog.rows.likeness import unknown
+from trustvlm.catalog.store import clock
+from trustvlm.catalog.store.bulk import insert_rows
+from trustvlm.catalog.store.models import Label
+from trustvlm.catalog.store.names import brief, forms, normal
+from trustvlm.catalog.store.vectors import checksum, pack, unpack, verify_checksums
+from trustvlm.errors import NotFound
+from trustvlm.types.arrays import Float32s
+
+__all__ = [
+    "LabelChange",
+    "LabelRecord",
+    "NewLabel",
+    "canonical",
+    "changed",
+    "changed_more_than",
+    "competitors",
+    "created_since",
+    "find",
+    "find_last_removed",
+    "find_many",
+    "groups",
+    "insert_many",
+    "is_alive",
+    "more_than",
+    "name_hash",
+    "name_of",
+    "prototyped_more_than",
+    "prototypes",
+    "remove",
+    "rename",
+    "restore",
+    "sample_texts",
+    "set_alias",
+    "set_prototype",
+    "set_text",
+    "smallest_name",
+    "totals",
+    "touched",
+]
+
+_IN_CHUNK = 500  # names per IN (…): far below every database's limit on bound variables
+
+
+@dataclass(frozen=True)
+class LabelRecord:
+    """A label's row, without its prototype."""
+
+    id: int
+    name: str
+    prompt: str | None
+    text_source: str
+    support_count: int
+    revision: int
+    removed_revision: int | None
+    text_prototype: bytes
+    alias_of: int | None
+
+
+@dataclass(frozen=True)
+class NewLabel:
+    """A label about to be inserted, whole."""
+
+    name: str
+    prompt: str | None
+    text_source: str
+    text_prototype: Float32s
+    prototype: Float32s | None
+    support_count: int
+
+
+@dataclass(frozen=True)
+class LabelChange:
+    """Labels changed since a revision, as arrays: what a cache applies.
+
+    Attributes:
+        ids, names: of the labels that are alive; text: (n, d_t) text prototypes.
+        prototyped: positions of those that have a prototype; prototypes: (m, d_v).
+        aliases: (alias id, id of the label it is a further name of) of those among `ids` that are aliases.
+        removed: ids of labels that are gone.
+    """
+
+    ids: list[int]
+    names: list[str]
+    text: Float32s
+    prototyped: list[int]
+    prototypes: Float32s
+    aliases: list[tuple[int, int]]
+    removed: list[int]
+
+
+_RECORD = [getattr(Label, name) for name in LabelRecord.__dataclass_fields__]
+_OF_SPACE = Label.space_id == bindparam("space")
+_LIVE = Label.removed_revision.is_(None)
+_SINCE = Label.revision > bindparam("since")
+
+# Made once: in the calls that a registration and a query consist of, putting a statement together takes as long as running it.
+_FIND_MANY = select(*_RECORD).where(
+    _OF_SPACE, Label.name.in_(bindparam("names", expanding=True)), _LIVE
+)
+_INSERTED = select(Label.name, Label.id).where(
+    _OF_SPACE, Label.revision == bindparam("at"), Label.created_revision == bindparam("at")
+)
+_CHANGED_COLUMNS = (Label.checksum, Label.text_prototype, Label.prototype, Label.removed_revision)
+_CHANGED = (
+    select(Label.id, Label.name, Label.alias_of, *_CHANGED_COLUMNS)
+    .where(_OF_SPACE, _SINCE)
+    .order_by(Label.id)
+)
+_ALL = _CHANGED.where(_LIVE)
+_CHANGED_IDS = select(Label.id).where(_OF_SPACE, _SINCE).order_by(Label.revision)
+_CHANGED_MORE = _CHANGED_IDS.limit(1).offset(bindparam("beyond"))
+_NAMES_MORE = (
+    select(Label.name)
+    .where(_OF_SPACE, _LIVE)
+    .order_by(Label.name)
+    .limit(1)
+    .offset(bindparam("beyond"))
+)
+_PROTOTYPED = (
+    select(Label.id).where(_OF_SPACE, Label.support_count > 0, _LIVE).order_by(Label.name_hash)
+)
+_PROTOTYPED_MORE = _PROTOTYPED.limit(1).offset(bindparam("beyond"))
+_COMPETITORS = _PROTOTYPED.limit(bindparam("most"))
+_SMALLEST_NAME = select(func.min(Label.name_hash)).where(
+    Label.id.in_(bindparam("ids", expanding=True)), Label.support_count > 0, _LIVE
+)
+_TOUCHED = select(Label.id, Label.support_count).where(_OF_SPACE, _SINCE)
+_CREATED = (
+    select(Label.id, Label.created_revision).where(_OF_SPACE, _SINCE).limit(bindparam("most"))
+)
+_GROUPS = select(Label.id, Label.alias_of).where(
+    Label.alias_of.in_(bindparam("ids", expanding=True)), _LIVE
+)
+
+
+def name_hash(name: str) -> int:
+    """A stable 63-bit hash of a label's name: the order in which samples of labels are taken."""
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest()) >> 1
+
+
+def find(connection: Connection, space_id: int, name: str) -> LabelRecord:
+    """The live label `name`.
+
+    Raises:
+        NotFound: there is none; the message says whether it was removed.
+    """
+    found = find_many(connection, space_id, [name])
+    if name not in found:
+        if find_last_removed(connection, space_id, name) is not None:
+            undo = "'trustvlm label restore' brings it back, 'trustvlm purge' deletes it for good"
+            raise NotFound(f"no label {brief(name)} in this space: it is removed; {undo}")
+        guess = unknown(connection, space_id, [name])[name]
+        hint = (
+            f"did you mean {brief(guess)}?"
+            if guess is not None
+            else "'trustvlm space show' lists its labels"
+        )
+        raise NotFound(f"no label {brief(name)} in this space; {hint}")
+    return found[name]
+
+
+def find_many(
+    connection: Connection, space_id: int, names: Sequence[str]
+) -> dict[str, LabelRecord]:
+    """The live labels among `names`, by name as it was asked for; names are compared in normal form C.
+
+    Raises:
+        InvalidInput: something that no name can be.
+    """
+    wanted = sorted(forms(names))
+    stored: dict[str, LabelRecord] = {}
+    for start in range(0, len(wanted), _IN_CHUNK):
+        chunk = wanted[start : start + _IN_CHUNK]
+        rows = connection.execute(_FIND_MANY, {"space": space_id, "names": chunk})
+        stored.update({row.name: LabelRecord(*row) for row in rows})
+    # As it is spelt first: a home may hold both spellings from before names were normalised.
+    return {
+        name: stored.get(name) or stored[normal(name)]
+        for name in names
+        if name in stored or normal(name) in stored
+    }
+
+
+def name_of(connection: Connection, label_id: int) -> str:
+    """The name of a label that is there."""
+    name: str = connection.execute(select(Label.name).where(Label.id == label_id)).scalar_one()
+    return name
+
+
+def find_last_removed(connection: Connection, space_id: int, name: str) -> LabelRecord | None:
+    """The label `name` that was removed last and not yet purged; None: there is none."""
+    query = (
+        select(*_RECORD)
+        .where(
+            Label.space_id == space_id,
+            Label.name.in_(forms([name])),
+            Label.removed_revision.is_not(None),
+        )
+        .order_by(Label.removed_revision.desc())
+    )
+    row = connection.execute(query.limit(1)).first()
+    return None if row is None else LabelRecord(*row)
+
+
+def insert_many(
+    connection: Connection, space_id: int, revision: int, labels: Sequence[NewLabel]
+) -> list[int]:
+    """Insert whole labels; their ids in the same order."""
+    if not labels:
+        return []
+    rows = []
+    for label in labels:
+        text = pack(label.text_prototype)
+        image = None if label.prototype is None else pack(label.prototype)
+        rows.append(
+            {
+                "space_id": space_id, "name": label.name, "name_hash": name_hash(label.name), "prompt": label.prompt,
+                "text_source": label.text_source, "support_count": label.support_count, "created_revision": revision,
+                "revision": revision, "removed_revision": None, "removed_at": None, "checksum": checksum(text, image),
+                "text_prototype": text, "prototype": image,
+            }
+        )  # fmt: skip
+    # Not RETURNING: in an order that one can rely on, SQLite gives it for one row at a time only, at three times the cost.
+    insert_rows(connection, Label, rows)
+    found = {
+        row.name: row.id
+        for row in connection.execute(_INSERTED, {"space": space_id, "at": revision})
+    }
+    return [found[label.name] for label in labels]
+
+
+def set_prototype(
+    connection: Connection,
+    label_id: int,
+    revision: int,
+    prototype: Float32s | None,
+    support_count: int,
+) -> None:
+    """Store a label's recomputed prototype (None: it has no support image any more)."""
+    text, _ = _proved_vectors(connection, label_id)
+    image = None if prototype is None else pack(prototype)
+    values = {
+        "prototype": image,
+        "support_count": support_count,
+        "revision": revision,
+        "checksum": checksum(text, image),
+    }
+    connection.execute(update(Label).where(Label.id == label_id).values(**values))
+
+
+def set_text(
+    connection: Connection,
+    label_id: int,
+    revision: int,
+    *,
+    name: str,
+    prompt: str | None,
+    text_source: str,
+    text_prototype: Float32s,
+) -> None:
+    """Store a label's changed name, prompt and text prototype."""
+    _, image = _proved_vectors(connection, label_id)
+    text = pack(text_prototype)
+    values = {
+        "name": name, "name_hash": name_hash(name), "prompt": prompt, "text_source": text_source, "revision": revision,
+        "text_prototype": text, "checksum": checksum(text, image),
+    }  # fmt: skip
+    connection.execute(update(Label).where(Label.id == label_id).values(**values))
+
+
+def _proved_vectors(connection: Connection, label_id: int) -> tuple[bytes, bytes | None]:
+    """The stored text prototype and prototype of a label: a new checksum must not be put over what is damaged.
+
+    Raises:
+        Damaged: they do not match their checksum.
+    """
+    row = connection.execute(
+        select(Label.checksum, Label.text_prototype, Label.prototype).where(Label.id == label_id)
+    ).one()
+    verify_checksums("label", [(label_id, row.checksum, (row.text_prototype, row.prototype))])
+    return row.text_prototype, row.prototype
+
+
+def rename(connection: Connection, label_id: int, name: str) -> None:
+    """Call a label of a space that nobody has seen yet something else."""
+    connection.execute(
+        update(Label).where(Label.id == label_id).values(name=name, name_hash=name_hash(name))
+    )
+
+
+def remove(connection: Connection, label_id: int, revision: int) -> None:
+    """Hide a label; its rows stay until a purge."""
+    values = {
+        "removed_revision": revision,
+        "removed_at": clock.stamp(connection),
+        "revision": revision,
+    }
+    connection.execute(update(Label).where(Label.id == label_id).values(**values))
+
+
+def restore(connection: Connection, label_id: int, revision: int) -> None:
+    """Show a hidden label again."""
+    values = {"removed_revision": None, "removed_at": None, "revision": revision}
+    connection.execute(update(Label).where(Label.id == label_id).values(**values))
+
+
+def changed(
+    connection: Connection, space_id: int, since: int, dims: tuple[int, int], *, batch: int = 4096
+) -> Iterator[LabelChange]:
+    """The labels whose row changed after revision `since`, in batches; `dims` are those of text and image vectors.
+
+    Raises:
+        Damaged: a vector does not match its checksum.
+    """
+    query = _CHANGED if since else _ALL  # a new cache has nothing to drop
+    values = {"space": space_id, "since": since}
+    for rows in connection.execution_options(yield_per=batch).execute(query, values).partitions():
+        alive = [row for row in rows if row.removed_revision is None]
+        verify_checksums(
+            "label", [(row.id, row.checksum, (row.text_prototype, row.prototype)) for row in alive]
+        )
+        prototyped = [i for i, row in enumerate(alive) if row.prototype is not None]
+        yield LabelChange(
+            ids=[row.id for row in alive],
+            names=[row.name for row in alive],
+            text=unpack([row.text_prototype for row in alive], dims[0]),
+            prototyped=prototyped,
+            prototypes=unpack([alive[i].prototype for i in prototyped], dims[1]),
+            aliases=[(row.id, row.alias_of) for row in alive if row.alias_of is not None],
+            removed=[row.id for row in rows if row.removed_revision is not None],
+        )
+
+
+def changed_more_than(connection: Connection, space_id: int, since: int, limit: int) -> bool:
+    """Whether more than `limit` labels changed after revision `since`; looks at so many only, in the index of revisions."""
+    return (
+        connection.scalar(_CHANGED_MORE, {"space": space_id, "since": since, "beyond": limit})
+        is not None
+    )
+
+
+def totals(connection: Connection, space_id: int) -> tuple[int, int]:
+    """How many live labels the space has, and how many of them have a prototype."""
+    alive = (Label.space_id == space_id, Label.removed_revision.is_(None))
+    labels = select(func.count(Label.name)).where(*alive)
+    prototyped = select(func.count(Label.name_hash)).where(*alive, Label.support_count > 0)
+    return connection.execute(labels).scalar_one(), connection.execute(prototyped).scalar_one()
+
+
+def prototypes(connection: Connection, ids: Sequence[int], dim: int) -> Float32s:
+    """(n, dim) prototypes of labels that have one, in the order of `ids`."""
+    found: dict[int, bytes] = {}
+    for start in range(0, len(ids), _IN_CHUNK):
+        query = select(Label.id, Label.checksum, Label.text_prototype, Label.prototype)
+        rows = connection.execute(query.where(Label.id.in_(ids[start : start + _IN_CHUNK]))).all()
+        verify_checksums(
+            "label", [(row.id, row.checksum, (row.text_prototype, row.prototype)) for row in rows]
+        )
+        found.update({row.id: row.prototype for row in rows})
+    return unpack([found[label_id] for label_id in ids], dim)
+
+
+def canonical(connection: Connection, ids: Sequence[int]) -> dict[int, int]:
+    """id → id of the label it stands for: itself, unless it is an alias."""
+    found: dict[int, int] = {}
+    for start in range(0, len(ids), _IN_CHUNK):
+        rows = connection.execute(
+            select(Label.id, Label.alias_of).where(Label.id.in_(ids[start : start + _IN_CHUNK]))
+        )
+        found.update({row.id: row.id if row.alias_of is None else row.alias_of for row in rows})
+    return found
+
+
+def sample_texts(connection: Connection, space_id: int, limit: int, dim: int) -> Float32s:
+    """(n, dim) text prototypes of up to `limit` live labels, those that were left alone longest.
+
+    Raises:
+        Damaged: a vector does not match its checksum.
+    """
+    query = select(Label.id, Label.checksum, Label.text_prototype, Label.prototype).where(
+        Label.space_id == space_id, _LIVE
+    )
+    rows = connection.execute(query.order_by(Label.revision).limit(limit)).all()
+    verify_checksums(
+        "label", [(row.id, row.checksum, (row.text_prototype, row.prototype)) for row in rows]
+    )
+    return unpack([row.text_prototype for row in rows], dim)
+
+
+def is_alive(connection: Connection, label_id: int) -> bool:
+    """Whether a label is there, not removed, and no alias of another."""
+    alive = (Label.id == label_id, Label.removed_revision.is_(None), Label.alias_of.is_(None))
+    return connection.scalar(select(Label.id).where(*alive)) is not None
+
+
+def more_than(connection: Connection, space_id: int, limit: int) -> bool:
+    """Whether the space has more than `limit` live labels; looks at so many only, and at nothing but the index of names."""
+    return connection.scalar(_NAMES_MORE, {"space": space_id, "beyond": limit}) is not None
+
+
+def prototyped_more_than(connection: Connection, space_id: int, limit: int) -> bool:
+    """Whether more than `limit` live labels of the space have support images; looks at so many only."""
+    return connection.scalar(_PROTOTYPED_MORE, {"space": space_id, "beyond": limit}) is not None
+
+
+def groups(connection: Connection, ids: Sequence[int]) -> dict[int, int]:
+    """Member id → canonical id, of these canonical labels and their live aliases."""
+    found = {label_id: label_id for label_id in ids}
+    for start in range(0, len(ids), _IN_CHUNK):
+        rows = connection.execute(_GROUPS, {"ids": list(ids[start : start + _IN_CHUNK])})
+        found.update({row.id: row.alias_of for row in rows})
+    return found
+
+
+def set_alias(
+    connection: Connection, label_id: int, canonical_id: int | None, revision: int
+) -> None:
+    """Make a label a further name of another, or (None) a label of its own again."""
+    connection.execute(
+        update(Label).where(Label.id == label_id).values(alias_of=canonical_id, revision=revision)
+    )
+
+
+def competitors(connection: Connection, space_id: int, limit: int) -> list[int]:
+    """Ids of the up to `limit` labels with support images whose name hash is smallest."""
+    return list(connection.scalars(_COMPETITORS, {"space": space_id, "most": limit}))
+
+
+def smallest_name(connection: Connection, label_ids: Sequence[int]) -> int | None:
+    """The smallest name hash of these live labels (500 at most), as far as they have support images; None without any."""
+    return connection.scalar(_SMALLEST_NAME, {"ids": list(label_ids)})
+
+
+def touched(connection: Connection, space_id: int, since: int) -> list[tuple[int, int]]:
+    """(id, support count) of the labels created, changed or removed after revision `since`, purged ones left out."""
+    rows = connection.execute(_TOUCHED, {"space": space_id, "since": since})
+    return [(row.id, row.support_count) for row in rows]
+
+
+def created_since(
+    connection: Connection, space_id: int, since: int, limit: int
+) -> list[int] | None:
+    """Ids of the labels that changed after revision `since`, if they are at most `limit` and all were created since."""
+    rows = connection.execute(
+        _CREATED, {"space": space_id, "since": since, "most": limit + 1}
+    ).all()
+    if len(rows) > limit or any(row.created_revision <= since for row in rows):
+        return None
+    return [row.id for row in rows]

@@ -1,0 +1,126 @@
+"""The label that was probably meant by a name that is none: another case, separator, accent, plural, or a slip of the pen."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from itertools import islice
+
+from sqlalchemy import Connection, select
+
+from trustvlm.catalog.store.models import Label
+from trustvlm.catalog.store.names import brief, forms, normal
+
+__all__ = ["likest", "likest_removed", "told", "unknown"]
+
+SCANNED = 10_000
+"""Names that are compared one by one; in a larger space only the usual ways to write the name are looked up."""
+
+_GUESSED = 3
+_CUTOFF = 0.75
+_IN_CHUNK = 500
+
+
+def unknown(connection: Connection, space_id: int, names: Iterable[str]) -> dict[str, str | None]:
+    """Those of `names` that are no live label of the space, in order → the label that is most like it, or None.
+
+    Only for the first three a label is looked for.
+
+    Raises:
+        InvalidInput: something that no name can be.
+    """
+    wanted = list(dict.fromkeys(names))
+    live = set(_live(connection, space_id, sorted(forms(wanted))))
+    missing = [name for name in wanted if name not in live and normal(name) not in live]
+    if not missing:
+        return {}
+    alive = (Label.space_id == space_id, Label.removed_revision.is_(None))
+    every = list(
+        connection.scalars(select(Label.name).where(*alive).order_by(Label.name).limit(SCANNED + 1))
+    )
+    guesses: dict[str, str | None] = dict.fromkeys(missing)
+    for name in islice(missing, _GUESSED):
+        small = len(every) <= SCANNED
+        guesses[name] = likest(
+            name, every if small else _live(connection, space_id, _spellings(name))
+        )
+    return guesses
+
+
+def likest_removed(connection: Connection, space_id: int, name: str) -> str | None:
+    """The removed label of the space whose name is most like this one."""
+    gone = (Label.space_id == space_id, Label.removed_revision.is_not(None))
+    return likest(
+        name,
+        connection.scalars(select(Label.name).where(*gone).order_by(Label.name).limit(SCANNED)),
+    )
+
+
+def told(missing: Mapping[str, str | None], space: str, remedy: str = "") -> str:
+    """What to say of names that are no labels: the first one, how many more, which labels were probably meant, the remedy."""
+    more = len(missing) - 1
+    others = f" (and {more} more name{'s' * (more > 1)} without a label)" if more else ""
+    guesses = [(name, guess) for name, guess in missing.items() if guess is not None]
+    meant = [brief(guess) + (f" for {brief(name)}" if more else "") for name, guess in guesses]
+    hint = f"; did you mean {', '.join(meant)}?" if meant else ""
+    end = "" if not remedy else f" Otherwise: {remedy}" if meant else f"; {remedy}"
+    return f"no label {brief(next(iter(missing)))} in space {space!r}{others}{hint}{end}"
+
+
+def likest(name: str, names: Iterable[str]) -> str | None:
+    """The one of `names` that is most like `name`: the same but for its writing, else for a plural, else nearly the same."""
+    by_key: dict[str, str] = {}
+    for other in names:
+        by_key.setdefault(_folded(other), other)
+    key = _folded(name)
+    if key in by_key:
+        return by_key[key]
+    stem = _stem(key)
+    if same := sorted(other for folded, other in by_key.items() if _stem(folded) == stem):
+        return same[0]
+    near = get_close_matches(key, by_key, n=1, cutoff=_CUTOFF)
+    return by_key[near[0]] if near else None
+
+
+def _live(connection: Connection, space_id: int, names: Sequence[str]) -> list[str]:
+    found: list[str] = []
+    for start in range(0, len(names), _IN_CHUNK):
+        among = Label.name.in_(names[start : start + _IN_CHUNK])
+        query = select(Label.name).where(
+            Label.space_id == space_id, Label.removed_revision.is_(None), among
+        )
+        found += connection.scalars(query)
+    return found
+
+
+def _folded(name: str) -> str:
+    """Letters and digits alone, without case and accents."""
+    letters = unicodedata.normalize("NFKD", name.casefold())
+    return "".join(c for c in letters if c.isalnum()) or name
+
+
+def _stem(folded: str) -> str:
+    """Without a number in front and without the ending of an English plural."""
+    word = folded.lstrip("0123456789") or folded
+    if word.endswith("ies"):
+        return f"{word[:-3]}y"
+    if word.endswith(("ses", "xes", "zes", "ches", "shes")):
+        return word[:-2]
+    return word[:-1] if word.endswith("s") and not word.endswith("ss") else word
+
+
+def _spellings(name: str) -> list[str]:
+    """The usual ways to write a name, for an index that compares letter by letter."""
+    words = [word for word in re.split(r"[\W_]+|(?<=[a-z])(?=[A-Z])", normal(name)) if word]
+    joined = {separator.join(words) for separator in ("", " ", "_", "-")} | {normal(name)}
+    numbers = {each + "s" for each in joined} | {each.removesuffix("s") for each in joined} | joined
+    return sorted(
+        {
+            case(each)
+            for each in numbers
+            for case in (str, str.lower, str.upper, str.title, str.capitalize)
+        }
+        - {""}
+    )

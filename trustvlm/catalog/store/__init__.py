@@ -1,0 +1,1 @@
+"""The database itself: engine, tables, schema, clock, and how vectors and names are stored."""

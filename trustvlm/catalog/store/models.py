@@ -1,0 +1,410 @@
+"""The tables. Alembic (migrations/) creates them; these classes say what they look like.
+
+Rows that follow a space's changes carry three revisions: `created_revision`, `revision` (the last change of the row) and
+`removed_revision` (NULL while alive). A cache at revision r reads the rows with `revision > r`. A support image is
+never changed after it was created, so the state at an earlier revision can be read back until a purge.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    TextClause,
+    text,
+)
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+__all__ = [
+    "PURGING",
+    "Base",
+    "CalibrationRow",
+    "CatalogState",
+    "Change",
+    "ClockStamp",
+    "Fit",
+    "Label",
+    "Observation",
+    "Original",
+    "Quarantine",
+    "Reembed",
+    "ReembedRow",
+    "Space",
+    "Support",
+    "Thumbnail",
+]
+
+# SQLite gives AUTOINCREMENT (ids never reused) to INTEGER primary keys only.
+Id = BigInteger().with_variant(Integer, "sqlite")
+PURGING = datetime(1970, 1, 1, tzinfo=UTC)
+"""When a space was removed of which a purge has taken some already: it cannot be restored any more."""
+ALIVE = text("removed_revision IS NULL")
+GONE = text("removed_revision IS NOT NULL")
+REMOVED = text("removed_at IS NOT NULL")
+PROTOTYPED = text("support_count > 0 AND removed_revision IS NULL")
+ALIASES = text("alias_of IS NOT NULL")
+UNVERIFIED = text("support_count = 0 AND removed_revision IS NULL AND alias_of IS NULL")
+
+
+def _index(
+    name: str, *columns: str, where: TextClause | None = None, unique: bool = False
+) -> Index:
+    return Index(name, *columns, unique=unique, sqlite_where=where, postgresql_where=where)
+
+
+class UTCDateTime(TypeDecorator[datetime]):
+    """An aware datetime, stored as UTC (SQLite forgets time zones)."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+class CatalogState(Base):
+    """One row: what this catalog is. The epoch changes with restore, import and repair, and voids every cache."""
+
+    __tablename__ = "catalog_state"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    epoch: Mapped[str] = mapped_column(String(36))
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime)
+
+
+class ClockStamp(Base):
+    """What the catalog's clock said when a boot of a machine had an uptime: see :mod:`trustvlm.catalog.store.clock`."""
+
+    __tablename__ = "clock_stamps"
+
+    machine: Mapped[str] = mapped_column(String(64), primary_key=True)
+    uptime: Mapped[float] = mapped_column(Float)
+    """In seconds."""
+    time: Mapped[datetime] = mapped_column(UTCDateTime)
+
+
+class Space(Base):
+    """A label space: a named set of labels, the templates, and the two encoders that it is pinned to."""
+
+    __tablename__ = "spaces"
+    __table_args__ = (
+        _index("uq_spaces_name", "name", where=text("removed_at IS NULL"), unique=True),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    name: Mapped[str]
+    classifier: Mapped[str]
+    verifier: Mapped[str]
+    classifier_identity: Mapped[str]
+    verifier_identity: Mapped[str]
+    classifier_parts: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))
+    verifier_parts: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))
+    """What the identities are made of, so that a refusal can say what differs; NULL in spaces from before these columns."""
+    classifier_golden: Mapped[bytes | None] = mapped_column(LargeBinary)
+    verifier_golden: Mapped[bytes | None] = mapped_column(LargeBinary)
+    classifier_dim: Mapped[int]
+    verifier_dim: Mapped[int]
+    templates: Mapped[list[str]] = mapped_column(JSON)
+    logit_scale: Mapped[float]
+    recipe: Mapped[str]
+    search: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    """What 'trustvlm index tune' found: "prototype" and "support" → faiss search parameters of the recipe."""
+    revision: Mapped[int] = mapped_column(BigInteger)
+    log_start: Mapped[int] = mapped_column(BigInteger)
+    """The change log is complete for revisions above this one; an older cache rebuilds."""
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime)
+    removed_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+
+
+class Label(Base):
+    """A label with its two unit vectors; `prototype` is derived from its support images in the same transaction."""
+
+    __tablename__ = "labels"
+    __table_args__ = (
+        _index("uq_labels_space_id_name", "space_id", "name", where=ALIVE, unique=True),
+        _index("ix_labels_space_id_removed_name", "space_id", "name", where=GONE),
+        _index("ix_labels_space_id_revision", "space_id", "revision"),
+        _index("ix_labels_space_id_name_hash", "space_id", "name_hash", where=PROTOTYPED),
+        _index("ix_labels_removed_at", "removed_at", where=REMOVED),
+        _index("ix_labels_alias_of", "alias_of", where=ALIASES),
+        _index("ix_labels_space_id_unverified", "space_id", "name", where=UNVERIFIED),
+        _index("ix_labels_space_id_support_count", "space_id", "support_count", where=ALIVE),
+        _index("ix_labels_space_id_id", "space_id", "id", where=ALIVE),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    space_id: Mapped[int] = mapped_column(ForeignKey("spaces.id"))
+    name: Mapped[str]
+    name_hash: Mapped[int] = mapped_column(BigInteger)
+    prompt: Mapped[str | None]
+    text_source: Mapped[str] = mapped_column(String(8))
+    """Where the text prototype came from: "name", "prompt" or "vector"."""
+    support_count: Mapped[int]
+    """How many support images the prototype is made of: its own and its aliases'; 0 for an alias."""
+    created_revision: Mapped[int] = mapped_column(BigInteger)
+    revision: Mapped[int] = mapped_column(BigInteger)
+    removed_revision: Mapped[int | None] = mapped_column(BigInteger)
+    removed_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    checksum: Mapped[int] = mapped_column(BigInteger)
+    text_prototype: Mapped[bytes] = mapped_column(LargeBinary)
+    prototype: Mapped[bytes | None] = mapped_column(LargeBinary)
+    alias_of: Mapped[int | None] = mapped_column(BigInteger)
+    """The label whose further name this one is. No foreign key: a purge may take the label away."""
+
+
+class Support(Base):
+    """A support image: its raw embeddings, as the encoders gave them."""
+
+    __tablename__ = "supports"
+    __table_args__ = (
+        _index(
+            "uq_supports_label_id_content_hash",
+            "label_id",
+            "content_hash",
+            where=ALIVE,
+            unique=True,
+        ),
+        _index("ix_supports_label_id", "label_id"),
+        _index("ix_supports_space_id_revision", "space_id", "revision"),
+        _index("ix_supports_space_id_content_hash", "space_id", "content_hash", where=ALIVE),
+        _index("ix_supports_removed_at", "removed_at", where=REMOVED),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    space_id: Mapped[int] = mapped_column(ForeignKey("spaces.id"))
+    label_id: Mapped[int] = mapped_column(ForeignKey("labels.id"))
+    content_hash: Mapped[bytes] = mapped_column(LargeBinary(32))
+    source: Mapped[str | None]
+    created_revision: Mapped[int] = mapped_column(BigInteger)
+    revision: Mapped[int] = mapped_column(BigInteger)
+    removed_revision: Mapped[int | None] = mapped_column(BigInteger)
+    hidden_from: Mapped[int | None] = mapped_column(BigInteger)
+    hidden_until: Mapped[int | None] = mapped_column(BigInteger)
+    """The revisions between which it was hidden before it was last restored (the second one excluded)."""
+    removed_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    checksum: Mapped[int] = mapped_column(BigInteger)
+    embedding: Mapped[bytes] = mapped_column(LargeBinary)
+    classifier_embedding: Mapped[bytes | None] = mapped_column(LargeBinary)
+
+
+class Thumbnail(Base):
+    """A small JPEG of a support image, apart from its row so that reading embeddings does not drag pictures along."""
+
+    __tablename__ = "thumbnails"
+
+    support_id: Mapped[int] = mapped_column(
+        ForeignKey("supports.id"), primary_key=True, autoincrement=False
+    )
+    jpeg: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class Change(Base):
+    """The log of purged rows: what a cache must still drop although the row is gone."""
+
+    __tablename__ = "changes"
+    __table_args__ = (
+        _index("ix_changes_space_id_revision", "space_id", "revision"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    space_id: Mapped[int] = mapped_column(ForeignKey("spaces.id"))
+    kind: Mapped[str] = mapped_column(String(8))
+    """"label" or "support"."""
+    row_id: Mapped[int] = mapped_column(BigInteger)
+    label_id: Mapped[int] = mapped_column(BigInteger)
+    """The label itself, or the label of the support image."""
+    created_revision: Mapped[int] = mapped_column(BigInteger)
+    revision: Mapped[int] = mapped_column(BigInteger)
+    """When the row was removed."""
+
+
+class Fit(Base):
+    """What a space's support images say, as the service computed it. Derived: it can be computed anew."""
+
+    __tablename__ = "fits"
+
+    space_id: Mapped[int] = mapped_column(
+        ForeignKey("spaces.id"), primary_key=True, autoincrement=False
+    )
+    revision: Mapped[int] = mapped_column(BigInteger)
+    """The space's revision that it belongs to."""
+    content: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+class CalibrationRow(Base):
+    """A calibration of a space. The newest that proved a threshold and was not removed is in force."""
+
+    __tablename__ = "calibrations"
+    __table_args__ = (
+        _index("ix_calibrations_space_id", "space_id"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    space_id: Mapped[int] = mapped_column(ForeignKey("spaces.id"))
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime)
+    revision: Mapped[int] = mapped_column(BigInteger)
+    classifier_identity: Mapped[str]
+    verifier_identity: Mapped[str]
+    content: Mapped[dict[str, Any]] = mapped_column(JSON)
+    removed_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+
+
+class Observation(Base):
+    """An image whose true label somebody told us, for calibration and for watching over the promise."""
+
+    __tablename__ = "observations"
+    __table_args__ = (
+        _index(
+            "uq_observations_space_id_content_hash_sampling",
+            "space_id",
+            "content_hash",
+            "sampling",
+            unique=True,
+        ),
+        _index("ix_observations_support_id", "support_id", where=text("support_id IS NOT NULL")),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    space_id: Mapped[int] = mapped_column(ForeignKey("spaces.id"))
+    content_hash: Mapped[bytes] = mapped_column(LargeBinary(32))
+    origin: Mapped[str] = mapped_column(String(12))
+    """"calibration" or "feedback"."""
+    sampling: Mapped[str] = mapped_column(String(8))
+    """"random": drawn like what comes in; "chosen": picked for a reason, so that it says nothing of the rest."""
+    truth_id: Mapped[int | None] = mapped_column(BigInteger)
+    truth: Mapped[str | None]
+    """The true label, by id and by name at that time; None: no label of the space. No foreign key: labels can be purged."""
+    source: Mapped[str | None]
+    classifier_embedding: Mapped[bytes] = mapped_column(LargeBinary)
+    verifier_embedding: Mapped[bytes | None] = mapped_column(LargeBinary)
+    checksum: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime)
+    support_id: Mapped[int | None] = mapped_column(BigInteger)
+    """The support image that was made of it: it cannot testify any more."""
+    predicted_id: Mapped[int | None] = mapped_column(BigInteger)
+    predicted: Mapped[str | None]
+    trust: Mapped[float | None]
+    accepted: Mapped[bool | None]
+    calibration_id: Mapped[int | None] = mapped_column(BigInteger)
+    revision: Mapped[int | None] = mapped_column(BigInteger)
+    """The verdict that was given when the feedback came."""
+
+
+class Quarantine(Base):
+    """A row that a repair took out of service, as it was. No foreign keys: what it belonged to may be damaged, or purged."""
+
+    __tablename__ = "quarantine"
+    __table_args__ = (
+        _index("ix_quarantine_space_id_content_hash", "space_id", "content_hash"),
+        _index("ix_quarantine_label_id", "label_id"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    kind: Mapped[str] = mapped_column(String(12))
+    """"label", "support", "thumbnail", "observation", "calibration" or "change"."""
+    row_id: Mapped[int] = mapped_column(BigInteger)
+    space_id: Mapped[int | None] = mapped_column(BigInteger)
+    label_id: Mapped[int | None] = mapped_column(BigInteger)
+    """The label itself, or the label of the support image."""
+    content_hash: Mapped[bytes | None] = mapped_column(LargeBinary)
+    """Of a support image, its thumbnail or an observation: by it a purge finds what it must delete here too."""
+    reason: Mapped[str]
+    content: Mapped[dict[str, Any]] = mapped_column(JSON)
+    """The row's other columns by name; what JSON cannot hold is a string that begins with "hex:"."""
+    first: Mapped[bytes | None] = mapped_column(LargeBinary)
+    second: Mapped[bytes | None] = mapped_column(LargeBinary)
+    """The row's vectors or picture: text prototype; embedding and classifier embedding; JPEG. Prototypes, which are derived
+    from support images, are not kept."""
+    removed_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    """When somebody had removed it, before it was found damaged. Then it goes when the undo window has passed; other rows
+    go only by a purge that somebody asked for."""
+    quarantined_at: Mapped[datetime] = mapped_column(UTCDateTime)
+
+
+class Original(Base):
+    """The image file of a support image, kept under its content hash in the home's folder of originals."""
+
+    __tablename__ = "originals"
+    __table_args__ = (
+        _index("uq_originals_support_id", "support_id", unique=True),
+        _index("ix_originals_content_hash", "content_hash"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    support_id: Mapped[int | None] = mapped_column(BigInteger)
+    """NULL once the support image is purged: the file is to be deleted unless another row wants it. No foreign key."""
+    content_hash: Mapped[bytes] = mapped_column(LargeBinary(32))
+
+
+class Reembed(Base):
+    """A space being re-embedded with other encoders, or the old embeddings that are kept after that."""
+
+    __tablename__ = "reembeds"
+    __table_args__ = (
+        _index("uq_reembeds_space_id", "space_id", unique=True),
+        _index("uq_reembeds_other_id", "other_id", unique=True),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    space_id: Mapped[int] = mapped_column(BigInteger)
+    """The space that has the name. No foreign key: it may be purged."""
+    other_id: Mapped[int] = mapped_column(BigInteger)
+    """The space beside it: the one that is being made, or (state "kept") the one from before."""
+    state: Mapped[str] = mapped_column(String(8))
+    """"staged" or "kept"."""
+    synced: Mapped[int] = mapped_column(BigInteger)
+    """While staged: the revision of the space up to which everything that could be made is in the other one."""
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime)
+
+
+class ReembedRow(Base):
+    """Which row of the new space stands for which row of the old one."""
+
+    __tablename__ = "reembed_rows"
+    __table_args__ = (
+        _index("ix_reembed_rows_reembed_id_kind_staged_id", "reembed_id", "kind", "staged_id"),
+    )
+
+    reembed_id: Mapped[int] = mapped_column(
+        ForeignKey("reembeds.id"), primary_key=True, autoincrement=False
+    )
+    kind: Mapped[str] = mapped_column(String(8), primary_key=True)
+    """"label" or "support"."""
+    source_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    staged_id: Mapped[int] = mapped_column(BigInteger)

@@ -1,0 +1,204 @@
+"""Everything that is particular to SQLite: connection settings, transactions, and what its errors mean.
+
+WAL with synchronous=FULL: a commit returns after the log was synced, so what was acknowledged survives a power cut.
+Writers begin with BEGIN IMMEDIATE and wait for each other; readers never wait and see one consistent state.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from json import JSONDecodeError
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import NullPool, QueuePool
+
+from trustvlm.errors import Busy, Damaged, InvalidInput, ReadOnly, TrustVLMError, Unavailable
+
+__all__ = [
+    "BUSY_TIMEOUT_S",
+    "broken_references",
+    "indexes",
+    "make_engine",
+    "problems",
+    "rebuild_index",
+    "translated",
+]
+
+BUSY_TIMEOUT_S = 30.0
+POOL_SIZE = 64
+"""Transactions that one process may have open at once."""
+PAGE_SIZE = 16384
+"""Bytes. A 768-d float32 vector is 3 KB: at the default of 4 KB each page would hold one and waste a quarter."""
+
+CHECKPOINT_PAGES = 4_000
+"""Pages of the log after which SQLite copies them into the file: 64 MB, some chunks of a bulk registration, so that pages of
+the indexes, which every chunk touches, are copied and synced once for all of them."""
+
+CACHE_KIB = 16 * 1024
+"""Of each connection: what a transaction writes at most (16 MB of vectors). The pool goes round its connections, so that the
+cache of each is filled in time: with 64 MiB a service that is written to took half a gigabyte for them."""
+
+_DAMAGED = ("malformed", "not a database", "could not decode", "no such table", "no such column")
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+_UNAVAILABLE = ("database or disk is full", "disk i/o error", "unable to open database file")
+
+
+def make_engine(path: Path, *, read_only: bool) -> Engine:
+    """An engine over the SQLite file `path`; connections begin transactions as their `write` option says."""
+
+    unwritable = read_only and not os.access(path.parent, os.W_OK)
+
+    def connect() -> sqlite3.Connection:
+        location = f"file:{quote(str(path))}"
+        if read_only:
+            location += "?mode=ro"
+            wal = path.with_name(path.name + "-wal")
+            if unwritable and not (wal.exists() and wal.stat().st_size):
+                location += "&immutable=1"  # no shared-memory file can be made here, and nothing is in the log
+        # isolation_level None: the driver begins nothing by itself; `_begin` below does.
+        connection = sqlite3.connect(
+            location,
+            uri=True,
+            timeout=BUSY_TIMEOUT_S,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        cursor = connection.cursor()
+        if not read_only:
+            cursor.execute(
+                f"PRAGMA page_size={PAGE_SIZE}"
+            )  # takes effect only before the first table
+            _enter_wal(cursor)
+            cursor.execute("PRAGMA synchronous=FULL")
+            cursor.execute("PRAGMA secure_delete=ON")
+            cursor.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
+        cursor.close()
+        return connection
+
+    if unwritable:
+        # An immutable connection never looks at the file again, but its owner may write: a new one for each transaction.
+        engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
+    else:
+        sizes = {"pool_size": 8, "max_overflow": POOL_SIZE - 8, "pool_timeout": BUSY_TIMEOUT_S}
+        engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool, **sizes)
+    event.listen(engine, "begin", _begin)
+    event.listen(engine, "invalidate", _give_up)
+    return engine
+
+
+def _enter_wal(cursor: sqlite3.Cursor) -> None:
+    """Two processes that both make the file a WAL one: SQLite answers one of them "locked" at once, without its timeout."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+def _begin(connection: Connection) -> None:
+    write = connection.get_execution_options().get("write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _give_up(connection: sqlite3.Connection, record: Any, error: BaseException | None) -> None:
+    """Undo what a connection was doing that SQLAlchemy drops, as it does after Ctrl-C within a statement.
+
+    Closing alone does not: SQLite keeps a closed connection, and its write lock, as long as somebody holds a cursor of it, and
+    the traceback of the exception does.
+    """
+    connection.rollback()
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turns SQLite's errors inside the block into trustvlm's."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise _meaning(error.orig, path) from error
+    except sqlite3.Error as error:
+        raise _meaning(error, path) from error
+    except (
+        JSONDecodeError
+    ) as error:  # of a column: what users write as JSON is not read inside a transaction
+        raise Damaged(
+            f"{path} holds a value that is no JSON ({error}); run 'trustvlm verify --all'"
+        ) from error
+    except OSError as error:
+        if error.errno not in _OF_THE_DISK:
+            raise
+        raise Unavailable(
+            f"{path}: {error.strerror}; check the disk's free space and health"
+        ) from error
+    except UnicodeEncodeError as error:  # only lone surrogates cannot be encoded
+        raise InvalidInput(
+            f"{error.object!r:.80} is not text that can be stored or looked up (it holds lone surrogates)"
+        ) from error
+    except PoolTimeout as error:
+        raise Busy(
+            f"more than {POOL_SIZE} calls at once on {path}, for {BUSY_TIMEOUT_S:g} s; try again"
+        ) from error
+
+
+def _meaning(error: Any, path: Path) -> TrustVLMError:
+    message = str(error)
+    lower = message.lower()
+    if "locked" in lower or "busy" in lower:
+        return Busy(
+            f"another process kept the write lock of {path} for more than {BUSY_TIMEOUT_S:g} s; try again"
+        )
+    if "readonly" in lower or "read-only" in lower:
+        return ReadOnly(
+            f"{path.parent} cannot be written (SQLite: {message}); open it with read_only=True or make it writable"
+        )
+    if any(known in lower for known in _DAMAGED):
+        return Damaged(
+            f"{path} is not a sound SQLite file ({message}); 'trustvlm verify --all' looks closer, a backup brings it back"
+        )
+    if any(known in lower for known in _UNAVAILABLE):
+        return Unavailable(f"{path}: {message}; check the disk's free space and permissions")
+    raise error  # a fault of ours, not of the user's: let it show
+
+
+def problems(connection: Connection, limit: int = 100) -> list[str]:
+    """What SQLite finds wrong with the file: its pages, its indexes, values missing where there must be one."""
+    found = connection.exec_driver_sql(f"PRAGMA integrity_check({limit})")
+    return [str(message) for (message,) in found if message != "ok"]
+
+
+def broken_references(connection: Connection) -> Iterator[tuple[str, int, str]]:
+    """(table, row id, table that it points into) of each foreign key that points to nothing."""
+    for table, row_id, parent, _ in connection.exec_driver_sql("PRAGMA foreign_key_check"):
+        yield table, row_id, parent
+
+
+def indexes(connection: Connection) -> list[str]:
+    """The names of the indexes that can be made anew."""
+    query = "SELECT name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL ORDER BY name"
+    return [name for (name,) in connection.exec_driver_sql(query)]
+
+
+def rebuild_index(connection: Connection, name: str) -> None:
+    """Make one index anew from its table, or drop it where damaged rows break its uniqueness: while it is there and disagrees
+    with its table, SQLite refuses to mend these."""
+    quoted = name.replace('"', '""')
+    try:
+        connection.exec_driver_sql(f'REINDEX "{quoted}"')
+    except IntegrityError:
+        connection.exec_driver_sql(f'DROP INDEX "{quoted}"')

@@ -1,0 +1,57 @@
+"""float32 vectors as bytes in a row, with a checksum that is looked at whenever they are read."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from trustvlm.errors import Damaged
+from trustvlm.types.arrays import Float32s
+
+__all__ = ["checksum", "pack", "unpack", "verify_checksums"]
+
+_REMEDY = "restore a backup, or 'trustvlm verify --all --repair' takes it out of service"
+
+
+def pack(vector: Float32s) -> bytes:
+    """Little-endian float32 bytes of one vector (d,)."""
+    return np.ascontiguousarray(vector, dtype="<f4").tobytes()
+
+
+def checksum(*parts: bytes | None) -> int:
+    """CRC-32 over the parts; None counts as nothing."""
+    value = 0
+    for part in parts:
+        if part is not None:
+            value = zlib.crc32(part, value)
+    return value
+
+
+def unpack(blobs: Sequence[bytes], dim: int) -> Float32s:
+    """(n, dim) matrix of n packed vectors.
+
+    Raises:
+        Damaged: a vector has another length.
+    """
+    for blob in blobs:
+        if len(blob) != 4 * dim:
+            raise Damaged(
+                f"the catalog holds a vector of {len(blob)} bytes where {4 * dim} were expected; {_REMEDY}"
+            )
+    matrix = np.frombuffer(b"".join(blobs), dtype="<f4").astype(np.float32, copy=False)
+    return matrix.reshape(len(blobs), dim)
+
+
+def verify_checksums(what: str, rows: Sequence[tuple[int, int, tuple[bytes | None, ...]]]) -> None:
+    """Compare (id, stored checksum, parts) of each row.
+
+    Raises:
+        Damaged: naming the first row that does not match.
+    """
+    for row_id, stored, parts in rows:
+        if checksum(*parts) != stored:
+            raise Damaged(
+                f"the vectors of {what} {row_id} in the catalog do not match their checksum; {_REMEDY}"
+            )

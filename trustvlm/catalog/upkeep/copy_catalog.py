@@ -1,0 +1,231 @@
+"""Copies of whole catalogs, of any schema that ever was: made while others write, looked at, given a new epoch.
+
+A copy is made page by page (SQLite's backup API) inside one read transaction. In WAL mode a reader keeps no writer waiting
+and no writer changes what a reader sees, so the copy is one state of the catalog, needs no write lock at all, and ends after
+one pass however much is written meanwhile; outside a transaction the backup API would begin anew with each foreign commit.
+VACUUM INTO would give a smaller file, at several times the processor's work and of a transaction's length. What it costs:
+until it ends, the write-ahead log cannot be reset, and grows with what is written.
+
+Only columns are named here that every schema since 0001 has.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import quote
+
+from sqlalchemy import Connection, create_engine, func, insert, select, text, update
+
+from trustvlm.catalog.store import schema
+from trustvlm.catalog.store.models import CatalogState, Label, Space, Support
+from trustvlm.catalog.store.sqlite import make_engine, translated
+from trustvlm.errors import Busy, Damaged, Unavailable
+from trustvlm.system.durable import sync
+
+__all__ = [
+    "CatalogFacts",
+    "SpaceFacts",
+    "copy_catalog",
+    "facts",
+    "facts_of",
+    "renew_epoch",
+    "renew_epoch_of",
+    "unused",
+]
+
+PAGES = 1_024  # 16 MiB between two calls of `progress`
+
+
+@dataclass(frozen=True)
+class SpaceFacts:
+    """One live space: its name, its revision, and how many live labels and support images it has."""
+
+    name: str
+    revision: int
+    labels: int
+    supports: int
+
+
+@dataclass(frozen=True)
+class CatalogFacts:
+    """What a catalog is: its schema, its epoch, and its live spaces by name."""
+
+    schema: str
+    epoch: str
+    spaces: tuple[SpaceFacts, ...]
+
+
+def copy_catalog(
+    source: Path, target: Path, progress: Callable[[int, int], None] | None = None
+) -> None:
+    """Copy the catalog `source`, as it is at one moment, to the new file `target`, which is on disk when this returns.
+
+    Args:
+        progress: called with (bytes done, bytes in all).
+
+    Raises:
+        Damaged, Busy, Unavailable: the source cannot be read, or the target not be written.
+    """
+    engine = make_engine(source, read_only=True)
+    try:
+        with (
+            translated(source),
+            engine.connect() as connection,
+            connection.begin(),
+            closing(sqlite3.connect(target)) as copy,
+        ):
+            page = connection.scalar(text("PRAGMA page_size")) or 0
+            connection.scalar(
+                select(func.count()).select_from(text("sqlite_master"))
+            )  # the state is fixed from here on
+            copy.execute("PRAGMA synchronous=OFF")  # synced once, below
+
+            def report(status: int, remaining: int, total: int) -> None:
+                if progress is not None:
+                    progress(page * (total - remaining), page * total)
+
+            driver = connection.connection.driver_connection
+            assert driver is not None
+            try:
+                driver.backup(copy, pages=PAGES, progress=report, sleep=0)
+            except sqlite3.OperationalError as error:
+                if "malformed" in str(error):
+                    raise
+                raise Unavailable(
+                    f"{target.parent} cannot hold a copy of {source}: {error}"
+                ) from error
+    finally:
+        engine.dispose()
+    sync(target)
+
+
+@contextmanager
+def _at_rest(path: Path) -> Iterator[Connection]:
+    """A connection to a catalog that nobody writes; nothing appears beside the file, and nothing in it is trusted."""
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro&immutable=1", uri=True)
+        connection.execute("PRAGMA trusted_schema=OFF")
+        return connection
+
+    engine = create_engine("sqlite://", creator=connect)
+    try:
+        with translated(path), engine.connect() as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def facts(path: Path) -> CatalogFacts:
+    """What the catalog `path`, which nobody writes, is, after SQLite's own check of its structure.
+
+    Raises:
+        Damaged: it is no sound SQLite file, or no catalog. SchemaMismatch: it is newer than this program.
+    """
+    with _at_rest(path) as connection:
+        found = connection.scalar(text("PRAGMA quick_check(1)"))
+        if found != "ok":
+            raise Damaged(
+                f"{path} is not a sound SQLite file ({str(found).splitlines()[-1]:.200}); see 'trustvlm verify'"
+            )
+        others = text(
+            "SELECT type || ' ' || name FROM sqlite_master WHERE type NOT IN ('table', 'index') LIMIT 1"
+        )
+        if (other := connection.scalar(others)) is not None:
+            raise Damaged(f"{path} holds the {other}; a catalog has tables and indexes only")
+        return facts_of(connection, path)
+
+
+def facts_of(connection: Connection, path: Path) -> CatalogFacts:
+    """The same over a connection, without the check.
+
+    Raises:
+        Damaged: it is no catalog. SchemaMismatch: it is newer than this program.
+    """
+    revision = schema.current(connection)
+    if revision is None:
+        raise Damaged(f"{path} is no catalog of trustvlm: it has no schema")
+    schema.refuse_newer(revision)
+    epoch = connection.scalar(select(CatalogState.epoch))
+    if epoch is None:
+        raise Damaged(f"{path} has lost its epoch; restore a backup")
+    # Both are counted in an index that holds no vectors.
+    labels = select(Label.space_id, func.count(Label.name)).where(Label.removed_revision.is_(None))
+    supports = select(Support.space_id, func.count(Support.content_hash)).where(
+        Support.removed_revision.is_(None)
+    )
+    label_counts = {
+        key: count for key, count in connection.execute(labels.group_by(Label.space_id))
+    }
+    support_counts = {
+        key: count for key, count in connection.execute(supports.group_by(Support.space_id))
+    }
+    rows = connection.execute(
+        select(Space.id, Space.name, Space.revision).where(Space.removed_at.is_(None))
+    )
+    spaces = [
+        SpaceFacts(r.name, r.revision, label_counts.get(r.id, 0), support_counts.get(r.id, 0))
+        for r in rows
+    ]
+    return CatalogFacts(revision, epoch, tuple(sorted(spaces, key=lambda space: space.name)))
+
+
+def renew_epoch(connection: Connection) -> str:
+    """Begin another history: every cache and snapshot of the catalog, in whatever process, is void once this commits."""
+    epoch = str(uuid.uuid4())
+    if not connection.execute(update(CatalogState).values(epoch=epoch)).rowcount:
+        state = {"id": 1, "epoch": epoch, "created_at": datetime.now(UTC)}
+        connection.execute(insert(CatalogState), [state])
+    return epoch
+
+
+def renew_epoch_of(path: Path) -> str:
+    """The same for a catalog file that nobody has open, whatever its schema; no log is left beside it."""
+    engine = make_engine(path, read_only=False)
+    try:
+        with (
+            translated(path),
+            engine.connect().execution_options(write=True) as connection,
+            connection.begin(),
+        ):
+            return renew_epoch(connection)
+    finally:
+        engine.dispose()  # the last connection moves the log into the file, and takes it away
+
+
+@contextmanager
+def unused(path: Path) -> Iterator[None]:
+    """Inside the block nobody else has the catalog `path` open, and nobody can read or write it.
+
+    The file may be renamed there, with its folder: no log lies beside it. (SQLite looks for the log by name, so that
+    renaming a file in use would give it the log of another.)
+
+    Raises:
+        Busy: somebody has it open. Damaged, Unavailable: it cannot be read.
+    """
+    with closing(
+        sqlite3.connect(
+            f"file:{quote(str(path))}?mode=rw", uri=True, timeout=1.0, isolation_level=None
+        )
+    ) as connection:
+        try:
+            with translated(path):
+                connection.execute(
+                    "PRAGMA journal_mode=DELETE"
+                ).fetchone()  # needs to be alone; opening makes it WAL again
+                connection.execute("BEGIN EXCLUSIVE")
+        except Busy as error:
+            raise Busy(
+                f"{path.parent} is in use by another process; stop what uses it and try again"
+            ) from error
+        try:
+            yield
+        finally:
+            with suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")

@@ -1,0 +1,171 @@
+"""Labels: list, update, remove, restore, and further names. 'trustvlm register' adds them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from trustvlm.cli.printing.formats import Column, Row, format_option, row_writer
+from trustvlm.cli.printing.safe_text import quoted, utf8
+from trustvlm.cli.session import Session
+
+if TYPE_CHECKING:
+    from trustvlm.types import LabelRow
+
+__all__ = ["LABEL_COLUMNS", "label", "label_rows"]
+
+
+def _supports(row: Row) -> str:
+    if row["alias_of"]:
+        return f"alias of {quoted(row['alias_of'])}"
+    return f"{row['support_count']:,}" if row["support_count"] else "none: unverified"
+
+
+LABEL_COLUMNS = [
+    Column("label", lambda row: row["name"]),
+    Column("id", lambda row: str(row["id"]), right=True, rank=2),
+    Column(
+        "support images",
+        _supports,
+        lambda row: "" if row["support_count"] or row["alias_of"] else "yellow",
+        right=True,
+    ),
+    Column("prompt", lambda row: row["prompt"] or "", rank=1, narrow="words"),
+    Column("revision", lambda row: str(row["revision"]), right=True, rank=3),
+]
+
+
+SYNONYM_COLUMNS = [
+    Column("label", lambda row: row["label"], lambda row: "bold"),
+    Column("other label", lambda row: row["other"], lambda row: "bold"),
+    Column("cosine", lambda row: f"{row['cosine']:.4f}", right=True),
+]
+
+
+def label_rows(rows: Iterable[LabelRow]) -> Iterator[Row]:
+    """Labels as rows."""
+    return (asdict(row) for row in rows)
+
+
+@click.group()
+def label() -> None:
+    """List, change, remove and restore labels.
+
+    'trustvlm register' adds them.
+    """
+
+
+@label.command("list")
+@click.argument("space", type=utf8)
+@format_option
+@click.pass_obj
+def list_(session: Session, space: str, form: str) -> None:
+    """List SPACE's labels with their support counts."""
+    with session.reading() as service:
+        row_writer(form, LABEL_COLUMNS).write(label_rows(service.list_labels(space)))
+
+
+@label.command()
+@click.argument("space", type=utf8)
+@click.argument("name", type=utf8)
+@click.option(
+    "--prompt",
+    metavar="TEXT",
+    type=utf8,
+    help="A prompt of its own instead of the templates; {} stands for the name.",
+)
+@click.option(
+    "--new-name",
+    metavar="NAME",
+    type=utf8,
+    help="Another name; a text prototype made from the name is made anew.",
+)
+@click.pass_obj
+def update(
+    session: Session, space: str, name: str, prompt: str | None, new_name: str | None
+) -> None:
+    """Change a label's prompt or name."""
+    if prompt is None and new_name is None:
+        raise click.UsageError("Expected --prompt, --new-name or both.")
+    with session.writing() as service:
+        revision = service.update_label(space, name, prompt=prompt, new_name=new_name)
+    click.echo(f"updated label {quoted(new_name or name)}; revision {revision}")
+
+
+@label.command()
+@click.argument("space", type=utf8)
+@click.argument("name", type=utf8)
+@click.option("--purge", is_flag=True, help="Delete its vectors and thumbnails now, for good.")
+@click.pass_obj
+def remove(session: Session, space: str, name: str, purge: bool) -> None:
+    """Remove a label with its support images.
+
+    'trustvlm label restore' undoes it until it is purged.
+    """
+    with session.writing() as service:
+        revision = service.remove_label(space, name, purge=purge)
+    undo = (
+        "for good"
+        if purge
+        else f"'trustvlm label restore {quoted(space)} {quoted(name)}' brings it back until it is purged"
+    )
+    click.echo(f"removed label {quoted(name)}; revision {revision}; {undo}")
+
+
+@label.command()
+@click.argument("space", type=utf8)
+@click.argument("name", type=utf8)
+@click.pass_obj
+def restore(session: Session, space: str, name: str) -> None:
+    """Bring back a removed label.
+
+    The one of that name that was removed last, with the support images it had.
+    """
+    with session.writing() as service:
+        revision = service.restore_label(space, name)
+    click.echo(f"restored label {quoted(name)}; revision {revision}")
+
+
+@label.command()
+@click.argument("space", type=utf8)
+@click.argument("name", type=utf8)
+@click.argument("of", type=utf8)
+@click.pass_obj
+def alias(session: Session, space: str, name: str, of: str) -> None:
+    """Make NAME a further name of the label OF.
+
+    They share probability and support images from then on, OF is the answer, and either name counts as correct.
+    """
+    with session.writing() as service:
+        revision = service.alias(space, name, of)
+    click.echo(f"{quoted(name)} is an alias of {quoted(of)}; revision {revision}")
+
+
+@label.command()
+@click.argument("space", type=utf8)
+@click.argument("name", type=utf8)
+@click.pass_obj
+def unalias(session: Session, space: str, name: str) -> None:
+    """Make an alias a label of its own again."""
+    with session.writing() as service:
+        revision = service.unalias(space, name)
+    click.echo(f"{quoted(name)} is a label of its own; revision {revision}")
+
+
+@label.command()
+@click.argument("space", type=utf8)
+@format_option
+@click.pass_obj
+def synonyms(session: Session, space: str, form: str) -> None:
+    """List pairs of labels that mean nearly the same.
+
+    Their text prototypes have a cosine of 0.95 or more. They halve each other's probability:
+    'trustvlm label alias' makes one of two.
+    """
+    with session.reading() as service:
+        pairs = service.near_synonyms(space)
+    rows = ({"label": first, "other": second, "cosine": cosine} for first, second, cosine in pairs)
+    row_writer(form, SYNONYM_COLUMNS).write(rows)

@@ -1,0 +1,305 @@
+"""Scoring images or vectors: label, trust, evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from trustvlm.cli.printing.formats import Column, Row, blocks, format_option, row_writer
+from trustvlm.cli.printing.progress import Bar, progress_bar
+from trustvlm.cli.printing.safe_text import count, note, utf8
+from trustvlm.cli.reading.bounds import Bounded
+from trustvlm.cli.reading.folders import check_exclude, exclude_option, finding
+from trustvlm.cli.reading.images import image_options, note_images, report_unreadable
+from trustvlm.cli.session import Session, exactly_one
+from trustvlm.errors import InvalidInput
+from trustvlm.types.remarks import merged_notes
+
+if TYPE_CHECKING:
+    from trustvlm.service import TrustService
+    from trustvlm.types import Queries, Verdicts
+
+    Batches = Generator[tuple[list[str], Queries, Bar], None, None]
+    """(sources, queries, progress bar), a batch at a time."""
+
+__all__ = ["score"]
+
+BATCH_ROWS = 1_024
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def _disagrees(row: Row) -> bool:
+    return row["nearest_prototype"] is not None and not row["agrees"]
+
+
+def _colour(row: Row) -> str:
+    """Trust of different rules has different scales; what stands behind it has not."""
+    return (
+        "yellow"
+        if row["unverified"]
+        else "red"
+        if _disagrees(row)
+        else "green"
+        if row["agrees"]
+        else ""
+    )
+
+
+_DECISION_COLOURS = {"accept": "green", "review": "yellow", "unknown": "red"}
+
+
+def _notes(row: Row) -> str:
+    """What the decision leaves to say: why it is not "accept", and what is odd."""
+    corrected = "" if row["corrected_from"] is None else f"corrected from {row['corrected_from']}"
+    stale = "" if row["stale_since"] is None or row["reason_code"] == "stale" else "stale"
+    return "; ".join(filter(None, [corrected, _why(row), stale]))
+
+
+def _why(row: Row) -> str:
+    """The reason in words, without what is said of a stale calibration once for all rows."""
+    if row["reason_code"] == "accepted":
+        return ""
+    if row["reason_code"] == "not_calibrated":
+        odd = {
+            "unverified": row["unverified"],
+            "unknown": row["unknown"],
+            "disagrees": _disagrees(row),
+        }
+        return ", ".join(name for name, holds in odd.items() if holds)
+    reason = str(row["reason"]).split(f"; calibration {row['calibration_id']} is stale")[0]
+    return reason.partition(": ")[2]
+
+
+def _report_stale(space: str, verdicts: Verdicts) -> None:
+    """Say once that the calibration promises nothing any more."""
+    if verdicts.stale_since is not None:
+        note(
+            f"calibration {verdicts.calibration_id} is stale since revision {verdicts.stale_since} and promises nothing; "
+            f"run 'trustvlm recalibrate {space}'"
+        )
+
+
+COLUMNS = [
+    Column("source", lambda row: row["source"], narrow="end"),
+    Column("label", lambda row: row["label"], lambda row: "bold"),
+    Column("decision", lambda row: row["decision"], lambda row: _DECISION_COLOURS[row["decision"]]),
+    Column("trust", lambda row: _number(row["trust"]), _colour, right=True, rank=1),
+    Column("text conf.", lambda row: _number(row["text_confidence"]), right=True, rank=5),
+    Column("image sim.", lambda row: _number(row["image_similarity"]), right=True, rank=4),
+    Column(
+        "nearest",
+        lambda row: "✓" if row["agrees"] else row["nearest_prototype"] or "–",
+        _colour,
+        rank=3,
+    ),
+    Column("rival", lambda row: row["rival"] or "–", rank=2),
+    Column("its trust", lambda row: _number(row["rival_trust"]), right=True, rank=6),
+    Column("note", _notes, narrow="words"),
+]
+
+EVIDENCE_COLUMNS = [
+    Column("evidence", lambda row: row["query"], narrow="end"),
+    Column("for", lambda row: row["side"]),
+    Column("label", lambda row: row["label"], lambda row: "bold"),
+    Column("similarity", lambda row: _number(row["similarity"]), right=True),
+    Column("id", lambda row: str(row["id"]), right=True, rank=1),
+    Column("support image", lambda row: row["source"] or "", narrow="end"),
+]
+
+
+@click.command()
+@click.argument("space", type=utf8)
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--vectors",
+    metavar="FILE.npz",
+    type=click.Path(path_type=Path),
+    help="Vectors of your own: arrays classifier and verifier, as far as needed, and sources (names).",
+)
+@click.option(
+    "--rule",
+    metavar="NAME",
+    help="msp, max_logit, margin, entropy, energy, doctor (text only); image, knn, ratio (image only); trustvlm, trustvlm_star "
+    "(the paper's); posterior, posterior_star (ours; _star may correct the label). Without it, the calibrated rule if there "
+    "is one.  [default: posterior]",
+)
+@click.option(
+    "--lambda",
+    "weight",
+    type=Bounded("lambda"),
+    metavar="X",
+    help="Weight of the image term.  [default: the rule's]",
+)
+@click.option(
+    "--temperature",
+    type=Bounded("temperature"),
+    metavar="X",
+    help="Temperature of the image softmax.  [default: the rule's]",
+)
+@click.option(
+    "--tau",
+    type=Bounded("tau"),
+    metavar="X",
+    help="τ of a posterior rule.  [default: found from the support images]",
+)
+@click.option(
+    "--top-k",
+    type=Bounded("top_k"),
+    default=5,
+    show_default=True,
+    help="How many labels to list by text confidence (jsonl, csv).",
+)
+@click.option(
+    "--only",
+    metavar="LABEL",
+    type=utf8,
+    multiple=True,
+    help="Only these labels take part; repeat it for several.",
+)
+@click.option(
+    "--evidence",
+    type=click.IntRange(0, 1_000),
+    metavar="N",
+    help="List the N nearest support images of label and rival.  [default: 3 for jsonl, else 0]",
+)
+@exclude_option
+@image_options
+@format_option
+@click.pass_obj
+def score(
+    session: Session,
+    space: str,
+    paths: tuple[Path, ...],
+    vectors: Path | None,
+    rule: str | None,
+    weight: float | None,
+    temperature: float | None,
+    tau: float | None,
+    top_k: int,
+    only: tuple[str, ...],
+    evidence: int | None,
+    exclude: tuple[str, ...],
+    reading: dict[str, Any],
+    form: str,
+) -> None:
+    """Score images: label, trust, evidence.
+
+    PATHS are image files and folders (searched through, in order of name). Images that cannot be read are named on stderr
+    and the rest is scored.
+
+    The decision is accept, review or unknown; without a calibration ('trustvlm calibrate'), review.
+
+    On a terminal trust is green where the nearest prototype is the predicted label's (✓), red where it is another's, and
+    yellow where the predicted label has no support image (unverified).
+    """
+    exactly_one(PATHS=paths, vectors=vectors)
+    check_exclude(exclude, paths)
+    given = {"lambda": weight, "temperature": temperature, "tau": tau}
+    params = {name: value for name, value in given.items() if value is not None}
+    options: dict[str, Any] = {
+        "rule": rule,
+        "top_k": top_k,
+        "labels": list(only) or None,
+        "params": params or None,
+    }
+    with session.reading() as service:
+        batches = (
+            _vectors(vectors)
+            if vectors
+            else _images(service, space, paths, exclude, reading, options)
+        )
+        with closing(batches):  # an error takes the progress bar away before it is reported
+            _write(service, space, batches, options, _evidence_count(evidence, form), form)
+
+
+def _write(
+    service: TrustService,
+    space: str,
+    batches: Batches,
+    options: dict[str, Any],
+    evidence: int,
+    form: str,
+) -> None:
+    verdict_writer, evidence_writer = row_writer(form, COLUMNS), row_writer(form, EVIDENCE_COLUMNS)
+    for batch, (sources, queries, bar) in enumerate(batches):
+        verdicts = service.score(space, queries, **options)
+        rows = [
+            {"source": name} | row
+            for name, row in zip(sources, verdicts.rows(evidence=evidence), strict=True)
+        ]
+        with bar.hidden():
+            if not batch:
+                _report_stale(space, verdicts)
+            verdict_writer.write(rows)
+            if evidence and form == "table":
+                click.echo()
+                evidence_writer.write(_evidence(rows))
+
+
+def _evidence_count(asked: int | None, form: str) -> int:
+    return (3 if form == "jsonl" else 0) if asked is None else asked
+
+
+def _evidence(rows: Iterable[Row]) -> Iterator[Row]:
+    """A row for each support image that speaks for a predicted label or its rival."""
+    for row in rows:
+        for side, found in row["evidence"].items():
+            yield from (
+                {"query": row["source"], "side": side, "label": row[side]} | near for near in found
+            )
+
+
+def _vectors(path: Path) -> Batches:
+    from trustvlm.cli.reading.arrays import query_batches
+
+    with progress_bar(0, "queries") as bar:
+        yield from ((sources, queries, bar) for sources, queries in query_batches(path, BATCH_ROWS))
+
+
+def _images(
+    service: TrustService,
+    space: str,
+    paths: tuple[Path, ...],
+    exclude: tuple[str, ...],
+    reading: dict[str, Any],
+    options: dict[str, Any],
+) -> Batches:
+    """Batches of encoded images. Raises InvalidInput when there are none, or none of them can be read."""
+    service.score(
+        space, _no_queries(service, space), **options
+    )  # a wrong option shows before any image is encoded
+    with finding(exclude) as finder:
+        images = finder.images_of(paths)
+    if not images:
+        raise InvalidInput(f"no images in {', '.join(map(str, paths))}")
+    failures, notes = list[tuple[str, str]](), list[str]()
+    with progress_bar(len(images), "images") as bar:
+        for batch in blocks(images, BATCH_ROWS):
+            embedded = service.embed(space, batch, progress=bar.advance, **reading)
+            failures += embedded.failures
+            notes += embedded.notes
+            if embedded.sources:
+                yield embedded.sources, embedded.queries, bar
+    report_unreadable(failures)
+    note_images(merged_notes(notes))
+    if len(failures) == len(images):
+        raise InvalidInput(f"none of the {count(len(images), 'image')} could be read")
+    if failures:
+        note(f"{count(len(failures), 'image')} of {len(images):,} could not be read")
+
+
+def _no_queries(service: TrustService, space: str) -> Queries:
+    import numpy as np
+
+    from trustvlm.types import Queries
+
+    row = service.get_space(space)
+    verifier = None if row.verifier == "same" else np.empty((0, row.verifier_dim))
+    return Queries(classifier=np.empty((0, row.classifier_dim)), verifier=verifier)

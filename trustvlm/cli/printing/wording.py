@@ -1,0 +1,72 @@
+"""Messages of the library in the words of the command line: options in place of Python arguments."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import click
+
+__all__ = ["in_options", "options_of"]
+
+_FILE = "--vectors FILE.npz"
+_PHRASES = (
+    (r"^inputs\[\d+\]\.name: ", "--label: "),
+    (r"^(queries|params|queries\.images|images): ", ""),
+    (r"^queries\.text: ", "--text: "),
+    (r"^queries\.(classifier|verifier): ", r"\1 embeddings: "),
+    (r"^(label .*: )images: the verifier", r"\1the verifier"),
+    (
+        r"a new label needs text_vector$",
+        f"a new label needs its text embedding ({_FILE} with text_vectors)",
+    ),
+    (r"; pass text_vector$", f"; register it with its text embedding ({_FILE} with text_vectors)"),
+    (r"; pass image_vectors$", f"; pass {_FILE} with image_vectors"),
+    (
+        r"; pass (?:classifier= )?embeddings of (\d+) values instead",
+        r"; pass embeddings of \1 values instead ({vectors})",
+    ),
+    (
+        r"has another text vector; update_label changes it",
+        "has another text embedding; remove the label to change it",
+    ),
+    (r"has the prompt None, not", "has no prompt of its own, not"),
+    (r"update_label changes it", "'trustvlm label update' changes it"),
+    (r"; open it with read_only=True,? or make it writable", "; make it writable"),
+    (r"\baccept_truncated\b", "--accept-truncated"),
+    (r"\bimage_range\b", "--range"),
+)
+_ARGUMENT = re.compile(r"([a-z_]+): ")
+_ELSEWHERE = {"labels": "only", "lambda": "weight"}
+"""Arguments of the library whose options have other names."""
+
+
+def options_of(command: click.Command | None) -> dict[str, str]:
+    """Name of each argument → its option, of a command or of all commands of a group."""
+    if isinstance(command, click.Group):
+        return {
+            name: option
+            for child in command.commands.values()
+            for name, option in options_of(child).items()
+        }
+    parameters = [] if command is None else command.params
+    return {
+        one.name: max(one.opts, key=len)
+        for one in parameters
+        if isinstance(one, click.Option) and one.name
+    }
+
+
+def in_options(message: str, options: Mapping[str, str] | None = None) -> str:
+    """`message` with options, those that the command has, in place of arguments."""
+    options = options or {}
+    for pattern, replacement in _PHRASES:
+        message = re.sub(
+            pattern, replacement.replace("{vectors}", options.get("vector", "--vectors")), message
+        )
+    if (argument := _ARGUMENT.match(message)) is not None:
+        name = argument[1]
+        names = (name, f"{name}s", name.removesuffix("s"), _ELSEWHERE.get(name, name))
+        if (option := next((options[one] for one in names if one in options), None)) is not None:
+            return f"{option}: {message[argument.end() :]}"
+    return message

@@ -1,0 +1,1 @@
+"""What commands read: files, folders, arrays and lists of labelled images."""

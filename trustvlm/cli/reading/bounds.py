@@ -1,0 +1,31 @@
+"""Numbers of the command line, within the bounds that the library has for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from trustvlm.errors import InvalidInput
+from trustvlm.types.bounds import NUMBERS, number, whole
+
+__all__ = ["Bounded"]
+
+
+class Bounded(click.ParamType[float]):
+    """An option's number; `bounds`: its entry in :mod:`trustvlm.types.bounds`. Another one is a usage error that names the bounds."""
+
+    def __init__(self, bounds: str) -> None:
+        self.bounds = bounds
+        self._plain: click.ParamType[Any] = click.FLOAT if bounds in NUMBERS else click.INT
+        self.name = self._plain.name
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The number that a text stands for."""
+        plain = self._plain.convert(value, param, ctx)
+        try:
+            return (number if self.bounds in NUMBERS else whole)(self.bounds, plain)
+        except InvalidInput as error:
+            self.fail(str(error).partition(": ")[2], param, ctx)

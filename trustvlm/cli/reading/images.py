@@ -1,0 +1,106 @@
+"""How commands read images, and what they say of those that they could not read or had to change."""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import click
+
+from trustvlm.cli.printing.safe_text import note, shown
+from trustvlm.cli.printing.wording import in_options
+
+__all__ = ["image_options", "note_images", "report_unreadable"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_NAMED = 3  # images with one reason that are named one by one
+
+
+def _range(
+    context: click.Context, parameter: click.Parameter, text: str | None
+) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        low = high = math.nan
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise click.BadParameter(
+            f"expected LOW,HIGH, two numbers with LOW below HIGH, such as 0,4095; got {shown(text)!r}"
+        )
+    return low, high
+
+
+def image_options(command: F) -> F:
+    """--range and --accept-truncated, passed on as `reading`: the arguments of that name of the library's verbs."""
+
+    @functools.wraps(command)
+    def collected(
+        *arguments: Any,
+        image_range: tuple[float, float] | None,
+        accept_truncated: bool,
+        **options: Any,
+    ) -> Any:
+        how = {"image_range": image_range, "accept_truncated": accept_truncated}
+        return command(*arguments, reading=how, **options)
+
+    found = cast(F, collected)
+    for option in (
+        click.option(
+            "--accept-truncated",
+            is_flag=True,
+            help="Read JPEG and PNG files that lack their last bytes; the missing part is filled.",
+        ),
+        click.option(
+            "--range",
+            "image_range",
+            metavar="LOW,HIGH",
+            callback=_range,
+            help="The values that become black and white in images of more than 8 bits a channel, such as 0,4095.  "
+            "[default: estimated from each image]",
+        ),
+    ):
+        found = option(found)
+    return found
+
+
+def note_images(notes: Iterable[str]) -> None:
+    """What was done to images so that the encoders see them, on stderr."""
+    for sentence in notes:
+        hint = "; --range LOW,HIGH fixes one for all" if "its own range" in sentence else ""
+        note(f"note: {sentence}{hint}")
+
+
+def report_unreadable(failures: Sequence[tuple[str, str]]) -> None:
+    """Images that could not be read, by name and reason, on stderr; many of one reason on one line, all of them in a file."""
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for source, reason in failures:
+        groups.setdefault(re.sub(r"\d+", "#", reason), []).append((source, reason))
+    for group in groups.values():
+        if len(group) <= _NAMED:
+            for source, reason in group:
+                note(f"could not be read: {source}: {in_options(reason)}")
+            continue
+        names = ", ".join(source for source, _ in group[:_NAMED])
+        note(
+            f"{len(group):,} images could not be read: {in_options(group[0][1])} ({names} and {len(group) - _NAMED:,} more)"
+        )
+    if any(len(group) > _NAMED for group in groups.values()):
+        note(f"all {len(failures):,} with their reasons: {_list_of(failures)}")
+
+
+def _list_of(failures: Sequence[tuple[str, str]]) -> Path:
+    """A file with a line for each: its name, a tab, the reason."""
+    lines = "".join(f"{shown(source)}\t{shown(reason)}\n" for source, reason in failures)
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", prefix="trustvlm-unreadable-", suffix=".tsv", delete=False
+    ) as file:
+        file.write(lines)
+    return Path(file.name)

@@ -1,0 +1,158 @@
+"""Images whose labels are known, from a folder with a sub-folder for each label, or from vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from trustvlm.cli.printing.progress import progress_bar
+from trustvlm.cli.printing.safe_text import quoted, utf8
+from trustvlm.cli.reading.folders import (
+    check_exclude,
+    check_naming,
+    exclude_option,
+    images_by_label,
+    naming_options,
+)
+from trustvlm.cli.reading.images import image_options, note_images, report_unreadable
+from trustvlm.cli.session import exactly_one
+from trustvlm.errors import InvalidInput, NotFound
+from trustvlm.reading.clean import clean_name, is_wnid
+from trustvlm.reading.naming import Naming
+
+if TYPE_CHECKING:
+    from trustvlm.service import TrustService
+    from trustvlm.types import Queries
+
+__all__ = ["Labelled", "check_names", "labelled_images", "labelled_options"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """Queries with the true label of each (None: no label of the space) and where each came from."""
+
+    queries: Queries
+    truth: list[str | None]
+    sources: list[str]
+
+
+def labelled_options(command: F) -> F:
+    """FOLDER, --names, --clean-names, --exclude, --vectors, --no-label and how images are read: :func:`labelled_images`."""
+    for option in (
+        image_options,
+        naming_options,
+        exclude_option,
+        click.option(
+            "--no-label",
+            metavar="NAME",
+            type=utf8,
+            multiple=True,
+            help="A sub-folder (or name) whose images are of no label of the space, so that any answer is wrong; "
+            "repeat it for several.",
+        ),
+        click.option(
+            "--vectors",
+            metavar="FILE.npz",
+            type=click.Path(path_type=Path),
+            help="Vectors of your own: classifier and verifier (or classifier_image_vectors and image_vectors), and truth "
+            "(names) or label_names with image_labels.",
+        ),
+        click.argument("folder", required=False, type=click.Path(path_type=Path)),
+    ):
+        command = option(command)
+    return command
+
+
+def labelled_images(
+    service: TrustService,
+    space: str,
+    folder: Path | None,
+    vectors: Path | None,
+    no_label: Collection[str],
+    naming: Naming,
+    exclude: tuple[str, ...],
+    reading: dict[str, Any],
+) -> Labelled:
+    """The images of FOLDER, encoded, or the vectors; images that cannot be read are named and left out.
+
+    Raises:
+        NotFound: a sub-folder or a name that is no label of the space, said before anything is encoded.
+    """
+    exactly_one(FOLDER=folder, vectors=vectors)
+    check_exclude(exclude, folder)
+    check_naming(naming, folder)
+    service.get_space(space)  # before looking through a large folder
+    if vectors is not None:
+        from trustvlm.cli.reading.arrays import labelled_vectors
+
+        found = Labelled(*labelled_vectors(vectors))
+        check_names(service, space, found.truth, no_label)
+    else:
+        assert folder is not None
+        by_label = images_by_label(folder, exclude, "measure", naming, no_label)
+        _check_naming(service, space, [name for name in by_label if name not in no_label])
+        check_names(service, space, by_label, no_label)
+        found = _encoded(service, space, folder, by_label, reading)
+    return Labelled(
+        found.queries, [None if name in no_label else name for name in found.truth], found.sources
+    )
+
+
+def _check_naming(service: TrustService, space: str, names: Sequence[str]) -> None:
+    """Raises NotFound where names of folders are no labels, but their clean names are, or where they are WordNet ids."""
+    missing = list(service.unknown_labels(space, names))
+    if not missing:
+        return
+    said = f"no label {missing[0]!r} in space {space!r}"
+    clean = clean_name(missing[0])
+    if clean != missing[0] and not service.unknown_labels(space, map(clean_name, missing)):
+        raise NotFound(f"{said}; --clean-names turns it into {clean!r}, which is a label")
+    if all(map(is_wnid, missing)):
+        raise NotFound(f"{said}; the folder names are WordNet ids; --names FILE translates them")
+
+
+def check_names(
+    service: TrustService, space: str, truth: Collection[str | None], no_label: Collection[str]
+) -> None:
+    """Make sure that each name is a label, or one that --no-label excepts.
+
+    Raises:
+        NotFound: one is not. InvalidInput: --no-label names nothing that is there.
+    """
+    from trustvlm.catalog.rows.likeness import likest, told
+
+    for name in no_label:
+        if name not in truth:
+            meant = likest(name, sorted(other for other in set(truth) if other is not None))
+            hint = "" if meant is None else f"; did you mean {quoted(meant)}?"
+            raise InvalidInput(f"--no-label {quoted(name)}: no images have this name{hint}")
+    missing = service.unknown_labels(space, (name for name in truth if name not in no_label))
+    if missing:
+        first = quoted(next(iter(missing)))
+        remedy = f"'trustvlm register' adds it; --no-label {first} counts its images as images of no label"
+        raise NotFound(told(missing, space, remedy))
+
+
+def _encoded(
+    service: TrustService,
+    space: str,
+    folder: Path,
+    by_label: Mapping[str, list[str]],
+    reading: dict[str, Any],
+) -> Labelled:
+    label_of = {image: name for name, images in by_label.items() for image in images}
+    with progress_bar(len(label_of), "images") as bar:
+        embedded = service.embed(space, list(label_of), progress=bar.advance, **reading)
+    report_unreadable(embedded.failures)
+    note_images(embedded.notes)
+    if not embedded.sources:
+        raise InvalidInput(f"none of the {len(label_of):,} images in {folder} could be read")
+    return Labelled(
+        embedded.queries, [label_of[source] for source in embedded.sources], list(embedded.sources)
+    )

@@ -1,0 +1,182 @@
+"""The verbs that change and list labels and support images; part of the facade."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
+
+from trustvlm.client import register as registering
+from trustvlm.client import syncing
+from trustvlm.client.codec import reading_fields, text_rows
+from trustvlm.client.connection import Connected
+from trustvlm.client.decode import read
+from trustvlm.client.transport import path_of
+from trustvlm.errors import NotFound
+from trustvlm.types import LabelInput, LabelRow, RegisterResult, SupportRow
+from trustvlm.types.array_input import id_list
+from trustvlm.types.bounds import flags
+
+if TYPE_CHECKING:
+    from trustvlm.types.inputs import ImageSource
+
+__all__ = ["Labelling"]
+
+PAGE = 1_000
+
+
+class Labelling(Connected):
+    """Labels and support images of a service elsewhere."""
+
+    def register(
+        self,
+        space: str,
+        inputs: Iterable[LabelInput],
+        *,
+        on_commit: Callable[[list[str]], None] | None = None,
+        progress: Callable[[int], None] | None = None,
+        keep_originals: bool = False,
+        bring_back: bool = False,
+        sync: bool = False,
+        dry_run: bool = False,
+        image_range: tuple[float, float] | None = None,
+        accept_truncated: bool = False,
+    ) -> RegisterResult:
+        """Register labels and their support images; see :meth:`TrustService.register`.
+
+        Up to 1,000 labels (8 MB) go in one request, which is validated as a whole first. More of them, from any iterable, are
+        streamed: they are committed in chunks as they come, a broken stream goes on where it broke, and the result has counts
+        but no ids. Image files are read as their turn comes and sent 128 (8 MB) at a time.
+
+        Args:
+            on_commit: called with the names that were committed. progress: called with a number of images after these were
+                taken in. keep_originals: keep the image files in the service's home.
+            image_range, accept_truncated: how the images are read, see :class:`Queries`.
+        """
+        flags(keep_originals=keep_originals, bring_back=bring_back, sync=sync, dry_run=dry_run)
+        if dry_run:
+            return syncing.preview(self._wire, space, inputs, sync=sync, bring_back=bring_back)
+        given = list(inputs) if sync and not isinstance(inputs, LabelInput) else inputs
+        labels = syncing.contents_of(given)[0] if sync else []
+        if sync:
+            syncing.preview(
+                self._wire, space, given, sync=True, bring_back=True
+            )  # refused before anything is sent
+        how = [
+            ("keep_originals", bool(keep_originals)),
+            *reading_fields(image_range, accept_truncated),
+        ]
+        done = registering.register(
+            self._wire, space, given, on_commit, progress, how, bring_back or sync
+        )
+        return syncing.remove_surplus(self._wire, space, labels, done) if sync else done
+
+    def add_support(
+        self,
+        space: str,
+        label: str,
+        *,
+        images: Sequence[ImageSource] | None = None,
+        image_vectors: npt.ArrayLike | None = None,
+        classifier_image_vectors: npt.ArrayLike | None = None,
+        keep_originals: bool = False,
+        image_range: tuple[float, float] | None = None,
+        accept_truncated: bool = False,
+    ) -> RegisterResult:
+        """Add support images to a label that exists. Raises NotFound when it does not, else as :meth:`register`."""
+        flags(keep_originals=keep_originals)
+        how = [
+            ("keep_originals", bool(keep_originals)),
+            *reading_fields(image_range, accept_truncated),
+        ]
+        return registering.add_support(
+            self._wire, space, label, images, image_vectors, classifier_image_vectors, how
+        )
+
+    def update_label(
+        self,
+        space: str,
+        label: str,
+        *,
+        text_vector: npt.ArrayLike | None = None,
+        prompt: str | None = None,
+        new_name: str | None = None,
+    ) -> int:
+        """Change a label's text vector, prompt or name; the space's new revision. Raises NotFound, Conflict, InvalidInput."""
+        vector = None if text_vector is None else text_rows(text_vector, "text_vector")
+        given = {"text_vector": vector, "prompt": prompt, "new_name": new_name}
+        content = {key: value for key, value in given.items() if value is not None}
+        return self._revision("PATCH", path_of("spaces", space, "labels", label), content)
+
+    def remove_label(self, space: str, label: str, *, purge: bool = False) -> int:
+        """Remove a label with its support images, for good with `purge`; the space's new revision. Raises NotFound."""
+        flags(purge=purge)
+        path = path_of("spaces", space, "labels", label)
+        told = self._wire.ask(
+            "DELETE", path, query=[("purge", "true")] if purge else [], write=True
+        )
+        return int(told["revision"])
+
+    def restore_label(self, space: str, label: str) -> int:
+        """Bring back the label of that name that was removed last; the new revision. Raises NotFound, Conflict."""
+        return self._revision("POST", path_of("spaces", space, "labels", label, "restore"))
+
+    def alias(self, space: str, label: str, of: str) -> int:
+        """Make a label a further name of the label `of`; the space's new revision. Raises NotFound, Conflict."""
+        return self._revision(
+            "POST", path_of("spaces", space, "labels", label, "alias"), {"of": of}
+        )
+
+    def unalias(self, space: str, label: str) -> int:
+        """Make an alias a label of its own again; the new revision. Raises NotFound, Conflict."""
+        return self._revision("DELETE", path_of("spaces", space, "labels", label, "alias"))
+
+    def remove_support(self, space: str, ids: Sequence[int]) -> int:
+        """Remove support images by id; the space's new revision. Raises NotFound (then none was removed)."""
+        return self._revision(
+            "POST", path_of("spaces", space, "remove-supports"), {"ids": _ids(ids)}
+        )
+
+    def restore_support(self, space: str, ids: Sequence[int]) -> int:
+        """Bring back removed support images; the space's new revision. Raises NotFound, Conflict (then none came back)."""
+        return self._revision(
+            "POST", path_of("spaces", space, "restore-supports"), {"ids": _ids(ids)}
+        )
+
+    def list_labels(self, space: str) -> Iterator[LabelRow]:
+        """Every label of the space, in order of id, a page of 1,000 at a time. Raises NotFound."""
+        path = path_of("spaces", space, "labels")
+        page = self._wire.ask(
+            "GET", path, query=[("order", "id"), ("limit", PAGE)]
+        )  # unknown spaces are refused now
+        return self._labels(path, page)
+
+    def _labels(self, path: str, page: Mapping[str, Any]) -> Iterator[LabelRow]:
+        while True:
+            yield from (read(LabelRow, row) for row in page["labels"])
+            if page["next_cursor"] is None:
+                return
+            page = self._wire.ask(
+                "GET",
+                path,
+                query=[("order", "id"), ("limit", PAGE), ("cursor", page["next_cursor"])],
+            )
+
+    def list_supports(self, space: str, label: str) -> list[SupportRow]:
+        """The support images of a label, in order of id. Raises NotFound."""
+        told = self._wire.ask("GET", path_of("spaces", space, "labels", label, "supports"))
+        return [read(SupportRow, row) for row in told["supports"]]
+
+    def thumbnail(self, support_id: int) -> bytes | None:
+        """The JPEG thumbnail of a support image; None when it came as a vector or is gone."""
+        try:
+            return self._wire.fetch(
+                "GET", path_of("supports", str(_ids([support_id])[0]), "thumbnail")
+            ).content
+        except NotFound:
+            return None
+
+
+def _ids(ids: object) -> list[int]:
+    return id_list(ids, "ids", "a list of support image ids")

@@ -1,0 +1,187 @@
+"""The verbs that measure trust and promise something about it, and the jobs that do it; part of the facade."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from trustvlm.client import measure
+from trustvlm.client.codec import rule_options, whole
+from trustvlm.client.connection import Connected
+from trustvlm.client.decode import read
+from trustvlm.client.jobs import Job, Progress, find_job, wait_for
+from trustvlm.client.transport import path_of
+from trustvlm.errors import InvalidInput
+from trustvlm.types import Queries
+from trustvlm.types.calibration import Calibration, FeedbackResult, MonitorReport, ObservationCounts
+from trustvlm.types.evaluation import Evaluation
+
+__all__ = ["Promising"]
+
+
+class Promising(Connected):
+    """Evaluation, calibration, feedback, monitoring and jobs of a service elsewhere."""
+
+    def evaluate(
+        self,
+        space: str,
+        queries: Queries,
+        truth: Sequence[str | None],
+        *,
+        rules: Sequence[str] | None = None,
+        sources: Sequence[str | None] | None = None,
+        risk: float = 0.05,
+        coverage: float = 0.8,
+        draws: int = 5,
+        params: Mapping[str, Mapping[str, float | None]] | None = None,
+        items: bool = False,
+        confidence: float = 0.9,
+        progress: Progress | None = None,
+    ) -> Evaluation:
+        """How well each rule tells right from wrong on labelled images; see :meth:`TrustService.evaluate`.
+
+        The service does it as a job; `progress` is called with the :class:`trustvlm.client.Job` whenever that has gone on.
+        All embeddings go in one request: they may have as many bytes as the service reads (by default 32 MB).
+        """
+        options = measure.evaluate_options(rules, risk, coverage, draws, params, items, confidence)
+        found = measure.measured(
+            self._wire, "evaluate", space, queries, truth, sources, list(options.items()), progress
+        )
+        return read(Evaluation, found)
+
+    def evaluate_stored(
+        self,
+        space: str,
+        *,
+        rules: Sequence[str] | None = None,
+        risk: float = 0.05,
+        coverage: float = 0.8,
+        draws: int = 0,
+        params: Mapping[str, Mapping[str, float | None]] | None = None,
+        items: bool = False,
+        confidence: float = 0.9,
+        progress: Progress | None = None,
+    ) -> Evaluation:
+        """:meth:`evaluate` on the images that :meth:`recalibrate` uses. Raises as there."""
+        options = measure.evaluate_options(rules, risk, coverage, draws, params, items, confidence)
+        return read(Evaluation, measure.stored(self._wire, "evaluate", space, options, progress))
+
+    def count_observations(self, space: str) -> ObservationCounts:
+        """How many images with known labels a space has stored. Raises NotFound."""
+        return read(
+            ObservationCounts, self._wire.ask("GET", path_of("spaces", space, "observations"))
+        )
+
+    def calibrate(
+        self,
+        space: str,
+        queries: Queries,
+        truth: Sequence[str | None],
+        *,
+        rule: str = "auto",
+        max_risk: float = 0.05,
+        confidence: float = 0.9,
+        params: Mapping[str, float | None] | None = None,
+        on_stale: str = "auto",
+        on_unverified: str = "judge",
+        unknown_rate: float = 0.01,
+        may_correct: bool = False,
+        sources: Sequence[str | None] | None = None,
+        progress: Progress | None = None,
+    ) -> Calibration:
+        """Choose rule, parameters and threshold on labelled images, with a promise; see :meth:`TrustService.calibrate`.
+
+        A job, as :meth:`evaluate`.
+        """
+        options = [*rule_options(rule, params), ("max_risk", max_risk), ("confidence", confidence)]
+        options += [
+            ("on_stale", on_stale),
+            ("on_unverified", on_unverified),
+            ("unknown_rate", unknown_rate),
+        ]
+        options += [("may_correct", may_correct)]
+        found = measure.measured(
+            self._wire, "calibrate", space, queries, truth, sources, options, progress
+        )
+        return read(Calibration, found)
+
+    def recalibrate(
+        self,
+        space: str,
+        *,
+        rule: str | None = None,
+        max_risk: float | None = None,
+        confidence: float | None = None,
+        params: Mapping[str, float | None] | None = None,
+        may_correct: bool | None = None,
+        progress: Progress | None = None,
+    ) -> Calibration:
+        """Calibrate anew for the space as it is, on the stored images; see :meth:`TrustService.recalibrate`."""
+        if params is not None and rule is None:
+            raise InvalidInput("params: name the rule they belong to")
+        options = {
+            "rule": rule,
+            "max_risk": max_risk,
+            "confidence": confidence,
+            "params": params,
+            "may_correct": may_correct,
+        }
+        return read(Calibration, measure.stored(self._wire, "calibrate", space, options, progress))
+
+    def list_calibrations(self, space: str) -> list[Calibration]:
+        """The calibrations of a space, newest first: the first one that did not fail is in force. Raises NotFound."""
+        told = self._wire.ask("GET", path_of("spaces", space, "calibrations"))
+        return [read(Calibration, row) for row in told["calibrations"]]
+
+    def remove_calibration(self, space: str, calibration_id: int) -> None:
+        """Take a calibration back; the one before it that did not fail is in force again. Raises NotFound."""
+        number = whole(calibration_id, "calibration_id")
+        self._write("DELETE", path_of("spaces", space, "calibrations", str(number)))
+
+    def feedback(
+        self,
+        space: str,
+        queries: Queries,
+        truth: Sequence[str | None] | str | None,
+        *,
+        sampling: str = "chosen",
+        promote: bool = False,
+        sources: Sequence[str | None] | None = None,
+    ) -> FeedbackResult:
+        """Tell the true labels of images; see :meth:`TrustService.feedback`.
+
+        Image files are sent 128 (16 MB) at a time: where one cannot be read, what was sent before is stored.
+        """
+        names = [truth] if truth is None or isinstance(truth, str) else truth
+        return measure.feedback(self._wire, space, queries, names, sampling, promote, sources)
+
+    def monitor(self, space: str, *, alpha: float = 0.05) -> MonitorReport:
+        """Compare randomly drawn feedback with the promise of the calibration in force. Raises NotFound, InvalidInput."""
+        return read(
+            MonitorReport,
+            self._wire.ask("GET", path_of("spaces", space, "monitor"), query=[("alpha", alpha)]),
+        )
+
+    def list_jobs(self, *, limit: int = 50) -> list[Job]:
+        """The newest jobs that the key may see, without what they found."""
+        return [
+            read(Job, row)
+            for row in self._wire.ask("GET", path_of("jobs"), query=[("limit", limit)])["jobs"]
+        ]
+
+    def get_job(self, job_id: str) -> Job:
+        """A job: how far it is and, at its end, what it found. Raises NotFound."""
+        return find_job(self._wire, job_id)
+
+    def cancel_job(self, job_id: str) -> Job:
+        """Ask a job to stop; what it committed stays. Raises NotFound."""
+        return read(Job, self._wire.ask("POST", path_of("jobs", job_id, "cancel")))
+
+    def wait_job(
+        self, job_id: str, *, timeout: float | None = None, progress: Progress | None = None
+    ) -> Job:
+        """A job at its end, however it ended; `progress` is called with it whenever it has gone on.
+
+        Raises:
+            NotFound. Unavailable: it has not ended after `timeout` seconds.
+        """
+        return wait_for(self._wire, job_id, timeout, progress)

@@ -1,0 +1,110 @@
+"""What the encoders that run a torch model have in common: one lock, inference mode, float32 answers."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from trustvlm.encoders.identity import EncoderParts
+from trustvlm.encoders.images.preprocess import Preprocess
+from trustvlm.errors import InvalidInput, Unavailable
+from trustvlm.types.arrays import Float32s
+
+__all__ = ["TorchModel"]
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class TorchModel(ABC):
+    """A model in eval mode on a device, used by one thread at a time.
+
+    Attributes:
+        model: the torch module. device, precision: where and how it runs.
+        dim: components of an embedding, found by encoding one black image when the encoder is made.
+    """
+
+    dim: int
+    identity: str
+    parts: EncoderParts | None
+
+    def __init__(
+        self, spec: str, model: Any, preprocess: Preprocess, device: str, precision: str
+    ) -> None:
+        self.spec = spec
+        try:
+            self.model = (
+                model.eval().requires_grad_(False).to(device=device, dtype=_DTYPES[precision])
+            )
+        except torch.OutOfMemoryError as e:
+            raise Unavailable(
+                f"{spec}: {device} has not enough memory free for the model; use bf16 or another device"
+            ) from e
+        self.preprocess = preprocess
+        self.device, self.precision = device, precision
+        self.lock = threading.Lock()
+        self.dim = self.encode_images(torch.zeros(1, 3, *preprocess.crop)).shape[1]
+
+    def encode_images(self, pixels: Any) -> Float32s:
+        """(n, dim) float32 embeddings of stacked preprocessed images.
+
+        Raises:
+            InvalidInput: pixels of another shape than `preprocess` gives.
+        """
+        ready = self._to_model(pixels)
+        if not len(ready):
+            return np.empty((0, self.dim), np.float32)
+        with self.running():
+            return self.to_numpy(self._embed(ready))
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Alone with the model, without gradients.
+
+        Raises:
+            Unavailable: the GPU has not enough memory for this batch.
+        """
+        try:
+            with self.lock, torch.inference_mode():
+                yield
+        except torch.OutOfMemoryError as e:
+            raise Unavailable(
+                f"{self.spec}: {self.device} has not enough memory free; use smaller batches or bf16"
+            ) from e
+
+    @abstractmethod
+    def _embed(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(n, dim) features of at least one image; runs under the lock, in inference mode."""
+
+    def _to_model(self, pixels: Any) -> torch.Tensor:
+        """Stacked pixels on the model's device, in its dtype.
+
+        Raises:
+            InvalidInput: not (n, 3, height, width) as :class:`Preprocess` makes them.
+        """
+        pixels = torch.as_tensor(pixels)
+        expected = (3, *self.preprocess.crop)
+        if pixels.ndim != 4 or tuple(pixels.shape[1:]) != expected:
+            raise InvalidInput(
+                f"{self.spec}: pixels must be (n, {', '.join(map(str, expected))}), got {tuple(pixels.shape)}"
+            )
+        ready: torch.Tensor = pixels.to(device=self.device, dtype=_DTYPES[self.precision])
+        return ready
+
+    def to_numpy(self, features: torch.Tensor) -> Float32s:
+        """(n, dim) float32 on the CPU.
+
+        Raises:
+            Unavailable: some are not finite: the precision is too low for this model, or its weights are broken.
+        """
+        if not torch.isfinite(features).all():
+            raise Unavailable(
+                f"{self.spec} gives embeddings that are not finite at precision {self.precision}: use fp32"
+            )
+        out: Float32s = features.float().cpu().numpy()
+        return out

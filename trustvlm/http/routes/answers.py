@@ -1,0 +1,102 @@
+"""How routes answer: plain JSON, and writes that a client may repeat with an Idempotency-Key."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import Request, Response
+
+from trustvlm.errors import InvalidInput
+from trustvlm.http.guard.keyring import Caller
+from trustvlm.http.wire.matching import at_expected
+from trustvlm.http.wire.problems import plain
+from trustvlm.http.work.process import Serving, serving_of
+
+__all__ = ["IDEMPOTENCY_KEY", "answer", "encoded", "written"]
+
+IDEMPOTENCY_KEY = "idempotency-key"
+_LONGEST = 200
+
+
+def encoded(content: Any) -> bytes:
+    """As JSON: ASCII, so that any text in it can be sent, and never NaN: numbers that JSON does not have become null."""
+    try:
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
+    except ValueError:
+        return json.dumps(plain(content), allow_nan=False, separators=(",", ":")).encode()
+
+
+def answer(content: Any, status: int = 200, **headers: str) -> Response:
+    """A JSON response; its ETag is the revision of the space that it tells of, for If-Match."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Response(encoded(content), status, named | _tag(content), JSON)
+
+
+def _tag(content: Any) -> dict[str, str]:
+    revision = content.get("revision") if isinstance(content, dict) else None
+    return {"etag": f'"{revision}"'} if isinstance(revision, int) else {}
+
+
+JSON = "application/json"
+
+
+async def written(
+    request: Request,
+    work: Callable[[], Any],
+    *,
+    digest: bytes = b"",
+    status: int = 200,
+    encoders: bool = False,
+    repeatable: bool = False,
+) -> Response:
+    """The answer to a write, whose `work` is done once even where the request comes again with the same Idempotency-Key.
+
+    Args:
+        digest: of the body. encoders: the work may use them.
+        repeatable: doing it twice does no harm, and it is more than one short change. Its answer is stored after it, so that
+            it is done again where the process died between the two; everything else is stored together with its answer.
+    """
+    serving = serving_of(request)
+    work = at_expected(request, serving.service, work)
+    key = request.headers.get(IDEMPOTENCY_KEY)
+    run = serving.encode if encoders else serving.writing.run
+    if key is None:
+        return answer(await run(work), status)
+    if not 0 < len(key) <= _LONGEST or not key.isprintable():
+        raise InvalidInput(f"Idempotency-Key: expected 1 to {_LONGEST} printable characters")
+    caller: Caller = request.state.caller
+    path = f"{request.method} {request.url.path}".encode(errors="surrogatepass")
+    whole = hashlib.sha256(path + b"\0" + digest).digest()
+    body, code, again = await run(
+        lambda: _once(serving, (caller.key, key), whole, work, status, repeatable)
+    )
+    replayed = {"idempotent-replayed": "true"} if again else {}
+    return Response(body, code, _tag(json.loads(body)) | replayed, JSON)
+
+
+def _once(
+    serving: Serving,
+    call: tuple[str, str],
+    request: bytes,
+    work: Callable[[], Any],
+    status: int,
+    repeatable: bool,
+) -> tuple[bytes, int, bool]:
+    """(body, status, whether it is an earlier answer). A call that fails is not kept: it may be made again."""
+    service = serving.service
+    before = service.begin_call(*call, request, serving.worker)
+    if before is not None and before.status is not None:
+        return before.body or b"", before.status, True
+    try:
+        if repeatable:
+            body = encoded(work())
+            service.end_call(*call, status, body)
+        else:
+            body = service.do_call(*call, status, lambda: encoded(work()))
+    except BaseException:
+        service.drop_call(*call)
+        raise
+    return body, status, False

@@ -1,0 +1,148 @@
+"""The OpenAPI document: which bodies the routes take, what they answer, and who may ask."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import Depends, FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+
+from trustvlm import __version__
+from trustvlm.errors import STATUSES
+from trustvlm.http.guard.keyring import Scope
+from trustvlm.http.routes.links import link
+from trustvlm.http.wire.bodies import ARRAYS, FORM, JSON, NPZ, options_of
+from trustvlm.http.wire.matching import matched
+from trustvlm.http.wire.parameters import OPTIONS, check_request
+from trustvlm.http.wire.schemas import Body, examples
+from trustvlm.http.wire.shapes import schemas_of
+
+__all__ = ["ADMIN", "READ", "WRITE", "describe", "gives", "takes"]
+
+_CHECKS = [Depends(check_request), Depends(matched)]
+READ, WRITE, ADMIN = ([Depends(Scope(scope)), *_CHECKS] for scope in ("read", "write", "admin"))
+
+_BODIES: dict[str, type[BaseModel]] = {}
+_FORMS: dict[str, type[Body]] = {}
+_ANSWERS: dict[str, Any] = {}
+_REF = "#/components/schemas/{model}"
+_BYTES = {"type": "string", "format": "binary"}
+_PROBLEM = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["kind", "message", "request_id"],
+            "properties": {name: {"type": "string"} for name in ("kind", "message", "request_id")},
+        }
+    },
+}
+
+
+def takes(body: type[Body], *kinds: str, form: type[Body] | None = None) -> dict[str, Any]:
+    """The part of a route's OpenAPI entry that says which bodies it takes."""
+    content: dict[str, Any] = {}
+    for kind in kinds:
+        if kind == JSON:
+            _BODIES[body.__name__] = body
+            content[kind] = {"schema": _named(body.__name__), "example": examples(body)}
+        elif kind == NPZ:
+            content[kind] = {
+                "schema": _BYTES
+                | {"description": "numpy.savez of the same arrays; options as query parameters"}
+            }
+        elif kind == FORM:
+            name = f"{(form or body).__name__.removesuffix('Body').removesuffix('Form')}Form"
+            _FORMS[name] = form or body
+            content[kind] = {"schema": _named(name)}
+    options = {
+        kind: options_of(model)
+        for kind, model in ((NPZ, body), (FORM, form or body))
+        if kind in kinds
+    }
+    return {"requestBody": {"required": True, "content": content}} | (
+        {OPTIONS: options} if options else {}
+    )
+
+
+def gives(kind: Any, status: int = 200) -> dict[str, Any]:
+    """The part of a route's OpenAPI entry that says what JSON it answers: a type of trustvlm.http.wire.shapes, or a dataclass."""
+    _ANSWERS[kind.__name__] = kind
+    return {"responses": {str(status): {"content": {JSON: {"schema": _named(kind.__name__)}}}}}
+
+
+def _named(name: str) -> dict[str, Any]:
+    return {"$ref": _REF.format(model=name)}
+
+
+def _form(body: type[Body]) -> dict[str, Any]:
+    """The fields of a form: lists are repeated fields, objects are JSON in a field, and there are no nulls."""
+    schema = body.model_json_schema(ref_template=_REF)
+    fields = {
+        name: _field(field) for name, field in schema["properties"].items() if name not in ARRAYS
+    }
+    required = [name for name in schema.get("required", []) if name not in ARRAYS]
+    images = {"type": "array", "items": _BYTES, "minItems": 1}
+    return {
+        "type": "object",
+        "required": ["images", *required],
+        "properties": {"images": images} | fields,
+        "additionalProperties": False,
+    }
+
+
+def _field(schema: dict[str, Any]) -> dict[str, Any]:
+    kept = next((one for one in schema.get("anyOf", []) if one.get("type") != "null"), schema)
+    if kept.get("type") == "object":
+        kept = {"type": "string", "contentMediaType": JSON, "examples": ["{}"]}
+    if kept.get("type") == "array":
+        kept = kept | {"items": _field(kept["items"])}
+    return {name: value for name, value in kept.items() if name not in ("default", "title")}
+
+
+def describe(app: FastAPI, root_path: str) -> None:
+    """Give the application its OpenAPI document."""
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _document(app, root_path)
+        return app.openapi_schema
+
+    app.openapi = document  # type: ignore[method-assign]
+
+
+def _document(app: FastAPI, root_path: str) -> dict[str, Any]:
+    keys = "'Authorization: Bearer KEY' or 'X-API-Key: KEY'"
+    text = f"Says whether a vision-language model's label can be trusted. Keys go into {keys}."
+    servers = [{"url": root_path}] if root_path else None
+    found = get_openapi(
+        title="trustvlm", version=__version__, description=text, routes=app.routes, servers=servers
+    )
+    schemas = found.setdefault("components", {}).setdefault("schemas", {})
+    schemas["Problem"] = _PROBLEM
+    for name, body in _BODIES.items():
+        schema = body.model_json_schema(ref_template=_REF)
+        schemas |= schema.pop("$defs", {})
+        schemas[name] = schema
+    schemas |= {name: _form(body) for name, body in _FORMS.items()} | schemas_of(_ANSWERS, _REF)
+    found["components"]["securitySchemes"] = {
+        "key": {"type": "http", "scheme": "bearer"},
+        "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    }
+    found["security"] = [{}, {"key": []}, {"header": []}]
+    statuses = {str(status) for status in (*STATUSES.values(), 500)}
+    for path in found["paths"].values():
+        for operation in path.values():
+            operation["responses"].pop("422", None)
+            for status in sorted(statuses):
+                problem = {"schema": _named("Problem")}
+                operation["responses"][status] = {
+                    "description": "see error.kind",
+                    "content": {JSON: problem},
+                }
+    link(found["paths"])
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    return found

@@ -1,0 +1,213 @@
+"""Embedding, scoring, searching; and evidence that is asked for later."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import numpy as np
+from fastapi import APIRouter, Request, Response
+
+from trustvlm.errors import Conflict, InvalidInput
+from trustvlm.http.routes.answers import answer
+from trustvlm.http.routes.openapi import READ, gives, takes
+from trustvlm.http.wire.bodies import FORM, JSON, NPZ, Asked, read_body
+from trustvlm.http.wire.matching import expected_revision
+from trustvlm.http.wire.schemas import EmbedBody, EvidenceBody, ScoreBody, SearchBody
+from trustvlm.http.wire.shapes import Embeddings, EvidenceList, HitList, Scored
+from trustvlm.http.wire.verdict_rows import term_rows, verdict_rows
+from trustvlm.http.work.process import (
+    Part,
+    ScoreKey,
+    SearchKey,
+    Serving,
+    refuse_unknown,
+    serving_of,
+    shaped,
+)
+from trustvlm.service.inputs.encode import Embedded
+from trustvlm.service.query.evidence import EvidenceGone, EvidenceReader
+from trustvlm.types import CALL_COLUMNS, Hits, Queries, Verdicts
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["queries"])
+EVIDENCE = 3
+"""Nearest support images of label and rival that come with the verdict on an image, unless another number is asked for."""
+
+
+@router.post(
+    "/v1/spaces/{space}/score",
+    dependencies=READ,
+    openapi_extra=takes(ScoreBody, JSON, NPZ, FORM) | gives(Scored),
+)
+async def score(request: Request, space: str) -> Response:
+    """Label, trust and evidence of every query, at one revision of the space."""
+    serving, asked = serving_of(request), await read_body(request, ScoreBody, JSON, NPZ, FORM)
+    body = asked.body
+    if asked.images is not None and body.labels is not None:
+        await refuse_unknown(serving, space, "labels", body.labels)
+    embedded, queries = await embedded_queries(serving, space, asked)
+    queries, shape, rows = shaped(queries)
+    params = None if body.params is None else tuple(sorted(body.params.items()))
+    labels, revision = (
+        None if body.labels is None else tuple(body.labels),
+        expected_revision(request),
+    )
+    key = ScoreKey(space, body.rule, params, body.top_k, labels, revision, shape)
+    part = await serving.score(key, queries, rows)
+    evidence = body.evidence if body.evidence is not None else 0 if embedded is None else EVIDENCE
+    answered = await verdicts_json(serving, space, part, evidence, embedded)
+    if body.terms:
+        for row, terms in zip(
+            answered["verdicts"], term_rows(part.whole, part.start, part.stop), strict=True
+        ):
+            row["terms"] = terms
+    return answer(answered)
+
+
+async def embedded_queries(
+    serving: Serving, space: str, asked: Asked[Any]
+) -> tuple[Embedded | None, Queries]:
+    """Queries as embeddings; for image files also how they were read.
+
+    Raises:
+        InvalidInput: no image could be read.
+    """
+    if asked.images is None:
+        return None, asked.queries()
+    found = await serving.embed(space, asked.images, **asked.reading)
+    if not found.places:
+        source, reason = found.failures[0]
+        raise InvalidInput(
+            f"images: {source}: {reason} (none of {len(found.failures)} can be read)"
+        )
+    return found, found.queries
+
+
+async def verdicts_json(
+    serving: Serving, space: str, part: Part, evidence: int, embedded: Embedded | None
+) -> dict[str, Any]:
+    """Verdicts with their evidence and, of image files, their names and the ones that could not be read."""
+    verdicts: Verdicts = part.whole
+    serving.meters.judged(space, verdicts, part.start, part.stop)
+    rows = verdict_rows(verdicts, part.start, part.stop)
+    if evidence:
+
+        def read() -> list[dict[str, Any]]:
+            both = [verdicts.evidence(i, evidence) for i in range(part.start, part.stop)]
+            return [
+                {side: [vars(near) for near in getattr(one, side)] for side in ("label", "rival")}
+                for one in both
+            ]
+
+        for row, found in zip(rows, await serving.reading.run(read), strict=True):
+            row["evidence"] = found
+    answered: dict[str, Any] = {name: getattr(verdicts, name) for name in CALL_COLUMNS}
+    answered |= {"params": verdicts.params, "top_k": verdicts.top_labels.shape[1], "verdicts": rows}
+    if isinstance(verdicts.read_evidence, EvidenceReader):
+        answered["evidence_state"] = verdicts.read_evidence.state(part.start, part.stop)
+    if embedded is not None:
+        answered["notes"] = embedded.notes
+        for row, place, source in zip(rows, embedded.places, embedded.sources, strict=True):
+            row |= {"index": place, "source": source}
+        failed = zip(embedded.failed, embedded.failures, strict=True)
+        answered["failures"] = [
+            {"index": i, "source": source, "reason": reason} for i, (source, reason) in failed
+        ]
+    return answered
+
+
+@router.post(
+    "/v1/spaces/{space}/evidence",
+    dependencies=READ,
+    openapi_extra=takes(EvidenceBody, JSON) | gives(EvidenceList),
+)
+async def evidence(request: Request, space: str) -> Response:
+    """The nearest support images of label and rival of verdicts, as of their revision, whatever changed since.
+
+    The body repeats the queries and what the answer with the verdicts said of them.
+    """
+    serving, asked = serving_of(request), await read_body(request, EvidenceBody, JSON)
+    body, queries = asked.body, asked.queries()
+    given: dict[str, Any] = {"state": body.state, "revision": body.revision, "k": body.k}
+    work = partial(
+        serving.service.evidence_of, space, queries, body.label_ids, body.rival_ids, **given
+    )
+    try:
+        found = await serving.reading.run(work)
+    except EvidenceGone as error:  # no fault of the service's: what the client knows is of the past
+        raise Conflict(str(error)) from error
+    return answer({"evidence": [asdict(one) for one in found]})
+
+
+@router.post(
+    "/v1/spaces/{space}/embed",
+    dependencies=READ,
+    openapi_extra=takes(EmbedBody, FORM) | gives(Embeddings),
+)
+async def embed(request: Request, space: str) -> Response:
+    """Image files as embeddings, which can be scored, searched with and evaluated as often as is wanted.
+
+    `places` says which files they are of, `failures` which could not be read.
+    """
+    serving, asked = serving_of(request), await read_body(request, EmbedBody, FORM)
+    found = await serving.embed(space, asked.images or [], **asked.reading)
+    rows = {name: getattr(found.queries, name) for name in ("classifier", "verifier")}
+    failed = zip(found.failed, found.failures, strict=True)
+    return answer(
+        {
+            name: None if matrix is None else np.asarray(matrix).tolist()
+            for name, matrix in rows.items()
+        }
+        | {"places": list(found.places), "sources": found.sources, "notes": found.notes}
+        | {
+            "failures": [
+                {"index": i, "source": source, "reason": reason} for i, (source, reason) in failed
+            ]
+        }
+    )
+
+
+@router.post(
+    "/v1/spaces/{space}/search",
+    dependencies=READ,
+    openapi_extra=takes(SearchBody, JSON, NPZ, FORM) | gives(HitList),
+)
+async def search(request: Request, space: str) -> Response:
+    """The nearest support images, prototypes or text prototypes of every query."""
+    serving, asked = serving_of(request), await read_body(request, SearchBody, JSON, NPZ, FORM)
+    if asked.images is not None and asked.body.text is not None:
+        raise InvalidInput("text: expected images or text to search with, got both")
+    options: dict[str, Any] = {
+        "kind": asked.body.kind,
+        "k": asked.body.k,
+        "revision": expected_revision(request),
+    }
+    if asked.body.text is not None:
+        texts = asked.queries()
+        hits = await serving.encode(lambda: serving.service.search(space, texts, **options))
+        embedded, part = None, Part(hits, 0, len(hits))
+    else:
+        embedded, queries = await embedded_queries(serving, space, asked)
+        queries, shape, rows = shaped(queries)
+        part = await serving.search(SearchKey(space, **options, shape=shape), queries, rows)
+    notes = () if embedded is None else embedded.notes
+    quality = {name: getattr(part.whole, name) for name in ("approximate", "error_bound", "recall")}
+    found = {
+        "revision": part.whole.revision,
+        "kind": asked.body.kind,
+        "hits": hits_json(part),
+        "notes": notes,
+    }
+    return answer(found | quality)
+
+
+def hits_json(part: Part) -> list[dict[str, Any]]:
+    """The hits of a call's own queries, counted from 0."""
+    own = slice(part.start, part.stop)
+    columns = {
+        name: getattr(part.whole, name)[own] for name in ("ids", "similarity", "labels", "sources")
+    }
+    return list(Hits(part.whole.kind, revision=part.whole.revision, **columns).rows())

@@ -1,0 +1,126 @@
+"""Label spaces: list, create, show, remove, restore."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from trustvlm.encoders import parse_spec
+from trustvlm.encoders import preset as preset_named
+from trustvlm.errors import Forbidden, InvalidInput
+from trustvlm.http.guard.keyring import Scope
+from trustvlm.http.options import ServeOptions
+from trustvlm.http.routes.answers import answer, written
+from trustvlm.http.routes.openapi import ADMIN, READ, gives, takes
+from trustvlm.http.wire.bodies import JSON, read_body
+from trustvlm.http.wire.parameters import check_request
+from trustvlm.http.wire.schemas import SpaceBody
+from trustvlm.http.wire.shapes import RemovedSpace, SpaceDetails, SpaceList
+from trustvlm.http.work.process import serving_of
+from trustvlm.types import SpaceRow
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["spaces"])
+
+
+def space_json(space: SpaceRow) -> dict[str, Any]:
+    """A space as it is shown."""
+    return asdict(space) | {
+        "created_at": space.created_at.isoformat(),
+        "templates": list(space.templates),
+    }
+
+
+@router.get("/v1/spaces", dependencies=READ, openapi_extra=gives(SpaceList))
+async def list_spaces(request: Request) -> Response:
+    """The spaces that the key opens, by name."""
+    serving, only = serving_of(request), request.state.caller.space
+    rows = await serving.reading.run(lambda: list(serving.service.list_spaces()))
+    return answer({"spaces": [space_json(row) for row in rows if only in (None, row.name)]})
+
+
+@router.post(
+    "/v1/spaces",
+    status_code=201,
+    dependencies=ADMIN,
+    openapi_extra=takes(SpaceBody, JSON) | gives(SpaceRow, 201),
+)
+async def create_space(request: Request) -> Response:
+    """Create a space, of precomputed embeddings or with encoders that the operator allows."""
+    serving, asked = serving_of(request), await read_body(request, SpaceBody, JSON)
+    only = request.state.caller.space
+    if only is not None and only != asked.body.name:
+        raise Forbidden(f"this key opens the space {only!r} only")
+    values = asked.body.model_dump()
+    check_encoders(asked.body, serving.options)
+    return await written(
+        request,
+        lambda: space_json(serving.service.create_space(**values)),
+        digest=asked.digest,
+        status=201,
+        encoders=True,
+    )
+
+
+def check_encoders(body: SpaceBody, options: ServeOptions) -> None:
+    """Clients can name no file of the server, and make it load nothing that its operator did not think of.
+
+    Raises:
+        Forbidden: another encoder. InvalidInput: it is no encoder at all.
+    """
+    if body.classifier is None and body.preset is None:
+        raise InvalidInput("classifier: expected an encoder such as 'precomputed:512', or a preset")
+    chosen = None if body.preset is None else preset_named(body.preset)
+    given = {
+        "classifier": body.classifier or (chosen.classifier if chosen else None),
+        "verifier": body.verifier or (chosen.verifier if chosen else None),
+    }
+    allowed = {parse_spec(spec).text for spec in options.encoders}
+    for side, spec in given.items():
+        kind = "same" if spec is None else spec.strip().partition(":")[0]
+        if kind not in ("same", "precomputed") and (spec or "") not in allowed:
+            there = ", ".join(sorted(allowed)) or "none"
+            raise Forbidden(
+                f"{side}: spaces are made here with 'precomputed:<dim>' or an encoder of the setting serve_encoders ({there})"
+            )
+
+
+@router.get("/v1/spaces/{space}", dependencies=READ, openapi_extra=gives(SpaceDetails))
+async def show_space(request: Request, space: str) -> Response:
+    """A space with its counts, and how many of its labels have no support image."""
+    service, run = serving_of(request).service, serving_of(request).reading.run
+    row = await run(lambda: service.get_space(space))
+    return answer(
+        space_json(row) | {"unverified_count": await run(lambda: service.unverified_count(space))}
+    )
+
+
+@router.delete("/v1/spaces/{space}", dependencies=ADMIN, openapi_extra=gives(RemovedSpace))
+async def remove_space(request: Request, space: str) -> Response:
+    """Remove a space; it can be restored until the undo window has passed."""
+    service = serving_of(request).service
+
+    def work() -> dict[str, Any]:
+        service.remove_space(space)
+        return {"removed": space}
+
+    return await written(request, work)
+
+
+@router.post(
+    "/v1/spaces/{space}/restore",
+    dependencies=[Depends(Scope("admin", there=False)), Depends(check_request)],
+    openapi_extra=gives(SpaceRow),
+)
+async def restore_space(request: Request, space: str) -> Response:
+    """Bring back the space of that name that was removed last."""
+    service = serving_of(request).service
+
+    def work() -> dict[str, Any]:
+        service.restore_space(space)
+        return space_json(service.get_space(space))
+
+    return await written(request, work)

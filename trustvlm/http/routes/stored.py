@@ -1,0 +1,72 @@
+"""Images with known labels that the space has stored: how many, and evaluating and calibrating on them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from trustvlm.http.routes.answers import answer
+from trustvlm.http.routes.measuring import begun
+from trustvlm.http.routes.openapi import READ, WRITE, gives, takes
+from trustvlm.http.wire.bodies import JSON, read_body
+from trustvlm.http.wire.schemas import EvaluateOptions, StoredCalibrateBody
+from trustvlm.http.wire.shapes import Job
+from trustvlm.http.work.jobs import Progress
+from trustvlm.http.work.process import serving_of
+from trustvlm.types.calibration import ObservationCounts
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["measuring"])
+
+
+@router.get(
+    "/v1/spaces/{space}/observations", dependencies=READ, openapi_extra=gives(ObservationCounts)
+)
+async def count_observations(request: Request, space: str) -> Response:
+    """How many images with known labels are stored, and how many of them can be evaluated and calibrated on."""
+    serving = serving_of(request)
+    return answer(
+        asdict(await serving.reading.run(lambda: serving.service.count_observations(space)))
+    )
+
+
+@router.post(
+    "/v1/spaces/{space}/observations/evaluate",
+    status_code=202,
+    dependencies=READ,
+    openapi_extra=takes(EvaluateOptions, JSON) | gives(Job, 202),
+)
+async def evaluate_stored(request: Request, space: str) -> Response:
+    """A job that evaluates on the stored images: of the last calibration, and randomly drawn feedback."""
+    service, asked = serving_of(request).service, await read_body(request, EvaluateOptions, JSON)
+    options = asked.body.model_dump()
+
+    def work(progress: Progress) -> dict[str, Any]:
+        progress.tell("evaluating", 0, None)
+        return asdict(service.evaluate_stored(space, **options))
+
+    return await begun(request, "evaluate", space, work, asked.digest)
+
+
+@router.post(
+    "/v1/spaces/{space}/observations/calibrate",
+    status_code=202,
+    dependencies=WRITE,
+    openapi_extra=takes(StoredCalibrateBody, JSON) | gives(Job, 202),
+)
+async def calibrate_stored(request: Request, space: str) -> Response:
+    """A job that calibrates on the stored images, and puts what it finds into force, unless it `failed` to prove anything."""
+    service, asked = (
+        serving_of(request).service,
+        await read_body(request, StoredCalibrateBody, JSON),
+    )
+    options = asked.body.model_dump()
+
+    def work(progress: Progress) -> dict[str, Any]:
+        progress.tell("calibrating", 0, None)
+        return service.recalibrate(space, **options).to_dict()
+
+    return await begun(request, "calibrate", space, work, asked.digest)

@@ -1,0 +1,149 @@
+"""Support images: add, list, look at, remove, restore."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request, Response
+
+from trustvlm.errors import NotFound
+from trustvlm.http.routes.answers import answer, written
+from trustvlm.http.routes.labels import name_of, result_json
+from trustvlm.http.routes.openapi import READ, WRITE, gives, takes
+from trustvlm.http.wire.bodies import FORM, JSON, NPZ, Asked, read_body
+from trustvlm.http.wire.schemas import IdsBody, SupportsBody
+from trustvlm.http.wire.shapes import Registration, Revision, SupportList
+from trustvlm.http.work.process import serving_of
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["support images"])
+Id = Annotated[int, Path(ge=1, le=2**63 - 1)]
+
+
+@router.get(
+    "/v1/spaces/{space}/labels/{label}/supports",
+    dependencies=READ,
+    openapi_extra=gives(SupportList),
+)
+async def list_supports(request: Request, space: str, label: str) -> Response:
+    """The support images of a label, oldest first."""
+    serving = serving_of(request)
+    rows = await serving.reading.run(lambda: serving.service.list_supports(space, name_of(label)))
+    return answer({"supports": [asdict(row) for row in rows]})
+
+
+@router.post(
+    "/v1/spaces/{space}/labels/{label}/supports",
+    dependencies=WRITE,
+    openapi_extra=takes(SupportsBody, JSON, NPZ, FORM) | gives(Registration),
+)
+async def add_supports(request: Request, space: str, label: str) -> Response:
+    """Add support images to a label, as files or embeddings; those that it has are skipped."""
+    service, asked = (
+        serving_of(request).service,
+        await read_body(request, SupportsBody, JSON, NPZ, FORM),
+    )
+    given, body = _given(asked) | asked.reading, asked.body
+
+    def work() -> dict[str, Any]:
+        result = service.add_support(
+            space, name_of(label), keep_originals=body.keep_originals, **given
+        )
+        return result_json(result, unreadable=body.unreadable)
+
+    return await written(
+        request, work, digest=asked.digest, encoders=asked.images is not None, repeatable=True
+    )
+
+
+def _given(asked: Asked[SupportsBody]) -> dict[str, Any]:
+    if asked.images is not None:
+        return {"images": asked.images}
+    return {name: asked.rows(name) for name in ("image_vectors", "classifier_image_vectors")}
+
+
+@router.delete(
+    "/v1/spaces/{space}/supports/{support}", dependencies=WRITE, openapi_extra=gives(Revision)
+)
+async def remove_support(request: Request, space: str, support: Id) -> Response:
+    """Remove a support image; it can be restored."""
+    service = serving_of(request).service
+    return await written(request, lambda: {"revision": service.remove_support(space, [support])})
+
+
+@router.post(
+    "/v1/spaces/{space}/remove-supports",
+    dependencies=WRITE,
+    openapi_extra=takes(IdsBody, JSON) | gives(Revision),
+)
+async def remove_supports(request: Request, space: str) -> Response:
+    """Remove support images, all of them or none; they can be restored."""
+    service, asked = serving_of(request).service, await read_body(request, IdsBody, JSON)
+    return await written(
+        request,
+        lambda: {"revision": service.remove_support(space, asked.body.ids)},
+        digest=asked.digest,
+    )
+
+
+@router.post(
+    "/v1/spaces/{space}/restore-supports",
+    dependencies=WRITE,
+    openapi_extra=takes(IdsBody, JSON) | gives(Revision),
+)
+async def restore_supports(request: Request, space: str) -> Response:
+    """Bring back removed support images, all of them or none."""
+    service, asked = serving_of(request).service, await read_body(request, IdsBody, JSON)
+    return await written(
+        request,
+        lambda: {"revision": service.restore_support(space, asked.body.ids)},
+        digest=asked.digest,
+    )
+
+
+@router.post(
+    "/v1/spaces/{space}/supports/{support}/restore",
+    dependencies=WRITE,
+    openapi_extra=gives(Revision),
+)
+async def restore_support(request: Request, space: str, support: Id) -> Response:
+    """Bring back a removed support image."""
+    service = serving_of(request).service
+    return await written(request, lambda: {"revision": service.restore_support(space, [support])})
+
+
+PICTURE: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}
+}
+
+
+@router.get(
+    "/v1/supports/{support}/thumbnail",
+    dependencies=READ,
+    response_class=Response,
+    responses=PICTURE,
+)
+async def thumbnail_by_id(request: Request, support: Id) -> Response:
+    """A support image as a small JPEG, whatever space of those that the key opens it belongs to."""
+    serving, only = serving_of(request), request.state.caller.space
+    space = await serving.reading.run(lambda: serving.service.support_space(support))
+    if only not in (None, space):
+        raise NotFound(f"no support image {support}")
+    return await thumbnail(request, space, support)
+
+
+@router.get(
+    "/v1/spaces/{space}/supports/{support}/thumbnail",
+    dependencies=READ,
+    response_class=Response,
+    responses=PICTURE,
+)
+async def thumbnail(request: Request, space: str, support: Id) -> Response:
+    """A support image as a small JPEG."""
+    serving = serving_of(request)
+    picture = await serving.reading.run(lambda: serving.service.support_picture(space, support))
+    return Response(
+        picture, media_type="image/jpeg", headers={"cache-control": "private, max-age=3600"}
+    )

@@ -1,0 +1,1 @@
+"""JSON, NPZ and form bodies: how requests are read and answers written."""

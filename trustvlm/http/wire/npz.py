@@ -1,0 +1,75 @@
+"""Arrays from the bytes of an .npz file: plain numbers and strings only, and no more memory than the limit says."""
+
+from __future__ import annotations
+
+import io
+import math
+import zipfile
+import zlib
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trustvlm.errors import InvalidInput
+
+__all__ = ["read_arrays"]
+
+_BROKEN = (
+    OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, SyntaxError,
+    OverflowError, TypeError, KeyError,
+)  # fmt: skip
+_MOST_ARRAYS = 16
+_HEADER = 10_000
+
+
+def read_arrays(data: bytes, most_bytes: int) -> dict[str, npt.NDArray[Any]]:
+    """The arrays by name.
+
+    Raises:
+        InvalidInput: not an .npz file, damaged, an array of Python objects, or more than `most_bytes` when unpacked.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = archive.infolist()
+            if len(members) > _MOST_ARRAYS:
+                raise InvalidInput(
+                    f"body: expected at most {_MOST_ARRAYS} arrays, got {len(members)}"
+                )
+            left, found = most_bytes, {}
+            for member in members:
+                found[member.filename.removesuffix(".npy")] = array = _array(archive, member, left)
+                left -= array.nbytes
+            return found
+    except InvalidInput:
+        raise
+    except _BROKEN as error:
+        raise InvalidInput(
+            "body: expected arrays saved with numpy.savez (.npz), got something else or damage"
+        ) from error
+
+
+def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most_bytes: int) -> npt.NDArray[Any]:
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        read = (
+            np.lib.format.read_array_header_1_0
+            if version == (1, 0)
+            else np.lib.format.read_array_header_2_0
+        )
+        shape, fortran, dtype = read(file, max_header_size=_HEADER)
+        if dtype.kind not in "biufU":
+            raise InvalidInput(
+                f"body: {member.filename} holds {dtype}, expected numbers or strings"
+            )
+        size = math.prod(shape) * dtype.itemsize  # a header may claim any shape
+        if size > most_bytes:
+            raise InvalidInput(
+                f"body: its arrays have more than {most_bytes} bytes when unpacked, the limit"
+            )
+        content = file.read(size + 1)
+    if len(content) != size:
+        raise InvalidInput(
+            f"body: {member.filename} does not hold the {size} bytes that its header says"
+        )
+    return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C")

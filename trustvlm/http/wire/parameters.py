@@ -1,0 +1,93 @@
+"""What a request may carry beside its path: a route refuses query parameters and bodies that it does not take."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from fastapi import Request
+
+from trustvlm.errors import InvalidInput, UnsupportedType
+
+__all__ = ["OPTIONS", "accepted_type", "check_request", "content_type", "not_taken"]
+
+OPTIONS = "x-query-options"
+"""Of an operation in the OpenAPI document: the options that go into the query, by the content type of the body."""
+_CHARSET = re.compile(r"(?i)(?:^|;)\s*charset\s*=\s*\"?([^;\"]*)")
+_NOTHING = (b"", b"{}", b"null")
+
+
+def not_taken(name: str, what: str, taken: Iterable[str], where: str | None = None) -> InvalidInput:
+    """The error for a name that is not taken: `what` it is not, which name may have been meant, and which ones are taken."""
+    names = list(taken)
+    meant = difflib.get_close_matches(name, names, n=1)
+    hint = f" (did you mean {meant[0]!r}?)" if meant else ""
+    return InvalidInput(
+        f"{(where or name)[:200]}: {what}{hint}; expected {', '.join(names) or 'none'}"
+    )
+
+
+async def check_request(request: Request) -> None:
+    """A route's dependency: every query parameter is one that the route takes, once, and a body comes where one is taken.
+
+    Raises:
+        InvalidInput: a parameter that the route does not take, one that is given twice, or a body that is not taken.
+    """
+    route = request.scope["route"]
+    extra: dict[str, Any] = route.openapi_extra or {}
+    declared = [field.alias for field in route.dependant.query_params]
+    _check_query(request, declared, extra.get(OPTIONS, {}))
+    if "requestBody" not in extra and (await request.body()).strip() not in _NOTHING:
+        where = f"; its options go into the query: {', '.join(declared)}" if declared else ""
+        raise InvalidInput(f"body: {request.method} {route.path} takes no body{where}")
+
+
+def _check_query(
+    request: Request, declared: Sequence[str], options: Mapping[str, Sequence[str]]
+) -> None:
+    kind = content_type(request)
+    beside = options.get(kind, ())
+    for name, count in Counter(name for name, _ in request.query_params.multi_items()).items():
+        if name in declared and count > 1:
+            raise InvalidInput(f"{name}: expected one value in the query, got {count}")
+        if name in declared or name in beside:
+            continue
+        if any(name in names for names in options.values()):
+            raise InvalidInput(
+                f"{name}: not a query parameter beside a body of {kind or 'no type'}; give it in the body"
+            )
+        route = f"{request.method} {request.scope['route'].path}"
+        raise not_taken(name, f"not a query parameter of {route}", [*declared, *beside])
+
+
+def content_type(request: Request) -> str:
+    """The content type of a request's body, in small letters and without parameters; empty where there is none.
+
+    Raises:
+        UnsupportedType: several, or another charset than UTF-8.
+    """
+    given = request.headers.getlist("content-type")
+    if len(given) > 1:
+        raise UnsupportedType(f"content-type: expected one, got {len(given)}")
+    kind, _, parameters = (given[0] if given else "").partition(";")
+    charset = _CHARSET.search(parameters)
+    if charset is not None and charset[1].strip().lower() not in ("utf-8", "utf8", "us-ascii"):
+        raise UnsupportedType(f"content-type: expected charset utf-8, got {charset[1][:80]!r}")
+    return kind.strip().lower()
+
+
+def accepted_type(request: Request, *accepted: str) -> str:
+    """The content type of a request's body, one of `accepted`.
+
+    Raises:
+        UnsupportedType: it is another one.
+    """
+    kind = content_type(request)
+    if kind not in accepted:
+        raise UnsupportedType(
+            f"content-type: expected {' or '.join(accepted)}, got {kind[:80] or 'none'!r}"
+        )
+    return kind

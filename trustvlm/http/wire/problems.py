@@ -1,0 +1,151 @@
+"""What an error becomes: one JSON shape, one table of statuses (trustvlm.errors.STATUSES), no traces."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, get_args
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
+
+from trustvlm import errors
+from trustvlm.errors import STATUSES, InvalidInput, TrustVLMError
+from trustvlm.http.wire.parameters import not_taken
+
+__all__ = ["REQUEST_ID", "UNEXPECTED", "install", "kind_of", "problem", "status_of", "unfit"]
+
+log = logging.getLogger("trustvlm.http")
+
+REQUEST_ID = "x-request-id"
+UNEXPECTED = "something unexpected went wrong; the service's log has it under this request id"
+_OTHERS = {404: "NotFound", 405: "MethodNotAllowed", 415: "InvalidInput", 400: "InvalidInput"}
+_SHOWN = 3
+
+
+def status_of(error: TrustVLMError) -> int:
+    """The status of the first kind that the error is an instance of."""
+    return next((status for kind, status in STATUSES.items() if isinstance(error, kind)), 500)
+
+
+def kind_of(error: BaseException) -> str:
+    """The name of the nearest public class of the error tree; of anything else, "Unexpected"."""
+    return next(
+        (kind.__name__ for kind in type(error).__mro__ if kind.__name__ in errors.__all__),
+        "Unexpected",
+    )
+
+
+def problem(
+    request_id: str, status: int, kind: str, message: str, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """The one shape of every error."""
+    body = {"error": {"kind": kind, "message": message, "request_id": request_id}}
+    return JSONResponse(body, status_code=status, headers=dict(headers or {}))
+
+
+def of_error(request_id: str, error: TrustVLMError) -> JSONResponse:
+    """What a client is told of an error of the tree."""
+    headers = {}
+    if (seconds := getattr(error, "retry_after", None)) is not None:
+        headers["retry-after"] = str(max(1, math.ceil(seconds)))
+    elif isinstance(error, errors.Busy):
+        headers["retry-after"] = "1"
+    if isinstance(error, errors.Unauthorized):
+        headers["www-authenticate"] = "Bearer"
+    return problem(request_id, status_of(error), kind_of(error), _plain(str(error)), headers)
+
+
+def _plain(message: str) -> str:
+    """Messages may quote what a client sent: lone surrogates cannot go over the wire."""
+    return message.encode(errors="backslashreplace").decode()
+
+
+def unfit(
+    error: ValidationError | RequestValidationError, model: type[BaseModel] | None = None
+) -> InvalidInput:
+    """What pydantic found, as one sentence; `model`: what was validated, whose fields are named where one is not taken."""
+    found = error.errors()
+    parts = [_part(one, model) for one in found[:_SHOWN]]
+    more = f" (and {len(found) - _SHOWN} more)" if len(found) > _SHOWN else ""
+    return InvalidInput("; ".join(parts) + more)
+
+
+def _part(one: Mapping[str, Any], model: type[BaseModel] | None) -> str:
+    where = ".".join(str(step)[:80] for step in one["loc"]) or "body"
+    if one["type"] == "extra_forbidden" and model is not None:
+        owner = _owner(model, one["loc"][:-1])
+        return str(
+            not_taken(
+                str(one["loc"][-1]), f"not a field of {owner.__name__}", owner.model_fields, where
+            )
+        )
+    shown = isinstance(one["input"], str | float | None) or type(one["input"]) in (int, bool)
+    return f"{where}: {one['msg']}" + (
+        f", got {one['input']!r:.60}" if shown and "got" not in one["msg"] else ""
+    )
+
+
+def _owner(model: type[BaseModel], path: Sequence[str | int]) -> type[BaseModel]:
+    """The model that stands at a path of fields and places within another one."""
+    for step in path:
+        field = model.model_fields.get(str(step))
+        if field is not None:
+            model = next(_models(field.annotation), model)
+    return model
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for one in get_args(annotation):
+        yield from _models(one)
+
+
+def install(app: FastAPI, allowed: Callable[[str], Sequence[str]]) -> None:
+    """Answer every error of the application in the one shape; `allowed`: the methods that a path has."""
+
+    @app.exception_handler(TrustVLMError)
+    async def ours(request: Request, error: TrustVLMError) -> JSONResponse:
+        request.state.error = kind_of(error)
+        return of_error(request.state.request_id, error)
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
+        request.state.error = "InvalidInput"
+        return of_error(request.state.request_id, unfit(error))
+
+    @app.exception_handler(HTTPException)
+    async def other(request: Request, error: HTTPException) -> JSONResponse:
+        kind = request.state.error = _OTHERS.get(error.status_code, "Refused")
+        status = 422 if error.status_code == 400 else error.status_code
+        message = (
+            f"no {request.method} {request.url.path}" if status in (404, 405) else str(error.detail)
+        )
+        headers = (
+            {"allow": ", ".join(allowed(request.scope["path"]))} if status == 405 else error.headers
+        )
+        return problem(request.state.request_id, status, kind, _plain(message), headers)
+
+
+def unexpected(request_id: str, error: BaseException) -> JSONResponse:
+    """A fault of ours: the log has all of it, the client nothing but the request id."""
+    log.error(
+        "unexpected %s", type(error).__name__, exc_info=error, extra={"request_id": request_id}
+    )
+    return problem(request_id, 500, "Unexpected", UNEXPECTED)
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON holds it: NaN and infinities become None."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    return value

@@ -1,0 +1,1 @@
+"""How requests are worked on: threads, batches, jobs and spooled files."""

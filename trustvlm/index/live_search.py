@@ -1,0 +1,154 @@
+"""The k nearest live rows of one view, from an index that also holds dead rows and rows the view does not know yet.
+
+faiss is asked for more than k, and for twice as many again while a query lacks k live ones; a faiss GPU index knows no
+other way (it ignores ID selectors), and one way for all is tested once. Of an index that does not compare every row, twice
+as much is searched each time. Beyond :data:`FETCH_LIMIT` the rows themselves are walked in blocks. Ties go to the smaller
+id, also between equal vectors, whose scores faiss rounds differently depending on where in a batch they stand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from trustvlm.index.faiss_store import SCAN_ROWS, Store
+from trustvlm.index.slot_table import SlotView
+from trustvlm.types.arrays import Float32s, Int64s
+
+__all__ = ["FETCH_LIMIT", "nearest"]
+
+FETCH_LIMIT = 2048
+"""Most rows asked of faiss for one query: the limit of its GPU indexes."""
+
+_QUERIES_AT_A_TIME = 1024  # bounds what a large batch takes: 24 MB at FETCH_LIMIT
+_SCAN_QUERIES = 256  # 8 MB of float64 scores against one block of rows
+_ROUNDING = 1e-6  # scores of one query nearer than this may be in the wrong order, or equal: see _level_copies
+
+
+def nearest(
+    store: Store,
+    view: SlotView,
+    queries: Float32s,
+    k: int,
+    parameters: Mapping[str, float] | None = None,
+) -> tuple[Int64s, Float32s]:
+    """Ids and scores, each (n, k), of the rows of `view` nearest to (n, dim) `queries`; padded with −1 and −inf."""
+    ids = np.full((len(queries), k), -1, np.int64)
+    scores = np.full((len(queries), k), -np.inf, np.float32)
+    found = min(k, view.live)
+    if found:
+        for start in range(0, len(queries), _QUERIES_AT_A_TIME):
+            part = slice(start, start + _QUERIES_AT_A_TIME)
+            ids[part, :found], scores[part, :found] = _nearest_live(
+                store, view, queries[part], found, parameters
+            )
+    return ids, scores
+
+
+def _nearest_live(
+    store: Store, view: SlotView, queries: Float32s, k: int, parameters: Mapping[str, float] | None
+) -> tuple[Int64s, Float32s]:
+    """The same for 1 ≤ k ≤ live rows, so that nothing is padded."""
+    ids = np.empty((len(queries), k), np.int64)
+    scores = np.empty((len(queries), k), np.float32)
+    tolerance = np.float32(_ROUNDING) * np.maximum(1, np.linalg.norm(queries, axis=1)).astype(
+        np.float32
+    )
+    pending = np.arange(len(queries))
+    for time, fetch in enumerate(_fetches(k, hidden=len(store) - view.live)):
+        got, slots, everything = store.search(queries[pending], fetch, parameters, 2**time)
+        slots, got_live = _live_first(view, slots, got)
+        edge = got_live[:, k - 1] - tolerance[pending]
+        done = (slots[:, k - 1] >= 0) & (everything | (got[:, -1] < edge))
+        ready = pending[done]
+        ids[ready], scores[ready] = _settled(
+            store, view, slots[done], got_live[done], edge[done], k, tolerance[ready]
+        )
+        pending = pending[~done]
+        if everything or not len(pending):
+            break
+    for start in range(0, len(pending), _SCAN_QUERIES):
+        part = pending[start : start + _SCAN_QUERIES]
+        ids[part], scores[part] = _scanned(store, view, queries[part], k)
+    return ids, scores
+
+
+def _fetches(k: int, hidden: int) -> Iterator[int]:
+    """How many rows to ask for, time after time, when `hidden` rows of the index may not be answered with."""
+    fetch = (
+        k + 1 + min(hidden, max(k, 32))
+    )  # one more than k shows whether the last one ties with a row cut off
+    while k < FETCH_LIMIT:
+        yield min(fetch, FETCH_LIMIT)
+        if fetch >= FETCH_LIMIT:
+            return
+        fetch *= 2
+
+
+def _live_first(view: SlotView, slots: Int64s, scores: Float32s) -> tuple[Int64s, Float32s]:
+    """(n, f) slots and scores, best first, with the rows that the view does not hold live moved behind as −1, −inf."""
+    known = (slots >= 0) & (slots < view.n)
+    live = known & view.alive[np.where(known, slots, 0)]
+    if live.all():
+        return slots, scores
+    order = np.argsort(~live, axis=1, kind="stable")
+    slots, scores = np.where(live, slots, -1), np.where(live, scores, np.float32(-np.inf))
+    return np.take_along_axis(slots, order, axis=1), np.take_along_axis(scores, order, axis=1)
+
+
+def _settled(
+    store: Store,
+    view: SlotView,
+    slots: Int64s,
+    scores: Float32s,
+    edge: Float32s,
+    k: int,
+    tolerance: Float32s,
+) -> tuple[Int64s, Float32s]:
+    """The k best of (n, f) candidates, f ≥ k, best first and ties by id; those under their query's `edge` are out."""
+    out = scores < edge[:, None]
+    scores = np.where(out, np.float32(-np.inf), scores)
+    ids = np.where(out, -1, view.ids[slots])
+    _level_copies(store, slots, scores, tolerance)
+    order = np.lexsort((ids, -scores), axis=-1)[:, :k]
+    return np.take_along_axis(ids, order, axis=1), np.take_along_axis(scores, order, axis=1)
+
+
+def _level_copies(store: Store, slots: Int64s, scores: Float32s, tolerance: Float32s) -> None:
+    """Gives equal vectors among the candidates of a query one score, in place: the largest that any of them got.
+
+    Only neighbours in rank whose scores are within rounding of each other can be equal, so few rows are looked at.
+    """
+    near = (scores[:, :-1] <= scores[:, 1:] + tolerance[:, None]) & (scores[:, 1:] > -np.inf)
+    for query in np.flatnonzero(near.any(axis=1)).tolist():
+        ranks = np.union1d(np.flatnonzero(near[query]), np.flatnonzero(near[query]) + 1)
+        score_of: dict[bytes, np.float32] = {}
+        for rank, row in zip(ranks.tolist(), store.gather(slots[query, ranks]), strict=True):
+            scores[query, rank] = score_of.setdefault(row.tobytes(), scores[query, rank])
+
+
+def _scanned(store: Store, view: SlotView, queries: Float32s, k: int) -> tuple[Int64s, Float32s]:
+    """The k best rows by walking all rows of the view; sums are float64, so that equal vectors get equal scores."""
+    exact = queries.astype(np.float64)
+    # The candidates so far of all queries, in one list ordered by query, then score, then id.
+    owner, best, ids = np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.int64)
+    worst = np.full(len(queries), -np.inf, np.float32)
+    for start in range(0, view.n, SCAN_ROWS):
+        stop = min(start + SCAN_ROWS, view.n)
+        alive = np.flatnonzero(view.alive[start:stop])
+        block = store.block(start, stop)[alive].astype(np.float64)
+        scores = (exact @ block.T).astype(np.float32)
+        query, row = np.nonzero(scores >= worst[:, None])
+        owner = np.concatenate([owner, query])
+        best = np.concatenate([best, scores[query, row]])
+        ids = np.concatenate([ids, view.ids[start:stop][alive[row]]])
+        order = np.lexsort((ids, -best, owner))
+        owner, best, ids = owner[order], best[order], ids[order]
+        first = np.searchsorted(owner, np.arange(len(queries)))
+        kept = np.arange(len(owner)) - first[owner] < k
+        owner, best, ids = owner[kept], best[kept], ids[kept]
+        ends = np.searchsorted(owner, np.arange(len(queries)), side="right")
+        full = np.bincount(owner, minlength=len(queries)) == k
+        worst[full] = best[ends[full] - 1]
+    return ids.reshape(len(queries), k), best.reshape(len(queries), k)

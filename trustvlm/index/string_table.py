@@ -1,0 +1,82 @@
+"""Names by slot: those of a snapshot stay packed UTF-8 in its file, later ones are strings in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from trustvlm.errors import Damaged, InvalidInput
+from trustvlm.types.arrays import Int64s
+
+__all__ = ["NameTable", "pack_strings", "unpack_strings"]
+
+
+class NameTable:
+    """Growable names; slots are never changed, so readers may keep the table and look at slots that they know of."""
+
+    def __init__(
+        self, data: npt.NDArray[np.uint8] | None = None, offsets: Int64s | None = None
+    ) -> None:
+        """An empty table, or one that starts with what :func:`pack_strings` packed.
+
+        Raises:
+            Damaged: offsets that do not cover the bytes in order.
+        """
+        self._data = np.empty(0, np.uint8) if data is None else data
+        self._offsets = np.zeros(1, np.int64) if offsets is None else offsets
+        _check_offsets(self._data, self._offsets)
+        self._late: list[str] = []
+
+    def extend(self, names: Iterable[str]) -> None:
+        """Appends names."""
+        self._late.extend(names)
+
+    def __getitem__(self, slot: int) -> str:
+        packed = len(self._offsets) - 1
+        if slot >= packed:
+            return self._late[slot - packed]
+        return self._data[self._offsets[slot] : self._offsets[slot + 1]].tobytes().decode()
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1 + len(self._late)
+
+
+def pack_strings(strings: Sequence[str]) -> tuple[npt.NDArray[np.uint8], Int64s]:
+    """`strings` as the UTF-8 bytes of all of them and (n + 1,) offsets where each starts; the last is the length.
+
+    Raises:
+        InvalidInput: a string that has no UTF-8 form (a lone surrogate).
+    """
+    try:
+        encoded = [string.encode() for string in strings]
+    except UnicodeEncodeError as error:
+        raise InvalidInput(
+            f"expected text, got a string that has no UTF-8 form: {error}"
+        ) from error
+    offsets = np.zeros(len(encoded) + 1, np.int64)
+    np.cumsum(np.fromiter(map(len, encoded), np.int64, len(encoded)), out=offsets[1:])
+    return np.frombuffer(b"".join(encoded), np.uint8), offsets
+
+
+def unpack_strings(data: npt.NDArray[np.uint8], offsets: Int64s) -> list[str]:
+    """The strings that :func:`pack_strings` packed.
+
+    Raises:
+        Damaged: offsets that do not cover the bytes in order, or bytes that are no UTF-8.
+    """
+    _check_offsets(data, offsets)
+    whole = data.tobytes()
+    bounds = offsets.tolist()
+    try:
+        return [whole[start:stop].decode() for start, stop in pairwise(bounds)]
+    except UnicodeDecodeError as error:
+        raise Damaged(f"stored strings are not UTF-8: {error}") from error
+
+
+def _check_offsets(data: npt.NDArray[np.uint8], offsets: Int64s) -> None:
+    ordered = offsets.ndim == 1 and len(offsets) > 0 and bool((offsets[1:] >= offsets[:-1]).all())
+    if not ordered or offsets[0] != 0 or offsets[-1] != data.size:
+        raise Damaged(f"string offsets do not cover their {data.size} bytes in order")

@@ -1,0 +1,83 @@
+"""An open home: what every verb of the service goes through."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+from trustvlm.catalog.rows.spaces import require_revision
+from trustvlm.errors import ReadOnly
+from trustvlm.service.home.home import Parts
+from trustvlm.service.home.purge import purge_expired
+from trustvlm.system.processes import Bound
+from trustvlm.types.bounds import whole
+
+__all__ = ["OpenHome"]
+
+EXPIRY_INTERVAL_S = 60.0
+"""A service that changes things looks this often for removed rows that have left their undo window."""
+
+
+class OpenHome(Bound):
+    """A home that is open until :meth:`close`; a context manager."""
+
+    _instead = "a TrustService cannot be pickled or copied: pass the path of its home, and call trustvlm.open there"
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._next_expiry = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the catalog; every later call raises Unavailable."""
+        self._parts.closed.set()
+        self._parts.fitter.close()
+        self._parts.caches.close()
+        self._parts.catalog.close()
+
+    @contextmanager
+    def at_revision(self, space: str, revision: int) -> Iterator[None]:
+        """Make the first change within the block only if the space is still at `revision` (optimistic concurrency).
+
+        It is checked at once, and again in the transaction of that change: no other change can come between. The changes
+        after the first are not checked. Counts for this thread.
+
+        Args:
+            revision: the revision that the caller read: of a verdict, of hits, or :attr:`SpaceRow.revision`.
+
+        Raises:
+            Conflict: the space has changed since; nothing is written. NotFound: no such space. InvalidInput: not a revision.
+        """
+        parts, expected = self._ready(), whole("revision", revision)
+        with parts.catalog.read() as connection:
+            require_revision(connection, space, expected)
+        with parts.catalog.expectation.of(space, expected):
+            yield
+
+    def _ready(self) -> Parts:
+        self._parts.check_open()
+        return self._parts
+
+    def _writable(self) -> Parts:
+        parts = self._ready()
+        if parts.catalog.read_only:
+            raise ReadOnly(
+                f"{parts.home} was opened with read_only=True; open it for writing to change it"
+            )
+        if time.monotonic() >= self._next_expiry:
+            self._next_expiry = time.monotonic() + EXPIRY_INTERVAL_S
+            purge_expired(parts)
+        return parts

@@ -1,0 +1,190 @@
+"""Originals: the image files of support images, kept on request so that a space can be re-embedded.
+
+They lie in HOME/originals/ab/cdef…, named by content hash, so that equal images lie there once. A file is whole and on disk
+before the transaction that refers to it commits; it is deleted when the last support image that refers to it is purged.
+Both happen under the catalog's write lock, so neither can undo the other.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection
+
+from trustvlm.catalog.rows import originals
+from trustvlm.encoders import ImageLimits, UnreadableImage, is_original, original_of
+from trustvlm.errors import Unavailable
+from trustvlm.service.home.home import Parts
+from trustvlm.system.durable import sync
+
+if TYPE_CHECKING:
+    from trustvlm.types.inputs import ImageSource
+
+__all__ = ["FOLDER", "forget_originals", "keep", "kept_original", "refer", "sweep_originals"]
+
+FOLDER = "originals"
+_TEMPORARY = ".writing-"
+_STALE_S = 3600.0
+_CHUNK = 500
+
+
+def keep(
+    parts: Parts, sources: Sequence[ImageSource], limits: ImageLimits
+) -> dict[bytes, ImageSource]:
+    """Write the originals of these images durably; content hash → source. What cannot be read is left out: it is no support.
+
+    `limits` are those that the images were encoded with.
+
+    Raises:
+        Unavailable: they cannot be written.
+    """
+    kept: dict[bytes, ImageSource] = {}
+    folders: set[Path] = set()
+    for source in sources:
+        try:
+            content, data = original_of(source, limits)
+        except UnreadableImage:
+            continue
+        kept[content] = source
+        folders |= _write(parts.home, content, data)
+    _sync(parts.home, folders)
+    return kept
+
+
+def refer(
+    parts: Parts,
+    connection: Connection,
+    label_ids: Sequence[int],
+    kept: dict[bytes, ImageSource],
+    limits: ImageLimits,
+) -> None:
+    """Note, in the transaction that commits support images of these labels, which of them have their original kept.
+
+    Raises:
+        Unavailable: one of the files that a purge took meanwhile cannot be written again.
+    """
+    gone = [source for content, source in kept.items() if not _path(parts.home, content).is_file()]
+    keep(parts, gone, limits)  # under the write lock: no purge can come between now and the commit
+    originals.refer(
+        connection, label_ids, {content for content in kept if _path(parts.home, content).is_file()}
+    )
+
+
+def kept_original(parts: Parts, content: bytes) -> Path | None:
+    """The kept file of this content hash; None where there is none, or it is not what was kept."""
+    path = _path(parts.home, content)
+    try:
+        return path if is_original(path.read_bytes(), content, parts.limits) else None
+    except OSError:
+        return None
+
+
+def forget_originals(parts: Parts) -> int:
+    """Delete the originals whose last support image was purged; how many files went.
+
+    The marks that name them go only after the files: a purge that is stopped between goes on with the next.
+    """
+    total = 0
+    while True:
+        with parts.catalog.write("originals") as connection:
+            ids, contents = originals.doomed(connection, _CHUNK)
+            if not ids:
+                return total
+            folders = set()
+            for content in contents:
+                path = _path(parts.home, content)
+                path.unlink(missing_ok=True)
+                folders.add(path.parent)
+            _sync(parts.home, {folder for folder in folders if folder.is_dir()})
+            originals.forget(connection, ids)
+        total += len(contents)
+
+
+def sweep_originals(parts: Parts) -> int:
+    """Delete files that no support image refers to: of calls that were killed before they committed. How many went."""
+    root, total = parts.home / FOLDER, 0
+    if not root.is_dir():
+        return 0
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        with parts.catalog.write("originals") as connection:
+            files = {
+                content: path
+                for path in folder.iterdir()
+                if (content := _content(path)) is not None
+            }
+            orphans = [
+                files[content]
+                for content in files.keys() - originals.known(connection, sorted(files))
+            ]
+            old = [
+                path
+                for path in folder.iterdir()
+                if path.name.startswith(_TEMPORARY) and _is_stale(path)
+            ]
+            for path in (*orphans, *old):
+                path.unlink(missing_ok=True)
+            if orphans or old:
+                _sync(parts.home, {folder})
+        total += len(orphans)
+    return total
+
+
+def _path(home: Path, content: bytes) -> Path:
+    name = content.hex()
+    return home / FOLDER / name[:2] / name[2:]
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        content = bytes.fromhex(path.parent.name + path.name)
+    except ValueError:
+        return None
+    return content if len(content) == 32 else None
+
+
+def _is_stale(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime > _STALE_S
+    except FileNotFoundError:
+        return False
+
+
+def _write(home: Path, content: bytes, data: bytes) -> set[Path]:
+    """Put the file in its place, unless it is there; the folders whose entries must reach the disk."""
+    path = _path(home, content)
+    try:
+        if path.is_file() and path.stat().st_size == len(data):
+            return {path.parent}  # another process may have put it there this moment
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise Unavailable(
+            f"the original of an image cannot be kept in {path.parent}: {error.strerror}"
+        ) from error
+    return {path.parent}
+
+
+def _sync(home: Path, folders: set[Path]) -> None:
+    """The entries of these folders, and of those that hold them, are on the disk."""
+    if not folders:
+        return
+    for folder in (*sorted(folders), home / FOLDER, home):
+        try:
+            sync(folder)
+        except OSError as error:
+            raise Unavailable(
+                f"{folder} cannot be written to the disk: {error.strerror}"
+            ) from error

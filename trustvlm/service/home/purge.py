@@ -1,0 +1,119 @@
+"""Deleting for good: from the catalog, its log, and every file that was made of it.
+
+Backups are beyond reach: they keep what they hold, and say so in their documentation.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+from sqlalchemy import Connection
+
+from trustvlm.catalog.store import clock
+from trustvlm.catalog.upkeep import purge
+from trustvlm.catalog.upkeep.purge import Purged
+from trustvlm.errors import Busy
+from trustvlm.service.home.home import Parts
+from trustvlm.service.home.originals import forget_originals, sweep_originals
+from trustvlm.system.fault_points import reached
+from trustvlm.types.bounds import duration
+
+__all__ = ["purge_expired", "purge_label", "purge_removed"]
+
+EARLIEST, LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+
+log = logging.getLogger("trustvlm")
+
+
+def purge_removed(parts: Parts, older_than: timedelta | None) -> int:
+    """See :meth:`TrustService.purge`."""
+    window = parts.undo_window if older_than is None else duration("older_than", older_than)
+    count = _purge(parts, window, quarantined=True)
+    forget_originals(parts)
+    sweep_originals(parts)
+    _clear_log(
+        parts
+    )  # even after 0 rows: an earlier purge may have been stopped, or readers in its way
+    return count
+
+
+def _clear_log(parts: Parts) -> None:
+    parts.catalog.checkpoint()
+    reached("purge.checkpointed")
+
+
+def purge_expired(parts: Parts) -> None:
+    """Purge what has left its undo window, on the way to another change: nobody waits for readers to leave the log.
+
+    Of the quarantine, what somebody had removed before it was found damaged: nobody asked to delete the rest.
+    """
+    if _purge(parts, parts.undo_window, quarantined=False):
+        forget_originals(parts)
+        try:
+            parts.catalog.checkpoint(wait=False)
+        except Busy as error:
+            log.info("purged rows stay in the log until the next purge: %s", error)
+
+
+def purge_label(parts: Parts, label_id: int) -> None:
+    """Purge a label that was removed just now, with its support images."""
+    with parts.catalog.read() as connection:
+        now = clock.now(connection)
+    _in_chunks(parts, lambda connection: purge.purge_supports(connection, now, label_id))
+    _in_chunks(parts, lambda connection: purge.purge_labels(connection, now, label_id))
+    forget_originals(parts)
+    _clear_log(parts)
+
+
+def _purge(parts: Parts, older_than: timedelta, *, quarantined: bool) -> int:
+    """Purge what was removed longer ago than `older_than` by the catalog's clock; how many rows went."""
+    before = _passed(parts, older_than)
+    with parts.catalog.read() as connection:
+        if not purge.anything(connection, before, quarantined=quarantined):
+            return 0
+        gone = purge.purge_spaces(connection, before)
+    count = _in_chunks(parts, lambda connection: purge.purge_supports(connection, before))
+    count += _in_chunks(parts, lambda connection: purge.purge_labels(connection, before))
+    for space_id in gone:
+        count += _in_chunks(parts, partial(purge.purge_of_space, space_id=space_id))
+    while True:
+        with parts.catalog.write("purge") as connection:
+            done = purge.purge_quarantine(connection, before, everything=quarantined)
+        count += done
+        if not done:
+            return count
+
+
+def _passed(parts: Parts, age: timedelta) -> datetime:
+    """The time that is `age` ago by the catalog's clock, which counts the uptime of this machine from now on at the latest."""
+    with parts.catalog.read() as connection:
+        stamped = clock.is_stamped(connection) or not purge.anything(
+            connection, LATEST, quarantined=True
+        )
+        time = clock.now(connection)
+    if not stamped:
+        with parts.catalog.write("purge") as connection:
+            time = clock.stamp(connection)
+    return time - min(age, time - EARLIEST)
+
+
+def _in_chunks(parts: Parts, step: Callable[[Connection], list[Purged]]) -> int:
+    """Repeat `step`, a transaction each, until it has nothing left to do; how many rows went."""
+    total = 0
+    while True:
+        with parts.catalog.write("purge") as connection:
+            purged = step(connection)
+        if not purged:
+            return total
+        _delete_files(parts, purged)
+        reached("purge.discarded")
+        total += len(purged)
+
+
+def _delete_files(parts: Parts, purged: Sequence[Purged]) -> None:
+    """Delete the snapshots that may hold what was purged. Originals go by the marks that the catalog keeps of them."""
+    for space_id in {row.space_id for row in purged}:
+        parts.caches.discard(space_id)

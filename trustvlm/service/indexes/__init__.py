@@ -1,0 +1,1 @@
+"""Statistics, tuning and choice of the FAISS indexes."""

@@ -1,0 +1,95 @@
+"""What the indexes of a space are made of, and building them anew."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from trustvlm.catalog.rows import spaces
+from trustvlm.errors import Conflict
+from trustvlm.index.recipe import load_recipe
+from trustvlm.service.home.home import Parts
+from trustvlm.system.fault_points import reached
+
+__all__ = ["IndexStats", "index_stats", "rebuild_index"]
+
+
+@dataclass(frozen=True)
+class IndexStats:
+    """The state of a space's index in this process and on disk.
+
+    Attributes:
+        recipe: its name. exact: whether its searches return exact similarities. device: where it was asked to live.
+        search: parameters that were tuned, by "prototype" and "support". recall: share of the 10 nearest that is found with
+            them, or with the recipe's, for rows that the index did not hold; only of indexes that do not compare every row.
+        labels, prototypes: live rows. dead: prototype rows waiting for a compaction.
+        revision: of the space. bytes: of the rows that passes read.
+        snapshot: the snapshot file, None when there is none. snapshot_bytes: its size.
+    """
+
+    recipe: str
+    exact: bool
+    search: Mapping[str, Mapping[str, float]]
+    recall: Mapping[str, float]
+    device: str
+    labels: int
+    prototypes: int
+    dead: int
+    revision: int
+    bytes: int
+    snapshot: str | None
+    snapshot_bytes: int
+
+
+def index_stats(parts: Parts, space_name: str) -> IndexStats:
+    """See :meth:`TrustService.index_stats`."""
+    with parts.snapshot(space_name) as (connection, view):
+        text, prototypes = view.text, view.prototypes
+        indexes = {"prototype": view.index}
+        if not view.cache.recipe.exhaustive:
+            indexes["support"] = parts.caches.support_view(connection, view, classifier=False)
+    found = {
+        kind: index.recall
+        for kind, index in indexes.items()
+        if index is not None and not index.exhaustive
+    }
+    path = parts.caches.path(view.space.id)
+    recipe = view.cache.recipe
+    return IndexStats(
+        recipe=recipe.name,
+        exact=recipe.exact,
+        search={
+            k: {name: v for name, v in of.items() if name != "recall"}
+            for k, of in view.space.search.items()
+        },
+        recall={kind: recall for kind, recall in found.items() if recall is not None},
+        device=parts.caches.device,
+        labels=text.live,
+        prototypes=prototypes.live,
+        dead=prototypes.n - prototypes.live,
+        revision=view.revision,
+        bytes=text.nbytes + prototypes.nbytes,
+        snapshot=str(path) if path.is_file() else None,
+        snapshot_bytes=path.stat().st_size if path.is_file() else 0,
+    )
+
+
+def rebuild_index(parts: Parts, space_name: str, recipe: str | None) -> IndexStats:
+    """See :meth:`TrustService.rebuild_index`."""
+    space = parts.space(space_name)
+    if recipe is not None:
+        space = replace(space, recipe=load_recipe(recipe).name)
+    with parts.catalog.read() as connection:
+        now = spaces.find(connection, space_name)
+        if now.id != space.id:
+            raise Conflict(
+                f"space {space_name!r} was removed and made again, or re-embedded, during the call"
+            )
+        parts.caches.rebuild(
+            connection, replace(now, recipe=space.recipe), parts.catalog.epoch(connection)
+        )
+    reached("rebuild.written")
+    with parts.catalog.write("space.recipe") as connection:
+        spaces.set_recipe(connection, space.id, space.recipe)
+    parts.caches.forget(space_name)
+    return index_stats(parts, space_name)

@@ -1,0 +1,219 @@
+"""Images whose true label somebody told us: checked, told apart, and compared with the support images."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sqlalchemy import Connection
+
+from trustvlm.catalog.rows import labels as label_rows
+from trustvlm.catalog.rows import observations
+from trustvlm.catalog.rows.likeness import told, unknown
+from trustvlm.catalog.rows.observations import NewObservation
+from trustvlm.catalog.rows.spaces import SpaceRecord
+from trustvlm.catalog.store.vectors import pack
+from trustvlm.encoders import hash_image
+from trustvlm.errors import InvalidInput, NotFound
+from trustvlm.scoring.vectors import unit_rows
+from trustvlm.service.home.home import Parts
+from trustvlm.service.inputs.encode import as_sources, check_queries, raw_queries, reading
+from trustvlm.service.inputs.names import source_text
+from trustvlm.service.memory.space_cache import SpaceView
+from trustvlm.service.memory.support_prints import SAME_IMAGE
+from trustvlm.types import Queries
+from trustvlm.types.array_input import optional_texts
+from trustvlm.types.arrays import Bools, Float64s, Int64s, Objects
+
+__all__ = ["Observed", "are_supports", "as_rows", "observe", "stored_images", "truth_ids"]
+
+
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """n images with their true labels.
+
+    Attributes:
+        classifier: (n, d_t), verifier: (n, d_v) raw embeddings; one array where the space's verifier is "same", and the
+            verifier's None where none was given.
+        truth: (n,) label names, None for an image of no label of the space.
+        hashes: content hash of each. sources: a name for each, or None.
+        notes: what was done so that the encoders see the images, of all that came.
+    """
+
+    classifier: Float64s
+    verifier: Float64s | None
+    truth: Objects
+    hashes: list[bytes]
+    sources: list[str | None]
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.classifier)
+
+    def __getitem__(self, rows: Int64s) -> Observed:
+        verifier = None if self.verifier is None else self.verifier[rows]
+        classifier = (
+            verifier
+            if self.verifier is self.classifier and verifier is not None
+            else self.classifier[rows]
+        )
+        places = rows.tolist()
+        return Observed(
+            classifier,
+            verifier,
+            self.truth[rows],
+            [self.hashes[i] for i in places],
+            [self.sources[i] for i in places],
+            self.notes,
+        )
+
+    @property
+    def unit(self) -> tuple[Float64s, Float64s | None]:
+        """Both as unit vectors."""
+        classifier = unit_rows(self.classifier)
+        if self.verifier is self.classifier:
+            return classifier, classifier
+        return classifier, None if self.verifier is None else unit_rows(self.verifier)
+
+
+def observe(
+    parts: Parts,
+    space: SpaceRecord,
+    queries: Queries,
+    truth: Sequence[str | None],
+    sources: Sequence[str | None] | None = None,
+) -> Observed:
+    """Queries with their true labels, checked.
+
+    The content hash is that of the image file, or of the float32 verifier embedding (the classifier's where there is none):
+    the same that a support image made of it has.
+
+    Raises:
+        InvalidInput: no classifier embeddings, lengths that differ, or a truth that is not a name or None.
+    """
+    check_queries(queries)
+    truth = optional_texts(
+        truth,
+        "truth",
+        "one label name for each query, or None for an image of no label of the space",
+    )
+    sources = (
+        None
+        if sources is None
+        else optional_texts(sources, "sources", "one name for each query, or None")
+    )
+    images = None if queries.images is None else as_sources(queries.images, "queries.images")
+    if images:  # a wrong name shows before any image is encoded
+        if len(truth) != len(images):
+            raise InvalidInput(
+                f"truth: expected {len(images)} names, one for each query, got {len(truth)}"
+            )
+        with parts.catalog.read() as connection:
+            truth_ids(connection, space, np.array(truth, dtype=object))
+    notes: list[str] = []
+    classifier, verifier = raw_queries(parts, space, queries, notes)
+    if classifier is None:
+        raise InvalidInput(
+            "queries.classifier: trust needs classifier embeddings; only verifier embeddings were given"
+        )
+    if len(truth) != len(classifier):
+        raise InvalidInput(
+            f"truth: expected {len(classifier)} names, one for each query, got {len(truth)}"
+        )
+    if sources is not None and len(sources) != len(classifier):
+        raise InvalidInput(
+            f"sources: expected {len(classifier)} names, one for each query, got {len(sources)}"
+        )
+    if images is not None:
+        limits = reading(parts, space, queries.image_range, queries.accept_truncated)
+        hashes = [hash_image(image, limits) for image in images]
+    else:
+        known = (classifier if verifier is None else verifier).astype(np.float32)
+        hashes = [hashlib.sha256(pack(vector)).digest() for vector in known]
+    names = np.empty(len(classifier), dtype=object)
+    names[:] = truth
+    given: Sequence[str | None] = [None] * len(classifier) if sources is None else sources
+    told = [None if source is None else source_text(source) for source in given]
+    return Observed(classifier, verifier, names, hashes, told, tuple(notes))
+
+
+def stored_images(connection: Connection, space: SpaceRecord) -> tuple[Observed, Int64s]:
+    """The stored images that may calibrate, and the ids of their true labels (−1: none).
+
+    Raises:
+        InvalidInput: there are none. Damaged: an embedding does not match its checksum.
+    """
+    pool = observations.pool(connection, space.id, space.classifier_dim, space.verifier_dim)
+    if not len(pool):
+        raise InvalidInput(
+            f"space {space.name!r} has no calibration images yet; 'trustvlm calibrate {space.name} DIR' adds some"
+        )
+    classifier = pool.classifier.astype(np.float64)
+    verifier = (
+        classifier
+        if space.verifier == "same"
+        else None
+        if pool.verifier is None
+        else pool.verifier.astype(np.float64)
+    )
+    truth = np.array(pool.truth, dtype=object)
+    return Observed(classifier, verifier, truth, list(pool.hashes), list(pool.sources)), np.array(
+        pool.truth_ids, np.int64
+    )
+
+
+def truth_ids(connection: Connection, space: SpaceRecord, truth: Objects) -> Int64s:
+    """(n,) label ids of true labels, −1 for None.
+
+    Raises:
+        NotFound: a name that is no label of the space.
+    """
+    names = sorted({name for name in truth.tolist() if name is not None})
+    found = label_rows.find_many(connection, space.id, names)
+    if len(found) < len(names):
+        missing = unknown(connection, space.id, names)
+        raise NotFound(
+            f"truth: {told(missing, space.name, 'register it, or give None for images of no label')}"
+        )
+    return np.array(
+        [-1 if name is None else found[name].id for name in truth.tolist()], dtype=np.int64
+    )
+
+
+def are_supports(
+    parts: Parts, connection: Connection, view: SpaceView, verifier: Float64s | None, count: int
+) -> Bools:
+    """(n,) which of `count` unit verifier embeddings are those of a support image of the space.
+
+    They would vouch for themselves: a support image is close to its own prototype because it is in it.
+    """
+    index = parts.caches.support_view(connection, view, classifier=False)
+    if not len(index) or not count:
+        return np.zeros(count, np.bool_)
+    if verifier is None:
+        raise InvalidInput(
+            f"queries.verifier: space {view.space.name!r} has support images, and only verifier embeddings "
+            f"({view.space.verifier_dim} values) tell whether a query is one of them; none were given"
+        )
+    _, similarity = index.search(verifier.astype(np.float32), 1)
+    return similarity[:, 0] >= SAME_IMAGE - view.cache.recipe.max_error
+
+
+def as_rows(observed: Observed, truth: Int64s, origin: str, sampling: str) -> list[NewObservation]:
+    """Images with the ids of their true labels (−1: none) as the catalog takes them."""
+    separate = None if observed.verifier is observed.classifier else observed.verifier
+    return [
+        NewObservation(
+            content_hash=observed.hashes[i],
+            origin=origin,
+            sampling=sampling,
+            truth_id=None if truth[i] < 0 else int(truth[i]),
+            truth=observed.truth[i],
+            source=observed.sources[i],
+            classifier_embedding=observed.classifier[i].astype(np.float32),
+            verifier_embedding=None if separate is None else separate[i].astype(np.float32),
+        )
+        for i in range(len(observed))
+    ]

@@ -1,0 +1,1 @@
+"""Evaluation, calibration and feedback on labelled images."""

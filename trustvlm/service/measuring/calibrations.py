@@ -1,0 +1,94 @@
+"""Calibrations as they are stored: the one in force, the list, and taking one back."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from sqlalchemy import Connection
+
+from trustvlm.catalog.rows import calibrations, observations, spaces
+from trustvlm.catalog.rows.calibrations import OBSERVED, CalibrationRecord
+from trustvlm.catalog.rows.spaces import SpaceRecord
+from trustvlm.errors import NotFound
+from trustvlm.scoring.rules import RULES
+from trustvlm.service.home.home import Parts
+from trustvlm.types import RuleLeftOut
+from trustvlm.types.bounds import identifier
+from trustvlm.types.calibration import Calibration
+
+__all__ = ["in_force", "list_calibrations", "loaded", "newest", "remove_calibration", "store"]
+
+_OF_ROW = ("id", "space", "created_at", "revision", "other_encoders", "notes")
+_CONTENT = tuple(field.name for field in fields(Calibration) if field.name not in _OF_ROW)
+
+
+def in_force(connection: Connection, space: SpaceRecord) -> Calibration | None:
+    """The newest calibration of the space that proved a threshold; it says whether the space has other encoders by now."""
+    found = calibrations.current(connection, space.id)
+    return None if found is None else _loaded(found, space)
+
+
+def newest(connection: Connection, space: SpaceRecord) -> Calibration | None:
+    """The newest calibration of the space, failed or not."""
+    found = calibrations.list_rows(connection, space.id)
+    return _loaded(found[0], space) if found else None
+
+
+def list_calibrations(parts: Parts, space_name: str) -> list[Calibration]:
+    """See :meth:`TrustService.list_calibrations`."""
+    with parts.catalog.read() as connection:
+        space = spaces.find(connection, space_name)
+        return [_loaded(record, space) for record in calibrations.list_rows(connection, space.id)]
+
+
+def remove_calibration(parts: Parts, space_name: str, calibration_id: int) -> None:
+    """See :meth:`TrustService.remove_calibration`."""
+    calibration_id = identifier("calibration", calibration_id)
+    with parts.catalog.write("calibration.remove") as connection:
+        space = spaces.find(connection, space_name)
+        if not calibrations.remove(connection, space.id, calibration_id):
+            raise NotFound(
+                f"no calibration {calibration_id} of space {space_name!r}: it never existed, or it is removed already; "
+                f"'trustvlm calibration list {space_name}' lists them"
+            )
+
+
+def store(connection: Connection, space: SpaceRecord, calibration: Calibration) -> Calibration:
+    """Store a calibration; it comes back with its number and time."""
+    values = calibration.to_dict()
+    content = {name: values[name] for name in _CONTENT} | {
+        OBSERVED: observations.newest_id(connection, space.id)
+    }
+    record = calibrations.create(
+        connection, space.id, calibration.revision, _identities(space), content
+    )
+    return _loaded(record, space)
+
+
+def loaded(record: CalibrationRecord, space_name: str, *, other_encoders: bool) -> Calibration:
+    """A stored calibration as it is handed out; `other_encoders`: the space has others by now."""
+    content: dict[str, Any] = record.content | {
+        "knots": tuple((float(x), float(y)) for x, y in record.content["knots"]),
+        "candidates": tuple(record.content["candidates"]),
+        "predicted": tuple(record.content["predicted"]),
+        "left_out": tuple(
+            RuleLeftOut(**one) for one in record.content.get("left_out", ())
+        ),  # older ones have none
+    }
+    content.pop(OBSERVED, None)
+    # Calibrations of earlier versions did not ask; those that correct labels go on when they are renewed.
+    content.setdefault("may_correct", RULES[content["rule"]].relabels)
+    return Calibration(
+        id=record.id, space=space_name, created_at=record.created_at, revision=record.revision,
+        other_encoders=other_encoders, **content,
+    )  # fmt: skip
+
+
+def _loaded(record: CalibrationRecord, space: SpaceRecord) -> Calibration:
+    made_with = record.classifier_identity, record.verifier_identity
+    return loaded(record, space.name, other_encoders=made_with != _identities(space))
+
+
+def _identities(space: SpaceRecord) -> tuple[str, str]:
+    return space.classifier_identity, space.verifier_identity

@@ -1,0 +1,275 @@
+"""What a snapshot of a label space holds, and how it is written and taken up again.
+
+It is written block by block, from the catalog or from a view, so that memory stays bounded however large the space is. The
+float32 rows always lie in it; a space of many labels also gets their 16-bit and 8-bit copies, the centre that these were
+taken about, and the covariance of the rows (see :mod:`trustvlm.softmax.quantize`); a recipe that is not exact, its FAISS index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from sqlalchemy import Connection
+
+from trustvlm.catalog.rows import labels
+from trustvlm.catalog.rows.labels import LabelChange
+from trustvlm.catalog.rows.spaces import SpaceRecord
+from trustvlm.errors import Conflict, Damaged
+from trustvlm.index.live import Block, IndexView, LiveIndex
+from trustvlm.index.recipe import Recipe
+from trustvlm.index.row_file import row_sums
+from trustvlm.index.rows import RowBase, RowTable, RowView
+from trustvlm.index.snapshot import Snapshot, SnapshotKey, SnapshotWriter, map_snapshot
+from trustvlm.index.string_table import NameTable, pack_strings
+from trustvlm.service.memory.aliases import Aliases
+from trustvlm.softmax.quantize import Coarse, Segment, coarsened, rotation, shortened, shuffled
+from trustvlm.types.arrays import Float32s, Int64s
+
+__all__ = ["Content", "Loaded", "from_catalog", "from_view", "load", "snapshot_key", "write"]
+
+SIDES = ("text", "prototypes")
+_BLOCK = 4_096
+_COVARIANCE_ROWS = 65_536
+_ROWS = {f"{side}.exact": f"{side}.sums" for side in SIDES}
+
+
+@dataclass(frozen=True, eq=False)
+class Content:
+    """What goes into a snapshot: so many labels, so many of them with a prototype, and all of them in order of id."""
+
+    labels: int
+    prototypes: int
+    changes: Iterator[LabelChange]
+    index: IndexView | None = None
+    """The index over the prototypes, if it need not be built anew."""
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """What came out of a snapshot. `index` is None for an exact recipe: it holds nothing that the rows do not."""
+
+    revision: int
+    names: NameTable
+    aliases: Aliases
+    text: RowTable
+    prototypes: RowTable
+    index: LiveIndex | None
+    mapped: bool
+
+
+def snapshot_key(space: SpaceRecord, epoch: str, revision: int) -> SnapshotKey:
+    """What a snapshot must match to be used."""
+    return SnapshotKey(
+        epoch, space.id, revision, space.recipe, space.classifier_identity, space.verifier_identity
+    )
+
+
+def from_catalog(connection: Connection, space: SpaceRecord) -> Content:
+    """The space as the transaction sees it."""
+    dims = (space.classifier_dim, space.verifier_dim)
+    return Content(
+        *labels.totals(connection, space.id), labels.changed(connection, space.id, 0, dims)
+    )
+
+
+def from_view(
+    text: RowView,
+    prototypes: RowView,
+    names: NameTable,
+    aliases: Aliases,
+    index: IndexView | None = None,
+) -> Content:
+    """The space as a view sees it, with the index as it is unless it has been outgrown."""
+    own = None if index is None or index.outgrown else index
+    return Content(
+        text.live, prototypes.live, _changes(text, prototypes, names, aliases.canonical), own
+    )
+
+
+def _changes(
+    text: RowView, prototypes: RowView, names: NameTable, canonical: Mapping[int, int]
+) -> Iterator[LabelChange]:
+    slots = np.flatnonzero(text.alive)
+    slots = slots[np.argsort(text.ids[slots])]
+    for start in range(0, len(slots), _BLOCK):
+        part = slots[start : start + _BLOCK]
+        ids = text.ids[part]
+        rows = prototypes.slots(ids)
+        yield LabelChange(
+            ids=ids.tolist(),
+            names=[names[slot] for slot in part.tolist()],
+            text=text.take(part),
+            prototyped=np.flatnonzero(rows >= 0).tolist(),
+            prototypes=prototypes.take(rows[rows >= 0]),
+            aliases=[(label, canonical[label]) for label in ids.tolist() if label in canonical],
+            removed=[],
+        )
+
+
+def write(
+    path: Path,
+    key: SnapshotKey,
+    dims: tuple[int, int],
+    recipe: Recipe,
+    content: Content,
+    *,
+    half: bool,
+) -> None:
+    """Write a snapshot file, with 16-bit rows if `half`.
+
+    Raises:
+        ReadOnly, Unavailable: it cannot be written. Damaged: what the catalog holds does not fit together.
+    """
+    counts = {"text": content.labels, "prototypes": content.prototypes}
+    with SnapshotWriter.writing(path, key) as writer:
+        ids: dict[str, list[Int64s]] = {side: [np.empty(0, np.int64)] for side in SIDES}
+        sums = {side: [np.empty(0, np.uint32)] for side in SIDES}
+        names: list[str] = []
+        aliases: list[tuple[int, int]] = []
+        for side, dim in zip(SIDES, dims, strict=True):
+            writer.reserve(f"{side}.exact", "<f4", (counts[side], dim))
+        for change in content.changes:
+            own = np.array(change.ids, dtype=np.int64)
+            for side, rows, of in (
+                ("text", change.text, own),
+                ("prototypes", change.prototypes, own[change.prototyped]),
+            ):
+                writer.put(f"{side}.exact", rows)
+                ids[side].append(of)
+                sums[side].append(row_sums(rows))
+            names += change.names
+            aliases += change.aliases
+        if len(names) != content.labels:
+            raise Damaged(
+                f"expected {content.labels} labels in the space, got {len(names)}; run 'trustvlm verify'"
+            )
+        for side in SIDES:
+            writer.add(f"{side}.ids", np.concatenate(ids[side]))
+            writer.add(f"{side}.sums", np.concatenate(sums[side]))
+        packed, offsets = pack_strings(names)
+        writer.add("names.bytes", packed)
+        writer.add("names.offsets", offsets)
+        writer.add("aliases", np.array(sorted(aliases), dtype=np.int64).reshape(-1, 2))
+        for side, dim in zip(SIDES, dims, strict=True):
+            if half:
+                _add_short(writer, side, counts[side], dim)
+        if not recipe.exact:
+            index = content.index or _indexed(
+                writer, recipe, dims[1], np.concatenate(ids["prototypes"])
+            )
+            for name, array in index.to_arrays().items():
+                writer.add(f"index.{name}", array)
+
+
+def _indexed(writer: SnapshotWriter, recipe: Recipe, dim: int, of: Int64s) -> IndexView:
+    """An index over the prototypes that were written, trained where the recipe asks for it."""
+
+    def blocks() -> Iterator[Block]:
+        for start in range(0, len(of), _BLOCK):
+            stop = min(start + _BLOCK, len(of))
+            yield of[start:stop], writer.written("prototypes.exact", start, stop)
+
+    return LiveIndex.build(recipe, dim, len(of), blocks).view()
+
+
+def _add_short(writer: SnapshotWriter, side: str, count: int, dim: int) -> None:
+    """The 16-bit copies of rows that were written, their centre and covariance."""
+    total, second, seen = np.zeros(dim), np.zeros((dim, dim)), 0
+    step = max(1, count // _COVARIANCE_ROWS)
+    for start in range(0, count, _BLOCK):
+        rows = writer.written(f"{side}.exact", start, min(start + _BLOCK, count))
+        total += rows.sum(axis=0, dtype=np.float64)
+        some = rows[::step]
+        second += some.T @ some
+        seen += len(some)
+    centre = (total / max(count, 1)).astype(np.float32)
+    covariance = second / max(seen, 1) - np.outer(centre, centre).astype(np.float64)
+    writer.add(f"{side}.centre", centre)
+    writer.add(f"{side}.covariance", covariance.astype(np.float32))
+    _add_coarse(writer, side, count, centre)
+    writer.reserve(f"{side}.short", "<u2", (count, dim))
+    for start in range(0, count, _BLOCK):
+        writer.put(
+            f"{side}.short",
+            shortened(writer.written(f"{side}.exact", start, min(start + _BLOCK, count)), centre),
+        )
+
+
+def _add_coarse(writer: SnapshotWriter, side: str, count: int, centre: Float32s) -> None:
+    """The 8-bit copies of rows that were written, in random order."""
+    order, turned = shuffled(count), rotation(len(centre))
+    writer.add(f"{side}.order", order)
+    writer.add(f"{side}.rotation", turned)
+    writer.reserve(f"{side}.coarse", "|i1", (count, len(centre)))
+    writer.reserve(f"{side}.steps", "<f4", (count,))
+    for start in range(0, count, _BLOCK):
+        rows, steps = coarsened(
+            writer.written_at(f"{side}.exact", order[start : start + _BLOCK]), centre, turned
+        )
+        writer.put(f"{side}.coarse", rows)
+        writer.put(f"{side}.steps", steps)
+
+
+def load(
+    path: Path, key: SnapshotKey, dims: tuple[int, int], recipe: Recipe, device: str, half_from: int
+) -> Loaded:
+    """The state in a snapshot file: mapped when it has 16-bit rows and at least `half_from` labels, else in memory.
+
+    Raises:
+        NotFound: there is none. Conflict: it belongs to something else. Damaged, Unavailable: it cannot be used.
+    """
+    snapshot = map_snapshot(path, key, _ROWS)
+    arrays = snapshot.arrays
+    if snapshot.rows.keys() != _ROWS.keys():
+        raise Conflict(f"snapshot {path} was written by another version of trustvlm")
+    if "text.short" in arrays and "text.coarse" not in arrays:
+        raise Conflict(f"snapshot {path} was written by another version of trustvlm")
+    mapped = "text.short" in arrays and len(arrays["text.ids"]) >= half_from
+    text, prototypes = (
+        _table(snapshot, side, dim, mapped=mapped) for side, dim in zip(SIDES, dims, strict=True)
+    )
+    index = None
+    if not recipe.exact:
+        of = {
+            name.removeprefix("index."): array
+            for name, array in arrays.items()
+            if name.startswith("index.")
+        }
+        index = LiveIndex.from_arrays(recipe, dims[1], of, device=device)
+    elif not mapped or device != "cpu":
+        index = LiveIndex(recipe, dims[1], device=device)
+        view = prototypes.view()
+        for start in range(0, view.n, _BLOCK):
+            slots = np.arange(start, min(start + _BLOCK, view.n))
+            index.add(view.ids[slots], view.take(slots))
+    names = NameTable(arrays["names.bytes"], arrays["names.offsets"])
+    aliases = Aliases().followed(
+        (), [(int(alias), int(label)) for alias, label in arrays["aliases"]], ()
+    )
+    return Loaded(snapshot.key.revision, names, aliases, text, prototypes, index, mapped)
+
+
+def _table(snapshot: Snapshot, side: str, dim: int, *, mapped: bool) -> RowTable:
+    ids, exact = np.array(snapshot.arrays[f"{side}.ids"]), snapshot.rows[f"{side}.exact"]
+    if mapped:
+        segment = Segment(
+            0,
+            snapshot.arrays[f"{side}.short"],
+            np.array(snapshot.arrays[f"{side}.centre"]),
+            snapshot.arrays[f"{side}.covariance"].astype(np.float64),
+            Coarse(
+                *(
+                    snapshot.arrays[f"{side}.{name}"]
+                    for name in ("coarse", "steps", "order", "rotation")
+                )
+            ),
+        )
+        return RowTable(dim, base=RowBase(ids, segment, exact))
+    table = RowTable(dim, len(ids))
+    for start in range(0, len(ids), _BLOCK):
+        stop = min(start + _BLOCK, len(ids))
+        table.append(ids[start:stop], exact.block(start, stop))
+    return table

@@ -1,0 +1,1 @@
+"""Score and search: from a query to a verdict."""

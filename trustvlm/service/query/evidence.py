@@ -1,0 +1,165 @@
+"""Evidence: the nearest support images of the predicted label and of its rival, read when somebody asks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from trustvlm.catalog.rows import supports
+from trustvlm.catalog.upkeep import purge
+from trustvlm.errors import InvalidInput, Unavailable
+from trustvlm.scoring.vectors import unit_rows
+from trustvlm.service.home.home import Parts
+from trustvlm.service.inputs.encode import unit_queries
+from trustvlm.service.memory.space_cache import SpaceView
+from trustvlm.system.processes import BoundReader
+from trustvlm.types import Evidence, Neighbour, Queries
+from trustvlm.types.arrays import Float64s, Int64s
+from trustvlm.types.bounds import whole
+
+__all__ = ["EvidenceGone", "EvidenceReader", "evidence_of", "evidence_reader"]
+
+
+class EvidenceGone(Unavailable):
+    """The evidence of these verdicts can be read no more, by nobody."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Moment:
+    """Where evidence is read: a space at a revision of a catalog's epoch, with the aliases of its labels then.
+
+    `told`: by somebody outside, who may name any label: those of other spaces have nothing to show here.
+    """
+
+    parts: Parts
+    space_id: int
+    epoch: str
+    revision: int
+    dim: int
+    aliases: Mapping[int, Sequence[int]]
+    told: bool = False
+
+    def nearest(self, label_id: int, query: Float64s, k: int) -> tuple[Neighbour, ...]:
+        """The k support images of a label (−1: of none) nearest to a unit query; Unavailable after a purge."""
+        if label_id < 0:
+            return ()
+        members = [label_id, *self.aliases.get(label_id, ())]
+        with self.parts.catalog.read() as connection:
+            if self.parts.catalog.epoch(connection) != self.epoch:
+                raise EvidenceGone(
+                    "the catalog was restored or repaired since these verdicts were made; score again"
+                )
+            if purge.supports_lost(connection, self.space_id, members, self.revision):
+                raise EvidenceGone(
+                    "support images of these verdicts were purged since; score again"
+                )
+            only = self.space_id if self.told else None
+            ids, sources, embeddings = supports.as_of(
+                connection, members, self.revision, self.dim, space_id=only
+            )
+        if not ids:
+            return ()
+        similarity = unit_rows(embeddings.astype(np.float64)) @ query
+        order = np.lexsort((np.array(ids), -similarity))[:k]
+        return tuple(Neighbour(ids[i], sources[i], float(similarity[i])) for i in order.tolist())
+
+
+@dataclass(frozen=True, eq=False)
+class EvidenceReader(BoundReader):
+    """A function (i, k) → evidence of verdict i at the verdicts' revision, whatever changed since.
+
+    Unavailable after a purge.
+    """
+
+    moment: _Moment
+    label_ids: Int64s
+    rival_ids: Int64s
+    verifier: Float64s | None
+
+    def __call__(self, i: int, k: int) -> Evidence:
+        self.moment.parts.check_open()
+        k = whole("k", k)
+        if self.verifier is None:
+            return Evidence((), ())
+        near, query = self.moment.nearest, self.verifier[i]
+        return Evidence(
+            near(int(self.label_ids[i]), query, k), near(int(self.rival_ids[i]), query, k)
+        )
+
+    def state(self, start: int, stop: int) -> dict[str, Any]:
+        """What :func:`evidence_of` needs to know, besides the revision, to read the evidence of verdicts start … stop."""
+        labels = {*self.label_ids[start:stop].tolist(), *self.rival_ids[start:stop].tolist()}
+        aliases = {
+            str(label): list(self.moment.aliases[label])
+            for label in sorted(labels & self.moment.aliases.keys())
+        }
+        return {"space": self.moment.space_id, "epoch": self.moment.epoch, "aliases": aliases}
+
+
+def evidence_reader(
+    parts: Parts, view: SpaceView, label_ids: Int64s, rival_ids: Int64s, verifier: Float64s | None
+) -> EvidenceReader:
+    """The evidence of verdicts made in this view; `verifier`: (n, d) their unit queries."""
+    dim, aliases = view.space.verifier_dim, view.aliases.groups
+    moment = _Moment(parts, view.space.id, view.epoch, view.revision, dim, aliases)
+    return EvidenceReader(moment, label_ids, rival_ids, verifier)
+
+
+def evidence_of(
+    parts: Parts,
+    space_name: str,
+    queries: Queries,
+    label_ids: Sequence[int],
+    rival_ids: Sequence[int],
+    state: Mapping[str, Any],
+    revision: int,
+    k: int,
+) -> list[Evidence]:
+    """See :meth:`TrustService.evidence_of`."""
+    space = parts.space(space_name)
+    space_id, epoch, aliases = _checked(state)
+    if space_id != space.id:
+        raise EvidenceGone(
+            f"space {space_name!r} was made or re-embedded since these verdicts were made; score again"
+        )
+    if revision > space.revision:
+        raise InvalidInput(f"revision: space {space_name!r} is at {space.revision}, got {revision}")
+    verifier = unit_queries(parts, space, queries)[1]
+    count = len(label_ids)
+    if len(rival_ids) != count or (verifier is not None and len(verifier) != count):
+        queried = "no" if verifier is None else len(verifier)
+        raise InvalidInput(
+            f"label_ids, rival_ids and queries belong together; got {count}, {len(rival_ids)} and {queried} of them"
+        )
+    moment = _Moment(parts, space.id, epoch, revision, space.verifier_dim, aliases, told=True)
+    reader = EvidenceReader(
+        moment, np.array(label_ids, np.int64), np.array(rival_ids, np.int64), verifier
+    )
+    return [reader(i, k) for i in range(count)]
+
+
+def _checked(state: Mapping[str, Any]) -> tuple[int, str, dict[int, list[int]]]:
+    """(space id, epoch, aliases) of what :meth:`EvidenceReader.state` said, after it was at somebody else's."""
+    try:
+        aliases = {
+            int(label): [_whole(one) for one in others]
+            for label, others in state["aliases"].items()
+        }
+        ids = [one for label, others in aliases.items() for one in (label, *others)]
+        if not all(0 < one < 2**63 for one in ids):
+            raise ValueError("no id")
+        return _whole(state["space"]), str(state["epoch"]), aliases
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise InvalidInput(
+            "state: expected the evidence_state that came with the verdicts"
+        ) from error
+
+
+def _whole(value: object) -> int:
+    """A number of JSON without a fraction. Raises ValueError."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+        raise ValueError("no id")
+    return int(value)

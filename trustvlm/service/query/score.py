@@ -1,0 +1,182 @@
+"""Scoring: label, trust, evidence, for every query at one revision of the space."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import Connection
+
+from trustvlm.catalog.rows.spaces import SpaceRecord
+from trustvlm.errors import InvalidInput
+from trustvlm.scoring.rules import Rule, resolve_parameters
+from trustvlm.service.home.home import Parts
+from trustvlm.service.inputs.encode import unit_queries
+from trustvlm.service.measuring.calibrations import in_force
+from trustvlm.service.measuring.configurations import require_images
+from trustvlm.service.memory.label_subset import subset_of
+from trustvlm.service.memory.passes import SHORT_ERROR
+from trustvlm.service.memory.space_cache import SpaceView
+from trustvlm.service.query.context import Context, context_of
+from trustvlm.service.query.decide import Decision, applies, decide, undecided
+from trustvlm.service.query.equals import equal_others
+from trustvlm.service.query.evidence import evidence_reader
+from trustvlm.service.query.judge import Columns, judge
+from trustvlm.types import Queries, Verdicts
+from trustvlm.types.arrays import Float64s, Int64s
+from trustvlm.types.bounds import whole
+from trustvlm.types.calibration import Calibration
+
+__all__ = ["score", "verdicts_of"]
+
+
+def score(
+    parts: Parts,
+    space_name: str,
+    queries: Queries,
+    rule: str | None,
+    top_k: int,
+    labels: Sequence[str] | npt.NDArray[np.bool_] | None,
+    params: Mapping[str, float | None] | None,
+    revision: int | None = None,
+) -> Verdicts:
+    """See :meth:`TrustService.score`."""
+    if rule is not None:
+        resolve_parameters(rule, params)  # refused before anything is encoded
+    top_k = whole("top_k", top_k)
+    expected = None if revision is None else whole("revision", revision)
+    encoded, notes = None, list[str]()
+    if not isinstance(queries, Queries) or queries.images is not None or queries.text is not None:
+        if labels is not None:
+            with parts.snapshot(space_name) as (connection, view):
+                subset_of(connection, view, labels)  # a wrong name shows before anything is encoded
+        space = parts.space(space_name)  # encoded outside of the transaction, as it may take long
+        encoded = _unit(parts, space, queries, notes)
+    with parts.snapshot(space_name, expected) as (connection, view):
+        if encoded is None:
+            space, encoded = view.space, _unit(parts, view.space, queries, notes)
+        unit = encoded
+        verdicts = verdicts_of(
+            parts,
+            connection,
+            view,
+            space,
+            unit,
+            rule=rule,
+            top_k=top_k,
+            labels=labels,
+            params=params,
+        )
+    return replace(verdicts, notes=tuple(notes))
+
+
+def _unit(parts: Parts, space: SpaceRecord, queries: Queries, notes: list[str]) -> Queries:
+    classifier, verifier = unit_queries(parts, space, queries, notes)
+    if classifier is None:
+        raise InvalidInput(
+            "queries.classifier: scoring needs classifier embeddings; only verifier embeddings were given"
+        )
+    return Queries(classifier, verifier)
+
+
+def verdicts_of(
+    parts: Parts,
+    connection: Connection,
+    view: SpaceView,
+    space: SpaceRecord,
+    unit: Queries,
+    *,
+    rule: str | None = None,
+    top_k: int,
+    labels: Sequence[str] | npt.NDArray[np.bool_] | None = None,
+    params: Mapping[str, float | None] | None = None,
+) -> Verdicts:
+    """The verdicts of unit queries in one transaction; `space` is the space as the call began with it."""
+    classifier, verifier = cast(Float64s, unit.classifier), cast(Float64s | None, unit.verifier)
+    calibration = in_force(connection, view.space)
+    name, chosen, parameters = _rule(rule, params, calibration)
+    require_images([name], space.verifier_dim, images=verifier is not None)
+    context = context_of(parts, connection, view, space.id, labels)
+    columns = judge(context, classifier, verifier, chosen, parameters, top_k)
+    tau, image_evidence = _image_evidence(context, chosen, parameters, verifier)
+    why_not = applies(calibration, name, parameters, whole=context.subset.text is None)
+    copy_of = equal_others(context, columns, verifier)
+    if calibration is not None and why_not is None:
+        decision = decide(context, columns, copy_of, calibration)
+    else:
+        decision = undecided(
+            context, columns, copy_of, chosen, image_evidence, why_not or "not calibrated"
+        )
+    served = dict(parameters) | ({"tau": tau} if "tau" in parameters else {})
+    return _verdicts(context, name, served, columns, decision, verifier, tau, image_evidence)
+
+
+def _rule(
+    rule: str | None, params: Mapping[str, float | None] | None, calibration: Calibration | None
+) -> tuple[str, Rule, dict[str, float | None]]:
+    """The rule to score with: the named one, else the calibrated one with its parameters, else the default."""
+    if rule is not None or calibration is None:
+        return resolve_parameters(rule, params)
+    if params is not None and not isinstance(params, Mapping):
+        raise InvalidInput(
+            f"params: expected a mapping such as {{'lambda': 1.0}}, got {params!r:.60}"
+        )
+    given = {key: value for key, value in (params or {}).items() if value is not None}
+    # What was tuned on embeddings of other encoders says nothing about these.
+    tuned = {} if calibration.other_encoders else dict(calibration.params)
+    return resolve_parameters(calibration.rule, tuned | given)
+
+
+def _image_evidence(
+    context: Context, rule: Rule, parameters: Mapping[str, float | None], verifier: Float64s | None
+) -> tuple[float | None, str | None]:
+    """(τ that served, where it came from) for a rule that has one."""
+    if "tau" not in rule.parameters:
+        return None, None
+    evidence = context.fit.evidence
+    if verifier is None or evidence.source == "none":
+        return None, "none"
+    if parameters["tau"] is not None:
+        return parameters["tau"], "given"
+    return (evidence.tau, evidence.source) if evidence.on else (None, "off")
+
+
+def _verdicts(
+    context: Context,
+    rule: str,
+    params: dict[str, float | None],
+    columns: Columns,
+    decision: Decision,
+    verifier: Float64s | None,
+    tau: float | None,
+    image_evidence: str | None,
+) -> Verdicts:
+    view = context.view
+    missed = 0.0 if view.index is None else view.index.max_error
+    for used in ("close", "ahead"):
+        columns.pop(used)
+    bounds = [0.0 if columns.pop("exact").all() else missed]
+    if view.text.base is not None:
+        bounds.append(SHORT_ERROR)
+    return Verdicts(
+        rule=rule,
+        params=params,
+        revision=view.revision,
+        approximate=max(bounds) > 0,
+        error_bound=max(bounds),
+        read_evidence=evidence_reader(
+            context.parts,
+            view,
+            cast(Int64s, columns["label_id"]),
+            cast(Int64s, columns["rival_id"]),
+            verifier,
+        ),
+        tau=tau,
+        tau_revision=context.fit.revision if image_evidence in ("fitted", "off") else None,
+        image_evidence=image_evidence,
+        **cast(dict[str, Any], columns),
+        **{name: getattr(decision, name) for name in Decision.__dataclass_fields__},
+    )

@@ -1,0 +1,1 @@
+"""Create spaces; register, change and remove labels and support images."""

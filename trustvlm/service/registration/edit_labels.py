@@ -1,0 +1,247 @@
+"""Changing, removing and restoring labels and support images."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+
+import numpy.typing as npt
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from trustvlm.catalog.rows import label_pages, labels, spaces, supports
+from trustvlm.catalog.rows.likeness import likest_removed
+from trustvlm.catalog.rows.spaces import SpaceRecord
+from trustvlm.catalog.store.names import brief
+from trustvlm.catalog.store.vectors import unpack
+from trustvlm.catalog.upkeep import purge
+from trustvlm.errors import Conflict, InvalidInput, NotFound
+from trustvlm.scoring.prototypes import text_prototype
+from trustvlm.scoring.vectors import as_matrix
+from trustvlm.service.home.home import Parts
+from trustvlm.service.home.purge import purge_label
+from trustvlm.service.inputs.encode import encode_prompts, encoder_of, prompts_of, told_cut
+from trustvlm.service.inputs.names import check_name
+from trustvlm.service.registration.plan import check_prompt
+from trustvlm.service.registration.register import renew_prototypes
+from trustvlm.types import LabelRow
+from trustvlm.types.array_input import id_list
+from trustvlm.types.bounds import got
+
+__all__ = [
+    "list_labels",
+    "remove_label",
+    "remove_support",
+    "restore_label",
+    "restore_support",
+    "update_label",
+]
+
+PAGE_ROWS = 1_000
+
+log = logging.getLogger("trustvlm")
+
+
+def list_labels(parts: Parts, space_name: str) -> Iterator[LabelRow]:
+    """See :meth:`TrustService.list_labels`."""
+    with parts.catalog.read() as connection:
+        space = spaces.find(connection, space_name)
+    after = 0
+    while True:
+        with (
+            parts.catalog.read() as connection
+        ):  # a page each: no transaction stays open while the caller thinks
+            page = label_pages.label_page_by_id(connection, space.id, after, PAGE_ROWS)
+        yield from page
+        if len(page) < PAGE_ROWS:
+            return
+        after = page[-1].id
+
+
+def update_label(
+    parts: Parts,
+    space_name: str,
+    name: str,
+    text_vector: npt.ArrayLike | None,
+    prompt: str | None,
+    new_name: str | None,
+) -> int:
+    """See :meth:`TrustService.update_label`."""
+    if text_vector is None and prompt is None and new_name is None:
+        raise InvalidInput(
+            "update_label: expected text_vector, prompt or new_name; got none of them"
+        )
+    if text_vector is not None and prompt is not None:
+        raise InvalidInput("update_label: pass a prompt or a text_vector, not both")
+    with parts.catalog.read() as connection:
+        space = spaces.find(connection, space_name)
+        before = labels.find(connection, space.id, name)
+    target = before.name if new_name is None else check_name(new_name, "new_name")
+    source, text = before.text_source, unpack([before.text_prototype], space.classifier_dim)[0]
+    new_prompt = before.prompt
+    if text_vector is not None:
+        source, new_prompt = "vector", None
+        text = text_prototype(
+            as_matrix(text_vector, space.classifier_dim, "text_vector", allow_empty=False)
+        )
+    elif prompt is not None or source != "vector":
+        if prompt is not None:
+            check_prompt(space, name, prompt)
+            source, new_prompt = "prompt", prompt
+        prompts = prompts_of(target, new_prompt, space.templates)
+        texts, cut = encode_prompts(encoder_of(parts, space, "classifier"), {target: prompts})
+        text = texts[target]
+        if cut:
+            log.warning("%s", told_cut(cut))
+    with parts.catalog.write("label.update") as connection:
+        now = labels.find(connection, _still(connection, space).id, name)
+        if (now.id, now.revision) != (before.id, before.revision):
+            raise Conflict(
+                f"label {name!r} was changed by somebody else during the call; look at it and try again"
+            )
+        if target != before.name and labels.find_many(connection, space.id, [target]):
+            raise Conflict(f"label {target!r} exists already in space {space.name!r}")
+        revision = spaces.advance(connection, space.id)
+        labels.set_text(
+            connection,
+            before.id,
+            revision,
+            name=target,
+            prompt=new_prompt,
+            text_source=source,
+            text_prototype=text,
+        )
+        parts.fitter.supports_changed(connection, space, revision)  # samples go by name
+    return revision
+
+
+def remove_support(parts: Parts, space_name: str, ids: Sequence[int]) -> int:
+    """See :meth:`TrustService.remove_support`."""
+    wanted = _check_ids(ids)
+    with parts.catalog.write("support.remove") as connection:
+        space = spaces.find(connection, space_name)
+        owners = supports.find_alive(connection, space.id, wanted)
+        missing = [support_id for support_id in wanted if support_id not in owners]
+        if removed := supports.hidden(connection, space.id, missing):
+            undo = "'trustvlm support restore' restores it, 'trustvlm label restore' its label"
+            raise NotFound(
+                f"no support image {_some(removed)} in space {space_name!r}: removed already; {undo}"
+            )
+        if missing:
+            raise NotFound(
+                f"no support image with this id in space {space_name!r}: {_some(missing)}"
+            )
+        if not wanted:
+            return space.revision
+        revision = spaces.advance(connection, space.id)
+        supports.remove(connection, wanted, revision)
+        renew_prototypes(connection, space, sorted(set(owners.values())), revision)
+        parts.fitter.supports_changed(connection, space, revision)
+    return revision
+
+
+def restore_support(parts: Parts, space_name: str, ids: Sequence[int]) -> int:
+    """See :meth:`TrustService.restore_support`."""
+    wanted = _check_ids(ids)
+    with parts.catalog.write("support.restore") as connection:
+        space = spaces.find(connection, space_name)
+        owners = supports.find_removed(connection, space.id, wanted)
+        missing = [support_id for support_id in wanted if support_id not in owners]
+        if alive := supports.find_alive(connection, space.id, missing):
+            raise NotFound(f"no removed support image: {_some(list(alive))} is not removed")
+        if missing:
+            reason = "it never existed, it has been purged, or its label is removed ('trustvlm label restore')"
+            raise NotFound(f"no removed support image {_some(missing)}: {reason}")
+        if not wanted:
+            return space.revision
+        revision = spaces.advance(connection, space.id)
+        try:
+            supports.restore(connection, wanted, revision)
+        except IntegrityError as error:
+            raise Conflict(
+                "one of these support images has been registered again meanwhile; nothing was restored"
+            ) from error
+        renew_prototypes(connection, space, sorted(set(owners.values())), revision)
+        parts.fitter.supports_changed(connection, space, revision)
+    return revision
+
+
+def remove_label(parts: Parts, space_name: str, name: str, *, purge_now: bool) -> int:
+    """See :meth:`TrustService.remove_label`."""
+    with parts.catalog.write("label.remove") as connection:
+        space = spaces.find(connection, space_name)
+        label = labels.find(connection, space.id, name)
+        if len(labels.groups(connection, [label.id])) > 1:
+            raise Conflict(
+                f"label {name!r} has aliases; remove or unalias them first ('trustvlm label list' shows them)"
+            )
+        revision = spaces.advance(connection, space.id)
+        supports.remove_of_label(connection, label.id, revision)
+        labels.remove(connection, label.id, revision)
+        if label.alias_of is not None:
+            renew_prototypes(connection, space, [label.alias_of], revision)
+        parts.fitter.supports_changed(connection, space, revision)
+    if purge_now:
+        purge_label(parts, label.id)
+    return revision
+
+
+def restore_label(parts: Parts, space_name: str, name: str) -> int:
+    """See :meth:`TrustService.restore_label`."""
+    with parts.catalog.write("label.restore") as connection:
+        space = spaces.find(connection, space_name)
+        label = labels.find_last_removed(connection, space.id, name)
+        if labels.find_many(connection, space.id, [name]):
+            older = (
+                "it is not removed"
+                if label is None
+                else "remove it before the older one can be restored"
+            )
+            raise Conflict(f"label {name!r} exists in space {space_name!r}; {older}")
+        if label is None:
+            guess = likest_removed(connection, space.id, name)
+            hint = (
+                "it never existed, or it has been purged"
+                if guess is None
+                else f"did you mean {brief(guess)}?"
+            )
+            raise NotFound(f"no removed label {brief(name)} to restore: {hint}")
+        assert label.removed_revision is not None
+        lost = label.alias_of is not None and purge.supports_lost(
+            connection, space.id, [label.id], label.removed_revision - 1
+        )
+        revision = spaces.advance(connection, space.id)
+        labels.restore(connection, label.id, revision)
+        if label.alias_of is not None and not labels.is_alive(connection, label.alias_of):
+            labels.set_alias(
+                connection, label.id, None, revision
+            )  # what it was a further name of is gone
+        restored = supports.restore_of_label(connection, label.id, label.removed_revision, revision)
+        if lost or restored < label.support_count:
+            raise NotFound(
+                f"label {name!r} is partly purged and cannot be restored; register it anew"
+            )
+        renew_prototypes(connection, space, [label.id], revision)
+        parts.fitter.supports_changed(connection, space, revision)
+    return revision
+
+
+def _still(connection: Connection, space: SpaceRecord) -> SpaceRecord:
+    """The space, if it is still the same one."""
+    now = spaces.find(connection, space.name)
+    if now.id != space.id:
+        raise Conflict(
+            f"space {space.name!r} was removed and made again, or re-embedded, during the call"
+        )
+    return now
+
+
+def _check_ids(ids: object) -> list[int]:
+    found = list(dict.fromkeys(id_list(ids, "ids", "a list of support image ids")))
+    if any(not 0 < support_id < 2**63 for support_id in found):
+        raise InvalidInput(f"ids: expected positive 64-bit ids, got {got(ids)}")
+    return found
+
+
+def _some(ids: Sequence[int]) -> str:
+    return ", ".join(map(str, ids[:5])) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")

@@ -1,0 +1,280 @@
+"""What a register call asks for, checked before anything is encoded or written."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from trustvlm.catalog.rows.spaces import SpaceRecord
+from trustvlm.catalog.store.vectors import pack
+from trustvlm.errors import Conflict, InvalidInput
+from trustvlm.scoring.prototypes import mean_prototype, single_text_prototypes, text_prototype
+from trustvlm.scoring.vectors import as_matrix
+from trustvlm.service.home.limits import CallLimits
+from trustvlm.service.inputs.encode import as_sources, encodes_images, encodes_texts
+from trustvlm.service.inputs.names import MAX_PROMPT, check_characters, check_name
+from trustvlm.service.registration.chunks import chunked
+from trustvlm.types import LabelInput
+from trustvlm.types.array_input import real_array
+from trustvlm.types.arrays import Float32s, Float64s
+
+if TYPE_CHECKING:
+    from trustvlm.types.inputs import ImageSource
+
+__all__ = [
+    "CHUNK_BYTES",
+    "CHUNK_LABELS",
+    "PlannedLabel",
+    "PlannedVector",
+    "check_prompt",
+    "check_prototype",
+    "chunks",
+    "plan",
+    "same_direction",
+    "text_prototypes",
+]
+
+CHUNK_LABELS = 1_000
+CHUNK_BYTES = 16 * 2**20
+"""A chunk of labels, and of the vectors that come with them, is one transaction."""
+
+_SAME = 1e-6
+_TOGETHER = 1_000  # text vectors that are checked at once
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedVector:
+    """One support image that came as embeddings."""
+
+    content_hash: bytes
+    embedding: Float32s
+    classifier_embedding: Float32s | None
+
+
+@dataclass(eq=False)
+class PlannedLabel:
+    """One label of a call, the parts of every input of that name together.
+
+    Vectors are kept as they were given and converted when their chunk's turn comes, so that a call takes no second copy of
+    a large file's arrays.
+    """
+
+    name: str
+    prompt: str | None = None
+    text_vector: npt.ArrayLike | None = None
+    image_vectors: list[tuple[npt.ArrayLike, npt.ArrayLike | None]] = field(default_factory=list)
+    hashes: list[bytes] = field(default_factory=list)
+    images: list[ImageSource] = field(default_factory=list)
+
+    def size(self, space: SpaceRecord) -> int:
+        """Bytes of vectors that this label may bring."""
+        supports = len(self.hashes) + len(self.images)
+        return 4 * (
+            space.classifier_dim
+            + space.verifier_dim
+            + supports * (space.verifier_dim + space.classifier_dim)
+        )
+
+    def text(self, space: SpaceRecord) -> Float32s | None:
+        """The text prototype of the vectors that were given."""
+        return None if self.text_vector is None else text_prototype(_text_rows(space, self))
+
+    def vectors(self, space: SpaceRecord) -> list[PlannedVector]:
+        """The support images that came as embeddings."""
+        embeddings: list[Float32s] = []
+        others: list[Float32s | None] = []
+        for own, other in self.image_vectors:  # checked when the call was planned
+            rows = _float32(own).reshape(-1, space.verifier_dim)
+            embeddings += list(rows)
+            apart = other is not None and space.verifier != "same"
+            others += list(_float32(other).reshape(len(rows), -1)) if apart else [None] * len(rows)
+        return [PlannedVector(*of) for of in zip(self.hashes, embeddings, others, strict=True)]
+
+
+def _float32(vectors: npt.ArrayLike | None) -> Float32s:
+    return real_array(vectors, "image_vectors").astype(np.float32, copy=False)
+
+
+def plan(
+    space: SpaceRecord, inputs: Iterable[LabelInput], limits: CallLimits
+) -> dict[str, PlannedLabel]:
+    """The labels of a call by name, in order of first appearance.
+
+    Raises:
+        InvalidInput: a name or a vector that cannot be right, or more images or vectors than a call may bring.
+        Conflict: two inputs of one name say different things.
+    """
+    planned: dict[str, PlannedLabel] = {}
+    unchecked: list[PlannedLabel] = []
+    images = supports = 0
+    for number, item in enumerate(inputs):
+        if not isinstance(item, LabelInput):
+            raise InvalidInput(
+                f"inputs[{number}]: expected a LabelInput, got {type(item).__name__}"
+            )
+        name = check_name(item.name, f"inputs[{number}].name")
+        label = planned.setdefault(name, PlannedLabel(name))
+        if _add_text(space, label, item):
+            unchecked.append(label)
+        before = len(label.images), len(label.hashes)
+        _add_supports(space, label, item)
+        images, supports = (
+            images + len(label.images) - before[0],
+            supports + len(label.hashes) - before[1],
+        )
+        limits.check("images", images, "inputs")
+        limits.check("supports", supports, "inputs")
+        if len(unchecked) == _TOGETHER:
+            _check_texts(space, unchecked)
+            unchecked = []
+    _check_texts(space, unchecked)
+    return planned
+
+
+def text_prototypes(space: SpaceRecord, planned: Sequence[PlannedLabel]) -> dict[str, Float32s]:
+    """Name → text prototype of those labels that were given with vectors.
+
+    Raises:
+        InvalidInput: a vector that cannot be right; the message names the label.
+    """
+    given = [label for label in planned if label.text_vector is not None]
+    rows = _stacked(space, given)
+    if rows is None:
+        return {label.name: text_prototype(_text_rows(space, label)) for label in given}
+    return {label.name: row for label, row in zip(given, single_text_prototypes(rows), strict=True)}
+
+
+def _check_texts(space: SpaceRecord, given: Sequence[PlannedLabel]) -> None:
+    """Raises InvalidInput, naming the label, for a text vector that cannot be right."""
+    if _stacked(space, given) is None:
+        text_prototypes(space, given)
+
+
+def _stacked(space: SpaceRecord, given: Sequence[PlannedLabel]) -> Float64s | None:
+    """(n, d) the text vectors of labels with one each, checked; None where they are not such, or one of them is not right."""
+    vectors = [label.text_vector for label in given]
+    if len(vectors) < 2 or not all(
+        type(v) is np.ndarray and v.shape == (space.classifier_dim,) for v in vectors
+    ):
+        return None
+    try:
+        return as_matrix(np.stack(vectors), space.classifier_dim, "")  # type: ignore[arg-type]
+    except InvalidInput:
+        return None  # which one, is found out one by one
+
+
+def _text_rows(space: SpaceRecord, label: PlannedLabel) -> Float64s:
+    assert label.text_vector is not None
+    return as_matrix(
+        label.text_vector,
+        space.classifier_dim,
+        f"label {label.name!r}: text_vector",
+        allow_empty=False,
+    )
+
+
+def check_prototype(space: SpaceRecord, label: PlannedLabel) -> None:
+    """Support images of a new label that came as vectors must not cancel out; better said before anything is written.
+
+    Raises:
+        InvalidInput: they do.
+    """
+    if len(label.hashes) < 2 or label.images:
+        return
+    distinct = {vector.content_hash: vector.embedding for vector in label.vectors(space)}
+    try:
+        mean_prototype(
+            np.array([distinct[content] for content in sorted(distinct)], dtype=np.float64)
+        )
+    except InvalidInput as error:
+        raise InvalidInput(f"label {label.name!r}: {error}") from error
+
+
+def _add_text(space: SpaceRecord, label: PlannedLabel, item: LabelInput) -> bool:
+    """Take the prompt or text vector of an input; whether the vector is still to be checked."""
+    if item.prompt is not None:
+        if item.text_vector is not None:
+            raise InvalidInput(f"label {label.name!r}: pass a prompt or a text_vector, not both")
+        check_prompt(space, label.name, item.prompt)
+        if label.prompt not in (None, item.prompt):
+            raise Conflict(
+                f"label {label.name!r}: two prompts in one call, {label.prompt!r} and {item.prompt!r}"
+            )
+        label.prompt = item.prompt
+    if item.text_vector is None:
+        return False
+    before, label.text_vector = label.text(space), item.text_vector
+    if before is None:
+        return True
+    text = label.text(space)
+    if text is not None and not same_direction(before, text):
+        raise Conflict(f"label {label.name!r}: two different text vectors in one call")
+    return False
+
+
+def check_prompt(space: SpaceRecord, name: str, prompt: object) -> str:
+    """`prompt` itself, when the space's classifier can encode it for the label `name`.
+
+    Raises:
+        InvalidInput: it cannot, or it is empty, too long or no text.
+    """
+    if not isinstance(prompt, str) or not prompt.strip() or len(prompt) > MAX_PROMPT:
+        expected = f"a non-empty string of at most {MAX_PROMPT} characters"
+        raise InvalidInput(f"label {name!r}: prompt: expected {expected}, got {prompt!r:.60}")
+    check_characters(prompt, f"label {name!r}: prompt")
+    if not encodes_texts(space.classifier):
+        raise InvalidInput(
+            f"label {name!r}: the classifier {space.classifier!r} cannot encode a prompt; pass text_vector"
+        )
+    return prompt
+
+
+def _add_supports(space: SpaceRecord, label: PlannedLabel, item: LabelInput) -> None:
+    what = f"label {label.name!r}: "
+    if item.images is not None:
+        images = as_sources(item.images, what + "images")
+        if images and not encodes_images(
+            space.classifier if space.verifier == "same" else space.verifier
+        ):
+            raise InvalidInput(
+                f"{what}images: the verifier of space {space.name!r} cannot encode images; pass image_vectors"
+            )
+        label.images += images
+    if item.image_vectors is None:
+        if item.classifier_image_vectors is not None:
+            raise InvalidInput(
+                f"{what}classifier_image_vectors come with image_vectors of the same images; none were given"
+            )
+        return
+    vectors = as_matrix(item.image_vectors, space.verifier_dim, what + "image_vectors").astype(
+        np.float32
+    )
+    if item.classifier_image_vectors is not None:
+        others = as_matrix(
+            item.classifier_image_vectors, space.classifier_dim, what + "classifier_image_vectors"
+        )
+        if len(others) != len(vectors):
+            raise InvalidInput(
+                f"{what}{len(vectors)} image_vectors, but {len(others)} classifier_image_vectors"
+            )
+        if space.verifier == "same" and not np.array_equal(vectors, others.astype(np.float32)):
+            raise InvalidInput(
+                f"{what}in a space whose verifier is 'same', classifier_image_vectors are the image_vectors; leave them out"
+            )
+    label.image_vectors.append((item.image_vectors, item.classifier_image_vectors))
+    label.hashes += [hashlib.sha256(pack(vector)).digest() for vector in vectors]
+
+
+def same_direction(first: Float32s, second: Float32s) -> bool:
+    """Whether two text prototypes are the same but for rounding."""
+    return bool(np.abs(first - second).max() <= _SAME)
+
+
+def chunks(space: SpaceRecord, planned: Iterable[PlannedLabel]) -> Iterator[list[PlannedLabel]]:
+    """Whole labels in transactions of at most :data:`CHUNK_LABELS` labels and about :data:`CHUNK_BYTES` of vectors."""
+    return chunked(planned, lambda label: label.size(space), CHUNK_BYTES, CHUNK_LABELS)

@@ -1,0 +1,147 @@
+"""Creating, listing and removing label spaces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection
+
+from trustvlm.catalog.rows import spaces
+from trustvlm.catalog.rows.counts import Counts
+from trustvlm.catalog.rows.spaces import SpaceRecord
+from trustvlm.catalog.store.vectors import pack
+from trustvlm.encoders import Encoder, golden_embedding, parse_spec, spec_dim
+from trustvlm.encoders import preset as preset_named
+from trustvlm.errors import InvalidInput
+from trustvlm.index.recipe import load_recipe
+from trustvlm.service.home.home import Parts
+from trustvlm.service.inputs.encode import encodes_images, encodes_texts
+from trustvlm.service.inputs.names import MAX_PROMPT, check_characters, check_space_name
+from trustvlm.types import SpaceRow
+from trustvlm.types.array_input import texts
+from trustvlm.types.bounds import number
+
+__all__ = ["check_scale", "check_templates", "create_space", "pinned", "space_row", "space_rows"]
+
+DEFAULT_TEMPLATES = ("a photo of a {}.",)
+DEFAULT_LOGIT_SCALE = 100.0
+MAX_TEMPLATES = 1_000
+
+
+def create_space(
+    parts: Parts,
+    name: str,
+    classifier: str | None,
+    verifier: str | None,
+    templates: Sequence[str] | None,
+    logit_scale: float | None,
+    preset: str | None,
+    recipe: str,
+) -> SpaceRow:
+    """See :meth:`TrustService.create_space`."""
+    if preset is not None:
+        chosen = preset_named(preset)
+        classifier = chosen.classifier if classifier is None else classifier
+        verifier = chosen.verifier if verifier is None else verifier
+        templates = chosen.templates if templates is None else templates
+        logit_scale = chosen.logit_scale if logit_scale is None else logit_scale
+    if classifier is None:
+        raise InvalidInput(
+            "classifier: expected an encoder such as 'open_clip:ViT-B-16/openai' or 'precomputed:512', or a preset"
+        )
+    verifier = "same" if verifier is None else verifier
+    name = check_space_name(name, "space")
+    values: dict[str, Any] = {"name": name, "recipe": load_recipe(recipe).name}
+    values |= pinned(parts, classifier, verifier, templates)
+    if logit_scale is None and encodes_texts(classifier):
+        logit_scale = parts.encoders.open(classifier).logit_scale
+    values["logit_scale"] = check_scale(DEFAULT_LOGIT_SCALE if logit_scale is None else logit_scale)
+    with parts.catalog.write("space.create") as connection:
+        spaces.create(connection, values)
+        return spaces.row_of(spaces.find(connection, name), Counts())
+
+
+def pinned(
+    parts: Parts, classifier: str, verifier: str, templates: Sequence[str] | None
+) -> dict[str, Any]:
+    """The columns that pin a space's encoders and templates.
+
+    Raises:
+        InvalidInput: the classifier has no text side, or a template is none. NotFound, Unavailable: see open_encoder.
+    """
+    values: dict[str, Any] = {"templates": check_templates(templates)}
+    if not encodes_texts(classifier) and parse_spec(classifier).kind != "precomputed":
+        raise InvalidInput(
+            f"classifier: expected an open_clip or precomputed encoder (it needs a text side), got {classifier!r}"
+        )
+    values |= _pinned(parts, classifier, "classifier")
+    return values | (
+        _same(values)
+        if parse_spec(verifier).kind == "same"
+        else _pinned(parts, verifier, "verifier")
+    )
+
+
+def _pinned(parts: Parts, spec: str, side: str) -> dict[str, Any]:
+    """The columns that pin one encoder: its spec, dimension, identity, and its embedding of the golden image."""
+    encoder: Encoder = parts.encoders.open(spec)
+    golden = golden_embedding(encoder) if encodes_images(spec) else None
+    recorded = (
+        None if encoder.parts is None else encoder.parts.recorded(encoder.device, encoder.precision)
+    )
+    return {
+        side: encoder.spec,
+        f"{side}_dim": spec_dim(spec) or encoder.dim,
+        f"{side}_identity": encoder.identity,
+        f"{side}_parts": recorded,
+        f"{side}_golden": None if golden is None else pack(golden),
+    }
+
+
+def _same(values: dict[str, Any]) -> dict[str, Any]:
+    return {"verifier": "same"} | {
+        f"verifier_{key}": values[f"classifier_{key}"]
+        for key in ("dim", "identity", "parts", "golden")
+    }
+
+
+def check_templates(templates: Sequence[str] | None) -> list[str]:
+    """`templates` as a list; the default without any. Raises InvalidInput."""
+    if templates is None:
+        return list(DEFAULT_TEMPLATES)
+    templates = texts(templates, "templates", "a list of strings")
+    if not 1 <= len(templates) <= MAX_TEMPLATES:
+        raise InvalidInput(f"templates: expected 1 to {MAX_TEMPLATES}, got {len(templates)}")
+    for template in templates:
+        if not isinstance(template, str) or "{}" not in template:
+            raise InvalidInput(
+                f"templates: each must be a string with {{}} where the name goes, got {template!r:.80}"
+            )
+        if len(template) > MAX_PROMPT:
+            raise InvalidInput(
+                f"templates: expected at most {MAX_PROMPT} characters each, got {len(template)} ({template[:20]!r}…)"
+            )
+        check_characters(template, "templates")
+    return list(templates)
+
+
+def check_scale(scale: object) -> float:
+    """A logit scale that can be one. Raises InvalidInput."""
+    return number("logit_scale", scale)
+
+
+def space_row(parts: Parts, name: str) -> SpaceRow:
+    """See :meth:`TrustService.get_space`."""
+    with parts.catalog.read() as connection:
+        return _counted(parts, connection, spaces.find(connection, name))
+
+
+def space_rows(parts: Parts) -> list[SpaceRow]:
+    """See :meth:`TrustService.list_spaces`."""
+    with parts.catalog.read() as connection:
+        return [_counted(parts, connection, space) for space in spaces.list_records(connection)]
+
+
+def _counted(parts: Parts, connection: Connection, space: SpaceRecord) -> SpaceRow:
+    return spaces.row_of(space, parts.counts.of(connection, parts.catalog.epoch(connection), space))

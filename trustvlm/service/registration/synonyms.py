@@ -1,0 +1,136 @@
+"""Labels that mean the same: finding them, and making one a further name of another."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from trustvlm.catalog.rows import labels, spaces
+from trustvlm.errors import Conflict, InvalidInput, TrustVLMError
+from trustvlm.service.home.home import Parts
+from trustvlm.service.memory.label_subset import slots_of_names
+from trustvlm.service.memory.passes import SHORT_SLACK
+from trustvlm.service.memory.space_cache import SpaceView
+from trustvlm.service.registration.register import renew_prototypes
+from trustvlm.softmax.kernels import EXACT, block_logits
+from trustvlm.types import RegisterResult
+from trustvlm.types.array_input import texts
+from trustvlm.types.arrays import Int64s
+
+__all__ = ["SYNONYM_COSINE", "alias", "near_synonyms", "reported", "unalias"]
+
+log = logging.getLogger("trustvlm")
+
+SYNONYM_COSINE = 0.95
+"""Cosine of text prototypes from which two labels are taken to mean nearly the same (SCIENCE §2)."""
+
+REPORT_LABELS = 4_096
+"""Up to so many labels, registration itself looks for synonyms of what is new: a millisecond a label."""
+
+_ASKED, _BLOCK = 256, 4_096  # similarities at a time: 4 MB
+
+
+def alias(parts: Parts, space_name: str, name: str, of: str) -> int:
+    """See :meth:`TrustService.alias`."""
+    with parts.catalog.write("label.alias") as connection:
+        space = spaces.find(connection, space_name)
+        label, target = (
+            labels.find(connection, space.id, name),
+            labels.find(connection, space.id, of),
+        )
+        if label.id == target.id:
+            raise InvalidInput(f"label {name!r} cannot be an alias of itself")
+        if label.alias_of == target.id:
+            return space.revision
+        if target.alias_of is not None:
+            canonical = labels.name_of(connection, target.alias_of)
+            raise Conflict(
+                f"label {of!r} is itself an alias of {canonical!r}; make {name!r} an alias of that one"
+            )
+        if label.alias_of is not None:
+            raise Conflict(
+                f"label {name!r} is an alias of {labels.name_of(connection, label.alias_of)!r}; unalias it first"
+            )
+        if len(labels.groups(connection, [label.id])) > 1:
+            raise Conflict(f"label {name!r} has aliases of its own; unalias them first")
+        revision = spaces.advance(connection, space.id)
+        labels.set_alias(connection, label.id, target.id, revision)
+        labels.set_prototype(connection, label.id, revision, None, 0)
+        renew_prototypes(connection, space, [target.id], revision)
+        parts.fitter.supports_changed(connection, space, revision)
+    return revision
+
+
+def unalias(parts: Parts, space_name: str, name: str) -> int:
+    """See :meth:`TrustService.unalias`."""
+    with parts.catalog.write("label.unalias") as connection:
+        space = spaces.find(connection, space_name)
+        label = labels.find(connection, space.id, name)
+        if label.alias_of is None:
+            raise Conflict(f"label {name!r} is not an alias")
+        revision = spaces.advance(connection, space.id)
+        labels.set_alias(connection, label.id, None, revision)
+        renew_prototypes(connection, space, [label.id, label.alias_of], revision)
+        parts.fitter.supports_changed(connection, space, revision)
+    return revision
+
+
+def reported(parts: Parts, space_name: str, result: RegisterResult) -> RegisterResult:
+    """What a registration that added labels reports: also, near synonyms of what it was given."""
+    if not result.added_labels:
+        return result
+    try:
+        with parts.catalog.read() as connection:
+            if labels.more_than(connection, spaces.find(connection, space_name).id, REPORT_LABELS):
+                return replace(result, near_synonyms=None)
+        return replace(result, near_synonyms=tuple(_found(parts, space_name, result.label_ids)))
+    except TrustVLMError as error:  # what was registered stays registered
+        log.warning("no synonyms of new labels were looked for: %s", error)
+        return replace(result, near_synonyms=None)
+
+
+def near_synonyms(
+    parts: Parts, space_name: str, names: Sequence[str] | None
+) -> list[tuple[str, str, float]]:
+    """See :meth:`TrustService.near_synonyms`."""
+    names = None if names is None else texts(names, "labels")
+    with parts.snapshot(space_name) as (connection, view):
+        return _pairs(
+            view,
+            np.flatnonzero(view.text.alive)
+            if names is None
+            else slots_of_names(connection, view, names),
+        )
+
+
+def _found(parts: Parts, space_name: str, label_ids: Sequence[int]) -> list[tuple[str, str, float]]:
+    """The pairs of the labels with these ids, as far as they are there."""
+    with parts.snapshot(space_name) as (_, view):
+        there = [label for label in label_ids if label >= 0]  # −1: it stayed out
+        slots = view.text.slots(np.unique(np.array(there, dtype=np.int64)))
+        return _pairs(view, slots[slots >= 0])
+
+
+def _pairs(view: SpaceView, asked: Int64s) -> list[tuple[str, str, float]]:
+    """(name, name, cosine) of the labels in these text slots with any other, nearest first; aliases of one label left out."""
+    text, group = view.text, view.aliases.of(view.text.ids)
+    found: dict[tuple[str, str], float] = {}
+    for begin in range(0, len(asked), _ASKED):
+        block = asked[begin : begin + _ASKED]
+        rows = text.take(block)
+        for start, similarity in block_logits(text.segments, rows, 1.0, EXACT, _BLOCK):
+            alive = text.alive[start : start + similarity.shape[1]]
+            near = np.argwhere((similarity >= SYNONYM_COSINE - SHORT_SLACK) & alive)
+            one, slot = block[near[:, 0]], start + near[:, 1]
+            one, slot = one[group[one] != group[slot]], slot[group[one] != group[slot]]
+            exact = np.sum(text.take(one).astype(np.float64) * text.take(slot), axis=1)
+            for a, b, cosine in zip(one.tolist(), slot.tolist(), exact.tolist(), strict=True):
+                if cosine >= SYNONYM_COSINE:
+                    first, second = sorted((view.names[a], view.names[b]))
+                    found[first, second] = cosine
+    return sorted(
+        ((*pair, cosine) for pair, cosine in found.items()), key=lambda item: (-item[2], item[:2])
+    )

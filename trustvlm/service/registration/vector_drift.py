@@ -1,0 +1,95 @@
+"""Vectors that are registered, compared with those that are there: are they of the same encoder?
+
+A space of precomputed embeddings cannot know who computed them. What it can see is that new ones lie elsewhere: see
+:mod:`trustvlm.selective.vector_drift`. It is a remark in the result of the call, not a refusal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+
+import numpy as np
+
+from trustvlm.catalog.rows import labels, supports
+from trustvlm.catalog.rows.spaces import SpaceRecord
+from trustvlm.selective.vector_drift import LEAST_VECTORS, Baseline, baseline_of, departures
+from trustvlm.service.home.home import Parts
+from trustvlm.service.registration.plan import PlannedLabel
+from trustvlm.types.arrays import Float64s
+
+__all__ = ["SAMPLE", "departed"]
+
+SAMPLE = 512
+"""So many stored vectors are looked at, and so many new ones. A full sample of a space is kept for the life of the service."""
+
+_SIDES = {
+    "text": ("text vectors", "{classifier}"),
+    "image": ("image vectors", "{verifier}"),
+    "classifier image": ("classifier image vectors", "{classifier}"),
+}
+
+
+def departed(
+    parts: Parts, space: SpaceRecord, planned: Mapping[str, PlannedLabel]
+) -> tuple[str, ...]:
+    """One sentence for each side (texts, images) on which the vectors of a call depart from the stored ones."""
+    found = []
+    for side, (what, spec) in _SIDES.items():
+        batch = _batch(space, planned.values(), side)
+        if len(batch) < LEAST_VECTORS or (baseline := _baseline(parts, space, side)) is None:
+            continue
+        if words := departures(baseline, batch):
+            encoder = spec.format(classifier=space.classifier, verifier=space.verifier)
+            found.append(
+                f"the {what} do not look like those of {encoder!r} in space {space.name!r}: {'; '.join(words)}"
+            )
+    return tuple(found)
+
+
+def _batch(space: SpaceRecord, planned: Iterable[PlannedLabel], side: str) -> Float64s:
+    """(n, d) up to :data:`SAMPLE` of the new vectors of one side."""
+    dim = space.verifier_dim if side == "image" else space.classifier_dim
+    rows = list(islice(_vectors(space, planned, side), SAMPLE))
+    return np.array(rows, dtype=np.float64).reshape(len(rows), dim)
+
+
+def _vectors(space: SpaceRecord, planned: Iterable[PlannedLabel], side: str) -> Iterator[Float64s]:
+    for label in planned:
+        if side == "text":
+            if (text := label.text(space)) is not None:
+                yield text.astype(np.float64)
+            continue
+        if not label.image_vectors:
+            continue
+        for vector in label.vectors(space):
+            row = vector.embedding if side == "image" else vector.classifier_embedding
+            if row is not None:
+                yield row.astype(np.float64)
+
+
+def _baseline(parts: Parts, space: SpaceRecord, side: str) -> Baseline | None:
+    key = (
+        space.id,
+        side,
+        space.classifier_identity if side != "image" else space.verifier_identity,
+    )
+    if key in parts.baselines:
+        return parts.baselines[key]
+    with parts.catalog.read() as connection:
+        if side == "text":
+            rows = labels.sample_texts(connection, space.id, SAMPLE, space.classifier_dim)
+            owners = np.arange(len(rows), dtype=np.int64)
+        else:
+            dim = space.verifier_dim if side == "image" else space.classifier_dim
+            owners, rows = supports.sample_vectors(
+                connection, space.id, SAMPLE, dim, classifier=side == "classifier image"
+            )
+    if len(rows) < LEAST_VECTORS:
+        return None
+    found = baseline_of(
+        rows.astype(np.float64), owners, norms=side != "text"
+    )  # text prototypes are normalised
+    if len(rows) == SAMPLE:
+        parts.baselines[key] = found
+    return found

@@ -1,0 +1,55 @@
+"""Where each space stands, and where this process's caches are: for metrics, without moving any of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trustvlm.catalog.rows import calibrations, spaces
+from trustvlm.service.home.home import Parts
+
+__all__ = ["SpaceState", "space_states"]
+
+
+@dataclass(frozen=True)
+class SpaceState:
+    """One space.
+
+    Attributes:
+        space, revision: its name and revision. lag: revisions that this process has not read; 0 where it has no cache.
+        labels, prototypes: in the cache. replayed: labels read since the last snapshot. snapshot_bytes: 0 without one.
+        calibrated, stale: whether a calibration is in force, and whether it is of an earlier revision.
+    """
+
+    space: str
+    revision: int
+    lag: int
+    labels: int
+    prototypes: int
+    replayed: int
+    snapshot_bytes: int
+    calibrated: bool
+    stale: bool
+
+
+def space_states(parts: Parts) -> list[SpaceState]:
+    """See :meth:`TrustService.space_states`."""
+    found = []
+    with parts.catalog.read() as connection:
+        for name, space_id, revision in spaces.revisions(connection):
+            cache = parts.caches.peek(name)
+            calibration = calibrations.current(connection, space_id)
+            path = parts.caches.path(space_id)
+            found.append(
+                SpaceState(
+                    space=name,
+                    revision=revision,
+                    lag=0 if cache is None else max(0, revision - cache.revision),
+                    labels=0 if cache is None else cache.sizes[0],
+                    prototypes=0 if cache is None else cache.sizes[1],
+                    replayed=0 if cache is None else cache.replayed,
+                    snapshot_bytes=path.stat().st_size if path.is_file() else 0,
+                    calibrated=calibration is not None,
+                    stale=calibration is not None and calibration.revision < revision,
+                )
+            )
+    return found

@@ -1,0 +1,1 @@
+"""The exact softmax over all labels, dense and streamed in blocks: arrays in, arrays out."""

@@ -1,0 +1,1 @@
+"""Process plumbing: durable files, signals, fault points, timing and resources of one process."""

@@ -1,0 +1,202 @@
+"""Tables as lines of text that fit a width: what is too wide loses columns in a given order, and no name is cut silently.
+
+What a terminal is too narrow for, in this order: texts wrap at blanks and paths lose their beginning to an ellipsis, columns
+leave by rank, and where not even those that must stay have room, each row becomes a block of lines. In a pipe (no width)
+everything is on its line, whole.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["Line", "Shape", "Table", "ending", "terminal_width", "wrapped"]
+
+_GAP = 2
+_FLOORS = {"end": 12, "words": 20}
+_LEAST = 20  # a terminal narrower than this wraps by itself
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How a column is laid out.
+
+    Attributes:
+        title: its heading. right: align to the right.
+        rank: the column of the highest rank leaves a narrow table first; one of rank 0 never does.
+        narrow: what a narrow table does to its cells. "whole": nothing. "end": an ellipsis and the end (paths). "words":
+            several lines, wrapped at blanks.
+    """
+
+    title: str
+    right: bool = False
+    rank: int = 0
+    narrow: Literal["whole", "end", "words"] = "whole"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a table.
+
+    Attributes:
+        row: which row of the block it belongs to; None for headings and empty lines.
+        parts: (text, column it is of), two blanks apart.
+    """
+
+    row: int | None
+    parts: Sequence[tuple[str, int]]
+
+    def __str__(self) -> str:
+        return (" " * _GAP).join(text for text, _ in self.parts).rstrip()
+
+
+def terminal_width() -> int | None:
+    """Columns of the terminal that stdout is (or of COLUMNS there); None for a pipe or a file."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+class Table:
+    """Lays out blocks of rows; columns never become narrower from block to block.
+
+    Args:
+        shapes: the columns. width: columns of the terminal, None without a limit.
+    """
+
+    def __init__(self, shapes: Sequence[Shape], width: int | None) -> None:
+        self._shapes = shapes
+        self._width = width
+        self._natural = [_cells(shape.title) for shape in shapes]
+        self._longest = list(self._natural)  # the longest word, where a column wraps at words
+        self._columns: tuple[int, ...] | None = None  # those shown before; () for blocks of lines
+
+    @property
+    def left_out(self) -> list[str]:
+        """Titles of the columns that the latest block had no room for."""
+        shown = self._columns or range(len(self._shapes))
+        return [shape.title for i, shape in enumerate(self._shapes) if i not in shown]
+
+    def lines(self, rows: Sequence[Sequence[str]]) -> Iterator[Line]:
+        """The lines of a block of rows, each with one cell a column; headings come with the first block."""
+        for row in rows:
+            for i, cell in enumerate(row):
+                self._natural[i] = max(self._natural[i], _cells(cell))
+                if self._shapes[i].narrow == "words":
+                    self._longest[i] = max(self._longest[i], *map(_cells, cell.split(" ")))
+        widths = self._fitted()
+        columns = () if widths is None else tuple(widths)
+        if widths is None:
+            yield from self._blocks(rows, begun=self._columns is not None)
+        else:
+            if columns != self._columns:
+                yield from self._heading(widths)
+            for number, row in enumerate(rows):
+                yield from self._aligned(number, row, widths)
+        self._columns = columns
+
+    def _fitted(self) -> dict[int, int] | None:
+        """Column → width of those that have room; None where those that must stay have not."""
+        widths = dict(enumerate(self._natural))
+        if self._width is None:
+            return widths
+        floors = {i: self._floor(i) for i in widths}
+        while _total(floors) > self._width:
+            leaving = max(floors, key=lambda i: self._shapes[i].rank)
+            if not self._shapes[leaving].rank:
+                return None
+            del floors[leaving], widths[leaving]
+        while _total(widths) > self._width:
+            elastic = [i for i in widths if widths[i] > floors[i]]
+            widest = max(elastic, key=lambda i: (self._shapes[i].narrow == "end", widths[i]))
+            widths[widest] -= 1
+        return widths
+
+    def _floor(self, column: int) -> int:
+        shape, natural = self._shapes[column], self._natural[column]
+        if shape.narrow == "whole":
+            return natural
+        least = self._longest[column] if shape.narrow == "words" else _cells(shape.title)
+        return max(least, min(natural, _FLOORS[shape.narrow]))
+
+    def _heading(self, widths: dict[int, int]) -> Iterator[Line]:
+        yield Line(
+            None,
+            [
+                (_padded(self._shapes[i], self._shapes[i].title, width), i)
+                for i, width in widths.items()
+            ],
+        )
+        if self._width is not None:
+            yield Line(None, [("─" * width, i) for i, width in widths.items()])
+
+    def _aligned(self, number: int, row: Sequence[str], widths: dict[int, int]) -> Iterator[Line]:
+        cells = {i: self._narrowed(i, row[i], width) for i, width in widths.items()}
+        for k in range(max(map(len, cells.values()))):
+            texts = {i: cell[k] if k < len(cell) else "" for i, cell in cells.items()}
+            yield Line(
+                number,
+                [(_padded(self._shapes[i], text, widths[i]), i) for i, text in texts.items()],
+            )
+
+    def _narrowed(self, column: int, cell: str, width: int) -> list[str]:
+        if _cells(cell) <= width:
+            return [cell]
+        return (
+            [ending(cell, width)] if self._shapes[column].narrow == "end" else wrapped(cell, width)
+        )
+
+    def _blocks(self, rows: Sequence[Sequence[str]], *, begun: bool) -> Iterator[Line]:
+        """Each row as lines of title and cell, all columns, empty cells aside."""
+        assert self._width is not None
+        margin = max(_cells(shape.title) for shape in self._shapes)
+        room = max(self._width - margin - _GAP, _LEAST)
+        for number, row in enumerate(rows):
+            if begun or number:
+                yield Line(None, [])
+            for i, cell in enumerate(row):
+                for k, text in enumerate(self._narrowed(i, cell, room) if cell else ()):
+                    title = self._shapes[i].title if k == 0 else ""
+                    yield Line(number, [(_padded(Shape(title), title, margin), -1), (text, i)])
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """`text` in lines of at most `width` columns, broken at blanks only: a longer word stays whole."""
+    lines: list[str] = []
+    for word in text.split(" "):
+        if lines and _cells(lines[-1]) + 1 + _cells(word) <= max(width, _LEAST):
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
+
+
+def ending(text: str, width: int) -> str:
+    """The end of `text` behind an ellipsis, `width` columns at most."""
+    from rich.cells import cell_len
+
+    room, start = width - 1, len(text)
+    while start and cell_len(text[start - 1]) <= room:
+        start -= 1
+        room -= cell_len(text[start])
+    while start < len(text) and not cell_len(
+        text[start]
+    ):  # what combines with a character that is not shown
+        start += 1
+    return f"…{text[start:]}"
+
+
+def _total(widths: dict[int, int]) -> int:
+    return sum(widths.values()) + _GAP * (len(widths) - 1)
+
+
+def _padded(shape: Shape, text: str, width: int) -> str:
+    blanks = " " * (width - _cells(text))
+    return blanks + text if shape.right else text + blanks
+
+
+def _cells(text: str) -> int:
+    from rich.cells import cell_len  # East Asian characters are two columns wide
+
+    return len(text) if text.isascii() else cell_len(text)

@@ -1,0 +1,180 @@
+"""Bounds of numeric parameters: one table for the library, the HTTP service and the command line.
+
+The bounds keep arithmetic exact and work finite: a probability of 1e-12 would need a million million images, and one of
+5e-324 gives bounds that are NaN.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import timedelta
+from numbers import Integral, Real
+from typing import Any
+
+from trustvlm.errors import InvalidInput
+
+__all__ = [
+    "NUMBERS",
+    "WHOLE",
+    "choice",
+    "duration",
+    "flags",
+    "got",
+    "identifier",
+    "number",
+    "value_range",
+    "whole",
+]
+
+LEAST = 1e-6
+
+NUMBERS: dict[str, tuple[float, float]] = {
+    "max_risk": (LEAST, 1 - LEAST),
+    "confidence": (LEAST, 1 - LEAST),
+    "alpha": (LEAST, 1 - LEAST),
+    "unknown_rate": (0.0, 0.1),
+    "risk": (0.0, 1.0),
+    "coverage": (LEAST, 1.0),
+    "recall": (LEAST, 1.0),
+    "milliseconds": (LEAST, 1e9),
+    "logit_scale": (LEAST, 10_000.0),
+    "lambda": (0.0, 1e6),
+    "temperature": (1e-4, 1e4),
+    "tau": (1e-4, 1e4),
+    "rate": (1e-3, 1e6),
+    "days": (1e-9, 36_500.0),
+    "hours": (0.0, 1e6),
+}
+"""Parameter → its least and its largest value, both of which it takes."""
+
+WHOLE: dict[str, tuple[int, int]] = {
+    "draws": (0, 100),
+    "k": (1, 1_000),
+    "hits": (1, 100_000),
+    "top_k": (1, 1_000),
+    "limit": (1, 1_000_000),
+    "bins": (1, 10_000),
+    "points": (1, 10_000),
+    "images": (1, 10**9),
+    "revision": (0, 2**63 - 1),
+}
+"""The same of parameters that are whole numbers."""
+
+_MOST_ID = 2**63 - 1
+
+
+def number(name: str, value: Any, *, bounds: str | None = None) -> float:
+    """`value` as a float within the bounds of the parameter `name` (or of the entry `bounds` of :data:`NUMBERS`).
+
+    Raises:
+        InvalidInput: it is no number, is NaN, or lies outside.
+    """
+    low, high = NUMBERS[bounds or name]
+    real: bool = isinstance(value, Real) and not isinstance(value, bool)
+    if not real or not low <= value <= high:
+        raise InvalidInput(
+            f"{name}: expected a number from {low:g} to {_shown(high)}, got {got(value)}"
+        )
+    return float(value)
+
+
+def value_range(name: str, value: Any) -> tuple[float, float] | None:
+    """`value` as (low, high), two finite numbers with low below high; None stays None.
+
+    Raises:
+        InvalidInput: it is not that.
+    """
+    if value is None:
+        return None
+    pair = (
+        tuple(value) if isinstance(value, Sequence) and not isinstance(value, str | bytes) else ()
+    )
+    real = len(pair) == 2 and all(
+        isinstance(one, Real) and not isinstance(one, bool) for one in pair
+    )
+    if not real or not -math.inf < pair[0] < pair[1] < math.inf:
+        raise InvalidInput(
+            f"{name}: expected two numbers (low, high) with low below high, got {got(value)}"
+        )
+    return float(pair[0]), float(pair[1])
+
+
+def whole(name: str, value: Any, *, bounds: str | None = None) -> int:
+    """`value` as an int within the bounds of the parameter `name` (or of the entry `bounds` of :data:`WHOLE`).
+
+    Raises:
+        InvalidInput: it is no whole number, or lies outside.
+    """
+    low, high = WHOLE[bounds or name]
+    if isinstance(value, bool) or not isinstance(value, Integral) or not low <= int(value) <= high:
+        raise InvalidInput(
+            f"{name}: expected a whole number from {low} to {high}, got {got(value)}"
+        )
+    return int(value)
+
+
+def flags(**given: Any) -> None:
+    """Make sure that each argument is True or False: "false" and "no" would count as yes.
+
+    Raises:
+        InvalidInput: one is something else.
+    """
+    import numpy as np  # not at the top: the command line's help needs none of it
+
+    for name, value in given.items():
+        if not isinstance(value, bool | np.bool_):
+            raise InvalidInput(f"{name}: expected True or False, got {got(value)}")
+
+
+def choice(name: str, value: Any, choices: Sequence[str]) -> str:
+    """`value`, which is one of `choices`.
+
+    Raises:
+        InvalidInput: it is none of them.
+    """
+    if not isinstance(value, str) or value not in choices:
+        raise InvalidInput(f"{name}: expected one of {', '.join(choices)}; got {got(value)}")
+    return value
+
+
+def duration(name: str, value: Any) -> timedelta:
+    """`value`, a length of time that a clock can be set back or ahead by.
+
+    Raises:
+        InvalidInput: it is none, is negative, or is longer than the `hours` of :data:`NUMBERS`.
+    """
+    most = NUMBERS["hours"][1]
+    if not isinstance(value, timedelta) or not timedelta(0) <= value <= timedelta(hours=most):
+        raise InvalidInput(
+            f"{name}: expected a timedelta from 0 to {most:g} hours, got {got(value)}"
+        )
+    return value
+
+
+def identifier(name: str, value: Any) -> int:
+    """`value` as an id that the catalog can hold.
+
+    Raises:
+        InvalidInput: it is no whole number from 1 to 2**63 − 1.
+    """
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, Integral)
+        or not 1 <= int(value) <= _MOST_ID
+    ):
+        raise InvalidInput(f"{name}: expected a whole number from 1 to 2**63 - 1, got {got(value)}")
+    return int(value)
+
+
+def got(value: Any) -> str:
+    """A value for a message; Python prints no integer of more than some thousand digits."""
+    try:
+        return f"{value!r:.80}"
+    except ValueError:
+        return "a number of thousands of digits"
+
+
+def _shown(high: float) -> str:
+    """A bound with all of its digits: 0.999999 is no 1."""
+    return f"{high:g}" if float(f"{high:g}") == high else f"{high:.15g}"

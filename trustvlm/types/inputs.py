@@ -1,0 +1,83 @@
+"""Labels to register, and queries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trustvlm.types.remarks import Remark
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    ImageSource = str | Path | bytes | Image
+    """A path, the bytes of an image file, or a decoded PIL image."""
+
+__all__ = ["Embedded", "LabelInput", "Queries"]
+
+
+@dataclass(frozen=True, eq=False)
+class LabelInput:
+    """One label to register, with whatever is known of it.
+
+    Attributes:
+        name: the label's name, unique in its space.
+        text_vector: (d_t,) or (templates, d_t) raw text embeddings; each row is normalised, then averaged, then
+            normalised. None: encoded from the name by the space's classifier.
+        images: support images as paths, file bytes or PIL images; encoded by the space's encoders.
+        image_vectors: (k, d_v) raw verifier embeddings of support images.
+        classifier_image_vectors: (k, d_t) raw classifier embeddings of the same k support images (search by text).
+        prompt: a full prompt used instead of the space's templates ("{}" in it stands for the name).
+    """
+
+    name: str
+    text_vector: npt.ArrayLike | None = None
+    images: Sequence[ImageSource] | None = None
+    image_vectors: npt.ArrayLike | None = None
+    classifier_image_vectors: npt.ArrayLike | None = None
+    prompt: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Queries:
+    """What is scored or searched: embeddings, images, or texts (search only).
+
+    Attributes:
+        classifier: (n, d_t) classifier embeddings, any float dtype, not normalised by the caller: an array, a tensor, a table
+            or a column of lists (docs/arrays.md).
+        verifier: (n, d_v) verifier embeddings; may be omitted when the space's verifier is "same" or the rule needs none.
+        images: paths, file bytes or PIL images, for spaces whose encoders can encode images.
+        text: texts, encoded by the space's classifier (search only).
+        image_range: of `images` of more than 8 bits a channel, the values (low, high) that become black and white; None:
+            estimated from each image.
+        accept_truncated: take `images` (JPEG, PNG) that lack their last bytes, their missing part filled.
+    """
+
+    classifier: npt.ArrayLike | None = None
+    verifier: npt.ArrayLike | None = None
+    images: Sequence[ImageSource] | None = None
+    text: Sequence[str] | None = None
+    image_range: tuple[float, float] | None = None
+    accept_truncated: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Embedded:
+    """Images turned into queries.
+
+    Attributes:
+        queries: their embeddings. sources: a name for each. failures: (source, reason) of those that could not be read.
+        places, failed: where the ones and the others stood in the input.
+        notes: a sentence for each thing that was done so that the encoders see the pictures, and what is wrong with some.
+        remarks: the same of each image, behind the notes; empty of a client.
+    """
+
+    queries: Queries
+    sources: list[str]
+    failures: list[tuple[str, str]]
+    places: tuple[int, ...] = ()
+    failed: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
+    remarks: tuple[tuple[Remark, ...], ...] = ()

@@ -1,0 +1,89 @@
+"""Rows of label spaces, labels, support images and API keys, as they are listed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+__all__ = ["KeyRow", "LabelRow", "SpaceRow", "SupportRow"]
+
+
+@dataclass(frozen=True)
+class SpaceRow:
+    """One label space as it is listed."""
+
+    id: int
+    name: str
+    classifier: str
+    verifier: str
+    classifier_dim: int
+    verifier_dim: int
+    templates: tuple[str, ...]
+    logit_scale: float
+    recipe: str
+    revision: int
+    label_count: int
+    support_count: int
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    """One label as it is listed.
+
+    Its support count is that of its prototype, aliases' images included; an alias (`alias_of`: the label whose further name
+    it is) has none of its own.
+    """
+
+    id: int
+    name: str
+    prompt: str | None
+    support_count: int
+    revision: int
+    alias_of: str | None = None
+
+
+@dataclass(frozen=True)
+class SupportRow:
+    """One support image as it is listed.
+
+    Attributes:
+        registered_as: the further name of `label` that it was registered under; None: `label` itself.
+    """
+
+    id: int
+    label: str
+    source: str | None
+    revision: int
+    registered_as: str | None = None
+
+
+@dataclass(frozen=True)
+class KeyRow:
+    """A key of the HTTP service as it is listed: everything but its secret, of which only a hash is kept.
+
+    Attributes:
+        id: its public part. scope: "read", "write" or "admin". space: the only one that it opens; None: all.
+        rate: requests a second; None: the service's setting. used_at: to the minute.
+    """
+
+    id: str
+    scope: str
+    space: str | None
+    note: str | None
+    rate: float | None
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    used_at: datetime | None
+
+    @property
+    def state(self) -> str:
+        """By now: "valid", "expired" or "revoked"."""
+        return self.state_at(datetime.now(UTC))
+
+    def state_at(self, now: datetime) -> str:
+        """The same at another time, as far as is known."""
+        if self.revoked_at is not None:
+            return "revoked"
+        return "expired" if self.expires_at is not None and self.expires_at <= now else "valid"

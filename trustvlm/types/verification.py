@@ -1,0 +1,102 @@
+"""What `verify` found: the damage, what was done about it, and what lies in quarantine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
+
+__all__ = ["REMEDIES", "Damage", "QuarantinedRow", "VerifyReport"]
+
+REMEDIES: Mapping[str, str] = {
+    "quarantine": "takes it out of service, into quarantine",
+    "prototype": "computes the prototype anew from the support images",
+    "name": "writes the name or its hash anew, whichever the other one proves",
+    "revision": "gives it numbers that fit the space's",
+    "alias": "makes it a label of its own",
+    "hide": "removes it, as its label is",
+    "fit": "drops it; it is computed anew",
+    "space": "raises the space's revision",
+    "epoch": "begins a new one",
+    "index": "makes SQLite's indexes anew",
+    "snapshot": "deletes the file; it is written anew",
+    "backup": "cannot mend it: restore a backup",
+}
+"""What `verify --repair` does about damage, by the name of its remedy."""
+
+
+@dataclass(frozen=True)
+class Damage:
+    """One thing that is not as it was written.
+
+    Attributes:
+        space, space_id: name and number of the label space, None for the catalog as a whole.
+        kind: what is damaged: "catalog", "space", "label", "support", "thumbnail", "observation", "calibration", "fit",
+            "change" or "snapshot".
+        row_id: its number; None for files and for the catalog. what: the same in words.
+        problem: what was expected and what is there.
+        remedy: what a repair does: a key of :data:`REMEDIES`.
+    """
+
+    space: str | None
+    space_id: int | None
+    kind: str
+    row_id: int | None
+    what: str
+    problem: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class QuarantinedRow:
+    """A row that a repair took out of service. `name` is a label's, or where a support image came from."""
+
+    id: int
+    space: str | None
+    kind: str
+    row_id: int
+    name: str | None
+    reason: str
+    since: datetime
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """The state of a home.
+
+    Attributes:
+        home: its folder. spaces: names of the spaces looked at; removed ones too where all were asked for.
+        checked: how many rows of each kind, snapshot files and snapshot rows were looked at.
+        damage: what is damaged now: after the repair, where one was asked for. Each kind lists so many at most;
+        more: how many are not listed.
+        repaired: what was damaged and is mended, or in quarantine.
+        notes: what is no damage but worth knowing, such as a snapshot that is out of date.
+        quarantine: the newest rows that lie in quarantine. quarantined: how many there are.
+        seconds: how long it took.
+    """
+
+    home: str
+    spaces: tuple[str, ...]
+    checked: Mapping[str, int] = field(default_factory=dict)
+    damage: tuple[Damage, ...] = ()
+    more: int = 0
+    repaired: tuple[Damage, ...] = ()
+    notes: tuple[str, ...] = ()
+    quarantine: tuple[QuarantinedRow, ...] = ()
+    quarantined: int = 0
+    seconds: float = 0.0
+
+    @property
+    def clean(self) -> bool:
+        """Nothing is damaged (now)."""
+        return not self.damage
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        quarantine = [asdict(row) | {"since": row.since.isoformat()} for row in self.quarantine]
+        return (
+            {"clean": self.clean}
+            | asdict(self)
+            | {"checked": dict(self.checked), "quarantine": quarantine}
+        )
