@@ -1,1 +1,2 @@
-"""Speed and accuracy benchmarks: each is `python -m benchmarks.NAME`, prints a table and writes JSON under results/."""
+"""Speed and accuracy benchmarks: each is `python -m benchmarks.NAME`, prints a table and writes
+JSON under results/."""

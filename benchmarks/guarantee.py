@@ -1,20 +1,26 @@
-"""Does the promise hold, and what does it cost? Calibrations on samples of populations whose truth is known.
+"""Does the promise hold, and what does it cost? Calibrations on samples of populations whose truth
+is known.
 
-    python -m benchmarks.guarantee [--data ../shared/data] [--repeats 500] [--mapie 500] [--json FILE]
+    python -m benchmarks.guarantee [--data ../shared/data] [--repeats 500] [--mapie 500] [--json
+    FILE]
 
-Promise: of what is accepted at most 5 % is wrong, with 90 % confidence. Per population and number of labelled images n: how
-often the true risk of the threshold exceeds 5 % (must be at most 10 % plus two standard errors), the mean true coverage (0
-where no threshold is found), how often none is found, and the oracle's coverage, that of the loosest threshold whose true
-risk is at most 5 %. A calibration is what `trustvlm calibrate` does with trust values: a third of the images names the
+Promise: of what is accepted at most 5 % is wrong, with 90 % confidence. Per population and number
+of labelled images n: how often the true risk of the threshold exceeds 5 % (must be at most 10 %
+plus two standard errors), the mean true coverage (0 where no threshold is found), how often none is
+found, and the oracle's coverage, that of the loosest threshold whose true risk is at most 5 %. A
+calibration is what `trustvlm calibrate` does with trust values: a third of the images names the
 candidates (and the rule, where there are several), two thirds prove one.
 
-"ceiling" is the most that the exact binomial could reach with two thirds of the images by somebody who knows the population:
-the mean over the oracle's images of the chance that a threshold accepting them passes, tested alone.
+"ceiling" is the most that the exact binomial could reach with two thirds of the images by somebody
+who knows the population: the mean over the oracle's images of the chance that a threshold accepting
+them passes, tested alone.
 
-MAPIE 1.6 (BinaryClassificationController, precision ≥ 0.95, its default correction and its default 100 candidates), where it
-is installed, sees the first `--mapie` of the same draws: all n images, and trust as the share of the population that is
-trusted less, so that its candidates are even in coverage (which no user could arrange). Candidates that accept no image of
-the sample are left out: the p-value of such a one is NaN, which makes its correction find nothing at all. All three favour it.
+MAPIE 1.6 (BinaryClassificationController, precision ≥ 0.95, its default correction and its default
+100 candidates), where it is installed, sees the first `--mapie` of the same draws: all n images,
+and trust as the share of the population that is trusted less, so that its candidates are even in
+coverage (which no user could arrange). Candidates that accept no image of the sample are left out:
+the p-value of such a one is NaN, which makes its correction find nothing at all. All three favour
+it.
 """
 
 from __future__ import annotations
@@ -45,7 +51,8 @@ Outcome = tuple[float, float]  # true coverage and risk
 
 
 def calibrated(population: Population, rows: np.ndarray) -> Outcome:
-    """The truth about the threshold that a calibration with these images of the population finds; (0, 0) for none."""
+    """The truth about the threshold that a calibration with these images of the population finds;
+    (0, 0) for none."""
     keys = [b"%d" % place for place in range(len(rows))]
     tuning, testing = (rows[part] for part in split(keys))
     chosen = 0
@@ -80,7 +87,8 @@ def summary(outcomes: list[Outcome], oracle: float) -> dict[str, float]:
 
 
 def allowed(repeats: int) -> float:
-    """The largest share of violations that is no evidence against the promise: two standard errors above 1 − confidence."""
+    """The largest share of violations that is no evidence against the promise: two standard errors
+    above 1 − confidence."""
     return 1 - CONFIDENCE + 2 * float(np.sqrt(CONFIDENCE * (1 - CONFIDENCE) / repeats))
 
 
@@ -167,7 +175,8 @@ def measure(populations: list[Population], repeats: int, theirs: int) -> list[di
 
 def table(rows: list[dict[str, Any]]) -> Table:
     found = Table(
-        title=f"Risk ≤ {MAX_RISK:.0%} with {CONFIDENCE:.0%} confidence: broken promises % · coverage % (of the oracle's)"
+        title=f"Risk ≤ {MAX_RISK:.0%} with {CONFIDENCE:.0%} confidence: broken promises % · "
+        f"coverage % (of the oracle's)"
     )
     for column in (
         "population",
@@ -192,7 +201,10 @@ def table(rows: list[dict[str, Any]]) -> Table:
 
 
 def _cell(figures: dict[str, float]) -> str:
-    return f"{100 * figures['violations']:.1f} · {100 * figures['coverage']:.0f} ({figures['of_oracle']:.2f})"
+    return (
+        f"{100 * figures['violations']:.1f} · {100 * figures['coverage']:.0f} "
+        f"({figures['of_oracle']:.2f})"
+    )
 
 
 def main() -> None:
@@ -225,8 +237,10 @@ def main() -> None:
     console.print(table(rows))
     worst = max(rows, key=lambda row: row["ours"]["violations"])
     console.print(
-        f"Most broken promises: {worst['ours']['violations']:.1%} ({worst['population']}, n = {worst['n']}); "
-        f"must be at most {allowed(options.repeats):.1%}. {engine}. {time.perf_counter() - began:.0f} s."
+        f"Most broken promises: {worst['ours']['violations']:.1%} ({worst['population']}, n "
+        f"= {worst['n']}); "
+        f"must be at most {allowed(options.repeats):.1%}. {engine}. "
+        f"{time.perf_counter() - began:.0f} s."
     )
     options.json.parent.mkdir(parents=True, exist_ok=True)
     report = {

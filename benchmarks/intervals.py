@@ -1,10 +1,12 @@
-"""Do the intervals of `trustvlm evaluate` hold the true value? Samples of populations whose truth is known.
+"""Do the intervals of `trustvlm evaluate` hold the true value? Samples of populations whose truth
+is known.
 
     python -m benchmarks.intervals [--draws 1000] [--json FILE]
 
-Per population, number of images n and metric: the share of samples whose 95 % interval holds the metric of the whole
-population, the mean width, and the share of samples that have an interval at all (others say that they are too few). A true
-value on the edge of a population counts as held from 1e-9 on.
+Per population, number of images n and metric: the share of samples whose 95 % interval holds the
+metric of the whole population, the mean width, and the share of samples that have an interval at
+all (others say that they are too few). A true value on the edge of a population counts as held from
+1e-9 on.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from benchmarks.populations import Population, synthetic
 from benchmarks.register import machine
 from trustvlm.scoring.rules import RULES
 from trustvlm.selective.metrics import aurc, auroc, coverage_at_risk, fpr_at_tpr, risk_at_coverage
-from trustvlm.service.registration.outcome import rule_outcome
+from trustvlm.service.measuring.outcome import rule_outcome
 
 SIZES = (30, 100, 1_000)
 RISK, COVERAGE = 0.05, 0.8
@@ -43,7 +45,8 @@ NAMES = (*METRICS, "versus_msp")
 
 
 def populations() -> list[Population]:
-    """Score shapes of a first rule, and of a second one that is the first with noise: what stands for `msp`."""
+    """Score shapes of a first rule, and of a second one that is the first with noise: what stands
+    for `msp`."""
     rng = np.random.default_rng(11)
     size = 100_000
 
@@ -86,7 +89,8 @@ def truth(population: Population) -> dict[str, float]:
 def held(
     population: Population, images: int, draws: int, seed: int = 0
 ) -> dict[str, dict[str, float]]:
-    """Per metric: share of intervals that hold the truth, mean width, share of samples with an interval."""
+    """Per metric: share of intervals that hold the truth, mean width, share of samples with an
+    interval."""
     rng, true = np.random.default_rng(seed), truth(population)
     holds: dict[str, list[bool]] = {name: [] for name in NAMES}
     widths: dict[str, list[float]] = {name: [] for name in NAMES}

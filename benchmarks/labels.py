@@ -2,8 +2,9 @@
 
     python -m benchmarks.labels [--full]        # minutes; with --full up to a million labels
 
-Every contestant runs in a process of its own. "ours" is the pass of the service: rows of a mapped snapshot, top 64 with exact
-logits from its float32 rows, log-partition and moments. Prints a table, writes results/labels.json and results/labels.png.
+Every contestant runs in a process of its own. "ours" is the pass of the service: rows of a mapped
+snapshot, top 64 with exact logits from its float32 rows, log-partition and moments. Prints a table,
+writes results/labels.json and results/labels.png.
 """
 
 from __future__ import annotations

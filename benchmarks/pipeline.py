@@ -2,9 +2,9 @@
 
     python -m benchmarks.pipeline [--labels 1e5]
 
-A ViT-B/32 of open_clip with random weights (they cost what trained ones do), batches of 32 pictures (JPEG, 500 × 375), labels
-with a text vector and one support image each, verifier "same". One thread. Prints the figures and writes
-results/pipeline.json.
+A ViT-B/32 of open_clip with random weights (they cost what trained ones do), batches of 32 pictures
+(JPEG, 500 × 375), labels with a text vector and one support image each, verifier "same". One
+thread. Prints the figures and writes results/pipeline.json.
 """
 
 from __future__ import annotations

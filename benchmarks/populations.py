@@ -1,7 +1,9 @@
-"""Populations with a known truth, to calibrate on samples of and to compare what was promised with what is.
+"""Populations with a known truth, to calibrate on samples of and to compare what was promised with
+what is.
 
-A population is a finite table of images: the trust in each prediction, and whether it is right. Images are drawn from it with
-replacement, so that the true risk and coverage of a threshold are counted, not estimated.
+A population is a finite table of images: the trust in each prediction, and whether it is right.
+Images are drawn from it with replacement, so that the true risk and coverage of a threshold are
+counted, not estimated.
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ class Population:
         return count / len(accepted), wrong / max(count, 1)
 
     def oracle(self, max_risk: float) -> float:
-        """The largest coverage that any threshold of any configuration reaches with a true risk of at most `max_risk`."""
+        """The largest coverage that any threshold of any configuration reaches with a true risk of
+        at most `max_risk`."""
         curves = [risk_coverage_curve(*pair) for pair in zip(self.trust, self.right, strict=True)]
         return max(
             float(curve.coverage[curve.risk <= max_risk].max(initial=0.0)) for curve in curves
@@ -50,7 +53,8 @@ class Population:
 
 
 def synthetic() -> list[Population]:
-    """Score shapes, each from a chance of being right that rises with the trust (or hardly does)."""
+    """Score shapes, each from a chance of being right that rises with the trust (or hardly
+    does)."""
 
     def drawn(
         name: str, shape: Callable[[np.random.Generator], tuple[np.ndarray, np.ndarray]]
@@ -99,7 +103,8 @@ def synthetic() -> list[Population]:
 
 
 def real(data: Path) -> Iterator[Population]:
-    """Real embeddings of images that are not support images, under each rule, and under all of :data:`RULES` to choose from."""
+    """Real embeddings of images that are not support images, under each rule, and under all of
+    :data:`RULES` to choose from."""
     for name, (names, text, images, labels) in _spaces(data):
         rng = np.random.default_rng(0)
         supports = [rng.permutation(np.flatnonzero(labels == i))[:SHOTS] for i in range(len(names))]

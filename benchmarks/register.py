@@ -1,15 +1,18 @@
-"""What registering one more label costs, and the query after it, in spaces of 1e3, 1e4 and 1e5 labels.
+"""What registering one more label costs, and the query after it, in spaces of 1e3, 1e4 and 1e5
+labels.
 
-    python -m benchmarks.register [--sizes 1e3,1e4,1e5] [--supports 0,2] [--repeats 30] [--json FILE]
+    python -m benchmarks.register [--sizes 1e3,1e4,1e5] [--supports 0,2] [--repeats 30] [--json
+    FILE]
 
-Each space holds N labels (512-d), without support images and with two each (768-d), from which τ is fitted; the label that
-is added brings 16. Vectors are random directions, images near their label's, the same in every run. The spaces take turns,
-so that a noise of the machine falls on all of them, with a pause in which the one that was changed is refitted. The query that
-follows is about the new label, so that it shows that the label is there. Registering must not depend on N, nor on the fit; the
-query looks at every label (exact softmax) and may.
-Then, once the fit is made, a query of one image and of 64 by the rules `posterior` and `trustvlm` in turn: the median of the
-ratios. The bars of the project: registering at 1e5 takes less than twice as long as at 1e3, with support images as without;
-at 1e5 labels `posterior` takes at most 1.15 times as long as `trustvlm`.
+Each space holds N labels (512-d), without support images and with two each (768-d), from which τ is
+fitted; the label that is added brings 16. Vectors are random directions, images near their label's,
+the same in every run. The spaces take turns, so that a noise of the machine falls on all of them,
+with a pause in which the one that was changed is refitted. The query that follows is about the new
+label, so that it shows that the label is there. Registering must not depend on N, nor on the fit;
+the query looks at every label (exact softmax) and may. Then, once the fit is made, a query of one
+image and of 64 by the rules `posterior` and `trustvlm` in turn: the median of the ratios. The bars
+of the project: registering at 1e5 takes less than twice as long as at 1e3, with support images as
+without; at 1e5 labels `posterior` takes at most 1.15 times as long as `trustvlm`.
 """
 
 from __future__ import annotations
@@ -50,7 +53,8 @@ def directions(rng: np.random.Generator, n: int, dim: int) -> np.ndarray:
 
 
 class Space:
-    """A space of `size` labels with `supports` images each in a home of its own, to which labels are added one by one."""
+    """A space of `size` labels with `supports` images each in a home of its own, to which labels
+    are added one by one."""
 
     def __init__(self, folder: Path, size: int, supports: int) -> None:
         self.size, self.supports = size, supports
@@ -107,7 +111,8 @@ class Space:
         return registered - began, scored - registered
 
     def ratio(self, images: int, repeats: int) -> dict[str, float]:
-        """A query of so many images by `posterior` and by `trustvlm`, in turn: milliseconds, and the median of the ratios."""
+        """A query of so many images by `posterior` and by `trustvlm`, in turn: milliseconds, and
+        the median of the ratios."""
         self._service.close()  # waits for the fit
         self._service = trustvlm.open(self._home)
         query = trustvlm.Queries(
@@ -195,7 +200,8 @@ def ratios_of(rows: list[dict[str, Any]]) -> dict[str, float]:
         )
         for rules in at[large, supports]["rules"]:
             found[
-                f"posterior : trustvlm, {supports} images a label, {large:,} labels, {rules['images']} queries"
+                f"posterior : trustvlm, {supports} images a label, {large:,} labels, "
+                f"{rules['images']} queries"
             ] = rules["ratio"]
     return found
 
@@ -243,7 +249,8 @@ def main() -> None:
         sizes, sorted({int(count) for count in options.supports.split(",")}), options.repeats
     )
     table = Table(
-        title=f"Registering one label with {SUPPORTS} vectors (median of {options.repeats}; quartiles)"
+        title=f"Registering one label with {SUPPORTS} vectors (median of {options.repeats}; "
+        f"quartiles)"
     )
     for column in (
         "labels before",
@@ -271,7 +278,8 @@ def main() -> None:
     ratios = ratios_of(rows)
     for what, ratio in ratios.items():
         console.print(
-            f"{what}: {ratio:.2f} (must be {'under 2' if what.startswith('register') else 'at most 1.15'})"
+            f"{what}: {ratio:.2f} (must be "
+            f"{'under 2' if what.startswith('register') else 'at most 1.15'})"
         )
     options.json.parent.mkdir(parents=True, exist_ok=True)
     report = {

@@ -1,11 +1,13 @@
-"""Every rule on real CLIP embeddings, through the service: SCIENCE §5's protocol, and labels without support images.
+"""Every rule on real CLIP embeddings, through the service: SCIENCE §5's protocol, and labels
+without support images.
 
     python -m benchmarks.rules --data ../shared/data [--seeds 10] [--json FILE]
 
-Four experiments: "all" (every label has its shots), "half" (a random half of the labels has none, images of all labels),
-"distractors" (all labels have theirs, and a vocabulary of text-only labels is added, those within cosine 0.9 of a true one
-left out; classifiers of ViT-B/32 only), and "random" (the verifier's embeddings are random vectors of 16, 64 or 512 dimensions:
-useless evidence, 8 draws). AURC × 1000 is the mean over draws of support images.
+Four experiments: "all" (every label has its shots), "half" (a random half of the labels has none,
+images of all labels), "distractors" (all labels have theirs, and a vocabulary of text-only labels
+is added, those within cosine 0.9 of a true one left out; classifiers of ViT-B/32 only), and
+"random" (the verifier's embeddings are random vectors of 16, 64 or 512 dimensions: useless
+evidence, 8 draws). AURC × 1000 is the mean over draws of support images.
 """
 
 from __future__ import annotations
@@ -47,7 +49,8 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 def load(
     folder: Path, name: str
 ) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(label names, text vectors, classifier embeddings, verifier embeddings, labels); one object where both are the same."""
+    """(label names, text vectors, classifier embeddings, verifier embeddings, labels); one object
+    where both are the same."""
     if name.startswith("whu"):
         sizes = name.split("-")[1:]
         files = {size: np.load(folder / f"whurs19_clip_vit_{size}.npz") for size in sizes}
@@ -146,7 +149,8 @@ def figures(
 
 
 def sets_of(experiment: str) -> list[str]:
-    """The sets of an experiment: distractors have ViT-B/32 text vectors only; a random verifier needs no pair of encoders."""
+    """The sets of an experiment: distractors have ViT-B/32 text vectors only; a random verifier
+    needs no pair of encoders."""
     left_out = (
         "l14-l14" if experiment == "distractors" else "b32-l14" if experiment in RANDOM else "none"
     )
@@ -169,7 +173,8 @@ def headline(cells: list[dict[str, Any]]) -> dict[str, Any]:
 
     found: dict[str, Any] = {}
     for shots, bar in BARS.items():
-        found[f"posterior / trustvlm, {shots} shots"] = {"geometric": geometric(ratios("all", "posterior", "trustvlm", shots)),
+        found[f"posterior / trustvlm, {shots} "
+              f"shots"] = {"geometric": geometric(ratios("all", "posterior", "trustvlm", shots)),
                                                          "bar": bar}  # fmt: skip
     found["posterior / msp"] = {"worst": max(ratios("all", "posterior", "msp")), "bar": 1.02}
     worst = max(max(ratios(experiment, "posterior", "msp")) for experiment in RANDOM)

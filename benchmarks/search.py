@@ -1,10 +1,13 @@
-"""Nearest support images: our recipes against FAISS, usearch, hnswlib, LanceDB and Chroma, on one thread at equal recall.
+"""Nearest support images: our recipes against FAISS, usearch, hnswlib, LanceDB and Chroma, on one
+thread at equal recall.
 
-    pip install -e '.[bench]'                   # the others; those that are not there are skipped, with the reason
-    python -m benchmarks.search [--full]        # 10,000 vectors; --full: 100,000, and a million for what is built in minutes
+    pip install -e '.[bench]'                   # the others; those that are not there are skipped,
+    with the reason python -m benchmarks.search [--full]        # 10,000 vectors; --full: 100,000,
+    and a million for what is built in minutes
 
-Every contestant runs in a process of its own: adds all vectors, searches ever further until it finds 95 % of the 10 nearest
-(where it can), and is timed one query at a time. Prints a table, writes results/search.json and results/search.png.
+Every contestant runs in a process of its own: adds all vectors, searches ever further until it
+finds 95 % of the 10 nearest (where it can), and is timed one query at a time. Prints a table,
+writes results/search.json and results/search.png.
 """
 
 from __future__ import annotations
@@ -50,7 +53,8 @@ _ENERGY = np.sqrt(np.arange(1, DIM + 1, dtype=np.float32) ** -0.5)
 
 
 def blocks(count: int, seed: int = 0) -> Iterator[np.ndarray]:
-    """Unit vectors of support images, ten a label, labels in groups of groups: as an image encoder arranges them."""
+    """Unit vectors of support images, ten a label, labels in groups of groups: as an image encoder
+    arranges them."""
 
     def directions(many: int, *key: int) -> np.ndarray:
         found = (
@@ -75,7 +79,8 @@ def blocks(count: int, seed: int = 0) -> Iterator[np.ndarray]:
 
 
 def prepare(folder: Path, count: int) -> None:
-    """The vectors, the queries (new images of the same labels), and which rows are nearest to them."""
+    """The vectors, the queries (new images of the same labels), and which rows are nearest to
+    them."""
     with (folder / "rows.f32").open("wb") as file:
         for block in blocks(count):
             file.write(block.tobytes())
@@ -106,7 +111,8 @@ Search = Callable[[np.ndarray, int], np.ndarray]
 
 
 class Contestant:
-    """What is measured: `add` everything, `search` one query, `save` to a folder. `steps` are how far to search, in order."""
+    """What is measured: `add` everything, `search` one query, `save` to a folder. `steps` are how
+    far to search, in order."""
 
     steps: tuple[int, ...] = (0,)
 
@@ -201,7 +207,8 @@ class Hnswlib(Contestant):
 
 
 class Lance(Contestant):
-    """Its embedded database as its guide has it: IVF-PQ with refinement where there are enough rows, else a scan."""
+    """Its embedded database as its guide has it: IVF-PQ with refinement where there are enough
+    rows, else a scan."""
 
     steps = (8, 16, 32, 64, 128, 256, 512)
 
@@ -364,7 +371,8 @@ def measured(sizes: list[int], names: list[str]) -> list[dict[str, Any]]:
 
 def show(report: dict[str, Any]) -> None:
     table = Table(
-        title=f"The {K} nearest of N vectors of {DIM} dimensions, one thread, one query at a time, recall ≥ {WANTED:g}"
+        title=f"The {K} nearest of N vectors of {DIM} dimensions, one thread, one query at a "
+        f"time, recall ≥ {WANTED:g}"
     )
     for column in (
         "vectors",

@@ -1,21 +1,26 @@
-"""What 'trustvlm serve' makes of the hardware, how long answers take, and what it does when there is too much to do.
+"""What 'trustvlm serve' makes of the hardware, how long answers take, and what it does when there
+is too much to do.
 
     python -m benchmarks.serve [--full] [--labels 1e4] [--seconds 6] [--overload 20] [--json FILE]
 
-One space of N labels (512-d, two support images each, 768-d), a real server process, clients on loopback in this process, both
-on the same cores, one thread of arithmetic each. A minute and a half, or 14 minutes with --full. Three questions:
+One space of N labels (512-d, two support images each, 768-d), a real server process, clients on
+loopback in this process, both on the same cores, one thread of arithmetic each. A minute and a
+half, or 14 minutes with --full. Three questions:
 
-* throughput: 32 clients that each send their next request when the last one is answered, against what one call of the library
-  with batches of 1,024 queries does on one of the same cores. With 64 queries a request and with one; .npz and JSON bodies. 32
-  single queries cannot make a batch of more than 32, and half as many where some are scored while others are on their way: what
-  the library does with such batches is printed as well.
-* latency at 70 % of the most single queries that the server can answer (with 256 clients: batches are larger then): p50 and
-  p99, counted from when a request was due (open loop).
-* overload: twice what it can answer, every tenth request a write; statuses, memory of the server, acknowledged writes that the
-  catalog does not show afterwards, and how long it takes after the last request until an answer is as quick as before.
+* throughput: 32 clients that each send their next request when the last one is answered, against
+  what one call of the library with batches of 1,024 queries does on one of the same cores. With 64
+  queries a request and with one; .npz and JSON bodies. 32 single queries cannot make a batch of
+  more than 32, and half as many where some are scored while others are on their way: what the
+  library does with such batches is printed as well.
+* latency at 70 % of the most single queries that the server can answer (with 256 clients: batches
+  are larger then): p50 and p99, counted from when a request was due (open loop).
+* overload: twice what it can answer, every tenth request a write; statuses, memory of the server,
+  acknowledged writes that the catalog does not show afterwards, and how long it takes after the
+  last request until an answer is as quick as before.
 
-The bars of the project: ≥ 70 % of the library's throughput; p99 ≤ 5 × p50; over ten minutes memory flat to 5 % (the second
-minute against the last), no 5xx but 503, no acknowledged write lost, recovery within 5 s.
+The bars of the project: ≥ 70 % of the library's throughput; p99 ≤ 5 × p50; over ten minutes memory
+flat to 5 % (the second minute against the last), no 5xx but 503, no acknowledged write lost,
+recovery within 5 s.
 """
 
 from __future__ import annotations
@@ -119,7 +124,8 @@ def measure(
                 _rate(server, scores(queries, rows, kind), seconds, CLIENTS)
             )
             found["throughput"].append(row | {"queries_s": row["requests_s"] * rows})
-        # The library once more, idle as the server is now: its better time is what the server is held against.
+        # The library once more, idle as the server is now: its better time is what the server is
+        # held against.
         again = in_process(home, queries, 1_024, seconds / 2)
         found["in_process"]["1024"] = max(found["in_process"]["1024"], again)
         for row in found["throughput"]:
@@ -202,10 +208,12 @@ def overload(
     warm, last = np.mean(memory[tenth : 2 * tenth]), np.mean(memory[-tenth:])
     return taken | {
         "rate": rate, "seconds": seconds, "statuses": dict(load.statuses), "unsent": load.unsent,
-        "answered_s": load.statuses[200] / seconds, "p50_ms": load.quantile(0.5), "p99_ms": load.quantile(0.99),
+        "answered_s": load.statuses[200] / seconds, "p50_ms": load.quantile(0.5),
+        "p99_ms": load.quantile(0.99),
         "memory_mb": [round(m / 1e6) for m in memory[::tenth]], "memory_warm_mb": float(warm) / 1e6,
         "memory_change": float(last / warm - 1), "writes_acknowledged": writes.acknowledged,
-        "writes_unsure": len(writes.unsure), "writes_missing": writes.missing(home), "recovery_s": recovered,
+        "writes_unsure": len(writes.unsure), "writes_missing": writes.missing(home),
+        "recovery_s": recovered,
     }  # fmt: skip
 
 
@@ -221,15 +229,21 @@ def bars(found: dict[str, Any]) -> list[dict[str, Any]]:
     )
     whole = load["seconds"] >= 600
     rows = [
-        (f"{CLIENTS} clients, {ROWS} queries a request: of the library's rate", shares[ROWS], "≥ 0.7", shares[ROWS] >= 0.7),
-        (f"{CLIENTS} clients, single queries: of the library's rate", shares[1], "≥ 0.7", shares[1] >= 0.7),
-        ("p99 / p50 at 70 % load", found["latency"]["ratio"], "≤ 5", found["latency"]["ratio"] <= 5),
+        (f"{CLIENTS} clients, {ROWS} queries a request: of the library's "
+         f"rate", shares[ROWS], "≥ 0.7", shares[ROWS] >= 0.7),
+        (f"{CLIENTS} clients, single queries: of the library's "
+         f"rate", shares[1], "≥ 0.7", shares[1] >= 0.7),
+        ("p99 / p50 at 70 % "
+         "load", found["latency"]["ratio"], "≤ 5", found["latency"]["ratio"] <= 5),
         ("overload: seconds of it", load["seconds"], "≥ 600", whole),
-        ("overload: change of memory, last tenth against the second", load["memory_change"], "± 0.05",
+        ("overload: change of memory, last tenth against the "
+         "second", load["memory_change"], "± 0.05",
          abs(load["memory_change"]) <= 0.05),
         ("overload: answers other than 200 and 503", wrong, "0", wrong == 0),
-        ("overload: acknowledged writes that are missing", load["writes_missing"], "0", load["writes_missing"] == 0),
-        ("overload: seconds until it has recovered", load["recovery_s"], "≤ 5", load["recovery_s"] <= 5),
+        ("overload: acknowledged writes that are "
+         "missing", load["writes_missing"], "0", load["writes_missing"] == 0),
+        ("overload: seconds until it has "
+         "recovered", load["recovery_s"], "≤ 5", load["recovery_s"] <= 5),
         ("errors in the server's log", found["errors_logged"], "0", found["errors_logged"] == 0),
     ]  # fmt: skip
     return [

@@ -1,10 +1,12 @@
-"""A large space from end to end: bulk registration, start of a process, one more label, a query, and the memory of it all.
+"""A large space from end to end: bulk registration, start of a process, one more label, a query,
+and the memory of it all.
 
     python -m benchmarks.start [--labels 1e4,1e5] [--bulk]
 
-Every label has a prototype (one support image of 768 dimensions) and a text vector of 512. One thread. Prints a table, writes
-results/start.json and a plot of cost against N. With --bulk it first measures two bulk registrations of their own, for the
-largest N: N labels without support images, and N / 10 labels with eight each.
+Every label has a prototype (one support image of 768 dimensions) and a text vector of 512. One
+thread. Prints a table, writes results/start.json and a plot of cost against N. With --bulk it first
+measures two bulk registrations of their own, for the largest N: N labels without support images,
+and N / 10 labels with eight each.
 """
 
 from __future__ import annotations
@@ -55,7 +57,8 @@ def open_space(home: Path) -> trustvlm.TrustService:
 
 
 def register_all(service: trustvlm.TrustService, count: int, each: int) -> float:
-    """Seconds of registering `count` labels with `each` support images, without making up the vectors."""
+    """Seconds of registering `count` labels with `each` support images, without making up the
+    vectors."""
     labels, seconds = Labels(count), 0.0
     for start in range(0, count, SLICE):
         stop = min(start + SLICE, count)
@@ -106,7 +109,8 @@ import time; began = time.perf_counter()
 import sys, json, numpy as np, trustvlm
 asked = np.load(sys.argv[2])
 with trustvlm.open(sys.argv[1]) as service:
-    label = service.score("space", trustvlm.Queries(asked["classifier"], asked["verifier"])).label[0]
+    queries = trustvlm.Queries(asked["classifier"], asked["verifier"])
+    label = service.score("space", queries).label[0]
     print(time.perf_counter() - began)
 """
 
@@ -138,8 +142,9 @@ def median_ms(call: Callable[[], Any], repeats: int) -> float:
 
 
 def passes_of(service: trustvlm.TrustService, asked: trustvlm.Queries) -> Callable[[], None]:
-    """What scoring these queries cannot do without: the passes over text prototypes and prototypes, and the float32 rows of
-    their candidates, of each side for the leaders of both. The rest of a call is its overhead."""
+    """What scoring these queries cannot do without: the passes over text prototypes and prototypes,
+    and the float32 rows of their candidates, of each side for the leaders of both. The rest of a
+    call is its overhead."""
     with service._parts.snapshot("space") as (_, view):
         pass
     text, image = (
@@ -198,7 +203,8 @@ def measured(count: int, folder: Path) -> dict[str, Any]:
 
 
 def inside(home: Path, count: int) -> dict[str, Any]:
-    """Child: what a process that has nothing else to do needs for queries, one more label, and a compaction."""
+    """Child: what a process that has nothing else to do needs for queries, one more label, and a
+    compaction."""
     found: dict[str, Any] = {}
     asked = queries(count, 256)
     with trustvlm.open(home) as service, watched() as peak:
@@ -226,7 +232,8 @@ def inside(home: Path, count: int) -> dict[str, Any]:
             taken.append(1000 * (middle - begin))
             if verdict.top_labels[0, 0] != new.name:
                 raise SystemExit(
-                    f"the query after registering {new.name} does not see it: {verdict.top_labels[0]}"
+                    f"the query after registering {new.name} does not see it: "
+                    f"{verdict.top_labels[0]}"
                 )
         usual = median_ms(lambda: service.score("space", one), 15)
         found |= {

@@ -1,11 +1,14 @@
-"""Unit vectors that behave like CLIP's: as many labels as are asked for, and images of some of them.
+"""Unit vectors that behave like CLIP's: as many labels as are asked for, and images of some of
+them.
 
-CLIP ViT-B/32 as it was measured on real vocabulary and images: text–text cosine 0.65 ± 0.04; an image and its own label
-0.23 / 0.30 / 0.36 at the 5th, 50th and 95th percentile; an image and another label 0.10 / 0.15 / 0.21 at the 1st, 50th and
-99th. :func:`quantiles` measures the same of what is made here; `python -m benchmarks.labels` prints and stores it.
+CLIP ViT-B/32 as it was measured on real vocabulary and images: text–text cosine 0.65 ± 0.04; an
+image and its own label 0.23 / 0.30 / 0.36 at the 5th, 50th and 95th percentile; an image and
+another label 0.10 / 0.15 / 0.21 at the 1st, 50th and 99th. :func:`quantiles` measures the same of
+what is made here; `python -m benchmarks.labels` prints and stores it.
 
-A label is a common direction plus a tree: groups of groups of labels share a part of theirs, and few dimensions hold most
-of the energy. An image is a little of the common direction, some of its label's own, and for the rest what no text ever says.
+A label is a common direction plus a tree: groups of groups of labels share a part of theirs, and
+few dimensions hold most of the energy. An image is a little of the common direction, some of its
+label's own, and for the rest what no text ever says.
 """
 
 from __future__ import annotations
@@ -81,7 +84,8 @@ class Labels:
 
 
 def _directions(count: int, seed: list[int]) -> np.ndarray:
-    """(count, 512) float32 unit vectors, most of whose energy lies in a few dimensions, none in the first."""
+    """(count, 512) float32 unit vectors, most of whose energy lies in a few dimensions, none in the
+    first."""
     found = np.random.default_rng(seed).standard_normal((count, DIM), dtype=np.float32)
     found *= np.sqrt(_energy()).astype(np.float32)
     found[:, 0] = 0.0
@@ -101,8 +105,8 @@ def _energy() -> np.ndarray:
 def quantiles(
     labels: Labels, scale: float = 100.0, images: int = 200, others: int = 4_000
 ) -> dict[str, list[float]]:
-    """What can be compared with CLIP: mean and deviation of text–text cosine; 5/50/95 of own and 1/50/99 of other pairs; and
-    10/50/90 of the largest probability over all labels."""
+    """What can be compared with CLIP: mean and deviation of text–text cosine; 5/50/95 of own and
+    1/50/99 of other pairs; and 10/50/90 of the largest probability over all labels."""
     vectors, truth = labels.images(images)
     some = labels.text(0, min(others, labels.count)).astype(np.float64)
     cosines = (some[: len(some) // 2] @ some[len(some) // 2 :].T).ravel()

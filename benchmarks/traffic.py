@@ -1,7 +1,8 @@
-"""A server process and its clients, for benchmarks of the service: bare sockets and requests whose bytes are made beforehand.
+"""A server process and its clients, for benchmarks of the service: bare sockets and requests whose
+bytes are made beforehand.
 
-A client library would cost more than the server; this takes some 0.1 ms of a core a request, and :func:`cores` says how much
-it was.
+A client library would cost more than the server; this takes some 0.1 ms of a core a request, and
+:func:`cores` says how much it was.
 """
 
 from __future__ import annotations
@@ -75,7 +76,8 @@ class Server:
 
 @contextmanager
 def cores(server: Server) -> Iterator[dict[str, float]]:
-    """How many cores the server and the clients (this process) took during the block: filled in at its end."""
+    """How many cores the server and the clients (this process) took during the block: filled in at
+    its end."""
     found: dict[str, float] = {}
     begin, taken, own = time.perf_counter(), server.seconds(), time.process_time()
     yield found
@@ -87,7 +89,10 @@ def cores(server: Server) -> Iterator[dict[str, float]]:
 
 
 def request(method: str, path: str, body: bytes = b"", kind: str = "application/json") -> bytes:
-    head = f"{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\n\r\n"
+    head = (
+        f"{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: "
+        f"{kind}\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
     return head.encode() + body
 
 
@@ -149,7 +154,8 @@ class Client:
 
 
 async def closed_loop(port: int, requests: list[bytes], seconds: float, clients: int) -> float:
-    """Requests a second of so many clients, each with its next request when the last one is answered."""
+    """Requests a second of so many clients, each with its next request when the last one is
+    answered."""
     done = 0
     end = time.perf_counter() + seconds
 
@@ -191,9 +197,11 @@ async def open_loop(
     make: Callable[[int], Made],
     after: Callable[[], Any] | None = None,
 ) -> tuple[Load, Any]:
-    """Requests at random times, `rate` a second, answered or not; times count from when each was due.
+    """Requests at random times, `rate` a second, answered or not; times count from when each was
+    due.
 
-    With `after`, that coroutine is run when the last one was sent, while others wait for their answers: (load, its result).
+    With `after`, that coroutine is run when the last one was sent, while others wait for their
+    answers: (load, its result).
     """
     rng = np.random.default_rng(1)
     load, free = Load(), [Client(port) for _ in range(CONNECTIONS)]
@@ -227,7 +235,8 @@ async def open_loop(
 
 
 class Writes:
-    """Labels that are registered and removed again in turn, and which of them the server said it has."""
+    """Labels that are registered and removed again in turn, and which of them the server said it
+    has."""
 
     SLOTS = 512
 
@@ -279,7 +288,8 @@ class Writes:
 
 
 async def recovery(port: int, data: bytes, usual_ms: float) -> float:
-    """Seconds until three answers in a row take no more than twice the usual time; no more than 30."""
+    """Seconds until three answers in a row take no more than twice the usual time; no more than
+    30."""
     client, begin, good = Client(port), time.perf_counter(), 0
     while good < 3 and time.perf_counter() - begin < 30:
         asked = time.perf_counter()

@@ -1,4 +1,5 @@
-"""Alembic's environment. The connection comes from trustvlm.catalog.store.schema: there is no alembic.ini and no URL here."""
+"""Alembic's environment. The connection comes from trustvlm.catalog.store.schema: there is no
+alembic.ini and no URL here."""
 
 from typing import Any
 

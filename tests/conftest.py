@@ -1,4 +1,5 @@
-"""What the test files share: an open service on a fresh home, and vectors that look like labels and images."""
+"""What the test files share: an open service on a fresh home, and vectors that look like labels and
+images."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """A home with the space "space": the labels 0 to 19 of tests/support/numbered.py, every fourth without support images."""
+    """A home with the space "space": the labels 0 to 19 of tests/support/numbered.py, every fourth
+    without support images."""
     with trustvlm.open(tmp_path / "home", create=True) as service:
         create(service)
         service.register("space", [label(number, supports=number % 4) for number in range(20)])

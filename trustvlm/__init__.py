@@ -93,7 +93,8 @@ _FROM = {
     "trustvlm.service": ("TrustService",),
     "trustvlm.service.backup.restore": ("restore",),
     "trustvlm.types": (
-        "Evidence", "Hits", "LabelInput", "LabelRow", "Neighbour", "Queries", "RegisterResult", "SpaceRow", "SupportRow",
+        "Evidence", "Hits", "LabelInput", "LabelRow", "Neighbour", "Queries", "RegisterResult",
+        "SpaceRow", "SupportRow",
         "Verdicts",
     ),
 }  # fmt: skip

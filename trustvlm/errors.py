@@ -22,8 +22,9 @@
         ├── Damaged     stored bytes do not match their checksum
         └── StaysHere   an open service or client cannot be pickled or copied
 
-Each message names the argument or the object, what was expected and what arrived, or the command that
-mends it. The command line maps the kinds to exit codes (:data:`EXIT_CODES`); HTTP maps them to statuses.
+Each message names the argument or the object, what was expected and what arrived, or the command
+that mends it. The command line maps the kinds to exit codes (:data:`EXIT_CODES`); HTTP maps them to
+statuses.
 """
 
 from __future__ import annotations
@@ -97,7 +98,8 @@ class TooSlow(Refused):
 
 
 class UnsupportedType(Refused):
-    """The body of the request has a content type, or a content encoding, that the route does not read."""
+    """The body of the request has a content type, or a content encoding, that the route does not
+    read."""
 
 
 class TooMany(Refused):
@@ -125,7 +127,8 @@ class SchemaMismatch(Unavailable):
 
 
 class Overloaded(Unavailable):
-    """The HTTP service has as much to do as it takes; trying again after `retry_after` seconds may help."""
+    """The HTTP service has as much to do as it takes; trying again after `retry_after` seconds may
+    help."""
 
     def __init__(self, message: str, retry_after: float = 1.0) -> None:
         super().__init__(message)
@@ -141,7 +144,8 @@ class Damaged(Unavailable):
 
 
 class StaysHere(Unavailable, TypeError):
-    """An open service or client cannot be pickled or copied; a TypeError too, as pickle's own refusals are."""
+    """An open service or client cannot be pickled or copied; a TypeError too, as pickle's own
+    refusals are."""
 
 
 EXIT_CODES: dict[type[TrustVLMError], int] = {
@@ -167,4 +171,5 @@ STATUSES: dict[type[TrustVLMError], int] = {
 """HTTP status of each kind (the first one that the error is an instance of)."""
 
 FOUND_DAMAGE = 6
-"""Exit code of 'trustvlm verify' where it found damage: no error, since it did what it was asked to do."""
+"""Exit code of 'trustvlm verify' where it found damage: no error, since it did what it was asked to
+do."""

@@ -1,6 +1,7 @@
 """Settings, and the only place that wires the parts of a service together.
 
-Values come from, first match wins: arguments, TRUSTVLM_* environment variables, `trustvlm.toml` in the home, defaults.
+Values come from, first match wins: arguments, TRUSTVLM_* environment variables, `trustvlm.toml` in
+the home, defaults.
 """
 
 from __future__ import annotations
@@ -34,11 +35,13 @@ log = logging.getLogger("trustvlm")
 CATALOG_NAME = "catalog.sqlite3"
 SNAPSHOT_FOLDER = "snapshots"
 MAX_TOML_BYTES = 16 << 10
-"""A settings file has some hundred; parsing one long dotted key takes time that grows with its square."""
+"""A settings file has some hundred; parsing one long dotted key takes time that grows with its
+square."""
 
 
 class Settings(BaseSettings):
-    """What can be set from outside; each field is TRUSTVLM_<NAME> in the environment and a key of trustvlm.toml."""
+    """What can be set from outside; each field is TRUSTVLM_<NAME> in the environment and a key of
+    trustvlm.toml."""
 
     model_config = SettingsConfigDict(env_prefix="TRUSTVLM_", extra="forbid", frozen=True)
 
@@ -64,7 +67,8 @@ class Settings(BaseSettings):
         50_000,
         ge=1,
         le=2**50,
-        description="Labels from which on a space is searched through 16-bit rows of a mapped snapshot.",
+        description="Labels from which on a space is searched through 16-bit rows of a mapped "
+        "snapshot.",
     )
     max_image_memory: int = Field(
         850_000_000,
@@ -91,7 +95,8 @@ class Settings(BaseSettings):
     )
     serve_encoders: tuple[str, ...] = Field(
         (),
-        description="Encoder specs that 'trustvlm serve' lets its clients make spaces with, besides precomputed ones.",
+        description="Encoder specs that 'trustvlm serve' lets its clients make spaces with, "
+        "besides precomputed ones.",
     )
     serve_body_bytes: int = Field(
         32 * 2**20,
@@ -124,14 +129,16 @@ class Settings(BaseSettings):
         30.0,
         ge=0.1,
         le=3600,
-        description="Seconds that 'trustvlm serve' waits for headers, for a body that does not move, "
+        description="Seconds that 'trustvlm serve' waits for headers, for a body that does not "
+        "move, "
         "and for a client that does not read.",
     )
     serve_body_rate: float = Field(
         500.0,
         ge=0,
         le=1e9,
-        description="Bytes a second at which a body must come to 'trustvlm serve', and an answer be read.",
+        description="Bytes a second at which a body must come to 'trustvlm serve', and an "
+        "answer be read.",
     )
     serve_keep_alive_s: float = Field(
         5.0,
@@ -149,7 +156,8 @@ class Settings(BaseSettings):
     )
     serve_forwarded_ips: tuple[str, ...] = Field(
         ("127.0.0.1", "::1"),
-        description="Addresses of proxies whose X-Forwarded-For tells 'trustvlm serve' the client's.",
+        description="Addresses of proxies whose X-Forwarded-For tells 'trustvlm serve' the "
+        "client's.",
     )
     serve_job_s: float = Field(
         21_600.0, ge=1, le=1e6, description="Seconds that a job of 'trustvlm serve' may take."
@@ -199,7 +207,8 @@ class Settings(BaseSettings):
 
 
 def _brief(value: Any) -> str:
-    """A value for a message; of tables and lists only that they are such: printing a deep one would exceed the stack."""
+    """A value for a message; of tables and lists only that they are such: printing a deep one would
+    exceed the stack."""
     return f"a {type(value).__name__}" if isinstance(value, dict | list) else f"{value!r:.80}"
 
 
@@ -213,7 +222,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
         return {}
     if not path.is_file():  # a pipe or device would never end
         raise InvalidInput(
-            f"{path}: expected a file of settings, this is a folder, a pipe, a device or a broken link"
+            f"{path}: expected a file of settings, this is a folder, a pipe, a device or a "
+            f"broken link"
         )
     try:
         with path.open("rb") as file:
@@ -247,7 +257,8 @@ def catalog_path(home: Path, database_url: str | None) -> Path:
         ) from error
     if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
         raise InvalidInput(
-            f"database_url: only SQLite files are supported so far ('sqlite:////path'), got {database_url!r}"
+            f"database_url: only SQLite files are supported so far ('sqlite:////path'), got "
+            f"{database_url!r}"
         )
     return Path(url.database)
 
@@ -270,14 +281,18 @@ def open_service(
         home: the directory that holds the catalog and everything derived from it.
         create: make it, at the newest schema, when it is not there.
         read_only: never write to it; changing verbs raise ReadOnly.
-        device: "cpu", "cuda" or "cuda:N", for models and indexes; without that GPU one line is logged and the CPU is used.
+        device: "cpu", "cuda" or "cuda:N", for models and indexes; without that GPU one line is
+            logged and the CPU is used.
         database_url: "sqlite:////path" of a catalog that lies elsewhere.
         precision: "fp32", "bf16" or "fp16", for models.
-        batch_size, workers: how images are loaded. max_image_pixels: largest image accepted, width × height.
+        batch_size, workers: how images are loaded. max_image_pixels: largest image accepted, width
+            × height.
 
     Raises:
-        NotFound: there is no home (and not `create`). ReadOnly: it cannot be written (and not `read_only`).
-        SchemaMismatch: its schema is older or newer than this program. InvalidInput: a setting that cannot be right.
+        NotFound: there is no home (and not `create`). ReadOnly: it cannot be written (and not
+            `read_only`).
+        SchemaMismatch: its schema is older or newer than this program. InvalidInput: a setting that
+            cannot be right.
     """
     folder = Path(home).expanduser().absolute()
     given = {"device": device, "precision": precision, "batch_size": batch_size, "workers": workers}
@@ -313,7 +328,8 @@ def open_service(
 
 
 def _on_this_machine(device: str, precision: str) -> tuple[str, str]:
-    """Device and precision as they were asked for or, without such a GPU, those of the CPU, with a log line."""
+    """Device and precision as they were asked for or, without such a GPU, those of the CPU, with a
+    log line."""
     if device == "cpu":
         return device, precision
     import torch
@@ -338,7 +354,8 @@ def _open_catalog(home: Path, path: Path, *, create: bool, read_only: bool) -> C
         return Catalog.create(path) if create else Catalog(path, read_only=read_only)
     if not create:
         raise NotFound(
-            f"no trustvlm home at {home}; 'trustvlm --home {home} space create NAME' makes one (in Python: create=True)"
+            f"no trustvlm home at {home}; 'trustvlm --home {home} space create NAME' makes one "
+            f"(in Python: create=True)"
         )
     if home.exists() and not home.is_dir():
         raise InvalidInput(f"home: {home} is a file, expected a directory")

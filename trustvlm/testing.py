@@ -1,4 +1,5 @@
-"""For tests against the service: an application of this process as if it were reached over a network.
+"""For tests against the service: an application of this process as if it were reached over a
+network.
 
 >>> from trustvlm.client import Client
 >>> from trustvlm.http.app import create_app
@@ -28,10 +29,12 @@ App = Callable[
 
 
 class AsgiTransport(httpx.BaseTransport):
-    """An httpx transport for a synchronous client that calls an ASGI application, on an event loop of its own.
+    """An httpx transport for a synchronous client that calls an ASGI application, on an event loop
+    of its own.
 
-    Bodies are handed on piece by piece as the application asks for them. The application's lifespan is not run, and what it
-    raises is raised here. An answer that takes longer than the request's read timeout is httpx.ReadTimeout.
+    Bodies are handed on piece by piece as the application asks for them. The application's lifespan
+    is not run, and what it raises is raised here. An answer that takes longer than the request's
+    read timeout is httpx.ReadTimeout.
     """
 
     def __init__(self, app: App) -> None:
@@ -71,7 +74,9 @@ class AsgiTransport(httpx.BaseTransport):
                 if not failed:
                     await answered.wait()
                 return {"type": "http.disconnect"}
-            try:  # in a thread: making the next piece may take its time, or ask this application something
+            # in a thread: making the next piece may take its time, or ask this application
+            # something
+            try:
                 piece = await asyncio.to_thread(next, pieces, None)
             except Exception as error:
                 failed.append(error)

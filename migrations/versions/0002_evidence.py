@@ -1,4 +1,5 @@
-"""Evidence: fits of support images, calibrations, observations, and labels that are aliases of others.
+"""Evidence: fits of support images, calibrations, observations, and labels that are aliases of
+others.
 
 Revision ID: 0002
 Revises: 0001

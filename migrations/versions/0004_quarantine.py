@@ -1,4 +1,5 @@
-"""Quarantine: rows that 'trustvlm verify --repair' found damaged and took out of service, as they were.
+"""Quarantine: rows that 'trustvlm verify --repair' found damaged and took out of service, as they
+were.
 
 Revision ID: 0004
 Revises: 0003

@@ -1,4 +1,5 @@
-"""The HTTP service: keys, calls that may be repeated, jobs; and an index of the labels without support images.
+"""The HTTP service: keys, calls that may be repeated, jobs; and an index of the labels without
+support images.
 
 Revision ID: 0006
 Revises: 0005

@@ -1,4 +1,5 @@
-"""Indexes that tell how many labels and support images a space has, and its labels in the order of their ids.
+"""Indexes that tell how many labels and support images a space has, and its labels in the order of
+their ids.
 
 Revision ID: 0007
 Revises: 0006

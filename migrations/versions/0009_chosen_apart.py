@@ -1,4 +1,5 @@
-"""What is said of an image that was picked stands beside what is said of the same image as one drawn at random.
+"""What is said of an image that was picked stands beside what is said of the same image as one
+drawn at random.
 
 Revision ID: 0009
 Revises: 0008
@@ -24,8 +25,10 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute(
-        "DELETE FROM observations WHERE sampling = 'chosen' AND EXISTS (SELECT 1 FROM observations AS drawn "
-        "WHERE drawn.space_id = observations.space_id AND drawn.content_hash = observations.content_hash "
+        "DELETE FROM observations WHERE sampling = 'chosen' AND EXISTS (SELECT 1 FROM "
+        "observations AS drawn "
+        "WHERE drawn.space_id = observations.space_id AND drawn.content_hash = "
+        "observations.content_hash "
         "AND drawn.sampling = 'random')"
     )
     op.create_index(_ONE, "observations", ["space_id", "content_hash"], unique=True)

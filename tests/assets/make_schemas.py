@@ -1,11 +1,13 @@
-"""Makes schema-NNNN.sqlite3 and schema-NNNN.json: a small catalog of each released schema, made by the program of its time.
+"""Makes schema-NNNN.sqlite3 and schema-NNNN.json: a small catalog of each released schema, made by
+the program of its time.
 
     python tests/assets/make_schemas.py [SCHEMA...]
 
-For each schema the last commit before the next migration is checked out into a temporary worktree, and :func:`fill` runs
-there, in a process of its own that imports nothing of today's program. The JSON beside the catalog holds what that program
-answered: verdicts, hits, labels and support images. The one thing that is changed afterwards is the folder of the model in
-the spec of the space "pictures", which would otherwise be that of the temporary worktree: :data:`MODEL`.
+For each schema the last commit before the next migration is checked out into a temporary worktree,
+and :func:`fill` runs there, in a process of its own that imports nothing of today's program. The
+JSON beside the catalog holds what that program answered: verdicts, hits, labels and support images.
+The one thing that is changed afterwards is the folder of the model in the spec of the space
+"pictures", which would otherwise be that of the temporary worktree: :data:`MODEL`.
 
 A new migration needs a new line in :data:`COMMITS`, for the schema that it leaves behind.
 """
@@ -57,7 +59,8 @@ def vectors(*seed: int, n: int, dim: int) -> Any:
 
 
 def fill(home: str, model: str) -> None:
-    """Runs in the worktree: spaces with labels, support images, thumbnails and what was removed or purged."""
+    """Runs in the worktree: spaces with labels, support images, thumbnails and what was removed or
+    purged."""
     import trustvlm
 
     with trustvlm.open(home, create=True) as service:

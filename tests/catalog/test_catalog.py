@@ -1,7 +1,9 @@
-"""The catalog: Alembic makes the tables that the models describe, wrong files are refused in one sentence, ids stay unique,
-caches follow a log that was cut, and a home that cannot be written can still be read.
+"""The catalog: Alembic makes the tables that the models describe, wrong files are refused in one
+sentence, ids stay unique, caches follow a log that was cut, and a home that cannot be written can
+still be read.
 
-The children are real processes that run functions of this file (`python test_catalog.py NAME ARGUMENTS`).
+The children are real processes that run functions of this file (`python test_catalog.py NAME
+ARGUMENTS`).
 """
 
 from __future__ import annotations
@@ -70,7 +72,8 @@ def test_a_new_home_is_at_the_newest_schema(home: Path, connected: Any) -> None:
 
 
 def test_the_tables_are_those_of_the_models(connected: Any) -> None:
-    """What the migrations make and what the models say do not drift apart, as `alembic check` would say."""
+    """What the migrations make and what the models say do not drift apart, as `alembic check` would
+    say."""
     options = {"compare_type": True, "compare_server_default": True, "render_as_batch": True}
     assert (
         compare_metadata(MigrationContext.configure(connected, opts=options), Base.metadata) == []
@@ -78,7 +81,8 @@ def test_the_tables_are_those_of_the_models(connected: Any) -> None:
 
 
 def test_what_alembic_does_not_compare_agrees_too(home: Path) -> None:
-    """Conditions of partial indexes, AUTOINCREMENT, and NOT NULL of every column are those of the models."""
+    """Conditions of partial indexes, AUTOINCREMENT, and NOT NULL of every column are those of the
+    models."""
 
     def plain(sql: str) -> str:
         return re.sub(r"\s+", " ", sql.replace('"', "")).strip().lower()
@@ -122,7 +126,8 @@ def test_opening_changes_nothing(home: Path) -> None:
 
 
 def test_an_older_catalog_names_the_command(home: Path) -> None:
-    """A schema from before the newest: SchemaMismatch that says how to upgrade, and nothing is changed by trying."""
+    """A schema from before the newest: SchemaMismatch that says how to upgrade, and nothing is
+    changed by trying."""
     change(home, "DELETE FROM alembic_version")
     for options in ({}, {"read_only": True}):
         with pytest.raises(trustvlm.SchemaMismatch, match=r"db upgrade|something else"):
@@ -131,7 +136,8 @@ def test_an_older_catalog_names_the_command(home: Path) -> None:
 
 
 def test_a_home_of_the_first_schema_is_upgraded(home: Path) -> None:
-    """The tables of 0002 taken away again: refused with the command that helps, which keeps every label and verdict."""
+    """The tables of 0002 taken away again: refused with the command that helps, which keeps every
+    label and verdict."""
     with trustvlm.open(home) as service:
         before = service.score("space", queries())
     config = Config()
@@ -153,7 +159,8 @@ def test_a_home_of_the_first_schema_is_upgraded(home: Path) -> None:
 
 
 def test_an_empty_file_is_upgraded(tmp_path: Path) -> None:
-    """A file without tables (a creation that was interrupted) is refused without create, and completed with it."""
+    """A file without tables (a creation that was interrupted) is refused without create, and
+    completed with it."""
     for number, begin in enumerate(
         [
             lambda path: path.touch(),
@@ -171,7 +178,8 @@ def test_an_empty_file_is_upgraded(tmp_path: Path) -> None:
 
 
 def test_a_newer_catalog_is_refused(home: Path) -> None:
-    """A schema this program does not know: SchemaMismatch that says to upgrade the program; `upgrade` refuses as well."""
+    """A schema this program does not know: SchemaMismatch that says to upgrade the program;
+    `upgrade` refuses as well."""
     change(home, "UPDATE alembic_version SET version_num = '9999'")
     for attempt in (
         lambda: trustvlm.open(home),
@@ -185,7 +193,8 @@ def test_a_newer_catalog_is_refused(home: Path) -> None:
 
 
 def test_somebody_elses_database_is_left_alone(tmp_path: Path) -> None:
-    """An SQLite file of another program in our place: refused, and no table of ours appears in it."""
+    """An SQLite file of another program in our place: refused, and no table of ours appears in
+    it."""
     home = tmp_path
     change(home, "CREATE TABLE holidays (day TEXT)", "INSERT INTO holidays VALUES ('1 May')")
     for attempt in (
@@ -204,7 +213,8 @@ def test_somebody_elses_database_is_left_alone(tmp_path: Path) -> None:
     [b"no database at all" * 1000, b"\x00" * 50_000, b"SQLite format 3\x00" + b"\xff" * 40_000],
 )
 def test_a_file_that_is_no_database(tmp_path: Path, content: bytes) -> None:
-    """Rubbish in the catalog's place: Damaged, in one sentence that names the file, for every way to open it."""
+    """Rubbish in the catalog's place: Damaged, in one sentence that names the file, for every way
+    to open it."""
     (tmp_path / CATALOG).write_bytes(content)
     for options in ({}, {"read_only": True}, {"create": True}):
         with pytest.raises(trustvlm.Damaged, match=re.escape(str(tmp_path / CATALOG))):
@@ -213,7 +223,8 @@ def test_a_file_that_is_no_database(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_truncated_catalog(home: Path) -> None:
-    """Half of a catalog: whatever can be noticed is Damaged, never another exception, and never a wrong answer."""
+    """Half of a catalog: whatever can be noticed is Damaged, never another exception, and never a
+    wrong answer."""
     with trustvlm.open(home) as service:
         service.register("space", [label(number) for number in range(100, 400)])
         expected = service.score("space", queries())
@@ -240,7 +251,8 @@ def test_a_truncated_catalog(home: Path) -> None:
     ],
 )
 def test_damaged_vectors_of_a_label_are_noticed(home: Path, statement: str) -> None:
-    """Bytes that do not match their checksum give Damaged and no verdict; also when the damage comes under an open service."""
+    """Bytes that do not match their checksum give Damaged and no verdict; also when the damage
+    comes under an open service."""
     with trustvlm.open(home) as service:
         change(home, statement, "UPDATE labels SET revision = 2", "UPDATE spaces SET revision = 2")
         for _ in range(2):
@@ -249,10 +261,12 @@ def test_damaged_vectors_of_a_label_are_noticed(home: Path, statement: str) -> N
 
 
 def test_damaged_support_images_are_noticed(home: Path) -> None:
-    """The same for raw embeddings: in a search, in evidence, and in a registration that needs them; others still work."""
+    """The same for raw embeddings: in a search, in evidence, and in a registration that needs them;
+    others still work."""
     change(
         home,
-        "UPDATE supports SET embedding = zeroblob(96) WHERE label_id = (SELECT id FROM labels WHERE name = 'label 0007')",
+        "UPDATE supports SET embedding = zeroblob(96) WHERE label_id = (SELECT id FROM "
+        "labels WHERE name = 'label 0007')",
     )
     asked = Queries(np.array([label(7).text_vector]), vectors(0, n=1, dim=VERIFIER))
     with trustvlm.open(home) as service:
@@ -283,7 +297,8 @@ def test_a_lost_epoch_is_damage(home: Path) -> None:
 
 
 def test_ids_are_never_used_again(home: Path) -> None:
-    """Ids of purged labels, support images and spaces do not come back, not even the largest, not even after a restart."""
+    """Ids of purged labels, support images and spaces do not come back, not even the largest, not
+    even after a restart."""
     seen: dict[str, set[int]] = {"labels": set(), "supports": set(), "spaces": set()}
 
     def note() -> None:
@@ -324,7 +339,8 @@ def test_every_catalog_has_an_epoch_of_its_own(tmp_path: Path) -> None:
 
 
 def purge_with_a_short_log(home: str, limit: str) -> None:
-    """Child: remove and purge labels and support images, keeping only so many entries of the log."""
+    """Child: remove and purge labels and support images, keeping only so many entries of the
+    log."""
     import trustvlm.catalog.upkeep.purge as purge
 
     purge.LOG_LIMIT = int(limit)
@@ -341,7 +357,8 @@ def purge_with_a_short_log(home: str, limit: str) -> None:
 
 @pytest.mark.parametrize("limit", [0, pytest.param(3, marks=pytest.mark.slow), 1000])
 def test_a_cache_older_than_the_log_rebuilds(home: Path, limit: int) -> None:
-    """Caches that were warm before a purge drop what was purged: by the log, or anew where the log begins too late."""
+    """Caches that were warm before a purge drop what was purged: by the log, or anew where the log
+    begins too late."""
     with trustvlm.open(home) as idle, trustvlm.open(home) as lively:
         for service in (idle, lively):
             service.score("space", queries())
@@ -372,7 +389,8 @@ def test_a_cache_older_than_the_log_rebuilds(home: Path, limit: int) -> None:
 
 
 def scans(home: Path, call: Callable[[], object]) -> list[str]:
-    """The steps of the query plans of what `call` sends that walk through a table or all of a space's rows in it."""
+    """The steps of the query plans of what `call` sends that walk through a table or all of a
+    space's rows in it."""
     sent: list[tuple[str, Any]] = []
 
     def note(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
@@ -400,9 +418,11 @@ def scans(home: Path, call: Callable[[], object]) -> list[str]:
 
 
 def test_no_call_about_one_label_walks_through_all(home: Path) -> None:
-    """The query plans of registering, changing, removing, following and evidence use an index down to the rows concerned.
+    """The query plans of registering, changing, removing, following and evidence use an index down
+    to the rows concerned.
 
-    (Listing and counting do walk; so does the first load of a space, and the fixed sample behind c̃ reads its limit only.)
+    (Listing and counting do walk; so does the first load of a space, and the fixed sample behind c̃
+    reads its limit only.)
     """
     with trustvlm.open(home) as service, trustvlm.open(home) as follower:
         asked = Queries(np.array([label(7).text_vector]), np.asarray(label(7).image_vectors)[:1])
@@ -434,7 +454,8 @@ def test_no_call_about_one_label_walks_through_all(home: Path) -> None:
 
 
 def test_purging_checks_references_by_an_index(home: Path) -> None:
-    """Deleting a label asks whether support images refer to it: without an index on the label that reads all of them."""
+    """Deleting a label asks whether support images refer to it: without an index on the label that
+    reads all of them."""
     plan = run_sql(home, "EXPLAIN QUERY PLAN SELECT 1 FROM supports WHERE label_id = 1")
     assert all("SEARCH" in step and "label_id=?" in step for *_, step in plan), plan
 
@@ -476,7 +497,8 @@ def use_read_only(home: str) -> None:
 
 
 def mounted_read_only(home: Path) -> tuple[str, ...]:
-    """The words before a command that make it see `home` on a file system that cannot be written."""
+    """The words before a command that make it see `home` on a file system that cannot be
+    written."""
     script = f'mount --bind "{home}" "{home}" && mount -o remount,bind,ro "{home}" && exec "$@"'
     wrapper = ("unshare", "-m", "sh", "-c", script, "sh")
     if (
@@ -528,8 +550,8 @@ def require_readable(home: Path, told: list[Any]) -> None:
 
 
 def test_a_home_on_a_file_system_mounted_read_only(home: Path) -> None:
-    """Opening for writing says ReadOnly and what to do; with read_only=True everything that reads works, all that changes is
-    refused in one sentence, and no file appears."""
+    """Opening for writing says ReadOnly and what to do; with read_only=True everything that reads
+    works, all that changes is refused in one sentence, and no file appears."""
     wrapper = mounted_read_only(home)
     before = sorted(path.name for path in home.rglob("*"))
     told = told_by(use_read_only, home, wrapper=wrapper)
@@ -553,7 +575,8 @@ def leave_a_log(home: Path) -> None:
 
 
 def test_a_read_only_home_with_a_log_left_by_a_kill(home: Path) -> None:
-    """What was acknowledged before a kill is read on a read-only file system too, though the log cannot be folded in."""
+    """What was acknowledged before a kill is read on a read-only file system too, though the log
+    cannot be folded in."""
     leave_a_log(home)
     wrapper = mounted_read_only(home)
     told = told_by(use_read_only, home, wrapper=wrapper)
@@ -584,7 +607,8 @@ def watch(home: str) -> None:
 def test_a_user_who_may_only_read_sees_what_others_register(
     public: Path, writing_first: bool
 ) -> None:
-    """A reader without the right to write follows the catalog's owner at its next query, whoever came first."""
+    """A reader without the right to write follows the catalog's owner at its next query, whoever
+    came first."""
     command = [*as_nobody(public), sys.executable, __file__, watch.__name__, str(public)]
     first = trustvlm.open(public) if writing_first else None
     if first is not None:

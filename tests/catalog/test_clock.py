@@ -70,7 +70,10 @@ def test_a_clock_that_is_ahead_for_one_write_purges_nothing(home: Path, when: st
 @needs_faketime
 def test_what_is_removed_while_the_clock_is_in_1970_keeps_its_undo_window(home: Path) -> None:
     """A machine without a battery: its clock is put right a minute after the removal."""
-    code = "import sys, trustvlm\nwith trustvlm.open(sys.argv[1]) as service: service.remove_label('space', 'label 0003')"
+    code = (
+        "import sys, trustvlm\nwith trustvlm.open(sys.argv[1]) as service: "
+        "service.remove_label('space', 'label 0003')"
+    )
     at("@1970-01-01 00:01:00", code, home)
     with trustvlm.open(home) as service:
         service.register("space", [label(30)])
@@ -167,7 +170,8 @@ def test_what_was_removed_longer_ago_than_the_window_goes_with_the_next_write(
 def test_the_clock_counts_uptime_and_nothing_else(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A reboot, another machine and a machine put back to an earlier state add nothing; each boot's own uptime does."""
+    """A reboot, another machine and a machine put back to an earlier state add nothing; each boot's
+    own uptime does."""
 
     def running(machine: str, uptime: float) -> datetime:
         monkeypatch.setattr(clock, "_uptime", lambda: (machine, uptime))

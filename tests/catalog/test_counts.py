@@ -1,4 +1,5 @@
-"""What a space has is counted right after every kind of change, by the process that made it and by others."""
+"""What a space has is counted right after every kind of change, by the process that made it and by
+others."""
 
 from __future__ import annotations
 
@@ -91,7 +92,8 @@ def test_another_history_counts_anew(tmp_path: Path) -> None:
 
 
 def test_pages_and_counts_read_the_indexes_alone(tmp_path: Path) -> None:
-    """At a million labels of 768 dimensions the rows are gigabytes; a page may look at its own rows and no others."""
+    """At a million labels of 768 dimensions the rows are gigabytes; a page may look at its own rows
+    and no others."""
     home = tmp_path / "home"
     with trustvlm.open(home, create=True) as service:
         make_space(service)

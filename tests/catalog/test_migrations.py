@@ -1,7 +1,9 @@
-"""Every schema that was released can be upgraded and used, an upgrade that fails changes nothing, and it is backed up before.
+"""Every schema that was released can be upgraded and used, an upgrade that fails changes nothing,
+and it is backed up before.
 
-tests/assets holds a catalog of each schema, made by the program of its time, and what that program answered
-(tests/assets/make_schemas.py). The children are real processes: the command line, and functions of this file.
+tests/assets holds a catalog of each schema, made by the program of its time, and what that program
+answered (tests/assets/make_schemas.py). The children are real processes: the command line, and
+functions of this file.
 """
 
 from __future__ import annotations
@@ -85,7 +87,8 @@ def queries(known: dict[str, Any]) -> trustvlm.Queries:
 
 
 def test_every_released_schema_is_stored() -> None:
-    """A migration that is added needs the catalog that it starts from: the asset of its `down_revision`."""
+    """A migration that is added needs the catalog that it starts from: the asset of its
+    `down_revision`."""
     from alembic.config import Config
 
     config = Config()
@@ -111,7 +114,8 @@ def test_every_released_schema_is_stored() -> None:
 def test_an_upgraded_home_answers_as_its_own_program_did(
     known: dict[str, Any], old: Callable[[str], Path]
 ) -> None:
-    """Labels, support images, thumbnails, hits and the verdicts of every rule that there was; then it is used on."""
+    """Labels, support images, thumbnails, hits and the verdicts of every rule that there was; then
+    it is used on."""
     home = old(known["schema"])
     cli = Cli(home)
     if known["schema"] in OLDER:
@@ -181,7 +185,8 @@ def use(service: trustvlm.TrustService) -> None:
 
 
 def test_images_are_encoded_as_before_the_upgrade(old: Callable[[str], Path]) -> None:
-    """The model of the first release is still the one that the space is pinned to: images score as they did then."""
+    """The model of the first release is still the one that the space is pinned to: images score as
+    they did then."""
     known = json.loads((ASSETS / "schema-0001.json").read_text())["pictures"]
     home = old("0001")
     Cli(home)("db", "upgrade")
@@ -204,7 +209,8 @@ def test_images_are_encoded_as_before_the_upgrade(old: Callable[[str], Path]) ->
 
 
 def require_no_drift(home: Path) -> None:
-    """The tables are those of the models: columns, types, NOT NULL, indexes with their conditions, AUTOINCREMENT."""
+    """The tables are those of the models: columns, types, NOT NULL, indexes with their conditions,
+    AUTOINCREMENT."""
     engine = create_engine(f"sqlite:///{home / CATALOG}")
     with engine.connect() as connection:
         options = {"compare_type": True, "compare_server_default": True, "render_as_batch": True}
@@ -267,7 +273,8 @@ def upgrade():
 
 @pytest.fixture
 def release(tmp_path: Path) -> Callable[[str], dict[str, str]]:
-    """The environment in which the program of a later release runs, whose newest migration ends in a statement."""
+    """The environment in which the program of a later release runs, whose newest migration ends in
+    a statement."""
 
     def make(end: str) -> dict[str, str]:
         place = tmp_path / "release"
@@ -300,7 +307,8 @@ def upgrade(
 def test_a_migration_that_raises_changes_nothing(
     old: Callable[[str], Path], release: Callable[[str], dict[str, str]]
 ) -> None:
-    """It raises after it changed tables and rows: the catalog is byte for byte what it was, and the backup is there."""
+    """It raises after it changed tables and rows: the catalog is byte for byte what it was, and the
+    backup is there."""
     home = old("0002")
     Cli(home)("db", "upgrade", "--no-backup")
     with trustvlm.open(home) as service:
@@ -324,7 +332,8 @@ def test_a_migration_that_raises_changes_nothing(
 def test_an_upgrade_that_is_killed_changes_nothing(
     old: Callable[[str], Path], release: Callable[[str], dict[str, str]]
 ) -> None:
-    """SIGKILL at the end of a migration, before its commit: the log is rolled back at the next opening."""
+    """SIGKILL at the end of a migration, before its commit: the log is rolled back at the next
+    opening."""
     home = old("0003")
     Cli(home)("db", "upgrade", "--no-backup")
     with trustvlm.open(home) as service:
@@ -349,7 +358,8 @@ def upgrade_without_room(home: str, limit: str) -> None:
     "limit", [150_000, *(pytest.param(n, marks=pytest.mark.slow) for n in (0, 20_000, 100_000))]
 )
 def test_a_disk_that_fills_up_during_an_upgrade(old: Callable[[str], Path], limit: int) -> None:
-    """The log cannot grow: Unavailable in one line, the catalog is byte for byte what it was, and later it works."""
+    """The log cannot grow: Unavailable in one line, the catalog is byte for byte what it was, and
+    later it works."""
     home = old("0001")
     before = digest(home / CATALOG)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -369,7 +379,8 @@ def test_a_disk_that_fills_up_during_an_upgrade(old: Callable[[str], Path], limi
 
 @pytest.mark.parametrize("name", OLDER)
 def test_an_upgrade_is_backed_up_first(old: Callable[[str], Path], name: str) -> None:
-    """The backup holds the catalog as it was, of its own schema, row for row; the command says where it is."""
+    """The backup holds the catalog as it was, of its own schema, row for row; the command says
+    where it is."""
     home = old(name)
     cli = Cli(home)
     before = dump(home)
@@ -391,7 +402,8 @@ def test_an_upgrade_is_backed_up_first(old: Callable[[str], Path], name: str) ->
 
 
 def test_an_upgrade_without_a_backup_has_to_be_asked_for(old: Callable[[str], Path]) -> None:
-    """The backup cannot be written (a file is where its folder belongs): no upgrade, which way out is said."""
+    """The backup cannot be written (a file is where its folder belongs): no upgrade, which way out
+    is said."""
     home = old("0002")
     (home / "backups").write_text("in the way")
     before = digest(home / CATALOG)
@@ -407,7 +419,8 @@ def test_an_upgrade_without_a_backup_has_to_be_asked_for(old: Callable[[str], Pa
 def test_what_is_written_between_backup_and_upgrade_is_not_passed_over(
     old: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody writes after the copy was taken: Busy, nothing is upgraded, and trying again works."""
+    """Somebody writes after the copy was taken: Busy, nothing is upgraded, and trying again
+    works."""
     import trustvlm.service.backup.backup as module
 
     home = old("0001")

@@ -1,4 +1,5 @@
-"""A call that expects a revision is refused once the space has moved on: library, client and HTTP alike."""
+"""A call that expects a revision is refused once the space has moved on: library, client and HTTP
+alike."""
 
 from __future__ import annotations
 
@@ -79,7 +80,8 @@ def test_the_first_change_in_the_block_needs_the_revision(verbs: Any) -> None:
 
 
 def test_a_change_between_reading_and_writing_is_noticed(verbs: Any, home: Path) -> None:
-    """Another process changes the space within the block, before the first change there: each kind of write is refused."""
+    """Another process changes the space within the block, before the first change there: each kind
+    of write is refused."""
     supports = [row.id for row in verbs.list_supports("space", "label 0005")]
     writes = [
         lambda: verbs.register("space", [label(60)]),
@@ -103,7 +105,8 @@ def test_a_change_between_reading_and_writing_is_noticed(verbs: Any, home: Path)
 
 
 def test_of_two_writers_that_read_the_same_one_wins(home: Path) -> None:
-    """The check is part of the change's transaction: of many writers with the same revision exactly one changes the space."""
+    """The check is part of the change's transaction: of many writers with the same revision exactly
+    one changes the space."""
     with trustvlm.open(home) as service:
         barrier, won = threading.Barrier(8), []
 

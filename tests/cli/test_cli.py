@@ -1,4 +1,5 @@
-"""The command line as a whole, and its commands on spaces, labels, indexes and the catalog's schema."""
+"""The command line as a whole, and its commands on spaces, labels, indexes and the catalog's
+schema."""
 
 from __future__ import annotations
 
@@ -263,7 +264,8 @@ def test_a_reader_that_has_seen_enough_is_no_error(space, tmp_path):
     names = tmp_path / "names.npz"
     count = 5_000
     save_labels(
-        names, label_names=np.array([f"label {i}" for i in range(count)]), text_vectors=np.ones((count, 4)), image_vectors=None,
+        names, label_names=np.array([f"label {i}" for i in range(count)]),
+        text_vectors=np.ones((count, 4)), image_vectors=None,
         image_labels=None,
     )  # fmt: skip
     space("register", "s", "--vectors", names)

@@ -1,4 +1,5 @@
-"""From the command line: calibrating, what is in force, feedback, monitoring, and labels with further names."""
+"""From the command line: calibrating, what is in force, feedback, monitoring, and labels with
+further names."""
 
 from __future__ import annotations
 

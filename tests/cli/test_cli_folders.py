@@ -96,8 +96,8 @@ def test_what_may_be_one_level_too_high_is_said(cli: Cli, tmp_path: Path) -> Non
     picture(tmp_path / "set" / "toys" / "car" / "3.png", 3)
     said = cli.run("register", "s", tmp_path / "set").stderr
     assert (
-        f"all images of pets lie in its sub-folders (cat, dog); if these are the labels, name {inner}\n"
-        in said
+        f"all images of pets lie in its sub-folders (cat, dog); if these are the labels, "
+        f"name {inner}\n" in said
     )
 
 

@@ -1,4 +1,5 @@
-"""Registering and support images from the command line: folders, files, names, vectors, and what is wrong with them."""
+"""Registering and support images from the command line: folders, files, names, vectors, and what is
+wrong with them."""
 
 from __future__ import annotations
 
@@ -76,12 +77,14 @@ def test_image_folder(images: Cli, tmp_path: Path) -> None:
         first.stdout == "registered 2 labels (2 new), 4 support images, 2 unreadable; revision 1\n"
     )
     assert first.stderr.splitlines() == [
-        "left out: 2 hidden files or folders (.hidden, .thumb.png), 1 system file or folder (Thumbs.db), "
+        "left out: 2 hidden files or folders (.hidden, .thumb.png), 1 system file or folder "
+        "(Thumbs.db), "
         "1 file that is not an image (.txt)",
         "left out: 1 image directly in the folder, outside the sub-folders of the labels",
         "no images in 1 sub-folder: 'empty'",
         f"could not be read: {folder}/red/gone.jpg: cannot be read: No such file or directory",
-        f"could not be read: {folder}/red/bad[red].jpg: is a text, not an image in a supported format; fetch the file again",
+        f"could not be read: {folder}/red/bad[red].jpg: is a text, not an image in a "
+        f"supported format; fetch the file again",
     ]
     assert counts(images) == {"[bold]blue": 1, "red": 3}
     again = images("register", "s", folder)
@@ -90,7 +93,8 @@ def test_image_folder(images: Cli, tmp_path: Path) -> None:
     )
     picture(folder / "red" / "4.png", 77)
     assert images("register", "s", folder) == (
-        "registered 2 labels (0 new), 1 support image, 4 duplicates skipped, 2 unreadable; revision 2\n"
+        "registered 2 labels (0 new), 1 support image, 4 duplicates skipped, 2 unreadable; "
+        "revision 2\n"
     )
 
 
@@ -192,7 +196,8 @@ def test_names_file_of_text_only_labels(images: Cli, tmp_path: Path) -> None:
     assert first.stderr.splitlines()[:3] == [
         f"{names}: left out: line 6, read as a comment (it begins with '#')",
         f"{names}: the name 'sea' occurs 2 times (line 1, line 7); it becomes one label",
-        f"{names}: 4 entries make 3 labels; class numbers after a repeated name no longer match the positions in the file",
+        f"{names}: 4 entries make 3 labels; class numbers after a repeated name no longer "
+        f"match the positions in the file",
     ]
     rows = {row["name"]: row["prompt"] for row in images.rows("label", "list", "s")}
     assert rows == {"sea": None, "Forêt": "a map of a {}.", "[red]": None}
@@ -388,7 +393,8 @@ def test_files_that_hold_no_arrays(vectors: Cli, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_file_of_vectors_is_held_in_memory_once(tmp_path):
-    """A file three times as large, its vectors in no order: the command needs its difference, and not that twice."""
+    """A file three times as large, its vectors in no order: the command needs its difference, and
+    not that twice."""
     dim, labels, each = 2_048, 2_400, 20
     rng = np.random.default_rng(0)
 
@@ -404,8 +410,10 @@ def test_a_file_of_vectors_is_held_in_memory_once(tmp_path):
         )
         code = (
             "import re, sys; from trustvlm.cli import main\n"
-            "for line in (['space', 'create', 's', '--classifier', 'precomputed:64', '--verifier', sys.argv[3]],"
-            " ['register', 's', '--vectors', sys.argv[2]]): main(['--home', sys.argv[1], *line], standalone_mode=False)\n"
+            "for line in (['space', 'create', 's', '--classifier', 'precomputed:64', "
+            "'--verifier', sys.argv[3]],"
+            " ['register', 's', '--vectors', sys.argv[2]]): main(['--home', sys.argv[1], "
+            "*line], standalone_mode=False)\n"
             "print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])"
         )
         command = [sys.executable, "-c", code, str(home), str(file), f"precomputed:{dim}"]

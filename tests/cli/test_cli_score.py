@@ -1,4 +1,5 @@
-"""Scoring and searching from the command line: sources, formats, options, and what is wrong with them."""
+"""Scoring and searching from the command line: sources, formats, options, and what is wrong with
+them."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ SOURCES = ["one.jpg", "[bold]two[/]", "drei ü.jpg"]
 
 @pytest.fixture
 def space(tmp_path: Path) -> Cli:
-    """A home with the space "s": airport and beach with two support images each, "sea [red]" with none."""
+    """A home with the space "s": airport and beach with two support images each, "sea [red]" with
+    none."""
     cli = Cli(tmp_path / "home")
     cli(
         "space",
@@ -49,7 +51,8 @@ def queries(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def encoded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Cli, Path]:
-    """A home whose space "s" encodes images (both sides by one model), and the folder of photos it knows."""
+    """A home whose space "s" encodes images (both sides by one model), and the folder of photos it
+    knows."""
     folder = tmp_path_factory.mktemp("encoded")
     photos = folder / "photos"
     for seed, name in enumerate(["red/1.png", "red/2.png", "[b]blue/1.png", "[b]blue/2.png"]):

@@ -13,7 +13,8 @@ from test_folders import picture
 
 @pytest.fixture(scope="module")
 def cli(tmp_path_factory: pytest.TempPathFactory) -> Cli:
-    """A home with a space "s" of real encoders, a space "v" of vectors, and beside it what the commands below name."""
+    """A home with a space "s" of real encoders, a space "v" of vectors, and beside it what the
+    commands below name."""
     folder = tmp_path_factory.mktemp("wording")
     cli = Cli(folder / "home")
     cli("space", "create", "s", "--classifier", make_clip(folder / "clip"))

@@ -1,4 +1,5 @@
-"""Proxies on loopback that note what is asked of them and lead every host to one port of this machine."""
+"""Proxies on loopback that note what is asked of them and lead every host to one port of this
+machine."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from contextlib import contextmanager, suppress
 
 
 class Proxy:
-    """A proxy for HTTP (absolute addresses and CONNECT) and SOCKS 5; `asked`: the hosts, in order."""
+    """A proxy for HTTP (absolute addresses and CONNECT) and SOCKS 5; `asked`: the hosts, in
+    order."""
 
     def __init__(self, port: int) -> None:
         self._target = port

@@ -1,4 +1,5 @@
-"""A TCP relay on this machine that breaks connections as it is told: a real line between a client and a server."""
+"""A TCP relay on this machine that breaks connections as it is told: a real line between a client
+and a server."""
 
 from __future__ import annotations
 
@@ -14,8 +15,10 @@ class Relay:
     """Hands bytes on to a port of this machine.
 
     Attributes:
-        break_after: of each connection that sends an import, the number of bytes after which it is reset; None: never.
-        cut_answers: so many answers are not handed on: the connection is reset when their first byte comes.
+        break_after: of each connection that sends an import, the number of bytes after which it is
+            reset; None: never.
+        cut_answers: so many answers are not handed on: the connection is reset when their first
+            byte comes.
         cut_only: only of requests whose head holds this.
         refuse_after: when a connection was broken, no further one is taken.
         broken: connections that were broken. sent: bytes that each connection sent.

@@ -1,4 +1,5 @@
-"""The client answers as the library does: every verb against the service it talks to, every column, every error."""
+"""The client answers as the library does: every verb against the service it talks to, every column,
+every error."""
 
 from __future__ import annotations
 
@@ -71,8 +72,10 @@ def require_same(got: trustvlm.Verdicts, expected: trustvlm.Verdicts) -> None:
 
 
 OPERATOR = {
-    "abort_reembed", "backup", "discard_old", "export_space", "import_space", "index_stats", "near_synonyms", "purge",
-    "rebuild_index", "reembed_space", "reembed_status", "repoint_space", "suggest_recipe", "tune_index", "verify",
+    "abort_reembed", "backup", "discard_old", "export_space", "import_space", "index_stats",
+    "near_synonyms", "purge",
+    "rebuild_index", "reembed_space", "reembed_status", "repoint_space", "suggest_recipe",
+    "tune_index", "verify",
     "write_report",
 }  # fmt: skip
 """What is for whoever runs the service."""
@@ -101,7 +104,8 @@ def test_the_verbs_are_those_of_the_library() -> None:
 
 
 def test_it_stands_on_the_lowest_row() -> None:
-    """DESIGN §1: the client is what a user installs beside their own things; it knows the dataclasses and the errors."""
+    """DESIGN §1: the client is what a user installs beside their own things; it knows the
+    dataclasses and the errors."""
     found = {module for path in FILES if path.parent.name == "client" for module in imports(path)}
     others = {module for module in found if not module.startswith("trustvlm.client")}
     rooms = ("arrays", "bounds", "errors", "outcomes", "processes", "promise", "remarks", "types")
@@ -315,7 +319,8 @@ def test_verdicts_are_equal_to_the_last_bit(
 def test_many_queries_are_many_requests_at_one_revision(
     client: Client, service: trustvlm.TrustService, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The space changes after the first request: its part is asked anew, and the call reads one state as always."""
+    """The space changes after the first request: its part is asked anew, and the call reads one
+    state as always."""
     make_space(client)
     client.register("s", world.inputs(4))
     queries = world.queries(10)
@@ -644,6 +649,7 @@ def test_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_decoding_knows_every_field() -> None:
-    """A field that a dataclass has and an answer has not is an error where it has no default, and never a guess."""
+    """A field that a dataclass has and an answer has not is an error where it has no default, and
+    never a guess."""
     with pytest.raises(TypeError, match="revision"):
         decode.read(trustvlm.LabelRow, {"id": 1, "name": "a", "prompt": None, "support_count": 0})

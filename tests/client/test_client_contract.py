@@ -1,4 +1,5 @@
-"""The service's own tests, run through the client: the same assertions over the same routes that everybody uses."""
+"""The service's own tests, run through the client: the same assertions over the same routes that
+everybody uses."""
 
 from __future__ import annotations
 

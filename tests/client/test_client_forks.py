@@ -1,4 +1,5 @@
-"""One client in several processes: what a fork inherits is not used, and an answer counts only for its own request."""
+"""One client in several processes: what a fork inherits is not used, and an answer counts only for
+its own request."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def one(number: int) -> Queries:
-    """A query whose answer no other number has: the text and support image of label `number` themselves."""
+    """A query whose answer no other number has: the text and support image of label `number`
+    themselves."""
     text, images = label(number, supports=1).text_vector, label(number, supports=1).image_vectors
     return Queries(np.asarray(text)[np.newaxis], images)
 
@@ -53,7 +55,8 @@ def score_own(client: Client, numbers: range, wrong: list[int]) -> None:
 
 
 def fork_while_busy(url: str) -> None:
-    """Child: fork several processes from one client that has open connections, and use it in all of them at once."""
+    """Child: fork several processes from one client that has open connections, and use it in all of
+    them at once."""
     client = Client(url)
     first = client.score(
         "space", one(0)
@@ -101,7 +104,8 @@ def test_parent_and_children_get_their_own_answers(address: str) -> None:
 
 
 def pool_of_processes(url: str) -> None:
-    """Child: a client of the parent in the workers of multiprocessing, with verdicts whose evidence they ask for."""
+    """Child: a client of the parent in the workers of multiprocessing, with verdicts whose evidence
+    they ask for."""
     global SHARED
     with Client(url) as client:
         SHARED = client, client.score("space", queries(8))
@@ -148,8 +152,8 @@ def fork_with_transport(home: str) -> None:
 def test_a_transport_does_not_survive_a_fork_and_says_so(tmp_path: Path) -> None:
     (said,) = map(json.loads, run(fork_with_transport, tmp_path / "home"))
     assert (
-        said
-        == "this client was made with a transport before a fork; make a new Client in the child process"
+        said == "this client was made with a transport before a fork; make a new Client in the "
+        "child process"
     )
 
 

@@ -1,4 +1,5 @@
-"""How a client reaches its service: proxies, certificates and odd environments. What cannot work is InvalidInput at once."""
+"""How a client reaches its service: proxies, certificates and odd environments. What cannot work is
+InvalidInput at once."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ import trustvlm
 from trustvlm.client import Client
 
 VARIABLES = (
-    "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE",
+    "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE",
     "SSLKEYLOGFILE", "TRUSTVLM_KEY",
 )  # fmt: skip
 
@@ -37,7 +39,8 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, str]]:
-    """The port of a service with the space "s", and its key: with one, it answers under every name."""
+    """The port of a service with the space "s", and its key: with one, it answers under every
+    name."""
     with (
         application(tmp_path_factory.mktemp("network") / "home", require_key=True) as app,
         listening(app) as port,
@@ -111,15 +114,19 @@ def test_other_names_of_this_machine(monkeypatch: pytest.MonkeyPatch, host: str)
 @pytest.mark.parametrize(
     ("exempt", "straight"),
     [
-        ("*", True), ("service.example", True), (".example", True), ("example", True), ("*.example", True),
-        ("other, service.example:8000", True), ("http://service.example", True), ("SERVICE.EXAMPLE", True),
-        ("service.example:9", False), ("vice.example", False), ("[::1", False), ("10.0.0.0/8,???,:::,", False), ("", False),
+        ("*", True), ("service.example", True), (".example", True), ("example", True), ("*.example",
+        True),
+        ("other, service.example:8000", True), ("http://service.example", True), ("SERVICE.EXAMPLE",
+        True),
+        ("service.example:9", False), ("vice.example", False), ("[::1", False),
+        ("10.0.0.0/8,???,:::,", False), ("", False),
     ],
 )  # fmt: skip
 def test_no_proxy_names_hosts(
     proxy: Proxy, monkeypatch: pytest.MonkeyPatch, exempt: str, straight: bool
 ) -> None:
-    """Where the host is exempt, nothing is found under its name; else the proxy leads to the service."""
+    """Where the host is exempt, nothing is found under its name; else the proxy leads to the
+    service."""
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
     monkeypatch.setenv("NO_PROXY", exempt)
     if straight:
@@ -172,7 +179,8 @@ def test_a_socks_proxy_without_its_version_is_told_how_to_say_it(
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "ALL_PROXY"])
 @pytest.mark.parametrize(
     "value",
-    ["socks4://127.0.0.1:1", "http://[", "http://", "ftp://a", "http://a b", "http://a:99999", "http://a:0", "a\nb", "http://ü…/",
+    ["socks4://127.0.0.1:1", "http://[", "http://", "ftp://a", "http://a b", "http://a:99999",
+    "http://a:0", "a\nb", "http://ü…/",
      "http://me:secret@[", "http://" + "a" * 64, "http://a..b"],
 )  # fmt: skip
 def test_a_proxy_that_cannot_be(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
@@ -326,7 +334,8 @@ def test_a_log_of_keys_that_cannot_be_written(port: int, monkeypatch: pytest.Mon
     "options",
     [
         {"verify": 3}, {"verify": None}, {"verify": b"\0"}, {"verify": "\0"},
-        {"verify": ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)}, {"proxy": 3}, {"proxy": ""}, {"proxy": "proxy:3128"},
+        {"verify": ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)}, {"proxy": 3}, {"proxy": ""},
+        {"proxy": "proxy:3128"},
         {"trust_env": None}, {"trust_env": "no"},
         {"transport": httpx.HTTPTransport(), "proxy": "http://proxy:3128"},
         {"transport": httpx.HTTPTransport(), "verify": False},
@@ -339,7 +348,8 @@ def test_arguments_that_cannot_be(options: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["http://a:99999", "http://a:0", "http://a:-1", "http://[::1", "http://" + "a" * 64 + ".example", "http://a..b",
+    ["http://a:99999", "http://a:0", "http://a:-1", "http://[::1",
+    "http://" + "a" * 64 + ".example", "http://a..b",
      "http://a b", "http://💩.la", "//a", "http:///v1", "http://a#b", b"http://a", "http://me:secret@",
      "http://" + "a." * 200 + "b"],
 )  # fmt: skip

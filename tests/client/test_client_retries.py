@@ -24,8 +24,10 @@ from trustvlm.client import Client
 from trustvlm.errors import STATUSES
 
 SPACE = {
-    "id": 1, "name": "s", "classifier": "precomputed:2", "verifier": "same", "classifier_dim": 2, "verifier_dim": 2,
-    "templates": [], "logit_scale": 1.0, "recipe": "flat", "revision": 0, "label_count": 0, "support_count": 0,
+    "id": 1, "name": "s", "classifier": "precomputed:2", "verifier": "same", "classifier_dim": 2,
+    "verifier_dim": 2,
+    "templates": [], "logit_scale": 1.0, "recipe": "flat", "revision": 0, "label_count": 0,
+    "support_count": 0,
     "created_at": "2026-01-01T00:00:00+00:00",
 }  # fmt: skip
 BREAK, STALL = "break", "stall"
@@ -175,7 +177,8 @@ def test_it_gives_up_after_so_many_tries() -> None:
 
 
 def test_it_gives_up_in_time() -> None:
-    """The timeout is that of all tries and pauses together; a pause that would exceed it is not begun."""
+    """The timeout is that of all tries and pauses together; a pause that would exceed it is not
+    begun."""
     begin = time.monotonic()
     with (
         told(error("TooMany", retry_after="30"), timeout=5) as (client, server),
@@ -259,7 +262,8 @@ def labels(count: int, start: int = 0) -> Iterator[LabelInput]:
 def test_an_answer_that_is_lost_is_given_again(
     relayed: tuple[Relay, trustvlm.TrustService],
 ) -> None:
-    """The write was done, its answer cut: trying again gets the first answer, and nothing is done twice."""
+    """The write was done, its answer cut: trying again gets the first answer, and nothing is done
+    twice."""
     relay, service = relayed
     with Client(relay.url) as client:
         relay.cut_answers = 1

@@ -1,4 +1,5 @@
-"""What the routes have for the sake of the client: evidence asked for later, several pictured labels, imports of its own id."""
+"""What the routes have for the sake of the client: evidence asked for later, several pictured
+labels, imports of its own id."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ def test_evidence_that_is_asked_for_later(http: Http, world: World) -> None:
     rows = scored["verdicts"]
     body: dict[str, Any] = queries | {
         "state": scored["evidence_state"], "revision": scored["revision"], "k": 2,
-        "label_ids": [row["label_id"] for row in rows], "rival_ids": [row["rival_id"] for row in rows],
+        "label_ids": [row["label_id"] for row in rows],
+        "rival_ids": [row["rival_id"] for row in rows],
     }  # fmt: skip
     asked = http("POST", "/v1/spaces/s/evidence", json=body)["evidence"]
     assert asked == [row["evidence"] for row in rows]
@@ -79,7 +81,8 @@ def test_evidence_that_is_asked_for_later(http: Http, world: World) -> None:
 
 
 def test_evidence_shows_nothing_of_another_space(http: Http, world: World) -> None:
-    """Whoever may read "s" can name the labels of "t", as labels or as aliases: they have nothing to show."""
+    """Whoever may read "s" can name the labels of "t", as labels or as aliases: they have nothing
+    to show."""
     of_t = next(row["id"] for row in http("GET", "/v1/spaces/t/labels")["labels"])
     scored = http("POST", "/v1/spaces/s/score", json=query_json(world.queries(1)))
     queries = {name: rows[:1] for name, rows in query_json(world.queries(1)).items()}

@@ -1,9 +1,11 @@
-"""The child of the crash tests: changes a home, telling each change before it begins and after it is acknowledged.
+"""The child of the crash tests: changes a home, telling each change before it begins and after it
+is acknowledged.
 
-`python crash_child.py HOME WHAT …`, where WHAT is one of: `tour N`: once through every kind of change, or the first N steps;
-`random SEED FIRST`: at random until it is killed, beginning with the change FIRST, one that was interrupted, if that is not
-empty; `upgrade`: copies of an old catalog, one after the other, to the newest schema; `create N`: N new homes. It tells lines:
-B {change}, C (a chunk of it is acknowledged), D, X {error}, E (end).
+`python crash_child.py HOME WHAT …`, where WHAT is one of: `tour N`: once through every kind of
+change, or the first N steps; `random SEED FIRST`: at random until it is killed, beginning with the
+change FIRST, one that was interrupted, if that is not empty; `upgrade`: copies of an old catalog,
+one after the other, to the newest schema; `create N`: N new homes. It tells lines: B {change}, C (a
+chunk of it is acknowledged), D, X {error}, E (end).
 """
 
 from __future__ import annotations
@@ -77,7 +79,8 @@ def restore_support(service: TrustService, op: Op) -> None:
 
 def ids_of(service: TrustService, op: Op, removed: str) -> list[int]:
     query = (
-        "SELECT s.id FROM supports s JOIN labels l ON l.id = s.label_id JOIN spaces p ON p.id = l.space_id "
+        "SELECT s.id FROM supports s JOIN labels l ON l.id = s.label_id JOIN spaces p ON "
+        "p.id = l.space_id "
         f"WHERE p.name = ? AND l.name = ? AND s.removed_revision {removed} AND s.embedding = ?"
     )
     with raw(service._parts.home) as catalog:
@@ -239,7 +242,8 @@ def exported(service: TrustService, space: str) -> Path:
 
 
 def repair(service: TrustService, op: Op) -> None:
-    """Damage a support image, and with `index` an index of SQLite's, in the file; then let it be mended."""
+    """Damage a support image, and with `index` an index of SQLite's, in the file; then let it be
+    mended."""
     (support_id,) = ids_of(service, op, "IS NULL")
     with raw(service._parts.home) as catalog:
         damaged = (
@@ -247,7 +251,10 @@ def repair(service: TrustService, op: Op) -> None:
             + IMAGES[op["supports"][0]].tobytes()[1:]
         )
         if op["index"]:
-            query = "SELECT name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL ORDER BY name"
+            query = (
+                "SELECT name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL "
+                "ORDER BY name"
+            )
             catalog.execute(f"DROP INDEX {catalog.execute(query).fetchone()[0]}")
         catalog.execute("UPDATE supports SET embedding = ? WHERE id = ?", (damaged, support_id))
         catalog.commit()
@@ -259,7 +266,10 @@ def reembed(service: TrustService, op: Op) -> None:
     if not op["tag"]:
         service.reembed_space(op["space"], templates=["another {}"])
         return
-    of_space = "space_id = (SELECT id FROM spaces WHERE name = ? AND removed_at IS NULL) AND removed_revision IS NULL"
+    of_space = (
+        "space_id = (SELECT id FROM spaces WHERE name = ? AND removed_at IS NULL) AND "
+        "removed_revision IS NULL"
+    )
     with raw(service._parts.home) as catalog:
         labels = catalog.execute(
             f"SELECT name, text_prototype FROM labels WHERE {of_space}", (op["space"],)
@@ -575,7 +585,8 @@ def life(home: Path, seed: str, first: str) -> None:
 
 
 def upgrade(home: Path) -> None:
-    """Upgrade one copy of the old catalog after the other, as `trustvlm db upgrade` does: after a backup."""
+    """Upgrade one copy of the old catalog after the other, as `trustvlm db upgrade` does: after a
+    backup."""
     from trustvlm.service.backup.backup import upgrade_home
 
     tell("R")

@@ -1,9 +1,11 @@
-"""A disk that forgets: what a process did to files, taken from strace, and what a power cut may have left of it.
+"""A disk that forgets: what a process did to files, taken from strace, and what a power cut may
+have left of it.
 
-The model is harsh, within what POSIX allows: of the writes to a file since its last fsync any subset may be there, each whole
-or in sectors; of the names made, renamed or removed in a folder since its last fsync, a first part: a file that is renamed into
-another folder may then have both names, or neither. The index of SQLite's log
-(-shm) is memory-mapped, so it is not traced; SQLite makes it anew.
+The model is harsh, within what POSIX allows: of the writes to a file since its last fsync any
+subset may be there, each whole or in sectors; of the names made, renamed or removed in a folder
+since its last fsync, a first part: a file that is renamed into another folder may then have both
+names, or neither. The index of SQLite's log (-shm) is memory-mapped, so it is not traced; SQLite
+makes it anew.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ Range = tuple[int, bytes]
 
 @dataclass(eq=False)
 class File:
-    """Bytes that are safe, and what was done since: (offset, bytes) written, or (length, None) for a change of length."""
+    """Bytes that are safe, and what was done since: (offset, bytes) written, or (length, None) for
+    a change of length."""
 
     safe: bytes = b""
     pending: list[tuple[int, bytes | None]] = field(default_factory=list)
@@ -94,7 +97,8 @@ def folder_of(path: Path) -> Folder:
 
 
 def after_power_cut(folder: Folder, place: Path, chance: random.Random, keep: float) -> None:
-    """Write to `place` what may be left: each unsafe change of a file with probability `keep`, some of them torn."""
+    """Write to `place` what may be left: each unsafe change of a file with probability `keep`, some
+    of them torn."""
     place.mkdir()
     names = dict(folder.safe)
     for change in folder.pending[
@@ -168,7 +172,8 @@ class Replay:
         return handle(arguments, result, covered)  # type: ignore[no-any-return]
 
     def _places(self, arguments: str) -> list[tuple[Folder, str] | None]:
-        """For each path of a call: its folder and its last part; None for one that is not below the root."""
+        """For each path of a call: its folder and its last part; None for one that is not below the
+        root."""
         found = []
         for at, path in _PATH.findall(arguments):
             name = _decoded(path)

@@ -1,6 +1,8 @@
-"""Backups: taken while others write, of one moment, holding all that is not derived, and appearing whole or not at all.
+"""Backups: taken while others write, of one moment, holding all that is not derived, and appearing
+whole or not at all.
 
-The children are real processes that run functions of this file (`python test_backup.py NAME ARGUMENTS`).
+The children are real processes that run functions of this file (`python test_backup.py NAME
+ARGUMENTS`).
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ MOST = 400
 
 
 def change(service: trustvlm.TrustService, space: str, number: int, first: int = 0) -> None:
-    """The change that leads to revision `number`: every fifth removes the label of the one before, the others add one."""
+    """The change that leads to revision `number`: every fifth removes the label of the one before,
+    the others add one."""
     if number % 5:
         service.register(space, [label(first + number, supports=number % 3)])
     else:
@@ -49,7 +52,8 @@ def names_at(revision: int, first: int = 0) -> set[str]:
 
 
 def keep_writing(home: str, own: str, first: str) -> None:
-    """Child: change a space of its own and one that both write, telling each acknowledged change, until stdin ends."""
+    """Child: change a space of its own and one that both write, telling each acknowledged change,
+    until stdin ends."""
     with trustvlm.open(home) as service:
         for number in range(1, MOST):
             change(service, own, number)
@@ -60,7 +64,8 @@ def keep_writing(home: str, own: str, first: str) -> None:
 
 
 def test_a_backup_taken_while_two_processes_write_is_of_one_moment(tmp_path: Path) -> None:
-    """Of every space exactly one revision's state: nothing acknowledged before is missing, nothing is half there."""
+    """Of every space exactly one revision's state: nothing acknowledged before is missing, nothing
+    is half there."""
     home = tmp_path / "home"
     with trustvlm.open(home, create=True) as service:
         for name in ("one", "two", "both"):
@@ -99,7 +104,10 @@ def test_a_backup_taken_while_two_processes_write_is_of_one_moment(tmp_path: Pat
                 }
                 # A process writes to the two spaces by turns, so that the moment shows in both.
                 assert shared in (names_at(revision, first), names_at(revision - 1, first))
-            later = "SELECT * FROM labels JOIN spaces s ON s.id = space_id WHERE labels.revision > s.revision"
+            later = (
+                "SELECT * FROM labels JOIN spaces s ON s.id = space_id WHERE "
+                "labels.revision > s.revision"
+            )
             assert not run_sql(restored, later)
             assert run_sql(restored, "PRAGMA integrity_check") == [("ok",)]
             assert run_sql(restored, "PRAGMA foreign_key_check") == []
@@ -118,7 +126,8 @@ def require_state(service: trustvlm.TrustService, space: str, revision: int, bui
 def test_nobody_waits_for_a_backup_and_it_never_begins_anew(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A label is registered between any two pages: each goes in at once, the copy ends after one pass, without them."""
+    """A label is registered between any two pages: each goes in at once, the copy ends after one
+    pass, without them."""
     monkeypatch.setattr("trustvlm.catalog.upkeep.copy_catalog.PAGES", 1)
     done: list[int] = []
     with trustvlm.open(home) as service, trustvlm.open(home) as writer:
@@ -204,7 +213,8 @@ def test_a_link_among_the_originals_is_named(home: Path, tmp_path: Path) -> None
 
 
 def test_what_was_purged_before_is_not_in_it(home: Path, tmp_path: Path) -> None:
-    """Free pages and the log are no hiding place; what was only removed is there, and can be restored."""
+    """Free pages and the log are no hiding place; what was only removed is there, and can be
+    restored."""
     purged, removed = (np.asarray(label(n, supports=2).image_vectors)[0].tobytes() for n in (6, 10))
     with trustvlm.open(home) as service:
         service.remove_label("space", label(6).name)
@@ -274,7 +284,8 @@ def backup_without_room(home: str, target: str, limit: str) -> None:
 
 
 def test_a_full_disk_leaves_nothing_behind(home: Path, tmp_path: Path) -> None:
-    """Without room for the copy, or for the archive only: Unavailable, and the folder is as it was."""
+    """Without room for the copy, or for the archive only: Unavailable, and the folder is as it
+    was."""
     size = (home / CATALOG).stat().st_size
     (tmp_path / "out").mkdir()
     for limit in (size // 2, size + 100):
@@ -309,7 +320,8 @@ def backup_slowly(home: str, target: str, steps: str) -> None:
 def test_a_killed_backup_leaves_no_file_and_the_next_one_clears_up(
     home: Path, tmp_path: Path, steps: int
 ) -> None:
-    """Killed while the catalog is copied, or while it is archived: no file of that name; what lies about goes later."""
+    """Killed while the catalog is copied, or while it is archived: no file of that name; what lies
+    about goes later."""
     out = tmp_path / "out"
     out.mkdir()
     pages = run_sql(home, "PRAGMA page_count")[0][0]

@@ -1,7 +1,9 @@
-"""Readers and writers in several processes and threads: a verdict at revision r is that of a home with the changes up to r.
+"""Readers and writers in several processes and threads: a verdict at revision r is that of a home
+with the changes up to r.
 
-Writers tell each change with the revision it got; readers keep what they were answered, with its revision. Afterwards the
-changes are made again, one after the other, in a fresh home, and a service that was just opened must give the same answers.
+Writers tell each change with the revision it got; readers keep what they were answered, with its
+revision. Afterwards the changes are made again, one after the other, in a fresh home, and a service
+that was just opened must give the same answers.
 """
 
 from __future__ import annotations
@@ -67,7 +69,8 @@ def change(service: TrustService, op: Op) -> int:
 
 
 class Writer:
-    """Makes changes to labels of its own, so that writers contend for the lock and for nothing else."""
+    """Makes changes to labels of its own, so that writers contend for the lock and for nothing
+    else."""
 
     def __init__(self, number: int) -> None:
         self.chance = random.Random(number)
@@ -186,8 +189,9 @@ def in_threads(works: list[Callable[[], None]]) -> None:
 
 
 def time_locks(service: TrustService, held: list[tuple[float, float]]) -> None:
-    """From now on, note for how long each write transaction of the service has the write lock, from BEGIN IMMEDIATE to after
-    its end: seconds on the clock, and of the processor, which do not depend on what else the machine is doing."""
+    """From now on, note for how long each write transaction of the service has the write lock, from
+    BEGIN IMMEDIATE to after its end: seconds on the clock, and of the processor, which do not
+    depend on what else the machine is doing."""
     engine = service._parts.catalog._engine
     begun: dict[Any, tuple[float, float]] = {}
 
@@ -253,14 +257,16 @@ def test_a_verdict_is_that_of_its_revision(
     assert read_state(home) == read_state(tmp_path / "again")
     with capsys.disabled():
         if whole:
-            print(
-                f"\n{len(changes)} changes by 3 writers, {compared} answers of 3 readers at {len(seen)} revisions: all equal; "
+            print(  # noqa: T201
+                f"\n{len(changes)} changes by 3 writers, {compared} answers of 3 readers at "
+                f"{len(seen)} revisions: all equal; "
                 f"write lock held {1000 * held:.0f} ms at most"
             )
 
 
 def replayed(home: Path, changes: list[list[Any]], seen: dict[int, list[list[Any]]]) -> int:
-    """Make the changes again, and compare what was answered at each revision with what a service that was just opened says."""
+    """Make the changes again, and compare what was answered at each revision with what a service
+    that was just opened says."""
     compared = 0
     with trustvlm.open(home, create=True) as service:
         create(service, "main")
@@ -320,7 +326,8 @@ MANY = 10_000
 def test_no_transaction_holds_the_lock_for_a_second(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Bulk registration, and removing, restoring and purging ten thousand support images of one label."""
+    """Bulk registration, and removing, restoring and purging ten thousand support images of one
+    label."""
     rng = np.random.default_rng(0)
     figures: dict[str, tuple[float, float]] = {}
     with trustvlm.open(tmp_path / "home", create=True) as service:
@@ -366,7 +373,7 @@ def test_no_transaction_holds_the_lock_for_a_second(
             for what, (wall, own) in figures.items()
         ]
         table = "\n".join(lines)
-        print(f"\nlongest write transaction of each:\n{table}")
+        print(f"\nlongest write transaction of each:\n{table}")  # noqa: T201
     assert max(own for _, own in figures.values()) < 1.0, figures
 
 

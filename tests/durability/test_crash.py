@@ -1,8 +1,10 @@
-"""kill -9 at any moment and at every named step: nothing acknowledged is lost, nothing is half there, every home opens.
+"""kill -9 at any moment and at every named step: nothing acknowledged is lost, nothing is half
+there, every home opens.
 
-Children (tests/crash_child.py) tell what they are about to change and what was acknowledged; after each kill the home must hold
-what they were told, or that and a whole part of the change under way; be sound to the last checksum; and answer like a
-fresh home with the same content (tests/crash_state.py).
+Children (tests/crash_child.py) tell what they are about to change and what was acknowledged; after
+each kill the home must hold what they were told, or that and a whole part of the change under way;
+be sound to the last checksum; and answer like a fresh home with the same content
+(tests/crash_state.py).
 """
 
 from __future__ import annotations
@@ -111,14 +113,19 @@ class Told:
             mended(home)
         found = read_state(home)
         if not is_possible(found, self.state, self.op, self.chunks):
-            what = f"while {str(self.op)[:200]} ({self.chunks} chunks acknowledged): {difference(found, self.state)}"
+            what = (
+                f"while {str(self.op)[:200]} ({self.chunks} chunks acknowledged): "
+                f"{difference(found, self.state)}"
+            )
             raise AssertionError(what)
         return found
 
     def require_beside(self, home: Path, scratch: Path) -> None:
-        """The backup, and the home made of it, are there if they were acknowledged, and hold what they should.
+        """The backup, and the home made of it, are there if they were acknowledged, and hold what
+        they should.
 
-        What may have been comes to be known: a home is made of the backup at `scratch`, and deleted.
+        What may have been comes to be known: a home is made of the backup at `scratch`, and
+        deleted.
         """
         what = "" if self.op is None else self.op["op"]
         if backup_of(home).exists():
@@ -179,7 +186,8 @@ def warned() -> Iterator[list[str]]:
 
 
 def unexpected(warned: list[str]) -> list[str]:
-    """What was warned of, but for snapshots that a struck repair has left as they were: it gives the catalog a new epoch."""
+    """What was warned of, but for snapshots that a struck repair has left as they were: it gives
+    the catalog a new epoch."""
     return [message for message in warned if " is stale: epoch " not in message]
 
 
@@ -228,7 +236,8 @@ AT_CREATION = sorted(point for point in POINTS if point.startswith(("home.", "sc
 
 
 def strike_at_creation(place: Path, point: str, kind: str) -> int:
-    """Let a child that makes a home be struck at a step; the home must then open, whole. Its exit code."""
+    """Let a child that makes a home be struck at a step; the home must then open, whole. Its exit
+    code."""
     child = start(place, "create", fault=f"{point}:1:{kind}")
     child.communicate(timeout=TIMEOUT_S)
     home = place / "copy 0"
@@ -242,7 +251,8 @@ def strike_at_creation(place: Path, point: str, kind: str) -> int:
 def strike_in_the_tour(
     template: tuple[Path, State], place: Path, point: str, count: int, kind: str
 ) -> tuple[int, Told]:
-    """Let a child that makes the tour be struck at a step; the home must then be whole. Its exit code, and what it told."""
+    """Let a child that makes the tour be struck at a step; the home must then be whole. Its exit
+    code, and what it told."""
     home, before = template
     shutil.copytree(home, place / "home")
     told = Told(before)
@@ -293,7 +303,8 @@ def test_killed_at_every_named_step(
     warned: list[str],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """At each step of faults.POINTS, when it is reached first and, where it is, a second and a fifth time."""
+    """At each step of faults.POINTS, when it is reached first and, where it is, a second and a
+    fifth time."""
 
     def strike(point: str, count: int) -> bool:
         place = tmp_path / f"{point}-{count}"
@@ -313,15 +324,17 @@ def test_killed_at_every_named_step(
             if count == 1 or point.startswith(OFTEN)
         ]
         kills = sum(pool.map(lambda case: strike(*case), cases))
-    # Killed between the snapshots under another recipe and the change of the recipe: they are rebuilt.
+    # Killed between the snapshots under another recipe and the change of the recipe: they are
+    # rebuilt.
     assert [
         message
         for message in unexpected(warned)
         if "stale: recipe 'hnsw', expected 'flat'" not in message
     ] == []
     with capsys.disabled():
-        print(
-            f"\n{kills} kills at {len(POINTS)} named steps: 0 lost, 0 disagreements, 0 homes that do not open"
+        print(  # noqa: T201
+            f"\n{kills} kills at {len(POINTS)} named steps: 0 lost, 0 disagreements, 0 homes "
+            f"that do not open"
         )
 
 
@@ -331,7 +344,8 @@ def test_killed_at_every_named_step(
 def test_a_failing_disk_at_every_named_step(
     template: tuple[Path, State], tmp_path: Path, kind: str
 ) -> None:
-    """Each change that fails says so with an error of the tree, is wholly there or not, and the home goes on working."""
+    """Each change that fails says so with an error of the tree, is wholly there or not, and the
+    home goes on working."""
 
     def strike(point: str) -> None:
         place = tmp_path / point
@@ -358,7 +372,8 @@ def test_a_space_whose_purge_was_interrupted_is_not_restored_in_part(
         "    service.remove_space('main')\n"
         "    service.purge(older_than=datetime.timedelta(0))\n"
     )
-    # After the support images and labels that were removed alone (there are none), the first rows of the space.
+    # After the support images and labels that were removed alone (there are none), the first rows
+    # of the space.
     environment = os.environ | {"TRUSTVLM_FAULT": "purge.committed:3:kill"}
     assert (
         subprocess.run(
@@ -456,7 +471,8 @@ def killed_again_and_again(place: Path, seed: int, kills: int) -> Counter[str]:
         create(service, "main")
     life = Life(home, random.Random(seed), read_state(home))
     for _ in range(kills):
-        # In every other life, spaces of 1,000 labels are searched through 16-bit rows of mapped snapshots.
+        # In every other life, spaces of 1,000 labels are searched through 16-bit rows of mapped
+        # snapshots.
         life.kill({"TRUSTVLM_HALF_FROM": "1000"} if seed % 2 else {})
     return life.struck
 
@@ -483,8 +499,9 @@ def test_killed_at_random_three_hundred_times(
     assert struck["rebuild"] > 0
     with capsys.disabled():
         table = ", ".join(f"{number} {what}" for what, number in struck.most_common())
-        print(
-            f"\n{sum(struck.values())} kills: 0 lost, 0 disagreements, 0 homes that do not open; struck: {table}"
+        print(  # noqa: T201
+            f"\n{sum(struck.values())} kills: 0 lost, 0 disagreements, 0 homes that do not "
+            f"open; struck: {table}"
         )
 
 
@@ -519,7 +536,8 @@ def old_catalog(tmp_path: Path) -> Path:
 
 
 def kill_in_turns(place: Path, what: str, kills: int, seed: int) -> list[Path]:
-    """Kill a child that works on one copy after the other, so many times; the copies that it began with."""
+    """Kill a child that works on one copy after the other, so many times; the copies that it began
+    with."""
     chance, begun = random.Random(seed), []
     for number in range(kills):
         work = place / f"{what} {number}"
@@ -553,7 +571,8 @@ def require_upgraded(home: Path) -> None:
 
 @pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_while_upgrading(old_catalog: Path, kills: int) -> None:
-    """A catalog whose upgrade was killed is at the old schema or at the new one, with all it held, and can be upgraded."""
+    """A catalog whose upgrade was killed is at the old schema or at the new one, with all it held,
+    and can be upgraded."""
     for home in kill_in_turns(old_catalog, "upgrade", kills, 3):
         if (home / CATALOG).is_file():
             with raw(home) as catalog:
@@ -592,7 +611,8 @@ def test_killed_while_a_home_is_made(tmp_path: Path) -> None:
 
 
 def test_threads_that_make_homes_at_once(tmp_path: Path) -> None:
-    """Alembic keeps what it works on in the process: one thread's tables must not land in another's home."""
+    """Alembic keeps what it works on in the process: one thread's tables must not land in another's
+    home."""
 
     def made(number: int) -> int:
         with trustvlm.open(tmp_path / str(number), create=True) as service:

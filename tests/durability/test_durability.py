@@ -1,6 +1,8 @@
-"""What was acknowledged survives a kill, what was removed can be restored, what was purged is gone from every file.
+"""What was acknowledged survives a kill, what was removed can be restored, what was purged is gone
+from every file.
 
-The children are real processes that run functions of this file (`python test_durability.py NAME ARGUMENTS`).
+The children are real processes that run functions of this file (`python test_durability.py NAME
+ARGUMENTS`).
 """
 
 from __future__ import annotations
@@ -85,7 +87,8 @@ def require_whole(home: Path, acknowledged: set[str]) -> int:
 
 
 def killed_again_and_again(home: Path, chunk: int, seed: int, kills: int) -> list[int]:
-    """Kill a registering process `kills` times, each time further on; how many labels were there after each."""
+    """Kill a registering process `kills` times, each time further on; how many labels were there
+    after each."""
     chance = random.Random(seed)
     acknowledged: set[str] = set()
     found = []
@@ -111,7 +114,8 @@ def killed_again_and_again(home: Path, chunk: int, seed: int, kills: int) -> lis
     ],
 )
 def test_kill_while_registering(tmp_path: Path, chunk: int, seed: int, kills: int) -> None:
-    """kill -9 at random moments: all that was acknowledged is there, nothing is half there, and repeating completes it."""
+    """kill -9 at random moments: all that was acknowledged is there, nothing is half there, and
+    repeating completes it."""
     home = tmp_path / "home"
     with trustvlm.open(home, create=True) as service:
         create(service)
@@ -140,7 +144,8 @@ def test_kill_while_registering(tmp_path: Path, chunk: int, seed: int, kills: in
 
 
 def register_chunks(home: str) -> None:
-    """Child: register in several chunks, and change things in the other ways, telling each acknowledgement."""
+    """Child: register in several chunks, and change things in the other ways, telling each
+    acknowledgement."""
     import trustvlm.service.registration.plan as plan
 
     plan.CHUNK_LABELS = 10
@@ -159,7 +164,8 @@ def register_chunks(home: str) -> None:
 
 
 def test_a_sync_of_the_log_precedes_each_acknowledgement(home: Path, tmp_path: Path) -> None:
-    """Under strace: after the last write to the write-ahead log, and before the acknowledgement, the log is synced."""
+    """Under strace: after the last write to the write-ahead log, and before the acknowledgement,
+    the log is synced."""
     strace = shutil.which("strace")
     if strace is None:
         pytest.skip("strace is not installed")
@@ -210,12 +216,16 @@ def test_a_sync_of_the_log_precedes_each_acknowledgement(home: Path, tmp_path: P
 
 
 def prototypes(home: Path) -> dict[str, tuple[bytes, bytes | None, int]]:
-    query = "SELECT name, text_prototype, prototype, support_count FROM labels WHERE removed_revision IS NULL"
+    query = (
+        "SELECT name, text_prototype, prototype, support_count FROM labels WHERE "
+        "removed_revision IS NULL"
+    )
     return {name: tuple(rest) for name, *rest in run_sql(home, query)}  # type: ignore[misc]
 
 
 def test_a_label_comes_back_as_it_was(home: Path) -> None:
-    """remove_label, then restore_label: the same ids, bit-equal prototypes, equal verdicts, its support images with it."""
+    """remove_label, then restore_label: the same ids, bit-equal prototypes, equal verdicts, its
+    support images with it."""
     with trustvlm.open(home) as service:
         before, rows, bits = (
             service.score("space", queries()),
@@ -245,7 +255,8 @@ def test_a_label_comes_back_as_it_was(home: Path) -> None:
 
 
 def test_only_what_went_with_the_label_comes_back_with_it(home: Path) -> None:
-    """A support image removed before its label was removed stays removed when the label is restored."""
+    """A support image removed before its label was removed stays removed when the label is
+    restored."""
     with trustvlm.open(home) as service:
         asked = Queries(verifier=label(7).image_vectors)
         ids = service.search("space", asked, kind="support", k=1).ids[:, 0].tolist()
@@ -260,7 +271,8 @@ def test_only_what_went_with_the_label_comes_back_with_it(home: Path) -> None:
 
 
 def test_support_images_come_back_as_they_were(home: Path) -> None:
-    """remove_support, then restore_support: bit-equal prototypes and equal verdicts; all of a label's, or some."""
+    """remove_support, then restore_support: bit-equal prototypes and equal verdicts; all of a
+    label's, or some."""
     with trustvlm.open(home) as service:
         before, bits = service.score("space", queries()), prototypes(home)
         asked = Queries(
@@ -286,7 +298,8 @@ def test_support_images_come_back_as_they_were(home: Path) -> None:
 
 
 def test_a_removed_support_image_registered_again(home: Path) -> None:
-    """The same vector may come again while the old one can still be restored; restoring is then a Conflict."""
+    """The same vector may come again while the old one can still be restored; restoring is then a
+    Conflict."""
     with trustvlm.open(home) as service:
         bits, before = prototypes(home), service.score("space", queries())
         old = service.search(
@@ -305,7 +318,8 @@ def test_a_removed_support_image_registered_again(home: Path) -> None:
 
 
 def test_evidence_is_that_of_the_verdicts_revision(home: Path) -> None:
-    """Evidence is read lazily, but shows the support images as they were, whatever was added, removed or restored since."""
+    """Evidence is read lazily, but shows the support images as they were, whatever was added,
+    removed or restored since."""
     with trustvlm.open(home) as service:
         asked = label(7)
         same = Queries(np.array([asked.text_vector]), np.asarray(asked.image_vectors)[:1])
@@ -332,7 +346,8 @@ def test_evidence_is_that_of_the_verdicts_revision(home: Path) -> None:
         except trustvlm.Unavailable:
             return  # an honest answer too: what was hidden then cannot be told any more
         assert then == ids[1:], (
-            "a support image that was restored later is shown as evidence of a time when it was removed"
+            "a support image that was restored later is shown as evidence of a time when it was "
+            "removed"
         )
 
 
@@ -348,7 +363,8 @@ def files_with(home: Path, needle: bytes) -> list[str]:
 
 
 def test_purged_vectors_are_in_none_of_the_files(home: Path) -> None:
-    """purge(older_than=0): what was removed cannot be restored, its bytes are nowhere in the home, others are as before."""
+    """purge(older_than=0): what was removed cannot be restored, its bytes are nowhere in the home,
+    others are as before."""
     with trustvlm.open(home) as service, trustvlm.open(home) as watcher:
         watcher.score("space", queries())
         asked = Queries(verifier=label(7).image_vectors)
@@ -391,7 +407,8 @@ def test_purged_vectors_are_in_none_of_the_files(home: Path) -> None:
 
 
 def test_remove_label_with_purge_leaves_nothing(home: Path) -> None:
-    """remove_label(purge=True) does the same for one label, and leaves what else was removed restorable."""
+    """remove_label(purge=True) does the same for one label, and leaves what else was removed
+    restorable."""
     secret = np.asarray(label(6, supports=2).image_vectors)[1].tobytes()
     with trustvlm.open(home) as service:
         service.remove_label("space", "label 0007")
@@ -404,7 +421,8 @@ def test_remove_label_with_purge_leaves_nothing(home: Path) -> None:
 
 
 def test_a_removed_space_comes_back_or_is_purged(home: Path) -> None:
-    """restore_space brings everything back; after a purge it is NotFound and its vectors are in no file."""
+    """restore_space brings everything back; after a purge it is NotFound and its vectors are in no
+    file."""
     with trustvlm.open(home) as service:
         before = service.score("space", queries())
         service.rebuild_index("space")
@@ -422,7 +440,8 @@ def test_a_removed_space_comes_back_or_is_purged(home: Path) -> None:
 
 
 def test_a_purge_waits_for_readers(home: Path) -> None:
-    """Another process's reading transaction pins the log; the purge waits for it and then leaves nothing behind."""
+    """Another process's reading transaction pins the log; the purge waits for it and then leaves
+    nothing behind."""
     secret = np.asarray(label(6, supports=2).image_vectors)[0].tobytes()
     reader = sqlite3.connect(home / CATALOG, isolation_level=None, check_same_thread=False)
     reader.execute("BEGIN")
@@ -454,8 +473,8 @@ def purge_impatiently(home: str) -> None:
 
 
 def test_a_purge_that_could_not_clear_the_log_says_so(home: Path) -> None:
-    """A reader outlasts the purge's patience: it must not claim to have purged while the log still holds the bytes; and
-    purging again, when the reader is gone, finishes what was left."""
+    """A reader outlasts the purge's patience: it must not claim to have purged while the log still
+    holds the bytes; and purging again, when the reader is gone, finishes what was left."""
     secret = np.asarray(label(6, supports=2).image_vectors)[0].tobytes()
     reader = sqlite3.connect(home / CATALOG, isolation_level=None)
     reader.execute("BEGIN")
@@ -504,7 +523,8 @@ MANY = 5_200
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home with enough labels for a snapshot, which a query has written; some labels have support images."""
+    """A home with enough labels for a snapshot, which a query has written; some labels have support
+    images."""
     home = tmp_path_factory.mktemp("large") / "home"
     rng = np.random.default_rng(0)
     texts = rng.standard_normal((MANY, CLASSIFIER)).astype(np.float32)
@@ -533,7 +553,8 @@ def copied(large: Path, tmp_path: Path) -> Path:
 
 
 def mark_catalog(home: Path) -> None:
-    """Make the catalog and its snapshot differ, behind everybody's back, so that one can see where an answer came from."""
+    """Make the catalog and its snapshot differ, behind everybody's back, so that one can see where
+    an answer came from."""
     run_sql(home, "UPDATE labels SET name = 'from the catalog' WHERE name = 'label 0000'")
 
 
@@ -548,7 +569,8 @@ def source(service: TrustService) -> str:
 def test_a_new_process_starts_from_the_snapshot(
     copied: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With the snapshot, equal verdicts; also after further changes, which the catalog adds to it."""
+    """With the snapshot, equal verdicts; also after further changes, which the catalog adds to
+    it."""
     with trustvlm.open(copied) as service:
         before = service.score("space", queries())
         assert caplog.messages == []
@@ -625,7 +647,8 @@ def of_another_epoch(path: Path) -> None:
 
 
 def in_the_future(path: Path) -> None:
-    """As after a restored backup that kept its epoch by mistake: the snapshot is ahead of the catalog."""
+    """As after a restored backup that kept its epoch by mistake: the snapshot is ahead of the
+    catalog."""
     run_sql(path.parent.parent, "UPDATE spaces SET revision = revision - 1")
 
 
@@ -650,7 +673,8 @@ def a_folder(path: Path) -> None:
 def test_a_spoilt_snapshot_is_ignored(
     copied: Path, caplog: pytest.LogCaptureFixture, spoil: Callable[[Path], None]
 ) -> None:
-    """It is not believed: one line in the log, the state is built from the catalog, and a good snapshot replaces it."""
+    """It is not believed: one line in the log, the state is built from the catalog, and a good
+    snapshot replaces it."""
     mark_catalog(copied)
     (snapshot,) = copied.rglob("*.snapshot")
     spoil(snapshot)
@@ -673,7 +697,8 @@ def test_a_spoilt_snapshot_is_ignored(
 
 
 def test_an_epoch_change_discards_what_is_in_memory(copied: Path) -> None:
-    """Another epoch under a running service (a restored backup): its caches are rebuilt, though the revision is the same."""
+    """Another epoch under a running service (a restored backup): its caches are rebuilt, though the
+    revision is the same."""
     with trustvlm.open(copied) as service:
         before = service.score("space", queries())
         service.search("space", queries(), kind="support")
@@ -693,7 +718,8 @@ def score_without_room(home: str) -> None:
 
 
 def test_a_snapshot_that_cannot_be_written_costs_no_answer(copied: Path) -> None:
-    """A disk without room for the snapshot: the query is answered all the same, and no remains are left."""
+    """A disk without room for the snapshot: the query is answered all the same, and no remains are
+    left."""
     with trustvlm.open(copied, read_only=True) as service:
         expected = service.score("space", queries()).trust
     shutil.rmtree(copied / "snapshots")

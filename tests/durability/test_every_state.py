@@ -1,4 +1,5 @@
-"""Every rule on every legal state of a space: it works, it is left out with a reason, or the refusal says what is missing."""
+"""Every rule on every legal state of a space: it works, it is left out with a reason, or the
+refusal says what is missing."""
 
 from __future__ import annotations
 
@@ -175,7 +176,8 @@ def test_rules_and_states(
 
 
 def test_each_rule_alone(service: TrustService) -> None:
-    """Whichever rule stands for its side, there is an evaluation and, where it can be drawn, the curve."""
+    """Whichever rule stands for its side, there is an evaluation and, where it can be drawn, the
+    curve."""
     queries, truth = filled(service, "images for some", "verifier")
     for rule in trustvlm.RULES:
         found = service.evaluate("s", queries, truth, rules=[rule], draws=1)

@@ -1,4 +1,5 @@
-"""A home that is moved, deleted or replaced while it is open: no change is acknowledged that is written outside of it."""
+"""A home that is moved, deleted or replaced while it is open: no change is acknowledged that is
+written outside of it."""
 
 from __future__ import annotations
 
@@ -46,7 +47,8 @@ def point_the_link_elsewhere(home: Path) -> None:
 
 
 CHANGES: list[Callable[[Path], None]] = [
-    move, move_and_put_a_copy, delete, put_another_catalog, delete_the_log, point_the_link_elsewhere,
+    move, move_and_put_a_copy, delete, put_another_catalog, delete_the_log,
+    point_the_link_elsewhere,
 ]  # fmt: skip
 
 
@@ -87,7 +89,8 @@ def test_a_change_that_meets_the_move_is_not_acknowledged(home: Path) -> None:
 def test_a_service_with_its_home_in_place_goes_on_whatever_else_happens(
     home: Path, tmp_path: Path
 ) -> None:
-    """Backups, other processes that come and go, purges that empty the log: the files stay the same."""
+    """Backups, other processes that come and go, purges that empty the log: the files stay the
+    same."""
     with trustvlm.open(home) as service:
         for number in range(30, 35):
             with trustvlm.open(home) as other:

@@ -1,4 +1,5 @@
-"""Asked to end, out of room, on a failing disk: what was committed stays, what is said is right, repeating completes."""
+"""Asked to end, out of room, on a failing disk: what was committed stays, what is said is right,
+repeating completes."""
 
 from __future__ import annotations
 
@@ -69,7 +70,8 @@ def register(home: Path, vectors: Path, fault: str = "") -> subprocess.Popen[str
 
 
 def test_sigterm_in_a_transaction_ends_after_it(made: Path, vectors: Path) -> None:
-    """The chunk under way is committed, the command says what is in and how to go on, and ends with 143."""
+    """The chunk under way is committed, the command says what is in and how to go on, and ends with
+    143."""
     child = register(made, vectors, "register.labels:2:term")
     output, said = child.communicate(timeout=60)
     assert (child.returncode, output) == (143, "")
@@ -191,7 +193,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.slow
 def test_a_full_disk(small_disk: Path, tmp_path: Path) -> None:
-    """A clear error, whole chunks, reading and removing go on; with more room the same call completes."""
+    """A clear error, whole chunks, reading and removing go on; with more room the same call
+    completes."""
     import trustvlm.service.registration.plan as plan
 
     whole = plan.CHUNK_LABELS
@@ -250,7 +253,8 @@ def test_a_snapshot_that_cannot_be_deleted_is_no_quiet_purge(made: Path) -> None
 
 
 def register_within(home: str, limit: str) -> None:
-    """Child: register where no file may grow beyond so many bytes: a write fails in the middle, as on a failing disk."""
+    """Child: register where no file may grow beyond so many bytes: a write fails in the middle, as
+    on a failing disk."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
     with trustvlm.open(home) as service:
         try:

@@ -1,4 +1,5 @@
-"""Answers travel: pickled, copied, sent to a worker, they say the same. Open services and clients stay, and say so."""
+"""Answers travel: pickled, copied, sent to a worker, they say the same. Open services and clients
+stay, and say so."""
 
 from __future__ import annotations
 
@@ -76,7 +77,8 @@ def made(service: trustvlm.TrustService, asked: Any, world: World) -> Answers:
 
 
 def require_same(got: Any, expected: Any) -> None:
-    """The same to the last bit, whatever it is; where evidence is read from is for tests of their own."""
+    """The same to the last bit, whatever it is; where evidence is read from is for tests of their
+    own."""
     assert type(got) is type(expected)
     if isinstance(expected, np.ndarray):
         assert got.dtype == expected.dtype

@@ -1,6 +1,8 @@
-"""A power cut, which a kill cannot show: what was written but not synced may be lost; what was acknowledged may not.
+"""A power cut, which a kill cannot show: what was written but not synced may be lost; what was
+acknowledged may not.
 
-A child is traced; then its files are made again as a power cut at any moment may have left them (tests/disk.py).
+A child is traced; then its files are made again as a power cut at any moment may have left them
+(tests/disk.py).
 """
 
 from __future__ import annotations
@@ -58,7 +60,8 @@ def moments(changes: int, chance: random.Random, most: int | None) -> set[int]:
 
 
 STEPS = next(number for number, op in enumerate(tour_of()) if op["op"] == "import")
-"""Of the tour: before those that start a process of their own, and those of the space of 2,000 labels."""
+"""Of the tour: before those that start a process of their own, and those of the space of 2,000
+labels."""
 
 FEW = 3
 """Of the steps, those of the short form."""
@@ -70,7 +73,8 @@ FEW = 3
 def test_what_was_acknowledged_survives_a_power_cut(
     tmp_path: Path, most: int | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With nothing that was not synced, with all of it, and with random parts of it: a state that was told, and sound."""
+    """With nothing that was not synced, with all of it, and with random parts of it: a state that
+    was told, and sound."""
     home = tmp_path / "root" / "home"
     with trustvlm.open(home, create=True) as service:
         before = furnished(service)
@@ -123,8 +127,9 @@ def test_what_was_acknowledged_survives_a_power_cut(
     assert cuts >= (most or 500) // 2
     with capsys.disabled():
         if most is None:
-            print(
-                f"\n{cuts} power cuts, {told.done} changes: 0 acknowledged changes lost, 0 unsound homes"
+            print(  # noqa: T201
+                f"\n{cuts} power cuts, {told.done} changes: 0 acknowledged changes lost, 0 "
+                f"unsound homes"
             )
 
 
@@ -140,7 +145,8 @@ def _nodes(folder: object) -> list:  # type: ignore[type-arg]
 
 @pytest.mark.slow
 def test_a_new_home_survives_a_power_cut_once_it_is_there(tmp_path: Path) -> None:
-    """Its folder's name too. At an earlier cut the home may be missing or empty, and can then be made."""
+    """Its folder's name too. At an earlier cut the home may be missing or empty, and can then be
+    made."""
     root = tmp_path / "root"
     root.mkdir()
     lines = traced(tmp_path / "trace", root / "deep" / "er", "create", 1)
@@ -197,8 +203,9 @@ def test_the_model_of_the_disk_loses_what_is_not_synced(tmp_path: Path) -> None:
 
 
 RENAMES = {
-    # What is done in a folder that holds, safely, "file" (b"f"), the folder "in" with "made" (b"m"), and the empty folder
-    # "gone" → what a cut leaves at least, and at most, of what was not there before.
+    # What is done in a folder that holds, safely, "file" (b"f"), the folder "in" with "made"
+    # (b"m"), and the empty folder "gone" → what a cut leaves at least, and at most, of what was not
+    # there before.
     "mv('in/made', 'file')": ({"file": b"f", "in/made": b"m"}, {"file": b"m"}),
     "mv('in/made', 'file'); sync('.')": ({"file": b"m", "in/made": b"m"}, {"file": b"m"}),
     "mv('in/made', 'file'); sync('in')": ({"file": b"f"}, {"file": b"m"}),
@@ -226,7 +233,8 @@ RENAMES = {
 
 @pytest.mark.parametrize("done", RENAMES)
 def test_the_model_of_names(tmp_path: Path, done: str) -> None:
-    """A name in another folder is safe with the sync of that folder, the old name's end with that of the old one."""
+    """A name in another folder is safe with the sync of that folder, the old name's end with that
+    of the old one."""
     (tmp_path / "root" / "in").mkdir(parents=True)
     (tmp_path / "root" / "gone").mkdir()
     (tmp_path / "root" / "file").write_bytes(b"f")
@@ -236,7 +244,8 @@ def test_the_model_of_names(tmp_path: Path, done: str) -> None:
 
 
 def small_child(place: Path, code: str) -> tuple[Folder, list[str]]:
-    """Let a child do this in the folder `place`/root, traced: the model of what is there, and what it told."""
+    """Let a child do this in the folder `place`/root, traced: the model of what is there, and what
+    it told."""
     root = place / "root"
     root.mkdir(exist_ok=True)
     replay = Replay(root, folder_of(root))

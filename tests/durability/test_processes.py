@@ -1,6 +1,8 @@
-"""Several processes and threads on one home: everybody sees everything, nothing is lost, no answer mixes two states.
+"""Several processes and threads on one home: everybody sees everything, nothing is lost, no answer
+mixes two states.
 
-The children are real processes that run functions of this file (`python test_processes.py NAME ARGUMENTS`).
+The children are real processes that run functions of this file (`python test_processes.py NAME
+ARGUMENTS`).
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ RULES = ("trustvlm", "trustvlm_star", "msp")
 
 
 def require_same_view(watcher: TrustService, home: Path, space: str = "space") -> None:
-    """What a long-lived service answers is what one that has just been opened answers, in every verb that reads."""
+    """What a long-lived service answers is what one that has just been opened answers, in every
+    verb that reads."""
     asked = queries()
     with trustvlm.open(home, read_only=True) as fresh:
         assert list(watcher.list_labels(space)) == list(fresh.list_labels(space))
@@ -60,14 +63,16 @@ def require_same_view(watcher: TrustService, home: Path, space: str = "space") -
 
 
 class Other:
-    """Another process with the same home open, that does what it is told, as long as the test lasts."""
+    """Another process with the same home open, that does what it is told, as long as the test
+    lasts."""
 
     def __init__(self, home: Path) -> None:
         self._process = start(obey, home)
         assert self._answer() == "ready"
 
     def __call__(self, expression: str) -> Any:
-        """The value of a Python expression over `service` and the functions of this file, as JSON knows it."""
+        """The value of a Python expression over `service` and the functions of this file, as JSON
+        knows it."""
         assert self._process.stdin is not None
         self._process.stdin.write(expression + "\n")
         self._process.stdin.flush()
@@ -112,7 +117,8 @@ def other(home: Path) -> Iterator[Other]:
 
 
 def support_ids(service: TrustService, space: str, number: int, first: int = 0) -> list[int]:
-    """Ids of the support images of label `number` that :func:`label` gave it, from image `first` on."""
+    """Ids of the support images of label `number` that :func:`label` gave it, from image `first`
+    on."""
     asked = Queries(verifier=label(number, supports=number % 4).image_vectors)
     return [
         int(found) for found in service.search(space, asked, kind="support", k=1).ids[first:, 0]
@@ -181,7 +187,8 @@ space_state: dict[str, list[int]] = {}
 def test_the_next_call_sees_what_another_process_changed(
     home: Path, other: Other, looks_between: bool
 ) -> None:
-    """After every kind of change made elsewhere, a service with warm caches answers like one that was just opened."""
+    """After every kind of change made elsewhere, a service with warm caches answers like one that
+    was just opened."""
     with trustvlm.open(home) as watcher:
         for number, (change, steps) in enumerate(CHANGES.items()):
             if len(steps) == 1 and not looks_between:
@@ -202,7 +209,8 @@ def test_the_next_call_sees_what_another_process_changed(
 def test_what_is_registered_elsewhere_is_predicted_here(
     home: Path, watcher: TrustService, other: Other
 ) -> None:
-    """Not only the same caches: a query on the very vectors of the new label gets that label, then no longer."""
+    """Not only the same caches: a query on the very vectors of the new label gets that label, then
+    no longer."""
     new = label(500)
     asked = Queries(np.array([new.text_vector]), np.asarray(new.image_vectors)[:1])
     assert watcher.score("space", asked).label[0] != new.name
@@ -224,15 +232,16 @@ def test_what_is_registered_elsewhere_is_predicted_here(
 
 
 def test_a_space_made_again_under_its_name(home: Path, watcher: TrustService, other: Other) -> None:
-    """Another process removes the space and makes it again with other labels: nothing of the old one shows, at the same
-    revision number and with the same label names."""
+    """Another process removes the space and makes it again with other labels: nothing of the old
+    one shows, at the same revision number and with the same label names."""
     before = watcher.get_space("space")
     other("service.remove_space('space')")
     with pytest.raises(trustvlm.NotFound):
         watcher.score("space", queries())
     other("create(service)")
     other(
-        "service.register('space', [label(n, version=1, first=20, supports=(n + 1) % 4) for n in range(20)]).revision"
+        "service.register('space', [label(n, version=1, first=20, supports=(n + 1) % 4) for "
+        "n in range(20)]).revision"
     )
     after = watcher.get_space("space")
     assert (after.id != before.id, after.revision) == (True, before.revision)
@@ -266,13 +275,15 @@ def test_a_read_only_service_follows_too(home: Path, other: Other) -> None:
 
 
 def register_alone(home: str, worker: str) -> None:
-    """Child: together with the others, register labels of its own one by one and in bulk, and labels that all four register."""
+    """Child: together with the others, register labels of its own one by one and in bulk, and
+    labels that all four register."""
     who = int(worker)
     with trustvlm.open(home) as service:
         together()
         for number in range(15):
             own = service.register("space", [label(1000 * (who + 1) + number)])
-            # All four register label 900 + n with the same text and with support images of which two are common.
+            # All four register label 900 + n with the same text and with support images of which
+            # two are common.
             shared = service.register("space", [label(900 + number, first=2 * who, supports=4)])
             for result in (own, shared):
                 tell_json(
@@ -290,7 +301,8 @@ def register_alone(home: str, worker: str) -> None:
 
 
 def test_four_processes_register_at_once(home: Path) -> None:
-    """Disjoint and overlapping labels: nothing is lost or doubled, and every commit has a revision of its own."""
+    """Disjoint and overlapping labels: nothing is lost or doubled, and every commit has a revision
+    of its own."""
     with trustvlm.open(home) as service:
         before = service.get_space("space")
         children = [start(register_alone, home, worker) for worker in range(4)]
@@ -357,7 +369,8 @@ def make_homes() -> None:
 
 
 def test_several_processes_create_one_home_at_once(tmp_path: Path) -> None:
-    """open(create=True) in three processes at the same moment: one home, one epoch, and no error in any of them."""
+    """open(create=True) in three processes at the same moment: one home, one epoch, and no error in
+    any of them."""
     children = [start(make_homes) for _ in range(3)]
     for number, child in enumerate(children):
         assert child.stdin is not None
@@ -392,7 +405,8 @@ def test_several_processes_create_one_home_at_once(tmp_path: Path) -> None:
 
 
 def script(seed: int, count: int) -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
-    """A random sequence of changes, each valid where it stands and each one revision: (verb, arguments, keywords)."""
+    """A random sequence of changes, each valid where it stands and each one revision: (verb,
+    arguments, keywords)."""
     rng = np.random.default_rng(seed)
     alive = {number: f"label {number:04d}" for number in range(30)}
     removed: list[int] = []
@@ -446,7 +460,8 @@ def begin(home: Path) -> TrustService:
 
 @pytest.mark.parametrize("count", [60, pytest.param(600, marks=pytest.mark.slow)])
 def test_threads_score_and_search_while_one_changes(tmp_path: Path, count: int) -> None:
-    """Every answer is that of a home built from the changes up to its revision, and no thread goes back in time."""
+    """Every answer is that of a home built from the changes up to its revision, and no thread goes
+    back in time."""
     steps = script(11, count)
     asked = queries(12)
     seen: dict[str, list[list[Any]]] = {
@@ -485,7 +500,8 @@ def test_threads_score_and_search_while_one_changes(tmp_path: Path, count: int) 
         assert not errors, errors
     wanted = {answer.revision for runs in seen.values() for answers in runs for answer in answers}
     assert len(wanted) > min(count, 100) // 4, "the threads hardly overlapped with the changes"
-    # The same changes, one after the other, each looked at by a service that has just been opened: no threads, no caches.
+    # The same changes, one after the other, each looked at by a service that has just been opened:
+    # no threads, no caches.
     expected: dict[int, dict[str, Any]] = {}
     with begin(tmp_path / "replay") as replay:
         for step in range(len(steps) + 1):
@@ -517,7 +533,8 @@ def test_threads_score_and_search_while_one_changes(tmp_path: Path, count: int) 
 
 
 def flip(home: str) -> None:
-    """Child: until stdin ends, make one label's text vector and support image now these, now those."""
+    """Child: until stdin ends, make one label's text vector and support image now these, now
+    those."""
     with trustvlm.open(home) as service:
         stop = threading.Event()
         threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
@@ -544,10 +561,11 @@ def flip(home: str) -> None:
 
 @pytest.mark.slow
 def test_one_call_is_one_state(home: Path) -> None:
-    """All rows of a call that overlaps with another process's commits, and the evidence, come from one revision.
+    """All rows of a call that overlaps with another process's commits, and the evidence, come from
+    one revision.
 
-    3,000 times the same query, while the label it is nearest to keeps changing: all rows must be alike, and like one of
-    the few states that there are.
+    3,000 times the same query, while the label it is nearest to keeps changing: all rows must be
+    alike, and like one of the few states that there are.
     """
     asked = label(1)
     many = 3000
@@ -630,7 +648,8 @@ def impatient(home: str, timeout: str) -> None:
 
 
 def test_a_writer_waits_for_another(home: Path) -> None:
-    """While another process holds the write lock for a second, readers answer and a writer waits and succeeds."""
+    """While another process holds the write lock for a second, readers answer and a writer waits
+    and succeeds."""
     with trustvlm.open(home) as service:
         holder = start(hold_lock, home, 1.0)
         assert holder.stdout is not None
@@ -645,7 +664,8 @@ def test_a_writer_waits_for_another(home: Path) -> None:
 
 
 def test_a_writer_that_waited_too_long_says_busy(home: Path) -> None:
-    """Beyond the busy timeout: one clear error, nothing half-registered, reading goes on, and later it works."""
+    """Beyond the busy timeout: one clear error, nothing half-registered, reading goes on, and later
+    it works."""
     holder = start(hold_lock, home, 600)
     assert holder.stdout is not None
     assert holder.stdout.readline() == "locked\n"
@@ -714,7 +734,8 @@ def fork(home: str) -> None:
 
 
 def test_a_service_does_not_work_after_fork_and_says_so(home: Path) -> None:
-    """Every verb in the forked child says to open anew; doing so works; the parent's service goes on as if nothing was."""
+    """Every verb in the forked child says to open anew; doing so works; the parent's service goes
+    on as if nothing was."""
     with trustvlm.open(home) as service:
         revision = service.get_space("space").revision
     child = start(fork, home)
@@ -743,7 +764,8 @@ def die_in_transaction(home: str) -> None:
 
 
 def test_a_process_that_dies_in_a_transaction_leaves_nothing(home: Path) -> None:
-    """A writer that is killed inside its transaction takes its lock and its half-made changes with it."""
+    """A writer that is killed inside its transaction takes its lock and its half-made changes with
+    it."""
     child = start(die_in_transaction, home)
     assert child.stdout is not None
     assert child.stdout.readline() == "inside\n"

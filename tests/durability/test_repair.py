@@ -1,4 +1,5 @@
-"""`verify --repair`: what is derived is made anew, what is damaged lies in quarantine, and what is left is right."""
+"""`verify --repair`: what is derived is made anew, what is damaged lies in quarantine, and what is
+left is right."""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ def repaired(home: Path) -> VerifyReport:
 def anew(
     tmp_path: Path, leave_out: dict[str, set[int]] | None = None, without: set[int] | None = None
 ) -> TrustService:
-    """A fresh home with the same content: label → places of its support images to leave out; whole labels to leave out."""
+    """A fresh home with the same content: label → places of its support images to leave out; whole
+    labels to leave out."""
     service = trustvlm.open(tmp_path / "anew", create=True)
     create(service)
     for number in range(20):
@@ -128,7 +130,8 @@ def test_the_only_support_image_of_a_label(home: Path) -> None:
 
 @pytest.mark.parametrize("raw", [False, True], ids=["sql", "file"])
 def test_a_damaged_text_prototype(home: Path, tmp_path: Path, raw: bool) -> None:
-    """The label is taken out of service with its support images; registered again, all is as before."""
+    """The label is taken out of service with its support images; registered again, all is as
+    before."""
     damaged = label_id(home, "label 0006")
     ids = support_ids(home, "label 0006")
     if raw:
@@ -194,16 +197,21 @@ def test_what_is_derived_is_made_anew(home: Path, tmp_path: Path, statement: str
         )
         got = run_sql(
             home,
-            "SELECT name, name_hash, support_count, prototype, text_prototype FROM labels ORDER BY name",
+            "SELECT name, name_hash, support_count, prototype, text_prototype FROM labels ORDER "
+            "BY name",
         )
-        asked = "SELECT name, name_hash, support_count, prototype, text_prototype FROM labels ORDER BY name"
+        asked = (
+            "SELECT name, name_hash, support_count, prototype, text_prototype FROM labels "
+            "ORDER BY name"
+        )
         assert got == run_sql(tmp_path / "anew", asked)
         fit = "SELECT json_extract(content, '$.evidence.tau') FROM fits"
         assert run_sql(home, fit) == run_sql(tmp_path / "anew", fit) or "fits" in statement
 
 
 def test_a_name_is_proved_by_its_hash(home: Path) -> None:
-    """One changed byte of a name is put right, also where only the table has it and the index still knows the old one."""
+    """One changed byte of a name is put right, also where only the table has it and the index still
+    knows the old one."""
     settle(home)
     data = (home / CATALOG).read_bytes()
     text = stored(home, "labels", "text_prototype", label_id(home, "label 0009"))
@@ -238,7 +246,8 @@ def test_a_removed_label_loses_only_what_is_damaged(home: Path, tmp_path: Path) 
 
 
 def test_labels_with_aliases(home: Path) -> None:
-    """A canonical label in quarantine leaves its aliases as labels of their own; an alias takes its images with it."""
+    """A canonical label in quarantine leaves its aliases as labels of their own; an alias takes its
+    images with it."""
     with trustvlm.open(home) as service:
         service.alias("space", "label 0001", "label 0002")
         service.alias("space", "label 0006", "label 0007")
@@ -270,7 +279,8 @@ def test_thumbnails_observations_calibrations_and_the_log(home: Path) -> None:
     run_sql(home, "UPDATE calibrations SET content = '[1]'")
     run_sql(
         home,
-        "INSERT INTO changes (space_id, kind, row_id, label_id, created_revision, revision) VALUES (1,'label',9,9,1,1)",
+        "INSERT INTO changes (space_id, kind, row_id, label_id, created_revision, revision) "
+        "VALUES (1,'label',9,9,1,1)",
     )
     report = repaired(home)
     assert sorted((row.kind, row.row_id) for row in report.quarantine) == [

@@ -1,6 +1,8 @@
-"""Restoring: the same verdicts from a new history, and nothing but a whole and honest archive is ever made a home.
+"""Restoring: the same verdicts from a new history, and nothing but a whole and honest archive is
+ever made a home.
 
-The children are real processes that run functions of this file (`python test_restore.py NAME ARGUMENTS`).
+The children are real processes that run functions of this file (`python test_restore.py NAME
+ARGUMENTS`).
 """
 
 from __future__ import annotations
@@ -74,7 +76,8 @@ def here(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_restored_home_answers_exactly_the_same(source: Path, archive: Path, here: Path) -> None:
-    """Verdicts bit by bit, hits with their ids, the calibration in force, and what can be brought back."""
+    """Verdicts bit by bit, hits with their ids, the calibration in force, and what can be brought
+    back."""
     done = trustvlm.restore(archive, here)
     assert (done.home, done.replaced, done.outdated) == (here, None, False)
     assert names_in(here) == [CATALOG]
@@ -129,7 +132,8 @@ def test_the_history_is_a_new_one_and_ids_are_not_used_again(
 def test_a_snapshot_of_the_old_history_is_not_believed(
     source: Path, archive: Path, here: Path
 ) -> None:
-    """Snapshots copied from a home of another epoch are passed over; only with its epoch they would be taken."""
+    """Snapshots copied from a home of another epoch are passed over; only with its epoch they would
+    be taken."""
     trustvlm.restore(archive, here)
     with trustvlm.open(here) as service:
         service.rebuild_index("space")
@@ -202,7 +206,8 @@ def test_a_home_is_replaced_only_when_asked_and_stays_beside(archive: Path, tmp_
 
 
 def test_a_home_in_use_is_not_replaced(home: Path, archive: Path, tmp_path: Path) -> None:
-    """An open service, even an idle one, would go on with the old files: Busy, and nothing happens."""
+    """An open service, even an idle one, would go on with the old files: Busy, and nothing
+    happens."""
     with trustvlm.open(home) as service:
         list(service.list_spaces())
         with pytest.raises(trustvlm.Busy, match=r"in use by another process; stop"):
@@ -213,7 +218,8 @@ def test_a_home_in_use_is_not_replaced(home: Path, archive: Path, tmp_path: Path
 
 
 def test_targets_that_are_no_homes(archive: Path, tmp_path: Path) -> None:
-    """Files of other people are never moved; an empty folder is taken; a link to a home stays one."""
+    """Files of other people are never moved; an empty folder is taken; a link to a home stays
+    one."""
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "one.txt").write_text("Dear")
     (tmp_path / "file").write_text("text")
@@ -237,7 +243,8 @@ STEPS = ("extracted", "renewed", "before the exchange", "after the exchange", "a
 
 
 def restore_and_die(archive: str, home: str, step: str) -> None:
-    """Child: replace a home and be killed at one step, by real calls around which the kill is put."""
+    """Child: replace a home and be killed at one step, by real calls around which the kill is
+    put."""
     import trustvlm.catalog.upkeep.copy_catalog as copies
     import trustvlm.service.backup.restore as module
     from trustvlm.service.backup.archive import Archive
@@ -268,7 +275,8 @@ def restore_and_die(archive: str, home: str, step: str) -> None:
 def test_a_crash_leaves_the_old_home_or_the_new_one(
     home: Path, archive: Path, tmp_path: Path, step: str
 ) -> None:
-    """At every step one whole home is in place, both are somewhere on disk from the exchange on, and trying again works."""
+    """At every step one whole home is in place, both are somewhere on disk from the exchange on,
+    and trying again works."""
     child = start(restore_and_die, archive, home, step)
     child.communicate(timeout=60)
     assert child.returncode == -signal.SIGKILL
@@ -293,7 +301,8 @@ def test_a_crash_leaves_the_old_home_or_the_new_one(
 
 
 def test_every_byte_counts(archive: Path, tmp_path: Path) -> None:
-    """A bit changed anywhere, an archive cut off or extended anywhere: refused, and which kind it is said in one line."""
+    """A bit changed anywhere, an archive cut off or extended anywhere: refused, and which kind it
+    is said in one line."""
     content = archive.read_bytes()
     spoilt = tmp_path / "spoilt.zip"
     chance = random.Random(1)
@@ -338,7 +347,8 @@ def seal(path: Path, version: int = 1) -> None:
 
 
 class Forgery:
-    """An archive with members of one's own, a manifest that lists them truthfully unless told otherwise, and a true seal."""
+    """An archive with members of one's own, a manifest that lists them truthfully unless told
+    otherwise, and a true seal."""
 
     def __init__(self, archive: Path) -> None:
         with zipfile.ZipFile(archive) as found:
@@ -374,7 +384,8 @@ class Forgery:
 
 
 def spoil_catalog(*statements: str) -> Callable[[Forgery], None]:
-    """The catalog after statements, listed truthfully: what the manifest says of its content no longer holds."""
+    """The catalog after statements, listed truthfully: what the manifest says of its content no
+    longer holds."""
 
     def spoil(forgery: Forgery) -> None:
         connection = sqlite3.connect(":memory:")
@@ -504,7 +515,8 @@ def test_a_forgery_without_a_lie_is_restored(archive: Path, here: Path) -> None:
 
 
 def test_members_that_overlap_are_refused(archive: Path, here: Path) -> None:
-    """Many entries for one stretch of bytes would fill the disk; the sum of the sizes gives them away."""
+    """Many entries for one stretch of bytes would fill the disk; the sum of the sizes gives them
+    away."""
     forged = Forgery(archive).write(here.parent / "forged.zip")
     content = forged.read_bytes()
     start_of_list = content.index(b"PK\1\2")
@@ -521,7 +533,8 @@ def test_members_that_overlap_are_refused(archive: Path, here: Path) -> None:
 
 
 def test_other_files(archive: Path, here: Path) -> None:
-    """No archive at all, an archive of something else, a format of the future, nothing: each named for what it is."""
+    """No archive at all, an archive of something else, a format of the future, nothing: each named
+    for what it is."""
     folder = here.parent
     plain = folder / "plain.zip"
     with zipfile.ZipFile(plain, "w") as other:

@@ -1,4 +1,5 @@
-"""`verify` finds every byte that is not as it was written, and nothing where all is well; what is damaged is never served."""
+"""`verify` finds every byte that is not as it was written, and nothing where all is well; what is
+damaged is never served."""
 
 from __future__ import annotations
 
@@ -74,7 +75,8 @@ def copied(lived_in: Path, tmp_path: Path) -> Path:
 
 
 def test_a_sound_home_is_clean(copied: Path) -> None:
-    """After every verb there is, at every step between, after purges, and read-only: no damage, and all was looked at."""
+    """After every verb there is, at every step between, after purges, and read-only: no damage, and
+    all was looked at."""
     with trustvlm.open(copied) as service:
         report = service.verify()
         assert report.clean
@@ -125,7 +127,8 @@ VECTORS = [
 def test_one_bit_of_any_stored_vector(
     copied: Path, kind: str, table: str, column: str, row: int, place: int, raw: bool
 ) -> None:
-    """One flipped bit, by SQL or in the file itself, is found in exactly the row that it is in; and no call returns it."""
+    """One flipped bit, by SQL or in the file itself, is found in exactly the row that it is in; and
+    no call returns it."""
     if raw:
         flip_in_file(copied / CATALOG, stored(copied, table, column, row), place)
     else:
@@ -232,7 +235,8 @@ SPOILT = [
     ("DROP INDEX uq_labels_space_id_name", [("catalog", None)]),
     ("DELETE FROM spaces WHERE id = 2", [("label", 21), ("support", 36), ("support", 37)]),
     (
-        "INSERT INTO changes (space_id, kind, row_id, label_id, created_revision, revision) VALUES (1, 'label', 9, 9, 1, 2)",
+        "INSERT INTO changes (space_id, kind, row_id, label_id, created_revision, revision) "
+        "VALUES (1, 'label', 9, 9, 1, 2)",
         [("change", 1)],
     ),
     ("INSERT INTO thumbnails (support_id, jpeg) VALUES (12, x'ffd8ffe0')", [("thumbnail", 12)]),
@@ -259,7 +263,8 @@ def test_what_does_not_fit_together(
 
 
 def test_snapshots_are_compared_byte_by_byte(copied: Path) -> None:
-    """Bytes all over a snapshot file, one at a time: each is found, in the float32 rows too, which a start does not read."""
+    """Bytes all over a snapshot file, one at a time: each is found, in the float32 rows too, which
+    a start does not read."""
     path = copied / "snapshots" / "1.snapshot"
     size = path.stat().st_size
     with trustvlm.open(copied) as service:
@@ -341,13 +346,15 @@ def test_copies_of_rows_under_a_right_checksum_are_compared_too(
 
 @pytest.mark.slow
 def test_snapshots_of_a_large_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """16-bit rows, a trained index over prototypes, and indexes over support images, verifier's and classifier's."""
+    """16-bit rows, a trained index over prototypes, and indexes over support images, verifier's and
+    classifier's."""
     monkeypatch.setenv("TRUSTVLM_HALF_FROM", "50")
     home = tmp_path / "home"
     with trustvlm.open(home, create=True) as service:
         create(service)
         inputs = [
-            LabelInput(f"label {n}", vectors(1, n, n=1, dim=CLASSIFIER)[0], None, vectors(2, n, n=9, dim=VERIFIER),
+            LabelInput(f"label {n}", vectors(1, n, n=1, dim=CLASSIFIER)[0], None, vectors(2, n, n=9,
+            dim=VERIFIER),
                        vectors(3, n, n=9, dim=CLASSIFIER))
             for n in range(600)
         ]  # fmt: skip
@@ -402,7 +409,8 @@ def test_a_catalog_that_is_something_else(tmp_path: Path) -> None:
 
 
 def test_pages_of_the_catalog_with_noise(copied: Path) -> None:
-    """Any page, overwritten with noise: verify says so, or nothing of it is in use; it never breaks."""
+    """Any page, overwritten with noise: verify says so, or nothing of it is in use; it never
+    breaks."""
     rng = np.random.default_rng(3)
     pages = (copied / CATALOG).stat().st_size // 16384
     found = 0

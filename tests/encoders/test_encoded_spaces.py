@@ -1,4 +1,5 @@
-"""Spaces with real encoders: images and names in, verdicts out, through the real loading code on small checkpoints."""
+"""Spaces with real encoders: images and names in, verdicts out, through the real loading code on
+small checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Encoders: specs, real loading of tiny checkpoints, pooling, preprocessing, text truncation, identity, refusals."""
+"""Encoders: specs, real loading of tiny checkpoints, pooling, preprocessing, text truncation,
+identity, refusals."""
 
 from __future__ import annotations
 
@@ -39,7 +40,9 @@ from trustvlm.encoders.images.preprocess import CLIP_MEAN, CLIP_STD, Preprocess
 from trustvlm.errors import Damaged, InvalidInput, NotFound, Unavailable
 
 PROMPTS = [
-    "a photo of a cat.", "x", "", "a photo of a very long-tailed paradise whydah sitting in an acacia tree at dusk",
+    "a photo of a "
+    "cat.", "x", "", "a photo of a very long-tailed paradise whydah sitting in an acacia tree "
+                     "at dusk",
     "a photo of an airport.", "Ünïcode — 漢字 🦜", "word " * 200,
 ]  # fmt: skip
 
@@ -91,10 +94,14 @@ def test_specs_become_canonical(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 
 @pytest.mark.parametrize("spec", [
-    "", "clip", "open_clip:", "open_clip:ViT-B-16", "open_clip:a/b/c", "open_clip:hf-hub:name", "open_clip:local-dir:",
-    "open_clip:ViT-B-16/openai?size=3", "timm:", "timm:a@", "timm:a b", "timm:a?pooling=max", "timm:a?size=0",
-    "timm:a?size=9999", "timm:a?size=x", "timm:a?colour=red", "timm:a?size=3&size=3", "timm:a?", "precomputed:",
-    "precomputed:0", "precomputed:-1", "precomputed:x", "precomputed:5:", "precomputed:99999999", "same:x", "SAME", 7,
+    "", "clip", "open_clip:", "open_clip:ViT-B-16", "open_clip:a/b/c", "open_clip:hf-hub:name",
+    "open_clip:local-dir:",
+    "open_clip:ViT-B-16/openai?size=3", "timm:", "timm:a@", "timm:a b", "timm:a?pooling=max",
+    "timm:a?size=0",
+    "timm:a?size=9999", "timm:a?size=x", "timm:a?colour=red", "timm:a?size=3&size=3", "timm:a?",
+    "precomputed:",
+    "precomputed:0", "precomputed:-1", "precomputed:x", "precomputed:5:", "precomputed:99999999",
+    "same:x", "SAME", 7,
 ])  # fmt: skip
 def test_malformed_specs_say_what_is_accepted(spec: Any) -> None:
     with pytest.raises(InvalidInput) as caught:
@@ -122,7 +129,10 @@ def test_paper_preset() -> None:
 
 
 def test_importing_loads_nothing_heavy() -> None:
-    code = "import sys, trustvlm.encoders; print([m for m in ('torch', 'open_clip', 'timm', 'PIL') if m in sys.modules])"
+    code = (
+        "import sys, trustvlm.encoders; print([m for m in ('torch', 'open_clip', 'timm', "
+        "'PIL') if m in sys.modules])"
+    )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 
@@ -237,7 +247,8 @@ def test_threads_share_an_encoder(clip: Any) -> None:
 def by_hand(
     path: Path, model: str, transform: Callable[[Any], Any], size: int | None = None
 ) -> Any:
-    """The headless timm model with the file's weights, and its output tokens for the golden image."""
+    """The headless timm model with the file's weights, and its output tokens for the golden
+    image."""
     built = timm.create_model(model, num_classes=0, **({"img_size": size} if size else {})).eval()
     state = {k: v for k, v in load_file(path).items() if not k.startswith("head.")}
     built.load_state_dict(state)
@@ -448,7 +459,8 @@ def test_models_that_need_transformers_say_so(tmp_path: Path, setting: dict[str,
         open_encoder(spec)
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"model_cfg": 3}', '{"model_cfg": {"embed_dim": 3}}',
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"model_cfg": '
+                                                      '3}', '{"model_cfg": {"embed_dim": 3}}',
     '{"model_cfg": {"embed_dim": 3, "vision_cfg": {"colour": 1}, "text_cfg": {}}}'])  # fmt: skip
 def test_bad_configs(tmp_path: Path, content: str) -> None:
     spec = make_clip(tmp_path / "clip")
@@ -555,7 +567,8 @@ print(classifier.logit_scale)
 
 @pytest.mark.slow
 def test_paper_encoders_from_the_hub_cache(tmp_path: Path) -> None:
-    """The real architectures, with random weights where the hub's cache would have them; QuickGELU for openai weights."""
+    """The real architectures, with random weights where the hub's cache would have them; QuickGELU
+    for openai weights."""
     environment = os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
     out = subprocess.check_output(
         [sys.executable, "-c", PAPER_FROM_CACHE], text=True, env=environment, timeout=280

@@ -1,4 +1,5 @@
-"""A space refuses encoders that are not the ones it was made with, in every verb, and says what differs."""
+"""A space refuses encoders that are not the ones it was made with, in every verb, and says what
+differs."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ def picture(path: Path, colour: tuple[int, int, int], seed: int) -> Path:
 
 
 class Made:
-    """A home whose space "s" was made with the checkpoints in `folder`: an open_clip classifier and a timm verifier."""
+    """A home whose space "s" was made with the checkpoints in `folder`: an open_clip classifier and
+    a timm verifier."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.home, self.clip = folder, folder / "home", folder / "clip"
@@ -105,7 +107,8 @@ CHANGES: dict[str, tuple[Callable[[Made], None], str]] = {
     "verifier weights": (other_verifier_weights, r"the verifier .* its weights changed \(SHA-256"),
     "mean": (
         lambda made: made.configure("preprocess_cfg", mean=[0.5, 0.5, 0.5]),
-        r"its preprocessing changed \(mean \[0.5, 0.5, 0.5\], expected mean \[0.48145466, 0.4578275, 0.40821073\]\);",
+        r"its preprocessing changed \(mean \[0.5, 0.5, 0.5\], expected mean \[0.48145466, "
+        r"0.4578275, 0.40821073\]\);",
     ),
     "std": (
         lambda made: made.configure("preprocess_cfg", std=[0.5, 0.5, 0.5]),
@@ -125,7 +128,8 @@ CHANGES: dict[str, tuple[Callable[[Made], None], str]] = {
     ),
     "size": (
         lambda made: run_sql(made.home, "UPDATE spaces SET verifier = verifier || '?size=128'"),
-        r"its weights changed \(.*\) and its preprocessing changed \(crop \[128, 128\] .*, expected crop \[160, 160\]",
+        r"its weights changed \(.*\) and its preprocessing changed \(crop \[128, 128\] .*, "
+        r"expected crop \[160, 160\]",
     ),
     "verifier pooling": (
         lambda made: run_sql(

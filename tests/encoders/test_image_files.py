@@ -1,4 +1,5 @@
-"""Files that are no image, images that are torn, and how one hears of them in the library, the service and the terminal."""
+"""Files that are no image, images that are torn, and how one hears of them in the library, the
+service and the terminal."""
 
 from __future__ import annotations
 
@@ -78,7 +79,8 @@ def box(brand: bytes, *others: bytes) -> bytes:
 GREY = np.arange(96).reshape(8, 12)
 FOREIGN: dict[str, tuple[bytes, str]] = {
     "heic": (box(b"heic", b"mif1", b"heic"), "HEIC or HEIF photograph.*heif-convert"),
-    "heif of a telephone": (box(b"mif1", b"mif1", b"heic"), "HEIC or HEIF photograph.*heif-convert"),
+    "heif of a "
+    "telephone": (box(b"mif1", b"mif1", b"heic"), "HEIC or HEIF photograph.*heif-convert"),
     "cr3": (box(b"crx ", b"crx "), r"camera RAW file \(Canon CR3\).*dcraw"),
     "cr2": (b"II*\0\x10\0\0\0CR\2\0" + bytes(300), r"camera RAW file \(Canon CR2\).*dcraw"),
     "raf": (b"FUJIFILMCCD-RAW 0201" + bytes(300), r"Fujifilm RAF.*dcraw"),
@@ -91,29 +93,38 @@ FOREIGN: dict[str, tuple[bytes, str]] = {
     "jpeg 2000": (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(99), "JPEG 2000.*opj_decompress"),
     "psd": (b"8BPS\0\1" + bytes(99), "Photoshop.*magick"),
     "pdf": (b"%PDF-1.7\n", "PDF document.*pdftoppm"),
-    "svg": (b"<?xml version='1.0'?>\n<!-- drawn by hand -->\n<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG.*rsvg-convert"),
+    "svg": (b"<?xml version='1.0'?>\n<!-- drawn by hand -->\n<svg "
+            b"xmlns='http://www.w3.org/2000/svg'/>", "SVG.*rsvg-convert"),
     "eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n", "EPS.*gs -dSAFER"),
     "dicom": (bytes(128) + b"DICM" + bytes(99), "DICOM"),
-    "html": (b"\r\n<!DOCTYPE html><html><head><title>404</title>", "HTML page.*fetch the file again"),
+    "html": (b"\r\n<!DOCTYPE "
+             b"html><html><head><title>404</title>", "HTML page.*fetch the file again"),
     "json": (b'{"error": "no such key"}', "JSON text.*fetch the file again"),
     "xml": (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "XML text.*fetch the file again"),
-    "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "Git LFS.*git lfs pull"),
+    "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize "
+            b"9\n", "Git LFS.*git lfs pull"),
     "zeros": (bytes(5_000), "zero bytes only.*fetch the file again"),
     "macos": (b"\0\5\x16\7\0\2\0\0Mac OS X" + bytes(99), "AppleDouble"),
     "64-bit floats": (tiff(GREY, bits=64, sample_format=3), "1 band of 64-bit floating point, grey, no compression.*gdal_tr"),
-    "two bands of 16 bits": (tiff(np.repeat(GREY[..., None], 2, 2), bits=16, extra=(0,)), "2 bands of 16-bit.*-b 1 IN"),
+    "two bands of 16 "
+    "bits": (tiff(np.repeat(GREY[..., None], 2, 2), bits=16, extra=(0,)), "2 bands of 16-bit.*-b 1 IN"),
     "13 bands": (tiff(np.repeat(GREY[..., None], 13, 2), extra=(0,) * 12), "13 bands of 8-bit unsigned.*-b 3 -b 2 -b 1"),
-    "four grey bands": (tiff(np.repeat(GREY[..., None], 4, 2), extra=(0,) * 3), "4 bands of 8-bit.*choose red, green and blue"),
-    "cr2 with a preview": (tiff(GREY)[:8] + b"CR\2\0" + tiff(GREY)[12:], r"camera RAW file \(Canon CR2\).*dcraw"),
+    "four grey "
+    "bands": (tiff(np.repeat(GREY[..., None], 4, 2), extra=(0,) * 3), "4 bands of 8-bit.*choose red, green and blue"),
+    "cr2 with a "
+    "preview": (tiff(GREY)[:8] + b"CR\2\0" + tiff(GREY)[12:], r"camera RAW file \(Canon " r"CR2\).*dcraw"),
     "compressed planes of 16 bits": (
         tiff(np.repeat(GREY[..., None], 3, 2), bits=16, photometric=2, planes=True, deflate=True),
         "16-bit bands stored .*tiffcp",
     ),
     "four planes of 16 bits": (
-        tiff(np.repeat(GREY[..., None], 4, 2), bits=16, photometric=2, planes=True, extra=(2,)), "16-bit bands stored .*tiffcp",
+        tiff(np.repeat(GREY[..., None], 4, 2), bits=16, photometric=2, planes=True, extra=(2,)),
+        "16-bit bands stored .*tiffcp",
     ),
-    "lerc": (tiff(GREY).replace(struct.pack("<HHII", 259, 3, 1, 1), struct.pack("<HHII", 259, 3, 1, 34887)), "LERC.*tiffcp"),
-    "12-bit jpeg": (saved("JPEG").replace(b"\xff\xc0\0\x11\x08", b"\xff\xc1\0\x11\x0c"), "JPEG of 12 bits.*gdal_translate"),
+    "lerc": (tiff(GREY).replace(struct.pack("<HHII", 259, 3, 1, 1), struct.pack("<HHII", 259, 3, 1,
+    34887)), "LERC.*tiffcp"),
+    "12-bit jpeg": (saved("JPEG").replace(b"\xff\xc0\0\x11\x08", b"\xff\xc1\0\x11\x0c"),
+    "JPEG of 12 bits.*gdal_translate"),
     "jpeg-ls": (b"\xff\xd8\xff\xf7\0\x0b\x08\0\x08\0\x08\1\1\x11\0" + bytes(50), "JPEG-LS"),
     "head of a png": (b"\x89PNG\r\n\x1a\n", "begins like a PNG file.*fetch the file again"),
 }  # fmt: skip
@@ -197,7 +208,8 @@ def test_service_and_client_read_and_say_the_same(home: Path) -> None:
         for verbs in (service, client):
             found = verbs.embed("s", images)
             assert found.notes == (
-                "4 images of 16 bit: values stretched to 0–255, each image by its own range within 0–4095",
+                "4 images of 16 bit: values stretched to 0–255, each image by its own range "
+                "within 0–4095",
             )
             fixed = verbs.embed("s", images, image_range=(0, 4095))
             assert fixed.notes == ("4 images of 16 bit: values 0–4095 stretched to 0–255",)
@@ -253,7 +265,8 @@ def test_notes_of_several_requests_are_those_of_one() -> None:
     b = "1,200 images of 16 bit: values 10–900 stretched to 0–255"
     assert merged_notes([a, a]) == ("2 images of 16 bit: values 0–4095 stretched to 0–255",)
     assert merged_notes([a, b]) == (
-        "1,201 images of 16 bit: values stretched to 0–255, each image by its own range within 0–4095",
+        "1,201 images of 16 bit: values stretched to 0–255, each image by its own range "
+        "within 0–4095",
     )
     assert merged_notes(["1 image of a single colour: x", "2 images of a single colour: y, z"]) == (
         "3 images of a single colour: x, y, z",

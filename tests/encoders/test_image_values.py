@@ -1,4 +1,5 @@
-"""Images of any depth, whatever part of their range they use, and bands that are no transparency."""
+"""Images of any depth, whatever part of their range they use, and bands that are no
+transparency."""
 
 from __future__ import annotations
 
@@ -72,34 +73,55 @@ EXACT: dict[str, tuple[Callable[[], bytes], Pixels]] = {
     "colour": (lambda: png(COLOUR.astype(int) * 16), COLOUR),
     "full-range colour": (lambda: png(COLOUR.astype(int) * 257), COLOUR),
     "colour in a tiff": (lambda: tiff(COLOUR.astype(int) * 16, bits=16, photometric=2), COLOUR),
-    "colour in a big-endian tiff": (lambda: tiff(COLOUR.astype(int) * 4, bits=16, photometric=2, order=">"), COLOUR),
-    "colour in planes": (lambda: tiff(COLOUR.astype(int) * 16, bits=16, photometric=2, planes=True), COLOUR),
-    "compressed colour": (lambda: tiff(COLOUR.astype(int) * 16, bits=16, photometric=2, deflate=True), COLOUR),
+    "colour in a big-endian "
+    "tiff": (lambda: tiff(COLOUR.astype(int) * 4, bits=16, photometric=2, order=">"), COLOUR),
+    "colour in "
+    "planes": (lambda: tiff(COLOUR.astype(int) * 16, bits=16, photometric=2, planes=True), COLOUR),
+    "compressed "
+    "colour": (lambda: tiff(COLOUR.astype(int) * 16, bits=16, photometric=2, deflate=True), COLOUR),
     "compressed, big-endian": (
-        lambda: tiff(COLOUR.astype(int) * 16, bits=16, photometric=2, deflate=True, order=">"), COLOUR,
+        lambda: tiff(COLOUR.astype(int) * 16, bits=16, photometric=2, deflate=True, order=">"),
+        COLOUR,
     ),
-    "compressed planes of bytes": (lambda: tiff(COLOUR, photometric=2, deflate=True, planes=True), COLOUR),
-    "compressed, unsigned, big-endian": (lambda: tiff(WIDE * 16, bits=16, deflate=True, order=">"), GREY),
+    "compressed planes of "
+    "bytes": (lambda: tiff(COLOUR, photometric=2, deflate=True, planes=True), COLOUR),
+    "compressed, unsigned, "
+    "big-endian": (lambda: tiff(WIDE * 16, bits=16, deflate=True, order=">"), GREY),
     "compressed, 32 bits, big-endian": (
-        lambda: tiff(WIDE * 16843009 - 2**31, bits=32, sample_format=2, deflate=True, order=">"), GREY,
+        lambda: tiff(WIDE * 16843009 - 2**31, bits=32, sample_format=2, deflate=True, order=">"),
+        GREY,
     ),
-    "compressed floats, big-endian": (lambda: tiff(GREY / 255, bits=32, sample_format=3, deflate=True, order=">"), GREY),
+    "compressed floats, "
+    "big-endian": (lambda: tiff(GREY / 255, bits=32, sample_format=3, deflate=True, order=">"),
+    GREY),
     "compressed bytes with infrared": (
-        lambda: tiff(np.dstack([COLOUR, INFRARED]), photometric=2, extra=(1,), deflate=True), COLOUR,
+        lambda: tiff(np.dstack([COLOUR, INFRARED]), photometric=2, extra=(1,), deflate=True),
+        COLOUR,
     ),
     "compressed with infrared": (
-        lambda: tiff(np.dstack([COLOUR, INFRARED]).astype(int) * 16, bits=16, photometric=2, extra=(2,), deflate=True), COLOUR,
+        lambda: tiff(np.dstack([COLOUR, INFRARED]).astype(int) * 16, bits=16, photometric=2,
+        extra=(2,), deflate=True), COLOUR,
     ),
-    "compressed signed": (lambda: tiff(WIDE * 257 - 32768, bits=16, sample_format=2, deflate=True, order=">"), GREY),
+    "compressed "
+    "signed": (lambda: tiff(WIDE * 257 - 32768, bits=16, sample_format=2, deflate=True, order=">"),
+    GREY),
     "big-endian pixels of PIL's": (lambda: as_file((WIDE * 16).astype(">u2"), "TIFF"), GREY),
     "pgm of 4095": (lambda: b"P5 96 64 4095\n" + (WIDE * 16).astype(">u2").tobytes(), GREY),
-    "12 bits in a pgm of 65535": (lambda: b"P5 96 64 65535\n" + (WIDE * 16).astype(">u2").tobytes(), GREY),
-    "12 bits in a ppm of 65535": (lambda: b"P6 96 64 65535\n" + (COLOUR.astype(int) * 16).astype(">u2").tobytes(), COLOUR),
+    "12 bits in a pgm of "
+    "65535": (lambda: b"P5 96 64 65535\n" + (WIDE * 16).astype(">u2").tobytes(), GREY),
+    "12 bits in a ppm of "
+    "65535": (lambda: b"P6 96 64 65535\n" + (COLOUR.astype(int) * 16).astype(">u2").tobytes(),
+    COLOUR),
     "10 bits as text": (
-        lambda: b"P3 96 64 # made by hand\n1023\n" + b" ".join(b"%d" % v for v in COLOUR.astype(int).ravel() * 4), COLOUR,
+        lambda: b"P3 96 64 # made by "
+                b"hand\n1023\n" + b" ".join(b"%d" % v for v in COLOUR.astype(int).ravel() * 4),
+                COLOUR,
     ),
-    "opacity of 12 bits": (lambda: png(np.dstack([COLOUR, np.full(GREY.shape, 255)]).astype(int) * 16 + 15), COLOUR),
-    "hot pixels": (lambda: png(np.where(few(), 65535, noisy(WIDE * 16))), np.where(few(), 255, GREY)),
+    "opacity of 12 "
+    "bits": (lambda: png(np.dstack([COLOUR, np.full(GREY.shape, 255)]).astype(int) * 16 + 15),
+    COLOUR),
+    "hot pixels": (lambda: png(np.where(few(), 65535, noisy(WIDE * 16))), np.where(few(), 255,
+    GREY)),
     "floats up to 1": (lambda: as_file(GREY.astype(np.float32) / 255, "TIFF"), GREY),
 }  # fmt: skip
 
@@ -166,7 +188,8 @@ def test_a_fixed_range_is_kept_and_checked() -> None:
     )
 
 
-@pytest.mark.parametrize("values", [(WIDE * 16).astype(np.uint16), (WIDE * 16 - 1024).astype(np.int32),
+@pytest.mark.parametrize("values", [(WIDE * 16).astype(np.uint16),
+(WIDE * 16 - 1024).astype(np.int32),
                                     (WIDE / 900).astype(np.float32)])  # fmt: skip
 def test_originals_of_deep_images_are_what_was_hashed(values: Pixels) -> None:
     for limits in (ImageLimits(), ImageLimits(value_range=(-100.0, 5000.0))):
@@ -214,7 +237,8 @@ def test_opacity_that_is_0_everywhere_is_none(form: str | None) -> None:
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """(service, 200 grey digits, their labels, accuracy on them at 8 bits), the digits' space registered."""
+    """(service, 200 grey digits, their labels, accuracy on them at 8 bits), the digits' space
+    registered."""
     home = tmp_path_factory.mktemp("digits")
     write_images(home / "images")
     with trustvlm.open(home / "home", create=True) as service:
@@ -243,9 +267,12 @@ def accuracy(
 
 @pytest.mark.parametrize("change", [
     lambda grey: (grey * 16).astype(np.uint16), lambda grey: (grey * 7.3).astype(np.uint16),
-    lambda grey: (grey * 16 - 1024).astype(np.int32), lambda grey: (27_000 + grey * 19).astype(np.uint16),
-    lambda grey: (grey / 51_000).astype(np.float32), lambda grey: (280 + grey / 12).astype(np.float32),
-    lambda grey: np.where(np.arange(grey.size).reshape(grey.shape) % 997 == 5, 65535, grey * 16).astype(np.uint16),
+    lambda grey: (grey * 16 - 1024).astype(np.int32),
+    lambda grey: (27_000 + grey * 19).astype(np.uint16),
+    lambda grey: (grey / 51_000).astype(np.float32),
+    lambda grey: (280 + grey / 12).astype(np.float32),
+    lambda grey: np.where(np.arange(grey.size).reshape(grey.shape) % 997 == 5, 65535,
+    grey * 16).astype(np.uint16),
 ])  # fmt: skip
 def test_the_demo_is_as_accurate_as_on_8_bits(
     digits: Any, change: Callable[[Pixels], Pixels]

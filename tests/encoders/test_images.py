@@ -64,7 +64,8 @@ def close(a: Image.Image, b: Image.Image, mean: float) -> bool:
 
 @pytest.mark.parametrize(("suffix", "options"), [
     ("png", {}), ("bmp", {}), ("tiff", {}), ("ppm", {}), ("webp", {"lossless": True}),
-    ("jpg", {"quality": 95}), ("avif", {"quality": 95}), ("gif", {}), ("tiff", {"compression": "tiff_lzw"}),
+    ("jpg", {"quality": 95}), ("avif", {"quality": 95}), ("gif", {}), ("tiff",
+    {"compression": "tiff_lzw"}),
 ])  # fmt: skip
 def test_raster_formats_decode_to_the_same_picture(
     tmp_path: Path, suffix: str, options: dict[str, Any]
@@ -77,11 +78,13 @@ def test_raster_formats_decode_to_the_same_picture(
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_honoured(tmp_path: Path, orientation: int) -> None:
     turns = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+        2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
         5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
         8: Image.Transpose.ROTATE_270,
     }  # fmt: skip
-    # Stored so that a viewer who honours the tag sees the picture upright: the inverse turn of what the tag asks for.
+    # Stored so that a viewer who honours the tag sees the picture upright: the inverse turn of what
+    # the tag asks for.
     stored = picture().transpose(turns[orientation]) if orientation in turns else picture()
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -236,14 +239,18 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "empty": (lambda d: touch(d / "e.png", b""), "empty"),
     "empty bytes": (lambda d: b"", "empty"),
     "text": (lambda d: touch(d / "t.png", b"this is not an image at all"), "not an image"),
-    "eps": (lambda d: touch(d / "t.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n"), "not an image"),
-    "svg": (lambda d: touch(d / "t.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>"), "not an image"),
+    "eps": (lambda d: touch(d / "t.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 "
+                                         b"10\n"), "not an image"),
+    "svg": (lambda d: touch(d / "t.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>"),
+    "not an image"),
     "truncated jpeg": (lambda d: truncated(d / "t.jpg", "jpeg"), "damaged or truncated"),
     "truncated png": (lambda d: truncated(d / "t.png", "png"), "damaged or truncated"),
     "truncated bmp": (lambda d: truncated(d / "t.bmp", "bmp"), "damaged or truncated"),
     "truncated webp": (lambda d: truncated(d / "t.webp", "webp"), "damaged"),
-    "only a png signature": (lambda d: touch(d / "t.png", b"\x89PNG\r\n\x1a\n"), "not an image|damaged"),
-    "aspect": (lambda d: save(d / "a.png", Image.new("RGB", (505, 5))), "sides differ by more than 100"),
+    "only a png "
+    "signature": (lambda d: touch(d / "t.png", b"\x89PNG\r\n\x1a\n"), "not an image|damaged"),
+    "aspect": (lambda d: save(d / "a.png", Image.new("RGB", (505, 5))), "sides differ by more "
+                                                                        "than 100"),
     "device": (lambda d: "/dev/zero", "not a regular file"),
     "nul in the path": (lambda d: "a\0b.png", "null"),
     "number": (lambda d: 7, "expected a path, bytes or a PIL image, got int"),

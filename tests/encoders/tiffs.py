@@ -16,7 +16,8 @@ _TYPES = {1: "u", 2: "i", 3: "f"}
 
 
 def png(pixels: npt.NDArray[Any]) -> bytes:
-    """A PNG of 16 bits a channel: (h, w) grey, (h, w, 2) grey and opacity, (h, w, 3) colour, (h, w, 4) colour and opacity."""
+    """A PNG of 16 bits a channel: (h, w) grey, (h, w, 2) grey and opacity, (h, w, 3) colour, (h, w,
+    4) colour and opacity."""
     height, width = pixels.shape[:2]
     colour = {1: 0, 2: 4, 3: 2, 4: 6}[1 if pixels.ndim == 2 else pixels.shape[2]]
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
@@ -43,8 +44,10 @@ def tiff(
     """A TIFF of (h, w) or (h, w, bands) `pixels`.
 
     Args:
-        extra: the values of ExtraSamples; None: the tag is left out. sample_format: 1 unsigned, 2 signed, 3 floating point.
-        order: "<" or ">". planes: each band on its own. deflate: compressed. tags: further ones, as (tag, type, values).
+        extra: the values of ExtraSamples; None: the tag is left out. sample_format: 1 unsigned, 2
+            signed, 3 floating point.
+        order: "<" or ">". planes: each band on its own. deflate: compressed. tags: further ones, as
+            (tag, type, values).
     """
     height, width = pixels.shape[:2]
     bands = 1 if pixels.ndim == 2 else pixels.shape[2]
@@ -56,7 +59,8 @@ def tiff(
     blocks = [zlib.compress(strip) for strip in raw_strips] if deflate else raw_strips
     strips = len(blocks)
     entries: list[tuple[int, int, list[int] | bytes]] = [
-        (256, 4, [width]), (257, 4, [height]), (258, 3, [bits] * bands), (259, 3, [8 if deflate else 1]),
+        (256, 4, [width]), (257, 4, [height]), (258, 3, [bits] * bands), (259, 3,
+        [8 if deflate else 1]),
         (262, 3, [photometric]), (273, 4, [0] * strips), (277, 3, [bands]), (278, 4, [height]),
         (279, 4, [len(block) for block in blocks]),
         (284, 3, [2 if planes else 1]), (339, 3, [sample_format] * bands), *tags,

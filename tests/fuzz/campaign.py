@@ -1,7 +1,8 @@
 """Many inputs through one entrance, in child processes under a watchdog.
 
-In tests/: `python -m fuzz.campaign ENTRANCE|all [COUNT]`. A child that says nothing for :data:`HANG_SECONDS` is killed and its
-input counted as a hang; one that dies, as a crash. Then the next child goes on behind that input.
+In tests/: `python -m fuzz.campaign ENTRANCE|all [COUNT]`. A child that says nothing for
+:data:`HANG_SECONDS` is killed and its input counted as a hang; one that dies, as a crash. Then the
+next child goes on behind that input.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ class Report:
             if kind != "accepted"
         )
         return (
-            f"| {self.entrance} | {self.inputs:,} | {self.outcomes['accepted']:,} | {refused} | {len(self.findings)} "
+            f"| {self.entrance} | {self.inputs:,} | {self.outcomes['accepted']:,} | {refused} | "
+            f"{len(self.findings)} "
             f"| {self.slowest_ms:,.0f} | {self.peak_mb:,.0f} |"
         )
 

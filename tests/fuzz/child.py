@@ -1,4 +1,5 @@
-"""The process that takes the inputs: `python -m fuzz.child ENTRANCE FOLDER FIRST COUNT`, a JSON line for each on stdout."""
+"""The process that takes the inputs: `python -m fuzz.child ENTRANCE FOLDER FIRST COUNT`, a JSON
+line for each on stdout."""
 
 from __future__ import annotations
 

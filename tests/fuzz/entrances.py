@@ -1,4 +1,5 @@
-"""What takes foreign bytes: each hands one input to the product as a user would, and raises what the product raises."""
+"""What takes foreign bytes: each hands one input to the product as a user would, and raises what
+the product raises."""
 
 from __future__ import annotations
 
@@ -142,8 +143,10 @@ class Settings(Entrance):
 class Names(Entrance):
     """Names from anywhere in Unicode, and damaged files of names."""
 
-    RANGES = ((0x20, 0x7F), (0, 0x20), (0x80, 0x250), (0x300, 0x370), (0x590, 0x700), (0x2000, 0x2070), (0xD800, 0xE000),
-              (0x4E00, 0x9FFF), (0xFE00, 0x10000), (0x1F300, 0x1FA00), (0xE0000, 0xE0200), (0x10000, 0x110000))  # fmt: skip
+    RANGES = ((0x20, 0x7F), (0, 0x20), (0x80, 0x250), (0x300, 0x370), (0x590, 0x700), (0x2000,
+    0x2070), (0xD800, 0xE000),
+              (0x4E00, 0x9FFF), (0xFE00, 0x10000), (0x1F300, 0x1FA00), (0xE0000, 0xE0200), (0x10000,
+              0x110000))  # fmt: skip
 
     def prepare(self) -> None:
         self.seeds = seeds.texts()
@@ -191,7 +194,8 @@ ENTRANCES: dict[str, type[Entrance]] = {
 
 
 def outcome(entrance: Entrance, number: int) -> str:
-    """What became of input `number`: "accepted", the kind of refusal, or "CRASH …" for anything else."""
+    """What became of input `number`: "accepted", the kind of refusal, or "CRASH …" for anything
+    else."""
     rng = random.Random(f"{type(entrance).__name__} {number}")
     data = entrance.input(rng)
     take: Callable[[bytes, random.Random], None] = entrance.take

@@ -1,4 +1,5 @@
-"""Good files of every kind that is read, small, made here; and some real photographs where there are any."""
+"""Good files of every kind that is read, small, made here; and some real photographs where there
+are any."""
 
 from __future__ import annotations
 
@@ -80,7 +81,8 @@ def images() -> list[bytes]:
     ]
     found += [saved(rgb, "PNG", exif=exif()), png_with(text, chunk(b"gAMA", bytes(4)))]
     jpegs: list[dict[str, Any]] = [
-        {"progressive": True}, {"exif": exif(), "comment": b"c" * 50}, {"subsampling": 0}, {"icc_profile": b"p" * 300},
+        {"progressive": True}, {"exif": exif(), "comment": b"c" * 50}, {"subsampling": 0},
+        {"icc_profile": b"p" * 300},
     ]  # fmt: skip
     found += [saved(rgb.convert(mode), "JPEG") for mode in ("L", "RGB", "CMYK")] + [
         saved(rgb, "JPEG", **how) for how in jpegs
@@ -238,7 +240,8 @@ def arrays() -> tuple[dict[str, list[bytes]], list[bytes], list[bytes]]:
 def settings() -> list[bytes]:
     return [
         b'device = "cpu"\nprecision = "fp32"\nbatch_size = 32\nworkers = 2\n',
-        b"max_image_bytes = 1_000\nmax_image_pixels = 0x10\nundo_hours = 1e3\nhalf_from = 5 # comment\n",
+        b"max_image_bytes = 1_000\nmax_image_pixels = 0x10\nundo_hours = 1e3\nhalf_from = 5 "
+        b"# comment\n",
         b'[table]\na = [1, [2, {b = 3}]]\n"quoted key" = """text\nof lines"""\n',
         b"undo_hours = inf\nmax_labels = 99999999999999999999\nd = 1979-05-27T07:32:00Z\n",
         b'device = "\\u00e9\\n"\n[[array.of]]\ntables = true\n[[array.of]]\n',

@@ -1,4 +1,5 @@
-"""Damaged inputs by the thousand through every entrance: no crash, no hang, no gigabyte. See docs/hostile-input.md."""
+"""Damaged inputs by the thousand through every entrance: no crash, no hang, no gigabyte. See
+docs/hostile-input.md."""
 
 from __future__ import annotations
 

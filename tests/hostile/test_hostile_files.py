@@ -1,4 +1,5 @@
-"""Folders with links, devices and depths, files of names, archives of arrays that lie: one sentence each, nothing written."""
+"""Folders with links, devices and depths, files of names, archives of arrays that lie: one sentence
+each, nothing written."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ class Trap:
 
 @pytest.fixture(scope="module")
 def space(tmp_path_factory: pytest.TempPathFactory) -> Cli:
-    """A home for all tests of this file: what is refused leaves its space "s" as empty as it was."""
+    """A home for all tests of this file: what is refused leaves its space "s" as empty as it
+    was."""
     cli = Cli(tmp_path_factory.mktemp("hostile") / "home")
     cli("space", "create", "s", "--classifier", "precomputed:4", "--verifier", "precomputed:6")
     return cli
@@ -81,14 +83,17 @@ def test_a_folder_of_strange_files(cli: Cli, tmp_path: Path) -> None:
         result = cli.run("register", "s", tmp_path / "set")
         assert "registered 2 labels (2 new), 3 support images, 6 unreadable" in result.stdout
         for name, reason in {
-            "secret": "not an image", "dangling": "No such file", "loop": "symbolic links", "zero": "not a regular file",
+            "secret": "not an image", "dangling": "No such file", "loop": "symbolic links",
+            "zero": "not a regular "
+                                                                                                    "file",
             "pipe": "not a regular file", "socket": "not a regular file",
         }.items():  # fmt: skip
             (line,) = (line for line in result.stderr.splitlines() if f"{name}.png" in line)
             assert reason in line
         assert "root:" not in result.output
         assert result.stderr.splitlines()[:4] == [
-            "left out: 2 hidden files or folders (.git, .hidden.png), 2 files that are not images (.zip, .txt)",
+            "left out: 2 hidden files or folders (.git, .hidden.png), 2 files that are not "
+            "images (.zip, .txt)",
             "no images in 1 sub-folder: 'up'",
             f"left out: 1 folder reached a second time through a link ({tmp_path}/set/up)",
             f"could not be read: {tmp_path}/set/self: the link leads nowhere",
@@ -188,7 +193,8 @@ LIES: dict[str, tuple[Callable[[], bytes], str]] = {
     "1,000 dimensions": (lambda: header("(" + "1," * 1_000 + ")"), "damaged"),
     "more rows than bytes": (lambda: header("(1000, 4)"), "damaged"),
     "a nested header": (lambda: header("(" * 4_000 + ")" * 4_000), "damaged"),
-    "a huge header": (lambda: b"\x93NUMPY\2\0" + struct.pack("<I", 2**31 - 1) + b"{" * 20_000, "damaged"),
+    "a huge header": (lambda: b"\x93NUMPY\2\0" + struct.pack("<I", 2**31 - 1) + b"{" * 20_000,
+    "damaged"),
     "code in the header": (lambda: header("__import__('os').getpid()"), "damaged"),
     "objects inside a record": (lambda: header("(2,)", "[('a', '|O')]"), "Python objects|damaged"),
     "a record": (lambda: npy(np.zeros(2, [("x", "<f4")])), "expected"),
@@ -201,7 +207,8 @@ LIES: dict[str, tuple[Callable[[], bytes], str]] = {
     "beyond float32": (lambda: npy(np.full((2, 4), 1e300)), "NaN or infinite"),
     "zero rows": (lambda: npy(np.zeros((2, 4))), "norm zero"),
     "denormal doubles": (lambda: npy(np.full((2, 4), 1e-320)), "norm zero"),
-    "long doubles beyond doubles": (lambda: npy(np.full((2, 4), np.longdouble("1e4000"))), "NaN or infinite"),
+    "long doubles beyond "
+    "doubles": (lambda: npy(np.full((2, 4), np.longdouble("1e4000"))), "NaN or infinite"),
     "no dimension": (lambda: npy(np.float64(1)), "expected"),
     "three dimensions too many": (lambda: npy(np.ones((2, 4, 1, 1, 1))), "expected"),
     "another dimension": (lambda: npy(np.ones((2, 5))), "expected"),
@@ -299,7 +306,8 @@ def test_archives_that_unpack_to_too_much(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_archives_that_understate_what_they_hold(tmp_path: Path) -> None:
-    """A size in the directory smaller than what the member inflates to: no more than that size is ever inflated."""
+    """A size in the directory smaller than what the member inflates to: no more than that size is
+    ever inflated."""
     path = patched(zip_bomb(tmp_path / "bomb.npz", 64 << 20), CENTRAL, 24, struct.pack("<I", 1_000))
     with pytest.raises(InvalidInput, match="damaged"):
         arrays.read_npz(path, "text_vectors")
@@ -330,7 +338,8 @@ def test_zip_structures_that_lie(space: Cli, tmp_path: Path, case: str) -> None:
 
 @pytest.mark.parametrize("case", HARMLESS_ZIPS)
 def test_zip_structures_that_nobody_reads(tmp_path: Path, case: str) -> None:
-    """What the lie says is not used: the arrays are those that were written, their checksums right."""
+    """What the lie says is not used: the arrays are those that were written, their checksums
+    right."""
     path = patched(
         archive(tmp_path / "v.npz", ("text_vectors.npy", npy(np.eye(2, 4)))), *HARMLESS_ZIPS[case]
     )

@@ -1,4 +1,5 @@
-"""Images made to cost memory or time, or to meet another parser than they claim: refused, or as cheap as a picture."""
+"""Images made to cost memory or time, or to meet another parser than they claim: refused, or as
+cheap as a picture."""
 
 from __future__ import annotations
 
@@ -54,7 +55,8 @@ print(json.dumps(results))
 
 
 def measured(*paths: Path) -> list[tuple[str, float, float]]:
-    """(what became of it, seconds, peak MB of the process) of each image, decoded in a process of its own."""
+    """(what became of it, seconds, peak MB of the process) of each image, decoded in a process of
+    its own."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", MEASURE, *map(str, paths)],
         capture_output=True,
@@ -119,39 +121,58 @@ def polyglot_zip() -> bytes:
 
 REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "jpeg of 65535 × 65535": (lambda: resized_header(JPEG, 65_535, 65_535), "4294836225 pixels"),
-    "gif of 65535 × 65535": (lambda: resized_header(saved(picture(), "GIF"), 65_535, 65_535), "4294836225 pixels"),
+    "gif of 65535 × "
+    "65535": (lambda: resized_header(saved(picture(), "GIF"), 65_535, 65_535), "4294836225 pixels"),
     "webp of 16383 × 16383": (lambda: resized_header(WEBP, 16_383, 16_383), "268402689 pixels"),
-    "webp within the pixels": (lambda: resized_header(WEBP, 9_000, 9_000), "about 1620000000 bytes, more than the limit"),
-    "tiff of 2^31 × 2^31": (lambda: tiff(TIFF_TAGS | {256: 2**31, 257: 2**31, 278: 1, 273: 8, 279: 8}), "blocks|bytes|pixels"),
+    "webp within the "
+    "pixels": (lambda: resized_header(WEBP, 9_000, 9_000), "about 1620000000 bytes, more than "
+                                                           "the limit"),
+    "tiff of 2^31 × "
+    "2^31": (lambda: tiff(TIFF_TAGS | {256: 2**31, 257: 2**31, 278: 1, 273: 8, 279: 8}),
+    "blocks|bytes|pixels"),
     "tiff with a huge tile": (
-        lambda: tiff(TIFF_TAGS | {322: 65_536, 323: 65_536, 324: 8, 325: 8}), "strips or tiles of 4294967296 bytes",
+        lambda: tiff(TIFF_TAGS | {322: 65_536, 323: 65_536, 324: 8, 325: 8}), "strips or tiles of "
+                                                                              "4294967296 bytes",
     ),
-    "tiff with a huge strip": (lambda: tiff(TIFF_TAGS | {256: 9_000, 257: 9_000, 277: 4, 258: 32, 273: 8, 279: 8}), "bytes"),
+    "tiff with a huge "
+    "strip": (lambda: tiff(TIFF_TAGS | {256: 9_000, 257: 9_000, 277: 4, 258: 32, 273: 8, 279: 8}),
+    "bytes"),
     "tiff with a million strips": (
-        lambda: tiff(TIFF_TAGS | {279: 8}).replace(struct.pack("<HHII", 279, 4, 1, 8), struct.pack("<HHII", 273, 4, 10**6, 8)),
+        lambda: tiff(TIFF_TAGS | {279: 8}).replace(struct.pack("<HHII", 279, 4, 1, 8),
+        struct.pack("<HHII", 273, 4, 10**6, 8)),
         "strips",
     ),
     "tiff with 65535 tags": (lambda: b"II*\0\x08\0\0\0\xff\xff" + bytes(12 * 65_535), "65535 tags"),
     "jpeg of many scans": (lambda: progressive(1_000), f"more than the limit of {MAX_SCANS}"),
-    "jpeg of many segments": (lambda: JPEG[:2] + b"\xff\xe5\0\2" * (MAX_PARTS + 1) + JPEG[2:], "segments"),
+    "jpeg of many "
+    "segments": (lambda: JPEG[:2] + b"\xff\xe5\0\2" * (MAX_PARTS + 1) + JPEG[2:], "segments"),
     "png of many chunks": (lambda: png_with(chunk(b"prVt", b"") * (MAX_PARTS + 1)), "chunks"),
     "gif of many blocks": (lambda: b"GIF89a" + bytes(7) + b"!\xfe\1a\0" * MAX_BLOCKS, "blocks"),
-    "ppm with another largest value": (lambda: b"P6 1000 1000 254\n" + bytes(3 * 10**6), "save it as PNG"),
+    "ppm with another largest "
+    "value": (lambda: b"P6 1000 1000 254\n" + bytes(3 * 10**6), "save it as PNG"),
     "ppm as text": (lambda: b"P3 1000 1000 255\n" + b"1 " * 3 * 10**6, "save it as PNG"),
-    "ppm of comments": (lambda: b"P1 10 10\n" + b"#\n" * 200 + b"1" * 100, "more than 100 comments"),
-    "ppm with a long header": (lambda: b"P6 #" + b"x" * 10**6 + b"\n3 2 255\n" + bytes(18), "damaged|not an image"),
+    "ppm of comments": (lambda: b"P1 10 10\n" + b"#\n" * 200 + b"1" * 100, "more than 100 "
+                                                                           "comments"),
+    "ppm with a long "
+    "header": (lambda: b"P6 #" + b"x" * 10**6 + b"\n3 2 255\n" + bytes(18), "damaged|not an image"),
     "run-length bmp": (
         lambda: b"BM" + struct.pack("<IHHI", 1078, 0, 0, 1078)
-        + struct.pack("<IiiHHIIiiII", 40, 2_000, 2_000, 1, 8, 1, 0, 0, 0, 256, 0) + bytes(1024) + b"\1\1" * 10, "RLE",
+        + struct.pack("<IiiHHIIiiII", 40, 2_000, 2_000, 1, 8, 1, 0, 0, 0, 256,
+        0) + bytes(1024) + b"\1\1" * 10, "RLE",
     ),
-    "eps": (lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "not an image in a supported format"),
-    "eps in a dos frame": (lambda: b"\xc5\xd0\xd3\xc6" + bytes(30), "not an image in a supported format"),
+    "eps": (lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 "
+                    b"10\n", "not an image in a supported format"),
+    "eps in a dos "
+    "frame": (lambda: b"\xc5\xd0\xd3\xc6" + bytes(30), "not an image in a supported format"),
     "pdf": (lambda: b"%PDF-1.7\n1 0 obj\n<< >>\nendobj\n", "not an image in a supported format"),
-    "svg": (lambda: b'<?xml version="1.0"?><svg><image href="file:///etc/passwd"/></svg>', "is an SVG drawing"),
+    "svg": (lambda: b'<?xml version="1.0"?><svg><image '
+                    b'href="file:///etc/passwd"/></svg>', "is an SVG drawing"),
     "icns": (lambda: b"icns" + bytes(100), "not an image in a supported format"),
     "wmf": (lambda: b"\xd7\xcd\xc6\x9a" + bytes(100), "not an image in a supported format"),
-    "fits": (lambda: b"SIMPLE  =                    T" + bytes(2_000), "not an image in a supported format"),
-    "html": (lambda: b"<html><img src=x onerror=alert(1)></html>", "not an image in a supported format"),
+    "fits": (lambda: b"SIMPLE  =                    "
+                     b"T" + bytes(2_000), "not an image in a supported format"),
+    "html": (lambda: b"<html><img src=x "
+                     b"onerror=alert(1)></html>", "not an image in a supported format"),
     "zip": (lambda: polyglot_zip()[len(JPEG) :], "not an image in a supported format"),
     "only a gif signature": (lambda: b"GIF89a", "damaged|not an image"),
 }  # fmt: skip
@@ -187,25 +208,30 @@ ACCEPTED: dict[str, Callable[[], bytes]] = {
     "png with a profile that unpacks to 30 MB": lambda: text_bomb(b"iCCP"),
     "png with lying exif": lambda: png_with(chunk(b"eXIf", lying_exif())),
     "webp with lying exif": lambda: saved(picture(), "WEBP", exif=lying_exif()),
-    "jpeg with lying exif": lambda: saved(picture(), "JPEG", exif=b"Exif\0\0" + lying_exif()[:60_000]),
+    "jpeg with lying "
+    "exif": lambda: saved(picture(), "JPEG", exif=b"Exif\0\0" + lying_exif()[:60_000]),
     "gif with a comment of 8 MB": lambda: saved(picture(), "GIF", comment=b"c" * 2**23),
     "gif of 1,000 frames": lambda: saved(
-        Image.new("P", (8, 8)), "GIF", save_all=True, append_images=[Image.new("P", (8, 8), i % 7 + 1) for i in range(1_000)]
+        Image.new("P", (8, 8)), "GIF", save_all=True, append_images=[Image.new("P", (8, 8),
+        i % 7 + 1) for i in range(1_000)]
     ),
     "png of 1,000 frames": lambda: saved(
-        picture(8, 8), "PNG", save_all=True, append_images=[Image.new("RGB", (8, 8), (i % 256, 1, 1)) for i in range(1_000)]
+        picture(8, 8), "PNG", save_all=True, append_images=[Image.new("RGB", (8, 8), (i % 256, 1,
+        1)) for i in range(1_000)]
     ),
     "tiff of 300 directories": lambda: saved(
         picture(8, 8), "TIFF", save_all=True, append_images=[picture(8, 8)] * 300
     ),
     "jpeg and zip": polyglot_zip,
-    "jpeg and html": lambda: JPEG[:2] + b"\xff\xfe" + struct.pack(">H", 40) + b"<script>alert(1)</script>".ljust(38) + JPEG[2:],
+    "jpeg and html": lambda: JPEG[:2] + b"\xff\xfe" + struct.pack(">H",
+    40) + b"<script>alert(1)</script>".ljust(38) + JPEG[2:],
     "gif and javascript": lambda: saved(picture(), "GIF") + b"*/=alert(1);",
 }  # fmt: skip
 
 
 def test_what_is_left_out_of_a_file_costs_nothing(tmp_path: Path) -> None:
-    """Bombs in metadata, further frames, other files behind the image: the picture is read, the rest is never looked at."""
+    """Bombs in metadata, further frames, other files behind the image: the picture is read, the
+    rest is never looked at."""
     paths = []
     for number, make in enumerate(ACCEPTED.values()):
         paths.append(tmp_path / f"{number}")
@@ -225,7 +251,8 @@ def test_nothing_but_pixels_of_a_polyglot_is_kept(case: str) -> None:
 
 
 def test_memory_is_what_was_estimated(tmp_path: Path) -> None:
-    """Twelve million pixels in some kilobytes: 8 bytes a pixel and what a process has anyway. At the limit: the slow test."""
+    """Twelve million pixels in some kilobytes: 8 bytes a pixel and what a process has anyway. At
+    the limit: the slow test."""
     paths = [
         tmp_path / name for name in ("transparent.png", "deep.png", "lossless.webp", "turned.jpg")
     ]
@@ -341,7 +368,7 @@ def test_an_unloaded_eps_of_the_callers_never_starts_ghostscript(
     with pytest.raises(InvalidInput, match="Ghostscript"):
         decode_image(drawing)
     assert not marker.exists()
-    with pytest.raises(OSError):
+    with pytest.raises(OSError):  # noqa: PT011
         drawing.load()  # the trap is a real one: this starts it
     assert marker.exists()
 
@@ -363,7 +390,8 @@ def test_endless_and_special_files(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(os.path.relpath(tmp_path / "socket.jpg"))
         for name, words in {
-            "pipe": "regular", "zero": "regular", "socket": "regular", "loop": "symbolic links", "dangling": "No such file",
+            "pipe": "regular", "zero": "regular", "socket": "regular", "loop": "symbolic links",
+            "dangling": "No such file",
         }.items():  # fmt: skip
             with pytest.raises(InvalidInput, match=words):
                 decode_image(tmp_path / f"{name}.jpg")

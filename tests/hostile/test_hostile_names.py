@@ -1,4 +1,5 @@
-"""Names that are not what they seem, and that nothing of them reaches a terminal or a spreadsheet to be interpreted."""
+"""Names that are not what they seem, and that nothing of them reaches a terminal or a spreadsheet
+to be interpreted."""
 
 from __future__ import annotations
 
@@ -99,7 +100,8 @@ def test_names_that_are_not_seen_as_they_are(shared: trustvlm.TrustService, case
 
 
 @pytest.mark.parametrize("name", [
-    "naïve café", "港口", "a/b", "..", "../../etc/passwd", "C:\\windows", "می‌خواهم", "क्‍ष", "👩‍🚀", "❤️", "葛󠄀", "שלום", "مرحبا",
+    "naïve café", "港口", "a/b", "..", "../../etc/passwd", "C:\\windows", "می‌خواهم", "क्‍ष", "👩‍🚀",
+    "❤️", "葛󠄀", "שלום", "مرحبا",
     "-rf", "=1+1",
     "<script>alert(1)</script>", "'; DROP TABLE labels; --", "%s%n", "$(touch x)", "`id`",
     "{}", "[red]", "nan", "NULL", "CON", "x" * 500,
@@ -205,7 +207,8 @@ def raw(text: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Cli:
-    """A space "s" whose support images and queries come from sources with every kind of character."""
+    """A space "s" whose support images and queries come from sources with every kind of
+    character."""
     folder = tmp_path_factory.mktemp("output")
     cli = Cli(folder / "home")
     with trustvlm.open(cli.home, create=True) as service:
@@ -245,7 +248,8 @@ def test_nothing_raw_elsewhere(full: Cli, tmp_path: Path) -> None:
     vectors = full.home.parent / "queries.npz"
     for words in (
         ("evaluate", "s", "--vectors", vectors, "--json"), ("evaluate", "s", "--vectors", vectors),
-        ("feedback", "s", "--vectors", vectors, "--json"), ("space", "show", "s"), ("label", "synonyms", "s"),
+        ("feedback", "s", "--vectors", vectors, "--json"), ("space", "show", "s"), ("label",
+        "synonyms", "s"),
         ("index", "list"),
     ):  # fmt: skip
         result = full.run(*words)
@@ -268,7 +272,8 @@ def test_nothing_raw_elsewhere(full: Cli, tmp_path: Path) -> None:
 
 
 def test_a_terminal_gets_no_escape_of_ours(full: Cli) -> None:
-    """On a real terminal: rich's own colours are the only escapes, and the title of the window is never set."""
+    """On a real terminal: rich's own colours are the only escapes, and the title of the window is
+    never set."""
     main, other = pty.openpty()
     wide = os.environ | {"COLUMNS": "400"}  # nothing is folded
     command = [

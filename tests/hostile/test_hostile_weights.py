@@ -1,4 +1,5 @@
-"""Weights that are programs, and index sections that are not what their file says: refused before anything reads them."""
+"""Weights that are programs, and index sections that are not what their file says: refused before
+anything reads them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Small requests that ask for much memory or time: each is answered with 4xx, and costs a real server little of either."""
+"""Small requests that ask for much memory or time: each is answered with 4xx, and costs a real
+server little of either."""
 
 from __future__ import annotations
 
@@ -156,7 +157,8 @@ REFUSED = {
     for what in IMAGES
     if "65," in what or "000,000" in what or what.startswith(("PNG, 30", "WebP", "TIFF"))
 }
-"""The others are images within the limits, and scored at the same cost; libjpeg draws grey where there is nothing."""
+"""The others are images within the limits, and scored at the same cost; libjpeg draws grey where
+there is nothing."""
 
 
 @pytest.mark.parametrize("what", IMAGES)

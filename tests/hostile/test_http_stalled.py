@@ -1,4 +1,5 @@
-"""Clients that stop: in their headers, in a body, or reading the answer. Others are answered, and SIGTERM ends it all."""
+"""Clients that stop: in their headers, in a body, or reading the answer. Others are answered, and
+SIGTERM ends it all."""
 
 from __future__ import annotations
 
@@ -92,7 +93,8 @@ def settled(process: psutil.Process, most: int = 3) -> None:
 
 
 def test_six_hundred_stalled_uploads(running: tuple[psutil.Process, str]) -> None:
-    """More than may be under way. Whoever watches, reads or sends a body that comes is answered; each of them gets 408."""
+    """More than may be under way. Whoever watches, reads or sends a body that comes is answered;
+    each of them gets 408."""
     process, address = running
     with ExitStack() as stack:
         uploads = [stack.enter_context(connected(address, STALLED)) for _ in range(600)]
@@ -116,15 +118,18 @@ def test_six_hundred_stalled_uploads(running: tuple[psutil.Process, str]) -> Non
         if "arrives too slowly" in body["error"]["message"]
     )
     assert message == (
-        "the body arrives too slowly: expected 1500 bytes or its end within 3 s, got 1 (settings serve_body_s, serve_body_rate)"
+        "the body arrives too slowly: expected 1500 bytes or its end within 3 s, got 1 "
+        "(settings serve_body_s, serve_body_rate)"
     )
     settled(process)
 
 
 @pytest.mark.parametrize(("first", "drop"), [
     (STALLED, b" "),
-    pytest.param(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n", marks=pytest.mark.slow),
-    (b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n", b"A: b\r\n"), pytest.param(b"", b"G", marks=pytest.mark.slow),
+    pytest.param(HEAD + b"Transfer-Encoding: "
+                        b"chunked\r\n\r\n", b"1\r\n \r\n", marks=pytest.mark.slow),
+    (b"GET /healthz HTTP/1.1\r\nHost: "
+     b"127.0.0.1\r\n", b"A: b\r\n"), pytest.param(b"", b"G", marks=pytest.mark.slow),
 ], ids=["body", "chunks", "headers", "method"])  # fmt: skip
 def test_what_drips(running: tuple[psutil.Process, str], first: bytes, drop: bytes) -> None:
     _, address = running
@@ -179,7 +184,8 @@ def test_a_slow_body_that_moves_is_taken(running: tuple[psutil.Process, str]) ->
 
 @pytest.mark.slow
 def test_an_import_may_be_made_as_slowly_as_it_likes(running: tuple[psutil.Process, str]) -> None:
-    """Slower than any other body may be; its client hands each line on in time. One that stands still is cut, and can go on."""
+    """Slower than any other body may be; its client hands each line on in time. One that stands
+    still is cut, and can go on."""
     _, address = running
 
     def slowly() -> Iterator[trustvlm.LabelInput]:
@@ -244,7 +250,8 @@ STOPPED: dict[str, Callable[[str], socket.socket]] = {
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_sigterm_waits_for_none_of_them(tmp_path: Path, workers: int) -> None:
-    """With times of half a minute: the process ends in seconds, with 0, and says so to those that send a body."""
+    """With times of half a minute: the process ends in seconds, with 0, and says so to those that
+    send a body."""
     home = tmp_path / "home"
     prepared(home)
     with server(home, "--workers", str(workers)) as (process, address), ExitStack() as stack:

@@ -1,4 +1,5 @@
-"""Malformed uploads: whatever comes, the answer is a 4xx in the one shape, and the service goes on as before."""
+"""Malformed uploads: whatever comes, the answer is a 4xx in the one shape, and the service goes on
+as before."""
 
 from __future__ import annotations
 

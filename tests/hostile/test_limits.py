@@ -1,4 +1,5 @@
-"""How much a call, a name, a settings file or a home's settings may ask for: each limit says what it is and what arrived."""
+"""How much a call, a name, a settings file or a home's settings may ask for: each limit says what
+it is and what arrived."""
 
 from __future__ import annotations
 
@@ -127,7 +128,9 @@ def test_an_endless_call_is_left_at_the_limit(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("templates", "words"), [
     (["a {}"] * (MAX_TEMPLATES + 1), "1 to 1000, got 1001"), ([], "1 to 1000"),
     (LONG, "at most 5000 characters each, got 5002"),
-    (["no place"], "where the name goes"), (["{}\u202e"], "U[+]202E"), (["{}\0"], "U[+]0000"), (["{}\ud800"], "U[+]D800"),
+    (["no place"], "where the name "
+                   "goes"), (["{}\u202e"], "U[+]202E"), (["{}\0"], "U[+]0000"), (["{}\ud800"],
+                   "U[+]D800"),
     ([b"{}"], "list of strings, got a bytes"),
     ("{}", "expected a list of strings"), ([3], "list of strings, got a int"),
 ])  # fmt: skip
@@ -153,7 +156,8 @@ def test_dimensions(service: trustvlm.TrustService, spec: str) -> None:
     lambda s: s.score("s", Queries(np.ones((1, TEXT_DIM), complex)), rule="msp"),
     lambda s: s.score("s", Queries(np.full((1, TEXT_DIM), 1e300)), rule="msp"),
     lambda s: s.score("s", Queries(np.full((1, TEXT_DIM), 1e-320)), rule="msp"),
-    lambda s: s.score("s", Queries(np.ones((1, TEXT_DIM))), rule="trustvlm", params={"lambda": float("inf")}),
+    lambda s: s.score("s", Queries(np.ones((1, TEXT_DIM))), rule="trustvlm",
+    params={"lambda": float("inf")}),
     lambda s: s.score("s", Queries(np.ones((1, TEXT_DIM))), rule="x" * 10**6),
 ])  # fmt: skip
 def test_arguments_out_of_bounds(
@@ -168,7 +172,8 @@ def test_arguments_out_of_bounds(
 def test_vectors_of_odd_layouts_are_the_vectors_they_are(
     service: trustvlm.TrustService, world: World
 ) -> None:
-    """Fortran order, other byte order, negative strides, half and long doubles, denormals beside ones."""
+    """Fortran order, other byte order, negative strides, half and long doubles, denormals beside
+    ones."""
     make_space(service)
     service.register("s", world.inputs(2))
     plain = (
@@ -225,7 +230,8 @@ def test_settings_files_that_cannot_be_right(tmp_path: Path, content: bytes, wor
 
 
 @pytest.mark.parametrize("make", [
-    lambda path: path.mkdir(), os.mkfifo, lambda path: path.symlink_to("/dev/zero"), lambda path: path.symlink_to("nothing"),
+    lambda path: path.mkdir(), os.mkfifo, lambda path: path.symlink_to("/dev/zero"),
+    lambda path: path.symlink_to("nothing"),
     lambda path: path.symlink_to(path.name),
 ], ids=["folder", "pipe", "device", "dangling", "loop"])  # fmt: skip
 def test_settings_that_are_no_file(tmp_path: Path, make: Callable[[Path], object]) -> None:

@@ -1,4 +1,5 @@
-"""Lets schemathesis send the bodies that it does not know, as bytes: lines of JSON, .npz and Parquet files."""
+"""Lets schemathesis send the bodies that it does not know, as bytes: lines of JSON, .npz and
+Parquet files."""
 
 import schemathesis
 

@@ -1,4 +1,5 @@
-"""What comes over the wire as no client should send it: Host, Origin, HEAD, types and encodings; and a proxy in between."""
+"""What comes over the wire as no client should send it: Host, Origin, HEAD, types and encodings;
+and a proxy in between."""
 
 from __future__ import annotations
 
@@ -85,8 +86,10 @@ def sent(address: str, data: bytes) -> tuple[int, bytes]:
 
 
 HOSTS = [
-    b"", b" ", b"a b", b"\x01", b"\x7f", b"h\xc3\xb6st", b"[::1", b"::1]", b"[]", b"[zz]", b"127.0.0.1:99999", b"127.0.0.1:-1",
-    b"127.0.0.1:8x", b"user:secret@127.0.0.1", b"127.0.0.1/x", b"127.0.0.1#", b"http://127.0.0.1", b"127.0.0.1,127.0.0.1",
+    b"", b" ", b"a b", b"\x01", b"\x7f", b"h\xc3\xb6st", b"[::1", b"::1]", b"[]", b"[zz]",
+    b"127.0.0.1:99999", b"127.0.0.1:-1",
+    b"127.0.0.1:8x", b"user:secret@127.0.0.1", b"127.0.0.1/x", b"127.0.0.1#", b"http://127.0.0.1",
+    b"127.0.0.1,127.0.0.1",
     b"a" * 300, b"%31", b"example.com", b"127.0.0.1.example.com", b"[::1]x", b"[fe80::1%25eth0]",
 ]  # fmt: skip
 
@@ -118,14 +121,18 @@ def test_hosts_that_are_taken(address: str) -> None:
 
 
 @pytest.mark.parametrize("head", [
-    b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nHost: localhost\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b"GET /\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nHost: "
+    b"localhost\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b"GET /\r\n\r\n",
     b"\x16\x03\x01\r\n\r\n",
     b"GET /\xff HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", b"GET / HTTP/1.1\r\nHost : 127.0.0.1\r\n\r\n",
     b"POST /v1/spaces HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: -1\r\n\r\n",
-    b"POST /v1/spaces HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+    b"POST /v1/spaces HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: "
+    b"1\r\nContent-Length: 2\r\n\r\n",
     b"POST /v1/spaces HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: gzip\r\n\r\n",
-    b"POST /v1/rules HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-    b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nOrigin: http://127.0.0.1\r\nOrigin: http://127.0.0.1\r\nConnection: close\r\n\r\n",
+    b"POST /v1/rules HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: "
+    b"text/plain\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nOrigin: http://127.0.0.1\r\nOrigin: "
+    b"http://127.0.0.1\r\nConnection: close\r\n\r\n",
 ], ids=range(11))  # fmt: skip
 def test_what_is_no_request(address: str, head: bytes) -> None:
     status, body = sent(address, head)
@@ -136,7 +143,8 @@ def test_what_is_no_request(address: str, head: bytes) -> None:
 @pytest.mark.parametrize("origin", [
     b"", b"null", b"http://[::1", b"http://evil.example", b"http://127.0.0.1@evil.example", b"http://127.0.0.1:99999",
     b"127.0.0.1",
-    b"file://127.0.0.1", b"http://127.0.0.1/", b"http://127.0.0.1 ,x", b"\x80", b"http://h\xc3\xb6st",
+    b"file://127.0.0.1", b"http://127.0.0.1/", b"http://127.0.0.1 "
+                                               b",x", b"\x80", b"http://h\xc3\xb6st",
 ], ids=repr)  # fmt: skip
 def test_an_origin_of_another_site_or_none(address: str, origin: bytes) -> None:
     head = (
@@ -149,7 +157,10 @@ def test_an_origin_of_another_site_or_none(address: str, origin: bytes) -> None:
 
 def test_the_origin_of_its_own_page(address: str) -> None:
     for origin in ("http://127.0.0.1:1", "https://127.0.0.1:1"):
-        head = f"GET /v1/spaces HTTP/1.1\r\nHost: 127.0.0.1:1\r\nOrigin: {origin}\r\nConnection: close\r\n\r\n"
+        head = (
+            f"GET /v1/spaces HTTP/1.1\r\nHost: 127.0.0.1:1\r\nOrigin: "
+            f"{origin}\r\nConnection: close\r\n\r\n"
+        )
         assert sent(address, head.encode())[0] == 200
 
 
@@ -167,7 +178,8 @@ def test_the_origin_of_its_own_page(address: str) -> None:
     ],
 )
 def test_head_is_get_without_a_body(address: str, path: str) -> None:
-    """Over a real connection: what would follow a body that must not be there breaks the next answer."""
+    """Over a real connection: what would follow a body that must not be there breaks the next
+    answer."""
     with httpx.Client(base_url=address) as client:
         head, get = client.head(path), client.get(path)
         assert (head.status_code, get.status_code, head.content) == (200, 200, b"")
@@ -182,7 +194,8 @@ def test_types_and_encodings_that_are_not_read(http: Http) -> None:
     plain, packed = json.dumps(BODY).encode(), gzip.compress(json.dumps(BODY).encode())
     score = "/v1/spaces/s/score"
     for headers, content in (
-        ({"content-type": "text/plain"}, plain), ({"content-type": "application/jsonx"}, plain), ({"content-type": ""}, plain),
+        ({"content-type": "text/plain"}, plain), ({"content-type": "application/jsonx"}, plain),
+        ({"content-type": ""}, plain),
         ({}, plain),
         ({"content-type": "application/x-www-form-urlencoded"}, b"a=b"),
         ({"content-type": "application/json; charset=utf-16"}, plain),
@@ -229,9 +242,11 @@ def test_a_second_header_for_the_key(tmp_path: Path) -> None:
     with served(tmp_path / "home", require_key=True) as http:
         _, key = http.service.create_key("admin")
         for headers, status in (
-            ({"x-api-key": key}, 200), ({"x-api-key": key, "authorization": "Basic cHJveHk6cHJveHk="}, 200),
+            ({"x-api-key": key}, 200), ({"x-api-key": key,
+            "authorization": "Basic cHJveHk6cHJveHk="}, 200),
             ({"authorization": f"Bearer {key}"}, 200),
-            ({"x-api-key": ""}, 401), ({"x-api-key": key + "x"}, 401), ({"x-api-key": f"Bearer {key}"}, 401),
+            ({"x-api-key": ""}, 401), ({"x-api-key": key + "x"}, 401),
+            ({"x-api-key": f"Bearer {key}"}, 401),
             ({"x-api-key": "none", "authorization": f"Bearer {key}"}, 401), ({}, 401),
         ):  # fmt: skip
             http.ask("GET", "/v1/spaces", status=status, headers=headers)
@@ -329,10 +344,12 @@ def proxied(folder: Path, upstream: str, location: str) -> Iterator[str]:
         for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
     (folder / "nginx.conf").write_text(
-        f"daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log; events {{}}\n"
+        f"daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log; "
+        f"events {{}}\n"
         f"http {{ access_log off; {temporary} client_max_body_size 32m; map $request_uri $rest {{ ~^/trust(/.*)$ $1; }}\n"
         f"server {{ listen 127.0.0.1:{port};\n"
-        f"proxy_set_header Host $http_host; proxy_http_version 1.1; {location.format(upstream=upstream)} }} }}\n"
+        f"proxy_set_header Host $http_host; proxy_http_version 1.1; "
+        f"{location.format(upstream=upstream)} }} }}\n"
     )
     assert NGINX is not None
     process = subprocess.Popen(
@@ -370,7 +387,8 @@ def proxied(folder: Path, upstream: str, location: str) -> Iterator[str]:
     ],
 )
 def test_behind_nginx(tmp_path: Path, kind: str) -> None:
-    """The page, its files, and names of every kind, through a path that the proxy takes off, or leaves, or has not."""
+    """The page, its files, and names of every kind, through a path that the proxy takes off, or
+    leaves, or has not."""
     home = tmp_path / "home"
     prepared(home)
     root = "" if kind == "at the root" else "/trust"

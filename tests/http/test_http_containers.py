@@ -1,4 +1,5 @@
-"""The service where little is to be had: nobody reads its log, nothing can be written to /tmp, it is process 1."""
+"""The service where little is to be had: nobody reads its log, nothing can be written to /tmp, it
+is process 1."""
 
 from __future__ import annotations
 
@@ -59,7 +60,8 @@ def metric(text: str, name: str) -> float:
 
 
 def test_a_log_that_nobody_reads(tmp_path: Path) -> None:
-    """A pipe that is full: the service answers on, counts the lines that it drops, and ends when asked to."""
+    """A pipe that is full: the service answers on, counts the lines that it drops, and ends when
+    asked to."""
     port = free_port()
     reading, writing = os.pipe()
     try:
@@ -120,7 +122,8 @@ STREAMS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("kind", ["closed", "full"])
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux only")
 def test_streams_that_cannot_be_written(tmp_path: Path, kind: str) -> None:
-    """Neither stdout nor stderr: it serves, counts what it could not write, leaves the home whole, and ends with 0."""
+    """Neither stdout nor stderr: it serves, counts what it could not write, leaves the home whole,
+    and ends with 0."""
     home, port = tmp_path / "home", free_port()
     with started(home, "--port", str(port), **STREAMS[kind]) as process:
         address = f"http://127.0.0.1:{port}"
@@ -181,7 +184,8 @@ def test_figures_of_the_processes_and_the_build(tmp_path: Path, workers: int) ->
 
 @pytest.mark.slow
 def test_log_lines_have_the_address_of_the_client(tmp_path: Path) -> None:
-    """Behind a proxy that is trusted, the one that it tells; of others, their own. And as many lines as the level says."""
+    """Behind a proxy that is trusted, the one that it tells; of others, their own. And as many
+    lines as the level says."""
     home = tmp_path / "home"
     home.mkdir()
 
@@ -206,7 +210,8 @@ def test_log_lines_have_the_address_of_the_client(tmp_path: Path) -> None:
 
 
 def test_nowhere_to_put_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """/readyz says it and names the way out, small requests are answered, and a large upload gets no 500."""
+    """/readyz says it and names the way out, small requests are answered, and a large upload gets
+    no 500."""
     with served(tmp_path / "home") as http:
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
         deadline = time.monotonic() + 20

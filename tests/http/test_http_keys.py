@@ -1,4 +1,5 @@
-"""Keys: what each opens, that every route asks for one, and that nothing but the key itself is good enough."""
+"""Keys: what each opens, that every route asks for one, and that nothing but the key itself is good
+enough."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ from trustvlm.http.guard.logs import JsonLines
 from trustvlm.service.server.keys import SCOPES
 
 OPEN = {"/healthz", "/readyz", "/", "/static/{name:path}", "/openapi.json"}
-"""What nobody needs a key for: whether the service is alive, the page, and which requests there are."""
+"""What nobody needs a key for: whether the service is alive, the page, and which requests there
+are."""
 
 EXPECTED = {
     "admin": {
@@ -163,7 +165,8 @@ def test_every_route_refuses_every_scope_below_its_own(
             if SCOPES.index(held) < SCOPES.index(scope):
                 error = http(method, url, status=403, key=keys[held, space])["error"]
                 assert (error["kind"], scope in error["message"]) == ("Forbidden", True)
-    # The least that opens it does: whatever comes next is no question of keys. Nothing is sent, so nothing is changed.
+    # The least that opens it does: whatever comes next is no question of keys. Nothing is sent, so
+    # nothing is changed.
     if method in ("GET", "POST", "PATCH") and not path.endswith("/restore"):
         assert http.ask(method, url, status=None, key=keys[scope, None]).status_code not in (
             401,
@@ -175,7 +178,8 @@ def test_every_route_refuses_every_scope_below_its_own(
 
 
 OF_ALL_SPACES = {
-    ("GET", "/metrics"), ("GET", "/v1/rules"), ("GET", "/v1/limits"), ("GET", "/v1/spaces"), ("POST", "/v1/spaces"),
+    ("GET", "/metrics"), ("GET", "/v1/rules"), ("GET", "/v1/limits"), ("GET", "/v1/spaces"),
+    ("POST", "/v1/spaces"),
     ("GET", "/v1/jobs"), ("GET", "/v1/jobs/{job}"), ("POST", "/v1/jobs/{job}/cancel"),
     ("GET", "/v1/supports/{support}/thumbnail"),
 }  # fmt: skip
@@ -285,7 +289,8 @@ def test_revoked_rotated_and_expired_keys_stop_opening(
 
 
 def test_a_good_key_is_hashed_once_in_a_while(http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The hash takes 40 ms by intention; twenty requests within the time a key is remembered need one."""
+    """The hash takes 40 ms by intention; twenty requests within the time a key is remembered need
+    one."""
     hashed = []
     real = keyring.matches
     monkeypatch.setattr(
@@ -313,7 +318,8 @@ def test_a_key_may_ask_only_so_often(tmp_path: Path) -> None:
 
 
 def test_without_keys_only_this_machine_is_answered(tmp_path: Path) -> None:
-    """No key is asked on loopback; pages of other sites, and names that resolve to it, get nothing all the same."""
+    """No key is asked on loopback; pages of other sites, and names that resolve to it, get nothing
+    all the same."""
     with served(tmp_path / "home") as http:
         http("GET", "/v1/spaces")
         http("GET", "/v1/spaces", headers={"authorization": "Bearer tvk_nonsense"}, status=401)

@@ -1,4 +1,5 @@
-"""Many requests at once, more than can be served, repeated ones, clients that leave, and streams that break."""
+"""Many requests at once, more than can be served, repeated ones, clients that leave, and streams
+that break."""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ def one(queries: trustvlm.Queries, i: int) -> trustvlm.Queries:
 
 
 def test_batched_answers_are_those_of_single_calls(http: Http, world: World) -> None:
-    """32 requests at once, of several rules, sizes and kinds, some of them wrong: each gets what it would get alone."""
+    """32 requests at once, of several rules, sizes and kinds, some of them wrong: each gets what it
+    would get alone."""
     rng = np.random.default_rng(1)
     queries = world.queries(20)
     requests, expected = [], []
@@ -156,7 +158,8 @@ def test_a_batch_is_what_waits_and_goes_together() -> None:
     ]
     # What fits goes together; a failed batch is done one by one; who left is not served.
     assert work.ran == [
-        ("a", [1]), ("a", [2, "bad", 4]), ("a", [2]), ("a", ["bad"]), ("a", [4]), ("b", [3]), ("a", [5]),
+        ("a", [1]), ("a", [2, "bad", 4]), ("a", [2]), ("a", ["bad"]), ("a", [4]), ("b", [3]), ("a",
+        [5]),
     ]  # fmt: skip
 
 
@@ -202,7 +205,8 @@ def test_full_queues_and_deadlines_refuse() -> None:
 
 
 def test_a_full_service_says_when_to_come_back(tmp_path: Path, world: World) -> None:
-    """More at once than may wait: some are answered, the rest gets 503 with Retry-After, and afterwards all is as before."""
+    """More at once than may wait: some are answered, the rest gets 503 with Retry-After, and
+    afterwards all is as before."""
     with served(tmp_path / "home", queue=2, batch_rows=1) as http:
         http("POST", "/v1/spaces", json=SPACE, status=201)
         http.service.register("s", world.inputs(4))
@@ -231,7 +235,8 @@ def test_a_full_service_says_when_to_come_back(tmp_path: Path, world: World) -> 
 def test_who_leaves_is_not_served(
     http: Http, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The client of a call that waits closes its connection: the call is never made, and the next one is answered."""
+    """The client of a call that waits closes its connection: the call is never made, and the next
+    one is answered."""
     scored: list[int] = []
     gate, begun = threading.Event(), threading.Event()
     real = http.service.score
@@ -315,7 +320,8 @@ def test_a_repeated_write_is_done_once(http: Http) -> None:
 
 
 def test_an_answer_survives_the_process(tmp_path: Path, http: Http) -> None:
-    """The answer is in the catalog: another process gives it. What a dead process had begun is taken over."""
+    """The answer is in the catalog: another process gives it. What a dead process had begun is
+    taken over."""
     body, keyed = {"labels": [label("new", 1)]}, {"idempotency-key": "k"}
     first = http.ask("POST", "/v1/spaces/s/labels", json=body, headers=keyed)
     with served(tmp_path / "home") as other:
@@ -345,7 +351,8 @@ def test_an_answer_survives_the_process(tmp_path: Path, http: Http) -> None:
 
 
 def claim_of(http: Http, body: Any) -> bytes:
-    """The digest under which the service stores such a registration: that of a request made with the key "probe"."""
+    """The digest under which the service stores such a registration: that of a request made with
+    the key "probe"."""
     from trustvlm.catalog.server import idempotency
 
     http("POST", "/v1/spaces/s/labels", json=body, headers={"idempotency-key": "probe"})

@@ -1,4 +1,5 @@
-"""Parquet imports: the same labels as any other way, committed in pieces; and a stranger's file does no harm."""
+"""Parquet imports: the same labels as any other way, committed in pieces; and a stranger's file
+does no harm."""
 
 from __future__ import annotations
 
@@ -74,7 +75,8 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 def test_a_file_gives_the_labels_that_the_library_gives(
     http: Http, dtype: str, layout: str
 ) -> None:
-    """Templates, several support images or none, with or without their other embedding: whatever a registration may have."""
+    """Templates, several support images or none, with or without their other embedding: whatever a
+    registration may have."""
     rng = np.random.default_rng(0)
     texts = [rng.normal(size=(2, TEXT)).astype(dtype) for _ in range(40)]
     images = [
@@ -124,7 +126,8 @@ def test_a_file_gives_the_labels_that_the_library_gives(
 
 
 def test_a_broken_import_goes_on_behind_what_was_committed(http: Http) -> None:
-    """A row that cannot be right ends it; what came before is there, and a mended file adds the rest."""
+    """A row that cannot be right ends it; what came before is there, and a mended file adds the
+    rest."""
     good = rows(1_300)
     bad = good | {"name": [*good["name"][:1_200], "", *good["name"][1_201:]]}
     error = http(
@@ -150,7 +153,8 @@ def test_a_broken_import_goes_on_behind_what_was_committed(http: Http) -> None:
 
 
 def test_a_client_that_leaves_leaves_nothing_behind(http: Http) -> None:
-    """Half a file, then nobody: the job is interrupted, the file gone, no reader left, and the next import is taken."""
+    """Half a file, then nobody: the job is interrupted, the file gone, no reader left, and the next
+    import is taken."""
     content = parquet(rows(50))
 
     async def left() -> list[dict[str, Any]]:
@@ -209,7 +213,8 @@ def test_only_so_much_is_kept_on_the_disk(tmp_path: Path) -> None:
         http("POST", IMPORTS, content=small, headers=PARQUET)
 
         async def at_once() -> list[httpx.Response]:
-            """More clients than files, each waiting with the end of its own until one of them was answered."""
+            """More clients than files, each waiting with the end of its own until one of them was
+            answered."""
             all_there = asyncio.Event()
 
             async def body() -> AsyncIterator[bytes]:
@@ -334,7 +339,8 @@ def test_gigabytes_in_a_small_file_are_refused(http: Http) -> None:
 
 
 def damaged(count: int, seed: int) -> Iterator[bytes]:
-    """A good file with some bytes changed, most of them in its footer, where pyarrow believes what it reads."""
+    """A good file with some bytes changed, most of them in its footer, where pyarrow believes what
+    it reads."""
     rng = np.random.default_rng(seed)
     files = [parquet(rows(60), **options) for options in LAYOUTS.values()]
     for number in range(count):
@@ -347,7 +353,8 @@ def damaged(count: int, seed: int) -> Iterator[bytes]:
 
 
 def harmless(http: Http, count: int, seed: int) -> int:
-    """How many of so many damaged files were taken all the same: nothing that mattered was changed in them."""
+    """How many of so many damaged files were taken all the same: nothing that mattered was changed
+    in them."""
     taken = 0
     for number, content in enumerate(damaged(count, seed)):
         status = http.ask(
@@ -374,7 +381,8 @@ def test_many_damaged_files_end_their_reader_at_most(http: Http) -> None:
 
 @pytest.mark.slow
 def test_a_large_file_is_imported_in_little_memory(tmp_path: Path) -> None:
-    """400,000 labels of 512 dimensions, 800 MB in one row group: most of what the server takes is SQLite's caches."""
+    """400,000 labels of 512 dimensions, 800 MB in one row group: most of what the server takes is
+    SQLite's caches."""
     home, path, count, dim = tmp_path / "home", tmp_path / "labels.parquet", 400_000, 512
     with trustvlm.open(home, create=True) as service:
         service.create_space("s", classifier=f"precomputed:{dim}")

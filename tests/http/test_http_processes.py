@@ -1,4 +1,5 @@
-"""Real servers: they finish what they accepted, several work on one home, and one of them may die."""
+"""Real servers: they finish what they accepted, several work on one home, and one of them may
+die."""
 
 from __future__ import annotations
 
@@ -49,7 +50,8 @@ def prepared(home: Path) -> None:
 
 
 def quick(address: str) -> float:
-    """Seconds that a small answer takes on a connection that is kept open: 0.04 more where it waits for an acknowledgement."""
+    """Seconds that a small answer takes on a connection that is kept open: 0.04 more where it waits
+    for an acknowledgement."""
     with httpx.Client() as client:
         took = []
         for _ in range(40):
@@ -60,7 +62,8 @@ def quick(address: str) -> float:
 
 
 def test_a_server_says_who_may_ask_and_finishes_what_it_accepted(tmp_path: Path) -> None:
-    """SIGTERM while an import is under way: it is committed and answered, and the process ends with 0."""
+    """SIGTERM while an import is under way: it is committed and answered, and the process ends with
+    0."""
     home = tmp_path / "home"
     prepared(home)
     with server(home) as (process, address):
@@ -115,8 +118,9 @@ def test_addresses_that_cannot_be(cli: Cli) -> None:
 
 @pytest.mark.slow
 def test_one_of_two_workers_is_killed_under_load(tmp_path: Path) -> None:
-    """The other one answers, what was acknowledged stays, and the client's users see nothing of it: neither those who write
-    and score, nor one who imports 30,000 labels meanwhile, nor one who evaluates."""
+    """The other one answers, what was acknowledged stays, and the client's users see nothing of it:
+    neither those who write and score, nor one who imports 30,000 labels meanwhile, nor one who
+    evaluates."""
     home = tmp_path / "home"
     prepared(home)
     with server(home, "--workers", "2") as (process, address), Client(address) as client:
@@ -200,7 +204,8 @@ def test_one_of_two_workers_is_killed_under_load(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_it_is_ready_when_the_encoders_are_loaded_or_cannot_be(tmp_path: Path) -> None:
-    """The first image finds them open; a space whose weights are gone keeps nothing else from being answered."""
+    """The first image finds them open; a space whose weights are gone keeps nothing else from being
+    answered."""
     home = tmp_path / "home"
     prepared(home)
     specs = [make_clip(tmp_path / name, seed) for seed, name in enumerate(("kept", "gone"))]

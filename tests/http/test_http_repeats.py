@@ -1,4 +1,5 @@
-"""Calls that are repeated after the service died: the change and its answer are both there, or neither."""
+"""Calls that are repeated after the service died: the change and its answer are both there, or
+neither."""
 
 from __future__ import annotations
 
@@ -62,7 +63,8 @@ CALLS: dict[str, tuple[str, str, dict[str, Any], Meanwhile, Any]] = {
 def test_a_call_whose_answer_was_lost_is_answered_and_not_done_again(
     tmp_path: Path, what: str
 ) -> None:
-    """SIGKILL right after the commit. Somebody uses the name that became free; the repeated call leaves that alone."""
+    """SIGKILL right after the commit. Somebody uses the name that became free; the repeated call
+    leaves that alone."""
     method, path, body, meanwhile, expected = CALLS[what]
     home, key = tmp_path / "home", {"idempotency-key": "one call"}
     prepared(home)
@@ -87,7 +89,8 @@ def test_a_call_whose_answer_was_lost_is_answered_and_not_done_again(
 
 
 def test_a_call_that_fails_while_it_commits_has_changed_nothing(tmp_path: Path) -> None:
-    """Its change, its answer and the count that it made are undone together, and the call can be made again."""
+    """Its change, its answer and the count that it made are undone together, and the call can be
+    made again."""
     home = tmp_path / "home"
     prepared(home)
     with trustvlm.open(home) as service:

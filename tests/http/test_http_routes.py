@@ -1,4 +1,5 @@
-"""Every route over a real home: what it does is what the library's verbs say, and its errors have one shape."""
+"""Every route over a real home: what it does is what the library's verbs say, and its errors have
+one shape."""
 
 from __future__ import annotations
 
@@ -148,7 +149,8 @@ def test_registration_is_that_of_the_library(space: Http, world: World) -> None:
 
 
 def test_paging_and_search(http: Http) -> None:
-    """Every label comes exactly once, by name, whatever the page; what is looked for is found in any page size."""
+    """Every label comes exactly once, by name, whatever the page; what is looked for is found in
+    any page size."""
     http("POST", "/v1/spaces", json={"name": "s", "classifier": "precomputed:4"}, status=201)
     names = [
         f"{kind} {i:03}" for kind in ("Ape", "ape", "bee", "50% _off_", "ünder") for i in range(23)

@@ -1,7 +1,8 @@
-"""The OpenAPI document is what the service does: schemathesis, with all its checks, finds nothing that contradicts it.
+"""The OpenAPI document is what the service does: schemathesis, with all its checks, finds nothing
+that contradicts it.
 
-No check is off and no operation left out. One check is told that 422 is no finding where JSON Schema cannot say what fits: see
-tests/schemathesis.toml.
+No check is off and no operation left out. One check is told that 422 is no finding where JSON
+Schema cannot say what fits: see tests/schemathesis.toml.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ TESTS = Path(__file__).parent
 
 
 def tried(folder: Path, *options: str, seconds: int) -> str:
-    """What schemathesis prints over a service that it finds no fault with; the service has logged no fault either."""
+    """What schemathesis prints over a service that it finds no fault with; the service has logged
+    no fault either."""
     home = folder / "home"
     with trustvlm.open(home, create=True) as service:
         for space in "st":
@@ -135,7 +137,8 @@ def test_numbers_up_to(most: int) -> None:
     [
         "precomputed:1", "precomputed:512:a-tag", "precomputed:65536", "open_clip:ViT-B-16/openai",
         "open_clip:local-dir:/models/one", "open_clip:hf-hub:org/name",
-        "precomputed:0", "precomputed:65537", "precomputed:", "precomputed:2:", "precomputed:x", "precomputed:2:a b", "clip",
+        "precomputed:0", "precomputed:65537", "precomputed:", "precomputed:2:", "precomputed:x",
+        "precomputed:2:a b", "clip",
         "open_clip:ViT-B-16", "open_clip:hf-hub:name", "open_clip:local-dir:", "same2", "",
     ],
 )  # fmt: skip

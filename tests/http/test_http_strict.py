@@ -1,4 +1,5 @@
-"""A request that holds what its route does not take is refused by name: query parameters, fields, arrays, bodies, numbers."""
+"""A request that holds what its route does not take is refused by name: query parameters, fields,
+arrays, bodies, numbers."""
 
 from __future__ import annotations
 
@@ -143,7 +144,8 @@ def test_arrays_that_a_route_does_not_take(space: Http, queries: dict[str, Any])
 def test_fields_that_a_body_does_not_have(space: Http, queries: dict[str, Any]) -> None:
     said = refused(space, "POST", "/v1/spaces/s/score", json=queries | {"rul": "msp"})
     assert said.startswith(
-        "rul: not a field of ScoreBody (did you mean 'rule'?); expected classifier, verifier, image_range"
+        "rul: not a field of ScoreBody (did you mean 'rule'?); expected classifier, "
+        "verifier, image_range"
     )
     said = refused(
         space,
@@ -220,8 +222,8 @@ def test_a_body_where_none_is_taken(space: Http) -> None:
     before = space("GET", "/v1/spaces/s")["revision"]
     said = refused(space, "DELETE", "/v1/spaces/s/labels/beach", json={"purge": True})
     assert (
-        said
-        == "body: DELETE /v1/spaces/{space}/labels/{label} takes no body; its options go into the query: purge"
+        said == "body: DELETE /v1/spaces/{space}/labels/{label} takes no body; its options go into "
+        "the query: purge"
     )
     assert refused(space, "POST", "/v1/jobs/x/cancel", content=b"now").endswith("takes no body")
     assert space("GET", "/v1/spaces/s")["revision"] == before

@@ -1,4 +1,5 @@
-"""No job keeps the queue: each can be cancelled, ends in time, and is interrupted when the service is asked to end."""
+"""No job keeps the queue: each can be cancelled, ends in time, and is interrupted when the service
+is asked to end."""
 
 from __future__ import annotations
 
@@ -100,7 +101,8 @@ def test_a_job_that_waits_is_cancelled_at_once(http: Http) -> None:
 
 
 def test_a_job_that_never_looks_is_left_behind(http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it does after that changes nothing of how it ended; and the next one is done meanwhile."""
+    """What it does after that changes nothing of how it ended; and the next one is done
+    meanwhile."""
     monkeypatch.setattr(jobs, "STOPPING_S", 0.3)
     entered, going, told = threading.Event(), threading.Event(), []
 
@@ -141,7 +143,8 @@ def test_a_job_takes_no_longer_than_it_may(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_service_with_a_running_job_ends_when_asked(tmp_path: Path, workers: int) -> None:
-    """Within seconds, with 0; the job, and the one that waits behind it, are interrupted and say what to do."""
+    """Within seconds, with 0; the job, and the one that waits behind it, are interrupted and say
+    what to do."""
     home = tmp_path / "home"
     prepared(home)
     with (

@@ -1,4 +1,5 @@
-"""The OpenAPI document is valid, says of every answer what it is, and others can make clients of it."""
+"""The OpenAPI document is valid, says of every answer what it is, and others can make clients of
+it."""
 
 from __future__ import annotations
 
@@ -82,7 +83,8 @@ def test_every_answer_has_a_schema(document: dict[str, Any]) -> None:
 
 
 class Held:
-    """Holds every answer of a service against its document; what the document does not name must not be in it."""
+    """Holds every answer of a service against its document; what the document does not name must
+    not be in it."""
 
     def __init__(self, document: dict[str, Any]) -> None:
         self.tried: set[tuple[str, str, str]] = set()

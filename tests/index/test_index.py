@@ -1,4 +1,5 @@
-"""LiveIndex against brute force: the contract of every recipe, on the CPU here and on a GPU in test_index_gpu.py."""
+"""LiveIndex against brute force: the contract of every recipe, on the CPU here and on a GPU in
+test_index_gpu.py."""
 
 from __future__ import annotations
 
@@ -46,7 +47,8 @@ class Model:
 
 
 def check(view: IndexView, model: Model, queries: np.ndarray, k: int) -> None:
-    """The view answers as brute force over the model does, up to what the recipe's rounding may swap."""
+    """The view answers as brute force over the model does, up to what the recipe's rounding may
+    swap."""
     ids, scores = view.search(queries, k)
     assert ids.shape == scores.shape == (len(queries), k)
     assert (ids.dtype, scores.dtype) == (np.int64, np.float32)
@@ -70,7 +72,8 @@ def check(view: IndexView, model: Model, queries: np.ndarray, k: int) -> None:
         assert (np.diff(score) <= 0).all()
         np.testing.assert_allclose(score, true[at], atol=view.recipe.max_error, rtol=0)
         best = np.lexsort((known, -true))[:found]
-        # The same ids, but where the true similarities are as near as rounding: there ranks may be swapped.
+        # The same ids, but where the true similarities are as near as rounding: there ranks may be
+        # swapped.
         np.testing.assert_allclose(true[at], true[best], atol=slack, rtol=0)
         # Of equal vectors the smaller ids come first, and no larger one is there without them.
         seen: dict[bytes, int] = {}
@@ -206,7 +209,8 @@ class IndexContract:
     @every_recipe
     @pytest.mark.parametrize("n", [1, 19, 20, 200, 1030])
     def test_equal_vectors_by_id_in_batches_of_any_size(self, recipe: Recipe, n: int) -> None:
-        # faiss rounds the scores of equal vectors differently in a large batch, from about this dimension on.
+        # faiss rounds the scores of equal vectors differently in a large batch, from about this
+        # dimension on.
         rng, dim = np.random.default_rng(n), 512
         index, model = self.index(recipe, dim), Model()
         ids = rng.permutation(1037).tolist()
@@ -277,7 +281,8 @@ class IndexContract:
                     check(
                         view, then, units(own, int(own.integers(1, 30))), int(own.integers(1, 40))
                     )
-                    # Row 0 is replaced all the time: no view may show both of its versions, or none.
+                    # Row 0 is replaced all the time: no view may show both of its versions, or
+                    # none.
                     newest = index.view()
                     ids = newest.search(units(own, 1), len(newest))[0]
                     assert (ids == 0).sum() == 1

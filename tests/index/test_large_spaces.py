@@ -1,4 +1,5 @@
-"""Spaces that are searched through 16-bit rows of a mapped snapshot answer as those do whose rows are float32 in memory."""
+"""Spaces that are searched through 16-bit rows of a mapped snapshot answer as those do whose rows
+are float32 in memory."""
 
 from __future__ import annotations
 
@@ -83,7 +84,8 @@ def in_float32(home: Path, monkeypatch: pytest.MonkeyPatch) -> TrustService:
 
 
 def require_alike(got: Verdicts, expected: Verdicts) -> None:
-    """As API.md promises for 16-bit paths: numbers within 2e-3, a label may differ where the top two differ by less."""
+    """As API.md promises for 16-bit paths: numbers within 2e-3, a label may differ where the top
+    two differ by less."""
     for name in (
         "text_confidence",
         "image_similarity",
@@ -111,7 +113,8 @@ def require_alike_soon(service: TrustService, exact: TrustService, asked: Querie
 
 
 LOGITS = ("energy", "max_logit", "margin", "entropy", "doctor")
-"""Rules whose trust is logits, nats or ratios, no probability: of these, one is looked at by every run of the suite."""
+"""Rules whose trust is logits, nats or ratios, no probability: of these, one is looked at by every
+run of the suite."""
 
 
 @pytest.mark.parametrize(
@@ -304,7 +307,8 @@ with trustvlm.open(home) as service:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 def test_the_rows_are_not_in_memory_of_ones_own(home: Path, asked: Queries, tmp_path: Path) -> None:
-    """Between a process that maps the rows and one that holds them lies at least what the float32 rows take."""
+    """Between a process that maps the rows and one that holds them lies at least what the float32
+    rows take."""
     assert asked.classifier is not None
     vectors = tmp_path / "asked.npy"
     np.save(vectors, np.concatenate([asked.classifier, asked.verifier], axis=1)[:1])  # type: ignore[list-item]

@@ -116,7 +116,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def fresh(service: TrustService, rows: np.ndarray, shape: str) -> tuple[float, trustvlm.Hits]:
-    """The share of the nearest found for new queries, and the hits; support images are numbered from 1 as they came."""
+    """The share of the nearest found for new queries, and the hits; support images are numbered
+    from 1 as they came."""
     queries = drawn(shape, 300, VERIFIER, 4)
     hits = service.search("s", Queries(verifier=queries), kind="support", k=K)
     return found_share(hits.ids - 1, nearest(rows, queries)), hits
@@ -172,7 +173,8 @@ def test_every_door_says_what_is_missed(home: Path, tmp_path: Path) -> None:
 
 
 def test_a_proof_that_falls_short_is_said(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tuned too boldly, the parameter does not keep its word for other rows, and the command does not say that it does."""
+    """Tuned too boldly, the parameter does not keep its word for other rows, and the command does
+    not say that it does."""
     monkeypatch.setattr(tune, "_SURE", -20.0)
     told = Cli(home).run("index", "tune", "s", "--recall", "0.95", code=1)
     assert " is below 0.95: give a higher --recall" in told.stderr

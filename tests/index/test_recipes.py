@@ -54,8 +54,8 @@ def test_unknown_names_the_known(name: str) -> None:
 def test_training_and_search_parameters(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(
-        GOOD
-        + '[search]\nefSearch = 64\n[training]\nfrom_rows = 100_000\n[measured]\nwhere = "2 cores"\nms = 0.5\n'
+        GOOD + '[search]\nefSearch = 64\n[training]\nfrom_rows = 100_000\n[measured]\nwhere = "2 '
+        'cores"\nms = 0.5\n'
     )
     recipe = read_recipe(path)
     assert recipe.name == "mine"

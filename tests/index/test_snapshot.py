@@ -83,7 +83,8 @@ def test_other_keys_are_stale_but_another_revision_is_not(path: Path) -> None:
     assert read_snapshot(path, replace(KEY, revision=1)).key.revision == 42
     assert read_snapshot(path).key == KEY
     for change in (
-        {"epoch": "other"}, {"space_id": 8}, {"recipe": "flat-fp16"}, {"classifier": "other"}, {"verifier": "other"},
+        {"epoch": "other"}, {"space_id": 8}, {"recipe": "flat-fp16"}, {"classifier": "other"},
+        {"verifier": "other"},
     ):  # fmt: skip
         with pytest.raises(Conflict, match=rf"stale.*{next(iter(change))}"):
             read_snapshot(path, replace(KEY, **change))  # type: ignore[arg-type]

@@ -1,7 +1,9 @@
-"""Every kind of byte of every kind of file beside the catalog, changed: noticed when it is loaded or used, never answered with.
+"""Every kind of byte of every kind of file beside the catalog, changed: noticed when it is loaded
+or used, never answered with.
 
-A space with 16-bit rows and a graph over its support images has all the arrays there are; test_snapshot.py flips every byte of
-a small snapshot, test_durability.py spoils that of a space in memory.
+A space with 16-bit rows and a graph over its support images has all the arrays there are;
+test_snapshot.py flips every byte of a small snapshot, test_durability.py spoils that of a space in
+memory.
 """
 
 from __future__ import annotations
@@ -66,7 +68,8 @@ def answers(service: TrustService) -> tuple[Verdicts, np.ndarray, np.ndarray]:
 
 @pytest.fixture
 def right(made: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], str]:
-    """Whether a home answers as it should: "answered"; or says that a file is damaged: "refused". Anything else fails."""
+    """Whether a home answers as it should: "answered"; or says that a file is damaged: "refused".
+    Anything else fails."""
     monkeypatch.setenv("TRUSTVLM_HALF_FROM", "1000")
     with trustvlm.open(made, read_only=True) as service:
         verdicts, ids, similarity = answers(service)

@@ -1,4 +1,5 @@
-"""Recipes that train: exact while small, then searched in part, at every change, and tuned on a space's own vectors."""
+"""Recipes that train: exact while small, then searched in part, at every change, and tuned on a
+space's own vectors."""
 
 from __future__ import annotations
 
@@ -242,7 +243,8 @@ def test_a_space_changes_to_the_recipe_and_is_tuned(home: Path, recipe: str) -> 
             np.testing.assert_allclose(hits.similarity[:, 0], exact.similarity[:, 0], atol=0.03)
         more = service.tune_index("space", recall=0.97 if recipe == "ivf-sq8" else 0.99)
         assert all(row.recall >= 0.97 for row in more)
-        # What is registered now is found by both at once, and with the recipe of another one nothing is left of the tuning.
+        # What is registered now is found by both at once, and with the recipe of another one
+        # nothing is left of the tuning.
         new = replace(label(9_000), image_vectors=np.eye(VERIFIER, dtype=np.float32)[:1])
         service.register("space", [new])
         for which in (service, other):

@@ -1,4 +1,5 @@
-"""Feedback on images that were picked never calibrates: not even where the same image was drawn at random before."""
+"""Feedback on images that were picked never calibrates: not even where the same image was drawn at
+random before."""
 
 from __future__ import annotations
 
@@ -40,7 +41,10 @@ def some(world: World) -> tuple[Queries, list[str], list[str]]:
 
 
 def stored(home: Path) -> list[tuple[str, str, int]]:
-    counted = "SELECT origin, sampling, COUNT(*) FROM observations GROUP BY origin, sampling ORDER BY 1, 2"
+    counted = (
+        "SELECT origin, sampling, COUNT(*) FROM observations GROUP BY origin, sampling "
+        "ORDER BY 1, 2"
+    )
     return [tuple(row) for row in run_sql(home, counted)]
 
 

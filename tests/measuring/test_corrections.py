@@ -114,8 +114,8 @@ def test_the_same_from_the_command_line_and_over_http(
     said = cli(*given)
     made = json.loads(cli("calibration", "show", "s", "--json"))
     assert (
-        f"posterior_star would correct {made['corrected']} of 300 labels: {made['corrected_rightly']} rightly"
-        in said
+        f"posterior_star would correct {made['corrected']} of 300 labels: "
+        f"{made['corrected_rightly']} rightly" in said
     )
     corrected = json.loads(cli(*given, "--may-correct", "--json"))
     assert RULES[corrected["rule"]].relabels

@@ -1,4 +1,5 @@
-"""Evaluation: metrics with intervals, by label and by support images, as a table, JSON and a page."""
+"""Evaluation: metrics with intervals, by label and by support images, as a table, JSON and a
+page."""
 
 from __future__ import annotations
 
@@ -73,7 +74,8 @@ def test_figures_are_those_of_the_verdicts(space: tuple) -> None:
 
 
 def test_the_curve_ends_where_the_space_is(space: tuple) -> None:
-    """With all support images the curve's point is the evaluation's own; without any, fused is text."""
+    """With all support images the curve's point is the evaluation's own; without any, fused is
+    text."""
     service, world, queries, truth = space
     for name, number in (
         ("airport", 3),

@@ -1,4 +1,5 @@
-"""An evaluation image by image and threshold by threshold, on what comes in and on what is stored, here and over HTTP."""
+"""An evaluation image by image and threshold by threshold, on what comes in and on what is stored,
+here and over HTTP."""
 
 from __future__ import annotations
 

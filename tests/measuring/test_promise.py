@@ -156,7 +156,10 @@ def test_a_damaged_observation_is_found_before_it_calibrates(
 ) -> None:
     queries, truth = labelled(world, 100)
     space.calibrate("s", queries, truth)
-    emptied = "UPDATE observations SET classifier_embedding = zeroblob(length(classifier_embedding)) WHERE id = 7"
+    emptied = (
+        "UPDATE observations SET classifier_embedding = "
+        "zeroblob(length(classifier_embedding)) WHERE id = 7"
+    )
     run_sql(tmp_path / "home", emptied)
     with pytest.raises(trustvlm.Damaged, match="observation 7"):
         space.recalibrate("s")
@@ -164,7 +167,8 @@ def test_a_damaged_observation_is_found_before_it_calibrates(
 
 
 def test_aliases_in_a_large_space_and_after_a_restart(tmp_path: Path) -> None:
-    """200 labels, more than there are candidates; the twenty with the most mass have a further name each."""
+    """200 labels, more than there are candidates; the twenty with the most mass have a further name
+    each."""
     rng = np.random.default_rng(6)
     many = World([f"label {i:03d}" for i in range(200)], seed=2)
     queries = Queries(many.text[:30] + 0.5 * rng.normal(size=(30, TEXT_DIM)), many.images[:30])

@@ -1,4 +1,5 @@
-"""Copies among labelled images are one observation: they neither shrink an interval nor prove a promise."""
+"""Copies among labelled images are one observation: they neither shrink an interval nor prove a
+promise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The page in a real Chromium: a server process on a home, a browser on it, and what must be true of every page.
+"""The page in a real Chromium: a server process on a home, a browser on it, and what must be true
+of every page.
 
 Screenshots go into the folder of the environment variable TRUSTVLM_SHOTS, where one is named.
 """
@@ -100,7 +101,8 @@ def browsing(
 
 @pytest.fixture(scope="session")
 def demo_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo's home, with a calibration that may correct labels, made once; tests work on copies (:func:`copied`)."""
+    """The demo's home, with a calibration that may correct labels, made once; tests work on copies
+    (:func:`copied`)."""
     from cli_runner import Cli
 
     import trustvlm

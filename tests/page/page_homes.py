@@ -1,4 +1,5 @@
-"""What tests of the page share: a home whose labels have names that break pages, images in the clipboard, pictures."""
+"""What tests of the page share: a home whose labels have names that break pages, images in the
+clipboard, pictures."""
 
 from __future__ import annotations
 
@@ -11,8 +12,8 @@ from browsing import Browsing
 import trustvlm
 
 LONG = (
-    "a very long label name that somebody exported from a catalogue without a thought of whoever has to read it "
-    * 2
+    "a very long label name that somebody exported from a catalogue without a thought "
+    "of whoever has to read it " * 2
 )
 NAMES = [
     LONG.strip()[:200],

@@ -1,4 +1,5 @@
-"""The page's Labels: listing, searching, adding, removing and bringing back, as the catalog has it afterwards."""
+"""The page's Labels: listing, searching, adding, removing and bringing back, as the catalog has it
+afterwards."""
 
 from __future__ import annotations
 
@@ -71,7 +72,8 @@ def test_the_list_and_a_label(demo_home: Path, tmp_path: Path, phone: bool, dark
             == "73.3 % of the labels have support images"
         )
         seen.page.wait_for_function(
-            "[...document.querySelectorAll('.thumbs img')].filter((i) => i.complete && i.naturalWidth).length > 0"
+            "[...document.querySelectorAll('.thumbs img')].filter((i) => i.complete && "
+            "i.naturalWidth).length > 0"
         )
         assert seen.page.locator(".thumbs img").count() == 30
         check(seen, f"labels{mode}")

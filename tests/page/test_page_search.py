@@ -1,4 +1,5 @@
-"""Search: what is nearest to an image, a text or an embedding, and the way from a hit to its label."""
+"""Search: what is nearest to an image, a text or an embedding, and the way from a hit to its
+label."""
 
 from __future__ import annotations
 

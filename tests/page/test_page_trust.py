@@ -209,7 +209,7 @@ def test_the_threshold_by_keyboard_and_by_mouse(
     plot.scroll_into_view_if_needed()
     box = plot.bounding_box()
     assert box is not None
-    across = lambda share: box["x"] + 68 + share * (box["width"] - 68 - 16)
+    across = lambda share: box["x"] + 68 + share * (box["width"] - 68 - 16)  # noqa: E731
     page.mouse.move(across(0.6), box["y"] + 150)
     page.mouse.down()
     for share in (0.6, 0.7, 0.85):
@@ -405,7 +405,8 @@ def test_copies_are_left_out_and_counted(seen: Browsing, folder: Path, tmp_path:
 
 
 def test_a_folder_can_be_dropped(seen: Browsing, folder: Path) -> None:
-    """One folder of sub-folders, or the sub-folders themselves: both are what the library says of those images."""
+    """One folder of sub-folders, or the sub-folders themselves: both are what the library says of
+    those images."""
     page = seen.page
     seen.go("digits", "trust")
     drop(seen, folder)
@@ -424,7 +425,8 @@ def test_a_folder_can_be_dropped(seen: Browsing, folder: Path) -> None:
 def test_of_a_folder_that_is_too_large_some_are_drawn(
     demo_home: Path, folder: Path, tmp_path: Path
 ) -> None:
-    """The embeddings of all images do not fit into a request of this service: as many as do are drawn and measured."""
+    """The embeddings of all images do not fit into a request of this service: as many as do are
+    drawn and measured."""
     home = copied(demo_home, tmp_path / "home")
     (home / "trustvlm.toml").write_text("serve_body_bytes = 300000\n")
     with browsing(home) as seen:
@@ -486,7 +488,8 @@ def test_spaces_of_embeddings_and_without_a_promise(tmp_path: Path) -> None:
 def test_what_the_page_calibrates_with_is_what_the_files_are(
     seen: Browsing, folder: Path, tmp_path: Path
 ) -> None:
-    """The embeddings that the page sends back are those that the files have, to the last bit of a float32."""
+    """The embeddings that the page sends back are those that the files have, to the last bit of a
+    float32."""
     measure(seen, folder)
     seen.page.get_by_label("this one: trustvlm_star").check()
     seen.page.get_by_role("button", name="Calibrate for at most 5 % wrong").click()
@@ -506,7 +509,8 @@ def test_what_the_page_calibrates_with_is_what_the_files_are(
 
 
 def test_folders_as_people_have_them(seen: Browsing, folder: Path, tmp_path: Path) -> None:
-    """System folders are left out, images below sub-folders count, the parts of a data set are refused."""
+    """System folders are left out, images below sub-folders count, the parts of a data set are
+    refused."""
     mixed = tmp_path / "mixed"
     shutil.copytree(folder / "one", mixed / "one" / "deep" / "er")
     for name in ("@eaDir", "$RECYCLE.BIN", "one/@eaDir"):

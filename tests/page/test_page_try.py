@@ -1,4 +1,5 @@
-"""Try: an image becomes a verdict that explains itself, and what a person answers reaches the catalog."""
+"""Try: an image becomes a verdict that explains itself, and what a person answers reaches the
+catalog."""
 
 from __future__ import annotations
 
@@ -74,7 +75,8 @@ def told(home: Path) -> list[tuple[Any, ...]]:
     """The feedback in the catalog: (truth, sampling, predicted)."""
     with sqlite3.connect(home / "catalog.sqlite3") as connection:
         found = connection.execute(
-            "SELECT truth, sampling, predicted FROM observations WHERE origin = 'feedback' ORDER BY id"
+            "SELECT truth, sampling, predicted FROM observations WHERE origin = 'feedback' "
+            "ORDER BY id"
         )
         return found.fetchall()
 
@@ -132,7 +134,8 @@ def test_a_verdict_says_label_trust_and_why(home: Path) -> None:
 
 
 def check_bar(seen: Browsing, expected: dict[str, Any], calibration: Any) -> None:
-    """The lengths on the screen are the numbers: text, then images, the threshold where it belongs."""
+    """The lengths on the screen are the numbers: text, then images, the threshold where it
+    belongs."""
     highest = 1 + 2 * calibration.params["lambda"] if expected["rule"] == "trustvlm_star" else None
     assert highest, "the demo calibrates a rule of a known scale"
     track = seen.page.locator(".trust-row .track").first

@@ -269,7 +269,10 @@ def test_another_space_of_that_name_is_a_conflict_and_stays_as_it_is(tmp_path: P
 
 
 def test_importing_the_demo_loads_nothing_heavy():
-    code = "import sys, trustvlm.demo.run; print(sorted({'torch', 'faiss', 'open_clip', 'timm', 'sklearn'} & set(sys.modules)))"
+    code = (
+        "import sys, trustvlm.demo.run; print(sorted({'torch', 'faiss', 'open_clip', "
+        "'timm', 'sklearn'} & set(sys.modules)))"
+    )
     out = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout

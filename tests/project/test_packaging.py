@@ -1,4 +1,5 @@
-"""The wheel carries its data: built, installed beside the running site-packages, and used from outside the checkout."""
+"""The wheel carries its data: built, installed beside the running site-packages, and used from
+outside the checkout."""
 
 from __future__ import annotations
 

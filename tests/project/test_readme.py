@@ -1,4 +1,5 @@
-"""README is true: its commands run as printed, in order, and print what stands there (numbers aside)."""
+"""README is true: its commands run as printed, in order, and print what stands there (numbers
+aside)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A verdict does not depend on how many queries are asked with it: small batches are searched in other ways than large ones."""
+"""A verdict does not depend on how many queries are asked with it: small batches are searched in
+other ways than large ones."""
 
 from __future__ import annotations
 
@@ -22,8 +23,9 @@ def rows(queries: Queries, chosen: slice) -> Queries:
 
 @pytest.fixture
 def asked(service: trustvlm.TrustService) -> Queries:
-    """Queries to a space "s" with more labels than candidates: every fifth has no support image, some are gone again,
-    and "twin …" has the support images of the label that the first queries show."""
+    """Queries to a space "s" with more labels than candidates: every fifth has no support image,
+    some are gone again, and "twin …" has the support images of the label that the first queries
+    show."""
     rng = np.random.default_rng(0)
     texts, images = directions(rng, LABELS, TEXT_DIM), directions(rng, LABELS, IMAGE_DIM)
     images[LABELS - 10 :] = images[:10]

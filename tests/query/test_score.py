@@ -19,7 +19,8 @@ def unit(x: np.ndarray) -> np.ndarray:
 
 
 class Oracle:
-    """The rules by their formulas, dense and in float64, over labels of which some have no support images."""
+    """The rules by their formulas, dense and in float64, over labels of which some have no support
+    images."""
 
     def __init__(
         self, names: list[str], text: np.ndarray, supports: list[np.ndarray | None], scale: float
@@ -50,7 +51,8 @@ class Oracle:
         return ((np.mean(own) if own else (1 + best_other) / 2) + best_other) / 2
 
     def fit(self) -> float | None:
-        """τ by leaving out every support image in turn; None where the guard switches image evidence off."""
+        """τ by leaving out every support image in turn; None where the guard switches image
+        evidence off."""
         rows, own = [], []
         for label, images in enumerate(self.supports):
             for i in range(len(images) if images is not None and len(images) > 1 else 0):
@@ -98,7 +100,8 @@ class Oracle:
         return odds / (1 + odds) * joint / fused + 1 / (1 + odds) * bare / unknown
 
     def votes(self, z: np.ndarray) -> np.ndarray:
-        """Shares of the labels among the 20 nearest support images, weighted by e^(similarity/0.07)."""
+        """Shares of the labels among the 20 nearest support images, weighted by
+        e^(similarity/0.07)."""
         owner = np.array(
             [
                 label
@@ -197,7 +200,8 @@ def build(
     recipe: str = "flat",
     shots: int = 3,
 ) -> tuple[Oracle, Queries]:
-    """A space of `count` labels of which a share `bare` has no support images, its oracle, and queries."""
+    """A space of `count` labels of which a share `bare` has no support images, its oracle, and
+    queries."""
     rng = np.random.default_rng(seed)
     world = World([f"label {i:05d}" for i in range(count)], seed)
     supports = [None if rng.random() < bare else world.supports(i, shots) for i in range(count)]
@@ -251,7 +255,8 @@ def test_verdicts_equal_the_dense_formulas(
 def test_starred_rule_finds_the_best_label_beyond_the_candidates(
     service: trustvlm.TrustService,
 ) -> None:
-    """Flat distributions: the label that wins the sum may be first in neither list; the search goes on until it is sure."""
+    """Flat distributions: the label that wins the sum may be first in neither list; the search goes
+    on until it is sure."""
     rng = np.random.default_rng(3)
     world = World([f"l{i:04d}" for i in range(1_500)], 3)
     make_space(service, logit_scale=0.5)
@@ -350,7 +355,8 @@ def test_more_ties_than_candidates_still_go_to_the_smallest_name(
 
 
 def test_starred_rule_with_one_prototype(service: trustvlm.TrustService) -> None:
-    """The only label with support images has all of the image softmax: it wins whatever the text says."""
+    """The only label with support images has all of the image softmax: it wins whatever the text
+    says."""
     oracle, _ = build(service, 10, bare=1.0, seed=1)
     rng = np.random.default_rng(0)
     service.add_support("n10", oracle.names[3], image_vectors=rng.normal(size=(2, IMAGE_DIM)))
@@ -604,7 +610,7 @@ def test_search_against_brute_force(service: trustvlm.TrustService, world: World
     padded = service.search("s", queries, kind="prototype", k=9)
     assert (padded.ids[:, 6:] == -1).all()
     assert np.isneginf(padded.similarity[:, 6:]).all()
-    assert (padded.labels[:, 6:] == None).all()
+    assert (padded.labels[:, 6:] == None).all()  # noqa: E711
     assert len(list(padded.rows())) == 6 * len(padded)
 
 

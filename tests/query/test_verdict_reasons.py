@@ -16,7 +16,8 @@ CODES = {
     "accepted": "accept",
     "unknown": "unknown",
     **dict.fromkeys(
-        ("close_call", "low_evidence", "unverified", "stale", "not_calibrated", "copy_of_other"), "review"
+        ("close_call", "low_evidence", "unverified", "stale", "not_calibrated", "copy_of_other"),
+        "review"
     ),
 }  # fmt: skip
 SHARES_OF_TRUST = ("posterior", "posterior_star", "knn", "trustvlm_star")
@@ -35,7 +36,8 @@ def images_of(world: World, count: int, seed: int, noise: float = 1.0) -> tuple[
     "seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3))]
 )
 def test_no_verdict_names_a_rival_far_behind(service: trustvlm.TrustService, seed: int) -> None:
-    """Under every rule, in random spaces: with near labels, labels without support images and an alias."""
+    """Under every rule, in random spaces: with near labels, labels without support images and an
+    alias."""
     world = World([f"label {i}" for i in range(12)], seed)
     world.text[1] = world.text[0] + 0.3 * np.random.default_rng(seed).normal(size=TEXT_DIM)
     world.images[3] = world.images[2] + 0.2 * np.random.default_rng(seed).normal(size=IMAGE_DIM)

@@ -70,7 +70,8 @@ def on_terminal(command: list[str], columns: int, **environment: str) -> str:
 
 @contextmanager
 def stdout_on_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> Iterator[bytearray]:
-    """stdout of this process is a terminal, whose width COLUMNS says; gives what was printed when the block has ended."""
+    """stdout of this process is a terminal, whose width COLUMNS says; gives what was printed when
+    the block has ended."""
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("TERM", "xterm-256color")
     said = bytearray()

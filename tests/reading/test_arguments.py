@@ -1,4 +1,5 @@
-"""Arguments of the wrong kind, at every verb of the library and the client: an error of ours, and nothing done."""
+"""Arguments of the wrong kind, at every verb of the library and the client: an error of ours, and
+nothing done."""
 
 from __future__ import annotations
 
@@ -19,18 +20,24 @@ from trustvlm.client import Client
 ROWS = np.eye(4)[:3]
 NAMES = ["a", "b", "c"]
 NEEDED: dict[str, Any] = {
-    "space": "s", "name": "s", "label": "a", "of": "b", "queries": Queries(ROWS + 0.125, ROWS + 0.125), "truth": NAMES,
+    "space": "s", "name": "s", "label": "a", "of": "b", "queries": Queries(ROWS + 0.125,
+    ROWS + 0.125), "truth": NAMES,
     "ids": [10**6], "images": [], "inputs": [], "support_id": 1, "calibration_id": 1, "job_id": "x",
 }  # fmt: skip
 WRONG: dict[str, Any] = {
-    "a number": 5, "NaN": float("nan"), "too large": 10**400, "bytes": b"x", "a list": [1], "a set": {1}, "an object": object(),
-    "a tensor": torch.ones(2), "an array": np.ones(3), "a type": int, "text": "zz", "masked": np.ma.masked,
+    "a number": 5, "NaN": float("nan"), "too large": 10**400, "bytes": b"x", "a list": [1],
+    "a set": {1}, "an object": object(),
+    "a tensor": torch.ones(2), "an array": np.ones(3), "a type": int, "text": "zz",
+    "masked": np.ma.masked,
     "a mapping": {"a": 1},
 }  # fmt: skip
 VERBS = (
-    "create_space", "get_space", "register", "add_support", "update_label", "remove_label", "restore_label", "alias", "unalias",
-    "remove_support", "restore_support", "list_labels", "list_supports", "thumbnail", "score", "search", "evaluate",
-    "evaluate_stored", "calibrate", "recalibrate", "feedback", "monitor", "list_calibrations", "remove_calibration",
+    "create_space", "get_space", "register", "add_support", "update_label", "remove_label",
+    "restore_label", "alias", "unalias",
+    "remove_support", "restore_support", "list_labels", "list_supports", "thumbnail", "score",
+    "search", "evaluate",
+    "evaluate_stored", "calibrate", "recalibrate", "feedback", "monitor", "list_calibrations",
+    "remove_calibration",
     "count_observations", "get_job",
 )  # fmt: skip
 OF_LIBRARY = ("near_synonyms", "index_stats", "tune_index", "suggest_recipe")

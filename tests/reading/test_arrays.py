@@ -1,4 +1,5 @@
-"""What vectors, masks, names and ids come in: each holder is read as it is, or refused by name with what to do."""
+"""What vectors, masks, names and ids come in: each holder is read as it is, or refused by name with
+what to do."""
 
 from __future__ import annotations
 
@@ -126,13 +127,16 @@ def masked() -> Any:
 
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "masked": (masked, r"row 1 has masked values; .*\.filled"),
-    "list of masked rows": (lambda: list(masked()), r"row 1: row 2 has masked|row 1.* masked values"),
-    "torch complex": (lambda: TENSOR.to(torch.complex64), "expected real numbers, got dtype complex64"),
+    "list of masked "
+    "rows": (lambda: list(masked()), r"row 1: row 2 has masked|row 1.* masked values"),
+    "torch complex": (lambda: TENSOR.to(torch.complex64), "expected real numbers, got dtype "
+                                                          "complex64"),
     "torch bool": (lambda: TENSOR > 0, "expected real numbers, got dtype bool"),
     "torch sparse": (lambda: TENSOR.to_sparse(), r"call \.to_dense\(\)"),
     "torch sparse rows": (lambda: [row.to_sparse() for row in TENSOR], r"call \.to_dense\(\)"),
     "torch meta": (lambda: TENSOR.to("meta"), "device 'meta'"),
-    "torch nested": (lambda: torch.nested.nested_tensor([TENSOR[0], TENSOR[1, :2]], layout=torch.jagged), "ragged"),
+    "torch nested": (lambda: torch.nested.nested_tensor([TENSOR[0], TENSOR[1, :2]],
+    layout=torch.jagged), "ragged"),
     "torch NaN": (lambda: TENSOR / TENSOR, "row 0 has NaN"),
     "bfloat16 infinity": (lambda: TENSOR.to(torch.bfloat16) * torch.inf, "row 0 has NaN or inf"),
     "scipy sparse": (lambda: scipy.sparse.csr_matrix(ROWS), r"call \.toarray\(\)"),
@@ -143,30 +147,44 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "dictionary": (lambda: {"a": ROWS}, "got a dict"),
     "none among them": (lambda: [ROWS[0].tolist(), None], "row 1 is missing"),
     "none inside": (lambda: [[1.0, None, 0.0, 0.0]], "row 0 is missing"),
-    "ragged": (lambda: [[1.0, 2, 3, 4], [1.0]], r"ragged sequence \(row 1 has shape \(1,\), row 0 has \(4,\)\)"),
+    "ragged": (lambda: [[1.0, 2, 3, 4], [1.0]], r"ragged sequence \(row 1 has shape \(1,\), row "
+                                                r"0 has \(4,\)\)"),
     "ragged tensors": (lambda: [TENSOR[0], TENSOR[1, :3]], "ragged"),
     "complex": (lambda: ROWS + 1j, "got dtype complex128"),
     "text": (lambda: ROWS.astype(str), "expected real numbers"),
     "text among numbers": (lambda: [[1.0, "a", 0.0, 0.0]], "expected real numbers"),
-    "text among objects": (lambda: np.array([[1.0, "a", 0.0, 0.0]], dtype=object), "got a str in row 0"),
+    "text among "
+    "objects": (lambda: np.array([[1.0, "a", 0.0, 0.0]], dtype=object), "got a str in row 0"),
     "bytes": (lambda: b"abcd", "expected real numbers"),
     "bools": (lambda: ROWS > 0, "expected real numbers, got dtype bool"),
     "dates": (lambda: np.zeros((2, DIM), "M8[s]"), "expected real numbers"),
-    "bfloat16 that was saved": (lambda: ROWS.astype(ml_dtypes.bfloat16).view("V2"), "convert to float32 before saving"),
+    "bfloat16 that was "
+    "saved": (lambda: ROWS.astype(ml_dtypes.bfloat16).view("V2"), "convert to float32 before "
+                                                                  "saving"),
     "lazy polars": (lambda: pl.DataFrame(ROWS).lazy(), r"call \.collect\(\)"),
-    "fields": (lambda: np.zeros(2, [("x", "f4"), ("y", "f4")]), "structured array with the fields x, y"),
+    "fields": (lambda: np.zeros(2, [("x", "f4"), ("y", "f4")]), "structured array with the "
+                                                                "fields x, y"),
     "a number": (lambda: 1.0, r"expected shape \(n, 4\), got \(\)|got a single number"),
-    "a tensor number": (lambda: torch.tensor(1.0), r"expected shape \(n, 4\), got \(\)|got a single number"),
+    "a tensor number": (lambda: torch.tensor(1.0), r"expected shape \(n, 4\), got \(\)|got a "
+                                                   r"single number"),
     "an object": (object, "got a object"),
     "a large number": (lambda: [[10**400, 0, 0, 0]], "too large|expected"),
     "pandas null rows": (lambda: pd.Series([ROWS[0].tolist(), None]), "row 1 is missing"),
-    "pandas NA": (lambda: pd.DataFrame(ROWS).astype("Float64").mask(ROWS < 0), "row 2 has NaN|row 2 is missing"),
+    "pandas NA": (lambda: pd.DataFrame(ROWS).astype("Float64").mask(ROWS < 0), "row 2 has NaN|row "
+                                                                               "2 "
+                                                                               "is missing"),
     "pandas names": (lambda: pd.DataFrame({i: ["a"] for i in range(DIM)}), "expected real numbers"),
     "pyarrow null rows": (lambda: pa.array([ROWS[0].tolist(), None]), "row 1 is missing"),
-    "pyarrow null numbers": (lambda: pa.array([*ROWS[:2].tolist(), [1.0, None, 0.0, 0.0]]), "row 2 has NaN"),
+    "pyarrow null "
+    "numbers": (lambda: pa.array([*ROWS[:2].tolist(), [1.0, None, 0.0, 0.0]]), "row 2 has NaN"),
     "polars null rows": (lambda: pl.Series([ROWS[0].tolist(), None]), "row 1 is missing"),
-    "polars null arrays": (lambda: pl.Series([*ROWS[:2].tolist(), None], dtype=pl.Array(pl.Float64, DIM)), "row 2 has NaN"),
-    "__array__ that fails": (lambda: Failing(), r"Failing that NumPy cannot read \(use \.get\(\)\); pass a NumPy array"),
+    "polars null "
+    "arrays": (lambda: pl.Series([*ROWS[:2].tolist(), None], dtype=pl.Array(pl.Float64, DIM)),
+    "row 2 has "
+                                                                                               "NaN"),
+    "__array__ that "
+    "fails": (lambda: Failing(), r"Failing that NumPy cannot read \(use \.get\(\)\); pass a "
+                                 r"NumPy array"),
 }  # fmt: skip
 
 
@@ -286,10 +304,14 @@ MASK = [True, False, True]
     [
         MASK, tuple(MASK), np.array(MASK), torch.tensor(MASK), pd.Series(MASK, index=[9, 9, 9]),
         pd.array(MASK, dtype="boolean"),
-        pd.Series(MASK, dtype=object), pa.array(MASK), pa.chunked_array([MASK]), pl.Series(MASK), np.array(MASK, dtype=object),
-        ["one", "three"], ("one", "three"), np.array(["one", "three"]), np.array(["one", "three"], dtype=object),
-        pd.Series(["one", "three"]), pd.Series(["one", "three"], dtype="category"), pd.Index(["one", "three"]),
-        pa.array(["one", "three"]), pa.array(["one", "three"]).dictionary_encode(), pl.Series(["one", "three"]),
+        pd.Series(MASK, dtype=object), pa.array(MASK), pa.chunked_array([MASK]), pl.Series(MASK),
+        np.array(MASK, dtype=object),
+        ["one", "three"], ("one", "three"), np.array(["one", "three"]), np.array(["one", "three"],
+        dtype=object),
+        pd.Series(["one", "three"]), pd.Series(["one", "three"], dtype="category"), pd.Index(["one",
+        "three"]),
+        pa.array(["one", "three"]), pa.array(["one", "three"]).dictionary_encode(),
+        pl.Series(["one", "three"]),
         list(pa.array(["one", "three"])), {"one", "three"}, {"one": 1, "three": 3}.keys(),
         np.array(["one", "three"], dtype=np.dtypes.StringDType()),
     ],
@@ -334,8 +356,10 @@ def test_masks_and_names_that_cannot_be(door: Any, labels: Any, said: str) -> No
 @pytest.mark.parametrize(
     "truth",
     [
-        tuple(NAMES), np.array(NAMES), np.array(NAMES, dtype=object), pd.Series(NAMES, index=[7, 8, 9]), pd.Index(NAMES),
-        pd.Series(NAMES, dtype="category"), pa.array(NAMES), pa.chunked_array([NAMES]), pl.Series(NAMES),
+        tuple(NAMES), np.array(NAMES), np.array(NAMES, dtype=object), pd.Series(NAMES, index=[7, 8,
+        9]), pd.Index(NAMES),
+        pd.Series(NAMES, dtype="category"), pa.array(NAMES), pa.chunked_array([NAMES]),
+        pl.Series(NAMES),
     ],
     ids=lambda value: type(value).__name__,
 )  # fmt: skip
@@ -400,7 +424,8 @@ def test_a_space_takes_columns_of_templates(service: trustvlm.TrustService) -> N
 @pytest.mark.parametrize(
     "holder", [list, tuple, np.array, torch.tensor, pd.Series, pa.array, pl.Series, pd.Index,
                lambda ids: pd.array(ids, dtype="Int64"),
-               lambda ids: np.array(ids, dtype=np.uint16), lambda ids: np.array(ids, dtype=object), set],
+               lambda ids: np.array(ids, dtype=np.uint16), lambda ids: np.array(ids, dtype=object),
+               set],
 )  # fmt: skip
 def test_ids_come_in_any_column(door: Any, holder: Callable[[list[int]], Any]) -> None:
     ids = [row.id for row in door.list_supports("s", "one")]
@@ -453,8 +478,10 @@ def test_numbers_of_numpy_are_numbers(door: Any) -> None:
 
 @pytest.mark.parametrize(
     "holder",
-    [list, np.array, torch.tensor, pd.Series, pa.array, pl.Series, lambda v: torch.tensor(v).to(torch.bfloat16),
-     lambda v: torch.tensor(v, dtype=torch.float32).requires_grad_(), lambda v: np.array(v, dtype=object),
+    [list, np.array, torch.tensor, pd.Series, pa.array, pl.Series,
+    lambda v: torch.tensor(v).to(torch.bfloat16),
+     lambda v: torch.tensor(v, dtype=torch.float32).requires_grad_(), lambda v: np.array(v,
+     dtype=object),
      lambda v: pd.array(v, dtype="Float64")],
 )  # fmt: skip
 def test_metrics_take_any_column(holder: Callable[[list[float]], Any]) -> None:

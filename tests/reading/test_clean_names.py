@@ -1,4 +1,5 @@
-"""What labels are called: cleaned names, maps of folders to names, prompts of many labels, and what is said of odd ones."""
+"""What labels are called: cleaned names, maps of folders to names, prompts of many labels, and what
+is said of odd ones."""
 
 from __future__ import annotations
 
@@ -174,8 +175,8 @@ def test_a_folder_with_raw_names(cli: Cli, tmp_path: Path) -> None:
     folder = photos(tmp_path / "set", "golden_retriever", "AnnualCrop", "cat", "n01440764")
     said = cli.run("register", "s", folder).stderr
     assert (
-        "2 of 4 names go to the text encoder exactly as spelled, such as 'AnnualCrop'; --clean-names turns it into"
-        in said
+        "2 of 4 names go to the text encoder exactly as spelled, such as 'AnnualCrop'; "
+        "--clean-names turns it into" in said
     )
     assert (
         "1 of 4 names are WordNet ids such as 'n01440764', unknown to text encoders; --names FILE"
@@ -277,8 +278,8 @@ def test_what_would_make_names_of_folders_labels(cli: Cli, tmp_path: Path) -> No
     for verb in ("evaluate", "calibrate", "feedback"):
         said = cli(verb, "s", tmp_path / "set", code=3)
         assert (
-            "no label 'golden_retriever' in space 's'; --clean-names turns it into 'golden retriever', which is"
-            in said
+            "no label 'golden_retriever' in space 's'; --clean-names turns it into 'golden "
+            "retriever', which is" in said
         )
         assert "--names FILE translates them" in cli(
             verb, "s", photos(tmp_path / "ids", "n01440764"), code=3
@@ -338,6 +339,6 @@ def test_a_list_of_wordnet_ids(cli: Cli, tmp_path: Path) -> None:
     path.write_text("n01440764\nn01443537\n")
     said = cli.run("register", "s", "--labels", path).stderr
     assert (
-        "2 of 2 names are WordNet ids such as 'n01440764', unknown to text encoders; register a list of plain names"
-        in said
+        "2 of 2 names are WordNet ids such as 'n01440764', unknown to text encoders; "
+        "register a list of plain names" in said
     )

@@ -1,4 +1,5 @@
-"""Every number that a verb takes, at and beyond its bounds: refused with the bounds, or done in time, wherever it is given."""
+"""Every number that a verb takes, at and beyond its bounds: refused with the bounds, or done in
+time, wherever it is given."""
 
 from __future__ import annotations
 
@@ -30,8 +31,10 @@ from trustvlm.selective.risk import (
 from trustvlm.types.bounds import NUMBERS, WHOLE
 
 EXTREME: list[Any] = [
-    math.nan, math.inf, -math.inf, 5e-324, -5e-324, 1e-12, 1e-300, -1.0, 0.0, 0.5, 1.0, 1 - 2**-53, 1e300, 2.5, 0, 1, -1, 2**31,
-    2**63, 2**70, 10**5_000, True, None, "0.5", np.float32(0.25), np.int64(3), np.array([0.5]), 1 + 0j,
+    math.nan, math.inf, -math.inf, 5e-324, -5e-324, 1e-12, 1e-300, -1.0, 0.0, 0.5, 1.0, 1 - 2**-53,
+    1e300, 2.5, 0, 1, -1, 2**31,
+    2**63, 2**70, 10**5_000, True, None, "0.5", np.float32(0.25), np.int64(3), np.array([0.5]),
+    1 + 0j,
 ]  # fmt: skip
 SECONDS = 20.0
 """The longest that a call may take: most are refused, the others are small."""
@@ -167,7 +170,8 @@ def test_a_refusal_names_the_bounds(filled: trustvlm.TrustService) -> None:
 
 
 def test_the_least_and_the_largest_are_taken() -> None:
-    """The bounds themselves, in the closed form: the smallest count whose chance without an error is small enough."""
+    """The bounds themselves, in the closed form: the smallest count whose chance without an error
+    is small enough."""
     for risk in NUMBERS["max_risk"]:
         for confidence in NUMBERS["confidence"]:
             count = smallest_accepted(risk, confidence)
@@ -184,7 +188,8 @@ BODIES: list[tuple[str, str, dict[str, Any]]] = [
     ("calibrate", name, {}) for name in ("max_risk", "confidence", "unknown_rate")
 ] + [
     ("evaluate", name, {"rules": ["msp"]}) for name in ("risk", "coverage", "confidence", "draws")
-] + [("score", "top_k", {}), ("search", "k", {}), ("score", "evidence", {}), ("observations/calibrate", "max_risk", {}),
+] + [("score", "top_k", {}), ("search", "k", {}), ("score", "evidence", {}),
+("observations/calibrate", "max_risk", {}),
      ("observations/evaluate", "draws", {"rules": ["msp"]})]  # fmt: skip
 
 
@@ -200,7 +205,8 @@ def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Http]:
 
 
 JSON_VALUES = [
-    "NaN", "Infinity", "-Infinity", "5e-324", "1e-12", "-1", "0", "1", "1e400", "9" * 5_000, "2.5", "true", '"1"',
+    "NaN", "Infinity", "-Infinity", "5e-324", "1e-12", "-1", "0", "1", "1e400", "9" * 5_000, "2.5",
+    "true", '"1"',
 ]  # fmt: skip
 
 
@@ -249,7 +255,8 @@ def test_extreme_numbers_over_http(http: Http, path: str, name: str, more: dict[
 
 
 def test_lists_survive_what_an_old_home_stored(tmp_path: Path) -> None:
-    """A program without these bounds stored numbers that JSON does not have: they are null, and the rest is there."""
+    """A program without these bounds stored numbers that JSON does not have: they are null, and the
+    rest is there."""
     home = tmp_path / "home"
     with trustvlm.open(home, create=True) as service:
         make_space(service)
@@ -257,10 +264,12 @@ def test_lists_survive_what_an_old_home_stored(tmp_path: Path) -> None:
         service.calibrate("s", *labelled(), rule="msp")
         with service._parts.catalog.write("calibrate") as connection:
             connection.exec_driver_sql(
-                "UPDATE calibrations SET content = json_set(content, '$.confidence', 5e-324, '$.risk_bound', NULL)"
+                "UPDATE calibrations SET content = json_set(content, '$.confidence', 5e-324, "
+                "'$.risk_bound', NULL)"
             )
             connection.exec_driver_sql(
-                "UPDATE calibrations SET content = replace(content, '\"risk_bound\":null', '\"risk_bound\":NaN')"
+                "UPDATE calibrations SET content = replace(content, '\"risk_bound\":null', "
+                "'\"risk_bound\":NaN')"
             )
         assert math.isnan(service.list_calibrations("s")[0].risk_bound)
     with served(home) as http:

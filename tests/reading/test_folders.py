@@ -1,4 +1,5 @@
-"""Folders as people have them: what is an image and what a label, the same for every verb, and what is said of the rest."""
+"""Folders as people have them: what is an image and what a label, the same for every verb, and what
+is said of the rest."""
 
 from __future__ import annotations
 
@@ -177,7 +178,8 @@ def test_suffixes(tmp_path: Path) -> None:
 
 
 def test_links(tmp_path: Path) -> None:
-    """Linked folders and files count as if they lay there; links that lead back end, and are said."""
+    """Linked folders and files count as if they lay there; links that lead back end, and are
+    said."""
     root, other = tmp_path / "set", tmp_path / "other"
     for path in (
         root / "cat" / "1.png",
@@ -238,8 +240,10 @@ def message(folder: Path, use: str = "learn") -> str:
 
 @pytest.mark.parametrize(
     "parts",
-    [("train", "test"), ("Training", "Validation", "TEST"), ("train", "val"), ("train2017", "val2017"),
-     ("seg_train", "seg_test"), ("train_set", "test-set"), ("testing",), ("train",), ("images_train", "images_val")],
+    [("train", "test"), ("Training", "Validation", "TEST"), ("train", "val"), ("train2017",
+    "val2017"),
+     ("seg_train", "seg_test"), ("train_set", "test-set"), ("testing",), ("train",),
+     ("images_train", "images_val")],
 )  # fmt: skip
 def test_parts_of_a_data_set_are_no_labels(tmp_path: Path, parts: tuple[str, ...]) -> None:
     for part in parts:

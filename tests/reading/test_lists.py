@@ -1,4 +1,5 @@
-"""Lists of names: what is read, in which order, and what is refused rather than read line by line."""
+"""Lists of names: what is read, in which order, and what is refused rather than read line by
+line."""
 
 from __future__ import annotations
 
@@ -54,8 +55,10 @@ def names(path: Path, content: str | bytes) -> list[tuple[str, str | None]]:
         ('{"cat": 1, "dog": 2}', TWO),
         ('{"1": ["n02", "dog"], "0": ["n01", "cat"]}', TWO),
         ('[{"name": "cat", "prompt": "a cat, sitting"}, {"name": "dog"}]', PROMPTED),
-        ('[{"id": 1, "name": "cat", "supercategory": "animal"}, {"id": 2, "name": "dog", "supercategory": "animal"}]', TWO),
-        ('["a: b", "- c", "1. d", "e.jpg", "# f"]', [(name, None) for name in ("a: b", "- c", "1. d", "e.jpg", "# f")]),
+        ('[{"id": 1, "name": "cat", "supercategory": "animal"}, {"id": 2, "name": "dog", '
+         '"supercategory": "animal"}]', TWO),
+        ('["a: b", "- c", "1. d", "e.jpg", "# '
+         'f"]', [(name, None) for name in ("a: b", "- c", "1. d", "e.jpg", "# f")]),
         # Names that look odd one by one
         ("tench, Tinca tinca\ngoldfish\n", [("tench, Tinca tinca", None), ("goldfish", None)]),
         ("[red]\n[blue]\n", [("[red]", None), ("[blue]", None)]),
@@ -63,12 +66,15 @@ def names(path: Path, content: str | bytes) -> list[tuple[str, str | None]]:
         ("#sunset\n#1 fan\n", [("#sunset", None), ("#1 fan", None)]),
         ("0\n1\n2\n", [("0", None), ("1", None), ("2", None)]),
         ("1 euro\n2 euro\n5 euro\n", [("1 euro", None), ("2 euro", None), ("5 euro", None)]),
-        ("737-200\nBoeing 747\n7.62 mm\n", [("737-200", None), ("Boeing 747", None), ("7.62 mm", None)]),
+        ("737-200\nBoeing 747\n7.62 "
+         "mm\n", [("737-200", None), ("Boeing 747", None), ("7.62 mm", None)]),
         ("Boeing 707\nBoeing 727\n", [("Boeing 707", None), ("Boeing 727", None)]),
         ("E. coli\nS. aureus\n", [("E. coli", None), ("S. aureus", None)]),
-        ("Star Wars: A New Hope\nAlien\nJaws\n", [("Star Wars: A New Hope", None), ("Alien", None), ("Jaws", None)]),
+        ("Star Wars: A New "
+         "Hope\nAlien\nJaws\n", [("Star Wars: A New Hope", None), ("Alien", None), ("Jaws", None)]),
         ("1,2-dichloroethane\nwater\n", [("1,2-dichloroethane", None), ("water", None)]),
-        ("St. Bernard\nAra ararauna L.\n7:30 bus\n", [("St. Bernard", None), ("Ara ararauna L.", None), ("7:30 bus", None)]),
+        ("St. Bernard\nAra ararauna L.\n7:30 "
+         "bus\n", [("St. Bernard", None), ("Ara ararauna L.", None), ("7:30 bus", None)]),
         ("Forêt\n森\n", [("Forêt", None), ("森", None)]),
     ],
 )  # fmt: skip
@@ -90,14 +96,16 @@ def test_encodings_that_a_file_names_itself(tmp_path: Path, encoding: str) -> No
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("file,label\na.jpg,cat\nb.jpg,dog\n", "a table of images and their labels (columns file, label)"),
+        ("file,label\na.jpg,cat\nb.jpg,dog\n", "a table of images and their labels (columns "
+                                               "file, label)"),
         ("label;image_path\ncat;x/1.png\n", "a table of images and their labels"),
         ("filename\tclass\n1.png\tcat\n", "a table of images and their labels"),
         ("x,y\na.jpg,cat\nb.jpg,dog\n", "a list of image files"),
         ("a.jpg cat\nb.jpg dog\n", "a list of image files"),
         ("train/cat/1.JPEG 0\ntrain/dog/2.JPEG 1\n", "a list of image files"),
         ("cat.png\ndog.png\n", "a list of image files"),
-        ("name,size\ncat,1\n", "expected the column name and, optionally, prompt (or text) and index; got name, size"),
+        ("name,size\ncat,1\n", "expected the column name and, optionally, prompt (or text) and "
+                               "index; got name, size"),
         ("label,name\ncat,dog\n", "got label, name"),
         ("name,name\ncat,dog\n", "got name, name"),
         ("cat,animal\ndog,animal\n", "a table whose header is not recognized"),
@@ -145,11 +153,13 @@ def test_encodings_that_a_file_names_itself(tmp_path: Path, encoding: str) -> No
         ("0.25\n-1.5e-3\n", "rows of numbers"),
         ("+1 1:0.5 2:0.3\n-1 1:0.1 7:2\n", "rows of numbered features (libsvm)"),
         ("1\n00:00:01,000 --> 00:00:02,000\nHello\n", "subtitles"),
-        ("2026-01-01 12:00:00 INFO start\n2026-01-01 12:00:01 INFO end\n", "lines with dates or times"),
+        ("2026-01-01 12:00:00 INFO start\n2026-01-01 12:00:01 INFO "
+         "end\n", "lines with dates or times"),
         ("https://a.org/cat\nhttps://a.org/dog\n", "a list of addresses"),
         ("diff --git a/b b/b\n+cat\n-dog\n", "differences between files"),
         ("Dear all,\nplease find attached the labels.\nBest, Anna\n", "sentences"),
-        ("The labels that stand in the file which was sent to all of\nyou last week\n", "sentences"),
+        ("The labels that stand in the file which was sent to all of\nyou last "
+         "week\n", "sentences"),
         ("/a/airfield 0\n/a/alley 1\n", "a map of names to numbers"),
         ("tench 1\ngreat white shark 2\n", "a map of names to numbers"),
         ("/a/abbey\n/a/airport\n", "a list of paths"),
@@ -160,7 +170,8 @@ def test_encodings_that_a_file_names_itself(tmp_path: Path, encoding: str) -> No
         ("\\item cat\n\\item dog\n", "LaTeX"),
         ("cat      animal\noak      plant\n", "columns separated by spaces"),
         ("// names\n[\n'cat'\n]\n", "program text"),
-        ("INSERT INTO labels VALUES (1,'cat');\nINSERT INTO labels VALUES (2,'dog');\n", "lines that end with commas"),
+        ("INSERT INTO labels VALUES (1,'cat');\nINSERT INTO labels VALUES "
+         "(2,'dog');\n", "lines that end with commas"),
         # JSON of another make
         ('{"cat": "a cat", "dog": "a dog"}', "got an object with the keys 'cat', 'dog'"),
         ('{"cat": 120, "dog": 80}', "got an object with the keys"),
@@ -184,7 +195,8 @@ def test_encodings_that_a_file_names_itself(tmp_path: Path, encoding: str) -> No
         ("# only a comment\n", "found none"),
         ("name,prompt\n", "found none"),
         # Tables that are not sound
-        ("name,prompt\ncat,a cat, sitting\n", "line 2: expected 2 columns, got 3; a cell with ',' in it needs quotes"),
+        ("name,prompt\ncat,a cat, "
+         "sitting\n", "line 2: expected 2 columns, got 3; a cell with ',' in it needs quotes"),
         ("name,prompt\n,a cat\n", "line 2: expected a name, got an empty cell"),
         ("id,name\nx,cat\n", "line 2: expected the number of a class, got 'x'"),
         ("id,name\n1,cat\n1,dog\n", "the class number 1 occurs twice"),
@@ -235,7 +247,8 @@ def test_repeated_names_are_said_with_their_places(tmp_path: Path) -> None:
         assert len(found.names) == 4
         assert found.notes == [
             f"{path}: the name 'crane' occurs 2 times ({places}); it becomes one label",
-            f"{path}: 4 entries make 3 labels; class numbers after a repeated name no longer match the positions in the file",
+            f"{path}: 4 entries make 3 labels; class numbers after a repeated name no longer "
+            f"match the positions in the file",
         ]
 
 

@@ -1,4 +1,5 @@
-"""Names are checked before anything is encoded, and the error says which label was probably meant."""
+"""Names are checked before anything is encoded, and the error says which label was probably
+meant."""
 
 from __future__ import annotations
 
@@ -66,7 +67,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def weightless(photos: Path) -> Cli:
-    """A home whose space "s" has these labels, and whose model is gone: whatever encodes an image fails."""
+    """A home whose space "s" has these labels, and whose model is gone: whatever encodes an image
+    fails."""
     cli = Cli(photos.parent / "home")
     cli("space", "create", "s", "--classifier", make_clip(photos.parent / "clip"))
     cli("register", "s", photos)
@@ -82,8 +84,8 @@ def test_a_folder_named_otherwise_is_refused_before_a_model_is_loaded(
         shutil.copytree(weightless.home.parent / "photos" / "nine", tmp_path / "held-out" / name)
     said = weightless(verb, "s", tmp_path / "held-out", code=3)
     assert (
-        "no label 'Seven' in space 's' (and 1 more name without a label); did you mean 'seven' for 'Seven'?"
-        in said
+        "no label 'Seven' in space 's' (and 1 more name without a label); did you mean "
+        "'seven' for 'Seven'?" in said
     )
     assert "--no-label Seven counts its images as images of no label" in said
     said = weightless(

@@ -1,4 +1,5 @@
-"""Every table of the command line at 60, 80 and 100 columns: label, decision and rule are whole, nothing is cut silently."""
+"""Every table of the command line at 60, 80 and 100 columns: label, decision and rule are whole,
+nothing is cut silently."""
 
 from __future__ import annotations
 
@@ -74,7 +75,8 @@ def test_what_matters_never_leaves_and_the_rest_fits(columns: list[Column], widt
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Cli:
-    """The space "s" with long and with wide names, calibrated, and what its commands need beside it."""
+    """The space "s" with long and with wide names, calibrated, and what its commands need beside
+    it."""
     folder = tmp_path_factory.mktemp("tables")
     rng = np.random.default_rng(0)
     cli = Cli(folder / "home")
@@ -246,7 +248,8 @@ def test_what_a_narrow_table_does_in_its_order() -> None:
     }
     assert (
         at[100][2]
-        == "photos/of/the/summer/beach_01.jpg  beach  0.1234  unknown: the image is close to no prototype"
+        == "photos/of/the/summer/beach_01.jpg  beach  0.1234  unknown: the image is close to "
+        "no prototype"
     )
     assert (
         at[80][2]

@@ -1,4 +1,5 @@
-"""Removing what is removed and restoring what is not: nothing changes, and every door says so in the same words."""
+"""Removing what is removed and restoring what is not: nothing changes, and every door says so in
+the same words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A label with further names is called by its own one: in lists, searches, evidence and verdicts."""
+"""A label with further names is called by its own one: in lists, searches, evidence and
+verdicts."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ TEXT = {
 
 @pytest.fixture(params=["library", "client"])
 def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
-    """An open home, or a client of one: couch and settee are further names of sofa, each with two support images."""
+    """An open home, or a client of one: couch and settee are further names of sofa, each with two
+    support images."""
 
     def filled(one: Any) -> Any:
         rng = np.random.default_rng(0)

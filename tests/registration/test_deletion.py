@@ -1,4 +1,5 @@
-"""A purge deletes: no byte of a removed image's embeddings or picture is left in any file of the home."""
+"""A purge deletes: no byte of a removed image's embeddings or picture is left in any file of the
+home."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ def pieces(secret: bytes) -> Iterator[bytes]:
 
 
 def traces(home: Path, secrets: dict[str, bytes]) -> dict[str, set[str]]:
-    """What is found, where: of every secret, any piece, in any file, hidden and temporary ones too; as text in hex as well."""
+    """What is found, where: of every secret, any piece, in any file, hidden and temporary ones too;
+    as text in hex as well."""
     found: dict[str, set[str]] = {}
     for path in (path for path in home.rglob("*") if path.is_file()):
         data = path.read_bytes()
@@ -50,7 +52,8 @@ def traces(home: Path, secrets: dict[str, bytes]) -> dict[str, set[str]]:
 
 
 def encodings(row: np.ndarray, centre: np.ndarray | None = None) -> dict[str, bytes]:
-    """A vector in every form that a file may hold it in: float32 and unit float32, 16 bits about a centre or not, float16."""
+    """A vector in every form that a file may hold it in: float32 and unit float32, 16 bits about a
+    centre or not, float16."""
     unit = (row.astype(np.float64) / np.linalg.norm(row.astype(np.float64))).astype(np.float32)
     found = {
         "raw": row.astype(np.float32).tobytes(),
@@ -79,7 +82,8 @@ def classifier_image(number: int, place: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A space whose snapshots hold everything: 16-bit rows, an index over prototypes, and both indexes over support images."""
+    """A space whose snapshots hold everything: 16-bit rows, an index over prototypes, and both
+    indexes over support images."""
     home = tmp_path_factory.mktemp("large") / "home"
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("TRUSTVLM_HALF_FROM", "50")
@@ -88,7 +92,8 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
         create(service)
         inputs = [
             LabelInput(
-                f"label {n:04d}", vectors(1, n, n=1, dim=CLASSIFIER)[0], None, vectors(2, n, n=EACH, dim=VERIFIER),
+                f"label {n:04d}", vectors(1, n, n=1, dim=CLASSIFIER)[0], None, vectors(2, n, n=EACH,
+                dim=VERIFIER),
                 vectors(3, n, n=EACH, dim=CLASSIFIER),
             )
             for n in range(LARGE)
@@ -108,7 +113,8 @@ def snapshot_centre(home: Path, side: str) -> np.ndarray:
 
 
 def secrets_of(home: Path, number: int, *, whole: bool) -> dict[str, bytes]:
-    """What must be gone after the purge of label `number` (`whole`), or of its second support image only."""
+    """What must be gone after the purge of label `number` (`whole`), or of its second support image
+    only."""
     found: dict[str, bytes] = {}
     for place in (0, EACH - 1) if whole else (1,):
         found |= {
@@ -131,7 +137,8 @@ def secrets_of(home: Path, number: int, *, whole: bool) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("whole", [True, False], ids=["label", "support image"])
 def test_of_a_large_space(large: Path, tmp_path: Path, half: None, whole: bool) -> None:
-    """Float32 and 16-bit rows of snapshots, indexes trained over prototypes and over support images: all are searched."""
+    """Float32 and 16-bit rows of snapshots, indexes trained over prototypes and over support
+    images: all are searched."""
     home = Path(shutil.copytree(large, tmp_path / "home"))
     secrets = secrets_of(home, 6, whole=whole)
     before = traces(home, secrets)
@@ -216,7 +223,8 @@ def test_pictures(tmp_path: Path) -> None:
 
 
 def test_what_was_made_of_an_image_by_calibration_and_feedback(home: Path) -> None:
-    """Observations lose the embeddings of a purged image; what was said about the verdict stays for the monitor."""
+    """Observations lose the embeddings of a purged image; what was said about the verdict stays for
+    the monitor."""
     asked = queries(30)
     assert asked.classifier is not None
     assert asked.verifier is not None
@@ -257,7 +265,8 @@ def test_what_was_made_of_an_image_by_calibration_and_feedback(home: Path) -> No
 
 
 def test_what_lies_in_quarantine(home: Path) -> None:
-    """A damaged copy in quarantine goes with the image that was registered again, with its label, its space, or by a purge."""
+    """A damaged copy in quarantine goes with the image that was registered again, with its label,
+    its space, or by a purge."""
     whole = np.asarray(label(7).image_vectors)
     with trustvlm.open(home) as service:
 
@@ -316,7 +325,8 @@ with SnapshotWriter.writing(Path({str(path)!r}), SnapshotKey("e", 1, 1, "flat", 
 def test_a_snapshot_that_is_being_written_while_a_purge_runs(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It shows a state from before, and would bring back what is gone: it is deleted when it is done."""
+    """It shows a state from before, and would bring back what is gone: it is deleted when it is
+    done."""
     secret = np.asarray(label(7).image_vectors)[0].tobytes()
     prototype = run_sql(home, "SELECT prototype FROM labels WHERE name = 'label 0007'")[0][0]
     assert isinstance(prototype, bytes)

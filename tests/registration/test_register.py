@@ -11,7 +11,8 @@ from trustvlm import LabelInput, Queries
 
 
 def prototypes(service: trustvlm.TrustService, space: str, names: list[str]) -> np.ndarray:
-    """Each label's similarity to fixed probes, to the last bit that float32 holds: equal prototypes give equal rows."""
+    """Each label's similarity to fixed probes, to the last bit that float32 holds: equal prototypes
+    give equal rows."""
     probes = np.eye(IMAGE_DIM)
     hits = service.search(space, Queries(verifier=probes), kind="prototype", k=len(names))
     table = np.empty((len(names), IMAGE_DIM))

@@ -1,4 +1,5 @@
-"""Weights that moved: the message says what to do, only the same ones are taken, and nothing becomes stale."""
+"""Weights that moved: the message says what to do, only the same ones are taken, and nothing
+becomes stale."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ def weights(folder: Path) -> tuple[str, str]:
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[str, str]]:
-    """A folder with the models, pictures of two labels, and a home whose space "s" is calibrated."""
+    """A folder with the models, pictures of two labels, and a home whose space "s" is
+    calibrated."""
     folder = tmp_path_factory.mktemp("repoint")
     (folder / "models").mkdir()
     specs = (
@@ -81,8 +83,8 @@ def test_the_way_forward_works_and_nothing_becomes_stale(
     said = cli("score", "s", picture, code=5)
     assert "cannot be opened any more" in said
     assert (
-        "if its files moved, say where they are: trustvlm space repoint s --verifier timm:MODEL@/path/to/weights"
-        in said
+        "if its files moved, say where they are: trustvlm space repoint s --verifier "
+        "timm:MODEL@/path/to/weights" in said
     )
     with trustvlm.open(cli.home) as service:
         before, (calibration,) = service.get_space("s"), service.list_calibrations("s")

@@ -1,4 +1,5 @@
-"""Images that the space knows already are said, and a sync makes the space equal to what is given."""
+"""Images that the space knows already are said, and a sync makes the space equal to what is
+given."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ def label(name: str, vectors: Any) -> LabelInput:
 
 @pytest.fixture(params=["library", "client"])
 def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
-    """An open home, or a client of one, with the space "s": a, b, c with three support images each, and "text" with none."""
+    """An open home, or a client of one, with the space "s": a, b, c with three support images each,
+    and "text" with none."""
 
     def filled(one: Any) -> Any:
         one.create_space("s", classifier="precomputed:4", verifier="precomputed:6")
@@ -242,8 +244,8 @@ def test_what_was_taken_out_of_a_folder(photos: tuple[Cli, Path]) -> None:
     cli("support", "remove", "s", 5)
     said = cli.run("register", "s", folder)
     assert (
-        "1 image of red was removed from this label before (id in red: 5) and is not added; --bring-back"
-        in said.stderr
+        "1 image of red was removed from this label before (id in red: 5) and is not added; "
+        "--bring-back" in said.stderr
     )
     assert "nothing new" in said.stdout
     assert "1 support image" in cli("register", "s", folder, "--bring-back")

@@ -1,4 +1,5 @@
-"""New vectors that point elsewhere, or have other lengths, than those that are there: said, and registered all the same."""
+"""New vectors that point elsewhere, or have other lengths, than those that are there: said, and
+registered all the same."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ real = pytest.mark.skipif(
 
 
 class Model:
-    """A made-up encoder: everything it gives lies in a cone around its own direction; norms are about `norm`."""
+    """A made-up encoder: everything it gives lies in a cone around its own direction; norms are
+    about `norm`."""
 
     def __init__(self, seed: int, norm: float = 10.0) -> None:
         self._rng = np.random.default_rng(seed)
@@ -72,7 +74,8 @@ def test_vectors_of_another_model_point_elsewhere(
     service, _ = filled
     texts, images = fill(service, Model(1), name="other")
     assert texts.startswith(
-        f"the text vectors do not look like those of 'precomputed:{DIM}' in space 's': their mean direction"
+        f"the text vectors do not look like those of 'precomputed:{DIM}' in space 's': "
+        f"their mean direction"
     )
     assert images.startswith(
         f"the image vectors do not look like those of 'precomputed:{DIM}:dino' in space 's'"
@@ -209,7 +212,8 @@ def load(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @real
 def test_on_real_embeddings() -> None:
-    """Another subject in the same model is not another model; a rotation, a shuffle, or texts as images are."""
+    """Another subject in the same model is not another model; a rotation, a shuffle, or texts as
+    images are."""
     sets = {name: load(f"{name}_clip_vit_b32.npz") for name in ("whurs19", "food10", "cifar10")}
     rng = np.random.default_rng(0)
     rotation, shuffle = np.linalg.qr(rng.normal(size=(512, 512)))[0], rng.permutation(512)

@@ -22,7 +22,8 @@ def unit(x: np.ndarray) -> np.ndarray:
 def supports(
     shots: list[int], spread: float, seed: int = 0, dim: int = 12
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(n, dim) raw embeddings around a direction for each label, and their label ids (10, 11, …)."""
+    """(n, dim) raw embeddings around a direction for each label, and their label ids (10, 11,
+    …)."""
     rng = np.random.default_rng(seed)
     owner = np.repeat(np.arange(len(shots)), shots)
     return rng.normal(size=(len(shots), dim))[owner] + spread * rng.normal(
@@ -38,7 +39,8 @@ def fitted(raw: np.ndarray, owner: np.ndarray) -> ImageEvidence:
 
 
 def brute_force(raw: np.ndarray, owner: np.ndarray) -> dict[str, float]:
-    """τ, gain, its error, c̃ and the sorted nearest similarities by recomputing every prototype for every image left out."""
+    """τ, gain, its error, c̃ and the sorted nearest similarities by recomputing every prototype for
+    every image left out."""
     ids = np.unique(owner)
     rows, other, own = [], [], []
     for i in range(len(raw)):

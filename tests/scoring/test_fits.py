@@ -1,4 +1,5 @@
-"""What the support images say (τ, c̃) after any changes equals the same computed afresh, for small and large spaces."""
+"""What the support images say (τ, c̃) after any changes equals the same computed afresh, for small
+and large spaces."""
 
 from __future__ import annotations
 
@@ -173,7 +174,8 @@ def test_useless_support_images_are_switched_off(
 def test_a_large_space_is_answered_with_the_fit_there_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Beyond the limits neither a write nor a query waits for a fit: it comes in the background, and verdicts say which."""
+    """Beyond the limits neither a write nor a query waits for a fit: it comes in the background,
+    and verdicts say which."""
     world = World([f"label {i}" for i in range(12)], 3)
     queries = world.queries()
     with trustvlm.open(tmp_path / "home", create=True) as service:
@@ -206,7 +208,8 @@ def test_a_large_space_is_answered_with_the_fit_there_is(
 def test_what_came_after_a_fit_in_the_background_is_fitted_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A query looks at what was registered since this service stored a fit, though nothing that the fit looked at changed."""
+    """A query looks at what was registered since this service stored a fit, though nothing that the
+    fit looked at changed."""
     monkeypatch.setattr(evidence_fit, "ON_WRITE_LABELS", 1)
     world, home = World([f"label {i}" for i in range(12)], 3), tmp_path / "home"
     inputs, queries = world.inputs(3), world.queries()
@@ -244,8 +247,8 @@ def test_closing_does_not_lose_a_fit(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_new_labels_beyond_the_sample_leave_the_fit_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a large space few new labels belong to the sample: for the others nothing of it is read, and the fit is the same
-    that a look at everything makes."""
+    """In a large space few new labels belong to the sample: for the others nothing of it is read,
+    and the fit is the same that a look at everything makes."""
     monkeypatch.setattr(evidence_fit, "MAX_SAMPLE", 12)
     monkeypatch.setattr(evidence_fit, "MAX_COMPETITORS", 6)
     monkeypatch.setattr(evidence_fit, "ON_WRITE_LABELS", 4)

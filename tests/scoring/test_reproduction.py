@@ -1,4 +1,5 @@
-"""The published numbers, through `register` and `score`: SCIENCE §5's columns on real CLIP embeddings."""
+"""The published numbers, through `register` and `score`: SCIENCE §5's columns on real CLIP
+embeddings."""
 
 from __future__ import annotations
 
@@ -148,7 +149,8 @@ FUSED = ("msp", "trustvlm", "posterior")
 def test_the_default_rule_beats_the_papers(
     service: trustvlm.TrustService, shots: int, bar: float
 ) -> None:
-    """Geometric mean over the five pairings of AURC(posterior) / AURC(trustvlm); and never worse than the softmax alone."""
+    """Geometric mean over the five pairings of AURC(posterior) / AURC(trustvlm); and never worse
+    than the softmax alone."""
     areas = np.array([draws(service, "all", name, shots, FUSED)[:, 1] for name in SETS])
     assert geometric(areas[:, 2] / areas[:, 1]) <= bar
     assert (areas[:, 2] <= 1.02 * areas[:, 0]).all()

@@ -25,7 +25,8 @@ def unit(x: np.ndarray) -> np.ndarray:
 def candidates(
     seed: int = 0, bare: tuple[int, ...] = (2,), rest: float = 0.0, tau: float = 0.05
 ) -> Candidates:
-    """M candidates, and ten more labels, eight with a prototype, that have the probability `rest` together."""
+    """M candidates, and ten more labels, eight with a prototype, that have the probability `rest`
+    together."""
     rng = np.random.default_rng(seed)
     text, queries = (
         unit(rng.normal(size=(M, D))).astype(np.float32),
@@ -42,7 +43,8 @@ def candidates(
     evidence = ImageEvidence(tau, "fitted", True, 1.0, 0.1, 20, len(seen), 20, 0.3, ())
     image_log_z = np.log(np.exp(similarity[:, seen] / 0.01).sum(axis=1))
     return Candidates(
-        logits, moments, similarity, 0.3, image_log_z, np.ones((N, M), np.bool_), np.full(N, rest), M + 10, len(seen) + 8,
+        logits, moments, similarity, 0.3, image_log_z, np.ones((N, M), np.bool_), np.full(N, rest),
+        M + 10, len(seen) + 8,
         evidence, looked @ images[seen].T,
     )  # fmt: skip
 
@@ -188,7 +190,8 @@ def test_posterior_where_a_group_is_empty() -> None:
 
 
 def test_a_lone_bare_label_is_left_to_the_text_more_than_many() -> None:
-    """An image that looks like its label's prototype gains more against ten bare labels than against one of their mass."""
+    """An image that looks like its label's prototype gains more against ten bare labels than
+    against one of their mass."""
     log_p = np.log(
         np.array([[0.4, 0.6] + [0.0] * 9, [0.4] + [0.06] * 10], dtype=np.float64) + 1e-300
     )

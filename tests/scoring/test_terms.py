@@ -1,4 +1,5 @@
-"""Trust split into its text and its image term: what the rule says without images, and what they add."""
+"""Trust split into its text and its image term: what the rule says without images, and what they
+add."""
 
 from __future__ import annotations
 
@@ -54,7 +55,8 @@ def test_the_terms_are_the_trust_without_images_and_what_they_add(
             assert (text or 0.0) + (image or 0.0) == pytest.approx(trust, abs=1e-12)
             assert low <= trust <= high
     if kind == "fused":
-        # λ = 0 is the rule without images, computed by the rule itself; the same label and rival only where both stay.
+        # λ = 0 is the rule without images, computed by the rule itself; the same label and rival
+        # only where both stay.
         plain = space.service.score("s", queries, rule=rule, params={"lambda": 0.0})
         same = [i for i, verdict in enumerate(verdicts) if verdict["label"] == plain.label[i]]
         assert len(same) > 10

@@ -118,7 +118,8 @@ def test_a_map_by_hand() -> None:
     found = fit_probability_map([1, 2, 3, 4, 11, 12, 13, 14], [0, 0, 0, 0, 1, 1, 1, 1])
     assert found.knots == ((1.0, 0.1), (4.0, 0.1), (11.0, 0.9), (14.0, 0.9))
     assert found([-math.inf, 2, 7.5, 99]) == pytest.approx([0.1, 0.1, 0.5, 0.9])
-    # 1 of 1 right below 40 of 41: shrunk, the first would be below its neighbour; wrong order makes one block.
+    # 1 of 1 right below 40 of 41: shrunk, the first would be below its neighbour; wrong order makes
+    # one block.
     assert fit_probability_map([2, 1], [0, 1]).knots == ((1.0, 0.5), (2.0, 0.5))
     assert fit_probability_map([0.3], [1]).knots == ((0.3, 0.75),)
 

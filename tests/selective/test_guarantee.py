@@ -1,7 +1,9 @@
-"""The promise holds: calibrations on samples of populations whose true risk is known (benchmarks.populations).
+"""The promise holds: calibrations on samples of populations whose true risk is known
+(benchmarks.populations).
 
-The bar is 1 − confidence + 2 standard errors of the number of calibrations. Coverage is held against the oracle's where the
-exact binomial can get there at all: `benchmarks.guarantee.ceiling` says how far anybody could.
+The bar is 1 − confidence + 2 standard errors of the number of calibrations. Coverage is held
+against the oracle's where the exact binomial can get there at all: `benchmarks.guarantee.ceiling`
+says how far anybody could.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ REAL = tuple(
     for name in SETS
     for rule in ("msp", "trustvlm", "posterior", "best of 3 rules")
 )
-# Where the risk creeps up on 5 % so slowly that no exact test of two thirds of 2,000 images can tell 4 % from 5 %.
+# Where the risk creeps up on 5 % so slowly that no exact test of two thirds of 2,000 images can
+# tell 4 % from 5 %.
 OUT_OF_REACH = ("gradual", "weak", "heavy tail", "overconfident top")
 
 
@@ -79,7 +82,8 @@ def test_the_promise_holds_in_short(name: str) -> None:
 
 
 def test_the_promise_would_not_hold_without_a_split() -> None:
-    """The bar can tell: the largest coverage whose risk looks low enough breaks the promise far more often than allowed."""
+    """The bar can tell: the largest coverage whose risk looks low enough breaks the promise far
+    more often than allowed."""
     people = population("eight levels")
     broken = []
     for rows in draws(people, 500, 60):

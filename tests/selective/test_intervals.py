@@ -1,4 +1,5 @@
-"""Intervals of an evaluation hold the truth as often as they say, on few images too, or say why there is none."""
+"""Intervals of an evaluation hold the truth as often as they say, on few images too, or say why
+there is none."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ PAIRS = {
 
 
 def require_held(name: str, images: int, draws: int) -> None:
-    """No metric's interval misses the truth in more than 5 % of the samples, but for what the simulation itself is off by."""
+    """No metric's interval misses the truth in more than 5 % of the samples, but for what the
+    simulation itself is off by."""
     margin = 0.01 + 3 * math.sqrt(0.05 * 0.95 / draws)
     for metric, found in held(POPULATIONS[name], images, draws).items():
         if found["with_interval"] > 0.2:
@@ -107,7 +109,8 @@ def test_intervals_hold_what_was_seen(pairs: list[tuple[int, bool]]) -> None:
 
 
 def test_the_coverage_that_is_shown_is_that_of_a_calibration_by_ranks() -> None:
-    """1,000 images, the first 700 all right: some of them are shown to have a risk of 5 %, not all of the coverage seen."""
+    """1,000 images, the first 700 all right: some of them are shown to have a risk of 5 %, not all
+    of the coverage seen."""
     right = np.ones(1_000, bool)
     right[700::3] = False
     low, high = coverage_at_risk_interval(-np.arange(1_000.0), right)

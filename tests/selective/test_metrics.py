@@ -1,4 +1,5 @@
-"""trustvlm.selective.metrics: areas computed by hand, brute force, scikit-learn, and what must not change them."""
+"""trustvlm.selective.metrics: areas computed by hand, brute force, scikit-learn, and what must not
+change them."""
 
 from __future__ import annotations
 
@@ -290,7 +291,8 @@ def test_bad_reliability(bad: dict[str, object]) -> None:
 
 
 def generalised_curve(trust: np.ndarray, correct: np.ndarray) -> tuple[list[float], list[float]]:
-    """Coverage and joint risk as the paper draws them: from coverage 0, one point for each distinct threshold."""
+    """Coverage and joint risk as the paper draws them: from coverage 0, one point for each distinct
+    threshold."""
     points = [(0.0, 0.0)]
     for threshold in sorted(set(trust.tolist()), reverse=True):
         accepted = [
@@ -304,7 +306,8 @@ def generalised_curve(trust: np.ndarray, correct: np.ndarray) -> tuple[list[floa
 
 @given(predictions)
 def test_augrc_is_the_area_of_the_paper(pairs: list[tuple[int, bool]]) -> None:
-    """Against the area by trapezoids, and against the closed form with the AUROC (Traub et al. 2024)."""
+    """Against the area by trapezoids, and against the closed form with the AUROC (Traub et al.
+    2024)."""
     trust, correct = split(pairs)
     coverage, risk = generalised_curve(trust, correct)
     assert augrc(trust, correct) == pytest.approx(np.trapezoid(risk, coverage), abs=1e-12)
@@ -319,7 +322,8 @@ def test_augrc_of_a_hundred_wrong_ones() -> None:
 
 
 def test_ece_bins_have_equal_mass() -> None:
-    """Fifteen bins of equal width would put all of these into one; of equal mass, they are told apart."""
+    """Fifteen bins of equal width would put all of these into one; of equal mass, they are told
+    apart."""
     probability = np.repeat(np.linspace(0.901, 0.929, 15), 20)
     correct = np.tile(np.arange(20) % 2 == 0, 15)
     bins = reliability(probability, correct)

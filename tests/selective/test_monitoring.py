@@ -1,4 +1,5 @@
-"""trustvlm.selective.monitoring: capital by hand, no false alarms however often one looks, and quick true ones."""
+"""trustvlm.selective.monitoring: capital by hand, no false alarms however often one looks, and
+quick true ones."""
 
 from __future__ import annotations
 
@@ -68,7 +69,8 @@ def test_looking_after_every_item_raises_no_false_alarm() -> None:
 
 
 def test_errors_that_come_in_clumps_raise_no_false_alarm_either() -> None:
-    """The chance of an error follows the last one, but given all before it never exceeds the promise."""
+    """The chance of an error follows the last one, but given all before it never exceeds the
+    promise."""
     rng = np.random.default_rng(1)
     broken = []
     for _ in range(200):
@@ -99,7 +101,8 @@ def test_the_bound_comes_close_to_the_risk_and_rarely_passes_it() -> None:
 
 def test_nothing_seen_all_right_and_all_wrong() -> None:
     empty = monitor([], 0.05)
-    assert (empty.items, empty.e_value, empty.largest, empty.broken, empty.broken_after, empty.risk_low) == (
+    assert (empty.items, empty.e_value, empty.largest, empty.broken, empty.broken_after,
+    empty.risk_low) == (
         0, 1.0, 1.0, False, None, 0.0,
     )  # fmt: skip
     right = monitor([False] * 1000, 0.05)

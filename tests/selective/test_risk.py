@@ -30,11 +30,13 @@ def split(pairs: list[tuple[int, bool]]) -> tuple[np.ndarray, np.ndarray]:
 def brute_force(
     trust: np.ndarray, right: np.ndarray, grid: list[float], max_risk: float, confidence: float
 ) -> set[float | None]:
-    """Fixed-sequence testing as the definition has it, in exact fractions of the promise as it is written.
+    """Fixed-sequence testing as the definition has it, in exact fractions of the promise as it is
+    written.
 
-    One answer, but where the chance is exactly what is allowed: refuting keeps the promise (P(chance ≤ allowed) ≤ allowed),
-    and stopping there keeps it all the more, so a binomial that is exact but for its last bits may do either. Nothing else is
-    that near: at these promises and up to 40 images, a chance equals what is allowed or is at least 0.06 % off.
+    One answer, but where the chance is exactly what is allowed: refuting keeps the promise
+    (P(chance ≤ allowed) ≤ allowed), and stopping there keeps it all the more, so a binomial that is
+    exact but for its last bits may do either. Nothing else is that near: at these promises and up
+    to 40 images, a chance equals what is allowed or is at least 0.06 % off.
     """
     risk, allowed = Fraction(str(max_risk)), 1 - Fraction(str(confidence))
     found: float | None = None

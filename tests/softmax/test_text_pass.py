@@ -76,7 +76,8 @@ def some(kind: str) -> np.ndarray | None:
 
 
 def chosen(kernel: str, batch: int) -> Kernels:
-    """The kernel for so many queries; "device": torch's own "cpu", where the same code runs that serves a GPU."""
+    """The kernel for so many queries; "device": torch's own "cpu", where the same code runs that
+    serves a GPU."""
     return Kernels(device="cpu") if kernel == DEVICE else Kernels(((batch, kernel),))
 
 
@@ -144,7 +145,8 @@ def test_leaders_alone_are_those_of_the_pass(
 
 @pytest.mark.parametrize("outliers", [0, 3])
 def test_8_bit_rows_are_near_whatever_their_shape(rows: np.ndarray, outliers: int) -> None:
-    """Dimensions that hold most of the energy, as image encoders have them, cost nothing: rows are rotated first."""
+    """Dimensions that hold most of the energy, as image encoders have them, cost nothing: rows are
+    rotated first."""
     some_rows = rows[:2_000].copy()
     some_rows[:, 100 : 100 + outliers] += 5.0 * np.random.default_rng(2).standard_normal(
         (2_000, outliers), dtype=np.float32

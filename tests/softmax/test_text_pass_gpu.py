@@ -1,4 +1,5 @@
-"""The text pass on a CUDA device, and a space that is served from one; run with ``pytest -m gpu``."""
+"""The text pass on a CUDA device, and a space that is served from one; run with ``pytest -m
+gpu``."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_text_pass import LABELS, SCALE, exactly, log_sum, queries, rows, segments, some  # noqa: F401
+from test_text_pass import LABELS, SCALE, exactly, log_sum, some
 
 import trustvlm
 from benchmarks.synthetic import Labels

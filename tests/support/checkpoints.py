@@ -1,4 +1,5 @@
-"""Tiny checkpoints with random weights, in the formats that real ones come in. Deterministic for a seed."""
+"""Tiny checkpoints with random weights, in the formats that real ones come in. Deterministic for a
+seed."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ _STYLES: dict[str, dict[str, Any]] = {
     "clip": {"text_cfg": _TEXT | {"context_length": 77}},
     # The same, with a text tower of its own.
     "custom": {"text_cfg": _TEXT | {"context_length": 77, "proj_bias": True}, "custom_text": True},
-    # SigLIP: attention both ways, feature at the last position, logit bias, pixels squashed to the square.
+    # SigLIP: attention both ways, feature at the last position, logit bias, pixels squashed to the
+    # square.
     "siglip": {
         "text_cfg": _TEXT
         | {"context_length": 24, "no_causal_mask": True, "pool_type": "last", "proj_bias": True},
@@ -35,7 +37,8 @@ _SQUASH = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "res
 def make_clip(
     folder: str | Path, seed: int = 0, *, style: str = "clip", quick_gelu: bool = False
 ) -> str:
-    """Write an open_clip local-dir checkpoint (32-pixel images, 32-d embeddings, the real tokenizer); its spec.
+    """Write an open_clip local-dir checkpoint (32-pixel images, 32-d embeddings, the real
+    tokenizer); its spec.
 
     Args:
         folder: made if missing.
@@ -71,7 +74,8 @@ def make_clip(
 
 
 def make_timm(path: str | Path, seed: int = 0, model: str = "test_vit") -> str:
-    """Write random weights of a small timm model (64-d, 160-pixel images) as safetensors, head included; its spec."""
+    """Write random weights of a small timm model (64-d, 160-pixel images) as safetensors, head
+    included; its spec."""
     import timm
     import torch
     from safetensors.torch import save_file

@@ -17,7 +17,8 @@ from typing import Any
 def start(
     verb: Callable[..., None], *arguments: object, wrapper: Sequence[str] = (), **options: Any
 ) -> subprocess.Popen[str]:
-    """Begin a function of a test file; its arguments arrive as strings. `wrapper`: words before the command."""
+    """Begin a function of a test file; its arguments arrive as strings. `wrapper`: words before the
+    command."""
     command = [*wrapper, sys.executable, inspect.getfile(verb), verb.__name__, *map(str, arguments)]
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE} | options

@@ -29,7 +29,8 @@ class Cli:
         self.home = home
 
     def run(self, *arguments: object, code: int = 0) -> Result:
-        """What a command answers; it must end with exit code `code`, and say one line where that is an error."""
+        """What a command answers; it must end with exit code `code`, and say one line where that is
+        an error."""
         result = CliRunner().invoke(
             main, ["--home", str(self.home), *map(str, arguments)], prog_name="trustvlm"
         )
@@ -61,8 +62,8 @@ class Cli:
 def minding_ctrl_c() -> Iterator[None]:
     """A process that is started within the block minds Ctrl-C.
 
-    A shell script starts what it puts into the background with SIGINT ignored; where that is the test suite, it would hand
-    this on, and the command is right to do what it was told.
+    A shell script starts what it puts into the background with SIGINT ignored; where that is the
+    test suite, it would hand this on, and the command is right to do what it was told.
     """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -93,7 +94,8 @@ NAMES = ("airport", "beach", "sea [red]")
 
 
 def save_labels(path: Path, shots: int = 2, **changes: Any) -> Path:
-    """An npz of three labels: text vectors are the axes, support images lie close to them; "sea [red]" has none."""
+    """An npz of three labels: text vectors are the axes, support images lie close to them; "sea
+    [red]" has none."""
     rng = np.random.default_rng(0)
     arrays: dict[str, Any] = {
         "label_names": np.array(NAMES),

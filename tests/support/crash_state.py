@@ -1,7 +1,9 @@
-"""What a home holds, read from its file or predicted from what its writers were told: the oracle of the crash tests.
+"""What a home holds, read from its file or predicted from what its writers were told: the oracle of
+the crash tests.
 
-Vectors come from fixed pools, so that any vector found in a home has a number, and a whole home is a small value that can be
-compared: a label is the number of its text vector and the set of the numbers of its support images.
+Vectors come from fixed pools, so that any vector found in a home has a number, and a whole home is
+a small value that can be compared: a label is the number of its text vector and the set of the
+numbers of its support images.
 """
 
 from __future__ import annotations
@@ -36,14 +38,16 @@ HASHES = [hashlib.sha256(row.tobytes()).digest() for row in IMAGES]
 HASH_OF = {content: i for i, content in enumerate(HASHES)}
 
 UNSEEN, BEFORE = ("/reembed", "/importing"), "/before"
-"""What the names of spaces beside a space end with: of one being made, and of one with the embeddings from before."""
+"""What the names of spaces beside a space end with: of one being made, and of one with the
+embeddings from before."""
 
 Op = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Label:
-    """`supports` are those that belong to it while it is there (a removed label keeps them), `hidden` those removed alone."""
+    """`supports` are those that belong to it while it is there (a removed label keeps them),
+    `hidden` those removed alone."""
 
     text: int
     supports: frozenset[int] = frozenset()
@@ -65,7 +69,8 @@ State = dict[str, Space]
 
 
 def read_state(home: Path) -> State:
-    """What the catalog holds, looked at with nothing but SQLite. Fails where it holds anything that was never given."""
+    """What the catalog holds, looked at with nothing but SQLite. Fails where it holds anything that
+    was never given."""
     found: State = {}
     with raw(home) as catalog:
         for space_id, name, removed, recipe in catalog.execute(
@@ -76,7 +81,10 @@ def read_state(home: Path) -> State:
             ):
                 continue  # being made, or discarded: only `verify` looks at it
             labels, names = {}, {}
-            query = "SELECT id, name, text_prototype, removed_revision, alias_of FROM labels WHERE space_id = ?"
+            query = (
+                "SELECT id, name, text_prototype, removed_revision, alias_of FROM labels "
+                "WHERE space_id = ?"
+            )
             rows = catalog.execute(query, (space_id,)).fetchall()
             for label_id, label, text, gone, _ in rows:
                 names[label_id] = label, gone
@@ -116,7 +124,8 @@ def read_state(home: Path) -> State:
 
 
 class raw:  # a context manager that is used like a function
-    """A plain SQLite connection on a home's catalog, closed at the end (sqlite3's own context manager only commits)."""
+    """A plain SQLite connection on a home's catalog, closed at the end (sqlite3's own context
+    manager only commits)."""
 
     def __init__(self, home: Path) -> None:
         self._connection = sqlite3.connect(home / CATALOG)
@@ -132,7 +141,8 @@ class raw:  # a context manager that is used like a function
 
 
 def states_after(state: State, op: Op) -> list[State]:
-    """The states that a change goes through, each durable as a whole; the last one is that of the finished change."""
+    """The states that a change goes through, each durable as a whole; the last one is that of the
+    finished change."""
     kind = op["op"]
     if kind in ("score", "serve", "backup", "restore", "abort"):
         return [state]
@@ -155,7 +165,8 @@ def states_after(state: State, op: Op) -> list[State]:
 
 
 def reembedded(space: Space, tag: str) -> Space:
-    """The space with other vectors; without a `tag`, with the same ones, as under other templates."""
+    """The space with other vectors; without a `tag`, with the same ones, as under other
+    templates."""
     live = purged({"": space})[""]
     if not tag:
         return live
@@ -283,7 +294,8 @@ def _part(found: Space, before: Space) -> bool:
 
 
 def is_possible(found: State, before: State, op: Op | None, chunks: int) -> bool:
-    """Whether a home may hold `found` when `before` was acknowledged and, of `op` which was under way, `chunks`."""
+    """Whether a home may hold `found` when `before` was acknowledged and, of `op` which was under
+    way, `chunks`."""
     if op is None:
         return found == before
     if op["op"] == "purge":
@@ -318,13 +330,15 @@ def difference(found: State, expected: State) -> str:
 
 
 def require_sound(home: Path) -> None:
-    """The file, every checksum, every prototype to the bit, and revisions in order; with plain SQLite."""
+    """The file, every checksum, every prototype to the bit, and revisions in order; with plain
+    SQLite."""
     with raw(home) as catalog:
         assert catalog.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert catalog.execute("PRAGMA foreign_key_check").fetchall() == []
         groups: dict[int, dict[bytes, bytes]] = {}
         query = (
-            "SELECT coalesce(l.alias_of, l.id), s.content_hash, s.embedding, s.classifier_embedding, s.checksum, "
+            "SELECT coalesce(l.alias_of, l.id), s.content_hash, s.embedding, "
+            "s.classifier_embedding, s.checksum, "
             "s.removed_revision FROM supports s JOIN labels l ON l.id = s.label_id"
         )
         for owner, content, embedding, other, checksum, gone in catalog.execute(query):
@@ -335,7 +349,8 @@ def require_sound(home: Path) -> None:
         query = (
             "SELECT l.id, l.name, text_prototype, prototype, support_count, checksum, alias_of, "
             "coalesce(removed_revision, removed_at_of_space) FROM labels l JOIN "
-            "(SELECT id AS of_space, removed_at AS removed_at_of_space FROM spaces) ON of_space = l.space_id"
+            "(SELECT id AS of_space, removed_at AS removed_at_of_space FROM spaces) ON of_space "
+            "= l.space_id"
         )
         for label_id, name, text, prototype, count, checksum, alias, gone in catalog.execute(query):
             assert checksum == zlib.crc32(prototype or b"", zlib.crc32(text)), name
@@ -351,12 +366,16 @@ def require_sound(home: Path) -> None:
                 assert count == len(own), name
                 assert prototype == mean_prototype(np.array(own, np.float64)).tobytes(), name
         for table in ("labels", "supports", "changes", "fits"):
-            ahead = f"SELECT count(*) FROM {table} t JOIN spaces s ON s.id = t.space_id WHERE t.revision > s.revision"
+            ahead = (
+                f"SELECT count(*) FROM {table} t JOIN spaces s ON s.id = t.space_id WHERE "
+                f"t.revision > s.revision"
+            )
             assert catalog.execute(ahead).fetchone() == (0,), f"{table} from the future"
 
 
 def mended(home: Path) -> None:
-    """Let `verify` finish, or do, the repair of what a child damaged: nothing else may be damaged, and nothing is left."""
+    """Let `verify` finish, or do, the repair of what a child damaged: nothing else may be damaged,
+    and nothing is left."""
     with trustvlm.open(home) as service:
         report = service.verify(repair=True)
         assert report.clean, report
@@ -420,7 +439,8 @@ SMALL = 500
 def require_same_verdicts(
     one: TrustService, other: TrustService, state: State, tolerance: float = 1e-5
 ) -> None:
-    """Verdicts and nearest support images of the two, in every live space: equal as API.md has it."""
+    """Verdicts and nearest support images of the two, in every live space: equal as API.md has
+    it."""
     for name, space in purged(state).items():
         if not space.labels or name.endswith(BEFORE):
             continue
@@ -457,7 +477,8 @@ def require_same_verdicts(
 
 
 def require_whole(home: Path, state: State, scratch: Path) -> None:
-    """The home opens, is sound, and answers like a fresh one with the same content; `trustvlm verify` finds nothing wrong."""
+    """The home opens, is sound, and answers like a fresh one with the same content; `trustvlm
+    verify` finds nothing wrong."""
     require_sound(home)
     with trustvlm.open(home) as service, trustvlm.open(scratch, create=True) as fresh:
         build(fresh, state)

@@ -1,4 +1,5 @@
-"""The HTTP service in this process, through the ASGI transport: real routes over a real home, for one request or many."""
+"""The HTTP service in this process, through the ASGI transport: real routes over a real home, for
+one request or many."""
 
 from __future__ import annotations
 
@@ -53,7 +54,8 @@ class Http:
         key: str | None = None,
         **options: Any,
     ) -> httpx.Response:
-        """What the service answers; it must be that status (None: any), and an error must have the one shape."""
+        """What the service answers; it must be that status (None: any), and an error must have the
+        one shape."""
         if key is not None:
             options["headers"] = {"authorization": f"Bearer {key}"} | dict(
                 options.get("headers", {})
@@ -77,7 +79,8 @@ class Http:
     async def raw(
         self, path: str, content_type: str, pieces: Iterable[bytes], gone: asyncio.Event
     ) -> list[dict[str, Any]]:
-        """What is sent in answer to a POST whose client sends `pieces` and leaves when `gone` is set, done or not."""
+        """What is sent in answer to a POST whose client sends `pieces` and leaves when `gone` is
+        set, done or not."""
         sent: list[dict[str, Any]] = []
         messages = iter(
             [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces]
@@ -99,9 +102,12 @@ class Http:
 
         ended: list[bool] = []
         scope = {
-            "type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"",
-            "headers": [(b"host", b"127.0.0.1"), (b"content-type", content_type.encode())], "scheme": "http",
-            "http_version": "1.1", "server": ("127.0.0.1", 80), "client": ("127.0.0.1", 1), "root_path": "",
+            "type": "http", "method": "POST", "path": path, "raw_path": path.encode(),
+            "query_string": b"",
+            "headers": [(b"host", b"127.0.0.1"), (b"content-type", content_type.encode())],
+            "scheme": "http",
+            "http_version": "1.1", "server": ("127.0.0.1", 80), "client": ("127.0.0.1", 1),
+            "root_path": "",
         }  # fmt: skip
         await self.app(scope, receive, send)
         return sent

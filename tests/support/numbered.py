@@ -33,7 +33,8 @@ def label(number: int, *, supports: int = 3, version: int = 0, first: int = 0) -
 
 
 def create(service: TrustService, name: str = "space") -> None:
-    # A small logit scale: probabilities far from 0 and 1, so that every label counts in every verdict.
+    # A small logit scale: probabilities far from 0 and 1, so that every label counts in every
+    # verdict.
     service.create_space(
         name,
         classifier=f"precomputed:{CLASSIFIER}",

@@ -1,4 +1,5 @@
-"""The catalog's file past trustvlm, with nothing but SQLite: what is in it, and changes that trustvlm would not make."""
+"""The catalog's file past trustvlm, with nothing but SQLite: what is in it, and changes that
+trustvlm would not make."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Clients of a service in this process: real routes over a real home, without a network or over a socket."""
+"""Clients of a service in this process: real routes over a real home, without a network or over a
+socket."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Labels with a direction each in text and image space, spaces for them, and the equality of verdicts."""
+"""Labels with a direction each in text and image space, spaces for them, and the equality of
+verdicts."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ TEXT_DIM, IMAGE_DIM = 16, 24
 
 
 class World:
-    """Labels with a true direction each in text and image space; images are noisy copies of them."""
+    """Labels with a true direction each in text and image space; images are noisy copies of
+    them."""
 
     def __init__(self, names: list[str], seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
@@ -53,7 +55,8 @@ def make_space(
 def assert_same_verdicts(
     first: trustvlm.Verdicts, second: trustvlm.Verdicts, tolerance: float = 1e-5
 ) -> None:
-    """API.md "equality": same labels and evidence, numbers within the tolerance. Ids and revisions may differ."""
+    """API.md "equality": same labels and evidence, numbers within the tolerance. Ids and revisions
+    may differ."""
     for column in ("label", "nearest_prototype", "rival", "unverified", "agrees", "top_labels"):
         np.testing.assert_array_equal(
             getattr(first, column), getattr(second, column), err_msg=column

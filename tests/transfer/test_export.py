@@ -1,6 +1,8 @@
-"""Spaces as Parquet: the same bits in another home, readable by others, and no file that is not an export becomes a space.
+"""Spaces as Parquet: the same bits in another home, readable by others, and no file that is not an
+export becomes a space.
 
-The children are real processes that run functions of this file (`python test_export.py NAME ARGUMENTS`).
+The children are real processes that run functions of this file (`python test_export.py NAME
+ARGUMENTS`).
 """
 
 from __future__ import annotations
@@ -36,20 +38,30 @@ THUMBNAIL = b"\xff\xd8\xff\xe0 a picture \xff\xd9"
 
 def content(home: Path, space: str) -> list[list[tuple[Any, ...]]]:
     """All that an export carries of a space, bit by bit."""
-    alive = "FROM spaces s JOIN labels l ON l.space_id = s.id {} WHERE s.name = ? AND s.removed_at IS NULL AND {} IS NULL"
-    label_columns = "l.name, l.prompt, l.text_source, c.name, l.support_count, l.text_prototype, l.prototype, l.checksum"
+    alive = (
+        "FROM spaces s JOIN labels l ON l.space_id = s.id {} WHERE s.name = ? AND "
+        "s.removed_at IS NULL AND {} IS NULL"
+    )
+    label_columns = (
+        "l.name, l.prompt, l.text_source, c.name, l.support_count, "
+        "l.text_prototype, l.prototype, l.checksum"
+    )
     support_columns = (
         "l.name, p.content_hash, p.source, p.embedding, p.classifier_embedding, t.jpeg, p.checksum"
     )
     canonical = alive.format("LEFT JOIN labels c ON c.id = l.alias_of", "l.removed_revision")
     pictured = "JOIN supports p ON p.label_id = l.id LEFT JOIN thumbnails t ON t.support_id = p.id"
-    pins = "classifier, verifier, classifier_identity, verifier_identity, classifier_golden, templates, logit_scale, recipe"
+    pins = (
+        "classifier, verifier, classifier_identity, verifier_identity, classifier_golden, "
+        "templates, logit_scale, recipe"
+    )
     return [
         run_sql(home, f"SELECT {pins} FROM spaces WHERE name = ? AND removed_at IS NULL", space),
         run_sql(home, f"SELECT {label_columns} {canonical} ORDER BY l.id", space),
         run_sql(
             home,
-            f"SELECT {support_columns} {alive.format(pictured, 'p.removed_revision')} ORDER BY l.id, p.id",
+            f"SELECT {support_columns} {alive.format(pictured, 'p.removed_revision')} ORDER BY "
+            f"l.id, p.id",
             space,
         ),
     ]
@@ -57,7 +69,8 @@ def content(home: Path, space: str) -> list[list[tuple[Any, ...]]]:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home whose space has aliases, classifier embeddings, pictures, sources and prompts; never changed by a test."""
+    """A home whose space has aliases, classifier embeddings, pictures, sources and prompts; never
+    changed by a test."""
     home = tmp_path_factory.mktemp("source") / "home"
     with trustvlm.open(home, create=True) as service:
         create(service)
@@ -113,7 +126,8 @@ def test_a_space_is_the_same_bit_by_bit_elsewhere(
     monkeypatch: pytest.MonkeyPatch,
     group: int,
 ) -> None:
-    """Every space, in one row group and in many: labels, vectors, thumbnails, aliases, encoders; the same verdicts."""
+    """Every space, in one row group and in many: labels, vectors, thumbnails, aliases, encoders;
+    the same verdicts."""
     monkeypatch.setattr("trustvlm.service.transfer.export_format.GROUP_BYTES", group)
     with trustvlm.open(source, read_only=True) as service:
         for space in ("space", "empty", "same"):
@@ -134,7 +148,8 @@ def test_a_space_is_the_same_bit_by_bit_elsewhere(
         text = trustvlm.Queries(classifier=queries().classifier)
         got, expected = (s.search("space", text, k=2).similarity for s in (target, service))
         np.testing.assert_allclose(got, expected, atol=1e-6)
-    # It is a space like any other: registering goes on, duplicates are recognised, aliases can be taken apart.
+    # It is a space like any other: registering goes on, duplicates are recognised, aliases can be
+    # taken apart.
     again = target.register(
         "space", [label(number, supports=number % 4) for number in range(6, 12)]
     )
@@ -194,7 +209,8 @@ def test_an_export_is_of_one_revision(
 def test_an_import_is_seen_when_it_is_whole(
     exported: Path, target: trustvlm.TrustService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Until the last chunk no verb knows the space; then the epoch has changed, and the space can be scored."""
+    """Until the last chunk no verb knows the space; then the epoch has changed, and the space can
+    be scored."""
     monkeypatch.setattr("trustvlm.service.transfer.import_space.CHUNK_LABELS", 7)
     seen: list[int] = []
     epoch = run_sql(tmp_path / "target", "SELECT epoch FROM catalog_state")
@@ -215,7 +231,8 @@ def test_an_import_is_seen_when_it_is_whole(
 
 
 def test_names_and_places(source: Path, exported: Path, tmp_path: Path) -> None:
-    """A name that is taken is a Conflict, found before anything is written; a folder that is there is left alone."""
+    """A name that is taken is a Conflict, found before anything is written; a folder that is there
+    is left alone."""
     cli = Cli(tmp_path / "home")
     assert cli("import", exported) == "imported space space: 30 labels, 44 support images\n"
     assert "exists already" in cli("import", exported, code=4)
@@ -270,7 +287,8 @@ def import_slowly(home: str, folder: str) -> None:
 
 
 def test_a_killed_import_leaves_no_space(exported: Path, tmp_path: Path) -> None:
-    """Ten labels are in, and durable, but no space is there; the import can be begun anew, and the rest is purged in time."""
+    """Ten labels are in, and durable, but no space is there; the import can be begun anew, and the
+    rest is purged in time."""
     home = tmp_path / "home"
     command = [sys.executable, __file__, "import_slowly", str(home), str(exported)]
     child = subprocess.Popen(
@@ -479,7 +497,8 @@ def test_a_forged_export_is_refused(
     what: str,
     apart: bool,
 ) -> None:
-    """By the checks of this process alone and, as it is in use, of a child before it, which takes a moment to start."""
+    """By the checks of this process alone and, as it is in use, of a child before it, which takes a
+    moment to start."""
     if not apart:
         monkeypatch.setattr(
             "trustvlm.service.transfer.sandbox_child.require_readable", lambda folder, rows: None
@@ -510,7 +529,8 @@ def test_a_forgery_without_a_lie_is_imported(
 def test_more_rows_than_fit_in_the_file(
     exported: Path, target: trustvlm.TrustService, tmp_path: Path
 ) -> None:
-    """A dictionary-encoded column repeats one vector without end in little room: refused before it is read."""
+    """A dictionary-encoded column repeats one vector without end in little room: refused before it
+    is read."""
     forgery = Forgery(exported, tmp_path / "forged")
     table = forgery.table("supports").slice(0, 1)
     many = pa.concat_tables([table] * 1_000).combine_chunks()
@@ -542,7 +562,8 @@ def test_every_byte_counts(exported: Path, target: trustvlm.TrustService, tmp_pa
 def test_mutated_files_are_refused_or_read(
     exported: Path, target: trustvlm.TrustService, tmp_path: Path, times: int
 ) -> None:
-    """Bytes changed and the checksums made to fit: InvalidInput or a space, never anything else, within seconds.
+    """Bytes changed and the checksums made to fit: InvalidInput or a space, never anything else,
+    within seconds.
 
     pyarrow ends the process over some of them; the process that it ends is a child of ours.
     """
@@ -577,7 +598,8 @@ def test_mutated_files_are_refused_or_read(
 def test_a_reader_that_dies_is_no_crash_of_ours(
     exported: Path, target: trustvlm.TrustService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The child ends as pyarrow ended it over a mutated file (an abort); a child that cannot start is another matter."""
+    """The child ends as pyarrow ended it over a mutated file (an abort); a child that cannot start
+    is another matter."""
     folder = Path(shutil.copytree(exported, tmp_path / "copy"))
     dies = tmp_path / "python"
     dies.write_text("#!/bin/sh\nkill -ABRT $$\n")

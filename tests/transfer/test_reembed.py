@@ -1,4 +1,5 @@
-"""A space gets other encoders: nothing is lost, nothing is mixed, and the old embeddings stay until told."""
+"""A space gets other encoders: nothing is lost, nothing is mixed, and the old embeddings stay until
+told."""
 
 from __future__ import annotations
 

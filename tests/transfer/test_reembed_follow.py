@@ -1,6 +1,8 @@
-"""Embedding a space anew while it changes, is read, is killed: with vectors, where no model is the point.
+"""Embedding a space anew while it changes, is read, is killed: with vectors, where no model is the
+point.
 
-The children are real processes that run functions of this file (`python test_reembed_follow.py NAME ARGUMENTS`).
+The children are real processes that run functions of this file (`python test_reembed_follow.py NAME
+ARGUMENTS`).
 """
 
 from __future__ import annotations

@@ -39,7 +39,8 @@ class _Together(threading.local):
 
 
 class Catalog:
-    """An open catalog. Transactions from several threads and processes may overlap; after a fork open it anew.
+    """An open catalog. Transactions from several threads and processes may overlap; after a fork
+    open it anew.
 
     Opening checks the schema and creates nothing; :meth:`create` and :meth:`upgrade` do.
     """
@@ -68,7 +69,8 @@ class Catalog:
 
     @classmethod
     def create(cls, path: Path) -> Catalog:
-        """The catalog at `path`, made at the newest schema when there is none. Safe when several processes do it at once."""
+        """The catalog at `path`, made at the newest schema when there is none. Safe when several
+        processes do it at once."""
         # A file without tables is one that somebody is making.
         if not path.is_file() or cls.schema_of(path, read_only=False) is None:
             make_folder(path.parent)
@@ -78,7 +80,8 @@ class Catalog:
 
     @classmethod
     def upgrade(cls, path: Path, *, expected: CatalogFacts | None = None) -> None:
-        """Bring the file `path` to the newest schema in one transaction, creating it when it is not there.
+        """Bring the file `path` to the newest schema in one transaction, creating it when it is not
+        there.
 
         Raises:
             Busy: it is no longer what was `expected`; nothing was changed.
@@ -94,7 +97,8 @@ class Catalog:
                 reached("schema.begun")
                 if expected is not None and facts_of(connection, path) != expected:
                     raise Busy(
-                        f"{path} was written while it was backed up; stop what writes to it, and try again"
+                        f"{path} was written while it was backed up; stop what writes to it, "
+                        f"and try again"
                     )
                 schema.upgrade(connection)
                 if connection.scalar(select(CatalogState.epoch)) is None:
@@ -109,7 +113,8 @@ class Catalog:
     def schema_of(path: Path, *, read_only: bool = True) -> str | None:
         """The schema revision of the file `path`; None for an empty file.
 
-        Not `read_only`, it also reads a file whose making was cut short: SQLite first undoes what was half done.
+        Not `read_only`, it also reads a file whose making was cut short: SQLite first undoes what
+        was half done.
         """
         engine = make_engine(path, read_only=read_only)
         try:
@@ -145,8 +150,9 @@ class Catalog:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Make one transaction of the writes that this thread makes within the block: begun with the first of them, durable
-        when the block ends, undone when it raises. Nothing that waits for others may be done after the first one."""
+        """Make one transaction of the writes that this thread makes within the block: begun with
+        the first of them, durable when the block ends, undone when it raises. Nothing that waits
+        for others may be done after the first one."""
         with ExitStack() as stack:
             self._together.stack = stack
             try:
@@ -154,7 +160,8 @@ class Catalog:
             except BaseException:
                 self._together.end()
                 raise
-            self._together.end()  # before the stack is: nothing joins a transaction that is being committed
+            # before the stack is: nothing joins a transaction that is being committed
+            self._together.end()
 
     @contextmanager
     def _transaction(self, what: str) -> Iterator[Connection]:
@@ -172,14 +179,16 @@ class Catalog:
             reached(f"{what}.committed")
 
     def epoch(self, connection: Connection) -> str:
-        """Identifies this history of the catalog: revisions of different epochs are not comparable."""
+        """Identifies this history of the catalog: revisions of different epochs are not
+        comparable."""
         epoch: str | None = connection.scalar(_EPOCH)
         if epoch is None:
             raise Damaged(f"{self.path} has lost its epoch; run 'trustvlm verify --all --repair'")
         return epoch
 
     def checkpoint(self, *, wait: bool = True) -> None:
-        """Move the write-ahead log into the file and truncate it (after a purge, so that nothing purged stays in the log).
+        """Move the write-ahead log into the file and truncate it (after a purge, so that nothing
+        purged stays in the log).
 
         Raises:
             Busy: readers kept the log in use, for the busy timeout or, without `wait`, just now.
@@ -191,7 +200,8 @@ class Catalog:
             self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection,
         ):
             connection.execute(text(f"PRAGMA busy_timeout={milliseconds if wait else 0}"))
-            # SQLite waits for readers, but says "busy" at once when another checkpoint is under way.
+            # SQLite waits for readers, but says "busy" at once when another checkpoint is under
+            # way.
             while busy := connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)")).one()[0]:
                 if time.monotonic() >= deadline:
                     break
@@ -199,7 +209,8 @@ class Catalog:
             connection.execute(text(f"PRAGMA busy_timeout={milliseconds}"))
         if busy:
             raise Busy(
-                f"the log of {self.path} was in use all the time, so purged rows are still in it; purge again"
+                f"the log of {self.path} was in use all the time, so purged rows are still in "
+                f"it; purge again"
             )
 
     def close(self) -> None:

@@ -62,7 +62,8 @@ class Root(click.Group):
                 raise
             fail(
                 ctx,
-                f"unexpected {type(error).__name__}: {error} (--verbose shows where; please report it)",
+                f"unexpected {type(error).__name__}: {error} (--verbose shows where; please "
+                f"report it)",
                 1,
             )
 
@@ -102,7 +103,8 @@ def _set_up_logging(verbose: int) -> None:
     type=click.Path(path_type=Path),
     envvar="TRUSTVLM_HOME",
     show_envvar=True,
-    help="Directory of the catalog and all that is derived from it.  [default: ~/.local/share/trustvlm, "
+    help="Directory of the catalog and all that is derived from it.  [default: "
+    "~/.local/share/trustvlm, "
     "or trustvlm in XDG_DATA_HOME]",
 )
 @click.option(
@@ -125,10 +127,12 @@ def main(
 ) -> None:
     """Say whether a vision-language model's label can be trusted.
 
-    Create a label space, register labels with a few support images, and score images: label, trust, evidence.
+    Create a label space, register labels with a few support images, and score images: label, trust,
+    evidence.
 
-    Exit codes: 0 ok, 1 unexpected, 2 usage or invalid input, 3 not found, 4 conflict, 5 unavailable (read-only, busy,
-    another schema, weights missing), 6 'verify' found damage, 130 interrupted, 143 asked to end.
+    Exit codes: 0 ok, 1 unexpected, 2 usage or invalid input, 3 not found, 4 conflict, 5 unavailable
+    (read-only, busy, another schema, weights missing), 6 'verify' found damage, 130 interrupted,
+    143 asked to end.
     """
     ctx.with_resource(leaving_on_sigterm())
     tolerate_any_character()

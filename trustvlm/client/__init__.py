@@ -1,4 +1,5 @@
-"""The HTTP service from Python: the verbs, arguments, answers and errors of :class:`trustvlm.TrustService`.
+"""The HTTP service from Python: the verbs, arguments, answers and errors of
+:class:`trustvlm.TrustService`.
 
 >>> from trustvlm.client import Client
 >>> with Client("http://127.0.0.1:8000") as client:  # doctest: +SKIP

@@ -54,7 +54,8 @@ def public(url: Any) -> Any:
 
 
 def is_local(host: str) -> bool:
-    """Whether a host is this machine by its name or number: localhost, 127.0.0.0/8, ::1, or an address of all zeros."""
+    """Whether a host is this machine by its name or number: localhost, 127.0.0.0/8, ::1, or an
+    address of all zeros."""
     name = host.rstrip(".").lower()
     if name == "localhost" or name.endswith(".localhost"):
         return True
@@ -63,7 +64,8 @@ def is_local(host: str) -> bool:
     except ValueError:
         if not _NUMBERS.fullmatch(name):
             return False
-        try:  # other ways to write an IPv4 address, which the system's look-up knows: 127.1, 0x7f000001
+        # other ways to write an IPv4 address, which the system's look-up knows: 127.1, 0x7f000001
+        try:
             address = ipaddress.IPv4Address(socket.inet_aton(name))
         except OSError:
             return False

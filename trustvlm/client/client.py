@@ -26,13 +26,16 @@ __all__ = ["Client"]
 
 
 class Client(Labelling, Promising):
-    """A :class:`trustvlm.TrustService` that another machine serves: the same verbs, arguments, answers and errors.
+    """A :class:`trustvlm.TrustService` that another machine serves: the same verbs, arguments,
+    answers and errors.
 
-    A context manager; safe to use from several threads. Every call is repeated while the service is busy (429, 503) or its
-    connection breaks, with growing pauses and never before the service wants it; it does a write once, however often it is
-    repeated. Errors are those of trustvlm.errors, with the `request_id` under which the service's log has the request.
+    A context manager; safe to use from several threads. Every call is repeated while the service is
+    busy (429, 503) or its connection breaks, with growing pauses and never before the service wants
+    it; it does a write once, however often it is repeated. Errors are those of trustvlm.errors,
+    with the `request_id` under which the service's log has the request.
 
-    Not here are the verbs for whoever runs the service: indexes, purges, verification, backups, moving and re-embedding spaces.
+    Not here are the verbs for whoever runs the service: indexes, purges, verification, backups,
+    moving and re-embedding spaces.
     """
 
     def create_space(
@@ -49,7 +52,8 @@ class Client(Labelling, Promising):
         """Create a label space; see :meth:`TrustService.create_space`. Needs a key of scope admin.
 
         Raises:
-            Forbidden: an encoder that the service's operator does not allow (setting serve_encoders). Else as there.
+            Forbidden: an encoder that the service's operator does not allow (setting
+                serve_encoders). Else as there.
         """
         scale = None if logit_scale is None else number("logit_scale", logit_scale)
         given: dict[str, Any] = {
@@ -93,7 +97,8 @@ class Client(Labelling, Promising):
     ) -> Embedded:
         """Encode images once as queries of this space; unreadable ones are reported and left out.
 
-        They are uploaded 32 (8 MB) at a time; `progress` is called with a number of images after these were encoded.
+        They are uploaded 32 (8 MB) at a time; `progress` is called with a number of images after
+        these were encoded.
         """
         return query_verbs.embed(
             self._wire, space, images, progress, reading_fields(image_range, accept_truncated)
@@ -110,10 +115,12 @@ class Client(Labelling, Promising):
         params: Mapping[str, float | None] | None = None,
         revision: int | None = None,
     ) -> Verdicts:
-        """Label and trust of every query at one revision of the space; see :meth:`TrustService.score`.
+        """Label and trust of every query at one revision of the space; see
+        :meth:`TrustService.score`.
 
-        Images are embedded first, see :meth:`embed`. Of more queries than go into a request (16 MB of embeddings), those that
-        were answered at an earlier revision than others are asked anew. `Verdicts.evidence` asks the service when it is called.
+        Images are embedded first, see :meth:`embed`. Of more queries than go into a request (16 MB
+        of embeddings), those that were answered at an earlier revision than others are asked anew.
+        `Verdicts.evidence` asks the service when it is called.
 
         Raises:
             Busy: the space changes faster than so many queries can be answered. Else as there.
@@ -130,7 +137,8 @@ class Client(Labelling, Promising):
         k: int = 10,
         revision: int | None = None,
     ) -> Hits:
-        """The k nearest support images, prototypes or text prototypes of every query; see :meth:`TrustService.search`.
+        """The k nearest support images, prototypes or text prototypes of every query; see
+        :meth:`TrustService.search`.
 
         k is at most 1,000.
         """

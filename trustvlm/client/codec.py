@@ -1,4 +1,5 @@
-"""From arguments to what is sent: arrays as .npz, image files as forms, options as query parameters or fields."""
+"""From arguments to what is sent: arrays as .npz, image files as forms, options as query parameters
+or fields."""
 
 from __future__ import annotations
 
@@ -95,7 +96,8 @@ def rule_options(
 
 
 def options_query(fields: Fields) -> list[tuple[str, Any]]:
-    """Options as query parameters or form fields: None is left out, a list repeated, a mapping JSON."""
+    """Options as query parameters or form fields: None is left out, a list repeated, a mapping
+    JSON."""
     found: list[tuple[str, Any]] = []
     for name, value in fields:
         if isinstance(value, Mapping):
@@ -122,7 +124,8 @@ def truth_array(values: Sequence[str | None], what: str) -> npt.NDArray[np.str_]
     """Names or None as an array of strings, in which None is the empty one.
 
     Raises:
-        InvalidInput: something else. NotFound: a name that no label can have, and that the array would change.
+        InvalidInput: something else. NotFound: a name that no label can have, and that the array
+            would change.
     """
     names = optional_texts(values, what, "one name for each query, or None")
     for value in names:
@@ -132,7 +135,8 @@ def truth_array(values: Sequence[str | None], what: str) -> npt.NDArray[np.str_]
 
 
 def npz_body(arrays: Mapping[str, npt.NDArray[Any]]) -> Body:
-    """Arrays as numpy.savez writes them; strings, whose cells are as wide as the longest, are compressed."""
+    """Arrays as numpy.savez writes them; strings, whose cells are as wide as the longest, are
+    compressed."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         for name, array in arrays.items():

@@ -26,7 +26,10 @@ KEY = "TRUSTVLM_KEY"
 class Connected(Bound):
     """A service elsewhere, until :meth:`close`; a context manager."""
 
-    _instead = "a Client cannot be pickled or copied: pass its url and key, and make a Client there; a forked process may use this one"
+    _instead = (
+        "a Client cannot be pickled or copied: pass its url and key, and make a Client "
+        "there; a forked process may use this one"
+    )
 
     def __init__(
         self,
@@ -43,23 +46,30 @@ class Connected(Bound):
         """Connect to a service; nothing is asked yet.
 
         Args:
-            url: where 'trustvlm serve' listens, e.g. "http://127.0.0.1:8000". A user and password in it are sent as HTTP's
-                basic authentication, for a proxy in front of the service; a key is then sent in the header X-API-Key.
-            key: what 'trustvlm key create' printed; by default that of the environment variable TRUSTVLM_KEY, if it is set.
-            timeout: seconds that a request may take, with all its tries and pauses; of an import, without any progress.
+            url: where 'trustvlm serve' listens, e.g. "http://127.0.0.1:8000". A user and password
+                in it are sent as HTTP's basic authentication, for a proxy in front of the service;
+                a key is then sent in the header X-API-Key.
+            key: what 'trustvlm key create' printed; by default that of the environment variable
+                TRUSTVLM_KEY, if it is set.
+            timeout: seconds that a request may take, with all its tries and pauses; of an import,
+                without any progress.
             retries: how often a request is tried again.
-            transport: of httpx, e.g. :class:`trustvlm.testing.AsgiTransport` for a service in this process.
-            verify: whose certificates are trusted at an https:// address. True: those of the environment variables
-                SSL_CERT_FILE or SSL_CERT_DIR, else those that come with httpx; a path: those of this PEM file, or of this
-                folder of them; an ssl.SSLContext: its own; False: any, so that anyone on the network path can read and
-                change everything.
-            proxy: address of a proxy, "http://…", "https://…" or "socks5://…", through which the service is reached. None:
-                that of the environment variables HTTP_PROXY, HTTPS_PROXY or ALL_PROXY, unless NO_PROXY names the host or it
-                is this machine (localhost, 127.0.0.0/8, ::1).
+            transport: of httpx, e.g. :class:`trustvlm.testing.AsgiTransport` for a service in this
+                process.
+            verify: whose certificates are trusted at an https:// address. True: those of the
+                environment variables SSL_CERT_FILE or SSL_CERT_DIR, else those that come with
+                httpx; a path: those of this PEM file, or of this folder of them; an ssl.SSLContext:
+                its own; False: any, so that anyone on the network path can read and change
+                everything.
+            proxy: address of a proxy, "http://…", "https://…" or "socks5://…", through which the
+                service is reached. None: that of the environment variables HTTP_PROXY, HTTPS_PROXY
+                or ALL_PROXY, unless NO_PROXY names the host or it is this machine (localhost,
+                127.0.0.0/8, ::1).
             trust_env: False: of these environment variables only TRUSTVLM_KEY is read.
 
         Raises:
-            InvalidInput: an invalid argument, or an invalid environment variable that is needed to reach the service.
+            InvalidInput: an invalid argument, or an invalid environment variable that is needed to
+                reach the service.
         """
         if (
             isinstance(timeout, bool)
@@ -90,16 +100,19 @@ class Connected(Bound):
 
     @contextmanager
     def at_revision(self, space: str, revision: int) -> Iterator[None]:
-        """Make the first change within the block only if the space is still at `revision` (optimistic concurrency).
+        """Make the first change within the block only if the space is still at `revision`
+        (optimistic concurrency).
 
-        It is checked at once, and again as that change begins. The changes after the first are not checked. Counts for this
-        thread.
+        It is checked at once, and again as that change begins. The changes after the first are not
+        checked. Counts for this thread.
 
         Args:
-            revision: the revision that the caller read: of a verdict, of hits, or :attr:`SpaceRow.revision`.
+            revision: the revision that the caller read: of a verdict, of hits, or
+                :attr:`SpaceRow.revision`.
 
         Raises:
-            Conflict: the space has changed since; nothing is written. NotFound: no such space. InvalidInput: not a revision.
+            Conflict: the space has changed since; nothing is written. NotFound: no such space.
+                InvalidInput: not a revision.
         """
         path, expected = path_of("spaces", space), as_revision(revision)
         self._wire.ask("GET", path, revision=expected)

@@ -29,7 +29,8 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 def read(kind: Callable[..., T], value: Mapping[str, Any]) -> T:
-    """A dataclass of what its fields hold in JSON: NaN came as null, tuples as lists, times as ISO 8601."""
+    """A dataclass of what its fields hold in JSON: NaN came as null, tuples as lists, times as ISO
+    8601."""
     assert isinstance(kind, type)
     hints = _hints(kind)
     found: T = kind(

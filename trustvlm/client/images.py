@@ -37,8 +37,8 @@ class File:
     """One image.
 
     Attributes:
-        source: what to call it here: its path, "<bytes 3>" or "<image 3>". name: the file's name, which the service stores as
-            its source; empty: it has none.
+        source: what to call it here: its path, "<bytes 3>" or "<image 3>". name: the file's name,
+            which the service stores as its source; empty: it has none.
         data: of the file; empty where `problem` says why it cannot be read.
     """
 
@@ -49,12 +49,14 @@ class File:
 
 
 def as_sources(images: object, what: str) -> list[Any]:
-    """A list of image sources. Raises InvalidInput: a single path or picture where a list belongs."""
+    """A list of image sources. Raises InvalidInput: a single path or picture where a list
+    belongs."""
     return sources(images, what)
 
 
 def load(source: Any, index: int) -> File:
-    """An image as a file. One that cannot be read is an empty file, which the service reports as any other bad one."""
+    """An image as a file. One that cannot be read is an empty file, which the service reports as
+    any other bad one."""
     if isinstance(source, bytes):
         name = str(getattr(source, "filename", ""))
         return File(name or f"<bytes {index}>", name, source)
@@ -102,7 +104,8 @@ def _bytes_of(path: Path) -> bytes:
 
 
 def _encoded(image: Image) -> bytes:
-    """A PIL image as a file that loses nothing: its own, where it is not loaded, else one that is made upright."""
+    """A PIL image as a file that loses nothing: its own, where it is not loaded, else one that is
+    made upright."""
     from PIL import ImageOps
 
     if image.format == "EPS" and getattr(image, "tile", None):
@@ -126,7 +129,8 @@ def _encoded(image: Image) -> bytes:
 
 
 def _own_file(image: Image) -> bytes | None:
-    """The file of a PNG or TIFF that is not loaded: of 16-bit colour and further bands, Pillow gives less than it has."""
+    """The file of a PNG or TIFF that is not loaded: of 16-bit colour and further bands, Pillow
+    gives less than it has."""
     stream = getattr(image, "fp", None)
     if (
         stream is None
@@ -143,9 +147,11 @@ def _own_file(image: Image) -> bytes | None:
 
 
 def told_failures(told: Iterable[tuple[str, str]], files: Sequence[File]) -> list[tuple[str, str]]:
-    """(source, reason) as the caller knows them of what the service told of its files, which it knows by name.
+    """(source, reason) as the caller knows them of what the service told of its files, which it
+    knows by name.
 
-    Where several files have that name, it is those that were sent empty; else nobody can tell, and the name stays.
+    Where several files have that name, it is those that were sent empty; else nobody can tell, and
+    the name stays.
     """
     left = list(files)
     found = []

@@ -1,7 +1,8 @@
-"""Very many labels as a stream of lines: an import of the service's, which goes on where its stream broke.
+"""Very many labels as a stream of lines: an import of the service's, which goes on where its stream
+broke.
 
-Lines that the service may not have committed yet are kept, so that any iterable can be sent again from there. They are few:
-the service reads no faster than it commits.
+Lines that the service may not have committed yet are kept, so that any iterable can be sent again
+from there. They are few: the service reads no faster than it commits.
 """
 
 from __future__ import annotations
@@ -150,7 +151,8 @@ class _Import:
             raise Passing(Unavailable(f"the import {self._id} is {job.state}"))
 
     def went_on(self) -> bool:
-        """Whether the service has committed more lines than were known to be; asked after a stream broke."""
+        """Whether the service has committed more lines than were known to be; asked after a stream
+        broke."""
         try:
             self._seen = find_job(self._wire, self._id)
         except NotFound:  # it broke before it was begun
@@ -159,7 +161,8 @@ class _Import:
         return self._window.committed(self._seen.done)
 
     def settle(self) -> None:
-        """Wait until the service has noticed that the stream broke; for a while only, as a process that died never will."""
+        """Wait until the service has noticed that the stream broke; for a while only, as a process
+        that died never will."""
         end = time.monotonic() + _NOTICED_S
         while self._seen is not None and self._seen.state == "running" and time.monotonic() < end:
             time.sleep(0.05)
@@ -184,7 +187,8 @@ class _Import:
 
 
 def _result(told: Mapping[str, Any]) -> RegisterResult:
-    """What an import changed: counts. Ids of so many labels are not kept, and pairs of near synonyms not looked for."""
+    """What an import changed: counts. Ids of so many labels are not kept, and pairs of near
+    synonyms not looked for."""
     counts = {
         name: told.get(name, 0)
         for name in ("added_labels", "added_supports", "skipped_duplicates", "revision")

@@ -27,10 +27,12 @@ class Job:
 
     Attributes:
         id: its name. kind: "evaluate", "calibrate" or "import". space: where.
-        state: "queued", "running", "done", "failed", "cancelled" or "interrupted" (an import whose stream broke, a
-            job whose service was asked to end).
-        phase, done, total: what it does now, and how much of it is done; total is None where that is not known.
-        error: kind and message of what it failed with. result: what it found (of a listed job: None).
+        state: "queued", "running", "done", "failed", "cancelled" or "interrupted" (an import whose
+            stream broke, a job whose service was asked to end).
+        phase, done, total: what it does now, and how much of it is done; total is None where that
+            is not known.
+        error: kind and message of what it failed with. result: what it found (of a listed job:
+            None).
         cancelling: it was asked to stop. created_at, changed_at: when.
     """
 
@@ -71,7 +73,8 @@ def wait_for(wire: Wire, job_id: str, timeout: float | None, progress: Progress 
             return job
         if end is not None and time.monotonic() + pause > end:
             raise Unavailable(
-                f"job {job_id} is still {job.state} after {timeout:g} s ({job.phase}, {job.done} done)"
+                f"job {job_id} is still {job.state} after {timeout:g} s ({job.phase}, "
+                f"{job.done} done)"
             )
         time.sleep(pause)
         pause = min(1.5 * pause, _LONGEST_S)

@@ -45,13 +45,15 @@ class Labelling(Connected):
     ) -> RegisterResult:
         """Register labels and their support images; see :meth:`TrustService.register`.
 
-        Up to 1,000 labels (8 MB) go in one request, which is validated as a whole first. More of them, from any iterable, are
-        streamed: they are committed in chunks as they come, a broken stream goes on where it broke, and the result has counts
-        but no ids. Image files are read as their turn comes and sent 128 (8 MB) at a time.
+        Up to 1,000 labels (8 MB) go in one request, which is validated as a whole first. More of
+        them, from any iterable, are streamed: they are committed in chunks as they come, a broken
+        stream goes on where it broke, and the result has counts but no ids. Image files are read as
+        their turn comes and sent 128 (8 MB) at a time.
 
         Args:
-            on_commit: called with the names that were committed. progress: called with a number of images after these were
-                taken in. keep_originals: keep the image files in the service's home.
+            on_commit: called with the names that were committed. progress: called with a number of
+                images after these were taken in. keep_originals: keep the image files in the
+                service's home.
             image_range, accept_truncated: how the images are read, see :class:`Queries`.
         """
         flags(keep_originals=keep_originals, bring_back=bring_back, sync=sync, dry_run=dry_run)
@@ -84,7 +86,8 @@ class Labelling(Connected):
         image_range: tuple[float, float] | None = None,
         accept_truncated: bool = False,
     ) -> RegisterResult:
-        """Add support images to a label that exists. Raises NotFound when it does not, else as :meth:`register`."""
+        """Add support images to a label that exists. Raises NotFound when it does not, else as
+        :meth:`register`."""
         flags(keep_originals=keep_originals)
         how = [
             ("keep_originals", bool(keep_originals)),
@@ -103,14 +106,16 @@ class Labelling(Connected):
         prompt: str | None = None,
         new_name: str | None = None,
     ) -> int:
-        """Change a label's text vector, prompt or name; the space's new revision. Raises NotFound, Conflict, InvalidInput."""
+        """Change a label's text vector, prompt or name; the space's new revision. Raises NotFound,
+        Conflict, InvalidInput."""
         vector = None if text_vector is None else text_rows(text_vector, "text_vector")
         given = {"text_vector": vector, "prompt": prompt, "new_name": new_name}
         content = {key: value for key, value in given.items() if value is not None}
         return self._revision("PATCH", path_of("spaces", space, "labels", label), content)
 
     def remove_label(self, space: str, label: str, *, purge: bool = False) -> int:
-        """Remove a label with its support images, for good with `purge`; the space's new revision. Raises NotFound."""
+        """Remove a label with its support images, for good with `purge`; the space's new revision.
+        Raises NotFound."""
         flags(purge=purge)
         path = path_of("spaces", space, "labels", label)
         told = self._wire.ask(
@@ -119,11 +124,13 @@ class Labelling(Connected):
         return int(told["revision"])
 
     def restore_label(self, space: str, label: str) -> int:
-        """Bring back the label of that name that was removed last; the new revision. Raises NotFound, Conflict."""
+        """Bring back the label of that name that was removed last; the new revision. Raises
+        NotFound, Conflict."""
         return self._revision("POST", path_of("spaces", space, "labels", label, "restore"))
 
     def alias(self, space: str, label: str, of: str) -> int:
-        """Make a label a further name of the label `of`; the space's new revision. Raises NotFound, Conflict."""
+        """Make a label a further name of the label `of`; the space's new revision. Raises NotFound,
+        Conflict."""
         return self._revision(
             "POST", path_of("spaces", space, "labels", label, "alias"), {"of": of}
         )
@@ -133,13 +140,15 @@ class Labelling(Connected):
         return self._revision("DELETE", path_of("spaces", space, "labels", label, "alias"))
 
     def remove_support(self, space: str, ids: Sequence[int]) -> int:
-        """Remove support images by id; the space's new revision. Raises NotFound (then none was removed)."""
+        """Remove support images by id; the space's new revision. Raises NotFound (then none was
+        removed)."""
         return self._revision(
             "POST", path_of("spaces", space, "remove-supports"), {"ids": _ids(ids)}
         )
 
     def restore_support(self, space: str, ids: Sequence[int]) -> int:
-        """Bring back removed support images; the space's new revision. Raises NotFound, Conflict (then none came back)."""
+        """Bring back removed support images; the space's new revision. Raises NotFound, Conflict
+        (then none came back)."""
         return self._revision(
             "POST", path_of("spaces", space, "restore-supports"), {"ids": _ids(ids)}
         )

@@ -28,7 +28,8 @@ Names = Sequence[str | None]
 def _labelled(
     wire: Wire, space: str, queries: Queries, truth: Names, sources: Names | None, notes: list[str]
 ) -> Body:
-    """Queries, their true labels and what to call them, as one body; what is said of images is appended to `notes`."""
+    """Queries, their true labels and what to call them, as one body; what is said of images is
+    appended to `notes`."""
     named = {"truth": truth_array(truth, "truth")}
     if sources is not None:
         names = optional_texts(sources, "sources", "one name for each query, or None")
@@ -110,7 +111,8 @@ def feedback(
     promote: bool,
     sources: Names | None,
 ) -> FeedbackResult:
-    """See :meth:`Client.feedback`. Image files go as they are: a promoted one becomes a support image with its thumbnail."""
+    """See :meth:`Client.feedback`. Image files go as they are: a promoted one becomes a support
+    image with its thumbnail."""
     flags(promote=promote)
     path = path_of("spaces", space, "feedback")
     options: list[tuple[str, Any]] = [("sampling", sampling), ("promote", bool(promote))]

@@ -1,4 +1,5 @@
-"""The verbs that measure trust and promise something about it, and the jobs that do it; part of the facade."""
+"""The verbs that measure trust and promise something about it, and the jobs that do it; part of the
+facade."""
 
 from __future__ import annotations
 
@@ -37,10 +38,12 @@ class Promising(Connected):
         confidence: float = 0.9,
         progress: Progress | None = None,
     ) -> Evaluation:
-        """How well each rule tells right from wrong on labelled images; see :meth:`TrustService.evaluate`.
+        """How well each rule tells right from wrong on labelled images; see
+        :meth:`TrustService.evaluate`.
 
-        The service does it as a job; `progress` is called with the :class:`trustvlm.client.Job` whenever that has gone on.
-        All embeddings go in one request: they may have as many bytes as the service reads (by default 32 MB).
+        The service does it as a job; `progress` is called with the :class:`trustvlm.client.Job`
+        whenever that has gone on. All embeddings go in one request: they may have as many bytes as
+        the service reads (by default 32 MB).
         """
         options = measure.evaluate_options(rules, risk, coverage, draws, params, items, confidence)
         found = measure.measured(
@@ -88,7 +91,8 @@ class Promising(Connected):
         sources: Sequence[str | None] | None = None,
         progress: Progress | None = None,
     ) -> Calibration:
-        """Choose rule, parameters and threshold on labelled images, with a promise; see :meth:`TrustService.calibrate`.
+        """Choose rule, parameters and threshold on labelled images, with a promise; see
+        :meth:`TrustService.calibrate`.
 
         A job, as :meth:`evaluate`.
         """
@@ -115,7 +119,8 @@ class Promising(Connected):
         may_correct: bool | None = None,
         progress: Progress | None = None,
     ) -> Calibration:
-        """Calibrate anew for the space as it is, on the stored images; see :meth:`TrustService.recalibrate`."""
+        """Calibrate anew for the space as it is, on the stored images; see
+        :meth:`TrustService.recalibrate`."""
         if params is not None and rule is None:
             raise InvalidInput("params: name the rule they belong to")
         options = {
@@ -128,12 +133,14 @@ class Promising(Connected):
         return read(Calibration, measure.stored(self._wire, "calibrate", space, options, progress))
 
     def list_calibrations(self, space: str) -> list[Calibration]:
-        """The calibrations of a space, newest first: the first one that did not fail is in force. Raises NotFound."""
+        """The calibrations of a space, newest first: the first one that did not fail is in force.
+        Raises NotFound."""
         told = self._wire.ask("GET", path_of("spaces", space, "calibrations"))
         return [read(Calibration, row) for row in told["calibrations"]]
 
     def remove_calibration(self, space: str, calibration_id: int) -> None:
-        """Take a calibration back; the one before it that did not fail is in force again. Raises NotFound."""
+        """Take a calibration back; the one before it that did not fail is in force again. Raises
+        NotFound."""
         number = whole(calibration_id, "calibration_id")
         self._write("DELETE", path_of("spaces", space, "calibrations", str(number)))
 
@@ -149,13 +156,15 @@ class Promising(Connected):
     ) -> FeedbackResult:
         """Tell the true labels of images; see :meth:`TrustService.feedback`.
 
-        Image files are sent 128 (16 MB) at a time: where one cannot be read, what was sent before is stored.
+        Image files are sent 128 (16 MB) at a time: where one cannot be read, what was sent before
+        is stored.
         """
         names = [truth] if truth is None or isinstance(truth, str) else truth
         return measure.feedback(self._wire, space, queries, names, sampling, promote, sources)
 
     def monitor(self, space: str, *, alpha: float = 0.05) -> MonitorReport:
-        """Compare randomly drawn feedback with the promise of the calibration in force. Raises NotFound, InvalidInput."""
+        """Compare randomly drawn feedback with the promise of the calibration in force. Raises
+        NotFound, InvalidInput."""
         return read(
             MonitorReport,
             self._wire.ask("GET", path_of("spaces", space, "monitor"), query=[("alpha", alpha)]),

@@ -1,7 +1,8 @@
 """How a service is reached: its address, the proxy on the way, whose certificates are trusted.
 
-All of it is decided when a client is made, so that what cannot work is said then. Of the environment only what this
-address needs is looked at: a proxy that another program uses cannot make a client fail.
+All of it is decided when a client is made, so that what cannot work is said then. Of the
+environment only what this address needs is looked at: a proxy that another program uses cannot make
+a client fail.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 from urllib.request import getproxies
 
@@ -25,7 +27,8 @@ __all__ = ["Network", "network_of"]
 
 PROXIES = ("http", "https", "socks5", "socks5h")
 CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
-"""Environment variables: a file of certificates in PEM form; folders of them, as OpenSSL names them."""
+"""Environment variables: a file of certificates in PEM form; folders of them, as OpenSSL names
+them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,8 +36,10 @@ class Network:
     """How a service is reached.
 
     Attributes:
-        url: the service's address, without user and password. auth: those. proxy: through which it is reached.
-        verify: the certificates that are trusted; False: there is no network. transport: of httpx, instead of a network.
+        url: the service's address, without user and password. auth: those. proxy: through which it
+            is reached.
+        verify: the certificates that are trusted; False: there is no network. transport: of httpx,
+            instead of a network.
     """
 
     url: str
@@ -69,7 +74,8 @@ def network_of(
     """How to reach the service at `url`; see :class:`trustvlm.client.Client` for the arguments.
 
     Raises:
-        InvalidInput: an argument, or a variable of the environment that this address needs, cannot be right.
+        InvalidInput: an argument, or a variable of the environment that this address needs, cannot
+            be right.
     """
     address = checked_url(url, "url", ("http", "https"), "http://127.0.0.1:8000")
     if not isinstance(trust_env, bool):
@@ -103,7 +109,8 @@ def network_of(
 
 
 def _proxy_of_environment(address: httpx.URL) -> tuple[str, str | None]:
-    """(the variable, its proxy) that the environment has for an address; this machine is reached without any."""
+    """(the variable, its proxy) that the environment has for an address; this machine is reached
+    without any."""
     proxies = getproxies()
     kind = next((one for one in (address.scheme, "all") if proxies.get(one)), None)
     if kind is None or is_local(address.host) or _is_exempt(address, proxies.get("no", "")):
@@ -113,7 +120,8 @@ def _proxy_of_environment(address: httpx.URL) -> tuple[str, str | None]:
 
 
 def _is_exempt(address: httpx.URL, no_proxy: str) -> bool:
-    """Whether NO_PROXY names a host: by "*", its name, a domain above it, its number, or a network of numbers."""
+    """Whether NO_PROXY names a host: by "*", its name, a domain above it, its number, or a network
+    of numbers."""
     host = address.host.rstrip(".").lower()
     port = address.port or {"http": 80, "https": 443}[address.scheme]
     for entry in re.split(r"[\s,]+", no_proxy.lower()):
@@ -199,7 +207,7 @@ def _trusting(path: str | bytes, what: str) -> ssl.SSLContext:
     """Trust the certificates of a PEM file, or those of folders as OpenSSL names them."""
     text = os.fsdecode(path)
     folders = text.split(os.pathsep) if what == "SSL_CERT_DIR" else [text]
-    if any(os.path.isdir(folder) for folder in folders):
+    if any(Path(folder).is_dir() for folder in folders):
         return _made(lambda: ssl.create_default_context(capath=text), what, text)
     return _made(lambda: ssl.create_default_context(cafile=text), what, text)
 
@@ -226,5 +234,6 @@ def _made(make: Callable[[], ssl.SSLContext], what: str, path: str) -> ssl.SSLCo
             else "; correct or unset it, or pass verify=PATH or trust_env=False"
         )
         raise InvalidInput(
-            f"{what}: expected a file of certificates in PEM form or a folder of them, got {path!r:.200} ({reason}){ways}"
+            f"{what}: expected a file of certificates in PEM form or a folder of them, got "
+            f"{path!r:.200} ({reason}){ways}"
         ) from error

@@ -18,7 +18,8 @@ _OF_STATUS = {status: kind for kind, status in STATUSES.items()} | {
 
 
 def problem_of(response: httpx.Response) -> tuple[TrustVLMError, str | None]:
-    """(the error, its kind) that an answer tells of; the kind is None where it is not in the service's shape."""
+    """(the error, its kind) that an answer tells of; the kind is None where it is not in the
+    service's shape."""
     try:
         told = response.json()["error"]
         kind, message, request_id = str(told["kind"]), str(told["message"]), str(told["request_id"])

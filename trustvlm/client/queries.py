@@ -1,4 +1,5 @@
-"""Embedding, scoring and searching over HTTP, in as many requests as the number of queries needs."""
+"""Embedding, scoring and searching over HTTP, in as many requests as the number of queries
+needs."""
 
 from __future__ import annotations
 
@@ -66,7 +67,8 @@ def embed(
     fields: Fields = (),
     what: str = "images",
 ) -> Embedded:
-    """See :meth:`Client.embed`; files are read as their turn comes. `fields` say how, see :func:`reading_fields`."""
+    """See :meth:`Client.embed`; files are read as their turn comes. `fields` say how, see
+    :func:`reading_fields`."""
     sources = as_sources(images, what)
     sides: dict[str, list[npt.NDArray[Any]]] = {"classifier": [], "verifier": []}
     found, failures, places, failed = list[str](), list[tuple[str, str]](), list[int](), list[int]()
@@ -103,7 +105,8 @@ def embed(
 def embedded_queries(
     wire: Wire, space: str, queries: Queries, notes: list[str] | None = None
 ) -> Arrays:
-    """The embeddings of queries by side; images are embedded first, and what is said of them is appended to `notes`.
+    """The embeddings of queries by side; images are embedded first, and what is said of them is
+    appended to `notes`.
 
     Raises:
         InvalidInput: no queries, or more than one kind of them, or an image that cannot be read.
@@ -134,7 +137,10 @@ def embedded_queries(
             "queries: expected classifier or verifier embeddings, images or text; got none of them"
         )
     if len({len(rows) for rows in arrays.values()}) > 1:
-        counts = f"{len(arrays['classifier'])} classifier embeddings, but {len(arrays['verifier'])} verifier embeddings"
+        counts = (
+            f"{len(arrays['classifier'])} classifier embeddings, but "
+            f"{len(arrays['verifier'])} verifier embeddings"
+        )
         raise InvalidInput(f"queries: {counts}")
     return arrays
 
@@ -161,7 +167,8 @@ def _batches(arrays: Arrays) -> list[Arrays]:
 
 
 def _of_one_revision(ask: Callable[[Arrays], Any], batches: Sequence[Arrays]) -> list[Any]:
-    """The answers to parts of one call, all of them at one revision: those that are older than the newest are asked again.
+    """The answers to parts of one call, all of them at one revision: those that are older than the
+    newest are asked again.
 
     Raises:
         Busy: the space changes faster than that.
@@ -178,12 +185,14 @@ def _of_one_revision(ask: Callable[[Arrays], Any], batches: Sequence[Arrays]) ->
     if len({told["revision"] for told in answers}) == 1:
         return answers
     raise Busy(
-        f"the space changes while {len(batches)} requests' worth of queries is answered; ask for fewer at once"
+        f"the space changes while {len(batches)} requests' worth of queries is answered; "
+        f"ask for fewer at once"
     )
 
 
 def check_labels(wire: Wire, space: str, names: Iterable[str | None]) -> None:
-    """Refuse a name that is no label before any image is sent; None stands for images of no label. Raises NotFound."""
+    """Refuse a name that is no label before any image is sent; None stands for images of no label.
+    Raises NotFound."""
     if known := sorted({name for name in names if name is not None}):
         wire.ask("POST", path_of("spaces", space, "check-labels"), body=json_body({"names": known}))
 
@@ -220,7 +229,8 @@ def score(
 
 
 class _EvidenceReader(BoundReader):
-    """Asks for the evidence of verdicts as it is wanted; when one is asked after the other, for some of them ahead."""
+    """Asks for the evidence of verdicts as it is wanted; when one is asked after the other, for
+    some of them ahead."""
 
     def __init__(
         self, wire: Wire, space: str, side: str, vectors: npt.NDArray[Any], answers: Sequence[Any]

@@ -1,4 +1,5 @@
-"""Registering over HTTP: labels as JSON in one request, as a stream where they are many, as forms with their images."""
+"""Registering over HTTP: labels as JSON in one request, as a stream where they are many, as forms
+with their images."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ class _Piece:
     """A label, or a part of one that has too much for a request.
 
     Attributes:
-        place: of its input. name: its name. content: its fields as JSON. size: of that, in bytes, about. files: its images.
+        place: of its input. name: its name. content: its fields as JSON. size: of that, in bytes,
+            about. files: its images.
     """
 
     place: int
@@ -94,7 +96,8 @@ def register(
     how: Fields,
     bring_back: bool,
 ) -> RegisterResult:
-    """See :meth:`Client.register`; `how` are the form fields that say what is done with image files."""
+    """See :meth:`Client.register`; `how` are the form fields that say what is done with image
+    files."""
     if isinstance(inputs, LabelInput) or not iterates(inputs):
         raise InvalidInput(f"inputs: expected a list of LabelInput, got {type(inputs).__name__}")
     if isinstance(inputs, Sequence):  # they can be looked at twice: before anything is sent
@@ -238,7 +241,8 @@ def _line(piece: _Piece) -> bytes:
 
 
 def _merged(parts: Sequence[tuple[list[_Piece], RegisterResult]]) -> RegisterResult:
-    """The results of the requests of one call, as one. Where one of them was an import, ids are not told."""
+    """The results of the requests of one call, as one. Where one of them was an import, ids are not
+    told."""
     results = [result for _, result in parts]
     if any(result.near_synonyms is None and not batch for batch, result in parts):
         results = [replace(result, ids=(), label_ids=()) for result in results]

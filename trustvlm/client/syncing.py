@@ -1,4 +1,5 @@
-"""Registering with a dry run, or so that the space is equal to what is given: images are compared by content, hashed here."""
+"""Registering with a dry run, or so that the space is equal to what is given: images are compared
+by content, hashed here."""
 
 from __future__ import annotations
 

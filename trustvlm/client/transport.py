@@ -1,7 +1,7 @@
 """Requests: one try, what its failure means, and trying again as long as that makes sense.
 
-Every request may be repeated: reads change nothing, writes carry an Idempotency-Key that is made once a call, so that the
-service does them once, and bodies are kept until they are answered.
+Every request may be repeated: reads change nothing, writes carry an Idempotency-Key that is made
+once a call, so that the service does them once, and bodies are kept until they are answered.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 CONNECT_S = 10.0
 
 CALL_IDS = ("x-request-id", "x-call-id")
-"""Headers with which a request is marked, and its answer: proxies are free to change the first one on the way."""
+"""Headers with which a request is marked, and its answer: proxies are free to change the first one
+on the way."""
 
 LASTING = ("ReadOnly", "SchemaMismatch", "WeightsMissing", "Damaged")
 """Kinds of 503 that no waiting mends."""
@@ -110,7 +111,8 @@ class Patience:
         return max(self._end - time.monotonic(), 0.001)
 
     def wait(self, passing: Passing) -> None:
-        """Pause before the next try: doubling, with jitter, and at least as long as the service asks.
+        """Pause before the next try: doubling, with jitter, and at least as long as the service
+        asks.
 
         Raises:
             TrustVLMError: there is to be none.
@@ -153,10 +155,11 @@ def if_match(revision: int | None) -> dict[str, str]:
 
 
 class Wire:
-    """Connections to one service; safe to use from several threads, and in processes that are forked meanwhile.
+    """Connections to one service; safe to use from several threads, and in processes that are
+    forked meanwhile.
 
-    Two processes that share a connection read each other's answers, so every process opens its own. An answer is used only if
-    it carries the id of its request, because a proxy may mix answers up.
+    Two processes that share a connection read each other's answers, so every process opens its own.
+    An answer is used only if it carries the id of its request, because a proxy may mix answers up.
     """
 
     def __init__(self, network: Network, key: str | None, timeout: float, retries: int) -> None:
@@ -183,13 +186,16 @@ class Wire:
             return http
         if self._network.transport is not None:
             raise Unavailable(
-                "this client was made with a transport before a fork; make a new Client in the child process"
+                "this client was made with a transport before a fork; make a new Client in the "
+                "child process"
             )
-        # The parent's connections stay open and unused: closing them takes locks that a thread of the parent may have held.
+        # The parent's connections stay open and unused: closing them takes locks that a thread of
+        # the parent may have held.
         return self._further_pool()
 
     def _further_pool(self) -> httpx.Client:
-        """New connections from now on; requests that other threads have under way on earlier ones go on."""
+        """New connections from now on; requests that other threads have under way on earlier ones
+        go on."""
         http = self._network.connect(self._headers)
         self._pools.append((os.getpid(), http))
         return http
@@ -299,11 +305,13 @@ class Wire:
             return response
         if response.status_code == 407:
             raise Unavailable(
-                f"{self._network.where}: the proxy wants a user and password: 'http://user:password@proxy:3128'"
+                f"{self._network.where}: the proxy wants a user and password: "
+                f"'http://user:password@proxy:3128'"
             )
         if response.is_redirect:
             raise Unavailable(
-                f"{self._network.where} answered {response.status_code}: use {_moved(response)!r:.200} as url"
+                f"{self._network.where} answered {response.status_code}: use "
+                f"{_moved(response)!r:.200} as url"
             )
         problem, kind = problem_of(response)
         wait = seconds_of(response.headers.get("retry-after"))
@@ -324,7 +332,8 @@ class Wire:
             return Unavailable(f"{where}: its certificate is not trusted ({said}); {ways}")
         if isinstance(_cause(error), ssl.SSLError):
             return Unavailable(
-                f"{where}: no encrypted connection ({said}); does it listen at http:// rather than https://?"
+                f"{where}: no encrypted connection ({said}); does it listen at http:// rather "
+                f"than https://?"
             )
         return Passing(
             Unavailable(f"{where}: no answer ({said}); is 'trustvlm serve' running there?")

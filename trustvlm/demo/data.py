@@ -1,8 +1,10 @@
-"""The demo's images: scikit-learn's handwritten digits, and crops of its photograph of a flower as an eleventh label.
+"""The demo's images: scikit-learn's handwritten digits, and crops of its photograph of a flower as
+an eleventh label.
 
-The digits are 1,797 real scans of 8 × 8 pixels (UCI ML, 43 writers); they are drawn here as dark ink on paper. The
-photographs, flower.jpg and china.jpg, are CC BY 2.0 (flickr: vultilion 6056698931, danielbuechele 6061409035).
-Everything is deterministic: the split is a fixed permutation within each label, chosen without looking at an image.
+The digits are 1,797 real scans of 8 × 8 pixels (UCI ML, 43 writers); they are drawn here as dark
+ink on paper. The photographs, flower.jpg and china.jpg, are CC BY 2.0 (flickr: vultilion
+6056698931, danielbuechele 6061409035). Everything is deterministic: the split is a fixed
+permutation within each label, chosen without looking at an image.
 """
 
 from __future__ import annotations
@@ -56,7 +58,8 @@ class Split:
 
 @cache
 def digits_split() -> dict[str, Split]:
-    """The three parts: `train` (the models saw only these), `support` (16 of each label) and `held-out` (the rest)."""
+    """The three parts: `train` (the models saw only these), `support` (16 of each label) and
+    `held-out` (the rest)."""
     from sklearn.datasets import load_digits
 
     data = load_digits()
@@ -92,9 +95,11 @@ _REGIONS = {  # left, upper, right, lower; no two regions of one photograph over
 
 
 def crops(label: str, part: str) -> list[Image.Image]:
-    """64 × 64 crops of a photograph that scikit-learn ships, from a region of its own for each label and part.
+    """64 × 64 crops of a photograph that scikit-learn ships, from a region of its own for each
+    label and part.
 
-    The flower's left half is for training; its upper right quarter is `support` and its lower right one `held-out`.
+    The flower's left half is for training; its upper right quarter is `support` and its lower right
+    one `held-out`.
     """
     from sklearn.datasets import load_sample_image
 
@@ -119,7 +124,8 @@ def _pictures() -> Iterator[tuple[Path, Callable[[], Image.Image]]]:
 
 
 def write_images(folder: Path) -> int:
-    """Write the demo's images below `folder` as PNG files, one sub-folder a label; return how many were not there yet.
+    """Write the demo's images below `folder` as PNG files, one sub-folder a label; return how many
+    were not there yet.
 
     ::
 
@@ -137,7 +143,8 @@ def write_images(folder: Path) -> int:
         if path.exists():
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Under another name first: an interrupted run must not leave half a picture for the next one to trip over.
+        # Under another name first: an interrupted run must not leave half a picture for the next
+        # one to trip over.
         unfinished = path.with_suffix(".part")
         picture().save(unfinished, "PNG")
         unfinished.replace(path)

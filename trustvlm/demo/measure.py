@@ -1,4 +1,5 @@
-"""The demo's measurement: ten labels registered one at a time, held-out images scored under every rule of the paper."""
+"""The demo's measurement: ten labels registered one at a time, held-out images scored under every
+rule of the paper."""
 
 from __future__ import annotations
 
@@ -46,7 +47,8 @@ MAX_RISK, CONFIDENCE = 0.05, 0.9
 
 @dataclass(frozen=True)
 class Figures:
-    """What one rule achieves, as fractions in [0, 1]; NaN where a figure is undefined because no prediction is wrong."""
+    """What one rule achieves, as fractions in [0, 1]; NaN where a figure is undefined because no
+    prediction is wrong."""
 
     accuracy: float
     aurc: float
@@ -85,14 +87,16 @@ def prepare_space(service: TrustService, models: Path = MODELS) -> bool:
         return True
     if (space.classifier, space.verifier, space.templates) != (classifier, verifier, TEMPLATES):
         raise Conflict(
-            f"this home has a space {SPACE!r} already, and it is not this demo's (classifier {space.classifier!r}, "
+            f"this home has a space {SPACE!r} already, and it is not this demo's (classifier "
+            f"{space.classifier!r}, "
             f"expected {classifier!r}): run the demo with another --home"
         )
     return False
 
 
 def register_labels(service: TrustService, images: Path, echo: Callable[[str], object]) -> None:
-    """Register the ten labels with the support images below `images`, one at a time, with a line on each."""
+    """Register the ten labels with the support images below `images`, one at a time, with a line on
+    each."""
     for label in LABELS:
         start = time.perf_counter()
         result = service.register(
@@ -108,7 +112,8 @@ def register_labels(service: TrustService, images: Path, echo: Callable[[str], o
 
 
 def embed_held_out(service: TrustService, images: Path) -> HeldOut:
-    """Encode the held-out images below `images` with both encoders; unreadable ones are left out."""
+    """Encode the held-out images below `images` with both encoders; unreadable ones are left
+    out."""
     paths = [path for label in LABELS for path in label_images(images / "held-out", label)]
     embedded = service.embed(SPACE, paths)
     read = tuple(Path(source) for source in embedded.sources)
@@ -124,7 +129,8 @@ def score(service: TrustService, held_out: HeldOut, rule: str) -> Verdicts:
 
 @dataclass(frozen=True)
 class Kept:
-    """A calibration on one half of the held-out images, and what became of its promise on the other half."""
+    """A calibration on one half of the held-out images, and what became of its promise on the other
+    half."""
 
     calibration: Calibration
     images: int
@@ -136,7 +142,8 @@ def calibrate(service: TrustService, held_out: HeldOut) -> Kept:
     """Calibrate on every second held-out image, and let the calibration decide about the others."""
     rows = np.arange(len(held_out.paths))
     half, others = _rows(held_out, rows[::2]), _rows(held_out, rows[1::2])
-    # From the files: their bytes say who chooses and who proves, and are the same on every machine; embeddings are not.
+    # From the files: their bytes say who chooses and who proves, and are the same on every machine;
+    # embeddings are not.
     images = Queries(images=half.paths)
     made = service.calibrate(
         SPACE, images, half.truth.tolist(), max_risk=MAX_RISK, confidence=CONFIDENCE

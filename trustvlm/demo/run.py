@@ -1,4 +1,5 @@
-"""The demo's run: real images through registration and scoring, and a home that further commands can use."""
+"""The demo's run: real images through registration and scoring, and a home that further commands
+can use."""
 
 from __future__ import annotations
 
@@ -89,12 +90,14 @@ class DemoResult:
 def run_demo(
     home: Path, *, echo: Echo = print, device: str | None = None, precision: str | None = None
 ) -> DemoResult:
-    """Register ten labels of handwritten digits one at a time, score the held-out ones and show what trust is worth.
+    """Register ten labels of handwritten digits one at a time, score the held-out ones and show
+    what trust is worth.
 
     Works offline, and again on the same home: what is already there stays.
 
     Args:
-        home: made if it is not there; gets a space "digits", a folder `images` and `contact-sheet.png`.
+        home: made if it is not there; gets a space "digits", a folder `images` and
+            `contact-sheet.png`.
         echo: takes each piece of output, without a newline at its end.
         device, precision: as in :func:`trustvlm.open`.
 
@@ -110,7 +113,8 @@ def run_demo(
         echo(_figures_table(figures))
         echo("AURC: mean error rate among the n most trusted, over all n.")
         echo(
-            "FPR95: share of the wrong labels that pass a threshold which 95 % of the right ones pass."
+            "FPR95: share of the wrong labels that pass a threshold which 95 % of the right "
+            "ones pass."
         )
         most, least = _extremes(verdicts["trustvlm"], held_out)
         columns = (
@@ -145,7 +149,8 @@ def _opened(home: Path, device: str | None, precision: str | None) -> TrustServi
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """torch on one thread: models this small only wait for each other's threads, ten times as long on a busy machine."""
+    """torch on one thread: models this small only wait for each other's threads, ten times as long
+    on a busy machine."""
     import torch
 
     threads = torch.get_num_threads()
@@ -165,7 +170,8 @@ def _register(service: TrustService, images: Path, echo: Echo) -> None:
     what = f"{written} images written to" if written else "already in"
     echo(f"Real scans of handwritten digits, from scikit-learn: {what} {images}")
     echo(
-        f"Label space {SPACE!r} {'created' if made else 'is already there'}. Registering its labels one at a time:"
+        f"Label space {SPACE!r} {'created' if made else 'is already there'}. Registering "
+        f"its labels one at a time:"
     )
     register_labels(service, images, echo)
 
@@ -176,7 +182,8 @@ def _score(service: TrustService, images: Path, echo: Echo) -> tuple[HeldOut, di
     took = time.perf_counter() - start
     verdicts = {rule: score(service, held_out, rule) for rule in RULES_SHOWN}
     echo(
-        f"\n{len(held_out.paths)} held-out images, encoded once by both models in {took:.1f} s, scored under six rules:\n"
+        f"\n{len(held_out.paths)} held-out images, encoded once by both models in "
+        f"{took:.1f} s, scored under six rules:\n"
     )
     return held_out, verdicts
 
@@ -215,14 +222,22 @@ def _promise(kept: Kept) -> str:
         f"  rule {made.rule}: {made.reason}",
     ]
     if made.correcting_rule is not None and made.rule != made.correcting_rule:
-        found = f"{made.corrected} labels, {made.corrected_rightly} rightly and {made.corrected_wrongly} wrongly"
+        found = (
+            f"{made.corrected} labels, {made.corrected_rightly} rightly and "
+            f"{made.corrected_wrongly} wrongly"
+        )
         lines.append(
-            f"  it keeps the classifier's labels; with --may-correct, {made.correcting_rule} would correct {found}"
+            f"  it keeps the classifier's labels; with --may-correct, {made.correcting_rule} "
+            f"would correct {found}"
         )
     if kept.accepted:
-        shares = f"{100 * kept.accepted / kept.images:.1f} % accepted, {100 * kept.wrong / kept.accepted:.2f} % of these wrong"
+        shares = (
+            f"{100 * kept.accepted / kept.images:.1f} % accepted, "
+            f"{100 * kept.wrong / kept.accepted:.2f} % of these wrong"
+        )
         lines.append(
-            f"  the other {kept.images} images: {kept.accepted} accepted, {kept.wrong} of them wrong ({shares})"
+            f"  the other {kept.images} images: {kept.accepted} accepted, {kept.wrong} of them "
+            f"wrong ({shares})"
         )
     return "\n".join(lines)
 
@@ -280,7 +295,8 @@ def _write_sheet(
 
 
 def _how_to_find_the_command() -> str:
-    """What to do first where this installation's `trustvlm` is not the shell's, as after `make demo`."""
+    """What to do first where this installation's `trustvlm` is not the shell's, as after `make
+    demo`."""
     activate = Path(sys.prefix, "bin", "activate")
     if shutil.which("trustvlm") or not activate.is_file():
         return ""
@@ -302,7 +318,8 @@ def _next_commands(home: Path, doubtful: Path) -> str:
             f"\nTry next{_how_to_find_the_command()}:",
             f"  {prefix} score {SPACE} {image('held-out', 'nine')}",
             f"  {prefix} search {SPACE} --image {shlex.quote(str(doubtful))}",
-            f"Something that the space does not know (low trust), and the same after its label was registered:\n{unknown}",
+            f"Something that the space does not know (low trust), and the same after its label "
+            f"was registered:\n{unknown}",
             f"  {prefix} register {SPACE} {image('eleventh')}",
             unknown,
             f"The same in a browser, at http://127.0.0.1:8000/:\n  {prefix} serve",

@@ -1,4 +1,5 @@
-"""The contact sheet: verdicts as pictures, each beside the support images that speak for its label and for the rival.
+"""The contact sheet: verdicts as pictures, each beside the support images that speak for its label
+and for the rival.
 
 Made with Pillow alone and its built-in font, so that it looks the same everywhere.
 """

@@ -1,4 +1,5 @@
-"""Names that the demo's run, its training and its tests share: the label space, its templates, where the models lie."""
+"""Names that the demo's run, its training and its tests share: the label space, its templates,
+where the models lie."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ VERIFIER_MODEL = "test_vit"
 """timm's smallest vision transformer: 0.3 million parameters."""
 
 VERIFIER_SIZE = 32
-"""Pixels a side that the verifier sees; a quarter of the classifier's cost, and the scans have no more to show."""
+"""Pixels a side that the verifier sees; a quarter of the classifier's cost, and the scans have no
+more to show."""
 
 
 def classifier_folder(models: Path = MODELS) -> Path:
@@ -45,5 +47,6 @@ def classifier_spec(models: Path = MODELS) -> str:
 
 
 def verifier_spec(models: Path = MODELS) -> str:
-    """Encoder spec of the demo's verifier; its embedding is the mean of all output tokens, as in the paper."""
+    """Encoder spec of the demo's verifier; its embedding is the mean of all output tokens, as in
+    the paper."""
     return f"timm:{VERIFIER_MODEL}@{verifier_file(models)}?pooling=mean-tokens&size={VERIFIER_SIZE}"

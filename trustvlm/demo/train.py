@@ -1,7 +1,8 @@
 """Train the demo's two models from scratch: `python -m trustvlm.demo.train --out DIR`.
 
-With `--out trustvlm/demo/models` in a checkout it replaces the weights that ship with the package. The same machine and
-library versions give the same weights; others give weights of the same quality.
+With `--out trustvlm/demo/models` in a checkout it replaces the weights that ship with the package.
+The same machine and library versions give the same weights; others give weights of the same
+quality.
 """
 
 from __future__ import annotations
@@ -58,7 +59,8 @@ def train_models(out: Path, echo: Callable[[str], object]) -> None:
         start = time.perf_counter()
         save_classifier(train_classifier(), classifier_folder(out))
         echo(
-            f"classifier trained in {time.perf_counter() - start:.0f} s: {_size(classifier_folder(out))}"
+            f"classifier trained in {time.perf_counter() - start:.0f} s: "
+            f"{_size(classifier_folder(out))}"
         )
         start = time.perf_counter()
         save_verifier(train_verifier(), verifier_file(out))
@@ -99,7 +101,8 @@ def _size(path: Path) -> str:
     show_default=True,
 )
 def main(out: Path) -> None:
-    """Train the demo's models, write their weights below OUT and print how good they are on the held-out images."""
+    """Train the demo's models, write their weights below OUT and print how good they are on the
+    held-out images."""
     train_models(out.absolute(), click.echo)
     trained = measure_models(out.absolute())
     click.echo(f"nearest prototype is right for {trained.prototype_accuracy:.1%}")

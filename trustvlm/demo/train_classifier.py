@@ -1,7 +1,8 @@
-"""Training of the demo's classifier: a small CLIP of open_clip's own architecture, from scratch, on pictures with captions.
+"""Training of the demo's classifier: a small CLIP of open_clip's own architecture, from scratch, on
+pictures with captions.
 
-It is meant to err now and then, as CLIP does: it sees only 40 scans of each digit, without augmentation, and becomes more
-certain of them than it should.
+It is meant to err now and then, as CLIP does: it sees only 40 scans of each digit, without
+augmentation, and becomes more certain of them than it should.
 """
 
 from __future__ import annotations
@@ -66,8 +67,8 @@ _DIGIT_CAPTIONS = (
 def train_classifier(seed: int = 0) -> Any:
     """The trained open_clip.CLIP, in eval mode.
 
-    The loss is CLIP's: in a batch of one pair per label, each image must find its caption and each caption its image. With one
-    pair per label no two pairs of a batch mean the same.
+    The loss is CLIP's: in a batch of one pair per label, each image must find its caption and each
+    caption its image. With one pair per label no two pairs of a batch mean the same.
     """
     import open_clip
 
@@ -105,8 +106,8 @@ def save_classifier(model: Any, folder: Path) -> None:
 
 @torch.no_grad()
 def _init_words(weight: Tensor) -> None:
-    """Random signs instead of a normal distribution: the 49,000 words that no caption holds keep a direction of their own,
-    and the file still compresses to a tenth in the repository."""
+    """Random signs instead of a normal distribution: the 49,000 words that no caption holds keep a
+    direction of their own, and the file still compresses to a tenth in the repository."""
     weight.copy_(torch.where(torch.rand_like(weight) < 0.5, -_WORD_SIZE, _WORD_SIZE))
 
 

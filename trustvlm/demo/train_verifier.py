@@ -1,7 +1,9 @@
-"""Training of the demo's verifier: a tiny vision transformer, trained apart from the classifier and without any text.
+"""Training of the demo's verifier: a tiny vision transformer, trained apart from the classifier and
+without any text.
 
-The loss is the supervised contrastive one (Khosla et al., arXiv 2004.11362) on augmented scans: pictures of the same thing
-attract each other, others repel. It is stopped early, so that it errs as well, and mostly elsewhere than the classifier.
+The loss is the supervised contrastive one (Khosla et al., arXiv 2004.11362) on augmented scans:
+pictures of the same thing attract each other, others repel. It is stopped early, so that it errs as
+well, and mostly elsewhere than the classifier.
 """
 
 from __future__ import annotations
@@ -55,7 +57,8 @@ def save_verifier(model: Any, path: Path) -> None:
 
 
 def _pictures(model: Any) -> tuple[Tensor, Tensor]:
-    """All training pictures as the model takes them, (n, 3, size, size), and what they show, (n,)."""
+    """All training pictures as the model takes them, (n, 3, size, size), and what they show,
+    (n,)."""
     from timm.data import create_transform, resolve_model_data_config
 
     config = resolve_model_data_config(model) | {"input_size": (3, VERIFIER_SIZE, VERIFIER_SIZE)}
@@ -77,7 +80,8 @@ def _embed(model: Any, images: Tensor) -> Tensor:
 
 
 def _augment(images: Tensor) -> Tensor:
-    """Each image turned, sheared, scaled, shifted, with another contrast and brightness and with noise, at random."""
+    """Each image turned, sheared, scaled, shifted, with another contrast and brightness and with
+    noise, at random."""
     n = len(images)
 
     def spread(width: float) -> Tensor:

@@ -9,7 +9,8 @@ __all__ = ["save_weights"]
 
 
 def save_weights(model: Any, path: Path) -> None:
-    """Write every tensor of `model` as float16 safetensors: half the size of float32 and the same answers.
+    """Write every tensor of `model` as float16 safetensors: half the size of float32 and the same
+    answers.
 
     Both libraries load such a file into a float32 model.
     """

@@ -1,4 +1,5 @@
-"""Encoders: from images and texts to embeddings. Importing this package loads neither torch nor Pillow."""
+"""Encoders: from images and texts to embeddings. Importing this package loads neither torch nor
+Pillow."""
 
 from __future__ import annotations
 

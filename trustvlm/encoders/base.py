@@ -2,11 +2,13 @@
 
 Invariants every :class:`Encoder` keeps:
 
-* Embeddings are raw encoder output: float32, finite, (n, dim), **not** normalised, one row per input, in input order.
-  Device and precision change the arithmetic inside, never dtype or shape of the answer.
-* ``identity`` is the same for the same weights, preprocessing and pooling, wherever the weights lie and on whatever
-  device and precision they run; it differs when any of the three does.
-* ``preprocess`` is a pure function of the image and pickles without the model, so that worker processes can run it.
+* Embeddings are raw encoder output: float32, finite, (n, dim), **not** normalised, one row per
+  input, in input order. Device and precision change the arithmetic inside, never dtype or shape of
+  the answer.
+* ``identity`` is the same for the same weights, preprocessing and pooling, wherever the weights lie
+  and on whatever device and precision they run; it differs when any of the three does.
+* ``preprocess`` is a pure function of the image and pickles without the model, so that worker
+  processes can run it.
 * Every method may be called from several threads at once.
 * An encoder that cannot do a verb (a verifier has no texts, a precomputed one has neither) raises
   :class:`~trustvlm.errors.InvalidInput` and says what to pass instead.
@@ -32,9 +34,12 @@ class Encoder(Protocol):
     Attributes:
         spec: canonical spec that opens this encoder again (paths made absolute).
         dim: number of components of an embedding.
-        identity: hash of weights, preprocessing and pooling, as hex; "precomputed:<dim>[:<tag>]" when there are none.
-        parts: what that hash is made of; None when there are none. device, precision: where and how it runs.
-        logit_scale: factor of the cosine in the softmax over labels; None when the encoder has no text side.
+        identity: hash of weights, preprocessing and pooling, as hex; "precomputed:<dim>[:<tag>]"
+            when there are none.
+        parts: what that hash is made of; None when there are none. device, precision: where and how
+            it runs.
+        logit_scale: factor of the cosine in the softmax over labels; None when the encoder has no
+            text side.
     """
 
     spec: str
@@ -52,7 +57,8 @@ class Encoder(Protocol):
         """(n, dim) embeddings of n full prompts."""
 
     def cut(self, prompts: Sequence[str]) -> list[bool]:
-        """Which of n prompts are longer than the context that the model reads: their ends do not count."""
+        """Which of n prompts are longer than the context that the model reads: their ends do not
+        count."""
 
     def preprocess(self, image: Image) -> Any:
         """One RGB PIL image as the float32 torch tensor (3, height, width) that the model takes."""

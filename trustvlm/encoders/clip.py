@@ -41,7 +41,8 @@ _SPECIAL_TOKENS = 3  # start, end, and a blank in front; every other token takes
 
 @dataclass(frozen=True)
 class _Source:
-    """What a spec leads to: the model's config, its preprocessing, its weights, and the folder they all lie in, if any."""
+    """What a spec leads to: the model's config, its preprocessing, its weights, and the folder they
+    all lie in, if any."""
 
     model_cfg: Mapping[str, Any]
     preprocess_cfg: Mapping[str, Any]
@@ -65,7 +66,8 @@ class OpenClipEncoder(TorchModel):
         pooling = {
             "image": getattr(visual, "pool_type", None),
             "text": getattr(text, "pool_type", getattr(text, "text_pool_type", None)),
-            # Not in the weights, and the same weights with the other activation are another encoder.
+            # Not in the weights, and the same weights with the other activation are another
+            # encoder.
             "quick_gelu": any(type(m).__name__ == "QuickGELU" for m in model.modules()),
         }
         self.parts = encoder_parts(
@@ -88,7 +90,8 @@ class OpenClipEncoder(TorchModel):
         return features
 
     def encode_texts(self, prompts: Sequence[str]) -> Float32s:
-        """(n, dim) float32 embeddings of full prompts; longer ones than the model's context are cut by its tokenizer.
+        """(n, dim) float32 embeddings of full prompts; longer ones than the model's context are cut
+        by its tokenizer.
 
         Raises:
             InvalidInput: not a sequence of strings.
@@ -134,7 +137,8 @@ def _without(padding: set[int], tokens: torch.Tensor) -> list[int]:
 
 
 def _batches_by_length(lengths: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Row numbers in batches of similar length, since each batch is cut to the longest prompt of its own."""
+    """Row numbers in batches of similar length, since each batch is cut to the longest prompt of
+    its own."""
     if not len(lengths):
         return
     order = torch.argsort(lengths, stable=True)
@@ -215,7 +219,8 @@ def _from_tag(name: str, tag: str, allow_download: bool) -> _Source:
     repo, _, file = pretrained.get("hf_hub", "").rpartition("/")
     if not repo:
         raise Unavailable(
-            f"open_clip:{name}/{tag} is not on the Hugging Face hub but at {pretrained.get('url')}; {_remedy()}"
+            f"open_clip:{name}/{tag} is not on the Hugging Face hub but at "
+            f"{pretrained.get('url')}; {_remedy()}"
         )
     names = (Path(file).with_suffix(".safetensors").name, file) if file else _WEIGHTS
     spec = f"open_clip:{name}/{tag}"
@@ -226,13 +231,17 @@ def _from_tag(name: str, tag: str, allow_download: bool) -> _Source:
         allow_download=allow_download,
         remedy=_remedy(),
     )
-    # Weights trained with QuickGELU come under names whose config has GELU (ViT-B-16/openai); open_clip only warns.
+    # Weights trained with QuickGELU come under names whose config has GELU (ViT-B-16/openai);
+    # open_clip only warns.
     config["quick_gelu"] = bool(config.get("quick_gelu") or pretrained.get("quick_gelu"))
     return _Source(config, pretrained, weights)
 
 
 def _remedy() -> str:
-    return f"or put {_CONFIG} and {_WEIGHTS[0]} of that repository into a folder and use open_clip:local-dir:/path/to/folder"
+    return (
+        f"or put {_CONFIG} and {_WEIGHTS[0]} of that repository into a folder and use "
+        f"open_clip:local-dir:/path/to/folder"
+    )
 
 
 def _close(name: str, names: Sequence[str]) -> str:
@@ -244,7 +253,8 @@ def _close(name: str, names: Sequence[str]) -> str:
 def _load(source: _Source, spec: str) -> Any:
     """The model with its weights, in float32 on the CPU.
 
-    Built here rather than by open_clip.create_model, which ignores the weights' activation and writes to the root logger.
+    Built here rather than by open_clip.create_model, which ignores the weights' activation and
+    writes to the root logger.
     """
     from open_clip import factory
     from open_clip.coca_model import CoCa
@@ -322,7 +332,8 @@ def _three(value: Any) -> tuple[Any, Any, Any]:
 
 
 def _tokenizer(source: _Source, spec: str, allow_download: bool) -> Any:
-    """As open_clip.get_tokenizer, which would ask the hub again for the config that is here already."""
+    """As open_clip.get_tokenizer, which would ask the hub again for the config that is here
+    already."""
     from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer, SimpleTokenizer
 
     config = source.model_cfg["text_cfg"]

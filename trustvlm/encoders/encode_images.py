@@ -1,4 +1,5 @@
-"""Many images through several encoders: each image decoded once, in worker processes when there are many."""
+"""Many images through several encoders: each image decoded once, in worker processes when there are
+many."""
 
 from __future__ import annotations
 
@@ -69,19 +70,22 @@ def encode_images(
     limits: ImageLimits = DEFAULT_LIMITS,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[EncodedImage | FailedImage]:
-    """Each of `sources` in order, encoded by every encoder or failed by name; one bad image does not stop the others.
+    """Each of `sources` in order, encoded by every encoder or failed by name; one bad image does
+    not stop the others.
 
     Args:
         sources: paths, bytes of image files, PIL images.
-        encoders: what to encode with; an image is decoded once for all, and prepared once for equal preprocessing.
+        encoders: what to encode with; an image is decoded once for all, and prepared once for equal
+            preprocessing.
         batch_size: images per call of a model, ≥ 1. At most about two batches are held in memory.
-        workers: processes that decode and prepare; 0 = this thread; None = 0 for fewer than 256 images, else one per
-            core up to four. The result does not depend on it.
+        workers: processes that decode and prepare; 0 = this thread; None = 0 for fewer than 256
+            images, else one per core up to four. The result does not depend on it.
         limits: what an image may be at most.
         progress: called after each batch with the number of its images, failed ones included.
 
     Raises:
-        InvalidInput: an encoder cannot encode images, `batch_size` < 1 or `workers` < 0; at the call, not at the first item.
+        InvalidInput: an encoder cannot encode images, `batch_size` < 1 or `workers` < 0; at the
+            call, not at the first item.
     """
     if batch_size < 1:
         raise InvalidInput(f"batch_size must be at least 1, got {batch_size}")
@@ -90,7 +94,8 @@ def encode_images(
     for encoder in encoders:
         if encoder.identity.startswith("precomputed:"):
             raise InvalidInput(
-                f"{encoder.spec} cannot encode images: pass their {encoder.dim}-d embeddings instead"
+                f"{encoder.spec} cannot encode images: pass their {encoder.dim}-d embeddings "
+                f"instead"
             )
     if workers is None:
         workers = 0 if len(sources) < _FEW_IMAGES else min(_MOST_WORKERS, os.cpu_count() or 1)

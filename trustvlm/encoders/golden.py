@@ -1,4 +1,5 @@
-"""One built-in image whose embedding tells whether an encoder still computes what it did when a space was made."""
+"""One built-in image whose embedding tells whether an encoder still computes what it did when a
+space was made."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ __all__ = [
 ]
 
 GOLDEN_SAME = 0.999
-"""Smallest cosine at which two golden embeddings are taken as the same encoder's (other device or precision)."""
+"""Smallest cosine at which two golden embeddings are taken as the same encoder's (other device or
+precision)."""
 GOLDEN_CLOSE = 0.99
 """Smallest cosine at which the difference is a warning, not a refusal."""
 
@@ -31,7 +33,8 @@ _WIDTH, _HEIGHT = 256, 192
 
 
 def golden_image() -> Image:
-    """The golden image: 256×192 RGB, gradients, a disc, a bar and a checkerboard, by integer arithmetic only."""
+    """The golden image: 256×192 RGB, gradients, a disc, a bar and a checkerboard, by integer
+    arithmetic only."""
     from PIL import Image as pil
 
     y, x = np.mgrid[0:_HEIGHT, 0:_WIDTH]
@@ -47,7 +50,8 @@ def golden_image() -> Image:
 
 
 def golden_embedding(encoder: Encoder) -> Float32s | None:
-    """Unit (dim,) float32 embedding of :func:`golden_image`; None when the encoder cannot encode images."""
+    """Unit (dim,) float32 embedding of :func:`golden_image`; None when the encoder cannot encode
+    images."""
     if encoder.identity.startswith("precomputed:"):
         return None
     raw = encoder.encode_images(encoder.preprocess(golden_image())[None])[0].astype(np.float64)

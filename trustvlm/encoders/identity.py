@@ -32,7 +32,8 @@ class EncoderParts:
     pooling: str
 
     def recorded(self, device: str, precision: str) -> dict[str, str]:
-        """The parts as a space keeps them, with where and how they ran: that is recorded, and never refused."""
+        """The parts as a space keeps them, with where and how they ran: that is recorded, and never
+        refused."""
         parts = {name: getattr(self, name) for name in ("kind", *_NAMES)}
         return parts | {"device": device, "precision": precision, "libraries": libraries()}
 
@@ -40,8 +41,8 @@ class EncoderParts:
 def encoder_parts(kind: str, model: Any, preprocessing: str, pooling: str) -> EncoderParts:
     """The parts of an encoder, from its tensors sorted by name and its two descriptions.
 
-    Call it on the loaded float32 model before any cast: the same weights then give the same identity whether their
-    file holds float16 or float32, and wherever the model runs afterwards.
+    Call it on the loaded float32 model before any cast: the same weights then give the same
+    identity whether their file holds float16 or float32, and wherever the model runs afterwards.
     """
     digest = hashlib.sha256(f"{kind}\n{preprocessing}\n{pooling}\n".encode())
     weights = hashlib.sha256()

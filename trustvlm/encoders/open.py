@@ -22,13 +22,16 @@ def open_encoder(
     Args:
         spec: see :mod:`trustvlm.encoders.spec`.
         device: "cpu", "cuda" or "cuda:N".
-        precision: arithmetic inside the model: "fp32", "bf16", "fp16" (fp16 on a GPU only). Embeddings are float32 always.
-        allow_download: fetch weights from the Hugging Face hub when they are not in its local cache.
+        precision: arithmetic inside the model: "fp32", "bf16", "fp16" (fp16 on a GPU only).
+            Embeddings are float32 always.
+        allow_download: fetch weights from the Hugging Face hub when they are not in its local
+            cache.
 
     Raises:
         InvalidInput: malformed spec, device or precision; weights that do not fit the model.
         NotFound: unknown model or pretrained tag; missing file or folder.
-        WeightsMissing: weights are not here and cannot be fetched; the message names the file and the way around.
+        WeightsMissing: weights are not here and cannot be fetched; the message names the file and
+            the way around.
         Damaged: a weights file is truncated or corrupted.
         Unavailable: no such GPU here, or a package that this model's tokenizer needs is missing.
     """

@@ -1,4 +1,5 @@
-"""The encoder of label spaces whose embeddings are computed elsewhere: it only knows their dimension and tag."""
+"""The encoder of label spaces whose embeddings are computed elsewhere: it only knows their
+dimension and tag."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ __all__ = ["PrecomputedEncoder"]
 
 
 class PrecomputedEncoder:
-    """An :class:`~trustvlm.encoders.base.Encoder` that can encode nothing; its identity is its spec."""
+    """An :class:`~trustvlm.encoders.base.Encoder` that can encode nothing; its identity is its
+    spec."""
 
     logit_scale: float | None = None
     parts: EncoderParts | None = None
@@ -47,5 +49,6 @@ class PrecomputedEncoder:
 
     def _refuse(self, what: str, argument: str) -> NoReturn:
         raise InvalidInput(
-            f"{self.spec} cannot encode {what}: pass their {self.dim}-d embeddings ({argument}) instead"
+            f"{self.spec} cannot encode {what}: pass their {self.dim}-d embeddings ({argument}) "
+            f"instead"
         )

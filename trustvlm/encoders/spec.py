@@ -1,4 +1,5 @@
-"""Encoder specs: the one-line names under which encoders are opened and stored. Parsing loads nothing heavy."""
+"""Encoder specs: the one-line names under which encoders are opened and stored. Parsing loads
+nothing heavy."""
 
 from __future__ import annotations
 
@@ -13,8 +14,10 @@ from trustvlm.errors import InvalidInput
 __all__ = ["MAX_DIM", "EncoderSpec", "describe_spec", "parse_spec", "spec_dim"]
 
 _ACCEPTED = (
-    "open_clip:<model>/<pretrained>, open_clip:local-dir:/path, open_clip:hf-hub:org/name, timm:<model>, "
-    "timm:<model>@/path/to/weights (both with ?pooling=…&size=…&preprocess=…), precomputed:<dim>[:<tag>], same"
+    "open_clip:<model>/<pretrained>, open_clip:local-dir:/path, "
+    "open_clip:hf-hub:org/name, timm:<model>, "
+    "timm:<model>@/path/to/weights (both with ?pooling=…&size=…&preprocess=…), "
+    "precomputed:<dim>[:<tag>], same"
 )
 _OPTIONS = {
     "pooling": ("default", "mean-tokens", "class-token"),
@@ -32,8 +35,10 @@ class EncoderSpec:
 
     Attributes:
         kind: "open_clip", "timm", "precomputed" or "same".
-        model: architecture name; "local-dir" or "hf-hub" when the files themselves say which; "" when there is none.
-        weights: pretrained tag, absolute path, hub repository, or the tag of precomputed embeddings; None when not given.
+        model: architecture name; "local-dir" or "hf-hub" when the files themselves say which; ""
+            when there is none.
+        weights: pretrained tag, absolute path, hub repository, or the tag of precomputed
+            embeddings; None when not given.
         options: what stood after "?", as text, in canonical order.
         dim: embedding dimension, known beforehand for precomputed embeddings only.
         text: the spec in canonical form.

@@ -26,8 +26,9 @@ _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 class TimmEncoder(TorchModel):
     """An :class:`~trustvlm.encoders.base.Encoder` over a timm model without its classifier head.
 
-    Pooling "default" is the model's own; "class-token" the class token after the final norm; "mean-tokens" the mean
-    of all output tokens after the final norm, class and register tokens included (the paper's choice for DINOv2).
+    Pooling "default" is the model's own; "class-token" the class token after the final norm;
+    "mean-tokens" the mean of all output tokens after the final norm, class and register tokens
+    included (the paper's choice for DINOv2).
     """
 
     logit_scale: float | None = None
@@ -75,7 +76,8 @@ class TimmEncoder(TorchModel):
         tokens: torch.Tensor = self.model.forward_features(pixels)
         if tokens.ndim != 3:
             raise InvalidInput(
-                f"{self.spec}: this model gives no tokens but a feature map; only pooling=default fits it"
+                f"{self.spec}: this model gives no tokens but a feature map; only "
+                f"pooling=default fits it"
             )
         if self.pooling == "class-token" and getattr(self.model, "cls_token", None) is None:
             raise InvalidInput(
@@ -140,13 +142,15 @@ def _fetch(name: str, config: Any, allow_download: bool) -> Path:
 
 
 def _load(name: str, config: Any, weights: Path, size: int | None) -> Any:
-    """The headless model with its weights, in float32 on the CPU; every tensor of it must come from the file."""
+    """The headless model with its weights, in float32 on the CPU; every tensor of it must come from
+    the file."""
     import timm
     from timm.models import load_state_dict
 
     try:
         state = load_state_dict(str(weights), weights_only=True)
-        # The head goes: then timm loads strictly, where it would otherwise let missing tensors pass unnoticed.
+        # The head goes: then timm loads strictly, where it would otherwise let missing tensors pass
+        # unnoticed.
         heads = getattr(config, "classifier", None) or ()
         for head in (heads,) if isinstance(heads, str) else heads:
             state.pop(f"{head}.weight", None)

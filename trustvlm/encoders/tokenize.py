@@ -1,9 +1,9 @@
 """The text tower on a context cut to its longest prompt.
 
-CLIP pads every prompt to 77 tokens. Where attention is causal and the feature is read at one token (the end of text),
-nothing behind that token can change it, so everything behind the last such token of a batch is left out: same features,
-several times faster. Towers built otherwise (attention both ways, a class token behind the padding, pooling of the last
-position) get their full context.
+CLIP pads every prompt to 77 tokens. Where attention is causal and the feature is read at one token
+(the end of text), nothing behind that token can change it, so everything behind the last such token
+of a batch is left out: same features, several times faster. Towers built otherwise (attention both
+ways, a class token behind the padding, pooling of the last position) get their full context.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ class TextTower:
         from open_clip.model import CLIP, CustomTextCLIP
 
         self._model = model
-        # CLIP keeps the text modules on itself, CustomTextCLIP on .text; other classes (CoCa) have their own ways.
+        # CLIP keeps the text modules on itself, CustomTextCLIP on .text; other classes (CoCa) have
+        # their own ways.
         if type(model) is CLIP:
             self._tower, self._pool, self._eos = model, model.text_pool_type, model.text_eos_id
             self.truncates = _is_causal(model) and self._pool in ("argmax", "eos")
@@ -47,7 +48,8 @@ class TextTower:
         if not self.truncates:
             full: torch.Tensor = self._model.encode_text(tokens, normalize=False)
             return full
-        # CLIP.encode_text and TextTransformer.forward, which both insist on the full context, step by step.
+        # CLIP.encode_text and TextTransformer.forward, which both insist on the full context, step
+        # by step.
         tower, positions = self._tower, self._positions(tokens)
         length = int(positions.max()) + 1
         dtype = tower.transformer.get_cast_dtype()
@@ -64,7 +66,8 @@ class TextTower:
         return projected
 
     def _positions(self, tokens: torch.Tensor) -> torch.Tensor:
-        # As open_clip's text_global_pool: the largest id, or the first end of text (position 0 when there is none).
+        # As open_clip's text_global_pool: the largest id, or the first end of text (position 0 when
+        # there is none).
         return (
             tokens.argmax(dim=-1)
             if self._pool == "argmax"
@@ -73,7 +76,8 @@ class TextTower:
 
 
 def _is_plain(text: Any) -> bool:
-    """Whether `text` is open_clip's own tower, without a class token, a padding mask or token output."""
+    """Whether `text` is open_clip's own tower, without a class token, a padding mask or token
+    output."""
     from open_clip.transformer import TextTransformer
 
     return (

@@ -1,4 +1,5 @@
-"""What the encoders that run a torch model have in common: one lock, inference mode, float32 answers."""
+"""What the encoders that run a torch model have in common: one lock, inference mode, float32
+answers."""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ class TorchModel(ABC):
             )
         except torch.OutOfMemoryError as e:
             raise Unavailable(
-                f"{spec}: {device} has not enough memory free for the model; use bf16 or another device"
+                f"{spec}: {device} has not enough memory free for the model; use bf16 or "
+                f"another device"
             ) from e
         self.preprocess = preprocess
         self.device, self.precision = device, precision
@@ -74,7 +76,8 @@ class TorchModel(ABC):
                 yield
         except torch.OutOfMemoryError as e:
             raise Unavailable(
-                f"{self.spec}: {self.device} has not enough memory free; use smaller batches or bf16"
+                f"{self.spec}: {self.device} has not enough memory free; use smaller batches or "
+                f"bf16"
             ) from e
 
     @abstractmethod
@@ -91,7 +94,8 @@ class TorchModel(ABC):
         expected = (3, *self.preprocess.crop)
         if pixels.ndim != 4 or tuple(pixels.shape[1:]) != expected:
             raise InvalidInput(
-                f"{self.spec}: pixels must be (n, {', '.join(map(str, expected))}), got {tuple(pixels.shape)}"
+                f"{self.spec}: pixels must be (n, {', '.join(map(str, expected))}), got "
+                f"{tuple(pixels.shape)}"
             )
         ready: torch.Tensor = pixels.to(device=self.device, dtype=_DTYPES[self.precision])
         return ready
@@ -100,11 +104,13 @@ class TorchModel(ABC):
         """(n, dim) float32 on the CPU.
 
         Raises:
-            Unavailable: some are not finite: the precision is too low for this model, or its weights are broken.
+            Unavailable: some are not finite: the precision is too low for this model, or its
+                weights are broken.
         """
         if not torch.isfinite(features).all():
             raise Unavailable(
-                f"{self.spec} gives embeddings that are not finite at precision {self.precision}: use fp32"
+                f"{self.spec} gives embeddings that are not finite at precision "
+                f"{self.precision}: use fp32"
             )
         out: Float32s = features.float().cpu().numpy()
         return out

@@ -1,7 +1,8 @@
 """Where weights come from, and that they are only tensors.
 
-A file is looked for in the local Hugging Face cache first. Only then is the network tried, and only after one short
-question shows that it is there: the hub's own client would repeat its question for half a minute per file.
+A file is looked for in the local Hugging Face cache first. Only then is the network tried, and only
+after one short question shows that it is there: the hub's own client would repeat its question for
+half a minute per file.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ def hub_file(
     wanted = f"{' or '.join(names)} of https://huggingface.co/{repo}"
     if not allow_download or constants.HF_HUB_OFFLINE:
         raise WeightsMissing(
-            f"{spec} needs {wanted}, which is not in the local cache, and downloads are off; {remedy}"
+            f"{spec} needs {wanted}, which is not in the local cache, and downloads are off; "
+            f"{remedy}"
         )
     if not hub_answers():
         where = f"is not in the local cache, and {constants.ENDPOINT} cannot be reached"
@@ -73,7 +75,8 @@ def _download(repo: str, names: Sequence[str], wanted: str, remedy: str) -> Path
 
 
 def hub_answers() -> bool:
-    """Whether the hub answers anything at all within :data:`_PROBE_SECONDS`, name resolution included."""
+    """Whether the hub answers anything at all within :data:`_PROBE_SECONDS`, name resolution
+    included."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
@@ -104,7 +107,8 @@ def check_weights(path: Path) -> None:
 
     Raises:
         NotFound: there is no such file.
-        InvalidInput: it is neither safetensors nor a torch file, or it holds other objects than tensors.
+        InvalidInput: it is neither safetensors nor a torch file, or it holds other objects than
+            tensors.
         Damaged: it is one, but truncated or corrupted.
     """
     if not path.is_file():
@@ -115,7 +119,8 @@ def check_weights(path: Path) -> None:
         _check_torch(path)
     else:
         raise InvalidInput(
-            f"weights file {path}: expected .safetensors (or .bin, .pt, .pth), not {path.suffix or path.name!r}"
+            f"weights file {path}: expected .safetensors (or .bin, .pt, .pth), not "
+            f"{path.suffix or path.name!r}"
         )
 
 
@@ -138,14 +143,16 @@ def _check_torch(path: Path) -> None:
     import torch
 
     try:
-        # The libraries fall back to unsafe loading on some errors of the safe one; a file that passes here never gets
-        # that far. Memory mapping keeps this first look cheap.
+        # The libraries fall back to unsafe loading on some errors of the safe one; a file that
+        # passes here never gets that far. Memory mapping keeps this first look cheap.
         torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as e:
         raise InvalidInput(
-            f"weights file {path} holds more than tensors, or is no torch file; convert it to .safetensors"
+            f"weights file {path} holds more than tensors, or is no torch file; convert it to "
+            f".safetensors"
         ) from e
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as e:
         raise Damaged(
-            f"weights file {path} is damaged: {str(e).splitlines()[0] if str(e) else type(e).__name__}"
+            f"weights file {path} is damaged: "
+            f"{str(e).splitlines()[0] if str(e) else type(e).__name__}"
         ) from e

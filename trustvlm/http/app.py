@@ -60,7 +60,8 @@ def methods_of(path: str) -> list[str]:
 
 
 def _when_asked_to_end(*begin: Callable[[], None]) -> None:
-    """Have `begin` called as soon as a signal asks the process to end; the server's own handler is called, too.
+    """Have `begin` called as soon as a signal asks the process to end; the server's own handler is
+    called, too.
 
     The server tells an application that it ends only when all requests were answered.
     """
@@ -83,8 +84,8 @@ def _when_asked_to_end(*begin: Callable[[], None]) -> None:
 def create_app(service: TrustService, options: ServeOptions | None = None) -> FastAPI:
     """The service over an open home, which it closes when it ends.
 
-    The threads start here, not with the first request: the application can be called without a lifespan, and is closed by
-    `app.state.serving.close()` then.
+    The threads start here, not with the first request: the application can be called without a
+    lifespan, and is closed by `app.state.serving.close()` then.
     """
     chosen = options or ServeOptions()
     serving, bodies = Serving(service, chosen, service.worker(), Meters()), Bodies(chosen)

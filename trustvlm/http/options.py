@@ -20,18 +20,21 @@ class ServeOptions:
     """What an application is made with.
 
     Attributes:
-        host, port: where it is bound. require_key: nothing is done without a key; if not, it is bound to loopback.
+        host, port: where it is bound. require_key: nothing is done without a key; if not, it is
+            bound to loopback.
         workers: processes that share the home; rates are divided among them.
         encoders: specs that clients may make spaces with, besides precomputed ones.
-        body_bytes: largest request body. bodies_bytes: of all requests at once. spool_bytes: of Parquet files that are being
-            imported, on the disk, by each process.
-        rate: requests a second of each key. queue: requests of one kind that may wait. in_flight: requests at once.
+        body_bytes: largest request body. bodies_bytes: of all requests at once. spool_bytes: of
+            Parquet files that are being imported, on the disk, by each process.
+        rate: requests a second of each key. queue: requests of one kind that may wait. in_flight:
+            requests at once.
         deadline_s: how long a request may wait.
         batch_rows: most queries that are scored in one call. job_s: how long a job may take.
-        body_s, body_rate: over each `body_s` seconds a body must arrive, and a client read its answer, at `body_rate` bytes a
-            second; headers must arrive within `body_s`. keep_alive_s: how long a connection without a request stays open.
-        log_level: from which level on log lines are written. forwarded_ips: addresses of proxies whose word for the client's is
-            taken.
+        body_s, body_rate: over each `body_s` seconds a body must arrive, and a client read its
+            answer, at `body_rate` bytes a second; headers must arrive within `body_s`.
+            keep_alive_s: how long a connection without a request stays open.
+        log_level: from which level on log lines are written. forwarded_ips: addresses of proxies
+            whose word for the client's is taken.
         root_path: the path under which a proxy shows the service; empty: "/".
     """
 

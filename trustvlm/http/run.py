@@ -18,7 +18,7 @@ from trustvlm.errors import Unavailable
 from trustvlm.http.guard.connections import Connection, ServerConfig
 from trustvlm.http.guard.logs import hold_standard_streams, log_to_stderr
 from trustvlm.http.options import ServeOptions, is_loopback
-from trustvlm.http.work.temporary import check_temporary
+from trustvlm.http.wire.temporary import check_temporary
 from trustvlm.settings import Settings, open_service
 
 if TYPE_CHECKING:
@@ -113,7 +113,8 @@ def run_service(
         access_log=False,
         log_config=None,
         server_header=False,
-        http=Connection,  # on h11: what "auto" takes where it is installed sets no limit to the size of headers
+        # on h11: what "auto" takes where it is installed sets no limit to the size of headers
+        http=Connection,
         ws="none",
         forwarded_allow_ips=list(options.forwarded_ips),
         timeout_keep_alive=options.keep_alive_s,
@@ -141,7 +142,8 @@ def run_service(
 
 
 def _greet(echo: Callable[[str], object], greeting: str) -> None:
-    """Print the service's address on stdout; an unread or closed stdout does not stop the service."""
+    """Print the service's address on stdout; an unread or closed stdout does not stop the
+    service."""
     try:
         echo(greeting)
     except OSError:
@@ -152,7 +154,8 @@ def _greet(echo: Callable[[str], object], greeting: str) -> None:
 
 
 def _metrics_folder(home: Path) -> str:
-    """A folder for what worker processes count together: among the temporary ones, or where there is none in the home."""
+    """A folder for what worker processes count together: among the temporary ones, or where there
+    is none in the home."""
     try:
         return tempfile.mkdtemp(prefix="trustvlm-metrics-")
     except OSError:
@@ -160,7 +163,8 @@ def _metrics_folder(home: Path) -> str:
 
 
 def _raise_file_limit() -> None:
-    """Let the process open as many files as it may: each connection is one, and clients decide how many there are."""
+    """Let the process open as many files as it may: each connection is one, and clients decide how
+    many there are."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
     if soft != resource.RLIM_INFINITY and soft < most:
@@ -169,8 +173,9 @@ def _raise_file_limit() -> None:
 
 def _bound(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With its protocol named, or asyncio does not recognise the connections as TCP and leaves TCP_NODELAY off: every answer on
-    # a connection that is kept open would then wait 40 ms for the client's acknowledgement.
+    # With its protocol named, or asyncio does not recognise the connections as TCP and leaves
+    # TCP_NODELAY off: every answer on a connection that is kept open would then wait 40 ms for the
+    # client's acknowledgement.
     bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -192,8 +197,14 @@ def _greeting(home: Path, options: ServeOptions, keys: bool) -> str:
     elif keys:
         access = "a key is needed: 'Authorization: Bearer KEY' or 'X-API-Key: KEY'"
     else:
-        access = f"a key is needed, and there is none yet: 'trustvlm --home {home} key create --scope admin' makes one"
-    return f"Serving {home} at http://{host}:{options.port}{options.root_path}/ ({access}). Ctrl-C ends it."
+        access = (
+            f"a key is needed, and there is none yet: 'trustvlm --home {home} key create "
+            f"--scope admin' makes one"
+        )
+    return (
+        f"Serving {home} at http://{host}:{options.port}{options.root_path}/ ({access}). "
+        f"Ctrl-C ends it."
+    )
 
 
 def application() -> FastAPI:
@@ -208,9 +219,9 @@ def application() -> FastAPI:
 
 
 def _share_heaps() -> None:
-    """Let this process's threads share two of glibc's heaps. With one for each, what any of them once needed stays taken: under
-    overload half as much again as is in use, growing for minutes. MALLOC_ARENA_MAX in the environment has the last word; other
-    C libraries have no such thing.
+    """Let this process's threads share two of glibc's heaps. With one for each, what any of them
+    once needed stays taken: under overload half as much again as is in use, growing for minutes.
+    MALLOC_ARENA_MAX in the environment has the last word; other C libraries have no such thing.
     """
     libc = ctypes.CDLL(None)
     if (

@@ -1,8 +1,10 @@
-"""Vectors in memory: exact row tables, live FAISS indexes, and the snapshot files that both are started from.
+"""Vectors in memory: exact row tables, live FAISS indexes, and the snapshot files that both are
+started from.
 
-``rows`` holds growable float32 rows, ``recipe`` reads the recipes of ``indexes/``, ``live`` keeps a FAISS index of any
-recipe on CPU or GPU, ``snapshot`` writes and reads checked files of arrays. Nothing here is the truth: everything can be
-rebuilt from the catalog. Importing this package does not import faiss.
+``rows`` holds growable float32 rows, ``recipe`` reads the recipes of ``indexes/``, ``live`` keeps a
+FAISS index of any recipe on CPU or GPU, ``snapshot`` writes and reads checked files of arrays.
+Nothing here is the truth: everything can be rebuilt from the catalog. Importing this package does
+not import faiss.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
 """One faiss index and its lock: the only module that calls faiss.
 
-An index that needs training begins as an exact one; :meth:`Store.trained` makes what its recipe says.
+An index that needs training begins as an exact one; :meth:`Store.trained` makes what its recipe
+says.
 
-Invariants: rows are only appended, so slot i means the same row for the store's life; every faiss call is made under the
-store's lock. All stores of one GPU share one resources object, its bounded scratch memory, and therefore one lock.
+Invariants: rows are only appended, so slot i means the same row for the store's life; every faiss
+call is made under the store's lock. All stores of one GPU share one resources object, its bounded
+scratch memory, and therefore one lock.
 """
 
 from __future__ import annotations
@@ -25,10 +27,12 @@ from trustvlm.types.arrays import Float32s, Int64s
 __all__ = ["EXACT_ERROR", "GPU_SCRATCH_BYTES", "SCAN_ROWS", "Store"]
 
 EXACT_ERROR = 1e-5
-"""Largest error of a similarity of an exact index: float32 rounding of a sum over the dimensions."""
+"""Largest error of a similarity of an exact index: float32 rounding of a sum over the
+dimensions."""
 
 GPU_SCRATCH_BYTES = 256 << 20
-"""Scratch memory that faiss may take on a GPU; its own default reserves 1.5 GiB per resources object."""
+"""Scratch memory that faiss may take on a GPU; its own default reserves 1.5 GiB per resources
+object."""
 
 SCAN_ROWS = 4096
 """Rows handled at a time where a whole index is walked: 8 MB of float32 at 512 dimensions."""
@@ -42,8 +46,8 @@ class Store:
     Args:
         recipe: how it is built.
         dim: length of a vector.
-        device: "cpu", "cuda" or "cuda:<n>"; without such a GPU (or for an index faiss has no GPU form of) one line is
-            logged and the CPU is used. The attribute says what it became.
+        device: "cpu", "cuda" or "cuda:<n>"; without such a GPU (or for an index faiss has no GPU
+            form of) one line is logged and the CPU is used. The attribute says what it became.
 
     Raises:
         InvalidInput: an unknown device, or a recipe that faiss does not understand.
@@ -58,7 +62,8 @@ class Store:
 
     @classmethod
     def trained(cls, recipe: Recipe, dim: int, device: str, sample: Float32s, lists: int) -> Store:
-        """An empty store with so many lists, trained on the (n, dim) sample; see :meth:`Recipe.lists`.
+        """An empty store with so many lists, trained on the (n, dim) sample; see
+        :meth:`Recipe.lists`.
 
         Raises:
             InvalidInput: a recipe that faiss does not understand, or cannot train on so few rows.
@@ -94,7 +99,8 @@ class Store:
     def from_bytes(
         cls, recipe: Recipe, dim: int, data: np.ndarray[Any, Any], device: str = "cpu"
     ) -> Store:
-        """The store that gave `data` with :meth:`to_bytes`. Only for bytes whose checksum was found right.
+        """The store that gave `data` with :meth:`to_bytes`. Only for bytes whose checksum was found
+        right.
 
         Raises:
             Damaged: the bytes are no faiss index, or one of another recipe or dimension.
@@ -107,7 +113,8 @@ class Store:
         }
         if _tag(data) not in tags:  # before faiss reads any of it
             raise Damaged(
-                f"the stored index is of kind {_tag(data)!r}, recipe {recipe.name!r} asks for {' or '.join(sorted(tags))}"
+                f"the stored index is of kind {_tag(data)!r}, recipe {recipe.name!r} asks for "
+                f"{' or '.join(sorted(tags))}"
             )
         try:
             index = faiss.deserialize_index(np.ascontiguousarray(data, np.uint8))
@@ -128,7 +135,8 @@ class Store:
         return cls._around(recipe, dim, device, index, lists)
 
     def to_bytes(self) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], int]:
-        """The index as faiss writes it, in its CPU form wherever it lives, and the number of rows in it."""
+        """The index as faiss writes it, in its CPU form wherever it lives, and the number of rows
+        in it."""
         import faiss
 
         with self._lock.shared():
@@ -163,13 +171,16 @@ class Store:
         parameters: Mapping[str, float] | None = None,
         effort: int = 1,
     ) -> tuple[Float32s, Int64s, bool]:
-        """The `k` best rows of each query as faiss finds them: scores and slots (−1: no more), best first.
+        """The `k` best rows of each query as faiss finds them: scores and slots (−1: no more), best
+        first.
 
         Args:
-            parameters: faiss search parameters in place of the recipe's. effort: so many times as many lists (or steps).
+            parameters: faiss search parameters in place of the recipe's. effort: so many times as
+                many lists (or steps).
 
         Returns:
-            (n, k') scores, (n, k') slots, and whether that is every row there is; k' = min(k, number of rows).
+            (n, k') scores, (n, k') slots, and whether that is every row there is; k' = min(k,
+            number of rows).
         """
         chosen, whole = self._parameters(
             self.recipe.search if parameters is None else parameters, effort
@@ -217,7 +228,8 @@ class Store:
         gpu = _gpu(self.device)
         if gpu is not None and not self.exhaustive:
             _warn(
-                f"recipe {self.recipe.name!r} is searched on the CPU: rows cannot be read back from its GPU form"
+                f"recipe {self.recipe.name!r} is searched on the CPU: rows cannot be read back "
+                f"from its GPU form"
             )
             gpu = None
         if hasattr(index, "make_direct_map"):
@@ -255,14 +267,16 @@ def _build(recipe: Recipe, dim: int, lists: int) -> Any:
         ) from error
     if not index.is_trained and not lists:
         raise InvalidInput(
-            f"recipe {recipe.name!r}: {factory!r} needs training, and the recipe has no [training] table"
+            f"recipe {recipe.name!r}: {factory!r} needs training, and the recipe has no "
+            f"[training] table"
         )
     _set_search_parameters(index, recipe)
     return index
 
 
 def _parameters_of(kind: str, **values: int) -> Any:
-    """faiss's parameters of one search; its type stubs know only some of them, and not their arguments."""
+    """faiss's parameters of one search; its type stubs know only some of them, and not their
+    arguments."""
     import faiss
 
     return getattr(faiss, kind)(**values)
@@ -285,7 +299,8 @@ def _tag(data: np.ndarray[Any, Any]) -> str:
 
 
 def _kind(index: Any, data: np.ndarray[Any, Any]) -> tuple[str, int, int, int]:
-    """What all indexes of a recipe share: the tag their bytes begin with, dimension, metric, bytes a vector."""
+    """What all indexes of a recipe share: the tag their bytes begin with, dimension, metric, bytes
+    a vector."""
     import faiss
 
     coded = faiss.downcast_index(index.storage) if isinstance(index, faiss.IndexHNSW) else index
@@ -341,7 +356,8 @@ _opening = threading.Lock()
 
 
 def _gpu(device: str) -> _Gpu | None:
-    """The GPU that `device` names; None for "cpu", and (with a log line) when there is no such GPU."""
+    """The GPU that `device` names; None for "cpu", and (with a log line) when there is no such
+    GPU."""
     kind, _, number = device.partition(":")
     if device == "cpu":
         return None

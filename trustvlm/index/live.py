@@ -1,12 +1,14 @@
-"""A FAISS index of any recipe, on CPU or GPU, that rows are added to, changed in and removed from while others search.
+"""A FAISS index of any recipe, on CPU or GPU, that rows are added to, changed in and removed from
+while others search.
 
-Invariants: rows are appended; changed and removed rows are tombstoned and never answered again; compaction builds a new
-faiss index without them. An :class:`IndexView` is one whole revision: rows added, removed or compacted away after it was
-taken never change what it answers. A change is seen in full by the next :meth:`LiveIndex.view`, or not at all: replacing
-a row shows neither both versions nor none. A large index is compacted by a thread of its own, from the state of its
-beginning; what changed in the meantime is caught up with before it takes over. Any number of threads may take views and
-search them while writers, one at a time, change the index. Answers are best first, equal scores by smaller id, padded
-with −1 and −inf.
+Invariants: rows are appended; changed and removed rows are tombstoned and never answered again;
+compaction builds a new faiss index without them. An :class:`IndexView` is one whole revision: rows
+added, removed or compacted away after it was taken never change what it answers. A change is seen
+in full by the next :meth:`LiveIndex.view`, or not at all: replacing a row shows neither both
+versions nor none. A large index is compacted by a thread of its own, from the state of its
+beginning; what changed in the meantime is caught up with before it takes over. Any number of
+threads may take views and search them while writers, one at a time, change the index. Answers are
+best first, equal scores by smaller id, padded with −1 and −inf.
 """
 
 from __future__ import annotations
@@ -48,7 +50,8 @@ COMPACT_ROWS = 256
 """Dead rows below which it never does: rebuilding a small index costs more than skipping them."""
 
 INLINE_ROWS = 20_000
-"""Up to so many live rows it is compacted by the change that makes it due: some 10 ms at 768 dimensions."""
+"""Up to so many live rows it is compacted by the change that makes it due: some 10 ms at 768
+dimensions."""
 
 ROWS_PER_LIST = 40
 """Rows to train on for each list, where a recipe does not say."""
@@ -62,8 +65,9 @@ class IndexView:
         recipe: how it is stored; `recipe.max_error` bounds the error of a similarity.
         dim: length of a vector.
         parameters: faiss search parameters in place of the recipe's; None: the recipe's.
-        recall: share of the 10 nearest that it finds for rows that it does not hold, with these parameters: measured when it
-            was built or tuned; None where every row is compared, or it was not measured.
+        recall: share of the 10 nearest that it finds for rows that it does not hold, with these
+            parameters: measured when it was built or tuned; None where every row is compared, or it
+                was not measured.
     """
 
     recipe: Recipe
@@ -93,12 +97,14 @@ class IndexView:
 
     @property
     def outgrown(self) -> bool:
-        """Whether an index built anew from as many rows would be another one: :meth:`LiveIndex.build` makes it."""
+        """Whether an index built anew from as many rows would be another one:
+        :meth:`LiveIndex.build` makes it."""
         return self.recipe.outgrown(self._store.lists, len(self))
 
     @property
     def lists(self) -> int:
-        """How many lists it has: 1 for a graph, 0 where it is an exact index (still) or one without training."""
+        """How many lists it has: 1 for a graph, 0 where it is an exact index (still) or one without
+        training."""
         return self._store.lists
 
     def with_parameters(self, parameters: Mapping[str, float]) -> IndexView:
@@ -106,10 +112,12 @@ class IndexView:
         return replace(self, parameters=parameters, recall=None)
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """The view as arrays for a snapshot: ``faiss`` (uint8, in CPU form), ``ids`` and ``alive`` by slot, ``recall``.
+        """The view as arrays for a snapshot: ``faiss`` (uint8, in CPU form), ``ids`` and ``alive``
+        by slot, ``recall``.
 
-        Dead rows are left out: what was removed may have been purged, and must not lie on in a file. Where there are any,
-        the live ones are copied. Without them, rows that came after the view are in ``faiss`` too, marked dead.
+        Dead rows are left out: what was removed may have been purged, and must not lie on in a
+        file. Where there are any, the live ones are copied. Without them, rows that came after the
+        view are in ``faiss`` too, marked dead.
         """
         if self._slots.live < self._slots.n:
             kept = np.flatnonzero(self._slots.alive)
@@ -135,7 +143,8 @@ class IndexView:
             k: how many, ≥ 1; may exceed the number of rows.
 
         Returns:
-            (n, k) ids and (n, k) float32 similarities, best first, ties by smaller id, padded with −1 and −inf.
+            (n, k) ids and (n, k) float32 similarities, best first, ties by smaller id, padded with
+            −1 and −inf.
 
         Raises:
             InvalidInput: queries of another shape, not finite or of a norm over 10⁶, or k < 1.
@@ -163,7 +172,8 @@ class LiveIndex:
     Args:
         recipe: how the vectors are stored and searched.
         dim: length of a vector.
-        device: "cpu", "cuda" or "cuda:<n>"; without that GPU one line is logged and the CPU is used.
+        device: "cpu", "cuda" or "cuda:<n>"; without that GPU one line is logged and the CPU is
+            used.
 
     Raises:
         InvalidInput: an unknown device, dim < 1, or a recipe that faiss does not understand.
@@ -191,12 +201,15 @@ class LiveIndex:
         device: str = "cpu",
         lists: int | None = None,
     ) -> LiveIndex:
-        """An index of about `count` vectors, trained on a sample of them where the recipe asks for it.
+        """An index of about `count` vectors, trained on a sample of them where the recipe asks for
+        it.
 
-        One that does not compare every row is measured: some rows come last, after the others were asked for their nearest.
+        One that does not compare every row is measured: some rows come last, after the others were
+        asked for their nearest.
 
         Args:
-            blocks: gives all of them, piece by piece; called again for each thing to do, so that memory stays bounded.
+            blocks: gives all of them, piece by piece; called again for each thing to do, so that
+                memory stays bounded.
             lists: how many lists; None: as the recipe says. With a number, nothing is measured.
 
         Raises:
@@ -231,7 +244,8 @@ class LiveIndex:
         """Appends (n, dim) unit vectors under n new ids.
 
         Raises:
-            InvalidInput: an id is live already or given twice, or the vectors are not finite unit vectors of that shape.
+            InvalidInput: an id is live already or given twice, or the vectors are not finite unit
+                vectors of that shape.
         """
         checked, rows = self._checked(ids, vectors)
         with self._writing:
@@ -253,11 +267,13 @@ class LiveIndex:
             self._tidy()
 
     def replace(self, ids: npt.ArrayLike, vectors: npt.ArrayLike) -> None:
-        """Changes the vectors of live `ids`: the old rows are tombstoned, the new ones appended, both at once to readers.
+        """Changes the vectors of live `ids`: the old rows are tombstoned, the new ones appended,
+        both at once to readers.
 
         Raises:
             NotFound: an id is not live; nothing is changed then.
-            InvalidInput: an id is given twice, or the vectors are not finite unit vectors of shape (n, dim).
+            InvalidInput: an id is given twice, or the vectors are not finite unit vectors of shape
+                (n, dim).
         """
         checked, rows = self._checked(ids, vectors)
         with self._writing:
@@ -270,7 +286,8 @@ class LiveIndex:
             self._tidy()
 
     def compact(self) -> None:
-        """Rebuilds the index from its live rows; views taken before keep the old one, and its memory, alive."""
+        """Rebuilds the index from its live rows; views taken before keep the old one, and its
+        memory, alive."""
         with self._writing:
             self._compact()
             self._publish()
@@ -297,12 +314,14 @@ class LiveIndex:
         return self._store.on_gpu
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """The whole index as arrays for a snapshot: ``faiss`` (uint8, in CPU form), ``ids`` and ``alive`` by slot."""
+        """The whole index as arrays for a snapshot: ``faiss`` (uint8, in CPU form), ``ids`` and
+        ``alive`` by slot."""
         with self._writing:
             return self._view.to_arrays()
 
     def search_with(self, parameters: Mapping[str, float] | None) -> None:
-        """Search with these faiss parameters in place of the recipe's from the next view on; None: the recipe's.
+        """Search with these faiss parameters in place of the recipe's from the next view on; None:
+        the recipe's.
 
         Under "recall" they hold the share of the nearest that was found with them.
         """
@@ -322,7 +341,8 @@ class LiveIndex:
     def from_arrays(
         cls, recipe: Recipe, dim: int, arrays: Mapping[str, npt.NDArray[Any]], device: str = "cpu"
     ) -> LiveIndex:
-        """The index that gave `arrays` with :meth:`to_arrays`. Only for arrays whose checksums were found right.
+        """The index that gave `arrays` with :meth:`to_arrays`. Only for arrays whose checksums were
+        found right.
 
         Raises:
             Damaged: the arrays do not belong together, or to another recipe or dimension.
@@ -408,7 +428,8 @@ class LiveIndex:
             log.warning("an index of %d rows was not compacted: %s", len(table.ids), error)
 
     def _publish(self) -> None:
-        """Hands the new state to readers in one assignment: they see all of a change or nothing of it."""
+        """Hands the new state to readers in one assignment: they see all of a change or nothing of
+        it."""
         recall = self._built_recall if self._parameters is None else self._tuned_recall
         self._view = IndexView(
             self.recipe,

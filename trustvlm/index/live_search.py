@@ -1,9 +1,12 @@
-"""The k nearest live rows of one view, from an index that also holds dead rows and rows the view does not know yet.
+"""The k nearest live rows of one view, from an index that also holds dead rows and rows the view
+does not know yet.
 
-faiss is asked for more than k, and for twice as many again while a query lacks k live ones; a faiss GPU index knows no
-other way (it ignores ID selectors), and one way for all is tested once. Of an index that does not compare every row, twice
-as much is searched each time. Beyond :data:`FETCH_LIMIT` the rows themselves are walked in blocks. Ties go to the smaller
-id, also between equal vectors, whose scores faiss rounds differently depending on where in a batch they stand.
+faiss is asked for more than k, and for twice as many again while a query lacks k live ones; a faiss
+GPU index knows no other way (it ignores ID selectors), and one way for all is tested once. Of an
+index that does not compare every row, twice as much is searched each time. Beyond
+:data:`FETCH_LIMIT` the rows themselves are walked in blocks. Ties go to the smaller id, also
+between equal vectors, whose scores faiss rounds differently depending on where in a batch they
+stand.
 """
 
 from __future__ import annotations
@@ -23,7 +26,8 @@ FETCH_LIMIT = 2048
 
 _QUERIES_AT_A_TIME = 1024  # bounds what a large batch takes: 24 MB at FETCH_LIMIT
 _SCAN_QUERIES = 256  # 8 MB of float64 scores against one block of rows
-_ROUNDING = 1e-6  # scores of one query nearer than this may be in the wrong order, or equal: see _level_copies
+# scores of one query nearer than this may be in the wrong order, or equal: see _level_copies
+_ROUNDING = 1e-6
 
 
 def nearest(
@@ -33,7 +37,8 @@ def nearest(
     k: int,
     parameters: Mapping[str, float] | None = None,
 ) -> tuple[Int64s, Float32s]:
-    """Ids and scores, each (n, k), of the rows of `view` nearest to (n, dim) `queries`; padded with −1 and −inf."""
+    """Ids and scores, each (n, k), of the rows of `view` nearest to (n, dim) `queries`; padded with
+    −1 and −inf."""
     ids = np.full((len(queries), k), -1, np.int64)
     scores = np.full((len(queries), k), -np.inf, np.float32)
     found = min(k, view.live)
@@ -75,7 +80,8 @@ def _nearest_live(
 
 
 def _fetches(k: int, hidden: int) -> Iterator[int]:
-    """How many rows to ask for, time after time, when `hidden` rows of the index may not be answered with."""
+    """How many rows to ask for, time after time, when `hidden` rows of the index may not be
+    answered with."""
     fetch = (
         k + 1 + min(hidden, max(k, 32))
     )  # one more than k shows whether the last one ties with a row cut off
@@ -87,7 +93,8 @@ def _fetches(k: int, hidden: int) -> Iterator[int]:
 
 
 def _live_first(view: SlotView, slots: Int64s, scores: Float32s) -> tuple[Int64s, Float32s]:
-    """(n, f) slots and scores, best first, with the rows that the view does not hold live moved behind as −1, −inf."""
+    """(n, f) slots and scores, best first, with the rows that the view does not hold live moved
+    behind as −1, −inf."""
     known = (slots >= 0) & (slots < view.n)
     live = known & view.alive[np.where(known, slots, 0)]
     if live.all():
@@ -106,7 +113,8 @@ def _settled(
     k: int,
     tolerance: Float32s,
 ) -> tuple[Int64s, Float32s]:
-    """The k best of (n, f) candidates, f ≥ k, best first and ties by id; those under their query's `edge` are out."""
+    """The k best of (n, f) candidates, f ≥ k, best first and ties by id; those under their query's
+    `edge` are out."""
     out = scores < edge[:, None]
     scores = np.where(out, np.float32(-np.inf), scores)
     ids = np.where(out, -1, view.ids[slots])
@@ -116,9 +124,11 @@ def _settled(
 
 
 def _level_copies(store: Store, slots: Int64s, scores: Float32s, tolerance: Float32s) -> None:
-    """Gives equal vectors among the candidates of a query one score, in place: the largest that any of them got.
+    """Gives equal vectors among the candidates of a query one score, in place: the largest that any
+    of them got.
 
-    Only neighbours in rank whose scores are within rounding of each other can be equal, so few rows are looked at.
+    Only neighbours in rank whose scores are within rounding of each other can be equal, so few rows
+    are looked at.
     """
     near = (scores[:, :-1] <= scores[:, 1:] + tolerance[:, None]) & (scores[:, 1:] > -np.inf)
     for query in np.flatnonzero(near.any(axis=1)).tolist():
@@ -129,7 +139,8 @@ def _level_copies(store: Store, slots: Int64s, scores: Float32s, tolerance: Floa
 
 
 def _scanned(store: Store, view: SlotView, queries: Float32s, k: int) -> tuple[Int64s, Float32s]:
-    """The k best rows by walking all rows of the view; sums are float64, so that equal vectors get equal scores."""
+    """The k best rows by walking all rows of the view; sums are float64, so that equal vectors get
+    equal scores."""
     exact = queries.astype(np.float64)
     # The candidates so far of all queries, in one list ordered by query, then score, then id.
     owner, best, ids = np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.int64)

@@ -1,8 +1,9 @@
 """Who may touch a faiss index at the same time.
 
-Both locks have one contract: :meth:`shared` around reading, :meth:`exclusive` around changing. On the CPU any number of
-searches may run together, but an ``add`` moves the memory they read. On a GPU not even two searches may share one
-resources object, so its lock has one owner at a time whatever it does. Neither lock is reentrant.
+Both locks have one contract: :meth:`shared` around reading, :meth:`exclusive` around changing. On
+the CPU any number of searches may run together, but an ``add`` moves the memory they read. On a GPU
+not even two searches may share one resources object, so its lock has one owner at a time whatever
+it does. Neither lock is reentrant.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class AccessLock(Protocol):
 
 
 class SharedLock:
-    """Many readers or one writer; a waiting writer goes before new readers, so a stream of searches cannot starve it."""
+    """Many readers or one writer; a waiting writer goes before new readers, so a stream of searches
+    cannot starve it."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()

@@ -1,7 +1,8 @@
 """How much of the nearest an index finds for rows that it does not hold.
 
-A row of the index is no fair query: a graph leads from a row to its own neighbours, which is what it was built for. Rows are
-taken out before the index is built, and asked for then; the truth comes from comparing all the others with them.
+A row of the index is no fair query: a graph leads from a row to its own neighbours, which is what
+it was built for. Rows are taken out before the index is built, and asked for then; the truth comes
+from comparing all the others with them.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ Block = tuple[Int64s, Float32s]
 """(n,) ids and (n, dim) unit vectors."""
 
 MEASURED_ROWS, MEASURED_K = 128, 10
-"""The number of rows with which an index that does not compare every row is measured when it is built, and of their nearest."""
+"""The number of rows with which an index that does not compare every row is measured when it is
+built, and of their nearest."""
 
 LOW = 0.9
 """An index whose recall is below this when it is built writes a warning to the log."""
@@ -42,7 +44,8 @@ class TakenOut:
     """Rows that are to serve as queries, and all the others.
 
     Attributes:
-        ids: (q,), vectors: (q, dim) of the rows taken out. rest: gives the others, piece by piece, as often as called.
+        ids: (q,), vectors: (q, dim) of the rows taken out. rest: gives the others, piece by piece,
+            as often as called.
     """
 
     ids: Int64s
@@ -51,7 +54,8 @@ class TakenOut:
 
 
 def take_out(blocks: Callable[[], Iterable[Block]], count: int, rows: int) -> TakenOut:
-    """Take `rows` of about `count` rows out, spread over all, always the same; at most half of them and one."""
+    """Take `rows` of about `count` rows out, spread over all, always the same; at most half of them
+    and one."""
     wanted = np.unique(
         np.linspace(0, count - 1, min(rows, count // 2 + 1)).round().astype(np.int64)
     )
@@ -72,7 +76,8 @@ def take_out(blocks: Callable[[], Iterable[Block]], count: int, rows: int) -> Ta
 
 
 class Nearest:
-    """The k nearest of all rows that it is shown, by comparing each with each query; ties by smaller id."""
+    """The k nearest of all rows that it is shown, by comparing each with each query; ties by
+    smaller id."""
 
     def __init__(self, queries: Float32s, k: int) -> None:
         self._queries = queries
@@ -81,7 +86,8 @@ class Nearest:
         """(q, k) ids so far, best first, −1 where there are no more."""
 
     def show(self, ids: Int64s, rows: Float32s, own: Int64s | None = None) -> None:
-        """Compare with (n, dim) rows under (n,) ids; a row whose id is the query's `own` (q,) one does not count."""
+        """Compare with (n, dim) rows under (n,) ids; a row whose id is the query's `own` (q,) one
+        does not count."""
         similarity = self._queries @ rows.T
         if own is not None:
             similarity[own[:, np.newaxis] == ids] = -np.inf
@@ -105,7 +111,8 @@ def say_if_low(recipe: str, rows: int, recall: float) -> None:
     """Warn of an index that misses many of the nearest."""
     if recall < LOW:
         log.warning(
-            "an index of %s rows, recipe %r, finds %.2f of the %d nearest for rows that it does not hold: let it look "
+            "an index of %s rows, recipe %r, finds %.2f of the %d nearest for rows that it does "
+            "not hold: let it look "
             "further ('trustvlm index tune'), or take another recipe ('trustvlm index suggest')",
             f"{rows:,}",
             recipe,

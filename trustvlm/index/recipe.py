@@ -1,10 +1,11 @@
 """Index recipes: one TOML file of ``indexes/`` each, found by name.
 
-A recipe says how faiss builds an index and what may be expected of it; adding one needs a file and no code. Keys:
-``description``, ``factory`` (a faiss ``index_factory`` string, with ``{lists}`` where the number of lists goes), ``exact``,
-``max_error``, ``bytes_per_value``, and the optional tables ``[search]`` (faiss parameters, such as ``nprobe`` or
-``efSearch``), ``[training]`` (see :data:`TRAINING`) and ``[measured]`` (recall, ms, build time and where they were
-measured). Any other key is refused, so that a misspelt one cannot be silently without effect.
+A recipe says how faiss builds an index and what may be expected of it; adding one needs a file and
+no code. Keys: ``description``, ``factory`` (a faiss ``index_factory`` string, with ``{lists}``
+where the number of lists goes), ``exact``, ``max_error``, ``bytes_per_value``, and the optional
+tables ``[search]`` (faiss parameters, such as ``nprobe`` or ``efSearch``), ``[training]`` (see
+:data:`TRAINING`) and ``[measured]`` (recall, ms, build time and where they were measured). Any
+other key is refused, so that a misspelt one cannot be silently without effect.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ FLAT = "Flat"
 """The factory of the exact index that a recipe with a [training] table begins with."""
 
 TRAINING = ("from_rows", "lists_per_root", "rows_per_list")
-"""Keys of [training]: below `from_rows` rows the index is an exact one; from there on it is what `factory` says, with
-`lists_per_root` · √rows lists, trained on `rows_per_list` rows for each."""
+"""Keys of [training]: below `from_rows` rows the index is an exact one; from there on it is what
+`factory` says, with `lists_per_root` · √rows lists, trained on `rows_per_list` rows for each."""
 
 RETRAIN = (
     2.0  # lists wanted, over lists there, from which on it is trained anew: four times the rows
@@ -47,12 +48,14 @@ class Recipe:
     Attributes:
         name: the file's name without ``.toml``.
         description: one sentence for the person who chooses.
-        factory: faiss ``index_factory`` string; the metric is always the inner product of unit vectors.
+        factory: faiss ``index_factory`` string; the metric is always the inner product of unit
+            vectors.
         exact: every live vector is compared, in float32.
         max_error: largest error of a returned similarity, against float32 unit vectors.
         bytes_per_value: bytes a stored vector takes, divided by its dimension.
         search: faiss search parameters set on the index.
-        training: when and on how many rows to train; empty when the index is as `factory` says from the first row on.
+        training: when and on how many rows to train; empty when the index is as `factory` says from
+            the first row on.
         measured: figures and where they were taken.
     """
 
@@ -68,7 +71,8 @@ class Recipe:
 
     @property
     def exhaustive(self) -> bool:
-        """Whether the index that `factory` names compares every row; else some of the nearest may be missed."""
+        """Whether the index that `factory` names compares every row; else some of the nearest may
+        be missed."""
         return not any(kind in self.factory for kind in ("IVF", "HNSW", "NSG"))
 
     def lists(self, rows: int) -> int:
@@ -78,7 +82,8 @@ class Recipe:
         return max(1, round(self.training.get("lists_per_root", 0) * math.sqrt(rows)))
 
     def outgrown(self, lists: int, rows: int) -> bool:
-        """Whether an index with so many lists (0: an exact one) should be another one for so many rows."""
+        """Whether an index with so many lists (0: an exact one) should be another one for so many
+        rows."""
         wanted = self.lists(rows)
         return wanted > 0 and (lists == 0 or wanted >= RETRAIN * lists)
 
@@ -149,7 +154,8 @@ def read_recipe(path: Path) -> Recipe:
         >= {"from_rows"}
     ):
         raise InvalidInput(
-            f"{path}: {{lists}} in the factory goes with training.lists_per_root, and training with from_rows"
+            f"{path}: {{lists}} in the factory goes with training.lists_per_root, and training "
+            f"with from_rows"
         )
     return recipe
 

@@ -1,7 +1,8 @@
 """Float32 rows that stay in a file and are read one by one.
 
-Invariants: a row is handed out only after its CRC-32 proved right, once in the life of the object. Rows are read with
-pread: a memory-mapped file would fault in the neighbourhood of each, and soon all of it. Safe for several threads.
+Invariants: a row is handed out only after its CRC-32 proved right, once in the life of the object.
+Rows are read with pread: a memory-mapped file would fault in the neighbourhood of each, and soon
+all of it. Safe for several threads.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ def row_sums(rows: Float32s) -> npt.NDArray[np.uint32]:
 
 
 class RowFile:
-    """(n, dim) float32 rows at `offset` of an open file, whose descriptor it takes over, with their (n,) checksums."""
+    """(n, dim) float32 rows at `offset` of an open file, whose descriptor it takes over, with their
+    (n,) checksums."""
 
     def __init__(
         self,
@@ -103,6 +105,7 @@ class RowFile:
         if wrong.any():
             row = int(positions[fresh[wrong.argmax()]])
             raise Damaged(
-                f"snapshot {self._path}: row {row} does not match its checksum; 'trustvlm index rebuild' makes it anew"
+                f"snapshot {self._path}: row {row} does not match its checksum; 'trustvlm index "
+                f"rebuild' makes it anew"
             )
         self._proved[positions] = True

@@ -1,12 +1,14 @@
 """Keyed rows with tombstones: the exact side (text prototypes, prototypes).
 
-A small table is one growable float32 matrix in memory. A large one starts with the rows of a snapshot, which stay in its
-file: 16-bit copies of them, mapped and shared between processes, are what passes over all rows read; the float32 rows of the
-few that matter are read one by one. What came since is a float32 tail in memory.
+A small table is one growable float32 matrix in memory. A large one starts with the rows of a
+snapshot, which stay in its file: 16-bit copies of them, mapped and shared between processes, are
+what passes over all rows read; the float32 rows of the few that matter are read one by one. What
+came since is a float32 tail in memory.
 
-Invariants: appending writes behind the rows that any view knows, growing and compacting copy into new arrays, and
-tombstoning copies the mask. So a :class:`RowView` is one whole state for ever, at no cost to the writer but that mask.
-One writer at a time; views are for any number of threads, and :meth:`RowTable.view` may be called by any of them.
+Invariants: appending writes behind the rows that any view knows, growing and compacting copy into
+new arrays, and tombstoning copies the mask. So a :class:`RowView` is one whole state for ever, at
+no cost to the writer but that mask. One writer at a time; views are for any number of threads, and
+:meth:`RowTable.view` may be called by any of them.
 """
 
 from __future__ import annotations
@@ -46,8 +48,8 @@ class RowView:
     Attributes:
         n: number of slots, dead ones included.
         ids: (n,) the id of each slot.
-        rows: (n − b, dim) float32 rows in memory, of the slots behind the b of the base (0 without one); dead rows still
-            hold what they held.
+        rows: (n − b, dim) float32 rows in memory, of the slots behind the b of the base (0 without
+            one); dead rows still hold what they held.
         alive: (n,) whether the slot is live.
         live: number of live slots.
         base: the rows that lie in a file, None without.
@@ -126,7 +128,8 @@ class RowTable:
         """Appends (n, dim) rows under n ids; returns their slots. O(n) amortised.
 
         Raises:
-            InvalidInput: an id is live already or given twice, or the rows are not finite floats of that shape.
+            InvalidInput: an id is live already or given twice, or the rows are not finite floats of
+                that shape.
         """
         checked = as_ids(ids)
         vectors = as_vectors(rows, self.dim, "rows", count=len(checked))
@@ -150,11 +153,13 @@ class RowTable:
         self._publish()
 
     def slots(self, ids: npt.ArrayLike) -> Int64s:
-        """(n,) slot of each id, −1 for ids that are not live. For the writer; readers ask their view."""
+        """(n,) slot of each id, −1 for ids that are not live. For the writer; readers ask their
+        view."""
         return self._table.slots(as_ids(ids))
 
     def reserve(self, n: int) -> None:
-        """Makes room for `n` slots in all, dead ones included, so that appending up to there copies nothing."""
+        """Makes room for `n` slots in all, dead ones included, so that appending up to there copies
+        nothing."""
         self._table.reserve(n)
         late, used = n - self._first, self._table.n - self._first
         if late > len(self._rows):
@@ -169,7 +174,8 @@ class RowTable:
         return self._table.dead_share
 
     def compact(self) -> Int64s:
-        """Drops dead rows and orders the others by id, in new arrays: views taken before stay as they are.
+        """Drops dead rows and orders the others by id, in new arrays: views taken before stay as
+        they are.
 
         Returns:
             (old n,) the new slot of each old one, −1 for dead ones.
@@ -201,7 +207,8 @@ class RowTable:
         return self._table.live
 
     def _publish(self) -> None:
-        """Hands the new state to readers in one assignment: they see all of a change or nothing of it."""
+        """Hands the new state to readers in one assignment: they see all of a change or nothing of
+        it."""
         slots = self._table.view()
         rows = self._rows[: slots.n - self._first]
         rows.flags.writeable = False

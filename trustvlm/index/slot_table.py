@@ -1,8 +1,9 @@
 """Which id lives in which slot: the bookkeeping that row tables and live indexes share.
 
-Invariants: a slot holds the same id for ever; slots are only appended, and a slot once dead stays dead; an id is live
-in at most one slot; only :meth:`SlotTable.keep` renumbers, into new arrays. So a :class:`SlotView` that shares the
-arrays of its time never changes. One writer at a time; views may be read by any number of threads.
+Invariants: a slot holds the same id for ever; slots are only appended, and a slot once dead stays
+dead; an id is live in at most one slot; only :meth:`SlotTable.keep` renumbers, into new arrays. So
+a :class:`SlotView` that shares the arrays of its time never changes. One writer at a time; views
+may be read by any number of threads.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 def with_spare(need: int) -> int:
     """The capacity for `need` rows: a quarter more, so that appending stays O(1) amortised.
 
-    Spare rows cost address space only: the pages behind an ``np.empty`` take no memory until they are written.
+    Spare rows cost address space only: the pages behind an ``np.empty`` take no memory until they
+    are written.
     """
     return need + need // 4 + 16
 
@@ -61,7 +63,8 @@ class SlotView:
 
     @cached_property
     def _late(self) -> tuple[Int64s, Int64s]:
-        """Ids, ascending, and slots of the live slots behind the ascending ones; sorted when first asked for."""
+        """Ids, ascending, and slots of the live slots behind the ascending ones; sorted when first
+        asked for."""
         slots = self.ascending + np.flatnonzero(self.alive[self.ascending :])
         order = np.argsort(self.ids[slots])
         return self.ids[slots][order], slots[order]
@@ -75,8 +78,9 @@ class SlotTable:
         self._alive = np.empty(capacity, np.bool_)
         self._n = 0
         self._live = 0
-        # The catalog numbers rows upwards, so nearly all slots are ascending by id: they are searched by bisection,
-        # and only ids that came back after a change or out of order need an entry of about 100 bytes in a dict.
+        # The catalog numbers rows upwards, so nearly all slots are ascending by id: they are
+        # searched by bisection, and only ids that came back after a change or out of order need an
+        # entry of about 100 bytes in a dict.
         self._ascending = 0
         self._late: dict[int, int] = {}
 
@@ -146,7 +150,8 @@ class SlotTable:
         return range(start, stop)
 
     def kill(self, ids: Int64s, slots: Int64s) -> None:
-        """Marks the `slots` of `ids`, as :meth:`live_slots` gave them, dead; views keep the old mask."""
+        """Marks the `slots` of `ids`, as :meth:`live_slots` gave them, dead; views keep the old
+        mask."""
         self._alive = _moved(self._alive, self._n, len(self._alive))
         self._alive[slots] = False
         self._live -= len(slots)

@@ -1,10 +1,11 @@
 """Snapshot files: named arrays under a key, whole or not at all, and checked to the last byte.
 
-Invariants: a file appears under its name only when complete and on disk (temporary file, fsync, rename, fsync of the
-folder), and is never changed afterwards, only replaced: a mapped one stays what it was. Nothing is handed out, and no memory
-taken beyond the file's size, before the head proved right (:mod:`trustvlm.index.snapshot_header`); no array before its checksum did,
-but for those that a caller asks for as rows: these carry a checksum a row. No pickle: only the number types of
-:data:`DTYPES`.
+Invariants: a file appears under its name only when complete and on disk (temporary file, fsync,
+rename, fsync of the folder), and is never changed afterwards, only replaced: a mapped one stays
+what it was. Nothing is handed out, and no memory taken beyond the file's size, before the head
+proved right (:mod:`trustvlm.index.snapshot_header`); no array before its checksum did, but for
+those that a caller asks for as rows: these carry a checksum a row. No pickle: only the number types
+of :data:`DTYPES`.
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ class Snapshot:
 
 
 class SnapshotWriter:
-    """Writes a snapshot piece by piece: inside :meth:`writing`, reserve arrays and put rows into them in order."""
+    """Writes a snapshot piece by piece: inside :meth:`writing`, reserve arrays and put rows into
+    them in order."""
 
     def __init__(self, file: BinaryIO, key: SnapshotKey, room: int) -> None:
         self._file, self._key, self._room = file, key, room
@@ -77,10 +79,12 @@ class SnapshotWriter:
     @classmethod
     @contextmanager
     def writing(cls, path: Path, key: SnapshotKey, room: int = _ROOM) -> Iterator[SnapshotWriter]:
-        """A writer of `path`, which replaces what is there when the block ends, and leaves it when the block raises.
+        """A writer of `path`, which replaces what is there when the block ends, and leaves it when
+        the block raises.
 
         Raises:
-            ReadOnly: the folder cannot be written. Unavailable: another failure to write, such as a full disk.
+            ReadOnly: the folder cannot be written. Unavailable: another failure to write, such as a
+                full disk.
         """
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
         try:
@@ -114,7 +118,8 @@ class SnapshotWriter:
         """Make room for an array.
 
         Raises:
-            InvalidInput: it is of another type than :data:`DTYPES` (objects, strings, big-endian numbers).
+            InvalidInput: it is of another type than :data:`DTYPES` (objects, strings, big-endian
+                numbers).
         """
         kind = np.dtype(dtype).str
         if kind not in DTYPES:
@@ -190,7 +195,8 @@ def write_snapshot(path: Path, key: SnapshotKey, arrays: Mapping[str, npt.NDArra
     """Writes `arrays` under `key` to `path`, replacing what is there in one step.
 
     Raises:
-        InvalidInput: an array of another type than :data:`DTYPES` (objects, strings, big-endian numbers).
+        InvalidInput: an array of another type than :data:`DTYPES` (objects, strings, big-endian
+            numbers).
         ReadOnly: the folder cannot be written.
         Unavailable: another failure to write, such as a full disk; the old file is untouched.
     """
@@ -208,7 +214,8 @@ def read_snapshot(path: Path, key: SnapshotKey | None = None) -> Snapshot:
 
     Raises:
         NotFound: there is no such file.
-        Damaged: it is truncated, changed, of a future version, or no snapshot; the message says which.
+        Damaged: it is truncated, changed, of a future version, or no snapshot; the message says
+            which.
         Conflict: it is whole, but derived from something else ("stale").
         Unavailable: it cannot be read.
     """
@@ -221,10 +228,12 @@ def read_snapshot(path: Path, key: SnapshotKey | None = None) -> Snapshot:
 def map_snapshot(
     path: Path, key: SnapshotKey | None = None, rows: Mapping[str, str] | None = None
 ) -> Snapshot:
-    """The snapshot at `path`, mapped: its arrays are read-only and shared with all processes that map it.
+    """The snapshot at `path`, mapped: its arrays are read-only and shared with all processes that
+    map it.
 
-    Every byte is read and checked, in one sequential walk, except of the arrays named in `rows` (name → name of the uint32
-    array of their rows' CRC-32): these are read row by row, and checked then.
+    Every byte is read and checked, in one sequential walk, except of the arrays named in `rows`
+    (name → name of the uint32 array of their rows' CRC-32): these are read row by row, and checked
+    then.
 
     Raises:
         as :func:`read_snapshot`.

@@ -1,8 +1,9 @@
 """The head of a snapshot file: what it was derived from, and where each array lies.
 
-Layout, little-endian: 8 bytes magic; uint32 version; uint32 length of the description; 32 bytes SHA-256 of (version, length,
-description); the description, JSON padded with blanks; then the raw bytes of each array, each starting at a multiple of 64,
-zeros in between. The description holds the key, the file's size, and each array's name, dtype, shape, offset and SHA-256.
+Layout, little-endian: 8 bytes magic; uint32 version; uint32 length of the description; 32 bytes
+SHA-256 of (version, length, description); the description, JSON padded with blanks; then the raw
+bytes of each array, each starting at a multiple of 64, zeros in between. The description holds the
+key, the file's size, and each array's name, dtype, shape, offset and SHA-256.
 """
 
 from __future__ import annotations
@@ -143,7 +144,8 @@ def read_head(path: Path, file: BinaryIO) -> tuple[SnapshotKey, list[Entry]]:
         raise Damaged(f"snapshot {path}: not a trustvlm snapshot (it starts with {magic!r})")
     if version != _VERSION:
         raise Damaged(
-            f"snapshot {path}: version {version}, but this trustvlm reads {_VERSION}: from another one, or damaged"
+            f"snapshot {path}: version {version}, but this trustvlm reads {_VERSION}: from "
+            f"another one, or damaged"
         )
     if length > min(_MAX_HEADER, size - _FIXED.size):
         raise Damaged(f"snapshot {path}: truncated in its header")
@@ -191,7 +193,8 @@ def _entry(content: dict[str, Any]) -> Entry:
 
 
 def _check_layout(entries: list[Entry], start: int, size: object) -> None:
-    """ValueError unless the arrays lie one behind the other, as the writer lays them, and end at `size`."""
+    """ValueError unless the arrays lie one behind the other, as the writer lays them, and end at
+    `size`."""
     position = start
     for entry in entries:
         if entry.offset != aligned(position):

@@ -1,4 +1,5 @@
-"""Names by slot: those of a snapshot stay packed UTF-8 in its file, later ones are strings in memory."""
+"""Names by slot: those of a snapshot stay packed UTF-8 in its file, later ones are strings in
+memory."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ __all__ = ["NameTable", "pack_strings", "unpack_strings"]
 
 
 class NameTable:
-    """Growable names; slots are never changed, so readers may keep the table and look at slots that they know of."""
+    """Growable names; slots are never changed, so readers may keep the table and look at slots that
+    they know of."""
 
     def __init__(
         self, data: npt.NDArray[np.uint8] | None = None, offsets: Int64s | None = None
@@ -45,7 +47,8 @@ class NameTable:
 
 
 def pack_strings(strings: Sequence[str]) -> tuple[npt.NDArray[np.uint8], Int64s]:
-    """`strings` as the UTF-8 bytes of all of them and (n + 1,) offsets where each starts; the last is the length.
+    """`strings` as the UTF-8 bytes of all of them and (n + 1,) offsets where each starts; the last
+    is the length.
 
     Raises:
         InvalidInput: a string that has no UTF-8 form (a lone surrogate).

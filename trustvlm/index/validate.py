@@ -1,6 +1,7 @@
 """What ids and vectors must be before anything else of this package, or faiss, sees them.
 
-faiss answers bad input badly: a wrong dimension is an empty AssertionError, NaN gives ids of −1 without an error.
+faiss answers bad input badly: a wrong dimension is an empty AssertionError, NaN gives ids of −1
+without an error.
 """
 
 from __future__ import annotations
@@ -86,13 +87,15 @@ def as_vectors(
     finite = np.isfinite(converted).all(axis=1)
     if not finite.all():
         raise InvalidInput(
-            f"{name}: expected finite float32 values, got NaN or infinity in row {int(finite.argmin())}"
+            f"{name}: expected finite float32 values, got NaN or infinity in row "
+            f"{int(finite.argmin())}"
         )
     return converted
 
 
 def as_queries(queries: npt.ArrayLike, dim: int) -> Float32s:
-    """`queries` as :func:`as_vectors` has them, and so short that no inner product with a unit vector overflows.
+    """`queries` as :func:`as_vectors` has them, and so short that no inner product with a unit
+    vector overflows.
 
     Raises:
         InvalidInput: as there, or a norm over 10⁶.
@@ -101,13 +104,15 @@ def as_queries(queries: npt.ArrayLike, dim: int) -> Float32s:
     norms = np.sqrt(np.einsum("ij,ij->i", converted, converted, dtype=np.float64))
     if (norms > _LONGEST_QUERY).any():
         raise InvalidInput(
-            f"queries: expected unit vectors, got norm {norms.max():.6g} in row {int(norms.argmax())}"
+            f"queries: expected unit vectors, got norm {norms.max():.6g} in row "
+            f"{int(norms.argmax())}"
         )
     return converted
 
 
 def require_unit(vectors: Float32s, name: str = "vectors") -> None:
-    """Raises InvalidInput, naming the first, when some of the (n, d) `vectors` do not have norm 1."""
+    """Raises InvalidInput, naming the first, when some of the (n, d) `vectors` do not have norm
+    1."""
     norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
     wrong = np.abs(norms - 1.0) > UNIT_TOLERANCE
     if wrong.any():

@@ -1,1 +1,2 @@
-"""Reading what users have on disk: folders of images and lists of names. Every verb reads them by these rules."""
+"""Reading what users have on disk: folders of images and lists of names. Every verb reads them by
+these rules."""

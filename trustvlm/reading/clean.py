@@ -1,4 +1,5 @@
-"""Names as a text encoder reads them, from the names of folders: golden_retriever → golden retriever."""
+"""Names as a text encoder reads them, from the names of folders: golden_retriever → golden
+retriever."""
 
 from __future__ import annotations
 
@@ -16,14 +17,16 @@ _WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _PERHAPS = re.compile(
     r"[_+]|^\d|^n\d|\s\s|^\s|\s$|[a-z][A-Z]|[A-Z]{2}"
 )  # the only names that may change
-_WORD = 3  # letters of the first word at least: AnnualCrop has two words, McDonald and DeLorean have one
+# letters of the first word at least: AnnualCrop has two words, McDonald and DeLorean have one
+_WORD = 3
 
 
 def clean_name(name: str) -> str:
-    """A name without a number or a WordNet id in front, with blanks for underscores and between AnnualCrop's words.
+    """A name without a number or a WordNet id in front, with blanks for underscores and between
+    AnnualCrop's words.
 
-    The same for the same name, whatever stands beside it; case and hyphens stay (t-shirt). A name of which nothing would be
-    left, such as a bare number or WordNet id, stays as it is.
+    The same for the same name, whatever stands beside it; case and hyphens stay (t-shirt). A name
+    of which nothing would be left, such as a bare number or WordNet id, stays as it is.
     """
     if not _PERHAPS.search(name):
         return name

@@ -1,4 +1,5 @@
-"""Finding images in folders, by one rule for every verb. What is left out is counted, so that it can be said."""
+"""Finding images in folders, by one rule for every verb. What is left out is counted, so that it
+can be said."""
 
 from __future__ import annotations
 
@@ -94,7 +95,8 @@ SYSTEM_NAMES = (
         "CaptureOne",
     ),  # previews of photo programs
 )
-"""Patterns of files and folders that systems and programs make beside images, in any case; hidden ones come to them."""
+"""Patterns of files and folders that systems and programs make beside images, in any case; hidden
+ones come to them."""
 
 _HEADS = (
     b"\xff\xd8\xff",
@@ -115,11 +117,15 @@ class LeftOut:
     """What was not taken.
 
     Attributes:
-        hidden, system: how often each name, of hidden files and folders and of those in :data:`SYSTEM_NAMES`.
-        excluded: how many by each pattern of the user's. others: how many files that are no images, by suffix.
+        hidden, system: how often each name, of hidden files and folders and of those in
+            :data:`SYSTEM_NAMES`.
+        excluded: how many by each pattern of the user's. others: how many files that are no images,
+            by suffix.
         seen: how many entries were looked at. deep: folders below :data:`MAX_DEPTH`.
-        again: folders that a link leads to a second time. unreadable: folders that cannot be listed, and why.
-        loose: how many images outside the labels' sub-folders. empty: names of sub-folders without images.
+        again: folders that a link leads to a second time. unreadable: folders that cannot be
+            listed, and why.
+        loose: how many images outside the labels' sub-folders. empty: names of sub-folders without
+            images.
     """
 
     hidden: Counter[str] = field(default_factory=Counter)
@@ -153,24 +159,34 @@ class LeftOut:
         if parts:
             yield f"left out: {', '.join(parts)}"
         if self.loose:
-            yield f"left out: {_count(self.loose, 'image')} directly in the folder, outside the sub-folders of the labels"
+            yield (
+                f"left out: {_count(self.loose, 'image')} directly in the folder, outside the "
+                f"sub-folders of the labels"
+            )
         if self.empty:
             names = ", ".join(map(repr, self.empty))
             yield f"no images in {_count(len(self.empty), 'sub-folder')}: {names}"
         if self.again:
-            yield f"left out: {_count(len(self.again), 'folder')} reached a second time through a link ({_some(self.again)})"
+            yield (
+                f"left out: {_count(len(self.again), 'folder')} reached a second time through "
+                f"a link ({_some(self.again)})"
+            )
         if self.deep:
-            yield f"left out: {_count(len(self.deep), 'folder')} more than {MAX_DEPTH} levels deep ({_some(self.deep)})"
+            yield (
+                f"left out: {_count(len(self.deep), 'folder')} more than {MAX_DEPTH} levels "
+                f"deep ({_some(self.deep)})"
+            )
         for path, reason in self.unreadable:
             yield f"could not be read: {path}: {reason}"
 
 
 class ImageFinder:
-    """Images in folders and their sub-folders, in order of name; links are followed, each folder is entered once.
+    """Images in folders and their sub-folders, in order of name; links are followed, each folder is
+    entered once.
 
     Args:
-        exclude: patterns (``*``, ``?``, ``[…]``, any case) of names to leave out; one with a "/" is compared with the path
-            below the folder that is looked through.
+        exclude: patterns (``*``, ``?``, ``[…]``, any case) of names to leave out; one with a "/" is
+            compared with the path below the folder that is looked through.
     """
 
     def __init__(self, exclude: Sequence[str] = ()) -> None:
@@ -211,19 +227,21 @@ class ImageFinder:
         self.left_out.seen += len(listed)
         if self.left_out.seen > MAX_FILES:
             raise InvalidInput(
-                f"{folder}: expected at most {MAX_FILES:,} files in all, there are more; name sub-folders instead"
+                f"{folder}: expected at most {MAX_FILES:,} files in all, there are more; name "
+                f"sub-folders instead"
             )
         return [entry for entry in listed if not self._is_left_out(entry, os.fspath(root))]
 
     def is_image(self, entry: os.DirEntry[str]) -> bool:
-        """Whether an entry that is no folder is an image: by its suffix or, without a usual one, by its first bytes."""
+        """Whether an entry that is no folder is an image: by its suffix or, without a usual one, by
+        its first bytes."""
         suffix = Path(entry.name).suffix.lower()
         usual = (
             suffix[1:].isalpha() and len(suffix) <= _USUAL
         )  # not so: "", .001, .jpg?w=200, .jpg~, .download
         if suffix in IMAGE_SUFFIXES or (not usual and _begins_like_an_image(entry)):
             return True
-        if entry.is_symlink() and not os.path.exists(entry.path):
+        if entry.is_symlink() and not os.path.exists(entry.path):  # noqa: PTH110
             self.left_out.unreadable.append((entry.path, "the link leads nowhere"))
         else:
             self.left_out.others[suffix or "no suffix"] += 1
@@ -266,7 +284,8 @@ class ImageFinder:
 
 
 def every_file(folder: Path, entered: set[tuple[int, int]] | None = None) -> Iterator[Path]:
-    """The regular files below `folder`, of any name, in order of name; links are followed, each folder once."""
+    """The regular files below `folder`, of any name, in order of name; links are followed, each
+    folder once."""
     entered = {_identity(folder)} if entered is None else entered
     for path in sorted(folder.iterdir()):
         if path.is_dir():
@@ -295,7 +314,7 @@ def is_dir(entry: os.DirEntry[str]) -> bool:
 def _identity(folder: str | Path) -> tuple[int, int]:
     """The identity of a folder, the same through every link; (−1, −1) where it cannot be read."""
     try:
-        status = os.stat(folder)
+        status = os.stat(folder)  # noqa: PTH116
     except OSError:
         return -1, -1
     return status.st_dev, status.st_ino
@@ -305,7 +324,7 @@ def _begins_like_an_image(entry: os.DirEntry[str]) -> bool:
     try:
         if not entry.is_file():
             return False
-        with open(entry.path, "rb") as file:
+        with open(entry.path, "rb") as file:  # noqa: PTH123
             head = file.read(16)
     except OSError:
         return False

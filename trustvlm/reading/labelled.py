@@ -14,7 +14,8 @@ from trustvlm.reading.images import ImageFinder, is_dir, is_folder
 __all__ = ["label_folders", "nested_only"]
 
 _PART = (
-    r"(train|training|trn|test|testing|tst|val|valid|validation|validate|dev|eval|evaluation|holdout|held[-_ ]?out)"
+    r"(train|training|trn|test|testing|tst|val|valid|validation|validate"
+    r"|dev|eval|evaluation|holdout|held[-_ ]?out)"
     r"([-_ ]?(set|split|data|images|imgs|\d+))*"
 )
 _IS_PART = re.compile(_PART, re.IGNORECASE)
@@ -27,19 +28,21 @@ _TO_LEARN = re.compile(r"(.*[-_ ])?(train|trn)", re.IGNORECASE)
 def label_folders(
     folder: Path, finder: ImageFinder, use: Literal["learn", "measure"]
 ) -> dict[str, list[str]]:
-    """Label name → image paths: one sub-folder a label, its name the label's; images below it at any depth.
+    """Label name → image paths: one sub-folder a label, its name the label's; images below it at
+    any depth.
 
     Args:
-        folder: the folder that holds the sub-folders. use: what the images are for, "learn" or "measure": which part of a
-            data set the error recommends.
+        folder: the folder that holds the sub-folders. use: what the images are for, "learn" or
+            "measure": which part of a data set the error recommends.
 
     Raises:
-        NotFound: no such folder. InvalidInput: it has no sub-folder with images, or its sub-folders are the parts of a data
-            set (train, test …).
+        NotFound: no such folder. InvalidInput: it has no sub-folder with images, or its sub-folders
+            are the parts of a data set (train, test …).
     """
     if not is_folder(folder):
         raise InvalidInput(
-            f"{folder}: expected a folder with a sub-folder of images for each label, this is a file"
+            f"{folder}: expected a folder with a sub-folder of images for each label, this is a "
+            f"file"
         )
     images: dict[str, list[str]] = {}
     for entry in finder.entries(folder, folder):
@@ -56,7 +59,8 @@ def label_folders(
 
 
 def _refuse_parts(folder: Path, images: Mapping[str, list[str]], use: str) -> None:
-    """Raises InvalidInput where the sub-folders are parts of a data set, or the only one holds nothing but such parts."""
+    """Raises InvalidInput where the sub-folders are parts of a data set, or the only one holds
+    nothing but such parts."""
     if parts := _parts(folder, images):
         raise InvalidInput(_told_parts(folder, parts, images, use))
     if len(images) == 1:
@@ -67,7 +71,8 @@ def _refuse_parts(folder: Path, images: Mapping[str, list[str]], use: str) -> No
 
 
 def nested_only(folder: Path, images: Mapping[str, Iterable[str]]) -> tuple[str, list[str]] | None:
-    """A label and the names of its sub-folders, where no image of any label lies directly in its label's folder.
+    """A label and the names of its sub-folders, where no image of any label lies directly in its
+    label's folder.
 
     Then the sub-folders may be the labels, and the folder one above the one that was meant.
     """
@@ -82,7 +87,7 @@ def _inside(folder: Path, paths: Iterable[str]) -> tuple[list[str], dict[str, li
     """The images that lie directly in `folder`, and those below each of its sub-folders."""
     direct: list[str] = []
     below: dict[str, list[str]] = {}
-    start = len(os.path.join(folder, ""))
+    start = len(os.path.join(folder, ""))  # noqa: PTH118
     for path in paths:
         first, separator, _ = path[start:].partition(os.sep)
         (below.setdefault(first, []) if separator else direct).append(path)
@@ -90,7 +95,8 @@ def _inside(folder: Path, paths: Iterable[str]) -> tuple[list[str], dict[str, li
 
 
 def _parts(folder: Path, images: Mapping[str, list[str]]) -> list[str]:
-    """The sub-folders that are parts of a data set, where that is what the folder holds. A train may also be a label."""
+    """The sub-folders that are parts of a data set, where that is what the folder holds. A train
+    may also be a label."""
     named = [name for name in images if _IS_PART.fullmatch(name)]
     perhaps = [name for name in images if _MAY_BE_PART.fullmatch(name)]
     divided = [name for name in (*named, *perhaps) if _is_divided(folder / name, images[name])]
@@ -108,7 +114,10 @@ def _is_divided(folder: Path, paths: list[str]) -> bool:
 def _told_parts(folder: Path, parts: list[str], images: Mapping[str, list[str]], use: str) -> str:
     divided = [name for name in parts if _is_divided(folder / name, images[name])]
     names = ", ".join(f"{name}/" for name in parts)
-    what = f"{folder}: it holds {names}: {'parts' if len(parts) > 1 else 'a part'} of a data set, not labels"
+    what = (
+        f"{folder}: it holds {names}: {'parts' if len(parts) > 1 else 'a part'} of a data "
+        f"set, not labels"
+    )
     if not divided:
         return f"{what}, with images directly in them; expected a sub-folder for each label"
     fitting = [name for name in divided if bool(_TO_LEARN.match(name)) == (use == "learn")]

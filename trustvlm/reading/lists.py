@@ -36,7 +36,8 @@ class Listed(NamedTuple):
     """One name of a list.
 
     Attributes:
-        name: as the list has it. prompt: the name's own prompt, or None. place: the line or item of the list, in words.
+        name: as the list has it. prompt: the name's own prompt, or None. place: the line or item of
+            the list, in words.
         keys: what else the list calls it: its class number, its WordNet id.
     """
 
@@ -58,7 +59,8 @@ def read_names(path: Path) -> NameList:
     """The names of a list: see docs/folders.md for the kinds of files.
 
     Raises:
-        NotFound, InvalidInput: no such file, not text, or a file of another kind; the message says which.
+        NotFound, InvalidInput: no such file, not text, or a file of another kind; the message says
+            which.
     """
     text = read_text(path, EXPECTED)
     notes: list[str] = []
@@ -94,15 +96,22 @@ def _repeats(path: Path, names: Sequence[Listed]) -> Iterator[str]:
     if len(again) > 5:
         yield f"{path}: {len(again) - 5:,} more names occur more than once"
     if again:
-        labels = f"{len(names):,} entries make {len(names) - sum(len(same) - 1 for same in again.values()):,} labels"
-        yield f"{path}: {labels}; class numbers after a repeated name no longer match the positions in the file"
+        labels = (
+            f"{len(names):,} entries make "
+            f"{len(names) - sum(len(same) - 1 for same in again.values()):,} labels"
+        )
+        yield (
+            f"{path}: {labels}; class numbers after a repeated name no longer match the "
+            f"positions in the file"
+        )
 
 
 # One a line
 
 
 def plain_lines(path: Path, text: str) -> tuple[list[Listed], list[str]]:
-    """The names of a list, one a line, and what is to be said of it. Raises InvalidInput for files of another kind."""
+    """The names of a list, one a line, and what is to be said of it. Raises InvalidInput for files
+    of another kind."""
     lines = {
         number: line.strip()
         for number, line in enumerate(text.split("\n"), start=1)
@@ -141,7 +150,8 @@ def _of_line(path: Path, number: int, line: str) -> Listed:
     name, *rest = (part.strip() for part in line.split("\t"))
     if len(rest) > 1:
         raise InvalidInput(
-            f"{path}, line {number}: expected a name, or a name, a tab and a prompt; got {len(rest)} tabs"
+            f"{path}, line {number}: expected a name, or a name, a tab and a prompt; got "
+            f"{len(rest)} tabs"
         )
     if not name:
         raise InvalidInput(f"{path}, line {number}: expected a name before the tab, got none")
@@ -157,7 +167,8 @@ def _lines(numbers: list[int]) -> str:
 
 
 def json_of(path: Path, text: str) -> Any:
-    """The content of JSON; None for other text, also for names, one a line, that begin with a bracket."""
+    """The content of JSON; None for other text, also for names, one a line, that begin with a
+    bracket."""
     if text.lstrip()[:1] not in ("[", "{"):
         return None
     try:
@@ -200,7 +211,8 @@ def _is_json(line: str) -> bool:
 
 
 def listed_in_json(path: Path, content: Any) -> Iterator[Listed]:
-    """A list of names, a list of objects with a name, or a class index in either direction, in order of the index."""
+    """A list of names, a list of objects with a name, or a class index in either direction, in
+    order of the index."""
     if isinstance(content, list):
         for number, item in enumerate(content):
             yield _item(path, number, item)
@@ -209,7 +221,8 @@ def listed_in_json(path: Path, content: Any) -> Iterator[Listed]:
     if numbered is None:
         some = ", ".join(map(repr, list(content)[:3]))
         raise InvalidInput(
-            f"{path}: expected a JSON list of names, or a class index ({{'0': 'cat'}} or {{'cat': 0}}); got an object with the "
+            f"{path}: expected a JSON list of names, or a class index ({{'0': 'cat'}} or "
+            f"{{'cat': 0}}); got an object with the "
             f"keys {some}"
         )
     numbers = [number for number, *_ in numbered]

@@ -1,4 +1,5 @@
-"""Maps from the names of folders to the names of labels, in the kinds of files that lists of names have."""
+"""Maps from the names of folders to the names of labels, in the kinds of files that lists of names
+have."""
 
 from __future__ import annotations
 
@@ -13,7 +14,10 @@ from trustvlm.reading.text import read_text
 
 __all__ = ["read_map"]
 
-_EXPECTED = "a map of folders to names (a table with the columns folder and name; JSON; lines 'n01440764 tench')"
+_EXPECTED = (
+    "a map of folders to names (a table with the columns folder and name; JSON; lines "
+    "'n01440764 tench')"
+)
 _WNID_LINE = re.compile(r"(n\d{8})[\s:]+(?:\d+\s+)?(\S.*)")  # "n02119789 1 kit_fox", too
 
 
@@ -81,7 +85,8 @@ def _of_table(path: Path, text: str, skip: int, delimiter: str) -> Iterator[List
 
 
 def _columns(path: Path, header: Sequence[str]) -> tuple[int, int, int | None, bool]:
-    """Places of folder, name and prompt, and whether the first row is a header. Without one: folder, name."""
+    """Places of folder, name and prompt, and whether the first row is a header. Without one:
+    folder, name."""
     columns = [re.sub(r"[\s-]+", "_", cell.casefold()) for cell in header]
     names = [place for place, column in enumerate(columns) if column in NAMES]
     prompts = [place for place, column in enumerate(columns) if column in PROMPTS]
@@ -91,5 +96,6 @@ def _columns(path: Path, header: Sequence[str]) -> tuple[int, int, int | None, b
     if not names and len(columns) == 2:
         return 0, 1, None, False
     raise InvalidInput(
-        f"{path}: expected the columns folder and name and, optionally, prompt; got {', '.join(header)}"
+        f"{path}: expected the columns folder and name and, optionally, prompt; got "
+        f"{', '.join(header)}"
     )

@@ -39,7 +39,8 @@ class Naming:
         """Folder → its label; folders in `keep` are called as they are.
 
         Raises:
-            NotFound, InvalidInput: a map that cannot be read or lacks a folder, or two folders with one name.
+            NotFound, InvalidInput: a map that cannot be read or lacks a folder, or two folders with
+                one name.
         """
         folders = list(folders)
         labels = {folder: LabelName(folder) for folder in folders}
@@ -74,13 +75,20 @@ def _mapped(path: Path, folders: list[str]) -> dict[str, LabelName]:
 
 
 def advice(names: Collection[str], *, folders: bool) -> Iterator[str]:
-    """What a text encoder will not read as it is meant, with an example and the remedy for names of folders or of a list."""
+    """What a text encoder will not read as it is meant, with an example and the remedy for names of
+    folders or of a list."""
     odd = [name for name in names if clean_name(name) != name]
     wnids = [name for name in names if is_wnid(name)]
     if odd:
-        what = f"{len(odd):,} of {len(names):,} names go to the text encoder exactly as spelled, such as {odd[0]!r}"
+        what = (
+            f"{len(odd):,} of {len(names):,} names go to the text encoder exactly as "
+            f"spelled, such as {odd[0]!r}"
+        )
         yield f"{what}; --clean-names turns it into {clean_name(odd[0])!r}"
     if wnids:
-        what = f"{len(wnids):,} of {len(names):,} names are WordNet ids such as {wnids[0]!r}, unknown to text encoders"
+        what = (
+            f"{len(wnids):,} of {len(names):,} names are WordNet ids such as {wnids[0]!r}, "
+            f"unknown to text encoders"
+        )
         remedy = f"--names FILE gives them names (lines '{wnids[0]} tench', or a JSON class index)"
         yield f"{what}; {remedy if folders else 'register a list of plain names instead'}"

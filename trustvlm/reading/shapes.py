@@ -1,4 +1,5 @@
-"""Telling a plain list, one name a line, from files of another make: none of them is read line by line in silence."""
+"""Telling a plain list, one name a line, from files of another make: none of them is read line by
+line in silence."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ _QUOTED = re.compile(r'"[^"]*"')
 
 @dataclass(frozen=True)
 class _Shape:
-    """A make of file: what it is called, and whether lines (stripped, not empty, no comments) are of it."""
+    """A make of file: what it is called, and whether lines (stripped, not empty, no comments) are
+    of it."""
 
     what: str
     holds: Callable[[Sequence[str]], bool]
@@ -77,7 +79,8 @@ def _ascend(marks: Sequence[str | None]) -> bool:
 
 
 def _delimited(lines: Sequence[str]) -> bool:
-    """Whether half of the lines have columns: a ";", a "|", or a comma that is not followed by a blank nor within a number."""
+    """Whether half of the lines have columns: a ";", a "|", or a comma that is not followed by a
+    blank nor within a number."""
     columns = re.compile(r"[;|]|(?<!\d),(?!\s|$)|,(?=[^\s\d])")
     return 2 * sum(columns.search(_QUOTED.sub('""', line)) is not None for line in lines) >= len(
         lines
@@ -147,6 +150,7 @@ def is_comment(line: str) -> bool:
 
 
 def other_shape(lines: Sequence[str]) -> str | None:
-    """What else than names, one a line, the lines seem to be, by the first of them; None where that is what they are."""
+    """What else than names, one a line, the lines seem to be, by the first of them; None where that
+    is what they are."""
     lines = [line[:_WIDTH] for line in lines[:_LOOKED_AT]]
     return next((shape.what for shape in _SHAPES if shape.holds(lines)), None)

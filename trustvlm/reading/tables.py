@@ -94,7 +94,8 @@ def header_of(path: Path, text: str) -> Header | None:
 
 
 def first_line(text: str) -> tuple[int, str]:
-    """(number, content) of the first line that is not empty, a comment, or what Excel writes before a header (sep=;)."""
+    """(number, content) of the first line that is not empty, a comment, or what Excel writes before
+    a header (sep=;)."""
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip() and not is_comment(line) and not re.fullmatch(r"sep=.", line.strip()):
             return number, line
@@ -122,8 +123,10 @@ def _header(path: Path, line: int, delimiter: str, columns: Sequence[str]) -> He
     there = ", ".join(columns)
     if any(FILES.fullmatch(column) for column in columns):
         raise InvalidInput(
-            f"{path}: expected a list of names, got a table of images and their labels (columns {there}); "
-            f"register a folder with a sub-folder for each label, or the files of one label with --label NAME"
+            f"{path}: expected a list of names, got a table of images and their labels (columns "
+            f"{there}); "
+            f"register a folder with a sub-folder for each label, or the files of one label "
+            f"with --label NAME"
         )
     if (
         len(names) != 1
@@ -132,7 +135,8 @@ def _header(path: Path, line: int, delimiter: str, columns: Sequence[str]) -> He
         or len(names + prompts + numbers) < len(columns)
     ):
         raise InvalidInput(
-            f"{path}: expected the column name and, optionally, prompt (or text) and index; got {there}"
+            f"{path}: expected the column name and, optionally, prompt (or text) and index; got "
+            f"{there}"
         )
     return Header(
         line,
@@ -173,7 +177,8 @@ def table_rows(
 
 
 def rows_of(path: Path, text: str, skip: int, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """(number of its first line, cells) of each row behind the first `skip` lines that is not empty."""
+    """(number of its first line, cells) of each row behind the first `skip` lines that is not
+    empty."""
     lines = text.split("\n")[skip:]
     reader = csv.reader(
         (f"{line}\n" for line in lines), delimiter=delimiter, skipinitialspace=True, strict=True

@@ -1,4 +1,5 @@
-"""The text of a file that a user gave: UTF-8, or the encoding that its first bytes name; anything else is refused by name."""
+"""The text of a file that a user gave: UTF-8, or the encoding that its first bytes name; anything
+else is refused by name."""
 
 from __future__ import annotations
 
@@ -45,10 +46,12 @@ _BINARY = {
 
 
 def read_text(path: Path, expected: str) -> str:
-    """The text of a file or a pipe, with "\\n" at the ends of lines. `expected`: what it should be, for messages.
+    """The text of a file or a pipe, with "\\n" at the ends of lines. `expected`: what it should be,
+    for messages.
 
     Raises:
-        NotFound: there is none. InvalidInput: no text, too large, a device or a folder, or an encoding that it does not name.
+        NotFound: there is none. InvalidInput: no text, too large, a device or a folder, or an
+            encoding that it does not name.
     """
     if (
         not is_folder(path) and path.exists() and not (path.is_file() or path.is_fifo())
@@ -72,7 +75,8 @@ def read_text(path: Path, expected: str) -> str:
             f"iconv -f WINDOWS-1252 -t UTF-8 {path}" if encoding is None else "save it as UTF-8"
         )
         raise InvalidInput(
-            f"{path}, line {line}: expected UTF-8 text, got another encoding ({error.reason} at byte {error.start}); "
+            f"{path}, line {line}: expected UTF-8 text, got another encoding ({error.reason} at "
+            f"byte {error.start}); "
             f"convert it, for example: {remedy}"
         ) from error
     return text.replace("\r\n", "\n").replace("\r", "\n")

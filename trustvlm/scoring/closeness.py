@@ -1,4 +1,5 @@
-"""Which predictions are a close call: the rival is nearly as good as the label, by what the rule itself compares."""
+"""Which predictions are a close call: the rival is nearly as good as the label, by what the rule
+itself compares."""
 
 from __future__ import annotations
 
@@ -19,8 +20,9 @@ def close_calls(
 ) -> Bools:
     """(n,) whether the rival is near the label in the rule's own quantity.
 
-    A rule of logits compares them as softmax probabilities. Where cosines are added, so that every label has a large sum, the
-    rival must also not be far behind in trust and, unless the rule relabels, in text probability.
+    A rule of logits compares them as softmax probabilities. Where cosines are added, so that every
+    label has a large sum, the rival must also not be far behind in trust and, unless the rule
+    relabels, in text probability.
 
     Args:
         judgement: (n, m) quantity and trust of the candidates. p: (n, m) their softmax probability.

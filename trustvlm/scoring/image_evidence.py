@@ -1,7 +1,8 @@
-"""What the support images say about image evidence: its sharpness τ, whether it says anything, and what is unknown.
+"""What the support images say about image evidence: its sharpness τ, whether it says anything, and
+what is unknown.
 
-Everything here comes from the support set alone (SCIENCE §2): each support image in turn is taken out of its own label's
-prototype and looked at as a query.
+Everything here comes from the support set alone (SCIENCE §2): each support image in turn is taken
+out of its own label's prototype and looked at as a query.
 """
 
 from __future__ import annotations
@@ -25,9 +26,11 @@ DEFAULT_TAU = 0.08
 """τ where no support image can be left out: one image a label, or a single label."""
 
 TAUS: Float64s = np.geomspace(0.003, 0.5, 60)
-_WIDER = 1.5  # the τ that serves is wider than the likeliest one: the support images are too like each other
+# the τ that serves is wider than the likeliest one: the support images are too like each other
+_WIDER = 1.5
 _GUARD = 2.0  # standard errors by which the support images must tell labels apart
-_LOWEST_SHARE = 0.1  # how much of the unknown test's distribution is kept: rates up to this one can be asked for
+# how much of the unknown test's distribution is kept: rates up to this one can be asked for
+_LOWEST_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -35,13 +38,17 @@ class ImageEvidence:
     """One fit of a space's support images.
 
     Attributes:
-        tau: τ of the posterior. source: "fitted"; "default" where nothing could be left out; "none" without prototypes.
-        on: the guard: False where the support images do not tell labels apart, so that image evidence is noise.
-        gain, gain_error: mean leave-one-out log-likelihood over the uniform (nats), and its standard error; NaN without a fit.
+        tau: τ of the posterior. source: "fitted"; "default" where nothing could be left out; "none"
+            without prototypes.
+        on: the guard: False where the support images do not tell labels apart, so that image
+            evidence is noise.
+        gain, gain_error: mean leave-one-out log-likelihood over the uniform (nats), and its
+            standard error; NaN without a fit.
         images, labels: how many support images were looked at, against how many labels' prototypes.
         left_out: how many of them have a leave-one-out similarity.
         imputed: c̃, the similarity assumed where there is no prototype.
-        lowest: the smallest leave-one-out similarities of support images to their nearest prototype, ascending.
+        lowest: the smallest leave-one-out similarities of support images to their nearest
+            prototype, ascending.
     """
 
     tau: float
@@ -56,10 +63,12 @@ class ImageEvidence:
     lowest: tuple[float, ...]
 
     def unknown_below(self, rate: float) -> float:
-        """The similarity to the nearest prototype below which an image is unknown; −inf where no test is possible.
+        """The similarity to the nearest prototype below which an image is unknown; −inf where no
+        test is possible.
 
-        Of new images of the labels at most the share `rate` falls below, as far as they are like the support images:
-        it is the ⌊rate·(m + 1)⌋-th smallest of m leave-one-out similarities (a conformal p-value, Vovk et al. 2005).
+        Of new images of the labels at most the share `rate` falls below, as far as they are like
+        the support images: it is the ⌊rate·(m + 1)⌋-th smallest of m leave-one-out similarities (a
+        conformal p-value, Vovk et al. 2005).
         """
         rank = math.floor(rate * (self.left_out + 1) + 1e-9)
         return self.lowest[rank - 1] if 1 <= rank <= len(self.lowest) else -math.inf
@@ -84,12 +93,13 @@ def fit_evidence(
 ) -> ImageEvidence:
     """What m support images say when each is left out of its own prototype.
 
-    τ maximises the mean of log softmax_c(·/τ) over the images that can be left out, on a grid (ties → larger), times 1.5.
-    The guard: if the gain over the uniform is below two standard errors, image evidence is off.
+    τ maximises the mean of log softmax_c(·/τ) over the images that can be left out, on a grid (ties
+    → larger), times 1.5. The guard: if the gain over the uniform is below two standard errors,
+    image evidence is off.
 
     Args:
-        queries: (m, d) unit verifier embeddings. owner: (m,) label ids. own: (m,) similarity to the own prototype without
-            the image, NaN where that is not defined.
+        queries: (m, d) unit verifier embeddings. owner: (m,) label ids. own: (m,) similarity to the
+            own prototype without the image, NaN where that is not defined.
         ids: (L,) label ids, ascending, and prototypes: (L, d) theirs; every owner is among them.
     """
     images, labels = len(queries), len(ids)
@@ -132,8 +142,9 @@ def fit_evidence(
 def _likeliest(similarity: Float64s, column: Int64s) -> tuple[int, Float64s]:
     """The place on the grid of the likeliest τ, and each row's log-likelihood there.
 
-    The log-likelihood is concave in 1/τ (a linear term minus a log-sum-exp), so that it has one peak: bisection on its
-    slope finds it in a few evaluations of a matrix that may have 2,048 × 6,144 entries.
+    The log-likelihood is concave in 1/τ (a linear term minus a log-sum-exp), so that it has one
+    peak: bisection on its slope finds it in a few evaluations of a matrix that may have 2,048 ×
+    6,144 entries.
     """
     own = similarity[np.arange(len(similarity)), column]
     margin = similarity - similarity.max(axis=1, keepdims=True)

@@ -1,16 +1,20 @@
-"""The posterior: text probabilities and image evidence fused, for labels with support images and labels without any.
+"""The posterior: text probabilities and image evidence fused, for labels with support images and
+labels without any.
 
-Labels with a prototype have evidence of their own, e_j = c_j/τ, and SCIENCE §2 says how to fuse it. What is here beside that
-is what to do about labels without one, "bare" labels, whose evidence nobody knows.
+Labels with a prototype have evidence of their own, e_j = c_j/τ, and SCIENCE §2 says how to fuse it.
+What is here beside that is what to do about labels without one, "bare" labels, whose evidence
+nobody knows.
 
-Its expectation is known: to an image a label of which nothing is known looks as prototypes in general do (log mean e^(c/τ)
-over a sample of them), a little less, for labels that people gave images to are the ones that turn up. Its spread is known
-to be large: were the image of that label, its similarity would stand out. So bare labels are weighed as a group against
-those with prototypes, and the evidence is tempered by how uncertain the group's is. If its mass is on one label, the image
-says little for or against it; over many labels the unknown averages out, and the image decides. This is the moderated output
-of a classifier with an uncertain activation (MacKay, "The Evidence Framework Applied to Classification Networks", 1992):
-κ = 1/√(1 + π·variance/8). `python -m benchmarks.rules` measures it against labels that have lost their support images, and
-against a vocabulary of labels that are never right.
+Its expectation is known: to an image a label of which nothing is known looks as prototypes in
+general do (log mean e^(c/τ) over a sample of them), a little less, for labels that people gave
+images to are the ones that turn up. Its spread is known to be large: were the image of that label,
+its similarity would stand out. So bare labels are weighed as a group against those with prototypes,
+and the evidence is tempered by how uncertain the group's is. If its mass is on one label, the image
+says little for or against it; over many labels the unknown averages out, and the image decides.
+This is the moderated output of a classifier with an uncertain activation (MacKay, "The Evidence
+Framework Applied to Classification Networks", 1992): κ = 1/√(1 + π·variance/8). `python -m
+benchmarks.rules` measures it against labels that have lost their support images, and against a
+vocabulary of labels that are never right.
 """
 
 from __future__ import annotations
@@ -22,14 +26,16 @@ from trustvlm.types.arrays import Float64s
 __all__ = ["BARE_DEFICIT", "BARE_SPREAD", "general_evidence", "posterior"]
 
 BARE_DEFICIT = 1.0
-"""Nats by which a label without support images is less likely than one with them, other things equal."""
+"""Nats by which a label without support images is less likely than one with them, other things
+equal."""
 
 BARE_SPREAD = 10.0
 """Standard deviation, in nats, of the unknown evidence of one such label."""
 
 
 def general_evidence(background: Float64s, tau: float) -> Float64s:
-    """(n,) log mean_a e^(z·P_a/τ): the image evidence of a label of which nothing is known but that it is one of these.
+    """(n,) log mean_a e^(z·P_a/τ): the image evidence of a label of which nothing is known but that
+    it is one of these.
 
     Args:
         background: (n, a) similarities of the queries to the sample A of prototypes, a ≥ 1.
@@ -50,15 +56,17 @@ def posterior(
 ) -> Float64s:
     """(n, m) probability of each candidate given text and image.
 
-    With S = Σ p_j·e^(λ·e_j) and A = Σ p_j over the candidates that have a prototype, and B = Σ p_j over the bare ones:
+    With S = Σ p_j·e^(λ·e_j) and A = Σ p_j over the candidates that have a prototype, and B = Σ p_j
+    over the bare ones:
 
         log odds of "has a prototype" = log(A/B) + κ·(log(S/A) − λ·(general − deficit)),
         κ = 1/√(1 + π·(λ·spread)²·Σ(p_j/B)²/8), the last sum over the bare ones;
 
-    within the first group q_j ∝ p_j·e^(λ·e_j), within the second q_j ∝ p_j. Labels that are no candidates take part as far
-    as their share says: `verified` of their probability is in the first group, with the general evidence, the rest of it in
-    the second, each label too improbable to count in Σ(p_j/B)². Without bare labels this is SCIENCE §2's
-    q_j = p_j·e^(e_j) / (Σ_C p_i·e^(e_i) + (1 − Σ_C p_i)·e^general).
+    within the first group q_j ∝ p_j·e^(λ·e_j), within the second q_j ∝ p_j. Labels that are no
+    candidates take part as far as their share says: `verified` of their probability is in the first
+    group, with the general evidence, the rest of it in the second, each label too improbable to
+    count in Σ(p_j/B)². Without bare labels this is SCIENCE §2's q_j = p_j·e^(e_j) / (Σ_C
+    p_i·e^(e_i) + (1 − Σ_C p_i)·e^general).
 
     Args:
         log_p: (n, m) log of the text softmax; −inf where padded.

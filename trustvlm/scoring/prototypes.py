@@ -1,7 +1,9 @@
-"""Text prototypes, prototypes, and what the support set says about itself (SCIENCE: "What a trust score is", §1–2).
+"""Text prototypes, prototypes, and what the support set says about itself (SCIENCE: "What a trust
+score is", §1–2).
 
-A prototype depends on the *set* of support images only: callers pass the embeddings in content-hash order, the sum is
-float64, and the result is cast to float32 once, so that every order of registration gives the same bits.
+A prototype depends on the *set* of support images only: callers pass the embeddings in content-hash
+order, the sum is float64, and the result is cast to float32 once, so that every order of
+registration gives the same bits.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ _CANCELLED = (
 
 
 def text_prototype(vectors: Float64s) -> Float32s:
-    """The text prototype t_j of raw text embeddings (templates, d): normalise each, average, normalise.
+    """The text prototype t_j of raw text embeddings (templates, d): normalise each, average,
+    normalise.
 
     Raises:
         InvalidInput: the templates' embeddings cancel out.
@@ -35,13 +38,15 @@ def text_prototype(vectors: Float64s) -> Float32s:
 
 
 def single_text_prototypes(vectors: Float64s) -> Float32s:
-    """(n, d) text prototypes of n labels with one raw text embedding each; bit for bit what :func:`text_prototype` gives."""
+    """(n, d) text prototypes of n labels with one raw text embedding each; bit for bit what
+    :func:`text_prototype` gives."""
     prototypes: Float32s = unit_rows(unit_rows(vectors)).astype(np.float32)
     return prototypes
 
 
 def mean_prototype(embeddings: Float64s) -> Float32s:
-    """The prototype P_j of raw verifier embeddings (k, d): mean first, normalise after (the paper's order).
+    """The prototype P_j of raw verifier embeddings (k, d): mean first, normalise after (the paper's
+    order).
 
     Raises:
         InvalidInput: the embeddings cancel out.
@@ -57,7 +62,8 @@ def _normalised_mean(rows: Float64s, what: str) -> Float32s:
 
 
 def leave_one_out(embeddings: Float64s, owner: Int64s, sampled: Int64s) -> Float64s:
-    """(m,) similarity of sampled support images to their own label's prototype recomputed without them.
+    """(m,) similarity of sampled support images to their own label's prototype recomputed without
+    them.
 
     Args:
         embeddings: (n, d) raw verifier embeddings of *all* support images of the labels concerned.
@@ -84,9 +90,10 @@ def leave_one_out(embeddings: Float64s, owner: Int64s, sampled: Int64s) -> Float
 def imputed_similarity(own: Float64s, other: Float64s) -> float:
     """c̃: the image similarity to assume for a label without support images (SCIENCE §2).
 
-    Half-way between the mean leave-one-out similarity of support images to their own label and the mean of their best
-    similarity to another. With one image per label the first is taken as (1 + best other) / 2; without a second prototype
-    the second is 0 (unrelated), and without any support image the answer is 0.
+    Half-way between the mean leave-one-out similarity of support images to their own label and the
+    mean of their best similarity to another. With one image per label the first is taken as (1 +
+    best other) / 2; without a second prototype the second is 0 (unrelated), and without any support
+    image the answer is 0.
 
     Args:
         own, other: (m,) for each image looked at, NaN and −inf where they are not defined.

@@ -1,7 +1,8 @@
 """Trust rules: pure functions from candidate labels to trust, in one table (:data:`RULES`).
 
-Larger trust = more likely correct. The formulas are those of TrustVLM (Dong et al., arXiv 2505.23745), the baselines it
-compares with, and the posterior of our own. Every rule sees m candidates of n queries and works in float64.
+Larger trust = more likely correct. The formulas are those of TrustVLM (Dong et al., arXiv
+2505.23745), the baselines it compares with, and the posterior of our own. Every rule sees m
+candidates of n queries and works in float64.
 """
 
 from __future__ import annotations
@@ -60,12 +61,15 @@ class Candidates:
         moments: log-partition, entropy and Gini impurity of the softmax over all labels.
         similarity: (n, m) c_j = z·P_j; NaN where the label has no prototype.
         imputed: c̃, the similarity assumed where there is no prototype.
-        image_log_z: (n,) log Σ e^(c_j/T) over all labels with a prototype, for the rule that asks for it, else None.
+        image_log_z: (n,) log Σ e^(c_j/T) over all labels with a prototype, for the rule that asks
+            for it, else None.
         valid: (n, m) False where padded.
         rest: (n,) probability of all labels that are not candidates.
         labels, prototypes: how many labels there are in all, and how many of them have a prototype.
-        evidence: what the support set says of its similarities (τ and more); None where no rule asks.
-        background: (n, a) similarities z·P_a to the background sample of prototypes, empty where no rule asks.
+        evidence: what the support set says of its similarities (τ and more); None where no rule
+            asks.
+        background: (n, a) similarities z·P_a to the background sample of prototypes, empty where no
+            rule asks.
         neighbours: the nearest support images, for the rule that asks for them, else None.
     """
 
@@ -99,7 +103,8 @@ class Candidates:
 
     @property
     def verified_outside(self) -> Float64s:
-        """(n,) share of the labels outside of the candidates that have a prototype; 0 where there are none."""
+        """(n,) share of the labels outside of the candidates that have a prototype; 0 where there
+        are none."""
         labels = self.labels - self.valid.sum(axis=1)
         prototypes = self.prototypes - (self.valid & ~np.isnan(self.similarity)).sum(axis=1)
         share: Float64s = np.clip(prototypes / np.maximum(labels, 1), 0.0, 1.0)
@@ -174,17 +179,20 @@ def _largest_other(values: Float64s) -> Float64s:
 
 
 def _msp(candidates: Candidates, parameters: Mapping[str, float | None]) -> Judgement:
-    """p_ŷ: the maximum softmax probability (Hendrycks & Gimpel 2017; MCM for CLIP, Ming et al. 2022)."""
+    """p_ŷ: the maximum softmax probability (Hendrycks & Gimpel 2017; MCM for CLIP, Ming et al.
+    2022)."""
     return Judgement(candidates.p, candidates.p)
 
 
 def _max_logit(candidates: Candidates, parameters: Mapping[str, float | None]) -> Judgement:
-    """s·x·t_ŷ (Hendrycks et al. 2022, "Scaling Out-of-Distribution Detection for Real-World Settings")."""
+    """s·x·t_ŷ (Hendrycks et al. 2022, "Scaling Out-of-Distribution Detection for Real-World
+    Settings")."""
     return Judgement(candidates.logit, candidates.logit)
 
 
 def _margin(candidates: Candidates, parameters: Mapping[str, float | None]) -> Judgement:
-    """p_ŷ − the largest other p (Scheffer, Decomain, Wrobel 2001); p_ŷ − 0 where there is no other."""
+    """p_ŷ − the largest other p (Scheffer, Decomain, Wrobel 2001); p_ŷ − 0 where there is no
+    other."""
     return Judgement(candidates.p, candidates.p - np.maximum(_largest_other(candidates.p), 0.0))
 
 
@@ -199,7 +207,8 @@ def _energy(candidates: Candidates, parameters: Mapping[str, float | None]) -> J
 
 
 def _doctor(candidates: Candidates, parameters: Mapping[str, float | None]) -> Judgement:
-    """1 − (1 − Σp²)/Σp² over all labels: DOCTOR-α (Granese et al. 2021), turned so that larger is better."""
+    """1 − (1 − Σp²)/Σp² over all labels: DOCTOR-α (Granese et al. 2021), turned so that larger is
+    better."""
     impurity = candidates.moments.impurity
     return _of_query(candidates, 1 - impurity / (1 - impurity))
 
@@ -210,10 +219,12 @@ def _image(candidates: Candidates, parameters: Mapping[str, float | None]) -> Ju
 
 
 def _ratio(candidates: Candidates, parameters: Mapping[str, float | None]) -> Judgement:
-    """Distance to the nearest other prototype / distance to P_ŷ, both Euclidean between unit vectors.
+    """Distance to the nearest other prototype / distance to P_ŷ, both Euclidean between unit
+    vectors.
 
-    After the trust score of Jiang et al. 2018 ("To Trust Or Not To Trust A Classifier"), with prototypes in place of their
-    high-density sets. Where there is no other prototype its distance is 2, the largest there is.
+    After the trust score of Jiang et al. 2018 ("To Trust Or Not To Trust A Classifier"), with
+    prototypes in place of their high-density sets. Where there is no other prototype its distance
+    is 2, the largest there is.
     """
     filled = candidates.filled
     distance = np.sqrt(np.maximum(2 - 2 * filled, 0.0))
@@ -224,9 +235,11 @@ def _ratio(candidates: Candidates, parameters: Mapping[str, float | None]) -> Ju
 
 
 def _knn(candidates: Candidates, parameters: Mapping[str, float | None]) -> Judgement:
-    """Share of ŷ in the votes of the k = 20 nearest support images, each of weight e^(similarity/T).
+    """Share of ŷ in the votes of the k = 20 nearest support images, each of weight
+    e^(similarity/T).
 
-    The weighted nearest-neighbour classifier of Wu et al. 2018 with the T = 0.07 and k of Caron et al. 2021 (DINO).
+    The weighted nearest-neighbour classifier of Wu et al. 2018 with the T = 0.07 and k of Caron et
+    al. 2021 (DINO).
     """
     votes = np.zeros(candidates.logit.shape)
     near = candidates.neighbours
@@ -251,7 +264,8 @@ def _trustvlm(candidates: Candidates, parameters: Mapping[str, float | None]) ->
 
 
 def _trustvlm_star(candidates: Candidates, parameters: Mapping[str, float | None]) -> Judgement:
-    """y* = argmax_j (p_j + λ·softmax_j(c/T)); trust = that maximum + λ·c_{y*} (the paper's starred variant).
+    """y* = argmax_j (p_j + λ·softmax_j(c/T)); trust = that maximum + λ·c_{y*} (the paper's starred
+    variant).
 
     The softmax runs over the labels that have support images; the others get nothing from it.
     """
@@ -265,9 +279,11 @@ def _trustvlm_star(candidates: Candidates, parameters: Mapping[str, float | None
 
 
 def _posterior(candidates: Candidates, parameters: Mapping[str, float | None]) -> Judgement:
-    """q_ŷ, the probability of ŷ given text and image (SCIENCE §2, ours): :func:`trustvlm.scoring.posterior.posterior`.
+    """q_ŷ, the probability of ŷ given text and image (SCIENCE §2, ours):
+    :func:`trustvlm.scoring.posterior.posterior`.
 
-    q = p without prototypes, and where the support images do not tell the labels apart (the guard), unless τ is given.
+    q = p without prototypes, and where the support images do not tell the labels apart (the guard),
+    unless τ is given.
     """
     evidence = candidates.evidence
     tau = (
@@ -326,12 +342,14 @@ _PARAMETERS = ("lambda", "temperature", "tau")
 def resolve_parameters(
     name: str | None, given: Mapping[str, float | None] | None
 ) -> tuple[str, Rule, dict[str, float | None]]:
-    """The rule `name` (None: :data:`DEFAULT_RULE`) and its parameters, the given ones over the defaults.
+    """The rule `name` (None: :data:`DEFAULT_RULE`) and its parameters, the given ones over the
+    defaults.
 
     A parameter given as None means its default.
 
     Raises:
-        InvalidInput: unknown rule, a parameter that the rule does not have, or a value out of range.
+        InvalidInput: unknown rule, a parameter that the rule does not have, or a value out of
+            range.
     """
     name = DEFAULT_RULE if name is None else name
     if not isinstance(name, str) or name not in RULES:

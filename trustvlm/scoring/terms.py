@@ -1,9 +1,10 @@
 """What of a trust comes from the text and what from the images, so that people can be shown it.
 
-The text term is what the rule would say of the label without image evidence (λ = 0), and the image term is what the images
-add to it or take away: trust = text + image for every rule that looks at both. For the sums `trustvlm` and `trustvlm_star`
-that is p and λ times the similarities; a posterior is no sum, but at λ = 0 it is the text softmax p, and q − p is by how much
-the images moved it. Rules that look at one side only have one term, the trust itself.
+The text term is what the rule would say of the label without image evidence (λ = 0), and the image
+term is what the images add to it or take away: trust = text + image for every rule that looks at
+both. For the sums `trustvlm` and `trustvlm_star` that is p and λ times the similarities; a
+posterior is no sum, but at λ = 0 it is the text softmax p, and q − p is by how much the images
+moved it. Rules that look at one side only have one term, the trust itself.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ RANGES: dict[str, Callable[[float], tuple[float, float]] | None] = {
 
 
 def trust_range(rule: str, parameters: Mapping[str, float | None]) -> tuple[float, float] | None:
-    """The lowest and highest trust that a rule can give, as the ends of a scale; None: it has none of its own."""
+    """The lowest and highest trust that a rule can give, as the ends of a scale; None: it has none
+    of its own."""
     found = RANGES[rule]
     weight = parameters.get("lambda")
     if found is None:

@@ -13,10 +13,12 @@ __all__ = ["as_matrix", "unit", "unit_rows"]
 
 
 def as_matrix(values: npt.ArrayLike, dim: int, what: str, *, allow_empty: bool = True) -> Float64s:
-    """`values` as a float64 matrix (n, dim) of finite, non-zero rows; a single vector (dim,) becomes one row.
+    """`values` as a float64 matrix (n, dim) of finite, non-zero rows; a single vector (dim,)
+    becomes one row.
 
     Raises:
-        InvalidInput: not numeric, another shape, NaN or infinity, or a row of norm zero; the message begins with `what`.
+        InvalidInput: not numeric, another shape, NaN or infinity, or a row of norm zero; the
+            message begins with `what`.
     """
     array = real_array(values, what)
     given = array.shape
@@ -44,7 +46,8 @@ def as_matrix(values: npt.ArrayLike, dim: int, what: str, *, allow_empty: bool =
 
 
 def unit_rows(matrix: Float64s) -> Float64s:
-    """Each row of (n, d) divided by its Euclidean norm, scaled first so that no square under- or overflows."""
+    """Each row of (n, d) divided by its Euclidean norm, scaled first so that no square under- or
+    overflows."""
     if not len(matrix):
         return matrix
     scaled = matrix / np.abs(matrix).max(axis=1, keepdims=True)

@@ -1,9 +1,12 @@
-"""What a calibration fits beside the threshold: which configuration to use, and a map from its trust to a probability.
+"""What a calibration fits beside the threshold: which configuration to use, and a map from its
+trust to a probability.
 
-Everything is chosen on one part of the images (:func:`split`), so that the other part is free to prove the threshold with
-(:mod:`trustvlm.selective.risk`). The map changes no order and decides nothing: it may use every image.
+Everything is chosen on one part of the images (:func:`split`), so that the other part is free to
+prove the threshold with (:mod:`trustvlm.selective.risk`). The map changes no order and decides
+nothing: it may use every image.
 
-All raise InvalidInput for arrays that :func:`trustvlm.selective.ranking.checked` refuses (NaN, differing shapes, no image).
+All raise InvalidInput for arrays that :func:`trustvlm.selective.ranking.checked` refuses (NaN,
+differing shapes, no image).
 """
 
 from __future__ import annotations
@@ -39,10 +42,11 @@ ECE_LEAST = 20
 
 
 def split(hashes: Sequence[bytes]) -> tuple[Int64s, Int64s]:
-    """(tuning rows, testing rows): about a third to choose with, the rest to prove the threshold with.
+    """(tuning rows, testing rows): about a third to choose with, the rest to prove the threshold
+    with.
 
-    The content decides, not the order: the same images are always split the same way. The first of very few images goes to
-    tuning; a single one leaves nothing to test with.
+    The content decides, not the order: the same images are always split the same way. The first of
+    very few images goes to tuning; a single one leaves nothing to test with.
 
     Args:
         hashes: (n,) content hash of each image, all different.
@@ -62,8 +66,8 @@ class Choice:
     Attributes:
         index: of the chosen one.
         means: (c,) mean AURC over the folds of each configuration.
-        errors: (c,) standard error of each mean, from its spread over the folds; with a single fold 0.5, the most that a
-            number in [0, 1] can have.
+        errors: (c,) standard error of each mean, from its spread over the folds; with a single fold
+            0.5, the most that a number in [0, 1] can have.
     """
 
     index: int
@@ -74,23 +78,27 @@ class Choice:
 def choose_configuration(
     trust: Sequence[Float64s], right: Sequence[Bools], keys: Sequence[bytes]
 ) -> Choice:
-    """The configuration of least AURC, unless the default (number 0) is as good as far as these images tell.
+    """The configuration of least AURC, unless the default (number 0) is as good as far as these
+    images tell.
 
-    Each configuration's AURC is averaged over folds of the images. Another one replaces the default when its mean is lower
-    by more than one standard error of their difference, fold by fold (paired: both see the same images). Of those, the one
-    of least mean, the first of equal ones.
+    Each configuration's AURC is averaged over folds of the images. Another one replaces the default
+    when its mean is lower by more than one standard error of their difference, fold by fold
+    (paired: both see the same images). Of those, the one of least mean, the first of equal ones.
 
     Args:
-        trust: per configuration, (n,) its trust in its predictions for the same n images; ties and ±inf allowed.
+        trust: per configuration, (n,) its trust in its predictions for the same n images; ties and
+            ±inf allowed.
         right: per configuration, (n,) which of its predictions are right.
-        keys: (n,) anything that names the images, such as their content hashes: it deals them into folds.
+        keys: (n,) anything that names the images, such as their content hashes: it deals them into
+            folds.
 
     Raises:
         InvalidInput: also for no configuration, or numbers of rows that differ.
     """
     if not len(trust) or len(trust) != len(right):
         raise InvalidInput(
-            f"trust and right: expected one array per configuration, got {len(trust)} and {len(right)}"
+            f"trust and right: expected one array per configuration, got {len(trust)} and "
+            f"{len(right)}"
         )
     if any(len(values) != len(keys) for values in trust):
         raise InvalidInput(
@@ -111,10 +119,12 @@ def choose_configuration(
 
 @dataclass(frozen=True)
 class ProbabilityMap:
-    """Trust to the probability of being right: a straight line between knots, constant beyond the outermost.
+    """Trust to the probability of being right: a straight line between knots, constant beyond the
+    outermost.
 
     Attributes:
-        knots: (trust, probability) pairs; trust strictly ascending and finite, probability non-decreasing, inside (0, 1).
+        knots: (trust, probability) pairs; trust strictly ascending and finite, probability
+            non-decreasing, inside (0, 1).
     """
 
     knots: tuple[tuple[float, float], ...]
@@ -129,10 +139,11 @@ class ProbabilityMap:
 def fit_probability_map(trust: npt.ArrayLike, correct: npt.ArrayLike) -> ProbabilityMap:
     """The non-decreasing map that fits best, kept away from 0 and 1.
 
-    Isotonic regression (Zadrozny and Elkan, "Transforming Classifier Scores into Accurate Multiclass Probability
-    Estimates", 2002) finds blocks of trust values with one probability each. A block with k of n right gets
-    (k + ½) / (n + 1) instead of k / n (Krichevsky–Trofimov): three of three right are no certainty. Where that turns the
-    order of two neighbouring blocks around, they become one. Between blocks the map is a straight line.
+    Isotonic regression (Zadrozny and Elkan, "Transforming Classifier Scores into Accurate
+    Multiclass Probability Estimates", 2002) finds blocks of trust values with one probability each.
+    A block with k of n right gets (k + ½) / (n + 1) instead of k / n (Krichevsky–Trofimov): three
+    of three right are no certainty. Where that turns the order of two neighbouring blocks around,
+    they become one. Between blocks the map is a straight line.
 
     Args:
         trust: (n,) trust; −inf and +inf count as the lowest and the highest finite value.
@@ -160,10 +171,12 @@ def fit_probability_map(trust: npt.ArrayLike, correct: npt.ArrayLike) -> Probabi
 
 
 def cross_validated_ece(trust: npt.ArrayLike, correct: npt.ArrayLike) -> float | None:
-    """Expected calibration error of :func:`fit_probability_map` on images that it was not fitted with; smaller is better.
+    """Expected calibration error of :func:`fit_probability_map` on images that it was not fitted
+    with; smaller is better.
 
-    In each of ten rounds a tenth of the images is left out, evenly over the range of trust, and gets its probability from a
-    map of the others; :func:`trustvlm.selective.reliability.ece` of all together. None below 20 images.
+    In each of ten rounds a tenth of the images is left out, evenly over the range of trust, and
+    gets its probability from a map of the others; :func:`trustvlm.selective.reliability.ece` of all
+    together. None below 20 images.
     """
     values, right = checked(trust, correct)
     if len(values) < ECE_LEAST:
@@ -182,7 +195,8 @@ def cross_validated_ece(trust: npt.ArrayLike, correct: npt.ArrayLike) -> float |
 
 @dataclass(frozen=True)
 class _Block:
-    """Trust values first … last (numbers of distinct ones), of whose images `right` of `images` are right."""
+    """Trust values first … last (numbers of distinct ones), of whose images `right` of `images` are
+    right."""
 
     first: int
     last: int
@@ -204,7 +218,8 @@ def _shuffled(keys: Sequence[bytes], purpose: bytes) -> Int64s:
 
 
 def _standard_error(folds: Float64s, most: float) -> Float64s:
-    """(c,) standard error of the means of (c, folds) numbers; `most` where one fold says nothing of the spread."""
+    """(c,) standard error of the means of (c, folds) numbers; `most` where one fold says nothing of
+    the spread."""
     count = folds.shape[1]
     if count == 1:
         return np.full(len(folds), most)
@@ -213,7 +228,8 @@ def _standard_error(folds: Float64s, most: float) -> Float64s:
 
 
 def _finite(values: npt.NDArray[np.generic]) -> Float64s:
-    """±inf as the outermost finite values; all 0 when nothing is finite: such values have no order worth a map."""
+    """±inf as the outermost finite values; all 0 when nothing is finite: such values have no order
+    worth a map."""
     found = np.asarray(values, np.float64)
     finite = found[np.isfinite(found)]
     return np.clip(found, finite.min(), finite.max()) if len(finite) else np.zeros(len(found))

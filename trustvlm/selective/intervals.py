@@ -1,13 +1,14 @@
 """Intervals that hold the true value of a metric as often as they say, on few images too.
 
-The true value is the metric's on the whole population, from which the images are independent draws. Nothing is
-resampled: a bootstrap of 30 images with two errors knows no third one, and its intervals hold the truth in half of the draws.
-A proportion has its exact interval; one at an estimated threshold adds what the threshold may be off by; AURC and AUROC have
-the variance of their influence functions, in a form that does not shrink to nothing where no error was seen. How often
-they cover is measured in ``benchmarks/intervals.py``.
+The true value is the metric's on the whole population, from which the images are independent draws.
+Nothing is resampled: a bootstrap of 30 images with two errors knows no third one, and its intervals
+hold the truth in half of the draws. A proportion has its exact interval; one at an estimated
+threshold adds what the threshold may be off by; AURC and AUROC have the variance of their influence
+functions, in a form that does not shrink to nothing where no error was seen. How often they cover
+is measured in ``benchmarks/intervals.py``.
 
-All take (M,) trust and (M,) correct as :mod:`trustvlm.selective.metrics` does, and return (low, high) in [0, 1] (differences:
-in [−1, 1]), two-sided, for the `confidence` asked for.
+All take (M,) trust and (M,) correct as :mod:`trustvlm.selective.metrics` does, and return (low,
+high) in [0, 1] (differences: in [−1, 1]), two-sided, for the `confidence` asked for.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ CONFIDENCE = 0.95
 
 
 def proportion_interval(count: float, of: float, confidence: float = CONFIDENCE) -> Interval:
-    """Exact interval of a proportion, of which `count` of `of` were seen (Clopper & Pearson 1934); (0, 1) of none.
+    """Exact interval of a proportion, of which `count` of `of` were seen (Clopper & Pearson 1934);
+    (0, 1) of none.
 
     Neither need be whole: an effective number of images serves as well (Korn & Graubard 1998).
     """
@@ -52,7 +54,8 @@ def proportion_interval(count: float, of: float, confidence: float = CONFIDENCE)
 
 
 def mean_interval(values: Float64s, confidence: float = CONFIDENCE) -> Interval:
-    """Of the mean of (n,) independent values in [0, 1]: that of a proportion of as many as would have their variance."""
+    """Of the mean of (n,) independent values in [0, 1]: that of a proportion of as many as would
+    have their variance."""
     return proportion_interval(
         *_effective(float(values.mean()), _variance_of_mean(values), len(values)), confidence
     )
@@ -68,9 +71,10 @@ def fpr_at_tpr_interval(
 ) -> Interval:
     """The exact interval of the share of errors, widened by what the threshold may be off by.
 
-    The true threshold lies between two order statistics of the right predictions, whatever their distribution; the two
-    distances from the estimate add up as squares (MOVER: Zou & Donner 2008). Below some 72 right ones the lower order
-    statistic does not exist, and the interval reaches up to 1; (0, 1) of none or all right.
+    The true threshold lies between two order statistics of the right predictions, whatever their
+    distribution; the two distances from the estimate add up as squares (MOVER: Zou & Donner 2008).
+    Below some 72 right ones the lower order statistic does not exist, and the interval reaches up
+    to 1; (0, 1) of none or all right.
     """
     ranking = Ranking(*checked(trust, correct))
     wrongs, kept = int(ranking.wrong.sum()), np.cumsum(ranking.right)
@@ -82,7 +86,8 @@ def fpr_at_tpr_interval(
 def risk_at_coverage_interval(
     trust: Trust, correct: Bools, confidence: float = CONFIDENCE, *, coverage: float = 0.8
 ) -> Interval:
-    """The exact interval of the share of errors among the accepted, widened as in :func:`fpr_at_tpr_interval`."""
+    """The exact interval of the share of errors among the accepted, widened as in
+    :func:`fpr_at_tpr_interval`."""
     ranking = Ranking(*checked(trust, correct))
     return _at_threshold(ranking.accepted, ranking.errors, ranking.accepted, coverage, confidence)
 
@@ -93,7 +98,8 @@ def _at_threshold(
     """The interval of errors / of at the threshold that keeps `share` of all.
 
     Args:
-        kept: (g,) how many of those that place the threshold are at or above each of g descending thresholds.
+        kept: (g,) how many of those that place the threshold are at or above each of g descending
+            thresholds.
         errors, of: (g,) the proportion there.
     """
     from scipy.stats import binom
@@ -131,11 +137,13 @@ def _at_threshold(
 def coverage_at_risk_interval(
     trust: Trust, correct: Bools, confidence: float = CONFIDENCE, *, risk: float = 0.05
 ) -> Interval:
-    """What can be shown of the largest coverage whose risk is at most `risk`, by exact tests in a fixed order.
+    """What can be shown of the largest coverage whose risk is at most `risk`, by exact tests in a
+    fixed order.
 
-    Low: from the smallest number of images that could show it, more and more are accepted until it cannot be shown that the
-    risk is at most `risk`. High: from all images, fewer and fewer until it cannot be shown that the risk is above. Each
-    coverage then has its own exact interval. (0, 1) where the images show nothing.
+    Low: from the smallest number of images that could show it, more and more are accepted until it
+    cannot be shown that the risk is at most `risk`. High: from all images, fewer and fewer until it
+    cannot be shown that the risk is above. Each coverage then has its own exact interval. (0, 1)
+    where the images show nothing.
     """
     from scipy.special import bdtr, bdtrc
 
@@ -164,11 +172,12 @@ def _fewest_accepted(risk: float, tail: float) -> int:
 
 
 def auroc_interval(trust: Trust, correct: Bools, confidence: float = CONFIDENCE) -> Interval:
-    """The AUROCs that are within the normal quantile of their standard error of the one seen; (0, 1) of none or all right.
+    """The AUROCs that are within the normal quantile of their standard error of the one seen; (0,
+    1) of none or all right.
 
-    The variance is a function of the true value (Hanley & McNeil 1982, made symmetric: Newcombe 2006, method 5), so that
-    the interval has a width even where all right ones are trusted more; scaled up where the variance of DeLong et al. (1988)
-    says more.
+    The variance is a function of the true value (Hanley & McNeil 1982, made symmetric: Newcombe
+    2006, method 5), so that the interval has a width even where all right ones are trusted more;
+    scaled up where the variance of DeLong et al. (1988) says more.
     """
     from scipy.special import ndtri
 
@@ -209,10 +218,11 @@ def _variance(values: Float64s, weights: Int64s) -> float:
 
 
 def aurc_interval(trust: Trust, correct: Bools, confidence: float = CONFIDENCE) -> Interval:
-    """The interval of a proportion of as many images as would have the variance seen (Korn & Graubard 1998).
+    """The interval of a proportion of as many images as would have the variance seen (Korn &
+    Graubard 1998).
 
-    What no sample shows is an error among the few most trusted: the upper bound is that of the sample with one more error
-    at about the √M-th place.
+    What no sample shows is an error among the few most trusted: the upper bound is that of the
+    sample with one more error at about the √M-th place.
     """
     from scipy.special import betaincinv
 
@@ -234,8 +244,9 @@ def aurc_difference_interval(
     base_correct: Bools,
     confidence: float = CONFIDENCE,
 ) -> Interval:
-    """Of AURC minus that of a base rule on the same images, in order: normal, with the paired variance and, as in
-    :func:`aurc_interval`, one more error at about the √M-th place that only one of them makes."""
+    """Of AURC minus that of a base rule on the same images, in order: normal, with the paired
+    variance and, as in :func:`aurc_interval`, one more error at about the √M-th place that only one
+    of them makes."""
     from scipy.special import ndtri
 
     difference = aurc(trust, correct) - aurc(base_trust, base_correct)
@@ -247,12 +258,14 @@ def aurc_difference_interval(
 
 
 def _one_more(count: int) -> float:
-    """What an error at about the √M-th place of M adds to AURC: half of what one at the first place adds."""
+    """What an error at about the √M-th place of M adds to AURC: half of what one at the first place
+    adds."""
     return float((1 / np.arange(1, count + 1)).sum()) / 2 / count
 
 
 def _effective(value: float, variance: float, count: int) -> tuple[float, float]:
-    """(count, of) of a proportion with that value and variance; of all images where nothing varies."""
+    """(count, of) of a proportion with that value and variance; of all images where nothing
+    varies."""
     of = value * (1 - value) / variance if variance > 0 and 0 < value < 1 else float(count)
     return value * of, of
 
@@ -265,10 +278,11 @@ def _variance_of_mean(values: Float64s) -> float:
 
 
 def _aurc_influence(trust: Trust, correct: Bools) -> Float64s:
-    """(M,) how far each prediction moves AURC, up to a constant: its influence function at the sample.
+    """(M,) how far each prediction moves AURC, up to a constant: its influence function at the
+    sample.
 
-    A wrong one at rank r adds 1/n to the risk at every n ≥ r; any one moves those behind it one place down, which saves
-    the error rate there over n. Ties share the mean of their places.
+    A wrong one at rank r adds 1/n to the risk at every n ≥ r; any one moves those behind it one
+    place down, which saves the error rate there over n. Ties share the mean of their places.
     """
     values, right = checked(trust, correct)
     _, group, size = np.unique(-values.astype(np.float64), return_inverse=True, return_counts=True)

@@ -1,12 +1,15 @@
 """Metrics of selective prediction on (trust, correct): does larger trust mean fewer errors?
 
-Every function takes `trust`, (M,) real numbers of which a larger one is more trusted (±inf allowed), and `correct`, (M,)
-bool or 0/1: whether each prediction was right. Results are fractions in [0, 1], not ×1000 and not percent.
+Every function takes `trust`, (M,) real numbers of which a larger one is more trusted (±inf
+allowed), and `correct`, (M,) bool or 0/1: whether each prediction was right. Results are fractions
+in [0, 1], not ×1000 and not percent.
 
-Invariants: the order of the predictions does not matter, because equal trust values form one group that is counted as a
-whole; nor do the values, only their order: a strictly increasing map of the trust changes nothing but thresholds.
+Invariants: the order of the predictions does not matter, because equal trust values form one group
+that is counted as a whole; nor do the values, only their order: a strictly increasing map of the
+trust changes nothing but thresholds.
 
-All raise InvalidInput for empty input, shapes that differ or are not one-dimensional, NaN, or `correct` that is not 0/1.
+All raise InvalidInput for empty input, shapes that differ or are not one-dimensional, NaN, or
+`correct` that is not 0/1.
 """
 
 from __future__ import annotations
@@ -39,7 +42,8 @@ class RiskCoverage(NamedTuple):
     """The risk–coverage curve, one point per distinct threshold, coverage ascending.
 
     Attributes:
-        coverage: (t,) share of the predictions whose trust is at or above the threshold; the last is 1.
+        coverage: (t,) share of the predictions whose trust is at or above the threshold; the last
+            is 1.
         risk: (t,) share of wrong ones among those.
         threshold: (t,) the trust value, descending.
     """
@@ -50,32 +54,38 @@ class RiskCoverage(NamedTuple):
 
 
 def aurc(trust: npt.ArrayLike, correct: npt.ArrayLike) -> float:
-    """Area under the risk–coverage curve: the mean over n = 1 … M of the error rate among the n most trusted.
+    """Area under the risk–coverage curve: the mean over n = 1 … M of the error rate among the n
+    most trusted.
 
-    Tied predictions share their mean error. 0 when all are right, 1 when all are wrong; smaller is better.
-    Source: Geifman, Uziel, El-Yaniv, "Bias-Reduced Uncertainty Estimation for Deep Neural Classifiers" (2019), whose mean this
-    is. Others integrate the same curve by trapezoids and differ by O(1/M).
+    Tied predictions share their mean error. 0 when all are right, 1 when all are wrong; smaller is
+    better. Source: Geifman, Uziel, El-Yaniv, "Bias-Reduced Uncertainty Estimation for Deep Neural
+    Classifiers" (2019), whose mean this is. Others integrate the same curve by trapezoids and
+    differ by O(1/M).
     """
     errors = _errors_among_most_trusted(_ranking(trust, correct))
     return float(np.mean(errors / np.arange(1, len(errors) + 1)))
 
 
 def e_aurc(trust: npt.ArrayLike, correct: npt.ArrayLike) -> float:
-    """Excess AURC: :func:`aurc` minus that of an oracle, which trusts every right prediction more than any wrong one.
+    """Excess AURC: :func:`aurc` minus that of an oracle, which trusts every right prediction more
+    than any wrong one.
 
-    0 when all are right or all are wrong (no order is better than another then). Same source, which approximates the oracle's
-    by e + (1 − e)·log(1 − e), e the error rate; here it is exact for M predictions.
+    0 when all are right or all are wrong (no order is better than another then). Same source, which
+    approximates the oracle's by e + (1 − e)·log(1 − e), e the error rate; here it is exact for M
+    predictions.
     """
     right = checked(trust, correct)[1]
     return aurc(trust, correct) - aurc(right, right)
 
 
 def augrc(trust: npt.ArrayLike, correct: npt.ArrayLike) -> float:
-    """Area under the generalised risk–coverage curve: ∫ (share of all predictions that are accepted and wrong) d(coverage).
+    """Area under the generalised risk–coverage curve: ∫ (share of all predictions that are accepted
+    and wrong) d(coverage).
 
-    By trapezoids from coverage 0 on, with one point for each distinct threshold, so that tied predictions share their mean
-    error. In [0, 1/2], 1/2 when all are wrong; smaller is better. Equal to e²/2 + e·(1 − e)·(1 − AUROC), e the error rate.
-    Source: Traub et al., "Overcoming Common Flaws in the Evaluation of Selective Classification Systems" (2024).
+    By trapezoids from coverage 0 on, with one point for each distinct threshold, so that tied
+    predictions share their mean error. In [0, 1/2], 1/2 when all are wrong; smaller is better.
+    Equal to e²/2 + e·(1 − e)·(1 − AUROC), e the error rate. Source: Traub et al., "Overcoming
+    Common Flaws in the Evaluation of Selective Classification Systems" (2024).
     """
     ranking = _ranking(trust, correct)
     accepted, errors = (
@@ -86,10 +96,11 @@ def augrc(trust: npt.ArrayLike, correct: npt.ArrayLike) -> float:
 
 
 def auroc(trust: npt.ArrayLike, correct: npt.ArrayLike) -> float:
-    """Probability that a right prediction is trusted more than a wrong one; ties count half. Larger is better.
+    """Probability that a right prediction is trusted more than a wrong one; ties count half. Larger
+    is better.
 
-    The Mann–Whitney statistic: the area under the ROC curve by trapezoids (Hanley & McNeil 1982). NaN when all are right or
-    all are wrong.
+    The Mann–Whitney statistic: the area under the ROC curve by trapezoids (Hanley & McNeil 1982).
+    NaN when all are right or all are wrong.
     """
     ranking = _ranking(trust, correct)
     rights, wrongs = int(ranking.right.sum()), int(ranking.wrong.sum())
@@ -101,10 +112,11 @@ def auroc(trust: npt.ArrayLike, correct: npt.ArrayLike) -> float:
 
 
 def fpr_at_tpr(trust: npt.ArrayLike, correct: npt.ArrayLike, tpr: float = 0.95) -> float:
-    """Share of the wrong predictions at or above the highest threshold that keeps at least `tpr` of the right ones.
+    """Share of the wrong predictions at or above the highest threshold that keeps at least `tpr` of
+    the right ones.
 
-    A point of the ROC curve, not interpolated between two (Liang, Li, Srikant 2018). Smaller is better. NaN when all are right
-    or all are wrong.
+    A point of the ROC curve, not interpolated between two (Liang, Li, Srikant 2018). Smaller is
+    better. NaN when all are right or all are wrong.
 
     Raises:
         InvalidInput: also for a tpr outside (0, 1].
@@ -120,10 +132,12 @@ def fpr_at_tpr(trust: npt.ArrayLike, correct: npt.ArrayLike, tpr: float = 0.95) 
 
 
 def aupr_error(trust: npt.ArrayLike, correct: npt.ArrayLike) -> float:
-    """Average precision of finding the errors by small trust: Σ over thresholds of (recall gained) × precision.
+    """Average precision of finding the errors by small trust: Σ over thresholds of (recall gained)
+    × precision.
 
-    Tied predictions enter together. Larger is better; the share of errors is what chance gives. 1 when all are wrong, NaN
-    when all are right. Source: Hendrycks & Gimpel 2017; without interpolation (Davis & Goadrich 2006).
+    Tied predictions enter together. Larger is better; the share of errors is what chance gives. 1
+    when all are wrong, NaN when all are right. Source: Hendrycks & Gimpel 2017; without
+    interpolation (Davis & Goadrich 2006).
     """
     ranking = _ranking(trust, correct)
     wrong, size = ranking.wrong[::-1], (ranking.right + ranking.wrong)[::-1]
@@ -134,9 +148,11 @@ def aupr_error(trust: npt.ArrayLike, correct: npt.ArrayLike) -> float:
 
 
 def coverage_at_risk(trust: npt.ArrayLike, correct: npt.ArrayLike, risk: float) -> float:
-    """The largest coverage of a threshold whose risk is at most `risk` on these predictions; 0 when there is none.
+    """The largest coverage of a threshold whose risk is at most `risk` on these predictions; 0 when
+    there is none.
 
-    A description of the data, not a promise: :func:`trustvlm.selective.risk.find_threshold` makes those.
+    A description of the data, not a promise: :func:`trustvlm.selective.risk.find_threshold` makes
+    those.
 
     Raises:
         InvalidInput: also for a risk outside [0, 1].

@@ -1,14 +1,18 @@
-"""Is a promise still kept? A test that may be looked at after every item, for as long as one likes, without paying for it.
+"""Is a promise still kept? A test that may be looked at after every item, for as long as one likes,
+without paying for it.
 
-Each item is a bet against the promise "the chance that an accepted item is wrong is at most m". A gambler who stakes the
-share c of the capital multiplies it by 1 − c when the item is right and by 1 − c + c/m when it is wrong. If the promise is
-kept, no bet gains on average, whatever came before: capital that began at 1 is an e-process, and it ever reaches 1/α with
-a chance of at most α (Ville's inequality, 1939). Capital of 1/α is therefore the end of the promise. Nobody knows the best
-stake, so the capital is spread evenly over many; the best of them earns most of what the best stake would have.
+Each item is a bet against the promise "the chance that an accepted item is wrong is at most m". A
+gambler who stakes the share c of the capital multiplies it by 1 − c when the item is right and by 1
+− c + c/m when it is wrong. If the promise is kept, no bet gains on average, whatever came before:
+capital that began at 1 is an e-process, and it ever reaches 1/α with a chance of at most α (Ville's
+inequality, 1939). Capital of 1/α is therefore the end of the promise. Nobody knows the best stake,
+so the capital is spread evenly over many; the best of them earns most of what the best stake would
+have.
 
-Source: Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting", JRSS B 86 (2024), sections 4.1
-and 4.4 (capital process, mixture of stakes). Stakes are shares of what may be staked (λ = c/m there), so that the capital
-against m falls as m grows: the risks that can be ruled out are exactly those below a bound.
+Source: Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting", JRSS B
+86 (2024), sections 4.1 and 4.4 (capital process, mixture of stakes). Stakes are shares of what may
+be staked (λ = c/m there), so that the capital against m falls as m grows: the risks that can be
+ruled out are exactly those below a bound.
 """
 
 from __future__ import annotations
@@ -35,13 +39,15 @@ class Monitoring:
 
     Attributes:
         items, errors: how many came, and how many of them are wrong.
-        e_value: evidence against the promise as of the last item (the capital; it may fall again): 1 without items.
+        e_value: evidence against the promise as of the last item (the capital; it may fall again):
+            1 without items.
         largest: the largest it ever was; at least 1.
-        broken: `largest` reached 1/α: the promise is not kept, with a chance of at most α of saying so wrongly, however
-            often one looks.
+        broken: `largest` reached 1/α: the promise is not kept, with a chance of at most α of saying
+            so wrongly, however often one looks.
         broken_after: how many items it took; None when not broken.
-        risk_low: lower bound of the risk at confidence 1 − α that holds at every time at once: it never falls as items come,
-            and promises below it would have been called broken. Of a risk that changes, it bounds the largest so far.
+        risk_low: lower bound of the risk at confidence 1 − α that holds at every time at once: it
+            never falls as items come, and promises below it would have been called broken. Of a
+            risk that changes, it bounds the largest so far.
     """
 
     items: int
@@ -54,10 +60,12 @@ class Monitoring:
 
 
 def monitor(errors: Sequence[bool] | Bools, max_risk: float, alpha: float = 0.05) -> Monitoring:
-    """Test the promise "at most `max_risk` of what is accepted is wrong" with items in the order in which they came.
+    """Test the promise "at most `max_risk` of what is accepted is wrong" with items in the order in
+    which they came.
 
-    The items must be a fair sample of what is accepted (drawn at random, not because they looked wrong); they may depend on
-    each other as long as each one's chance of being wrong, given all before, is at most `max_risk` under the promise.
+    The items must be a fair sample of what is accepted (drawn at random, not because they looked
+    wrong); they may depend on each other as long as each one's chance of being wrong, given all
+    before, is at most `max_risk` under the promise.
 
     Args:
         errors: (n,) bool or 0/1, whether each item was wrong, in order of time; may be empty.
@@ -90,7 +98,8 @@ def monitor(errors: Sequence[bool] | Bools, max_risk: float, alpha: float = 0.05
 
 
 def _log_capital(items: Int64s, errors: Int64s, risk: float) -> Float64s:
-    """(t,) log of the capital against `risk` after so many items with so many errors: the mean over the stakes."""
+    """(t,) log of the capital against `risk` after so many items with so many errors: the mean over
+    the stakes."""
     won, lost = np.log1p(STAKES * (1 / risk - 1)), np.log1p(-STAKES)
     each = errors[:, None] * won + (items - errors)[:, None] * lost
     found: Float64s = np.logaddexp.reduce(each, axis=1) - np.log(len(STAKES))
@@ -98,7 +107,8 @@ def _log_capital(items: Int64s, errors: Int64s, risk: float) -> Float64s:
 
 
 def _risk_low(at: Int64s, limit: float) -> float:
-    """The largest risk against which the capital ever reached the limit, from below to 1e-6; 0 when there is none."""
+    """The largest risk against which the capital ever reached the limit, from below to 1e-6; 0 when
+    there is none."""
     low, high = 0.0, 1.0
     errors = np.arange(1, len(at) + 1)
     while high - low > 1e-6 and len(at):
@@ -118,6 +128,7 @@ def _checked(errors: Sequence[bool] | Bools) -> Bools:
         or not ((found == 0) | (found == 1)).all()
     ):
         raise InvalidInput(
-            f"errors: expected (n,) bool or 0/1, got {found.dtype} of shape {found.shape}, or other values"
+            f"errors: expected (n,) bool or 0/1, got {found.dtype} of shape {found.shape}, or "
+            f"other values"
         )
     return found.astype(np.bool_)

@@ -1,4 +1,5 @@
-"""The pictures of an evaluation, as SVG. matplotlib is imported where it is used: it takes a second."""
+"""The pictures of an evaluation, as SVG. matplotlib is imported where it is used: it takes a
+second."""
 
 from __future__ import annotations
 
@@ -67,7 +68,8 @@ def risk_coverage(evaluation: Evaluation) -> str:
 
 
 def reliability_diagram(evaluation: Evaluation) -> str | None:
-    """Whether a probability of 80 % is right in 80 % of the cases; None without a rule that is a probability."""
+    """Whether a probability of 80 % is right in 80 % of the cases; None without a rule that is a
+    probability."""
     lines = {
         rule: colour for rule, colour in _lines(evaluation).items() if evaluation[rule].reliability
     }
@@ -134,7 +136,8 @@ def shot_curve(evaluation: Evaluation) -> str | None:
 
 
 def label_chart(evaluation: Evaluation) -> str | None:
-    """Share of wrong images among those that each label was given, the worst labels first; None when none is wrong."""
+    """Share of wrong images among those that each label was given, the worst labels first; None
+    when none is wrong."""
     shown = [label for label in evaluation.per_label if label.right < label.predicted][
         :MAX_LABELS_SHOWN
     ]

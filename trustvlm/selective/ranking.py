@@ -50,7 +50,8 @@ def checked(
     values, right = plain_array(trust, name), plain_array(correct, "correct")
     if values.ndim != 1 or values.shape != right.shape:
         raise InvalidInput(
-            f"{name} and correct: expected one (M,) array each, got {values.shape} and {right.shape}"
+            f"{name} and correct: expected one (M,) array each, got {values.shape} and "
+            f"{right.shape}"
         )
     if not len(values):
         raise InvalidInput(f"{name} and correct: expected at least one prediction, got none")

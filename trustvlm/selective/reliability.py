@@ -21,7 +21,8 @@ BINNING = f"{BINS} bins of equal mass"
 
 @dataclass(frozen=True, eq=False)
 class Reliability:
-    """Predictions in bins of (nearly) equal size, by rising probability; equal probabilities share a bin.
+    """Predictions in bins of (nearly) equal size, by rising probability; equal probabilities share
+    a bin.
 
     Attributes:
         probability: (b,) mean probability. accuracy: (b,) share that is right. count: (b,).
@@ -60,10 +61,12 @@ def reliability(
 
 
 def ece(probability: npt.ArrayLike, correct: npt.ArrayLike, bins: int = BINS) -> float:
-    """Expected calibration error: the mean of |accuracy − probability| over :func:`reliability`'s bins, by their size.
+    """Expected calibration error: the mean of |accuracy − probability| over :func:`reliability`'s
+    bins, by their size.
 
-    Source: Guo et al. 2017, whose 15 bins are of equal width; these are of equal mass (Nguyen & O'Connor 2015), which leaves
-    none almost empty. Equal probabilities share one bin, so that there may be fewer.
+    Source: Guo et al. 2017, whose 15 bins are of equal width; these are of equal mass (Nguyen &
+    O'Connor 2015), which leaves none almost empty. Equal probabilities share one bin, so that there
+    may be fewer.
     """
     found = reliability(probability, correct, bins)
     return float(np.average(np.abs(found.accuracy - found.probability), weights=found.count))

@@ -35,8 +35,8 @@ def render_html(
     """The page.
 
     Args:
-        support_image: id of a support image → its JPEG thumbnail, or None. query_image: source of an evaluated image → JPEG,
-            or None where it is no file that can be read.
+        support_image: id of a support image → its JPEG thumbnail, or None. query_image: source of
+            an evaluated image → JPEG, or None where it is no file that can be read.
     """
     from jinja2 import Environment
     from markupsafe import Markup
@@ -72,7 +72,8 @@ def render_html(
 
 
 def best_rule(evaluation: Evaluation) -> str:
-    """The rule that the finding is about: the fused one, else the one on images, else the one on text."""
+    """The rule that the finding is about: the fused one, else the one on images, else the one on
+    text."""
     return evaluation.fused or evaluation.image or evaluation.text or evaluation.rules[0].rule
 
 
@@ -83,7 +84,10 @@ def in_words(evaluation: Evaluation) -> str:
     share = _percent(outcome.coverage_at_risk.value)
     words = f"{_percent(outcome.accuracy.value)} of the images are labelled rightly. "
     if outcome.coverage_at_risk.value > 0:
-        words += f"Accepting the {share} that {best} trusts most leaves {_percent(evaluation.risk)} errors or fewer"
+        words += (
+            f"Accepting the {share} that {best} trusts most leaves "
+            f"{_percent(evaluation.risk)} errors or fewer"
+        )
     else:
         words += f"No threshold of {best} leaves {_percent(evaluation.risk)} errors or fewer"
     if evaluation.text and evaluation.text != best:

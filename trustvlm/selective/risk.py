@@ -1,15 +1,19 @@
-"""A threshold on the trust with a promise: of what is accepted, at most `max_risk` is wrong, with `confidence`.
+"""A threshold on the trust with a promise: of what is accepted, at most `max_risk` is wrong, with
+`confidence`.
 
-Learn-then-Test (Angelopoulos, Bates, Candès, Jordan, Lei, "Learn then Test: Calibrating Predictive Algorithms to Achieve
-Risk Control", 2021) by fixed-sequence testing. Candidate thresholds are fixed beforehand, strictest first, from images that
-are not tested with (:func:`threshold_grid`). For each one in turn, "more than `max_risk` of what it accepts is wrong" is
-tested with the exact binomial; the first that cannot be refuted ends the search, and the last one refuted is the answer
-(:func:`find_threshold`). As the order was fixed, the chance that the answer breaks the promise is at most 1 − confidence,
-for any number of images, any trust values and any dependence of errors on trust; nothing is paid for testing many.
+Learn-then-Test (Angelopoulos, Bates, Candès, Jordan, Lei, "Learn then Test: Calibrating Predictive
+Algorithms to Achieve Risk Control", 2021) by fixed-sequence testing. Candidate thresholds are fixed
+beforehand, strictest first, from images that are not tested with (:func:`threshold_grid`). For each
+one in turn, "more than `max_risk` of what it accepts is wrong" is tested with the exact binomial;
+the first that cannot be refuted ends the search, and the last one refuted is the answer
+(:func:`find_threshold`). As the order was fixed, the chance that the answer breaks the promise is
+at most 1 − confidence, for any number of images, any trust values and any dependence of errors on
+trust; nothing is paid for testing many.
 
-What it needs: the images tested with were drawn like those that come later, independently of each other, and were used
-for nothing else (no choice of a rule, a parameter or the candidates). The promise is about the share of wrong ones among
-all that is accepted: not about one label, nor about images of another origin.
+What it needs: the images tested with were drawn like those that come later, independently of each
+other, and were used for nothing else (no choice of a rule, a parameter or the candidates). The
+promise is about the share of wrong ones among all that is accepted: not about one label, nor about
+images of another origin.
 """
 
 from __future__ import annotations
@@ -48,12 +52,14 @@ class RiskThreshold:
         threshold: accept when trust ≥ this; None: accept nothing.
         max_risk, confidence: the promise.
         images: how many it was tested with.
-        accepted, errors: how many of those it accepts, and how many of these are wrong; of the strictest candidate when
-            there is no threshold.
+        accepted, errors: how many of those it accepts, and how many of these are wrong; of the
+            strictest candidate when there is no threshold.
         coverage: accepted / images; 0 when there is no threshold.
-        risk_bound: exact (Clopper–Pearson) upper bound of the risk at `confidence`, from `errors` of `accepted`.
-        needed: how many more images to test with would do, with a chance of about 80 %; 0 with a threshold; None when more
-            than a million or no number would do, as far as these images tell.
+        risk_bound: exact (Clopper–Pearson) upper bound of the risk at `confidence`, from `errors`
+            of `accepted`.
+        needed: how many more images to test with would do, with a chance of about 80 %; 0 with a
+            threshold; None when more than a million or no number would do, as far as these images
+            tell.
         reason: one sentence for people.
     """
 
@@ -78,10 +84,12 @@ def threshold_grid(
     confidence: float = 0.9,
     points: int = GRID_POINTS,
 ) -> Float64s:
-    """Candidate thresholds for :func:`find_threshold`, strictest first, from images it is not given.
+    """Candidate thresholds for :func:`find_threshold`, strictest first, from images it is not
+    given.
 
-    The first is the one most likely to pass as far as these images tell: a stricter one may accept too few for a proof
-    even without an error. From there the steps are even in coverage, down to the lowest trust seen.
+    The first is the one most likely to pass as far as these images tell: a stricter one may accept
+    too few for a proof even without an error. From there the steps are even in coverage, down to
+    the lowest trust seen.
 
     Args:
         trust: (m,) trust of the tuning images; −inf for an image that is never accepted.
@@ -121,17 +129,20 @@ def find_threshold(
     max_risk: float = 0.05,
     confidence: float = 0.9,
 ) -> RiskThreshold:
-    """The loosest threshold of `grid` whose risk is at most `max_risk` with `confidence`. See the module.
+    """The loosest threshold of `grid` whose risk is at most `max_risk` with `confidence`. See the
+    module.
 
     Args:
-        trust: (n,) trust of images that chose nothing; −inf for an image that is never accepted (unknown, unverified):
-            it counts as not covered, and neither for nor against a threshold.
+        trust: (n,) trust of images that chose nothing; −inf for an image that is never accepted
+            (unknown, unverified): it counts as not covered, and neither for nor against a
+            threshold.
         correct: (n,) bool or 0/1.
         grid: (g,) candidates fixed beforehand, strictly descending (:func:`threshold_grid`).
         max_risk, confidence: the promise, each in (0, 1).
 
     Raises:
-        InvalidInput: no image; NaN; a grid that is not finite and strictly descending; numbers outside their ranges.
+        InvalidInput: no image; NaN; a grid that is not finite and strictly descending; numbers
+            outside their ranges.
     """
     _check_promise(max_risk, confidence)
     ranking = _acceptable(trust, correct)
@@ -145,7 +156,10 @@ def find_threshold(
     if not count:
         needed, why = _what_would_do(ranking, images, max_risk, confidence)
         tested = (int(accepted[0]), int(errors[0])) if len(candidates) else (0, 0)
-        reason = f"no threshold keeps the risk at or below {max_risk:g} with confidence {confidence:g}: {why}"
+        reason = (
+            f"no threshold keeps the risk at or below {max_risk:g} with confidence "
+            f"{confidence:g}: {why}"
+        )
         bound = risk_upper_bound(*tested, confidence)
         return RiskThreshold(
             None, max_risk, confidence, images, *tested, 0.0, bound, needed, reason
@@ -159,14 +173,16 @@ def find_threshold(
 
 
 def risk_upper_bound(accepted: int, errors: int, confidence: float = 0.9) -> float:
-    """Exact (Clopper–Pearson) upper bound of a risk of which `errors` of `accepted` were seen; 1 when none was accepted."""
+    """Exact (Clopper–Pearson) upper bound of a risk of which `errors` of `accepted` were seen; 1
+    when none was accepted."""
     if not 0 <= errors <= accepted:
         raise InvalidInput(f"errors: expected 0 … accepted ({accepted}), got {errors}")
     return float(risk_upper_bounds(np.array([accepted]), np.array([errors]), confidence)[0])
 
 
 def risk_upper_bounds(accepted: Int64s, errors: Int64s, confidence: float = 0.9) -> Float64s:
-    """(n,) the same for n pairs of counts, each bound for itself: not all of them at once with that confidence."""
+    """(n,) the same for n pairs of counts, each bound for itself: not all of them at once with that
+    confidence."""
     from scipy.special import betaincinv
 
     number("confidence", confidence)
@@ -178,7 +194,8 @@ def risk_upper_bounds(accepted: Int64s, errors: Int64s, confidence: float = 0.9)
 
 
 def smallest_accepted(max_risk: float = 0.05, confidence: float = 0.9) -> int:
-    """How many images must be accepted, all of them right, before any threshold can pass: 45 for 5 % with 90 %."""
+    """How many images must be accepted, all of them right, before any threshold can pass: 45 for 5
+    % with 90 %."""
     _check_promise(max_risk, confidence)
     closed = int(np.ceil(np.log1p(-confidence) / np.log1p(-max_risk)))
     near = np.arange(
@@ -189,10 +206,11 @@ def smallest_accepted(max_risk: float = 0.05, confidence: float = 0.9) -> int:
 
 
 def _p_values(accepted: Int64s, errors: Int64s, max_risk: float) -> Float64s:
-    """P(at most that many errors among that many accepted) if the risk were `max_risk`; 1 where none is accepted.
+    """P(at most that many errors among that many accepted) if the risk were `max_risk`; 1 where
+    none is accepted.
 
-    Exact but for the last bits of a float64. One that equals 1 − confidence to the last may therefore count as refuted or not;
-    the promise is kept either way.
+    Exact but for the last bits of a float64. One that equals 1 − confidence to the last may
+    therefore count as refuted or not; the promise is kept either way.
     """
     from scipy.special import bdtr
 
@@ -203,7 +221,8 @@ def _p_values(accepted: Int64s, errors: Int64s, max_risk: float) -> Float64s:
 
 
 def _errors_that_pass(accepted: Int64s, max_risk: float, confidence: float) -> Int64s:
-    """The largest number of errors among that many accepted that still passes; −1 where not even none does."""
+    """The largest number of errors among that many accepted that still passes; −1 where not even
+    none does."""
     low, high = (
         np.full_like(accepted, -1),
         accepted.copy(),
@@ -236,9 +255,10 @@ def _what_would_do(
 ) -> tuple[int | None, str]:
     """How many more images, and why. Of every threshold seen, the one that would need the fewest.
 
-    Its risk is the larger of two estimates, as a few images tell little: from these images and as many imagined ones as the
-    smallest proof needs, half as often wrong as is allowed; and from these and ten of the risk of all of them, for the few
-    most trusted of many wrong ones are right by luck.
+    Its risk is the larger of two estimates, as a few images tell little: from these images and as
+    many imagined ones as the smallest proof needs, half as often wrong as is allowed; and from
+    these and ten of the risk of all of them, for the few most trusted of many wrong ones are right
+    by luck.
     """
     none_wrong = smallest_accepted(max_risk, confidence)
     if not len(ranking.trust):
@@ -249,7 +269,8 @@ def _what_would_do(
         (errors + none_wrong * max_risk / 2) / (accepted + none_wrong),
         (errors + 10 * overall) / (accepted + 10),
     )
-    # Needs grow with the risk and shrink with the coverage: only the lowest risk of each coverage and above matters.
+    # Needs grow with the risk and shrink with the coverage: only the lowest risk of each coverage
+    # and above matters.
     best = np.flatnonzero((risk < max_risk) & (risk <= np.minimum.accumulate(risk[::-1])[::-1]))
     best = (
         best[np.unique(np.linspace(0, len(best) - 1, 100).astype(np.int64))] if len(best) else best
@@ -260,16 +281,23 @@ def _what_would_do(
     ]
     total = min(totals, default=np.inf)
     few = int(accepted[-1]) < none_wrong
-    least = f"about {_rounded(none_wrong):,} images without an error would do; you have {images:,} to prove it with"
+    least = (
+        f"about {_rounded(none_wrong):,} images without an error would do; you have "
+        f"{images:,} to prove it with"
+    )
     if total > images + MOST_IMAGES:
         lowest = int(np.argmin(risk))
-        seen = f"{int(errors[lowest])} of the {int(accepted[lowest])} most trusted of {images} images are wrong"
+        seen = (
+            f"{int(errors[lowest])} of the {int(accepted[lowest])} most trusted of {images} "
+            f"images are wrong"
+        )
         if few:
             return None, least
         if not errors[lowest]:
             return (
                 None,
-                f"{seen}, and a proof takes about {_rounded(none_wrong):,} that are accepted without an error",
+                f"{seen}, and a proof takes about {_rounded(none_wrong):,} that are accepted "
+                f"without an error",
             )
         return None, f"{seen}; as far as they tell, no number of images would do"
     needed = max(1, int(np.ceil(total)) - images)
@@ -277,7 +305,8 @@ def _what_would_do(
         return needed, f"{least}; as far as these tell, about {needed:,} more would do"
     return (
         needed,
-        f"{images:,} images are too few for a risk this close to it; about {needed:,} more would do",
+        f"{images:,} images are too few for a risk this close to it; about {needed:,} more "
+        f"would do",
     )
 
 
@@ -287,9 +316,11 @@ def _rounded(count: int) -> int:
 
 
 def _accepted_that_do(risk: float, max_risk: float, confidence: float) -> float:
-    """How many accepted images let a threshold of that risk pass with a chance of :data:`LIKELY`; inf beyond a million.
+    """How many accepted images let a threshold of that risk pass with a chance of :data:`LIKELY`;
+    inf beyond a million.
 
-    The chance goes up in jags: this is the first count on a geometric ladder (steps of 2 %) that reaches it.
+    The chance goes up in jags: this is the first count on a geometric ladder (steps of 2 %) that
+    reaches it.
     """
     first = smallest_accepted(max_risk, confidence)
     ladder = np.unique(
@@ -311,7 +342,8 @@ def _acceptable(trust: npt.ArrayLike, correct: npt.ArrayLike) -> Ranking:
 
 
 def _finite(thresholds: npt.NDArray[Any]) -> Float64s:
-    """Thresholds that JSON can hold: the largest finite number accepts what +inf does, unless that very number is a trust."""
+    """Thresholds that JSON can hold: the largest finite number accepts what +inf does, unless that
+    very number is a trust."""
     limit = np.finfo(np.float64).max
     found: Float64s = np.clip(thresholds.astype(np.float64), -limit, limit)
     return found[np.append(True, np.diff(found) < 0)] if len(found) else found
@@ -325,7 +357,8 @@ def _checked_grid(grid: npt.ArrayLike) -> Float64s:
         or (np.diff(candidates) >= 0).any()
     ):
         raise InvalidInput(
-            "grid: expected (g,) finite thresholds, strictly descending; take them from threshold_grid"
+            "grid: expected (g,) finite thresholds, strictly descending; take them from "
+            "threshold_grid"
         )
     return candidates
 

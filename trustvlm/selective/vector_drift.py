@@ -1,18 +1,24 @@
-"""Whether new vectors look like those that are there: by where they point on the whole, and by how long they are.
+"""Whether new vectors look like those that are there: by where they point on the whole, and by how
+long they are.
 
-Embeddings of one model lie in a narrow cone: the mean direction of a label's images is near that of all other labels'. Another
-model's cone points elsewhere, and its vectors have other norms. Two tests on a batch of new vectors, each with two conditions:
+Embeddings of one model lie in a narrow cone: the mean direction of a label's images is near that of
+all other labels'. Another model's cone points elsewhere, and its vectors have other norms. Two
+tests on a batch of new vectors, each with two conditions:
 
-* **Direction.** c is the cosine of the batch's mean direction with that of the stored labels. Under the null hypothesis that
-  the batch is of one more label of the same kind, c is distributed as the stored labels' own cosines with the others' mean:
-  a one-sided prediction bound of Student's t at :data:`FALSE_ALARMS` / 2. As another subject moves the mean too, c must
-  also lie below half of the stored labels' mean cosine. On CLIP ViT-B/32: other subjects 0.61 to 0.77, texts where images
-  belong 0.22 to 0.37, a rotated space or another model −0.06 to 0.00, where stored labels have 0.88 to 0.94.
-* **Length.** The mean log norm of the batch against the stored vectors' mean and deviation: a two-sided prediction bound at
-  :data:`FALSE_ALARMS` / 2, and a ratio of at least :data:`LENGTH_RATIO`.
+* **Direction.** c is the cosine of the batch's mean direction with that of the stored labels. Under
+  the null hypothesis that the batch is of one more label of the same kind, c is distributed as the
+  stored labels' own cosines with the others' mean: a one-sided prediction bound of Student's t at
+  :data:`FALSE_ALARMS` / 2. As another subject moves the mean too, c must also lie below half of the
+  stored labels' mean cosine. On CLIP ViT-B/32: other subjects 0.61 to 0.77, texts where images
+  belong 0.22 to 0.37, a rotated space or another model −0.06 to 0.00, where stored labels have 0.88
+  to 0.94.
+* **Length.** The mean log norm of the batch against the stored vectors' mean and deviation: a
+  two-sided prediction bound at :data:`FALSE_ALARMS` / 2, and a ratio of at least
+  :data:`LENGTH_RATIO`.
 
-A batch of several labels is nearer to the mean than one of one label, so the rate is an upper one. Where vectors have no
-common direction (their mean cosine is below :data:`CONE`), the first test is silent.
+A batch of several labels is nearer to the mean than one of one label, so the rate is an upper one.
+Where vectors have no common direction (their mean cosine is below :data:`CONE`), the first test is
+silent.
 """
 
 from __future__ import annotations
@@ -35,8 +41,8 @@ __all__ = [
 ]
 
 FALSE_ALARMS = 0.001
-"""Upper bound of the chance that a batch of the same kind is called another, both tests together, if cosines and log norms
-are normal."""
+"""Upper bound of the chance that a batch of the same kind is called another, both tests together,
+if cosines and log norms are normal."""
 LEAST_VECTORS = 8
 """Smaller batches, and fewer stored vectors, are not judged."""
 LEAST_LABELS = 5
@@ -51,7 +57,8 @@ class Baseline:
 
     Attributes:
         count, labels: how many vectors and labels it was made of.
-        direction: (d,) unit mean of the labels' mean directions; None with fewer than :data:`LEAST_LABELS` labels.
+        direction: (d,) unit mean of the labels' mean directions; None with fewer than
+            :data:`LEAST_LABELS` labels.
         cosine, spread: mean and deviation of each label's cosine with the mean of the others.
         log_norm, log_norm_spread: mean and deviation of log norms; None where norms are not known.
     """
@@ -66,7 +73,8 @@ class Baseline:
 
 
 def baseline_of(vectors: Float64s, owner: Int64s, *, norms: bool = True) -> Baseline:
-    """The baseline of stored vectors (n, d) of the labels `owner` (n,); without `norms`, for vectors that were normalised."""
+    """The baseline of stored vectors (n, d) of the labels `owner` (n,); without `norms`, for
+    vectors that were normalised."""
     lengths = np.log(np.linalg.norm(vectors, axis=1))
     found, place = np.unique(owner, return_inverse=True)
     means = np.zeros((len(found), vectors.shape[1]))
@@ -93,7 +101,8 @@ def baseline_of(vectors: Float64s, owner: Int64s, *, norms: bool = True) -> Base
 
 
 def departures(baseline: Baseline, vectors: Float64s) -> list[str]:
-    """In words, how a batch (n, d) departs from the baseline; empty where it does not, or nothing can be said."""
+    """In words, how a batch (n, d) departs from the baseline; empty where it does not, or nothing
+    can be said."""
     if len(vectors) < LEAST_VECTORS:
         return []
     return [*_direction(baseline, vectors), *_length(baseline, vectors)]
@@ -112,7 +121,8 @@ def _direction(baseline: Baseline, vectors: Float64s) -> list[str]:
     ):
         return []
     return [
-        f"their mean direction has a cosine of {cosine:.2f} with the stored one, where labels have {baseline.cosine:.2f} "
+        f"their mean direction has a cosine of {cosine:.2f} with the stored one, where "
+        f"labels have {baseline.cosine:.2f} "
         f"± {baseline.spread:.2f}"
     ]
 
@@ -122,7 +132,8 @@ def _length(baseline: Baseline, vectors: Float64s) -> list[str]:
         return []
     logs = np.log(np.linalg.norm(vectors, axis=1))
     away = abs(float(logs.mean()) - baseline.log_norm)
-    # Vectors of one label share what is special of it: the mean of many spreads as one vector does, at most.
+    # Vectors of one label share what is special of it: the mean of many spreads as one vector does,
+    # at most.
     bound = (
         _quantile(FALSE_ALARMS / 4, baseline.count - 1)
         * baseline.log_norm_spread
@@ -131,7 +142,8 @@ def _length(baseline: Baseline, vectors: Float64s) -> list[str]:
     if away <= max(float(bound), float(np.log(LENGTH_RATIO))):
         return []
     return [
-        f"their norms are about {np.exp(logs.mean()):.3g}, where the stored ones are about {np.exp(baseline.log_norm):.3g}"
+        f"their norms are about {np.exp(logs.mean()):.3g}, where the stored ones are about "
+        f"{np.exp(baseline.log_norm):.3g}"
     ]
 
 
@@ -141,7 +153,8 @@ def _unit(rows: Float64s) -> Float64s:
 
 
 def _quantile(tail: float, freedom: int) -> float:
-    """The point beyond which Student's t with so many degrees of freedom lies with probability `tail`."""
+    """The point beyond which Student's t with so many degrees of freedom lies with probability
+    `tail`."""
     from scipy.special import stdtrit
 
     return float(stdtrit(freedom, 1 - tail))

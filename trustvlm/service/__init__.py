@@ -1,4 +1,5 @@
-"""TrustService: register, score and search, over the catalog, the indexes and the encoders. One file per verb."""
+"""TrustService: register, score and search, over the catalog, the indexes and the encoders. One
+file per verb."""
 
 from trustvlm.service.service import TrustService
 

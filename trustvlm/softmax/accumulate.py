@@ -1,4 +1,5 @@
-"""What a pass knows of the rows that it has seen: sums, and leaders. Logits are in bits (base 2), relative to the maximum."""
+"""What a pass knows of the rows that it has seen: sums, and leaders. Logits are in bits (base 2),
+relative to the maximum."""
 
 from __future__ import annotations
 
@@ -18,8 +19,10 @@ class State:
     """What a pass over some of the rows knows, per query, of their logits l in bits.
 
     Attributes:
-        maximum: (n,) m, −∞ where no row took part. total, weighted, squared: (n,) Σ2^(l−m), Σ2^(l−m)·(l−m), Σ4^(l−m).
-        slots, logits: (n, k) the rows of the largest l and these, best first; −1 and −∞ where there are no more rows.
+        maximum: (n,) m, −∞ where no row took part. total, weighted, squared: (n,) Σ2^(l−m),
+            Σ2^(l−m)·(l−m), Σ4^(l−m).
+        slots, logits: (n, k) the rows of the largest l and these, best first; −1 and −∞ where there
+            are no more rows.
     """
 
     maximum: Float64s
@@ -86,7 +89,8 @@ class Running:
         """Take in the rows start … with these logits, `offset` to be added; they are written over.
 
         Args:
-            errors: (n, b) by how much the logits are too small, where that is known; written over too. See :meth:`factor`.
+            errors: (n, b) by how much the logits are too small, where that is known; written over
+                too. See :meth:`factor`.
         """
         best = self._arithmetic.largest(logits) + offset
         self._leaders.offer(logits, best, start, offset)
@@ -116,7 +120,8 @@ class Running:
             self._sampled += self._arithmetic.totals(powers), np.einsum("nb,nb->n", powers, errors)
 
     def factor(self) -> Float64s:
-        """(n,) by what Σ2^l over the rows behind the leaders is to be multiplied, judged by those whose errors were known."""
+        """(n,) by what Σ2^l over the rows behind the leaders is to be multiplied, judged by those
+        whose errors were known."""
         found: Float64s = np.divide(
             self._sampled[1],
             self._sampled[0],
@@ -126,7 +131,8 @@ class Running:
         return found
 
     def _like(self, logits: Float32s) -> Float32s:
-        """An array to work in, the same for every block of a shape: fresh memory would cost as much as the arithmetic."""
+        """An array to work in, the same for every block of a shape: fresh memory would cost as much
+        as the arithmetic."""
         if self._work.shape != logits.shape:
             self._work = np.empty_like(logits)
         return self._work

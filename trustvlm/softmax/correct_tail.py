@@ -1,8 +1,9 @@
 """What rounding a query does to the sums over the rows, taken out again.
 
-A kernel that rounds a query q to b is off by δ = (q − b)·t for a row t, and rows that resemble each other are off
-together. Leaders are computed anew from their 16-bit rows. Of the others, too many for that, a random sample of the 8-bit
-rows tells by how much they moved, weighted as the softmax weighs them: E[2^(l+δ)] / E[2^l].
+A kernel that rounds a query q to b is off by δ = (q − b)·t for a row t, and rows that resemble each
+other are off together. Leaders are computed anew from their 16-bit rows. Of the others, too many
+for that, a random sample of the 8-bit rows tells by how much they moved, weighted as the softmax
+weighs them: E[2^(l+δ)] / E[2^l].
 """
 
 from __future__ import annotations
@@ -26,12 +27,14 @@ _BLOCK = 2**18  # logits at a time
 def settled(
     part: Prepared, state: State, keep: Bools | None, factor: Float64s | None, *, sums: bool
 ) -> State:
-    """The state of a pass over the segment whose kernel rounded the queries, as exact queries would have left it.
+    """The state of a pass over the segment whose kernel rounded the queries, as exact queries would
+    have left it.
 
     Args:
-        part: the queries and the segment. state: its slots are places in the segment's rows. keep: (N,) which rows of
-            all segments took part; None: all. factor: (n,) by what the sum over the rows that are no leaders is to be
-            multiplied; None: to be found here. sums: whether the state has any; else it is about the leaders alone.
+        part: the queries and the segment. state: its slots are places in the segment's rows. keep:
+            (N,) which rows of all segments took part; None: all. factor: (n,) by what the sum over
+            the rows that are no leaders is to be multiplied; None: to be found here. sums: whether
+            the state has any; else it is about the leaders alone.
     """
     moved = drift(part.segment, part.scaled, part.offset, state.slots, state.logits)
     there = state.slots >= 0
@@ -47,7 +50,8 @@ def settled(
 def _settled_sums(
     part: Prepared, state: State, logits: Float64s, keep: Bools | None, factor: Float64s | None
 ) -> State:
-    """The same with the sums that the leaders' logits in their old order, `logits` now, and the others' shift make."""
+    """The same with the sums that the leaders' logits in their old order, `logits` now, and the
+    others' shift make."""
     top = np.where(np.isneginf(state.maximum), 0.0, state.maximum)
     there = np.isfinite(state.logits)
     floor = np.where(there.all(axis=1), state.logits.min(axis=1, initial=np.inf), -np.inf)

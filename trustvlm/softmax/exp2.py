@@ -1,6 +1,8 @@
-"""What the text pass does to every logit, in powers of two: with NumPy or, where a kernel has loaded it anyway, with torch.
+"""What the text pass does to every logit, in powers of two: with NumPy or, where a kernel has
+loaded it anyway, with torch.
 
-Logits are in bits here (base 2): 2^x costs a quarter of e^x where the processor has instructions for it.
+Logits are in bits here (base 2): 2^x costs a quarter of e^x where the processor has instructions
+for it.
 """
 
 from __future__ import annotations
@@ -18,8 +20,8 @@ from trustvlm.types.arrays import Float32s, Float64s
 
 __all__ = ["FLOOR", "Arithmetic", "arithmetic_of", "powers_of_two"]
 
-# 2^-115 is still a normal float32: below it, powers fall into denormals and are 6 × slower. A million clamped (or masked)
-# rows add 1e-29 to a sum that is at least 1.
+# 2^-115 is still a normal float32: below it, powers fall into denormals and are 6 × slower. A
+# million clamped (or masked) rows add 1e-29 to a sum that is at least 1.
 FLOOR = np.float32(-115.0)
 
 _PROBE = 4_096
@@ -32,7 +34,8 @@ class Arithmetic(Protocol):
         """(n,) the largest of each query."""
 
     def exponentials(self, logits: Float32s, maximum: Float32s, out: Float32s) -> None:
-        """`logits` becomes max(logits − maximum, FLOOR), `out` two to its power; `maximum` is (n, 1)."""
+        """`logits` becomes max(logits − maximum, FLOOR), `out` two to its power; `maximum` is (n,
+        1)."""
 
     def totals(self, powers: Float32s) -> Float64s:
         """(n,) the sum of each query's."""
@@ -86,7 +89,8 @@ def arithmetic_of(prepared: Sequence[Prepared]) -> Arithmetic:
 
 
 def powers_of_two(bits: Float32s, out: Float32s) -> None:
-    """`out` becomes 2^bits, by the faster of NumPy's ways: without AVX-512 its exp2 is a call for each number."""
+    """`out` becomes 2^bits, by the faster of NumPy's ways: without AVX-512 its exp2 is a call for
+    each number."""
     if _numpy_is_fast():
         np.exp2(bits, out=out)
     else:

@@ -1,18 +1,24 @@
-"""How logits of one block of rows are computed: the kernels of the text pass, and which of them is fastest here.
+"""How logits of one block of rows are computed: the kernels of the text pass, and which of them is
+fastest here.
 
-Rows are float32, or bfloat16 of the row minus a centre that all rows of the segment share (s·q·centre is added to every
-logit again, exactly). Logits are in bits: s is the logit scale times log₂e. Five ways lead from 16-bit rows to logits:
+Rows are float32, or bfloat16 of the row minus a centre that all rows of the segment share
+(s·q·centre is added to every logit again, exactly). Logits are in bits: s is the logit scale times
+log₂e. Five ways lead from 16-bit rows to logits:
 
-- *scan* (numkong): every query is a walk over the 16-bit rows, which accumulates in float32: limited by memory, best for
-  one or two queries;
-- *widen*: a block of rows becomes float32 in the processor's cache, then a float32 matrix product: no other rounding than
-  that of the stored rows; *torch*: the same with torch's product, which is faster for batches;
-- *bfloat16*: a 16-bit matrix product (torch), whose output is rounded as well: several times faster than float32 on
-  processors with matrix units (AMX), twice as fast on others that have bfloat16 products;
-- *int8*: an 8-bit matrix product (torch) with whole-number sums over the 8-bit copy of the rows, in their random order: four
-  times as fast as float32 wherever the processor has 8-bit products (VNNI, AMX), best for batches.
+- *scan* (numkong): every query is a walk over the 16-bit rows, which accumulates in float32:
+  limited by memory, best for one or two queries;
+- *widen*: a block of rows becomes float32 in the processor's cache, then a float32 matrix product:
+  no other rounding than that of the stored rows; *torch*: the same with torch's product, which is
+  faster for batches;
+- *bfloat16*: a 16-bit matrix product (torch), whose output is rounded as well: several times faster
+  than float32 on processors with matrix units (AMX), twice as fast on others that have bfloat16
+  products;
+- *int8*: an 8-bit matrix product (torch) with whole-number sums over the 8-bit copy of the rows, in
+  their random order: four times as fast as float32 wherever the processor has 8-bit products (VNNI,
+  AMX), best for batches.
 
-Which is fastest depends on the processor alone: :func:`measure` finds out, once; callers store what it says.
+Which is fastest depends on the processor alone: :func:`measure` finds out, once; callers store what
+it says.
 """
 
 from __future__ import annotations
@@ -70,14 +76,17 @@ DEVICE = "device"
 """Not a kernel of blocks: the whole pass is made elsewhere."""
 
 _WIDEN_ROWS = 512
-"""Rows that are made float32 at a time: 1 MB at 512 dimensions, half of the second-level cache of one core."""
+"""Rows that are made float32 at a time: 1 MB at 512 dimensions, half of the second-level cache of
+one core."""
 
 
 @dataclass(frozen=True)
 class Kernels:
-    """Which kernel serves 16-bit rows: (up to so many queries, kernel) in ascending order; beyond the last, "widen".
+    """Which kernel serves 16-bit rows: (up to so many queries, kernel) in ascending order; beyond
+    the last, "widen".
 
-    With a `device` of torch's, the rows lie there and are passed over there (:mod:`trustvlm.softmax.on_device`).
+    With a `device` of torch's, the rows lie there and are passed over there
+    (:mod:`trustvlm.softmax.on_device`).
     """
 
     steps: tuple[tuple[int, str], ...] = ()
@@ -96,7 +105,8 @@ EXACT = Kernels()
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """n queries, times the scale, as one segment takes them: exact logit ≈ slope · computed + offset.
+    """n queries, times the scale, as one segment takes them: exact logit ≈ slope · computed +
+    offset.
 
     Attributes:
         segment: the rows. kernel: what computes. scaled: (n, d) float64.
@@ -168,9 +178,11 @@ def turned(queries: Float64s, coarse: Coarse) -> tuple[Int8s, Float64s]:
 
 
 def blocks(part: Prepared, block_rows: int) -> Iterator[tuple[int, Float32s]]:
-    """(first position, (n, b) logits without the offset) of one block after the other, b ≤ `block_rows`.
+    """(first position, (n, b) logits without the offset) of one block after the other, b ≤
+    `block_rows`.
 
-    The array is used again for the next block, and may be written to until then. Positions: see :meth:`Prepared.places`.
+    The array is used again for the next block, and may be written to until then. Positions: see
+    :meth:`Prepared.places`.
     """
     count = len(part.scaled)
     buffer = np.empty((count, min(block_rows, len(part.segment.rows))), np.float32)
@@ -190,9 +202,11 @@ def blocks(part: Prepared, block_rows: int) -> Iterator[tuple[int, Float32s]]:
 def block_logits(
     segments: Sequence[Segment], queries: Float32s, scale: float, kernels: Kernels, block_rows: int
 ) -> Iterator[tuple[int, Float32s]]:
-    """(first slot, (n, b) logits) of one block after the other, b ≤ `block_rows`; the array is used again for the next.
+    """(first slot, (n, b) logits) of one block after the other, b ≤ `block_rows`; the array is used
+    again for the next.
 
-    These are scale · queries · rowsᵀ, not in bits, in the order of slots: for kernels other than "int8".
+    These are scale · queries · rowsᵀ, not in bits, in the order of slots: for kernels other than
+    "int8".
     """
     for part in prepare(segments, queries, scale / LOG2_E, kernels):
         for start, logits in blocks(part, block_rows):
@@ -304,7 +318,8 @@ def _int8(
 
 
 def errors_of(part: Prepared) -> Callable[[int, int, Float32s], Float32s]:
-    """What says, of the logits of rows start … stop by the kernel "int8", by how much they are too small."""
+    """What says, of the logits of rows start … stop by the kernel "int8", by how much they are too
+    small."""
     coarse = part.coarse
     assert coarse is not None
     fill = _int8(coarse, *turned(part.scaled - part.taken, coarse), np.ones(len(part.scaled)))
@@ -321,7 +336,8 @@ def errors_of(part: Prepared) -> Callable[[int, int, Float32s], Float32s]:
 
 
 def coarse_products(queries: Int8s, rows: Int8s) -> Float32s:
-    """(n, m) products of int8 queries and rows: by numkong for a few, as torch takes seconds to load, and else by torch."""
+    """(n, m) products of int8 queries and rows: by numkong for a few, as torch takes seconds to
+    load, and else by torch."""
     if len(queries) <= _SCAN_MOST:
         from numkong import cdist
 
@@ -349,8 +365,8 @@ def _as_bytes(rows: Int8s) -> torch.Tensor:
 def _unprotected(
     rows: Uint16s | Int8s, kind: type[ctypes.c_int16 | ctypes.c_int8]
 ) -> npt.NDArray[np.signedinteger[Any]]:
-    """The rows as an array that does not say that it is read-only: torch warns of memory that is, as mapped rows are, and
-    nobody writes."""
+    """The rows as an array that does not say that it is read-only: torch warns of memory that is,
+    as mapped rows are, and nobody writes."""
     if not rows.size:
         return np.empty(rows.shape, kind)
     assert rows.flags.c_contiguous
@@ -363,11 +379,13 @@ _PROBE_ROWS, _PROBE_DIM = 8_192, 512
 _PROBE_QUERIES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _SCAN_MOST = 16  # its time grows with every query
 _WORTH = {"torch": 1.0, "scan": 1.2, "bfloat16": 1.2, "int8": 1.4}
-"""So much faster than the one before must a kernel be that rounds more, or whose rounding takes longer to take out again."""
+"""So much faster than the one before must a kernel be that rounds more, or whose rounding takes
+longer to take out again."""
 
 
 def measure() -> Kernels:
-    """The kernels to use on this machine, at its present number of threads: measured in a second."""
+    """The kernels to use on this machine, at its present number of threads: measured in a
+    second."""
     rng = np.random.default_rng(0)
     exact, centre = (
         rng.standard_normal((_PROBE_ROWS, _PROBE_DIM), dtype=np.float32),

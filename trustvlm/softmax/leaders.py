@@ -12,8 +12,8 @@ __all__ = ["Leaders"]
 class Leaders:
     """The k largest logits so far of each query.
 
-    What beats the k-th of them is collected, and sorted out only when that has become a few times k: most blocks of a long
-    pass cost one comparison.
+    What beats the k-th of them is collected, and sorted out only when that has become a few times
+    k: most blocks of a long pass cost one comparison.
     """
 
     def __init__(self, count: int, k: int) -> None:

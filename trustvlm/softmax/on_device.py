@@ -1,7 +1,9 @@
-"""The pass over the 16-bit rows of a segment on a device of torch's: the rows stay there, and only sums and leaders come back.
+"""The pass over the 16-bit rows of a segment on a device of torch's: the rows stay there, and only
+sums and leaders come back.
 
-The same arithmetic as :mod:`trustvlm.softmax.softmax`: rows widened to float32 block by block, products in float32, sums in
-float64. Nothing of it is bound to a kind of device: tests run it on torch's "cpu" as well.
+The same arithmetic as :mod:`trustvlm.softmax.softmax`: rows widened to float32 block by block,
+products in float32, sums in float64. Nothing of it is bound to a kind of device: tests run it on
+torch's "cpu" as well.
 """
 
 from __future__ import annotations

@@ -1,13 +1,16 @@
 """16-bit and 8-bit rows: how they are stored, and what is known of the error that they bring.
 
-A segment of 16-bit rows holds bfloat16(row − centre). A bfloat16 has 8 significant bits, so that a logit of 100 · cosine is
-off by some hundredths. The errors of rows are independent, so they cancel in a sum over many; those of the few leading
-rows do not, and their logits are computed anew from float32 rows (:func:`trustvlm.softmax.softmax.refined`). A kernel that
-rounds the query as well moves similar rows by the same amount: :func:`correction` takes out what all rows have of it in
-common, :func:`drift` what the leaders have, and :mod:`trustvlm.softmax.correct_tail` what is left of it in the others.
+A segment of 16-bit rows holds bfloat16(row − centre). A bfloat16 has 8 significant bits, so that a
+logit of 100 · cosine is off by some hundredths. The errors of rows are independent, so they cancel
+in a sum over many; those of the few leading rows do not, and their logits are computed anew from
+float32 rows (:func:`trustvlm.softmax.softmax.refined`). A kernel that rounds the query as well
+moves similar rows by the same amount: :func:`correction` takes out what all rows have of it in
+common, :func:`drift` what the leaders have, and :mod:`trustvlm.softmax.correct_tail` what is left
+of it in the others.
 
-For products of 8-bit numbers a segment also holds its rows in 8 bits. They are rotated first, by a random rotation: one
-dimension with much of the energy would take all the steps, and rotated rows spread theirs evenly, whatever the encoder.
+For products of 8-bit numbers a segment also holds its rows in 8 bits. They are rotated first, by a
+random rotation: one dimension with much of the energy would take all the steps, and rotated rows
+spread theirs evenly, whatever the encoder.
 """
 
 from __future__ import annotations
@@ -48,7 +51,8 @@ class Coarse:
     """The rows of a segment in 8 bits, in random order, so that any run of them is a sample of all.
 
     Attributes:
-        rows: (m, d) int8, row · rotation / step. steps: (m,) float32. order: (m,) which row of the segment each one is.
+        rows: (m, d) int8, row · rotation / step. steps: (m,) float32. order: (m,) which row of the
+            segment each one is.
         rotation: (d, d) float32, orthogonal.
     """
 
@@ -89,7 +93,8 @@ def coarsened(rows: Float32s, centre: Float32s, rotation: Float32s) -> tuple[Int
 
 
 def stepped(values: Float32s | Float64s) -> tuple[Int8s, Float64s]:
-    """(n, d) int8 and (n,) step of each row: values ≈ step · int8. A row of zeros has the step 1."""
+    """(n, d) int8 and (n,) step of each row: values ≈ step · int8. A row of zeros has the step
+    1."""
     steps = np.abs(values).max(axis=1, initial=0.0).astype(np.float32).astype(np.float64) / _MOST
     steps[steps == 0.0] = 1.0
     short = np.rint(values / steps[:, np.newaxis].astype(values.dtype))
@@ -98,7 +103,8 @@ def stepped(values: Float32s | Float64s) -> tuple[Int8s, Float64s]:
 
 @cache
 def rotation(dim: int) -> Float32s:
-    """(dim, dim) float32 rotation, drawn at random: the same in one process, and stored where rows depend on it."""
+    """(dim, dim) float32 rotation, drawn at random: the same in one process, and stored where rows
+    depend on it."""
     drawn = np.random.default_rng(dim).standard_normal((dim, dim))
     found: Float32s = np.linalg.qr(drawn)[0].astype(np.float32)
     return found
@@ -125,11 +131,13 @@ def widened(rows: Uint16s) -> Float32s:
 def correction(
     segment: Segment, scaled: Float64s, taken: Float64s | None
 ) -> tuple[Float64s, Float64s]:
-    """(slope, offset), each (n,): exact logit ≈ slope · computed + offset, for (n, d) queries times the scale.
+    """(slope, offset), each (n,): exact logit ≈ slope · computed + offset, for (n, d) queries times
+    the scale.
 
-    The offset is what the centre contributes. Where the kernel takes rounded queries b in place of q (`taken`; None: the
-    queries as they are), the errors (q − b)·t of the rows t are not independent: rows that lie in the direction of q err
-    together. Over rows of covariance H the regression of q·t on b·t has the slope qᵀHb / bᵀHb.
+    The offset is what the centre contributes. Where the kernel takes rounded queries b in place of
+    q (`taken`; None: the queries as they are), the errors (q − b)·t of the rows t are not
+    independent: rows that lie in the direction of q err together. Over rows of covariance H the
+    regression of q·t on b·t has the slope qᵀHb / bᵀHb.
     """
     if segment.centre is None:
         return np.ones(len(scaled)), np.zeros(len(scaled))
@@ -144,7 +152,8 @@ def correction(
 def drift(
     segment: Segment, scaled: Float64s, offset: Float64s, places: Int64s, logits: Float64s
 ) -> Float64s:
-    """(n, k) what to add to the `logits` of the segment's rows at `places`, so that no error of the query is left in them.
+    """(n, k) what to add to the `logits` of the segment's rows at `places`, so that no error of the
+    query is left in them.
 
     0 where the place is −1.
     """
@@ -153,7 +162,8 @@ def drift(
     found = np.zeros(places.shape)
     rows = cast(Uint16s, segment.rows)
     gathered = np.empty((places.shape[1], rows.shape[1]), np.uint16)
-    # Two bfloat16 numbers hold 16 bits of a query, and their products need no wider copy of the rows.
+    # Two bfloat16 numbers hold 16 bits of a query, and their products need no wider copy of the
+    # rows.
     high = to_bfloat16(scaled)
     low = to_bfloat16(scaled - widened(high))
     for query in np.flatnonzero((places >= 0).any(axis=1)).tolist():

@@ -1,7 +1,8 @@
 """The blocked exact softmax over N rows: one pass, bounded memory.
 
-The pass keeps, per query, the running maximum, the sum of exponentials and the k largest logits, so that N may be
-millions while memory stays at one block. Everything a text rule can ask for follows from what it returns.
+The pass keeps, per query, the running maximum, the sum of exponentials and the k largest logits, so
+that N may be millions while memory stays at one block. Everything a text rule can ask for follows
+from what it returns.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ _FOLLOWED = 256
 """So many leaders are computed anew where a kernel rounds the queries."""
 
 _ONE_IN, _SAMPLE_LEAST = 6, 32_768
-"""One in so many of the other 8-bit rows, and at least so many, say by how much they are off (of few rows, three quarters)."""
+"""One in so many of the other 8-bit rows, and at least so many, say by how much they are off (of
+few rows, three quarters)."""
 
 _LN_2 = math.log(2)
 _Number = TypeVar("_Number", np.int64, np.float64)
@@ -73,7 +75,8 @@ class Moments:
     Attributes:
         log_z: (n,) log of the sum of e^logit.
         negative_entropy: (n,) Σ p·log p.
-        impurity: (n,) Gini impurity 1 − Σp² = Σ p·(1 − p), without cancellation where one label has almost everything.
+        impurity: (n,) Gini impurity 1 − Σp² = Σ p·(1 − p), without cancellation where one label has
+            almost everything.
     """
 
     log_z: Float64s
@@ -100,7 +103,8 @@ def softmax_pass(
         block_rows: rows per block; the result does not depend on it beyond float32 rounding.
         kernels: which kernel serves 16-bit segments.
 
-    Time O(n·N·d), memory O(n·block_rows). Ties among leaders are in no particular order: callers break them.
+    Time O(n·N·d), memory O(n·block_rows). Ties among leaders are in no particular order: callers
+    break them.
     """
     found = nothing(len(queries))
     for part in prepare(_segments(rows), queries, scale, kernels):
@@ -117,7 +121,8 @@ def leading_rows(
     keep: Bools | None = None,
     kernels: Kernels = EXACT,
 ) -> tuple[Int64s, Float64s]:
-    """The (n, k) slots and logits of :func:`softmax_pass` alone, without its sums: a quarter of the time."""
+    """The (n, k) slots and logits of :func:`softmax_pass` alone, without its sums: a quarter of the
+    time."""
     found = nothing(len(queries))
     for part in prepare(_segments(rows), queries, scale, kernels):
         found = joined(found, _state(part, k, keep, None, kernels, sums=False), k)
@@ -174,7 +179,8 @@ def _state(
 
 
 def _block_rows(queries: int) -> int:
-    """Rows per block: what is looked at again and again stays in the second-level cache of one core."""
+    """Rows per block: what is looked at again and again stays in the second-level cache of one
+    core."""
     return int(np.clip(BLOCK_LOGITS // max(queries, 1), 512, 65_536))
 
 
@@ -199,15 +205,18 @@ def refined(
 ) -> tuple[Moments, Float64s, Float64s]:
     """(moments, outside, rest): the pass with its leaders' logits replaced by exact ones.
 
-    The float32 sums of the pass stay for the rows outside of its leaders; the leaders' share is exact, which is all of it
-    when every row is a leader.
+    The float32 sums of the pass stay for the rows outside of its leaders; the leaders' share is
+    exact, which is all of it when every row is a leader.
 
     Args:
-        leading: (n, k) the leaders' exact logits (anything where the pass has no leader). asked: how many rows took part.
-        slack: by how much the logit of a row that is no leader may exceed the last leader's, where the pass was approximate.
+        leading: (n, k) the leaders' exact logits (anything where the pass has no leader). asked:
+            how many rows took part.
+        slack: by how much the logit of a row that is no leader may exceed the last leader's, where
+            the pass was approximate.
 
     Returns:
-        The moments; `outside` (n,): bound of p of any row that is not a leader; `rest` (n,): their probability together.
+        The moments; `outside` (n,): bound of p of any row that is not a leader; `rest` (n,): their
+        probability together.
     """
     there = partition.slots >= 0
     everything = partition.slots.shape[1] >= asked
@@ -215,12 +224,14 @@ def refined(
     top = exact.max(axis=1, initial=-np.inf)[:, np.newaxis]
     with np.errstate(invalid="ignore"):
         powers = np.where(there, np.exp(exact - top), 0.0)
-        # As the pass rounds: what it summed of the leaders, and nothing else, is taken out of its sum again.
+        # As the pass rounds: what it summed of the leaders, and nothing else, is taken out of its
+        # sum again.
         summit = partition.logits.max(axis=1, initial=-np.inf)
         summed = _as_summed(partition.logits, summit)
         known = np.where(there, summed * np.exp(summit - partition.log_z)[:, np.newaxis], 0.0)
     first = np.arange(powers.shape[1]) == exact.argmax(axis=1)[:, np.newaxis]
-    # In units of the leading row's power; what is outside is no larger than its number times the last leader.
+    # In units of the leading row's power; what is outside is no larger than its number times the
+    # last leader.
     last = powers.min(axis=1, initial=np.inf, where=there) * np.exp(slack)
     bound = np.zeros(len(powers)) if everything else (asked - there.sum(axis=1)) * last
     outside = np.minimum(
@@ -239,7 +250,8 @@ def refined(
     if everything:
         rest_entropy, rest_squares = np.zeros(len(p)), np.zeros(len(p))
     else:
-        # Where the leaders' logits were only near, the total was too: what is outside is a little more or less of it.
+        # Where the leaders' logits were only near, the total was too: what is outside is a little
+        # more or less of it.
         shift = partition.log_z - log_z
         before = np.clip(1.0 - known.sum(axis=1), 0.0, 1.0)
         rest_entropy = np.minimum(

@@ -1,4 +1,5 @@
-"""Folders whose entries survive a power cut: a file's own sync does not make its name durable, its folder's sync does."""
+"""Folders whose entries survive a power cut: a file's own sync does not make its name durable, its
+folder's sync does."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ __all__ = ["make_folder", "sync"]
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it, where they are missing, durably: each new name is on disk when this returns.
+    """Make a folder and those above it, where they are missing, durably: each new name is on disk
+    when this returns.
 
     Raises:
         OSError: it cannot be made.
@@ -29,7 +31,8 @@ def make_folder(path: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Make a file's content, or what was created, renamed or removed in a folder, survive a power cut. Raises OSError."""
+    """Make a file's content, or what was created, renamed or removed in a folder, survive a power
+    cut. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,8 +1,10 @@
-"""Fault points: named steps at which a test can stop a process, let a disk fail, or wait. Nothing happens unless asked for.
+"""Fault points: named steps at which a test can stop a process, let a disk fail, or wait. Nothing
+happens unless asked for.
 
-The environment variable TRUSTVLM_FAULT, read once, says ``NAME:COUNT:KIND``: what to do when the step NAME (one of
-:data:`POINTS`) is reached for the COUNTth time. Kinds: ``kill`` (SIGKILL), ``term`` (SIGTERM, then go on), ``enospc`` and
-``eio`` (an OSError, as of a full or failing disk), ``sleep`` (a second). With a COUNT of 0 it happens every time.
+The environment variable TRUSTVLM_FAULT, read once, says ``NAME:COUNT:KIND``: what to do when the
+step NAME (one of :data:`POINTS`) is reached for the COUNTth time. Kinds: ``kill`` (SIGKILL),
+``term`` (SIGTERM, then go on), ``enospc`` and ``eio`` (an OSError, as of a full or failing disk),
+``sleep`` (a second). With a COUNT of 0 it happens every time.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ CHANGES = (
     *("import.begin", "import.chunk", "import.reveal", "import.discard", "repair", "repair.whole"),
     *("key", "call", "job"),
 )
-"""What a write transaction of the catalog may be; each has the points NAME.written (before its commit) and NAME.committed."""
+"""What a write transaction of the catalog may be; each has the points NAME.written (before its
+commit) and NAME.committed."""
 
 POINTS = frozenset(
     [f"{change}.{step}" for change in CHANGES for step in ("written", "committed")]
@@ -79,13 +82,15 @@ class _Fault:
         name, count, kind = [*value.split(":"), "", ""][:3]
         if name not in POINTS or not count.isdecimal() or kind not in _KINDS:
             raise ValueError(
-                f"TRUSTVLM_FAULT: expected NAME:COUNT:KIND with a name of trustvlm.system.fault_points.POINTS and one of "
+                f"TRUSTVLM_FAULT: expected NAME:COUNT:KIND with a name of "
+                f"trustvlm.system.fault_points.POINTS and one of "
                 f"{', '.join(_KINDS)}; got {value!r}"
             )
         return cls(name, int(count), kind)
 
     def strike(self) -> None:
-        """Count one more time that the step was reached, and do what was asked for when it is the one."""
+        """Count one more time that the step was reached, and do what was asked for when it is the
+        one."""
         with self.lock:  # the steps of background threads count too
             self.seen += 1
             due = self.count in (0, self.seen)

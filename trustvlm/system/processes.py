@@ -12,7 +12,8 @@ __all__ = ["Bound", "BoundReader", "EvidenceLeft"]
 
 
 class Bound:
-    """A base class of objects that cannot be pickled or copied. `_instead`: a sentence with the reason and the remedy."""
+    """A base class of objects that cannot be pickled or copied. `_instead`: a sentence with the
+    reason and the remedy."""
 
     _instead: str
 
@@ -23,18 +24,21 @@ class Bound:
 
 @dataclass(frozen=True)
 class EvidenceLeft:
-    """What pickled verdicts have in place of the reader of their evidence, which stays with its service or client."""
+    """What pickled verdicts have in place of the reader of their evidence, which stays with its
+    service or client."""
 
     def __call__(self, i: int, k: int) -> Evidence:
         """Raises Unavailable always."""
         raise Unavailable(
-            "pickled verdicts do not keep their evidence: read it before pickling, with verdicts.rows(evidence=3), "
+            "pickled verdicts do not keep their evidence: read it before pickling, with "
+            "verdicts.rows(evidence=3), "
             "or score again here"
         )
 
 
 class BoundReader:
-    """A reader of evidence: shared by copies of its verdicts, left behind where they are pickled."""
+    """A reader of evidence: shared by copies of its verdicts, left behind where they are
+    pickled."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> BoundReader:
         return self

@@ -1,7 +1,7 @@
 """Finds the data folders that ship with the package: ``indexes/`` and ``migrations/``.
 
-In a wheel they lie beside the modules as ``_indexes`` and ``_migrations``; in a checkout (an editable install too)
-they are top-level folders of the repository.
+In a wheel they lie beside the modules as ``_indexes`` and ``_migrations``; in a checkout (an
+editable install too) they are top-level folders of the repository.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Leaving when asked to (SIGTERM): at once, but not out of the middle of a transaction.
 
-The command line installs the handler; the catalog marks its write transactions. Signals are handled in the main thread, so a
-transaction of another thread is not waited for here: that is done by closing the service, which ends its threads.
+The command line installs the handler; the catalog marks its write transactions. Signals are handled
+in the main thread, so a transaction of another thread is not waited for here: that is done by
+closing the service, which ends its threads.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ __all__ = ["Terminated", "leaving_on_sigterm", "unbroken"]
 
 
 class Terminated(KeyboardInterrupt):
-    """The process was asked to end. A KeyboardInterrupt: what cleans up after Ctrl-C cleans up after this."""
+    """The process was asked to end. A KeyboardInterrupt: what cleans up after Ctrl-C cleans up
+    after this."""
 
 
 _depth = 0
@@ -25,7 +27,8 @@ _asked = False
 
 @contextmanager
 def leaving_on_sigterm() -> Iterator[None]:
-    """Within the block SIGTERM raises :class:`Terminated` in the main thread, after the transaction in progress there."""
+    """Within the block SIGTERM raises :class:`Terminated` in the main thread, after the transaction
+    in progress there."""
     if (
         threading.current_thread() is not threading.main_thread()
     ):  # Python refuses handlers elsewhere

@@ -1,7 +1,8 @@
 """Stopping long work between two of its steps: the caller decides whether it goes on.
 
-The HTTP service runs jobs under :func:`stoppable`; work that may take long calls :func:`may_stop` in each of its loops, at the
-latest before it commits. Outside of :func:`stoppable` a call costs less than a microsecond.
+The HTTP service runs jobs under :func:`stoppable`; work that may take long calls :func:`may_stop`
+in each of its loops, at the latest before it commits. Outside of :func:`stoppable` a call costs
+less than a microsecond.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ _check: ContextVar[Callable[[], object] | None] = ContextVar("stop_check", defau
 
 @contextmanager
 def stoppable(check: Callable[[], object]) -> Iterator[None]:
-    """Let `check` stop, by raising, what this thread does within the block, wherever that calls :func:`may_stop`."""
+    """Let `check` stop, by raising, what this thread does within the block, wherever that calls
+    :func:`may_stop`."""
     token = _check.set(check)
     try:
         yield

@@ -1,8 +1,9 @@
-"""Tables as lines of text that fit a width: what is too wide loses columns in a given order, and no name is cut silently.
+"""Tables as lines of text that fit a width: what is too wide loses columns in a given order, and no
+name is cut silently.
 
-What a terminal is too narrow for, in this order: texts wrap at blanks and paths lose their beginning to an ellipsis, columns
-leave by rank, and where not even those that must stay have room, each row becomes a block of lines. In a pipe (no width)
-everything is on its line, whole.
+What a terminal is too narrow for, in this order: texts wrap at blanks and paths lose their
+beginning to an ellipsis, columns leave by rank, and where not even those that must stay have room,
+each row becomes a block of lines. In a pipe (no width) everything is on its line, whole.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ class Shape:
     Attributes:
         title: its heading. right: align to the right.
         rank: the column of the highest rank leaves a narrow table first; one of rank 0 never does.
-        narrow: what a narrow table does to its cells. "whole": nothing. "end": an ellipsis and the end (paths). "words":
-            several lines, wrapped at blanks.
+        narrow: what a narrow table does to its cells. "whole": nothing. "end": an ellipsis and the
+            end (paths). "words": several lines, wrapped at blanks.
     """
 
     title: str
@@ -79,7 +80,8 @@ class Table:
         return [shape.title for i, shape in enumerate(self._shapes) if i not in shown]
 
     def lines(self, rows: Sequence[Sequence[str]]) -> Iterator[Line]:
-        """The lines of a block of rows, each with one cell a column; headings come with the first block."""
+        """The lines of a block of rows, each with one cell a column; headings come with the first
+        block."""
         for row in rows:
             for i, cell in enumerate(row):
                 self._natural[i] = max(self._natural[i], _cells(cell))
@@ -162,7 +164,8 @@ class Table:
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """`text` in lines of at most `width` columns, broken at blanks only: a longer word stays whole."""
+    """`text` in lines of at most `width` columns, broken at blanks only: a longer word stays
+    whole."""
     lines: list[str] = []
     for word in text.split(" "):
         if lines and _cells(lines[-1]) + 1 + _cells(word) <= max(width, _LEAST):

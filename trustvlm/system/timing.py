@@ -1,8 +1,8 @@
-"""How long the stages of an answer take, for whoever listens: the HTTP service's metrics. Without listeners it costs a few
-microseconds.
+"""How long the stages of an answer take, for whoever listens: the HTTP service's metrics. Without
+listeners it costs a few microseconds.
 
-Stages: "decode" (image files to pixels), "encode" (an encoder's model), "text pass", "image pass" (all labels, all prototypes),
-"fuse" (the rule).
+Stages: "decode" (image files to pixels), "encode" (an encoder's model), "text pass", "image pass"
+(all labels, all prototypes), "fuse" (the rule).
 """
 
 from __future__ import annotations

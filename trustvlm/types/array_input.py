@@ -1,9 +1,11 @@
-"""Converts arrays, tensors, columns and lists of numbers, bools, names or ids to NumPy arrays and lists, for all arguments.
+"""Converts arrays, tensors, columns and lists of numbers, bools, names or ids to NumPy arrays and
+lists, for all arguments.
 
-NumPy arrays of any numeric dtype, tensors of torch (any float dtype, any device, with or without a gradient), arrays of JAX,
-TensorFlow and other objects with `__array__` or DLPack, columns and tables of pandas, pyarrow and polars, lists of any of
-these. Unreadable and missing values (masked, null, None, NaN) raise InvalidInput, which names the argument, the row and the
-remedy. No library is imported for it: a caller with a tensor has imported torch already.
+NumPy arrays of any numeric dtype, tensors of torch (any float dtype, any device, with or without a
+gradient), arrays of JAX, TensorFlow and other objects with `__array__` or DLPack, columns and
+tables of pandas, pyarrow and polars, lists of any of these. Unreadable and missing values (masked,
+null, None, NaN) raise InvalidInput, which names the argument, the row and the remedy. No library is
+imported for it: a caller with a tensor has imported torch already.
 """
 
 from __future__ import annotations
@@ -149,7 +151,8 @@ def _nothing_masked(values: np.ma.MaskedArray[Any, Any], what: str) -> None:
     if mask.any():
         row = int(np.argwhere(mask)[0][0]) if values.ndim else 0
         raise InvalidInput(
-            f"{what}: row {row} has masked values; leave such rows out, or fill them with .filled(…)"
+            f"{what}: row {row} has masked values; leave such rows out, or fill them with "
+            f".filled(…)"
         )
 
 
@@ -225,7 +228,10 @@ def _said(array: Array) -> str:
     if array.dtype.names is not None:
         return f"a structured array with the fields {', '.join(array.dtype.names):.80}"
     if array.dtype.kind == "V":
-        return f"raw bytes (dtype {array.dtype}), as numpy.save makes of bfloat16 and float8; convert to float32 before saving"
+        return (
+            f"raw bytes (dtype {array.dtype}), as numpy.save makes of bfloat16 and float8; "
+            f"convert to float32 before saving"
+        )
     return "strings" if array.dtype == object else f"dtype {array.dtype}"
 
 
@@ -242,7 +248,8 @@ def _kind(value: Any) -> str:
 
 
 def iterates(values: Any) -> bool:
-    """Whether `values` can be gone through one by one; an array without dimensions only looks so."""
+    """Whether `values` can be gone through one by one; an array without dimensions only looks
+    so."""
     try:
         iter(values)
     except TypeError:
@@ -282,7 +289,8 @@ def texts(values: Any, what: str, expected: str = "a list of names") -> list[str
 
 
 def optional_texts(values: Any, what: str, expected: str) -> list[str | None]:
-    """The same where None, as pyarrow and polars read a null, says that there is no name; NaN, pandas' own, may be a mistake.
+    """The same where None, as pyarrow and polars read a null, says that there is no name; NaN,
+    pandas' own, may be a mistake.
 
     Raises:
         InvalidInput: as :func:`texts`, and for NaN and pandas.NA.
@@ -293,7 +301,8 @@ def optional_texts(values: Any, what: str, expected: str) -> list[str | None]:
     for row, value in enumerate(found):
         if value is not None and _is_missing(value):
             raise InvalidInput(
-                f"{what}: row {row} is missing ({value!r}); give None for none, or leave the row out"
+                f"{what}: row {row} is missing ({value!r}); give None for none, or leave the "
+                f"row out"
             )
         if value is not None and not isinstance(value, str):
             raise InvalidInput(f"{what}: expected {expected}, got {_kind(value)} in row {row}")
@@ -301,7 +310,8 @@ def optional_texts(values: Any, what: str, expected: str) -> list[str | None]:
 
 
 def _column(values: Any, what: str, expected: str) -> list[Any]:
-    """The items of a list, of another iterable, or of a column of pandas, pyarrow, polars or NumPy."""
+    """The items of a list, of another iterable, or of a column of pandas, pyarrow, polars or
+    NumPy."""
     if isinstance(values, str | bytes) or not iterates(values):
         raise InvalidInput(f"{what}: expected {expected}, got {values!r:.60}")
     if isinstance(values, np.ma.MaskedArray):

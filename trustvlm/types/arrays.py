@@ -1,8 +1,8 @@
 """Names of NumPy array types.
 
-Conventions: larger similarity = more similar, larger trust = more trusted. Similarities are inner products of
-unit vectors. Ids are int64; a missing neighbour has id −1, similarity −inf and label None. Arrays inside, rows
-(plain dicts that JSON can hold) at the edge.
+Conventions: larger similarity = more similar, larger trust = more trusted. Similarities are inner
+products of unit vectors. Ids are int64; a missing neighbour has id −1, similarity −inf and label
+None. Arrays inside, rows (plain dicts that JSON can hold) at the edge.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Bounds of numeric parameters: one table for the library, the HTTP service and the command line.
 
-The bounds keep arithmetic exact and work finite: a probability of 1e-12 would need a million million images, and one of
-5e-324 gives bounds that are NaN.
+The bounds keep arithmetic exact and work finite: a probability of 1e-12 would need a million
+million images, and one of 5e-324 gives bounds that are NaN.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ _MOST_ID = 2**63 - 1
 
 
 def number(name: str, value: Any, *, bounds: str | None = None) -> float:
-    """`value` as a float within the bounds of the parameter `name` (or of the entry `bounds` of :data:`NUMBERS`).
+    """`value` as a float within the bounds of the parameter `name` (or of the entry `bounds` of
+    :data:`NUMBERS`).
 
     Raises:
         InvalidInput: it is no number, is NaN, or lies outside.
@@ -101,7 +102,8 @@ def value_range(name: str, value: Any) -> tuple[float, float] | None:
 
 
 def whole(name: str, value: Any, *, bounds: str | None = None) -> int:
-    """`value` as an int within the bounds of the parameter `name` (or of the entry `bounds` of :data:`WHOLE`).
+    """`value` as an int within the bounds of the parameter `name` (or of the entry `bounds` of
+    :data:`WHOLE`).
 
     Raises:
         InvalidInput: it is no whole number, or lies outside.

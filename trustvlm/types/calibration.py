@@ -19,35 +19,46 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Calibration:
-    """A rule with its parameters and a threshold: of what it accepts at most `max_risk` is wrong, with `confidence`.
+    """A rule with its parameters and a threshold: of what it accepts at most `max_risk` is wrong,
+    with `confidence`.
 
     Attributes:
         id: number of the calibration in the catalog. space: name. created_at: when.
         revision: of the space, when it was made; later changes make it stale.
         rule, params: what is scored with when no rule is named.
-        threshold: accept when trust ≥ this; None: the attempt failed, as no threshold could be shown to keep the promise. It is
-            never in force.
+        threshold: accept when trust ≥ this; None: the attempt failed, as no threshold could be
+            shown to keep the promise. It is never in force.
         max_risk, confidence: the promise.
         reason: one sentence: what the threshold does, or why there is none.
-        needed: how many more images would be enough (about); 0 with a threshold, None if no number would be.
-        images: how many images came in. supports: how many were left out because they are support images.
-        duplicates: how many were left out because they came twice. gone: because their label was removed since.
+        needed: how many more images would be enough (about); 0 with a threshold, None if no number
+            would be.
+        images: how many images came in. supports: how many were left out because they are support
+            images.
+        duplicates: how many were left out because they came twice. gone: because their label was
+            removed since.
         tuning, tested: how the rest was split: to choose with, and to prove the threshold with.
-        accepted, errors: of the tested ones, how many are accepted, and how many of these are wrong.
+        accepted, errors: of the tested ones, how many are accepted, and how many of these are
+            wrong.
         coverage: accepted / tested. risk_bound: upper bound of the risk at `confidence`.
         ece: cross-validated expected calibration error of `probability`.
-        candidates: the configurations compared (all, best first): rule, params, mean cross-validated AURC and its error.
+        candidates: the configurations compared (all, best first): rule, params, mean
+            cross-validated AURC and its error.
         on_stale, on_unverified, unknown_rate: policies.
-        knots: the map from trust to the probability of being right: (trust, probability) pairs, both non-decreasing.
+        knots: the map from trust to the probability of being right: (trust, probability) pairs,
+            both non-decreasing.
         predicted: ids of the labels that its images were given.
         asked_rule, asked_params: what was asked for (rule "auto": choose).
         left_out: rules that were not compared, with the reason; empty if one rule was named.
-        other_encoders: the space was re-embedded since: nothing is accepted until it is calibrated again.
+        other_encoders: the space was re-embedded since: nothing is accepted until it is calibrated
+            again.
         may_correct: whether the rule may be one that corrects the classifier's labels.
-        correcting_rule: its own rule where that corrects labels, else the one that would with `may_correct`; None without
-            verifier embeddings. corrected: how many labels of the images that calibrated it changes.
-        corrected_rightly, corrected_wrongly: how many of them from wrong to right, and from right to wrong.
-        notes: a sentence for each thing that was done so that the encoders see the images; said once, and not stored.
+        correcting_rule: its own rule where that corrects labels, else the one that would with
+            `may_correct`; None without verifier embeddings. corrected: how many labels of the
+            images that calibrated it changes.
+        corrected_rightly, corrected_wrongly: how many of them from wrong to right, and from right
+            to wrong.
+        notes: a sentence for each thing that was done so that the encoders see the images; said
+            once, and not stored.
     """
 
     id: int
@@ -95,7 +106,8 @@ class Calibration:
         return self.threshold is None
 
     def probability(self, trust: Floats) -> Floats:
-        """(n,) probability of being right for trust values: between the knots a straight line, beyond them constant."""
+        """(n,) probability of being right for trust values: between the knots a straight line,
+        beyond them constant."""
         x, y = np.array(self.knots, dtype=np.float64).reshape(-1, 2).T
         return np.interp(trust, x, y)
 
@@ -114,8 +126,9 @@ class ObservationCounts:
     """How many images with known labels a space has stored.
 
     Attributes:
-        calibration: of the last calibration. random: of randomly drawn feedback. chosen: of feedback that was picked, which can
-            neither calibrate nor be evaluated on. usable: those of the first two that can (no support image was made of them).
+        calibration: of the last calibration. random: of randomly drawn feedback. chosen: of
+            feedback that was picked, which can neither calibrate nor be evaluated on. usable: those
+            of the first two that can (no support image was made of them).
     """
 
     calibration: int
@@ -129,13 +142,16 @@ class FeedbackResult:
     """What a feedback call stored.
 
     Attributes:
-        ids: of the stored observations, in input order; −1 where the image is a support image, which cannot count as feedback.
+        ids: of the stored observations, in input order; −1 where the image is a support image,
+            which cannot count as feedback.
         added, updated: new images, and images that were stored before and have this label now.
-        right: how many of the stored ones the space labels rightly. accepted_wrong: accepted, and wrong.
+        right: how many of the stored ones the space labels rightly. accepted_wrong: accepted, and
+            wrong.
         promoted: how many became support images.
-        apart: how many chosen images were also drawn at random before. Their earlier labels stay in use for calibration; their
-            new labels are stored beside these and do not calibrate.
-        notes: a sentence for each kind of change to pixels that was made so that the encoders can read the images.
+        apart: how many chosen images were also drawn at random before. Their earlier labels stay in
+            use for calibration; their new labels are stored beside these and do not calibrate.
+        notes: a sentence for each kind of change to pixels that was made so that the encoders can
+            read the images.
     """
 
     ids: tuple[int, ...]
@@ -150,14 +166,17 @@ class FeedbackResult:
 
 @dataclass(frozen=True)
 class MonitorReport:
-    """Accepted items whose true label became known, against the promise of the calibration that accepted them.
+    """Accepted items whose true label became known, against the promise of the calibration that
+    accepted them.
 
     Attributes:
         calibration_id: of which calibration. max_risk: its promise.
         items, errors: accepted items of random feedback, in order of time, and how many are wrong.
-        risk: errors / items; None without items. risk_low: a lower bound of the risk that holds at every time at once.
+        risk: errors / items; None without items. risk_low: a lower bound of the risk that holds at
+            every time at once.
         evidence: e-value against the promise: 1 = none; broken when it ever reached 1 / alpha.
-        broken: the promise is broken, with a chance of at most alpha of saying so wrongly, however often one looks.
+        broken: the promise is broken, with a chance of at most alpha of saying so wrongly, however
+            often one looks.
         broken_after: how many items it took; None when not broken.
         alpha: the false-alarm rate. message: one sentence for people.
     """

@@ -26,10 +26,12 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Estimate:
-    """A metric and the 95 % interval of its true value on the population from which these images are a random sample.
+    """A metric and the 95 % interval of its true value on the population from which these images
+    are a random sample.
 
     Attributes:
-        value: NaN where it is undefined. low, high: NaN where the images are too few for an interval.
+        value: NaN where it is undefined. low, high: NaN where the images are too few for an
+            interval.
         reason: why there is no interval ("too few errors (2) to say"); None with an interval.
     """
 
@@ -41,7 +43,8 @@ class Estimate:
 
 @dataclass(frozen=True)
 class EvaluatedImage:
-    """An image that was evaluated: its place among the queries (from 0), a name for it, and its true label (None: of none)."""
+    """An image that was evaluated: its place among the queries (from 0), a name for it, and its
+    true label (None: of none)."""
 
     index: int
     source: str
@@ -62,9 +65,11 @@ class ThresholdOutcome:
     """What accepting from a threshold on would have done to the images evaluated.
 
     Attributes:
-        threshold: the smallest trust that is accepted. accepted, errors: how many are, and how many of them are wrong.
-        risk_bound: exact upper bound of the risk for this one threshold, had it been chosen without looking at the images;
-            one that was chosen by looking promises nothing, however small it is: calibrating does.
+        threshold: the smallest trust that is accepted. accepted, errors: how many are, and how many
+            of them are wrong.
+        risk_bound: exact upper bound of the risk for this one threshold, had it been chosen without
+            looking at the images; one that was chosen by looking promises nothing, however small it
+            is: calibrating does.
     """
 
     threshold: float
@@ -75,16 +80,20 @@ class ThresholdOutcome:
 
 @dataclass(frozen=True)
 class RuleOutcome:
-    """How well one rule tells right from wrong. Fractions in [0, 1]; see :mod:`trustvlm.selective.metrics`.
+    """How well one rule tells right from wrong. Fractions in [0, 1]; see
+    :mod:`trustvlm.selective.metrics`.
 
     Attributes:
-        rule, kind: its name, and what it looks at: "text", "image" or "fused". params: its parameters.
-        versus_msp: its AURC minus that of `msp` on the same images, with the paired interval: below 0 is better.
+        rule, kind: its name, and what it looks at: "text", "image" or "fused". params: its
+            parameters.
+        versus_msp: its AURC minus that of `msp` on the same images, with the paired interval: below
+            0 is better.
         coverage_at_risk, risk_at_coverage: at the risk and coverage that the evaluation names.
         ece: for rules that are probabilities, else None; over the bins that the evaluation names.
-        curve: (coverage, risk) pairs, at most 400 of them. reliability: (mean probability, accuracy, count), or None.
-        items: what it says of each of the evaluation's items, and thresholds: of every distinct trust, strictest first; None
-            where they were not asked for.
+        curve: (coverage, risk) pairs, at most 400 of them. reliability: (mean probability,
+            accuracy, count), or None.
+        items: what it says of each of the evaluation's items, and thresholds: of every distinct
+            trust, strictest first; None where they were not asked for.
     """
 
     rule: str
@@ -112,11 +121,14 @@ class LabelOutcome:
     """One label, over the images that the classifier gives it.
 
     Attributes:
-        label: its name. images: of this true label. predicted: images that the classifier gives it. right: how many of these.
+        label: its name. images: of this true label. predicted: images that the classifier gives it.
+            right: how many of these.
         support_count: of its prototype.
-        text, image, fused: AURC of the images it was given under the three rules; NaN where there are none.
-        standing: "no support images"; "no errors"; "profits" (what fused has above the ideal order is below 0.8 of what text
-            has); "stays untrustworthy" (it is above half of the ideal); else "as before".
+        text, image, fused: AURC of the images it was given under the three rules; NaN where there
+            are none.
+        standing: "no support images"; "no errors"; "profits" (what fused has above the ideal order
+            is below 0.8 of what text has); "stays untrustworthy" (it is above half of the ideal);
+            else "as before".
     """
 
     label: str
@@ -160,17 +172,20 @@ class Evaluation:
     """How well the rules of a space do on labelled images.
 
     Attributes:
-        space, revision: what was evaluated. images: how many. labels: how many true labels they have.
-        supports: how many were left out because they are support images. duplicates: because they came before, as the same
-            file or with the same embedding.
-        text, image, fused: the rules that stand for text only, image only and both; None where there is none.
+        space, revision: what was evaluated. images: how many. labels: how many true labels they
+            have.
+        supports: how many were left out because they are support images. duplicates: because they
+            came before, as the same file or with the same embedding.
+        text, image, fused: the rules that stand for text only, image only and both; None where
+            there is none.
         risk, coverage: at which `coverage_at_risk` and `risk_at_coverage` are given.
-        rules: best AURC first. per_label: most errors first. shots: the curve over support images a label, empty where it was
-        not asked for or the space is too large. wrong: the most trusted wrong images under the fused rule.
-        ece_binning: the bins of `ece`, in words.
+        rules: best AURC first. per_label: most errors first. shots: the curve over support images a
+        label, empty where it was not asked for or the space is too large. wrong: the most trusted
+        wrong images under the fused rule. ece_binning: the bins of `ece`, in words.
         gone: how many stored images were left out because their label was removed since.
         left_out: rules that were not compared, with the reason; empty where the rules were named.
-        items: the images, and confidence: that of the bounds in `thresholds`; None where they were not asked for.
+        items: the images, and confidence: that of the bounds in `thresholds`; None where they were
+            not asked for.
         notes: a sentence for each thing that was done so that the encoders see the images.
     """
 
@@ -220,7 +235,8 @@ def _plain(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class MissingOriginal:
-    """A support image that cannot be re-embedded: neither its original nor a vector for it was found."""
+    """A support image that cannot be re-embedded: neither its original nor a vector for it was
+    found."""
 
     id: int
     label: str
@@ -232,14 +248,16 @@ class Reembedding:
     """How far a space is with being re-embedded; see :meth:`TrustService.reembed_space`.
 
     Attributes:
-        space: its name. state: "none", "staged" (under way) or "kept" (done; the old embeddings are still there).
+        space: its name. state: "none", "staged" (under way) or "kept" (done; the old embeddings are
+            still there).
         classifier, verifier: the specs of the new encoders.
         labels, supports: how many have their new embeddings.
         missing: support images that have none yet; after the cut-over, those that were left behind.
-        missing_labels: labels whose text came as a vector of the old classifier, and none of the new one was given.
+        missing_labels: labels whose text came as a vector of the old classifier, and none of the
+            new one was given.
         behind: whether the space was changed since the new embeddings were last brought up to date.
-        calibrations: how many were copied, all of them stale. observations, observations_left: how many images of known
-            label were carried over, and how many stay with the old embeddings.
+        calibrations: how many were copied, all of them stale. observations, observations_left: how
+            many images of known label were carried over, and how many stay with the old embeddings.
         cut_over_s: how long the catalog was locked for the cut-over, in seconds; None before it.
     """
 

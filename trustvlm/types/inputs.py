@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy.typing as npt
+
 from trustvlm.types.remarks import Remark
 
 if TYPE_CHECKING:
@@ -24,12 +26,14 @@ class LabelInput:
 
     Attributes:
         name: the label's name, unique in its space.
-        text_vector: (d_t,) or (templates, d_t) raw text embeddings; each row is normalised, then averaged, then
-            normalised. None: encoded from the name by the space's classifier.
+        text_vector: (d_t,) or (templates, d_t) raw text embeddings; each row is normalised, then
+            averaged, then normalised. None: encoded from the name by the space's classifier.
         images: support images as paths, file bytes or PIL images; encoded by the space's encoders.
         image_vectors: (k, d_v) raw verifier embeddings of support images.
-        classifier_image_vectors: (k, d_t) raw classifier embeddings of the same k support images (search by text).
-        prompt: a full prompt used instead of the space's templates ("{}" in it stands for the name).
+        classifier_image_vectors: (k, d_t) raw classifier embeddings of the same k support images
+            (search by text).
+        prompt: a full prompt used instead of the space's templates ("{}" in it stands for the
+            name).
     """
 
     name: str
@@ -45,14 +49,16 @@ class Queries:
     """What is scored or searched: embeddings, images, or texts (search only).
 
     Attributes:
-        classifier: (n, d_t) classifier embeddings, any float dtype, not normalised by the caller: an array, a tensor, a table
-            or a column of lists (docs/arrays.md).
-        verifier: (n, d_v) verifier embeddings; may be omitted when the space's verifier is "same" or the rule needs none.
+        classifier: (n, d_t) classifier embeddings, any float dtype, not normalised by the caller:
+            an array, a tensor, a table or a column of lists (docs/arrays.md).
+        verifier: (n, d_v) verifier embeddings; may be omitted when the space's verifier is "same"
+            or the rule needs none.
         images: paths, file bytes or PIL images, for spaces whose encoders can encode images.
         text: texts, encoded by the space's classifier (search only).
-        image_range: of `images` of more than 8 bits a channel, the values (low, high) that become black and white; None:
-            estimated from each image.
-        accept_truncated: take `images` (JPEG, PNG) that lack their last bytes, their missing part filled.
+        image_range: of `images` of more than 8 bits a channel, the values (low, high) that become
+            black and white; None: estimated from each image.
+        accept_truncated: take `images` (JPEG, PNG) that lack their last bytes, their missing part
+            filled.
     """
 
     classifier: npt.ArrayLike | None = None
@@ -68,9 +74,11 @@ class Embedded:
     """Images turned into queries.
 
     Attributes:
-        queries: their embeddings. sources: a name for each. failures: (source, reason) of those that could not be read.
+        queries: their embeddings. sources: a name for each. failures: (source, reason) of those
+            that could not be read.
         places, failed: where the ones and the others stood in the input.
-        notes: a sentence for each thing that was done so that the encoders see the pictures, and what is wrong with some.
+        notes: a sentence for each thing that was done so that the encoders see the pictures, and
+            what is wrong with some.
         remarks: the same of each image, behind the notes; empty of a client.
     """
 

@@ -12,8 +12,8 @@ class KnownImage:
     """An image that the space has, or had, as a support image; images are compared by content.
 
     Attributes:
-        source: what it is called in this call; None for a vector. label: the label that this call gives it; None where the
-            call has no such image.
+        source: what it is called in this call; None for a vector. label: the label that this call
+            gives it; None where the call has no such image.
         other: the label that it is (or was) a support image of. id: of that support image.
     """
 
@@ -41,21 +41,30 @@ class RegisterResult:
         skipped_duplicates: support images that their label already had.
         failures: (source, reason) of each image that could not be read; the rest went in.
         revision: the space's revision after the call.
-        ids: ids of the added support images, in input order (:meth:`TrustService.remove_support` takes them).
-        label_ids: id of each input label, in input order; −1 for a new label without a readable image, which is not added.
-        near_synonyms: (label, label, cosine) of new labels whose text is nearly that of another one; None where the space is
-            too large to look at every time: :meth:`TrustService.near_synonyms` does.
-        drift: a sentence for each side on which 8 or more vectors of the call differ from the stored ones in direction or
-            length: they may come from another model. They are registered.
-        cut_prompts: new labels with a prompt that is longer than the classifier reads: the end of the prompt is ignored.
-        elsewhere: images of the call that are support images of another label, too, and stay support images of it.
-        taken_out: images of the call that were removed from their label and not yet purged. They are added again only with
-            `bring_back` or `sync`.
-        moved: with sync, support images whose content the call has under another label: removed there, added here.
-        removed: with sync, the other support images that were removed: those whose content the call does not have.
+        ids: ids of the added support images, in input order (:meth:`TrustService.remove_support`
+            takes them).
+        label_ids: id of each input label, in input order; −1 for a new label without a readable
+            image, which is not added.
+        near_synonyms: (label, label, cosine) of new labels whose text is nearly that of another
+            one; None where the space is too large to look at every time:
+            :meth:`TrustService.near_synonyms` does.
+        drift: a sentence for each side on which 8 or more vectors of the call differ from the
+            stored ones in direction or length: they may come from another model. They are
+                registered.
+        cut_prompts: new labels with a prompt that is longer than the classifier reads: the end of
+            the prompt is ignored.
+        elsewhere: images of the call that are support images of another label, too, and stay
+            support images of it.
+        taken_out: images of the call that were removed from their label and not yet purged. They
+            are added again only with `bring_back` or `sync`.
+        moved: with sync, support images whose content the call has under another label: removed
+            there, added here.
+        removed: with sync, the other support images that were removed: those whose content the call
+            does not have.
         removed_labels: with sync, the labels that were removed with all their support images.
         kept: with sync, labels that stay although the call lacks them or some of their images.
-        to_add: with dry_run, (label, number of support images) of each label that is new or would get some.
+        to_add: with dry_run, (label, number of support images) of each label that is new or would
+            get some.
         dry_run: nothing was changed.
         notes: a sentence for each thing that was done so that the encoders see the images.
     """

@@ -1,4 +1,5 @@
-"""What was done to images so that an encoder can see them, reported once for all images of a call."""
+"""What was done to images so that an encoder can see them, reported once for all images of a
+call."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ class Remark:
 
 
 def notes_of(remarks: Iterable[tuple[str, Sequence[Remark]]]) -> tuple[str, ...]:
-    """One sentence for each kind of remark, from (name of an image, its remarks), in order of appearance."""
+    """One sentence for each kind of remark, from (name of an image, its remarks), in order of
+    appearance."""
     kinds: dict[str, list[tuple[str, Remark]]] = {}
     for name, several in remarks:
         for remark in several:
@@ -97,4 +99,7 @@ def _joined(details: Sequence[str]) -> str:
     if len(set(details)) == 1:
         return details[0]
     ends = [float(end) for match in matches if match is not None for end in match.groups()]
-    return f"values stretched to 0–255, each image by its own range within {min(ends):.6g}–{max(ends):.6g}"
+    return (
+        f"values stretched to 0–255, each image by its own range within "
+        f"{min(ends):.6g}–{max(ends):.6g}"
+    )

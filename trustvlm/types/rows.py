@@ -31,8 +31,8 @@ class SpaceRow:
 class LabelRow:
     """One label as it is listed.
 
-    Its support count is that of its prototype, aliases' images included; an alias (`alias_of`: the label whose further name
-    it is) has none of its own.
+    Its support count is that of its prototype, aliases' images included; an alias (`alias_of`: the
+    label whose further name it is) has none of its own.
     """
 
     id: int
@@ -48,7 +48,8 @@ class SupportRow:
     """One support image as it is listed.
 
     Attributes:
-        registered_as: the further name of `label` that it was registered under; None: `label` itself.
+        registered_as: the further name of `label` that it was registered under; None: `label`
+            itself.
     """
 
     id: int
@@ -60,10 +61,12 @@ class SupportRow:
 
 @dataclass(frozen=True)
 class KeyRow:
-    """A key of the HTTP service as it is listed: everything but its secret, of which only a hash is kept.
+    """A key of the HTTP service as it is listed: everything but its secret, of which only a hash is
+    kept.
 
     Attributes:
-        id: its public part. scope: "read", "write" or "admin". space: the only one that it opens; None: all.
+        id: its public part. scope: "read", "write" or "admin". space: the only one that it opens;
+            None: all.
         rate: requests a second; None: the service's setting. used_at: to the minute.
     """
 

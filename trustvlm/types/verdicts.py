@@ -52,31 +52,42 @@ class Verdicts:
         text_confidence: softmax probability of the predicted label over all (asked) labels.
         image_similarity: cosine of the query and the predicted label's prototype; NaN without one.
         trust: the rule's trust; larger = more likely correct.
-        nearest_prototype, nearest_similarity: the label whose prototype is nearest, None/NaN when there is none or
-            no verifier embedding was given; `agrees` says whether it is the predicted one.
-        rival, rival_id, rival_trust: the best other label under the rule (None, −1, NaN when there is no other).
+        nearest_prototype, nearest_similarity: the label whose prototype is nearest, None/NaN when
+            there is none or no verifier embedding was given; `agrees` says whether it is the
+            predicted one.
+        rival, rival_id, rival_trust: the best other label under the rule (None, −1, NaN when there
+            is no other).
         unverified: the predicted label has no support image.
-        decision: "accept", "review" or "unknown" (the image is close to no prototype); "review" without a calibration.
-        accepted: whether the calibration in force accepts it; None where there is none for this rule.
-        probability: of being right: by the calibration that decided, None where that is stale; without one the rule's own
-            where its trust is a probability, else None.
-        reason_code: the first of these that holds: "copy_of_other" (the image equals a support image of another label),
-            "not_calibrated", "stale" (the calibration is, and accepts nothing, or never saw this label), "unknown",
-            "unverified" (where the calibration refuses these), "accepted", "close_call" (trust below the threshold, and a
-            rival near in the rule's own quantity), "low_evidence" (trust below the threshold).
+        decision: "accept", "review" or "unknown" (the image is close to no prototype); "review"
+            without a calibration.
+        accepted: whether the calibration in force accepts it; None where there is none for this
+            rule.
+        probability: of being right: by the calibration that decided, None where that is stale;
+            without one the rule's own where its trust is a probability, else None.
+        reason_code: the first of these that holds: "copy_of_other" (the image equals a support
+            image of another label), "not_calibrated", "stale" (the calibration is, and accepts
+            nothing, or never saw this label), "unknown", "unverified" (where the calibration
+            refuses these), "accepted", "close_call" (trust below the threshold, and a rival near in
+            the rule's own quantity), "low_evidence" (trust below the threshold).
         reason: the same in a short sentence for people; a rival is named in a close call only.
         top_labels, top_confidence: (n, k) the labels of largest text confidence, best first.
         revision: the space's revision at which everything was computed.
-        unknown: the image is close to no prototype, compared with how close support images are to theirs.
-        tau, tau_revision: the τ of a posterior rule, and the revision at which it was fitted (None: it was not).
-        image_evidence: where τ came from: "fitted", "default" (nothing to fit it on), "given", "off" (the support images do
-            not tell labels apart: q = p) or "none" (no prototypes); None for rules without τ.
-        calibration_id: the calibration that decided. stale_since: the first revision that it does not know.
-        rival_confidence: softmax probability of the rival, as text_confidence is of the label; NaN without a rival. No
-            column of the rows: it splits the rival's trust into terms.
-        approximate: whether anything came from a search that could have missed some candidates. error_bound: largest error of
-            the numbers given; what an index that does not compare every row misses, `index_stats` says (recall).
-        notes: of queries that came as images, a sentence for each thing that was done so that the encoders see them.
+        unknown: the image is close to no prototype, compared with how close support images are to
+            theirs.
+        tau, tau_revision: the τ of a posterior rule, and the revision at which it was fitted (None:
+            it was not).
+        image_evidence: where τ came from: "fitted", "default" (nothing to fit it on), "given",
+            "off" (the support images do not tell labels apart: q = p) or "none" (no prototypes);
+            None for rules without τ.
+        calibration_id: the calibration that decided. stale_since: the first revision that it does
+            not know.
+        rival_confidence: softmax probability of the rival, as text_confidence is of the label; NaN
+            without a rival. No column of the rows: it splits the rival's trust into terms.
+        approximate: whether anything came from a search that could have missed some candidates.
+            error_bound: largest error of the numbers given; what an index that does not compare
+                every row misses, `index_stats` says (recall).
+        notes: of queries that came as images, a sentence for each thing that was done so that the
+            encoders see them.
     """
 
     rule: str
@@ -118,19 +129,22 @@ class Verdicts:
         return len(self.label)
 
     def evidence(self, i: int, k: int = 3) -> Evidence:
-        """The `k` nearest support images of verdict i's label and rival, as of the verdicts' revision.
+        """The `k` nearest support images of verdict i's label and rival, as of the verdicts'
+        revision.
 
         Raises:
             IndexError: there is no verdict i.
-            Unavailable: the support images were purged since, the service is closed, or the verdicts were pickled: their
-            evidence stays with the service. Copies in the same process keep it.
+            Unavailable: the support images were purged since, the service is closed, or the
+            verdicts were pickled: their evidence stays with the service. Copies in the same process
+                keep it.
         """
         if not -len(self) <= i < len(self):
             raise IndexError(f"verdict {i} of {len(self)}")
         return self.read_evidence(i % len(self), k)
 
     def rows(self, *, evidence: int = 0) -> Iterator[dict[str, Any]]:
-        """One plain dict per verdict, ready for JSON (NaN becomes None); with `evidence` nearest support images if > 0."""
+        """One plain dict per verdict, ready for JSON (NaN becomes None); with `evidence` nearest
+        support images if > 0."""
         for i in range(len(self)):
             row: dict[str, Any] = {name: _plain(getattr(self, name)[i]) for name in VERDICT_COLUMNS}
             row |= {name: _plain(getattr(self, name)) for name in CALL_COLUMNS}
@@ -143,20 +157,24 @@ class Verdicts:
 
 
 VERDICT_COLUMNS = (
-    "label", "label_id", "corrected_from", "decision", "reason_code", "reason", "trust", "text_confidence",
-    "image_similarity", "unverified", "accepted", "probability", "unknown", "nearest_prototype", "nearest_similarity",
+    "label", "label_id", "corrected_from", "decision", "reason_code", "reason", "trust",
+    "text_confidence",
+    "image_similarity", "unverified", "accepted", "probability", "unknown", "nearest_prototype",
+    "nearest_similarity",
     "agrees", "rival", "rival_id", "rival_trust", "top_labels", "top_confidence",
 )  # fmt: skip
 
 
 REASON_CODES = (
-    "copy_of_other", "not_calibrated", "stale", "unknown", "unverified", "accepted", "close_call", "low_evidence",
+    "copy_of_other", "not_calibrated", "stale", "unknown", "unverified", "accepted", "close_call",
+    "low_evidence",
 )  # fmt: skip
 """Why a verdict is as it is: the first of these that holds."""
 
 
 CALL_COLUMNS = (
-    "rule", "revision", "approximate", "error_bound", "tau", "tau_revision", "image_evidence", "calibration_id", "stale_since",
+    "rule", "revision", "approximate", "error_bound", "tau", "tau_revision", "image_evidence",
+    "calibration_id", "stale_since",
 )  # fmt: skip
 
 
@@ -187,10 +205,12 @@ class Hits:
         labels: (n, k) label names.
         sources: (n, k) where each support image came from; None for the other kinds.
         revision: the space's revision at which they were found.
-        notes: of queries that came as images, a sentence for each thing that was done so that the encoders see them.
-        approximate: some of the nearest may be missing, or in another order. error_bound: largest error of a similarity.
-        recall: share of the 10 nearest that the index finds, measured when it was built or tuned, on rows that were not in it;
-            None where every row is compared.
+        notes: of queries that came as images, a sentence for each thing that was done so that the
+            encoders see them.
+        approximate: some of the nearest may be missing, or in another order. error_bound: largest
+            error of a similarity.
+        recall: share of the 10 nearest that the index finds, measured when it was built or tuned,
+            on rows that were not in it; None where every row is compared.
     """
 
     kind: str
@@ -208,7 +228,8 @@ class Hits:
         return len(self.ids)
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """One plain dict per hit: query, rank, id, similarity, label, source; padding is left out."""
+        """One plain dict per hit: query, rank, id, similarity, label, source; padding is left
+        out."""
         for query, rank in np.argwhere(self.ids >= 0):
             yield {
                 "query": int(query),

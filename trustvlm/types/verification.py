@@ -32,8 +32,8 @@ class Damage:
 
     Attributes:
         space, space_id: name and number of the label space, None for the catalog as a whole.
-        kind: what is damaged: "catalog", "space", "label", "support", "thumbnail", "observation", "calibration", "fit",
-            "change" or "snapshot".
+        kind: what is damaged: "catalog", "space", "label", "support", "thumbnail", "observation",
+            "calibration", "fit", "change" or "snapshot".
         row_id: its number; None for files and for the catalog. what: the same in words.
         problem: what was expected and what is there.
         remedy: what a repair does: a key of :data:`REMEDIES`.
@@ -50,7 +50,8 @@ class Damage:
 
 @dataclass(frozen=True)
 class QuarantinedRow:
-    """A row that a repair took out of service. `name` is a label's, or where a support image came from."""
+    """A row that a repair took out of service. `name` is a label's, or where a support image came
+    from."""
 
     id: int
     space: str | None
@@ -66,9 +67,11 @@ class VerifyReport:
     """The state of a home.
 
     Attributes:
-        home: its folder. spaces: names of the spaces looked at; removed ones too where all were asked for.
+        home: its folder. spaces: names of the spaces looked at; removed ones too where all were
+            asked for.
         checked: how many rows of each kind, snapshot files and snapshot rows were looked at.
-        damage: what is damaged now: after the repair, where one was asked for. Each kind lists so many at most;
+        damage: what is damaged now: after the repair, where one was asked for. Each kind lists so
+            many at most;
         more: how many are not listed.
         repaired: what was damaged and is mended, or in quarantine.
         notes: what is no damage but worth knowing, such as a snapshot that is out of date.

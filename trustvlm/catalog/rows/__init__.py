@@ -1,1 +1,2 @@
-"""The rows of labels, support images, spaces, observations and calibrations, and the SQL that reads and writes them."""
+"""The rows of labels, support images, spaces, observations and calibrations, and the SQL that reads
+and writes them."""

@@ -1,4 +1,5 @@
-"""Calibrations of spaces, numbered as they were made. The newest that proved a threshold and was not removed is in force."""
+"""Calibrations of spaces, numbered as they were made. The newest that proved a threshold and was
+not removed is in force."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ class CalibrationRecord:
 
     @property
     def observed(self) -> int | None:
-        """The newest observation of the space when it was made; None where the program that made it did not note that."""
+        """The newest observation of the space when it was made; None where the program that made it
+        did not note that."""
         return self.content.get(OBSERVED)
 
 
@@ -48,9 +50,11 @@ def create(
     identities: tuple[str, str],
     content: dict[str, Any],
 ) -> CalibrationRecord:
-    """Insert a calibration made at `revision` with the encoders of these identities (classifier, verifier)."""
+    """Insert a calibration made at `revision` with the encoders of these identities (classifier,
+    verifier)."""
     values = {
-        "space_id": space_id, "created_at": datetime.now(UTC), "revision": revision, "classifier_identity": identities[0],
+        "space_id": space_id, "created_at": datetime.now(UTC), "revision": revision,
+        "classifier_identity": identities[0],
         "verifier_identity": identities[1], "content": content, "removed_at": None,
     }  # fmt: skip
     row = connection.execute(insert(CalibrationRow).values(**values).returning(*_COLUMNS)).one()
@@ -75,7 +79,8 @@ def list_rows(connection: Connection, space_id: int) -> list[CalibrationRecord]:
 
 
 def remove(connection: Connection, space_id: int, calibration_id: int) -> bool:
-    """Take a calibration back, so that the one before it that proved something is in force; whether there was one."""
+    """Take a calibration back, so that the one before it that proved something is in force; whether
+    there was one."""
     there = (
         CalibrationRow.id == calibration_id,
         CalibrationRow.space_id == space_id,

@@ -1,4 +1,5 @@
-"""How many labels and support images a space has: counted in an index of nothing else, or from what was added since."""
+"""How many labels and support images a space has: counted in an index of nothing else, or from what
+was added since."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ _MOST = 20_000
 
 @dataclass(frozen=True)
 class Counts:
-    """Of live labels; aliases are labels, but never unverified: their support images are another label's."""
+    """Of live labels; aliases are labels, but never unverified: their support images are another
+    label's."""
 
     labels: int = 0
     supports: int = 0
@@ -54,8 +56,9 @@ def count(connection: Connection, space_id: int) -> Counts:
 
 
 def grown(connection: Connection, space_id: int, before: Counts, since: int) -> Counts | None:
-    """What they are when they were `before` at revision `since`; None where older labels have changed, or too many are
-    new. Nothing that the space had then may be purged (:func:`trustvlm.catalog.upkeep.purge.lost_since`)."""
+    """What they are when they were `before` at revision `since`; None where older labels have
+    changed, or too many are new. Nothing that the space had then may be purged
+    (:func:`trustvlm.catalog.upkeep.purge.lost_since`)."""
     rows = connection.execute(_SINCE, {"space": space_id, "since": since, "most": _MOST + 1}).all()
     if len(rows) > _MOST or any(row.created_revision <= since for row in rows):
         return None

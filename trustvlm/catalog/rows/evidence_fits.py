@@ -1,4 +1,5 @@
-"""What a space's support images say, one row for each space: computed by the service, and computable anew."""
+"""What a space's support images say, one row for each space: computed by the service, and
+computable anew."""
 
 from __future__ import annotations
 

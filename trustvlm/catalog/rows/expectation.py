@@ -31,7 +31,8 @@ class Expectation(threading.local):
             self.pending = None
 
     def check(self, connection: Connection, what: str) -> None:
-        """Check it in the write transaction `connection` of the kind `what`, once. Raises NotFound, Conflict."""
+        """Check it in the write transaction `connection` of the kind `what`, once. Raises NotFound,
+        Conflict."""
         if self.pending is not None and what not in BOOKKEEPING:
             require_revision(connection, *self.pending)
             self.pending = None

@@ -1,4 +1,5 @@
-"""Whole spaces in and out: the live rows of one space in an order that can be merged, and a space that fills up unseen."""
+"""Whole spaces in and out: the live rows of one space in an order that can be merged, and a space
+that fills up unseen."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ IMPORTING = "/importing"
 """Follows the name of a space that is being filled; no space of a user has a "/" in its name."""
 
 _PATIENCE = timedelta(days=7)
-"""How long an import may take before its unseen space counts as removed, so that a purge takes what a crash left behind."""
+"""How long an import may take before its unseen space counts as removed, so that a purge takes what
+a crash left behind."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ def label_rows(connection: Connection, space_id: int, batch: int) -> Iterator[li
     other = Label.__table__.alias("other")
     canonical = select(other.c.name).where(other.c.id == Label.alias_of).scalar_subquery()
     columns = (
-        Label.id, Label.name, Label.prompt, Label.text_source, canonical, Label.support_count, Label.text_prototype,
+        Label.id, Label.name, Label.prompt, Label.text_source, canonical, Label.support_count,
+        Label.text_prototype,
         Label.prototype, Label.checksum,
     )  # fmt: skip
     query = (
@@ -88,13 +91,15 @@ def label_rows(connection: Connection, space_id: int, batch: int) -> Iterator[li
 def support_rows(
     connection: Connection, label_ids: Sequence[int], batch: int
 ) -> Iterator[list[StoredSupport]]:
-    """The live support images of these labels (500 at most), label by label in order of id, in batches.
+    """The live support images of these labels (500 at most), label by label in order of id, in
+    batches.
 
     Raises:
         Damaged: a vector does not match its checksum.
     """
     columns = (
-        Support.label_id, Support.content_hash, Support.source, Support.embedding, Support.classifier_embedding,
+        Support.label_id, Support.content_hash, Support.source, Support.embedding,
+        Support.classifier_embedding,
         Thumbnail.jpeg, Support.id, Support.checksum,
     )  # fmt: skip
     query = select(*columns).outerjoin(Thumbnail, Thumbnail.support_id == Support.id)
@@ -109,14 +114,16 @@ def support_rows(
 
 
 def begin(connection: Connection, values: dict[str, Any]) -> SpaceRecord:
-    """Make a space that nobody sees until :func:`reveal`; the next purge after :data:`_PATIENCE` takes it away otherwise.
+    """Make a space that nobody sees until :func:`reveal`; the next purge after :data:`_PATIENCE`
+    takes it away otherwise.
 
     Raises:
         Conflict: the name is taken.
     """
     require_free(connection, values["name"])
     unseen = {
-        "name": values["name"] + IMPORTING, "search": None, "revision": 0, "log_start": 0, "created_at": datetime.now(UTC),
+        "name": values["name"] + IMPORTING, "search": None, "revision": 0, "log_start": 0,
+        "created_at": datetime.now(UTC),
         "removed_at": clock.stamp(connection) + _PATIENCE,
     }  # fmt: skip
     space_id = connection.scalar(insert(Space).values(**(values | unseen)).returning(Space.id))
@@ -129,7 +136,10 @@ def find(connection: Connection, space_id: int) -> SpaceRecord:
     try:
         return spaces.find_by_id(connection, space_id)
     except NotFound as error:
-        late = f"the import took longer than {_PATIENCE.days} days, and a purge took what was there; begin anew"
+        late = (
+            f"the import took longer than {_PATIENCE.days} days, and a purge took what was "
+            f"there; begin anew"
+        )
         raise NotFound(late) from error
 
 

@@ -1,4 +1,5 @@
-"""Pages of labels as they are listed: in the order of their ids, or of their names, served from the index of names."""
+"""Pages of labels as they are listed: in the order of their ids, or of their names, served from the
+index of names."""
 
 from __future__ import annotations
 
@@ -53,8 +54,8 @@ def label_page(
 ) -> list[LabelRow]:
     """Up to `limit` live labels whose name sorts behind `after`, by name.
 
-    A prefix is a range of the index of names. What names contain (ASCII letters alike in both cases) is looked for in that
-    index, name by name, until the page is full.
+    A prefix is a range of the index of names. What names contain (ASCII letters alike in both
+    cases) is looked for in that index, name by name, until the page is full.
     """
     names = (
         select(Label.id)
@@ -71,7 +72,8 @@ def label_page(
     if unverified:
         names = names.where(UNVERIFIED)
     found = list(connection.scalars(names.limit(limit)))
-    # By id alone, and put in order here: asked for the order of names, SQLite goes through all names to find a page of ids.
+    # By id alone, and put in order here: asked for the order of names, SQLite goes through all
+    # names to find a page of ids.
     rows = (
         {row.id: row for row in connection.execute(_COLUMNS.where(Label.id.in_(found)))}
         if found
@@ -81,7 +83,8 @@ def label_page(
 
 
 def support_space(connection: Connection, support_id: int) -> str | None:
-    """The name of the live space that a live support image belongs to; None: there is no such image."""
+    """The name of the live space that a live support image belongs to; None: there is no such
+    image."""
     query = select(Space.name).join(Support, Support.space_id == Space.id)
     alive = (
         Support.id == support_id,
@@ -95,7 +98,8 @@ def support_space(connection: Connection, support_id: int) -> str | None:
 def first_supports(
     connection: Connection, label_ids: Sequence[int], most: int
 ) -> dict[int, list[int]]:
-    """label id → ids of its first live support images, at most so many: a few rows of an index for each label."""
+    """label id → ids of its first live support images, at most so many: a few rows of an index for
+    each label."""
     query = select(Support.id).where(
         Support.label_id == bindparam("label"), Support.removed_revision.is_(None)
     )
@@ -114,7 +118,8 @@ def find_row(connection: Connection, space_id: int, name: str) -> LabelRow | Non
 
 
 def support_label(connection: Connection, space_id: int, support_id: int) -> str | None:
-    """The name of the label that a live support image of this space belongs to; None: there is no such image."""
+    """The name of the label that a live support image of this space belongs to; None: there is no
+    such image."""
     query = select(Label.name).join(Support, Support.label_id == Label.id)
     alive = (
         Support.id == support_id,

@@ -1,4 +1,5 @@
-"""Labels in the catalog: each with its text prototype and, once it has support images, its prototype."""
+"""Labels in the catalog: each with its text prototype and, once it has support images, its
+prototype."""
 
 from __future__ import annotations
 
@@ -86,7 +87,8 @@ class LabelChange:
     Attributes:
         ids, names: of the labels that are alive; text: (n, d_t) text prototypes.
         prototyped: positions of those that have a prototype; prototypes: (m, d_v).
-        aliases: (alias id, id of the label it is a further name of) of those among `ids` that are aliases.
+        aliases: (alias id, id of the label it is a further name of) of those among `ids` that are
+            aliases.
         removed: ids of labels that are gone.
     """
 
@@ -104,7 +106,8 @@ _OF_SPACE = Label.space_id == bindparam("space")
 _LIVE = Label.removed_revision.is_(None)
 _SINCE = Label.revision > bindparam("since")
 
-# Made once: in the calls that a registration and a query consist of, putting a statement together takes as long as running it.
+# Made once: in the calls that a registration and a query consist of, putting a statement together
+# takes as long as running it.
 _FIND_MANY = select(*_RECORD).where(
     _OF_SPACE, Label.name.in_(bindparam("names", expanding=True)), _LIVE
 )
@@ -173,7 +176,8 @@ def find(connection: Connection, space_id: int, name: str) -> LabelRecord:
 def find_many(
     connection: Connection, space_id: int, names: Sequence[str]
 ) -> dict[str, LabelRecord]:
-    """The live labels among `names`, by name as it was asked for; names are compared in normal form C.
+    """The live labels among `names`, by name as it was asked for; names are compared in normal form
+    C.
 
     Raises:
         InvalidInput: something that no name can be.
@@ -225,13 +229,17 @@ def insert_many(
         image = None if label.prototype is None else pack(label.prototype)
         rows.append(
             {
-                "space_id": space_id, "name": label.name, "name_hash": name_hash(label.name), "prompt": label.prompt,
-                "text_source": label.text_source, "support_count": label.support_count, "created_revision": revision,
-                "revision": revision, "removed_revision": None, "removed_at": None, "checksum": checksum(text, image),
+                "space_id": space_id, "name": label.name, "name_hash": name_hash(label.name),
+                "prompt": label.prompt,
+                "text_source": label.text_source, "support_count": label.support_count,
+                "created_revision": revision,
+                "revision": revision, "removed_revision": None, "removed_at": None,
+                "checksum": checksum(text, image),
                 "text_prototype": text, "prototype": image,
             }
         )  # fmt: skip
-    # Not RETURNING: in an order that one can rely on, SQLite gives it for one row at a time only, at three times the cost.
+    # Not RETURNING: in an order that one can rely on, SQLite gives it for one row at a time only,
+    # at three times the cost.
     insert_rows(connection, Label, rows)
     found = {
         row.name: row.id
@@ -273,14 +281,16 @@ def set_text(
     _, image = _proved_vectors(connection, label_id)
     text = pack(text_prototype)
     values = {
-        "name": name, "name_hash": name_hash(name), "prompt": prompt, "text_source": text_source, "revision": revision,
+        "name": name, "name_hash": name_hash(name), "prompt": prompt, "text_source": text_source,
+        "revision": revision,
         "text_prototype": text, "checksum": checksum(text, image),
     }  # fmt: skip
     connection.execute(update(Label).where(Label.id == label_id).values(**values))
 
 
 def _proved_vectors(connection: Connection, label_id: int) -> tuple[bytes, bytes | None]:
-    """The stored text prototype and prototype of a label: a new checksum must not be put over what is damaged.
+    """The stored text prototype and prototype of a label: a new checksum must not be put over what
+    is damaged.
 
     Raises:
         Damaged: they do not match their checksum.
@@ -318,7 +328,8 @@ def restore(connection: Connection, label_id: int, revision: int) -> None:
 def changed(
     connection: Connection, space_id: int, since: int, dims: tuple[int, int], *, batch: int = 4096
 ) -> Iterator[LabelChange]:
-    """The labels whose row changed after revision `since`, in batches; `dims` are those of text and image vectors.
+    """The labels whose row changed after revision `since`, in batches; `dims` are those of text and
+    image vectors.
 
     Raises:
         Damaged: a vector does not match its checksum.
@@ -343,7 +354,8 @@ def changed(
 
 
 def changed_more_than(connection: Connection, space_id: int, since: int, limit: int) -> bool:
-    """Whether more than `limit` labels changed after revision `since`; looks at so many only, in the index of revisions."""
+    """Whether more than `limit` labels changed after revision `since`; looks at so many only, in
+    the index of revisions."""
     return (
         connection.scalar(_CHANGED_MORE, {"space": space_id, "since": since, "beyond": limit})
         is not None
@@ -405,12 +417,14 @@ def is_alive(connection: Connection, label_id: int) -> bool:
 
 
 def more_than(connection: Connection, space_id: int, limit: int) -> bool:
-    """Whether the space has more than `limit` live labels; looks at so many only, and at nothing but the index of names."""
+    """Whether the space has more than `limit` live labels; looks at so many only, and at nothing
+    but the index of names."""
     return connection.scalar(_NAMES_MORE, {"space": space_id, "beyond": limit}) is not None
 
 
 def prototyped_more_than(connection: Connection, space_id: int, limit: int) -> bool:
-    """Whether more than `limit` live labels of the space have support images; looks at so many only."""
+    """Whether more than `limit` live labels of the space have support images; looks at so many
+    only."""
     return connection.scalar(_PROTOTYPED_MORE, {"space": space_id, "beyond": limit}) is not None
 
 
@@ -438,12 +452,14 @@ def competitors(connection: Connection, space_id: int, limit: int) -> list[int]:
 
 
 def smallest_name(connection: Connection, label_ids: Sequence[int]) -> int | None:
-    """The smallest name hash of these live labels (500 at most), as far as they have support images; None without any."""
+    """The smallest name hash of these live labels (500 at most), as far as they have support
+    images; None without any."""
     return connection.scalar(_SMALLEST_NAME, {"ids": list(label_ids)})
 
 
 def touched(connection: Connection, space_id: int, since: int) -> list[tuple[int, int]]:
-    """(id, support count) of the labels created, changed or removed after revision `since`, purged ones left out."""
+    """(id, support count) of the labels created, changed or removed after revision `since`, purged
+    ones left out."""
     rows = connection.execute(_TOUCHED, {"space": space_id, "since": since})
     return [(row.id, row.support_count) for row in rows]
 
@@ -451,7 +467,8 @@ def touched(connection: Connection, space_id: int, since: int) -> list[tuple[int
 def created_since(
     connection: Connection, space_id: int, since: int, limit: int
 ) -> list[int] | None:
-    """Ids of the labels that changed after revision `since`, if they are at most `limit` and all were created since."""
+    """Ids of the labels that changed after revision `since`, if they are at most `limit` and all
+    were created since."""
     rows = connection.execute(
         _CREATED, {"space": space_id, "since": since, "most": limit + 1}
     ).all()

@@ -1,4 +1,5 @@
-"""The label that was probably meant by a name that is none: another case, separator, accent, plural, or a slip of the pen."""
+"""The label that was probably meant by a name that is none: another case, separator, accent,
+plural, or a slip of the pen."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from trustvlm.catalog.store.names import brief, forms, normal
 __all__ = ["likest", "likest_removed", "told", "unknown"]
 
 SCANNED = 10_000
-"""Names that are compared one by one; in a larger space only the usual ways to write the name are looked up."""
+"""Names that are compared one by one; in a larger space only the usual ways to write the name are
+looked up."""
 
 _GUESSED = 3
 _CUTOFF = 0.75
@@ -24,7 +26,8 @@ _IN_CHUNK = 500
 
 
 def unknown(connection: Connection, space_id: int, names: Iterable[str]) -> dict[str, str | None]:
-    """Those of `names` that are no live label of the space, in order → the label that is most like it, or None.
+    """Those of `names` that are no live label of the space, in order → the label that is most like
+    it, or None.
 
     Only for the first three a label is looked for.
 
@@ -59,7 +62,8 @@ def likest_removed(connection: Connection, space_id: int, name: str) -> str | No
 
 
 def told(missing: Mapping[str, str | None], space: str, remedy: str = "") -> str:
-    """What to say of names that are no labels: the first one, how many more, which labels were probably meant, the remedy."""
+    """What to say of names that are no labels: the first one, how many more, which labels were
+    probably meant, the remedy."""
     more = len(missing) - 1
     others = f" (and {more} more name{'s' * (more > 1)} without a label)" if more else ""
     guesses = [(name, guess) for name, guess in missing.items() if guess is not None]
@@ -70,7 +74,8 @@ def told(missing: Mapping[str, str | None], space: str, remedy: str = "") -> str
 
 
 def likest(name: str, names: Iterable[str]) -> str | None:
-    """The one of `names` that is most like `name`: the same but for its writing, else for a plural, else nearly the same."""
+    """The one of `names` that is most like `name`: the same but for its writing, else for a plural,
+    else nearly the same."""
     by_key: dict[str, str] = {}
     for other in names:
         by_key.setdefault(_folded(other), other)

@@ -60,7 +60,8 @@ class GivenVerdict:
 
 @dataclass(frozen=True, eq=False)
 class NewObservation:
-    """An observation about to be stored; `verifier_embedding` is None where the space's verifier is "same"."""
+    """An observation about to be stored; `verifier_embedding` is None where the space's verifier is
+    "same"."""
 
     content_hash: bytes
     origin: str
@@ -78,8 +79,10 @@ class Pool:
     """What may calibrate.
 
     Attributes:
-        hashes: content hashes. truth: names, None for no label. truth_ids: label ids, −1 for no label. sources: names or None.
-        classifier: (n, d_t). verifier: (n, d_v), or None where the observations have none of their own.
+        hashes: content hashes. truth: names, None for no label. truth_ids: label ids, −1 for no
+            label. sources: names or None.
+        classifier: (n, d_t). verifier: (n, d_v), or None where the observations have none of their
+            own.
     """
 
     hashes: list[bytes]
@@ -97,8 +100,9 @@ class Stored(NamedTuple):
     """What came of storing observations.
 
     Attributes:
-        ids: in the same order. known: how many images were known, however they were drawn. apart: how many chosen ones were
-            drawn at random, too; what was said of them then stays, beside what is said of them now.
+        ids: in the same order. known: how many images were known, however they were drawn. apart:
+            how many chosen ones were drawn at random, too; what was said of them then stays, beside
+            what is said of them now.
     """
 
     ids: list[int]
@@ -112,10 +116,12 @@ class _Known(NamedTuple):
 
 
 def store(connection: Connection, space_id: int, observations: Sequence[NewObservation]) -> Stored:
-    """Store observations: the same image again, drawn in the same way, gets the new truth, and the verdict if there is one.
+    """Store observations: the same image again, drawn in the same way, gets the new truth, and the
+    verdict if there is one.
 
-    An image that was drawn at random and is chosen later is two observations: what a person says of images that were picked,
-    because they looked wrong, say, must not change the labels of those that calibrate. Feedback stays feedback.
+    An image that was drawn at random and is chosen later is two observations: what a person says of
+    images that were picked, because they looked wrong, say, must not change the labels of those
+    that calibrate. Feedback stays feedback.
     """
     known = _known(connection, space_id, [item.content_hash for item in observations])
     before = {content for content, _ in known}
@@ -176,7 +182,8 @@ def known_hashes(connection: Connection, space_id: int, hashes: Sequence[bytes])
 def embeddings(
     connection: Connection, space_id: int, dim: int, *, verifier: bool
 ) -> tuple[list[bytes], Float32s]:
-    """(content hashes, (n, dim) embeddings of one side) of all stored images that have them, in order of time."""
+    """(content hashes, (n, dim) embeddings of one side) of all stored images that have them, in
+    order of time."""
     column = Observation.verifier_embedding if verifier else Observation.classifier_embedding
     query = select(Observation.content_hash, column).where(
         Observation.space_id == space_id, func.length(column) > 0
@@ -199,10 +206,11 @@ def forget_calibration(connection: Connection, space_id: int) -> None:
 def forget_images(
     connection: Connection, support_ids: Sequence[int], contents: Sequence[tuple[int, bytes]]
 ) -> None:
-    """Delete the embeddings of images that are being purged as support images, given by id and by (space id, content hash).
+    """Delete the embeddings of images that are being purged as support images, given by id and by
+    (space id, content hash).
 
-    What was said of them stays as evidence about the promise of a calibration; images that are still, or again, support
-    images stay too.
+    What was said of them stays as evidence about the promise of a calibration; images that are
+    still, or again, support images stay too.
     """
     again = select(Support.id).where(
         Support.space_id == Observation.space_id,
@@ -221,7 +229,8 @@ def forget_images(
 
 
 def _forget(connection: Connection, which: ColumnElement[bool]) -> None:
-    """Calibration images are nothing but their embeddings; of feedback the verdict and the truth stay."""
+    """Calibration images are nothing but their embeddings; of feedback the verdict and the truth
+    stay."""
     nothing = {"classifier_embedding": b"", "verifier_embedding": None, "checksum": checksum(b"")}
     connection.execute(delete(Observation).where(which, Observation.origin == "calibration"))
     connection.execute(
@@ -230,8 +239,8 @@ def _forget(connection: Connection, which: ColumnElement[bool]) -> None:
 
 
 def pool(connection: Connection, space_id: int, classifier_dim: int, verifier_dim: int) -> Pool:
-    """Everything that may calibrate, in order of time: images of the last calibrate call, and feedback that was drawn at
-    random and did not become a support image.
+    """Everything that may calibrate, in order of time: images of the last calibrate call, and
+    feedback that was drawn at random and did not become a support image.
 
     Raises:
         Damaged: an embedding does not match its checksum.
@@ -274,7 +283,8 @@ def counts(connection: Connection, space_id: int) -> ObservationCounts:
 
 
 def newest_id(connection: Connection, space_id: int) -> int:
-    """The largest id of a space's observations, 0 without any: what comes later has a larger one."""
+    """The largest id of a space's observations, 0 without any: what comes later has a larger
+    one."""
     return (
         connection.scalar(select(func.max(Observation.id)).where(Observation.space_id == space_id))
         or 0
@@ -282,8 +292,9 @@ def newest_id(connection: Connection, space_id: int) -> int:
 
 
 def accepted_random(connection: Connection, space_id: int) -> list[tuple[int, int]]:
-    """(predicted label id, true label id or −1) of the randomly drawn feedback that the calibration in force accepted, in order
-    of time. Images that were known before it cannot testify about it: they may have made it."""
+    """(predicted label id, true label id or −1) of the randomly drawn feedback that the calibration
+    in force accepted, in order of time. Images that were known before it cannot testify about it:
+    they may have made it."""
     calibration = calibrations.current(connection, space_id)
     if calibration is None:
         return []
@@ -309,7 +320,8 @@ def accepted_random(connection: Connection, space_id: int) -> list[tuple[int, in
 
 
 def mark_promoted(connection: Connection, space_id: int, support_ids: Mapping[bytes, int]) -> None:
-    """Remember which images of a space (content hash → support image id) have become support images, however drawn."""
+    """Remember which images of a space (content hash → support image id) have become support
+    images, however drawn."""
     for content, support_id in support_ids.items():
         same = (Observation.space_id == space_id, Observation.content_hash == content)
         connection.execute(update(Observation).where(*same).values(support_id=support_id))

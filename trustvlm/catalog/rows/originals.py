@@ -1,4 +1,5 @@
-"""Which support images have their image file kept, by content hash. The files themselves are the service's."""
+"""Which support images have their image file kept, by content hash. The files themselves are the
+service's."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ _IN_CHUNK = 500
 
 
 def refer(connection: Connection, label_ids: Sequence[int], contents: Collection[bytes]) -> int:
-    """Note that the live support images of these labels and content hashes have their original kept; how many are new."""
+    """Note that the live support images of these labels and content hashes have their original
+    kept; how many are new."""
     fresh = []
     for start in range(0, len(label_ids), _IN_CHUNK):
         query = select(Support.id, Support.content_hash).where(
@@ -33,7 +35,8 @@ def refer(connection: Connection, label_ids: Sequence[int], contents: Collection
 
 
 def copy(connection: Connection, stands_for: Sequence[tuple[int, int]]) -> None:
-    """Let the second support image of each pair have the original that the first one has, if it has one."""
+    """Let the second support image of each pair have the original that the first one has, if it has
+    one."""
     of = dict(stands_for)
     ids = list(of)
     for start in range(0, len(ids), _IN_CHUNK):
@@ -57,14 +60,16 @@ def copy(connection: Connection, stands_for: Sequence[tuple[int, int]]) -> None:
 
 
 def release(connection: Connection, support_ids: Sequence[int]) -> None:
-    """Note that these support images are being deleted: what is left without any is to be deleted too (see :func:`doomed`)."""
+    """Note that these support images are being deleted: what is left without any is to be deleted
+    too (see :func:`doomed`)."""
     connection.execute(
         update(Original).where(Original.support_id.in_(support_ids)).values(support_id=None)
     )
 
 
 def doomed(connection: Connection, limit: int) -> tuple[list[int], list[bytes]]:
-    """(ids of up to `limit` released rows, content hashes of those that no support image refers to any more)."""
+    """(ids of up to `limit` released rows, content hashes of those that no support image refers to
+    any more)."""
     rows = connection.execute(
         select(Original.id, Original.content_hash).where(Original.support_id.is_(None)).limit(limit)
     ).all()

@@ -64,7 +64,8 @@ class SpaceRecord:
 
 
 _COLUMNS = [getattr(Space, name) for name in SpaceRecord.__dataclass_fields__]
-# Made once: every call of a service begins with it, and putting a statement together takes as long as running it.
+# Made once: every call of a service begins with it, and putting a statement together takes as long
+# as running it.
 _FIND = select(*_COLUMNS).where(
     Space.name.in_(bindparam("wanted", expanding=True)), Space.removed_at.is_(None)
 )
@@ -81,7 +82,8 @@ _ADVANCE = (
 
 _NAMED = 10  # spaces that an error lists
 STAGED, BEFORE = "/reembed", "/before"
-"""What the names of the spaces beside a space end with (see trustvlm.catalog.upkeep.reembed_runs): no user can give a name with a "/"."""
+"""What the names of the spaces beside a space end with (see trustvlm.catalog.upkeep.reembed_runs):
+no user can give a name with a "/"."""
 
 _CALLED = ~(Space.name.endswith(STAGED) | Space.name.endswith(BEFORE))
 
@@ -97,7 +99,8 @@ def find(connection: Connection, name: str) -> SpaceRecord:
     """The live space `name`.
 
     Raises:
-        NotFound: there is none; the message lists the ones that there are, and says whether it was removed.
+        NotFound: there is none; the message lists the ones that there are, and says whether it was
+            removed.
     """
     rows = connection.execute(_FIND, {"wanted": sorted(forms([name]))}).all()
     row = next((row for row in rows if row.name == name), rows[0] if rows else None)
@@ -135,7 +138,8 @@ def require_revision(connection: Connection, name: str, revision: int) -> None:
     """
     if (current := find(connection, name).revision) != revision:
         raise Conflict(
-            f"space {name!r} has changed: this call expects revision {revision}, the space is at revision {current}; "
+            f"space {name!r} has changed: this call expects revision {revision}, the space is "
+            f"at revision {current}; "
             f"read the space again and repeat the call with its new revision"
         )
 
@@ -155,7 +159,8 @@ def create(connection: Connection, values: dict[str, Any]) -> int:
     name = values["name"]
     if is_taken(connection, name):
         raise Conflict(
-            f"space {name!r} exists already; choose another name or run 'trustvlm space remove {name}'"
+            f"space {name!r} exists already; choose another name or run 'trustvlm space remove "
+            f"{name}'"
         )
     fixed = {
         "search": None,
@@ -172,14 +177,16 @@ def create(connection: Connection, values: dict[str, Any]) -> int:
 
 
 def advance(connection: Connection, space_id: int) -> int:
-    """Raise the space's revision by one and return it. The caller's transaction is the commit point of the change."""
+    """Raise the space's revision by one and return it. The caller's transaction is the commit point
+    of the change."""
     revision: int | None = connection.scalar(_ADVANCE, {"space": space_id})
     assert revision is not None
     return revision
 
 
 def advance_to(connection: Connection, space_id: int, revision: int) -> None:
-    """Put the space to a revision above all that its rows have, and its change log within: a repair does."""
+    """Put the space to a revision above all that its rows have, and its change log within: a repair
+    does."""
     within = case((Space.log_start < revision, Space.log_start), else_=revision)
     connection.execute(
         update(Space).where(Space.id == space_id).values(revision=revision, log_start=within)
@@ -187,20 +194,23 @@ def advance_to(connection: Connection, space_id: int, revision: int) -> None:
 
 
 def set_recipe(connection: Connection, space_id: int, recipe: str) -> None:
-    """Which index recipe the space's caches are built with; what was tuned of another one is forgotten."""
+    """Which index recipe the space's caches are built with; what was tuned of another one is
+    forgotten."""
     changed = update(Space).where(Space.id == space_id, Space.recipe != recipe)
     connection.execute(changed.values(recipe=recipe, search=None))
 
 
 def set_encoders(connection: Connection, space_id: int, specs: Mapping[str, str]) -> None:
-    """Where the space's encoders are now, by side. What they compute is the same: the revision stays."""
+    """Where the space's encoders are now, by side. What they compute is the same: the revision
+    stays."""
     connection.execute(update(Space).where(Space.id == space_id).values(**specs))
 
 
 def set_search(
     connection: Connection, space_id: int, recipe: str, search: Mapping[str, Mapping[str, float]]
 ) -> bool:
-    """Search the space's indexes with these parameters, if it still has the recipe that they are for; whether it has."""
+    """Search the space's indexes with these parameters, if it still has the recipe that they are
+    for; whether it has."""
     found = update(Space).where(Space.id == space_id, Space.recipe == recipe).values(search=search)
     return bool(connection.execute(found).rowcount)
 
@@ -227,7 +237,8 @@ def _last_removed(connection: Connection, name: str) -> int | None:
 
 
 def _beside(space_id: int) -> Any:
-    """Ids of the spaces that go and come back with a space: see :mod:`trustvlm.catalog.upkeep.reembed_runs`."""
+    """Ids of the spaces that go and come back with a space: see
+    :mod:`trustvlm.catalog.upkeep.reembed_runs`."""
     return select(Reembed.other_id).where(Reembed.space_id == space_id)
 
 

@@ -76,7 +76,8 @@ class NewSupport:
 
 @dataclass(frozen=True)
 class SupportChange:
-    """Support images changed since a revision: ids and raw embeddings of the live ones, ids of the removed ones."""
+    """Support images changed since a revision: ids and raw embeddings of the live ones, ids of the
+    removed ones."""
 
     ids: list[int]
     embeddings: Float32s
@@ -95,9 +96,12 @@ def insert_many(
         other = None if support.classifier_embedding is None else pack(support.classifier_embedding)
         rows.append(
             {
-                "space_id": space_id, "label_id": label_id, "content_hash": support.content_hash, "source": support.source,
-                "created_revision": revision, "revision": revision, "removed_revision": None, "removed_at": None,
-                "checksum": checksum(image, other), "embedding": image, "classifier_embedding": other,
+                "space_id": space_id, "label_id": label_id, "content_hash": support.content_hash,
+                "source": support.source,
+                "created_revision": revision, "revision": revision, "removed_revision": None,
+                "removed_at": None,
+                "checksum": checksum(image, other), "embedding": image,
+                "classifier_embedding": other,
             }
         )  # fmt: skip
     insert_rows(connection, Support, rows)  # not RETURNING: see labels.insert_many
@@ -155,7 +159,8 @@ def ids_in(connection: Connection, label_ids: Sequence[int]) -> dict[tuple[int, 
 def embeddings(
     connection: Connection, label_ids: Sequence[int], dim: int
 ) -> tuple[Int64s, list[bytes], Float32s]:
-    """(label ids, content hashes, raw embeddings) of the live support images of these labels, per label in hash order.
+    """(label ids, content hashes, raw embeddings) of the live support images of these labels, per
+    label in hash order.
 
     Images of a label's aliases are the label's; one that two of them share counts once.
     """
@@ -180,7 +185,8 @@ def embeddings(
 
 
 def sample(connection: Connection, space_id: int, limit: int) -> list[tuple[int, bytes]]:
-    """(label id, content hash) of the up to `limit` live support images whose content hash is smallest."""
+    """(label id, content hash) of the up to `limit` live support images whose content hash is
+    smallest."""
     columns = (func.coalesce(Label.alias_of, Label.id).label("owner"), Support.content_hash)
     query = select(*columns).join(Label, Label.id == Support.label_id)
     alive = (Support.space_id == space_id, Support.removed_revision.is_(None))
@@ -191,7 +197,8 @@ def sample(connection: Connection, space_id: int, limit: int) -> list[tuple[int,
 def sample_vectors(
     connection: Connection, space_id: int, limit: int, dim: int, *, classifier: bool = False
 ) -> tuple[Int64s, Float32s]:
-    """(label ids, (n, dim) raw embeddings) of the up to `limit` live support images whose content hash is smallest.
+    """(label ids, (n, dim) raw embeddings) of the up to `limit` live support images whose content
+    hash is smallest.
 
     With `classifier`, their classifier embeddings; images that have none are left out.
 
@@ -217,7 +224,8 @@ def sample_vectors(
 
 
 def smallest_content(connection: Connection, label_ids: Sequence[int]) -> bytes | None:
-    """The smallest content hash of the live support images of these labels and their aliases; None without any."""
+    """The smallest content hash of the live support images of these labels and their aliases; None
+    without any."""
     return connection.scalar(_SMALLEST_CONTENT, {"ids": list(groups(connection, label_ids))})
 
 
@@ -248,7 +256,8 @@ def remove(connection: Connection, ids: Sequence[int], revision: int) -> None:
 
 
 def find_removed(connection: Connection, space_id: int, ids: Sequence[int]) -> dict[int, int]:
-    """id → label id of those of `ids` that are removed support images of live labels of this space."""
+    """id → label id of those of `ids` that are removed support images of live labels of this
+    space."""
     found: dict[int, int] = {}
     for start in range(0, len(ids), _IN_CHUNK):
         query = select(Support.id, Support.label_id).join(Label, Label.id == Support.label_id)
@@ -265,7 +274,8 @@ def find_removed(connection: Connection, space_id: int, ids: Sequence[int]) -> d
 
 
 def hidden(connection: Connection, space_id: int, ids: Sequence[int]) -> list[int]:
-    """Those of `ids` that are removed support images of this space, by themselves or with their label."""
+    """Those of `ids` that are removed support images of this space, by themselves or with their
+    label."""
     found: list[int] = []
     for start in range(0, len(ids), _IN_CHUNK):
         removed = (Support.removed_revision.is_not(None), Support.space_id == space_id)
@@ -287,7 +297,8 @@ def restore(connection: Connection, ids: Sequence[int], revision: int) -> None:
 def hidden_with_label(
     connection: Connection, label_id: int, removed_revision: int, dim: int
 ) -> Float32s:
-    """(n, dim) raw embeddings, in content-hash order, of the support images that were removed together with their label."""
+    """(n, dim) raw embeddings, in content-hash order, of the support images that were removed
+    together with their label."""
     columns = (Support.id, Support.checksum, Support.embedding, Support.classifier_embedding)
     hidden = (Support.label_id == label_id, Support.removed_revision == removed_revision)
     rows = connection.execute(select(*columns).where(*hidden).order_by(Support.content_hash)).all()
@@ -320,7 +331,8 @@ def restore_of_label(
 
 
 def _shown(revision: int) -> dict[str, Any]:
-    """The values of a row that is shown again: it remembers between which revisions it was hidden."""
+    """The values of a row that is shown again: it remembers between which revisions it was
+    hidden."""
     hidden = {"hidden_from": Support.removed_revision, "hidden_until": revision}
     return hidden | {"removed_revision": None, "removed_at": None, "revision": revision}
 
@@ -333,8 +345,8 @@ def as_of(
     *,
     space_id: int | None = None,
 ) -> tuple[list[int], list[str | None], Float32s]:
-    """(ids, sources, raw embeddings) of these labels' support images as they were at `revision`, if not purged since;
-    with `space_id`, of that space's only."""
+    """(ids, sources, raw embeddings) of these labels' support images as they were at `revision`, if
+    not purged since; with `space_id`, of that space's only."""
     columns = (
         Support.id,
         Support.source,
@@ -378,8 +390,9 @@ def changed(
 ) -> Iterator[SupportChange]:
     """The support images whose row changed after revision `since`, in batches.
 
-    With `classifier`, their classifier embeddings; images that have none are left out. Unless `checked`, embeddings may be
-    damaged, and those of another length are left out: good enough to find what is then read checked.
+    With `classifier`, their classifier embeddings; images that have none are left out. Unless
+    `checked`, embeddings may be damaged, and those of another length are left out: good enough to
+    find what is then read checked.
     """
     columns = (
         Support.id,
@@ -412,7 +425,8 @@ def changed(
 
 
 def count(connection: Connection, space_id: int, *, classifier: bool = False) -> int:
-    """How many live support images a space has; with `classifier`, of those with a classifier embedding."""
+    """How many live support images a space has; with `classifier`, of those with a classifier
+    embedding."""
     query = select(func.count()).where(
         Support.space_id == space_id, Support.removed_revision.is_(None)
     )
@@ -434,7 +448,8 @@ def at_most(connection: Connection, space_id: int, most: int) -> bool:
 def vectors(
     connection: Connection, space_id: int, ids: Sequence[int], dim: int
 ) -> tuple[Int64s, Float32s]:
-    """(label ids, raw embeddings (n, dim)) of those of a few `ids` that are live support images of this space."""
+    """(label ids, raw embeddings (n, dim)) of those of a few `ids` that are live support images of
+    this space."""
     columns = (
         Support.id,
         Support.label_id,
@@ -477,7 +492,8 @@ def list_rows(connection: Connection, label_id: int) -> list[SupportRow]:
 
 
 def list_group(connection: Connection, label_id: int) -> list[SupportRow]:
-    """The live support images of a label and of its further names, in order of id; asked of a further name, the same."""
+    """The live support images of a label and of its further names, in order of id; asked of a
+    further name, the same."""
     main = canonical(connection, [label_id])[label_id]
     rows = [row for member in groups(connection, [main]) for row in list_rows(connection, member)]
     name = name_of(connection, main)

@@ -1,4 +1,5 @@
-"""Calls that carry an Idempotency-Key: claimed before they are done, answered from here when they are repeated."""
+"""Calls that carry an Idempotency-Key: claimed before they are done, answered from here when they
+are repeated."""
 
 from __future__ import annotations
 

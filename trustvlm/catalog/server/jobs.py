@@ -88,7 +88,8 @@ def progress(connection: Connection, job_id: str, changes: Mapping[str, Any]) ->
 
 
 def ask_cancel(connection: Connection, job_id: str) -> None:
-    """Ask a job to stop. A job that has not begun never begins; a job that has ended stays unchanged."""
+    """Ask a job to stop. A job that has not begun never begins; a job that has ended stays
+    unchanged."""
     now = datetime.now(UTC)
     waiting = update(JobRow).where(JobRow.id == job_id, JobRow.state == "queued")
     connection.execute(waiting.values(state="cancelled", cancel_asked=True, changed_at=now))

@@ -1,7 +1,8 @@
 """Inserting many rows at the cost of the driver.
 
-SQLAlchemy prepares each row's parameters in Python: for rows of three kilobytes that takes as long as SQLite takes to store
-them. Here a statement is compiled once for a dialect, and the driver gets plain tuples.
+SQLAlchemy prepares each row's parameters in Python: for rows of three kilobytes that takes as long
+as SQLite takes to store them. Here a statement is compiled once for a dialect, and the driver gets
+plain tuples.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ __all__ = ["insert_rows"]
 
 
 def insert_rows(connection: Connection, model: type[Base], rows: Sequence[dict[str, Any]]) -> None:
-    """Insert rows that have the same columns, of types that the driver takes as they are: numbers, text, bytes, None."""
+    """Insert rows that have the same columns, of types that the driver takes as they are: numbers,
+    text, bytes, None."""
     if not rows:
         return
     columns = tuple(rows[0])

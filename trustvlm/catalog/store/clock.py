@@ -1,10 +1,11 @@
 """The catalog's clock: when rows were removed, and how long ago that is.
 
-A wall clock can be wrong: a machine without a battery starts in 1970, a virtual machine wakes up days ahead. What is
-removed can be restored for an undo window, and a wrong clock must not end it. This clock therefore goes forward only by
-time that a machine has run: a machine that removes rows leaves a stamp (its boot, its uptime, this clock's time), and its
-uptime since that stamp is time that has passed. Time while no stamped machine runs does not count: a purge may be late, but
-never early.
+A wall clock can be wrong: a machine without a battery starts in 1970, a virtual machine wakes up
+days ahead. What is removed can be restored for an undo window, and a wrong clock must not end it.
+This clock therefore goes forward only by time that a machine has run: a machine that removes rows
+leaves a stamp (its boot, its uptime, this clock's time), and its uptime since that stamp is time
+that has passed. Time while no stamped machine runs does not count: a purge may be late, but never
+early.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ _PROCESS = f"process-{uuid.uuid4()}"
 
 
 def now(connection: Connection) -> datetime:
-    """The clock's time: its first time, and the running time that machines have shown since then."""
+    """The clock's time: its first time, and the running time that machines have shown since
+    then."""
     machine, uptime = _uptime()
     stamps = connection.execute(
         select(ClockStamp.machine, ClockStamp.uptime, ClockStamp.time)
@@ -65,7 +67,8 @@ def is_stamped(connection: Connection) -> bool:
 
 
 def _start(connection: Connection) -> datetime:
-    """The clock's first time: the newest date that the catalog holds, unless that lies in the future."""
+    """The clock's first time: the newest date that the catalog holds, unless that lies in the
+    future."""
     dates = [
         select(CatalogState.created_at),
         select(func.max(Space.created_at)),
@@ -83,7 +86,8 @@ def _start(connection: Connection) -> datetime:
 
 
 def _uptime() -> tuple[str, float]:
-    """(this boot of this machine, seconds since then); where the system does not tell, this process and its own clock."""
+    """(this boot of this machine, seconds since then); where the system does not tell, this process
+    and its own clock."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return boot, float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])

@@ -1,8 +1,9 @@
 """The tables. Alembic (migrations/) creates them; these classes say what they look like.
 
-Rows that follow a space's changes carry three revisions: `created_revision`, `revision` (the last change of the row) and
-`removed_revision` (NULL while alive). A cache at revision r reads the rows with `revision > r`. A support image is
-never changed after it was created, so the state at an earlier revision can be read back until a purge.
+Rows that follow a space's changes carry three revisions: `created_revision`, `revision` (the last
+change of the row) and `removed_revision` (NULL while alive). A cache at revision r reads the rows
+with `revision > r`. A support image is never changed after it was created, so the state at an
+earlier revision can be read back until a purge.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ __all__ = [
 # SQLite gives AUTOINCREMENT (ids never reused) to INTEGER primary keys only.
 Id = BigInteger().with_variant(Integer, "sqlite")
 PURGING = datetime(1970, 1, 1, tzinfo=UTC)
-"""When a space was removed of which a purge has taken some already: it cannot be restored any more."""
+"""When a space was removed of which a purge has taken some already: it cannot be restored any
+more."""
 ALIVE = text("removed_revision IS NULL")
 GONE = text("removed_revision IS NOT NULL")
 REMOVED = text("removed_at IS NOT NULL")
@@ -90,7 +92,8 @@ class Base(DeclarativeBase):
 
 
 class CatalogState(Base):
-    """One row: what this catalog is. The epoch changes with restore, import and repair, and voids every cache."""
+    """One row: what this catalog is. The epoch changes with restore, import and repair, and voids
+    every cache."""
 
     __tablename__ = "catalog_state"
 
@@ -100,7 +103,8 @@ class CatalogState(Base):
 
 
 class ClockStamp(Base):
-    """What the catalog's clock said when a boot of a machine had an uptime: see :mod:`trustvlm.catalog.store.clock`."""
+    """What the catalog's clock said when a boot of a machine had an uptime: see
+    :mod:`trustvlm.catalog.store.clock`."""
 
     __tablename__ = "clock_stamps"
 
@@ -111,7 +115,8 @@ class ClockStamp(Base):
 
 
 class Space(Base):
-    """A label space: a named set of labels, the templates, and the two encoders that it is pinned to."""
+    """A label space: a named set of labels, the templates, and the two encoders that it is pinned
+    to."""
 
     __tablename__ = "spaces"
     __table_args__ = (
@@ -127,7 +132,8 @@ class Space(Base):
     verifier_identity: Mapped[str]
     classifier_parts: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))
     verifier_parts: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))
-    """What the identities are made of, so that a refusal can say what differs; NULL in spaces from before these columns."""
+    """What the identities are made of, so that a refusal can say what differs; NULL in spaces from
+    before these columns."""
     classifier_golden: Mapped[bytes | None] = mapped_column(LargeBinary)
     verifier_golden: Mapped[bytes | None] = mapped_column(LargeBinary)
     classifier_dim: Mapped[int]
@@ -136,7 +142,8 @@ class Space(Base):
     logit_scale: Mapped[float]
     recipe: Mapped[str]
     search: Mapped[dict[str, Any] | None] = mapped_column(JSON)
-    """What 'trustvlm index tune' found: "prototype" and "support" → faiss search parameters of the recipe."""
+    """What 'trustvlm index tune' found: "prototype" and "support" → faiss search parameters of the
+    recipe."""
     revision: Mapped[int] = mapped_column(BigInteger)
     log_start: Mapped[int] = mapped_column(BigInteger)
     """The change log is complete for revisions above this one; an older cache rebuilds."""
@@ -145,7 +152,8 @@ class Space(Base):
 
 
 class Label(Base):
-    """A label with its two unit vectors; `prototype` is derived from its support images in the same transaction."""
+    """A label with its two unit vectors; `prototype` is derived from its support images in the same
+    transaction."""
 
     __tablename__ = "labels"
     __table_args__ = (
@@ -169,7 +177,8 @@ class Label(Base):
     text_source: Mapped[str] = mapped_column(String(8))
     """Where the text prototype came from: "name", "prompt" or "vector"."""
     support_count: Mapped[int]
-    """How many support images the prototype is made of: its own and its aliases'; 0 for an alias."""
+    """How many support images the prototype is made of: its own and its aliases'; 0 for an
+    alias."""
     created_revision: Mapped[int] = mapped_column(BigInteger)
     revision: Mapped[int] = mapped_column(BigInteger)
     removed_revision: Mapped[int | None] = mapped_column(BigInteger)
@@ -210,7 +219,8 @@ class Support(Base):
     removed_revision: Mapped[int | None] = mapped_column(BigInteger)
     hidden_from: Mapped[int | None] = mapped_column(BigInteger)
     hidden_until: Mapped[int | None] = mapped_column(BigInteger)
-    """The revisions between which it was hidden before it was last restored (the second one excluded)."""
+    """The revisions between which it was hidden before it was last restored (the second one
+    excluded)."""
     removed_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
     checksum: Mapped[int] = mapped_column(BigInteger)
     embedding: Mapped[bytes] = mapped_column(LargeBinary)
@@ -218,7 +228,8 @@ class Support(Base):
 
 
 class Thumbnail(Base):
-    """A small JPEG of a support image, apart from its row so that reading embeddings does not drag pictures along."""
+    """A small JPEG of a support image, apart from its row so that reading embeddings does not drag
+    pictures along."""
 
     __tablename__ = "thumbnails"
 
@@ -250,7 +261,8 @@ class Change(Base):
 
 
 class Fit(Base):
-    """What a space's support images say, as the service computed it. Derived: it can be computed anew."""
+    """What a space's support images say, as the service computed it. Derived: it can be computed
+    anew."""
 
     __tablename__ = "fits"
 
@@ -263,7 +275,8 @@ class Fit(Base):
 
 
 class CalibrationRow(Base):
-    """A calibration of a space. The newest that proved a threshold and was not removed is in force."""
+    """A calibration of a space. The newest that proved a threshold and was not removed is in
+    force."""
 
     __tablename__ = "calibrations"
     __table_args__ = (
@@ -282,7 +295,8 @@ class CalibrationRow(Base):
 
 
 class Observation(Base):
-    """An image whose true label somebody told us, for calibration and for watching over the promise."""
+    """An image whose true label somebody told us, for calibration and for watching over the
+    promise."""
 
     __tablename__ = "observations"
     __table_args__ = (
@@ -303,10 +317,12 @@ class Observation(Base):
     origin: Mapped[str] = mapped_column(String(12))
     """"calibration" or "feedback"."""
     sampling: Mapped[str] = mapped_column(String(8))
-    """"random": drawn like what comes in; "chosen": picked for a reason, so that it says nothing of the rest."""
+    """"random": drawn like what comes in; "chosen": picked for a reason, so that it says nothing of
+    the rest."""
     truth_id: Mapped[int | None] = mapped_column(BigInteger)
     truth: Mapped[str | None]
-    """The true label, by id and by name at that time; None: no label of the space. No foreign key: labels can be purged."""
+    """The true label, by id and by name at that time; None: no label of the space. No foreign key:
+    labels can be purged."""
     source: Mapped[str | None]
     classifier_embedding: Mapped[bytes] = mapped_column(LargeBinary)
     verifier_embedding: Mapped[bytes | None] = mapped_column(LargeBinary)
@@ -324,7 +340,8 @@ class Observation(Base):
 
 
 class Quarantine(Base):
-    """A row that a repair took out of service, as it was. No foreign keys: what it belonged to may be damaged, or purged."""
+    """A row that a repair took out of service, as it was. No foreign keys: what it belonged to may
+    be damaged, or purged."""
 
     __tablename__ = "quarantine"
     __table_args__ = (
@@ -341,22 +358,25 @@ class Quarantine(Base):
     label_id: Mapped[int | None] = mapped_column(BigInteger)
     """The label itself, or the label of the support image."""
     content_hash: Mapped[bytes | None] = mapped_column(LargeBinary)
-    """Of a support image, its thumbnail or an observation: by it a purge finds what it must delete here too."""
+    """Of a support image, its thumbnail or an observation: by it a purge finds what it must delete
+    here too."""
     reason: Mapped[str]
     content: Mapped[dict[str, Any]] = mapped_column(JSON)
-    """The row's other columns by name; what JSON cannot hold is a string that begins with "hex:"."""
+    """The row's other columns by name; what JSON cannot hold is a string that begins with
+    "hex:"."""
     first: Mapped[bytes | None] = mapped_column(LargeBinary)
     second: Mapped[bytes | None] = mapped_column(LargeBinary)
-    """The row's vectors or picture: text prototype; embedding and classifier embedding; JPEG. Prototypes, which are derived
-    from support images, are not kept."""
+    """The row's vectors or picture: text prototype; embedding and classifier embedding; JPEG.
+    Prototypes, which are derived from support images, are not kept."""
     removed_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
-    """When somebody had removed it, before it was found damaged. Then it goes when the undo window has passed; other rows
-    go only by a purge that somebody asked for."""
+    """When somebody had removed it, before it was found damaged. Then it goes when the undo window
+    has passed; other rows go only by a purge that somebody asked for."""
     quarantined_at: Mapped[datetime] = mapped_column(UTCDateTime)
 
 
 class Original(Base):
-    """The image file of a support image, kept under its content hash in the home's folder of originals."""
+    """The image file of a support image, kept under its content hash in the home's folder of
+    originals."""
 
     __tablename__ = "originals"
     __table_args__ = (
@@ -367,12 +387,14 @@ class Original(Base):
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     support_id: Mapped[int | None] = mapped_column(BigInteger)
-    """NULL once the support image is purged: the file is to be deleted unless another row wants it. No foreign key."""
+    """NULL once the support image is purged: the file is to be deleted unless another row wants it.
+    No foreign key."""
     content_hash: Mapped[bytes] = mapped_column(LargeBinary(32))
 
 
 class Reembed(Base):
-    """A space being re-embedded with other encoders, or the old embeddings that are kept after that."""
+    """A space being re-embedded with other encoders, or the old embeddings that are kept after
+    that."""
 
     __tablename__ = "reembeds"
     __table_args__ = (
@@ -389,7 +411,8 @@ class Reembed(Base):
     state: Mapped[str] = mapped_column(String(8))
     """"staged" or "kept"."""
     synced: Mapped[int] = mapped_column(BigInteger)
-    """While staged: the revision of the space up to which everything that could be made is in the other one."""
+    """While staged: the revision of the space up to which everything that could be made is in the
+    other one."""
     created_at: Mapped[datetime] = mapped_column(UTCDateTime)
 
 

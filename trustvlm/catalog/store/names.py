@@ -13,7 +13,8 @@ _BRIEF = 80
 
 
 def normal(name: str) -> str:
-    """`name` in normal form C: "é" is one character, however it was typed or a file system spells it. Raises InvalidInput."""
+    """`name` in normal form C: "é" is one character, however it was typed or a file system spells
+    it. Raises InvalidInput."""
     if not isinstance(name, str):
         raise InvalidInput(f"name: expected a string, got {type(name).__name__}")
     return name if name.isascii() else unicodedata.normalize("NFC", name)
@@ -26,7 +27,8 @@ def brief(name: object) -> str:
 
 
 def forms(names: Iterable[str]) -> set[str]:
-    """The names as they are and in normal form: homes made before names were normalised hold the former.
+    """The names as they are and in normal form: homes made before names were normalised hold the
+    former.
 
     Raises:
         InvalidInput: what is no text, or cannot be stored as UTF-8.

@@ -1,7 +1,8 @@
 """Whether the catalog's files are still those that this process opened.
 
-A home that is moved away, restored by hand or mounted over while a service runs leaves the service with open files that have
-no name any more: SQLite goes on writing into them, and no other process reads them. Device and inode show the difference.
+A home that is moved away, restored by hand or mounted over while a service runs leaves the service
+with open files that have no name any more: SQLite goes on writing into them, and no other process
+reads them. Device and inode show the difference.
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ class Presence:
         self._file = _identity(path)
 
     def check(self, connection: Connection, *, committed: bool = False) -> None:
-        """Make sure that a transaction of `connection` is one of the files that have the catalog's names.
+        """Make sure that a transaction of `connection` is one of the files that have the catalog's
+        names.
 
         Args:
-            connection: one in whose transaction something was read or locked, so that SQLite has opened the log.
+            connection: one in whose transaction something was read or locked, so that SQLite has
+                opened the log.
             committed: the transaction has ended; otherwise nothing was changed yet.
 
         Raises:
@@ -47,7 +50,8 @@ class Presence:
             else "nothing was changed"
         )
         raise Unavailable(
-            f"{self._path.parent} was moved, deleted or replaced while this process had it open: {lost}; "
+            f"{self._path.parent} was moved, deleted or replaced while this process had it "
+            f"open: {lost}; "
             f"restart every program that uses this home"
         )
 

@@ -1,4 +1,5 @@
-"""Creates and upgrades the tables. Alembic, over migrations/, is the only creator of tables, in tests too."""
+"""Creates and upgrades the tables. Alembic, over migrations/, is the only creator of tables, in
+tests too."""
 
 from __future__ import annotations
 
@@ -13,16 +14,15 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, inspect
 from sqlalchemy.exc import IntegrityError
 
+from trustvlm.catalog.store import server_models  # noqa: F401 (its tables are part of the schema)
 from trustvlm.catalog.store.models import Base
-from trustvlm.catalog.store.server_models import JobRow as _of_the_service  # noqa: F401 (its tables are part of the schema)
 from trustvlm.errors import Damaged, SchemaMismatch
 from trustvlm.system.resources import folder
 
 __all__ = ["add_missing_indexes", "check", "current", "drift", "head", "refuse_newer", "upgrade"]
 
-_ALEMBIC = (
-    threading.Lock()
-)  # Alembic's `context` and `op` belong to the process: threads must take turns
+# Alembic's `context` and `op` belong to the process: threads must take turns.
+_ALEMBIC = threading.Lock()
 
 
 def head() -> str:
@@ -46,7 +46,8 @@ def upgrade(connection: Connection) -> None:
     refuse_newer(current(connection))
     if current(connection) is None and (foreign := inspect(connection).get_table_names()):
         raise SchemaMismatch(
-            f"the file holds the tables of something else ({', '.join(foreign[:5])}); choose another home"
+            f"the file holds the tables of something else ({', '.join(foreign[:5])}); choose "
+            f"another home"
         )
     config = _config()
     config.attributes["connection"] = connection
@@ -64,7 +65,8 @@ def check(connection: Connection, home: Path) -> None:
     refuse_newer(found)
     if found != head():
         raise SchemaMismatch(
-            f"the catalog has schema {found or 'none'}, this program needs {head()}; run 'trustvlm --home {home} db upgrade'"
+            f"the catalog has schema {found or 'none'}, this program needs {head()}; run "
+            f"'trustvlm --home {home} db upgrade'"
         )
 
 
@@ -86,7 +88,8 @@ def drift(connection: Connection) -> list[str]:
 
 
 def add_missing_indexes(connection: Connection) -> None:
-    """Make the indexes that :func:`drift` misses. Raises Damaged where rows break the uniqueness of one."""
+    """Make the indexes that :func:`drift` misses. Raises Damaged where rows break the uniqueness of
+    one."""
     for table in Base.metadata.tables.values():
         for index in table.indexes:
             try:
@@ -109,7 +112,8 @@ def refuse_newer(found: str | None) -> None:
         ScriptDirectory.from_config(_config()).get_revision(found)
     except CommandError as error:
         raise SchemaMismatch(
-            f"the catalog has schema {found}, which is newer than this program's {head()}; upgrade trustvlm"
+            f"the catalog has schema {found}, which is newer than this program's {head()}; "
+            f"upgrade trustvlm"
         ) from error
 
 

@@ -1,4 +1,5 @@
-"""The tables of the HTTP service. Alembic (migrations/) creates them; these classes say what they look like."""
+"""The tables of the HTTP service. Alembic (migrations/) creates them; these classes say what they
+look like."""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""Everything that is particular to SQLite: connection settings, transactions, and what its errors mean.
+"""Everything that is particular to SQLite: connection settings, transactions, and what its errors
+mean.
 
-WAL with synchronous=FULL: a commit returns after the log was synced, so what was acknowledged survives a power cut.
-Writers begin with BEGIN IMMEDIATE and wait for each other; readers never wait and see one consistent state.
+WAL with synchronous=FULL: a commit returns after the log was synced, so what was acknowledged
+survives a power cut. Writers begin with BEGIN IMMEDIATE and wait for each other; readers never wait
+and see one consistent state.
 """
 
 from __future__ import annotations
@@ -38,15 +40,18 @@ BUSY_TIMEOUT_S = 30.0
 POOL_SIZE = 64
 """Transactions that one process may have open at once."""
 PAGE_SIZE = 16384
-"""Bytes. A 768-d float32 vector is 3 KB: at the default of 4 KB each page would hold one and waste a quarter."""
+"""Bytes. A 768-d float32 vector is 3 KB: at the default of 4 KB each page would hold one and waste
+a quarter."""
 
 CHECKPOINT_PAGES = 4_000
-"""Pages of the log after which SQLite copies them into the file: 64 MB, some chunks of a bulk registration, so that pages of
-the indexes, which every chunk touches, are copied and synced once for all of them."""
+"""Pages of the log after which SQLite copies them into the file: 64 MB, some chunks of a bulk
+registration, so that pages of the indexes, which every chunk touches, are copied and synced once
+for all of them."""
 
 CACHE_KIB = 16 * 1024
-"""Of each connection: what a transaction writes at most (16 MB of vectors). The pool goes round its connections, so that the
-cache of each is filled in time: with 64 MiB a service that is written to took half a gigabyte for them."""
+"""Of each connection: what a transaction writes at most (16 MB of vectors). The pool goes round its
+connections, so that the cache of each is filled in time: with 64 MiB a service that is written to
+took half a gigabyte for them."""
 
 _DAMAGED = ("malformed", "not a database", "could not decode", "no such table", "no such column")
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
@@ -54,7 +59,8 @@ _UNAVAILABLE = ("database or disk is full", "disk i/o error", "unable to open da
 
 
 def make_engine(path: Path, *, read_only: bool) -> Engine:
-    """An engine over the SQLite file `path`; connections begin transactions as their `write` option says."""
+    """An engine over the SQLite file `path`; connections begin transactions as their `write` option
+    says."""
 
     unwritable = read_only and not os.access(path.parent, os.W_OK)
 
@@ -64,7 +70,8 @@ def make_engine(path: Path, *, read_only: bool) -> Engine:
             location += "?mode=ro"
             wal = path.with_name(path.name + "-wal")
             if unwritable and not (wal.exists() and wal.stat().st_size):
-                location += "&immutable=1"  # no shared-memory file can be made here, and nothing is in the log
+                # no shared-memory file can be made here, and nothing is in the log
+                location += "&immutable=1"
         # isolation_level None: the driver begins nothing by itself; `_begin` below does.
         connection = sqlite3.connect(
             location,
@@ -88,7 +95,8 @@ def make_engine(path: Path, *, read_only: bool) -> Engine:
         return connection
 
     if unwritable:
-        # An immutable connection never looks at the file again, but its owner may write: a new one for each transaction.
+        # An immutable connection never looks at the file again, but its owner may write: a new one
+        # for each transaction.
         engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
     else:
         sizes = {"pool_size": 8, "max_overflow": POOL_SIZE - 8, "pool_timeout": BUSY_TIMEOUT_S}
@@ -99,7 +107,8 @@ def make_engine(path: Path, *, read_only: bool) -> Engine:
 
 
 def _enter_wal(cursor: sqlite3.Cursor) -> None:
-    """Two processes that both make the file a WAL one: SQLite answers one of them "locked" at once, without its timeout."""
+    """Two processes that both make the file a WAL one: SQLite answers one of them "locked" at once,
+    without its timeout."""
     deadline = time.monotonic() + BUSY_TIMEOUT_S
     while True:
         try:
@@ -117,10 +126,11 @@ def _begin(connection: Connection) -> None:
 
 
 def _give_up(connection: sqlite3.Connection, record: Any, error: BaseException | None) -> None:
-    """Undo what a connection was doing that SQLAlchemy drops, as it does after Ctrl-C within a statement.
+    """Undo what a connection was doing that SQLAlchemy drops, as it does after Ctrl-C within a
+    statement.
 
-    Closing alone does not: SQLite keeps a closed connection, and its write lock, as long as somebody holds a cursor of it, and
-    the traceback of the exception does.
+    Closing alone does not: SQLite keeps a closed connection, and its write lock, as long as
+    somebody holds a cursor of it, and the traceback of the exception does.
     """
     connection.rollback()
 
@@ -148,7 +158,8 @@ def translated(path: Path) -> Iterator[None]:
         ) from error
     except UnicodeEncodeError as error:  # only lone surrogates cannot be encoded
         raise InvalidInput(
-            f"{error.object!r:.80} is not text that can be stored or looked up (it holds lone surrogates)"
+            f"{error.object!r:.80} is not text that can be stored or looked up (it holds lone "
+            f"surrogates)"
         ) from error
     except PoolTimeout as error:
         raise Busy(
@@ -161,15 +172,18 @@ def _meaning(error: Any, path: Path) -> TrustVLMError:
     lower = message.lower()
     if "locked" in lower or "busy" in lower:
         return Busy(
-            f"another process kept the write lock of {path} for more than {BUSY_TIMEOUT_S:g} s; try again"
+            f"another process kept the write lock of {path} for more than {BUSY_TIMEOUT_S:g} s; "
+            f"try again"
         )
     if "readonly" in lower or "read-only" in lower:
         return ReadOnly(
-            f"{path.parent} cannot be written (SQLite: {message}); open it with read_only=True or make it writable"
+            f"{path.parent} cannot be written (SQLite: {message}); open it with read_only=True "
+            f"or make it writable"
         )
     if any(known in lower for known in _DAMAGED):
         return Damaged(
-            f"{path} is not a sound SQLite file ({message}); 'trustvlm verify --all' looks closer, a backup brings it back"
+            f"{path} is not a sound SQLite file ({message}); 'trustvlm verify --all' looks "
+            f"closer, a backup brings it back"
         )
     if any(known in lower for known in _UNAVAILABLE):
         return Unavailable(f"{path}: {message}; check the disk's free space and permissions")
@@ -177,7 +191,8 @@ def _meaning(error: Any, path: Path) -> TrustVLMError:
 
 
 def problems(connection: Connection, limit: int = 100) -> list[str]:
-    """What SQLite finds wrong with the file: its pages, its indexes, values missing where there must be one."""
+    """What SQLite finds wrong with the file: its pages, its indexes, values missing where there
+    must be one."""
     found = connection.exec_driver_sql(f"PRAGMA integrity_check({limit})")
     return [str(message) for (message,) in found if message != "ok"]
 
@@ -195,8 +210,8 @@ def indexes(connection: Connection) -> list[str]:
 
 
 def rebuild_index(connection: Connection, name: str) -> None:
-    """Make one index anew from its table, or drop it where damaged rows break its uniqueness: while it is there and disagrees
-    with its table, SQLite refuses to mend these."""
+    """Make one index anew from its table, or drop it where damaged rows break its uniqueness: while
+    it is there and disagrees with its table, SQLite refuses to mend these."""
     quoted = name.replace('"', '""')
     try:
         connection.exec_driver_sql(f'REINDEX "{quoted}"')

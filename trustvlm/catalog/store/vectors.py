@@ -38,7 +38,8 @@ def unpack(blobs: Sequence[bytes], dim: int) -> Float32s:
     for blob in blobs:
         if len(blob) != 4 * dim:
             raise Damaged(
-                f"the catalog holds a vector of {len(blob)} bytes where {4 * dim} were expected; {_REMEDY}"
+                f"the catalog holds a vector of {len(blob)} bytes where {4 * dim} were "
+                f"expected; {_REMEDY}"
             )
     matrix = np.frombuffer(b"".join(blobs), dtype="<f4").astype(np.float32, copy=False)
     return matrix.reshape(len(blobs), dim)
@@ -53,5 +54,6 @@ def verify_checksums(what: str, rows: Sequence[tuple[int, int, tuple[bytes | Non
     for row_id, stored, parts in rows:
         if checksum(*parts) != stored:
             raise Damaged(
-                f"the vectors of {what} {row_id} in the catalog do not match their checksum; {_REMEDY}"
+                f"the vectors of {what} {row_id} in the catalog do not match their checksum; "
+                f"{_REMEDY}"
             )

@@ -1,4 +1,5 @@
-"""Support images by their content: which label has an image, which label had it, and all that a space has."""
+"""Support images by their content: which label has an image, which label had it, and all that a
+space has."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ _IN_CHUNK = 500
 
 @dataclass(frozen=True)
 class ContentRow:
-    """A support image: its id, its label's id and name, its content hash, and where it came from."""
+    """A support image: its id, its label's id and name, its content hash, and where it came
+    from."""
 
     id: int
     label_id: int
@@ -56,7 +58,8 @@ def owners(
 def taken_out(
     connection: Connection, label_ids: Sequence[int], present: Set[tuple[int, bytes]]
 ) -> dict[tuple[int, bytes], int]:
-    """(label id, content hash) → id of the support images of these labels that were removed and not purged or added again.
+    """(label id, content hash) → id of the support images of these labels that were removed and not
+    purged or added again.
 
     Args:
         present: (label id, content hash) of the live ones.
@@ -93,7 +96,8 @@ def labels_of(connection: Connection, space_id: int) -> list[LabelRowOf]:
 def elsewhere(
     connection: Connection, space_id: int, images: Mapping[str, Mapping[bytes, str | None]]
 ) -> list[KnownImage]:
-    """The images that are support images of another label, too, and were that first; further names of a label are that label.
+    """The images that are support images of another label, too, and were that first; further names
+    of a label are that label.
 
     Args:
         images: label name → content hash → what the image is called.

@@ -1,10 +1,12 @@
-"""Copies of whole catalogs, of any schema that ever was: made while others write, looked at, given a new epoch.
+"""Copies of whole catalogs, of any schema that ever was: made while others write, looked at, given
+a new epoch.
 
-A copy is made page by page (SQLite's backup API) inside one read transaction. In WAL mode a reader keeps no writer waiting
-and no writer changes what a reader sees, so the copy is one state of the catalog, needs no write lock at all, and ends after
-one pass however much is written meanwhile; outside a transaction the backup API would begin anew with each foreign commit.
-VACUUM INTO would give a smaller file, at several times the processor's work and of a transaction's length. What it costs:
-until it ends, the write-ahead log cannot be reset, and grows with what is written.
+A copy is made page by page (SQLite's backup API) inside one read transaction. In WAL mode a reader
+keeps no writer waiting and no writer changes what a reader sees, so the copy is one state of the
+catalog, needs no write lock at all, and ends after one pass however much is written meanwhile;
+outside a transaction the backup API would begin anew with each foreign commit. VACUUM INTO would
+give a smaller file, at several times the processor's work and of a transaction's length. What it
+costs: until it ends, the write-ahead log cannot be reset, and grows with what is written.
 
 Only columns are named here that every schema since 0001 has.
 """
@@ -44,7 +46,8 @@ PAGES = 1_024  # 16 MiB between two calls of `progress`
 
 @dataclass(frozen=True)
 class SpaceFacts:
-    """One live space: its name, its revision, and how many live labels and support images it has."""
+    """One live space: its name, its revision, and how many live labels and support images it
+    has."""
 
     name: str
     revision: int
@@ -64,7 +67,8 @@ class CatalogFacts:
 def copy_catalog(
     source: Path, target: Path, progress: Callable[[int, int], None] | None = None
 ) -> None:
-    """Copy the catalog `source`, as it is at one moment, to the new file `target`, which is on disk when this returns.
+    """Copy the catalog `source`, as it is at one moment, to the new file `target`, which is on disk
+    when this returns.
 
     Args:
         progress: called with (bytes done, bytes in all).
@@ -107,7 +111,8 @@ def copy_catalog(
 
 @contextmanager
 def _at_rest(path: Path) -> Iterator[Connection]:
-    """A connection to a catalog that nobody writes; nothing appears beside the file, and nothing in it is trusted."""
+    """A connection to a catalog that nobody writes; nothing appears beside the file, and nothing in
+    it is trusted."""
 
     def connect() -> sqlite3.Connection:
         connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro&immutable=1", uri=True)
@@ -126,16 +131,19 @@ def facts(path: Path) -> CatalogFacts:
     """What the catalog `path`, which nobody writes, is, after SQLite's own check of its structure.
 
     Raises:
-        Damaged: it is no sound SQLite file, or no catalog. SchemaMismatch: it is newer than this program.
+        Damaged: it is no sound SQLite file, or no catalog. SchemaMismatch: it is newer than this
+            program.
     """
     with _at_rest(path) as connection:
         found = connection.scalar(text("PRAGMA quick_check(1)"))
         if found != "ok":
             raise Damaged(
-                f"{path} is not a sound SQLite file ({str(found).splitlines()[-1]:.200}); see 'trustvlm verify'"
+                f"{path} is not a sound SQLite file ({str(found).splitlines()[-1]:.200}); see "
+                f"'trustvlm verify'"
             )
         others = text(
-            "SELECT type || ' ' || name FROM sqlite_master WHERE type NOT IN ('table', 'index') LIMIT 1"
+            "SELECT type || ' ' || name FROM sqlite_master WHERE type NOT IN ('table', 'index') "
+            "LIMIT 1"
         )
         if (other := connection.scalar(others)) is not None:
             raise Damaged(f"{path} holds the {other}; a catalog has tables and indexes only")
@@ -177,7 +185,8 @@ def facts_of(connection: Connection, path: Path) -> CatalogFacts:
 
 
 def renew_epoch(connection: Connection) -> str:
-    """Begin another history: every cache and snapshot of the catalog, in whatever process, is void once this commits."""
+    """Begin another history: every cache and snapshot of the catalog, in whatever process, is void
+    once this commits."""
     epoch = str(uuid.uuid4())
     if not connection.execute(update(CatalogState).values(epoch=epoch)).rowcount:
         state = {"id": 1, "epoch": epoch, "created_at": datetime.now(UTC)}
@@ -186,7 +195,8 @@ def renew_epoch(connection: Connection) -> str:
 
 
 def renew_epoch_of(path: Path) -> str:
-    """The same for a catalog file that nobody has open, whatever its schema; no log is left beside it."""
+    """The same for a catalog file that nobody has open, whatever its schema; no log is left beside
+    it."""
     engine = make_engine(path, read_only=False)
     try:
         with (
@@ -203,8 +213,8 @@ def renew_epoch_of(path: Path) -> str:
 def unused(path: Path) -> Iterator[None]:
     """Inside the block nobody else has the catalog `path` open, and nobody can read or write it.
 
-    The file may be renamed there, with its folder: no log lies beside it. (SQLite looks for the log by name, so that
-    renaming a file in use would give it the log of another.)
+    The file may be renamed there, with its folder: no log lies beside it. (SQLite looks for the log
+    by name, so that renaming a file in use would give it the log of another.)
 
     Raises:
         Busy: somebody has it open. Damaged, Unavailable: it cannot be read.

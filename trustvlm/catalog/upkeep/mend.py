@@ -33,9 +33,11 @@ def set_prototype(
     prototype: bytes | None,
     support_count: int,
 ) -> None:
-    """Store a label's packed prototype and count beside the text prototype `text`, which the caller found right."""
+    """Store a label's packed prototype and count beside the text prototype `text`, which the caller
+    found right."""
     values = {
-        "prototype": prototype, "support_count": support_count, "checksum": checksum(text, prototype), "revision": revision,
+        "prototype": prototype, "support_count": support_count, "checksum": checksum(text,
+        prototype), "revision": revision,
     }  # fmt: skip
     connection.execute(update(Label).where(Label.id == label_id).values(**values))
 
@@ -48,7 +50,8 @@ def set_name(
     name_hash: int,
     text_source: str,
 ) -> None:
-    """Store a label's name, its hash, and where its text came from. Raises Damaged where another label has the name."""
+    """Store a label's name, its hash, and where its text came from. Raises Damaged where another
+    label has the name."""
     values = {
         "name": name,
         "name_hash": name_hash,
@@ -66,7 +69,8 @@ def set_name(
 def clamp_revisions(
     connection: Connection, kind: str, row: Mapping[str, Any], revision: int
 ) -> None:
-    """Give a label or support image revisions that can be: changed now, created and removed no later."""
+    """Give a label or support image revisions that can be: changed now, created and removed no
+    later."""
     table: Any = {"label": Label, "support": Support}[kind]
     removed = row["removed_revision"] is not None
     created = row["created_revision"]

@@ -1,4 +1,5 @@
-"""Deleting for good what was removed longer ago than the undo window, in chunks that hold the write lock briefly."""
+"""Deleting for good what was removed longer ago than the undo window, in chunks that hold the write
+lock briefly."""
 
 from __future__ import annotations
 
@@ -43,11 +44,13 @@ __all__ = [
 
 CHUNK_ROWS = 500
 LOG_LIMIT = 100_000
-"""Entries kept per space in the change log; a cache older than the oldest rebuilds from the rows."""
+"""Entries kept per space in the change log; a cache older than the oldest rebuilds from the
+rows."""
 
 
 def anything(connection: Connection, before: datetime, *, quarantined: bool = False) -> bool:
-    """Whether anything was removed before `before` and is still there; with `quarantined`, or put into quarantine."""
+    """Whether anything was removed before `before` and is still there; with `quarantined`, or put
+    into quarantine."""
     tables = (Support, Label, Space, Quarantine)
     if any(
         connection.scalar(select(table.id).where(table.removed_at <= before).limit(1)) is not None
@@ -60,7 +63,8 @@ def anything(connection: Connection, before: datetime, *, quarantined: bool = Fa
 
 @dataclass(frozen=True)
 class Purged:
-    """A row that is deleted, once the transaction commits. `content`: hash of a support image, whatever else is kept of it."""
+    """A row that is deleted, once the transaction commits. `content`: hash of a support image,
+    whatever else is kept of it."""
 
     space_id: int
     content: bytes | None = None
@@ -69,9 +73,11 @@ class Purged:
 def purge_supports(
     connection: Connection, before: datetime, label_id: int | None = None
 ) -> list[Purged]:
-    """Delete up to :data:`CHUNK_ROWS` support images removed before `before`, with all that was made of their pictures."""
+    """Delete up to :data:`CHUNK_ROWS` support images removed before `before`, with all that was
+    made of their pictures."""
     columns = (
-        Support.id, Support.space_id, Support.label_id, Support.content_hash, Support.created_revision, Support.revision,
+        Support.id, Support.space_id, Support.label_id, Support.content_hash,
+        Support.created_revision, Support.revision,
     )  # fmt: skip
     query = select(*columns).where(Support.removed_at <= before)
     if label_id is not None:
@@ -90,7 +96,8 @@ def purge_supports(
 def purge_labels(
     connection: Connection, before: datetime, label_id: int | None = None
 ) -> list[Purged]:
-    """Delete up to :data:`CHUNK_ROWS` labels removed before `before` that have no support image left."""
+    """Delete up to :data:`CHUNK_ROWS` labels removed before `before` that have no support image
+    left."""
     has_supports = select(Support.id).where(Support.label_id == Label.id).exists()
     columns = (
         Label.id,
@@ -110,8 +117,9 @@ def purge_labels(
 
 
 def purge_quarantine(connection: Connection, before: datetime, *, everything: bool) -> int:
-    """Delete up to :data:`CHUNK_ROWS` rows in quarantine that were removed before `before`; with `everything`, also those
-    that were in use until they were put there before then. How many went."""
+    """Delete up to :data:`CHUNK_ROWS` rows in quarantine that were removed before `before`; with
+    `everything`, also those that were in use until they were put there before then. How many
+    went."""
     return quarantine.purge(connection, before, CHUNK_ROWS, everything=everything)
 
 
@@ -174,7 +182,8 @@ def purged_since(connection: Connection, space_id: int, kind: str, since: int) -
 
 
 def lost_since(connection: Connection, space_id: int, revision: int) -> bool:
-    """Whether rows that a space had at `revision` are purged, or all of it is: what holds them must not lie on in a file."""
+    """Whether rows that a space had at `revision` are purged, or all of it is: what holds them must
+    not lie on in a file."""
     log_start = connection.scalar(select(Space.log_start).where(Space.id == space_id))
     if log_start is None or log_start > revision:
         return True
@@ -184,7 +193,8 @@ def lost_since(connection: Connection, space_id: int, revision: int) -> bool:
 def supports_lost(
     connection: Connection, space_id: int, label_ids: Sequence[int], revision: int
 ) -> bool:
-    """Whether support images that the labels had at `revision` are purged, or it can no longer be told."""
+    """Whether support images that the labels had at `revision` are purged, or it can no longer be
+    told."""
     log_start = connection.scalar(select(Space.log_start).where(Space.id == space_id))
     if log_start is None or log_start > revision:
         return True

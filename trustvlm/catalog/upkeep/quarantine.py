@@ -1,4 +1,5 @@
-"""Quarantine: where a repair puts damaged rows, so that nothing is deleted that nobody asked to delete."""
+"""Quarantine: where a repair puts damaged rows, so that nothing is deleted that nobody asked to
+delete."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ _LEFT_OUT = ("prototype",)  # derived from support images: a copy here would out
 
 @dataclass(frozen=True)
 class QuarantineRow:
-    """What is listed of a row in quarantine. `name` is that of a label, or where a support image came from."""
+    """What is listed of a row in quarantine. `name` is that of a label, or where a support image
+    came from."""
 
     id: int
     kind: str
@@ -59,7 +61,8 @@ def move(
     space_id: int | None,
     owner: Raw | None = None,
 ) -> None:
-    """Put a row into quarantine and delete it where it was; its references must be gone, and it refers to nothing any more.
+    """Put a row into quarantine and delete it where it was; its references must be gone, and it
+    refers to nothing any more.
 
     Args:
         owner: the support image that a thumbnail belongs to.
@@ -73,7 +76,8 @@ def move(
         "kind": kind, "row_id": key, "space_id": space_id,
         "label_id": key if kind == "label" else _integer(belongs.get("label_id")),
         "content_hash": _bytes(belongs.get("content_hash")),
-        "reason": reason if not isinstance(row, Unreadable) else f"{reason}; nothing but its number could be read",
+        "reason": reason if not isinstance(row, Unreadable) else f"{reason}; nothing but its "
+                                                                 f"number could be read",
         "content": {name: _json(value) for name, value in kept.items()},
         "first": _bytes(blobs.get(first or "")), "second": _bytes(blobs.get(second or "")),
         "removed_at": _time(belongs.get("removed_at")), "quarantined_at": clock.stamp(connection),
@@ -89,7 +93,8 @@ def log_gone(connection: Connection, kind: str, row: Raw, space_id: int, revisio
     label_id = key if kind == "label" else _integer(row.get("label_id"))
     values = {
         "space_id": space_id, "kind": kind, "row_id": key, "label_id": label_id or 0,
-        "created_revision": created if created is not None and 0 <= created < revision else 0, "revision": revision,
+        "created_revision": created if created is not None and 0 <= created < revision else 0,
+        "revision": revision,
     }  # fmt: skip
     connection.execute(insert(Change).values(**values))
 
@@ -130,8 +135,8 @@ def list_rows(
 
 
 def purge(connection: Connection, before: datetime, limit: int, *, everything: bool) -> int:
-    """Delete up to `limit` rows that had been removed before `before`; with `everything`, also those that were in use until
-    they were quarantined before then. How many went."""
+    """Delete up to `limit` rows that had been removed before `before`; with `everything`, also
+    those that were in use until they were quarantined before then. How many went."""
     gone = Quarantine.removed_at <= before
     if everything:
         gone = or_(gone, and_(Quarantine.removed_at.is_(None), Quarantine.quarantined_at <= before))
@@ -146,7 +151,8 @@ def purge_labels(connection: Connection, label_ids: Sequence[int]) -> None:
 
 
 def purge_contents(connection: Connection, contents: Sequence[tuple[int, bytes]]) -> None:
-    """Delete what is in quarantine of images that are being purged, given as (space id, content hash)."""
+    """Delete what is in quarantine of images that are being purged, given as (space id, content
+    hash)."""
     for space_id in {space_id for space_id, _ in contents}:
         hashes = [content for of, content in contents if of == space_id]
         _delete(
@@ -166,7 +172,8 @@ def purge_of_space(connection: Connection, space_id: int, limit: int) -> int:
 
 
 def _delete(connection: Connection, gone: ColumnElement[bool]) -> None:
-    """Delete these rows; the kept originals of support images among them go with the next look at what to delete."""
+    """Delete these rows; the kept originals of support images among them go with the next look at
+    what to delete."""
     images = connection.scalars(select(Quarantine.row_id).where(gone, Quarantine.kind == "support"))
     originals.release(connection, list(images))
     connection.execute(delete(Quarantine).where(gone))
@@ -190,7 +197,8 @@ def _json(value: Any) -> Any:
 
 
 def _time(value: Any) -> datetime | None:
-    """When a row was removed; a time that cannot be read is long ago, so that what was removed goes soon."""
+    """When a row was removed; a time that cannot be read is long ago, so that what was removed goes
+    soon."""
     if value is None:
         return None
     with suppress(ValueError):

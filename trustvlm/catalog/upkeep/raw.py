@@ -1,7 +1,9 @@
-"""Rows as they are stored, whatever has become of them: for looking at damage, and for moving it out of the way.
+"""Rows as they are stored, whatever has become of them: for looking at damage, and for moving it
+out of the way.
 
-Texts, JSON and times come as the bytes that are stored, since bytes that are no UTF-8 or no JSON can be read in no other way;
-numbers and vectors come as they are. Nothing here trusts what it reads.
+Texts, JSON and times come as the bytes that are stored, since bytes that are no UTF-8 or no JSON
+can be read in no other way; numbers and vectors come as they are. Nothing here trusts what it
+reads.
 """
 
 from __future__ import annotations
@@ -94,7 +96,8 @@ def space_ids(connection: Connection) -> list[int]:
 
 
 def highest_revision(connection: Connection, space_id: int, below: int) -> int:
-    """The highest revision below `below` that a label, support image or entry of the change log has; 0 without any."""
+    """The highest revision below `below` that a label, support image or entry of the change log
+    has; 0 without any."""
     tables = (Label, Support, Change)
     of_space = [
         select(func.max(t.revision)).where(t.space_id == space_id, t.revision < below)
@@ -110,7 +113,8 @@ def count(connection: Connection, kind: str, space_id: int) -> int:
 
 
 def count_live(connection: Connection, kind: str, space_id: int, revision: int, column: str) -> int:
-    """How many live labels or support images of a space, last changed at `revision` or before, have a value in `column`."""
+    """How many live labels or support images of a space, last changed at `revision` or before, have
+    a value in `column`."""
     table: Any = KINDS[kind]
     alive = (
         table.space_id == space_id,
@@ -133,8 +137,8 @@ def supports_of(connection: Connection, label_id: int, limit: int) -> list[int]:
 
 
 def pages(connection: Connection, kind: str, space_id: int, size: int) -> Iterator[list[Raw]]:
-    """All rows of a kind that a space has, in order of their keys, `size` at a time; rows that cannot be read are
-    :class:`Unreadable`."""
+    """All rows of a kind that a space has, in order of their keys, `size` at a time; rows that
+    cannot be read are :class:`Unreadable`."""
     key, after = _key(kind), -(2**63)
     while True:
         query = _of_space(select(key), kind, space_id).where(key > after).order_by(key).limit(size)

@@ -1,4 +1,5 @@
-"""What a space that is re-embedded takes over from the old one: labels, support images, observations, calibrations."""
+"""What a space that is re-embedded takes over from the old one: labels, support images,
+observations, calibrations."""
 
 from __future__ import annotations
 
@@ -93,7 +94,8 @@ _SUPPORT = (
 
 
 def old_labels(connection: Connection, ids: Sequence[int]) -> list[OldLabel]:
-    """The live ones of these labels with their live support images: labels before their aliases, else in order of id.
+    """The live ones of these labels with their live support images: labels before their aliases,
+    else in order of id.
 
     Raises:
         Damaged: a vector does not match its checksum.
@@ -162,7 +164,8 @@ def delete_supports(connection: Connection, ids: Sequence[int]) -> None:
 
 
 def delete_labels(connection: Connection, ids: Sequence[int]) -> list[int]:
-    """Delete labels of a space that nobody has seen yet, with their support images; the ids of these."""
+    """Delete labels of a space that nobody has seen yet, with their support images; the ids of
+    these."""
     gone: list[int] = []
     for start in range(0, len(ids), _IN_CHUNK):
         chunk = ids[start : start + _IN_CHUNK]
@@ -204,7 +207,8 @@ def observations_left(connection: Connection, job: ReembedRecord) -> list[OldObs
 def put_observations(
     connection: Connection, job: ReembedRecord, embeddings: Mapping[int, tuple[bytes, bytes | None]]
 ) -> None:
-    """Carry observations over: id → (classifier, verifier) embedding. Verdicts of the old encoders stay behind."""
+    """Carry observations over: id → (classifier, verifier) embedding. Verdicts of the old encoders
+    stay behind."""
     columns = (Observation.id, *(getattr(Observation, name) for name in (*_CARRIED, "created_at")))
     ids = list(embeddings)
     for start in range(0, len(ids), _IN_CHUNK):
@@ -230,8 +234,8 @@ def renew_truth(connection: Connection, job: ReembedRecord) -> tuple[int, int]:
     """Give the carried observations the truth that the old ones have now, in the new labels.
 
     Returns:
-        (how many are carried, how many are left behind): left behind is what has no embedding of the new encoders, and what
-        is of a label that has no counterpart.
+        (how many are carried, how many are left behind): left behind is what has no embedding of
+        the new encoders, and what is of a label that has no counterpart.
     """
     new, label, support = aliased(Observation), aliased(ReembedRow), aliased(ReembedRow)
     image = and_(new.content_hash == Observation.content_hash, new.sampling == Observation.sampling)
@@ -283,7 +287,8 @@ def renew_truth(connection: Connection, job: ReembedRecord) -> tuple[int, int]:
 def copy_calibrations(
     connection: Connection, job: ReembedRecord, revise: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> int:
-    """Copy the calibrations, oldest first, with the identities of the encoders they were made with; how many.
+    """Copy the calibrations, oldest first, with the identities of the encoders they were made with;
+    how many.
 
     Args:
         revise: gives the content as the new space is to have it.

@@ -1,7 +1,8 @@
 """Spaces that are re-embedded: the space beside the space, and which of its rows stands for which.
 
-The space that is being made is a space of its own, named `NAME/reembed`, which no user can call a space. When it is whole the
-two change names in one transaction; the old one is kept as `NAME/before` until it is discarded or put back.
+The space that is being made is a space of its own, named `NAME/reembed`, which no user can call a
+space. When it is whole the two change names in one transaction; the old one is kept as
+`NAME/before` until it is discarded or put back.
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ def stage(connection: Connection, source: SpaceRecord, values: dict[str, Any]) -
 
 
 def touched(connection: Connection, space_id: int, since: int) -> list[int]:
-    """Ids of the labels whose row, or one of whose support images, changed after revision `since`, dead ones too."""
+    """Ids of the labels whose row, or one of whose support images, changed after revision `since`,
+    dead ones too."""
     found = set(
         connection.scalars(
             select(Label.id).where(Label.space_id == space_id, Label.revision > since)
@@ -95,7 +97,8 @@ def touched(connection: Connection, space_id: int, since: int) -> list[int]:
 
 
 def incomplete(connection: Connection, job: ReembedRecord) -> list[int]:
-    """Ids of the live labels of the space that have no counterpart, or a support image without one."""
+    """Ids of the live labels of the space that have no counterpart, or a support image without
+    one."""
     found = set(
         connection.scalars(
             select(Label.id).where(*_live_labels(job), ~_mapped(job, "label", Label.id))
@@ -127,7 +130,8 @@ def gone_labels(connection: Connection, job: ReembedRecord) -> list[tuple[int, i
 def missing_supports(
     connection: Connection, job: ReembedRecord
 ) -> list[tuple[int, str, str | None]]:
-    """(id, label, source) of the live support images of the space that have no counterpart, in order of id."""
+    """(id, label, source) of the live support images of the space that have no counterpart, in
+    order of id."""
     query = select(Support.id, Label.name, Support.source).join(Label, Label.id == Support.label_id)
     rows = connection.execute(
         query.where(*_live_supports(job), ~_mapped(job, "support", Support.id)).order_by(Support.id)
@@ -193,7 +197,8 @@ def unmap_staged(connection: Connection, job_id: int, kind: str, staged_ids: Seq
 def supports_of(
     connection: Connection, job: ReembedRecord, staged_label_id: int
 ) -> list[tuple[int, int]]:
-    """(id, id of the counterpart) of the support images whose counterparts this label of the new space has."""
+    """(id, id of the counterpart) of the support images whose counterparts this label of the new
+    space has."""
     query = select(ReembedRow.source_id, ReembedRow.staged_id).join(
         Support, Support.id == ReembedRow.staged_id
     )
@@ -211,7 +216,8 @@ def set_synced(connection: Connection, job_id: int, revision: int) -> None:
 
 
 def swap(connection: Connection, job: ReembedRecord, name: str, revision: int) -> None:
-    """The cut-over: the new space takes the name, at a revision above the old one's; the old one is kept beside it."""
+    """The cut-over: the new space takes the name, at a revision above the old one's; the old one is
+    kept beside it."""
     _rename(connection, job.space_id, name + BEFORE)
     _rename(connection, job.other_id, name)
     connection.execute(update(Space).where(Space.id == job.other_id).values(revision=revision))
@@ -220,7 +226,8 @@ def swap(connection: Connection, job: ReembedRecord, name: str, revision: int) -
 
 
 def put_back(connection: Connection, job: ReembedRecord, name: str, revision: int) -> None:
-    """Undo a cut-over: the old space has the name again, at a revision above the new one's, which is removed."""
+    """Undo a cut-over: the old space has the name again, at a revision above the new one's, which
+    is removed."""
     _rename(connection, job.space_id, name + STAGED)
     _rename(connection, job.other_id, name)
     connection.execute(update(Space).where(Space.id == job.other_id).values(revision=revision))
@@ -234,7 +241,8 @@ def forget(
     removed_at: datetime | None = None,
     dropped: int | None = None,
 ) -> None:
-    """Remove the space beside the space (or `dropped` of the two), for the next purge unless `removed_at` gives it time.
+    """Remove the space beside the space (or `dropped` of the two), for the next purge unless
+    `removed_at` gives it time.
 
     Which rows stand for which is forgotten with the purge; until then nothing asks.
     """
@@ -250,7 +258,8 @@ def forget(
 
 
 def forget_some(connection: Connection, space_id: int, limit: int) -> int:
-    """Delete up to `limit` of the rows that say what stands for what in a space that is being purged; how many."""
+    """Delete up to `limit` of the rows that say what stands for what in a space that is being
+    purged; how many."""
     jobs = connection.scalars(
         select(Reembed.id).where(or_(Reembed.space_id == space_id, Reembed.other_id == space_id))
     ).all()

@@ -32,8 +32,8 @@ COLUMNS = [
 def backup(session: Session, file: Path, force: bool) -> None:
     """Write the home, as it is at one moment, to FILE.
 
-    Others may go on working. FILE is one archive, checked when it is read; 'trustvlm restore' makes a home of it. What is
-    purged later stays in it.
+    Others may go on working. FILE is one archive, checked when it is read; 'trustvlm restore' makes
+    a home of it. What is purged later stays in it.
     """
     with session.reading() as service, progress_bar(100, "% backed up") as bar:
         known = 0
@@ -46,7 +46,8 @@ def backup(session: Session, file: Path, force: bool) -> None:
 
         made = service.backup(file, force=force, progress=advance)
     click.echo(
-        f"backed up schema {made.catalog.schema}, {count(made.originals, 'original')}: {shown(made.path)}"
+        f"backed up schema {made.catalog.schema}, {count(made.originals, 'original')}: "
+        f"{shown(made.path)}"
     )
     _print(made.catalog)
 
@@ -67,8 +68,8 @@ def backup(session: Session, file: Path, force: bool) -> None:
 def restore(session: Session, file: Path, to: Path | None, replace: bool, check: bool) -> None:
     """Make a home of the backup FILE.
 
-    All of FILE is checked before anything is written: one that was cut off or altered is refused. A home that is there must
-    be out of use to be replaced.
+    All of FILE is checked before anything is written: one that was cut off or altered is refused. A
+    home that is there must be out of use to be replaced.
     """
     from trustvlm.service.backup.restore import check_backup
     from trustvlm.service.backup.restore import restore as make_home
@@ -80,7 +81,8 @@ def restore(session: Session, file: Path, to: Path | None, replace: bool, check:
             done = make_home(file, to or session.home, replace=replace, progress=bar.advance)
     if check:
         click.echo(
-            f"sound: a backup of {manifest.created_at:%Y-%m-%d %H:%M} UTC, schema {manifest.catalog.schema}"
+            f"sound: a backup of {manifest.created_at:%Y-%m-%d %H:%M} UTC, schema "
+            f"{manifest.catalog.schema}"
         )
         _print(manifest.catalog)
         return
@@ -88,11 +90,13 @@ def restore(session: Session, file: Path, to: Path | None, replace: bool, check:
     _print(done.catalog)
     if done.replaced is not None:
         click.echo(
-            f"the home that was there is now {shown(done.replaced)}; delete it when nothing in it is missed"
+            f"the home that was there is now {shown(done.replaced)}; delete it when nothing in "
+            f"it is missed"
         )
     if done.outdated:
         click.echo(
-            f"its schema {done.catalog.schema} is older: trustvlm --home {quoted(str(done.home))} db upgrade"
+            f"its schema {done.catalog.schema} is older: trustvlm --home "
+            f"{quoted(str(done.home))} db upgrade"
         )
 
 

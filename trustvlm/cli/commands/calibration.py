@@ -83,20 +83,24 @@ def _params(params: dict[str, float | None]) -> str:
     "--rule",
     default="auto",
     show_default=True,
-    help="auto: compare the rules that keep the classifier's labels, and their parameters; or one rule by name.",
+    help="auto: compare the rules that keep the classifier's labels, and their parameters; "
+    "or one rule by name.",
 )
 @click.option(
     "--may-correct",
     is_flag=True,
-    help="Allow rules that correct the classifier's labels (trustvlm_star, posterior_star); corrected verdicts say so.",
+    help="Allow rules that correct the classifier's labels (trustvlm_star, posterior_star); "
+    "corrected verdicts say so.",
 )
 @click.option(
     "--on-stale",
     type=click.Choice(["auto", "flag", "abstain"]),
     default="auto",
     show_default=True,
-    help="What to do once the space has changed. flag: keep accepting and mark verdicts as stale. abstain: accept nothing. "
-    "auto: abstain if one of the calibration images now gets an added label, otherwise flag. New labels that no calibration "
+    help="What to do once the space has changed. flag: keep accepting and mark verdicts as "
+    "stale. abstain: accept nothing. "
+    "auto: abstain if one of the calibration images now gets an added label, otherwise "
+    "flag. New labels that no calibration "
     "image gets are never accepted.",
 )
 @click.option(
@@ -132,12 +136,14 @@ def calibrate(
 ) -> None:
     """Choose rule and threshold on labelled images, with a promise.
 
-    FOLDER has a sub-folder of images for each label. A third of the images chooses the threshold, the rest proves it: at most
-    --max-risk of what it accepts is wrong, with --confidence. The images must be drawn like those to come; support images are
-    left out. Verdicts then say accept, review or unknown, and a probability. The embeddings are kept: 'trustvlm recalibrate'
-    needs no images.
+    FOLDER has a sub-folder of images for each label. A third of the images chooses the threshold,
+    the rest proves it: at most --max-risk of what it accepts is wrong, with --confidence. The
+    images must be drawn like those to come; support images are left out. Verdicts then say accept,
+    review or unknown, and a probability. The embeddings are kept: 'trustvlm recalibrate' needs no
+    images.
 
-    Where no threshold can be proved, the calibration is listed as failed, the one in force stays, and the exit code is 1.
+    Where no threshold can be proved, the calibration is listed as failed, the one in force stays,
+    and the exit code is 1.
     """
     _may_name(rule, may_correct)
     options |= {"rule": rule, "may_correct": may_correct}
@@ -156,7 +162,8 @@ def _may_name(rule: str, may_correct: bool) -> None:
 
     if rule in RULES and RULES[rule].relabels and not may_correct:
         raise click.UsageError(
-            f"--rule {rule} may correct the classifier's labels: add --may-correct, or name a rule that keeps them, "
+            f"--rule {rule} may correct the classifier's labels: add --may-correct, or name a "
+            f"rule that keeps them, "
             f"such as {rule.removesuffix('_star')}."
         )
 
@@ -173,8 +180,9 @@ def _may_name(rule: str, may_correct: bool) -> None:
 def recalibrate(session: Session, space: str, may_correct: bool, json_: bool) -> None:
     """Calibrate SPACE again, as it is now.
 
-    Uses the images of the last calibration and randomly drawn feedback, and asks for the same. Where no threshold can be
-    proved, the calibration in force stays in force, and the exit code is 1.
+    Uses the images of the last calibration and randomly drawn feedback, and asks for the same.
+    Where no threshold can be proved, the calibration in force stays in force, and the exit code is
+    1.
     """
     with session.writing() as service:
         made = service.recalibrate(space, may_correct=True if may_correct else None)
@@ -245,7 +253,8 @@ def _state(item: Calibration, in_force: bool, revision: int) -> str:
 
 
 def _print_made(service: TrustService, made: Calibration, json_: bool) -> None:
-    """Print a calibration that was made just now. One that failed is an error in one sentence, after its JSON with --json."""
+    """Print a calibration that was made just now. One that failed is an error in one sentence,
+    after its JSON with --json."""
     if not made.failed:
         _print(made, json_, "in force")
         return
@@ -274,7 +283,8 @@ def _print(made: Calibration, json_: bool, state: str) -> None:
     details(
         {
             "calibration": f"{made.id} of space {made.space}, revision {made.revision}: {state}",
-            "images": f"{made.images} ({made.tuning} to choose the threshold, {made.tested} to prove it)"
+            "images": f"{made.images} ({made.tuning} to choose the threshold, {made.tested} to "
+            f"prove it)"
             f"{f'; left out: {out}' if out else ''}",
             "rule": f"{made.rule} ({_params(dict(made.params))})",
             "threshold": "none" if made.threshold is None else f"{made.threshold:.6g}",
@@ -288,7 +298,8 @@ def _print(made: Calibration, json_: bool, state: str) -> None:
         }
     )
     click.echo(
-        "\nThe best configurations on the images that choose (the default is kept unless another is clearly better):"
+        "\nThe best configurations on the images that choose (the default is kept unless "
+        "another is clearly better):"
     )
     row_writer("table", CHOICE_COLUMNS).write(dict(row) for row in made.candidates[:_SHOWN])
     if made.left_out:
@@ -298,22 +309,32 @@ def _print(made: Calibration, json_: bool, state: str) -> None:
 def _promise(made: Calibration, state: str) -> str:
     """What it promises as long as it is in force and not stale; nothing else does."""
     if state == "in force, stale":
-        return f"none: the space changed since revision {made.revision}; run 'trustvlm recalibrate {made.space}'"
+        return (
+            f"none: the space changed since revision {made.revision}; run 'trustvlm "
+            f"recalibrate {made.space}'"
+        )
     if state != "in force":
         return f"none: it {'failed' if made.failed else 'is no longer in force'}"
-    return f"at most {100 * made.max_risk:g} % of what it accepts is wrong, confidence {made.confidence:g}"
+    return (
+        f"at most {100 * made.max_risk:g} % of what it accepts is wrong, confidence "
+        f"{made.confidence:g}"
+    )
 
 
 def _seen(made: Calibration) -> str:
     """What was seen when it was made, without the promise that was made of it."""
-    return f"accepted {made.accepted} of {made.tested} images when it was made, {made.errors} of them wrong"
+    return (
+        f"accepted {made.accepted} of {made.tested} images when it was made, {made.errors} "
+        f"of them wrong"
+    )
 
 
 def _corrections(made: Calibration) -> str:
     if made.correcting_rule is None:
         return "none"
     counts = (
-        f"{made.corrected} of {made.tuning + made.tested} labels: {made.corrected_rightly} rightly, "
+        f"{made.corrected} of {made.tuning + made.tested} labels: {made.corrected_rightly} "
+        f"rightly, "
         f"{made.corrected_wrongly} wrongly"
     )
     own = made.rule == made.correcting_rule

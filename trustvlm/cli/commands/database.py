@@ -44,8 +44,9 @@ def current(session: Session) -> None:
 def upgrade(session: Session, no_backup: bool) -> None:
     """Bring the catalog to this program's schema.
 
-    Before a catalog is changed, it is backed up into the home's folder "backups"; without a backup nothing is changed. The
-    upgrade is done wholly or not at all. The home is made when it is missing.
+    Before a catalog is changed, it is backed up into the home's folder "backups"; without a backup
+    nothing is changed. The upgrade is done wholly or not at all. The home is made when it is
+    missing.
     """
     from trustvlm.service.backup.backup import upgrade_home
 

@@ -18,8 +18,8 @@ DEMO_HOME = Path("demo-home")
 def demo(session: Session) -> None:
     """Run the offline demo on handwritten digits.
 
-    Two small models, ten labels registered one at a time, trust scores and their evidence. It leaves a home to try the
-    other commands on: ./demo-home, or the one that --home names.
+    Two small models, ten labels registered one at a time, trust scores and their evidence. It
+    leaves a home to try the other commands on: ./demo-home, or the one that --home names.
     """
     from trustvlm.demo.run import run_demo
 

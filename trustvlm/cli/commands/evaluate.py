@@ -132,8 +132,9 @@ def evaluate(
 ) -> None:
     """Compare the rules on labelled images.
 
-    FOLDER has a sub-folder of images for each label. Shows how well each rule tells right labels from wrong ones, which labels
-    stay untrustworthy, and what support images are worth. Support images in FOLDER are left out.
+    FOLDER has a sub-folder of images for each label. Shows how well each rule tells right labels
+    from wrong ones, which labels stay untrustworthy, and what support images are worth. Support
+    images in FOLDER are left out.
     """
     names = None if rules is None else [name.strip() for name in rules.split(",") if name.strip()]
     with session.reading() as service:

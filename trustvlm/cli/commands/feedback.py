@@ -32,7 +32,8 @@ __all__ = ["feedback", "monitor"]
     type=click.Choice(["chosen", "random"]),
     default="chosen",
     show_default=True,
-    help="random: drawn like what comes in; only these calibrate and are monitored. chosen: picked for a reason.",
+    help="random: drawn like what comes in; only these calibrate and are monitored. chosen: "
+    "picked for a reason.",
 )
 @click.option("--promote", is_flag=True, help="Make them support images of their labels, too.")
 @click.option("--json", "json_", is_flag=True, help="Print what was stored as JSON.")
@@ -55,7 +56,8 @@ def feedback(
     """Tell the true labels of images.
 
     FOLDER has a sub-folder for each label; or --vectors; or --image with --label. They are stored
-    with the verdict that they get now. 'trustvlm recalibrate' and 'trustvlm monitor' use the random ones.
+    with the verdict that they get now. 'trustvlm recalibrate' and 'trustvlm monitor' use the random
+    ones.
     """
     exactly_one(FOLDER=folder, vectors=vectors, image=image)
     if (image is None) != (label is None):
@@ -103,7 +105,8 @@ def feedback(
     say(", ".join(filter(None, parts)))
     if result.apart:
         note(
-            f"{count(result.apart, 'image')} drawn at random before: the earlier truth stays in use for calibration; "
+            f"{count(result.apart, 'image')} drawn at random before: the earlier truth stays in "
+            f"use for calibration; "
             f"to correct it, repeat this command with --sampling random, or calibrate again"
         )
     if refused:

@@ -126,8 +126,9 @@ def rebuild(session: Session, space: str, recipe: str | None) -> None:
 def tune(ctx: click.Context, /, space: str, recall: float, k: int) -> None:
     """Measure how far SPACE's indexes must search, and store that.
 
-    An index that does not compare every row is built again without 768 of them, which are the queries: 512 to tune with, 256
-    to prove with (the share of the nearest found, with its 95 % interval). Exit code 1 where the proof falls short of --recall.
+    An index that does not compare every row is built again without 768 of them, which are the
+    queries: 512 to tune with, 256 to prove with (the share of the nearest found, with its 95 %
+    interval). Exit code 1 where the proof falls short of --recall.
     """
     session: Session = ctx.obj
     with session.writing() as service:
@@ -135,12 +136,14 @@ def tune(ctx: click.Context, /, space: str, recall: float, k: int) -> None:
     row_writer("table", TUNED).write(map(vars, found))
     if not any(row.parameter for row in found):
         click.echo(
-            "every row is compared: nothing to tune (recipes with training are exact while an index is small)"
+            "every row is compared: nothing to tune (recipes with training are exact while an "
+            "index is small)"
         )
     short = [row for row in found if not row.reached]
     for row in short:
         note(
-            f"{row.kind}: recall {row.recall:.3f} on fresh rows is below {recall:g}: give a higher --recall, or another recipe"
+            f"{row.kind}: recall {row.recall:.3f} on fresh rows is below {recall:g}: give a "
+            f"higher --recall, or another recipe"
         )
     if short:
         ctx.exit(1)
@@ -160,7 +163,8 @@ def tune(ctx: click.Context, /, space: str, recall: float, k: int) -> None:
 def suggest(session: Session, space: str, milliseconds: float) -> None:
     """Show what each recipe would cost in SPACE, and which to take.
 
-    Estimated from what was measured of each recipe ('trustvlm index show'), for searches over support images on one core.
+    Estimated from what was measured of each recipe ('trustvlm index show'), for searches over
+    support images on one core.
     """
     with session.reading() as service:
         found = service.suggest_recipe(space, milliseconds=milliseconds)

@@ -76,7 +76,8 @@ def create(
     with session.writing(create=True) as service:
         row, secret = service.create_key(scope, space=space, note=note, rate=rate, days=days)
     click.echo(
-        f"key {row.id}, scope {scope}, {f'space {quoted(space)}' if space else 'all spaces'}; it is not shown again:",
+        f"key {row.id}, scope {scope}, "
+        f"{f'space {quoted(space)}' if space else 'all spaces'}; it is not shown again:",
         err=True,
     )
     click.echo(secret)

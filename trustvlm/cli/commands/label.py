@@ -110,7 +110,8 @@ def remove(session: Session, space: str, name: str, purge: bool) -> None:
     undo = (
         "for good"
         if purge
-        else f"'trustvlm label restore {quoted(space)} {quoted(name)}' brings it back until it is purged"
+        else f"'trustvlm label restore {quoted(space)} {quoted(name)}' brings it back until it "
+        f"is purged"
     )
     click.echo(f"removed label {quoted(name)}; revision {revision}; {undo}")
 
@@ -137,7 +138,8 @@ def restore(session: Session, space: str, name: str) -> None:
 def alias(session: Session, space: str, name: str, of: str) -> None:
     """Make NAME a further name of the label OF.
 
-    They share probability and support images from then on, OF is the answer, and either name counts as correct.
+    They share probability and support images from then on, OF is the answer, and either name counts
+    as correct.
     """
     with session.writing() as service:
         revision = service.alias(space, name, of)

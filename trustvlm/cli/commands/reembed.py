@@ -37,7 +37,8 @@ _NPZ = click.Path(path_type=Path)
     metavar="TEXT",
     multiple=True,
     type=utf8,
-    help="A new prompt with {} where the label's name goes; repeat it for several.  [default: as they are]",
+    help="A new prompt with {} where the label's name goes; repeat it for several.  "
+    "[default: as they are]",
 )
 @click.option(
     "--logit-scale",
@@ -51,7 +52,8 @@ _NPZ = click.Path(path_type=Path)
     metavar="DIR",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="A folder with the image files, found by content whatever their names; besides the originals that the home keeps.",
+    help="A folder with the image files, found by content whatever their names; besides the "
+    "originals that the home keeps.",
 )
 @click.option(
     "--text-vectors",
@@ -63,7 +65,8 @@ _NPZ = click.Path(path_type=Path)
     "--vectors",
     metavar="FILE.npz",
     type=_NPZ,
-    help="Embeddings of the support images: arrays support_ids (see 'trustvlm support list'), image_vectors and, for search by "
+    help="Embeddings of the support images: arrays support_ids (see 'trustvlm support "
+    "list'), image_vectors and, for search by "
     "text, classifier_image_vectors.",
 )
 @click.option(
@@ -94,12 +97,13 @@ _NPZ = click.Path(path_type=Path)
 def reembed(session: Session, /, space: str, action: str | None, json_: bool, **given: Any) -> None:
     """Give a space another classifier, verifier or templates.
 
-    Everything is re-embedded beside the space, which goes on answering and changing meanwhile; then the new embeddings
-    take its place in one transaction. Interrupted, it goes on where it was when the command is repeated. It does not change
-    over while a support image lacks its original or a label its text vector: they are named, and --status lists them.
+    Everything is re-embedded beside the space, which goes on answering and changing meanwhile; then
+    the new embeddings take its place in one transaction. Interrupted, it goes on where it was when
+    the command is repeated. It does not change over while a support image lacks its original or a
+    label its text vector: they are named, and --status lists them.
 
-    Afterwards calibrations are stale, and the old embeddings stay: 'trustvlm space restore' puts them back, --discard-old
-    deletes them.
+    Afterwards calibrations are stale, and the old embeddings stay: 'trustvlm space restore' puts
+    them back, --discard-old deletes them.
     """
     _check_usage(action, given)
     with session.reading() if action == "status" else session.writing() as service:
@@ -124,14 +128,16 @@ def _check_usage(action: str | None, given: dict[str, Any]) -> None:
     ]
     if action is None and not asked:
         raise click.UsageError(
-            "Expected --classifier, --verifier or --template: what is to be new (or --finish, --status)."
+            "Expected --classifier, --verifier or --template: what is to be new (or --finish, "
+            "--status)."
         )
     others = [name for name, value in given.items() if value not in (None, (), False)]
     if action in ("status", "abort", "discard-old") and others:
         raise click.UsageError(f"--{action} goes alone.")
     if action == "finish" and asked:
         raise click.UsageError(
-            "--finish goes on with the encoders that were asked for at the beginning; leave them out."
+            "--finish goes on with the encoders that were asked for at the beginning; leave "
+            "them out."
         )
 
 
@@ -142,7 +148,8 @@ def _end(service: TrustService, space: str, action: str) -> None:
     else:
         service.discard_old(space)
         click.echo(
-            f"the old embeddings of space {quoted(space)} are deleted with the next purge ('trustvlm purge')"
+            f"the old embeddings of space {quoted(space)} are deleted with the next purge "
+            f"('trustvlm purge')"
         )
 
 
@@ -178,7 +185,8 @@ def _say(found: Reembedding, *, done: bool) -> None:
         return
     words = {
         "none": f"space {quoted(found.space)} is not being re-embedded; {encoders}",
-        "kept": f"space {quoted(found.space)} was re-embedded ({what}); {encoders}; its old embeddings are kept",
+        "kept": f"space {quoted(found.space)} was re-embedded ({what}); {encoders}; its old "
+        f"embeddings are kept",
         "staged": f"space {quoted(found.space)} is being re-embedded: {what} so far; {encoders}",
     }
     click.echo(words[found.state])
@@ -186,7 +194,8 @@ def _say(found: Reembedding, *, done: bool) -> None:
         click.echo(f"no text vector: {quoted(name)}")
     for item in found.missing:
         click.echo(
-            f"no original: support image {item.id} of {quoted(item.label)}{f' from {shown(item.source)}' * bool(item.source)}"
+            f"no original: support image {item.id} of "
+            f"{quoted(item.label)}{f' from {shown(item.source)}' * bool(item.source)}"
         )
     if found.behind:
         click.echo("the space was changed since: --finish follows")
@@ -195,16 +204,19 @@ def _say(found: Reembedding, *, done: bool) -> None:
 def _notes(found: Reembedding) -> None:
     if found.missing:
         note(
-            f"left behind, with the old embeddings: {count(len(found.missing), 'support image')} without original"
+            f"left behind, with the old embeddings: "
+            f"{count(len(found.missing), 'support image')} without original"
         )
     if found.observations_left:
         note(
-            f"left behind: {count(found.observations_left, 'image')} of known label (calibration, feedback) without original"
+            f"left behind: {count(found.observations_left, 'image')} of known label "
+            f"(calibration, feedback) without original"
         )
     name = quoted(found.space)
     if found.calibrations:
         note(
-            f"{count(found.calibrations, 'calibration')} stale: run 'trustvlm recalibrate {name}' or calibrate anew"
+            f"{count(found.calibrations, 'calibration')} stale: run 'trustvlm recalibrate "
+            f"{name}' or calibrate anew"
         )
     note(
         f"the old embeddings are kept: 'trustvlm space restore {name}' puts them back, "

@@ -51,20 +51,23 @@ _SHOWN, _NAMED = 5, 20
     "names_file",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Text-only labels: one name a line (or name, tab, prompt); CSV with columns name, prompt; JSON list or class index.",
+    help="Text-only labels: one name a line (or name, tab, prompt); CSV with columns name, "
+    "prompt; JSON list or class index.",
 )
 @click.option(
     "--vectors",
     metavar="FILE.npz",
     type=click.Path(path_type=Path),
-    help="Vectors of your own: arrays label_names, text_vectors, image_vectors, image_labels (index into label_names) and "
+    help="Vectors of your own: arrays label_names, text_vectors, image_vectors, image_labels "
+    "(index into label_names) and "
     "classifier_image_vectors, as far as needed.",
 )
 @click.option(
     "--prompt",
     metavar="TEXT",
     type=utf8,
-    help="A prompt instead of the templates, for all labels of the call; {} is the name: 'a photo of a {}, a bird'.",
+    help="A prompt instead of the templates, for all labels of the call; {} is the name: 'a "
+    "photo of a {}, a bird'.",
 )
 @naming_options
 @exclude_option
@@ -72,7 +75,8 @@ _SHOWN, _NAMED = 5, 20
 @click.option(
     "--keep-originals",
     is_flag=True,
-    help="Keep the image files in the home, so that the space can be given other encoders ('trustvlm space reembed').",
+    help="Keep the image files in the home, so that the space can be given other encoders "
+    "('trustvlm space reembed').",
 )
 @click.option(
     "--bring-back",
@@ -82,7 +86,8 @@ _SHOWN, _NAMED = 5, 20
 @click.option(
     "--sync",
     is_flag=True,
-    help="Make the space equal to FOLDER (or --vectors): remove the support images and labels that it does not have, and move "
+    help="Make the space equal to FOLDER (or --vectors): remove the support images and "
+    "labels that it does not have, and move "
     "images that changed their label. What is removed can be restored until it is purged.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would change, and change nothing.")
@@ -119,15 +124,17 @@ def register(
     register SPACE --labels names.txt     many text-only labels
     register SPACE --vectors file.npz     precomputed vectors
 
-    A folder's name, cleaned by --clean-names or replaced by --names, is what the text encoder reads. Labels that exist get the
-    support images they do not have yet; repeating a command changes nothing, and completes one that was interrupted. Images
-    that cannot be read are named on stderr and the rest goes in. Images are known by their content: those that are support
-    images of another label already, and those that were taken out of their label, are named.
+    A folder's name, cleaned by --clean-names or replaced by --names, is what the text encoder
+    reads. Labels that exist get the support images they do not have yet; repeating a command
+    changes nothing, and completes one that was interrupted. Images that cannot be read are named on
+    stderr and the rest goes in. Images are known by their content: those that are support images of
+    another label already, and those that were taken out of their label, are named.
     """
     _check_usage(paths, label, names_file, vectors, prompt)
     if sync and (label is not None or names_file is not None):
         raise click.UsageError(
-            "--sync: expected a folder with a sub-folder for each label, or --vectors with all labels."
+            "--sync: expected a folder with a sub-folder for each label, or --vectors with all "
+            "labels."
         )
     check_exclude(exclude, paths)
     check_naming(naming, paths if label is None else None, names_file)
@@ -163,7 +170,8 @@ def register(
     }
     for name in (name for name, registered in names.items() if not registered):
         note(
-            f"label {quoted(name)} is new and none of its images could be read: it was not registered"
+            f"label {quoted(name)} is new and none of its images could be read: it was not "
+            f"registered"
         )
     report_drift(result)
     _report_cut(result)
@@ -181,7 +189,8 @@ def report_drift(result: RegisterResult) -> None:
     """Say on stderr that vectors do not look like those that are there."""
     for sentence in result.drift:
         note(
-            f"warning: {sentence}; if another model made them, remove them again ('trustvlm support list' shows ids)"
+            f"warning: {sentence}; if another model made them, remove them again ('trustvlm "
+            f"support list' shows ids)"
         )
 
 
@@ -214,15 +223,18 @@ def _report_synonyms(space: str, result: RegisterResult) -> None:
     """Name labels whose text is nearly that of another."""
     if result.near_synonyms is None:
         note(
-            f"too many labels to look for synonyms each time; 'trustvlm label synonyms {quoted(space)}' lists them"
+            f"too many labels to look for synonyms each time; 'trustvlm label synonyms "
+            f"{quoted(space)}' lists them"
         )
     for first, second, cosine in (result.near_synonyms or ())[:_SHOWN]:
         note(
-            f"{quoted(first)} and {quoted(second)} mean nearly the same (text cosine {cosine:.3f}): see 'trustvlm label alias'"
+            f"{quoted(first)} and {quoted(second)} mean nearly the same (text cosine "
+            f"{cosine:.3f}): see 'trustvlm label alias'"
         )
     if len(result.near_synonyms or ()) > _SHOWN:
         note(
-            f"and {len(result.near_synonyms or ()) - _SHOWN:,} more pairs: 'trustvlm label synonyms {quoted(space)}'"
+            f"and {len(result.near_synonyms or ()) - _SHOWN:,} more pairs: 'trustvlm label "
+            f"synonyms {quoted(space)}'"
         )
 
 
@@ -243,7 +255,8 @@ def _check_usage(
         )
     if prompt is not None and label is None and "{}" not in prompt:
         raise click.UsageError(
-            "--prompt of several labels: expected {} where the name goes: 'a photo of a {}, a bird'."
+            "--prompt of several labels: expected {} where the name goes: 'a photo of a {}, a "
+            "bird'."
         )
     if label is None and paths and (len(paths) > 1 or paths[0].is_file()):
         raise click.UsageError(
@@ -288,7 +301,8 @@ def _inputs(
 
 
 def _listed(path: Path) -> list[Listed]:
-    """The names of a list, each of them one that a label may have; what is odd about the file is said."""
+    """The names of a list, each of them one that a label may have; what is odd about the file is
+    said."""
     from trustvlm.service.inputs.names import check_name
 
     found = read_names(path)
@@ -316,7 +330,8 @@ def _register(
             return service.register(space, inputs, on_commit=committed, progress=progress, **how)
     except KeyboardInterrupt:
         note(
-            f"{done:,} of {count(len(inputs), 'label')} are in; the same command again does the rest"
+            f"{done:,} of {count(len(inputs), 'label')} are in; the same command again does the "
+            f"rest"
         )
         raise
 
@@ -337,7 +352,11 @@ def summary(result: RegisterResult, what: str, labels: int = 1) -> str:
 
 def _nothing_new(duplicates: int, labels: int) -> str:
     number, thing = (duplicates, "support image") if duplicates else (labels, "label")
-    return f"nothing new: {f'all {number:,} {thing}s were' if number > 1 else f'the {thing} was'} there already"
+    return (
+        f"nothing new: "
+        f"{f'all {number:,} {thing}s were' if number > 1 else f'the {thing} was'} there "
+        f"already"
+    )
 
 
 def require_some_readable(result: RegisterResult, images: int) -> None:

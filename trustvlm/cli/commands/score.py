@@ -81,7 +81,8 @@ def _report_stale(space: str, verdicts: Verdicts) -> None:
     """Say once that the calibration promises nothing any more."""
     if verdicts.stale_since is not None:
         note(
-            f"calibration {verdicts.calibration_id} is stale since revision {verdicts.stale_since} and promises nothing; "
+            f"calibration {verdicts.calibration_id} is stale since revision "
+            f"{verdicts.stale_since} and promises nothing; "
             f"run 'trustvlm recalibrate {space}'"
         )
 
@@ -121,13 +122,16 @@ EVIDENCE_COLUMNS = [
     "--vectors",
     metavar="FILE.npz",
     type=click.Path(path_type=Path),
-    help="Vectors of your own: arrays classifier and verifier, as far as needed, and sources (names).",
+    help="Vectors of your own: arrays classifier and verifier, as far as needed, and sources "
+    "(names).",
 )
 @click.option(
     "--rule",
     metavar="NAME",
-    help="msp, max_logit, margin, entropy, energy, doctor (text only); image, knn, ratio (image only); trustvlm, trustvlm_star "
-    "(the paper's); posterior, posterior_star (ours; _star may correct the label). Without it, the calibrated rule if there "
+    help="msp, max_logit, margin, entropy, energy, doctor (text only); image, knn, ratio "
+    "(image only); trustvlm, trustvlm_star "
+    "(the paper's); posterior, posterior_star (ours; _star may correct the label). "
+    "Without it, the calibrated rule if there "
     "is one.  [default: posterior]",
 )
 @click.option(
@@ -191,13 +195,13 @@ def score(
 ) -> None:
     """Score images: label, trust, evidence.
 
-    PATHS are image files and folders (searched through, in order of name). Images that cannot be read are named on stderr
-    and the rest is scored.
+    PATHS are image files and folders (searched through, in order of name). Images that cannot be
+    read are named on stderr and the rest is scored.
 
     The decision is accept, review or unknown; without a calibration ('trustvlm calibrate'), review.
 
-    On a terminal trust is green where the nearest prototype is the predicted label's (✓), red where it is another's, and
-    yellow where the predicted label has no support image (unverified).
+    On a terminal trust is green where the nearest prototype is the predicted label's (✓), red where
+    it is another's, and yellow where the predicted label has no support image (unverified).
     """
     exactly_one(PATHS=paths, vectors=vectors)
     check_exclude(exclude, paths)
@@ -271,7 +275,8 @@ def _images(
     reading: dict[str, Any],
     options: dict[str, Any],
 ) -> Batches:
-    """Batches of encoded images. Raises InvalidInput when there are none, or none of them can be read."""
+    """Batches of encoded images. Raises InvalidInput when there are none, or none of them can be
+    read."""
     service.score(
         space, _no_queries(service, space), **options
     )  # a wrong option shows before any image is encoded

@@ -59,7 +59,8 @@ COLUMNS = [
 @click.option(
     "--kind",
     type=click.Choice(["support", "prototype", "text"]),
-    help="What to search: support images, prototypes (one a label, from its support images) or text prototypes.  "
+    help="What to search: support images, prototypes (one a label, from its support images) "
+    "or text prototypes.  "
     "[default: support; text for --text and for --vector --side classifier]",
 )
 @click.option("-k", type=Bounded("hits"), default=10, show_default=True, help="How many.")
@@ -80,8 +81,9 @@ def search(
 ) -> None:
     """Find what is nearest to an image, text or vector.
 
-    Support images and prototypes are compared with verifier embeddings, text prototypes with classifier embeddings. A text
-    finds support images (--kind support) where their classifier embeddings are stored, as they are for image files.
+    Support images and prototypes are compared with verifier embeddings, text prototypes with
+    classifier embeddings. A text finds support images (--kind support) where their classifier
+    embeddings are stored, as they are for image files.
     """
     query = exactly_one(image=image, text=text, vector=vector)
     by_classifier = query == "text" or (query == "vector" and side == "classifier")
@@ -93,7 +95,8 @@ def search(
     row_writer(form, COLUMNS if len(hits) != 1 else COLUMNS[1:]).write(hits.rows())
     if hits.recall is not None:
         note(
-            f"approximate: the index finds {100 * hits.recall:.0f} % of the nearest (see 'trustvlm index stats {space}')"
+            f"approximate: the index finds {100 * hits.recall:.0f} % of the nearest (see "
+            f"'trustvlm index stats {space}')"
         )
     if not (hits.ids >= 0).any():
         note("nothing found: there is nothing of this kind in the space yet")

@@ -44,8 +44,9 @@ def serve(
 ) -> None:
     """Serve the home over HTTP, with a page for people at /.
 
-    Keys come from 'trustvlm key create'; none is needed where only this machine can reach the service. Logs are JSON lines
-    on stderr. SIGTERM or Ctrl-C finishes what was accepted, then ends; the home is made when it is missing.
+    Keys come from 'trustvlm key create'; none is needed where only this machine can reach the
+    service. Logs are JSON lines on stderr. SIGTERM or Ctrl-C finishes what was accepted, then ends;
+    the home is made when it is missing.
     """
     from trustvlm.http.run import run_service
 

@@ -31,14 +31,16 @@ def space() -> None:
     "--classifier",
     metavar="SPEC",
     type=utf8,
-    help="The vision-language model: open_clip:MODEL/PRETRAINED, open_clip:local-dir:PATH, open_clip:hf-hub:ORG/NAME, "
+    help="The vision-language model: open_clip:MODEL/PRETRAINED, open_clip:local-dir:PATH, "
+    "open_clip:hf-hub:ORG/NAME, "
     "or precomputed:DIM[:TAG] for vectors of your own.",
 )
 @click.option(
     "--verifier",
     metavar="SPEC",
     type=utf8,
-    help="The image encoder: timm:MODEL[@WEIGHTS][?pooling=mean-tokens], an open_clip one, precomputed:DIM[:TAG], or same: "
+    help="The image encoder: timm:MODEL[@WEIGHTS][?pooling=mean-tokens], an open_clip one, "
+    "precomputed:DIM[:TAG], or same: "
     "the classifier's image tower.  [default: same]",
 )
 @click.option(
@@ -47,7 +49,8 @@ def space() -> None:
     metavar="TEXT",
     multiple=True,
     type=utf8,
-    help="Prompt with {} where the label's name goes; repeat it for several.  [default: a photo of a {}.]",
+    help="Prompt with {} where the label's name goes; repeat it for several.  [default: a "
+    "photo of a {}.]",
 )
 @click.option(
     "--logit-scale",
@@ -80,8 +83,8 @@ def create(
 ) -> None:
     """Create a label space.
 
-    The home is made when it is missing. The space is pinned to its two encoders: other weights or another preprocessing
-    are refused later.
+    The home is made when it is missing. The space is pinned to its two encoders: other weights or
+    another preprocessing are refused later.
     """
     with session.writing(create=True) as service:
         row = service.create_space(
@@ -94,7 +97,8 @@ def create(
             recipe=recipe,
         )
     click.echo(
-        f"created space {quoted(row.name)}: classifier {shown(row.classifier)}, verifier {shown(row.verifier)}"
+        f"created space {quoted(row.name)}: classifier {shown(row.classifier)}, verifier "
+        f"{shown(row.verifier)}"
     )
 
 
@@ -167,7 +171,10 @@ def remove(session: Session, name: str, yes: bool) -> None:
     """
     with session.writing() as service:
         row = service.get_space(name)
-        what = f"space {quoted(name)} with {count(row.label_count, 'label')}, {count(row.support_count, 'support image')}"
+        what = (
+            f"space {quoted(name)} with {count(row.label_count, 'label')}, "
+            f"{count(row.support_count, 'support image')}"
+        )
         if not yes and not on_terminal():
             raise click.UsageError(f"Removing {what}: pass --yes, as there is nobody to ask.")
         if not yes and not click.confirm(f"Remove {what}?", err=True):
@@ -197,7 +204,8 @@ def remove(session: Session, name: str, yes: bool) -> None:
 def repoint(session: Session, name: str, classifier: str | None, verifier: str | None) -> None:
     """Say where a space's model weights are now.
 
-    They must be the same: other weights, preprocessing or pooling are refused ('trustvlm space reembed' takes those). Nothing
+    They must be the same: other weights, preprocessing or pooling are refused ('trustvlm space
+    reembed' takes those). Nothing
     else changes: embeddings, calibrations and snapshots stay as they are.
     """
     if classifier is None and verifier is None:
@@ -205,7 +213,8 @@ def repoint(session: Session, name: str, classifier: str | None, verifier: str |
     with session.writing() as service:
         row = service.repoint_space(name, classifier=classifier, verifier=verifier)
     click.echo(
-        f"space {quoted(row.name)}: classifier {shown(row.classifier)}, verifier {shown(row.verifier)}"
+        f"space {quoted(row.name)}: classifier {shown(row.classifier)}, verifier "
+        f"{shown(row.verifier)}"
     )
 
 
@@ -222,7 +231,8 @@ def restore(session: Session, name: str) -> None:
         row = service.get_space(name)
     supports = count(row.support_count, "support image")
     click.echo(
-        f"restored space {quoted(name)} with {count(row.label_count, 'label')}, {supports}; revision {row.revision}"
+        f"restored space {quoted(name)} with {count(row.label_count, 'label')}, {supports}; "
+        f"revision {row.revision}"
     )
 
 

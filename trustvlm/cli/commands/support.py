@@ -55,7 +55,8 @@ def list_(session: Session, space: str, label: str, form: str) -> None:
     "--vectors",
     metavar="FILE.npz",
     type=click.Path(path_type=Path),
-    help="Vectors of your own: arrays image_vectors and, for search by text, classifier_image_vectors.",
+    help="Vectors of your own: arrays image_vectors and, for search by text, "
+    "classifier_image_vectors.",
 )
 @exclude_option
 @image_options
@@ -143,7 +144,8 @@ def restore(session: Session, space: str, ids: tuple[int, ...]) -> None:
 def purge(session: Session, older_than: float | None) -> None:
     """Delete for good what was removed.
 
-    Labels, support images and spaces that were removed longer ago than the undo window (24 hours; TRUSTVLM_UNDO_HOURS).
+    Labels, support images and spaces that were removed longer ago than the undo window (24 hours;
+    TRUSTVLM_UNDO_HOURS).
     """
     with session.writing() as service:
         rows = service.purge(older_than=None if older_than is None else timedelta(hours=older_than))

@@ -21,8 +21,9 @@ __all__ = ["export", "import_"]
 def export(session: Session, space: str, folder: Path) -> None:
     """Write SPACE as Parquet files into the new folder FOLDER.
 
-    Labels, support images with their embeddings and thumbnails, and a manifest: for pandas, DuckDB and the like, and for
-    'trustvlm import'. What was removed, calibrations and feedback are not exported.
+    Labels, support images with their embeddings and thumbnails, and a manifest: for pandas, DuckDB
+    and the like, and for 'trustvlm import'. What was removed, calibrations and feedback are not
+    exported.
     """
     with (
         session.reading() as service,
@@ -31,7 +32,8 @@ def export(session: Session, space: str, folder: Path) -> None:
         done = service.export_space(space, folder, progress=bar.advance)
     what = f"{count(done.labels, 'label')}, {count(done.supports, 'support image')}"
     click.echo(
-        f"exported space {quoted(done.space)} at revision {done.revision}, {what}: {shown(done.folder)}"
+        f"exported space {quoted(done.space)} at revision {done.revision}, {what}: "
+        f"{shown(done.folder)}"
     )
 
 
@@ -48,7 +50,8 @@ def export(session: Session, space: str, folder: Path) -> None:
 def import_(session: Session, folder: Path, name: str | None) -> None:
     """Make a space of the FOLDER that 'trustvlm export' wrote.
 
-    The space is there wholly or not at all. It is pinned to the same encoders. The home is made when it is missing.
+    The space is there wholly or not at all. It is pinned to the same encoders. The home is made
+    when it is missing.
     """
     with (
         session.writing(create=True) as service,

@@ -50,8 +50,9 @@ def verify(
 ) -> None:
     """Check every row and snapshot of SPACE, or of the whole home.
 
-    Exit code 6 when something is damaged (with --repair: is damaged still). A repair deletes nothing: what it takes out of
-    service lies in quarantine, where it is listed, until 'trustvlm purge'.
+    Exit code 6 when something is damaged (with --repair: is damaged still). A repair deletes
+    nothing: what it takes out of service lies in quarantine, where it is listed, until 'trustvlm
+    purge'.
     """
     exactly_one(SPACE=space, all=everything or None)
     session: Session = ctx.obj
@@ -116,7 +117,8 @@ def _print(report: VerifyReport, repair: bool) -> None:
         click.echo("\nno damage")
         return
     click.echo(
-        f"\n{'damaged still' if repair else 'damaged'}: {count(len(report.damage) + report.more, 'thing')}"
+        f"\n{'damaged still' if repair else 'damaged'}: "
+        f"{count(len(report.damage) + report.more, 'thing')}"
     )
     _table(DAMAGE, [vars(row) | {"does": REMEDIES[row.remedy]} for row in report.damage])
     if not repair and any(row.remedy != "backup" for row in report.damage):

@@ -1,4 +1,5 @@
-"""What a registration says of images that the space knows already, and what a sync changes or would change."""
+"""What a registration says of images that the space knows already, and what a sync changes or would
+change."""
 
 from __future__ import annotations
 
@@ -33,12 +34,16 @@ def report_known(
     sync: bool = False,
     sizes: Mapping[str, int] | None = None,
 ) -> None:
-    """Say on stderr which images are support images of other labels, too, and which were taken out of their label.
+    """Say on stderr which images are support images of other labels, too, and which were taken out
+    of their label.
 
     `sizes`: how many images the call has of each label.
     """
     for (label, other), images in _grouped(result.elsewhere).items():
-        what = f"{count(len(images), 'image')} of {quoted(label)} {_are(images)} of {quoted(other)}, too{_ids(images, other)}"
+        what = (
+            f"{count(len(images), 'image')} of {quoted(label)} {_are(images)} of "
+            f"{quoted(other)}, too{_ids(images, other)}"
+        )
         remove = f"'trustvlm support remove {quoted(space)} ID…' removes them from {quoted(other)}"
         more = "register --sync follows images that moved to another folder"
         note(f"{what}; {'both labels keep them' if sync else f'{remove}; {more}'}")
@@ -47,13 +52,17 @@ def report_known(
                 f"trustvlm label update {quoted(space)} {quoted(other)} --new-name {quoted(label)}"
             )
             note(
-                f"if {quoted(other)} was renamed: trustvlm label remove {quoted(space)} {quoted(label)} && {renaming}"
+                f"if {quoted(other)} was renamed: trustvlm label remove {quoted(space)} "
+                f"{quoted(label)} && {renaming}"
             )
     for (label, _), images in _grouped(result.taken_out).items():
         one = len(images) == 1
         back = "is added again" if one else "are added again"
         out = f"{'is' if one else 'are'} not added; --bring-back adds {'it' if one else 'them'}"
-        what = f"{count(len(images), 'image')} of {quoted(label)} {'was' if one else 'were'} removed from this label before"
+        what = (
+            f"{count(len(images), 'image')} of {quoted(label)} {'was' if one else 'were'} "
+            f"removed from this label before"
+        )
         note(f"{what}{_ids(images, label)} and {back if bring_back or sync else out}")
 
 
@@ -88,7 +97,8 @@ def print_changes(space: str, result: RegisterResult) -> None:
                 f"trustvlm label update {quoted(space)} {quoted(other)} --new-name {quoted(label)}"
             )
             note(
-                f"if {quoted(other)} was renamed, this keeps its id, prompt and support images, before the sync: {renaming}"
+                f"if {quoted(other)} was renamed, this keeps its id, prompt and support images, "
+                f"before the sync: {renaming}"
             )
     if result.dry_run:
         already = "" if rows else "nothing to change; "

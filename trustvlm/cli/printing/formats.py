@@ -1,4 +1,5 @@
-"""Rows on stdout as a table, JSON lines or CSV, a block at a time, so that output of any length streams."""
+"""Rows on stdout as a table, JSON lines or CSV, a block at a time, so that output of any length
+streams."""
 
 from __future__ import annotations
 
@@ -39,8 +40,10 @@ class Column:
     """One column of a table.
 
     Attributes:
-        title: its heading. cell: row → text. style: row → rich style, used on a terminal. right: align to the right.
-        rank, narrow: what a terminal that is too narrow does to it, see :class:`trustvlm.system.terminal_table.Shape`.
+        title: its heading. cell: row → text. style: row → rich style, used on a terminal. right:
+            align to the right.
+        rank, narrow: what a terminal that is too narrow does to it, see
+            :class:`trustvlm.system.terminal_table.Shape`.
     """
 
     title: str
@@ -71,7 +74,8 @@ def format_option(command: F) -> F:
 
 
 def row_writer(form: str, columns: Sequence[Column]) -> RowWriter:
-    """The writer of format `form`; `columns` are those of the table, the other formats write every key of a row."""
+    """The writer of format `form`; `columns` are those of the table, the other formats write every
+    key of a row."""
     if form == "jsonl":
         return _JsonLines()
     if form == "csv":
@@ -87,12 +91,14 @@ def blocks(items: Iterable[T], size: int = BLOCK_ROWS) -> Iterator[list[T]]:
 
 
 def as_json(value: Any, *, indent: int | None = None) -> str:
-    """Strict JSON; outside ASCII only where stdout can hold it, and nothing that a terminal would interpret."""
+    """Strict JSON; outside ASCII only where stdout can hold it, and nothing that a terminal would
+    interpret."""
     utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     text = json.dumps(value, ensure_ascii=not utf8, allow_nan=False, indent=indent)
     if text.isprintable():
         return text
-    # What is not printable stands inside strings, line breaks of the indentation aside; the escape means the same.
+    # What is not printable stands inside strings, line breaks of the indentation aside; the escape
+    # means the same.
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
@@ -103,7 +109,8 @@ def say(text: str) -> None:
 
 
 def details(pairs: Mapping[str, object]) -> None:
-    """Names and values, one pair a line; on a terminal that is too narrow, a value goes on below itself."""
+    """Names and values, one pair a line; on a terminal that is too narrow, a value goes on below
+    itself."""
     margin, width = max(map(len, pairs)) + 2, terminal_width()
     for name, value in pairs.items():
         first, *more = [shown(value)] if width is None else wrapped(shown(value), width - margin)
@@ -121,7 +128,8 @@ class _JsonLines:
 class _Csv:
     """A header and lines as RFC 4180 has them, but for the line ends; lists are joined by "|".
 
-    Texts are made safe for spreadsheets and terminals, see :func:`trustvlm.cli.printing.safe_text.cell_text`; JSON lines hold them unchanged.
+    Texts are made safe for spreadsheets and terminals, see
+    :func:`trustvlm.cli.printing.safe_text.cell_text`; JSON lines hold them unchanged.
     """
 
     def __init__(self) -> None:
@@ -180,7 +188,8 @@ class _Table:
         if missing:
             self._unsaid -= set(missing)
             note(
-                f"left out at {self._width} columns: {', '.join(missing)} (in a pipe nothing is left out or cut)"
+                f"left out at {self._width} columns: {', '.join(missing)} (in a pipe nothing is "
+                f"left out or cut)"
             )
 
     def _coloured(self, lines: Iterable[Line], rows: Sequence[Row]) -> None:

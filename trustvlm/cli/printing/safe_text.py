@@ -12,14 +12,17 @@ __all__ = ["cell_text", "count", "note", "quoted", "shown", "tolerate_any_charac
 
 
 def shown(text: object) -> str:
-    """`text` with control characters and bytes of other encodings escaped, so that it stays on its line."""
+    """`text` with control characters and bytes of other encodings escaped, so that it stays on its
+    line."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
 def cell_text(text: str) -> str:
-    """`text` as a cell of a CSV file, which spreadsheets open: no control characters, and nothing that they would compute.
+    """`text` as a cell of a CSV file, which spreadsheets open: no control characters, and nothing
+    that they would compute.
 
-    A cell that begins with =, +, - or @ (also after blanks) is a formula to them; an apostrophe in front makes it text.
+    A cell that begins with =, +, - or @ (also after blanks) is a formula to them; an apostrophe in
+    front makes it text.
     """
     text = shown(text)
     return (
@@ -45,7 +48,8 @@ def note(message: str) -> None:
 
 
 def tolerate_any_character(*streams: TextIO) -> None:
-    """Escape what a stream's encoding cannot hold instead of failing half-way through the output."""
+    """Escape what a stream's encoding cannot hold instead of failing half-way through the
+    output."""
     for stream in streams or (sys.stdout, sys.stderr):
         if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
             reconfigure(errors="backslashreplace")

@@ -1,4 +1,5 @@
-"""Messages of the library in the words of the command line: options in place of Python arguments."""
+"""Messages of the library in the words of the command line: options in place of Python
+arguments."""
 
 from __future__ import annotations
 

@@ -35,7 +35,8 @@ MAX_BYTES = 64 * 2**30
 """Of all arrays of a file together: 20 million vectors of 768 values."""
 MAX_RATIO = 100
 FREE_BYTES = 256 * 2**20
-"""What a compressed file may unpack to: so many times its size, or so many bytes. Embeddings hardly shrink at all."""
+"""What a compressed file may unpack to: so many times its size, or so many bytes. Embeddings hardly
+shrink at all."""
 
 _METHODS = (
     zipfile.ZIP_STORED,
@@ -69,7 +70,8 @@ def read_query_vectors(path: Path, side: str) -> Array:
             return file
         if side not in file.files and len(file.files) != 1:
             raise InvalidInput(
-                f"{path}: expected an array named {side}, or only one; it has: {', '.join(file.files) or 'none'}"
+                f"{path}: expected an array named {side}, or only one; it has: "
+                f"{', '.join(file.files) or 'none'}"
             )
         return _array(path, file, side if side in file.files else file.files[0])
 
@@ -88,7 +90,8 @@ def _opened(path: Path) -> Iterator[Any]:
             file: Any = _load(raw)
         except InvalidInput:
             raise
-        except Exception as error:  # zipfile, zlib, tokenize, ast and numpy parse foreign bytes; whatever it is, they are bad
+        # zipfile, zlib, tokenize, ast and numpy parse foreign bytes; whatever it is, they are bad
+        except Exception as error:
             reason = (
                 error.strerror
                 if isinstance(error, OSError) and error.strerror
@@ -112,7 +115,8 @@ def _check_archive(path: Path, file: BinaryIO) -> None:
     """Look at what a zip archive says of itself before anything is unpacked.
 
     Raises:
-        InvalidInput: too many or too large arrays, two of one name, or packed in another way than numpy does.
+        InvalidInput: too many or too large arrays, two of one name, or packed in another way than
+            numpy does.
     """
     size = os.fstat(file.fileno()).st_size
     if size > MAX_BYTES:
@@ -128,12 +132,14 @@ def _check_archive(path: Path, file: BinaryIO) -> None:
             raise InvalidInput(f"{path}: two arrays are named {twice[:80]}")
         if any(member.compress_type not in _METHODS for member in members):
             raise InvalidInput(
-                f"{path}: expected arrays stored or deflated, as numpy does, got another kind of compression"
+                f"{path}: expected arrays stored or deflated, as numpy does, got another kind "
+                f"of compression"
             )
         unpacked = sum(member.file_size for member in members)
         if unpacked > MAX_BYTES or (unpacked > FREE_BYTES and unpacked > MAX_RATIO * size):
             raise InvalidInput(
-                f"{path}: {size} bytes would unpack to {unpacked}; expected at most {MAX_RATIO} times as many, "
+                f"{path}: {size} bytes would unpack to {unpacked}; expected at most {MAX_RATIO} "
+                f"times as many, "
                 f"and {MAX_BYTES >> 30} GiB; save it with numpy.savez"
             )
     file.seek(0)
@@ -160,7 +166,8 @@ def _array(path: Path, file: Any, name: str) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """Some rows of an array as an array, gathered when asked for: the file's vectors are in memory once, not twice."""
+    """Some rows of an array as an array, gathered when asked for: the file's vectors are in memory
+    once, not twice."""
 
     array: Array
     rows: npt.NDArray[np.intp]
@@ -171,7 +178,8 @@ class _Rows:
 
 
 def label_inputs(path: Path, label: str | None) -> list[LabelInput]:
-    """What an .npz file says to register: see API.md. With `label`, everything in it belongs to that label.
+    """What an .npz file says to register: see API.md. With `label`, everything in it belongs to
+    that label.
 
     Raises:
         NotFound: no such file. InvalidInput: missing arrays, or arrays that do not fit together.
@@ -190,7 +198,8 @@ def label_inputs(path: Path, label: str | None) -> list[LabelInput]:
         texts = texts[np.newaxis]
     if texts is not None and (texts.ndim not in (2, 3) or len(texts) != len(names)):
         raise InvalidInput(
-            f"{path}: text_vectors: expected shape ({len(names)}, dim), one row a label, got {texts.shape}"
+            f"{path}: text_vectors: expected shape ({len(names)}, dim), one row a label, got "
+            f"{texts.shape}"
         )
     rows = _rows_of_labels(path, arrays, len(names))
     images, others = arrays.get("image_vectors"), arrays.get("classifier_image_vectors")
@@ -229,7 +238,8 @@ def _names(path: Path, arrays: Mapping[str, Array], label: str | None) -> list[s
 def _strings(path: Path, name: str, array: Array) -> list[str]:
     if array.ndim != 1 or array.dtype.kind not in "US":
         raise InvalidInput(
-            f"{path}: {name}: expected a one-dimensional array of strings, got {array.dtype} {array.shape}"
+            f"{path}: {name}: expected a one-dimensional array of strings, got {array.dtype} "
+            f"{array.shape}"
         )
     try:
         return [
@@ -258,19 +268,22 @@ def _rows_of_labels(
     if owners is None:
         if labels != 1:
             raise InvalidInput(
-                f"{path}: image_vectors is there, but image_labels (index into label_names) is missing"
+                f"{path}: image_vectors is there, but image_labels (index into label_names) is "
+                f"missing"
             )
         owners = np.zeros(len(images), np.int64)
     if owners.shape != (len(images),) or owners.dtype.kind not in "iu":
         raise InvalidInput(
-            f"{path}: image_labels: expected {len(images)} whole numbers, one for each row of image_vectors, "
+            f"{path}: image_labels: expected {len(images)} whole numbers, one for each row of "
+            f"image_vectors, "
             f"got {owners.dtype} {owners.shape}"
         )
     outside = (owners < 0) | (owners >= labels)
     if outside.any():
         at = int(outside.argmax())
         raise InvalidInput(
-            f"{path}: image_labels[{at}]: expected an index from 0 to {labels - 1}, got {owners[at]}"
+            f"{path}: image_labels[{at}]: expected an index from 0 to {labels - 1}, got "
+            f"{owners[at]}"
         )
     order = np.argsort(owners, kind="stable")
     return np.split(order, np.searchsorted(owners[order], np.arange(1, labels)))
@@ -312,7 +325,8 @@ def query_batches(path: Path, size: int) -> Iterator[tuple[list[str], Queries]]:
 
 
 def labelled_vectors(path: Path) -> tuple[Queries, list[str | None], list[str]]:
-    """(queries, true label names, sources) of an .npz file: see :func:`trustvlm.cli.reading.labelled.labelled_options`.
+    """(queries, true label names, sources) of an .npz file: see
+    :func:`trustvlm.cli.reading.labelled.labelled_options`.
 
     An empty name, or −1 in image_labels, stands for an image of no label of the space.
 
@@ -340,12 +354,14 @@ def labelled_vectors(path: Path) -> tuple[Queries, list[str | None], list[str]]:
             or (len(places) and not -1 <= places.min() <= places.max() < len(names))
         ):
             raise InvalidInput(
-                f"{path}: image_labels: expected whole numbers from 0 to {len(names) - 1} (or -1), one an image"
+                f"{path}: image_labels: expected whole numbers from 0 to {len(names) - 1} (or "
+                f"-1), one an image"
             )
         truth = [None if place < 0 else names[place] for place in places.tolist()]
     else:
         raise InvalidInput(
-            f"{path}: expected truth (names), or label_names and image_labels: the true label of each image"
+            f"{path}: expected truth (names), or label_names and image_labels: the true label "
+            f"of each image"
         )
     if len(truth) != total:
         raise InvalidInput(
@@ -377,7 +393,8 @@ def text_vectors_by_name(path: Path) -> dict[str, Array]:
     names, texts = _strings(path, "label_names", arrays["label_names"]), arrays["text_vectors"]
     if texts.ndim not in (2, 3) or len(texts) != len(names):
         raise InvalidInput(
-            f"{path}: text_vectors: expected shape ({len(names)}, dim), one row a label, got {texts.shape}"
+            f"{path}: text_vectors: expected shape ({len(names)}, dim), one row a label, got "
+            f"{texts.shape}"
         )
     return dict(zip(names, texts, strict=True))
 
@@ -391,7 +408,8 @@ def image_vectors_by_id(path: Path) -> dict[str, dict[int, Array]]:
     arrays = read_npz(path, "support_ids", "image_vectors", "classifier_image_vectors")
     if "support_ids" not in arrays or "image_vectors" not in arrays:
         raise InvalidInput(
-            f"{path}: expected support_ids and image_vectors, one row a support image; got {', '.join(arrays)}"
+            f"{path}: expected support_ids and image_vectors, one row a support image; got "
+            f"{', '.join(arrays)}"
         )
     ids = arrays.pop("support_ids")
     if ids.ndim != 1 or ids.dtype.kind not in "iu":
@@ -401,6 +419,7 @@ def image_vectors_by_id(path: Path) -> dict[str, dict[int, Array]]:
     for name, rows in arrays.items():
         if rows.ndim != 2 or len(rows) != len(ids):
             raise InvalidInput(
-                f"{path}: {name}: expected shape ({len(ids)}, dim), one row a support id, got {rows.shape}"
+                f"{path}: {name}: expected shape ({len(ids)}, dim), one row a support id, got "
+                f"{rows.shape}"
             )
     return {name: dict(zip(ids.tolist(), rows, strict=True)) for name, rows in arrays.items()}

@@ -13,7 +13,8 @@ __all__ = ["Bounded"]
 
 
 class Bounded(click.ParamType[float]):
-    """An option's number; `bounds`: its entry in :mod:`trustvlm.types.bounds`. Another one is a usage error that names the bounds."""
+    """An option's number; `bounds`: its entry in :mod:`trustvlm.types.bounds`. Another one is a
+    usage error that names the bounds."""
 
     def __init__(self, bounds: str) -> None:
         self.bounds = bounds

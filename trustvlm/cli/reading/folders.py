@@ -33,13 +33,15 @@ exclude_option = click.option(
     metavar="PATTERN",
     multiple=True,
     type=utf8,
-    help="Leave out files and folders whose name matches (*, ?, […]; with a /: whose path below the folder matches). "
+    help="Leave out files and folders whose name matches (*, ?, […]; with a /: whose path "
+    "below the folder matches). "
     "Repeatable. Hidden and system ones (@eaDir, $RECYCLE.BIN, __MACOSX …) are always left out.",
 )
 
 
 def check_exclude(exclude: Sequence[str], paths: object) -> None:
-    """Raises click.UsageError for patterns where there is no folder to look through, and for empty ones."""
+    """Raises click.UsageError for patterns where there is no folder to look through, and for empty
+    ones."""
     if exclude and not paths:
         raise click.UsageError("--exclude is for folders of images; there is none.")
     if any(not pattern.strip("/") for pattern in exclude):
@@ -48,7 +50,8 @@ def check_exclude(exclude: Sequence[str], paths: object) -> None:
 
 @contextmanager
 def finding(exclude: Sequence[str]) -> Iterator[ImageFinder]:
-    """A finder of images; at the end it is said what it left out, and which patterns left nothing out."""
+    """A finder of images; at the end it is said what it left out, and which patterns left nothing
+    out."""
     finder = ImageFinder(exclude)
     try:
         yield finder
@@ -72,13 +75,15 @@ def naming_options(command: F) -> F:
             "name_map",
             metavar="FILE",
             type=click.Path(path_type=Path),
-            help="A map from sub-folders to label names: CSV with the columns folder and name, JSON, or lines "
+            help="A map from sub-folders to label names: CSV with the columns folder and name, "
+            "JSON, or lines "
             "'n01440764 tench'.",
         ),
         click.option(
             "--clean-names",
             is_flag=True,
-            help="Turn folder names into plain words: golden_retriever becomes 'golden retriever', 01.RedFox 'Red Fox'.",
+            help="Turn folder names into plain words: golden_retriever becomes 'golden "
+            "retriever', 01.RedFox 'Red Fox'.",
         ),
     ):
         run = option(run)
@@ -86,7 +91,8 @@ def naming_options(command: F) -> F:
 
 
 def check_naming(naming: Naming, folder: object, names: object = None) -> None:
-    """Raises click.UsageError for a map without a folder, and for clean names where there are none to be cleaned."""
+    """Raises click.UsageError for a map without a folder, and for clean names where there are none
+    to be cleaned."""
     if naming.names is not None and not folder:
         raise click.UsageError(
             "--names is for a folder with a sub-folder for each label; there is none."
@@ -104,7 +110,8 @@ def images_by_label(
     naming: Naming,
     keep: Collection[str] = (),
 ) -> dict[str, list[str]]:
-    """The images of each label, named by `naming`; sub-folders in `keep` are called as they are. What looks odd is said.
+    """The images of each label, named by `naming`; sub-folders in `keep` are called as they are.
+    What looks odd is said.
 
     See :func:`trustvlm.reading.labelled.label_folders` and :class:`trustvlm.reading.naming.Naming`.
     """
@@ -125,14 +132,16 @@ def images_by_name(
 ) -> dict[LabelName, list[str]]:
     """The same, with the prompts that the map of `naming` has.
 
-    With `whole`, sub-folders without images are there, too, and a folder that cannot be read is InvalidInput.
+    With `whole`, sub-folders without images are there, too, and a folder that cannot be read is
+    InvalidInput.
     """
     with finding(exclude) as finder:
         images = label_folders(folder, finder, use)
         if whole:
             for path, reason in finder.left_out.unreadable:
                 raise InvalidInput(
-                    f"{path} cannot be read ({reason}): what it holds is unknown, and nothing was changed"
+                    f"{path} cannot be read ({reason}): what it holds is unknown, and nothing "
+                    f"was changed"
                 )
             images |= {name: [] for name in finder.left_out.empty}
         if (nested := nested_only(folder, images)) is not None:
@@ -142,10 +151,12 @@ def images_by_name(
             if len(images) == 1:
                 raise InvalidInput(
                     f"{folder}: all images lie in sub-folders of {quoted(name)} ({some}); "
-                    f"if these are the labels, name {inside}; --label NAME {inside} takes all as one label"
+                    f"if these are the labels, name {inside}; --label NAME {inside} takes all "
+                    f"as one label"
                 )
             note(
-                f"all images of {quoted(name)} lie in its sub-folders ({some}); if these are the labels, name {inside}"
+                f"all images of {quoted(name)} lie in its sub-folders ({some}); if these are "
+                f"the labels, name {inside}"
             )
     labels = naming.labels(images, keep)
     return {labels[name]: paths for name, paths in images.items()}

@@ -1,4 +1,5 @@
-"""How commands read images, and what they say of those that they could not read or had to change."""
+"""How commands read images, and what they say of those that they could not read or had to
+change."""
 
 from __future__ import annotations
 
@@ -33,13 +34,15 @@ def _range(
         low = high = math.nan
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise click.BadParameter(
-            f"expected LOW,HIGH, two numbers with LOW below HIGH, such as 0,4095; got {shown(text)!r}"
+            f"expected LOW,HIGH, two numbers with LOW below HIGH, such as 0,4095; got "
+            f"{shown(text)!r}"
         )
     return low, high
 
 
 def image_options(command: F) -> F:
-    """--range and --accept-truncated, passed on as `reading`: the arguments of that name of the library's verbs."""
+    """--range and --accept-truncated, passed on as `reading`: the arguments of that name of the
+    library's verbs."""
 
     @functools.wraps(command)
     def collected(
@@ -63,7 +66,8 @@ def image_options(command: F) -> F:
             "image_range",
             metavar="LOW,HIGH",
             callback=_range,
-            help="The values that become black and white in images of more than 8 bits a channel, such as 0,4095.  "
+            help="The values that become black and white in images of more than 8 bits a "
+            "channel, such as 0,4095.  "
             "[default: estimated from each image]",
         ),
     ):
@@ -79,7 +83,8 @@ def note_images(notes: Iterable[str]) -> None:
 
 
 def report_unreadable(failures: Sequence[tuple[str, str]]) -> None:
-    """Images that could not be read, by name and reason, on stderr; many of one reason on one line, all of them in a file."""
+    """Images that could not be read, by name and reason, on stderr; many of one reason on one line,
+    all of them in a file."""
     groups: dict[str, list[tuple[str, str]]] = {}
     for source, reason in failures:
         groups.setdefault(re.sub(r"\d+", "#", reason), []).append((source, reason))
@@ -90,7 +95,8 @@ def report_unreadable(failures: Sequence[tuple[str, str]]) -> None:
             continue
         names = ", ".join(source for source, _ in group[:_NAMED])
         note(
-            f"{len(group):,} images could not be read: {in_options(group[0][1])} ({names} and {len(group) - _NAMED:,} more)"
+            f"{len(group):,} images could not be read: {in_options(group[0][1])} ({names} and "
+            f"{len(group) - _NAMED:,} more)"
         )
     if any(len(group) > _NAMED for group in groups.values()):
         note(f"all {len(failures):,} with their reasons: {_list_of(failures)}")

@@ -1,4 +1,5 @@
-"""Images whose labels are known, from a folder with a sub-folder for each label, or from vectors."""
+"""Images whose labels are known, from a folder with a sub-folder for each label, or from
+vectors."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """Queries with the true label of each (None: no label of the space) and where each came from."""
+    """Queries with the true label of each (None: no label of the space) and where each came
+    from."""
 
     queries: Queries
     truth: list[str | None]
@@ -43,7 +45,8 @@ class Labelled:
 
 
 def labelled_options(command: F) -> F:
-    """FOLDER, --names, --clean-names, --exclude, --vectors, --no-label and how images are read: :func:`labelled_images`."""
+    """FOLDER, --names, --clean-names, --exclude, --vectors, --no-label and how images are read:
+    :func:`labelled_images`."""
     for option in (
         image_options,
         naming_options,
@@ -53,14 +56,16 @@ def labelled_options(command: F) -> F:
             metavar="NAME",
             type=utf8,
             multiple=True,
-            help="A sub-folder (or name) whose images are of no label of the space, so that any answer is wrong; "
+            help="A sub-folder (or name) whose images are of no label of the space, so that any "
+            "answer is wrong; "
             "repeat it for several.",
         ),
         click.option(
             "--vectors",
             metavar="FILE.npz",
             type=click.Path(path_type=Path),
-            help="Vectors of your own: classifier and verifier (or classifier_image_vectors and image_vectors), and truth "
+            help="Vectors of your own: classifier and verifier (or classifier_image_vectors and "
+            "image_vectors), and truth "
             "(names) or label_names with image_labels.",
         ),
         click.argument("folder", required=False, type=click.Path(path_type=Path)),
@@ -79,10 +84,12 @@ def labelled_images(
     exclude: tuple[str, ...],
     reading: dict[str, Any],
 ) -> Labelled:
-    """The images of FOLDER, encoded, or the vectors; images that cannot be read are named and left out.
+    """The images of FOLDER, encoded, or the vectors; images that cannot be read are named and left
+    out.
 
     Raises:
-        NotFound: a sub-folder or a name that is no label of the space, said before anything is encoded.
+        NotFound: a sub-folder or a name that is no label of the space, said before anything is
+            encoded.
     """
     exactly_one(FOLDER=folder, vectors=vectors)
     check_exclude(exclude, folder)
@@ -105,7 +112,8 @@ def labelled_images(
 
 
 def _check_naming(service: TrustService, space: str, names: Sequence[str]) -> None:
-    """Raises NotFound where names of folders are no labels, but their clean names are, or where they are WordNet ids."""
+    """Raises NotFound where names of folders are no labels, but their clean names are, or where
+    they are WordNet ids."""
     missing = list(service.unknown_labels(space, names))
     if not missing:
         return
@@ -135,7 +143,10 @@ def check_names(
     missing = service.unknown_labels(space, (name for name in truth if name not in no_label))
     if missing:
         first = quoted(next(iter(missing)))
-        remedy = f"'trustvlm register' adds it; --no-label {first} counts its images as images of no label"
+        remedy = (
+            f"'trustvlm register' adds it; --no-label {first} counts its images as images "
+            f"of no label"
+        )
         raise NotFound(told(missing, space, remedy))
 
 

@@ -1,7 +1,9 @@
-"""An AVIF file for a decoder: without its EXIF block, and with the size that its coded pictures really have.
+"""An AVIF file for a decoder: without its EXIF block, and with the size that its coded pictures
+really have.
 
-The header of the file says one size and each coded picture another; libavif takes memory for the latter before it compares
-them. EXIF goes to a reader that follows every offset in it. AV1 is specified in "AV1 Bitstream & Decoding Process", §5.5.
+The header of the file says one size and each coded picture another; libavif takes memory for the
+latter before it compares them. EXIF goes to a reader that follows every offset in it. AV1 is
+specified in "AV1 Bitstream & Decoding Process", §5.5.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ class StrippedAvif:
     """An AVIF for a decoder.
 
     Attributes:
-        data: the file without its EXIF block. size: (width, height) of its largest picture, coded or shown.
+        data: the file without its EXIF block. size: (width, height) of its largest picture, coded
+            or shown.
         bytes_per_pixel: what decoding takes.
     """
 
@@ -51,7 +54,8 @@ def strip_avif(data: bytes) -> StrippedAvif:
     """
     if data[8:12] == b"avis":
         raise ValueError(
-            "is an AVIF sequence, whose frames cannot be read; run: ffmpeg -i IN -frames:v 1 out.png"
+            "is an AVIF sequence, whose frames cannot be read; run: ffmpeg -i IN -frames:v 1 "
+            "out.png"
         )
     meta = next(
         ((start, end) for kind, start, end in _boxes(data, 0, len(data)) if kind == b"meta"), None
@@ -107,7 +111,8 @@ def _item_types(data: bytes, start: int, end: int) -> dict[int, bytes]:
 
 
 def _properties(data: bytes, start: int, end: int) -> tuple[list[tuple[int, int]], float]:
-    """(the sizes that the file says, bytes a pixel of its largest kind of coded picture), from the box iprp."""
+    """(the sizes that the file says, bytes a pixel of its largest kind of coded picture), from the
+    box iprp."""
     sizes, depth = [], 1.5
     for kind, at, stop in _boxes(data, start, end):
         for inner, place, _ in _boxes(data, at, stop) if kind == b"ipco" else ():

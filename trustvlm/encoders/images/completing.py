@@ -12,7 +12,8 @@ __all__ = ["COMPLETED", "LACKS_END", "completed", "completion_bytes", "lacks_end
 
 COMPLETED = Remark("cut off before the end, the missing part filled", named=True)
 LACKS_END = (
-    "its last bytes are missing, as after an interrupted download or copy: fetch it again, or read the part that is there "
+    "its last bytes are missing, as after an interrupted download or copy: fetch it "
+    "again, or read the part that is there "
     "with accept_truncated"
 )
 
@@ -38,12 +39,14 @@ def lacks_end(data: bytes, format_name: str) -> bool:
 
 
 def completion_bytes(data: bytes, format_name: str) -> int:
-    """Bytes of memory that :func:`completed` takes. Raises ValueError or struct.error for a header that is none."""
+    """Bytes of memory that :func:`completed` takes. Raises ValueError or struct.error for a header
+    that is none."""
     return 0 if format_name == "JPEG" else 3 * _unpacked_bytes(_header(data))
 
 
 def completed(data: bytes, format_name: str) -> bytes:
-    """The file with an end; missing rows of a PNG are zero, those of a JPEG are what its decoder makes of none.
+    """The file with an end; missing rows of a PNG are zero, those of a JPEG are what its decoder
+    makes of none.
 
     Raises:
         ValueError: it ends before its first pixels.

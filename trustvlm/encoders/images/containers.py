@@ -1,8 +1,10 @@
-"""What of an image file a decoder needs: its pixels, and nothing that could make decoding them costly.
+"""What of an image file a decoder needs: its pixels, and nothing that could make decoding them
+costly.
 
-Invariants: nothing here is inflated, and no number in the file decides how much memory is taken or how long a loop runs.
-Metadata (comments, text, colour profiles, EXIF, further frames) is left out, so that a bomb in it is never met; only the
-orientation is read. What remains gives the same pixels. What is no such file is handed on as it is: the decoder will say so.
+Invariants: nothing here is inflated, and no number in the file decides how much memory is taken or
+how long a loop runs. Metadata (comments, text, colour profiles, EXIF, further frames) is left out,
+so that a bomb in it is never met; only the orientation is read. What remains gives the same pixels.
+What is no such file is handed on as it is: the decoder will say so.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ MAX_PARTS = 100_000
 MAX_SCANS = 100
 """Scans of one JPEG: each costs a pass over the whole image. Progressive ones have about ten."""
 MAX_BLOCKS = 300_000
-"""Blocks of at most 255 bytes in front of a GIF's first frame: they hold the largest file accepted."""
+"""Blocks of at most 255 bytes in front of a GIF's first frame: they hold the largest file
+accepted."""
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _JPEG_XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
@@ -37,7 +40,8 @@ class Costly(ValueError):
 
 
 class Foreign(ValueError):
-    """The file is of a kind that is not read though a decoder would take it; the message says which, and what to run."""
+    """The file is of a kind that is not read though a decoder would take it; the message says
+    which, and what to run."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,8 @@ def strip(data: bytes, format_name: str) -> Stripped:
     """The file `data` of a format as Pillow names it.
 
     Raises:
-        Costly: too many parts or scans, or blocks that are too large. Foreign: a TIFF that is not read.
+        Costly: too many parts or scans, or blocks that are too large. Foreign: a TIFF that is not
+            read.
     """
     match format_name:
         case "JPEG":
@@ -106,7 +111,8 @@ def _avif(data: bytes) -> Stripped:
 
 
 def _jpeg(data: bytes) -> Stripped:
-    """JFIF and Adobe segments decide about colours and stay; the other application segments and comments go."""
+    """JFIF and Adobe segments decide about colours and stay; the other application segments and
+    comments go."""
     kept, at, orientation, parts = [data[:2]], 2, 1, 0
     layers: list[int] = []
     buffered = False
@@ -142,7 +148,8 @@ def _jpeg(data: bytes) -> Stripped:
 
 
 def _scans(data: bytes, at: int) -> int:
-    """How many scans there are from the first on, whose data begin at `at`; stops counting behind the limit."""
+    """How many scans there are from the first on, whose data begin at `at`; stops counting behind
+    the limit."""
     scans = parts = 1
     while (
         scans <= MAX_SCANS
@@ -187,7 +194,8 @@ def _png(data: bytes) -> Stripped:
 
 
 def _gif(data: bytes) -> bytes:
-    """The head, the graphic control of the first frame, and all from that frame on; no decoder reads on behind it."""
+    """The head, the graphic control of the first frame, and all from that frame on; no decoder
+    reads on behind it."""
     if len(data) < 13:
         return data
     head = 13 + (3 << ((data[10] & 7) + 1) if data[10] & 0x80 else 0)

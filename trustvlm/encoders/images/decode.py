@@ -1,8 +1,10 @@
-"""From a path, the bytes of a file or a PIL image to a checked RGB image, its content hash and a thumbnail.
+"""From a path, the bytes of a file or a PIL image to a checked RGB image, its content hash and a
+thumbnail.
 
-Nothing is decoded before its header has passed the limits, and nothing but a regular file is ever read. Decoders see the file
-without its metadata (:mod:`trustvlm.encoders.images.containers`); what they would take is estimated from the header and limited.
-docs/hostile-input.md lists what was tried.
+Nothing is decoded before its header has passed the limits, and nothing but a regular file is ever
+read. Decoders see the file without its metadata (:mod:`trustvlm.encoders.images.containers`); what
+they would take is estimated from the header and limited. docs/hostile-input.md lists what was
+tried.
 """
 
 from __future__ import annotations
@@ -99,7 +101,8 @@ def hash_image(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> byt
     """SHA-256 (32 bytes) of the file's bytes; of mode, size and RGB pixels for a PIL image.
 
     Raises:
-        UnreadableImage: the file cannot be read or exceeds a limit. A file that is no image is not noticed here.
+        UnreadableImage: the file cannot be read or exceeds a limit. A file that is no image is not
+            noticed here.
     """
     name = source_name(source)
     if isinstance(source, (str, Path, bytes)):
@@ -125,7 +128,8 @@ def decode_image(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> D
 
 
 def original_of(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> tuple[bytes, bytes]:
-    """(content hash, bytes to keep): the file as it is; a PIL image, whose pixels are hashed, as PNG.
+    """(content hash, bytes to keep): the file as it is; a PIL image, whose pixels are hashed, as
+    PNG.
 
     Raises:
         UnreadableImage: the file cannot be read or exceeds a limit.
@@ -170,7 +174,9 @@ def _decode(data: bytes, name: str, limits: ImageLimits) -> Decoded:
     _check(image.size, name, limits, stripped)
     _check_slow(image, data, name)
     form, size, factory = str(image.format), image.size, type(image)
-    del image  # it may hold memory already; what decodes opens the file itself and lets go of it as soon as it can
+    # it may hold memory already; what decodes opens the file itself and lets go of it as soon as it
+    # can
+    del image
     try:
         return _pixels(factory, stripped.data, stripped.orientation, name, limits)
     except UnreadableImage as error:
@@ -202,18 +208,20 @@ def _pixels(
     with _damage(name):
         image = again()
         if image.format == "AVIF":
-            # Its EXIF block is taken out: Pillow makes one with nothing but the turn that the file's boxes say.
+            # Its EXIF block is taken out: Pillow makes one with nothing but the turn that the
+            # file's boxes say.
             orientation = image.getexif().get(_ORIENTATION, 1)
         rgb, remarks = read_rgb(image, again, limits.value_range)
-        del image  # a large image is there twice at most: as decoded and as RGB, or before and after its turn
+        # a large image is there twice at most: as decoded and as RGB, or before and after its turn
+        del image
         return _turned(rgb, orientation), remarks
 
 
 def _open(data: bytes, name: str, limits: ImageLimits) -> tuple[Image, Stripped]:
     """The image in `data`, header parsed, pixels not, and what was taken from the file.
 
-    Image.open would judge the size by Pillow's process-wide limit, in part as a warning; ours decides instead, so the
-    plugins are called through the registry that Image.open itself uses.
+    Image.open would judge the size by Pillow's process-wide limit, in part as a warning; ours
+    decides instead, so the plugins are called through the registry that Image.open itself uses.
     """
     from PIL import Image as pil
 
@@ -269,7 +277,8 @@ def _check(
     if width * height > limits.max_pixels:
         raise UnreadableImage(
             name,
-            f"has {width}×{height} = {width * height} pixels, more than the limit of {limits.max_pixels}",
+            f"has {width}×{height} = {width * height} pixels, more than the limit of "
+            f"{limits.max_pixels}",
         )
     if max(width, height) > limits.max_aspect * min(width, height):
         raise UnreadableImage(
@@ -281,7 +290,8 @@ def _check(
     if needed > limits.max_memory:
         raise UnreadableImage(
             name,
-            f"is {width}×{height}: decoding it takes about {needed} bytes, more than the limit of {limits.max_memory}",
+            f"is {width}×{height}: decoding it takes about {needed} bytes, more than the limit "
+            f"of {limits.max_memory}",
         )
 
 
@@ -297,14 +307,12 @@ def _check_slow(image: Image, data: bytes, name: str) -> None:
     if len(data) > MAX_SLOW_BYTES or samples > MAX_SLOW_SAMPLES:
         raise UnreadableImage(
             name,
-            f"is {kind}, which is decoded up to {MAX_SLOW_BYTES} bytes and {MAX_SLOW_SAMPLES} values only, "
+            f"is {kind}, which is decoded up to {MAX_SLOW_BYTES} bytes and {MAX_SLOW_SAMPLES} "
+            f"values only, "
             f"got {len(data)} and {samples}; save it as PNG",
         )
-    if (
-        image.format == "PPM"
-        and data.count(b"#") > _MAX_COMMENTS
-        and image.tile[0][0] == "ppm_plain"
-    ):  # type: ignore[attr-defined]
+    plain = image.format == "PPM" and image.tile[0][0] == "ppm_plain"  # type: ignore[attr-defined]
+    if plain and data.count(b"#") > _MAX_COMMENTS:
         raise UnreadableImage(name, f"is {kind} with more than {_MAX_COMMENTS} comments")
 
 
@@ -328,7 +336,8 @@ def _to_rgb(image: Image, name: str, limits: ImageLimits) -> Decoded:
     if image.format == "EPS" and getattr(image, "tile", None):
         raise UnreadableImage(
             name,
-            "is an EPS drawing that is not loaded: Pillow would run Ghostscript on it, which we never do",
+            "is an EPS drawing that is not loaded: Pillow would run Ghostscript on it, which we "
+            "never do",
         )
     with _damage(name):
         data = _file_of(image, limits)
@@ -340,7 +349,8 @@ def _to_rgb(image: Image, name: str, limits: ImageLimits) -> Decoded:
 
 
 def _file_of(image: Image, limits: ImageLimits) -> bytes | None:
-    """The file of an image that is not loaded, where the file holds more than Pillow would give of it; else None."""
+    """The file of an image that is not loaded, where the file holds more than Pillow would give of
+    it; else None."""
     from trustvlm.encoders.images.deep import has_deep_colour
 
     stream = getattr(image, "fp", None)
@@ -361,7 +371,8 @@ def _file_of(image: Image, limits: ImageLimits) -> bytes | None:
 
 
 def _upright(rgb: Image, original: Image) -> Image:
-    """ImageOps.exif_transpose, but an image with good pixels and unreadable EXIF is kept as it lies."""
+    """ImageOps.exif_transpose, but an image with good pixels and unreadable EXIF is kept as it
+    lies."""
     try:
         orientation = original.getexif().get(_ORIENTATION, 1)
     except Exception:  # the EXIF block is foreign bytes as well, and not worth the image

@@ -1,7 +1,9 @@
-"""Images of more than 8 bits a channel as rows of numbers: what Pillow reads of them, and what it would throw away.
+"""Images of more than 8 bits a channel as rows of numbers: what Pillow reads of them, and what it
+would throw away.
 
-Of 16-bit colour Pillow keeps the upper byte of each sample, so that 12-bit data become black. Its decoders can be asked
-for the other byte order, which keeps the lower one: the file is decoded twice and the bytes are put together.
+Of 16-bit colour Pillow keeps the upper byte of each sample, so that 12-bit data become black. Its
+decoders can be asked for the other byte order, which keeps the lower one: the file is decoded twice
+and the bytes are put together.
 """
 
 from __future__ import annotations
@@ -110,7 +112,8 @@ def deep_grey(image: Image) -> Deep | None:
 
 
 def deep_ppm(image: Image) -> Deep | None:
-    """The pixels of a PGM or PPM that is not loaded yet and whose largest value is above 255; None for any other image.
+    """The pixels of a PGM or PPM that is not loaded yet and whose largest value is above 255; None
+    for any other image.
 
     Pillow would scale them one by one in Python, and colours to 8 bits.
     """
@@ -158,7 +161,8 @@ def _no_data(image: Image) -> float | None:
 
 
 def has_deep_colour(image: Image) -> bool:
-    """Whether the file behind an image that is not loaded yet has colours of 16 bits, or colours times opacity."""
+    """Whether the file behind an image that is not loaded yet has colours of 16 bits, or colours
+    times opacity."""
     if image.mode not in ("RGB", "RGBA") or image.format not in ("PNG", "TIFF"):
         return False
     modes = _stored_modes(image)
@@ -217,7 +221,8 @@ def _largest(image: Image) -> int:
 
 
 def _grey_bytes(image: Image) -> tuple[Image, Image]:
-    """(upper, lower) bytes of grey with opacity: Pillow has no unpacker for the lower ones, but one for four bands."""
+    """(upper, lower) bytes of grey with opacity: Pillow has no unpacker for the lower ones, but one
+    for four bands."""
     from PIL import Image as pil
 
     image.tile = [_with_raw_mode(tile, "RGBA") for tile in image.tile]  # type: ignore[attr-defined]
@@ -227,7 +232,8 @@ def _grey_bytes(image: Image) -> tuple[Image, Image]:
 
 
 def right_order(image: Image) -> None:
-    """Let Pillow read what libtiff gives it, which is in this machine's order, in that order; of some modes it forgets that."""
+    """Let Pillow read what libtiff gives it, which is in this machine's order, in that order; of
+    some modes it forgets that."""
     if image.format == "TIFF":
         image.tile = [_in_machine_order(tile) for tile in getattr(image, "tile", ())]  # type: ignore[attr-defined]
 
@@ -245,7 +251,8 @@ def _in_machine_order(tile: Any) -> Any:
 
 
 def plain_colour(image: Image) -> None:
-    """Let Pillow leave the colours as they are stored: it would divide them by a fourth band that may be no opacity."""
+    """Let Pillow leave the colours as they are stored: it would divide them by a fourth band that
+    may be no opacity."""
     image.tile = [_with_raw_mode(tile, _raw_mode(tile).replace("a", "A")) for tile in image.tile]  # type: ignore[attr-defined]
 
 
@@ -276,6 +283,7 @@ def _with_raw_mode(tile: Any, mode: str) -> Any:
 
 
 def _colour_mode(mode: str, swap: bool) -> str:
-    """The raw mode that gives the upper bytes of the stored samples, or with `swap` the lower ones."""
+    """The raw mode that gives the upper bytes of the stored samples, or with `swap` the lower
+    ones."""
     end = mode[-4:]
     return mode[:-4].replace("a", "A") + (_SWAPPED[end] if swap else end)

@@ -1,8 +1,9 @@
-"""Which pixel values become black and white, for images of more than 8 bits a channel and of floating point.
+"""Which pixel values become black and white, for images of more than 8 bits a channel and of
+floating point.
 
-A file says how many bits it has room for, not which part of them a camera, scanner or detector used. The range is
-estimated from the values of the one image, so that the same file always gives the same pixels; docs/images.md explains
-each step.
+A file says how many bits it has room for, not which part of them a camera, scanner or detector
+used. The range is estimated from the values of the one image, so that the same file always gives
+the same pixels; docs/images.md explains each step.
 """
 
 from __future__ import annotations
@@ -93,7 +94,8 @@ def estimate_range(sample: npt.NDArray[np.generic], no_data: float | None = None
 
 
 def _without_markers(values: Values, absent: list[float]) -> Values:
-    """`values` (sorted) without one that repeats far from all others at either end; it is noted in `absent`."""
+    """`values` (sorted) without one that repeats far from all others at either end; it is noted in
+    `absent`."""
     for _ in range(2):  # what was set aside at one end may have hidden that at the other
         for end in (0, -1):
             if not len(values):
@@ -115,7 +117,8 @@ def _without_markers(values: Values, absent: list[float]) -> Values:
 
 
 def _without_outliers(values: Values) -> Values:
-    """`values` (sorted) up to the first wide gap among the smallest and the largest hundredth of them."""
+    """`values` (sorted) up to the first wide gap among the smallest and the largest hundredth of
+    them."""
     few = len(values) // _OUTLIERS
     inner = values[few : len(values) - few]
     if not few or len(np.unique(inner)) < _LEVELS:
@@ -129,7 +132,8 @@ def _without_outliers(values: Values) -> Values:
 
 
 def _range_of(values: Values, floats: bool) -> tuple[float, float]:
-    """(black, white) of sorted values without markers and outliers: the first of the rules of docs/images.md that fits."""
+    """(black, white) of sorted values without markers and outliers: the first of the rules of
+    docs/images.md that fits."""
     least, largest = float(values[0]), float(values[-1])
     for bottom, top in _FLOATS if floats else _INTEGERS:
         span = top - bottom
@@ -147,7 +151,8 @@ def _range_of(values: Values, floats: bool) -> tuple[float, float]:
 
 
 def _step_of_8_bits(values: Values, floats: bool) -> float | None:
-    """What an 8-bit picture was multiplied by to give these values; None where it was no such picture."""
+    """What an 8-bit picture was multiplied by to give these values; None where it was no such
+    picture."""
     largest = float(values[-1])
     if values[0] < 0 or largest <= 0:
         return None

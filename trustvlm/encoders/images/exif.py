@@ -1,6 +1,7 @@
 """The orientation of an image, found in its EXIF or XMP block without reading anything else of it.
 
-A full EXIF reader follows what a block says: tags that each claim the whole file as their value cost gigabytes.
+A full EXIF reader follows what a block says: tags that each claim the whole file as their value
+cost gigabytes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""What a file that is not read here is, by its first bytes, and what to run to have a file that is."""
+"""What a file that is not read here is, by its first bytes, and what to run to have a file that
+is."""
 
 from __future__ import annotations
 
@@ -111,13 +112,17 @@ _BROKEN = {
 
 
 def what_it_is(data: bytes) -> str | None:
-    """What the file `data` is and how it is converted, as the end of a sentence that begins with its name; None: unknown."""
+    """What the file `data` is and how it is converted, as the end of a sentence that begins with
+    its name; None: unknown."""
     if not data.strip(b"\0"):
         return f"holds zero bytes only, as after an interrupted download or copy; {_AGAIN}"
     kind = _box(data) or _signature(data) or _text(data[:_HEAD])
     if kind is not None:
         what, remedy = kind
-        return f"is {what}, not an image in a supported format; {remedy if remedy == _AGAIN else f'run: {remedy}'}"
+        return (
+            f"is {what}, not an image in a supported format; "
+            f"{remedy if remedy == _AGAIN else f'run: {remedy}'}"
+        )
     layout = layout_of(data)
     if layout:
         return layout
@@ -168,7 +173,8 @@ def _text(head: bytes) -> tuple[str, str] | None:
 
 
 def layout_of(data: bytes, *, opened: bool = False) -> str:
-    """What keeps a JPEG or TIFF from being read here, and what to run; "" where that is nothing special.
+    """What keeps a JPEG or TIFF from being read here, and what to run; "" where that is nothing
+    special.
 
     With `opened`, the header was understood and the pixels were not.
     """

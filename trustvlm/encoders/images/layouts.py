@@ -10,31 +10,46 @@ __all__ = ["jpeg_layout", "refused_tiff", "tiff_layout"]
 _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _FORMAT = 258, 259, 262, 277, 339
 _SUBFILE, _PLANES, _SUB_IMAGES, _EXTRA, _DNG = 254, 284, 330, 338, 50706
 _COMPRESSIONS = {
-    1: "no compression", 2: "CCITT RLE", 3: "CCITT Group 3", 4: "CCITT Group 4", 5: "LZW", 6: "old-style JPEG", 7: "JPEG",
-    8: "Deflate", 32773: "PackBits", 32946: "Deflate", 34676: "SGI LogLuv", 34677: "SGI LogLuv", 34712: "JPEG 2000",
-    34887: "LERC", 34925: "LZMA", 50000: "Zstandard", 50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL", 33003: "JPEG 2000",
+    1: "no compression", 2: "CCITT RLE", 3: "CCITT Group "
+                                            "3", 4: "CCITT Group "
+                                                    "4", 5: "LZW", 6: "old-style JPEG", 7: "JPEG",
+    8: "Deflate", 32773: "PackBits", 32946: "Deflate", 34676: "SGI LogLuv", 34677: "SGI LogLuv",
+    34712: "JPEG 2000",
+    34887: "LERC", 34925: "LZMA", 50000: "Zstandard", 50001: "WebP", 50002: "JPEG XL",
+    52546: "JPEG XL", 33003: "JPEG 2000",
     33005: "JPEG 2000", 34892: "lossy JPEG", 34933: "PNG", 34934: "JPEG XR", 65000: "Eastman Kodak",
 }  # fmt: skip
 _DECODED = (1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946)  # compressions whose failure means damage
-_FORMATS = {1: "unsigned integers", 2: "signed integers", 3: "floating point", 4: "unknown kind", 5: "complex integers",
+_FORMATS = {1: "unsigned integers", 2: "signed integers", 3: "floating point", 4: "unknown kind",
+5: "complex integers",
             6: "complex floating point"}  # fmt: skip
-_PHOTOMETRICS = {0: "grey (white is zero)", 1: "grey", 2: "RGB", 3: "palette", 4: "mask", 5: "CMYK", 6: "YCbCr", 8: "Lab",
-                 9: "ICC Lab", 10: "ITU Lab", 32803: "colour filter array", 32844: "LogL", 32845: "LogLuv",
+_PHOTOMETRICS = {0: "grey (white is "
+                    "zero)", 1: "grey", 2: "RGB", 3: "palette", 4: "mask", 5: "CMYK", 6: "YCbCr",
+                    8: "Lab",
+                 9: "ICC Lab", 10: "ITU Lab", 32803: "colour filter "
+                                                     "array", 32844: "LogL", 32845: "LogLuv",
                  34892: "linear RAW"}  # fmt: skip
-_RAW = "is a camera RAW file ({}), only its preview can be read; run: dcraw -w -T IN, or darktable-cli IN out.png"
+_RAW = (
+    "is a camera RAW file ({}), only its preview can be read; run: dcraw -w -T IN, or "
+    "darktable-cli IN out.png"
+)
 _FRAME = re.compile(rb"\xff([\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf\xf7])..(.)", re.DOTALL)
 
 
 def refused_tiff(data: bytes, values: Mapping[int, int]) -> str:
-    """Why a TIFF that Pillow would decode is not read here, and what to run, from its bytes and tags; "" for any other TIFF.
+    """Why a TIFF that Pillow would decode is not read here, and what to run, from its bytes and
+    tags; "" for any other TIFF.
 
-    A camera's RAW file shows a small preview first and has the picture in a sub-image. Of planes of 16
-    bits that are compressed, or of four of them, Pillow gives upper bytes only.
+    A camera's RAW file shows a small preview first and has the picture in a sub-image. Of planes of
+    16 bits that are compressed, or of four of them, Pillow gives upper bytes only.
     """
     bands = values.get(_SAMPLES, 1)
     deep_planes = values.get(_PLANES) == 2 and bands > 1 and values.get(_BITS, 1) > 8
     if deep_planes and (values.get(_COMPRESSION, 1) > 1 or (bands > 3 and values.get(_EXTRA, 1))):
-        return "is a TIFF with 16-bit bands stored separately, which cannot be read; run: tiffcp -p contig -c none IN out.tif"
+        return (
+            "is a TIFF with 16-bit bands stored separately, which cannot be read; run: "
+            "tiffcp -p contig -c none IN out.tif"
+        )
     if data[8:11] == b"CR\2":
         return _RAW.format("Canon CR2")
     if _DNG in values:
@@ -47,9 +62,11 @@ def refused_tiff(data: bytes, values: Mapping[int, int]) -> str:
 
 
 def tiff_layout(values: Mapping[int, int], *, opened: bool = False) -> str:
-    """How the pixels of a TIFF are stored that is not read here, and what to run; "" without a directory.
+    """How the pixels of a TIFF are stored that is not read here, and what to run; "" without a
+    directory.
 
-    With `opened`, its directory was understood and its pixels were not: "" where that is not the layout's fault.
+    With `opened`, its directory was understood and its pixels were not: "" where that is not the
+    layout's fault.
     """
     if not values or (opened and values.get(_COMPRESSION, 1) in _DECODED):
         return ""
@@ -61,11 +78,17 @@ def tiff_layout(values: Mapping[int, int], *, opened: bool = False) -> str:
     photometric = _PHOTOMETRICS.get(
         values.get(_PHOTOMETRIC, 0), f"photometric {values.get(_PHOTOMETRIC)}"
     )
-    layout = f"{bands} band{'s' if bands != 1 else ''} of {bits}-bit {kind}, {photometric}, {compression}"
+    layout = (
+        f"{bands} band{'s' if bands != 1 else ''} of {bits}-bit {kind}, {photometric}, "
+        f"{compression}"
+    )
     if bands == 2:
         remedy = "keep the first band: gdal_translate -b 1 IN out.tif"
     elif bands > 1 and values.get(_PHOTOMETRIC) not in (2, 5, 6):
-        remedy = "choose red, green and blue: gdal_translate -b 3 -b 2 -b 1 -co PHOTOMETRIC=RGB IN out.tif"
+        remedy = (
+            "choose red, green and blue: gdal_translate -b 3 -b 2 -b 1 -co PHOTOMETRIC=RGB "
+            "IN out.tif"
+        )
     elif bands > 3:
         remedy = (
             "keep red, green and blue: gdal_translate -b 1 -b 2 -b 3 -co PHOTOMETRIC=RGB IN out.tif"
@@ -80,7 +103,8 @@ def tiff_layout(values: Mapping[int, int], *, opened: bool = False) -> str:
 
 
 def jpeg_layout(data: bytes) -> str:
-    """Why a JPEG of a kind that no decoder here reads is refused, and what to run; "" for a usual one."""
+    """Why a JPEG of a kind that no decoder here reads is refused, and what to run; "" for a usual
+    one."""
     match = _FRAME.search(data[: 1 << 16])
     if match is None:
         return ""
@@ -88,7 +112,13 @@ def jpeg_layout(data: bytes) -> str:
     if marker == 0xF7:
         return "is a JPEG-LS image, which cannot be read; run: magick IN out.png, or dcmdjpls"
     if marker in (0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF):
-        return "is a lossless or hierarchical JPEG, which cannot be read; run: gdal_translate -of PNG IN out.png"
+        return (
+            "is a lossless or hierarchical JPEG, which cannot be read; run: gdal_translate "
+            "-of PNG IN out.png"
+        )
     if bits != 8:
-        return f"is a JPEG of {bits} bits a channel; only 8 bits can be read; run: gdal_translate -of PNG -ot UInt16 IN out.png"
+        return (
+            f"is a JPEG of {bits} bits a channel; only 8 bits can be read; run: "
+            f"gdal_translate -of PNG -ot UInt16 IN out.png"
+        )
     return ""

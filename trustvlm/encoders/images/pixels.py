@@ -1,4 +1,5 @@
-"""Any PIL mode to 8-bit RGB without losing the picture: Pillow's own conversion clips deep images and loses their contrast.
+"""Any PIL mode to 8-bit RGB without losing the picture: Pillow's own conversion clips deep images
+and loses their contrast.
 
 What is decided here, for which format and why, is described in docs/images.md.
 """
@@ -48,11 +49,13 @@ _CUT = Remark("with a few pixels far outside the range of the others: they becom
 def read_rgb(
     image: Image, again: Callable[[], Image] | None, fixed: Fixed = None
 ) -> tuple[Image, tuple[Remark, ...]]:
-    """`image` (the first or current frame) as 8-bit RGB, transparency laid over white, and what was done to it.
+    """`image` (the first or current frame) as 8-bit RGB, transparency laid over white, and what was
+    done to it.
 
     Args:
         image: it is loaded here, unless it is already.
-        again: opens the same file once more; called for 16-bit colour. None: it cannot be opened, Pillow's 8 bits must do.
+        again: opens the same file once more; called for 16-bit colour. None: it cannot be opened,
+            Pillow's 8 bits must do.
         fixed: the range of values of deep images.
     """
     deep = deep_ppm(image) or (deep_colour(image, again) if again else None)
@@ -82,7 +85,8 @@ def read_rgb(
 
 
 def _by_bands(image: Image, convert: Callable[[Image], Image]) -> Image:
-    """`convert` of some rows at a time: of a large image nothing but the source and the result is there at once."""
+    """`convert` of some rows at a time: of a large image nothing but the source and the result is
+    there at once."""
     from PIL import Image as pil
 
     if image.height <= _ROWS:
@@ -141,8 +145,9 @@ def _bands_unused(image: Image) -> Remark | None:
 def _disbelief(image: Image) -> Remark | None:
     """Why the opacity of a loaded image is none; None where it is one.
 
-    Opacity is 0 or full almost everywhere, and somewhere full. In a TIFF, where a fourth band may be anything, it must be
-    so and be called so; elsewhere, only what is the same everywhere, and not full, is taken for none.
+    Opacity is 0 or full almost everywhere, and somewhere full. In a TIFF, where a fourth band may
+    be anything, it must be so and be called so; elsewhere, only what is the same everywhere, and
+    not full, is taken for none.
     """
     careful = image.format == "TIFF" and "transparency" not in image.info
     if careful and (tiff_values(image, _EXTRA_SAMPLES) or (None,))[0] not in _ALPHA_TAGS:

@@ -1,7 +1,9 @@
-"""Resize, crop and normalise: what torchvision's transforms do for inference, without torch until the last step.
+"""Resize, crop and normalise: what torchvision's transforms do for inference, without torch until
+the last step.
 
-A worker process only needs Pillow and NumPy for this, so it starts in a tenth of the time that torchvision takes to
-import; the tests compare the pixels with open_clip's and timm's own transforms.
+A worker process only needs Pillow and NumPy for this, so it starts in a tenth of the time that
+torchvision takes to import; the tests compare the pixels with open_clip's and timm's own
+transforms.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ class Preprocess:
     Attributes:
         crop: (height, width) in pixels of what the model sees.
         resize: (height, width) in pixels that the image is resized to first.
-        mode: "shortest" (cover `resize`, keep the aspect), "longest" (fit inside it), "squash" (ignore the aspect).
+        mode: "shortest" (cover `resize`, keep the aspect), "longest" (fit inside it), "squash"
+            (ignore the aspect).
         interpolation: bilinear, bicubic, lanczos or nearest.
         mean, std: per channel, for pixels in 0…1.
         fill: colour around an image smaller than the crop.

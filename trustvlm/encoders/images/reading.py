@@ -1,4 +1,5 @@
-"""From a path, the bytes of a file or a PIL image to bytes within the limits; nothing but a regular file is ever read."""
+"""From a path, the bytes of a file or a PIL image to bytes within the limits; nothing but a regular
+file is ever read."""
 
 from __future__ import annotations
 
@@ -36,8 +37,10 @@ class ImageLimits:
         max_bytes: size of the file.
         max_pixels: width × height, from the header, before anything is decoded.
         max_aspect: longer side / shorter side.
-        max_memory: bytes that decoding may take at most, estimated from the header, the file itself not counted.
-        value_range: the values that become black and white in images of more than 8 bits a channel; None: each image's own.
+        max_memory: bytes that decoding may take at most, estimated from the header, the file itself
+            not counted.
+        value_range: the values that become black and white in images of more than 8 bits a channel;
+            None: each image's own.
         accept_truncated: take a JPEG or PNG that lacks its last bytes, its missing part filled.
     """
 
@@ -66,7 +69,8 @@ class UnreadableImage(InvalidInput):
 
 
 def source_name(source: ImageSource, index: int | None = None) -> str:
-    """What to call `source` in messages and lists: its path, else "<bytes 3>" or "<image 3>" by position `index`."""
+    """What to call `source` in messages and lists: its path, else "<bytes 3>" or "<image 3>" by
+    position `index`."""
     if (name := path_of(source)) is not None:
         return name
     return (
@@ -119,8 +123,8 @@ def read(source: str | Path | bytes, name: str, limits: ImageLimits) -> bytes:
 
 
 def _read_file(path: str | Path, name: str, limits: ImageLimits) -> bytes:
-    # Opening without blocking and asking the open file what it is: a FIFO cannot hang us, nor a swap fool us.
-    # Looking first as well: merely opening some devices does something.
+    # Opening without blocking and asking the open file what it is: a FIFO cannot hang us, nor a
+    # swap fool us. Looking first as well: merely opening some devices does something.
     _require_regular(Path(path).stat(), name)
     descriptor = os.open(
         path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)

@@ -1,7 +1,7 @@
 """A TIFF file with one directory that holds the tags of its pixels and no others.
 
-A directory can name any number of further ones and of tags that each claim the whole file as their value, and a tile can be
-larger than the image: all of that a decoder would follow.
+A directory can name any number of further ones and of tags that each claim the whole file as their
+value, and a tile can be larger than the image: all of that a decoder would follow.
 """
 
 from __future__ import annotations
@@ -30,8 +30,10 @@ _WIDTH, _HEIGHT, _BITS, _STRIPS, _SAMPLES, _ROWS, _TILE_WIDTH, _TILE_HEIGHT, _TI
     324,
 )
 _KEPT = frozenset({
-    254, _WIDTH, _HEIGHT, _BITS, 259, 262, 266, _STRIPS, 274, _SAMPLES, _ROWS, 279, 284, 292, 293, 317, 320,
-    _TILE_WIDTH, _TILE_HEIGHT, _TILES, 325, 338, 339, 347, 512, 513, 514, 515, 517, 518, 519, 520, 521, 529, 530, 531,
+    254, _WIDTH, _HEIGHT, _BITS, 259, 262, 266, _STRIPS, 274, _SAMPLES, _ROWS, 279, 284, 292, 293,
+    317, 320,
+    _TILE_WIDTH, _TILE_HEIGHT, _TILES, 325, 338, 339, 347, 512, 513, 514, 515, 517, 518, 519, 520,
+    521, 529, 530, 531,
     532, 42113,
 })  # fmt: skip
 _SIZES = {
@@ -64,7 +66,8 @@ class StrippedTiff:
     Attributes:
         data: the file with its directory shortened.
         block: bytes of its largest strip or tile.
-        values: tag → its first value, 0 where that is no whole number; of the tags of its pixels, and of sub-images.
+        values: tag → its first value, 0 where that is no whole number; of the tags of its pixels,
+            and of sub-images.
     """
 
     data: bytes
@@ -109,7 +112,8 @@ def strip_tiff(data: bytes) -> StrippedTiff:
         claimed += size if tag not in values else 0
         if claimed > _MAX_TAG_BYTES or (tag in (_STRIPS, _TILES) and length > MAX_BLOCKS):
             raise ValueError(
-                f"has tags of more than {_MAX_TAG_BYTES} bytes, or more than {MAX_BLOCKS} strips or tiles"
+                f"has tags of more than {_MAX_TAG_BYTES} bytes, or more than {MAX_BLOCKS} "
+                f"strips or tiles"
             )
         if tag in _KEPT:
             entries[tag] = data[at : at + step]
@@ -119,7 +123,8 @@ def strip_tiff(data: bytes) -> StrippedTiff:
         raise ValueError(
             f"has strips or tiles of {block} bytes, more than the limit of {MAX_BLOCK_BYTES}"
         )
-    # In place of the old directory, so that no strip finds more bytes than the file had; and no directory follows.
+    # In place of the old directory, so that no strip finds more bytes than the file had; and no
+    # directory follows.
     body = struct.pack(order + count_of, len(entries)) + b"".join(
         entries[tag] for tag in sorted(entries)
     )

@@ -1,4 +1,5 @@
-"""A process that decodes and preprocesses images for :class:`~trustvlm.encoders.images.worker_pool.WorkerPool`."""
+"""A process that decodes and preprocesses images for
+:class:`~trustvlm.encoders.images.worker_pool.WorkerPool`."""
 
 from __future__ import annotations
 

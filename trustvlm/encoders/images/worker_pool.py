@@ -1,9 +1,9 @@
 """Decoding and preprocessing of one image, here or in worker processes of our own.
 
-Not multiprocessing: its workers import the caller's ``__main__`` again, so that a script without the
-``if __name__ == "__main__"`` guard starts itself over, and torch's DataLoader imports torch in each of them. A worker
-here is a plain ``python -m trustvlm.encoders.images.worker`` that reads tasks from its standard input and loads Pillow and NumPy
-only; a thread of ours waits on each.
+Not multiprocessing: its workers import the caller's ``__main__`` again, so that a script without
+the ``if __name__ == "__main__"`` guard starts itself over, and torch's DataLoader imports torch in
+each of them. A worker here is a plain ``python -m trustvlm.encoders.images.worker`` that reads
+tasks from its standard input and loads Pillow and NumPy only; a thread of ours waits on each.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ UNIFORM = Remark("of a single colour after preparation", named=True)
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """An image ready for its encoders: hash, thumbnail, one (3, height, width) float32 array per encoder, and remarks."""
+    """An image ready for its encoders: hash, thumbnail, one (3, height, width) float32 array per
+    encoder, and remarks."""
 
     content_hash: bytes
     thumbnail: bytes
@@ -80,7 +81,8 @@ def _is_uniform(image: Image) -> bool:
 
 
 def send(stream: IO[bytes], message: object) -> None:
-    """One length-prefixed message; both ends are this program, so pickle crosses no trust boundary."""
+    """One length-prefixed message; both ends are this program, so pickle crosses no trust
+    boundary."""
     body = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
     stream.write(len(body).to_bytes(_LENGTH_BYTES, "little"))
     stream.write(body)
@@ -105,7 +107,8 @@ def receive(stream: IO[bytes]) -> Any:
 class WorkerPool:
     """Worker processes that :func:`prepare` images; use as a context manager.
 
-    A worker that dies (killed, or crashed by an image) fails the image it was busy with and is replaced.
+    A worker that dies (killed, or crashed by an image) fails the image it was busy with and is
+    replaced.
     """
 
     def __init__(
@@ -151,7 +154,8 @@ class WorkerPool:
     def _one(self, source: ImageSource) -> Prepared | UnreadableImage:
         """Runs on one of our threads, each of which owns one process."""
         if not isinstance(source, (str, Path, bytes)):
-            # Already decoded: sending its pixels over costs more than resizing them here, without the interpreter lock.
+            # Already decoded: sending its pixels over costs more than resizing them here, without
+            # the interpreter lock.
             try:
                 return prepare(source, self._preprocesses, self._limits)
             except UnreadableImage as e:
@@ -194,7 +198,8 @@ class WorkerPool:
                 [sys.executable, "-m", "trustvlm.encoders.images.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                # What this process can import the worker can import: preprocessing may be the caller's own.
+                # What this process can import the worker can import: preprocessing may be the
+                # caller's own.
                 env=os.environ
                 | {"PYTHONPATH": os.pathsep.join(p or str(Path.cwd()) for p in sys.path)},
             )

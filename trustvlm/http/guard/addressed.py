@@ -1,4 +1,5 @@
-"""What a request is addressed to, by its Host and Origin headers and its path: nothing of it is to be believed unread."""
+"""What a request is addressed to, by its Host and Origin headers and its path: nothing of it is to
+be believed unread."""
 
 from __future__ import annotations
 
@@ -17,14 +18,16 @@ SLASH = "\0"
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,255})(?::([0-9]{0,5}))?")
 _MOST_PORT = 65535
 _DOTS = re.compile(r"(?<=/)(\.{1,2})\x1f(?=/|$)")
-"""A name of dots alone: browsers and proxies would take it for a step through the path, if nothing stood behind it."""
+"""A name of dots alone: browsers and proxies would take it for a step through the path, if nothing
+stood behind it."""
 
 
 def check_origin(headers: Sequence[tuple[bytes, bytes]], *, require_key: bool) -> None:
     """Pages of other sites must not use this service through the browser of its user.
 
     Raises:
-        InvalidInput: headers that no client makes. Forbidden: another name than this machine's, or a page of another site.
+        InvalidInput: headers that no client makes. Forbidden: another name than this machine's, or
+            a page of another site.
     """
     hosts, origins = (
         [value.decode("latin-1") for key, value in headers if key.lower() == name]
@@ -38,14 +41,16 @@ def check_origin(headers: Sequence[tuple[bytes, bytes]], *, require_key: bool) -
     name = _name_of(host)
     if not require_key and not is_loopback(name):
         raise Forbidden(
-            "this service runs without keys and therefore answers only requests to this machine's own names (such as 127.0.0.1)"
+            "this service runs without keys and therefore answers only requests to this "
+            "machine's own names (such as 127.0.0.1)"
         )
     if origins and origins[0].lower() not in (f"http://{host.lower()}", f"https://{host.lower()}"):
         raise Forbidden("requests from pages of other sites are refused")
 
 
 def _name_of(host: str) -> str:
-    """The name or address in a Host header, small, without its port and brackets; empty where there is none."""
+    """The name or address in a Host header, small, without its port and brackets; empty where there
+    is none."""
     if not host:
         return ""
     found = _AUTHORITY.fullmatch(host)
@@ -57,7 +62,8 @@ def _name_of(host: str) -> str:
 
 
 def routed_path(raw: bytes, root: str) -> str:
-    """The path to route, from the one that was sent: decoded, without `root`, whether a proxy has taken that off or not.
+    """The path to route, from the one that was sent: decoded, without `root`, whether a proxy has
+    taken that off or not.
 
     Raises:
         NotFound: it holds a character that no name has.

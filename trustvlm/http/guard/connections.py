@@ -1,4 +1,5 @@
-"""Connections: uvicorn's own, that end where a client stops sending its headers, or stops reading its answer.
+"""Connections: uvicorn's own, that end where a client stops sending its headers, or stops reading
+its answer.
 
 uvicorn waits for either for ever: it times only connections on which nothing is under way.
 """
@@ -120,7 +121,8 @@ class Connection(H11Protocol):
         self._answer_timer = self.loop.call_later(self._reading_s, self._unread)
 
     def _outstanding(self) -> int:
-        """Bytes that the client has not taken: those that wait here, and those that the kernel holds for it."""
+        """Bytes that the client has not taken: those that wait here, and those that the kernel
+        holds for it."""
         queued = fcntl.ioctl(
             self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4)
         )
@@ -133,7 +135,8 @@ class Connection(H11Protocol):
             {"error": {"kind": kind, "message": message, "request_id": request_id}}
         ).encode()
         headers = [
-            (b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), (b"connection", b"close"),
+            (b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)),
+            (b"connection", b"close"),
             (b"x-request-id", request_id.encode()), (b"x-content-type-options", b"nosniff"),
         ]  # fmt: skip
         for event in (

@@ -1,7 +1,7 @@
 """What every request goes through first, and every response last.
 
-Request ids, the origin check, limits on what is in flight, security headers, the log line; and the client that leaves:
-its request is cancelled, unless the answer has begun.
+Request ids, the origin check, limits on what is in flight, security headers, the log line; and the
+client that leaves: its request is cancelled, unless the answer has begun.
 """
 
 from __future__ import annotations
@@ -33,13 +33,15 @@ WATCHED = ("/healthz", "/readyz", "/metrics")
 """Paths for monitoring, answered under any load."""
 
 CALL_ID = b"x-call-id"
-"""A header that is returned unchanged: a client recognizes its own answers by it where a proxy changes request ids."""
+"""A header that is returned unchanged: a client recognizes its own answers by it where a proxy
+changes request ids."""
 
 STREAMED = re.compile(r"/v1/spaces/[^/]+/imports$")
 """Bodies that are read as they come, so that they may be of any size."""
 
 CSP = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: "
+    "data:; connect-src 'self'; "
     "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
 HEADERS = [
@@ -101,7 +103,8 @@ class _Passage:
         self._cut: TrustVLMError | None = None
 
     async def go(self) -> None:
-        """Let the request through, or refuse it; whatever happens, something of the one shape is answered."""
+        """Let the request through, or refuse it; whatever happens, something of the one shape is
+        answered."""
         try:
             self._admit()
             await self._until_gone()
@@ -212,7 +215,8 @@ class _Passage:
         options = self.gate.options
         if self.received > options.body_bytes:
             raise TooLarge(
-                f"the body has more than {options.body_bytes} bytes, the limit (setting serve_body_bytes)"
+                f"the body has more than {options.body_bytes} bytes, the limit (setting "
+                f"serve_body_bytes)"
             )
         self.held += size
         self.gate.body_bytes += size
@@ -252,9 +256,11 @@ class _Passage:
         caller = self.state.get("caller")
         client = str((self.scope.get("client") or [""])[0])[:100] or None
         extra = {
-            "request_id": self.id, "client": client, "method": self.method, "route": route, "status": int(status),
+            "request_id": self.id, "client": client, "method": self.method, "route": route,
+            "status": int(status),
             "ms": round(1000 * seconds, 2), "space": self.scope.get("path_params", {}).get("space"),
-            "key": getattr(caller, "key", None) or None, "bytes_in": max(self.received, 0), "bytes_out": self.sent,
+            "key": getattr(caller, "key", None) or None, "bytes_in": max(self.received, 0),
+            "bytes_out": self.sent,
             "error": error,
         }  # fmt: skip
         log.info("request", extra=extra)

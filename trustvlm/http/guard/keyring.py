@@ -17,7 +17,8 @@ from trustvlm.service.server.keys import SCOPES, matches, parse_key
 __all__ = ["LOCAL", "Caller", "Keyring", "Scope"]
 
 REMEMBERED_S = 5.0
-"""A key that was found good is looked up again after so long: until then a revoked one still opens."""
+"""A key that was found good is looked up again after so long: until then a revoked one still
+opens."""
 
 KEY_HEADER = "x-api-key"
 """Holds the key alone; where it comes, the Authorization header is not looked at."""
@@ -44,7 +45,8 @@ LOCAL = Caller("", "admin")
 
 
 class Keyring:
-    """Checks keys against the home, remembering good ones briefly: the check alone takes 40 ms, by intention."""
+    """Checks keys against the home, remembering good ones briefly: the check alone takes 40 ms, by
+    intention."""
 
     def __init__(self, service: TrustService, *, required: bool, rate: float, workers: int) -> None:
         self._service, self._required, self._rate, self._workers = service, required, rate, workers
@@ -62,7 +64,8 @@ class Keyring:
         if header is None:
             if self._required:
                 raise Unauthorized(
-                    "a key is needed: send 'Authorization: Bearer KEY' or 'X-API-Key: KEY' ('trustvlm key create' makes one)"
+                    "a key is needed: send 'Authorization: Bearer KEY' or 'X-API-Key: KEY' "
+                    "('trustvlm key create' makes one)"
                 )
             return LOCAL
         with self._guard:
@@ -92,7 +95,8 @@ class Keyring:
         return caller
 
     def count(self, caller: Caller) -> None:
-        """Take one request from what the key may make in a second; a second's worth may come at once.
+        """Take one request from what the key may make in a second; a second's worth may come at
+        once.
 
         Raises:
             TooMany: there is nothing left.
@@ -121,7 +125,8 @@ def _digest(header: str) -> bytes:
 class Scope:
     """A route's dependency: the caller's key must open it, and the space of its path must be there.
 
-    It comes before anything of the body is read. `there`: False for the route that brings a space back.
+    It comes before anything of the body is read. `there`: False for the route that brings a space
+    back.
     """
 
     def __init__(self, scope: str, *, there: bool = True) -> None:
@@ -137,7 +142,8 @@ class Scope:
         request.state.caller = caller
         if not caller.may(self.scope):
             raise Forbidden(
-                f"this needs a key of scope {self.scope!r}; the scope of this one is {caller.scope!r}"
+                f"this needs a key of scope {self.scope!r}; the scope of this one is "
+                f"{caller.scope!r}"
             )
         space = request.path_params.get("space")
         if caller.space is not None and space is not None and caller.space != space:

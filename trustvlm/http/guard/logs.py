@@ -1,7 +1,7 @@
 """Structured logs: one JSON object a line, without what clients sent and without keys.
 
-No request waits for the reader of the log: lines go through a bounded queue to a thread that writes them. Lines that
-are not read, or cannot be written, are dropped and counted.
+No request waits for the reader of the log: lines go through a bounded queue to a thread that writes
+them. Lines that are not read, or cannot be written, are dropped and counted.
 """
 
 from __future__ import annotations
@@ -109,8 +109,8 @@ def _lose() -> None:
 
 
 def hold_standard_streams() -> None:
-    """Open what is closed of stdin, stdout and stderr on nothing: a file of ours would else be given the number of one of them,
-    and get what is written there."""
+    """Open what is closed of stdin, stdout and stderr on nothing: a file of ours would else be
+    given the number of one of them, and get what is written there."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
@@ -122,7 +122,8 @@ def hold_standard_streams() -> None:
 
 
 def log_to_stderr(level: str = "info") -> None:
-    """Write the records of trustvlm and uvicorn from this level on, and warnings of others, as such lines; and nothing else."""
+    """Write the records of trustvlm and uvicorn from this level on, and warnings of others, as such
+    lines; and nothing else."""
     handler = QueuedLines(_STDERR)
     handler.setFormatter(JsonLines())
     root = logging.getLogger()

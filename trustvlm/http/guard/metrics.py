@@ -11,7 +11,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from trustvlm.http.work.processes import Processes
+from trustvlm.http.guard.processes import Processes
 from trustvlm.types import Verdicts
 
 __all__ = ["Meters"]
@@ -39,7 +39,8 @@ class _Read(Collector):
 
 
 class Meters:
-    """The metrics of one application. With several worker processes they are summed over all (PROMETHEUS_MULTIPROC_DIR)."""
+    """The metrics of one application. With several worker processes they are summed over all
+    (PROMETHEUS_MULTIPROC_DIR)."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -80,7 +81,8 @@ class Meters:
     def watch(
         self, read: Callable[[], Iterator[tuple[str, str, Mapping[str, str], float]]]
     ) -> None:
-        """Add gauges that `read` yields, as (name, description, labels, value), whenever somebody asks."""
+        """Add gauges that `read` yields, as (name, description, labels, value), whenever somebody
+        asks."""
         self._watched = _Read(read)
 
     def batch(self, owner: str) -> Callable[[int, int], None]:

@@ -22,7 +22,8 @@ _LONGEST = 200
 
 
 def encoded(content: Any) -> bytes:
-    """As JSON: ASCII, so that any text in it can be sent, and never NaN: numbers that JSON does not have become null."""
+    """As JSON: ASCII, so that any text in it can be sent, and never NaN: numbers that JSON does not
+    have become null."""
     try:
         return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
     except ValueError:
@@ -52,12 +53,14 @@ async def written(
     encoders: bool = False,
     repeatable: bool = False,
 ) -> Response:
-    """The answer to a write, whose `work` is done once even where the request comes again with the same Idempotency-Key.
+    """The answer to a write, whose `work` is done once even where the request comes again with the
+    same Idempotency-Key.
 
     Args:
         digest: of the body. encoders: the work may use them.
-        repeatable: doing it twice does no harm, and it is more than one short change. Its answer is stored after it, so that
-            it is done again where the process died between the two; everything else is stored together with its answer.
+        repeatable: doing it twice does no harm, and it is more than one short change. Its answer is
+            stored after it, so that it is done again where the process died between the two;
+            everything else is stored together with its answer.
     """
     serving = serving_of(request)
     work = at_expected(request, serving.service, work)
@@ -85,7 +88,8 @@ def _once(
     status: int,
     repeatable: bool,
 ) -> tuple[bytes, int, bool]:
-    """(body, status, whether it is an earlier answer). A call that fails is not kept: it may be made again."""
+    """(body, status, whether it is an earlier answer). A call that fails is not kept: it may be
+    made again."""
     service = serving.service
     before = service.begin_call(*call, request, serving.worker)
     if before is not None and before.status is not None:

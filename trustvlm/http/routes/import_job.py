@@ -1,4 +1,5 @@
-"""One import: labels on their way into the space, in committed chunks, and the job that says how far it is."""
+"""One import: labels on their way into the space, in committed chunks, and the job that says how
+far it is."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ _COUNTED = ("added_labels", "added_supports", "skipped_duplicates")
 
 
 class Import:
-    """One stream of labels on its way into the space; the job's `done` counts labels that are committed."""
+    """One stream of labels on its way into the space; the job's `done` counts labels that are
+    committed."""
 
     def __init__(self, serving: Serving, space: str, record: JobRecord) -> None:
         self.serving, self.space, self.id = serving, space, record.id

@@ -1,4 +1,5 @@
-"""What imports come as: lines of JSON, read as they are sent, or a Parquet file, which is kept until it was read."""
+"""What imports come as: lines of JSON, read as they are sent, or a Parquet file, which is kept
+until it was read."""
 
 from __future__ import annotations
 
@@ -21,12 +22,14 @@ CHUNK_LINES, CHUNK_BYTES, LINE_BYTES = 500, 8 * 2**20, 8 * 2**20
 
 
 async def of_lines(request: Request, after: int, skip: int) -> AsyncGenerator[list[LabelInput]]:
-    """The labels of a body of lines behind the first `skip`, some hundred at a time, while it is being sent.
+    """The labels of a body of lines behind the first `skip`, some hundred at a time, while it is
+    being sent.
 
     `after`: how many lines of the import it does not have.
 
     Raises:
-        InvalidInput: a line that is no label, or one without end; or fewer lines than were committed before.
+        InvalidInput: a line that is no label, or one without end; or fewer lines than were
+            committed before.
     """
     lines: list[bytes] = []
     number, size = after, 0
@@ -43,7 +46,8 @@ async def of_lines(request: Request, after: int, skip: int) -> AsyncGenerator[li
         yield _labels(lines, number)
     if number < after + skip:
         raise InvalidInput(
-            f"the stream has {number} lines, but {after + skip} were committed before: it is another one"
+            f"the stream has {number} lines, but {after + skip} were committed before: it is "
+            f"another one"
         )
 
 
@@ -74,13 +78,14 @@ def _label(line: bytes, number: int) -> LabelBody:
 
 
 async def of_parquet(request: Request, after: int, skip: int) -> AsyncGenerator[list[LabelInput]]:
-    """The labels of a Parquet file behind the first `skip` rows, some hundred at a time, once all of it was sent.
+    """The labels of a Parquet file behind the first `skip` rows, some hundred at a time, once all
+    of it was sent.
 
     `after`: how many rows of the import it does not have.
 
     Raises:
-        InvalidInput: it is none, or fewer rows than were committed before. TooLarge, Overloaded, Unavailable: see
-        :class:`trustvlm.http.work.spool.Spool`.
+        InvalidInput: it is none, or fewer rows than were committed before. TooLarge, Overloaded,
+        Unavailable: see :class:`trustvlm.http.work.spool.Spool`.
     """
     serving = serving_of(request)
     with serving.spool.file() as received:

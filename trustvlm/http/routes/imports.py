@@ -27,7 +27,8 @@ __all__ = ["router"]
 
 router = APIRouter(tags=["labels"])
 _COLUMNS = (
-    "a Parquet file with the columns name and, as far as there is one, prompt (texts), text_vector (lists, or lists of lists, "
+    "a Parquet file with the columns name and, as far as there is one, prompt (texts), "
+    "text_vector (lists, or lists of lists, "
     "of numbers), image_vectors and classifier_image_vectors (lists of lists)"
 )
 _DOC: dict[str, Any] = {
@@ -52,14 +53,16 @@ async def import_labels(
     begin: bool = False,
     after: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
 ) -> Response:
-    """Register labels in committed chunks: one JSON object a line (the fields of LabelBody), or a row of a Parquet file.
+    """Register labels in committed chunks: one JSON object a line (the fields of LabelBody), or a
+    row of a Parquet file.
 
-    Lines are committed while they are being sent, rows once the file is there. The answer is the import's job. If it breaks,
-    send all of it again with `?job=ID`: what was committed is skipped. `GET /v1/jobs` tells the id of a broken import,
-    whose state is "interrupted".
+    Lines are committed while they are being sent, rows once the file is there. The answer is the
+    import's job. If it breaks, send all of it again with `?job=ID`: what was committed is skipped.
+    `GET /v1/jobs` tells the id of a broken import, whose state is "interrupted".
 
-    `begin`: the id is of the client's own making, a UUID, and begins an import where there is none of it; so the client knows
-    it from the first byte on. `after`: the stream begins behind so many lines of the import, all of which are committed.
+    `begin`: the id is of the client's own making, a UUID, and begins an import where there is none
+    of it; so the client knows it from the first byte on. `after`: the stream begins behind so many
+    lines of the import, all of which are committed.
     """
     kind = accepted_type(request, *SOURCES)
     serving = serving_of(request)
@@ -131,7 +134,9 @@ async def _store(serving: Serving, record: JobRecord, begin: Callable[[], object
     try:
         await serving.writing.run(work)
     except asyncio.CancelledError:
-        left.set()  # what is being stored sees it at its end; what is stored already, or never will be, is seen to here
+        # what is being stored sees it at its end; what is stored already, or never will be, is seen
+        # to here
+        left.set()
         serving.writing.post(interrupt)
         raise
 

@@ -60,7 +60,8 @@ def result_json(result: RegisterResult, *, unreadable: str = "refuse") -> dict[s
         and not (result.added_labels or result.added_supports or result.skipped_duplicates)
     ):
         raise InvalidInput(
-            f"images: {failures[0]['source']}: {failures[0]['reason']} (none of {len(failures)} can be read)"
+            f"images: {failures[0]['source']}: {failures[0]['reason']} (none of {len(failures)} "
+            f"can be read)"
         )
     pairs = [
         {"label": one, "other": other, "cosine": cosine}
@@ -110,7 +111,8 @@ def _after(cursor: str | None, order: str) -> str | None:
         return None
     if not cursor.startswith(_BEHIND[order]):
         raise InvalidInput(
-            f"cursor: expected the next_cursor of an earlier page with order={order}, got {cursor!r:.60}"
+            f"cursor: expected the next_cursor of an earlier page with order={order}, got "
+            f"{cursor!r:.60}"
         )
     return cursor.removeprefix(_BEHIND[order])
 
@@ -121,7 +123,8 @@ def _after(cursor: str | None, order: str) -> str | None:
     openapi_extra=takes(NamesBody, JSON) | gives(CheckedLabels),
 )
 async def check_labels(request: Request, space: str) -> Response:
-    """Whether these names are labels, asked before many images are sent; 404 names one that is not, and what was meant."""
+    """Whether these names are labels, asked before many images are sent; 404 names one that is not,
+    and what was meant."""
     serving, asked = serving_of(request), await read_body(request, NamesBody, JSON)
     await refuse_unknown(serving, space, "names", asked.body.names)
     return answer({"labels": len(set(asked.body.names))})
@@ -133,7 +136,8 @@ async def check_labels(request: Request, space: str) -> Response:
     openapi_extra=takes(SyncBody, JSON) | gives(Registration),
 )
 async def sync(request: Request, space: str) -> Response:
-    """Make a space equal to a folder: remove what these labels do not have. What the space lacks is registered before.
+    """Make a space equal to a folder: remove what these labels do not have. What the space lacks is
+    registered before.
 
     It can be restored until it is purged. Refused where space and folder have nothing in common.
     """
@@ -150,14 +154,16 @@ async def sync(request: Request, space: str) -> Response:
 
 
 def _contents(labels: Sequence[LabelContents]) -> Contents:
-    """What labels have, by content. Raises InvalidInput: another number of sources than of contents."""
+    """What labels have, by content. Raises InvalidInput: another number of sources than of
+    contents."""
     images: dict[str, dict[bytes, str | None]] = {}
     silent, unread = set(), set()
     for label in labels:
         sources = label.sources or [None] * len(label.contents)
         if len(sources) != len(label.contents):
             raise InvalidInput(
-                f"labels: {label.name!r} has {len(label.contents)} contents, but {len(sources)} sources"
+                f"labels: {label.name!r} has {len(label.contents)} contents, but {len(sources)} "
+                f"sources"
             )
         if label.unread:
             unread.add(label.name)
@@ -195,12 +201,12 @@ async def list_labels(
     order: Literal["name", "id"] = "name",
     thumbnails: Annotated[int, Query(ge=0, le=12)] = 0,
 ) -> Response:
-    """A page of labels, by name; `q`: whose name contains it (ASCII letters in any case) or, with `match=prefix`, begins with
-    it (as it is).
+    """A page of labels, by name; `q`: whose name contains it (ASCII letters in any case) or, with
+    `match=prefix`, begins with it (as it is).
 
-    `order=id`: all of them, oldest first. `thumbnails`: each with the ids of so many of its support images, as `supports`.
-    Refused are the combinations that are not served: `order=id` with `q`, `unverified` or `thumbnails`; `match` without `q`;
-    and the cursor of a page of another order.
+    `order=id`: all of them, oldest first. `thumbnails`: each with the ids of so many of its support
+    images, as `supports`. Refused are the combinations that are not served: `order=id` with `q`,
+    `unverified` or `thumbnails`; `match` without `q`; and the cursor of a page of another order.
     """
     if match is not None and q is None:
         raise InvalidInput("match: says how the text of q is compared; it needs q")
@@ -211,7 +217,8 @@ async def list_labels(
             if given
         ]:
             raise InvalidInput(
-                f"order: id cannot be combined with {', '.join(narrowed)}; omit order, or list all labels"
+                f"order: id cannot be combined with {', '.join(narrowed)}; omit order, or list "
+                f"all labels"
             )
         return await _by_id(serving_of(request), space, cursor, limit)
     service, after = serving_of(request).service, _after(cursor, "name")
@@ -237,7 +244,8 @@ async def list_labels(
     openapi_extra=takes(RegisterBody, JSON, FORM, form=NewLabelForm) | gives(Registration),
 )
 async def register(request: Request, space: str) -> Response:
-    """Register labels: new ones, or more support images of those that are there. Repeating it changes nothing."""
+    """Register labels: new ones, or more support images of those that are there. Repeating it
+    changes nothing."""
     service = serving_of(request).service
     if content_type(request) == FORM:
         form = await read_body(request, NewLabelForm, FORM)
@@ -297,8 +305,9 @@ async def update_label(request: Request, space: str, label: str) -> Response:
 async def remove_label(request: Request, space: str, label: str, purge: bool = False) -> Response:
     """Remove a label with its support images; it can be restored, unless it is purged.
 
-    Purging takes several transactions. Where the service dies within them, the same request does the rest of it, or finds
-    nothing; a label that was registered under that name in between is another one, and would be purged.
+    Purging takes several transactions. Where the service dies within them, the same request does
+    the rest of it, or finds nothing; a label that was registered under that name in between is
+    another one, and would be purged.
     """
     service = serving_of(request).service
     return await written(
@@ -326,7 +335,8 @@ async def restore_label(request: Request, space: str, label: str) -> Response:
     openapi_extra=takes(AliasBody, JSON) | gives(Revision),
 )
 async def alias(request: Request, space: str, label: str) -> Response:
-    """Make a label a further name of another one: from then on they are one label, and the other one is the answer."""
+    """Make a label a further name of another one: from then on they are one label, and the other
+    one is the answer."""
     service, asked = serving_of(request).service, await read_body(request, AliasBody, JSON)
     return await written(
         request,

@@ -66,7 +66,8 @@ async def evaluate(request: Request, space: str) -> Response:
 async def calibrate(request: Request, space: str) -> Response:
     """A job that chooses rule, parameters and threshold, with a promise, and puts them into force.
 
-    Where nothing can be proved its result is `failed`: it is listed, and what was in force stays so.
+    Where nothing can be proved its result is `failed`: it is listed, and what was in force stays
+    so.
     """
     serving, asked = serving_of(request), await asked_for(request, space, CalibrateBody)
     options = asked.body.model_dump(exclude=_QUERIES)
@@ -83,8 +84,8 @@ async def asked_for(request: Request, space: str, model: type[Labelled]) -> Aske
     """Labelled queries; what can be seen to be wrong is refused now, not when the job's turn comes.
 
     Raises:
-        NotFound: a name that is no label. InvalidInput: no queries, another number of names than of queries, or images in a
-            space whose encoders take none.
+        NotFound: a name that is no label. InvalidInput: no queries, another number of names than of
+            queries, or images in a space whose encoders take none.
     """
     serving, asked = serving_of(request), await read_body(request, model, JSON, NPZ, FORM)
     await refuse_unknown(serving, space, "truth", asked.body.truth)
@@ -135,7 +136,8 @@ async def begun(
 def labelled(
     serving: Serving, space: str, asked: Asked[Any], progress: Progress
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Queries, truth and sources of a job, and notes on its images, which are embedded some at a time."""
+    """Queries, truth and sources of a job, and notes on its images, which are embedded some at a
+    time."""
     body: LabelledBody = asked.body
     if asked.images is None:
         return {"queries": asked.queries(), "truth": body.truth, "sources": body.sources}, ()
@@ -235,7 +237,8 @@ async def remove_calibration(
 async def monitor(
     request: Request, space: str, alpha: Annotated[float, Query(), *bounded("alpha")] = 0.05
 ) -> Response:
-    """Randomly drawn feedback against the promise of the calibration in force; `alpha`: the rate of false alarms."""
+    """Randomly drawn feedback against the promise of the calibration in force; `alpha`: the rate of
+    false alarms."""
     serving = serving_of(request)
     return answer(
         asdict(await serving.reading.run(lambda: serving.service.monitor(space, alpha=alpha)))

@@ -68,7 +68,8 @@ def takes(body: type[Body], *kinds: str, form: type[Body] | None = None) -> dict
 
 
 def gives(kind: Any, status: int = 200) -> dict[str, Any]:
-    """The part of a route's OpenAPI entry that says what JSON it answers: a type of trustvlm.http.wire.shapes, or a dataclass."""
+    """The part of a route's OpenAPI entry that says what JSON it answers: a type of
+    trustvlm.http.wire.shapes, or a dataclass."""
     _ANSWERS[kind.__name__] = kind
     return {"responses": {str(status): {"content": {JSON: {"schema": _named(kind.__name__)}}}}}
 
@@ -78,7 +79,8 @@ def _named(name: str) -> dict[str, Any]:
 
 
 def _form(body: type[Body]) -> dict[str, Any]:
-    """The fields of a form: lists are repeated fields, objects are JSON in a field, and there are no nulls."""
+    """The fields of a form: lists are repeated fields, objects are JSON in a field, and there are
+    no nulls."""
     schema = body.model_json_schema(ref_template=_REF)
     fields = {
         name: _field(field) for name, field in schema["properties"].items() if name not in ARRAYS

@@ -34,7 +34,8 @@ __all__ = ["router"]
 
 router = APIRouter(tags=["queries"])
 EVIDENCE = 3
-"""Nearest support images of label and rival that come with the verdict on an image, unless another number is asked for."""
+"""Nearest support images of label and rival that come with the verdict on an image, unless another
+number is asked for."""
 
 
 @router.post(
@@ -89,7 +90,8 @@ async def embedded_queries(
 async def verdicts_json(
     serving: Serving, space: str, part: Part, evidence: int, embedded: Embedded | None
 ) -> dict[str, Any]:
-    """Verdicts with their evidence and, of image files, their names and the ones that could not be read."""
+    """Verdicts with their evidence and, of image files, their names and the ones that could not be
+    read."""
     verdicts: Verdicts = part.whole
     serving.meters.judged(space, verdicts, part.start, part.stop)
     rows = verdict_rows(verdicts, part.start, part.stop)
@@ -125,7 +127,8 @@ async def verdicts_json(
     openapi_extra=takes(EvidenceBody, JSON) | gives(EvidenceList),
 )
 async def evidence(request: Request, space: str) -> Response:
-    """The nearest support images of label and rival of verdicts, as of their revision, whatever changed since.
+    """The nearest support images of label and rival of verdicts, as of their revision, whatever
+    changed since.
 
     The body repeats the queries and what the answer with the verdicts said of them.
     """
@@ -148,7 +151,8 @@ async def evidence(request: Request, space: str) -> Response:
     openapi_extra=takes(EmbedBody, FORM) | gives(Embeddings),
 )
 async def embed(request: Request, space: str) -> Response:
-    """Image files as embeddings, which can be scored, searched with and evaluated as often as is wanted.
+    """Image files as embeddings, which can be scored, searched with and evaluated as often as is
+    wanted.
 
     `places` says which files they are of, `failures` which could not be read.
     """

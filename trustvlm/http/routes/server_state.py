@@ -11,8 +11,8 @@ from trustvlm.http.routes.answers import answer
 from trustvlm.http.routes.openapi import gives
 from trustvlm.http.routes.static_files import STATIC
 from trustvlm.http.wire.shapes import Status
+from trustvlm.http.wire.temporary import check_temporary
 from trustvlm.http.work.process import serving_of
-from trustvlm.http.work.temporary import check_temporary
 
 __all__ = ["router"]
 
@@ -27,8 +27,8 @@ async def healthz() -> Response:
 
 @router.get("/readyz", openapi_extra=gives(Status))
 async def readyz(request: Request) -> Response:
-    """The home can be read, the encoders of its spaces are loaded, temporary files can be written, and the service is not
-    shutting down; 503 otherwise."""
+    """The home can be read, the encoders of its spaces are loaded, temporary files can be written,
+    and the service is not shutting down; 503 otherwise."""
     serving = serving_of(request)
     if serving.closing:
         raise Unavailable("the service is shutting down")
@@ -53,7 +53,8 @@ async def metrics(request: Request) -> Response:
 
 @router.get("/", include_in_schema=False)
 async def page(request: Request) -> Response:
-    """The page; what it asks for is addressed relative to it, so that its own address must end with a slash."""
+    """The page; what it asks for is addressed relative to it, so that its own address must end with
+    a slash."""
     root = serving_of(request).options.root_path
     if root and request.scope.get("raw_path", b"/").decode("latin-1") == root:
         return RedirectResponse(f"{root}/")

@@ -66,7 +66,8 @@ async def create_space(request: Request) -> Response:
 
 
 def check_encoders(body: SpaceBody, options: ServeOptions) -> None:
-    """Clients can name no file of the server, and make it load nothing that its operator did not think of.
+    """Clients can name no file of the server, and make it load nothing that its operator did not
+    think of.
 
     Raises:
         Forbidden: another encoder. InvalidInput: it is no encoder at all.
@@ -84,7 +85,8 @@ def check_encoders(body: SpaceBody, options: ServeOptions) -> None:
         if kind not in ("same", "precomputed") and (spec or "") not in allowed:
             there = ", ".join(sorted(allowed)) or "none"
             raise Forbidden(
-                f"{side}: spaces are made here with 'precomputed:<dim>' or an encoder of the setting serve_encoders ({there})"
+                f"{side}: spaces are made here with 'precomputed:<dim>' or an encoder of the "
+                f"setting serve_encoders ({there})"
             )
 
 

@@ -33,7 +33,8 @@ async def list_rules() -> Response:
 
 @router.get("/v1/limits", dependencies=READ, openapi_extra=gives(Limits))
 async def limits(request: Request) -> Response:
-    """How much a request may hold: bytes of its body, values of a JSON body, files of a form; 413 or 422 beyond it."""
+    """How much a request may hold: bytes of its body, values of a JSON body, files of a form; 413
+    or 422 beyond it."""
     options = serving_of(request).options
     return answer(
         {"body_bytes": options.body_bytes, "json_values": MOST_VALUES, "form_files": MOST_FILES}

@@ -1,4 +1,5 @@
-"""Images with known labels that the space has stored: how many, and evaluating and calibrating on them."""
+"""Images with known labels that the space has stored: how many, and evaluating and calibrating on
+them."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ router = APIRouter(tags=["measuring"])
     "/v1/spaces/{space}/observations", dependencies=READ, openapi_extra=gives(ObservationCounts)
 )
 async def count_observations(request: Request, space: str) -> Response:
-    """How many images with known labels are stored, and how many of them can be evaluated and calibrated on."""
+    """How many images with known labels are stored, and how many of them can be evaluated and
+    calibrated on."""
     serving = serving_of(request)
     return answer(
         asdict(await serving.reading.run(lambda: serving.service.count_observations(space)))
@@ -40,7 +42,8 @@ async def count_observations(request: Request, space: str) -> Response:
     openapi_extra=takes(EvaluateOptions, JSON) | gives(Job, 202),
 )
 async def evaluate_stored(request: Request, space: str) -> Response:
-    """A job that evaluates on the stored images: of the last calibration, and randomly drawn feedback."""
+    """A job that evaluates on the stored images: of the last calibration, and randomly drawn
+    feedback."""
     service, asked = serving_of(request).service, await read_body(request, EvaluateOptions, JSON)
     options = asked.body.model_dump()
 
@@ -58,7 +61,8 @@ async def evaluate_stored(request: Request, space: str) -> Response:
     openapi_extra=takes(StoredCalibrateBody, JSON) | gives(Job, 202),
 )
 async def calibrate_stored(request: Request, space: str) -> Response:
-    """A job that calibrates on the stored images, and puts what it finds into force, unless it `failed` to prove anything."""
+    """A job that calibrates on the stored images, and puts what it finds into force, unless it
+    `failed` to prove anything."""
     service, asked = (
         serving_of(request).service,
         await read_body(request, StoredCalibrateBody, JSON),

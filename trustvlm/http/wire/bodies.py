@@ -1,4 +1,5 @@
-"""Reading what clients send: JSON, an .npz file, or a form with image files, into one body and its arrays."""
+"""Reading what clients send: JSON, an .npz file, or a form with image files, into one body and its
+arrays."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ from trustvlm.errors import InvalidInput, TooLarge
 from trustvlm.http.wire.npz import read_arrays
 from trustvlm.http.wire.parameters import accepted_type, not_taken
 from trustvlm.http.wire.problems import unfit
-from trustvlm.http.work.temporary import no_temporary
+from trustvlm.http.wire.temporary import no_temporary
 from trustvlm.types import Queries
 
 __all__ = [
@@ -101,7 +102,8 @@ async def read_body(request: Request, model: type[B], *accepted: str) -> Asked[B
     """The body of a request, as one of the `accepted` content types.
 
     Raises:
-        UnsupportedType: another content type. InvalidInput: not what the model says. TooLarge: too many values.
+        UnsupportedType: another content type. InvalidInput: not what the model says. TooLarge: too
+            many values.
     """
     kind = accepted_type(request, *accepted)
     if kind == FORM:
@@ -111,7 +113,8 @@ async def read_body(request: Request, model: type[B], *accepted: str) -> Asked[B
     if kind == JSON:
         if data.count(b",") >= MOST_VALUES:
             raise TooLarge(
-                f"the body has more than {MOST_VALUES} values, the limit of JSON; send vectors as {NPZ}"
+                f"the body has more than {MOST_VALUES} values, the limit of JSON; send vectors "
+                f"as {NPZ}"
             )
         return Asked(await _away(len(data), lambda: of_json(model, data)), {}, None, digest)
     most = 4 * request.app.state.serving.options.body_bytes
@@ -142,7 +145,8 @@ async def _away(size: int, work: Callable[[], Any]) -> Any:
 
 
 def of_json(model: type[B], data: bytes) -> B:
-    """A JSON body; a name that comes twice in one object is refused, because one of the two values would be dropped."""
+    """A JSON body; a name that comes twice in one object is refused, because one of the two values
+    would be dropped."""
     body = _checked(model, lambda: model.model_validate_json(data, strict=True))
     if any(
         data.count(b'"%s"' % name.encode()) > count for name, count in Counter(_names(body)).items()
@@ -255,7 +259,8 @@ def _named(data: bytes, filename: str | None) -> ImageFile:
 
 
 def _fields(model: type[BaseModel], items: list[tuple[str, str]]) -> dict[str, Any]:
-    """Form fields or query parameters as a body: lists are repeated, objects are JSON, an empty truth is none."""
+    """Form fields or query parameters as a body: lists are repeated, objects are JSON, an empty
+    truth is none."""
     options = options_of(model)
     values: dict[str, Any] = {}
     for name, value in items:
@@ -295,5 +300,6 @@ def _kinds(annotation: Any) -> tuple[Any, ...]:
 
 
 def options_of(model: type[BaseModel]) -> list[str]:
-    """The fields of a body that a form, or the query beside arrays, may hold: all but the embeddings."""
+    """The fields of a body that a form, or the query beside arrays, may hold: all but the
+    embeddings."""
     return [name for name in model.model_fields if name not in ARRAYS]

@@ -40,7 +40,8 @@ def expected_revision(request: Request) -> int | None:
 async def matched(request: Request) -> None:
     """A route's dependency: the space must be at the expected revision as the request begins.
 
-    A write with an Idempotency-Key may be a repeated one, whose first answer counts: :func:`at_expected` checks it later.
+    A write with an Idempotency-Key may be a repeated one, whose first answer counts:
+    :func:`at_expected` checks it later.
 
     Raises:
         Conflict: it is at another. InvalidInput: see :func:`expected_revision`.
@@ -60,7 +61,8 @@ async def matched(request: Request) -> None:
 def at_expected(
     request: Request, service: TrustService, work: Callable[[], Any]
 ) -> Callable[[], Any]:
-    """`work`, which changes the space of the request, done only if the space is at the expected revision as it begins."""
+    """`work`, which changes the space of the request, done only if the space is at the expected
+    revision as it begins."""
     revision = expected_revision(request)
     if revision is None:
         return work

@@ -1,4 +1,5 @@
-"""Arrays from the bytes of an .npz file: plain numbers and strings only, and no more memory than the limit says."""
+"""Arrays from the bytes of an .npz file: plain numbers and strings only, and no more memory than
+the limit says."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from trustvlm.errors import InvalidInput
 __all__ = ["read_arrays"]
 
 _BROKEN = (
-    OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, SyntaxError,
+    OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError,
+    RuntimeError, SyntaxError,
     OverflowError, TypeError, KeyError,
 )  # fmt: skip
 _MOST_ARRAYS = 16
@@ -27,7 +29,8 @@ def read_arrays(data: bytes, most_bytes: int) -> dict[str, npt.NDArray[Any]]:
     """The arrays by name.
 
     Raises:
-        InvalidInput: not an .npz file, damaged, an array of Python objects, or more than `most_bytes` when unpacked.
+        InvalidInput: not an .npz file, damaged, an array of Python objects, or more than
+            `most_bytes` when unpacked.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:

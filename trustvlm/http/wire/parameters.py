@@ -1,4 +1,5 @@
-"""What a request may carry beside its path: a route refuses query parameters and bodies that it does not take."""
+"""What a request may carry beside its path: a route refuses query parameters and bodies that it
+does not take."""
 
 from __future__ import annotations
 
@@ -15,13 +16,15 @@ from trustvlm.errors import InvalidInput, UnsupportedType
 __all__ = ["OPTIONS", "accepted_type", "check_request", "content_type", "not_taken"]
 
 OPTIONS = "x-query-options"
-"""Of an operation in the OpenAPI document: the options that go into the query, by the content type of the body."""
+"""Of an operation in the OpenAPI document: the options that go into the query, by the content type
+of the body."""
 _CHARSET = re.compile(r"(?i)(?:^|;)\s*charset\s*=\s*\"?([^;\"]*)")
 _NOTHING = (b"", b"{}", b"null")
 
 
 def not_taken(name: str, what: str, taken: Iterable[str], where: str | None = None) -> InvalidInput:
-    """The error for a name that is not taken: `what` it is not, which name may have been meant, and which ones are taken."""
+    """The error for a name that is not taken: `what` it is not, which name may have been meant, and
+    which ones are taken."""
     names = list(taken)
     meant = difflib.get_close_matches(name, names, n=1)
     hint = f" (did you mean {meant[0]!r}?)" if meant else ""
@@ -31,10 +34,12 @@ def not_taken(name: str, what: str, taken: Iterable[str], where: str | None = No
 
 
 async def check_request(request: Request) -> None:
-    """A route's dependency: every query parameter is one that the route takes, once, and a body comes where one is taken.
+    """A route's dependency: every query parameter is one that the route takes, once, and a body
+    comes where one is taken.
 
     Raises:
-        InvalidInput: a parameter that the route does not take, one that is given twice, or a body that is not taken.
+        InvalidInput: a parameter that the route does not take, one that is given twice, or a body
+            that is not taken.
     """
     route = request.scope["route"]
     extra: dict[str, Any] = route.openapi_extra or {}
@@ -57,14 +62,16 @@ def _check_query(
             continue
         if any(name in names for names in options.values()):
             raise InvalidInput(
-                f"{name}: not a query parameter beside a body of {kind or 'no type'}; give it in the body"
+                f"{name}: not a query parameter beside a body of {kind or 'no type'}; give it "
+                f"in the body"
             )
         route = f"{request.method} {request.scope['route'].path}"
         raise not_taken(name, f"not a query parameter of {route}", [*declared, *beside])
 
 
 def content_type(request: Request) -> str:
-    """The content type of a request's body, in small letters and without parameters; empty where there is none.
+    """The content type of a request's body, in small letters and without parameters; empty where
+    there is none.
 
     Raises:
         UnsupportedType: several, or another charset than UTF-8.

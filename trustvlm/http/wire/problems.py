@@ -1,4 +1,5 @@
-"""What an error becomes: one JSON shape, one table of statuses (trustvlm.errors.STATUSES), no traces."""
+"""What an error becomes: one JSON shape, one table of statuses (trustvlm.errors.STATUSES), no
+traces."""
 
 from __future__ import annotations
 
@@ -68,7 +69,8 @@ def _plain(message: str) -> str:
 def unfit(
     error: ValidationError | RequestValidationError, model: type[BaseModel] | None = None
 ) -> InvalidInput:
-    """What pydantic found, as one sentence; `model`: what was validated, whose fields are named where one is not taken."""
+    """What pydantic found, as one sentence; `model`: what was validated, whose fields are named
+    where one is not taken."""
     found = error.errors()
     parts = [_part(one, model) for one in found[:_SHOWN]]
     more = f" (and {len(found) - _SHOWN} more)" if len(found) > _SHOWN else ""
@@ -107,7 +109,8 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def install(app: FastAPI, allowed: Callable[[str], Sequence[str]]) -> None:
-    """Answer every error of the application in the one shape; `allowed`: the methods that a path has."""
+    """Answer every error of the application in the one shape; `allowed`: the methods that a path
+    has."""
 
     @app.exception_handler(TrustVLMError)
     async def ours(request: Request, error: TrustVLMError) -> JSONResponse:

@@ -1,6 +1,8 @@
-"""Bodies on their way: how fast each must move, how many there may be at once, and what becomes of them when the service ends.
+"""Bodies on their way: how fast each must move, how many there may be at once, and what becomes of
+them when the service ends.
 
-A request whose body is still to come does no work, so that it counts as none of those under way: it must not keep others out.
+A request whose body is still to come does no work, so that it counts as none of those under way: it
+must not keep others out.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ class Bodies:
         self._closing = False
 
     def begin(self, cut: Cut, *, streamed: bool) -> Body:
-        """A new one; `cut` ends its request. One that is `streamed`, made while it is sent, may move as slowly as it likes.
+        """A new one; `cut` ends its request. One that is `streamed`, made while it is sent, may
+        move as slowly as it likes.
 
         Raises:
             Overloaded: there are as many as allowed, and all of them arrive fast enough.
@@ -63,7 +66,8 @@ class Bodies:
             return False
         slowest.cut(
             TooSlow(
-                "the body arrives more slowly than all others, and new requests need its place; try again"
+                "the body arrives more slowly than all others, and new requests need its place; "
+                "try again"
             )
         )
         return True
@@ -81,8 +85,8 @@ class Bodies:
 class Body:
     """One request's body.
 
-    Within each `most_s` seconds that the service waits for it, `most_s` × `rate` bytes of it (one at least) or its end must
-    come.
+    Within each `most_s` seconds that the service waits for it, `most_s` × `rate` bytes of it (one
+    at least) or its end must come.
     """
 
     def __init__(self, most_s: float, rate: float, cut: Cut, ended: Callable[[Body], None]) -> None:
@@ -144,7 +148,10 @@ class Body:
         self.cut(Overloaded("the service is shutting down; try again"))
 
     def _stalled(self) -> None:
-        expected = f"expected {self._enough:g} bytes or its end within {self._most_s:g} s, got {self._window_bytes}"
+        expected = (
+            f"expected {self._enough:g} bytes or its end within {self._most_s:g} s, got "
+            f"{self._window_bytes}"
+        )
         self.cut(
             TooSlow(
                 f"the body arrives too slowly: {expected} (settings serve_body_s, serve_body_rate)"

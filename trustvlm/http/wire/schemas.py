@@ -62,8 +62,8 @@ def _one_of(*names: str) -> tuple[AfterValidator, Any]:
 
 
 def _whole(value: Any) -> Any:
-    """A number of JSON without a fraction as an integer, as JSON Schema means it: 311.0 is 311. Beyond 2^53 it may be another
-    one than was written."""
+    """A number of JSON without a fraction as an integer, as JSON Schema means it: 311.0 is 311.
+    Beyond 2^53 it may be another one than was written."""
     return (
         int(value) if type(value) is float and value.is_integer() and abs(value) <= 2**53 else value
     )
@@ -75,7 +75,8 @@ IdOrNone = Annotated[Whole, Field(ge=-1, le=2**63 - 1)]  # -1: of no label
 
 
 def bounded(name: str) -> tuple[AfterValidator, Any]:
-    """What keeps a number within the bounds of a parameter: others are refused as the library refuses them."""
+    """What keeps a number within the bounds of a parameter: others are refused as the library
+    refuses them."""
     check = number if name in NUMBERS else whole
     low, high = NUMBERS.get(name) or WHOLE[name]
 
@@ -160,7 +161,8 @@ class LabelBody(Body):
 
 
 class RegisterBody(Body):
-    """Labels to register, as `labels` with vectors, or as `names` that the space's classifier encodes."""
+    """Labels to register, as `labels` with vectors, or as `names` that the space's classifier
+    encodes."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -187,7 +189,8 @@ class Pictured(ImageFields):
 
     unreadable: Literal["refuse", "report"] = Field(
         "refuse",
-        description="where no image can be read: refuse the request, or answer with nothing but failures",
+        description="where no image can be read: refuse the request, or answer with nothing but "
+        "failures",
     )
     keep_originals: bool = Field(
         False, description="keep the image files in the home, so that they can be re-embedded"
@@ -205,7 +208,8 @@ class NewLabelForm(Pictured):
     prompt: Prompt | None = None
     labels: str | None = Field(
         None,
-        description="instead of a name: a JSON list of labels (see LabelBody), each with `images`, the number of its files",
+        description="instead of a name: a JSON list of labels (see LabelBody), each with "
+        "`images`, the number of its files",
     )
 
 
@@ -297,7 +301,8 @@ class ScoreBody(ImageFields, QueryBody):
         None,
         ge=0,
         le=20,
-        description="nearest support images a verdict; by default 3 with images and 0 with embeddings",
+        description="nearest support images a verdict; by default 3 with images and 0 with "
+        "embeddings",
     )
     terms: bool = Field(
         False, description="what of each trust comes from the text and what from the images"
@@ -393,7 +398,10 @@ class CalibrateBody(LabelledBody):
     @model_validator(mode="after")
     def _keeps_or_may_correct(self) -> Self:
         if self.rule != "auto" and RULES[self.rule].relabels and not self.may_correct:
-            said = f"{self.rule!r} may correct the classifier's labels: send may_correct true, or name a rule that keeps them"
+            said = (
+                f"{self.rule!r} may correct the classifier's labels: send may_correct true, "
+                f"or name a rule that keeps them"
+            )
             raise PydanticCustomError("may_correct", "{said}", {"said": said})
         return self
 

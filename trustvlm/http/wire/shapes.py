@@ -1,7 +1,8 @@
-"""What the routes answer, as types: the dataclasses of the library, and the JSON objects around them.
+"""What the routes answer, as types: the dataclasses of the library, and the JSON objects around
+them.
 
-Nothing is validated against them when an answer is sent: they are for the OpenAPI document, and a test holds the answers of
-every route against them.
+Nothing is validated against them when an answer is sent: they are for the OpenAPI document, and a
+test holds the answers of every route against them.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ _typed_dict: Any = TypedDict  # made of fields that are known only here
 
 
 def _like(name: str, kind: type, **others: Any) -> Any:
-    """The JSON object of a dataclass: its fields, some of them as something else, and further ones."""
+    """The JSON object of a dataclass: its fields, some of them as something else, and further
+    ones."""
     hints = get_type_hints(kind)
     return _typed_dict(name, {field.name: hints[field.name] for field in fields(kind)} | others)
 
@@ -170,7 +172,8 @@ Registration: Any = _like(
 
 
 class Terms(TypedDict):
-    """What of a trust comes from the text and what from the images; null: the rule does not look there."""
+    """What of a trust comes from the text and what from the images; null: the rule does not look
+    there."""
 
     text: float | None
     image: float | None
@@ -200,7 +203,8 @@ _CALL: dict[str, Any] = {name: _HINTS[name] for name in CALL_COLUMNS}
 
 
 def _column(name: str) -> Any:
-    """The JSON of one row of a column of verdicts; NaN is null, and texts that are not always there are, too."""
+    """The JSON of one row of a column of verdicts; NaN is null, and texts that are not always there
+    are, too."""
     return _ROWS.get(name) or _NUMBERS.get(_HINTS[name]) or _OBJECTS.get(name, str | None)
 
 

@@ -1,7 +1,8 @@
-"""What texts in requests may be, as patterns of the OpenAPI document: so that a client can know what the service will refuse.
+"""What texts in requests may be, as patterns of the OpenAPI document: so that a client can know
+what the service will refuse.
 
-The service checks them itself (:mod:`trustvlm.service.inputs.names`, :mod:`trustvlm.encoders.spec`), with sentences that say more
-than a pattern could.
+The service checks them itself (:mod:`trustvlm.service.inputs.names`,
+:mod:`trustvlm.encoders.spec`), with sentences that say more than a pattern could.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ __all__ = [
 
 
 def _escaped(characters: str) -> str:
-    """Characters of a pattern as escapes, as far as the pattern languages of Python and JSON Schema share one: what cannot be
-    seen or printed spoils the document for programs that read it as YAML."""
+    """Characters of a pattern as escapes, as far as the pattern languages of Python and JSON Schema
+    share one: what cannot be seen or printed spoils the document for programs that read it as
+    YAML."""
     return "".join(
         f"\\u{ord(one):04x}" if one < " " or "~" < one <= "\uffff" else one for one in characters
     )
@@ -38,7 +40,8 @@ _SEEN = f"[^{_CONTROL}{_HIDDEN}]"
 
 
 def _name(*also: str) -> str:
-    """A pattern: seen characters without blanks at the ends, joiners between others beyond ASCII, none of `also`."""
+    """A pattern: seen characters without blanks at the ends, joiners between others beyond ASCII,
+    none of `also`."""
     beside = f"[^\\u0000-\\u007f{_JOINERS}{_CONTROL}{_HIDDEN}]"
     out = "".join(also)
     inner = f"[^{_CONTROL}{_HIDDEN}{_JOINERS}{out}]|(?<={beside})[{_JOINERS}](?={beside})"

@@ -23,8 +23,8 @@ def verdict_rows(verdicts: Verdicts, start: int, stop: int) -> list[dict[str, An
 
 
 def term_rows(verdicts: Verdicts, start: int, stop: int) -> list[dict[str, Any]]:
-    """What of the trust of label and rival comes from text and images (None: the rule does not look there), with the ends of
-    the rule's scale (None: it has none), of the verdicts start … stop."""
+    """What of the trust of label and rival comes from text and images (None: the rule does not look
+    there), with the ends of the rule's scale (None: it has none), of the verdicts start … stop."""
     scale = trust_range(verdicts.rule, verdicts.params)
     label = _terms(verdicts.rule, verdicts.trust[start:stop], verdicts.text_confidence[start:stop])
     assert verdicts.rival_confidence is not None

@@ -1,9 +1,11 @@
-"""Dynamic micro-batching: one thread owns the hardware, and whatever is asked meanwhile goes into its next call.
+"""Dynamic micro-batching: one thread owns the hardware, and whatever is asked meanwhile goes into
+its next call.
 
-A batch is what waits: when little comes in, nobody waits for company; when much does, batches grow by themselves. Only
-after a batch of several calls the owner lingers for up to a tenth of the time that it took: its clients are about to ask
-again, and would come half a round late for ever. Calls are put together only if their key (space, rule, parameters …) is
-the same. Where a batch fails, each of its calls is done alone, so that one bad query spoils nobody else's answer.
+A batch is what waits: when little comes in, nobody waits for company; when much does, batches grow
+by themselves. Only after a batch of several calls the owner lingers for up to a tenth of the time
+that it took: its clients are about to ask again, and would come half a round late for ever. Calls
+are put together only if their key (space, rule, parameters …) is the same. Where a batch fails,
+each of its calls is done alone, so that one bad query spoils nobody else's answer.
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ class Batcher:
 
     Args:
         run: (key, payloads) → an answer for each payload; called by the owner's thread only.
-        capacity: calls that may wait. most_rows: rows put together at most (a single call may have more).
+        capacity: calls that may wait. most_rows: rows put together at most (a single call may have
+            more).
         observe: called with (calls, rows) of each batch.
     """
 
@@ -70,7 +73,8 @@ class Batcher:
         return len(self._waiting)
 
     async def ask(self, key: Hashable, payload: Any, rows: int) -> Any:
-        """The answer to one call; when the caller is cancelled before its turn, the call is never made.
+        """The answer to one call; when the caller is cancelled before its turn, the call is never
+        made.
 
         Raises:
             Overloaded: too many calls wait, or this one waited too long. What `run` raises.
@@ -108,7 +112,8 @@ class Batcher:
                 self._last_calls, self._last_s = len(batch), time.monotonic() - begin
 
     def _next(self) -> list[_Call] | None:
-        """The oldest call and those that go with it; empty where all of them are past; None: closed, and nothing waits."""
+        """The oldest call and those that go with it; empty where all of them are past; None:
+        closed, and nothing waits."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed)
             if not self._waiting:

@@ -1,7 +1,9 @@
-"""Long work: begun by a request, done by a thread of its own, seen and cancelled through the catalog by any process.
+"""Long work: begun by a request, done by a thread of its own, seen and cancelled through the
+catalog by any process.
 
-No job keeps the next one waiting for ever: one that was cancelled, takes longer than it may, or is under way when the service
-ends, is asked to stop between two of its steps (:mod:`trustvlm.system.stopping`); one that does not stop is left behind in its thread.
+No job keeps the next one waiting for ever: one that was cancelled, takes longer than it may, or is
+under way when the service ends, is asked to stop between two of its steps
+(:mod:`trustvlm.system.stopping`); one that does not stop is left behind in its thread.
 """
 
 from __future__ import annotations
@@ -198,7 +200,10 @@ class Jobs:
             message = "the service ended while the job was running; start the job again"
             return {"state": "interrupted", "error": {"kind": "Unavailable", "message": message}}
         if time.monotonic() > deadline:
-            message = f"the job took more than {self._longest_s:g} s (setting serve_job_s); start a smaller one or raise it"
+            message = (
+                f"the job took more than {self._longest_s:g} s (setting serve_job_s); "
+                f"start a smaller one or raise it"
+            )
             return {"state": "failed", "error": {"kind": "Overloaded", "message": message}}
         with suppress(TrustVLMError):  # looked at again soon
             if self._service.get_job(job.id).cancel_asked:

@@ -103,7 +103,8 @@ class Serving:
         self.reading.post(self._load)
 
     def leave(self) -> None:
-        """The process was asked to end: say so, begin no job any more, and interrupt the one under way."""
+        """The process was asked to end: say so, begin no job any more, and interrupt the one under
+        way."""
         self.closing = True
         self.jobs.leave()
 
@@ -126,7 +127,8 @@ class Serving:
         self.worker.close()
 
     async def require_space(self, space: str) -> None:
-        """Refuse what is asked of a space that never was, before it is read; one that was removed is noticed later.
+        """Refuse what is asked of a space that never was, before it is read; one that was removed
+        is noticed later.
 
         Raises:
             NotFound: there is none.
@@ -152,7 +154,8 @@ class Serving:
         image_range: Sequence[float] | None = None,
         accept_truncated: bool = False,
     ) -> Embedded:
-        """The embeddings of image files, in one call with other waiting images that are read with the same options."""
+        """The embeddings of image files, in one call with other waiting images that are read with
+        the same options."""
         key = (
             "images",
             space,
@@ -171,8 +174,8 @@ class Serving:
         return self.encoder.ask_now(object(), work, 1)
 
     def _load(self) -> None:
-        """Open the encoders of every space, so that the first request finds them there. One that cannot be opened spoils only
-        the requests that need it, which are told why."""
+        """Open the encoders of every space, so that the first request finds them there. One that
+        cannot be opened spoils only the requests that need it, which are told why."""
         try:
             for space in self.service.list_spaces():
                 try:
@@ -268,7 +271,8 @@ class Serving:
 async def refuse_unknown(
     serving: Serving, space: str, what: str, names: Sequence[str | None]
 ) -> None:
-    """Refuse names that are no labels before any image is encoded and before a job is begun. Raises NotFound."""
+    """Refuse names that are no labels before any image is encoded and before a job is begun. Raises
+    NotFound."""
     if missing := await serving.reading.run(lambda: serving.service.unknown_labels(space, names)):
         raise NotFound(f"{what}: {told(missing, space)}")
 
@@ -280,7 +284,8 @@ def rows_of(queries: Queries) -> int:
 
 
 def shaped(queries: Queries) -> tuple[Queries, tuple[int | None, int | None], int]:
-    """(queries as matrices, their dimensions, their number): only what fits together is put together.
+    """(queries as matrices, their dimensions, their number): only what fits together is put
+    together.
 
     Raises:
         InvalidInput: not matrices of numbers, or of different lengths.
@@ -299,7 +304,8 @@ def shaped(queries: Queries) -> tuple[Queries, tuple[int | None, int | None], in
         found[name] = rows
     if len({len(rows) for rows in found.values()}) > 1:
         raise InvalidInput(
-            f"classifier and verifier: got {len(found['classifier'])} and {len(found['verifier'])} embeddings"
+            f"classifier and verifier: got {len(found['classifier'])} and "
+            f"{len(found['verifier'])} embeddings"
         )
     shape = tuple(
         found[name].shape[-1] if name in found else None for name in ("classifier", "verifier")

@@ -1,4 +1,5 @@
-"""Files of clients that cannot be read as they come: kept on the home's disk, without a name, while they are read."""
+"""Files of clients that cannot be read as they come: kept on the home's disk, without a name, while
+they are read."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ _AT_ONCE = 2**20
 
 
 class Spool:
-    """The files of one process: so many at once, and so many bytes of all. Used by the event loop's thread only."""
+    """The files of one process: so many at once, and so many bytes of all. Used by the event loop's
+    thread only."""
 
     def __init__(self, service: TrustService, most_bytes: int) -> None:
         self._service, self._most_bytes = service, most_bytes
@@ -50,11 +52,13 @@ class Spool:
         """Take `more` bytes for a file of `size` bytes so far.
 
         Raises:
-            TooLarge: it has more than all may have. Overloaded: with the others there are as many as there may be.
+            TooLarge: it has more than all may have. Overloaded: with the others there are as many
+                as there may be.
         """
         if size + more > self._most_bytes:
             raise TooLarge(
-                f"the file has more than {self._most_bytes} bytes, the limit (setting serve_spool_bytes)"
+                f"the file has more than {self._most_bytes} bytes, the limit (setting "
+                f"serve_spool_bytes)"
             )
         if self._bytes + more > self._most_bytes:
             raise Overloaded(

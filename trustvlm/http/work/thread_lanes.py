@@ -1,4 +1,5 @@
-"""Threads that do the work which is not batched, with a bounded number of calls that may wait for them."""
+"""Threads that do the work which is not batched, with a bounded number of calls that may wait for
+them."""
 
 from __future__ import annotations
 
@@ -20,8 +21,8 @@ T = TypeVar("T")
 class Lane:
     """Some threads and a bounded queue before them.
 
-    A call whose client has left, or whose deadline has passed, is not begun. One that was begun is finished: what it
-    commits stays.
+    A call whose client has left, or whose deadline has passed, is not begun. One that was begun is
+    finished: what it commits stays.
     """
 
     def __init__(self, name: str, threads: int, capacity: int, deadline_s: float) -> None:

@@ -1,16 +1,19 @@
-"""The file that `trustvlm backup` writes: one ZIP archive with a manifest, and a seal at its very end.
+"""The file that `trustvlm backup` writes: one ZIP archive with a manifest, and a seal at its very
+end.
 
-ZIP rather than tar: its list of members stands at the end, so that a file that was cut off has none; sizes and names are known
-before anything is read; and there are neither links nor devices nor five dialects to be careful about. Members are stored,
-not compressed (embeddings do not shrink, and a stored member cannot be a bomb), with ZIP64 fields, so that size is no limit;
-any unzip program can take them out. The member :data:`ABOUT` comes first and tells what the file is.
+ZIP rather than tar: its list of members stands at the end, so that a file that was cut off has
+none; sizes and names are known before anything is read; and there are neither links nor devices nor
+five dialects to be careful about. Members are stored, not compressed (embeddings do not shrink, and
+a stored member cannot be a bomb), with ZIP64 fields, so that size is no limit; any unzip program
+can take them out. The member :data:`ABOUT` comes first and tells what the file is.
 
-The seal is the archive's comment: the version of the format and the SHA-256 of every byte before that digest. It detects any
-byte changed, missing or added, also in ZIP's own fields; the manifest's digests, one a member, say so again while a member is
-copied. Neither is a signature: whoever can write the file can seal it anew.
+The seal is the archive's comment: the version of the format and the SHA-256 of every byte before
+that digest. It detects any byte changed, missing or added, also in ZIP's own fields; the manifest's
+digests, one a member, say so again while a member is copied. Neither is a signature: whoever can
+write the file can seal it anew.
 
-Members, each a plain file: :data:`ABOUT`, ``catalog.sqlite3``, ``trustvlm.toml`` (if there is one), ``originals/…`` (if there
-are any), and at last :data:`MANIFEST`.
+Members, each a plain file: :data:`ABOUT`, ``catalog.sqlite3``, ``trustvlm.toml`` (if there is one),
+``originals/…`` (if there are any), and at last :data:`MANIFEST`.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ import struct
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, BinaryIO
@@ -93,7 +96,8 @@ class Manifest:
 
     Attributes:
         trustvlm: the version of the program that wrote it. created_at: when.
-        catalog: schema, epoch and spaces of the catalog. members: name → file, the manifest itself left out.
+        catalog: schema, epoch and spaces of the catalog. members: name → file, the manifest itself
+            left out.
     """
 
     trustvlm: str
@@ -105,7 +109,8 @@ class Manifest:
         """The manifest as it stands in the archive."""
         content = {
             "format": "trustvlm-backup", "version": VERSION, "trustvlm": self.trustvlm,
-            "created_at": self.created_at.isoformat(), "schema": self.catalog.schema, "epoch": self.catalog.epoch,
+            "created_at": self.created_at.isoformat(), "schema": self.catalog.schema,
+            "epoch": self.catalog.epoch,
             "spaces": [asdict(space) for space in self.catalog.spaces],
             "members": {name: asdict(member) for name, member in self.members.items()},
         }  # fmt: skip
@@ -131,12 +136,9 @@ class Manifest:
             raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
-def _typed(row: Any, kind: type) -> dict[str, Any]:
+def _typed(row: Any, kind: Any) -> dict[str, Any]:
     """The fields of the dataclass `kind`, each of its own type. Raises ValueError."""
-    wanted = {
-        name: {"int": int, "str": str}[field.type]
-        for name, field in kind.__dataclass_fields__.items()
-    }  # type: ignore[attr-defined]
+    wanted = {field.name: {"int": int, "str": str}[str(field.type)] for field in fields(kind)}
     if not isinstance(row, dict) or {name: type(value) for name, value in row.items()} != wanted:
         raise ValueError(f"expected {kind.__name__} with {', '.join(wanted)}")
     if any(isinstance(value, int) and value < 0 for value in row.values()):
@@ -177,7 +179,8 @@ class ArchiveWriter:
         """
         if not _allowed(name):
             raise InvalidInput(
-                f"{source}: a file of this name has no place in a backup; move it out of the home's folder"
+                f"{source}: a file of this name has no place in a backup; move it out of the "
+                f"home's folder"
             )
         with source.open("rb") as file:
             self._add(name, file, progress)
@@ -235,7 +238,8 @@ class Archive:
             os.fsync(file.fileno())
         if (size, digest.hexdigest()) != (expected.size, expected.sha256):
             raise Damaged(
-                f"{self.path}: the member {name} changed while it was being read; nothing was restored"
+                f"{self.path}: the member {name} changed while it was being read; nothing was "
+                f"restored"
             )
 
 
@@ -244,11 +248,14 @@ def opened(path: Path, progress: Progress | None = None) -> Iterator[Archive]:
     """The archive `path`, after every byte of it was checked.
 
     Args:
-        progress: called with a number of bytes after these were checked; they are the file's size in the end.
+        progress: called with a number of bytes after these were checked; they are the file's size
+            in the end.
 
     Raises:
-        NotFound: no such file. InvalidInput: something else than a backup, or one with members that a backup cannot have.
-        Damaged: cut off, extended or altered. SchemaMismatch: of a later format, or with a newer schema.
+        NotFound: no such file. InvalidInput: something else than a backup, or one with members that
+            a backup cannot have.
+        Damaged: cut off, extended or altered. SchemaMismatch: of a later format, or with a newer
+            schema.
     """
     if not path.is_file():
         raise (InvalidInput if os.path.lexists(path) else NotFound)(
@@ -279,11 +286,13 @@ def _check_seal(path: Path, file: BinaryIO, progress: Progress | None) -> None:
     seal = _SEAL_PATTERN.search(file.read())
     if seal is None:
         raise Damaged(
-            f"{path} does not end like a backup: it was cut off, extended or altered; use another one"
+            f"{path} does not end like a backup: it was cut off, extended or altered; use "
+            f"another one"
         )
     if (version := int(seal[1])) > VERSION:
         raise SchemaMismatch(
-            f"{path} has the backup format {version}, this program knows {VERSION}; upgrade trustvlm"
+            f"{path} has the backup format {version}, this program knows {VERSION}; upgrade "
+            f"trustvlm"
         )
     file.seek(0)
     if _digest(file, size - _DIGEST, progress) != seal[2].decode():
@@ -311,7 +320,8 @@ def _checked(path: Path, archive: zipfile.ZipFile) -> Manifest:
             or info.file_size != info.compress_size
         ):
             raise InvalidInput(
-                f"{path}: the member {info.filename} is compressed or encrypted; this is no backup of trustvlm"
+                f"{path}: the member {info.filename} is compressed or encrypted; this is no "
+                f"backup of trustvlm"
             )
     assert archive.fp is not None
     if sum(info.file_size for info in infos) > archive.fp.seek(0, os.SEEK_END):

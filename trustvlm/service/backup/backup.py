@@ -1,7 +1,9 @@
-"""Backing up a home: the catalog as it is at one moment, the settings, the originals; nothing that is derived.
+"""Backing up a home: the catalog as it is at one moment, the settings, the originals; nothing that
+is derived.
 
-The catalog is copied while others write (:mod:`trustvlm.catalog.upkeep.copy_catalog`), then wrapped into the archive: both in a work folder
-beside the target, which needs room for the catalog twice. The archive gets its name when it is whole and on disk.
+The catalog is copied while others write (:mod:`trustvlm.catalog.upkeep.copy_catalog`), then wrapped
+into the archive: both in a work folder beside the target, which needs room for the catalog twice.
+The archive gets its name when it is whole and on disk.
 """
 
 from __future__ import annotations
@@ -52,7 +54,8 @@ class Backup:
 
 @dataclass(frozen=True)
 class Upgrade:
-    """What an upgrade did: the schema before (None: no catalog), the schema now, and the backup made in between, if any."""
+    """What an upgrade did: the schema before (None: no catalog), the schema now, and the backup
+    made in between, if any."""
 
     before: str | None
     now: str
@@ -67,7 +70,8 @@ def back_up(
     force: bool = False,
     progress: Progress | None = None,
 ) -> Backup:
-    """Write the backup `target` of a home and its catalog file, of any schema; see :meth:`TrustService.backup`."""
+    """Write the backup `target` of a home and its catalog file, of any schema; see
+    :meth:`TrustService.backup`."""
     target = target.absolute()
     if target.is_dir():
         raise InvalidInput(f"{target} is a folder; expected the name of a file to write")
@@ -109,13 +113,15 @@ def back_up(
 
 
 def upgrade_home(home: Path, catalog: Path, *, backup: bool = True) -> Upgrade:
-    """Bring a home's catalog to the newest schema, after a backup into the home's folder of backups; make it when missing.
+    """Bring a home's catalog to the newest schema, after a backup into the home's folder of
+    backups; make it when missing.
 
     The upgrade is one transaction: when it fails, the catalog is what it was.
 
     Raises:
         ReadOnly, Unavailable: the backup or the catalog cannot be written; nothing was changed.
-        SchemaMismatch: newer than this program. Busy: somebody wrote between the backup and the upgrade.
+        SchemaMismatch: newer than this program. Busy: somebody wrote between the backup and the
+            upgrade.
     """
     head = schema.head()
     writable = os.access(
@@ -139,7 +145,8 @@ def upgrade_home(home: Path, catalog: Path, *, backup: bool = True) -> Upgrade:
         made = back_up(home, catalog, target)
     except (Unavailable, Conflict, InvalidInput) as error:
         raise type(error)(
-            f"no backup, so no upgrade: {error} ('trustvlm db upgrade --no-backup' does without one)"
+            f"no backup, so no upgrade: {error} ('trustvlm db upgrade --no-backup' does without "
+            f"one)"
         ) from error
     Catalog.upgrade(catalog, expected=made.catalog)
     return Upgrade(before, head, made.path)
@@ -164,7 +171,8 @@ def _originals(home: Path) -> Iterator[tuple[str, Path, int]]:
                 continue
             if not stat.S_ISREG(found.st_mode):
                 raise InvalidInput(
-                    f"{path} is a link or a device; a backup holds plain files only, so take it away"
+                    f"{path} is a link or a device; a backup holds plain files only, so take it "
+                    f"away"
                 )
             yield f"{ORIGINALS}/{path.relative_to(root).as_posix()}", path, found.st_size
 

@@ -1,7 +1,9 @@
-"""Making a home of a backup. The target is touched last: by one rename, when the new home is whole and on disk.
+"""Making a home of a backup. The target is touched last: by one rename, when the new home is whole
+and on disk.
 
-A home made of a backup has a new epoch, so that no cache and no snapshot of another history is taken for its own, and no
-derived file. Replacing a home needs it to be out of use; the old one stays beside it under a name of its own.
+A home made of a backup has a new epoch, so that no cache and no snapshot of another history is
+taken for its own, and no derived file. Replacing a home needs it to be out of use; the old one
+stays beside it under a name of its own.
 """
 
 from __future__ import annotations
@@ -46,7 +48,8 @@ class Restored:
 
 
 def check_backup(archive: str | os.PathLike[str], *, progress: Progress | None = None) -> Manifest:
-    """Check every byte of a backup and say what is in it; see :func:`restore` for what is raised."""
+    """Check every byte of a backup and say what is in it; see :func:`restore` for what is
+    raised."""
     with opened(Path(archive).absolute(), progress) as found:
         _check_schema(found)
         return found.manifest
@@ -61,19 +64,23 @@ def restore(
 ) -> Restored:
     """Make a home of the backup `archive`; this is :func:`trustvlm.restore`.
 
-    Every byte of the archive is checked before anything is written. The new home is made beside the target and renamed into
-    its place when it is complete and on disk: after a crash the target is what it was, or the new home.
+    Every byte of the archive is checked before anything is written. The new home is made beside the
+    target and renamed into its place when it is complete and on disk: after a crash the target is
+    what it was, or the new home.
 
     Args:
-        home: the directory to make. One that exists must be empty, or a home, and then `replace` must be true: the old home
-            is kept beside it (`Restored.replaced`), to be deleted by hand.
-        progress: called with numbers of bytes that were checked; their sum in the end is the archive's size.
+        home: the directory to make. One that exists must be empty, or a home, and then `replace`
+            must be true: the old home is kept beside it (`Restored.replaced`), to be deleted by
+                hand.
+        progress: called with numbers of bytes that were checked; their sum in the end is the
+            archive's size.
 
     Raises:
-        NotFound: no such archive, or no folder to make the home in. InvalidInput: something else than a backup, or a target
-        that is no home. Damaged: the archive was cut off, extended or altered. Conflict: there is a home and not `replace`.
-        SchemaMismatch: the archive is newer than this program. Busy: the home to replace is in use. ReadOnly, Unavailable:
-        the target cannot be written.
+        NotFound: no such archive, or no folder to make the home in. InvalidInput: something else
+        than a backup, or a target that is no home. Damaged: the archive was cut off, extended or
+        altered. Conflict: there is a home and not `replace`. SchemaMismatch: the archive is newer
+        than this program. Busy: the home to replace is in use. ReadOnly, Unavailable: the target
+        cannot be written.
     """
     target = Path(home).expanduser().resolve()  # a link stays; what it leads to is made or replaced
     with ExitStack() as stack:
@@ -115,18 +122,21 @@ def _existing(target: Path, replace: bool) -> Path | None:
     if (target / CATALOG).is_file():
         if not replace:
             raise Conflict(
-                f"{target} is a home already; choose another folder, or --replace it (the old one is kept beside it)"
+                f"{target} is a home already; choose another folder, or --replace it (the old "
+                f"one is kept beside it)"
             )
         return target
     if any(target.iterdir()):
         raise InvalidInput(
-            f"{target} holds files but no {CATALOG}; expected a home, an empty folder, or the name of a new one"
+            f"{target} holds files but no {CATALOG}; expected a home, an empty folder, or the "
+            f"name of a new one"
         )
     return None
 
 
 def _make(archive: Archive, made: Path) -> CatalogFacts:
-    """Extract the archive into the new folder `made` and make a home of it; all on disk when this returns."""
+    """Extract the archive into the new folder `made` and make a home of it; all on disk when this
+    returns."""
     made.mkdir()
     folders = {made}
     for name in archive.manifest.members:
@@ -139,7 +149,8 @@ def _make(archive: Archive, made: Path) -> CatalogFacts:
     catalog = made / CATALOG
     if copy_catalog.facts(catalog) != archive.manifest.catalog:
         raise Damaged(
-            f"{archive.path}: its catalog is not the one that its manifest describes; use another backup"
+            f"{archive.path}: its catalog is not the one that its manifest describes; use "
+            f"another backup"
         )
     copy_catalog.renew_epoch_of(catalog)
     facts = copy_catalog.facts(catalog)

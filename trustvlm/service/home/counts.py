@@ -1,4 +1,5 @@
-"""What a space has, remembered by revision: counting a large one anew for every look at it would take long."""
+"""What a space has, remembered by revision: counting a large one anew for every look at it would
+take long."""
 
 from __future__ import annotations
 

@@ -55,12 +55,15 @@ class Parts:
         catalog: the truth. caches: what is derived from it, in this process.
         fitter: refits spaces in the background.
         encoders: the open models.
-        batch_size, workers: how images are loaded (workers None: chosen by their number). limits: what images may be.
+        batch_size, workers: how images are loaded (workers None: chosen by their number). limits:
+            what images may be.
         calls: how much a call may ask for.
         undo_window: how long removed labels and support images can be restored.
-        checked: of each encoder spec, the (identity, golden embedding) that it was compared with in this process.
+        checked: of each encoder spec, the (identity, golden embedding) that it was compared with in
+            this process.
         counts: how many labels and support images spaces have.
-        baselines: what the stored vectors of (space id, side, encoder identity) look like, of spaces with many.
+        baselines: what the stored vectors of (space id, side, encoder identity) look like, of
+            spaces with many.
     """
 
     home: Path
@@ -89,7 +92,8 @@ class Parts:
             raise Unavailable("this service is closed; open it again with trustvlm.open")
         if os.getpid() != self.process:
             raise Unavailable(
-                "this service was opened before a fork; open it anew in the child with trustvlm.open"
+                "this service was opened before a fork; open it anew in the child with "
+                "trustvlm.open"
             )
 
     def space(self, name: str) -> SpaceRecord:
@@ -106,8 +110,8 @@ class Parts:
         Raises:
             Conflict: that is another one than `revision`, if given.
 
-        The lock makes the order of transactions the order in which the cache moves, so it can never be ahead of the
-        transaction that reads it.
+        The lock makes the order of transactions the order in which the cache moves, so it can never
+        be ahead of the transaction that reads it.
         """
         with ExitStack() as stack:
             with self.caches.lock(space):

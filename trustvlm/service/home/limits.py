@@ -19,7 +19,8 @@ class CallLimits:
     """What one call may hold at most; each is a setting of :class:`trustvlm.settings.Settings`.
 
     Attributes:
-        labels: of a register call. supports: support images that come as vectors, of a register call.
+        labels: of a register call. supports: support images that come as vectors, of a register
+            call.
         images: of any call. queries: vectors or texts that are scored or searched.
     """
 
@@ -54,5 +55,6 @@ def at_most(items: Iterable[T], limits: CallLimits, kind: str, what: str) -> lis
 def too_many(kind: str, limit: int, got: str, what: str) -> InvalidInput:
     """The error of a call that asks for too much."""
     return InvalidInput(
-        f"{what}: expected at most {limit:,} {kind} in one call (setting max_{kind}), {got}; make several calls"
+        f"{what}: expected at most {limit:,} {kind} in one call (setting max_{kind}), "
+        f"{got}; make several calls"
     )

@@ -18,13 +18,17 @@ from trustvlm.types.bounds import whole
 __all__ = ["OpenHome"]
 
 EXPIRY_INTERVAL_S = 60.0
-"""A service that changes things looks this often for removed rows that have left their undo window."""
+"""A service that changes things looks this often for removed rows that have left their undo
+window."""
 
 
 class OpenHome(Bound):
     """A home that is open until :meth:`close`; a context manager."""
 
-    _instead = "a TrustService cannot be pickled or copied: pass the path of its home, and call trustvlm.open there"
+    _instead = (
+        "a TrustService cannot be pickled or copied: pass the path of its home, and call "
+        "trustvlm.open there"
+    )
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -50,16 +54,19 @@ class OpenHome(Bound):
 
     @contextmanager
     def at_revision(self, space: str, revision: int) -> Iterator[None]:
-        """Make the first change within the block only if the space is still at `revision` (optimistic concurrency).
+        """Make the first change within the block only if the space is still at `revision`
+        (optimistic concurrency).
 
-        It is checked at once, and again in the transaction of that change: no other change can come between. The changes
-        after the first are not checked. Counts for this thread.
+        It is checked at once, and again in the transaction of that change: no other change can come
+        between. The changes after the first are not checked. Counts for this thread.
 
         Args:
-            revision: the revision that the caller read: of a verdict, of hits, or :attr:`SpaceRow.revision`.
+            revision: the revision that the caller read: of a verdict, of hits, or
+                :attr:`SpaceRow.revision`.
 
         Raises:
-            Conflict: the space has changed since; nothing is written. NotFound: no such space. InvalidInput: not a revision.
+            Conflict: the space has changed since; nothing is written. NotFound: no such space.
+                InvalidInput: not a revision.
         """
         parts, expected = self._ready(), whole("revision", revision)
         with parts.catalog.read() as connection:

@@ -1,8 +1,9 @@
 """Originals: the image files of support images, kept on request so that a space can be re-embedded.
 
-They lie in HOME/originals/ab/cdef…, named by content hash, so that equal images lie there once. A file is whole and on disk
-before the transaction that refers to it commits; it is deleted when the last support image that refers to it is purged.
-Both happen under the catalog's write lock, so neither can undo the other.
+They lie in HOME/originals/ab/cdef…, named by content hash, so that equal images lie there once. A
+file is whole and on disk before the transaction that refers to it commits; it is deleted when the
+last support image that refers to it is purged. Both happen under the catalog's write lock, so
+neither can undo the other.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ _CHUNK = 500
 def keep(
     parts: Parts, sources: Sequence[ImageSource], limits: ImageLimits
 ) -> dict[bytes, ImageSource]:
-    """Write the originals of these images durably; content hash → source. What cannot be read is left out: it is no support.
+    """Write the originals of these images durably; content hash → source. What cannot be read is
+    left out: it is no support.
 
     `limits` are those that the images were encoded with.
 
@@ -63,7 +65,8 @@ def refer(
     kept: dict[bytes, ImageSource],
     limits: ImageLimits,
 ) -> None:
-    """Note, in the transaction that commits support images of these labels, which of them have their original kept.
+    """Note, in the transaction that commits support images of these labels, which of them have
+    their original kept.
 
     Raises:
         Unavailable: one of the files that a purge took meanwhile cannot be written again.
@@ -87,7 +90,8 @@ def kept_original(parts: Parts, content: bytes) -> Path | None:
 def forget_originals(parts: Parts) -> int:
     """Delete the originals whose last support image was purged; how many files went.
 
-    The marks that name them go only after the files: a purge that is stopped between goes on with the next.
+    The marks that name them go only after the files: a purge that is stopped between goes on with
+    the next.
     """
     total = 0
     while True:
@@ -106,7 +110,8 @@ def forget_originals(parts: Parts) -> int:
 
 
 def sweep_originals(parts: Parts) -> int:
-    """Delete files that no support image refers to: of calls that were killed before they committed. How many went."""
+    """Delete files that no support image refers to: of calls that were killed before they
+    committed. How many went."""
     root, total = parts.home / FOLDER, 0
     if not root.is_dir():
         return 0
@@ -155,7 +160,8 @@ def _is_stale(path: Path) -> bool:
 
 
 def _write(home: Path, content: bytes, data: bytes) -> set[Path]:
-    """Put the file in its place, unless it is there; the folders whose entries must reach the disk."""
+    """Put the file in its place, unless it is there; the folders whose entries must reach the
+    disk."""
     path = _path(home, content)
     try:
         if path.is_file() and path.stat().st_size == len(data):

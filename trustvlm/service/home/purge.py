@@ -46,9 +46,11 @@ def _clear_log(parts: Parts) -> None:
 
 
 def purge_expired(parts: Parts) -> None:
-    """Purge what has left its undo window, on the way to another change: nobody waits for readers to leave the log.
+    """Purge what has left its undo window, on the way to another change: nobody waits for readers
+    to leave the log.
 
-    Of the quarantine, what somebody had removed before it was found damaged: nobody asked to delete the rest.
+    Of the quarantine, what somebody had removed before it was found damaged: nobody asked to delete
+    the rest.
     """
     if _purge(parts, parts.undo_window, quarantined=False):
         forget_originals(parts)
@@ -69,7 +71,8 @@ def purge_label(parts: Parts, label_id: int) -> None:
 
 
 def _purge(parts: Parts, older_than: timedelta, *, quarantined: bool) -> int:
-    """Purge what was removed longer ago than `older_than` by the catalog's clock; how many rows went."""
+    """Purge what was removed longer ago than `older_than` by the catalog's clock; how many rows
+    went."""
     before = _passed(parts, older_than)
     with parts.catalog.read() as connection:
         if not purge.anything(connection, before, quarantined=quarantined):
@@ -88,7 +91,8 @@ def _purge(parts: Parts, older_than: timedelta, *, quarantined: bool) -> int:
 
 
 def _passed(parts: Parts, age: timedelta) -> datetime:
-    """The time that is `age` ago by the catalog's clock, which counts the uptime of this machine from now on at the latest."""
+    """The time that is `age` ago by the catalog's clock, which counts the uptime of this machine
+    from now on at the latest."""
     with parts.catalog.read() as connection:
         stamped = clock.is_stamped(connection) or not purge.anything(
             connection, LATEST, quarantined=True
@@ -114,6 +118,7 @@ def _in_chunks(parts: Parts, step: Callable[[Connection], list[Purged]]) -> int:
 
 
 def _delete_files(parts: Parts, purged: Sequence[Purged]) -> None:
-    """Delete the snapshots that may hold what was purged. Originals go by the marks that the catalog keeps of them."""
+    """Delete the snapshots that may hold what was purged. Originals go by the marks that the
+    catalog keeps of them."""
     for space_id in {row.space_id for row in purged}:
         parts.caches.discard(space_id)

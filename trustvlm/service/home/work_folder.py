@@ -1,7 +1,8 @@
-"""Things that appear whole or not at all: a hidden folder to make them in, and the steps that put them into place.
+"""Things that appear whole or not at all: a hidden folder to make them in, and the steps that put
+them into place.
 
-A work folder lies beside what is being made, so that a rename suffices. It is locked as long as its process lives; what a
-killed process left behind goes when the next work folder is made beside it.
+A work folder lies beside what is being made, so that a rename suffices. It is locked as long as its
+process lives; what a killed process left behind goes when the next work folder is made beside it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ _AT_FDCWD = -100
 
 @contextmanager
 def unwritable(what: str, path: Path) -> Iterator[None]:
-    """Turns the operating system's errors inside the block into ours: `what` (to `path`) failed, and why.
+    """Turns the operating system's errors inside the block into ours: `what` (to `path`) failed,
+    and why.
 
     Raises:
         ReadOnly: no permission. Unavailable: another failure, such as a full disk.
@@ -104,9 +106,11 @@ def put(made: Path, target: Path, *, force: bool) -> None:
 
 
 def exchange(one: Path, other: Path) -> None:
-    """Let two folders change names, in one step where the system can (Linux), else with a moment in which `other` is away.
+    """Let two folders change names, in one step where the system can (Linux), else with a moment in
+    which `other` is away.
 
-    If that moment is the machine's last, what was at `other` is whole at `one` plus ".old", and what was at `one` is there.
+    If that moment is the machine's last, what was at `other` is whole at `one` plus ".old", and
+    what was at `one` is there.
     """
     renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if renameat2 is not None:

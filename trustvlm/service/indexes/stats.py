@@ -19,9 +19,11 @@ class IndexStats:
     """The state of a space's index in this process and on disk.
 
     Attributes:
-        recipe: its name. exact: whether its searches return exact similarities. device: where it was asked to live.
-        search: parameters that were tuned, by "prototype" and "support". recall: share of the 10 nearest that is found with
-            them, or with the recipe's, for rows that the index did not hold; only of indexes that do not compare every row.
+        recipe: its name. exact: whether its searches return exact similarities. device: where it
+            was asked to live.
+        search: parameters that were tuned, by "prototype" and "support". recall: share of the 10
+            nearest that is found with them, or with the recipe's, for rows that the index did not
+            hold; only of indexes that do not compare every row.
         labels, prototypes: live rows. dead: prototype rows waiting for a compaction.
         revision: of the space. bytes: of the rows that passes read.
         snapshot: the snapshot file, None when there is none. snapshot_bytes: its size.

@@ -23,8 +23,10 @@ class Suggestion:
     """What a recipe would cost in a space, scaled from its [measured] table.
 
     Attributes:
-        recipe: its name. exact: it finds exactly the nearest. recall: share of the 10 nearest found, where it was measured.
-        milliseconds: of one search over the space's support images on one core. megabytes: of that index.
+        recipe: its name. exact: it finds exactly the nearest. recall: share of the 10 nearest
+            found, where it was measured.
+        milliseconds: of one search over the space's support images on one core. megabytes: of that
+            index.
         build_seconds: to build it. chosen: it is the one to take. current: the space has it.
         why: in words.
     """
@@ -54,8 +56,8 @@ def estimate(
 ) -> list[Suggestion]:
     """Every recipe for an index of so many rows, the one to take marked.
 
-    That is the first in this order that is fast enough: exact ones, ones that compare every row, then the one of the
-    rest that takes the least memory. Where none is, the fastest.
+    That is the first in this order that is fast enough: exact ones, ones that compare every row,
+    then the one of the rest that takes the least memory. Where none is, the fastest.
     """
     found = [
         (recipe, *_costs(recipe, rows, dim))

@@ -1,4 +1,5 @@
-"""How much of the nearest an index finds, measured on rows taken out of it, and the search parameter that finds enough."""
+"""How much of the nearest an index finds, measured on rows taken out of it, and the search
+parameter that finds enough."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ PARAMETERS = {"IVF": "nprobe", "HNSW": "efSearch"}
 
 _BLOCK = 4_096
 _MOST = 65_536  # no search parameter beyond this
-_SURE = 2.33  # standard errors that the tuned recall is to be above the one asked for, where that can be reached
+# standard errors that the tuned recall is to be above the one asked for, where that can be reached
+_SURE = 2.33
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,12 @@ class Tuned:
 
     Attributes:
         kind: "prototype" or "support". rows: live ones.
-        parameter, value: the faiss search parameter that is stored now; None for an index that compares every row.
-        tuned: share of the k nearest that it finds for the rows it was tuned with, none of them in the index.
-        recall: the same for others, which chose nothing; low, high: its 95 % interval. reached: it is what was asked for.
+        parameter, value: the faiss search parameter that is stored now; None for an index that
+            compares every row.
+        tuned: share of the k nearest that it finds for the rows it was tuned with, none of them in
+            the index.
+        recall: the same for others, which chose nothing; low, high: its 95 % interval. reached: it
+            is what was asked for.
         milliseconds: of one query with it, median.
         exact_milliseconds: of one query compared with every row in float32.
     """
@@ -76,7 +81,8 @@ class _Trial:
     """Queries with their true neighbours, and the index that is asked for them.
 
     Attributes:
-        index: it holds none of the queries; one that compares every row may, and leaves each out of its own answer.
+        index: it holds none of the queries; one that compares every row may, and leaves each out of
+            its own answer.
         queries: (q, dim), ids: (q,) theirs, truth: (q, k) ids of the nearest.
         milliseconds: of comparing one query with every row.
     """
@@ -88,7 +94,8 @@ class _Trial:
     milliseconds: float
 
     def shares(self, index: IndexView, *, proof: bool) -> tuple[Float64s, float]:
-        """((m,) share of the nearest that is found, ms a query), one query at a time: of every third one, or of the others."""
+        """((m,) share of the nearest that is found, ms a query), one query at a time: of every
+        third one, or of the others."""
         taken, answers = [], []
         k, chosen = self.truth.shape[1], (np.arange(len(self.ids)) % 3 == 0) == proof
         for own, query in zip(self.ids[chosen], self.queries[chosen], strict=True):
@@ -114,7 +121,8 @@ def tune_index(parts: Parts, space_name: str, recall: float, k: int) -> list[Tun
         space = view.space
     if not found:
         raise InvalidInput(
-            f"space {space_name!r} has fewer than two prototypes or support images; there is nothing to search"
+            f"space {space_name!r} has fewer than two prototypes or support images; there is "
+            f"nothing to search"
         )
     if search:
         with parts.catalog.write("space.search") as connection:
@@ -142,7 +150,8 @@ def _rows(rows: RowView) -> Iterator[Block]:
 
 
 def _trial(subject: _Subject, k: int, device: str) -> _Trial:
-    """The index built again without the rows that are the queries; as it is, where it compares every row."""
+    """The index built again without the rows that are the queries; as it is, where it compares
+    every row."""
     index = subject.index
     out = take_out(subject.blocks, len(index), QUERIES)
     truth, milliseconds = Nearest(out.vectors, k), 0.0
@@ -161,7 +170,8 @@ def _trial(subject: _Subject, k: int, device: str) -> _Trial:
 
 
 def _tuned(subject: _Subject, wanted: float, k: int, device: str) -> Tuned:
-    """The smallest value that surely is enough for the queries to tune with, to within a fifth of it; and its proof."""
+    """The smallest value that surely is enough for the queries to tune with, to within a fifth of
+    it; and its proof."""
     index, trial = subject.index, _trial(subject, k, device)
     if index.exhaustive:
         return _proved(subject, trial, wanted, None, None)
@@ -183,7 +193,8 @@ def _tuned(subject: _Subject, wanted: float, k: int, device: str) -> Tuned:
             if reached >= wanted:
                 break  # not surely: the proof decides
             raise Conflict(
-                f"recipe {index.recipe.name!r} finds {reached:.3f} of the {k} nearest {subject.kind}s at most, not {wanted:g}: "
+                f"recipe {index.recipe.name!r} finds {reached:.3f} of the {k} nearest "
+                f"{subject.kind}s at most, not {wanted:g}: "
                 f"ask for less, or change the recipe ('trustvlm index suggest')"
             )
         low, high = high, min(2 * high, most)

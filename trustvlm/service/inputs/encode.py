@@ -82,10 +82,12 @@ def encodes_texts(spec: str) -> bool:
 
 
 def encoder_of(parts: Parts, space: SpaceRecord, side: str) -> Encoder:
-    """The space's "classifier" or "verifier", after making sure that it still is the one the space was made with.
+    """The space's "classifier" or "verifier", after making sure that it still is the one the space
+    was made with.
 
     Raises:
-        Conflict: other weights, preprocessing or pooling, or the golden image's embedding differs; the message says which.
+        Conflict: other weights, preprocessing or pooling, or the golden image's embedding differs;
+            the message says which.
         WeightsMissing: its files are not where they were, or could not be fetched.
     """
     spec, identity, pinned, golden = {
@@ -107,12 +109,16 @@ def encoder_of(parts: Parts, space: SpaceRecord, side: str) -> Encoder:
     except (NotFound, WeightsMissing) as error:
         place = _PLACES.get(parse_spec(spec).kind, "SPEC")
         raise WeightsMissing(
-            f"the {side} of space {space.name!r} cannot be opened any more: {error}; if its files moved, say where they are: "
+            f"the {side} of space {space.name!r} cannot be opened any more: {error}; if its "
+            f"files moved, say where they are: "
             f"trustvlm space repoint {space.name} --{side} {place}"
         ) from error
     if (identity, golden) in parts.checked.get(spec, ()):
         return encoder
-    forward = f"put the old one back, or embed the space anew with it: trustvlm space reembed {space.name}"
+    forward = (
+        f"put the old one back, or embed the space anew with it: trustvlm space reembed "
+        f"{space.name}"
+    )
     if encoder.identity != identity:
         what = (
             f"it is {identity!r}"
@@ -120,17 +126,23 @@ def encoder_of(parts: Parts, space: SpaceRecord, side: str) -> Encoder:
             else identity_difference(pinned, encoder.parts)
         )
         raise Conflict(
-            f"the {side} {spec!r} of space {space.name!r} is not the one it was made with: {what}; {forward}"
+            f"the {side} {spec!r} of space {space.name!r} is not the one it was made with: "
+            f"{what}; {forward}"
         )
     fresh = None if golden is None else golden_embedding(encoder)
     if golden is not None and fresh is not None:
         cosine = compare_golden(np.frombuffer(golden, dtype="<f4"), fresh)
-        message = f"the {side} {spec!r} gives the golden image an embedding of cosine {cosine:.5f} to the one of space {space.name!r}"
+        message = (
+            f"the {side} {spec!r} gives the golden image an embedding of cosine "
+            f"{cosine:.5f} to the one of space {space.name!r}"
+        )
         match golden_verdict(cosine):
             case "different":
                 raise Conflict(
-                    f"{message}, where {GOLDEN_CLOSE} is needed: weights, preprocessing and pooling are the same, but another "
-                    f"library version or precision computes something else ({_ran(pinned, encoder)}); {forward}"
+                    f"{message}, where {GOLDEN_CLOSE} is needed: weights, preprocessing and "
+                    f"pooling are the same, but another "
+                    f"library version or precision computes something else "
+                    f"({_ran(pinned, encoder)}); {forward}"
                 )
             case "close":
                 log.warning("%s: below %s; %s", message, GOLDEN_SAME, _ran(pinned, encoder))
@@ -141,7 +153,8 @@ def encoder_of(parts: Parts, space: SpaceRecord, side: str) -> Encoder:
 
 
 def _ran(pinned: Mapping[str, str] | None, encoder: Encoder) -> str:
-    """Where and how the encoder runs, and where and how it ran when the space was made, as far as that was recorded."""
+    """Where and how the encoder runs, and where and how it ran when the space was made, as far as
+    that was recorded."""
     now = f"{libraries()} on {encoder.device} at {encoder.precision}"
     if pinned is None:
         return f"now {now}"
@@ -172,7 +185,8 @@ def encode_for(
     progress: Callable[[int], None] | None = None,
     limits: ImageLimits | None = None,
 ) -> list[EncodedImage | FailedImage]:
-    """Encode images with the space's encoders, each tower once; embeddings are (verifier, classifier or nothing).
+    """Encode images with the space's encoders, each tower once; embeddings are (verifier,
+    classifier or nothing).
 
     Args:
         limits: how they are read; None: as :func:`reading` says for the space.
@@ -184,7 +198,8 @@ def encode_for(
     verifier_side = "classifier" if same else "verifier"
     if not encodes_images(space.classifier if same else space.verifier):
         raise InvalidInput(
-            f"images: the verifier of space {space.name!r} is {space.verifier if not same else space.classifier!r}, "
+            f"images: the verifier of space {space.name!r} is "
+            f"{space.verifier if not same else space.classifier!r}, "
             f"which cannot encode images; pass embeddings of {space.verifier_dim} values instead"
         )
     encoders = [encoder_of(parts, space, verifier_side)]
@@ -267,13 +282,15 @@ def check_queries(queries: object) -> None:
 def raw_queries(
     parts: Parts, space: SpaceRecord, queries: Queries, notes: list[str] | None = None
 ) -> tuple[Float64s | None, Float64s | None]:
-    """(classifier, verifier) embeddings of queries; where the space's verifier is "same", both are one array.
+    """(classifier, verifier) embeddings of queries; where the space's verifier is "same", both are
+    one array.
 
     Args:
         notes: what is said of images is appended to it.
 
     Raises:
-        InvalidInput: nothing or too much given, wrong shapes, an image that cannot be read, or texts without a text tower.
+        InvalidInput: nothing or too much given, wrong shapes, an image that cannot be read, or
+            texts without a text tower.
     """
     check_queries(queries)
     if queries.images is not None or queries.text is not None:
@@ -299,7 +316,8 @@ def raw_queries(
         )
     if classifier is not None and verifier is not None and len(classifier) != len(verifier):
         raise InvalidInput(
-            f"queries: {len(classifier)} classifier embeddings, but {len(verifier)} verifier embeddings"
+            f"queries: {len(classifier)} classifier embeddings, but {len(verifier)} verifier "
+            f"embeddings"
         )
     if space.verifier != "same":
         return classifier, verifier
@@ -309,7 +327,8 @@ def raw_queries(
         unit_rows(classifier), unit_rows(verifier), atol=1e-6
     ):
         raise InvalidInput(
-            f"queries: the verifier of space {space.name!r} is 'same', but two different embeddings were given"
+            f"queries: the verifier of space {space.name!r} is 'same', but two different "
+            f"embeddings were given"
         )
     return classifier, classifier
 
@@ -326,7 +345,8 @@ def _encoded(parts: Parts, space: SpaceRecord, queries: Queries, notes: list[str
         )
         if not encodes_texts(space.classifier):
             raise InvalidInput(
-                f"queries.text: the classifier of space {space.name!r} is {space.classifier!r}, which cannot encode text; "
+                f"queries.text: the classifier of space {space.name!r} is {space.classifier!r}, "
+                f"which cannot encode text; "
                 f"pass classifier= embeddings of {space.classifier_dim} values instead"
             )
         if not all(isinstance(text, str) and text.strip() for text in texts):
@@ -349,20 +369,23 @@ def _encoded(parts: Parts, space: SpaceRecord, queries: Queries, notes: list[str
     if found.failures:
         source, reason = found.failures[0]
         raise InvalidInput(
-            f"queries.images: {source}: {reason} ({len(found.failures)} of {len(images)} cannot be read)"
+            f"queries.images: {source}: {reason} ({len(found.failures)} of {len(images)} cannot "
+            f"be read)"
         )
     return found.queries
 
 
 def as_sources(images: object, what: str) -> list[ImageSource]:
-    """A list of image sources; a single path or picture where a list belongs is a mistake worth naming."""
+    """A list of image sources; a single path or picture where a list belongs is a mistake worth
+    naming."""
     return sources(images, what)
 
 
 def encode_prompts(
     encoder: Encoder, prompts: Mapping[str, Sequence[str]]
 ) -> tuple[dict[str, Float32s], list[str]]:
-    """(label → the text prototype of its prompts, labels with a prompt that is longer than the model's context)."""
+    """(label → the text prototype of its prompts, labels with a prompt that is longer than the
+    model's context)."""
     each = [prompt for own in prompts.values() for prompt in own]
     ends = np.cumsum([len(own) for own in prompts.values()])
     groups = np.split(encoder.encode_texts(each).astype(np.float64), ends[:-1])

@@ -1,4 +1,5 @@
-"""Images whose true label somebody told us: checked, told apart, and compared with the support images."""
+"""Images whose true label somebody told us: checked, told apart, and compared with the support
+images."""
 
 from __future__ import annotations
 
@@ -35,8 +36,8 @@ class Observed:
     """n images with their true labels.
 
     Attributes:
-        classifier: (n, d_t), verifier: (n, d_v) raw embeddings; one array where the space's verifier is "same", and the
-            verifier's None where none was given.
+        classifier: (n, d_t), verifier: (n, d_v) raw embeddings; one array where the space's
+            verifier is "same", and the verifier's None where none was given.
         truth: (n,) label names, None for an image of no label of the space.
         hashes: content hash of each. sources: a name for each, or None.
         notes: what was done so that the encoders see the images, of all that came.
@@ -87,11 +88,12 @@ def observe(
 ) -> Observed:
     """Queries with their true labels, checked.
 
-    The content hash is that of the image file, or of the float32 verifier embedding (the classifier's where there is none):
-    the same that a support image made of it has.
+    The content hash is that of the image file, or of the float32 verifier embedding (the
+    classifier's where there is none): the same that a support image made of it has.
 
     Raises:
-        InvalidInput: no classifier embeddings, lengths that differ, or a truth that is not a name or None.
+        InvalidInput: no classifier embeddings, lengths that differ, or a truth that is not a name
+            or None.
     """
     check_queries(queries)
     truth = optional_texts(
@@ -116,7 +118,8 @@ def observe(
     classifier, verifier = raw_queries(parts, space, queries, notes)
     if classifier is None:
         raise InvalidInput(
-            "queries.classifier: trust needs classifier embeddings; only verifier embeddings were given"
+            "queries.classifier: trust needs classifier embeddings; only verifier embeddings "
+            "were given"
         )
     if len(truth) != len(classifier):
         raise InvalidInput(
@@ -148,7 +151,8 @@ def stored_images(connection: Connection, space: SpaceRecord) -> tuple[Observed,
     pool = observations.pool(connection, space.id, space.classifier_dim, space.verifier_dim)
     if not len(pool):
         raise InvalidInput(
-            f"space {space.name!r} has no calibration images yet; 'trustvlm calibrate {space.name} DIR' adds some"
+            f"space {space.name!r} has no calibration images yet; 'trustvlm calibrate "
+            f"{space.name} DIR' adds some"
         )
     classifier = pool.classifier.astype(np.float64)
     verifier = (
@@ -174,9 +178,8 @@ def truth_ids(connection: Connection, space: SpaceRecord, truth: Objects) -> Int
     found = label_rows.find_many(connection, space.id, names)
     if len(found) < len(names):
         missing = unknown(connection, space.id, names)
-        raise NotFound(
-            f"truth: {told(missing, space.name, 'register it, or give None for images of no label')}"
-        )
+        remedy = "register it, or give None for images of no label"
+        raise NotFound(f"truth: {told(missing, space.name, remedy)}")
     return np.array(
         [-1 if name is None else found[name].id for name in truth.tolist()], dtype=np.int64
     )
@@ -187,15 +190,18 @@ def are_supports(
 ) -> Bools:
     """(n,) which of `count` unit verifier embeddings are those of a support image of the space.
 
-    They would vouch for themselves: a support image is close to its own prototype because it is in it.
+    They would vouch for themselves: a support image is close to its own prototype because it is in
+    it.
     """
     index = parts.caches.support_view(connection, view, classifier=False)
     if not len(index) or not count:
         return np.zeros(count, np.bool_)
     if verifier is None:
         raise InvalidInput(
-            f"queries.verifier: space {view.space.name!r} has support images, and only verifier embeddings "
-            f"({view.space.verifier_dim} values) tell whether a query is one of them; none were given"
+            f"queries.verifier: space {view.space.name!r} has support images, and only verifier "
+            f"embeddings "
+            f"({view.space.verifier_dim} values) tell whether a query is one of them; none were "
+            f"given"
         )
     _, similarity = index.search(verifier.astype(np.float32), 1)
     return similarity[:, 0] >= SAME_IMAGE - view.cache.recipe.max_error

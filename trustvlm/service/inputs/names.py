@@ -31,8 +31,9 @@ UNSEEN = (
     "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164\ufeff\uffa0"
     "\ufff0-\ufffb\ufffe\uffff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e00ff\U000e01f0-\U000e0fff\ufdd0-\ufdef"
 )
-"""What is not seen or turns the reading direction: two names that look alike would be two labels. Not among them: variation
-selectors (emoji, ideographs), which belong to the character before them, and joiners, see below."""
+"""What is not seen or turns the reading direction: two names that look alike would be two labels.
+Not among them: variation selectors (emoji, ideographs), which belong to the character before them,
+and joiners, see below."""
 JOINERS = (
     "\u200c\u200d"  # Persian, Indic scripts and emoji need them between two of their own characters
 )
@@ -44,8 +45,8 @@ def check_name(name: object, what: str) -> str:
     """`name` in normal form C, when people and files can hold it.
 
     Raises:
-        InvalidInput: not a string, empty, too long, blanks at an end, or characters that are not seen: control, format,
-            direction and zero-width characters, halves of characters.
+        InvalidInput: not a string, empty, too long, blanks at an end, or characters that are not
+            seen: control, format, direction and zero-width characters, halves of characters.
     """
     if not isinstance(name, str):
         raise InvalidInput(f"{what}: expected a string, got {type(name).__name__}")
@@ -68,7 +69,8 @@ def check_name(name: object, what: str) -> str:
 
 
 def check_space_name(name: object, what: str) -> str:
-    """The same of a space: its name stands between the slashes of addresses, and none is in it. Raises InvalidInput."""
+    """The same of a space: its name stands between the slashes of addresses, and none is in it.
+    Raises InvalidInput."""
     name = check_name(name, what)
     if "/" in name:
         raise InvalidInput(
@@ -78,7 +80,8 @@ def check_space_name(name: object, what: str) -> str:
 
 
 def source_text(source: str) -> str:
-    """Where an image came from, as it can be stored: a file's name need not be UTF-8, nor need it be short."""
+    """Where an image came from, as it can be stored: a file's name need not be UTF-8, nor need it
+    be short."""
     text = source.encode(errors="backslashreplace").decode()
     return text if len(text) <= MAX_SOURCE else f"{text[: MAX_SOURCE - 1]}…"
 
@@ -87,7 +90,8 @@ def check_characters(text: str, what: str) -> None:
     """Make sure that every character of `text` is seen for what it is.
 
     Raises:
-        InvalidInput: it holds control, direction or zero-width characters, line breaks or halves of characters.
+        InvalidInput: it holds control, direction or zero-width characters, line breaks or halves of
+            characters.
     """
     if text.isascii() and text.isprintable():
         return

@@ -20,6 +20,7 @@ from trustvlm.selective.calibration import (
     split,
 )
 from trustvlm.selective.risk import RiskThreshold, find_threshold, threshold_grid
+from trustvlm.service.home.calibrations import in_force, newest, store
 from trustvlm.service.home.home import Parts
 from trustvlm.service.inputs.labelled import (
     Observed,
@@ -29,14 +30,13 @@ from trustvlm.service.inputs.labelled import (
     stored_images,
     truth_ids,
 )
-from trustvlm.service.measuring.calibrations import in_force, newest, store
-from trustvlm.service.measuring.configurations import (
+from trustvlm.service.measuring.repeated import as_stored, first_of_each
+from trustvlm.service.query.configurations import (
     Configuration,
     comparable,
     configurations,
     require_images,
 )
-from trustvlm.service.measuring.repeated import as_stored, first_of_each
 from trustvlm.service.query.context import Context, context_of
 from trustvlm.service.query.decide import UNKNOWN_RATE, acceptable, is_unknown
 from trustvlm.service.query.judge import Columns, judge, judge_all
@@ -73,14 +73,16 @@ class Promise:
         """
         if not isinstance(self.rule, str):
             raise InvalidInput(
-                f"rule: expected 'auto' or one of the names of trustvlm.RULES, got {self.rule!r:.60}"
+                f"rule: expected 'auto' or one of the names of trustvlm.RULES, got "
+                f"{self.rule!r:.60}"
             )
         flags(may_correct=self.may_correct)
         if self.rule != "auto":
             corrects = resolve_parameters(self.rule, self.params)[1].relabels
             if corrects and not self.may_correct:
                 raise InvalidInput(
-                    f"rule: {self.rule!r} may correct the classifier's labels; pass may_correct=True to allow that, "
+                    f"rule: {self.rule!r} may correct the classifier's labels; pass "
+                    f"may_correct=True to allow that, "
                     f"or name a rule that keeps them, such as {DEFAULT_RULE!r}"
                 )
         elif self.params is not None:
@@ -116,7 +118,8 @@ def calibrate(
 def recalibrate(
     parts: Parts, space_name: str, changes: Mapping[str, Any] | None = None
 ) -> Calibration:
-    """See :meth:`TrustService.recalibrate`; `changes`: fields of :class:`Promise` that are to be others than before."""
+    """See :meth:`TrustService.recalibrate`; `changes`: fields of :class:`Promise` that are to be
+    others than before."""
     with parts.catalog.read() as connection:
         space = spaces.find(connection, space_name)
         before = in_force(connection, space) or newest(connection, space)
@@ -146,10 +149,12 @@ def _calibrated(
 ) -> Calibration:
     """Calibrate on these images; with `keep`, they become the calibration images of the space.
 
-    Those of a calibration that stays in force, because this one failed, are not replaced: it is renewed with them.
+    Those of a calibration that stays in force, because this one failed, are not replaced: it is
+    renewed with them.
     """
     with parts.snapshot(space.name) as (connection, view):
-        # A threshold is worth no more than the τ it was found with: not that of an earlier revision.
+        # A threshold is worth no more than the τ it was found with: not that of an earlier
+        # revision.
         context = context_of(parts, connection, view, space.id, own_fit=True)
         if truth is None:
             truth = truth_ids(connection, view.space, observed.truth)
@@ -161,7 +166,8 @@ def _calibrated(
     with parts.catalog.write("calibrate") as connection:
         if spaces.find(connection, space.name).id != space.id:
             raise Conflict(
-                f"space {space.name!r} was removed and made again, or re-embedded, during the call; calibrate again"
+                f"space {space.name!r} was removed and made again, or re-embedded, during the "
+                f"call; calibrate again"
             )
         if keep and not (calibration.failed and in_force(connection, space)):
             observations.forget_calibration(connection, space.id)
@@ -173,8 +179,8 @@ def _calibrated(
 
 @dataclass(frozen=True, eq=False)
 class _Sifted:
-    """The images that may calibrate, and how many may not: support images, the second of two that are the same, and images
-    of labels that are gone."""
+    """The images that may calibrate, and how many may not: support images, the second of two that
+    are the same, and images of labels that are gone."""
 
     observed: Observed
     truth: Int64s
@@ -197,7 +203,8 @@ def _sift(context: Context, observed: Observed, truth: Int64s) -> _Sifted:
     kept = np.flatnonzero(~support & first & ~gone)
     if not len(kept):
         raise InvalidInput(
-            f"queries: none of {len(observed)} images can calibrate: {int(support.sum())} are support images, "
+            f"queries: none of {len(observed)} images can calibrate: {int(support.sum())} are "
+            f"support images, "
             f"{int((~first).sum())} came twice, {int(gone.sum())} are of labels that were removed"
         )
     counts = (
@@ -214,7 +221,8 @@ def _found(context: Context, sifted: _Sifted, promise: Promise) -> Calibration:
     classifier, verifier = sifted.observed.unit
     if len(sifted.observed) < 2:
         raise InvalidInput(
-            "queries: expected at least 2 images that can calibrate, one to choose with and one to prove; got 1"
+            "queries: expected at least 2 images that can calibrate, one to choose with and one "
+            "to prove; got 1"
         )
     tuning, testing = split(sifted.observed.hashes)
     names, left_out = comparable(
@@ -290,7 +298,8 @@ def _found(context: Context, sifted: _Sifted, promise: Promise) -> Calibration:
 
 
 def _corrections(context: Context, sifted: _Sifted, best: Configuration) -> dict[str, Any]:
-    """What the chosen rule, or one that may correct labels where it does not, changes of the labels of all the images."""
+    """What the chosen rule, or one that may correct labels where it does not, changes of the labels
+    of all the images."""
     classifier, verifier = sifted.observed.unit
     if verifier is None:
         return {}

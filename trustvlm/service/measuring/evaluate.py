@@ -22,14 +22,14 @@ from trustvlm.service.inputs.labelled import (
     stored_images,
     truth_ids,
 )
-from trustvlm.service.measuring.configurations import comparable, require_images
 from trustvlm.service.measuring.items import check_items, evaluated_images
+from trustvlm.service.measuring.outcome import right_rows, rule_outcome
 from trustvlm.service.measuring.repeated import first_of_each
 from trustvlm.service.measuring.shot_curve import MAX_LABELS, drawable, rules_of, shot_curve
+from trustvlm.service.query.configurations import comparable, require_images
 from trustvlm.service.query.context import Context, context_of
 from trustvlm.service.query.evidence import evidence_reader
 from trustvlm.service.query.judge import Columns, judge_all
-from trustvlm.service.registration.outcome import right_rows, rule_outcome
 from trustvlm.system.stopping import may_stop
 from trustvlm.types import Queries, RuleLeftOut
 from trustvlm.types.array_input import texts
@@ -124,7 +124,8 @@ def _evaluated(
         kept = np.flatnonzero(~support & first & ~gone)
         if not len(kept):
             raise InvalidInput(
-                f"queries: expected images that are not support images, got none (of {len(observed)})"
+                f"queries: expected images that are not support images, got none (of "
+                f"{len(observed)})"
             )
         if wanted.items:
             check_items(len(chosen), len(kept))
@@ -192,7 +193,8 @@ def _names(context: Context, ids: Int64s) -> list[str | None]:
 def _chosen(
     wanted: Wanted, context: Context, *, images: bool
 ) -> tuple[Chosen, tuple[RuleLeftOut, ...]]:
-    """The rules to compare, with their parameters, and those of the default list that are left out."""
+    """The rules to compare, with their parameters, and those of the default list that are left
+    out."""
     given = wanted.params or {}
     names, left_out = comparable(images=images, prototypes=len(context.view.prototypes))
     if wanted.rules is not None:

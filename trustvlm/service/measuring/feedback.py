@@ -1,4 +1,5 @@
-"""Feedback: images whose true label became known, kept as evidence for or against the promise; and watching over it."""
+"""Feedback: images whose true label became known, kept as evidence for or against the promise; and
+watching over it."""
 
 from __future__ import annotations
 
@@ -12,10 +13,10 @@ from trustvlm.catalog.rows import observations, spaces, supports
 from trustvlm.catalog.rows.observations import GivenVerdict
 from trustvlm.errors import Conflict, InvalidInput, NotFound
 from trustvlm.selective.monitoring import monitor as watch
+from trustvlm.service.home.calibrations import in_force
 from trustvlm.service.home.home import Parts
 from trustvlm.service.inputs.encode import as_sources
 from trustvlm.service.inputs.labelled import Observed, are_supports, as_rows, observe, truth_ids
-from trustvlm.service.measuring.calibrations import in_force
 from trustvlm.service.measuring.repeated import as_stored
 from trustvlm.service.query.score import verdicts_of
 from trustvlm.service.registration.register import register
@@ -63,7 +64,8 @@ def feedback(
     with parts.catalog.write("feedback") as connection:
         if spaces.find(connection, space_name).id != space.id:
             raise Conflict(
-                f"space {space_name!r} was removed and made again, or re-embedded, during the call; nothing was stored"
+                f"space {space_name!r} was removed and made again, or re-embedded, during the "
+                f"call; nothing was stored"
             )
         stored = observations.store(connection, space.id, rows)
     promoted = _promote(parts, space_name, queries, observed, kept, told.hashes) if promote else 0
@@ -104,7 +106,8 @@ def _promote(
     kept: Int64s,
     stored: Sequence[bytes],
 ) -> int:
-    """Make the kept images of a label support images of it, and take them, stored by these hashes, out of what may testify."""
+    """Make the kept images of a label support images of it, and take them, stored by these hashes,
+    out of what may testify."""
     if observed.verifier is None:
         raise InvalidInput("promote: support images need verifier embeddings; none were given")
     of_label = [i for i in kept.tolist() if observed.truth[i] is not None]
@@ -162,11 +165,13 @@ def monitor(parts: Parts, space_name: str, alpha: float) -> MonitorReport:
         calibration = in_force(connection, view.space)
         if calibration is None:
             raise NotFound(
-                f"space {space_name!r} has no calibration to watch over; run 'trustvlm calibrate {space_name} DIR'"
+                f"space {space_name!r} has no calibration to watch over; run 'trustvlm "
+                f"calibrate {space_name} DIR'"
             )
         if calibration.other_encoders:
             raise NotFound(
-                f"space {space_name!r} was re-embedded since calibration {calibration.id}, which decides nothing any more; "
+                f"space {space_name!r} was re-embedded since calibration {calibration.id}, "
+                f"which decides nothing any more; "
                 f"run 'trustvlm recalibrate {space_name}'"
             )
         pairs = observations.accepted_random(connection, view.space.id)
@@ -177,16 +182,21 @@ def monitor(parts: Parts, space_name: str, alpha: float) -> MonitorReport:
     seen = f"{found.errors} of {found.items} accepted images whose label became known are wrong"
     if found.broken:
         message = (
-            f"the promise is broken: {seen}, though {promised}; the risk is at least {found.risk_low:.3g}. "
+            f"the promise is broken: {seen}, though {promised}; the risk is at least "
+            f"{found.risk_low:.3g}. "
             f"Do not rely on calibration {calibration.id}; run 'trustvlm recalibrate {space_name}'"
         )
     elif calibration.revision < view.revision:
         message = (
-            f"calibration {calibration.id} is stale since revision {calibration.revision + 1} and promises nothing"
+            f"calibration {calibration.id} is stale since revision {calibration.revision + 1} "
+            f"and promises nothing"
             f"{f': {seen}' if found.items else ''}; run 'trustvlm recalibrate {space_name}'"
         )
     elif not found.items:
-        message = f"nothing to compare with yet: give feedback with sampling 'random' on images that were accepted ({promised})"
+        message = (
+            f"nothing to compare with yet: give feedback with sampling 'random' on images "
+            f"that were accepted ({promised})"
+        )
     else:
         message = f"the promise ({promised}) is not contradicted: {seen}"
     return MonitorReport(

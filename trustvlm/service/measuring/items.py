@@ -1,4 +1,5 @@
-"""An evaluation image by image and threshold by threshold, for those who want to see what a threshold does."""
+"""An evaluation image by image and threshold by threshold, for those who want to see what a
+threshold does."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ def check_items(rules: int, images: int) -> None:
     """
     if rules * images > MOST_ITEMS:
         raise InvalidInput(
-            f"items: expected at most {MOST_ITEMS:,} pairs of a rule and an image, got {rules} x {images:,}; name fewer rules"
+            f"items: expected at most {MOST_ITEMS:,} pairs of a rule and an image, got {rules} "
+            f"x {images:,}; name fewer rules"
         )
 
 

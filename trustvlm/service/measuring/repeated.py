@@ -25,8 +25,9 @@ _NEARLY = 1 - 1e-5  # below SAME_IMAGE by more than float32 rounds
 def first_of_each(observed: Observed) -> Bools:
     """(n,) which images are the first of those that are the same.
 
-    The same are equal files (or pixels, or vectors, as the hash has it), and images whose embeddings are equal but for
-    rounding: the picture saved in another format, or encoded in another batch.
+    The same are equal files (or pixels, or vectors, as the hash has it), and images whose
+    embeddings are equal but for rounding: the picture saved in another format, or encoded in
+    another batch.
     """
     first = np.zeros(len(observed), np.bool_)
     first[np.unique(_numbers(observed.hashes), return_index=True)[1]] = True
@@ -45,8 +46,9 @@ def _numbers(hashes: list[bytes]) -> Int64s:
 def as_stored(connection: Connection, space: SpaceRecord, observed: Observed) -> Observed:
     """`observed` under the hashes that its images are stored by.
 
-    The hash of an image that came as a file is another than that of its vectors, which is what 'trustvlm calibrate SPACE DIR'
-    gives. An image that is not known by its hash is known by its embedding, equal but for rounding.
+    The hash of an image that came as a file is another than that of its vectors, which is what
+    'trustvlm calibrate SPACE DIR' gives. An image that is not known by its hash is known by its
+    embedding, equal but for rounding.
     """
     known = observations.known_hashes(connection, space.id, observed.hashes)
     new = [i for i, content in enumerate(observed.hashes) if content not in known]
@@ -77,7 +79,8 @@ def as_stored(connection: Connection, space: SpaceRecord, observed: Observed) ->
 def _repeated(unit: Float64s) -> Bools:
     """(n,) which unit vectors are equal to an earlier one but for rounding.
 
-    Equal ones have equal projections on any direction: sorted by one, they stand within a narrow window of each other.
+    Equal ones have equal projections on any direction: sorted by one, they stand within a narrow
+    window of each other.
     """
     repeated = np.zeros(len(unit), np.bool_)
     directions = np.random.default_rng(0).standard_normal((unit.shape[1], _DIRECTIONS))

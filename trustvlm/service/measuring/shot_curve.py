@@ -34,7 +34,8 @@ class _Draw:
     """Prototypes of some labels from a part of their support images.
 
     Attributes:
-        columns: (p,) places of these labels among all. prototypes: (p, d_v). evidence: what the part says of itself.
+        columns: (p,) places of these labels among all. prototypes: (p, d_v). evidence: what the
+            part says of itself.
     """
 
     columns: Int64s
@@ -51,10 +52,11 @@ def shot_curve(
     draws: int,
     seed: int = 0,
 ) -> tuple[ShotOutcome, ...]:
-    """AURC of the rules with 0, 1, 2, … support images a label, over `draws` random parts of the space's own.
+    """AURC of the rules with 0, 1, 2, … support images a label, over `draws` random parts of the
+    space's own.
 
-    Numbers of images that half of the labels do not have are left out. Labels with fewer use what they have. No rule that
-    asks for single support images.
+    Numbers of images that half of the labels do not have are left out. Labels with fewer use what
+    they have. No rule that asks for single support images.
 
     Args:
         classifier: (n, d_t), verifier: (n, d_v) unit queries. truth: (n,) label ids.
@@ -170,7 +172,8 @@ def _candidates(logit: Float64s, verifier: Float64s, part: _Draw) -> Candidates:
 
 
 def drawable(rule: Rule) -> bool:
-    """Whether the curve can be drawn for a rule: not for one that looks at single support images or beyond the candidates."""
+    """Whether the curve can be drawn for a rule: not for one that looks at single support images or
+    beyond the candidates."""
     return not (rule.beyond or rule.neighbours)
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from trustvlm.catalog.rows import observations, spaces
 from trustvlm.errors import InvalidInput
+from trustvlm.service.home.calibrations import list_calibrations, remove_calibration
 from trustvlm.service.home.open_home import OpenHome
 from trustvlm.service.measuring.calibrate import Promise, calibrate, recalibrate
-from trustvlm.service.measuring.calibrations import list_calibrations, remove_calibration
 from trustvlm.service.measuring.evaluate import Wanted, evaluate, evaluate_stored, rule_names
 from trustvlm.service.measuring.feedback import feedback, monitor
 from trustvlm.service.measuring.report import write_report
@@ -40,21 +40,27 @@ class Measuring(OpenHome):
         items: bool = False,
         confidence: float = 0.9,
     ) -> Evaluation:
-        """How well each rule tells right from wrong on labelled images: metrics with intervals, by label, by support images.
+        """How well each rule tells right from wrong on labelled images: metrics with intervals, by
+        label, by support images.
 
         Support images among the queries are left out and counted: they would vouch for themselves.
 
         Args:
-            queries: images or embeddings. truth: their label names; None: of no label, so that any answer is wrong.
+            queries: images or embeddings. truth: their label names; None: of no label, so that any
+                answer is wrong.
             rules: names; None: all (those on text alone where there are no verifier embeddings).
-            sources: a name for each image. risk, coverage: where to report coverage at risk, and risk at coverage.
-            draws: how many random parts of the support images for the curve over their number; 0: no curve.
+            sources: a name for each image. risk, coverage: where to report coverage at risk, and
+                risk at coverage.
+            draws: how many random parts of the support images for the curve over their number; 0:
+                no curve.
             params: parameters of rules, by rule, where they are not the rule's own.
-            items: say also what each rule says of each image, and what each threshold would have accepted; for at most 100,000
-                pairs of a rule and an image. confidence: of the bounds of the risk that come with the thresholds.
+            items: say also what each rule says of each image, and what each threshold would have
+                accepted; for at most 100,000 pairs of a rule and an image. confidence: of the
+                bounds of the risk that come with the thresholds.
 
         Raises:
-            NotFound: unknown space or label. InvalidInput: wrong shapes or arguments, or nothing but support images.
+            NotFound: unknown space or label. InvalidInput: wrong shapes or arguments, or nothing
+                but support images.
         """
         wanted = Wanted(rule_names(rules), params, risk, coverage, draws, items, confidence)
         return evaluate(self._ready(), space, queries, truth, sources, wanted)
@@ -71,7 +77,8 @@ class Measuring(OpenHome):
         items: bool = False,
         confidence: float = 0.9,
     ) -> Evaluation:
-        """:meth:`evaluate` on the images that :meth:`recalibrate` uses: of the last calibration, and randomly drawn feedback.
+        """:meth:`evaluate` on the images that :meth:`recalibrate` uses: of the last calibration,
+        and randomly drawn feedback.
 
         Raises:
             NotFound: unknown space. InvalidInput: wrong arguments, or there are no such images.
@@ -88,7 +95,8 @@ class Measuring(OpenHome):
             return observations.counts(connection, spaces.find(connection, space).id)
 
     def write_report(self, evaluation: Evaluation, path: str | Path) -> None:
-        """Write an evaluation as one HTML page with plots, pictures and explanations, which asks nothing of the network.
+        """Write an evaluation as one HTML page with plots, pictures and explanations, which asks
+        nothing of the network.
 
         Raises:
             ReadOnly: the file cannot be written.
@@ -111,29 +119,36 @@ class Measuring(OpenHome):
         may_correct: bool = False,
         sources: Sequence[str | None] | None = None,
     ) -> Calibration:
-        """Choose rule, parameters and threshold on labelled images, with a promise, and put them into force.
+        """Choose rule, parameters and threshold on labelled images, with a promise, and put them
+        into force.
 
-        A third of the images (by content) chooses the configuration and the thresholds to try; the rest proves one: of what
-        it accepts at most `max_risk` is wrong, with `confidence` over the draw of the images. Images that are support images,
-        or come twice, are left out and counted. The embeddings are stored, so that :meth:`recalibrate` needs no images.
+        A third of the images (by content) chooses the configuration and the thresholds to try; the
+        rest proves one: of what it accepts at most `max_risk` is wrong, with `confidence` over the
+        draw of the images. Images that are support images, or come twice, are left out and counted.
+        The embeddings are stored, so that :meth:`recalibrate` needs no images.
 
-        Where no threshold can be proved, the calibration has `failed` True: it is listed, but never in force. A calibration
-        that was in force before stays in force, with its stored images.
+        Where no threshold can be proved, the calibration has `failed` True: it is listed, but never
+        in force. A calibration that was in force before stays in force, with its stored images.
 
         Args:
-            queries: images or embeddings, drawn like those to come. truth: their label names; None: of no label of the space.
-            rule: "auto" compares the rules that keep the classifier's labels, with `may_correct` all rules, with their weights
-                λ, T and τ; or one rule by name, with `params` to hold fixed.
-            on_stale: what happens once the space has changed: "flag" marks verdicts as stale; "abstain" accepts nothing;
-                "auto" abstains if one of these images now gets an added label, otherwise flags. New labels that none of these
-                images gets are never accepted.
-            on_unverified: "judge" labels without support images by their trust; "abstain" accepts none of them.
+            queries: images or embeddings, drawn like those to come. truth: their label names; None:
+                of no label of the space.
+            rule: "auto" compares the rules that keep the classifier's labels, with `may_correct`
+                all rules, with their weights λ, T and τ; or one rule by name, with `params` to hold
+                fixed.
+            on_stale: what happens once the space has changed: "flag" marks verdicts as stale;
+                "abstain" accepts nothing; "auto" abstains if one of these images now gets an added
+                label, otherwise flags. New labels that none of these images gets are never
+                accepted.
+            on_unverified: "judge" labels without support images by their trust; "abstain" accepts
+                none of them.
             unknown_rate: share of false alarms of the unknown test, at most 0.1; 0: no test.
             may_correct: the rule may be one that corrects the classifier's labels (a starred one).
             sources: a name for each image, kept with it.
 
         Raises:
-            NotFound: unknown space, or a truth that is no label. InvalidInput: nothing to calibrate with, or bad arguments.
+            NotFound: unknown space, or a truth that is no label. InvalidInput: nothing to calibrate
+                with, or bad arguments.
         """
         promise = Promise(
             rule, max_risk, confidence, params, on_stale, on_unverified, unknown_rate, may_correct
@@ -150,10 +165,12 @@ class Measuring(OpenHome):
         params: Mapping[str, float | None] | None = None,
         may_correct: bool | None = None,
     ) -> Calibration:
-        """Calibrate the space as it is now on the stored images and random feedback, with the options of the last calibration.
+        """Calibrate the space as it is now on the stored images and random feedback, with the
+        options of the last calibration.
 
         Args:
-            rule, max_risk, confidence, may_correct: options in place of those. params: parameters of `rule`, to hold fixed.
+            rule, max_risk, confidence, may_correct: options in place of those. params: parameters
+                of `rule`, to hold fixed.
 
         Raises:
             NotFound: unknown space. InvalidInput: there are no images yet, or bad arguments.
@@ -172,11 +189,13 @@ class Measuring(OpenHome):
         )
 
     def list_calibrations(self, space: str) -> list[Calibration]:
-        """The calibrations of a space, newest first: the first one that did not fail is in force. Raises NotFound."""
+        """The calibrations of a space, newest first: the first one that did not fail is in force.
+        Raises NotFound."""
         return list_calibrations(self._ready(), space)
 
     def remove_calibration(self, space: str, calibration_id: int) -> None:
-        """Take a calibration back; the one before it that did not fail is in force again. Raises NotFound."""
+        """Take a calibration back; the one before it that did not fail is in force again. Raises
+        NotFound."""
         remove_calibration(self._writable(), space, calibration_id)
 
     def feedback(
@@ -192,10 +211,12 @@ class Measuring(OpenHome):
         """Tell the true labels of images; stored with the verdicts they get now.
 
         Args:
-            queries: images or embeddings. truth: their label names (one name for one image); None: of no label.
-            sampling: how they were picked. Only "random" ones, drawn like what comes in, can calibrate and be monitored;
-                "chosen" ones (because they looked wrong, say) would distort both. The same image may be both: its label as a
-                chosen image then does not change its label as an image drawn at random.
+            queries: images or embeddings. truth: their label names (one name for one image); None:
+                of no label.
+            sampling: how they were picked. Only "random" ones, drawn like what comes in, can
+                calibrate and be monitored; "chosen" ones (because they looked wrong, say) would
+                distort both. The same image may be both: its label as a chosen image then does not
+                change its label as an image drawn at random.
             promote: make them support images of their labels, too; then they calibrate no more.
 
         Raises:
@@ -205,9 +226,11 @@ class Measuring(OpenHome):
         return feedback(self._writable(), space, queries, truth, sampling, promote, sources)
 
     def monitor(self, space: str, *, alpha: float = 0.05) -> MonitorReport:
-        """Compare randomly drawn feedback on accepted images with the promise of the calibration in force.
+        """Compare randomly drawn feedback on accepted images with the promise of the calibration in
+        force.
 
-        Look as often as you like: a promise that is kept is called broken with a chance of at most `alpha`, over all looks.
+        Look as often as you like: a promise that is kept is called broken with a chance of at most
+        `alpha`, over all looks.
 
         Raises:
             NotFound: unknown space, or no calibration. InvalidInput: alpha outside (0, 1).

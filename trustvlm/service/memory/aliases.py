@@ -1,7 +1,7 @@
 """Labels that mean the same: which is a further name of which, and what that does to candidates.
 
-The labels of a group share one prototype and their probability mass; the answer is always the label that the others are
-aliases of, so that they are never each other's rival.
+The labels of a group share one prototype and their probability mass; the answer is always the label
+that the others are aliases of, so that they are never each other's rival.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class Aliases:
     def followed(
         self, ids: Iterable[int], aliases: Sequence[tuple[int, int]], removed: Iterable[int]
     ) -> Aliases:
-        """After a change: of the labels `ids` exactly those in `aliases` are aliases; `removed` labels are gone."""
+        """After a change: of the labels `ids` exactly those in `aliases` are aliases; `removed`
+        labels are gone."""
         known = {*ids, *removed} & self.canonical.keys()
         if not known and not aliases:
             return self
@@ -60,7 +61,8 @@ class Aliases:
 
 
 def missing_members(aliases: Aliases, text: RowView, slots: Int64s) -> Int64s:
-    """(n, e) text slots of labels in the groups that a row of `slots` touches and that are not in the row; padded with −1."""
+    """(n, e) text slots of labels in the groups that a row of `slots` touches and that are not in
+    the row; padded with −1."""
     if not aliases.groups or not slots.size:
         return np.empty((len(slots), 0), np.int64)
     ids = np.where(slots >= 0, text.ids[np.maximum(slots, 0)], -1)
@@ -82,10 +84,12 @@ def missing_members(aliases: Aliases, text: RowView, slots: Int64s) -> Int64s:
 def pooled(
     aliases: Aliases, text: RowView, slots: Int64s, logits: Float64s, moments: Moments
 ) -> tuple[Int64s, Float64s, Moments]:
-    """The candidates with each group's probability mass on its label, and its aliases' places empty.
+    """The candidates with each group's probability mass on its label, and its aliases' places
+    empty.
 
     Args:
-        slots: (n, m) text slots, −1 where padded; a group is wholly in a row or not at all. logits: (n, m) theirs.
+        slots: (n, m) text slots, −1 where padded; a group is wholly in a row or not at all. logits:
+            (n, m) theirs.
         moments: of the softmax over all labels, each by itself.
     """
     if not aliases.groups or not slots.size:

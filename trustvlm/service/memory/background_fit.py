@@ -24,7 +24,8 @@ PATIENCE_S = 5.0
 
 
 class Fitter:
-    """Refits spaces in the background. Safe to use from several threads; the thread starts with the first request."""
+    """Refits spaces in the background. Safe to use from several threads; the thread starts with the
+    first request."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
@@ -41,7 +42,8 @@ class Fitter:
     def supports_changed(self, connection: Connection, space: SpaceRecord, revision: int) -> None:
         """Refit a small space in this transaction, which made `revision`; a larger one soon.
 
-        A damaged support image of another label does not keep a change from being made: the next query names the damage.
+        A damaged support image of another label does not keep a change from being made: the next
+        query names the damage.
         """
         try:
             small = renew(connection, space, revision)

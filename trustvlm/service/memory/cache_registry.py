@@ -1,4 +1,5 @@
-"""The caches of every space that a process has touched, and the snapshots that they are started from."""
+"""The caches of every space that a process has touched, and the snapshots that they are started
+from."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ __all__ = ["Caches"]
 log = logging.getLogger("trustvlm")
 
 SNAPSHOT_ROWS = 5_000
-"""When so many labels, and a tenth of the space, were read from the catalog since the last snapshot, a new one is written."""
+"""When so many labels, and a tenth of the space, were read from the catalog since the last
+snapshot, a new one is written."""
 
 
 class Caches:
@@ -95,7 +97,8 @@ class Caches:
             or self._lags(connection, space, cache.revision)
         ):
             cache = self._started(connection, space, epoch)
-        # Out of the table while it moves: if that fails half-way, the next call starts from nothing.
+        # Out of the table while it moves: if that fails half-way, the next call starts from
+        # nothing.
         cache.follow(connection, space)
         self._by_name[key] = cache
         view = cache.view(space)
@@ -128,7 +131,8 @@ class Caches:
     def rebuild(self, connection: Connection, space: SpaceRecord, epoch: str) -> None:
         """Make the snapshots of a space anew from the catalog, with the recipe that `space` says.
 
-        Processes that have it open go on as they are; those that start use the new ones once the recipe is the space's.
+        Processes that have it open go on as they are; those that start use the new ones once the
+        recipe is the space's.
 
         Raises:
             ReadOnly, Unavailable: they cannot be written.
@@ -168,7 +172,8 @@ class Caches:
             self._adopt(view, self._load(path, space, view.epoch))
 
     def _started(self, connection: Connection, space: SpaceRecord, epoch: str) -> SpaceCache:
-        """A new cache: from the snapshot that there is; of a large space, from one made here and now; or an empty one."""
+        """A new cache: from the snapshot that there is; of a large space, from one made here and
+        now; or an empty one."""
         path = self.path(space.id)
         try:
             loaded = self._load(path, space, epoch)
@@ -202,7 +207,8 @@ class Caches:
         return load(path, key, dims, load_recipe(space.recipe), self.device, self._half_from)
 
     def _built(self, space: SpaceRecord, epoch: str, content: Content) -> Loaded:
-        """A large space through a new snapshot; of a home that cannot be written, through one that nobody else sees."""
+        """A large space through a new snapshot; of a home that cannot be written, through one that
+        nobody else sees."""
         key, dims = (
             snapshot_key(space, epoch, space.revision),
             (space.classifier_dim, space.verifier_dim),
@@ -231,7 +237,8 @@ class Caches:
         return max(cache.replayed, dead) >= max(SNAPSHOT_ROWS, view.text.live // 10)
 
     def _lags(self, connection: Connection, space: SpaceRecord, revision: int) -> bool:
-        """Whether a new snapshot is a better way to a large space than to read all that changed since into memory."""
+        """Whether a new snapshot is a better way to a large space than to read all that changed
+        since into memory."""
         most = max(self._half_from, SNAPSHOT_ROWS)
         if space.revision == revision or not labels.changed_more_than(
             connection, space.id, revision, most // 2
@@ -263,9 +270,11 @@ class Caches:
             log.warning("no snapshot of space %s was written: %s", view.space.name, error)
 
     def _keep_nothing_purged(self, space_id: int, revision: int) -> bool:
-        """Delete the snapshots of a space of which something has been purged since they showed `revision`; whether it has.
+        """Delete the snapshots of a space of which something has been purged since they showed
+        `revision`; whether it has.
 
-        A purge deletes the files that it finds: this is for the ones that were being written meanwhile.
+        A purge deletes the files that it finds: this is for the ones that were being written
+        meanwhile.
         """
         with self._catalog.read() as connection:
             lost = purge.lost_since(connection, space_id, revision)
@@ -274,7 +283,8 @@ class Caches:
         return lost
 
     def _adopt(self, view: SpaceView, loaded: Loaded) -> None:
-        """Let the next query start from the snapshot of `view`, unless the cache is another one by now."""
+        """Let the next query start from the snapshot of `view`, unless the cache is another one by
+        now."""
         key = normal(view.space.name)
         with self.lock(key):
             if self._by_name.get(key) is view.cache:

@@ -1,9 +1,11 @@
-"""What a space's support images say (τ, the guard, c̃, …): fitted when they change, stored with the revision.
+"""What a space's support images say (τ, the guard, c̃, …): fitted when they change, stored with the
+revision.
 
-A small space is fitted in the transaction of the write itself. A larger one is fitted in the background and, up to
-:data:`IN_CALL_LABELS`, by the first query that finds the stored fit outdated. Beyond that a query is answered with the fit
-that there is, which it names. The fit looks at a fixed sample that follows from the content alone, so that most changes of a
-large space leave it as it is: then the old one holds at the new revision too.
+A small space is fitted in the transaction of the write itself. A larger one is fitted in the
+background and, up to :data:`IN_CALL_LABELS`, by the first query that finds the stored fit outdated.
+Beyond that a query is answered with the fit that there is, which it names. The fit looks at a fixed
+sample that follows from the content alone, so that most changes of a large space leave it as it is:
+then the old one holds at the new revision too.
 """
 
 from __future__ import annotations
@@ -34,21 +36,25 @@ MAX_COMPETITORS = 4_096
 
 ON_WRITE_LABELS = 64
 ON_WRITE_IMAGES = 256
-"""Up to so many labels with support images, and images, a write refits in its own transaction: some 10 ms."""
+"""Up to so many labels with support images, and images, a write refits in its own transaction: some
+10 ms."""
 
 _FEW = 500  # changed labels that are looked at one by one
 _LABELS_AT_A_TIME = 64
 
 IN_CALL_LABELS = 512
-"""Up to so many labels with support images a query waits for the fit of its own revision: a tenth of a second or two."""
+"""Up to so many labels with support images a query waits for the fit of its own revision: a tenth
+of a second or two."""
 
 
 def current_fit(
     connection: Connection, view: SpaceView, *, wait: bool = False, ready: FitSample | None = None
 ) -> tuple[FitMemo, bool]:
-    """The fit and the background sample to answer with at the view's revision, and whether the fit is that revision's.
+    """The fit and the background sample to answer with at the view's revision, and whether the fit
+    is that revision's.
 
-    Where it is not (a large space, just changed), it is the newest there is; with `wait` it is made here and now.
+    Where it is not (a large space, just changed), it is the newest there is; with `wait` it is made
+    here and now.
 
     Args:
         ready: what the last fit that this process stored looked at.
@@ -75,7 +81,8 @@ def current_fit(
 
 
 def _untouched(connection: Connection, view: SpaceView, since: int, sample: FitSample) -> bool:
-    """Whether what changed since a revision lies outside of its sample: then the sample is the same, and need not be read anew.
+    """Whether what changed since a revision lies outside of its sample: then the sample is the
+    same, and need not be read anew.
 
     This is what a query of a large space pays after a change; False only costs more.
     """
@@ -130,7 +137,8 @@ def _fit(
 
 
 def background_of(connection: Connection, view: SpaceView) -> Float64s:
-    """(a, d_v) prototypes of the up to 1,024 labels of smallest name hash: what an image looks like to labels in general."""
+    """(a, d_v) prototypes of the up to 1,024 labels of smallest name hash: what an image looks like
+    to labels in general."""
     ids = np.array(labels.competitors(connection, view.space.id, BACKGROUND), dtype=np.int64)
     return view.prototypes.take(view.prototypes.slots(ids)).astype(np.float64)
 
@@ -147,7 +155,8 @@ def renew(connection: Connection, space: SpaceRecord, revision: int) -> bool:
 
 
 def refit(catalog: Catalog, space_name: str) -> tuple[int, FitSample] | None:
-    """Bring the stored fit of a space up to date, if it is still there and its support images changed.
+    """Bring the stored fit of a space up to date, if it is still there and its support images
+    changed.
 
     Returns:
         The space's id and what the stored fit looked at; None where that need not be read.
@@ -182,10 +191,12 @@ def refit(catalog: Catalog, space_name: str) -> tuple[int, FitSample] | None:
 def disagreement(
     connection: Connection, space: SpaceRecord, stored: evidence_fits.FitRecord
 ) -> str | None:
-    """How a stored fit differs from the one that its space's support images give; None where it does not, or is outdated.
+    """How a stored fit differs from the one that its space's support images give; None where it
+    does not, or is outdated.
 
     Raises:
-        ValueError, KeyError, TypeError: its content is not that of a fit. Damaged: what it looks at is.
+        ValueError, KeyError, TypeError: its content is not that of a fit. Damaged: what it looks at
+            is.
     """
     known, sample = _loaded(stored), _sample(connection, space)
     if not _still_holds(connection, space, sample, stored.revision, known):
@@ -227,9 +238,11 @@ def _sample(connection: Connection, space: SpaceRecord) -> FitSample:
 
 
 def _only_further_ones(connection: Connection, space: SpaceRecord, since: int, fit: Fit) -> bool:
-    """Whether all that changed since that revision are new labels beyond the sample that the fit looked at.
+    """Whether all that changed since that revision are new labels beyond the sample that the fit
+    looked at.
 
-    So it is nearly always when labels are registered in a large space, and then nothing of the sample need be read.
+    So it is nearly always when labels are registered in a large space, and then nothing of the
+    sample need be read.
     """
     if fit.last_name is None or fit.last_image is None:
         return False
@@ -244,7 +257,8 @@ def _only_further_ones(connection: Connection, space: SpaceRecord, since: int, f
 def _beyond(
     connection: Connection, label_ids: Sequence[int], last_name: int, last_image: bytes
 ) -> bool:
-    """Whether these labels and their support images come behind the sample in the order of hashes."""
+    """Whether these labels and their support images come behind the sample in the order of
+    hashes."""
     names, images = (
         labels.smallest_name(connection, label_ids),
         supports.smallest_content(connection, label_ids),
@@ -294,7 +308,8 @@ def _stored(fit: Fit) -> dict[str, object]:
     last_image = None if fit.last_image is None else fit.last_image.hex()
     evidence = fit.evidence.to_values()
     return {
-        "made": fit.revision, "sample": fit.sample, "evidence": evidence, "last_name": fit.last_name, "last_image": last_image,
+        "made": fit.revision, "sample": fit.sample, "evidence": evidence,
+        "last_name": fit.last_name, "last_image": last_image,
     }  # fmt: skip
 
 

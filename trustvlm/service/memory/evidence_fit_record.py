@@ -33,8 +33,10 @@ class FitSample:
     Attributes:
         keys: (label id, content hash) of the support images of smallest hash.
         labels: ids, ascending, of the labels that they are compared with.
-        last_name: name hash behind which a label is not among those; None while there is room for any.
-        last_image: content hash behind which a support image is not; None while there is room for any.
+        last_name: name hash behind which a label is not among those; None while there is room for
+            any.
+        last_image: content hash behind which a support image is not; None while there is room for
+            any.
     """
 
     keys: list[tuple[int, bytes]]
@@ -53,7 +55,8 @@ class FitSample:
 
 @dataclass(frozen=True, eq=False)
 class FitMemo:
-    """The fit that holds at a revision, what it looked at, and (a, d_v) prototypes that stand for labels in general."""
+    """The fit that holds at a revision, what it looked at, and (a, d_v) prototypes that stand for
+    labels in general."""
 
     revision: int
     fit: Fit

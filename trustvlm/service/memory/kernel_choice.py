@@ -1,4 +1,5 @@
-"""Which kernels are fastest on this machine: measured when a large space first needs it, and stored."""
+"""Which kernels are fastest on this machine: measured when a large space first needs it, and
+stored."""
 
 from __future__ import annotations
 
@@ -20,8 +21,8 @@ FILE = "kernels.json"
 
 
 def stored_kernels(folder: Path, needed: bool, device: str = "cpu") -> Kernels:
-    """The kernels for 16-bit rows: those of a GPU where `device` names one that torch sees, else from the file in `folder`
-    or measured now; where not `needed`, any."""
+    """The kernels for 16-bit rows: those of a GPU where `device` names one that torch sees, else
+    from the file in `folder` or measured now; where not `needed`, any."""
     if not needed:
         return EXACT
     return _on_gpu(device) or _found(folder)

@@ -25,7 +25,8 @@ class Subset:
 
     Attributes:
         text, prototypes: masks over the view's slots; None for all.
-        rows: how many text prototypes take part. labels: how many labels, further names not counted.
+        rows: how many text prototypes take part. labels: how many labels, further names not
+            counted.
     """
 
     text: Bools | None
@@ -74,7 +75,8 @@ def slots_of_names(connection: Connection, view: SpaceView, labels: Iterable[str
 
 
 def subset_of_ids(view: SpaceView, ids: Int64s) -> Subset:
-    """The labels of these ids, all of them alive, with their aliases; an alias stands for its label."""
+    """The labels of these ids, all of them alive, with their aliases; an alias stands for its
+    label."""
     wanted = np.unique(view.aliases.of(ids))
     aliases = [alias for label in wanted.tolist() for alias in view.aliases.groups.get(label, ())]
     members = np.concatenate([wanted, np.array(aliases, dtype=np.int64)])

@@ -1,4 +1,5 @@
-"""Passes over all rows of a space, whatever they are stored as, and the float32 rows of those that matter."""
+"""Passes over all rows of a space, whatever they are stored as, and the float32 rows of those that
+matter."""
 
 from __future__ import annotations
 
@@ -22,18 +23,20 @@ __all__ = [
 ]
 
 SHORT_ERROR = 1e-3
-"""Largest error of a probability that passes over 16-bit rows leave (measured: 3e-4, benchmarks/labels.py)."""
+"""Largest error of a probability that passes over 16-bit rows leave (measured: 3e-4,
+benchmarks/labels.py)."""
 
 SHORT_SLACK = 2.0**-8
-"""Two 16-bit similarities may be in the wrong order only if they are nearer than this: twice what rounding row (norm of at
-most 0.6 behind the centre), query and output can add up to."""
+"""Two 16-bit similarities may be in the wrong order only if they are nearer than this: twice what
+rounding row (norm of at most 0.6 behind the centre), query and output can add up to."""
 
 _SPARE = 16  # leaders more than asked for, of 16-bit rows: the order among them is not quite right
 _FEW, _FEW_IN_FILE = (
     16,
     64,
 )  # a subset of less than this share of the rows is gathered instead of masked
-_GATHER_ROWS = 4  # queries per gather of candidate rows: what is gathered stays in the cache, in memory used again
+# queries per gather of candidate rows: what is gathered stays in the cache, in memory used again
+_GATHER_ROWS = 4
 
 
 def rows_pass(
@@ -44,7 +47,8 @@ def rows_pass(
     kernels: Kernels,
     keep: Bools | None = None,
 ) -> Partition:
-    """softmax(scale · queries · rowsᵀ) over the live rows, or over those of the mask `keep`, all of them live.
+    """softmax(scale · queries · rowsᵀ) over the live rows, or over those of the mask `keep`, all of
+    them live.
 
     Returns:
         The partition, with at least min(k, n) leaders: more where their order is not sure.
@@ -64,8 +68,8 @@ def leaders_pass(
     kernels: Kernels,
     keep: Bools | None = None,
 ) -> tuple[Int64s, Float64s]:
-    """The leaders of :func:`rows_pass`, in exact order: (n, m ≥ min(k, n)) slots, −1 where there are no more, and
-    scale · similarity, NaN there."""
+    """The leaders of :func:`rows_pass`, in exact order: (n, m ≥ min(k, n)) slots, −1 where there
+    are no more, and scale · similarity, NaN there."""
     short, asked = queries.astype(np.float32), _asked(table, keep)
     if isinstance(asked, _Few):
         slots = asked.of(leading_rows(table.take(asked.slots), short, scale, min(k, table.n))[0])
@@ -104,7 +108,8 @@ def _width(table: RowView, k: int) -> int:
 
 
 def similarities(table: RowView, slots: Int64s, queries: Float64s) -> Float64s:
-    """(n, m) inner products in float64 of each query with its own candidate rows; NaN where the slot is −1.
+    """(n, m) inner products in float64 of each query with its own candidate rows; NaN where the
+    slot is −1.
 
     Each is summed alone, so that equal rows give equal bits: ties are ties.
     """
@@ -127,7 +132,8 @@ def similarities(table: RowView, slots: Int64s, queries: Float64s) -> Float64s:
 def in_exact_order(
     table: RowView, found: Partition, queries: Float64s, scale: float
 ) -> tuple[Partition, Float64s]:
-    """The pass with its leaders in the order of their exact logits, and these (n, k); NaN where there are no more rows."""
+    """The pass with its leaders in the order of their exact logits, and these (n, k); NaN where
+    there are no more rows."""
     exact = scale * similarities(table, found.slots, queries)
     if table.base is None:
         return found, exact
@@ -146,7 +152,8 @@ def _ordered(slots: Int64s, exact: Float64s) -> tuple[Int64s, Float64s, Int64s]:
 def nearest_rows(
     table: RowView, queries: Float64s, k: int, kernels: Kernels
 ) -> tuple[Int64s, Float32s]:
-    """(n, k) ids and similarities of the nearest live rows, best first, ties by smaller id, padded with −1 and −inf."""
+    """(n, k) ids and similarities of the nearest live rows, best first, ties by smaller id, padded
+    with −1 and −inf."""
     width = min(k, table.n)
     ids = np.full((len(queries), k), -1, dtype=np.int64)
     similarity = np.full((len(queries), k), -np.inf, dtype=np.float32)

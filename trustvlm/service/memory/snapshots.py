@@ -1,8 +1,9 @@
 """What a snapshot of a label space holds, and how it is written and taken up again.
 
-It is written block by block, from the catalog or from a view, so that memory stays bounded however large the space is. The
-float32 rows always lie in it; a space of many labels also gets their 16-bit and 8-bit copies, the centre that these were
-taken about, and the covariance of the rows (see :mod:`trustvlm.softmax.quantize`); a recipe that is not exact, its FAISS index.
+It is written block by block, from the catalog or from a view, so that memory stays bounded however
+large the space is. The float32 rows always lie in it; a space of many labels also gets their 16-bit
+and 8-bit copies, the centre that these were taken about, and the covariance of the rows (see
+:mod:`trustvlm.softmax.quantize`); a recipe that is not exact, its FAISS index.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ _ROWS = {f"{side}.exact": f"{side}.sums" for side in SIDES}
 
 @dataclass(frozen=True, eq=False)
 class Content:
-    """What goes into a snapshot: so many labels, so many of them with a prototype, and all of them in order of id."""
+    """What goes into a snapshot: so many labels, so many of them with a prototype, and all of them
+    in order of id."""
 
     labels: int
     prototypes: int
@@ -49,7 +51,8 @@ class Content:
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """What came out of a snapshot. `index` is None for an exact recipe: it holds nothing that the rows do not."""
+    """What came out of a snapshot. `index` is None for an exact recipe: it holds nothing that the
+    rows do not."""
 
     revision: int
     names: NameTable
@@ -121,7 +124,8 @@ def write(
     """Write a snapshot file, with 16-bit rows if `half`.
 
     Raises:
-        ReadOnly, Unavailable: it cannot be written. Damaged: what the catalog holds does not fit together.
+        ReadOnly, Unavailable: it cannot be written. Damaged: what the catalog holds does not fit
+            together.
     """
     counts = {"text": content.labels, "prototypes": content.prototypes}
     with SnapshotWriter.writing(path, key) as writer:
@@ -144,7 +148,8 @@ def write(
             aliases += change.aliases
         if len(names) != content.labels:
             raise Damaged(
-                f"expected {content.labels} labels in the space, got {len(names)}; run 'trustvlm verify'"
+                f"expected {content.labels} labels in the space, got {len(names)}; run "
+                f"'trustvlm verify'"
             )
         for side in SIDES:
             writer.add(f"{side}.ids", np.concatenate(ids[side]))
@@ -216,10 +221,12 @@ def _add_coarse(writer: SnapshotWriter, side: str, count: int, centre: Float32s)
 def load(
     path: Path, key: SnapshotKey, dims: tuple[int, int], recipe: Recipe, device: str, half_from: int
 ) -> Loaded:
-    """The state in a snapshot file: mapped when it has 16-bit rows and at least `half_from` labels, else in memory.
+    """The state in a snapshot file: mapped when it has 16-bit rows and at least `half_from` labels,
+    else in memory.
 
     Raises:
-        NotFound: there is none. Conflict: it belongs to something else. Damaged, Unavailable: it cannot be used.
+        NotFound: there is none. Conflict: it belongs to something else. Damaged, Unavailable: it
+            cannot be used.
     """
     snapshot = map_snapshot(path, key, _ROWS)
     arrays = snapshot.arrays

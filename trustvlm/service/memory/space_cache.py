@@ -1,8 +1,9 @@
 """What a process keeps in memory of a label space, following the catalog by revision.
 
-A cache at revision r reads the rows changed since r and applies them: that costs what was changed, whatever the size of
-the space. Readers hold a :class:`SpaceView`, one whole revision, which later changes never touch. Everything here can be
-thrown away: it comes back from the catalog, or faster from a snapshot file and the rows since.
+A cache at revision r reads the rows changed since r and applies them: that costs what was changed,
+whatever the size of the space. Readers hold a :class:`SpaceView`, one whole revision, which later
+changes never touch. Everything here can be thrown away: it comes back from the catalog, or faster
+from a snapshot file and the rows since.
 """
 
 from __future__ import annotations
@@ -41,9 +42,11 @@ class SpaceView:
 
     Attributes:
         space: its row. epoch: of the catalog. revision: the view's.
-        names: label name of each text slot (it may go on beyond text.n; those belong to later revisions).
+        names: label name of each text slot (it may go on beyond text.n; those belong to later
+            revisions).
         text: text prototypes by label id. prototypes: prototypes by label id.
-        index: FAISS over the prototypes; None where passes over their 16-bit rows are as exact, and faster.
+        index: FAISS over the prototypes; None where passes over their 16-bit rows are as exact, and
+            faster.
         kernels: which serve 16-bit rows.
         aliases: which labels are further names of others.
         cache: where the view came from; holds what is computed once per revision.
@@ -62,7 +65,8 @@ class SpaceView:
 
 
 class SpaceCache:
-    """The derived state of one space: text prototypes, prototypes, their index, and the labels' names."""
+    """The derived state of one space: text prototypes, prototypes, their index, and the labels'
+    names."""
 
     def __init__(
         self,
@@ -81,7 +85,8 @@ class SpaceCache:
         self.provisional_fit: FitMemo | None = None
         """The same, where only the fit of an earlier revision was there."""
         self.unseen: tuple[int, int, Int64s, str | None] | None = None
-        """(calibration, revision, ids, name): labels that it never saw, and one that its images would now be given."""
+        """(calibration, revision, ids, name): labels that it never saw, and one that its images
+        would now be given."""
         self.replayed = 0
         """Labels read from the catalog since the last snapshot."""
         self.support_caches: dict[str, SupportCache] = {}
@@ -102,7 +107,8 @@ class SpaceCache:
         )
 
     def inherit(self, other: SpaceCache) -> None:
-        """Take over what `other`, an older cache of the same space, has that is not in a snapshot."""
+        """Take over what `other`, an older cache of the same space, has that is not in a
+        snapshot."""
         self.fit_memo, self.unseen = other.fit_memo, other.unseen
         self.support_caches, self.prints = other.support_caches, other.prints
 
@@ -171,7 +177,8 @@ class SpaceCache:
                 self._index.add(prototyped, change.prototypes)
 
     def _compact(self) -> None:
-        """Drop dead rows where they are many; rows of a snapshot go when the next one is written."""
+        """Drop dead rows where they are many; rows of a snapshot go when the next one is
+        written."""
         if self.mapped:
             return
         view = self._text.view()

@@ -1,4 +1,5 @@
-"""The FAISS index over a space's support images that a process keeps, following the catalog by revision.
+"""The FAISS index over a space's support images that a process keeps, following the catalog by
+revision.
 
 One that had to be trained lies in a snapshot file too, from which the next process takes it up.
 """
@@ -24,7 +25,8 @@ __all__ = ["SupportCache", "support_blocks", "write_supports"]
 
 
 class SupportCache:
-    """A FAISS index over a space's support images (verifier or classifier embeddings) at a revision.
+    """A FAISS index over a space's support images (verifier or classifier embeddings) at a
+    revision.
 
     Args:
         index: what it starts with, at `revision`; nothing by default.
@@ -55,7 +57,8 @@ class SupportCache:
     def built(
         cls, connection: Connection, space: SpaceRecord, device: str, *, classifier: bool
     ) -> SupportCache:
-        """Made from the catalog, trained where the recipe asks for it, in bounded memory beside the index."""
+        """Made from the catalog, trained where the recipe asks for it, in bounded memory beside the
+        index."""
         dim = space.classifier_dim if classifier else space.verifier_dim
         count = supports.count(connection, space.id, classifier=classifier)
         index = LiveIndex.build(
@@ -74,7 +77,8 @@ class SupportCache:
         """Taken up from the snapshot file that :func:`write_supports` made.
 
         Raises:
-            NotFound: there is none. Conflict: it belongs to something else. Damaged, Unavailable: it cannot be used.
+            NotFound: there is none. Conflict: it belongs to something else. Damaged, Unavailable:
+                it cannot be used.
         """
         dim = space.classifier_dim if classifier else space.verifier_dim
         found = read_snapshot(path, key)
@@ -82,7 +86,8 @@ class SupportCache:
         return cls(space, device, classifier=classifier, index=index, revision=found.key.revision)
 
     def view(self, connection: Connection, space: SpaceRecord) -> IndexView:
-        """The index at the revision of `space`, which is the transaction's, searched as the space says."""
+        """The index at the revision of `space`, which is the transaction's, searched as the space
+        says."""
         self._index.search_with(space.search.get("support"))
         if self.revision < space.revision:
             since = self.revision

@@ -1,4 +1,5 @@
-"""The indexes over support images of every space that a process has touched: made, kept, renewed in the background."""
+"""The indexes over support images of every space that a process has touched: made, kept, renewed in
+the background."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ __all__ = ["SupportCaches"]
 log = logging.getLogger("trustvlm")
 
 SNAPSHOT_ROWS = 5_000
-"""When so many support images, and a tenth of all, were read since the last snapshot, a new one is written."""
+"""When so many support images, and a tenth of all, were read since the last snapshot, a new one is
+written."""
 
 KINDS = {"verifier": False, "classifier": True}
 
@@ -56,7 +58,8 @@ class SupportCaches:
         with view.cache.support_lock:
             found = view.cache.support_caches.get(kind)
             if found is not None and found.revision > view.revision:
-                # Another thread took it further than this transaction sees: a private one, for this call only.
+                # Another thread took it further than this transaction sees: a private one, for this
+                # call only.
                 return self._started(connection, view, kind).view(connection, view.space)
             if found is None or found.revision < view.space.log_start:
                 found = self._started(connection, view, kind)
@@ -67,7 +70,8 @@ class SupportCaches:
         return index
 
     def rebuild(self, connection: Connection, space: SpaceRecord, epoch: str) -> None:
-        """Make the snapshots of a space anew, where its recipe has any: what a process then starts from.
+        """Make the snapshots of a space anew, where its recipe has any: what a process then starts
+        from.
 
         Raises:
             ReadOnly, Unavailable: one cannot be written.
@@ -124,7 +128,8 @@ class SupportCaches:
             self._renewal.start()
 
     def _renew(self, view: SpaceView, kind: str, index: IndexView) -> None:
-        """Write the index to a snapshot; one that it has outgrown is trained anew first, and takes over."""
+        """Write the index to a snapshot; one that it has outgrown is trained anew first, and takes
+        over."""
         classifier, revision = KINDS[kind], view.revision
         try:
             if index.outgrown:

@@ -1,4 +1,5 @@
-"""A few coordinates of every support image of a space, by which equal ones are found; they follow the catalog."""
+"""A few coordinates of every support image of a space, by which equal ones are found; they follow
+the catalog."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from trustvlm.types.arrays import Float32s, Float64s, Int64s
 __all__ = ["SAME_IMAGE", "SupportPrints"]
 
 SAME_IMAGE = 1.0 - 1e-6
-"""Cosine at and above which two embeddings count as the same picture: equal but for float32 rounding."""
+"""Cosine at and above which two embeddings count as the same picture: equal but for float32
+rounding."""
 
 _DIRECTIONS = 4
 _FARTHEST = (
@@ -22,10 +24,12 @@ _FARTHEST = (
 
 
 class SupportPrints:
-    """A few coordinates of every support image of a space, in which equal ones are equal: who could equal a query?
+    """A few coordinates of every support image of a space, in which equal ones are equal: who could
+    equal a query?
 
     Args:
-        dim: of the embeddings. ids, prints: (m,) support images, by ascending first coordinate of their (m, 4) prints.
+        dim: of the embeddings. ids, prints: (m,) support images, by ascending first coordinate of
+            their (m, 4) prints.
         revision: of the space, which they follow.
     """
 
@@ -38,7 +42,8 @@ class SupportPrints:
         self.revision = revision
 
     def followed(self, connection: Connection, space: SpaceRecord) -> SupportPrints:
-        """The prints at the revision of `space`, which is the transaction's: what changed since is read."""
+        """The prints at the revision of `space`, which is the transaction's: what changed since is
+        read."""
         dim, since = space.verifier_dim, self.revision
         if since and since < space.log_start:
             return SupportPrints(dim).followed(connection, space)
@@ -63,14 +68,16 @@ class SupportPrints:
         return SupportPrints(space.verifier_dim, all_ids[order], all_prints[order], space.revision)
 
     def _prints_of(self, embeddings: Float32s) -> Float64s:
-        """(n, 4) coordinates of raw embeddings (n, dim); a damaged row gives arbitrary values, which equal no other row."""
+        """(n, 4) coordinates of raw embeddings (n, dim); a damaged row gives arbitrary values,
+        which equal no other row."""
         with np.errstate(all="ignore"):
             rows = embeddings.astype(np.float64)
             found: Float64s = rows / np.linalg.norm(rows, axis=1, keepdims=True) @ self._axes
         return found
 
     def near(self, queries: Float64s) -> list[tuple[int, Int64s]]:
-        """(query, ids of the support images that may equal it) of the unit queries (n, dim) that have any."""
+        """(query, ids of the support images that may equal it) of the unit queries (n, dim) that
+        have any."""
         prints = queries @ self._axes
         first = np.searchsorted(self._prints[:, 0], prints[:, 0] - _FARTHEST, side="left")
         last = np.searchsorted(self._prints[:, 0], prints[:, 0] + _FARTHEST, side="right")

@@ -1,4 +1,5 @@
-"""From queries to candidate labels with exact numbers: text leaders and nearest prototypes, in float64."""
+"""From queries to candidate labels with exact numbers: text leaders and nearest prototypes, in
+float64."""
 
 from __future__ import annotations
 
@@ -34,16 +35,19 @@ _TIE = 1e-6  # similarities nearer than this may be equal, after float32 roundin
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """n queries' candidates: text leaders first, then the nearest prototypes that are not among them.
+    """n queries' candidates: text leaders first, then the nearest prototypes that are not among
+    them.
 
     Attributes:
-        slots: (n, m) text slots, −1 where padded. Behind the candidates come further text leaders that were only asked
-            to be listed; they are not `valid` candidates.
+        slots: (n, m) text slots, −1 where padded. Behind the candidates come further text leaders
+            that were only asked to be listed; they are not `valid` candidates.
         candidates: logits and similarities of all of them.
         outside: (n,) upper bound of p of any label that is not a candidate.
         nearest_complete: (n,) the nearest prototype is surely among the candidates.
-        image_outside: (n,) upper bound of softmax(c/T) of any label that is not a candidate (0 without a temperature).
-        tied: (n,) equals of the best may have been cut off: the smallest name is sure only among more candidates.
+        image_outside: (n,) upper bound of softmax(c/T) of any label that is not a candidate (0
+            without a temperature).
+        tied: (n,) equals of the best may have been cut off: the smallest name is sure only among
+            more candidates.
     """
 
     slots: Int64s
@@ -71,7 +75,8 @@ def find_candidates(
     Args:
         leaders: K, of each side. listed: how many text leaders to return at least.
         temperature: T of the softmax over prototypes, for a rule that asks for it.
-        evidence: what the support images say. background: (a, d_v) the sample of prototypes for labels without them.
+        evidence: what the support images say. background: (a, d_v) the sample of prototypes for
+            labels without them.
     """
     aliases = view.aliases
     listed *= aliases.largest  # so many labels are left when further names are taken together
@@ -168,7 +173,8 @@ def _unless(slots: Int64s, known: Int64s) -> Int64s:
 
 
 def _cut_through_equals(leading: Float64s, needed: int, tolerance: float) -> Bools:
-    """(n,) whether the last leader is as good as the one behind the `needed` best: then others just as good are missing."""
+    """(n,) whether the last leader is as good as the one behind the `needed` best: then others just
+    as good are missing."""
     ordered = -np.sort(-leading, axis=1)
     return ordered[:, min(needed, leading.shape[1] - 1)] - ordered[:, -1] <= tolerance
 
@@ -181,7 +187,8 @@ def _slack(table: RowView, scale: float) -> float:
 def _better_passed(view: SpaceView, queries: int) -> bool:
     """Whether so many queries are better served by a pass over the prototypes than by FAISS.
 
-    A flat index on a CPU walks the rows anew for every query of a small batch, which is best for a few only.
+    A flat index on a CPU walks the rows anew for every query of a small batch, which is best for a
+    few only.
     """
     index = view.index
     return index is not None and not index.on_gpu and view.cache.recipe.exact and queries > _WALKED
@@ -190,8 +197,8 @@ def _better_passed(view: SpaceView, queries: int) -> bool:
 def _nearest(
     view: SpaceView, verifier: Float64s, subset: Subset, k: int, temperature: float | None
 ) -> tuple[Int64s, Float64s | None, Bools, Float64s, Float64s, Bools]:
-    """(text slots of the k nearest prototypes, their similarities if they are known exactly, surely complete, log Σ e^(c/T),
-    bound of softmax(c/T) outside, tied)."""
+    """(text slots of the k nearest prototypes, their similarities if they are known exactly, surely
+    complete, log Σ e^(c/T), bound of softmax(c/T) outside, tied)."""
     count = len(verifier)
     if (
         temperature is None
@@ -202,7 +209,8 @@ def _nearest(
         ids, similarity = view.index.search(verifier.astype(np.float32), min(k, len(view.index)))
         slots = view.text.slots(np.maximum(ids, 0).ravel()).reshape(ids.shape)
         slots[ids < 0] = -1
-        # Whatever was left out looked no better than the last one returned; both may be off by `max_error`.
+        # Whatever was left out looked no better than the last one returned; both may be off by
+        # `max_error`.
         margin = similarity[:, 0] - similarity[:, -1]
         sure = view.cache.recipe.exact or k >= len(view.index)
         complete = np.full(count, view.index.exhaustive) & (

@@ -1,4 +1,5 @@
-"""What the answers of one call share: the view of the space, which labels are asked about, and what its images say."""
+"""What the answers of one call share: the view of the space, which labels are asked about, and what
+its images say."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ class Context:
     Attributes:
         parts, connection, view: where it is read from, at one revision.
         subset: the labels that take part.
-        fit: what the support images say. background: (a, d_v) prototypes that stand for labels in general.
+        fit: what the support images say. background: (a, d_v) prototypes that stand for labels in
+            general.
     """
 
     parts: Parts
@@ -49,7 +51,8 @@ def context_of(
     *,
     own_fit: bool = False,
 ) -> Context:
-    """The context of a call that began with the space `space_id`; with `own_fit`, with the fit of the view's own revision.
+    """The context of a call that began with the space `space_id`; with `own_fit`, with the fit of
+    the view's own revision.
 
     Raises:
         NotFound: it was removed and made again since, or `labels` names a label it does not have.

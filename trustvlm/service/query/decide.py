@@ -1,4 +1,5 @@
-"""Accept, review or unknown: the calibration in force, applied to verdicts, with the reason as a code and in words."""
+"""Accept, review or unknown: the calibration in force, applied to verdicts, with the reason as a
+code and in words."""
 
 from __future__ import annotations
 
@@ -90,9 +91,10 @@ def decide(
 ) -> Decision:
     """Accept verdicts by the calibration in force.
 
-    A verdict is accepted if its trust is at or above the threshold and nothing speaks against it: the image equals no support
-    image of another label, is not unknown, and is not unverified under a policy that refuses that; a stale calibration accepts
-    anything at all and covers the label. A verdict that is not accepted gives the first of these reasons.
+    A verdict is accepted if its trust is at or above the threshold and nothing speaks against it:
+    the image equals no support image of another label, is not unknown, and is not unverified under
+    a policy that refuses that; a stale calibration accepts anything at all and covers the label. A
+    verdict that is not accepted gives the first of these reasons.
     """
     assert calibration.threshold is not None, "a calibration without a threshold is never in force"
     trust, label_id = cast(Float64s, columns["trust"]), cast(Int64s, columns["label_id"])
@@ -178,7 +180,8 @@ def _close_call(columns: Columns) -> Objects:
 
 
 def _first(reasons: list[_Reason], also: Objects) -> tuple[Objects, Objects]:
-    """(code, words) of the first reason that holds of each verdict, with what is `also` to be said of it."""
+    """(code, words) of the first reason that holds of each verdict, with what is `also` to be said
+    of it."""
     code, words = np.full(len(also), None, dtype=object), np.full(len(also), "", dtype=object)
     for reason in reversed(reasons):
         code[reason.rows] = reason.code
@@ -201,7 +204,8 @@ def acceptable(unknown: Bools, unverified: Bools, on_unverified: str) -> Bools:
 
 
 def is_unknown(context: Context, columns: Columns, rate: float) -> Bools:
-    """(n,) whether the nearest prototype is further away than a support image's would be in all but `rate` of the cases."""
+    """(n,) whether the nearest prototype is further away than a support image's would be in all but
+    `rate` of the cases."""
     nearest = cast(Float64s, columns["nearest_similarity"])
     return ~np.isnan(nearest) & (nearest < context.fit.evidence.unknown_below(rate))
 

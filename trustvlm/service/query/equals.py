@@ -18,14 +18,16 @@ from trustvlm.types.arrays import Float64s, Int64s, Objects
 __all__ = ["MOST_COMPARED", "equal_others"]
 
 MOST_COMPARED = 50_000
-"""In a space with more support images none is compared, because reading all of them would make a process slow to start."""
+"""In a space with more support images none is compared, because reading all of them would make a
+process slow to start."""
 
 
 def equal_others(context: Context, columns: Columns, verifier: Float64s | None) -> Objects:
-    """(n,) the label, other than the predicted one, that has a support image equal to the query; None where none has.
+    """(n,) the label, other than the predicted one, that has a support image equal to the query;
+    None where none has.
 
-    Equal is a cosine of 1 but for float32 rounding. Nothing is compared without unit verifier embeddings (n, d_v), nor in a
-    space of more than :data:`MOST_COMPARED` support images.
+    Equal is a cosine of 1 but for float32 rounding. Nothing is compared without unit verifier
+    embeddings (n, d_v), nor in a space of more than :data:`MOST_COMPARED` support images.
     """
     view, connection = context.view, context.connection
     predicted = cast(Int64s, columns["label_id"])

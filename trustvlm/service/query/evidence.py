@@ -1,4 +1,5 @@
-"""Evidence: the nearest support images of the predicted label and of its rival, read when somebody asks."""
+"""Evidence: the nearest support images of the predicted label and of its rival, read when somebody
+asks."""
 
 from __future__ import annotations
 
@@ -29,9 +30,11 @@ class EvidenceGone(Unavailable):
 
 @dataclass(frozen=True, eq=False)
 class _Moment:
-    """Where evidence is read: a space at a revision of a catalog's epoch, with the aliases of its labels then.
+    """Where evidence is read: a space at a revision of a catalog's epoch, with the aliases of its
+    labels then.
 
-    `told`: by somebody outside, who may name any label: those of other spaces have nothing to show here.
+    `told`: by somebody outside, who may name any label: those of other spaces have nothing to show
+    here.
     """
 
     parts: Parts
@@ -43,14 +46,16 @@ class _Moment:
     told: bool = False
 
     def nearest(self, label_id: int, query: Float64s, k: int) -> tuple[Neighbour, ...]:
-        """The k support images of a label (−1: of none) nearest to a unit query; Unavailable after a purge."""
+        """The k support images of a label (−1: of none) nearest to a unit query; Unavailable after
+        a purge."""
         if label_id < 0:
             return ()
         members = [label_id, *self.aliases.get(label_id, ())]
         with self.parts.catalog.read() as connection:
             if self.parts.catalog.epoch(connection) != self.epoch:
                 raise EvidenceGone(
-                    "the catalog was restored or repaired since these verdicts were made; score again"
+                    "the catalog was restored or repaired since these verdicts were made; score "
+                    "again"
                 )
             if purge.supports_lost(connection, self.space_id, members, self.revision):
                 raise EvidenceGone(
@@ -90,7 +95,8 @@ class EvidenceReader(BoundReader):
         )
 
     def state(self, start: int, stop: int) -> dict[str, Any]:
-        """What :func:`evidence_of` needs to know, besides the revision, to read the evidence of verdicts start … stop."""
+        """What :func:`evidence_of` needs to know, besides the revision, to read the evidence of
+        verdicts start … stop."""
         labels = {*self.label_ids[start:stop].tolist(), *self.rival_ids[start:stop].tolist()}
         aliases = {
             str(label): list(self.moment.aliases[label])
@@ -123,7 +129,8 @@ def evidence_of(
     space_id, epoch, aliases = _checked(state)
     if space_id != space.id:
         raise EvidenceGone(
-            f"space {space_name!r} was made or re-embedded since these verdicts were made; score again"
+            f"space {space_name!r} was made or re-embedded since these verdicts were made; "
+            f"score again"
         )
     if revision > space.revision:
         raise InvalidInput(f"revision: space {space_name!r} is at {space.revision}, got {revision}")
@@ -132,7 +139,8 @@ def evidence_of(
     if len(rival_ids) != count or (verifier is not None and len(verifier) != count):
         queried = "no" if verifier is None else len(verifier)
         raise InvalidInput(
-            f"label_ids, rival_ids and queries belong together; got {count}, {len(rival_ids)} and {queried} of them"
+            f"label_ids, rival_ids and queries belong together; got {count}, {len(rival_ids)} "
+            f"and {queried} of them"
         )
     moment = _Moment(parts, space.id, epoch, revision, space.verifier_dim, aliases, told=True)
     reader = EvidenceReader(
@@ -142,7 +150,8 @@ def evidence_of(
 
 
 def _checked(state: Mapping[str, Any]) -> tuple[int, str, dict[int, list[int]]]:
-    """(space id, epoch, aliases) of what :meth:`EvidenceReader.state` said, after it was at somebody else's."""
+    """(space id, epoch, aliases) of what :meth:`EvidenceReader.state` said, after it was at
+    somebody else's."""
     try:
         aliases = {
             int(label): [_whole(one) for one in others]

@@ -1,4 +1,5 @@
-"""From candidates to verdict columns: what a rule predicts, how far it trusts it, and what else speaks for or against it."""
+"""From candidates to verdict columns: what a rule predicts, how far it trusts it, and what else
+speaks for or against it."""
 
 from __future__ import annotations
 
@@ -57,7 +58,8 @@ def judge_all(
     rules: Sequence[tuple[Rule, Mapping[str, float | None]]],
     top_k: int,
 ) -> list[Columns]:
-    """The same under several rules: the passes over all labels are made once for those that ask for the same."""
+    """The same under several rules: the passes over all labels are made once for those that ask for
+    the same."""
     queries = Queries(classifier, verifier)
     pieces: list[list[Columns]] = [[] for _ in rules]
     for start in range(0, max(len(classifier), 1), BATCH_ROWS):
@@ -74,7 +76,8 @@ def judge_all(
 
 @dataclass(frozen=True, eq=False)
 class _Names:
-    """Names of (n, m) text slots, looked up where they are asked for; the empty string where padded."""
+    """Names of (n, m) text slots, looked up where they are asked for; the empty string where
+    padded."""
 
     names: NameTable
     slots: Int64s
@@ -95,7 +98,8 @@ class _Names:
 
 @dataclass(eq=False)
 class _Batch:
-    """A few hundred queries; remembers what it found for a (number of candidates, temperature, neighbours or not)."""
+    """A few hundred queries; remembers what it found for a (number of candidates, temperature,
+    neighbours or not)."""
 
     context: Context
     queries: Queries
@@ -210,8 +214,9 @@ class _Batch:
 def _unsure(
     found: Found, rule: Rule, parameters: Mapping[str, float | None], judgement: Judgement
 ) -> Bools:
-    """(n,) where a label outside of the candidates could still be the answer: where it may win a rule that relabels by a sum
-    over all labels, or where equals of the best were cut off and one of them may have a smaller name."""
+    """(n,) where a label outside of the candidates could still be the answer: where it may win a
+    rule that relabels by a sum over all labels, or where equals of the best were cut off and one of
+    them may have a smaller name."""
     if not rule.beyond:
         return found.tied
     weight = parameters["lambda"]

@@ -13,13 +13,13 @@ from sqlalchemy import Connection
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.errors import InvalidInput
 from trustvlm.scoring.rules import Rule, resolve_parameters
+from trustvlm.service.home.calibrations import in_force
 from trustvlm.service.home.home import Parts
 from trustvlm.service.inputs.encode import unit_queries
-from trustvlm.service.measuring.calibrations import in_force
-from trustvlm.service.measuring.configurations import require_images
 from trustvlm.service.memory.label_subset import subset_of
 from trustvlm.service.memory.passes import SHORT_ERROR
 from trustvlm.service.memory.space_cache import SpaceView
+from trustvlm.service.query.configurations import require_images
 from trustvlm.service.query.context import Context, context_of
 from trustvlm.service.query.decide import Decision, applies, decide, undecided
 from trustvlm.service.query.equals import equal_others
@@ -77,7 +77,8 @@ def _unit(parts: Parts, space: SpaceRecord, queries: Queries, notes: list[str]) 
     classifier, verifier = unit_queries(parts, space, queries, notes)
     if classifier is None:
         raise InvalidInput(
-            "queries.classifier: scoring needs classifier embeddings; only verifier embeddings were given"
+            "queries.classifier: scoring needs classifier embeddings; only verifier embeddings "
+            "were given"
         )
     return Queries(classifier, verifier)
 
@@ -94,7 +95,8 @@ def verdicts_of(
     labels: Sequence[str] | npt.NDArray[np.bool_] | None = None,
     params: Mapping[str, float | None] | None = None,
 ) -> Verdicts:
-    """The verdicts of unit queries in one transaction; `space` is the space as the call began with it."""
+    """The verdicts of unit queries in one transaction; `space` is the space as the call began with
+    it."""
     classifier, verifier = cast(Float64s, unit.classifier), cast(Float64s | None, unit.verifier)
     calibration = in_force(connection, view.space)
     name, chosen, parameters = _rule(rule, params, calibration)
@@ -117,7 +119,8 @@ def verdicts_of(
 def _rule(
     rule: str | None, params: Mapping[str, float | None] | None, calibration: Calibration | None
 ) -> tuple[str, Rule, dict[str, float | None]]:
-    """The rule to score with: the named one, else the calibrated one with its parameters, else the default."""
+    """The rule to score with: the named one, else the calibrated one with its parameters, else the
+    default."""
     if rule is not None or calibration is None:
         return resolve_parameters(rule, params)
     if params is not None and not isinstance(params, Mapping):

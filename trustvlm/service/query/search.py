@@ -47,7 +47,8 @@ def search(
         elif kind == "prototype":
             if verifier is None:
                 raise InvalidInput(
-                    "queries.verifier: prototypes are compared with verifier embeddings; none were given"
+                    "queries.verifier: prototypes are compared with verifier embeddings; none "
+                    "were given"
                 )
             if view.index is None:
                 ids, similarity = nearest_rows(view.prototypes, verifier, int(k), view.kernels)
@@ -62,7 +63,8 @@ def search(
             index = parts.caches.support_view(connection, view, classifier=by_classifier)
             if by_classifier and not len(index):
                 raise InvalidInput(
-                    f"kind: no support image of space {space_name!r} has a stored classifier embedding to compare with; "
+                    f"kind: no support image of space {space_name!r} has a stored classifier "
+                    f"embedding to compare with; "
                     f"register classifier_image_vectors, or search with verifier embeddings"
                 )
             ids, similarity = index.search(wanted.astype(np.float32), int(k))
@@ -84,13 +86,15 @@ def _of_rows(rows: RowView) -> dict[str, Any]:
 
 
 def _text(view: SpaceView, classifier: Float64s | None, k: int) -> tuple[Int64s, Float32s]:
-    """The k labels whose text prototypes are most similar to classifier embeddings (of images or texts).
+    """The k labels whose text prototypes are most similar to classifier embeddings (of images or
+    texts).
 
     A label with further names is found by the most similar of its names, once.
     """
     if classifier is None:
         raise InvalidInput(
-            "queries.classifier: text prototypes are compared with classifier embeddings; none were given"
+            "queries.classifier: text prototypes are compared with classifier embeddings; none "
+            "were given"
         )
     aliases = view.aliases
     if not aliases.groups:

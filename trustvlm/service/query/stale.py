@@ -25,8 +25,10 @@ class Staleness:
     """A calibration that does not know all changes.
 
     Attributes:
-        since: the first revision it does not know. abstain: nothing is to be accepted. words: for people.
-        unseen: ids of the labels that it never saw: added, brought back or changed since, and given to none of its images.
+        since: the first revision it does not know. abstain: nothing is to be accepted. words: for
+            people.
+        unseen: ids of the labels that it never saw: added, brought back or changed since, and given
+            to none of its images.
     """
 
     since: int
@@ -44,7 +46,10 @@ def staleness(context: Context, calibration: Calibration) -> Staleness | None:
     if calibration.other_encoders:
         anew = f"calibration {calibration.id} is stale: the space was re-embedded since"
         return Staleness(since, True, f"{anew}; {remedy}", np.empty(0, np.int64))
-    changed = f"calibration {calibration.id} is stale since revision {since}: labels or support images changed"
+    changed = (
+        f"calibration {calibration.id} is stale since revision {since}: labels or support "
+        f"images changed"
+    )
     unseen, given = _since_then(context, calibration)
     if calibration.on_stale == "auto" and given is not None:
         return Staleness(
@@ -57,7 +62,8 @@ def staleness(context: Context, calibration: Calibration) -> Staleness | None:
 
 
 def _since_then(context: Context, calibration: Calibration) -> tuple[Int64s, str | None]:
-    """(labels that the calibration never saw, one of them that its images would now be given), looked up once a revision."""
+    """(labels that the calibration never saw, one of them that its images would now be given),
+    looked up once a revision."""
     memo = context.view.cache.unseen
     if memo is not None and memo[:2] == (calibration.id, context.view.revision):
         return memo[2], memo[3]
@@ -82,7 +88,8 @@ def _since_then(context: Context, calibration: Calibration) -> tuple[Int64s, str
 
 
 def _given(context: Context, calibration: Calibration, unseen: Int64s) -> str | None:
-    """Judge the calibration's images among the labels they were given and those that are new: nothing else can win."""
+    """Judge the calibration's images among the labels they were given and those that are new:
+    nothing else can win."""
     view = context.view
     pool = observations.pool(
         context.connection, view.space.id, view.space.classifier_dim, view.space.verifier_dim

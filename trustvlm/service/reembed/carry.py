@@ -1,4 +1,5 @@
-"""What speaks of a space, and goes over to its new embeddings: images of known label, and calibrations."""
+"""What speaks of a space, and goes over to its new embeddings: images of known label, and
+calibrations."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ Embeddings = tuple[bytes, bytes | None]
 
 
 def carry_observations(parts: Parts, job: ReembedRecord, sources: Sources) -> None:
-    """Embed images of known label anew, as far as their originals or their old embeddings serve. The others stay behind."""
+    """Embed images of known label anew, as far as their originals or their old embeddings serve.
+    The others stay behind."""
     with parts.catalog.read() as connection:
         left = reembed_rows.observations_left(connection, job)
     for start in range(0, len(left), CHUNK):
@@ -85,7 +87,8 @@ def _ready(sources: Sources, item: OldObservation) -> Embeddings | None:
 
 
 def carry_calibrations(connection: Connection, job: ReembedRecord, labels: dict[int, int]) -> int:
-    """Copy the calibrations: they keep the encoders they were made with, and are stale for that; how many."""
+    """Copy the calibrations: they keep the encoders they were made with, and are stale for that;
+    how many."""
 
     def revise(content: dict[str, Any]) -> dict[str, Any]:
         predicted = [labels[label_id] for label_id in content["predicted"] if label_id in labels]

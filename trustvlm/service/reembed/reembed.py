@@ -1,7 +1,9 @@
-"""Embedding a space anew: new encoders beside the old ones, and one short transaction that changes over.
+"""Embedding a space anew: new encoders beside the old ones, and one short transaction that changes
+over.
 
-The new embeddings are made in a space of their own, label by label and durably, while the old one goes on answering and
-changing. Its changes are followed by revision; the cut-over happens only at a revision at which everything has been followed.
+The new embeddings are made in a space of their own, label by label and durably, while the old one
+goes on answering and changing. Its changes are followed by revision; the cut-over happens only at a
+revision at which everything has been followed.
 """
 
 from __future__ import annotations
@@ -72,7 +74,8 @@ def reembed_space(
                 parts.caches.forget(name)
                 return done
     raise Conflict(
-        f"space {name!r} changes faster than it can be followed; run 'trustvlm space reembed {name} --finish' later"
+        f"space {name!r} changes faster than it can be followed; run 'trustvlm space "
+        f"reembed {name} --finish' later"
     )
 
 
@@ -149,7 +152,8 @@ def _alone(parts: Parts) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise Busy(
-                f"another process or thread is embedding a space of {parts.home} anew; wait for it, or stop it"
+                f"another process or thread is embedding a space of {parts.home} anew; wait for "
+                f"it, or stop it"
             ) from error
         yield
 
@@ -162,20 +166,24 @@ def _begun(
     templates: Sequence[str] | None,
     logit_scale: float | None,
 ) -> tuple[SpaceRecord, ReembedRecord]:
-    """The space, and what was begun beside it: now, or by an earlier call that asked for the same."""
+    """The space, and what was begun beside it: now, or by an earlier call that asked for the
+    same."""
     with parts.catalog.read() as connection:
         old = spaces.find(connection, name)
         job = reembed_runs.find(connection, old.id)
         begun = None if job is None else spaces.find_by_id(connection, job.other_id)
     if job is not None and job.state == "kept":
         raise Conflict(
-            f"space {name!r} still keeps the embeddings from before it was last re-embedded; discard them first: "
-            f"'trustvlm space reembed {name} --discard-old' (or put them back: 'trustvlm space restore {name}')"
+            f"space {name!r} still keeps the embeddings from before it was last re-embedded; "
+            f"discard them first: "
+            f"'trustvlm space reembed {name} --discard-old' (or put them back: 'trustvlm space "
+            f"restore {name}')"
         )
     if job is None or begun is None:
         if classifier is None and verifier is None and templates is None:
             raise InvalidInput(
-                "reembed: expected a classifier, a verifier or templates that are to be the new ones; got none"
+                "reembed: expected a classifier, a verifier or templates that are to be the new "
+                "ones; got none"
             )
         values = pinned(
             parts,
@@ -190,19 +198,22 @@ def _begun(
                 or reembed_runs.find(connection, old.id) is not None
             ):
                 raise Conflict(
-                    f"space {name!r} was removed, or is being re-embedded by another process, since the call began"
+                    f"space {name!r} was removed, or is being re-embedded by another process, "
+                    f"since the call began"
                 )
             return old, reembed_runs.stage(connection, old, values | {"recipe": old.recipe})
     asked = {"classifier": classifier, "verifier": verifier}
     for side, spec in asked.items():
         if spec is not None and parse_spec(spec).text != getattr(begun, side):
             raise Conflict(
-                f"space {name!r} is being re-embedded with the {side} {getattr(begun, side)!r}, not {spec!r}; finish that "
+                f"space {name!r} is being re-embedded with the {side} {getattr(begun, side)!r}, "
+                f"not {spec!r}; finish that "
                 f"('trustvlm space reembed {name} --finish') or abort it ('--abort')"
             )
     if templates is not None and tuple(templates) != begun.templates:
         raise Conflict(
-            f"space {name!r} is being re-embedded with other templates; finish that, or abort it ('--abort')"
+            f"space {name!r} is being re-embedded with other templates; finish that, or abort "
+            f"it ('--abort')"
         )
     return old, job
 
@@ -248,16 +259,20 @@ def _require_whole(parts: Parts, name: str, job: ReembedRecord, drop_missing: bo
         images = [] if drop_missing else reembed_runs.missing_supports(connection, job)
     if texts:
         raise Conflict(
-            f"space {name!r} keeps its old encoders: nothing gives {len(texts)} of its labels a text embedding of the new "
-            f"classifier ({_some([repr(text) for text in texts])}); pass text vectors for them ('--text-vectors FILE.npz')"
+            f"space {name!r} keeps its old encoders: nothing gives {len(texts)} of its labels a "
+            f"text embedding of the new "
+            f"classifier ({_some([repr(text) for text in texts])}); pass text vectors for them "
+            f"('--text-vectors FILE.npz')"
         )
     if images:
         listed = _some(
             [f"{row[0]} of {row[1]!r}" + (f" from {row[2]}" if row[2] else "") for row in images]
         )
         raise Conflict(
-            f"space {name!r} keeps its old encoders: {len(images)} of its support images have no original ({listed}); "
-            f"'trustvlm space reembed {name} --status' lists them; pass --from DIR with their files, or --drop-missing to "
+            f"space {name!r} keeps its old encoders: {len(images)} of its support images have "
+            f"no original ({listed}); "
+            f"'trustvlm space reembed {name} --status' lists them; pass --from DIR with their "
+            f"files, or --drop-missing to "
             f"leave them behind"
         )
 
@@ -269,7 +284,8 @@ def _some(items: Sequence[str]) -> str:
 def _cut_over(
     parts: Parts, name: str, job: ReembedRecord, drop_missing: bool
 ) -> Reembedding | None:
-    """Change over in one transaction; None where the space has changed since it was last followed."""
+    """Change over in one transaction; None where the space has changed since it was last
+    followed."""
     with parts.catalog.read() as connection:
         seen = spaces.find_by_id(connection, job.space_id).revision
         label_ids = reembed_runs.mapped(connection, job.id, "label")
@@ -284,7 +300,8 @@ def _cut_over(
         now, old = reembed_runs.find(connection, job.space_id), spaces.find(connection, name)
         if now is None or (now.id, now.state, old.id) != (job.id, "staged", job.space_id):
             raise Conflict(
-                f"embedding space {name!r} anew was aborted, or the space removed, during the call; nothing changed"
+                f"embedding space {name!r} anew was aborted, or the space removed, during the "
+                f"call; nothing changed"
             )
         if not seen == old.revision == now.synced:
             return None

@@ -1,4 +1,5 @@
-"""Where the new embeddings of a space come from: the old ones where the encoder stayed, originals, vectors that were given."""
+"""Where the new embeddings of a space come from: the old ones where the encoder stayed, originals,
+vectors that were given."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ class GivenVectors:
 
     Attributes:
         texts: label name → (d_t,) or (templates, d_t) raw text embeddings.
-        images: support image id → (d_v,) verifier embedding. others: the same for classifier embeddings.
+        images: support image id → (d_v,) verifier embedding. others: the same for classifier
+            embeddings.
     """
 
     texts: Mapping[str, npt.ArrayLike] = field(default_factory=dict)
@@ -50,7 +52,8 @@ def given_vectors(
     """The vectors of a call, checked against the encoders of the space that is being made.
 
     Raises:
-        InvalidInput: a vector that cannot be right, or a classifier embedding of an image without its verifier embedding.
+        InvalidInput: a vector that cannot be right, or a classifier embedding of an image without
+            its verifier embedding.
     """
     for name, vector in (texts or {}).items():
         text_prototype(
@@ -66,7 +69,8 @@ def given_vectors(
     }
     if without := sorted(apart.keys() - checked.keys()):
         raise InvalidInput(
-            f"classifier_image_vectors[{without[0]}]: expected an image_vectors entry of the same support image"
+            f"classifier_image_vectors[{without[0]}]: expected an image_vectors entry of the "
+            f"same support image"
         )
     return GivenVectors(dict(texts or {}), checked, {} if space.verifier == "same" else apart)
 
@@ -80,7 +84,8 @@ def _one(vector: npt.ArrayLike, dim: int, what: str) -> Float32s:
 
 
 class Originals:
-    """Image files by content hash: those the home keeps, then those under the folders that were named.
+    """Image files by content hash: those the home keeps, then those under the folders that were
+    named.
 
     The folders are hashed once, when the first image is asked for that the home does not keep.
     """
@@ -97,9 +102,11 @@ class Originals:
         return kept_original(self._parts, content) or self._by_hash().get(content)
 
     def still_is(self, path: Path, content: bytes, read: bytes) -> bool:
-        """Whether a file that was found for `content` still was that when it was read, with the hash `read`.
+        """Whether a file that was found for `content` still was that when it was read, with the
+        hash `read`.
 
-        A kept picture that was no file has another hash as the file that it is now, and nobody else writes in the home.
+        A kept picture that was no file has another hash as the file that it is now, and nobody else
+        writes in the home.
         """
         return read == content or path.is_relative_to(self._parts.home)
 
@@ -140,7 +147,8 @@ class Sources:
         return _is_same(self.old, "classifier", self.new, "classifier")
 
     def text(self, label: OldLabel) -> tuple[str, Float32s | None, list[str]] | None:
-        """(where the text comes from, its text prototype or None, prompts to encode otherwise); None where nothing gives it."""
+        """(where the text comes from, its text prototype or None, prompts to encode otherwise);
+        None where nothing gives it."""
         if (vector := self.given.texts.get(label.name)) is not None:
             return (
                 "vector",
@@ -159,9 +167,11 @@ class Sources:
     def ready(
         self, support: OldSupport, thumbnail: bytes | None, *, part: bool = False
     ) -> NewSupport | None:
-        """The support image without encoding anything, from a vector that was given or from its old embeddings.
+        """The support image without encoding anything, from a vector that was given or from its old
+        embeddings.
 
-        With `part`, also where only its verifier embedding can be had and the classifier's (search by text) is lost.
+        With `part`, also where only its verifier embedding can be had and the classifier's (search
+        by text) is lost.
         """
         if (vector := self.given.images.get(support.id)) is not None:
             content = hashlib.sha256(pack(vector)).digest()
@@ -193,7 +203,8 @@ class Sources:
         return None if blob is None else unpack([blob], dim)[0]
 
     def column(self, side: str) -> str | None:
-        """Which of the old encoders is the new one of this side: "verifier", "classifier" or None."""
+        """Which of the old encoders is the new one of this side: "verifier", "classifier" or
+        None."""
         return next(
             (old for old in (side, *_SIDES) if _is_same(self.old, old, self.new, side)), None
         )
@@ -203,7 +214,8 @@ _SIDES = ("verifier", "classifier")
 
 
 def _is_same(old: SpaceRecord, old_side: str, new: SpaceRecord, new_side: str) -> bool:
-    """Whether two pinned encoders give the same embeddings: by their identity, and by the golden image."""
+    """Whether two pinned encoders give the same embeddings: by their identity, and by the golden
+    image."""
     if getattr(old, f"{old_side}_identity") != getattr(new, f"{new_side}_identity"):
         return False
     before, now = getattr(old, f"{old_side}_golden"), getattr(new, f"{new_side}_golden")

@@ -1,7 +1,8 @@
-"""Making the space beside the space: whole labels in durable chunks, encoded outside of the transactions.
+"""Making the space beside the space: whole labels in durable chunks, encoded outside of the
+transactions.
 
-What has been made is remembered row by row, so a run that was killed goes on where it was, and a pass over labels that were
-changed meanwhile encodes only what is new of them.
+What has been made is remembered row by row, so a run that was killed goes on where it was, and a
+pass over labels that were changed meanwhile encodes only what is new of them.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ __all__ = ["stage_labels"]
 
 CHUNK_LABELS = 200
 CHUNK_IMAGES = 256
-"""A chunk of labels, and of the images of theirs that are encoded for it, is one transaction and what a kill can cost."""
+"""A chunk of labels, and of the images of theirs that are encoded for it, is one transaction and
+what a kill can cost."""
 
 Progress = Callable[[int], None]
 
@@ -47,7 +49,8 @@ class _Label:
 
     Attributes:
         staged: its counterpart, if it has one. known: support image id → counterpart.
-        text_source, text: of its new text prototype; text None: to be encoded from `prompts`, or (no prompts) as it is.
+        text_source, text: of its new text prototype; text None: to be encoded from `prompts`, or
+            (no prompts) as it is.
         fresh: support image id → what it becomes. encode: those whose originals are to be encoded.
     """
 
@@ -68,7 +71,8 @@ def stage_labels(
     label_ids: Sequence[int],
     progress: Progress | None = None,
 ) -> None:
-    """Bring the counterparts of these labels up to date, and take away those of labels that are gone.
+    """Bring the counterparts of these labels up to date, and take away those of labels that are
+    gone.
 
     Raises:
         Conflict: the job was aborted, or the encoders are not those that it began with.
@@ -119,9 +123,11 @@ def _chunks(planned: Sequence[_Label]) -> Iterator[list[_Label]]:
 def _planned(
     parts: Parts, job: ReembedRecord, sources: Sources, ids: Sequence[int]
 ) -> tuple[list[_Label], list[tuple[int, int]]]:
-    """These labels as they are now, and (id, id of the counterpart) of those whose counterpart says what nothing gives now.
+    """These labels as they are now, and (id, id of the counterpart) of those whose counterpart says
+    what nothing gives now.
 
-    Labels that nothing gives a text for are left out, with their aliases: see :func:`reembeds.missing_labels`.
+    Labels that nothing gives a text for are left out, with their aliases: see
+    :func:`reembeds.missing_labels`.
     """
     with parts.catalog.read() as connection:
         found = reembed_rows.old_labels(connection, ids)
@@ -193,7 +199,8 @@ def _plan_supports(sources: Sources, label: _Label, pictures: dict[int, bytes]) 
 def _encode(
     parts: Parts, sources: Sources, chunk: Sequence[_Label], progress: Progress | None
 ) -> None:
-    """Encode the originals and prompts of a chunk; an original that cannot be read stays missing."""
+    """Encode the originals and prompts of a chunk; an original that cannot be read stays
+    missing."""
     wanted = [(label, support, original) for label in chunk for support, original in label.encode]
     limits = reading(
         parts, sources.new, accept_truncated=True
@@ -255,7 +262,8 @@ def _write(
 
 
 def _free_names(connection: Connection, new: SpaceRecord, chunk: Sequence[_Label]) -> None:
-    """Where labels changed names, counterparts that have not come to their turn may still have names that are wanted now."""
+    """Where labels changed names, counterparts that have not come to their turn may still have
+    names that are wanted now."""
     own = {label.old.name: None if label.staged is None else label.staged.id for label in chunk}
     for name, record in labels.find_many(connection, new.id, list(own)).items():
         if record.id != own[name]:
@@ -265,7 +273,8 @@ def _free_names(connection: Connection, new: SpaceRecord, chunk: Sequence[_Label
 
 
 def _remove_outdated(connection: Connection, job: ReembedRecord, label: _Label) -> list[int]:
-    """Take away the counterparts of support images that the label has no more; ids of these images."""
+    """Take away the counterparts of support images that the label has no more; ids of these
+    images."""
     assert label.staged is not None
     pairs = reembed_runs.supports_of(connection, job, label.staged.id)
     live = {support.id for support in label.old.supports}

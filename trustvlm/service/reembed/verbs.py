@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy.typing as npt
 
-from trustvlm.service.measuring.verbs import Measuring
+from trustvlm.service.home.open_home import OpenHome
 from trustvlm.service.reembed.reembed import (
     abort_reembed,
     discard_old,
@@ -22,7 +22,7 @@ from trustvlm.types.evaluation import Reembedding
 __all__ = ["Reembedder"]
 
 
-class Reembedder(Measuring):
+class Reembedder(OpenHome):
     """Other encoders for a space that is there."""
 
     def reembed_space(
@@ -40,29 +40,35 @@ class Reembedder(Measuring):
         drop_missing: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> Reembedding:
-        """Give a space other encoders or templates: embed everything anew beside it, then change over in one transaction.
+        """Give a space other encoders or templates: embed everything anew beside it, then change
+        over in one transaction.
 
-        Until then the space answers and changes as before; what changes is followed. A call that was interrupted goes on
-        where it was when it is repeated. Support images are taken from the originals that the home keeps (`keep_originals`
-        of :meth:`register`) or from files with the same content; where an encoder stays, its embeddings are copied. Texts are
-        encoded from names, prompts and templates; what came as a vector needs a new one, unless the classifier stays.
+        Until then the space answers and changes as before; what changes is followed. A call that
+        was interrupted goes on where it was when it is repeated. Support images are taken from the
+        originals that the home keeps (`keep_originals` of :meth:`register`) or from files with the
+        same content; where an encoder stays, its embeddings are copied. Texts are encoded from
+        names, prompts and templates; what came as a vector needs a new one, unless the classifier
+        stays.
 
-        Afterwards rows have new ids, calibrations are stale (nothing is accepted until :meth:`recalibrate` or
-        :meth:`calibrate`), and the old embeddings stay until :meth:`discard_old`; :meth:`restore_space` puts them back.
+        Afterwards rows have new ids, calibrations are stale (nothing is accepted until
+        :meth:`recalibrate` or :meth:`calibrate`), and the old embeddings stay until
+        :meth:`discard_old`; :meth:`restore_space` puts them back.
 
         Args:
-            classifier, verifier, templates: the new ones; None: as they are, or (going on) as they were asked for.
+            classifier, verifier, templates: the new ones; None: as they are, or (going on) as they
+                were asked for.
             logit_scale: None: that of the new classifier.
             originals_from: folders that are searched for the image files, by content.
-            text_vectors: label name → (d_t,) or (templates, d_t). image_vectors: support image id → (d_v,), for precomputed
-                verifiers. classifier_image_vectors: the same (d_t,).
+            text_vectors: label name → (d_t,) or (templates, d_t). image_vectors: support image id →
+                (d_v,), for precomputed verifiers. classifier_image_vectors: the same (d_t,).
             drop_missing: leave support images without original behind, with the old embeddings.
             progress: called with a number of images after these were encoded.
 
         Raises:
-            Conflict: originals or text vectors are missing (the message names some, :meth:`reembed_status` all), other
-            encoders were asked for before, or old embeddings are still kept. Busy: another process is at it. NotFound,
-            InvalidInput, Unavailable: as :meth:`create_space`.
+            Conflict: originals or text vectors are missing (the message names some,
+            :meth:`reembed_status` all), other encoders were asked for before, or old embeddings are
+            still kept. Busy: another process is at it. NotFound, InvalidInput, Unavailable: as
+            :meth:`create_space`.
         """
         folders = (
             [originals_from]
@@ -70,7 +76,8 @@ class Reembedder(Measuring):
             else list(originals_from)
         )
         return reembed_space(
-            self._writable(), space, classifier, verifier, templates, logit_scale, [Path(folder) for folder in folders],
+            self._writable(), space, classifier, verifier, templates, logit_scale,
+            [Path(folder) for folder in folders],
             text_vectors, image_vectors, classifier_image_vectors, drop_missing, progress,
         )  # fmt: skip
 
@@ -79,12 +86,13 @@ class Reembedder(Measuring):
     ) -> SpaceRow:
         """Store where the weights of a space's encoders are now, as specs; the space's row.
 
-        They must be the weights that the space was made with. Nothing else changes, not even the revision: embeddings,
-        calibrations and snapshots stay unchanged.
+        They must be the weights that the space was made with. Nothing else changes, not even the
+        revision: embeddings, calibrations and snapshots stay unchanged.
 
         Raises:
-            NotFound: no such space, or nothing at that place. Conflict: other weights, preprocessing or pooling
-            (:meth:`reembed_space` takes those), or the space is being re-embedded. InvalidInput: malformed, or neither given.
+            NotFound: no such space, or nothing at that place. Conflict: other weights,
+            preprocessing or pooling (:meth:`reembed_space` takes those), or the space is being
+            re-embedded. InvalidInput: malformed, or neither given.
         """
         return repoint(self._writable(), space, classifier, verifier)
 
@@ -93,9 +101,11 @@ class Reembedder(Measuring):
         return reembed_status(self._ready(), space)
 
     def abort_reembed(self, space: str) -> None:
-        """Give up embedding a space anew; it stays as it is. Raises NotFound when nothing is under way."""
+        """Give up embedding a space anew; it stays as it is. Raises NotFound when nothing is under
+        way."""
         abort_reembed(self._writable(), space)
 
     def discard_old(self, space: str) -> None:
-        """Delete, with the next purge, the embeddings from before a space was re-embedded. Raises NotFound without any."""
+        """Delete, with the next purge, the embeddings from before a space was re-embedded. Raises
+        NotFound without any."""
         discard_old(self._writable(), space)

@@ -13,7 +13,8 @@ T = TypeVar("T")
 def chunked(
     items: Iterable[T], size: Callable[[T], int], most: int, items_at_most: int | None = None
 ) -> Iterator[list[T]]:
-    """The items in their order, in chunks whose sizes add up to `most`; a larger item is a chunk of its own."""
+    """The items in their order, in chunks whose sizes add up to `most`; a larger item is a chunk of
+    its own."""
     chunk: list[T] = []
     total = 0
     for item in items:

@@ -97,7 +97,8 @@ def update_label(
         now = labels.find(connection, _still(connection, space).id, name)
         if (now.id, now.revision) != (before.id, before.revision):
             raise Conflict(
-                f"label {name!r} was changed by somebody else during the call; look at it and try again"
+                f"label {name!r} was changed by somebody else during the call; look at it and "
+                f"try again"
             )
         if target != before.name and labels.find_many(connection, space.id, [target]):
             raise Conflict(f"label {target!r} exists already in space {space.name!r}")
@@ -125,7 +126,8 @@ def remove_support(parts: Parts, space_name: str, ids: Sequence[int]) -> int:
         if removed := supports.hidden(connection, space.id, missing):
             undo = "'trustvlm support restore' restores it, 'trustvlm label restore' its label"
             raise NotFound(
-                f"no support image {_some(removed)} in space {space_name!r}: removed already; {undo}"
+                f"no support image {_some(removed)} in space {space_name!r}: removed already; "
+                f"{undo}"
             )
         if missing:
             raise NotFound(
@@ -150,7 +152,10 @@ def restore_support(parts: Parts, space_name: str, ids: Sequence[int]) -> int:
         if alive := supports.find_alive(connection, space.id, missing):
             raise NotFound(f"no removed support image: {_some(list(alive))} is not removed")
         if missing:
-            reason = "it never existed, it has been purged, or its label is removed ('trustvlm label restore')"
+            reason = (
+                "it never existed, it has been purged, or its label is removed ('trustvlm "
+                "label restore')"
+            )
             raise NotFound(f"no removed support image {_some(missing)}: {reason}")
         if not wanted:
             return space.revision
@@ -159,7 +164,8 @@ def restore_support(parts: Parts, space_name: str, ids: Sequence[int]) -> int:
             supports.restore(connection, wanted, revision)
         except IntegrityError as error:
             raise Conflict(
-                "one of these support images has been registered again meanwhile; nothing was restored"
+                "one of these support images has been registered again meanwhile; nothing was "
+                "restored"
             ) from error
         renew_prototypes(connection, space, sorted(set(owners.values())), revision)
         parts.fitter.supports_changed(connection, space, revision)
@@ -173,7 +179,8 @@ def remove_label(parts: Parts, space_name: str, name: str, *, purge_now: bool) -
         label = labels.find(connection, space.id, name)
         if len(labels.groups(connection, [label.id])) > 1:
             raise Conflict(
-                f"label {name!r} has aliases; remove or unalias them first ('trustvlm label list' shows them)"
+                f"label {name!r} has aliases; remove or unalias them first ('trustvlm label "
+                f"list' shows them)"
             )
         revision = spaces.advance(connection, space.id)
         supports.remove_of_label(connection, label.id, revision)

@@ -60,8 +60,8 @@ class PlannedVector:
 class PlannedLabel:
     """One label of a call, the parts of every input of that name together.
 
-    Vectors are kept as they were given and converted when their chunk's turn comes, so that a call takes no second copy of
-    a large file's arrays.
+    Vectors are kept as they were given and converted when their chunk's turn comes, so that a call
+    takes no second copy of a large file's arrays.
     """
 
     name: str
@@ -106,7 +106,8 @@ def plan(
     """The labels of a call by name, in order of first appearance.
 
     Raises:
-        InvalidInput: a name or a vector that cannot be right, or more images or vectors than a call may bring.
+        InvalidInput: a name or a vector that cannot be right, or more images or vectors than a call
+            may bring.
         Conflict: two inputs of one name say different things.
     """
     planned: dict[str, PlannedLabel] = {}
@@ -156,7 +157,8 @@ def _check_texts(space: SpaceRecord, given: Sequence[PlannedLabel]) -> None:
 
 
 def _stacked(space: SpaceRecord, given: Sequence[PlannedLabel]) -> Float64s | None:
-    """(n, d) the text vectors of labels with one each, checked; None where they are not such, or one of them is not right."""
+    """(n, d) the text vectors of labels with one each, checked; None where they are not such, or
+    one of them is not right."""
     vectors = [label.text_vector for label in given]
     if len(vectors) < 2 or not all(
         type(v) is np.ndarray and v.shape == (space.classifier_dim,) for v in vectors
@@ -179,7 +181,8 @@ def _text_rows(space: SpaceRecord, label: PlannedLabel) -> Float64s:
 
 
 def check_prototype(space: SpaceRecord, label: PlannedLabel) -> None:
-    """Support images of a new label that came as vectors must not cancel out; better said before anything is written.
+    """Support images of a new label that came as vectors must not cancel out; better said before
+    anything is written.
 
     Raises:
         InvalidInput: they do.
@@ -203,7 +206,8 @@ def _add_text(space: SpaceRecord, label: PlannedLabel, item: LabelInput) -> bool
         check_prompt(space, label.name, item.prompt)
         if label.prompt not in (None, item.prompt):
             raise Conflict(
-                f"label {label.name!r}: two prompts in one call, {label.prompt!r} and {item.prompt!r}"
+                f"label {label.name!r}: two prompts in one call, {label.prompt!r} and "
+                f"{item.prompt!r}"
             )
         label.prompt = item.prompt
     if item.text_vector is None:
@@ -229,7 +233,8 @@ def check_prompt(space: SpaceRecord, name: str, prompt: object) -> str:
     check_characters(prompt, f"label {name!r}: prompt")
     if not encodes_texts(space.classifier):
         raise InvalidInput(
-            f"label {name!r}: the classifier {space.classifier!r} cannot encode a prompt; pass text_vector"
+            f"label {name!r}: the classifier {space.classifier!r} cannot encode a prompt; pass "
+            f"text_vector"
         )
     return prompt
 
@@ -242,13 +247,15 @@ def _add_supports(space: SpaceRecord, label: PlannedLabel, item: LabelInput) -> 
             space.classifier if space.verifier == "same" else space.verifier
         ):
             raise InvalidInput(
-                f"{what}images: the verifier of space {space.name!r} cannot encode images; pass image_vectors"
+                f"{what}images: the verifier of space {space.name!r} cannot encode images; pass "
+                f"image_vectors"
             )
         label.images += images
     if item.image_vectors is None:
         if item.classifier_image_vectors is not None:
             raise InvalidInput(
-                f"{what}classifier_image_vectors come with image_vectors of the same images; none were given"
+                f"{what}classifier_image_vectors come with image_vectors of the same images; "
+                f"none were given"
             )
         return
     vectors = as_matrix(item.image_vectors, space.verifier_dim, what + "image_vectors").astype(
@@ -264,7 +271,8 @@ def _add_supports(space: SpaceRecord, label: PlannedLabel, item: LabelInput) -> 
             )
         if space.verifier == "same" and not np.array_equal(vectors, others.astype(np.float32)):
             raise InvalidInput(
-                f"{what}in a space whose verifier is 'same', classifier_image_vectors are the image_vectors; leave them out"
+                f"{what}in a space whose verifier is 'same', classifier_image_vectors are the "
+                f"image_vectors; leave them out"
             )
     label.image_vectors.append((item.image_vectors, item.classifier_image_vectors))
     label.hashes += [hashlib.sha256(pack(vector)).digest() for vector in vectors]
@@ -276,5 +284,6 @@ def same_direction(first: Float32s, second: Float32s) -> bool:
 
 
 def chunks(space: SpaceRecord, planned: Iterable[PlannedLabel]) -> Iterator[list[PlannedLabel]]:
-    """Whole labels in transactions of at most :data:`CHUNK_LABELS` labels and about :data:`CHUNK_BYTES` of vectors."""
+    """Whole labels in transactions of at most :data:`CHUNK_LABELS` labels and about
+    :data:`CHUNK_BYTES` of vectors."""
     return chunked(planned, lambda label: label.size(space), CHUNK_BYTES, CHUNK_LABELS)

@@ -1,4 +1,5 @@
-"""Registering labels and support images: validate everything, encode outside the transaction, commit whole labels."""
+"""Registering labels and support images: validate everything, encode outside the transaction,
+commit whole labels."""
 
 from __future__ import annotations
 
@@ -92,9 +93,12 @@ class _EncodedImages:
     """What encoding a chunk gave.
 
     Attributes:
-        supports: of each label. skipped: images that their label had already, in the labels `relied_on` (name → id).
-        failures: (source, reason) of images that could not be read. remarks: on the others, by name.
-        taken_out: images that were removed from their label before. contents: label → content hash → what the image is called.
+        supports: of each label. skipped: images that their label had already, in the labels
+            `relied_on` (name → id).
+        failures: (source, reason) of images that could not be read. remarks: on the others, by
+            name.
+        taken_out: images that were removed from their label before. contents: label → content hash
+            → what the image is called.
     """
 
     supports: dict[str, list[NewSupport]]
@@ -119,7 +123,8 @@ def register(
     image_range: tuple[float, float] | None = None,
     accept_truncated: bool = False,
 ) -> RegisterResult:
-    """See :meth:`TrustService.register`; with `must_exist`, unknown labels are NotFound instead of new."""
+    """See :meth:`TrustService.register`; with `must_exist`, unknown labels are NotFound instead of
+    new."""
     if isinstance(inputs, LabelInput) or not iterates(inputs):
         raise InvalidInput(f"inputs: expected a list of LabelInput, got {type(inputs).__name__}")
     inputs = at_most(inputs, parts.calls, "labels", "inputs")
@@ -164,20 +169,23 @@ def _check_against(
     """What is asked must fit what is stored.
 
     Raises:
-        Conflict: another text vector or prompt. NotFound: `must_exist`, and it does not. InvalidInput: nothing gives a text.
+        Conflict: another text vector or prompt. NotFound: `must_exist`, and it does not.
+            InvalidInput: nothing gives a text.
     """
     if known is None:
         if must_exist:
             raise NotFound(f"no label {label.name!r} in space {space.name!r}; register it first")
         if label.text_vector is None and not encodes_texts(space.classifier):
             raise InvalidInput(
-                f"label {label.name!r}: the classifier of space {space.name!r} is {space.classifier!r}, which cannot encode "
+                f"label {label.name!r}: the classifier of space {space.name!r} is "
+                f"{space.classifier!r}, which cannot encode "
                 f"its name; a new label needs text_vector"
             )
         return
     if label.prompt is not None and label.prompt != known.prompt:
         raise Conflict(
-            f"label {label.name!r} has the prompt {known.prompt!r}, not {label.prompt!r}; update_label changes it"
+            f"label {label.name!r} has the prompt {known.prompt!r}, not {label.prompt!r}; "
+            f"update_label changes it"
         )
     text = label.text(space)
     if text is not None and not same_direction(
@@ -194,7 +202,8 @@ def _commit_chunk(
     asked: _Asked,
     on_commit: Callable[[list[str]], None] | None,
 ) -> bool:
-    """Encode a chunk, commit it and tell; whether it was, as long as the labels that it relied on were there."""
+    """Encode a chunk, commit it and tell; whether it was, as long as the labels that it relied on
+    were there."""
     encoded = _encode_images(parts, space, chunk, asked)
     images = [image for label in chunk for image in label.images]
     kept = originals.keep(parts, images, asked.limits) if asked.keep_originals else {}
@@ -207,7 +216,8 @@ def _commit_chunk(
         with parts.catalog.write("register") as connection:
             if spaces.find(connection, space.name).id != space.id:
                 raise Conflict(
-                    f"space {space.name!r} is another one since the call began: it was removed and made again, or "
+                    f"space {space.name!r} is another one since the call began: it was removed "
+                    f"and made again, or "
                     f"re-embedded; repeat the call"
                 )
             known = labels.find_many(connection, space.id, [label.name for label in chunk])
@@ -238,8 +248,8 @@ def _commit_chunk(
 def _encode_images(
     parts: Parts, space: SpaceRecord, chunk: Sequence[PlannedLabel], asked: _Asked
 ) -> _EncodedImages:
-    """The support images of each label: those that came as vectors, and the readable images it does not have yet; but none
-    that was taken out of it, unless it is to be brought back."""
+    """The support images of each label: those that came as vectors, and the readable images it does
+    not have yet; but none that was taken out of it, unless it is to be brought back."""
     supported = [label.name for label in chunk if label.images or label.hashes]
     known, present, gone = {}, set(), {}
     if supported:
@@ -301,7 +311,8 @@ def _encode_images(
 def _encode_texts(
     parts: Parts, space: SpaceRecord, missing: Sequence[PlannedLabel]
 ) -> tuple[dict[str, Float32s], list[str]]:
-    """Text prototypes encoded from names or prompts of labels that are not there yet, and which of these prompts are cut."""
+    """Text prototypes encoded from names or prompts of labels that are not there yet, and which of
+    these prompts are cut."""
     if missing:
         with parts.catalog.read() as connection:
             known = labels.find_many(connection, space.id, [label.name for label in missing])
@@ -323,7 +334,8 @@ def _write(
     encoded: _EncodedImages,
     tally: _Tally,
 ) -> None:
-    """Insert what is new, recompute the prototypes concerned; one revision, or none when nothing is new."""
+    """Insert what is new, recompute the prototypes concerned; one revision, or none when nothing is
+    new."""
     names = {record.id: name for name, record in known.items()}
     seen = {(names[owner], content) for owner, content in supports.hashes(connection, list(names))}
     fresh: dict[str, list[NewSupport]] = {label.name: [] for label in chunk}
@@ -336,7 +348,8 @@ def _write(
             else:
                 seen.add(key)
                 fresh[label.name].append(support)
-    # A new label that was to have support images and has none is not the label that was asked for: it stays out.
+    # A new label that was to have support images and has none is not the label that was asked for:
+    # it stays out.
     new = [
         label
         for label in chunk
@@ -384,7 +397,8 @@ def _new_label(label: PlannedLabel, text: Float32s, fresh: Sequence[NewSupport])
 
 
 def prototype_of(name: str, images: Sequence[NewSupport]) -> Float32s | None:
-    """The prototype of a label with these support images, in whatever order they come; None without any.
+    """The prototype of a label with these support images, in whatever order they come; None without
+    any.
 
     Raises:
         InvalidInput: their embeddings cancel out.

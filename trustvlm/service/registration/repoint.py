@@ -28,7 +28,8 @@ def repoint(
     for side, spec in specs.items():
         if side == "verifier" and "same" in (space.verifier, spec):
             raise InvalidInput(
-                f"verifier: that of space {space_name!r} is {space.verifier!r}, and cannot be repointed; got {spec!r}"
+                f"verifier: that of space {space_name!r} is {space.verifier!r}, and cannot be "
+                f"repointed; got {spec!r}"
             )
         parts.encoders.open(spec)  # a place where nothing is shows as that
         there = (
@@ -40,13 +41,15 @@ def repoint(
     with parts.catalog.write("space.repoint") as connection:
         if spaces.find(connection, space.name).id != space.id:
             raise Conflict(
-                f"space {space_name!r} was removed and made again, or re-embedded, during the call; "
+                f"space {space_name!r} was removed and made again, or re-embedded, during the "
+                f"call; "
                 f"'trustvlm space show {space_name}' shows it"
             )
         begun = reembed_runs.find(connection, space.id)
         if begun is not None and begun.state == "staged":
             raise Conflict(
-                f"space {space_name!r} is being re-embedded: finish that ('trustvlm space reembed {space_name} --finish') "
+                f"space {space_name!r} is being re-embedded: finish that ('trustvlm space "
+                f"reembed {space_name} --finish') "
                 f"or abort it ('--abort') first"
             )
         spaces.set_encoders(connection, space.id, specs)

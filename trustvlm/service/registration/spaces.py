@@ -48,7 +48,8 @@ def create_space(
         logit_scale = chosen.logit_scale if logit_scale is None else logit_scale
     if classifier is None:
         raise InvalidInput(
-            "classifier: expected an encoder such as 'open_clip:ViT-B-16/openai' or 'precomputed:512', or a preset"
+            "classifier: expected an encoder such as 'open_clip:ViT-B-16/openai' or "
+            "'precomputed:512', or a preset"
         )
     verifier = "same" if verifier is None else verifier
     name = check_space_name(name, "space")
@@ -68,12 +69,14 @@ def pinned(
     """The columns that pin a space's encoders and templates.
 
     Raises:
-        InvalidInput: the classifier has no text side, or a template is none. NotFound, Unavailable: see open_encoder.
+        InvalidInput: the classifier has no text side, or a template is none. NotFound, Unavailable:
+            see open_encoder.
     """
     values: dict[str, Any] = {"templates": check_templates(templates)}
     if not encodes_texts(classifier) and parse_spec(classifier).kind != "precomputed":
         raise InvalidInput(
-            f"classifier: expected an open_clip or precomputed encoder (it needs a text side), got {classifier!r}"
+            f"classifier: expected an open_clip or precomputed encoder (it needs a text side), "
+            f"got {classifier!r}"
         )
     values |= _pinned(parts, classifier, "classifier")
     return values | (
@@ -84,7 +87,8 @@ def pinned(
 
 
 def _pinned(parts: Parts, spec: str, side: str) -> dict[str, Any]:
-    """The columns that pin one encoder: its spec, dimension, identity, and its embedding of the golden image."""
+    """The columns that pin one encoder: its spec, dimension, identity, and its embedding of the
+    golden image."""
     encoder: Encoder = parts.encoders.open(spec)
     golden = golden_embedding(encoder) if encodes_images(spec) else None
     recorded = (
@@ -116,11 +120,13 @@ def check_templates(templates: Sequence[str] | None) -> list[str]:
     for template in templates:
         if not isinstance(template, str) or "{}" not in template:
             raise InvalidInput(
-                f"templates: each must be a string with {{}} where the name goes, got {template!r:.80}"
+                f"templates: each must be a string with {{}} where the name goes, got "
+                f"{template!r:.80}"
             )
         if len(template) > MAX_PROMPT:
             raise InvalidInput(
-                f"templates: expected at most {MAX_PROMPT} characters each, got {len(template)} ({template[:20]!r}…)"
+                f"templates: expected at most {MAX_PROMPT} characters each, got {len(template)} "
+                f"({template[:20]!r}…)"
             )
         check_characters(template, "templates")
     return list(templates)

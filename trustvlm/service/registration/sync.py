@@ -1,7 +1,8 @@
-"""Making a space equal to what a call has: what would change, and taking out what the call does not have.
+"""Making a space equal to what a call has: what would change, and taking out what the call does not
+have.
 
-Only support images are compared, by content. A label without any stays, since no folder can show it: known by its text only,
-or a further name of another label.
+Only support images are compared, by content. A label without any stays, since no folder can show
+it: known by its text only, or a further name of another label.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ class Contents:
 
 @dataclass(frozen=True)
 class Surplus:
-    """What a space has and a call has not; see :class:`RegisterResult`. `ids`: support images of labels that stay."""
+    """What a space has and a call has not; see :class:`RegisterResult`. `ids`: support images of
+    labels that stay."""
 
     ids: list[int] = field(default_factory=list)
     moved: list[KnownImage] = field(default_factory=list)
@@ -70,7 +72,8 @@ def register_with(
     dry_run: bool,
     **options: Any,
 ) -> RegisterResult:
-    """See :meth:`TrustService.register`; `options` are those of :func:`trustvlm.service.registration.register.register`."""
+    """See :meth:`TrustService.register`; `options` are those of
+    :func:`trustvlm.service.registration.register.register`."""
     if not sync and not dry_run:
         return register(parts, space_name, inputs, bring_back=bring_back, **options)
     if isinstance(inputs, LabelInput) or not iterates(inputs):
@@ -123,7 +126,8 @@ def _as_fields(found: Surplus) -> dict[str, Any]:
 def _look(
     limits: ImageLimits, planned: Iterable[PlannedLabel]
 ) -> tuple[Contents, list[tuple[str, str]]]:
-    """(what the labels of a call have, (source, reason) of each image that cannot be read); nothing is decoded."""
+    """(what the labels of a call have, (source, reason) of each image that cannot be read); nothing
+    is decoded."""
     images: dict[str, dict[bytes, str | None]] = {}
     silent, unread, failures = set(), set(), []
     for label in planned:
@@ -151,8 +155,10 @@ def surplus(connection: Connection, space: SpaceRecord, has: Contents) -> Surplu
     wanted = {content: name for name, mine in has.images.items() for content in mine}
     if not has.images or (stored and not any(row.content_hash in wanted for row in stored)):
         raise InvalidInput(
-            f"sync: none of the {len(stored):,} support images of space {space.name!r} is in the call, so that all of them "
-            f"would be removed; check the folder, or run 'trustvlm space remove' to remove everything"
+            f"sync: none of the {len(stored):,} support images of space {space.name!r} is in "
+            f"the call, so that all of them "
+            f"would be removed; check the folder, or run 'trustvlm space remove' to remove "
+            f"everything"
         )
     of_label: dict[int, list[ContentRow]] = {}
     for row in stored:
@@ -217,7 +223,8 @@ def _known(row: ContentRow, wanted: Mapping[bytes, str]) -> KnownImage:
 
 
 def sync_contents(parts: Parts, space_name: str, has: Contents) -> RegisterResult:
-    """Remove what the space has and `has` has not; what the space lacks is to be registered before. See :func:`surplus`."""
+    """Remove what the space has and `has` has not; what the space lacks is to be registered before.
+    See :func:`surplus`."""
     with parts.catalog.read() as connection:
         space = spaces.find(connection, space_name)
         extra = surplus(connection, space, has)
@@ -228,7 +235,8 @@ def sync_contents(parts: Parts, space_name: str, has: Contents) -> RegisterResul
 
 
 def _take_out(parts: Parts, space: SpaceRecord, found: Surplus) -> int | None:
-    """Remove it, so that it can be restored; the new revision, None where there was nothing to remove."""
+    """Remove it, so that it can be restored; the new revision, None where there was nothing to
+    remove."""
     revision = None
     for start in range(0, len(found.ids), _AT_ONCE):
         revision = remove_support(parts, space.name, found.ids[start : start + _AT_ONCE])
@@ -240,7 +248,8 @@ def _take_out(parts: Parts, space: SpaceRecord, found: Surplus) -> int | None:
 def preview(
     parts: Parts, space: SpaceRecord, has: Contents, *, bring_back: bool, sync: bool
 ) -> RegisterResult:
-    """What a call would change; images are compared by content and not decoded: a damaged one is not noticed."""
+    """What a call would change; images are compared by content and not decoded: a damaged one is
+    not noticed."""
     names = [*has.images, *has.silent]
     with parts.catalog.read() as connection:
         known = labels.find_many(connection, space.id, names)

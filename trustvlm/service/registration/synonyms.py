@@ -25,10 +25,12 @@ __all__ = ["SYNONYM_COSINE", "alias", "near_synonyms", "reported", "unalias"]
 log = logging.getLogger("trustvlm")
 
 SYNONYM_COSINE = 0.95
-"""Cosine of text prototypes from which two labels are taken to mean nearly the same (SCIENCE §2)."""
+"""Cosine of text prototypes from which two labels are taken to mean nearly the same (SCIENCE
+§2)."""
 
 REPORT_LABELS = 4_096
-"""Up to so many labels, registration itself looks for synonyms of what is new: a millisecond a label."""
+"""Up to so many labels, registration itself looks for synonyms of what is new: a millisecond a
+label."""
 
 _ASKED, _BLOCK = 256, 4_096  # similarities at a time: 4 MB
 
@@ -48,11 +50,13 @@ def alias(parts: Parts, space_name: str, name: str, of: str) -> int:
         if target.alias_of is not None:
             canonical = labels.name_of(connection, target.alias_of)
             raise Conflict(
-                f"label {of!r} is itself an alias of {canonical!r}; make {name!r} an alias of that one"
+                f"label {of!r} is itself an alias of {canonical!r}; make {name!r} an alias of "
+                f"that one"
             )
         if label.alias_of is not None:
             raise Conflict(
-                f"label {name!r} is an alias of {labels.name_of(connection, label.alias_of)!r}; unalias it first"
+                f"label {name!r} is an alias of {labels.name_of(connection, label.alias_of)!r}; "
+                f"unalias it first"
             )
         if len(labels.groups(connection, [label.id])) > 1:
             raise Conflict(f"label {name!r} has aliases of its own; unalias them first")
@@ -115,7 +119,8 @@ def _found(parts: Parts, space_name: str, label_ids: Sequence[int]) -> list[tupl
 
 
 def _pairs(view: SpaceView, asked: Int64s) -> list[tuple[str, str, float]]:
-    """(name, name, cosine) of the labels in these text slots with any other, nearest first; aliases of one label left out."""
+    """(name, name, cosine) of the labels in these text slots with any other, nearest first; aliases
+    of one label left out."""
     text, group = view.text, view.aliases.of(view.text.ids)
     found: dict[tuple[str, str], float] = {}
     for begin in range(0, len(asked), _ASKED):

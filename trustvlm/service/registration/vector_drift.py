@@ -1,7 +1,8 @@
 """Vectors that are registered, compared with those that are there: are they of the same encoder?
 
-A space of precomputed embeddings cannot know who computed them. What it can see is that new ones lie elsewhere: see
-:mod:`trustvlm.selective.vector_drift`. It is a remark in the result of the call, not a refusal.
+A space of precomputed embeddings cannot know who computed them. What it can see is that new ones
+lie elsewhere: see :mod:`trustvlm.selective.vector_drift`. It is a remark in the result of the call,
+not a refusal.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from trustvlm.types.arrays import Float64s
 __all__ = ["SAMPLE", "departed"]
 
 SAMPLE = 512
-"""So many stored vectors are looked at, and so many new ones. A full sample of a space is kept for the life of the service."""
+"""So many stored vectors are looked at, and so many new ones. A full sample of a space is kept for
+the life of the service."""
 
 _SIDES = {
     "text": ("text vectors", "{classifier}"),
@@ -33,7 +35,8 @@ _SIDES = {
 def departed(
     parts: Parts, space: SpaceRecord, planned: Mapping[str, PlannedLabel]
 ) -> tuple[str, ...]:
-    """One sentence for each side (texts, images) on which the vectors of a call depart from the stored ones."""
+    """One sentence for each side (texts, images) on which the vectors of a call depart from the
+    stored ones."""
     found = []
     for side, (what, spec) in _SIDES.items():
         batch = _batch(space, planned.values(), side)
@@ -42,7 +45,8 @@ def departed(
         if words := departures(baseline, batch):
             encoder = spec.format(classifier=space.classifier, verifier=space.verifier)
             found.append(
-                f"the {what} do not look like those of {encoder!r} in space {space.name!r}: {'; '.join(words)}"
+                f"the {what} do not look like those of {encoder!r} in space {space.name!r}: "
+                f"{'; '.join(words)}"
             )
     return tuple(found)
 

@@ -1,4 +1,5 @@
-"""Calls that may be repeated, and jobs: what is kept of them, and what becomes of those whose process died."""
+"""Calls that may be repeated, and jobs: what is kept of them, and what becomes of those whose
+process died."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ def begin_call(
             return None
         if found.request != request:
             raise InvalidInput(
-                f"Idempotency-Key: {key!r} came with another request before; give each request its own"
+                f"Idempotency-Key: {key!r} came with another request before; give each request "
+                f"its own"
             )
         if found.status is not None:
             return found
@@ -36,7 +38,8 @@ def begin_call(
             raise Overloaded(
                 f"the request with the Idempotency-Key {key!r} is being done; ask again"
             )
-        # Its process died, and no answer came with its change: either nothing was changed, or what can be done twice.
+        # Its process died, and no answer came with its change: either nothing was changed, or what
+        # can be done twice.
         idempotency.take_over(connection, owner, key, worker.id)
     return None
 

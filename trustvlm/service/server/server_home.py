@@ -1,4 +1,5 @@
-"""What the HTTP service asks of an open home besides the verbs: keys, pages of labels, repeated calls, jobs."""
+"""What the HTTP service asks of an open home besides the verbs: keys, pages of labels, repeated
+calls, jobs."""
 
 from __future__ import annotations
 
@@ -60,11 +61,13 @@ class Serving(OpenHome):
         return list_keys(self._ready())
 
     def revoke_key(self, key_id: str) -> bool:
-        """Make a key worthless: services notice within seconds; False: it was revoked before. Raises NotFound."""
+        """Make a key worthless: services notice within seconds; False: it was revoked before.
+        Raises NotFound."""
         return revoke_key(self._writable(), key_id)
 
     def rotate_key(self, key_id: str, *, overlap: timedelta = timedelta(0)) -> tuple[KeyRow, str]:
-        """Make a key that may do what this one may, which ends after `overlap`. Raises NotFound, Conflict, InvalidInput."""
+        """Make a key that may do what this one may, which ends after `overlap`. Raises NotFound,
+        Conflict, InvalidInput."""
         return rotate_key(self._writable(), key_id, overlap)
 
     def use_key(self, key_id: str) -> KeyRecord | None:
@@ -81,8 +84,8 @@ class Serving(OpenHome):
         contains: str | None = None,
         unverified: bool = False,
     ) -> list[LabelRow]:
-        """Up to `limit` labels behind the name `after`, by name; those that begin with or contain something, if given.
-        `unverified`: those without support images. Raises NotFound."""
+        """Up to `limit` labels behind the name `after`, by name; those that begin with or contain
+        something, if given. `unverified`: those without support images. Raises NotFound."""
         limit = whole("limit", limit)
         with self._ready().catalog.read() as connection:
             found = space_rows.find(connection, space)
@@ -99,14 +102,16 @@ class Serving(OpenHome):
     def pictured_page(
         self, space: str, *, thumbnails: int, **page: Any
     ) -> list[tuple[LabelRow, list[int]]]:
-        """The rows of :meth:`label_page`, each with the ids of its label's first support images. Raises NotFound."""
+        """The rows of :meth:`label_page`, each with the ids of its label's first support images.
+        Raises NotFound."""
         with self._ready().catalog.read() as connection:
             rows = label_pages.label_page(connection, space_rows.find(connection, space).id, **page)
             found = label_pages.first_supports(connection, [row.id for row in rows], thumbnails)
         return [(row, found[row.id]) for row in rows]
 
     def label_page_by_id(self, space: str, *, after: int, limit: int) -> list[LabelRow]:
-        """Up to `limit` labels with ids above `after`, in the order of :meth:`TrustService.list_labels`. Raises NotFound."""
+        """Up to `limit` labels with ids above `after`, in the order of
+        :meth:`TrustService.list_labels`. Raises NotFound."""
         with self._ready().catalog.read() as connection:
             return label_pages.label_page_by_id(
                 connection, space_rows.find(connection, space).id, after, limit
@@ -123,13 +128,16 @@ class Serving(OpenHome):
         revision: int,
         k: int,
     ) -> list[Evidence]:
-        """The evidence of verdicts that were made elsewhere: the same that `Verdicts.evidence` gives.
+        """The evidence of verdicts that were made elsewhere: the same that `Verdicts.evidence`
+        gives.
 
         Args:
-            queries: their embeddings. label_ids, rival_ids: what they said. state, revision: which came with them.
+            queries: their embeddings. label_ids, rival_ids: what they said. state, revision: which
+                came with them.
 
         Raises:
-            NotFound, InvalidInput. Unavailable: the support images were purged since, or the space was replaced.
+            NotFound, InvalidInput. Unavailable: the support images were purged since, or the space
+            was replaced.
         """
         return evidence_of(self._ready(), space, queries, label_ids, rival_ids, state, revision, k)
 
@@ -143,7 +151,8 @@ class Serving(OpenHome):
         return row
 
     def unknown_labels(self, space: str, names: Iterable[str | None]) -> dict[str, str | None]:
-        """Those of `names` (None aside) that are no labels of the space → the label that was probably meant, or None.
+        """Those of `names` (None aside) that are no labels of the space → the label that was
+        probably meant, or None.
 
         Raises:
             NotFound: no such space.
@@ -164,8 +173,9 @@ class Serving(OpenHome):
         sync: bool = True,
         bring_back: bool = False,
     ) -> RegisterResult:
-        """The second half of :meth:`TrustService.register` with `sync`, for those who registered what the space lacked: remove
-        the support images that are not in `has`. With `dry_run`, what the whole of it would change.
+        """The second half of :meth:`TrustService.register` with `sync`, for those who registered
+        what the space lacked: remove the support images that are not in `has`. With `dry_run`, what
+        the whole of it would change.
 
         Raises:
             NotFound: no such space. InvalidInput: `has` and the space have nothing in common.
@@ -189,7 +199,8 @@ class Serving(OpenHome):
             ).unverified
 
     def support_picture(self, space: str, support_id: int) -> bytes:
-        """The JPEG thumbnail of a support image of this space. Raises NotFound: there is none, or it came as a vector."""
+        """The JPEG thumbnail of a support image of this space. Raises NotFound: there is none, or
+        it came as a vector."""
         support_id = identifier("support image", support_id)
         with self._ready().catalog.read() as connection:
             label = label_pages.support_label(
@@ -215,10 +226,12 @@ class Serving(OpenHome):
         return space_states(self._ready())
 
     def load_encoders(self, space: str) -> None:
-        """Open the encoders of a space that encode here, and see that they are those it was made with, before they are needed.
+        """Open the encoders of a space that encode here, and see that they are those it was made
+        with, before they are needed.
 
         Raises:
-            NotFound: no such space. Conflict: another encoder. Unavailable: weights that are not on this machine.
+            NotFound: no such space. Conflict: another encoder. Unavailable: weights that are not on
+                this machine.
         """
         parts = self._ready()
         record = parts.space(space)
@@ -239,7 +252,8 @@ class Serving(OpenHome):
         return begin_call(self._writable(), owner, key, request, worker)
 
     def do_call(self, owner: str, key: str, status: int, work: Callable[[], bytes]) -> bytes:
-        """What a claimed call answers, stored in the transaction of the change that it makes: both are there, or neither.
+        """What a claimed call answers, stored in the transaction of the change that it makes: both
+        are there, or neither.
 
         Args:
             work: makes one short change, and returns what is to be answered.
@@ -294,7 +308,8 @@ class Serving(OpenHome):
             jobs.ask_cancel(connection, job_id)
 
     def spool(self) -> BinaryIO:
-        """A new file in the home that has no name: it is gone when it is closed, or when its process dies.
+        """A new file in the home that has no name: it is gone when it is closed, or when its
+        process dies.
 
         Raises:
             ReadOnly, Unavailable: it cannot be made.

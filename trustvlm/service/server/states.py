@@ -1,4 +1,5 @@
-"""Where each space stands, and where this process's caches are: for metrics, without moving any of it."""
+"""Where each space stands, and where this process's caches are: for metrics, without moving any of
+it."""
 
 from __future__ import annotations
 
@@ -15,9 +16,12 @@ class SpaceState:
     """One space.
 
     Attributes:
-        space, revision: its name and revision. lag: revisions that this process has not read; 0 where it has no cache.
-        labels, prototypes: in the cache. replayed: labels read since the last snapshot. snapshot_bytes: 0 without one.
-        calibrated, stale: whether a calibration is in force, and whether it is of an earlier revision.
+        space, revision: its name and revision. lag: revisions that this process has not read; 0
+            where it has no cache.
+        labels, prototypes: in the cache. replayed: labels read since the last snapshot.
+            snapshot_bytes: 0 without one.
+        calibrated, stale: whether a calibration is in force, and whether it is of an earlier
+            revision.
     """
 
     space: str

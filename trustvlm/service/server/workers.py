@@ -1,4 +1,5 @@
-"""Which processes of a service are alive: each holds a lock on a file of its own in the home, which dies with it."""
+"""Which processes of a service are alive: each holds a lock on a file of its own in the home, which
+dies with it."""
 
 from __future__ import annotations
 

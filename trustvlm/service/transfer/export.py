@@ -1,4 +1,5 @@
-"""Exporting a space as Parquet: one read transaction, row groups of bounded size, a folder that appears when it is whole."""
+"""Exporting a space as Parquet: one read transaction, row groups of bounded size, a folder that
+appears when it is whole."""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True)
 class Exported:
-    """A space that was exported: where, at which revision, and how many labels and support images."""
+    """A space that was exported: where, at which revision, and how many labels and support
+    images."""
 
     folder: Path
     space: str
@@ -154,7 +156,8 @@ def _write(
     table: Callable[[Sequence[Row]], Any],
     group: int,
 ) -> int:
-    """Write rows as row groups of `group`; how many there were. The file is on disk when this returns."""
+    """Write rows as row groups of `group`; how many there were. The file is on disk when this
+    returns."""
     import pyarrow.parquet as pq
 
     count = 0

@@ -1,8 +1,10 @@
-"""What an exported space looks like: a folder of two Parquet files, and a manifest that says what they are.
+"""What an exported space looks like: a folder of two Parquet files, and a manifest that says what
+they are.
 
-Rows stand in the order of the labels' ids, support images in that of their labels, so that both files can be read side by
-side in little memory. Vectors are fixed-size lists of float32, bit by bit those of the catalog. Nothing is compressed or
-dictionary-encoded: embeddings do not shrink, and a file can then hold no more rows than its size allows.
+Rows stand in the order of the labels' ids, support images in that of their labels, so that both
+files can be read side by side in little memory. Vectors are fixed-size lists of float32, bit by bit
+those of the catalog. Nothing is compressed or dictionary-encoded: embeddings do not shrink, and a
+file can then hold no more rows than its size allows.
 """
 
 from __future__ import annotations
@@ -75,7 +77,8 @@ class SpaceManifest:
     files: dict[str, FileFacts]
 
     def to_json(self) -> str:
-        """As it stands in manifest.json and, without the files, in the metadata of both Parquet files."""
+        """As it stands in manifest.json and, without the files, in the metadata of both Parquet
+        files."""
         content = asdict(self) | {"format": "trustvlm-space", "version": VERSION}
         for side in ("classifier_golden", "verifier_golden"):
             content[side] = (
@@ -85,13 +88,15 @@ class SpaceManifest:
 
     @classmethod
     def from_json(cls, text: bytes) -> SpaceManifest:
-        """The manifest that :meth:`to_json` wrote, every field checked. Raises ValueError (InvalidInput is one) else."""
+        """The manifest that :meth:`to_json` wrote, every field checked. Raises ValueError
+        (InvalidInput is one) else."""
         try:
             found = json.loads(text)
             kind, version = found.pop("format"), found.pop("version")
             if (kind, version) != ("trustvlm-space", VERSION):
                 raise ValueError(
-                    f"expected version {VERSION} of trustvlm-space, got version {version!r:.20} of {kind!r:.40}"
+                    f"expected version {VERSION} of trustvlm-space, got version {version!r:.20} "
+                    f"of {kind!r:.40}"
                 )
             if not all(
                 isinstance(found[name], str) for name in ("classifier", "verifier", "recipe")
@@ -154,7 +159,8 @@ def _check(manifest: SpaceManifest) -> None:
         for key in ("dim", "identity", "golden")
     ):
         raise InvalidInput(
-            "verifier: it is 'same', but its dimension, identity or golden embedding is not the classifier's"
+            "verifier: it is 'same', but its dimension, identity or golden embedding is not the "
+            "classifier's"
         )
     if manifest.files.keys() != {LABELS, SUPPORTS}:
         raise InvalidInput(

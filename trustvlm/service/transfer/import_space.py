@@ -1,4 +1,5 @@
-"""Making a space of exported files, in durable chunks that nobody sees before the last one is in."""
+"""Making a space of exported files, in durable chunks that nobody sees before the last one is
+in."""
 
 from __future__ import annotations
 
@@ -46,7 +47,8 @@ class _Remaining:
 
     Attributes:
         aliases: name → the label it is a further name of.
-        prototypes: label name → (prototype, support count) that its own support images do not give: its aliases' must.
+        prototypes: label name → (prototype, support count) that its own support images do not give:
+            its aliases' must.
     """
 
     aliases: dict[str, str] = field(default_factory=dict)
@@ -107,7 +109,8 @@ def _whole_labels(
         yield label, list(own.values())
     if following is not None:
         raise InvalidInput(
-            f"{folder / SUPPORTS}: support images of {following[0]!r:.60} are out of order, or it is not in {LABELS}"
+            f"{folder / SUPPORTS}: support images of {following[0]!r:.60} are out of order, or "
+            f"it is not in {LABELS}"
         )
 
 
@@ -170,7 +173,8 @@ def _set_aliases(parts: Parts, space: SpaceRecord, remaining: _Remaining, folder
     """Make aliases of the labels that are some, then compare the prototypes that follow from them.
 
     Raises:
-        InvalidInput: an alias of nothing, or a prototype that does not follow from its support images.
+        InvalidInput: an alias of nothing, or a prototype that does not follow from its support
+            images.
     """
     wanted = sorted(
         remaining.aliases.items(), key=lambda pair: pair[::-1]
@@ -184,7 +188,8 @@ def _set_aliases(parts: Parts, space: SpaceRecord, remaining: _Remaining, folder
             for name, of in part:
                 if of not in found or of in remaining.aliases:
                     raise InvalidInput(
-                        f"{folder / LABELS}: {name!r} is an alias of {of!r:.60}, which is none of its labels"
+                        f"{folder / LABELS}: {name!r} is an alias of {of!r:.60}, which is none "
+                        f"of its labels"
                     )
             revision = spaces.advance(connection, space.id)
             for name, of in part:
@@ -207,7 +212,8 @@ def _set_aliases(parts: Parts, space: SpaceRecord, remaining: _Remaining, folder
         wrong = [name for name in names if got.get(name, (None, 0)) != remaining.prototypes[name]]
         if wrong:
             raise InvalidInput(
-                f"{folder / LABELS}: the prototype of {wrong[0]!r} is not the one that its support images give"
+                f"{folder / LABELS}: the prototype of {wrong[0]!r} is not the one that its "
+                f"support images give"
             )
 
 

@@ -1,10 +1,12 @@
 """Labels from a Parquet file, which a process of its own reads: files of strangers come here.
 
-The columns are the fields of :class:`trustvlm.LabelInput` that are no images: `name` (text, never empty), `prompt` (text),
-`text_vector` (list, or list of lists, of numbers), `image_vectors` and `classifier_image_vectors` (lists of lists); only `name`
-must be there. Lists may be of fixed size, floats of 16, 32 or 64 bits, and the file compressed as it likes: rows come in pieces
-of some megabytes, so that a file of any size is read in the same memory. Where pyarrow ends its process over a file, or
-takes more than it may, that is the child (:mod:`trustvlm.service.transfer.sandbox_read_labels`), and here it is an InvalidInput.
+The columns are the fields of :class:`trustvlm.LabelInput` that are no images: `name` (text, never
+empty), `prompt` (text), `text_vector` (list, or list of lists, of numbers), `image_vectors` and
+`classifier_image_vectors` (lists of lists); only `name` must be there. Lists may be of fixed size,
+floats of 16, 32 or 64 bits, and the file compressed as it likes: rows come in pieces of some
+megabytes, so that a file of any size is read in the same memory. Where pyarrow ends its process
+over a file, or takes more than it may, that is the child
+(:mod:`trustvlm.service.transfer.sandbox_read_labels`), and here it is an InvalidInput.
 """
 
 from __future__ import annotations
@@ -32,10 +34,12 @@ _MOST_HEAD, _MOST_BODY = 64 * 2**20, 128 * 2**20
 
 
 class LabelFile:
-    """The labels of an open Parquet file, some hundred at a time; close it, in any thread, to stop reading.
+    """The labels of an open Parquet file, some hundred at a time; close it, in any thread, to stop
+    reading.
 
     Args:
-        file: with a descriptor; where it stands does not matter. skip: rows at its beginning that are left out.
+        file: with a descriptor; where it stands does not matter. skip: rows at its beginning that
+            are left out.
 
     Attributes:
         total: rows of the whole file; None before the first :meth:`read`.
@@ -64,8 +68,8 @@ class LabelFile:
         """The labels of the next rows; None at the end of the file.
 
         Raises:
-            InvalidInput: it is no Parquet file of labels, it is damaged, or it would take too much to read. What could be
-                read was returned before.
+            InvalidInput: it is no Parquet file of labels, it is damaged, or it would take too much
+                to read. What could be read was returned before.
         """
         with self._reading:
             head = self._head()
@@ -121,14 +125,16 @@ class LabelFile:
         assert self._child.stdout is not None
         if size > _MOST_BODY:
             raise InvalidInput(
-                f"the file cannot be imported: some of its rows have more than {_MOST_BODY >> 20} MiB"
+                f"the file cannot be imported: some of its rows have more than "
+                f"{_MOST_BODY >> 20} MiB"
             )
         parts, left = [], size
         while left:
             if not select.select([self._child.stdout], [], [], _SECONDS)[0]:
                 self._child.kill()
                 raise InvalidInput(
-                    f"the file cannot be imported: some of its rows could not be read within {_SECONDS:g} s"
+                    f"the file cannot be imported: some of its rows could not be read within "
+                    f"{_SECONDS:g} s"
                 )
             part = os.read(self._child.stdout.fileno(), min(left, 2**20))
             if not part:
@@ -143,6 +149,7 @@ class LabelFile:
         if code < 0:
             name = signal.Signals(-code).name
             return InvalidInput(
-                f"the file cannot be imported: it is not sound: its reader ended over it with {name}"
+                f"the file cannot be imported: it is not sound: its reader ended over it with "
+                f"{name}"
             )
         return Unavailable(f"the file cannot be imported: its reader failed with exit code {code}")

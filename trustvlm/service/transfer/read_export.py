@@ -1,9 +1,10 @@
 """Reading an exported space back, row by row, believing nothing: files of strangers come here.
 
-The checksums of the manifest show damage, not malice, since whoever can write the files can write the manifest. So each
-file must have exactly the columns that an export writes, uncompressed, in row groups that fit in memory, and no more rows
-than its size allows; and each value is checked like one that a caller passes. What makes pyarrow itself fail is found out
-before, in another process (:mod:`trustvlm.service.transfer.sandbox_child`).
+The checksums of the manifest show damage, not malice, since whoever can write the files can write
+the manifest. So each file must have exactly the columns that an export writes, uncompressed, in row
+groups that fit in memory, and no more rows than its size allows; and each value is checked like one
+that a caller passes. What makes pyarrow itself fail is found out before, in another process
+(:mod:`trustvlm.service.transfer.sandbox_child`).
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ def read_manifest(folder: Path) -> SpaceManifest:
     """The manifest of an exported space, after both files proved to be those that it describes.
 
     Raises:
-        NotFound: no such folder. InvalidInput: something else, or files that were cut off or altered.
+        NotFound: no such folder. InvalidInput: something else, or files that were cut off or
+            altered.
     """
     if not folder.is_dir():
         raise (InvalidInput if folder.exists() else NotFound)(
@@ -84,7 +86,8 @@ def read_manifest(folder: Path) -> SpaceManifest:
                 folder / name
             ) != facts.sha256:
                 raise InvalidInput(
-                    f"{folder / name} is not what its manifest says: it was cut off or altered; export anew"
+                    f"{folder / name} is not what its manifest says: it was cut off or altered; "
+                    f"export anew"
                 )
     except OSError as error:
         raise Unavailable(f"{folder} cannot be read: {error.strerror or error}") from error
@@ -135,7 +138,8 @@ def labels_of(folder: Path, manifest: SpaceManifest) -> Iterator[GivenLabel]:
 
 
 def supports_of(folder: Path, manifest: SpaceManifest) -> Iterator[tuple[str, NewSupport]]:
-    """(label name, support image) of an exported space. Raises InvalidInput for a row that cannot be right."""
+    """(label name, support image) of an exported space. Raises InvalidInput for a row that cannot
+    be right."""
     path = folder / SUPPORTS
     columns = {"embedding": manifest.verifier_dim, "classifier_embedding": manifest.classifier_dim}
     for row in _rows(path, manifest, support_schema(manifest), columns):
@@ -164,7 +168,8 @@ def supports_of(folder: Path, manifest: SpaceManifest) -> Iterator[tuple[str, Ne
 def _rows(
     path: Path, manifest: SpaceManifest, schema: Any, vectors: dict[str, int]
 ) -> Iterator[dict[str, Any]]:
-    """The rows of a file as dicts; its vector columns, of which the first has no empty place, hold float32 arrays."""
+    """The rows of a file as dicts; its vector columns, of which the first has no empty place, hold
+    float32 arrays."""
     with path.open("rb") as opened, _as_ours(path):
         file = _open(path, opened, manifest, schema, next(iter(vectors.values())))
         for batch in file.iter_batches(batch_size=batch_rows(manifest), use_threads=False):
@@ -224,7 +229,8 @@ def _open(
             ):
                 limit = f"at most {_MAX_GROUP >> 20} MiB"
                 raise InvalidInput(
-                    f"{path}: expected uncompressed columns in row groups of {limit}, as an export has"
+                    f"{path}: expected uncompressed columns in row groups of {limit}, as an "
+                    f"export has"
                 )
     return file
 

@@ -1,4 +1,5 @@
-"""Starting a script of this folder that reads a stranger's file with pyarrow, in a process of its own."""
+"""Starting a script of this folder that reads a stranger's file with pyarrow, in a process of its
+own."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ __all__ = ["reader"]
 
 
 def reader(script: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
-    """(command, environment) that run a script beside this file, with the same pyarrow as here, wherever it comes from."""
+    """(command, environment) that run a script beside this file, with the same pyarrow as here,
+    wherever it comes from."""
     path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
     # Its own allocator would reserve more than the limit of memory that the scripts set themselves.
     environment = os.environ | {

@@ -1,7 +1,8 @@
-"""A script, run by its path: read Parquet files to the end with little memory, as trustvlm.service.transfer.read_export will.
+"""A script, run by its path: read Parquet files to the end with little memory, as
+trustvlm.service.transfer.read_export will.
 
-It imports nothing of trustvlm, so that it starts in a tenth of a second. Arguments: rows at a time, then the files.
-Exit code 3: a file is not sound; stdout says why.
+It imports nothing of trustvlm, so that it starts in a tenth of a second. Arguments: rows at a time,
+then the files. Exit code 3: a file is not sound; stdout says why.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Reading an exported space once in a process of its own, before this one believes that it can.
 
-Over some damaged files pyarrow ends the process instead of raising, since it throws where its bindings expect no exception;
-others could make it take memory or time without end. A child with limits (:mod:`trustvlm.service.transfer.sandbox_check_export`) finds that out:
-what it read to the end, this process can read.
+Over some damaged files pyarrow ends the process instead of raising, since it throws where its
+bindings expect no exception; others could make it take memory or time without end. A child with
+limits (:mod:`trustvlm.service.transfer.sandbox_check_export`) finds that out: what it read to the
+end, this process can read.
 """
 
 from __future__ import annotations

@@ -1,11 +1,14 @@
-"""A script, run by its path: the rows of a Parquet file of labels, from stdin to stdout, in pieces of bounded size.
+"""A script, run by its path: the rows of a Parquet file of labels, from stdin to stdout, in pieces
+of bounded size.
 
-It imports nothing of trustvlm, so that it starts in a tenth of a second. Argument: how many rows to leave out. The file may
-be a stranger's: pyarrow ends the process over some damaged ones, and others would make it take memory without end, so this
-one has a limit, and :mod:`trustvlm.service.transfer.label_file` believes nothing but what it wrote.
+It imports nothing of trustvlm, so that it starts in a tenth of a second. Argument: how many rows to
+leave out. The file may be a stranger's: pyarrow ends the process over some damaged ones, and others
+would make it take memory without end, so this one has a limit, and
+:mod:`trustvlm.service.transfer.label_file` believes nothing but what it wrote.
 
-A piece is the length of its head (4 bytes), the head (JSON), and the vectors that the head describes, as raw bytes. The first
-head has "total", the file's rows; the last one "end", or "error" and why.
+A piece is the length of its head (4 bytes), the head (JSON), and the vectors that the head
+describes, as raw bytes. The first head has "total", the file's rows; the last one "end", or "error"
+and why.
 """
 
 from __future__ import annotations
@@ -89,7 +92,8 @@ def read(skip: int) -> None:
         if batch.nbytes > MOST_BYTES or unpacked > most:
             limit = f"{MOST_BYTES >> 20} MiB, or {MOST_RATIO} times its size in all"
             raise Unsound(
-                f"from row {first + 1} on, {batch.num_rows} rows unpack to {batch.nbytes} bytes; the limit is {limit}"
+                f"from row {first + 1} on, {batch.num_rows} rows unpack to {batch.nbytes} "
+                f"bytes; the limit is {limit}"
             )
         tell_rows(first, batch)
 
@@ -127,7 +131,8 @@ def is_list(kind: pa.DataType) -> bool:
 
 
 def batches(file: pa.parquet.ParquetFile, skip: int) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """(number of its first row, from 0; rows), without the first `skip` rows: whole row groups of these are not read."""
+    """(number of its first row, from 0; rows), without the first `skip` rows: whole row groups of
+    these are not read."""
     first = 0
     for number in range(file.metadata.num_row_groups):
         group = file.metadata.row_group(number)
@@ -168,7 +173,8 @@ def tell_rows(first: int, batch: pa.RecordBatch) -> None:
 
 
 def cells(column: pa.Array) -> tuple[list[list[int] | None], bytes, str]:
-    """Of a column of vectors or of lists of vectors: each row's shape (None: it is empty), all values, their dtype."""
+    """Of a column of vectors or of lists of vectors: each row's shape (None: it is empty), all
+    values, their dtype."""
     outer = pa.compute.list_value_length(column).to_pylist()
     inner = column.flatten()
     shapes: list[list[int] | None] = [None if length is None else [length] for length in outer]
@@ -183,7 +189,8 @@ def cells(column: pa.Array) -> tuple[list[list[int] | None], bytes, str]:
             at += length
             if len(own) > 1:
                 raise Unsound(
-                    f"expected vectors of one length for a label, got {min(own)} and {max(own)} values"
+                    f"expected vectors of one length for a label, got {min(own)} and {max(own)} "
+                    f"values"
                 )
             shapes[row] = [length, *own] if own else [0, 0]
         inner = inner.flatten()

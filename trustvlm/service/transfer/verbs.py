@@ -7,14 +7,14 @@ from os import PathLike
 from pathlib import Path
 
 from trustvlm.service.backup.backup import Backup, back_up
-from trustvlm.service.reembed.verbs import Reembedder
+from trustvlm.service.home.open_home import OpenHome
 from trustvlm.service.transfer.export import Exported, export_space
 from trustvlm.types import SpaceRow
 
 __all__ = ["Moving"]
 
 
-class Moving(Reembedder):
+class Moving(OpenHome):
     """Backups of an open home, and spaces as Parquet files."""
 
     def backup(
@@ -24,17 +24,20 @@ class Moving(Reembedder):
         force: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> Backup:
-        """Write one file from which :func:`trustvlm.restore` makes this home anew, as it is at one moment.
+        """Write one file from which :func:`trustvlm.restore` makes this home anew, as it is at one
+        moment.
 
-        Others may go on reading and writing: nobody waits for it. It holds the catalog, trustvlm.toml and the originals, and
-        nothing that is derived. The file appears when it is whole and on disk; its folder needs room for the catalog twice.
-        What is purged later stays in backups made before.
+        Others may go on reading and writing: nobody waits for it. It holds the catalog,
+        trustvlm.toml and the originals, and nothing that is derived. The file appears when it is
+        whole and on disk; its folder needs room for the catalog twice. What is purged later stays
+        in backups made before.
 
         Args:
             force: replace a file of that name. progress: called with (bytes done, bytes in all).
 
         Raises:
-            Conflict: the file exists. NotFound: its folder does not. ReadOnly, Unavailable: it cannot be written.
+            Conflict: the file exists. NotFound: its folder does not. ReadOnly, Unavailable: it
+                cannot be written.
             Damaged: the catalog is not sound.
         """
         parts = self._ready()
@@ -49,16 +52,17 @@ class Moving(Reembedder):
     ) -> Exported:
         """Write a space, as it is at one revision, as Parquet files into the new folder `folder`.
 
-        labels.parquet holds names, prompts, aliases, text prototypes and prototypes; supports.parquet the support images with
-        their float32 embeddings and thumbnails; manifest.json the space (templates, encoders and their identities) and the
-        files' checksums. What was removed, calibrations and feedback are not exported.
+        labels.parquet holds names, prompts, aliases, text prototypes and prototypes;
+        supports.parquet the support images with their float32 embeddings and thumbnails;
+        manifest.json the space (templates, encoders and their identities) and the files' checksums.
+        What was removed, calibrations and feedback are not exported.
 
         Args:
             progress: called with a number of labels after these were written.
 
         Raises:
-            NotFound: no such space, or no folder to make it in. Conflict: the folder is there. ReadOnly, Unavailable: it
-            cannot be written.
+            NotFound: no such space, or no folder to make it in. Conflict: the folder is there.
+            ReadOnly, Unavailable: it cannot be written.
         """
         return export_space(self._ready(), space, Path(folder), progress)
 
@@ -69,17 +73,19 @@ class Moving(Reembedder):
         name: str | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> SpaceRow:
-        """Make a space of what :meth:`export_space` wrote: the same prototypes, bit by bit, pinned to the same encoders.
+        """Make a space of what :meth:`export_space` wrote: the same prototypes, bit by bit, pinned
+        to the same encoders.
 
-        It is written in durable chunks, and seen by nobody before the last: the space is there wholly or not at all.
+        It is written in durable chunks, and seen by nobody before the last: the space is there
+        wholly or not at all.
 
         Args:
             name: of the space; None: that of the one that was exported.
             progress: called with a number of labels after these were committed.
 
         Raises:
-            NotFound: no such folder. Conflict: the name is taken. InvalidInput: files that are not, or not any more, what an
-            export writes.
+            NotFound: no such folder. Conflict: the name is taken. InvalidInput: files that are not,
+            or not any more, what an export writes.
         """
         from trustvlm.service.transfer.import_space import import_space
 

@@ -16,7 +16,7 @@ from trustvlm.catalog.upkeep import raw
 from trustvlm.catalog.upkeep.raw import Raw, Unreadable
 from trustvlm.errors import TrustVLMError
 from trustvlm.scoring.rules import RULES
-from trustvlm.service.measuring.calibrations import loaded
+from trustvlm.service.home.calibrations import loaded
 from trustvlm.service.memory.evidence_fit import disagreement
 from trustvlm.service.verify.facts import Facts, as_text, is_number
 from trustvlm.types.verification import Damage
@@ -27,7 +27,8 @@ __all__ = ["check_calibrations", "check_changes", "check_fits"]
 def check_calibrations(
     connection: Connection, facts: Facts, rows: Sequence[Raw]
 ) -> Iterator[Damage]:
-    """What is wrong with calibrations of a space: they must say what they promise, and of which revision and labels."""
+    """What is wrong with calibrations of a space: they must say what they promise, and of which
+    revision and labels."""
     for row in rows:
         if isinstance(row, Unreadable):
             problem: str | None = "its row cannot be read"
@@ -72,7 +73,8 @@ def _calibration_problem(facts: Facts, row: Raw) -> str | None:
 
 
 def check_fits(connection: Connection, facts: Facts, rows: Sequence[Raw]) -> Iterator[Damage]:
-    """Whether the fit of a space can be read, and is what its support images say where these have not changed since."""
+    """Whether the fit of a space can be read, and is what its support images say where these have
+    not changed since."""
     for row in rows:
         if isinstance(row, Unreadable):
             yield facts.damage(
@@ -101,9 +103,11 @@ def _fit_problem(connection: Connection, facts: Facts, row: Raw) -> str | None:
 
 
 def check_changes(connection: Connection, facts: Facts, rows: Sequence[Raw]) -> Iterator[Damage]:
-    """What is wrong with the log of purged rows: what it names must be gone, and have been there."""
+    """What is wrong with the log of purged rows: what it names must be gone, and have been
+    there."""
     there = {
-        kind: {row["id"] for row in raw.by_ids(connection, kind, _named(rows, kind))} for kind in ("label", "support")
+        kind: {row["id"] for row in raw.by_ids(connection, kind, _named(rows,
+        kind))} for kind in ("label", "support")
     }  # fmt: skip
     for row in rows:
         what, problem = f"entry {row['id']} of the change log", None
@@ -120,7 +124,10 @@ def check_changes(connection: Connection, facts: Facts, rows: Sequence[Raw]) -> 
         ):
             problem = "it holds what is no number"
         elif not 0 <= row["created_revision"] <= row["revision"] <= facts.revision:
-            problem = f"created at {row['created_revision']}, removed at {row['revision']}: impossible at {facts.revision}"
+            problem = (
+                f"created at {row['created_revision']}, removed at {row['revision']}: "
+                f"impossible at {facts.revision}"
+            )
         if problem is not None:
             yield facts.damage("change", row["id"], what, problem, "quarantine")
 

@@ -30,14 +30,16 @@ __all__ = [
 ]
 
 REVISIONS = 2**40
-"""No space has so many revisions: a number beyond is damage, and proves nothing of the space's own."""
+"""No space has so many revisions: a number beyond is damage, and proves nothing of the space's
+own."""
 
 _UNIT = 1e-5
 
 
 @dataclass(frozen=True)
 class Facts:
-    """A label space as its rows are compared with it. `revision` is the highest that any row may have.
+    """A label space as its rows are compared with it. `revision` is the highest that any row may
+    have.
 
     `purging`: a purge has begun to delete all of it, so rows may be missing.
     """
@@ -57,7 +59,8 @@ class Facts:
 
 
 def check_space(connection: Connection, space_id: int) -> tuple[Facts | None, list[Damage]]:
-    """The facts of a space, None where its row does not give them, and what is wrong with that row."""
+    """The facts of a space, None where its row does not give them, and what is wrong with that
+    row."""
     row = raw.by_ids(connection, "space", [space_id])[0]
     name = as_text(row.get("name"))
     shown = f"number {space_id}" if name is None else name
@@ -143,20 +146,30 @@ def is_number(value: object) -> bool:
 
 
 def number_problem(row: Raw, facts: Facts) -> str | None:
-    """What is wrong with a row's revisions: created ≤ removed ≤ last change ≤ the space's; None when all is well."""
+    """What is wrong with a row's revisions: created ≤ removed ≤ last change ≤ the space's; None
+    when all is well."""
     created, last, removed = row["created_revision"], row["revision"], row["removed_revision"]
     if not is_number(created) or not is_number(last) or not (removed is None or is_number(removed)):
-        return f"its revisions are no numbers: created {created!r:.20}, last {last!r:.20}, removed {removed!r:.20}"
+        return (
+            f"its revisions are no numbers: created {created!r:.20}, last {last!r:.20}, "
+            f"removed {removed!r:.20}"
+        )
     if not 1 <= created <= last <= facts.revision or not (
         removed is None or created <= removed <= last
     ):
-        return f"created at {created}, changed at {last}, removed at {removed}: impossible in a space at {facts.revision}"
+        return (
+            f"created at {created}, changed at {last}, removed at {removed}: impossible in a "
+            f"space at {facts.revision}"
+        )
     if "hidden_from" in row:
         hidden = (row["hidden_from"], row["hidden_until"])
         if hidden != (None, None) and not (
             all(map(is_number, hidden)) and created <= hidden[0] <= hidden[1] <= last
         ):
-            return f"hidden between revisions {hidden[0]!r:.20} and {hidden[1]!r:.20}: impossible when changed last at {last}"
+            return (
+                f"hidden between revisions {hidden[0]!r:.20} and {hidden[1]!r:.20}: "
+                f"impossible when changed last at {last}"
+            )
     try:
         when = (
             None
@@ -171,7 +184,8 @@ def number_problem(row: Raw, facts: Facts) -> str | None:
 
 
 def vector_problems(blobs: list[Any], dim: int, *, unit: bool = False) -> dict[int, str]:
-    """Position → what is wrong, of stored vectors that should have `dim` finite values, not all 0, or (`unit`) the norm 1."""
+    """Position → what is wrong, of stored vectors that should have `dim` finite values, not all 0,
+    or (`unit`) the norm 1."""
     found = {}
     whole = []
     for place, blob in enumerate(blobs):

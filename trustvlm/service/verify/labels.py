@@ -1,4 +1,5 @@
-"""Labels looked at: their vectors, their names, and whether their prototypes are those of their support images."""
+"""Labels looked at: their vectors, their names, and whether their prototypes are those of their
+support images."""
 
 from __future__ import annotations
 
@@ -87,7 +88,8 @@ def _problems(
         is_number(row["support_count"]) and row["support_count"] > 0
     ) and _whole(row, expected):
         yield (
-            f"it counts {row['support_count']!r} support images, and has {'a' if prototype else 'no'} prototype",
+            f"it counts {row['support_count']!r} support images, and has "
+            f"{'a' if prototype else 'no'} prototype",
             "prototype",
         )
     elif prototype is not None and (
@@ -98,7 +100,8 @@ def _problems(
         yield f"its name does not match its hash {row['name_hash']!r:.24}", "name"
     if row["text_source"] not in _SOURCES:
         yield (
-            f"its text is said to come from {row['text_source']!r:.20}, expected name, prompt or vector",
+            f"its text is said to come from {row['text_source']!r:.20}, expected name, prompt "
+            f"or vector",
             "name",
         )
     if (problem := number_problem(row, facts)) is not None:
@@ -111,7 +114,8 @@ def _problems(
 
 
 def _whole(row: Raw, expected: tuple[int, bytes | None] | None) -> bool:
-    """Whether the count of a label must fit its prototype: not where it was removed and has begun to be purged."""
+    """Whether the count of a label must fit its prototype: not where it was removed and has begun
+    to be purged."""
     return row["removed_revision"] is None or expected is not None
 
 
@@ -131,7 +135,10 @@ def _alias_problem(facts: Facts, row: Raw, canonical: Mapping[int, Raw]) -> str 
     if other is None or isinstance(other, Unreadable) or other["space_id"] != facts.id:
         return f"it is an alias of label {row['alias_of']!r:.20}, which is not there"
     if other["removed_revision"] is not None or other["alias_of"] is not None:
-        return f"it is an alias of label {row['alias_of']}, which is {'removed' if other['alias_of'] is None else 'one itself'}"
+        return (
+            f"it is an alias of label {row['alias_of']}, which is "
+            f"{'removed' if other['alias_of'] is None else 'one itself'}"
+        )
     return None
 
 
@@ -203,8 +210,8 @@ def _mean(embeddings: Any) -> tuple[int, bytes | None] | None:
 def mended_name(row: Raw) -> tuple[str, int] | None:
     """The name and the name hash that a label must have, where one of the two proves the other.
 
-    A name of which one byte was changed is found by its hash, which is 63 bits long; a hash that differs in one byte from
-    that of the name is the damaged one. None where neither is so.
+    A name of which one byte was changed is found by its hash, which is 63 bits long; a hash that
+    differs in one byte from that of the name is the damaged one. None where neither is so.
     """
     name, stored = row["name"], row["name_hash"]
     text = as_text(name)

@@ -56,7 +56,8 @@ class Look:
     Attributes:
         catalog: its file. spaces: names by id, of the spaces looked at.
         damage, more: what is wrong, and how much more is. notes: see :class:`VerifyReport`.
-        checked: how many rows of each kind. indexes_agree: SQLite's indexes are those of its tables.
+        checked: how many rows of each kind. indexes_agree: SQLite's indexes are those of its
+            tables.
     """
 
     catalog: Path
@@ -76,7 +77,8 @@ class Look:
 
     @contextmanager
     def noting(self, space: str | None, space_id: int | None, kind: str) -> Iterator[None]:
-        """What cannot be read within the block is damage of this kind, and no reason to stop looking."""
+        """What cannot be read within the block is damage of this kind, and no reason to stop
+        looking."""
         try:
             with sqlite.translated(self.catalog):
                 yield

@@ -30,9 +30,11 @@ class Mending:
 
     Attributes:
         connection, facts: of which transaction and space. revision: the one that the repair makes.
-        names_agree: SQLite's indexes, which hold a second copy of each name, agreed with the tables.
-        touched: labels whose prototypes must be computed anew. proven: those whose text prototype was found right although
-            the checksum of the row was not. lost: label id → how many of the images removed with it went into quarantine.
+        names_agree: SQLite's indexes, which hold a second copy of each name, agreed with the
+            tables.
+        touched: labels whose prototypes must be computed anew. proven: those whose text prototype
+            was found right although the checksum of the row was not. lost: label id → how many of
+            the images removed with it went into quarantine.
     """
 
     connection: Connection
@@ -44,7 +46,8 @@ class Mending:
     lost: Counter[int] = field(default_factory=Counter)
 
     def apply(self, damage: Damage, row: Raw) -> None:
-        """Do what the damage asks for; of a label with very many support images, as much as one transaction should."""
+        """Do what the damage asks for; of a label with very many support images, as much as one
+        transaction should."""
         kind, key = damage.kind, int(row[raw.key_of(damage.kind)])
         match damage.remedy:
             case "quarantine" if kind == "label":
@@ -76,7 +79,8 @@ class Mending:
                 mend.drop_fit(self.connection, key)
 
     def _quarantine_label(self, row: Raw, problem: str) -> None:
-        """The label and its support images, a part of them where they are many; its aliases become labels of their own."""
+        """The label and its support images, a part of them where they are many; its aliases become
+        labels of their own."""
         label_id = int(row["id"])
         images = raw.supports_of(self.connection, label_id, _SUPPORTS_AT_A_TIME + 1)
         for image in raw.by_ids(self.connection, "support", images[:_SUPPORTS_AT_A_TIME]):
@@ -170,7 +174,8 @@ class Mending:
             return 0, None
 
     def _removed(self, row: Raw) -> tuple[int | None, bytes | None]:
-        """The same of a removed label; its prototype stays away where a purge has taken a part of its support images."""
+        """The same of a removed label; its prototype stays away where a purge has taken a part of
+        its support images."""
         count = (
             max(0, row["support_count"] - self.lost[row["id"]])
             if isinstance(row["support_count"], int)

@@ -1,8 +1,9 @@
-"""Mending what a look found: derived things are made anew, damaged rows go into quarantine, nothing is deleted silently.
+"""Mending what a look found: derived things are made anew, damaged rows go into quarantine, nothing
+is deleted silently.
 
-Each step is one short transaction that looks at its rows again before it changes them: somebody may have changed them since.
-It makes a new revision of the space and a new epoch of the catalog, so that every cache and snapshot of the state before is
-void in every process.
+Each step is one short transaction that looks at its rows again before it changes them: somebody may
+have changed them since. It makes a new revision of the space and a new epoch of the catalog, so
+that every cache and snapshot of the state before is void in every process.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ __all__ = ["repair"]
 log = logging.getLogger("trustvlm")
 
 ROUNDS = 20
-"""Looks and repairs in turn, at most: what one repair uncovers, such as a prototype without an image, the next one mends."""
+"""Looks and repairs in turn, at most: what one repair uncovers, such as a prototype without an
+image, the next one mends."""
 
 _CHUNK = 50
 _ORPHANS = ("thumbnail", "support", "label", "observation", "calibration", "fit", "change")
@@ -56,7 +58,8 @@ def repair(parts: Parts, space_name: str | None, found: Look) -> tuple[Look, lis
 
 
 def _mend(parts: Parts, found: Look, renewed: dict[int, bool], names_agree: bool) -> list[Damage]:
-    """Mend what can be; what was. `renewed`: the spaces that were changed, and whether each had a snapshot."""
+    """Mend what can be; what was. `renewed`: the spaces that were changed, and whether each had a
+    snapshot."""
     by_remedy: dict[str, list[Damage]] = defaultdict(list)
     for damage in found.damage:
         by_remedy[damage.remedy].append(damage)
@@ -109,7 +112,8 @@ def _tried_chunk(
     renewed: dict[int, bool],
     names_agree: bool,
 ) -> list[Damage]:
-    """Mend rows of one kind in one transaction; where that fails, each in its own, so that one cannot hold up the others."""
+    """Mend rows of one kind in one transaction; where that fails, each in its own, so that one
+    cannot hold up the others."""
     done: list[Damage] = []
     if _tried(lambda: _chunk(parts, space_id, kind, damages, done, names_agree)):
         renewed.setdefault(space_id, parts.caches.path(space_id).exists())
@@ -233,7 +237,8 @@ def _renew_epoch(parts: Parts) -> bool:
 
 
 def _renew_derived(parts: Parts, space_id: int, had_snapshot: bool) -> None:
-    """Write the snapshots of a repaired space anew where it had any, and let its support images be fitted."""
+    """Write the snapshots of a repaired space anew where it had any, and let its support images be
+    fitted."""
     parts.caches.discard(space_id)
     try:
         with parts.catalog.read() as connection:

@@ -36,12 +36,14 @@ _NAME = re.compile(r"([0-9]{1,18})(?:\.(verifier|classifier)-supports)?\.snapsho
 _BLOCK = 1_000
 ROWS = {f"{side}.exact": f"{side}.sums" for side in SIDES}
 _SAME_DIRECTION = 0.99
-"""Cosine below which a stored row is another one's: what compressed codes lose stays far above it."""
+"""Cosine below which a stored row is another one's: what compressed codes lose stays far above
+it."""
 
 
 @dataclass(frozen=True, eq=False)
 class OpenSnapshot:
-    """A snapshot file that is open, or why it is not. `kind`: of the support images it indexes; None for one of labels."""
+    """A snapshot file that is open, or why it is not. `kind`: of the support images it indexes;
+    None for one of labels."""
 
     path: Path
     space_id: int
@@ -53,7 +55,8 @@ class OpenSnapshot:
 def open_snapshots(folder: Path) -> tuple[list[OpenSnapshot], list[str]]:
     """The snapshot files in a folder, and notes on other files there.
 
-    Open them before the transaction that they are compared with begins: then none shows a later revision.
+    Open them before the transaction that they are compared with begins: then none shows a later
+    revision.
     """
     found, notes = [], []
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
@@ -122,7 +125,8 @@ def _unused(connection: Connection, facts: Facts, epoch: str, file: OpenSnapshot
 def _check_labels(
     connection: Connection, space: SpaceRecord, facts: Facts, file: OpenSnapshot, tick: Tick
 ) -> Iterator[str]:
-    """What of a snapshot of labels is not what the catalog holds, or does not follow from the rest of it."""
+    """What of a snapshot of labels is not what the catalog holds, or does not follow from the rest
+    of it."""
     snapshot = file.content
     assert snapshot is not None
     if snapshot.rows.keys() != ROWS.keys():
@@ -140,7 +144,10 @@ def _check_labels(
             or exact.dim != dim
             or (len(names) != len(ids) and side == "text")
         ):
-            yield f"{side}: {len(ids)} ids, {len(names)} names and {len(exact)} rows of {exact.dim} values do not fit together"
+            yield (
+                f"{side}: {len(ids)} ids, {len(names)} names and {len(exact)} rows of "
+                f"{exact.dim} values do not fit together"
+            )
             continue
         if not bool((ids[1:] > ids[:-1]).all()):
             yield f"{side}: its ids are not in order"
@@ -166,7 +173,10 @@ def _check_labels(
             tick("snapshot row", stop - start)
         expected = raw.count_live(connection, "label", facts.id, revision, column)
         if same != expected:
-            yield f"{side}: it has {same} of the {expected} labels that have not changed since revision {revision}"
+            yield (
+                f"{side}: it has {same} of the {expected} labels that have not changed since "
+                f"revision {revision}"
+            )
     yield from _index_problems(space, snapshot, tick)
 
 
@@ -205,7 +215,8 @@ def _short_problems(
 
 
 def _coarse_places(arrays: dict[str, Any], side: str, count: int) -> Int64s | None:
-    """Where the 8-bit copy of each row is; None where there is none. Empty where they are not in an order of all rows."""
+    """Where the 8-bit copy of each row is; None where there is none. Empty where they are not in an
+    order of all rows."""
     order = arrays.get(f"{side}.order")
     if order is None:
         return None
@@ -218,7 +229,8 @@ def _coarse_places(arrays: dict[str, Any], side: str, count: int) -> Int64s | No
 def _coarse_problems(
     arrays: dict[str, Any], side: str, places: Int64s | None, start: int, stop: int, rows: Float32s
 ) -> Iterator[str]:
-    """Whether the 8-bit rows are those of the float32 rows, but for what a product of other blocks rounds otherwise."""
+    """Whether the 8-bit rows are those of the float32 rows, but for what a product of other blocks
+    rounds otherwise."""
     if places is None:
         return
     if not len(places):
@@ -290,7 +302,10 @@ def _check_supports(
         tick("snapshot row", len(found))
     expected = raw.count_live(connection, "support", facts.id, revision, column)
     if same != expected:
-        yield f"it has {same} of the {expected} support images that have not changed since revision {revision}"
+        yield (
+            f"it has {same} of the {expected} support images that have not changed since "
+            f"revision {revision}"
+        )
 
 
 def _other_image(image: Raw | None, column: str, dim: int, row: Float32s) -> str | None:

@@ -1,4 +1,5 @@
-"""How well one rule tells right from wrong: its metrics, with intervals where the images are enough for them."""
+"""How well one rule tells right from wrong: its metrics, with intervals where the images are enough
+for them."""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ from trustvlm.types.evaluation import Estimate, RuleOutcome
 __all__ = ["FEWEST", "right_rows", "rule_outcome"]
 
 FEWEST = 3
-"""The smallest number of wrong and of right predictions from which their separation is estimated."""
+"""The smallest number of wrong and of right predictions from which their separation is
+estimated."""
 
 _POINTS = 400
 
@@ -62,7 +64,8 @@ def rule_outcome(
     items: bool,
     confidence: float,
 ) -> RuleOutcome:
-    """The outcome of the rule `name` on images with the label ids `truth`; `judged`: the verdict columns of each rule."""
+    """The outcome of the rule `name` on images with the label ids `truth`; `judged`: the verdict
+    columns of each rule."""
     trust, right = cast(Float64s, judged[name]["trust"]), right_rows(judged[name], truth)
     told_apart = _too_few(right)
 

@@ -24,7 +24,8 @@ _CONTENT = tuple(field.name for field in fields(Calibration) if field.name not i
 
 
 def in_force(connection: Connection, space: SpaceRecord) -> Calibration | None:
-    """The newest calibration of the space that proved a threshold; it says whether the space has other encoders by now."""
+    """The newest calibration of the space that proved a threshold; it says whether the space has
+    other encoders by now."""
     found = calibrations.current(connection, space.id)
     return None if found is None else _loaded(found, space)
 
@@ -49,7 +50,8 @@ def remove_calibration(parts: Parts, space_name: str, calibration_id: int) -> No
         space = spaces.find(connection, space_name)
         if not calibrations.remove(connection, space.id, calibration_id):
             raise NotFound(
-                f"no calibration {calibration_id} of space {space_name!r}: it never existed, or it is removed already; "
+                f"no calibration {calibration_id} of space {space_name!r}: it never existed, or "
+                f"it is removed already; "
                 f"'trustvlm calibration list {space_name}' lists them"
             )
 
@@ -77,7 +79,8 @@ def loaded(record: CalibrationRecord, space_name: str, *, other_encoders: bool) 
         ),  # older ones have none
     }
     content.pop(OBSERVED, None)
-    # Calibrations of earlier versions did not ask; those that correct labels go on when they are renewed.
+    # Calibrations of earlier versions did not ask; those that correct labels go on when they are
+    # renewed.
     content.setdefault("may_correct", RULES[content["rule"]].relabels)
     return Calibration(
         id=record.id, space=space_name, created_at=record.created_at, revision=record.revision,

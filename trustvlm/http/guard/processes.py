@@ -1,9 +1,10 @@
 """What the service's processes take of the machine, and what program they run, for Prometheus."""
 
-from __future__ import annotations
+from __future__ import annotations  # noqa: I001
 
 import os
 import platform
+from functools import partial
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +25,8 @@ class Processes(Collector):
     """CPU time, memory, open files and start time (Linux), and the build.
 
     Args:
-        together: several worker processes serve: the figures are those of all of them and their parent.
+        together: several worker processes serve: the figures are those of all of them and their
+            parent.
     """
 
     def __init__(self, *, together: bool) -> None:
@@ -44,9 +46,7 @@ class Processes(Collector):
         yield info
         found: dict[str, Metric] = {}
         for process in self._processes():
-            for metric in ProcessCollector(
-                pid=lambda process=process: process, registry=None
-            ).collect():  # type: ignore[misc]
+            for metric in ProcessCollector(pid=partial(int, process), registry=None).collect():
                 known = found.setdefault(metric.name, metric)
                 if known is not metric:
                     merge = min if metric.name in _LEAST else sum

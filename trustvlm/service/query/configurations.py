@@ -1,4 +1,5 @@
-"""What a comparison of rules compares: the rules that can say something, each with a few values of its parameters."""
+"""What a comparison of rules compares: the rules that can say something, each with a few values of
+its parameters."""
 
 from __future__ import annotations
 
@@ -30,10 +31,12 @@ class Configuration:
 def comparable(
     *, images: bool, prototypes: int, may_correct: bool = True
 ) -> tuple[list[str], tuple[RuleLeftOut, ...]]:
-    """The rules that a comparison of all of them takes, in the order of the table, and those that it leaves out.
+    """The rules that a comparison of all of them takes, in the order of the table, and those that
+    it leaves out.
 
     Args:
-        images: whether there are verifier embeddings. prototypes: how many labels have support images.
+        images: whether there are verifier embeddings. prototypes: how many labels have support
+            images.
         may_correct: whether rules may correct the classifier's labels.
     """
     reasons = {}
@@ -58,14 +61,16 @@ def require_images(names: Iterable[str], dim: int, *, images: bool) -> None:
     needy = [name for name in names if RULES[name].uses_images]
     if needy and not images:
         raise InvalidInput(
-            f"queries.verifier: rule {needy[0]!r} needs verifier embeddings of {dim} values; none were given"
+            f"queries.verifier: rule {needy[0]!r} needs verifier embeddings of {dim} values; "
+            f"none were given"
         )
 
 
 def configurations(
     names: Sequence[str], params: Mapping[str, float | None] | None, evidence: ImageEvidence
 ) -> list[Configuration]:
-    """The configurations to compare, the plainest first: the default rule's own values, then each rule's, then variations.
+    """The configurations to compare, the plainest first: the default rule's own values, then each
+    rule's, then variations.
 
     Args:
         names: rules. params: their parameters that are not up for choice.

@@ -1,4 +1,5 @@
-"""Whether files can be written in the folder for temporary ones, which uploads of more than a megabyte need."""
+"""Whether files can be written in the folder for temporary ones, which uploads of more than a
+megabyte need."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ def no_temporary(error: OSError) -> Unavailable:
     where = tempfile.tempdir or "/tmp"
     why = error.strerror or error
     return Unavailable(
-        f"uploads cannot be written to a temporary folder: {why} ({where}); set the environment variable TMPDIR to a folder "
+        f"uploads cannot be written to a temporary folder: {why} ({where}); set the "
+        f"environment variable TMPDIR to a folder "
         f"that can be written"
     )
 
