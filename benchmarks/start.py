@@ -145,7 +145,7 @@ def passes_of(service: trustvlm.TrustService, asked: trustvlm.Queries) -> Callab
     """What scoring these queries cannot do without: the passes over text prototypes and prototypes,
     and the float32 rows of their candidates, of each side for the leaders of both. The rest of a
     call is its overhead."""
-    with service._parts.snapshot("space") as (_, view):
+    with service._home.snapshot("space") as (_, view):
         pass
     text, image = (
         np.asarray(vectors, np.float64)

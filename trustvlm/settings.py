@@ -22,7 +22,7 @@ from trustvlm.catalog import Catalog
 from trustvlm.encoders import ImageLimits
 from trustvlm.errors import InvalidInput, NotFound, ReadOnly
 from trustvlm.service import TrustService
-from trustvlm.service.home.home import EncoderPool, Parts
+from trustvlm.service.home.home import EncoderPool, Home
 from trustvlm.service.home.limits import CallLimits
 from trustvlm.service.memory.background_fit import Fitter
 from trustvlm.service.memory.cache_registry import Caches
@@ -303,8 +303,8 @@ def open_service(
     catalog = _open_catalog(folder, path, create=create, read_only=read_only)
     device, precision = _on_this_machine(settings.device, settings.precision)
     return TrustService(
-        Parts(
-            home=folder,
+        Home(
+            folder=folder,
             catalog=catalog,
             caches=Caches(catalog, folder / SNAPSHOT_FOLDER, device, half_from=settings.half_from),
             fitter=Fitter(catalog),

@@ -104,7 +104,7 @@ def test_pages_and_counts_read_the_indexes_alone(tmp_path: Path) -> None:
         def note(_: object, __: object, statement: str, parameters: object, *___: object) -> None:
             statements.append((statement, parameters))
 
-        event.listen(service._parts.catalog._engine, "before_cursor_execute", note)
+        event.listen(service._home.catalog._engine, "before_cursor_execute", note)
         assert len(service.label_page("s", limit=10)) == 10
         assert [row.name for row in service.label_page("s", after="n 2997", limit=10)] == [
             "n 2998",

@@ -83,7 +83,7 @@ def ids_of(service: TrustService, op: Op, removed: str) -> list[int]:
         "p.id = l.space_id "
         f"WHERE p.name = ? AND l.name = ? AND s.removed_revision {removed} AND s.embedding = ?"
     )
-    with raw(service._parts.home) as catalog:
+    with raw(service._home.folder) as catalog:
         return [
             catalog.execute(query, (op["space"], op["label"], IMAGES[number].tobytes())).fetchone()[
                 0
@@ -166,12 +166,12 @@ def feedback(service: TrustService, op: Op) -> None:
 
 
 def backup(service: TrustService, op: Op) -> None:
-    service.backup(backup_of(service._parts.home), force=True)
+    service.backup(backup_of(service._home.folder), force=True)
 
 
 def restore(service: TrustService, op: Op) -> None:
     """Make a home of the last backup, or put it in the place of the one that was made before."""
-    home = service._parts.home
+    home = service._home.folder
     trustvlm.restore(backup_of(home), restored_of(home), replace=restored_of(home).exists())
 
 
@@ -236,7 +236,7 @@ def import_refused(service: TrustService, op: Op) -> None:
 
 
 def exported(service: TrustService, space: str) -> Path:
-    folder = service._parts.home.with_suffix(".exported")
+    folder = service._home.folder.with_suffix(".exported")
     shutil.rmtree(folder, ignore_errors=True)
     return service.export_space(space, folder).folder
 
@@ -245,7 +245,7 @@ def repair(service: TrustService, op: Op) -> None:
     """Damage a support image, and with `index` an index of SQLite's, in the file; then let it be
     mended."""
     (support_id,) = ids_of(service, op, "IS NULL")
-    with raw(service._parts.home) as catalog:
+    with raw(service._home.folder) as catalog:
         damaged = (
             bytes([IMAGES[op["supports"][0]].tobytes()[0] ^ 1])
             + IMAGES[op["supports"][0]].tobytes()[1:]
@@ -270,7 +270,7 @@ def reembed(service: TrustService, op: Op) -> None:
         "space_id = (SELECT id FROM spaces WHERE name = ? AND removed_at IS NULL) AND "
         "removed_revision IS NULL"
     )
-    with raw(service._parts.home) as catalog:
+    with raw(service._home.folder) as catalog:
         labels = catalog.execute(
             f"SELECT name, text_prototype FROM labels WHERE {of_space}", (op["space"],)
         ).fetchall()

@@ -192,7 +192,7 @@ def time_locks(service: TrustService, held: list[tuple[float, float]]) -> None:
     """From now on, note for how long each write transaction of the service has the write lock, from
     BEGIN IMMEDIATE to after its end: seconds on the clock, and of the processor, which do not
     depend on what else the machine is doing."""
-    engine = service._parts.catalog._engine
+    engine = service._home.catalog._engine
     begun: dict[Any, tuple[float, float]] = {}
 
     def begin(connection: Any) -> None:

@@ -145,7 +145,7 @@ def test_another_thread_neither_waits_nor_leaves() -> None:
 def test_ctrl_c_within_a_statement_gives_up_the_write_lock(made: Path) -> None:
     """Also while somebody holds the exception, and with it the cursor that the statement ran on."""
     with trustvlm.open(made) as service:
-        engine, interrupted = service._parts.catalog._engine, []
+        engine, interrupted = service._home.catalog._engine, []
         three = [label_input(f"label {i}", i, [i]) for i in range(3)]
 
         def interrupt(connection: object, cursor: object, statement: str, *_: object) -> None:

@@ -246,14 +246,14 @@ def test_what_is_no_key(http: Http, keys: dict[tuple[str, str | None], str]) -> 
 
 def test_keys_are_stored_as_salted_hashes(http: Http) -> None:
     made = [http.service.create_key("read")[1] for _ in range(2)]
-    with http.service._parts.catalog.read() as connection:
+    with http.service._home.catalog.read() as connection:
         records = {row.id: row for row in key_rows.list_rows(connection)}
     for key in made:
         _, key_id, secret = key.split("_", 2)
         stored = records[key_id].secret_hash
         assert len(stored) == 48
         assert secret.encode() not in stored
-    for path in (http.service._parts.home).rglob("*"):
+    for path in (http.service._home.home).rglob("*"):
         if path.is_file():
             content = path.read_bytes()
             assert not any(key.split("_", 2)[2].encode() in content for key in made), path

@@ -356,7 +356,7 @@ def claim_of(http: Http, body: Any) -> bytes:
     from trustvlm.catalog.server import idempotency
 
     http("POST", "/v1/spaces/s/labels", json=body, headers={"idempotency-key": "probe"})
-    with http.service._parts.catalog.write() as connection:
+    with http.service._home.catalog.write() as connection:
         found = idempotency.find(connection, "", "probe")
         idempotency.forget(connection, "", "probe")
     assert found is not None

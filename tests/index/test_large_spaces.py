@@ -239,7 +239,7 @@ def test_many_changes_are_written_in_the_background(
         written = snapshot.stat().st_ino
         service.register("space", inputs(LABELS, LABELS + 400))
         service.score("space", asked)
-        service._parts.caches.close()  # waits for the writer
+        service._home.caches.close()  # waits for the writer
         assert snapshot.stat().st_ino != written
         assert service.index_stats("space").labels == LABELS + 400
         with in_float32(home, monkeypatch) as exact:

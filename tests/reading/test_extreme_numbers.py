@@ -262,7 +262,7 @@ def test_lists_survive_what_an_old_home_stored(tmp_path: Path) -> None:
         make_space(service)
         service.register("s", World(["cat", "dog"]).inputs(3))
         service.calibrate("s", *labelled(), rule="msp")
-        with service._parts.catalog.write("calibrate") as connection:
+        with service._home.catalog.write("calibrate") as connection:
             connection.exec_driver_sql(
                 "UPDATE calibrations SET content = json_set(content, '$.confidence', 5e-324, "
                 "'$.risk_bound', NULL)"

@@ -339,7 +339,7 @@ def test_a_snapshot_that_is_being_written_while_a_purge_runs(
             content = arguments[4]
             held = list(content.changes)  # type: ignore[attr-defined]
             other.remove_label("space", "label 0007")
-            with other._parts.catalog.write() as connection:
+            with other._home.catalog.write() as connection:
                 from datetime import UTC, datetime
 
                 from trustvlm.catalog.upkeep import purge

@@ -103,7 +103,7 @@ class TrustService(Measuring, Reembedder, Moving, Serving):
         passed. Raises NotFound."""
         with self._writable().catalog.write("space.remove") as connection:
             space_rows.remove(connection, name)
-        self._parts.caches.forget(name)
+        self._home.caches.forget(name)
 
     def restore_space(self, name: str) -> None:
         """Bring back the space of that name that was removed last; or, of one that was re-embedded,
@@ -164,7 +164,7 @@ class TrustService(Measuring, Reembedder, Moving, Serving):
         result = register_with(self._writable(), space, inputs, **asked, **how)
         if dry_run:
             return result
-        return reported(self._parts, space, result)
+        return reported(self._home, space, result)
 
     def add_support(
         self,

@@ -12,7 +12,7 @@ from trustvlm.catalog.rows.calibrations import OBSERVED, CalibrationRecord
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.errors import NotFound
 from trustvlm.scoring.rules import RULES
-from trustvlm.service.home.home import Parts
+from trustvlm.service.home.home import Home
 from trustvlm.types import RuleLeftOut
 from trustvlm.types.bounds import identifier
 from trustvlm.types.calibration import Calibration
@@ -36,17 +36,17 @@ def newest(connection: Connection, space: SpaceRecord) -> Calibration | None:
     return _loaded(found[0], space) if found else None
 
 
-def list_calibrations(parts: Parts, space_name: str) -> list[Calibration]:
+def list_calibrations(home: Home, space_name: str) -> list[Calibration]:
     """See :meth:`TrustService.list_calibrations`."""
-    with parts.catalog.read() as connection:
+    with home.catalog.read() as connection:
         space = spaces.find(connection, space_name)
         return [_loaded(record, space) for record in calibrations.list_rows(connection, space.id)]
 
 
-def remove_calibration(parts: Parts, space_name: str, calibration_id: int) -> None:
+def remove_calibration(home: Home, space_name: str, calibration_id: int) -> None:
     """See :meth:`TrustService.remove_calibration`."""
     calibration_id = identifier("calibration", calibration_id)
-    with parts.catalog.write("calibration.remove") as connection:
+    with home.catalog.write("calibration.remove") as connection:
         space = spaces.find(connection, space_name)
         if not calibrations.remove(connection, space.id, calibration_id):
             raise NotFound(

@@ -24,7 +24,7 @@ from trustvlm.service.memory.background_fit import Fitter
 from trustvlm.service.memory.cache_registry import Caches
 from trustvlm.service.memory.space_cache import SpaceView
 
-__all__ = ["EncoderPool", "Parts"]
+__all__ = ["EncoderPool", "Home"]
 
 
 class EncoderPool:
@@ -47,11 +47,11 @@ class EncoderPool:
 
 
 @dataclass(frozen=True)
-class Parts:
+class Home:
     """The parts of an open service.
 
     Attributes:
-        home: the home directory.
+        folder: the home directory.
         catalog: the truth. caches: what is derived from it, in this process.
         fitter: refits spaces in the background.
         encoders: the open models.
@@ -66,7 +66,7 @@ class Parts:
             spaces with many.
     """
 
-    home: Path
+    folder: Path
     catalog: Catalog
     caches: Caches
     fitter: Fitter

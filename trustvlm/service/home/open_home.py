@@ -10,7 +10,7 @@ from typing import Self
 
 from trustvlm.catalog.rows.spaces import require_revision
 from trustvlm.errors import ReadOnly
-from trustvlm.service.home.home import Parts
+from trustvlm.service.home.home import Home
 from trustvlm.service.home.purge import purge_expired
 from trustvlm.system.processes import Bound
 from trustvlm.types.bounds import whole
@@ -30,8 +30,8 @@ class OpenHome(Bound):
         "trustvlm.open there"
     )
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, home: Home) -> None:
+        self._home = home
         self._next_expiry = 0.0
 
     def __enter__(self) -> Self:
@@ -47,10 +47,10 @@ class OpenHome(Bound):
 
     def close(self) -> None:
         """Release the catalog; every later call raises Unavailable."""
-        self._parts.closed.set()
-        self._parts.fitter.close()
-        self._parts.caches.close()
-        self._parts.catalog.close()
+        self._home.closed.set()
+        self._home.fitter.close()
+        self._home.caches.close()
+        self._home.catalog.close()
 
     @contextmanager
     def at_revision(self, space: str, revision: int) -> Iterator[None]:
@@ -68,23 +68,23 @@ class OpenHome(Bound):
             Conflict: the space has changed since; nothing is written. NotFound: no such space.
                 InvalidInput: not a revision.
         """
-        parts, expected = self._ready(), whole("revision", revision)
-        with parts.catalog.read() as connection:
+        home, expected = self._ready(), whole("revision", revision)
+        with home.catalog.read() as connection:
             require_revision(connection, space, expected)
-        with parts.catalog.expectation.of(space, expected):
+        with home.catalog.expectation.of(space, expected):
             yield
 
-    def _ready(self) -> Parts:
-        self._parts.check_open()
-        return self._parts
+    def _ready(self) -> Home:
+        self._home.check_open()
+        return self._home
 
-    def _writable(self) -> Parts:
-        parts = self._ready()
-        if parts.catalog.read_only:
+    def _writable(self) -> Home:
+        home = self._ready()
+        if home.catalog.read_only:
             raise ReadOnly(
-                f"{parts.home} was opened with read_only=True; open it for writing to change it"
+                f"{home.folder} was opened with read_only=True; open it for writing to change it"
             )
         if time.monotonic() >= self._next_expiry:
             self._next_expiry = time.monotonic() + EXPIRY_INTERVAL_S
-            purge_expired(parts)
-        return parts
+            purge_expired(home)
+        return home

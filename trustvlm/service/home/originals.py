@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 from trustvlm.catalog.rows import originals
 from trustvlm.encoders import ImageLimits, UnreadableImage, is_original, original_of
 from trustvlm.errors import Unavailable
-from trustvlm.service.home.home import Parts
+from trustvlm.service.home.home import Home
 from trustvlm.system.durable import sync
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _CHUNK = 500
 
 
 def keep(
-    parts: Parts, sources: Sequence[ImageSource], limits: ImageLimits
+    parts: Home, sources: Sequence[ImageSource], limits: ImageLimits
 ) -> dict[bytes, ImageSource]:
     """Write the originals of these images durably; content hash → source. What cannot be read is
     left out: it is no support.
@@ -53,13 +53,13 @@ def keep(
         except UnreadableImage:
             continue
         kept[content] = source
-        folders |= _write(parts.home, content, data)
-    _sync(parts.home, folders)
+        folders |= _write(parts.folder, content, data)
+    _sync(parts.folder, folders)
     return kept
 
 
 def refer(
-    parts: Parts,
+    parts: Home,
     connection: Connection,
     label_ids: Sequence[int],
     kept: dict[bytes, ImageSource],
@@ -71,23 +71,27 @@ def refer(
     Raises:
         Unavailable: one of the files that a purge took meanwhile cannot be written again.
     """
-    gone = [source for content, source in kept.items() if not _path(parts.home, content).is_file()]
+    gone = [
+        source for content, source in kept.items() if not _path(parts.folder, content).is_file()
+    ]
     keep(parts, gone, limits)  # under the write lock: no purge can come between now and the commit
     originals.refer(
-        connection, label_ids, {content for content in kept if _path(parts.home, content).is_file()}
+        connection,
+        label_ids,
+        {content for content in kept if _path(parts.folder, content).is_file()},
     )
 
 
-def kept_original(parts: Parts, content: bytes) -> Path | None:
+def kept_original(parts: Home, content: bytes) -> Path | None:
     """The kept file of this content hash; None where there is none, or it is not what was kept."""
-    path = _path(parts.home, content)
+    path = _path(parts.folder, content)
     try:
         return path if is_original(path.read_bytes(), content, parts.limits) else None
     except OSError:
         return None
 
 
-def forget_originals(parts: Parts) -> int:
+def forget_originals(parts: Home) -> int:
     """Delete the originals whose last support image was purged; how many files went.
 
     The marks that name them go only after the files: a purge that is stopped between goes on with
@@ -101,18 +105,18 @@ def forget_originals(parts: Parts) -> int:
                 return total
             folders = set()
             for content in contents:
-                path = _path(parts.home, content)
+                path = _path(parts.folder, content)
                 path.unlink(missing_ok=True)
                 folders.add(path.parent)
-            _sync(parts.home, {folder for folder in folders if folder.is_dir()})
+            _sync(parts.folder, {folder for folder in folders if folder.is_dir()})
             originals.forget(connection, ids)
         total += len(contents)
 
 
-def sweep_originals(parts: Parts) -> int:
+def sweep_originals(parts: Home) -> int:
     """Delete files that no support image refers to: of calls that were killed before they
     committed. How many went."""
-    root, total = parts.home / FOLDER, 0
+    root, total = parts.folder / FOLDER, 0
     if not root.is_dir():
         return 0
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
@@ -134,14 +138,14 @@ def sweep_originals(parts: Parts) -> int:
             for path in (*orphans, *old):
                 path.unlink(missing_ok=True)
             if orphans or old:
-                _sync(parts.home, {folder})
+                _sync(parts.folder, {folder})
         total += len(orphans)
     return total
 
 
-def _path(home: Path, content: bytes) -> Path:
+def _path(folder: Path, content: bytes) -> Path:
     name = content.hex()
-    return home / FOLDER / name[:2] / name[2:]
+    return folder / FOLDER / name[:2] / name[2:]
 
 
 def _content(path: Path) -> bytes | None:

@@ -16,7 +16,7 @@ from trustvlm.catalog.store import clock
 from trustvlm.catalog.upkeep import purge
 from trustvlm.catalog.upkeep.purge import Purged
 from trustvlm.errors import Busy
-from trustvlm.service.home.home import Parts
+from trustvlm.service.home.home import Home
 from trustvlm.service.home.originals import forget_originals, sweep_originals
 from trustvlm.system.fault_points import reached
 from trustvlm.types.bounds import duration
@@ -28,97 +28,97 @@ EARLIEST, LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo
 log = logging.getLogger("trustvlm")
 
 
-def purge_removed(parts: Parts, older_than: timedelta | None) -> int:
+def purge_removed(home: Home, older_than: timedelta | None) -> int:
     """See :meth:`TrustService.purge`."""
-    window = parts.undo_window if older_than is None else duration("older_than", older_than)
-    count = _purge(parts, window, quarantined=True)
-    forget_originals(parts)
-    sweep_originals(parts)
+    window = home.undo_window if older_than is None else duration("older_than", older_than)
+    count = _purge(home, window, quarantined=True)
+    forget_originals(home)
+    sweep_originals(home)
     _clear_log(
-        parts
+        home
     )  # even after 0 rows: an earlier purge may have been stopped, or readers in its way
     return count
 
 
-def _clear_log(parts: Parts) -> None:
-    parts.catalog.checkpoint()
+def _clear_log(home: Home) -> None:
+    home.catalog.checkpoint()
     reached("purge.checkpointed")
 
 
-def purge_expired(parts: Parts) -> None:
+def purge_expired(home: Home) -> None:
     """Purge what has left its undo window, on the way to another change: nobody waits for readers
     to leave the log.
 
     Of the quarantine, what somebody had removed before it was found damaged: nobody asked to delete
     the rest.
     """
-    if _purge(parts, parts.undo_window, quarantined=False):
-        forget_originals(parts)
+    if _purge(home, home.undo_window, quarantined=False):
+        forget_originals(home)
         try:
-            parts.catalog.checkpoint(wait=False)
+            home.catalog.checkpoint(wait=False)
         except Busy as error:
             log.info("purged rows stay in the log until the next purge: %s", error)
 
 
-def purge_label(parts: Parts, label_id: int) -> None:
+def purge_label(home: Home, label_id: int) -> None:
     """Purge a label that was removed just now, with its support images."""
-    with parts.catalog.read() as connection:
+    with home.catalog.read() as connection:
         now = clock.now(connection)
-    _in_chunks(parts, lambda connection: purge.purge_supports(connection, now, label_id))
-    _in_chunks(parts, lambda connection: purge.purge_labels(connection, now, label_id))
-    forget_originals(parts)
-    _clear_log(parts)
+    _in_chunks(home, lambda connection: purge.purge_supports(connection, now, label_id))
+    _in_chunks(home, lambda connection: purge.purge_labels(connection, now, label_id))
+    forget_originals(home)
+    _clear_log(home)
 
 
-def _purge(parts: Parts, older_than: timedelta, *, quarantined: bool) -> int:
+def _purge(home: Home, older_than: timedelta, *, quarantined: bool) -> int:
     """Purge what was removed longer ago than `older_than` by the catalog's clock; how many rows
     went."""
-    before = _passed(parts, older_than)
-    with parts.catalog.read() as connection:
+    before = _passed(home, older_than)
+    with home.catalog.read() as connection:
         if not purge.anything(connection, before, quarantined=quarantined):
             return 0
         gone = purge.purge_spaces(connection, before)
-    count = _in_chunks(parts, lambda connection: purge.purge_supports(connection, before))
-    count += _in_chunks(parts, lambda connection: purge.purge_labels(connection, before))
+    count = _in_chunks(home, lambda connection: purge.purge_supports(connection, before))
+    count += _in_chunks(home, lambda connection: purge.purge_labels(connection, before))
     for space_id in gone:
-        count += _in_chunks(parts, partial(purge.purge_of_space, space_id=space_id))
+        count += _in_chunks(home, partial(purge.purge_of_space, space_id=space_id))
     while True:
-        with parts.catalog.write("purge") as connection:
+        with home.catalog.write("purge") as connection:
             done = purge.purge_quarantine(connection, before, everything=quarantined)
         count += done
         if not done:
             return count
 
 
-def _passed(parts: Parts, age: timedelta) -> datetime:
+def _passed(home: Home, age: timedelta) -> datetime:
     """The time that is `age` ago by the catalog's clock, which counts the uptime of this machine
     from now on at the latest."""
-    with parts.catalog.read() as connection:
+    with home.catalog.read() as connection:
         stamped = clock.is_stamped(connection) or not purge.anything(
             connection, LATEST, quarantined=True
         )
         time = clock.now(connection)
     if not stamped:
-        with parts.catalog.write("purge") as connection:
+        with home.catalog.write("purge") as connection:
             time = clock.stamp(connection)
     return time - min(age, time - EARLIEST)
 
 
-def _in_chunks(parts: Parts, step: Callable[[Connection], list[Purged]]) -> int:
+def _in_chunks(home: Home, step: Callable[[Connection], list[Purged]]) -> int:
     """Repeat `step`, a transaction each, until it has nothing left to do; how many rows went."""
     total = 0
     while True:
-        with parts.catalog.write("purge") as connection:
+        with home.catalog.write("purge") as connection:
             purged = step(connection)
         if not purged:
             return total
-        _delete_files(parts, purged)
+        _delete_files(home, purged)
         reached("purge.discarded")
         total += len(purged)
 
 
-def _delete_files(parts: Parts, purged: Sequence[Purged]) -> None:
+def _delete_files(home: Home, purged: Sequence[Purged]) -> None:
     """Delete the snapshots that may hold what was purged. Originals go by the marks that the
     catalog keeps of them."""
     for space_id in {row.space_id for row in purged}:
-        parts.caches.discard(space_id)
+        home.caches.discard(space_id)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from trustvlm.catalog.rows import spaces
 from trustvlm.errors import Conflict
 from trustvlm.index.recipe import load_recipe
-from trustvlm.service.home.home import Parts
+from trustvlm.service.home.home import Home
 from trustvlm.system.fault_points import reached
 
 __all__ = ["IndexStats", "index_stats", "rebuild_index"]
@@ -43,19 +43,19 @@ class IndexStats:
     snapshot_bytes: int
 
 
-def index_stats(parts: Parts, space_name: str) -> IndexStats:
+def index_stats(home: Home, space_name: str) -> IndexStats:
     """See :meth:`TrustService.index_stats`."""
-    with parts.snapshot(space_name) as (connection, view):
+    with home.snapshot(space_name) as (connection, view):
         text, prototypes = view.text, view.prototypes
         indexes = {"prototype": view.index}
         if not view.cache.recipe.exhaustive:
-            indexes["support"] = parts.caches.support_view(connection, view, classifier=False)
+            indexes["support"] = home.caches.support_view(connection, view, classifier=False)
     found = {
         kind: index.recall
         for kind, index in indexes.items()
         if index is not None and not index.exhaustive
     }
-    path = parts.caches.path(view.space.id)
+    path = home.caches.path(view.space.id)
     recipe = view.cache.recipe
     return IndexStats(
         recipe=recipe.name,
@@ -65,7 +65,7 @@ def index_stats(parts: Parts, space_name: str) -> IndexStats:
             for k, of in view.space.search.items()
         },
         recall={kind: recall for kind, recall in found.items() if recall is not None},
-        device=parts.caches.device,
+        device=home.caches.device,
         labels=text.live,
         prototypes=prototypes.live,
         dead=prototypes.n - prototypes.live,
@@ -76,22 +76,22 @@ def index_stats(parts: Parts, space_name: str) -> IndexStats:
     )
 
 
-def rebuild_index(parts: Parts, space_name: str, recipe: str | None) -> IndexStats:
+def rebuild_index(home: Home, space_name: str, recipe: str | None) -> IndexStats:
     """See :meth:`TrustService.rebuild_index`."""
-    space = parts.space(space_name)
+    space = home.space(space_name)
     if recipe is not None:
         space = replace(space, recipe=load_recipe(recipe).name)
-    with parts.catalog.read() as connection:
+    with home.catalog.read() as connection:
         now = spaces.find(connection, space_name)
         if now.id != space.id:
             raise Conflict(
                 f"space {space_name!r} was removed and made again, or re-embedded, during the call"
             )
-        parts.caches.rebuild(
-            connection, replace(now, recipe=space.recipe), parts.catalog.epoch(connection)
+        home.caches.rebuild(
+            connection, replace(now, recipe=space.recipe), home.catalog.epoch(connection)
         )
     reached("rebuild.written")
-    with parts.catalog.write("space.recipe") as connection:
+    with home.catalog.write("space.recipe") as connection:
         spaces.set_recipe(connection, space.id, space.recipe)
-    parts.caches.forget(space_name)
-    return index_stats(parts, space_name)
+    home.caches.forget(space_name)
+    return index_stats(home, space_name)

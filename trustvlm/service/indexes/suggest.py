@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from trustvlm.catalog.rows import counts, spaces, supports
 from trustvlm.errors import InvalidInput
 from trustvlm.index.recipe import Recipe, list_recipes
-from trustvlm.service.home.home import Parts
+from trustvlm.service.home.home import Home
 from trustvlm.types.bounds import number
 
 __all__ = ["Suggestion", "estimate", "suggest_recipe"]
@@ -42,10 +42,10 @@ class Suggestion:
     why: str
 
 
-def suggest_recipe(parts: Parts, space_name: str, milliseconds: float) -> list[Suggestion]:
+def suggest_recipe(home: Home, space_name: str, milliseconds: float) -> list[Suggestion]:
     """See :meth:`TrustService.suggest_recipe`."""
     milliseconds = number("milliseconds", milliseconds)
-    with parts.catalog.read() as connection:
+    with home.catalog.read() as connection:
         space = spaces.find(connection, space_name)
         rows = max(supports.count(connection, space.id), counts.count(connection, space.id).labels)
     return estimate(list_recipes(), rows, space.verifier_dim, milliseconds, space.recipe)

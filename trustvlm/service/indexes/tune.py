@@ -17,7 +17,7 @@ from trustvlm.index.live import Block, IndexView, LiveIndex
 from trustvlm.index.recall import Nearest, shares_found, take_out
 from trustvlm.index.rows import RowView
 from trustvlm.selective.intervals import mean_interval
-from trustvlm.service.home.home import Parts
+from trustvlm.service.home.home import Home
 from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.service.memory.support_cache import support_blocks
 from trustvlm.system.stopping import may_stop
@@ -107,14 +107,14 @@ class _Trial:
         return shares_found(answers, self.truth[chosen]), 1000 * float(np.median(taken))
 
 
-def tune_index(parts: Parts, space_name: str, recall: float, k: int) -> list[Tuned]:
+def tune_index(home: Home, space_name: str, recall: float, k: int) -> list[Tuned]:
     """See :meth:`TrustService.tune_index`."""
     recall, k = number("recall", recall), whole("k", k)
     found, search = [], {}
-    with parts.snapshot(space_name) as (connection, view):
+    with home.snapshot(space_name) as (connection, view):
         recipe = view.cache.recipe
-        for subject in _subjects(parts, connection, view):
-            tuned = _tuned(subject, recall, min(k, len(subject.index) - 1), parts.caches.device)
+        for subject in _subjects(home, connection, view):
+            tuned = _tuned(subject, recall, min(k, len(subject.index) - 1), home.caches.device)
             found.append(tuned)
             if tuned.parameter is not None and tuned.value is not None:
                 search[tuned.kind] = {tuned.parameter: tuned.value, "recall": tuned.recall}
@@ -125,7 +125,7 @@ def tune_index(parts: Parts, space_name: str, recall: float, k: int) -> list[Tun
             f"nothing to search"
         )
     if search:
-        with parts.catalog.write("space.search") as connection:
+        with home.catalog.write("space.search") as connection:
             if not spaces.set_search(connection, space.id, recipe.name, search):
                 raise Conflict(
                     f"the recipe of space {space_name!r} was changed meanwhile; tune again"
@@ -133,10 +133,10 @@ def tune_index(parts: Parts, space_name: str, recall: float, k: int) -> list[Tun
     return found
 
 
-def _subjects(parts: Parts, connection: Connection, view: SpaceView) -> Iterator[_Subject]:
+def _subjects(home: Home, connection: Connection, view: SpaceView) -> Iterator[_Subject]:
     if view.index is not None and len(view.index) > 1:
         yield _Subject("prototype", view.index, partial(_rows, view.prototypes))
-    index = parts.caches.support_view(connection, view, classifier=False)
+    index = home.caches.support_view(connection, view, classifier=False)
     if len(index) > 1:
         yield _Subject(
             "support", index, partial(support_blocks, connection, view.space, classifier=False)

@@ -31,7 +31,7 @@ from trustvlm.encoders import (
 from trustvlm.errors import Conflict, InvalidInput, NotFound, WeightsMissing
 from trustvlm.scoring.prototypes import text_prototype
 from trustvlm.scoring.vectors import as_matrix, unit_rows
-from trustvlm.service.home.home import Parts
+from trustvlm.service.home.home import Home
 from trustvlm.service.home.limits import at_most
 from trustvlm.service.inputs.names import MAX_PROMPT, check_characters
 from trustvlm.types import Embedded, Queries
@@ -81,7 +81,7 @@ def encodes_texts(spec: str) -> bool:
     return parse_spec(spec).kind == "open_clip"
 
 
-def encoder_of(parts: Parts, space: SpaceRecord, side: str) -> Encoder:
+def encoder_of(home: Home, space: SpaceRecord, side: str) -> Encoder:
     """The space's "classifier" or "verifier", after making sure that it still is the one the space
     was made with.
 
@@ -105,7 +105,7 @@ def encoder_of(parts: Parts, space: SpaceRecord, side: str) -> Encoder:
         ),
     }[side]
     try:
-        encoder = parts.encoders.open(spec)
+        encoder = home.encoders.open(spec)
     except (NotFound, WeightsMissing) as error:
         place = _PLACES.get(parse_spec(spec).kind, "SPEC")
         raise WeightsMissing(
@@ -113,7 +113,7 @@ def encoder_of(parts: Parts, space: SpaceRecord, side: str) -> Encoder:
             f"files moved, say where they are: "
             f"trustvlm space repoint {space.name} --{side} {place}"
         ) from error
-    if (identity, golden) in parts.checked.get(spec, ()):
+    if (identity, golden) in home.checked.get(spec, ()):
         return encoder
     forward = (
         f"put the old one back, or embed the space anew with it: trustvlm space reembed "
@@ -148,7 +148,7 @@ def encoder_of(parts: Parts, space: SpaceRecord, side: str) -> Encoder:
                 log.warning("%s: below %s; %s", message, GOLDEN_SAME, _ran(pinned, encoder))
             case "same":
                 pass
-    parts.checked.setdefault(spec, set()).add((identity, golden))
+    home.checked.setdefault(spec, set()).add((identity, golden))
     return encoder
 
 
@@ -164,7 +164,7 @@ def _ran(pinned: Mapping[str, str] | None, encoder: Encoder) -> str:
 
 
 def reading(
-    parts: Parts, space: SpaceRecord, image_range: object = None, accept_truncated: bool = False
+    home: Home, space: SpaceRecord, image_range: object = None, accept_truncated: bool = False
 ) -> ImageLimits:
     """How the images of a call are read: the home's limits, and what the call says.
 
@@ -172,14 +172,14 @@ def reading(
         InvalidInput: the range is none.
     """
     return replace(
-        parts.limits,
+        home.limits,
         value_range=value_range("image_range", image_range),
         accept_truncated=accept_truncated,
     )
 
 
 def encode_for(
-    parts: Parts,
+    home: Home,
     space: SpaceRecord,
     sources: Sequence[ImageSource],
     progress: Callable[[int], None] | None = None,
@@ -202,15 +202,15 @@ def encode_for(
             f"{space.verifier if not same else space.classifier!r}, "
             f"which cannot encode images; pass embeddings of {space.verifier_dim} values instead"
         )
-    encoders = [encoder_of(parts, space, verifier_side)]
+    encoders = [encoder_of(home, space, verifier_side)]
     if not same and encodes_images(space.classifier):
-        encoders.append(encoder_of(parts, space, "classifier"))
-    limits = reading(parts, space) if limits is None else limits
+        encoders.append(encoder_of(home, space, "classifier"))
+    limits = reading(home, space) if limits is None else limits
     found = encode_images(
         sources,
         encoders,
-        batch_size=parts.batch_size,
-        workers=parts.workers,
+        batch_size=home.batch_size,
+        workers=home.workers,
         limits=limits,
         progress=progress,
     )
@@ -218,15 +218,15 @@ def encode_for(
 
 
 def embed(
-    parts: Parts,
+    home: Home,
     space: SpaceRecord,
     sources: Sequence[ImageSource],
     progress: Callable[[int], None] | None = None,
     limits: ImageLimits | None = None,
 ) -> Embedded:
     """Encode images as queries; unreadable ones are reported and left out."""
-    parts.calls.check("images", len(sources), "images")
-    results = encode_for(parts, space, sources, progress, limits)
+    home.calls.check("images", len(sources), "images")
+    results = encode_for(home, space, sources, progress, limits)
     good = [result for result in results if isinstance(result, EncodedImage)]
     failures = [
         (result.source, result.reason) for result in results if isinstance(result, FailedImage)
@@ -263,10 +263,10 @@ def told_remarks(
 
 
 def unit_queries(
-    parts: Parts, space: SpaceRecord, queries: Queries, notes: list[str] | None = None
+    home: Home, space: SpaceRecord, queries: Queries, notes: list[str] | None = None
 ) -> tuple[Float64s | None, Float64s | None]:
     """(classifier, verifier) unit vectors of queries; see :func:`raw_queries`."""
-    classifier, verifier = raw_queries(parts, space, queries, notes)
+    classifier, verifier = raw_queries(home, space, queries, notes)
     unit = None if classifier is None else unit_rows(classifier)
     if verifier is None or verifier is classifier:
         return unit, unit if verifier is not None else None
@@ -280,7 +280,7 @@ def check_queries(queries: object) -> None:
 
 
 def raw_queries(
-    parts: Parts, space: SpaceRecord, queries: Queries, notes: list[str] | None = None
+    home: Home, space: SpaceRecord, queries: Queries, notes: list[str] | None = None
 ) -> tuple[Float64s | None, Float64s | None]:
     """(classifier, verifier) embeddings of queries; where the space's verifier is "same", both are
     one array.
@@ -302,14 +302,14 @@ def raw_queries(
             > 1
         ):
             raise InvalidInput("queries: pass vectors, or images, or text, not several of them")
-        queries = _encoded(parts, space, queries, [] if notes is None else notes)
+        queries = _encoded(home, space, queries, [] if notes is None else notes)
     classifier = verifier = None
     if queries.classifier is not None:
         classifier = as_matrix(queries.classifier, space.classifier_dim, "queries.classifier")
     if queries.verifier is not None:
         verifier = as_matrix(queries.verifier, space.verifier_dim, "queries.verifier")
     for matrix in (classifier, verifier):
-        parts.calls.check("queries", 0 if matrix is None else len(matrix), "queries")
+        home.calls.check("queries", 0 if matrix is None else len(matrix), "queries")
     if classifier is None and verifier is None:
         raise InvalidInput(
             "queries: expected classifier or verifier embeddings, images or text; got none of them"
@@ -333,13 +333,13 @@ def raw_queries(
     return classifier, classifier
 
 
-def _encoded(parts: Parts, space: SpaceRecord, queries: Queries, notes: list[str]) -> Queries:
+def _encoded(home: Home, space: SpaceRecord, queries: Queries, notes: list[str]) -> Queries:
     if queries.text is not None:
         given = [queries.text] if isinstance(queries.text, str) else queries.text
         ends = not isinstance(given, Iterator)  # else it is left behind the limit
         texts = at_most(
             listed(given, "queries.text", "texts") if ends else given,
-            parts.calls,
+            home.calls,
             "queries",
             "queries.text",
         )
@@ -357,14 +357,14 @@ def _encoded(parts: Parts, space: SpaceRecord, queries: Queries, notes: list[str
             )
         for text in texts:
             check_characters(" ".join(text.split()), "queries.text")
-        encoder = encoder_of(parts, space, "classifier")
+        encoder = encoder_of(home, space, "classifier")
         if cut := [text for text, is_cut in zip(texts, encoder.cut(texts), strict=True) if is_cut]:
             log.warning("queries.text: %s", told_cut(cut))
         return Queries(classifier=encoder.encode_texts(texts))
     assert queries.images is not None
     images = as_sources(queries.images, "queries.images")
-    limits = reading(parts, space, queries.image_range, queries.accept_truncated)
-    found = embed(parts, space, images, limits=limits)
+    limits = reading(home, space, queries.image_range, queries.accept_truncated)
+    found = embed(home, space, images, limits=limits)
     notes += found.notes
     if found.failures:
         source, reason = found.failures[0]

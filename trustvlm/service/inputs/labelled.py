@@ -19,7 +19,7 @@ from trustvlm.catalog.store.vectors import pack
 from trustvlm.encoders import hash_image
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.scoring.vectors import unit_rows
-from trustvlm.service.home.home import Parts
+from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.encode import as_sources, check_queries, raw_queries, reading
 from trustvlm.service.inputs.names import source_text
 from trustvlm.service.memory.space_cache import SpaceView
@@ -80,7 +80,7 @@ class Observed:
 
 
 def observe(
-    parts: Parts,
+    home: Home,
     space: SpaceRecord,
     queries: Queries,
     truth: Sequence[str | None],
@@ -112,10 +112,10 @@ def observe(
             raise InvalidInput(
                 f"truth: expected {len(images)} names, one for each query, got {len(truth)}"
             )
-        with parts.catalog.read() as connection:
+        with home.catalog.read() as connection:
             truth_ids(connection, space, np.array(truth, dtype=object))
     notes: list[str] = []
-    classifier, verifier = raw_queries(parts, space, queries, notes)
+    classifier, verifier = raw_queries(home, space, queries, notes)
     if classifier is None:
         raise InvalidInput(
             "queries.classifier: trust needs classifier embeddings; only verifier embeddings "
@@ -130,7 +130,7 @@ def observe(
             f"sources: expected {len(classifier)} names, one for each query, got {len(sources)}"
         )
     if images is not None:
-        limits = reading(parts, space, queries.image_range, queries.accept_truncated)
+        limits = reading(home, space, queries.image_range, queries.accept_truncated)
         hashes = [hash_image(image, limits) for image in images]
     else:
         known = (classifier if verifier is None else verifier).astype(np.float32)
@@ -186,14 +186,14 @@ def truth_ids(connection: Connection, space: SpaceRecord, truth: Objects) -> Int
 
 
 def are_supports(
-    parts: Parts, connection: Connection, view: SpaceView, verifier: Float64s | None, count: int
+    home: Home, connection: Connection, view: SpaceView, verifier: Float64s | None, count: int
 ) -> Bools:
     """(n,) which of `count` unit verifier embeddings are those of a support image of the space.
 
     They would vouch for themselves: a support image is close to its own prototype because it is in
     it.
     """
-    index = parts.caches.support_view(connection, view, classifier=False)
+    index = home.caches.support_view(connection, view, classifier=False)
     if not len(index) or not count:
         return np.zeros(count, np.bool_)
     if verifier is None:

@@ -21,7 +21,7 @@ from trustvlm.selective.calibration import (
 )
 from trustvlm.selective.risk import RiskThreshold, find_threshold, threshold_grid
 from trustvlm.service.home.calibrations import in_force, newest, store
-from trustvlm.service.home.home import Parts
+from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.labelled import (
     Observed,
     are_supports,
@@ -97,7 +97,7 @@ class Promise:
 
 
 def calibrate(
-    parts: Parts,
+    home: Home,
     space_name: str,
     queries: Queries,
     truth: Sequence[str | None],
@@ -106,27 +106,27 @@ def calibrate(
 ) -> Calibration:
     """See :meth:`TrustService.calibrate`."""
     promise.check()
-    space = parts.space(space_name)
-    observed = observe(parts, space, queries, truth, sources)
+    space = home.space(space_name)
+    observed = observe(home, space, queries, truth, sources)
     if not len(observed):
         raise InvalidInput("queries: expected images with known labels, got none")
     return replace(
-        _calibrated(parts, space, observed, None, promise, keep=True), notes=observed.notes
+        _calibrated(home, space, observed, None, promise, keep=True), notes=observed.notes
     )
 
 
 def recalibrate(
-    parts: Parts, space_name: str, changes: Mapping[str, Any] | None = None
+    home: Home, space_name: str, changes: Mapping[str, Any] | None = None
 ) -> Calibration:
     """See :meth:`TrustService.recalibrate`; `changes`: fields of :class:`Promise` that are to be
     others than before."""
-    with parts.catalog.read() as connection:
+    with home.catalog.read() as connection:
         space = spaces.find(connection, space_name)
         before = in_force(connection, space) or newest(connection, space)
         observed, truth = stored_images(connection, space)
     promise = replace(Promise() if before is None else _asked_before(before), **changes or {})
     promise.check()
-    return _calibrated(parts, space, observed, truth, promise, keep=False)
+    return _calibrated(home, space, observed, truth, promise, keep=False)
 
 
 def _asked_before(calibration: Calibration) -> Promise:
@@ -139,7 +139,7 @@ def _asked_before(calibration: Calibration) -> Promise:
 
 
 def _calibrated(
-    parts: Parts,
+    home: Home,
     space: SpaceRecord,
     observed: Observed,
     truth: Int64s | None,
@@ -152,10 +152,10 @@ def _calibrated(
     Those of a calibration that stays in force, because this one failed, are not replaced: it is
     renewed with them.
     """
-    with parts.snapshot(space.name) as (connection, view):
+    with home.snapshot(space.name) as (connection, view):
         # A threshold is worth no more than the τ it was found with: not that of an earlier
         # revision.
-        context = context_of(parts, connection, view, space.id, own_fit=True)
+        context = context_of(home, connection, view, space.id, own_fit=True)
         if truth is None:
             truth = truth_ids(connection, view.space, observed.truth)
         if keep:
@@ -163,7 +163,7 @@ def _calibrated(
         sifted = _sift(context, observed, truth)
         calibration = _found(context, sifted, promise)
     may_stop()
-    with parts.catalog.write("calibrate") as connection:
+    with home.catalog.write("calibrate") as connection:
         if spaces.find(connection, space.name).id != space.id:
             raise Conflict(
                 f"space {space.name!r} was removed and made again, or re-embedded, during the "
@@ -196,7 +196,7 @@ class _Sifted:
 
 def _sift(context: Context, observed: Observed, truth: Int64s) -> _Sifted:
     support = are_supports(
-        context.parts, context.connection, context.view, observed.unit[1], len(observed)
+        context.home, context.connection, context.view, observed.unit[1], len(observed)
     )
     first = first_of_each(observed)
     gone = (truth >= 0) & (context.view.text.slots(np.maximum(truth, 0)) < 0)

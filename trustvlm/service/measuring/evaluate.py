@@ -14,7 +14,7 @@ from trustvlm.errors import InvalidInput
 from trustvlm.scoring.rules import DEFAULT_RULE, RULES, Rule, resolve_parameters
 from trustvlm.selective.metrics import aurc
 from trustvlm.selective.reliability import BINNING
-from trustvlm.service.home.home import Parts
+from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.labelled import (
     Observed,
     are_supports,
@@ -85,7 +85,7 @@ def rule_names(rules: Sequence[str] | None) -> list[str] | None:
 
 
 def evaluate(
-    parts: Parts,
+    home: Home,
     space_name: str,
     queries: Queries,
     truth: Sequence[str | None],
@@ -94,32 +94,32 @@ def evaluate(
 ) -> Evaluation:
     """See :meth:`TrustService.evaluate`."""
     wanted.check()
-    space = parts.space(space_name)
-    return _evaluated(parts, space, observe(parts, space, queries, truth, sources), None, wanted)
+    space = home.space(space_name)
+    return _evaluated(home, space, observe(home, space, queries, truth, sources), None, wanted)
 
 
-def evaluate_stored(parts: Parts, space_name: str, wanted: Wanted) -> Evaluation:
+def evaluate_stored(home: Home, space_name: str, wanted: Wanted) -> Evaluation:
     """See :meth:`TrustService.evaluate_stored`."""
     wanted.check()
-    with parts.catalog.read() as connection:
+    with home.catalog.read() as connection:
         space = spaces.find(connection, space_name)
         observed, truth = stored_images(connection, space)
-    return _evaluated(parts, space, observed, truth, wanted)
+    return _evaluated(home, space, observed, truth, wanted)
 
 
 def _evaluated(
-    parts: Parts, space: SpaceRecord, observed: Observed, truth: Int64s | None, wanted: Wanted
+    home: Home, space: SpaceRecord, observed: Observed, truth: Int64s | None, wanted: Wanted
 ) -> Evaluation:
     """Evaluate on these images; `truth`: the ids of their labels where they are known."""
-    with parts.snapshot(space.name) as (connection, view):
-        context = context_of(parts, connection, view, space.id)
+    with home.snapshot(space.name) as (connection, view):
+        context = context_of(home, connection, view, space.id)
         chosen, left_out = _chosen(wanted, context, images=observed.verifier is not None)
         given_ids = truth_ids(connection, view.space, observed.truth) if truth is None else truth
         gone = (given_ids >= 0) & (view.text.slots(np.maximum(given_ids, 0)) < 0)
         verifier = observed.unit[1]
         support = np.zeros(len(observed), np.bool_)
         if verifier is not None:
-            support = are_supports(parts, connection, view, verifier, len(observed))
+            support = are_supports(home, connection, view, verifier, len(observed))
         first = first_of_each(observed)
         kept = np.flatnonzero(~support & first & ~gone)
         if not len(kept):
@@ -301,7 +301,7 @@ def _wrong(
     rows = np.flatnonzero(~right_rows(columns, truth))
     rows = rows[np.argsort(-trust[rows], kind="stable")][:_WRONG]
     read = evidence_reader(
-        context.parts,
+        context.home,
         context.view,
         cast(Int64s, columns["label_id"])[rows],
         cast(Int64s, columns["rival_id"])[rows],

@@ -14,7 +14,7 @@ from trustvlm.catalog.rows.observations import GivenVerdict
 from trustvlm.errors import Conflict, InvalidInput, NotFound
 from trustvlm.selective.monitoring import monitor as watch
 from trustvlm.service.home.calibrations import in_force
-from trustvlm.service.home.home import Parts
+from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.encode import as_sources
 from trustvlm.service.inputs.labelled import Observed, are_supports, as_rows, observe, truth_ids
 from trustvlm.service.measuring.repeated import as_stored
@@ -31,7 +31,7 @@ SAMPLINGS = ("chosen", "random")
 
 
 def feedback(
-    parts: Parts,
+    home: Home,
     space_name: str,
     queries: Queries,
     truth: Sequence[str | None] | str | None,
@@ -41,34 +41,30 @@ def feedback(
 ) -> FeedbackResult:
     """See :meth:`TrustService.feedback`."""
     choice("sampling", sampling, SAMPLINGS)
-    space = parts.space(space_name)
+    space = home.space(space_name)
     observed = observe(
-        parts,
-        space,
-        queries,
-        [truth] if truth is None or isinstance(truth, str) else truth,
-        sources,
+        home, space, queries, [truth] if truth is None or isinstance(truth, str) else truth, sources
     )
     classifier, verifier = observed.unit
-    with parts.snapshot(space_name) as (connection, view):
+    with home.snapshot(space_name) as (connection, view):
         true_ids = truth_ids(connection, view.space, observed.truth)
-        kept = np.flatnonzero(~are_supports(parts, connection, view, verifier, len(observed)))
+        kept = np.flatnonzero(~are_supports(home, connection, view, verifier, len(observed)))
         told = as_stored(connection, space, observed[kept])
         unit = Queries(classifier[kept], None if verifier is None else verifier[kept])
-        verdicts = verdicts_of(parts, connection, view, space, unit, top_k=1)
+        verdicts = verdicts_of(home, connection, view, space, unit, top_k=1)
         right = np.equal(verdicts.label_id, view.aliases.of(true_ids[kept]))
     rows = [
         replace(row, verdict=_given(verdicts, i))
         for i, row in enumerate(as_rows(told, true_ids[kept], "feedback", sampling))
     ]
-    with parts.catalog.write("feedback") as connection:
+    with home.catalog.write("feedback") as connection:
         if spaces.find(connection, space_name).id != space.id:
             raise Conflict(
                 f"space {space_name!r} was removed and made again, or re-embedded, during the "
                 f"call; nothing was stored"
             )
         stored = observations.store(connection, space.id, rows)
-    promoted = _promote(parts, space_name, queries, observed, kept, told.hashes) if promote else 0
+    promoted = _promote(home, space_name, queries, observed, kept, told.hashes) if promote else 0
     places = np.full(len(observed), -1, dtype=np.int64)
     places[kept] = stored.ids
     return FeedbackResult(
@@ -99,7 +95,7 @@ def _given(verdicts: Verdicts, i: int) -> GivenVerdict:
 
 
 def _promote(
-    parts: Parts,
+    home: Home,
     space_name: str,
     queries: Queries,
     observed: Observed,
@@ -128,8 +124,8 @@ def _promote(
                 )
             )
     how: Any = {"image_range": queries.image_range, "accept_truncated": queries.accept_truncated}
-    result = register(parts, space_name, _merged(inputs), must_exist=True, bring_back=True, **how)
-    with parts.catalog.write("promote") as connection:
+    result = register(home, space_name, _merged(inputs), must_exist=True, bring_back=True, **how)
+    with home.catalog.write("promote") as connection:
         space = spaces.find(connection, space_name)
         known = supports.ids_of_hashes(connection, space.id, [observed.hashes[i] for i in of_label])
         by_hash = dict(zip((observed.hashes[i] for i in kept.tolist()), stored, strict=True))
@@ -159,9 +155,9 @@ def _merged(inputs: Sequence[LabelInput]) -> list[LabelInput]:
     return found
 
 
-def monitor(parts: Parts, space_name: str, alpha: float) -> MonitorReport:
+def monitor(home: Home, space_name: str, alpha: float) -> MonitorReport:
     """See :meth:`TrustService.monitor`."""
-    with parts.snapshot(space_name) as (connection, view):
+    with home.snapshot(space_name) as (connection, view):
         calibration = in_force(connection, view.space)
         if calibration is None:
             raise NotFound(

@@ -7,24 +7,24 @@ from pathlib import Path
 from trustvlm.catalog.rows import supports
 from trustvlm.encoders.images.decode import UnreadableImage, decode_image
 from trustvlm.errors import ReadOnly
-from trustvlm.service.home.home import Parts
+from trustvlm.service.home.home import Home
 from trustvlm.types.evaluation import Evaluation
 
 __all__ = ["write_report"]
 
 
-def write_report(parts: Parts, evaluation: Evaluation, path: Path) -> None:
+def write_report(home: Home, evaluation: Evaluation, path: Path) -> None:
     """See :meth:`TrustService.write_report`."""
     from trustvlm.selective.report import render_html
 
     def support_image(support_id: int) -> bytes | None:
-        with parts.catalog.read() as connection:
+        with home.catalog.read() as connection:
             return supports.thumbnail(connection, support_id)
 
     def query_image(source: str) -> bytes | None:
         """A small JPEG of an image file; None where the source is none that can be read."""
         try:
-            return decode_image(source, parts.limits).thumbnail if Path(source).is_file() else None
+            return decode_image(source, home.limits).thumbnail if Path(source).is_file() else None
         except UnreadableImage:
             return None
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from trustvlm.catalog.rows.labels import name_hash
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.scoring.image_evidence import BACKGROUND
-from trustvlm.service.home.home import Parts
+from trustvlm.service.home.home import Home
 from trustvlm.service.memory.evidence_fit import current_fit
 from trustvlm.service.memory.evidence_fit_record import Fit
 from trustvlm.service.memory.label_subset import Subset, subset_of
@@ -28,13 +28,13 @@ class Context:
     """One call's state of a space.
 
     Attributes:
-        parts, connection, view: where it is read from, at one revision.
+        home, connection, view: where it is read from, at one revision.
         subset: the labels that take part.
         fit: what the support images say. background: (a, d_v) prototypes that stand for labels in
             general.
     """
 
-    parts: Parts
+    home: Home
     connection: Connection
     view: SpaceView
     subset: Subset
@@ -43,7 +43,7 @@ class Context:
 
 
 def context_of(
-    parts: Parts,
+    home: Home,
     connection: Connection,
     view: SpaceView,
     space_id: int,
@@ -66,12 +66,12 @@ def context_of(
         raise InvalidInput(f"space {view.space.name!r} has no labels yet; register some first")
     subset = subset_of(connection, view, labels)
     memo, up_to_date = current_fit(
-        connection, view, wait=own_fit, ready=parts.fitter.sample(view.space.id)
+        connection, view, wait=own_fit, ready=home.fitter.sample(view.space.id)
     )
     if not up_to_date:
-        parts.fitter.request(view.space.name)
+        home.fitter.request(view.space.name)
     background = memo.background if subset.prototypes is None else _background(view, subset)
-    return Context(parts, connection, view, subset, memo.fit, background)
+    return Context(home, connection, view, subset, memo.fit, background)
 
 
 def _background(view: SpaceView, subset: Subset) -> Float64s:

@@ -13,7 +13,7 @@ from trustvlm.catalog.rows import supports
 from trustvlm.catalog.upkeep import purge
 from trustvlm.errors import InvalidInput, Unavailable
 from trustvlm.scoring.vectors import unit_rows
-from trustvlm.service.home.home import Parts
+from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.encode import unit_queries
 from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.system.processes import BoundReader
@@ -37,7 +37,7 @@ class _Moment:
     here.
     """
 
-    parts: Parts
+    home: Home
     space_id: int
     epoch: str
     revision: int
@@ -51,8 +51,8 @@ class _Moment:
         if label_id < 0:
             return ()
         members = [label_id, *self.aliases.get(label_id, ())]
-        with self.parts.catalog.read() as connection:
-            if self.parts.catalog.epoch(connection) != self.epoch:
+        with self.home.catalog.read() as connection:
+            if self.home.catalog.epoch(connection) != self.epoch:
                 raise EvidenceGone(
                     "the catalog was restored or repaired since these verdicts were made; score "
                     "again"
@@ -85,7 +85,7 @@ class EvidenceReader(BoundReader):
     verifier: Float64s | None
 
     def __call__(self, i: int, k: int) -> Evidence:
-        self.moment.parts.check_open()
+        self.moment.home.check_open()
         k = whole("k", k)
         if self.verifier is None:
             return Evidence((), ())
@@ -106,16 +106,16 @@ class EvidenceReader(BoundReader):
 
 
 def evidence_reader(
-    parts: Parts, view: SpaceView, label_ids: Int64s, rival_ids: Int64s, verifier: Float64s | None
+    home: Home, view: SpaceView, label_ids: Int64s, rival_ids: Int64s, verifier: Float64s | None
 ) -> EvidenceReader:
     """The evidence of verdicts made in this view; `verifier`: (n, d) their unit queries."""
     dim, aliases = view.space.verifier_dim, view.aliases.groups
-    moment = _Moment(parts, view.space.id, view.epoch, view.revision, dim, aliases)
+    moment = _Moment(home, view.space.id, view.epoch, view.revision, dim, aliases)
     return EvidenceReader(moment, label_ids, rival_ids, verifier)
 
 
 def evidence_of(
-    parts: Parts,
+    home: Home,
     space_name: str,
     queries: Queries,
     label_ids: Sequence[int],
@@ -125,7 +125,7 @@ def evidence_of(
     k: int,
 ) -> list[Evidence]:
     """See :meth:`TrustService.evidence_of`."""
-    space = parts.space(space_name)
+    space = home.space(space_name)
     space_id, epoch, aliases = _checked(state)
     if space_id != space.id:
         raise EvidenceGone(
@@ -134,7 +134,7 @@ def evidence_of(
         )
     if revision > space.revision:
         raise InvalidInput(f"revision: space {space_name!r} is at {space.revision}, got {revision}")
-    verifier = unit_queries(parts, space, queries)[1]
+    verifier = unit_queries(home, space, queries)[1]
     count = len(label_ids)
     if len(rival_ids) != count or (verifier is not None and len(verifier) != count):
         queried = "no" if verifier is None else len(verifier)
@@ -142,7 +142,7 @@ def evidence_of(
             f"label_ids, rival_ids and queries belong together; got {count}, {len(rival_ids)} "
             f"and {queried} of them"
         )
-    moment = _Moment(parts, space.id, epoch, revision, space.verifier_dim, aliases, told=True)
+    moment = _Moment(home, space.id, epoch, revision, space.verifier_dim, aliases, told=True)
     reader = EvidenceReader(
         moment, np.array(label_ids, np.int64), np.array(rival_ids, np.int64), verifier
     )

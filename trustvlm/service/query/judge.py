@@ -145,9 +145,7 @@ class _Batch:
         """`found` with the nearest support images of all labels."""
         context = self.context
         assert self.queries.verifier is not None
-        index = context.parts.caches.support_view(
-            context.connection, context.view, classifier=False
-        )
+        index = context.home.caches.support_view(context.connection, context.view, classifier=False)
         ids, similarity = index.search(
             self.queries.verifier.astype(np.float32), max(1, min(NEIGHBOURS, len(index)))
         )

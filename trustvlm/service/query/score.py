@@ -14,7 +14,7 @@ from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.errors import InvalidInput
 from trustvlm.scoring.rules import Rule, resolve_parameters
 from trustvlm.service.home.calibrations import in_force
-from trustvlm.service.home.home import Parts
+from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.encode import unit_queries
 from trustvlm.service.memory.label_subset import subset_of
 from trustvlm.service.memory.passes import SHORT_ERROR
@@ -34,7 +34,7 @@ __all__ = ["score", "verdicts_of"]
 
 
 def score(
-    parts: Parts,
+    home: Home,
     space_name: str,
     queries: Queries,
     rule: str | None,
@@ -51,16 +51,16 @@ def score(
     encoded, notes = None, list[str]()
     if not isinstance(queries, Queries) or queries.images is not None or queries.text is not None:
         if labels is not None:
-            with parts.snapshot(space_name) as (connection, view):
+            with home.snapshot(space_name) as (connection, view):
                 subset_of(connection, view, labels)  # a wrong name shows before anything is encoded
-        space = parts.space(space_name)  # encoded outside of the transaction, as it may take long
-        encoded = _unit(parts, space, queries, notes)
-    with parts.snapshot(space_name, expected) as (connection, view):
+        space = home.space(space_name)  # encoded outside of the transaction, as it may take long
+        encoded = _unit(home, space, queries, notes)
+    with home.snapshot(space_name, expected) as (connection, view):
         if encoded is None:
-            space, encoded = view.space, _unit(parts, view.space, queries, notes)
+            space, encoded = view.space, _unit(home, view.space, queries, notes)
         unit = encoded
         verdicts = verdicts_of(
-            parts,
+            home,
             connection,
             view,
             space,
@@ -73,8 +73,8 @@ def score(
     return replace(verdicts, notes=tuple(notes))
 
 
-def _unit(parts: Parts, space: SpaceRecord, queries: Queries, notes: list[str]) -> Queries:
-    classifier, verifier = unit_queries(parts, space, queries, notes)
+def _unit(home: Home, space: SpaceRecord, queries: Queries, notes: list[str]) -> Queries:
+    classifier, verifier = unit_queries(home, space, queries, notes)
     if classifier is None:
         raise InvalidInput(
             "queries.classifier: scoring needs classifier embeddings; only verifier embeddings "
@@ -84,7 +84,7 @@ def _unit(parts: Parts, space: SpaceRecord, queries: Queries, notes: list[str]) 
 
 
 def verdicts_of(
-    parts: Parts,
+    home: Home,
     connection: Connection,
     view: SpaceView,
     space: SpaceRecord,
@@ -101,7 +101,7 @@ def verdicts_of(
     calibration = in_force(connection, view.space)
     name, chosen, parameters = _rule(rule, params, calibration)
     require_images([name], space.verifier_dim, images=verifier is not None)
-    context = context_of(parts, connection, view, space.id, labels)
+    context = context_of(home, connection, view, space.id, labels)
     columns = judge(context, classifier, verifier, chosen, parameters, top_k)
     tau, image_evidence = _image_evidence(context, chosen, parameters, verifier)
     why_not = applies(calibration, name, parameters, whole=context.subset.text is None)
@@ -171,7 +171,7 @@ def _verdicts(
         approximate=max(bounds) > 0,
         error_bound=max(bounds),
         read_evidence=evidence_reader(
-            context.parts,
+            context.home,
             view,
             cast(Int64s, columns["label_id"]),
             cast(Int64s, columns["rival_id"]),

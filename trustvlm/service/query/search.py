@@ -12,7 +12,7 @@ from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.index.faiss_store import EXACT_ERROR
 from trustvlm.index.live import IndexView
 from trustvlm.index.rows import RowView
-from trustvlm.service.home.home import Parts
+from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.encode import unit_queries
 from trustvlm.service.memory.passes import nearest_rows
 from trustvlm.service.memory.space_cache import SpaceView
@@ -26,16 +26,16 @@ KINDS = ("support", "prototype", "text")
 
 
 def search(
-    parts: Parts, space_name: str, queries: Queries, kind: str, k: int, revision: int | None = None
+    home: Home, space_name: str, queries: Queries, kind: str, k: int, revision: int | None = None
 ) -> Hits:
     """See :meth:`TrustService.search`."""
     choice("kind", kind, KINDS)
     k = whole("k", k, bounds="hits")
     expected = None if revision is None else whole("revision", revision)
-    space = parts.space(space_name)
+    space = home.space(space_name)
     notes: list[str] = []
-    classifier, verifier = unit_queries(parts, space, queries, notes)
-    with parts.snapshot(space_name, expected) as (connection, view):
+    classifier, verifier = unit_queries(home, space, queries, notes)
+    with home.snapshot(space_name, expected) as (connection, view):
         if view.space.id != space.id:
             raise NotFound(
                 f"space {space_name!r} was removed and made again, or re-embedded, during the call"
@@ -60,7 +60,7 @@ def search(
             by_classifier = verifier is None
             wanted = classifier if by_classifier else verifier
             assert wanted is not None
-            index = parts.caches.support_view(connection, view, classifier=by_classifier)
+            index = home.caches.support_view(connection, view, classifier=by_classifier)
             if by_classifier and not len(index):
                 raise InvalidInput(
                     f"kind: no support image of space {space_name!r} has a stored classifier "

@@ -12,7 +12,7 @@ from trustvlm.catalog.upkeep import reembed_rows
 from trustvlm.catalog.upkeep.reembed_rows import OldObservation
 from trustvlm.catalog.upkeep.reembed_runs import ReembedRecord
 from trustvlm.encoders import EncodedImage
-from trustvlm.service.home.home import Parts
+from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.encode import encode_for, encodes_images, reading
 from trustvlm.service.reembed.sources import Sources
 
@@ -23,10 +23,10 @@ CHUNK = 256
 Embeddings = tuple[bytes, bytes | None]
 
 
-def carry_observations(parts: Parts, job: ReembedRecord, sources: Sources) -> None:
+def carry_observations(home: Home, job: ReembedRecord, sources: Sources) -> None:
     """Embed images of known label anew, as far as their originals or their old embeddings serve.
     The others stay behind."""
-    with parts.catalog.read() as connection:
+    with home.catalog.read() as connection:
         left = reembed_rows.observations_left(connection, job)
     for start in range(0, len(left), CHUNK):
         found: dict[int, Embeddings] = {}
@@ -39,9 +39,9 @@ def carry_observations(parts: Parts, job: ReembedRecord, sources: Sources) -> No
                 and (path := sources.originals.find(item.content_hash)) is not None
             ):
                 encode.append((item, path))
-        limits = reading(parts, sources.new, accept_truncated=True)
+        limits = reading(home, sources.new, accept_truncated=True)
         results = (
-            encode_for(parts, sources.new, [path for _, path in encode], limits=limits)
+            encode_for(home, sources.new, [path for _, path in encode], limits=limits)
             if encode
             else []
         )
@@ -56,11 +56,11 @@ def carry_observations(parts: Parts, job: ReembedRecord, sources: Sources) -> No
                     else (pack(result.embeddings[1]), own)
                 )
         if found:
-            with parts.catalog.write("reembed.carry") as connection:
+            with home.catalog.write("reembed.carry") as connection:
                 reembed_rows.put_observations(connection, job, found)
     if not left:
         return
-    with parts.catalog.write(
+    with home.catalog.write(
         "reembed.carry"
     ) as connection:  # so that little is left to do in the cut-over
         reembed_rows.renew_truth(connection, job)

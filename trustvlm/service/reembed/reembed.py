@@ -24,7 +24,7 @@ from trustvlm.catalog.upkeep.reembed_rows import renew_truth
 from trustvlm.catalog.upkeep.reembed_runs import ReembedRecord
 from trustvlm.encoders import parse_spec
 from trustvlm.errors import Busy, Conflict, InvalidInput, NotFound
-from trustvlm.service.home.home import Parts
+from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.encode import encodes_texts
 from trustvlm.service.memory.evidence_fit import refit
 from trustvlm.service.reembed.carry import carry_calibrations, carry_observations
@@ -43,7 +43,7 @@ _SHOWN = 5
 
 
 def reembed_space(
-    parts: Parts,
+    home: Home,
     name: str,
     classifier: str | None,
     verifier: str | None,
@@ -57,21 +57,21 @@ def reembed_space(
     progress: Progress | None,
 ) -> Reembedding:
     """See :meth:`TrustService.reembed_space`."""
-    with _alone(parts):
-        old, job = _begun(parts, name, classifier, verifier, templates, logit_scale)
-        with parts.catalog.read() as connection:
+    with _alone(home):
+        old, job = _begun(home, name, classifier, verifier, templates, logit_scale)
+        with home.catalog.read() as connection:
             new = spaces.find_by_id(connection, job.other_id)
         given = given_vectors(new, text_vectors, image_vectors, classifier_image_vectors)
-        sources = Sources(old, new, Originals(parts, originals_from), given)
+        sources = Sources(old, new, Originals(home, originals_from), given)
         again = True  # what an earlier run found missing may be there now
         for _ in range(MOST_PASSES):
-            _catch_up(parts, job, sources, again, progress)
+            _catch_up(home, job, sources, again, progress)
             again = False
-            carry_observations(parts, job, sources)
-            refit(parts.catalog, name + spaces.STAGED)
-            _require_whole(parts, name, job, drop_missing)
-            if (done := _cut_over(parts, name, job, drop_missing)) is not None:
-                parts.caches.forget(name)
+            carry_observations(home, job, sources)
+            refit(home.catalog, name + spaces.STAGED)
+            _require_whole(home, name, job, drop_missing)
+            if (done := _cut_over(home, name, job, drop_missing)) is not None:
+                home.caches.forget(name)
                 return done
     raise Conflict(
         f"space {name!r} changes faster than it can be followed; run 'trustvlm space "
@@ -79,9 +79,9 @@ def reembed_space(
     )
 
 
-def reembed_status(parts: Parts, name: str) -> Reembedding:
+def reembed_status(home: Home, name: str) -> Reembedding:
     """See :meth:`TrustService.reembed_status`."""
-    with parts.catalog.read() as connection:
+    with home.catalog.read() as connection:
         space = spaces.find(connection, name)
         job = reembed_runs.find(connection, space.id)
         if job is None:
@@ -100,25 +100,25 @@ def reembed_status(parts: Parts, name: str) -> Reembedding:
         )
 
 
-def abort_reembed(parts: Parts, name: str) -> None:
+def abort_reembed(home: Home, name: str) -> None:
     """See :meth:`TrustService.abort_reembed`."""
-    with parts.catalog.write("reembed.drop") as connection:
+    with home.catalog.write("reembed.drop") as connection:
         job = _require(connection, name, "staged", "nothing is being re-embedded in it")
         reembed_runs.forget(connection, job)
-    parts.caches.discard(job.other_id)
+    home.caches.discard(job.other_id)
 
 
-def discard_old(parts: Parts, name: str) -> None:
+def discard_old(home: Home, name: str) -> None:
     """See :meth:`TrustService.discard_old`."""
-    with parts.catalog.write("reembed.drop") as connection:
+    with home.catalog.write("reembed.drop") as connection:
         job = _require(connection, name, "kept", "it keeps no old embeddings")
         reembed_runs.forget(connection, job)
-    parts.caches.discard(job.other_id)
+    home.caches.discard(job.other_id)
 
 
-def restore_space(parts: Parts, name: str) -> None:
+def restore_space(home: Home, name: str) -> None:
     """See :meth:`TrustService.restore_space`."""
-    with parts.catalog.write("space.restore") as connection:
+    with home.catalog.write("space.restore") as connection:
         try:
             space = spaces.find(connection, name)
         except NotFound:
@@ -130,7 +130,7 @@ def restore_space(parts: Parts, name: str) -> None:
             return
         before = spaces.find_by_id(connection, job.other_id)
         reembed_runs.put_back(connection, job, name, max(before.revision, space.revision) + 1)
-    parts.caches.forget(name)
+    home.caches.forget(name)
 
 
 def _require(connection: Any, name: str, state: str, otherwise: str) -> ReembedRecord:
@@ -141,25 +141,25 @@ def _require(connection: Any, name: str, state: str, otherwise: str) -> ReembedR
 
 
 @contextmanager
-def _alone(parts: Parts) -> Iterator[None]:
+def _alone(home: Home) -> Iterator[None]:
     """One process at a time embeds a space of this home anew; the lock goes with the process.
 
     Raises:
         Busy: another one is at it.
     """
-    with (parts.home / _LOCK).open("ab") as file:
+    with (home.folder / _LOCK).open("ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise Busy(
-                f"another process or thread is embedding a space of {parts.home} anew; wait for "
+                f"another process or thread is embedding a space of {home.folder} anew; wait for "
                 f"it, or stop it"
             ) from error
         yield
 
 
 def _begun(
-    parts: Parts,
+    home: Home,
     name: str,
     classifier: str | None,
     verifier: str | None,
@@ -168,7 +168,7 @@ def _begun(
 ) -> tuple[SpaceRecord, ReembedRecord]:
     """The space, and what was begun beside it: now, or by an earlier call that asked for the
     same."""
-    with parts.catalog.read() as connection:
+    with home.catalog.read() as connection:
         old = spaces.find(connection, name)
         job = reembed_runs.find(connection, old.id)
         begun = None if job is None else spaces.find_by_id(connection, job.other_id)
@@ -186,13 +186,10 @@ def _begun(
                 "ones; got none"
             )
         values = pinned(
-            parts,
-            classifier or old.classifier,
-            verifier or old.verifier,
-            templates or old.templates,
+            home, classifier or old.classifier, verifier or old.verifier, templates or old.templates
         )
-        values["logit_scale"] = _scale(parts, old, values, logit_scale)
-        with parts.catalog.write("reembed.begin") as connection:
+        values["logit_scale"] = _scale(home, old, values, logit_scale)
+        with home.catalog.write("reembed.begin") as connection:
             if (
                 spaces.find(connection, name).id != old.id
                 or reembed_runs.find(connection, old.id) is not None
@@ -218,7 +215,7 @@ def _begun(
     return old, job
 
 
-def _scale(parts: Parts, old: SpaceRecord, values: Mapping[str, Any], given: float | None) -> float:
+def _scale(home: Home, old: SpaceRecord, values: Mapping[str, Any], given: float | None) -> float:
     """The logit scale: as given, else that of another classifier, else as it is."""
     if given is not None:
         return check_scale(given)
@@ -226,16 +223,16 @@ def _scale(parts: Parts, old: SpaceRecord, values: Mapping[str, Any], given: flo
         values["classifier"]
     ):
         return old.logit_scale
-    own = parts.encoders.open(values["classifier"]).logit_scale
+    own = home.encoders.open(values["classifier"]).logit_scale
     return old.logit_scale if own is None else own
 
 
 def _catch_up(
-    parts: Parts, job: ReembedRecord, sources: Sources, again: bool, progress: Progress | None
+    home: Home, job: ReembedRecord, sources: Sources, again: bool, progress: Progress | None
 ) -> None:
     """Passes over what changed since the last one, until one finds nothing."""
     for _ in range(MOST_PASSES):
-        with parts.catalog.read() as connection:
+        with home.catalog.read() as connection:
             space = spaces.find_by_id(connection, job.space_id)
             now = reembed_runs.find(connection, job.space_id)
             if now is None or now.state != "staged":
@@ -246,15 +243,15 @@ def _catch_up(
             wanted = set(reembed_runs.touched(connection, job.space_id, since))
             wanted |= set(reembed_runs.incomplete(connection, job)) if again else set()
         again = False
-        stage_labels(parts, job, sources, sorted(wanted), progress)
-        with parts.catalog.write("reembed.follow") as connection:
+        stage_labels(home, job, sources, sorted(wanted), progress)
+        with home.catalog.write("reembed.follow") as connection:
             reembed_runs.set_synced(connection, job.id, space.revision)
     raise Conflict("the space changes faster than it can be followed; run the command again later")
 
 
-def _require_whole(parts: Parts, name: str, job: ReembedRecord, drop_missing: bool) -> None:
+def _require_whole(home: Home, name: str, job: ReembedRecord, drop_missing: bool) -> None:
     """Raises Conflict, naming them, where labels or support images have no new embedding."""
-    with parts.catalog.read() as connection:
+    with home.catalog.read() as connection:
         texts = reembed_runs.missing_labels(connection, job)
         images = [] if drop_missing else reembed_runs.missing_supports(connection, job)
     if texts:
@@ -281,12 +278,10 @@ def _some(items: Sequence[str]) -> str:
     return ", ".join(items[:_SHOWN]) + (", …" if items[_SHOWN:] else "")
 
 
-def _cut_over(
-    parts: Parts, name: str, job: ReembedRecord, drop_missing: bool
-) -> Reembedding | None:
+def _cut_over(home: Home, name: str, job: ReembedRecord, drop_missing: bool) -> Reembedding | None:
     """Change over in one transaction; None where the space has changed since it was last
     followed."""
-    with parts.catalog.read() as connection:
+    with home.catalog.read() as connection:
         seen = spaces.find_by_id(connection, job.space_id).revision
         label_ids = reembed_runs.mapped(connection, job.id, "label")
         support_count = reembed_runs.counts(connection, job)[1]
@@ -295,7 +290,7 @@ def _cut_over(
         )
     if missing and not drop_missing:
         return None
-    with parts.catalog.write("reembed.cut_over") as connection:
+    with home.catalog.write("reembed.cut_over") as connection:
         begun = time.perf_counter()
         now, old = reembed_runs.find(connection, job.space_id), spaces.find(connection, name)
         if now is None or (now.id, now.state, old.id) != (job.id, "staged", job.space_id):

@@ -20,7 +20,7 @@ from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.reading.images import every_file
 from trustvlm.scoring.prototypes import text_prototype
 from trustvlm.scoring.vectors import as_matrix
-from trustvlm.service.home.home import Parts
+from trustvlm.service.home.home import Home
 from trustvlm.service.home.originals import kept_original
 from trustvlm.service.inputs.encode import encodes_images, encodes_texts, prompts_of
 from trustvlm.types.arrays import Float32s
@@ -90,8 +90,8 @@ class Originals:
     The folders are hashed once, when the first image is asked for that the home does not keep.
     """
 
-    def __init__(self, parts: Parts, folders: Sequence[Path]) -> None:
-        self._parts, self._folders = parts, folders
+    def __init__(self, home: Home, folders: Sequence[Path]) -> None:
+        self._home, self._folders = home, folders
         self._found: dict[bytes, Path] | None = None
         for folder in folders:
             if not folder.is_dir():
@@ -99,7 +99,7 @@ class Originals:
 
     def find(self, content: bytes) -> Path | None:
         """The image file of this content hash, checked; None where there is none."""
-        return kept_original(self._parts, content) or self._by_hash().get(content)
+        return kept_original(self._home, content) or self._by_hash().get(content)
 
     def still_is(self, path: Path, content: bytes, read: bytes) -> bool:
         """Whether a file that was found for `content` still was that when it was read, with the
@@ -108,14 +108,14 @@ class Originals:
         A kept picture that was no file has another hash as the file that it is now, and nobody else
         writes in the home.
         """
-        return read == content or path.is_relative_to(self._parts.home)
+        return read == content or path.is_relative_to(self._home.folder)
 
     def _by_hash(self) -> dict[bytes, Path]:
         if self._found is None:
             self._found = {}
             for path in (path for folder in self._folders for path in every_file(folder)):
                 try:
-                    self._found.setdefault(hash_image(path, self._parts.limits), path)
+                    self._found.setdefault(hash_image(path, self._home.limits), path)
                 except UnreadableImage:
                     continue  # not an image that could have been registered
         return self._found

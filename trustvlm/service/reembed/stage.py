@@ -24,7 +24,7 @@ from trustvlm.catalog.upkeep.reembed_rows import OldLabel, OldSupport
 from trustvlm.catalog.upkeep.reembed_runs import ReembedRecord
 from trustvlm.encoders import EncodedImage
 from trustvlm.errors import Conflict
-from trustvlm.service.home.home import Parts
+from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.encode import encode_for, encode_prompts, encoder_of, reading, told_cut
 from trustvlm.service.reembed.sources import Sources
 from trustvlm.service.registration.chunks import chunked
@@ -65,7 +65,7 @@ class _Label:
 
 
 def stage_labels(
-    parts: Parts,
+    home: Home,
     job: ReembedRecord,
     sources: Sources,
     label_ids: Sequence[int],
@@ -77,24 +77,24 @@ def stage_labels(
     Raises:
         Conflict: the job was aborted, or the encoders are not those that it began with.
     """
-    with parts.catalog.read() as connection:
+    with home.catalog.read() as connection:
         gone = reembed_runs.gone_labels(connection, job)
     for start in range(0, len(gone), CHUNK_LABELS):
-        with parts.catalog.write("reembed.stage") as connection:
+        with home.catalog.write("reembed.stage") as connection:
             _drop(connection, job, gone[start : start + CHUNK_LABELS])
-    with parts.catalog.read() as connection:
+    with home.catalog.read() as connection:
         aliases = labels.canonical(connection, label_ids)
     ordered = sorted(
         label_ids, key=lambda label_id: (aliases.get(label_id, label_id) != label_id, label_id)
     )
     for start in range(0, len(ordered), CHUNK_LABELS):
-        found, unmade = _planned(parts, job, sources, ordered[start : start + CHUNK_LABELS])
+        found, unmade = _planned(home, job, sources, ordered[start : start + CHUNK_LABELS])
         if unmade:
-            with parts.catalog.write("reembed.stage") as connection:
+            with home.catalog.write("reembed.stage") as connection:
                 _drop(connection, job, unmade)
         for chunk in _chunks(found):
-            _encode(parts, sources, chunk, progress)
-            with parts.catalog.write("reembed.stage") as connection:
+            _encode(home, sources, chunk, progress)
+            with home.catalog.write("reembed.stage") as connection:
                 _write(connection, job, sources, chunk)
 
 
@@ -121,7 +121,7 @@ def _chunks(planned: Sequence[_Label]) -> Iterator[list[_Label]]:
 
 
 def _planned(
-    parts: Parts, job: ReembedRecord, sources: Sources, ids: Sequence[int]
+    home: Home, job: ReembedRecord, sources: Sources, ids: Sequence[int]
 ) -> tuple[list[_Label], list[tuple[int, int]]]:
     """These labels as they are now, and (id, id of the counterpart) of those whose counterpart says
     what nothing gives now.
@@ -129,7 +129,7 @@ def _planned(
     Labels that nothing gives a text for are left out, with their aliases: see
     :func:`reembeds.missing_labels`.
     """
-    with parts.catalog.read() as connection:
+    with home.catalog.read() as connection:
         found = reembed_rows.old_labels(connection, ids)
         counterparts = reembed_runs.mapped(
             connection, job.id, "label", [label.id for label in found]
@@ -197,16 +197,14 @@ def _plan_supports(sources: Sources, label: _Label, pictures: dict[int, bytes]) 
 
 
 def _encode(
-    parts: Parts, sources: Sources, chunk: Sequence[_Label], progress: Progress | None
+    home: Home, sources: Sources, chunk: Sequence[_Label], progress: Progress | None
 ) -> None:
     """Encode the originals and prompts of a chunk; an original that cannot be read stays
     missing."""
     wanted = [(label, support, original) for label in chunk for support, original in label.encode]
-    limits = reading(
-        parts, sources.new, accept_truncated=True
-    )  # what was taken once is taken again
+    limits = reading(home, sources.new, accept_truncated=True)  # what was taken once is taken again
     results = (
-        encode_for(parts, sources.new, [original for *_, original in wanted], progress, limits)
+        encode_for(home, sources.new, [original for *_, original in wanted], progress, limits)
         if wanted
         else []
     )
@@ -222,7 +220,7 @@ def _encode(
     asked = [label for label in chunk if label.prompts]
     if asked:
         prompts = {label.old.name: label.prompts for label in asked}
-        texts, cut = encode_prompts(encoder_of(parts, sources.new, "classifier"), prompts)
+        texts, cut = encode_prompts(encoder_of(home, sources.new, "classifier"), prompts)
         for label in asked:
             label.text = texts[label.old.name]
         if cut:

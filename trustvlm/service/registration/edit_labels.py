@@ -18,7 +18,7 @@ from trustvlm.catalog.upkeep import purge
 from trustvlm.errors import Conflict, InvalidInput, NotFound
 from trustvlm.scoring.prototypes import text_prototype
 from trustvlm.scoring.vectors import as_matrix
-from trustvlm.service.home.home import Parts
+from trustvlm.service.home.home import Home
 from trustvlm.service.home.purge import purge_label
 from trustvlm.service.inputs.encode import encode_prompts, encoder_of, prompts_of, told_cut
 from trustvlm.service.inputs.names import check_name
@@ -42,14 +42,14 @@ PAGE_ROWS = 1_000
 log = logging.getLogger("trustvlm")
 
 
-def list_labels(parts: Parts, space_name: str) -> Iterator[LabelRow]:
+def list_labels(home: Home, space_name: str) -> Iterator[LabelRow]:
     """See :meth:`TrustService.list_labels`."""
-    with parts.catalog.read() as connection:
+    with home.catalog.read() as connection:
         space = spaces.find(connection, space_name)
     after = 0
     while True:
         with (
-            parts.catalog.read() as connection
+            home.catalog.read() as connection
         ):  # a page each: no transaction stays open while the caller thinks
             page = label_pages.label_page_by_id(connection, space.id, after, PAGE_ROWS)
         yield from page
@@ -59,7 +59,7 @@ def list_labels(parts: Parts, space_name: str) -> Iterator[LabelRow]:
 
 
 def update_label(
-    parts: Parts,
+    home: Home,
     space_name: str,
     name: str,
     text_vector: npt.ArrayLike | None,
@@ -73,7 +73,7 @@ def update_label(
         )
     if text_vector is not None and prompt is not None:
         raise InvalidInput("update_label: pass a prompt or a text_vector, not both")
-    with parts.catalog.read() as connection:
+    with home.catalog.read() as connection:
         space = spaces.find(connection, space_name)
         before = labels.find(connection, space.id, name)
     target = before.name if new_name is None else check_name(new_name, "new_name")
@@ -89,11 +89,11 @@ def update_label(
             check_prompt(space, name, prompt)
             source, new_prompt = "prompt", prompt
         prompts = prompts_of(target, new_prompt, space.templates)
-        texts, cut = encode_prompts(encoder_of(parts, space, "classifier"), {target: prompts})
+        texts, cut = encode_prompts(encoder_of(home, space, "classifier"), {target: prompts})
         text = texts[target]
         if cut:
             log.warning("%s", told_cut(cut))
-    with parts.catalog.write("label.update") as connection:
+    with home.catalog.write("label.update") as connection:
         now = labels.find(connection, _still(connection, space).id, name)
         if (now.id, now.revision) != (before.id, before.revision):
             raise Conflict(
@@ -112,14 +112,14 @@ def update_label(
             text_source=source,
             text_prototype=text,
         )
-        parts.fitter.supports_changed(connection, space, revision)  # samples go by name
+        home.fitter.supports_changed(connection, space, revision)  # samples go by name
     return revision
 
 
-def remove_support(parts: Parts, space_name: str, ids: Sequence[int]) -> int:
+def remove_support(home: Home, space_name: str, ids: Sequence[int]) -> int:
     """See :meth:`TrustService.remove_support`."""
     wanted = _check_ids(ids)
-    with parts.catalog.write("support.remove") as connection:
+    with home.catalog.write("support.remove") as connection:
         space = spaces.find(connection, space_name)
         owners = supports.find_alive(connection, space.id, wanted)
         missing = [support_id for support_id in wanted if support_id not in owners]
@@ -138,14 +138,14 @@ def remove_support(parts: Parts, space_name: str, ids: Sequence[int]) -> int:
         revision = spaces.advance(connection, space.id)
         supports.remove(connection, wanted, revision)
         renew_prototypes(connection, space, sorted(set(owners.values())), revision)
-        parts.fitter.supports_changed(connection, space, revision)
+        home.fitter.supports_changed(connection, space, revision)
     return revision
 
 
-def restore_support(parts: Parts, space_name: str, ids: Sequence[int]) -> int:
+def restore_support(home: Home, space_name: str, ids: Sequence[int]) -> int:
     """See :meth:`TrustService.restore_support`."""
     wanted = _check_ids(ids)
-    with parts.catalog.write("support.restore") as connection:
+    with home.catalog.write("support.restore") as connection:
         space = spaces.find(connection, space_name)
         owners = supports.find_removed(connection, space.id, wanted)
         missing = [support_id for support_id in wanted if support_id not in owners]
@@ -168,13 +168,13 @@ def restore_support(parts: Parts, space_name: str, ids: Sequence[int]) -> int:
                 "restored"
             ) from error
         renew_prototypes(connection, space, sorted(set(owners.values())), revision)
-        parts.fitter.supports_changed(connection, space, revision)
+        home.fitter.supports_changed(connection, space, revision)
     return revision
 
 
-def remove_label(parts: Parts, space_name: str, name: str, *, purge_now: bool) -> int:
+def remove_label(home: Home, space_name: str, name: str, *, purge_now: bool) -> int:
     """See :meth:`TrustService.remove_label`."""
-    with parts.catalog.write("label.remove") as connection:
+    with home.catalog.write("label.remove") as connection:
         space = spaces.find(connection, space_name)
         label = labels.find(connection, space.id, name)
         if len(labels.groups(connection, [label.id])) > 1:
@@ -187,15 +187,15 @@ def remove_label(parts: Parts, space_name: str, name: str, *, purge_now: bool) -
         labels.remove(connection, label.id, revision)
         if label.alias_of is not None:
             renew_prototypes(connection, space, [label.alias_of], revision)
-        parts.fitter.supports_changed(connection, space, revision)
+        home.fitter.supports_changed(connection, space, revision)
     if purge_now:
-        purge_label(parts, label.id)
+        purge_label(home, label.id)
     return revision
 
 
-def restore_label(parts: Parts, space_name: str, name: str) -> int:
+def restore_label(home: Home, space_name: str, name: str) -> int:
     """See :meth:`TrustService.restore_label`."""
-    with parts.catalog.write("label.restore") as connection:
+    with home.catalog.write("label.restore") as connection:
         space = spaces.find(connection, space_name)
         label = labels.find_last_removed(connection, space.id, name)
         if labels.find_many(connection, space.id, [name]):
@@ -229,7 +229,7 @@ def restore_label(parts: Parts, space_name: str, name: str) -> int:
                 f"label {name!r} is partly purged and cannot be restored; register it anew"
             )
         renew_prototypes(connection, space, [label.id], revision)
-        parts.fitter.supports_changed(connection, space, revision)
+        home.fitter.supports_changed(connection, space, revision)
     return revision
 
 

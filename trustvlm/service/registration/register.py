@@ -29,7 +29,7 @@ from trustvlm.encoders import (
 from trustvlm.errors import Conflict, InvalidInput, NotFound
 from trustvlm.scoring.prototypes import mean_prototype
 from trustvlm.service.home import originals
-from trustvlm.service.home.home import Parts
+from trustvlm.service.home.home import Home
 from trustvlm.service.home.limits import at_most
 from trustvlm.service.inputs.encode import (
     encode_for,
@@ -111,7 +111,7 @@ class _EncodedImages:
 
 
 def register(
-    parts: Parts,
+    home: Home,
     space_name: str,
     inputs: Iterable[LabelInput],
     on_commit: Callable[[list[str]], None] | None = None,
@@ -127,12 +127,12 @@ def register(
     new."""
     if isinstance(inputs, LabelInput) or not iterates(inputs):
         raise InvalidInput(f"inputs: expected a list of LabelInput, got {type(inputs).__name__}")
-    inputs = at_most(inputs, parts.calls, "labels", "inputs")
-    with parts.catalog.read() as connection:
+    inputs = at_most(inputs, home.calls, "labels", "inputs")
+    with home.catalog.read() as connection:
         space = spaces.find(connection, space_name)
-        limits = reading(parts, space, image_range, accept_truncated)
+        limits = reading(home, space, image_range, accept_truncated)
         asked = _Asked(progress, must_exist, keep_originals, bring_back, limits)
-        planned = plan(space, inputs, parts.calls)
+        planned = plan(space, inputs, home.calls)
         known = labels.find_many(connection, space.id, list(planned))
         if must_exist and len(known) < len(planned):
             raise NotFound(
@@ -142,10 +142,10 @@ def register(
         _check_against(space, label, known.get(label.name), must_exist)
         if label.name not in known:
             check_prototype(space, label)
-    drift = departed(parts, space, planned)
+    drift = departed(home, space, planned)
     tally = _Tally(revision=space.revision)
     for chunk in chunks(space, planned.values()):
-        while not _commit_chunk(parts, space, chunk, tally, asked, on_commit):
+        while not _commit_chunk(home, space, chunk, tally, asked, on_commit):
             continue  # a label that it relied on has vanished meanwhile
     return RegisterResult(
         added_labels=tally.added_labels,
@@ -195,7 +195,7 @@ def _check_against(
 
 
 def _commit_chunk(
-    parts: Parts,
+    home: Home,
     space: SpaceRecord,
     chunk: Sequence[PlannedLabel],
     tally: _Tally,
@@ -204,16 +204,16 @@ def _commit_chunk(
 ) -> bool:
     """Encode a chunk, commit it and tell; whether it was, as long as the labels that it relied on
     were there."""
-    encoded = _encode_images(parts, space, chunk, asked)
+    encoded = _encode_images(home, space, chunk, asked)
     images = [image for label in chunk for image in label.images]
-    kept = originals.keep(parts, images, asked.limits) if asked.keep_originals else {}
+    kept = originals.keep(home, images, asked.limits) if asked.keep_originals else {}
     texts = text_prototypes(space, chunk)
     encoded_texts, cut = _encode_texts(
-        parts, space, [label for label in chunk if label.name not in texts]
+        home, space, [label for label in chunk if label.name not in texts]
     )
     texts |= encoded_texts
     with unbroken():  # what is committed is told, also when the process was asked to end
-        with parts.catalog.write("register") as connection:
+        with home.catalog.write("register") as connection:
             if spaces.find(connection, space.name).id != space.id:
                 raise Conflict(
                     f"space {space.name!r} is another one since the call began: it was removed "
@@ -237,23 +237,23 @@ def _commit_chunk(
                     for label in chunk
                     if label.images and label.name in tally.label_ids
                 ]
-                originals.refer(parts, connection, owners, kept, asked.limits)
+                originals.refer(home, connection, owners, kept, asked.limits)
             if len(tally.ids) > before:
-                parts.fitter.supports_changed(connection, space, tally.revision)
+                home.fitter.supports_changed(connection, space, tally.revision)
         if on_commit is not None:
             on_commit([label.name for label in chunk if label.name in tally.label_ids])
     return True
 
 
 def _encode_images(
-    parts: Parts, space: SpaceRecord, chunk: Sequence[PlannedLabel], asked: _Asked
+    home: Home, space: SpaceRecord, chunk: Sequence[PlannedLabel], asked: _Asked
 ) -> _EncodedImages:
     """The support images of each label: those that came as vectors, and the readable images it does
     not have yet; but none that was taken out of it, unless it is to be brought back."""
     supported = [label.name for label in chunk if label.images or label.hashes]
     known, present, gone = {}, set(), {}
     if supported:
-        with parts.catalog.read() as connection:
+        with home.catalog.read() as connection:
             known = labels.find_many(connection, space.id, supported)
             ids = [record.id for record in known.values()]
             present = supports.hashes(connection, ids)
@@ -293,7 +293,7 @@ def _encode_images(
             if asked.progress is not None:
                 asked.progress(1)
     sources = [source for _, source in wanted]
-    results = encode_for(parts, space, sources, asked.progress, asked.limits) if wanted else []
+    results = encode_for(home, space, sources, asked.progress, asked.limits) if wanted else []
     for (name, _), result in zip(wanted, results, strict=True):
         if isinstance(result, EncodedImage):
             other = result.embeddings[1] if len(result.embeddings) > 1 else None
@@ -309,12 +309,12 @@ def _encode_images(
 
 
 def _encode_texts(
-    parts: Parts, space: SpaceRecord, missing: Sequence[PlannedLabel]
+    home: Home, space: SpaceRecord, missing: Sequence[PlannedLabel]
 ) -> tuple[dict[str, Float32s], list[str]]:
     """Text prototypes encoded from names or prompts of labels that are not there yet, and which of
     these prompts are cut."""
     if missing:
-        with parts.catalog.read() as connection:
+        with home.catalog.read() as connection:
             known = labels.find_many(connection, space.id, [label.name for label in missing])
         missing = [label for label in missing if label.name not in known]
     if not missing:
@@ -322,7 +322,7 @@ def _encode_texts(
     prompts = {
         label.name: prompts_of(label.name, label.prompt, space.templates) for label in missing
     }
-    return encode_prompts(encoder_of(parts, space, "classifier"), prompts)
+    return encode_prompts(encoder_of(home, space, "classifier"), prompts)
 
 
 def _write(

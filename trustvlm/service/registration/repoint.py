@@ -8,7 +8,7 @@ from trustvlm.catalog.rows import spaces
 from trustvlm.catalog.upkeep import reembed_runs
 from trustvlm.encoders import parse_spec
 from trustvlm.errors import Conflict, InvalidInput
-from trustvlm.service.home.home import Parts
+from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.encode import encoder_of
 from trustvlm.service.registration.spaces import space_row
 from trustvlm.types import SpaceRow
@@ -16,29 +16,27 @@ from trustvlm.types import SpaceRow
 __all__ = ["repoint"]
 
 
-def repoint(
-    parts: Parts, space_name: str, classifier: str | None, verifier: str | None
-) -> SpaceRow:
+def repoint(home: Home, space_name: str, classifier: str | None, verifier: str | None) -> SpaceRow:
     """See :meth:`TrustService.repoint_space`."""
     given = {"classifier": classifier, "verifier": verifier}
     specs = {side: parse_spec(spec).text for side, spec in given.items() if spec is not None}
     if not specs:
         raise InvalidInput("repoint_space: expected a classifier, a verifier or both")
-    space = parts.space(space_name)
+    space = home.space(space_name)
     for side, spec in specs.items():
         if side == "verifier" and "same" in (space.verifier, spec):
             raise InvalidInput(
                 f"verifier: that of space {space_name!r} is {space.verifier!r}, and cannot be "
                 f"repointed; got {spec!r}"
             )
-        parts.encoders.open(spec)  # a place where nothing is shows as that
+        home.encoders.open(spec)  # a place where nothing is shows as that
         there = (
             replace(space, classifier=spec)
             if side == "classifier"
             else replace(space, verifier=spec)
         )
-        encoder_of(parts, there, side)  # the same weights, preprocessing and pooling, or Conflict
-    with parts.catalog.write("space.repoint") as connection:
+        encoder_of(home, there, side)  # the same weights, preprocessing and pooling, or Conflict
+    with home.catalog.write("space.repoint") as connection:
         if spaces.find(connection, space.name).id != space.id:
             raise Conflict(
                 f"space {space_name!r} was removed and made again, or re-embedded, during the "
@@ -53,4 +51,4 @@ def repoint(
                 f"or abort it ('--abort') first"
             )
         spaces.set_encoders(connection, space.id, specs)
-    return space_row(parts, space_name)
+    return space_row(home, space_name)

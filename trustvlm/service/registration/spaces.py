@@ -15,7 +15,7 @@ from trustvlm.encoders import Encoder, golden_embedding, parse_spec, spec_dim
 from trustvlm.encoders import preset as preset_named
 from trustvlm.errors import InvalidInput
 from trustvlm.index.recipe import load_recipe
-from trustvlm.service.home.home import Parts
+from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.encode import encodes_images, encodes_texts
 from trustvlm.service.inputs.names import MAX_PROMPT, check_characters, check_space_name
 from trustvlm.types import SpaceRow
@@ -30,7 +30,7 @@ MAX_TEMPLATES = 1_000
 
 
 def create_space(
-    parts: Parts,
+    home: Home,
     name: str,
     classifier: str | None,
     verifier: str | None,
@@ -54,17 +54,17 @@ def create_space(
     verifier = "same" if verifier is None else verifier
     name = check_space_name(name, "space")
     values: dict[str, Any] = {"name": name, "recipe": load_recipe(recipe).name}
-    values |= pinned(parts, classifier, verifier, templates)
+    values |= pinned(home, classifier, verifier, templates)
     if logit_scale is None and encodes_texts(classifier):
-        logit_scale = parts.encoders.open(classifier).logit_scale
+        logit_scale = home.encoders.open(classifier).logit_scale
     values["logit_scale"] = check_scale(DEFAULT_LOGIT_SCALE if logit_scale is None else logit_scale)
-    with parts.catalog.write("space.create") as connection:
+    with home.catalog.write("space.create") as connection:
         spaces.create(connection, values)
         return spaces.row_of(spaces.find(connection, name), Counts())
 
 
 def pinned(
-    parts: Parts, classifier: str, verifier: str, templates: Sequence[str] | None
+    home: Home, classifier: str, verifier: str, templates: Sequence[str] | None
 ) -> dict[str, Any]:
     """The columns that pin a space's encoders and templates.
 
@@ -78,18 +78,18 @@ def pinned(
             f"classifier: expected an open_clip or precomputed encoder (it needs a text side), "
             f"got {classifier!r}"
         )
-    values |= _pinned(parts, classifier, "classifier")
+    values |= _pinned(home, classifier, "classifier")
     return values | (
         _same(values)
         if parse_spec(verifier).kind == "same"
-        else _pinned(parts, verifier, "verifier")
+        else _pinned(home, verifier, "verifier")
     )
 
 
-def _pinned(parts: Parts, spec: str, side: str) -> dict[str, Any]:
+def _pinned(home: Home, spec: str, side: str) -> dict[str, Any]:
     """The columns that pin one encoder: its spec, dimension, identity, and its embedding of the
     golden image."""
-    encoder: Encoder = parts.encoders.open(spec)
+    encoder: Encoder = home.encoders.open(spec)
     golden = golden_embedding(encoder) if encodes_images(spec) else None
     recorded = (
         None if encoder.parts is None else encoder.parts.recorded(encoder.device, encoder.precision)
@@ -98,7 +98,7 @@ def _pinned(parts: Parts, spec: str, side: str) -> dict[str, Any]:
         side: encoder.spec,
         f"{side}_dim": spec_dim(spec) or encoder.dim,
         f"{side}_identity": encoder.identity,
-        f"{side}_parts": recorded,
+        f"{side}_home": recorded,
         f"{side}_golden": None if golden is None else pack(golden),
     }
 
@@ -106,7 +106,7 @@ def _pinned(parts: Parts, spec: str, side: str) -> dict[str, Any]:
 def _same(values: dict[str, Any]) -> dict[str, Any]:
     return {"verifier": "same"} | {
         f"verifier_{key}": values[f"classifier_{key}"]
-        for key in ("dim", "identity", "parts", "golden")
+        for key in ("dim", "identity", "home", "golden")
     }
 
 
@@ -137,17 +137,17 @@ def check_scale(scale: object) -> float:
     return number("logit_scale", scale)
 
 
-def space_row(parts: Parts, name: str) -> SpaceRow:
+def space_row(home: Home, name: str) -> SpaceRow:
     """See :meth:`TrustService.get_space`."""
-    with parts.catalog.read() as connection:
-        return _counted(parts, connection, spaces.find(connection, name))
+    with home.catalog.read() as connection:
+        return _counted(home, connection, spaces.find(connection, name))
 
 
-def space_rows(parts: Parts) -> list[SpaceRow]:
+def space_rows(home: Home) -> list[SpaceRow]:
     """See :meth:`TrustService.list_spaces`."""
-    with parts.catalog.read() as connection:
-        return [_counted(parts, connection, space) for space in spaces.list_records(connection)]
+    with home.catalog.read() as connection:
+        return [_counted(home, connection, space) for space in spaces.list_records(connection)]
 
 
-def _counted(parts: Parts, connection: Connection, space: SpaceRecord) -> SpaceRow:
-    return spaces.row_of(space, parts.counts.of(connection, parts.catalog.epoch(connection), space))
+def _counted(home: Home, connection: Connection, space: SpaceRecord) -> SpaceRow:
+    return spaces.row_of(space, home.counts.of(connection, home.catalog.epoch(connection), space))

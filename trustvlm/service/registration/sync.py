@@ -20,7 +20,7 @@ from trustvlm.catalog.upkeep import contents
 from trustvlm.catalog.upkeep.contents import ContentRow
 from trustvlm.encoders import ImageLimits, UnreadableImage, hash_image, source_name
 from trustvlm.errors import InvalidInput
-from trustvlm.service.home.home import Parts
+from trustvlm.service.home.home import Home
 from trustvlm.service.home.limits import at_most
 from trustvlm.service.inputs.encode import reading
 from trustvlm.service.registration.edit_labels import remove_label, remove_support
@@ -63,7 +63,7 @@ class Surplus:
 
 
 def register_with(
-    parts: Parts,
+    home: Home,
     space_name: str,
     inputs: Iterable[LabelInput],
     *,
@@ -75,35 +75,35 @@ def register_with(
     """See :meth:`TrustService.register`; `options` are those of
     :func:`trustvlm.service.registration.register.register`."""
     if not sync and not dry_run:
-        return register(parts, space_name, inputs, bring_back=bring_back, **options)
+        return register(home, space_name, inputs, bring_back=bring_back, **options)
     if isinstance(inputs, LabelInput) or not iterates(inputs):
         raise InvalidInput(f"inputs: expected a list of LabelInput, got {type(inputs).__name__}")
-    inputs = at_most(inputs, parts.calls, "labels", "inputs")
-    with parts.catalog.read() as connection:
+    inputs = at_most(inputs, home.calls, "labels", "inputs")
+    with home.catalog.read() as connection:
         space = spaces.find(connection, space_name)
     limits = reading(
-        parts, space, options.get("image_range"), options.get("accept_truncated", False)
+        home, space, options.get("image_range"), options.get("accept_truncated", False)
     )
-    planned = plan(space, inputs, parts.calls)
+    planned = plan(space, inputs, home.calls)
     if dry_run:
         has, failures = _look(limits, planned.values())
         given = sum(
             len(planned[name].hashes) + len(planned[name].images) for name in has.images
         ) - len(failures)
-        done = preview(parts, space, has, bring_back=bring_back, sync=sync)
+        done = preview(home, space, has, bring_back=bring_back, sync=sync)
         skipped = given - done.added_supports - (0 if bring_back or sync else len(done.taken_out))
         return replace(done, skipped_duplicates=skipped, failures=tuple(failures))
     has, _ = _look(limits, planned.values())
-    with parts.catalog.read() as connection:
+    with home.catalog.read() as connection:
         surplus(connection, space, has)  # refused before anything is written
-    done = register(parts, space_name, inputs, bring_back=True, **options)
+    done = register(home, space_name, inputs, bring_back=True, **options)
     unreadable = {source for source, _ in done.failures}
     unread = {
         label.name
         for label in planned.values()
         if any(source_name(image) in unreadable for image in label.images)
     }
-    after = sync_contents(parts, space_name, replace(has, unread={*has.unread, *unread}))
+    after = sync_contents(home, space_name, replace(has, unread={*has.unread, *unread}))
     gone = {image.id for image in after.moved}
     return replace(
         done,
@@ -222,36 +222,36 @@ def _known(row: ContentRow, wanted: Mapping[bytes, str]) -> KnownImage:
     return KnownImage(row.source, wanted.get(row.content_hash), row.label, row.id)
 
 
-def sync_contents(parts: Parts, space_name: str, has: Contents) -> RegisterResult:
+def sync_contents(home: Home, space_name: str, has: Contents) -> RegisterResult:
     """Remove what the space has and `has` has not; what the space lacks is to be registered before.
     See :func:`surplus`."""
-    with parts.catalog.read() as connection:
+    with home.catalog.read() as connection:
         space = spaces.find(connection, space_name)
         extra = surplus(connection, space, has)
-    revision = _take_out(parts, space, extra)
+    revision = _take_out(home, space, extra)
     return RegisterResult(
         0, 0, 0, (), space.revision if revision is None else revision, **_as_fields(extra)
     )
 
 
-def _take_out(parts: Parts, space: SpaceRecord, found: Surplus) -> int | None:
+def _take_out(home: Home, space: SpaceRecord, found: Surplus) -> int | None:
     """Remove it, so that it can be restored; the new revision, None where there was nothing to
     remove."""
     revision = None
     for start in range(0, len(found.ids), _AT_ONCE):
-        revision = remove_support(parts, space.name, found.ids[start : start + _AT_ONCE])
+        revision = remove_support(home, space.name, found.ids[start : start + _AT_ONCE])
     for name in found.labels:
-        revision = remove_label(parts, space.name, name, purge_now=False)
+        revision = remove_label(home, space.name, name, purge_now=False)
     return revision
 
 
 def preview(
-    parts: Parts, space: SpaceRecord, has: Contents, *, bring_back: bool, sync: bool
+    home: Home, space: SpaceRecord, has: Contents, *, bring_back: bool, sync: bool
 ) -> RegisterResult:
     """What a call would change; images are compared by content and not decoded: a damaged one is
     not noticed."""
     names = [*has.images, *has.silent]
-    with parts.catalog.read() as connection:
+    with home.catalog.read() as connection:
         known = labels.find_many(connection, space.id, names)
         ids = [record.id for record in known.values()]
         present = supports.hashes(connection, ids)

@@ -10,7 +10,7 @@ import numpy as np
 
 from trustvlm.catalog.rows import labels, spaces
 from trustvlm.errors import Conflict, InvalidInput, TrustVLMError
-from trustvlm.service.home.home import Parts
+from trustvlm.service.home.home import Home
 from trustvlm.service.memory.label_subset import slots_of_names
 from trustvlm.service.memory.passes import SHORT_SLACK
 from trustvlm.service.memory.space_cache import SpaceView
@@ -35,9 +35,9 @@ label."""
 _ASKED, _BLOCK = 256, 4_096  # similarities at a time: 4 MB
 
 
-def alias(parts: Parts, space_name: str, name: str, of: str) -> int:
+def alias(home: Home, space_name: str, name: str, of: str) -> int:
     """See :meth:`TrustService.alias`."""
-    with parts.catalog.write("label.alias") as connection:
+    with home.catalog.write("label.alias") as connection:
         space = spaces.find(connection, space_name)
         label, target = (
             labels.find(connection, space.id, name),
@@ -64,13 +64,13 @@ def alias(parts: Parts, space_name: str, name: str, of: str) -> int:
         labels.set_alias(connection, label.id, target.id, revision)
         labels.set_prototype(connection, label.id, revision, None, 0)
         renew_prototypes(connection, space, [target.id], revision)
-        parts.fitter.supports_changed(connection, space, revision)
+        home.fitter.supports_changed(connection, space, revision)
     return revision
 
 
-def unalias(parts: Parts, space_name: str, name: str) -> int:
+def unalias(home: Home, space_name: str, name: str) -> int:
     """See :meth:`TrustService.unalias`."""
-    with parts.catalog.write("label.unalias") as connection:
+    with home.catalog.write("label.unalias") as connection:
         space = spaces.find(connection, space_name)
         label = labels.find(connection, space.id, name)
         if label.alias_of is None:
@@ -78,30 +78,30 @@ def unalias(parts: Parts, space_name: str, name: str) -> int:
         revision = spaces.advance(connection, space.id)
         labels.set_alias(connection, label.id, None, revision)
         renew_prototypes(connection, space, [label.id, label.alias_of], revision)
-        parts.fitter.supports_changed(connection, space, revision)
+        home.fitter.supports_changed(connection, space, revision)
     return revision
 
 
-def reported(parts: Parts, space_name: str, result: RegisterResult) -> RegisterResult:
+def reported(home: Home, space_name: str, result: RegisterResult) -> RegisterResult:
     """What a registration that added labels reports: also, near synonyms of what it was given."""
     if not result.added_labels:
         return result
     try:
-        with parts.catalog.read() as connection:
+        with home.catalog.read() as connection:
             if labels.more_than(connection, spaces.find(connection, space_name).id, REPORT_LABELS):
                 return replace(result, near_synonyms=None)
-        return replace(result, near_synonyms=tuple(_found(parts, space_name, result.label_ids)))
+        return replace(result, near_synonyms=tuple(_found(home, space_name, result.label_ids)))
     except TrustVLMError as error:  # what was registered stays registered
         log.warning("no synonyms of new labels were looked for: %s", error)
         return replace(result, near_synonyms=None)
 
 
 def near_synonyms(
-    parts: Parts, space_name: str, names: Sequence[str] | None
+    home: Home, space_name: str, names: Sequence[str] | None
 ) -> list[tuple[str, str, float]]:
     """See :meth:`TrustService.near_synonyms`."""
     names = None if names is None else texts(names, "labels")
-    with parts.snapshot(space_name) as (connection, view):
+    with home.snapshot(space_name) as (connection, view):
         return _pairs(
             view,
             np.flatnonzero(view.text.alive)
@@ -110,9 +110,9 @@ def near_synonyms(
         )
 
 
-def _found(parts: Parts, space_name: str, label_ids: Sequence[int]) -> list[tuple[str, str, float]]:
+def _found(home: Home, space_name: str, label_ids: Sequence[int]) -> list[tuple[str, str, float]]:
     """The pairs of the labels with these ids, as far as they are there."""
-    with parts.snapshot(space_name) as (_, view):
+    with home.snapshot(space_name) as (_, view):
         there = [label for label in label_ids if label >= 0]  # −1: it stayed out
         slots = view.text.slots(np.unique(np.array(there, dtype=np.int64)))
         return _pairs(view, slots[slots >= 0])

@@ -15,7 +15,7 @@ import numpy as np
 from trustvlm.catalog.rows import labels, supports
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.selective.vector_drift import LEAST_VECTORS, Baseline, baseline_of, departures
-from trustvlm.service.home.home import Parts
+from trustvlm.service.home.home import Home
 from trustvlm.service.registration.plan import PlannedLabel
 from trustvlm.types.arrays import Float64s
 
@@ -33,14 +33,14 @@ _SIDES = {
 
 
 def departed(
-    parts: Parts, space: SpaceRecord, planned: Mapping[str, PlannedLabel]
+    home: Home, space: SpaceRecord, planned: Mapping[str, PlannedLabel]
 ) -> tuple[str, ...]:
     """One sentence for each side (texts, images) on which the vectors of a call depart from the
     stored ones."""
     found = []
     for side, (what, spec) in _SIDES.items():
         batch = _batch(space, planned.values(), side)
-        if len(batch) < LEAST_VECTORS or (baseline := _baseline(parts, space, side)) is None:
+        if len(batch) < LEAST_VECTORS or (baseline := _baseline(home, space, side)) is None:
             continue
         if words := departures(baseline, batch):
             encoder = spec.format(classifier=space.classifier, verifier=space.verifier)
@@ -72,15 +72,15 @@ def _vectors(space: SpaceRecord, planned: Iterable[PlannedLabel], side: str) -> 
                 yield row.astype(np.float64)
 
 
-def _baseline(parts: Parts, space: SpaceRecord, side: str) -> Baseline | None:
+def _baseline(home: Home, space: SpaceRecord, side: str) -> Baseline | None:
     key = (
         space.id,
         side,
         space.classifier_identity if side != "image" else space.verifier_identity,
     )
-    if key in parts.baselines:
-        return parts.baselines[key]
-    with parts.catalog.read() as connection:
+    if key in home.baselines:
+        return home.baselines[key]
+    with home.catalog.read() as connection:
         if side == "text":
             rows = labels.sample_texts(connection, space.id, SAMPLE, space.classifier_dim)
             owners = np.arange(len(rows), dtype=np.int64)
@@ -95,5 +95,5 @@ def _baseline(parts: Parts, space: SpaceRecord, side: str) -> Baseline | None:
         rows.astype(np.float64), owners, norms=side != "text"
     )  # text prototypes are normalised
     if len(rows) == SAMPLE:
-        parts.baselines[key] = found
+        home.baselines[key] = found
     return found

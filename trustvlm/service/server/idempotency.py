@@ -9,7 +9,7 @@ from trustvlm.catalog.server import idempotency, jobs
 from trustvlm.catalog.server.idempotency import CallRecord
 from trustvlm.catalog.store import clock
 from trustvlm.errors import InvalidInput, Overloaded
-from trustvlm.service.home.home import Parts
+from trustvlm.service.home.home import Home
 from trustvlm.service.server.workers import Worker
 
 __all__ = ["KEPT", "begin_call", "sweep"]
@@ -19,10 +19,10 @@ KEPT = timedelta(days=2)
 
 
 def begin_call(
-    parts: Parts, owner: str, key: str, request: bytes, worker: Worker
+    home: Home, owner: str, key: str, request: bytes, worker: Worker
 ) -> CallRecord | None:
     """See :meth:`TrustService.begin_call`."""
-    with parts.catalog.write("call") as connection:
+    with home.catalog.write("call") as connection:
         found = idempotency.find(connection, owner, key)
         if found is None:
             idempotency.claim(connection, owner, key, request, worker.id, clock.stamp(connection))
@@ -44,9 +44,9 @@ def begin_call(
     return None
 
 
-def sweep(parts: Parts, worker: Worker) -> None:
+def sweep(home: Home, worker: Worker) -> None:
     """See :meth:`TrustService.sweep`."""
-    with parts.catalog.write("call") as connection:
+    with home.catalog.write("call") as connection:
         time = clock.stamp(connection)
         idempotency.forget_older(connection, time - KEPT)
         jobs.forget_older(connection, min(time, datetime.now(UTC)) - KEPT)

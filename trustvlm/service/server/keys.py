@@ -15,7 +15,7 @@ from trustvlm.catalog.rows import spaces
 from trustvlm.catalog.server import keys
 from trustvlm.catalog.server.keys import KeyRecord
 from trustvlm.errors import Busy, Conflict, InvalidInput, NotFound, ReadOnly
-from trustvlm.service.home.home import Parts
+from trustvlm.service.home.home import Home
 from trustvlm.types import KeyRow
 from trustvlm.types.bounds import duration, number
 
@@ -40,7 +40,7 @@ _USED_EVERY = timedelta(minutes=1)
 
 
 def create_key(
-    parts: Parts,
+    home: Home,
     scope: str,
     space: str | None,
     note: str | None,
@@ -56,7 +56,7 @@ def create_key(
     record, key = _made(
         scope, space, note, rate, now, None if days is None else now + timedelta(days=days)
     )
-    with parts.catalog.write("key") as connection:
+    with home.catalog.write("key") as connection:
         if space is not None:
             spaces.find(connection, space)
         keys.insert_key(connection, record)
@@ -101,25 +101,25 @@ def matches(record: KeyRecord, secret: str) -> bool:
     return hmac.compare_digest(_hash(secret, salt), stored)
 
 
-def list_keys(parts: Parts) -> Sequence[KeyRow]:
+def list_keys(home: Home) -> Sequence[KeyRow]:
     """See :meth:`TrustService.list_keys`."""
-    with parts.catalog.read() as connection:
+    with home.catalog.read() as connection:
         return [record.public() for record in keys.list_rows(connection)]
 
 
-def revoke_key(parts: Parts, key_id: str) -> bool:
+def revoke_key(home: Home, key_id: str) -> bool:
     """See :meth:`TrustService.revoke_key`."""
-    with parts.catalog.write("key") as connection:
+    with home.catalog.write("key") as connection:
         if keys.find(connection, key_id) is None:
             raise NotFound(f"no key {key_id!r}; 'trustvlm key list' lists them")
         return keys.revoke(connection, key_id, datetime.now(UTC))
 
 
-def rotate_key(parts: Parts, key_id: str, overlap: timedelta) -> tuple[KeyRow, str]:
+def rotate_key(home: Home, key_id: str, overlap: timedelta) -> tuple[KeyRow, str]:
     """See :meth:`TrustService.rotate_key`."""
     now = datetime.now(UTC)
     overlap = duration("overlap", overlap)
-    with parts.catalog.write("key") as connection:
+    with home.catalog.write("key") as connection:
         old = keys.find(connection, key_id)
         if old is None:
             raise NotFound(f"no key {key_id!r}; 'trustvlm key list' lists them")
@@ -134,18 +134,16 @@ def rotate_key(parts: Parts, key_id: str, overlap: timedelta) -> tuple[KeyRow, s
     return record.public(), key
 
 
-def use_key(parts: Parts, key_id: str) -> KeyRecord | None:
+def use_key(home: Home, key_id: str) -> KeyRecord | None:
     """The key of this id, if it opens anything now; its last use is remembered, to the minute."""
     now = datetime.now(UTC)
-    with parts.catalog.read() as connection:
+    with home.catalog.read() as connection:
         found = keys.find(connection, key_id)
     if found is None or found.state_at(now) != "valid":
         return None
-    if not parts.catalog.read_only and (
-        found.used_at is None or now - found.used_at >= _USED_EVERY
-    ):
+    if not home.catalog.read_only and (found.used_at is None or now - found.used_at >= _USED_EVERY):
         with suppress(Busy, ReadOnly):  # nobody is to be turned away for that
-            with parts.catalog.write("key") as connection:
+            with home.catalog.write("key") as connection:
                 keys.touch(connection, key_id, now)
             return replace(found, used_at=now)
     return found

@@ -241,7 +241,7 @@ class Serving(OpenHome):
 
     def worker(self) -> Worker:
         """Make this process one of those that serve the home."""
-        return Worker(self._writable().home)
+        return Worker(self._writable().folder)
 
     def begin_call(self, owner: str, key: str, request: bytes, worker: Worker) -> CallRecord | None:
         """Claim the call with this idempotency key; if it was answered before, what was answered.
@@ -314,7 +314,7 @@ class Serving(OpenHome):
         Raises:
             ReadOnly, Unavailable: it cannot be made.
         """
-        home = self._writable().home
+        home = self._writable().folder
         with unwritable("making a file in", home):
             return cast(BinaryIO, tempfile.TemporaryFile(dir=home))
 

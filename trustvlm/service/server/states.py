@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trustvlm.catalog.rows import calibrations, spaces
-from trustvlm.service.home.home import Parts
+from trustvlm.service.home.home import Home
 
 __all__ = ["SpaceState", "space_states"]
 
@@ -35,14 +35,14 @@ class SpaceState:
     stale: bool
 
 
-def space_states(parts: Parts) -> list[SpaceState]:
+def space_states(home: Home) -> list[SpaceState]:
     """See :meth:`TrustService.space_states`."""
     found = []
-    with parts.catalog.read() as connection:
+    with home.catalog.read() as connection:
         for name, space_id, revision in spaces.revisions(connection):
-            cache = parts.caches.peek(name)
+            cache = home.caches.peek(name)
             calibration = calibrations.current(connection, space_id)
-            path = parts.caches.path(space_id)
+            path = home.caches.path(space_id)
             found.append(
                 SpaceState(
                     space=name,

@@ -18,7 +18,7 @@ from trustvlm.catalog.rows import export, spaces
 from trustvlm.catalog.rows.export import StoredLabel, StoredSupport
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.errors import Conflict
-from trustvlm.service.home.home import Parts
+from trustvlm.service.home.home import Home
 from trustvlm.service.home.work_folder import unwritable, work_folder
 from trustvlm.service.transfer.export_format import (
     LABELS,
@@ -56,11 +56,11 @@ class Exported:
 
 
 def export_space(
-    parts: Parts, space_name: str, folder: Path, progress: Callable[[int], None] | None
+    home: Home, space_name: str, folder: Path, progress: Callable[[int], None] | None
 ) -> Exported:
     """See :meth:`TrustService.export_space`."""
     target = folder.absolute()
-    with parts.catalog.read() as connection:
+    with home.catalog.read() as connection:
         space = spaces.find(connection, space_name)
         if os.path.lexists(target) and not (target.is_dir() and not any(target.iterdir())):
             raise Conflict(f"{target} exists already; choose the name of a new folder")

@@ -17,7 +17,7 @@ from trustvlm.catalog.rows.supports import NewSupport
 from trustvlm.catalog.store.vectors import pack
 from trustvlm.catalog.upkeep import copy_catalog, purge
 from trustvlm.errors import InvalidInput
-from trustvlm.service.home.home import Parts
+from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.names import check_space_name
 from trustvlm.service.registration.chunks import chunked
 from trustvlm.service.registration.plan import CHUNK_BYTES, CHUNK_LABELS
@@ -56,35 +56,35 @@ class _Remaining:
 
 
 def import_space(
-    parts: Parts, folder: Path, name: str | None, progress: Callable[[int], None] | None
+    home: Home, folder: Path, name: str | None, progress: Callable[[int], None] | None
 ) -> SpaceRow:
     """See :meth:`TrustService.import_space`."""
     folder = folder.absolute()
     manifest = read_manifest(folder)
     name = check_space_name(manifest.name if name is None else name, "space")
-    with parts.catalog.read() as connection:
+    with home.catalog.read() as connection:
         export.require_free(connection, name)
     sandbox_child.require_readable(folder, batch_rows(manifest))
-    with parts.catalog.write("import.begin") as connection:
+    with home.catalog.write("import.begin") as connection:
         space = export.begin(connection, manifest.values() | {"name": name})
     try:
         remaining = _Remaining()
         for chunk in _chunks(
             space, _whole_labels(labels_of(folder, manifest), supports_of(folder, manifest), folder)
         ):
-            with parts.catalog.write("import.chunk") as connection:
+            with home.catalog.write("import.chunk") as connection:
                 _insert(connection, space, chunk, remaining, folder)
             if progress is not None:
                 progress(len(chunk))
-        _set_aliases(parts, space, remaining, folder)
-        with parts.catalog.write("import.reveal") as connection:
+        _set_aliases(home, space, remaining, folder)
+        with home.catalog.write("import.reveal") as connection:
             export.reveal(connection, space.id, name)
             copy_catalog.renew_epoch(connection)  # see CatalogState
             space = spaces.find(connection, name)
-            parts.fitter.supports_changed(connection, space, space.revision)
+            home.fitter.supports_changed(connection, space, space.revision)
             return spaces.row_of(space, counts.count(connection, space.id))
     except BaseException:
-        _discard(parts, space)
+        _discard(home, space)
         raise
 
 
@@ -169,7 +169,7 @@ def _insert(
     supports.insert_many(connection, space.id, revision, pairs)
 
 
-def _set_aliases(parts: Parts, space: SpaceRecord, remaining: _Remaining, folder: Path) -> None:
+def _set_aliases(home: Home, space: SpaceRecord, remaining: _Remaining, folder: Path) -> None:
     """Make aliases of the labels that are some, then compare the prototypes that follow from them.
 
     Raises:
@@ -181,7 +181,7 @@ def _set_aliases(parts: Parts, space: SpaceRecord, remaining: _Remaining, folder
     )  # those of one label together
     for start in range(0, len(wanted), _ALIASES_AT_A_TIME):
         part = wanted[start : start + _ALIASES_AT_A_TIME]
-        with parts.catalog.write("import.chunk") as connection:
+        with home.catalog.write("import.chunk") as connection:
             found = labels.find_many(
                 connection, space.id, sorted({name for pair in part for name in pair})
             )
@@ -199,7 +199,7 @@ def _set_aliases(parts: Parts, space: SpaceRecord, remaining: _Remaining, folder
     pending = sorted(remaining.prototypes)
     for start in range(0, len(pending), CHUNK_LABELS):
         names = pending[start : start + CHUNK_LABELS]
-        with parts.catalog.read() as connection:
+        with home.catalog.read() as connection:
             found = labels.find_many(connection, space.id, names)
             prototyped = [name for name in names if found[name].support_count]
             vectors = labels.prototypes(
@@ -221,9 +221,9 @@ def _bytes(vector: Float32s | None) -> bytes | None:
     return None if vector is None else pack(vector)
 
 
-def _discard(parts: Parts, space: SpaceRecord) -> None:
+def _discard(home: Home, space: SpaceRecord) -> None:
     """Delete what an import that failed has written; nobody has seen it."""
     while True:
-        with parts.catalog.write("import.discard") as connection:
+        with home.catalog.write("import.discard") as connection:
             if not purge.purge_of_space(connection, space.id):
                 return

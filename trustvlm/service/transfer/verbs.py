@@ -40,8 +40,8 @@ class Moving(OpenHome):
                 cannot be written.
             Damaged: the catalog is not sound.
         """
-        parts = self._ready()
-        return back_up(parts.home, parts.catalog.path, Path(path), force=force, progress=progress)
+        home = self._ready()
+        return back_up(home.folder, home.catalog.path, Path(path), force=force, progress=progress)
 
     def export_space(
         self,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trustvlm.catalog.upkeep import quarantine
-from trustvlm.service.home.home import Parts
+from trustvlm.service.home.home import Home
 from trustvlm.service.verify.look import Look, look
 from trustvlm.service.verify.repair import repair
 from trustvlm.types.verification import Damage, QuarantinedRow, VerifyReport
@@ -19,7 +19,7 @@ LISTED = 1_000
 
 
 def verify(
-    parts: Parts,
+    home: Home,
     space_name: str | None,
     *,
     mend: bool,
@@ -27,37 +27,37 @@ def verify(
 ) -> VerifyReport:
     """See :meth:`TrustService.verify`."""
     started = time.monotonic()
-    found, mended = look(parts, space_name, progress), list[Damage]()
+    found, mended = look(home, space_name, progress), list[Damage]()
     if mend and found.damage:
-        found, mended = repair(parts, space_name, found)
+        found, mended = repair(home, space_name, found)
     one = next(iter(found.spaces), None) if space_name is not None else None
     return VerifyReport(
-        home=str(parts.home),
+        home=str(home.folder),
         spaces=tuple(found.spaces.values()),
         checked=dict(found.checked),
         damage=tuple(found.damage[:LISTED]),
         more=max(0, len(found.damage) - LISTED) + found.more,
         repaired=tuple(mended),
         notes=tuple(found.notes),
-        quarantine=_quarantined(parts, found, one),
-        quarantined=_count(parts, one),
+        quarantine=_quarantined(home, found, one),
+        quarantined=_count(home, one),
         seconds=time.monotonic() - started,
     )
 
 
-def unopened(home: Path, catalog: Path, problem: str) -> VerifyReport:
+def unopened(folder: Path, catalog: Path, problem: str) -> VerifyReport:
     """The report on a home whose catalog cannot be opened."""
     damage = Damage(None, None, "catalog", None, catalog.name, problem, "backup")
-    return VerifyReport(home=str(home), spaces=(), damage=(damage,))
+    return VerifyReport(home=str(folder), spaces=(), damage=(damage,))
 
 
-def _count(parts: Parts, space_id: int | None) -> int:
-    with parts.catalog.read() as connection:
+def _count(home: Home, space_id: int | None) -> int:
+    with home.catalog.read() as connection:
         return quarantine.count(connection, space_id)
 
 
-def _quarantined(parts: Parts, found: Look, space_id: int | None) -> tuple[QuarantinedRow, ...]:
-    with parts.catalog.read() as connection:
+def _quarantined(home: Home, found: Look, space_id: int | None) -> tuple[QuarantinedRow, ...]:
+    with home.catalog.read() as connection:
         rows = quarantine.list_rows(connection, LISTED, space_id)
     return tuple(
         QuarantinedRow(

@@ -17,7 +17,7 @@ from trustvlm.catalog.store.names import normal
 from trustvlm.catalog.upkeep import raw
 from trustvlm.catalog.upkeep.raw import Raw
 from trustvlm.errors import Damaged, NotFound
-from trustvlm.service.home.home import Parts
+from trustvlm.service.home.home import Home
 from trustvlm.service.verify.derived import check_calibrations, check_changes, check_fits
 from trustvlm.service.verify.facts import Facts, check_space
 from trustvlm.service.verify.images import check_observations, check_supports, check_thumbnails
@@ -96,17 +96,17 @@ class Look:
             )
 
 
-def look(parts: Parts, space_name: str | None, progress: Progress | None = None) -> Look:
+def look(home: Home, space_name: str | None, progress: Progress | None = None) -> Look:
     """Look at a space, or at all of the home.
 
     Raises:
         NotFound: no such space.
     """
-    found, done = Look(parts.catalog.path), 0
-    files, notes = open_snapshots(parts.caches.folder)
+    found, done = Look(home.catalog.path), 0
+    files, notes = open_snapshots(home.caches.folder)
     found.notes += notes if space_name is None else []
-    epoch, ids = _catalog(parts.catalog, found)
-    chosen = list(_chosen(parts.catalog, ids, space_name, found))
+    epoch, ids = _catalog(home.catalog, found)
+    chosen = list(_chosen(home.catalog, ids, space_name, found))
     total = sum(number for _, number in chosen) + sum(map(_rows, files))
 
     def tick(kind: str, number: int) -> None:
@@ -120,7 +120,7 @@ def look(parts: Parts, space_name: str | None, progress: Progress | None = None)
         own = [file for file in files if file.space_id == space_id]
         with (
             found.noting(found.spaces[space_id], space_id, "space"),
-            parts.catalog.read() as connection,
+            home.catalog.read() as connection,
         ):
             _space(connection, space_id, epoch, own, found, tick)
     for file in files if space_name is None else []:

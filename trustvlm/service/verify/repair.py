@@ -20,7 +20,7 @@ from trustvlm.catalog.upkeep import copy_catalog, quarantine, raw
 from trustvlm.catalog.upkeep import mend as mending
 from trustvlm.catalog.upkeep.raw import Unreadable
 from trustvlm.errors import Damaged, TrustVLMError
-from trustvlm.service.home.home import Parts
+from trustvlm.service.home.home import Home
 from trustvlm.service.verify.facts import check_space
 from trustvlm.service.verify.look import CHECKS, Look, look
 from trustvlm.service.verify.remedies import Mending
@@ -38,50 +38,50 @@ _CHUNK = 50
 _ORPHANS = ("thumbnail", "support", "label", "observation", "calibration", "fit", "change")
 
 
-def repair(parts: Parts, space_name: str | None, found: Look) -> tuple[Look, list[Damage]]:
+def repair(home: Home, space_name: str | None, found: Look) -> tuple[Look, list[Damage]]:
     """Mend until a look finds nothing that can be mended; that look, and what was mended."""
     mended: list[Damage] = []
     renewed: dict[int, bool] = {}
     names_agree = found.indexes_agree
     for _ in range(ROUNDS):
-        done = _mend(parts, found, renewed, names_agree)
+        done = _mend(home, found, renewed, names_agree)
         mended += done
         if not done:
             break
-        found = look(parts, space_name)
+        found = look(home, space_name)
         names_agree = names_agree and found.indexes_agree
     for space_id, had_snapshot in renewed.items():
-        _renew_derived(parts, space_id, had_snapshot)
+        _renew_derived(home, space_id, had_snapshot)
     if renewed:
-        found = look(parts, space_name)
+        found = look(home, space_name)
     return found, list(dict.fromkeys(mended))
 
 
-def _mend(parts: Parts, found: Look, renewed: dict[int, bool], names_agree: bool) -> list[Damage]:
+def _mend(home: Home, found: Look, renewed: dict[int, bool], names_agree: bool) -> list[Damage]:
     """Mend what can be; what was. `renewed`: the spaces that were changed, and whether each had a
     snapshot."""
     by_remedy: dict[str, list[Damage]] = defaultdict(list)
     for damage in found.damage:
         by_remedy[damage.remedy].append(damage)
     done: list[Damage] = []
-    if by_remedy["index"] and _tried(lambda: _rebuild_indexes(parts)):
+    if by_remedy["index"] and _tried(lambda: _rebuild_indexes(home)):
         added = _tried(
-            lambda: _add_indexes(parts)
+            lambda: _add_indexes(home)
         )  # where rows are the same that must differ: when they are mended
         done += [damage for damage in by_remedy["index"] if added or damage.what != "the schema"]
-    if by_remedy["epoch"] and _tried(lambda: _renew_epoch(parts)):
+    if by_remedy["epoch"] and _tried(lambda: _renew_epoch(home)):
         done += by_remedy["epoch"]
     done += [
         damage
         for damage in by_remedy["quarantine"]
-        if damage.space_id is None and _tried(_orphan(parts, damage))
+        if damage.space_id is None and _tried(_orphan(home, damage))
     ]
     of_space: dict[int, list[Damage]] = defaultdict(list)
     for damage in found.damage:
         if damage.remedy == "snapshot" and damage.space_id is not None:
             if damage.space_id in found.spaces:
-                renewed.setdefault(damage.space_id, parts.caches.path(damage.space_id).exists())
-            parts.caches.discard(damage.space_id)
+                renewed.setdefault(damage.space_id, home.caches.path(damage.space_id).exists())
+            home.caches.discard(damage.space_id)
             done.append(damage)
         elif damage.space_id is not None and damage.remedy not in ("backup", "snapshot"):
             of_space[damage.space_id].append(damage)
@@ -90,7 +90,7 @@ def _mend(parts: Parts, found: Look, renewed: dict[int, bool], names_agree: bool
             own = [damage for damage in damages if damage.kind == kind]
             for start in range(0, len(own), _CHUNK):
                 done += _tried_chunk(
-                    parts, space_id, kind, own[start : start + _CHUNK], renewed, names_agree
+                    home, space_id, kind, own[start : start + _CHUNK], renewed, names_agree
                 )
     return done
 
@@ -105,7 +105,7 @@ def _tried(step: Callable[[], bool]) -> bool:
 
 
 def _tried_chunk(
-    parts: Parts,
+    home: Home,
     space_id: int,
     kind: str,
     damages: Sequence[Damage],
@@ -115,27 +115,27 @@ def _tried_chunk(
     """Mend rows of one kind in one transaction; where that fails, each in its own, so that one
     cannot hold up the others."""
     done: list[Damage] = []
-    if _tried(lambda: _chunk(parts, space_id, kind, damages, done, names_agree)):
-        renewed.setdefault(space_id, parts.caches.path(space_id).exists())
+    if _tried(lambda: _chunk(home, space_id, kind, damages, done, names_agree)):
+        renewed.setdefault(space_id, home.caches.path(space_id).exists())
         return done
     if len(damages) > 1 and not done:
         return [
             one
             for damage in damages
-            for one in _tried_chunk(parts, space_id, kind, [damage], renewed, names_agree)
+            for one in _tried_chunk(home, space_id, kind, [damage], renewed, names_agree)
         ]
     return []
 
 
 def _chunk(
-    parts: Parts,
+    home: Home,
     space_id: int,
     kind: str,
     damages: Sequence[Damage],
     done: list[Damage],
     names_agree: bool,
 ) -> bool:
-    with parts.catalog.write("repair") as connection:
+    with home.catalog.write("repair") as connection:
         facts, of_space = check_space(connection, space_id)
         if facts is None:
             return False
@@ -175,13 +175,13 @@ def _ids(damages: Iterable[Damage]) -> list[int]:
     return sorted({damage.row_id for damage in damages if damage.row_id is not None})
 
 
-def _orphan(parts: Parts, damage: Damage) -> Callable[[], bool]:
+def _orphan(home: Home, damage: Damage) -> Callable[[], bool]:
     """Put a row whose space, label or support image is not there into quarantine."""
 
     def step() -> bool:
         if damage.kind not in _ORPHANS or damage.row_id is None:
             return False
-        with parts.catalog.write("repair") as connection:
+        with home.catalog.write("repair") as connection:
             rows = raw.by_ids(connection, damage.kind, [damage.row_id])
             if not rows or mending.has_parent(connection, damage.kind, rows[0]):
                 return False  # of a space that is there: found again, and mended, among its rows
@@ -212,39 +212,39 @@ def _quarantine_orphan(connection: Connection, damage: Damage, row: raw.Raw) -> 
     )
 
 
-def _rebuild_indexes(parts: Parts) -> bool:
+def _rebuild_indexes(home: Home) -> bool:
     """Every index anew, a transaction each."""
-    with parts.catalog.read() as connection:
+    with home.catalog.read() as connection:
         names = sqlite.indexes(connection)
     for name in names:
-        with parts.catalog.write("repair.whole") as connection:
+        with home.catalog.write("repair.whole") as connection:
             sqlite.rebuild_index(connection, name)
-    with parts.catalog.write("repair.whole") as connection:
+    with home.catalog.write("repair.whole") as connection:
         copy_catalog.renew_epoch(connection)
     return True
 
 
-def _add_indexes(parts: Parts) -> bool:
-    with parts.catalog.write("repair.whole") as connection:
+def _add_indexes(home: Home) -> bool:
+    with home.catalog.write("repair.whole") as connection:
         schema.add_missing_indexes(connection)
     return True
 
 
-def _renew_epoch(parts: Parts) -> bool:
-    with parts.catalog.write("repair.whole") as connection:
+def _renew_epoch(home: Home) -> bool:
+    with home.catalog.write("repair.whole") as connection:
         copy_catalog.renew_epoch(connection)
     return True
 
 
-def _renew_derived(parts: Parts, space_id: int, had_snapshot: bool) -> None:
+def _renew_derived(home: Home, space_id: int, had_snapshot: bool) -> None:
     """Write the snapshots of a repaired space anew where it had any, and let its support images be
     fitted."""
-    parts.caches.discard(space_id)
+    home.caches.discard(space_id)
     try:
-        with parts.catalog.read() as connection:
+        with home.catalog.read() as connection:
             space = spaces.find_by_id(connection, space_id)
             if had_snapshot:
-                parts.caches.rebuild(connection, space, parts.catalog.epoch(connection))
-        parts.fitter.request(space.name)
+                home.caches.rebuild(connection, space, home.catalog.epoch(connection))
+        home.fitter.request(space.name)
     except TrustVLMError as error:
         log.warning("the snapshots of space %s are not written anew: %s", space_id, error)
