@@ -98,7 +98,7 @@ def _pinned(home: Home, spec: str, side: str) -> dict[str, Any]:
         side: encoder.spec,
         f"{side}_dim": spec_dim(spec) or encoder.dim,
         f"{side}_identity": encoder.identity,
-        f"{side}_home": recorded,
+        f"{side}_parts": recorded,
         f"{side}_golden": None if golden is None else pack(golden),
     }
 
