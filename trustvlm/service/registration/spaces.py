@@ -106,7 +106,7 @@ def _pinned(home: Home, spec: str, side: str) -> dict[str, Any]:
 def _same(values: dict[str, Any]) -> dict[str, Any]:
     return {"verifier": "same"} | {
         f"verifier_{key}": values[f"classifier_{key}"]
-        for key in ("dim", "identity", "home", "golden")
+        for key in ("dim", "identity", "parts", "golden")
     }
 
 
