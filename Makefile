@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 HOME_DIR ?= demo-home
 DATA ?= ../shared/data
 
-.PHONY: demo test test-slow test-browser test-flows lint bench bench-full clean
+.PHONY: demo test test-slow test-browser test-flows lint docs bench bench-full clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -35,6 +35,10 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The site, in site/; a broken link or an option that is not there ends it.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 bench: $(READY)
 	$(BIN)/python -m benchmarks.labels
 	$(BIN)/python -m benchmarks.search
@@ -51,4 +55,4 @@ bench-full: $(READY)
 	$(BIN)/python -m benchmarks.start --labels 1e4,1e5,1e6 --bulk
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis $(HOME_DIR)
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis site $(HOME_DIR)

@@ -1,4 +1,4 @@
-"""What `mkdocs build` adds to the pages: the HTTP reference from the OpenAPI document, and plots of the benchmarks."""
+"""Adds generated parts to the site: the HTTP reference and the plots of the benchmarks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,11 @@ def on_files(files: Any, config: Any) -> Any:
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Fill in the generated parts of a page."""
     markdown = markdown.replace("(../benchmarks/results/", "(pictures/")
-    return markdown.replace("<!-- http reference -->", _http_reference()) if "<!-- http reference -->" in markdown else markdown
+    return (
+        markdown.replace("<!-- http reference -->", _http_reference())
+        if "<!-- http reference -->" in markdown
+        else markdown
+    )
 
 
 def on_page_content(html: str, **_: Any) -> str:
@@ -52,7 +56,11 @@ def _http_reference() -> str:
     for path, item in document["paths"].items():
         for method, operation in item.items():
             groups.setdefault(operation["tags"][0], []).extend(_operation(method, path, operation))
-    lines = [line for tag, operations in groups.items() for line in (f"## {tag.capitalize()}", "", *operations)]
+    lines = [
+        line
+        for tag, operations in groups.items()
+        for line in (f"## {tag.capitalize()}", "", *operations)
+    ]
     lines += ["## Bodies and answers", ""]
     for name, schema in sorted(document["components"]["schemas"].items()):
         lines += [f"### {name}", "", schema.get("description", ""), "", *_fields(schema)]
@@ -60,12 +68,24 @@ def _http_reference() -> str:
 
 
 def _operation(method: str, path: str, operation: dict[str, Any]) -> list[str]:
-    lines = [f"### `{method.upper()} {path}`", "", operation.get("description", operation["summary"]), ""]
+    lines = [
+        f"### `{method.upper()} {path}`",
+        "",
+        operation.get("description", operation["summary"]),
+        "",
+    ]
     parameters = [p for p in operation.get("parameters", ()) if p["in"] != "path"]
-    rows = [(f"`{p['name']}`", p["in"], _kind(p["schema"]), p.get("description", "")) for p in parameters]
+    rows = [
+        (f"`{p['name']}`", p["in"], _kind(p["schema"]), p.get("description", ""))
+        for p in parameters
+    ]
     lines += _table(("parameter", "in", "type", "meaning"), rows)
     for media, body in operation.get("requestBody", {}).get("content", {}).items():
-        example = f", for example `{json.dumps(body['example'], ensure_ascii=False)}`" if "example" in body else ""
+        example = (
+            f", for example `{json.dumps(body['example'], ensure_ascii=False)}`"
+            if "example" in body
+            else ""
+        )
         lines += [f"* Body `{media}`: {_kind(body['schema']) or 'any'}{example}"]
     for status, answer in operation["responses"].items():
         if status.startswith("2"):
