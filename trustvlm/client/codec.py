@@ -152,10 +152,10 @@ def npz_body(arrays: Mapping[str, npt.NDArray[Any]]) -> Body:
 def form_body(fields: Fields, files: Sequence[File]) -> Body:
     """A form with image files."""
     boundary = uuid.uuid4().hex
-    return Body(f"multipart/form-data; boundary={boundary}", list(_home(boundary, fields, files)))
+    return Body(f"multipart/form-data; boundary={boundary}", list(_parts(boundary, fields, files)))
 
 
-def _home(boundary: str, fields: Fields, files: Sequence[File]) -> Iterator[bytes]:
+def _parts(boundary: str, fields: Fields, files: Sequence[File]) -> Iterator[bytes]:
     for name, value in options_query(fields):
         yield f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n'.encode()
         yield str(value).encode(errors="surrogatepass") + b"\r\n"

@@ -61,7 +61,7 @@ def label_folders(
 def _refuse_parts(folder: Path, images: Mapping[str, list[str]], use: str) -> None:
     """Raises InvalidInput where the sub-folders are parts of a data set, or the only one holds
     nothing but such parts."""
-    if parts := _home(folder, images):
+    if parts := _parts(folder, images):
         raise InvalidInput(_told_parts(folder, parts, images, use))
     if len(images) == 1:
         inner = folder / next(iter(images))
@@ -94,7 +94,7 @@ def _inside(folder: Path, paths: Iterable[str]) -> tuple[list[str], dict[str, li
     return direct, below
 
 
-def _home(folder: Path, images: Mapping[str, list[str]]) -> list[str]:
+def _parts(folder: Path, images: Mapping[str, list[str]]) -> list[str]:
     """The sub-folders that are parts of a data set, where that is what the folder holds. A train
     may also be a label."""
     named = [name for name in images if _IS_PART.fullmatch(name)]

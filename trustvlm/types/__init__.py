@@ -1,20 +1,27 @@
-"""The public dataclasses: options and answers of all verbs, and the conventions of their arrays."""
+"""The public dataclasses: options and answers of all verbs, and the conventions of their arrays.
+
+Names are imported at first use: NumPy takes a tenth of a second, and ``trustvlm --help`` needs none.
+"""
 
 from __future__ import annotations
 
-from trustvlm.types.inputs import Embedded, LabelInput, Queries
-from trustvlm.types.registration import KeptLabel, KnownImage, RegisterResult
-from trustvlm.types.rows import KeyRow, LabelRow, SpaceRow, SupportRow
-from trustvlm.types.verdicts import (
-    CALL_COLUMNS,
-    REASON_CODES,
-    VERDICT_COLUMNS,
-    Evidence,
-    Hits,
-    Neighbour,
-    RuleLeftOut,
-    Verdicts,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trustvlm.types.inputs import Embedded, LabelInput, Queries
+    from trustvlm.types.registration import KeptLabel, KnownImage, RegisterResult
+    from trustvlm.types.rows import KeyRow, LabelRow, SpaceRow, SupportRow
+    from trustvlm.types.verdicts import (
+        CALL_COLUMNS,
+        REASON_CODES,
+        VERDICT_COLUMNS,
+        Evidence,
+        Hits,
+        Neighbour,
+        RuleLeftOut,
+        Verdicts,
+    )
 
 __all__ = [
     "CALL_COLUMNS",
@@ -36,3 +43,20 @@ __all__ = [
     "SupportRow",
     "Verdicts",
 ]
+
+_MODULES = {
+    "inputs": ("Embedded", "LabelInput", "Queries"),
+    "registration": ("KeptLabel", "KnownImage", "RegisterResult"),
+    "rows": ("KeyRow", "LabelRow", "SpaceRow", "SupportRow"),
+    "verdicts": (
+        "CALL_COLUMNS", "REASON_CODES", "VERDICT_COLUMNS",
+        "Evidence", "Hits", "Neighbour", "RuleLeftOut", "Verdicts",
+    ),
+}  # fmt: skip
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'trustvlm.types' has no attribute {name!r}")
+    return getattr(import_module(f"trustvlm.types.{_MODULE_OF[name]}"), name)
