@@ -1,6 +1,6 @@
 """The public dataclasses: options and answers of all verbs, and the conventions of their arrays.
 
-Names are imported at first use: NumPy takes a tenth of a second, and ``trustvlm --help`` needs none.
+Names are imported at first use: NumPy takes a tenth of a second that ``--help`` does without.
 """
 
 from __future__ import annotations
