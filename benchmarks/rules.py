@@ -1,5 +1,5 @@
-"""Every rule on real CLIP embeddings, through the service: SCIENCE §5's protocol, and labels
-without support images.
+"""Measures every rule on real CLIP embeddings, with and without support images of all labels
+(docs/rules.md, "Expected figures").
 
     python -m benchmarks.rules --data ../shared/data [--seeds 10] [--json FILE]
 

@@ -104,8 +104,8 @@ def test_the_verbs_are_those_of_the_library() -> None:
 
 
 def test_it_stands_on_the_lowest_row() -> None:
-    """DESIGN §1: the client is what a user installs beside their own things; it knows the
-    dataclasses and the errors."""
+    """The client is what a user installs beside their own things: it knows the dataclasses and
+    the errors (docs/design.md)."""
     found = {module for path in FILES if path.parent.name == "client" for module in imports(path)}
     others = {module for module in found if not module.startswith("trustvlm.client")}
     rooms = ("arrays", "bounds", "errors", "outcomes", "processes", "promise", "remarks", "types")

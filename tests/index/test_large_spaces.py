@@ -84,8 +84,8 @@ def in_float32(home: Path, monkeypatch: pytest.MonkeyPatch) -> TrustService:
 
 
 def require_alike(got: Verdicts, expected: Verdicts) -> None:
-    """As API.md promises for 16-bit paths: numbers within 2e-3, a label may differ where the top
-    two differ by less."""
+    """Equal for 16-bit rows (docs/rules.md, "Equality"): numbers within 2e-3, a label may differ
+    where the top two differ by less."""
     for name in (
         "text_confidence",
         "image_similarity",

@@ -1,5 +1,4 @@
-"""The published numbers, through `register` and `score`: SCIENCE §5's columns on real CLIP
-embeddings."""
+"""The figures of docs/rules.md ("Expected figures"), through `register` and `score`."""
 
 from __future__ import annotations
 

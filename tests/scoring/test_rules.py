@@ -161,7 +161,7 @@ def test_posterior(rest: float, weight: float, tau: float | None) -> None:
 
 
 def test_posterior_without_bare_labels_is_the_plain_one() -> None:
-    """SCIENCE §2: q_j = p_j·e^(c_j/τ) / (Σ_C p_i·e^(c_i/τ) + (1 − Σ_C p_i)·mean of e^(c/τ))."""
+    """docs/rules.md: q_j = p_j·e^(c_j/τ) / (Σ_C p_i·e^(c_i/τ) + (1 − Σ_C p_i)·mean of e^(c/τ))."""
     rng = np.random.default_rng(8)
     c = replace(candidates(rest=0.25), similarity=rng.uniform(0.1, 0.9, (N, M)), prototypes=M + 10)
     p = 0.75 * np.exp(c.logit) / np.exp(c.logit).sum(axis=1, keepdims=True)

@@ -439,8 +439,8 @@ SMALL = 500
 def require_same_verdicts(
     one: TrustService, other: TrustService, state: State, tolerance: float = 1e-5
 ) -> None:
-    """Verdicts and nearest support images of the two, in every live space: equal as API.md has
-    it."""
+    """Verdicts and nearest support images of the two, in every live space: equal as in
+    docs/rules.md, "Equality"."""
     for name, space in purged(state).items():
         if not space.labels or name.endswith(BEFORE):
             continue

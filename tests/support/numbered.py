@@ -48,7 +48,7 @@ def queries(n: int = 40, seed: int = 5) -> Queries:
 
 
 def require_equal(got: Verdicts, expected: Verdicts, *, ids: bool = True) -> None:
-    """Equal verdicts as API.md has it: the same labels, numbers within 1e-5."""
+    """Equal verdicts (docs/rules.md, "Equality"): the same labels, numbers within 1e-5."""
     for name in (
         "label",
         "rival",

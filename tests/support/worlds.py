@@ -55,8 +55,8 @@ def make_space(
 def assert_same_verdicts(
     first: trustvlm.Verdicts, second: trustvlm.Verdicts, tolerance: float = 1e-5
 ) -> None:
-    """API.md "equality": same labels and evidence, numbers within the tolerance. Ids and revisions
-    may differ."""
+    """Equal verdicts (docs/rules.md, "Equality"): same labels and evidence, numbers within the
+    tolerance. Ids and revisions may differ."""
     for column in ("label", "nearest_prototype", "rival", "unverified", "agrees", "top_labels"):
         np.testing.assert_array_equal(
             getattr(first, column), getattr(second, column), err_msg=column

@@ -1,8 +1,8 @@
 """What the support images say about image evidence: its sharpness τ, whether it says anything, and
 what is unknown.
 
-Everything here comes from the support set alone (SCIENCE §2): each support image in turn is taken
-out of its own label's prototype and looked at as a query.
+Everything here comes from the support set alone: each support image in turn is taken out of its own
+label's prototype and looked at as a query (docs/rules.md, "Evidence fit").
 """
 
 from __future__ import annotations

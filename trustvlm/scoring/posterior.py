@@ -1,9 +1,8 @@
 """The posterior: text probabilities and image evidence fused, for labels with support images and
 labels without any.
 
-Labels with a prototype have evidence of their own, e_j = c_j/τ, and SCIENCE §2 says how to fuse it.
-What is here beside that is what to do about labels without one, "bare" labels, whose evidence
-nobody knows.
+Labels with a prototype have evidence of their own, e_j = c_j/τ. Labels without one, "bare" labels,
+have none. docs/rules.md, "Posterior", has the formulas.
 
 Its expectation is known: to an image a label of which nothing is known looks as prototypes in
 general do (log mean e^(c/τ) over a sample of them), a little less, for labels that people gave
@@ -65,8 +64,8 @@ def posterior(
     within the first group q_j ∝ p_j·e^(λ·e_j), within the second q_j ∝ p_j. Labels that are no
     candidates take part as far as their share says: `verified` of their probability is in the first
     group, with the general evidence, the rest of it in the second, each label too improbable to
-    count in Σ(p_j/B)². Without bare labels this is SCIENCE §2's q_j = p_j·e^(e_j) / (Σ_C
-    p_i·e^(e_i) + (1 − Σ_C p_i)·e^general).
+    count in Σ(p_j/B)². Without bare labels and with λ = 1 this is
+    q_j = p_j·e^(e_j) / (Σ_C p_i·e^(e_i) + (1 − Σ_C p_i)·e^general).
 
     Args:
         log_p: (n, m) log of the text softmax; −inf where padded.

@@ -1,5 +1,4 @@
-"""Text prototypes, prototypes, and what the support set says about itself (SCIENCE: "What a trust
-score is", §1–2).
+"""Text prototypes, prototypes, and what the support set says about itself (docs/rules.md).
 
 A prototype depends on the *set* of support images only: callers pass the embeddings in content-hash
 order, the sum is float64, and the result is cast to float32 once, so that every order of
@@ -88,7 +87,7 @@ def leave_one_out(embeddings: Float64s, owner: Int64s, sampled: Int64s) -> Float
 
 
 def imputed_similarity(own: Float64s, other: Float64s) -> float:
-    """c̃: the image similarity to assume for a label without support images (SCIENCE §2).
+    """c̃: the image similarity to assume for a label without support images (docs/rules.md).
 
     Half-way between the mean leave-one-out similarity of support images to their own label and the
     mean of their best similarity to another. With one image per label the first is taken as (1 +

@@ -279,7 +279,7 @@ def _trustvlm_star(candidates: Candidates, parameters: Mapping[str, float | None
 
 
 def _posterior(candidates: Candidates, parameters: Mapping[str, float | None]) -> Judgement:
-    """q_ŷ, the probability of ŷ given text and image (SCIENCE §2, ours):
+    """q_ŷ, the probability of ŷ given text and image (docs/rules.md, "Posterior"):
     :func:`trustvlm.scoring.posterior.posterior`.
 
     q = p without prototypes, and where the support images do not tell the labels apart (the guard),

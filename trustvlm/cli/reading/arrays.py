@@ -178,8 +178,8 @@ class _Rows:
 
 
 def label_inputs(path: Path, label: str | None) -> list[LabelInput]:
-    """What an .npz file says to register: see API.md. With `label`, everything in it belongs to
-    that label.
+    """Read what an .npz file says to register (docs/reference-cli.md, "Vectors"). With `label`,
+    everything in it belongs to that label.
 
     Raises:
         NotFound: no such file. InvalidInput: missing arrays, or arrays that do not fit together.

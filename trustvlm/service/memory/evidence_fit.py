@@ -32,7 +32,7 @@ __all__ = ["background_of", "current_fit", "disagreement", "refit", "renew"]
 
 MAX_SAMPLE = 2_048
 MAX_COMPETITORS = 4_096
-"""Support images and competitor labels looked at, smallest hashes first (SCIENCE §2)."""
+"""Support images and competitor labels looked at, smallest hashes first (docs/rules.md)."""
 
 ON_WRITE_LABELS = 64
 ON_WRITE_IMAGES = 256

@@ -27,7 +27,7 @@ from trustvlm.types.arrays import Bools, Float64s, Int64s
 __all__ = ["CANDIDATES", "Found", "find_candidates"]
 
 CANDIDATES = 64
-"""K: so many text leaders and so many nearest prototypes are looked at (SCIENCE §2)."""
+"""K, the number of text leaders and of nearest prototypes (docs/rules.md, "Candidates")."""
 
 _WALKED = 4  # queries of which each may have a walk over all prototypes of its own
 _TIE = 1e-6  # similarities nearer than this may be equal, after float32 rounding of the pass

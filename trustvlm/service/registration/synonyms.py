@@ -25,8 +25,8 @@ __all__ = ["SYNONYM_COSINE", "alias", "near_synonyms", "reported", "unalias"]
 log = logging.getLogger("trustvlm")
 
 SYNONYM_COSINE = 0.95
-"""Cosine of text prototypes from which two labels are taken to mean nearly the same (SCIENCE
-§2)."""
+"""Cosine of text prototypes from which two labels are taken to mean nearly the same
+(docs/rules.md, "Labels that mean the same")."""
 
 REPORT_LABELS = 4_096
 """Up to so many labels, registration itself looks for synonyms of what is new: a millisecond a
