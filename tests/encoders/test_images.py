@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -31,7 +32,6 @@ from trustvlm.encoders import (
     open_encoder,
     source_name,
 )
-from trustvlm.encoders.images.preprocess import Preprocess
 from trustvlm.errors import InvalidInput
 
 DATA = Path(os.environ.get("TRUSTVLM_EVAL_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -425,25 +425,20 @@ def children() -> set[str]:
     return {child for file in listed for child in file.read_text().split()}
 
 
-class Suicidal:
-    """Preprocessing that kills its process on one kind of image, as a crashing decoder would."""
-
-    def __call__(self, image: Image.Image) -> Any:
-        if image.size == (42, 50):
-            os._exit(9)
-        return Preprocess(crop=(32, 32), resize=(32, 32)).array(image)
-
-
-def test_a_crashing_image_is_reported_and_the_rest_goes_in(tmp_path: Path, clip: Any) -> None:
-    class Fragile:
-        spec, dim, identity, logit_scale = "fragile", 32, "fragile", None
-        preprocess, encode_images, encode_texts = Suicidal(), clip.encode_images, clip.encode_texts
-
-    sources = [save(tmp_path / f"{i}.png", picture(40 + i, 50)) for i in range(6)]
-    found = list(encode_images(sources, [Fragile()], workers=1))
-    assert [isinstance(f, EncodedImage) for f in found] == [True, True, False, True, True, True]
-    assert isinstance(found[2], FailedImage)
-    assert "worker process died" in found[2].reason
+def test_a_crash_is_reported_and_the_rest_goes_in(tmp_path: Path, clip: Any) -> None:
+    sources = [save(tmp_path / f"{i}.png", picture(40 + i, 50)) for i in range(4)]
+    noise = np.random.default_rng(0).integers(0, 256, (4_000, 4_000, 3), np.uint8)
+    sources.insert(1, save(tmp_path / "large.png", Image.fromarray(noise), compress_level=0))
+    before = children()
+    found = encode_images(sources, [clip], workers=1, batch_size=1)
+    first = next(found)
+    time.sleep(0.05)  # it is at the large one now
+    (child,) = children() - before
+    os.kill(int(child), signal.SIGKILL)
+    rest = list(found)
+    assert [isinstance(one, EncodedImage) for one in (first, *rest)] == [1, 0, 1, 1, 1]
+    assert isinstance(rest[0], FailedImage)
+    assert "ended over it with SIGKILL" in rest[0].reason
 
 
 def test_a_script_without_a_main_guard(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ Invariants every :class:`Encoder` keeps:
   the answer.
 * ``identity`` is the same for the same weights, preprocessing and pooling, wherever the weights lie
   and on whatever device and precision they run; it differs when any of the three does.
-* ``preprocess`` is a pure function of the image and pickles without the model, so that worker
-  processes can run it.
+* ``preprocess`` is a pure function of the image; where it is a
+  :class:`~trustvlm.encoders.images.preprocess.Preprocess`, sandboxes can run it.
 * Every method may be called from several threads at once.
 * An encoder that cannot do a verb (a verifier has no texts, a precomputed one has neither) raises
   :class:`~trustvlm.errors.InvalidInput` and says what to pass instead.

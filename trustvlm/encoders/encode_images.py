@@ -10,13 +10,13 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from trustvlm.encoders.base import Encoder
+from trustvlm.encoders.images.prepare import Prepared, prepare_all
 from trustvlm.encoders.images.reading import (
     DEFAULT_LIMITS,
     ImageLimits,
     UnreadableImage,
     source_name,
 )
-from trustvlm.encoders.images.worker_pool import Prepared, WorkerPool, prepare
 from trustvlm.errors import InvalidInput
 from trustvlm.system.timing import stage
 from trustvlm.types.arrays import Float32s
@@ -110,7 +110,9 @@ def _encode(
     limits: ImageLimits,
     progress: Callable[[int], None] | None,
 ) -> Iterator[EncodedImage | FailedImage]:
-    prepared = _prepare_all(sources, [e.preprocess for e in encoders], batch_size, workers, limits)
+    preprocesses = [encoder.preprocess for encoder in encoders]
+    ahead = batch_size + 2 * workers
+    prepared = prepare_all(sources, preprocesses, limits, workers=workers, ahead=ahead)
     numbered = enumerate(prepared)
     while batch := _next_batch(numbered, batch_size):
         good = [item for _, item in batch if isinstance(item, Prepared)]
@@ -145,21 +147,3 @@ def _encode_batch(encoder: Encoder, pixels: list[Float32s]) -> list[Float32s]:
 
     with stage("encode"):
         return list(encoder.encode_images(torch.stack([torch.from_numpy(p) for p in pixels])))
-
-
-def _prepare_all(
-    sources: Sequence[ImageSource],
-    preprocesses: list[Callable[..., object]],
-    batch_size: int,
-    workers: int,
-    limits: ImageLimits,
-) -> Iterator[Prepared | UnreadableImage]:
-    if workers == 0:
-        for source in sources:
-            try:
-                yield prepare(source, preprocesses, limits)
-            except UnreadableImage as e:
-                yield e
-        return
-    with WorkerPool(workers, preprocesses, limits) as pool:
-        yield from pool.map(sources, ahead=batch_size + 2 * workers)

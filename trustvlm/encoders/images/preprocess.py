@@ -9,6 +9,7 @@ transforms.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ _MODES = ("shortest", "longest", "squash")
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Preprocessing of one encoder; pickles, compares and describes itself by its fields.
+    """Preprocessing of one encoder; compares and describes itself by its fields.
 
     Attributes:
         crop: (height, width) in pixels of what the model sees.
@@ -70,6 +71,15 @@ class Preprocess:
             or 0.0 in self.std
         ):
             raise InvalidInput(f"unusable preprocessing {self.describe()}")
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> Preprocess:
+        """Preprocessing with these fields, as JSON holds them."""
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in fields.items()
+        }
+        return cls(**values)
 
     def __call__(self, image: Image) -> Any:
         """(3, height, width) float32 torch tensor of an RGB image."""

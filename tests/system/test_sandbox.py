@@ -1,0 +1,127 @@
+"""A child process with limits: what it answers, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from trustvlm.errors import Unavailable
+from trustvlm.system.sandbox import Sandbox, Unreadable
+
+MEMORY = 100 * 2**20
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    opened = Sandbox("sandboxed:work")
+    yield opened
+    opened.close()
+
+
+def ask(sandbox: Sandbox, do: str, *parts: Any, seconds: float = 20.0, **head: Any) -> list[Any]:
+    return list(sandbox.ask({"do": do, **head}, *parts, memory=MEMORY, seconds=seconds))
+
+
+def test_answers_come_one_by_one_with_their_bytes(sandbox: Sandbox) -> None:
+    numbers = np.arange(300_000, dtype=np.float32)
+    answers = ask(sandbox, "repeat", numbers, b"", b"abc", times=3)
+    assert [head for head, _ in answers] == [{"number": 0}, {"number": 1}, {"number": 2}]
+    for _, parts in answers:
+        np.testing.assert_array_equal(np.frombuffer(parts[0], np.float32), numbers)
+        assert parts[1:] == [b"", b"abc"]
+    assert ask(sandbox, "repeat", times=0) == []
+    assert ask(sandbox, "print") == [({}, [])]
+
+
+def test_a_file_is_inherited(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    with path.open("rb") as file:
+        sandbox = Sandbox("sandboxed:work", files=[file.fileno()])
+        assert ask(sandbox, "read", file=file.fileno()) == [({}, [b"content"])]
+        sandbox.close()
+
+
+def test_a_refusal_and_a_lack_of_memory_leave_the_child_alive(sandbox: Sandbox) -> None:
+    with pytest.raises(Unreadable, match=r"^it is no picture$"):
+        ask(sandbox, "refuse")
+    with pytest.raises(Unreadable, match=r"^it needs more than 100 MiB of memory to be read$"):
+        ask(sandbox, "take", bytes=2 * MEMORY)
+    with pytest.raises(Unavailable, match="KeyError: 'a bug'"):
+        ask(sandbox, "fail")
+    assert ask(sandbox, "take", bytes=MEMORY // 2) == [({"length": MEMORY // 2}, [])]
+
+
+@pytest.mark.parametrize(
+    ("do", "reason"),
+    [
+        ("spin", "could not be read within 0.5 s"),
+        ("wait", "could not be read within 0.5 s"),
+        ("crash", "its reader ended over it with SIGABRT"),
+        ("leave", "its reader ended over it with exit code 9"),
+    ],
+)
+def test_a_child_that_hangs_or_dies_is_one_sentence(sandbox: Sandbox, do: str, reason: str) -> None:
+    ask(sandbox, "print")
+    begun = time.perf_counter()
+    with pytest.raises(Unreadable, match=reason):
+        ask(sandbox, do, seconds=0.5)
+    assert time.perf_counter() - begun < 3.0
+    assert not sandbox.alive
+    with pytest.raises(Unreadable, match="ended"):
+        ask(sandbox, "print")
+
+
+def test_cpu_time_is_limited_without_a_parent_that_waits(sandbox: Sandbox) -> None:
+    ask(sandbox, "print")
+    answers = sandbox.ask({"do": "spin"}, memory=MEMORY, seconds=1.0)
+    with pytest.raises(Unreadable, match="could not be read within 1 s"):
+        next(answers)
+
+
+def test_an_answer_is_no_larger_than_the_memory(sandbox: Sandbox) -> None:
+    assert len(ask(sandbox, "flood", bytes=MEMORY // 4)[0][1][0]) == MEMORY // 4
+    with pytest.raises(Unreadable, match="more than 1 MiB"):
+        list(sandbox.ask({"do": "flood", "bytes": 2**20 + 1}, memory=2**20, seconds=20))
+
+
+def test_closing_in_another_thread_ends_a_wait(sandbox: Sandbox) -> None:
+    ask(sandbox, "print")
+    threading.Timer(0.3, sandbox.close).start()
+    begun = time.perf_counter()
+    with pytest.raises(Unreadable, match="SIGKILL"):
+        ask(sandbox, "wait")
+    assert time.perf_counter() - begun < 3.0
+
+
+def test_what_does_not_start_is_unavailable(capfd: pytest.CaptureFixture[str]) -> None:
+    sandbox = Sandbox("no_such_module:work")
+    with pytest.raises(Unavailable, match=r"does not start.*exit code 1"):
+        ask(sandbox, "print")
+    assert "no_such_module" in capfd.readouterr().err
+    sandbox.close()
+
+
+def test_the_child_ends_with_its_parent() -> None:
+    reader, writer = os.pipe()
+    if (pid := os.fork()) == 0:
+        sandbox = Sandbox("sandboxed:work")
+        ask(sandbox, "print")
+        os.write(writer, str(sandbox._child.pid).encode())
+        os._exit(0)
+    os.waitpid(pid, 0)
+    child = int(os.read(reader, 20))
+    for descriptor in (reader, writer):
+        os.close(descriptor)
+    for _ in range(100):
+        if not Path(f"/proc/{child}").exists() or "Z" in Path(f"/proc/{child}/stat").read_text():
+            return
+        time.sleep(0.05)
+    raise AssertionError("the child outlived its parent")

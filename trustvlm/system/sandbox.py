@@ -1,0 +1,262 @@
+"""A child process that reads a stranger's bytes, with limits on memory, CPU time and waiting time.
+
+A decoder may crash, hang or fill the memory over a damaged file. In a sandbox that is one sentence,
+:class:`Unreadable`, and the next file has a new child. The child runs a function of ours, named
+"module:function", that takes a request and yields its answers; both are a dictionary that JSON can
+hold and any number of byte strings.
+
+One frame, in both directions: the length of the head (4 bytes), the head (JSON), then the parts as
+raw bytes, whose sizes the head lists. Nothing is pickled: a child that a file has taken over can
+send data only, and no more than the memory it may take.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import resource
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from trustvlm.errors import Unavailable
+
+__all__ = ["Answers", "Message", "Sandbox", "Unreadable", "limit_cpu"]
+
+Message = tuple[dict[str, Any], Sequence[Any]]
+"""A head and its parts: bytes when received, anything with the buffer interface when sent."""
+Answers = Callable[[dict[str, Any], list[bytearray]], Iterator[Message]]
+"""What runs in the child: from the head and the parts of a request to its answers."""
+
+_START_SECONDS = 120.0  # a busy machine imports slowly
+_TOO_LARGE = "it needs more than {} MiB of memory to be read"
+_MAIN = "from trustvlm.system.sandbox import main; main()"
+
+
+class Unreadable(Exception):
+    """The input cannot be read; the message says why, in words that continue "IN: …".
+
+    Raised in the child by the function that reads, and in the parent for that, or for a child that
+    crashed, hung or needed too much memory.
+    """
+
+
+class Sandbox:
+    """A child process; close it. One thread at a time asks; any thread may close.
+
+    Args:
+        target: "module:function" of an :data:`Answers`, importable where this process imports from.
+        files: descriptors that the child inherits under their numbers.
+
+    Raises:
+        Unavailable: no process can be started.
+    """
+
+    def __init__(self, target: str, files: Sequence[int] = ()) -> None:
+        self._owner, self._ready = os.getpid(), False
+        self._pipes = threading.RLock()
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path),
+            # Arrow's own allocator reserves more address space than a child may have.
+            "ARROW_DEFAULT_MEMORY_POOL": "system",
+            "OMP_NUM_THREADS": "1",
+        }
+        try:
+            self._child = subprocess.Popen(
+                [sys.executable, "-P", "-c", _MAIN, target],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=environment,
+                bufsize=0,
+                pass_fds=files,
+            )
+        except OSError as error:
+            raise Unavailable(f"no child process can be started ({error.strerror})") from error
+
+    def ask(
+        self, request: dict[str, Any], *parts: Any, memory: int, seconds: float
+    ) -> Iterator[Message]:
+        """The answers of the child, each when it comes; take them all before the next request.
+
+        Args:
+            memory: bytes that the child may take more than it has, and an answer may have.
+            seconds: longest wait for an answer, and CPU time to make it.
+
+        Raises:
+            Unreadable: the input cannot be read; unless its function said so, the child is gone.
+            Unavailable: the child did not start, or has a bug.
+        """
+        self._await_start()
+        # Of a child that is gone the reason is found where its answer should be.
+        with suppress(OSError, ValueError), self._pipes:
+            _send(
+                self._pipe(self._child.stdin),
+                {"request": request, "memory": memory, "seconds": seconds},
+                parts,
+            )
+        while True:
+            head, answered = self._receive(memory, seconds)
+            if "answer" not in head:
+                break
+            yield head["answer"], answered
+        if "unreadable" in head:
+            raise Unreadable(head["unreadable"])
+        if "bug" in head:
+            raise Unavailable(f"a child process failed: {head['bug']}")
+
+    @property
+    def alive(self) -> bool:
+        """Whether the child can be asked."""
+        return self._owner == os.getpid() and self._child.poll() is None
+
+    def close(self) -> None:
+        """End the child at once; an :meth:`ask` in another thread raises Unreadable."""
+        if self._owner != os.getpid():  # the child of the process that this one is a fork of
+            return
+        self._child.kill()
+        with self._pipes:
+            self._child.wait()
+            for stream in (self._child.stdin, self._child.stdout):
+                if stream is not None:
+                    stream.close()
+
+    def _await_start(self) -> None:
+        if self._ready:
+            return
+        try:
+            self._receive(1 << 10, _START_SECONDS)
+        except Unreadable as error:
+            raise Unavailable(f"a child process does not start: {error}") from error
+        self._ready = True
+
+    def _receive(self, memory: int, seconds: float) -> Message:
+        deadline = time.monotonic() + seconds
+        with self._pipes:
+            size = int.from_bytes(self._read(4, deadline, seconds))
+            head = json.loads(self._read(size, deadline, seconds)) if size <= memory else {}
+            sizes = head.get("sizes", [memory + 1])
+            if sum(sizes) > memory:
+                self.close()
+                raise Unreadable(_TOO_LARGE.format(memory >> 20))
+            return head, [self._read(size, deadline, seconds) for size in sizes]
+
+    def _read(self, size: int, deadline: float, seconds: float) -> bytearray:
+        data = bytearray(size)
+        left = memoryview(data)
+        waiting = select.poll()
+        try:
+            stream = self._pipe(self._child.stdout)
+            waiting.register(stream, select.POLLIN)
+            while left:
+                if not waiting.poll(max(0.0, 1_000 * (deadline - time.monotonic()))):
+                    self.close()
+                    raise Unreadable(f"it could not be read within {seconds:g} s")
+                if not (count := stream.readinto(left)):  # type: ignore[attr-defined]
+                    raise EOFError
+                left = left[count:]
+        except (OSError, ValueError, EOFError) as error:  # it ended, or another thread closed it
+            raise Unreadable(self._last_words(seconds)) from error
+        return data
+
+    def _last_words(self, seconds: float) -> str:
+        """How the child ended that wrote no more."""
+        code = self._child.wait()
+        self.close()
+        if code == -signal.SIGXCPU:
+            return f"it could not be read within {seconds:g} s of CPU time"
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        return f"its reader ended over it with {how}"
+
+    @staticmethod
+    def _pipe(stream: Any) -> BinaryIO:
+        assert stream is not None
+        pipe: BinaryIO = stream
+        return pipe
+
+
+def limit_cpu(seconds: float) -> None:
+    """End this process when it has used `seconds` more of CPU time."""
+    used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(used + seconds), hard))
+
+
+def main() -> None:
+    """Answer requests in the child until standard input closes, as it does when the parent ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the group; the parent decides
+    module, _, name = sys.argv[1].partition(":")
+    answers: Answers = getattr(import_module(module), name)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    output = os.fdopen(os.dup(1), "wb", buffering=0)
+    with Path(os.devnull).open("wb") as nowhere:  # what decoders print
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+    with suppress(BrokenPipeError, EOFError):
+        _send(output, {}, ())
+        while True:
+            head, parts = _receive_request(sys.stdin.buffer)
+            _send(output, _answer(answers, head, parts, output), ())
+
+
+def _answer(
+    answers: Answers, head: dict[str, Any], parts: list[bytearray], output: BinaryIO
+) -> dict[str, str]:
+    """Send the answers to a request; the last head: nothing, or what went wrong."""
+    _limit_memory(head["memory"])
+    try:
+        limit_cpu(head["seconds"])
+        for message, bodies in answers(head["request"], parts):
+            _send(output, {"answer": message}, bodies)
+            limit_cpu(head["seconds"])
+    except Unreadable as error:
+        return {"unreadable": str(error)}
+    except MemoryError:
+        return {"unreadable": _TOO_LARGE.format(head["memory"] >> 20)}
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # carried to the parent, which raises it
+        return {"bug": f"{type(error).__name__}: {error}"}
+    finally:
+        _limit_memory(None)
+    return {}
+
+
+def _limit_memory(memory: int | None) -> None:
+    """Let this process take `memory` bytes more than it has; None: what it likes."""
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    soft = hard
+    with suppress(OSError, ValueError):  # without /proc there is no limit
+        if memory is not None:
+            taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            soft = taken + memory
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def _send(stream: BinaryIO, head: dict[str, Any], parts: Sequence[Any]) -> None:
+    views = [memoryview(part).cast("B") for part in parts]
+    text = json.dumps(head | {"sizes": [len(view) for view in views]}).encode()
+    for view in (memoryview(len(text).to_bytes(4) + text), *views):
+        left = view
+        while left:
+            left = left[stream.write(left) :]
+
+
+def _receive_request(stream: BinaryIO) -> tuple[dict[str, Any], list[bytearray]]:
+    head = json.loads(_read_all(stream, int.from_bytes(_read_all(stream, 4))))
+    return head, [_read_all(stream, size) for size in head["sizes"]]
+
+
+def _read_all(stream: BinaryIO, size: int) -> bytearray:
+    data = bytearray(size)
+    if stream.readinto(data) < size:  # type: ignore[attr-defined]
+        raise EOFError
+    return data
