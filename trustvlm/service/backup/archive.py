@@ -1,65 +1,52 @@
-"""The file that `trustvlm backup` writes: one ZIP archive with a manifest, and a seal at its very
-end.
+"""The backup file: one ZIP archive with a manifest, sealed at its very end (docs/backup.md).
 
-ZIP rather than tar: its list of members stands at the end, so that a file that was cut off has
-none; sizes and names are known before anything is read; and there are neither links nor devices nor
-five dialects to be careful about. Members are stored, not compressed (embeddings do not shrink, and
-a stored member cannot be a bomb), with ZIP64 fields, so that size is no limit; any unzip program
-can take them out. The member :data:`ABOUT` comes first and tells what the file is.
+Members are plain files, stored without compression (embeddings do not shrink, and a stored member
+cannot be a bomb): :data:`ABOUT` first, ``catalog.sqlite3``, ``trustvlm.toml`` and ``originals/…``
+where the home has them, and :data:`MANIFEST` last.
 
 The seal is the archive's comment: the version of the format and the SHA-256 of every byte before
-that digest. It detects any byte changed, missing or added, also in ZIP's own fields; the manifest's
-digests, one a member, say so again while a member is copied. Neither is a signature: whoever can
-write the file can seal it anew.
-
-Members, each a plain file: :data:`ABOUT`, ``catalog.sqlite3``, ``trustvlm.toml`` (if there is one),
-``originals/…`` (if there are any), and at last :data:`MANIFEST`.
+that digest. It detects any byte changed, missing or added, also in ZIP's own fields. It is not a
+signature: whoever can write the file can seal it again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 import re
 import stat
 import struct
+import sys
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, Annotated, Literal
 
+from pydantic import Field, TypeAdapter, ValidationError
+
+from trustvlm.catalog.store import schema
 from trustvlm.catalog.upkeep.copy_catalog import CatalogFacts, SpaceFacts
-from trustvlm.errors import (
-    Damaged,
-    InvalidInput,
-    NotFound,
-    SchemaMismatch,
-    TrustVLMError,
-    Unavailable,
-)
+from trustvlm.errors import Damaged, InvalidInput, NotFound, SchemaMismatch, Unavailable
 
 __all__ = [
     "ABOUT",
     "CATALOG",
-    "MANIFEST",
     "ORIGINALS",
     "SETTINGS",
     "Archive",
-    "ArchiveWriter",
     "Manifest",
-    "Member",
-    "opened",
+    "open_archive",
+    "write_archive",
 ]
 
 VERSION = 1
-ABOUT, MANIFEST, CATALOG, SETTINGS, ORIGINALS = (
-    "TRUSTVLM-BACKUP.txt", "manifest.json", "catalog.sqlite3", "trustvlm.toml", "originals",
-)  # fmt: skip
+ABOUT, MANIFEST = "TRUSTVLM-BACKUP.txt", "manifest.json"
+CATALOG, SETTINGS, ORIGINALS = "catalog.sqlite3", "trustvlm.toml", "originals"
 _ABOUT = b"A backup of a trustvlm home. 'trustvlm restore' checks it and makes a home of it.\n"
 _SEAL = b"trustvlm-backup/%d sha256:"
 _SEAL_PATTERN = re.compile(rb"trustvlm-backup/(\d{1,4}) sha256:([0-9a-f]{64})\Z")
@@ -67,26 +54,17 @@ _DIGEST = 64  # hexadecimal characters
 _ORIGINAL = re.compile(r"originals(/[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}){1,6}\Z")
 _MAX_MANIFEST = 512 * 2**20  # two million originals
 _CHUNK = 4 << 20
+_ZIP_DATES = (1980, 1, 1, 0, 0, 0), (2107, 12, 31, 23, 59, 58)  # the manifest has the true one
 # What zipfile raises over an archive that was made to mislead it.
-_UNSOUND = (
-    zipfile.BadZipFile,
-    NotImplementedError,
-    EOFError,
-    ValueError,
-    OverflowError,
-    struct.error,
-)
-
-_ZIP_DATES = (1980, 1, 1, 0, 0, 0), (2107, 12, 31, 23, 59, 58)
-"""The dates that the format can hold; the manifest has the true one."""
+_UNSOUND = (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, OverflowError)
 Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
 class Member:
-    """One file of an archive: its size in bytes and its SHA-256, in hexadecimal."""
+    """A file of an archive: its size in bytes and its SHA-256, in hexadecimal."""
 
-    size: int
+    size: Annotated[int, Field(ge=0)]
     sha256: str
 
 
@@ -96,117 +74,72 @@ class Manifest:
 
     Attributes:
         trustvlm: the version of the program that wrote it. created_at: when.
-        catalog: schema, epoch and spaces of the catalog. members: name → file, the manifest itself
-            left out.
+        schema, epoch, spaces: of the catalog. members: name → file, without the manifest itself.
     """
 
+    format: Literal["trustvlm-backup"]
+    version: Literal[1]
     trustvlm: str
     created_at: datetime
-    catalog: CatalogFacts
+    schema: str
+    epoch: str
+    spaces: tuple[SpaceFacts, ...]
     members: dict[str, Member]
 
-    def to_json(self) -> bytes:
-        """The manifest as it stands in the archive."""
-        content = {
-            "format": "trustvlm-backup", "version": VERSION, "trustvlm": self.trustvlm,
-            "created_at": self.created_at.isoformat(), "schema": self.catalog.schema,
-            "epoch": self.catalog.epoch,
-            "spaces": [asdict(space) for space in self.catalog.spaces],
-            "members": {name: asdict(member) for name, member in self.members.items()},
-        }  # fmt: skip
-        return json.dumps(content, indent=1, ensure_ascii=False).encode()
-
-    @classmethod
-    def from_json(cls, content: bytes) -> Manifest:
-        """The manifest that :meth:`to_json` wrote. Raises ValueError for anything else."""
-        try:
-            found = json.loads(content)
-            if found["format"] != "trustvlm-backup" or found["version"] != VERSION:
-                raise ValueError(f"format {found['format']!r}, version {found['version']!r}")
-            spaces = [SpaceFacts(**_typed(space, SpaceFacts)) for space in found["spaces"]]
-            members = {
-                name: Member(**_typed(member, Member)) for name, member in found["members"].items()
-            }
-            texts = [found[name] for name in ("schema", "epoch", "trustvlm", "created_at")]
-            if not all(isinstance(value, str) for value in texts):
-                raise ValueError("a number where a text belongs")
-            facts = CatalogFacts(texts[0], texts[1], tuple(spaces))
-            return cls(texts[2], datetime.fromisoformat(texts[3]), facts, members)
-        except (KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise ValueError(f"{type(error).__name__}: {error}") from error
+    @property
+    def catalog(self) -> CatalogFacts:
+        """Schema, epoch and spaces of the catalog."""
+        return CatalogFacts(self.schema, self.epoch, self.spaces)
 
 
-def _typed(row: Any, kind: Any) -> dict[str, Any]:
-    """The fields of the dataclass `kind`, each of its own type. Raises ValueError."""
-    wanted = {field.name: {"int": int, "str": str}[str(field.type)] for field in fields(kind)}
-    if not isinstance(row, dict) or {name: type(value) for name, value in row.items()} != wanted:
-        raise ValueError(f"expected {kind.__name__} with {', '.join(wanted)}")
-    if any(isinstance(value, int) and value < 0 for value in row.values()):
-        raise ValueError(f"{kind.__name__} with a number below 0")
-    return row
+_MANIFEST = TypeAdapter(Manifest)
 
 
-class ArchiveWriter:
-    """Writes an archive's members in order; made by :meth:`writing`."""
+def write_archive(
+    path: Path, files: Iterable[tuple[str, Path]], catalog: CatalogFacts, progress: Progress
+) -> Manifest:
+    """Write the new archive `path` of (member name, file) pairs; sealed and on disk on return.
 
-    def __init__(self, archive: zipfile.ZipFile) -> None:
-        self._archive = archive
-        self.members: dict[str, Member] = {}
-        self._add(ABOUT, io.BytesIO(_ABOUT), None)
+    A file that is purged meanwhile is left out.
 
-    @classmethod
-    @contextmanager
-    def writing(cls, path: Path) -> Iterator[ArchiveWriter]:
-        """A writer of the new file `path`, which is sealed and on disk when the block ends."""
-        with path.open("x+b") as file:
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-                yield cls(archive)
-                archive.comment = _SEAL % VERSION + b"0" * _DIGEST
-            file.seek(-_DIGEST, os.SEEK_END)
-            end = file.tell()
-            file.seek(0)
-            digest = _digest(file, end, None)
-            file.seek(end)
-            file.write(digest.encode())
-            file.flush()
-            os.fsync(file.fileno())
+    Raises:
+        InvalidInput: a name that no member may have.
+    """
+    with path.open("x+b") as file:
+        with zipfile.ZipFile(file, "w") as archive:
+            members = {ABOUT: _add(archive, ABOUT, io.BytesIO(_ABOUT))}
+            for name, source in files:
+                if not _allowed(name):
+                    raise InvalidInput(
+                        f"{source}: a file of this name has no place in a backup; move it out of "
+                        f"the home's folder"
+                    )
+                with suppress(FileNotFoundError), source.open("rb") as content:
+                    members[name] = _add(archive, name, content, progress)
+            manifest = Manifest(
+                "trustvlm-backup", VERSION, version("trustvlm"),
+                datetime.now(UTC).replace(microsecond=0), **vars(catalog), members=members,
+            )  # fmt: skip
+            _add(archive, MANIFEST, io.BytesIO(_MANIFEST.dump_json(manifest, indent=1)))
+            archive.comment = _SEAL % VERSION + b"0" * _DIGEST
+        end = file.seek(-_DIGEST, os.SEEK_END)
+        file.seek(0)
+        digest = _copy(file, limit=end).sha256
+        file.seek(end)
+        file.write(digest.encode())
+        file.flush()
+        os.fsync(file.fileno())
+    return manifest
 
-    def add(self, name: str, source: Path, progress: Progress | None = None) -> None:
-        """Add the file `source` as member `name`.
 
-        Raises:
-            InvalidInput: the name is none that a member may have.
-        """
-        if not _allowed(name):
-            raise InvalidInput(
-                f"{source}: a file of this name has no place in a backup; move it out of the "
-                f"home's folder"
-            )
-        with source.open("rb") as file:
-            self._add(name, file, progress)
-
-    def finish(self, catalog: CatalogFacts, version: str) -> Manifest:
-        """Write the manifest, as the last member."""
-        manifest = Manifest(
-            version, datetime.now(UTC).replace(microsecond=0), catalog, dict(self.members)
-        )
-        self._add(MANIFEST, io.BytesIO(manifest.to_json()), None)
-        return manifest
-
-    def _add(self, name: str, source: BinaryIO, progress: Progress | None) -> None:
-        digest, size = hashlib.sha256(), 0
-        info = zipfile.ZipInfo(
-            name, min(max(datetime.now(UTC).timetuple()[:6], _ZIP_DATES[0]), _ZIP_DATES[1])
-        )
-        info.external_attr = (stat.S_IFREG | 0o600) << 16
-        with self._archive.open(info, "w", force_zip64=True) as member:
-            while chunk := source.read(_CHUNK):
-                member.write(chunk)
-                digest.update(chunk)
-                size += len(chunk)
-                if progress is not None:
-                    progress(len(chunk))
-        self.members[name] = Member(size, digest.hexdigest())
+def _add(
+    archive: zipfile.ZipFile, name: str, source: IO[bytes], progress: Progress | None = None
+) -> Member:
+    date = min(max(datetime.now(UTC).timetuple()[:6], _ZIP_DATES[0]), _ZIP_DATES[1])
+    info = zipfile.ZipInfo(name, date)
+    info.external_attr = (stat.S_IFREG | 0o600) << 16
+    with archive.open(info, "w", force_zip64=True) as target:
+        return _copy(source, target, progress)
 
 
 def _allowed(name: str) -> bool:
@@ -214,74 +147,65 @@ def _allowed(name: str) -> bool:
 
 
 class Archive:
-    """An archive that proved right from the first byte to the last; made by :func:`opened`."""
+    """An archive that matches its seal and its list of members; opened by :func:`open_archive`."""
 
-    def __init__(self, path: Path, archive: zipfile.ZipFile, manifest: Manifest) -> None:
-        self.path, self._archive, self.manifest = path, archive, manifest
+    def __init__(self, path: Path, content: zipfile.ZipFile, manifest: Manifest) -> None:
+        self.path, self._content, self.manifest = path, content, manifest
 
-    def extract(self, name: str, target: Path, progress: Progress | None = None) -> None:
-        """Write a member to the new file `target`, on disk when this returns.
+    def extract(self, name: str, target: IO[bytes] | None = None) -> None:
+        """Compare a member with the manifest, and write it to `target` on the way.
 
         Raises:
-            Damaged: it is not what the manifest says (any more).
+            Damaged: they differ.
         """
-        expected = self.manifest.members[name]
-        digest, size = hashlib.sha256(), 0
-        with target.open("xb") as file, _read_member(self._archive, name, self.path) as member:
-            while chunk := member.read(_CHUNK):
-                size += len(chunk)
-                digest.update(chunk)
-                file.write(chunk)
-                if progress is not None:
-                    progress(len(chunk))
-            file.flush()
-            os.fsync(file.fileno())
-        if (size, digest.hexdigest()) != (expected.size, expected.sha256):
+        try:
+            with self._content.open(name) as member:
+                copied = _copy(member, target)
+        except _UNSOUND as error:
             raise Damaged(
-                f"{self.path}: the member {name} changed while it was being read; nothing was "
-                f"restored"
+                f"{self.path}: the member {name} cannot be read ({error}); use another backup"
+            ) from error
+        if copied != self.manifest.members[name]:
+            raise Damaged(
+                f"{self.path}: the member {name} does not match the manifest; use another backup"
             )
 
 
 @contextmanager
-def opened(path: Path, progress: Progress | None = None) -> Iterator[Archive]:
-    """The archive `path`, after every byte of it was checked.
+def open_archive(path: Path, progress: Progress | None = None) -> Iterator[Archive]:
+    """Open the archive `path`, once all its bytes match the seal and its members are those listed.
 
     Args:
-        progress: called with a number of bytes after these were checked; they are the file's size
-            in the end.
+        progress: called with numbers of bytes that were checked; their sum is the file's size.
 
     Raises:
         NotFound: no such file. InvalidInput: something else than a backup, or one with members that
             a backup cannot have.
         Damaged: cut off, extended or altered. SchemaMismatch: of a later format, or with a newer
-            schema.
+            schema. Unavailable: the file cannot be read.
     """
     if not path.is_file():
-        raise (InvalidInput if os.path.lexists(path) else NotFound)(
-            f"{path} is no file; expected a backup"
-        )
+        kind = InvalidInput if os.path.lexists(path) else NotFound
+        raise kind(f"{path} is no file; expected a backup")
     with ExitStack() as stack:
         try:
             file = stack.enter_context(path.open("rb"))
             _check_seal(path, file, progress)
-            archive = stack.enter_context(zipfile.ZipFile(file))
-            manifest = _checked(path, archive)
-        except TrustVLMError:
-            raise
-        except _UNSOUND as error:
+            content = stack.enter_context(zipfile.ZipFile(file))
+            _check_members(path, content, file.seek(0, os.SEEK_END))
+            manifest = _read_manifest(path, content)
+        except (*_UNSOUND, struct.error) as error:
             raise Damaged(f"{path} is no sound archive ({error}); use another backup") from error
         except OSError as error:
             raise Unavailable(f"{path} cannot be read: {error.strerror or error}") from error
-        yield Archive(path, archive, manifest)
+        yield Archive(path, content, manifest)
 
 
-def _check_seal(path: Path, file: BinaryIO, progress: Progress | None) -> None:
-    """Compare the archive with its seal."""
-    size = os.fstat(file.fileno()).st_size
+def _check_seal(path: Path, file: IO[bytes], progress: Progress | None) -> None:
     head = file.read(30 + len(ABOUT))
     if head[:4] != b"PK\x03\x04" or head[30:] != ABOUT.encode():
         raise InvalidInput(f"{path} is no backup of trustvlm, or its beginning was altered")
+    size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - 128))
     seal = _SEAL_PATTERN.search(file.read())
     if seal is None:
@@ -289,94 +213,76 @@ def _check_seal(path: Path, file: BinaryIO, progress: Progress | None) -> None:
             f"{path} does not end like a backup: it was cut off, extended or altered; use "
             f"another one"
         )
-    if (version := int(seal[1])) > VERSION:
+    if (of_file := int(seal[1])) > VERSION:
         raise SchemaMismatch(
-            f"{path} has the backup format {version}, this program knows {VERSION}; upgrade "
+            f"{path} has the backup format {of_file}, this program reads {VERSION}; upgrade "
             f"trustvlm"
         )
     file.seek(0)
-    if _digest(file, size - _DIGEST, progress) != seal[2].decode():
+    if _copy(file, None, progress, size - _DIGEST).sha256 != seal[2].decode():
         raise Damaged(f"{path} does not match its checksum: it was altered; use another one")
 
 
-def _checked(path: Path, archive: zipfile.ZipFile) -> Manifest:
-    """The manifest, once everything in the archive is what it says, and nothing else is there."""
+def _check_members(path: Path, archive: zipfile.ZipFile, size: int) -> None:
+    """Make sure that the archive holds plain, stored files of the names that a backup has."""
     infos = archive.infolist()
-    names = [info.filename for info in infos]
-    if len(set(names)) < len(names):
+    names = {info.filename for info in infos}
+    if len(names) < len(infos):
         raise InvalidInput(f"{path}: a member comes twice; this is no backup of trustvlm")
     for info in infos:
-        mode = info.external_attr >> 16
-        if not (_allowed(info.filename) or info.filename == MANIFEST) or stat.S_IFMT(mode) not in (
-            0,
-            stat.S_IFREG,
-        ):
+        plain = stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG)
+        if not plain or not (_allowed(info.filename) or info.filename == MANIFEST):
             raise InvalidInput(
                 f"{path}: the member {info.filename!r:.120} has no place in a backup"
             )
-        if (
-            info.compress_type != zipfile.ZIP_STORED
-            or info.flag_bits & 1
-            or info.file_size != info.compress_size
-        ):
+        stored = info.compress_type == zipfile.ZIP_STORED and info.file_size == info.compress_size
+        if not stored or info.flag_bits & 1:
             raise InvalidInput(
                 f"{path}: the member {info.filename} is compressed or encrypted; this is no "
                 f"backup of trustvlm"
             )
-    assert archive.fp is not None
-    if sum(info.file_size for info in infos) > archive.fp.seek(0, os.SEEK_END):
+    if sum(info.file_size for info in infos) > size:
         raise InvalidInput(f"{path}: its members overlap; this is no backup of trustvlm")
-    if not {ABOUT, CATALOG, MANIFEST} <= set(names):
+    if not {ABOUT, CATALOG, MANIFEST} <= names:
         raise InvalidInput(
             f"{path}: {CATALOG} or {MANIFEST} is missing; this is no backup of trustvlm"
         )
-    manifest = _manifest_of(path, archive)
-    if manifest.members.keys() != set(names) - {MANIFEST}:
+    if archive.getinfo(MANIFEST).file_size > _MAX_MANIFEST:
+        raise InvalidInput(f"{path}: expected a manifest of at most {_MAX_MANIFEST >> 20} MiB")
+
+
+def _read_manifest(path: Path, archive: zipfile.ZipFile) -> Manifest:
+    try:
+        manifest = _MANIFEST.validate_json(archive.read(MANIFEST), strict=True)
+    except ValidationError as error:
+        problem = "{loc}: {msg}".format(**error.errors()[0])
+        raise InvalidInput(
+            f"{path}: its manifest cannot be read ({problem!r:.120}); this is no backup of trustvlm"
+        ) from error
+    if manifest.members.keys() != set(archive.namelist()) - {MANIFEST}:
         raise Damaged(
             f"{path}: its members are not those that its manifest lists; use another backup"
         )
-    for name, expected in manifest.members.items():
-        with _read_member(archive, name, path) as member:
-            size = archive.getinfo(name).file_size
-            if size != expected.size or _digest(member, size, None) != expected.sha256:
-                raise Damaged(
-                    f"{path}: the member {name} does not match the manifest; use another backup"
-                )
+    try:
+        schema.refuse_newer(manifest.schema)
+    except SchemaMismatch as error:
+        raise SchemaMismatch(f"{path}: {error}") from error
     return manifest
 
 
-def _manifest_of(path: Path, archive: zipfile.ZipFile) -> Manifest:
-    if archive.getinfo(MANIFEST).file_size > _MAX_MANIFEST:
-        raise InvalidInput(f"{path}: expected a manifest of at most {_MAX_MANIFEST >> 20} MiB")
-    with _read_member(archive, MANIFEST, path) as member:
-        content = member.read()
-    try:
-        return Manifest.from_json(content)
-    except ValueError as error:
-        raise InvalidInput(
-            f"{path}: its manifest cannot be read ({error!s:.120}); this is no backup of trustvlm"
-        ) from error
-
-
-@contextmanager
-def _read_member(archive: zipfile.ZipFile, name: str, path: Path) -> Iterator[IO[bytes]]:
-    try:
-        with archive.open(name) as member:
-            yield member
-    except TrustVLMError:
-        raise
-    except _UNSOUND as error:
-        raise Damaged(
-            f"{path}: the member {name} cannot be read ({error}); use another backup"
-        ) from error
-
-
-def _digest(file: IO[bytes], size: int, progress: Progress | None) -> str:
-    """SHA-256 of the next `size` bytes, or of as many as there are."""
-    digest = hashlib.sha256()
-    while size > 0 and (chunk := file.read(min(_CHUNK, size))):
+def _copy(
+    source: IO[bytes],
+    target: IO[bytes] | None = None,
+    progress: Progress | None = None,
+    limit: int = sys.maxsize,
+) -> Member:
+    """Copy up to `limit` bytes, if there is a target; their number and digest."""
+    digest, size = hashlib.sha256(), 0
+    while chunk := source.read(min(_CHUNK, limit - size)):
         digest.update(chunk)
-        size -= len(chunk)
+        size += len(chunk)
+        if target is not None:
+            target.write(chunk)
         if progress is not None:
             progress(len(chunk))
-    return digest.hexdigest()
+    return Member(size, digest.hexdigest())
