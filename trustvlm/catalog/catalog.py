@@ -17,11 +17,12 @@ from trustvlm.catalog.store import schema, sqlite
 from trustvlm.catalog.store.models import CatalogState
 from trustvlm.catalog.store.presence import Presence
 from trustvlm.catalog.store.sqlite import make_engine, translated
-from trustvlm.catalog.upkeep.copy_catalog import CatalogFacts, facts_of
+from trustvlm.catalog.upkeep.copy_catalog import facts_of
 from trustvlm.errors import Busy, Damaged, NotFound
 from trustvlm.system.durable import make_folder
 from trustvlm.system.fault_points import reached
 from trustvlm.system.signals import unbroken
+from trustvlm.types.backups import CatalogFacts
 
 __all__ = ["Catalog"]
 

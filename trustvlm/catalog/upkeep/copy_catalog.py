@@ -17,7 +17,6 @@ import sqlite3
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
@@ -29,39 +28,11 @@ from trustvlm.catalog.store.models import CatalogState, Label, Space, Support
 from trustvlm.catalog.store.sqlite import make_engine, translated
 from trustvlm.errors import Busy, Damaged, Unavailable
 from trustvlm.system.durable import sync
+from trustvlm.types.backups import CatalogFacts, SpaceFacts
 
-__all__ = [
-    "CatalogFacts",
-    "SpaceFacts",
-    "copy_catalog",
-    "facts",
-    "facts_of",
-    "renew_epoch",
-    "renew_epoch_of",
-    "unused",
-]
+__all__ = ["copy_catalog", "facts", "facts_of", "renew_epoch", "renew_epoch_of", "unused"]
 
 PAGES = 1_024  # 16 MiB between two calls of `progress`
-
-
-@dataclass(frozen=True)
-class SpaceFacts:
-    """One live space: its name, its revision, and how many live labels and support images it
-    has."""
-
-    name: str
-    revision: int
-    labels: int
-    supports: int
-
-
-@dataclass(frozen=True)
-class CatalogFacts:
-    """What a catalog is: its schema, its epoch, and its live spaces by name."""
-
-    schema: str
-    epoch: str
-    spaces: tuple[SpaceFacts, ...]
 
 
 def copy_catalog(

@@ -13,7 +13,7 @@ from trustvlm.cli.printing.safe_text import count, quoted, shown
 from trustvlm.cli.session import Session
 
 if TYPE_CHECKING:
-    from trustvlm.catalog.upkeep.copy_catalog import CatalogFacts
+    from trustvlm.types.backups import CatalogFacts
 
 __all__ = ["backup", "restore"]
 

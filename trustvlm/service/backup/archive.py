@@ -30,19 +30,10 @@ from typing import IO, Annotated, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from trustvlm.catalog.store import schema
-from trustvlm.catalog.upkeep.copy_catalog import CatalogFacts, SpaceFacts
 from trustvlm.errors import Damaged, InvalidInput, NotFound, SchemaMismatch, Unavailable
+from trustvlm.types.backups import CatalogFacts, SpaceFacts
 
-__all__ = [
-    "ABOUT",
-    "CATALOG",
-    "ORIGINALS",
-    "SETTINGS",
-    "Archive",
-    "Manifest",
-    "open_archive",
-    "write_archive",
-]
+__all__ = ["Archive", "Manifest", "open_archive", "write_archive"]
 
 VERSION = 1
 ABOUT, MANIFEST = "TRUSTVLM-BACKUP.txt", "manifest.json"
@@ -52,9 +43,7 @@ _SEAL = b"trustvlm-backup/%d sha256:"
 _SEAL_PATTERN = re.compile(rb"trustvlm-backup/(\d{1,4}) sha256:([0-9a-f]{64})\Z")
 _DIGEST = 64  # hexadecimal characters
 _ORIGINAL = re.compile(r"originals(/[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}){1,6}\Z")
-_MAX_MANIFEST = 512 * 2**20  # two million originals
 _CHUNK = 4 << 20
-_ZIP_DATES = (1980, 1, 1, 0, 0, 0), (2107, 12, 31, 23, 59, 58)  # the manifest has the true one
 # What zipfile raises over an archive that was made to mislead it.
 _UNSOUND = (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, OverflowError)
 Progress = Callable[[int], None]
@@ -117,7 +106,7 @@ def write_archive(
                 with suppress(FileNotFoundError), source.open("rb") as content:
                     members[name] = _add(archive, name, content, progress)
             manifest = Manifest(
-                "trustvlm-backup", VERSION, version("trustvlm"),
+                "trustvlm-backup", 1, version("trustvlm"),
                 datetime.now(UTC).replace(microsecond=0), **vars(catalog), members=members,
             )  # fmt: skip
             _add(archive, MANIFEST, io.BytesIO(_MANIFEST.dump_json(manifest, indent=1)))
@@ -135,8 +124,7 @@ def write_archive(
 def _add(
     archive: zipfile.ZipFile, name: str, source: IO[bytes], progress: Progress | None = None
 ) -> Member:
-    date = min(max(datetime.now(UTC).timetuple()[:6], _ZIP_DATES[0]), _ZIP_DATES[1])
-    info = zipfile.ZipInfo(name, date)
+    info = zipfile.ZipInfo(name)  # of 1980; the manifest has the date
     info.external_attr = (stat.S_IFREG | 0o600) << 16
     with archive.open(info, "w", force_zip64=True) as target:
         return _copy(source, target, progress)
@@ -226,29 +214,24 @@ def _check_seal(path: Path, file: IO[bytes], progress: Progress | None) -> None:
 def _check_members(path: Path, archive: zipfile.ZipFile, size: int) -> None:
     """Make sure that the archive holds plain, stored files of the names that a backup has."""
     infos = archive.infolist()
-    names = {info.filename for info in infos}
-    if len(names) < len(infos):
-        raise InvalidInput(f"{path}: a member comes twice; this is no backup of trustvlm")
+    names = [info.filename for info in infos]
     for info in infos:
         plain = stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG)
-        if not plain or not (_allowed(info.filename) or info.filename == MANIFEST):
-            raise InvalidInput(
-                f"{path}: the member {info.filename!r:.120} has no place in a backup"
-            )
         stored = info.compress_type == zipfile.ZIP_STORED and info.file_size == info.compress_size
-        if not stored or info.flag_bits & 1:
+        allowed = _allowed(info.filename) or info.filename == MANIFEST
+        if not (plain and stored and allowed) or info.flag_bits & 1:
             raise InvalidInput(
-                f"{path}: the member {info.filename} is compressed or encrypted; this is no "
-                f"backup of trustvlm"
+                f"{path}: the member {info.filename!r:.120} has no place in a backup, or is "
+                f"compressed, encrypted or no plain file"
             )
-    if sum(info.file_size for info in infos) > size:
-        raise InvalidInput(f"{path}: its members overlap; this is no backup of trustvlm")
-    if not {ABOUT, CATALOG, MANIFEST} <= names:
+    if len(set(names)) < len(names):
+        raise InvalidInput(f"{path}: a member comes twice; this is no backup of trustvlm")
+    if not {ABOUT, CATALOG, MANIFEST} <= set(names):
         raise InvalidInput(
             f"{path}: {CATALOG} or {MANIFEST} is missing; this is no backup of trustvlm"
         )
-    if archive.getinfo(MANIFEST).file_size > _MAX_MANIFEST:
-        raise InvalidInput(f"{path}: expected a manifest of at most {_MAX_MANIFEST >> 20} MiB")
+    if sum(info.file_size for info in infos) > size:
+        raise InvalidInput(f"{path}: its members overlap; this is no backup of trustvlm")
 
 
 def _read_manifest(path: Path, archive: zipfile.ZipFile) -> Manifest:

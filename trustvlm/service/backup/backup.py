@@ -1,59 +1,30 @@
 """Backing up a home: the catalog as it is at one moment, the settings, and the originals.
 
 The catalog is copied while others write (:mod:`trustvlm.catalog.upkeep.copy_catalog`), then put
-into
-the archive: both in a work folder beside the target. The archive gets its name when it is complete
-and on disk.
+into the archive: both in a work folder beside the target. The archive gets its name when it is
+complete and on disk.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from trustvlm.catalog import Catalog
 from trustvlm.catalog.store import schema
 from trustvlm.catalog.upkeep import copy_catalog
-from trustvlm.catalog.upkeep.copy_catalog import CatalogFacts
 from trustvlm.errors import Conflict, InvalidInput, NotFound, ReadOnly, Unavailable
 from trustvlm.service.backup.archive import CATALOG, ORIGINALS, SETTINGS, write_archive
 from trustvlm.service.home.work_folder import put, unwritable, work_folder
 from trustvlm.system.durable import make_folder
 from trustvlm.system.fault_points import reached
+from trustvlm.types.backups import Backup, Upgrade
 
-__all__ = ["Backup", "Upgrade", "back_up", "upgrade_home"]
+__all__ = ["back_up", "upgrade_home"]
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Backup:
-    """A backup that was written.
-
-    Attributes:
-        path: the archive. size: its bytes. created_at: when it was finished.
-        catalog: schema, epoch and live spaces (with revision and counts) of the catalog in it.
-        originals: how many original images it holds.
-    """
-
-    path: Path
-    size: int
-    created_at: datetime
-    catalog: CatalogFacts
-    originals: int
-
-
-@dataclass(frozen=True)
-class Upgrade:
-    """What an upgrade did: the schema before (None: no catalog), the schema now, and the backup
-    made in between, if any."""
-
-    before: str | None
-    now: str
-    backup: Path | None
 
 
 def back_up(
@@ -90,9 +61,9 @@ def back_up(
         reached("backup.copied")
         facts = copy_catalog.facts(copy)
         # Listed after the copy: an original is on disk before the row that refers to it.
-        files = [(CATALOG, copy), *_settings(home), *_originals(home)]
+        files = [(CATALOG, copy), (SETTINGS, home / SETTINGS), *_originals(home)]
         done = copy.stat().st_size
-        total = done + sum(path.stat().st_size for _, path in files if path.exists())
+        total = done + sum(path.stat().st_size for _, path in files if path.is_file())
         manifest = write_archive(made, files, facts, archived)
         reached("backup.synced")
         size = made.stat().st_size
@@ -138,11 +109,6 @@ def upgrade_home(home: Path, catalog: Path, *, backup: bool = True) -> Upgrade:
         ) from error
     Catalog.upgrade(catalog, expected=made.catalog)
     return Upgrade(before, head, made.path)
-
-
-def _settings(home: Path) -> list[tuple[str, Path]]:
-    path = home / SETTINGS
-    return [(SETTINGS, path)] if path.is_file() else []
 
 
 def _originals(home: Path) -> Iterator[tuple[str, Path]]:

@@ -10,40 +10,21 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from trustvlm.catalog.store import schema
 from trustvlm.catalog.upkeep import copy_catalog
-from trustvlm.catalog.upkeep.copy_catalog import CatalogFacts
 from trustvlm.errors import Conflict, Damaged, InvalidInput
 from trustvlm.service.backup.archive import ABOUT, CATALOG, Archive, Manifest, open_archive
 from trustvlm.service.home.work_folder import exchange, unwritable, work_folder
 from trustvlm.system.durable import sync
 from trustvlm.system.fault_points import reached
+from trustvlm.types.backups import CatalogFacts, Restored
 
-__all__ = ["Restored", "check_backup", "restore"]
+__all__ = ["check_backup", "restore"]
 
 Progress = Callable[[int], None]
-
-
-@dataclass(frozen=True)
-class Restored:
-    """A home that was made of a backup.
-
-    Attributes:
-        home: where it is. created_at: when the backup was made.
-        catalog: its schema, its new epoch, and its live spaces with revision and counts.
-        replaced: where the home that it replaced is now; None where there was none.
-        outdated: the schema is older than this program's: 'trustvlm db upgrade' comes next.
-    """
-
-    home: Path
-    created_at: datetime
-    catalog: CatalogFacts
-    replaced: Path | None
-    outdated: bool
 
 
 def check_backup(archive: str | os.PathLike[str], *, progress: Progress | None = None) -> Manifest:

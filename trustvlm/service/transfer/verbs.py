@@ -6,10 +6,11 @@ from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 
-from trustvlm.service.backup.backup import Backup, back_up
+from trustvlm.service.backup.backup import back_up
 from trustvlm.service.home.open_home import OpenHome
 from trustvlm.service.transfer.export import Exported, export_space
 from trustvlm.types import SpaceRow
+from trustvlm.types.backups import Backup
 
 __all__ = ["Moving"]
 
