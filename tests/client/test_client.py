@@ -28,7 +28,7 @@ from trustvlm import LabelInput, Queries, errors
 from trustvlm.client import Client, decode, register
 from trustvlm.client import queries as query_verbs
 from trustvlm.demo.specs import classifier_spec, verifier_spec
-from trustvlm.service.server.server_home import Serving
+from trustvlm.service.server.server_home import ServerHome, Serving
 from trustvlm.types import CALL_COLUMNS, VERDICT_COLUMNS
 
 
@@ -632,7 +632,10 @@ def test_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("s", "t"):
             service.create_space(name, classifier="precomputed:2")
             service.register(name, [LabelInput("a", text_vector=[1, 0], image_vectors=[[1, 0]])])
-        reading, writing = service.create_key("read")[1], service.create_key("write", space="s")[1]
+        reading, writing = (
+            ServerHome(service).create_key("read")[1],
+            ServerHome(service).create_key("write", space="s")[1],
+        )
         with client_of(app) as client, pytest.raises(errors.Unauthorized, match="a key is needed"):
             client.get_space("s")
         monkeypatch.setenv("TRUSTVLM_KEY", reading)

@@ -22,6 +22,7 @@ from test_client_retries import told
 
 import trustvlm
 from trustvlm.client import Client
+from trustvlm.service.server.server_home import ServerHome
 
 VARIABLES = (
     "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR",
@@ -47,7 +48,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, str]
     ):
         service = app.state.serving.service
         service.create_space("s", classifier="precomputed:4")
-        yield port, service.create_key("read")[1]
+        yield port, ServerHome(service).create_key("read")[1]
 
 
 @pytest.fixture

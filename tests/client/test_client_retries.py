@@ -22,6 +22,7 @@ import trustvlm
 from trustvlm import LabelInput, Queries, errors
 from trustvlm.client import Client
 from trustvlm.errors import STATUSES
+from trustvlm.service.server.server_home import ServerHome
 
 SPACE = {
     "id": 1, "name": "s", "classifier": "precomputed:2", "verifier": "same", "classifier_dim": 2,
@@ -308,7 +309,7 @@ def test_an_import_goes_on_where_its_stream_broke(
     assert (
         sum(relay.sent) < 1_500_000
     )  # all of them have 960,000 bytes, of which 500,000 were sent before the break
-    (job,) = service.list_jobs("s", 10)
+    (job,) = ServerHome(service).list_jobs("s", 10)
     assert (job.state, job.done) == ("done", 2_500)
 
 
@@ -319,7 +320,7 @@ def test_an_import_whose_answer_is_lost(relayed: tuple[Relay, trustvlm.TrustServ
         relay.cut_only = b"/imports?"
         assert client.register("s", labels(1_100)).added_labels == 1_100
     assert relay.cut_answers == 0
-    assert len(service.list_jobs("s", 10)) == 1
+    assert len(ServerHome(service).list_jobs("s", 10)) == 1
 
 
 def test_an_import_with_a_bad_line(relayed: tuple[Relay, trustvlm.TrustService]) -> None:
@@ -363,7 +364,7 @@ def test_a_cancelled_import_ends_though_its_stream_does_not(
             yield from labels(1, i)
             if (
                 i % 200 == 0
-                and (jobs := service.list_jobs("s", 1))
+                and (jobs := ServerHome(service).list_jobs("s", 1))
                 and jobs[0].done
                 and not jobs[0].cancel_asked
             ):

@@ -17,6 +17,7 @@ from worlds import IMAGE_DIM, TEXT_DIM, World
 
 import trustvlm
 from trustvlm.demo.specs import classifier_spec
+from trustvlm.service.server.server_home import ServerHome
 
 NDJSON = {"content-type": "application/x-ndjson"}
 
@@ -115,7 +116,9 @@ def test_support_images_by_id(pictured: Http) -> None:
         service.register(name, [trustvlm.LabelInput("a", images=[picture(1)])]).ids[0]
         for name in ("p", "q")
     ]
-    reading = {space: service.create_key("read", space=space)[1] for space in (None, "p")}
+    reading = {
+        space: ServerHome(service).create_key("read", space=space)[1] for space in (None, "p")
+    }
     for support in added:
         assert pictured.ask(
             "GET", f"/v1/supports/{support}/thumbnail", key=reading[None]
@@ -220,7 +223,7 @@ def test_an_import_under_an_id_of_the_clients(http: Http) -> None:
     )
     bring(line(3), job=mine, begin=True, status=409)
     other = http.serving.jobs.record("import", "s", "", "running")
-    http.service.create_job(other)
+    http.serving.home.create_job(other)
     answer = http.ask(
         "POST",
         f"/v1/spaces/s/imports?job={other.id}&begin=true",
@@ -229,7 +232,7 @@ def test_an_import_under_an_id_of_the_clients(http: Http) -> None:
         status=503,
     )
     assert answer.headers["retry-after"]
-    http.service.change_job(other.id, state="interrupted", done=1)
+    http.serving.home.change_job(other.id, state="interrupted", done=1)
     done = bring(line(4), job=other.id, begin=True, after=1)
     assert (done["done"], done["result"]["added_labels"]) == (2, 1)
     http(
@@ -242,7 +245,7 @@ def test_an_import_under_an_id_of_the_clients(http: Http) -> None:
 
 
 def test_labels_with_their_images_in_one_form(pictured: Http) -> None:
-    key = pictured.service.create_key("write")[1]
+    key = ServerHome(pictured.service).create_key("write")[1]
 
     def http(method: str, path: str, **options: Any) -> Any:
         return pictured(method, path, key=key, **options)

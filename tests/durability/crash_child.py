@@ -49,6 +49,7 @@ from crash_state import (
 import trustvlm
 from trustvlm import TrustService
 from trustvlm.catalog.server.jobs import JobRecord
+from trustvlm.service.server.server_home import ServerHome
 
 BULK = 2_000
 CHUNK = 100
@@ -185,16 +186,17 @@ def restored_of(home: Path) -> Path:
 
 def serve(service: TrustService, op: Op) -> None:
     """What the HTTP service notes in a catalog: keys, repeated calls, jobs."""
-    row, _ = service.create_key("write")
-    service.rotate_key(row.id)
-    worker = service.worker()
+    server = ServerHome(service)
+    row, _ = server.create_key("write")
+    server.rotate_key(row.id)
+    worker = server.worker()
     try:
         for key in ("answered", "dropped"):
-            service.begin_call("nobody", f"{key} {row.id}", b"request", worker)
-        service.end_call("nobody", f"answered {row.id}", 200, b"{}")
-        service.drop_call("nobody", f"dropped {row.id}")
+            server.begin_call("nobody", f"{key} {row.id}", b"request", worker)
+        server.end_call("nobody", f"answered {row.id}", 200, b"{}")
+        server.drop_call("nobody", f"dropped {row.id}")
         now = datetime.now(UTC)
-        service.create_job(
+        server.create_job(
             JobRecord(
                 row.id,
                 "evaluate",
@@ -212,9 +214,9 @@ def serve(service: TrustService, op: Op) -> None:
                 now,
             )
         )
-        service.cancel_job(row.id)
-        service.change_job(row.id, state="cancelled")
-        service.sweep(worker)
+        server.cancel_job(row.id)
+        server.change_job(row.id, state="cancelled")
+        server.sweep(worker)
     finally:
         worker.close()
 

@@ -27,6 +27,7 @@ from trustvlm.cli.printing.formats import as_json
 from trustvlm.cli.printing.safe_text import cell_text, shown
 from trustvlm.errors import Conflict, InvalidInput, NotFound
 from trustvlm.service.inputs.names import check_name
+from trustvlm.service.server.server_home import ServerHome
 
 UNSEEN = {
     "nul": "a\0b",
@@ -149,9 +150,10 @@ def test_two_spellings_are_one_name(service: trustvlm.TrustService) -> None:
         assert (
             service.evaluate("s", queries, [name, "b"], rules=["msp"])["msp"].accuracy.value == 1.0
         )
-        assert service.get_label("s", name).name == COMPOSED
-        assert [row.name for row in service.label_page("s", prefix=name[:5])] == [COMPOSED]
-        assert [row.name for row in service.label_page("s", contains=name[2:])] == [COMPOSED]
+        server = ServerHome(service)
+        assert server.get_label("s", name).name == COMPOSED
+        assert [row.name for row, _ in server.label_page("s", prefix=name[:5])] == [COMPOSED]
+        assert [row.name for row, _ in server.label_page("s", contains=name[2:])] == [COMPOSED]
         service.update_label("s", name, text_vector=one)
         service.update_label("s", name, new_name=DECOMPOSED)
         service.remove_label("s", name)
@@ -166,7 +168,7 @@ def test_two_spellings_of_a_space(service: trustvlm.TrustService) -> None:
     assert service.get_space(COMPOSED).name == service.get_space(DECOMPOSED).name == COMPOSED
     service.register(DECOMPOSED, [LabelInput("a", text_vector=np.eye(TEXT_DIM)[0])])
     service.score(DECOMPOSED, Queries(np.eye(1, TEXT_DIM)), rule="msp")
-    (state,) = service.space_states()
+    (state,) = ServerHome(service).space_states()
     assert (state.space, state.labels) == (COMPOSED, 1)  # one cache, whatever the spelling
     assert service.verify(COMPOSED).spaces == service.verify(DECOMPOSED).spaces == (COMPOSED,)
     with pytest.raises(Conflict):

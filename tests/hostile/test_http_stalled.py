@@ -22,6 +22,7 @@ from server_process import ready, server
 
 import trustvlm
 from trustvlm.client import Client
+from trustvlm.service.server.server_home import ServerHome
 
 HEAD = b"POST /v1/spaces/s/score HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
 STALLED = HEAD + b"Content-Length: 1000\r\n\r\n{"
@@ -265,7 +266,7 @@ def test_sigterm_waits_for_none_of_them(tmp_path: Path, workers: int) -> None:
         status, body = answer(connections["upload"])
         assert (status, body["error"]["kind"]) == (503, "Overloaded")
     with trustvlm.open(home) as service:
-        (job,) = service.list_jobs("s", 10)
+        (job,) = ServerHome(service).list_jobs("s", 10)
         assert (job.kind, job.state) == ("import", "interrupted")
 
 

@@ -240,7 +240,7 @@ def test_types_and_encodings_that_are_not_read(http: Http) -> None:
 
 def test_a_second_header_for_the_key(tmp_path: Path) -> None:
     with served(tmp_path / "home", require_key=True) as http:
-        _, key = http.service.create_key("admin")
+        _, key = http.serving.home.create_key("admin")
         for headers, status in (
             ({"x-api-key": key}, 200), ({"x-api-key": key,
             "authorization": "Basic cHJveHk6cHJveHk="}, 200),

@@ -3,6 +3,7 @@ enough."""
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
 import time
@@ -18,7 +19,6 @@ from http_service import Http, routes, served
 
 import trustvlm
 from trustvlm.catalog.server import keys as key_rows
-from trustvlm.http.guard import keyring
 from trustvlm.http.guard.keyring import Scope
 from trustvlm.http.guard.logs import JsonLines
 from trustvlm.service.server.keys import SCOPES
@@ -105,7 +105,7 @@ def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Http]:
 def keys(http: Http) -> dict[tuple[str, str | None], str]:
     """A key of each scope, for all spaces and for "s" only."""
     return {
-        (scope, space): http.service.create_key(scope, space=space)[1]
+        (scope, space): http.serving.home.create_key(scope, space=space)[1]
         for scope in SCOPES
         for space in (None, "s")
     }
@@ -130,11 +130,11 @@ def test_the_scopes_are_those_that_were_decided() -> None:
 def past(http: Http) -> dict[str, str]:
     """Keys of the highest scope that open nothing any more, by what became of them."""
     made = {
-        what: http.service.create_key("admin", days=1e-7 if what == "expired" else None)
+        what: http.serving.home.create_key("admin", days=1e-7 if what == "expired" else None)
         for what in PAST
     }
-    http.service.revoke_key(made["revoked"][0].id)
-    http.service.rotate_key(made["rotated"][0].id)
+    http.serving.home.revoke_key(made["revoked"][0].id)
+    http.serving.home.rotate_key(made["rotated"][0].id)
     time.sleep(0.02)
     return {what: key for what, (_, key) in made.items()}
 
@@ -244,67 +244,67 @@ def test_what_is_no_key(http: Http, keys: dict[tuple[str, str | None], str]) -> 
     http("GET", "/v1/spaces", headers={"authorization": b"Bearer \xff\xfe"}, status=401)
 
 
-def test_keys_are_stored_as_salted_hashes(http: Http) -> None:
-    made = [http.service.create_key("read")[1] for _ in range(2)]
+def test_keys_are_stored_as_hashes(http: Http) -> None:
+    made = [http.serving.home.create_key("read")[1] for _ in range(2)]
     with http.service._home.catalog.read() as connection:
         records = {row.id: row for row in key_rows.list_rows(connection)}
     for key in made:
         _, key_id, secret = key.split("_", 2)
         stored = records[key_id].secret_hash
-        assert len(stored) == 48
-        assert secret.encode() not in stored
-    for path in (http.service._home.home).rglob("*"):
+        assert stored == hashlib.sha256(secret.encode()).digest()
+    for path in (http.service._home.folder).rglob("*"):
         if path.is_file():
             content = path.read_bytes()
             assert not any(key.split("_", 2)[2].encode() in content for key in made), path
 
 
-def test_revoked_rotated_and_expired_keys_stop_opening(
-    http: Http, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(keyring, "REMEMBERED_S", 0.05)
+def test_scrypt_keys_of_version_0_1_open_and_are_stored_as_sha256(http: Http) -> None:
+    row, key = http.serving.home.create_key("read")
+    secret, salt = key.split("_", 2)[2].encode(), b"s" * 16
+    old = salt + hashlib.scrypt(secret, salt=salt, n=2**14, r=8, p=1, maxmem=2**26, dklen=32)
+    catalog = http.service._home.catalog
+    with catalog.write("key") as connection:
+        key_rows.touch(connection, row.id, datetime.now(UTC), old)
+    http("GET", "/v1/spaces", key=key[:-1], status=401)
+    http("GET", "/v1/spaces", key=key)
+    with catalog.read() as connection:
+        record = key_rows.find(connection, row.id)
+    assert record is not None
+    assert record.secret_hash == hashlib.sha256(secret).digest()
 
+
+def test_revoked_rotated_and_expired_keys_stop_opening_at_once(http: Http) -> None:
     def opens(key: str) -> bool:
-        time.sleep(0.06)
         return http.ask("GET", "/v1/spaces", status=None, key=key).status_code == 200
 
-    row, key = http.service.create_key("read", note="one")
+    row, key = http.serving.home.create_key("read", note="one")
     assert opens(key)
-    assert next(one for one in http.service.list_keys() if one.id == row.id).used_at is not None
-    new_row, new = http.service.rotate_key(row.id, overlap=timedelta(hours=1))
+    assert (
+        next(one for one in http.serving.home.list_keys() if one.id == row.id).used_at is not None
+    )
+    new_row, new = http.serving.home.rotate_key(row.id, overlap=timedelta(hours=1))
     assert (new_row.scope, new_row.note) == ("read", "one")
     assert opens(key)
     assert opens(new)
-    http.service.rotate_key(new_row.id)
+    http.serving.home.rotate_key(new_row.id)
     assert not opens(new)
     with pytest.raises(trustvlm.Conflict):
-        http.service.rotate_key(new_row.id)
-    http.service.revoke_key(row.id)
+        http.serving.home.rotate_key(new_row.id)
+    http.serving.home.revoke_key(row.id)
     assert not opens(key)
-    short_row, short = http.service.create_key("read", days=1e-6)
+    short_row, short = http.serving.home.create_key("read", days=1e-6)
     time.sleep(0.1)
     assert not opens(short)
     assert short_row.expires_at is not None
     assert short_row.expires_at < datetime.now(UTC)
 
 
-def test_a_good_key_is_hashed_once_in_a_while(http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The hash takes 40 ms by intention; twenty requests within the time a key is remembered need
-    one."""
-    hashed = []
-    real = keyring.matches
-    monkeypatch.setattr(
-        keyring, "matches", lambda record, secret: hashed.append(record.id) or real(record, secret)
-    )
-    key = http.service.create_key("read")[1]
-    for _ in range(20):
-        http("GET", "/v1/jobs", key=key)
-    assert len(hashed) == 1
-
-
 def test_a_key_may_ask_only_so_often(tmp_path: Path) -> None:
     with served(tmp_path / "home", require_key=True, rate=1e6) as http:
-        slow, fast = http.service.create_key("read", rate=5)[1], http.service.create_key("read")[1]
+        slow, fast = (
+            http.serving.home.create_key("read", rate=5)[1],
+            http.serving.home.create_key("read")[1],
+        )
         answers = [http.ask("GET", "/v1/spaces", status=None, key=slow) for _ in range(12)]
         statuses = [answer.status_code for answer in answers]
         assert statuses[:5] == [200] * 5
@@ -337,7 +337,7 @@ def test_without_keys_only_this_machine_is_answered(tmp_path: Path) -> None:
 
 
 def test_logs_tell_what_happened_and_no_more(http: Http, caplog: pytest.LogCaptureFixture) -> None:
-    key = http.service.create_key("admin")[1]
+    key = http.serving.home.create_key("admin")[1]
     caplog.set_level(logging.INFO, logger="trustvlm.http")
     body = {"classifier": [[0.123456789, 0.5]], "labels": ["secret label"]}
     http(

@@ -23,6 +23,7 @@ from trustvlm.errors import InvalidInput, Overloaded
 from trustvlm.http.run import options_of
 from trustvlm.http.work.batcher import Batcher
 from trustvlm.http.work.thread_lanes import Lane
+from trustvlm.service.server.server_home import ServerHome
 from trustvlm.settings import Settings
 
 
@@ -331,10 +332,10 @@ def test_an_answer_survives_the_process(tmp_path: Path, http: Http) -> None:
         )
         body = {"labels": [label("begun", 2)]}
         claims = {name: trustvlm.open(tmp_path / "home") for name in ("living", "dead")}
-        workers = {name: service.worker() for name, service in claims.items()}
+        workers = {name: ServerHome(service).worker() for name, service in claims.items()}
         for name, service in claims.items():
             digest = claim_of(other, body)
-            assert service.begin_call("", name, digest, workers[name]) is None
+            assert ServerHome(service).begin_call("", name, digest, workers[name]) is None
         workers["dead"].close()
         busy = other.ask(
             "POST",
@@ -525,16 +526,16 @@ def test_an_import_can_be_cancelled(http: Http) -> None:
 
 def test_what_dead_processes_left_is_settled(tmp_path: Path, http: Http) -> None:
     with trustvlm.open(tmp_path / "home") as service:
-        worker = service.worker()
+        worker = ServerHome(service).worker()
         from trustvlm.http.work.jobs import Jobs
 
         jobs = Jobs(service, worker, 60.0)
         for kind in ("evaluate", "import"):
-            service.create_job(jobs.record(kind, "s", "", "running"))
+            ServerHome(service).create_job(jobs.record(kind, "s", "", "running"))
         jobs.close()
-        http.service.sweep(http.serving.worker)
-        assert {job.state for job in service.list_jobs("s", 10)} == {"running"}
+        http.serving.home.sweep(http.serving.worker)
+        assert {job.state for job in ServerHome(service).list_jobs("s", 10)} == {"running"}
         worker.close()
-        http.service.sweep(http.serving.worker)
+        http.serving.home.sweep(http.serving.worker)
         states = {job["kind"]: job["state"] for job in http("GET", "/v1/jobs")["jobs"]}
         assert states == {"evaluate": "failed", "import": "interrupted"}

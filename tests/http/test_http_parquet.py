@@ -319,7 +319,7 @@ def refused(http: Http, files: dict[str, bytes]) -> None:
         message = answer.json()["error"]["message"]
         assert len(message) < 600, message
         assert "/dev" not in message, message
-        assert str(http.service._home.home) not in message, message
+        assert str(http.service._home.folder) not in message, message
         assert time.perf_counter() - begin < 5, what
     assert names(http) == ["there"]
     assert psutil.Process().memory_info().rss < before + 100 * 2**20

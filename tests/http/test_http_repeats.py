@@ -17,6 +17,7 @@ from test_http_processes import prepared
 
 import trustvlm
 from trustvlm.errors import Unavailable
+from trustvlm.service.server.server_home import ServerHome
 
 
 def meanwhile_first(service: trustvlm.TrustService) -> None:
@@ -94,8 +95,9 @@ def test_a_call_that_fails_while_it_commits_has_changed_nothing(tmp_path: Path) 
     home = tmp_path / "home"
     prepared(home)
     with trustvlm.open(home) as service:
-        worker = service.worker()
-        assert service.begin_call("me", "key", b"request", worker) is None
+        server = ServerHome(service)
+        worker = server.worker()
+        assert server.begin_call("me", "key", b"request", worker) is None
 
         def work() -> bytes:
             service.remove_label("s", "first")
@@ -103,15 +105,15 @@ def test_a_call_that_fails_while_it_commits_has_changed_nothing(tmp_path: Path) 
             raise Unavailable("the disk is full")
 
         with suppress(Unavailable):
-            service.do_call("me", "key", 200, work)
+            server.do_call("me", "key", 200, work)
         assert (service.get_space("s").label_count, service.get_space("s").revision) == (1, 1)
-        service.drop_call("me", "key")
-        assert service.begin_call("me", "key", b"request", worker) is None
-        revision = service.do_call(
+        server.drop_call("me", "key")
+        assert server.begin_call("me", "key", b"request", worker) is None
+        revision = server.do_call(
             "me", "key", 200, lambda: b"%d" % service.remove_label("s", "first")
         )
         assert revision == b"2"
-        found = service.begin_call("me", "key", b"request", worker)
+        found = server.begin_call("me", "key", b"request", worker)
         assert found is not None
         assert (found.status, found.body) == (200, b"2")
         service.register("s", [trustvlm.LabelInput("later", text_vector=np.ones(8))])

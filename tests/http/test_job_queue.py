@@ -19,6 +19,7 @@ from server_process import ready, server
 import trustvlm
 from trustvlm.http.work import jobs
 from trustvlm.http.work.jobs import Progress
+from trustvlm.service.server.server_home import ServerHome
 
 LABELS = 20
 
@@ -164,7 +165,7 @@ def test_a_service_with_a_running_job_ends_when_asked(tmp_path: Path, workers: i
         assert time.monotonic() - begin < 6
     with trustvlm.open(home) as service:
         for job in begun:
-            record = service.get_job(job["id"])
+            record = ServerHome(service).get_job(job["id"])
             assert record.state == "interrupted", record
             assert record.error is not None
             assert "start the job again" in record.error["message"]

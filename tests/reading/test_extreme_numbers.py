@@ -28,6 +28,7 @@ from trustvlm.selective.risk import (
     smallest_accepted,
     threshold_grid,
 )
+from trustvlm.service.server.server_home import ServerHome
 from trustvlm.types.bounds import NUMBERS, WHOLE
 
 EXTREME: list[Any] = [
@@ -81,18 +82,16 @@ VERBS: dict[str, Call] = {
     "tune_index recall": lambda s, x: s.tune_index("s", recall=x),
     "tune_index k": lambda s, x: s.tune_index("s", k=x),
     "suggest_recipe milliseconds": lambda s, x: s.suggest_recipe("s", milliseconds=x),
-    "create_key rate": lambda s, x: s.create_key("read", rate=x),
-    "create_key days": lambda s, x: s.create_key("read", days=x),
-    "rotate_key overlap": lambda s, x: s.rotate_key(s.create_key("read")[0].id, overlap=x),
+    "create_key rate": lambda s, x: ServerHome(s).create_key("read", rate=x),
+    "create_key days": lambda s, x: ServerHome(s).create_key("read", days=x),
+    "rotate_key overlap": lambda s, x: ServerHome(s).rotate_key(
+        ServerHome(s).create_key("read")[0].id, overlap=x
+    ),
     "purge older_than": lambda s, x: s.purge(older_than=x),
     "remove_support ids": lambda s, x: s.remove_support("s", x),
     "restore_support ids": lambda s, x: s.restore_support("s", [x]),
     "remove_calibration": lambda s, x: s.remove_calibration("s", x),
     "thumbnail": lambda s, x: s.thumbnail(x),
-    "support_picture": lambda s, x: s.support_picture("s", x),
-    "support_space": lambda s, x: s.support_space(x),
-    "list_jobs": lambda s, x: s.list_jobs("s", x),
-    "label_page": lambda s, x: s.label_page("s", limit=x),
     "smallest_accepted max_risk": lambda _, x: smallest_accepted(x, 0.9),
     "smallest_accepted confidence": lambda _, x: smallest_accepted(0.05, x),
     "risk_upper_bound": lambda _, x: risk_upper_bound(10, 1, x),

@@ -15,6 +15,7 @@ from worlds import World, make_space
 
 import trustvlm
 from trustvlm.errors import Conflict, NotFound
+from trustvlm.service.server.server_home import ServerHome
 
 
 @pytest.fixture
@@ -120,12 +121,13 @@ def test_calibrations(verbs: Any, world: World) -> None:
 def test_keys(home: Path) -> None:
     cli = Cli(home)
     with trustvlm.open(home) as service:
-        row, _ = service.create_key("read")
-        assert service.revoke_key(row.id) is True
-        ended = service.list_keys()[0].revoked_at
-        assert service.revoke_key(row.id) is False
-        assert service.list_keys()[0].revoked_at == ended
-        other, _ = service.create_key("read")
+        server = ServerHome(service)
+        row, _ = server.create_key("read")
+        assert server.revoke_key(row.id) is True
+        ended = server.list_keys()[0].revoked_at
+        assert server.revoke_key(row.id) is False
+        assert server.list_keys()[0].revoked_at == ended
+        other, _ = server.create_key("read")
     assert cli("key", "revoke", other.id) == f"revoked key {other.id}\n"
     assert cli("key", "revoke", other.id) == f"key {other.id} was revoked before; nothing changed\n"
     assert "no key" in cli("key", "revoke", "none", code=3)

@@ -35,6 +35,7 @@ from trustvlm.http.wire import problems
 from trustvlm.http.wire.receiving import Bodies
 from trustvlm.http.work.process import Serving
 from trustvlm.service import TrustService
+from trustvlm.service.server.server_home import ServerHome
 
 __all__ = ["ROUTERS", "create_app"]
 
@@ -88,8 +89,10 @@ def create_app(service: TrustService, options: ServeOptions | None = None) -> Fa
     lifespan, and is closed by `app.state.serving.close()` then.
     """
     chosen = options or ServeOptions()
-    serving, bodies = Serving(service, chosen, service.worker(), Meters()), Bodies(chosen)
-    service.sweep(serving.worker)
+    home = ServerHome(service)
+    serving = Serving(service, home, chosen, home.worker(), Meters())
+    bodies = Bodies(chosen)
+    home.sweep(serving.worker)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -19,6 +19,7 @@ from trustvlm.http.guard.connections import Connection, ServerConfig
 from trustvlm.http.guard.logs import hold_standard_streams, log_to_stderr
 from trustvlm.http.options import ServeOptions, is_loopback
 from trustvlm.http.wire.temporary import check_temporary
+from trustvlm.service.server.server_home import ServerHome
 from trustvlm.settings import Settings, open_service
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def run_service(
 
     hold_standard_streams()
     with open_service(home, create=True, device=device, precision=precision) as service:
-        keys = any(key.state == "valid" for key in service.list_keys())
+        keys = any(key.state == "valid" for key in ServerHome(service).list_keys())
     settings = Settings.of(home.expanduser().absolute(), device=device, precision=precision)
     bound = _bound(host, port)
     options = options_of(settings, host, bound.getsockname()[1], workers, require_key, root_path)

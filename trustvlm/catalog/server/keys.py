@@ -59,6 +59,7 @@ def expire(connection: Connection, key_id: str, at: datetime) -> None:
     connection.execute(one.values(expires_at=at))
 
 
-def touch(connection: Connection, key_id: str, now: datetime) -> None:
-    """Remember that a key was used."""
-    connection.execute(update(ApiKey).where(ApiKey.id == key_id).values(used_at=now))
+def touch(connection: Connection, key_id: str, now: datetime, secret_hash: bytes) -> None:
+    """Store that a key was used, and its hash, which may have another form since."""
+    one = update(ApiKey).where(ApiKey.id == key_id)
+    connection.execute(one.values(used_at=now, secret_hash=secret_hash))

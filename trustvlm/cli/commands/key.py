@@ -14,6 +14,8 @@ from trustvlm.cli.reading.bounds import Bounded
 from trustvlm.cli.session import Session
 
 if TYPE_CHECKING:
+    from trustvlm.service import TrustService
+    from trustvlm.service.server.server_home import ServerHome
     from trustvlm.types import KeyRow
 
 __all__ = ["key"]
@@ -37,6 +39,12 @@ def _row(key: KeyRow) -> Row:
         if name.endswith("_at")
     }
     return asdict(key) | times | {"state": key.state}
+
+
+def _keys(service: TrustService) -> ServerHome:
+    from trustvlm.service.server.server_home import ServerHome
+
+    return ServerHome(service)
 
 
 @click.group()
@@ -74,7 +82,7 @@ def create(
     The key goes to stdout, alone; send it as 'Authorization: Bearer KEY'.
     """
     with session.writing(create=True) as service:
-        row, secret = service.create_key(scope, space=space, note=note, rate=rate, days=days)
+        row, secret = _keys(service).create_key(scope, space=space, note=note, rate=rate, days=days)
     click.echo(
         f"key {row.id}, scope {scope}, "
         f"{f'space {quoted(space)}' if space else 'all spaces'}; it is not shown again:",
@@ -89,7 +97,7 @@ def create(
 def list_(session: Session, form: str) -> None:
     """List the keys, without their secrets."""
     with session.reading() as service:
-        row_writer(form, COLUMNS).write(_row(row) for row in service.list_keys())
+        row_writer(form, COLUMNS).write(_row(row) for row in _keys(service).list_keys())
 
 
 @key.command()
@@ -104,7 +112,7 @@ def list_(session: Session, form: str) -> None:
 def rotate(session: Session, key_id: str, overlap_hours: float) -> None:
     """Make a key that may do what KEY_ID may, and end that one."""
     with session.writing() as service:
-        row, secret = service.rotate_key(key_id, overlap=timedelta(hours=overlap_hours))
+        row, secret = _keys(service).rotate_key(key_id, overlap=timedelta(hours=overlap_hours))
     click.echo(f"key {row.id} takes the place of {key_id}; it is not shown again:", err=True)
     click.echo(secret)
 
@@ -113,9 +121,9 @@ def rotate(session: Session, key_id: str, overlap_hours: float) -> None:
 @click.argument("key_id", type=utf8)
 @click.pass_obj
 def revoke(session: Session, key_id: str) -> None:
-    """Make a key worthless; services notice within 5 seconds."""
+    """Make a key worthless; services notice at once."""
     with session.writing() as service:
-        changed = service.revoke_key(key_id)
+        changed = _keys(service).revoke_key(key_id)
     click.echo(
         f"revoked key {quoted(key_id)}"
         if changed

@@ -1,8 +1,7 @@
-"""Who is asking: keys, what they open, and how often they may."""
+"""Keys of requests: which routes and spaces they open, and how often they may be used."""
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from collections import OrderedDict
@@ -11,24 +10,20 @@ from dataclasses import dataclass
 from fastapi import Request
 
 from trustvlm.errors import Forbidden, TooMany, Unauthorized
-from trustvlm.service import TrustService
-from trustvlm.service.server.keys import SCOPES, matches, parse_key
+from trustvlm.service.server.keys import SCOPES
+from trustvlm.service.server.server_home import ServerHome
 
 __all__ = ["LOCAL", "Caller", "Keyring", "Scope"]
 
-REMEMBERED_S = 5.0
-"""A key that was found good is looked up again after so long: until then a revoked one still
-opens."""
-
 KEY_HEADER = "x-api-key"
-"""Holds the key alone; where it comes, the Authorization header is not looked at."""
+"""Holds the key alone; a request that has it is not read for its Authorization header."""
 
-_MOST = 10_000
+_MAX_BUCKETS = 10_000
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks: a key's id (empty without one), scope, space and rate."""
+    """The sender of a request: its key's id (empty without one), scope, space and rate."""
 
     key: str
     scope: str
@@ -41,58 +36,34 @@ class Caller:
 
 
 LOCAL = Caller("", "admin")
-"""Whoever reaches a service that is bound to loopback and asks for no key."""
+"""The caller of a service that is bound to loopback and needs no key."""
 
 
 class Keyring:
-    """Checks keys against the home, remembering good ones briefly: the check alone takes 40 ms, by
-    intention."""
+    """Finds the caller of a request by its key, and limits how often each key is used."""
 
-    def __init__(self, service: TrustService, *, required: bool, rate: float, workers: int) -> None:
-        self._service, self._required, self._rate, self._workers = service, required, rate, workers
-        self._good: OrderedDict[bytes, tuple[float, Caller]] = OrderedDict()
+    def __init__(self, home: ServerHome, *, required: bool, rate: float, workers: int) -> None:
+        self._home, self._required, self._rate, self._workers = home, required, rate, workers
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._guard = threading.Lock()
-        self._checks = threading.BoundedSemaphore(2)  # 16 MB each
 
-    def remembered(self, header: str | None) -> Caller | None:
-        """The caller, when nothing needs to be looked up.
-
-        Raises:
-            Unauthorized: there is no key, and one is needed.
-        """
-        if header is None:
-            if self._required:
-                raise Unauthorized(
-                    "a key is needed: send 'Authorization: Bearer KEY' or 'X-API-Key: KEY' "
-                    "('trustvlm key create' makes one)"
-                )
-            return LOCAL
-        with self._guard:
-            until, caller = self._good.get(_digest(header), (0.0, LOCAL))
-        return caller if time.monotonic() < until else None
+    def without_key(self) -> Caller:
+        """The caller of a request without a key. Raises Unauthorized: a key is needed."""
+        if self._required:
+            raise Unauthorized(
+                "a key is needed: send 'Authorization: Bearer KEY' or 'X-API-Key: KEY' "
+                "('trustvlm key create' makes one)"
+            )
+        return LOCAL
 
     def check(self, header: str) -> Caller:
-        """The caller whose key the Authorization header holds.
-
-        Raises:
-            Unauthorized: it is no valid key.
-        """
-        kind, _, text = header.partition(" ")
-        parsed = parse_key(text.strip()) if kind.lower() == "bearer" else None
-        record = None if parsed is None else self._service.use_key(parsed[0])
-        if parsed is None or record is None:
+        """The caller whose key the Authorization header holds. Raises Unauthorized: it is no valid
+        key."""
+        kind, _, key = header.partition(" ")
+        record = self._home.use_key(key.strip()) if kind.lower() == "bearer" else None
+        if record is None:
             raise Unauthorized("the key is unknown, revoked or expired")
-        with self._checks:
-            good = matches(record, parsed[1])
-        if not good:
-            raise Unauthorized("the key is unknown, revoked or expired")
-        caller = Caller(record.id, record.scope, record.space, record.rate)
-        with self._guard:
-            self._good[_digest(header)] = (time.monotonic() + REMEMBERED_S, caller)
-            while len(self._good) > _MOST:
-                self._good.popitem(last=False)
-        return caller
+        return Caller(record.id, record.scope, record.space, record.rate)
 
     def count(self, caller: Caller) -> None:
         """Take one request from what the key may make in a second; a second's worth may come at
@@ -109,7 +80,7 @@ class Keyring:
             left, at = self._buckets.pop(caller.key, (most, now))
             left = min(most, left + (now - at) * rate)
             self._buckets[caller.key] = (left - 1 if left >= 1 else left, now)
-            while len(self._buckets) > _MOST:
+            while len(self._buckets) > _MAX_BUCKETS:
                 self._buckets.popitem(last=False)
         if left < 1:
             raise TooMany(
@@ -118,26 +89,20 @@ class Keyring:
             )
 
 
-def _digest(header: str) -> bytes:
-    return hashlib.sha256(header.encode(errors="surrogateescape")).digest()
-
-
 class Scope:
-    """A route's dependency: the caller's key must open it, and the space of its path must be there.
+    """A route's dependency, which runs before the body is read: the caller's key must open the
+    route, and the space of its path must exist, except for the route that restores one."""
 
-    It comes before anything of the body is read. `there`: False for the route that brings a space
-    back.
-    """
-
-    def __init__(self, scope: str, *, there: bool = True) -> None:
-        self.scope, self.there = scope, there
+    def __init__(self, scope: str, *, space_exists: bool = True) -> None:
+        self.scope, self.space_exists = scope, space_exists
 
     async def __call__(self, request: Request) -> None:
         serving = request.app.state.serving
         key = request.headers.get(KEY_HEADER)  # the other one may be the proxy's in front
         header = request.headers.get("authorization") if key is None else f"Bearer {key}"
-        caller = serving.keyring.remembered(header)
-        if caller is None:
+        if header is None:
+            caller = serving.keyring.without_key()
+        else:
             caller = await serving.checking.run(lambda: serving.keyring.check(header))
         request.state.caller = caller
         if not caller.may(self.scope):
@@ -149,5 +114,5 @@ class Scope:
         if caller.space is not None and space is not None and caller.space != space:
             raise Forbidden(f"this key opens the space {caller.space!r} only")
         serving.keyring.count(caller)
-        if space is not None and self.there:
+        if space is not None and self.space_exists:
             await serving.require_space(space)

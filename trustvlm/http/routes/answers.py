@@ -90,17 +90,17 @@ def _once(
 ) -> tuple[bytes, int, bool]:
     """(body, status, whether it is an earlier answer). A call that fails is not kept: it may be
     made again."""
-    service = serving.service
-    before = service.begin_call(*call, request, serving.worker)
+    home = serving.home
+    before = home.begin_call(*call, request, serving.worker)
     if before is not None and before.status is not None:
         return before.body or b"", before.status, True
     try:
         if repeatable:
             body = encoded(work())
-            service.end_call(*call, status, body)
+            home.end_call(*call, status, body)
         else:
-            body = service.do_call(*call, status, lambda: encoded(work()))
+            body = home.do_call(*call, status, lambda: encoded(work()))
     except BaseException:
-        service.drop_call(*call)
+        home.drop_call(*call)
         raise
     return body, status, False

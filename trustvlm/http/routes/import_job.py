@@ -40,11 +40,11 @@ class Import:
         async for inputs in chunks:
             await self.commit(inputs)
         ended = {"state": "done", "phase": "done", "total": self.done, "content": self.tally}
-        await self.serving.writing.run(lambda: self.serving.service.change_job(self.id, **ended))
+        await self.serving.writing.run(lambda: self.serving.home.change_job(self.id, **ended))
 
     async def commit(self, inputs: list[LabelInput]) -> None:
         """Register these labels."""
-        service = self.serving.service
+        service, home = self.serving.service, self.serving.home
 
         def work() -> bool:
             result = service.register(self.space, inputs)
@@ -59,14 +59,12 @@ class Import:
                 images = (asdict(image) for image in getattr(result, name))
                 self.tally[name] = [*self.tally.get(name, ()), *images][:MOST_TOLD]
             self.done += len(inputs)
-            return service.change_job(
-                self.id, phase="importing", done=self.done, content=self.tally
-            )
+            return home.change_job(self.id, phase="importing", done=self.done, content=self.tally)
 
         encoders = any(one.text_vector is None for one in inputs)
         going = await (self.serving.encode(work) if encoders else self.serving.writing.run(work))
         if not going:
-            await self.serving.writing.run(lambda: service.change_job(self.id, state="cancelled"))
+            await self.serving.writing.run(lambda: home.change_job(self.id, state="cancelled"))
             raise Conflict(f"the import {self.id} was cancelled after {self.done} labels")
 
     async def interrupted(self, error: BaseException) -> None:
@@ -75,7 +73,7 @@ class Import:
         if isinstance(error, ClientDisconnect) or not isinstance(
             error, Exception
         ):  # nobody waits for an answer
-            self.serving.writing.post(lambda: self.serving.service.change_job(self.id, **state))
+            self.serving.writing.post(lambda: self.serving.home.change_job(self.id, **state))
             return
         state["error"] = {"kind": kind_of(error), "message": str(error)}
-        await self.serving.writing.run(lambda: self.serving.service.change_job(self.id, **state))
+        await self.serving.writing.run(lambda: self.serving.home.change_job(self.id, **state))

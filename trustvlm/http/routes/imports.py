@@ -78,21 +78,21 @@ async def import_labels(
     except BaseException as error:
         await run.interrupted(error)
         raise
-    return answer(job_row(await serving.reading.run(lambda: serving.service.get_job(record.id))))
+    return answer(job_row(await serving.reading.run(lambda: serving.home.get_job(record.id))))
 
 
 async def _new(request: Request, space: str, job: str | None) -> JobRecord:
     serving = serving_of(request)
-    await serving.reading.run(lambda: serving.service.get_label_space(space))
+    await serving.reading.run(lambda: serving.home.get_label_space(space))
     record = serving.jobs.record("import", space, request.state.caller.key, "running", job)
-    await _store(serving, record, lambda: serving.service.create_job(record))
+    await _store(serving, record, lambda: serving.home.create_job(record))
     return record
 
 
 async def _again(request: Request, space: str, job: str, begin: bool) -> JobRecord:
     serving = serving_of(request)
     try:
-        record = await serving.reading.run(lambda: serving.service.get_job(job))
+        record = await serving.reading.run(lambda: serving.home.get_job(job))
     except NotFound:
         if not begin:
             raise
@@ -115,7 +115,7 @@ async def _again(request: Request, space: str, job: str, begin: bool) -> JobReco
         "error": None,
         "cancel_asked": False,
     }
-    await _store(serving, record, lambda: serving.service.change_job(job, **changes))
+    await _store(serving, record, lambda: serving.home.change_job(job, **changes))
     return record
 
 
@@ -124,7 +124,7 @@ async def _store(serving: Serving, record: JobRecord, begin: Callable[[], object
     left = threading.Event()
 
     def interrupt() -> None:
-        serving.service.change_job(record.id, state="interrupted")
+        serving.home.change_job(record.id, state="interrupted")
 
     def work() -> None:
         begin()

@@ -141,14 +141,14 @@ async def sync(request: Request, space: str) -> Response:
 
     It can be restored until it is purged. Refused where space and folder have nothing in common.
     """
-    service, asked = serving_of(request).service, await read_body(request, SyncBody, JSON)
+    home, asked = serving_of(request).home, await read_body(request, SyncBody, JSON)
     body, has = asked.body, _contents(asked.body.labels)
     if not body.remove and not body.dry_run:
         raise InvalidInput("remove: false is allowed with dry_run only; POST …/labels registers")
 
     def work() -> dict[str, Any]:
         how = {"dry_run": body.dry_run, "sync": body.remove, "bring_back": body.bring_back}
-        return result_json(service.sync_contents(space, has, **how), unreadable="report")
+        return result_json(home.sync_contents(space, has, **how), unreadable="report")
 
     return await written(request, work, digest=asked.digest, repeatable=True)
 
@@ -183,7 +183,7 @@ async def _by_id(serving: Serving, space: str, cursor: str | None, limit: int) -
             f"cursor: expected the next_cursor of an earlier page with order=id, got {cursor!r:.60}"
         )
     rows = await serving.reading.run(
-        lambda: serving.service.label_page_by_id(space, after=int(after), limit=limit + 1)
+        lambda: serving.home.label_page_by_id(space, after=int(after), limit=limit + 1)
     )
     following = f"{_BEHIND['id']}{rows[limit - 1].id}" if len(rows) > limit else None
     return answer({"labels": [asdict(row) for row in rows[:limit]], "next_cursor": following})
@@ -221,19 +221,17 @@ async def list_labels(
                 f"all labels"
             )
         return await _by_id(serving_of(request), space, cursor, limit)
-    service, after = serving_of(request).service, _after(cursor, "name")
+    home, after = serving_of(request).home, _after(cursor, "name")
     wanted: dict[str, Any] = {
         match or "contains": q,
         "unverified": unverified,
         "after": after,
         "limit": limit + 1,
     }
-    run = serving_of(request).reading.run
-    if thumbnails:
-        pictured = await run(lambda: service.pictured_page(space, thumbnails=thumbnails, **wanted))
-        rows = [asdict(row) | {"supports": supports} for row, supports in pictured]
-    else:
-        rows = [asdict(row) for row in await run(lambda: service.label_page(space, **wanted))]
+    page = await serving_of(request).reading.run(
+        lambda: home.label_page(space, thumbnails=thumbnails, **wanted)
+    )
+    rows = [asdict(row) | ({"supports": supports} if thumbnails else {}) for row, supports in page]
     following = _BEHIND["name"] + rows[limit - 1]["name"] if len(rows) > limit else None
     return answer({"labels": rows[:limit], "next_cursor": following})
 
@@ -274,12 +272,9 @@ async def register(request: Request, space: str) -> Response:
 @router.get("/v1/spaces/{space}/labels/{label}", dependencies=READ, openapi_extra=gives(LabelRow))
 async def show_label(request: Request, space: str, label: str) -> Response:
     """One label."""
-    service = serving_of(request).service
-    return answer(
-        asdict(
-            await serving_of(request).reading.run(lambda: service.get_label(space, name_of(label)))
-        )
-    )
+    serving = serving_of(request)
+    row = await serving.reading.run(lambda: serving.home.get_label(space, name_of(label)))
+    return answer(asdict(row))
 
 
 @router.patch(

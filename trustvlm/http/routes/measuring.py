@@ -204,7 +204,7 @@ async def list_calibrations(request: Request, space: str) -> Response:
     """The calibrations of a space, newest first: the first one that did not fail is in force."""
     serving = serving_of(request)
     found, row = await serving.reading.run(
-        lambda: (serving.service.list_calibrations(space), serving.service.get_label_space(space))
+        lambda: (serving.service.list_calibrations(space), serving.home.get_label_space(space))
     )
     current = next((calibration.id for calibration in found if not calibration.failed), None)
     rows = [
@@ -251,7 +251,7 @@ async def list_jobs(
 ) -> Response:
     """The newest jobs that the key may see."""
     serving, only = serving_of(request), request.state.caller.space
-    found = await serving.reading.run(lambda: serving.service.list_jobs(only, limit))
+    found = await serving.reading.run(lambda: serving.home.list_jobs(only, limit))
     return answer({"jobs": [job_row(job) | {"result": None} for job in found]})
 
 
@@ -259,7 +259,7 @@ async def list_jobs(
 async def show_job(request: Request, job: str) -> Response:
     """A job: how far it is and, at its end, what it found."""
     serving = serving_of(request)
-    found = await serving.reading.run(lambda: serving.service.get_job(job))
+    found = await serving.reading.run(lambda: serving.home.get_job(job))
     check_job(request.state.caller, found.space, job)
     return answer(job_row(found))
 
@@ -268,10 +268,10 @@ async def show_job(request: Request, job: str) -> Response:
 async def cancel_job(request: Request, job: str) -> Response:
     """Ask a job to stop; what it committed stays."""
     serving = serving_of(request)
-    found = await serving.reading.run(lambda: serving.service.get_job(job))
+    found = await serving.reading.run(lambda: serving.home.get_job(job))
     check_job(request.state.caller, found.space, job)
-    await serving.writing.run(lambda: serving.service.cancel_job(job))
-    return answer(job_row(await serving.reading.run(lambda: serving.service.get_job(job))))
+    await serving.writing.run(lambda: serving.home.cancel_job(job))
+    return answer(job_row(await serving.reading.run(lambda: serving.home.get_job(job))))
 
 
 def check_job(caller: Caller, space: str, job: str) -> None:

@@ -136,7 +136,7 @@ async def evidence(request: Request, space: str) -> Response:
     body, queries = asked.body, asked.queries()
     given: dict[str, Any] = {"state": body.state, "revision": body.revision, "k": body.k}
     work = partial(
-        serving.service.evidence_of, space, queries, body.label_ids, body.rival_ids, **given
+        serving.home.evidence_of, space, queries, body.label_ids, body.rival_ids, **given
     )
     try:
         found = await serving.reading.run(work)

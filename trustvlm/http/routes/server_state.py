@@ -34,7 +34,7 @@ async def readyz(request: Request) -> Response:
         raise Unavailable("the service is shutting down")
     if not serving.loaded:
         raise Overloaded("the encoders are being loaded", 1)
-    await serving.watching.run(serving.service.space_states)
+    await serving.watching.run(serving.home.space_states)
     await serving.watching.run(check_temporary)
     return answer({"status": "ready"})
 

@@ -93,11 +93,11 @@ def check_encoders(body: SpaceBody, options: ServeOptions) -> None:
 @router.get("/v1/spaces/{space}", dependencies=READ, openapi_extra=gives(SpaceDetails))
 async def show_space(request: Request, space: str) -> Response:
     """A space with its counts, and how many of its labels have no support image."""
-    service, run = serving_of(request).service, serving_of(request).reading.run
-    row = await run(lambda: service.get_space(space))
-    return answer(
-        space_json(row) | {"unverified_count": await run(lambda: service.unverified_count(space))}
+    serving = serving_of(request)
+    row, unverified_count = await serving.reading.run(
+        lambda: (serving.service.get_space(space), serving.home.unverified_count(space))
     )
+    return answer(space_json(row) | {"unverified_count": unverified_count})
 
 
 @router.delete("/v1/spaces/{space}", dependencies=ADMIN, openapi_extra=gives(RemovedSpace))
@@ -114,7 +114,7 @@ async def remove_space(request: Request, space: str) -> Response:
 
 @router.post(
     "/v1/spaces/{space}/restore",
-    dependencies=[Depends(Scope("admin", there=False)), Depends(check_request)],
+    dependencies=[Depends(Scope("admin", space_exists=False)), Depends(check_request)],
     openapi_extra=gives(SpaceRow),
 )
 async def restore_space(request: Request, space: str) -> Response:

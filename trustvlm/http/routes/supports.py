@@ -128,7 +128,7 @@ PICTURE: dict[int | str, dict[str, Any]] = {
 async def thumbnail_by_id(request: Request, support: Id) -> Response:
     """A support image as a small JPEG, whatever space of those that the key opens it belongs to."""
     serving, only = serving_of(request), request.state.caller.space
-    space = await serving.reading.run(lambda: serving.service.support_space(support))
+    space = await serving.reading.run(lambda: serving.home.support_space(support))
     if only not in (None, space):
         raise NotFound(f"no support image {support}")
     return await thumbnail(request, space, support)
@@ -143,7 +143,7 @@ async def thumbnail_by_id(request: Request, support: Id) -> Response:
 async def thumbnail(request: Request, space: str, support: Id) -> Response:
     """A support image as a small JPEG."""
     serving = serving_of(request)
-    picture = await serving.reading.run(lambda: serving.service.support_picture(space, support))
+    picture = await serving.reading.run(lambda: serving.home.support_picture(space, support))
     return Response(
         picture, media_type="image/jpeg", headers={"cache-control": "private, max-age=3600"}
     )

@@ -21,7 +21,7 @@ from typing import Any
 from trustvlm.catalog.server.jobs import JobRecord
 from trustvlm.errors import Busy, Overloaded, TrustVLMError
 from trustvlm.http.wire.problems import UNEXPECTED, kind_of, plain
-from trustvlm.service import TrustService
+from trustvlm.service.server.server_home import ServerHome
 from trustvlm.service.server.workers import Worker
 from trustvlm.system.stopping import stoppable
 
@@ -47,8 +47,8 @@ class Stopped(Exception):
 class Progress:
     """How far a job is: tells the catalog now and then, and stops the job that shall stop."""
 
-    def __init__(self, service: TrustService, job_id: str) -> None:
-        self._service, self._id = service, job_id
+    def __init__(self, home: ServerHome, job_id: str) -> None:
+        self._home, self._id = home, job_id
         self._next, self._phase = 0.0, ""
         self.end: Changes | None = None
         """The state and error with which the job ends, once it must stop."""
@@ -74,7 +74,7 @@ class Progress:
         self._phase = phase
         self._next = time.monotonic() + _EVERY_S
         with suppress(Busy):  # said a quarter of a second later
-            if not self._service.change_job(
+            if not self._home.change_job(
                 self._id, state="running", phase=phase, done=done, total=total
             ):
                 self.end = {"state": "cancelled"}
@@ -123,8 +123,8 @@ class _Job:
 class Jobs:
     """The jobs of one process, one at a time; each for `longest_s` seconds at most."""
 
-    def __init__(self, service: TrustService, worker: Worker, longest_s: float) -> None:
-        self._service, self._worker, self._longest_s = service, worker, longest_s
+    def __init__(self, home: ServerHome, worker: Worker, longest_s: float) -> None:
+        self._home, self._worker, self._longest_s = home, worker, longest_s
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
         self._waiting = 0
         self._leaving = False
@@ -142,9 +142,9 @@ class Jobs:
         if self._waiting >= MOST_WAITING:
             raise Overloaded(f"{MOST_WAITING} jobs wait already; try again", 10)
         record = self.record(kind, space, owner, "queued")
-        self._service.create_job(record)
+        self._home.create_job(record)
         self._waiting += 1
-        self._queue.put(_Job(record.id, work, Progress(self._service, record.id)))
+        self._queue.put(_Job(record.id, work, Progress(self._home, record.id)))
         return record
 
     def record(
@@ -206,14 +206,14 @@ class Jobs:
             )
             return {"state": "failed", "error": {"kind": "Overloaded", "message": message}}
         with suppress(TrustVLMError):  # looked at again soon
-            if self._service.get_job(job.id).cancel_asked:
+            if self._home.get_job(job.id).cancel_asked:
                 return {"state": "cancelled"}
         return None
 
     def _end(self, job_id: str, changes: Changes) -> None:
         for left in reversed(range(_TRIES)):
             try:
-                self._service.change_job(job_id, **changes)
+                self._home.change_job(job_id, **changes)
                 return
             except Busy:
                 if not left:

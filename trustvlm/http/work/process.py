@@ -24,6 +24,7 @@ from trustvlm.http.work.spool import Spool
 from trustvlm.http.work.thread_lanes import Lane
 from trustvlm.service import TrustService
 from trustvlm.service.inputs.encode import Embedded, told_remarks
+from trustvlm.service.server.server_home import ServerHome
 from trustvlm.service.server.workers import Worker
 from trustvlm.system.timing import LISTENERS
 from trustvlm.types import Hits, Queries, Verdicts
@@ -70,11 +71,17 @@ class Serving:
     """One process's share of the service: made when it starts, closed when it ends."""
 
     def __init__(
-        self, service: TrustService, options: ServeOptions, worker: Worker, meters: Meters
+        self,
+        service: TrustService,
+        home: ServerHome,
+        options: ServeOptions,
+        worker: Worker,
+        meters: Meters,
     ) -> None:
-        self.service, self.options, self.worker, self.meters = service, options, worker, meters
+        self.service, self.home, self.options = service, home, options
+        self.worker, self.meters = worker, meters
         self.keyring = Keyring(
-            service, required=options.require_key, rate=options.rate, workers=options.workers
+            home, required=options.require_key, rate=options.rate, workers=options.workers
         )
         waiting, deadline = options.queue, options.deadline_s
         self.checking = Lane("keys", 2, waiting, deadline)
@@ -92,8 +99,8 @@ class Serving:
         self.encoder = Batcher(
             "encoder", self._encoded, most_rows=64, observe=meters.batch("encoder"), **batching
         )
-        self.jobs = Jobs(service, worker, options.job_s)
-        self.spool = Spool(service, options.spool_bytes)
+        self.jobs = Jobs(home, worker, options.job_s)
+        self.spool = Spool(home, options.spool_bytes)
         self.closing = False
         self.loaded = False
         self._known: set[str] = set()
@@ -134,7 +141,7 @@ class Serving:
             NotFound: there is none.
         """
         if space not in self._known:
-            await self.reading.run(lambda: self.service.get_label_space(space))
+            await self.reading.run(lambda: self.home.get_label_space(space))
             self._known.add(space)
 
     async def score(self, key: ScoreKey, queries: Queries, rows: int) -> Part:
@@ -179,7 +186,7 @@ class Serving:
         try:
             for space in self.service.list_spaces():
                 try:
-                    self.encode_now(lambda name=space.name: self.service.load_encoders(name))  # type: ignore[misc]
+                    self.encode_now(lambda name=space.name: self.home.load_encoders(name))  # type: ignore[misc]
                     log.info("encoders are loaded", extra={"space": space.name})
                 except TrustVLMError as error:
                     log.warning(
@@ -227,7 +234,7 @@ class Serving:
             self.watching,
         ):
             yield "trustvlm_queue_depth", "Calls that wait.", {"owner": owner.name}, owner.depth
-        for state in self.service.space_states():
+        for state in self.home.space_states():
             labels = {"space": state.space}
             yield (
                 "trustvlm_revision_lag",

@@ -10,7 +10,7 @@ from typing import BinaryIO
 from starlette.concurrency import run_in_threadpool
 
 from trustvlm.errors import Overloaded, TooLarge, Unavailable
-from trustvlm.service import TrustService
+from trustvlm.service.server.server_home import ServerHome
 
 __all__ = ["MOST_FILES", "Spool"]
 
@@ -24,8 +24,8 @@ class Spool:
     """The files of one process: so many at once, and so many bytes of all. Used by the event loop's
     thread only."""
 
-    def __init__(self, service: TrustService, most_bytes: int) -> None:
-        self._service, self._most_bytes = service, most_bytes
+    def __init__(self, home: ServerHome, most_bytes: int) -> None:
+        self._home, self._most_bytes = home, most_bytes
         self._files = self._bytes = 0
 
     @contextmanager
@@ -39,7 +39,7 @@ class Spool:
             raise Overloaded(f"{MOST_FILES} files are being imported already; try again", 10)
         self._files += 1
         try:
-            with self._service.spool() as file:
+            with self._home.spool() as file:
                 received = Received(self, file)
                 try:
                     yield received

@@ -1,4 +1,4 @@
-"""The verbs that measure trust and promise something about it; part of the facade."""
+"""The verbs that evaluate, calibrate and monitor trust."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from trustvlm.types.bounds import flags
 from trustvlm.types.calibration import Calibration, FeedbackResult, MonitorReport, ObservationCounts
 from trustvlm.types.evaluation import Evaluation
 
-__all__ = ["Measuring"]
+__all__ = ["MeasuringVerbs"]
 
 
-class Measuring(OpenHome):
+class MeasuringVerbs(OpenHome):
     """Evaluation, calibration, feedback and monitoring of an open home."""
 
     def evaluate(

@@ -1,4 +1,4 @@
-"""The verbs that embed a space anew; part of the facade."""
+"""The verbs that embed a space anew."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from trustvlm.service.reembed.reembed import (
     discard_old,
     reembed_space,
     reembed_status,
+    restore_space,
 )
 from trustvlm.service.registration.repoint import repoint
 from trustvlm.types import SpaceRow
 from trustvlm.types.evaluation import Reembedding
 
-__all__ = ["Reembedder"]
+__all__ = ["ReembedVerbs"]
 
 
-class Reembedder(OpenHome):
-    """Other encoders for a space that is there."""
+class ReembedVerbs(OpenHome):
+    """Embedding a space again with other encoders."""
 
     def reembed_space(
         self,
@@ -109,3 +110,9 @@ class Reembedder(OpenHome):
         """Delete, with the next purge, the embeddings from before a space was re-embedded. Raises
         NotFound without any."""
         discard_old(self._writable(), space)
+
+    def restore_space(self, name: str) -> None:
+        """Bring back the space of that name that was removed last; or, of one that was re-embedded,
+        its old embeddings, as they were then (the new ones are removed). Raises NotFound, or
+        Conflict when the name is in use."""
+        restore_space(self._writable(), name)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy.typing as npt
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from trustvlm.catalog.rows import label_pages, labels, spaces, supports
+from trustvlm.catalog.rows import labels, spaces, supports
 from trustvlm.catalog.rows.likeness import likest_removed
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.store.names import brief
@@ -24,38 +24,12 @@ from trustvlm.service.inputs.encode import encode_prompts, encoder_of, prompts_o
 from trustvlm.service.inputs.names import check_name
 from trustvlm.service.registration.plan import check_prompt
 from trustvlm.service.registration.register import renew_prototypes
-from trustvlm.types import LabelRow
 from trustvlm.types.array_input import id_list
 from trustvlm.types.bounds import got
 
-__all__ = [
-    "list_labels",
-    "remove_label",
-    "remove_support",
-    "restore_label",
-    "restore_support",
-    "update_label",
-]
-
-PAGE_ROWS = 1_000
+__all__ = ["remove_label", "remove_support", "restore_label", "restore_support", "update_label"]
 
 log = logging.getLogger("trustvlm")
-
-
-def list_labels(home: Home, space_name: str) -> Iterator[LabelRow]:
-    """See :meth:`TrustService.list_labels`."""
-    with home.catalog.read() as connection:
-        space = spaces.find(connection, space_name)
-    after = 0
-    while True:
-        with (
-            home.catalog.read() as connection
-        ):  # a page each: no transaction stays open while the caller thinks
-            page = label_pages.label_page_by_id(connection, space.id, after, PAGE_ROWS)
-        yield from page
-        if len(page) < PAGE_ROWS:
-            return
-        after = page[-1].id
 
 
 def update_label(

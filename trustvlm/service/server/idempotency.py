@@ -21,7 +21,7 @@ KEPT = timedelta(days=2)
 def begin_call(
     home: Home, owner: str, key: str, request: bytes, worker: Worker
 ) -> CallRecord | None:
-    """See :meth:`TrustService.begin_call`."""
+    """See :meth:`ServerHome.begin_call`."""
     with home.catalog.write("call") as connection:
         found = idempotency.find(connection, owner, key)
         if found is None:
@@ -45,7 +45,7 @@ def begin_call(
 
 
 def sweep(home: Home, worker: Worker) -> None:
-    """See :meth:`TrustService.sweep`."""
+    """See :meth:`ServerHome.sweep`."""
     with home.catalog.write("call") as connection:
         time = clock.stamp(connection)
         idempotency.forget_older(connection, time - KEPT)

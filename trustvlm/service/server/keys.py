@@ -1,4 +1,5 @@
-"""API keys: made, shown once, stored as hashes, checked in constant time, rotated and revoked."""
+"""API keys: made, shown once, stored as SHA-256 (a key holds 256 random bits), checked in constant
+time, rotated and revoked."""
 
 from __future__ import annotations
 
@@ -8,7 +9,6 @@ import hmac
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from trustvlm.catalog.rows import spaces
@@ -19,23 +19,12 @@ from trustvlm.service.home.home import Home
 from trustvlm.types import KeyRow
 from trustvlm.types.bounds import duration, number
 
-__all__ = [
-    "SCOPES",
-    "create_key",
-    "list_keys",
-    "matches",
-    "parse_key",
-    "revoke_key",
-    "rotate_key",
-    "use_key",
-]
+__all__ = ["SCOPES", "create_key", "list_keys", "revoke_key", "rotate_key", "use_key"]
 
 SCOPES = ("read", "write", "admin")
 """Each may do what the one before may."""
 
 PREFIX = "tvk"
-_SCRYPT = {"n": 2**14, "r": 8, "p": 1, "maxmem": 64 * 2**20, "dklen": 32}  # 16 MB and about 40 ms
-_SALT = 16
 _USED_EVERY = timedelta(minutes=1)
 
 
@@ -47,13 +36,13 @@ def create_key(
     rate: float | None,
     days: float | None,
 ) -> tuple[KeyRow, str]:
-    """See :meth:`TrustService.create_key`."""
+    """See :meth:`ServerHome.create_key`."""
     if scope not in SCOPES:
         raise InvalidInput(f"scope: expected one of {', '.join(SCOPES)}; got {scope!r}")
     rate = None if rate is None else number("rate", rate)
     days = None if days is None else number("days", days)
     now = datetime.now(UTC)
-    record, key = _made(
+    record, key = _new_key(
         scope, space, note, rate, now, None if days is None else now + timedelta(days=days)
     )
     with home.catalog.write("key") as connection:
@@ -63,7 +52,7 @@ def create_key(
     return record.public(), key
 
 
-def _made(
+def _new_key(
     scope: str,
     space: str | None,
     note: str | None,
@@ -73,42 +62,41 @@ def _made(
 ) -> tuple[KeyRecord, str]:
     key_id = base64.b32encode(secrets.token_bytes(10)).decode().lower()
     secret = secrets.token_urlsafe(32)
-    salt = secrets.token_bytes(_SALT)
-    record = KeyRecord(
-        key_id, scope, space, note, rate, now, expires, None, None, salt + _hash(secret, salt)
-    )
+    record = KeyRecord(key_id, scope, space, note, rate, now, expires, None, None, _sha256(secret))
     return record, f"{PREFIX}_{key_id}_{secret}"
 
 
-def _hash(secret: str, salt: bytes) -> bytes:
-    return hashlib.scrypt(secret.encode(), salt=salt, **_SCRYPT)
+def _sha256(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()
 
 
-def parse_key(key: str) -> tuple[str, str] | None:
-    """(id, secret) of something that looks like a key, else None."""
+def _parse_key(key: str) -> tuple[str, str]:
+    """(id, secret) of something that looks like a key, else two empty strings."""
     prefix, _, rest = key.partition("_")
     key_id, _, secret = rest.partition("_")
-    return (
-        (key_id, secret)
-        if prefix == PREFIX and len(key_id) == 16 and 20 <= len(secret) <= 100
-        else None
-    )
+    valid = prefix == PREFIX and len(key_id) == 16 and 20 <= len(secret) <= 100
+    return (key_id, secret) if valid else ("", "")
 
 
-def matches(record: KeyRecord, secret: str) -> bool:
+def _matches(record: KeyRecord, secret: str) -> bool:
     """Whether this is the key's secret; takes as long for any other."""
-    salt, stored = record.secret_hash[:_SALT], record.secret_hash[_SALT:]
-    return hmac.compare_digest(_hash(secret, salt), stored)
+    stored = record.secret_hash
+    if len(stored) == 48:  # a key of version 0.1: 16 bytes of salt, 32 of scrypt's hash
+        salted = hashlib.scrypt(
+            secret.encode(), salt=stored[:16], n=2**14, r=8, p=1, maxmem=64 * 2**20, dklen=32
+        )
+        return hmac.compare_digest(salted, stored[16:])
+    return hmac.compare_digest(_sha256(secret), stored)
 
 
 def list_keys(home: Home) -> Sequence[KeyRow]:
-    """See :meth:`TrustService.list_keys`."""
+    """See :meth:`ServerHome.list_keys`."""
     with home.catalog.read() as connection:
         return [record.public() for record in keys.list_rows(connection)]
 
 
 def revoke_key(home: Home, key_id: str) -> bool:
-    """See :meth:`TrustService.revoke_key`."""
+    """See :meth:`ServerHome.revoke_key`."""
     with home.catalog.write("key") as connection:
         if keys.find(connection, key_id) is None:
             raise NotFound(f"no key {key_id!r}; 'trustvlm key list' lists them")
@@ -116,7 +104,7 @@ def revoke_key(home: Home, key_id: str) -> bool:
 
 
 def rotate_key(home: Home, key_id: str, overlap: timedelta) -> tuple[KeyRow, str]:
-    """See :meth:`TrustService.rotate_key`."""
+    """See :meth:`ServerHome.rotate_key`."""
     now = datetime.now(UTC)
     overlap = duration("overlap", overlap)
     with home.catalog.write("key") as connection:
@@ -128,22 +116,25 @@ def rotate_key(home: Home, key_id: str, overlap: timedelta) -> tuple[KeyRow, str
                 f"key {key_id!r} is revoked or expired; 'trustvlm key create' makes a new one"
             )
         expires = None if old.expires_at is None else now + (old.expires_at - old.created_at)
-        record, key = _made(old.scope, old.space, old.note, old.rate, now, expires)
+        record, key = _new_key(old.scope, old.space, old.note, old.rate, now, expires)
         keys.insert_key(connection, record)
         keys.expire(connection, key_id, now + overlap)
     return record.public(), key
 
 
-def use_key(home: Home, key_id: str) -> KeyRecord | None:
-    """The key of this id, if it opens anything now; its last use is remembered, to the minute."""
+def use_key(home: Home, key: str) -> KeyRecord | None:
+    """The record of this key, if it opens anything now; the minute of its last use is stored."""
+    key_id, secret = _parse_key(key)
     now = datetime.now(UTC)
     with home.catalog.read() as connection:
-        found = keys.find(connection, key_id)
-    if found is None or found.state_at(now) != "valid":
+        record = keys.find(connection, key_id)
+    if record is None or record.state_at(now) != "valid" or not _matches(record, secret):
         return None
-    if not home.catalog.read_only and (found.used_at is None or now - found.used_at >= _USED_EVERY):
-        with suppress(Busy, ReadOnly):  # nobody is to be turned away for that
-            with home.catalog.write("key") as connection:
-                keys.touch(connection, key_id, now)
-            return replace(found, used_at=now)
-    return found
+    secret_hash = _sha256(secret)
+    recent = record.used_at is not None and now - record.used_at < _USED_EVERY
+    stored = recent and record.secret_hash == secret_hash
+    if not stored and not home.catalog.read_only:
+        # the time of use is no reason to refuse a request
+        with suppress(Busy, ReadOnly), home.catalog.write("key") as connection:
+            keys.touch(connection, key_id, now, secret_hash)
+    return record

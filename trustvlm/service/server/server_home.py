@@ -1,16 +1,13 @@
-"""What the HTTP service asks of an open home besides the verbs: keys, pages of labels, repeated
-calls, jobs."""
+"""What the HTTP server keeps in an open home, and reads from it, besides the verbs of a user."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, BinaryIO, cast
 
-from trustvlm.catalog.rows import label_pages
-from trustvlm.catalog.rows import spaces as space_rows
-from trustvlm.catalog.rows import supports as support_rows
+from trustvlm.catalog.rows import label_pages, spaces, supports
 from trustvlm.catalog.rows.likeness import told, unknown
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.server import idempotency, jobs
@@ -23,18 +20,23 @@ from trustvlm.service.home.work_folder import unwritable
 from trustvlm.service.inputs.encode import encoder_of, encodes_images
 from trustvlm.service.query.evidence import evidence_of
 from trustvlm.service.registration.sync import Contents, preview, sync_contents
+from trustvlm.service.server import keys
 from trustvlm.service.server.idempotency import KEPT, begin_call, sweep
-from trustvlm.service.server.keys import create_key, list_keys, revoke_key, rotate_key, use_key
 from trustvlm.service.server.states import SpaceState, space_states
 from trustvlm.service.server.workers import Worker
 from trustvlm.types import Evidence, KeyRow, LabelRow, Queries, RegisterResult
-from trustvlm.types.bounds import identifier, whole
 
-__all__ = ["Serving"]
+__all__ = ["ServerHome"]
 
 
-class Serving(OpenHome):
-    """Keys of the HTTP service, and what it shows page by page."""
+class ServerHome(OpenHome):
+    """The server's side of an open service, whose home it shares: keys, calls, jobs, workers, pages
+    of labels and the state of spaces."""
+
+    def __init__(self, service: OpenHome) -> None:
+        super().__init__(service._home)
+
+    # Keys
 
     def create_key(
         self,
@@ -45,7 +47,7 @@ class Serving(OpenHome):
         rate: float | None = None,
         days: float | None = None,
     ) -> tuple[KeyRow, str]:
-        """Make a key of the HTTP service: its row, and the key itself, which nobody can show again.
+        """Make a key: its row, and the key itself, which is stored nowhere.
 
         Args:
             scope: "read", "write" or "admin"; each may do what the one before may.
@@ -54,25 +56,64 @@ class Serving(OpenHome):
         Raises:
             InvalidInput. NotFound: no such space.
         """
-        return create_key(self._writable(), scope, space, note, rate, days)
+        return keys.create_key(self._writable(), scope, space, note, rate, days)
 
     def list_keys(self) -> Sequence[KeyRow]:
         """Every key, oldest first."""
-        return list_keys(self._ready())
+        return keys.list_keys(self._ready())
 
     def revoke_key(self, key_id: str) -> bool:
-        """Make a key worthless: services notice within seconds; False: it was revoked before.
-        Raises NotFound."""
-        return revoke_key(self._writable(), key_id)
+        """Make a key worthless at once; False: it was revoked before. Raises NotFound."""
+        return keys.revoke_key(self._writable(), key_id)
 
     def rotate_key(self, key_id: str, *, overlap: timedelta = timedelta(0)) -> tuple[KeyRow, str]:
         """Make a key that may do what this one may, which ends after `overlap`. Raises NotFound,
         Conflict, InvalidInput."""
-        return rotate_key(self._writable(), key_id, overlap)
+        return keys.rotate_key(self._writable(), key_id, overlap)
 
-    def use_key(self, key_id: str) -> KeyRecord | None:
-        """The key of this id, if it opens anything now."""
-        return use_key(self._ready(), key_id)
+    def use_key(self, key: str) -> KeyRecord | None:
+        """The record of this key, if it opens anything now."""
+        return keys.use_key(self._ready(), key)
+
+    # Spaces, labels and support images
+
+    def get_label_space(self, space: str) -> SpaceRecord:
+        """The space's row without counts. Raises NotFound."""
+        return self._ready().space(space)
+
+    def space_states(self) -> list[SpaceState]:
+        """The revision of each space, and the revision and size of this process's caches."""
+        return space_states(self._ready())
+
+    def unverified_count(self, space: str) -> int:
+        """How many labels of a space have no support image. Raises NotFound."""
+        home = self._ready()
+        with home.catalog.read() as connection:
+            row = spaces.find(connection, space)
+            return home.counts.of(connection, home.catalog.epoch(connection), row).unverified
+
+    def load_encoders(self, space: str) -> None:
+        """Open the encoders of a space before they are needed, and compare them with those that it
+        was made with.
+
+        Raises:
+            NotFound: no such space. Conflict: another encoder. Unavailable: weights that are not on
+                this machine.
+        """
+        home = self._ready()
+        record = home.space(space)
+        for side, spec in (("classifier", record.classifier), ("verifier", record.verifier)):
+            if encodes_images(spec):
+                encoder_of(home, record, side)
+
+    def get_label(self, space: str, label: str) -> LabelRow:
+        """One label as it is listed. Raises NotFound."""
+        with self._ready().catalog.read() as connection:
+            record = spaces.find(connection, space)
+            row = label_pages.find_row(connection, record.id, label)
+            if row is None:
+                raise NotFound(told(unknown(connection, record.id, [label]), record.name))
+        return row
 
     def label_page(
         self,
@@ -83,39 +124,76 @@ class Serving(OpenHome):
         prefix: str | None = None,
         contains: str | None = None,
         unverified: bool = False,
-    ) -> list[LabelRow]:
-        """Up to `limit` labels behind the name `after`, by name; those that begin with or contain
-        something, if given. `unverified`: those without support images. Raises NotFound."""
-        limit = whole("limit", limit)
+        thumbnails: int = 0,
+    ) -> list[tuple[LabelRow, list[int]]]:
+        """Up to `limit` labels behind the name `after`, by name, each with the ids of its first
+        `thumbnails` support images. Raises NotFound.
+
+        Args:
+            prefix, contains: what their names begin with, or contain. unverified: only those
+                without support images.
+        """
         with self._ready().catalog.read() as connection:
-            found = space_rows.find(connection, space)
-            return label_pages.label_page(
+            rows = label_pages.label_page(
                 connection,
-                found.id,
+                spaces.find(connection, space).id,
                 after=after,
                 limit=limit,
                 prefix=prefix,
                 contains=contains,
                 unverified=unverified,
             )
-
-    def pictured_page(
-        self, space: str, *, thumbnails: int, **page: Any
-    ) -> list[tuple[LabelRow, list[int]]]:
-        """The rows of :meth:`label_page`, each with the ids of its label's first support images.
-        Raises NotFound."""
-        with self._ready().catalog.read() as connection:
-            rows = label_pages.label_page(connection, space_rows.find(connection, space).id, **page)
-            found = label_pages.first_supports(connection, [row.id for row in rows], thumbnails)
-        return [(row, found[row.id]) for row in rows]
+            ids = [row.id for row in rows] if thumbnails else []
+            first = label_pages.first_supports(connection, ids, thumbnails)
+        return [(row, first.get(row.id, [])) for row in rows]
 
     def label_page_by_id(self, space: str, *, after: int, limit: int) -> list[LabelRow]:
         """Up to `limit` labels with ids above `after`, in the order of
         :meth:`TrustService.list_labels`. Raises NotFound."""
         with self._ready().catalog.read() as connection:
-            return label_pages.label_page_by_id(
-                connection, space_rows.find(connection, space).id, after, limit
-            )
+            space_id = spaces.find(connection, space).id
+            return label_pages.label_page_by_id(connection, space_id, after, limit)
+
+    def sync_contents(
+        self,
+        space: str,
+        contents: Contents,
+        *,
+        dry_run: bool = False,
+        sync: bool = True,
+        bring_back: bool = False,
+    ) -> RegisterResult:
+        """The second half of :meth:`TrustService.register` with `sync`, after what the space lacked
+        was registered: remove the support images that are not in `contents`. With `dry_run`: what
+        both halves would change.
+
+        Raises:
+            NotFound: no such space. InvalidInput: `contents` and the space have nothing in common.
+        """
+        if dry_run:
+            record = self.get_label_space(space)
+            return preview(self._ready(), record, contents, bring_back=bring_back, sync=sync)
+        return sync_contents(self._writable(), space, contents)
+
+    def support_picture(self, space: str, support_id: int) -> bytes:
+        """The JPEG thumbnail of a support image of this space. Raises NotFound: there is none, or
+        it came as a vector."""
+        with self._ready().catalog.read() as connection:
+            space_id = spaces.find(connection, space).id
+            label = label_pages.support_label(connection, space_id, support_id)
+            picture = None if label is None else supports.thumbnail(connection, support_id)
+        if picture is None:
+            why = "no such support image" if label is None else "it was registered as a vector"
+            raise NotFound(f"no thumbnail of support image {support_id} in space {space!r}: {why}")
+        return picture
+
+    def support_space(self, support_id: int) -> str:
+        """The name of the space that a support image belongs to. Raises NotFound."""
+        with self._ready().catalog.read() as connection:
+            space = label_pages.support_space(connection, support_id)
+        if space is None:
+            raise NotFound(f"no support image {support_id}")
+        return space
 
     def evidence_of(
         self,
@@ -128,12 +206,11 @@ class Serving(OpenHome):
         revision: int,
         k: int,
     ) -> list[Evidence]:
-        """The evidence of verdicts that were made elsewhere: the same that `Verdicts.evidence`
-        gives.
+        """The evidence of verdicts of an earlier call, as `Verdicts.evidence` gives it.
 
         Args:
-            queries: their embeddings. label_ids, rival_ids: what they said. state, revision: which
-                came with them.
+            queries: their embeddings. label_ids, rival_ids: of the verdicts. state, revision: came
+                with the verdicts.
 
         Raises:
             NotFound, InvalidInput. Unavailable: the support images were purged since, or the space
@@ -141,130 +218,30 @@ class Serving(OpenHome):
         """
         return evidence_of(self._ready(), space, queries, label_ids, rival_ids, state, revision, k)
 
-    def get_label(self, space: str, label: str) -> LabelRow:
-        """One label as it is listed. Raises NotFound."""
-        with self._ready().catalog.read() as connection:
-            found = space_rows.find(connection, space)
-            row = label_pages.find_row(connection, found.id, label)
-            if row is None:
-                raise NotFound(told(unknown(connection, found.id, [label]), found.name))
-        return row
-
-    def unknown_labels(self, space: str, names: Iterable[str | None]) -> dict[str, str | None]:
-        """Those of `names` (None aside) that are no labels of the space → the label that was
-        probably meant, or None.
-
-        Raises:
-            NotFound: no such space.
-        """
-        with self._ready().catalog.read() as connection:
-            return unknown(
-                connection,
-                space_rows.find(connection, space).id,
-                (name for name in names if name is not None),
-            )
-
-    def sync_contents(
-        self,
-        space: str,
-        has: Contents,
-        *,
-        dry_run: bool = False,
-        sync: bool = True,
-        bring_back: bool = False,
-    ) -> RegisterResult:
-        """The second half of :meth:`TrustService.register` with `sync`, for those who registered
-        what the space lacked: remove the support images that are not in `has`. With `dry_run`, what
-        the whole of it would change.
-
-        Raises:
-            NotFound: no such space. InvalidInput: `has` and the space have nothing in common.
-        """
-        if dry_run:
-            return preview(
-                self._ready(), self.get_label_space(space), has, bring_back=bring_back, sync=sync
-            )
-        return sync_contents(self._writable(), space, has)
-
-    def get_label_space(self, space: str) -> SpaceRecord:
-        """The space's row without counts. Raises NotFound."""
-        return self._ready().space(space)
-
-    def unverified_count(self, space: str) -> int:
-        """How many labels of a space have no support image. Raises NotFound."""
-        parts = self._ready()
-        with parts.catalog.read() as connection:
-            return parts.counts.of(
-                connection, parts.catalog.epoch(connection), space_rows.find(connection, space)
-            ).unverified
-
-    def support_picture(self, space: str, support_id: int) -> bytes:
-        """The JPEG thumbnail of a support image of this space. Raises NotFound: there is none, or
-        it came as a vector."""
-        support_id = identifier("support image", support_id)
-        with self._ready().catalog.read() as connection:
-            label = label_pages.support_label(
-                connection, space_rows.find(connection, space).id, support_id
-            )
-            picture = None if label is None else support_rows.thumbnail(connection, support_id)
-        if picture is None:
-            why = "no such support image" if label is None else "it was registered as a vector"
-            raise NotFound(f"no thumbnail of support image {support_id} in space {space!r}: {why}")
-        return picture
-
-    def support_space(self, support_id: int) -> str:
-        """The name of the space that a support image belongs to. Raises NotFound."""
-        support_id = identifier("support image", support_id)
-        with self._ready().catalog.read() as connection:
-            found = label_pages.support_space(connection, support_id)
-        if found is None:
-            raise NotFound(f"no support image {support_id}")
-        return found
-
-    def space_states(self) -> list[SpaceState]:
-        """Where each space stands, and where this process's caches are."""
-        return space_states(self._ready())
-
-    def load_encoders(self, space: str) -> None:
-        """Open the encoders of a space that encode here, and see that they are those it was made
-        with, before they are needed.
-
-        Raises:
-            NotFound: no such space. Conflict: another encoder. Unavailable: weights that are not on
-                this machine.
-        """
-        parts = self._ready()
-        record = parts.space(space)
-        for side, spec in (("classifier", record.classifier), ("verifier", record.verifier)):
-            if encodes_images(spec):
-                encoder_of(parts, record, side)
-
-    def worker(self) -> Worker:
-        """Make this process one of those that serve the home."""
-        return Worker(self._writable().folder)
+    # Calls with an idempotency key
 
     def begin_call(self, owner: str, key: str, request: bytes, worker: Worker) -> CallRecord | None:
-        """Claim the call with this idempotency key; if it was answered before, what was answered.
+        """Claim the call with this idempotency key; the stored answer, if it was answered before.
 
         Raises:
-            InvalidInput: the key came with another request. Overloaded: somebody is at it.
+            InvalidInput: the key came with another request. Overloaded: the call is under way.
         """
         return begin_call(self._writable(), owner, key, request, worker)
 
     def do_call(self, owner: str, key: str, status: int, work: Callable[[], bytes]) -> bytes:
-        """What a claimed call answers, stored in the transaction of the change that it makes: both
-        are there, or neither.
+        """The answer to a claimed call, stored in the transaction of the change that it makes: both
+        are stored, or neither.
 
         Args:
-            work: makes one short change, and returns what is to be answered.
+            work: makes one short change, and returns the body of the answer.
         """
-        parts = self._writable()  # now: what it purges by the way is no part of the call
+        home = self._writable()  # now: its purge of expired rows is no part of the call
         try:
-            with parts.catalog.together():
+            with home.catalog.together():
                 body = work()
                 self.end_call(owner, key, status, body)
         except BaseException:
-            parts.counts.forget()  # it may have counted what was undone
+            home.counts.forget()  # the counts may include what was undone
             raise
         return body
 
@@ -278,6 +255,8 @@ class Serving(OpenHome):
         with self._ready().catalog.write("call") as connection:
             idempotency.forget(connection, owner, key)
 
+    # Jobs, workers and files
+
     def create_job(self, record: JobRecord) -> None:
         """Store a new job."""
         with self._writable().catalog.write("job") as connection:
@@ -286,19 +265,18 @@ class Serving(OpenHome):
     def get_job(self, job_id: str) -> JobRecord:
         """A job. Raises NotFound."""
         with self._ready().catalog.read() as connection:
-            found = jobs.find(connection, job_id)
-        if found is None:
+            record = jobs.find(connection, job_id)
+        if record is None:
             raise NotFound(f"no job {job_id!r}; ended ones are kept for {KEPT.days} days")
-        return found
+        return record
 
     def list_jobs(self, space: str | None, limit: int) -> list[JobRecord]:
         """The newest jobs, of one space or all."""
-        limit = whole("limit", limit)
         with self._ready().catalog.read() as connection:
             return jobs.list_rows(connection, space, limit)
 
     def change_job(self, job_id: str, **changes: Any) -> bool:
-        """Store how far a job is; whether it shall go on."""
+        """Store the progress of a job; whether it goes on."""
         with self._ready().catalog.write("job") as connection:
             return jobs.progress(connection, job_id, changes)
 
@@ -307,17 +285,21 @@ class Serving(OpenHome):
         with self._writable().catalog.write("job") as connection:
             jobs.ask_cancel(connection, job_id)
 
+    def worker(self) -> Worker:
+        """Register this process as one that serves the home."""
+        return Worker(self._writable().folder)
+
+    def sweep(self, worker: Worker) -> None:
+        """End the jobs of processes that died, and delete old answers and old jobs."""
+        sweep(self._writable(), worker)
+
     def spool(self) -> BinaryIO:
-        """A new file in the home that has no name: it is gone when it is closed, or when its
-        process dies.
+        """A new file without a name in the home; it is gone when it is closed, or when its process
+        dies.
 
         Raises:
             ReadOnly, Unavailable: it cannot be made.
         """
-        home = self._writable().folder
-        with unwritable("making a file in", home):
-            return cast(BinaryIO, tempfile.TemporaryFile(dir=home))
-
-    def sweep(self, worker: Worker) -> None:
-        """Settle what dead processes left behind, and forget answers and jobs that are old."""
-        sweep(self._writable(), worker)
+        folder = self._writable().folder
+        with unwritable("making a file in", folder):
+            return cast(BinaryIO, tempfile.TemporaryFile(dir=folder))

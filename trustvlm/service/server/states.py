@@ -36,7 +36,7 @@ class SpaceState:
 
 
 def space_states(home: Home) -> list[SpaceState]:
-    """See :meth:`TrustService.space_states`."""
+    """See :meth:`ServerHome.space_states`."""
     found = []
     with home.catalog.read() as connection:
         for name, space_id, revision in spaces.revisions(connection):

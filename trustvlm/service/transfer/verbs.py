@@ -1,4 +1,4 @@
-"""The verbs that carry a home or a space elsewhere; part of the facade."""
+"""The verbs that back up a home, and export and import a space."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from trustvlm.service.transfer.export import Exported, export_space
 from trustvlm.types import SpaceRow
 from trustvlm.types.backups import Backup
 
-__all__ = ["Moving"]
+__all__ = ["TransferVerbs"]
 
 
-class Moving(OpenHome):
+class TransferVerbs(OpenHome):
     """Backups of an open home, and spaces as Parquet files."""
 
     def backup(

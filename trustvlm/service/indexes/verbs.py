@@ -1,0 +1,52 @@
+"""The verbs that show, rebuild and tune the indexes of a space."""
+
+from __future__ import annotations
+
+from trustvlm.service.home.open_home import OpenHome
+from trustvlm.service.indexes.stats import IndexStats, index_stats, rebuild_index
+from trustvlm.service.indexes.suggest import MILLISECONDS, Suggestion, suggest_recipe
+from trustvlm.service.indexes.tune import Tuned, tune_index
+
+__all__ = ["IndexVerbs"]
+
+
+class IndexVerbs(OpenHome):
+    """Indexes of a space: statistics, recipe and tuning."""
+
+    def index_stats(self, space: str) -> IndexStats:
+        """Sizes and state of the space's index and snapshot. Raises NotFound."""
+        return index_stats(self._ready(), space)
+
+    def rebuild_index(self, space: str, *, recipe: str | None = None) -> IndexStats:
+        """Build the space's indexes anew from the catalog, under another recipe if given, and write
+        their snapshots.
+
+        Other processes go on with what they have until it is done. Raises NotFound, and Unavailable
+        on a full disk.
+        """
+        return rebuild_index(self._writable(), space, recipe)
+
+    def tune_index(self, space: str, *, recall: float = 0.95, k: int = 10) -> list[Tuned]:
+        """Find how far the space's indexes must search, store that, and prove that it is enough.
+
+        An index that does not compare every row is built again without 768 of them: 512 of these
+        tune it, the others prove it (`Tuned.recall`, with its interval). That takes as long as
+        building the index, and its memory once more.
+
+        Args:
+            recall: share of the k nearest that is to be found; `Tuned.reached` says whether the
+                proof reaches it.
+
+        Raises:
+            NotFound, InvalidInput. Conflict: the recipe cannot reach `recall`, or it was changed
+            meanwhile; nothing is stored.
+        """
+        return tune_index(self._writable(), space, recall, k)
+
+    def suggest_recipe(self, space: str, *, milliseconds: float = MILLISECONDS) -> list[Suggestion]:
+        """What each index recipe would cost in this space, and which to take for searches of so
+        many milliseconds.
+
+        Raises NotFound, InvalidInput.
+        """
+        return suggest_recipe(self._ready(), space, milliseconds)
