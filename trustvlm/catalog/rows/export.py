@@ -55,6 +55,7 @@ class StoredLabel:
 class StoredSupport:
     """A live support image as it is stored, its vectors packed."""
 
+    id: int
     label_id: int
     content_hash: bytes
     source: str | None
@@ -63,8 +64,11 @@ class StoredSupport:
     thumbnail: bytes | None
 
 
-def label_rows(connection: Connection, space_id: int, batch: int) -> Iterator[list[StoredLabel]]:
-    """The live labels of a space in order of id, in batches.
+def label_rows(
+    connection: Connection, space_id: int, batch: int, label_ids: Sequence[int] | None = None
+) -> Iterator[list[StoredLabel]]:
+    """The live labels of a space, all or those of `label_ids` (500 at most), in order of id, in
+    batches.
 
     Raises:
         Damaged: a vector does not match its checksum.
@@ -81,6 +85,8 @@ def label_rows(connection: Connection, space_id: int, batch: int) -> Iterator[li
         .where(Label.space_id == space_id, Label.removed_revision.is_(None))
         .order_by(Label.id)
     )
+    if label_ids is not None:
+        query = query.where(Label.id.in_(label_ids))
     for rows in connection.execution_options(yield_per=batch).execute(query).partitions():
         verify_checksums(
             "label", [(row.id, row.checksum, (row.text_prototype, row.prototype)) for row in rows]
@@ -98,9 +104,8 @@ def support_rows(
         Damaged: a vector does not match its checksum.
     """
     columns = (
-        Support.label_id, Support.content_hash, Support.source, Support.embedding,
-        Support.classifier_embedding,
-        Thumbnail.jpeg, Support.id, Support.checksum,
+        Support.id, Support.label_id, Support.content_hash, Support.source, Support.embedding,
+        Support.classifier_embedding, Thumbnail.jpeg, Support.checksum,
     )  # fmt: skip
     query = select(*columns).outerjoin(Thumbnail, Thumbnail.support_id == Support.id)
     query = query.where(Support.label_id.in_(label_ids), Support.removed_revision.is_(None))
@@ -110,7 +115,7 @@ def support_rows(
             "support image",
             [(row.id, row.checksum, (row.embedding, row.classifier_embedding)) for row in rows],
         )
-        yield [StoredSupport(*row[:-2]) for row in rows]
+        yield [StoredSupport(*row[:-1]) for row in rows]
 
 
 def begin(connection: Connection, values: dict[str, Any]) -> SpaceRecord:

@@ -1,4 +1,4 @@
-"""Inserting many rows at the cost of the driver.
+"""Inserting many rows at the cost of the driver, and reading rows by many values.
 
 SQLAlchemy prepares each row's parameters in Python: for rows of three kilobytes that takes as long
 as SQLite takes to store them. Here a statement is compiled once for a dialect, and the driver gets
@@ -7,16 +7,37 @@ plain tuples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Table, insert
+from sqlalchemy import Connection, Row, Select, SQLColumnExpression, Table, insert
 from sqlalchemy.engine import Dialect
 
 from trustvlm.catalog.store.models import Base
 
-__all__ = ["insert_rows"]
+__all__ = ["insert_rows", "rows_among", "slices"]
+
+_IN_CHUNK = 500  # values per IN (…): far below every database's limit on bound variables
+
+T = TypeVar("T")
+
+
+def slices(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    """The values in their order, in pieces that a statement can hold."""
+    for start in range(0, len(values), _IN_CHUNK):
+        yield values[start : start + _IN_CHUNK]
+
+
+def rows_among(
+    connection: Connection,
+    query: Select[*tuple[Any, ...]],
+    column: SQLColumnExpression[Any],
+    values: Sequence[Any],
+) -> Iterator[Row[Any]]:
+    """The rows of `query` that have one of `values` in `column`."""
+    for some in slices(values):
+        yield from connection.execute(query.where(column.in_(some)))
 
 
 def insert_rows(connection: Connection, model: type[Base], rows: Sequence[dict[str, Any]]) -> None:

@@ -1,16 +1,26 @@
-"""What a space that is re-embedded takes over from the old one: labels, support images,
-observations, calibrations."""
+"""Rows of a space and their counterparts in the space that is being made beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, cast
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import Connection, Table, and_, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    and_,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.orm import aliased
 
 from trustvlm.catalog.rows import originals
+from trustvlm.catalog.store.bulk import rows_among, slices
 from trustvlm.catalog.store.models import (
     CalibrationRow,
     Label,
@@ -23,282 +33,218 @@ from trustvlm.catalog.store.vectors import checksum, verify_checksums
 from trustvlm.catalog.upkeep.reembed_runs import ReembedRecord
 
 __all__ = [
-    "OldLabel",
-    "OldObservation",
-    "OldSupport",
+    "changed_groups",
     "copy_calibrations",
-    "delete_labels",
-    "delete_supports",
+    "copy_observations",
+    "counterparts",
+    "drop",
+    "missing_labels",
+    "missing_supports",
+    "observation_count",
     "observations_left",
-    "old_labels",
-    "put_observations",
-    "renew_truth",
-    "staged_labels",
-    "thumbnails",
+    "record",
+    "removed_labels",
+    "renew_observations",
 ]
 
-_IN_CHUNK = 500
-_OBSERVATIONS = cast(Table, Observation.__table__)
 
-
-@dataclass(frozen=True, eq=False)
-class OldSupport:
-    """A live support image of the space as it is."""
-
-    id: int
-    content_hash: bytes
-    source: str | None
-    embedding: bytes
-    classifier_embedding: bytes | None
-
-
-@dataclass(frozen=True, eq=False)
-class OldLabel:
-    """A live label with its live support images."""
-
-    id: int
-    name: str
-    prompt: str | None
-    text_source: str
-    text_prototype: bytes
-    alias_of: int | None
-    supports: list[OldSupport] = field(default_factory=list)
-
-
-@dataclass(frozen=True, eq=False)
-class OldObservation:
-    """An image whose true label is known, without a counterpart yet."""
-
-    id: int
-    content_hash: bytes
-    truth_id: int | None
-    classifier_embedding: bytes
-    verifier_embedding: bytes | None
-
-
-_LABEL = (
-    Label.id,
-    Label.name,
-    Label.prompt,
-    Label.text_source,
-    Label.text_prototype,
-    Label.alias_of,
-)
-_SUPPORT = (
-    Support.id,
-    Support.content_hash,
-    Support.source,
-    Support.embedding,
-    Support.classifier_embedding,
-)
-
-
-def old_labels(connection: Connection, ids: Sequence[int]) -> list[OldLabel]:
-    """The live ones of these labels with their live support images: labels before their aliases,
-    else in order of id.
-
-    Raises:
-        Damaged: a vector does not match its checksum.
-    """
-    found: dict[int, OldLabel] = {}
-    for start in range(0, len(ids), _IN_CHUNK):
-        chunk = ids[start : start + _IN_CHUNK]
-        alive = (Label.id.in_(chunk), Label.removed_revision.is_(None))
-        rows = connection.execute(
-            select(*_LABEL, Label.checksum, Label.prototype).where(*alive)
-        ).all()
-        verify_checksums(
-            "label", [(row.id, row.checksum, (row.text_prototype, row.prototype)) for row in rows]
+def changed_groups(
+    connection: Connection, job: ReembedRecord, *, incomplete: bool
+) -> list[tuple[int, list[int]]]:
+    """(number of support images, label ids) of each live label with its aliases where one of them
+    changed since the last pass; with `incomplete`, also where something has no counterpart."""
+    label = aliased(Label)
+    live = (label.space_id == job.space_id, label.removed_revision.is_(None))
+    changed = label.revision > job.synced
+    if incomplete:
+        unmade = select(Support.label_id).where(
+            *_live(Support, job), ~_has_counterpart(job, "support", Support.id)
         )
-        found.update({row.id: _label(row) for row in rows})
-        own = (Support.label_id.in_(chunk), Support.removed_revision.is_(None))
-        images = connection.execute(
-            select(*_SUPPORT, Support.checksum, Support.label_id).where(*own)
-        ).all()
-        parts = [
-            (row.id, row.checksum, (row.embedding, row.classifier_embedding)) for row in images
-        ]
-        verify_checksums("support image", parts)
-        for row in images:
-            if row.label_id in found:
-                found[row.label_id].supports.append(_support(row))
-    return sorted(found.values(), key=lambda label: (label.alias_of is not None, label.id))
+        changed = or_(changed, ~_has_counterpart(job, "label", label.id), label.id.in_(unmade))
+    canonical = select(func.coalesce(label.alias_of, label.id)).where(*live, changed)
+    query = select(Label.id, Label.alias_of, Label.support_count).where(
+        *_live(Label, job), or_(Label.id.in_(canonical), Label.alias_of.in_(canonical))
+    )
+    groups: dict[int, tuple[int, list[int]]] = {}
+    for row in connection.execute(query.order_by(Label.alias_of.is_not(None), Label.id)):
+        count, ids = groups.get(row.alias_of or row.id, (row.support_count, []))
+        groups[row.alias_of or row.id] = count, [*ids, row.id]
+    return list(groups.values())
 
 
-def _label(row: Any) -> OldLabel:
-    return OldLabel(row.id, row.name, row.prompt, row.text_source, row.text_prototype, row.alias_of)
+def removed_labels(connection: Connection, job: ReembedRecord) -> list[int]:
+    """Ids of the labels that have a counterpart and are no live labels of the space any more."""
+    live = select(Label.id).where(
+        Label.id == ReembedRow.source_id, Label.removed_revision.is_(None)
+    )
+    query = select(ReembedRow.source_id).where(*_of(job, "label"), ~live.exists())
+    return list(connection.scalars(query))
 
 
-def _support(row: Any) -> OldSupport:
-    return OldSupport(row.id, row.content_hash, row.source, row.embedding, row.classifier_embedding)
+def missing_supports(
+    connection: Connection, job: ReembedRecord
+) -> list[tuple[int, str, str | None]]:
+    """(id, label, source) of the live support images without counterpart, in order of id."""
+    query = select(Support.id, Label.name, Support.source).join(Label, Label.id == Support.label_id)
+    rows = query.where(*_live(Support, job), ~_has_counterpart(job, "support", Support.id))
+    return [(row.id, row.name, row.source) for row in connection.execute(rows.order_by(Support.id))]
 
 
-def staged_labels(connection: Connection, ids: Sequence[int]) -> dict[int, OldLabel]:
-    """Id → label of the space that is being made, without support images."""
-    found: dict[int, OldLabel] = {}
-    for start in range(0, len(ids), _IN_CHUNK):
-        rows = connection.execute(
-            select(*_LABEL).where(Label.id.in_(ids[start : start + _IN_CHUNK]))
-        )
-        found.update({row.id: _label(row) for row in rows})
-    return found
+def missing_labels(connection: Connection, job: ReembedRecord) -> list[str]:
+    """Names of the live labels without counterpart, in order of id."""
+    query = select(Label.name).where(*_live(Label, job), ~_has_counterpart(job, "label", Label.id))
+    return list(connection.scalars(query.order_by(Label.id)))
 
 
-def thumbnails(connection: Connection, support_ids: Sequence[int]) -> dict[int, bytes]:
-    """Id → JPEG of those that have one."""
-    found: dict[int, bytes] = {}
-    for start in range(0, len(support_ids), _IN_CHUNK):
-        chunk = support_ids[start : start + _IN_CHUNK]
-        query = select(Thumbnail.support_id, Thumbnail.jpeg).where(Thumbnail.support_id.in_(chunk))
-        found.update({row.support_id: row.jpeg for row in connection.execute(query)})
-    return found
+def counterparts(
+    connection: Connection, job: ReembedRecord, kind: str, ids: Sequence[int]
+) -> dict[int, int]:
+    """Row id → id of its counterpart, of those rows that have one."""
+    query = select(ReembedRow.source_id, ReembedRow.staged_id).where(*_of(job, kind))
+    rows = rows_among(connection, query, ReembedRow.source_id, ids)
+    return {row.source_id: row.staged_id for row in rows}
 
 
-def delete_supports(connection: Connection, ids: Sequence[int]) -> None:
-    """Delete support images of a space that nobody has seen yet."""
-    for start in range(0, len(ids), _IN_CHUNK):
-        chunk = ids[start : start + _IN_CHUNK]
-        connection.execute(delete(Thumbnail).where(Thumbnail.support_id.in_(chunk)))
-        originals.release(connection, chunk)
-        connection.execute(delete(Support).where(Support.id.in_(chunk)))
+def record(
+    connection: Connection, job: ReembedRecord, kind: str, pairs: Iterable[tuple[int, int]]
+) -> None:
+    """Store (row id, id of its counterpart) pairs."""
+    rows = [
+        {"reembed_id": job.id, "kind": kind, "source_id": source, "staged_id": staged}
+        for source, staged in pairs
+    ]
+    if rows:
+        connection.execute(insert(ReembedRow), rows)
 
 
-def delete_labels(connection: Connection, ids: Sequence[int]) -> list[int]:
-    """Delete labels of a space that nobody has seen yet, with their support images; the ids of
-    these."""
-    gone: list[int] = []
-    for start in range(0, len(ids), _IN_CHUNK):
-        chunk = ids[start : start + _IN_CHUNK]
-        supports = list(connection.scalars(select(Support.id).where(Support.label_id.in_(chunk))))
-        delete_supports(connection, supports)
-        connection.execute(update(Label).where(Label.alias_of.in_(chunk)).values(alias_of=None))
-        connection.execute(delete(Label).where(Label.id.in_(chunk)))
-        gone += supports
-    return gone
+def drop(connection: Connection, job: ReembedRecord, label_ids: Sequence[int]) -> None:
+    """Delete the counterparts of labels, with their support images."""
+    staged = list(counterparts(connection, job, "label", label_ids).values())
+    for ids in slices(staged):
+        owned = connection.scalars(select(Support.id).where(Support.label_id.in_(ids))).all()
+        for some in slices(owned):
+            connection.execute(delete(Thumbnail).where(Thumbnail.support_id.in_(some)))
+            originals.release(connection, some)
+            connection.execute(delete(Support).where(Support.id.in_(some)))
+            of_support = (*_of(job, "support"), ReembedRow.staged_id.in_(some))
+            connection.execute(delete(ReembedRow).where(*of_support))
+        connection.execute(update(Label).where(Label.alias_of.in_(ids)).values(alias_of=None))
+        connection.execute(delete(Label).where(Label.id.in_(ids)))
+        of_label = (*_of(job, "label"), ReembedRow.staged_id.in_(ids))
+        connection.execute(delete(ReembedRow).where(*of_label))
 
 
-def observations_left(connection: Connection, job: ReembedRecord) -> list[OldObservation]:
-    """The observations of the space that have no counterpart, in order of time.
+def observations_left(
+    connection: Connection, job: ReembedRecord, after: int, limit: int
+) -> Sequence[Row[Any]]:
+    """Up to `limit` observations with ids above `after` that have no counterpart although their
+    true label has one, in order of id.
 
     Raises:
         Damaged: an embedding does not match its checksum.
     """
-    there = aliased(Observation)
-    same = (there.content_hash == Observation.content_hash, there.sampling == Observation.sampling)
-    known = select(there.id).where(there.space_id == job.other_id, *same).exists()
-    query = (
-        select(Observation)
-        .where(Observation.space_id == job.space_id, ~known)
-        .order_by(Observation.id)
+    staged = aliased(Observation)
+    copied = select(staged.id).where(staged.space_id == job.other_id, _same_image(staged))
+    query = select(*Observation.__table__.columns).where(
+        Observation.space_id == job.space_id,
+        Observation.id > after,
+        _has_true_label(job, Observation.truth_id),
+        ~copied.exists(),
     )
-    rows = connection.execute(query.with_only_columns(*Observation.__table__.columns)).all()
-    parts = [
-        (row.id, row.checksum, (row.classifier_embedding, row.verifier_embedding)) for row in rows
-    ]
-    verify_checksums("observation", parts)
-    return [
-        OldObservation(
-            r.id, r.content_hash, r.truth_id, r.classifier_embedding, r.verifier_embedding
-        )
-        for r in rows
-    ]
+    rows = connection.execute(query.order_by(Observation.id).limit(limit)).all()
+    verify_checksums(
+        "observation",
+        [
+            (row.id, row.checksum, (row.classifier_embedding, row.verifier_embedding))
+            for row in rows
+        ],
+    )
+    return rows
 
 
-def put_observations(
-    connection: Connection, job: ReembedRecord, embeddings: Mapping[int, tuple[bytes, bytes | None]]
+def copy_observations(
+    connection: Connection,
+    job: ReembedRecord,
+    rows: Iterable[Row[Any]],
+    embeddings: Mapping[int, tuple[bytes, bytes | None]],
 ) -> None:
-    """Carry observations over: id → (classifier, verifier) embedding. Verdicts of the old encoders
-    stay behind."""
-    columns = (Observation.id, *(getattr(Observation, name) for name in (*_CARRIED, "created_at")))
-    ids = list(embeddings)
-    for start in range(0, len(ids), _IN_CHUNK):
-        rows = connection.execute(
-            select(*columns).where(Observation.id.in_(ids[start : start + _IN_CHUNK]))
-        ).all()
-        fresh = []
-        for row in rows:
-            classifier, verifier = embeddings[row.id]
-            values = {name: value for name, value in row._asdict().items() if name != "id"}
-            values |= {"space_id": job.other_id, "checksum": checksum(classifier, verifier)}
-            fresh.append(
-                values | {"classifier_embedding": classifier, "verifier_embedding": verifier}
-            )
-        if fresh:
-            connection.execute(insert(Observation), fresh)
-
-
-_CARRIED = ("content_hash", "origin", "sampling", "truth", "source")
-
-
-def renew_truth(connection: Connection, job: ReembedRecord) -> tuple[int, int]:
-    """Give the carried observations the truth that the old ones have now, in the new labels.
-
-    Returns:
-        (how many are carried, how many are left behind): left behind is what has no embedding of
-        the new encoders, and what is of a label that has no counterpart.
-    """
-    new, label, support = aliased(Observation), aliased(ReembedRow), aliased(ReembedRow)
-    image = and_(new.content_hash == Observation.content_hash, new.sampling == Observation.sampling)
-    same = and_(new.space_id == job.other_id, image)
-    of_label = and_(
-        label.reembed_id == job.id, label.kind == "label", label.source_id == Observation.truth_id
-    )
-    of_support = and_(
-        support.reembed_id == job.id,
-        support.kind == "support",
-        support.source_id == Observation.support_id,
-    )
-    pairs = ((new.truth_id, label.staged_id), (new.support_id, support.staged_id))
-    pairs += tuple((getattr(new, name), getattr(Observation, name)) for name in ("origin", "truth"))
-    lost = and_(Observation.truth_id.is_not(None), label.staged_id.is_(None))
-    # Compared by SQLite: in the cut-over there is hardly anything left to do, and others wait.
-    query = select(
-        new.id, Observation.origin, Observation.truth, label.staged_id.label("truth_id"),
-        support.staged_id.label("support_id"), lost.label("lost"),
-    ).join(new, same).outerjoin(label, of_label).outerjoin(support, of_support)  # fmt: skip
-    changed = or_(lost, *(mine.is_distinct_from(now) for mine, now in pairs))
-    rows = connection.execute(query.where(Observation.space_id == job.space_id, changed)).all()
-    if gone := [row.id for row in rows if row.lost]:
-        connection.execute(
-            delete(_OBSERVATIONS).where(_OBSERVATIONS.c.id == bindparam("gone")),
-            [{"gone": i} for i in gone],
-        )
-    names = ("origin", "truth", "truth_id", "support_id")
-    renewed = [
-        {"which": row.id} | {name: getattr(row, name) for name in names}
-        for row in rows
-        if not row.lost
-    ]
-    if renewed:
-        values: dict[str, Any] = {name: bindparam(name) for name in names}
-        connection.execute(
-            update(_OBSERVATIONS).where(_OBSERVATIONS.c.id == bindparam("which")).values(values),
-            renewed,
-        )
-    old, carried = (
-        connection.execute(
-            select(func.count()).where(Observation.space_id == space_id)
-        ).scalar_one()
-        for space_id in (job.space_id, job.other_id)
-    )
-    return carried, old - carried
-
-
-def copy_calibrations(
-    connection: Connection, job: ReembedRecord, revise: Callable[[dict[str, Any]], dict[str, Any]]
-) -> int:
-    """Copy the calibrations, oldest first, with the identities of the encoders they were made with;
-    how many.
-
-    Args:
-        revise: gives the content as the new space is to have it.
-    """
-    there = (CalibrationRow.space_id == job.space_id, CalibrationRow.removed_at.is_(None))
-    rows = connection.execute(
-        select(*CalibrationRow.__table__.columns).where(*there).order_by(CalibrationRow.id)
-    ).all()
+    """Copy observations to the new space with their new (classifier, verifier) embeddings, by id.
+    Verdicts of the old encoders are not copied; :func:`renew_observations` sets the labels."""
+    fresh = []
     for row in rows:
-        values = row._asdict() | {"space_id": job.other_id, "content": revise(row.content)}
-        del values["id"]
-        connection.execute(insert(CalibrationRow).values(**values))
+        if row.id not in embeddings:
+            continue
+        classifier, verifier = embeddings[row.id]
+        fresh.append(
+            {name: getattr(row, name) for name in _COPIED}
+            | {"space_id": job.other_id, "checksum": checksum(classifier, verifier)}
+            | {"classifier_embedding": classifier, "verifier_embedding": verifier}
+        )
+    if fresh:
+        connection.execute(insert(Observation), fresh)
+
+
+_COPIED = ("content_hash", "origin", "sampling", "truth", "source", "created_at")
+
+
+def renew_observations(connection: Connection, job: ReembedRecord) -> None:
+    """Give the copied observations the truth that their sources have now, by the new labels; delete
+    those whose source or true label is gone."""
+    source = aliased(Observation)
+    of_source = and_(source.space_id == job.space_id, _same_image(source))
+    valid = select(source.id).where(of_source, _has_true_label(job, source.truth_id))
+    copied = Observation.space_id == job.other_id
+    connection.execute(delete(Observation).where(copied, ~valid.exists()))
+    values: dict[str, Any] = {"origin": source.origin, "truth": source.truth}
+    for kind, name in (("label", "truth_id"), ("support", "support_id")):
+        staged_id = select(ReembedRow.staged_id).where(
+            *_of(job, kind), ReembedRow.source_id == getattr(source, name)
+        )
+        values[name] = staged_id.correlate(source).scalar_subquery()
+    changed = [getattr(Observation, name).is_distinct_from(now) for name, now in values.items()]
+    renewed = update(Observation).where(copied, of_source, or_(*changed)).values(values)
+    connection.execute(renewed)
+
+
+def observation_count(connection: Connection, space_id: int) -> int:
+    """How many observations a space has."""
+    query = select(func.count()).where(Observation.space_id == space_id)
+    return connection.execute(query).scalar_one()
+
+
+def copy_calibrations(connection: Connection, job: ReembedRecord) -> int:
+    """Copy the calibrations, oldest first, with the identities of the encoders they were made with,
+    so that they are stale; how many."""
+    of_space = (CalibrationRow.space_id == job.space_id, CalibrationRow.removed_at.is_(None))
+    columns = [column for column in CalibrationRow.__table__.columns if column.name != "id"]
+    rows = connection.execute(select(*columns).where(*of_space).order_by(CalibrationRow.id)).all()
+    for row in rows:
+        predicted = row.content["predicted"]
+        staged = counterparts(connection, job, "label", sorted(set(predicted)))
+        renewed = {"predicted": [staged[label_id] for label_id in predicted if label_id in staged]}
+        values = {"space_id": job.other_id, "content": row.content | renewed}
+        connection.execute(insert(CalibrationRow).values(**(row._asdict() | values)))
     return len(rows)
+
+
+def _live(model: type[Label] | type[Support], job: ReembedRecord) -> tuple[Any, ...]:
+    return model.space_id == job.space_id, model.removed_revision.is_(None)
+
+
+def _of(job: ReembedRecord, kind: str) -> tuple[ColumnElement[bool], ...]:
+    return ReembedRow.reembed_id == job.id, ReembedRow.kind == kind
+
+
+def _has_counterpart(job: ReembedRecord, kind: str, source_id: Any) -> ColumnElement[bool]:
+    row = select(ReembedRow.staged_id).where(*_of(job, kind), ReembedRow.source_id == source_id)
+    return row.exists()
+
+
+def _has_true_label(job: ReembedRecord, truth_id: Any) -> ColumnElement[bool]:
+    return or_(truth_id.is_(None), _has_counterpart(job, "label", truth_id))
+
+
+def _same_image(other: Any) -> ColumnElement[bool]:
+    return and_(
+        other.content_hash == Observation.content_hash, other.sampling == Observation.sampling
+    )

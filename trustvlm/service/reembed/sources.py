@@ -1,227 +1,256 @@
-"""Where the new embeddings of a space come from: the old ones where the encoder stayed, originals,
-vectors that were given."""
+"""Where new embeddings come from: the caller's vectors, stored embeddings of an encoder that stays,
+originals."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from trustvlm.catalog.rows.export import StoredLabel, StoredSupport
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.rows.supports import NewSupport
 from trustvlm.catalog.store.vectors import pack, unpack
-from trustvlm.catalog.upkeep.reembed_rows import OldLabel, OldSupport
-from trustvlm.encoders import GOLDEN_SAME, UnreadableImage, compare_golden, hash_image
+from trustvlm.encoders import GOLDEN_SAME, EncodedImage, UnreadableImage, compare_golden, hash_image
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.reading.images import every_file
 from trustvlm.scoring.prototypes import text_prototype
 from trustvlm.scoring.vectors import as_matrix
 from trustvlm.service.home.home import Home
 from trustvlm.service.home.originals import kept_original
-from trustvlm.service.inputs.encode import encodes_images, encodes_texts, prompts_of
+from trustvlm.service.inputs.encode import (
+    encode_for,
+    encodes_images,
+    encodes_texts,
+    prompts_of,
+    reading,
+)
 from trustvlm.types.arrays import Float32s
 
-__all__ = ["GivenVectors", "Originals", "Sources", "given_vectors"]
+__all__ = ["GivenVectors", "NewText", "Originals", "Sources"]
+
+Embeddings = tuple[bytes, bytes | None]
+"""Packed (classifier, verifier) embeddings; no verifier embedding where the verifier is "same"."""
 
 
-@dataclass(frozen=True, eq=False)
 class GivenVectors:
-    """Embeddings of the new encoders that the caller has.
+    """Embeddings by the new encoders that the caller passes.
 
     Attributes:
-        texts: label name → (d_t,) or (templates, d_t) raw text embeddings.
-        images: support image id → (d_v,) verifier embedding. others: the same for classifier
-            embeddings.
-    """
-
-    texts: Mapping[str, npt.ArrayLike] = field(default_factory=dict)
-    images: Mapping[int, Float32s] = field(default_factory=dict)
-    others: Mapping[int, Float32s] = field(default_factory=dict)
-
-
-def given_vectors(
-    space: SpaceRecord,
-    texts: Mapping[str, npt.ArrayLike] | None,
-    images: Mapping[int, npt.ArrayLike] | None,
-    others: Mapping[int, npt.ArrayLike] | None,
-) -> GivenVectors:
-    """The vectors of a call, checked against the encoders of the space that is being made.
+        texts: label name → text embeddings, (d_t,) or (templates, d_t).
+        images, classifier_images: support image id → verifier and classifier embedding.
 
     Raises:
-        InvalidInput: a vector that cannot be right, or a classifier embedding of an image without
-            its verifier embedding.
+        InvalidInput: a vector has a wrong shape or value, or a classifier embedding of an image
+            comes without its verifier embedding.
     """
-    for name, vector in (texts or {}).items():
-        text_prototype(
-            as_matrix(vector, space.classifier_dim, f"text_vectors[{name!r}]", allow_empty=False)
-        )
-    checked = {
-        key: _one(vector, space.verifier_dim, f"image_vectors[{key}]")
-        for key, vector in (images or {}).items()
-    }
-    apart = {
-        key: _one(vector, space.classifier_dim, f"classifier_image_vectors[{key}]")
-        for key, vector in (others or {}).items()
-    }
-    if without := sorted(apart.keys() - checked.keys()):
-        raise InvalidInput(
-            f"classifier_image_vectors[{without[0]}]: expected an image_vectors entry of the "
-            f"same support image"
-        )
-    return GivenVectors(dict(texts or {}), checked, {} if space.verifier == "same" else apart)
+
+    def __init__(
+        self,
+        space: SpaceRecord,
+        texts: Mapping[str, npt.ArrayLike] | None,
+        images: Mapping[int, npt.ArrayLike] | None,
+        classifier_images: Mapping[int, npt.ArrayLike] | None,
+    ) -> None:
+        self.texts = {
+            name: text_prototype(
+                as_matrix(
+                    vector, space.classifier_dim, f"text_vectors[{name!r}]", allow_empty=False
+                )
+            )
+            for name, vector in (texts or {}).items()
+        }
+        self.images = _single(images, space.verifier_dim, "image_vectors")
+        apart = _single(classifier_images, space.classifier_dim, "classifier_image_vectors")
+        self.classifier_images = {} if space.verifier == "same" else apart
+        if alone := sorted(apart.keys() - self.images.keys()):
+            raise InvalidInput(
+                f"classifier_image_vectors[{alone[0]}]: expected an image_vectors entry of the "
+                f"same support image"
+            )
 
 
-def _one(vector: npt.ArrayLike, dim: int, what: str) -> Float32s:
-    matrix = as_matrix(vector, dim, what, allow_empty=False)
-    if len(matrix) != 1:
-        raise InvalidInput(f"{what}: expected one vector of {dim} values, got {len(matrix)}")
-    single: Float32s = matrix[0].astype(np.float32)
-    return single
+def _single(
+    vectors: Mapping[int, npt.ArrayLike] | None, dim: int, argument: str
+) -> dict[int, Float32s]:
+    checked: dict[int, Float32s] = {}
+    for key, vector in (vectors or {}).items():
+        what = f"{argument}[{key}]"
+        matrix = as_matrix(vector, dim, what, allow_empty=False)
+        if len(matrix) != 1:
+            raise InvalidInput(f"{what}: expected one vector of {dim} values, got {len(matrix)}")
+        checked[key] = matrix[0].astype(np.float32)
+    return checked
 
 
 class Originals:
-    """Image files by content hash: those the home keeps, then those under the folders that were
-    named.
-
-    The folders are hashed once, when the first image is asked for that the home does not keep.
-    """
+    """Image files by content hash: those that the home keeps, then those below the given folders,
+    which are hashed when the first image is missing from the home."""
 
     def __init__(self, home: Home, folders: Sequence[Path]) -> None:
         self._home, self._folders = home, folders
-        self._found: dict[bytes, Path] | None = None
         for folder in folders:
             if not folder.is_dir():
                 raise NotFound(f"no folder {folder} to look for originals in")
 
     def find(self, content: bytes) -> Path | None:
-        """The image file of this content hash, checked; None where there is none."""
-        return kept_original(self._home, content) or self._by_hash().get(content)
+        """The image file with this content hash; None where there is none."""
+        return kept_original(self._home, content) or self._paths.get(content)
 
-    def still_is(self, path: Path, content: bytes, read: bytes) -> bool:
-        """Whether a file that was found for `content` still was that when it was read, with the
-        hash `read`.
+    def encode(
+        self,
+        space: SpaceRecord,
+        images: Sequence[tuple[bytes, Path]],
+        progress: Callable[[int], None] | None = None,
+    ) -> list[EncodedImage | None]:
+        """Encode (content hash, file) for `space`; None for a file that is damaged or another image
+        by now."""
+        if not images:
+            return []
+        # A truncated image that was registered once is accepted again.
+        limits = reading(self._home, space, accept_truncated=True)
+        results = encode_for(self._home, space, [path for _, path in images], progress, limits)
+        # A picture without file was hashed by its pixels: its kept original has another hash.
+        return [
+            result
+            if isinstance(result, EncodedImage)
+            and (result.content_hash == content or path.is_relative_to(self._home.folder))
+            else None
+            for (content, path), result in zip(images, results, strict=True)
+        ]
 
-        A kept picture that was no file has another hash as the file that it is now, and nobody else
-        writes in the home.
-        """
-        return read == content or path.is_relative_to(self._home.folder)
+    @cached_property
+    def _paths(self) -> dict[bytes, Path]:
+        paths: dict[bytes, Path] = {}
+        for path in (path for folder in self._folders for path in every_file(folder)):
+            try:
+                paths.setdefault(hash_image(path, self._home.limits), path)
+            except UnreadableImage:
+                continue  # not an image that could have been registered
+        return paths
 
-    def _by_hash(self) -> dict[bytes, Path]:
-        if self._found is None:
-            self._found = {}
-            for path in (path for folder in self._folders for path in every_file(folder)):
-                try:
-                    self._found.setdefault(hash_image(path, self._home.limits), path)
-                except UnreadableImage:
-                    continue  # not an image that could have been registered
-        return self._found
+
+@dataclass(frozen=True, eq=False)
+class NewText:
+    """The text of a counterpart: its origin ("name", "prompt", "vector"), and its text prototype or
+    the prompts that it is to be encoded from."""
+
+    source: str
+    prototype: Float32s | None
+    prompts: Sequence[str] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class Sources:
-    """What the space that is being made (`new`) can take from the old one and from what was given.
-
-    Attributes:
-        originals: image files. given: vectors.
-    """
+    """The embeddings of the space `new` that can be had for the rows of the space `old`."""
 
     old: SpaceRecord
     new: SpaceRecord
-    originals: Originals
     given: GivenVectors
+    originals: Originals
 
     @property
-    def encodes(self) -> bool:
-        """Whether originals are of use: the new verifier encodes images."""
-        return encodes_images(
-            self.new.classifier if self.new.verifier == "same" else self.new.verifier
-        )
+    def verifier_encodes(self) -> bool:
+        """Whether the new verifier encodes images, so that originals serve."""
+        same = self.new.verifier == "same"
+        return encodes_images(self.new.classifier if same else self.new.verifier)
 
     @property
-    def same_text(self) -> bool:
-        """Whether text embeddings of the old classifier are those of the new one."""
-        return _is_same(self.old, "classifier", self.new, "classifier")
+    def both_encode(self) -> bool:
+        """Whether the new classifier and the new verifier encode images."""
+        return self.verifier_encodes and encodes_images(self.new.classifier)
 
-    def text(self, label: OldLabel) -> tuple[str, Float32s | None, list[str]] | None:
-        """(where the text comes from, its text prototype or None, prompts to encode otherwise);
-        None where nothing gives it."""
+    def text(self, label: StoredLabel, staged: StoredLabel | None) -> NewText | None:
+        """The text of a label; `staged` is its counterpart of an earlier pass. None: nothing gives
+        it."""
         if (vector := self.given.texts.get(label.name)) is not None:
-            return (
-                "vector",
-                text_prototype(
-                    as_matrix(vector, self.new.classifier_dim, f"text_vectors[{label.name!r}]")
-                ),
-                [],
-            )
-        prompted = label.text_source == "vector" or label.prompt is not None
-        if self.same_text and (prompted or self.old.templates == self.new.templates):
-            return label.text_source, unpack([label.text_prototype], self.new.classifier_dim)[0], []
-        if label.text_source == "vector" or not encodes_texts(self.new.classifier):
-            return None
-        return label.text_source, None, prompts_of(label.name, label.prompt, self.new.templates)
-
-    def ready(
-        self, support: OldSupport, thumbnail: bytes | None, *, part: bool = False
-    ) -> NewSupport | None:
-        """The support image without encoding anything, from a vector that was given or from its old
-        embeddings.
-
-        With `part`, also where only its verifier embedding can be had and the classifier's (search
-        by text) is lost.
-        """
-        if (vector := self.given.images.get(support.id)) is not None:
-            content = hashlib.sha256(pack(vector)).digest()
-            return NewSupport(
-                content, support.source, vector, self.given.others.get(support.id), thumbnail
-            )
-        own = self._old(support, "verifier")
-        if own is None:
-            return None
-        other = None if self.new.verifier == "same" else self._old(support, "classifier")
-        if (
-            other is None
-            and self.new.verifier != "same"
-            and encodes_images(self.new.classifier)
-            and not part
+            return NewText("vector", vector)
+        dim, of_vector = self.new.classifier_dim, label.text_source == "vector"
+        templates_matter = not of_vector and label.prompt is None
+        if self._same_encoder["classifier"] == "classifier" and not (
+            templates_matter and self.old.templates != self.new.templates
         ):
+            return NewText(label.text_source, unpack([label.text_prototype], dim)[0])
+        if staged is not None and (
+            staged.text_source == "vector"
+            if of_vector
+            else (staged.name, staged.prompt) == (label.name, label.prompt)
+        ):
+            return NewText(staged.text_source, unpack([staged.text_prototype], dim)[0])
+        if of_vector or not encodes_texts(self.new.classifier):
             return None
-        return NewSupport(support.content_hash, support.source, own, other, thumbnail)
+        prompts = prompts_of(label.name, label.prompt, self.new.templates)
+        return NewText(label.text_source, None, prompts)
 
-    def _old(self, support: OldSupport, side: str) -> Float32s | None:
-        """The old embedding that is what the new encoder of this side gives."""
-        dim = self.new.verifier_dim if side == "verifier" else self.new.classifier_dim
-        column = self.column(side)
-        blob = None
-        if column == "verifier" or (column == "classifier" and self.old.verifier == "same"):
-            blob = support.embedding
-        elif column == "classifier":
-            blob = support.classifier_embedding
-        return None if blob is None else unpack([blob], dim)[0]
+    def support(self, image: StoredSupport, *, partial: bool = False) -> NewSupport | None:
+        """The support image without encoding anything; None: it needs its original.
 
-    def column(self, side: str) -> str | None:
-        """Which of the old encoders is the new one of this side: "verifier", "classifier" or
-        None."""
-        return next(
-            (old for old in (side, *_SIDES) if _is_same(self.old, old, self.new, side)), None
+        With `partial`, its verifier embedding is enough: search by text does without the image.
+        """
+        if (vector := self.given.images.get(image.id)) is not None:
+            content = hashlib.sha256(pack(vector)).digest()
+            other = self.given.classifier_images.get(image.id)
+            return NewSupport(content, image.source, vector, other, image.thumbnail)
+        same = self.old.verifier == "same"
+        stored = {
+            "classifier": image.embedding if same else image.classifier_embedding,
+            "verifier": image.embedding,
+        }
+        verifier, classifier = self._kept(stored, "verifier"), None
+        if verifier is None:
+            return None
+        if self.new.verifier != "same":
+            classifier = self._kept(stored, "classifier")
+            if classifier is None and encodes_images(self.new.classifier) and not partial:
+                return None
+        return NewSupport(
+            image.content_hash,
+            image.source,
+            unpack([verifier], self.new.verifier_dim)[0],
+            None if classifier is None else unpack([classifier], self.new.classifier_dim)[0],
+            image.thumbnail,
         )
 
+    def observation(self, classifier: bytes, verifier: bytes | None) -> Embeddings | None:
+        """The new embeddings of an observation with these old ones; None: it needs its original."""
+        own = classifier if self.old.verifier == "same" else verifier
+        stored = {"classifier": classifier, "verifier": own}
+        kept = self._kept(stored, "classifier")
+        if kept is None or self.new.verifier == "same":
+            return None if kept is None else (kept, None)
+        other = self._kept(stored, "verifier")
+        # An observation of text has no verifier embedding and needs none.
+        return None if other is None and own is not None else (kept, other)
 
-_SIDES = ("verifier", "classifier")
+    def _kept(self, stored: Mapping[str, bytes | None], side: str) -> bytes | None:
+        """The stored embedding, by side of the old encoder, that is that of the new encoder."""
+        old_side = self._same_encoder[side]
+        return None if old_side is None else stored[old_side]
+
+    @cached_property
+    def _same_encoder(self) -> dict[str, str | None]:
+        """Side of a new encoder → side of the old encoder that computes the same; None: neither."""
+        sides = ("verifier", "classifier")
+        return {
+            side: next(
+                (old for old in (side, *sides) if _computes_same(self.old, old, self.new, side)),
+                None,
+            )
+            for side in sides
+        }
 
 
-def _is_same(old: SpaceRecord, old_side: str, new: SpaceRecord, new_side: str) -> bool:
-    """Whether two pinned encoders give the same embeddings: by their identity, and by the golden
-    image."""
+def _computes_same(old: SpaceRecord, old_side: str, new: SpaceRecord, new_side: str) -> bool:
+    """Whether two pinned encoders agree by identity and by their embedding of the golden image."""
     if getattr(old, f"{old_side}_identity") != getattr(new, f"{new_side}_identity"):
         return False
-    before, now = getattr(old, f"{old_side}_golden"), getattr(new, f"{new_side}_golden")
-    if before is None or now is None:
-        return before is None and now is None
-    return (
-        compare_golden(np.frombuffer(before, dtype="<f4"), np.frombuffer(now, dtype="<f4"))
-        >= GOLDEN_SAME
-    )
+    golden = getattr(old, f"{old_side}_golden"), getattr(new, f"{new_side}_golden")
+    if None in golden:
+        return golden == (None, None)
+    before, now = (np.frombuffer(vector, dtype="<f4") for vector in golden)
+    return compare_golden(before, now) >= GOLDEN_SAME

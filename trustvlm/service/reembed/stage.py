@@ -1,42 +1,40 @@
-"""Making the space beside the space: whole labels in durable chunks, encoded outside of the
-transactions.
+"""Filling the space beside a space: each label with its aliases is made as a whole, outside of the
+transaction that stores it.
 
-What has been made is remembered row by row, so a run that was killed goes on where it was, and a
-pass over labels that were changed meanwhile encodes only what is new of them.
+A label that changes afterwards is made again from the embeddings that its counterpart has already,
+so that only what is new is encoded. A run that was killed continues where it was.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sqlalchemy import Connection
 
 from trustvlm.catalog.rows import labels, originals, spaces, supports
+from trustvlm.catalog.rows.export import StoredLabel, StoredSupport, label_rows, support_rows
 from trustvlm.catalog.rows.labels import NewLabel
-from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.rows.supports import NewSupport
+from trustvlm.catalog.store.bulk import slices
 from trustvlm.catalog.store.vectors import unpack
 from trustvlm.catalog.upkeep import reembed_rows, reembed_runs
-from trustvlm.catalog.upkeep.reembed_rows import OldLabel, OldSupport
 from trustvlm.catalog.upkeep.reembed_runs import ReembedRecord
-from trustvlm.encoders import EncodedImage
 from trustvlm.errors import Conflict
 from trustvlm.service.home.home import Home
-from trustvlm.service.inputs.encode import encode_for, encode_prompts, encoder_of, reading, told_cut
-from trustvlm.service.reembed.sources import Sources
+from trustvlm.service.inputs.encode import encode_prompts, encoder_of, told_cut
+from trustvlm.service.reembed.sources import Embeddings, NewText, Sources
 from trustvlm.service.registration.chunks import chunked
-from trustvlm.service.registration.register import renew_prototypes
-from trustvlm.types.arrays import Float32s
+from trustvlm.service.registration.register import prototype_of
 
-__all__ = ["stage_labels"]
+__all__ = ["Progress", "stage_changes", "stage_observations"]
 
 CHUNK_LABELS = 200
 CHUNK_IMAGES = 256
-"""A chunk of labels, and of the images of theirs that are encoded for it, is one transaction and
-what a kill can cost."""
+"""Labels and support images of one transaction: what a kill can cost."""
 
 Progress = Callable[[int], None]
 
@@ -45,295 +43,228 @@ log = logging.getLogger("trustvlm")
 
 @dataclass(eq=False)
 class _Label:
-    """One label on its way.
+    """A label and its counterpart in the making.
 
     Attributes:
-        staged: its counterpart, if it has one. known: support image id → counterpart.
-        text_source, text: of its new text prototype; text None: to be encoded from `prompts`, or
-            (no prompts) as it is.
-        fresh: support image id → what it becomes. encode: those whose originals are to be encoded.
+        supports: support image id → the image by the new encoders.
+        files: support images that are to be encoded, with their files.
     """
 
-    old: OldLabel
-    staged: OldLabel | None
-    known: dict[int, int]
-    text_source: str = ""
-    text: Float32s | None = None
-    prompts: list[str] = field(default_factory=list)
-    fresh: dict[int, NewSupport] = field(default_factory=dict)
-    encode: list[tuple[OldSupport, Path]] = field(default_factory=list)
+    row: StoredLabel
+    text: NewText
+    supports: dict[int, NewSupport] = field(default_factory=dict)
+    files: list[tuple[StoredSupport, Path]] = field(default_factory=list)
 
 
-def stage_labels(
-    home: Home,
-    job: ReembedRecord,
-    sources: Sources,
-    label_ids: Sequence[int],
-    progress: Progress | None = None,
-) -> None:
-    """Bring the counterparts of these labels up to date, and take away those of labels that are
-    gone.
+def stage_changes(
+    home: Home, job: ReembedRecord, sources: Sources, progress: Progress | None, *, incomplete: bool
+) -> bool:
+    """Bring the labels that changed since the last pass to the new space; whether there were any.
+
+    Args:
+        incomplete: try again what could not be made in an earlier pass.
 
     Raises:
-        Conflict: the job was aborted, or the encoders are not those that it began with.
+        Conflict: the run was aborted, or finished by another process.
     """
     with home.catalog.read() as connection:
-        gone = reembed_runs.gone_labels(connection, job)
-    for start in range(0, len(gone), CHUNK_LABELS):
+        job = _current(connection, job)
+        revision = spaces.find_by_id(connection, job.space_id).revision
+        removed = reembed_rows.removed_labels(connection, job)
+        groups = reembed_rows.changed_groups(connection, job, incomplete=incomplete)
+    for ids in slices(removed):
         with home.catalog.write("reembed.stage") as connection:
-            _drop(connection, job, gone[start : start + CHUNK_LABELS])
-    with home.catalog.read() as connection:
-        aliases = labels.canonical(connection, label_ids)
-    ordered = sorted(
-        label_ids, key=lambda label_id: (aliases.get(label_id, label_id) != label_id, label_id)
-    )
-    for start in range(0, len(ordered), CHUNK_LABELS):
-        found, unmade = _planned(home, job, sources, ordered[start : start + CHUNK_LABELS])
-        if unmade:
-            with home.catalog.write("reembed.stage") as connection:
-                _drop(connection, job, unmade)
-        for chunk in _chunks(found):
-            _encode(home, sources, chunk, progress)
-            with home.catalog.write("reembed.stage") as connection:
-                _write(connection, job, sources, chunk)
+            reembed_rows.drop(connection, _current(connection, job), ids)
+    for chunk in chunked(groups, lambda group: group[0], CHUNK_IMAGES, CHUNK_LABELS):
+        label_ids = [label_id for _, members in chunk for label_id in members]
+        planned = _plan(home, job, sources, label_ids)
+        _encode(home, sources, planned, progress)
+        with home.catalog.write("reembed.stage") as connection:
+            _write(connection, _current(connection, job), label_ids, planned)
+    if revision != job.synced:
+        with home.catalog.write("reembed.follow") as connection:
+            reembed_runs.set_synced(connection, job, revision)
+    return bool(removed or groups)
 
 
-def _drop(connection: Connection, job: ReembedRecord, pairs: Sequence[tuple[int, int]]) -> None:
-    """Take away counterparts of labels, with those of their support images."""
-    _check(connection, job)
-    gone = reembed_rows.delete_labels(connection, [staged for _, staged in pairs])
-    reembed_runs.unmap(connection, job.id, "label", [source for source, _ in pairs])
-    reembed_runs.unmap_staged(connection, job.id, "support", gone)
-    spaces.advance(connection, job.other_id)
-
-
-def _check(connection: Connection, job: ReembedRecord) -> None:
+def _current(connection: Connection, job: ReembedRecord) -> ReembedRecord:
     now = reembed_runs.find(connection, job.space_id)
     if now is None or (now.id, now.state) != (job.id, "staged"):
-        raise Conflict(
-            "embedding the space anew was aborted, or finished by another process, during the call"
-        )
+        raise Conflict("re-embedding was aborted, or finished by another process, during the call")
+    return now
 
 
-def _chunks(planned: Sequence[_Label]) -> Iterator[list[_Label]]:
-    """These labels in chunks of about :data:`CHUNK_IMAGES` images to encode."""
-    return chunked(planned, lambda label: len(label.encode), CHUNK_IMAGES)
-
-
-def _planned(
-    home: Home, job: ReembedRecord, sources: Sources, ids: Sequence[int]
-) -> tuple[list[_Label], list[tuple[int, int]]]:
-    """These labels as they are now, and (id, id of the counterpart) of those whose counterpart says
-    what nothing gives now.
-
-    Labels that nothing gives a text for are left out, with their aliases: see
-    :func:`reembeds.missing_labels`.
-    """
+def _plan(
+    home: Home, job: ReembedRecord, sources: Sources, label_ids: Sequence[int]
+) -> list[_Label]:
+    """Labels as they are now, canonical labels before their aliases, without those that nothing
+    gives a text for and their aliases."""
     with home.catalog.read() as connection:
-        found = reembed_rows.old_labels(connection, ids)
-        counterparts = reembed_runs.mapped(
-            connection, job.id, "label", [label.id for label in found]
+        rows = _labels(connection, job.space_id, label_ids)
+        images = _supports(connection, label_ids)
+        staged_ids = reembed_rows.counterparts(connection, job, "label", label_ids)
+        staged_labels = {
+            row.id: row for row in _labels(connection, job.other_id, list(staged_ids.values()))
+        }
+        made = {image.id: image for image in _supports(connection, list(staged_ids.values()))}
+        pairs = reembed_rows.counterparts(
+            connection, job, "support", [image.id for image in images]
         )
-        staged = reembed_rows.staged_labels(connection, list(counterparts.values()))
-        of_label = {label.id: [support.id for support in label.supports] for label in found}
-        known = reembed_runs.mapped(
-            connection, job.id, "support", [i for own in of_label.values() for i in own]
+    by_id: dict[int, _Label] = {}
+    names: set[str] = set()
+    for row in sorted(rows, key=lambda row: row.alias_of is not None):
+        text = sources.text(row, staged_labels.get(staged_ids.get(row.id, -1)))
+        if text is not None and (row.alias_of is None or row.alias_of in names):
+            names.add(row.name)
+            by_id[row.id] = _Label(row, text)
+    for image in images:
+        if image.label_id in by_id:
+            _plan_support(sources, by_id[image.label_id], image, made.get(pairs.get(image.id, -1)))
+    return list(by_id.values())
+
+
+def _labels(connection: Connection, space_id: int, ids: Sequence[int]) -> list[StoredLabel]:
+    batches = [label_rows(connection, space_id, len(some), some) for some in slices(ids)]
+    return [row for batch in batches for rows in batch for row in rows]
+
+
+def _supports(connection: Connection, label_ids: Sequence[int]) -> list[StoredSupport]:
+    batches = [support_rows(connection, some, CHUNK_IMAGES) for some in slices(label_ids)]
+    return [row for batch in batches for rows in batch for row in rows]
+
+
+def _plan_support(
+    sources: Sources, label: _Label, image: StoredSupport, made: StoredSupport | None
+) -> None:
+    if made is not None:
+        other = made.classifier_embedding
+        label.supports[image.id] = NewSupport(
+            made.content_hash,
+            made.source,
+            unpack([made.embedding], sources.new.verifier_dim)[0],
+            None if other is None else unpack([other], sources.new.classifier_dim)[0],
+            made.thumbnail,
         )
-        pictures = reembed_rows.thumbnails(
-            connection, [i for own in of_label.values() for i in own if i not in known]
-        )
-        canonical = {label.alias_of for label in found if label.alias_of is not None}
-        made = set(reembed_runs.mapped(connection, job.id, "label", sorted(canonical)))
-    planned: list[_Label] = []
-    unmade: list[tuple[int, int]] = []
-    for old in found:
-        mine = {i: known[i] for i in of_label[old.id] if i in known}
-        label = _Label(old, staged.get(counterparts.get(old.id, -1)), mine)
-        if not _plan_text(sources, label) or (
-            old.alias_of is not None and old.alias_of not in made
-        ):
-            unmade += [] if label.staged is None else [(old.id, label.staged.id)]
-            continue
-        made.add(old.id)
-        _plan_supports(sources, label, pictures)
-        planned.append(label)
-    return planned, unmade
-
-
-def _plan_text(sources: Sources, label: _Label) -> bool:
-    """Decide where the text comes from; False where nothing gives it."""
-    found, staged = sources.text(label.old), label.staged
-    if found is None:
-        if staged is None or staged.text_source != "vector" or label.old.text_source != "vector":
-            return False
-        if staged.name != label.old.name:  # a vector stays when the label is renamed
-            label.text = unpack([staged.text_prototype], sources.new.classifier_dim)[0]
-        label.text_source = "vector"  # given in an earlier run
-        return True
-    label.text_source, label.text, label.prompts = found
-    unchanged = staged is not None and (staged.name, staged.prompt, staged.text_source) == (
-        label.old.name, label.old.prompt, label.text_source,
-    )  # fmt: skip
-    if unchanged and label.text is None:
-        label.prompts = []  # encoded already
-    return True
-
-
-def _plan_supports(sources: Sources, label: _Label, pictures: dict[int, bytes]) -> None:
-    for support in label.old.supports:
-        if support.id in label.known:
-            continue
-        ready = sources.ready(support, pictures.get(support.id))
-        if (
-            ready is None
-            and sources.encodes
-            and (original := sources.originals.find(support.content_hash)) is not None
-        ):
-            label.encode.append((support, original))
-        elif (
-            ready := ready or sources.ready(support, pictures.get(support.id), part=True)
-        ) is not None:
-            label.fresh[support.id] = ready
+    elif (ready := sources.support(image)) is not None:
+        label.supports[image.id] = ready
+    elif sources.verifier_encodes and (path := sources.originals.find(image.content_hash)):
+        label.files.append((image, path))
+    elif (ready := sources.support(image, partial=True)) is not None:
+        label.supports[image.id] = ready
 
 
 def _encode(
-    home: Home, sources: Sources, chunk: Sequence[_Label], progress: Progress | None
+    home: Home, sources: Sources, planned: Sequence[_Label], progress: Progress | None
 ) -> None:
-    """Encode the originals and prompts of a chunk; an original that cannot be read stays
+    """Encode the originals and prompts of these labels; an original that cannot be read stays
     missing."""
-    wanted = [(label, support, original) for label in chunk for support, original in label.encode]
-    limits = reading(home, sources.new, accept_truncated=True)  # what was taken once is taken again
-    results = (
-        encode_for(home, sources.new, [original for *_, original in wanted], progress, limits)
-        if wanted
-        else []
-    )
-    for (label, support, original), result in zip(wanted, results, strict=True):
-        if isinstance(result, EncodedImage) and sources.originals.still_is(
-            original, support.content_hash, result.content_hash
-        ):
-            other = result.embeddings[1] if len(result.embeddings) > 1 else None
-            made = NewSupport(
-                support.content_hash, support.source, result.embeddings[0], other, result.thumbnail
+    files = [(label, image, path) for label in planned for image, path in label.files]
+    contents = [(image.content_hash, path) for _, image, path in files]
+    results = sources.originals.encode(sources.new, contents, progress)
+    for (label, image, _), result in zip(files, results, strict=True):
+        if result is not None:
+            verifier, *others = result.embeddings
+            label.supports[image.id] = NewSupport(
+                image.content_hash,
+                image.source,
+                verifier,
+                others[0] if others else None,
+                result.thumbnail,
             )
-            label.fresh[support.id] = made
-    asked = [label for label in chunk if label.prompts]
-    if asked:
-        prompts = {label.old.name: label.prompts for label in asked}
-        texts, cut = encode_prompts(encoder_of(home, sources.new, "classifier"), prompts)
-        for label in asked:
-            label.text = texts[label.old.name]
-        if cut:
-            log.warning("%s", told_cut(cut))
+    prompts = {label.row.name: label.text.prompts for label in planned if label.text.prompts}
+    if not prompts:
+        return
+    texts, cut = encode_prompts(encoder_of(home, sources.new, "classifier"), prompts)
+    for label in planned:
+        if label.text.prompts:
+            label.text = replace(label.text, prototype=texts[label.row.name])
+    if cut:
+        log.warning("%s", told_cut(cut))
 
 
 def _write(
-    connection: Connection, job: ReembedRecord, sources: Sources, chunk: Sequence[_Label]
+    connection: Connection, job: ReembedRecord, label_ids: Sequence[int], planned: Sequence[_Label]
 ) -> None:
-    """One transaction: the counterparts of these labels become what the labels are."""
-    _check(connection, job)
-    new = spaces.find_by_id(connection, job.other_id)
-    _free_names(connection, new, chunk)
+    """Replace the counterparts of the labels `label_ids` by the planned ones."""
+    reembed_rows.drop(connection, job, label_ids)
+    names = [label.row.name for label in planned]
+    _free_names(connection, job, names)
     revision = spaces.advance(connection, job.other_id)
-    ids = _write_labels(connection, job, chunk, revision)
-    renew: set[int] = set()
-    for label in chunk:
-        staged_id = ids[label.old.id]
-        gone = [] if label.staged is None else _remove_outdated(connection, job, label)
-        if gone or label.fresh:
-            renew.add(staged_id)
-    _write_supports(connection, job, chunk, ids, revision)
-    wanted = sorted({label.old.alias_of for label in chunk if label.old.alias_of is not None})
-    canonical = reembed_runs.mapped(connection, job.id, "label", wanted)
-    for label in chunk:
-        staged_id, before = (
-            ids[label.old.id],
-            None if label.staged is None else label.staged.alias_of,
-        )
-        now = None if label.old.alias_of is None else canonical.get(label.old.alias_of)
-        if now == before:
-            continue
-        labels.set_alias(connection, staged_id, now, revision)
-        labels.set_prototype(connection, staged_id, revision, None, 0)
-        renew |= {staged_id} | ({before} if before is not None else set())
-    renew_prototypes(connection, new, sorted(renew), revision)
-
-
-def _free_names(connection: Connection, new: SpaceRecord, chunk: Sequence[_Label]) -> None:
-    """Where labels changed names, counterparts that have not come to their turn may still have
-    names that are wanted now."""
-    own = {label.old.name: None if label.staged is None else label.staged.id for label in chunk}
-    for name, record in labels.find_many(connection, new.id, list(own)).items():
-        if record.id != own[name]:
-            labels.rename(
-                connection, record.id, f"{name}\n{record.id}"
-            )  # no name of a user's has a line break
-
-
-def _remove_outdated(connection: Connection, job: ReembedRecord, label: _Label) -> list[int]:
-    """Take away the counterparts of support images that the label has no more; ids of these
-    images."""
-    assert label.staged is not None
-    pairs = reembed_runs.supports_of(connection, job, label.staged.id)
-    live = {support.id for support in label.old.supports}
-    gone = [source for source, _ in pairs if source not in live]
-    wanted = {staged for source, staged in pairs if source in live}
-    reembed_rows.delete_supports(
-        connection, sorted({staged for source, staged in pairs if source not in live} - wanted)
-    )
-    reembed_runs.unmap(connection, job.id, "support", gone)
-    return gone
-
-
-def _write_labels(
-    connection: Connection, job: ReembedRecord, chunk: Sequence[_Label], revision: int
-) -> dict[int, int]:
-    """Insert new labels and renew the texts of known ones; id → id of the counterpart."""
-    fresh = [label for label in chunk if label.staged is None]
-    rows = []
-    for label in fresh:
-        assert label.text is not None
-        rows.append(
-            NewLabel(label.old.name, label.old.prompt, label.text_source, label.text, None, 0)
-        )
-    inserted = labels.insert_many(connection, job.other_id, revision, rows)
-    pairs = [(label.old.id, staged_id) for label, staged_id in zip(fresh, inserted, strict=True)]
-    reembed_runs.map_rows(connection, job.id, "label", pairs)
-    for label in chunk:
-        if label.staged is not None and label.text is not None:
-            labels.set_text(
-                connection, label.staged.id, revision, name=label.old.name, prompt=label.old.prompt,
-                text_source=label.text_source, text_prototype=label.text,
-            )  # fmt: skip
-    return dict(pairs) | {
-        label.old.id: label.staged.id for label in chunk if label.staged is not None
+    # Two images that get equal vectors become one.
+    images = {
+        label.row.name: {image.content_hash: image for image in label.supports.values()}
+        for label in planned
     }
-
-
-def _write_supports(
-    connection: Connection,
-    job: ReembedRecord,
-    chunk: Sequence[_Label],
-    ids: dict[int, int],
-    revision: int,
-) -> None:
-    """Insert new support images; two of one label that become the same one get one counterpart."""
-    unique: dict[tuple[int, bytes], NewSupport] = {}
-    owners: list[tuple[int, tuple[int, bytes]]] = []
-    for label in chunk:
-        for support_id, made in label.fresh.items():
-            key = (ids[label.old.id], made.content_hash)
-            unique.setdefault(key, made)
-            owners.append((support_id, key))
-    there = supports.ids_in(connection, sorted({label_id for label_id, _ in unique}))
-    missing = [key for key in unique if key not in there]
-    inserted = supports.insert_many(
-        connection, job.other_id, revision, [(key[0], unique[key]) for key in missing]
+    shared: dict[str, dict[bytes, NewSupport]] = defaultdict(dict)  # with those of the aliases
+    for label in planned:
+        shared[label.row.alias_of or label.row.name] |= images[label.row.name]
+    rows = [_new_label(label, shared[label.row.name]) for label in planned]
+    ids = dict(
+        zip(names, labels.insert_many(connection, job.other_id, revision, rows), strict=True)
     )
-    places = there | dict(zip(missing, inserted, strict=True))
-    pairs = [(support_id, places[key]) for support_id, key in owners]
-    reembed_runs.map_rows(connection, job.id, "support", pairs)
-    kept = [
-        (old, new) for (old, new), (_, key) in zip(pairs, owners, strict=True) if key in missing
+    for label in planned:
+        if label.row.alias_of is not None:
+            labels.set_alias(connection, ids[label.row.name], ids[label.row.alias_of], revision)
+    owned = [(ids[name], image) for name, of_label in images.items() for image in of_label.values()]
+    keys = [(label_id, image.content_hash) for label_id, image in owned]
+    inserted = supports.insert_many(connection, job.other_id, revision, owned)
+    support_ids = dict(zip(keys, inserted, strict=True))
+    originals.refer(
+        connection, list(ids.values()), originals.known(connection, [key[1] for key in keys])
+    )
+    reembed_rows.record(
+        connection, job, "label", [(label.row.id, ids[label.row.name]) for label in planned]
+    )
+    pairs = [
+        (source_id, support_ids[ids[label.row.name], image.content_hash])
+        for label in planned
+        for source_id, image in label.supports.items()
     ]
-    originals.copy(connection, kept)
+    reembed_rows.record(connection, job, "support", pairs)
+
+
+def _new_label(label: _Label, images: dict[bytes, NewSupport]) -> NewLabel:
+    row, text = label.row, label.text
+    assert text.prototype is not None
+    prototype = prototype_of(row.name, list(images.values()))
+    return NewLabel(row.name, row.prompt, text.source, text.prototype, prototype, len(images))
+
+
+def _free_names(connection: Connection, job: ReembedRecord, names: Sequence[str]) -> None:
+    """Rename the counterparts that still have a name which their label gave up: they are made again
+    in this pass or the next one."""
+    for name, holder in labels.find_many(connection, job.other_id, names).items():
+        if holder.name == name:  # no name of a user's has a line break
+            labels.rename(connection, holder.id, f"{name}\n{holder.id}")
+
+
+def stage_observations(home: Home, job: ReembedRecord, sources: Sources) -> None:
+    """Bring the images of known label to the new space, as far as their originals or stored
+    embeddings serve; the others stay with the old embeddings."""
+    last_id, copied = 0, False
+    while True:
+        with home.catalog.read() as connection:
+            rows = reembed_rows.observations_left(connection, job, last_id, CHUNK_IMAGES)
+        if not rows:
+            break
+        last_id = rows[-1].id
+        embeddings: dict[int, Embeddings] = {}
+        files: list[tuple[int, bytes, Path]] = []
+        for row in rows:
+            kept = sources.observation(row.classifier_embedding, row.verifier_embedding)
+            if kept is not None:
+                embeddings[row.id] = kept
+            elif sources.both_encode and (path := sources.originals.find(row.content_hash)):
+                files.append((row.id, row.content_hash, path))
+        results = sources.originals.encode(sources.new, [file[1:] for file in files])
+        for (row_id, *_), result in zip(files, results, strict=True):
+            if result is not None:
+                verifier, *others = [vector.astype("<f4").tobytes() for vector in result.embeddings]
+                embeddings[row_id] = (others[0], verifier) if others else (verifier, None)
+        if embeddings:
+            copied = True
+            with home.catalog.write("reembed.carry") as connection:
+                reembed_rows.copy_observations(connection, job, rows, embeddings)
+    if copied:  # so that little is left to do in the cut-over
+        with home.catalog.write("reembed.carry") as connection:
+            reembed_rows.renew_observations(connection, job)

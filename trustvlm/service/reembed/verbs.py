@@ -1,4 +1,4 @@
-"""The verbs that embed a space anew."""
+"""The verbs that re-embed a space."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import numpy.typing as npt
 
 from trustvlm.service.home.open_home import OpenHome
 from trustvlm.service.reembed.reembed import (
-    abort_reembed,
-    discard_old,
-    reembed_space,
+    begin,
+    cut_over,
+    exclusive,
     reembed_status,
+    remove_beside,
     restore_space,
 )
+from trustvlm.service.reembed.sources import GivenVectors, Originals, Sources
 from trustvlm.service.registration.repoint import repoint
 from trustvlm.types import SpaceRow
 from trustvlm.types.evaluation import Reembedding
@@ -24,7 +26,7 @@ __all__ = ["ReembedVerbs"]
 
 
 class ReembedVerbs(OpenHome):
-    """Embedding a space again with other encoders."""
+    """New encoders for an existing space."""
 
     def reembed_space(
         self,
@@ -41,46 +43,46 @@ class ReembedVerbs(OpenHome):
         drop_missing: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> Reembedding:
-        """Give a space other encoders or templates: embed everything anew beside it, then change
-        over in one transaction.
+        """Give a space other encoders or templates: embed everything beside it, then replace it in
+        one transaction.
 
-        Until then the space answers and changes as before; what changes is followed. A call that
-        was interrupted goes on where it was when it is repeated. Support images are taken from the
-        originals that the home keeps (`keep_originals` of :meth:`register`) or from files with the
-        same content; where an encoder stays, its embeddings are copied. Texts are encoded from
-        names, prompts and templates; what came as a vector needs a new one, unless the classifier
-        stays.
+        Until then the space answers and changes as before; what changes is staged again. Repeating
+        an interrupted call continues it. Support images are taken from the originals that the home
+        keeps (`keep_originals` of :meth:`register`) or from files with equal content; where an
+        encoder stays, its embeddings are copied. Texts are encoded from names, prompts and
+        templates; a text that came as a vector needs a new one, unless the classifier stays.
 
         Afterwards rows have new ids, calibrations are stale (nothing is accepted until
         :meth:`recalibrate` or :meth:`calibrate`), and the old embeddings stay until
         :meth:`discard_old`; :meth:`restore_space` puts them back.
 
         Args:
-            classifier, verifier, templates: the new ones; None: as they are, or (going on) as they
-                were asked for.
+            classifier, verifier, templates: the new ones; None: as they are, or (continuing) as the
+                interrupted call had them.
             logit_scale: None: that of the new classifier.
             originals_from: folders that are searched for the image files, by content.
-            text_vectors: label name → (d_t,) or (templates, d_t). image_vectors: support image id →
-                (d_v,), for precomputed verifiers. classifier_image_vectors: the same (d_t,).
+            text_vectors: label name → (d_t,) or (templates, d_t).
+            image_vectors: support image id → (d_v,), for precomputed verifiers.
+            classifier_image_vectors: support image id → (d_t,).
             drop_missing: leave support images without original behind, with the old embeddings.
             progress: called with a number of images after these were encoded.
 
         Raises:
             Conflict: originals or text vectors are missing (the message names some,
-            :meth:`reembed_status` all), other encoders were asked for before, or old embeddings are
-            still kept. Busy: another process is at it. NotFound, InvalidInput, Unavailable: as
-            :meth:`create_space`.
+            :meth:`reembed_status` all), an interrupted call had other encoders, or old embeddings
+            are still kept. Busy: another process re-embeds a space. NotFound, InvalidInput,
+            Unavailable: as :meth:`create_space`.
         """
-        folders = (
-            [originals_from]
-            if isinstance(originals_from, str | os.PathLike)
-            else list(originals_from)
-        )
-        return reembed_space(
-            self._writable(), space, classifier, verifier, templates, logit_scale,
-            [Path(folder) for folder in folders],
-            text_vectors, image_vectors, classifier_image_vectors, drop_missing, progress,
-        )  # fmt: skip
+        home = self._writable()
+        if isinstance(originals_from, str | os.PathLike):
+            originals_from = [originals_from]
+        with exclusive(home):
+            specs = {"classifier": classifier, "verifier": verifier}
+            old, new, job = begin(home, space, specs, templates, logit_scale)
+            given = GivenVectors(new, text_vectors, image_vectors, classifier_image_vectors)
+            originals = Originals(home, [Path(folder) for folder in originals_from])
+            sources = Sources(old, new, given, originals)
+            return cut_over(home, space, job, sources, drop_missing, progress)
 
     def repoint_space(
         self, space: str, *, classifier: str | None = None, verifier: str | None = None
@@ -98,18 +100,19 @@ class ReembedVerbs(OpenHome):
         return repoint(self._writable(), space, classifier, verifier)
 
     def reembed_status(self, space: str) -> Reembedding:
-        """How far embedding a space anew is, and what it lacks. Raises NotFound."""
+        """How far the re-embedding of a space is, and what it lacks. Raises NotFound."""
         return reembed_status(self._ready(), space)
 
     def abort_reembed(self, space: str) -> None:
-        """Give up embedding a space anew; it stays as it is. Raises NotFound when nothing is under
+        """Give up re-embedding a space; it stays as it is. Raises NotFound when nothing is under
         way."""
-        abort_reembed(self._writable(), space)
+        remove_beside(self._writable(), space, "staged", "nothing is being re-embedded in it")
 
     def discard_old(self, space: str) -> None:
         """Delete, with the next purge, the embeddings from before a space was re-embedded. Raises
         NotFound without any."""
-        discard_old(self._writable(), space)
+        remove_beside(self._writable(), space, "kept", "it keeps no old embeddings")
+
 
     def restore_space(self, name: str) -> None:
         """Bring back the space of that name that was removed last; or, of one that was re-embedded,
