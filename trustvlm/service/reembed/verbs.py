@@ -113,7 +113,6 @@ class ReembedVerbs(OpenHome):
         NotFound without any."""
         remove_beside(self._writable(), space, "kept", "it keeps no old embeddings")
 
-
     def restore_space(self, name: str) -> None:
         """Bring back the space of that name that was removed last; or, of one that was re-embedded,
         its old embeddings, as they were then (the new ones are removed). Raises NotFound, or
