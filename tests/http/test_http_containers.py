@@ -84,8 +84,8 @@ def test_a_log_that_nobody_reads(tmp_path: Path) -> None:
 
 def test_lines_beyond_the_queue_are_dropped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     lost: list[int] = []
-    monkeypatch.setattr(logs, "MOST_LINES", 5)
-    monkeypatch.setattr(logs, "LOST", [lambda: lost.append(1)])
+    monkeypatch.setattr(logs, "MAX_LINES", 5)
+    monkeypatch.setattr(logs, "DROPPED", [lambda: lost.append(1)])
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
     handler = QueuedLines(writing)

@@ -1,7 +1,7 @@
-"""Structured logs: one JSON object a line, without what clients sent and without keys.
+"""Structured logs: one JSON object a line, without contents of requests and without keys.
 
-No request waits for the reader of the log: lines go through a bounded queue to a thread that writes
-them. Lines that are not read, or cannot be written, are dropped and counted.
+No request waits for the log: a thread writes the lines from a bounded queue. Lines that the queue
+has no room for, or that cannot be written, are dropped and counted.
 """
 
 from __future__ import annotations
@@ -11,31 +11,23 @@ import logging
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from queue import Full, Queue
 
-__all__ = ["FIELDS", "LOST", "JsonLines", "QueuedLines", "hold_standard_streams", "log_to_stderr"]
+__all__ = ["DROPPED", "JsonLines", "QueuedLines", "hold_standard_streams", "log_to_stderr"]
 
 FIELDS = (
-    "request_id",
-    "client",
-    "method",
-    "route",
-    "space",
-    "status",
-    "ms",
-    "key",
-    "bytes_in",
-    "bytes_out",
-    "error",
-    "job",
+    *("request_id", "client", "method", "route", "space", "status", "ms", "key"),
+    *("bytes_in", "bytes_out", "error", "job"),
 )
-MOST_LINES = 10_000
+"""Extras of a record that its line holds."""
+
+MAX_LINES = 10_000
 """Lines that may wait to be written."""
 
-LOST: list[Callable[[], None]] = []
+DROPPED: list[Callable[[], None]] = []
 """Called for each line that is dropped."""
 
 _STDERR = 2
@@ -52,11 +44,8 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        line |= {
-            name: getattr(record, name)
-            for name in FIELDS
-            if getattr(record, name, None) is not None
-        }
+        extras = {name: getattr(record, name, None) for name in FIELDS}
+        line |= {name: value for name, value in extras.items() if value is not None}
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=True)
@@ -68,49 +57,41 @@ class QueuedLines(logging.Handler):
     def __init__(self, descriptor: int) -> None:
         super().__init__()
         self._descriptor = descriptor
-        self._lines: deque[bytes] = deque()
-        self._changed = threading.Condition()
-        self._writing = False
+        self._lines: Queue[bytes] = Queue(MAX_LINES)
         threading.Thread(target=self._write_all, name="trustvlm-log", daemon=True).start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Have a record written soon, or drop it; never waits."""
-        line = self.format(record).encode() + b"\n"
-        with self._changed:
-            full = len(self._lines) >= MOST_LINES
-            if not full:
-                self._lines.append(line)
-                self._changed.notify()
-        if full:
-            _lose()
+        """Queue a record, or drop it; never waits."""
+        try:
+            self._lines.put_nowait(self.format(record).encode() + b"\n")
+        except Full:
+            _drop()
 
     def flush(self) -> None:
-        """Wait for what was given to be written; not for long, as it may never be."""
+        """Wait until the queue is written, for a second at most."""
         end = time.monotonic() + _FLUSH_S
-        while (self._lines or self._writing) and time.monotonic() < end:
+        while self._lines.unfinished_tasks and time.monotonic() < end:
             time.sleep(0.005)
 
     def _write_all(self) -> None:
         while True:
-            with self._changed:
-                self._writing = False
-                self._changed.wait_for(lambda: self._lines)
-                line, self._writing = self._lines.popleft(), True
+            line = self._lines.get()
             try:
                 while line:
                     line = line[os.write(self._descriptor, line) :]
-            except OSError:  # whoever read it is gone, or the disk is full
-                _lose()
+            except OSError:  # the reader is gone, or the disk is full
+                _drop()
+            self._lines.task_done()
 
 
-def _lose() -> None:
-    for tell in tuple(LOST):
-        tell()
+def _drop() -> None:
+    for count in tuple(DROPPED):
+        count()
 
 
 def hold_standard_streams() -> None:
-    """Open what is closed of stdin, stdout and stderr on nothing: a file of ours would else be
-    given the number of one of them, and get what is written there."""
+    """Open each of stdin, stdout and stderr that is closed on the null device: otherwise the next
+    file that is opened gets its number, and what is written there."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
@@ -122,8 +103,8 @@ def hold_standard_streams() -> None:
 
 
 def log_to_stderr(level: str = "info") -> None:
-    """Write the records of trustvlm and uvicorn from this level on, and warnings of others, as such
-    lines; and nothing else."""
+    """Write the records of trustvlm and uvicorn from this level on, and warnings of other loggers,
+    to stderr as lines of JSON, and nothing else."""
     handler = QueuedLines(_STDERR)
     handler.setFormatter(JsonLines())
     root = logging.getLogger()
@@ -133,7 +114,7 @@ def log_to_stderr(level: str = "info") -> None:
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [], True
         logger.setLevel(level.upper())
-    logging.getLogger("uvicorn.access").disabled = True  # it would write paths, which hold names
+    logging.getLogger("uvicorn.access").disabled = True  # its lines hold paths, and so names
     logging.captureWarnings(True)
     threading.excepthook = _log_thread
 

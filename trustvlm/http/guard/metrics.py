@@ -1,10 +1,11 @@
-"""What the service measures of itself, for Prometheus."""
+"""The service's metrics, for Prometheus."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections import Counter as Tally
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -12,30 +13,59 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from trustvlm.http.guard.processes import Processes
+from trustvlm.service.server.states import SpaceState
 from trustvlm.types import Verdicts
 
-__all__ = ["Meters"]
+__all__ = ["Meters", "Waiting"]
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 TRUST = (*(i / 10 for i in range(-10, 21)), 2.5, 3, 4, 6, 8, 12)
-"""Probabilities and sums of two shares lie below 2; a rule with a large λ goes beyond."""
+"""Probabilities and sums of two shares lie below 2; a rule with a large λ exceeds it."""
+
+SPACE_GAUGES = (
+    ("revision_lag", "lag", "Revisions that this process has not read yet."),
+    ("cached_labels", "labels", "Labels in this process's cache."),
+    ("cached_prototypes", "prototypes", "Prototypes in this process's cache."),
+    ("snapshot_bytes", "snapshot_bytes", "Size of the space's snapshot; 0: there is none."),
+    ("snapshot_lag", "replayed", "Labels read since the last snapshot."),
+    ("calibrated", "calibrated", "Whether a calibration is in force."),
+    ("calibration_stale", "stale", "Whether it is of an earlier revision."),
+)
+"""(metric, attribute of SpaceState, description)."""
 
 
-class _Read(Collector):
-    """Gauges that are read when somebody asks."""
+class Waiting(Protocol):
+    """Something that calls wait for."""
+
+    name: str
+
+    @property
+    def depth(self) -> int:
+        """Calls that wait."""
+        ...
+
+
+class _Gauges(Collector):
+    """Gauges that are read when the metrics are asked for."""
 
     def __init__(
-        self, read: Callable[[], Iterator[tuple[str, str, Mapping[str, str], float]]]
+        self, queues: Sequence[Waiting], spaces: Callable[[], Sequence[SpaceState]]
     ) -> None:
-        self._read = read
+        self._queues, self._spaces = queues, spaces
 
     def collect(self) -> Iterator[Metric]:
-        families: dict[str, GaugeMetricFamily] = {}
-        for name, what, labels, value in self._read():
-            family = families.setdefault(name, GaugeMetricFamily(name, what, labels=list(labels)))
-            family.add_metric(list(labels.values()), value)
-        yield from families.values()
+        depth = GaugeMetricFamily("trustvlm_queue_depth", "Calls that wait.", labels=["owner"])
+        for queue in self._queues:
+            depth.add_metric([queue.name], queue.depth)
+        yield depth
+        spaces = self._spaces()
+        for metric, attribute, text in SPACE_GAUGES:
+            gauge = GaugeMetricFamily(f"trustvlm_{metric}", text, labels=["space"])
+            for space in spaces:
+                gauge.add_metric([space.space], getattr(space, attribute))
+            if spaces:
+                yield gauge
 
 
 class Meters:
@@ -44,49 +74,39 @@ class Meters:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.requests = self._of(
-            Histogram,
-            "http_request_seconds",
-            "Time of a request.",
-            "route",
-            "method",
-            "status",
-            SECONDS,
+        labels = ("route", "method", "status")
+        self.requests = self._histogram(
+            "http_request_seconds", "Time of a request.", SECONDS, *labels
         )
-        self.stages = self._of(Histogram, "stage_seconds", "Time of a stage.", "stage", SECONDS)
-        self.batch_rows = self._of(
-            Histogram, "batch_rows", "Queries or images put into one call.", "owner", SIZES
+        self.stages = self._histogram("stage_seconds", "Time of a stage.", SECONDS, "stage")
+        self.batch_rows = self._histogram(
+            "batch_rows", "Queries or images put into one call.", SIZES, "owner"
         )
-        self.batch_calls = self._of(
-            Histogram, "batch_calls", "Requests put into one call.", "owner", SIZES
+        self.batch_calls = self._histogram(
+            "batch_calls", "Requests put into one call.", SIZES, "owner"
         )
-        self.trust = self._of(
-            Histogram, "trust", "Trust of the verdicts that were given.", "space", "rule", TRUST
+        self.trust = self._histogram(
+            "trust", "Trust of the verdicts that were given.", TRUST, "space", "rule"
         )
-        self.verdicts = self._of(
-            Counter, "verdicts", "Verdicts that were given.", "space", "outcome"
+        self.verdicts = self._counter("verdicts", "Verdicts that were given.", "space", "outcome")
+        self.log_lines_dropped = self._counter(
+            "log_lines_dropped", "Log lines that could not be written."
         )
-        self.log_lines_dropped = self._of(
-            Counter, "log_lines_dropped", "Log lines that could not be written."
-        )
-        self.refused = self._of(
-            Counter, "refused", "Requests that were refused, by kind of error.", "kind"
-        )
+        self.refused = self._counter("refused", "Requests refused, by kind of error.", "kind")
+        self._gauges = _Gauges((), lambda: ())
 
-    def _of(self, kind: Any, name: str, what: str, *labels: Any) -> Any:
-        buckets = {"buckets": labels[-1]} if labels and isinstance(labels[-1], tuple) else {}
-        names = [label for label in labels if isinstance(label, str)]
-        return kind(f"trustvlm_{name}", what, names, registry=self.registry, **buckets)
+    def _histogram(self, name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
+        return Histogram(f"trustvlm_{name}", text, labels, registry=self.registry, buckets=buckets)
 
-    def watch(
-        self, read: Callable[[], Iterator[tuple[str, str, Mapping[str, str], float]]]
-    ) -> None:
-        """Add gauges that `read` yields, as (name, description, labels, value), whenever somebody
-        asks."""
-        self._watched = _Read(read)
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"trustvlm_{name}", text, labels, registry=self.registry)
+
+    def watch(self, queues: Sequence[Waiting], spaces: Callable[[], Sequence[SpaceState]]) -> None:
+        """Add the depth of these queues and the state of each space, read when asked for."""
+        self._gauges = _Gauges(queues, spaces)
 
     def batch(self, owner: str) -> Callable[[int, int], None]:
-        """What a batcher of that name tells its (calls, rows) to."""
+        """What a batcher of that name calls with (calls, rows) of each batch."""
 
         def observe(calls: int, rows: int) -> None:
             self.batch_calls.labels(owner).observe(calls)
@@ -94,8 +114,8 @@ class Meters:
 
         return observe
 
-    def staged(self, stage: str, seconds: float) -> None:
-        """A stage of some answer took so long."""
+    def stage_ended(self, stage: str, seconds: float) -> None:
+        """Add the time that a stage of an answer took."""
         self.stages.labels(stage).observe(seconds)
 
     def judged(self, space: str, verdicts: Verdicts, start: int, stop: int) -> None:
@@ -103,25 +123,18 @@ class Meters:
         trust = self.trust.labels(space, verdicts.rule)
         for value in verdicts.trust[start:stop].tolist():
             trust.observe(value)
-        told: dict[str, int] = {}
-        for accepted in verdicts.accepted[start:stop].tolist():
-            outcome = (
-                "uncalibrated" if accepted is None else "accepted" if accepted else "abstained"
-            )
-            told[outcome] = told.get(outcome, 0) + 1
-        for outcome, count in told.items():
-            self.verdicts.labels(space, outcome).inc(count)
+        outcomes = {None: "uncalibrated", True: "accepted", False: "abstained"}
+        for accepted, count in Tally(verdicts.accepted[start:stop].tolist()).items():
+            self.verdicts.labels(space, outcomes[accepted]).inc(count)
 
     def text(self) -> bytes:
-        """All of it, as Prometheus reads it."""
-        registry = self.registry
-        if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-            registry = CollectorRegistry()
-            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        answer = generate_latest(registry)
-        own = CollectorRegistry()
-        own.register(self._watched)
-        own.register(Processes(together=registry is not self.registry))
-        return answer + generate_latest(own)
-
-    _watched: Collector = _Read(lambda: iter(()))
+        """All metrics in Prometheus's text format."""
+        stored = self.registry
+        several = bool(os.environ.get("PROMETHEUS_MULTIPROC_DIR"))
+        if several:
+            stored = CollectorRegistry()
+            MultiProcessCollector(stored)  # type: ignore[no-untyped-call]
+        current = CollectorRegistry()
+        current.register(self._gauges)
+        current.register(Processes(together=several))
+        return generate_latest(stored) + generate_latest(current)

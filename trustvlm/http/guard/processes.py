@@ -1,11 +1,11 @@
-"""What the service's processes take of the machine, and what program they run, for Prometheus."""
+"""Resources that the service's processes use, and their build, for Prometheus."""
 
-from __future__ import annotations  # noqa: I001
+from __future__ import annotations
 
 import os
 import platform
-from functools import partial
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from prometheus_client import ProcessCollector
@@ -17,51 +17,45 @@ from trustvlm.catalog.store import schema
 
 __all__ = ["Processes"]
 
-_LEAST = ("process_start_time_seconds", "process_max_fds")
-"""Figures of which several processes have the least; they have the sum of the others."""
+_SMALLEST = ("process_start_time_seconds", "process_max_fds")
+"""Figures of which several processes report the smallest; of the others they report the sum."""
 
 
 class Processes(Collector):
     """CPU time, memory, open files and start time (Linux), and the build.
 
     Args:
-        together: several worker processes serve: the figures are those of all of them and their
-            parent.
+        together: report all worker processes and their parent.
     """
 
     def __init__(self, *, together: bool) -> None:
         self._together = together
 
     def collect(self) -> Iterator[Metric]:
-        """The metrics under the names that Prometheus has for them."""
-        build = {
-            "version": __version__,
-            "python": platform.python_version(),
-            "schema": schema.head(),
-        }
+        """The metrics under Prometheus's names."""
+        python = platform.python_version()
+        build = {"version": __version__, "python": python, "schema": schema.head()}
         info = GaugeMetricFamily(
             "trustvlm_build_info", "The program that serves; always 1.", labels=list(build)
         )
         info.add_metric(list(build.values()), 1)
         yield info
-        found: dict[str, Metric] = {}
+        totals: dict[str, Metric] = {}
         for process in self._processes():
             for metric in ProcessCollector(pid=partial(int, process), registry=None).collect():
-                known = found.setdefault(metric.name, metric)
-                if known is not metric:
-                    merge = min if metric.name in _LEAST else sum
-                    (one,), (other,) = known.samples, metric.samples
-                    known.samples = [one._replace(value=merge((one.value, other.value)))]
-        yield from found.values()
+                total = totals.setdefault(metric.name, metric)
+                if total is not metric:
+                    merge = min if metric.name in _SMALLEST else sum
+                    (sample,), (other,) = total.samples, metric.samples
+                    total.samples = [sample._replace(value=merge((sample.value, other.value)))]
+        yield from totals.values()
 
     def _processes(self) -> list[int]:
         if not self._together:
             return [os.getpid()]
         parent = os.getppid()
         try:
-            children = (
-                Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="ascii").split()
-            )
+            children = Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="ascii")
         except OSError:
             return [os.getpid()]
-        return [parent, *map(int, children)]
+        return [parent, *map(int, children.split())]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from fastapi import Request
 from trustvlm.catalog.rows.likeness import told
 from trustvlm.errors import InvalidInput, NotFound, TrustVLMError
 from trustvlm.http.guard.keyring import Keyring
-from trustvlm.http.guard.logs import LOST
+from trustvlm.http.guard.logs import DROPPED
 from trustvlm.http.guard.metrics import Meters
 from trustvlm.http.options import ServeOptions
 from trustvlm.http.wire.bodies import ImageFile
@@ -104,9 +104,17 @@ class Serving:
         self.closing = False
         self.loaded = False
         self._known: set[str] = set()
-        meters.watch(self._gauges)
-        LISTENERS.append(meters.staged)
-        LOST.append(meters.log_lines_dropped.inc)
+        self._queues = (
+            self.scorer,
+            self.encoder,
+            self.reading,
+            self.writing,
+            self.checking,
+            self.watching,
+        )
+        meters.watch(self._queues, home.space_states)
+        LISTENERS.append(meters.stage_ended)
+        DROPPED.append(meters.log_lines_dropped.inc)
         self.reading.post(self._load)
 
     def leave(self) -> None:
@@ -119,17 +127,10 @@ class Serving:
         """Finish what was accepted, except for jobs, then let go of the home."""
         self.leave()
         self.jobs.close()
-        for owner in (
-            self.writing,
-            self.reading,
-            self.checking,
-            self.watching,
-            self.encoder,
-            self.scorer,
-        ):
-            owner.close()
-        LISTENERS.remove(self.meters.staged)
-        LOST.remove(self.meters.log_lines_dropped.inc)
+        for queue in reversed(self._queues):
+            queue.close()
+        LISTENERS.remove(self.meters.stage_ended)
+        DROPPED.remove(self.meters.log_lines_dropped.inc)
         self.service.close()
         self.worker.close()
 
@@ -223,56 +224,6 @@ class Serving:
         how: dict[str, Any] = {"image_range": image_range, "accept_truncated": accept_truncated}
         found = self.service.embed(space, [image for images in payloads for image in images], **how)
         return list(_split(found, [len(images) for images in payloads]))
-
-    def _gauges(self) -> Iterator[tuple[str, str, Mapping[str, str], float]]:
-        for owner in (
-            self.scorer,
-            self.encoder,
-            self.reading,
-            self.writing,
-            self.checking,
-            self.watching,
-        ):
-            yield "trustvlm_queue_depth", "Calls that wait.", {"owner": owner.name}, owner.depth
-        for state in self.home.space_states():
-            labels = {"space": state.space}
-            yield (
-                "trustvlm_revision_lag",
-                "Revisions that this process has not read yet.",
-                labels,
-                state.lag,
-            )
-            yield "trustvlm_cached_labels", "Labels in this process's cache.", labels, state.labels
-            yield (
-                "trustvlm_cached_prototypes",
-                "Prototypes in this process's cache.",
-                labels,
-                state.prototypes,
-            )
-            yield (
-                "trustvlm_snapshot_bytes",
-                "Size of the space's snapshot; 0: there is none.",
-                labels,
-                state.snapshot_bytes,
-            )
-            yield (
-                "trustvlm_snapshot_lag",
-                "Labels read since the last snapshot.",
-                labels,
-                state.replayed,
-            )
-            yield (
-                "trustvlm_calibrated",
-                "Whether a calibration is in force.",
-                labels,
-                state.calibrated,
-            )
-            yield (
-                "trustvlm_calibration_stale",
-                "Whether it is of an earlier revision.",
-                labels,
-                state.stale,
-            )
 
 
 async def refuse_unknown(
