@@ -15,7 +15,7 @@ from trustvlm.client.codec import as_revision
 from trustvlm.client.network import network_of
 from trustvlm.client.transport import Wire, json_body, path_of
 from trustvlm.errors import InvalidInput
-from trustvlm.system.processes import Bound
+from trustvlm.system.pickling import Unpicklable
 
 __all__ = ["Connected"]
 
@@ -23,7 +23,7 @@ KEY = "TRUSTVLM_KEY"
 """The environment variable that holds the key where none is given."""
 
 
-class Connected(Bound):
+class Connected(Unpicklable):
     """A service elsewhere, until :meth:`close`; a context manager."""
 
     _instead = (

@@ -25,7 +25,7 @@ from trustvlm.client.decode import hits_of, merged_verdicts, read
 from trustvlm.client.images import File, as_sources, load
 from trustvlm.client.transport import Wire, json_body, path_of
 from trustvlm.errors import Busy, Conflict, InvalidInput, Unavailable
-from trustvlm.system.processes import BoundReader
+from trustvlm.system.pickling import LocalReader
 from trustvlm.types import Embedded, Evidence, Hits, Queries, Verdicts
 from trustvlm.types.array_input import texts
 from trustvlm.types.bounds import choice
@@ -228,7 +228,7 @@ def score(
     return replace(merged_verdicts(answers, reader), notes=tuple(notes))
 
 
-class _EvidenceReader(BoundReader):
+class _EvidenceReader(LocalReader):
     """Asks for the evidence of verdicts as it is wanted; when one is asked after the other, for
     some of them ahead."""
 

@@ -1,5 +1,5 @@
-"""Folders whose entries survive a power cut: a file's own sync does not make its name durable, its
-folder's sync does."""
+"""Files and folders that survive a power cut: a file's content needs a sync of the file, its name a
+sync of its folder."""
 
 from __future__ import annotations
 
@@ -24,9 +24,7 @@ def make_folder(path: Path) -> None:
         path = path.parent
     for new in reversed(missing):
         new.mkdir(exist_ok=True)
-        if os.access(
-            new.parent, os.R_OK
-        ):  # a folder that may be written but not read cannot be opened for a sync
+        if os.access(new.parent, os.R_OK):  # without leave to read it cannot be opened for a sync
             sync(new.parent)
 
 

@@ -1,5 +1,4 @@
-"""Fault points: named steps at which a test can stop a process, let a disk fail, or wait. Nothing
-happens unless asked for.
+"""Fault points: named steps at which a test can end a process, let a disk fail, or wait.
 
 The environment variable TRUSTVLM_FAULT, read once, says ``NAME:COUNT:KIND``: what to do when the
 step NAME (one of :data:`POINTS`) is reached for the COUNTth time. Kinds: ``kill`` (SIGKILL),
@@ -18,52 +17,36 @@ from dataclasses import dataclass, field
 
 __all__ = ["CHANGES", "POINTS", "reached"]
 
-CHANGES = (
-    *(
-        "space.create",
-        "space.remove",
-        "space.restore",
-        "space.recipe",
-        "space.repoint",
-        "space.search",
-    ),
-    *("label.update", "label.remove", "label.restore", "label.alias", "label.unalias"),
-    *("register", "support.remove", "support.restore", "purge", "fit"),
-    *("calibrate", "calibration.remove", "feedback", "promote", "originals"),
-    *(
-        "reembed.begin",
-        "reembed.stage",
-        "reembed.carry",
-        "reembed.follow",
-        "reembed.cut_over",
-        "reembed.drop",
-    ),
-    *("import.begin", "import.chunk", "import.reveal", "import.discard", "repair", "repair.whole"),
-    *("key", "call", "job"),
-)
-"""What a write transaction of the catalog may be; each has the points NAME.written (before its
+_CHANGES = """
+space.create space.remove space.restore space.recipe space.repoint space.search
+label.update label.remove label.restore label.alias label.unalias
+register support.remove support.restore purge fit
+calibrate calibration.remove feedback promote originals
+reembed.begin reembed.stage reembed.carry reembed.follow reembed.cut_over reembed.drop
+import.begin import.chunk import.reveal import.discard repair repair.whole
+key call job
+"""
+_STEPS = """
+home.made schema.begun schema.step schema.written schema.committed
+register.labels purge.discarded purge.checkpointed
+snapshot.opened snapshot.part snapshot.unsynced snapshot.synced snapshot.renamed snapshot.done
+rebuild.written rebuild.supports cache.compacted
+backup.copied backup.synced backup.renamed export.made export.renamed
+restore.made restore.renamed restore.aside restore.exchanged
+"""
+
+CHANGES = tuple(_CHANGES.split())
+"""The kinds of write transactions of the catalog; each has the points NAME.written (before its
 commit) and NAME.committed."""
 
 POINTS = frozenset(
-    [f"{change}.{step}" for change in CHANGES for step in ("written", "committed")]
-    + ["home.made", "schema.begun", "schema.step", "schema.written", "schema.committed"]
-    + ["register.labels", "purge.discarded", "purge.checkpointed"]
-    + [
-        "snapshot.opened",
-        "snapshot.part",
-        "snapshot.unsynced",
-        "snapshot.synced",
-        "snapshot.renamed",
-        "snapshot.done",
-    ]
-    + ["rebuild.written", "rebuild.supports", "cache.compacted"]
-    + ["backup.copied", "backup.synced", "backup.renamed", "export.made", "export.renamed"]
-    + ["restore.made", "restore.renamed", "restore.aside", "restore.exchanged"]
+    [f"{change}.{step}" for change in CHANGES for step in ("written", "committed")] + _STEPS.split()
 )
 """Every step that can be named."""
 
 _ERRORS = {"enospc": errno.ENOSPC, "eio": errno.EIO}
-_KINDS = ("kill", "term", "sleep", *_ERRORS)
+_SIGNALS = {"kill": signal.SIGKILL, "term": signal.SIGTERM}
+_KINDS = ("sleep", *_SIGNALS, *_ERRORS)
 
 
 @dataclass
@@ -76,21 +59,19 @@ class _Fault:
 
     @classmethod
     def of(cls, value: str) -> _Fault | None:
-        """What the variable says; None when it says nothing."""
+        """The fault that the variable names; None when it is empty."""
         if not value:
             return None
         name, count, kind = [*value.split(":"), "", ""][:3]
         if name not in POINTS or not count.isdecimal() or kind not in _KINDS:
             raise ValueError(
-                f"TRUSTVLM_FAULT: expected NAME:COUNT:KIND with a name of "
-                f"trustvlm.system.fault_points.POINTS and one of "
-                f"{', '.join(_KINDS)}; got {value!r}"
+                f"TRUSTVLM_FAULT: expected NAME:COUNT:KIND with a name of trustvlm.system."
+                f"fault_points.POINTS and one of {', '.join(_KINDS)}; got {value!r}"
             )
         return cls(name, int(count), kind)
 
     def strike(self) -> None:
-        """Count one more time that the step was reached, and do what was asked for when it is the
-        one."""
+        """Count that the step was reached, and cause the fault when its time has come."""
         with self.lock:  # the steps of background threads count too
             self.seen += 1
             due = self.count in (0, self.seen)
@@ -98,17 +79,17 @@ class _Fault:
             return
         if self.kind == "sleep":
             time.sleep(1.0)
-        elif self.kind in _ERRORS:
+        elif self.kind in _SIGNALS:
+            os.kill(os.getpid(), _SIGNALS[self.kind])
+        else:
             code = _ERRORS[self.kind]
             raise OSError(code, f"{os.strerror(code)} (asked for at {self.name})")
-        else:
-            os.kill(os.getpid(), signal.SIGKILL if self.kind == "kill" else signal.SIGTERM)
 
 
 _fault = _Fault.of(os.environ.get("TRUSTVLM_FAULT", ""))
 
 
 def reached(name: str) -> None:
-    """Mark a step. Does nothing but one comparison unless a test asked for a fault at this step."""
+    """Mark a step: one comparison, unless a test asked for a fault at this step."""
     if _fault is not None and _fault.name == name:
         _fault.strike()

@@ -1,8 +1,7 @@
-"""Stopping long work between two of its steps: the caller decides whether it goes on.
+"""Stopping long work between two of its steps.
 
-The HTTP service runs jobs under :func:`stoppable`; work that may take long calls :func:`may_stop`
-in each of its loops, at the latest before it commits. Outside of :func:`stoppable` a call costs
-less than a microsecond.
+The HTTP service runs jobs under :func:`stoppable`; long work calls :func:`may_stop` in each of its
+loops, at the latest before it commits: less than a microsecond outside of :func:`stoppable`.
 """
 
 from __future__ import annotations
@@ -18,8 +17,7 @@ _check: ContextVar[Callable[[], object] | None] = ContextVar("stop_check", defau
 
 @contextmanager
 def stoppable(check: Callable[[], object]) -> Iterator[None]:
-    """Let `check` stop, by raising, what this thread does within the block, wherever that calls
-    :func:`may_stop`."""
+    """Call `check` wherever the block calls :func:`may_stop`; it stops the block by raising."""
     token = _check.set(check)
     try:
         yield
@@ -28,7 +26,7 @@ def stoppable(check: Callable[[], object]) -> Iterator[None]:
 
 
 def may_stop() -> None:
-    """Go on, or raise what the check of :func:`stoppable` raises."""
+    """Raise what the check of :func:`stoppable` raises, if anything."""
     check = _check.get()
     if check is not None:
         check()

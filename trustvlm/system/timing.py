@@ -1,5 +1,5 @@
-"""How long the stages of an answer take, for whoever listens: the HTTP service's metrics. Without
-listeners it costs a few microseconds.
+"""Times of the stages of an answer, for listeners such as the metrics of the HTTP service. Without
+listeners a stage costs a few microseconds.
 
 Stages: "decode" (image files to pixels), "encode" (an encoder's model), "text pass", "image pass"
 (all labels, all prototypes), "fuse" (the rule).
@@ -16,7 +16,7 @@ __all__ = ["LISTENERS", "STAGES", "stage"]
 STAGES = ("decode", "encode", "text pass", "image pass", "fuse")
 
 LISTENERS: list[Callable[[str, float], None]] = []
-"""Called with (stage, seconds), from whichever thread did the work."""
+"""Called with (stage, seconds), in the thread that did the work."""
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from trustvlm.catalog.rows.spaces import require_revision
 from trustvlm.errors import ReadOnly
 from trustvlm.service.home.home import Home
 from trustvlm.service.home.purge import purge_expired
-from trustvlm.system.processes import Bound
+from trustvlm.system.pickling import Unpicklable
 from trustvlm.types.bounds import whole
 
 __all__ = ["OpenHome"]
@@ -22,7 +22,7 @@ EXPIRY_INTERVAL_S = 60.0
 window."""
 
 
-class OpenHome(Bound):
+class OpenHome(Unpicklable):
     """A home that is open until :meth:`close`; a context manager."""
 
     _instead = (

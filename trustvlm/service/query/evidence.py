@@ -16,7 +16,7 @@ from trustvlm.scoring.vectors import unit_rows
 from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.encode import unit_queries
 from trustvlm.service.memory.space_cache import SpaceView
-from trustvlm.system.processes import BoundReader
+from trustvlm.system.pickling import LocalReader
 from trustvlm.types import Evidence, Neighbour, Queries
 from trustvlm.types.arrays import Float64s, Int64s
 from trustvlm.types.bounds import whole
@@ -73,7 +73,7 @@ class _Moment:
 
 
 @dataclass(frozen=True, eq=False)
-class EvidenceReader(BoundReader):
+class EvidenceReader(LocalReader):
     """A function (i, k) → evidence of verdict i at the verdicts' revision, whatever changed since.
 
     Unavailable after a purge.

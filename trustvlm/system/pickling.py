@@ -8,10 +8,10 @@ from typing import Any, NoReturn, SupportsIndex
 from trustvlm.errors import StaysHere, Unavailable
 from trustvlm.types import Evidence
 
-__all__ = ["Bound", "BoundReader", "EvidenceLeft"]
+__all__ = ["EvidenceNotPickled", "LocalReader", "Unpicklable"]
 
 
-class Bound:
+class Unpicklable:
     """A base class of objects that cannot be pickled or copied. `_instead`: a sentence with the
     reason and the remedy."""
 
@@ -23,25 +23,23 @@ class Bound:
 
 
 @dataclass(frozen=True)
-class EvidenceLeft:
-    """What pickled verdicts have in place of the reader of their evidence, which stays with its
-    service or client."""
+class EvidenceNotPickled:
+    """Stands in pickled verdicts for the reader of their evidence, which needs its service or
+    client."""
 
     def __call__(self, i: int, k: int) -> Evidence:
         """Raises Unavailable always."""
         raise Unavailable(
             "pickled verdicts do not keep their evidence: read it before pickling, with "
-            "verdicts.rows(evidence=3), "
-            "or score again here"
+            "verdicts.rows(evidence=3), or score again here"
         )
 
 
-class BoundReader:
-    """A reader of evidence: shared by copies of its verdicts, left behind where they are
-    pickled."""
+class LocalReader:
+    """A base class of readers of evidence: copies of verdicts share the reader, pickles omit it."""
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> BoundReader:
+    def __deepcopy__(self, memo: dict[int, Any]) -> LocalReader:
         return self
 
-    def __reduce__(self) -> tuple[type[EvidenceLeft], tuple[()]]:
-        return EvidenceLeft, ()
+    def __reduce__(self) -> tuple[type[EvidenceNotPickled], tuple[()]]:
+        return EvidenceNotPickled, ()
