@@ -15,7 +15,7 @@ from worlds import IMAGE_DIM, TEXT_DIM
 
 import trustvlm
 from trustvlm import InvalidInput, LabelInput, Queries, TrustService
-from trustvlm.client.decode import read
+from trustvlm.types.codec import from_plain as read
 from trustvlm.types.evaluation import Evaluation
 
 NAMES = ["airport", "beach", "bridge", "desert", "forest"]

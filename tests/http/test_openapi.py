@@ -306,7 +306,7 @@ def test_generated_models_make_requests_that_are_accepted(
         made = http("POST", "/v1/spaces", **sent(models.SpaceBody(name="s", **dims)), status=201)
         assert models.SpaceRow.model_validate(made).classifier_dim == TEXT_DIM
         labels = [models.LabelBody(**as_json(one)) for one in world.inputs(2)]
-        told = models.Registration.model_validate(
+        told = models.RegisterResult.model_validate(
             http("POST", "/v1/spaces/s/labels", **sent(models.RegisterBody(labels=labels)))
         )
         assert (told.added_labels, told.added_supports) == (6, 12)

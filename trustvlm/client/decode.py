@@ -3,91 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
-from datetime import datetime
-from functools import cache
-from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, cast, get_type_hints
 
 import numpy as np
 
-from trustvlm.types import CALL_COLUMNS, VERDICT_COLUMNS, Hits, RegisterResult, Verdicts
-from trustvlm.types.arrays import Objects
+from trustvlm.errors import Unavailable
+from trustvlm.types import CALL_COLUMNS, VERDICT_COLUMNS, Hits, Verdicts
+from trustvlm.types.arrays import Bools, Float64s, Int64s, Objects
+from trustvlm.types.codec import from_plain
 
-__all__ = ["hits_of", "merged_verdicts", "read", "register_result", "verdict_columns"]
+__all__ = ["hits_of", "merged_verdicts", "read", "verdict_columns"]
 
 T = TypeVar("T")
 
-_INTS = ("label_id", "rival_id")
-_FLOATS = ("text_confidence", "image_similarity", "trust", "nearest_similarity", "rival_trust")
-_BOOLS = ("agrees", "unverified", "unknown")
+_DTYPES = {Int64s: np.int64, Float64s: np.float64, Bools: np.bool_}
 
 
-@cache
-def _hints(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
+def read(kind: Callable[..., T], value: Any) -> T:
+    """A dataclass from the service's JSON.
+
+    Raises:
+        Unavailable: what answered is no trustvlm service of this version.
+    """
+    try:
+        return from_plain(cast(type[T], kind), value)
+    except ValueError as error:
+        raise Unavailable(
+            f"expected a {kind.__name__} of a trustvlm service, got something else: {error!s:.200}"
+        ) from error
 
 
-def read(kind: Callable[..., T], value: Mapping[str, Any]) -> T:
-    """A dataclass of what its fields hold in JSON: NaN came as null, tuples as lists, times as ISO
-    8601."""
-    assert isinstance(kind, type)
-    hints = _hints(kind)
-    found: T = kind(
-        **{f.name: _read(hints[f.name], value[f.name]) for f in fields(kind) if f.name in value}
-    )
-    return found
-
-
-def _read(hint: Any, value: Any) -> Any:
-    origin, inner = get_origin(hint), get_args(hint)
-    if origin in (Union, UnionType):
-        if value is None:
-            return None
-        return _read(next(one for one in inner if one is not NoneType), value)
-    if hint is float:
-        return float("nan") if value is None else float(value)
-    if hint is datetime:
-        return datetime.fromisoformat(value)
-    if origin is tuple:
-        kinds = inner[:1] * len(value) if inner[1:] == (...,) else inner
-        return tuple(_read(one, item) for one, item in zip(kinds, value, strict=True))
-    if isinstance(hint, type) and is_dataclass(hint):
-        return read(hint, value)
-    return value
-
-
-def register_result(told: Mapping[str, Any]) -> RegisterResult:
-    """What a registration changed."""
-    pairs = told["near_synonyms"]
-    shaped = {
-        "failures": [(one["source"], one["reason"]) for one in told["failures"]],
-        "near_synonyms": None
-        if pairs is None
-        else [(one["label"], one["other"], one["cosine"]) for one in pairs],
-    }
-    return read(RegisterResult, {**told, **shaped})
-
-
-def verdict_columns(told: Mapping[str, Any]) -> dict[str, Any]:
+def verdict_columns(answer: Mapping[str, Any]) -> dict[str, Any]:
     """The columns of one answer to a score request, as arrays."""
-    rows, top_k = told["verdicts"], told["top_k"]
-    found: dict[str, Any] = {}
+    rows, top_k = answer["verdicts"], answer["top_k"]
+    hints = get_type_hints(Verdicts)
+    columns: dict[str, Any] = {}
     for name in VERDICT_COLUMNS:
-        column = [row[name] for row in rows]
-        if name in _INTS:
-            found[name] = np.array(column, np.int64)
-        elif name in _FLOATS:
-            found[name] = np.array(column, np.float64)  # None becomes NaN
-        elif name in _BOOLS:
-            found[name] = np.array(column, np.bool_)
-        elif name == "top_confidence":
-            found[name] = np.array(column, np.float64).reshape(len(rows), top_k)
+        cells = [row[name] for row in rows]
+        shape = (len(rows), top_k) if name.startswith("top_") else (len(rows),)
+        if hints[name] in _DTYPES:  # None becomes NaN
+            columns[name] = np.array(cells, _DTYPES[hints[name]]).reshape(shape)
         else:
-            found[name] = _objects(
-                column, (len(rows), top_k) if name == "top_labels" else (len(rows),)
-            )
-    return found
+            columns[name] = _objects(cells, shape)
+    return columns
 
 
 def _objects(values: Sequence[Any], shape: tuple[int, ...]) -> Objects:

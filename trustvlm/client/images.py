@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trustvlm.types.array_input import sources
+from trustvlm.types.registration import UnreadImage
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -146,7 +147,7 @@ def _own_file(image: Image) -> bytes | None:
     return data
 
 
-def told_failures(told: Iterable[tuple[str, str]], files: Sequence[File]) -> list[tuple[str, str]]:
+def told_failures(told: Iterable[UnreadImage], files: Sequence[File]) -> tuple[UnreadImage, ...]:
     """(source, reason) as the caller knows them of what the service told of its files, which it
     knows by name.
 
@@ -165,5 +166,9 @@ def told_failures(told: Iterable[tuple[str, str]], files: Sequence[File]) -> lis
         mine = empty[0] if empty else named[0] if len(named) == 1 else None
         if mine is not None:
             left.remove(mine)
-        found.append((source, reason) if mine is None else (mine.source, mine.problem or reason))
-    return found
+        found.append(
+            UnreadImage(source, reason)
+            if mine is None
+            else UnreadImage(mine.source, mine.problem or reason)
+        )
+    return tuple(found)

@@ -4,55 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from trustvlm.client.decode import read
 from trustvlm.client.problems import error_of
 from trustvlm.client.transport import Body, Wire, path_of
 from trustvlm.errors import Conflict, Unavailable
+from trustvlm.types.answers import Job
 
 __all__ = ["Job", "Progress", "find_job", "finished", "wait_for"]
 
 _FIRST_S, _LONGEST_S = 0.02, 1.0
 _DEATHS = 3
 
-Progress = Callable[["Job"], None]
-
-
-@dataclass(frozen=True)
-class Job:
-    """Long work that the service does.
-
-    Attributes:
-        id: its name. kind: "evaluate", "calibrate" or "import". space: where.
-        state: "queued", "running", "done", "failed", "cancelled" or "interrupted" (an import whose
-            stream broke, a job whose service was asked to end).
-        phase, done, total: what it does now, and how much of it is done; total is None where that
-            is not known.
-        error: kind and message of what it failed with. result: what it found (of a listed job:
-            None).
-        cancelling: it was asked to stop. created_at, changed_at: when.
-    """
-
-    id: str
-    kind: str
-    space: str
-    state: str
-    phase: str
-    done: int
-    total: int | None
-    error: Mapping[str, Any] | None
-    result: Mapping[str, Any] | None
-    cancelling: bool
-    created_at: datetime
-    changed_at: datetime
-
-    @property
-    def ended(self) -> bool:
-        """Whether it does nothing any more."""
-        return self.state not in ("queued", "running")
+Progress = Callable[[Job], None]
 
 
 def find_job(wire: Wire, job_id: str) -> Job:

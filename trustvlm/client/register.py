@@ -12,7 +12,7 @@ from typing import Any
 import numpy.typing as npt
 
 from trustvlm.client.codec import Fields, finite, form_body, npz_body, text_rows
-from trustvlm.client.decode import register_result
+from trustvlm.client.decode import read
 from trustvlm.client.images import File, as_sources, load, told_failures
 from trustvlm.client.import_stream import import_lines
 from trustvlm.client.queries import groups_of_files
@@ -139,8 +139,9 @@ def _request(
     path = path_of("spaces", space, "labels")
     again = {"bring_back": True} if bring_back else {}
     if not files:
-        return register_result(
-            wire.ask("POST", path, body=json_body({"labels": labels} | again), write=True)
+        return read(
+            RegisterResult,
+            wire.ask("POST", path, body=json_body({"labels": labels} | again), write=True),
         )
     counted = [
         label | {"images": len(piece.files)} for label, piece in zip(labels, batch, strict=True)
@@ -148,13 +149,14 @@ def _request(
     fields = [("labels", json.dumps(counted)), ("unreadable", "report"), *how]
     fields += again.items()
     return _known(
-        register_result(wire.ask("POST", path, body=form_body(fields, files), write=True)), files
+        read(RegisterResult, wire.ask("POST", path, body=form_body(fields, files), write=True)),
+        files,
     )
 
 
 def _known(result: RegisterResult, files: Sequence[File]) -> RegisterResult:
     """The result with failures as the caller knows them."""
-    return replace(result, failures=tuple(told_failures(result.failures, files)))
+    return replace(result, failures=told_failures(result.failures, files))
 
 
 def add_support(
@@ -178,13 +180,13 @@ def add_support(
     sources = [] if images is None else as_sources(images, f"label {label!r}: images")
     if arrays or not sources:
         body = npz_body(arrays) if arrays else json_body({})
-        parts.append(([], register_result(wire.ask("POST", path, body=body, write=True))))
+        parts.append(([], read(RegisterResult, wire.ask("POST", path, body=body, write=True))))
     fields = [("unreadable", "report"), *how]
     for group in groups_of_files(
         (load(one, i) for i, one in enumerate(sources)), REQUEST_FILES, REQUEST_BYTES
     ):
         told = wire.ask("POST", path, body=form_body(fields, group), write=True)
-        parts.append(([], _known(register_result(told), group)))
+        parts.append(([], _known(read(RegisterResult, told), group)))
     return replace(_merged(parts), label_ids=parts[0][1].label_ids)
 
 

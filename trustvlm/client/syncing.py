@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from trustvlm.client.decode import register_result
+from trustvlm.client.decode import read
 from trustvlm.client.images import as_sources, load
 from trustvlm.client.transport import Wire, json_body, path_of
 from trustvlm.errors import InvalidInput
 from trustvlm.types import LabelInput, RegisterResult
+from trustvlm.types.registration import UnreadImage
 
 __all__ = ["contents_of", "preview", "remove_surplus"]
 
@@ -63,10 +64,10 @@ def preview(
     """What registering these labels would change."""
     labels, failures = contents_of(list(inputs))
     body = json_body({"labels": labels, "dry_run": True, "remove": sync, "bring_back": bring_back})
-    told = register_result(
-        wire.ask("POST", path_of("spaces", space, "sync"), body=body, write=True)
+    told = read(
+        RegisterResult, wire.ask("POST", path_of("spaces", space, "sync"), body=body, write=True)
     )
-    return replace(told, failures=tuple(failures))
+    return replace(told, failures=tuple(map(UnreadImage._make, failures)))
 
 
 def remove_surplus(
@@ -79,8 +80,8 @@ def remove_surplus(
         for label in labels
     ]
     body = json_body({"labels": known})
-    after = register_result(
-        wire.ask("POST", path_of("spaces", space, "sync"), body=body, write=True)
+    after = read(
+        RegisterResult, wire.ask("POST", path_of("spaces", space, "sync"), body=body, write=True)
     )
     gone = {image.id for image in after.moved}
     return replace(

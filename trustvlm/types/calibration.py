@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from pydantic import computed_field
 
 from trustvlm.types import RuleLeftOut
+from trustvlm.types.arrays import Float64s
+from trustvlm.types.codec import Answer, Number, Time
 
 __all__ = ["Calibration", "FeedbackResult", "MonitorReport", "ObservationCounts"]
 
-Floats = npt.NDArray[np.float64]
-
 
 @dataclass(frozen=True)
-class Calibration:
+class Calibration(Answer):
     """A rule with its parameters and a threshold: of what it accepts at most `max_risk` is wrong,
     with `confidence`.
 
@@ -63,13 +62,13 @@ class Calibration:
 
     id: int
     space: str
-    created_at: datetime
+    created_at: Time
     revision: int
     rule: str
     params: Mapping[str, float | None]
     threshold: float | None
-    max_risk: float
-    confidence: float
+    max_risk: Number
+    confidence: Number
     reason: str
     needed: int | None
     images: int
@@ -80,13 +79,13 @@ class Calibration:
     tested: int
     accepted: int
     errors: int
-    coverage: float
-    risk_bound: float
+    coverage: Number
+    risk_bound: Number
     ece: float | None
     candidates: tuple[Mapping[str, Any], ...]
     on_stale: str
     on_unverified: str
-    unknown_rate: float
+    unknown_rate: Number
     knots: tuple[tuple[float, float], ...]
     predicted: tuple[int, ...]
     asked_rule: str
@@ -100,29 +99,21 @@ class Calibration:
     corrected_wrongly: int = 0
     notes: tuple[str, ...] = ()
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def failed(self) -> bool:
         """Nothing could be proved: it is kept as an attempt, and never in force."""
         return self.threshold is None
 
-    def probability(self, trust: Floats) -> Floats:
+    def probability(self, trust: Float64s) -> Float64s:
         """(n,) probability of being right for trust values: between the knots a straight line,
         beyond them constant."""
         x, y = np.array(self.knots, dtype=np.float64).reshape(-1, 2).T
         return np.interp(trust, x, y)
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
-        plain = {
-            "created_at": self.created_at.isoformat(),
-            "params": dict(self.params),
-            "failed": self.failed,
-        }
-        return asdict(self) | plain
-
 
 @dataclass(frozen=True)
-class ObservationCounts:
+class ObservationCounts(Answer):
     """How many images with known labels a space has stored.
 
     Attributes:
@@ -138,7 +129,7 @@ class ObservationCounts:
 
 
 @dataclass(frozen=True)
-class FeedbackResult:
+class FeedbackResult(Answer):
     """What a feedback call stored.
 
     Attributes:
@@ -165,7 +156,7 @@ class FeedbackResult:
 
 
 @dataclass(frozen=True)
-class MonitorReport:
+class MonitorReport(Answer):
     """Accepted items whose true label became known, against the promise of the calibration that
     accepted them.
 
@@ -182,13 +173,13 @@ class MonitorReport:
     """
 
     calibration_id: int
-    max_risk: float
+    max_risk: Number
     items: int
     errors: int
     risk: float | None
-    risk_low: float
-    evidence: float
+    risk_low: Number
+    evidence: Number
     broken: bool
     broken_after: int | None
-    alpha: float
+    alpha: Number
     message: str

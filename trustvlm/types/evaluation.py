@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from trustvlm.types import Evidence, RuleLeftOut
+from trustvlm.types.codec import Answer, Number
 
 __all__ = [
     "Estimate",
@@ -25,7 +24,7 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Estimate(Answer):
     """A metric and the 95 % interval of its true value on the population from which these images
     are a random sample.
 
@@ -35,14 +34,14 @@ class Estimate:
         reason: why there is no interval ("too few errors (2) to say"); None with an interval.
     """
 
-    value: float
-    low: float
-    high: float
+    value: Number
+    low: Number
+    high: Number
     reason: str | None = None
 
 
 @dataclass(frozen=True)
-class EvaluatedImage:
+class EvaluatedImage(Answer):
     """An image that was evaluated: its place among the queries (from 0), a name for it, and its
     true label (None: of none)."""
 
@@ -52,7 +51,7 @@ class EvaluatedImage:
 
 
 @dataclass(frozen=True)
-class ImageOutcome:
+class ImageOutcome(Answer):
     """What a rule says of an image, and whether the label is right."""
 
     label: str
@@ -61,7 +60,7 @@ class ImageOutcome:
 
 
 @dataclass(frozen=True)
-class ThresholdOutcome:
+class ThresholdOutcome(Answer):
     """What accepting from a threshold on would have done to the images evaluated.
 
     Attributes:
@@ -79,7 +78,7 @@ class ThresholdOutcome:
 
 
 @dataclass(frozen=True)
-class RuleOutcome:
+class RuleOutcome(Answer):
     """How well one rule tells right from wrong. Fractions in [0, 1]; see
     :mod:`trustvlm.selective.metrics`.
 
@@ -102,10 +101,10 @@ class RuleOutcome:
     accuracy: Estimate
     aurc: Estimate
     versus_msp: Estimate
-    e_aurc: float
-    augrc: float
+    e_aurc: Number
+    augrc: Number
     auroc: Estimate
-    aupr_error: float
+    aupr_error: Number
     fpr95: Estimate
     coverage_at_risk: Estimate
     risk_at_coverage: Estimate
@@ -117,7 +116,7 @@ class RuleOutcome:
 
 
 @dataclass(frozen=True)
-class LabelOutcome:
+class LabelOutcome(Answer):
     """One label, over the images that the classifier gives it.
 
     Attributes:
@@ -136,39 +135,39 @@ class LabelOutcome:
     predicted: int
     right: int
     support_count: int
-    text: float
-    image: float
-    fused: float
+    text: Number
+    image: Number
+    fused: Number
     standing: str
 
 
 @dataclass(frozen=True)
-class ShotOutcome:
+class ShotOutcome(Answer):
     """AURC with so many support images a label: mean, smallest and largest over draws of them."""
 
     shots: int
     rule: str
-    mean: float
-    low: float
-    high: float
+    mean: Number
+    low: Number
+    high: Number
 
 
 @dataclass(frozen=True)
-class WrongImage:
+class WrongImage(Answer):
     """An image whose wrong label is trusted, with the evidence."""
 
     source: str
     truth: str | None
     label: str
-    trust: float
-    text_confidence: float
-    image_similarity: float
+    trust: Number
+    text_confidence: Number
+    image_similarity: Number
     rival: str | None
     evidence: Evidence
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(Answer):
     """How well the rules of a space do on labelled images.
 
     Attributes:
@@ -218,23 +217,9 @@ class Evaluation:
                 return outcome
         raise KeyError(rule)
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it: NaN is None."""
-        found = _plain(asdict(self))
-        assert isinstance(found, dict)
-        return found
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
-
 
 @dataclass(frozen=True)
-class MissingOriginal:
+class MissingOriginal(Answer):
     """A support image that cannot be re-embedded: neither its original nor a vector for it was
     found."""
 
@@ -244,7 +229,7 @@ class MissingOriginal:
 
 
 @dataclass(frozen=True)
-class Reembedding:
+class Reembedding(Answer):
     """How far a space is with being re-embedded; see :meth:`TrustService.reembed_space`.
 
     Attributes:

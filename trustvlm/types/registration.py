@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, NamedTuple
 
-__all__ = ["KeptLabel", "KnownImage", "RegisterResult"]
+from trustvlm.types.codec import Answer, Object
+
+__all__ = ["KeptLabel", "KnownImage", "NearSynonyms", "RegisterResult", "UnreadImage"]
+
+
+class UnreadImage(NamedTuple):
+    """An image that could not be read: its name, and the reason."""
+
+    source: str
+    reason: str
+
+
+class NearSynonyms(NamedTuple):
+    """Two labels whose texts are nearly the same, and the cosine of their text prototypes."""
+
+    label: str
+    other: str
+    cosine: float
 
 
 @dataclass(frozen=True)
-class KnownImage:
+class KnownImage(Answer):
     """An image that the space has, or had, as a support image; images are compared by content.
 
     Attributes:
@@ -24,7 +42,7 @@ class KnownImage:
 
 
 @dataclass(frozen=True)
-class KeptLabel:
+class KeptLabel(Answer):
     """A label that `sync` left unchanged although the call does not have all of it, and why."""
 
     label: str
@@ -32,7 +50,7 @@ class KeptLabel:
 
 
 @dataclass(frozen=True)
-class RegisterResult:
+class RegisterResult(Answer):
     """What a register or add_support call changed; with dry_run, what it would change.
 
     Attributes:
@@ -72,11 +90,11 @@ class RegisterResult:
     added_labels: int
     added_supports: int
     skipped_duplicates: int
-    failures: tuple[tuple[str, str], ...]
+    failures: tuple[Annotated[UnreadImage, Object()], ...]
     revision: int
     ids: tuple[int, ...] = ()
     label_ids: tuple[int, ...] = ()
-    near_synonyms: tuple[tuple[str, str, float], ...] | None = ()
+    near_synonyms: tuple[Annotated[NearSynonyms, Object()], ...] | None = ()
     drift: tuple[str, ...] = ()
     cut_prompts: tuple[str, ...] = ()
     elsewhere: tuple[KnownImage, ...] = ()

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from trustvlm.types.codec import Answer, Time
+
 __all__ = ["KeyRow", "LabelRow", "SpaceRow", "SupportRow"]
 
 
 @dataclass(frozen=True)
-class SpaceRow:
+class SpaceRow(Answer):
     """One label space as it is listed."""
 
     id: int
@@ -24,11 +26,11 @@ class SpaceRow:
     revision: int
     label_count: int
     support_count: int
-    created_at: datetime
+    created_at: Time
 
 
 @dataclass(frozen=True)
-class LabelRow:
+class LabelRow(Answer):
     """One label as it is listed.
 
     Its support count is that of its prototype, aliases' images included; an alias (`alias_of`: the
@@ -44,7 +46,7 @@ class LabelRow:
 
 
 @dataclass(frozen=True)
-class SupportRow:
+class SupportRow(Answer):
     """One support image as it is listed.
 
     Attributes:
@@ -60,7 +62,7 @@ class SupportRow:
 
 
 @dataclass(frozen=True)
-class KeyRow:
+class KeyRow(Answer):
     """A key of the HTTP service as it is listed: everything but its secret, of which only a hash is
     kept.
 
@@ -75,10 +77,10 @@ class KeyRow:
     space: str | None
     note: str | None
     rate: float | None
-    created_at: datetime
-    expires_at: datetime | None
-    revoked_at: datetime | None
-    used_at: datetime | None
+    created_at: Time
+    expires_at: Time | None
+    revoked_at: Time | None
+    used_at: Time | None
 
     @property
     def state(self) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from trustvlm.types.arrays import Bools, Float64s, Int64s, Objects
+from trustvlm.types.codec import Answer
 
 __all__ = [
     "CALL_COLUMNS",
@@ -25,7 +26,7 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class Neighbour:
+class Neighbour(Answer):
     """One support image near a query."""
 
     id: int
@@ -34,7 +35,7 @@ class Neighbour:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Evidence(Answer):
     """The nearest support images of the predicted label and of its rival, best first."""
 
     label: tuple[Neighbour, ...]
@@ -179,7 +180,7 @@ CALL_COLUMNS = (
 
 
 @dataclass(frozen=True)
-class RuleLeftOut:
+class RuleLeftOut(Answer):
     """A rule that a comparison of all rules goes without, and the reason in words."""
 
     rule: str

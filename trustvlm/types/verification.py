@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from datetime import datetime
-from typing import Any
+from dataclasses import dataclass, field
+
+from pydantic import computed_field
+
+from trustvlm.types.codec import Answer, Time
 
 __all__ = ["REMEDIES", "Damage", "QuarantinedRow", "VerifyReport"]
 
@@ -27,7 +29,7 @@ REMEDIES: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Damage:
+class Damage(Answer):
     """One thing that is not as it was written.
 
     Attributes:
@@ -49,7 +51,7 @@ class Damage:
 
 
 @dataclass(frozen=True)
-class QuarantinedRow:
+class QuarantinedRow(Answer):
     """A row that a repair took out of service. `name` is a label's, or where a support image came
     from."""
 
@@ -59,11 +61,11 @@ class QuarantinedRow:
     row_id: int
     name: str | None
     reason: str
-    since: datetime
+    since: Time
 
 
 @dataclass(frozen=True)
-class VerifyReport:
+class VerifyReport(Answer):
     """The state of a home.
 
     Attributes:
@@ -90,16 +92,8 @@ class VerifyReport:
     quarantined: int = 0
     seconds: float = 0.0
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def clean(self) -> bool:
         """Nothing is damaged (now)."""
         return not self.damage
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
-        quarantine = [asdict(row) | {"since": row.since.isoformat()} for row in self.quarantine]
-        return (
-            {"clean": self.clean}
-            | asdict(self)
-            | {"checked": dict(self.checked), "quarantine": quarantine}
-        )

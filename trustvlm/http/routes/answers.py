@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import is_dataclass
 from typing import Any
 
 from fastapi import Request, Response
 
 from trustvlm.errors import InvalidInput
 from trustvlm.http.guard.keyring import Caller
+from trustvlm.http.wire.bodies import JSON
 from trustvlm.http.wire.matching import at_expected
 from trustvlm.http.wire.problems import plain
 from trustvlm.http.work.process import Serving, serving_of
+from trustvlm.types.codec import to_plain
 
 __all__ = ["IDEMPOTENCY_KEY", "answer", "encoded", "written"]
 
@@ -22,26 +25,25 @@ _LONGEST = 200
 
 
 def encoded(content: Any) -> bytes:
-    """As JSON: ASCII, so that any text in it can be sent, and never NaN: numbers that JSON does not
-    have become null."""
+    """A dataclass of trustvlm.types, or plain values, as JSON: in ASCII, so that any text in it can
+    be sent, and with null for numbers that JSON does not have."""
+    content = to_plain(content) if is_dataclass(content) else content
     try:
         return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
     except ValueError:
         return json.dumps(plain(content), allow_nan=False, separators=(",", ":")).encode()
 
 
-def answer(content: Any, status: int = 200, **headers: str) -> Response:
+def answer(content: Any, status: int = 200) -> Response:
     """A JSON response; its ETag is the revision of the space that it tells of, for If-Match."""
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Response(encoded(content), status, named | _tag(content), JSON)
+    return Response(encoded(content), status, _tag(content), JSON)
 
 
 def _tag(content: Any) -> dict[str, str]:
-    revision = content.get("revision") if isinstance(content, dict) else None
+    revision = (
+        content.get("revision") if isinstance(content, dict) else getattr(content, "revision", None)
+    )
     return {"etag": f'"{revision}"'} if isinstance(revision, int) else {}
-
-
-JSON = "application/json"
 
 
 async def written(

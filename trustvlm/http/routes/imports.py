@@ -17,11 +17,11 @@ from trustvlm.http.routes.answers import answer
 from trustvlm.http.routes.import_job import Import
 from trustvlm.http.routes.import_streams import NDJSON, PARQUET, SOURCES
 from trustvlm.http.routes.measuring import check_job
-from trustvlm.http.routes.openapi import WRITE, gives
+from trustvlm.http.routes.openapi import WRITE
 from trustvlm.http.wire.parameters import accepted_type
-from trustvlm.http.wire.shapes import Job
 from trustvlm.http.work.jobs import job_row
 from trustvlm.http.work.process import Serving, serving_of
+from trustvlm.types.answers import Job
 
 __all__ = ["router"]
 
@@ -45,7 +45,9 @@ _DOC: dict[str, Any] = {
 }
 
 
-@router.post("/v1/spaces/{space}/imports", dependencies=WRITE, openapi_extra=_DOC | gives(Job))
+@router.post(
+    "/v1/spaces/{space}/imports", dependencies=WRITE, openapi_extra=_DOC, response_model=Job
+)
 async def import_labels(
     request: Request,
     space: str,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -12,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from trustvlm.errors import InvalidInput
 from trustvlm.http.guard.addressed import SLASH
 from trustvlm.http.routes.answers import answer, written
-from trustvlm.http.routes.openapi import READ, WRITE, gives, takes
+from trustvlm.http.routes.openapi import READ, WRITE, takes
 from trustvlm.http.wire.bodies import FORM, JSON, Asked, read_body, refuse_repeats
 from trustvlm.http.wire.parameters import content_type
 from trustvlm.http.wire.problems import unfit
@@ -27,12 +26,12 @@ from trustvlm.http.wire.schemas import (
     RegisterBody,
     SyncBody,
 )
-from trustvlm.http.wire.shapes import CheckedLabels, LabelPage, Registration, Revision
 from trustvlm.http.work.process import Serving, refuse_unknown, serving_of
 from trustvlm.service.registration.sync import Contents
 from trustvlm.types import LabelInput, LabelRow, RegisterResult
+from trustvlm.types.answers import CheckedLabels, LabelPage, PicturedLabelRow, Revision
 
-__all__ = ["as_inputs", "name_of", "result_json", "router"]
+__all__ = ["as_inputs", "checked_result", "name_of", "router"]
 
 router = APIRouter(tags=["labels"])
 Page = Annotated[int, Query(ge=1, le=1_000)]
@@ -47,30 +46,18 @@ def name_of(label: str) -> str:
     return label.replace(SLASH, "/")
 
 
-def result_json(result: RegisterResult, *, unreadable: str = "refuse") -> dict[str, Any]:
+def checked_result(result: RegisterResult, unreadable: str = "refuse") -> RegisterResult:
     """What a registration changed.
 
     Raises:
-        InvalidInput: nothing, because no image could be read; unless that is to be reported.
+        InvalidInput: nothing, because no image could be read; unless `unreadable` is "report".
     """
-    failures = [{"source": source, "reason": reason} for source, reason in result.failures]
-    if (
-        unreadable == "refuse"
-        and failures
-        and not (result.added_labels or result.added_supports or result.skipped_duplicates)
-    ):
-        raise InvalidInput(
-            f"images: {failures[0]['source']}: {failures[0]['reason']} (none of {len(failures)} "
-            f"can be read)"
-        )
-    pairs = [
-        {"label": one, "other": other, "cosine": cosine}
-        for one, other, cosine in result.near_synonyms or ()
-    ]
-    return asdict(result) | {
-        "failures": failures,
-        "near_synonyms": None if result.near_synonyms is None else pairs,
-    }
+    changed = result.added_labels or result.added_supports or result.skipped_duplicates
+    if unreadable == "refuse" and result.failures and not changed:
+        source, reason = result.failures[0]
+        count = len(result.failures)
+        raise InvalidInput(f"images: {source}: {reason} (none of {count} can be read)")
+    return result
 
 
 def as_inputs(labels: Sequence[LabelBody]) -> list[LabelInput]:
@@ -120,20 +107,22 @@ def _after(cursor: str | None, order: str) -> str | None:
 @router.post(
     "/v1/spaces/{space}/check-labels",
     dependencies=READ,
-    openapi_extra=takes(NamesBody, JSON) | gives(CheckedLabels),
+    openapi_extra=takes(NamesBody, JSON),
+    response_model=CheckedLabels,
 )
 async def check_labels(request: Request, space: str) -> Response:
     """Whether these names are labels, asked before many images are sent; 404 names one that is not,
     and what was meant."""
     serving, asked = serving_of(request), await read_body(request, NamesBody, JSON)
     await refuse_unknown(serving, space, "names", asked.body.names)
-    return answer({"labels": len(set(asked.body.names))})
+    return answer(CheckedLabels(len(set(asked.body.names))))
 
 
 @router.post(
     "/v1/spaces/{space}/sync",
     dependencies=WRITE,
-    openapi_extra=takes(SyncBody, JSON) | gives(Registration),
+    openapi_extra=takes(SyncBody, JSON),
+    response_model=RegisterResult,
 )
 async def sync(request: Request, space: str) -> Response:
     """Make a space equal to a folder: remove what these labels do not have. What the space lacks is
@@ -146,9 +135,9 @@ async def sync(request: Request, space: str) -> Response:
     if not body.remove and not body.dry_run:
         raise InvalidInput("remove: false is allowed with dry_run only; POST …/labels registers")
 
-    def work() -> dict[str, Any]:
+    def work() -> RegisterResult:
         how = {"dry_run": body.dry_run, "sync": body.remove, "bring_back": body.bring_back}
-        return result_json(home.sync_contents(space, has, **how), unreadable="report")
+        return home.sync_contents(space, has, **how)
 
     return await written(request, work, digest=asked.digest, repeatable=True)
 
@@ -186,10 +175,10 @@ async def _by_id(serving: Serving, space: str, cursor: str | None, limit: int) -
         lambda: serving.home.label_page_by_id(space, after=int(after), limit=limit + 1)
     )
     following = f"{_BEHIND['id']}{rows[limit - 1].id}" if len(rows) > limit else None
-    return answer({"labels": [asdict(row) for row in rows[:limit]], "next_cursor": following})
+    return answer(LabelPage(tuple(rows[:limit]), following))
 
 
-@router.get("/v1/spaces/{space}/labels", dependencies=READ, openapi_extra=gives(LabelPage))
+@router.get("/v1/spaces/{space}/labels", dependencies=READ, response_model=LabelPage)
 async def list_labels(
     request: Request,
     space: str,
@@ -231,15 +220,19 @@ async def list_labels(
     page = await serving_of(request).reading.run(
         lambda: home.label_page(space, thumbnails=thumbnails, **wanted)
     )
-    rows = [asdict(row) | ({"supports": supports} if thumbnails else {}) for row, supports in page]
-    following = _BEHIND["name"] + rows[limit - 1]["name"] if len(rows) > limit else None
-    return answer({"labels": rows[:limit], "next_cursor": following})
+    rows = [
+        PicturedLabelRow(**vars(row), supports=tuple(ids)) if thumbnails else row
+        for row, ids in page
+    ]
+    following = _BEHIND["name"] + rows[limit - 1].name if len(rows) > limit else None
+    return answer(LabelPage(tuple(rows[:limit]), following))
 
 
 @router.post(
     "/v1/spaces/{space}/labels",
     dependencies=WRITE,
-    openapi_extra=takes(RegisterBody, JSON, FORM, form=NewLabelForm) | gives(Registration),
+    openapi_extra=takes(RegisterBody, JSON, FORM, form=NewLabelForm),
+    response_model=RegisterResult,
 )
 async def register(request: Request, space: str) -> Response:
     """Register labels: new ones, or more support images of those that are there. Repeating it
@@ -260,27 +253,28 @@ async def register(request: Request, space: str) -> Response:
         inputs, digest = as_inputs(asked.body.labels or _named(asked.body.names)), asked.digest
     encoders = any(one.images is not None or one.text_vector is None for one in inputs)
 
-    def work() -> dict[str, Any]:
-        options = {name: value for name, value in given.items() if name != "unreadable"}
-        return result_json(
-            service.register(space, inputs, **options), unreadable=given.get("unreadable", "refuse")
-        )
+    unreadable = given.pop("unreadable", "refuse")
+
+    def work() -> RegisterResult:
+        return checked_result(service.register(space, inputs, **given), unreadable)
 
     return await written(request, work, digest=digest, encoders=encoders, repeatable=True)
 
 
-@router.get("/v1/spaces/{space}/labels/{label}", dependencies=READ, openapi_extra=gives(LabelRow))
+@router.get("/v1/spaces/{space}/labels/{label}", dependencies=READ, response_model=LabelRow)
 async def show_label(request: Request, space: str, label: str) -> Response:
     """One label."""
     serving = serving_of(request)
-    row = await serving.reading.run(lambda: serving.home.get_label(space, name_of(label)))
-    return answer(asdict(row))
+    return answer(
+        await serving.reading.run(lambda: serving.home.get_label(space, name_of(label)))
+    )
 
 
 @router.patch(
     "/v1/spaces/{space}/labels/{label}",
     dependencies=WRITE,
-    openapi_extra=takes(PatchBody, JSON) | gives(Revision),
+    openapi_extra=takes(PatchBody, JSON),
+    response_model=Revision,
 )
 async def update_label(request: Request, space: str, label: str) -> Response:
     """Change a label's name, prompt or text vector."""
@@ -288,15 +282,13 @@ async def update_label(request: Request, space: str, label: str) -> Response:
     changes = dict(asked.body)
     return await written(
         request,
-        lambda: {"revision": service.update_label(space, name_of(label), **changes)},
+        lambda: Revision(service.update_label(space, name_of(label), **changes)),
         digest=asked.digest,
         encoders=asked.body.text_vector is None,
     )
 
 
-@router.delete(
-    "/v1/spaces/{space}/labels/{label}", dependencies=WRITE, openapi_extra=gives(Revision)
-)
+@router.delete("/v1/spaces/{space}/labels/{label}", dependencies=WRITE, response_model=Revision)
 async def remove_label(request: Request, space: str, label: str, purge: bool = False) -> Response:
     """Remove a label with its support images; it can be restored, unless it is purged.
 
@@ -307,27 +299,26 @@ async def remove_label(request: Request, space: str, label: str, purge: bool = F
     service = serving_of(request).service
     return await written(
         request,
-        lambda: {"revision": service.remove_label(space, name_of(label), purge=purge)},
+        lambda: Revision(service.remove_label(space, name_of(label), purge=purge)),
         digest=b"%d" % purge,
         repeatable=purge,
     )
 
 
 @router.post(
-    "/v1/spaces/{space}/labels/{label}/restore", dependencies=WRITE, openapi_extra=gives(Revision)
+    "/v1/spaces/{space}/labels/{label}/restore", dependencies=WRITE, response_model=Revision
 )
 async def restore_label(request: Request, space: str, label: str) -> Response:
     """Bring back the label of that name that was removed last, with the support images it had."""
     service = serving_of(request).service
-    return await written(
-        request, lambda: {"revision": service.restore_label(space, name_of(label))}
-    )
+    return await written(request, lambda: Revision(service.restore_label(space, name_of(label))))
 
 
 @router.post(
     "/v1/spaces/{space}/labels/{label}/alias",
     dependencies=WRITE,
-    openapi_extra=takes(AliasBody, JSON) | gives(Revision),
+    openapi_extra=takes(AliasBody, JSON),
+    response_model=Revision,
 )
 async def alias(request: Request, space: str, label: str) -> Response:
     """Make a label a further name of another one: from then on they are one label, and the other
@@ -335,15 +326,15 @@ async def alias(request: Request, space: str, label: str) -> Response:
     service, asked = serving_of(request).service, await read_body(request, AliasBody, JSON)
     return await written(
         request,
-        lambda: {"revision": service.alias(space, name_of(label), asked.body.of)},
+        lambda: Revision(service.alias(space, name_of(label), asked.body.of)),
         digest=asked.digest,
     )
 
 
 @router.delete(
-    "/v1/spaces/{space}/labels/{label}/alias", dependencies=WRITE, openapi_extra=gives(Revision)
+    "/v1/spaces/{space}/labels/{label}/alias", dependencies=WRITE, response_model=Revision
 )
 async def unalias(request: Request, space: str, label: str) -> Response:
     """Make an alias a label of its own again."""
     service = serving_of(request).service
-    return await written(request, lambda: {"revision": service.unalias(space, name_of(label))})
+    return await written(request, lambda: Revision(service.unalias(space, name_of(label))))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
@@ -12,7 +12,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from trustvlm.errors import Forbidden, InvalidInput
 from trustvlm.http.guard.keyring import Caller
 from trustvlm.http.routes.answers import answer, written
-from trustvlm.http.routes.openapi import READ, WRITE, gives, takes
+from trustvlm.http.routes.openapi import READ, WRITE, takes
 from trustvlm.http.wire.bodies import FORM, JSON, NPZ, Asked, read_body
 from trustvlm.http.wire.matching import expected_revision
 from trustvlm.http.wire.schemas import (
@@ -22,11 +22,19 @@ from trustvlm.http.wire.schemas import (
     LabelledBody,
     bounded,
 )
-from trustvlm.http.wire.shapes import CalibrationList, Job, JobList, RemovedCalibration
 from trustvlm.http.work.jobs import Progress, job_row
 from trustvlm.http.work.process import Serving, refuse_unknown, serving_of, shaped
 from trustvlm.types import Queries
-from trustvlm.types.calibration import FeedbackResult, MonitorReport
+from trustvlm.types.answers import (
+    CalibrationList,
+    Job,
+    JobList,
+    RemovedCalibration,
+    StoredCalibration,
+)
+from trustvlm.types.calibration import Calibration, FeedbackResult, MonitorReport
+from trustvlm.types.codec import Answer
+from trustvlm.types.evaluation import Evaluation
 from trustvlm.types.remarks import merged_notes
 
 __all__ = ["router"]
@@ -42,17 +50,18 @@ Labelled = TypeVar("Labelled", bound=LabelledBody)
     "/v1/spaces/{space}/evaluate",
     status_code=202,
     dependencies=READ,
-    openapi_extra=takes(EvaluateBody, JSON, NPZ, FORM) | gives(Job, 202),
+    openapi_extra=takes(EvaluateBody, JSON, NPZ, FORM),
+    response_model=Job,
 )
 async def evaluate(request: Request, space: str) -> Response:
     """A job that says how well each rule tells right from wrong on labelled queries."""
     serving, asked = serving_of(request), await asked_for(request, space, EvaluateBody)
     options = asked.body.model_dump(exclude=_QUERIES)
 
-    def work(progress: Progress) -> dict[str, Any]:
+    def work(progress: Progress) -> Evaluation:
         given, notes = labelled(serving, space, asked, progress)
         progress.tell("evaluating", 0, None)
-        return asdict(replace(serving.service.evaluate(space, **given, **options), notes=notes))
+        return replace(serving.service.evaluate(space, **given, **options), notes=notes)
 
     return await begun(request, "evaluate", space, work, asked.digest)
 
@@ -61,7 +70,8 @@ async def evaluate(request: Request, space: str) -> Response:
     "/v1/spaces/{space}/calibrate",
     status_code=202,
     dependencies=WRITE,
-    openapi_extra=takes(CalibrateBody, JSON, NPZ, FORM) | gives(Job, 202),
+    openapi_extra=takes(CalibrateBody, JSON, NPZ, FORM),
+    response_model=Job,
 )
 async def calibrate(request: Request, space: str) -> Response:
     """A job that chooses rule, parameters and threshold, with a promise, and puts them into force.
@@ -72,10 +82,10 @@ async def calibrate(request: Request, space: str) -> Response:
     serving, asked = serving_of(request), await asked_for(request, space, CalibrateBody)
     options = asked.body.model_dump(exclude=_QUERIES)
 
-    def work(progress: Progress) -> dict[str, Any]:
+    def work(progress: Progress) -> Calibration:
         given, notes = labelled(serving, space, asked, progress)
         progress.tell("calibrating", 0, None)
-        return replace(serving.service.calibrate(space, **given, **options), notes=notes).to_dict()
+        return replace(serving.service.calibrate(space, **given, **options), notes=notes)
 
     return await begun(request, "calibrate", space, work, asked.digest)
 
@@ -108,17 +118,13 @@ async def asked_for(request: Request, space: str, model: type[Labelled]) -> Aske
 
 
 async def begun(
-    request: Request,
-    kind: str,
-    space: str,
-    work: Callable[[Progress], dict[str, Any]],
-    digest: bytes,
+    request: Request, kind: str, space: str, work: Callable[[Progress], Answer], digest: bytes
 ) -> Response:
     """The answer to a request that begins a job."""
     serving, caller = serving_of(request), request.state.caller
     revision = expected_revision(request)
 
-    def as_expected(progress: Progress) -> dict[str, Any]:
+    def as_expected(progress: Progress) -> Answer:
         if revision is None:
             return work(progress)
         with serving.service.at_revision(space, revision):
@@ -167,7 +173,8 @@ def labelled(
 @router.post(
     "/v1/spaces/{space}/feedback",
     dependencies=WRITE,
-    openapi_extra=takes(FeedbackBody, JSON, NPZ, FORM) | gives(FeedbackResult),
+    openapi_extra=takes(FeedbackBody, JSON, NPZ, FORM),
+    response_model=FeedbackResult,
 )
 async def feedback(request: Request, space: str) -> Response:
     """Tell the true labels of queries; stored with the verdicts they get now."""
@@ -181,15 +188,13 @@ async def feedback(request: Request, space: str) -> Response:
     )
     return await written(
         request,
-        lambda: asdict(
-            service.feedback(
-                space,
-                queries,
-                body.truth,
-                sampling=body.sampling,
-                promote=body.promote,
-                sources=sources,
-            )
+        lambda: service.feedback(
+            space,
+            queries,
+            body.truth,
+            sampling=body.sampling,
+            promote=body.promote,
+            sources=sources,
         ),
         digest=asked.digest,
         encoders=asked.images is not None,
@@ -197,9 +202,7 @@ async def feedback(request: Request, space: str) -> Response:
     )
 
 
-@router.get(
-    "/v1/spaces/{space}/calibrations", dependencies=READ, openapi_extra=gives(CalibrationList)
-)
+@router.get("/v1/spaces/{space}/calibrations", dependencies=READ, response_model=CalibrationList)
 async def list_calibrations(request: Request, space: str) -> Response:
     """The calibrations of a space, newest first: the first one that did not fail is in force."""
     serving = serving_of(request)
@@ -207,18 +210,21 @@ async def list_calibrations(request: Request, space: str) -> Response:
         lambda: (serving.service.list_calibrations(space), serving.home.get_label_space(space))
     )
     current = next((calibration.id for calibration in found if not calibration.failed), None)
-    rows = [
-        calibration.to_dict()
-        | {"stale": calibration.revision < row.revision, "in_force": calibration.id == current}
+    rows = (
+        StoredCalibration(
+            **vars(calibration),
+            stale=calibration.revision < row.revision,
+            in_force=calibration.id == current,
+        )
         for calibration in found
-    ]
-    return answer({"revision": row.revision, "calibrations": rows})
+    )
+    return answer(CalibrationList(row.revision, tuple(rows)))
 
 
 @router.delete(
     "/v1/spaces/{space}/calibrations/{calibration}",
     dependencies=WRITE,
-    openapi_extra=gives(RemovedCalibration),
+    response_model=RemovedCalibration,
 )
 async def remove_calibration(
     request: Request, space: str, calibration: Annotated[int, Path(ge=1, le=2**63 - 1)]
@@ -226,36 +232,34 @@ async def remove_calibration(
     """Take a calibration back; the one before it that did not fail is in force again."""
     service = serving_of(request).service
 
-    def work() -> dict[str, Any]:
+    def work() -> RemovedCalibration:
         service.remove_calibration(space, calibration)
-        return {"removed": calibration}
+        return RemovedCalibration(calibration)
 
     return await written(request, work)
 
 
-@router.get("/v1/spaces/{space}/monitor", dependencies=READ, openapi_extra=gives(MonitorReport))
+@router.get("/v1/spaces/{space}/monitor", dependencies=READ, response_model=MonitorReport)
 async def monitor(
     request: Request, space: str, alpha: Annotated[float, Query(), *bounded("alpha")] = 0.05
 ) -> Response:
     """Randomly drawn feedback against the promise of the calibration in force; `alpha`: the rate of
     false alarms."""
     serving = serving_of(request)
-    return answer(
-        asdict(await serving.reading.run(lambda: serving.service.monitor(space, alpha=alpha)))
-    )
+    return answer(await serving.reading.run(lambda: serving.service.monitor(space, alpha=alpha)))
 
 
-@router.get("/v1/jobs", tags=["jobs"], dependencies=READ, openapi_extra=gives(JobList))
+@router.get("/v1/jobs", tags=["jobs"], dependencies=READ, response_model=JobList)
 async def list_jobs(
     request: Request, limit: Annotated[int, Query(ge=1, le=1_000)] = 50
 ) -> Response:
     """The newest jobs that the key may see."""
     serving, only = serving_of(request), request.state.caller.space
     found = await serving.reading.run(lambda: serving.home.list_jobs(only, limit))
-    return answer({"jobs": [job_row(job) | {"result": None} for job in found]})
+    return answer(JobList(tuple(replace(job_row(job), result=None) for job in found)))
 
 
-@router.get("/v1/jobs/{job}", tags=["jobs"], dependencies=READ, openapi_extra=gives(Job))
+@router.get("/v1/jobs/{job}", tags=["jobs"], dependencies=READ, response_model=Job)
 async def show_job(request: Request, job: str) -> Response:
     """A job: how far it is and, at its end, what it found."""
     serving = serving_of(request)
@@ -264,7 +268,7 @@ async def show_job(request: Request, job: str) -> Response:
     return answer(job_row(found))
 
 
-@router.post("/v1/jobs/{job}/cancel", tags=["jobs"], dependencies=WRITE, openapi_extra=gives(Job))
+@router.post("/v1/jobs/{job}/cancel", tags=["jobs"], dependencies=WRITE, response_model=Job)
 async def cancel_job(request: Request, job: str) -> Response:
     """Ask a job to stop; what it committed stays."""
     serving = serving_of(request)

@@ -16,16 +16,14 @@ from trustvlm.http.wire.bodies import ARRAYS, FORM, JSON, NPZ, options_of
 from trustvlm.http.wire.matching import matched
 from trustvlm.http.wire.parameters import OPTIONS, check_request
 from trustvlm.http.wire.schemas import Body, examples
-from trustvlm.http.wire.shapes import schemas_of
 
-__all__ = ["ADMIN", "READ", "WRITE", "describe", "gives", "takes"]
+__all__ = ["ADMIN", "READ", "WRITE", "describe", "takes"]
 
 _CHECKS = [Depends(check_request), Depends(matched)]
 READ, WRITE, ADMIN = ([Depends(Scope(scope)), *_CHECKS] for scope in ("read", "write", "admin"))
 
 _BODIES: dict[str, type[BaseModel]] = {}
 _FORMS: dict[str, type[Body]] = {}
-_ANSWERS: dict[str, Any] = {}
 _REF = "#/components/schemas/{model}"
 _BYTES = {"type": "string", "format": "binary"}
 _PROBLEM = {
@@ -65,13 +63,6 @@ def takes(body: type[Body], *kinds: str, form: type[Body] | None = None) -> dict
     return {"requestBody": {"required": True, "content": content}} | (
         {OPTIONS: options} if options else {}
     )
-
-
-def gives(kind: Any, status: int = 200) -> dict[str, Any]:
-    """The part of a route's OpenAPI entry that says what JSON it answers: a type of
-    trustvlm.http.wire.shapes, or a dataclass."""
-    _ANSWERS[kind.__name__] = kind
-    return {"responses": {str(status): {"content": {JSON: {"schema": _named(kind.__name__)}}}}}
 
 
 def _named(name: str) -> dict[str, Any]:
@@ -128,7 +119,7 @@ def _document(app: FastAPI, root_path: str) -> dict[str, Any]:
         schema = body.model_json_schema(ref_template=_REF)
         schemas |= schema.pop("$defs", {})
         schemas[name] = schema
-    schemas |= {name: _form(body) for name, body in _FORMS.items()} | schemas_of(_ANSWERS, _REF)
+    schemas |= {name: _form(body) for name, body in _FORMS.items()}
     found["components"]["securitySchemes"] = {
         "key": {"type": "http", "scheme": "bearer"},
         "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -11,11 +10,10 @@ from fastapi import APIRouter, Request, Response
 
 from trustvlm.errors import Conflict, InvalidInput
 from trustvlm.http.routes.answers import answer
-from trustvlm.http.routes.openapi import READ, gives, takes
+from trustvlm.http.routes.openapi import READ, takes
 from trustvlm.http.wire.bodies import FORM, JSON, NPZ, Asked, read_body
 from trustvlm.http.wire.matching import expected_revision
 from trustvlm.http.wire.schemas import EmbedBody, EvidenceBody, ScoreBody, SearchBody
-from trustvlm.http.wire.shapes import Embeddings, EvidenceList, HitList, Scored
 from trustvlm.http.wire.verdict_rows import term_rows, verdict_rows
 from trustvlm.http.work.process import (
     Part,
@@ -29,6 +27,8 @@ from trustvlm.http.work.process import (
 from trustvlm.service.inputs.encode import Embedded
 from trustvlm.service.query.evidence import EvidenceGone, EvidenceReader
 from trustvlm.types import CALL_COLUMNS, Hits, Queries, Verdicts
+from trustvlm.types.answers import Embeddings, EvidenceList, HitList, Scored, UnreadFile
+from trustvlm.types.codec import to_plain
 
 __all__ = ["router"]
 
@@ -41,7 +41,8 @@ number is asked for."""
 @router.post(
     "/v1/spaces/{space}/score",
     dependencies=READ,
-    openapi_extra=takes(ScoreBody, JSON, NPZ, FORM) | gives(Scored),
+    openapi_extra=takes(ScoreBody, JSON, NPZ, FORM),
+    response_model=Scored,
 )
 async def score(request: Request, space: str) -> Response:
     """Label, trust and evidence of every query, at one revision of the space."""
@@ -98,11 +99,8 @@ async def verdicts_json(
     if evidence:
 
         def read() -> list[dict[str, Any]]:
-            both = [verdicts.evidence(i, evidence) for i in range(part.start, part.stop)]
-            return [
-                {side: [vars(near) for near in getattr(one, side)] for side in ("label", "rival")}
-                for one in both
-            ]
+            each = range(part.start, part.stop)
+            return [to_plain(verdicts.evidence(i, evidence)) for i in each]
 
         for row, found in zip(rows, await serving.reading.run(read), strict=True):
             row["evidence"] = found
@@ -114,17 +112,21 @@ async def verdicts_json(
         answered["notes"] = embedded.notes
         for row, place, source in zip(rows, embedded.places, embedded.sources, strict=True):
             row |= {"index": place, "source": source}
-        failed = zip(embedded.failed, embedded.failures, strict=True)
-        answered["failures"] = [
-            {"index": i, "source": source, "reason": reason} for i, (source, reason) in failed
-        ]
+        answered["failures"] = [to_plain(file) for file in unread_files(embedded)]
     return answered
+
+
+def unread_files(embedded: Embedded) -> tuple[UnreadFile, ...]:
+    """The files that could not be read, by their place among all."""
+    failed = zip(embedded.failed, embedded.failures, strict=True)
+    return tuple(UnreadFile(place, source, reason) for place, (source, reason) in failed)
 
 
 @router.post(
     "/v1/spaces/{space}/evidence",
     dependencies=READ,
-    openapi_extra=takes(EvidenceBody, JSON) | gives(EvidenceList),
+    openapi_extra=takes(EvidenceBody, JSON),
+    response_model=EvidenceList,
 )
 async def evidence(request: Request, space: str) -> Response:
     """The nearest support images of label and rival of verdicts, as of their revision, whatever
@@ -142,13 +144,14 @@ async def evidence(request: Request, space: str) -> Response:
         found = await serving.reading.run(work)
     except EvidenceGone as error:  # no fault of the service's: what the client knows is of the past
         raise Conflict(str(error)) from error
-    return answer({"evidence": [asdict(one) for one in found]})
+    return answer(EvidenceList(tuple(found)))
 
 
 @router.post(
     "/v1/spaces/{space}/embed",
     dependencies=READ,
-    openapi_extra=takes(EmbedBody, FORM) | gives(Embeddings),
+    openapi_extra=takes(EmbedBody, FORM),
+    response_model=Embeddings,
 )
 async def embed(request: Request, space: str) -> Response:
     """Image files as embeddings, which can be scored, searched with and evaluated as often as is
@@ -158,26 +161,19 @@ async def embed(request: Request, space: str) -> Response:
     """
     serving, asked = serving_of(request), await read_body(request, EmbedBody, FORM)
     found = await serving.embed(space, asked.images or [], **asked.reading)
-    rows = {name: getattr(found.queries, name) for name in ("classifier", "verifier")}
-    failed = zip(found.failed, found.failures, strict=True)
-    return answer(
-        {
-            name: None if matrix is None else np.asarray(matrix).tolist()
-            for name, matrix in rows.items()
-        }
-        | {"places": list(found.places), "sources": found.sources, "notes": found.notes}
-        | {
-            "failures": [
-                {"index": i, "source": source, "reason": reason} for i, (source, reason) in failed
-            ]
-        }
+    classifier, verifier = (
+        None if matrix is None else np.asarray(matrix).tolist()
+        for matrix in (found.queries.classifier, found.queries.verifier)
     )
+    rest = found.places, tuple(found.sources), found.notes, unread_files(found)
+    return answer(Embeddings(classifier, verifier, *rest))
 
 
 @router.post(
     "/v1/spaces/{space}/search",
     dependencies=READ,
-    openapi_extra=takes(SearchBody, JSON, NPZ, FORM) | gives(HitList),
+    openapi_extra=takes(SearchBody, JSON, NPZ, FORM),
+    response_model=HitList,
 )
 async def search(request: Request, space: str) -> Response:
     """The nearest support images, prototypes or text prototypes of every query."""
@@ -199,16 +195,12 @@ async def search(request: Request, space: str) -> Response:
         part = await serving.search(SearchKey(space, **options, shape=shape), queries, rows)
     notes = () if embedded is None else embedded.notes
     quality = {name: getattr(part.whole, name) for name in ("approximate", "error_bound", "recall")}
-    found = {
-        "revision": part.whole.revision,
-        "kind": asked.body.kind,
-        "hits": hits_json(part),
-        "notes": notes,
-    }
-    return answer(found | quality)
+    return answer(
+        HitList(part.whole.revision, part.whole.kind, hit_rows(part), tuple(notes), **quality)
+    )
 
 
-def hits_json(part: Part) -> list[dict[str, Any]]:
+def hit_rows(part: Part) -> list[Any]:
     """The hits of a call's own queries, counted from 0."""
     own = slice(part.start, part.stop)
     columns = {

@@ -8,24 +8,23 @@ from fastapi.responses import FileResponse, PlainTextResponse, RedirectResponse
 from trustvlm.errors import Forbidden, NotFound, Overloaded, Unavailable
 from trustvlm.http.guard.keyring import Scope
 from trustvlm.http.routes.answers import answer
-from trustvlm.http.routes.openapi import gives
 from trustvlm.http.routes.static_files import STATIC
-from trustvlm.http.wire.shapes import Status
 from trustvlm.http.wire.temporary import check_temporary
 from trustvlm.http.work.process import serving_of
+from trustvlm.types.answers import Status
 
 __all__ = ["router"]
 
 router = APIRouter(tags=["state"])
 
 
-@router.get("/healthz", openapi_extra=gives(Status))
+@router.get("/healthz", response_model=Status)
 async def healthz() -> Response:
     """The process answers."""
-    return answer({"status": "ok"})
+    return answer(Status("ok"))
 
 
-@router.get("/readyz", openapi_extra=gives(Status))
+@router.get("/readyz", response_model=Status)
 async def readyz(request: Request) -> Response:
     """The home can be read, the encoders of its spaces are loaded, temporary files can be written,
     and the service is not shutting down; 503 otherwise."""
@@ -36,7 +35,7 @@ async def readyz(request: Request) -> Response:
         raise Overloaded("the encoders are being loaded", 1)
     await serving.watching.run(serving.home.space_states)
     await serving.watching.run(check_temporary)
-    return answer({"status": "ready"})
+    return answer(Status("ready"))
 
 
 @router.get("/metrics", dependencies=[Depends(Scope("read"))], response_class=PlainTextResponse)

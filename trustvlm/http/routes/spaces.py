@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
-
 from fastapi import APIRouter, Depends, Request, Response
 
 from trustvlm.encoders import parse_spec
@@ -13,40 +10,33 @@ from trustvlm.errors import Forbidden, InvalidInput
 from trustvlm.http.guard.keyring import Scope
 from trustvlm.http.options import ServeOptions
 from trustvlm.http.routes.answers import answer, written
-from trustvlm.http.routes.openapi import ADMIN, READ, gives, takes
+from trustvlm.http.routes.openapi import ADMIN, READ, takes
 from trustvlm.http.wire.bodies import JSON, read_body
 from trustvlm.http.wire.parameters import check_request
 from trustvlm.http.wire.schemas import SpaceBody
-from trustvlm.http.wire.shapes import RemovedSpace, SpaceDetails, SpaceList
 from trustvlm.http.work.process import serving_of
 from trustvlm.types import SpaceRow
+from trustvlm.types.answers import RemovedSpace, SpaceDetails, SpaceList
 
 __all__ = ["router"]
 
 router = APIRouter(tags=["spaces"])
 
 
-def space_json(space: SpaceRow) -> dict[str, Any]:
-    """A space as it is shown."""
-    return asdict(space) | {
-        "created_at": space.created_at.isoformat(),
-        "templates": list(space.templates),
-    }
-
-
-@router.get("/v1/spaces", dependencies=READ, openapi_extra=gives(SpaceList))
+@router.get("/v1/spaces", dependencies=READ, response_model=SpaceList)
 async def list_spaces(request: Request) -> Response:
     """The spaces that the key opens, by name."""
     serving, only = serving_of(request), request.state.caller.space
     rows = await serving.reading.run(lambda: list(serving.service.list_spaces()))
-    return answer({"spaces": [space_json(row) for row in rows if only in (None, row.name)]})
+    return answer(SpaceList(tuple(row for row in rows if only in (None, row.name))))
 
 
 @router.post(
     "/v1/spaces",
     status_code=201,
     dependencies=ADMIN,
-    openapi_extra=takes(SpaceBody, JSON) | gives(SpaceRow, 201),
+    openapi_extra=takes(SpaceBody, JSON),
+    response_model=SpaceRow,
 )
 async def create_space(request: Request) -> Response:
     """Create a space, of precomputed embeddings or with encoders that the operator allows."""
@@ -58,7 +48,7 @@ async def create_space(request: Request) -> Response:
     check_encoders(asked.body, serving.options)
     return await written(
         request,
-        lambda: space_json(serving.service.create_space(**values)),
+        lambda: serving.service.create_space(**values),
         digest=asked.digest,
         status=201,
         encoders=True,
@@ -90,24 +80,24 @@ def check_encoders(body: SpaceBody, options: ServeOptions) -> None:
             )
 
 
-@router.get("/v1/spaces/{space}", dependencies=READ, openapi_extra=gives(SpaceDetails))
+@router.get("/v1/spaces/{space}", dependencies=READ, response_model=SpaceDetails)
 async def show_space(request: Request, space: str) -> Response:
     """A space with its counts, and how many of its labels have no support image."""
     serving = serving_of(request)
-    row, unverified_count = await serving.reading.run(
+    row, unverified = await serving.reading.run(
         lambda: (serving.service.get_space(space), serving.home.unverified_count(space))
     )
-    return answer(space_json(row) | {"unverified_count": unverified_count})
+    return answer(SpaceDetails(**vars(row), unverified_count=unverified))
 
 
-@router.delete("/v1/spaces/{space}", dependencies=ADMIN, openapi_extra=gives(RemovedSpace))
+@router.delete("/v1/spaces/{space}", dependencies=ADMIN, response_model=RemovedSpace)
 async def remove_space(request: Request, space: str) -> Response:
     """Remove a space; it can be restored until the undo window has passed."""
     service = serving_of(request).service
 
-    def work() -> dict[str, Any]:
+    def work() -> RemovedSpace:
         service.remove_space(space)
-        return {"removed": space}
+        return RemovedSpace(space)
 
     return await written(request, work)
 
@@ -115,14 +105,14 @@ async def remove_space(request: Request, space: str) -> Response:
 @router.post(
     "/v1/spaces/{space}/restore",
     dependencies=[Depends(Scope("admin", space_exists=False)), Depends(check_request)],
-    openapi_extra=gives(SpaceRow),
+    response_model=SpaceRow,
 )
 async def restore_space(request: Request, space: str) -> Response:
     """Bring back the space of that name that was removed last."""
     service = serving_of(request).service
 
-    def work() -> dict[str, Any]:
+    def work() -> SpaceRow:
         service.restore_space(space)
-        return space_json(service.get_space(space))
+        return service.get_space(space)
 
     return await written(request, work)

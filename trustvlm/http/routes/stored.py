@@ -3,43 +3,38 @@ them."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
-
 from fastapi import APIRouter, Request, Response
 
 from trustvlm.http.routes.answers import answer
 from trustvlm.http.routes.measuring import begun
-from trustvlm.http.routes.openapi import READ, WRITE, gives, takes
+from trustvlm.http.routes.openapi import READ, WRITE, takes
 from trustvlm.http.wire.bodies import JSON, read_body
 from trustvlm.http.wire.schemas import EvaluateOptions, StoredCalibrateBody
-from trustvlm.http.wire.shapes import Job
 from trustvlm.http.work.jobs import Progress
 from trustvlm.http.work.process import serving_of
-from trustvlm.types.calibration import ObservationCounts
+from trustvlm.types.answers import Job
+from trustvlm.types.calibration import Calibration, ObservationCounts
+from trustvlm.types.evaluation import Evaluation
 
 __all__ = ["router"]
 
 router = APIRouter(tags=["measuring"])
 
 
-@router.get(
-    "/v1/spaces/{space}/observations", dependencies=READ, openapi_extra=gives(ObservationCounts)
-)
+@router.get("/v1/spaces/{space}/observations", dependencies=READ, response_model=ObservationCounts)
 async def count_observations(request: Request, space: str) -> Response:
     """How many images with known labels are stored, and how many of them can be evaluated and
     calibrated on."""
     serving = serving_of(request)
-    return answer(
-        asdict(await serving.reading.run(lambda: serving.service.count_observations(space)))
-    )
+    return answer(await serving.reading.run(lambda: serving.service.count_observations(space)))
 
 
 @router.post(
     "/v1/spaces/{space}/observations/evaluate",
     status_code=202,
     dependencies=READ,
-    openapi_extra=takes(EvaluateOptions, JSON) | gives(Job, 202),
+    openapi_extra=takes(EvaluateOptions, JSON),
+    response_model=Job,
 )
 async def evaluate_stored(request: Request, space: str) -> Response:
     """A job that evaluates on the stored images: of the last calibration, and randomly drawn
@@ -47,9 +42,9 @@ async def evaluate_stored(request: Request, space: str) -> Response:
     service, asked = serving_of(request).service, await read_body(request, EvaluateOptions, JSON)
     options = asked.body.model_dump()
 
-    def work(progress: Progress) -> dict[str, Any]:
+    def work(progress: Progress) -> Evaluation:
         progress.tell("evaluating", 0, None)
-        return asdict(service.evaluate_stored(space, **options))
+        return service.evaluate_stored(space, **options)
 
     return await begun(request, "evaluate", space, work, asked.digest)
 
@@ -58,7 +53,8 @@ async def evaluate_stored(request: Request, space: str) -> Response:
     "/v1/spaces/{space}/observations/calibrate",
     status_code=202,
     dependencies=WRITE,
-    openapi_extra=takes(StoredCalibrateBody, JSON) | gives(Job, 202),
+    openapi_extra=takes(StoredCalibrateBody, JSON),
+    response_model=Job,
 )
 async def calibrate_stored(request: Request, space: str) -> Response:
     """A job that calibrates on the stored images, and puts what it finds into force, unless it
@@ -69,8 +65,8 @@ async def calibrate_stored(request: Request, space: str) -> Response:
     )
     options = asked.body.model_dump()
 
-    def work(progress: Progress) -> dict[str, Any]:
+    def work(progress: Progress) -> Calibration:
         progress.tell("calibrating", 0, None)
-        return service.recalibrate(space, **options).to_dict()
+        return service.recalibrate(space, **options)
 
     return await begun(request, "calibrate", space, work, asked.digest)

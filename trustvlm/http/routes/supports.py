@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
 
 from trustvlm.errors import NotFound
 from trustvlm.http.routes.answers import answer, written
-from trustvlm.http.routes.labels import name_of, result_json
-from trustvlm.http.routes.openapi import READ, WRITE, gives, takes
+from trustvlm.http.routes.labels import checked_result, name_of
+from trustvlm.http.routes.openapi import READ, WRITE, takes
 from trustvlm.http.wire.bodies import FORM, JSON, NPZ, Asked, read_body
 from trustvlm.http.wire.schemas import IdsBody, SupportsBody
-from trustvlm.http.wire.shapes import Registration, Revision, SupportList
 from trustvlm.http.work.process import serving_of
+from trustvlm.types import RegisterResult
+from trustvlm.types.answers import Revision, SupportList
 
 __all__ = ["router"]
 
@@ -23,21 +23,20 @@ Id = Annotated[int, Path(ge=1, le=2**63 - 1)]
 
 
 @router.get(
-    "/v1/spaces/{space}/labels/{label}/supports",
-    dependencies=READ,
-    openapi_extra=gives(SupportList),
+    "/v1/spaces/{space}/labels/{label}/supports", dependencies=READ, response_model=SupportList
 )
 async def list_supports(request: Request, space: str, label: str) -> Response:
     """The support images of a label, oldest first."""
     serving = serving_of(request)
     rows = await serving.reading.run(lambda: serving.service.list_supports(space, name_of(label)))
-    return answer({"supports": [asdict(row) for row in rows]})
+    return answer(SupportList(tuple(rows)))
 
 
 @router.post(
     "/v1/spaces/{space}/labels/{label}/supports",
     dependencies=WRITE,
-    openapi_extra=takes(SupportsBody, JSON, NPZ, FORM) | gives(Registration),
+    openapi_extra=takes(SupportsBody, JSON, NPZ, FORM),
+    response_model=RegisterResult,
 )
 async def add_supports(request: Request, space: str, label: str) -> Response:
     """Add support images to a label, as files or embeddings; those that it has are skipped."""
@@ -47,11 +46,11 @@ async def add_supports(request: Request, space: str, label: str) -> Response:
     )
     given, body = _given(asked) | asked.reading, asked.body
 
-    def work() -> dict[str, Any]:
+    def work() -> RegisterResult:
         result = service.add_support(
             space, name_of(label), keep_originals=body.keep_originals, **given
         )
-        return result_json(result, unreadable=body.unreadable)
+        return checked_result(result, body.unreadable)
 
     return await written(
         request, work, digest=asked.digest, encoders=asked.images is not None, repeatable=True
@@ -64,26 +63,25 @@ def _given(asked: Asked[SupportsBody]) -> dict[str, Any]:
     return {name: asked.rows(name) for name in ("image_vectors", "classifier_image_vectors")}
 
 
-@router.delete(
-    "/v1/spaces/{space}/supports/{support}", dependencies=WRITE, openapi_extra=gives(Revision)
-)
+@router.delete("/v1/spaces/{space}/supports/{support}", dependencies=WRITE, response_model=Revision)
 async def remove_support(request: Request, space: str, support: Id) -> Response:
     """Remove a support image; it can be restored."""
     service = serving_of(request).service
-    return await written(request, lambda: {"revision": service.remove_support(space, [support])})
+    return await written(request, lambda: Revision(service.remove_support(space, [support])))
 
 
 @router.post(
     "/v1/spaces/{space}/remove-supports",
     dependencies=WRITE,
-    openapi_extra=takes(IdsBody, JSON) | gives(Revision),
+    openapi_extra=takes(IdsBody, JSON),
+    response_model=Revision,
 )
 async def remove_supports(request: Request, space: str) -> Response:
     """Remove support images, all of them or none; they can be restored."""
     service, asked = serving_of(request).service, await read_body(request, IdsBody, JSON)
     return await written(
         request,
-        lambda: {"revision": service.remove_support(space, asked.body.ids)},
+        lambda: Revision(service.remove_support(space, asked.body.ids)),
         digest=asked.digest,
     )
 
@@ -91,27 +89,26 @@ async def remove_supports(request: Request, space: str) -> Response:
 @router.post(
     "/v1/spaces/{space}/restore-supports",
     dependencies=WRITE,
-    openapi_extra=takes(IdsBody, JSON) | gives(Revision),
+    openapi_extra=takes(IdsBody, JSON),
+    response_model=Revision,
 )
 async def restore_supports(request: Request, space: str) -> Response:
     """Bring back removed support images, all of them or none."""
     service, asked = serving_of(request).service, await read_body(request, IdsBody, JSON)
     return await written(
         request,
-        lambda: {"revision": service.restore_support(space, asked.body.ids)},
+        lambda: Revision(service.restore_support(space, asked.body.ids)),
         digest=asked.digest,
     )
 
 
 @router.post(
-    "/v1/spaces/{space}/supports/{support}/restore",
-    dependencies=WRITE,
-    openapi_extra=gives(Revision),
+    "/v1/spaces/{space}/supports/{support}/restore", dependencies=WRITE, response_model=Revision
 )
 async def restore_support(request: Request, space: str, support: Id) -> Response:
     """Bring back a removed support image."""
     service = serving_of(request).service
-    return await written(request, lambda: {"revision": service.restore_support(space, [support])})
+    return await written(request, lambda: Revision(service.restore_support(space, [support])))
 
 
 PICTURE: dict[int | str, dict[str, Any]] = {

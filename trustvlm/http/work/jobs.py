@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import fields
 from datetime import UTC, datetime
 from queue import SimpleQueue
 from threading import Event, Thread
@@ -20,10 +21,12 @@ from typing import Any
 
 from trustvlm.catalog.server.jobs import JobRecord
 from trustvlm.errors import Busy, Overloaded, TrustVLMError
-from trustvlm.http.wire.problems import UNEXPECTED, kind_of, plain
+from trustvlm.http.wire.problems import UNEXPECTED, kind_of
 from trustvlm.service.server.server_home import ServerHome
 from trustvlm.service.server.workers import Worker
 from trustvlm.system.stopping import stoppable
+from trustvlm.types.answers import Job
+from trustvlm.types.codec import Answer
 
 __all__ = ["Jobs", "Progress", "job_row"]
 
@@ -37,7 +40,7 @@ _EVERY_S = 0.25
 _TRIES = 3
 
 Changes = dict[str, Any]
-Work = Callable[["Progress"], dict[str, Any]]
+Work = Callable[["Progress"], Answer]
 
 
 class Stopped(Exception):
@@ -101,7 +104,7 @@ class _Job:
                 self.outcome = {
                     "state": "done",
                     "phase": "done",
-                    "content": plain(self._work(self.progress)),
+                    "content": self._work(self.progress).to_dict(),
                 }
         except Stopped:
             pass
@@ -230,12 +233,8 @@ class Jobs:
         self._thread.join()
 
 
-def job_row(job: JobRecord) -> dict[str, Any]:
+def job_row(record: JobRecord) -> Job:
     """A job as clients see it."""
-    shown = ("id", "kind", "space", "state", "phase", "done", "total", "error")
-    times = {name: getattr(job, name).isoformat() for name in ("created_at", "changed_at")}
-    return (
-        {name: getattr(job, name) for name in shown}
-        | {"result": job.content, "cancelling": job.cancel_asked}
-        | times
-    )
+    names = {field.name for field in fields(Job)} - {"result", "cancelling"}
+    same: dict[str, Any] = {name: getattr(record, name) for name in names}
+    return Job(**same, result=record.content, cancelling=record.cancel_asked)

@@ -54,7 +54,7 @@ from trustvlm.system.signals import unbroken
 from trustvlm.types import LabelInput, RegisterResult
 from trustvlm.types.array_input import iterates
 from trustvlm.types.arrays import Float32s
-from trustvlm.types.registration import KnownImage
+from trustvlm.types.registration import KnownImage, UnreadImage
 
 __all__ = ["prototype_of", "register", "renew_prototypes"]
 
@@ -151,7 +151,7 @@ def register(
         added_labels=tally.added_labels,
         added_supports=len(tally.ids),
         skipped_duplicates=tally.skipped,
-        failures=tuple(tally.failures),
+        failures=tuple(map(UnreadImage._make, tally.failures)),
         revision=tally.revision,
         ids=tuple(tally.ids),
         label_ids=tuple(tally.label_ids.get(normal(item.name), -1) for item in inputs),

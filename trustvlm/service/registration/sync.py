@@ -28,7 +28,7 @@ from trustvlm.service.registration.plan import PlannedLabel, plan
 from trustvlm.service.registration.register import register
 from trustvlm.types import LabelInput
 from trustvlm.types.array_input import iterates
-from trustvlm.types.registration import KeptLabel, KnownImage, RegisterResult
+from trustvlm.types.registration import KeptLabel, KnownImage, RegisterResult, UnreadImage
 
 __all__ = ["Contents", "Surplus", "preview", "register_with", "surplus", "sync_contents"]
 
@@ -92,7 +92,9 @@ def register_with(
         ) - len(failures)
         done = preview(home, space, has, bring_back=bring_back, sync=sync)
         skipped = given - done.added_supports - (0 if bring_back or sync else len(done.taken_out))
-        return replace(done, skipped_duplicates=skipped, failures=tuple(failures))
+        return replace(
+            done, skipped_duplicates=skipped, failures=tuple(map(UnreadImage._make, failures))
+        )
     has, _ = _look(limits, planned.values())
     with home.catalog.read() as connection:
         surplus(connection, space, has)  # refused before anything is written

@@ -19,6 +19,7 @@ from trustvlm.softmax.kernels import EXACT, block_logits
 from trustvlm.types import RegisterResult
 from trustvlm.types.array_input import texts
 from trustvlm.types.arrays import Int64s
+from trustvlm.types.registration import NearSynonyms
 
 __all__ = ["SYNONYM_COSINE", "alias", "near_synonyms", "reported", "unalias"]
 
@@ -90,7 +91,12 @@ def reported(home: Home, space_name: str, result: RegisterResult) -> RegisterRes
         with home.catalog.read() as connection:
             if labels.more_than(connection, spaces.find(connection, space_name).id, REPORT_LABELS):
                 return replace(result, near_synonyms=None)
-        return replace(result, near_synonyms=tuple(_found(home, space_name, result.label_ids)))
+        return replace(
+            result,
+            near_synonyms=tuple(
+                map(NearSynonyms._make, _found(home, space_name, result.label_ids))
+            ),
+        )
     except TrustVLMError as error:  # what was registered stays registered
         log.warning("no synonyms of new labels were looked for: %s", error)
         return replace(result, near_synonyms=None)

@@ -1,0 +1,86 @@
+"""JSON of the public dataclasses: one way in and one way out, for the HTTP service, the client and
+the command line.
+
+Undefined numbers are NaN in Python and null in JSON; times are ISO 8601; tuples are arrays.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable
+from datetime import datetime
+from functools import cache
+from typing import Annotated, Any, ClassVar, TypeVar, cast, get_type_hints
+
+from pydantic import BeforeValidator, PlainSerializer, TypeAdapter, WithJsonSchema
+
+__all__ = ["Answer", "Number", "Object", "Time", "adapter", "from_plain", "to_plain"]
+
+T = TypeVar("T")
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+Number = Annotated[
+    float,
+    BeforeValidator(lambda value: math.nan if value is None else value),
+    PlainSerializer(_finite, when_used="json"),
+    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "null"}]}),
+]
+"""A number that may be undefined: NaN, which is null in JSON."""
+
+Time = Annotated[
+    datetime,
+    PlainSerializer(datetime.isoformat, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+
+
+class Object:
+    """Marks a named tuple that is an object in JSON, with the names of its fields as keys."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
+        from pydantic_core import core_schema
+        from typing_extensions import TypedDict
+
+        typed_dict: Any = TypedDict
+        fields = handler(typed_dict(source.__name__, get_type_hints(source)))
+        return core_schema.no_info_after_validator_function(
+            lambda values: source(**values),
+            fields,
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda value: value._asdict(), return_schema=fields
+            ),
+        )
+
+
+class Answer:
+    """Base of the dataclasses that verbs return: in JSON every field is present."""
+
+    __pydantic_config__: ClassVar[Any] = {"json_schema_serialization_defaults_required": True}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The answer as JSON holds it; undefined numbers are None."""
+        return cast(dict[str, Any], to_plain(self))
+
+
+@cache
+def adapter(kind: Hashable) -> TypeAdapter[Any]:
+    """What reads and writes a type, made once."""
+    return TypeAdapter(cast(Any, kind))
+
+
+def to_plain(value: Any) -> Any:
+    """A dataclass as the dicts, lists, texts and numbers that JSON holds."""
+    return adapter(cast(Hashable, type(value))).dump_python(value, mode="json")
+
+
+def from_plain(kind: type[T], value: Any) -> T:
+    """A dataclass from what JSON held.
+
+    Raises:
+        ValueError: it does not fit; fields beyond those of the dataclass are left out.
+    """
+    return cast(T, adapter(cast(Hashable, kind)).validate_python(value))
