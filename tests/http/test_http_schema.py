@@ -25,6 +25,7 @@ from test_hostile_names import UNSEEN as CASES
 import trustvlm
 from trustvlm.encoders import parse_spec
 from trustvlm.errors import InvalidInput
+from trustvlm.http.wire.bodies import schema_of
 from trustvlm.http.wire.schemas import LabelBody, SpaceBody
 from trustvlm.http.wire.texts import up_to
 from trustvlm.service.inputs.names import UNSEEN, check_name
@@ -93,8 +94,8 @@ def test_schemathesis_finds_nothing_in_long(tmp_path: Path) -> None:
     ), said[-2_000:]
 
 
-LABEL = jsonschema_rs.validator_for(LabelBody.model_json_schema())
-SPACE = jsonschema_rs.validator_for(SpaceBody.model_json_schema())
+LABEL = jsonschema_rs.validator_for(schema_of(LabelBody))
+SPACE = jsonschema_rs.validator_for(schema_of(SpaceBody))
 
 
 def is_name(text: str) -> bool:

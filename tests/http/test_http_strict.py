@@ -184,7 +184,9 @@ def test_fields_that_come_twice(space: Http, queries: dict[str, Any]) -> None:
     }
     assert refused(space, "POST", "/v1/spaces/s/score", **form).startswith("lambda: given twice")
     form["data"] = {"labels": f"[{twice}]"}
-    assert refused(space, "POST", "/v1/spaces/s/labels", **form).startswith("name: given twice")
+    assert refused(space, "POST", "/v1/spaces/s/labels", **form).startswith(
+        "labels: name: given twice"
+    )
 
 
 def test_form_fields(space: Http) -> None:

@@ -18,7 +18,6 @@ from trustvlm.errors import Unavailable
 from trustvlm.http.guard.connections import Connection, ServerConfig
 from trustvlm.http.guard.logs import hold_standard_streams, log_to_stderr
 from trustvlm.http.options import ServeOptions, is_loopback
-from trustvlm.http.wire.temporary import check_temporary
 from trustvlm.service.server.server_home import ServerHome
 from trustvlm.settings import Settings, open_service
 
@@ -125,10 +124,6 @@ def run_service(
     )
     log_to_stderr(options.log_level)
     _raise_file_limit()
-    try:
-        check_temporary()
-    except Unavailable as error:  # /readyz says it, too
-        log.warning("%s", error)
     try:
         if workers == 1:
             uvicorn.Server(config).run(sockets=[bound])

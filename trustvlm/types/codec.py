@@ -7,9 +7,8 @@ Undefined numbers are NaN in Python and null in JSON; times are ISO 8601; tuples
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from datetime import datetime
-from functools import cache
 from typing import Annotated, Any, ClassVar, TypeVar, cast, get_type_hints
 
 from pydantic import BeforeValidator, PlainSerializer, TypeAdapter, WithJsonSchema
@@ -66,15 +65,19 @@ class Answer:
         return cast(dict[str, Any], to_plain(self))
 
 
-@cache
-def adapter(kind: Hashable) -> TypeAdapter[Any]:
+_ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
+
+
+def adapter(kind: Any) -> TypeAdapter[Any]:
     """What reads and writes a type, made once."""
-    return TypeAdapter(cast(Any, kind))
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]
 
 
 def to_plain(value: Any) -> Any:
     """A dataclass as the dicts, lists, texts and numbers that JSON holds."""
-    return adapter(cast(Hashable, type(value))).dump_python(value, mode="json")
+    return adapter(type(value)).dump_python(value, mode="json")
 
 
 def from_plain(kind: type[T], value: Any) -> T:
@@ -83,4 +86,4 @@ def from_plain(kind: type[T], value: Any) -> T:
     Raises:
         ValueError: it does not fit; fields beyond those of the dataclass are left out.
     """
-    return cast(T, adapter(cast(Hashable, kind)).validate_python(value))
+    return cast(T, adapter(kind).validate_python(value))

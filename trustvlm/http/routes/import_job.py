@@ -36,7 +36,7 @@ class Import:
         self.tally = nothing | (record.content or {})
 
     async def follow(self, chunks: AsyncIterator[list[LabelInput]]) -> None:
-        """Commit one chunk after the other; no further one is asked for before that is done."""
+        """Commit one chunk after the other; the next one is read after that."""
         async for inputs in chunks:
             await self.commit(inputs)
         ended = {"state": "done", "phase": "done", "total": self.done, "content": self.tally}

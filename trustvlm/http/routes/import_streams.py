@@ -72,7 +72,8 @@ def _labels(lines: list[bytes], last: int) -> list[LabelInput]:
 
 def _label(line: bytes, number: int) -> LabelBody:
     try:
-        return of_json(LabelBody, line)
+        label: LabelBody = of_json(LabelBody, line)
+        return label
     except InvalidInput as error:
         raise InvalidInput(f"line {number}: {error}") from error
 

@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import TypeAdapter, ValidationError
 
 from trustvlm.errors import InvalidInput
 from trustvlm.http.guard.addressed import SLASH
 from trustvlm.http.routes.answers import answer, written
 from trustvlm.http.routes.openapi import READ, WRITE, takes
-from trustvlm.http.wire.bodies import FORM, JSON, Asked, read_body, refuse_repeats
+from trustvlm.http.wire.bodies import FORM, JSON, Received, of_json, read_body
 from trustvlm.http.wire.parameters import content_type
-from trustvlm.http.wire.problems import unfit
 from trustvlm.http.wire.schemas import (
     AliasBody,
     LabelBody,
@@ -62,10 +60,10 @@ def checked_result(result: RegisterResult, unreadable: str = "refuse") -> Regist
 
 def as_inputs(labels: Sequence[LabelBody]) -> list[LabelInput]:
     """Labels as the service takes them."""
-    return [LabelInput(**dict(label)) for label in labels]
+    return [LabelInput(**vars(label)) for label in labels]
 
 
-def _pictured(form: Asked[NewLabelForm]) -> list[LabelInput]:
+def _pictured(form: Received[NewLabelForm]) -> list[LabelInput]:
     """The labels of a form, each with its image files."""
     body, images = form.body, form.images or []
     if (body.name is None) == (body.labels is None):
@@ -75,22 +73,21 @@ def _pictured(form: Asked[NewLabelForm]) -> list[LabelInput]:
     if body.prompt is not None:
         raise InvalidInput("prompt: expected among the fields of each of the labels")
     try:
-        labels = TypeAdapter(list[PicturedLabel]).validate_json(body.labels or "", strict=True)
-    except ValidationError as error:
-        raise InvalidInput(f"labels: {unfit(error, PicturedLabel)}") from error
-    refuse_repeats(body.labels or "")
+        labels: list[PicturedLabel] = of_json(list[PicturedLabel], body.labels or "")
+    except InvalidInput as error:
+        raise InvalidInput(f"labels: {error}") from error
     if (expected := sum(label.images for label in labels)) != len(images):
         raise InvalidInput(f"labels: they have {expected} images, but {len(images)} files came")
     inputs, start = [], 0
     for label in labels:
         files = images[start : start + label.images]
         start += label.images
-        inputs.append(LabelInput(**dict(label) | {"images": files or None}))
+        inputs.append(LabelInput(**vars(label) | {"images": files or None}))
     return inputs
 
 
 def _named(names: Sequence[str] | None) -> list[LabelBody]:
-    return [LabelBody.model_validate({"name": name}) for name in names or ()]
+    return [LabelBody(name=name) for name in names or ()]
 
 
 def _after(cursor: str | None, order: str) -> str | None:
@@ -111,11 +108,11 @@ def _after(cursor: str | None, order: str) -> str | None:
     response_model=CheckedLabels,
 )
 async def check_labels(request: Request, space: str) -> Response:
-    """Whether these names are labels, asked before many images are sent; 404 names one that is not,
+    """Check names before many images are sent; 404 names one that is no label,
     and what was meant."""
-    serving, asked = serving_of(request), await read_body(request, NamesBody, JSON)
-    await refuse_unknown(serving, space, "names", asked.body.names)
-    return answer(CheckedLabels(len(set(asked.body.names))))
+    serving, received = serving_of(request), await read_body(request, NamesBody, JSON)
+    await refuse_unknown(serving, space, "names", received.body.names)
+    return answer(CheckedLabels(len(set(received.body.names))))
 
 
 @router.post(
@@ -130,8 +127,8 @@ async def sync(request: Request, space: str) -> Response:
 
     It can be restored until it is purged. Refused where space and folder have nothing in common.
     """
-    home, asked = serving_of(request).home, await read_body(request, SyncBody, JSON)
-    body, has = asked.body, _contents(asked.body.labels)
+    home, received = serving_of(request).home, await read_body(request, SyncBody, JSON)
+    body, has = received.body, _contents(received.body.labels)
     if not body.remove and not body.dry_run:
         raise InvalidInput("remove: false is allowed with dry_run only; POST …/labels registers")
 
@@ -139,7 +136,7 @@ async def sync(request: Request, space: str) -> Response:
         how = {"dry_run": body.dry_run, "sync": body.remove, "bring_back": body.bring_back}
         return home.sync_contents(space, has, **how)
 
-    return await written(request, work, digest=asked.digest, repeatable=True)
+    return await written(request, work, digest=received.digest, repeatable=True)
 
 
 def _contents(labels: Sequence[LabelContents]) -> Contents:
@@ -241,16 +238,19 @@ async def register(request: Request, space: str) -> Response:
     if content_type(request) == FORM:
         form = await read_body(request, NewLabelForm, FORM)
         inputs, digest = _pictured(form), form.digest
-        given = (
-            form.body.model_dump(include={"unreadable", "keep_originals", "bring_back"})
-            | form.reading
-        )
+        given = {
+            name: getattr(form.body, name)
+            for name in ("unreadable", "keep_originals", "bring_back")
+        } | form.reading
     else:
-        asked = await read_body(request, RegisterBody, JSON)
-        given = {"bring_back": asked.body.bring_back}
-        if (asked.body.labels is None) == (asked.body.names is None):
+        received = await read_body(request, RegisterBody, JSON)
+        given = {"bring_back": received.body.bring_back}
+        if (received.body.labels is None) == (received.body.names is None):
             raise InvalidInput("body: expected labels or names, one of them")
-        inputs, digest = as_inputs(asked.body.labels or _named(asked.body.names)), asked.digest
+        inputs, digest = (
+            as_inputs(received.body.labels or _named(received.body.names)),
+            received.digest,
+        )
     encoders = any(one.images is not None or one.text_vector is None for one in inputs)
 
     unreadable = given.pop("unreadable", "refuse")
@@ -278,13 +278,13 @@ async def show_label(request: Request, space: str, label: str) -> Response:
 )
 async def update_label(request: Request, space: str, label: str) -> Response:
     """Change a label's name, prompt or text vector."""
-    service, asked = serving_of(request).service, await read_body(request, PatchBody, JSON)
-    changes = dict(asked.body)
+    service, received = serving_of(request).service, await read_body(request, PatchBody, JSON)
+    changes = vars(received.body)
     return await written(
         request,
         lambda: Revision(service.update_label(space, name_of(label), **changes)),
-        digest=asked.digest,
-        encoders=asked.body.text_vector is None,
+        digest=received.digest,
+        encoders=received.body.text_vector is None,
     )
 
 
@@ -323,11 +323,11 @@ async def restore_label(request: Request, space: str, label: str) -> Response:
 async def alias(request: Request, space: str, label: str) -> Response:
     """Make a label a further name of another one: from then on they are one label, and the other
     one is the answer."""
-    service, asked = serving_of(request).service, await read_body(request, AliasBody, JSON)
+    service, received = serving_of(request).service, await read_body(request, AliasBody, JSON)
     return await written(
         request,
-        lambda: Revision(service.alias(space, name_of(label), asked.body.of)),
-        digest=asked.digest,
+        lambda: Revision(service.alias(space, name_of(label), received.body.of)),
+        digest=received.digest,
     )
 
 

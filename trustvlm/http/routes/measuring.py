@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
@@ -13,17 +13,12 @@ from trustvlm.errors import Forbidden, InvalidInput
 from trustvlm.http.guard.keyring import Caller
 from trustvlm.http.routes.answers import answer, written
 from trustvlm.http.routes.openapi import READ, WRITE, takes
-from trustvlm.http.wire.bodies import FORM, JSON, NPZ, Asked, read_body
+from trustvlm.http.wire.bodies import FORM, JSON, NPZ, Received, read_body
 from trustvlm.http.wire.matching import expected_revision
-from trustvlm.http.wire.schemas import (
-    CalibrateBody,
-    EvaluateBody,
-    FeedbackBody,
-    LabelledBody,
-    bounded,
-)
+from trustvlm.http.wire.schemas import CalibrateBody, EvaluateBody, FeedbackBody, LabelledBody
 from trustvlm.http.work.jobs import Progress, job_row
 from trustvlm.http.work.process import Serving, refuse_unknown, serving_of, shaped
+from trustvlm.scoring.rules import RULES
 from trustvlm.types import Queries
 from trustvlm.types.answers import (
     CalibrationList,
@@ -35,14 +30,13 @@ from trustvlm.types.answers import (
 from trustvlm.types.calibration import Calibration, FeedbackResult, MonitorReport
 from trustvlm.types.codec import Answer
 from trustvlm.types.evaluation import Evaluation
+from trustvlm.types.options import Within
 from trustvlm.types.remarks import merged_notes
 
 __all__ = ["router"]
 
 router = APIRouter(tags=["measuring"])
 _STEP = 32
-_QUERIES = {"classifier", "verifier", "truth", "sources", "image_range", "accept_truncated"}
-"""The fields that make the queries; the others say what is done with them."""
 Labelled = TypeVar("Labelled", bound=LabelledBody)
 
 
@@ -55,15 +49,15 @@ Labelled = TypeVar("Labelled", bound=LabelledBody)
 )
 async def evaluate(request: Request, space: str) -> Response:
     """A job that says how well each rule tells right from wrong on labelled queries."""
-    serving, asked = serving_of(request), await asked_for(request, space, EvaluateBody)
-    options = asked.body.model_dump(exclude=_QUERIES)
+    serving, received = serving_of(request), await labelled_body(request, space, EvaluateBody)
+    options = _options(received.body)
 
     def work(progress: Progress) -> Evaluation:
-        given, notes = labelled(serving, space, asked, progress)
+        given, notes = labelled(serving, space, received, progress)
         progress.tell("evaluating", 0, None)
         return replace(serving.service.evaluate(space, **given, **options), notes=notes)
 
-    return await begun(request, "evaluate", space, work, asked.digest)
+    return await begun(request, "evaluate", space, work, received.digest)
 
 
 @router.post(
@@ -79,42 +73,54 @@ async def calibrate(request: Request, space: str) -> Response:
     Where nothing can be proved its result is `failed`: it is listed, and what was in force stays
     so.
     """
-    serving, asked = serving_of(request), await asked_for(request, space, CalibrateBody)
-    options = asked.body.model_dump(exclude=_QUERIES)
+    serving, received = serving_of(request), await labelled_body(request, space, CalibrateBody)
+    rule = received.body.rule
+    if rule != "auto" and RULES[rule].relabels and not received.body.may_correct:
+        raise InvalidInput(
+            f"rule: {rule!r} may correct the classifier's labels: send may_correct true, or name a "
+            f"rule that keeps them"
+        )
+    options = _options(received.body)
 
     def work(progress: Progress) -> Calibration:
-        given, notes = labelled(serving, space, asked, progress)
+        given, notes = labelled(serving, space, received, progress)
         progress.tell("calibrating", 0, None)
         return replace(serving.service.calibrate(space, **given, **options), notes=notes)
 
-    return await begun(request, "calibrate", space, work, asked.digest)
+    return await begun(request, "calibrate", space, work, received.digest)
 
 
-async def asked_for(request: Request, space: str, model: type[Labelled]) -> Asked[Labelled]:
+def _options(body: LabelledBody) -> dict[str, Any]:
+    """The fields that say what is done with the queries."""
+    queries = {field.name for field in fields(LabelledBody)}
+    return {name: value for name, value in vars(body).items() if name not in queries}
+
+
+async def labelled_body(request: Request, space: str, model: type[Labelled]) -> Received[Labelled]:
     """Labelled queries; what can be seen to be wrong is refused now, not when the job's turn comes.
 
     Raises:
         NotFound: a name that is no label. InvalidInput: no queries, another number of names than of
             queries, or images in a space whose encoders take none.
     """
-    serving, asked = serving_of(request), await read_body(request, model, JSON, NPZ, FORM)
-    await refuse_unknown(serving, space, "truth", asked.body.truth)
-    if asked.images is not None:
+    serving, received = serving_of(request), await read_body(request, model, JSON, NPZ, FORM)
+    await refuse_unknown(serving, space, "truth", received.body.truth)
+    if received.images is not None:
         await serving.encode(lambda: serving.service.embed(space, []))
-        rows = len(asked.images)
+        rows = len(received.images)
     else:
-        _, given, rows = shaped(asked.queries())
+        _, given, rows = shaped(received.queries())
         if given == (None, None):
             raise InvalidInput("classifier, verifier: expected embeddings, got none")
-    if rows != len(asked.body.truth):
+    if rows != len(received.body.truth):
         raise InvalidInput(
-            f"truth: expected {rows} names, one for each query, got {len(asked.body.truth)}"
+            f"truth: expected {rows} names, one for each query, got {len(received.body.truth)}"
         )
-    if asked.body.sources is not None and rows != len(asked.body.sources):
+    if received.body.sources is not None and rows != len(received.body.sources):
         raise InvalidInput(
-            f"sources: expected {rows} names, one for each query, got {len(asked.body.sources)}"
+            f"sources: expected {rows} names, one for each query, got {len(received.body.sources)}"
         )
-    return asked
+    return received
 
 
 async def begun(
@@ -140,18 +146,18 @@ async def begun(
 
 
 def labelled(
-    serving: Serving, space: str, asked: Asked[Any], progress: Progress
+    serving: Serving, space: str, received: Received[Any], progress: Progress
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Queries, truth and sources of a job, and notes on its images, which are embedded some at a
     time."""
-    body: LabelledBody = asked.body
-    if asked.images is None:
-        return {"queries": asked.queries(), "truth": body.truth, "sources": body.sources}, ()
-    how = asked.reading
+    body: LabelledBody = received.body
+    if received.images is None:
+        return {"queries": received.queries(), "truth": body.truth, "sources": body.sources}, ()
+    how = received.reading
     parts, truth, sources, notes = [], [], list[str | None](), list[str]()
-    for start in range(0, len(asked.images), _STEP):
-        progress.tell("embedding", start, len(asked.images))
-        some = asked.images[start : start + _STEP]
+    for start in range(0, len(received.images), _STEP):
+        progress.tell("embedding", start, len(received.images))
+        some = received.images[start : start + _STEP]
         found = serving.encode_now(lambda some=some: serving.service.embed(space, some, **how))  # type: ignore[misc]
         parts.append(found.queries)
         notes += found.notes
@@ -178,13 +184,13 @@ def labelled(
 )
 async def feedback(request: Request, space: str) -> Response:
     """Tell the true labels of queries; stored with the verdicts they get now."""
-    service, asked = (
+    service, received = (
         serving_of(request).service,
         await read_body(request, FeedbackBody, JSON, NPZ, FORM),
     )
-    body, queries = asked.body, asked.queries()
+    body, queries = received.body, received.queries()
     sources = body.sources or (
-        [image.filename or None for image in asked.images] if asked.images else None
+        [image.filename or None for image in received.images] if received.images else None
     )
     return await written(
         request,
@@ -196,8 +202,8 @@ async def feedback(request: Request, space: str) -> Response:
             promote=body.promote,
             sources=sources,
         ),
-        digest=asked.digest,
-        encoders=asked.images is not None,
+        digest=received.digest,
+        encoders=received.images is not None,
         repeatable=True,
     )
 
@@ -241,7 +247,7 @@ async def remove_calibration(
 
 @router.get("/v1/spaces/{space}/monitor", dependencies=READ, response_model=MonitorReport)
 async def monitor(
-    request: Request, space: str, alpha: Annotated[float, Query(), *bounded("alpha")] = 0.05
+    request: Request, space: str, alpha: Annotated[float, Query(), Within("alpha")] = 0.05
 ) -> Response:
     """Randomly drawn feedback against the promise of the calibration in force; `alpha`: the rate of
     false alarms."""

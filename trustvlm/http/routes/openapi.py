@@ -6,25 +6,33 @@ from typing import Any
 
 from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
-from pydantic import BaseModel
 
 from trustvlm import __version__
 from trustvlm.errors import STATUSES
 from trustvlm.http.guard.keyring import Scope
 from trustvlm.http.routes.links import link
-from trustvlm.http.wire.bodies import ARRAYS, FORM, JSON, NPZ, options_of
+from trustvlm.http.wire.bodies import (
+    FORM,
+    JSON,
+    NPZ,
+    REF,
+    form_fields,
+    options_of,
+    schema_of,
+    without_null,
+)
 from trustvlm.http.wire.matching import matched
 from trustvlm.http.wire.parameters import OPTIONS, check_request
-from trustvlm.http.wire.schemas import Body, examples
+from trustvlm.http.wire.schemas import examples
+from trustvlm.types.options import Options
 
 __all__ = ["ADMIN", "READ", "WRITE", "describe", "takes"]
 
 _CHECKS = [Depends(check_request), Depends(matched)]
 READ, WRITE, ADMIN = ([Depends(Scope(scope)), *_CHECKS] for scope in ("read", "write", "admin"))
 
-_BODIES: dict[str, type[BaseModel]] = {}
-_FORMS: dict[str, type[Body]] = {}
-_REF = "#/components/schemas/{model}"
+_BODIES: dict[str, type[Options]] = {}
+_FORMS: dict[str, type[Options]] = {}
 _BYTES = {"type": "string", "format": "binary"}
 _PROBLEM = {
     "type": "object",
@@ -39,7 +47,7 @@ _PROBLEM = {
 }
 
 
-def takes(body: type[Body], *kinds: str, form: type[Body] | None = None) -> dict[str, Any]:
+def takes(body: type[Options], *kinds: str, form: type[Options] | None = None) -> dict[str, Any]:
     """The part of a route's OpenAPI entry that says which bodies it takes."""
     content: dict[str, Any] = {}
     for kind in kinds:
@@ -66,33 +74,29 @@ def takes(body: type[Body], *kinds: str, form: type[Body] | None = None) -> dict
 
 
 def _named(name: str) -> dict[str, Any]:
-    return {"$ref": _REF.format(model=name)}
+    return {"$ref": REF.format(model=name)}
 
 
-def _form(body: type[Body]) -> dict[str, Any]:
+def _form(body: type[Options]) -> dict[str, Any]:
     """The fields of a form: lists are repeated fields, objects are JSON in a field, and there are
     no nulls."""
-    schema = body.model_json_schema(ref_template=_REF)
-    fields = {
-        name: _field(field) for name, field in schema["properties"].items() if name not in ARRAYS
-    }
-    required = [name for name in schema.get("required", []) if name not in ARRAYS]
+    kinds = form_fields(body)
+    required = [name for name in schema_of(body).get("required", []) if name in kinds]
     images = {"type": "array", "items": _BYTES, "minItems": 1}
     return {
         "type": "object",
         "required": ["images", *required],
-        "properties": {"images": images} | fields,
+        "properties": {"images": images} | {name: _field(kind) for name, kind in kinds.items()},
         "additionalProperties": False,
     }
 
 
-def _field(schema: dict[str, Any]) -> dict[str, Any]:
-    kept = next((one for one in schema.get("anyOf", []) if one.get("type") != "null"), schema)
-    if kept.get("type") == "object":
-        kept = {"type": "string", "contentMediaType": JSON, "examples": ["{}"]}
-    if kept.get("type") == "array":
-        kept = kept | {"items": _field(kept["items"])}
-    return {name: value for name, value in kept.items() if name not in ("default", "title")}
+def _field(kind: dict[str, Any]) -> dict[str, Any]:
+    if kind.get("type") == "object":
+        return {"type": "string", "contentMediaType": JSON, "examples": ["{}"]}
+    if kind.get("type") == "array":
+        kind = kind | {"items": _field(without_null(kind["items"]))}
+    return {name: value for name, value in kind.items() if name not in ("default", "title")}
 
 
 def describe(app: FastAPI, root_path: str) -> None:
@@ -116,7 +120,7 @@ def _document(app: FastAPI, root_path: str) -> dict[str, Any]:
     schemas = found.setdefault("components", {}).setdefault("schemas", {})
     schemas["Problem"] = _PROBLEM
     for name, body in _BODIES.items():
-        schema = body.model_json_schema(ref_template=_REF)
+        schema = schema_of(body)
         schemas |= schema.pop("$defs", {})
         schemas[name] = schema
     schemas |= {name: _form(body) for name, body in _FORMS.items()}

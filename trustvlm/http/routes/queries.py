@@ -1,4 +1,4 @@
-"""Embedding, scoring, searching; and evidence that is asked for later."""
+"""Embedding, scoring, searching; and evidence that is read later."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 from trustvlm.errors import Conflict, InvalidInput
 from trustvlm.http.routes.answers import answer
 from trustvlm.http.routes.openapi import READ, takes
-from trustvlm.http.wire.bodies import FORM, JSON, NPZ, Asked, read_body
+from trustvlm.http.wire.bodies import FORM, JSON, NPZ, Received, read_body
 from trustvlm.http.wire.matching import expected_revision
 from trustvlm.http.wire.schemas import EmbedBody, EvidenceBody, ScoreBody, SearchBody
 from trustvlm.http.wire.verdict_rows import term_rows, verdict_rows
@@ -35,7 +35,7 @@ __all__ = ["router"]
 router = APIRouter(tags=["queries"])
 EVIDENCE = 3
 """Nearest support images of label and rival that come with the verdict on an image, unless another
-number is asked for."""
+number is requested."""
 
 
 @router.post(
@@ -46,11 +46,11 @@ number is asked for."""
 )
 async def score(request: Request, space: str) -> Response:
     """Label, trust and evidence of every query, at one revision of the space."""
-    serving, asked = serving_of(request), await read_body(request, ScoreBody, JSON, NPZ, FORM)
-    body = asked.body
-    if asked.images is not None and body.labels is not None:
+    serving, received = serving_of(request), await read_body(request, ScoreBody, JSON, NPZ, FORM)
+    body = received.body
+    if received.images is not None and body.labels is not None:
         await refuse_unknown(serving, space, "labels", body.labels)
-    embedded, queries = await embedded_queries(serving, space, asked)
+    embedded, queries = await embedded_queries(serving, space, received)
     queries, shape, rows = shaped(queries)
     params = None if body.params is None else tuple(sorted(body.params.items()))
     labels, revision = (
@@ -70,16 +70,16 @@ async def score(request: Request, space: str) -> Response:
 
 
 async def embedded_queries(
-    serving: Serving, space: str, asked: Asked[Any]
+    serving: Serving, space: str, received: Received[Any]
 ) -> tuple[Embedded | None, Queries]:
     """Queries as embeddings; for image files also how they were read.
 
     Raises:
         InvalidInput: no image could be read.
     """
-    if asked.images is None:
-        return None, asked.queries()
-    found = await serving.embed(space, asked.images, **asked.reading)
+    if received.images is None:
+        return None, received.queries()
+    found = await serving.embed(space, received.images, **received.reading)
     if not found.places:
         source, reason = found.failures[0]
         raise InvalidInput(
@@ -134,8 +134,8 @@ async def evidence(request: Request, space: str) -> Response:
 
     The body repeats the queries and what the answer with the verdicts said of them.
     """
-    serving, asked = serving_of(request), await read_body(request, EvidenceBody, JSON)
-    body, queries = asked.body, asked.queries()
+    serving, received = serving_of(request), await read_body(request, EvidenceBody, JSON)
+    body, queries = received.body, received.queries()
     given: dict[str, Any] = {"state": body.state, "revision": body.revision, "k": body.k}
     work = partial(
         serving.home.evidence_of, space, queries, body.label_ids, body.rival_ids, **given
@@ -159,8 +159,8 @@ async def embed(request: Request, space: str) -> Response:
 
     `places` says which files they are of, `failures` which could not be read.
     """
-    serving, asked = serving_of(request), await read_body(request, EmbedBody, FORM)
-    found = await serving.embed(space, asked.images or [], **asked.reading)
+    serving, received = serving_of(request), await read_body(request, EmbedBody, FORM)
+    found = await serving.embed(space, received.images or [], **received.reading)
     classifier, verifier = (
         None if matrix is None else np.asarray(matrix).tolist()
         for matrix in (found.queries.classifier, found.queries.verifier)
@@ -177,20 +177,20 @@ async def embed(request: Request, space: str) -> Response:
 )
 async def search(request: Request, space: str) -> Response:
     """The nearest support images, prototypes or text prototypes of every query."""
-    serving, asked = serving_of(request), await read_body(request, SearchBody, JSON, NPZ, FORM)
-    if asked.images is not None and asked.body.text is not None:
+    serving, received = serving_of(request), await read_body(request, SearchBody, JSON, NPZ, FORM)
+    if received.images is not None and received.body.text is not None:
         raise InvalidInput("text: expected images or text to search with, got both")
     options: dict[str, Any] = {
-        "kind": asked.body.kind,
-        "k": asked.body.k,
+        "kind": received.body.kind,
+        "k": received.body.k,
         "revision": expected_revision(request),
     }
-    if asked.body.text is not None:
-        texts = asked.queries()
+    if received.body.text is not None:
+        texts = received.queries()
         hits = await serving.encode(lambda: serving.service.search(space, texts, **options))
         embedded, part = None, Part(hits, 0, len(hits))
     else:
-        embedded, queries = await embedded_queries(serving, space, asked)
+        embedded, queries = await embedded_queries(serving, space, received)
         queries, shape, rows = shaped(queries)
         part = await serving.search(SearchKey(space, **options, shape=shape), queries, rows)
     notes = () if embedded is None else embedded.notes

@@ -9,7 +9,6 @@ from trustvlm.errors import Forbidden, NotFound, Overloaded, Unavailable
 from trustvlm.http.guard.keyring import Scope
 from trustvlm.http.routes.answers import answer
 from trustvlm.http.routes.static_files import STATIC
-from trustvlm.http.wire.temporary import check_temporary
 from trustvlm.http.work.process import serving_of
 from trustvlm.types.answers import Status
 
@@ -26,15 +25,14 @@ async def healthz() -> Response:
 
 @router.get("/readyz", response_model=Status)
 async def readyz(request: Request) -> Response:
-    """The home can be read, the encoders of its spaces are loaded, temporary files can be written,
-    and the service is not shutting down; 503 otherwise."""
+    """The home can be read, the encoders of its spaces are loaded, and the service is not
+    shutting down; 503 otherwise."""
     serving = serving_of(request)
     if serving.closing:
         raise Unavailable("the service is shutting down")
     if not serving.loaded:
         raise Overloaded("the encoders are being loaded", 1)
     await serving.watching.run(serving.home.space_states)
-    await serving.watching.run(check_temporary)
     return answer(Status("ready"))
 
 

@@ -40,16 +40,16 @@ async def list_spaces(request: Request) -> Response:
 )
 async def create_space(request: Request) -> Response:
     """Create a space, of precomputed embeddings or with encoders that the operator allows."""
-    serving, asked = serving_of(request), await read_body(request, SpaceBody, JSON)
+    serving, received = serving_of(request), await read_body(request, SpaceBody, JSON)
     only = request.state.caller.space
-    if only is not None and only != asked.body.name:
+    if only is not None and only != received.body.name:
         raise Forbidden(f"this key opens the space {only!r} only")
-    values = asked.body.model_dump()
-    check_encoders(asked.body, serving.options)
+    values = vars(received.body)
+    check_encoders(received.body, serving.options)
     return await written(
         request,
         lambda: serving.service.create_space(**values),
-        digest=asked.digest,
+        digest=received.digest,
         status=201,
         encoders=True,
     )

@@ -9,7 +9,7 @@ from trustvlm.http.routes.answers import answer
 from trustvlm.http.routes.measuring import begun
 from trustvlm.http.routes.openapi import READ, WRITE, takes
 from trustvlm.http.wire.bodies import JSON, read_body
-from trustvlm.http.wire.schemas import EvaluateOptions, StoredCalibrateBody
+from trustvlm.http.wire.schemas import StoredCalibrateBody, StoredEvaluateBody
 from trustvlm.http.work.jobs import Progress
 from trustvlm.http.work.process import serving_of
 from trustvlm.types.answers import Job
@@ -33,20 +33,23 @@ async def count_observations(request: Request, space: str) -> Response:
     "/v1/spaces/{space}/observations/evaluate",
     status_code=202,
     dependencies=READ,
-    openapi_extra=takes(EvaluateOptions, JSON),
+    openapi_extra=takes(StoredEvaluateBody, JSON),
     response_model=Job,
 )
 async def evaluate_stored(request: Request, space: str) -> Response:
     """A job that evaluates on the stored images: of the last calibration, and randomly drawn
     feedback."""
-    service, asked = serving_of(request).service, await read_body(request, EvaluateOptions, JSON)
-    options = asked.body.model_dump()
+    service, received = (
+        serving_of(request).service,
+        await read_body(request, StoredEvaluateBody, JSON),
+    )
+    options = vars(received.body)
 
     def work(progress: Progress) -> Evaluation:
         progress.tell("evaluating", 0, None)
         return service.evaluate_stored(space, **options)
 
-    return await begun(request, "evaluate", space, work, asked.digest)
+    return await begun(request, "evaluate", space, work, received.digest)
 
 
 @router.post(
@@ -59,14 +62,14 @@ async def evaluate_stored(request: Request, space: str) -> Response:
 async def calibrate_stored(request: Request, space: str) -> Response:
     """A job that calibrates on the stored images, and puts what it finds into force, unless it
     `failed` to prove anything."""
-    service, asked = (
+    service, received = (
         serving_of(request).service,
         await read_body(request, StoredCalibrateBody, JSON),
     )
-    options = asked.body.model_dump()
+    options = vars(received.body)
 
     def work(progress: Progress) -> Calibration:
         progress.tell("calibrating", 0, None)
         return service.recalibrate(space, **options)
 
-    return await begun(request, "calibrate", space, work, asked.digest)
+    return await begun(request, "calibrate", space, work, received.digest)

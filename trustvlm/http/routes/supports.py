@@ -10,7 +10,7 @@ from trustvlm.errors import NotFound
 from trustvlm.http.routes.answers import answer, written
 from trustvlm.http.routes.labels import checked_result, name_of
 from trustvlm.http.routes.openapi import READ, WRITE, takes
-from trustvlm.http.wire.bodies import FORM, JSON, NPZ, Asked, read_body
+from trustvlm.http.wire.bodies import FORM, JSON, NPZ, Received, read_body
 from trustvlm.http.wire.schemas import IdsBody, SupportsBody
 from trustvlm.http.work.process import serving_of
 from trustvlm.types import RegisterResult
@@ -40,11 +40,11 @@ async def list_supports(request: Request, space: str, label: str) -> Response:
 )
 async def add_supports(request: Request, space: str, label: str) -> Response:
     """Add support images to a label, as files or embeddings; those that it has are skipped."""
-    service, asked = (
+    service, received = (
         serving_of(request).service,
         await read_body(request, SupportsBody, JSON, NPZ, FORM),
     )
-    given, body = _given(asked) | asked.reading, asked.body
+    given, body = _given(received) | received.reading, received.body
 
     def work() -> RegisterResult:
         result = service.add_support(
@@ -53,14 +53,14 @@ async def add_supports(request: Request, space: str, label: str) -> Response:
         return checked_result(result, body.unreadable)
 
     return await written(
-        request, work, digest=asked.digest, encoders=asked.images is not None, repeatable=True
+        request, work, digest=received.digest, encoders=received.images is not None, repeatable=True
     )
 
 
-def _given(asked: Asked[SupportsBody]) -> dict[str, Any]:
-    if asked.images is not None:
-        return {"images": asked.images}
-    return {name: asked.rows(name) for name in ("image_vectors", "classifier_image_vectors")}
+def _given(received: Received[SupportsBody]) -> dict[str, Any]:
+    if received.images is not None:
+        return {"images": received.images}
+    return {name: received.rows(name) for name in ("image_vectors", "classifier_image_vectors")}
 
 
 @router.delete("/v1/spaces/{space}/supports/{support}", dependencies=WRITE, response_model=Revision)
@@ -78,11 +78,11 @@ async def remove_support(request: Request, space: str, support: Id) -> Response:
 )
 async def remove_supports(request: Request, space: str) -> Response:
     """Remove support images, all of them or none; they can be restored."""
-    service, asked = serving_of(request).service, await read_body(request, IdsBody, JSON)
+    service, received = serving_of(request).service, await read_body(request, IdsBody, JSON)
     return await written(
         request,
-        lambda: Revision(service.remove_support(space, asked.body.ids)),
-        digest=asked.digest,
+        lambda: Revision(service.remove_support(space, received.body.ids)),
+        digest=received.digest,
     )
 
 
@@ -94,11 +94,11 @@ async def remove_supports(request: Request, space: str) -> Response:
 )
 async def restore_supports(request: Request, space: str) -> Response:
     """Bring back removed support images, all of them or none."""
-    service, asked = serving_of(request).service, await read_body(request, IdsBody, JSON)
+    service, received = serving_of(request).service, await read_body(request, IdsBody, JSON)
     return await written(
         request,
-        lambda: Revision(service.restore_support(space, asked.body.ids)),
-        digest=asked.digest,
+        lambda: Revision(service.restore_support(space, received.body.ids)),
+        digest=received.digest,
     )
 
 

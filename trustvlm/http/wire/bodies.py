@@ -1,4 +1,4 @@
-"""Reading what clients send: JSON, an .npz file, or a form with image files, into one body and its
+"""Reads what clients send: JSON, an .npz file, or a form with image files, into one body and its
 arrays."""
 
 from __future__ import annotations
@@ -7,47 +7,53 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import PurePath
-from types import UnionType
-from typing import Any, Generic, TypeVar, Union, get_args, get_origin
+from typing import Any, Generic, TypeVar, cast, get_type_hints
 
 from fastapi import Request
-from pydantic import BaseModel, TypeAdapter, ValidationError
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
+from pydantic import ValidationError
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import Field, File, FormParser, parse_options_header
+from starlette.concurrency import run_in_threadpool
 
 from trustvlm.errors import InvalidInput, TooLarge
 from trustvlm.http.wire.npz import read_arrays
 from trustvlm.http.wire.parameters import accepted_type, not_taken
 from trustvlm.http.wire.problems import unfit
-from trustvlm.http.wire.temporary import no_temporary
 from trustvlm.types import Queries
+from trustvlm.types.codec import adapter
+from trustvlm.types.options import Options, ReadingOptions
 
 __all__ = [
     "ARRAYS",
     "FORM",
     "JSON",
     "NPZ",
-    "Asked",
+    "REF",
     "ImageFile",
+    "Received",
+    "form_fields",
     "of_json",
     "options_of",
     "read_body",
-    "refuse_repeats",
+    "schema_of",
+    "without_null",
 ]
 
 JSON, NPZ, FORM = "application/json", "application/x-npz", "multipart/form-data"
-MOST_FILES = 256
+REF = "#/components/schemas/{model}"
+MOST_FILES, MOST_FIELDS = 256, 10_000
 MOST_VALUES = 2_000_000
 """Of a JSON body: each takes 80 bytes while it is read, however few it has."""
 _LARGE = 64 * 1024
 ARRAYS = ("classifier", "verifier", "image_vectors", "classifier_image_vectors", "text_vector")
-_READING = {"image_range": None, "accept_truncated": False}
+_READING = tuple(field.name for field in fields(ReadingOptions))
 _STRINGS = ("truth", "labels", "sources")
 
-B = TypeVar("B", bound=BaseModel)
-T = TypeVar("T")
+_FORM_FIELDS: dict[type[Options], dict[str, dict[str, Any]]] = {}
+
+B = TypeVar("B", bound=Options)
 
 
 class ImageFile(bytes):
@@ -57,12 +63,12 @@ class ImageFile(bytes):
 
 
 @dataclass(frozen=True, eq=False)
-class Asked(Generic[B]):
-    """What a request asks.
+class Received(Generic[B]):
+    """What a request brings.
 
     Attributes:
         body: its fields. arrays: embeddings by name, of an .npz body. images: the files of a form.
-        digest: of all that was sent, the same for a repeated request.
+        digest: of all that was sent, equal for a repeated request.
     """
 
     body: B
@@ -71,91 +77,98 @@ class Asked(Generic[B]):
     digest: bytes
 
     def rows(self, name: str) -> Any:
-        """The embeddings of that name, however they came; None: they did not."""
+        """The embeddings of that name, from either kind of body; None without any."""
         return self.arrays[name] if name in self.arrays else getattr(self.body, name, None)
 
     @property
     def reading(self) -> dict[str, Any]:
-        """How the image files are to be read, as the verbs take it.
+        """How the image files are read, as the verbs take it.
 
         Raises:
-            InvalidInput: it is said, and there are no image files.
+            InvalidInput: it is given, and there are no image files.
         """
-        given = {name: getattr(self.body, name, default) for name, default in _READING.items()}
-        if self.images is None and (
-            named := [name for name, default in _READING.items() if given[name] != default]
-        ):
-            raise InvalidInput(f"{named[0]}: applies to image files, and the request has none")
+        given = {name: getattr(self.body, name, _default(name)) for name in _READING}
+        for name, value in given.items():
+            if self.images is None and value != _default(name):
+                raise InvalidInput(f"{name}: applies to image files, and the request has none")
         return given
 
     def queries(self) -> Queries:
         """The embeddings or image files as queries."""
-        how = self.reading
+        reading = self.reading
         if self.images is not None:
-            return Queries(images=self.images, **how)
-        return Queries(
-            self.rows("classifier"), self.rows("verifier"), text=getattr(self.body, "text", None)
-        )
+            return Queries(images=self.images, **reading)
+        text = getattr(self.body, "text", None)
+        return Queries(self.rows("classifier"), self.rows("verifier"), text=text)
 
 
-async def read_body(request: Request, model: type[B], *accepted: str) -> Asked[B]:
+def _default(name: str) -> Any:
+    return getattr(ReadingOptions, name)
+
+
+async def read_body(request: Request, kind: type[B], *accepted: str) -> Received[B]:
     """The body of a request, as one of the `accepted` content types.
 
     Raises:
-        UnsupportedType: another content type. InvalidInput: not what the model says. TooLarge: too
+        UnsupportedType: another content type. InvalidInput: not what `kind` says. TooLarge: too
             many values.
     """
-    kind = accepted_type(request, *accepted)
-    if kind == FORM:
-        return await _form(request, model)
+    content = accepted_type(request, *accepted)
+    if content == FORM:
+        return await _form(request, kind)
     data = await request.body()
     digest = hashlib.sha256(data + request.url.query.encode()).digest()
-    if kind == JSON:
+    if content == JSON:
         if data.count(b",") >= MOST_VALUES:
             raise TooLarge(
                 f"the body has more than {MOST_VALUES} values, the limit of JSON; send vectors "
                 f"as {NPZ}"
             )
-        return Asked(await _away(len(data), lambda: of_json(model, data)), {}, None, digest)
+        return Received(await _away(len(data), lambda: of_json(kind, data)), {}, None, digest)
     most = 4 * request.app.state.serving.options.body_bytes
     arrays = await _away(len(data), lambda: read_arrays(data, most))
-    fields = {
+    strings = {
         name: [text or None for text in arrays.pop(name).tolist()]
         for name in _STRINGS
         if name in arrays
     }
-    taken = [name for name in model.model_fields if name in (*ARRAYS, *_STRINGS)]
-    if unknown := sorted({*arrays, *fields}.difference(taken)):
+    names = (field.name for field in fields(cast(Any, kind)))
+    taken = [name for name in names if name in (*ARRAYS, *_STRINGS)]
+    if unknown := sorted({*arrays, *strings}.difference(taken)):
         raise not_taken(unknown[0], "not an array of this body", taken)
-    options = _fields(model, request.query_params.multi_items())
-    if both := sorted(fields.keys() & options.keys()):
+    options = _options(kind, request.query_params.multi_items())
+    if both := sorted(strings.keys() & options.keys()):
         raise InvalidInput(f"{both[0]}: given twice, as an array and in the query")
-    return Asked(
-        _checked(model, lambda: model.model_validate(fields | options)), arrays, None, digest
-    )
+    return Received(_checked(kind, strings | options), arrays, None, digest)
 
 
 async def _away(size: int, work: Callable[[], Any]) -> Any:
     """Do what takes long in a thread, so that other requests go on."""
-    if size < _LARGE:
-        return work()
-    from starlette.concurrency import run_in_threadpool
-
-    return await run_in_threadpool(work)
+    return work() if size < _LARGE else await run_in_threadpool(work)
 
 
-def of_json(model: type[B], data: bytes) -> B:
+def of_json(kind: Any, data: bytes | str) -> Any:
     """A JSON body; a name that comes twice in one object is refused, because one of the two values
-    would be dropped."""
-    body = _checked(model, lambda: model.model_validate_json(data, strict=True))
-    if any(
-        data.count(b'"%s"' % name.encode()) > count for name, count in Counter(_names(body)).items()
-    ):
-        refuse_repeats(data)  # it may stand in a text only
+    would be dropped.
+
+    Raises:
+        InvalidInput: it is none.
+    """
+    text = data if isinstance(data, bytes) else data.encode(errors="surrogatepass")
+    try:
+        body = adapter(kind).validate_json(text, strict=True)
+    except ValidationError as error:
+        raise unfit(error, kind) from error
+    except (ValueError, RecursionError) as error:
+        problem = f"expected JSON, got something else ({type(error).__name__})"
+        raise InvalidInput(f"body: {problem}") from error
+    counts = Counter(_names(body))
+    if any(text.count(b'"%s"' % name.encode()) > count for name, count in counts.items()):
+        _refuse_repeats(text)  # the name may stand in a text only
     return body
 
 
-def refuse_repeats(data: bytes | str) -> None:
+def _refuse_repeats(data: bytes | str) -> None:
     """Refuse JSON that is valid but for a name that comes twice in one object.
 
     Raises:
@@ -165,141 +178,161 @@ def refuse_repeats(data: bytes | str) -> None:
 
 
 def _names(value: Any) -> Iterator[str]:
-    """The names of all objects within a body; lists of numbers are passed over."""
-    if isinstance(value, BaseModel):
-        value = {name: getattr(value, name) for name in value.model_fields_set}
+    """The names of all objects within a body, as far as they were sent; lists of numbers are passed
+    over."""
+    if is_dataclass(value):
+        value = {
+            field.name: getattr(value, field.name)
+            for field in fields(value)
+            if getattr(value, field.name) is not field.default
+        }
     if isinstance(value, dict):
         yield from value
         value = list(value.values())
     if isinstance(value, list) and value and not isinstance(value[0], float | int | str):
-        for one in value:
-            yield from _names(one)
+        for item in value:
+            yield from _names(item)
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> None:
-    if len(dict(pairs)) < len(pairs):
-        name = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
-        raise InvalidInput(f"{name[:80]}: given twice in one JSON object")
+    for name, count in Counter(name for name, _ in pairs).items():
+        if count > 1:
+            raise InvalidInput(f"{name[:80]}: given twice in one JSON object")
 
 
-def _checked(model: type[BaseModel], read: Callable[[], T]) -> T:
+def _checked(kind: type[B], values: dict[str, Any]) -> B:
     try:
-        return read()
+        body: B = adapter(kind).validate_python(values)
     except ValidationError as error:
-        raise unfit(error, model) from error
-    except InvalidInput:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput(
-            f"body: expected JSON, got something else ({type(error).__name__})"
-        ) from error
+        raise unfit(error, kind) from error
+    return body
 
 
-async def _form(request: Request, model: type[B]) -> Asked[B]:
-    most = request.app.state.serving.options.body_bytes
-    digest = hashlib.sha256(request.url.query.encode())
-    images, fields = [], []
-    parser = MultiPartParser(
-        request.headers,
-        request.stream(),
-        max_files=MOST_FILES,
-        max_fields=10_000,
-        max_part_size=most,
-    )
-    opened: list[Any] = (
-        parser._files_to_close_on_error
-    )  # of a form that ends too early, it closes none
+class _Form:
+    """The parts of a form as they come; all of it stays in memory, which the gate bounds."""
+
+    def __init__(self, content_type: str) -> None:
+        self.images: list[ImageFile] = []
+        self.fields: list[tuple[str, str]] = []
+        self.digest = hashlib.sha256()
+        self.complete = False
+        boundary = parse_options_header(content_type)[1].get(b"boundary")
+        if boundary is None:
+            raise FormParserError("Missing boundary in multipart.")
+        in_memory = {"MAX_MEMORY_FILE_SIZE": float("inf")}
+        self._parser = FormParser(
+            FORM, self._field, self._file, self._end, boundary, config=in_memory
+        )
+
+    def feed(self, data: bytes) -> None:
+        """Read on."""
+        self._parser.write(data)
+
+    def _part(self, name: bytes | None, data: bytes) -> str:
+        self.digest.update(hashlib.sha256(name or b"").digest() + hashlib.sha256(data).digest())
+        return (name or b"").decode()
+
+    def _field(self, field: Field) -> None:
+        name = self._part(field.field_name, field.value or b"")
+        self.fields.append((name, (field.value or b"").decode()))
+        if len(self.fields) > MOST_FIELDS:
+            raise InvalidInput(f"body: Too many fields. Maximum number of fields is {MOST_FIELDS}.")
+
+    def _file(self, file: File) -> None:
+        file.file_object.seek(0)
+        data = file.file_object.read()
+        name = self._part(file.field_name, data)
+        if name != "images":
+            raise InvalidInput(f"{name[:80]}: expected image files under the name 'images'")
+        self.images.append(_image_file(data, file.file_name or b""))
+        if len(self.images) > MOST_FILES:
+            raise InvalidInput(f"body: Too many files. Maximum number of files is {MOST_FILES}.")
+
+    def _end(self) -> None:
+        self.complete = True
+
+
+async def _form(request: Request, kind: type[B]) -> Received[B]:
     try:
-        form = await parser.parse()
-        if len(opened) > sum(isinstance(value, UploadFile) for _, value in form.multi_items()):
-            raise InvalidInput("body: the form ends in the middle of a file")
-        for name, value in form.multi_items():
-            data = (
-                await value.read()
-                if isinstance(value, UploadFile)
-                else value.encode(errors="surrogatepass")
-            )
-            digest.update(
-                hashlib.sha256(name.encode(errors="surrogatepass")).digest()
-                + hashlib.sha256(data).digest()
-            )
-            if not isinstance(value, UploadFile):
-                fields.append((name, value))
-            elif name == "images":
-                images.append(_named(data, value.filename))
-            else:
-                raise InvalidInput(f"{name[:80]}: expected image files under the name 'images'")
-    except OSError as error:
-        raise no_temporary(error) from error
-    except MultiPartException as error:
-        raise InvalidInput(f"body: {error.message}") from error
-    except (ValueError, KeyError) as error:
-        if isinstance(error, InvalidInput):
-            raise
-        raise InvalidInput(
-            "body: expected multipart/form-data, got something else or a damaged one"
-        ) from error
-    finally:
-        for file in opened:
-            file.close()
-    given = _fields(model, [*request.query_params.multi_items(), *fields])
-    if not images:
+        form = _Form(request.headers["content-type"])
+        form.digest.update(request.url.query.encode())
+        async for piece in request.stream():
+            form.feed(piece)
+    except FormParserError as error:
+        raise InvalidInput(f"body: {error}") from error
+    except UnicodeDecodeError as error:
+        raise InvalidInput("body: expected names and values of a form in UTF-8") from error
+    if not form.complete:
+        raise InvalidInput("body: the form ends before its last boundary")
+    options = _options(kind, [*request.query_params.multi_items(), *form.fields])
+    if not form.images:
         raise InvalidInput("images: expected at least one image file, got none")
-    return Asked(_checked(model, lambda: model.model_validate(given)), {}, images, digest.digest())
+    return Received(_checked(kind, options), {}, form.images, form.digest.digest())
 
 
-def _named(data: bytes, filename: str | None) -> ImageFile:
+def _image_file(data: bytes, filename: bytes) -> ImageFile:
     """A file with its name, as far as it is one: never a path."""
     image = ImageFile(data)
-    name = PurePath((filename or "").replace("\\", "/")).name[-200:]
+    name = PurePath(filename.decode(errors="replace").replace("\\", "/")).name[-200:]
     image.filename = (
         "".join(c if c.isprintable() else "?" for c in name).encode(errors="replace").decode()
     )
     return image
 
 
-def _fields(model: type[BaseModel], items: list[tuple[str, str]]) -> dict[str, Any]:
+def _options(kind: type[Options], items: list[tuple[str, str]]) -> dict[str, Any]:
     """Form fields or query parameters as a body: lists are repeated, objects are JSON, an empty
     truth is none."""
-    options = options_of(model)
+    taken = options_of(kind)
     values: dict[str, Any] = {}
     for name, value in items:
-        if name not in options:
+        if name not in taken:
             if name == "images":
                 raise InvalidInput("images: expected image files, each with a filename, got text")
-            raise not_taken(name, "not a field of this request", options)
-        field = model.model_fields[name]
-        if _is(list, field.annotation):
+            raise not_taken(name, "not a field of this request", taken)
+        shape = form_fields(kind)[name].get("type")
+        if shape == "array":
             values.setdefault(name, []).append(value or None)
         elif name in values:
             raise InvalidInput(f"{name}: expected one value, got several")
-        elif _is(dict, field.annotation):
-            values[name] = _of_text(name, field.annotation, value)
+        elif shape == "object":
+            values[name] = _object(get_type_hints(kind, include_extras=True)[name], name, value)
         else:
             values[name] = value
     return values
 
 
-def _of_text(name: str, kind: Any, text: str) -> Any:
-    """The JSON of a form field."""
+def _object(kind: Any, name: str, text: str) -> Any:
+    """The JSON object of a form field."""
     try:
-        value = TypeAdapter(kind).validate_json(text, strict=True)
+        value = adapter(kind).validate_json(text.encode(errors="surrogatepass"), strict=True)
     except ValidationError as error:
         raise InvalidInput(f"{name}: {unfit(error)}") from error
-    refuse_repeats(text)
+    _refuse_repeats(text)
     return value
 
 
-def _is(kind: type, annotation: Any) -> bool:
-    """Whether a field holds values of this kind, or one of its kinds is it."""
-    return get_origin(annotation) is kind or any(_is(kind, one) for one in _kinds(annotation))
+def schema_of(kind: type[Options]) -> dict[str, Any]:
+    """The JSON Schema of a body, with what it refers to under "$defs"."""
+    return adapter(kind).json_schema(ref_template=REF)
 
 
-def _kinds(annotation: Any) -> tuple[Any, ...]:
-    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else ()
+def form_fields(kind: type[Options]) -> dict[str, dict[str, Any]]:
+    """The JSON Schema of each field that a form may hold; there is no null in a form."""
+    if kind not in _FORM_FIELDS:
+        properties = schema_of(kind)["properties"].items()
+        _FORM_FIELDS[kind] = {
+            name: without_null(schema) for name, schema in properties if name not in ARRAYS
+        }
+    return _FORM_FIELDS[kind]
 
 
-def options_of(model: type[BaseModel]) -> list[str]:
+def without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """The first alternative of a schema that is not null."""
+    return next((one for one in schema.get("anyOf", ()) if one.get("type") != "null"), schema)
+
+
+def options_of(kind: type[Options]) -> list[str]:
     """The fields of a body that a form, or the query beside arrays, may hold: all but the
     embeddings."""
-    return [name for name in model.model_fields if name not in ARRAYS]
+    return list(form_fields(kind))

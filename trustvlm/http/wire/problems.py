@@ -6,12 +6,13 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, get_args
+from dataclasses import fields, is_dataclass
+from typing import Any, get_args, get_type_hints
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from trustvlm import errors
@@ -66,46 +67,42 @@ def _plain(message: str) -> str:
     return message.encode(errors="backslashreplace").decode()
 
 
-def unfit(
-    error: ValidationError | RequestValidationError, model: type[BaseModel] | None = None
-) -> InvalidInput:
-    """What pydantic found, as one sentence; `model`: what was validated, whose fields are named
+def unfit(error: ValidationError | RequestValidationError, kind: Any = None) -> InvalidInput:
+    """What pydantic reports, as one sentence; `kind`: the validated type, whose fields are named
     where one is not taken."""
-    found = error.errors()
-    parts = [_part(one, model) for one in found[:_SHOWN]]
-    more = f" (and {len(found) - _SHOWN} more)" if len(found) > _SHOWN else ""
+    problems = error.errors()
+    parts = [_part(one, kind) for one in problems[:_SHOWN]]
+    more = f" (and {len(problems) - _SHOWN} more)" if len(problems) > _SHOWN else ""
     return InvalidInput("; ".join(parts) + more)
 
 
-def _part(one: Mapping[str, Any], model: type[BaseModel] | None) -> str:
+def _part(one: Mapping[str, Any], kind: Any) -> str:
     where = ".".join(str(step)[:80] for step in one["loc"]) or "body"
-    if one["type"] == "extra_forbidden" and model is not None:
-        owner = _owner(model, one["loc"][:-1])
-        return str(
-            not_taken(
-                str(one["loc"][-1]), f"not a field of {owner.__name__}", owner.model_fields, where
-            )
-        )
-    shown = isinstance(one["input"], str | float | None) or type(one["input"]) in (int, bool)
+    if one["type"] == "unexpected_keyword_argument":
+        owner = _owner(kind, one["loc"][:-1])
+        names = [field.name for field in fields(owner)]
+        return str(not_taken(str(one["loc"][-1]), f"not a field of {owner.__name__}", names, where))
+    value = one["input"]
+    shown = isinstance(value, str | float | None) or type(value) in (int, bool)
     return f"{where}: {one['msg']}" + (
-        f", got {one['input']!r:.60}" if shown and "got" not in one["msg"] else ""
+        f", got {value!r:.60}" if shown and "got" not in one["msg"] else ""
     )
 
 
-def _owner(model: type[BaseModel], path: Sequence[str | int]) -> type[BaseModel]:
-    """The model that stands at a path of fields and places within another one."""
+def _owner(kind: Any, path: Sequence[str | int]) -> Any:
+    """The dataclass that stands at a path of fields and places within another type."""
+    owner = next(_dataclasses(kind))
     for step in path:
-        field = model.model_fields.get(str(step))
-        if field is not None:
-            model = next(_models(field.annotation), model)
-    return model
+        if isinstance(step, str) and step in (hints := get_type_hints(owner)):
+            owner = next(_dataclasses(hints[step]), owner)
+    return owner
 
 
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+def _dataclasses(annotation: Any) -> Iterator[Any]:
+    if is_dataclass(annotation):
         yield annotation
     for one in get_args(annotation):
-        yield from _models(one)
+        yield from _dataclasses(one)
 
 
 def install(app: FastAPI, allowed: Callable[[str], Sequence[str]]) -> None:

@@ -1,15 +1,15 @@
-"""The JSON that clients send. What comes back has the field names of trustvlm's dataclasses."""
+"""The bodies of requests: the options of trustvlm.types with what is sent beside them."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypeAliasType
 
 from trustvlm.encoders.presets import PAPER
-from trustvlm.errors import InvalidInput
 from trustvlm.http.wire.texts import (
     ClassifierSpec,
     LabelName,
@@ -20,18 +20,33 @@ from trustvlm.http.wire.texts import (
 )
 from trustvlm.index.recipe import list_recipes
 from trustvlm.scoring.rules import RULES
-from trustvlm.types.bounds import NUMBERS, WHOLE, number, whole
+from trustvlm.types.options import (
+    CalibrateOptions,
+    EvaluateOptions,
+    EvaluateStoredOptions,
+    FeedbackOptions,
+    Options,
+    ReadingOptions,
+    RecalibrateOptions,
+    ScoreOptions,
+    SearchOptions,
+    SpaceOptions,
+    WholeNumber,
+    Within,
+)
 
 __all__ = [
     "AliasBody",
     "CalibrateBody",
     "EmbedBody",
     "EvaluateBody",
-    "EvaluateOptions",
     "EvidenceBody",
     "FeedbackBody",
     "IdsBody",
     "LabelBody",
+    "LabelContents",
+    "LabelledBody",
+    "NamesBody",
     "NewLabelForm",
     "PatchBody",
     "PicturedLabel",
@@ -40,70 +55,37 @@ __all__ = [
     "SearchBody",
     "SpaceBody",
     "StoredCalibrateBody",
+    "StoredEvaluateBody",
     "SupportsBody",
-    "bounded",
-]  # fmt: skip
+    "SyncBody",
+    "examples",
+]
 
 Vector = list[float]
 Rows = list[Vector]
 Name = Annotated[str, Field(max_length=2_000)]
+Id = Annotated[WholeNumber, Field(ge=1, le=2**63 - 1)]
+IdOrNone = Annotated[WholeNumber, Field(ge=-1, le=2**63 - 1)]  # -1: of no label
 
 
-def _one_of(*names: str) -> tuple[AfterValidator, Any]:
-    """What makes a string one of these: others are refused as the library refuses them."""
+def _listed(*names: str) -> Any:
+    return Field(json_schema_extra={"enum": [*names]})
+
+
+def _one_of(*names: str) -> tuple[Any, ...]:
+    """A text that is one of these; another one is refused as the library refuses it."""
 
     def checked(name: str) -> str:
         if name not in names:
-            said = f"expected one of {', '.join(names)}; got {name!r}"
-            raise PydanticCustomError("one_of", "{said}", {"said": said})
+            message = {"message": f"expected one of {', '.join(names)}; got {name!r}"}
+            raise PydanticCustomError("one_of", "{message}", message)
         return name
 
-    return AfterValidator(checked), Field(max_length=100, json_schema_extra={"enum": [*names]})
-
-
-def _whole(value: Any) -> Any:
-    """A number of JSON without a fraction as an integer, as JSON Schema means it: 311.0 is 311.
-    Beyond 2^53 it may be another one than was written."""
-    return (
-        int(value) if type(value) is float and value.is_integer() and abs(value) <= 2**53 else value
-    )
-
-
-Whole = Annotated[int, BeforeValidator(_whole)]
-Id = Annotated[Whole, Field(ge=1, le=2**63 - 1)]
-IdOrNone = Annotated[Whole, Field(ge=-1, le=2**63 - 1)]  # -1: of no label
-
-
-def bounded(name: str) -> tuple[AfterValidator, Any]:
-    """What keeps a number within the bounds of a parameter: others are refused as the library
-    refuses them."""
-    check = number if name in NUMBERS else whole
-    low, high = NUMBERS.get(name) or WHOLE[name]
-
-    def checked(value: Any) -> Any:
-        try:
-            return check(name, value)
-        except InvalidInput as error:
-            raise PydanticCustomError(
-                "bounds", "{said}", {"said": str(error).partition(": ")[2]}
-            ) from error
-
-    return AfterValidator(checked), Field(json_schema_extra={"minimum": low, "maximum": high})
+    return Field(max_length=100), AfterValidator(checked), _listed(*names)
 
 
 RuleName = TypeAliasType("RuleName", Annotated[str, *_one_of(*RULES)])
 RuleChoice = TypeAliasType("RuleChoice", Annotated[str, *_one_of("auto", *RULES)])
-PresetName = Annotated[str, Field(max_length=2_000, json_schema_extra={"enum": [PAPER.name]})]
-Params = dict[str, float | None]
-MaxRisk = Annotated[float, *bounded("max_risk")]
-Confidence = Annotated[float, *bounded("confidence")]
-_ROWS = "(n, d) embeddings, not normalised"
-
-
-class Body(BaseModel):
-    """What is not named here is refused: a mistyped option must not be ignored."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 def _needs(name: str, kind: str) -> Any:
@@ -111,106 +93,112 @@ def _needs(name: str, kind: str) -> Any:
     return {"required": [name], "properties": {name: {"type": kind}}}
 
 
-class ImageFields(Body):
-    """How image files are read; only with files, in a form."""
-
-    image_range: list[float] | None = Field(
-        None,
-        min_length=2,
-        max_length=2,
-        description="in images of more than 8 bits, the values that become black and white",
-    )
-    accept_truncated: bool = Field(
-        False, description="take JPEG and PNG files that lack their last bytes"
-    )
+def _extra(**schema: Any) -> Any:
+    return {"extra": "forbid", "json_schema_extra": schema}
 
 
-class SpaceBody(Body):
+@dataclass(frozen=True, kw_only=True)
+class SpaceBody(SpaceOptions):
     """A new label space."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"anyOf": [_needs("classifier", "string"), _needs("preset", "string")]},
+    __pydantic_config__: ClassVar[Any] = _extra(
+        anyOf=[_needs("classifier", "string"), _needs("preset", "string")]
     )
 
-    name: SpaceName = Field(examples=["aerial"])
-    classifier: ClassifierSpec | None = Field(None, examples=["precomputed:512"])
-    verifier: VerifierSpec | None = Field(None, examples=["precomputed:768"])
-    templates: list[Template] | None = Field(None, min_length=1, max_length=1_000)
-    logit_scale: Annotated[float, *bounded("logit_scale")] | None = None
-    preset: PresetName | None = None
-    recipe: Annotated[
-        str, Field(json_schema_extra={"enum": [recipe.name for recipe in list_recipes()]})
-    ] = "flat"
+    name: Annotated[SpaceName, Field(examples=["aerial"])]
+    classifier: Annotated[ClassifierSpec | None, Field(examples=["precomputed:512"])] = None
+    verifier: Annotated[VerifierSpec | None, Field(examples=["precomputed:768"])] = None
+    templates: Annotated[list[Template] | None, Field(min_length=1, max_length=1_000)] = None
+    preset: Annotated[str, Field(max_length=2_000), _listed(PAPER.name)] | None = None
+    recipe: Annotated[str, _listed(*(recipe.name for recipe in list_recipes()))] = (
+        SpaceOptions.recipe
+    )
 
 
-class LabelBody(Body):
+@dataclass(frozen=True, kw_only=True)
+class LabelBody(Options):
     """One label, with whatever is known of it."""
 
-    name: LabelName = Field(examples=["airport"])
-    text_vector: Vector | Rows | None = Field(
-        None, description="(d,) or (templates, d) classifier embeddings of its name"
-    )
-    image_vectors: Rows | None = Field(
-        None, description="(k, d) verifier embeddings of support images"
-    )
-    classifier_image_vectors: Rows | None = Field(
-        None, description="(k, d) classifier embeddings of the same images"
-    )
+    name: Annotated[LabelName, Field(examples=["airport"])]
+    text_vector: Annotated[
+        Vector | Rows | None,
+        Field(description="(d,) or (templates, d) classifier embeddings of its name"),
+    ] = None
+    image_vectors: Annotated[
+        Rows | None, Field(description="(k, d) verifier embeddings of support images")
+    ] = None
+    classifier_image_vectors: Annotated[
+        Rows | None, Field(description="(k, d) classifier embeddings of the same images")
+    ] = None
     prompt: Prompt | None = None
 
 
-class RegisterBody(Body):
+@dataclass(frozen=True, kw_only=True)
+class RegisterBody(Options):
     """Labels to register, as `labels` with vectors, or as `names` that the space's classifier
     encodes."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"oneOf": [_needs("labels", "array"), _needs("names", "array")]},
+    __pydantic_config__: ClassVar[Any] = _extra(
+        oneOf=[_needs("labels", "array"), _needs("names", "array")]
     )
 
-    labels: list[LabelBody] | None = Field(None, max_length=10_000)
-    names: list[LabelName] | None = Field(None, max_length=100_000, examples=[["airport", "beach"]])
-    bring_back: bool = Field(
-        False, description="add vectors, too, that were taken out of their label and not yet purged"
-    )
+    labels: Annotated[list[LabelBody] | None, Field(max_length=10_000)] = None
+    names: Annotated[
+        list[LabelName] | None, Field(max_length=100_000, examples=[["airport", "beach"]])
+    ] = None
+    bring_back: Annotated[
+        bool,
+        Field(
+            description="add vectors, too, that were taken out of their label and not yet purged"
+        ),
+    ] = False
 
 
+@dataclass(frozen=True, kw_only=True)
 class PicturedLabel(LabelBody):
     """One of several labels whose image files come in one form."""
 
-    images: Whole = Field(
-        0, ge=0, description="how many of the form's files, in their order, are its support images"
-    )
+    images: Annotated[
+        WholeNumber,
+        Field(
+            ge=0, description="how many of the form's files, in their order, are its support images"
+        ),
+    ] = 0
 
 
-class Pictured(ImageFields):
+@dataclass(frozen=True, kw_only=True)
+class Pictured(ReadingOptions):
     """What a form says of its image files."""
 
-    unreadable: Literal["refuse", "report"] = Field(
-        "refuse",
-        description="where no image can be read: refuse the request, or answer with nothing but "
-        "failures",
-    )
-    keep_originals: bool = Field(
-        False, description="keep the image files in the home, so that they can be re-embedded"
-    )
+    unreadable: Annotated[
+        Literal["refuse", "report"],
+        Field(
+            description="where no image can be read: refuse the request, or answer with nothing "
+            "but failures"
+        ),
+    ] = "refuse"
+    keep_originals: Annotated[
+        bool, Field(description="keep the image files in the home, so that they can be re-embedded")
+    ] = False
 
 
+@dataclass(frozen=True, kw_only=True)
 class NewLabelForm(Pictured):
     """One label with image files (multipart); or several of them."""
 
-    bring_back: bool = Field(
-        False, description="add images, too, that were taken out of their label and not yet purged"
-    )
-
+    bring_back: Annotated[
+        bool,
+        Field(description="add images, too, that were taken out of their label and not yet purged"),
+    ] = False
     name: LabelName | None = None
     prompt: Prompt | None = None
-    labels: str | None = Field(
-        None,
-        description="instead of a name: a JSON list of labels (see LabelBody), each with "
-        "`images`, the number of its files",
-    )
+    labels: Annotated[
+        str | None,
+        Field(
+            description="instead of a name: a JSON list of labels (see LabelBody), each with "
+            "`images`, the number of its files"
+        ),
+    ] = None
 
 
 _BOTH: Any = {
@@ -219,61 +207,74 @@ _BOTH: Any = {
 }  # the vector is encoded from the prompt
 
 
-class PatchBody(Body):
+@dataclass(frozen=True, kw_only=True)
+class PatchBody(Options):
     """What is to change of a label; null: nothing."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"minProperties": 1, "not": _BOTH})
+    __pydantic_config__: ClassVar[Any] = _extra(minProperties=1, **{"not": _BOTH})
 
     new_name: LabelName | None = None
     prompt: Prompt | None = None
     text_vector: Vector | Rows | None = None
 
 
-class LabelContents(Body):
+@dataclass(frozen=True, kw_only=True)
+class LabelContents(Options):
     """The support images of a label by their content."""
 
     name: LabelName
-    contents: list[Annotated[str, Field(pattern="^[0-9a-f]{64}$")]] = Field(
-        max_length=1_000_000,
-        description="SHA-256 of each image file, or of each vector as little-endian float32",
-    )
-    sources: list[str | None] | None = Field(None, description="what each is called")
-    unread: bool = Field(
-        False, description="an image could not be read: nothing of the label is removed"
-    )
+    contents: Annotated[
+        list[Annotated[str, Field(pattern="^[0-9a-f]{64}$")]],
+        Field(
+            max_length=1_000_000,
+            description="SHA-256 of each image file, or of each vector as little-endian float32",
+        ),
+    ]
+    sources: Annotated[list[str | None] | None, Field(description="what each is called")] = None
+    unread: Annotated[
+        bool, Field(description="an image could not be read: nothing of the label is removed")
+    ] = False
 
 
-class SyncBody(Body):
+@dataclass(frozen=True, kw_only=True)
+class SyncBody(Options):
     """All that the labels of a folder have."""
 
-    labels: list[LabelContents] = Field(min_length=1, max_length=100_000)
-    dry_run: bool = Field(
-        False, description="say what would change, what would be added included, and change nothing"
-    )
-    remove: bool = Field(
-        True, description="false, with dry_run: say what registering alone would change"
-    )
-    bring_back: bool = Field(False, description="with remove false: as in POST …/labels")
+    labels: Annotated[list[LabelContents], Field(min_length=1, max_length=100_000)]
+    dry_run: Annotated[
+        bool,
+        Field(
+            description="say what would change, what would be added included, and change nothing"
+        ),
+    ] = False
+    remove: Annotated[
+        bool, Field(description="false, with dry_run: say what registering alone would change")
+    ] = True
+    bring_back: Annotated[bool, Field(description="with remove false: as in POST …/labels")] = False
 
 
-class NamesBody(Body):
+@dataclass(frozen=True, kw_only=True)
+class NamesBody(Options):
     """Names that are to be labels of the space."""
 
-    names: list[Name] = Field(max_length=100_000)
+    names: Annotated[list[Name], Field(max_length=100_000)]
 
 
-class AliasBody(Body):
+@dataclass(frozen=True, kw_only=True)
+class AliasBody(Options):
     """Whose further name a label becomes."""
 
-    of: Name = Field(examples=["airport"])
+    of: Annotated[Name, Field(examples=["airport"])]
 
 
-class IdsBody(Body):
+@dataclass(frozen=True, kw_only=True)
+class IdsBody(Options):
     """Support images by id."""
 
-    ids: list[Id] = Field(max_length=100_000)
+    ids: Annotated[list[Id], Field(max_length=100_000)]
 
 
+@dataclass(frozen=True, kw_only=True)
 class SupportsBody(Pictured):
     """Support images as embeddings."""
 
@@ -281,175 +282,137 @@ class SupportsBody(Pictured):
     classifier_image_vectors: Rows | None = None
 
 
-class QueryBody(Body):
+def _rows_of(encoder: str) -> Any:
+    return Field(description=f"(n, d) embeddings, not normalised, of the space's {encoder}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueryBody(Options):
     """Queries as embeddings; images come as multipart files instead."""
 
-    classifier: Rows | None = Field(None, description=f"{_ROWS}, of the space's classifier")
-    verifier: Rows | None = Field(None, description=f"{_ROWS}, of the space's verifier")
+    classifier: Annotated[Rows | None, _rows_of("classifier")] = None
+    verifier: Annotated[Rows | None, _rows_of("verifier")] = None
 
 
-class ScoreBody(ImageFields, QueryBody):
+@dataclass(frozen=True, kw_only=True)
+class ScoreBody(ScoreOptions, ReadingOptions, QueryBody):
     """Queries to score."""
 
-    rule: RuleName | None = Field(
-        None, description="None: that of the calibration in force, else the default"
-    )
-    params: Params | None = None
-    top_k: Annotated[Whole, *bounded("top_k")] = 5
-    labels: list[Name] | None = Field(None, description="only these labels take part")
-    evidence: Whole | None = Field(
-        None,
-        ge=0,
-        le=20,
-        description="nearest support images a verdict; by default 3 with images and 0 with "
-        "embeddings",
-    )
-    terms: bool = Field(
-        False, description="what of each trust comes from the text and what from the images"
-    )
+    rule: Annotated[
+        RuleName | None,
+        Field(description="None: that of the calibration in force, else the default"),
+    ] = None
+    evidence: Annotated[
+        WholeNumber | None,
+        Field(
+            ge=0,
+            le=20,
+            description="nearest support images a verdict; by default 3 with images and 0 with "
+            "embeddings",
+        ),
+    ] = None
+    terms: Annotated[
+        bool, Field(description="what of each trust comes from the text and what from the images")
+    ] = False
 
 
-class EmbedBody(ImageFields):
+@dataclass(frozen=True, kw_only=True)
+class EmbedBody(ReadingOptions):
     """Image files to embed: nothing but these."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class EvidenceBody(QueryBody):
-    """Verdicts whose evidence is asked for, by what the answer with these verdicts said."""
+    """Verdicts whose evidence is requested, by what the answer with these verdicts said."""
 
-    state: dict[str, Any] = Field(description="`evidence_state` of that answer")
-    revision: Whole = Field(ge=0, le=2**63 - 1)
-    label_ids: list[IdOrNone] = Field(max_length=1_000)
-    rival_ids: list[IdOrNone] = Field(max_length=1_000)
-    k: Annotated[Whole, *bounded("k")] = 3
+    state: Annotated[dict[str, Any], Field(description="`evidence_state` of that answer")]
+    revision: Annotated[WholeNumber, Field(ge=0, le=2**63 - 1)]
+    label_ids: Annotated[list[IdOrNone], Field(max_length=1_000)]
+    rival_ids: Annotated[list[IdOrNone], Field(max_length=1_000)]
+    k: Annotated[WholeNumber, Within("k")] = 3
 
 
-class SearchBody(ImageFields, QueryBody):
+@dataclass(frozen=True, kw_only=True)
+class SearchBody(SearchOptions, ReadingOptions, QueryBody):
     """Queries to search with."""
 
     text: list[Name] | None = None
-    kind: Literal["support", "prototype", "text"] = "support"
-    k: Annotated[Whole, *bounded("hits")] = 10
 
 
-class LabelledBody(ImageFields, QueryBody):
+@dataclass(frozen=True, kw_only=True)
+class LabelledBody(ReadingOptions, QueryBody):
     """Queries whose true labels are known."""
 
-    truth: list[Name | None] = Field(
-        min_length=1, description="a label name a query; null: of no label of the space"
-    )
+    truth: Annotated[
+        list[Name | None],
+        Field(min_length=1, description="a label name a query; null: of no label of the space"),
+    ]
     sources: list[Name | None] | None = None
 
 
-class FeedbackBody(LabelledBody):
+@dataclass(frozen=True, kw_only=True)
+class FeedbackBody(FeedbackOptions, LabelledBody):
     """True labels of images that came in."""
 
-    sampling: Literal["chosen", "random"] = "chosen"
-    promote: bool = Field(False, description="make them support images of their labels, too")
 
-
-class EvaluateOptions(Body):
-    """How to evaluate."""
+@dataclass(frozen=True, kw_only=True)
+class StoredEvaluateBody(EvaluateStoredOptions):
+    """How to evaluate on the stored images."""
 
     rules: list[RuleName] | None = None
-    risk: Annotated[float, *bounded("risk")] = 0.05
-    coverage: Annotated[float, *bounded("coverage")] = 0.8
-    draws: Annotated[Whole, *bounded("draws")] = 0
-    params: dict[str, Params] | None = Field(
-        None, description="parameters by rule, where they are not the rule's own"
-    )
-    items: bool = Field(
-        False,
-        description="say also what each rule says of each image, and what each threshold accepts",
-    )
-    confidence: Confidence = Field(
-        0.9, description="of the bounds of the risk that come with the thresholds"
-    )
 
 
+@dataclass(frozen=True, kw_only=True)
 class EvaluateBody(EvaluateOptions, LabelledBody):
     """Labelled queries to evaluate rules on."""
 
+    rules: list[RuleName] | None = None
 
-_MAY_CORRECT = "the rule may be one that corrects the classifier's labels (a starred one)"
 
-
-class StoredCalibrateBody(Body):
-    """What to ask for on the stored images; what is left out stays as it was asked for last."""
+@dataclass(frozen=True, kw_only=True)
+class StoredCalibrateBody(RecalibrateOptions):
+    """What to request of the stored images; what is left out stays as it was requested last."""
 
     rule: RuleChoice | None = None
-    max_risk: MaxRisk | None = None
-    confidence: Confidence | None = None
-    params: Params | None = Field(None, description="of the rule, to hold fixed")
-    may_correct: bool | None = Field(None, description=_MAY_CORRECT)
 
 
-class CalibrateBody(LabelledBody):
+@dataclass(frozen=True, kw_only=True)
+class CalibrateBody(CalibrateOptions, LabelledBody):
     """Labelled queries to calibrate on."""
 
-    rule: RuleChoice = "auto"
-    max_risk: MaxRisk = 0.05
-    confidence: Confidence = 0.9
-    params: Params | None = None
-    on_stale: Literal["auto", "flag", "abstain"] = "auto"
-    on_unverified: Literal["judge", "abstain"] = "judge"
-    unknown_rate: Annotated[float, *bounded("unknown_rate")] = 0.01
-    may_correct: bool = Field(False, description=_MAY_CORRECT)
-
-    @model_validator(mode="after")
-    def _keeps_or_may_correct(self) -> Self:
-        if self.rule != "auto" and RULES[self.rule].relabels and not self.may_correct:
-            said = (
-                f"{self.rule!r} may correct the classifier's labels: send may_correct true, "
-                f"or name a rule that keeps them"
-            )
-            raise PydanticCustomError("may_correct", "{said}", {"said": said})
-        return self
+    rule: RuleChoice = CalibrateOptions.rule
 
 
-def examples(body: type[Body]) -> dict[str, Any]:
-    """An example of each body for the OpenAPI document: of a space with 2-d embeddings."""
-    known: dict[type[Body], dict[str, Any]] = {
-        SpaceBody: {"name": "aerial", "classifier": "precomputed:2", "verifier": "precomputed:3"},
-        RegisterBody: {
-            "labels": [
-                {"name": "airport", "text_vector": [1.0, 0.0], "image_vectors": [[1.0, 0.1, 0.0]]},
-                {"name": "sea"},
-            ]
-        },
-        PatchBody: {"new_name": "airfield"},
-        SupportsBody: {"image_vectors": [[1.0, 0.0, 0.1]]},
-        AliasBody: {"of": "airport"},
-        IdsBody: {"ids": [1]},
-        EvidenceBody: {
-            "state": {"space": 1, "epoch": "…", "aliases": {}},
-            "revision": 1,
-            "verifier": [[1.0, 0.0, 0.2]],
-            "label_ids": [1],
-            "rival_ids": [2],
-            "k": 3,
-        },
-        ScoreBody: {
-            "classifier": [[0.9, 0.1]],
-            "verifier": [[1.0, 0.0, 0.2]],
-            "rule": None,
-            "evidence": 3,
-        },
-        SearchBody: {"verifier": [[1.0, 0.0, 0.2]], "kind": "support", "k": 3},
-        FeedbackBody: {
-            "classifier": [[0.9, 0.1]],
-            "verifier": [[1.0, 0.0, 0.2]],
-            "truth": ["airport"],
-        },
-        EvaluateBody: {
-            "classifier": [[0.9, 0.1]],
-            "verifier": [[1.0, 0.0, 0.2]],
-            "truth": ["airport"],
-        },
-        CalibrateBody: {
-            "classifier": [[0.9, 0.1]],
-            "verifier": [[1.0, 0.0, 0.2]],
-            "truth": ["airport"],
-            "max_risk": 0.05,
-        },
-    }
-    return known.get(body, {})
+_QUERIES = {"classifier": [[0.9, 0.1]], "verifier": [[1.0, 0.0, 0.2]]}
+_LABELLED = _QUERIES | {"truth": ["airport"]}
+_EXAMPLES: dict[type[Options], dict[str, Any]] = {
+    SpaceBody: {"name": "aerial", "classifier": "precomputed:2", "verifier": "precomputed:3"},
+    RegisterBody: {
+        "labels": [
+            {"name": "airport", "text_vector": [1.0, 0.0], "image_vectors": [[1.0, 0.1, 0.0]]},
+            {"name": "sea"},
+        ]
+    },
+    PatchBody: {"new_name": "airfield"},
+    SupportsBody: {"image_vectors": [[1.0, 0.0, 0.1]]},
+    AliasBody: {"of": "airport"},
+    IdsBody: {"ids": [1]},
+    EvidenceBody: {
+        "state": {"space": 1, "epoch": "…", "aliases": {}},
+        "revision": 1,
+        "verifier": [[1.0, 0.0, 0.2]],
+        "label_ids": [1],
+        "rival_ids": [2],
+        "k": 3,
+    },
+    ScoreBody: _QUERIES | {"rule": None, "evidence": 3},
+    SearchBody: {"verifier": [[1.0, 0.0, 0.2]], "kind": "support", "k": 3},
+    FeedbackBody: _LABELLED,
+    EvaluateBody: _LABELLED,
+    CalibrateBody: _LABELLED | {"max_risk": 0.05},
+}
+
+
+def examples(body: type[Options]) -> dict[str, Any]:
+    """An example of a body for the OpenAPI document: of a space with 2-d embeddings."""
+    return _EXAMPLES.get(body, {})

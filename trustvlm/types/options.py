@@ -1,0 +1,199 @@
+"""Options of the verbs: their defaults and limits, once for the library, the HTTP service and the
+client.
+
+The bodies of requests are made from these classes (:mod:`trustvlm.http.wire.schemas`); a test holds
+the signatures of :class:`trustvlm.TrustService` and :class:`trustvlm.client.Client` against them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError, core_schema
+
+from trustvlm.errors import InvalidInput
+from trustvlm.types.bounds import NUMBERS, WHOLE, number, whole
+
+__all__ = [
+    "CalibrateOptions",
+    "Confidence",
+    "EvaluateOptions",
+    "EvaluateStoredOptions",
+    "FeedbackOptions",
+    "MaxRisk",
+    "Options",
+    "Params",
+    "ReadingOptions",
+    "RecalibrateOptions",
+    "ScoreOptions",
+    "SearchOptions",
+    "SpaceOptions",
+    "WholeNumber",
+    "Within",
+]
+
+
+class Within:
+    """Marks a number that lies within the bounds of a parameter (:mod:`trustvlm.types.bounds`)."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> Any:
+        low, high = NUMBERS.get(self._name) or WHOLE[self._name]
+        return handler(schema) | {"minimum": low, "maximum": high}
+
+    def _checked(self, value: Any) -> Any:
+        try:
+            return (number if self._name in NUMBERS else whole)(self._name, value)
+        except InvalidInput as error:
+            message = {"message": str(error).partition(": ")[2]}
+            raise PydanticCustomError("bounds", "{message}", message) from error
+
+
+def _integer(value: Any) -> Any:
+    """A number of JSON without a fraction as an integer, as JSON Schema means it: 311.0 is 311.
+    Beyond 2^53 it may differ from what was written."""
+    exact = type(value) is float and value.is_integer() and abs(value) <= 2**53
+    return int(value) if exact else value
+
+
+WholeNumber = Annotated[int, BeforeValidator(_integer)]
+Params = dict[str, float | None]
+MaxRisk = Annotated[float, Within("max_risk")]
+Confidence = Annotated[float, Within("confidence")]
+_MAY_CORRECT = Field(
+    description="the rule may be one that corrects the classifier's labels (a starred one)"
+)
+
+
+class Options:
+    """Base of all options; a name that is no option is refused, since a mistyped option must not be
+    ignored."""
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingOptions(Options):
+    """How image files are read."""
+
+    image_range: Annotated[
+        list[float] | None,
+        Field(
+            min_length=2,
+            max_length=2,
+            description="in images of more than 8 bits, the values that become black and white",
+        ),
+    ] = None
+    accept_truncated: Annotated[
+        bool, Field(description="take JPEG and PNG files that lack their last bytes")
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpaceOptions(Options):
+    """What a label space is created with, besides its name."""
+
+    classifier: str | None = None
+    verifier: str | None = None
+    templates: list[str] | None = None
+    logit_scale: Annotated[float, Within("logit_scale")] | None = None
+    preset: str | None = None
+    recipe: str = "flat"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreOptions(Options):
+    """How queries are scored."""
+
+    rule: str | None = None
+    params: Params | None = None
+    top_k: Annotated[WholeNumber, Within("top_k")] = 5
+    labels: Annotated[
+        list[Annotated[str, Field(max_length=2_000)]] | None,
+        Field(description="only these labels take part"),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions(Options):
+    """What queries are searched for."""
+
+    kind: Literal["support", "prototype", "text"] = "support"
+    k: Annotated[WholeNumber, Within("hits")] = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(Options):
+    """How rules are evaluated."""
+
+    rules: list[str] | None = None
+    risk: Annotated[float, Within("risk")] = 0.05
+    coverage: Annotated[float, Within("coverage")] = 0.8
+    draws: Annotated[
+        WholeNumber,
+        Within("draws"),
+        Field(description="random parts of the support images; 0: no curve over their number"),
+    ] = 5
+    params: Annotated[
+        dict[str, Params] | None,
+        Field(description="parameters by rule, where they are not the rule's own"),
+    ] = None
+    items: Annotated[
+        bool,
+        Field(
+            description="say also what each rule says of each image, and what each threshold "
+            "accepts"
+        ),
+    ] = False
+    confidence: Annotated[
+        Confidence, Field(description="of the bounds of the risk that come with the thresholds")
+    ] = 0.9
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateStoredOptions(EvaluateOptions):
+    """How rules are evaluated on the stored images."""
+
+    draws: Annotated[WholeNumber, Within("draws")] = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrateOptions(Options):
+    """What a calibration promises, and how it decides."""
+
+    rule: str = "auto"
+    max_risk: MaxRisk = 0.05
+    confidence: Confidence = 0.9
+    params: Params | None = None
+    on_stale: Literal["auto", "flag", "abstain"] = "auto"
+    on_unverified: Literal["judge", "abstain"] = "judge"
+    unknown_rate: Annotated[float, Within("unknown_rate")] = 0.01
+    may_correct: Annotated[bool, _MAY_CORRECT] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecalibrateOptions(Options):
+    """What changes when the stored images calibrate again; None: as it was requested last."""
+
+    rule: str | None = None
+    max_risk: MaxRisk | None = None
+    confidence: Confidence | None = None
+    params: Annotated[Params | None, Field(description="of the rule, to hold fixed")] = None
+    may_correct: Annotated[bool | None, _MAY_CORRECT] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeedbackOptions(Options):
+    """How images with known labels were chosen, and what becomes of them."""
+
+    sampling: Literal["chosen", "random"] = "chosen"
+    promote: Annotated[bool, Field(description="make them support images of their labels, too")] = (
+        False
+    )
