@@ -265,9 +265,7 @@ async def register(request: Request, space: str) -> Response:
 async def show_label(request: Request, space: str, label: str) -> Response:
     """One label."""
     serving = serving_of(request)
-    return answer(
-        await serving.reading.run(lambda: serving.home.get_label(space, name_of(label)))
-    )
+    return answer(await serving.reading.run(lambda: serving.home.get_label(space, name_of(label))))
 
 
 @router.patch(
