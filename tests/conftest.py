@@ -25,7 +25,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 hypothesis.settings.register_profile("trustvlm", deadline=None)
 hypothesis.settings.load_profile("trustvlm")
 
-LONGEST = ("test_readme.py", "test_demo.py", "test_reproduction.py")
+LONGEST = ("test_pages.py", "test_demo.py", "test_reproduction.py")
 """Files that take a minute begin first, so that no worker ends with one of them."""
 
 

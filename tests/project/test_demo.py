@@ -202,7 +202,7 @@ def test_the_next_commands_work_as_printed(demo: Demo, home: Path):
         "--home",
         str(demo.result.home),
         "serve",
-    ]  # test_readme.py serves this home, and scores
+    ]  # test_pages.py serves this home, and scores
     assert outputs[2] != outputs[4]
     with trustvlm.open(home) as service:
         assert [label.name for label in service.list_labels(SPACE)] == [*LABELS, ELEVENTH]

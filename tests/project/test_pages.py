@@ -1,0 +1,149 @@
+"""README and docs/ are true: their commands run as printed, in order, and print what stands there
+(numbers aside); the files that they name exist."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from served_client import application, listening
+from server_process import ready, server
+from shell import Shell
+from test_http_routes import picture
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVICE = "http://127.0.0.1:8000"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# In the order in which a reader would follow them: later pages use homes of earlier ones.
+FOLLOWED = ("docs/tutorial.md", "docs/labels.md", "docs/encoders.md", "README.md")
+WITH_PYTHON = ("README.md", "docs/arrays.md", "docs/client.md")
+MOST_WORDS = 900
+
+Reader = tuple[Path, dict[str, list[str]]]
+
+
+def blocks(language: str, page: str) -> list[str]:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+def transcript(page: str) -> Iterator[tuple[str, str]]:
+    """(command, printed output) of every console block of a page, in order."""
+    for block in blocks("console", page):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, _, output = part.partition("\n")
+            yield command, output.strip()
+
+
+def words(text: str) -> list[str]:
+    """What a text says without its numbers and its layout: machines differ in digits and speed."""
+    return re.sub(r"[-−]?\d+(\.\d+)?", "#", text).split()
+
+
+def says(printed: str, expected: str) -> bool:
+    """Whether a text was printed; a line of "…" stands for any lines."""
+    pieces = [re.escape(" ".join(words(piece))) for piece in re.split(r"^…$", expected, flags=re.M)]
+    return re.fullmatch(".*".join(pieces), " ".join(words(printed))) is not None
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Reader:
+    """The folder where a reader has followed the pages, without a network; and what each command of
+    each page printed."""
+    folder = tmp_path_factory.mktemp("reader")
+    models = str(ROOT / "trustvlm" / "demo" / "models")
+    shell = Shell(folder, MODELS=models, HF_HOME=str(folder / "hub"), COLUMNS="160")
+    return folder, {
+        page: [shell.run(command) for command, _ in transcript(page)] for page in FOLLOWED
+    }
+
+
+@pytest.mark.parametrize("page", FOLLOWED)
+def test_console_blocks_print_what_they_say(reader: Reader, page: str) -> None:
+    assert reader[1][page]
+    for (command, expected), output in zip(transcript(page), reader[1][page], strict=True):
+        printed = output.replace(str(ROOT), "/path/to")
+        assert says(printed, expected), f"$ {command}\n{printed}"
+
+
+@pytest.mark.parametrize("page", WITH_PYTHON)
+def test_python_blocks_print_what_they_say(reader: Reader, tmp_path: Path, page: str) -> None:
+    """README's on the home that its console blocks made."""
+    for code, expected in zip(blocks("python", page), blocks("text", page), strict=True):
+        with serving(code, tmp_path / "served") as served:
+            done = subprocess.run(
+                [sys.executable, "-c", served],
+                cwd=reader[0],
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+            )
+        assert done.returncode == 0, done.stderr
+        assert words(done.stdout) == words(expected)
+
+
+@contextmanager
+def serving(code: str, home: Path) -> Iterator[str]:
+    """The code, with a service that listens where it expects one."""
+    if SERVICE not in code:
+        yield code
+        return
+    with application(home) as app, listening(app) as port:
+        yield code.replace(SERVICE, f"http://127.0.0.1:{port}")
+
+
+def test_the_lines_of_the_service_are_answered(reader: Reader) -> None:
+    """On the home that the demo made."""
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not here")
+    first, *lines = (
+        shlex.split(line, comments=True) for line in blocks("sh", "docs/service.md")[0].splitlines()
+    )
+    assert first == ["trustvlm", "--home", "demo-home", "serve"]
+    assert len(lines) == 4
+    folder, _ = reader
+    (folder / "photo.png").write_bytes(picture(1))
+    with server(folder / "demo-home") as (_, address):
+        ready(address)
+        for line in lines:
+            command = [word.replace("localhost:8000", address) for word in line]
+            done = subprocess.run(
+                [*command, "--silent", "--fail-with-body"],
+                cwd=folder,
+                capture_output=True,
+                check=False,
+            )
+            assert done.returncode == 0, (line, done.stdout)
+            assert {"revision", "labels"} & set(json.loads(done.stdout))
+        kite = httpx.get(f"{address}/v1/spaces/digits/labels/kite").json()
+        assert kite["support_count"] == 1
+
+
+def test_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= MOST_WORDS
+
+
+FILE = re.compile(r"\b(?:trustvlm|tests|benchmarks|indexes|migrations|docs)/[\w/.*-]*\w/?")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_a_page_names_exist(page: Path) -> None:
+    named = set(FILE.findall(page.read_text(encoding="utf-8")))
+    assert not [name for name in named if not list(ROOT.glob(name.rstrip("/")))]
+
+
+def test_pages_that_the_code_names_exist() -> None:
+    for folder in ("trustvlm", "tests", "benchmarks", "migrations"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for page in re.findall(r"docs/[\w-]+\.md", path.read_text(encoding="utf-8")):
+                assert (ROOT / page).is_file(), f"{path.relative_to(ROOT)} names {page}"
