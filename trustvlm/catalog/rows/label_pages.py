@@ -1,30 +1,32 @@
-"""Pages of labels as they are listed: in the order of their ids, or of their names, served from the
-index of names."""
+"""Labels and support images as they are listed: labels page by page in the order of their ids or
+their names."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, Select, bindparam, select
 from sqlalchemy.orm import aliased
 
-from trustvlm.catalog.rows import labels
+from trustvlm.catalog.rows import labels, supports
+from trustvlm.catalog.store.bulk import rows_among
 from trustvlm.catalog.store.models import UNVERIFIED, Label, Space, Support
 from trustvlm.catalog.store.names import normal
-from trustvlm.types import LabelRow
+from trustvlm.types import LabelRow, SupportRow
 
 __all__ = [
     "find_row",
     "first_supports",
     "label_page",
     "label_page_by_id",
+    "list_group",
     "support_label",
     "support_space",
 ]
 
 _BEYOND = "\U0010ffff"  # sorts behind everything that a name may go on with
-
 
 _CANONICAL = aliased(Label)
 _OTHER = select(_CANONICAL.name).where(_CANONICAL.id == Label.alias_of).scalar_subquery()
@@ -71,15 +73,11 @@ def label_page(
         names = names.where(Label.name.contains(normal(contains), autoescape=True))
     if unverified:
         names = names.where(UNVERIFIED)
-    found = list(connection.scalars(names.limit(limit)))
+    ids = list(connection.scalars(names.limit(limit)))
     # By id alone, and put in order here: asked for the order of names, SQLite goes through all
     # names to find a page of ids.
-    rows = (
-        {row.id: row for row in connection.execute(_COLUMNS.where(Label.id.in_(found)))}
-        if found
-        else {}
-    )
-    return [LabelRow(*rows[label_id]) for label_id in found]
+    rows = {row.id: row for row in rows_among(connection, _COLUMNS, Label.id, ids)}
+    return [LabelRow(*rows[label_id]) for label_id in ids]
 
 
 def support_space(connection: Connection, support_id: int) -> str | None:
@@ -98,7 +96,7 @@ def support_space(connection: Connection, support_id: int) -> str | None:
 def first_supports(
     connection: Connection, label_ids: Sequence[int], most: int
 ) -> dict[int, list[int]]:
-    """label id → ids of its first live support images, at most so many: a few rows of an index for
+    """label id → ids of its first live support images, at most `most`: a few rows of an index for
     each label."""
     query = select(Support.id).where(
         Support.label_id == bindparam("label"), Support.removed_revision.is_(None)
@@ -109,12 +107,23 @@ def first_supports(
 
 def find_row(connection: Connection, space_id: int, name: str) -> LabelRow | None:
     """The live label `name` as it is listed."""
-    found = labels.find_many(connection, space_id, [name]).get(name)
-    return (
-        None
-        if found is None
-        else LabelRow(*connection.execute(_COLUMNS.where(Label.id == found.id)).one())
-    )
+    label = labels.find_many(connection, space_id, [name]).get(name)
+    if label is None:
+        return None
+    return LabelRow(*connection.execute(_COLUMNS.where(Label.id == label.id)).one())
+
+
+def list_group(connection: Connection, label_id: int) -> list[SupportRow]:
+    """The live support images of a label and its aliases, in order of id; of an alias, those of its
+    label."""
+    canonical_id = labels.canonical(connection, [label_id])[label_id]
+    name = labels.name_of(connection, canonical_id)
+    listed = [
+        replace(row, label=name, registered_as=None if row.label == name else row.label)
+        for member in labels.groups(connection, [canonical_id])
+        for row in supports.list_rows(connection, member)
+    ]
+    return sorted(listed, key=lambda row: row.id)
 
 
 def support_label(connection: Connection, space_id: int, support_id: int) -> str | None:

@@ -6,12 +6,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import Connection, Row, bindparam, func, select, update
 
 from trustvlm.catalog.rows.likeness import unknown
 from trustvlm.catalog.store import clock
-from trustvlm.catalog.store.bulk import insert_rows
+from trustvlm.catalog.store.bulk import insert_rows, rows_among, slices
 from trustvlm.catalog.store.models import Label
 from trustvlm.catalog.store.names import brief, forms, normal
 from trustvlm.catalog.store.vectors import checksum, pack, unpack, verify_checksums
@@ -49,8 +50,6 @@ __all__ = [
     "totals",
     "touched",
 ]
-
-_IN_CHUNK = 500  # names per IN (…): far below every database's limit on bound variables
 
 
 @dataclass(frozen=True)
@@ -104,6 +103,7 @@ class LabelChange:
 _RECORD = [getattr(Label, name) for name in LabelRecord.__dataclass_fields__]
 _OF_SPACE = Label.space_id == bindparam("space")
 _LIVE = Label.removed_revision.is_(None)
+_VECTORS = select(Label.id, Label.checksum, Label.text_prototype, Label.prototype)
 _SINCE = Label.revision > bindparam("since")
 
 # Made once: in the calls that a registration and a query consist of, putting a statement together
@@ -158,35 +158,32 @@ def find(connection: Connection, space_id: int, name: str) -> LabelRecord:
     Raises:
         NotFound: there is none; the message says whether it was removed.
     """
-    found = find_many(connection, space_id, [name])
-    if name not in found:
-        if find_last_removed(connection, space_id, name) is not None:
-            undo = "'trustvlm label restore' brings it back, 'trustvlm purge' deletes it for good"
-            raise NotFound(f"no label {brief(name)} in this space: it is removed; {undo}")
-        guess = unknown(connection, space_id, [name])[name]
-        hint = (
-            f"did you mean {brief(guess)}?"
-            if guess is not None
-            else "'trustvlm space show' lists its labels"
-        )
-        raise NotFound(f"no label {brief(name)} in this space; {hint}")
-    return found[name]
+    label = find_many(connection, space_id, [name]).get(name)
+    if label is not None:
+        return label
+    if find_last_removed(connection, space_id, name) is not None:
+        undo = "'trustvlm label restore' brings it back, 'trustvlm purge' deletes it for good"
+        raise NotFound(f"no label {brief(name)} in this space: it is removed; {undo}")
+    guess = unknown(connection, space_id, [name])[name]
+    hint = (
+        f"did you mean {brief(guess)}?"
+        if guess is not None
+        else "'trustvlm space show' lists its labels"
+    )
+    raise NotFound(f"no label {brief(name)} in this space; {hint}")
 
 
 def find_many(
     connection: Connection, space_id: int, names: Sequence[str]
 ) -> dict[str, LabelRecord]:
-    """The live labels among `names`, by name as it was asked for; names are compared in normal form
-    C.
+    """The live labels among `names`, by the given names, which are compared in normal form C.
 
     Raises:
         InvalidInput: something that no name can be.
     """
-    wanted = sorted(forms(names))
     stored: dict[str, LabelRecord] = {}
-    for start in range(0, len(wanted), _IN_CHUNK):
-        chunk = wanted[start : start + _IN_CHUNK]
-        rows = connection.execute(_FIND_MANY, {"space": space_id, "names": chunk})
+    for some in slices(sorted(forms(names))):
+        rows = connection.execute(_FIND_MANY, {"space": space_id, "names": some})
         stored.update({row.name: LabelRecord(*row) for row in rows})
     # As it is spelt first: a home may hold both spellings from before names were normalised.
     return {
@@ -197,23 +194,15 @@ def find_many(
 
 
 def name_of(connection: Connection, label_id: int) -> str:
-    """The name of a label that is there."""
-    name: str = connection.execute(select(Label.name).where(Label.id == label_id)).scalar_one()
-    return name
+    """The name of a label that exists."""
+    return connection.execute(select(Label.name).where(Label.id == label_id)).scalar_one()
 
 
 def find_last_removed(connection: Connection, space_id: int, name: str) -> LabelRecord | None:
     """The label `name` that was removed last and not yet purged; None: there is none."""
-    query = (
-        select(*_RECORD)
-        .where(
-            Label.space_id == space_id,
-            Label.name.in_(forms([name])),
-            Label.removed_revision.is_not(None),
-        )
-        .order_by(Label.removed_revision.desc())
-    )
-    row = connection.execute(query.limit(1)).first()
+    removed = (Label.space_id == space_id, Label.removed_revision.is_not(None))
+    query = select(*_RECORD).where(*removed, Label.name.in_(forms([name])))
+    row = connection.execute(query.order_by(Label.removed_revision.desc()).limit(1)).first()
     return None if row is None else LabelRecord(*row)
 
 
@@ -241,11 +230,9 @@ def insert_many(
     # Not RETURNING: in an order that one can rely on, SQLite gives it for one row at a time only,
     # at three times the cost.
     insert_rows(connection, Label, rows)
-    found = {
-        row.name: row.id
-        for row in connection.execute(_INSERTED, {"space": space_id, "at": revision})
-    }
-    return [found[label.name] for label in labels]
+    inserted = connection.execute(_INSERTED, {"space": space_id, "at": revision})
+    ids = {row.name: row.id for row in inserted}
+    return [ids[label.name] for label in labels]
 
 
 def set_prototype(
@@ -256,15 +243,10 @@ def set_prototype(
     support_count: int,
 ) -> None:
     """Store a label's recomputed prototype (None: it has no support image any more)."""
-    text, _ = _proved_vectors(connection, label_id)
+    text = _vectors(connection, label_id).text_prototype
     image = None if prototype is None else pack(prototype)
-    values = {
-        "prototype": image,
-        "support_count": support_count,
-        "revision": revision,
-        "checksum": checksum(text, image),
-    }
-    connection.execute(update(Label).where(Label.id == label_id).values(**values))
+    values = {"prototype": image, "support_count": support_count, "checksum": checksum(text, image)}
+    _set(connection, label_id, revision=revision, **values)
 
 
 def set_text(
@@ -278,51 +260,56 @@ def set_text(
     text_prototype: Float32s,
 ) -> None:
     """Store a label's changed name, prompt and text prototype."""
-    _, image = _proved_vectors(connection, label_id)
-    text = pack(text_prototype)
-    values = {
-        "name": name, "name_hash": name_hash(name), "prompt": prompt, "text_source": text_source,
-        "revision": revision,
-        "text_prototype": text, "checksum": checksum(text, image),
-    }  # fmt: skip
-    connection.execute(update(Label).where(Label.id == label_id).values(**values))
+    image, text = _vectors(connection, label_id).prototype, pack(text_prototype)
+    _set(
+        connection, label_id, name=name, name_hash=name_hash(name), prompt=prompt,
+        text_source=text_source, revision=revision, text_prototype=text,
+        checksum=checksum(text, image),
+    )  # fmt: skip
 
 
-def _proved_vectors(connection: Connection, label_id: int) -> tuple[bytes, bytes | None]:
-    """The stored text prototype and prototype of a label: a new checksum must not be put over what
-    is damaged.
+def _vectors(connection: Connection, label_id: int) -> Row[*tuple[Any, ...]]:
+    """The stored vectors of a label: a new checksum must not be put over what is damaged.
 
     Raises:
         Damaged: they do not match their checksum.
     """
-    row = connection.execute(
-        select(Label.checksum, Label.text_prototype, Label.prototype).where(Label.id == label_id)
-    ).one()
-    verify_checksums("label", [(label_id, row.checksum, (row.text_prototype, row.prototype))])
-    return row.text_prototype, row.prototype
+    return _verified(connection.execute(_VECTORS.where(Label.id == label_id)).all())[0]
+
+
+def _verified(rows: Sequence[Row[*tuple[Any, ...]]]) -> Sequence[Row[*tuple[Any, ...]]]:
+    """The rows, whose vectors match their checksums. Raises Damaged."""
+    verify_checksums(
+        "label", [(row.id, row.checksum, (row.text_prototype, row.prototype)) for row in rows]
+    )
+    return rows
+
+
+def _set(connection: Connection, label_id: int, **values: Any) -> None:
+    connection.execute(update(Label).where(Label.id == label_id).values(**values))
 
 
 def rename(connection: Connection, label_id: int, name: str) -> None:
-    """Call a label of a space that nobody has seen yet something else."""
-    connection.execute(
-        update(Label).where(Label.id == label_id).values(name=name, name_hash=name_hash(name))
-    )
+    """Give a label of a space that is not visible yet another name."""
+    _set(connection, label_id, name=name, name_hash=name_hash(name))
+
+
+def set_alias(
+    connection: Connection, label_id: int, canonical_id: int | None, revision: int
+) -> None:
+    """Make a label an alias of another, or (None) a label of its own again."""
+    _set(connection, label_id, alias_of=canonical_id, revision=revision)
 
 
 def remove(connection: Connection, label_id: int, revision: int) -> None:
     """Hide a label; its rows stay until a purge."""
-    values = {
-        "removed_revision": revision,
-        "removed_at": clock.stamp(connection),
-        "revision": revision,
-    }
-    connection.execute(update(Label).where(Label.id == label_id).values(**values))
+    time = clock.stamp(connection)
+    _set(connection, label_id, removed_revision=revision, removed_at=time, revision=revision)
 
 
 def restore(connection: Connection, label_id: int, revision: int) -> None:
     """Show a hidden label again."""
-    values = {"removed_revision": None, "removed_at": None, "revision": revision}
-    connection.execute(update(Label).where(Label.id == label_id).values(**values))
+    _set(connection, label_id, removed_revision=None, removed_at=None, revision=revision)
 
 
 def changed(
@@ -337,10 +324,7 @@ def changed(
     query = _CHANGED if since else _ALL  # a new cache has nothing to drop
     values = {"space": space_id, "since": since}
     for rows in connection.execution_options(yield_per=batch).execute(query, values).partitions():
-        alive = [row for row in rows if row.removed_revision is None]
-        verify_checksums(
-            "label", [(row.id, row.checksum, (row.text_prototype, row.prototype)) for row in alive]
-        )
+        alive = _verified([row for row in rows if row.removed_revision is None])
         prototyped = [i for i, row in enumerate(alive) if row.prototype is not None]
         yield LabelChange(
             ids=[row.id for row in alive],
@@ -354,96 +338,72 @@ def changed(
 
 
 def changed_more_than(connection: Connection, space_id: int, since: int, limit: int) -> bool:
-    """Whether more than `limit` labels changed after revision `since`; looks at so many only, in
+    """Whether more than `limit` labels changed after revision `since`; reads no more than that, in
     the index of revisions."""
-    return (
-        connection.scalar(_CHANGED_MORE, {"space": space_id, "since": since, "beyond": limit})
-        is not None
-    )
+    values = {"space": space_id, "since": since, "beyond": limit}
+    return connection.scalar(_CHANGED_MORE, values) is not None
 
 
 def totals(connection: Connection, space_id: int) -> tuple[int, int]:
     """How many live labels the space has, and how many of them have a prototype."""
-    alive = (Label.space_id == space_id, Label.removed_revision.is_(None))
-    labels = select(func.count(Label.name)).where(*alive)
-    prototyped = select(func.count(Label.name_hash)).where(*alive, Label.support_count > 0)
+    labels = select(func.count(Label.name)).where(Label.space_id == space_id, _LIVE)
+    prototyped = select(func.count(Label.name_hash)).where(
+        Label.space_id == space_id, _LIVE, Label.support_count > 0
+    )
     return connection.execute(labels).scalar_one(), connection.execute(prototyped).scalar_one()
 
 
 def prototypes(connection: Connection, ids: Sequence[int], dim: int) -> Float32s:
     """(n, dim) prototypes of labels that have one, in the order of `ids`."""
-    found: dict[int, bytes] = {}
-    for start in range(0, len(ids), _IN_CHUNK):
-        query = select(Label.id, Label.checksum, Label.text_prototype, Label.prototype)
-        rows = connection.execute(query.where(Label.id.in_(ids[start : start + _IN_CHUNK]))).all()
-        verify_checksums(
-            "label", [(row.id, row.checksum, (row.text_prototype, row.prototype)) for row in rows]
-        )
-        found.update({row.id: row.prototype for row in rows})
-    return unpack([found[label_id] for label_id in ids], dim)
+    stored: dict[int, bytes] = {}
+    for some in slices(ids):
+        rows = _verified(connection.execute(_VECTORS.where(Label.id.in_(some))).all())
+        stored.update({row.id: row.prototype for row in rows})
+    return unpack([stored[label_id] for label_id in ids], dim)
 
 
 def canonical(connection: Connection, ids: Sequence[int]) -> dict[int, int]:
     """id → id of the label it stands for: itself, unless it is an alias."""
-    found: dict[int, int] = {}
-    for start in range(0, len(ids), _IN_CHUNK):
-        rows = connection.execute(
-            select(Label.id, Label.alias_of).where(Label.id.in_(ids[start : start + _IN_CHUNK]))
-        )
-        found.update({row.id: row.id if row.alias_of is None else row.alias_of for row in rows})
-    return found
+    rows = rows_among(connection, select(Label.id, Label.alias_of), Label.id, ids)
+    return {row.id: row.id if row.alias_of is None else row.alias_of for row in rows}
 
 
 def sample_texts(connection: Connection, space_id: int, limit: int, dim: int) -> Float32s:
-    """(n, dim) text prototypes of up to `limit` live labels, those that were left alone longest.
+    """(n, dim) text prototypes of up to `limit` live labels, those that changed longest ago.
 
     Raises:
         Damaged: a vector does not match its checksum.
     """
-    query = select(Label.id, Label.checksum, Label.text_prototype, Label.prototype).where(
-        Label.space_id == space_id, _LIVE
-    )
-    rows = connection.execute(query.order_by(Label.revision).limit(limit)).all()
-    verify_checksums(
-        "label", [(row.id, row.checksum, (row.text_prototype, row.prototype)) for row in rows]
-    )
+    query = _VECTORS.where(Label.space_id == space_id, _LIVE).order_by(Label.revision)
+    rows = _verified(connection.execute(query.limit(limit)).all())
     return unpack([row.text_prototype for row in rows], dim)
 
 
 def is_alive(connection: Connection, label_id: int) -> bool:
-    """Whether a label is there, not removed, and no alias of another."""
-    alive = (Label.id == label_id, Label.removed_revision.is_(None), Label.alias_of.is_(None))
-    return connection.scalar(select(Label.id).where(*alive)) is not None
+    """Whether a label exists, is not removed, and is no alias."""
+    query = select(Label.id).where(Label.id == label_id, _LIVE, Label.alias_of.is_(None))
+    return connection.scalar(query) is not None
 
 
 def more_than(connection: Connection, space_id: int, limit: int) -> bool:
-    """Whether the space has more than `limit` live labels; looks at so many only, and at nothing
-    but the index of names."""
+    """Whether the space has more than `limit` live labels; reads no more than that, and only the
+    index of names."""
     return connection.scalar(_NAMES_MORE, {"space": space_id, "beyond": limit}) is not None
 
 
 def prototyped_more_than(connection: Connection, space_id: int, limit: int) -> bool:
-    """Whether more than `limit` live labels of the space have support images; looks at so many
-    only."""
+    """Whether more than `limit` live labels of the space have support images; reads no more than
+    that."""
     return connection.scalar(_PROTOTYPED_MORE, {"space": space_id, "beyond": limit}) is not None
 
 
 def groups(connection: Connection, ids: Sequence[int]) -> dict[int, int]:
     """Member id → canonical id, of these canonical labels and their live aliases."""
-    found = {label_id: label_id for label_id in ids}
-    for start in range(0, len(ids), _IN_CHUNK):
-        rows = connection.execute(_GROUPS, {"ids": list(ids[start : start + _IN_CHUNK])})
-        found.update({row.id: row.alias_of for row in rows})
-    return found
-
-
-def set_alias(
-    connection: Connection, label_id: int, canonical_id: int | None, revision: int
-) -> None:
-    """Make a label a further name of another, or (None) a label of its own again."""
-    connection.execute(
-        update(Label).where(Label.id == label_id).values(alias_of=canonical_id, revision=revision)
-    )
+    members = {label_id: label_id for label_id in ids}
+    for some in slices(ids):
+        rows = connection.execute(_GROUPS, {"ids": list(some)})
+        members.update({row.id: row.alias_of for row in rows})
+    return members
 
 
 def competitors(connection: Connection, space_id: int, limit: int) -> list[int]:

@@ -1,18 +1,18 @@
-"""Support images in the catalog: immutable rows that come, are hidden, and are purged."""
+"""Support images in the catalog: immutable rows that are added, hidden, and purged."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, bindparam, func, or_, select, update
+from sqlalchemy import Connection, Row, bindparam, func, or_, select, update
 from sqlalchemy.orm import aliased
 
-from trustvlm.catalog.rows.labels import canonical, groups, name_of
+from trustvlm.catalog.rows.labels import groups
 from trustvlm.catalog.store import clock
-from trustvlm.catalog.store.bulk import insert_rows
+from trustvlm.catalog.store.bulk import insert_rows, rows_among, slices
 from trustvlm.catalog.store.models import Label, Support, Thumbnail
 from trustvlm.catalog.store.vectors import checksum, pack, unpack, verify_checksums
 from trustvlm.types import SupportRow
@@ -31,10 +31,8 @@ __all__ = [
     "find_removed",
     "hashes",
     "hidden_with_label",
-    "ids_in",
     "ids_of_hashes",
     "insert_many",
-    "list_group",
     "list_rows",
     "remove",
     "remove_of_label",
@@ -47,7 +45,18 @@ __all__ = [
     "vectors",
 ]
 
-_IN_CHUNK = 500
+_LIVE = Support.removed_revision.is_(None)
+_REMOVED = Support.removed_revision.is_not(None)
+_OWNERS = select(Support.id, Support.label_id)
+_VECTORS = select(
+    Support.id,
+    Support.label_id,
+    Support.content_hash,
+    Support.source,
+    Support.checksum,
+    Support.embedding,
+    Support.classifier_embedding,
+)
 
 # Made once: see trustvlm.catalog.rows.labels.
 _INSERTED = select(Support.label_id, Support.content_hash, Support.id).where(
@@ -56,10 +65,10 @@ _INSERTED = select(Support.label_id, Support.content_hash, Support.id).where(
     Support.created_revision == bindparam("at"),
 )
 _HASHES = select(Support.label_id, Support.content_hash).where(
-    Support.label_id.in_(bindparam("ids", expanding=True)), Support.removed_revision.is_(None)
+    Support.label_id.in_(bindparam("ids", expanding=True)), _LIVE
 )
 _SMALLEST_CONTENT = select(func.min(Support.content_hash)).where(
-    Support.label_id.in_(bindparam("ids", expanding=True)), Support.removed_revision.is_(None)
+    Support.label_id.in_(bindparam("ids", expanding=True)), _LIVE
 )
 
 
@@ -106,8 +115,8 @@ def insert_many(
         )  # fmt: skip
     insert_rows(connection, Support, rows)  # not RETURNING: see labels.insert_many
     inserted = connection.execute(_INSERTED, {"space": space_id, "at": revision})
-    found = {(row.label_id, row.content_hash): row.id for row in inserted}
-    ids = [found[label_id, support.content_hash] for label_id, support in supports]
+    by_content = {(row.label_id, row.content_hash): row.id for row in inserted}
+    ids = [by_content[label_id, support.content_hash] for label_id, support in supports]
     pictures = [
         {"support_id": support_id, "jpeg": support.thumbnail}
         for support_id, (_, support) in zip(ids, supports, strict=True)
@@ -120,40 +129,20 @@ def insert_many(
 
 def hashes(connection: Connection, label_ids: Sequence[int]) -> set[tuple[int, bytes]]:
     """(label id, content hash) of the live support images of these labels."""
-    found: set[tuple[int, bytes]] = set()
-    for start in range(0, len(label_ids), _IN_CHUNK):
-        rows = connection.execute(_HASHES, {"ids": list(label_ids[start : start + _IN_CHUNK])})
-        found.update((row.label_id, row.content_hash) for row in rows)
-    return found
+    return {
+        (row.label_id, row.content_hash)
+        for ids in slices(label_ids)
+        for row in connection.execute(_HASHES, {"ids": list(ids)})
+    }
 
 
 def ids_of_hashes(
     connection: Connection, space_id: int, contents: Sequence[bytes]
 ) -> dict[bytes, int]:
     """Content hash → id of a live support image of the space with that content."""
-    found: dict[bytes, int] = {}
-    for start in range(0, len(contents), _IN_CHUNK):
-        query = select(Support.content_hash, Support.id).where(
-            Support.space_id == space_id,
-            Support.content_hash.in_(contents[start : start + _IN_CHUNK]),
-            Support.removed_revision.is_(None),
-        )
-        found.update({row.content_hash: row.id for row in connection.execute(query)})
-    return found
-
-
-def ids_in(connection: Connection, label_ids: Sequence[int]) -> dict[tuple[int, bytes], int]:
-    """(label id, content hash) → id of the live support images of these labels."""
-    found: dict[tuple[int, bytes], int] = {}
-    for start in range(0, len(label_ids), _IN_CHUNK):
-        query = select(Support.label_id, Support.content_hash, Support.id).where(
-            Support.label_id.in_(label_ids[start : start + _IN_CHUNK]),
-            Support.removed_revision.is_(None),
-        )
-        found.update(
-            {(row.label_id, row.content_hash): row.id for row in connection.execute(query)}
-        )
-    return found
+    query = select(Support.content_hash, Support.id).where(Support.space_id == space_id, _LIVE)
+    rows = rows_among(connection, query, Support.content_hash, contents)
+    return {row.content_hash: row.id for row in rows}
 
 
 def embeddings(
@@ -164,63 +153,67 @@ def embeddings(
 
     Images of a label's aliases are the label's; one that two of them share counts once.
     """
-    canonical = groups(connection, label_ids)
-    found: dict[tuple[int, bytes], bytes] = {}
-    members = list(canonical)
-    for start in range(0, len(members), _IN_CHUNK):
-        chunk = members[start : start + _IN_CHUNK]
-        vectors = (Support.checksum, Support.embedding, Support.classifier_embedding)
-        query = select(Support.id, Support.label_id, Support.content_hash, *vectors).where(
-            Support.label_id.in_(chunk), Support.removed_revision.is_(None)
-        )
-        rows = connection.execute(query.order_by(Support.label_id, Support.content_hash)).all()
-        verify_checksums(
-            "support image",
-            [(r.id, r.checksum, (r.embedding, r.classifier_embedding)) for r in rows],
-        )
-        found |= {(canonical[row.label_id], row.content_hash): row.embedding for row in rows}
-    keys = sorted(found)
+    canonical_ids = groups(connection, label_ids)
+    query = _VECTORS.where(_LIVE).order_by(Support.label_id, Support.content_hash)
+    blobs: dict[tuple[int, bytes], bytes] = {}
+    for ids in slices(list(canonical_ids)):
+        for row in _verified(connection.execute(query.where(Support.label_id.in_(ids))).all()):
+            blobs[canonical_ids[row.label_id], row.content_hash] = row.embedding
+    keys = sorted(blobs)
     owners = np.array([label_id for label_id, _ in keys], dtype=np.int64)
-    return owners, [content for _, content in keys], unpack([found[key] for key in keys], dim)
+    return owners, [content for _, content in keys], unpack([blobs[key] for key in keys], dim)
+
+
+def _verified(rows: Sequence[Row[*tuple[Any, ...]]]) -> Sequence[Row[*tuple[Any, ...]]]:
+    """The rows, whose embeddings match their checksums. Raises Damaged."""
+    verify_checksums(
+        "support image", [(r.id, r.checksum, (r.embedding, r.classifier_embedding)) for r in rows]
+    )
+    return rows
 
 
 def sample(connection: Connection, space_id: int, limit: int) -> list[tuple[int, bytes]]:
-    """(label id, content hash) of the up to `limit` live support images whose content hash is
+    """(label id, content hash) of up to `limit` live support images: those whose content hash is
     smallest."""
     columns = (func.coalesce(Label.alias_of, Label.id).label("owner"), Support.content_hash)
     query = select(*columns).join(Label, Label.id == Support.label_id)
-    alive = (Support.space_id == space_id, Support.removed_revision.is_(None))
-    rows = connection.execute(query.where(*alive).order_by(Support.content_hash).limit(limit))
+    rows = connection.execute(
+        query.where(Support.space_id == space_id, _LIVE).order_by(Support.content_hash).limit(limit)
+    )
     return list(dict.fromkeys((row.owner, row.content_hash) for row in rows))
 
 
 def sample_vectors(
     connection: Connection, space_id: int, limit: int, dim: int, *, classifier: bool = False
 ) -> tuple[Int64s, Float32s]:
-    """(label ids, (n, dim) raw embeddings) of the up to `limit` live support images whose content
-    hash is smallest.
+    """(label ids, (n, dim) raw embeddings) of up to `limit` live support images, chosen as in
+    :func:`sample`.
 
     With `classifier`, their classifier embeddings; images that have none are left out.
 
     Raises:
         Damaged: an embedding does not match its checksum.
     """
-    columns = (
-        Support.id,
-        Support.label_id,
-        Support.checksum,
-        Support.embedding,
-        Support.classifier_embedding,
-    )
-    query = select(*columns).where(Support.space_id == space_id, Support.removed_revision.is_(None))
+    query = _VECTORS.where(Support.space_id == space_id, _LIVE)
     if classifier:
         query = query.where(Support.classifier_embedding.is_not(None))
-    rows = connection.execute(query.order_by(Support.content_hash).limit(limit)).all()
-    verify_checksums(
-        "support image", [(r.id, r.checksum, (r.embedding, r.classifier_embedding)) for r in rows]
-    )
+    rows = _verified(connection.execute(query.order_by(Support.content_hash).limit(limit)).all())
     blobs = [row.classifier_embedding if classifier else row.embedding for row in rows]
-    return np.array([row.label_id for row in rows], dtype=np.int64), unpack(blobs, dim)
+    return _label_ids(rows), unpack(blobs, dim)
+
+
+def vectors(
+    connection: Connection, space_id: int, ids: Sequence[int], dim: int
+) -> tuple[Int64s, Float32s]:
+    """(label ids, raw embeddings (n, dim)) of those of a few `ids` that are live support images of
+    this space."""
+    query = _VECTORS.where(Support.id.in_(ids), Support.space_id == space_id, _LIVE)
+    rows = _verified(connection.execute(query.order_by(Support.id)).all())
+    return _label_ids(rows), unpack([row.embedding for row in rows], dim)
+
+
+def _label_ids(rows: Sequence[Row[*tuple[Any, ...]]]) -> Int64s:
+    return np.array([row.label_id for row in rows], dtype=np.int64)
 
 
 def smallest_content(connection: Connection, label_ids: Sequence[int]) -> bytes | None:
@@ -231,95 +224,47 @@ def smallest_content(connection: Connection, label_ids: Sequence[int]) -> bytes 
 
 def find_alive(connection: Connection, space_id: int, ids: Sequence[int]) -> dict[int, int]:
     """id → label id of those of `ids` that are live support images of this space."""
-    found: dict[int, int] = {}
-    for start in range(0, len(ids), _IN_CHUNK):
-        query = select(Support.id, Support.label_id).where(
-            Support.id.in_(ids[start : start + _IN_CHUNK]),
-            Support.space_id == space_id,
-            Support.removed_revision.is_(None),
-        )
-        found.update({row.id: row.label_id for row in connection.execute(query)})
-    return found
+    rows = rows_among(
+        connection, _OWNERS.where(Support.space_id == space_id, _LIVE), Support.id, ids
+    )
+    return {row.id: row.label_id for row in rows}
+
+
+def find_removed(
+    connection: Connection, space_id: int, ids: Sequence[int], *, of_live_labels: bool = True
+) -> dict[int, int]:
+    """id → label id of those of `ids` that are removed support images of this space, by default of
+    its live labels."""
+    query = _OWNERS.where(Support.space_id == space_id, _REMOVED)
+    if of_live_labels:
+        query = query.join(Label, Label.id == Support.label_id)
+        query = query.where(Label.removed_revision.is_(None))
+    return {row.id: row.label_id for row in rows_among(connection, query, Support.id, ids)}
 
 
 def remove(connection: Connection, ids: Sequence[int], revision: int) -> None:
     """Hide support images; their rows stay until a purge."""
-    values = {
-        "removed_revision": revision,
-        "removed_at": clock.stamp(connection),
-        "revision": revision,
-    }
-    for start in range(0, len(ids), _IN_CHUNK):
-        connection.execute(
-            update(Support).where(Support.id.in_(ids[start : start + _IN_CHUNK])).values(**values)
-        )
-
-
-def find_removed(connection: Connection, space_id: int, ids: Sequence[int]) -> dict[int, int]:
-    """id → label id of those of `ids` that are removed support images of live labels of this
-    space."""
-    found: dict[int, int] = {}
-    for start in range(0, len(ids), _IN_CHUNK):
-        query = select(Support.id, Support.label_id).join(Label, Label.id == Support.label_id)
-        removed = (
-            Support.removed_revision.is_not(None),
-            Label.removed_revision.is_(None),
-            Support.space_id == space_id,
-        )
-        rows = connection.execute(
-            query.where(Support.id.in_(ids[start : start + _IN_CHUNK]), *removed)
-        )
-        found.update({row.id: row.label_id for row in rows})
-    return found
-
-
-def hidden(connection: Connection, space_id: int, ids: Sequence[int]) -> list[int]:
-    """Those of `ids` that are removed support images of this space, by themselves or with their
-    label."""
-    found: list[int] = []
-    for start in range(0, len(ids), _IN_CHUNK):
-        removed = (Support.removed_revision.is_not(None), Support.space_id == space_id)
-        found += connection.scalars(
-            select(Support.id).where(Support.id.in_(ids[start : start + _IN_CHUNK]), *removed)
-        )
-    return found
-
-
-def restore(connection: Connection, ids: Sequence[int], revision: int) -> None:
-    """Show hidden support images again."""
-    values = _shown(revision)
-    for start in range(0, len(ids), _IN_CHUNK):
-        connection.execute(
-            update(Support).where(Support.id.in_(ids[start : start + _IN_CHUNK])).values(**values)
-        )
-
-
-def hidden_with_label(
-    connection: Connection, label_id: int, removed_revision: int, dim: int
-) -> Float32s:
-    """(n, dim) raw embeddings, in content-hash order, of the support images that were removed
-    together with their label."""
-    columns = (Support.id, Support.checksum, Support.embedding, Support.classifier_embedding)
-    hidden = (Support.label_id == label_id, Support.removed_revision == removed_revision)
-    rows = connection.execute(select(*columns).where(*hidden).order_by(Support.content_hash)).all()
-    verify_checksums(
-        "support image", [(r.id, r.checksum, (r.embedding, r.classifier_embedding)) for r in rows]
-    )
-    return unpack([row.embedding for row in rows], dim)
+    values = _removal(connection, revision)
+    for some in slices(ids):
+        connection.execute(update(Support).where(Support.id.in_(some)).values(**values))
 
 
 def remove_of_label(connection: Connection, label_id: int, revision: int) -> None:
     """Hide all support images of a label that is being removed."""
-    values = {
-        "removed_revision": revision,
-        "removed_at": clock.stamp(connection),
-        "revision": revision,
-    }
-    connection.execute(
-        update(Support)
-        .where(Support.label_id == label_id, Support.removed_revision.is_(None))
-        .values(**values)
-    )
+    of_label = update(Support).where(Support.label_id == label_id, _LIVE)
+    connection.execute(of_label.values(**_removal(connection, revision)))
+
+
+def _removal(connection: Connection, revision: int) -> dict[str, Any]:
+    time = clock.stamp(connection)
+    return {"removed_revision": revision, "removed_at": time, "revision": revision}
+
+
+def restore(connection: Connection, ids: Sequence[int], revision: int) -> None:
+    """Show hidden support images again."""
+    values = _restoration(revision)
+    for some in slices(ids):
+        connection.execute(update(Support).where(Support.id.in_(some)).values(**values))
 
 
 def restore_of_label(
@@ -327,14 +272,26 @@ def restore_of_label(
 ) -> int:
     """Show again the support images that were hidden together with their label; how many."""
     condition = (Support.label_id == label_id, Support.removed_revision == removed_revision)
-    return connection.execute(update(Support).where(*condition).values(**_shown(revision))).rowcount
+    restored = update(Support).where(*condition).values(**_restoration(revision))
+    return connection.execute(restored).rowcount
 
 
-def _shown(revision: int) -> dict[str, Any]:
-    """The values of a row that is shown again: it remembers between which revisions it was
-    hidden."""
-    hidden = {"hidden_from": Support.removed_revision, "hidden_until": revision}
-    return hidden | {"removed_revision": None, "removed_at": None, "revision": revision}
+def _restoration(revision: int) -> dict[str, Any]:
+    """The values of a row that is shown again, with the revisions between which it was hidden."""
+    interval = {"hidden_from": Support.removed_revision, "hidden_until": revision}
+    return interval | {"removed_revision": None, "removed_at": None, "revision": revision}
+
+
+def hidden_with_label(
+    connection: Connection, label_id: int, removed_revision: int, dim: int
+) -> Float32s:
+    """(n, dim) raw embeddings, in content-hash order, of the support images that were removed
+    together with their label."""
+    query = _VECTORS.where(
+        Support.label_id == label_id, Support.removed_revision == removed_revision
+    )
+    rows = _verified(connection.execute(query.order_by(Support.content_hash)).all())
+    return unpack([row.embedding for row in rows], dim)
 
 
 def as_of(
@@ -347,35 +304,21 @@ def as_of(
 ) -> tuple[list[int], list[str | None], Float32s]:
     """(ids, sources, raw embeddings) of these labels' support images as they were at `revision`, if
     not purged since; with `space_id`, of that space's only."""
-    columns = (
-        Support.id,
-        Support.source,
-        Support.checksum,
-        Support.embedding,
-        Support.classifier_embedding,
-    )
-    then = (
+    query = _VECTORS.where(
         Support.label_id.in_(label_ids),
         Support.created_revision <= revision,
-        or_(Support.removed_revision.is_(None), Support.removed_revision > revision),
+        or_(_LIVE, Support.removed_revision > revision),
         or_(
             Support.hidden_from.is_(None),
             Support.hidden_from > revision,
             Support.hidden_until <= revision,
         ),
     )
-    query = select(*columns).where(*then).order_by(Support.id)
-    rows = connection.execute(
-        query if space_id is None else query.where(Support.space_id == space_id)
-    ).all()
-    verify_checksums(
-        "support image", [(r.id, r.checksum, (r.embedding, r.classifier_embedding)) for r in rows]
-    )
-    return (
-        [row.id for row in rows],
-        [row.source for row in rows],
-        unpack([row.embedding for row in rows], dim),
-    )
+    if space_id is not None:
+        query = query.where(Support.space_id == space_id)
+    rows = _verified(connection.execute(query.order_by(Support.id)).all())
+    matrix = unpack([row.embedding for row in rows], dim)
+    return [row.id for row in rows], [row.source for row in rows], matrix
 
 
 def changed(
@@ -394,29 +337,22 @@ def changed(
     `checked`, embeddings may be damaged, and those of another length are left out: good enough to
     find what is then read checked.
     """
-    columns = (
+    query = select(
         Support.id,
         Support.checksum,
         Support.embedding,
         Support.classifier_embedding,
         Support.removed_revision,
-    )
-    query = (
-        select(*columns)
-        .where(Support.space_id == space_id, Support.revision > since)
-        .order_by(Support.id)
-    )
+    ).where(Support.space_id == space_id, Support.revision > since)
     if classifier:
         query = query.where(Support.classifier_embedding.is_not(None))
     if since == 0:
-        query = query.where(Support.removed_revision.is_(None))
-    for rows in connection.execution_options(yield_per=batch).execute(query).partitions():
-        alive = [row for row in rows if row.removed_revision is None]
+        query = query.where(_LIVE)
+    results = connection.execution_options(yield_per=batch).execute(query.order_by(Support.id))
+    for rows in results.partitions():
+        alive: Sequence[Any] = [row for row in rows if row.removed_revision is None]
         if checked:
-            verify_checksums(
-                "support image",
-                [(r.id, r.checksum, (r.embedding, r.classifier_embedding)) for r in alive],
-            )
+            _verified(alive)
         else:
             alive = [row for row in alive if len(row.embedding) == 4 * dim]
         blobs = [row.classifier_embedding if classifier else row.embedding for row in alive]
@@ -427,57 +363,25 @@ def changed(
 def count(connection: Connection, space_id: int, *, classifier: bool = False) -> int:
     """How many live support images a space has; with `classifier`, of those with a classifier
     embedding."""
-    query = select(func.count()).where(
-        Support.space_id == space_id, Support.removed_revision.is_(None)
-    )
+    query = select(func.count()).where(Support.space_id == space_id, _LIVE)
     if classifier:
         query = query.where(Support.classifier_embedding.is_not(None))
     return connection.scalar(query) or 0
 
 
-def at_most(connection: Connection, space_id: int, most: int) -> bool:
-    """Whether a space has at most so many live support images."""
-    live = (
-        select(Support.id)
-        .where(Support.space_id == space_id, Support.removed_revision.is_(None))
-        .limit(most + 1)
-    )
-    return (connection.scalar(select(func.count()).select_from(live.subquery())) or 0) <= most
-
-
-def vectors(
-    connection: Connection, space_id: int, ids: Sequence[int], dim: int
-) -> tuple[Int64s, Float32s]:
-    """(label ids, raw embeddings (n, dim)) of those of a few `ids` that are live support images of
-    this space."""
-    columns = (
-        Support.id,
-        Support.label_id,
-        Support.checksum,
-        Support.embedding,
-        Support.classifier_embedding,
-    )
-    alive = (Support.id.in_(ids), Support.space_id == space_id, Support.removed_revision.is_(None))
-    rows = connection.execute(select(*columns).where(*alive).order_by(Support.id)).all()
-    verify_checksums(
-        "support image", [(r.id, r.checksum, (r.embedding, r.classifier_embedding)) for r in rows]
-    )
-    return np.array([row.label_id for row in rows], dtype=np.int64), unpack(
-        [row.embedding for row in rows], dim
-    )
+def at_most(connection: Connection, space_id: int, limit: int) -> bool:
+    """Whether a space has at most `limit` live support images."""
+    beyond = select(Support.id).where(Support.space_id == space_id, _LIVE).limit(1).offset(limit)
+    return connection.scalar(beyond) is None
 
 
 def details(connection: Connection, ids: Sequence[int]) -> dict[int, tuple[str, str | None]]:
-    """id → (label name, source) of support images; those of a further name are the label's."""
-    found: dict[int, tuple[str, str | None]] = {}
+    """id → (label name, source) of support images; those of an alias are its label's."""
     main = aliased(Label)
     named = func.coalesce(main.name, Label.name).label("name")
-    for start in range(0, len(ids), _IN_CHUNK):
-        query = select(Support.id, named, Support.source).join(Label, Label.id == Support.label_id)
-        query = query.outerjoin(main, main.id == Label.alias_of)
-        for row in connection.execute(query.where(Support.id.in_(ids[start : start + _IN_CHUNK]))):
-            found[row.id] = (row.name, row.source)
-    return found
+    query = select(Support.id, named, Support.source).join(Label, Label.id == Support.label_id)
+    rows = rows_among(connection, query.outerjoin(main, main.id == Label.alias_of), Support.id, ids)
+    return {row.id: (row.name, row.source) for row in rows}
 
 
 def list_rows(connection: Connection, label_id: int) -> list[SupportRow]:
@@ -485,23 +389,8 @@ def list_rows(connection: Connection, label_id: int) -> list[SupportRow]:
     query = select(Support.id, Label.name, Support.source, Support.revision).join(
         Label, Label.id == Support.label_id
     )
-    alive = (Support.label_id == label_id, Support.removed_revision.is_(None))
-    return [
-        SupportRow(*row) for row in connection.execute(query.where(*alive).order_by(Support.id))
-    ]
-
-
-def list_group(connection: Connection, label_id: int) -> list[SupportRow]:
-    """The live support images of a label and of its further names, in order of id; asked of a
-    further name, the same."""
-    main = canonical(connection, [label_id])[label_id]
-    rows = [row for member in groups(connection, [main]) for row in list_rows(connection, member)]
-    name = name_of(connection, main)
-    under = (
-        replace(row, label=name, registered_as=None if row.label == name else row.label)
-        for row in rows
-    )
-    return sorted(under, key=lambda row: row.id)
+    of_label = query.where(Support.label_id == label_id, _LIVE).order_by(Support.id)
+    return [SupportRow(*row) for row in connection.execute(of_label)]
 
 
 def thumbnail(connection: Connection, support_id: int) -> bytes | None:

@@ -97,7 +97,9 @@ def remove_support(home: Home, space_name: str, ids: Sequence[int]) -> int:
         space = spaces.find(connection, space_name)
         owners = supports.find_alive(connection, space.id, wanted)
         missing = [support_id for support_id in wanted if support_id not in owners]
-        if removed := supports.hidden(connection, space.id, missing):
+        if removed := list(
+            supports.find_removed(connection, space.id, missing, of_live_labels=False)
+        ):
             undo = "'trustvlm support restore' restores it, 'trustvlm label restore' its label"
             raise NotFound(
                 f"no support image {_some(removed)} in space {space_name!r}: removed already; "

@@ -47,7 +47,7 @@ def list_supports(home: Home, space_name: str, label_name: str) -> list[SupportR
     """See :meth:`TrustService.list_supports`."""
     with home.catalog.read() as connection:
         label = labels.find(connection, spaces.find(connection, space_name).id, label_name)
-        return supports.list_group(connection, label.id)
+        return label_pages.list_group(connection, label.id)
 
 
 def thumbnail(home: Home, support_id: int) -> bytes | None:
