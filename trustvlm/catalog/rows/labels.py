@@ -4,7 +4,7 @@ prototype."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,12 +20,9 @@ from trustvlm.errors import NotFound
 from trustvlm.types.arrays import Float32s
 
 __all__ = [
-    "LabelChange",
     "LabelRecord",
     "NewLabel",
     "canonical",
-    "changed",
-    "changed_more_than",
     "competitors",
     "created_since",
     "find",
@@ -47,7 +44,6 @@ __all__ = [
     "set_prototype",
     "set_text",
     "smallest_name",
-    "totals",
     "touched",
 ]
 
@@ -79,27 +75,6 @@ class NewLabel:
     support_count: int
 
 
-@dataclass(frozen=True)
-class LabelChange:
-    """Labels changed since a revision, as arrays: what a cache applies.
-
-    Attributes:
-        ids, names: of the labels that are alive; text: (n, d_t) text prototypes.
-        prototyped: positions of those that have a prototype; prototypes: (m, d_v).
-        aliases: (alias id, id of the label it is a further name of) of those among `ids` that are
-            aliases.
-        removed: ids of labels that are gone.
-    """
-
-    ids: list[int]
-    names: list[str]
-    text: Float32s
-    prototyped: list[int]
-    prototypes: Float32s
-    aliases: list[tuple[int, int]]
-    removed: list[int]
-
-
 _RECORD = [getattr(Label, name) for name in LabelRecord.__dataclass_fields__]
 _OF_SPACE = Label.space_id == bindparam("space")
 _LIVE = Label.removed_revision.is_(None)
@@ -114,15 +89,6 @@ _FIND_MANY = select(*_RECORD).where(
 _INSERTED = select(Label.name, Label.id).where(
     _OF_SPACE, Label.revision == bindparam("at"), Label.created_revision == bindparam("at")
 )
-_CHANGED_COLUMNS = (Label.checksum, Label.text_prototype, Label.prototype, Label.removed_revision)
-_CHANGED = (
-    select(Label.id, Label.name, Label.alias_of, *_CHANGED_COLUMNS)
-    .where(_OF_SPACE, _SINCE)
-    .order_by(Label.id)
-)
-_ALL = _CHANGED.where(_LIVE)
-_CHANGED_IDS = select(Label.id).where(_OF_SPACE, _SINCE).order_by(Label.revision)
-_CHANGED_MORE = _CHANGED_IDS.limit(1).offset(bindparam("beyond"))
 _NAMES_MORE = (
     select(Label.name)
     .where(_OF_SPACE, _LIVE)
@@ -310,47 +276,6 @@ def remove(connection: Connection, label_id: int, revision: int) -> None:
 def restore(connection: Connection, label_id: int, revision: int) -> None:
     """Show a hidden label again."""
     _set(connection, label_id, removed_revision=None, removed_at=None, revision=revision)
-
-
-def changed(
-    connection: Connection, space_id: int, since: int, dims: tuple[int, int], *, batch: int = 4096
-) -> Iterator[LabelChange]:
-    """The labels whose row changed after revision `since`, in batches; `dims` are those of text and
-    image vectors.
-
-    Raises:
-        Damaged: a vector does not match its checksum.
-    """
-    query = _CHANGED if since else _ALL  # a new cache has nothing to drop
-    values = {"space": space_id, "since": since}
-    for rows in connection.execution_options(yield_per=batch).execute(query, values).partitions():
-        alive = _verified([row for row in rows if row.removed_revision is None])
-        prototyped = [i for i, row in enumerate(alive) if row.prototype is not None]
-        yield LabelChange(
-            ids=[row.id for row in alive],
-            names=[row.name for row in alive],
-            text=unpack([row.text_prototype for row in alive], dims[0]),
-            prototyped=prototyped,
-            prototypes=unpack([alive[i].prototype for i in prototyped], dims[1]),
-            aliases=[(row.id, row.alias_of) for row in alive if row.alias_of is not None],
-            removed=[row.id for row in rows if row.removed_revision is not None],
-        )
-
-
-def changed_more_than(connection: Connection, space_id: int, since: int, limit: int) -> bool:
-    """Whether more than `limit` labels changed after revision `since`; reads no more than that, in
-    the index of revisions."""
-    values = {"space": space_id, "since": since, "beyond": limit}
-    return connection.scalar(_CHANGED_MORE, values) is not None
-
-
-def totals(connection: Connection, space_id: int) -> tuple[int, int]:
-    """How many live labels the space has, and how many of them have a prototype."""
-    labels = select(func.count(Label.name)).where(Label.space_id == space_id, _LIVE)
-    prototyped = select(func.count(Label.name_hash)).where(
-        Label.space_id == space_id, _LIVE, Label.support_count > 0
-    )
-    return connection.execute(labels).scalar_one(), connection.execute(prototyped).scalar_one()
 
 
 def prototypes(connection: Connection, ids: Sequence[int], dim: int) -> Float32s:

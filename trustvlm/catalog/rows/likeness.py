@@ -1,5 +1,5 @@
-"""The label that was probably meant by a name that is none: another case, separator, accent,
-plural, or a slip of the pen."""
+"""The label that was probably meant by an unknown name: another case, separator, accent, plural, or
+a typing error."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from itertools import islice
 
 from sqlalchemy import Connection, select
 
+from trustvlm.catalog.store.bulk import rows_among
 from trustvlm.catalog.store.models import Label
 from trustvlm.catalog.store.names import brief, forms, normal
 
@@ -22,14 +23,13 @@ looked up."""
 
 _GUESSED = 3
 _CUTOFF = 0.75
-_IN_CHUNK = 500
 
 
 def unknown(connection: Connection, space_id: int, names: Iterable[str]) -> dict[str, str | None]:
     """Those of `names` that are no live label of the space, in order → the label that is most like
     it, or None.
 
-    Only for the first three a label is looked for.
+    A label is looked for only for the first three names.
 
     Raises:
         InvalidInput: something that no name can be.
@@ -62,7 +62,7 @@ def likest_removed(connection: Connection, space_id: int, name: str) -> str | No
 
 
 def told(missing: Mapping[str, str | None], space: str, remedy: str = "") -> str:
-    """What to say of names that are no labels: the first one, how many more, which labels were
+    """The message on names that are no labels: the first one, how many more, which labels were
     probably meant, the remedy."""
     more = len(missing) - 1
     others = f" (and {more} more name{'s' * (more > 1)} without a label)" if more else ""
@@ -74,8 +74,8 @@ def told(missing: Mapping[str, str | None], space: str, remedy: str = "") -> str
 
 
 def likest(name: str, names: Iterable[str]) -> str | None:
-    """The one of `names` that is most like `name`: the same but for its writing, else for a plural,
-    else nearly the same."""
+    """The one of `names` that is most like `name`: equal but for its writing or a plural, else nearly
+    equal."""
     by_key: dict[str, str] = {}
     for other in names:
         by_key.setdefault(_folded(other), other)
@@ -85,19 +85,13 @@ def likest(name: str, names: Iterable[str]) -> str | None:
     stem = _stem(key)
     if same := sorted(other for folded, other in by_key.items() if _stem(folded) == stem):
         return same[0]
-    near = get_close_matches(key, by_key, n=1, cutoff=_CUTOFF)
-    return by_key[near[0]] if near else None
+    matches = get_close_matches(key, by_key, n=1, cutoff=_CUTOFF)
+    return by_key[matches[0]] if matches else None
 
 
 def _live(connection: Connection, space_id: int, names: Sequence[str]) -> list[str]:
-    found: list[str] = []
-    for start in range(0, len(names), _IN_CHUNK):
-        among = Label.name.in_(names[start : start + _IN_CHUNK])
-        query = select(Label.name).where(
-            Label.space_id == space_id, Label.removed_revision.is_(None), among
-        )
-        found += connection.scalars(query)
-    return found
+    query = select(Label.name).where(Label.space_id == space_id, Label.removed_revision.is_(None))
+    return [row.name for row in rows_among(connection, query, Label.name, names)]
 
 
 def _folded(name: str) -> str:

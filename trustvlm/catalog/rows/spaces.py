@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, case, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, case, insert, or_, select, update
 
 from trustvlm.catalog.rows.counts import Counts
 from trustvlm.catalog.rows.likeness import SCANNED, likest
@@ -66,11 +66,8 @@ class SpaceRecord:
 _COLUMNS = [getattr(Space, name) for name in SpaceRecord.__dataclass_fields__]
 # Made once: every call of a service begins with it, and putting a statement together takes as long
 # as running it.
-_FIND = select(*_COLUMNS).where(
-    Space.name.in_(bindparam("wanted", expanding=True)), Space.removed_at.is_(None)
-)
-
-
+_LIVE = Space.removed_at.is_(None)
+_FIND = select(*_COLUMNS).where(Space.name.in_(bindparam("wanted", expanding=True)), _LIVE)
 _ADVANCE = (
     update(Space)
     .where(Space.id == bindparam("space"))
@@ -78,7 +75,6 @@ _ADVANCE = (
     .returning(Space.revision)
     .execution_options(synchronize_session=False)
 )
-
 
 _NAMED = 10  # spaces that an error lists
 STAGED, BEFORE = "/reembed", "/before"
@@ -99,27 +95,25 @@ def find(connection: Connection, name: str) -> SpaceRecord:
     """The live space `name`.
 
     Raises:
-        NotFound: there is none; the message lists the ones that there are, and says whether it was
-            removed.
+        NotFound: there is none; the message lists the live spaces, and says whether it was removed.
     """
     rows = connection.execute(_FIND, {"wanted": sorted(forms([name]))}).all()
-    row = next((row for row in rows if row.name == name), rows[0] if rows else None)
-    if row is not None:
-        return _record(row)
-    called = select(Space.name).where(Space.removed_at.is_(None), _CALLED).order_by(Space.name)
-    known = list(connection.scalars(called.limit(SCANNED)))
-    some = ", ".join(known[:_NAMED]) + (", …" if known[_NAMED:] else "")
-    there = f"spaces: {some}" if known else "there is no space yet: run 'trustvlm space create'"
+    if rows:
+        return _record(next((row for row in rows if row.name == name), rows[0]))
+    live = select(Space.name).where(_LIVE, _CALLED).order_by(Space.name)
+    names = list(connection.scalars(live.limit(SCANNED)))
+    some = ", ".join(names[:_NAMED]) + (", …" if names[_NAMED:] else "")
+    listed = f"spaces: {some}" if names else "there is no space yet: run 'trustvlm space create'"
     if _last_removed(connection, name) is not None:
         undo = "it is removed: 'trustvlm space restore' brings it back until it is purged"
-        raise NotFound(f"no space {brief(name)} ({there}); {undo}")
-    guess = likest(name, known)
+        raise NotFound(f"no space {brief(name)} ({listed}); {undo}")
+    guess = likest(name, names)
     hint = "" if guess is None else f"; did you mean {brief(guess)}?"
-    raise NotFound(f"no space {brief(name)} ({there}){hint}")
+    raise NotFound(f"no space {brief(name)} ({listed}){hint}")
 
 
 def find_by_id(connection: Connection, space_id: int) -> SpaceRecord:
-    """The space with this id, whatever it is called now and removed or not.
+    """The space with this id, under any name, live or removed.
 
     Raises:
         NotFound: it was purged.
@@ -146,8 +140,8 @@ def require_revision(connection: Connection, name: str, revision: int) -> None:
 
 def is_taken(connection: Connection, name: str) -> bool:
     """Whether a live space has this name, in either spelling of it."""
-    same = select(Space.id).where(Space.name.in_(forms([name])), Space.removed_at.is_(None))
-    return connection.scalar(same) is not None
+    holder = select(Space.id).where(Space.name.in_(forms([name])), _LIVE)
+    return connection.scalar(holder) is not None
 
 
 def create(connection: Connection, values: dict[str, Any]) -> int:
@@ -169,23 +163,18 @@ def create(connection: Connection, values: dict[str, Any]) -> int:
         "created_at": datetime.now(UTC),
         "removed_at": None,
     }
-    inserted: int | None = connection.scalar(
-        insert(Space).values(**values, **fixed).returning(Space.id)
-    )
-    assert inserted is not None
-    return inserted
+    inserted = insert(Space).values(**values, **fixed).returning(Space.id)
+    return connection.execute(inserted).scalar_one()
 
 
 def advance(connection: Connection, space_id: int) -> int:
     """Raise the space's revision by one and return it. The caller's transaction is the commit point
     of the change."""
-    revision: int | None = connection.scalar(_ADVANCE, {"space": space_id})
-    assert revision is not None
-    return revision
+    return connection.execute(_ADVANCE, {"space": space_id}).scalar_one()
 
 
 def advance_to(connection: Connection, space_id: int, revision: int) -> None:
-    """Put the space to a revision above all that its rows have, and its change log within: a repair
+    """Set the space to a revision above those of all its rows, and its change log within: a repair
     does."""
     within = case((Space.log_start < revision, Space.log_start), else_=revision)
     connection.execute(
@@ -194,14 +183,14 @@ def advance_to(connection: Connection, space_id: int, revision: int) -> None:
 
 
 def set_recipe(connection: Connection, space_id: int, recipe: str) -> None:
-    """Which index recipe the space's caches are built with; what was tuned of another one is
-    forgotten."""
+    """Set the index recipe that the space's caches are built with; the search parameters of another
+    recipe are dropped."""
     changed = update(Space).where(Space.id == space_id, Space.recipe != recipe)
     connection.execute(changed.values(recipe=recipe, search=None))
 
 
 def set_encoders(connection: Connection, space_id: int, specs: Mapping[str, str]) -> None:
-    """Where the space's encoders are now, by side. What they compute is the same: the revision
+    """Set where the space's encoders are now, by side. They compute what they did: the revision
     stays."""
     connection.execute(update(Space).where(Space.id == space_id).values(**specs))
 
@@ -209,37 +198,33 @@ def set_encoders(connection: Connection, space_id: int, specs: Mapping[str, str]
 def set_search(
     connection: Connection, space_id: int, recipe: str, search: Mapping[str, Mapping[str, float]]
 ) -> bool:
-    """Search the space's indexes with these parameters, if it still has the recipe that they are
+    """Set the search parameters of the space's indexes, if it still has the recipe that they are
     for; whether it has."""
-    found = update(Space).where(Space.id == space_id, Space.recipe == recipe).values(search=search)
-    return bool(connection.execute(found).rowcount)
+    tuned = update(Space).where(Space.id == space_id, Space.recipe == recipe).values(search=search)
+    return bool(connection.execute(tuned).rowcount)
 
 
 def remove(connection: Connection, name: str) -> int:
     """Hide the space `name`, whose name is free at once, and return its id."""
     space = find(connection, name)
-    gone = or_(Space.id == space.id, Space.id.in_(_beside(space.id)))
-    connection.execute(
-        update(Space)
-        .where(gone, Space.removed_at.is_(None))
-        .values(removed_at=clock.stamp(connection))
-    )
+    removed = update(Space).where(_with_beside(space.id), _LIVE)
+    connection.execute(removed.values(removed_at=clock.stamp(connection)))
     return space.id
 
 
 def _last_removed(connection: Connection, name: str) -> int | None:
     """The id of the space `name` that was removed last and is not being purged."""
     removed = (Space.name.in_(forms([name])), Space.removed_at > PURGING)
-    found: int | None = connection.scalar(
+    return connection.scalar(
         select(Space.id).where(*removed).order_by(Space.removed_at.desc()).limit(1)
     )
-    return found
 
 
-def _beside(space_id: int) -> Any:
-    """Ids of the spaces that go and come back with a space: see
+def _with_beside(space_id: int) -> ColumnElement[bool]:
+    """The space, and the one beside it, which goes and comes back with it: see
     :mod:`trustvlm.catalog.upkeep.reembed_runs`."""
-    return select(Reembed.other_id).where(Reembed.space_id == space_id)
+    beside = select(Reembed.other_id).where(Reembed.space_id == space_id)
+    return or_(Space.id == space_id, Space.id.in_(beside))
 
 
 def restore(connection: Connection, name: str) -> None:
@@ -257,37 +242,28 @@ def restore(connection: Connection, name: str) -> None:
         )
         raise Conflict(f"space {name!r} exists; {older}")
     if space_id is None:
-        removed = (
-            select(Space.name)
-            .where(Space.removed_at > PURGING, _CALLED)
-            .order_by(Space.name)
-            .limit(SCANNED)
-        )
-        guess = likest(name, connection.scalars(removed))
+        removed = select(Space.name).where(Space.removed_at > PURGING, _CALLED)
+        guess = likest(name, connection.scalars(removed.order_by(Space.name).limit(SCANNED)))
         hint = (
             "it never existed, or it has been purged"
             if guess is None
             else f"did you mean {brief(guess)}?"
         )
         raise NotFound(f"no removed space {brief(name)} to restore: {hint}")
-    back = or_(Space.id == space_id, Space.id.in_(_beside(space_id)))
-    connection.execute(update(Space).where(back).values(removed_at=None))
+    connection.execute(update(Space).where(_with_beside(space_id)).values(removed_at=None))
 
 
 def list_records(connection: Connection) -> list[SpaceRecord]:
     """Every live space, by name."""
-    query = select(*_COLUMNS).where(Space.removed_at.is_(None), _CALLED).order_by(Space.name)
+    query = select(*_COLUMNS).where(_LIVE, _CALLED).order_by(Space.name)
     return [_record(row) for row in connection.execute(query)]
 
 
 def revisions(connection: Connection) -> list[tuple[str, int, int]]:
     """(name, id, revision) of every live space, by name."""
-    query = (
-        select(Space.name, Space.id, Space.revision)
-        .where(Space.removed_at.is_(None), _CALLED)
-        .order_by(Space.name)
-    )
-    return [(row.name, row.id, row.revision) for row in connection.execute(query)]
+    query = select(Space.name, Space.id, Space.revision).where(_LIVE, _CALLED)
+    rows = connection.execute(query.order_by(Space.name))
+    return [(row.name, row.id, row.revision) for row in rows]
 
 
 def row_of(space: SpaceRecord, counts: Counts) -> SpaceRow:

@@ -34,7 +34,7 @@ def rows_among(
     query: Select[*tuple[Any, ...]],
     column: SQLColumnExpression[Any],
     values: Sequence[Any],
-) -> Iterator[Row[Any]]:
+) -> Iterator[Row[*tuple[Any, ...]]]:
     """The rows of `query` that have one of `values` in `column`."""
     for some in slices(values):
         yield from connection.execute(query.where(column.in_(some)))

@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from trustvlm.catalog.catalog import Catalog
-from trustvlm.catalog.rows import labels, spaces
+from trustvlm.catalog.rows import label_changes, spaces
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.store.names import normal
 from trustvlm.catalog.upkeep import purge
@@ -240,12 +240,12 @@ class Caches:
         """Whether a new snapshot is a better way to a large space than to read all that changed
         since into memory."""
         most = max(self._half_from, SNAPSHOT_ROWS)
-        if space.revision == revision or not labels.changed_more_than(
+        if space.revision == revision or not label_changes.changed_more_than(
             connection, space.id, revision, most // 2
         ):
             return False
-        live, _ = labels.totals(connection, space.id)
-        return live >= self._half_from and labels.changed_more_than(
+        live, _ = label_changes.totals(connection, space.id)
+        return live >= self._half_from and label_changes.changed_more_than(
             connection, space.id, revision, live // 4
         )
 

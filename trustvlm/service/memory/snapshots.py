@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import Connection
 
-from trustvlm.catalog.rows import labels
-from trustvlm.catalog.rows.labels import LabelChange
+from trustvlm.catalog.rows import label_changes
+from trustvlm.catalog.rows.label_changes import LabelChange
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.errors import Conflict, Damaged
 from trustvlm.index.live import Block, IndexView, LiveIndex
@@ -74,7 +74,8 @@ def from_catalog(connection: Connection, space: SpaceRecord) -> Content:
     """The space as the transaction sees it."""
     dims = (space.classifier_dim, space.verifier_dim)
     return Content(
-        *labels.totals(connection, space.id), labels.changed(connection, space.id, 0, dims)
+        *label_changes.totals(connection, space.id),
+        label_changes.changed(connection, space.id, 0, dims),
     )
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from sqlalchemy import Connection
 
-from trustvlm.catalog.rows import labels
+from trustvlm.catalog.rows import label_changes
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.upkeep import purge
 from trustvlm.index.live import IndexView, LiveIndex
@@ -123,7 +123,7 @@ class SpaceCache:
             gone = purge.purged_since(connection, space.id, "label", since)
             self._drop(np.array(gone, dtype=np.int64))
             self._aliases = self._aliases.followed((), (), gone)
-        for change in labels.changed(
+        for change in label_changes.changed(
             connection, space.id, since, (space.classifier_dim, space.verifier_dim)
         ):
             self._drop(np.array(change.removed, dtype=np.int64))
@@ -164,7 +164,7 @@ class SpaceCache:
             if self._index is not None:
                 self._index.remove(known)
 
-    def _put(self, change: labels.LabelChange) -> None:
+    def _put(self, change: label_changes.LabelChange) -> None:
         """Append new labels; a changed label is a tombstone and a new row."""
         ids = np.array(change.ids, dtype=np.int64)
         self._drop(ids)

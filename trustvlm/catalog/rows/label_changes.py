@@ -1,0 +1,105 @@
+"""Labels that changed since a revision: what a cache follows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, bindparam, func, select
+
+from trustvlm.catalog.store.models import Label
+from trustvlm.catalog.store.vectors import unpack, verify_checksums
+from trustvlm.types.arrays import Float32s
+
+__all__ = ["LabelChange", "changed", "changed_more_than", "totals"]
+
+_OF_SPACE = Label.space_id == bindparam("space")
+_LIVE = Label.removed_revision.is_(None)
+_SINCE = Label.revision > bindparam("since")
+
+# Made once: see trustvlm.catalog.rows.labels.
+_CHANGED = (
+    select(
+        Label.id,
+        Label.name,
+        Label.alias_of,
+        Label.checksum,
+        Label.text_prototype,
+        Label.prototype,
+        Label.removed_revision,
+    )
+    .where(_OF_SPACE, _SINCE)
+    .order_by(Label.id)
+)
+_ALL = _CHANGED.where(_LIVE)
+_CHANGED_MORE = (
+    select(Label.id)
+    .where(_OF_SPACE, _SINCE)
+    .order_by(Label.revision)
+    .limit(1)
+    .offset(bindparam("beyond"))
+)
+
+
+@dataclass(frozen=True)
+class LabelChange:
+    """Labels changed since a revision, as arrays: what a cache applies.
+
+    Attributes:
+        ids, names: of the labels that are alive; text: (n, d_t) text prototypes.
+        prototyped: positions of those that have a prototype; prototypes: (m, d_v).
+        aliases: (alias id, id of its label) of those among `ids` that are aliases.
+        removed: ids of removed labels.
+    """
+
+    ids: list[int]
+    names: list[str]
+    text: Float32s
+    prototyped: list[int]
+    prototypes: Float32s
+    aliases: list[tuple[int, int]]
+    removed: list[int]
+
+
+def changed(
+    connection: Connection, space_id: int, since: int, dims: tuple[int, int], *, batch: int = 4096
+) -> Iterator[LabelChange]:
+    """The labels whose row changed after revision `since`, in batches; `dims` are those of text and
+    image vectors.
+
+    Raises:
+        Damaged: a vector does not match its checksum.
+    """
+    query = _CHANGED if since else _ALL  # a new cache has nothing to drop
+    values = {"space": space_id, "since": since}
+    for rows in connection.execution_options(yield_per=batch).execute(query, values).partitions():
+        alive = [row for row in rows if row.removed_revision is None]
+        verify_checksums(
+            "label", [(row.id, row.checksum, (row.text_prototype, row.prototype)) for row in alive]
+        )
+        prototyped = [i for i, row in enumerate(alive) if row.prototype is not None]
+        yield LabelChange(
+            ids=[row.id for row in alive],
+            names=[row.name for row in alive],
+            text=unpack([row.text_prototype for row in alive], dims[0]),
+            prototyped=prototyped,
+            prototypes=unpack([alive[i].prototype for i in prototyped], dims[1]),
+            aliases=[(row.id, row.alias_of) for row in alive if row.alias_of is not None],
+            removed=[row.id for row in rows if row.removed_revision is not None],
+        )
+
+
+def changed_more_than(connection: Connection, space_id: int, since: int, limit: int) -> bool:
+    """Whether more than `limit` labels changed after revision `since`; reads no more than that, in
+    the index of revisions."""
+    values = {"space": space_id, "since": since, "beyond": limit}
+    return connection.scalar(_CHANGED_MORE, values) is not None
+
+
+def totals(connection: Connection, space_id: int) -> tuple[int, int]:
+    """How many live labels the space has, and how many of them have a prototype."""
+    labels = select(func.count(Label.name)).where(Label.space_id == space_id, _LIVE)
+    prototyped = select(func.count(Label.name_hash)).where(
+        Label.space_id == space_id, _LIVE, Label.support_count > 0
+    )
+    return connection.execute(labels).scalar_one(), connection.execute(prototyped).scalar_one()
