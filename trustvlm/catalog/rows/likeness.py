@@ -74,7 +74,7 @@ def told(missing: Mapping[str, str | None], space: str, remedy: str = "") -> str
 
 
 def likest(name: str, names: Iterable[str]) -> str | None:
-    """The one of `names` that is most like `name`: equal but for its writing or a plural, else nearly
+    """The one of `names` that is most like `name`: equal but for writing or plural, else nearly
     equal."""
     by_key: dict[str, str] = {}
     for other in names:
