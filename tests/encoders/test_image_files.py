@@ -53,14 +53,14 @@ def test_an_avif_of_a_telephone_lies_upright_and_over_white() -> None:
     assert np.abs(np.asarray(decode_image(out.getvalue()).image, float) - over_white).mean() < 3
 
 
-def test_the_coded_size_of_an_avif_counts_not_the_said_one() -> None:
+def test_an_avif_is_refused_for_its_size_and_a_sequence_for_its_kind() -> None:
     data = bytearray(saved("AVIF"))
-    at = data.index(b"ispe") + 8
-    data[at : at + 8] = struct.pack(">II", 16, 16)
     with pytest.raises(InvalidInput, match="256×192 = 49152 pixels, more than the limit of 40000"):
         decode_image(bytes(data), ImageLimits(max_pixels=40_000))
+    at = data.index(b"ispe") + 8
+    data[at : at + 8] = struct.pack(">II", 9_000, 9_000)
     with pytest.raises(InvalidInput, match="decoding it takes about"):
-        decode_image(bytes(data), ImageLimits(max_memory=500_000))
+        decode_image(bytes(data))
     with pytest.raises(InvalidInput, match=r"AVIF sequence.*ffmpeg"):
         decode_image(saved("AVIF", save_all=True, append_images=[PICTURE.rotate(90)]))
 
@@ -178,7 +178,7 @@ def test_a_torn_file_is_taken_when_asked(case: str) -> None:
 def test_a_torn_file_costs_no_more_than_a_whole_one() -> None:
     data = TORN["png"]()
     with pytest.raises(InvalidInput, match="decoding it takes about"):
-        decode_image(data, ImageLimits(accept_truncated=True, max_memory=500_000))
+        decode_image(data, ImageLimits(accept_truncated=True, max_memory=300_000))
     with pytest.raises(InvalidInput, match="before its first pixels"):
         decode_image(saved("PNG")[:60], ImageLimits(accept_truncated=True))
     with pytest.raises(InvalidInput, match="damaged"):  # not torn: nothing to complete

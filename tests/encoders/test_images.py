@@ -410,13 +410,14 @@ def test_workers_change_nothing(tmp_path: Path, clip: Any) -> None:
     assert counts == [4, 4, 4, 2]
 
 
-def test_stopping_early_ends_the_workers(tmp_path: Path, clip: Any) -> None:
-    before = children()
-    found = encode_images(mixed(tmp_path), [clip], batch_size=2, workers=2)
-    next(found)
-    assert len(children()) > len(before)
-    found.close()  # type: ignore[attr-defined]
-    assert children() == before
+def test_stopping_early_leaves_a_few_sandboxes_that_wait(tmp_path: Path, clip: Any) -> None:
+    for _ in range(3):
+        found = encode_images(mixed(tmp_path), [clip], batch_size=2, workers=6)
+        next(found)
+        found.close()  # type: ignore[attr-defined]
+        assert len(children()) <= 4
+        assert len(list(encode_images(mixed(tmp_path), [clip]))) == 14
+    assert len(children()) >= 1
 
 
 def children() -> set[str]:
@@ -429,12 +430,11 @@ def test_a_crash_is_reported_and_the_rest_goes_in(tmp_path: Path, clip: Any) -> 
     sources = [save(tmp_path / f"{i}.png", picture(40 + i, 50)) for i in range(4)]
     noise = np.random.default_rng(0).integers(0, 256, (4_000, 4_000, 3), np.uint8)
     sources.insert(1, save(tmp_path / "large.png", Image.fromarray(noise), compress_level=0))
-    before = children()
     found = encode_images(sources, [clip], workers=1, batch_size=1)
     first = next(found)
-    time.sleep(0.05)  # it is at the large one now
-    (child,) = children() - before
-    os.kill(int(child), signal.SIGKILL)
+    time.sleep(0.05)  # one is at the large image now
+    for child in children():
+        os.kill(int(child), signal.SIGKILL)
     rest = list(found)
     assert [isinstance(one, EncodedImage) for one in (first, *rest)] == [1, 0, 1, 1, 1]
     assert isinstance(rest[0], FailedImage)

@@ -25,8 +25,7 @@ from fuzz.seeds import PHOTOS, chunk, images, picture, png_with, saved
 from PIL import Image
 
 from trustvlm.encoders import ImageLimits, decode_image
-from trustvlm.encoders.images.containers import MAX_BLOCKS, MAX_PARTS, MAX_SCANS
-from trustvlm.encoders.images.decode import FORMATS
+from trustvlm.encoders.images.decode_file import FORMATS
 from trustvlm.encoders.images.pixels import read_rgb
 from trustvlm.errors import InvalidInput
 
@@ -34,11 +33,13 @@ JPEG = saved(picture(), "JPEG")
 WEBP = saved(picture(), "WEBP", lossless=True)
 TURNED = b"Exif\0\0MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"  # a quarter to the right
 MEASURE = """
-import json, resource, sys, time
-from PIL import Image
-Image.init()
-from trustvlm.encoders import decode_image
+import json, os, sys, time
+from trustvlm.encoders import decode_image, golden_image
 from trustvlm.errors import InvalidInput
+import io
+started = io.BytesIO()
+golden_image().save(started, "PNG")
+decode_image(started.getvalue())
 results = []
 for path in sys.argv[1:]:
     begun = time.perf_counter()
@@ -46,17 +47,20 @@ for path in sys.argv[1:]:
         what = "accepted %d×%d" % decode_image(path).image.size
     except InvalidInput as error:
         what = str(error)
-    lines = open("/proc/self/status").read().splitlines()
-    peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
-    open("/proc/self/clear_refs", "w").write("5")
-    results.append((what, time.perf_counter() - begun, peak))
+    seconds, peak = time.perf_counter() - begun, 0
+    pids = ["self", *open(f"/proc/self/task/{os.getpid()}/children").read().split()]
+    for pid in pids:  # the sandbox is one
+        lines = open(f"/proc/{pid}/status").read().splitlines()
+        peak = max(peak, *(int(line.split()[1]) / 1024 for line in lines if "VmHWM" in line))
+        open(f"/proc/{pid}/clear_refs", "w").write("5")
+    results.append((what, seconds, peak))
 print(json.dumps(results))
 """
 
 
 def measured(*paths: Path) -> list[tuple[str, float, float]]:
-    """(what became of it, seconds, peak MB of the process) of each image, decoded in a process of
-    its own."""
+    """(what became of it, seconds, peak MB of the larger process) of each image, decoded by a
+    process and its sandbox."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", MEASURE, *map(str, paths)],
         capture_output=True,
@@ -105,9 +109,9 @@ def tiff(entries: dict[int, int], extra: bytes = b"") -> bytes:
 TIFF_TAGS = {256: 64, 257: 64, 258: 8, 259: 5, 262: 1, 277: 1}
 
 
-def progressive(scans: int) -> bytes:
-    """A JPEG whose last scan is there so many times more."""
-    data = saved(picture(64, 64).convert("L"), "JPEG", progressive=True)
+def progressive(scans: int, side: int = 64) -> bytes:
+    """A JPEG whose last scan is there `scans` times more."""
+    data = saved(picture(side, side).convert("L"), "JPEG", progressive=True)
     last = data.rindex(b"\xff\xc4", 0, data.rindex(b"\xff\xda"))
     return data[:-2] + data[last:-2] * scans + data[-2:]
 
@@ -131,34 +135,22 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "2^31": (lambda: tiff(TIFF_TAGS | {256: 2**31, 257: 2**31, 278: 1, 273: 8, 279: 8}),
     "blocks|bytes|pixels"),
     "tiff with a huge tile": (
-        lambda: tiff(TIFF_TAGS | {322: 65_536, 323: 65_536, 324: 8, 325: 8}), "strips or tiles of "
-                                                                              "4294967296 bytes",
+        lambda: tiff(TIFF_TAGS | {322: 65_536, 323: 65_536, 324: 8, 325: 8}), "damaged",
     ),
     "tiff with a huge "
     "strip": (lambda: tiff(TIFF_TAGS | {256: 9_000, 257: 9_000, 277: 4, 258: 32, 273: 8, 279: 8}),
-    "bytes"),
+    "4 bands of 32-bit"),
     "tiff with a million strips": (
         lambda: tiff(TIFF_TAGS | {279: 8}).replace(struct.pack("<HHII", 279, 4, 1, 8),
         struct.pack("<HHII", 273, 4, 10**6, 8)),
-        "strips",
+        "damaged",
     ),
-    "tiff with 65535 tags": (lambda: b"II*\0\x08\0\0\0\xff\xff" + bytes(12 * 65_535), "65535 tags"),
-    "jpeg of many scans": (lambda: progressive(1_000), f"more than the limit of {MAX_SCANS}"),
-    "jpeg of many "
-    "segments": (lambda: JPEG[:2] + b"\xff\xe5\0\2" * (MAX_PARTS + 1) + JPEG[2:], "segments"),
-    "png of many chunks": (lambda: png_with(chunk(b"prVt", b"") * (MAX_PARTS + 1)), "chunks"),
-    "gif of many blocks": (lambda: b"GIF89a" + bytes(7) + b"!\xfe\1a\0" * MAX_BLOCKS, "blocks"),
-    "ppm with another largest "
-    "value": (lambda: b"P6 1000 1000 254\n" + bytes(3 * 10**6), "save it as PNG"),
-    "ppm as text": (lambda: b"P3 1000 1000 255\n" + b"1 " * 3 * 10**6, "save it as PNG"),
-    "ppm of comments": (lambda: b"P1 10 10\n" + b"#\n" * 200 + b"1" * 100, "more than 100 "
-                                                                           "comments"),
-    "ppm with a long "
-    "header": (lambda: b"P6 #" + b"x" * 10**6 + b"\n3 2 255\n" + bytes(18), "damaged|not an image"),
+    "tiff with 65535 tags": (lambda: b"II*\0\x08\0\0\0\xff\xff" + bytes(12 * 65_535), "damaged"),
+    "gif of many blocks": (lambda: b"GIF89a" + bytes(7) + b"!\xfe\1a\0" * 300_000, "damaged"),
     "run-length bmp": (
         lambda: b"BM" + struct.pack("<IHHI", 1078, 0, 0, 1078)
         + struct.pack("<IiiHHIIiiII", 40, 2_000, 2_000, 1, 8, 1, 0, 0, 0, 256,
-        0) + bytes(1024) + b"\1\1" * 10, "RLE",
+        0) + bytes(1024) + b"\1\1" * 10, "damaged",
     ),
     "eps": (lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 "
                     b"10\n", "not an image in a supported format"),
@@ -210,6 +202,12 @@ ACCEPTED: dict[str, Callable[[], bytes]] = {
     "webp with lying exif": lambda: saved(picture(), "WEBP", exif=lying_exif()),
     "jpeg with lying "
     "exif": lambda: saved(picture(), "JPEG", exif=b"Exif\0\0" + lying_exif()[:60_000]),
+    "jpeg of many scans": lambda: progressive(1_000),
+    "jpeg of many segments": lambda: JPEG[:2] + b"\xff\xe5\0\2" * 100_000 + JPEG[2:],
+    "png of many chunks": lambda: png_with(chunk(b"prVt", b"") * 100_000),
+    "ppm of comments": lambda: b"P1 10 10\n" + b"#\n" * 200 + b"1" * 100,
+    "ppm with a long header": lambda: b"P6 #" + b"x" * 10**5 + b"\n3 2 255\n" + bytes(18),
+    "ppm as text": lambda: b"P3 300 300 255\n" + b"1 " * 3 * 90_000,
     "gif with a comment of 8 MB": lambda: saved(picture(), "GIF", comment=b"c" * 2**23),
     "gif of 1,000 frames": lambda: saved(
         Image.new("P", (8, 8)), "GIF", save_all=True, append_images=[Image.new("P", (8, 8),
@@ -239,7 +237,26 @@ def test_what_is_left_out_of_a_file_costs_nothing(tmp_path: Path) -> None:
     for case, (what, seconds, peak) in zip(ACCEPTED, measured(*paths), strict=True):
         assert what.startswith("accepted"), (case, what)
         assert seconds < 2.0, case
-        assert peak < 250, case
+        assert peak < (1_300 if "lying exif" in case else 250), case
+
+
+COSTLY: dict[str, tuple[Callable[[], bytes], str]] = {
+    "jpeg of many large scans": (lambda: progressive(2_000, 1_500), "CPU time"),
+    "ppm as text": (lambda: b"P3 5000 5000 255\n" + b"1 " * 25 * 10**6, "CPU time"),
+    "webp beyond the memory": (
+        lambda: saved(Image.new("RGB", (9_000, 9_000)), "WEBP", lossless=True, quality=0, method=0),
+        "about 1620000000 bytes",
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", COSTLY)
+def test_what_costs_too_much_is_ended(case: str) -> None:
+    make, words = COSTLY[case]
+    with pytest.raises(InvalidInput, match=words):
+        decode_image(make())
+    assert decode_image(JPEG).image.size == (40, 30)
 
 
 @pytest.mark.parametrize("case", ["jpeg and zip", "jpeg and html", "gif and javascript"])
@@ -269,7 +286,7 @@ def test_memory_is_what_was_estimated(tmp_path: Path) -> None:
     bytes_per_pixel = (8, 8, 20, 10)
     for (what, _, peak), path, cost in zip(measured(*paths), paths, bytes_per_pixel, strict=True):
         assert what in ("accepted 4000×3000", "accepted 3000×4000"), path
-        assert peak < 60 + 12 * cost, (path, peak)
+        assert peak < 70 + 12 * cost, (path, peak)
 
 
 @pytest.mark.slow
@@ -298,7 +315,7 @@ def test_the_largest_images_of_every_format(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(data)
         ((what, seconds, peak),) = measured(tmp_path / name)
         assert what.startswith("accepted"), (name, what)
-        assert peak < 1_000, (name, peak)
+        assert peak < 1_100, (name, peak)
         assert seconds < 15, name
 
 

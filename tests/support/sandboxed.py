@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from trustvlm.system.sandbox import Message, Unreadable
+from trustvlm.system.sandbox import Message, Unreadable, limit_cpu
 
 
 def work(head: dict[str, Any], parts: list[bytearray]) -> Iterator[Message]:
@@ -26,6 +26,10 @@ def work(head: dict[str, Any], parts: list[bytearray]) -> Iterator[Message]:
             yield {"length": len(bytes(head["bytes"]))}, ()
         case "flood":
             yield {}, (bytes(head["bytes"]),)
+        case "limit":
+            limit_cpu(0.5)
+            while True:
+                pass
         case "spin":
             while True:
                 pass

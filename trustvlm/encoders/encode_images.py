@@ -1,5 +1,4 @@
-"""Many images through several encoders: each image decoded once, in worker processes when there are
-many."""
+"""Many images through several encoders, each image decoded once."""
 
 from __future__ import annotations
 
@@ -78,8 +77,9 @@ def encode_images(
         encoders: what to encode with; an image is decoded once for all, and prepared once for equal
             preprocessing.
         batch_size: images per call of a model, ≥ 1. At most about two batches are held in memory.
-        workers: processes that decode and prepare; 0 = this thread; None = 0 for fewer than 256
-            images, else one per core up to four. The result does not depend on it.
+        workers: sandboxes that decode and prepare ahead of the encoders; 0 = one, in turn with
+            them; None = 0 for fewer than 256 images, else one per core up to four. The result does
+            not depend on it.
         limits: what an image may be at most.
         progress: called after each batch with the number of its images, failed ones included.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from trustvlm.encoders.base import Encoder
+from trustvlm.encoders.images.sandboxes import warm
 from trustvlm.encoders.precomputed import PrecomputedEncoder
 from trustvlm.encoders.spec import parse_spec
 from trustvlm.errors import InvalidInput, Unavailable
@@ -43,6 +44,7 @@ def open_encoder(
     _check_compute(device, precision)
     if parsed.kind == "precomputed":
         return PrecomputedEncoder(parsed)
+    warm()  # it imports what it needs while this process imports torch
     if parsed.kind == "open_clip":
         from trustvlm.encoders.clip import open_clip_encoder
 

@@ -12,6 +12,7 @@ send data only, and no more than the memory it may take.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import os
@@ -37,6 +38,7 @@ Message = tuple[dict[str, Any], Sequence[Any]]
 Answers = Callable[[dict[str, Any], list[bytearray]], Iterator[Message]]
 """What runs in the child: from the head and the parts of a request to its answers."""
 
+_PIPE_BYTES = 2**20
 _START_SECONDS = 120.0  # a busy machine imports slowly
 _TOO_LARGE = "it needs more than {} MiB of memory to be read"
 _MAIN = "from trustvlm.system.sandbox import main; main()"
@@ -62,7 +64,7 @@ class Sandbox:
     """
 
     def __init__(self, target: str, files: Sequence[int] = ()) -> None:
-        self._owner, self._ready = os.getpid(), False
+        self._owner, self._ready, self._asked = os.getpid(), False, False
         self._pipes = threading.RLock()
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path),
@@ -81,6 +83,10 @@ class Sandbox:
             )
         except OSError as error:
             raise Unavailable(f"no child process can be started ({error.strerror})") from error
+        for stream in (self._child.stdin, self._child.stdout):
+            # An image in one piece: each further one waits for both processes to have their turn.
+            with suppress(AttributeError, OSError):  # Linux only, and up to its own limit
+                fcntl.fcntl(self._pipe(stream), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
     def ask(
         self, request: dict[str, Any], *parts: Any, memory: int, seconds: float
@@ -96,6 +102,7 @@ class Sandbox:
             Unavailable: the child did not start, or has a bug.
         """
         self._await_start()
+        self._asked = True
         # Of a child that is gone the reason is found where its answer should be.
         with suppress(OSError, ValueError), self._pipes:
             _send(
@@ -108,15 +115,16 @@ class Sandbox:
             if "answer" not in head:
                 break
             yield head["answer"], answered
+        self._asked = False
         if "unreadable" in head:
             raise Unreadable(head["unreadable"])
         if "bug" in head:
             raise Unavailable(f"a child process failed: {head['bug']}")
 
     @property
-    def alive(self) -> bool:
-        """Whether the child can be asked."""
-        return self._owner == os.getpid() and self._child.poll() is None
+    def usable(self) -> bool:
+        """Whether the child waits for a request of this process."""
+        return self._owner == os.getpid() and not self._asked and self._child.poll() is None
 
     def close(self) -> None:
         """End the child at once; an :meth:`ask` in another thread raises Unreadable."""
@@ -164,15 +172,15 @@ class Sandbox:
                     raise EOFError
                 left = left[count:]
         except (OSError, ValueError, EOFError) as error:  # it ended, or another thread closed it
-            raise Unreadable(self._last_words(seconds)) from error
+            raise Unreadable(self._last_words()) from error
         return data
 
-    def _last_words(self, seconds: float) -> str:
+    def _last_words(self) -> str:
         """How the child ended that wrote no more."""
         code = self._child.wait()
         self.close()
         if code == -signal.SIGXCPU:
-            return f"it could not be read within {seconds:g} s of CPU time"
+            return "it takes too much CPU time to be read"
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         return f"its reader ended over it with {how}"
 

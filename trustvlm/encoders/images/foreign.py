@@ -5,42 +5,39 @@ from __future__ import annotations
 
 import re
 
-from trustvlm.encoders.images.layouts import jpeg_layout, tiff_layout
-from trustvlm.encoders.images.tiff import strip_tiff
+from trustvlm.encoders.images.layouts import layout_of
 
-__all__ = ["layout_of", "what_it_is"]
+__all__ = ["what_it_is"]
 
 _HEAD = 4_096  # bytes that are looked at
 
 _RAW = "dcraw -w -T IN, or darktable-cli IN out.png"
 _FRAME = "ffmpeg -i IN -frames:v 1 out.png"
 _MAGICK = "magick IN out.png"
+_FIRST_LAYER = "magick 'IN[0]' out.png"
+_GS = "gs -dSAFER -sDEVICE=png16m -r150 -o out.png IN"
 _HEIC = "heif-convert IN out.png, or magick IN out.png"
+_JPEG_2000 = "opj_decompress -i IN -o out.png"
+_GDAL = "gdal_translate -of GTiff IN out.tif"
+_SAVE_ARRAY = "read the array with h5py and save it as PNG or TIFF"
+_SAVE_SLICE = "choose a slice and save it as PNG or TIFF (nibabel)"
+_FROM_NUMPY = "PIL.Image.fromarray(numpy.load(IN)).save('out.png')"
 _AGAIN = "fetch the file again"
 
 _SIGNATURES: tuple[tuple[int, bytes, str, str], ...] = (
-    (
-        0,
-        b"version https://git-lfs.github.com/spec",
-        "a pointer of Git LFS, not the file itself",
-        "git lfs pull",
-    ),
+    (0, b"version https://git-lfs", "a pointer of Git LFS, not the file itself", "git lfs pull"),
     (0, b"/annex/objects/", "a pointer of git-annex, not the file itself", "git annex get IN"),
-    (
-        0,
-        b"\0\5\x16\7",
-        "an AppleDouble file of macOS (._NAME), not the picture beside it",
-        "dot_clean on its folder",
-    ),
+    (0, b"\0\5\x16\7", "an AppleDouble file of macOS (._NAME), not the picture beside it",
+     "dot_clean on its folder"),
     (0, b"%PDF-", "a PDF document", "pdftoppm -png -r 150 IN out"),
-    (0, b"%!PS", "a PostScript or EPS drawing", "gs -dSAFER -sDEVICE=png16m -r150 -o out.png IN"),
-    (0, b"\xc5\xd0\xd3\xc6", "an EPS drawing", "gs -dSAFER -sDEVICE=png16m -r150 -o out.png IN"),
-    (0, b"8BPS", "a Photoshop document (PSD)", "magick 'IN[0]' out.png"),
+    (0, b"%!PS", "a PostScript or EPS drawing", _GS),
+    (0, b"\xc5\xd0\xd3\xc6", "an EPS drawing", _GS),
+    (0, b"8BPS", "a Photoshop document (PSD)", _FIRST_LAYER),
     (0, b"gimp xcf", "a GIMP document (XCF)", "magick IN -flatten out.png"),
     (0, b"\xff\x0a", "a JPEG XL image", "djxl IN out.png"),
     (0, b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL image", "djxl IN out.png"),
-    (0, b"\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000 image", "opj_decompress -i IN -o out.png"),
-    (0, b"\xff\x4f\xff\x51", "a JPEG 2000 image", "opj_decompress -i IN -o out.png"),
+    (0, b"\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000 image", _JPEG_2000),
+    (0, b"\xff\x4f\xff\x51", "a JPEG 2000 image", _JPEG_2000),
     (0, b"II\xbc", "a JPEG XR image", "JxrDecApp -i IN -o out.tif"),
     (0, b"FUJIFILMCCD-RAW", "a camera RAW file (Fujifilm RAF)", _RAW),
     (0, b"IIRO", "a camera RAW file (Olympus ORF)", _RAW),
@@ -52,17 +49,12 @@ _SIGNATURES: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"\0MRM", "a camera RAW file (Minolta MRW)", _RAW),
     (6, b"HEAPCCDR", "a camera RAW file (Canon CRW)", _RAW),
     (128, b"DICM", "a DICOM file", "dcm2img --write-png IN out.png, or gdcmimg"),
-    (344, b"n+1\0", "a NIfTI volume", "choose a slice and save it as PNG or TIFF (nibabel)"),
+    (344, b"n+1\0", "a NIfTI volume", _SAVE_SLICE),
     (0, b"SIMPLE  =", "a FITS file", "fits2bitmap -o out.png IN"),
-    (
-        0,
-        b"\x89HDF\r\n\x1a\n",
-        "an HDF5 file",
-        "read the array with h5py and save it as PNG or TIFF",
-    ),
-    (0, b"CDF\1", "a NetCDF file", "gdal_translate -of GTiff IN out.tif"),
-    (0, b"CDF\2", "a NetCDF file", "gdal_translate -of GTiff IN out.tif"),
-    (0, b"\x93NUMPY", "a NumPy array", "PIL.Image.fromarray(numpy.load(IN)).save('out.png')"),
+    (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file", _SAVE_ARRAY),
+    (0, b"CDF\1", "a NetCDF file", _GDAL),
+    (0, b"CDF\2", "a NetCDF file", _GDAL),
+    (0, b"\x93NUMPY", "a NumPy array", _FROM_NUMPY),
     (0, b"v/1\1", "an OpenEXR image", _MAGICK),
     (0, b"#?RADIANCE", "a Radiance HDR image", _MAGICK),
     (0, b"#?RGBE", "a Radiance HDR image", _MAGICK),
@@ -70,10 +62,10 @@ _SIGNATURES: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"qoif", "a QOI image", _MAGICK),
     (0, b"P7\n", "a PAM image", "pamtopnm IN > out.ppm"),
     (0, b"PF\n", "a colour PFM image", _MAGICK),
-    (0, b"\0\0\1\0", "an icon (ICO)", "magick 'IN[0]' out.png"),
-    (0, b"icns", "an icon (ICNS)", "magick 'IN[0]' out.png"),
-    (0, b"\xd7\xcd\xc6\x9a", "a drawing (WMF)", "magick IN out.png"),
-    (40, b" EMF", "a drawing (EMF)", "magick IN out.png"),
+    (0, b"\0\0\1\0", "an icon (ICO)", _FIRST_LAYER),
+    (0, b"icns", "an icon (ICNS)", _FIRST_LAYER),
+    (0, b"\xd7\xcd\xc6\x9a", "a drawing (WMF)", _MAGICK),
+    (40, b" EMF", "a drawing (EMF)", _MAGICK),
     (0, b"\x1aE\xdf\xa3", "a video (Matroska or WebM)", _FRAME),
     (8, b"AVI ", "a video (AVI)", _FRAME),
     (0, b"\0\0\1\xba", "a video (MPEG)", _FRAME),
@@ -87,7 +79,7 @@ _SIGNATURES: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive", "7z x IN"),
     (0, b"Rar!", "a RAR archive", "unrar x IN"),
     (257, b"ustar", "a tar archive", "tar xf IN"),
-)
+)  # fmt: skip
 _BRANDS: dict[bytes, tuple[str, str]] = {
     b"crx ": ("a camera RAW file (Canon CR3)", _RAW),
     b"avif": (
@@ -170,19 +162,3 @@ def _text(head: bytes) -> tuple[str, str] | None:
         return None
     printable = sum(c.isprintable() or c in "\r\n\t" for c in text)
     return ("a text", _AGAIN) if text and printable == len(text) else None
-
-
-def layout_of(data: bytes, *, opened: bool = False) -> str:
-    """What keeps a JPEG or TIFF from being read here, and what to run; "" where that is nothing
-    special.
-
-    With `opened`, the header was understood and the pixels were not.
-    """
-    if data.startswith(b"\xff\xd8"):
-        return jpeg_layout(data)
-    if data[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        return ""
-    try:
-        return tiff_layout(strip_tiff(data).values, opened=opened)
-    except ValueError:
-        return ""

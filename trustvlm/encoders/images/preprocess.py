@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from trustvlm.errors import InvalidInput
 from trustvlm.types.arrays import Float32s
@@ -89,10 +90,18 @@ class Preprocess:
 
     def array(self, image: Image) -> Float32s:
         """(3, height, width) float32 array of an RGB image."""
+        return self.normalised(self.cropped(image))
+
+    def cropped(self, image: Image) -> npt.NDArray[np.uint8]:
+        """(height, width, 3) uint8 pixels of an RGB image, resized and cropped."""
         from PIL import Image as pil
 
         small = image.resize(self._target(image.size), pil.Resampling[_FILTERS[self.interpolation]])
-        unit: Float32s = np.asarray(self._center(small), np.float32) / np.float32(255)
+        return np.asarray(self._center(small))
+
+    def normalised(self, crop: npt.NDArray[np.uint8]) -> Float32s:
+        """(3, height, width) float32 array that the model takes, from :meth:`cropped`."""
+        unit: Float32s = crop.astype(np.float32) / np.float32(255)
         mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
         return np.ascontiguousarray(((unit - mean) / std).transpose(2, 0, 1))
 

@@ -37,8 +37,8 @@ class ImageLimits:
         max_bytes: size of the file.
         max_pixels: width × height, from the header, before anything is decoded.
         max_aspect: longer side / shorter side.
-        max_memory: bytes that decoding may take at most, estimated from the header, the file itself
-            not counted.
+        max_memory: bytes that decoding may take at most, the file itself not counted; estimated
+            from the header, and held by the sandbox.
         value_range: the values that become black and white in images of more than 8 bits a channel;
             None: each image's own.
         accept_truncated: take a JPEG or PNG that lacks its last bytes, its missing part filled.
