@@ -11,7 +11,7 @@ import os
 import tomllib
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -35,8 +35,17 @@ log = logging.getLogger("trustvlm")
 CATALOG_NAME = "catalog.sqlite3"
 SNAPSHOT_FOLDER = "snapshots"
 MAX_TOML_BYTES = 16 << 10
-"""A settings file has some hundred; parsing one long dotted key takes time that grows with its
+"""A settings file has a few hundred; parsing one long dotted key takes time that grows with its
 square."""
+
+
+Amount = Annotated[int, Field(ge=1, le=2**50)]
+Bytes = Annotated[int, Field(ge=1024, le=2**50)]
+Seconds = Annotated[float, Field(ge=0.1, le=3600)]
+
+
+def _about(default: Any, *description: str, **limits: Any) -> Any:
+    return Field(default, description=" ".join(description), **limits)
 
 
 class Settings(BaseSettings):
@@ -45,125 +54,83 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="TRUSTVLM_", extra="forbid", frozen=True)
 
-    device: str = Field(
+    device: str = _about(
         "cpu",
+        "Where models and indexes run: cpu, cuda or cuda:N.",
         pattern=r"^(cpu|cuda(:[0-9]+)?)$",
-        description="Where models and indexes run: cpu, cuda or cuda:N.",
     )
-    precision: Literal["fp32", "bf16", "fp16"] = Field(
-        "fp32", description="Arithmetic of the models."
+    precision: Literal["fp32", "bf16", "fp16"] = _about("fp32", "Arithmetic of the models.")
+    batch_size: int = _about(32, "Images per batch.", ge=1, le=4096)
+    workers: int | None = _about(
+        None, "Processes that load images; unset: by their number.", ge=0, le=256
     )
-    batch_size: int = Field(32, ge=1, le=4096, description="Images per batch.")
-    workers: int | None = Field(
-        None, ge=0, le=256, description="Processes that load images; unset: by their number."
+    max_image_bytes: Amount = _about(64 * 2**20, "Largest image file accepted.")
+    max_image_pixels: Amount = _about(100_000_000, "Largest image accepted, width × height.")
+    half_from: Amount = _about(
+        50_000, "Labels from which on a space is searched through 16-bit rows of a mapped snapshot."
     )
-    max_image_bytes: int = Field(
-        64 * 2**20, ge=1, le=2**50, description="Largest image file accepted."
+    max_image_memory: Amount = _about(
+        850_000_000, "Most that decoding an image may take, in bytes, estimated from its header."
     )
-    max_image_pixels: int = Field(
-        100_000_000, ge=1, le=2**50, description="Largest image accepted, width × height."
+    max_labels: Amount = _about(5_000_000, "Labels in one call.")
+    max_supports: Amount = _about(20_000_000, "Support images that come as vectors in one call.")
+    max_images: Amount = _about(1_000_000, "Images in one call.")
+    max_queries: Amount = _about(
+        1_000_000, "Vectors or texts in one call that are scored or searched."
     )
-    half_from: int = Field(
-        50_000,
-        ge=1,
-        le=2**50,
-        description="Labels from which on a space is searched through 16-bit rows of a mapped "
-        "snapshot.",
+    undo_hours: float = _about(
+        24.0, "How long removed labels and support images can be restored.", ge=0, le=1_000_000
     )
-    max_image_memory: int = Field(
-        850_000_000,
-        ge=1,
-        le=2**50,
-        description="Most that decoding an image may take, in bytes, estimated from its header.",
-    )
-    max_labels: int = Field(5_000_000, ge=1, le=2**50, description="Labels in one call.")
-    max_supports: int = Field(
-        20_000_000, ge=1, le=2**50, description="Support images that come as vectors in one call."
-    )
-    max_images: int = Field(1_000_000, ge=1, le=2**50, description="Images in one call.")
-    max_queries: int = Field(
-        1_000_000,
-        ge=1,
-        le=2**50,
-        description="Vectors or texts in one call that are scored or searched.",
-    )
-    undo_hours: float = Field(
-        24.0,
-        ge=0,
-        le=1_000_000,
-        description="How long removed labels and support images can be restored.",
-    )
-    serve_encoders: tuple[str, ...] = Field(
+    serve_encoders: tuple[str, ...] = _about(
         (),
-        description="Encoder specs that 'trustvlm serve' lets its clients make spaces with, "
-        "besides precomputed ones.",
+        "Encoder specs that clients of 'trustvlm serve' may make spaces with, besides",
+        "precomputed ones.",
     )
-    serve_body_bytes: int = Field(
-        32 * 2**20,
-        ge=1024,
-        le=2**50,
-        description="Largest request body that 'trustvlm serve' reads.",
+    serve_body_bytes: Bytes = _about(
+        32 * 2**20, "Largest request body that 'trustvlm serve' reads."
     )
-    serve_spool_bytes: int = Field(
-        8 * 2**30,
-        ge=1024,
-        le=2**50,
-        description="Disk that Parquet imports may take in each process of 'trustvlm serve'.",
+    serve_spool_bytes: Bytes = _about(
+        8 * 2**30, "Disk that Parquet imports may take in each process of 'trustvlm serve'."
     )
-    serve_image_pixels: int = Field(
-        24_000_000,
-        ge=1,
-        le=2**50,
-        description="Largest image that 'trustvlm serve' takes, width × height.",
+    serve_image_pixels: Amount = _about(
+        24_000_000, "Largest image that 'trustvlm serve' takes, width × height."
     )
-    serve_rate: float = Field(
-        100.0,
-        ge=1e-3,
-        le=1e6,
-        description="Requests a second that each key of 'trustvlm serve' may make.",
+    serve_rate: float = _about(
+        100.0, "Requests a second that each key of 'trustvlm serve' may make.", ge=1e-3, le=1e6
     )
-    serve_queue: int = Field(
-        256, ge=1, le=65536, description="Requests of one kind that may wait in 'trustvlm serve'."
+    serve_queue: int = _about(
+        256, "Requests of one kind that may wait in 'trustvlm serve'.", ge=1, le=65536
     )
-    serve_body_s: float = Field(
+    serve_body_s: Seconds = _about(
         30.0,
-        ge=0.1,
-        le=3600,
-        description="Seconds that 'trustvlm serve' waits for headers, for a body that does not "
-        "move, "
-        "and for a client that does not read.",
+        "Seconds that 'trustvlm serve' waits for headers, for a body that does not move, and",
+        "for a client that does not read.",
     )
-    serve_body_rate: float = Field(
+    serve_body_rate: float = _about(
         500.0,
+        "Bytes a second at which 'trustvlm serve' must receive a body, and a client its answer.",
         ge=0,
         le=1e9,
-        description="Bytes a second at which a body must come to 'trustvlm serve', and an "
-        "answer be read.",
     )
-    serve_keep_alive_s: float = Field(
-        5.0,
-        ge=0.1,
-        le=3600,
-        description="Seconds that a connection to 'trustvlm serve' without a request stays open.",
+    serve_keep_alive_s: Seconds = _about(
+        5.0, "Seconds that a connection to 'trustvlm serve' without a request stays open."
     )
-    serve_root_path: str = Field(
-        "",
-        max_length=500,
-        description="Path under which a proxy shows 'trustvlm serve', such as /trust.",
+    serve_root_path: str = _about(
+        "", "Path under which a proxy shows 'trustvlm serve', such as /trust.", max_length=500
     )
-    serve_log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Level from which on 'trustvlm serve' writes log lines."
+    serve_log_level: Literal["debug", "info", "warning", "error"] = _about(
+        "info", "Level from which on 'trustvlm serve' writes log lines."
     )
-    serve_forwarded_ips: tuple[str, ...] = Field(
+    serve_forwarded_ips: tuple[str, ...] = _about(
         ("127.0.0.1", "::1"),
-        description="Addresses of proxies whose X-Forwarded-For tells 'trustvlm serve' the "
-        "client's.",
+        "Addresses of proxies from which 'trustvlm serve' takes X-Forwarded-For as the client's",
+        "address.",
     )
-    serve_job_s: float = Field(
-        21_600.0, ge=1, le=1e6, description="Seconds that a job of 'trustvlm serve' may take."
+    serve_job_s: float = _about(
+        21_600.0, "Seconds that a job of 'trustvlm serve' may take.", ge=1, le=1e6
     )
-    serve_deadline_s: float = Field(
-        30.0, ge=1e-3, le=600, description="Seconds that a request to 'trustvlm serve' may wait."
+    serve_deadline_s: float = _about(
+        30.0, "Seconds that a request to 'trustvlm serve' may wait.", ge=1e-3, le=600
     )
 
     @classmethod
@@ -187,16 +154,13 @@ class Settings(BaseSettings):
         source = home / "trustvlm.toml"
         explicit = {key: value for key, value in given.items() if value is not None}
         try:
-            from_file = _read_toml(source)
-            from_environment = cls.model_fields.keys() & {
-                key.removeprefix("TRUSTVLM_").lower()
-                for key in os.environ
-                if key.startswith("TRUSTVLM_")
+            # the environment, which pydantic reads, goes before the file
+            environment = {f"TRUSTVLM_{key.upper()}": key for key in cls.model_fields}
+            in_environment = {environment.get(name.upper()) for name in os.environ}
+            from_file = {
+                key: value for key, value in _read_toml(source).items() if key not in in_environment
             }
-            return cls(
-                **{key: value for key, value in from_file.items() if key not in from_environment}
-                | explicit
-            )
+            return cls(**from_file | explicit)
         except ValidationError as error:
             first = error.errors()[0]
             name = ".".join(str(part) for part in first["loc"])[:80]

@@ -1,11 +1,10 @@
-"""How the service is to be run."""
+"""Options of the service."""
 
 from __future__ import annotations
 
 import ipaddress
-import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from trustvlm.errors import InvalidInput
 
@@ -17,10 +16,10 @@ _OURS = ("v1", "static", "healthz", "readyz", "metrics", "openapi.json")
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """What an application is made with.
+    """Options of one application.
 
     Attributes:
-        host, port: where it is bound. require_key: nothing is done without a key; if not, it is
+        host, port: where it is bound. require_key: every request needs a key; without this it is
             bound to loopback.
         workers: processes that share the home; rates are divided among them.
         encoders: specs that clients may make spaces with, besides precomputed ones.
@@ -34,7 +33,7 @@ class ServeOptions:
             answer, at `body_rate` bytes a second; headers must arrive within `body_s`.
             keep_alive_s: how long a connection without a request stays open.
         log_level: from which level on log lines are written. forwarded_ips: addresses of proxies
-            whose word for the client's is taken.
+            whose X-Forwarded-For is taken as the client's address.
         root_path: the path under which a proxy shows the service; empty: "/".
     """
 
@@ -62,23 +61,10 @@ class ServeOptions:
     def __post_init__(self) -> None:
         object.__setattr__(self, "root_path", _checked_root(self.root_path))
 
-    def to_json(self) -> str:
-        """As worker processes are told."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> ServeOptions:
-        """What :meth:`to_json` wrote."""
-        values = json.loads(text)
-        return cls(**values | {name: tuple(values[name]) for name in ("encoders", "forwarded_ips")})
-
 
 def _checked_root(path: str) -> str:
-    """The path without a slash at its end.
-
-    Raises:
-        InvalidInput: it is none, or one that the service has itself.
-    """
+    """The path without a slash at its end. Raises InvalidInput: it is none, or one of the
+    service's own."""
     root = path.rstrip("/")
     if root and (not _ROOT.fullmatch(root) or root.split("/")[1] in _OURS):
         words = "a path such as /trust, of ASCII letters, digits and -._~, that begins with none of"

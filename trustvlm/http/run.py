@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import json
 import logging
 import os
 import resource
@@ -11,8 +10,11 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter
 
 from trustvlm.errors import Unavailable
 from trustvlm.http.guard.connections import Connection, ServerConfig
@@ -24,14 +26,12 @@ from trustvlm.settings import Settings, open_service
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from trustvlm.service import TrustService
-
 __all__ = ["application", "options_of", "run_service"]
 
 log = logging.getLogger("trustvlm.http")
 
-TOLD = "TRUSTVLM_SERVE_PROCESS"
-"""The environment variable through which worker processes are told what to serve."""
+TASK = "TRUSTVLM_SERVE_PROCESS"
+"""The environment variable that holds the task of worker processes."""
 
 MULTIPROC = "PROMETHEUS_MULTIPROC_DIR"
 _M_ARENA_MAX = -8  # of glibc's malloc.h
@@ -49,26 +49,35 @@ def options_of(
     root_path: str | None = None,
 ) -> ServeOptions:
     """What the settings of a home and the command line say."""
+    shared = {field.name: f"serve_{field.name}" for field in fields(ServeOptions)}
+    values = {
+        name: getattr(settings, setting)
+        for name, setting in shared.items()
+        if setting in Settings.model_fields
+    }
+    if root_path is not None:
+        values["root_path"] = root_path
     return ServeOptions(
         host=host,
         port=port,
         require_key=require_key or not is_loopback(host),
         workers=workers,
-        encoders=settings.serve_encoders,
-        body_bytes=settings.serve_body_bytes,
         bodies_bytes=max(ServeOptions.bodies_bytes, 2 * settings.serve_body_bytes),
-        spool_bytes=settings.serve_spool_bytes,
-        rate=settings.serve_rate,
-        queue=settings.serve_queue,
-        deadline_s=settings.serve_deadline_s,
-        job_s=settings.serve_job_s,
-        body_s=settings.serve_body_s,
-        body_rate=settings.serve_body_rate,
-        keep_alive_s=settings.serve_keep_alive_s,
-        log_level=settings.serve_log_level,
-        forwarded_ips=settings.serve_forwarded_ips,
-        root_path=settings.serve_root_path if root_path is None else root_path,
+        **values,
     )
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What a worker process serves."""
+
+    home: Path
+    device: str | None
+    precision: str | None
+    options: ServeOptions
+
+
+_TASK = TypeAdapter(_Task)
 
 
 def run_service(
@@ -98,14 +107,8 @@ def run_service(
     bound = _bound(host, port)
     options = options_of(settings, host, bound.getsockname()[1], workers, require_key, root_path)
     _greet(echo, _greeting(home, options, keys))
-    os.environ[TOLD] = json.dumps(
-        {
-            "home": str(home.expanduser().absolute()),
-            "device": device,
-            "precision": precision,
-            "options": options.to_json(),
-        }
-    )
+    task = _Task(home.expanduser().absolute(), device, precision, options)
+    os.environ[TASK] = _TASK.dump_json(task).decode()
     config = ServerConfig(
         options,
         factory=True,
@@ -132,7 +135,7 @@ def run_service(
             Multiprocess(config, sockets=[bound]).run()
     finally:
         bound.close()
-        os.environ.pop(TOLD, None)
+        os.environ.pop(TASK, None)
         if folder := os.environ.pop(MULTIPROC, None):
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -143,10 +146,9 @@ def _greet(echo: Callable[[str], object], greeting: str) -> None:
     try:
         echo(greeting)
     except OSError:
-        with Path(os.devnull).open(
-            "wb"
-        ) as nothing:  # what is left in the stream's buffer is written there at the end
-            os.dup2(nothing.fileno(), 1)
+        # what the stream's buffer still holds is written there when the process ends
+        with Path(os.devnull).open("wb") as null:
+            os.dup2(null.fileno(), 1)
 
 
 def _metrics_folder(home: Path) -> str:
@@ -207,11 +209,17 @@ def application() -> FastAPI:
     """The application of a worker process, as the environment says."""
     from trustvlm.http.app import create_app
 
-    told: dict[str, Any] = json.loads(os.environ[TOLD])
-    options = ServeOptions.from_json(told["options"])
-    log_to_stderr(options.log_level)
+    task = _TASK.validate_json(os.environ[TASK])
+    log_to_stderr(task.options.log_level)
     _share_heaps()
-    return create_app(_opened(told), options)
+    settings = Settings.of(task.home, device=task.device, precision=task.precision)
+    service = open_service(
+        task.home,
+        device=task.device,
+        precision=task.precision,
+        max_image_pixels=min(settings.max_image_pixels, settings.serve_image_pixels),
+    )
+    return create_app(service, task.options)
 
 
 def _share_heaps() -> None:
@@ -226,13 +234,3 @@ def _share_heaps() -> None:
         and "MALLOC_ARENA_MAX" not in os.environ
     ):
         libc.mallopt(_M_ARENA_MAX, 2)
-
-
-def _opened(told: dict[str, Any]) -> TrustService:
-    """The home, where images are no larger than the service takes."""
-    home = Path(told["home"])
-    settings = Settings.of(home, device=told["device"], precision=told["precision"])
-    pixels = min(settings.max_image_pixels, settings.serve_image_pixels)
-    return open_service(
-        home, device=told["device"], precision=told["precision"], max_image_pixels=pixels
-    )
