@@ -47,7 +47,7 @@ def prepared(home: Path, **settings: float) -> None:
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[psutil.Process, str]]:
     home = tmp_path_factory.mktemp("stalled") / "home"
-    prepared(home, serve_body_s=3.0, serve_keep_alive_s=0.5)
+    prepared(home, serve_body_s=2.0, serve_keep_alive_s=0.5)
     with server(home) as (process, address):
         ready(address)
         yield psutil.Process(process.pid), address
@@ -99,7 +99,7 @@ def test_six_hundred_stalled_uploads(running: tuple[psutil.Process, str]) -> Non
     process, address = running
     with ExitStack() as stack:
         uploads = [stack.enter_context(connected(address, STALLED)) for _ in range(600)]
-        time.sleep(1.0)
+        time.sleep(0.3)
         for path in ("/healthz", "/readyz", "/metrics", "/v1/spaces", "/v1/spaces/s/labels", "/"):
             begin = time.monotonic()
             assert httpx.get(address + path, timeout=ENOUGH_S).status_code == 200
@@ -119,7 +119,7 @@ def test_six_hundred_stalled_uploads(running: tuple[psutil.Process, str]) -> Non
         if "arrives too slowly" in body["error"]["message"]
     )
     assert message == (
-        "the body arrives too slowly: expected 1500 bytes or its end within 3 s, got 1 "
+        "the body arrives too slowly: expected 1000 bytes or its end within 2 s, got 1 "
         "(settings serve_body_s, serve_body_rate)"
     )
     settled(process)
@@ -146,7 +146,7 @@ def test_what_drips(running: tuple[psutil.Process, str], first: bytes, drop: byt
                 continue
         status, body = answer(connection, data)
         assert (status, body["error"]["kind"]) == (408, "TooSlow")
-        assert 2.5 < time.monotonic() - begin < 8
+        assert 1.6 < time.monotonic() - begin < 8
 
 
 def test_a_connection_without_a_word(running: tuple[psutil.Process, str]) -> None:
@@ -164,13 +164,13 @@ def test_a_connection_without_a_word(running: tuple[psutil.Process, str]) -> Non
 
 
 def test_a_slow_body_that_moves_is_taken(running: tuple[psutil.Process, str]) -> None:
-    """Twice as long as it may stand still."""
+    """Longer than it may stand still."""
     _, address = running
     body = json.dumps({"classifier": [[0.125] * 8] * 60, "rule": "msp"}).encode()
 
     def pieces() -> Iterator[bytes]:
         for start in range(0, len(body), len(body) // 8 + 1):
-            time.sleep(0.6)
+            time.sleep(0.4)
             yield body[start : start + len(body) // 8 + 1]
 
     begin = time.monotonic()
@@ -179,7 +179,7 @@ def test_a_slow_body_that_moves_is_taken(running: tuple[psutil.Process, str]) ->
         f"{address}/v1/spaces/s/score", content=pieces(), headers=headers, timeout=30
     )
     assert response.status_code == 200, response.text
-    assert time.monotonic() - begin > 4
+    assert time.monotonic() - begin > 3
     assert len(body) > 4 * 500
 
 
@@ -228,7 +228,7 @@ def test_an_answer_that_is_read_slowly_arrives(running: tuple[psutil.Process, st
     _, address = running
     with unread(address) as connection:
         data, begin = bytearray(), time.monotonic()
-        while time.monotonic() - begin < 5:  # longer as it may stand still
+        while time.monotonic() - begin < 3:  # longer than it may stand still
             data += connection.recv(4096)
             time.sleep(0.01)
         while piece := connection.recv(1 << 20):
