@@ -448,7 +448,7 @@ def test_the_command(cli: Cli, tmp_path: Path) -> None:
     assert [(row["kind"], row["row_id"], row["remedy"]) for row in report["damage"]] == [
         ("support", 2, "quarantine")
     ]
-    assert "put into quarantine: 1 thing" in cli("verify", "--all", "--repair")
+    assert "put into quarantine: 2 things" in cli("verify", "--all", "--repair")
     assert "in quarantine: 1 row" in cli("verify", "--all")
 
 

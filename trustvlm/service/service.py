@@ -12,7 +12,7 @@ from trustvlm.service.query.verbs import QueryVerbs
 from trustvlm.service.reembed.verbs import ReembedVerbs
 from trustvlm.service.registration.verbs import RegistrationVerbs
 from trustvlm.service.transfer.verbs import TransferVerbs
-from trustvlm.service.verify import verify
+from trustvlm.service.verify.verify import verify
 from trustvlm.types.verification import VerifyReport
 
 __all__ = ["TrustService"]

@@ -13,17 +13,14 @@ __all__ = ["REMEDIES", "Damage", "QuarantinedRow", "VerifyReport"]
 
 REMEDIES: Mapping[str, str] = {
     "quarantine": "takes it out of service, into quarantine",
-    "prototype": "computes the prototype anew from the support images",
-    "name": "writes the name or its hash anew, whichever the other one proves",
-    "revision": "gives it numbers that fit the space's",
+    "prototype": "computes the prototype again from the support images",
     "alias": "makes it a label of its own",
-    "hide": "removes it, as its label is",
-    "fit": "drops it; it is computed anew",
+    "fit": "drops it; it is computed again",
     "space": "raises the space's revision",
     "epoch": "begins a new one",
-    "index": "makes SQLite's indexes anew",
-    "snapshot": "deletes the file; it is written anew",
-    "backup": "cannot mend it: restore a backup",
+    "index": "builds SQLite's indexes again",
+    "snapshot": "deletes the file; it is written again",
+    "backup": "cannot repair it: restore a backup",
 }
 """What `verify --repair` does about damage, by the name of its remedy."""
 

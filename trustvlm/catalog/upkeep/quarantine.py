@@ -9,13 +9,24 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from trustvlm.catalog.rows import originals
 from trustvlm.catalog.store import clock
-from trustvlm.catalog.store.models import PURGING, Change, Quarantine
-from trustvlm.catalog.upkeep import raw
-from trustvlm.catalog.upkeep.raw import Raw, Unreadable
+from trustvlm.catalog.store.models import PURGING, Change, Label, Observation, Quarantine
+from trustvlm.catalog.upkeep import stored_rows
+from trustvlm.catalog.upkeep.stored_rows import StoredRow, Unreadable
 
 __all__ = [
     "QuarantineRow",
@@ -29,12 +40,11 @@ __all__ = [
 ]
 
 _BLOBS = {
-    "label": ("text_prototype", None),
+    "label": ("text_prototype", ""),
     "support": ("embedding", "classifier_embedding"),
-    "thumbnail": ("jpeg", None),
+    "thumbnail": ("jpeg", ""),
     "observation": ("classifier_embedding", "verifier_embedding"),
 }
-_LEFT_OUT = ("prototype",)  # derived from support images: a copy here would outlive them
 
 
 @dataclass(frozen=True)
@@ -42,12 +52,11 @@ class QuarantineRow:
     """What is listed of a row in quarantine. `name` is that of a label, or where a support image
     came from."""
 
+    name: str | None
     id: int
     kind: str
     row_id: int
     space_id: int | None
-    label_id: int | None
-    name: str | None
     reason: str
     quarantined_at: datetime
 
@@ -55,83 +64,77 @@ class QuarantineRow:
 def move(
     connection: Connection,
     kind: str,
-    row: Raw,
+    row: StoredRow,
     reason: str,
-    *,
     space_id: int | None,
-    owner: Raw | None = None,
+    *,
+    revision: int | None = None,
 ) -> None:
-    """Put a row into quarantine and delete it where it was; its references must be gone, and it
-    refers to nothing any more.
+    """Put a row into quarantine and delete it from its table.
+
+    A support image takes its thumbnail along. The support images of a label must be gone.
 
     Args:
-        owner: the support image that a thumbnail belongs to.
+        revision: the revision from which the change log says that the row is gone; None: of a space
+            that is gone itself.
     """
-    key = int(row[raw.key_of(kind)])
-    first, second = _BLOBS.get(kind, (None, None))
-    belongs = row if owner is None else owner
-    blobs = {name: row.get(name) for name in (first, second) if name is not None}
-    kept = {name: value for name, value in row.items() if name not in (*blobs, *_LEFT_OUT)}
+    key, owner = int(row[stored_rows.key_of(kind)]), row
+    if kind == "support":
+        for picture in stored_rows.by_ids(connection, "thumbnail", [key]):
+            move(connection, "thumbnail", picture, f"of support image {key}: {reason}", space_id)
+        promoted = update(Observation).where(Observation.support_id == key)
+        connection.execute(promoted.values(support_id=None))
+        # A label that was removed together with the image can be restored without it.
+        together = (Label.id == row.get("label_id"), Label.support_count > 0)
+        removed = Label.removed_revision == row.get("removed_revision")
+        fewer = {"support_count": Label.support_count - 1}
+        connection.execute(update(Label).where(*together, removed).values(**fewer))
+    if kind == "thumbnail":
+        owner = next(iter(stored_rows.by_ids(connection, "support", [key])), row)
+    first, second = _BLOBS.get(kind, ("", ""))
+    left_out = (first, second, "prototype")  # prototypes are derived from support images
+    content = {name: _json(value) for name, value in row.items() if name not in left_out}
+    if isinstance(row, Unreadable):
+        reason = f"{reason}; nothing but its number could be read"
+    label_id = key if kind == "label" else _integer(owner.get("label_id"))
     values = {
-        "kind": kind, "row_id": key, "space_id": space_id,
-        "label_id": key if kind == "label" else _integer(belongs.get("label_id")),
-        "content_hash": _bytes(belongs.get("content_hash")),
-        "reason": reason if not isinstance(row, Unreadable) else f"{reason}; nothing but its "
-                                                                 f"number could be read",
-        "content": {name: _json(value) for name, value in kept.items()},
-        "first": _bytes(blobs.get(first or "")), "second": _bytes(blobs.get(second or "")),
-        "removed_at": _time(belongs.get("removed_at")), "quarantined_at": clock.stamp(connection),
+        "kind": kind, "row_id": key, "space_id": space_id, "label_id": label_id,
+        "content_hash": _bytes(owner.get("content_hash")), "reason": reason, "content": content,
+        "first": _bytes(row.get(first)), "second": _bytes(row.get(second)),
+        "removed_at": _time(owner.get("removed_at")), "quarantined_at": clock.stamp(connection),
     }  # fmt: skip
     connection.execute(insert(Quarantine).values(**values))
-    raw.discard(connection, kind, [key])
-
-
-def log_gone(connection: Connection, kind: str, row: Raw, space_id: int, revision: int) -> None:
-    """Remember, as a purge does, that a support image or label is gone since `revision`."""
-    key = int(row["id"])
-    created = _integer(row.get("created_revision"))
-    label_id = key if kind == "label" else _integer(row.get("label_id"))
-    values = {
-        "space_id": space_id, "kind": kind, "row_id": key, "label_id": label_id or 0,
-        "created_revision": created if created is not None and 0 <= created < revision else 0,
-        "revision": revision,
-    }  # fmt: skip
-    connection.execute(insert(Change).values(**values))
+    if revision is not None and kind in ("label", "support"):
+        created = _integer(row.get("created_revision"))
+        change = {
+            "space_id": space_id, "kind": kind, "row_id": key, "label_id": label_id or 0,
+            "created_revision": created if created in range(revision) else 0, "revision": revision,
+        }  # fmt: skip
+        connection.execute(insert(Change).values(**change))
+    stored_rows.delete_row(connection, kind, key)
 
 
 def count(connection: Connection, space_id: int | None = None) -> int:
     """How many rows are in quarantine, of one space or in all."""
-    query = select(func.count()).select_from(Quarantine)
-    return (
-        connection.scalar(
-            query if space_id is None else query.where(Quarantine.space_id == space_id)
-        )
-        or 0
-    )
+    query = _of_space(select(func.count()).select_from(Quarantine), space_id)
+    return connection.scalar(query) or 0
 
 
 def list_rows(
     connection: Connection, limit: int, space_id: int | None = None
 ) -> list[QuarantineRow]:
     """Up to `limit` rows in quarantine, the newest first."""
-    columns = (
-        Quarantine.id,
-        Quarantine.kind,
-        Quarantine.row_id,
-        Quarantine.space_id,
-        Quarantine.label_id,
-    )
-    query = select(*columns, Quarantine.content, Quarantine.reason, Quarantine.quarantined_at)
-    if space_id is not None:
-        query = query.where(Quarantine.space_id == space_id)
-    found = []
+    columns = ("id", "kind", "row_id", "space_id", "reason", "quarantined_at", "content")
+    query = _of_space(select(*(getattr(Quarantine, name) for name in columns)), space_id)
+    rows = []
     for row in connection.execute(query.order_by(Quarantine.id.desc()).limit(limit)):
         name = row.content.get("name") or row.content.get("source")
-        of = (row.id, row.kind, row.row_id, row.space_id, row.label_id)
-        found.append(
-            QuarantineRow(*of, None if name is None else str(name), row.reason, row.quarantined_at)
-        )
-    return found
+        rows.append(QuarantineRow(None if name is None else str(name), *row[:-1]))
+    return rows
+
+
+def _of_space(query: Select[Any], space_id: int | None) -> Select[Any]:
+    return query if space_id is None else query.where(Quarantine.space_id == space_id)
 
 
 def purge(connection: Connection, before: datetime, limit: int, *, everything: bool) -> int:
@@ -162,11 +165,7 @@ def purge_contents(connection: Connection, contents: Sequence[tuple[int, bytes]]
 
 def purge_of_space(connection: Connection, space_id: int, limit: int) -> int:
     """Delete up to `limit` rows of a space that is being purged; how many went."""
-    ids = list(
-        connection.scalars(
-            select(Quarantine.id).where(Quarantine.space_id == space_id).limit(limit)
-        )
-    )
+    ids = list(connection.scalars(_of_space(select(Quarantine.id), space_id).limit(limit)))
     _delete(connection, Quarantine.id.in_(ids))
     return len(ids)
 

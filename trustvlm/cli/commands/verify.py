@@ -65,7 +65,7 @@ def verify(
 def _report(session: Session, space: str | None, repair: bool) -> VerifyReport:
     """The report; of a catalog that cannot be opened, what keeps it from that."""
     from trustvlm.catalog import Catalog
-    from trustvlm.service.verify import unopened
+    from trustvlm.service.verify.verify import unopened
 
     try:
         with session.writing() if repair else session.reading() as service, _progress() as progress:

@@ -14,20 +14,24 @@ from sqlalchemy import Connection
 from trustvlm.catalog import Catalog
 from trustvlm.catalog.store import schema, sqlite
 from trustvlm.catalog.store.names import normal
-from trustvlm.catalog.upkeep import raw
-from trustvlm.catalog.upkeep.raw import Raw
+from trustvlm.catalog.upkeep import stored_rows
+from trustvlm.catalog.upkeep.stored_rows import StoredRow, Unreadable
 from trustvlm.errors import Damaged, NotFound
 from trustvlm.service.home.home import Home
-from trustvlm.service.verify.derived import check_calibrations, check_changes, check_fits
-from trustvlm.service.verify.facts import Facts, check_space
-from trustvlm.service.verify.images import check_observations, check_supports, check_thumbnails
-from trustvlm.service.verify.labels import check_labels
-from trustvlm.service.verify.snapshots import OpenSnapshot, check_snapshot, open_snapshots
+from trustvlm.service.verify.check_derived import check_calibrations, check_changes, check_fits
+from trustvlm.service.verify.check_images import (
+    check_observations,
+    check_supports,
+    check_thumbnails,
+)
+from trustvlm.service.verify.check_labels import Row, check_labels
+from trustvlm.service.verify.check_snapshots import OpenSnapshot, check_snapshot, open_snapshots
+from trustvlm.service.verify.space_facts import Problem, SpaceFacts, check_space
 from trustvlm.types.verification import Damage
 
-__all__ = ["CHECKS", "Look", "look"]
+__all__ = ["CHECKS", "Look", "check_rows", "look"]
 
-Check = Callable[[Connection, Facts, Sequence[Raw]], Iterator[Damage]]
+Check = Callable[[Connection, SpaceFacts, Sequence[Row]], Iterator[Problem]]
 Progress = Callable[[int, int], None]
 Tick = Callable[[str, int], None]
 
@@ -40,7 +44,7 @@ CHECKS: Mapping[str, Check] = {
     "change": check_changes,
     "fit": check_fits,
 }
-"""What checks each kind of row. A repair asks the same again before it changes anything."""
+"""What checks each kind of row, once its columns hold what their types can."""
 
 LIMIT = 100_000
 """Damage of one look that is remembered; the rest is counted."""
@@ -51,13 +55,12 @@ _INDEX_TROUBLE = ("missing from index", "wrong # of entries in index", "non-uniq
 
 @dataclass
 class Look:
-    """What one look found.
+    """The result of one look.
 
     Attributes:
         catalog: its file. spaces: names by id, of the spaces looked at.
         damage, more: what is wrong, and how much more is. notes: see :class:`VerifyReport`.
-        checked: how many rows of each kind. indexes_agree: SQLite's indexes are those of its
-            tables.
+        checked: how many rows of each kind.
     """
 
     catalog: Path
@@ -66,7 +69,6 @@ class Look:
     more: int = 0
     notes: list[str] = field(default_factory=list)
     checked: Counter[str] = field(default_factory=Counter)
-    indexes_agree: bool = True
 
     def add(self, damage: Damage) -> None:
         """Remember it while there is room, and count it beyond."""
@@ -75,25 +77,19 @@ class Look:
         else:
             self.more += 1
 
+    def add_to_catalog(self, what: str, problem: str, remedy: str) -> None:
+        """Remember damage of the catalog as a whole."""
+        self.add(Damage(None, None, "catalog", None, what, problem, remedy))
+
     @contextmanager
     def noting(self, space: str | None, space_id: int | None, kind: str) -> Iterator[None]:
-        """What cannot be read within the block is damage of this kind, and no reason to stop
-        looking."""
+        """What cannot be read within the block is damage of this kind, and no reason to stop."""
         try:
             with sqlite.translated(self.catalog):
                 yield
         except Damaged as error:
-            self.add(
-                Damage(
-                    space,
-                    space_id,
-                    kind,
-                    None,
-                    f"the {kind} rows" if space else "the catalog",
-                    str(error),
-                    "backup",
-                )
-            )
+            what = f"the {kind} rows" if space else "the catalog"
+            self.add(Damage(space, space_id, kind, None, what, str(error), "backup"))
 
 
 def look(home: Home, space_name: str | None, progress: Progress | None = None) -> Look:
@@ -102,134 +98,138 @@ def look(home: Home, space_name: str | None, progress: Progress | None = None) -
     Raises:
         NotFound: no such space.
     """
-    found, done = Look(home.catalog.path), 0
+    result, done = Look(home.catalog.path), 0
     files, notes = open_snapshots(home.caches.folder)
-    found.notes += notes if space_name is None else []
-    epoch, ids = _catalog(home.catalog, found)
-    chosen = list(_chosen(home.catalog, ids, space_name, found))
-    total = sum(number for _, number in chosen) + sum(map(_rows, files))
+    result.notes += notes if space_name is None else []
+    epoch, ids = _look_at_catalog(home.catalog, result)
+    counts = _look_at_spaces(home.catalog, ids, space_name, result)
+    total = sum(counts.values()) + sum(file.rows for file in files)
 
     def tick(kind: str, number: int) -> None:
         nonlocal done
         done += number
-        found.checked[kind] += number
+        result.checked[kind] += number
         if progress is not None:
             progress(min(done, total), total)
 
-    for space_id, _ in chosen:
-        own = [file for file in files if file.space_id == space_id]
+    for space_id in counts:
+        of_space = [file for file in files if file.space_id == space_id]
         with (
-            found.noting(found.spaces[space_id], space_id, "space"),
+            result.noting(result.spaces[space_id], space_id, "space"),
             home.catalog.read() as connection,
         ):
-            _space(connection, space_id, epoch, own, found, tick)
+            _look_at_rows(connection, space_id, epoch, of_space, result, tick)
     for file in files if space_name is None else []:
         if file.space_id not in ids:
             problem = f"space {file.space_id} is not there (it may have been purged)"
-            found.add(
-                Damage(None, file.space_id, "snapshot", None, str(file.path), problem, "snapshot")
-            )
-    return found
+            what = str(file.path)
+            result.add(Damage(None, file.space_id, "snapshot", None, what, problem, "snapshot"))
+    return result
 
 
-def _rows(file: OpenSnapshot) -> int:
-    return sum(len(rows) for rows in file.content.rows.values()) if file.content is not None else 0
-
-
-def _catalog(catalog: Catalog, found: Look) -> tuple[str, list[int]]:
+def _look_at_catalog(catalog: Catalog, result: Look) -> tuple[str, list[int]]:
     """Check the file as a whole; its epoch and the ids of its spaces."""
     epoch, ids = "", list[int]()
-
-    def add(what: str, problem: str, remedy: str) -> None:
-        found.add(Damage(None, None, "catalog", None, what, problem, remedy))
-
-    with found.noting(None, None, "catalog"), catalog.read() as connection:
-        with found.noting(None, None, "catalog"):
+    with result.noting(None, None, "catalog"), catalog.read() as connection:
+        with result.noting(None, None, "catalog"):
             for message in sqlite.problems(connection):
-                index = any(known in message for known in _INDEX_TROUBLE)
-                found.indexes_agree = False
-                add(catalog.path.name, f"SQLite: {message}", "index" if index else "backup")
-        with found.noting(None, None, "catalog"):
+                index = any(text in message for text in _INDEX_TROUBLE)
+                remedy = "index" if index else "backup"
+                result.add_to_catalog(catalog.path.name, f"SQLite: {message}", remedy)
+        with result.noting(None, None, "catalog"):
             for difference in schema.drift(connection):
                 remedy = "index" if difference.startswith("add index") else "backup"
-                add("the schema", f"to be as this program's: {difference}", remedy)
-        with found.noting(None, None, "catalog"):
+                problem = f"to be as this program's: {difference}"
+                result.add_to_catalog("the schema", problem, remedy)
+        with result.noting(None, None, "catalog"):
             for table, row_id, parent in sqlite.broken_references(connection):
-                kind = raw.kind_of_table(table)
-                problem = f"it refers to a row of {parent!r} that is not there"
-                what = f"row {row_id} of table {table!r}"
-                found.add(
-                    Damage(
-                        None,
-                        None,
-                        kind or "catalog",
-                        row_id,
-                        what,
-                        problem,
-                        "quarantine" if kind else "backup",
-                    )
+                kind = stored_rows.kind_of_table(table)
+                what, remedy = (
+                    f"row {row_id} of table {table!r}",
+                    "quarantine" if kind else "backup",
                 )
-        with found.noting(None, None, "catalog"):
-            ids = raw.space_ids(connection)
+                problem = f"it refers to a row of {parent!r} that is not there"
+                result.add(Damage(None, None, kind or "catalog", row_id, what, problem, remedy))
+        with result.noting(None, None, "catalog"):
+            ids = stored_rows.space_ids(connection)
         try:
             with sqlite.translated(catalog.path):
                 epoch = catalog.epoch(connection)
             uuid.UUID(epoch)
         except (Damaged, ValueError) as error:
-            add("the epoch", f"expected a UUID: {error}", "epoch")
+            result.add_to_catalog("the epoch", f"expected a UUID: {error}", "epoch")
     return epoch, ids
 
 
-def _chosen(
-    catalog: Catalog, ids: Sequence[int], space_name: str | None, found: Look
-) -> Iterator[tuple[int, int]]:
-    """(id, number of rows) of the spaces asked for, each with its own row checked.
+def _look_at_spaces(
+    catalog: Catalog, ids: Sequence[int], space_name: str | None, result: Look
+) -> dict[int, int]:
+    """Check the own row of each space asked for; space id → number of rows that it has.
 
     Raises:
         NotFound: none has that name.
     """
+    counts: dict[int, int] = {}
     for space_id in ids:
-        with found.noting(None, space_id, "space"), catalog.read() as connection:
-            facts, damage = check_space(connection, space_id)
-            name = damage[0].space if facts is None else facts.name
-            asked = space_name is None or (name is not None and normal(name) == normal(space_name))
-            if not asked or (space_name is not None and facts is not None and facts.removed):
+        with result.noting(None, space_id, "space"), catalog.read() as connection:
+            facts, damages = check_space(connection, space_id)
+            name = str(damages[0].space if facts is None else facts.name)
+            if space_name is not None and (
+                normal(name) != normal(space_name) or (facts is not None and facts.removed)
+            ):
                 continue
-            for item in damage:
-                found.add(item)
-            found.spaces[space_id] = str(name)
-            found.checked["space"] += 1
-            yield (
-                space_id,
-                0
-                if facts is None
-                else sum(raw.count(connection, kind, space_id) for kind in CHECKS),
-            )
-    if space_name is not None and not found.spaces:
+            for damage in damages:
+                result.add(damage)
+            result.spaces[space_id] = name
+            result.checked["space"] += 1
+            kinds = () if facts is None else CHECKS
+            counts[space_id] = sum(stored_rows.count(connection, kind, space_id) for kind in kinds)
+    if space_name is not None and not result.spaces:
         raise NotFound(f"no space {space_name!r}; 'trustvlm space list' shows what there is")
+    return counts
 
 
-def _space(
+def _look_at_rows(
     connection: Connection,
     space_id: int,
     epoch: str,
     files: Sequence[OpenSnapshot],
-    found: Look,
+    result: Look,
     tick: Tick,
 ) -> None:
     """Check the rows and the snapshots of a space."""
     facts, _ = check_space(connection, space_id)
     if facts is None:
         return
-    for kind, check in CHECKS.items():
-        with found.noting(facts.name, space_id, kind):
-            for page in raw.pages(connection, kind, space_id, _PAGE):
-                for damage in check(connection, facts, page):
-                    found.add(damage)
+    for kind in CHECKS:
+        with result.noting(facts.name, space_id, kind):
+            for page in stored_rows.pages(connection, kind, space_id, _PAGE):
+                for damage in check_rows(connection, facts, kind, page):
+                    result.add(damage)
                 tick(kind, len(page))
     for file in files:
         damages, notes = check_snapshot(connection, facts, epoch, file, tick)
         for damage in damages:
-            found.add(damage)
-        found.notes += notes
+            result.add(damage)
+        result.notes += notes
         tick("snapshot", 1)
+
+
+def check_rows(
+    connection: Connection, facts: SpaceFacts, kind: str, rows: Sequence[StoredRow]
+) -> Iterator[Damage]:
+    """What is wrong with rows of a space: one thing of each damaged row. A repair asks again before
+    it changes anything."""
+    sound = []
+    for row in rows:
+        key = int(row[stored_rows.key_of(kind)])
+        if isinstance(row, Unreadable):
+            yield facts.damage(kind, key, "its row cannot be read", "backup")
+            continue
+        values, problems = stored_rows.decode(kind, row)
+        if problems:
+            yield facts.damage(kind, key, problems[0], "fit" if kind == "fit" else "quarantine")
+        else:
+            sound.append(values)
+    for key, problem, remedy in CHECKS[kind](connection, facts, sound):
+        yield facts.damage(kind, key, problem, remedy)

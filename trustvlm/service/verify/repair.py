@@ -1,29 +1,28 @@
-"""Mending what a look found: derived things are made anew, damaged rows go into quarantine, nothing
-is deleted silently.
+"""Repairing what a look reports: what is derived is rebuilt, damaged rows go into quarantine.
 
-Each step is one short transaction that looks at its rows again before it changes them: somebody may
-have changed them since. It makes a new revision of the space and a new epoch of the catalog, so
-that every cache and snapshot of the state before is void in every process.
+Each row is repaired in a transaction of its own, which checks it again before it changes anything.
+It makes a new revision of the space and a new epoch of the catalog, so that every cache and
+snapshot of the state before is void in every process.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from sqlalchemy import Connection
 
-from trustvlm.catalog.rows import spaces
+from trustvlm.catalog.rows import labels, spaces
 from trustvlm.catalog.store import schema, sqlite
-from trustvlm.catalog.upkeep import copy_catalog, quarantine, raw
-from trustvlm.catalog.upkeep import mend as mending
-from trustvlm.catalog.upkeep.raw import Unreadable
+from trustvlm.catalog.upkeep import copy_catalog, quarantine, stored_rows
+from trustvlm.catalog.upkeep.stored_rows import StoredRow
 from trustvlm.errors import Damaged, TrustVLMError
 from trustvlm.service.home.home import Home
-from trustvlm.service.verify.facts import check_space
-from trustvlm.service.verify.look import CHECKS, Look, look
-from trustvlm.service.verify.remedies import Mending
+from trustvlm.service.verify.check_labels import expected_prototypes
+from trustvlm.service.verify.look import Look, check_rows, look
+from trustvlm.service.verify.space_facts import SpaceFacts, check_space
 from trustvlm.types.verification import Damage
 
 __all__ = ["repair"]
@@ -32,196 +31,176 @@ log = logging.getLogger("trustvlm")
 
 ROUNDS = 20
 """Looks and repairs in turn, at most: what one repair uncovers, such as a prototype without an
-image, the next one mends."""
+image, the next one repairs."""
 
-_CHUNK = 50
-_ORPHANS = ("thumbnail", "support", "label", "observation", "calibration", "fit", "change")
+_SUPPORTS_AT_A_TIME = 200
+
+Remedy = Callable[[Connection, SpaceFacts, Damage, StoredRow, int], bool]
+"""Repairs a row of a space, of which the last argument is the new revision; whether it could."""
 
 
-def repair(home: Home, space_name: str | None, found: Look) -> tuple[Look, list[Damage]]:
-    """Mend until a look finds nothing that can be mended; that look, and what was mended."""
-    mended: list[Damage] = []
-    renewed: dict[int, bool] = {}
-    names_agree = found.indexes_agree
+def repair(home: Home, space_name: str | None, result: Look) -> tuple[Look, list[Damage]]:
+    """Repair until a look reports nothing that can be repaired; that look, and what was done."""
+    with_snapshot = {number for number in result.spaces if home.caches.path(number).exists()}
+    repaired: list[Damage] = []
     for _ in range(ROUNDS):
-        done = _mend(home, found, renewed, names_agree)
-        mended += done
+        done = _repair(home, result)
         if not done:
             break
-        found = look(home, space_name)
-        names_agree = names_agree and found.indexes_agree
-    for space_id, had_snapshot in renewed.items():
-        _renew_derived(home, space_id, had_snapshot)
-    if renewed:
-        found = look(home, space_name)
-    return found, list(dict.fromkeys(mended))
+        repaired += done
+        result = look(home, space_name)
+    changed = {number for number in result.spaces for one in repaired if one.space_id == number}
+    for space_id in changed:
+        _renew_derived(home, space_id, rebuild=space_id in with_snapshot)
+    if changed:
+        result = look(home, space_name)
+    return result, list(dict.fromkeys(repaired))
 
 
-def _mend(home: Home, found: Look, renewed: dict[int, bool], names_agree: bool) -> list[Damage]:
-    """Mend what can be; what was. `renewed`: the spaces that were changed, and whether each had a
-    snapshot."""
+def _repair(home: Home, result: Look) -> list[Damage]:
+    """Repair what one look reports; what was repaired."""
     by_remedy: dict[str, list[Damage]] = defaultdict(list)
-    for damage in found.damage:
+    for damage in result.damage:
         by_remedy[damage.remedy].append(damage)
-    done: list[Damage] = []
-    if by_remedy["index"] and _tried(lambda: _rebuild_indexes(home)):
-        added = _tried(
-            lambda: _add_indexes(home)
-        )  # where rows are the same that must differ: when they are mended
+    done = list(by_remedy["snapshot"])
+    for damage in done:
+        home.caches.discard(damage.space_id or 0)
+    if by_remedy["index"] and _tried(_rebuild_indexes, home):
+        # Rows that are equal and must not be keep an index away until they are repaired.
+        added = _tried(_add_indexes, home)
         done += [damage for damage in by_remedy["index"] if added or damage.what != "the schema"]
-    if by_remedy["epoch"] and _tried(lambda: _renew_epoch(home)):
+    if by_remedy["epoch"] and _tried(_renew_epoch, home):
         done += by_remedy["epoch"]
-    done += [
-        damage
-        for damage in by_remedy["quarantine"]
-        if damage.space_id is None and _tried(_orphan(home, damage))
-    ]
-    of_space: dict[int, list[Damage]] = defaultdict(list)
-    for damage in found.damage:
-        if damage.remedy == "snapshot" and damage.space_id is not None:
-            if damage.space_id in found.spaces:
-                renewed.setdefault(damage.space_id, home.caches.path(damage.space_id).exists())
-            home.caches.discard(damage.space_id)
-            done.append(damage)
-        elif damage.space_id is not None and damage.remedy not in ("backup", "snapshot"):
-            of_space[damage.space_id].append(damage)
-    for space_id, damages in of_space.items():
-        for kind in ("space", *CHECKS):
-            own = [damage for damage in damages if damage.kind == kind]
-            for start in range(0, len(own), _CHUNK):
-                done += _tried_chunk(
-                    home, space_id, kind, own[start : start + _CHUNK], renewed, names_agree
-                )
-    return done
+    of_rows = (damage for remedy in REMEDIES for damage in by_remedy[remedy])
+    return done + [damage for damage in of_rows if _tried(_repair_row, home, damage)]
 
 
-def _tried(step: Callable[[], bool]) -> bool:
+def _tried(step: Callable[..., bool], *arguments: Any) -> bool:
     """Whether a step did something; one that fails leaves its damage for the report."""
     try:
-        return step()
+        return step(*arguments)
     except Damaged as error:
         log.warning("a repair was not possible: %s", error)
         return False
 
 
-def _tried_chunk(
-    home: Home,
-    space_id: int,
-    kind: str,
-    damages: Sequence[Damage],
-    renewed: dict[int, bool],
-    names_agree: bool,
-) -> list[Damage]:
-    """Mend rows of one kind in one transaction; where that fails, each in its own, so that one
-    cannot hold up the others."""
-    done: list[Damage] = []
-    if _tried(lambda: _chunk(home, space_id, kind, damages, done, names_agree)):
-        renewed.setdefault(space_id, home.caches.path(space_id).exists())
-        return done
-    if len(damages) > 1 and not done:
-        return [
-            one
-            for damage in damages
-            for one in _tried_chunk(home, space_id, kind, [damage], renewed, names_agree)
-        ]
-    return []
+def _repair_row(home: Home, damage: Damage) -> bool:
+    if damage.space_id is None:
+        return _quarantine_orphan(home, damage)
+    if damage.kind == "label" and damage.remedy == "quarantine":
+        while _apply(home, damage, damage.space_id, _quarantine_images):
+            pass  # a label with many support images takes several transactions
+    return _apply(home, damage, damage.space_id, REMEDIES[damage.remedy])
 
 
-def _chunk(
-    home: Home,
-    space_id: int,
-    kind: str,
-    damages: Sequence[Damage],
-    done: list[Damage],
-    names_agree: bool,
-) -> bool:
+def _apply(home: Home, damage: Damage, space_id: int, remedy: Remedy) -> bool:
+    """Repair a row in one transaction, if it is still damaged."""
     with home.catalog.write("repair") as connection:
-        facts, of_space = check_space(connection, space_id)
+        facts, damages = check_space(connection, space_id)
         if facts is None:
             return False
-        rows = (
-            {int(row[raw.key_of(kind)]): row for row in raw.by_ids(connection, kind, _ids(damages))}
-            if kind in CHECKS
-            else {}
-        )
-        readable = [row for row in rows.values() if not isinstance(row, Unreadable)]
-        again = [item for item in of_space if item.remedy == "space"] if kind == "space" else []
-        again += (
-            [item for item in CHECKS[kind](connection, facts, readable) if item.remedy != "backup"]
-            if readable
-            else []
-        )
-        if not again:
-            return False
+        row: StoredRow = {}
+        if damage.kind != "space":
+            rows = stored_rows.by_ids(connection, damage.kind, [damage.row_id or 0])
+            damages = list(check_rows(connection, facts, damage.kind, rows))
+            row = next(iter(rows), row)
         revision = facts.revision + 1
+        if all(item.remedy != damage.remedy for item in damages):
+            return False
+        if not remedy(connection, facts, damage, row, revision):
+            return False
         spaces.advance_to(connection, space_id, revision)
-        mend = Mending(connection, facts, revision, names_agree)
-        first: set[int] = set()
-        for damage in again:
-            key = -1 if damage.row_id is None else damage.row_id
-            if damage.kind != "space" and key not in first:
-                mend.apply(damage, rows[key])
-            if damage.kind == "space" or key not in first:
-                done.append(damage)
-            first.add(
-                key
-            )  # of a row with several kinds of damage, the next look finds what is left
-        mend.renew()
         copy_catalog.renew_epoch(connection)
     return True
 
 
-def _ids(damages: Iterable[Damage]) -> list[int]:
-    return sorted({damage.row_id for damage in damages if damage.row_id is not None})
+def _quarantine(
+    connection: Connection, facts: SpaceFacts, damage: Damage, row: StoredRow, revision: int
+) -> bool:
+    quarantine.move(connection, damage.kind, row, damage.problem, facts.id, revision=revision)
+    return True
 
 
-def _orphan(home: Home, damage: Damage) -> Callable[[], bool]:
-    """Put a row whose space, label or support image is not there into quarantine."""
+def _quarantine_images(
+    connection: Connection, facts: SpaceFacts, damage: Damage, row: StoredRow, revision: int
+) -> bool:
+    """Put support images of a label that goes into quarantine there, too."""
+    reason = f"its label {row['id']} is in quarantine ({damage.problem})"
+    ids = stored_rows.supports_of(connection, row["id"], _SUPPORTS_AT_A_TIME)
+    for image in stored_rows.by_ids(connection, "support", ids):
+        quarantine.move(connection, "support", image, reason, facts.id, revision=revision)
+    return bool(ids)
 
-    def step() -> bool:
-        if damage.kind not in _ORPHANS or damage.row_id is None:
+
+def _rebuild_prototype(
+    connection: Connection, facts: SpaceFacts, damage: Damage, row: StoredRow, revision: int
+) -> bool:
+    values, _ = stored_rows.decode("label", row)
+    expected = expected_prototypes(connection, facts, [values]).get(row["id"])
+    if expected is None:
+        return False
+    stored_rows.set_prototype(connection, row["id"], revision, row["text_prototype"], *expected)
+    return True
+
+
+def _end_alias(
+    connection: Connection, facts: SpaceFacts, damage: Damage, row: StoredRow, revision: int
+) -> bool:
+    labels.set_alias(connection, row["id"], None, revision)
+    return True
+
+
+def _drop_fit(
+    connection: Connection, facts: SpaceFacts, damage: Damage, row: StoredRow, revision: int
+) -> bool:
+    stored_rows.delete_row(connection, "fit", facts.id)
+    return True
+
+
+def _raise_revision(*_: Any) -> bool:
+    return True  # every repair gives the space a revision above those of its rows
+
+
+REMEDIES: Mapping[str, Remedy] = {
+    "space": _raise_revision,
+    "quarantine": _quarantine,
+    "prototype": _rebuild_prototype,
+    "alias": _end_alias,
+    "fit": _drop_fit,
+}
+"""What is done to a row of a space, by the remedy that its damage names."""
+
+
+def _quarantine_orphan(home: Home, damage: Damage) -> bool:
+    """Put a row whose space (of a thumbnail: support image) is gone into quarantine.
+
+    Other rows that refer to nothing are found again among the rows of their space, and repaired
+    there. A label waits until its support images have gone.
+    """
+    with home.catalog.write("repair") as connection:
+        rows = stored_rows.by_ids(connection, damage.kind, [damage.row_id or 0])
+        row = next(iter(rows), {})
+        parent = "support" if damage.kind == "thumbnail" else "space"
+        space_id = row.get("space_id")
+        owner = row.get("support_id") if parent == "support" else space_id
+        if not row or stored_rows.by_ids(connection, parent, [owner or 0]):
             return False
-        with home.catalog.write("repair") as connection:
-            rows = raw.by_ids(connection, damage.kind, [damage.row_id])
-            if not rows or mending.has_parent(connection, damage.kind, rows[0]):
-                return False  # of a space that is there: found again, and mended, among its rows
-            _quarantine_orphan(connection, damage, rows[0])
-            copy_catalog.renew_epoch(connection)
-        return True
-
-    return step
-
-
-def _quarantine_orphan(connection: Connection, damage: Damage, row: raw.Raw) -> None:
-    space_id = row.get("space_id")
-    if damage.kind == "support":
-        mending.unlink_observations(connection, int(row["id"]))
-        for picture in raw.by_ids(connection, "thumbnail", [int(row["id"])]):
-            reason = "its support image is in quarantine"
-            quarantine.move(connection, "thumbnail", picture, reason, space_id=space_id, owner=row)
-    if damage.kind == "label" and raw.supports_of(connection, int(row["id"]), 1):
-        raise Damaged(
-            f"label {row['id']} still has support images"
-        )  # they go first, in this round or the next
-    quarantine.move(
-        connection,
-        damage.kind,
-        row,
-        damage.problem,
-        space_id=space_id if isinstance(space_id, int) else None,
-    )
+        if damage.kind == "label" and stored_rows.supports_of(connection, row["id"], 1):
+            return False
+        number = space_id if isinstance(space_id, int) else None
+        quarantine.move(connection, damage.kind, row, damage.problem, number)
+        copy_catalog.renew_epoch(connection)
+    return True
 
 
 def _rebuild_indexes(home: Home) -> bool:
-    """Every index anew, a transaction each."""
+    """Build every index again from its table, a transaction each."""
     with home.catalog.read() as connection:
         names = sqlite.indexes(connection)
     for name in names:
         with home.catalog.write("repair.whole") as connection:
             sqlite.rebuild_index(connection, name)
-    with home.catalog.write("repair.whole") as connection:
-        copy_catalog.renew_epoch(connection)
-    return True
+    return _renew_epoch(home)
 
 
 def _add_indexes(home: Home) -> bool:
@@ -236,15 +215,15 @@ def _renew_epoch(home: Home) -> bool:
     return True
 
 
-def _renew_derived(home: Home, space_id: int, had_snapshot: bool) -> None:
-    """Write the snapshots of a repaired space anew where it had any, and let its support images be
-    fitted."""
+def _renew_derived(home: Home, space_id: int, *, rebuild: bool) -> None:
+    """Write the snapshots of a repaired space again where it had any, and request a fit of its
+    support images."""
     home.caches.discard(space_id)
     try:
         with home.catalog.read() as connection:
             space = spaces.find_by_id(connection, space_id)
-            if had_snapshot:
+            if rebuild:
                 home.caches.rebuild(connection, space, home.catalog.epoch(connection))
         home.fitter.request(space.name)
     except TrustVLMError as error:
-        log.warning("the snapshots of space %s are not written anew: %s", space_id, error)
+        log.warning("the snapshots of space %s are not written again: %s", space_id, error)

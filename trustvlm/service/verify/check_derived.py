@@ -1,0 +1,97 @@
+"""Checks of calibrations, of the fit of a space, and of the change log."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import Connection
+
+from trustvlm.catalog.rows import spaces
+from trustvlm.catalog.rows.calibrations import CalibrationRecord
+from trustvlm.catalog.rows.evidence_fits import FitRecord
+from trustvlm.catalog.upkeep import stored_rows
+from trustvlm.errors import TrustVLMError
+from trustvlm.scoring.rules import RULES
+from trustvlm.service.home.calibrations import loaded
+from trustvlm.service.memory.evidence_fit import disagreement
+from trustvlm.service.verify.space_facts import Problem, SpaceFacts
+
+__all__ = ["check_calibrations", "check_changes", "check_fits"]
+
+Row = dict[str, Any]
+_NO_SENSE = (ValueError, KeyError, TypeError, AttributeError)
+
+
+def check_calibrations(
+    connection: Connection, facts: SpaceFacts, rows: Sequence[Row]
+) -> Iterator[Problem]:
+    """What is wrong with calibrations: each must say what it promises, and of which revision and
+    labels."""
+    for row in rows:
+        try:
+            problem = _calibration_problem(facts, row)
+        except _NO_SENSE as error:
+            problem = f"its content makes no sense: {type(error).__name__}: {error}"
+        if problem is not None:
+            yield row["id"], problem, "quarantine"
+
+
+def _calibration_problem(facts: SpaceFacts, row: Row) -> str | None:
+    if not 0 <= row["revision"] <= facts.revision:
+        return f"it was made at revision {row['revision']} of a space at {facts.revision}"
+    record = CalibrationRecord(
+        row["id"], row["created_at"], row["revision"], "", "", row["content"]
+    )
+    made = loaded(record, facts.name, other_encoders=False)
+    numbers = [made.max_risk, made.confidence, made.coverage, made.risk_bound]
+    numbers += [made.threshold or 0.0, *(value for knot in made.knots for value in knot)]
+    if made.rule not in RULES:
+        return f"its rule is {made.rule!r:.40}, which is none"
+    if not all(isinstance(value, float | int) and math.isfinite(value) for value in numbers):
+        return "it holds numbers that are not finite"
+    if not made.knots or not all(isinstance(label, int) and label > 0 for label in made.predicted):
+        return "it lacks its curve, or names labels by what are no numbers"
+    return None
+
+
+def check_fits(connection: Connection, facts: SpaceFacts, rows: Sequence[Row]) -> Iterator[Problem]:
+    """Whether the fit of a space is what its support images give, where these have not changed
+    since."""
+    for row in rows if not facts.purging else ():
+        problem = None
+        if not 0 <= row["revision"] <= facts.revision:
+            problem = f"it belongs to revision {row['revision']} of a space at {facts.revision}"
+        else:
+            try:
+                record = FitRecord(row["revision"], row["content"])
+                problem = disagreement(connection, spaces.find_by_id(connection, facts.id), record)
+            except _NO_SENSE as error:
+                problem = f"its content makes no sense: {type(error).__name__}: {error}"
+            except TrustVLMError:
+                continue  # a support image or label is damaged, and reported as such
+        if problem is not None:
+            yield row["space_id"], problem, "fit"
+
+
+def check_changes(
+    connection: Connection, facts: SpaceFacts, rows: Sequence[Row]
+) -> Iterator[Problem]:
+    """What is wrong with the log of purged rows: what it names must be gone, and have existed."""
+    alive = set()
+    for kind in ("label", "support"):
+        named = sorted({row["row_id"] for row in rows if row["kind"] == kind})
+        alive |= {(kind, row["id"]) for row in stored_rows.by_ids(connection, kind, named)}
+    for row in rows:
+        kind, row_id, created = row["kind"], row["row_id"], row["created_revision"]
+        if kind not in ("label", "support"):
+            yield row["id"], f"it is of kind {kind!r:.20}, expected label or support", "quarantine"
+        elif (kind, row_id) in alive:
+            yield row["id"], f"it says that {kind} {row_id} was purged: it exists", "quarantine"
+        elif not 0 <= created <= row["revision"] <= facts.revision:
+            problem = (
+                f"created at {created}, removed at {row['revision']}: impossible at "
+                f"{facts.revision}"
+            )
+            yield row["id"], problem, "quarantine"
