@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from sqlalchemy import Connection
 
-from trustvlm.catalog.rows import labels, spaces, supports
+from trustvlm.catalog.rows import contents, labels, spaces, supports
 from trustvlm.catalog.rows.labels import LabelRecord, NewLabel
 from trustvlm.catalog.rows.likeness import told, unknown
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.rows.supports import NewSupport
 from trustvlm.catalog.store.names import normal
 from trustvlm.catalog.store.vectors import unpack
-from trustvlm.catalog.upkeep import contents
 from trustvlm.encoders import (
     EncodedImage,
     ImageLimits,

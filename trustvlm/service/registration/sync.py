@@ -14,10 +14,9 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from trustvlm.catalog.rows import labels, spaces, supports
+from trustvlm.catalog.rows import contents, labels, spaces, supports
+from trustvlm.catalog.rows.contents import ContentRow
 from trustvlm.catalog.rows.spaces import SpaceRecord
-from trustvlm.catalog.upkeep import contents
-from trustvlm.catalog.upkeep.contents import ContentRow
 from trustvlm.encoders import ImageLimits, UnreadableImage, hash_image, source_name
 from trustvlm.errors import InvalidInput
 from trustvlm.service.home.home import Home

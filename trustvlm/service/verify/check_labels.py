@@ -45,21 +45,26 @@ def check_labels(
         [row["text_prototype"] for row in rows], facts.classifier_dim, unit=True
     )
     for place, row in enumerate(rows):
-        problem, remedy = None, "quarantine"
-        if place in texts:
-            problem = f"its text prototype is {texts[place]}"
-        elif (problem := _prototype_problem(facts, row, expected.get(row["id"]))) is not None:
-            remedy = "prototype"
-        elif checksum(row["text_prototype"], row["prototype"]) != row["checksum"]:
-            problem = "its text prototype does not match its checksum"
-        elif name_hash(row["name"]) != row["name_hash"]:
-            problem = f"its name {row['name']!r:.60} does not match its hash {row['name_hash']}"
-        elif row["text_source"] not in ("name", "prompt", "vector"):
-            problem = f"its text is said to come from {row['text_source']!r:.20}"
-        elif (problem := revision_problem(row, facts)) is None and not facts.purging:
+        problem, remedy = _own_problem(facts, row, texts.get(place)), "quarantine"
+        if problem is None:
+            problem, remedy = _prototype_problem(facts, row, expected.get(row["id"])), "prototype"
+        if problem is None and checksum(row["text_prototype"], row["prototype"]) != row["checksum"]:
+            problem, remedy = "its text prototype does not match its checksum", "quarantine"
+        if problem is None and not facts.purging:
             problem, remedy = _alias_problem(facts, row, canonical), "alias"
         if problem is not None:
             yield row["id"], problem, remedy
+
+
+def _own_problem(facts: SpaceFacts, row: Row, text: str | None) -> str | None:
+    """What is wrong with a label whatever its support images are."""
+    if text is not None:
+        return f"its text prototype is {text}"
+    if name_hash(row["name"]) != row["name_hash"]:
+        return f"its name {row['name']!r:.60} does not match its hash {row['name_hash']}"
+    if row["text_source"] not in ("name", "prompt", "vector"):
+        return f"its text is said to come from {row['text_source']!r:.20}"
+    return revision_problem(row, facts)
 
 
 def _prototype_problem(facts: SpaceFacts, row: Row, expected: Derived | None) -> str | None:
