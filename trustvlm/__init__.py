@@ -26,6 +26,7 @@ from trustvlm.errors import (
 
 if TYPE_CHECKING:
     from trustvlm.client import Client
+    from trustvlm.reading.label_files import read_labels
     from trustvlm.scoring.rules import DEFAULT_RULE, RULES
     from trustvlm.service import TrustService
     from trustvlm.service.backup.restore import restore
@@ -81,11 +82,13 @@ __all__ = [
     "WeightsMissing",
     "__version__",
     "open",
+    "read_labels",
     "restore",
 ]
 
 _FROM = {
     "trustvlm.client": ("Client",),
+    "trustvlm.reading.label_files": ("read_labels",),
     "trustvlm.types.verification": ("VerifyReport",),
     "trustvlm.types.evaluation": ("Evaluation", "Reembedding"),
     "trustvlm.types.calibration": ("Calibration", "FeedbackResult", "MonitorReport"),

@@ -89,9 +89,6 @@ class Settings(BaseSettings):
     serve_body_bytes: Bytes = _about(
         32 * 2**20, "Largest request body that 'trustvlm serve' reads."
     )
-    serve_spool_bytes: Bytes = _about(
-        8 * 2**30, "Disk that Parquet imports may take in each process of 'trustvlm serve'."
-    )
     serve_image_pixels: Amount = _about(
         24_000_000, "Largest image that 'trustvlm serve' takes, width × height."
     )

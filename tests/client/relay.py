@@ -15,7 +15,7 @@ class Relay:
     """Hands bytes on to a port of this machine.
 
     Attributes:
-        break_after: of each connection that sends an import, the number of bytes after which it is
+        break_after: of each connection that sends labels, the number of bytes after which it is
             reset; None: never.
         cut_answers: so many answers are not handed on: the connection is reset when their first
             byte comes.
@@ -78,7 +78,7 @@ class _Line:
         self.head = b""
         self.total = 0
         self.limit: int | None = None
-        self.importing = False
+        self.registering = False
         for work in (self.up, self.down):
             threading.Thread(target=work, daemon=True).start()
 
@@ -86,8 +86,8 @@ class _Line:
         with suppress(OSError):  # the other direction has broken the connection
             while piece := self.client.recv(_PIECE):
                 self.head = piece[:300] if b" HTTP/1.1\r\n" in piece[:300] else self.head
-                if b"/imports?" in self.head and not self.importing:
-                    self.importing = True
+                if b"/labels " in self.head and not self.registering:
+                    self.registering = True
                     self.limit = self.relay.break_after.pop(0) if self.relay.break_after else None
                 self.total += len(piece)
                 if self.limit is not None and self.total > self.limit:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import threading
 import time
@@ -22,7 +21,6 @@ import trustvlm
 from trustvlm import LabelInput, Queries, errors
 from trustvlm.client import Client
 from trustvlm.errors import STATUSES
-from trustvlm.service.server.server_home import ServerHome
 
 SPACE = {
     "id": 1, "name": "s", "classifier": "precomputed:2", "verifier": "same", "classifier_dim": 2,
@@ -285,10 +283,10 @@ def test_an_answer_that_is_lost_is_given_again(
 
 
 @pytest.mark.parametrize("kind", ["iterator", pytest.param("list", marks=pytest.mark.slow)])
-def test_an_import_goes_on_where_its_stream_broke(
+def test_many_labels_go_on_with_the_request_that_broke(
     relayed: tuple[Relay, trustvlm.TrustService], kind: str
 ) -> None:
-    """Lines that were committed are not sent again, and none is lost."""
+    """Labels that were committed are not sent again, and none is lost."""
     relay, service = relayed
     given = labels(2_500)
     committed: list[str] = []
@@ -298,33 +296,28 @@ def test_an_import_goes_on_where_its_stream_broke(
             "s", list(given) if kind == "list" else given, on_commit=committed.extend
         )
     assert (result.added_labels, result.added_supports) == (2_500, 2_500)
-    assert (result.failures, result.ids, result.revision) == (
-        (),
-        (),
-        service.get_space("s").revision,
-    )
+    assert (result.failures, result.revision) == ((), service.get_space("s").revision)
+    assert len(result.ids) == len(result.label_ids) == 2_500
     assert committed == [f"label {i:05d}" for i in range(2_500)]
     assert service.get_space("s").label_count == 2_500
     assert relay.broken == 1
     assert (
         sum(relay.sent) < 1_500_000
     )  # all of them have 960,000 bytes, of which 500,000 were sent before the break
-    (job,) = ServerHome(service).list_jobs("s", 10)
-    assert (job.state, job.done) == ("done", 2_500)
 
 
-def test_an_import_whose_answer_is_lost(relayed: tuple[Relay, trustvlm.TrustService]) -> None:
+def test_many_labels_whose_answer_is_lost(relayed: tuple[Relay, trustvlm.TrustService]) -> None:
     relay, service = relayed
     with Client(relay.url) as client:
         relay.cut_answers = 1
-        relay.cut_only = b"/imports?"
+        relay.cut_only = b"/labels "
         assert client.register("s", labels(1_100)).added_labels == 1_100
     assert relay.cut_answers == 0
-    assert len(ServerHome(service).list_jobs("s", 10)) == 1
+    assert service.get_space("s").revision == 2  # the repeated request is done once
 
 
-def test_an_import_with_a_bad_line(relayed: tuple[Relay, trustvlm.TrustService]) -> None:
-    """What was committed before stays; the error is that of the line."""
+def test_many_labels_with_a_bad_one(relayed: tuple[Relay, trustvlm.TrustService]) -> None:
+    """What was committed before stays; the error names the label."""
     relay, service = relayed
 
     def given() -> Iterator[LabelInput]:
@@ -354,27 +347,9 @@ def test_what_an_iterator_raises_is_its_own(
     assert service.get_space("s").label_count in (0, 500, 1_000)
 
 
-def test_a_cancelled_import_ends_though_its_stream_does_not(
+def test_a_server_that_is_gone_ends_a_registration(
     relayed: tuple[Relay, trustvlm.TrustService],
 ) -> None:
-    relay, service = relayed
-
-    def endless() -> Iterator[LabelInput]:
-        for i in itertools.count():
-            yield from labels(1, i)
-            if (
-                i % 200 == 0
-                and (jobs := ServerHome(service).list_jobs("s", 1))
-                and jobs[0].done
-                and not jobs[0].cancel_asked
-            ):
-                client.cancel_job(jobs[0].id)
-
-    with Client(relay.url) as client, pytest.raises(trustvlm.Conflict, match="was cancelled after"):
-        client.register("s", endless())
-
-
-def test_a_server_that_is_gone_ends_an_import(relayed: tuple[Relay, trustvlm.TrustService]) -> None:
     relay, _ = relayed
     with Client(relay.url, retries=1, timeout=5) as client:
         relay.break_after = [300_000]

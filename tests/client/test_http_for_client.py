@@ -1,25 +1,21 @@
 """What the routes have for the sake of the client: evidence asked for later, several pictured
-labels, imports of its own id."""
+labels."""
 
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from http_service import Http, served
 from test_http_routes import SPACE, as_json, picture, query_json
-from worlds import IMAGE_DIM, TEXT_DIM, World
+from worlds import IMAGE_DIM, World
 
 import trustvlm
 from trustvlm.demo.specs import classifier_spec
 from trustvlm.service.server.server_home import ServerHome
-
-NDJSON = {"content-type": "application/x-ndjson"}
 
 
 @pytest.fixture
@@ -178,70 +174,6 @@ def test_calibrating_anew_needs_images(http: Http) -> None:
     ended = http.job(http("POST", "/v1/spaces/s/observations/calibrate", json={}, status=202))
     assert (ended["state"], ended["error"]["kind"]) == ("failed", "InvalidInput")
     http("GET", "/v1/spaces/s/monitor?alpha=1", status=422)
-
-
-def test_an_import_under_an_id_of_the_clients(http: Http) -> None:
-    def line(i: int) -> bytes:
-        return json.dumps(
-            {
-                "name": f"new {i}",
-                "text_vector": np.random.default_rng(i).normal(size=TEXT_DIM).tolist(),
-            }
-        ).encode()
-
-    def bring(lines: bytes, status: int = 200, **query: Any) -> Any:
-        return http(
-            "POST",
-            "/v1/spaces/s/imports",
-            params=query,
-            content=lines,
-            headers=NDJSON,
-            status=status,
-        )
-
-    mine = str(uuid.uuid4())
-    bring(b"", job=mine, status=404)  # without begin it must be there
-    assert "UUID" in bring(b"", job="mine", begin=True, status=422)["error"]["message"]
-    assert (
-        "line 3"
-        in bring(line(1) + b"\n" + line(2) + b"\n{", job=mine, begin=True, status=422)["error"][
-            "message"
-        ]
-    )
-    job = http("GET", f"/v1/jobs/{mine}")
-    assert (job["state"], job["done"]) == ("interrupted", 0)
-    assert (
-        "0 lines are committed"
-        in bring(line(1), job=mine, begin=True, after=1, status=422)["error"]["message"]
-    )
-    done = bring(line(1) + b"\n" + line(2), job=mine, begin=True)
-    assert (done["id"], done["state"], done["done"], done["result"]["added_labels"]) == (
-        mine,
-        "done",
-        2,
-        2,
-    )
-    bring(line(3), job=mine, begin=True, status=409)
-    other = http.serving.jobs.record("import", "s", "", "running")
-    http.serving.home.create_job(other)
-    answer = http.ask(
-        "POST",
-        f"/v1/spaces/s/imports?job={other.id}&begin=true",
-        content=line(3),
-        headers=NDJSON,
-        status=503,
-    )
-    assert answer.headers["retry-after"]
-    http.serving.home.change_job(other.id, state="interrupted", done=1)
-    done = bring(line(4), job=other.id, begin=True, after=1)
-    assert (done["done"], done["result"]["added_labels"]) == (2, 1)
-    http(
-        "POST",
-        f"/v1/spaces/t/imports?job={mine}&begin=true",
-        content=b"",
-        headers=NDJSON,
-        status=422,
-    )
 
 
 def test_labels_with_their_images_in_one_form(pictured: Http) -> None:

@@ -21,8 +21,6 @@ from http_service import served
 from server_process import ready, server
 
 import trustvlm
-from trustvlm.client import Client
-from trustvlm.service.server.server_home import ServerHome
 
 HEAD = b"POST /v1/spaces/s/score HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
 STALLED = HEAD + b"Content-Length: 1000\r\n\r\n{"
@@ -183,29 +181,6 @@ def test_a_slow_body_that_moves_is_taken(running: tuple[psutil.Process, str]) ->
     assert len(body) > 4 * 500
 
 
-@pytest.mark.slow
-def test_an_import_may_be_made_as_slowly_as_it_likes(running: tuple[psutil.Process, str]) -> None:
-    """Slower than any other body may be; its client hands each line on in time. One that stands
-    still is cut, and can go on."""
-    _, address = running
-
-    def slowly() -> Iterator[trustvlm.LabelInput]:
-        for number in range(5):
-            time.sleep(1.0)
-            yield trustvlm.LabelInput(f"slow {number}", text_vector=np.eye(8)[number])
-
-    with Client(address) as client:
-        assert client.register("s", slowly()).added_labels == 5
-    head = (
-        HEAD.replace(b"/score", b"/imports").replace(b"json", b"x-ndjson")
-        + b"Transfer-Encoding: chunked\r\n\r\n"
-    )
-    with connected(address, head, b"3\r\n \n\n\r\n") as stalled:
-        assert answer(stalled)[0] == 408
-    with httpx.Client(base_url=address) as client:
-        assert client.get("/v1/jobs").json()["jobs"][0]["state"] == "interrupted"
-
-
 def unread(address: str) -> socket.socket:
     """A connection whose answer of some 8 MB is not read."""
     body = json.dumps({"classifier": [[0.125] * 8] * 12_000, "rule": "msp"}).encode()
@@ -241,11 +216,6 @@ STOPPED: dict[str, Callable[[str], socket.socket]] = {
     "headers": lambda address: connected(address, HEAD),
     "silent": lambda address: connected(address),
     "unread": unread,
-    "import": lambda address: connected(
-        address,
-        HEAD.replace(b"/score", b"/imports").replace(b"json", b"x-ndjson")
-        + b"Content-Length: 100\r\n\r\n",
-    ),
 }
 
 
@@ -265,9 +235,6 @@ def test_sigterm_waits_for_none_of_them(tmp_path: Path, workers: int) -> None:
         assert time.monotonic() - begin < 9
         status, body = answer(connections["upload"])
         assert (status, body["error"]["kind"]) == (503, "Overloaded")
-    with trustvlm.open(home) as service:
-        (job,) = ServerHome(service).list_jobs("s", 10)
-        assert (job.kind, job.state) == ("import", "interrupted")
 
 
 def test_the_times_are_bounded(tmp_path: Path) -> None:

@@ -1,11 +1,8 @@
-"""Lets schemathesis send the bodies that it does not know, as bytes: lines of JSON, .npz and
-Parquet files."""
+"""Lets schemathesis send the bodies that it does not know, .npz files, as bytes."""
 
 import schemathesis
 
 
-@schemathesis.serializer(
-    "application/x-ndjson", "application/x-npz", "application/vnd.apache.parquet"
-)  # type: ignore[untyped-decorator]
+@schemathesis.serializer("application/x-npz")  # type: ignore[untyped-decorator]
 def as_bytes(context: object, value: object) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode(errors="replace")

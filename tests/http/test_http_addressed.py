@@ -228,10 +228,10 @@ def test_types_and_encodings_that_are_not_read(http: Http) -> None:
     ):
         for content in (b"", plain, b"--x\r\n\r\n--x--"):
             http.ask("POST", score, status=422, content=content, headers={"content-type": kind})
-    for kind in ("application/json", "text/csv", ""):
+    for kind in ("application/x-ndjson", "text/csv", ""):
         http.ask(
             "POST",
-            "/v1/spaces/s/imports",
+            "/v1/spaces/s/labels",
             status=415,
             content=b"{}\n",
             headers={"content-type": kind},

@@ -35,7 +35,6 @@ EXPECTED = {
     },
     "write": {
         ("POST", "/v1/spaces/{space}/labels"),
-        ("POST", "/v1/spaces/{space}/imports"),
         ("POST", "/v1/spaces/{space}/sync"),
         ("PATCH", "/v1/spaces/{space}/labels/{label}"),
         ("DELETE", "/v1/spaces/{space}/labels/{label}"),

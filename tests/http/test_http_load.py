@@ -1,12 +1,10 @@
-"""Many requests at once, more than can be served, repeated ones, clients that leave, and streams
-that break."""
+"""Many requests at once, more than can be served, repeated ones, and clients that leave."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import threading
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -430,112 +428,18 @@ def compressed(**arrays: Any) -> bytes:
     return out.getvalue()
 
 
-# Imports
-
-
-def lines(first: int, last: int) -> bytes:
-    return b"".join(
-        json.dumps(label(f"label {i:05}", i)).encode() + b"\n" for i in range(first, last)
-    )
-
-
-NDJSON = {"content-type": "application/x-ndjson"}
-
-
-def test_an_import_goes_on_where_its_stream_broke(http: Http) -> None:
-    whole = lines(0, 1_300)
-
-    half = whole[: len(whole) // 2]
-
-    async def ask() -> list[Any]:
-        gone = asyncio.Event()
-        gone.set()
-        pieces = (half[start : start + 10_000] for start in range(0, len(half), 10_000))
-        return await http.raw("/v1/spaces/s/imports", NDJSON["content-type"], pieces, gone)
-
-    assert http.run(ask) == []
-    deadline = time.monotonic() + 10
-    while (job := http("GET", "/v1/jobs")["jobs"][0])[
-        "state"
-    ] == "running" and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert (job["state"], job["kind"], job["done"]) == ("interrupted", "import", 500)
-    assert http.service.get_space("s").label_count == 506
-    http(
-        "POST",
-        f"/v1/spaces/s/imports?job={job['id']}",
-        content=lines(0, 3),
-        headers=NDJSON,
-        status=422,
-    )  # another stream
-    done = http("POST", f"/v1/spaces/s/imports?job={job['id']}", content=whole, headers=NDJSON)
-    assert (done["state"], done["done"], done["id"]) == ("done", 1_300, job["id"])
-    counts = {"added_labels": 1_300, "added_supports": 2_600, "skipped_duplicates": 0}
-    lists = {name: [] for name in ("drift", "cut_prompts", "elsewhere", "taken_out")}
-    assert done["result"] == counts | {"revision": http.service.get_space("s").revision} | lists
-    assert http.service.get_space("s").label_count == 1_306
-    http("POST", f"/v1/spaces/s/imports?job={job['id']}", content=whole, headers=NDJSON, status=409)
-    again = http(
-        "POST",
-        "/v1/spaces/s/imports",
-        content=lines(0, 10).replace(b"\n", b"\r\n\n"),
-        headers=NDJSON,
-    )
-    assert {name: again["result"][name] for name in counts} == {
-        "added_labels": 0,
-        "added_supports": 0,
-        "skipped_duplicates": 20,
-    }
-
-
-def test_a_line_that_cannot_be_is_named(http: Http) -> None:
-    bad = lines(0, 3) + b'{"name": 7}\n'
-    error = http("POST", "/v1/spaces/s/imports", content=bad, headers=NDJSON, status=422)["error"]
-    assert error["message"].startswith("line 4: name:")
-    for content in (b"{", b"\xff", b'{"name": "x"}', b'{"name": "x", "text_vector": [1]}', b"[]"):
-        http("POST", "/v1/spaces/s/imports", content=content, headers=NDJSON, status=422)
-    http("POST", "/v1/spaces/s/imports", content=b"x" * (9 * 2**20), headers=NDJSON, status=422)
-    http(
-        "POST",
-        "/v1/spaces/s/imports",
-        content=b"{}",
-        headers={"content-type": "text/csv"},
-        status=415,
-    )
-    http("POST", "/v1/spaces/t/imports", content=b"{}", headers=NDJSON, status=404)
-    assert http.service.get_space("s").label_count == 6
-    assert http("POST", "/v1/spaces/s/imports", content=b"", headers=NDJSON)["done"] == 0
-
-
-def test_an_import_can_be_cancelled(http: Http) -> None:
-    async def endless() -> AsyncIterator[bytes]:
-        for i in range(0, 100_000, 500):
-            yield lines(i, i + 500)
-            if i == 1_000:
-                job = (await http.client.get("/v1/jobs")).json()["jobs"][0]
-                await http.client.post(f"/v1/jobs/{job['id']}/cancel")
-
-    async def ask() -> httpx.Response:
-        return await http.client.post("/v1/spaces/s/imports", content=endless(), headers=NDJSON)
-
-    answer = http.run(ask)
-    check(answer, 409)
-    assert http("GET", "/v1/jobs")["jobs"][0]["state"] == "cancelled"
-    assert 500 <= http.service.get_space("s").label_count < 5_000
-
-
 def test_what_dead_processes_left_is_settled(tmp_path: Path, http: Http) -> None:
     with trustvlm.open(tmp_path / "home") as service:
-        worker = ServerHome(service).worker()
+        home = ServerHome(service)
+        worker = home.worker()
         from trustvlm.http.work.jobs import Jobs
 
-        jobs = Jobs(service, worker, 60.0)
-        for kind in ("evaluate", "import"):
-            ServerHome(service).create_job(jobs.record(kind, "s", "", "running"))
+        jobs = Jobs(home, worker, 60.0)
+        home.create_job(jobs.record("evaluate", "s", "", "running"))
         jobs.close()
         http.serving.home.sweep(http.serving.worker)
         assert {job.state for job in ServerHome(service).list_jobs("s", 10)} == {"running"}
         worker.close()
         http.serving.home.sweep(http.serving.worker)
         states = {job["kind"]: job["state"] for job in http("GET", "/v1/jobs")["jobs"]}
-        assert states == {"evaluate": "failed", "import": "interrupted"}
+        assert states == {"evaluate": "failed"}

@@ -62,19 +62,19 @@ def quick(address: str) -> float:
 
 
 def test_a_server_says_who_may_ask_and_finishes_what_it_accepted(tmp_path: Path) -> None:
-    """SIGTERM while an import is under way: it is committed and answered, and the process ends with
-    0."""
+    """SIGTERM while a registration is under way: it is committed and answered, and the process ends
+    with 0."""
     home = tmp_path / "home"
     prepared(home)
     with server(home) as (process, address):
         ready(address)
         assert quick(address) < 0.03
-        lines = [json.dumps(label(i)) + "\n" for i in range(600)]
+        pieces = json.dumps({"labels": [label(i) for i in range(600)]}).split("}, ")
         sent = threading.Event()
 
         def body() -> Iterator[bytes]:
-            for number, line in enumerate(lines):
-                yield line.encode()
+            for number, piece in enumerate(pieces):
+                yield ("}, " * (number > 0) + piece).encode()
                 if number == 300:
                     sent.set()
                 if number > 300:
@@ -83,10 +83,10 @@ def test_a_server_says_who_may_ask_and_finishes_what_it_accepted(tmp_path: Path)
         answers: list[httpx.Response] = []
 
         def ask() -> None:
-            headers = {"content-type": "application/x-ndjson"}
+            headers = {"content-type": "application/json"}
             answers.append(
                 httpx.post(
-                    f"{address}/v1/spaces/s/imports", content=body(), headers=headers, timeout=60
+                    f"{address}/v1/spaces/s/labels", content=body(), headers=headers, timeout=60
                 )
             )
 
@@ -97,7 +97,7 @@ def test_a_server_says_who_may_ask_and_finishes_what_it_accepted(tmp_path: Path)
         asking.join(60)
         assert process.wait(30) == 0
         assert answers[0].status_code == 200, answers[0].text
-        assert answers[0].json()["result"]["added_labels"] == 600
+        assert answers[0].json()["added_labels"] == 600
     with trustvlm.open(home) as service:
         assert service.get_space("s").label_count == 601
     log = (tmp_path / "home.log").read_text()
@@ -119,7 +119,7 @@ def test_addresses_that_cannot_be(cli: Cli) -> None:
 @pytest.mark.slow
 def test_one_of_two_workers_is_killed_under_load(tmp_path: Path) -> None:
     """The other one answers, what was acknowledged stays, and the client's users see nothing of it:
-    neither those who write and score, nor one who imports 30,000 labels meanwhile, nor one who
+    neither those who write and score, nor one who registers 30,000 labels meanwhile, nor one who
     evaluates."""
     home = tmp_path / "home"
     prepared(home)
@@ -192,7 +192,7 @@ def test_one_of_two_workers_is_killed_under_load(tmp_path: Path) -> None:
         assert len(acknowledged) > before + 10
         assert committed == [f"label {i}" for i in range(10_000_000, 10_030_000)]
         result = imported[0]
-        # Lines whose commit was cut from the note of it are there already when they come again.
+        # Labels whose commit was cut from its answer are there already when they come again.
         assert result.added_labels + result.skipped_duplicates // 2 == 30_000
         assert result.added_labels >= 29_000
         metrics = httpx.get(f"{address}/metrics").text

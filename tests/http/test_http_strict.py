@@ -97,13 +97,6 @@ def test_no_more_than_one_value_and_no_empty_one(space: Http) -> None:
         "thumbnails=",
     ):
         refused(space, "GET", f"/v1/spaces/s/labels?{query}")
-    for query in ("job=", "begin=", "after=", "after=1.5"):
-        refused(
-            space,
-            "POST",
-            f"/v1/spaces/s/imports?{query}",
-            headers={"content-type": "application/x-ndjson"},
-        )
     assert space("GET", "/v1/spaces/s")["revision"] == before
 
 
@@ -154,15 +147,6 @@ def test_fields_that_a_body_does_not_have(space: Http, queries: dict[str, Any]) 
         json={"labels": [{"name": "x"}, {"name": "y", "promt": "z"}]},
     )
     assert said.startswith("labels.1.promt: not a field of LabelBody (did you mean 'prompt'?)")
-    line = b'{"name": "x", "text_vectr": [1]}\n'
-    said = refused(
-        space,
-        "POST",
-        "/v1/spaces/s/imports",
-        content=line,
-        headers={"content-type": "application/x-ndjson"},
-    )
-    assert "did you mean 'text_vector'" in said
 
 
 def test_fields_that_come_twice(space: Http, queries: dict[str, Any]) -> None:
@@ -176,8 +160,6 @@ def test_fields_that_come_twice(space: Http, queries: dict[str, Any]) -> None:
         space, "POST", "/v1/spaces/s/labels", content=f'{{"labels": [{twice}]}}', headers=JSON
     )
     assert said.startswith("name: given twice")
-    lines = {"content": twice, "headers": {"content-type": "application/x-ndjson"}}
-    assert "line 1: name: given twice" in refused(space, "POST", "/v1/spaces/s/imports", **lines)
     form = {
         "files": [("images", ("a.png", picture(1)))],
         "data": {"params": '{"lambda": 1, "lambda": 2}'},

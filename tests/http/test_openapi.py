@@ -27,8 +27,6 @@ from worlds import IMAGE_DIM, TEXT_DIM, World
 import trustvlm
 from trustvlm.demo.specs import classifier_spec, verifier_spec
 
-NDJSON = {"content-type": "application/x-ndjson"}
-
 
 @pytest.fixture(scope="module")
 def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Http]:
@@ -180,10 +178,8 @@ def _of_vectors(http: Http, world: World) -> None:
     )
     more = {"image_vectors": world.supports(1, 3).tolist()}
     ids = http("POST", "/v1/spaces/s/labels/beach/supports", json=more)["ids"]
-    lines = (
-        b'{"name": "also beach", "text_vector": %b}\n' % json.dumps(world.text[1].tolist()).encode()
-    )
-    http("POST", "/v1/spaces/s/imports", content=lines, headers=NDJSON)
+    also = {"name": "also beach", "text_vector": world.text[1].tolist()}
+    http("POST", "/v1/spaces/s/labels", json={"labels": [also]})
     for path in (
         "labels",
         "labels?thumbnails=3&limit=2",

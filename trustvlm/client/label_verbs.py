@@ -46,9 +46,9 @@ class Labelling(Connected):
         """Register labels and their support images; see :meth:`TrustService.register`.
 
         Up to 1,000 labels (8 MB) go in one request, which is validated as a whole first. More of
-        them, from any iterable, are streamed: they are committed in chunks as they come, a broken
-        stream goes on where it broke, and the result has counts but no ids. Image files are read as
-        their turn comes and sent 128 (8 MB) at a time.
+        them, from any iterable, go in several, which are committed one after the other; a broken
+        one is repeated, and is done once. Repeating an interrupted call completes it. Image files
+        are read as their turn comes and sent 128 (8 MB) at a time.
 
         Args:
             on_commit: called with the names that were committed. progress: called with a number of

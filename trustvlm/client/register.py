@@ -1,9 +1,7 @@
-"""Registering over HTTP: labels as JSON in one request, as a stream where they are many, as forms
-with their images."""
+"""Registering over HTTP, in requests of bounded size: JSON, or forms where there are images."""
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +12,6 @@ import numpy.typing as npt
 from trustvlm.client.codec import Fields, finite, form_body, npz_body, text_rows
 from trustvlm.client.decode import read
 from trustvlm.client.images import File, as_sources, load, told_failures
-from trustvlm.client.import_stream import import_lines
 from trustvlm.client.queries import groups_of_files
 from trustvlm.client.transport import Wire, json_body, path_of
 from trustvlm.errors import InvalidInput
@@ -25,7 +22,7 @@ from trustvlm.types.remarks import merged_notes
 __all__ = ["add_support", "register"]
 
 REQUEST_LABELS, REQUEST_BYTES, REQUEST_FILES = 1_000, 8 * 2**20, 128
-"""What goes into one request; more labels than that, without images, are streamed."""
+"""What goes into one request."""
 PIECE_BYTES = 4 * 2**20
 """Vectors of a label, as JSON, that go into one piece of it."""
 _NUMBER = 20  # bytes of a number in JSON, about
@@ -107,24 +104,13 @@ def register(
     parts: list[tuple[list[_Piece], RegisterResult]] = []
     while True:
         batch = queue.batch()
-        streamed = not bring_back  # an import brings back nothing
-        if (
-            streamed
-            and batch
-            and not batch[0].files
-            and queue.next is not None
-            and not queue.next.files
-        ):
-            lines = ((piece.name, _line(piece)) for piece in itertools.chain(batch, queue.take()))
-            parts.append(([], import_lines(wire, space, lines, on_commit)))
-        else:
-            result = _request(wire, space, batch, how, bring_back)
-            parts.append((batch, result))
-            if batch and on_commit is not None:
-                pairs = zip(batch, result.label_ids, strict=True)
-                on_commit(list(dict.fromkeys(piece.name for piece, label in pairs if label >= 0)))
-            if (files := sum(len(piece.files) for piece in batch)) and progress is not None:
-                progress(files)
+        result = _request(wire, space, batch, how, bring_back)
+        parts.append((batch, result))
+        if batch and on_commit is not None:
+            pairs = zip(batch, result.label_ids, strict=True)
+            on_commit(list(dict.fromkeys(piece.name for piece, label in pairs if label >= 0)))
+        if (files := sum(len(piece.files) for piece in batch)) and progress is not None:
+            progress(files)
         if queue.next is None:
             return _merged(parts)
 
@@ -238,17 +224,9 @@ def _pieces(item: LabelInput, place: int) -> Iterator[_Piece]:
         yield _Piece(place, item.name, content, own, group)
 
 
-def _line(piece: _Piece) -> bytes:
-    return json_body(piece.content).pieces[0] + b"\n"
-
-
 def _merged(parts: Sequence[tuple[list[_Piece], RegisterResult]]) -> RegisterResult:
-    """The results of the requests of one call, as one. Where one of them was an import, ids are not
-    told."""
+    """The results of the requests of one call, as one."""
     results = [result for _, result in parts]
-    if any(result.near_synonyms is None and not batch for batch, result in parts):
-        results = [replace(result, ids=(), label_ids=()) for result in results]
-        parts = []
     label_ids: dict[int, int] = {}
     for batch, result in parts:
         for piece, label in zip(batch, result.label_ids, strict=False):

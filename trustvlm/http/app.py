@@ -20,7 +20,6 @@ from trustvlm.http.guard.gate import Gate
 from trustvlm.http.guard.metrics import Meters
 from trustvlm.http.options import ServeOptions
 from trustvlm.http.routes import (
-    imports,
     labels,
     measuring,
     queries,
@@ -40,7 +39,7 @@ from trustvlm.service.server.server_home import ServerHome
 __all__ = ["ROUTERS", "create_app"]
 
 ROUTERS = (
-    server_state, state, spaces, imports, labels, supports, queries, measuring,
+    server_state, state, spaces, labels, supports, queries, measuring,
     stored,
 )  # fmt: skip
 

@@ -23,8 +23,7 @@ class ServeOptions:
             bound to loopback.
         workers: processes that share the home; rates are divided among them.
         encoders: specs that clients may make spaces with, besides precomputed ones.
-        body_bytes: largest request body. bodies_bytes: of all requests at once. spool_bytes: of
-            Parquet files that are being imported, on the disk, by each process.
+        body_bytes: largest request body. bodies_bytes: of all requests at once.
         rate: requests a second of each key. queue: requests of one kind that may wait. in_flight:
             requests at once.
         deadline_s: how long a request may wait.
@@ -44,7 +43,6 @@ class ServeOptions:
     encoders: tuple[str, ...] = ()
     body_bytes: int = 32 * 2**20
     bodies_bytes: int = 256 * 2**20
-    spool_bytes: int = 8 * 2**30
     rate: float = 100.0
     queue: int = 256
     in_flight: int = 512

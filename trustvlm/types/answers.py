@@ -15,7 +15,6 @@ from trustvlm.types.arrays import Bools, Float64s, Int64s
 from trustvlm.types.calibration import Calibration
 from trustvlm.types.codec import Answer, Time
 from trustvlm.types.evaluation import Evaluation
-from trustvlm.types.registration import KnownImage
 from trustvlm.types.rows import LabelRow, SpaceRow, SupportRow
 from trustvlm.types.verdicts import CALL_COLUMNS, REASON_CODES, VERDICT_COLUMNS, Evidence, Verdicts
 
@@ -26,7 +25,6 @@ __all__ = [
     "EvidenceList",
     "Hit",
     "HitList",
-    "ImportResult",
     "Job",
     "JobList",
     "LabelPage",
@@ -280,20 +278,6 @@ class CalibrationList(Answer):
     calibrations: tuple[StoredCalibration, ...]
 
 
-@dataclass(frozen=True)
-class ImportResult(Answer):
-    """What an import has changed so far."""
-
-    added_labels: int = 0
-    added_supports: int = 0
-    skipped_duplicates: int = 0
-    revision: int = 0
-    drift: tuple[str, ...] = ()
-    elsewhere: tuple[KnownImage, ...] = ()
-    taken_out: tuple[KnownImage, ...] = ()
-    cut_prompts: tuple[str, ...] = ()
-
-
 class JobError(TypedDict):
     """Why a job failed or was interrupted."""
 
@@ -322,9 +306,9 @@ class Job(Answer):
     """Long work that the service does.
 
     Attributes:
-        id: its name. kind: "evaluate", "calibrate" or "import". space: where.
-        state: "queued", "running", "done", "failed", "cancelled" or "interrupted" (an import whose
-            stream broke, a job whose service was asked to end).
+        id: its name. kind: "evaluate", "calibrate", or "import" (of an earlier version). space: where.
+        state: "queued", "running", "done", "failed", "cancelled" or "interrupted" (its service was
+            asked to end).
         phase, done, total: what it does now, and how much of it is done; total is None where that
             is not known.
         error: kind and message of what it failed with. result: the answer, as JSON holds it (of a
@@ -340,9 +324,7 @@ class Job(Answer):
     done: int
     total: int | None
     error: JobError | None
-    result: Annotated[
-        Mapping[str, Any] | None, _Documented(Evaluation | Calibration | ImportResult | None)
-    ]
+    result: Annotated[Mapping[str, Any] | None, _Documented(Evaluation | Calibration | None)]
     cancelling: bool
     created_at: Time
     changed_at: Time

@@ -55,7 +55,7 @@ class IdempotentCall(Base):
 
 
 class JobRow(Base):
-    """Long work that was asked for over HTTP: evaluations, calibrations, imports."""
+    """Long work that was asked for over HTTP: evaluations and calibrations."""
 
     __tablename__ = "jobs"
     __table_args__ = (Index("ix_jobs_created_at", "created_at"),)
@@ -66,7 +66,7 @@ class JobRow(Base):
     owner: Mapped[str] = mapped_column(String(16))
     worker: Mapped[str] = mapped_column(String(36))
     state: Mapped[str] = mapped_column(String(12))
-    """"queued", "running", "done", "failed", "cancelled" or (imports) "interrupted"."""
+    """"queued", "running", "done", "failed", "cancelled" or "interrupted"."""
     phase: Mapped[str]
     done: Mapped[int] = mapped_column(BigInteger)
     total: Mapped[int | None] = mapped_column(BigInteger)

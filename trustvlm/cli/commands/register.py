@@ -56,11 +56,12 @@ _SHOWN, _NAMED = 5, 20
 )
 @click.option(
     "--vectors",
-    metavar="FILE.npz",
+    metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Vectors of your own: arrays label_names, text_vectors, image_vectors, image_labels "
-    "(index into label_names) and "
-    "classifier_image_vectors, as far as needed.",
+    help="Vectors of your own. FILE.npz: arrays label_names, text_vectors, image_vectors, "
+    "image_labels (index into label_names) and classifier_image_vectors, as far as needed. "
+    "FILE.parquet, FILE.ndjson: a row or a JSON object a label, with name and, as far as needed, "
+    "prompt, text_vector, image_vectors, classifier_image_vectors.",
 )
 @click.option(
     "--prompt",
@@ -122,7 +123,7 @@ def register(
     register SPACE FILES… --label NAME    support images of one label (or a folder of them)
     register SPACE --label NAME           a label without support images (text only)
     register SPACE --labels names.txt     many text-only labels
-    register SPACE --vectors file.npz     precomputed vectors
+    register SPACE --vectors FILE         precomputed vectors (.npz, .parquet, .ndjson)
 
     A folder's name, cleaned by --clean-names or replaced by --names, is what the text encoder
     reads. Labels that exist get the support images they do not have yet; repeating a command

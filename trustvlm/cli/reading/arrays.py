@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trustvlm.errors import InvalidInput, NotFound
+from trustvlm.reading.label_files import JSON_LINES, PARQUET, read_labels
 from trustvlm.types import LabelInput, Queries
 
 __all__ = [
@@ -178,12 +179,16 @@ class _Rows:
 
 
 def label_inputs(path: Path, label: str | None) -> list[LabelInput]:
-    """Read what an .npz file says to register (docs/reference-cli.md, "Vectors"). With `label`,
-    everything in it belongs to that label.
+    """Read what a file of vectors says to register (docs/reference-cli.md, "Vectors"). With
+    `label`, all of an .npz file belongs to that label.
 
     Raises:
         NotFound: no such file. InvalidInput: missing arrays, or arrays that do not fit together.
     """
+    if path.suffix.lower() in (*JSON_LINES, *PARQUET):
+        if label is not None:
+            raise InvalidInput(f"{path}: its rows name their labels; leave out --label")
+        return list(read_labels(path))
     arrays = read_npz(
         path,
         "label_names",

@@ -30,9 +30,6 @@ WATCHED = ("/healthz", "/readyz", "/metrics")
 CALL_ID = b"x-call-id"
 """Returned unchanged: a client recognizes its answers by it where a proxy changes request ids."""
 
-STREAMED = re.compile(r"/v1/spaces/[^/]+/imports$")
-"""Paths whose bodies are read in pieces and may have any size."""
-
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: "
     "data:; connect-src 'self'; "
@@ -90,7 +87,6 @@ class RequestGuard:
         self.scope = {**scope, "method": "GET"} if self.method == "HEAD" else scope
         self.state = self.scope.setdefault("state", {})
         self.state["request_id"] = self.id
-        self.streamed = False
         self.status = self.received = self.sent = 0
         self.body_bytes = 0
         """Bytes of the body that count against the memory of all bodies."""
@@ -128,7 +124,6 @@ class RequestGuard:
         """Raises an error of the tree: the request is refused before its body is read."""
         raw_path = self.scope.get("raw_path") or self.scope["path"].encode()
         path = self.scope["path"] = routed_path(raw_path, self.options.root_path)
-        self.streamed = STREAMED.search(path) is not None
         if self.gate.in_flight > self.options.in_flight and path not in WATCHED:
             raise Overloaded(f"{self.options.in_flight} requests are under way already; try again")
         check_origin(self.scope["headers"], require_key=self.options.require_key)
@@ -138,7 +133,7 @@ class RequestGuard:
                 f"content-encoding: expected none, got {coding[:80]!r}; send the body as it is"
             )
         length = self.headers.get(b"content-length", "0")
-        if not self.streamed and length.isdigit() and int(length) > self.options.body_bytes:
+        if length.isdigit() and int(length) > self.options.body_bytes:
             limit = f"{self.options.body_bytes} (setting serve_body_bytes)"
             raise TooLarge(f"the body has {int(length)} bytes, more than the limit of {limit}")
 
@@ -198,7 +193,7 @@ class RequestGuard:
     async def _receive_piece(self) -> Message:
         """A request that waits for its client does no work: it is not counted as in flight."""
         if self._body is None:
-            self._body = self.gate.bodies.begin(self._abort, streamed=self.streamed)
+            self._body = self.gate.bodies.begin(self._abort)
         self.gate.in_flight -= 1
         try:
             return await self._body.next(self._receive)
@@ -208,8 +203,6 @@ class RequestGuard:
     def _count(self, size: int) -> None:
         """Raises TooLarge or Overloaded: the body, or all bodies together, exceed the limits."""
         self.received += size
-        if self.streamed:
-            return
         if self.received > self.options.body_bytes:
             raise TooLarge(
                 f"the body has more than {self.options.body_bytes} bytes, the limit (setting "

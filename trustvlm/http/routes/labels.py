@@ -1,4 +1,4 @@
-"""Labels: list, register, change, remove, restore; and importing very many."""
+"""Labels: list, register, change, remove, restore."""
 
 from __future__ import annotations
 

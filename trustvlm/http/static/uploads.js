@@ -18,7 +18,7 @@ export async function* groups(items, signal, { size = (file) => file.size, most 
   const mostBytes = Math.min(MOST_BYTES, (await room(signal)).body_bytes);
   let group = [];
   let bytes = 0;
-  for (const item of items) {
+  for await (const item of items) {
     if (group.length && (group.length === most || bytes + size(item) > mostBytes)) {
       yield group;
       [group, bytes] = [[], 0];

@@ -39,9 +39,8 @@ class Bodies:
         self._under_way: dict[Body, None] = {}
         self._closing = False
 
-    def begin(self, cut: Cut, *, streamed: bool) -> Body:
-        """A new one; `cut` ends its request. One that is `streamed`, made while it is sent, may
-        move as slowly as it likes.
+    def begin(self, cut: Cut) -> Body:
+        """A new one; `cut` ends its request.
 
         Raises:
             Overloaded: there are as many as allowed, and all of them arrive fast enough.
@@ -49,9 +48,7 @@ class Bodies:
         most = self.options.in_flight
         if len(self._under_way) >= most and not self.make_room():
             raise Overloaded(f"{most} request bodies are being received already; try again")
-        body = Body(
-            self.options.body_s, 0 if streamed else self.options.body_rate, cut, self._ended
-        )
+        body = Body(self.options.body_s, self.options.body_rate, cut, self._ended)
         self._under_way[body] = None
         if self._closing:
             body.hurry()

@@ -1,1 +1,1 @@
-"""How requests are worked on: threads, batches, jobs and spooled files."""
+"""How requests are worked on: threads, batches and jobs."""

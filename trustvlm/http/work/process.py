@@ -20,7 +20,6 @@ from trustvlm.http.wire.bodies import ImageFile
 from trustvlm.http.wire.problems import kind_of
 from trustvlm.http.work.batcher import Batcher
 from trustvlm.http.work.jobs import Jobs
-from trustvlm.http.work.spool import Spool
 from trustvlm.http.work.thread_lanes import Lane
 from trustvlm.service import TrustService
 from trustvlm.service.inputs.encode import Embedded, told_remarks
@@ -100,7 +99,6 @@ class Serving:
             "encoder", self._encoded, most_rows=64, observe=meters.batch("encoder"), **batching
         )
         self.jobs = Jobs(home, worker, options.job_s)
-        self.spool = Spool(home, options.spool_bytes)
         self.closing = False
         self.loaded = False
         self._known: set[str] = set()

@@ -53,11 +53,8 @@ def sweep(home: Home, worker: Worker) -> None:
         for job in jobs.running(connection):
             if worker.alive(job.worker):
                 continue
-            if job.kind == "import":
-                jobs.progress(connection, job.id, {"state": "interrupted"})
-            else:
-                error = {
-                    "kind": "Unavailable",
-                    "message": "the process that was at it has died; ask for it again",
-                }
-                jobs.progress(connection, job.id, {"state": "failed", "error": error})
+            error = {
+                "kind": "Unavailable",
+                "message": "the process that was at it has died; ask for it again",
+            }
+            jobs.progress(connection, job.id, {"state": "failed", "error": error})

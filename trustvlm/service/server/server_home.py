@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 from trustvlm.catalog.rows import label_pages, spaces, supports
 from trustvlm.catalog.rows.likeness import told, unknown
@@ -16,7 +15,6 @@ from trustvlm.catalog.server.jobs import JobRecord
 from trustvlm.catalog.server.keys import KeyRecord
 from trustvlm.errors import NotFound
 from trustvlm.service.home.open_home import OpenHome
-from trustvlm.service.home.work_folder import unwritable
 from trustvlm.service.inputs.encode import encoder_of, encodes_images
 from trustvlm.service.query.evidence import evidence_of
 from trustvlm.service.registration.sync import Contents, preview, sync_contents
@@ -292,14 +290,3 @@ class ServerHome(OpenHome):
     def sweep(self, worker: Worker) -> None:
         """End the jobs of processes that died, and delete old answers and old jobs."""
         sweep(self._writable(), worker)
-
-    def spool(self) -> BinaryIO:
-        """A new file without a name in the home; it is gone when it is closed, or when its process
-        dies.
-
-        Raises:
-            ReadOnly, Unavailable: it cannot be made.
-        """
-        folder = self._writable().folder
-        with unwritable("making a file in", folder):
-            return cast(BinaryIO, tempfile.TemporaryFile(dir=folder))

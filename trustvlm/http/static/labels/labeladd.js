@@ -4,8 +4,12 @@ import { path, post } from "../api.js";
 import { freshId, h, put } from "../dom.js";
 import { takesImages, takesNames } from "../encoders.js";
 import { doing, dropzone, localImage } from "../parts.js";
+import { progressBox } from "../progress.js";
 import { formOf, groups } from "../uploads.js";
-import { counted } from "../words.js";
+import { count, counted } from "../words.js";
+
+const LABELS = 1_000; // in a request
+const VALUE_BYTES = 8; // that a value counts for at least: a request may hold so many values, too
 
 /** The panel, hidden at first; `added()` is called after every change. */
 export function addPanel(context, added) {
@@ -100,10 +104,16 @@ function byFile(context, added) {
   const sent = (event) => {
     event.preventDefault();
     doing(submit, async () => {
-      const file = { content: input.files[0], type: "application/x-ndjson" };
-      const job = await post(path("spaces", space.name, "imports"), { file, signal });
-      const { added_labels: labels, added_supports: images } = job.result ?? { added_labels: 0, added_supports: 0 };
-      put(done, job.error ? h("div", { class: "problem" }, h("p", {}, job.error.message)) : h("p", {}, `Added ${counted(labels, "label")} and ${counted(images, "support image")}. The very next query knows them.`));
+      const stop = new AbortController();
+      signal.addEventListener("abort", () => stop.abort(), { once: true });
+      const progress = progressBox(() => stop.abort());
+      put(done, progress.root);
+      const total = { read: 0, added_labels: 0, added_supports: 0 };
+      const problem = await importLines(space, input.files[0], total, progress.tell, stop.signal);
+      const sum = `Added ${counted(total.added_labels, "label")} and ${counted(total.added_supports, "support image")}.`;
+      put(done, problem
+        ? h("div", { class: "problem", role: "alert" }, h("p", {}, problem), h("p", {}, `${sum} Import the file again for the rest: what is there is skipped.`))
+        : h("p", {}, `${sum} The very next query knows them.`));
       added();
     });
   };
@@ -116,4 +126,48 @@ function byFile(context, added) {
     h("div", { class: "field" }, h("label", { for: id }, "NDJSON file"), input),
     h("div", { class: "row" }, submit, h("span", { class: "quiet" }, "or on the command line: ", h("code", {}, `trustvlm register ${space.name} --vectors FILE.npz`))), done);
   return { root, focus: () => input.focus() };
+}
+
+/** Register the labels of a file in requests of bounded size, and add to `total` what they changed; why it ended early, or null. */
+async function importLines(space, file, total, tell, signal) {
+  let lines = "";
+  try {
+    for await (const group of groups(labelsOf(file), signal, { most: LABELS, size: (one) => one.size })) {
+      lines = `Lines ${count(group[0].line)} to ${count(group.at(-1).line)}: `;
+      const labels = group.map((one) => one.label);
+      const done = await post(path("spaces", space.name, "labels"), { json: { labels }, signal });
+      for (const key of ["added_labels", "added_supports"]) total[key] += done[key];
+      total.read = group.at(-1).end;
+      tell(`${counted(total.added_labels, "label")} added; characters read:`, Math.min(total.read, file.size), file.size);
+      lines = "";
+    }
+    return null;
+  } catch (error) {
+    return error.name === "AbortError" ? "The import was cancelled." : `${lines}${error.message}`;
+  }
+}
+
+/** The labels of a file with one JSON object a line: {label, line, size, end}. */
+async function* labelsOf(file) {
+  const reader = file.stream().pipeThrough(new TextDecoderStream()).getReader();
+  let [rest, line, end] = ["", 0, 0];
+  for (let last = false; !last;) {
+    const { value = "", done } = await reader.read();
+    const texts = (rest + value).split("\n");
+    rest = done ? "" : texts.pop();
+    last = done;
+    for (const text of texts) {
+      line += 1;
+      end += text.length + 1;
+      if (text.trim()) yield { label: parsed(text, line), line, end, size: Math.max(text.length, VALUE_BYTES * text.split(",").length) };
+    }
+  }
+}
+
+function parsed(text, line) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new Error(`Line ${count(line)} is no JSON object.`);
+  }
 }
