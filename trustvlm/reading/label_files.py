@@ -187,7 +187,8 @@ def _check_columns(schema: pyarrow.Schema) -> None:
 def _is_list(kind: pyarrow.DataType) -> bool:
     from pyarrow import types
 
-    return types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+    kinds = (types.is_list, types.is_large_list, types.is_fixed_size_list)
+    return any(of_kind(kind) for of_kind in kinds)
 
 
 def _cells(name: str, column: pyarrow.Array) -> list[Any]:

@@ -306,7 +306,8 @@ class Job(Answer):
     """Long work that the service does.
 
     Attributes:
-        id: its name. kind: "evaluate", "calibrate", or "import" (of an earlier version). space: where.
+        id: its name. space: where.
+        kind: "evaluate", "calibrate", or "import" (of an earlier version).
         state: "queued", "running", "done", "failed", "cancelled" or "interrupted" (its service was
             asked to end).
         phase, done, total: what it does now, and how much of it is done; total is None where that
