@@ -27,8 +27,9 @@ from trustvlm.errors import Conflict
 from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.encode import encode_prompts, encoder_of, told_cut
 from trustvlm.service.reembed.sources import Embeddings, NewText, Sources
-from trustvlm.service.registration.chunks import chunked
-from trustvlm.service.registration.register import prototype_of
+from trustvlm.service.registration.encode_chunk import support_of
+from trustvlm.service.registration.plan import chunked
+from trustvlm.service.registration.prototypes import prototype_of
 
 __all__ = ["Progress", "stage_changes", "stage_observations"]
 
@@ -163,14 +164,7 @@ def _encode(
     results = sources.originals.encode(sources.new, contents, progress)
     for (label, image, _), result in zip(files, results, strict=True):
         if result is not None:
-            verifier, *others = result.embeddings
-            label.supports[image.id] = NewSupport(
-                image.content_hash,
-                image.source,
-                verifier,
-                others[0] if others else None,
-                result.thumbnail,
-            )
+            label.supports[image.id] = support_of(result, image.content_hash, image.source)
     prompts = {label.row.name: label.text.prompts for label in planned if label.text.prompts}
     if not prompts:
         return

@@ -23,7 +23,7 @@ from trustvlm.service.home.purge import purge_label
 from trustvlm.service.inputs.encode import encode_prompts, encoder_of, prompts_of, told_cut
 from trustvlm.service.inputs.names import check_name
 from trustvlm.service.registration.plan import check_prompt
-from trustvlm.service.registration.register import renew_prototypes
+from trustvlm.service.registration.prototypes import renew_prototypes
 from trustvlm.types.array_input import id_list
 from trustvlm.types.bounds import got
 

@@ -1,24 +1,25 @@
-"""What a register call asks for, checked before anything is encoded or written."""
+"""The labels of a register call, checked before anything is encoded or written."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from trustvlm.catalog.rows.spaces import SpaceRecord
+from trustvlm.catalog.rows.supports import NewSupport
 from trustvlm.catalog.store.vectors import pack
 from trustvlm.errors import Conflict, InvalidInput
-from trustvlm.scoring.prototypes import mean_prototype, single_text_prototypes, text_prototype
+from trustvlm.scoring.prototypes import single_text_prototypes, text_prototype
 from trustvlm.scoring.vectors import as_matrix
 from trustvlm.service.home.limits import CallLimits
 from trustvlm.service.inputs.encode import as_sources, encodes_images, encodes_texts
 from trustvlm.service.inputs.names import MAX_PROMPT, check_characters, check_name
-from trustvlm.service.registration.chunks import chunked
+from trustvlm.service.registration.prototypes import prototype_of
 from trustvlm.types import LabelInput
 from trustvlm.types.array_input import real_array
 from trustvlm.types.arrays import Float32s, Float64s
@@ -30,9 +31,9 @@ __all__ = [
     "CHUNK_BYTES",
     "CHUNK_LABELS",
     "PlannedLabel",
-    "PlannedVector",
     "check_prompt",
     "check_prototype",
+    "chunked",
     "chunks",
     "plan",
     "same_direction",
@@ -41,27 +42,20 @@ __all__ = [
 
 CHUNK_LABELS = 1_000
 CHUNK_BYTES = 16 * 2**20
-"""A chunk of labels, and of the vectors that come with them, is one transaction."""
+"""Limits of one transaction: labels, and vectors that come with them."""
 
 _SAME = 1e-6
 _TOGETHER = 1_000  # text vectors that are checked at once
 
-
-@dataclass(frozen=True, eq=False)
-class PlannedVector:
-    """One support image that came as embeddings."""
-
-    content_hash: bytes
-    embedding: Float32s
-    classifier_embedding: Float32s | None
+T = TypeVar("T")
 
 
 @dataclass(eq=False)
 class PlannedLabel:
-    """One label of a call, the parts of every input of that name together.
+    """One label of a call: the parts of every input of that name.
 
-    Vectors are kept as they were given and converted when their chunk's turn comes, so that a call
-    takes no second copy of a large file's arrays.
+    Vectors are kept as the caller passes them and converted with their chunk, so that a call takes
+    no second copy of a large file's arrays.
     """
 
     name: str
@@ -84,19 +78,22 @@ class PlannedLabel:
         """The text prototype of the vectors that were given."""
         return None if self.text_vector is None else text_prototype(_text_rows(space, self))
 
-    def vectors(self, space: SpaceRecord) -> list[PlannedVector]:
+    def vectors(self, space: SpaceRecord) -> list[NewSupport]:
         """The support images that came as embeddings."""
-        embeddings: list[Float32s] = []
-        others: list[Float32s | None] = []
-        for own, other in self.image_vectors:  # checked when the call was planned
-            rows = _float32(own).reshape(-1, space.verifier_dim)
-            embeddings += list(rows)
-            apart = other is not None and space.verifier != "same"
-            others += list(_float32(other).reshape(len(rows), -1)) if apart else [None] * len(rows)
-        return [PlannedVector(*of) for of in zip(self.hashes, embeddings, others, strict=True)]
+        pairs: list[tuple[Float32s, Float32s | None]] = []
+        for verifier, classifier in self.image_vectors:  # checked when the call was planned
+            rows = _float32(verifier).reshape(-1, space.verifier_dim)
+            if classifier is None or space.verifier == "same":
+                pairs += [(row, None) for row in rows]
+            else:
+                pairs += zip(rows, _float32(classifier).reshape(len(rows), -1), strict=True)
+        return [
+            NewSupport(content, None, *pair, None)
+            for content, pair in zip(self.hashes, pairs, strict=True)
+        ]
 
 
-def _float32(vectors: npt.ArrayLike | None) -> Float32s:
+def _float32(vectors: npt.ArrayLike) -> Float32s:
     return real_array(vectors, "image_vectors").astype(np.float32, copy=False)
 
 
@@ -122,12 +119,9 @@ def plan(
         label = planned.setdefault(name, PlannedLabel(name))
         if _add_text(space, label, item):
             unchecked.append(label)
-        before = len(label.images), len(label.hashes)
+        images, supports = images - len(label.images), supports - len(label.hashes)
         _add_supports(space, label, item)
-        images, supports = (
-            images + len(label.images) - before[0],
-            supports + len(label.hashes) - before[1],
-        )
+        images, supports = images + len(label.images), supports + len(label.hashes)
         limits.check("images", images, "inputs")
         limits.check("supports", supports, "inputs")
         if len(unchecked) == _TOGETHER:
@@ -138,7 +132,7 @@ def plan(
 
 
 def text_prototypes(space: SpaceRecord, planned: Sequence[PlannedLabel]) -> dict[str, Float32s]:
-    """Name → text prototype of those labels that were given with vectors.
+    """Name → text prototype of the labels that come with text vectors.
 
     Raises:
         InvalidInput: a vector that cannot be right; the message names the label.
@@ -157,8 +151,8 @@ def _check_texts(space: SpaceRecord, given: Sequence[PlannedLabel]) -> None:
 
 
 def _stacked(space: SpaceRecord, given: Sequence[PlannedLabel]) -> Float64s | None:
-    """(n, d) the text vectors of labels with one each, checked; None where they are not such, or
-    one of them is not right."""
+    """(n, d) the text vectors of labels with one vector each, checked; None for other labels, or
+    where a vector is not right."""
     vectors = [label.text_vector for label in given]
     if len(vectors) < 2 or not all(
         type(v) is np.ndarray and v.shape == (space.classifier_dim,) for v in vectors
@@ -167,7 +161,7 @@ def _stacked(space: SpaceRecord, given: Sequence[PlannedLabel]) -> Float64s | No
     try:
         return as_matrix(np.stack(vectors), space.classifier_dim, "")  # type: ignore[arg-type]
     except InvalidInput:
-        return None  # which one, is found out one by one
+        return None  # the caller finds out which
 
 
 def _text_rows(space: SpaceRecord, label: PlannedLabel) -> Float64s:
@@ -181,21 +175,14 @@ def _text_rows(space: SpaceRecord, label: PlannedLabel) -> Float64s:
 
 
 def check_prototype(space: SpaceRecord, label: PlannedLabel) -> None:
-    """Support images of a new label that came as vectors must not cancel out; better said before
-    anything is written.
+    """Check, before anything is written, that the image vectors of a new label do not cancel out.
 
     Raises:
         InvalidInput: they do.
     """
-    if len(label.hashes) < 2 or label.images:
-        return
-    distinct = {vector.content_hash: vector.embedding for vector in label.vectors(space)}
-    try:
-        mean_prototype(
-            np.array([distinct[content] for content in sorted(distinct)], dtype=np.float64)
-        )
-    except InvalidInput as error:
-        raise InvalidInput(f"label {label.name!r}: {error}") from error
+    if len(label.hashes) >= 2 and not label.images:
+        distinct = {support.content_hash: support for support in label.vectors(space)}
+        prototype_of(label.name, list(distinct.values()))
 
 
 def _add_text(space: SpaceRecord, label: PlannedLabel, item: LabelInput) -> bool:
@@ -287,3 +274,20 @@ def chunks(space: SpaceRecord, planned: Iterable[PlannedLabel]) -> Iterator[list
     """Whole labels in transactions of at most :data:`CHUNK_LABELS` labels and about
     :data:`CHUNK_BYTES` of vectors."""
     return chunked(planned, lambda label: label.size(space), CHUNK_BYTES, CHUNK_LABELS)
+
+
+def chunked(
+    items: Iterable[T], size: Callable[[T], int], max_size: int, max_items: int
+) -> Iterator[list[T]]:
+    """The items in their order, in chunks of up to `max_items` items whose sizes add up to
+    `max_size`; a larger item is a chunk of its own."""
+    chunk: list[T] = []
+    total = 0
+    for item in items:
+        if chunk and (len(chunk) == max_items or total + size(item) > max_size):
+            yield chunk
+            chunk, total = [], 0
+        chunk.append(item)
+        total += size(item)
+    if chunk:
+        yield chunk

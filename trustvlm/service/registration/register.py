@@ -3,10 +3,9 @@ commit whole labels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 from sqlalchemy import Connection
 
 from trustvlm.catalog.rows import contents, labels, spaces, supports
@@ -16,97 +15,52 @@ from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.rows.supports import NewSupport
 from trustvlm.catalog.store.names import normal
 from trustvlm.catalog.store.vectors import unpack
-from trustvlm.encoders import (
-    EncodedImage,
-    ImageLimits,
-    Remark,
-    UnreadableImage,
-    hash_image,
-    notes_of,
-    source_name,
-)
+from trustvlm.encoders import Remark, notes_of
 from trustvlm.errors import Conflict, InvalidInput, NotFound
-from trustvlm.scoring.prototypes import mean_prototype
 from trustvlm.service.home import originals
 from trustvlm.service.home.home import Home
 from trustvlm.service.home.limits import at_most
-from trustvlm.service.inputs.encode import (
-    encode_for,
-    encode_prompts,
-    encoder_of,
-    encodes_texts,
-    prompts_of,
-    reading,
-)
-from trustvlm.service.inputs.names import source_text
+from trustvlm.service.inputs.encode import encodes_texts, reading
+from trustvlm.service.registration.encode_chunk import EncodedChunk, RegisterOptions, encode_chunk
 from trustvlm.service.registration.plan import (
     PlannedLabel,
     check_prototype,
     chunks,
     plan,
     same_direction,
-    text_prototypes,
 )
+from trustvlm.service.registration.prototypes import prototype_of, renew_prototypes
 from trustvlm.service.registration.vector_drift import departed
 from trustvlm.system.fault_points import reached
 from trustvlm.system.signals import unbroken
 from trustvlm.types import LabelInput, RegisterResult
 from trustvlm.types.array_input import iterates
-from trustvlm.types.arrays import Float32s
 from trustvlm.types.registration import KnownImage, UnreadImage
 
-__all__ = ["prototype_of", "register", "renew_prototypes"]
-
-Progress = Callable[[int], None]
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """How the call is to go."""
-
-    progress: Progress | None
-    must_exist: bool
-    keep_originals: bool
-    bring_back: bool
-    limits: ImageLimits
+__all__ = ["labels_of_call", "register"]
 
 
 @dataclass
 class _Tally:
-    """What the call has done so far."""
+    """What the call has committed so far; see :class:`RegisterResult`."""
 
+    revision: int
     added_labels: int = 0
     skipped: int = 0
-    failures: list[tuple[str, str]] = field(default_factory=list)
-    revision: int = 0
     ids: list[int] = field(default_factory=list)
     label_ids: dict[str, int] = field(default_factory=dict)
     cut: list[str] = field(default_factory=list)
+    failures: list[UnreadImage] = field(default_factory=list)
     taken_out: list[KnownImage] = field(default_factory=list)
     elsewhere: list[KnownImage] = field(default_factory=list)
     remarks: list[tuple[str, tuple[Remark, ...]]] = field(default_factory=list)
 
 
-@dataclass
-class _EncodedImages:
-    """What encoding a chunk gave.
-
-    Attributes:
-        supports: of each label. skipped: images that their label had already, in the labels
-            `relied_on` (name → id).
-        failures: (source, reason) of images that could not be read. remarks: on the others, by
-            name.
-        taken_out: images that were removed from their label before. contents: label → content hash
-            → what the image is called.
-    """
-
-    supports: dict[str, list[NewSupport]]
-    contents: dict[str, dict[bytes, str | None]]
-    skipped: int = 0
-    relied_on: dict[str, int] = field(default_factory=dict)
-    failures: list[tuple[str, str]] = field(default_factory=list)
-    taken_out: list[KnownImage] = field(default_factory=list)
-    remarks: list[tuple[str, tuple[Remark, ...]]] = field(default_factory=list)
+def labels_of_call(home: Home, inputs: Iterable[LabelInput]) -> list[LabelInput]:
+    """The inputs of a call as a list. Raises InvalidInput: no list, or one that is too long."""
+    if isinstance(inputs, LabelInput) or not iterates(inputs):
+        raise InvalidInput(f"inputs: expected a list of LabelInput, got {type(inputs).__name__}")
+    return at_most(inputs, home.calls, "labels", "inputs")
 
 
 def register(
@@ -114,7 +68,7 @@ def register(
     space_name: str,
     inputs: Iterable[LabelInput],
     on_commit: Callable[[list[str]], None] | None = None,
-    progress: Progress | None = None,
+    progress: Callable[[int], None] | None = None,
     *,
     must_exist: bool = False,
     keep_originals: bool = False,
@@ -124,33 +78,30 @@ def register(
 ) -> RegisterResult:
     """See :meth:`TrustService.register`; with `must_exist`, unknown labels are NotFound instead of
     new."""
-    if isinstance(inputs, LabelInput) or not iterates(inputs):
-        raise InvalidInput(f"inputs: expected a list of LabelInput, got {type(inputs).__name__}")
-    inputs = at_most(inputs, home.calls, "labels", "inputs")
+    inputs = labels_of_call(home, inputs)
     with home.catalog.read() as connection:
         space = spaces.find(connection, space_name)
         limits = reading(home, space, image_range, accept_truncated)
-        asked = _Asked(progress, must_exist, keep_originals, bring_back, limits)
         planned = plan(space, inputs, home.calls)
-        known = labels.find_many(connection, space.id, list(planned))
-        if must_exist and len(known) < len(planned):
-            raise NotFound(
-                told(unknown(connection, space.id, planned), space.name, "register it first")
-            )
+        existing = labels.find_many(connection, space.id, list(planned))
+        if must_exist and len(existing) < len(planned):
+            missing = unknown(connection, space.id, planned)
+            raise NotFound(told(missing, space.name, "register it first"))
+    options = RegisterOptions(on_commit, progress, must_exist, keep_originals, bring_back, limits)
     for label in planned.values():
-        _check_against(space, label, known.get(label.name), must_exist)
-        if label.name not in known:
+        _check_against(space, label, existing.get(label.name), must_exist)
+        if label.name not in existing:
             check_prototype(space, label)
     drift = departed(home, space, planned)
-    tally = _Tally(revision=space.revision)
+    tally = _Tally(space.revision)
     for chunk in chunks(space, planned.values()):
-        while not _commit_chunk(home, space, chunk, tally, asked, on_commit):
-            continue  # a label that it relied on has vanished meanwhile
+        while not _commit_chunk(home, space, chunk, tally, options):
+            continue  # a label that it relied on was removed meanwhile: encode again
     return RegisterResult(
         added_labels=tally.added_labels,
         added_supports=len(tally.ids),
         skipped_duplicates=tally.skipped,
-        failures=tuple(map(UnreadImage._make, tally.failures)),
+        failures=tuple(tally.failures),
         revision=tally.revision,
         ids=tuple(tally.ids),
         label_ids=tuple(tally.label_ids.get(normal(item.name), -1) for item in inputs),
@@ -163,32 +114,31 @@ def register(
 
 
 def _check_against(
-    space: SpaceRecord, label: PlannedLabel, known: LabelRecord | None, must_exist: bool
+    space: SpaceRecord, label: PlannedLabel, existing: LabelRecord | None, must_exist: bool
 ) -> None:
-    """What is asked must fit what is stored.
+    """Compare a label of the call with the stored one.
 
     Raises:
         Conflict: another text vector or prompt. NotFound: `must_exist`, and it does not.
-            InvalidInput: nothing gives a text.
+        InvalidInput: nothing gives a text.
     """
-    if known is None:
+    if existing is None:
         if must_exist:
             raise NotFound(f"no label {label.name!r} in space {space.name!r}; register it first")
         if label.text_vector is None and not encodes_texts(space.classifier):
             raise InvalidInput(
                 f"label {label.name!r}: the classifier of space {space.name!r} is "
-                f"{space.classifier!r}, which cannot encode "
-                f"its name; a new label needs text_vector"
+                f"{space.classifier!r}, which cannot encode its name; a new label needs text_vector"
             )
         return
-    if label.prompt is not None and label.prompt != known.prompt:
+    if label.prompt is not None and label.prompt != existing.prompt:
         raise Conflict(
-            f"label {label.name!r} has the prompt {known.prompt!r}, not {label.prompt!r}; "
+            f"label {label.name!r} has the prompt {existing.prompt!r}, not {label.prompt!r}; "
             f"update_label changes it"
         )
     text = label.text(space)
     if text is not None and not same_direction(
-        text, unpack([known.text_prototype], space.classifier_dim)[0]
+        text, unpack([existing.text_prototype], space.classifier_dim)[0]
     ):
         raise Conflict(f"label {label.name!r} has another text vector; update_label changes it")
 
@@ -198,236 +148,117 @@ def _commit_chunk(
     space: SpaceRecord,
     chunk: Sequence[PlannedLabel],
     tally: _Tally,
-    asked: _Asked,
-    on_commit: Callable[[list[str]], None] | None,
+    options: RegisterOptions,
 ) -> bool:
-    """Encode a chunk, commit it and tell; whether it was, as long as the labels that it relied on
-    were there."""
-    encoded = _encode_images(home, space, chunk, asked)
-    images = [image for label in chunk for image in label.images]
-    kept = originals.keep(home, images, asked.limits) if asked.keep_originals else {}
-    texts = text_prototypes(space, chunk)
-    encoded_texts, cut = _encode_texts(
-        home, space, [label for label in chunk if label.name not in texts]
-    )
-    texts |= encoded_texts
-    with unbroken():  # what is committed is told, also when the process was asked to end
+    """Encode a chunk, commit it and report it; False, and nothing done, where a label that it
+    relied on was removed meanwhile."""
+    encoded = encode_chunk(home, space, chunk, options)
+    with unbroken():  # what is committed is reported, also when the process was asked to end
         with home.catalog.write("register") as connection:
-            if spaces.find(connection, space.name).id != space.id:
-                raise Conflict(
-                    f"space {space.name!r} is another one since the call began: it was removed "
-                    f"and made again, or "
-                    f"re-embedded; repeat the call"
-                )
-            known = labels.find_many(connection, space.id, [label.name for label in chunk])
-            there = {name: record.id for name, record in known.items()}
-            if not encoded.relied_on.items() <= there.items() or any(
-                label.name not in there and label.name not in texts for label in chunk
-            ):
+            existing = _existing(connection, space, chunk, encoded)
+            if existing is None:
                 return False
             for label in chunk:
-                _check_against(space, label, known.get(label.name), asked.must_exist)
-            before = len(tally.ids)
-            tally.cut += [name for name in cut if name not in known]
-            _write(connection, space, chunk, known, texts, encoded, tally)
-            if kept:
-                owners = [
-                    tally.label_ids[label.name]
-                    for label in chunk
-                    if label.images and label.name in tally.label_ids
-                ]
-                originals.refer(home, connection, owners, kept, asked.limits)
-            if len(tally.ids) > before:
+                _check_against(space, label, existing.get(label.name), options.must_exist)
+            added = _write(connection, space, chunk, existing, encoded, tally)
+            if encoded.originals:
+                named = {label.name for label in chunk if label.images}
+                owners = [tally.label_ids[name] for name in named & tally.label_ids.keys()]
+                originals.refer(home, connection, owners, encoded.originals, options.limits)
+            if added:
                 home.fitter.supports_changed(connection, space, tally.revision)
-        if on_commit is not None:
-            on_commit([label.name for label in chunk if label.name in tally.label_ids])
+        if options.on_commit is not None:
+            options.on_commit([label.name for label in chunk if label.name in tally.label_ids])
     return True
 
 
-def _encode_images(
-    home: Home, space: SpaceRecord, chunk: Sequence[PlannedLabel], asked: _Asked
-) -> _EncodedImages:
-    """The support images of each label: those that came as vectors, and the readable images it does
-    not have yet; but none that was taken out of it, unless it is to be brought back."""
-    supported = [label.name for label in chunk if label.images or label.hashes]
-    known, present, gone = {}, set(), {}
-    if supported:
-        with home.catalog.read() as connection:
-            known = labels.find_many(connection, space.id, supported)
-            ids = [record.id for record in known.values()]
-            present = supports.hashes(connection, ids)
-            gone = contents.taken_out(connection, ids, present)
-    found = _EncodedImages({label.name: [] for label in chunk}, {label.name: {} for label in chunk})
+def _existing(
+    connection: Connection, space: SpaceRecord, chunk: Sequence[PlannedLabel], encoded: EncodedChunk
+) -> dict[str, LabelRecord] | None:
+    """The labels of the chunk that exist; None where one that the encoding relied on does not.
 
-    def stays_out(name: str, content: bytes, source: str | None) -> bool:
-        found.contents[name].setdefault(content, source)
-        before = gone.get((known[name].id, content)) if name in known else None
-        if before is not None:
-            found.taken_out.append(KnownImage(source, name, name, before))
-        return before is not None and not asked.bring_back
-
-    for label in chunk:
-        for v in label.vectors(space):
-            if not stays_out(label.name, v.content_hash, None):
-                found.supports[label.name].append(
-                    NewSupport(v.content_hash, None, v.embedding, v.classifier_embedding, None)
-                )
-    wanted = []
-    for label in chunk:
-        for source in label.images:
-            try:
-                content = hash_image(source, asked.limits)
-            except UnreadableImage as error:
-                found.failures.append((source_name(source), error.reason))
-            else:
-                taken_out = stays_out(label.name, content, source_name(source))
-                if not taken_out and (
-                    label.name not in known or (known[label.name].id, content) not in present
-                ):
-                    wanted.append((label.name, source))
-                    continue
-                # Nothing to encode: this is what makes repeating an interrupted call cheap.
-                found.skipped += not taken_out
-                found.relied_on[label.name] = known[label.name].id
-            if asked.progress is not None:
-                asked.progress(1)
-    sources = [source for _, source in wanted]
-    results = encode_for(home, space, sources, asked.progress, asked.limits) if wanted else []
-    for (name, _), result in zip(wanted, results, strict=True):
-        if isinstance(result, EncodedImage):
-            other = result.embeddings[1] if len(result.embeddings) > 1 else None
-            source = source_text(result.source)
-            support = NewSupport(
-                result.content_hash, source, result.embeddings[0], other, result.thumbnail
-            )
-            found.supports[name].append(support)
-            found.remarks.append((result.source, result.remarks))
-        else:
-            found.failures.append((result.source, result.reason))
-    return found
-
-
-def _encode_texts(
-    home: Home, space: SpaceRecord, missing: Sequence[PlannedLabel]
-) -> tuple[dict[str, Float32s], list[str]]:
-    """Text prototypes encoded from names or prompts of labels that are not there yet, and which of
-    these prompts are cut."""
-    if missing:
-        with home.catalog.read() as connection:
-            known = labels.find_many(connection, space.id, [label.name for label in missing])
-        missing = [label for label in missing if label.name not in known]
-    if not missing:
-        return {}, []
-    prompts = {
-        label.name: prompts_of(label.name, label.prompt, space.templates) for label in missing
-    }
-    return encode_prompts(encoder_of(home, space, "classifier"), prompts)
+    Raises:
+        Conflict: the space is another one.
+    """
+    if spaces.find(connection, space.name).id != space.id:
+        raise Conflict(
+            f"space {space.name!r} is another one since the call began: it was removed and made "
+            f"again, or re-embedded; repeat the call"
+        )
+    existing = labels.find_many(connection, space.id, [label.name for label in chunk])
+    ids = {name: record.id for name, record in existing.items()}
+    complete = all(label.name in existing or label.name in encoded.texts for label in chunk)
+    return existing if complete and encoded.relied_on.items() <= ids.items() else None
 
 
 def _write(
     connection: Connection,
     space: SpaceRecord,
     chunk: Sequence[PlannedLabel],
-    known: dict[str, LabelRecord],
-    texts: dict[str, Float32s],
-    encoded: _EncodedImages,
+    existing: Mapping[str, LabelRecord],
+    encoded: EncodedChunk,
     tally: _Tally,
-) -> None:
-    """Insert what is new, recompute the prototypes concerned; one revision, or none when nothing is
-    new."""
-    names = {record.id: name for name, record in known.items()}
-    seen = {(names[owner], content) for owner, content in supports.hashes(connection, list(names))}
-    fresh: dict[str, list[NewSupport]] = {label.name: [] for label in chunk}
-    skipped = encoded.skipped
-    for label in chunk:
-        for support in encoded.supports[label.name]:
-            key = (label.name, support.content_hash)
-            if key in seen:
-                skipped += 1
-            else:
-                seen.add(key)
-                fresh[label.name].append(support)
-    # A new label that was to have support images and has none is not the label that was asked for:
-    # it stays out.
+) -> bool:
+    """Insert what is new and recompute the prototypes concerned, at one new revision, or at none
+    when nothing is new; whether support images were added."""
+    fresh = _fresh_supports(connection, existing, encoded)
+    # A new label whose images all failed is not the label that the caller means: it stays out.
     new = [
         label
         for label in chunk
-        if label.name not in known and (fresh[label.name] or not label.images)
+        if label.name not in existing and (fresh[label.name] or not label.images)
     ]
-    ids = {name: record.id for name, record in known.items()}
+    ids = {name: record.id for name, record in existing.items()}
     added: list[int] = []
     if new or any(fresh.values()):
         revision = spaces.advance(connection, space.id)
-        rows = [_new_label(label, texts[label.name], fresh[label.name]) for label in new]
-        ids |= dict(
-            zip(
-                [label.name for label in new],
-                labels.insert_many(connection, space.id, revision, rows),
-                strict=True,
-            )
-        )
+        rows = [_new_label(label, encoded, fresh[label.name]) for label in new]
+        inserted = labels.insert_many(connection, space.id, revision, rows)
+        ids |= dict(zip([label.name for label in new], inserted, strict=True))
         reached("register.labels")
-        pairs = [(ids[label.name], support) for label in chunk for support in fresh[label.name]]
-        added = supports.insert_many(connection, space.id, revision, pairs)
-        changed = [label.name for label in chunk if label.name in known and fresh[label.name]]
-        renew_prototypes(connection, space, [ids[name] for name in changed], revision)
+        owned = [(ids[label.name], image) for label in chunk for image in fresh[label.name]]
+        added = supports.insert_many(connection, space.id, revision, owned)
+        changed = [record.id for name, record in existing.items() if fresh[name]]
+        renew_prototypes(connection, space, changed, revision)
         tally.revision = revision
     tally.added_labels += len(new)
-    tally.skipped += skipped
+    tally.ids += added
+    tally.label_ids |= ids
+    tally.skipped += encoded.skipped
+    tally.skipped += sum(map(len, encoded.supports.values())) - sum(map(len, fresh.values()))
+    tally.cut += [name for name in encoded.cut if name not in existing]
     tally.failures += encoded.failures
     tally.taken_out += encoded.taken_out
     tally.elsewhere += contents.elsewhere(connection, space.id, encoded.contents)
     tally.remarks += encoded.remarks
-    tally.ids += added
-    tally.label_ids |= ids
+    return bool(added)
 
 
-def _new_label(label: PlannedLabel, text: Float32s, fresh: Sequence[NewSupport]) -> NewLabel:
-    source = (
-        "vector"
-        if label.text_vector is not None
-        else "prompt"
-        if label.prompt is not None
-        else "name"
-    )
+def _fresh_supports(
+    connection: Connection, existing: Mapping[str, LabelRecord], encoded: EncodedChunk
+) -> dict[str, list[NewSupport]]:
+    """Label name → the support images that it does not have, each content once."""
+    names = {record.id: name for name, record in existing.items()}
+    stored: dict[str, set[bytes]] = {name: set() for name in encoded.supports}
+    for label_id, content in supports.hashes(connection, list(names)):
+        stored[names[label_id]].add(content)
+    fresh: dict[str, dict[bytes, NewSupport]] = {name: {} for name in encoded.supports}
+    for name, images in encoded.supports.items():
+        for image in images:
+            if image.content_hash not in stored[name]:
+                fresh[name].setdefault(image.content_hash, image)
+    return {name: list(images.values()) for name, images in fresh.items()}
+
+
+def _new_label(
+    label: PlannedLabel, encoded: EncodedChunk, images: Sequence[NewSupport]
+) -> NewLabel:
+    source = "name" if label.prompt is None else "prompt"
     return NewLabel(
-        label.name, label.prompt, source, text, prototype_of(label.name, fresh), len(fresh)
+        name=label.name,
+        prompt=label.prompt,
+        text_source=source if label.text_vector is None else "vector",
+        text_prototype=encoded.texts[label.name],
+        prototype=prototype_of(label.name, images),
+        support_count=len(images),
     )
-
-
-def prototype_of(name: str, images: Sequence[NewSupport]) -> Float32s | None:
-    """The prototype of a label with these support images, in whatever order they come; None without
-    any.
-
-    Raises:
-        InvalidInput: their embeddings cancel out.
-    """
-    if not images:
-        return None
-    ordered = sorted(images, key=lambda image: image.content_hash)
-    try:
-        return mean_prototype(np.array([image.embedding for image in ordered], dtype=np.float64))
-    except InvalidInput as error:
-        raise InvalidInput(f"label {name!r}: {error}") from error
-
-
-def renew_prototypes(
-    connection: Connection, space: SpaceRecord, label_ids: Sequence[int], revision: int
-) -> None:
-    """Recompute the prototypes of labels whose support images changed, from all they have now.
-
-    The support images of an alias are those of the label it stands for.
-    """
-    label_ids = sorted(set(labels.canonical(connection, label_ids).values()))
-    if not label_ids:
-        return
-    owners, _, embeddings = supports.embeddings(connection, label_ids, space.verifier_dim)
-    for label_id in label_ids:
-        own = embeddings[owners == label_id]
-        try:
-            prototype = mean_prototype(own.astype(np.float64)) if len(own) else None
-        except InvalidInput as error:
-            raise InvalidInput(
-                f"label {labels.name_of(connection, label_id)!r}: {error}"
-            ) from error
-        labels.set_prototype(connection, label_id, revision, prototype, len(own))

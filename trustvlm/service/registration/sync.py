@@ -20,13 +20,11 @@ from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.encoders import ImageLimits, UnreadableImage, hash_image, source_name
 from trustvlm.errors import InvalidInput
 from trustvlm.service.home.home import Home
-from trustvlm.service.home.limits import at_most
 from trustvlm.service.inputs.encode import reading
 from trustvlm.service.registration.edit_labels import remove_label, remove_support
 from trustvlm.service.registration.plan import PlannedLabel, plan
-from trustvlm.service.registration.register import register
+from trustvlm.service.registration.register import labels_of_call, register
 from trustvlm.types import LabelInput
-from trustvlm.types.array_input import iterates
 from trustvlm.types.registration import KeptLabel, KnownImage, RegisterResult, UnreadImage
 
 __all__ = ["Contents", "Surplus", "preview", "register_with", "surplus", "sync_contents"]
@@ -75,9 +73,7 @@ def register_with(
     :func:`trustvlm.service.registration.register.register`."""
     if not sync and not dry_run:
         return register(home, space_name, inputs, bring_back=bring_back, **options)
-    if isinstance(inputs, LabelInput) or not iterates(inputs):
-        raise InvalidInput(f"inputs: expected a list of LabelInput, got {type(inputs).__name__}")
-    inputs = at_most(inputs, home.calls, "labels", "inputs")
+    inputs = labels_of_call(home, inputs)
     with home.catalog.read() as connection:
         space = spaces.find(connection, space_name)
     limits = reading(

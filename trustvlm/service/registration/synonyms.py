@@ -14,7 +14,7 @@ from trustvlm.service.home.home import Home
 from trustvlm.service.memory.label_subset import slots_of_names
 from trustvlm.service.memory.passes import SHORT_SLACK
 from trustvlm.service.memory.space_cache import SpaceView
-from trustvlm.service.registration.register import renew_prototypes
+from trustvlm.service.registration.prototypes import renew_prototypes
 from trustvlm.softmax.kernels import EXACT, block_logits
 from trustvlm.types import RegisterResult
 from trustvlm.types.array_input import texts

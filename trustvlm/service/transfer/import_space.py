@@ -19,9 +19,8 @@ from trustvlm.catalog.upkeep import copy_catalog, purge
 from trustvlm.errors import InvalidInput
 from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.names import check_space_name
-from trustvlm.service.registration.chunks import chunked
-from trustvlm.service.registration.plan import CHUNK_BYTES, CHUNK_LABELS
-from trustvlm.service.registration.register import prototype_of, renew_prototypes
+from trustvlm.service.registration.plan import CHUNK_BYTES, CHUNK_LABELS, chunked
+from trustvlm.service.registration.prototypes import prototype_of, renew_prototypes
 from trustvlm.service.transfer import sandbox_child
 from trustvlm.service.transfer.export_format import LABELS, SUPPORTS
 from trustvlm.service.transfer.read_export import (
