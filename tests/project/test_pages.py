@@ -8,9 +8,9 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -27,8 +27,6 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FOLLOWED = ("docs/tutorial.md", "docs/labels.md", "docs/encoders.md", "README.md")
 WITH_PYTHON = ("README.md", "docs/arrays.md", "docs/client.md")
 MOST_WORDS = 900
-
-Reader = tuple[Path, dict[str, list[str]]]
 
 
 def blocks(language: str, page: str) -> list[str]:
@@ -55,22 +53,28 @@ def says(printed: str, expected: str) -> bool:
     return re.fullmatch(".*".join(pieces), " ".join(words(printed))) is not None
 
 
+@dataclass(frozen=True)
+class Reader:
+    """A shell in a folder without a network, and what each command of each page printed there."""
+
+    shell: Shell
+    printed: dict[str, list[str]]
+
+
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Reader:
-    """The folder where a reader has followed the pages, without a network; and what each command of
-    each page printed."""
+    """A reader who has followed the pages."""
     folder = tmp_path_factory.mktemp("reader")
     models = str(ROOT / "trustvlm" / "demo" / "models")
     shell = Shell(folder, MODELS=models, HF_HOME=str(folder / "hub"), COLUMNS="160")
-    return folder, {
-        page: [shell.run(command) for command, _ in transcript(page)] for page in FOLLOWED
-    }
+    printed = {page: [shell.run(command) for command, _ in transcript(page)] for page in FOLLOWED}
+    return Reader(shell, printed)
 
 
 @pytest.mark.parametrize("page", FOLLOWED)
 def test_console_blocks_print_what_they_say(reader: Reader, page: str) -> None:
-    assert reader[1][page]
-    for (command, expected), output in zip(transcript(page), reader[1][page], strict=True):
+    assert reader.printed[page]
+    for (command, expected), output in zip(transcript(page), reader.printed[page], strict=True):
         printed = output.replace(str(ROOT), "/path/to")
         assert says(printed, expected), f"$ {command}\n{printed}"
 
@@ -80,16 +84,7 @@ def test_python_blocks_print_what_they_say(reader: Reader, tmp_path: Path, page:
     """README's on the home that its console blocks made."""
     for code, expected in zip(blocks("python", page), blocks("text", page), strict=True):
         with serving(code, tmp_path / "served") as served:
-            done = subprocess.run(
-                [sys.executable, "-c", served],
-                cwd=reader[0],
-                capture_output=True,
-                text=True,
-                timeout=120,
-                check=False,
-            )
-        assert done.returncode == 0, done.stderr
-        assert words(done.stdout) == words(expected)
+            assert words(reader.shell.python(served)) == words(expected)
 
 
 @contextmanager
@@ -111,7 +106,7 @@ def test_the_lines_of_the_service_are_answered(reader: Reader) -> None:
     )
     assert first == ["trustvlm", "--home", "demo-home", "serve"]
     assert len(lines) == 4
-    folder, _ = reader
+    folder = reader.shell.folder
     (folder / "photo.png").write_bytes(picture(1))
     with server(folder / "demo-home") as (_, address):
         ready(address)

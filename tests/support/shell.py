@@ -14,6 +14,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+OUTPUT = ".output"
 _PRELOAD = (
     "pytest",
     "open_clip",
@@ -27,18 +28,19 @@ _PRELOAD = (
 )
 
 
-def run_trustvlm(
-    arguments: list[str], folder: Path, variables: Mapping[str, str], output: Path
-) -> None:
-    """Run one command in this process, which ends with its exit code."""
-    from trustvlm.cli import main
-
-    with output.open("w") as file:
+def run_here(kind: str, code: list[str], folder: Path, variables: Mapping[str, str]) -> None:
+    """Run a trustvlm command or Python code in this process, which ends with its exit code."""
+    with (folder / OUTPUT).open("w") as file:
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)
     os.environ.update(variables)
     os.chdir(folder)
-    main(args=arguments, prog_name="trustvlm")
+    if kind == "python":
+        exec(compile(code[0], "<page>", "exec"), {"__name__": "__main__"})
+    else:
+        from trustvlm.cli import main
+
+        main(args=code, prog_name="trustvlm")
 
 
 class Shell:
@@ -56,7 +58,7 @@ class Shell:
             self.variables.update(word.split("=", 1) for word in words[1:])
             return ""
         if words[0] == "trustvlm":
-            return self._command(words[1:])
+            return self._forked("trustvlm", words[1:])
         scripts = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         return subprocess.run(
             line,
@@ -70,15 +72,18 @@ class Shell:
             check=False,
         ).stdout
 
-    def _command(self, arguments: list[str]) -> str:
-        output = self.folder / ".output"
+    def python(self, code: str) -> str:
+        """What Python code prints, its traceback included."""
+        return self._forked("python", [code])
+
+    def _forked(self, kind: str, code: list[str]) -> str:
         process = self._processes.Process(
-            target=run_trustvlm, args=(arguments, self.folder, self.variables, output)
+            target=run_here, args=(kind, code, self.folder, self.variables)
         )
         process.start()
         process.join(240)
-        assert process.exitcode is not None, f"{arguments} did not end"
-        return output.read_text(encoding="utf-8")
+        assert process.exitcode is not None, f"{code} did not end"
+        return (self.folder / OUTPUT).read_text(encoding="utf-8")
 
     def _expanded(self, line: str) -> str:
         for name, value in self.variables.items():
