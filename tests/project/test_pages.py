@@ -20,6 +20,9 @@ from server_process import ready, server
 from shell import Shell
 from test_http_routes import picture
 
+import trustvlm
+from trustvlm import errors
+
 ROOT = Path(__file__).resolve().parents[2]
 SERVICE = "http://127.0.0.1:8000"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -135,6 +138,12 @@ FILE = re.compile(r"\b(?:trustvlm|tests|benchmarks|indexes|migrations|docs)/[\w/
 def test_files_that_a_page_names_exist(page: Path) -> None:
     named = set(FILE.findall(page.read_text(encoding="utf-8")))
     assert not [name for name in named if not list(ROOT.glob(name.rstrip("/")))]
+
+
+def test_the_python_reference_has_every_public_name() -> None:
+    page = (ROOT / "docs" / "reference-python.md").read_text(encoding="utf-8")
+    described = {*re.findall(r"^::: trustvlm\.(\w+)$", page, re.MULTILINE), *errors.__all__}
+    assert set(trustvlm.__all__) - described == {"DEFAULT_RULE", "RULES", "__version__"}
 
 
 def test_pages_that_the_code_names_exist() -> None:
