@@ -207,7 +207,7 @@ def _advise(
     service: TrustService, space: SpaceRow, inputs: Sequence[LabelInput], *, folders: bool
 ) -> None:
     """Say of new labels which names a text encoder will not read as they are meant."""
-    from trustvlm.service.inputs.encode import encodes_texts
+    from trustvlm.service.inputs.space_encoders import encodes_texts
 
     names = [item.name for item in inputs if item.prompt is None or "{}" in item.prompt]
     odd = next((name for name in names if clean_name(name) != name or is_wnid(name)), None)

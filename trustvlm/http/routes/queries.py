@@ -24,9 +24,8 @@ from trustvlm.http.work.process import (
     serving_of,
     shaped,
 )
-from trustvlm.service.inputs.encode import Embedded
 from trustvlm.service.query.evidence import EvidenceGone, EvidenceReader
-from trustvlm.types import CALL_COLUMNS, Hits, Queries, Verdicts
+from trustvlm.types import CALL_COLUMNS, Embedded, Hits, Queries, Verdicts
 from trustvlm.types.answers import Embeddings, EvidenceList, HitList, Scored, UnreadFile
 from trustvlm.types.codec import to_plain
 

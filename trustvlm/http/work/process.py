@@ -22,11 +22,11 @@ from trustvlm.http.work.batcher import Batcher
 from trustvlm.http.work.jobs import Jobs
 from trustvlm.http.work.thread_lanes import Lane
 from trustvlm.service import TrustService
-from trustvlm.service.inputs.encode import Embedded, told_remarks
+from trustvlm.service.inputs.encode import told_remarks
 from trustvlm.service.server.server_home import ServerHome
 from trustvlm.service.server.workers import Worker
 from trustvlm.system.timing import LISTENERS
-from trustvlm.types import Hits, Queries, Verdicts
+from trustvlm.types import Embedded, Hits, Queries, Verdicts
 
 __all__ = ["Part", "ScoreKey", "SearchKey", "Serving", "refuse_unknown", "serving_of", "shaped"]
 

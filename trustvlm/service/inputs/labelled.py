@@ -20,12 +20,13 @@ from trustvlm.encoders import hash_image
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.scoring.vectors import unit_rows
 from trustvlm.service.home.home import Home
-from trustvlm.service.inputs.encode import as_sources, check_queries, raw_queries, reading
+from trustvlm.service.inputs.encode import check_queries, raw_queries, reading
 from trustvlm.service.inputs.names import source_text
 from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.service.memory.support_prints import SAME_IMAGE
 from trustvlm.types import Queries
 from trustvlm.types.array_input import optional_texts
+from trustvlm.types.array_input import sources as image_list
 from trustvlm.types.arrays import Bools, Float64s, Int64s, Objects
 
 __all__ = ["Observed", "are_supports", "as_rows", "observe", "stored_images", "truth_ids"]
@@ -106,7 +107,7 @@ def observe(
         if sources is None
         else optional_texts(sources, "sources", "one name for each query, or None")
     )
-    images = None if queries.images is None else as_sources(queries.images, "queries.images")
+    images = None if queries.images is None else image_list(queries.images, "queries.images")
     if images:  # a wrong name shows before any image is encoded
         if len(truth) != len(images):
             raise InvalidInput(

@@ -15,12 +15,12 @@ from trustvlm.errors import Conflict, InvalidInput, NotFound
 from trustvlm.selective.monitoring import monitor as watch
 from trustvlm.service.home.calibrations import in_force
 from trustvlm.service.home.home import Home
-from trustvlm.service.inputs.encode import as_sources
 from trustvlm.service.inputs.labelled import Observed, are_supports, as_rows, observe, truth_ids
 from trustvlm.service.measuring.repeated import as_stored
 from trustvlm.service.query.score import verdicts_of
 from trustvlm.service.registration.register import register
 from trustvlm.types import LabelInput, Queries, Verdicts
+from trustvlm.types.array_input import sources
 from trustvlm.types.arrays import Bools, Int64s
 from trustvlm.types.bounds import choice
 from trustvlm.types.calibration import FeedbackResult, MonitorReport
@@ -107,7 +107,7 @@ def _promote(
     if observed.verifier is None:
         raise InvalidInput("promote: support images need verifier embeddings; none were given")
     of_label = [i for i in kept.tolist() if observed.truth[i] is not None]
-    images = None if queries.images is None else as_sources(queries.images, "queries.images")
+    images = None if queries.images is None else sources(queries.images, "queries.images")
     inputs = []
     for i in of_label:
         if images is not None:

@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from trustvlm.service.home.open_home import OpenHome
-from trustvlm.service.inputs.encode import Embedded, as_sources, embed, reading
+from trustvlm.service.inputs.encode import embed, reading
 from trustvlm.service.query.score import score
 from trustvlm.service.query.search import search
-from trustvlm.types import Hits, Queries, Verdicts
+from trustvlm.types import Embedded, Hits, Queries, Verdicts
+from trustvlm.types.array_input import sources
 
 if TYPE_CHECKING:
     from trustvlm.types.inputs import ImageSource
@@ -39,7 +40,7 @@ class QueryVerbs(OpenHome):
         parts = self._ready()
         row = parts.space(space)
         limits = reading(parts, row, image_range, accept_truncated)
-        return embed(parts, row, as_sources(images, "images"), progress, limits)
+        return embed(parts, row, sources(images, "images"), progress, limits)
 
     def score(
         self,

@@ -23,12 +23,12 @@ from trustvlm.scoring.prototypes import text_prototype
 from trustvlm.scoring.vectors import as_matrix
 from trustvlm.service.home.home import Home
 from trustvlm.service.home.originals import kept_original
-from trustvlm.service.inputs.encode import (
-    encode_for,
+from trustvlm.service.inputs.encode import encode_for, reading
+from trustvlm.service.inputs.space_encoders import (
     encodes_images,
     encodes_texts,
+    image_encoder,
     prompts_of,
-    reading,
 )
 from trustvlm.types.arrays import Float32s
 
@@ -157,8 +157,7 @@ class Sources:
     @property
     def verifier_encodes(self) -> bool:
         """Whether the new verifier encodes images, so that originals serve."""
-        same = self.new.verifier == "same"
-        return encodes_images(self.new.classifier if same else self.new.verifier)
+        return encodes_images(image_encoder(self.new))
 
     @property
     def both_encode(self) -> bool:

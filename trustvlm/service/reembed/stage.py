@@ -25,7 +25,7 @@ from trustvlm.catalog.upkeep import reembed_rows, reembed_runs
 from trustvlm.catalog.upkeep.reembed_runs import ReembedRecord
 from trustvlm.errors import Conflict
 from trustvlm.service.home.home import Home
-from trustvlm.service.inputs.encode import encode_prompts, encoder_of, told_cut
+from trustvlm.service.inputs.space_encoders import encode_prompts, encoder_of, told_cut
 from trustvlm.service.reembed.sources import Embeddings, NewText, Sources
 from trustvlm.service.registration.encode_chunk import support_of
 from trustvlm.service.registration.plan import chunked

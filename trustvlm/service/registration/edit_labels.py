@@ -20,8 +20,8 @@ from trustvlm.scoring.prototypes import text_prototype
 from trustvlm.scoring.vectors import as_matrix
 from trustvlm.service.home.home import Home
 from trustvlm.service.home.purge import purge_label
-from trustvlm.service.inputs.encode import encode_prompts, encoder_of, prompts_of, told_cut
 from trustvlm.service.inputs.names import check_name
+from trustvlm.service.inputs.space_encoders import encode_prompts, encoder_of, prompts_of, told_cut
 from trustvlm.service.registration.plan import check_prompt
 from trustvlm.service.registration.prototypes import renew_prototypes
 from trustvlm.types.array_input import id_list

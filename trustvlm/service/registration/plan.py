@@ -17,11 +17,11 @@ from trustvlm.errors import Conflict, InvalidInput
 from trustvlm.scoring.prototypes import single_text_prototypes, text_prototype
 from trustvlm.scoring.vectors import as_matrix
 from trustvlm.service.home.limits import CallLimits
-from trustvlm.service.inputs.encode import as_sources, encodes_images, encodes_texts
 from trustvlm.service.inputs.names import MAX_PROMPT, check_characters, check_name
+from trustvlm.service.inputs.space_encoders import encodes_images, encodes_texts, image_encoder
 from trustvlm.service.registration.prototypes import prototype_of
 from trustvlm.types import LabelInput
-from trustvlm.types.array_input import real_array
+from trustvlm.types.array_input import real_array, sources
 from trustvlm.types.arrays import Float32s, Float64s
 
 if TYPE_CHECKING:
@@ -229,10 +229,8 @@ def check_prompt(space: SpaceRecord, name: str, prompt: object) -> str:
 def _add_supports(space: SpaceRecord, label: PlannedLabel, item: LabelInput) -> None:
     what = f"label {label.name!r}: "
     if item.images is not None:
-        images = as_sources(item.images, what + "images")
-        if images and not encodes_images(
-            space.classifier if space.verifier == "same" else space.verifier
-        ):
+        images = sources(item.images, what + "images")
+        if images and not encodes_images(image_encoder(space)):
             raise InvalidInput(
                 f"{what}images: the verifier of space {space.name!r} cannot encode images; pass "
                 f"image_vectors"

@@ -20,7 +20,8 @@ from trustvlm.errors import Conflict, InvalidInput, NotFound
 from trustvlm.service.home import originals
 from trustvlm.service.home.home import Home
 from trustvlm.service.home.limits import at_most
-from trustvlm.service.inputs.encode import encodes_texts, reading
+from trustvlm.service.inputs.encode import reading
+from trustvlm.service.inputs.space_encoders import encodes_texts
 from trustvlm.service.registration.encode_chunk import EncodedChunk, RegisterOptions, encode_chunk
 from trustvlm.service.registration.plan import (
     PlannedLabel,

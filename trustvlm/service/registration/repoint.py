@@ -9,7 +9,7 @@ from trustvlm.catalog.upkeep import reembed_runs
 from trustvlm.encoders import parse_spec
 from trustvlm.errors import Conflict, InvalidInput
 from trustvlm.service.home.home import Home
-from trustvlm.service.inputs.encode import encoder_of
+from trustvlm.service.inputs.space_encoders import encoder_of
 from trustvlm.service.registration.spaces import space_row
 from trustvlm.types import SpaceRow
 

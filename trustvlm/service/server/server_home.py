@@ -15,7 +15,7 @@ from trustvlm.catalog.server.jobs import JobRecord
 from trustvlm.catalog.server.keys import KeyRecord
 from trustvlm.errors import NotFound
 from trustvlm.service.home.open_home import OpenHome
-from trustvlm.service.inputs.encode import encoder_of, encodes_images
+from trustvlm.service.inputs.space_encoders import encoder_of, encodes_images
 from trustvlm.service.query.evidence import evidence_of
 from trustvlm.service.registration.sync import Contents, preview, sync_contents
 from trustvlm.service.server import keys
