@@ -4,23 +4,20 @@ space has."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import Connection, select
 
 from trustvlm.catalog.rows import labels
+from trustvlm.catalog.store.bulk import rows_among
 from trustvlm.catalog.store.models import Label, Support
 from trustvlm.types.registration import KnownImage
 
-__all__ = ["ContentRow", "LabelRowOf", "elsewhere", "every", "labels_of", "owners", "taken_out"]
-
-_IN_CHUNK = 500
+__all__ = ["LabelledContent", "NamedLabel", "elsewhere", "every", "labels_of", "taken_out"]
 
 
-@dataclass(frozen=True)
-class ContentRow:
-    """A support image: its id, its label's id and name, its content hash, and where it came
-    from."""
+class LabelledContent(NamedTuple):
+    """A support image with its label."""
 
     id: int
     label_id: int
@@ -29,9 +26,8 @@ class ContentRow:
     source: str | None
 
 
-@dataclass(frozen=True)
-class LabelRowOf:
-    """A live label: id, name, and the id of the label that it is a further name of."""
+class NamedLabel(NamedTuple):
+    """A live label; `alias_of`: the id of the label that it is an alias of."""
 
     id: int
     name: str
@@ -39,20 +35,12 @@ class LabelRowOf:
 
 
 _COLUMNS = (Support.id, Support.label_id, Label.name, Support.content_hash, Support.source)
-_JOINED = select(*_COLUMNS).join(Label, Label.id == Support.label_id)
-
-
-def owners(
-    connection: Connection, space_id: int, contents: Sequence[bytes]
-) -> dict[bytes, list[ContentRow]]:
-    """Content hash → the live support images of the space with that content, by id."""
-    found: dict[bytes, list[ContentRow]] = {}
-    alive = (Support.space_id == space_id, Support.removed_revision.is_(None))
-    for start in range(0, len(contents), _IN_CHUNK):
-        among = Support.content_hash.in_(contents[start : start + _IN_CHUNK])
-        for row in connection.execute(_JOINED.where(*alive, among).order_by(Support.id)):
-            found.setdefault(row.content_hash, []).append(ContentRow(*row))
-    return found
+_LIVE = (
+    select(*_COLUMNS)
+    .join(Label, Label.id == Support.label_id)
+    .where(Support.removed_revision.is_(None))
+    .order_by(Support.id)
+)
 
 
 def taken_out(
@@ -64,70 +52,59 @@ def taken_out(
     Args:
         present: (label id, content hash) of the live ones.
     """
-    found: dict[tuple[int, bytes], int] = {}
-    removed = Support.removed_revision.is_not(None)
-    for start in range(0, len(label_ids), _IN_CHUNK):
-        mine = Support.label_id.in_(label_ids[start : start + _IN_CHUNK])
-        query = (
-            select(Support.label_id, Support.content_hash, Support.id)
-            .where(mine, removed)
-            .order_by(Support.id)
-        )
-        found |= {(row.label_id, row.content_hash): row.id for row in connection.execute(query)}
-    return {key: support_id for key, support_id in found.items() if key not in present}
+    query = select(Support.label_id, Support.content_hash, Support.id)
+    removed = query.where(Support.removed_revision.is_not(None)).order_by(Support.id)
+    rows = rows_among(connection, removed, Support.label_id, label_ids)
+    ids = {(row.label_id, row.content_hash): row.id for row in rows}
+    return {key: support_id for key, support_id in ids.items() if key not in present}
 
 
-def every(connection: Connection, space_id: int) -> list[ContentRow]:
+def every(connection: Connection, space_id: int) -> list[LabelledContent]:
     """All live support images of a space, by id."""
-    alive = (Support.space_id == space_id, Support.removed_revision.is_(None))
-    return [
-        ContentRow(*row) for row in connection.execute(_JOINED.where(*alive).order_by(Support.id))
-    ]
+    rows = connection.execute(_LIVE.where(Support.space_id == space_id))
+    return [LabelledContent(*row) for row in rows]
 
 
-def labels_of(connection: Connection, space_id: int) -> list[LabelRowOf]:
+def labels_of(connection: Connection, space_id: int) -> list[NamedLabel]:
     """All live labels of a space, by id."""
     query = select(Label.id, Label.name, Label.alias_of).where(
         Label.space_id == space_id, Label.removed_revision.is_(None)
     )
-    return [LabelRowOf(*row) for row in connection.execute(query.order_by(Label.id))]
+    return [NamedLabel(*row) for row in connection.execute(query.order_by(Label.id))]
 
 
 def elsewhere(
     connection: Connection, space_id: int, images: Mapping[str, Mapping[bytes, str | None]]
 ) -> list[KnownImage]:
-    """The images that are support images of another label, too, and were that first; further names
-    of a label are that label.
+    """The images that are support images of another label, too, and were that first; an alias is no
+    other label.
 
     Args:
-        images: label name → content hash → what the image is called.
+        images: label name → content hash → name of the image in the call.
     """
-    found = owners(
-        connection, space_id, sorted({content for mine in images.values() for content in mine})
-    )
+    holders: dict[bytes, list[LabelledContent]] = {}
+    wanted = sorted({content for of_label in images.values() for content in of_label})
+    of_space = _LIVE.where(Support.space_id == space_id)
+    for row in rows_among(connection, of_space, Support.content_hash, wanted):
+        holders.setdefault(row.content_hash, []).append(LabelledContent(*row))
     shared = {
-        name
-        for name, mine in images.items()
-        if any(row.label != name for c in mine for row in found.get(c, ()))
+        name: of_label
+        for name, of_label in images.items()
+        if any(row.label != name for content in of_label for row in holders.get(content, ()))
     }
     if not shared:
         return []
-    images = {name: mine for name, mine in images.items() if name in shared}
-    ids = {
-        name: record.id
-        for name, record in labels.find_many(connection, space_id, list(images)).items()
-    }
-    canonical = labels.canonical(
-        connection,
-        sorted({*ids.values(), *(row.label_id for rows in found.values() for row in rows)}),
-    )
+    records = labels.find_many(connection, space_id, list(shared))
+    label_ids = {record.id for record in records.values()}
+    label_ids |= {row.label_id for rows in holders.values() for row in rows}
+    canonical = labels.canonical(connection, sorted(label_ids))
     twins = []
-    for name, mine in images.items():
-        label_id = ids.get(name, -1)
-        for content, source in mine.items():
-            rows = found.get(content, [])
-            own = min((row.id for row in rows if row.label_id == label_id), default=None)
+    for name, of_label in shared.items():
+        label_id = records[name].id if name in records else -1
+        for content, source in of_label.items():
+            rows = holders.get(content, [])
+            first = min((row.id for row in rows if row.label_id == label_id), default=None)
             others = [row for row in rows if canonical[row.label_id] != canonical.get(label_id)]
-            if others and (own is None or others[0].id < own):
+            if others and (first is None or others[0].id < first):
                 twins.append(KnownImage(source, name, others[0].label, others[0].id))
     return twins
