@@ -98,7 +98,7 @@ class Archives(Entrance):
         return out.getvalue()
 
     def take(self, data: bytes, rng: random.Random) -> None:
-        from trustvlm.cli.reading import arrays
+        from trustvlm.cli.reading import arrays, npz
 
         self.path.write_bytes(data)
         match rng.randrange(4):
@@ -114,7 +114,7 @@ class Archives(Entrance):
                 self.opened.evaluate("s", queries, truth, sources=sources)
             case 3:
                 self.opened.search(
-                    "s", trustvlm.Queries(verifier=arrays.read_query_vectors(self.path, "verifier"))
+                    "s", trustvlm.Queries(verifier=npz.read_query_vectors(self.path, "verifier"))
                 )
 
 

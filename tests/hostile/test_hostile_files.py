@@ -20,7 +20,7 @@ from checkpoints import make_clip
 from cli_runner import Cli
 from fuzz.seeds import npy, picture, saved
 
-from trustvlm.cli.reading import arrays
+from trustvlm.cli.reading import arrays, npz
 from trustvlm.errors import InvalidInput
 from trustvlm.reading import images
 from trustvlm.reading.labelled import label_folders
@@ -294,15 +294,15 @@ CENTRAL, LOCAL = b"PK\1\2", b"PK\3\4"
 
 
 def test_archives_that_unpack_to_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arrays, "FREE_BYTES", 4 << 20)
+    monkeypatch.setattr(npz, "FREE_BYTES", 4 << 20)
     path = zip_bomb(tmp_path / "bomb.npz", 8 << 20)
     with pytest.raises(InvalidInput, match=r"would unpack to 838.* at most 100 times as many"):
-        arrays.read_npz(path, "text_vectors")
-    monkeypatch.setattr(arrays, "FREE_BYTES", 16 << 20)
-    assert arrays.read_npz(path, "text_vectors")["text_vectors"].shape == (524_288, 4)
-    monkeypatch.setattr(arrays, "MAX_BYTES", 1 << 20)
+        npz.read_npz(path, "text_vectors")
+    monkeypatch.setattr(npz, "FREE_BYTES", 16 << 20)
+    assert npz.read_npz(path, "text_vectors")["text_vectors"].shape == (524_288, 4)
+    monkeypatch.setattr(npz, "MAX_BYTES", 1 << 20)
     with pytest.raises(InvalidInput, match="unpack"):
-        arrays.read_npz(path, "text_vectors")
+        npz.read_npz(path, "text_vectors")
 
 
 def test_archives_that_understate_what_they_hold(tmp_path: Path) -> None:
@@ -310,7 +310,7 @@ def test_archives_that_understate_what_they_hold(tmp_path: Path) -> None:
     ever inflated."""
     path = patched(zip_bomb(tmp_path / "bomb.npz", 64 << 20), CENTRAL, 24, struct.pack("<I", 1_000))
     with pytest.raises(InvalidInput, match="damaged"):
-        arrays.read_npz(path, "text_vectors")
+        npz.read_npz(path, "text_vectors")
 
 
 LYING_ZIPS = {
@@ -343,37 +343,31 @@ def test_zip_structures_that_nobody_reads(tmp_path: Path, case: str) -> None:
     path = patched(
         archive(tmp_path / "v.npz", ("text_vectors.npy", npy(np.eye(2, 4)))), *HARMLESS_ZIPS[case]
     )
-    np.testing.assert_array_equal(
-        arrays.read_npz(path, "text_vectors")["text_vectors"], np.eye(2, 4)
-    )
+    np.testing.assert_array_equal(npz.read_npz(path, "text_vectors")["text_vectors"], np.eye(2, 4))
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")
 def test_archives_of_other_kinds(tmp_path: Path) -> None:
     vectors = ("text_vectors.npy", npy(np.ones((2, 4))))
     with pytest.raises(InvalidInput, match="two arrays are named text_vectors"):
-        arrays.read_npz(archive(tmp_path / "twice.npz", vectors, vectors), "text_vectors")
+        npz.read_npz(archive(tmp_path / "twice.npz", vectors, vectors), "text_vectors")
     with pytest.raises(InvalidInput, match="two arrays are named text_vectors"):
-        arrays.read_npz(
+        npz.read_npz(
             archive(tmp_path / "both.npz", vectors, ("text_vectors", vectors[1])), "text_vectors"
         )
     for method in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
         with pytest.raises(InvalidInput, match="another kind of compression"):
-            arrays.read_npz(archive(tmp_path / "other.npz", vectors, method=method), "text_vectors")
-    many = archive(
-        tmp_path / "many.npz", *[(f"{i}.npy", b"") for i in range(arrays.MAX_ARRAYS + 1)]
-    )
+            npz.read_npz(archive(tmp_path / "other.npz", vectors, method=method), "text_vectors")
+    many = archive(tmp_path / "many.npz", *[(f"{i}.npy", b"") for i in range(npz.MAX_ARRAYS + 1)])
     with pytest.raises(InvalidInput, match="at most 1000 arrays, got 1001"):
-        arrays.read_npz(many, "text_vectors")
+        npz.read_npz(many, "text_vectors")
     inner = archive(tmp_path / "inner.npz", vectors).read_bytes()
     with pytest.raises(InvalidInput, match=r"not an array|damaged"):
-        arrays.read_npz(
-            archive(tmp_path / "outer.npz", ("text_vectors.npy", inner)), "text_vectors"
-        )
+        npz.read_npz(archive(tmp_path / "outer.npz", ("text_vectors.npy", inner)), "text_vectors")
     up = archive(
         tmp_path / "up.npz", ("../../evil.npy", vectors[1]), vectors
     )  # member names are never paths
-    assert list(arrays.read_npz(up, "text_vectors")) == ["text_vectors"]
+    assert list(npz.read_npz(up, "text_vectors")) == ["text_vectors"]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from test_folders import picture
 import trustvlm
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.clean import clean_name
-from trustvlm.reading.maps import read_map
+from trustvlm.reading.lists import read_map
 from trustvlm.reading.naming import Naming
 
 

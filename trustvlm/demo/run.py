@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from trustvlm.demo.data import ELEVENTH, write_images
 from trustvlm.demo.measure import (
@@ -37,6 +36,7 @@ from trustvlm.demo.specs import SPACE
 from trustvlm.errors import ReadOnly
 from trustvlm.system.terminal_table import Shape, Table, terminal_width
 from trustvlm.types import Neighbour, Verdicts
+from trustvlm.types.arrays import Floats
 
 if TYPE_CHECKING:
     from trustvlm.service import TrustService
@@ -47,18 +47,16 @@ Echo = Callable[[str], object]
 
 _SHOWN = 5
 _EVIDENCE = 3
+_LEGEND = """AURC: mean error rate among the n most trusted, over all n.
+FPR95: share of the wrong labels that pass a threshold which 95 % of the right ones pass."""
 _FIGURES = [
     Shape("rule"),
     *(Shape(title, right=True) for title in ("accuracy", "AURC ×1000", "AUROC", "FPR95")),
 ]
 _CASES = [
     *(Shape("file"), Shape("label"), Shape("truth"), Shape("trust", right=True)),
-    *(
-        Shape("text", right=True, rank=4),
-        Shape("image", right=True, rank=3),
-        Shape("prototype", rank=5),
-    ),
-    *(Shape("evidence", rank=1), Shape("rival's evidence", rank=2)),
+    *(Shape("text", right=True, rank=4), Shape("image", right=True, rank=3)),
+    *(Shape("prototype", rank=5), Shape("evidence", rank=1), Shape("rival's evidence", rank=2)),
 ]
 
 
@@ -104,19 +102,22 @@ def run_demo(
     Raises:
         Conflict: the home has another space "digits". ReadOnly: it cannot be written.
     """
+    import trustvlm
+
     start = time.perf_counter()
     echo("Loading torch, faiss and two small models (a few seconds) …")
-    with _one_thread(), _opened(home, device, precision) as service:
+    with (
+        _one_thread(),
+        trustvlm.open(home, create=True, device=device, precision=precision, workers=0) as service,
+    ):
         _register(service, home / "images", echo)
         held_out, verdicts = _score(service, home / "images", echo)
         figures = {rule: figures_of(verdict, held_out.truth) for rule, verdict in verdicts.items()}
         echo(_figures_table(figures))
-        echo("AURC: mean error rate among the n most trusted, over all n.")
-        echo(
-            "FPR95: share of the wrong labels that pass a threshold which 95 % of the right "
-            "ones pass."
-        )
-        most, least = _extremes(verdicts["trustvlm"], held_out)
+        echo(_LEGEND)
+        # Ties are in the order of the images.
+        most = _cases(verdicts["trustvlm"], held_out, -verdicts["trustvlm"].trust)
+        least = _cases(verdicts["trustvlm"], held_out, verdicts["trustvlm"].trust)
         columns = (
             (f"The {len(most)} most trusted", most),
             (f"The {len(least)} least trusted", least),
@@ -134,17 +135,9 @@ def run_demo(
     echo(f"All rules compared, with plots and the most trusted errors: {report}")
     echo(_next_commands(home, least[0].image))
     seconds = time.perf_counter() - start
-    result = DemoResult(
-        home, len(held_out.paths), figures, most, least, kept, sheet, report, seconds
-    )
-    echo(f"\nDone in {result.seconds:.0f} s.")
-    return result
-
-
-def _opened(home: Path, device: str | None, precision: str | None) -> TrustService:
-    import trustvlm
-
-    return trustvlm.open(home, create=True, device=device, precision=precision, workers=0)
+    echo(f"\nDone in {seconds:.0f} s.")
+    images = len(held_out.paths)
+    return DemoResult(home, images, figures, most, least, kept, sheet, report, seconds)
 
 
 @contextmanager
@@ -188,14 +181,8 @@ def _score(service: TrustService, images: Path, echo: Echo) -> tuple[HeldOut, di
     return held_out, verdicts
 
 
-def _extremes(verdicts: Verdicts, held_out: HeldOut) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
-    """The most and the least trusted cases; ties in the order of the images."""
-    falling = np.argsort(-verdicts.trust, kind="stable")
-    rising = np.argsort(verdicts.trust, kind="stable")
-    return _cases(verdicts, held_out, falling[:_SHOWN]), _cases(verdicts, held_out, rising[:_SHOWN])
-
-
-def _cases(verdicts: Verdicts, held_out: HeldOut, rows: npt.NDArray[np.intp]) -> tuple[Case, ...]:
+def _cases(verdicts: Verdicts, held_out: HeldOut, rank: Floats) -> tuple[Case, ...]:
+    """The cases of the smallest `rank`."""
     return tuple(
         Case(
             image=held_out.paths[i],
@@ -208,47 +195,43 @@ def _cases(verdicts: Verdicts, held_out: HeldOut, rows: npt.NDArray[np.intp]) ->
             rival=verdicts.rival[i],
             evidence=verdicts.evidence(i, _EVIDENCE),
         )
-        for i in rows.tolist()
+        for i in np.argsort(rank, kind="stable")[:_SHOWN].tolist()
     )
 
 
 def _promise(kept: Kept) -> str:
     made = kept.calibration
-    asked = (
-        f"of what is accepted at most {100 * MAX_RISK:g} % is wrong, with confidence {CONFIDENCE:g}"
-    )
     lines = [
-        f"\nCalibrating on every second held-out image, to promise: {asked}.",
+        f"\nCalibrating on every second held-out image, to promise: of what is accepted at most "
+        f"{100 * MAX_RISK:g} % is wrong, with confidence {CONFIDENCE:g}.",
         f"  rule {made.rule}: {made.reason}",
     ]
     if made.correcting_rule is not None and made.rule != made.correcting_rule:
-        found = (
-            f"{made.corrected} labels, {made.corrected_rightly} rightly and "
-            f"{made.corrected_wrongly} wrongly"
-        )
         lines.append(
             f"  it keeps the classifier's labels; with --may-correct, {made.correcting_rule} "
-            f"would correct {found}"
+            f"would correct {made.corrected} labels, {made.corrected_rightly} rightly and "
+            f"{made.corrected_wrongly} wrongly"
         )
     if kept.accepted:
-        shares = (
-            f"{100 * kept.accepted / kept.images:.1f} % accepted, "
-            f"{100 * kept.wrong / kept.accepted:.2f} % of these wrong"
-        )
         lines.append(
             f"  the other {kept.images} images: {kept.accepted} accepted, {kept.wrong} of them "
-            f"wrong ({shares})"
+            f"wrong ({100 * kept.accepted / kept.images:.1f} % accepted, "
+            f"{100 * kept.wrong / kept.accepted:.2f} % of these wrong)"
         )
     return "\n".join(lines)
 
 
 def _figures_table(figures: Mapping[str, Figures]) -> str:
-    rows = []
-    for rule, found in figures.items():
-        accuracy, area, fpr95 = (
-            f"{100 * value:.1f} %" for value in (found.accuracy, found.auroc, found.fpr95)
+    rows = [
+        (
+            rule,
+            f"{100 * values.accuracy:.1f} %",
+            f"{1000 * values.aurc:.2f}",
+            f"{100 * values.auroc:.1f} %",
+            f"{100 * values.fpr95:.1f} %",
         )
-        rows.append((rule, accuracy, f"{1000 * found.aurc:.2f}", area, fpr95))
+        for rule, values in figures.items()
+    ]
     return _rendered(_FIGURES, rows)
 
 
@@ -294,34 +277,30 @@ def _write_sheet(
         raise ReadOnly(f"{path} cannot be written: {error.strerror or error}") from error
 
 
-def _how_to_find_the_command() -> str:
+def _activation() -> str:
     """What to do first where this installation's `trustvlm` is not the shell's, as after `make
     demo`."""
     activate = Path(sys.prefix, "bin", "activate")
     if shutil.which("trustvlm") or not activate.is_file():
         return ""
-    inside = activate.is_relative_to(Path.cwd())
-    return (
-        f" (after `. {shlex.quote(str(activate.relative_to(Path.cwd()) if inside else activate))}`)"
-    )
+    if activate.is_relative_to(Path.cwd()):
+        activate = activate.relative_to(Path.cwd())
+    return f" (after `. {shlex.quote(str(activate))}`)"
 
 
 def _next_commands(home: Path, doubtful: Path) -> str:
     prefix = f"trustvlm --home {shlex.quote(str(home))}"
-
-    def image(*parts: str) -> str:
-        return shlex.quote(str(Path(home, "images", *parts)))
-
-    unknown = f"  {prefix} score {SPACE} {image('eleventh-held-out', ELEVENTH)}"
-    return "\n".join(
-        [
-            f"\nTry next{_how_to_find_the_command()}:",
-            f"  {prefix} score {SPACE} {image('held-out', 'nine')}",
-            f"  {prefix} search {SPACE} --image {shlex.quote(str(doubtful))}",
-            f"Something that the space does not know (low trust), and the same after its label "
-            f"was registered:\n{unknown}",
-            f"  {prefix} register {SPACE} {image('eleventh')}",
-            unknown,
-            f"The same in a browser, at http://127.0.0.1:8000/:\n  {prefix} serve",
-        ]
+    nine, eleventh, unknown = (
+        shlex.quote(str(Path(home, "images", *parts)))
+        for parts in (("held-out", "nine"), ("eleventh",), ("eleventh-held-out", ELEVENTH))
     )
+    return f"""
+Try next{_activation()}:
+  {prefix} score {SPACE} {nine}
+  {prefix} search {SPACE} --image {shlex.quote(str(doubtful))}
+Something that the space does not know (low trust), and after its label was registered:
+  {prefix} score {SPACE} {unknown}
+  {prefix} register {SPACE} {eleventh}
+  {prefix} score {SPACE} {unknown}
+In a browser, at http://127.0.0.1:8000/:
+  {prefix} serve"""

@@ -30,84 +30,37 @@ MAX_DEPTH = 32
 MAX_FILES = 2_000_000
 """Entries of folders that one command looks at."""
 
+# fmt: off
 IMAGE_SUFFIXES = {
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
-    *(".ppm", ".pgm", ".pbm", ".pnm"),
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff",
+    ".ppm", ".pgm", ".pbm", ".pnm",
     # Where they cannot be read, this is better said by name than passed over in silence:
-    *(".heic", ".heif", ".avif", ".jp2", ".j2k", ".jpx", ".jxl", ".jxr", ".dcm"),
-    *(".hif", ".psd", ".svg", ".eps", ".pfm", ".exr", ".hdr", ".tga", ".qoi"),
-    *(
-        ".dng",
-        ".cr2",
-        ".cr3",
-        ".crw",
-        ".nef",
-        ".nrw",
-        ".arw",
-        ".orf",
-        ".rw2",
-        ".raf",
-        ".pef",
-        ".srw",
-        ".x3f",
-        ".iiq",
-        ".mrw",
-    ),
-    *(".3fr", ".rwl", ".sr2", ".srf", ".kdc", ".erf"),
+    ".heic", ".heif", ".avif", ".jp2", ".j2k", ".jpx", ".jxl", ".jxr", ".dcm", ".hif", ".psd",
+    ".svg", ".eps", ".pfm", ".exr", ".hdr", ".tga", ".qoi", ".dng", ".cr2", ".cr3", ".crw", ".nef",
+    ".nrw", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw", ".x3f", ".iiq", ".mrw", ".3fr", ".rwl",
+    ".sr2", ".srf", ".kdc", ".erf",
 }
 
 SYSTEM_NAMES = (
-    *(
-        "@eaDir",
-        "@Recycle",
-        "@Recently-Snapshot",
-        "@__thumb",
-        "@tmp",
-        "@Syno*",
-        "#recycle",
-        "#snapshot",
-        "~snapshot",
-    ),  # NAS
-    *(
-        "$RECYCLE.BIN",
-        "RECYCLE.BIN",
-        "RECYCLER",
-        "RECYCLED",
-        "System Volume Information",
-        "FOUND.[0-9][0-9][0-9]",
-    ),  # Windows
-    *("Thumbs.db", "ehthumbs.db", "desktop.ini"),
-    *(
-        "__MACOSX",
-        "Network Trash Folder",
-        "Temporary Items",
-        "TheVolumeSettingsFolder",
-        "Icon\r",
-        "iPod Photo Cache",
-    ),  # macOS
-    *("lost+found", "__pycache__", "CVS"),
-    *(
-        "*.lrdata",
-        "*.lrcat-data",
-        "*.photoslibrary",
-        "*.aplibrary",
-        "*.cocatalog",
-        "CaptureOne",
-    ),  # previews of photo programs
+    # NAS
+    "@eaDir", "@Recycle", "@Recently-Snapshot", "@__thumb", "@tmp", "@Syno*", "#recycle",
+    "#snapshot", "~snapshot",
+    # Windows
+    "$RECYCLE.BIN", "RECYCLE.BIN", "RECYCLER", "RECYCLED", "System Volume Information",
+    "FOUND.[0-9][0-9][0-9]", "Thumbs.db", "ehthumbs.db", "desktop.ini",
+    # macOS
+    "__MACOSX", "Network Trash Folder", "Temporary Items", "TheVolumeSettingsFolder", "Icon\r",
+    "iPod Photo Cache",
+    # Unix
+    "lost+found", "__pycache__", "CVS",
+    # previews of photo programs
+    "*.lrdata", "*.lrcat-data", "*.photoslibrary", "*.aplibrary", "*.cocatalog", "CaptureOne",
 )
+# fmt: on
 """Patterns of files and folders that systems and programs make beside images, in any case; hidden
 ones come to them."""
 
-_HEADS = (
-    b"\xff\xd8\xff",
-    b"\x89PNG\r\n\x1a\n",
-    b"GIF87a",
-    b"GIF89a",
-    b"BM",
-    b"II*\0",
-    b"MM\0*",
-    b"RIFF",
-)
+_HEADS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM", b"II*\0", b"MM\0*")
 _SHOWN = 3
 _USUAL = 6  # characters of a usual suffix, with its dot
 
@@ -140,15 +93,12 @@ class LeftOut:
     empty: list[str] = field(default_factory=list)
 
     def lines(self) -> Iterator[str]:
-        """The same in words: one line of counts, then what needs a name."""
+        """What was left out, in words: one line of counts, then what needs a name."""
+        by_reason = "excluded by --exclude"
         counts = (
             (self.hidden, "hidden file or folder", "hidden files or folders"),
             (self.system, "system file or folder", "system files or folders"),
-            (
-                self.excluded,
-                "file or folder excluded by --exclude",
-                "files or folders excluded by --exclude",
-            ),
+            (self.excluded, f"file or folder {by_reason}", f"files or folders {by_reason}"),
             (self.others, "file that is not an image", "files that are not images"),
         )
         parts = [
@@ -159,23 +109,17 @@ class LeftOut:
         if parts:
             yield f"left out: {', '.join(parts)}"
         if self.loose:
-            yield (
-                f"left out: {_count(self.loose, 'image')} directly in the folder, outside the "
-                f"sub-folders of the labels"
-            )
+            outside = "directly in the folder, outside the sub-folders of the labels"
+            yield f"left out: {_count(self.loose, 'image')} {outside}"
         if self.empty:
             names = ", ".join(map(repr, self.empty))
             yield f"no images in {_count(len(self.empty), 'sub-folder')}: {names}"
-        if self.again:
-            yield (
-                f"left out: {_count(len(self.again), 'folder')} reached a second time through "
-                f"a link ({_some(self.again)})"
-            )
-        if self.deep:
-            yield (
-                f"left out: {_count(len(self.deep), 'folder')} more than {MAX_DEPTH} levels "
-                f"deep ({_some(self.deep)})"
-            )
+        for folders, why in (
+            (self.again, "reached a second time through a link"),
+            (self.deep, f"more than {MAX_DEPTH} levels deep"),
+        ):
+            if folders:
+                yield f"left out: {_count(len(folders), 'folder')} {why} ({_some(folders)})"
         for path, reason in self.unreadable:
             yield f"could not be read: {path}: {reason}"
 

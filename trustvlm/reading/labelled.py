@@ -53,7 +53,7 @@ def label_folders(
     filled = {name: paths for name, paths in images.items() if paths}
     _refuse_parts(folder, filled, use)
     if not filled:
-        raise InvalidInput(_told_none(folder, list(images), finder.left_out.loose, use))
+        raise InvalidInput(_none_message(folder, list(images), finder.left_out.loose, use))
     finder.left_out.empty += [name for name, paths in images.items() if not paths]
     return filled
 
@@ -62,7 +62,7 @@ def _refuse_parts(folder: Path, images: Mapping[str, list[str]], use: str) -> No
     """Raises InvalidInput where the sub-folders are parts of a data set, or the only one holds
     nothing but such parts."""
     if parts := _parts(folder, images):
-        raise InvalidInput(_told_parts(folder, parts, images, use))
+        raise InvalidInput(_parts_message(folder, parts, images, use))
     if len(images) == 1:
         inner = folder / next(iter(images))
         direct, below = _inside(inner, images[inner.name])
@@ -111,7 +111,9 @@ def _is_divided(folder: Path, paths: list[str]) -> bool:
     return sum(map(len, below.values())) > len(direct)
 
 
-def _told_parts(folder: Path, parts: list[str], images: Mapping[str, list[str]], use: str) -> str:
+def _parts_message(
+    folder: Path, parts: list[str], images: Mapping[str, list[str]], use: str
+) -> str:
     divided = [name for name in parts if _is_divided(folder / name, images[name])]
     names = ", ".join(f"{name}/" for name in parts)
     what = (
@@ -131,12 +133,9 @@ def _told_parts(folder: Path, parts: list[str], images: Mapping[str, list[str]],
     return f"{what}; expected one of them: {right} (its sub-folders: {some})"
 
 
-def _told_none(folder: Path, empty: list[str], loose: int, use: str) -> str:
+def _none_message(folder: Path, empty: list[str], loose: int, use: str) -> str:
+    content = f"no images in its sub-folders ({', '.join(empty)})" if empty else "no image"
     if loose:
         remedy = "; --label NAME registers them as one label" if use == "learn" else ""
-        there = f"{loose:,} image{'' if loose == 1 else 's'} directly in it{remedy}"
-    elif empty:
-        there = f"no images in its sub-folders ({', '.join(empty)})"
-    else:
-        there = "no image"
-    return f"{folder}: expected one sub-folder of images for each label, found {there}"
+        content = f"{loose:,} image{'' if loose == 1 else 's'} directly in it{remedy}"
+    return f"{folder}: expected one sub-folder of images for each label, found {content}"

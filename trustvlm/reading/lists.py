@@ -1,50 +1,38 @@
-"""Lists of label names: one a line, tables (CSV, TSV), JSON lists and class indexes."""
+"""Lists of label names, and maps from folders to names: one a line, tables (CSV, TSV), JSON lists
+and class indexes."""
 
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.shapes import is_comment, other_shape
-from trustvlm.reading.tables import HEADER_ALONE, header_of, table_rows
+from trustvlm.reading.tables import (
+    NAMES,
+    Listed,
+    folders_in_table,
+    names_in_table,
+    require_distinct,
+)
 from trustvlm.reading.text import read_text
 
-__all__ = [
-    "EXPECTED",
-    "Listed",
-    "NameList",
-    "json_of",
-    "listed_in_json",
-    "plain_lines",
-    "read_names",
-    "repeated",
-]
+__all__ = ["Listed", "NameList", "read_map", "read_names"]
 
 _FIELDS = {"name", "prompt", "text", "id", "supercategory"}
-EXPECTED = (
+_LIST = (
     "a list of names (one a line; CSV with the columns name and prompt; a JSON list or class index)"
 )
-"""For messages."""
-
-
-class Listed(NamedTuple):
-    """One name of a list.
-
-    Attributes:
-        name: as the list has it. prompt: the name's own prompt, or None. place: the line or item of
-            the list, in words.
-        keys: what else the list calls it: its class number, its WordNet id.
-    """
-
-    name: str
-    prompt: str | None
-    place: str
-    keys: tuple[str, ...] = ()
+_MAP = (
+    "a map of folders to names (a table with the columns folder and name; JSON; lines 'n01440764 "
+    "tench')"
+)
+_WNID_LINE = re.compile(r"(n\d{8})[\s:]+(?:\d+\s+)?(\S.*)")  # "n02119789 1 kit_fox", too
 
 
 @dataclass(frozen=True)
@@ -62,54 +50,80 @@ def read_names(path: Path) -> NameList:
         NotFound, InvalidInput: no such file, not text, or a file of another kind; the message says
             which.
     """
-    text = read_text(path, EXPECTED)
+    text = read_text(path, _LIST)
     notes: list[str] = []
-    if (content := json_of(path, text)) is not None:
-        names = list(listed_in_json(path, content))
-    elif (header := header_of(path, text)) is not None:
-        names = [Listed(*row) for row in table_rows(path, text, header)]
+    if (content := _json_of(path, text)) is not None:
+        names = list(_in_json(path, content))
+    elif (rows := names_in_table(path, text)) is not None:
+        names = rows
     else:
-        names, notes = plain_lines(path, text)
+        names, notes = _in_lines(path, text)
     if not names:
         raise InvalidInput(f"{path}: expected one label name a line, found none")
     return NameList(names, notes + list(_repeats(path, names)))
 
 
-def repeated(names: Sequence[Listed]) -> dict[str, list[Listed]]:
-    """Name → its entries, for names that occur more than once."""
-    keys = [
-        one.name if one.name.isascii() else unicodedata.normalize("NFC", one.name) for one in names
-    ]
-    if len(set(keys)) == len(keys):
-        return {}
-    places: dict[str, list[Listed]] = {}
-    for key, one in zip(keys, names, strict=True):
-        places.setdefault(key, []).append(one)
-    return {key: same for key, same in places.items() if len(same) > 1}
+def read_map(path: Path) -> dict[str, Listed]:
+    """Folder → its entry: see docs/folders.md for the kinds of files.
+
+    Raises:
+        NotFound, InvalidInput: no such file, another kind of file, or a folder with two names.
+    """
+    entries: dict[str, Listed] = {}
+    for one in _map_entries(path, read_text(path, _MAP)):
+        for key in one.keys:
+            first = entries.setdefault(key, one)
+            if first.name != one.name:
+                two = f"{first.name!r} ({first.place}) and {one.name!r} ({one.place})"
+                raise InvalidInput(f"{path}: the folder {key!r} has two names: {two}")
+    if not entries:
+        raise InvalidInput(f"{path}: expected {_MAP}, found nothing")
+    return entries
+
+
+def _map_entries(path: Path, text: str) -> Iterable[Listed]:
+    content = _json_of(path, text)
+    if isinstance(content, dict) and all(
+        isinstance(name, str) and name.strip() for name in content.values()
+    ):
+        return [Listed(name.strip(), None, f"key {key!r}", (key,)) for key, name in content.items()]
+    if content is not None:
+        return _in_json(path, content)
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    matches = [match for match in map(_WNID_LINE.fullmatch, lines) if match is not None]
+    if lines and len(matches) == len(lines):  # of several names, the first
+        return [
+            Listed(match[2].split(",")[0].strip(), None, f"entry {number}", (match[1],))
+            for number, match in enumerate(matches, start=1)
+        ]
+    if (rows := folders_in_table(path, text)) is not None:
+        return rows
+    names, _ = _in_lines(path, text)  # of the folders 0, 1, 2 …
+    return [one._replace(keys=(str(number),)) for number, one in enumerate(names)]
 
 
 def _repeats(path: Path, names: Sequence[Listed]) -> Iterator[str]:
-    again = repeated(names)
-    for name, same in list(again.items())[:5]:
-        places = ", ".join(one.place for one in same[:5]) + (", …" if same[5:] else "")
-        yield f"{path}: the name {name!r} occurs {len(same)} times ({places}); it becomes one label"
-    if len(again) > 5:
-        yield f"{path}: {len(again) - 5:,} more names occur more than once"
-    if again:
-        labels = (
-            f"{len(names):,} entries make "
-            f"{len(names) - sum(len(same) - 1 for same in again.values()):,} labels"
-        )
-        yield (
-            f"{path}: {labels}; class numbers after a repeated name no longer match the "
-            f"positions in the file"
-        )
+    places: dict[str, list[str]] = {}
+    for one in names:
+        places.setdefault(unicodedata.normalize("NFC", one.name), []).append(one.place)
+    if len(places) == len(names):
+        return
+    repeated = {name: lines for name, lines in places.items() if lines[1:]}
+    for name, lines in list(repeated.items())[:5]:
+        some = ", ".join(lines[:5]) + (", …" if lines[5:] else "")
+        yield f"{path}: the name {name!r} occurs {len(lines)} times ({some}); it becomes one label"
+    if len(repeated) > 5:
+        yield f"{path}: {len(repeated) - 5:,} more names occur more than once"
+    yield (
+        f"{path}: {len(names):,} entries make {len(places):,} labels; class numbers after a "
+        f"repeated name no longer match the positions in the file"
+    )
 
 
 # One a line
 
 
-def plain_lines(path: Path, text: str) -> tuple[list[Listed], list[str]]:
+def _in_lines(path: Path, text: str) -> tuple[list[Listed], list[str]]:
     """The names of a list, one a line, and what is to be said of it. Raises InvalidInput for files
     of another kind."""
     lines = {
@@ -125,7 +139,7 @@ def plain_lines(path: Path, text: str) -> tuple[list[Listed], list[str]]:
         if comments
         else []
     )
-    if len(lines) > 1 and next(iter(lines.values())).strip('"').casefold() in HEADER_ALONE:
+    if len(lines) > 1 and next(iter(lines.values())).strip('"').casefold() in NAMES:
         number = next(iter(lines))
         notes.append(
             f"{path}: line {number}, {lines.pop(number)!r}, is read as the header, not as a label"
@@ -134,7 +148,7 @@ def plain_lines(path: Path, text: str) -> tuple[list[Listed], list[str]]:
         return [], notes
     if (shape := other_shape(list(lines.values()))) is not None:
         raise InvalidInput(
-            f"{path}: expected {EXPECTED}, got what looks like {shape}; a JSON list takes any names"
+            f"{path}: expected {_LIST}, got what looks like {shape}; a JSON list takes any names"
         )
     if all(len(line) > 1 and line[0] == line[-1] == '"' for line in lines.values()):
         lines = {number: line[1:-1].replace('""', '"') for number, line in lines.items()}
@@ -166,7 +180,7 @@ def _lines(numbers: list[int]) -> str:
 # JSON
 
 
-def json_of(path: Path, text: str) -> Any:
+def _json_of(path: Path, text: str) -> Any:
     """The content of JSON; None for other text, also for names, one a line, that begin with a
     bracket."""
     if text.lstrip()[:1] not in ("[", "{"):
@@ -175,7 +189,7 @@ def json_of(path: Path, text: str) -> Any:
         return json.loads(text, object_pairs_hook=lambda pairs: _object(path, pairs))
     except RecursionError as error:
         raise InvalidInput(
-            f"{path}: expected {EXPECTED}, this is JSON that is nested too deep"
+            f"{path}: expected {_LIST}, this is JSON that is nested too deep"
         ) from error
     except json.JSONDecodeError as error:
         first = text.strip().split("\n", maxsplit=1)[0].strip()
@@ -189,7 +203,7 @@ def json_of(path: Path, text: str) -> Any:
                 if _is_json(first)
                 else f"JSON that cannot be read ({error.msg}, line {error.lineno})"
             )
-            raise InvalidInput(f"{path}: expected {EXPECTED}, this is {what}") from error
+            raise InvalidInput(f"{path}: expected {_LIST}, this is {what}") from error
         return None
 
 
@@ -210,7 +224,7 @@ def _is_json(line: str) -> bool:
     return True
 
 
-def listed_in_json(path: Path, content: Any) -> Iterator[Listed]:
+def _in_json(path: Path, content: Any) -> Iterator[Listed]:
     """A list of names, a list of objects with a name, or a class index in either direction, in
     order of the index."""
     if isinstance(content, list):
@@ -225,10 +239,7 @@ def listed_in_json(path: Path, content: Any) -> Iterator[Listed]:
             f"{{'cat': 0}}); got an object with the "
             f"keys {some}"
         )
-    numbers = [number for number, *_ in numbered]
-    if len(set(numbers)) < len(numbers):
-        twice = next(number for number in numbers if numbers.count(number) > 1)
-        raise InvalidInput(f"{path}: the class number {twice} occurs twice")
+    require_distinct(path, [number for number, *_ in numbered])
     for number, name, keys in sorted(numbered):
         yield Listed(
             _text(path, f"class {number}", name), None, f"class {number}", (str(number), *keys)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.clean import clean_name, is_wnid
-from trustvlm.reading.maps import read_map
+from trustvlm.reading.lists import read_map
 
 __all__ = ["LabelName", "Naming", "advice"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from trustvlm.reading.images import IMAGE_SUFFIXES
 
@@ -19,33 +18,33 @@ _LOOKED_AT, _WIDTH = 2_000, 1_000  # lines and characters of them: enough to tel
 _QUOTED = re.compile(r'"[^"]*"')
 
 
-@dataclass(frozen=True)
-class _Shape:
-    """A make of file: what it is called, and whether lines (stripped, not empty, no comments) are
-    of it."""
-
-    what: str
-    holds: Callable[[Sequence[str]], bool]
+Test = Callable[[Sequence[str]], bool]
+"""Whether lines (stripped, not empty, no comments) are of a make of file."""
 
 
-def _half(pattern: str, flags: int = 0) -> Callable[[Sequence[str]], bool]:
+def _half(pattern: str, flags: int = 0) -> Test:
     match = re.compile(pattern, flags).match
     return lambda lines: 2 * sum(match(line) is not None for line in lines) >= len(lines)
 
 
-def _every(pattern: str) -> Callable[[Sequence[str]], bool]:
+def _every(pattern: str) -> Test:
     match = re.compile(pattern).match
     return lambda lines: len(lines) > 1 and all(match(line) for line in lines)
 
 
-def _some(pattern: str) -> Callable[[Sequence[str]], bool]:
+def _some(pattern: str) -> Test:
     match = re.compile(pattern).match
     return lambda lines: any(match(line) for line in lines)
 
 
-def _first(pattern: str) -> Callable[[Sequence[str]], bool]:
+def _first(pattern: str) -> Test:
     match = re.compile(pattern, re.IGNORECASE).match
     return lambda lines: match(lines[0]) is not None
+
+
+def _only(pattern: str) -> Test:
+    match = re.compile(pattern).match
+    return lambda lines: len(lines) == 1 and match(lines[0]) is not None
 
 
 def _sentences(lines: Sequence[str]) -> bool:
@@ -81,66 +80,53 @@ def _ascend(marks: Sequence[str | None]) -> bool:
 def _delimited(lines: Sequence[str]) -> bool:
     """Whether half of the lines have columns: a ";", a "|", or a comma that is not followed by a
     blank nor within a number."""
-    columns = re.compile(r"[;|]|(?<!\d),(?!\s|$)|,(?=[^\s\d])")
-    return 2 * sum(columns.search(_QUOTED.sub('""', line)) is not None for line in lines) >= len(
-        lines
+    return _half(r".*?([;|]|(?<!\d),(?!\s|$)|,(?=[^\s\d]))")(
+        [_QUOTED.sub('""', line) for line in lines]
     )
 
 
-_SHAPES = (
-    _Shape("a list of image files", _half(rf".*({_SUFFIXES})\b", re.IGNORECASE)),
-    _Shape(
-        "XML or HTML",
-        lambda lines: (
-            _first(r"<[?!a-z]")(lines) and any("</" in x or "/>" in x or "<!" in x for x in lines)
-        ),
-    ),
-    _Shape("YAML", _first(r"(---|%YAML)(\s|$)")),
-    _Shape(
-        "YAML or a mapping of another kind (key: value)",
-        _half(r"""(-\s+)?["']?[^:"']+["']?\s*:(\s.*)?$"""),
-    ),
-    _Shape("YAML, JSON or program text", _first(r"""["'\w.-]+\s*[:=]\s*[\[{(|>"']""")),
-    _Shape(
-        "program text or a nested structure, with brackets over several lines",
-        _some(r"[\])}]+[,;]?$|.*[\[{(]$"),
-    ),
-    _Shape("settings (key = value)", _half(r"[^=]+=\s*\S")),
-    _Shape("a list with bullets", _half(r"[-*+•]\s+\S")),
-    _Shape(
-        "a map of WordNet ids to names (--names FILE takes it for folders with such names)",
-        _every(r"n\d{8}[\s,;:]+\S"),
-    ),
-    _Shape(
-        "a numbered list",
-        lambda lines: _counted(lines) or _every(r"[(\[]?\d+[)\]]?\s*([.:)\]]|\t)\s*\D")(lines),
-    ),
-    _Shape("a map of names to numbers", _ends_counted),
-    _Shape("subtitles", _some(r"[\d:.,]+\s*-->\s*[\d:.,]+")),
-    _Shape("a mapping (a -> b)", _half(r"\S.*(->|=>|→)\s*\S")),
-    _Shape(
+def _markup(lines: Sequence[str]) -> bool:
+    tags = any("</" in line or "/>" in line or "<!" in line for line in lines)
+    return tags and _first(r"<[?!a-z]")(lines)
+
+
+_NUMBERED = _every(r"[(\[]?\d+[)\]]?\s*([.:)\]]|\t)\s*\D")
+_WNIDS = "a map of WordNet ids to names (--names FILE takes it for folders with such names)"
+_BRACKETS = "program text or a nested structure, with brackets over several lines"
+_NUMBER_ROWS = r"[-+\d.]+([\s,;]+[-+\d.]+)+$|[-+]?\d*\.\d+(e[-+]?\d+)?$"
+_KEY = r"""(-\s+)?["']?[^:"']+["']?\s*:(\s.*)?$"""
+_SHAPES: tuple[tuple[str, Test], ...] = (
+    ("a list of image files", _half(rf".*({_SUFFIXES})\b", re.IGNORECASE)),
+    ("XML or HTML", _markup),
+    ("YAML", _first(r"(---|%YAML)(\s|$)")),
+    ("YAML or a mapping of another kind (key: value)", _half(_KEY)),
+    ("YAML, JSON or program text", _first(r"""["'\w.-]+\s*[:=]\s*[\[{(|>"']""")),
+    (_BRACKETS, _some(r"[\])}]+[,;]?$|.*[\[{(]$")),
+    ("settings (key = value)", _half(r"[^=]+=\s*\S")),
+    ("a list with bullets", _half(r"[-*+•]\s+\S")),
+    (_WNIDS, _every(r"n\d{8}[\s,;:]+\S")),
+    ("a numbered list", lambda lines: _counted(lines) or _NUMBERED(lines)),
+    ("a map of names to numbers", _ends_counted),
+    ("subtitles", _some(r"[\d:.,]+\s*-->\s*[\d:.,]+")),
+    ("a mapping (a -> b)", _half(r"\S.*(->|=>|→)\s*\S")),
+    (
         "lines with dates or times, such as a log",
         _half(r"\[?(\d{4}[-/]\d\d[-/]\d\d|\d{1,2}:\d\d)\b"),
     ),
-    _Shape("a list of addresses", _half(r"\w+://\S|www\.\S")),
-    _Shape("differences between files", _first(r"(diff|index|---|\+\+\+|@@) ")),
-    _Shape("a list of paths", _half(r"(/|\.{1,2}/|[A-Za-z]:\\)\S")),
-    _Shape("names in single quotes", _half(r"'.*'$")),
-    _Shape("LaTeX", _half(r"\\\w+")),
-    _Shape("columns separated by spaces", _half(r".*\S {2,}\S")),
-    _Shape("a map of names to numbers", _every(r".+[,;:=|\t]\s*-?\d+$")),
-    _Shape("lines that end with commas", _half(r".*[,;]$")),
-    _Shape("a table whose header is not recognized", _delimited),
-    _Shape("one line of several names", lambda lines: len(lines) == 1 and lines[0].count(",") > 1),
-    _Shape(
-        "rows of numbers",
-        _half(r"[-+\d.]+([\s,;]+[-+\d.]+)+$|[-+]?\d*\.\d+(e[-+]?\d+)?$", re.IGNORECASE),
-    ),
-    _Shape("rows of numbered features (libsvm)", _half(r"\S+(\s+\d+:[-+\d.e]+)+$")),
-    _Shape("sentences", _sentences),
-    _Shape(
-        "a list in brackets", lambda lines: len(lines) == 1 and _first(r"[\[(].*,.*[\])]$")(lines)
-    ),
+    ("a list of addresses", _half(r"\w+://\S|www\.\S")),
+    ("differences between files", _first(r"(diff|index|---|\+\+\+|@@) ")),
+    ("a list of paths", _half(r"(/|\.{1,2}/|[A-Za-z]:\\)\S")),
+    ("names in single quotes", _half(r"'.*'$")),
+    ("LaTeX", _half(r"\\\w+")),
+    ("columns separated by spaces", _half(r".*\S {2,}\S")),
+    ("a map of names to numbers", _every(r".+[,;:=|\t]\s*-?\d+$")),
+    ("lines that end with commas", _half(r".*[,;]$")),
+    ("a table whose header is not recognized", _delimited),
+    ("one line of several names", _only(r".*,.*,")),
+    ("rows of numbers", _half(_NUMBER_ROWS, re.IGNORECASE)),
+    ("rows of numbered features (libsvm)", _half(r"\S+(\s+\d+:[-+\d.e]+)+$")),
+    ("sentences", _sentences),
+    ("a list in brackets", _only(r"[\[(].*,.*[\])]$")),
 )
 
 
@@ -153,4 +139,4 @@ def other_shape(lines: Sequence[str]) -> str | None:
     """What else than names, one a line, the lines seem to be, by the first of them; None where that
     is what they are."""
     lines = [line[:_WIDTH] for line in lines[:_LOOKED_AT]]
-    return next((shape.what for shape in _SHAPES if shape.holds(lines)), None)
+    return next((what for what, holds in _SHAPES if holds(lines)), None)

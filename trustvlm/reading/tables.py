@@ -1,99 +1,174 @@
-"""Tables of names: CSV and TSV with a header, separated by commas, semicolons or tabs."""
+"""Tables of names: CSV and TSV, separated by commas, semicolons, tabs or bars."""
 
 from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.shapes import is_comment
 
-__all__ = [
-    "DELIMITERS",
-    "HEADER_ALONE",
-    "NAMES",
-    "Header",
-    "cells_of",
-    "first_line",
-    "header_of",
-    "rows_of",
-    "table_rows",
-]
+__all__ = ["NAMES", "Listed", "folders_in_table", "names_in_table", "require_distinct"]
 
-NAMES = {
-    *(
-        "name",
-        "names",
-        "label",
-        "labels",
-        "label_name",
-        "labelname",
-        "class",
-        "classes",
-        "class_name",
-        "classname",
-    ),
-    *("category", "categories", "category_name", "display_name", "displayname"),
-}
-PROMPTS = ("prompt", "text")
-NUMBERS = (
-    "index",
-    "idx",
-    "id",
-    "number",
-    "class_id",
-    "label_id",
-    "category_id",
-    "class_index",
+NAMES = frozenset((
+    "name", "names", "label", "labels", "label_name", "labelname", "class", "classes", "class_name",
+    "classname", "category", "categories", "category_name", "display_name", "displayname",
+))  # fmt: skip
+"""What columns of names are called, in lower case with "_" for blanks."""
+_PROMPTS = frozenset(("prompt", "text"))
+_NUMBERS = frozenset((
+    "index", "idx", "id", "number", "class_id", "label_id", "category_id", "class_index",
     "label_index",
-)
-DELIMITERS = "\t;,|"
-FILES = re.compile(
+))  # fmt: skip
+_FILES = re.compile(
     r"(.*_)?(file|files|filename|filepath|path|image|images|img|photo|picture|url|uri|src)(_.*)?"
 )
-"""How columns are called, in lower case with "_" for blanks."""
+_DELIMITERS = "\t;,|"
 
-HEADER_ALONE = NAMES
-"""What the first of many lines without columns may say, to be a header."""
+
+class Listed(NamedTuple):
+    """One name of a list.
+
+    Attributes:
+        name: as the list has it. prompt: the name's own prompt, or None. place: the line or item of
+            the list, in words.
+        keys: what else the list calls it: its class number, its WordNet id, its folder.
+    """
+
+    name: str
+    prompt: str | None
+    place: str
+    keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Header:
+class _Layout:
     """How a table is laid out.
 
     Attributes:
-        line: the number of the header's line. delimiter: between its columns.
-        name, prompt, number: places of its columns.
+        skipped: lines before the first row. width: number of columns.
+        name, prompt, key: places of the columns of names, prompts, and class numbers or folders.
+        folders: the key is a folder, which each row needs.
     """
 
-    line: int
+    skipped: int
     delimiter: str
-    columns: int
+    width: int
     name: int
     prompt: int | None
-    number: int | None
+    key: int | None
+    folders: bool = False
 
 
-def header_of(path: Path, text: str) -> Header | None:
-    """The header of a table of names, None where the first line is none.
+def names_in_table(path: Path, text: str) -> list[Listed] | None:
+    """The names of a table, in order of the index where there is one; None where the first line is
+    no header of names.
 
     Raises:
-        InvalidInput: it is the header of another table, of files and their labels for instance.
+        InvalidInput: a table of another kind, of files and their labels for instance, or a row that
+            does not fit.
     """
-    number, line = first_line(text)
-    for delimiter in DELIMITERS:
-        columns = [
-            re.sub(r"[\s-]+", "_", column.casefold()) for column in cells_of(line, delimiter)
-        ]
-        if (len(columns) > 1 or delimiter in line) and set(columns) & {*NAMES, *PROMPTS}:
-            return _header(path, number, delimiter, columns)
-    return None
+    number, line = _first_line(text)
+    for delimiter in _DELIMITERS:
+        columns = _columns(line, delimiter)
+        if (len(columns) > 1 or delimiter in line) and not {*NAMES, *_PROMPTS}.isdisjoint(columns):
+            break
+    else:
+        return None
+    if any(_FILES.fullmatch(column) for column in columns):
+        raise InvalidInput(
+            f"{path}: expected a list of names, got a table of images and their labels (columns "
+            f"{', '.join(columns)}); register a folder with a sub-folder for each label, or the "
+            f"files of one label with --label NAME"
+        )
+    names, prompts, numbers = (_places(columns, words) for words in (NAMES, _PROMPTS, _NUMBERS))
+    if len(names) != 1 or len(prompts + numbers) < len(columns) - 1 or prompts[1:] or numbers[1:]:
+        raise InvalidInput(
+            f"{path}: expected the column name and, optionally, prompt (or text) and index; got "
+            f"{', '.join(columns)}"
+        )
+    layout = _Layout(number, delimiter, len(columns), names[0], _only(prompts), _only(numbers))
+    entries = list(_entries(path, text, layout))
+    if layout.key is None:
+        return [one._replace(keys=(str(place),)) for place, one in enumerate(entries)]
+    for one in entries:
+        if not re.fullmatch(r"-?\d{1,18}", one.keys[0]):
+            raise InvalidInput(
+                f"{path}, {one.place}: expected the number of a class, got {one.keys[0]!r:.60}"
+            )
+    entries = [one._replace(keys=(str(int(one.keys[0])),)) for one in entries]
+    require_distinct(path, [int(one.keys[0]) for one in entries])
+    return sorted(entries, key=lambda one: int(one.keys[0]))
 
 
-def first_line(text: str) -> tuple[int, str]:
+def folders_in_table(path: Path, text: str) -> list[Listed] | None:
+    """The names of a table, their folders as keys; None where the first line has one column.
+
+    Raises:
+        InvalidInput: other columns than those of folders, names and prompts, or a row that does not
+            fit.
+    """
+    number, line = _first_line(text)
+    delimiter = next((one for one in _DELIMITERS if len(_cells(line, one)) > 1), None)
+    if delimiter is None:
+        return None
+    columns = _columns(line, delimiter)
+    names, prompts = _places(columns, NAMES), _places(columns, _PROMPTS)
+    others = [place for place in range(len(columns)) if place not in (*names[-1:], *prompts)]
+    if names and len(others) == 1 and not prompts[1:]:
+        layout = _Layout(
+            number, delimiter, len(columns), names[-1], _only(prompts), others[0], True
+        )
+    elif not names and len(columns) == 2:  # no header
+        layout = _Layout(number - 1, delimiter, 2, 1, None, 0, True)
+    else:
+        raise InvalidInput(
+            f"{path}: expected the columns folder and name and, optionally, prompt; got "
+            f"{', '.join(columns)}"
+        )
+    return list(_entries(path, text, layout))
+
+
+def require_distinct(path: Path, numbers: Sequence[int]) -> None:
+    """Raises InvalidInput for class numbers of which one occurs twice."""
+    if len(set(numbers)) < len(numbers):
+        twice = next(number for number in numbers if numbers.count(number) > 1)
+        raise InvalidInput(f"{path}: the class number {twice} occurs twice")
+
+
+def _entries(path: Path, text: str, layout: _Layout) -> Iterator[Listed]:
+    """Each row as a name, its prompt and, where the layout has one, its key."""
+    lines = (f"{line}\n" for line in text.split("\n")[layout.skipped :])
+    reader = csv.reader(lines, delimiter=layout.delimiter, skipinitialspace=True, strict=True)
+    line = layout.skipped + 1
+    try:
+        for row in reader:
+            place, line = f"line {line}", layout.skipped + reader.line_num + 1
+            if not (cells := _stripped(row)):
+                continue
+            if len(cells) > layout.width:
+                raise InvalidInput(
+                    f"{path}, {place}: expected {layout.width} columns, got {len(cells)}; a cell "
+                    f"with {layout.delimiter!r} in it needs quotes"
+                )
+            cells += [""] * (layout.width - len(cells))
+            key = None if layout.key is None else cells[layout.key]
+            if not cells[layout.name] or (layout.folders and not key):
+                expected = "a folder and its name" if layout.folders else "a name"
+                raise InvalidInput(
+                    f"{path}, {place}: expected {expected}, got an empty cell in {cells!r:.80}"
+                )
+            prompt = None if layout.prompt is None else cells[layout.prompt] or None
+            yield Listed(cells[layout.name], prompt, place, () if key is None else (key,))
+    except csv.Error as error:
+        raise InvalidInput(f"{path}, line {line}: expected valid CSV: {error}") from error
+
+
+def _first_line(text: str) -> tuple[int, str]:
     """(number, content) of the first line that is not empty, a comment, or what Excel writes before
     a header (sep=;)."""
     for number, line in enumerate(text.split("\n"), start=1):
@@ -102,101 +177,28 @@ def first_line(text: str) -> tuple[int, str]:
     return 1, ""
 
 
-def cells_of(line: str, delimiter: str) -> list[str]:
-    """The cells of one line without blanks around them, and without empty ones at its end."""
+def _cells(line: str, delimiter: str) -> list[str]:
     try:
-        cells = [
-            cell.strip()
-            for cell in next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
-        ]
+        return _stripped(next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), []))
     except csv.Error:  # longer than a cell may be
         return []
+
+
+def _stripped(row: Sequence[str]) -> list[str]:
+    """Cells without blanks around them, and without empty ones at the end."""
+    cells = [cell.strip() for cell in row]
     while cells and not cells[-1]:
         cells.pop()
     return cells
 
 
-def _header(path: Path, line: int, delimiter: str, columns: Sequence[str]) -> Header:
-    names = [place for place, column in enumerate(columns) if column in NAMES]
-    prompts = [place for place, column in enumerate(columns) if column in PROMPTS]
-    numbers = [place for place, column in enumerate(columns) if column in NUMBERS]
-    there = ", ".join(columns)
-    if any(FILES.fullmatch(column) for column in columns):
-        raise InvalidInput(
-            f"{path}: expected a list of names, got a table of images and their labels (columns "
-            f"{there}); "
-            f"register a folder with a sub-folder for each label, or the files of one label "
-            f"with --label NAME"
-        )
-    if (
-        len(names) != 1
-        or len(prompts) > 1
-        or len(numbers) > 1
-        or len(names + prompts + numbers) < len(columns)
-    ):
-        raise InvalidInput(
-            f"{path}: expected the column name and, optionally, prompt (or text) and index; got "
-            f"{there}"
-        )
-    return Header(
-        line,
-        delimiter,
-        len(columns),
-        names[0],
-        next(iter(prompts), None),
-        next(iter(numbers), None),
-    )
+def _columns(header: str, delimiter: str) -> list[str]:
+    return [re.sub(r"[\s-]+", "_", cell.casefold()) for cell in _cells(header, delimiter)]
 
 
-def table_rows(
-    path: Path, text: str, header: Header
-) -> Iterator[tuple[str, str | None, str, tuple[str, ...]]]:
-    """(name, prompt, place, keys) of each row, in order of the index where there is one."""
-    rows = []
-    for line, cells in rows_of(path, text, header.line, header.delimiter):
-        place = f"line {line}"
-        if len(cells) > header.columns:
-            expected = f"expected {header.columns} columns, got {len(cells)}"
-            raise InvalidInput(
-                f"{path}, {place}: {expected}; a cell with {header.delimiter!r} in it needs quotes"
-            )
-        cells += [""] * (header.columns - len(cells))
-        if not cells[header.name]:
-            raise InvalidInput(f"{path}, {place}: expected a name, got an empty cell")
-        number = None if header.number is None else _number(path, place, cells[header.number])
-        prompt = None if header.prompt is None else cells[header.prompt] or None
-        rows.append((number, cells[header.name], prompt, place))
-    if header.number is not None:
-        numbers = [row[0] for row in rows]
-        if len(set(numbers)) < len(numbers):
-            twice = next(number for number in numbers if numbers.count(number) > 1)
-            raise InvalidInput(f"{path}: the class number {twice} occurs twice")
-        rows.sort(key=lambda row: row[0] or 0)
-    for place_in_list, (number, name, prompt, place) in enumerate(rows):
-        yield name, prompt, place, (str(place_in_list if number is None else number),)
+def _places(columns: Sequence[str], words: Collection[str]) -> list[int]:
+    return [place for place, column in enumerate(columns) if column in words]
 
 
-def rows_of(path: Path, text: str, skip: int, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """(number of its first line, cells) of each row behind the first `skip` lines that is not
-    empty."""
-    lines = text.split("\n")[skip:]
-    reader = csv.reader(
-        (f"{line}\n" for line in lines), delimiter=delimiter, skipinitialspace=True, strict=True
-    )
-    first = skip + 1
-    try:
-        for row in reader:
-            cells = [cell.strip() for cell in row]
-            while cells and not cells[-1]:
-                cells.pop()
-            if cells:
-                yield first, cells
-            first = skip + reader.line_num + 1
-    except csv.Error as error:
-        raise InvalidInput(f"{path}, line {first}: expected valid CSV: {error}") from error
-
-
-def _number(path: Path, place: str, cell: str) -> int:
-    if not re.fullmatch(r"-?\d{1,18}", cell):
-        raise InvalidInput(f"{path}, {place}: expected the number of a class, got {cell!r:.60}")
-    return int(cell)
+def _only(places: Sequence[int]) -> int | None:
+    return places[0] if places else None

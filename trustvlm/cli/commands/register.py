@@ -18,7 +18,7 @@ from trustvlm.cli.reading.folders import (
     check_naming,
     exclude_option,
     finding,
-    images_by_name,
+    images_by_label,
     naming_options,
 )
 from trustvlm.cli.reading.images import image_options, note_images, report_unreadable
@@ -287,7 +287,7 @@ def _inputs(
         labels = naming.labels(one.name for one in listed)
         return [LabelInput(labels[one.name].name, prompt=one.prompt or prompt) for one in listed]
     if label is None:
-        by_label = images_by_name(paths[0], exclude, "learn", naming, whole=whole)
+        by_label = images_by_label(paths[0], exclude, "learn", naming, complete=whole)
         for named in by_label:
             check_name(named.name, f"{paths[0]}, the name of a sub-folder")
         return [

@@ -112,7 +112,7 @@ def _queries(
     reading: dict[str, Any],
 ) -> Queries:
     """Raises NotFound (no such file) or InvalidInput (it cannot be read)."""
-    from trustvlm.cli.reading.arrays import read_query_vectors
+    from trustvlm.cli.reading.npz import read_query_vectors
     from trustvlm.types import Queries
 
     if vector is not None:

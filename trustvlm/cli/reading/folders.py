@@ -22,7 +22,6 @@ __all__ = [
     "exclude_option",
     "finding",
     "images_by_label",
-    "images_by_name",
     "naming_options",
 ]
 
@@ -109,35 +108,20 @@ def images_by_label(
     use: Literal["learn", "measure"],
     naming: Naming,
     keep: Collection[str] = (),
-) -> dict[str, list[str]]:
+    *,
+    complete: bool = False,
+) -> dict[LabelName, list[str]]:
     """The images of each label, named by `naming`; sub-folders in `keep` are called as they are.
     What looks odd is said.
 
     See :func:`trustvlm.reading.labelled.label_folders` and :class:`trustvlm.reading.naming.Naming`.
-    """
-    return {
-        label.name: images
-        for label, images in images_by_name(folder, exclude, use, naming, keep).items()
-    }
 
-
-def images_by_name(
-    folder: Path,
-    exclude: Sequence[str],
-    use: Literal["learn", "measure"],
-    naming: Naming,
-    keep: Collection[str] = (),
-    *,
-    whole: bool = False,
-) -> dict[LabelName, list[str]]:
-    """The same, with the prompts that the map of `naming` has.
-
-    With `whole`, sub-folders without images are there, too, and a folder that cannot be read is
-    InvalidInput.
+    Args:
+        complete: list sub-folders without images, too, and refuse a folder that cannot be read.
     """
     with finding(exclude) as finder:
         images = label_folders(folder, finder, use)
-        if whole:
+        if complete:
             for path, reason in finder.left_out.unreadable:
                 raise InvalidInput(
                     f"{path} cannot be read ({reason}): what it holds is unknown, and nothing "

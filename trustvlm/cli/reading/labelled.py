@@ -98,17 +98,17 @@ def labelled_images(
     if vectors is not None:
         from trustvlm.cli.reading.arrays import labelled_vectors
 
-        found = Labelled(*labelled_vectors(vectors))
-        check_names(service, space, found.truth, no_label)
+        labelled = Labelled(*labelled_vectors(vectors))
+        check_names(service, space, labelled.truth, no_label)
     else:
         assert folder is not None
-        by_label = images_by_label(folder, exclude, "measure", naming, no_label)
+        named = images_by_label(folder, exclude, "measure", naming, no_label)
+        by_label = {label.name: images for label, images in named.items()}
         _check_naming(service, space, [name for name in by_label if name not in no_label])
         check_names(service, space, by_label, no_label)
-        found = _encoded(service, space, folder, by_label, reading)
-    return Labelled(
-        found.queries, [None if name in no_label else name for name in found.truth], found.sources
-    )
+        labelled = _encoded(service, space, folder, by_label, reading)
+    truth = [None if name in no_label else name for name in labelled.truth]
+    return Labelled(labelled.queries, truth, labelled.sources)
 
 
 def _check_naming(service: TrustService, space: str, names: Sequence[str]) -> None:
@@ -117,12 +117,12 @@ def _check_naming(service: TrustService, space: str, names: Sequence[str]) -> No
     missing = list(service.unknown_labels(space, names))
     if not missing:
         return
-    said = f"no label {missing[0]!r} in space {space!r}"
+    problem = f"no label {missing[0]!r} in space {space!r}"
     clean = clean_name(missing[0])
     if clean != missing[0] and not service.unknown_labels(space, map(clean_name, missing)):
-        raise NotFound(f"{said}; --clean-names turns it into {clean!r}, which is a label")
+        raise NotFound(f"{problem}; --clean-names turns it into {clean!r}, which is a label")
     if all(map(is_wnid, missing)):
-        raise NotFound(f"{said}; the folder names are WordNet ids; --names FILE translates them")
+        raise NotFound(f"{problem}; the folder names are WordNet ids; --names FILE translates them")
 
 
 def check_names(
