@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -123,21 +124,22 @@ class Stopped:
         return [payload * 2 for payload in payloads]
 
 
-def batcher(work: Stopped, **options: Any) -> Batcher:
-    return Batcher(
-        "test", work.run, **({"capacity": 4, "most_rows": 10, "deadline_s": 30.0} | options)
-    )
+def batcher(**options: Any) -> Batcher:
+    return Batcher("test", **({"capacity": 4, "most_rows": 10, "deadline_s": 30.0} | options))
 
 
 def test_a_batch_is_what_waits_and_goes_together() -> None:
     work = Stopped()
-    owner = batcher(work, capacity=20)
+    owner = batcher(capacity=20)
+
+    def ask(key: str, payload: Any, rows: int) -> Any:
+        return owner.ask(key, partial(work.run, key), payload, rows)
 
     async def scenario() -> list[Any]:
-        first = asyncio.ensure_future(owner.ask("a", 1, 1))
+        first = asyncio.ensure_future(ask("a", 1, 1))
         await asyncio.to_thread(work.begun.wait, 10)
         calls = [("a", 2, 1), ("b", 3, 1), ("a", "bad", 1), ("a", 4, 7), ("a", 5, 7), ("b", 6, 1)]
-        rest = [asyncio.ensure_future(owner.ask(*call)) for call in calls]
+        rest = [asyncio.ensure_future(ask(*call)) for call in calls]
         await asyncio.sleep(0)
         left = rest.pop(5)
         left.cancel()
@@ -164,15 +166,18 @@ def test_a_batch_is_what_waits_and_goes_together() -> None:
 
 def test_full_queues_and_deadlines_refuse() -> None:
     work = Stopped()
-    owner = batcher(work, deadline_s=0.05)
+    owner = batcher(deadline_s=0.05)
+
+    def ask(payload: Any) -> Any:
+        return owner.ask("a", partial(work.run, "a"), payload, 1)
 
     async def scenario() -> None:
-        first = asyncio.ensure_future(owner.ask("a", 1, 1))
+        first = asyncio.ensure_future(ask(1))
         await asyncio.to_thread(work.begun.wait, 10)
-        waiting = [asyncio.ensure_future(owner.ask("a", i, 1)) for i in range(4)]
+        waiting = [asyncio.ensure_future(ask(i)) for i in range(4)]
         await asyncio.sleep(0)
         with pytest.raises(Overloaded, match="4 calls wait already"):
-            await owner.ask("a", 9, 1)
+            await ask(9)
         await asyncio.sleep(0.1)
         work.go.set()
         assert await first == 2
@@ -183,7 +188,7 @@ def test_full_queues_and_deadlines_refuse() -> None:
     asyncio.run(scenario())
     owner.close()
     with pytest.raises(Overloaded, match="shutting down"):
-        asyncio.run(owner.ask("a", 1, 1))
+        asyncio.run(ask(1))
     lane = Lane("test", 1, 1, 0.05)
     gate = threading.Event()
 

@@ -1,4 +1,4 @@
-"""How routes answer: plain JSON, and writes that a client may repeat with an Idempotency-Key."""
+"""Answers of routes: JSON, and writes that a client may repeat with an Idempotency-Key."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any
 from fastapi import Request, Response
 
 from trustvlm.errors import InvalidInput
-from trustvlm.http.guard.keyring import Caller
 from trustvlm.http.wire.bodies import JSON
 from trustvlm.http.wire.matching import at_expected
 from trustvlm.http.wire.problems import plain
@@ -21,6 +20,7 @@ from trustvlm.types.codec import to_plain
 __all__ = ["IDEMPOTENCY_KEY", "answer", "encoded", "written"]
 
 IDEMPOTENCY_KEY = "idempotency-key"
+REPLAYED = "idempotent-replayed"
 _LONGEST = 200
 
 
@@ -35,14 +35,12 @@ def encoded(content: Any) -> bytes:
 
 
 def answer(content: Any, status: int = 200) -> Response:
-    """A JSON response; its ETag is the revision of the space that it tells of, for If-Match."""
-    return Response(encoded(content), status, _tag(content), JSON)
+    """A JSON response; its ETag is the revision of the space that it shows, for If-Match."""
+    plain_values = content if isinstance(content, dict) else vars(content)
+    return Response(encoded(content), status, _tag(plain_values.get("revision")), JSON)
 
 
-def _tag(content: Any) -> dict[str, str]:
-    revision = (
-        content.get("revision") if isinstance(content, dict) else getattr(content, "revision", None)
-    )
+def _tag(revision: Any) -> dict[str, str]:
     return {"etag": f'"{revision}"'} if isinstance(revision, int) else {}
 
 
@@ -60,42 +58,41 @@ async def written(
 
     Args:
         digest: of the body. encoders: the work may use them.
-        repeatable: doing it twice does no harm, and it is more than one short change. Its answer is
-            stored after it, so that it is done again where the process died between the two;
-            everything else is stored together with its answer.
+        repeatable: the work does no harm when it is done twice, and is more than one short change.
+            Its answer is stored after it, and it is done again where the process died between the
+            two. The answer to other work is stored in the transaction of its change.
     """
-    serving = serving_of(request)
+    serving, key = serving_of(request), request.headers.get(IDEMPOTENCY_KEY)
     work = at_expected(request, serving.service, work)
-    key = request.headers.get(IDEMPOTENCY_KEY)
     run = serving.encode if encoders else serving.writing.run
     if key is None:
         return answer(await run(work), status)
     if not 0 < len(key) <= _LONGEST or not key.isprintable():
         raise InvalidInput(f"Idempotency-Key: expected 1 to {_LONGEST} printable characters")
-    caller: Caller = request.state.caller
     path = f"{request.method} {request.url.path}".encode(errors="surrogatepass")
-    whole = hashlib.sha256(path + b"\0" + digest).digest()
-    body, code, again = await run(
-        lambda: _once(serving, (caller.key, key), whole, work, status, repeatable)
+    request_hash = hashlib.sha256(path + b"\0" + digest).digest()
+    call = request.state.caller.key, key
+    body, status, replayed = await run(
+        lambda: _once(serving, call, request_hash, work, status, repeatable)
     )
-    replayed = {"idempotent-replayed": "true"} if again else {}
-    return Response(body, code, _tag(json.loads(body)) | replayed, JSON)
+    headers = _tag(json.loads(body).get("revision"))
+    return Response(body, status, headers | ({REPLAYED: "true"} if replayed else {}), JSON)
 
 
 def _once(
     serving: Serving,
     call: tuple[str, str],
-    request: bytes,
+    request_hash: bytes,
     work: Callable[[], Any],
     status: int,
     repeatable: bool,
 ) -> tuple[bytes, int, bool]:
-    """(body, status, whether it is an earlier answer). A call that fails is not kept: it may be
-    made again."""
+    """(body, status, whether it is an earlier answer). A call that fails is dropped: it may be made
+    again."""
     home = serving.home
-    before = home.begin_call(*call, request, serving.worker)
-    if before is not None and before.status is not None:
-        return before.body or b"", before.status, True
+    earlier = home.begin_call(*call, request_hash, serving.worker)
+    if earlier is not None and earlier.status is not None:
+        return earlier.body or b"", earlier.status, True
     try:
         if repeatable:
             body = encoded(work())

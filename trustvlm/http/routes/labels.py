@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -10,7 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 from trustvlm.errors import InvalidInput
 from trustvlm.http.guard.addressed import SLASH
 from trustvlm.http.routes.answers import answer, written
-from trustvlm.http.routes.openapi import READ, WRITE, takes
+from trustvlm.http.routes.openapi import route
 from trustvlm.http.wire.bodies import FORM, JSON, Received, of_json, read_body
 from trustvlm.http.wire.parameters import content_type
 from trustvlm.http.wire.schemas import (
@@ -24,19 +25,19 @@ from trustvlm.http.wire.schemas import (
     RegisterBody,
     SyncBody,
 )
-from trustvlm.http.work.process import Serving, refuse_unknown, serving_of
+from trustvlm.http.work.process import refuse_unknown, serving_of
 from trustvlm.service.registration.sync import Contents
 from trustvlm.types import LabelInput, LabelRow, RegisterResult
 from trustvlm.types.answers import CheckedLabels, LabelPage, PicturedLabelRow, Revision
 
 __all__ = ["as_inputs", "checked_result", "name_of", "router"]
 
+SPACE = "/v1/spaces/{space}"
+LABELS = f"{SPACE}/labels"
+LABEL = LABELS + "/{label}"
 router = APIRouter(tags=["labels"])
-Page = Annotated[int, Query(ge=1, le=1_000)]
-_BEHIND = {
-    "name": "after:",
-    "id": "after-id:",
-}  # begins a cursor of that order; the last name or id of the page follows
+_CURSORS = {"name": "after:", "id": "after-id:"}
+"""The beginning of the cursors of each order; the last name or id of the page follows."""
 
 
 def name_of(label: str) -> str:
@@ -63,7 +64,7 @@ def as_inputs(labels: Sequence[LabelBody]) -> list[LabelInput]:
     return [LabelInput(**vars(label)) for label in labels]
 
 
-def _pictured(form: Received[NewLabelForm]) -> list[LabelInput]:
+def _form_inputs(form: Received[NewLabelForm]) -> list[LabelInput]:
     """The labels of a form, each with its image files."""
     body, images = form.body, form.images or []
     if (body.name is None) == (body.labels is None):
@@ -78,35 +79,14 @@ def _pictured(form: Received[NewLabelForm]) -> list[LabelInput]:
         raise InvalidInput(f"labels: {error}") from error
     if (expected := sum(label.images for label in labels)) != len(images):
         raise InvalidInput(f"labels: they have {expected} images, but {len(images)} files came")
-    inputs, start = [], 0
-    for label in labels:
-        files = images[start : start + label.images]
-        start += label.images
-        inputs.append(LabelInput(**vars(label) | {"images": files or None}))
-    return inputs
+    files = iter(images)
+    return [
+        LabelInput(**vars(label) | {"images": list(islice(files, label.images)) or None})
+        for label in labels
+    ]
 
 
-def _named(names: Sequence[str] | None) -> list[LabelBody]:
-    return [LabelBody(name=name) for name in names or ()]
-
-
-def _after(cursor: str | None, order: str) -> str | None:
-    if cursor is None:
-        return None
-    if not cursor.startswith(_BEHIND[order]):
-        raise InvalidInput(
-            f"cursor: expected the next_cursor of an earlier page with order={order}, got "
-            f"{cursor!r:.60}"
-        )
-    return cursor.removeprefix(_BEHIND[order])
-
-
-@router.post(
-    "/v1/spaces/{space}/check-labels",
-    dependencies=READ,
-    openapi_extra=takes(NamesBody, JSON),
-    response_model=CheckedLabels,
-)
+@router.post(f"{SPACE}/check-labels", **route("read", CheckedLabels, NamesBody, JSON))
 async def check_labels(request: Request, space: str) -> Response:
     """Check names before many images are sent; 404 names one that is no label,
     and what was meant."""
@@ -115,12 +95,7 @@ async def check_labels(request: Request, space: str) -> Response:
     return answer(CheckedLabels(len(set(received.body.names))))
 
 
-@router.post(
-    "/v1/spaces/{space}/sync",
-    dependencies=WRITE,
-    openapi_extra=takes(SyncBody, JSON),
-    response_model=RegisterResult,
-)
+@router.post(f"{SPACE}/sync", **route("write", RegisterResult, SyncBody, JSON))
 async def sync(request: Request, space: str) -> Response:
     """Make a space equal to a folder: remove what these labels do not have. What the space lacks is
     registered before.
@@ -128,20 +103,20 @@ async def sync(request: Request, space: str) -> Response:
     It can be restored until it is purged. Refused where space and folder have nothing in common.
     """
     home, received = serving_of(request).home, await read_body(request, SyncBody, JSON)
-    body, has = received.body, _contents(received.body.labels)
+    body, contents = received.body, _contents(received.body.labels)
     if not body.remove and not body.dry_run:
         raise InvalidInput("remove: false is allowed with dry_run only; POST …/labels registers")
 
     def work() -> RegisterResult:
-        how = {"dry_run": body.dry_run, "sync": body.remove, "bring_back": body.bring_back}
-        return home.sync_contents(space, has, **how)
+        return home.sync_contents(
+            space, contents, dry_run=body.dry_run, sync=body.remove, bring_back=body.bring_back
+        )
 
     return await written(request, work, digest=received.digest, repeatable=True)
 
 
 def _contents(labels: Sequence[LabelContents]) -> Contents:
-    """What labels have, by content. Raises InvalidInput: another number of sources than of
-    contents."""
+    """The content of labels. Raises InvalidInput: another number of sources than of contents."""
     images: dict[str, dict[bytes, str | None]] = {}
     silent, unread = set(), set()
     for label in labels:
@@ -154,33 +129,19 @@ def _contents(labels: Sequence[LabelContents]) -> Contents:
         if label.unread:
             unread.add(label.name)
         if label.contents or label.unread:
-            mine = images.setdefault(label.name, {})
-            mine.update(zip(map(bytes.fromhex, label.contents), sources, strict=True))
+            hashes = map(bytes.fromhex, label.contents)
+            images.setdefault(label.name, {}).update(zip(hashes, sources, strict=True))
         else:
             silent.add(label.name)
     return Contents(images, silent - images.keys(), unread)
 
 
-async def _by_id(serving: Serving, space: str, cursor: str | None, limit: int) -> Response:
-    """A page of labels in the order of their ids."""
-    after = _after(cursor, "id") or "0"
-    if not after.isascii() or not after.isdigit() or len(after) > 18:
-        raise InvalidInput(
-            f"cursor: expected the next_cursor of an earlier page with order=id, got {cursor!r:.60}"
-        )
-    rows = await serving.reading.run(
-        lambda: serving.home.label_page_by_id(space, after=int(after), limit=limit + 1)
-    )
-    following = f"{_BEHIND['id']}{rows[limit - 1].id}" if len(rows) > limit else None
-    return answer(LabelPage(tuple(rows[:limit]), following))
-
-
-@router.get("/v1/spaces/{space}/labels", dependencies=READ, response_model=LabelPage)
+@router.get(LABELS, **route("read", LabelPage))
 async def list_labels(
     request: Request,
     space: str,
     cursor: Annotated[str | None, Query(json_schema_extra={"pattern": "^after(-id)?:"})] = None,
-    limit: Page = 100,
+    limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
     q: Annotated[str | None, Query(min_length=1, max_length=500)] = None,
     match: Literal["prefix", "contains"] | None = None,
     unverified: bool = False,
@@ -190,103 +151,98 @@ async def list_labels(
     """A page of labels, by name; `q`: whose name contains it (ASCII letters in any case) or, with
     `match=prefix`, begins with it (as it is).
 
-    `order=id`: all of them, oldest first. `thumbnails`: each with the ids of so many of its support
-    images, as `supports`. Refused are the combinations that are not served: `order=id` with `q`,
-    `unverified` or `thumbnails`; `match` without `q`; and the cursor of a page of another order.
+    `order=id`: all of them, oldest first. `thumbnails`: each with the ids of up to this number of
+    its support images, as `supports`. Refused combinations: `order=id` with `q`, `unverified` or
+    `thumbnails`; `match` without `q`; and the cursor of a page of another order.
     """
     if match is not None and q is None:
         raise InvalidInput("match: says how the text of q is compared; it needs q")
+    serving, after = serving_of(request), _after(cursor, order)
+    rows: list[LabelRow]
     if order == "id":
-        if narrowed := [
-            name
-            for name, given in (("q", q), ("unverified", unverified), ("thumbnails", thumbnails))
-            if given
-        ]:
+        filters = {"q": q, "unverified": unverified, "thumbnails": thumbnails}
+        if filtered := ", ".join(name for name, value in filters.items() if value):
             raise InvalidInput(
-                f"order: id cannot be combined with {', '.join(narrowed)}; omit order, or list "
-                f"all labels"
+                f"order: id cannot be combined with {filtered}; omit order, or list all labels"
             )
-        return await _by_id(serving_of(request), space, cursor, limit)
-    home, after = serving_of(request).home, _after(cursor, "name")
-    wanted: dict[str, Any] = {
-        match or "contains": q,
-        "unverified": unverified,
-        "after": after,
-        "limit": limit + 1,
-    }
-    page = await serving_of(request).reading.run(
-        lambda: home.label_page(space, thumbnails=thumbnails, **wanted)
-    )
-    rows = [
-        PicturedLabelRow(**vars(row), supports=tuple(ids)) if thumbnails else row
-        for row, ids in page
-    ]
-    following = _BEHIND["name"] + rows[limit - 1].name if len(rows) > limit else None
-    return answer(LabelPage(tuple(rows[:limit]), following))
+        after_id = int(after or 0)
+        rows = await serving.reading.run(
+            lambda: serving.home.label_page_by_id(space, after=after_id, limit=limit + 1)
+        )
+    else:
+        options: dict[str, Any] = {match or "contains": q, "unverified": unverified}
+        options |= {"after": after, "limit": limit + 1, "thumbnails": thumbnails}
+        page = await serving.reading.run(lambda: serving.home.label_page(space, **options))
+        rows = [
+            PicturedLabelRow(**vars(row), supports=tuple(ids)) if thumbnails else row
+            for row, ids in page
+        ]
+    next_cursor = None
+    if len(rows) > limit:
+        next_cursor = f"{_CURSORS[order]}{getattr(rows[limit - 1], order)}"
+    return answer(LabelPage(tuple(rows[:limit]), next_cursor))
 
 
-@router.post(
-    "/v1/spaces/{space}/labels",
-    dependencies=WRITE,
-    openapi_extra=takes(RegisterBody, JSON, FORM, form=NewLabelForm),
-    response_model=RegisterResult,
-)
+def _after(cursor: str | None, order: str) -> str | None:
+    """The name or id that a page begins behind. Raises InvalidInput: a cursor of another order."""
+    if cursor is None:
+        return None
+    after = cursor.removeprefix(_CURSORS[order])
+    number = after.isascii() and after.isdigit() and len(after) <= 18
+    if after == cursor or (order == "id" and not number):
+        raise InvalidInput(
+            f"cursor: expected the next_cursor of an earlier page with order={order}, got "
+            f"{cursor!r:.60}"
+        )
+    return after
+
+
+@router.post(LABELS, **route("write", RegisterResult, RegisterBody, JSON, FORM, form=NewLabelForm))
 async def register(request: Request, space: str) -> Response:
     """Register labels: new ones, or more support images of those that are there. Repeating it
     changes nothing."""
-    service = serving_of(request).service
+    service, unreadable = serving_of(request).service, "refuse"
+    options: dict[str, Any]
     if content_type(request) == FORM:
         form = await read_body(request, NewLabelForm, FORM)
-        inputs, digest = _pictured(form), form.digest
-        given = {
-            name: getattr(form.body, name)
-            for name in ("unreadable", "keep_originals", "bring_back")
-        } | form.reading
+        inputs, digest, unreadable = _form_inputs(form), form.digest, form.body.unreadable
+        kept = {"keep_originals": form.body.keep_originals, "bring_back": form.body.bring_back}
+        options = kept | form.reading
     else:
         received = await read_body(request, RegisterBody, JSON)
-        given = {"bring_back": received.body.bring_back}
-        if (received.body.labels is None) == (received.body.names is None):
+        body, digest = received.body, received.digest
+        if (body.labels is None) == (body.names is None):
             raise InvalidInput("body: expected labels or names, one of them")
-        inputs, digest = (
-            as_inputs(received.body.labels or _named(received.body.names)),
-            received.digest,
-        )
-    encoders = any(one.images is not None or one.text_vector is None for one in inputs)
-
-    unreadable = given.pop("unreadable", "refuse")
+        inputs = as_inputs(body.labels or [LabelBody(name=name) for name in body.names or ()])
+        options = {"bring_back": body.bring_back}
+    encoders = any(label.images is not None or label.text_vector is None for label in inputs)
 
     def work() -> RegisterResult:
-        return checked_result(service.register(space, inputs, **given), unreadable)
+        return checked_result(service.register(space, inputs, **options), unreadable)
 
     return await written(request, work, digest=digest, encoders=encoders, repeatable=True)
 
 
-@router.get("/v1/spaces/{space}/labels/{label}", dependencies=READ, response_model=LabelRow)
+@router.get(LABEL, **route("read", LabelRow))
 async def show_label(request: Request, space: str, label: str) -> Response:
     """One label."""
     serving = serving_of(request)
     return answer(await serving.reading.run(lambda: serving.home.get_label(space, name_of(label))))
 
 
-@router.patch(
-    "/v1/spaces/{space}/labels/{label}",
-    dependencies=WRITE,
-    openapi_extra=takes(PatchBody, JSON),
-    response_model=Revision,
-)
+@router.patch(LABEL, **route("write", Revision, PatchBody, JSON))
 async def update_label(request: Request, space: str, label: str) -> Response:
     """Change a label's name, prompt or text vector."""
     service, received = serving_of(request).service, await read_body(request, PatchBody, JSON)
-    changes = vars(received.body)
-    return await written(
-        request,
-        lambda: Revision(service.update_label(space, name_of(label), **changes)),
-        digest=received.digest,
-        encoders=received.body.text_vector is None,
-    )
+
+    def work() -> Revision:
+        return Revision(service.update_label(space, name_of(label), **vars(received.body)))
+
+    encoders = received.body.text_vector is None
+    return await written(request, work, digest=received.digest, encoders=encoders)
 
 
-@router.delete("/v1/spaces/{space}/labels/{label}", dependencies=WRITE, response_model=Revision)
+@router.delete(LABEL, **route("write", Revision))
 async def remove_label(request: Request, space: str, label: str, purge: bool = False) -> Response:
     """Remove a label with its support images; it can be restored, unless it is purged.
 
@@ -295,43 +251,33 @@ async def remove_label(request: Request, space: str, label: str, purge: bool = F
     another one, and would be purged.
     """
     service = serving_of(request).service
-    return await written(
-        request,
-        lambda: Revision(service.remove_label(space, name_of(label), purge=purge)),
-        digest=b"%d" % purge,
-        repeatable=purge,
-    )
+
+    def work() -> Revision:
+        return Revision(service.remove_label(space, name_of(label), purge=purge))
+
+    return await written(request, work, digest=b"%d" % purge, repeatable=purge)
 
 
-@router.post(
-    "/v1/spaces/{space}/labels/{label}/restore", dependencies=WRITE, response_model=Revision
-)
+@router.post(f"{LABEL}/restore", **route("write", Revision))
 async def restore_label(request: Request, space: str, label: str) -> Response:
     """Bring back the label of that name that was removed last, with the support images it had."""
     service = serving_of(request).service
     return await written(request, lambda: Revision(service.restore_label(space, name_of(label))))
 
 
-@router.post(
-    "/v1/spaces/{space}/labels/{label}/alias",
-    dependencies=WRITE,
-    openapi_extra=takes(AliasBody, JSON),
-    response_model=Revision,
-)
+@router.post(f"{LABEL}/alias", **route("write", Revision, AliasBody, JSON))
 async def alias(request: Request, space: str, label: str) -> Response:
     """Make a label a further name of another one: from then on they are one label, and the other
     one is the answer."""
     service, received = serving_of(request).service, await read_body(request, AliasBody, JSON)
-    return await written(
-        request,
-        lambda: Revision(service.alias(space, name_of(label), received.body.of)),
-        digest=received.digest,
-    )
+
+    def work() -> Revision:
+        return Revision(service.alias(space, name_of(label), received.body.of))
+
+    return await written(request, work, digest=received.digest)
 
 
-@router.delete(
-    "/v1/spaces/{space}/labels/{label}/alias", dependencies=WRITE, response_model=Revision
-)
+@router.delete(f"{LABEL}/alias", **route("write", Revision))
 async def unalias(request: Request, space: str, label: str) -> Response:
     """Make an alias a label of its own again."""
     service = serving_of(request).service

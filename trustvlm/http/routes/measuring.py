@@ -1,33 +1,33 @@
-"""Evaluating, calibrating, feedback; calibrations; jobs."""
+"""Evaluating, calibrating and feedback, on queries of the request or on the stored ones."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields, replace
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
-import numpy as np
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from trustvlm.errors import Forbidden, InvalidInput
-from trustvlm.http.guard.keyring import Caller
+from trustvlm.errors import InvalidInput
 from trustvlm.http.routes.answers import answer, written
-from trustvlm.http.routes.openapi import READ, WRITE, takes
+from trustvlm.http.routes.openapi import route
 from trustvlm.http.wire.bodies import FORM, JSON, NPZ, Received, read_body
 from trustvlm.http.wire.matching import expected_revision
-from trustvlm.http.wire.schemas import CalibrateBody, EvaluateBody, FeedbackBody, LabelledBody
-from trustvlm.http.work.jobs import Progress, job_row
-from trustvlm.http.work.process import Serving, refuse_unknown, serving_of, shaped
-from trustvlm.scoring.rules import RULES
-from trustvlm.types import Queries
-from trustvlm.types.answers import (
-    CalibrationList,
-    Job,
-    JobList,
-    RemovedCalibration,
-    StoredCalibration,
+from trustvlm.http.wire.schemas import (
+    CalibrateBody,
+    EvaluateBody,
+    FeedbackBody,
+    LabelledBody,
+    StoredCalibrateBody,
+    StoredEvaluateBody,
 )
-from trustvlm.types.calibration import Calibration, FeedbackResult, MonitorReport
+from trustvlm.http.work.batches import joined, shaped
+from trustvlm.http.work.jobs import Progress, job_row
+from trustvlm.http.work.process import Serving, refuse_unknown, serving_of
+from trustvlm.scoring.rules import RULES
+from trustvlm.types.answers import CalibrationList, Job, RemovedCalibration, StoredCalibration
+from trustvlm.types.calibration import Calibration, FeedbackResult, MonitorReport, ObservationCounts
 from trustvlm.types.codec import Answer
 from trustvlm.types.evaluation import Evaluation
 from trustvlm.types.options import Within
@@ -35,18 +35,13 @@ from trustvlm.types.remarks import merged_notes
 
 __all__ = ["router"]
 
+SPACE = "/v1/spaces/{space}"
 router = APIRouter(tags=["measuring"])
 _STEP = 32
 Labelled = TypeVar("Labelled", bound=LabelledBody)
 
 
-@router.post(
-    "/v1/spaces/{space}/evaluate",
-    status_code=202,
-    dependencies=READ,
-    openapi_extra=takes(EvaluateBody, JSON, NPZ, FORM),
-    response_model=Job,
-)
+@router.post(f"{SPACE}/evaluate", **route("read", Job, EvaluateBody, JSON, NPZ, FORM, status=202))
 async def evaluate(request: Request, space: str) -> Response:
     """A job that says how well each rule tells right from wrong on labelled queries."""
     serving, received = serving_of(request), await labelled_body(request, space, EvaluateBody)
@@ -61,11 +56,7 @@ async def evaluate(request: Request, space: str) -> Response:
 
 
 @router.post(
-    "/v1/spaces/{space}/calibrate",
-    status_code=202,
-    dependencies=WRITE,
-    openapi_extra=takes(CalibrateBody, JSON, NPZ, FORM),
-    response_model=Job,
+    f"{SPACE}/calibrate", **route("write", Job, CalibrateBody, JSON, NPZ, FORM, status=202)
 )
 async def calibrate(request: Request, space: str) -> Response:
     """A job that chooses rule, parameters and threshold, with a promise, and puts them into force.
@@ -97,7 +88,7 @@ def _options(body: LabelledBody) -> dict[str, Any]:
 
 
 async def labelled_body(request: Request, space: str, model: type[Labelled]) -> Received[Labelled]:
-    """Labelled queries; what can be seen to be wrong is refused now, not when the job's turn comes.
+    """Labelled queries, checked now as far as possible, not when the job's turn comes.
 
     Raises:
         NotFound: a name that is no label. InvalidInput: no queries, another number of names than of
@@ -109,17 +100,15 @@ async def labelled_body(request: Request, space: str, model: type[Labelled]) -> 
         await serving.encode(lambda: serving.service.embed(space, []))
         rows = len(received.images)
     else:
-        _, given, rows = shaped(received.queries())
-        if given == (None, None):
+        _, dimensions, rows = shaped(received.queries())
+        if dimensions == (None, None):
             raise InvalidInput("classifier, verifier: expected embeddings, got none")
-    if rows != len(received.body.truth):
-        raise InvalidInput(
-            f"truth: expected {rows} names, one for each query, got {len(received.body.truth)}"
-        )
-    if received.body.sources is not None and rows != len(received.body.sources):
-        raise InvalidInput(
-            f"sources: expected {rows} names, one for each query, got {len(received.body.sources)}"
-        )
+    for name in ("truth", "sources"):
+        names = getattr(received.body, name)
+        if names is not None and rows != len(names):
+            raise InvalidInput(
+                f"{name}: expected {rows} names, one for each query, got {len(names)}"
+            )
     return received
 
 
@@ -148,90 +137,67 @@ async def begun(
 def labelled(
     serving: Serving, space: str, received: Received[Any], progress: Progress
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Queries, truth and sources of a job, and notes on its images, which are embedded some at a
-    time."""
+    """Queries, truth and sources of a job, and notes on its images, which are embedded in parts."""
     body: LabelledBody = received.body
     if received.images is None:
         return {"queries": received.queries(), "truth": body.truth, "sources": body.sources}, ()
-    how = received.reading
     parts, truth, sources, notes = [], [], list[str | None](), list[str]()
     for start in range(0, len(received.images), _STEP):
         progress.tell("embedding", start, len(received.images))
-        some = received.images[start : start + _STEP]
-        found = serving.encode_now(lambda some=some: serving.service.embed(space, some, **how))  # type: ignore[misc]
-        parts.append(found.queries)
-        notes += found.notes
-        truth += [body.truth[start + place] for place in found.places]
-        sources += (
-            found.sources
-            if body.sources is None
-            else [body.sources[start + place] for place in found.places]
+        embed = partial(
+            serving.service.embed, space, received.images[start : start + _STEP], **received.reading
         )
-    sides = [[getattr(part, name) for part in parts] for name in ("classifier", "verifier")]
-    classifier, verifier = (None if rows[0] is None else np.concatenate(rows) for rows in sides)
-    return {
-        "queries": Queries(classifier, verifier),
-        "truth": truth,
-        "sources": sources,
-    }, merged_notes(notes)
+        embedded = serving.encode_now(embed)
+        parts.append(embedded.queries)
+        notes += embedded.notes
+        places = [start + place for place in embedded.places]
+        truth += [body.truth[place] for place in places]
+        names = body.sources
+        sources += embedded.sources if names is None else [names[place] for place in places]
+    given = {"queries": joined(parts), "truth": truth, "sources": sources}
+    return given, merged_notes(notes)
 
 
-@router.post(
-    "/v1/spaces/{space}/feedback",
-    dependencies=WRITE,
-    openapi_extra=takes(FeedbackBody, JSON, NPZ, FORM),
-    response_model=FeedbackResult,
-)
+@router.post(f"{SPACE}/feedback", **route("write", FeedbackResult, FeedbackBody, JSON, NPZ, FORM))
 async def feedback(request: Request, space: str) -> Response:
     """Tell the true labels of queries; stored with the verdicts they get now."""
-    service, received = (
-        serving_of(request).service,
-        await read_body(request, FeedbackBody, JSON, NPZ, FORM),
-    )
-    body, queries = received.body, received.queries()
-    sources = body.sources or (
-        [image.filename or None for image in received.images] if received.images else None
-    )
-    return await written(
-        request,
-        lambda: service.feedback(
+    received = await read_body(request, FeedbackBody, JSON, NPZ, FORM)
+    service, body, queries = serving_of(request).service, received.body, received.queries()
+    filenames = [image.filename or None for image in received.images or ()]
+    sources = body.sources or filenames or None
+
+    def work() -> FeedbackResult:
+        return service.feedback(
             space,
             queries,
             body.truth,
             sampling=body.sampling,
             promote=body.promote,
             sources=sources,
-        ),
-        digest=received.digest,
-        encoders=received.images is not None,
-        repeatable=True,
-    )
+        )
+
+    encoders = received.images is not None
+    return await written(request, work, digest=received.digest, encoders=encoders, repeatable=True)
 
 
-@router.get("/v1/spaces/{space}/calibrations", dependencies=READ, response_model=CalibrationList)
+@router.get(f"{SPACE}/calibrations", **route("read", CalibrationList))
 async def list_calibrations(request: Request, space: str) -> Response:
     """The calibrations of a space, newest first: the first one that did not fail is in force."""
     serving = serving_of(request)
-    found, row = await serving.reading.run(
+    calibrations, row = await serving.reading.run(
         lambda: (serving.service.list_calibrations(space), serving.home.get_label_space(space))
     )
-    current = next((calibration.id for calibration in found if not calibration.failed), None)
+    current = next((one.id for one in calibrations if not one.failed), None)
     rows = (
         StoredCalibration(
-            **vars(calibration),
-            stale=calibration.revision < row.revision,
-            in_force=calibration.id == current,
+            **vars(one), stale=one.revision < row.revision, in_force=one.id == current
         )
-        for calibration in found
+        for one in calibrations
     )
     return answer(CalibrationList(row.revision, tuple(rows)))
 
 
-@router.delete(
-    "/v1/spaces/{space}/calibrations/{calibration}",
-    dependencies=WRITE,
-    response_model=RemovedCalibration,
-)
+@router.delete(SPACE + "/calibrations/{calibration}", **route("write", RemovedCalibration))
 async def remove_calibration(
     request: Request, space: str, calibration: Annotated[int, Path(ge=1, le=2**63 - 1)]
 ) -> Response:
@@ -245,7 +211,7 @@ async def remove_calibration(
     return await written(request, work)
 
 
-@router.get("/v1/spaces/{space}/monitor", dependencies=READ, response_model=MonitorReport)
+@router.get(f"{SPACE}/monitor", **route("read", MonitorReport))
 async def monitor(
     request: Request, space: str, alpha: Annotated[float, Query(), Within("alpha")] = 0.05
 ) -> Response:
@@ -255,42 +221,41 @@ async def monitor(
     return answer(await serving.reading.run(lambda: serving.service.monitor(space, alpha=alpha)))
 
 
-@router.get("/v1/jobs", tags=["jobs"], dependencies=READ, response_model=JobList)
-async def list_jobs(
-    request: Request, limit: Annotated[int, Query(ge=1, le=1_000)] = 50
-) -> Response:
-    """The newest jobs that the key may see."""
-    serving, only = serving_of(request), request.state.caller.space
-    found = await serving.reading.run(lambda: serving.home.list_jobs(only, limit))
-    return answer(JobList(tuple(replace(job_row(job), result=None) for job in found)))
-
-
-@router.get("/v1/jobs/{job}", tags=["jobs"], dependencies=READ, response_model=Job)
-async def show_job(request: Request, job: str) -> Response:
-    """A job: how far it is and, at its end, what it found."""
+@router.get(f"{SPACE}/observations", **route("read", ObservationCounts))
+async def count_observations(request: Request, space: str) -> Response:
+    """How many images with known labels are stored, and how many of them can be evaluated and
+    calibrated on."""
     serving = serving_of(request)
-    found = await serving.reading.run(lambda: serving.home.get_job(job))
-    check_job(request.state.caller, found.space, job)
-    return answer(job_row(found))
+    return answer(await serving.reading.run(lambda: serving.service.count_observations(space)))
 
 
-@router.post("/v1/jobs/{job}/cancel", tags=["jobs"], dependencies=WRITE, response_model=Job)
-async def cancel_job(request: Request, job: str) -> Response:
-    """Ask a job to stop; what it committed stays."""
-    serving = serving_of(request)
-    found = await serving.reading.run(lambda: serving.home.get_job(job))
-    check_job(request.state.caller, found.space, job)
-    await serving.writing.run(lambda: serving.home.cancel_job(job))
-    return answer(job_row(await serving.reading.run(lambda: serving.home.get_job(job))))
+@router.post(
+    f"{SPACE}/observations/evaluate", **route("read", Job, StoredEvaluateBody, JSON, status=202)
+)
+async def evaluate_stored(request: Request, space: str) -> Response:
+    """A job that evaluates on the stored images: of the last calibration, and randomly drawn
+    feedback."""
+    received = await read_body(request, StoredEvaluateBody, JSON)
+    service = serving_of(request).service
+
+    def work(progress: Progress) -> Evaluation:
+        progress.tell("evaluating", 0, None)
+        return service.evaluate_stored(space, **vars(received.body))
+
+    return await begun(request, "evaluate", space, work, received.digest)
 
 
-def check_job(caller: Caller, space: str, job: str) -> None:
-    """A key for one space opens the jobs of that space.
+@router.post(
+    f"{SPACE}/observations/calibrate", **route("write", Job, StoredCalibrateBody, JSON, status=202)
+)
+async def calibrate_stored(request: Request, space: str) -> Response:
+    """A job that calibrates on the stored images, and puts what it finds into force, unless it
+    `failed` to prove anything."""
+    received = await read_body(request, StoredCalibrateBody, JSON)
+    service = serving_of(request).service
 
-    Raises:
-        Forbidden: it is another's.
-    """
-    if caller.space is not None and caller.space != space:
-        raise Forbidden(
-            f"this key opens the space {caller.space!r} only; job {job!r} is of another"
-        )
+    def work(progress: Progress) -> Calibration:
+        progress.tell("calibrating", 0, None)
+        return service.recalibrate(space, **vars(received.body))
+
+    return await begun(request, "calibrate", space, work, received.digest)

@@ -10,7 +10,7 @@ from trustvlm.errors import Forbidden, InvalidInput
 from trustvlm.http.guard.keyring import Scope
 from trustvlm.http.options import ServeOptions
 from trustvlm.http.routes.answers import answer, written
-from trustvlm.http.routes.openapi import ADMIN, READ, takes
+from trustvlm.http.routes.openapi import route
 from trustvlm.http.wire.bodies import JSON, read_body
 from trustvlm.http.wire.parameters import check_request
 from trustvlm.http.wire.schemas import SpaceBody
@@ -23,44 +23,34 @@ __all__ = ["router"]
 router = APIRouter(tags=["spaces"])
 
 
-@router.get("/v1/spaces", dependencies=READ, response_model=SpaceList)
+@router.get("/v1/spaces", **route("read", SpaceList))
 async def list_spaces(request: Request) -> Response:
     """The spaces that the key opens, by name."""
-    serving, only = serving_of(request), request.state.caller.space
+    serving, key_space = serving_of(request), request.state.caller.space
     rows = await serving.reading.run(lambda: list(serving.service.list_spaces()))
-    return answer(SpaceList(tuple(row for row in rows if only in (None, row.name))))
+    return answer(SpaceList(tuple(row for row in rows if key_space in (None, row.name))))
 
 
-@router.post(
-    "/v1/spaces",
-    status_code=201,
-    dependencies=ADMIN,
-    openapi_extra=takes(SpaceBody, JSON),
-    response_model=SpaceRow,
-)
+@router.post("/v1/spaces", **route("admin", SpaceRow, SpaceBody, JSON, status=201))
 async def create_space(request: Request) -> Response:
     """Create a space, of precomputed embeddings or with encoders that the operator allows."""
     serving, received = serving_of(request), await read_body(request, SpaceBody, JSON)
-    only = request.state.caller.space
-    if only is not None and only != received.body.name:
-        raise Forbidden(f"this key opens the space {only!r} only")
-    values = vars(received.body)
+    key_space = request.state.caller.space
+    if key_space is not None and key_space != received.body.name:
+        raise Forbidden(f"this key opens the space {key_space!r} only")
     check_encoders(received.body, serving.options)
-    return await written(
-        request,
-        lambda: serving.service.create_space(**values),
-        digest=received.digest,
-        status=201,
-        encoders=True,
-    )
+
+    def work() -> SpaceRow:
+        return serving.service.create_space(**vars(received.body))
+
+    return await written(request, work, digest=received.digest, status=201, encoders=True)
 
 
 def check_encoders(body: SpaceBody, options: ServeOptions) -> None:
-    """Clients can name no file of the server, and make it load nothing that its operator did not
-    think of.
+    """Let clients name no file of the server, and load no encoder but those of the operator.
 
     Raises:
-        Forbidden: another encoder. InvalidInput: it is no encoder at all.
+        Forbidden: another encoder. InvalidInput: no encoder is given.
     """
     if body.classifier is None and body.preset is None:
         raise InvalidInput("classifier: expected an encoder such as 'precomputed:512', or a preset")
@@ -73,14 +63,14 @@ def check_encoders(body: SpaceBody, options: ServeOptions) -> None:
     for side, spec in given.items():
         kind = "same" if spec is None else spec.strip().partition(":")[0]
         if kind not in ("same", "precomputed") and (spec or "") not in allowed:
-            there = ", ".join(sorted(allowed)) or "none"
+            names = ", ".join(sorted(allowed)) or "none"
             raise Forbidden(
                 f"{side}: spaces are made here with 'precomputed:<dim>' or an encoder of the "
-                f"setting serve_encoders ({there})"
+                f"setting serve_encoders ({names})"
             )
 
 
-@router.get("/v1/spaces/{space}", dependencies=READ, response_model=SpaceDetails)
+@router.get("/v1/spaces/{space}", **route("read", SpaceDetails))
 async def show_space(request: Request, space: str) -> Response:
     """A space with its counts, and how many of its labels have no support image."""
     serving = serving_of(request)
@@ -90,7 +80,7 @@ async def show_space(request: Request, space: str) -> Response:
     return answer(SpaceDetails(**vars(row), unverified_count=unverified))
 
 
-@router.delete("/v1/spaces/{space}", dependencies=ADMIN, response_model=RemovedSpace)
+@router.delete("/v1/spaces/{space}", **route("admin", RemovedSpace))
 async def remove_space(request: Request, space: str) -> Response:
     """Remove a space; it can be restored until the undo window has passed."""
     service = serving_of(request).service

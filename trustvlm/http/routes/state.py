@@ -1,33 +1,93 @@
-"""What whoever asks may choose from, and how much they may send."""
+"""The service itself: health, readiness, metrics, rules, limits, and the page."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from pathlib import Path
 
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import FileResponse, PlainTextResponse, RedirectResponse
+
+from trustvlm.errors import Forbidden, NotFound, Overloaded, Unavailable
+from trustvlm.http.guard.keyring import Scope
 from trustvlm.http.routes.answers import answer
-from trustvlm.http.routes.openapi import READ
+from trustvlm.http.routes.openapi import route
 from trustvlm.http.wire.bodies import MOST_FILES, MOST_VALUES
 from trustvlm.http.work.process import serving_of
 from trustvlm.scoring.rules import DEFAULT_RULE, RULES
-from trustvlm.types.answers import Limits, Rule, RuleList
+from trustvlm.types.answers import Limits, Rule, RuleList, Status
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["about"])
+router = APIRouter()
+STATIC = Path(__file__).parents[1] / "static"
+_FRESH = {"cache-control": "no-cache"}
 
 
-@router.get("/v1/rules", dependencies=READ, response_model=RuleList)
+@router.get("/healthz", tags=["state"], response_model=Status)
+async def healthz() -> Response:
+    """The process answers."""
+    return answer(Status("ok"))
+
+
+@router.get("/readyz", tags=["state"], response_model=Status)
+async def readyz(request: Request) -> Response:
+    """The home can be read, the encoders of its spaces are loaded, and the service is not
+    shutting down; 503 otherwise."""
+    serving = serving_of(request)
+    if serving.closing:
+        raise Unavailable("the service is shutting down")
+    if not serving.loaded:
+        raise Overloaded("the encoders are being loaded", 1)
+    await serving.watching.run(serving.home.space_states)
+    return answer(Status("ready"))
+
+
+@router.get(
+    "/metrics",
+    tags=["state"],
+    dependencies=[Depends(Scope("read"))],
+    response_class=PlainTextResponse,
+)
+async def metrics(request: Request) -> Response:
+    """Metrics of all spaces for Prometheus; a key for one space does not open them."""
+    serving, key_space = serving_of(request), request.state.caller.space
+    if key_space is not None:
+        raise Forbidden(f"this key opens the space {key_space!r} only; metrics are of all spaces")
+    text = await serving.watching.run(serving.meters.text)
+    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+@router.get("/v1/rules", tags=["about"], **route("read", RuleList))
 async def list_rules() -> Response:
     """Every rule: what it looks at, its parameters, and whether its trust is a probability."""
-    rows = (
+    rules = (
         Rule(name, rule.kind, rule.parameters, rule.probability) for name, rule in RULES.items()
     )
-    return answer(RuleList(DEFAULT_RULE, tuple(rows)))
+    return answer(RuleList(DEFAULT_RULE, tuple(rules)))
 
 
-@router.get("/v1/limits", dependencies=READ, response_model=Limits)
+@router.get("/v1/limits", tags=["about"], **route("read", Limits))
 async def limits(request: Request) -> Response:
     """How much a request may hold: bytes of its body, values of a JSON body, files of a form; 413
     or 422 beyond it."""
-    options = serving_of(request).options
-    return answer(Limits(options.body_bytes, MOST_VALUES, MOST_FILES))
+    return answer(Limits(serving_of(request).options.body_bytes, MOST_VALUES, MOST_FILES))
+
+
+@router.get("/", include_in_schema=False)
+async def page(request: Request) -> Response:
+    """The page. Its files have addresses relative to it: its own address must end with a slash."""
+    root = serving_of(request).options.root_path
+    if root and request.scope.get("raw_path", b"/").decode("latin-1") == root:
+        return RedirectResponse(f"{root}/")
+    return FileResponse(STATIC / "index.html", headers=_FRESH)
+
+
+@router.get("/static/{name:path}", include_in_schema=False)
+async def static(name: str) -> Response:
+    """A file of the page: only one that lies in its folder, whatever the path looks like."""
+    files = {
+        path.relative_to(STATIC).as_posix(): path for path in STATIC.rglob("*") if path.is_file()
+    }
+    if name not in files:
+        raise NotFound(f"the page has no file {name!r}")
+    return FileResponse(files[name], headers=_FRESH)

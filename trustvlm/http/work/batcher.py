@@ -1,11 +1,11 @@
-"""Dynamic micro-batching: one thread owns the hardware, and whatever is asked meanwhile goes into
-its next call.
+"""Dynamic micro-batching: one thread owns the hardware, and calls that wait meanwhile share its
+next run.
 
-A batch is what waits: when little comes in, nobody waits for company; when much does, batches grow
-by themselves. Only after a batch of several calls the owner lingers for up to a tenth of the time
-that it took: its clients are about to ask again, and would come half a round late for ever. Calls
-are put together only if their key (space, rule, parameters …) is the same. Where a batch fails,
-each of its calls is done alone, so that one bad query spoils nobody else's answer.
+A batch holds the waiting calls with the same key (verb, space, options): with little load no call
+waits for others; with much load batches grow. Only after a batch of several calls the thread
+lingers for up to a tenth of the time that it took: the clients of that batch are about to ask
+again, and would otherwise always miss the next batch. Where a batch fails, each of its calls is run
+alone, so that a bad query fails no other.
 """
 
 from __future__ import annotations
@@ -25,12 +25,14 @@ __all__ = ["Batcher"]
 
 LONGEST_LINGER_S = 0.01
 
-Run = Callable[[Any, Sequence[Any]], Sequence[Any]]
+Run = Callable[[Sequence[Any]], Sequence[Any]]
+"""Payloads → an answer for each."""
 
 
 @dataclass(eq=False)
 class _Call:
     key: Hashable
+    run: Run
     payload: Any
     rows: int
     deadline: float
@@ -41,16 +43,13 @@ class Batcher:
     """The owner of one piece of hardware.
 
     Args:
-        run: (key, payloads) → an answer for each payload; called by the owner's thread only.
-        capacity: calls that may wait. most_rows: rows put together at most (a single call may have
-            more).
+        capacity: calls that may wait. most_rows: of a batch (a single call may have more).
         observe: called with (calls, rows) of each batch.
     """
 
     def __init__(
         self,
         name: str,
-        run: Run,
         *,
         capacity: int,
         most_rows: int,
@@ -58,7 +57,7 @@ class Batcher:
         observe: Callable[[int, int], None] = lambda calls, rows: None,
     ) -> None:
         self.name = name
-        self._run, self._observe = run, observe
+        self._observe = observe
         self._capacity, self._most_rows, self._deadline_s = capacity, most_rows, deadline_s
         self._waiting: deque[_Call] = deque()
         self._changed = threading.Condition()
@@ -72,21 +71,23 @@ class Batcher:
         """Calls that wait."""
         return len(self._waiting)
 
-    async def ask(self, key: Hashable, payload: Any, rows: int) -> Any:
-        """The answer to one call; when the caller is cancelled before its turn, the call is never
-        made.
+    async def ask(self, key: Hashable, run: Run, payload: Any, rows: int) -> Any:
+        """The answer to one call; a call whose caller is cancelled before its turn is not run.
+
+        Args:
+            run: answers the payloads of calls with this key, in the owner's thread.
 
         Raises:
             Overloaded: too many calls wait, or this one waited too long. What `run` raises.
         """
-        return await asyncio.wrap_future(self._taken(key, payload, rows))
+        return await asyncio.wrap_future(self._queue(key, run, payload, rows))
 
-    def ask_now(self, key: Hashable, payload: Any, rows: int) -> Any:
-        """The same for a thread that may wait."""
-        return self._taken(key, payload, rows).result()
+    def ask_now(self, key: Hashable, run: Run, payload: Any, rows: int) -> Any:
+        """As :meth:`ask`, for a thread that may wait."""
+        return self._queue(key, run, payload, rows).result()
 
-    def _taken(self, key: Hashable, payload: Any, rows: int) -> Future[Any]:
-        call = _Call(key, payload, rows, time.monotonic() + self._deadline_s)
+    def _queue(self, key: Hashable, run: Run, payload: Any, rows: int) -> Future[Any]:
+        call = _Call(key, run, payload, rows, time.monotonic() + self._deadline_s)
         with self._changed:
             if self._closed:
                 raise Overloaded("the service is shutting down; try again")
@@ -97,23 +98,23 @@ class Batcher:
         return call.answer
 
     def close(self) -> None:
-        """Answer what was taken on, take on nothing more."""
+        """Answer the waiting calls, and take no more."""
         with self._changed:
             self._closed = True
             self._changed.notify()
         self._thread.join()
 
     def _work(self) -> None:
-        while (batch := self._next()) is not None:
+        while (batch := self._next_batch()) is not None:
             if batch:
                 self._observe(len(batch), sum(call.rows for call in batch))
                 begin = time.monotonic()
                 self._answer(batch)
                 self._last_calls, self._last_s = len(batch), time.monotonic() - begin
 
-    def _next(self) -> list[_Call] | None:
-        """The oldest call and those that go with it; empty where all of them are past; None:
-        closed, and nothing waits."""
+    def _next_batch(self) -> list[_Call] | None:
+        """The oldest call and those that join it, without those that came to nothing; None: closed,
+        and no call waits."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed)
             if not self._waiting:
@@ -129,32 +130,29 @@ class Batcher:
                 else:
                     others.append(call)
             self._waiting = others
-        return [call for call in batch if self._begun(call)]
+        return [call for call in batch if self._begin(call)]
 
     def _linger(self) -> None:
-        until = (
-            time.monotonic() + min(LONGEST_LINGER_S, 0.1 * self._last_s)
-            if self._last_calls > 1
-            else 0.0
-        )
+        if self._last_calls < 2:
+            return
+        until = time.monotonic() + min(LONGEST_LINGER_S, 0.1 * self._last_s)
         while not self._closed and (left := until - time.monotonic()) > 0:
             self._changed.wait(left)
 
-    def _begun(self, call: _Call) -> bool:
-        """Whether the call is to be made: somebody waits for it, and it is in time."""
+    def _begin(self, call: _Call) -> bool:
+        """Whether the call is still waited for, and in time."""
         if not call.answer.set_running_or_notify_cancel():
             return False
         if time.monotonic() > call.deadline:
-            message = (
-                f"the call waited for more than {self._deadline_s:g} s ({self.name}); try again"
-            )
-            call.answer.set_exception(Overloaded(message))
+            limit = f"{self._deadline_s:g} s ({self.name})"
+            error = Overloaded(f"the call waited for more than {limit}; try again")
+            call.answer.set_exception(error)
             return False
         return True
 
     def _answer(self, batch: list[_Call]) -> None:
         try:
-            answers = self._run(batch[0].key, [call.payload for call in batch])
+            answers = batch[0].run([call.payload for call in batch])
         except BaseException as error:
             if len(batch) == 1:
                 batch[0].answer.set_exception(error)

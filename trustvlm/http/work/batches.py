@@ -1,0 +1,107 @@
+"""Queries of several requests put together into one call, and its answer divided among them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from trustvlm.errors import InvalidInput
+from trustvlm.service.inputs.encode import told_remarks
+from trustvlm.types import Embedded, Queries
+
+__all__ = ["Part", "divided", "hashable", "joined", "parts_of", "row_count", "shaped"]
+
+SIDES = ("classifier", "verifier")
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A request's part of an answer: the rows start … stop of verdicts or hits."""
+
+    answer: Any
+    start: int
+    stop: int
+
+
+def hashable(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Options as part of the key of a batch."""
+
+    def frozen(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return tuple(sorted(value.items()))
+        return tuple(value) if isinstance(value, list) else value
+
+    return tuple((name, frozen(value)) for name, value in options.items())
+
+
+def row_count(queries: Queries) -> int:
+    """The number of queries."""
+    rows: Any = queries.classifier if queries.classifier is not None else queries.verifier
+    return 0 if rows is None else len(rows)
+
+
+def shaped(queries: Queries) -> tuple[Queries, tuple[int | None, int | None], int]:
+    """(queries as matrices, their dimensions, their number).
+
+    Raises:
+        InvalidInput: not matrices of numbers, or of different lengths.
+    """
+    matrices: dict[str, Any] = {}
+    for name in SIDES:
+        rows = getattr(queries, name)
+        if rows is None:
+            continue
+        try:
+            matrix = np.asarray(rows, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise InvalidInput(f"{name}: expected rows of the same number of values") from error
+        if matrix.ndim != 2 and matrix.shape != (0,):
+            raise InvalidInput(f"{name}: expected (n, d) embeddings, got shape {matrix.shape}")
+        matrices[name] = matrix
+    if len({len(matrix) for matrix in matrices.values()}) > 1:
+        counts = " and ".join(str(len(matrices[name])) for name in SIDES)
+        raise InvalidInput(f"classifier and verifier: got {counts} embeddings")
+    classifier, verifier = (
+        matrices[name].shape[-1] if name in matrices else None for name in SIDES
+    )
+    queries = Queries(matrices.get("classifier"), matrices.get("verifier"))
+    return queries, (classifier, verifier), row_count(queries)
+
+
+def joined(parts: Sequence[Queries]) -> Queries:
+    """Queries one after the other, all with the same sides."""
+    if len(parts) == 1:
+        return parts[0]
+    columns = ([getattr(part, name) for part in parts] for name in SIDES)
+    classifier, verifier = (None if rows[0] is None else np.concatenate(rows) for rows in columns)
+    return Queries(classifier, verifier)
+
+
+def parts_of(answer: Any, counts: Sequence[int]) -> list[Part]:
+    """The parts of verdicts or hits for requests with so many queries each."""
+    ends = np.cumsum(counts).tolist()
+    return [Part(answer, start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+
+def divided(embedded: Embedded, counts: Sequence[int]) -> Iterator[Embedded]:
+    """The parts of embedded images for requests with so many images each."""
+    places, failed = (np.array(ids, np.int64) for ids in (embedded.places, embedded.failed))
+    start = 0
+    for count in counts:
+        read = np.flatnonzero((places >= start) & (places < start + count))
+        unread = np.flatnonzero((failed >= start) & (failed < start + count))
+        sides = (getattr(embedded.queries, name) for name in SIDES)
+        classifier, verifier = (None if rows is None else np.asarray(rows)[read] for rows in sides)
+        sources = [embedded.sources[i] for i in read.tolist()]
+        yield Embedded(
+            Queries(classifier, verifier),
+            sources,
+            [embedded.failures[i] for i in unread.tolist()],
+            tuple((places[read] - start).tolist()),
+            tuple((failed[unread] - start).tolist()),
+            *told_remarks(sources, [embedded.remarks[i] for i in read.tolist()]),
+        )
+        start += count
