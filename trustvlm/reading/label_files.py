@@ -3,15 +3,13 @@
 A row has the fields of :class:`trustvlm.LabelInput` that are no images: ``name`` (text, always),
 ``prompt`` (text), ``text_vector`` (a list of numbers, or one list a template), ``image_vectors``
 and ``classifier_image_vectors`` (lists of vectors). In Parquet, lists may be of fixed size and
-numbers of any width; the file may be compressed. A :class:`Sandbox` reads it: pyarrow ends its
-process over some damaged files, and others would fill the memory.
+numbers of any width; the file may be compressed.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import closing
 from difflib import get_close_matches
 from os import PathLike
 from pathlib import Path
@@ -21,13 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from trustvlm.errors import InvalidInput, NotFound
-from trustvlm.system.sandbox import Message, Sandbox, Unreadable
+from trustvlm.reading.parquet import read_batches
 from trustvlm.types import LabelInput
 
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["JSON_LINES", "PARQUET", "parquet_batches", "read_labels"]
+__all__ = ["JSON_LINES", "PARQUET", "read_labels"]
 
 JSON_LINES, PARQUET = (".ndjson", ".jsonl"), (".parquet",)
 """How such files are called."""
@@ -37,9 +35,6 @@ _VECTORS = {"text_vector": (1, 2), "image_vectors": (2,), "classifier_image_vect
 """The columns of vectors, and how deep their lists may be."""
 
 _LINE_BYTES = 64 * 2**20
-_BATCH_ROWS, _BATCH_BYTES = 500, 4 * 2**20
-_MEMORY, _SECONDS = 512 * 2**20, 30.0
-"""What a batch of rows may take to be read."""
 
 
 def read_labels(path: str | PathLike[str]) -> Iterator[LabelInput]:
@@ -101,87 +96,52 @@ def _label(fields: object) -> LabelInput:
     return LabelInput(**fields)
 
 
-def _check_field(name: str) -> None:
+def _check_field(name: str, where: str = "") -> None:
     known = (*_TEXTS, *_VECTORS)
     if name not in known:
         meant = get_close_matches(name, known, 1)
         hint = f"did you mean {meant[0]!r}?" if meant else f"expected some of {', '.join(known)}"
-        raise InvalidInput(f"{name!r:.80} is not a field of a label; {hint}")
+        raise InvalidInput(f"{where}{name!r:.80} is not a field of a label; {hint}")
 
 
 def _of_parquet(path: Path) -> Iterator[LabelInput]:
-    import pyarrow as pa
-
     first = 1
-    with closing(Sandbox(f"{__name__}:parquet_batches")) as sandbox:
+    for batch in read_batches(path, lambda facts: _check_columns(path, facts.schema)):
         try:
-            request = {"path": str(path.absolute())}
-            for _, (part,) in sandbox.ask(request, memory=_MEMORY, seconds=_SECONDS):
-                batch = pa.ipc.open_stream(part).read_next_batch()
-                columns = {name: _cells(name, batch.column(name)) for name in batch.schema.names}
-                for row in range(batch.num_rows):
-                    yield LabelInput(**{name: cells[row] for name, cells in columns.items()})
-                first += batch.num_rows
-        except Unreadable as error:
-            raise InvalidInput(f"{path}: {error}") from error
+            columns = {name: _cells(name, batch.column(name)) for name in batch.schema.names}
         except InvalidInput as error:
-            raise InvalidInput(f"{path}, in the rows from {first} on: {error}") from error
+            rows = f"rows {first} to {first + batch.num_rows - 1}"
+            raise InvalidInput(f"{path}, {rows}: {error}") from error
+        for row in range(batch.num_rows):
+            yield LabelInput(**{name: cells[row] for name, cells in columns.items()})
+        first += batch.num_rows
 
 
-def parquet_batches(request: dict[str, Any], parts: list[bytearray]) -> Iterator[Message]:
-    """Answer, in a :class:`Sandbox`, with the rows of the Parquet file "path", a batch at a time as
-    an Arrow stream.
-
-    Raises:
-        Unreadable: it is none, or has other columns.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        file = pq.ParquetFile(request["path"], pre_buffer=False, page_checksum_verification=True)
-        _check_columns(file.schema_arrow)
-        for number in range(file.metadata.num_row_groups):
-            group = file.metadata.row_group(number)
-            row_bytes = group.total_byte_size // max(1, group.num_rows)
-            size = max(1, min(_BATCH_ROWS, _BATCH_BYTES // max(1, row_bytes)))
-            for batch in file.iter_batches(size, row_groups=[number], use_threads=False):
-                batch.validate(full=True)
-                output = pa.BufferOutputStream()
-                with pa.ipc.new_stream(output, batch.schema) as writer:
-                    writer.write_batch(batch)
-                yield {}, [output.getvalue()]
-    except InvalidInput as error:
-        raise Unreadable(str(error)) from error
-    except MemoryError:
-        raise
-    except (pa.ArrowException, OSError, ValueError, TypeError, OverflowError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise Unreadable(f"it is no sound Parquet file: {reason:.200}") from error
-
-
-def _check_columns(schema: pyarrow.Schema) -> None:
+def _check_columns(path: Path, schema: pyarrow.Schema) -> None:
     """Raises InvalidInput for columns that are missing, not known, or of another type."""
     import pyarrow as pa
 
     for name in schema.names:
-        _check_field(name)
+        _check_field(name, f"{path}: ")
     if "name" not in schema.names or len(set(schema.names)) < len(schema.names):
         columns = ", ".join(schema.names)
-        raise InvalidInput(f"expected a column name, and no column twice; got {columns:.200}")
+        raise InvalidInput(f"{path}: expected a column name, and no column twice; got {columns}")
     for field in schema:
         kind, depth = field.type, 0
-        if field.name in _TEXTS:
-            kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-            if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-                raise InvalidInput(f"column {field.name}: expected texts, got {field.type!s:.80}")
-            continue
         while _is_list(kind):
             kind, depth = kind.value_type, depth + 1
-        numbers = pa.types.is_floating(kind) or pa.types.is_integer(kind)
-        if depth not in _VECTORS[field.name] or not numbers:
-            lists = " or ".join("lists of " * deep + "numbers" for deep in _VECTORS[field.name])
-            raise InvalidInput(f"column {field.name}: expected {lists}, got {field.type!s:.80}")
+        if field.name in _TEXTS:
+            kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+            fits = depth == 0 and (pa.types.is_string(kind) or pa.types.is_large_string(kind))
+            expected = "texts"
+        else:
+            numbers = pa.types.is_floating(kind) or pa.types.is_integer(kind)
+            fits = depth in _VECTORS[field.name] and numbers
+            lists = ("lists of " * deep + "numbers" for deep in _VECTORS[field.name])
+            expected = " or ".join(lists)
+        if not fits:
+            what = f"{path}: column {field.name}"
+            raise InvalidInput(f"{what}: expected {expected}, got {field.type!s:.80}")
 
 
 def _is_list(kind: pyarrow.DataType) -> bool:

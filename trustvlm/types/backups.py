@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-__all__ = ["Backup", "CatalogFacts", "Restored", "SpaceFacts", "Upgrade"]
+__all__ = ["Backup", "CatalogFacts", "Exported", "Restored", "SpaceFacts", "Upgrade"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,18 @@ class Backup:
     created_at: datetime
     catalog: CatalogFacts
     originals: int
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A space that was exported: its folder, its revision, and its numbers of labels and support
+    images."""
+
+    folder: Path
+    space: str
+    revision: int
+    labels: int
+    supports: int
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,21 @@
-"""Exporting a space as Parquet: one read transaction, row groups of bounded size, a folder that
-appears when it is whole."""
+"""Exporting a space as Parquet: one read transaction, row groups of bounded size, and a folder that
+appears when it is complete."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
 from trustvlm.catalog.rows import export, spaces
-from trustvlm.catalog.rows.export import StoredLabel, StoredSupport
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.errors import Conflict
 from trustvlm.service.home.home import Home
@@ -32,27 +32,17 @@ from trustvlm.service.transfer.export_format import (
 )
 from trustvlm.system.durable import sync
 from trustvlm.system.fault_points import reached
+from trustvlm.types.backups import Exported
 
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["Exported", "digest_of", "export_space"]
+__all__ = ["digest_of", "export_space"]
 
 _LABELS_AT_A_TIME = 500
 
-Row = TypeVar("Row")
-
-
-@dataclass(frozen=True)
-class Exported:
-    """A space that was exported: where, at which revision, and how many labels and support
-    images."""
-
-    folder: Path
-    space: str
-    revision: int
-    labels: int
-    supports: int
+Rows = Iterator[dict[str, Any]]
+"""Values by the names of columns; vectors are packed."""
 
 
 def export_space(
@@ -67,12 +57,13 @@ def export_space(
         with unwritable("exporting to", target), work_folder(target.parent) as work:
             made = work / "export"
             made.mkdir()
-            manifest = _described(space)
-            labels = _write_labels(connection, space, manifest, made / LABELS)
-            supports = _write_supports(connection, space, manifest, made / SUPPORTS, progress)
+            manifest = _manifest_of(space)
+            at_once = group_rows(manifest)
+            labels = _label_rows(connection, space, at_once)
+            supports = _support_rows(connection, space, at_once, progress)
             files = {
-                LABELS: _facts(made / LABELS, labels),
-                SUPPORTS: _facts(made / SUPPORTS, supports),
+                LABELS: _write(made / LABELS, label_schema(manifest), labels, at_once),
+                SUPPORTS: _write(made / SUPPORTS, support_schema(manifest), supports, at_once),
             }
             (made / MANIFEST).write_text(replace(manifest, files=files).to_json(), encoding="utf-8")
             sync(made / MANIFEST)
@@ -81,102 +72,63 @@ def export_space(
             made.rename(target)  # replaces an empty folder, and nothing else
             reached("export.renamed")
             sync(target.parent)
-    return Exported(target, space.name, space.revision, labels, supports)
+    return Exported(target, space.name, space.revision, files[LABELS].rows, files[SUPPORTS].rows)
 
 
-def _described(space: SpaceRecord) -> SpaceManifest:
-    own: dict[str, Any] = {"trustvlm": version("trustvlm"), "files": {}}
-    own["created_at"] = datetime.now(UTC).isoformat(timespec="seconds")
-    taken = SpaceManifest.__dataclass_fields__.keys() - own.keys()
-    return SpaceManifest(**own, **{name: getattr(space, name) for name in taken})
+def _manifest_of(space: SpaceRecord) -> SpaceManifest:
+    values: dict[str, Any] = {
+        "trustvlm": version("trustvlm"), "files": {},
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }  # fmt: skip
+    of_space = SpaceManifest.__dataclass_fields__.keys() - {*values, "format", "version"}
+    values |= {name: getattr(space, name) for name in of_space}
+    return SpaceManifest(**values | {"templates": tuple(space.templates)})
 
 
-def _write_labels(
-    connection: Connection, space: SpaceRecord, manifest: SpaceManifest, path: Path
-) -> int:
-    import pyarrow as pa
-
-    schema = label_schema(manifest)
-
-    def table(rows: Sequence[StoredLabel]) -> Any:
-        plain = [[getattr(row, name) for row in rows] for name in schema.names[:5]]
-        columns = [
-            pa.array(values, field.type) for values, field in zip(plain, schema, strict=False)
-        ]
-        columns.append(_vectors([row.text_prototype for row in rows], manifest.classifier_dim))
-        columns.append(_vectors([row.prototype for row in rows], manifest.verifier_dim))
-        return pa.Table.from_arrays(columns, schema=schema)
-
-    batches = export.label_rows(connection, space.id, group_rows(manifest))
-    return _write(
-        path, schema, (row for batch in batches for row in batch), table, group_rows(manifest)
-    )
+def _label_rows(connection: Connection, space: SpaceRecord, at_once: int) -> Rows:
+    for labels in export.label_rows(connection, space.id, at_once):
+        yield from map(vars, labels)
 
 
-def _write_supports(
-    connection: Connection,
-    space: SpaceRecord,
-    manifest: SpaceManifest,
-    path: Path,
-    progress: Callable[[int], None] | None,
-) -> int:
-    import pyarrow as pa
-
-    schema = support_schema(manifest)
-
-    def rows() -> Iterator[tuple[str, StoredSupport]]:
-        for labels in export.label_rows(connection, space.id, _LABELS_AT_A_TIME):
-            names = {label.id: label.name for label in labels}
-            for batch in export.support_rows(connection, list(names), group_rows(manifest)):
-                yield from ((names[support.label_id], support) for support in batch)
-            if progress is not None:
-                progress(len(labels))
-
-    def table(found: Sequence[tuple[str, StoredSupport]]) -> Any:
-        supports = [support for _, support in found]
-        columns = [
-            pa.array([name for name, _ in found], pa.string()),
-            pa.array([support.content_hash for support in supports], pa.binary(32)),
-            pa.array([support.source for support in supports], pa.string()),
-            _vectors([support.embedding for support in supports], manifest.verifier_dim),
-            _vectors(
-                [support.classifier_embedding for support in supports], manifest.classifier_dim
-            ),
-            pa.array([support.thumbnail for support in supports], pa.binary()),
-        ]
-        return pa.Table.from_arrays(columns, schema=schema)
-
-    return _write(path, schema, rows(), table, group_rows(manifest))
+def _support_rows(
+    connection: Connection, space: SpaceRecord, at_once: int, progress: Callable[[int], None] | None
+) -> Rows:
+    for labels in export.label_rows(connection, space.id, _LABELS_AT_A_TIME):
+        names = {label.id: label.name for label in labels}
+        for supports in export.support_rows(connection, list(names), at_once):
+            yield from (vars(one) | {"label": names[one.label_id]} for one in supports)
+        if progress is not None:
+            progress(len(labels))
 
 
-def _write(
-    path: Path,
-    schema: pyarrow.Schema,
-    rows: Iterator[Row],
-    table: Callable[[Sequence[Row]], Any],
-    group: int,
-) -> int:
-    """Write rows as row groups of `group`; how many there were. The file is on disk when this
-    returns."""
+def _write(path: Path, schema: pyarrow.Schema, rows: Rows, at_once: int) -> FileFacts:
+    """Write rows as row groups of `at_once`. The file is on disk when this returns."""
     import pyarrow.parquet as pq
 
-    count = 0
+    count, last = 0, False
     options = {"compression": "none", "use_dictionary": False, "write_page_checksum": True}
     with path.open("xb") as file, pq.ParquetWriter(file, schema, **options) as writer:
-        waiting: list[Row] = []
-        for row in rows:
-            waiting.append(row)
-            if len(waiting) == group:
-                writer.write_table(table(waiting))
-                count, waiting = count + group, []
-        writer.write_table(
-            table(waiting)
-        )  # also without rows: the file then says what there would be
+        while not last:
+            group = list(islice(rows, at_once))
+            writer.write_table(_table(schema, group))  # also without rows
+            count, last = count + len(group), len(group) < at_once
     sync(path)
-    return count + len(waiting)
+    return FileFacts(count, path.stat().st_size, digest_of(path))
 
 
-def _vectors(blobs: Sequence[bytes | None], dim: int) -> Any:
+def _table(schema: pyarrow.Schema, rows: Sequence[dict[str, Any]]) -> pyarrow.Table:
+    import pyarrow as pa
+
+    columns = [
+        _vectors([row[field.name] for row in rows], field.type.list_size)
+        if pa.types.is_fixed_size_list(field.type)
+        else pa.array([row[field.name] for row in rows], field.type)
+        for field in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _vectors(blobs: Sequence[bytes | None], dim: int) -> pyarrow.Array:
     """Packed float32 vectors as a column of fixed-size lists."""
     import numpy as np
     import pyarrow as pa
@@ -187,10 +139,6 @@ def _vectors(blobs: Sequence[bytes | None], dim: int) -> Any:
     return pa.FixedSizeListArray.from_arrays(
         pa.array(values), dim, mask=pa.array(missing) if missing.any() else None
     )
-
-
-def _facts(path: Path, rows: int) -> FileFacts:
-    return FileFacts(rows, path.stat().st_size, digest_of(path))
 
 
 def digest_of(path: Path) -> str:

@@ -1,19 +1,19 @@
-"""What an exported space looks like: a folder of two Parquet files, and a manifest that says what
-they are.
+"""The files of an exported space: labels.parquet, supports.parquet and manifest.json
+(docs/backup.md).
 
 Rows stand in the order of the labels' ids, support images in that of their labels, so that both
 files can be read side by side in little memory. Vectors are fixed-size lists of float32, bit by bit
 those of the catalog. Nothing is compressed or dictionary-encoded: embeddings do not shrink, and a
-file can then hold no more rows than its size allows.
+file then holds no more rows than its size allows.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from base64 import b64encode
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, PlainSerializer, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 
 from trustvlm.encoders import parse_spec
 from trustvlm.errors import InvalidInput, NotFound
@@ -36,17 +36,19 @@ __all__ = [
     "support_schema",
 ]
 
-VERSION = 1
 MANIFEST, LABELS, SUPPORTS = "manifest.json", "labels.parquet", "supports.parquet"
 GROUP_BYTES = 16 * 2**20
-"""About so many bytes make a row group, which is what is held at a time."""
+"""Bytes of a row group, about; this much is held in memory at a time."""
 
-_THUMBNAIL_BYTES = 4_096  # as a rule; only for the size of row groups
-_MAX_DIM = 65_536
-_MAX_IDENTITY = 1_000
+_THUMBNAIL_BYTES = 4_096  # a usual one; only for the size of row groups
+_STRICT = ConfigDict(strict=True, extra="forbid", val_json_bytes="base64")
+
+Dim = Annotated[int, Field(ge=1, le=65_536)]
+Golden = Annotated[bytes, PlainSerializer(lambda data: b64encode(data).decode(), when_used="json")]
+Identity = Annotated[str, Field(min_length=1, max_length=1_000, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class FileFacts:
     """One file: its rows, its bytes, and its SHA-256 in hexadecimal."""
 
@@ -55,97 +57,70 @@ class FileFacts:
     sha256: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT, kw_only=True)
 class SpaceManifest:
     """A space and the files that hold it; the space's fields are those of the catalog's row."""
 
+    format: Literal["trustvlm-space"] = "trustvlm-space"
+    version: Literal[1] = 1
     trustvlm: str
     created_at: str
     revision: int
     name: str
     classifier: str
     verifier: str
-    classifier_identity: str
-    verifier_identity: str
-    classifier_golden: bytes | None
-    verifier_golden: bytes | None
-    classifier_dim: int
-    verifier_dim: int
+    classifier_identity: Identity
+    verifier_identity: Identity
+    classifier_golden: Golden | None
+    verifier_golden: Golden | None
+    classifier_dim: Dim
+    verifier_dim: Dim
     templates: tuple[str, ...]
     logit_scale: float
     recipe: str
     files: dict[str, FileFacts]
 
     def to_json(self) -> str:
-        """As it stands in manifest.json and, without the files, in the metadata of both Parquet
+        """The content of manifest.json and, without the files, of the metadata of both Parquet
         files."""
-        content = asdict(self) | {"format": "trustvlm-space", "version": VERSION}
-        for side in ("classifier_golden", "verifier_golden"):
-            content[side] = (
-                None if content[side] is None else base64.b64encode(content[side]).decode()
-            )
-        return json.dumps(content, ensure_ascii=False, indent=1)
+        return _MANIFEST.dump_json(self, indent=1).decode()
 
     @classmethod
     def from_json(cls, text: bytes) -> SpaceManifest:
-        """The manifest that :meth:`to_json` wrote, every field checked. Raises ValueError
-        (InvalidInput is one) else."""
+        """The manifest that :meth:`to_json` wrote, every field checked. Raises InvalidInput."""
         try:
-            found = json.loads(text)
-            kind, version = found.pop("format"), found.pop("version")
-            if (kind, version) != ("trustvlm-space", VERSION):
-                raise ValueError(
-                    f"expected version {VERSION} of trustvlm-space, got version {version!r:.20} "
-                    f"of {kind!r:.40}"
-                )
-            if not all(
-                isinstance(found[name], str) for name in ("classifier", "verifier", "recipe")
-            ):
-                raise ValueError("expected classifier, verifier and recipe as texts")
-            if not isinstance(found["templates"], list):
-                raise ValueError("expected a list of templates")
-            for side in ("classifier_golden", "verifier_golden"):
-                found[side] = (
-                    None if found[side] is None else base64.b64decode(found[side], validate=True)
-                )
-            found["files"] = {name: FileFacts(**facts) for name, facts in found["files"].items()}
-            found["templates"] = tuple(check_templates(found["templates"]))
-            manifest = cls(**found)
+            manifest = _MANIFEST.validate_json(text)
             _check(manifest)
-        except (KeyError, TypeError, AttributeError, RecursionError, binascii.Error) as error:
-            raise ValueError(f"{type(error).__name__}: {error}") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise InvalidInput(f"{place}: {first['msg']}") from error
         except NotFound as error:  # the recipe
-            raise ValueError(str(error)) from error
+            raise InvalidInput(str(error)) from error
         return manifest
 
     def values(self) -> dict[str, Any]:
         """The columns of the space's row."""
-        described = {
-            name: value
-            for name, value in vars(self).items()
-            if name not in ("trustvlm", "created_at", "revision", "files")
-        }
-        return described | {"templates": list(self.templates)}
+        left_out = ("format", "version", "trustvlm", "created_at", "revision", "files")
+        values = {name: value for name, value in vars(self).items() if name not in left_out}
+        return values | {"templates": list(self.templates)}
+
+
+_MANIFEST = TypeAdapter(SpaceManifest)
 
 
 def _check(manifest: SpaceManifest) -> None:
-    """Raises InvalidInput or NotFound for a field that no export has."""
+    """Raises InvalidInput or NotFound for fields that do not fit together."""
     check_space_name(manifest.name, "name")
     check_scale(manifest.logit_scale)
+    check_templates(manifest.templates)
     load_recipe(manifest.recipe)
+    pins = ("dim", "identity", "golden")
     for side in ("classifier", "verifier"):
-        dim, identity, golden = (
-            getattr(manifest, f"{side}_{key}") for key in ("dim", "identity", "golden")
-        )
+        dim, _, golden = (getattr(manifest, f"{side}_{pin}") for pin in pins)
         spec = parse_spec(getattr(manifest, side))
-        if type(dim) is not int or not 1 <= dim <= _MAX_DIM or spec.dim not in (None, dim):
-            raise InvalidInput(f"{side}_dim: {dim!r:.40} does not fit {spec.text!r}")
-        if (
-            not isinstance(identity, str)
-            or not 0 < len(identity) <= _MAX_IDENTITY
-            or not identity.isprintable()
-        ):
-            raise InvalidInput(f"{side}_identity: expected a short text, got {identity!r:.60}")
+        if spec.dim not in (None, dim):
+            raise InvalidInput(f"{side}_dim: {dim} does not fit {spec.text!r}")
         if golden is not None and len(golden) != 4 * dim:
             raise InvalidInput(
                 f"{side}_golden: expected {dim} float32 values, got {len(golden)} bytes"
@@ -155,20 +130,15 @@ def _check(manifest: SpaceManifest) -> None:
             f"classifier: expected an open_clip or precomputed encoder, got {manifest.classifier!r}"
         )
     if manifest.verifier == "same" and any(
-        getattr(manifest, f"classifier_{key}") != getattr(manifest, f"verifier_{key}")
-        for key in ("dim", "identity", "golden")
+        getattr(manifest, f"classifier_{pin}") != getattr(manifest, f"verifier_{pin}")
+        for pin in pins
     ):
         raise InvalidInput(
             "verifier: it is 'same', but its dimension, identity or golden embedding is not the "
             "classifier's"
         )
     if manifest.files.keys() != {LABELS, SUPPORTS}:
-        raise InvalidInput(
-            f"files: expected {LABELS} and {SUPPORTS}, got {', '.join(manifest.files)!r:.80}"
-        )
-    for facts in manifest.files.values():
-        if [type(value) for value in vars(facts).values()] != [int, int, str]:
-            raise InvalidInput("files: expected rows and size as numbers, and sha256 as text")
+        raise InvalidInput(f"files: expected {LABELS} and {SUPPORTS}")
 
 
 def label_schema(manifest: SpaceManifest) -> pyarrow.Schema:
@@ -203,12 +173,6 @@ def support_schema(manifest: SpaceManifest) -> pyarrow.Schema:
 
 
 def group_rows(manifest: SpaceManifest) -> int:
-    """How many rows of either file make a row group of about :data:`GROUP_BYTES`."""
-    return max(
-        1,
-        min(
-            16_384,
-            GROUP_BYTES
-            // (4 * (manifest.classifier_dim + manifest.verifier_dim) + _THUMBNAIL_BYTES),
-        ),
-    )
+    """Rows of either file that make a row group of about :data:`GROUP_BYTES`."""
+    row_bytes = 4 * (manifest.classifier_dim + manifest.verifier_dim) + _THUMBNAIL_BYTES
+    return max(1, min(16_384, GROUP_BYTES // row_bytes))

@@ -1,11 +1,12 @@
-"""Making a space of exported files, in durable chunks that nobody sees before the last one is
-in."""
+"""Making a space of exported files, in durable chunks that stay invisible until the last one is
+stored."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -21,15 +22,8 @@ from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.names import check_space_name
 from trustvlm.service.registration.plan import CHUNK_BYTES, CHUNK_LABELS, chunked
 from trustvlm.service.registration.prototypes import prototype_of, renew_prototypes
-from trustvlm.service.transfer import sandbox_child
-from trustvlm.service.transfer.export_format import LABELS, SUPPORTS
-from trustvlm.service.transfer.read_export import (
-    GivenLabel,
-    batch_rows,
-    labels_of,
-    read_manifest,
-    supports_of,
-)
+from trustvlm.service.transfer.export_format import LABELS, SUPPORTS, SpaceManifest
+from trustvlm.service.transfer.read_export import read_label_rows, read_manifest, read_support_rows
 from trustvlm.types import SpaceRow
 from trustvlm.types.arrays import Float32s
 
@@ -37,17 +31,32 @@ __all__ = ["import_space"]
 
 _ALIASES_AT_A_TIME = 200
 
-Whole = tuple[GivenLabel, list[NewSupport]]
+
+@dataclass
+class _LabelWithImages:
+    """A label, the label that it is an alias of, and its support images by content hash."""
+
+    label: NewLabel
+    alias_of: str | None
+    images: dict[bytes, NewSupport]
+
+    @property
+    def size(self) -> int:
+        """Its bytes in the catalog, about."""
+        vectors = 4 * len(self.label.text_prototype) * (1 + len(self.images))
+        return vectors + sum(
+            image.embedding.nbytes + len(image.thumbnail or b"") for image in self.images.values()
+        )
 
 
 @dataclass
-class _Remaining:
-    """What can be checked only when all labels are in.
+class _Pending:
+    """What can be checked only when all labels are stored.
 
     Attributes:
         aliases: name → the label it is a further name of.
         prototypes: label name → (prototype, support count) that its own support images do not give:
-            its aliases' must.
+            with those of its aliases they must.
     """
 
     aliases: dict[str, str] = field(default_factory=dict)
@@ -61,21 +70,18 @@ def import_space(
     folder = folder.absolute()
     manifest = read_manifest(folder)
     name = check_space_name(manifest.name if name is None else name, "space")
-    with home.catalog.read() as connection:
-        export.require_free(connection, name)
-    sandbox_child.require_readable(folder, batch_rows(manifest))
     with home.catalog.write("import.begin") as connection:
         space = export.begin(connection, manifest.values() | {"name": name})
     try:
-        remaining = _Remaining()
-        for chunk in _chunks(
-            space, _whole_labels(labels_of(folder, manifest), supports_of(folder, manifest), folder)
-        ):
-            with home.catalog.write("import.chunk") as connection:
-                _insert(connection, space, chunk, remaining, folder)
-            if progress is not None:
-                progress(len(chunk))
-        _set_aliases(home, space, remaining, folder)
+        pending = _Pending()
+        with closing(_labels_with_images(folder, manifest)) as rows:
+            for chunk in chunked(rows, lambda row: row.size, CHUNK_BYTES, CHUNK_LABELS):
+                with home.catalog.write("import.chunk") as connection:
+                    _insert(connection, space, chunk, pending, folder)
+                if progress is not None:
+                    progress(len(chunk))
+        _set_aliases(home, space, pending, folder)
+        _check_prototypes(home, space, pending, folder)
         with home.catalog.write("import.reveal") as connection:
             export.reveal(connection, space.id, name)
             copy_catalog.renew_epoch(connection)  # see CatalogState
@@ -87,141 +93,122 @@ def import_space(
         raise
 
 
-def _whole_labels(
-    given: Iterator[GivenLabel], pictured: Iterator[tuple[str, NewSupport]], folder: Path
-) -> Iterator[Whole]:
+def _labels_with_images(folder: Path, manifest: SpaceManifest) -> Generator[_LabelWithImages]:
     """Each label with its support images, which stand in the same order.
 
     Raises:
         InvalidInput: they do not.
     """
-    following = next(pictured, None)
-    for label in given:
-        own: dict[bytes, NewSupport] = {}
-        while following is not None and following[0] == label.name:
-            if following[1].content_hash in own:
-                raise InvalidInput(
-                    f"{folder / SUPPORTS}: label {label.name!r} has one support image twice"
-                )
-            own[following[1].content_hash] = following[1]
-            following = next(pictured, None)
-        yield label, list(own.values())
-    if following is not None:
-        raise InvalidInput(
-            f"{folder / SUPPORTS}: support images of {following[0]!r:.60} are out of order, or "
-            f"it is not in {LABELS}"
-        )
-
-
-def _chunks(space: SpaceRecord, whole: Iterator[Whole]) -> Iterator[list[Whole]]:
-    """Whole labels in transactions of the size that a registration has."""
-    vector_bytes = 4 * (space.classifier_dim + space.verifier_dim)
-
-    def size(label: Whole) -> int:
-        return vector_bytes * (1 + len(label[1])) + sum(
-            len(image.thumbnail or b"") for image in label[1]
-        )
-
-    return chunked(whole, size, CHUNK_BYTES, CHUNK_LABELS)
+    path = folder / SUPPORTS
+    with (
+        closing(read_label_rows(folder, manifest)) as label_rows,
+        closing(read_support_rows(folder, manifest)) as support_rows,
+    ):
+        following = next(support_rows, None)
+        for label, alias_of in label_rows:
+            images: dict[bytes, NewSupport] = {}
+            while following is not None and following[0] == label.name:
+                image = following[1]
+                if image.content_hash in images:
+                    raise InvalidInput(f"{path}: label {label.name!r} has one support image twice")
+                images[image.content_hash] = image
+                following = next(support_rows, None)
+            yield _LabelWithImages(label, alias_of, images)
+        if following is not None:
+            raise InvalidInput(
+                f"{path}: support images of {following[0]!r:.60} are out of order, or it is not "
+                f"in {LABELS}"
+            )
 
 
 def _insert(
     connection: Connection,
     space: SpaceRecord,
-    chunk: list[Whole],
-    remaining: _Remaining,
+    chunk: Sequence[_LabelWithImages],
+    pending: _Pending,
     folder: Path,
 ) -> None:
-    """Insert whole labels, each with the prototype that its support images give."""
+    """Insert labels with their support images, each with the prototype that these give."""
     export.find(connection, space.id)
-    names = [label.name for label, _ in chunk]
+    names = [row.label.name for row in chunk]
     twice = [
         *labels.find_many(connection, space.id, names),
         *(name for name, times in Counter(names).items() if times > 1),
     ]
     if twice:
         raise InvalidInput(f"{folder / LABELS}: label {twice[0]!r} comes twice")
-    rows = []
-    for label, own in chunk:
-        prototype = prototype_of(label.name, own)
-        if label.alias_of is not None:
-            remaining.aliases[label.name] = label.alias_of
-        elif (_bytes(prototype), len(own)) != (_bytes(label.prototype), label.support_count):
-            remaining.prototypes[label.name] = (_bytes(label.prototype), label.support_count)
-        rows.append(
-            NewLabel(
-                label.name,
-                label.prompt,
-                label.text_source,
-                label.text_prototype,
-                prototype,
-                len(own),
-            )
-        )
+    new_labels = []
+    for row in chunk:
+        label, images = row.label, list(row.images.values())
+        prototype = prototype_of(label.name, images)
+        stated = (_packed(label.prototype), label.support_count)
+        if row.alias_of is not None:
+            pending.aliases[label.name] = row.alias_of
+        elif (_packed(prototype), len(images)) != stated:
+            pending.prototypes[label.name] = stated
+        new_labels.append(replace(label, prototype=prototype, support_count=len(images)))
     revision = spaces.advance(connection, space.id)
-    ids = labels.insert_many(connection, space.id, revision, rows)
-    pairs = [
-        (label_id, support)
-        for label_id, (_, own) in zip(ids, chunk, strict=True)
-        for support in own
+    ids = labels.insert_many(connection, space.id, revision, new_labels)
+    owned = [
+        (label_id, image)
+        for label_id, row in zip(ids, chunk, strict=True)
+        for image in row.images.values()
     ]
-    supports.insert_many(connection, space.id, revision, pairs)
+    supports.insert_many(connection, space.id, revision, owned)
 
 
-def _set_aliases(home: Home, space: SpaceRecord, remaining: _Remaining, folder: Path) -> None:
-    """Make aliases of the labels that are some, then compare the prototypes that follow from them.
-
-    Raises:
-        InvalidInput: an alias of nothing, or a prototype that does not follow from its support
-            images.
-    """
-    wanted = sorted(
-        remaining.aliases.items(), key=lambda pair: pair[::-1]
-    )  # those of one label together
-    for start in range(0, len(wanted), _ALIASES_AT_A_TIME):
-        part = wanted[start : start + _ALIASES_AT_A_TIME]
+def _set_aliases(home: Home, space: SpaceRecord, pending: _Pending, folder: Path) -> None:
+    """Raises InvalidInput: an alias of no label, or of an alias."""
+    # Those of one label together, so that its prototype is made once.
+    pairs = sorted(pending.aliases.items(), key=lambda pair: pair[::-1])
+    for start in range(0, len(pairs), _ALIASES_AT_A_TIME):
+        part = pairs[start : start + _ALIASES_AT_A_TIME]
         with home.catalog.write("import.chunk") as connection:
-            found = labels.find_many(
+            records = labels.find_many(
                 connection, space.id, sorted({name for pair in part for name in pair})
             )
-            for name, of in part:
-                if of not in found or of in remaining.aliases:
+            for name, target in part:
+                if target not in records or target in pending.aliases:
                     raise InvalidInput(
-                        f"{folder / LABELS}: {name!r} is an alias of {of!r:.60}, which is none "
+                        f"{folder / LABELS}: {name!r} is an alias of {target!r:.60}, which is none "
                         f"of its labels"
                     )
             revision = spaces.advance(connection, space.id)
-            for name, of in part:
-                labels.set_alias(connection, found[name].id, found[of].id, revision)
-                labels.set_prototype(connection, found[name].id, revision, None, 0)
-            renew_prototypes(connection, space, [found[of].id for _, of in part], revision)
-    pending = sorted(remaining.prototypes)
-    for start in range(0, len(pending), CHUNK_LABELS):
-        names = pending[start : start + CHUNK_LABELS]
+            for name, target in part:
+                labels.set_alias(connection, records[name].id, records[target].id, revision)
+                labels.set_prototype(connection, records[name].id, revision, None, 0)
+            renew_prototypes(connection, space, [records[name].id for _, name in part], revision)
+
+
+def _check_prototypes(home: Home, space: SpaceRecord, pending: _Pending, folder: Path) -> None:
+    """Raises InvalidInput: a prototype is not the one that its support images, with those of its
+    aliases, give."""
+    waiting = sorted(pending.prototypes)
+    for start in range(0, len(waiting), CHUNK_LABELS):
+        names = waiting[start : start + CHUNK_LABELS]
         with home.catalog.read() as connection:
-            found = labels.find_many(connection, space.id, names)
-            prototyped = [name for name in names if found[name].support_count]
-            vectors = labels.prototypes(
-                connection, [found[name].id for name in prototyped], space.verifier_dim
-            )
-        got = {
-            name: (pack(vector), found[name].support_count)
+            records = labels.find_many(connection, space.id, names)
+            prototyped = [name for name in names if records[name].support_count]
+            ids = [records[name].id for name in prototyped]
+            vectors = labels.prototypes(connection, ids, space.verifier_dim)
+        stored: dict[str, tuple[bytes | None, int]] = {
+            name: (pack(vector), records[name].support_count)
             for name, vector in zip(prototyped, vectors, strict=True)
         }
-        wrong = [name for name in names if got.get(name, (None, 0)) != remaining.prototypes[name]]
-        if wrong:
-            raise InvalidInput(
-                f"{folder / LABELS}: the prototype of {wrong[0]!r} is not the one that its "
-                f"support images give"
-            )
+        for name in names:
+            if stored.get(name, (None, 0)) != pending.prototypes[name]:
+                raise InvalidInput(
+                    f"{folder / LABELS}: the prototype of {name!r} is not the one that its "
+                    f"support images give"
+                )
 
 
-def _bytes(vector: Float32s | None) -> bytes | None:
+def _packed(vector: Float32s | None) -> bytes | None:
     return None if vector is None else pack(vector)
 
 
 def _discard(home: Home, space: SpaceRecord) -> None:
-    """Delete what an import that failed has written; nobody has seen it."""
+    """Delete what an import that failed has written; it was never visible."""
     while True:
         with home.catalog.write("import.discard") as connection:
             if not purge.purge_of_space(connection, space.id):

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from trustvlm.service.backup.backup import back_up
 from trustvlm.service.home.open_home import OpenHome
-from trustvlm.service.transfer.export import Exported, export_space
+from trustvlm.service.transfer.export import export_space
 from trustvlm.types import SpaceRow
-from trustvlm.types.backups import Backup
+from trustvlm.types.backups import Backup, Exported
 
 __all__ = ["TransferVerbs"]
 
@@ -25,13 +25,12 @@ class TransferVerbs(OpenHome):
         force: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> Backup:
-        """Write one file from which :func:`trustvlm.restore` makes this home anew, as it is at one
+        """Write one file from which :func:`trustvlm.restore` makes this home again, as it is at one
         moment.
 
-        Others may go on reading and writing: nobody waits for it. It holds the catalog,
-        trustvlm.toml and the originals, and nothing that is derived. The file appears when it is
-        whole and on disk; its folder needs room for the catalog twice. What is purged later stays
-        in backups made before.
+        Others may read and write meanwhile. It holds the catalog, trustvlm.toml and the originals,
+        and nothing that is derived. The file appears when it is complete and on disk; its folder
+        needs room for the catalog twice. What is purged later stays in backups made before.
 
         Args:
             force: replace a file of that name. progress: called with (bytes done, bytes in all).
@@ -74,19 +73,18 @@ class TransferVerbs(OpenHome):
         name: str | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> SpaceRow:
-        """Make a space of what :meth:`export_space` wrote: the same prototypes, bit by bit, pinned
-        to the same encoders.
+        """Make a space of what :meth:`export_space` wrote, with the same prototypes, bit by bit,
+        pinned to the same encoders.
 
-        It is written in durable chunks, and seen by nobody before the last: the space is there
-        wholly or not at all.
+        It is written in durable chunks, and is invisible before the last one.
 
         Args:
             name: of the space; None: that of the one that was exported.
             progress: called with a number of labels after these were committed.
 
         Raises:
-            NotFound: no such folder. Conflict: the name is taken. InvalidInput: files that are not,
-            or not any more, what an export writes.
+            NotFound: no such folder. Conflict: the name is taken. InvalidInput: the files
+                are not, or no longer, what an export writes.
         """
         from trustvlm.service.transfer.import_space import import_space
 
