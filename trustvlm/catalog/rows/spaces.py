@@ -29,6 +29,8 @@ __all__ = [
     "is_taken",
     "list_records",
     "remove",
+    "require_revision",
+    "require_same",
     "restore",
     "revisions",
     "row_of",
@@ -122,6 +124,21 @@ def find_by_id(connection: Connection, space_id: int) -> SpaceRecord:
     if row is None:
         raise NotFound(f"space {space_id} was purged")
     return _record(row)
+
+
+def require_same(connection: Connection, space: SpaceRecord) -> SpaceRecord:
+    """The live space of that name as it is now.
+
+    Raises:
+        NotFound: there is none. Conflict: it is another space.
+    """
+    current = find(connection, space.name)
+    if current.id != space.id:
+        raise Conflict(
+            f"space {space.name!r} was removed and made again, or re-embedded, during the call; "
+            f"repeat the call"
+        )
+    return current
 
 
 def require_revision(connection: Connection, name: str, revision: int) -> None:

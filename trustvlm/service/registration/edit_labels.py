@@ -6,7 +6,6 @@ import logging
 from collections.abc import Sequence
 
 import numpy.typing as npt
-from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from trustvlm.catalog.rows import labels, spaces, supports
@@ -23,8 +22,9 @@ from trustvlm.service.home.purge import purge_label
 from trustvlm.service.inputs.names import check_name
 from trustvlm.service.inputs.space_encoders import encode_prompts, encoder_of, prompts_of, told_cut
 from trustvlm.service.registration.plan import check_prompt
-from trustvlm.service.registration.prototypes import renew_prototypes
+from trustvlm.service.registration.prototypes import follow_supports
 from trustvlm.types.array_input import id_list
+from trustvlm.types.arrays import Float32s
 from trustvlm.types.bounds import got
 
 __all__ = ["remove_label", "remove_support", "restore_label", "restore_support", "update_label"]
@@ -51,43 +51,43 @@ def update_label(
         space = spaces.find(connection, space_name)
         before = labels.find(connection, space.id, name)
     target = before.name if new_name is None else check_name(new_name, "new_name")
-    source, text = before.text_source, unpack([before.text_prototype], space.classifier_dim)[0]
-    new_prompt = before.prompt
     if text_vector is not None:
-        source, new_prompt = "vector", None
-        text = text_prototype(
-            as_matrix(text_vector, space.classifier_dim, "text_vector", allow_empty=False)
+        matrix = as_matrix(text_vector, space.classifier_dim, "text_vector", allow_empty=False)
+        source, new_prompt, text = "vector", None, text_prototype(matrix)
+    elif prompt is not None:
+        source, new_prompt = "prompt", check_prompt(space, name, prompt)
+        text = _encoded(home, space, target, new_prompt)
+    else:
+        source, new_prompt = before.text_source, before.prompt
+        text = (
+            unpack([before.text_prototype], space.classifier_dim)[0]
+            if source == "vector"
+            else _encoded(home, space, target, new_prompt)
         )
-    elif prompt is not None or source != "vector":
-        if prompt is not None:
-            check_prompt(space, name, prompt)
-            source, new_prompt = "prompt", prompt
-        prompts = prompts_of(target, new_prompt, space.templates)
-        texts, cut = encode_prompts(encoder_of(home, space, "classifier"), {target: prompts})
-        text = texts[target]
-        if cut:
-            log.warning("%s", told_cut(cut))
     with home.catalog.write("label.update") as connection:
-        now = labels.find(connection, _still(connection, space).id, name)
+        now = labels.find(connection, spaces.require_same(connection, space).id, name)
         if (now.id, now.revision) != (before.id, before.revision):
             raise Conflict(
-                f"label {name!r} was changed by somebody else during the call; look at it and "
-                f"try again"
+                f"label {name!r} was changed by another call meanwhile; look at it and try again"
             )
         if target != before.name and labels.find_many(connection, space.id, [target]):
             raise Conflict(f"label {target!r} exists already in space {space.name!r}")
         revision = spaces.advance(connection, space.id)
         labels.set_text(
-            connection,
-            before.id,
-            revision,
-            name=target,
-            prompt=new_prompt,
-            text_source=source,
+            connection, before.id, revision, name=target, prompt=new_prompt, text_source=source,
             text_prototype=text,
-        )
+        )  # fmt: skip
         home.fitter.supports_changed(connection, space, revision)  # samples go by name
     return revision
+
+
+def _encoded(home: Home, space: SpaceRecord, name: str, prompt: str | None) -> Float32s:
+    """The text prototype of a label, encoded from its prompt or name."""
+    prompts = {name: prompts_of(name, prompt, space.templates)}
+    texts, cut = encode_prompts(encoder_of(home, space, "classifier"), prompts)
+    if cut:
+        log.warning("%s", told_cut(cut))
+    return texts[name]
 
 
 def remove_support(home: Home, space_name: str, ids: Sequence[int]) -> int:
@@ -97,13 +97,11 @@ def remove_support(home: Home, space_name: str, ids: Sequence[int]) -> int:
         space = spaces.find(connection, space_name)
         owners = supports.find_alive(connection, space.id, wanted)
         missing = [support_id for support_id in wanted if support_id not in owners]
-        if removed := list(
-            supports.find_removed(connection, space.id, missing, of_live_labels=False)
-        ):
-            undo = "'trustvlm support restore' restores it, 'trustvlm label restore' its label"
+        removed = supports.find_removed(connection, space.id, missing, of_live_labels=False)
+        if removed:
             raise NotFound(
-                f"no support image {_some(removed)} in space {space_name!r}: removed already; "
-                f"{undo}"
+                f"no support image {_some(list(removed))} in space {space_name!r}: removed "
+                f"already; 'trustvlm support restore' restores it, 'trustvlm label restore' its label"
             )
         if missing:
             raise NotFound(
@@ -113,8 +111,7 @@ def remove_support(home: Home, space_name: str, ids: Sequence[int]) -> int:
             return space.revision
         revision = spaces.advance(connection, space.id)
         supports.remove(connection, wanted, revision)
-        renew_prototypes(connection, space, sorted(set(owners.values())), revision)
-        home.fitter.supports_changed(connection, space, revision)
+        follow_supports(home, connection, space, owners.values(), revision)
     return revision
 
 
@@ -143,8 +140,7 @@ def restore_support(home: Home, space_name: str, ids: Sequence[int]) -> int:
                 "one of these support images has been registered again meanwhile; nothing was "
                 "restored"
             ) from error
-        renew_prototypes(connection, space, sorted(set(owners.values())), revision)
-        home.fitter.supports_changed(connection, space, revision)
+        follow_supports(home, connection, space, owners.values(), revision)
     return revision
 
 
@@ -161,9 +157,8 @@ def remove_label(home: Home, space_name: str, name: str, *, purge_now: bool) -> 
         revision = spaces.advance(connection, space.id)
         supports.remove_of_label(connection, label.id, revision)
         labels.remove(connection, label.id, revision)
-        if label.alias_of is not None:
-            renew_prototypes(connection, space, [label.alias_of], revision)
-        home.fitter.supports_changed(connection, space, revision)
+        changed = [] if label.alias_of is None else [label.alias_of]
+        follow_supports(home, connection, space, changed, revision)
     if purge_now:
         purge_label(home, label.id)
     return revision
@@ -196,34 +191,21 @@ def restore_label(home: Home, space_name: str, name: str) -> int:
         revision = spaces.advance(connection, space.id)
         labels.restore(connection, label.id, revision)
         if label.alias_of is not None and not labels.is_alive(connection, label.alias_of):
-            labels.set_alias(
-                connection, label.id, None, revision
-            )  # what it was a further name of is gone
+            labels.set_alias(connection, label.id, None, revision)
         restored = supports.restore_of_label(connection, label.id, label.removed_revision, revision)
         if lost or restored < label.support_count:
             raise NotFound(
-                f"label {name!r} is partly purged and cannot be restored; register it anew"
+                f"label {name!r} is partly purged and cannot be restored; register it again"
             )
-        renew_prototypes(connection, space, [label.id], revision)
-        home.fitter.supports_changed(connection, space, revision)
+        follow_supports(home, connection, space, [label.id], revision)
     return revision
 
 
-def _still(connection: Connection, space: SpaceRecord) -> SpaceRecord:
-    """The space, if it is still the same one."""
-    now = spaces.find(connection, space.name)
-    if now.id != space.id:
-        raise Conflict(
-            f"space {space.name!r} was removed and made again, or re-embedded, during the call"
-        )
-    return now
-
-
 def _check_ids(ids: object) -> list[int]:
-    found = list(dict.fromkeys(id_list(ids, "ids", "a list of support image ids")))
-    if any(not 0 < support_id < 2**63 for support_id in found):
+    distinct = list(dict.fromkeys(id_list(ids, "ids", "a list of support image ids")))
+    if any(not 0 < support_id < 2**63 for support_id in distinct):
         raise InvalidInput(f"ids: expected positive 64-bit ids, got {got(ids)}")
-    return found
+    return distinct
 
 
 def _some(ids: Sequence[int]) -> str:

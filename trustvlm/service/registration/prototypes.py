@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from sqlalchemy import Connection
@@ -12,9 +12,10 @@ from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.rows.supports import NewSupport
 from trustvlm.errors import InvalidInput
 from trustvlm.scoring.prototypes import mean_prototype
+from trustvlm.service.home.home import Home
 from trustvlm.types.arrays import Float32s
 
-__all__ = ["prototype_of", "renew_prototypes"]
+__all__ = ["follow_supports", "prototype_of", "renew_prototypes"]
 
 
 def prototype_of(name: str, images: Sequence[NewSupport]) -> Float32s | None:
@@ -51,6 +52,15 @@ def renew_prototypes(
             name = labels.name_of(connection, label_id)
             raise InvalidInput(f"label {name!r}: {error}") from error
         labels.set_prototype(connection, label_id, revision, prototype, len(of_label))
+
+
+def follow_supports(
+    home: Home, connection: Connection, space: SpaceRecord, label_ids: Iterable[int], revision: int
+) -> None:
+    """Renew what is derived from support images that changed: the prototypes of these labels, and
+    the stored fit. Raises InvalidInput, see :func:`renew_prototypes`."""
+    renew_prototypes(connection, space, sorted(set(label_ids)), revision)
+    home.fitter.supports_changed(connection, space, revision)
 
 
 def _mean(embeddings: Float32s) -> Float32s | None:

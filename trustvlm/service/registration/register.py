@@ -181,11 +181,7 @@ def _existing(
     Raises:
         Conflict: the space is another one.
     """
-    if spaces.find(connection, space.name).id != space.id:
-        raise Conflict(
-            f"space {space.name!r} is another one since the call began: it was removed and made "
-            f"again, or re-embedded; repeat the call"
-        )
+    spaces.require_same(connection, space)
     existing = labels.find_many(connection, space.id, [label.name for label in chunk])
     ids = {name: record.id for name, record in existing.items()}
     complete = all(label.name in existing or label.name in encoded.texts for label in chunk)

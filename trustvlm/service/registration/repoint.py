@@ -1,4 +1,4 @@
-"""Saying where a space's encoders are now: the same weights at another place."""
+"""Stores where a space's encoders are now: unchanged weights at another place."""
 
 from __future__ import annotations
 
@@ -29,26 +29,16 @@ def repoint(home: Home, space_name: str, classifier: str | None, verifier: str |
                 f"verifier: that of space {space_name!r} is {space.verifier!r}, and cannot be "
                 f"repointed; got {spec!r}"
             )
-        home.encoders.open(spec)  # a place where nothing is shows as that
-        there = (
-            replace(space, classifier=spec)
-            if side == "classifier"
-            else replace(space, verifier=spec)
-        )
-        encoder_of(home, there, side)  # the same weights, preprocessing and pooling, or Conflict
+        home.encoders.open(spec)  # NotFound where nothing is at that place
+        repointed = replace(space, **{side: spec})  # type: ignore[arg-type]
+        encoder_of(home, repointed, side)  # other weights, preprocessing or pooling: Conflict
     with home.catalog.write("space.repoint") as connection:
-        if spaces.find(connection, space.name).id != space.id:
-            raise Conflict(
-                f"space {space_name!r} was removed and made again, or re-embedded, during the "
-                f"call; "
-                f"'trustvlm space show {space_name}' shows it"
-            )
-        begun = reembed_runs.find(connection, space.id)
-        if begun is not None and begun.state == "staged":
+        spaces.require_same(connection, space)
+        job = reembed_runs.find(connection, space.id)
+        if job is not None and job.state == "staged":
             raise Conflict(
                 f"space {space_name!r} is being re-embedded: finish that ('trustvlm space "
-                f"reembed {space_name} --finish') "
-                f"or abort it ('--abort') first"
+                f"reembed {space_name} --finish') or abort it ('--abort') first"
             )
         spaces.set_encoders(connection, space.id, specs)
     return space_row(home, space_name)

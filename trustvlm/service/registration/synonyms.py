@@ -14,7 +14,7 @@ from trustvlm.service.home.home import Home
 from trustvlm.service.memory.label_subset import slots_of_names
 from trustvlm.service.memory.passes import SHORT_SLACK
 from trustvlm.service.memory.space_cache import SpaceView
-from trustvlm.service.registration.prototypes import renew_prototypes
+from trustvlm.service.registration.prototypes import follow_supports
 from trustvlm.softmax.kernels import EXACT, block_logits
 from trustvlm.types import RegisterResult
 from trustvlm.types.array_input import texts
@@ -30,20 +30,18 @@ SYNONYM_COSINE = 0.95
 (docs/rules.md, "Labels that mean the same")."""
 
 REPORT_LABELS = 4_096
-"""Up to so many labels, registration itself looks for synonyms of what is new: a millisecond a
+"""Spaces up to this size report synonyms of new labels with each registration: a millisecond a
 label."""
 
-_ASKED, _BLOCK = 256, 4_096  # similarities at a time: 4 MB
+_ROWS, _BLOCK = 256, 4_096  # similarities at a time: 4 MB
 
 
 def alias(home: Home, space_name: str, name: str, of: str) -> int:
     """See :meth:`TrustService.alias`."""
     with home.catalog.write("label.alias") as connection:
         space = spaces.find(connection, space_name)
-        label, target = (
-            labels.find(connection, space.id, name),
-            labels.find(connection, space.id, of),
-        )
+        label = labels.find(connection, space.id, name)
+        target = labels.find(connection, space.id, of)
         if label.id == target.id:
             raise InvalidInput(f"label {name!r} cannot be an alias of itself")
         if label.alias_of == target.id:
@@ -64,8 +62,7 @@ def alias(home: Home, space_name: str, name: str, of: str) -> int:
         revision = spaces.advance(connection, space.id)
         labels.set_alias(connection, label.id, target.id, revision)
         labels.set_prototype(connection, label.id, revision, None, 0)
-        renew_prototypes(connection, space, [target.id], revision)
-        home.fitter.supports_changed(connection, space, revision)
+        follow_supports(home, connection, space, [target.id], revision)
     return revision
 
 
@@ -78,28 +75,26 @@ def unalias(home: Home, space_name: str, name: str) -> int:
             raise Conflict(f"label {name!r} is not an alias")
         revision = spaces.advance(connection, space.id)
         labels.set_alias(connection, label.id, None, revision)
-        renew_prototypes(connection, space, [label.id, label.alias_of], revision)
-        home.fitter.supports_changed(connection, space, revision)
+        follow_supports(home, connection, space, [label.id, label.alias_of], revision)
     return revision
 
 
 def reported(home: Home, space_name: str, result: RegisterResult) -> RegisterResult:
-    """What a registration that added labels reports: also, near synonyms of what it was given."""
+    """The result of a registration that added labels, with near synonyms of its labels."""
     if not result.added_labels:
         return result
     try:
         with home.catalog.read() as connection:
             if labels.more_than(connection, spaces.find(connection, space_name).id, REPORT_LABELS):
                 return replace(result, near_synonyms=None)
-        return replace(
-            result,
-            near_synonyms=tuple(
-                map(NearSynonyms._make, _found(home, space_name, result.label_ids))
-            ),
-        )
+        with home.snapshot(space_name) as (_, view):
+            added = np.array([label for label in result.label_ids if label >= 0], dtype=np.int64)
+            slots = view.text.slots(np.unique(added))
+            pairs = _pairs(view, slots[slots >= 0])
     except TrustVLMError as error:  # what was registered stays registered
         log.warning("no synonyms of new labels were looked for: %s", error)
         return replace(result, near_synonyms=None)
+    return replace(result, near_synonyms=tuple(map(NearSynonyms._make, pairs)))
 
 
 def near_synonyms(
@@ -108,40 +103,30 @@ def near_synonyms(
     """See :meth:`TrustService.near_synonyms`."""
     names = None if names is None else texts(names, "labels")
     with home.snapshot(space_name) as (connection, view):
-        return _pairs(
-            view,
-            np.flatnonzero(view.text.alive)
-            if names is None
-            else slots_of_names(connection, view, names),
-        )
+        if names is None:
+            return _pairs(view, np.flatnonzero(view.text.alive))
+        return _pairs(view, slots_of_names(connection, view, names))
 
 
-def _found(home: Home, space_name: str, label_ids: Sequence[int]) -> list[tuple[str, str, float]]:
-    """The pairs of the labels with these ids, as far as they are there."""
-    with home.snapshot(space_name) as (_, view):
-        there = [label for label in label_ids if label >= 0]  # −1: it stayed out
-        slots = view.text.slots(np.unique(np.array(there, dtype=np.int64)))
-        return _pairs(view, slots[slots >= 0])
-
-
-def _pairs(view: SpaceView, asked: Int64s) -> list[tuple[str, str, float]]:
+def _pairs(view: SpaceView, slots: Int64s) -> list[tuple[str, str, float]]:
     """(name, name, cosine) of the labels in these text slots with any other, nearest first; aliases
     of one label left out."""
     text, group = view.text, view.aliases.of(view.text.ids)
-    found: dict[tuple[str, str], float] = {}
-    for begin in range(0, len(asked), _ASKED):
-        block = asked[begin : begin + _ASKED]
+    cosines: dict[tuple[str, str], float] = {}
+    for begin in range(0, len(slots), _ROWS):
+        block = slots[begin : begin + _ROWS]
         rows = text.take(block)
         for start, similarity in block_logits(text.segments, rows, 1.0, EXACT, _BLOCK):
             alive = text.alive[start : start + similarity.shape[1]]
-            near = np.argwhere((similarity >= SYNONYM_COSINE - SHORT_SLACK) & alive)
-            one, slot = block[near[:, 0]], start + near[:, 1]
-            one, slot = one[group[one] != group[slot]], slot[group[one] != group[slot]]
-            exact = np.sum(text.take(one).astype(np.float64) * text.take(slot), axis=1)
-            for a, b, cosine in zip(one.tolist(), slot.tolist(), exact.tolist(), strict=True):
+            pairs = np.argwhere((similarity >= SYNONYM_COSINE - SHORT_SLACK) & alive)
+            one, other = block[pairs[:, 0]], start + pairs[:, 1]
+            apart = group[one] != group[other]
+            one, other = one[apart], other[apart]
+            exact = np.sum(text.take(one).astype(np.float64) * text.take(other), axis=1)
+            for a, b, cosine in zip(one.tolist(), other.tolist(), exact.tolist(), strict=True):
                 if cosine >= SYNONYM_COSINE:
                     first, second = sorted((view.names[a], view.names[b]))
-                    found[first, second] = cosine
+                    cosines[first, second] = cosine
     return sorted(
-        ((*pair, cosine) for pair, cosine in found.items()), key=lambda item: (-item[2], item[:2])
+        ((*pair, cosine) for pair, cosine in cosines.items()), key=lambda item: (-item[2], item[:2])
     )
