@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy.typing as npt
 from sqlalchemy.exc import IntegrityError
@@ -100,8 +100,8 @@ def remove_support(home: Home, space_name: str, ids: Sequence[int]) -> int:
         removed = supports.find_removed(connection, space.id, missing, of_live_labels=False)
         if removed:
             raise NotFound(
-                f"no support image {_some(list(removed))} in space {space_name!r}: removed "
-                f"already; 'trustvlm support restore' restores it, 'trustvlm label restore' its label"
+                f"no support image {_some(removed)} in space {space_name!r}: removed already; "
+                f"'trustvlm support restore' restores it, 'trustvlm label restore' its label"
             )
         if missing:
             raise NotFound(
@@ -123,7 +123,7 @@ def restore_support(home: Home, space_name: str, ids: Sequence[int]) -> int:
         owners = supports.find_removed(connection, space.id, wanted)
         missing = [support_id for support_id in wanted if support_id not in owners]
         if alive := supports.find_alive(connection, space.id, missing):
-            raise NotFound(f"no removed support image: {_some(list(alive))} is not removed")
+            raise NotFound(f"no removed support image: {_some(alive)} is not removed")
         if missing:
             reason = (
                 "it never existed, it has been purged, or its label is removed ('trustvlm "
@@ -208,5 +208,6 @@ def _check_ids(ids: object) -> list[int]:
     return distinct
 
 
-def _some(ids: Sequence[int]) -> str:
-    return ", ".join(map(str, ids[:5])) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
+def _some(ids: Iterable[int]) -> str:
+    ids = list(ids)
+    return ", ".join(map(str, ids[:5])) + (f" and {len(ids) - 5} more" if ids[5:] else "")
