@@ -30,10 +30,10 @@ from benchmarks.synthetic import DIM, Labels, quantiles
 from trustvlm.catalog.rows.labels import LabelChange
 from trustvlm.index import SnapshotKey, load_recipe
 from trustvlm.index.rows import RowView
-from trustvlm.service.memory.passes import SHORT_SLACK, in_exact_order, rows_pass
+from trustvlm.service.memory.passes import leading_rows
 from trustvlm.service.memory.snapshots import Content, load, write
-from trustvlm.softmax.kernels import KERNELS, Kernels, measure
-from trustvlm.softmax.softmax import refined
+from trustvlm.softmax.kernel_speed import measure
+from trustvlm.softmax.kernels import KERNELS, Kernels
 
 RESULTS = Path(__file__).parent / "results" / "labels.json"
 SCALE, LEADERS, BLOCK = 100.0, 64, 4_096
@@ -82,14 +82,9 @@ def snapshot_view(folder: Path, half_from: int) -> RowView:
 
 def our_pass(view: RowView, kernels: Kernels, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(log-partition, top probability) of a batch, as the service computes them."""
-    exact = queries.astype(np.float64)
-    found, leading = in_exact_order(
-        view, rows_pass(view, exact, SCALE, LEADERS, kernels), exact, SCALE
-    )
-    moments, _, _ = refined(
-        found, leading, view.n, 0.0 if view.base is None else SCALE * SHORT_SLACK
-    )
-    return moments.log_z, np.exp(np.nanmax(leading, axis=1) - moments.log_z)
+    leading = leading_rows(view, queries.astype(np.float64), SCALE, LEADERS, kernels)
+    assert leading.moments is not None
+    return leading.moments.log_z, np.exp(leading.logits[:, 0] - leading.moments.log_z)
 
 
 def contestant(name: str, folder: Path, kernels: Kernels) -> Callable[[np.ndarray], Any]:

@@ -34,8 +34,9 @@ import trustvlm
 from benchmarks.labels import ONE_THREAD, memory
 from benchmarks.register import machine
 from benchmarks.synthetic import DIM, Labels
-from trustvlm.service.memory.passes import in_exact_order, leaders_pass, rows_pass, similarities
+from trustvlm.service.memory.passes import leading_rows
 from trustvlm.service.query.candidates import CANDIDATES as LEADERS
+from trustvlm.softmax.leading import similarities
 
 RESULTS = Path(__file__).parent / "results" / "start.json"
 VERIFIER, SLICE, SUPPORTS = 768, 20_000, 16
@@ -154,21 +155,15 @@ def passes_of(service: trustvlm.TrustService, asked: trustvlm.Queries) -> Callab
     )
 
     def run() -> None:
-        found, _ = in_exact_order(
-            view.text, rows_pass(view.text, text, 100.0, LEADERS, view.kernels), text, 100.0
-        )
-        near, _ = leaders_pass(view.prototypes, image, 1.0, LEADERS, view.kernels)
-        similarities(
-            view.prototypes,
-            view.prototypes.slots(view.text.ids[found.slots[:, :LEADERS]].ravel()).reshape(
-                len(text), -1
-            ),
-            image,
-        )
-        owners = view.text.slots(view.prototypes.ids[near[:, :LEADERS]].ravel()).reshape(
-            len(text), -1
-        )
-        similarities(view.text, owners, text)
+        tables = view.text, view.prototypes
+        likely = leading_rows(tables[0], text, 100.0, LEADERS, view.kernels)
+        nearest = leading_rows(tables[1], image, 1.0, LEADERS, view.kernels, sums=False)
+        for leading, one, other, vectors in (
+            (likely, *tables, image),
+            (nearest, *reversed(tables), text),
+        ):
+            ids = one.ids[leading.slots[:, :LEADERS]]
+            similarities(other.take, other.slots(ids.ravel()).reshape(ids.shape), vectors)
 
     return run
 

@@ -24,8 +24,8 @@ from trustvlm.errors import InvalidInput, NotFound, ReadOnly
 from trustvlm.service import TrustService
 from trustvlm.service.home.home import EncoderPool, Home
 from trustvlm.service.home.limits import CallLimits
-from trustvlm.service.memory.background_fit import Fitter
-from trustvlm.service.memory.cache_registry import Caches
+from trustvlm.service.memory.background_fit import BackgroundFit
+from trustvlm.service.memory.cache_registry import CacheRegistry
 from trustvlm.system.durable import make_folder
 
 __all__ = ["CATALOG_NAME", "Settings", "catalog_path", "open_service"]
@@ -267,8 +267,10 @@ def open_service(
         Home(
             folder=folder,
             catalog=catalog,
-            caches=Caches(catalog, folder / SNAPSHOT_FOLDER, device, half_from=settings.half_from),
-            fitter=Fitter(catalog),
+            caches=CacheRegistry(
+                catalog, folder / SNAPSHOT_FOLDER, device, half_from=settings.half_from
+            ),
+            fitter=BackgroundFit(catalog),
             encoders=EncoderPool(device, precision),
             batch_size=settings.batch_size,
             workers=settings.workers,

@@ -23,7 +23,7 @@ import trustvlm
 from trustvlm import LabelInput, Queries
 from trustvlm.index.snapshot import map_snapshot
 from trustvlm.service.memory import cache_registry
-from trustvlm.softmax.quantize import shortened, to_bfloat16
+from trustvlm.softmax.quantize import to_bfloat16
 
 PIECE = 24
 """Bytes in a row that are a picture's or vector's own: six float32 or twelve 16-bit numbers."""
@@ -62,7 +62,7 @@ def encodings(row: np.ndarray, centre: np.ndarray | None = None) -> dict[str, by
     }
     found |= {"bfloat16": to_bfloat16(unit).tobytes(), "float16": unit.astype(np.float16).tobytes()}
     if centre is not None:
-        found["short"] = shortened(unit[np.newaxis], centre).tobytes()
+        found["short"] = to_bfloat16(unit[np.newaxis] - centre).tobytes()
     return found
 
 

@@ -16,7 +16,7 @@ from worlds import IMAGE_DIM, TEXT_DIM, World, assert_same_verdicts, make_space
 
 import trustvlm
 from trustvlm import LabelInput, Queries
-from trustvlm.service.memory import background_fit, evidence_fit
+from trustvlm.service.memory import background_fit, support_fit
 
 BARE = Queries(np.ones(TEXT_DIM), np.ones(IMAGE_DIM))
 
@@ -39,8 +39,8 @@ def assumed(service: trustvlm.TrustService) -> float:
 def test_incremental_equals_fresh(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sample: int, competitors: int
 ) -> None:
-    monkeypatch.setattr(evidence_fit, "MAX_SAMPLE", sample)
-    monkeypatch.setattr(evidence_fit, "MAX_COMPETITORS", competitors)
+    monkeypatch.setattr(support_fit, "MAX_SAMPLE", sample)
+    monkeypatch.setattr(support_fit, "MAX_COMPETITORS", competitors)
     rng = np.random.default_rng(11)
     world = World([f"label {i}" for i in range(25)], 11)
     world.text -= (
@@ -182,8 +182,8 @@ def test_a_large_space_is_answered_with_the_fit_there_is(
         make_space(service)
         first = service.register("s", world.inputs(3)).revision
         assert service.score("s", queries).tau_revision == first
-        monkeypatch.setattr(evidence_fit, "ON_WRITE_LABELS", 4)
-        monkeypatch.setattr(evidence_fit, "IN_CALL_LABELS", 4)
+        monkeypatch.setattr(support_fit, "ON_WRITE_LABELS", 4)
+        monkeypatch.setattr(support_fit, "IN_CALL_LABELS", 4)
         second = service.add_support("s", "label 3", image_vectors=world.supports(3, 2)).revision
         assert service.score("s", queries).tau_revision == first
         calibration = service.calibrate(
@@ -200,7 +200,7 @@ def test_a_large_space_is_answered_with_the_fit_there_is(
             service.recalibrate("s").threshold == calibration.threshold
         )  # it did not use the first fit
     with trustvlm.open(tmp_path / "home") as fresh:
-        monkeypatch.setattr(evidence_fit, "ON_WRITE_LABELS", 64)
+        monkeypatch.setattr(support_fit, "ON_WRITE_LABELS", 64)
         again = fresh.score("s", queries)
         assert (again.tau, again.tau_revision) == (served.tau, second)
 
@@ -210,7 +210,7 @@ def test_what_came_after_a_fit_in_the_background_is_fitted_too(
 ) -> None:
     """A query looks at what was registered since this service stored a fit, though nothing that the
     fit looked at changed."""
-    monkeypatch.setattr(evidence_fit, "ON_WRITE_LABELS", 1)
+    monkeypatch.setattr(support_fit, "ON_WRITE_LABELS", 1)
     world, home = World([f"label {i}" for i in range(12)], 3), tmp_path / "home"
     inputs, queries = world.inputs(3), world.queries()
     with trustvlm.open(home, create=True) as service:
@@ -234,8 +234,8 @@ def test_what_came_after_a_fit_in_the_background_is_fitted_too(
 
 
 def test_closing_does_not_lose_a_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evidence_fit, "ON_WRITE_LABELS", 1)
-    monkeypatch.setattr(evidence_fit, "IN_CALL_LABELS", 1)
+    monkeypatch.setattr(support_fit, "ON_WRITE_LABELS", 1)
+    monkeypatch.setattr(support_fit, "IN_CALL_LABELS", 1)
     world = World([f"label {i}" for i in range(6)], 3)
     with trustvlm.open(tmp_path / "home", create=True) as service:
         make_space(service)
@@ -249,22 +249,22 @@ def test_new_labels_beyond_the_sample_leave_the_fit_as_it_is(
 ) -> None:
     """In a large space few new labels belong to the sample: for the others nothing of it is read,
     and the fit is the same that a look at everything makes."""
-    monkeypatch.setattr(evidence_fit, "MAX_SAMPLE", 12)
-    monkeypatch.setattr(evidence_fit, "MAX_COMPETITORS", 6)
-    monkeypatch.setattr(evidence_fit, "ON_WRITE_LABELS", 4)
+    monkeypatch.setattr(support_fit, "MAX_SAMPLE", 12)
+    monkeypatch.setattr(support_fit, "MAX_COMPETITORS", 6)
+    monkeypatch.setattr(support_fit, "ON_WRITE_LABELS", 4)
     world = World([f"label {i}" for i in range(40)], 3)
     inputs, queries, home = world.inputs(3), world.queries(), tmp_path / "home"
     with trustvlm.open(home, create=True) as service:
         make_space(service)
         service.register("s", inputs[:20])
     looked: list[str] = []
-    sample = evidence_fit._sample
+    sample = support_fit._sample
 
     def counted(*args: Any) -> Any:
         looked.append("")
         return sample(*args)
 
-    monkeypatch.setattr(evidence_fit, "_sample", counted)
+    monkeypatch.setattr(support_fit, "_sample", counted)
     unread = 0
     for number, item in enumerate(inputs[20:]):
         looked.clear()

@@ -13,7 +13,7 @@ from trustvlm.errors import InvalidInput
 from trustvlm.scoring.image_evidence import ImageEvidence
 from trustvlm.scoring.posterior import posterior
 from trustvlm.scoring.rules import RULES, Candidates, Neighbours, resolve_parameters
-from trustvlm.softmax.softmax import refined, softmax_pass
+from trustvlm.softmax.dense import dense_rows
 
 N, M, D = 5, 7, 16
 
@@ -33,9 +33,9 @@ def candidates(
         unit(rng.normal(size=(N, D))).astype(np.float32),
     )
     images, looked = unit(rng.normal(size=(M, D))), unit(rng.normal(size=(N, D)))
-    partition = softmax_pass(text, queries, 10.0, M)
     logits = 10.0 * queries.astype(np.float64) @ text.T.astype(np.float64)
-    moments, _, _ = refined(partition, np.take_along_axis(logits, partition.slots, axis=1), M)
+    moments = dense_rows(text, queries.astype(np.float64), 10.0, M).moments
+    assert moments is not None
     moments = replace(moments, log_z=moments.log_z - math.log(1 - rest))
     similarity = looked @ images.T
     similarity[:, list(bare)] = np.nan
@@ -92,7 +92,8 @@ def test_doctor_and_entropy_keep_their_precision_where_one_label_has_almost_ever
     rows = np.array([[1.0, 0.0], [0.0, 1.0]], dtype=np.float32)
     queries = unit(np.array([[1.0, 0.0], [1.0, 0.02]])).astype(np.float32)
     logits = 40.0 * queries.astype(np.float64) @ rows.T.astype(np.float64)
-    moments, _, _ = refined(softmax_pass(rows, queries, 40.0, 2), logits, 2)
+    moments = dense_rows(rows, queries.astype(np.float64), 40.0, 2).moments
+    assert moments is not None
     gap = logits[:, 0] - logits[:, 1]
     q = np.exp(-gap)  # p₂/p₁, 4e−18 and 1e−17: 1 − p₁ in float64 would be 0
     np.testing.assert_allclose(moments.impurity, 2 * q, rtol=1e-6)

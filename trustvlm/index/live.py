@@ -292,7 +292,7 @@ class LiveIndex:
             self._compact()
             self._publish()
 
-    def known(self, ids: Int64s) -> Int64s:
+    def live(self, ids: Int64s) -> Int64s:
         """Those of `ids` that are live. For the writer; readers ask their view."""
         return ids[self._table.slots(ids) >= 0]
 

@@ -1,6 +1,7 @@
 """Float32 rows that stay in a file and are read one by one.
 
-Invariants: a row is handed out only after its CRC-32 proved right, once in the life of the object.
+Invariants: a row is handed out only after its CRC-32 proved right, once in the life of the object;
+which rows have been checked is all that readers write, and it changes no answer.
 Rows are read with pread: a memory-mapped file would fault in the neighbourhood of each, and soon
 all of it. Safe for several threads.
 """
@@ -45,7 +46,7 @@ class RowFile:
             raise Damaged(f"snapshot {path}: {sums.shape} checksums cannot belong to {shape} rows")
         self._path, self._descriptor, self._offset, self._sums = path, descriptor, offset, sums
         self._rows, self.dim = shape
-        self._proved = np.zeros(self._rows, np.bool_)
+        self._checked = np.zeros(self._rows, np.bool_)
 
     def __len__(self) -> int:
         return self._rows
@@ -100,12 +101,12 @@ class RowFile:
         return rows
 
     def _prove(self, positions: Int64s, rows: Float32s) -> None:
-        fresh = np.flatnonzero(~self._proved[positions])
-        wrong = row_sums(rows[fresh]) != self._sums[positions[fresh]]
+        unchecked = np.flatnonzero(~self._checked[positions])
+        wrong = row_sums(rows[unchecked]) != self._sums[positions[unchecked]]
         if wrong.any():
-            row = int(positions[fresh[wrong.argmax()]])
+            row = int(positions[unchecked[wrong.argmax()]])
             raise Damaged(
                 f"snapshot {self._path}: row {row} does not match its checksum; 'trustvlm index "
                 f"rebuild' makes it anew"
             )
-        self._proved[positions] = True
+        self._checked[positions] = True

@@ -91,13 +91,13 @@ class RowView:
         found[~late] = self.base.exact.take(slots[~late])
         return found
 
-    def slots(self, ids: npt.ArrayLike) -> Int64s:
-        """(n,) slot of each id in this view, −1 for ids that are not live in it.
+    def slots(self, ids: Int64s) -> Int64s:
+        """(n,) slot of each id in this view, −1 for ids that are not live in it."""
+        return self._slots.slots(ids)
 
-        Raises:
-            InvalidInput: ids that are not non-negative integers.
-        """
-        return self._slots.slots(as_ids(ids))
+    def late(self) -> None:
+        """Sort the ids that came out of order, so that no reader has to."""
+        _ = self._slots.late
 
     def __len__(self) -> int:
         return self.live
@@ -200,7 +200,8 @@ class RowTable:
         return moved
 
     def view(self) -> RowView:
-        """The rows as they are now. O(1)."""
+        """The rows as they are now. O(1), but for ids that came out of order since."""
+        self._view.late()
         return self._view
 
     def __len__(self) -> int:

@@ -54,7 +54,7 @@ class SlotView:
     def slots(self, ids: Int64s) -> Int64s:
         """(n,) slot of each id in this view, −1 for ids that are not live in it."""
         found = _alive_only(_among(ids, self.ids[: self.ascending]), self.alive)
-        late_ids, late_slots = self._late
+        late_ids, late_slots = self.late
         if len(late_ids):
             missing = np.flatnonzero(found < 0)
             at = _among(ids[missing], late_ids)
@@ -62,9 +62,9 @@ class SlotView:
         return found
 
     @cached_property
-    def _late(self) -> tuple[Int64s, Int64s]:
-        """Ids, ascending, and slots of the live slots behind the ascending ones; sorted when first
-        asked for."""
+    def late(self) -> tuple[Int64s, Int64s]:
+        """Ids, ascending, and slots of the live slots behind the ascending ones; sorted at the
+        first look."""
         slots = self.ascending + np.flatnonzero(self.alive[self.ascending :])
         order = np.argsort(self.ids[slots])
         return self.ids[slots][order], slots[order]

@@ -1,14 +1,15 @@
-"""What the support images say about image evidence: its sharpness τ, whether it says anything, and
-what is unknown.
+"""What the support images say about image evidence: its sharpness τ, whether it tells labels apart,
+and below which similarity an image is unknown.
 
-Everything here comes from the support set alone: each support image in turn is taken out of its own
-label's prototype and looked at as a query (docs/rules.md, "Evidence fit").
+Everything here comes from the support set alone (docs/rules.md): each support image in turn is
+taken out of its own label's prototype and becomes a query.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -20,7 +21,7 @@ from trustvlm.types.arrays import Float64s, Int64s
 __all__ = ["BACKGROUND", "DEFAULT_TAU", "ImageEvidence", "fit_evidence"]
 
 BACKGROUND = 1_024
-"""Size of the sample A of prototypes that says what an image looks like to labels in general."""
+"""Size of the sample A of prototypes that stands for labels in general."""
 
 DEFAULT_TAU = 0.08
 """τ where no support image can be left out: one image a label, or a single label."""
@@ -44,7 +45,7 @@ class ImageEvidence:
             evidence is noise.
         gain, gain_error: mean leave-one-out log-likelihood over the uniform (nats), and its
             standard error; NaN without a fit.
-        images, labels: how many support images were looked at, against how many labels' prototypes.
+        images, labels: how many support images were compared with how many labels' prototypes.
         left_out: how many of them have a leave-one-out similarity.
         imputed: c̃, the similarity assumed where there is no prototype.
         lowest: the smallest leave-one-out similarities of support images to their nearest
@@ -89,7 +90,7 @@ class ImageEvidence:
 
 
 def fit_evidence(
-    queries: Float64s, owner: Int64s, own: Float64s, ids: Int64s, prototypes: Float64s
+    queries: Float64s, owner: Int64s, left_out: Float64s, ids: Int64s, prototypes: Float64s
 ) -> ImageEvidence:
     """What m support images say when each is left out of its own prototype.
 
@@ -98,8 +99,8 @@ def fit_evidence(
     image evidence is off.
 
     Args:
-        queries: (m, d) unit verifier embeddings. owner: (m,) label ids. own: (m,) similarity to the
-            own prototype without the image, NaN where that is not defined.
+        queries: (m, d) unit verifier embeddings. owner: (m,) label ids. left_out: (m,) similarity
+            to the owner's prototype without the image, NaN where that is not defined.
         ids: (L,) label ids, ascending, and prototypes: (L, d) theirs; every owner is among them.
     """
     images, labels = len(queries), len(ids)
@@ -108,9 +109,9 @@ def fit_evidence(
     similarity = queries @ prototypes.T
     column, row = np.searchsorted(ids, owner), np.arange(images)
     similarity[row, column] = -np.inf
-    imputed = imputed_similarity(own, similarity.max(axis=1))
-    similarity[row, column] = own
-    usable = np.flatnonzero(np.isfinite(own))
+    imputed = imputed_similarity(left_out, similarity.max(axis=1))
+    similarity[row, column] = left_out
+    usable = np.flatnonzero(np.isfinite(left_out))
     if not len(usable) or labels < 2:
         return ImageEvidence(
             DEFAULT_TAU, "default", True, math.nan, math.nan, images, labels, 0, imputed, ()
@@ -120,11 +121,9 @@ def fit_evidence(
     lowest = nearest[: math.floor(_LOWEST_SHARE * (len(nearest) + 1))]
     at, likelihood = _likeliest(similarity, column)
     gain = float(likelihood.mean()) + math.log(labels)
-    error = (
-        float(likelihood.std(ddof=1) / math.sqrt(len(likelihood)))
-        if len(likelihood) > 1
-        else math.inf
-    )
+    error = math.inf
+    if len(likelihood) > 1:
+        error = float(likelihood.std(ddof=1) / math.sqrt(len(likelihood)))
     return ImageEvidence(
         tau=_WIDER * float(TAUS[at]),
         source="fitted",
@@ -146,16 +145,14 @@ def _likeliest(similarity: Float64s, column: Int64s) -> tuple[int, Float64s]:
     peak: bisection on its slope finds it in a few evaluations of a matrix that may have 2,048 ×
     6,144 entries.
     """
-    own = similarity[np.arange(len(similarity)), column]
     margin = similarity - similarity.max(axis=1, keepdims=True)
-    head = own - similarity.max(axis=1)
-    known: dict[int, Float64s] = {}
+    head = margin[np.arange(len(margin)), column]
 
+    @cache
     def at(place: int) -> Float64s:
-        if place not in known:
-            scale = 1.0 / TAUS[place]
-            known[place] = head * scale - np.log(_row_sums(margin, scale))
-        return known[place]
+        scale = float(1.0 / TAUS[place])
+        values: Float64s = head * scale - np.log(_row_sums(margin, scale))
+        return values
 
     low, high = 0, len(TAUS) - 1
     while low < high:
@@ -169,8 +166,8 @@ def _likeliest(similarity: Float64s, column: Int64s) -> tuple[int, Float64s]:
 
 def _row_sums(margin: Float64s, scale: float) -> Float64s:
     """(m,) Σ_j e^(scale·margin_ij), a block of rows at a time; e^−700 and less count as nothing."""
-    found = np.empty(len(margin))
+    sums = np.empty(len(margin))
     for start in range(0, len(margin), 256):
         block: NDArray[np.float64] = margin[start : start + 256] * scale
-        found[start : start + 256] = np.exp(np.maximum(block, -700.0)).sum(axis=1)
-    return found
+        sums[start : start + 256] = np.exp(np.maximum(block, -700.0)).sum(axis=1)
+    return sums

@@ -1,4 +1,4 @@
-"""Text prototypes, prototypes, and what the support set says about itself (docs/rules.md).
+"""Text prototypes, prototypes, and similarities within the support set (docs/rules.md).
 
 A prototype depends on the *set* of support images only: callers pass the embeddings in content-hash
 order, the sum is float64, and the result is cast to float32 once, so that every order of
@@ -21,9 +21,7 @@ __all__ = [
     "text_prototype",
 ]
 
-_CANCELLED = (
-    1e-6  # a mean this much shorter than its longest vector is rounding noise, not a direction
-)
+_CANCELLED = 1e-6  # a mean this much shorter than its longest vector is rounding noise
 
 
 def text_prototype(vectors: Float64s) -> Float32s:
@@ -66,39 +64,38 @@ def leave_one_out(embeddings: Float64s, owner: Int64s, sampled: Int64s) -> Float
 
     Args:
         embeddings: (n, d) raw verifier embeddings of *all* support images of the labels concerned.
-        owner: (n,) label of each. sampled: (m,) which rows are asked about.
+        owner: (n,) label of each. sampled: (m,) which rows.
 
     NaN where an image is its label's only one, or the others cancel out.
     """
-    found = np.full(len(sampled), np.nan)
+    similarity = np.full(len(sampled), np.nan)
     labels, of = np.unique(owner, return_inverse=True)
     counts = np.bincount(of, minlength=len(labels))
     if not len(sampled):
-        return found
+        return similarity
     sums = np.add.reduceat(embeddings[np.argsort(of, kind="stable")], np.cumsum(counts) - counts)
     several = np.flatnonzero(counts[of[sampled]] >= 2)
     rest = sums[of[sampled[several]]] - embeddings[sampled[several]]
-    defined = np.linalg.norm(rest, axis=1) > _CANCELLED * np.linalg.norm(
-        embeddings[sampled[several]], axis=1
-    )
-    several, rest = several[defined], rest[defined]
-    found[several] = np.einsum("nd,nd->n", unit_rows(embeddings[sampled[several]]), unit_rows(rest))
-    return found
+    images = embeddings[sampled[several]]
+    defined = np.linalg.norm(rest, axis=1) > _CANCELLED * np.linalg.norm(images, axis=1)
+    unit_images, unit_rest = unit_rows(images[defined]), unit_rows(rest[defined])
+    similarity[several[defined]] = np.einsum("nd,nd->n", unit_images, unit_rest)
+    return similarity
 
 
-def imputed_similarity(own: Float64s, other: Float64s) -> float:
+def imputed_similarity(left_out: Float64s, other: Float64s) -> float:
     """c̃: the image similarity to assume for a label without support images (docs/rules.md).
 
-    Half-way between the mean leave-one-out similarity of support images to their own label and the
+    Half-way between the mean leave-one-out similarity of support images to their label and the
     mean of their best similarity to another. With one image per label the first is taken as (1 +
     best other) / 2; without a second prototype the second is 0 (unrelated), and without any support
     image the answer is 0.
 
     Args:
-        own, other: (m,) for each image looked at, NaN and −inf where they are not defined.
+        left_out, other: (m,) of each image, NaN and −inf where they are not defined.
     """
-    if not len(own):
+    if not len(left_out):
         return 0.0
-    own, other = own[np.isfinite(own)], other[np.isfinite(other)]
+    left_out, other = left_out[np.isfinite(left_out)], other[np.isfinite(other)]
     best = float(other.mean()) if len(other) else 0.0
-    return ((float(own.mean()) if len(own) else (1 + best) / 2) + best) / 2
+    return ((float(left_out.mean()) if len(left_out) else (1 + best) / 2) + best) / 2

@@ -1,13 +1,13 @@
 """Trust rules: pure functions from candidate labels to trust, in one table (:data:`RULES`).
 
-Larger trust = more likely correct. The formulas are those of TrustVLM (Dong et al., arXiv
-2505.23745), the baselines it compares with, and the posterior of our own. Every rule sees m
-candidates of n queries and works in float64.
+Larger trust = more likely correct. docs/rules.md has the formulas: those of TrustVLM (Dong et al.,
+arXiv 2505.23745), the baselines it compares with, and the posterior of this project. Every rule
+sees m candidates of n queries and works in float64.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -16,7 +16,7 @@ import numpy as np
 from trustvlm.errors import InvalidInput
 from trustvlm.scoring.image_evidence import ImageEvidence
 from trustvlm.scoring.posterior import general_evidence, posterior
-from trustvlm.softmax.softmax import Moments
+from trustvlm.softmax.leading import Moments
 from trustvlm.types.arrays import Bools, Float64s, Int64s
 from trustvlm.types.bounds import number
 
@@ -28,6 +28,8 @@ __all__ = [
     "Judgement",
     "Neighbours",
     "Rule",
+    "close_calls",
+    "require_images",
     "resolve_parameters",
 ]
 
@@ -37,6 +39,10 @@ NEIGHBOURS = 20
 """k of the rule `knn`, the value of Caron et al. 2021."""
 
 _SHORTEST = 1e-6  # a distance below this is rounding: two unit float32 vectors that are equal
+
+# A close rival has this share of the label's probability, or of a sum of probabilities; of a sum
+# with cosines, where every label has much, a larger one; and never less than the last.
+_CLOSE, _CLOSE_COSINES, _CLOSE_LEAST = 0.5, 0.9, 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +60,7 @@ class Neighbours:
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """What is known of m candidate labels of each of n queries.
+    """m candidate labels of each of n queries.
 
     Attributes:
         logit: (n, m) s·x·t_j; −inf where padded.
@@ -162,7 +168,7 @@ def _value(parameters: Mapping[str, float | None], name: str) -> float:
 
 
 def _of_query(candidates: Candidates, trust: Float64s) -> Judgement:
-    """A trust that belongs to the query, whichever label is predicted; the rival goes by p."""
+    """A trust that belongs to the query, whatever label is predicted; the rival goes by p."""
     return Judgement(
         candidates.p, np.repeat(trust[:, np.newaxis], candidates.logit.shape[1], axis=1)
     )
@@ -226,10 +232,10 @@ def _ratio(candidates: Candidates, parameters: Mapping[str, float | None]) -> Ju
     prototypes in place of their high-density sets. Where there is no other prototype its distance
     is 2, the largest there is.
     """
-    filled = candidates.filled
+    filled, similarity = candidates.filled, candidates.similarity
     distance = np.sqrt(np.maximum(2 - 2 * filled, 0.0))
-    seen = np.where(np.isnan(candidates.similarity), -np.inf, candidates.similarity)
-    other = np.maximum(_largest_other(seen), -1.0)
+    other = _largest_other(np.where(np.isnan(similarity), -np.inf, similarity))
+    other = np.maximum(other, -1.0)
     trust = np.sqrt(np.maximum(2 - 2 * other, 0.0)) / np.maximum(distance, _SHORTEST)
     return Judgement(filled, trust)
 
@@ -242,18 +248,16 @@ def _knn(candidates: Candidates, parameters: Mapping[str, float | None]) -> Judg
     al. 2021 (DINO).
     """
     votes = np.zeros(candidates.logit.shape)
-    near = candidates.neighbours
-    assert near is not None
-    if near.similarity.shape[1]:
-        best = near.similarity.max(axis=1, keepdims=True)
-        weight = np.exp(
-            (near.similarity - np.where(np.isneginf(best), 0.0, best))
-            / _value(parameters, "temperature")
-        )
+    neighbours = candidates.neighbours
+    assert neighbours is not None
+    if neighbours.similarity.shape[1]:
+        best = neighbours.similarity.max(axis=1, keepdims=True)
+        margin = neighbours.similarity - np.where(np.isneginf(best), 0.0, best)
+        weight = np.exp(margin / _value(parameters, "temperature"))
         total = weight.sum(axis=1, keepdims=True)
         share = weight / np.where(total > 0, total, 1.0)
-        rows, ranks = np.nonzero(near.column >= 0)
-        np.add.at(votes, (rows, near.column[rows, ranks]), share[rows, ranks])
+        rows, ranks = np.nonzero(neighbours.column >= 0)
+        np.add.at(votes, (rows, neighbours.column[rows, ranks]), share[rows, ranks])
     return Judgement(votes, votes)
 
 
@@ -279,33 +283,21 @@ def _trustvlm_star(candidates: Candidates, parameters: Mapping[str, float | None
 
 
 def _posterior(candidates: Candidates, parameters: Mapping[str, float | None]) -> Judgement:
-    """q_ŷ, the probability of ŷ given text and image (docs/rules.md, "Posterior"):
+    """q_ŷ, the probability of ŷ given text and image:
     :func:`trustvlm.scoring.posterior.posterior`.
 
     q = p without prototypes, and where the support images do not tell the labels apart (the guard),
     unless τ is given.
     """
-    evidence = candidates.evidence
-    tau = (
-        parameters["tau"]
-        if parameters["tau"] is not None
-        else evidence.tau
-        if evidence is not None and evidence.on
-        else None
-    )
+    evidence, tau = candidates.evidence, parameters["tau"]
+    if tau is None and evidence is not None and evidence.on:
+        tau = evidence.tau
     if tau is None or candidates.background is None or not candidates.background.shape[1]:
         return Judgement(candidates.p, candidates.p)
     log_p = np.where(candidates.valid, candidates.log_p, -np.inf)
     general = general_evidence(candidates.background, tau)
-    weight = _value(parameters, "lambda")
-    q = posterior(
-        log_p,
-        candidates.similarity / tau,
-        general,
-        candidates.rest,
-        candidates.verified_outside,
-        weight,
-    )
+    weight, verified = _value(parameters, "lambda"), candidates.verified_outside
+    q = posterior(log_p, candidates.similarity / tau, general, candidates.rest, verified, weight)
     return Judgement(q, q)
 
 
@@ -335,8 +327,7 @@ RULES: dict[str, Rule] = {
 }
 """Name → rule. The command line and the service list what stands here."""
 
-_PARAMETERS = ("lambda", "temperature", "tau")
-"""Every parameter that rules can have."""
+_PARAMETERS = ("lambda", "temperature", "tau")  # all that rules can have
 
 
 def resolve_parameters(
@@ -364,7 +355,50 @@ def resolve_parameters(
         if value is None and key in _PARAMETERS:
             continue  # not given
         if key not in rule.parameters:
-            known = ", ".join(rule.parameters) or "none"
-            raise InvalidInput(f"params: rule {name!r} has no parameter {key!r} (it has: {known})")
+            names = ", ".join(rule.parameters) or "none"
+            raise InvalidInput(f"params: rule {name!r} has no parameter {key!r} (it has: {names})")
         resolved[key] = number(f"params: {key}", value, bounds=key)
     return name, rule, resolved
+
+
+def require_images(names: Iterable[str], dim: int, *, images: bool) -> None:
+    """Make sure that rules which look at images have verifier embeddings to look at.
+
+    Raises:
+        InvalidInput: there are none.
+    """
+    needy = [name for name in names if RULES[name].uses_images]
+    if needy and not images:
+        raise InvalidInput(
+            f"queries.verifier: rule {needy[0]!r} needs verifier embeddings of {dim} values; "
+            f"none were given"
+        )
+
+
+def close_calls(
+    rule: Rule, judgement: Judgement, p: Float64s, label: Int64s, rival: Int64s
+) -> Bools:
+    """(n,) whether the rival is close to the label in the rule's own quantity.
+
+    A rule of logits compares them as softmax probabilities. Where cosines are added, so that every
+    label has a large sum, the rival must also not be far behind in trust and, unless the rule
+    relabels, in text probability.
+
+    Args:
+        judgement: (n, m) quantity and trust of the candidates. p: (n, m) their softmax probability.
+        label, rival: (n,) columns of the two.
+    """
+    at = np.arange(len(p))
+
+    def has_share(values: Float64s, least: float) -> Bools:
+        best, other = values[at, label], values[at, rival]
+        # Below 0 a share says nothing: as large, or larger.
+        close: Bools = (other >= np.minimum(best, least * best)) & ((other > 0) | (best < 0))
+        return close
+
+    if not rule.cosines:
+        return has_share(p if rule.logits else judgement.quantity, _CLOSE)
+    in_trust = has_share(judgement.trust, _CLOSE_LEAST)
+    if rule.relabels:  # by a sum of two probabilities; the cosines come in with the trust
+        return has_share(judgement.quantity, _CLOSE) & in_trust
+    return has_share(judgement.quantity, _CLOSE_COSINES) & in_trust & has_share(p, _CLOSE_LEAST)

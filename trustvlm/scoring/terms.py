@@ -1,4 +1,4 @@
-"""What of a trust comes from the text and what from the images, so that people can be shown it.
+"""The text term and the image term of a trust, to show people.
 
 The text term is what the rule would say of the label without image evidence (λ = 0), and the image
 term is what the images add to it or take away: trust = text + image for every rule that looks at
@@ -56,10 +56,7 @@ RANGES: dict[str, Callable[[float], tuple[float, float]] | None] = {
 
 
 def trust_range(rule: str, parameters: Mapping[str, float | None]) -> tuple[float, float] | None:
-    """The lowest and highest trust that a rule can give, as the ends of a scale; None: it has none
-    of its own."""
-    found = RANGES[rule]
-    weight = parameters.get("lambda")
-    if found is None:
-        return None
-    return found(1.0 if weight is None else weight)
+    """The lowest and highest trust that a rule can give, as the ends of a scale; None: it has no
+    bounds."""
+    bounds, weight = RANGES[rule], parameters.get("lambda")
+    return None if bounds is None else bounds(1.0 if weight is None else weight)

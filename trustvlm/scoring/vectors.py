@@ -22,10 +22,8 @@ def as_matrix(values: npt.ArrayLike, dim: int, what: str, *, allow_empty: bool =
     """
     array = real_array(values, what)
     given = array.shape
-    if array.ndim == 1:
-        array = (
-            array[np.newaxis] if array.size else array.reshape(0, dim)
-        )  # one vector; [] is no vector at all
+    if array.ndim == 1:  # one vector; [] is none
+        array = array[np.newaxis] if array.size else array.reshape(0, dim)
     if array.ndim != 2 or array.shape[1] != dim:
         raise InvalidInput(f"{what}: expected shape (n, {dim}), got {given}")
     if not allow_empty and not len(array):

@@ -1,5 +1,5 @@
-"""What the text pass does to every logit, in powers of two: with NumPy or, where a kernel has
-loaded it anyway, with torch.
+"""What a pass does to every logit, in powers of two: with NumPy or, where a kernel has loaded it
+anyway, with torch.
 
 Logits are in bits here (base 2): 2^x costs a quarter of e^x where the processor has instructions
 for it.
@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
-from typing import Protocol
 
 import numpy as np
 
-from trustvlm.softmax.kernels import Prepared
 from trustvlm.types.arrays import Float32s, Float64s
 
-__all__ = ["FLOOR", "Arithmetic", "arithmetic_of", "powers_of_two"]
+__all__ = ["FLOOR", "Arithmetic", "TorchArithmetic", "powers_of_two"]
 
 # 2^-115 is still a normal float32: below it, powers fall into denormals and are 6 × slower. A
 # million clamped (or masked) rows add 1e-29 to a sum that is at least 1.
@@ -27,42 +25,35 @@ FLOOR = np.float32(-115.0)
 _PROBE = 4_096
 
 
-class Arithmetic(Protocol):
-    """Over (n, b) blocks of logits."""
+class Arithmetic:
+    """Over (n, b) blocks of logits, with NumPy."""
 
     def largest(self, logits: Float32s) -> Float64s:
         """(n,) the largest of each query."""
+        best: Float64s = logits.max(axis=1).astype(np.float64)
+        return best
 
     def exponentials(self, logits: Float32s, maximum: Float32s, out: Float32s) -> None:
         """`logits` becomes max(logits − maximum, FLOOR), `out` two to its power; `maximum` is (n,
         1)."""
-
-    def totals(self, powers: Float32s) -> Float64s:
-        """(n,) the sum of each query's."""
-
-
-class _InNumPy:
-    def largest(self, logits: Float32s) -> Float64s:
-        found: Float64s = logits.max(axis=1).astype(np.float64)
-        return found
-
-    def exponentials(self, logits: Float32s, maximum: Float32s, out: Float32s) -> None:
         logits -= maximum
         np.maximum(logits, FLOOR, out=logits)
         powers_of_two(logits, out)
 
     def totals(self, powers: Float32s) -> Float64s:
-        # In float64: what is outside of the leaders is a small difference.
-        found: Float64s = powers.sum(axis=1, dtype=np.float64)
-        return found
+        """(n,) the sum of each query's, in float64: what is outside of the leaders is a small
+        difference."""
+        total: Float64s = powers.sum(axis=1, dtype=np.float64)
+        return total
 
 
-class _InTorch:
+class TorchArithmetic(Arithmetic):
+    """With torch: faster for batches, where it is loaded."""
+
     def largest(self, logits: Float32s) -> Float64s:
         import torch
 
-        found: Float64s = torch.from_numpy(logits).amax(dim=1).numpy().astype(np.float64)
-        return found
+        return torch.from_numpy(logits).amax(dim=1).numpy().astype(np.float64)
 
     def exponentials(self, logits: Float32s, maximum: Float32s, out: Float32s) -> None:
         import torch
@@ -77,15 +68,6 @@ class _InTorch:
     def totals(self, powers: Float32s) -> Float64s:
         # A block in float32, in what a matrix product takes: far below the error of 16-bit rows.
         return (powers @ np.ones(powers.shape[1], np.float32)).astype(np.float64)
-
-
-def arithmetic_of(prepared: Sequence[Prepared]) -> Arithmetic:
-    """Torch where rows are multiplied by torch, NumPy elsewhere."""
-    return (
-        _InTorch()
-        if any(part.kernel in ("torch", "bfloat16", "int8") for part in prepared)
-        else _InNumPy()
-    )
 
 
 def powers_of_two(bits: Float32s, out: Float32s) -> None:

@@ -1,15 +1,13 @@
-"""How logits of one block of rows are computed: the kernels of the text pass, and which of them is
-fastest here.
+"""How the logits of one block of rows are computed: the kernels of a pass.
 
 Rows are float32, or bfloat16 of the row minus a centre that all rows of the segment share
 (s·q·centre is added to every logit again, exactly). Logits are in bits: s is the logit scale times
-log₂e. Five ways lead from 16-bit rows to logits:
+log₂e. Four ways lead from 16-bit rows to logits:
 
 - *scan* (numkong): every query is a walk over the 16-bit rows, which accumulates in float32:
   limited by memory, best for one or two queries;
 - *widen*: a block of rows becomes float32 in the processor's cache, then a float32 matrix product:
-  no other rounding than that of the stored rows; *torch*: the same with torch's product, which is
-  faster for batches;
+  no other rounding than that of the stored rows;
 - *bfloat16*: a 16-bit matrix product (torch), whose output is rounded as well: several times faster
   than float32 on processors with matrix units (AMX), twice as fast on others that have bfloat16
   products;
@@ -17,15 +15,13 @@ log₂e. Five ways lead from 16-bit rows to logits:
   their random order: four times as fast as float32 wherever the processor has 8-bit products (VNNI,
   AMX), best for batches.
 
-Which is fastest depends on the processor alone: :func:`measure` finds out, once; callers store what
-it says.
+Which is fastest depends on the processor alone: :mod:`trustvlm.softmax.kernel_speed` measures it.
 """
 
 from __future__ import annotations
 
 import ctypes
 import math
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -34,17 +30,13 @@ import numpy as np
 import numpy.typing as npt
 
 from trustvlm.softmax.quantize import (
-    Coarse,
+    Int8Rows,
     Int8s,
     Segment,
     Uint16s,
-    coarsened,
     correction,
-    rotation,
-    shuffled,
-    stepped,
+    from_bfloat16,
     to_bfloat16,
-    widened,
 )
 from trustvlm.types.arrays import Bools, Float32s, Float64s, Int64s
 
@@ -56,18 +48,17 @@ __all__ = [
     "EXACT",
     "KERNELS",
     "LOG2_E",
+    "SCAN_QUERIES",
     "Kernels",
     "Prepared",
+    "block_errors",
     "block_logits",
     "blocks",
-    "coarse_products",
-    "errors_of",
-    "measure",
+    "int8_products",
     "prepare",
-    "turned",
 ]
 
-KERNELS = ("scan", "widen", "torch", "bfloat16", "int8")
+KERNELS = ("scan", "widen", "bfloat16", "int8")
 LOG2_E = math.log2(math.e)
 FLOAT32 = "float32"
 """Not a kernel to choose: the product of float32 rows."""
@@ -75,15 +66,19 @@ FLOAT32 = "float32"
 DEVICE = "device"
 """Not a kernel of blocks: the whole pass is made elsewhere."""
 
-_WIDEN_ROWS = 512
-"""Rows that are made float32 at a time: 1 MB at 512 dimensions, half of the second-level cache of
-one core."""
+SCAN_QUERIES = 16
+"""Most queries for which a scan can be fastest: its time grows with every query."""
+
+_WIDEN_ROWS = 512  # made float32 at a time: 1 MB at 512 dimensions, half of a second-level cache
+
+_Fill = Callable[[int, int, Float32s], None]
+"""Writes slope · product of queries and rows start … stop into an (n, stop − start) array."""
 
 
 @dataclass(frozen=True)
 class Kernels:
-    """Which kernel serves 16-bit rows: (up to so many queries, kernel) in ascending order; beyond
-    the last, "widen".
+    """Which kernel serves 16-bit rows: (most queries, kernel) in ascending order; beyond the last,
+    "widen".
 
     With a `device` of torch's, the rows lie there and are passed over there
     (:mod:`trustvlm.softmax.on_device`).
@@ -93,7 +88,7 @@ class Kernels:
     device: str | None = None
 
     def of(self, queries: int) -> str:
-        """The kernel for so many queries."""
+        """The kernel for this number of queries."""
         if self.device is not None:
             return DEVICE
         return next((kernel for most, kernel in self.steps if queries <= most), "widen")
@@ -110,41 +105,41 @@ class Prepared:
 
     Attributes:
         segment: the rows. kernel: what computes. scaled: (n, d) float64.
-        taken: (n, d) the queries as the kernel rounds them; `scaled` where it does not.
+        rounded_queries: (n, d) the queries as the kernel rounds them; `scaled` where it does not.
         slope, offset: (n,) float64, see :func:`trustvlm.softmax.quantize.correction`.
-        eight: `taken` as 8-bit numbers, rotated, and their (n,) steps, for the kernel "int8".
+        int8_queries: the queries as 8-bit numbers, rotated, and their (n,) steps, for "int8".
     """
 
     segment: Segment
     kernel: str
     scaled: Float64s
-    taken: Float64s
+    rounded_queries: Float64s
     slope: Float64s
     offset: Float64s
-    eight: tuple[Int8s, Float64s] | None = None
+    int8_queries: tuple[Int8s, Float64s] | None = None
 
     @property
-    def rounded(self) -> bool:
+    def rounds(self) -> bool:
         """Whether the kernel rounds the queries."""
-        return self.taken is not self.scaled
+        return self.rounded_queries is not self.scaled
 
     @property
-    def coarse(self) -> Coarse | None:
-        """The rows that the kernel reads, where these are the 8-bit ones."""
-        return self.segment.coarse if self.kernel == "int8" else None
+    def int8(self) -> Int8Rows | None:
+        """The 8-bit rows, where the kernel reads these."""
+        return self.segment.int8 if self.kernel == "int8" else None
 
     def in_order(self, keep: Bools | None) -> Bools | None:
         """A mask over all slots as one over the rows in the order of :func:`blocks`."""
         if keep is None:
             return None
-        own = keep[self.segment.start : self.segment.start + len(self.segment.rows)]
-        return own if self.coarse is None else own[self.coarse.order]
+        part = keep[self.segment.start : self.segment.start + len(self.segment.rows)]
+        return part if self.int8 is None else part[self.int8.order]
 
     def places(self, positions: Int64s) -> Int64s:
         """Positions in the order of :func:`blocks` as places in the segment's rows; −1 stays."""
-        if self.coarse is None:
+        if self.int8 is None:
             return positions
-        return np.where(positions >= 0, self.coarse.order[np.maximum(positions, 0)], -1)
+        return np.where(positions >= 0, self.int8.order[np.maximum(positions, 0)], -1)
 
 
 def prepare(
@@ -153,28 +148,22 @@ def prepare(
     """(n, d) unit queries for each of the segments, their logits in bits."""
     scaled = queries.astype(np.float64) * (scale * LOG2_E)
     wanted = kernels.of(len(queries))
-    found = []
+    prepared = []
     for segment in segments:
         kernel = FLOAT32 if segment.centre is None else wanted
-        if kernel == "int8" and segment.coarse is None:
-            kernel = "torch"
-        taken, eight = scaled, None
+        rounded, int8_queries = scaled, None
         if kernel in ("scan", "bfloat16"):
-            taken = widened(to_bfloat16(scaled)).astype(np.float64)
+            rounded = from_bfloat16(to_bfloat16(scaled)).astype(np.float64)
+        elif kernel == "int8" and segment.int8 is None:
+            kernel = "widen"
         elif kernel == "int8":
-            assert segment.coarse is not None
-            eight = turned(scaled, segment.coarse)
-            taken = (
-                (eight[0] * eight[1][:, np.newaxis]).astype(np.float32) @ segment.coarse.rotation.T
-            ).astype(np.float64)
-        slope, offset = correction(segment, scaled, None if taken is scaled else taken)
-        found.append(Prepared(segment, kernel, scaled, taken, slope, offset, eight))
-    return found
-
-
-def turned(queries: Float64s, coarse: Coarse) -> tuple[Int8s, Float64s]:
-    """(n, d) queries as 8-bit rows meet them, and their (n,) steps."""
-    return stepped(queries.astype(np.float32) @ coarse.rotation)
+            assert segment.int8 is not None
+            values, steps = int8_queries = segment.int8.rotated(scaled)
+            turned = (values * steps[:, np.newaxis]).astype(np.float32)
+            rounded = (turned @ segment.int8.rotation.T).astype(np.float64)
+        slope, offset = correction(segment, scaled, None if rounded is scaled else rounded)
+        prepared.append(Prepared(segment, kernel, scaled, rounded, slope, offset, int8_queries))
+    return prepared
 
 
 def blocks(part: Prepared, block_rows: int) -> Iterator[tuple[int, Float32s]]:
@@ -184,17 +173,12 @@ def blocks(part: Prepared, block_rows: int) -> Iterator[tuple[int, Float32s]]:
     The array is used again for the next block, and may be written to until then. Positions: see
     :meth:`Prepared.places`.
     """
-    count = len(part.scaled)
-    buffer = np.empty((count, min(block_rows, len(part.segment.rows))), np.float32)
-    fill = _fill(part)
-    rows = len(part.segment.rows)
+    count, rows, fill = len(part.scaled), len(part.segment.rows), _fill(part)
+    buffer = np.empty((count, min(block_rows, rows)), np.float32)
     for start in range(0, rows, block_rows):
         stop = min(start + block_rows, rows)
-        logits = (
-            buffer
-            if stop - start == buffer.shape[1]
-            else np.empty((count, stop - start), np.float32)
-        )
+        last = np.empty((count, stop - start), np.float32)
+        logits = buffer if stop - start == buffer.shape[1] else last
         fill(start, stop, logits)
         yield start, logits
 
@@ -214,29 +198,26 @@ def block_logits(
             yield part.segment.start + start, logits
 
 
-def _fill(part: Prepared) -> Callable[[int, int, Float32s], None]:
-    """What writes slope · product of queries and rows start … stop into an array."""
+def _fill(part: Prepared) -> _Fill:
     queries = part.scaled.astype(np.float32)
     if part.kernel == FLOAT32:
         return _float32(cast(Float32s, part.segment.rows), queries)
-    if part.coarse is not None and part.eight is not None:
-        return _int8(part.coarse, *part.eight, part.slope)
+    if part.int8 is not None and part.int8_queries is not None:
+        return _int8(part.int8, *part.int8_queries, part.slope)
     rows, slope = cast(Uint16s, part.segment.rows), part.slope[:, np.newaxis].astype(np.float32)
-    return {"scan": _scan, "widen": _widen, "torch": _torch, "bfloat16": _bfloat16}[part.kernel](
-        rows, queries, slope
-    )
+    if part.kernel == "widen":
+        return _widen(rows, queries)
+    return {"scan": _scan, "bfloat16": _bfloat16}[part.kernel](rows, queries, slope)
 
 
-def _float32(rows: Float32s, queries: Float32s) -> Callable[[int, int, Float32s], None]:
+def _float32(rows: Float32s, queries: Float32s) -> _Fill:
     def fill(start: int, stop: int, out: Float32s) -> None:
         np.matmul(queries, rows[start:stop].T, out=out)
 
     return fill
 
 
-def _scan(
-    rows: Uint16s, queries: Float32s, slope: Float32s
-) -> Callable[[int, int, Float32s], None]:
+def _scan(rows: Uint16s, queries: Float32s, slope: Float32s) -> _Fill:
     from numkong import cdist
 
     short = to_bfloat16(queries)
@@ -248,9 +229,7 @@ def _scan(
     return fill
 
 
-def _widen(
-    rows: Uint16s, queries: Float32s, slope: Float32s
-) -> Callable[[int, int, Float32s], None]:
+def _widen(rows: Uint16s, queries: Float32s) -> _Fill:
     wide = np.empty((min(_WIDEN_ROWS, len(rows)), rows.shape[1]), np.uint32)
 
     def fill(start: int, stop: int, out: Float32s) -> None:
@@ -264,31 +243,11 @@ def _widen(
     return fill
 
 
-def _torch(
-    rows: Uint16s, queries: Float32s, slope: Float32s
-) -> Callable[[int, int, Float32s], None]:
+def _bfloat16(rows: Uint16s, queries: Float32s, slope: Float32s) -> _Fill:
     import torch
 
-    matrix, asked = _as_tensor(rows), torch.from_numpy(queries)
-    wide = torch.empty((min(_WIDEN_ROWS, len(rows)), rows.shape[1]))
-
-    def fill(start: int, stop: int, out: Float32s) -> None:
-        for first in range(start, stop, len(wide)):
-            last = min(first + len(wide), stop)
-            part = wide[: last - first]
-            part.copy_(matrix[first:last])
-            torch.mm(asked, part.T, out=torch.from_numpy(out[:, first - start : last - start]))
-        assert rows is not None  # keeps alive what `matrix` looks at
-
-    return fill
-
-
-def _bfloat16(
-    rows: Uint16s, queries: Float32s, slope: Float32s
-) -> Callable[[int, int, Float32s], None]:
-    import torch
-
-    matrix, factor = _as_tensor(rows), torch.from_numpy(slope)
+    matrix = torch.from_numpy(_writable(rows, ctypes.c_int16)).view(torch.bfloat16)
+    factor = torch.from_numpy(slope)
     short = torch.from_numpy(to_bfloat16(queries).view(np.int16)).view(torch.bfloat16)
 
     def fill(start: int, stop: int, out: Float32s) -> None:
@@ -298,134 +257,66 @@ def _bfloat16(
     return fill
 
 
-def _int8(
-    coarse: Coarse, short: Int8s, steps: Float64s, slope: Float64s
-) -> Callable[[int, int, Float32s], None]:
+def _int8(rows: Int8Rows, queries: Int8s, steps: Float64s, slope: Float64s) -> _Fill:
     import torch
 
-    asked, factor = (
-        torch.from_numpy(short),
-        torch.from_numpy((steps * slope).astype(np.float32)[:, np.newaxis]),
-    )
-    matrix, each = _as_bytes(coarse.rows), torch.from_numpy(np.array(coarse.steps))
+    short = torch.from_numpy(queries)
+    factor = torch.from_numpy((steps * slope).astype(np.float32)[:, np.newaxis])
+    matrix, row_steps = _as_bytes(rows.rows), torch.from_numpy(np.array(rows.steps))
 
     def fill(start: int, stop: int, out: Float32s) -> None:
         wide = torch.from_numpy(out)
-        wide.copy_(torch._int_mm(asked, matrix[start:stop].T)).mul_(each[start:stop]).mul_(factor)
-        assert coarse is not None  # keeps alive what `matrix` looks at
+        products = torch._int_mm(short, matrix[start:stop].T)
+        wide.copy_(products).mul_(row_steps[start:stop]).mul_(factor)
+        assert rows is not None  # keeps alive what `matrix` looks at
 
     return fill
 
 
-def errors_of(part: Prepared) -> Callable[[int, int, Float32s], Float32s]:
-    """What says, of the logits of rows start … stop by the kernel "int8", by how much they are too
-    small."""
-    coarse = part.coarse
-    assert coarse is not None
-    fill = _int8(coarse, *turned(part.scaled - part.taken, coarse), np.ones(len(part.scaled)))
+def block_errors(part: Prepared) -> Callable[[int, Float32s], Float32s]:
+    """A function (start, logits of a block there) → by how much they are too small, (n, b), where
+    the kernel is "int8"."""
+    int8 = part.int8
+    assert int8 is not None
+    fill = _int8(int8, *int8.rotated(part.scaled - part.rounded_queries), np.ones(len(part.scaled)))
     missing = (1.0 / part.slope - 1.0).astype(np.float32)[:, np.newaxis]
 
-    def errors(start: int, stop: int, logits: Float32s) -> Float32s:
-        found = logits * missing
-        left = np.empty_like(logits)
-        fill(start, stop, left)
-        found += left
-        return found
+    def errors(start: int, logits: Float32s) -> Float32s:
+        total, rounding = logits * missing, np.empty_like(logits)
+        fill(start, start + logits.shape[1], rounding)
+        total += rounding
+        return total
 
     return errors
 
 
-def coarse_products(queries: Int8s, rows: Int8s) -> Float32s:
-    """(n, m) products of int8 queries and rows: by numkong for a few, as torch takes seconds to
-    load, and else by torch."""
-    if len(queries) <= _SCAN_MOST:
+def int8_products(queries: Int8s, rows: Int8s) -> Float32s:
+    """(n, m) products of int8 queries and rows: of a few by numkong, as torch takes seconds to
+    load."""
+    if len(queries) <= SCAN_QUERIES:
         from numkong import cdist
 
         return np.asarray(cdist(queries, rows, metric="dot")).astype(np.float32)
     import torch
 
-    found: Float32s = torch._int_mm(torch.from_numpy(queries), _as_bytes(rows).T).float().numpy()
-    return found
-
-
-def _as_tensor(rows: Uint16s) -> torch.Tensor:
-    """bfloat16 bits as a tensor over the same memory."""
-    import torch
-
-    return torch.from_numpy(_unprotected(rows, ctypes.c_int16)).view(torch.bfloat16)
+    products: Float32s = torch._int_mm(torch.from_numpy(queries), _as_bytes(rows).T).float().numpy()
+    return products
 
 
 def _as_bytes(rows: Int8s) -> torch.Tensor:
     """int8 rows as a tensor over the same memory."""
     import torch
 
-    return torch.from_numpy(_unprotected(rows, ctypes.c_int8))
+    return torch.from_numpy(_writable(rows, ctypes.c_int8))
 
 
-def _unprotected(
+def _writable(
     rows: Uint16s | Int8s, kind: type[ctypes.c_int16 | ctypes.c_int8]
 ) -> npt.NDArray[np.signedinteger[Any]]:
-    """The rows as an array that does not say that it is read-only: torch warns of memory that is,
-    as mapped rows are, and nobody writes."""
+    """The rows as an array that claims to be writable: torch warns of memory that is not, as mapped
+    rows are, and nobody writes."""
     if not rows.size:
         return np.empty(rows.shape, kind)
     assert rows.flags.c_contiguous
-    return np.ctypeslib.as_array((kind * rows.size).from_address(rows.ctypes.data)).reshape(
-        rows.shape
-    )
-
-
-_PROBE_ROWS, _PROBE_DIM = 8_192, 512
-_PROBE_QUERIES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-_SCAN_MOST = 16  # its time grows with every query
-_WORTH = {"torch": 1.0, "scan": 1.2, "bfloat16": 1.2, "int8": 1.4}
-"""So much faster than the one before must a kernel be that rounds more, or whose rounding takes
-longer to take out again."""
-
-
-def measure() -> Kernels:
-    """The kernels to use on this machine, at its present number of threads: measured in a
-    second."""
-    rng = np.random.default_rng(0)
-    exact, centre = (
-        rng.standard_normal((_PROBE_ROWS, _PROBE_DIM), dtype=np.float32),
-        np.zeros(_PROBE_DIM, np.float32),
-    )
-    matrix = rotation(_PROBE_DIM)
-    coarse = Coarse(*coarsened(exact, centre, matrix), shuffled(_PROBE_ROWS), matrix)
-    segments = [Segment(0, to_bfloat16(exact), centre, np.eye(_PROBE_DIM), coarse)]
-    queries = rng.standard_normal((_PROBE_QUERIES[-1], _PROBE_DIM), dtype=np.float32)
-
-    def seconds(count: int, kernels: Sequence[str]) -> dict[str, float]:
-        """The least of several times, taken in turn: others may use the processor too."""
-        parts = [
-            prepare(segments, queries[:count], 1.0, Kernels(((count, kernel),)))[0]
-            for kernel in kernels
-        ]
-        taken = dict.fromkeys(kernels, math.inf)
-        for _ in range(5):
-            for part in parts:
-                begin = time.perf_counter()
-                for _ in blocks(part, int(np.clip(2**17 // count, 512, _PROBE_ROWS))):
-                    pass
-                taken[part.kernel] = min(taken[part.kernel], time.perf_counter() - begin)
-        return taken
-
-    steps: list[tuple[int, str]] = []
-    for count in _PROBE_QUERIES:
-        kernels = [
-            kernel for kernel in ("widen", *_WORTH) if kernel != "scan" or count <= _SCAN_MOST
-        ]
-        taken = seconds(count, kernels)
-        best = "widen"
-        for kernel in kernels[1:]:  # from the one that rounds least to the one that rounds most
-            if taken[kernel] * _WORTH[kernel] < taken[best]:
-                best = kernel
-        steps.append((count, best))
-    return Kernels(
-        tuple(
-            steps[at]
-            for at in range(len(steps))
-            if at + 1 == len(steps) or steps[at + 1][1] != steps[at][1]
-        )
-    )
+    pointer = (kind * rows.size).from_address(rows.ctypes.data)
+    return np.ctypeslib.as_array(pointer).reshape(rows.shape)

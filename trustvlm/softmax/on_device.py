@@ -1,7 +1,7 @@
 """The pass over the 16-bit rows of a segment on a device of torch's: the rows stay there, and only
 sums and leaders come back.
 
-The same arithmetic as :mod:`trustvlm.softmax.softmax`: rows widened to float32 block by block,
+It computes what :mod:`trustvlm.softmax.streamed` computes: rows widened to float32 block by block,
 products in float32, sums in float64. Nothing of it is bound to a kind of device: tests run it on
 torch's "cpu" as well.
 """
@@ -35,13 +35,11 @@ def _rows_on(segment: Segment, device: str) -> torch.Tensor:
     """The segment's bfloat16 rows, copied to the device once for the segment's life."""
     import torch
 
-    there = _resident.setdefault(segment, {})
-    if device not in there:
-        rows = np.array(
-            segment.rows
-        )  # a mapped file can neither be handed to torch nor copied from without
-        there[device] = torch.from_numpy(rows.view(np.int16)).view(torch.bfloat16).to(device)
-    return there[device]
+    copies = _resident.setdefault(segment, {})
+    if device not in copies:
+        rows = np.array(segment.rows)  # torch takes no mapped file
+        copies[device] = torch.from_numpy(rows.view(np.int16)).view(torch.bfloat16).to(device)
+    return copies[device]
 
 
 def device_state(part: Prepared, device: str, k: int, keep: Bools | None) -> State:
@@ -50,13 +48,13 @@ def device_state(part: Prepared, device: str, k: int, keep: Bools | None) -> Sta
     Args:
         k: how many leaders. keep: mask of rows that take part, of all segments; None: all.
 
-    The slots of what is found are those of all segments.
+    The slots of the state are those of all segments.
     """
     import torch
 
     rows = _rows_on(part.segment, device)
     count, n = len(part.scaled), len(rows)
-    asked = torch.from_numpy(part.scaled.astype(np.float32)).to(device)
+    vectors = torch.from_numpy(part.scaled.astype(np.float32)).to(device)
     first = part.segment.start
     mask = None if keep is None else torch.from_numpy(keep[first : first + n].copy()).to(device)
     maximum = torch.full((count,), -torch.inf, dtype=torch.float64, device=device)
@@ -68,25 +66,23 @@ def device_state(part: Prepared, device: str, k: int, keep: Bools | None) -> Sta
     step = max(1, min(_MOST_ROWS, _BLOCK_LOGITS // max(count, 1)))
     for start in range(0, n, step):
         block = rows[start : start + step]
-        logits = asked @ block.float().T
+        logits = vectors @ block.float().T
         if mask is not None:
             logits.masked_fill_(~mask[start : start + step], -torch.inf)
         best, at = logits.topk(min(k, len(block)), dim=1)
         leading, order = torch.cat([leading, best], dim=1).topk(k, dim=1)
         slots = torch.cat([slots, at + (first + start)], dim=1).gather(1, order)
-        larger = torch.maximum(
-            maximum, best[:, 0].double() if best.shape[1] else logits.amax(dim=1).double()
-        )
-        moved = torch.where(torch.isneginf(maximum), 0.0, maximum - larger)
-        shrink = torch.exp2(moved)
+        larger = torch.maximum(maximum, logits.amax(dim=1).double())
+        shift = torch.where(torch.isneginf(maximum), 0.0, maximum - larger)
+        shrink = torch.exp2(shift)
         weighted, total, squared = (
-            shrink * (weighted + moved * total),
+            shrink * (weighted + shift * total),
             shrink * total,
             shrink**2 * squared,
         )
         maximum = larger
-        shift = torch.where(torch.isneginf(larger), 0.0, larger).float()[:, None]
-        logits.sub_(shift).clamp_(min=float(FLOOR))
+        top = torch.where(torch.isneginf(larger), 0.0, larger).float()[:, None]
+        logits.sub_(top).clamp_(min=float(FLOOR))
         powers = torch.exp2(logits)
         if mask is not None:
             powers.masked_fill_(~mask[start : start + step], 0.0)

@@ -20,8 +20,8 @@ from trustvlm.errors import Unavailable
 from trustvlm.selective.vector_drift import Baseline
 from trustvlm.service.home.counts import CountMemo
 from trustvlm.service.home.limits import CallLimits
-from trustvlm.service.memory.background_fit import Fitter
-from trustvlm.service.memory.cache_registry import Caches
+from trustvlm.service.memory.background_fit import BackgroundFit
+from trustvlm.service.memory.cache_registry import CacheRegistry
 from trustvlm.service.memory.space_cache import SpaceView
 
 __all__ = ["EncoderPool", "Home"]
@@ -68,8 +68,8 @@ class Home:
 
     folder: Path
     catalog: Catalog
-    caches: Caches
-    fitter: Fitter
+    caches: CacheRegistry
+    fitter: BackgroundFit
     encoders: EncoderPool
     batch_size: int
     workers: int | None

@@ -48,7 +48,7 @@ def index_stats(home: Home, space_name: str) -> IndexStats:
     with home.snapshot(space_name) as (connection, view):
         text, prototypes = view.text, view.prototypes
         indexes = {"prototype": view.index}
-        if not view.cache.recipe.exhaustive:
+        if not view.recipe.exhaustive:
             indexes["support"] = home.caches.support_view(connection, view, classifier=False)
     found = {
         kind: index.recall
@@ -56,7 +56,7 @@ def index_stats(home: Home, space_name: str) -> IndexStats:
         if index is not None and not index.exhaustive
     }
     path = home.caches.path(view.space.id)
-    recipe = view.cache.recipe
+    recipe = view.recipe
     return IndexStats(
         recipe=recipe.name,
         exact=recipe.exact,

@@ -13,13 +13,13 @@ from sqlalchemy import Connection
 
 from trustvlm.catalog.rows import spaces
 from trustvlm.errors import Conflict, InvalidInput
-from trustvlm.index.live import Block, IndexView, LiveIndex
-from trustvlm.index.recall import Nearest, shares_found, take_out
+from trustvlm.index.live import IndexView, LiveIndex
+from trustvlm.index.recall import Block, Nearest, shares_found, take_out
 from trustvlm.index.rows import RowView
 from trustvlm.selective.intervals import mean_interval
 from trustvlm.service.home.home import Home
 from trustvlm.service.memory.space_cache import SpaceView
-from trustvlm.service.memory.support_cache import support_blocks
+from trustvlm.service.memory.support_index import support_blocks
 from trustvlm.system.stopping import may_stop
 from trustvlm.types.arrays import Float32s, Float64s, Int64s
 from trustvlm.types.bounds import number, whole
@@ -112,7 +112,7 @@ def tune_index(home: Home, space_name: str, recall: float, k: int) -> list[Tuned
     recall, k = number("recall", recall), whole("k", k)
     found, search = [], {}
     with home.snapshot(space_name) as (connection, view):
-        recipe = view.cache.recipe
+        recipe = view.recipe
         for subject in _subjects(home, connection, view):
             tuned = _tuned(subject, recall, min(k, len(subject.index) - 1), home.caches.device)
             found.append(tuned)

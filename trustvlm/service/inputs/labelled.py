@@ -205,7 +205,7 @@ def are_supports(
             f"given"
         )
     _, similarity = index.search(verifier.astype(np.float32), 1)
-    return similarity[:, 0] >= SAME_IMAGE - view.cache.recipe.max_error
+    return similarity[:, 0] >= SAME_IMAGE - view.recipe.max_error
 
 
 def as_rows(observed: Observed, truth: Int64s, origin: str, sampling: str) -> list[NewObservation]:

@@ -12,7 +12,7 @@ import numpy as np
 from trustvlm.catalog.rows import observations, spaces
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.errors import Conflict, InvalidInput
-from trustvlm.scoring.rules import DEFAULT_RULE, resolve_parameters
+from trustvlm.scoring.rules import DEFAULT_RULE, require_images, resolve_parameters
 from trustvlm.selective.calibration import (
     choose_configuration,
     cross_validated_ece,
@@ -31,12 +31,7 @@ from trustvlm.service.inputs.labelled import (
     truth_ids,
 )
 from trustvlm.service.measuring.repeated import as_stored, first_of_each
-from trustvlm.service.query.configurations import (
-    Configuration,
-    comparable,
-    configurations,
-    require_images,
-)
+from trustvlm.service.query.configurations import Configuration, comparable, configurations
 from trustvlm.service.query.context import Context, context_of
 from trustvlm.service.query.decide import UNKNOWN_RATE, acceptable, is_unknown
 from trustvlm.service.query.judge import Columns, judge, judge_all

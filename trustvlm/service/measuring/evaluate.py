@@ -11,7 +11,7 @@ import numpy as np
 from trustvlm.catalog.rows import spaces, supports
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.errors import InvalidInput
-from trustvlm.scoring.rules import DEFAULT_RULE, RULES, Rule, resolve_parameters
+from trustvlm.scoring.rules import DEFAULT_RULE, RULES, Rule, require_images, resolve_parameters
 from trustvlm.selective.metrics import aurc
 from trustvlm.selective.reliability import BINNING
 from trustvlm.service.home.home import Home
@@ -26,7 +26,7 @@ from trustvlm.service.measuring.items import check_items, evaluated_images
 from trustvlm.service.measuring.outcome import right_rows, rule_outcome
 from trustvlm.service.measuring.repeated import first_of_each
 from trustvlm.service.measuring.shot_curve import MAX_LABELS, drawable, rules_of, shot_curve
-from trustvlm.service.query.configurations import comparable, require_images
+from trustvlm.service.query.configurations import comparable
 from trustvlm.service.query.context import Context, context_of
 from trustvlm.service.query.evidence import evidence_reader
 from trustvlm.service.query.judge import Columns, judge_all

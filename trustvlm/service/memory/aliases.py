@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from trustvlm.index.rows import RowView
-from trustvlm.softmax.softmax import Moments
+from trustvlm.softmax.leading import Moments
 from trustvlm.types.arrays import Float64s, Int64s
 
 __all__ = ["Aliases", "missing_members", "pooled"]
@@ -25,39 +25,38 @@ class Aliases:
     Attributes:
         canonical: alias id → id of the label it is a further name of.
         groups: that label's id → ids of its aliases, ascending.
+        largest: labels in the largest group; 1 without aliases.
     """
 
     canonical: Mapping[int, int] = field(default_factory=dict)
     groups: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
-
-    @property
-    def largest(self) -> int:
-        """Labels in the largest group; 1 without aliases."""
-        return 1 + max(map(len, self.groups.values()), default=0)
+    largest: int = 1
 
     def of(self, ids: Int64s) -> Int64s:
         """`ids`, of any shape, with each alias replaced by the label it stands for."""
         if not self.canonical:
             return ids
-        return np.array(
-            [self.canonical.get(i, i) for i in ids.ravel().tolist()], dtype=np.int64
-        ).reshape(ids.shape)
+        labels = [self.canonical.get(i, i) for i in ids.ravel().tolist()]
+        return np.array(labels, dtype=np.int64).reshape(ids.shape)
 
     def followed(
         self, ids: Iterable[int], aliases: Sequence[tuple[int, int]], removed: Iterable[int]
     ) -> Aliases:
-        """After a change: of the labels `ids` exactly those in `aliases` are aliases; `removed`
-        labels are gone."""
-        known = {*ids, *removed} & self.canonical.keys()
-        if not known and not aliases:
+        """The groups after a change: of the labels `ids` exactly those in `aliases` are aliases;
+        `removed` labels are gone."""
+        dropped = {*ids, *removed} & self.canonical.keys()
+        if not dropped and not aliases:
             return self
-        canonical = {
-            alias: label for alias, label in self.canonical.items() if alias not in known
-        } | dict(aliases)
-        groups: dict[int, list[int]] = {}
+        canonical = {a: label for a, label in self.canonical.items() if a not in dropped}
+        canonical |= dict(aliases)
+        groups: dict[int, tuple[int, ...]] = {}
         for alias in sorted(canonical):
-            groups.setdefault(canonical[alias], []).append(alias)
-        return Aliases(canonical, {label: tuple(members) for label, members in groups.items()})
+            groups[canonical[alias]] = (*groups.get(canonical[alias], ()), alias)
+        return Aliases(canonical, groups, 1 + max(map(len, groups.values()), default=0))
+
+
+def _ids_of(text: RowView, slots: Int64s) -> Int64s:
+    return np.where(slots >= 0, text.ids[np.maximum(slots, 0)], -1)
 
 
 def missing_members(aliases: Aliases, text: RowView, slots: Int64s) -> Int64s:
@@ -65,18 +64,16 @@ def missing_members(aliases: Aliases, text: RowView, slots: Int64s) -> Int64s:
     the row; padded with −1."""
     if not aliases.groups or not slots.size:
         return np.empty((len(slots), 0), np.int64)
-    ids = np.where(slots >= 0, text.ids[np.maximum(slots, 0)], -1)
+    ids = _ids_of(text, slots)
     canonical = aliases.of(ids)
     grouped = np.isin(canonical, np.fromiter(aliases.groups, dtype=np.int64))
-    found: list[list[int]] = [[] for _ in slots]
+    absent: list[list[int]] = [[] for _ in slots]
     for row in np.flatnonzero(grouped.any(axis=1)).tolist():
         labels = set(canonical[row, grouped[row]].tolist())
-        found[row] = sorted(
-            {i for label in labels for i in (label, *aliases.groups[label])}
-            - set(ids[row].tolist())
-        )
-    missing = np.full((len(slots), max(map(len, found))), -1, dtype=np.int64)
-    for row, members in enumerate(found):
+        group = {i for label in labels for i in (label, *aliases.groups[label])}
+        absent[row] = sorted(group - set(ids[row].tolist()))
+    missing = np.full((len(slots), max(map(len, absent))), -1, dtype=np.int64)
+    for row, members in enumerate(absent):
         missing[row, : len(members)] = text.slots(np.array(members, dtype=np.int64))
     return missing
 
@@ -88,15 +85,13 @@ def pooled(
     empty.
 
     Args:
-        slots: (n, m) text slots, −1 where padded; a group is wholly in a row or not at all. logits:
+        slots: (n, m) text slots, −1 where padded; a row has all of a group or nothing. logits:
             (n, m) theirs.
         moments: of the softmax over all labels, each by itself.
     """
-    if not aliases.groups or not slots.size:
-        return slots, logits, moments
     slots, logits = slots.copy(), logits.copy()
     entropy, impurity = moments.negative_entropy.copy(), moments.impurity.copy()
-    ids = np.where(slots >= 0, text.ids[np.maximum(slots, 0)], -1)
+    ids = _ids_of(text, slots)
     canonical = aliases.of(ids)
     for row in np.flatnonzero((canonical != ids).any(axis=1)).tolist():
         for label in np.unique(canonical[row, canonical[row] != ids[row]]).tolist():
@@ -106,11 +101,8 @@ def pooled(
             p, total = np.exp(log_p), np.exp(log_sum)
             entropy[row] += total * log_sum - float(p @ log_p)
             impurity[row] -= total * total - float(p @ p)
-            own = ids[row, columns] == label
-            logits[row, columns] = np.where(own, log_sum + moments.log_z[row], -np.inf)
-            slots[row, columns[~own]] = -1
-    return (
-        slots,
-        logits,
-        replace(moments, negative_entropy=entropy, impurity=np.maximum(impurity, 0.0)),
-    )
+            stays = ids[row, columns] == label
+            logits[row, columns] = np.where(stays, log_sum + moments.log_z[row], -np.inf)
+            slots[row, columns[~stays]] = -1
+    impurity = np.maximum(impurity, 0.0)
+    return slots, logits, replace(moments, negative_entropy=entropy, impurity=impurity)

@@ -11,19 +11,19 @@ from sqlalchemy import Connection
 from trustvlm.catalog.catalog import Catalog
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.errors import Damaged, TrustVLMError
-from trustvlm.service.memory.evidence_fit import refit, renew
-from trustvlm.service.memory.evidence_fit_record import FitSample
+from trustvlm.service.memory.support_fit import refit, renew
 
-__all__ = ["Fitter"]
+__all__ = ["BackgroundFit"]
 
 log = logging.getLogger("trustvlm")
 
-QUIET_S = 0.25
-PATIENCE_S = 5.0
-"""A space is refitted when it was left alone for so long, or has waited for so long."""
+QUIET_S, PATIENCE_S = 0.25, 5.0
+"""A space is refitted when it was left alone for the one, or has waited for the other."""
+
+_FAILED = "the support images of space %s were not refitted: %s"
 
 
-class Fitter:
+class BackgroundFit:
     """Refits spaces in the background. Safe to use from several threads; the thread starts with the
     first request."""
 
@@ -33,11 +33,6 @@ class Fitter:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closing = False
-        self._samples: dict[int, FitSample] = {}  # space id → what its last fit here looked at
-
-    def sample(self, space_id: int) -> FitSample | None:
-        """What the last fit of a space that this thread stored looked at."""
-        return self._samples.get(space_id)
 
     def supports_changed(self, connection: Connection, space: SpaceRecord, revision: int) -> None:
         """Refit a small space in this transaction, which made `revision`; a larger one soon.
@@ -46,12 +41,10 @@ class Fitter:
         query names the damage.
         """
         try:
-            small = renew(connection, space, revision)
+            if not renew(connection, space, revision):
+                self.request(space.name)
         except Damaged as error:
-            log.warning("the support images of space %s were not refitted: %s", space.name, error)
-            return
-        if not small:
-            self.request(space.name)
+            log.warning(_FAILED, space.name, error)
 
     def request(self, space: str) -> None:
         """Refit the space `space` soon; asking again puts it off a little."""
@@ -62,9 +55,7 @@ class Fitter:
             latest = self._waiting.get(space, (0.0, now + PATIENCE_S))[1]
             self._waiting[space] = (min(now + QUIET_S, latest), latest)
             if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name="trustvlm-fitter", daemon=True
-                )
+                self._thread = threading.Thread(target=self._run, name="trustvlm-fit", daemon=True)
                 self._thread.start()
             self._changed.notify()
 
@@ -73,24 +64,21 @@ class Fitter:
         with self._changed:
             self._closing = True
             self._changed.notify()
-        if self._thread is not None and self._thread.is_alive():  # it is not in the child of a fork
+        if self._thread is not None and self._thread.is_alive():  # not so in the child of a fork
             self._thread.join()
 
     def _run(self) -> None:
         while (space := self._next()) is not None:
             try:
-                if (looked_at := refit(self._catalog, space)) is not None:
-                    self._samples |= [looked_at]
+                refit(self._catalog, space)
             except TrustVLMError as error:
-                log.warning("the support images of space %s were not refitted: %s", space, error)
+                log.warning(_FAILED, space, error)
 
     def _next(self) -> str | None:
         """The next space, when it is due; None when closing and nothing waits."""
         with self._changed:
-            while True:
+            while self._waiting or not self._closing:
                 if not self._waiting:
-                    if self._closing:
-                        return None
                     self._changed.wait()
                     continue
                 space = min(self._waiting, key=lambda name: self._waiting[name][0])
@@ -99,3 +87,4 @@ class Fitter:
                     del self._waiting[space]
                     return space
                 self._changed.wait(left)
+        return None

@@ -31,36 +31,36 @@ from trustvlm.service.memory.snapshots import (
     write,
 )
 from trustvlm.service.memory.space_cache import SpaceCache, SpaceView
-from trustvlm.service.memory.support_index import SupportCaches
+from trustvlm.service.memory.space_memo import SpaceMemo
+from trustvlm.service.memory.support_index import SupportIndexes
 from trustvlm.system.fault_points import reached
 
-__all__ = ["Caches"]
+__all__ = ["CacheRegistry"]
 
 log = logging.getLogger("trustvlm")
 
 SNAPSHOT_ROWS = 5_000
-"""When so many labels, and a tenth of the space, were read from the catalog since the last
+"""When this many labels, and a tenth of the space, were read from the catalog since the last
 snapshot, a new one is written."""
 
 
-class Caches:
+class CacheRegistry:
     """The caches of every space that this process has touched.
 
     Args:
         catalog: the truth. folder: where snapshots lie. device: where FAISS indexes live.
-        half_from: from so many labels on, passes read 16-bit rows of a mapped snapshot.
+        half_from: number of labels from which passes read 16-bit rows of a mapped snapshot.
     """
 
     def __init__(self, catalog: Catalog, folder: Path, device: str, *, half_from: int) -> None:
-        self.folder = folder
-        self.device = device
-        self._catalog = catalog
-        self._half_from = half_from
+        self.folder, self.device = folder, device
+        self._catalog, self._half_from = catalog, half_from
         self._by_name: dict[str, SpaceCache] = {}
+        self._memos: dict[int, SpaceMemo] = {}
         self._locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
         self._guard = threading.Lock()
         self._writer: threading.Thread | None = None
-        self._supports = SupportCaches(catalog, folder, device)
+        self._supports = SupportIndexes(catalog, folder, device)
 
     def lock(self, name: str) -> threading.Lock:
         """The lock under which transactions on the space `name` begin and its cache moves."""
@@ -90,21 +90,25 @@ class Caches:
         """The space `name` at the transaction's revision. The caller holds :meth:`lock`."""
         space = spaces.find(connection, name)
         key = normal(name)  # one cache, however the name is spelt
-        cache = self._by_name.pop(key, None)
-        if (
-            cache is None
-            or not _continues(cache, space, epoch)
-            or self._lags(connection, space, cache.revision)
-        ):
-            cache = self._started(connection, space, epoch)
         # Out of the table while it moves: if that fails half-way, the next call starts from
         # nothing.
+        cache = self._by_name.pop(key, None)
+        if cache is None or not self._continues(connection, cache, space, epoch):
+            cache = self._started(connection, space, epoch)
         cache.follow(connection, space)
         self._by_name[key] = cache
         view = cache.view(space)
         if not self._catalog.read_only and self._due(cache, view):
             self._write_soon(view)
         return view
+
+    def memo(self, view: SpaceView) -> SpaceMemo:
+        """What this process has computed of the view's space, at any revision."""
+        with self._guard:
+            memo = self._memos.get(view.space.id)
+            if memo is None or (memo.epoch, memo.recipe) != (view.epoch, view.recipe.name):
+                memo = self._memos[view.space.id] = SpaceMemo(view.epoch, view.recipe.name)
+            return memo
 
     def peek(self, name: str) -> SpaceCache | None:
         """The cache of the space `name` as it is, if there is one."""
@@ -113,12 +117,15 @@ class Caches:
     def forget(self, name: str) -> None:
         """Drop what is kept of the space `name`."""
         with self.lock(name):
-            self._by_name.pop(normal(name), None)
+            cache = self._by_name.pop(normal(name), None)
+        if cache is not None:
+            with self._guard:
+                self._memos.pop(cache.space_id, None)
 
     def close(self) -> None:
         """Wait for a snapshot that is being written."""
         writer = self._writer
-        if writer is not None and writer.is_alive():  # it is not in the child of a fork
+        if writer is not None and writer.is_alive():  # not so in the child of a fork
             writer.join()
         self._supports.close()
 
@@ -126,10 +133,10 @@ class Caches:
         self, connection: Connection, view: SpaceView, *, classifier: bool
     ) -> IndexView:
         """The index over support images at the view's revision."""
-        return self._supports.view(connection, view, classifier=classifier)
+        return self._supports.view(connection, view, self.memo(view), classifier=classifier)
 
     def rebuild(self, connection: Connection, space: SpaceRecord, epoch: str) -> None:
-        """Make the snapshots of a space anew from the catalog, with the recipe that `space` says.
+        """Write the snapshots of a space again from the catalog, with the recipe that `space` has.
 
         Processes that have it open go on as they are; those that start use the new ones once the
         recipe is the space's.
@@ -138,12 +145,8 @@ class Caches:
             ReadOnly, Unavailable: they cannot be written.
         """
         content = from_catalog(connection, space)
-        key, dims = (
-            snapshot_key(space, epoch, space.revision),
-            (space.classifier_dim, space.verifier_dim),
-        )
         half = content.labels >= self._half_from
-        write(self.path(space.id), key, dims, load_recipe(space.recipe), content, half=half)
+        self._write(self.path(space.id), space, epoch, space.revision, content, half=half)
         reached("rebuild.supports")
         self._supports.rebuild(connection, space, epoch)
         self._keep_nothing_purged(space.id, space.revision)
@@ -154,32 +157,29 @@ class Caches:
         Raises:
             ReadOnly, Unavailable: it cannot be written.
         """
-        path, space = self.path(view.space.id), view.space
-        key, dims = (
-            snapshot_key(space, view.epoch, view.revision),
-            (space.classifier_dim, space.verifier_dim),
-        )
-        half, renewed = (
-            view.text.live >= self._half_from,
-            view.index is not None and view.index.outgrown,
-        )
+        path, space, key = self.path(view.space.id), view.space, normal(view.space.name)
+        half = view.text.live >= self._half_from
+        outgrown = view.index is not None and view.index.outgrown
         content = from_view(view.text, view.prototypes, view.names, view.aliases, view.index)
-        write(path, key, dims, view.cache.recipe, content, half=half)
+        self._write(path, space, view.epoch, view.revision, content, half=half)
         if self._keep_nothing_purged(space.id, view.revision):
             return
-        view.cache.replayed = 0
-        if half or renewed:
-            self._adopt(view, self._load(path, space, view.epoch))
+        loaded = self._load(path, space, view.epoch) if half or outgrown else None
+        with self.lock(key):
+            cache = self._by_name.get(key)
+            if cache is None or not _same_space(cache, space, view.epoch):
+                return
+            cache.replayed = 0
+            if loaded is not None:  # the next query starts from the snapshot
+                self._by_name[key] = self._cache(space, view.epoch, loaded)
 
     def _started(self, connection: Connection, space: SpaceRecord, epoch: str) -> SpaceCache:
-        """A new cache: from the snapshot that there is; of a large space, from one made here and
-        now; or an empty one."""
+        """A new cache: from the existing snapshot; of a large space, from one written now; or an
+        empty one."""
         path = self.path(space.id)
         try:
             loaded = self._load(path, space, epoch)
-            if space.log_start <= loaded.revision <= space.revision and not self._lags(
-                connection, space, loaded.revision
-            ):
+            if self._can_follow(connection, space, loaded.revision):
                 return self._cache(space, epoch, loaded)
         except NotFound:
             pass
@@ -206,24 +206,33 @@ class Caches:
         key = snapshot_key(space, epoch, space.revision)
         return load(path, key, dims, load_recipe(space.recipe), self.device, self._half_from)
 
+    def _write(
+        self,
+        path: Path,
+        space: SpaceRecord,
+        epoch: str,
+        revision: int,
+        content: Content,
+        *,
+        half: bool,
+    ) -> None:
+        dims = (space.classifier_dim, space.verifier_dim)
+        key = snapshot_key(space, epoch, revision)
+        write(path, key, dims, load_recipe(space.recipe), content, half=half)
+
     def _built(self, space: SpaceRecord, epoch: str, content: Content) -> Loaded:
         """A large space through a new snapshot; of a home that cannot be written, through one that
-        nobody else sees."""
-        key, dims = (
-            snapshot_key(space, epoch, space.revision),
-            (space.classifier_dim, space.verifier_dim),
-        )
+        nobody else sees. What is mapped and open outlives the file's name."""
+        path = self.path(space.id)
         if not self._catalog.read_only:
-            write(self.path(space.id), key, dims, load_recipe(space.recipe), content, half=True)
-            loaded = self._load(
-                self.path(space.id), space, epoch
-            )  # what is mapped and open outlives the name
+            self._write(path, space, epoch, space.revision, content, half=True)
+            loaded = self._load(path, space, epoch)
             self._keep_nothing_purged(space.id, space.revision)
             return loaded
         with tempfile.TemporaryDirectory(prefix="trustvlm-") as folder:
-            path = Path(folder) / self.path(space.id).name
-            write(path, key, dims, load_recipe(space.recipe), content, half=True)
-            return self._load(path, space, epoch)  # what is mapped and open outlives the name
+            path = Path(folder) / path.name
+            self._write(path, space, epoch, space.revision, content, half=True)
+            return self._load(path, space, epoch)
 
     def _due(self, cache: SpaceCache, view: SpaceView) -> bool:
         """Whether enough has changed for a new snapshot."""
@@ -231,21 +240,30 @@ class Caches:
             return True
         if view.index is not None and view.index.outgrown:
             return True
-        dead = (
-            max(rows.n - rows.live for rows in (view.text, view.prototypes)) if cache.mapped else 0
-        )
+        tables = (view.text, view.prototypes) if cache.mapped else ()
+        dead = max((rows.n - rows.live for rows in tables), default=0)
         return max(cache.replayed, dead) >= max(SNAPSHOT_ROWS, view.text.live // 10)
 
-    def _lags(self, connection: Connection, space: SpaceRecord, revision: int) -> bool:
-        """Whether a new snapshot is a better way to a large space than to read all that changed
-        since into memory."""
-        most = max(self._half_from, SNAPSHOT_ROWS)
-        if space.revision == revision or not label_changes.changed_more_than(
-            connection, space.id, revision, most // 2
-        ):
+    def _continues(
+        self, connection: Connection, cache: SpaceCache, space: SpaceRecord, epoch: str
+    ) -> bool:
+        """Whether the cache can follow on to the space as it is now."""
+        return _same_space(cache, space, epoch) and self._can_follow(
+            connection, space, cache.revision
+        )
+
+    def _can_follow(self, connection: Connection, space: SpaceRecord, revision: int) -> bool:
+        """Whether the changes since a revision can be read, and are not so many that a new snapshot
+        of a large space is better."""
+        if revision == space.revision:
+            return True
+        if not space.log_start <= revision <= space.revision:
             return False
+        most = max(self._half_from, SNAPSHOT_ROWS)
+        if not label_changes.changed_more_than(connection, space.id, revision, most // 2):
+            return True
         live, _ = label_changes.totals(connection, space.id)
-        return live >= self._half_from and label_changes.changed_more_than(
+        return live < self._half_from or not label_changes.changed_more_than(
             connection, space.id, revision, live // 4
         )
 
@@ -262,11 +280,10 @@ class Caches:
     def _write_quietly(self, view: SpaceView) -> None:
         try:
             self.write(view)
-        except (
-            OSError,
-            TrustVLMError,
-        ) as error:  # a full disk costs the next start time, and nobody an answer
-            view.cache.replayed = 0
+        except (OSError, TrustVLMError) as error:  # costs the next start time, and nobody an answer
+            cache = self.peek(view.space.name)
+            if cache is not None:
+                cache.replayed = 0
             log.warning("no snapshot of space %s was written: %s", view.space.name, error)
 
     def _keep_nothing_purged(self, space_id: int, revision: int) -> bool:
@@ -282,18 +299,6 @@ class Caches:
             self.discard(space_id)
         return lost
 
-    def _adopt(self, view: SpaceView, loaded: Loaded) -> None:
-        """Let the next query start from the snapshot of `view`, unless the cache is another one by
-        now."""
-        key = normal(view.space.name)
-        with self.lock(key):
-            if self._by_name.get(key) is view.cache:
-                cache = self._cache(view.space, view.epoch, loaded)
-                cache.inherit(view.cache)
-                self._by_name[key] = cache
 
-
-def _continues(cache: SpaceCache, space: SpaceRecord, epoch: str) -> bool:
-    """Whether the cache can follow on to the space as it is now."""
-    same = cache.space_id == space.id and cache.epoch == epoch and cache.recipe.name == space.recipe
-    return same and space.log_start <= cache.revision <= space.revision
+def _same_space(cache: SpaceCache, space: SpaceRecord, epoch: str) -> bool:
+    return (cache.space_id, cache.epoch, cache.recipe.name) == (space.id, epoch, space.recipe)

@@ -11,7 +11,8 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-from trustvlm.softmax.kernels import EXACT, KERNELS, Kernels, measure
+from trustvlm.softmax.kernel_speed import measure
+from trustvlm.softmax.kernels import EXACT, KERNELS, Kernels
 
 __all__ = ["stored_kernels"]
 
@@ -22,10 +23,10 @@ FILE = "kernels.json"
 
 def stored_kernels(folder: Path, needed: bool, device: str = "cpu") -> Kernels:
     """The kernels for 16-bit rows: those of a GPU where `device` names one that torch sees, else
-    from the file in `folder` or measured now; where not `needed`, any."""
+    from the file in `folder` or measured now; where not `needed`, the exact ones."""
     if not needed:
         return EXACT
-    return _on_gpu(device) or _found(folder)
+    return _on_gpu(device) or _stored_or_measured(folder)
 
 
 @cache
@@ -46,7 +47,7 @@ def _on_gpu(device: str) -> Kernels | None:
 
 
 @cache
-def _found(folder: Path) -> Kernels:
+def _stored_or_measured(folder: Path) -> Kernels:
     path = folder / FILE
     machine = _machine()
     try:
@@ -56,7 +57,7 @@ def _found(folder: Path) -> Kernels:
             if all(kernel in KERNELS for _, kernel in steps):
                 return Kernels(steps)
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # not there, or from somebody else: it is measured anew
+        pass  # absent, or from another machine: measured now
     kernels = measure()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

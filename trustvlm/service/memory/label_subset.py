@@ -1,4 +1,4 @@
-"""Which labels a call asks about."""
+"""The labels that take part in a call."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Subset", "slots_of_names", "subset_of", "subset_of_ids"]
 
 @dataclass(frozen=True, eq=False)
 class Subset:
-    """The labels that a call asks about.
+    """The labels that take part in a call.
 
     Attributes:
         text, prototypes: masks over the view's slots; None for all.
@@ -38,7 +38,7 @@ class Subset:
 def subset_of(
     connection: Connection, view: SpaceView, labels: Sequence[str] | npt.NDArray[np.bool_] | None
 ) -> Subset:
-    """The asked labels as masks over the view's slots.
+    """The chosen labels as masks over the view's slots.
 
     Raises:
         InvalidInput: an empty selection, or a mask of another length. NotFound: an unknown name.
@@ -66,12 +66,12 @@ def slots_of_names(connection: Connection, view: SpaceView, labels: Iterable[str
         NotFound: an unknown name.
     """
     names = list(dict.fromkeys(labels))
-    found = label_rows.find_many(connection, view.space.id, names)
-    if len(found) < len(names):
+    records = label_rows.find_many(connection, view.space.id, names)
+    if len(records) < len(names):
         raise NotFound(
             f"labels: {told(unknown(connection, view.space.id, names), view.space.name)}"
         )
-    return view.text.slots(np.array([found[name].id for name in names], dtype=np.int64))
+    return view.text.slots(np.array([records[name].id for name in names], dtype=np.int64))
 
 
 def subset_of_ids(view: SpaceView, ids: Int64s) -> Subset:

@@ -19,14 +19,22 @@ from trustvlm.catalog.rows import label_changes
 from trustvlm.catalog.rows.label_changes import LabelChange
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.errors import Conflict, Damaged
-from trustvlm.index.live import Block, IndexView, LiveIndex
+from trustvlm.index.live import IndexView, LiveIndex
+from trustvlm.index.recall import Block
 from trustvlm.index.recipe import Recipe
 from trustvlm.index.row_file import row_sums
 from trustvlm.index.rows import RowBase, RowTable, RowView
 from trustvlm.index.snapshot import Snapshot, SnapshotKey, SnapshotWriter, map_snapshot
 from trustvlm.index.string_table import NameTable, pack_strings
 from trustvlm.service.memory.aliases import Aliases
-from trustvlm.softmax.quantize import Coarse, Segment, coarsened, rotation, shortened, shuffled
+from trustvlm.softmax.quantize import (
+    Int8Rows,
+    Segment,
+    random_order,
+    rotation,
+    to_bfloat16,
+    to_int8,
+)
 from trustvlm.types.arrays import Float32s, Int64s
 
 __all__ = ["Content", "Loaded", "from_catalog", "from_view", "load", "snapshot_key", "write"]
@@ -39,20 +47,20 @@ _ROWS = {f"{side}.exact": f"{side}.sums" for side in SIDES}
 
 @dataclass(frozen=True, eq=False)
 class Content:
-    """What goes into a snapshot: so many labels, so many of them with a prototype, and all of them
-    in order of id."""
+    """What goes into a snapshot: numbers of labels and of prototypes, and all labels in order of
+    id."""
 
     labels: int
     prototypes: int
     changes: Iterator[LabelChange]
     index: IndexView | None = None
-    """The index over the prototypes, if it need not be built anew."""
+    """The index over the prototypes, if it need not be built."""
 
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """What came out of a snapshot. `index` is None for an exact recipe: it holds nothing that the
-    rows do not."""
+    """What came out of a snapshot. `index` is None for an exact recipe on a CPU: it holds nothing
+    that the rows do not."""
 
     revision: int
     names: NameTable
@@ -87,10 +95,9 @@ def from_view(
     index: IndexView | None = None,
 ) -> Content:
     """The space as a view sees it, with the index as it is unless it has been outgrown."""
-    own = None if index is None or index.outgrown else index
-    return Content(
-        text.live, prototypes.live, _changes(text, prototypes, names, aliases.canonical), own
-    )
+    kept = None if index is None or index.outgrown else index
+    changes = _changes(text, prototypes, names, aliases.canonical)
+    return Content(text.live, prototypes.live, changes, kept)
 
 
 def _changes(
@@ -137,13 +144,13 @@ def write(
         for side, dim in zip(SIDES, dims, strict=True):
             writer.reserve(f"{side}.exact", "<f4", (counts[side], dim))
         for change in content.changes:
-            own = np.array(change.ids, dtype=np.int64)
-            for side, rows, of in (
-                ("text", change.text, own),
-                ("prototypes", change.prototypes, own[change.prototyped]),
+            label_ids = np.array(change.ids, dtype=np.int64)
+            for side, rows, owners in (
+                ("text", change.text, label_ids),
+                ("prototypes", change.prototypes, label_ids[change.prototyped]),
             ):
                 writer.put(f"{side}.exact", rows)
-                ids[side].append(of)
+                ids[side].append(owners)
                 sums[side].append(row_sums(rows))
             names += change.names
             aliases += change.aliases
@@ -163,58 +170,54 @@ def write(
             if half:
                 _add_short(writer, side, counts[side], dim)
         if not recipe.exact:
-            index = content.index or _indexed(
-                writer, recipe, dims[1], np.concatenate(ids["prototypes"])
-            )
+            owners = np.concatenate(ids["prototypes"])
+            index = content.index or _indexed(writer, recipe, dims[1], owners)
             for name, array in index.to_arrays().items():
                 writer.add(f"index.{name}", array)
 
 
-def _indexed(writer: SnapshotWriter, recipe: Recipe, dim: int, of: Int64s) -> IndexView:
+def _indexed(writer: SnapshotWriter, recipe: Recipe, dim: int, ids: Int64s) -> IndexView:
     """An index over the prototypes that were written, trained where the recipe asks for it."""
 
     def blocks() -> Iterator[Block]:
-        for start in range(0, len(of), _BLOCK):
-            stop = min(start + _BLOCK, len(of))
-            yield of[start:stop], writer.written("prototypes.exact", start, stop)
+        for start in range(0, len(ids), _BLOCK):
+            stop = min(start + _BLOCK, len(ids))
+            yield ids[start:stop], writer.written("prototypes.exact", start, stop)
 
-    return LiveIndex.build(recipe, dim, len(of), blocks).view()
+    return LiveIndex.build(recipe, dim, len(ids), blocks).view()
 
 
 def _add_short(writer: SnapshotWriter, side: str, count: int, dim: int) -> None:
     """The 16-bit copies of rows that were written, their centre and covariance."""
-    total, second, seen = np.zeros(dim), np.zeros((dim, dim)), 0
+    total, second, counted = np.zeros(dim), np.zeros((dim, dim)), 0
     step = max(1, count // _COVARIANCE_ROWS)
     for start in range(0, count, _BLOCK):
         rows = writer.written(f"{side}.exact", start, min(start + _BLOCK, count))
         total += rows.sum(axis=0, dtype=np.float64)
         some = rows[::step]
         second += some.T @ some
-        seen += len(some)
+        counted += len(some)
     centre = (total / max(count, 1)).astype(np.float32)
-    covariance = second / max(seen, 1) - np.outer(centre, centre).astype(np.float64)
+    covariance = second / max(counted, 1) - np.outer(centre, centre).astype(np.float64)
     writer.add(f"{side}.centre", centre)
     writer.add(f"{side}.covariance", covariance.astype(np.float32))
-    _add_coarse(writer, side, count, centre)
+    _add_int8(writer, side, count, centre)
     writer.reserve(f"{side}.short", "<u2", (count, dim))
     for start in range(0, count, _BLOCK):
-        writer.put(
-            f"{side}.short",
-            shortened(writer.written(f"{side}.exact", start, min(start + _BLOCK, count)), centre),
-        )
+        rows = writer.written(f"{side}.exact", start, min(start + _BLOCK, count))
+        writer.put(f"{side}.short", to_bfloat16(rows - centre))
 
 
-def _add_coarse(writer: SnapshotWriter, side: str, count: int, centre: Float32s) -> None:
+def _add_int8(writer: SnapshotWriter, side: str, count: int, centre: Float32s) -> None:
     """The 8-bit copies of rows that were written, in random order."""
-    order, turned = shuffled(count), rotation(len(centre))
+    order, turned = random_order(count), rotation(len(centre))
     writer.add(f"{side}.order", order)
     writer.add(f"{side}.rotation", turned)
     writer.reserve(f"{side}.coarse", "|i1", (count, len(centre)))
     writer.reserve(f"{side}.steps", "<f4", (count,))
     for start in range(0, count, _BLOCK):
-        rows, steps = coarsened(
-            writer.written_at(f"{side}.exact", order[start : start + _BLOCK]), centre, turned
-        )
+        exact = writer.written_at(f"{side}.exact", order[start : start + _BLOCK])
+        rows, steps = to_int8(exact, centre, turned)
         writer.put(f"{side}.coarse", rows)
         writer.put(f"{side}.steps", steps)
 
@@ -231,50 +234,39 @@ def load(
     """
     snapshot = map_snapshot(path, key, _ROWS)
     arrays = snapshot.arrays
-    if snapshot.rows.keys() != _ROWS.keys():
+    halves = "text.short" in arrays
+    if snapshot.rows.keys() != _ROWS.keys() or halves != ("text.coarse" in arrays):
         raise Conflict(f"snapshot {path} was written by another version of trustvlm")
-    if "text.short" in arrays and "text.coarse" not in arrays:
-        raise Conflict(f"snapshot {path} was written by another version of trustvlm")
-    mapped = "text.short" in arrays and len(arrays["text.ids"]) >= half_from
+    mapped = halves and len(arrays["text.ids"]) >= half_from
     text, prototypes = (
         _table(snapshot, side, dim, mapped=mapped) for side, dim in zip(SIDES, dims, strict=True)
     )
     index = None
     if not recipe.exact:
-        of = {
-            name.removeprefix("index."): array
-            for name, array in arrays.items()
-            if name.startswith("index.")
-        }
-        index = LiveIndex.from_arrays(recipe, dims[1], of, device=device)
-    elif not mapped or device != "cpu":
+        prefix = "index."
+        parts = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+        index = LiveIndex.from_arrays(recipe, dims[1], parts, device=device)
+    elif device != "cpu":
         index = LiveIndex(recipe, dims[1], device=device)
         view = prototypes.view()
         for start in range(0, view.n, _BLOCK):
             slots = np.arange(start, min(start + _BLOCK, view.n))
             index.add(view.ids[slots], view.take(slots))
     names = NameTable(arrays["names.bytes"], arrays["names.offsets"])
-    aliases = Aliases().followed(
-        (), [(int(alias), int(label)) for alias, label in arrays["aliases"]], ()
-    )
+    pairs = [(int(alias), int(label)) for alias, label in arrays["aliases"]]
+    aliases = Aliases().followed((), pairs, ())
     return Loaded(snapshot.key.revision, names, aliases, text, prototypes, index, mapped)
 
 
 def _table(snapshot: Snapshot, side: str, dim: int, *, mapped: bool) -> RowTable:
     ids, exact = np.array(snapshot.arrays[f"{side}.ids"]), snapshot.rows[f"{side}.exact"]
     if mapped:
-        segment = Segment(
-            0,
-            snapshot.arrays[f"{side}.short"],
-            np.array(snapshot.arrays[f"{side}.centre"]),
-            snapshot.arrays[f"{side}.covariance"].astype(np.float64),
-            Coarse(
-                *(
-                    snapshot.arrays[f"{side}.{name}"]
-                    for name in ("coarse", "steps", "order", "rotation")
-                )
-            ),
+        short, centre, covariance, *int8 = (
+            snapshot.arrays[f"{side}.{name}"]
+            for name in ("short", "centre", "covariance", "coarse", "steps", "order", "rotation")
         )
+        covariance = covariance.astype(np.float64)
+        segment = Segment(0, short, np.array(centre), covariance, Int8Rows(*int8))
         return RowTable(dim, base=RowBase(ids, segment, exact))
     table = RowTable(dim, len(ids))
     for start in range(0, len(ids), _BLOCK):

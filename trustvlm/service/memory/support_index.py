@@ -1,12 +1,17 @@
-"""The indexes over support images of every space that a process has touched: made, kept, renewed in
-the background."""
+"""The FAISS indexes over the support images of spaces: started, followed by revision, renewed in
+the background.
+
+An index that had to be trained lies in a snapshot file too, from which the next process starts.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 from sqlalchemy import Connection
 
 from trustvlm.catalog.catalog import Catalog
@@ -14,34 +19,86 @@ from trustvlm.catalog.rows import spaces, supports
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.upkeep import purge
 from trustvlm.errors import Conflict, NotFound, TrustVLMError, Unavailable
-from trustvlm.index.live import IndexView
+from trustvlm.index.live import IndexView, LiveIndex
+from trustvlm.index.recall import Block
 from trustvlm.index.recipe import load_recipe
+from trustvlm.index.snapshot import read_snapshot, write_snapshot
+from trustvlm.scoring.vectors import unit_rows
 from trustvlm.service.memory.snapshots import snapshot_key
 from trustvlm.service.memory.space_cache import SpaceView
-from trustvlm.service.memory.support_cache import SupportCache, write_supports
+from trustvlm.service.memory.space_memo import SpaceMemo
+from trustvlm.types.arrays import Float32s
 
-__all__ = ["SupportCaches"]
+__all__ = ["KINDS", "SupportCache", "SupportIndexes", "support_blocks"]
 
 log = logging.getLogger("trustvlm")
 
 SNAPSHOT_ROWS = 5_000
-"""When so many support images, and a tenth of all, were read since the last snapshot, a new one is
-written."""
+"""When this many support images, and a tenth of all, were read since the last snapshot, a new one
+is written."""
 
 KINDS = {"verifier": False, "classifier": True}
+"""Kind of an index → whether it is over classifier embeddings."""
 
 
-class SupportCaches:
-    """Indexes over support images.
+class SupportCache:
+    """An index over a space's support images (verifier or classifier embeddings) at a revision.
+
+    Attributes:
+        revision: the one it has reached. replayed: support images read from the catalog since the
+            last snapshot.
+    """
+
+    def __init__(self, index: LiveIndex, revision: int, *, classifier: bool) -> None:
+        self._index, self._classifier = index, classifier
+        self.revision, self.replayed = revision, 0
+
+    @classmethod
+    def built(
+        cls, connection: Connection, space: SpaceRecord, device: str, *, classifier: bool
+    ) -> SupportCache:
+        """Made from the catalog, trained where the recipe asks for it, in bounded memory beside the
+        index."""
+        index = LiveIndex.build(
+            load_recipe(space.recipe),
+            _dim(space, classifier),
+            supports.count(connection, space.id, classifier=classifier),
+            lambda: support_blocks(connection, space, classifier=classifier),
+            device=device,
+        )
+        return cls(index, space.revision, classifier=classifier)
+
+    def view(self, connection: Connection, space: SpaceRecord) -> IndexView:
+        """The index at the revision of `space`, which is the transaction's, searched as the space
+        says."""
+        self._index.search_with(space.search.get("support"))
+        if (since := self.revision) < space.revision:
+            if since:
+                self._drop(purge.purged_since(connection, space.id, "support", since))
+            dim, classifier = _dim(space, self._classifier), self._classifier
+            for change in supports.changed(connection, space.id, since, dim, classifier=classifier):
+                self._drop(change.removed)
+                self._drop(change.ids)  # restored ones come again
+                self._index.add(np.array(change.ids, dtype=np.int64), _unit(change.embeddings))
+                self.replayed += len(change.ids)
+            self.revision = space.revision
+        return self._index.view()
+
+    def _drop(self, ids: list[int]) -> None:
+        live = self._index.live(np.array(ids, dtype=np.int64))
+        if len(live):
+            self._index.remove(live)
+
+
+class SupportIndexes:
+    """The indexes over support images of all spaces that a process has touched.
 
     Args:
         catalog: the truth. folder: where snapshots lie. device: where FAISS indexes live.
     """
 
     def __init__(self, catalog: Catalog, folder: Path, device: str) -> None:
-        self.folder = folder
-        self._catalog = catalog
-        self._device = device
+        self._catalog, self._folder, self._device = catalog, folder, device
         self._guard = threading.Lock()
         self._renewal: threading.Thread | None = None
 
@@ -50,40 +107,42 @@ class SupportCaches:
         return [self._path(space_id, kind) for kind in KINDS]
 
     def _path(self, space_id: int, kind: str) -> Path:
-        return self.folder / f"{space_id}.{kind}-supports.snapshot"
+        return self._folder / f"{space_id}.{kind}-supports.snapshot"
 
-    def view(self, connection: Connection, view: SpaceView, *, classifier: bool) -> IndexView:
+    def view(
+        self, connection: Connection, view: SpaceView, memo: SpaceMemo, *, classifier: bool
+    ) -> IndexView:
         """The index over support images at the view's revision."""
         kind = "classifier" if classifier else "verifier"
-        with view.cache.support_lock:
-            found = view.cache.support_caches.get(kind)
-            if found is not None and found.revision > view.revision:
+        with memo.lock:
+            cache = memo.support_indexes.get(kind)
+            if cache is not None and cache.revision > view.revision:
                 # Another thread took it further than this transaction sees: a private one, for this
                 # call only.
                 return self._started(connection, view, kind).view(connection, view.space)
-            if found is None or found.revision < view.space.log_start:
-                found = self._started(connection, view, kind)
-            index = found.view(connection, view.space)
-            view.cache.support_caches[kind] = found
-        if not self._catalog.read_only and self._due(found, index):
-            self._renew_soon(view, kind, index)
+            if cache is None or cache.revision < view.space.log_start:
+                cache = self._started(connection, view, kind)
+            index = cache.view(connection, view.space)
+            memo.support_indexes[kind] = cache
+        if not self._catalog.read_only and _is_due(cache, index):
+            self._renew_soon(view, memo, kind, index)
         return index
 
     def rebuild(self, connection: Connection, space: SpaceRecord, epoch: str) -> None:
-        """Make the snapshots of a space anew, where its recipe has any: what a process then starts
-        from.
+        """Write the snapshots of a space again, where its recipe has any: what a process then
+        starts from.
 
         Raises:
             ReadOnly, Unavailable: one cannot be written.
         """
         for kind, classifier in KINDS.items():
-            self._path(space.id, kind).unlink(missing_ok=True)
-            if load_recipe(space.recipe).lists(
-                supports.count(connection, space.id, classifier=classifier)
-            ):
+            path = self._path(space.id, kind)
+            path.unlink(missing_ok=True)
+            count = supports.count(connection, space.id, classifier=classifier)
+            if load_recipe(space.recipe).lists(count):
                 built = SupportCache.built(connection, space, self._device, classifier=classifier)
-                key = snapshot_key(space, epoch, built.revision)
-                write_supports(self._path(space.id, kind), key, built.view(connection, space))
+                arrays = built.view(connection, space).to_arrays()
+                write_snapshot(path, snapshot_key(space, epoch, built.revision), arrays)
 
     def close(self) -> None:
         """Wait for what is being written."""
@@ -92,78 +151,85 @@ class SupportCaches:
             renewal.join()
 
     def _started(self, connection: Connection, view: SpaceView, kind: str) -> SupportCache:
-        """From the snapshot that there is, or from the catalog."""
+        """From the existing snapshot, or from the catalog."""
         space, classifier = view.space, KINDS[kind]
-        if load_recipe(space.recipe).training:
+        if view.recipe.training:
             key = snapshot_key(space, view.epoch, view.revision)
             try:
-                found = SupportCache.read(
-                    self._path(space.id, kind), key, space, self._device, classifier=classifier
-                )
-                if space.log_start <= found.revision <= view.revision:
-                    return found
+                stored = read_snapshot(self._path(space.id, kind), key)
+                if space.log_start <= stored.key.revision <= view.revision:
+                    dim = _dim(space, classifier)
+                    index = LiveIndex.from_arrays(view.recipe, dim, stored.arrays, self._device)
+                    return SupportCache(index, stored.key.revision, classifier=classifier)
             except NotFound:
                 pass
             except (Conflict, Unavailable) as error:
                 log.warning("rebuilding an index over support images from the catalog: %s", error)
-        found = SupportCache.built(connection, space, self._device, classifier=classifier)
-        found.replayed = SNAPSHOT_ROWS + len(
-            found.view(connection, space)
-        )  # it is not in a snapshot
-        return found
+        cache = SupportCache.built(connection, space, self._device, classifier=classifier)
+        cache.replayed = SNAPSHOT_ROWS + len(cache.view(connection, space))  # in no snapshot yet
+        return cache
 
-    def _due(self, cache: SupportCache, index: IndexView) -> bool:
-        """Whether a new snapshot, or an index trained on more rows, is worth its time."""
-        return index.outgrown or (
-            index.lists > 0 and cache.replayed >= max(SNAPSHOT_ROWS, len(index) // 10)
-        )
-
-    def _renew_soon(self, view: SpaceView, kind: str, index: IndexView) -> None:
+    def _renew_soon(self, view: SpaceView, memo: SpaceMemo, kind: str, index: IndexView) -> None:
         with self._guard:
             if self._renewal is not None and self._renewal.is_alive():
                 return
+            arguments = (view, memo, kind, index)
             self._renewal = threading.Thread(
-                target=self._renew, args=(view, kind, index), name="trustvlm-supports", daemon=True
+                target=self._renew, args=arguments, name="trustvlm-supports", daemon=True
             )
             self._renewal.start()
 
-    def _renew(self, view: SpaceView, kind: str, index: IndexView) -> None:
-        """Write the index to a snapshot; one that it has outgrown is trained anew first, and takes
+    def _renew(self, view: SpaceView, memo: SpaceMemo, kind: str, index: IndexView) -> None:
+        """Write the index to a snapshot; one that it has outgrown is trained again first, and takes
         over."""
-        classifier, revision = KINDS[kind], view.revision
+        path, revision = self._path(view.space.id, kind), view.revision
         try:
             if index.outgrown:
                 with self._catalog.read() as connection:
                     space = spaces.find(connection, view.space.name)
-                    if space.id != view.space.id or space.recipe != view.space.recipe:
+                    if (space.id, space.recipe) != (view.space.id, view.space.recipe):
                         return
-                    fresh = SupportCache.built(
-                        connection, space, self._device, classifier=classifier
+                    trained = SupportCache.built(
+                        connection, space, self._device, classifier=KINDS[kind]
                     )
-                    index, revision = fresh.view(connection, space), space.revision
-                with view.cache.support_lock:
-                    known = view.cache.support_caches.get(kind)
-                    if known is not None and known.revision >= view.revision:
-                        view.cache.support_caches[kind] = fresh
-            self._path(view.space.id, kind).parent.mkdir(parents=True, exist_ok=True)
-            write_supports(
-                self._path(view.space.id, kind),
-                snapshot_key(view.space, view.epoch, revision),
-                index,
-            )
+                    index, revision = trained.view(connection, space), space.revision
+                with memo.lock:
+                    current = memo.support_indexes.get(kind)
+                    if current is not None and current.revision >= view.revision:
+                        memo.support_indexes[kind] = trained
+            path.parent.mkdir(parents=True, exist_ok=True)
+            key = snapshot_key(view.space, view.epoch, revision)
+            write_snapshot(path, key, index.to_arrays())
             with self._catalog.read() as connection:
-                if purge.lost_since(
-                    connection, view.space.id, revision
-                ):  # it must not lie on in a file
-                    self._path(view.space.id, kind).unlink(missing_ok=True)
+                if purge.lost_since(connection, view.space.id, revision):
+                    path.unlink(missing_ok=True)
         except (OSError, TrustVLMError) as error:
-            log.warning(
-                "the index over support images of space %s was not renewed: %s",
-                view.space.name,
-                error,
-            )
+            message = "the index over support images of space %s was not renewed: %s"
+            log.warning(message, view.space.name, error)
         finally:
-            with view.cache.support_lock:
-                known = view.cache.support_caches.get(kind)
-                if known is not None:
-                    known.replayed = 0
+            with memo.lock:
+                if (current := memo.support_indexes.get(kind)) is not None:
+                    current.replayed = 0
+
+
+def support_blocks(
+    connection: Connection, space: SpaceRecord, *, classifier: bool
+) -> Iterator[Block]:
+    """(ids, unit vectors) of all live support images of the space, piece by piece."""
+    dim = _dim(space, classifier)
+    for change in supports.changed(connection, space.id, 0, dim, classifier=classifier):
+        yield np.array(change.ids, dtype=np.int64), _unit(change.embeddings)
+
+
+def _is_due(cache: SupportCache, index: IndexView) -> bool:
+    """Whether a new snapshot, or an index trained on more rows, is worth its time."""
+    enough = cache.replayed >= max(SNAPSHOT_ROWS, len(index) // 10)
+    return index.outgrown or (index.lists > 0 and enough)
+
+
+def _dim(space: SpaceRecord, classifier: bool) -> int:
+    return space.classifier_dim if classifier else space.verifier_dim
+
+
+def _unit(embeddings: Float32s) -> Float32s:
+    return unit_rows(embeddings.astype(np.float64)).astype(np.float32)

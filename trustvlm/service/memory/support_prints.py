@@ -1,5 +1,7 @@
-"""A few coordinates of every support image of a space, by which equal ones are found; they follow
-the catalog."""
+"""A few coordinates of every support image of a space, by which equal images are found.
+
+In these coordinates equal images are equal; they follow the catalog by revision.
+"""
 
 from __future__ import annotations
 
@@ -9,28 +11,30 @@ from sqlalchemy import Connection
 from trustvlm.catalog.rows import supports
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.upkeep import purge
-from trustvlm.types.arrays import Float32s, Float64s, Int64s
+from trustvlm.scoring.vectors import unit_rows
+from trustvlm.service.memory.space_cache import SpaceView
+from trustvlm.service.memory.space_memo import SpaceMemo
+from trustvlm.types.arrays import Float32s, Float64s, Int64s, Objects
 
-__all__ = ["SAME_IMAGE", "SupportPrints"]
+__all__ = ["MOST_COMPARED", "SAME_IMAGE", "SupportPrints", "equal_others"]
 
 SAME_IMAGE = 1.0 - 1e-6
 """Cosine at and above which two embeddings count as the same picture: equal but for float32
 rounding."""
 
+MOST_COMPARED = 50_000
+"""In a space with more support images none is compared, because reading all of them would make a
+process slow to start."""
+
 _DIRECTIONS = 4
-_FARTHEST = (
-    np.sqrt(2 * (1 - SAME_IMAGE)) + 1e-9
-)  # the distance of two unit vectors that still count as equal
+_FARTHEST = np.sqrt(2 * (1 - SAME_IMAGE)) + 1e-9  # distance of unit vectors that count as equal
 
 
 class SupportPrints:
-    """A few coordinates of every support image of a space, in which equal ones are equal: who could
-    equal a query?
+    """The (m, 4) prints of m support images, by ascending first coordinate.
 
-    Args:
-        dim: of the embeddings. ids, prints: (m,) support images, by ascending first coordinate of
-            their (m, 4) prints.
-        revision: of the space, which they follow.
+    Attributes:
+        revision: of the space.
     """
 
     def __init__(
@@ -42,22 +46,13 @@ class SupportPrints:
         self.revision = revision
 
     def followed(self, connection: Connection, space: SpaceRecord) -> SupportPrints:
-        """The prints at the revision of `space`, which is the transaction's: what changed since is
-        read."""
+        """The prints at the revision of `space`, which is the transaction's."""
         dim, since = space.verifier_dim, self.revision
         if since and since < space.log_start:
             return SupportPrints(dim).followed(connection, space)
-        return self._read(
-            connection,
-            space,
-            purge.purged_since(connection, space.id, "support", since) if since else [],
-        )
-
-    def _read(self, connection: Connection, space: SpaceRecord, gone: list[int]) -> SupportPrints:
+        gone = purge.purged_since(connection, space.id, "support", since) if since else []
         dropped, ids, prints = [np.array(gone, np.int64)], [], []
-        for change in supports.changed(
-            connection, space.id, self.revision, space.verifier_dim, checked=False
-        ):
+        for change in supports.changed(connection, space.id, since, dim, checked=False):
             dropped += [np.array(change.removed, np.int64), np.array(change.ids, np.int64)]
             ids.append(np.array(change.ids, np.int64))
             prints.append(self._prints_of(change.embeddings))
@@ -65,26 +60,70 @@ class SupportPrints:
         all_ids = np.concatenate([self._ids[stays], *ids])
         all_prints = np.concatenate([self._prints[stays], *prints])
         order = np.argsort(all_prints[:, 0], kind="stable")
-        return SupportPrints(space.verifier_dim, all_ids[order], all_prints[order], space.revision)
+        return SupportPrints(dim, all_ids[order], all_prints[order], space.revision)
 
     def _prints_of(self, embeddings: Float32s) -> Float64s:
-        """(n, 4) coordinates of raw embeddings (n, dim); a damaged row gives arbitrary values,
-        which equal no other row."""
+        """(n, 4) prints of raw embeddings (n, dim); a damaged row gives arbitrary values, which
+        equal no other row."""
         with np.errstate(all="ignore"):
             rows = embeddings.astype(np.float64)
-            found: Float64s = rows / np.linalg.norm(rows, axis=1, keepdims=True) @ self._axes
-        return found
+            prints: Float64s = rows / np.linalg.norm(rows, axis=1, keepdims=True) @ self._axes
+        return prints
 
-    def near(self, queries: Float64s) -> list[tuple[int, Int64s]]:
+    def possibly_equal(self, queries: Float64s) -> list[tuple[int, Int64s]]:
         """(query, ids of the support images that may equal it) of the unit queries (n, dim) that
         have any."""
         prints = queries @ self._axes
         first = np.searchsorted(self._prints[:, 0], prints[:, 0] - _FARTHEST, side="left")
         last = np.searchsorted(self._prints[:, 0], prints[:, 0] + _FARTHEST, side="right")
-        found = []
+        pairs = []
         for query in np.flatnonzero(last > first).tolist():
             part = slice(int(first[query]), int(last[query]))
-            near = (np.abs(self._prints[part] - prints[query]) <= _FARTHEST).all(axis=1)
-            if near.any():
-                found.append((query, self._ids[part][near]))
-        return found
+            close = (np.abs(self._prints[part] - prints[query]) <= _FARTHEST).all(axis=1)
+            if close.any():
+                pairs.append((query, self._ids[part][close]))
+        return pairs
+
+
+def equal_others(
+    connection: Connection,
+    view: SpaceView,
+    memo: SpaceMemo,
+    predicted: Int64s,
+    verifier: Float64s | None,
+) -> Objects:
+    """(n,) the label, other than the predicted one, that has a support image equal to the query;
+    None where none has.
+
+    Equal is a cosine of 1 but for float32 rounding. Nothing is compared without unit verifier
+    embeddings (n, d_v), nor in a space of more than :data:`MOST_COMPARED` support images.
+
+    Args:
+        predicted: (n,) label ids.
+    """
+    equal = np.full(len(predicted), None, dtype=object)
+    if verifier is None or not len(verifier):
+        return equal
+    prints = _prints_at(connection, view, memo)
+    for query, ids in [] if prints is None else prints.possibly_equal(verifier):
+        space = view.space
+        owners, vectors = supports.vectors(connection, space.id, ids.tolist(), space.verifier_dim)
+        same = unit_rows(vectors.astype(np.float64)) @ verifier[query] >= SAME_IMAGE
+        labels = view.aliases.of(owners)
+        slots = view.text.slots(labels[same & (labels != predicted[query])])
+        equal[query] = min((view.names[s] for s in slots.tolist() if s >= 0), default=None)
+    return equal
+
+
+def _prints_at(connection: Connection, view: SpaceView, memo: SpaceMemo) -> SupportPrints | None:
+    """The prints of the view's support images; None where there are too many, or none."""
+    with memo.lock:
+        prints = memo.prints
+        if prints is None or prints.revision < view.revision:
+            if not len(view.prototypes) or not supports.at_most(
+                connection, view.space.id, MOST_COMPARED
+            ):
+                return None
+            prints = prints or SupportPrints(view.space.verifier_dim)
+            prints = memo.prints = prints.followed(connection, view.space)
+    return prints

@@ -1,51 +1,65 @@
-"""From queries to candidate labels with exact numbers: text leaders and nearest prototypes, in
-float64."""
+"""From queries to candidate labels with exact numbers: the text leaders and the nearest prototypes.
+
+Each side asks one seam for its leading rows (:func:`trustvlm.service.memory.passes.leading_rows`);
+only prototypes in an approximate index, or on a GPU, are searched there. Numbers are float64.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trustvlm.index.rows import RowView
-from trustvlm.scoring.image_evidence import ImageEvidence
+from trustvlm.index.live import IndexView
 from trustvlm.scoring.rules import Candidates
 from trustvlm.service.memory.aliases import missing_members, pooled
-from trustvlm.service.memory.label_subset import Subset
-from trustvlm.service.memory.passes import (
-    SHORT_SLACK,
-    in_exact_order,
-    leaders_pass,
-    rows_pass,
-    similarities,
-)
+from trustvlm.service.memory.passes import leading_rows
 from trustvlm.service.memory.space_cache import SpaceView
-from trustvlm.softmax.softmax import refined
+from trustvlm.service.query.context import Context
+from trustvlm.softmax.leading import LeadingRows, Moments, similarities
 from trustvlm.system.timing import stage
 from trustvlm.types.arrays import Bools, Float64s, Int64s
 
-__all__ = ["CANDIDATES", "Found", "find_candidates"]
+if TYPE_CHECKING:
+    from trustvlm.index.rows import RowView
+
+__all__ = ["CANDIDATES", "CandidateSet", "UnitQueries", "find_candidates"]
 
 CANDIDATES = 64
 """K, the number of text leaders and of nearest prototypes (docs/rules.md, "Candidates")."""
 
-_WALKED = 4  # queries of which each may have a walk over all prototypes of its own
-_TIE = 1e-6  # similarities nearer than this may be equal, after float32 rounding of the pass
+_TIE = 1e-6  # similarities nearer than this may be equal, after float32 rounding of a pass
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class UnitQueries:
+    """Unit vectors of n queries: (n, d_t) and, where given, (n, d_v)."""
+
+    classifier: Float64s
+    verifier: Float64s | None
+
+    def __getitem__(self, rows: Int64s | slice) -> UnitQueries:
+        verifier = None if self.verifier is None else self.verifier[rows]
+        return UnitQueries(self.classifier[rows], verifier)
+
+    def __len__(self) -> int:
+        return len(self.classifier)
+
+
+@dataclass(frozen=True, eq=False)
+class CandidateSet:
     """n queries' candidates: text leaders first, then the nearest prototypes that are not among
     them.
 
     Attributes:
         slots: (n, m) text slots, −1 where padded. Behind the candidates come further text leaders
-            that were only asked to be listed; they are not `valid` candidates.
+            that are only listed; they are not `valid` candidates.
         candidates: logits and similarities of all of them.
         outside: (n,) upper bound of p of any label that is not a candidate.
-        nearest_complete: (n,) the nearest prototype is surely among the candidates.
         image_outside: (n,) upper bound of softmax(c/T) of any label that is not a candidate (0
             without a temperature).
+        surely_nearest: (n,) the nearest prototype is surely among the candidates.
         tied: (n,) equals of the best may have been cut off: the smallest name is sure only among
             more candidates.
     """
@@ -53,188 +67,220 @@ class Found:
     slots: Int64s
     candidates: Candidates
     outside: Float64s
-    nearest_complete: Bools
     image_outside: Float64s
+    surely_nearest: Bools
     tied: Bools
 
 
+@dataclass(frozen=True, eq=False)
+class _NearestPrototypes:
+    """The prototypes nearest to n queries.
+
+    Attributes:
+        slots: (n, k) text slots of their labels, −1 where there are no more. similarity: (n, k),
+            NaN where it is not exact.
+        surely_nearest, tied: as of a :class:`CandidateSet`. outside: its `image_outside`.
+        log_z: (n,) log Σ e^(c/T) over all prototypes; None without a temperature.
+    """
+
+    slots: Int64s
+    similarity: Float64s
+    surely_nearest: Bools
+    tied: Bools
+    outside: Float64s
+    log_z: Float64s | None
+
+
 def find_candidates(
-    view: SpaceView,
-    classifier: Float64s,
-    verifier: Float64s | None,
-    subset: Subset,
-    *,
-    leaders: int,
-    listed: int,
-    temperature: float | None,
-    evidence: ImageEvidence,
-    background: Float64s,
-) -> Found:
-    """Candidates of unit queries (n, d_t) and, where given, (n, d_v).
+    context: Context, queries: UnitQueries, leaders: int, listed: int, temperature: float | None
+) -> CandidateSet:
+    """The candidates of some queries.
 
     Args:
         leaders: K, of each side. listed: how many text leaders to return at least.
         temperature: T of the softmax over prototypes, for a rule that asks for it.
-        evidence: what the support images say. background: (a, d_v) the sample of prototypes for
-            labels without them.
     """
-    aliases = view.aliases
-    listed *= aliases.largest  # so many labels are left when further names are taken together
+    view, aliases = context.view, context.view.aliases
     scale = view.space.logit_scale
+    listed *= aliases.largest  # as many labels are left when further names are pooled
     with stage("text pass"):
-        text = rows_pass(
-            view.text, classifier, scale, max(leaders, listed), view.kernels, subset.text
+        text = leading_rows(
+            view.text,
+            queries.classifier,
+            scale,
+            max(leaders, listed),
+            view.kernels,
+            context.subset.text,
         )
-        text, leading = in_exact_order(view.text, text, classifier, scale)
-    if verifier is None or not len(view.prototypes):
-        near, known = np.empty((len(classifier), 0), np.int64), None
-        complete, image_log_z = (
-            np.ones(len(classifier), np.bool_),
-            np.full(len(classifier), -np.inf),
-        )
-        image_outside, image_tied = np.zeros(len(classifier)), np.zeros(len(classifier), np.bool_)
-    else:
-        with stage("image pass"):
-            nearest = _nearest(view, verifier, subset, leaders, temperature)
-        near, known, complete, image_log_z, image_outside, image_tied = nearest
-    first, further = text.slots[:, :leaders], text.slots[:, leaders:]
-    near = _unless(near, first)
-    near = np.concatenate(
-        [near, missing_members(aliases, view.text, np.concatenate([first, near], axis=1))], axis=1
-    )
-    moments, outside, rest = refined(text, leading, subset.rows, _slack(view.text, scale))
-    text_tied = (outside > 0) & _cut_through_equals(leading, listed, _TIE * scale)
-    further = _unless(further, near)
-    slots = np.concatenate([first, near, further], axis=1)
-    others = missing_members(aliases, view.text, slots)
-    logits = np.concatenate(
-        [
-            leading[:, : first.shape[1]],
-            scale * similarities(view.text, near, classifier),
-            leading[:, first.shape[1] :],
-            scale * similarities(view.text, others, classifier),
-        ],
-        axis=1,
-    )
-    slots = np.concatenate([slots, others], axis=1)
-    candidates_end = first.shape[1] + near.shape[1]
-    logits = np.where(slots < 0, -np.inf, logits)
-    p = np.exp(logits - moments.log_z[:, np.newaxis])
-    outside_leaders = np.where(
-        _unless(near, text.slots) >= 0, p[:, first.shape[1] : candidates_end], 0.0
-    )
-    only_listed = p[:, candidates_end : candidates_end + further.shape[1]]
-    rest = np.maximum(rest - outside_leaders.sum(axis=1) + only_listed.sum(axis=1), 0.0)
-    slots, logits, moments = pooled(aliases, view.text, slots, logits, moments)
-    similarity = np.full(slots.shape, np.nan)
-    if verifier is not None and len(view.prototypes):
-        rows = view.prototypes.slots(view.text.ids[np.maximum(slots, 0)].ravel()).reshape(
-            slots.shape
-        )
-        rows[slots < 0] = -1
-        rows[:, candidates_end:] = -1  # only listed
-        if known is not None and not aliases.canonical:  # else columns may have been taken together
-            rows[:, first.shape[1] : first.shape[1] + known.shape[1]] = -1
-        similarity = similarities(view.prototypes, rows, verifier)
-        if known is not None and not aliases.canonical:
-            columns = slice(first.shape[1], first.shape[1] + known.shape[1])
-            similarity[:, columns] = np.where(slots[:, columns] >= 0, known, np.nan)
+    with stage("image pass"):
+        nearest = _nearest_prototypes(context, queries, leaders, temperature)
+    columns = _columns(view, queries.classifier, text, nearest, leaders)
+    slots, logits, moments = columns.slots, columns.logits, text.moments
+    assert moments is not None
+    rest = _probability_outside(text, moments, columns)
+    if aliases.groups:
+        slots, logits, moments = pooled(aliases, view.text, slots, logits, moments)
+    valid = slots >= 0
+    valid[:, columns.end :] = False
+    evidence, subset, verifier = context.fit.evidence, context.subset, queries.verifier
     candidates = Candidates(
         logit=logits,
         moments=moments,
-        similarity=similarity,
+        similarity=_similarities(view, slots, valid, verifier, columns.similarity),
         imputed=evidence.imputed,
-        image_log_z=image_log_z if temperature is not None else None,
-        valid=(slots >= 0) & (np.arange(slots.shape[1]) < candidates_end),
+        image_log_z=nearest.log_z,
+        valid=valid,
         rest=rest,
         labels=subset.labels,
-        prototypes=len(view.prototypes)
-        if subset.prototypes is None
-        else int(subset.prototypes.sum()),
+        prototypes=_prototype_count(context),
         evidence=evidence,
-        background=None if verifier is None else verifier @ background.T,
+        background=None if verifier is None else verifier @ context.background.T,
     )
-    return Found(
+    tied = nearest.tied | ((text.bound > 0) & text.cut_through_equals(listed, _TIE * scale))
+    return CandidateSet(
         slots,
         candidates,
-        outside * aliases.largest,
-        complete,
-        image_outside,
-        text_tied | image_tied,
+        text.bound * aliases.largest,
+        nearest.outside,
+        nearest.surely_nearest,
+        tied,
     )
 
 
-def _unless(slots: Int64s, known: Int64s) -> Int64s:
-    """`slots` with −1 in place of those that their row of `known` has."""
-    if not slots.size or not known.size:
-        return slots
-    row = np.arange(len(slots))[:, np.newaxis] * (max(int(slots.max()), int(known.max())) + 2)
-    return np.where(np.isin(row + slots, row + known), -1, slots)
+def _prototype_count(context: Context) -> int:
+    mask = context.subset.prototypes
+    return len(context.view.prototypes) if mask is None else int(np.count_nonzero(mask))
 
 
-def _cut_through_equals(leading: Float64s, needed: int, tolerance: float) -> Bools:
-    """(n,) whether the last leader is as good as the one behind the `needed` best: then others just
-    as good are missing."""
-    ordered = -np.sort(-leading, axis=1)
-    return ordered[:, min(needed, leading.shape[1] - 1)] - ordered[:, -1] <= tolerance
+@dataclass(frozen=True, eq=False)
+class _Columns:
+    """n queries' labels: K text leaders, the nearest prototypes that are not among them, what the
+    groups of both lack; behind these candidates the further text leaders.
 
-
-def _slack(table: RowView, scale: float) -> float:
-    """By how much a row that was left out may be better than the last leader."""
-    return 0.0 if table.base is None else scale * SHORT_SLACK
-
-
-def _better_passed(view: SpaceView, queries: int) -> bool:
-    """Whether so many queries are better served by a pass over the prototypes than by FAISS.
-
-    A flat index on a CPU walks the rows anew for every query of a small batch, which is best for a
-    few only.
+    Attributes:
+        slots: (n, m) text slots, −1 where padded. logits: (n, m), −∞ there. similarity: (n, m) as
+            far as a search gave it, else NaN.
+        end: how many columns are candidates.
     """
+
+    slots: Int64s
+    logits: Float64s
+    similarity: Float64s
+    end: int
+
+
+def _columns(
+    view: SpaceView,
+    classifier: Float64s,
+    text: LeadingRows,
+    image: _NearestPrototypes,
+    leaders: int,
+) -> _Columns:
+    first, further = text.slots[:, :leaders], text.slots[:, leaders:]
+    nearest = np.where(_among(image.slots, first), -1, image.slots)
+    used = (nearest >= 0).any(axis=0)
+    nearest = nearest[:, used]
+    members = missing_members(view.aliases, view.text, np.concatenate([first, nearest], axis=1))
+    further = np.where(_among(further, np.concatenate([nearest, members], axis=1)), -1, further)
+    slots = np.concatenate([first, nearest, members, further], axis=1)
+    others = missing_members(view.aliases, view.text, slots)
+    slots = np.concatenate([slots, others], axis=1)
+    end, last = slots.shape[1] - further.shape[1] - others.shape[1], slots.shape[1]
+    logits = np.empty(slots.shape)
+    logits[:, : first.shape[1]] = text.logits[:, :leaders]
+    logits[:, end : end + further.shape[1]] = text.logits[:, leaders:]
+    scale = view.space.logit_scale
+    for part in (slice(first.shape[1], end), slice(last - others.shape[1], last)):
+        if part.start < part.stop:
+            logits[:, part] = scale * similarities(view.text.take, slots[:, part], classifier)
+    logits[slots < 0] = -np.inf
+    similarity = np.full(slots.shape, np.nan)
+    similarity[:, first.shape[1] : first.shape[1] + nearest.shape[1]] = image.similarity[:, used]
+    return _Columns(slots, logits, similarity, end)
+
+
+def _probability_outside(text: LeadingRows, moments: Moments, columns: _Columns) -> Float64s:
+    """(n,) probability of all labels that are not candidates: of those behind the text leaders,
+    less that of candidates among these, and that of leaders that are only listed."""
+    width, slots, end = text.slots.shape[1], columns.slots, columns.end
+    if width >= slots.shape[1] and end >= width:  # the candidates are the leaders
+        return text.rest
+    p = np.exp(columns.logits - moments.log_z[:, np.newaxis])
+    leads = _among(slots, text.slots)
+    nearest = np.where(leads, 0.0, p)[:, :end].sum(axis=1)
+    listed = np.where(leads, p, 0.0)[:, end:].sum(axis=1)
+    outside: Float64s = np.maximum(text.rest - nearest + listed, 0.0)
+    return outside
+
+
+def _similarities(
+    view: SpaceView, slots: Int64s, valid: Bools, verifier: Float64s | None, exact: Float64s
+) -> Float64s:
+    """(n, m) similarity of each candidate's prototype, where it is not `exact` already; NaN where
+    it has none, or is only listed."""
+    if verifier is None or not len(view.prototypes):
+        return exact
+    labels = view.text.ids[np.maximum(slots, 0)]
+    rows = view.prototypes.slots(labels.ravel()).reshape(slots.shape)
+    rows[~valid | ~np.isnan(exact)] = -1
+    computed = similarities(view.prototypes.take, rows, verifier)
+    return np.where(valid & (rows < 0), exact, computed)
+
+
+def _nearest_prototypes(
+    context: Context, queries: UnitQueries, k: int, temperature: float | None
+) -> _NearestPrototypes:
+    view, mask, count = context.view, context.subset.prototypes, len(queries)
+    none = np.zeros(count)
+    if queries.verifier is None or not len(view.prototypes):
+        log_z = None if temperature is None else np.full(count, -np.inf)
+        empty, false = np.empty((count, 0)), np.zeros(count, np.bool_)
+        return _NearestPrototypes(empty.astype(np.int64), empty, ~false, false, none, log_z)
     index = view.index
-    return index is not None and not index.on_gpu and view.cache.recipe.exact and queries > _WALKED
-
-
-def _nearest(
-    view: SpaceView, verifier: Float64s, subset: Subset, k: int, temperature: float | None
-) -> tuple[Int64s, Float64s | None, Bools, Float64s, Float64s, Bools]:
-    """(text slots of the k nearest prototypes, their similarities if they are known exactly, surely
-    complete, log Σ e^(c/T), bound of softmax(c/T) outside, tied)."""
-    count = len(verifier)
-    if (
-        temperature is None
-        and subset.prototypes is None
-        and view.index is not None
-        and not _better_passed(view, count)
-    ):
-        ids, similarity = view.index.search(verifier.astype(np.float32), min(k, len(view.index)))
-        slots = view.text.slots(np.maximum(ids, 0).ravel()).reshape(ids.shape)
-        slots[ids < 0] = -1
-        # Whatever was left out looked no better than the last one returned; both may be off by
-        # `max_error`.
-        margin = similarity[:, 0] - similarity[:, -1]
-        sure = view.cache.recipe.exact or k >= len(view.index)
-        complete = np.full(count, view.index.exhaustive) & (
-            sure | (margin >= 2 * view.index.max_error)
-        )
-        tied = (margin <= _TIE) & (k < len(view.index))
-        return slots, None, complete, np.full(count, -np.inf), np.zeros(count), tied
-    asked = len(view.prototypes) if subset.prototypes is None else int(subset.prototypes.sum())
+    if index is not None and temperature is None and mask is None:
+        return _searched(view, index, queries.verifier, k)
     scale = 1.0 if temperature is None else 1.0 / temperature
-    slack = _slack(view.prototypes, scale)
-    if temperature is None:
-        found, exact = leaders_pass(
-            view.prototypes, verifier, scale, k, view.kernels, subset.prototypes
-        )
-        image_log_z, outside = np.full(count, -np.inf), np.zeros(count)
-    else:
-        image = rows_pass(view.prototypes, verifier, scale, k, view.kernels, subset.prototypes)
-        image, exact = in_exact_order(view.prototypes, image, verifier, scale)
-        moments, outside, _ = refined(image, exact, asked, slack)
-        found, image_log_z = image.slots, moments.log_z
-    slots = view.text.slots(view.prototypes.ids[np.maximum(found, 0)].ravel()).reshape(found.shape)
-    slots[found < 0] = -1
-    surely = (found.shape[1] >= asked) | (
-        np.nanmax(exact, axis=1) - np.nanmin(exact, axis=1) >= slack
+    leading = leading_rows(
+        view.prototypes,
+        queries.verifier,
+        scale,
+        k,
+        view.kernels,
+        mask,
+        sums=temperature is not None,
     )
-    tied = (found.shape[1] < asked) & _cut_through_equals(exact, 0, _TIE * scale)
-    return slots[:, :k], exact[:, :k] / scale, surely, image_log_z, outside, tied
+    slots = _text_slots(view, view.prototypes, leading.slots[:, :k])
+    tied = leading.cut_through_equals(0, _TIE * scale)
+    log_z = None if leading.moments is None else leading.moments.log_z
+    similarity = leading.logits[:, :k] / scale
+    return _NearestPrototypes(
+        slots, similarity, leading.surely_nearest(), tied, leading.bound, log_z
+    )
+
+
+def _searched(view: SpaceView, index: IndexView, verifier: Float64s, k: int) -> _NearestPrototypes:
+    """The prototypes that the index returns."""
+    ids, similarity = index.search(verifier.astype(np.float32), min(k, len(index)))
+    slots = np.where(ids < 0, -1, view.text.slots(np.maximum(ids, 0).ravel()).reshape(ids.shape))
+    # What was left out looked no better than the last one returned; both may be off by `max_error`.
+    margin = similarity[:, 0] - similarity[:, -1]
+    sure = view.recipe.exact or k >= len(index)
+    surely_nearest = index.exhaustive & (sure | (margin >= 2 * index.max_error))
+    tied = (margin <= _TIE) & (k < len(index))
+    inexact, none = np.full(ids.shape, np.nan), np.zeros(len(ids))
+    return _NearestPrototypes(slots, inexact, surely_nearest, tied, none, None)
+
+
+def _text_slots(view: SpaceView, rows: RowView, slots: Int64s) -> Int64s:
+    """The text slots of the labels in these slots of `rows`; −1 stays."""
+    ids = rows.ids[np.maximum(slots, 0)]
+    return np.where(slots < 0, -1, view.text.slots(ids.ravel()).reshape(slots.shape))
+
+
+def _among(slots: Int64s, others: Int64s) -> Bools:
+    """(n, m) which slots are in the same row of `others`."""
+    if not slots.size or not others.size:
+        return np.zeros(slots.shape, np.bool_)
+    stride = max(int(slots.max()), int(others.max())) + 2
+    row = np.arange(len(slots))[:, np.newaxis] * stride
+    return np.isin(row + slots, row + others)

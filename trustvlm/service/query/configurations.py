@@ -3,16 +3,15 @@ its parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from trustvlm.errors import InvalidInput
 from trustvlm.scoring.image_evidence import ImageEvidence
 from trustvlm.scoring.rules import DEFAULT_RULE, RULES, Rule, resolve_parameters
 from trustvlm.types import RuleLeftOut
 
-__all__ = ["Configuration", "comparable", "configurations", "require_images"]
+__all__ = ["Configuration", "comparable", "configurations"]
 
 _WEIGHTS = (1.0, 0.1, 0.3, 3.0)
 _TEMPERATURES = (0.01, 0.03, 0.1)
@@ -50,20 +49,6 @@ def comparable(
     return [n for n in RULES if n not in reasons], tuple(
         RuleLeftOut(*item) for item in reasons.items()
     )
-
-
-def require_images(names: Iterable[str], dim: int, *, images: bool) -> None:
-    """Make sure that rules which look at images have verifier embeddings to look at.
-
-    Raises:
-        InvalidInput: there are none.
-    """
-    needy = [name for name in names if RULES[name].uses_images]
-    if needy and not images:
-        raise InvalidInput(
-            f"queries.verifier: rule {needy[0]!r} needs verifier embeddings of {dim} values; "
-            f"none were given"
-        )
 
 
 def configurations(

@@ -1,5 +1,5 @@
-"""What the answers of one call share: the view of the space, which labels are asked about, and what
-its images say."""
+"""What the answers of one call share: the view of the space, the labels that take part, and what
+its support images say."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from trustvlm.catalog.rows.labels import name_hash
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.scoring.image_evidence import BACKGROUND
 from trustvlm.service.home.home import Home
-from trustvlm.service.memory.evidence_fit import current_fit
-from trustvlm.service.memory.evidence_fit_record import Fit
 from trustvlm.service.memory.label_subset import Subset, subset_of
 from trustvlm.service.memory.space_cache import SpaceView
+from trustvlm.service.memory.support_fit import SupportFit, current_fit
 from trustvlm.types.arrays import Float64s, Int64s
 
 __all__ = ["Context", "context_of"]
@@ -38,7 +37,7 @@ class Context:
     connection: Connection
     view: SpaceView
     subset: Subset
-    fit: Fit
+    fit: SupportFit
     background: Float64s
 
 
@@ -65,13 +64,14 @@ def context_of(
     if not view.text.live:
         raise InvalidInput(f"space {view.space.name!r} has no labels yet; register some first")
     subset = subset_of(connection, view, labels)
-    memo, up_to_date = current_fit(
-        connection, view, wait=own_fit, ready=home.fitter.sample(view.space.id)
-    )
-    if not up_to_date:
+    memo = home.caches.memo(view)
+    fit = current_fit(connection, view, memo.fit, wait=own_fit)
+    if memo.fit is None or memo.fit.revision <= fit.revision:
+        memo.fit = fit
+    if not fit.exact:
         home.fitter.request(view.space.name)
-    background = memo.background if subset.prototypes is None else _background(view, subset)
-    return Context(home, connection, view, subset, memo.fit, background)
+    background = fit.background if subset.prototypes is None else _background(view, subset)
+    return Context(home, connection, view, subset, fit.fit, background)
 
 
 def _background(view: SpaceView, subset: Subset) -> Float64s:
@@ -80,7 +80,6 @@ def _background(view: SpaceView, subset: Subset) -> Float64s:
     rows: Int64s = np.flatnonzero(subset.prototypes)
     if len(rows) > BACKGROUND:
         slots = view.text.slots(view.prototypes.ids[rows])
-        rows = rows[
-            np.argsort([name_hash(view.names[slot]) for slot in slots.tolist()])[:BACKGROUND]
-        ]
+        hashes = [name_hash(view.names[slot]) for slot in slots.tolist()]
+        rows = rows[np.argsort(hashes)[:BACKGROUND]]
     return view.prototypes.take(rows).astype(np.float64)

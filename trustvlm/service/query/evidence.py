@@ -1,5 +1,4 @@
-"""Evidence: the nearest support images of the predicted label and of its rival, read when somebody
-asks."""
+"""Evidence: the nearest support images of the predicted label and of its rival, read on demand."""
 
 from __future__ import annotations
 
@@ -25,7 +24,7 @@ __all__ = ["EvidenceGone", "EvidenceReader", "evidence_of", "evidence_reader"]
 
 
 class EvidenceGone(Unavailable):
-    """The evidence of these verdicts can be read no more, by nobody."""
+    """The evidence of these verdicts can no longer be read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,8 +32,8 @@ class _Moment:
     """Where evidence is read: a space at a revision of a catalog's epoch, with the aliases of its
     labels then.
 
-    `told`: by somebody outside, who may name any label: those of other spaces have nothing to show
-    here.
+    Attributes:
+        from_caller: a caller named it, who may name any label: those of other spaces show nothing.
     """
 
     home: Home
@@ -43,7 +42,7 @@ class _Moment:
     revision: int
     dim: int
     aliases: Mapping[int, Sequence[int]]
-    told: bool = False
+    from_caller: bool = False
 
     def nearest(self, label_id: int, query: Float64s, k: int) -> tuple[Neighbour, ...]:
         """The k support images of a label (−1: of none) nearest to a unit query; Unavailable after
@@ -61,7 +60,7 @@ class _Moment:
                 raise EvidenceGone(
                     "support images of these verdicts were purged since; score again"
                 )
-            only = self.space_id if self.told else None
+            only = self.space_id if self.from_caller else None
             ids, sources, embeddings = supports.as_of(
                 connection, members, self.revision, self.dim, space_id=only
             )
@@ -74,7 +73,7 @@ class _Moment:
 
 @dataclass(frozen=True, eq=False)
 class EvidenceReader(LocalReader):
-    """A function (i, k) → evidence of verdict i at the verdicts' revision, whatever changed since.
+    """A function (i, k) → evidence of verdict i at the verdicts' revision.
 
     Unavailable after a purge.
     """
@@ -89,14 +88,15 @@ class EvidenceReader(LocalReader):
         k = whole("k", k)
         if self.verifier is None:
             return Evidence((), ())
-        near, query = self.moment.nearest, self.verifier[i]
+        query = self.verifier[i]
+        label_id, rival_id = int(self.label_ids[i]), int(self.rival_ids[i])
         return Evidence(
-            near(int(self.label_ids[i]), query, k), near(int(self.rival_ids[i]), query, k)
+            self.moment.nearest(label_id, query, k), self.moment.nearest(rival_id, query, k)
         )
 
     def state(self, start: int, stop: int) -> dict[str, Any]:
-        """What :func:`evidence_of` needs to know, besides the revision, to read the evidence of
-        verdicts start … stop."""
+        """What :func:`evidence_of` needs, besides the revision, to read the evidence of verdicts
+        start … stop."""
         labels = {*self.label_ids[start:stop].tolist(), *self.rival_ids[start:stop].tolist()}
         aliases = {
             str(label): list(self.moment.aliases[label])
@@ -142,7 +142,7 @@ def evidence_of(
             f"label_ids, rival_ids and queries belong together; got {count}, {len(rival_ids)} "
             f"and {queried} of them"
         )
-    moment = _Moment(home, space.id, epoch, revision, space.verifier_dim, aliases, told=True)
+    moment = _Moment(home, space.id, epoch, revision, space.verifier_dim, aliases, from_caller=True)
     reader = EvidenceReader(
         moment, np.array(label_ids, np.int64), np.array(rival_ids, np.int64), verifier
     )
@@ -150,24 +150,23 @@ def evidence_of(
 
 
 def _checked(state: Mapping[str, Any]) -> tuple[int, str, dict[int, list[int]]]:
-    """(space id, epoch, aliases) of what :meth:`EvidenceReader.state` said, after it was at
-    somebody else's."""
+    """(space id, epoch, aliases) of what :meth:`EvidenceReader.state` gave to a caller."""
     try:
         aliases = {
-            int(label): [_whole(one) for one in others]
+            int(label): [_integer(one) for one in others]
             for label, others in state["aliases"].items()
         }
         ids = [one for label, others in aliases.items() for one in (label, *others)]
         if not all(0 < one < 2**63 for one in ids):
             raise ValueError("no id")
-        return _whole(state["space"]), str(state["epoch"]), aliases
+        return _integer(state["space"]), str(state["epoch"]), aliases
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InvalidInput(
             "state: expected the evidence_state that came with the verdicts"
         ) from error
 
 
-def _whole(value: object) -> int:
+def _integer(value: object) -> int:
     """A number of JSON without a fraction. Raises ValueError."""
     if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
         raise ValueError("no id")

@@ -11,9 +11,8 @@ import numpy.typing as npt
 
 from trustvlm.catalog.rows import supports
 from trustvlm.index.string_table import NameTable
-from trustvlm.scoring.closeness import close_calls
-from trustvlm.scoring.rules import NEIGHBOURS, Judgement, Neighbours, Rule
-from trustvlm.service.query.candidates import CANDIDATES, Found, find_candidates
+from trustvlm.scoring.rules import NEIGHBOURS, Judgement, Neighbours, Rule, close_calls
+from trustvlm.service.query.candidates import CANDIDATES, CandidateSet, UnitQueries, find_candidates
 from trustvlm.service.query.context import Context
 from trustvlm.system.stopping import may_stop
 from trustvlm.system.timing import stage
@@ -24,19 +23,6 @@ __all__ = ["Columns", "judge", "judge_all"]
 Columns = dict[str, npt.NDArray[np.generic]]
 
 BATCH_ROWS = 256
-
-
-@dataclass(frozen=True, eq=False)
-class Queries:
-    """Unit vectors of a batch: (n, d_t) and, where given, (n, d_v)."""
-
-    classifier: Float64s
-    verifier: Float64s | None
-
-    def __getitem__(self, rows: Int64s | slice) -> Queries:
-        return Queries(
-            self.classifier[rows], None if self.verifier is None else self.verifier[rows]
-        )
 
 
 def judge(
@@ -58,26 +44,27 @@ def judge_all(
     rules: Sequence[tuple[Rule, Mapping[str, float | None]]],
     top_k: int,
 ) -> list[Columns]:
-    """The same under several rules: the passes over all labels are made once for those that ask for
-    the same."""
-    queries = Queries(classifier, verifier)
+    """The verdict columns under several rules; passes over all labels are made once for the rules
+    that need the same one."""
+    queries, top_k = UnitQueries(classifier, verifier), min(top_k, context.subset.labels)
     pieces: list[list[Columns]] = [[] for _ in rules]
-    for start in range(0, max(len(classifier), 1), BATCH_ROWS):
-        batch = _Batch(
-            context, queries[start : start + BATCH_ROWS], min(top_k, context.subset.labels)
-        )
+    for start in range(0, max(len(queries), 1), BATCH_ROWS):
+        batch = QueryBatch(context, queries[start : start + BATCH_ROWS], top_k)
         for piece, (rule, parameters) in zip(pieces, rules, strict=True):
             may_stop()
             piece.append(batch.judged(rule, parameters))
-    return [
-        {key: np.concatenate([part[key] for part in piece]) for key in piece[0]} for piece in pieces
-    ]
+    return [_concatenated(piece) for piece in pieces]
+
+
+def _concatenated(piece: list[Columns]) -> Columns:
+    if len(piece) == 1:
+        return piece[0]
+    return {name: np.concatenate([part[name] for part in piece]) for name in piece[0]}
 
 
 @dataclass(frozen=True, eq=False)
 class _Names:
-    """Names of (n, m) text slots, looked up where they are asked for; the empty string where
-    padded."""
+    """Names of (n, m) text slots, looked up when they are needed; the empty string where padded."""
 
     names: NameTable
     slots: Int64s
@@ -86,151 +73,138 @@ class _Names:
         slot = int(self.slots[at])
         return self.names[slot] if slot >= 0 else ""
 
-    def of(self, columns: Int64s) -> Objects:
-        """The names in (n,) or (n, k) columns of the n rows."""
-        chosen = np.take_along_axis(
-            self.slots, columns if columns.ndim == 2 else columns[:, np.newaxis], axis=1
-        ).ravel()
-        found = np.empty(len(chosen), dtype=object)
-        found[:] = [self.names[slot] if slot >= 0 else "" for slot in chosen.tolist()]
-        return found.reshape(columns.shape)
+    def of(self, columns: Int64s, present: Bools | None = None) -> Objects:
+        """The names in (n,) or (n, k) columns of the n rows; None where not `present`."""
+        wide = columns if columns.ndim == 2 else columns[:, np.newaxis]
+        slots = np.take_along_axis(self.slots, wide, axis=1).ravel()
+        listed = np.empty(len(slots), dtype=object)
+        listed[:] = [self.names[slot] if slot >= 0 else "" for slot in slots.tolist()]
+        names: Objects = listed.reshape(columns.shape)
+        if present is not None:
+            names[~present] = None
+        return names
 
 
 @dataclass(eq=False)
-class _Batch:
-    """A few hundred queries; remembers what it found for a (number of candidates, temperature,
-    neighbours or not)."""
+class QueryBatch:
+    """A few hundred queries, with the candidates of each (number of them, temperature)."""
 
     context: Context
-    queries: Queries
+    queries: UnitQueries
     top_k: int
-    found: dict[tuple[int, float | None, bool], Found] = field(default_factory=dict)
+    candidate_sets: dict[tuple[int, float | None], CandidateSet] = field(default_factory=dict)
 
     def judged(
         self, rule: Rule, parameters: Mapping[str, float | None], leaders: int = CANDIDATES
     ) -> Columns:
-        found = self._find(rule, parameters, leaders)
+        """The verdict columns; rows whose answer may lie outside of the candidates are judged again
+        among more of them."""
+        candidates = self._candidates(rule, parameters, leaders)
         with stage("fuse"):
-            judgement = rule.judge(found.candidates, parameters)
-        columns = self._columns(found, rule, judgement)
-        short = np.flatnonzero(_unsure(found, rule, parameters, judgement))
-        if len(short) and leaders < self.context.view.text.n:
-            further = _Batch(self.context, self.queries[short], self.top_k).judged(
-                rule, parameters, 8 * leaders
-            )
-            for name, column in further.items():
-                columns[name][short] = column
+            judgement = rule.judge(candidates.candidates, parameters)
+        columns = _columns(self.context, candidates, rule, judgement, self.top_k)
+        unsure = np.flatnonzero(_unsure(candidates, rule, parameters, judgement))
+        if len(unsure) and leaders < self.context.view.text.n:
+            batch = QueryBatch(self.context, self.queries[unsure], self.top_k)
+            for name, column in batch.judged(rule, parameters, 8 * leaders).items():
+                columns[name][unsure] = column
         return columns
 
-    def _find(self, rule: Rule, parameters: Mapping[str, float | None], leaders: int) -> Found:
+    def _candidates(
+        self, rule: Rule, parameters: Mapping[str, float | None], leaders: int
+    ) -> CandidateSet:
         temperature = parameters["temperature"] if rule.beyond else None
-        key = (leaders, temperature, rule.neighbours)
-        if key not in self.found:
-            plain = self.found.get((leaders, temperature, False))
-            found = plain or find_candidates(
-                self.context.view,
-                self.queries.classifier,
-                self.queries.verifier,
-                self.context.subset,
-                leaders=leaders,
-                listed=self.top_k,
-                temperature=temperature,
-                evidence=self.context.fit.evidence,
-                background=self.context.background,
+        key = (leaders, temperature)
+        if key not in self.candidate_sets:
+            self.candidate_sets[key] = find_candidates(
+                self.context, self.queries, leaders, self.top_k, temperature
             )
-            self.found[key] = self._with_neighbours(found) if rule.neighbours else found
-        return self.found[key]
+        candidates = self.candidate_sets[key]
+        if rule.neighbours and candidates.candidates.neighbours is None:
+            neighbours = self._neighbours(candidates.slots)
+            with_them = replace(candidates.candidates, neighbours=neighbours)
+            candidates = self.candidate_sets[key] = replace(candidates, candidates=with_them)
+        return candidates
 
-    def _with_neighbours(self, found: Found) -> Found:
-        """`found` with the nearest support images of all labels."""
-        context = self.context
-        assert self.queries.verifier is not None
-        index = context.home.caches.support_view(context.connection, context.view, classifier=False)
-        ids, similarity = index.search(
-            self.queries.verifier.astype(np.float32), max(1, min(NEIGHBOURS, len(index)))
-        )
-        owners = supports.find_alive(
-            context.connection, context.view.space.id, np.unique(ids[ids >= 0]).tolist()
-        )
-        label_ids = np.array([owners.get(i, -1) for i in ids.ravel().tolist()], dtype=np.int64)
-        labels = context.view.aliases.of(label_ids)
-        slots = context.view.text.slots(np.maximum(labels, 0)).reshape(ids.shape)
+    def _neighbours(self, slots: Int64s) -> Neighbours:
+        """The nearest support images of all labels; `slots`: (n, m) of the candidates."""
+        context, view, verifier = self.context, self.context.view, self.queries.verifier
+        assert verifier is not None
+        index = context.home.caches.support_view(context.connection, view, classifier=False)
+        k = max(1, min(NEIGHBOURS, len(index)))
+        ids, similarity = index.search(verifier.astype(np.float32), k)
+        live = np.unique(ids[ids >= 0]).tolist()
+        owner_of = supports.find_alive(context.connection, view.space.id, live)
+        owners = np.array([owner_of.get(i, -1) for i in ids.ravel().tolist()], dtype=np.int64)
+        labels = view.aliases.of(owners)
+        owned = view.text.slots(np.maximum(labels, 0)).reshape(ids.shape)
         column = np.full(ids.shape, -1, dtype=np.int64)
         for rank in range(ids.shape[1]):
-            same = (found.slots == slots[:, rank : rank + 1]) & (slots[:, rank : rank + 1] >= 0)
+            slot = owned[:, rank : rank + 1]
+            same = (slots == slot) & (slot >= 0)
             column[:, rank] = np.where(same.any(axis=1), same.argmax(axis=1), -1)
-        near = Neighbours(similarity.astype(np.float64), column)
-        return replace(found, candidates=replace(found.candidates, neighbours=near))
+        return Neighbours(similarity.astype(np.float64), column)
 
-    def _columns(self, found: Found, rule: Rule, judgement: Judgement) -> Columns:
-        candidates, valid = found.candidates, found.candidates.valid
-        p = candidates.p
-        by_text = np.where(found.slots >= 0, p, -np.inf)
-        by_rule = np.where(valid, judgement.quantity, -np.inf)
-        names = _Names(self.context.view.names, found.slots)
-        at = np.arange(len(p))
-        by_classifier = _best(by_text, names)
-        chosen = _best(by_rule, names) if rule.relabels else by_classifier
-        others = by_rule.copy()
-        others[at, chosen] = -np.inf
-        rival = _best(others, names)
-        has_rival = ~np.isneginf(others[at, rival])
-        similarity = candidates.similarity
-        nearest = _best(np.where(np.isnan(similarity), -np.inf, similarity), names)
-        has_nearest = ~np.isnan(similarity[at, nearest])
-        order = _order(by_text, names, self.top_k)
-        ids = self.context.view.text.ids
-        return {
-            "label": names.of(chosen),
-            "label_id": ids[found.slots[at, chosen]],
-            "corrected_from": _or_none(names.of(by_classifier), chosen != by_classifier),
-            "text_confidence": p[at, chosen],
-            "image_similarity": similarity[at, chosen],
-            "trust": judgement.trust[at, chosen],
-            "nearest_prototype": _or_none(names.of(nearest), has_nearest),
-            "nearest_similarity": similarity[at, nearest],
-            "agrees": has_nearest & (nearest == chosen),
-            "rival": _or_none(names.of(rival), has_rival),
-            "rival_id": np.where(has_rival, ids[found.slots[at, rival]], -1),
-            "rival_trust": np.where(has_rival, judgement.trust[at, rival], np.nan),
-            "rival_confidence": np.where(has_rival, p[at, rival], np.nan),
-            "close": has_rival & close_calls(rule, judgement, p, chosen, rival),
-            "ahead": has_rival & (by_rule[at, rival] > by_rule[at, chosen]),
-            "unverified": self._unverified(found.slots[at, chosen]),
-            "top_labels": names.of(order),
-            "top_confidence": np.take_along_axis(p, order, axis=1),
-            "exact": found.nearest_complete,
-        }
 
-    def _unverified(self, slots: Int64s) -> Bools:
-        """(n,) whether the labels in these text slots have no prototype."""
-        view = self.context.view
-        bare: Bools = view.prototypes.slots(view.text.ids[slots]) < 0
-        return bare
+def _columns(
+    context: Context, candidate_set: CandidateSet, rule: Rule, judgement: Judgement, top_k: int
+) -> Columns:
+    view, slots, candidates = context.view, candidate_set.slots, candidate_set.candidates
+    p, similarity, names = candidates.p, candidates.similarity, _Names(view.names, slots)
+    at = np.arange(len(p))
+    by_text = np.where(slots >= 0, p, -np.inf)
+    by_rule = np.where(candidates.valid, judgement.quantity, -np.inf)
+    by_classifier = _best(by_text, names)
+    chosen = _best(by_rule, names) if rule.relabels else by_classifier
+    others = by_rule.copy()
+    others[at, chosen] = -np.inf
+    rival = _best(others, names)
+    has_rival = ~np.isneginf(others[at, rival])
+    nearest = _best(np.where(np.isnan(similarity), -np.inf, similarity), names)
+    has_nearest = ~np.isnan(similarity[at, nearest])
+    order = _order(by_text, names, top_k)
+    label_id = view.text.ids[slots[at, chosen]]
+    close = close_calls(rule, judgement, p, chosen, rival)
+    return {
+        "label": names.of(chosen),
+        "label_id": label_id,
+        "corrected_from": names.of(by_classifier, chosen != by_classifier),
+        "text_confidence": p[at, chosen],
+        "image_similarity": similarity[at, chosen],
+        "trust": judgement.trust[at, chosen],
+        "nearest_prototype": names.of(nearest, has_nearest),
+        "nearest_similarity": similarity[at, nearest],
+        "agrees": has_nearest & (nearest == chosen),
+        "rival": names.of(rival, has_rival),
+        "rival_id": np.where(has_rival, view.text.ids[slots[at, rival]], -1),
+        "rival_trust": np.where(has_rival, judgement.trust[at, rival], np.nan),
+        "rival_confidence": np.where(has_rival, p[at, rival], np.nan),
+        "close": has_rival & close,
+        "ahead": has_rival & (by_rule[at, rival] > by_rule[at, chosen]),
+        "unverified": view.prototypes.slots(label_id) < 0,
+        "top_labels": names.of(order),
+        "top_confidence": np.take_along_axis(p, order, axis=1),
+        "exact": candidate_set.surely_nearest,
+    }
 
 
 def _unsure(
-    found: Found, rule: Rule, parameters: Mapping[str, float | None], judgement: Judgement
+    candidates: CandidateSet,
+    rule: Rule,
+    parameters: Mapping[str, float | None],
+    judgement: Judgement,
 ) -> Bools:
     """(n,) where a label outside of the candidates could still be the answer: where it may win a
     rule that relabels by a sum over all labels, or where equals of the best were cut off and one of
     them may have a smaller name."""
     if not rule.beyond:
-        return found.tied
+        return candidates.tied
     weight = parameters["lambda"]
     assert weight is not None
-    best = np.where(found.candidates.valid, judgement.quantity, -np.inf).max(axis=1)
-    unsure: Bools = found.tied | (
-        (found.outside > 0) & (best <= found.outside + weight * found.image_outside)
-    )
+    best = np.where(candidates.candidates.valid, judgement.quantity, -np.inf).max(axis=1)
+    highest = candidates.outside + weight * candidates.image_outside
+    unsure: Bools = candidates.tied | ((candidates.outside > 0) & (best <= highest))
     return unsure
-
-
-def _or_none(names: Objects, there: Bools) -> Objects:
-    """`names` with None where there is nothing."""
-    found = names.copy()
-    found[~there] = None
-    return found
 
 
 def _best(values: Float64s, names: _Names) -> Int64s:

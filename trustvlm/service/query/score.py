@@ -12,19 +12,18 @@ from sqlalchemy import Connection
 
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.errors import InvalidInput
-from trustvlm.scoring.rules import Rule, resolve_parameters
+from trustvlm.scoring.rules import Rule, require_images, resolve_parameters
 from trustvlm.service.home.calibrations import in_force
 from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.encode import unit_queries
 from trustvlm.service.memory.label_subset import subset_of
-from trustvlm.service.memory.passes import SHORT_ERROR
+from trustvlm.service.memory.passes import ROUNDED_ERROR
 from trustvlm.service.memory.space_cache import SpaceView
-from trustvlm.service.query.configurations import require_images
+from trustvlm.service.memory.support_prints import equal_others
 from trustvlm.service.query.context import Context, context_of
-from trustvlm.service.query.decide import Decision, applies, decide, undecided
-from trustvlm.service.query.equals import equal_others
+from trustvlm.service.query.decide import applies, decide, undecided
 from trustvlm.service.query.evidence import evidence_reader
-from trustvlm.service.query.judge import Columns, judge
+from trustvlm.service.query.judge import judge
 from trustvlm.types import Queries, Verdicts
 from trustvlm.types.arrays import Float64s, Int64s
 from trustvlm.types.bounds import whole
@@ -58,18 +57,8 @@ def score(
     with home.snapshot(space_name, expected) as (connection, view):
         if encoded is None:
             space, encoded = view.space, _unit(home, view.space, queries, notes)
-        unit = encoded
-        verdicts = verdicts_of(
-            home,
-            connection,
-            view,
-            space,
-            unit,
-            rule=rule,
-            top_k=top_k,
-            labels=labels,
-            params=params,
-        )
+        asked: dict[str, Any] = {"rule": rule, "top_k": top_k, "labels": labels, "params": params}
+        verdicts = verdicts_of(home, connection, view, space, encoded, **asked)
     return replace(verdicts, notes=tuple(notes))
 
 
@@ -103,17 +92,32 @@ def verdicts_of(
     require_images([name], space.verifier_dim, images=verifier is not None)
     context = context_of(home, connection, view, space.id, labels)
     columns = judge(context, classifier, verifier, chosen, parameters, top_k)
+    label_id, rival_id = cast(Int64s, columns["label_id"]), cast(Int64s, columns["rival_id"])
+    copy_of = equal_others(connection, view, home.caches.memo(view), label_id, verifier)
     tau, image_evidence = _image_evidence(context, chosen, parameters, verifier)
-    why_not = applies(calibration, name, parameters, whole=context.subset.text is None)
-    copy_of = equal_others(context, columns, verifier)
+    why_not = applies(calibration, name, parameters, all_labels=context.subset.text is None)
     if calibration is not None and why_not is None:
         decision = decide(context, columns, copy_of, calibration)
     else:
-        decision = undecided(
-            context, columns, copy_of, chosen, image_evidence, why_not or "not calibrated"
-        )
-    served = dict(parameters) | ({"tau": tau} if "tau" in parameters else {})
-    return _verdicts(context, name, served, columns, decision, verifier, tau, image_evidence)
+        why = why_not or "not calibrated"
+        decision = undecided(context, columns, copy_of, chosen, image_evidence, why)
+    missed = 0.0 if view.index is None or columns["exact"].all() else view.index.max_error
+    error = max(missed, 0.0 if view.text.base is None else ROUNDED_ERROR)
+    served = parameters | ({"tau": tau} if "tau" in parameters else {})
+    shown = {k: v for k, v in columns.items() if k not in ("close", "ahead", "exact")}
+    return Verdicts(
+        rule=name,
+        params=served,
+        revision=view.revision,
+        approximate=error > 0,
+        error_bound=error,
+        read_evidence=evidence_reader(home, view, label_id, rival_id, verifier),
+        tau=tau,
+        tau_revision=context.fit.made if image_evidence in ("fitted", "off") else None,
+        image_evidence=image_evidence,
+        **cast(dict[str, Any], shown),
+        **decision,
+    )
 
 
 def _rule(
@@ -123,10 +127,7 @@ def _rule(
     default."""
     if rule is not None or calibration is None:
         return resolve_parameters(rule, params)
-    if params is not None and not isinstance(params, Mapping):
-        raise InvalidInput(
-            f"params: expected a mapping such as {{'lambda': 1.0}}, got {params!r:.60}"
-        )
+    resolve_parameters(calibration.rule, params)  # refused by itself, whatever was calibrated
     given = {key: value for key, value in (params or {}).items() if value is not None}
     # What was tuned on embeddings of other encoders says nothing about these.
     tuned = {} if calibration.other_encoders else dict(calibration.params)
@@ -145,41 +146,3 @@ def _image_evidence(
     if parameters["tau"] is not None:
         return parameters["tau"], "given"
     return (evidence.tau, evidence.source) if evidence.on else (None, "off")
-
-
-def _verdicts(
-    context: Context,
-    rule: str,
-    params: dict[str, float | None],
-    columns: Columns,
-    decision: Decision,
-    verifier: Float64s | None,
-    tau: float | None,
-    image_evidence: str | None,
-) -> Verdicts:
-    view = context.view
-    missed = 0.0 if view.index is None else view.index.max_error
-    for used in ("close", "ahead"):
-        columns.pop(used)
-    bounds = [0.0 if columns.pop("exact").all() else missed]
-    if view.text.base is not None:
-        bounds.append(SHORT_ERROR)
-    return Verdicts(
-        rule=rule,
-        params=params,
-        revision=view.revision,
-        approximate=max(bounds) > 0,
-        error_bound=max(bounds),
-        read_evidence=evidence_reader(
-            context.home,
-            view,
-            cast(Int64s, columns["label_id"]),
-            cast(Int64s, columns["rival_id"]),
-            verifier,
-        ),
-        tau=tau,
-        tau_revision=context.fit.revision if image_evidence in ("fitted", "off") else None,
-        image_evidence=image_evidence,
-        **cast(dict[str, Any], columns),
-        **{name: getattr(decision, name) for name in Decision.__dataclass_fields__},
-    )

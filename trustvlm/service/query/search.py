@@ -30,10 +30,9 @@ def search(
 ) -> Hits:
     """See :meth:`TrustService.search`."""
     choice("kind", kind, KINDS)
-    k = whole("k", k, bounds="hits")
+    k = int(whole("k", k, bounds="hits"))
     expected = None if revision is None else whole("revision", revision)
-    space = home.space(space_name)
-    notes: list[str] = []
+    space, notes = home.space(space_name), list[str]()
     classifier, verifier = unit_queries(home, space, queries, notes)
     with home.snapshot(space_name, expected) as (connection, view):
         if view.space.id != space.id:
@@ -42,8 +41,8 @@ def search(
             )
         sources: dict[int, tuple[str, str | None]] = {}
         if kind == "text":
-            ids, similarity = _text(view, classifier, int(k))
-            quality = _of_rows(view.text)
+            ids, similarity = _nearest_labels(view, classifier, k)
+            quality = _quality(view.text)
         elif kind == "prototype":
             if verifier is None:
                 raise InvalidInput(
@@ -51,15 +50,14 @@ def search(
                     "were given"
                 )
             if view.index is None:
-                ids, similarity = nearest_rows(view.prototypes, verifier, int(k), view.kernels)
-                quality = _of_rows(view.prototypes)
+                ids, similarity = nearest_rows(view.prototypes, verifier, k, view.kernels)
             else:
-                ids, similarity = view.index.search(verifier.astype(np.float32), int(k))
-                quality = _of_index(view.index)
+                ids, similarity = view.index.search(verifier.astype(np.float32), k)
+            quality = _quality(view.prototypes if view.index is None else view.index)
         else:
             by_classifier = verifier is None
-            wanted = classifier if by_classifier else verifier
-            assert wanted is not None
+            vectors = classifier if by_classifier else verifier
+            assert vectors is not None
             index = home.caches.support_view(connection, view, classifier=by_classifier)
             if by_classifier and not len(index):
                 raise InvalidInput(
@@ -67,51 +65,48 @@ def search(
                     f"embedding to compare with; "
                     f"register classifier_image_vectors, or search with verifier embeddings"
                 )
-            ids, similarity = index.search(wanted.astype(np.float32), int(k))
-            quality = _of_index(index)
+            ids, similarity = index.search(vectors.astype(np.float32), k)
+            quality = _quality(index)
             sources = supports.details(connection, np.unique(ids[ids >= 0]).tolist())
     return replace(_hits(view, kind, ids, similarity, sources), notes=tuple(notes), **quality)
 
 
-def _of_index(index: IndexView) -> dict[str, Any]:
-    """What an index may miss."""
-    if index.exhaustive and index.max_error <= EXACT_ERROR:
+def _quality(searched: IndexView | RowView) -> dict[str, Any]:
+    """What a search may miss. The numbers of a pass over 16-bit rows are exact."""
+    if isinstance(searched, RowView):
+        return {} if searched.base is None else {"approximate": True}
+    if searched.exhaustive and searched.max_error <= EXACT_ERROR:
         return {}
-    return {"approximate": True, "error_bound": index.max_error, "recall": index.recall}
+    return {"approximate": True, "error_bound": searched.max_error, "recall": searched.recall}
 
 
-def _of_rows(rows: RowView) -> dict[str, Any]:
-    """What a pass over 16-bit rows may miss: its numbers are exact."""
-    return {} if rows.base is None else {"approximate": True}
-
-
-def _text(view: SpaceView, classifier: Float64s | None, k: int) -> tuple[Int64s, Float32s]:
+def _nearest_labels(
+    view: SpaceView, classifier: Float64s | None, k: int
+) -> tuple[Int64s, Float32s]:
     """The k labels whose text prototypes are most similar to classifier embeddings (of images or
     texts).
 
-    A label with further names is found by the most similar of its names, once.
+    A label with further names is listed once, by the most similar of its names.
     """
     if classifier is None:
         raise InvalidInput(
             "queries.classifier: text prototypes are compared with classifier embeddings; none "
             "were given"
         )
-    aliases = view.aliases
-    if not aliases.groups:
-        return nearest_rows(view.text, classifier, k, view.kernels)
-    # The first k labels are among so many names, as each of them has at most so many.
-    names, similarity = nearest_rows(view.text, classifier, k * aliases.largest, view.kernels)
-    labels = aliases.of(names)
-    found = np.full((len(labels), min(k, labels.shape[1])), -1, dtype=np.int64)
-    nearest = np.full(found.shape, -np.inf, dtype=np.float32)
-    for row, ids in enumerate(labels):
-        places = np.sort(np.unique(ids, return_index=True)[1])
-        places = places[ids[places] >= 0][: found.shape[1]]
-        found[row, : len(places)], nearest[row, : len(places)] = (
-            ids[places],
-            similarity[row, places],
-        )
-    return found, nearest
+    # The first k labels are among this many names, as each label has at most `largest`.
+    most = k * view.aliases.largest
+    names, similarity = nearest_rows(view.text, classifier, most, view.kernels)
+    if not view.aliases.groups:
+        return names, similarity
+    labels = view.aliases.of(names)
+    ids = np.full((len(labels), k), -1, dtype=np.int64)
+    nearest = np.full(ids.shape, -np.inf, dtype=np.float32)
+    for row, named in enumerate(labels):
+        places = np.sort(np.unique(named, return_index=True)[1])
+        places = places[named[places] >= 0][:k]
+        ids[row, : len(places)] = named[places]
+        nearest[row, : len(places)] = similarity[row, places]
+    return ids, nearest
 
 
 def _hits(
@@ -121,12 +116,13 @@ def _hits(
     similarity: Float32s,
     details: dict[int, tuple[str, str | None]],
 ) -> Hits:
-    labels = np.full(ids.shape, None, dtype=object)
-    sources = np.full(ids.shape, None, dtype=object)
-    if kind != "support" and ids.size:
+    labels, sources = (np.full(ids.shape, None, dtype=object) for _ in range(2))
+    places = np.argwhere(ids >= 0).tolist()
+    if kind == "support":
+        for at in places:
+            labels[*at], sources[*at] = details[int(ids[*at])]
+    elif places:
         slots = view.text.slots(np.maximum(ids, 0).ravel()).reshape(ids.shape)
-        for at in np.argwhere(ids >= 0).tolist():
+        for at in places:
             labels[*at] = view.names[slots[*at]]
-    for at in np.argwhere(ids >= 0).tolist() if kind == "support" else []:
-        labels[*at], sources[*at] = details[int(ids[*at])]
     return Hits(kind, ids, similarity.astype(np.float64), labels, sources, view.revision)

@@ -23,7 +23,7 @@ from trustvlm.encoders import parse_spec
 from trustvlm.errors import Busy, Conflict, InvalidInput, NotFound
 from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.space_encoders import encodes_texts
-from trustvlm.service.memory.evidence_fit import refit
+from trustvlm.service.memory.support_fit import refit
 from trustvlm.service.reembed.sources import Sources
 from trustvlm.service.reembed.stage import Progress, stage_changes, stage_observations
 from trustvlm.service.registration.spaces import check_scale, pinned

@@ -12,10 +12,10 @@ from trustvlm.catalog.rows import labels, spaces
 from trustvlm.errors import Conflict, InvalidInput, TrustVLMError
 from trustvlm.service.home.home import Home
 from trustvlm.service.memory.label_subset import slots_of_names
-from trustvlm.service.memory.passes import SHORT_SLACK
 from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.service.registration.prototypes import follow_supports
 from trustvlm.softmax.kernels import EXACT, block_logits
+from trustvlm.softmax.streamed import ROUNDED_SLACK
 from trustvlm.types import RegisterResult
 from trustvlm.types.array_input import texts
 from trustvlm.types.arrays import Int64s
@@ -118,7 +118,7 @@ def _pairs(view: SpaceView, slots: Int64s) -> list[tuple[str, str, float]]:
         rows = text.take(block)
         for start, similarity in block_logits(text.segments, rows, 1.0, EXACT, _BLOCK):
             alive = text.alive[start : start + similarity.shape[1]]
-            pairs = np.argwhere((similarity >= SYNONYM_COSINE - SHORT_SLACK) & alive)
+            pairs = np.argwhere((similarity >= SYNONYM_COSINE - ROUNDED_SLACK) & alive)
             one, other = block[pairs[:, 0]], start + pairs[:, 1]
             apart = group[one] != group[other]
             one, other = one[apart], other[apart]

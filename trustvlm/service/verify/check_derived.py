@@ -15,7 +15,7 @@ from trustvlm.catalog.upkeep import stored_rows
 from trustvlm.errors import TrustVLMError
 from trustvlm.scoring.rules import RULES
 from trustvlm.service.home.calibrations import loaded
-from trustvlm.service.memory.evidence_fit import disagreement
+from trustvlm.service.memory.support_fit import disagreement
 from trustvlm.service.verify.space_facts import Problem, SpaceFacts
 
 __all__ = ["check_calibrations", "check_changes", "check_fits"]

@@ -23,7 +23,7 @@ from trustvlm.index.string_table import NameTable
 from trustvlm.service.memory.snapshots import SIDES
 from trustvlm.service.memory.support_index import KINDS
 from trustvlm.service.verify.space_facts import SpaceFacts
-from trustvlm.softmax.quantize import coarsened, shortened
+from trustvlm.softmax.quantize import to_bfloat16, to_int8
 from trustvlm.types.arrays import Float32s, Int64s
 from trustvlm.types.verification import Damage
 
@@ -237,12 +237,12 @@ def _copy_problems(
     if places is None:
         return
     centre = arrays[f"{side}.centre"]
-    if not np.array_equal(arrays[f"{side}.short"][part], shortened(rows, centre)):
+    if not np.array_equal(arrays[f"{side}.short"][part], to_bfloat16(rows - centre)):
         yield f"{side}: 16-bit rows from {part.start} are not those of its float32 rows"
     if not len(places):
         yield f"{side}: its 8-bit rows are not in an order of its rows"
         return
-    expected, steps = coarsened(rows, centre, arrays[f"{side}.rotation"])
+    expected, steps = to_int8(rows, centre, arrays[f"{side}.rotation"])
     coarse = arrays[f"{side}.coarse"][places[part]].astype(np.int16)
     # A product of other blocks may round a value to the next step.
     apart = np.abs(coarse - expected).max(initial=0) > 1
