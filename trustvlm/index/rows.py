@@ -91,9 +91,9 @@ class RowView:
         found[~late] = self.base.exact.take(slots[~late])
         return found
 
-    def slots(self, ids: Int64s) -> Int64s:
+    def slots(self, ids: npt.ArrayLike) -> Int64s:
         """(n,) slot of each id in this view, −1 for ids that are not live in it."""
-        return self._slots.slots(ids)
+        return self._slots.slots(np.asarray(ids, np.int64))
 
     def late(self) -> None:
         """Sort the ids that came out of order, so that no reader has to."""
