@@ -123,7 +123,7 @@ def embed_held_out(service: TrustService, images: Path) -> HeldOut:
 
 
 def score(service: TrustService, held_out: HeldOut, rule: str) -> Verdicts:
-    """Verdicts among the ten labels, whatever else has been registered in the space since."""
+    """Verdicts among the ten labels, also where more labels were registered since."""
     return service.score(SPACE, held_out.queries, rule=rule, labels=LABELS)
 
 

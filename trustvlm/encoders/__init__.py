@@ -25,8 +25,7 @@ from trustvlm.encoders.images.decode import (
     source_name,
 )
 from trustvlm.encoders.open import open_encoder
-from trustvlm.encoders.presets import PAPER, Preset, preset
-from trustvlm.encoders.spec import EncoderSpec, describe_spec, parse_spec, spec_dim
+from trustvlm.encoders.spec import PAPER, EncoderSpec, Preset, parse_spec, preset, spec_dim
 from trustvlm.types.remarks import Remark, notes_of
 
 __all__ = [
@@ -45,7 +44,6 @@ __all__ = [
     "UnreadableImage",
     "compare_golden",
     "decode_image",
-    "describe_spec",
     "encode_images",
     "golden_embedding",
     "golden_image",

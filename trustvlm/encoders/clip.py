@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from trustvlm.encoders.identity import encoder_parts
 from trustvlm.encoders.images.preprocess import Preprocess
 from trustvlm.encoders.spec import EncoderSpec
 from trustvlm.encoders.tokenize import TextTower
-from trustvlm.encoders.torch_model import TorchModel
+from trustvlm.encoders.torch_model import MISFITS, TorchModel, shortened, similar
 from trustvlm.encoders.weights import check_weights, hub_answers, hub_file
 from trustvlm.errors import InvalidInput, NotFound, Unavailable, WeightsMissing
 from trustvlm.types.arrays import Float32s
@@ -31,9 +30,7 @@ _WEIGHTS = (
     "open_clip_pytorch_model.bin",
 )
 _PROMPTS_PER_BATCH = 256
-_PROMPTS_PER_SORT = (
-    16_384  # bounds the memory of token ids; long enough for batches of nearly equal length
-)
+_PROMPTS_PER_SORT = 16_384  # bounds the memory of token ids
 _LENGTH_STEP = 16  # one long prompt must not make hundreds of short ones as slow as itself
 _SIGMOID_SCALE = 100.0
 _SPECIAL_TOKENS = 3  # start, end, and a blank in front; every other token takes a byte at least
@@ -115,30 +112,27 @@ class OpenClipEncoder(TorchModel):
     def cut(self, prompts: Sequence[str]) -> list[bool]:
         """Which of n prompts have more tokens than the model's context: their ends do not count."""
         room = self._tokenizer.context_length
-        perhaps = [
-            len(prompt.encode(errors="replace")) + _SPECIAL_TOKENS > room for prompt in prompts
+        long = [
+            number
+            for number, prompt in enumerate(prompts)
+            if len(prompt.encode(errors="replace")) + _SPECIAL_TOKENS > room
         ]
-        long = [prompt for prompt, at_all in zip(prompts, perhaps, strict=True) if at_all]
+        result = [False] * len(prompts)
         if not long:
-            return perhaps
+            return result
+        texts = [prompts[number] for number in long]
         with self.lock:
-            tokens, more = self._tokenizer(long), self._tokenizer(long, context_length=2 * room)
-        inner = getattr(self._tokenizer, "tokenizer", None)
-        padding = {0, getattr(inner, "pad_token_id", 0)}
-        cut = iter(
-            _without(padding, one) != _without(padding, other)
-            for one, other in zip(tokens, more, strict=True)
-        )
-        return [at_all and next(cut) for at_all in perhaps]
-
-
-def _without(padding: set[int], tokens: torch.Tensor) -> list[int]:
-    return [token for token in tokens.tolist() if token not in padding]
+            tokens = self._tokenizer(texts).tolist()
+            more = self._tokenizer(texts, context_length=2 * room).tolist()
+        padding = {0, getattr(getattr(self._tokenizer, "tokenizer", None), "pad_token_id", 0)}
+        for number, one, other in zip(long, tokens, more, strict=True):
+            kept = [[token for token in ids if token not in padding] for ids in (one, other)]
+            result[number] = kept[0] != kept[1]
+        return result
 
 
 def _batches_by_length(lengths: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Row numbers in batches of similar length, since each batch is cut to the longest prompt of
-    its own."""
+    """Row numbers in batches of similar length, since each batch is cut to its longest prompt."""
     if not len(lengths):
         return
     order = torch.argsort(lengths, stable=True)
@@ -174,10 +168,10 @@ def _from_folder(folder: Path) -> _Source:
         )
     if not (config := folder / _CONFIG).is_file():
         raise NotFound(f"no {_CONFIG} in {folder}")
-    found = [folder / name for name in _WEIGHTS if (folder / name).is_file()]
-    if not found:
+    weights = next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
+    if weights is None:
         raise NotFound(f"no weights in {folder}: expected {' or '.join(_WEIGHTS)}")
-    return _from_config(config, found[0], folder)
+    return _from_config(config, weights, folder)
 
 
 def _from_hub(repo: str, allow_download: bool) -> _Source:
@@ -209,7 +203,7 @@ def _from_tag(name: str, tag: str, allow_download: bool) -> _Source:
 
     config = open_clip.get_model_config(name)
     if config is None:
-        raise NotFound(f"open_clip has no model {name!r}{_close(name, open_clip.list_models())}")
+        raise NotFound(f"open_clip has no model {name!r}{similar(name, open_clip.list_models())}")
     tags = open_clip.list_pretrained_tags_by_model(name)
     pretrained = open_clip.get_pretrained_cfg(name, tag)
     if not pretrained:
@@ -244,12 +238,6 @@ def _remedy() -> str:
     )
 
 
-def _close(name: str, names: Sequence[str]) -> str:
-    lower = {n.lower(): n for n in names}
-    close = difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.5)
-    return f"; close: {', '.join(lower[n] for n in close)}" if close else ""
-
-
 def _load(source: _Source, spec: str) -> Any:
     """The model with its weights, in float32 on the CPU.
 
@@ -270,39 +258,17 @@ def _load(source: _Source, spec: str) -> Any:
         config["text_cfg"]["hf_model_pretrained"] = False
     try:
         model = kind(**config)
-    except (
-        TypeError,
-        ValueError,
-        AssertionError,
-        AttributeError,
-        KeyError,
-        ZeroDivisionError,
-    ) as e:
-        raise InvalidInput(f"{spec}: its model config cannot be built: {e}") from e
-    except RuntimeError as e:  # open_clip's way to say that transformers is not installed
-        raise Unavailable(f"{spec}: its model cannot be built here: {e}") from e
+    except RuntimeError as error:  # open_clip's way to say that transformers is not installed
+        raise Unavailable(f"{spec}: its model cannot be built here: {error}") from error
+    except MISFITS as error:
+        raise InvalidInput(f"{spec}: its model config cannot be built: {error}") from error
     try:
         factory.load_checkpoint(model, str(source.weights), strict=True, weights_only=True)
-    except (
-        RuntimeError,
-        KeyError,
-        AttributeError,
-        TypeError,
-        ValueError,
-        AssertionError,
-        StopIteration,
-    ) as e:
+    except MISFITS as error:
         raise InvalidInput(
-            f"weights file {source.weights} does not fit its model: {_shorten(e)}"
-        ) from e
+            f"weights file {source.weights} does not fit its model: {shortened(error)}"
+        ) from error
     return model
-
-
-def _shorten(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [
-        type(error).__name__
-    ]
-    return " ".join(lines[:2])[:300]
 
 
 def _preprocess(source: _Source, model: Any) -> Preprocess:
@@ -354,5 +320,5 @@ def _tokenizer(source: _Source, spec: str, allow_download: bool) -> Any:
         ) from e
     except OSError as e:
         raise WeightsMissing(
-            f"{spec}: its tokenizer {place} is not here and cannot be fetched: {_shorten(e)}"
+            f"{spec}: its tokenizer {place} is not here and cannot be fetched: {shortened(e)}"
         ) from e

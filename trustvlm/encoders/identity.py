@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 __all__ = ["EncoderParts", "encoder_parts", "identity_difference", "libraries"]
@@ -65,13 +65,13 @@ def _tensors(model: Any) -> Iterator[Any]:
 
 def libraries() -> str:
     """The libraries that decide what a model computes, with their versions."""
-    found = []
+    from importlib.metadata import PackageNotFoundError, version
+
+    versions = []
     for name in _LIBRARIES:
-        try:
-            found.append(f"{name} {version(name)}")
-        except PackageNotFoundError:
-            continue
-    return ", ".join(found)
+        with suppress(PackageNotFoundError):
+            versions.append(f"{name} {version(name)}")
+    return ", ".join(versions)
 
 
 def identity_difference(stored: Mapping[str, str] | None, fresh: EncoderParts) -> str:

@@ -1,5 +1,5 @@
-"""Encoder specs: the one-line names under which encoders are opened and stored. Parsing loads
-nothing heavy."""
+"""Encoder specs, the one-line names under which encoders are opened and stored, and presets of two
+of them. Parsing loads nothing heavy."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from trustvlm.errors import InvalidInput
+from trustvlm.errors import InvalidInput, NotFound
 
-__all__ = ["MAX_DIM", "EncoderSpec", "describe_spec", "parse_spec", "spec_dim"]
+__all__ = ["MAX_DIM", "PAPER", "EncoderSpec", "Preset", "parse_spec", "preset", "spec_dim"]
 
 _ACCEPTED = (
     "open_clip:<model>/<pretrained>, open_clip:local-dir:/path, "
@@ -78,22 +78,6 @@ def spec_dim(spec: str) -> int | None:
     return parse_spec(spec).dim
 
 
-def describe_spec(spec: str) -> str:
-    """One phrase for people, such as "open_clip ViT-B-16, weights openai".
-
-    Raises:
-        InvalidInput: see :func:`parse_spec`.
-    """
-    parsed = parse_spec(spec)
-    if parsed.kind == "same":
-        return "the classifier's image tower"
-    if parsed.kind == "precomputed":
-        tag = f", tag {parsed.weights}" if parsed.weights else ""
-        return f"precomputed embeddings, {parsed.dim} dimensions{tag}"
-    parts = [f"{parsed.kind} {parsed.model}", f"weights {parsed.weights or 'default'}"]
-    return ", ".join(parts + [f"{name} {value}" for name, value in parsed.options.items()])
-
-
 def _malformed(spec: str, why: str) -> InvalidInput:
     return InvalidInput(f"encoder spec {spec!r:.500}: {why:.500}; accepted: {_ACCEPTED}")
 
@@ -150,13 +134,11 @@ def _parse_options(spec: str, query: str) -> dict[str, str]:
             raise _malformed(spec, f"option {name} given twice")
         digits = value.isascii() and value.isdigit() and len(value) <= _MAX_DIGITS
         if name == "size" and not (digits and 1 <= int(value) <= _MAX_SIZE):
-            raise _malformed(
-                spec, f"size must be a number of pixels from 1 to {_MAX_SIZE}, not {value!r}"
-            )
+            expected = f"a number of pixels from 1 to {_MAX_SIZE}"
+            raise _malformed(spec, f"size must be {expected}, not {value!r}")
         if name != "size" and value not in _OPTIONS[name]:
-            raise _malformed(
-                spec, f"{name} must be one of {', '.join(_OPTIONS[name])}, not {value!r}"
-            )
+            expected = f"one of {', '.join(_OPTIONS[name])}"
+            raise _malformed(spec, f"{name} must be {expected}, not {value!r}")
         given[name] = value
     return {name: given[name] for name in _OPTIONS if name in given}
 
@@ -177,3 +159,36 @@ def _parse_precomputed(spec: str, rest: str) -> EncoderSpec:
 
 
 _PARSERS = {"open_clip": _parse_open_clip, "timm": _parse_timm, "precomputed": _parse_precomputed}
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What `--preset NAME` sets when a label space is created."""
+
+    name: str
+    classifier: str
+    verifier: str
+    templates: tuple[str, ...]
+    logit_scale: float
+
+
+PAPER = Preset(
+    name="paper",
+    classifier="open_clip:ViT-B-16/openai",
+    # The paper feeds DINOv2 the pixels that it prepared for CLIP and averages all output tokens.
+    verifier="timm:vit_base_patch14_dinov2.lvd142m?pooling=mean-tokens&size=224&preprocess=clip",
+    templates=("a photo of a {}.",),
+    logit_scale=100.0,
+)
+"""The reference set-up of arXiv 2505.23745."""
+
+
+def preset(name: str) -> Preset:
+    """The preset called `name`.
+
+    Raises:
+        NotFound: there is none of that name.
+    """
+    if name != PAPER.name:
+        raise NotFound(f"no preset {name!r:.80}; there is: {PAPER.name}")
+    return PAPER

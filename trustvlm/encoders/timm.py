@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +11,9 @@ import torch
 from trustvlm.encoders.identity import encoder_parts
 from trustvlm.encoders.images.preprocess import Preprocess
 from trustvlm.encoders.spec import EncoderSpec
-from trustvlm.encoders.torch_model import TorchModel
+from trustvlm.encoders.torch_model import MISFITS, TorchModel, shortened, similar
 from trustvlm.encoders.weights import check_weights, hub_file
 from trustvlm.errors import InvalidInput, NotFound, WeightsMissing
-from trustvlm.types.arrays import Float32s
 
 __all__ = ["TimmEncoder", "open_timm_encoder"]
 
@@ -51,18 +48,6 @@ class TimmEncoder(TorchModel):
             raise InvalidInput(
                 f"{spec}: the model does not take {preprocess.crop[0]}-pixel images: {e}"
             ) from e
-
-    def encode_texts(self, prompts: Sequence[str]) -> Float32s:
-        """Raises InvalidInput always: a timm model has no text side."""
-        raise InvalidInput(
-            f"{self.spec} is an image encoder and cannot encode texts: use it as the verifier"
-        )
-
-    def cut(self, prompts: Sequence[str]) -> list[bool]:
-        """Raises InvalidInput always: a timm model has no text side."""
-        raise InvalidInput(
-            f"{self.spec} is an image encoder and cannot encode texts: use it as the verifier"
-        )
 
     def _embed(self, pixels: torch.Tensor) -> torch.Tensor:
         if self.pooling == "default":
@@ -100,7 +85,7 @@ def open_timm_encoder(
 
     name = spec.model.partition(".")[0]
     if not timm.is_model(name):
-        raise NotFound(f"timm has no model {name!r}{_close(name, timm.list_models())}")
+        raise NotFound(f"timm has no model {name!r}{similar(name, timm.list_models())}")
     try:
         config = get_pretrained_cfg(spec.model)
     except RuntimeError:  # no such tag
@@ -112,19 +97,9 @@ def open_timm_encoder(
     check_weights(weights)
     size = int(spec.options["size"]) if "size" in spec.options else None
     model = _load(spec.model, config, weights, size)
-    preprocess = (
-        _clip_preprocess(model, size)
-        if spec.options.get("preprocess") == "clip"
-        else _own(model, size)
-    )
-    return TimmEncoder(
-        spec.text, model, preprocess, spec.options.get("pooling", "default"), device, precision
-    )
-
-
-def _close(name: str, names: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    return f"; close: {', '.join(close)}" if close else ""
+    preprocess = _preprocess(model, size, like_clip=spec.options.get("preprocess") == "clip")
+    pooling = spec.options.get("pooling", "default")
+    return TimmEncoder(spec.text, model, preprocess, pooling, device, precision)
 
 
 def _fetch(name: str, config: Any, allow_download: bool) -> Path:
@@ -164,39 +139,23 @@ def _load(name: str, config: Any, weights: Path, size: int | None) -> Any:
         model = timm.create_model(
             name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay, **arguments
         )
-    except (RuntimeError, KeyError, AttributeError, TypeError, ValueError, AssertionError) as e:
+    except MISFITS as error:
         raise InvalidInput(
-            f"weights file {weights} does not fit timm model {name}: {_shorten(e)}"
-        ) from e
+            f"weights file {weights} does not fit timm model {name}: {shortened(error)}"
+        ) from error
     model.pretrained_cfg.pop("state_dict", None)  # a second copy of all weights
     return model
 
 
-def _shorten(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [
-        type(error).__name__
-    ]
-    return " ".join(lines[:2])[:300]
-
-
-def _input_size(model: Any, size: int | None) -> tuple[int, int]:
-    if size is not None:
-        return size, size
-    tall, wide = model.pretrained_cfg["input_size"][1:]
-    return int(tall), int(wide)
-
-
-def _clip_preprocess(model: Any, size: int | None) -> Preprocess:
-    crop = _input_size(model, size)
-    return Preprocess(crop=crop, resize=crop)
-
-
-def _own(model: Any, size: int | None) -> Preprocess:
-    """What timm's evaluation transform does for this model."""
+def _preprocess(model: Any, size: int | None, *, like_clip: bool) -> Preprocess:
+    """What CLIP does, or timm's evaluation transform for this model."""
     from timm.data import resolve_model_data_config
 
     config = resolve_model_data_config(model)
-    crop = _input_size(model, size)
+    tall, wide = (size, size) if size is not None else model.pretrained_cfg["input_size"][1:]
+    crop = int(tall), int(wide)
+    if like_clip:
+        return Preprocess(crop=crop, resize=crop)
     resize = tuple(math.floor(side / config["crop_pct"]) for side in crop)
     mode = {"squash": "squash", "border": "longest"}.get(config["crop_mode"], "shortest")
     mean, std = (tuple(float(v) for v in config[k]) for k in ("mean", "std"))

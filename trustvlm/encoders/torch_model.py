@@ -3,9 +3,10 @@ answers."""
 
 from __future__ import annotations
 
+import difflib
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,7 +18,13 @@ from trustvlm.encoders.images.preprocess import Preprocess
 from trustvlm.errors import InvalidInput, Unavailable
 from trustvlm.types.arrays import Float32s
 
-__all__ = ["TorchModel"]
+__all__ = ["MISFITS", "TorchModel", "shortened", "similar"]
+
+MISFITS = (
+    *(RuntimeError, KeyError, AttributeError, TypeError, ValueError, AssertionError),
+    *(StopIteration, ZeroDivisionError),
+)
+"""What the model libraries raise over a config or weights that do not fit."""
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -27,7 +34,7 @@ class TorchModel(ABC):
 
     Attributes:
         model: the torch module. device, precision: where and how it runs.
-        dim: components of an embedding, found by encoding one black image when the encoder is made.
+        dim: components of an embedding, measured on one black image when the encoder is made.
     """
 
     dim: int
@@ -63,6 +70,17 @@ class TorchModel(ABC):
             return np.empty((0, self.dim), np.float32)
         with self.running():
             return self.to_numpy(self._embed(ready))
+
+    def encode_texts(self, prompts: Sequence[str]) -> Float32s:
+        """Raises InvalidInput: this model has no text side."""
+        raise InvalidInput(
+            f"{self.spec} is an image encoder and cannot encode texts: use it as the verifier"
+        )
+
+    def cut(self, prompts: Sequence[str]) -> list[bool]:
+        """Raises InvalidInput: this model has no text side."""
+        self.encode_texts(prompts)
+        return []
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -114,3 +132,16 @@ class TorchModel(ABC):
             )
         out: Float32s = features.float().cpu().numpy()
         return out
+
+
+def shortened(error: Exception) -> str:
+    """The first two lines of a library's message."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:2] or [type(error).__name__])[:300]
+
+
+def similar(name: str, names: Sequence[str]) -> str:
+    """The end of a message that names what is spelled like `name`; "" where nothing is."""
+    spelled = {one.lower(): one for one in names}
+    close = difflib.get_close_matches(name.lower(), spelled, n=3, cutoff=0.5)
+    return f"; close: {', '.join(spelled[one] for one in close)}" if close else ""

@@ -25,8 +25,8 @@ def clean_name(name: str) -> str:
     """A name without a number or a WordNet id in front, with blanks for underscores and between
     AnnualCrop's words.
 
-    The same for the same name, whatever stands beside it; case and hyphens stay (t-shirt). A name
-    of which nothing would be left, such as a bare number or WordNet id, stays as it is.
+    A name is cleaned alike in every list; case and hyphens stay (t-shirt). A name that would become
+    empty, such as a bare number or WordNet id, stays as it is.
     """
     if not _PERHAPS.search(name):
         return name

@@ -54,7 +54,7 @@ def image_options(command: F) -> F:
         how = {"image_range": image_range, "accept_truncated": accept_truncated}
         return command(*arguments, reading=how, **options)
 
-    found = cast(F, collected)
+    decorated = cast(F, collected)
     for option in (
         click.option(
             "--accept-truncated",
@@ -71,8 +71,8 @@ def image_options(command: F) -> F:
             "[default: estimated from each image]",
         ),
     ):
-        found = option(found)
-    return found
+        decorated = option(decorated)
+    return decorated
 
 
 def note_images(notes: Iterable[str]) -> None:

@@ -39,7 +39,7 @@ _SWAPPED = {";16B": ";16L", ";16L": ";16B", ";16N": ";16B" if sys.byteorder == "
 _LITTLE = {"I;16BS": "I;16S", "I;32BS": "I;32S", "F;32BF": "F;32F"}
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT, _NO_DATA = 258, 262, 339, 42113
 _SIGNED = 2
-_WHOLE = {"F": ((0.0, 1.0), (0.0, 255.0))}
+_FLOAT_RANGES = {"F": ((0.0, 1.0), (0.0, 255.0))}
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Deep:
     Attributes:
         size: (width, height).
         what: what kind of image it is, for a remark: "of 16 bit".
-        whole: ranges that are those of the file's type, so that nothing is stretched.
+        type_ranges: ranges that are those of the file's type, so that nothing is stretched.
         rows: (top, bottom) → (rows, width) grey values or (rows, width, 3) colours.
         visible: (top, bottom) → (rows, width) opacity from 0 to 1; None: all of it is opaque.
         no_data: the value that the file says means "not measured".
@@ -60,7 +60,7 @@ class Deep:
 
     size: tuple[int, int]
     what: str
-    whole: tuple[tuple[float, float], ...]
+    type_ranges: tuple[tuple[float, float], ...]
     rows: Rows
     visible: Rows | None = None
     no_data: float | None = None
@@ -84,7 +84,7 @@ def deep_grey(image: Image) -> Deep | None:
         return None
     key = image.info.get("transparency")
     bits = (tiff_values(image, _BITS) or (16 if image.mode.startswith("I;16") else 32,))[0]
-    whole: tuple[tuple[float, float], ...] = (
+    type_ranges: tuple[tuple[float, float], ...] = (
         (0.0, 255.0),
         (0.0, 65535.0),
         (0.0, 2.0**bits - 1),
@@ -103,7 +103,7 @@ def deep_grey(image: Image) -> Deep | None:
     return Deep(
         image.size,
         "of floating point" if image.mode == "F" else f"of {bits} bit",
-        _WHOLE.get(image.mode, whole),
+        _FLOAT_RANGES.get(image.mode, type_ranges),
         rows,
         visible=(lambda top, bottom: rows(top, bottom) != key) if isinstance(key, int) else None,
         no_data=_no_data(image),
@@ -169,16 +169,16 @@ def has_deep_colour(image: Image) -> bool:
     return any(mode[-4:] in _SWAPPED or mode.startswith("RGBa") for mode in modes)
 
 
-def deep_colour(image: Image, again: Callable[[], Image]) -> Deep | None:
+def deep_colour(image: Image, reopen: Callable[[], Image]) -> Deep | None:
     """The pixels of a PNG or TIFF of 16-bit colour; None for any other image.
 
     Args:
-        image: not loaded yet. again: opens the same file once more.
+        image: not loaded yet. reopen: opens the same file once more.
     """
     modes = _stored_modes(image)
     if not (has_deep_colour(image) and all(mode[-4:] in _SWAPPED for mode in modes)):
         return None
-    upper, lower = image, again()
+    upper, lower = image, reopen()
     if modes[0].startswith("LA"):
         upper, lower = _grey_bytes(image)
     else:

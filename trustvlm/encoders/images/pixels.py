@@ -47,18 +47,18 @@ _CUT = Remark("with a few pixels far outside the range of the others: they becom
 
 
 def read_rgb(
-    image: Image, again: Callable[[], Image] | None, fixed: Fixed = None
+    image: Image, reopen: Callable[[], Image] | None, fixed: Fixed = None
 ) -> tuple[Image, tuple[Remark, ...]]:
     """`image` (the first or current frame) as 8-bit RGB, transparency laid over white, and what was
     done to it.
 
     Args:
         image: it is loaded here, unless it is already.
-        again: opens the same file once more; called for 16-bit colour. None: it cannot be opened,
+        reopen: opens the same file once more; called for 16-bit colour. None: it cannot be opened,
             Pillow's 8 bits must do.
         fixed: the range of values of deep images.
     """
-    deep = deep_ppm(image) or (deep_colour(image, again) if again else None)
+    deep = deep_ppm(image) or (deep_colour(image, reopen) if reopen else None)
     if deep is not None:
         remark = (
             _disbelief(deep.upper)
@@ -66,7 +66,7 @@ def read_rgb(
             else _bands_unused(image)
         )
         return _stretched(deep, fixed, remark)
-    premultiplied = again is not None and has_deep_colour(image)
+    premultiplied = reopen is not None and has_deep_colour(image)
     if premultiplied:
         plain_colour(image)
     right_order(image)
@@ -179,7 +179,7 @@ def _stretched(
     believed = deep.visible is not None and disbelief is None
     rgb = pil.new("RGB", deep.size)
     step = _deep_rows(deep)
-    table = _scaled(np.arange(65536), deep, low, high)  # of 16 bits there are so many values
+    table = _scaled(np.arange(65536), deep, low, high)  # all values of 16 bits
     for top in range(0, height, step):
         bottom = min(top + step, height)
         stored = deep.rows(top, bottom)
@@ -197,7 +197,7 @@ def _stretched(
             (0, top),
         )
     remarks = [] if disbelief is None else [disbelief]
-    if fixed is not None or (low, high) not in deep.whole:
+    if fixed is not None or (low, high) not in deep.type_ranges:
         remarks.append(
             Remark(
                 deep.what,

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypeAliasType
 
-from trustvlm.encoders.presets import PAPER
+from trustvlm.encoders.spec import PAPER
 from trustvlm.http.wire.texts import (
     ClassifierSpec,
     LabelName,
