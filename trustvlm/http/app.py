@@ -34,34 +34,23 @@ ROUTERS = (state, spaces, labels, supports, queries, measuring, jobs)
 
 def methods_of(path: str) -> list[str]:
     """The methods that some route has for a path."""
-    routes = [
-        route for module in ROUTERS for route in module.router.routes if isinstance(route, APIRoute)
+    routes = [route for module in ROUTERS for route in module.router.routes]
+    matching = [
+        route for route in routes if isinstance(route, APIRoute) and route.path_regex.match(path)
     ]
-    return sorted(
-        {
-            method
-            for route in routes
-            if route.path_regex.match(path)
-            for method in route.methods or ()
-        }
-    )
+    return sorted({method for route in matching for method in route.methods or ()})
 
 
-def _when_asked_to_end(*begin: Callable[[], None]) -> None:
-    """Have `begin` called as soon as a signal asks the process to end; the server's own handler is
-    called, too.
-
-    The server tells an application that it ends only when all requests were answered.
-    """
-    if (
-        threading.current_thread() is not threading.main_thread()
-    ):  # Python has no signal handlers elsewhere
-        return
+def _on_signal(*begin: Callable[[], None]) -> None:
+    """Call `begin`, and the server's own handler, when a signal asks the process to end: the server
+    tells an application only when all requests are answered."""
+    if threading.current_thread() is not threading.main_thread():
+        return  # Python has signal handlers in the main thread only
     loop = asyncio.get_running_loop()
 
     def chained(before: Any, number: int, frame: FrameType | None) -> None:
-        for one in begin:
-            loop.call_soon_threadsafe(one)
+        for function in begin:
+            loop.call_soon_threadsafe(function)
         if callable(before):
             before(number, frame)
 
@@ -70,10 +59,10 @@ def _when_asked_to_end(*begin: Callable[[], None]) -> None:
 
 
 def create_app(service: TrustService, options: ServeOptions | None = None) -> FastAPI:
-    """The service over an open home, which it closes when it ends.
+    """The application over an open home, which it closes when it ends.
 
-    The threads start here, not with the first request: the application can be called without a
-    lifespan, and is closed by `app.state.serving.close()` then.
+    Its threads start here: it can be called without a lifespan, and is then closed by
+    `app.state.serving.close()`.
     """
     chosen = options or ServeOptions()
     home = ServerHome(service)
@@ -83,17 +72,18 @@ def create_app(service: TrustService, options: ServeOptions | None = None) -> Fa
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        _when_asked_to_end(serving.leave, bodies.leave)
+        _on_signal(serving.leave, bodies.leave)
         yield
         await run_in_threadpool(serving.close)
 
-    about: dict[str, Any] = {
-        "title": "trustvlm",
-        "version": __version__,
-        "docs_url": None,
-        "redoc_url": None,
-    }
-    app = FastAPI(**about, lifespan=lifespan, generate_unique_id_function=lambda route: route.name)
+    app = FastAPI(
+        title="trustvlm",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        generate_unique_id_function=lambda route: route.name,
+    )
     app.state.serving = serving
     app.add_middleware(Gate, options=chosen, meters=serving.meters, bodies=bodies)
     problems.install(app, methods_of)

@@ -1,9 +1,9 @@
-"""Long work: begun by a request, done by a thread of its own, seen and cancelled through the
-catalog by any process.
+"""Jobs: long work that a request begins, in a thread of its own; any process sees and cancels it
+through the catalog.
 
-No job keeps the next one waiting for ever: one that was cancelled, takes longer than it may, or is
-under way when the service ends, is asked to stop between two of its steps
-(:mod:`trustvlm.system.stopping`); one that does not stop is left behind in its thread.
+A job that is cancelled, takes too long, or runs when the service ends, stops between two of its
+steps (:mod:`trustvlm.system.stopping`); one that does not stop is abandoned in its thread, so that
+the next job can run.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["Jobs", "Progress", "job_row"]
 
 log = logging.getLogger("trustvlm.http")
 
-MOST_WAITING = 16
+MAX_WAITING = 16
 STOPPING_S = 3.0
 """Seconds that a job has to reach its next step when it must stop."""
 
@@ -40,7 +40,13 @@ _EVERY_S = 0.25
 _TRIES = 3
 
 Changes = dict[str, Any]
+"""Columns of a job's row."""
+
 Work = Callable[["Progress"], Answer]
+
+
+def _ended(state: str, kind: str, message: str) -> Changes:
+    return {"state": state, "error": {"kind": kind, "message": message}}
 
 
 class Stopped(Exception):
@@ -48,79 +54,54 @@ class Stopped(Exception):
 
 
 class Progress:
-    """How far a job is: tells the catalog now and then, and stops the job that shall stop."""
+    """A job in this process: its work, its progress in the catalog, and its end."""
 
-    def __init__(self, home: ServerHome, job_id: str) -> None:
-        self._home, self._id = home, job_id
+    def __init__(self, home: ServerHome, job_id: str, work: Work) -> None:
+        self._home, self.id, self._work = home, job_id, work
         self._next, self._phase = 0.0, ""
-        self.end: Changes | None = None
-        """The state and error with which the job ends, once it must stop."""
+        self.thread_ended = Event()
+        self.outcome: Changes | None = None
+        """The end that the work reached."""
+        self.stop: Changes | None = None
+        """The end of a job that must stop."""
 
     def check(self) -> None:
-        """Go on.
-
-        Raises:
-            Stopped: it shall not.
-        """
-        if self.end is not None:
+        """Raise Stopped if the job must stop."""
+        if self.stop is not None:
             raise Stopped
 
     def tell(self, phase: str, done: int, total: int | None) -> None:
-        """The job is in this phase, and has done so much of it.
-
-        Raises:
-            Stopped: it shall stop.
-        """
+        """Store the phase and how much of it is done, a few times a second. Raises Stopped: the
+        job must stop."""
         self.check()
         if phase == self._phase and time.monotonic() < self._next and done != total:
             return
-        self._phase = phase
-        self._next = time.monotonic() + _EVERY_S
-        with suppress(Busy):  # said a quarter of a second later
-            if not self._home.change_job(
-                self._id, state="running", phase=phase, done=done, total=total
-            ):
-                self.end = {"state": "cancelled"}
+        self._phase, self._next = phase, time.monotonic() + _EVERY_S
+        state = {"state": "running", "phase": phase, "done": done, "total": total}
+        with suppress(Busy):  # the next call stores it
+            if not self._home.change_job(self.id, **state):
+                self.stop = {"state": "cancelled"}
         self.check()
-
-
-class _Job:
-    """Work in a thread of its own, and how it ended."""
-
-    def __init__(self, job_id: str, work: Work, progress: Progress) -> None:
-        self.id, self.progress = job_id, progress
-        self.ended = Event()
-        self.outcome: Changes | None = None
-        self._work = work
 
     def begin(self) -> None:
         """Start the thread; the end of the process does not wait for it."""
-        Thread(target=self._do, name=f"trustvlm-job-{self.id[:8]}", daemon=True).start()
+        Thread(target=self._run, name=f"trustvlm-job-{self.id[:8]}", daemon=True).start()
 
-    def _do(self) -> None:
+    def _run(self) -> None:
         try:
-            with stoppable(self.progress.check):
-                self.progress.tell("begun", 0, None)
-                self.outcome = {
-                    "state": "done",
-                    "phase": "done",
-                    "content": self._work(self.progress).to_dict(),
-                }
+            with stoppable(self.check):
+                self.tell("begun", 0, None)
+                content = self._work(self).to_dict()
+            self.outcome = {"state": "done", "phase": "done", "content": content}
         except Stopped:
             pass
         except TrustVLMError as error:
-            self.outcome = {
-                "state": "failed",
-                "error": {"kind": kind_of(error), "message": str(error)},
-            }
+            self.outcome = _ended("failed", kind_of(error), str(error))
         except Exception:
             log.exception("a job failed", extra={"job": self.id})
-            self.outcome = {
-                "state": "failed",
-                "error": {"kind": "Unexpected", "message": UNEXPECTED},
-            }
+            self.outcome = _ended("failed", "Unexpected", UNEXPECTED)
         finally:
-            self.ended.set()
+            self.thread_ended.set()
 
 
 class Jobs:
@@ -128,106 +109,100 @@ class Jobs:
 
     def __init__(self, home: ServerHome, worker: Worker, longest_s: float) -> None:
         self._home, self._worker, self._longest_s = home, worker, longest_s
-        self._queue: SimpleQueue[_Job | None] = SimpleQueue()
+        self._queue: SimpleQueue[Progress | None] = SimpleQueue()
         self._waiting = 0
         self._leaving = False
         self._thread = Thread(target=self._run, name="trustvlm-jobs", daemon=True)
         self._thread.start()
 
     def start(self, kind: str, space: str, owner: str, work: Work) -> JobRecord:
-        """A new job that does `work`, and ends with what it returns.
+        """Store and queue a new job, which ends with the result of `work`.
 
         Raises:
             Overloaded: too many wait, or the service is shutting down.
         """
         if self._leaving:
             raise Overloaded("the service is shutting down; try again")
-        if self._waiting >= MOST_WAITING:
-            raise Overloaded(f"{MOST_WAITING} jobs wait already; try again", 10)
+        if self._waiting >= MAX_WAITING:
+            raise Overloaded(f"{MAX_WAITING} jobs wait already; try again", 10)
         record = self.record(kind, space, owner, "queued")
         self._home.create_job(record)
         self._waiting += 1
-        self._queue.put(_Job(record.id, work, Progress(self._home, record.id)))
+        self._queue.put(Progress(self._home, record.id, work))
         return record
 
-    def record(
-        self, kind: str, space: str, owner: str, state: str, job_id: str | None = None
-    ) -> JobRecord:
+    def record(self, kind: str, space: str, owner: str, state: str) -> JobRecord:
         """A job of this process that is not stored yet."""
         now = datetime.now(UTC)
         return JobRecord(
-            job_id or str(uuid.uuid4()),
-            kind,
-            space,
-            owner,
-            self._worker.id,
-            state,
-            "waiting",
-            0,
-            None,
-            False,
-            None,
-            None,
-            now,
-            now,
+            id=str(uuid.uuid4()),
+            kind=kind,
+            space=space,
+            owner=owner,
+            worker=self._worker.id,
+            state=state,
+            phase="waiting",
+            done=0,
+            total=None,
+            cancel_asked=False,
+            content=None,
+            error=None,
+            created_at=now,
+            changed_at=now,
         )
 
     def _run(self) -> None:
         while (job := self._queue.get()) is not None:
             try:
-                self._end(job.id, self._seen_through(job))
-            except Exception:  # the next job is not to suffer
+                self._store(job.id, self._complete(job))
+            except Exception:  # the next job still runs
                 log.exception("the end of a job could not be stored", extra={"job": job.id})
             finally:
                 self._waiting -= 1
 
-    def _seen_through(self, job: _Job) -> Changes:
-        """How a job ends."""
+    def _complete(self, job: Progress) -> Changes:
+        """Run a job; its end."""
         deadline = time.monotonic() + self._longest_s
-        end = self._why_stop(job, deadline)
-        if end is not None:
-            return end
+        if stop := self._must_stop(job, deadline):
+            return stop
         job.begin()
-        while not job.ended.wait(_EVERY_S):
-            end = self._why_stop(job, deadline)
-            if end is not None:
-                job.progress.end = end
-                if not job.ended.wait(STOPPING_S):
+        while not job.thread_ended.wait(_EVERY_S):
+            if stop := self._must_stop(job, deadline):
+                job.stop = stop
+                if not job.thread_ended.wait(STOPPING_S):
                     log.warning("a job does not stop; it is abandoned", extra={"job": job.id})
-                    return end
-        return job.outcome or job.progress.end or {"state": "cancelled"}
+                    return stop
+        return job.outcome or job.stop or {"state": "cancelled"}
 
-    def _why_stop(self, job: _Job, deadline: float) -> Changes | None:
-        """How the job ends if it stops now; None: it goes on."""
+    def _must_stop(self, job: Progress, deadline: float) -> Changes | None:
+        """The end of a job that must stop; None: it goes on."""
         if self._leaving:
             message = "the service ended while the job was running; start the job again"
-            return {"state": "interrupted", "error": {"kind": "Unavailable", "message": message}}
+            return _ended("interrupted", "Unavailable", message)
         if time.monotonic() > deadline:
-            message = (
-                f"the job took more than {self._longest_s:g} s (setting serve_job_s); "
-                f"start a smaller one or raise it"
-            )
-            return {"state": "failed", "error": {"kind": "Overloaded", "message": message}}
-        with suppress(TrustVLMError):  # looked at again soon
+            limit = f"{self._longest_s:g} s (setting serve_job_s)"
+            message = f"the job took more than {limit}; start a smaller one or raise it"
+            return _ended("failed", "Overloaded", message)
+        with suppress(TrustVLMError):  # read again soon
             if self._home.get_job(job.id).cancel_asked:
                 return {"state": "cancelled"}
         return None
 
-    def _end(self, job_id: str, changes: Changes) -> None:
-        for left in reversed(range(_TRIES)):
+    def _store(self, job_id: str, changes: Changes) -> None:
+        for remaining in reversed(range(_TRIES)):
             try:
                 self._home.change_job(job_id, **changes)
                 return
             except Busy:
-                if not left:
+                if not remaining:
                     raise
 
     def leave(self) -> None:
-        """Take on nothing more, and interrupt what waits or is under way; returns at once."""
+        """Take no more jobs, and interrupt the waiting and the running ones; returns at once."""
         self._leaving = True
 
     def close(self) -> None:
-        """The same, and wait until all of it has ended or was left behind."""
+        """As :meth:`leave`, and wait until all jobs have ended or are abandoned."""
         self.leave()
         self._queue.put(None)
         self._thread.join()

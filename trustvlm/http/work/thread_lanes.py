@@ -1,5 +1,4 @@
-"""Threads that do the work which is not batched, with a bounded number of calls that may wait for
-them."""
+"""Threads for the work that is not batched, with a bounded number of waiting calls."""
 
 from __future__ import annotations
 
@@ -19,64 +18,60 @@ T = TypeVar("T")
 
 
 class Lane:
-    """Some threads and a bounded queue before them.
+    """Threads with a bounded queue.
 
-    A call whose client has left, or whose deadline has passed, is not begun. One that was begun is
-    finished: what it commits stays.
+    A call whose client has left, or whose deadline has passed, is not begun. A call that was begun
+    is finished: its commits stay.
     """
 
     def __init__(self, name: str, threads: int, capacity: int, deadline_s: float) -> None:
         self.name = name
-        self._capacity = capacity
-        self._deadline_s = deadline_s
+        self._threads, self._capacity, self._deadline_s = threads, capacity, deadline_s
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=f"trustvlm-{name}")
-        self._threads = threads
         self._guard = threading.Lock()
-        self._there = 0
+        self._calls = 0
 
     @property
     def depth(self) -> int:
         """Calls that wait."""
-        return max(0, self._there - self._threads)
+        return max(0, self._calls - self._threads)
 
     async def run(self, work: Callable[[], T]) -> T:
-        """What `work` returns, done by a thread of the lane.
+        """The result of `work`, done by a thread of the lane.
 
         Raises:
             Overloaded: too many calls wait, or this one waited too long.
         """
         with self._guard:
-            if self._there >= self._capacity + self._threads:
+            if self._calls >= self._capacity + self._threads:
                 raise Overloaded(f"{self._capacity} calls wait already ({self.name}); try again")
-            self._there += 1
+            self._calls += 1
         deadline = time.monotonic() + self._deadline_s
 
-        def in_time() -> T:
+        def work_in_time() -> T:
             if time.monotonic() > deadline:
-                raise Overloaded(
-                    f"the call waited for more than {self._deadline_s:g} s ({self.name}); try again"
-                )
+                limit = f"{self._deadline_s:g} s ({self.name})"
+                raise Overloaded(f"the call waited for more than {limit}; try again")
             return work()
 
         try:
-            future = self._executor.submit(in_time)
+            future = self._executor.submit(work_in_time)
         except RuntimeError as error:
-            self._left()
+            self._count_down()
             raise Overloaded("the service is shutting down; try again") from error
-        future.add_done_callback(lambda _: self._left())
-        return await asyncio.wrap_future(
-            future
-        )  # cancelled with it: one that was not begun never will be
+        future.add_done_callback(lambda _: self._count_down())
+        # Cancelling the await cancels a call that is not begun.
+        return await asyncio.wrap_future(future)
 
     def post(self, work: Callable[[], object]) -> None:
-        """Have `work` done soon, however many calls wait; nobody waits for it."""
-        with suppress(RuntimeError):  # it was shut down
+        """Do `work` soon, however many calls wait; no caller waits for it."""
+        with suppress(RuntimeError):  # the lane is closed
             self._executor.submit(work)
 
-    def _left(self) -> None:
+    def _count_down(self) -> None:
         with self._guard:
-            self._there -= 1
+            self._calls -= 1
 
     def close(self) -> None:
-        """Finish what was taken on, take on nothing more."""
+        """Finish the accepted calls, and take no more."""
         self._executor.shutdown(wait=True)

@@ -1,5 +1,4 @@
-"""Calls that may be repeated, and jobs: what is kept of them, and what becomes of those whose
-process died."""
+"""Repeated calls and jobs: what is stored of them, and the end of those whose process died."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ from trustvlm.service.server.workers import Worker
 __all__ = ["KEPT", "begin_call", "sweep"]
 
 KEPT = timedelta(days=2)
-"""So long a repeated call gets the first answer, and ended jobs can be looked at."""
+"""For this time a repeated call gets its first answer, and ended jobs are listed."""
 
 
 def begin_call(
@@ -23,23 +22,22 @@ def begin_call(
 ) -> CallRecord | None:
     """See :meth:`ServerHome.begin_call`."""
     with home.catalog.write("call") as connection:
-        found = idempotency.find(connection, owner, key)
-        if found is None:
+        call = idempotency.find(connection, owner, key)
+        if call is None:
             idempotency.claim(connection, owner, key, request, worker.id, clock.stamp(connection))
             return None
-        if found.request != request:
+        if call.request != request:
             raise InvalidInput(
                 f"Idempotency-Key: {key!r} came with another request before; give each request "
                 f"its own"
             )
-        if found.status is not None:
-            return found
-        if worker.alive(found.worker):
+        if call.status is not None:
+            return call
+        if worker.alive(call.worker):
             raise Overloaded(
                 f"the request with the Idempotency-Key {key!r} is being done; ask again"
             )
-        # Its process died, and no answer came with its change: either nothing was changed, or what
-        # can be done twice.
+        # Its process died before it stored an answer: the change was not made, or is repeatable.
         idempotency.take_over(connection, owner, key, worker.id)
     return None
 
@@ -47,14 +45,11 @@ def begin_call(
 def sweep(home: Home, worker: Worker) -> None:
     """See :meth:`ServerHome.sweep`."""
     with home.catalog.write("call") as connection:
-        time = clock.stamp(connection)
-        idempotency.forget_older(connection, time - KEPT)
-        jobs.forget_older(connection, min(time, datetime.now(UTC)) - KEPT)
+        now = clock.stamp(connection)
+        idempotency.forget_older(connection, now - KEPT)
+        jobs.forget_older(connection, min(now, datetime.now(UTC)) - KEPT)
+        message = "the process that was at it has died; ask for it again"
+        failed = {"state": "failed", "error": {"kind": "Unavailable", "message": message}}
         for job in jobs.running(connection):
-            if worker.alive(job.worker):
-                continue
-            error = {
-                "kind": "Unavailable",
-                "message": "the process that was at it has died; ask for it again",
-            }
-            jobs.progress(connection, job.id, {"state": "failed", "error": error})
+            if not worker.alive(job.worker):
+                jobs.progress(connection, job.id, failed)

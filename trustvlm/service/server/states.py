@@ -1,5 +1,4 @@
-"""Where each space stands, and where this process's caches are: for metrics, without moving any of
-it."""
+"""The revision of each space, and this process's caches of it, read without changing either."""
 
 from __future__ import annotations
 
@@ -37,23 +36,23 @@ class SpaceState:
 
 def space_states(home: Home) -> list[SpaceState]:
     """See :meth:`ServerHome.space_states`."""
-    found = []
+    states = []
     with home.catalog.read() as connection:
         for name, space_id, revision in spaces.revisions(connection):
             cache = home.caches.peek(name)
+            labels, prototypes = (0, 0) if cache is None else cache.sizes
             calibration = calibrations.current(connection, space_id)
             path = home.caches.path(space_id)
-            found.append(
-                SpaceState(
-                    space=name,
-                    revision=revision,
-                    lag=0 if cache is None else max(0, revision - cache.revision),
-                    labels=0 if cache is None else cache.sizes[0],
-                    prototypes=0 if cache is None else cache.sizes[1],
-                    replayed=0 if cache is None else cache.replayed,
-                    snapshot_bytes=path.stat().st_size if path.is_file() else 0,
-                    calibrated=calibration is not None,
-                    stale=calibration is not None and calibration.revision < revision,
-                )
+            state = SpaceState(
+                space=name,
+                revision=revision,
+                lag=0 if cache is None else max(0, revision - cache.revision),
+                labels=labels,
+                prototypes=prototypes,
+                replayed=0 if cache is None else cache.replayed,
+                snapshot_bytes=path.stat().st_size if path.is_file() else 0,
+                calibrated=calibration is not None,
+                stale=calibration is not None and calibration.revision < revision,
             )
-    return found
+            states.append(state)
+    return states

@@ -1,5 +1,5 @@
-"""Which processes of a service are alive: each holds a lock on a file of its own in the home, which
-dies with it."""
+"""The processes that serve a home: each holds a lock on its own file in the home, and the lock ends
+with the process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FOLDER = "workers"
 
 
 class Worker:
-    """This process among those that serve a home. What a dead one had begun can be taken over."""
+    """This process among those that serve a home; the work of a dead one can be taken over."""
 
     def __init__(self, home: Path) -> None:
         self.id = str(uuid.uuid4())
@@ -27,7 +27,7 @@ class Worker:
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
 
     def alive(self, worker: str) -> bool:
-        """Whether the process of that id still runs."""
+        """Whether the process of this id still runs."""
         if worker == self.id:
             return True
         path = self._folder / worker
@@ -36,13 +36,13 @@ class Worker:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except FileNotFoundError:
             return False
-        except OSError:  # somebody holds it
+        except OSError:  # its process holds the lock
             return True
         path.unlink(missing_ok=True)
         return False
 
     def close(self) -> None:
-        """Be gone."""
+        """Remove the file, and with it the lock."""
         with suppress(FileNotFoundError):
             (self._folder / self.id).unlink()
         os.close(self._descriptor)
