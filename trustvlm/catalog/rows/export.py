@@ -143,7 +143,7 @@ def find(connection: Connection, space_id: int) -> SpaceRecord:
     except NotFound as error:
         late = (
             f"the import took longer than {_PATIENCE.days} days, and a purge took what was "
-            f"there; begin anew"
+            f"there; begin again"
         )
         raise NotFound(late) from error
 

@@ -65,7 +65,7 @@ class LabelRecord:
 
 @dataclass(frozen=True)
 class NewLabel:
-    """A label about to be inserted, whole."""
+    """A label about to be inserted."""
 
     name: str
     prompt: str | None

@@ -15,7 +15,7 @@ from trustvlm.catalog.store.bulk import rows_among
 from trustvlm.catalog.store.models import Label
 from trustvlm.catalog.store.names import brief, forms, normal
 
-__all__ = ["likest", "likest_removed", "told", "unknown"]
+__all__ = ["likest", "likest_removed", "no_label_message", "unknown"]
 
 SCANNED = 10_000
 """Names that are compared one by one; in a larger space only the usual ways to write the name are
@@ -34,9 +34,9 @@ def unknown(connection: Connection, space_id: int, names: Iterable[str]) -> dict
     Raises:
         InvalidInput: something that no name can be.
     """
-    wanted = list(dict.fromkeys(names))
-    live = set(_live(connection, space_id, sorted(forms(wanted))))
-    missing = [name for name in wanted if name not in live and normal(name) not in live]
+    names = list(dict.fromkeys(names))
+    live = set(_live(connection, space_id, sorted(forms(names))))
+    missing = [name for name in names if name not in live and normal(name) not in live]
     if not missing:
         return {}
     alive = (Label.space_id == space_id, Label.removed_revision.is_(None))
@@ -54,14 +54,14 @@ def unknown(connection: Connection, space_id: int, names: Iterable[str]) -> dict
 
 def likest_removed(connection: Connection, space_id: int, name: str) -> str | None:
     """The removed label of the space whose name is most like this one."""
-    gone = (Label.space_id == space_id, Label.removed_revision.is_not(None))
+    removed = (Label.space_id == space_id, Label.removed_revision.is_not(None))
     return likest(
         name,
-        connection.scalars(select(Label.name).where(*gone).order_by(Label.name).limit(SCANNED)),
+        connection.scalars(select(Label.name).where(*removed).order_by(Label.name).limit(SCANNED)),
     )
 
 
-def told(missing: Mapping[str, str | None], space: str, remedy: str = "") -> str:
+def no_label_message(missing: Mapping[str, str | None], space: str, remedy: str = "") -> str:
     """The message on names that are no labels: the first one, how many more, which labels were
     probably meant, the remedy."""
     more = len(missing) - 1

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from trustvlm.errors import InvalidInput
-from trustvlm.service.inputs.encode import told_remarks
+from trustvlm.service.inputs.encode import notes_and_remarks
 from trustvlm.types import Embedded, Queries
 
 __all__ = ["Part", "divided", "hashable", "joined", "parts_of", "row_count", "shaped"]
@@ -102,6 +102,6 @@ def divided(embedded: Embedded, counts: Sequence[int]) -> Iterator[Embedded]:
             [embedded.failures[i] for i in unread.tolist()],
             tuple((places[read] - start).tolist()),
             tuple((failed[unread] - start).tolist()),
-            *told_remarks(sources, [embedded.remarks[i] for i in read.tolist()]),
+            *notes_and_remarks(sources, [embedded.remarks[i] for i in read.tolist()]),
         )
         start += count

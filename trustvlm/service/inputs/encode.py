@@ -24,11 +24,11 @@ from trustvlm.service.home.home import Home
 from trustvlm.service.home.limits import at_most
 from trustvlm.service.inputs.names import MAX_PROMPT, check_characters
 from trustvlm.service.inputs.space_encoders import (
+    cut_message,
     encoder_of,
     encodes_images,
     encodes_texts,
     image_encoder,
-    told_cut,
 )
 from trustvlm.types import Embedded, Queries
 from trustvlm.types.array_input import sources as image_list
@@ -43,9 +43,9 @@ __all__ = [
     "check_queries",
     "embed",
     "encode_for",
+    "notes_and_remarks",
     "raw_queries",
     "reading",
-    "told_remarks",
     "unit_queries",
 ]
 
@@ -131,7 +131,7 @@ def embed(
         [(image.source, image.reason) for image in failed],
         tuple(image.index for image in images),
         tuple(image.index for image in failed),
-        *told_remarks(names, [image.remarks for image in images]),
+        *notes_and_remarks(names, [image.remarks for image in images]),
     )
 
 
@@ -140,7 +140,7 @@ def _column(images: Sequence[EncodedImage], encoder: int, dim: int) -> Float32s:
     return np.array([image.embeddings[encoder] for image in images]).reshape(len(images), dim)
 
 
-def told_remarks(
+def notes_and_remarks(
     sources: Sequence[str], remarks: Sequence[tuple[Remark, ...]]
 ) -> tuple[tuple[str, ...], tuple[tuple[Remark, ...], ...]]:
     """(notes, remarks) of images with these names, as in :class:`Embedded`."""
@@ -178,9 +178,9 @@ def raw_queries(
             texts without a text tower.
     """
     check_queries(queries)
-    given = (queries.images, queries.text, queries.classifier, queries.verifier)
+    parts = (queries.images, queries.text, queries.classifier, queries.verifier)
     if queries.images is not None or queries.text is not None:
-        if sum(part is not None for part in given) > 1:
+        if sum(part is not None for part in parts) > 1:
             raise InvalidInput("queries: pass vectors, or images, or text, not several of them")
         if queries.text is not None:
             queries = _encoded_texts(home, space, queries.text)
@@ -226,15 +226,15 @@ def _encoded_texts(home: Home, space: SpaceRecord, text: str | Sequence[str]) ->
     texts = _checked_texts(home, text)
     encoder = encoder_of(home, space, "classifier")
     if cut := [text for text, is_cut in zip(texts, encoder.cut(texts), strict=True) if is_cut]:
-        log.warning("queries.text: %s", told_cut(cut))
+        log.warning("queries.text: %s", cut_message(cut))
     return Queries(classifier=encoder.encode_texts(texts))
 
 
 def _checked_texts(home: Home, text: str | Sequence[str]) -> list[str]:
-    given = [text] if isinstance(text, str) else text
-    if not isinstance(given, Iterator):  # an iterator may not end: it is read up to the limit only
-        given = text_list(given, "queries.text", "texts")
-    texts = at_most(given, home.calls, "queries", "queries.text")
+    items = [text] if isinstance(text, str) else text
+    if not isinstance(items, Iterator):  # an iterator may not end: it is read up to the limit only
+        items = text_list(items, "queries.text", "texts")
+    texts = at_most(items, home.calls, "queries", "queries.text")
     if not all(isinstance(text, str) and text.strip() for text in texts):
         raise InvalidInput("queries.text: expected non-empty strings")
     if (longest := max(map(len, texts), default=0)) > MAX_PROMPT:

@@ -1,4 +1,4 @@
-"""Images whose true label somebody told us: checked, told apart, and compared with the support
+"""Images with their true labels: checked, identified by content, and compared with support
 images."""
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from trustvlm.catalog.rows import labels as label_rows
 from trustvlm.catalog.rows import observations
-from trustvlm.catalog.rows.likeness import told, unknown
+from trustvlm.catalog.rows.likeness import no_label_message, unknown
 from trustvlm.catalog.rows.observations import NewObservation
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.store.vectors import pack
@@ -109,10 +109,7 @@ def observe(
     )
     images = None if queries.images is None else image_list(queries.images, "queries.images")
     if images:  # a wrong name shows before any image is encoded
-        if len(truth) != len(images):
-            raise InvalidInput(
-                f"truth: expected {len(images)} names, one for each query, got {len(truth)}"
-            )
+        _check_count("truth", truth, len(images))
         with home.catalog.read() as connection:
             truth_ids(connection, space, np.array(truth, dtype=object))
     notes: list[str] = []
@@ -122,25 +119,27 @@ def observe(
             "queries.classifier: trust needs classifier embeddings; only verifier embeddings "
             "were given"
         )
-    if len(truth) != len(classifier):
-        raise InvalidInput(
-            f"truth: expected {len(classifier)} names, one for each query, got {len(truth)}"
-        )
-    if sources is not None and len(sources) != len(classifier):
-        raise InvalidInput(
-            f"sources: expected {len(classifier)} names, one for each query, got {len(sources)}"
-        )
+    _check_count("truth", truth, len(classifier))
+    if sources is not None:
+        _check_count("sources", sources, len(classifier))
     if images is not None:
         limits = reading(home, space, queries.image_range, queries.accept_truncated)
         hashes = [hash_image(image, limits) for image in images]
     else:
-        known = (classifier if verifier is None else verifier).astype(np.float32)
-        hashes = [hashlib.sha256(pack(vector)).digest() for vector in known]
+        vectors = (classifier if verifier is None else verifier).astype(np.float32)
+        hashes = [hashlib.sha256(pack(vector)).digest() for vector in vectors]
     names = np.empty(len(classifier), dtype=object)
     names[:] = truth
-    given: Sequence[str | None] = [None] * len(classifier) if sources is None else sources
-    told = [None if source is None else source_text(source) for source in given]
-    return Observed(classifier, verifier, names, hashes, told, tuple(notes))
+    stored_names = [
+        None if source is None else source_text(source)
+        for source in ([None] * len(classifier) if sources is None else sources)
+    ]
+    return Observed(classifier, verifier, names, hashes, stored_names, tuple(notes))
+
+
+def _check_count(what: str, names: Sequence[str | None], count: int) -> None:
+    if len(names) != count:
+        raise InvalidInput(f"{what}: expected {count} names, one for each query, got {len(names)}")
 
 
 def stored_images(connection: Connection, space: SpaceRecord) -> tuple[Observed, Int64s]:
@@ -176,13 +175,13 @@ def truth_ids(connection: Connection, space: SpaceRecord, truth: Objects) -> Int
         NotFound: a name that is no label of the space.
     """
     names = sorted({name for name in truth.tolist() if name is not None})
-    found = label_rows.find_many(connection, space.id, names)
-    if len(found) < len(names):
+    records = label_rows.find_many(connection, space.id, names)
+    if len(records) < len(names):
         missing = unknown(connection, space.id, names)
         remedy = "register it, or give None for images of no label"
-        raise NotFound(f"truth: {told(missing, space.name, remedy)}")
+        raise NotFound(f"truth: {no_label_message(missing, space.name, remedy)}")
     return np.array(
-        [-1 if name is None else found[name].id for name in truth.tolist()], dtype=np.int64
+        [-1 if name is None else records[name].id for name in truth.tolist()], dtype=np.int64
     )
 
 
@@ -191,8 +190,7 @@ def are_supports(
 ) -> Bools:
     """(n,) which of `count` unit verifier embeddings are those of a support image of the space.
 
-    They would vouch for themselves: a support image is close to its own prototype because it is in
-    it.
+    Such a query would vouch for itself: it is part of the prototype that it is compared with.
     """
     index = home.caches.support_view(connection, view, classifier=False)
     if not len(index) or not count:

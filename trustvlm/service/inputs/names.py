@@ -69,8 +69,8 @@ def check_name(name: object, what: str) -> str:
 
 
 def check_space_name(name: object, what: str) -> str:
-    """The same of a space: its name stands between the slashes of addresses, and none is in it.
-    Raises InvalidInput."""
+    """`name` in normal form C, when it can be that of a space: it stands between the slashes of
+    addresses and holds none. Raises InvalidInput, see :func:`check_name`."""
     name = check_name(name, what)
     if "/" in name:
         raise InvalidInput(

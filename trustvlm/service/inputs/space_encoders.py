@@ -27,13 +27,13 @@ from trustvlm.service.home.home import Home
 from trustvlm.types.arrays import Float32s
 
 __all__ = [
+    "cut_message",
     "encode_prompts",
     "encoder_of",
     "encodes_images",
     "encodes_texts",
     "image_encoder",
     "prompts_of",
-    "told_cut",
 ]
 
 log = logging.getLogger("trustvlm")
@@ -157,7 +157,7 @@ def encode_prompts(
     return prototypes, [name for name, group in zip(prompts, cut, strict=True) if group.any()]
 
 
-def told_cut(names: Sequence[str]) -> str:
+def cut_message(names: Sequence[str]) -> str:
     """The message that the prompts of these labels are cut."""
     some = ", ".join(map(brief, names[:5])) + (f" and {len(names) - 5:,} more" if names[5:] else "")
     return f"prompts longer than the classifier reads, whose ends are ignored: {some}"

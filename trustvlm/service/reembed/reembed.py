@@ -131,10 +131,10 @@ def _begin_run(
         return old, spaces.find_by_id(connection, job.other_id), job
 
 
-def _scale(home: Home, old: SpaceRecord, values: Mapping[str, Any], given: float | None) -> float:
+def _scale(home: Home, old: SpaceRecord, values: Mapping[str, Any], scale: float | None) -> float:
     """The logit scale: the given one, else that of a new classifier, else the old one."""
-    if given is not None:
-        return check_scale(given)
+    if scale is not None:
+        return check_scale(scale)
     classifier = values["classifier"]
     if values["classifier_identity"] == old.classifier_identity or not encodes_texts(classifier):
         return old.logit_scale

@@ -151,7 +151,7 @@ class Sources:
 
     old: SpaceRecord
     new: SpaceRecord
-    given: GivenVectors
+    vectors: GivenVectors
     originals: Originals
 
     @property
@@ -167,7 +167,7 @@ class Sources:
     def text(self, label: StoredLabel, staged: StoredLabel | None) -> NewText | None:
         """The text of a label; `staged` is its counterpart of an earlier pass. None: nothing gives
         it."""
-        if (vector := self.given.texts.get(label.name)) is not None:
+        if (vector := self.vectors.texts.get(label.name)) is not None:
             return NewText("vector", vector)
         dim, of_vector = self.new.classifier_dim, label.text_source == "vector"
         templates_matter = not of_vector and label.prompt is None
@@ -191,9 +191,9 @@ class Sources:
 
         With `partial`, its verifier embedding is enough: search by text does without the image.
         """
-        if (vector := self.given.images.get(image.id)) is not None:
+        if (vector := self.vectors.images.get(image.id)) is not None:
             content = hashlib.sha256(pack(vector)).digest()
-            other = self.given.classifier_images.get(image.id)
+            other = self.vectors.classifier_images.get(image.id)
             return NewSupport(content, image.source, vector, other, image.thumbnail)
         same = self.old.verifier == "same"
         stored = {
@@ -217,14 +217,15 @@ class Sources:
 
     def observation(self, classifier: bytes, verifier: bytes | None) -> Embeddings | None:
         """The new embeddings of an observation with these old ones; None: it needs its original."""
-        own = classifier if self.old.verifier == "same" else verifier
-        stored = {"classifier": classifier, "verifier": own}
+        if self.old.verifier == "same":
+            verifier = classifier
+        stored = {"classifier": classifier, "verifier": verifier}
         kept = self._kept(stored, "classifier")
         if kept is None or self.new.verifier == "same":
             return None if kept is None else (kept, None)
         other = self._kept(stored, "verifier")
         # An observation of text has no verifier embedding and needs none.
-        return None if other is None and own is not None else (kept, other)
+        return None if other is None and verifier is not None else (kept, other)
 
     def _kept(self, stored: Mapping[str, bytes | None], side: str) -> bytes | None:
         """The stored embedding, by side of the old encoder, that is that of the new encoder."""

@@ -1,4 +1,4 @@
-"""Filling the space beside a space: each label with its aliases is made as a whole, outside of the
+"""Fills the space beside a space: each label with its aliases is made completely, outside of the
 transaction that stores it.
 
 A label that changes afterwards is made again from the embeddings that its counterpart has already,
@@ -25,7 +25,7 @@ from trustvlm.catalog.upkeep import reembed_rows, reembed_runs
 from trustvlm.catalog.upkeep.reembed_runs import ReembedRecord
 from trustvlm.errors import Conflict
 from trustvlm.service.home.home import Home
-from trustvlm.service.inputs.space_encoders import encode_prompts, encoder_of, told_cut
+from trustvlm.service.inputs.space_encoders import cut_message, encode_prompts, encoder_of
 from trustvlm.service.reembed.sources import Embeddings, NewText, Sources
 from trustvlm.service.registration.encode_chunk import support_of
 from trustvlm.service.registration.plan import chunked
@@ -107,7 +107,9 @@ def _plan(
         staged_labels = {
             row.id: row for row in _labels(connection, job.other_id, list(staged_ids.values()))
         }
-        made = {image.id: image for image in _supports(connection, list(staged_ids.values()))}
+        staged_images = {
+            image.id: image for image in _supports(connection, list(staged_ids.values()))
+        }
         pairs = reembed_rows.counterparts(
             connection, job, "support", [image.id for image in images]
         )
@@ -120,7 +122,8 @@ def _plan(
             by_id[row.id] = _Label(row, text)
     for image in images:
         if image.label_id in by_id:
-            _plan_support(sources, by_id[image.label_id], image, made.get(pairs.get(image.id, -1)))
+            staged = staged_images.get(pairs.get(image.id, -1))
+            _plan_support(sources, by_id[image.label_id], image, staged)
     return list(by_id.values())
 
 
@@ -135,16 +138,16 @@ def _supports(connection: Connection, label_ids: Sequence[int]) -> list[StoredSu
 
 
 def _plan_support(
-    sources: Sources, label: _Label, image: StoredSupport, made: StoredSupport | None
+    sources: Sources, label: _Label, image: StoredSupport, staged: StoredSupport | None
 ) -> None:
-    if made is not None:
-        other = made.classifier_embedding
+    if staged is not None:
+        other = staged.classifier_embedding
         label.supports[image.id] = NewSupport(
-            made.content_hash,
-            made.source,
-            unpack([made.embedding], sources.new.verifier_dim)[0],
+            staged.content_hash,
+            staged.source,
+            unpack([staged.embedding], sources.new.verifier_dim)[0],
             None if other is None else unpack([other], sources.new.classifier_dim)[0],
-            made.thumbnail,
+            staged.thumbnail,
         )
     elif (ready := sources.support(image)) is not None:
         label.supports[image.id] = ready
@@ -173,7 +176,7 @@ def _encode(
         if label.text.prompts:
             label.text = replace(label.text, prototype=texts[label.row.name])
     if cut:
-        log.warning("%s", told_cut(cut))
+        log.warning("%s", cut_message(cut))
 
 
 def _write(

@@ -79,9 +79,9 @@ class ReembedVerbs(OpenHome):
         with exclusive(home):
             specs = {"classifier": classifier, "verifier": verifier}
             old, new, job = begin(home, space, specs, templates, logit_scale)
-            given = GivenVectors(new, text_vectors, image_vectors, classifier_image_vectors)
+            vectors = GivenVectors(new, text_vectors, image_vectors, classifier_image_vectors)
             originals = Originals(home, [Path(folder) for folder in originals_from])
-            sources = Sources(old, new, given, originals)
+            sources = Sources(old, new, vectors, originals)
             return cut_over(home, space, job, sources, drop_missing, progress)
 
     def repoint_space(

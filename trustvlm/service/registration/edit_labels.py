@@ -20,7 +20,12 @@ from trustvlm.scoring.vectors import as_matrix
 from trustvlm.service.home.home import Home
 from trustvlm.service.home.purge import purge_label
 from trustvlm.service.inputs.names import check_name
-from trustvlm.service.inputs.space_encoders import encode_prompts, encoder_of, prompts_of, told_cut
+from trustvlm.service.inputs.space_encoders import (
+    cut_message,
+    encode_prompts,
+    encoder_of,
+    prompts_of,
+)
 from trustvlm.service.registration.plan import check_prompt
 from trustvlm.service.registration.prototypes import follow_supports
 from trustvlm.types.array_input import id_list
@@ -86,17 +91,17 @@ def _encoded(home: Home, space: SpaceRecord, name: str, prompt: str | None) -> F
     prompts = {name: prompts_of(name, prompt, space.templates)}
     texts, cut = encode_prompts(encoder_of(home, space, "classifier"), prompts)
     if cut:
-        log.warning("%s", told_cut(cut))
+        log.warning("%s", cut_message(cut))
     return texts[name]
 
 
 def remove_support(home: Home, space_name: str, ids: Sequence[int]) -> int:
     """See :meth:`TrustService.remove_support`."""
-    wanted = _check_ids(ids)
+    ids = _check_ids(ids)
     with home.catalog.write("support.remove") as connection:
         space = spaces.find(connection, space_name)
-        owners = supports.find_alive(connection, space.id, wanted)
-        missing = [support_id for support_id in wanted if support_id not in owners]
+        owners = supports.find_alive(connection, space.id, ids)
+        missing = [support_id for support_id in ids if support_id not in owners]
         removed = supports.find_removed(connection, space.id, missing, of_live_labels=False)
         if removed:
             raise NotFound(
@@ -107,21 +112,21 @@ def remove_support(home: Home, space_name: str, ids: Sequence[int]) -> int:
             raise NotFound(
                 f"no support image with this id in space {space_name!r}: {_some(missing)}"
             )
-        if not wanted:
+        if not ids:
             return space.revision
         revision = spaces.advance(connection, space.id)
-        supports.remove(connection, wanted, revision)
+        supports.remove(connection, ids, revision)
         follow_supports(home, connection, space, owners.values(), revision)
     return revision
 
 
 def restore_support(home: Home, space_name: str, ids: Sequence[int]) -> int:
     """See :meth:`TrustService.restore_support`."""
-    wanted = _check_ids(ids)
+    ids = _check_ids(ids)
     with home.catalog.write("support.restore") as connection:
         space = spaces.find(connection, space_name)
-        owners = supports.find_removed(connection, space.id, wanted)
-        missing = [support_id for support_id in wanted if support_id not in owners]
+        owners = supports.find_removed(connection, space.id, ids)
+        missing = [support_id for support_id in ids if support_id not in owners]
         if alive := supports.find_alive(connection, space.id, missing):
             raise NotFound(f"no removed support image: {_some(alive)} is not removed")
         if missing:
@@ -130,11 +135,11 @@ def restore_support(home: Home, space_name: str, ids: Sequence[int]) -> int:
                 "label restore')"
             )
             raise NotFound(f"no removed support image {_some(missing)}: {reason}")
-        if not wanted:
+        if not ids:
             return space.revision
         revision = spaces.advance(connection, space.id)
         try:
-            supports.restore(connection, wanted, revision)
+            supports.restore(connection, ids, revision)
         except IntegrityError as error:
             raise Conflict(
                 "one of these support images has been registered again meanwhile; nothing was "

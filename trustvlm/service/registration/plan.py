@@ -75,7 +75,7 @@ class PlannedLabel:
         )
 
     def text(self, space: SpaceRecord) -> Float32s | None:
-        """The text prototype of the vectors that were given."""
+        """The text prototype of the label's text vectors."""
         return None if self.text_vector is None else text_prototype(_text_rows(space, self))
 
     def vectors(self, space: SpaceRecord) -> list[NewSupport]:
@@ -137,23 +137,25 @@ def text_prototypes(space: SpaceRecord, planned: Sequence[PlannedLabel]) -> dict
     Raises:
         InvalidInput: a vector that cannot be right; the message names the label.
     """
-    given = [label for label in planned if label.text_vector is not None]
-    rows = _stacked(space, given)
+    labels = [label for label in planned if label.text_vector is not None]
+    rows = _stacked(space, labels)
     if rows is None:
-        return {label.name: text_prototype(_text_rows(space, label)) for label in given}
-    return {label.name: row for label, row in zip(given, single_text_prototypes(rows), strict=True)}
+        return {label.name: text_prototype(_text_rows(space, label)) for label in labels}
+    return {
+        label.name: row for label, row in zip(labels, single_text_prototypes(rows), strict=True)
+    }
 
 
-def _check_texts(space: SpaceRecord, given: Sequence[PlannedLabel]) -> None:
+def _check_texts(space: SpaceRecord, labels: Sequence[PlannedLabel]) -> None:
     """Raises InvalidInput, naming the label, for a text vector that cannot be right."""
-    if _stacked(space, given) is None:
-        text_prototypes(space, given)
+    if _stacked(space, labels) is None:
+        text_prototypes(space, labels)
 
 
-def _stacked(space: SpaceRecord, given: Sequence[PlannedLabel]) -> Float64s | None:
+def _stacked(space: SpaceRecord, labels: Sequence[PlannedLabel]) -> Float64s | None:
     """(n, d) the text vectors of labels with one vector each, checked; None for other labels, or
     where a vector is not right."""
-    vectors = [label.text_vector for label in given]
+    vectors = [label.text_vector for label in labels]
     if len(vectors) < 2 or not all(
         type(v) is np.ndarray and v.shape == (space.classifier_dim,) for v in vectors
     ):

@@ -18,8 +18,8 @@ __all__ = ["repoint"]
 
 def repoint(home: Home, space_name: str, classifier: str | None, verifier: str | None) -> SpaceRow:
     """See :meth:`TrustService.repoint_space`."""
-    given = {"classifier": classifier, "verifier": verifier}
-    specs = {side: parse_spec(spec).text for side, spec in given.items() if spec is not None}
+    sides = {"classifier": classifier, "verifier": verifier}
+    specs = {side: parse_spec(spec).text for side, spec in sides.items() if spec is not None}
     if not specs:
         raise InvalidInput("repoint_space: expected a classifier, a verifier or both")
     space = home.space(space_name)

@@ -145,8 +145,8 @@ def surplus(connection: Connection, space: SpaceRecord, call: Contents) -> Surpl
         InvalidInput: they have nothing in common: everything would be removed.
     """
     stored = contents.every(connection, space.id)
-    wanted = {content: name for name, of_label in call.images.items() for content in of_label}
-    if not call.images or (stored and not any(row.content_hash in wanted for row in stored)):
+    names = {content: name for name, of_label in call.images.items() for content in of_label}
+    if not call.images or (stored and not any(row.content_hash in names for row in stored)):
         raise InvalidInput(
             f"sync: none of the {len(stored):,} support images of space {space.name!r} is in the "
             f"call, so that all of them would be removed; check the folder, or run 'trustvlm space "
@@ -165,12 +165,14 @@ def surplus(connection: Connection, space: SpaceRecord, call: Contents) -> Surpl
         rows = rows_of[label.id]
         if label.name in call.images:
             missing = [row for row in rows if row.content_hash not in call.images[label.name]]
-            _remove_images(extra, label.name, missing, call, wanted)
+            _remove_images(extra, label.name, missing, call, names)
         elif rows and (reason := _reason_to_keep(label, aliases[label.id], call)):
             extra.kept.append(KeptLabel(label.name, reason))
         elif rows:
             removed_ids.add(label.id)
-            extra.moved.extend(_known(row, wanted) for row in rows if row.content_hash in wanted)
+            extra.moved.extend(
+                _known_image(row, names) for row in rows if row.content_hash in names
+            )
     # Aliases first: a label that has some cannot be removed.
     for label in sorted(live, key=lambda label: label.alias_of is None):
         if removed_ids & {label.id, label.alias_of}:
@@ -192,7 +194,7 @@ def _remove_images(
     name: str,
     rows: list[LabelledContent],
     call: Contents,
-    wanted: Mapping[bytes, str],
+    names: Mapping[bytes, str],
 ) -> None:
     """Add support images of a label that stays to the surplus."""
     if rows and name in call.unread:
@@ -203,11 +205,13 @@ def _remove_images(
         return
     for row in rows:
         extra.ids.append(row.id)
-        (extra.moved if row.content_hash in wanted else extra.removed).append(_known(row, wanted))
+        (extra.moved if row.content_hash in names else extra.removed).append(
+            _known_image(row, names)
+        )
 
 
-def _known(row: LabelledContent, wanted: Mapping[bytes, str]) -> KnownImage:
-    return KnownImage(row.source, wanted.get(row.content_hash), row.label, row.id)
+def _known_image(row: LabelledContent, names: Mapping[bytes, str]) -> KnownImage:
+    return KnownImage(row.source, names.get(row.content_hash), row.label, row.id)
 
 
 def sync_contents(home: Home, space_name: str, call: Contents) -> RegisterResult:

@@ -1,4 +1,4 @@
-"""Labels that mean the same: finding them, and making one a further name of another."""
+"""Labels of nearly equal meaning: finds them, and makes one an alias of another."""
 
 from __future__ import annotations
 

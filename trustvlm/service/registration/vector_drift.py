@@ -1,4 +1,4 @@
-"""Vectors that are registered, compared with those that are there: are they of the same encoder?
+"""Compares vectors that are registered with stored ones: do they come from one encoder?
 
 A space of precomputed embeddings cannot know who computed them. What it can see is that new ones
 lie elsewhere: see :mod:`trustvlm.selective.vector_drift`. It is a remark in the result of the call,
@@ -22,8 +22,8 @@ from trustvlm.types.arrays import Float64s
 __all__ = ["SAMPLE", "departed"]
 
 SAMPLE = 512
-"""So many stored vectors are looked at, and so many new ones. A full sample of a space is kept for
-the life of the service."""
+"""Number of stored and of new vectors that are compared. A full sample of a space is kept for the
+life of the service."""
 
 _SIDES = {
     "text": ("text vectors", "{classifier}"),
@@ -37,18 +37,18 @@ def departed(
 ) -> tuple[str, ...]:
     """One sentence for each side (texts, images) on which the vectors of a call depart from the
     stored ones."""
-    found = []
+    sentences = []
     for side, (what, spec) in _SIDES.items():
         batch = _batch(space, planned.values(), side)
         if len(batch) < LEAST_VECTORS or (baseline := _baseline(home, space, side)) is None:
             continue
         if words := departures(baseline, batch):
             encoder = spec.format(classifier=space.classifier, verifier=space.verifier)
-            found.append(
+            sentences.append(
                 f"the {what} do not look like those of {encoder!r} in space {space.name!r}: "
                 f"{'; '.join(words)}"
             )
-    return tuple(found)
+    return tuple(sentences)
 
 
 def _batch(space: SpaceRecord, planned: Iterable[PlannedLabel], side: str) -> Float64s:
@@ -91,9 +91,9 @@ def _baseline(home: Home, space: SpaceRecord, side: str) -> Baseline | None:
             )
     if len(rows) < LEAST_VECTORS:
         return None
-    found = baseline_of(
+    baseline = baseline_of(
         rows.astype(np.float64), owners, norms=side != "text"
     )  # text prototypes are normalised
     if len(rows) == SAMPLE:
-        home.baselines[key] = found
-    return found
+        home.baselines[key] = baseline
+    return baseline

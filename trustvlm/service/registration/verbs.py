@@ -97,7 +97,7 @@ class RegistrationVerbs(OpenHome):
             inputs: new labels, or labels that exist already and get more support images.
             progress: called with a number of images after these were encoded.
             keep_originals: keep the image files in the home, so that :meth:`reembed_space` can
-                embed them anew; also those of support images that are there already.
+                embed them again; also those of support images that exist already.
             bring_back: also add images that were removed from their label and not yet purged;
                 otherwise they are only reported, in `taken_out`.
             sync: afterwards the space has the support images of `inputs` and no others. Other
@@ -172,7 +172,7 @@ class RegistrationVerbs(OpenHome):
     ) -> int:
         """Change a label's text vector, prompt or name; the space's new revision.
 
-        A text prototype that was encoded from the name is encoded anew from `new_name`; one given
+        A text prototype that was encoded from the name is encoded again from `new_name`; one given
         as a vector stays.
 
         Raises:
@@ -201,7 +201,7 @@ class RegistrationVerbs(OpenHome):
         return edit_labels.restore_label(self._writable(), space, label)
 
     def alias(self, space: str, label: str, of: str) -> int:
-        """Make a label a further name of the label `of`; the space's new revision.
+        """Make a label an alias of the label `of`; the space's new revision.
 
         The two are one label from then on: they share probability and support images, `of` is the
         answer, and either name counts as correct. :meth:`unalias` undoes it.
@@ -237,12 +237,11 @@ class RegistrationVerbs(OpenHome):
         return listing.unknown_labels(self._ready(), space, names)
 
     def list_supports(self, space: str, label: str) -> list[SupportRow]:
-        """The support images of a label and of its further names, in order of id. Raises
-        NotFound."""
+        """The support images of a label and its aliases, in order of id. Raises NotFound."""
         return listing.list_supports(self._ready(), space, label)
 
     def thumbnail(self, support_id: int) -> bytes | None:
-        """The JPEG thumbnail of a support image; None when it came as a vector or is gone."""
+        """The JPEG thumbnail of a support image; None when it came as a vector or is removed."""
         return listing.thumbnail(self._ready(), support_id)
 
     def remove_support(self, space: str, ids: Sequence[int]) -> int:
