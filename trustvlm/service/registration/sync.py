@@ -170,9 +170,7 @@ def surplus(connection: Connection, space: SpaceRecord, call: Contents) -> Surpl
             extra.kept.append(KeptLabel(label.name, reason))
         elif rows:
             removed_ids.add(label.id)
-            extra.moved.extend(
-                _known_image(row, names) for row in rows if row.content_hash in names
-            )
+            extra.moved.extend(_image_of(row, names) for row in rows if row.content_hash in names)
     # Aliases first: a label that has some cannot be removed.
     for label in sorted(live, key=lambda label: label.alias_of is None):
         if removed_ids & {label.id, label.alias_of}:
@@ -205,12 +203,10 @@ def _remove_images(
         return
     for row in rows:
         extra.ids.append(row.id)
-        (extra.moved if row.content_hash in names else extra.removed).append(
-            _known_image(row, names)
-        )
+        (extra.moved if row.content_hash in names else extra.removed).append(_image_of(row, names))
 
 
-def _known_image(row: LabelledContent, names: Mapping[bytes, str]) -> KnownImage:
+def _image_of(row: LabelledContent, names: Mapping[bytes, str]) -> KnownImage:
     return KnownImage(row.source, names.get(row.content_hash), row.label, row.id)
 
 
