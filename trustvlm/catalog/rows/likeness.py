@@ -15,7 +15,7 @@ from trustvlm.catalog.store.bulk import rows_among
 from trustvlm.catalog.store.models import Label
 from trustvlm.catalog.store.names import brief, forms, normal
 
-__all__ = ["likest", "likest_removed", "no_label", "unknown"]
+__all__ = ["likest", "likest_removed", "not_found_text", "unknown"]
 
 SCANNED = 10_000
 """Names that are compared one by one; in a larger space only the usual ways to write the name are
@@ -61,7 +61,7 @@ def likest_removed(connection: Connection, space_id: int, name: str) -> str | No
     )
 
 
-def no_label(missing: Mapping[str, str | None], space: str, remedy: str = "") -> str:
+def not_found_text(missing: Mapping[str, str | None], space: str, remedy: str = "") -> str:
     """The message on names that are no labels: the first one, how many more, which labels were
     probably meant, the remedy."""
     more = len(missing) - 1

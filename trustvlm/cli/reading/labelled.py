@@ -133,7 +133,7 @@ def check_names(
     Raises:
         NotFound: one is not. InvalidInput: --no-label names nothing that is there.
     """
-    from trustvlm.catalog.rows.likeness import likest, no_label
+    from trustvlm.catalog.rows.likeness import likest, not_found_text
 
     for name in no_label:
         if name not in truth:
@@ -147,7 +147,7 @@ def check_names(
             f"'trustvlm register' adds it; --no-label {first} counts its images as images "
             f"of no label"
         )
-        raise NotFound(no_label(missing, space, remedy))
+        raise NotFound(not_found_text(missing, space, remedy))
 
 
 def _encoded(

@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import Request
 
-from trustvlm.catalog.rows.likeness import no_label
+from trustvlm.catalog.rows.likeness import not_found_text
 from trustvlm.errors import NotFound, TrustVLMError
 from trustvlm.http.guard.keyring import Keyring
 from trustvlm.http.guard.logs import DROPPED
@@ -163,7 +163,7 @@ async def refuse_unknown(
     """Refuse names that are no labels before any image is encoded and before a job is begun. Raises
     NotFound."""
     if missing := await serving.reading.run(lambda: serving.service.unknown_labels(space, names)):
-        raise NotFound(f"{field}: {no_label(missing, space)}")
+        raise NotFound(f"{field}: {not_found_text(missing, space)}")
 
 
 def serving_of(request: Request) -> Serving:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from trustvlm.catalog.rows import labels as label_rows
 from trustvlm.catalog.rows import observations
-from trustvlm.catalog.rows.likeness import no_label, unknown
+from trustvlm.catalog.rows.likeness import not_found_text, unknown
 from trustvlm.catalog.rows.observations import NewObservation
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.store.vectors import pack
@@ -179,7 +179,7 @@ def truth_ids(connection: Connection, space: SpaceRecord, truth: Objects) -> Int
     if len(records) < len(names):
         missing = unknown(connection, space.id, names)
         remedy = "register it, or give None for images of no label"
-        raise NotFound(f"truth: {no_label(missing, space.name, remedy)}")
+        raise NotFound(f"truth: {not_found_text(missing, space.name, remedy)}")
     return np.array(
         [-1 if name is None else records[name].id for name in truth.tolist()], dtype=np.int64
     )

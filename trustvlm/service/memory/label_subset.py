@@ -10,7 +10,7 @@ import numpy.typing as npt
 from sqlalchemy import Connection
 
 from trustvlm.catalog.rows import labels as label_rows
-from trustvlm.catalog.rows.likeness import no_label, unknown
+from trustvlm.catalog.rows.likeness import not_found_text, unknown
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.types.array_input import names_or_mask
@@ -69,7 +69,7 @@ def slots_of_names(connection: Connection, view: SpaceView, labels: Iterable[str
     records = label_rows.find_many(connection, view.space.id, names)
     if len(records) < len(names):
         raise NotFound(
-            f"labels: {no_label(unknown(connection, view.space.id, names), view.space.name)}"
+            f"labels: {not_found_text(unknown(connection, view.space.id, names), view.space.name)}"
         )
     return view.text.slots(np.array([records[name].id for name in names], dtype=np.int64))
 

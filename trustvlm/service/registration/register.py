@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from trustvlm.catalog.rows import contents, labels, spaces, supports
 from trustvlm.catalog.rows.labels import LabelRecord, NewLabel
-from trustvlm.catalog.rows.likeness import no_label, unknown
+from trustvlm.catalog.rows.likeness import not_found_text, unknown
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.rows.supports import NewSupport
 from trustvlm.catalog.store.names import normal
@@ -87,7 +87,7 @@ def register(
         existing = labels.find_many(connection, space.id, list(planned))
         if must_exist and len(existing) < len(planned):
             missing = unknown(connection, space.id, planned)
-            raise NotFound(no_label(missing, space.name, "register it first"))
+            raise NotFound(not_found_text(missing, space.name, "register it first"))
     options = RegisterOptions(on_commit, progress, must_exist, keep_originals, bring_back, limits)
     for label in planned.values():
         _check_against(space, label, existing.get(label.name), must_exist)

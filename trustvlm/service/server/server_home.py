@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from trustvlm.catalog.rows import label_pages, spaces, supports
-from trustvlm.catalog.rows.likeness import no_label, unknown
+from trustvlm.catalog.rows.likeness import not_found_text, unknown
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.server import idempotency, jobs
 from trustvlm.catalog.server.idempotency import CallRecord
@@ -110,7 +110,7 @@ class ServerHome(OpenHome):
             record = spaces.find(connection, space)
             row = label_pages.find_row(connection, record.id, label)
             if row is None:
-                raise NotFound(no_label(unknown(connection, record.id, [label]), record.name))
+                raise NotFound(not_found_text(unknown(connection, record.id, [label]), record.name))
         return row
 
     def label_page(
