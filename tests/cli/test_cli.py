@@ -86,20 +86,6 @@ def test_every_command_and_option_is_documented(path, command):
     assert "Usage: " in text.output
 
 
-def test_every_command_is_in_the_readme():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = readme.split("\n## Commands\n")[1].split("\n## ")[0]
-    listed = {  # "`space` create, list, show · `score` · …"
-        match[1]: set(re.findall(r"\w+", match[2]))
-        for match in re.finditer(r"`([a-z]+)`([^·`]*)", section)
-    }
-    for (name, *rest), _ in [found for found in commands() if found[0]]:
-        assert name in listed, f"README.md, Commands: 'trustvlm {name}' is missing"
-        assert set(rest) <= listed[name], (
-            f"README.md, Commands: 'trustvlm {name} {' '.join(rest)}' is missing"
-        )
-
-
 def test_score_names_every_rule():
     text = CliRunner().invoke(main, ["score", "--help"]).output
     for rule in trustvlm.RULES:

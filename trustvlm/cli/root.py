@@ -9,23 +9,18 @@ from typing import Any, NoReturn
 import click
 
 from trustvlm import __version__
-from trustvlm.cli.commands.backup import backup, restore
 from trustvlm.cli.commands.calibration import calibrate, calibration, recalibrate
-from trustvlm.cli.commands.database import db
-from trustvlm.cli.commands.demo import demo
 from trustvlm.cli.commands.evaluate import evaluate
 from trustvlm.cli.commands.feedback import feedback, monitor
+from trustvlm.cli.commands.home import backup, db, export, import_, restore, verify
 from trustvlm.cli.commands.index import index
-from trustvlm.cli.commands.key import key
 from trustvlm.cli.commands.label import label
 from trustvlm.cli.commands.register import register
 from trustvlm.cli.commands.score import score
 from trustvlm.cli.commands.search import search
-from trustvlm.cli.commands.serve import serve
+from trustvlm.cli.commands.serve import demo, key, serve
 from trustvlm.cli.commands.space import space
 from trustvlm.cli.commands.support import purge, support
-from trustvlm.cli.commands.transfer import export, import_
-from trustvlm.cli.commands.verify import verify
 from trustvlm.cli.printing.safe_text import shown, tolerate_any_character
 from trustvlm.cli.printing.wording import in_options, options_of
 from trustvlm.cli.session import Session, default_home
@@ -96,7 +91,12 @@ def _set_up_logging(verbose: int) -> None:
 
 
 @click.group(
-    cls=Root, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+    cls=Root,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 110,
+        "show_default": True,
+    },
 )
 @click.option(
     "--home",
@@ -118,7 +118,11 @@ def _set_up_logging(verbose: int) -> None:
     help="Arithmetic of the models.  [default: fp32]",
 )
 @click.option(
-    "-v", "--verbose", count=True, help="Log what is done (-vv: in detail) and show tracebacks."
+    "-v",
+    "--verbose",
+    count=True,
+    show_default=False,
+    help="Log what is done (-vv: in detail) and show tracebacks.",
 )
 @click.version_option(__version__, prog_name="trustvlm")
 @click.pass_context
@@ -140,21 +144,9 @@ def main(
     ctx.obj = Session(home or default_home(), home is not None, device, precision)
 
 
-COMMANDS = (
-    *(
-        space,
-        register,
-        label,
-        support,
-        score,
-        search,
-        evaluate,
-        calibrate,
-        recalibrate,
-        calibration,
-        feedback,
-        monitor,
-    ),
+COMMANDS: tuple[click.Command, ...] = (
+    *(space, register, label, support, score, search),
+    *(evaluate, calibrate, recalibrate, calibration, feedback, monitor),
     *(index, db, backup, restore, export, import_, verify, purge, serve, key, demo),
 )
 for command in COMMANDS:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from trustvlm.cli.printing.formats import Column, as_json, details, format_option, row_writer
-from trustvlm.cli.printing.safe_text import utf8
+from trustvlm.cli.commands.options import FORMAT, SPACE, flag, json_flag
+from trustvlm.cli.printing.formats import Column, as_json, details, row_writer
 from trustvlm.cli.reading.bounds import Bounded
-from trustvlm.cli.reading.labelled import labelled_images, labelled_options
+from trustvlm.cli.reading.labelled import LabelledOptions, labelled_options
 from trustvlm.cli.session import Session
 from trustvlm.errors import NotFound
-from trustvlm.reading.naming import Naming
 
 if TYPE_CHECKING:
     from trustvlm.service import TrustService
@@ -23,25 +21,24 @@ __all__ = ["calibrate", "calibration", "recalibrate"]
 
 _SHOWN = 5
 
-CALIBRATION_COLUMNS = [
-    Column("id", lambda row: str(row["id"]), right=True),
+CALIBRATIONS = [
+    Column("id", "id", right=True),
     Column("made", lambda row: row["created_at"][:19], rank=2),
-    Column("revision", lambda row: str(row["revision"]), right=True, rank=3),
-    Column("rule", lambda row: row["rule"], lambda row: "bold"),
+    Column("revision", "revision", right=True, rank=3),
+    Column("rule", "rule", "bold"),
     Column(
         "threshold",
         lambda row: "none" if row["threshold"] is None else f"{row['threshold']:.4f}",
         right=True,
     ),
-    Column("max risk", lambda row: f"{row['max_risk']:g}", right=True, rank=1),
-    Column("confidence", lambda row: f"{row['confidence']:g}", right=True, rank=4),
+    Column("max risk", "max_risk", right=True, rank=1, form="g"),
+    Column("confidence", "confidence", right=True, rank=4, form="g"),
     Column("coverage", lambda row: f"{100 * row['coverage']:.1f} %", right=True),
-    Column("images", lambda row: str(row["images"]), right=True, rank=5),
-    Column("state", lambda row: row["state"], lambda row: "red" if row["failed"] else ""),
+    Column("images", "images", right=True, rank=5),
+    Column("state", "state", lambda row: "red" if row["failed"] else ""),
 ]
-
-CHOICE_COLUMNS = [
-    Column("rule", lambda row: row["rule"], lambda row: "bold"),
+CHOICES = [
+    Column("rule", "rule", "bold"),
     Column("parameters", lambda row: _params(row["params"]), narrow="words"),
     Column("AURC ×1000", lambda row: f"{1000 * row['aurc']:.2f}", right=True),
     Column(
@@ -53,42 +50,36 @@ CHOICE_COLUMNS = [
 
 
 def _params(params: dict[str, float | None]) -> str:
-    return (
-        ", ".join(
-            f"{name} {'fitted' if value is None else format(value, '.3g')}"
-            for name, value in params.items()
-        )
-        or "–"
+    texts = (
+        f"{name} {'fitted' if value is None else format(value, '.3g')}"
+        for name, value in params.items()
     )
+    return ", ".join(texts) or "–"
 
 
 @click.command()
-@click.argument("space", type=utf8)
+@SPACE
 @labelled_options
 @click.option(
     "--max-risk",
     type=Bounded("max_risk"),
     default=0.05,
-    show_default=True,
     help="At most this share of what is accepted is wrong.",
 )
 @click.option(
     "--confidence",
     type=Bounded("confidence"),
     default=0.9,
-    show_default=True,
     help="Confidence of that promise, over the draw of the images.",
 )
 @click.option(
     "--rule",
     default="auto",
-    show_default=True,
     help="auto: compare the rules that keep the classifier's labels, and their parameters; "
     "or one rule by name.",
 )
-@click.option(
+@flag(
     "--may-correct",
-    is_flag=True,
     help="Allow rules that correct the classifier's labels (trustvlm_star, posterior_star); "
     "corrected verdicts say so.",
 )
@@ -96,43 +87,26 @@ def _params(params: dict[str, float | None]) -> str:
     "--on-stale",
     type=click.Choice(["auto", "flag", "abstain"]),
     default="auto",
-    show_default=True,
     help="What to do once the space has changed. flag: keep accepting and mark verdicts as "
-    "stale. abstain: accept nothing. "
-    "auto: abstain if one of the calibration images now gets an added label, otherwise "
-    "flag. New labels that no calibration "
-    "image gets are never accepted.",
+    "stale. abstain: accept nothing. auto: abstain if one of the calibration images now gets an "
+    "added label, otherwise flag. New labels that no calibration image gets are never accepted.",
 )
 @click.option(
     "--on-unverified",
     type=click.Choice(["judge", "abstain"]),
     default="judge",
-    show_default=True,
     help="Labels without support images: judge them by their trust, or never accept them.",
 )
 @click.option(
     "--unknown-rate",
     type=Bounded("unknown_rate"),
     default=0.01,
-    show_default=True,
     help="False alarms of the test for images close to no prototype; 0 switches it off.",
 )
-@click.option("--json", "json_", is_flag=True, help="Print the calibration as JSON.")
+@json_flag(help="Print the calibration as JSON.")
 @click.pass_obj
 def calibrate(
-    session: Session,
-    /,
-    space: str,
-    folder: Path | None,
-    vectors: Path | None,
-    no_label: tuple[str, ...],
-    naming: Naming,
-    exclude: tuple[str, ...],
-    reading: dict[str, Any],
-    json_: bool,
-    rule: str,
-    may_correct: bool,
-    **options: Any,
+    session: Session, /, space: str, labelled: LabelledOptions, json_: bool, **options: Any
 ) -> None:
     """Choose rule and threshold on labelled images, with a promise.
 
@@ -145,37 +119,29 @@ def calibrate(
     Where no threshold can be proved, the calibration is listed as failed, the one in force stays,
     and the exit code is 1.
     """
-    _may_name(rule, may_correct)
-    options |= {"rule": rule, "may_correct": may_correct}
+    _check_rule(options["rule"], options["may_correct"])
     with session.writing() as service:
-        images = labelled_images(
-            service, space, folder, vectors, no_label, naming, exclude, reading
-        )
+        images = labelled.read(service, space)
         made = service.calibrate(
             space, images.queries, images.truth, sources=images.sources, **options
         )
         _print_made(service, made, json_)
 
 
-def _may_name(rule: str, may_correct: bool) -> None:
+def _check_rule(rule: str, may_correct: bool) -> None:
     from trustvlm.scoring.rules import RULES
 
     if rule in RULES and RULES[rule].relabels and not may_correct:
         raise click.UsageError(
             f"--rule {rule} may correct the classifier's labels: add --may-correct, or name a "
-            f"rule that keeps them, "
-            f"such as {rule.removesuffix('_star')}."
+            f"rule that keeps them, such as {rule.removesuffix('_star')}."
         )
 
 
 @click.command()
-@click.argument("space", type=utf8)
-@click.option(
-    "--may-correct",
-    is_flag=True,
-    help="From now on, allow rules that correct the classifier's labels.",
-)
-@click.option("--json", "json_", is_flag=True, help="Print the calibration as JSON.")
+@SPACE
+@flag("--may-correct", help="From now on, allow rules that correct the classifier's labels.")
+@json_flag(help="Print the calibration as JSON.")
 @click.pass_obj
 def recalibrate(session: Session, space: str, may_correct: bool, json_: bool) -> None:
     """Calibrate SPACE again, as it is now.
@@ -195,8 +161,8 @@ def calibration() -> None:
 
 
 @calibration.command("list")
-@click.argument("space", type=utf8)
-@format_option
+@SPACE
+@FORMAT
 @click.pass_obj
 def list_(session: Session, space: str, form: str) -> None:
     """List SPACE's calibrations, newest first."""
@@ -204,31 +170,33 @@ def list_(session: Session, space: str, form: str) -> None:
         items, revision = service.list_calibrations(space), service.get_space(space).revision
     current = _in_force(items)
     rows = [item.to_dict() | {"state": _state(item, item is current, revision)} for item in items]
-    left_out = ("knots", "candidates", "predicted")
-    row_writer(form, CALIBRATION_COLUMNS).write(
-        {k: v for k, v in row.items() if k not in left_out} for row in rows
-    )
+    for row in rows:
+        for name in ("knots", "candidates", "predicted"):
+            row.pop(name)
+    row_writer(form, CALIBRATIONS).write(rows)
 
 
 @calibration.command()
-@click.argument("space", type=utf8)
+@SPACE
 @click.argument("number", type=int, required=False)
-@click.option("--json", "json_", is_flag=True, help="Print the calibration as JSON.")
+@json_flag(help="Print the calibration as JSON.")
 @click.pass_obj
 def show(session: Session, space: str, number: int | None, json_: bool) -> None:
     """Show calibration NUMBER of SPACE, or the one in force."""
     with session.reading() as service:
         items, revision = service.list_calibrations(space), service.get_space(space).revision
     current = _in_force(items)
-    found = current if number is None else next((item for item in items if item.id == number), None)
-    if found is None:
+    chosen = current
+    if number is not None:
+        chosen = next((item for item in items if item.id == number), None)
+    if chosen is None:
         what = f"no calibration {number}" if number is not None else "no calibration in force"
         raise NotFound(f"space {space!r} has {what}; 'trustvlm calibrate {space} FOLDER' makes one")
-    _print(found, json_, _state(found, found is current, revision))
+    _print(chosen, json_, _state(chosen, chosen is current, revision))
 
 
 @calibration.command()
-@click.argument("space", type=utf8)
+@SPACE
 @click.argument("number", type=int)
 @click.pass_obj
 def remove(session: Session, space: str, number: int) -> None:
@@ -261,10 +229,8 @@ def _print_made(service: TrustService, made: Calibration, json_: bool) -> None:
     if json_:
         click.echo(as_json(made.to_dict()))
     kept = _in_force(service.list_calibrations(made.space))
-    stays = (
-        "no calibration is in force" if kept is None else f"calibration {kept.id} stays in force"
-    )
-    raise click.ClickException(f"calibration {made.id} failed: {made.reason}; {stays}")
+    stays = "no calibration is" if kept is None else f"calibration {kept.id} stays"
+    raise click.ClickException(f"calibration {made.id} failed: {made.reason}; {stays} in force")
 
 
 def _print(made: Calibration, json_: bool, state: str) -> None:
@@ -274,26 +240,22 @@ def _print(made: Calibration, json_: bool, state: str) -> None:
     from trustvlm.selective.reliability import BINNING
     from trustvlm.types.verdicts import left_out_in_words
 
-    left_out = {
-        "support images": made.supports,
-        "duplicates": made.duplicates,
-        "labels gone": made.gone,
-    }
-    out = ", ".join(f"{count} {what}" for what, count in left_out.items() if count)
+    shares = {"support images": made.supports, "duplicates": made.duplicates}
+    shares["labels gone"] = made.gone
+    out = ", ".join(f"{count} {what}" for what, count in shares.items() if count)
+    out = f"; left out: {out}" if out else ""
+    parts = f"{made.tuning} to choose the threshold, {made.tested} to prove it"
+    ece = None if made.ece is None else f"ECE {made.ece:.4f} (cross-validated, {BINNING})"
     details(
         {
             "calibration": f"{made.id} of space {made.space}, revision {made.revision}: {state}",
-            "images": f"{made.images} ({made.tuning} to choose the threshold, {made.tested} to "
-            f"prove it)"
-            f"{f'; left out: {out}' if out else ''}",
+            "images": f"{made.images} ({parts}){out}",
             "rule": f"{made.rule} ({_params(dict(made.params))})",
             "threshold": "none" if made.threshold is None else f"{made.threshold:.6g}",
             "promise": _promise(made, state),
-            "outcome": made.reason if made.failed or state == "in force" else _seen(made),
+            "outcome": made.reason if made.failed or state == "in force" else _outcome(made),
             "coverage": f"{100 * made.coverage:.1f} % of the images that prove the threshold",
-            "probability": "ECE unknown: too few images"
-            if made.ece is None
-            else f"ECE {made.ece:.4f} (cross-validated, {BINNING})",
+            "probability": ece or "ECE unknown: too few images",
             "corrections": _corrections(made),
         }
     )
@@ -301,7 +263,7 @@ def _print(made: Calibration, json_: bool, state: str) -> None:
         "\nThe best configurations on the images that choose (the default is kept unless "
         "another is clearly better):"
     )
-    row_writer("table", CHOICE_COLUMNS).write(dict(row) for row in made.candidates[:_SHOWN])
+    row_writer("table", CHOICES).write(dict(row) for row in made.candidates[:_SHOWN])
     if made.left_out:
         click.echo(f"not compared: {left_out_in_words(made.left_out)}")
 
@@ -309,37 +271,26 @@ def _print(made: Calibration, json_: bool, state: str) -> None:
 def _promise(made: Calibration, state: str) -> str:
     """What it promises as long as it is in force and not stale; nothing else does."""
     if state == "in force, stale":
-        return (
-            f"none: the space changed since revision {made.revision}; run 'trustvlm "
-            f"recalibrate {made.space}'"
-        )
+        changed = f"the space changed since revision {made.revision}"
+        return f"none: {changed}; run 'trustvlm recalibrate {made.space}'"
     if state != "in force":
         return f"none: it {'failed' if made.failed else 'is no longer in force'}"
-    return (
-        f"at most {100 * made.max_risk:g} % of what it accepts is wrong, confidence "
-        f"{made.confidence:g}"
-    )
+    risk = f"at most {100 * made.max_risk:g} % of what it accepts is wrong"
+    return f"{risk}, confidence {made.confidence:g}"
 
 
-def _seen(made: Calibration) -> str:
+def _outcome(made: Calibration) -> str:
     """What was seen when it was made, without the promise that was made of it."""
-    return (
-        f"accepted {made.accepted} of {made.tested} images when it was made, {made.errors} "
-        f"of them wrong"
-    )
+    accepted = f"accepted {made.accepted} of {made.tested} images when it was made"
+    return f"{accepted}, {made.errors} of them wrong"
 
 
 def _corrections(made: Calibration) -> str:
     if made.correcting_rule is None:
         return "none"
-    counts = (
-        f"{made.corrected} of {made.tuning + made.tested} labels: {made.corrected_rightly} "
-        f"rightly, "
-        f"{made.corrected_wrongly} wrongly"
-    )
-    own = made.rule == made.correcting_rule
-    return (
-        counts
-        if own
-        else f"none; with --may-correct, {made.correcting_rule} would correct {counts}"
-    )
+    images = made.tuning + made.tested
+    rightly = f"{made.corrected_rightly} rightly, {made.corrected_wrongly} wrongly"
+    counts = f"{made.corrected} of {images} labels: {rightly}"
+    if made.rule == made.correcting_rule:
+        return counts
+    return f"none; with --may-correct, {made.correcting_rule} would correct {counts}"

@@ -4,54 +4,50 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from trustvlm.cli.commands.options import SPACE, file, flag, json_flag, text
 from trustvlm.cli.printing.formats import as_json, say
-from trustvlm.cli.printing.safe_text import count, note, utf8
+from trustvlm.cli.printing.safe_text import count, note
 from trustvlm.cli.reading.bounds import Bounded
 from trustvlm.cli.reading.folders import check_exclude, check_naming
 from trustvlm.cli.reading.images import note_images
-from trustvlm.cli.reading.labelled import check_names, labelled_images, labelled_options
+from trustvlm.cli.reading.labelled import LabelledOptions, check_names, labelled_options
 from trustvlm.cli.session import Session, exactly_one
-from trustvlm.reading.naming import Naming
+
+if TYPE_CHECKING:
+    from trustvlm.service import TrustService
+    from trustvlm.types.calibration import FeedbackResult
 
 __all__ = ["feedback", "monitor"]
 
 
 @click.command()
-@click.argument("space", type=utf8)
+@SPACE
 @labelled_options
-@click.option(
-    "--image", metavar="FILE", type=click.Path(path_type=Path), help="One image, with --label."
-)
-@click.option("--label", metavar="NAME", type=utf8, help="The true label of --image.")
+@file("--image", metavar="FILE", help="One image, with --label.")
+@text("--label", metavar="NAME", help="The true label of --image.")
 @click.option(
     "--sampling",
     type=click.Choice(["chosen", "random"]),
     default="chosen",
-    show_default=True,
     help="random: drawn like what comes in; only these calibrate and are monitored. chosen: "
     "picked for a reason.",
 )
-@click.option("--promote", is_flag=True, help="Make them support images of their labels, too.")
-@click.option("--json", "json_", is_flag=True, help="Print what was stored as JSON.")
+@flag("--promote", help="Make them support images of their labels, too.")
+@json_flag(help="Print what was stored as JSON.")
 @click.pass_obj
 def feedback(
     session: Session,
+    /,
     space: str,
-    folder: Path | None,
-    vectors: Path | None,
-    no_label: tuple[str, ...],
-    naming: Naming,
-    exclude: tuple[str, ...],
-    reading: dict[str, Any],
+    labelled: LabelledOptions,
     image: Path | None,
     label: str | None,
-    sampling: str,
-    promote: bool,
     json_: bool,
+    **options: Any,
 ) -> None:
     """Tell the true labels of images.
 
@@ -59,42 +55,39 @@ def feedback(
     with the verdict that they get now. 'trustvlm recalibrate' and 'trustvlm monitor' use the random
     ones.
     """
-    exactly_one(FOLDER=folder, vectors=vectors, image=image)
+    exactly_one(FOLDER=labelled.folder, vectors=labelled.vectors, image=image)
     if (image is None) != (label is None):
         raise click.UsageError("--image and --label belong together.")
-    check_exclude(exclude, folder)
-    check_naming(naming, folder)
-    from trustvlm.types import Queries
-
+    check_exclude(labelled.exclude, labelled.folder)
+    check_naming(labelled.naming, labelled.folder)
     with session.writing() as service:
         if image is not None:
-            check_names(service, space, [label], no_label)
-            truth = [None if label in no_label else label]
-            result = service.feedback(
-                space,
-                Queries(images=[image], **reading),
-                truth,
-                sampling=sampling,
-                promote=promote,
-                sources=[str(image)],
-            )
+            result = _of_image(service, space, labelled, image, label, options)
         else:
-            told = labelled_images(
-                service, space, folder, vectors, no_label, naming, exclude, reading
-            )
-            result = service.feedback(
-                space,
-                told.queries,
-                told.truth,
-                sampling=sampling,
-                promote=promote,
-                sources=told.sources,
-            )
-    if json_:
-        click.echo(as_json(asdict(result)))
-        return
+            images = labelled.read(service, space)
+            options["sources"] = images.sources
+            result = service.feedback(space, images.queries, images.truth, **options)
+    click.echo(as_json(asdict(result))) if json_ else _print(result, options["promote"])
+
+
+def _of_image(
+    service: TrustService,
+    space: str,
+    labelled: LabelledOptions,
+    image: Path,
+    label: str | None,
+    options: dict[str, Any],
+) -> FeedbackResult:
+    from trustvlm.types import Queries
+
+    check_names(service, space, [label], labelled.no_label)
+    truth = [None if label in labelled.no_label else label]
+    queries = Queries(images=[image], **labelled.reading)
+    return service.feedback(space, queries, truth, sources=[str(image)], **options)
+
+
+def _print(result: FeedbackResult, promote: bool) -> None:
     note_images(result.notes)
-    refused = result.ids.count(-1)
     parts = [
         f"{count(result.added, 'image')} stored",
         f"{result.updated} known already" if result.updated else "",
@@ -106,23 +99,22 @@ def feedback(
     if result.apart:
         note(
             f"{count(result.apart, 'image')} drawn at random before: the earlier truth stays in "
-            f"use for calibration; "
-            f"to correct it, repeat this command with --sampling random, or calibrate again"
+            f"use for calibration; to correct it, repeat this command with --sampling random, or "
+            f"calibrate again"
         )
-    if refused:
+    if refused := result.ids.count(-1):
         note(f"{count(refused, 'image')} left out: support images cannot count as feedback")
 
 
 @click.command()
-@click.argument("space", type=utf8)
+@SPACE
 @click.option(
     "--alpha",
     type=Bounded("alpha"),
     default=0.05,
-    show_default=True,
     help="Chance of a false alarm, over all looks together.",
 )
-@click.option("--json", "json_", is_flag=True, help="Print the comparison as JSON.")
+@json_flag(help="Print the comparison as JSON.")
 @click.pass_obj
 def monitor(session: Session, space: str, alpha: float, json_: bool) -> None:
     """Watch over the promise of the calibration in force.

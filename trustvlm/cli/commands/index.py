@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from trustvlm.cli.commands.options import SPACE, text
 from trustvlm.cli.printing.formats import Column, details, row_writer
 from trustvlm.cli.printing.safe_text import note, quoted, utf8
 from trustvlm.cli.reading.bounds import Bounded
@@ -17,37 +18,31 @@ if TYPE_CHECKING:
 
 __all__ = ["index"]
 
-COLUMNS = [
-    Column("recipe", lambda row: row["name"], lambda row: "bold"),
+RECIPES = [
+    Column("recipe", "name", "bold"),
     Column("exact", lambda row: "yes" if row["exact"] else "no"),
-    Column("bytes per value", lambda row: f"{row['bytes_per_value']:g}", right=True, rank=1),
-    Column("description", lambda row: row["description"], narrow="words"),
+    Column("bytes per value", "bytes_per_value", right=True, rank=1, form="g"),
+    Column("description", "description", narrow="words"),
 ]
-
 TUNED = [
-    Column("index", lambda row: row["kind"], lambda row: "bold"),
-    Column("rows", lambda row: f"{row['rows']:,}", right=True, rank=3),
+    Column("index", "kind", "bold"),
+    Column("rows", "rows", right=True, rank=3, form=","),
     Column(
         "parameter", lambda row: f"{row['parameter']} = {row['value']}" if row["parameter"] else "–"
     ),
-    Column("tuned on", lambda row: f"{row['tuned']:.3f}", right=True, rank=1),
-    Column(
-        "proved",
-        lambda row: f"{row['recall']:.3f} [{row['low']:.3f}, {row['high']:.3f}]",
-        right=True,
-    ),
-    Column("ms a query", lambda row: f"{row['milliseconds']:.2f}", right=True, rank=1),
-    Column("ms exact", lambda row: f"{row['exact_milliseconds']:.2f}", right=True, rank=2),
+    Column("tuned on", "tuned", right=True, rank=1, form=".3f"),
+    Column("proved", lambda row: "{recall:.3f} [{low:.3f}, {high:.3f}]".format(**row), right=True),
+    Column("ms a query", "milliseconds", right=True, rank=1, form=".2f"),
+    Column("ms exact", "exact_milliseconds", right=True, rank=2, form=".2f"),
 ]
-
 SUGGESTED = [
-    Column("recipe", lambda row: row["recipe"], lambda row: "bold"),
+    Column("recipe", "recipe", "bold"),
     Column("", lambda row: "take" if row["chosen"] else "now" if row["current"] else ""),
-    Column("ms a search", lambda row: f"{row['milliseconds']:.1f}", right=True, rank=1),
-    Column("recall@10", lambda row: f"{row['recall']:.3f}", right=True),
-    Column("MB", lambda row: f"{row['megabytes']:,.0f}", right=True, rank=2),
-    Column("s to build", lambda row: f"{row['build_seconds']:,.0f}", right=True, rank=3),
-    Column("why", lambda row: row["why"], narrow="words"),
+    Column("ms a search", "milliseconds", right=True, rank=1, form=".1f"),
+    Column("recall@10", "recall", right=True, form=".3f"),
+    Column("MB", "megabytes", right=True, rank=2, form=",.0f"),
+    Column("s to build", "build_seconds", right=True, rank=3, form=",.0f"),
+    Column("why", "why", narrow="words"),
 ]
 
 
@@ -64,7 +59,7 @@ def list_() -> None:
     """List the index recipes; needs no home."""
     from trustvlm.index.recipe import list_recipes
 
-    row_writer("table", COLUMNS).write(vars(recipe) for recipe in list_recipes())
+    row_writer("table", RECIPES).write(map(vars, list_recipes()))
 
 
 @index.command()
@@ -73,22 +68,16 @@ def show(recipe: str) -> None:
     """Show what the index recipe RECIPE says; needs no home."""
     from trustvlm.index.recipe import load_recipe
 
-    found = load_recipe(recipe)
-    values = {
-        name: value
-        for name, value in vars(found).items()
-        if name not in ("search", "training", "measured")
-    }
-    tables = {
-        f"{table} {key}": value
-        for table, keys in found.params.items()
-        for key, value in keys.items()
-    }
-    details({name.replace("_", " "): value for name, value in (values | tables).items()})
+    loaded = load_recipe(recipe)
+    tables = ("search", "training", "measured")
+    values = {name: value for name, value in vars(loaded).items() if name not in tables}
+    for table, keys in loaded.params.items():
+        values |= {f"{table} {key}": value for key, value in keys.items()}
+    details({name.replace("_", " "): value for name, value in values.items()})
 
 
 @index.command()
-@click.argument("space", type=utf8)
+@SPACE
 @click.pass_obj
 def stats(session: Session, space: str) -> None:
     """Show size and state of SPACE's index."""
@@ -97,31 +86,31 @@ def stats(session: Session, space: str) -> None:
 
 
 @index.command()
-@click.argument("space", type=utf8)
-@click.option(
-    "--recipe", metavar="NAME", type=utf8, help="Change to this recipe; see 'trustvlm index list'."
-)
+@SPACE
+@text("--recipe", metavar="NAME", help="Change to this recipe; see 'trustvlm index list'.")
 @click.pass_obj
 def rebuild(session: Session, space: str, recipe: str | None) -> None:
     """Build SPACE's index anew from the catalog."""
     with session.writing() as service:
-        found = service.rebuild_index(space, recipe=recipe)
+        rebuilt = service.rebuild_index(space, recipe=recipe)
     click.echo(f"rebuilt the index of space {quoted(space)}")
-    _print(found)
+    _print(rebuilt)
+
+
+def _print(stats: IndexStats) -> None:
+    values = {name.replace("_", " "): value for name, value in asdict(stats).items()}
+    details({name: "none" if value is None else value for name, value in values.items()})
 
 
 @index.command()
-@click.argument("space", type=utf8)
+@SPACE
 @click.option(
     "--recall",
     type=Bounded("recall"),
     default=0.95,
-    show_default=True,
     help="Share of the nearest that is to be found.",
 )
-@click.option(
-    "-k", type=Bounded("k"), default=10, show_default=True, help="How many of the nearest count."
-)
+@click.option("-k", type=Bounded("k"), default=10, help="How many of the nearest count.")
 @click.pass_context
 def tune(ctx: click.Context, /, space: str, recall: float, k: int) -> None:
     """Measure how far SPACE's indexes must search, and store that.
@@ -132,31 +121,26 @@ def tune(ctx: click.Context, /, space: str, recall: float, k: int) -> None:
     """
     session: Session = ctx.obj
     with session.writing() as service:
-        found = service.tune_index(space, recall=recall, k=k)
-    row_writer("table", TUNED).write(map(vars, found))
-    if not any(row.parameter for row in found):
-        click.echo(
-            "every row is compared: nothing to tune (recipes with training are exact while an "
-            "index is small)"
-        )
-    short = [row for row in found if not row.reached]
+        tuned = service.tune_index(space, recall=recall, k=k)
+    row_writer("table", TUNED).write(map(vars, tuned))
+    if not any(row.parameter for row in tuned):
+        exact = "(recipes with training are exact while an index is small)"
+        click.echo(f"every row is compared: nothing to tune {exact}")
+    short = [row for row in tuned if not row.reached]
     for row in short:
-        note(
-            f"{row.kind}: recall {row.recall:.3f} on fresh rows is below {recall:g}: give a "
-            f"higher --recall, or another recipe"
-        )
+        proof = f"{row.kind}: recall {row.recall:.3f} on fresh rows is below {recall:g}"
+        note(f"{proof}: give a higher --recall, or another recipe")
     if short:
         ctx.exit(1)
 
 
 @index.command()
-@click.argument("space", type=utf8)
+@SPACE
 @click.option(
     "--ms",
     "milliseconds",
     type=Bounded("milliseconds"),
     default=25.0,
-    show_default=True,
     help="What a search may take.",
 )
 @click.pass_obj
@@ -167,25 +151,14 @@ def suggest(session: Session, space: str, milliseconds: float) -> None:
     support images on one core.
     """
     with session.reading() as service:
-        found = service.suggest_recipe(space, milliseconds=milliseconds)
-    row_writer("table", SUGGESTED).write(map(vars, found))
-    chosen = next(row for row in found if row.chosen)
+        suggestions = service.suggest_recipe(space, milliseconds=milliseconds)
+    row_writer("table", SUGGESTED).write(map(vars, suggestions))
+    chosen = next(row for row in suggestions if row.chosen)
     if chosen.current:
         click.echo(f"keep {chosen.recipe}")
         return
-    click.echo(
-        f"take {chosen.recipe}: trustvlm index rebuild {quoted(space)} --recipe {chosen.recipe}"
-    )
+    rebuild = f"trustvlm index rebuild {quoted(space)} --recipe {chosen.recipe}"
+    click.echo(f"take {chosen.recipe}: {rebuild}")
     if chosen.recall < 1 and not chosen.exact:
-        click.echo(
-            f"then measure how much it finds: trustvlm index tune {quoted(space)} --recall 0.95"
-        )
-
-
-def _print(stats: IndexStats) -> None:
-    details(
-        {
-            name.replace("_", " "): "none" if value is None else value
-            for name, value in asdict(stats).items()
-        }
-    )
+        tune = f"trustvlm index tune {quoted(space)} --recall 0.95"
+        click.echo(f"then measure how much it finds: {tune}")

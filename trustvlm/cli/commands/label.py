@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 import click
 
-from trustvlm.cli.printing.formats import Column, Row, format_option, row_writer
+from trustvlm.cli.commands.options import FORMAT, NAME, SPACE, flag, text
+from trustvlm.cli.printing.formats import Column, Row, row_writer
 from trustvlm.cli.printing.safe_text import quoted, utf8
 from trustvlm.cli.session import Session
 
-if TYPE_CHECKING:
-    from trustvlm.types import LabelRow
-
-__all__ = ["LABEL_COLUMNS", "label", "label_rows"]
+__all__ = ["LABELS", "label"]
 
 
 def _supports(row: Row) -> str:
@@ -24,30 +20,22 @@ def _supports(row: Row) -> str:
     return f"{row['support_count']:,}" if row["support_count"] else "none: unverified"
 
 
-LABEL_COLUMNS = [
-    Column("label", lambda row: row["name"]),
-    Column("id", lambda row: str(row["id"]), right=True, rank=2),
-    Column(
-        "support images",
-        _supports,
-        lambda row: "" if row["support_count"] or row["alias_of"] else "yellow",
-        right=True,
-    ),
-    Column("prompt", lambda row: row["prompt"] or "", rank=1, narrow="words"),
-    Column("revision", lambda row: str(row["revision"]), right=True, rank=3),
+def _colour(row: Row) -> str:
+    return "" if row["support_count"] or row["alias_of"] else "yellow"
+
+
+LABELS = [
+    Column("label", "name"),
+    Column("id", "id", right=True, rank=2),
+    Column("support images", _supports, _colour, right=True),
+    Column("prompt", "prompt", rank=1, narrow="words"),
+    Column("revision", "revision", right=True, rank=3),
 ]
-
-
-SYNONYM_COLUMNS = [
-    Column("label", lambda row: row["label"], lambda row: "bold"),
-    Column("other label", lambda row: row["other"], lambda row: "bold"),
-    Column("cosine", lambda row: f"{row['cosine']:.4f}", right=True),
+SYNONYMS = [
+    Column("label", "label", "bold"),
+    Column("other label", "other", "bold"),
+    Column("cosine", "cosine", right=True, form=".4f"),
 ]
-
-
-def label_rows(rows: Iterable[LabelRow]) -> Iterator[Row]:
-    """Labels as rows."""
-    return (asdict(row) for row in rows)
 
 
 @click.group()
@@ -59,28 +47,26 @@ def label() -> None:
 
 
 @label.command("list")
-@click.argument("space", type=utf8)
-@format_option
+@SPACE
+@FORMAT
 @click.pass_obj
 def list_(session: Session, space: str, form: str) -> None:
     """List SPACE's labels with their support counts."""
     with session.reading() as service:
-        row_writer(form, LABEL_COLUMNS).write(label_rows(service.list_labels(space)))
+        row_writer(form, LABELS).write(map(asdict, service.list_labels(space)))
 
 
 @label.command()
-@click.argument("space", type=utf8)
-@click.argument("name", type=utf8)
-@click.option(
+@SPACE
+@NAME
+@text(
     "--prompt",
     metavar="TEXT",
-    type=utf8,
     help="A prompt of its own instead of the templates; {} stands for the name.",
 )
-@click.option(
+@text(
     "--new-name",
     metavar="NAME",
-    type=utf8,
     help="Another name; a text prototype made from the name is made anew.",
 )
 @click.pass_obj
@@ -96,9 +82,9 @@ def update(
 
 
 @label.command()
-@click.argument("space", type=utf8)
-@click.argument("name", type=utf8)
-@click.option("--purge", is_flag=True, help="Delete its vectors and thumbnails now, for good.")
+@SPACE
+@NAME
+@flag("--purge", help="Delete its vectors and thumbnails now, for good.")
 @click.pass_obj
 def remove(session: Session, space: str, name: str, purge: bool) -> None:
     """Remove a label with its support images.
@@ -107,18 +93,14 @@ def remove(session: Session, space: str, name: str, purge: bool) -> None:
     """
     with session.writing() as service:
         revision = service.remove_label(space, name, purge=purge)
-    undo = (
-        "for good"
-        if purge
-        else f"'trustvlm label restore {quoted(space)} {quoted(name)}' brings it back until it "
-        f"is purged"
-    )
+    restore = f"'trustvlm label restore {quoted(space)} {quoted(name)}'"
+    undo = "for good" if purge else f"{restore} brings it back until it is purged"
     click.echo(f"removed label {quoted(name)}; revision {revision}; {undo}")
 
 
 @label.command()
-@click.argument("space", type=utf8)
-@click.argument("name", type=utf8)
+@SPACE
+@NAME
 @click.pass_obj
 def restore(session: Session, space: str, name: str) -> None:
     """Bring back a removed label.
@@ -131,8 +113,8 @@ def restore(session: Session, space: str, name: str) -> None:
 
 
 @label.command()
-@click.argument("space", type=utf8)
-@click.argument("name", type=utf8)
+@SPACE
+@NAME
 @click.argument("of", type=utf8)
 @click.pass_obj
 def alias(session: Session, space: str, name: str, of: str) -> None:
@@ -147,8 +129,8 @@ def alias(session: Session, space: str, name: str, of: str) -> None:
 
 
 @label.command()
-@click.argument("space", type=utf8)
-@click.argument("name", type=utf8)
+@SPACE
+@NAME
 @click.pass_obj
 def unalias(session: Session, space: str, name: str) -> None:
     """Make an alias a label of its own again."""
@@ -158,8 +140,8 @@ def unalias(session: Session, space: str, name: str) -> None:
 
 
 @label.command()
-@click.argument("space", type=utf8)
-@format_option
+@SPACE
+@FORMAT
 @click.pass_obj
 def synonyms(session: Session, space: str, form: str) -> None:
     """List pairs of labels that mean nearly the same.
@@ -169,5 +151,5 @@ def synonyms(session: Session, space: str, form: str) -> None:
     """
     with session.reading() as service:
         pairs = service.near_synonyms(space)
-    rows = ({"label": first, "other": second, "cosine": cosine} for first, second, cosine in pairs)
-    row_writer(form, SYNONYM_COLUMNS).write(rows)
+    rows = (dict(zip(("label", "other", "cosine"), pair, strict=True)) for pair in pairs)
+    row_writer(form, SYNONYMS).write(rows)

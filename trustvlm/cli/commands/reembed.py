@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from trustvlm.cli.commands.options import SPACE, file, flag, json_flag, text
 from trustvlm.cli.printing.formats import as_json
 from trustvlm.cli.printing.progress import progress_bar
-from trustvlm.cli.printing.safe_text import count, note, quoted, shown, utf8
+from trustvlm.cli.printing.safe_text import count, note, quoted, shown
 from trustvlm.cli.reading.bounds import Bounded
 from trustvlm.cli.session import Session
 
@@ -20,23 +21,22 @@ if TYPE_CHECKING:
 
 __all__ = ["reembed"]
 
-_NPZ = click.Path(path_type=Path)
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _action(name: str, help: str) -> Callable[[F], F]:
+    return click.option(f"--{name}", "action", flag_value=name, help=help)
 
 
 @click.command()
-@click.argument("space", type=utf8)
-@click.option(
-    "--classifier", metavar="SPEC", type=utf8, help="The new classifier.  [default: as it is]"
-)
-@click.option(
-    "--verifier", metavar="SPEC", type=utf8, help="The new verifier.  [default: as it is]"
-)
-@click.option(
+@SPACE
+@text("--classifier", metavar="SPEC", help="The new classifier.  [default: as it is]")
+@text("--verifier", metavar="SPEC", help="The new verifier.  [default: as it is]")
+@text(
     "--template",
     "templates",
     metavar="TEXT",
     multiple=True,
-    type=utf8,
     help="A new prompt with {} where the label's name goes; repeat it for several.  "
     "[default: as they are]",
 )
@@ -46,53 +46,33 @@ _NPZ = click.Path(path_type=Path)
     metavar="X",
     help="Scale of the softmax.  [default: the new classifier's]",
 )
-@click.option(
+@file(
     "--from",
     "folders",
     metavar="DIR",
     multiple=True,
-    type=click.Path(path_type=Path),
     help="A folder with the image files, found by content whatever their names; besides the "
     "originals that the home keeps.",
 )
-@click.option(
+@file(
     "--text-vectors",
     metavar="FILE.npz",
-    type=_NPZ,
     help="Text embeddings of the new classifier: arrays label_names and text_vectors.",
 )
-@click.option(
+@file(
     "--vectors",
     metavar="FILE.npz",
-    type=_NPZ,
     help="Embeddings of the support images: arrays support_ids (see 'trustvlm support "
-    "list'), image_vectors and, for search by "
-    "text, classifier_image_vectors.",
+    "list'), image_vectors and, for search by text, classifier_image_vectors.",
 )
-@click.option(
-    "--drop-missing",
-    is_flag=True,
-    help="Leave support images without original behind, with the old embeddings.",
+@flag(
+    "--drop-missing", help="Leave support images without original behind, with the old embeddings."
 )
-@click.option(
-    "--status", "action", flag_value="status", help="Show how far it is and what is missing."
-)
-@click.option(
-    "--finish", "action", flag_value="finish", help="Go on with what was begun, and change over."
-)
-@click.option(
-    "--abort",
-    "action",
-    flag_value="abort",
-    help="Give up what was begun; the space stays as it is.",
-)
-@click.option(
-    "--discard-old",
-    "action",
-    flag_value="discard-old",
-    help="Delete the old embeddings with the next purge.",
-)
-@click.option("--json", "json_", is_flag=True, help="Print the outcome, or the status, as JSON.")
+@_action("status", help="Show how far it is and what is missing.")
+@_action("finish", help="Go on with what was begun, and change over.")
+@_action("abort", help="Give up what was begun; the space stays as it is.")
+@_action("discard-old", help="Delete the old embeddings with the next purge.")
+@json_flag(help="Print the outcome, or the status, as JSON.")
 @click.pass_obj
 def reembed(session: Session, /, space: str, action: str | None, json_: bool, **given: Any) -> None:
     """Give a space another classifier, verifier or templates.
@@ -107,118 +87,90 @@ def reembed(session: Session, /, space: str, action: str | None, json_: bool, **
     """
     _check_usage(action, given)
     with session.reading() if action == "status" else session.writing() as service:
-        if action in ("abort", "discard-old"):
-            _end(service, space, action)
-            return
-        found = (
-            service.reembed_status(space) if action == "status" else _reembed(service, space, given)
-        )
-    if json_:
-        click.echo(as_json(asdict(found)))
-    else:
-        _say(found, done=action != "status")
+        if action == "abort":
+            service.abort_reembed(space)
+            click.echo(f"gave up embedding space {quoted(space)} anew; it stays as it is")
+        elif action == "discard-old":
+            service.discard_old(space)
+            old = f"the old embeddings of space {quoted(space)}"
+            click.echo(f"{old} are deleted with the next purge ('trustvlm purge')")
+        elif action == "status":
+            status = service.reembed_status(space)
+            click.echo(as_json(asdict(status))) if json_ else _print_status(status)
+        else:
+            done = _reembed(service, space, given)
+            click.echo(as_json(asdict(done))) if json_ else _print_done(done)
 
 
 def _check_usage(action: str | None, given: dict[str, Any]) -> None:
     """What is asked for must go together. Raises click.UsageError."""
-    asked = [
-        name
-        for name in ("classifier", "verifier", "templates", "logit_scale")
-        if given[name] not in (None, ())
-    ]
-    if action is None and not asked:
+    present = [name for name, value in given.items() if value not in (None, (), False)]
+    encoders = {"classifier", "verifier", "templates", "logit_scale"} & set(present)
+    if action is None and not encoders:
         raise click.UsageError(
             "Expected --classifier, --verifier or --template: what is to be new (or --finish, "
             "--status)."
         )
-    others = [name for name, value in given.items() if value not in (None, (), False)]
-    if action in ("status", "abort", "discard-old") and others:
+    if action in ("status", "abort", "discard-old") and present:
         raise click.UsageError(f"--{action} goes alone.")
-    if action == "finish" and asked:
+    if action == "finish" and encoders:
         raise click.UsageError(
             "--finish goes on with the encoders that were asked for at the beginning; leave "
             "them out."
         )
 
 
-def _end(service: TrustService, space: str, action: str) -> None:
-    if action == "abort":
-        service.abort_reembed(space)
-        click.echo(f"gave up embedding space {quoted(space)} anew; it stays as it is")
-    else:
-        service.discard_old(space)
-        click.echo(
-            f"the old embeddings of space {quoted(space)} are deleted with the next purge "
-            f"('trustvlm purge')"
-        )
-
-
 def _reembed(service: TrustService, space: str, given: dict[str, Any]) -> Reembedding:
     from trustvlm.cli.reading.arrays import image_vectors_by_id, text_vectors_by_name
 
-    vectors: dict[str, Any] = (
-        {} if given["vectors"] is None else image_vectors_by_id(given["vectors"])
-    )
-    texts = None if given["text_vectors"] is None else text_vectors_by_name(given["text_vectors"])
+    vectors, texts = given.pop("vectors"), given.pop("text_vectors")
+    given["templates"] = list(given["templates"]) or None
+    given["originals_from"] = given.pop("folders")
+    given["text_vectors"] = None if texts is None else text_vectors_by_name(texts)
+    given |= {} if vectors is None else image_vectors_by_id(vectors)
     with progress_bar(service.get_space(space).support_count, "images") as bar:
-        return service.reembed_space(
-            space,
-            **{
-                name: given[name]
-                for name in ("classifier", "verifier", "logit_scale", "drop_missing")
-            },
-            templates=list(given["templates"]) or None,
-            originals_from=given["folders"],
-            text_vectors=texts,
-            **vectors,
-            progress=bar.advance,
-        )
+        return service.reembed_space(space, progress=bar.advance, **given)
 
 
-def _say(found: Reembedding, *, done: bool) -> None:
-    """The outcome or the status, for people."""
-    encoders = f"classifier {shown(found.classifier)}, verifier {shown(found.verifier)}"
-    what = f"{count(found.labels, 'label')}, {count(found.supports, 'support image')}"
-    if done:
-        click.echo(f"space {quoted(found.space)} is re-embedded: {what}; {encoders}")
-        _notes(found)
-        return
-    words = {
-        "none": f"space {quoted(found.space)} is not being re-embedded; {encoders}",
-        "kept": f"space {quoted(found.space)} was re-embedded ({what}); {encoders}; its old "
-        f"embeddings are kept",
-        "staged": f"space {quoted(found.space)} is being re-embedded: {what} so far; {encoders}",
+def _encoders(state: Reembedding) -> str:
+    return f"classifier {shown(state.classifier)}, verifier {shown(state.verifier)}"
+
+
+def _contents(state: Reembedding) -> str:
+    return f"{count(state.labels, 'label')}, {count(state.supports, 'support image')}"
+
+
+def _print_status(status: Reembedding) -> None:
+    what, encoders = _contents(status), _encoders(status)
+    states = {
+        "none": f"is not being re-embedded; {encoders}",
+        "kept": f"was re-embedded ({what}); {encoders}; its old embeddings are kept",
+        "staged": f"is being re-embedded: {what} so far; {encoders}",
     }
-    click.echo(words[found.state])
-    for name in found.missing_labels:
+    click.echo(f"space {quoted(status.space)} {states[status.state]}")
+    for name in status.missing_labels:
         click.echo(f"no text vector: {quoted(name)}")
-    for item in found.missing:
-        click.echo(
-            f"no original: support image {item.id} of "
-            f"{quoted(item.label)}{f' from {shown(item.source)}' * bool(item.source)}"
-        )
-    if found.behind:
+    for item in status.missing:
+        source = f" from {shown(item.source)}" if item.source else ""
+        click.echo(f"no original: support image {item.id} of {quoted(item.label)}{source}")
+    if status.behind:
         click.echo("the space was changed since: --finish follows")
 
 
-def _notes(found: Reembedding) -> None:
-    if found.missing:
-        note(
-            f"left behind, with the old embeddings: "
-            f"{count(len(found.missing), 'support image')} without original"
-        )
-    if found.observations_left:
-        note(
-            f"left behind: {count(found.observations_left, 'image')} of known label "
-            f"(calibration, feedback) without original"
-        )
-    name = quoted(found.space)
-    if found.calibrations:
-        note(
-            f"{count(found.calibrations, 'calibration')} stale: run 'trustvlm recalibrate "
-            f"{name}' or calibrate anew"
-        )
+def _print_done(done: Reembedding) -> None:
+    name = quoted(done.space)
+    click.echo(f"space {name} is re-embedded: {_contents(done)}; {_encoders(done)}")
+    if done.missing:
+        images = count(len(done.missing), "support image")
+        note(f"left behind, with the old embeddings: {images} without original")
+    if done.observations_left:
+        images = count(done.observations_left, "image")
+        note(f"left behind: {images} of known label (calibration, feedback) without original")
+    if done.calibrations:
+        stale = f"{count(done.calibrations, 'calibration')} stale"
+        note(f"{stale}: run 'trustvlm recalibrate {name}' or calibrate anew")
+    restore = f"'trustvlm space restore {name}' puts them back"
     note(
-        f"the old embeddings are kept: 'trustvlm space restore {name}' puts them back, "
-        f"'trustvlm space reembed {name} --discard-old' deletes them"
+        f"the old embeddings are kept: {restore}, 'trustvlm space reembed {name} --discard-old' "
+        f"deletes them"
     )

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from trustvlm.cli.printing.changes import print_changes, report_known
+from trustvlm.cli.commands.options import PATHS, SPACE, file, flag, json_flag, text
 from trustvlm.cli.printing.formats import as_json
 from trustvlm.cli.printing.progress import progress_bar
-from trustvlm.cli.printing.safe_text import count, note, quoted, utf8
+from trustvlm.cli.printing.registration import (
+    print_changes,
+    report_known,
+    report_vectors,
+    require_some_readable,
+    summary,
+)
+from trustvlm.cli.printing.safe_text import count, note, quoted
 from trustvlm.cli.reading.folders import (
     check_exclude,
     check_naming,
@@ -32,89 +39,67 @@ if TYPE_CHECKING:
     from trustvlm.service import TrustService
     from trustvlm.types import LabelInput, RegisterResult, SpaceRow
 
-__all__ = ["register", "report_drift", "require_some_readable", "summary"]
-
-_SHOWN, _NAMED = 5, 20
+__all__ = ["register"]
 
 
 @click.command()
-@click.argument("space", type=utf8)
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
-@click.option(
+@SPACE
+@PATHS
+@text(
     "--label",
     metavar="NAME",
-    type=utf8,
     help="One label: for the image files PATHS, the images in folders PATHS, or --vectors.",
 )
-@click.option(
+@file(
     "--labels",
     "names_file",
     metavar="FILE",
-    type=click.Path(path_type=Path),
     help="Text-only labels: one name a line (or name, tab, prompt); CSV with columns name, "
     "prompt; JSON list or class index.",
 )
-@click.option(
+@file(
     "--vectors",
     metavar="FILE",
-    type=click.Path(path_type=Path),
     help="Vectors of your own. FILE.npz: arrays label_names, text_vectors, image_vectors, "
     "image_labels (index into label_names) and classifier_image_vectors, as far as needed. "
     "FILE.parquet, FILE.ndjson: a row or a JSON object a label, with name and, as far as needed, "
     "prompt, text_vector, image_vectors, classifier_image_vectors.",
 )
-@click.option(
+@text(
     "--prompt",
     metavar="TEXT",
-    type=utf8,
     help="A prompt instead of the templates, for all labels of the call; {} is the name: 'a "
     "photo of a {}, a bird'.",
 )
 @naming_options
 @exclude_option
 @image_options
-@click.option(
+@flag(
     "--keep-originals",
-    is_flag=True,
     help="Keep the image files in the home, so that the space can be given other encoders "
     "('trustvlm space reembed').",
 )
-@click.option(
-    "--bring-back",
-    is_flag=True,
-    help="Also add images that were removed from their label ('support remove').",
-)
-@click.option(
+@flag("--bring-back", help="Also add images that were removed from their label ('support remove').")
+@flag(
     "--sync",
-    is_flag=True,
     help="Make the space equal to FOLDER (or --vectors): remove the support images and "
-    "labels that it does not have, and move "
-    "images that changed their label. What is removed can be restored until it is purged.",
+    "labels that it does not have, and move images that changed their label. What is removed can "
+    "be restored until it is purged.",
 )
-@click.option("--dry-run", is_flag=True, help="Say what would change, and change nothing.")
-@click.option(
-    "--json",
-    "json_",
-    is_flag=True,
-    help="Print what changed as JSON, with the ids of the new support images.",
-)
+@flag("--dry-run", help="Say what would change, and change nothing.")
+@json_flag(help="Print what changed as JSON, with the ids of the new support images.")
 @click.pass_obj
 def register(
     session: Session,
+    /,
     space: str,
-    paths: tuple[Path, ...],
-    label: str | None,
-    names_file: Path | None,
-    vectors: Path | None,
-    prompt: str | None,
-    naming: Naming,
-    exclude: tuple[str, ...],
     reading: dict[str, Any],
     keep_originals: bool,
     bring_back: bool,
     sync: bool,
     dry_run: bool,
     json_: bool,
+    **sources: Any,
 ) -> None:
     """Register labels and their support images.
 
@@ -131,174 +116,96 @@ def register(
     stderr and the rest goes in. Images are known by their content: those that are support images of
     another label already, and those that were taken out of their label, are named.
     """
-    _check_usage(paths, label, names_file, vectors, prompt)
-    if sync and (label is not None or names_file is not None):
-        raise click.UsageError(
-            "--sync: expected a folder with a sub-folder for each label, or --vectors with all "
-            "labels."
-        )
-    check_exclude(exclude, paths)
-    check_naming(naming, paths if label is None else None, names_file)
+    source = _Source(**sources)
+    source.check(sync)
+    options = {"keep_originals": keep_originals, "bring_back": bring_back}
+    options |= {"sync": sync, "dry_run": dry_run}
     with session.writing() as service:
-        row = service.get_space(space)  # before looking through a large folder
-        inputs = _inputs(paths, label, names_file, vectors, prompt, naming, exclude, whole=sync)
-        if sync:  # a label that is not there yet is not made of an empty folder
-            new = service.unknown_labels(space, [item.name for item in inputs if item.images == []])
-            inputs = [item for item in inputs if item.name not in new]
-        if paths or names_file is not None:
-            _advise(service, row, inputs, folders=names_file is None)
-        how = {
-            "keep_originals": keep_originals,
-            "bring_back": bring_back,
-            "sync": sync,
-            "dry_run": dry_run,
-        }
-        result = _register(service, space, inputs, reading | how)
-    report_unreadable(result.failures)
-    note_images(result.notes)
-    report_known(
-        space,
-        result,
-        bring_back=bring_back,
-        sync=sync,
-        sizes={item.name: len(item.images or ()) for item in inputs},
-    )
-    if dry_run:
-        click.echo(as_json(asdict(result))) if json_ else print_changes(space, result)
-        return
-    names = {
-        item.name: label_id >= 0 for item, label_id in zip(inputs, result.label_ids, strict=True)
-    }
-    for name in (name for name, registered in names.items() if not registered):
-        note(
-            f"label {quoted(name)} is new and none of its images could be read: it was not "
-            f"registered"
-        )
-    report_drift(result)
-    _report_cut(result)
-    _report_synonyms(space, result)
-    labels = sum(names.values())
-    what = f"{count(labels, 'label')} ({result.added_labels:,} new)"
-    if labels or json_ or not inputs:
-        click.echo(as_json(asdict(result)) if json_ else summary(result, what, labels))
-    if sync and not json_:
+        inputs = _inputs(service, space, source, sync)
+        result = _register(service, space, inputs, reading | options)
+    _report(space, inputs, result, sync=sync, bring_back=bring_back)
+    if json_:
+        click.echo(as_json(asdict(result)))
+    elif not dry_run:
+        _print_summary(inputs, result)
+    if (sync or dry_run) and not json_:
         print_changes(space, result)
-    require_some_readable(result, sum(len(item.images or ()) for item in inputs))
+    if not dry_run:
+        require_some_readable(result, sum(len(item.images or ()) for item in inputs))
 
 
-def report_drift(result: RegisterResult) -> None:
-    """Say on stderr that vectors do not look like those that are there."""
-    for sentence in result.drift:
-        note(
-            f"warning: {sentence}; if another model made them, remove them again ('trustvlm "
-            f"support list' shows ids)"
-        )
+@dataclass(frozen=True)
+class _Source:
+    """Where labels and support images come from: the options that say so."""
 
+    paths: tuple[Path, ...]
+    label: str | None
+    names_file: Path | None
+    vectors: Path | None
+    prompt: str | None
+    naming: Naming
+    exclude: tuple[str, ...]
 
-def _report_cut(result: RegisterResult) -> None:
-    """Name the labels whose prompts are too long."""
-    if names := result.cut_prompts:
-        more = f" and {len(names) - _NAMED:,} more (--json names them)" if names[_NAMED:] else ""
-        labels = ", ".join(map(quoted, names[:_NAMED]))
-        note(f"prompts longer than the classifier reads, whose ends are ignored: {labels}{more}")
+    def check(self, sync: bool) -> None:
+        """Raises click.UsageError for options that do not go together."""
+        several = self.label is None
+        if several or self.paths or self.names_file or self.vectors:
+            exactly_one(PATHS=self.paths, labels=self.names_file, vectors=self.vectors)
+        if self.names_file is not None and not several:
+            raise click.UsageError("--labels names its labels itself; leave out --label.")
+        if self.prompt is not None and self.vectors is not None and several:
+            raise click.UsageError(
+                "--prompt is for names that are encoded; --vectors has text_vectors instead."
+            )
+        if self.prompt is not None and several and "{}" not in self.prompt:
+            raise click.UsageError(
+                "--prompt of several labels: expected {} where the name goes: 'a photo of a {}, a "
+                "bird'."
+            )
+        if several and self.paths and (len(self.paths) > 1 or self.paths[0].is_file()):
+            raise click.UsageError(
+                "Expected one folder with a sub-folder for each label, or --label NAME for files."
+            )
+        if sync and (self.names_file is not None or not several):
+            raise click.UsageError(
+                "--sync: expected a folder with a sub-folder for each label, or --vectors with all "
+                "labels."
+            )
+        check_exclude(self.exclude, self.paths)
+        check_naming(self.naming, self.paths if several else None, self.names_file)
 
+    def read(self, *, empty: bool) -> list[LabelInput]:
+        """The labels; with `empty`, those of folders without images, too."""
+        from trustvlm.cli.reading.arrays import label_inputs
+        from trustvlm.service.inputs.names import check_name
+        from trustvlm.types import LabelInput
 
-def _advise(
-    service: TrustService, space: SpaceRow, inputs: Sequence[LabelInput], *, folders: bool
-) -> None:
-    """Say of new labels which names a text encoder will not read as they are meant."""
-    from trustvlm.service.inputs.space_encoders import encodes_texts
-
-    names = [item.name for item in inputs if item.prompt is None or "{}" in item.prompt]
-    odd = next((name for name in names if clean_name(name) != name or is_wnid(name)), None)
-    if (
-        odd is not None
-        and encodes_texts(space.classifier)
-        and service.unknown_labels(space.name, [odd])
-    ):
-        for line in advice(names, folders=folders):
-            note(line)
-
-
-def _report_synonyms(space: str, result: RegisterResult) -> None:
-    """Name labels whose text is nearly that of another."""
-    if result.near_synonyms is None:
-        note(
-            f"too many labels to look for synonyms each time; 'trustvlm label synonyms "
-            f"{quoted(space)}' lists them"
-        )
-    for first, second, cosine in (result.near_synonyms or ())[:_SHOWN]:
-        note(
-            f"{quoted(first)} and {quoted(second)} mean nearly the same (text cosine "
-            f"{cosine:.3f}): see 'trustvlm label alias'"
-        )
-    if len(result.near_synonyms or ()) > _SHOWN:
-        note(
-            f"and {len(result.near_synonyms or ()) - _SHOWN:,} more pairs: 'trustvlm label "
-            f"synonyms {quoted(space)}'"
-        )
-
-
-def _check_usage(
-    paths: tuple[Path, ...],
-    label: str | None,
-    names_file: Path | None,
-    vectors: Path | None,
-    prompt: str | None,
-) -> None:
-    if label is None or paths or names_file or vectors:
-        exactly_one(PATHS=paths, labels=names_file, vectors=vectors)
-    if names_file is not None and label is not None:
-        raise click.UsageError("--labels names its labels itself; leave out --label.")
-    if prompt is not None and vectors is not None and label is None:
-        raise click.UsageError(
-            "--prompt is for names that are encoded; --vectors has text_vectors instead."
-        )
-    if prompt is not None and label is None and "{}" not in prompt:
-        raise click.UsageError(
-            "--prompt of several labels: expected {} where the name goes: 'a photo of a {}, a "
-            "bird'."
-        )
-    if label is None and paths and (len(paths) > 1 or paths[0].is_file()):
-        raise click.UsageError(
-            "Expected one folder with a sub-folder for each label, or --label NAME for files."
-        )
-
-
-def _inputs(
-    paths: tuple[Path, ...],
-    label: str | None,
-    names_file: Path | None,
-    vectors: Path | None,
-    prompt: str | None,
-    naming: Naming,
-    exclude: tuple[str, ...],
-    *,
-    whole: bool,
-) -> list[LabelInput]:
-    from trustvlm.cli.reading.arrays import label_inputs
-    from trustvlm.service.inputs.names import check_name
-    from trustvlm.types import LabelInput
-
-    if vectors is not None:
-        return label_inputs(vectors, label)
-    if names_file is not None:
-        listed = _listed(names_file)
-        labels = naming.labels(one.name for one in listed)
-        return [LabelInput(labels[one.name].name, prompt=one.prompt or prompt) for one in listed]
-    if label is None:
-        by_label = images_by_label(paths[0], exclude, "learn", naming, complete=whole)
+        if self.vectors is not None:
+            return label_inputs(self.vectors, self.label)
+        if self.names_file is not None:
+            listed = _listed(self.names_file)
+            labels = self.naming.labels(one.name for one in listed)
+            return [
+                LabelInput(labels[one.name].name, prompt=one.prompt or self.prompt)
+                for one in listed
+            ]
+        if self.label is not None:
+            return [LabelInput(self.label, images=self._images(), prompt=self.prompt)]
+        folder = self.paths[0]
+        by_label = images_by_label(folder, self.exclude, "learn", self.naming, complete=empty)
         for named in by_label:
-            check_name(named.name, f"{paths[0]}, the name of a sub-folder")
+            check_name(named.name, f"{folder}, the name of a sub-folder")
         return [
-            LabelInput(named.name, images=images, prompt=named.prompt or prompt)
+            LabelInput(named.name, images=images, prompt=named.prompt or self.prompt)
             for named, images in by_label.items()
         ]
-    with finding(exclude) as finder:
-        images = finder.images_of(paths)
-    if paths and not images:
-        raise InvalidInput(f"no images in {', '.join(map(str, paths))}")
-    return [LabelInput(label, images=images or None, prompt=prompt)]
+
+    def _images(self) -> list[str] | None:
+        with finding(self.exclude) as finder:
+            images = finder.images_of(self.paths)
+        if self.paths and not images:
+            raise InvalidInput(f"no images in {', '.join(map(str, self.paths))}")
+        return images or None
 
 
 def _listed(path: Path) -> list[Listed]:
@@ -306,16 +213,42 @@ def _listed(path: Path) -> list[Listed]:
     said."""
     from trustvlm.service.inputs.names import check_name
 
-    found = read_names(path)
-    for one in found.names:
+    listed = read_names(path)
+    for one in listed.names:
         check_name(one.name, f"{path}, {one.place}")
-    for line in found.notes:
+    for line in listed.notes:
         note(line)
-    return found.names
+    return listed.names
+
+
+def _inputs(service: TrustService, space: str, source: _Source, sync: bool) -> list[LabelInput]:
+    """What to register, after advice on names that a text encoder does not read as meant."""
+    row = service.get_space(space)  # before looking through a large folder
+    inputs = source.read(empty=sync)
+    if sync:  # a new label is not made of an empty folder
+        new = service.unknown_labels(space, [item.name for item in inputs if item.images == []])
+        inputs = [item for item in inputs if item.name not in new]
+    if source.paths or source.names_file is not None:
+        _advise(service, row, inputs, folders=source.names_file is None)
+    return inputs
+
+
+def _advise(
+    service: TrustService, space: SpaceRow, inputs: Sequence[LabelInput], *, folders: bool
+) -> None:
+    from trustvlm.service.inputs.space_encoders import encodes_texts
+
+    names = [item.name for item in inputs if item.prompt is None or "{}" in item.prompt]
+    odd = next((name for name in names if clean_name(name) != name or is_wnid(name)), None)
+    if odd is None or not encodes_texts(space.classifier):
+        return
+    if service.unknown_labels(space.name, [odd]):
+        for line in advice(names, folders=folders):
+            note(line)
 
 
 def _register(
-    service: TrustService, space: str, inputs: list[LabelInput], how: dict[str, Any]
+    service: TrustService, space: str, inputs: list[LabelInput], options: dict[str, Any]
 ) -> RegisterResult:
     images, done = sum(len(item.images or ()) for item in inputs), 0
 
@@ -328,39 +261,37 @@ def _register(
     try:
         with progress_bar(images or len(inputs), "images" if images else "labels") as bar:
             progress = bar.advance if images else None
-            return service.register(space, inputs, on_commit=committed, progress=progress, **how)
+            return service.register(
+                space, inputs, on_commit=committed, progress=progress, **options
+            )
     except KeyboardInterrupt:
-        note(
-            f"{done:,} of {count(len(inputs), 'label')} are in; the same command again does the "
-            f"rest"
-        )
+        stored = f"{done:,} of {count(len(inputs), 'label')} are in"
+        note(f"{stored}; the same command again does the rest")
         raise
 
 
-def summary(result: RegisterResult, what: str, labels: int = 1) -> str:
-    """What a register call did to `what`, `labels` labels, in one line."""
-    new = bool(result.added_labels or result.added_supports)
-    parts = [
-        f"registered {what}" if new else _nothing_new(result.skipped_duplicates, labels),
-        count(result.added_supports, "support image") if new else "",
-        f"{count(result.skipped_duplicates, 'duplicate')} skipped"
-        if new and result.skipped_duplicates
-        else "",
-        f"{len(result.failures):,} unreadable" if result.failures else "",
-    ]
-    return f"{', '.join(filter(None, parts))}; revision {result.revision}"
+def _report(
+    space: str, inputs: list[LabelInput], result: RegisterResult, *, sync: bool, bring_back: bool
+) -> None:
+    """Say on stderr what is odd about images, names and vectors."""
+    report_unreadable(result.failures)
+    note_images(result.notes)
+    sizes = {item.name: len(item.images or ()) for item in inputs}
+    report_known(space, result, bring_back=bring_back, sync=sync, sizes=sizes)
+    if result.dry_run:
+        return
+    for item, label_id in zip(inputs, result.label_ids, strict=True):
+        if label_id < 0:
+            note(
+                f"label {quoted(item.name)} is new and none of its images could be read: it was "
+                f"not registered"
+            )
+    report_vectors(space, result)
 
 
-def _nothing_new(duplicates: int, labels: int) -> str:
-    number, thing = (duplicates, "support image") if duplicates else (labels, "label")
-    return (
-        f"nothing new: "
-        f"{f'all {number:,} {thing}s were' if number > 1 else f'the {thing} was'} there "
-        f"already"
-    )
-
-
-def require_some_readable(result: RegisterResult, images: int) -> None:
-    """Raises InvalidInput when there were images and none could be read."""
-    if images and len(result.failures) == images:
-        raise InvalidInput(f"none of the {count(images, 'image')} could be read")
+def _print_summary(inputs: list[LabelInput], result: RegisterResult) -> None:
+    names = zip(inputs, result.label_ids, strict=True)
+    labels = len({item.name for item, label_id in names if label_id >= 0})
+    if labels or not inputs:
+        what = f"{count(labels, 'label')} ({result.added_labels:,} new)"
+        click.echo(summary(result, what, labels))

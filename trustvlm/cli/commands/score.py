@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trustvlm.cli.printing.formats import Column, Row, blocks, format_option, row_writer
+from trustvlm.cli.commands.options import FORMAT, PATHS, SPACE, file, text
+from trustvlm.cli.printing.formats import Column, Row, blocks, row_writer
 from trustvlm.cli.printing.progress import Bar, progress_bar
-from trustvlm.cli.printing.safe_text import count, note, utf8
+from trustvlm.cli.printing.safe_text import count, note
 from trustvlm.cli.reading.bounds import Bounded
 from trustvlm.cli.reading.folders import check_exclude, exclude_option, finding
 from trustvlm.cli.reading.images import image_options, note_images, report_unreadable
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["score"]
 
 BATCH_ROWS = 1_024
+_DECISION_COLOURS = {"accept": "green", "review": "yellow", "unknown": "red"}
 
 
 def _number(value: float | None) -> str:
@@ -41,18 +43,9 @@ def _disagrees(row: Row) -> bool:
 
 def _colour(row: Row) -> str:
     """Trust of different rules has different scales; what stands behind it has not."""
-    return (
-        "yellow"
-        if row["unverified"]
-        else "red"
-        if _disagrees(row)
-        else "green"
-        if row["agrees"]
-        else ""
-    )
-
-
-_DECISION_COLOURS = {"accept": "green", "review": "yellow", "unknown": "red"}
+    if row["unverified"]:
+        return "yellow"
+    return "red" if _disagrees(row) else "green" if row["agrees"] else ""
 
 
 def _notes(row: Row) -> str:
@@ -67,30 +60,16 @@ def _why(row: Row) -> str:
     if row["reason_code"] == "accepted":
         return ""
     if row["reason_code"] == "not_calibrated":
-        odd = {
-            "unverified": row["unverified"],
-            "unknown": row["unknown"],
-            "disagrees": _disagrees(row),
-        }
-        return ", ".join(name for name, holds in odd.items() if holds)
+        odd = [name for name in ("unverified", "unknown") if row[name]]
+        return ", ".join(odd + ["disagrees"] * _disagrees(row))
     reason = str(row["reason"]).split(f"; calibration {row['calibration_id']} is stale")[0]
     return reason.partition(": ")[2]
 
 
-def _report_stale(space: str, verdicts: Verdicts) -> None:
-    """Say once that the calibration promises nothing any more."""
-    if verdicts.stale_since is not None:
-        note(
-            f"calibration {verdicts.calibration_id} is stale since revision "
-            f"{verdicts.stale_since} and promises nothing; "
-            f"run 'trustvlm recalibrate {space}'"
-        )
-
-
-COLUMNS = [
-    Column("source", lambda row: row["source"], narrow="end"),
-    Column("label", lambda row: row["label"], lambda row: "bold"),
-    Column("decision", lambda row: row["decision"], lambda row: _DECISION_COLOURS[row["decision"]]),
+VERDICTS = [
+    Column("source", "source", narrow="end"),
+    Column("label", "label", "bold"),
+    Column("decision", "decision", lambda row: _DECISION_COLOURS[row["decision"]]),
     Column("trust", lambda row: _number(row["trust"]), _colour, right=True, rank=1),
     Column("text conf.", lambda row: _number(row["text_confidence"]), right=True, rank=5),
     Column("image sim.", lambda row: _number(row["image_similarity"]), right=True, rank=4),
@@ -104,24 +83,22 @@ COLUMNS = [
     Column("its trust", lambda row: _number(row["rival_trust"]), right=True, rank=6),
     Column("note", _notes, narrow="words"),
 ]
-
-EVIDENCE_COLUMNS = [
-    Column("evidence", lambda row: row["query"], narrow="end"),
-    Column("for", lambda row: row["side"]),
-    Column("label", lambda row: row["label"], lambda row: "bold"),
+EVIDENCE = [
+    Column("evidence", "query", narrow="end"),
+    Column("for", "side"),
+    Column("label", "label", "bold"),
     Column("similarity", lambda row: _number(row["similarity"]), right=True),
-    Column("id", lambda row: str(row["id"]), right=True, rank=1),
-    Column("support image", lambda row: row["source"] or "", narrow="end"),
+    Column("id", "id", right=True, rank=1),
+    Column("support image", "source", narrow="end"),
 ]
 
 
 @click.command()
-@click.argument("space", type=utf8)
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
-@click.option(
+@SPACE
+@PATHS
+@file(
     "--vectors",
     metavar="FILE.npz",
-    type=click.Path(path_type=Path),
     help="Vectors of your own: arrays classifier and verifier, as far as needed, and sources "
     "(names).",
 )
@@ -129,14 +106,12 @@ EVIDENCE_COLUMNS = [
     "--rule",
     metavar="NAME",
     help="msp, max_logit, margin, entropy, energy, doctor (text only); image, knn, ratio "
-    "(image only); trustvlm, trustvlm_star "
-    "(the paper's); posterior, posterior_star (ours; _star may correct the label). "
-    "Without it, the calibrated rule if there "
-    "is one.  [default: posterior]",
+    "(image only); trustvlm, trustvlm_star (the paper's); posterior, posterior_star (ours; _star "
+    "may correct the label). Without it, the calibrated rule if there is one.  [default: "
+    "posterior]",
 )
 @click.option(
     "--lambda",
-    "weight",
     type=Bounded("lambda"),
     metavar="X",
     help="Weight of the image term.  [default: the rule's]",
@@ -157,13 +132,11 @@ EVIDENCE_COLUMNS = [
     "--top-k",
     type=Bounded("top_k"),
     default=5,
-    show_default=True,
     help="How many labels to list by text confidence (jsonl, csv).",
 )
-@click.option(
+@text(
     "--only",
     metavar="LABEL",
-    type=utf8,
     multiple=True,
     help="Only these labels take part; repeat it for several.",
 )
@@ -175,23 +148,22 @@ EVIDENCE_COLUMNS = [
 )
 @exclude_option
 @image_options
-@format_option
+@FORMAT
 @click.pass_obj
 def score(
     session: Session,
+    /,
     space: str,
     paths: tuple[Path, ...],
     vectors: Path | None,
     rule: str | None,
-    weight: float | None,
-    temperature: float | None,
-    tau: float | None,
     top_k: int,
     only: tuple[str, ...],
     evidence: int | None,
     exclude: tuple[str, ...],
     reading: dict[str, Any],
     form: str,
+    **params: float | None,
 ) -> None:
     """Score images: label, trust, evidence.
 
@@ -205,22 +177,17 @@ def score(
     """
     exactly_one(PATHS=paths, vectors=vectors)
     check_exclude(exclude, paths)
-    given = {"lambda": weight, "temperature": temperature, "tau": tau}
-    params = {name: value for name, value in given.items() if value is not None}
-    options: dict[str, Any] = {
-        "rule": rule,
-        "top_k": top_k,
-        "labels": list(only) or None,
-        "params": params or None,
-    }
+    given = {name: value for name, value in params.items() if value is not None}
+    options = {"rule": rule, "top_k": top_k, "labels": list(only) or None, "params": given or None}
+    if evidence is None:
+        evidence = 3 if form == "jsonl" else 0
     with session.reading() as service:
-        batches = (
-            _vectors(vectors)
-            if vectors
-            else _images(service, space, paths, exclude, reading, options)
-        )
+        if vectors is not None:
+            batches = _vectors(vectors)
+        else:
+            batches = _images(service, space, paths, exclude, reading, options)
         with closing(batches):  # an error takes the progress bar away before it is reported
-            _write(service, space, batches, options, _evidence_count(evidence, form), form)
+            _write(service, space, batches, options, evidence, form)
 
 
 def _write(
@@ -231,15 +198,15 @@ def _write(
     evidence: int,
     form: str,
 ) -> None:
-    verdict_writer, evidence_writer = row_writer(form, COLUMNS), row_writer(form, EVIDENCE_COLUMNS)
-    for batch, (sources, queries, bar) in enumerate(batches):
+    verdict_writer, evidence_writer = row_writer(form, VERDICTS), row_writer(form, EVIDENCE)
+    for number, (sources, queries, bar) in enumerate(batches):
         verdicts = service.score(space, queries, **options)
         rows = [
             {"source": name} | row
             for name, row in zip(sources, verdicts.rows(evidence=evidence), strict=True)
         ]
         with bar.hidden():
-            if not batch:
+            if not number:
                 _report_stale(space, verdicts)
             verdict_writer.write(rows)
             if evidence and form == "table":
@@ -247,17 +214,22 @@ def _write(
                 evidence_writer.write(_evidence(rows))
 
 
-def _evidence_count(asked: int | None, form: str) -> int:
-    return (3 if form == "jsonl" else 0) if asked is None else asked
+def _report_stale(space: str, verdicts: Verdicts) -> None:
+    """Say once that the calibration promises nothing any more."""
+    if verdicts.stale_since is not None:
+        stale = f"calibration {verdicts.calibration_id} is stale since revision"
+        note(
+            f"{stale} {verdicts.stale_since} and promises nothing; run 'trustvlm recalibrate "
+            f"{space}'"
+        )
 
 
 def _evidence(rows: Iterable[Row]) -> Iterator[Row]:
     """A row for each support image that speaks for a predicted label or its rival."""
     for row in rows:
-        for side, found in row["evidence"].items():
-            yield from (
-                {"query": row["source"], "side": side, "label": row[side]} | near for near in found
-            )
+        for side, images in row["evidence"].items():
+            shared = {"query": row["source"], "side": side, "label": row[side]}
+            yield from (shared | image for image in images)
 
 
 def _vectors(path: Path) -> Batches:
@@ -277,9 +249,8 @@ def _images(
 ) -> Batches:
     """Batches of encoded images. Raises InvalidInput when there are none, or none of them can be
     read."""
-    service.score(
-        space, _no_queries(service, space), **options
-    )  # a wrong option shows before any image is encoded
+    # A wrong option shows before any image is encoded.
+    service.score(space, _no_queries(service, space), **options)
     with finding(exclude) as finder:
         images = finder.images_of(paths)
     if not images:

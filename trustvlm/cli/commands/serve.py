@@ -1,38 +1,45 @@
-"""The HTTP service."""
+"""The HTTP service, its keys, and the offline demo."""
 
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from trustvlm.cli.commands.options import FORMAT, flag, text
+from trustvlm.cli.printing.formats import Column, Row, row_writer
+from trustvlm.cli.printing.safe_text import quoted, utf8
+from trustvlm.cli.reading.bounds import Bounded
 from trustvlm.cli.session import Session
 
-__all__ = ["serve"]
+if TYPE_CHECKING:
+    from trustvlm.service import TrustService
+    from trustvlm.service.server.server_home import ServerHome
+    from trustvlm.types import KeyRow
+
+__all__ = ["demo", "key", "serve"]
+
+KEYS = [
+    Column("id", "id", "bold"),
+    Column("scope", "scope"),
+    Column("space", lambda row: row["space"] or "all"),
+    Column("state", "state", lambda row: "" if row["state"] == "valid" else "yellow"),
+    Column("last use", lambda row: row["used_at"] or "never", rank=2),
+    Column("note", "note", rank=1, narrow="words"),
+]
 
 
 @click.command()
 @click.option(
-    "--host",
-    default="127.0.0.1",
-    show_default=True,
-    help="Where to listen. Beyond this machine, keys are needed.",
+    "--host", default="127.0.0.1", help="Where to listen. Beyond this machine, keys are needed."
 )
-@click.option(
-    "--port",
-    default=8000,
-    show_default=True,
-    type=click.IntRange(0, 65535),
-    help="0: any free one.",
-)
-@click.option(
-    "--workers",
-    default=1,
-    show_default=True,
-    type=click.IntRange(1, 64),
-    help="Processes on the home.",
-)
-@click.option("--require-key", is_flag=True, help="Ask for a key on this machine, too.")
+@click.option("--port", default=8000, type=click.IntRange(0, 65535), help="0: any free one.")
+@click.option("--workers", default=1, type=click.IntRange(1, 64), help="Processes on the home.")
+@flag("--require-key", help="Ask for a key on this machine, too.")
 @click.option(
     "--root-path",
     metavar="PATH",
@@ -50,8 +57,107 @@ def serve(
     """
     from trustvlm.http.run import run_service
 
-    with suppress(
-        KeyboardInterrupt
-    ):  # Terminated is one: the server has finished what it accepted, which is its success
+    # The signal ends the wait; the server has finished what it accepted, which is its success.
+    with suppress(KeyboardInterrupt):
         where = (session.home, host, port, workers, require_key)
         run_service(*where, session.device, session.precision, echo=click.echo, root_path=root_path)
+
+
+@click.command()
+@click.pass_obj
+def demo(session: Session) -> None:
+    """Run the offline demo on handwritten digits.
+
+    Two small models, ten labels registered one at a time, trust scores and their evidence. It
+    leaves a home to try the other commands on: ./demo-home, or the one that --home names.
+    """
+    from trustvlm.demo.run import run_demo
+
+    home = session.home if session.home_given else Path("demo-home")
+    run_demo(home, echo=click.echo, device=session.device, precision=session.precision)
+
+
+@click.group()
+def key() -> None:
+    """Create, list, rotate and revoke keys of 'trustvlm serve'.
+
+    Of a key only a hash is stored: it is shown once, when it is made.
+    """
+
+
+def _keys(service: TrustService) -> ServerHome:
+    from trustvlm.service.server.server_home import ServerHome
+
+    return ServerHome(service)
+
+
+@key.command()
+@click.option(
+    "--scope",
+    type=click.Choice(["read", "write", "admin"]),
+    required=True,
+    help="Each may do what those before may.",
+)
+@text("--space", help="The only space that it opens.  [default: all]")
+@text("--note", help="What it is for.")
+@click.option(
+    "--rate", type=Bounded("rate"), help="Requests a second.  [default: the setting serve_rate]"
+)
+@click.option("--days", type=Bounded("days"), help="Days until it expires.  [default: never]")
+@click.pass_obj
+def create(session: Session, /, scope: str, space: str | None, **options: Any) -> None:
+    """Make a key and show it, this once.
+
+    The key goes to stdout, alone; send it as 'Authorization: Bearer KEY'.
+    """
+    with session.writing(create=True) as service:
+        row, secret = _keys(service).create_key(scope, space=space, **options)
+    spaces = f"space {quoted(space)}" if space else "all spaces"
+    click.echo(f"key {row.id}, scope {scope}, {spaces}; it is not shown again:", err=True)
+    click.echo(secret)
+
+
+@key.command("list")
+@FORMAT
+@click.pass_obj
+def list_(session: Session, form: str) -> None:
+    """List the keys, without their secrets."""
+    with session.reading() as service:
+        row_writer(form, KEYS).write(map(_key_row, _keys(service).list_keys()))
+
+
+def _key_row(key: KeyRow) -> Row:
+    values = asdict(key) | {"state": key.state}
+    return {
+        name: value.isoformat(timespec="seconds") if name.endswith("_at") and value else value
+        for name, value in values.items()
+    }
+
+
+@key.command()
+@click.argument("key_id", type=utf8)
+@click.option(
+    "--overlap-hours",
+    type=Bounded("hours"),
+    default=0.0,
+    show_default=False,
+    help="How long the old key goes on opening.  [default: 0]",
+)
+@click.pass_obj
+def rotate(session: Session, key_id: str, overlap_hours: float) -> None:
+    """Make a key that may do what KEY_ID may, and end that one."""
+    with session.writing() as service:
+        row, secret = _keys(service).rotate_key(key_id, overlap=timedelta(hours=overlap_hours))
+    click.echo(f"key {row.id} takes the place of {key_id}; it is not shown again:", err=True)
+    click.echo(secret)
+
+
+@key.command()
+@click.argument("key_id", type=utf8)
+@click.pass_obj
+def revoke(session: Session, key_id: str) -> None:
+    """Make a key worthless; services notice at once."""
+    with session.writing() as service:
+        changed = _keys(service).revoke_key(key_id)
+    done = f"revoked key {quoted(key_id)}"
+    click.echo(done if changed else f"key {quoted(key_id)} was revoked before; nothing changed")

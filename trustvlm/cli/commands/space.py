@@ -4,17 +4,32 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from trustvlm.cli.commands.label import LABEL_COLUMNS, label_rows
+from trustvlm.cli.commands.label import LABELS
+from trustvlm.cli.commands.options import FORMAT, NAME, flag, text
 from trustvlm.cli.commands.reembed import reembed
-from trustvlm.cli.printing.formats import Column, Row, details, format_option, row_writer
-from trustvlm.cli.printing.safe_text import count, note, quoted, shown, utf8
+from trustvlm.cli.printing.formats import Column, details, row_writer
+from trustvlm.cli.printing.safe_text import count, note, quoted, shown
 from trustvlm.cli.reading.bounds import Bounded
 from trustvlm.cli.session import Session, on_terminal
 
+if TYPE_CHECKING:
+    from trustvlm.types import SpaceRow
+
 __all__ = ["space"]
+
+SPACES = [
+    Column("space", "name", "bold"),
+    Column("labels", "label_count", right=True, form=","),
+    Column("support images", "support_count", right=True, form=","),
+    Column("classifier", "classifier", rank=2, narrow="end"),
+    Column("verifier", "verifier", rank=3, narrow="end"),
+    Column("recipe", "recipe", rank=4),
+    Column("revision", "revision", right=True, rank=1),
+]
 
 
 @click.group()
@@ -26,29 +41,24 @@ def space() -> None:
 
 
 @space.command()
-@click.argument("name", type=utf8)
-@click.option(
+@NAME
+@text(
     "--classifier",
     metavar="SPEC",
-    type=utf8,
     help="The vision-language model: open_clip:MODEL/PRETRAINED, open_clip:local-dir:PATH, "
-    "open_clip:hf-hub:ORG/NAME, "
-    "or precomputed:DIM[:TAG] for vectors of your own.",
+    "open_clip:hf-hub:ORG/NAME, or precomputed:DIM[:TAG] for vectors of your own.",
 )
-@click.option(
+@text(
     "--verifier",
     metavar="SPEC",
-    type=utf8,
     help="The image encoder: timm:MODEL[@WEIGHTS][?pooling=mean-tokens], an open_clip one, "
-    "precomputed:DIM[:TAG], or same: "
-    "the classifier's image tower.  [default: same]",
+    "precomputed:DIM[:TAG], or same: the classifier's image tower.  [default: same]",
 )
-@click.option(
+@text(
     "--template",
     "templates",
     metavar="TEXT",
     multiple=True,
-    type=utf8,
     help="Prompt with {} where the label's name goes; repeat it for several.  [default: a "
     "photo of a {}.]",
 )
@@ -64,80 +74,40 @@ def space() -> None:
     help="A whole set-up by name: paper is the reference one of TrustVLM.",
 )
 @click.option(
-    "--recipe",
-    metavar="NAME",
-    default="flat",
-    show_default=True,
-    help="Index recipe; see 'trustvlm index list'.",
+    "--recipe", metavar="NAME", default="flat", help="Index recipe; see 'trustvlm index list'."
 )
 @click.pass_obj
-def create(
-    session: Session,
-    name: str,
-    classifier: str | None,
-    verifier: str | None,
-    templates: tuple[str, ...],
-    logit_scale: float | None,
-    preset: str | None,
-    recipe: str,
-) -> None:
+def create(session: Session, /, name: str, templates: tuple[str, ...], **options: Any) -> None:
     """Create a label space.
 
     The home is made when it is missing. The space is pinned to its two encoders: other weights or
     another preprocessing are refused later.
     """
     with session.writing(create=True) as service:
-        row = service.create_space(
-            name,
-            classifier=classifier,
-            verifier=verifier,
-            templates=list(templates) or None,
-            logit_scale=logit_scale,
-            preset=preset,
-            recipe=recipe,
-        )
-    click.echo(
-        f"created space {quoted(row.name)}: classifier {shown(row.classifier)}, verifier "
-        f"{shown(row.verifier)}"
-    )
-
-
-SPACE_COLUMNS = [
-    Column("space", lambda row: row["name"], lambda row: "bold"),
-    Column("labels", lambda row: f"{row['label_count']:,}", right=True),
-    Column("support images", lambda row: f"{row['support_count']:,}", right=True),
-    Column("classifier", lambda row: row["classifier"], rank=2, narrow="end"),
-    Column("verifier", lambda row: row["verifier"], rank=3, narrow="end"),
-    Column("recipe", lambda row: row["recipe"], rank=4),
-    Column("revision", lambda row: str(row["revision"]), right=True, rank=1),
-]
+        row = service.create_space(name, templates=list(templates) or None, **options)
+    encoders = f"classifier {shown(row.classifier)}, verifier {shown(row.verifier)}"
+    click.echo(f"created space {quoted(row.name)}: {encoders}")
 
 
 @space.command("list")
-@format_option
+@FORMAT
 @click.pass_obj
 def list_(session: Session, form: str) -> None:
     """List the label spaces of the home."""
     with session.reading() as service:
-        rows: list[Row] = [
+        rows = [
             asdict(row) | {"created_at": row.created_at.isoformat()}
             for row in service.list_spaces()
         ]
-    row_writer(form, SPACE_COLUMNS).write(rows)
+    row_writer(form, SPACES).write(rows)
     if not rows:
         note("no spaces yet: 'trustvlm space create' makes one")
 
 
 @space.command()
-@click.argument("name", type=utf8)
-@click.option(
-    "--limit",
-    type=click.IntRange(0, 10**9),
-    default=20,
-    show_default=True,
-    help="How many labels to list.",
-)
-@click.option("--all", "all_", is_flag=True, help="List every label.")
+@NAME
+@click.option("--limit", type=click.IntRange(0, 10**9), default=20, help="How many labels to list.")
+@flag("--all", "all_", help="List every label.")
 @click.pass_obj
 def show(session: Session, name: str, limit: int, all_: bool) -> None:
     """Show a space and its labels.
@@ -146,23 +116,20 @@ def show(session: Session, name: str, limit: int, all_: bool) -> None:
     """
     with session.reading() as service:
         row = service.get_space(name)
-        values = asdict(row) | {
-            "templates": " | ".join(row.templates),
-            "created_at": f"{row.created_at:%Y-%m-%d %H:%M} UTC",
-        }
+        created = f"{row.created_at:%Y-%m-%d %H:%M} UTC"
+        values = asdict(row) | {"templates": " | ".join(row.templates), "created_at": created}
         details({key.replace("_", " "): value for key, value in values.items()})
         if row.label_count:
             click.echo()
-        row_writer("table", LABEL_COLUMNS).write(
-            label_rows(islice(service.list_labels(name), None if all_ else limit))
-        )
+        labels = islice(service.list_labels(name), None if all_ else limit)
+        row_writer("table", LABELS).write(map(asdict, labels))
     if not all_ and row.label_count > limit:
         note(f"… and {count(row.label_count - limit, 'label')} more; --all lists them")
 
 
 @space.command()
-@click.argument("name", type=utf8)
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@NAME
+@flag("--yes", help="Do not ask.")
 @click.pass_obj
 def remove(session: Session, name: str, yes: bool) -> None:
     """Remove a space with all that is in it.
@@ -171,35 +138,25 @@ def remove(session: Session, name: str, yes: bool) -> None:
     """
     with session.writing() as service:
         row = service.get_space(name)
-        what = (
-            f"space {quoted(name)} with {count(row.label_count, 'label')}, "
-            f"{count(row.support_count, 'support image')}"
+        labels, supports = (
+            count(row.label_count, "label"),
+            count(row.support_count, "support image"),
         )
+        what = f"space {quoted(name)} with {labels}, {supports}"
         if not yes and not on_terminal():
             raise click.UsageError(f"Removing {what}: pass --yes, as there is nobody to ask.")
         if not yes and not click.confirm(f"Remove {what}?", err=True):
             click.echo("nothing removed")
             return
         service.remove_space(name)
-    click.echo(
-        f"removed {what}; 'trustvlm space restore {quoted(name)}' brings it back until it is purged"
-    )
+    undo = f"'trustvlm space restore {quoted(name)}' brings it back until it is purged"
+    click.echo(f"removed {what}; {undo}")
 
 
 @space.command()
-@click.argument("name", type=utf8)
-@click.option(
-    "--classifier",
-    metavar="SPEC",
-    type=utf8,
-    help="The new spec of the classifier.  [default: as it is]",
-)
-@click.option(
-    "--verifier",
-    metavar="SPEC",
-    type=utf8,
-    help="The new spec of the verifier.  [default: as it is]",
-)
+@NAME
+@text("--classifier", metavar="SPEC", help="The new spec of the classifier.  [default: as it is]")
+@text("--verifier", metavar="SPEC", help="The new spec of the verifier.  [default: as it is]")
 @click.pass_obj
 def repoint(session: Session, name: str, classifier: str | None, verifier: str | None) -> None:
     """Say where a space's model weights are now.
@@ -212,14 +169,12 @@ def repoint(session: Session, name: str, classifier: str | None, verifier: str |
         raise click.UsageError("Expected --classifier, --verifier or both.")
     with session.writing() as service:
         row = service.repoint_space(name, classifier=classifier, verifier=verifier)
-    click.echo(
-        f"space {quoted(row.name)}: classifier {shown(row.classifier)}, verifier "
-        f"{shown(row.verifier)}"
-    )
+    encoders = f"classifier {shown(row.classifier)}, verifier {shown(row.verifier)}"
+    click.echo(f"space {quoted(row.name)}: {encoders}")
 
 
 @space.command()
-@click.argument("name", type=utf8)
+@NAME
 @click.pass_obj
 def restore(session: Session, name: str) -> None:
     """Bring back a removed space: the last one of that name.
@@ -229,11 +184,11 @@ def restore(session: Session, name: str) -> None:
     with session.writing() as service:
         service.restore_space(name)
         row = service.get_space(name)
-    supports = count(row.support_count, "support image")
-    click.echo(
-        f"restored space {quoted(name)} with {count(row.label_count, 'label')}, {supports}; "
-        f"revision {row.revision}"
-    )
+    click.echo(f"restored space {quoted(name)} with {_contents(row)}; revision {row.revision}")
+
+
+def _contents(row: SpaceRow) -> str:
+    return f"{count(row.label_count, 'label')}, {count(row.support_count, 'support image')}"
 
 
 space.add_command(reembed)

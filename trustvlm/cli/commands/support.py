@@ -9,10 +9,15 @@ from typing import Any
 
 import click
 
-from trustvlm.cli.commands.register import report_drift, require_some_readable, summary
-from trustvlm.cli.printing.changes import report_known
-from trustvlm.cli.printing.formats import Column, as_json, format_option, row_writer
-from trustvlm.cli.printing.safe_text import count, quoted, utf8
+from trustvlm.cli.commands.options import FORMAT, LABEL, PATHS, SPACE, file, flag, json_flag
+from trustvlm.cli.printing.formats import Column, as_json, row_writer
+from trustvlm.cli.printing.registration import (
+    report_known,
+    report_vectors,
+    require_some_readable,
+    summary,
+)
+from trustvlm.cli.printing.safe_text import count, quoted
 from trustvlm.cli.reading.bounds import Bounded
 from trustvlm.cli.reading.folders import check_exclude, exclude_option, finding
 from trustvlm.cli.reading.images import image_options, note_images, report_unreadable
@@ -21,12 +26,12 @@ from trustvlm.errors import InvalidInput
 
 __all__ = ["purge", "support"]
 
-SUPPORT_COLUMNS = [
-    Column("id", lambda row: str(row["id"]), right=True),
-    Column("label", lambda row: row["label"]),
-    Column("registered as", lambda row: row["registered_as"] or "", rank=2),
-    Column("source", lambda row: row["source"] or "", narrow="end"),
-    Column("revision", lambda row: str(row["revision"]), right=True, rank=1),
+SUPPORTS = [
+    Column("id", "id", right=True),
+    Column("label", "label"),
+    Column("registered as", "registered_as", rank=2),
+    Column("source", "source", narrow="end"),
+    Column("revision", "revision", right=True, rank=1),
 ]
 IDS = click.argument("ids", nargs=-1, required=True, type=click.IntRange(1, 2**63 - 1))
 
@@ -37,40 +42,30 @@ def support() -> None:
 
 
 @support.command("list")
-@click.argument("space", type=utf8)
-@click.argument("label", type=utf8)
-@format_option
+@SPACE
+@LABEL
+@FORMAT
 @click.pass_obj
 def list_(session: Session, space: str, label: str, form: str) -> None:
     """List LABEL's support images with their ids."""
     with session.reading() as service:
-        row_writer(form, SUPPORT_COLUMNS).write(map(asdict, service.list_supports(space, label)))
+        row_writer(form, SUPPORTS).write(map(asdict, service.list_supports(space, label)))
 
 
 @support.command()
-@click.argument("space", type=utf8)
-@click.argument("label", type=utf8)
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
-@click.option(
+@SPACE
+@LABEL
+@PATHS
+@file(
     "--vectors",
     metavar="FILE.npz",
-    type=click.Path(path_type=Path),
     help="Vectors of your own: arrays image_vectors and, for search by text, "
     "classifier_image_vectors.",
 )
 @exclude_option
 @image_options
-@click.option(
-    "--keep-originals",
-    is_flag=True,
-    help="Keep the image files in the home; see 'trustvlm register --help'.",
-)
-@click.option(
-    "--json",
-    "json_",
-    is_flag=True,
-    help="Print what changed as JSON, with the ids of the new support images.",
-)
+@flag("--keep-originals", help="Keep the image files in the home; see 'trustvlm register --help'.")
+@json_flag(help="Print what changed as JSON, with the ids of the new support images.")
 @click.pass_obj
 def add(
     session: Session,
@@ -87,29 +82,37 @@ def add(
 
     PATHS are image files, and folders, which are searched through.
     """
-    from trustvlm.cli.reading.arrays import support_vectors
-
     exactly_one(PATHS=paths, vectors=vectors)
-    check_exclude(exclude, paths)
-    with finding(exclude) as finder:
-        images = finder.images_of(paths)
-    if paths and not images:
-        raise InvalidInput(f"no images in {', '.join(map(str, paths))}")
+    images = _images(paths, exclude, vectors)
+    options = reading | images | {"keep_originals": keep_originals}
     with session.writing() as service:
-        given = {"images": images} if vectors is None else support_vectors(vectors)
-        result = service.add_support(
-            space, label, **given, keep_originals=keep_originals, **reading
-        )
+        result = service.add_support(space, label, **options)
     report_unreadable(result.failures)
     note_images(result.notes)
-    report_drift(result)
+    report_vectors(space, result)
     report_known(space, result, bring_back=True)
     click.echo(as_json(asdict(result)) if json_ else summary(result, f"label {quoted(label)}"))
-    require_some_readable(result, len(images))
+    require_some_readable(result, len(images.get("images", ())))
+
+
+def _images(
+    paths: tuple[Path, ...], exclude: tuple[str, ...], vectors: Path | None
+) -> dict[str, Any]:
+    """The images or vectors, as the arguments of the library's verb."""
+    from trustvlm.cli.reading.arrays import support_vectors
+
+    check_exclude(exclude, paths)
+    if vectors is not None:
+        return support_vectors(vectors)
+    with finding(exclude) as finder:
+        images = finder.images_of(paths)
+    if not images:
+        raise InvalidInput(f"no images in {', '.join(map(str, paths))}")
+    return {"images": images}
 
 
 @support.command()
-@click.argument("space", type=utf8)
+@SPACE
 @IDS
 @click.pass_obj
 def remove(session: Session, space: str, ids: tuple[int, ...]) -> None:
@@ -123,7 +126,7 @@ def remove(session: Session, space: str, ids: tuple[int, ...]) -> None:
 
 
 @support.command()
-@click.argument("space", type=utf8)
+@SPACE
 @IDS
 @click.pass_obj
 def restore(session: Session, space: str, ids: tuple[int, ...]) -> None:

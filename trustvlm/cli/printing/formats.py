@@ -17,19 +17,9 @@ import click
 from trustvlm.cli.printing.safe_text import cell_text, note, shown
 from trustvlm.system.terminal_table import Line, Shape, Table, terminal_width, wrapped
 
-__all__ = [
-    "Column",
-    "RowWriter",
-    "as_json",
-    "blocks",
-    "details",
-    "format_option",
-    "row_writer",
-    "say",
-]
+__all__ = ["Column", "RowWriter", "as_json", "blocks", "details", "row_writer", "say"]
 
 Row = Mapping[str, Any]
-F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
 BLOCK_ROWS = 1_000
@@ -40,37 +30,37 @@ class Column:
     """One column of a table.
 
     Attributes:
-        title: its heading. cell: row → text. style: row → rich style, used on a terminal. right:
-            align to the right.
+        title: its heading. cell: the name of a row's value (None is shown as nothing), or row →
+            text. form: how the value is formatted.
+        style: rich style, or row → style, used on a terminal. right: align to the right.
         rank, narrow: what a terminal that is too narrow does to it, see
             :class:`trustvlm.system.terminal_table.Shape`.
     """
 
     title: str
-    cell: Callable[[Row], str]
-    style: Callable[[Row], str] = lambda row: ""
+    cell: str | Callable[[Row], str]
+    style: str | Callable[[Row], str] = ""
     right: bool = False
     rank: int = 0
     narrow: Literal["whole", "end", "words"] = "whole"
+    form: str = ""
+
+    def text(self, row: Row) -> str:
+        """The text of its cell in a row."""
+        if not isinstance(self.cell, str):
+            return self.cell(row)
+        value = row[self.cell]
+        return "" if value is None else format(value, self.form)
+
+    def style_of(self, row: Row) -> str:
+        """The style of its cell in a row."""
+        return self.style if isinstance(self.style, str) else self.style(row)
 
 
 class RowWriter(Protocol):
     """Writes rows to stdout; may be called again with more rows of the same kind."""
 
     def write(self, rows: Iterable[Row]) -> None: ...
-
-
-def format_option(command: F) -> F:
-    """The option --format, passed on as `form`."""
-    kinds = click.Choice(["table", "jsonl", "csv"])
-    return click.option(
-        "--format",
-        "form",
-        type=kinds,
-        default="table",
-        show_default=True,
-        help="A table for people, or rows for programs.",
-    )(command)
 
 
 def row_writer(form: str, columns: Sequence[Column]) -> RowWriter:
@@ -178,7 +168,7 @@ class _Table:
     def write(self, rows: Iterable[Row]) -> None:
         for block in blocks(rows):
             lines = self._table.lines(
-                [[shown(column.cell(row)) for column in self._columns] for row in block]
+                [[shown(column.text(row)) for column in self._columns] for row in block]
             )
             if self._width is None:
                 click.echo("\n".join(map(str, lines)))
@@ -203,7 +193,7 @@ class _Table:
                 style = (
                     "bold"
                     if line.row is None
-                    else self._columns[column].style(rows[line.row])
+                    else self._columns[column].style_of(rows[line.row])
                     if column >= 0
                     else ""
                 )

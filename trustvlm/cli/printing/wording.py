@@ -38,7 +38,7 @@ _PHRASES = (
     (r"\bimage_range\b", "--range"),
 )
 _ARGUMENT = re.compile(r"([a-z_]+): ")
-_ELSEWHERE = {"labels": "only", "lambda": "weight"}
+_ELSEWHERE = {"labels": "only"}
 """Arguments of the library whose options have other names."""
 
 

@@ -3,10 +3,11 @@ vectors."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from trustvlm.service import TrustService
     from trustvlm.types import Queries
 
-__all__ = ["Labelled", "check_names", "labelled_images", "labelled_options"]
+__all__ = ["LabelledOptions", "check_names", "labelled_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -44,9 +45,56 @@ class Labelled:
     sources: list[str]
 
 
+@dataclass(frozen=True)
+class LabelledOptions:
+    """The options that name labelled images, as they were given."""
+
+    folder: Path | None
+    vectors: Path | None
+    no_label: tuple[str, ...]
+    naming: Naming
+    exclude: tuple[str, ...]
+    reading: dict[str, Any]
+
+    def read(self, service: TrustService, space: str) -> Labelled:
+        """The images of FOLDER, encoded, or the vectors; images that cannot be read are named and
+        left out.
+
+        Raises:
+            NotFound: a sub-folder or a name that is no label of the space, said before anything is
+                encoded.
+        """
+        exactly_one(FOLDER=self.folder, vectors=self.vectors)
+        check_exclude(self.exclude, self.folder)
+        check_naming(self.naming, self.folder)
+        service.get_space(space)  # before looking through a large folder
+        if self.folder is None:
+            from trustvlm.cli.reading.arrays import labelled_vectors
+
+            assert self.vectors is not None
+            images = Labelled(*labelled_vectors(self.vectors))
+            check_names(service, space, images.truth, self.no_label)
+        else:
+            named = images_by_label(
+                self.folder, self.exclude, "measure", self.naming, self.no_label
+            )
+            by_label = {label.name: images for label, images in named.items()}
+            _check_naming(service, space, [name for name in by_label if name not in self.no_label])
+            check_names(service, space, by_label, self.no_label)
+            images = _encoded(service, space, self.folder, by_label, self.reading)
+        truth = [None if name in self.no_label else name for name in images.truth]
+        return Labelled(images.queries, truth, images.sources)
+
+
 def labelled_options(command: F) -> F:
-    """FOLDER, --names, --clean-names, --exclude, --vectors, --no-label and how images are read:
-    :func:`labelled_images`."""
+    """FOLDER, --names, --clean-names, --exclude, --vectors, --no-label and how images are read, as
+    the argument `labelled` of the command."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **given: Any) -> Any:
+        options = {field.name: given.pop(field.name) for field in fields(LabelledOptions)}
+        return command(*args, labelled=LabelledOptions(**options), **given)
+
     for option in (
         image_options,
         naming_options,
@@ -57,58 +105,19 @@ def labelled_options(command: F) -> F:
             type=utf8,
             multiple=True,
             help="A sub-folder (or name) whose images are of no label of the space, so that any "
-            "answer is wrong; "
-            "repeat it for several.",
+            "answer is wrong; repeat it for several.",
         ),
         click.option(
             "--vectors",
             metavar="FILE.npz",
             type=click.Path(path_type=Path),
             help="Vectors of your own: classifier and verifier (or classifier_image_vectors and "
-            "image_vectors), and truth "
-            "(names) or label_names with image_labels.",
+            "image_vectors), and truth (names) or label_names with image_labels.",
         ),
         click.argument("folder", required=False, type=click.Path(path_type=Path)),
     ):
-        command = option(command)
-    return command
-
-
-def labelled_images(
-    service: TrustService,
-    space: str,
-    folder: Path | None,
-    vectors: Path | None,
-    no_label: Collection[str],
-    naming: Naming,
-    exclude: tuple[str, ...],
-    reading: dict[str, Any],
-) -> Labelled:
-    """The images of FOLDER, encoded, or the vectors; images that cannot be read are named and left
-    out.
-
-    Raises:
-        NotFound: a sub-folder or a name that is no label of the space, said before anything is
-            encoded.
-    """
-    exactly_one(FOLDER=folder, vectors=vectors)
-    check_exclude(exclude, folder)
-    check_naming(naming, folder)
-    service.get_space(space)  # before looking through a large folder
-    if vectors is not None:
-        from trustvlm.cli.reading.arrays import labelled_vectors
-
-        labelled = Labelled(*labelled_vectors(vectors))
-        check_names(service, space, labelled.truth, no_label)
-    else:
-        assert folder is not None
-        named = images_by_label(folder, exclude, "measure", naming, no_label)
-        by_label = {label.name: images for label, images in named.items()}
-        _check_naming(service, space, [name for name in by_label if name not in no_label])
-        check_names(service, space, by_label, no_label)
-        labelled = _encoded(service, space, folder, by_label, reading)
-    truth = [None if name in no_label else name for name in labelled.truth]
-    return Labelled(labelled.queries, truth, labelled.sources)
+        run = option(run)
+    return cast("F", run)
 
 
 def _check_naming(service: TrustService, space: str, names: Sequence[str]) -> None:

@@ -1,0 +1,293 @@
+"""The home as a whole: backup, restore, export, import, schema, verification."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from trustvlm.cli.commands.options import FILE, SPACE, file, flag, json_flag, text
+from trustvlm.cli.printing.formats import Column, as_json, row_writer
+from trustvlm.cli.printing.progress import Bar, progress_bar
+from trustvlm.cli.printing.safe_text import count, quoted, shown, utf8
+from trustvlm.cli.session import Session, exactly_one
+from trustvlm.errors import FOUND_DAMAGE, Damaged, SchemaMismatch
+
+if TYPE_CHECKING:
+    from trustvlm.service.backup.archive import Manifest
+    from trustvlm.types.backups import CatalogFacts, Restored
+    from trustvlm.types.verification import VerifyReport
+
+__all__ = ["backup", "db", "export", "import_", "restore", "verify"]
+
+_SHOWN = 50
+
+SPACES = [
+    Column("space", "name", "bold"),
+    Column("labels", "labels", right=True, form=","),
+    Column("support images", "supports", right=True, form=","),
+    Column("revision", "revision", right=True, rank=1),
+]
+DAMAGE = [
+    Column("space", "space"),
+    Column("what", "what", "bold"),
+    Column("problem", "problem", narrow="words"),
+    Column("--repair", "does", narrow="words"),
+]
+QUARANTINE = [
+    Column("since", "since", rank=1, form="%Y-%m-%d %H:%M"),
+    Column("space", "space"),
+    Column("row", lambda row: f"{row['kind']} {row['row_id']}", "bold"),
+    Column("name", "name"),
+    Column("reason", "reason", narrow="words"),
+]
+
+
+@click.command()
+@click.argument("file", type=FILE)
+@flag("--force", help="Replace FILE when it is there.")
+@click.pass_obj
+def backup(session: Session, file: Path, force: bool) -> None:
+    """Write the home, as it is at one moment, to FILE.
+
+    Others may go on working. FILE is one archive, checked when it is read; 'trustvlm restore' makes
+    a home of it. What is purged later stays in it.
+    """
+    with session.reading() as service, _progress("bytes backed up") as progress:
+        made = service.backup(file, force=force, progress=progress)
+    originals = count(made.originals, "original")
+    click.echo(f"backed up schema {made.catalog.schema}, {originals}: {shown(made.path)}")
+    _print_spaces(made.catalog)
+
+
+@click.command()
+@click.argument("file", type=FILE)
+@file("--to", metavar="HOME", help="The home to make.  [default: that of --home]")
+@flag("--replace", help="Replace the home that is there; it is kept beside the new one.")
+@flag("--check", help="Only check FILE and say what is in it.")
+@click.pass_obj
+def restore(session: Session, file: Path, to: Path | None, replace: bool, check: bool) -> None:
+    """Make a home of the backup FILE.
+
+    All of FILE is checked before anything is written: one that was cut off or altered is refused. A
+    home that is there must be out of use to be replaced.
+    """
+    from trustvlm.service.backup.restore import check_backup
+    from trustvlm.service.backup.restore import restore as make_home
+
+    with progress_bar(file.stat().st_size if file.is_file() else 0, "bytes checked") as bar:
+        if not check:
+            home = to or session.home
+            done = make_home(file, home, replace=replace, progress=bar.advance)
+        else:
+            manifest = check_backup(file, progress=bar.advance)
+    _print_checked(manifest) if check else _print_restored(done)
+
+
+def _print_checked(manifest: Manifest) -> None:
+    made = f"{manifest.created_at:%Y-%m-%d %H:%M} UTC"
+    click.echo(f"sound: a backup of {made}, schema {manifest.schema}")
+    _print_spaces(manifest.catalog)
+
+
+def _print_restored(done: Restored) -> None:
+    made = f"{done.created_at:%Y-%m-%d %H:%M} UTC"
+    click.echo(f"restored the backup of {made}: {shown(done.home)}")
+    _print_spaces(done.catalog)
+    if done.replaced is not None:
+        replaced = f"the home that was there is now {shown(done.replaced)}"
+        click.echo(f"{replaced}; delete it when nothing in it is missed")
+    if done.outdated:
+        upgrade = f"trustvlm --home {quoted(str(done.home))} db upgrade"
+        click.echo(f"its schema {done.catalog.schema} is older: {upgrade}")
+
+
+def _print_spaces(catalog: CatalogFacts) -> None:
+    row_writer("table", SPACES).write(map(vars, catalog.spaces))
+
+
+@click.command()
+@SPACE
+@click.argument("folder", type=FILE)
+@click.pass_obj
+def export(session: Session, space: str, folder: Path) -> None:
+    """Write SPACE as Parquet files into the new folder FOLDER.
+
+    Labels, support images with their embeddings and thumbnails, and a manifest: for pandas, DuckDB
+    and the like, and for 'trustvlm import'. What was removed, calibrations and feedback are not
+    exported.
+    """
+    with (
+        session.reading() as service,
+        progress_bar(service.get_space(space).label_count, "labels") as bar,
+    ):
+        done = service.export_space(space, folder, progress=bar.advance)
+    what = f"{count(done.labels, 'label')}, {count(done.supports, 'support image')}"
+    name = f"space {quoted(done.space)} at revision {done.revision}"
+    click.echo(f"exported {name}, {what}: {shown(done.folder)}")
+
+
+@click.command("import")
+@click.argument("folder", type=FILE)
+@text(
+    "--as", "name", metavar="NAME", help="Name of the space.  [default: that of the exported one]"
+)
+@click.pass_obj
+def import_(session: Session, folder: Path, name: str | None) -> None:
+    """Make a space of the FOLDER that 'trustvlm export' wrote.
+
+    The space is there wholly or not at all. It is pinned to the same encoders. The home is made
+    when it is missing.
+    """
+    total = _label_count(folder)
+    with session.writing(create=True) as service, progress_bar(total, "labels") as bar:
+        row = service.import_space(folder, name=name, progress=bar.advance)
+    what = f"{count(row.label_count, 'label')}, {count(row.support_count, 'support image')}"
+    click.echo(f"imported space {quoted(row.name)}: {what}")
+
+
+def _label_count(folder: Path) -> int:
+    """How many labels there will be, for the bar only."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        return int(manifest["files"]["labels.parquet"]["rows"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return 0
+
+
+@click.group()
+def db() -> None:
+    """Show and upgrade the catalog's schema."""
+
+
+@db.command()
+@click.pass_obj
+def current(session: Session) -> None:
+    """Show this program's schema and the catalog's.
+
+    Exit code 5 when they differ.
+    """
+    from trustvlm.catalog import Catalog
+    from trustvlm.catalog.store import schema
+
+    click.echo(f"this program: schema {schema.head()}")
+    if not session.catalog.is_file():
+        click.echo(f"no catalog at {shown(session.home)}")
+        return
+    click.echo(f"{shown(session.catalog)}: schema {Catalog.schema_of(session.catalog) or 'none'}")
+    # SchemaMismatch says which is older, and what to do.
+    Catalog(session.catalog, read_only=True).close()
+    click.echo("the catalog is current")
+
+
+@db.command()
+@flag("--no-backup", help="Do without the backup that is otherwise made first.")
+@click.pass_obj
+def upgrade(session: Session, no_backup: bool) -> None:
+    """Bring the catalog to this program's schema.
+
+    Before a catalog is changed, it is backed up into the home's folder "backups"; without a backup
+    nothing is changed. The upgrade is done wholly or not at all. The home is made when it is
+    missing.
+    """
+    from trustvlm.service.backup.backup import upgrade_home
+
+    done = upgrade_home(session.home, session.catalog, backup=not no_backup)
+    if done.before == done.now:
+        click.echo(f"{shown(session.catalog)}: schema {done.now} is current")
+        return
+    if done.backup is not None:
+        click.echo(f"backup of schema {done.before}: {shown(done.backup)}")
+    click.echo(f"{shown(session.catalog)}: schema {done.before or 'none'} → {done.now}")
+
+
+@click.command()
+@click.argument("space", type=utf8, required=False)
+@flag("--all", "everything", help="The whole home, removed spaces too.")
+@flag("--repair", help="Build again what is derived, put what is damaged into quarantine.")
+@json_flag(help="Print what was found as JSON.")
+@click.pass_context
+def verify(
+    ctx: click.Context, space: str | None, everything: bool, repair: bool, json_: bool
+) -> None:
+    """Check every row and snapshot of SPACE, or of the whole home.
+
+    Exit code 6 when something is damaged (with --repair: is damaged still). A repair deletes
+    nothing: what it takes out of service lies in quarantine, where it is listed, until 'trustvlm
+    purge'.
+    """
+    exactly_one(SPACE=space, all=everything or None)
+    report = _report(ctx.obj, space, repair)
+    click.echo(as_json(report.to_dict(), indent=2)) if json_ else _print_report(report, repair)
+    if not report.clean:
+        ctx.exit(FOUND_DAMAGE)
+
+
+def _report(session: Session, space: str | None, repair: bool) -> VerifyReport:
+    """The report; of a catalog that cannot be opened, what keeps it from that."""
+    from trustvlm.catalog import Catalog
+    from trustvlm.service.verify.verify import unopened
+
+    opened = session.writing if repair else session.reading
+    try:
+        with opened() as service, _progress("rows") as progress:
+            return service.verify(space, repair=repair, progress=progress)
+    except Damaged as error:
+        problem = str(error)
+    except SchemaMismatch:
+        if Catalog.schema_of(session.catalog) is not None:
+            raise
+        problem = "it holds no tables: it is empty, or cut short to nothing"
+    return unopened(session.home, session.catalog, problem)
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Shows (done, in all) as a bar, which begins when the total is known."""
+    with ExitStack() as stack:
+        bar: Bar | None = None
+        before = 0
+
+        def progress(done: int, total: int) -> None:
+            nonlocal bar, before
+            bar = stack.enter_context(progress_bar(total, what)) if bar is None else bar
+            bar.advance(done - before)
+            before = done
+
+        yield progress
+
+
+def _print_report(report: VerifyReport, repair: bool) -> None:
+    from trustvlm.types.verification import REMEDIES
+
+    looked = ", ".join(count(number, kind) for kind, number in sorted(report.checked.items()))
+    click.echo(f"looked at {shown(report.home)}: {looked or 'nothing could be read'}")
+    for note in report.notes:
+        click.echo(f"note: {shown(note)}")
+    if report.repaired:
+        click.echo(f"\nmended or put into quarantine: {count(len(report.repaired), 'thing')}")
+        _print_rows(DAMAGE[:3], map(vars, report.repaired))
+    if report.quarantined:
+        rows = count(report.quarantined, "row")
+        click.echo(f"\nin quarantine: {rows} ('trustvlm purge' deletes)")
+        _print_rows(QUARANTINE, map(vars, report.quarantine))
+    if report.clean:
+        click.echo("\nno damage")
+        return
+    things = count(len(report.damage) + report.more, "thing")
+    click.echo(f"\n{'damaged still' if repair else 'damaged'}: {things}")
+    _print_rows(DAMAGE, (vars(row) | {"does": REMEDIES[row.remedy]} for row in report.damage))
+    if not repair and any(row.remedy != "backup" for row in report.damage):
+        name = "--all" if len(report.spaces) != 1 else quoted(report.spaces[0])
+        click.echo(f"to mend what can be: trustvlm verify {name} --repair")
+
+
+def _print_rows(columns: list[Column], rows: Iterator[dict[str, Any]]) -> None:
+    listed = list(rows)
+    row_writer("table", columns).write(listed[:_SHOWN])
+    if len(listed) > _SHOWN:
+        click.echo(f"… and {len(listed) - _SHOWN} more (--json lists them)")

@@ -1,0 +1,159 @@
+"""What a registration reports: what is new, what the space knows already, what a sync changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import click
+
+from trustvlm.cli.printing.formats import Column, Row, row_writer
+from trustvlm.cli.printing.safe_text import count, note, quoted
+from trustvlm.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from trustvlm.types import KnownImage, RegisterResult
+
+__all__ = ["print_changes", "report_known", "report_vectors", "require_some_readable", "summary"]
+
+_IDS, _PAIRS, _NAMED = 10, 5, 20
+
+CHANGES = [
+    Column("change", "change"),
+    Column("label", "label", "bold"),
+    Column("support image", "image", narrow="end"),
+    Column("id", "id", right=True, rank=1),
+]
+
+
+def summary(result: RegisterResult, what: str, labels: int = 1) -> str:
+    """What a register call did to `what`, `labels` labels, in one line."""
+    duplicates = result.skipped_duplicates
+    parts = []
+    if result.added_labels or result.added_supports:
+        parts += [f"registered {what}", count(result.added_supports, "support image")]
+        parts += [f"{count(duplicates, 'duplicate')} skipped"] if duplicates else []
+    else:
+        number, thing = (duplicates, "support image") if duplicates else (labels, "label")
+        there = f"all {number:,} {thing}s were" if number > 1 else f"the {thing} was"
+        parts.append(f"nothing new: {there} there already")
+    parts += [f"{len(result.failures):,} unreadable"] if result.failures else []
+    return f"{', '.join(parts)}; revision {result.revision}"
+
+
+def require_some_readable(result: RegisterResult, images: int) -> None:
+    """Raises InvalidInput when there were images and none could be read."""
+    if images and len(result.failures) == images:
+        raise InvalidInput(f"none of the {count(images, 'image')} could be read")
+
+
+def report_vectors(space: str, result: RegisterResult) -> None:
+    """Say on stderr what is odd about new vectors: those unlike the space's, prompts that are cut,
+    texts that are nearly those of other labels."""
+    for sentence in result.drift:
+        remove = "remove them again ('trustvlm support list' shows ids)"
+        note(f"warning: {sentence}; if another model made them, {remove}")
+    if names := result.cut_prompts:
+        more = f" and {len(names) - _NAMED:,} more (--json names them)" if names[_NAMED:] else ""
+        labels = ", ".join(map(quoted, names[:_NAMED]))
+        note(f"prompts longer than the classifier reads, whose ends are ignored: {labels}{more}")
+    synonyms = f"'trustvlm label synonyms {quoted(space)}'"
+    if result.near_synonyms is None:
+        note(f"too many labels to look for synonyms each time; {synonyms} lists them")
+    pairs = result.near_synonyms or ()
+    for first, second, cosine in pairs[:_PAIRS]:
+        meaning = f"{quoted(first)} and {quoted(second)} mean nearly the same"
+        note(f"{meaning} (text cosine {cosine:.3f}): see 'trustvlm label alias'")
+    if len(pairs) > _PAIRS:
+        note(f"and {len(pairs) - _PAIRS:,} more pairs: {synonyms}")
+
+
+def report_known(
+    space: str,
+    result: RegisterResult,
+    *,
+    bring_back: bool,
+    sync: bool = False,
+    sizes: Mapping[str, int] | None = None,
+) -> None:
+    """Say on stderr which images are support images of other labels, too, and which were taken out
+    of their label.
+
+    `sizes`: how many images the call has of each label.
+    """
+    for (label, other), images in _grouped(result.elsewhere).items():
+        are = "are support images" if len(images) > 1 else "is a support image"
+        what = f"{count(len(images), 'image')} of {quoted(label)} {are} of {quoted(other)}, too"
+        remove = f"'trustvlm support remove {quoted(space)} ID…' removes them from {quoted(other)}"
+        more = f"{remove}; register --sync follows images that moved to another folder"
+        note(f"{what}{_ids(images, other)}; {'both labels keep them' if sync else more}")
+        if not sync and not result.dry_run and len(images) == (sizes or {}).get(label):
+            removing = f"trustvlm label remove {quoted(space)} {quoted(label)}"
+            renaming = _renaming(space, other, label)
+            note(f"if {quoted(other)} was renamed: {removing} && {renaming}")
+    for (label, _), images in _grouped(result.taken_out).items():
+        was, are, them = ("was", "is", "it") if len(images) == 1 else ("were", "are", "them")
+        what = f"{count(len(images), 'image')} of {quoted(label)} {was} removed from this label"
+        added = bring_back or sync
+        then = f"{are} added again" if added else f"{are} not added; --bring-back adds {them}"
+        note(f"{what} before{_ids(images, label)} and {then}")
+
+
+def _renaming(space: str, name: str, new: str) -> str:
+    return f"trustvlm label update {quoted(space)} {quoted(name)} --new-name {quoted(new)}"
+
+
+def _ids(images: list[KnownImage], label: str) -> str:
+    """The ids of the images as support images of `label`."""
+    some = ", ".join(str(image.id) for image in images[:_IDS]) + (", …" if images[_IDS:] else "")
+    return f" (id{'s' * (len(images) > 1)} in {quoted(label)}: {some})"
+
+
+def _grouped(images: Iterable[KnownImage]) -> dict[tuple[str, str], list[KnownImage]]:
+    groups: dict[tuple[str, str], list[KnownImage]] = {}
+    for image in images:
+        groups.setdefault((image.label or "", image.other), []).append(image)
+    return groups
+
+
+def print_changes(space: str, result: RegisterResult) -> None:
+    """The changes of a sync or of a dry run as a table, and how to undo them."""
+    if rows := list(_rows(result)):
+        row_writer("table", CHANGES).write(rows)
+    to_add = dict(result.to_add)
+    for (label, other), images in _grouped(result.moved).items():
+        complete = other in result.removed_labels and to_add.get(label) == len(images)
+        if result.dry_run and complete:
+            kept = "this keeps its id, prompt and support images, before the sync"
+            note(f"if {quoted(other)} was renamed, {kept}: {_renaming(space, other, label)}")
+    if result.dry_run:
+        already = "" if rows else "nothing to change; "
+        click.echo(f"{already}dry run: nothing was changed; revision {result.revision}")
+        return
+    for name in reversed(result.removed_labels):
+        _note_undo(f"label restore {quoted(space)} {quoted(name)}")
+    if result.removed:
+        ids = " ".join(str(image.id) for image in result.removed)
+        _note_undo(f"support restore {quoted(space)} {ids}")
+
+
+def _note_undo(command: str) -> None:
+    note(f"undo, until the removal is purged: trustvlm {command}")
+
+
+def _rows(result: RegisterResult) -> Iterator[Row]:
+    for label, number in result.to_add:
+        images = count(number, "support image") if number else "no support image: text only"
+        yield _row("add", label, images)
+    for image in result.moved:
+        yield _row("move", f"{image.other} → {image.label}", image.source or "", image.id)
+    for image in result.removed:
+        yield _row("remove", image.other, image.source or "", image.id)
+    for label in result.removed_labels:
+        yield _row("remove label", label, "")
+    for kept in result.kept:
+        yield _row("keep", kept.label, kept.reason)
+
+
+def _row(change: str, label: str, image: str, number: int | None = None) -> Row:
+    return {"change": change, "label": label, "image": image, "id": number}
