@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from terminal import on_terminal, plain, stdout_on_terminal
 
-import trustvlm.cli
-from trustvlm.cli import main
+from trustvlm.cli import commands, main
 from trustvlm.cli.printing.formats import Column
 from trustvlm.system.terminal_table import Shape, Table, ending, wrapped
 
@@ -47,10 +46,10 @@ SOURCE = "a/very/long/path/of/folders/that/no/terminal/has/room/for/image_{}.jpg
 
 def tables() -> Iterator[tuple[str, list[Column]]]:
     """Every list of columns in the command line."""
-    for module in pkgutil.iter_modules(trustvlm.cli.__path__):
-        if module.name == "__main__":
-            continue
-        for name, value in vars(importlib.import_module(f"trustvlm.cli.{module.name}")).items():
+    for module in pkgutil.iter_modules(commands.__path__):
+        for name, value in vars(
+            importlib.import_module(f"{commands.__name__}.{module.name}")
+        ).items():
             if isinstance(value, list) and value and isinstance(value[0], Column):
                 yield f"{module.name}.{name}", value
 
