@@ -3,7 +3,6 @@ every error."""
 
 from __future__ import annotations
 
-import inspect
 import io
 import subprocess
 import sys
@@ -69,38 +68,6 @@ def require_same(got: trustvlm.Verdicts, expected: trustvlm.Verdicts) -> None:
 
 
 # Shape
-
-
-OPERATOR = {
-    "abort_reembed", "backup", "discard_old", "export_space", "import_space", "index_stats",
-    "near_synonyms", "purge",
-    "rebuild_index", "reembed_space", "reembed_status", "repoint_space", "suggest_recipe",
-    "tune_index", "unknown_labels", "verify",
-    "write_report",
-}  # fmt: skip
-"""What is for whoever runs the service."""
-
-
-def test_the_verbs_are_those_of_the_library() -> None:
-    def verbs(kind: type) -> dict[str, inspect.Signature]:
-        members = inspect.getmembers(kind, inspect.isfunction)
-        return {name: inspect.signature(verb) for name, verb in members if not name.startswith("_")}
-
-    there, here = verbs(trustvlm.TrustService), verbs(Client)
-    assert set(there) - set(here) == OPERATOR
-    jobs = {"cancel_job", "get_job", "list_jobs", "wait_job"}
-    assert set(here) - set(there) == jobs
-    for name in set(there) & set(here):
-        theirs = dict(there[name].parameters)
-        ours = {
-            key: value
-            for key, value in here[name].parameters.items()
-            if key in theirs or key != "progress"
-        }
-        assert {k: (v.default, v.kind) for k, v in ours.items()} == {
-            k: (v.default, v.kind) for k, v in theirs.items()
-        }, name
-        assert there[name].return_annotation == here[name].return_annotation, name
 
 
 def test_it_stands_on_the_lowest_row() -> None:
