@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from trustvlm.client import queries as query_verbs
-from trustvlm.client.codec import reading_fields
-from trustvlm.client.decode import read
-from trustvlm.client.label_verbs import Labelling
-from trustvlm.client.measuring_verbs import Promising
+from trustvlm.client.codec import read, reading_fields
+from trustvlm.client.label_verbs import LabelVerbs
+from trustvlm.client.measuring_verbs import MeasuringVerbs
 from trustvlm.client.transport import path_of
 from trustvlm.errors import InvalidInput
 from trustvlm.types import Embedded, Hits, Queries, SpaceRow, Verdicts
+from trustvlm.types.answers import SpaceList
 from trustvlm.types.array_input import names_or_mask, texts
 from trustvlm.types.bounds import number
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Client"]
 
 
-class Client(Labelling, Promising):
+class Client(LabelVerbs, MeasuringVerbs):
     """A :class:`trustvlm.TrustService` that another machine serves: the same verbs, arguments,
     answers and errors.
 
@@ -55,17 +55,17 @@ class Client(Labelling, Promising):
             Forbidden: an encoder that the service's operator does not allow (setting
                 serve_encoders). Else as there.
         """
-        scale = None if logit_scale is None else number("logit_scale", logit_scale)
-        given: dict[str, Any] = {
+        content: dict[str, Any] = {
             "name": name,
             "classifier": classifier,
             "verifier": verifier,
-            "logit_scale": scale,
             "preset": preset,
+            "recipe": recipe,
         }
-        listed = None if templates is None else texts(templates, "templates", "a list of texts")
-        given |= {"templates": listed, "recipe": recipe}
-        content = {key: value for key, value in given.items() if value is not None}
+        if templates is not None:
+            content["templates"] = texts(templates, "templates", "a list of texts")
+        if logit_scale is not None:
+            content["logit_scale"] = number("logit_scale", logit_scale)
         return read(SpaceRow, self._write("POST", path_of("spaces"), content))
 
     def get_space(self, name: str) -> SpaceRow:
@@ -74,9 +74,7 @@ class Client(Labelling, Promising):
 
     def list_spaces(self) -> Iterator[SpaceRow]:
         """Every space that the key opens, by name."""
-        return iter(
-            [read(SpaceRow, row) for row in self._wire.ask("GET", path_of("spaces"))["spaces"]]
-        )
+        return iter(read(SpaceList, self._wire.ask("GET", path_of("spaces"))).spaces)
 
     def remove_space(self, name: str) -> None:
         """Remove a space; it can be restored until the undo window has passed. Raises NotFound."""
@@ -119,8 +117,8 @@ class Client(Labelling, Promising):
         :meth:`TrustService.score`.
 
         Images are embedded first, see :meth:`embed`. Of more queries than go into a request (16 MB
-        of embeddings), those that were answered at an earlier revision than others are asked anew.
-        `Verdicts.evidence` asks the service when it is called.
+        of embeddings), those that were answered at an earlier revision than others are requested
+        again. `Verdicts.evidence` asks the service when it is called.
 
         Raises:
             Busy: the space changes faster than so many queries can be answered. Else as there.
@@ -145,7 +143,7 @@ class Client(Labelling, Promising):
         return query_verbs.search(self._wire, space, queries, kind, k, revision)
 
     def _names(self, space: str, labels: Sequence[str] | npt.NDArray[np.bool_]) -> list[str]:
-        """The asked labels by name; a mask costs listing all of them."""
+        """The labels by name; a mask costs listing all of them."""
         mask = names_or_mask(labels, "labels")
         if isinstance(mask, list):
             return mask

@@ -1,5 +1,5 @@
-"""From arguments to what is sent: arrays as .npz, image files as forms, options as query parameters
-or fields."""
+"""From arguments to what is sent, and from answers to dataclasses: arrays as .npz, image files as
+forms, options as query parameters or fields."""
 
 from __future__ import annotations
 
@@ -7,25 +7,34 @@ import io
 import json
 import uuid
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeVar, cast, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
 
 from trustvlm.client.images import File
 from trustvlm.client.transport import Body
-from trustvlm.errors import InvalidInput, NotFound
+from trustvlm.errors import InvalidInput, NotFound, Unavailable
+from trustvlm.types import CALL_COLUMNS, VERDICT_COLUMNS, Hits, Verdicts
 from trustvlm.types.array_input import optional_texts, real_array
+from trustvlm.types.arrays import Bools, Float64s, Int64s, Objects
 from trustvlm.types.bounds import flags, value_range
+from trustvlm.types.codec import from_plain
 
 __all__ = [
-    "Fields", "finite", "form_body", "matrix", "npz_body", "options_query", "reading_fields",
-    "rule_options", "text_rows", "truth_array", "whole",
+    "Fields", "as_revision", "finite", "form_body", "hits_of", "integer", "matrix",
+    "merged_verdicts", "npz_body", "options_query", "read", "reading_fields", "rule_options",
+    "text_rows", "truth_array",
 ]  # fmt: skip
 
 Fields = Sequence[tuple[str, Any]]
+_QUOTED = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A"})
+T = TypeVar("T")
+
+
+# What is sent
 
 
 def matrix(values: npt.ArrayLike, what: str) -> npt.NDArray[Any]:
@@ -41,26 +50,22 @@ def matrix(values: npt.ArrayLike, what: str) -> npt.NDArray[Any]:
 
 
 def finite(values: npt.ArrayLike, what: str) -> npt.NDArray[Any]:
-    """The same for what is sent as JSON, which has neither NaN nor infinity."""
+    """:func:`matrix` for what is sent as JSON, which has neither NaN nor infinity."""
     array = matrix(values, what)
-    bad = (
-        ~np.isfinite(array.reshape(len(array), -1)).all(axis=1)
-        if array.size
-        else np.zeros(0, np.bool_)
-    )
-    if bad.any():
-        raise InvalidInput(f"{what}: row {int(bad.argmax())} has NaN or infinite values")
+    if array.size:
+        bad = ~np.isfinite(array.reshape(len(array), -1)).all(axis=1)
+        if bad.any():
+            raise InvalidInput(f"{what}: row {int(bad.argmax())} has NaN or infinite values")
     return array
 
 
 def text_rows(values: npt.ArrayLike, what: str) -> list[Any]:
     """A text vector, or those of several templates, as JSON."""
     array = real_array(values, what)
-    found: list[Any] = finite(array, what).reshape(array.shape).tolist()
-    return found
+    return cast(list[Any], finite(array, what).reshape(array.shape).tolist())
 
 
-def whole(value: Any, what: str) -> int:
+def integer(value: Any, what: str) -> int:
     """A whole number. Raises InvalidInput."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise InvalidInput(f"{what}: expected a whole number, got {value!r}")
@@ -89,24 +94,22 @@ def rule_options(
     for name, value in params.items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, Real)):
             raise InvalidInput(f"params: {name}: expected a number, got {value!r:.60}")
-    return [
-        ("rule", rule),
-        ("params", {str(name): None if v is None else float(v) for name, v in params.items()}),
-    ]
+    plain = {str(name): None if v is None else float(v) for name, v in params.items()}
+    return [("rule", rule), ("params", plain)]
 
 
 def options_query(fields: Fields) -> list[tuple[str, Any]]:
     """Options as query parameters or form fields: None is left out, a list repeated, a mapping
     JSON."""
-    found: list[tuple[str, Any]] = []
+    pairs: list[tuple[str, Any]] = []
     for name, value in fields:
         if isinstance(value, Mapping):
-            found.append((name, json.dumps(value)))
+            pairs.append((name, json.dumps(value)))
         elif isinstance(value, list | tuple):
-            found += [(name, "" if one is None else one) for one in value]
+            pairs += [(name, "" if one is None else one) for one in value]
         elif value is not None:
-            found.append((name, str(value).lower() if isinstance(value, bool) else value))
-    return found
+            pairs.append((name, str(value).lower() if isinstance(value, bool) else value))
+    return pairs
 
 
 def reading_fields(
@@ -141,34 +144,102 @@ def npz_body(arrays: Mapping[str, npt.NDArray[Any]]) -> Body:
     with zipfile.ZipFile(out, "w") as archive:
         for name, array in arrays.items():
             info = zipfile.ZipInfo(f"{name}.npy")
-            info.compress_type = (
-                zipfile.ZIP_DEFLATED if array.dtype.kind == "U" else zipfile.ZIP_STORED
-            )
+            if array.dtype.kind == "U":
+                info.compress_type = zipfile.ZIP_DEFLATED
             with archive.open(info, "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
-    return Body("application/x-npz", [out.getvalue()])
+    return {"content": out.getvalue(), "headers": {"content-type": "application/x-npz"}}
 
 
 def form_body(fields: Fields, files: Sequence[File]) -> Body:
-    """A form with image files."""
+    """A form with image files; httpx makes none whose files may have an empty name."""
     boundary = uuid.uuid4().hex
-    return Body(f"multipart/form-data; boundary={boundary}", list(_parts(boundary, fields, files)))
-
-
-def _parts(boundary: str, fields: Fields, files: Sequence[File]) -> Iterator[bytes]:
+    parts = []
     for name, value in options_query(fields):
-        yield f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n'.encode()
-        yield str(value).encode(errors="surrogatepass") + b"\r\n"
+        head, data = f'name="{name}"', str(value).encode(errors="surrogatepass")
+        parts.append((head, data))
     for file in files:
-        name = (
-            file.name.replace('"', "%22")
-            .replace("\r", "%0D")
-            .replace("\n", "%0A")
-            .encode(errors="replace")
-            .decode()
-        )
-        head = f'Content-Disposition: form-data; name="images"; filename="{name}"'
-        yield f"--{boundary}\r\n{head}\r\nContent-Type: application/octet-stream\r\n\r\n".encode()
-        yield file.data
-        yield b"\r\n"
-    yield f"--{boundary}--\r\n".encode()
+        name = file.name.translate(_QUOTED).encode(errors="replace").decode()
+        kind = "Content-Type: application/octet-stream"
+        parts.append((f'name="images"; filename="{name}"\r\n{kind}', file.data))
+    content = b"".join(
+        f"--{boundary}\r\nContent-Disposition: form-data; {head}\r\n\r\n".encode() + data + b"\r\n"
+        for head, data in parts
+    )
+    headers = {"content-type": f"multipart/form-data; boundary={boundary}"}
+    return {"content": content + f"--{boundary}--\r\n".encode(), "headers": headers}
+
+
+# What comes back
+
+
+def read(kind: Callable[..., T], value: Any) -> T:
+    """A dataclass from the service's JSON.
+
+    Raises:
+        Unavailable: what answers is no trustvlm service of this version.
+    """
+    try:
+        return from_plain(cast(type[T], kind), value)
+    except ValueError as error:
+        raise Unavailable(
+            f"expected a {kind.__name__} of a trustvlm service, got something else: {error!s:.200}"
+        ) from error
+
+
+_DTYPES = {Int64s: np.int64, Float64s: np.float64, Bools: np.bool_}
+
+
+def _columns(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of one answer to a score request, as arrays."""
+    rows, top_k = answer["verdicts"], answer["top_k"]
+    hints = get_type_hints(Verdicts)
+    columns: dict[str, Any] = {}
+    for name in VERDICT_COLUMNS:
+        cells = [row[name] for row in rows]
+        shape = (len(rows), top_k) if name.startswith("top_") else (len(rows),)
+        if hints[name] in _DTYPES:  # None becomes NaN
+            columns[name] = np.array(cells, _DTYPES[hints[name]]).reshape(shape)
+        else:
+            columns[name] = _objects(cells, shape)
+    return columns
+
+
+def _objects(values: Sequence[Any], shape: tuple[int, ...]) -> Objects:
+    array = np.empty(shape, dtype=object)
+    if array.size:
+        array[:] = values
+    return array
+
+
+def merged_verdicts(answers: Sequence[Mapping[str, Any]], **others: Any) -> Verdicts:
+    """The verdicts of answers of one revision, one after the other; `others`: their remaining
+    fields."""
+    parts = [_columns(answer) for answer in answers]
+    columns: dict[str, Any] = {
+        name: np.concatenate([part[name] for part in parts]) for name in VERDICT_COLUMNS
+    }
+    call: dict[str, Any] = {name: answers[0][name] for name in (*CALL_COLUMNS, "params")}
+    call["approximate"] = any(answer["approximate"] for answer in answers)
+    call["error_bound"] = max(float(answer["error_bound"]) for answer in answers)
+    return Verdicts(**columns, **call, **others)
+
+
+def hits_of(
+    answers: Sequence[tuple[Mapping[str, Any], int]], k: int, notes: Sequence[str] = ()
+) -> Hits:
+    """The hits of (answer, its number of queries), padded to k."""
+    total = sum(count for _, count in answers)
+    ids, similarity = np.full((total, k), -1, np.int64), np.full((total, k), -np.inf)
+    labels, sources = np.full((total, k), None, object), np.full((total, k), None, object)
+    start = 0
+    for answer, count in answers:
+        for hit in answer["hits"]:
+            at = start + hit["query"], hit["rank"] - 1
+            ids[at], similarity[at] = hit["id"], hit["similarity"]
+            labels[at], sources[at] = hit["label"], hit["source"]
+        start += count
+    first = answers[0][0]
+    quality = {name: first[name] for name in ("approximate", "error_bound", "recall")}
+    head, rest = (first["kind"], ids, similarity, labels, sources), (first["revision"],)
+    return Hits(*head, *rest, tuple(notes), **quality)

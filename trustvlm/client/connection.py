@@ -120,9 +120,10 @@ class Connected(Unpicklable):
             yield
 
     def _write(self, method: str, path: str, content: Mapping[str, Any] | None = None) -> Any:
-        return self._wire.ask(
-            method, path, body=None if content is None else json_body(content), write=True
-        )
+        """The JSON of the answer to a write; options that are None are not sent."""
+        given = {name: value for name, value in (content or {}).items() if value is not None}
+        body = None if content is None else json_body(given)
+        return self._wire.ask(method, path, body=body, write=True)
 
     def _revision(self, method: str, path: str, content: Mapping[str, Any] | None = None) -> int:
         return int(self._write(method, path, content)["revision"])

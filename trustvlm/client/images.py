@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import stat
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,21 +16,15 @@ from trustvlm.types.registration import UnreadImage
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["File", "as_sources", "load", "told_failures"]
+__all__ = ["File", "known_failures", "loaded"]
 
 MOST_BYTES = 64 * 2**20
 _PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 _TIFF = ("I", "F", "CMYK", "YCbCr", "LAB")
 _PLAINER = {
-    "La": "LA",
-    "RGBa": "RGBA",
-    "PA": "RGBA",
-    "HSV": "RGB",
-    "RGBX": "RGB",
-    "I;16B": "I",
-    "I;16L": "I",
-    "I;16N": "I",
-}
+    "La": "LA", "RGBa": "RGBA", "PA": "RGBA", "HSV": "RGB", "RGBX": "RGB",
+    "I;16B": "I", "I;16L": "I", "I;16N": "I",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -49,54 +43,45 @@ class File:
     problem: str | None = None
 
 
-def as_sources(images: object, what: str) -> list[Any]:
-    """A list of image sources. Raises InvalidInput: a single path or picture where a list
-    belongs."""
-    return sources(images, what)
+def loaded(images: object, what: str) -> Iterator[File]:
+    """Images as files, each read as its turn comes. One that cannot be read is an empty file, which
+    the service reports as any other bad one.
+
+    Raises:
+        InvalidInput: a single path or picture where a list belongs.
+    """
+    return (_load(source, place) for place, source in enumerate(sources(images, what)))
 
 
-def load(source: Any, index: int) -> File:
-    """An image as a file. One that cannot be read is an empty file, which the service reports as
-    any other bad one."""
+def _load(source: Any, place: int) -> File:
     if isinstance(source, bytes):
         name = str(getattr(source, "filename", ""))
-        return File(name or f"<bytes {index}>", name, source)
+        return File(name or f"<bytes {place}>", name, source)
     if isinstance(source, str | Path):
         try:
             return File(str(source), Path(source).name, _bytes_of(Path(source)))
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path, or one of ours
             why = getattr(error, "strerror", None)
-            return File(
-                str(source), Path(source).name, b"", f"cannot be read: {why}" if why else str(error)
-            )
+            problem = f"cannot be read: {why}" if why else str(error)
+            return File(str(source), Path(source).name, b"", problem)
     pil = sys.modules.get("PIL.Image")  # nobody has a PIL image without it
     if pil is None or not isinstance(source, pil.Image):
-        return File(
-            f"<image {index}>",
-            "",
-            b"",
-            f"expected a path, bytes or a PIL image, got {type(source).__name__}",
-        )
+        problem = f"expected a path, bytes or a PIL image, got {type(source).__name__}"
+        return File(f"<image {place}>", "", b"", problem)
     name = str(getattr(source, "filename", ""))
     try:
-        return File(name or f"<image {index}>", Path(name).name, _encoded(source))
+        data, broken = _encoded(source), None
     except (OSError, ValueError, SyntaxError) as error:
-        return File(
-            name or f"<image {index}>",
-            Path(name).name,
-            b"",
-            f"damaged or truncated image ({error})",
-        )
+        data, broken = b"", f"damaged or truncated image ({error})"
+    return File(name or f"<image {place}>", Path(name).name, data, broken)
 
 
 def _bytes_of(path: Path) -> bytes:
     status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise ValueError("is a folder, not an image file")
     if not stat.S_ISREG(status.st_mode):  # a pipe or device would never end
-        raise ValueError(
-            "is a folder, not an image file"
-            if stat.S_ISDIR(status.st_mode)
-            else "is not a regular file"
-        )
+        raise ValueError("is not a regular file")
     if status.st_size > MOST_BYTES:
         raise ValueError(
             f"the file has {status.st_size} bytes, more than the limit of {MOST_BYTES}"
@@ -105,15 +90,15 @@ def _bytes_of(path: Path) -> bytes:
 
 
 def _encoded(image: Image) -> bytes:
-    """A PIL image as a file that loses nothing: its own, where it is not loaded, else one that is
-    made upright."""
+    """A PIL image as a file that loses nothing: the one it was opened from, where it is not loaded,
+    else one that is made upright."""
     from PIL import ImageOps
 
     if image.format == "EPS" and getattr(image, "tile", None):
         raise ValueError("an EPS drawing that is not loaded: Pillow would run Ghostscript on it")
-    own = _own_file(image)
-    if own is not None:
-        return own
+    data = _unloaded_file(image)
+    if data is not None:
+        return data
     image.load()
     try:
         upright = ImageOps.exif_transpose(image)
@@ -129,16 +114,13 @@ def _encoded(image: Image) -> bytes:
     return out.getvalue()
 
 
-def _own_file(image: Image) -> bytes | None:
+def _unloaded_file(image: Image) -> bytes | None:
     """The file of a PNG or TIFF that is not loaded: of 16-bit colour and further bands, Pillow
     gives less than it has."""
     stream = getattr(image, "fp", None)
-    if (
-        stream is None
-        or not getattr(image, "tile", None)
-        or image.format not in ("PNG", "TIFF")
-        or image.tell()
-    ):
+    if stream is None or not getattr(image, "tile", None):
+        return None
+    if image.format not in ("PNG", "TIFF") or image.tell():
         return None
     position = stream.tell()
     stream.seek(0)
@@ -147,28 +129,26 @@ def _own_file(image: Image) -> bytes | None:
     return data
 
 
-def told_failures(told: Iterable[UnreadImage], files: Sequence[File]) -> tuple[UnreadImage, ...]:
-    """(source, reason) as the caller knows them of what the service told of its files, which it
-    knows by name.
+def known_failures(
+    failures: Sequence[UnreadImage], files: Sequence[File]
+) -> tuple[UnreadImage, ...]:
+    """The service's failures with the sources of the caller; the service knows files by name.
 
-    Where several files have that name, it is those that were sent empty; else nobody can tell, and
-    the name stays.
+    Where several files have that name, it is those that were sent empty; else the file is not
+    certain, and the name stays.
     """
     left = list(files)
-    found = []
-    for source, reason in told:
-        named = [
+    named = []
+    for source, reason in failures:
+        same = [
             file
             for file in left
             if file.name == source or (not file.name and source.startswith("<"))
         ]
-        empty = [file for file in named if not file.data]
-        mine = empty[0] if empty else named[0] if len(named) == 1 else None
-        if mine is not None:
-            left.remove(mine)
-        found.append(
-            UnreadImage(source, reason)
-            if mine is None
-            else UnreadImage(mine.source, mine.problem or reason)
-        )
-    return tuple(found)
+        empty = [file for file in same if not file.data]
+        file = empty[0] if empty else same[0] if len(same) == 1 else None
+        if file is not None:
+            left.remove(file)
+            source, reason = file.source, file.problem or reason
+        named.append(UnreadImage(source, reason))
+    return tuple(named)

@@ -1,4 +1,4 @@
-"""Jobs of the service: how far they are, waiting for them, and what they end with."""
+"""Jobs of the service: waiting for them, and what they end with."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from trustvlm.client.decode import read
-from trustvlm.client.problems import error_of
-from trustvlm.client.transport import Body, Wire, path_of
+from trustvlm.client.codec import read
+from trustvlm.client.transport import Body, Wire, error_of, path_of
 from trustvlm.errors import Conflict, Unavailable
 from trustvlm.types.answers import Job
 
@@ -31,9 +30,10 @@ def wait_for(wire: Wire, job_id: str, timeout: float | None, progress: Progress 
     pause, before = _FIRST_S, None
     while True:
         job = find_job(wire, job_id)
-        if progress is not None and (job.state, job.phase, job.done, job.total) != before:
+        now = (job.state, job.phase, job.done, job.total)
+        if progress is not None and now != before:
             progress(job)
-        before = (job.state, job.phase, job.done, job.total)
+        before = now
         if job.ended:
             return job
         if end is not None and time.monotonic() + pause > end:
@@ -52,10 +52,10 @@ def finished(
     body: Body | None,
     progress: Progress | None,
 ) -> Mapping[str, Any]:
-    """What a job that this request begins ends with. Where its process dies, it is asked for again.
+    """The result of a job that this request begins; where its process dies, it is begun again.
 
     Raises:
-        TrustVLMError: what it failed with. Conflict: somebody cancelled it.
+        TrustVLMError: what it failed with. Conflict: it was cancelled.
     """
     for deaths in range(_DEATHS + 1):
         job_id = wire.ask("POST", path, query=query, body=body, write=True)["id"]

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
 from trustvlm.client import register as registering
-from trustvlm.client import syncing
-from trustvlm.client.codec import reading_fields, text_rows
+from trustvlm.client.codec import read, reading_fields, text_rows
 from trustvlm.client.connection import Connected
-from trustvlm.client.decode import read
 from trustvlm.client.transport import path_of
 from trustvlm.errors import NotFound
 from trustvlm.types import LabelInput, LabelRow, RegisterResult, SupportRow
+from trustvlm.types.answers import LabelPage, SupportList
 from trustvlm.types.array_input import id_list
 from trustvlm.types.bounds import flags
 
 if TYPE_CHECKING:
     from trustvlm.types.inputs import ImageSource
 
-__all__ = ["Labelling"]
+__all__ = ["LabelVerbs"]
 
 PAGE = 1_000
 
 
-class Labelling(Connected):
+class LabelVerbs(Connected):
     """Labels and support images of a service elsewhere."""
 
     def register(
@@ -58,21 +57,18 @@ class Labelling(Connected):
         """
         flags(keep_originals=keep_originals, bring_back=bring_back, sync=sync, dry_run=dry_run)
         if dry_run:
-            return syncing.preview(self._wire, space, inputs, sync=sync, bring_back=bring_back)
+            return registering.preview(self._wire, space, inputs, sync=sync, bring_back=bring_back)
         given = list(inputs) if sync and not isinstance(inputs, LabelInput) else inputs
-        labels = syncing.contents_of(given)[0] if sync else []
+        labels = registering.contents_of(given)[0] if sync else []
         if sync:
-            syncing.preview(
+            registering.preview(
                 self._wire, space, given, sync=True, bring_back=True
             )  # refused before anything is sent
-        how = [
-            ("keep_originals", bool(keep_originals)),
-            *reading_fields(image_range, accept_truncated),
-        ]
+        form = _form_fields(keep_originals, image_range, accept_truncated)
         done = registering.register(
-            self._wire, space, given, on_commit, progress, how, bring_back or sync
+            self._wire, space, given, on_commit, progress, form, bring_back or sync
         )
-        return syncing.remove_surplus(self._wire, space, labels, done) if sync else done
+        return registering.remove_surplus(self._wire, space, labels, done) if sync else done
 
     def add_support(
         self,
@@ -89,12 +85,9 @@ class Labelling(Connected):
         """Add support images to a label that exists. Raises NotFound when it does not, else as
         :meth:`register`."""
         flags(keep_originals=keep_originals)
-        how = [
-            ("keep_originals", bool(keep_originals)),
-            *reading_fields(image_range, accept_truncated),
-        ]
+        form = _form_fields(keep_originals, image_range, accept_truncated)
         return registering.add_support(
-            self._wire, space, label, images, image_vectors, classifier_image_vectors, how
+            self._wire, space, label, images, image_vectors, classifier_image_vectors, form
         )
 
     def update_label(
@@ -109,8 +102,7 @@ class Labelling(Connected):
         """Change a label's text vector, prompt or name; the space's new revision. Raises NotFound,
         Conflict, InvalidInput."""
         vector = None if text_vector is None else text_rows(text_vector, "text_vector")
-        given = {"text_vector": vector, "prompt": prompt, "new_name": new_name}
-        content = {key: value for key, value in given.items() if value is not None}
+        content = {"text_vector": vector, "prompt": prompt, "new_name": new_name}
         return self._revision("PATCH", path_of("spaces", space, "labels", label), content)
 
     def remove_label(self, space: str, label: str, *, purge: bool = False) -> int:
@@ -118,10 +110,8 @@ class Labelling(Connected):
         Raises NotFound."""
         flags(purge=purge)
         path = path_of("spaces", space, "labels", label)
-        told = self._wire.ask(
-            "DELETE", path, query=[("purge", "true")] if purge else [], write=True
-        )
-        return int(told["revision"])
+        query = [("purge", "true")] if purge else []
+        return int(self._wire.ask("DELETE", path, query=query, write=True)["revision"])
 
     def restore_label(self, space: str, label: str) -> int:
         """Bring back the label of that name that was removed last; the new revision. Raises
@@ -155,36 +145,41 @@ class Labelling(Connected):
 
     def list_labels(self, space: str) -> Iterator[LabelRow]:
         """Every label of the space, in order of id, a page of 1,000 at a time. Raises NotFound."""
-        path = path_of("spaces", space, "labels")
-        page = self._wire.ask(
-            "GET", path, query=[("order", "id"), ("limit", PAGE)]
-        )  # unknown spaces are refused now
-        return self._labels(path, page)
+        page = self._page(space)  # unknown spaces are refused now
+        return self._labels(space, page)
 
-    def _labels(self, path: str, page: Mapping[str, Any]) -> Iterator[LabelRow]:
-        while True:
-            yield from (read(LabelRow, row) for row in page["labels"])
-            if page["next_cursor"] is None:
-                return
-            page = self._wire.ask(
-                "GET",
-                path,
-                query=[("order", "id"), ("limit", PAGE), ("cursor", page["next_cursor"])],
-            )
+    def _labels(self, space: str, page: LabelPage) -> Iterator[LabelRow]:
+        yield from page.labels
+        while page.next_cursor is not None:
+            page = self._page(space, ("cursor", page.next_cursor))
+            yield from page.labels
+
+    def _page(self, space: str, *query: tuple[str, Any]) -> LabelPage:
+        options = [("order", "id"), ("limit", PAGE), *query]
+        return read(
+            LabelPage, self._wire.ask("GET", path_of("spaces", space, "labels"), query=options)
+        )
 
     def list_supports(self, space: str, label: str) -> list[SupportRow]:
         """The support images of a label, in order of id. Raises NotFound."""
-        told = self._wire.ask("GET", path_of("spaces", space, "labels", label, "supports"))
-        return [read(SupportRow, row) for row in told["supports"]]
+        path = path_of("spaces", space, "labels", label, "supports")
+        return list(read(SupportList, self._wire.ask("GET", path)).supports)
 
     def thumbnail(self, support_id: int) -> bytes | None:
         """The JPEG thumbnail of a support image; None when it came as a vector or is gone."""
+        path = path_of("supports", str(_ids([support_id])[0]), "thumbnail")
         try:
-            return self._wire.fetch(
-                "GET", path_of("supports", str(_ids([support_id])[0]), "thumbnail")
-            ).content
+            return self._wire.fetch("GET", path).content
         except NotFound:
             return None
+
+
+def _form_fields(
+    keep_originals: bool, image_range: tuple[float, float] | None, accept_truncated: bool
+) -> list[tuple[str, Any]]:
+    """What is done with image files, as form fields."""
+    kept = ("keep_originals", bool(keep_originals))
+    return [kept, *reading_fields(image_range, accept_truncated)]
 
 
 def _ids(ids: object) -> list[int]:

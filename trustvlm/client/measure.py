@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trustvlm.client.codec import form_body, npz_body, options_query, reading_fields, truth_array
-from trustvlm.client.decode import read
-from trustvlm.client.images import as_sources, load
+from trustvlm.client.codec import (
+    Fields,
+    form_body,
+    npz_body,
+    options_query,
+    read,
+    reading_fields,
+    truth_array,
+)
+from trustvlm.client.images import loaded
 from trustvlm.client.jobs import Progress, finished
 from trustvlm.client.queries import check_labels, embedded_queries, groups_of_files
 from trustvlm.client.transport import Body, Wire, json_body, path_of
 from trustvlm.errors import InvalidInput
 from trustvlm.types import Queries
-from trustvlm.types.array_input import optional_texts, texts
+from trustvlm.types.array_input import optional_texts, sources, texts
 from trustvlm.types.bounds import flags
 from trustvlm.types.calibration import FeedbackResult
 from trustvlm.types.remarks import merged_notes
@@ -21,30 +28,31 @@ from trustvlm.types.remarks import merged_notes
 __all__ = ["evaluate_options", "feedback", "measured", "stored"]
 
 FEEDBACK_FILES, FEEDBACK_BYTES = 128, 16 * 2**20
+_EACH = "one name for each query, or None"
 
 Names = Sequence[str | None]
 
 
 def _labelled(
-    wire: Wire, space: str, queries: Queries, truth: Names, sources: Names | None, notes: list[str]
-) -> Body:
-    """Queries, their true labels and what to call them, as one body; what is said of images is
-    appended to `notes`."""
-    named = {"truth": truth_array(truth, "truth")}
-    if sources is not None:
-        names = optional_texts(sources, "sources", "one name for each query, or None")
-        named["sources"] = truth_array([source or None for source in names], "sources")
+    wire: Wire, space: str, queries: Queries, truth: Names, names: Names | None
+) -> tuple[Body, tuple[str, ...]]:
+    """(queries, their true labels and what to call them as one body, notes on their images)."""
+    arrays: dict[str, Any] = {"truth": truth_array(truth, "truth")}
+    count = len(arrays["truth"])
+    if names is not None:
+        given = optional_texts(names, "sources", _EACH)
+        arrays["sources"] = truth_array([source or None for source in given], "sources")
     if isinstance(queries, Queries) and queries.images is not None:
-        _same_number(len(named["truth"]), len(as_sources(queries.images, "queries.images")))
+        _same_number("truth", count, len(sources(queries.images, "queries.images")))
         check_labels(wire, space, truth)
-    arrays = embedded_queries(wire, space, queries, notes)
-    _same_number(len(named["truth"]), len(next(iter(arrays.values()))))
-    return npz_body(arrays | named)
+    vectors, notes = embedded_queries(wire, space, queries)
+    _same_number("truth", count, len(next(iter(vectors.values()))))
+    return npz_body(vectors | arrays), notes
 
 
-def _same_number(names: int, queries: int) -> None:
+def _same_number(what: str, names: int, queries: int) -> None:
     if names != queries:
-        raise InvalidInput(f"truth: expected {queries} names, one for each query, got {names}")
+        raise InvalidInput(f"{what}: expected {queries} names, one for each query, got {names}")
 
 
 def measured(
@@ -53,53 +61,38 @@ def measured(
     space: str,
     queries: Queries,
     truth: Names,
-    sources: Names | None,
-    options: Sequence[tuple[str, Any]],
+    names: Names | None,
+    options: Fields,
     progress: Progress | None,
 ) -> Any:
-    """What an evaluation or a calibration ends with."""
-    notes: list[str] = []
-    body = _labelled(wire, space, queries, truth, sources, notes)
-    found = finished(wire, path_of("spaces", space, verb), options_query(options), body, progress)
-    return {**found, "notes": notes}
+    """The result of an evaluation or a calibration; `names`: what to call the queries."""
+    body, notes = _labelled(wire, space, queries, truth, names)
+    path = path_of("spaces", space, verb)
+    return {**finished(wire, path, options_query(options), body, progress), "notes": notes}
 
 
 def evaluate_options(
-    rules: Sequence[str] | None,
-    risk: float,
-    coverage: float,
-    draws: int,
-    params: Mapping[str, Mapping[str, float | None]] | None,
-    items: bool,
-    confidence: float,
-) -> dict[str, Any]:
-    """What an evaluation is asked for.
+    rules: Sequence[str] | None, params: Mapping[str, Mapping[str, float | None]] | None,
+    **others: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """The options of an evaluation.
 
     Raises:
-        InvalidInput: rules that are no list of names.
+        InvalidInput: rules that are no list of names, or `items` that is neither True nor False.
     """
-    flags(items=items)
+    flags(items=others["items"])
     names = None if rules is None else texts(rules, "rules", "a list of rule names")
     if names is not None and not names:
         raise InvalidInput("rules: expected a list of rule names, got none")
-    wanted = {
-        "risk": risk,
-        "coverage": coverage,
-        "draws": draws,
-        "items": items,
-        "confidence": confidence,
-    }
-    return {"rules": names, "params": params} | wanted
+    return {"rules": names, "params": params} | others
 
 
 def stored(
     wire: Wire, verb: str, space: str, options: Mapping[str, Any], progress: Progress | None
 ) -> Any:
-    """What an evaluation or a calibration on the stored images ends with."""
-    given = {name: value for name, value in options.items() if value is not None}
-    return finished(
-        wire, path_of("spaces", space, "observations", verb), [], json_body(given), progress
-    )
+    """The result of an evaluation or a calibration on the stored images."""
+    body = json_body({name: value for name, value in options.items() if value is not None})
+    return finished(wire, path_of("spaces", space, "observations", verb), [], body, progress)
 
 
 def feedback(
@@ -109,56 +102,47 @@ def feedback(
     truth: Names,
     sampling: str,
     promote: bool,
-    sources: Names | None,
+    names: Names | None,
 ) -> FeedbackResult:
     """See :meth:`Client.feedback`. Image files go as they are: a promoted one becomes a support
     image with its thumbnail."""
     flags(promote=promote)
     path = path_of("spaces", space, "feedback")
     options: list[tuple[str, Any]] = [("sampling", sampling), ("promote", bool(promote))]
+
+    def sent(body: Body, query: Sequence[tuple[str, Any]] = ()) -> FeedbackResult:
+        answer = wire.ask("POST", path, query=query, body=body, write=True)
+        return read(FeedbackResult, answer)
+
     if not isinstance(queries, Queries) or queries.images is None:
-        body = _labelled(wire, space, queries, truth, sources, [])
-        return read(
-            FeedbackResult,
-            wire.ask("POST", path, query=options_query(options), body=body, write=True),
-        )
+        body, _ = _labelled(wire, space, queries, truth, names)
+        return sent(body, options_query(options))
     options += reading_fields(queries.image_range, queries.accept_truncated)
-    images = as_sources(queries.images, "queries.images")
-    truth = optional_texts(truth, "truth", "one name for each query, or None")
-    sources = (
-        None
-        if sources is None
-        else optional_texts(sources, "sources", "one name for each query, or None")
-    )
-    _same_number(len(truth_array(truth, "truth")), len(images))
-    if sources is not None and len(sources) != len(images):
-        raise InvalidInput(
-            f"sources: expected {len(images)} names, one for each query, got {len(sources)}"
-        )
+    count = len(sources(queries.images, "queries.images"))
+    _same_number("truth", len(truth_array(truth, "truth")), count)
+    labels = {"truth": optional_texts(truth, "truth", _EACH)}
+    if names is not None:
+        labels["sources"] = optional_texts(names, "sources", _EACH)
+        _same_number("sources", len(labels["sources"]), count)
     results, start = [], 0
-    for group in groups_of_files(
-        (load(one, i) for i, one in enumerate(images)), FEEDBACK_FILES, FEEDBACK_BYTES
-    ):
+    files = loaded(queries.images, "queries.images")
+    for group in groups_of_files(files, FEEDBACK_FILES, FEEDBACK_BYTES):
         bad = next((file for file in group if file.problem is not None), None)
         if bad is not None:
             raise InvalidInput(
-                f"queries.images: {bad.source}: {bad.problem} (1 of {len(images)} cannot be read)"
+                f"queries.images: {bad.source}: {bad.problem} (1 of {count} cannot be read)"
             )
         stop = start + len(group)
-        named = [
-            ("truth", list(truth[start:stop])),
-            ("sources", None if sources is None else list(sources[start:stop])),
-        ]
-        told = wire.ask("POST", path, body=form_body([*options, *named], group), write=True)
-        results.append(read(FeedbackResult, told))
+        named = [(name, values[start:stop]) for name, values in labels.items()]
+        results.append(sent(form_body([*options, *named], group)))
         start = stop
-    return _together(results)
+    return _combined(results)
 
 
-def _together(results: Sequence[FeedbackResult]) -> FeedbackResult:
+def _combined(results: Sequence[FeedbackResult]) -> FeedbackResult:
     names = ("added", "updated", "right", "accepted_wrong", "promoted", "apart")
-    counts = {name: sum(getattr(one, name) for one in results) for name in names}
-    notes = merged_notes(note for one in results for note in one.notes)
     return FeedbackResult(
-        ids=tuple(place for one in results for place in one.ids), notes=notes, **counts
+        ids=tuple(place for result in results for place in result.ids),
+        notes=merged_notes(note for result in results for note in result.notes),
+        **{name: sum(getattr(result, name) for result in results) for name in names},
     )

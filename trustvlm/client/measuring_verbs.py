@@ -6,20 +6,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from trustvlm.client import measure
-from trustvlm.client.codec import rule_options, whole
+from trustvlm.client.codec import integer, read, rule_options
 from trustvlm.client.connection import Connected
-from trustvlm.client.decode import read
 from trustvlm.client.jobs import Job, Progress, find_job, wait_for
 from trustvlm.client.transport import path_of
 from trustvlm.errors import InvalidInput
 from trustvlm.types import Queries
+from trustvlm.types.answers import JobList
 from trustvlm.types.calibration import Calibration, FeedbackResult, MonitorReport, ObservationCounts
 from trustvlm.types.evaluation import Evaluation
 
-__all__ = ["Promising"]
+__all__ = ["MeasuringVerbs"]
 
 
-class Promising(Connected):
+class MeasuringVerbs(Connected):
     """Evaluation, calibration, feedback, monitoring and jobs of a service elsewhere."""
 
     def evaluate(
@@ -45,7 +45,10 @@ class Promising(Connected):
         whenever that has gone on. All embeddings go in one request: they may have as many bytes as
         the service reads (by default 32 MB).
         """
-        options = measure.evaluate_options(rules, risk, coverage, draws, params, items, confidence)
+        options = measure.evaluate_options(
+            rules, params, risk=risk, coverage=coverage, draws=draws, items=items,
+            confidence=confidence,
+        )  # fmt: skip
         found = measure.measured(
             self._wire, "evaluate", space, queries, truth, sources, list(options.items()), progress
         )
@@ -65,7 +68,10 @@ class Promising(Connected):
         progress: Progress | None = None,
     ) -> Evaluation:
         """:meth:`evaluate` on the images that :meth:`recalibrate` uses. Raises as there."""
-        options = measure.evaluate_options(rules, risk, coverage, draws, params, items, confidence)
+        options = measure.evaluate_options(
+            rules, params, risk=risk, coverage=coverage, draws=draws, items=items,
+            confidence=confidence,
+        )  # fmt: skip
         return read(Evaluation, measure.stored(self._wire, "evaluate", space, options, progress))
 
     def count_observations(self, space: str) -> ObservationCounts:
@@ -96,13 +102,15 @@ class Promising(Connected):
 
         A job, as :meth:`evaluate`.
         """
-        options = [*rule_options(rule, params), ("max_risk", max_risk), ("confidence", confidence)]
-        options += [
+        options = [
+            *rule_options(rule, params),
+            ("max_risk", max_risk),
+            ("confidence", confidence),
             ("on_stale", on_stale),
             ("on_unverified", on_unverified),
             ("unknown_rate", unknown_rate),
+            ("may_correct", may_correct),
         ]
-        options += [("may_correct", may_correct)]
         found = measure.measured(
             self._wire, "calibrate", space, queries, truth, sources, options, progress
         )
@@ -135,13 +143,13 @@ class Promising(Connected):
     def list_calibrations(self, space: str) -> list[Calibration]:
         """The calibrations of a space, newest first: the first one that did not fail is in force.
         Raises NotFound."""
-        told = self._wire.ask("GET", path_of("spaces", space, "calibrations"))
-        return [read(Calibration, row) for row in told["calibrations"]]
+        answer = self._wire.ask("GET", path_of("spaces", space, "calibrations"))
+        return [read(Calibration, row) for row in answer["calibrations"]]
 
     def remove_calibration(self, space: str, calibration_id: int) -> None:
         """Take a calibration back; the one before it that did not fail is in force again. Raises
         NotFound."""
-        number = whole(calibration_id, "calibration_id")
+        number = integer(calibration_id, "calibration_id")
         self._write("DELETE", path_of("spaces", space, "calibrations", str(number)))
 
     def feedback(
@@ -172,10 +180,8 @@ class Promising(Connected):
 
     def list_jobs(self, *, limit: int = 50) -> list[Job]:
         """The newest jobs that the key may see, without what they found."""
-        return [
-            read(Job, row)
-            for row in self._wire.ask("GET", path_of("jobs"), query=[("limit", limit)])["jobs"]
-        ]
+        answer = self._wire.ask("GET", path_of("jobs"), query=[("limit", limit)])
+        return list(read(JobList, answer).jobs)
 
     def get_job(self, job_id: str) -> Job:
         """A job: how far it is and, at its end, what it found. Raises NotFound."""

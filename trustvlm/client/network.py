@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,15 +21,15 @@ from urllib.request import getproxies
 
 import httpx
 
-from trustvlm.client.address import checked_url, is_local, public
 from trustvlm.errors import InvalidInput
 
-__all__ = ["Network", "network_of"]
+__all__ = ["Network", "network_of", "public"]
 
 PROXIES = ("http", "https", "socks5", "socks5h")
 CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 """Environment variables: a file of certificates in PEM form; folders of them, as OpenSSL names
 them."""
+_NUMBERS = re.compile(r"[0-9a-fA-FxX.]+")
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,9 +64,8 @@ class Network:
     @property
     def where(self) -> str:
         """The address for messages, with the proxy where there is one."""
-        return (
-            self.url if self.proxy is None else f"{self.url} (through the proxy {self.proxy.url})"
-        )
+        through = "" if self.proxy is None else f" (through the proxy {self.proxy.url})"
+        return self.url + through
 
 
 def network_of(
@@ -77,7 +77,7 @@ def network_of(
         InvalidInput: an argument, or a variable of the environment that this address needs, cannot
             be right.
     """
-    address = checked_url(url, "url", ("http", "https"), "http://127.0.0.1:8000")
+    address = _checked_url(url, "url", ("http", "https"), "http://127.0.0.1:8000")
     if not isinstance(trust_env, bool):
         raise InvalidInput(f"trust_env: expected True or False, got {trust_env!r:.60}")
     auth = (address.username, address.password) if address.userinfo else None
@@ -88,21 +88,72 @@ def network_of(
                 "transport: expected without verify and proxy, which are for a network"
             )
         return Network(plain, auth, None, False, transport)
-    where, through = (
-        ("proxy", proxy) if proxy is not None or not trust_env else _proxy_of_environment(address)
+    variable = "proxy"
+    if proxy is None and trust_env:
+        variable, proxy = _proxy_of_environment(address)
+    via = None if proxy is None else _checked_proxy(proxy, variable)
+    through_tls = via is not None and via.scheme == "https"
+    context = _context(verify, address.scheme == "https" or through_tls, trust_env)
+    made = None
+    if via is not None:
+        made = httpx.Proxy(via, ssl_context=context if through_tls else None)
+    return Network(plain, auth, made, context, None)
+
+
+# Addresses
+
+
+def _checked_url(url: Any, what: str, schemes: tuple[str, ...], example: str) -> httpx.URL:
+    """`url` with one of these schemes, a host that can be looked up and a port from 1 to 65,535.
+
+    Raises:
+        InvalidInput: it is not such; the message begins with `what` and shows no password.
+    """
+    refusal = InvalidInput(f"{what}: expected something like {example!r}, got {public(url)!r:.100}")
+    if not isinstance(url, str | httpx.URL):
+        raise refusal
+    try:
+        parsed = httpx.URL(url)
+    except (httpx.InvalidURL, ValueError) as error:
+        raise refusal from error
+    host = parsed.raw_host.decode("ascii")
+    labels = host.removesuffix(".").split(".")
+    is_name = "%" not in host and all(0 < len(label) < 64 for label in labels)
+    good = (
+        parsed.scheme in schemes
+        and 0 < len(host) <= 253
+        and (":" in host or is_name)  # else no look-up takes it
+        and not (parsed.query or parsed.fragment)
+        and (parsed.port is None or 0 < parsed.port < 65_536)
     )
-    via = None if through is None else _checked_proxy(through, where)
-    secure = address.scheme == "https" or (via is not None and via.scheme == "https")
-    context = _context(verify, secure, trust_env)
-    if via is None:
-        return Network(plain, auth, None, context, None)
-    return Network(
-        plain,
-        auth,
-        httpx.Proxy(via, ssl_context=context if via.scheme == "https" else None),
-        context,
-        None,
-    )
+    if not good:
+        raise refusal
+    return parsed
+
+
+def public(url: Any) -> str:
+    """`url` without its user and password, fit for messages."""
+    return re.sub(r"//[^/]*@", "//…@", str(url))
+
+
+def _is_local(host: str) -> bool:
+    """Whether a host is this machine by its name or number: localhost, 127.0.0.0/8, ::1, or an
+    address of all zeros."""
+    name = host.rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        if not _NUMBERS.fullmatch(name):
+            return False
+        # other ways to write an IPv4 address, which the system's look-up knows: 127.1, 0x7f000001
+        try:
+            address = ipaddress.IPv4Address(socket.inet_aton(name))
+        except OSError:
+            return False
+    address = getattr(address, "ipv4_mapped", None) or address
+    return address.is_loopback or address.is_unspecified
 
 
 # Proxies
@@ -113,7 +164,7 @@ def _proxy_of_environment(address: httpx.URL) -> tuple[str, str | None]:
     without any."""
     proxies = getproxies()
     kind = next((one for one in (address.scheme, "all") if proxies.get(one)), None)
-    if kind is None or is_local(address.host) or _is_exempt(address, proxies.get("no", "")):
+    if kind is None or _is_local(address.host) or _is_exempt(address, proxies.get("no", "")):
         return "", None
     proxy = proxies[kind].strip()
     return f"{kind.upper()}_PROXY", proxy if "://" in proxy else f"http://{proxy}"
@@ -130,11 +181,8 @@ def _is_exempt(address: httpx.URL, no_proxy: str) -> bool:
         if match and match[2] is not None and int(match[2]) != port:
             continue
         domain = (match[1] if match else name).strip("[]").removeprefix("*").strip(".")
-        if (
-            name == "*"
-            or (domain and (host == domain or host.endswith(f".{domain}")))
-            or _in_network(host, domain)
-        ):
+        below = bool(domain) and (host == domain or host.endswith(f".{domain}"))
+        if name == "*" or below or _in_network(host, domain):
             return True
     return False
 
@@ -147,23 +195,16 @@ def _in_network(host: str, network: str) -> bool:
 
 
 def _checked_proxy(proxy: Any, what: str) -> httpx.URL:
-    socks = (
-        str(proxy).lower().startswith("socks")
-    )  # 'socks://…', as desktops write it, leaves the version open
+    # 'socks://…', as desktops write it, leaves the version open
+    socks = str(proxy).lower().startswith("socks")
+    example = "socks5://proxy.example:1080" if socks else "http://proxy.example:3128"
     try:
-        address = checked_url(
-            proxy,
-            what,
-            PROXIES,
-            "socks5://proxy.example:1080" if socks else "http://proxy.example:3128",
-        )
+        address = _checked_url(proxy, what, PROXIES, example)
     except InvalidInput as error:
-        ways = (
-            ""
-            if what == "proxy"
-            else "; correct or unset it, name the host in NO_PROXY, or pass trust_env=False"
-        )
-        raise InvalidInput(f"{error}{ways}") from error
+        if what == "proxy":
+            raise
+        ways = "correct or unset it, name the host in NO_PROXY, or pass trust_env=False"
+        raise InvalidInput(f"{error}; {ways}") from error
     if address.scheme.startswith("socks") and find_spec("socksio") is None:
         raise InvalidInput(
             f"{what}: {public(proxy)!r} needs the package socksio: pip install 'httpx[socks]'"
@@ -189,51 +230,36 @@ def _context(verify: Any, secure: bool, trust_env: bool) -> ssl.SSLContext:
             f"verify: expected True, False, a path or an ssl.SSLContext, got {verify!r:.60}"
         )
     if not (verify and secure):
-        return _unchecked()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        return context
     for variable in CERTIFICATES if trust_env else ():
         if path := os.environ.get(variable):
             return _trusting(path, variable)
     return _made(lambda: httpx.create_ssl_context(trust_env=False), "verify", "its own")
 
 
-def _unchecked() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
-
-
 def _trusting(path: str | bytes, what: str) -> ssl.SSLContext:
     """Trust the certificates of a PEM file, or those of folders as OpenSSL names them."""
     text = os.fsdecode(path)
     folders = text.split(os.pathsep) if what == "SSL_CERT_DIR" else [text]
-    if any(Path(folder).is_dir() for folder in folders):
-        return _made(lambda: ssl.create_default_context(capath=text), what, text)
-    return _made(lambda: ssl.create_default_context(cafile=text), what, text)
+    place = "capath" if any(Path(folder).is_dir() for folder in folders) else "cafile"
+    return _made(lambda: ssl.create_default_context(**{place: text}), what, text)  # type: ignore[arg-type]
 
 
 def _made(make: Callable[[], ssl.SSLContext], what: str, path: str) -> ssl.SSLContext:
     try:
         return make()
-    except (
-        OSError,
-        ValueError,
-    ) as error:  # no such file, none of certificates, or a NUL in its name
+    except (OSError, ValueError) as error:
+        # no such file, none of certificates, or a NUL in its name
         if isinstance(error, OSError) and error.filename is not None:
             raise InvalidInput(
                 f"SSLKEYLOGFILE: {error.filename!r:.200} cannot be written ({error.strerror})"
             ) from error
-        reason = (
-            "no certificates in it"
-            if isinstance(error, ssl.SSLError | ValueError)
-            else error.strerror
-        )
-        ways = (
-            ""
-            if what == "verify"
-            else "; correct or unset it, or pass verify=PATH or trust_env=False"
-        )
+        missing = isinstance(error, OSError) and not isinstance(error, ssl.SSLError)
+        reason = getattr(error, "strerror", None) if missing else "no certificates in it"
+        ways = "; correct or unset it, or pass verify=PATH or trust_env=False"
         raise InvalidInput(
             f"{what}: expected a file of certificates in PEM form or a folder of them, got "
-            f"{path!r:.200} ({reason}){ways}"
+            f"{path!r:.200} ({reason}){'' if what == 'verify' else ways}"
         ) from error

@@ -4,7 +4,6 @@ needs."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,19 +13,22 @@ from trustvlm.client.codec import (
     Fields,
     as_revision,
     form_body,
+    hits_of,
+    integer,
     matrix,
+    merged_verdicts,
     npz_body,
     options_query,
+    read,
     reading_fields,
     rule_options,
-    whole,
 )
-from trustvlm.client.decode import hits_of, merged_verdicts, read
-from trustvlm.client.images import File, as_sources, load
-from trustvlm.client.transport import Wire, json_body, path_of
+from trustvlm.client.images import File, loaded
+from trustvlm.client.transport import Body, Wire, json_body, path_of
 from trustvlm.errors import Busy, Conflict, InvalidInput, Unavailable
 from trustvlm.system.pickling import LocalReader
 from trustvlm.types import Embedded, Evidence, Hits, Queries, Verdicts
+from trustvlm.types.answers import Embeddings, EvidenceList
 from trustvlm.types.array_input import texts
 from trustvlm.types.bounds import choice
 from trustvlm.types.remarks import merged_notes
@@ -46,7 +48,7 @@ Progress = Callable[[int], None]
 
 
 def groups_of_files(files: Iterable[File], most: int, size: int) -> Iterator[list[File]]:
-    """Files in groups of at most so many, and about so many bytes."""
+    """Files in groups of at most `most`, and about `size` bytes."""
     group: list[File] = []
     held = 0
     for file in files:
@@ -69,44 +71,33 @@ def embed(
 ) -> Embedded:
     """See :meth:`Client.embed`; files are read as their turn comes. `fields` say how, see
     :func:`reading_fields`."""
-    sources = as_sources(images, what)
-    sides: dict[str, list[npt.NDArray[Any]]] = {"classifier": [], "verifier": []}
-    found, failures, places, failed = list[str](), list[tuple[str, str]](), list[int](), list[int]()
-    notes: list[str] = []
+    sides: tuple[list[npt.NDArray[Any]], list[npt.NDArray[Any]]] = ([], [])
+    sources, notes = list[str](), list[str]()
+    failures, places, failed = list[tuple[str, str]](), list[int](), list[int]()
     start = 0
-    for group in groups_of_files(
-        (load(one, i) for i, one in enumerate(sources)), EMBED_FILES, EMBED_BYTES
-    ):
-        told = wire.ask("POST", path_of("spaces", space, "embed"), body=form_body(fields, group))
-        for name, rows in sides.items():
-            if told[name]:  # of files that cannot be read, any of them, there is nothing
-                rows.append(np.array(told[name], np.float32))
-        places += [start + place for place in told["places"]]
-        found += [group[place].source for place in told["places"]]
-        notes += told["notes"]
-        for failure in told["failures"]:
-            file = group[failure["index"]]
-            failures.append((file.source, file.problem or failure["reason"]))
-            failed.append(start + failure["index"])
+    for group in groups_of_files(loaded(images, what), EMBED_FILES, EMBED_BYTES):
+        body = form_body(fields, group)
+        answer = read(Embeddings, wire.ask("POST", path_of("spaces", space, "embed"), body=body))
+        for side, rows in zip(sides, (answer.classifier, answer.verifier), strict=True):
+            if rows:  # files that cannot be read have none
+                side.append(np.array(rows, np.float32))
+        places += [start + place for place in answer.places]
+        sources += [group[place].source for place in answer.places]
+        notes += answer.notes
+        for failure in answer.failures:
+            file = group[failure.index]
+            failures.append((file.source, file.problem or failure.reason))
+            failed.append(start + failure.index)
         start += len(group)
         if progress is not None:
             progress(len(group))
-    classifier, verifier = (np.concatenate(rows) if rows else None for rows in sides.values())
-    return Embedded(
-        Queries(classifier, verifier),
-        found,
-        failures,
-        tuple(places),
-        tuple(failed),
-        merged_notes(notes),
-    )
+    classifier, verifier = (np.concatenate(side) if side else None for side in sides)
+    where = (tuple(places), tuple(failed), merged_notes(notes))
+    return Embedded(Queries(classifier, verifier), sources, failures, *where)
 
 
-def embedded_queries(
-    wire: Wire, space: str, queries: Queries, notes: list[str] | None = None
-) -> Arrays:
-    """The embeddings of queries by side; images are embedded first, and what is said of them is
-    appended to `notes`.
+def embedded_queries(wire: Wire, space: str, queries: Queries) -> tuple[Arrays, tuple[str, ...]]:
+    """(the embeddings of queries by side, notes on the images that were embedded for it).
 
     Raises:
         InvalidInput: no queries, or more than one kind of them, or an image that cannot be read.
@@ -114,21 +105,20 @@ def embedded_queries(
     if not isinstance(queries, Queries):
         raise InvalidInput(f"queries: expected trustvlm.Queries(…), got {type(queries).__name__}")
     _only_one_kind(queries)
+    notes: tuple[str, ...] = ()
     if queries.images is not None:
         fields = reading_fields(queries.image_range, queries.accept_truncated)
-        found = embed(wire, space, queries.images, None, fields, "queries.images")
-        if notes is not None:
-            notes += found.notes
-        if found.failures:
-            source, reason = found.failures[0]
-            count = f"{len(found.failures)} of {len(queries.images)} cannot be read"
+        embedded = embed(wire, space, queries.images, None, fields, "queries.images")
+        notes = embedded.notes
+        if embedded.failures:
+            source, reason = embedded.failures[0]
+            count = f"{len(embedded.failures)} of {len(queries.images)} cannot be read"
             raise InvalidInput(f"queries.images: {source}: {reason} ({count})")
-        queries = (
-            found.queries if found.places else Queries(np.zeros(0), np.zeros(0))
-        )  # of no images, whatever their size
+        nothing = Queries(np.zeros(0), np.zeros(0))  # of no images: rows of any width
+        queries = embedded.queries if embedded.places else nothing
     elif queries.text is not None:
         raise InvalidInput("queries.text: texts are searched with; this needs embeddings or images")
-    sides = {name: getattr(queries, name) for name in ("classifier", "verifier")}
+    sides = {"classifier": queries.classifier, "verifier": queries.verifier}
     arrays = {
         name: matrix(rows, f"queries.{name}") for name, rows in sides.items() if rows is not None
     }
@@ -137,64 +127,64 @@ def embedded_queries(
             "queries: expected classifier or verifier embeddings, images or text; got none of them"
         )
     if len({len(rows) for rows in arrays.values()}) > 1:
-        counts = (
-            f"{len(arrays['classifier'])} classifier embeddings, but "
-            f"{len(arrays['verifier'])} verifier embeddings"
-        )
-        raise InvalidInput(f"queries: {counts}")
-    return arrays
+        counts = " embeddings, but ".join(f"{len(rows)} {name}" for name, rows in arrays.items())
+        raise InvalidInput(f"queries: {counts} embeddings")
+    return arrays, notes
 
 
 def _only_one_kind(queries: Queries) -> None:
-    given = [
-        part
-        for part in (queries.images, queries.text, queries.classifier, queries.verifier)
-        if part is not None
-    ]
-    if (queries.images is not None or queries.text is not None) and len(given) > 1:
+    kinds = (queries.images, queries.text, queries.classifier, queries.verifier)
+    given = sum(part is not None for part in kinds)
+    if (queries.images is not None or queries.text is not None) and given > 1:
         raise InvalidInput("queries: pass vectors, or images, or text, not several of them")
 
 
-def _batches(arrays: Arrays) -> list[Arrays]:
-    """The rows in as many parts as their size needs, one where there are none."""
-    count = len(next(iter(arrays.values())))
-    width = sum(rows.nbytes for rows in arrays.values()) / max(count, 1)
-    step = max(1, int(VECTOR_BYTES / max(width, 1)))
-    return [
-        {name: rows[i : i + step] for name, rows in arrays.items()}
-        for i in range(0, max(count, 1), step)
-    ]
-
-
-def _of_one_revision(ask: Callable[[Arrays], Any], batches: Sequence[Arrays]) -> list[Any]:
-    """The answers to parts of one call, all of them at one revision: those that are older than the
-    newest are asked again.
+def _answers(
+    wire: Wire, path: str, arrays: Arrays, revision: int | None, body: Callable[[Arrays], Body],
+    query: Fields,
+) -> list[tuple[Any, int]]:  # fmt: skip
+    """The answers to the rows in as many parts as their size needs (one where there are none), each
+    with its number of rows; all at one revision: those older than the newest are requested again.
 
     Raises:
         Busy: the space changes faster than that.
     """
-    answers = [ask(batch) for batch in batches]
+    count = len(next(iter(arrays.values())))
+    width = sum(rows.nbytes for rows in arrays.values()) / max(count, 1)
+    step = max(1, int(VECTOR_BYTES / max(width, 1)))
+    parts = [
+        {name: rows[i : i + step] for name, rows in arrays.items()}
+        for i in range(0, max(count, 1), step)
+    ]
+    options = options_query(query)
+
+    def ask(part: Arrays) -> Any:
+        return wire.ask("POST", path, query=options, body=body(part), revision=revision)
+
+    answers = [ask(part) for part in parts]
     for _ in range(_ROUNDS):
-        newest = max(told["revision"] for told in answers)
-        if all(told["revision"] == newest for told in answers):
-            return answers
+        newest = max(answer["revision"] for answer in answers)
+        if all(answer["revision"] == newest for answer in answers):
+            break
         answers = [
-            told if told["revision"] == newest else ask(batch)
-            for told, batch in zip(answers, batches, strict=True)
+            answer if answer["revision"] == newest else ask(part)
+            for answer, part in zip(answers, parts, strict=True)
         ]
-    if len({told["revision"] for told in answers}) == 1:
-        return answers
-    raise Busy(
-        f"the space changes while {len(batches)} requests' worth of queries is answered; "
-        f"ask for fewer at once"
-    )
+    if len({answer["revision"] for answer in answers}) > 1:
+        raise Busy(
+            f"the space changes while {len(parts)} requests' worth of queries is answered; "
+            f"ask for fewer at once"
+        )
+    counts = [len(next(iter(part.values()))) for part in parts]
+    return list(zip(answers, counts, strict=True))
 
 
 def check_labels(wire: Wire, space: str, names: Iterable[str | None]) -> None:
     """Refuse a name that is no label before any image is sent; None stands for images of no label.
     Raises NotFound."""
-    if known := sorted({name for name in names if name is not None}):
-        wire.ask("POST", path_of("spaces", space, "check-labels"), body=json_body({"names": known}))
+    if given := sorted({name for name in names if name is not None}):
+        body = json_body({"names": given})
+        wire.ask("POST", path_of("spaces", space, "check-labels"), body=body)
 
 
 def score(
@@ -208,84 +198,70 @@ def score(
     revision: int | None,
 ) -> Verdicts:
     """See :meth:`Client.score`; `labels` are names."""
-    options = options_query([*rule_options(rule, params), ("top_k", whole(top_k, "top_k"))])
-    path = path_of("spaces", space, "score")
+    options = [*rule_options(rule, params), ("top_k", integer(top_k, "top_k"))]
     expected = None if revision is None else as_revision(revision)
     if labels is not None and isinstance(queries, Queries) and queries.images is not None:
         check_labels(wire, space, labels)
-    notes: list[str] = []
-    arrays = embedded_queries(wire, space, queries, notes)
-    named: Arrays = {} if labels is None else {"labels": np.array(labels, dtype=np.str_)}
-
-    def ask(batch: Arrays) -> Any:
-        return wire.ask(
-            "POST", path, query=options, body=npz_body(batch | named), revision=expected
+    arrays, notes = embedded_queries(wire, space, queries)
+    subset: Arrays = {} if labels is None else {"labels": np.array(labels, dtype=np.str_)}
+    answers = [
+        answer
+        for answer, _ in _answers(
+            wire, path_of("spaces", space, "score"), arrays, expected,
+            lambda part: npz_body(part | subset), options,
         )
-
-    answers = _of_one_revision(ask, _batches(arrays))
+    ]  # fmt: skip
     side = "verifier" if "verifier" in arrays else "classifier"
     reader = _EvidenceReader(wire, space, side, arrays[side], answers)
-    return replace(merged_verdicts(answers, reader), notes=tuple(notes))
+    return merged_verdicts(answers, read_evidence=reader, notes=notes)
 
 
 class _EvidenceReader(LocalReader):
-    """Asks for the evidence of verdicts as it is wanted; when one is asked after the other, for
-    some of them ahead."""
+    """Requests the evidence of verdicts when it is read; of verdicts that are read one after the
+    other, for some of the next ones, too."""
 
     def __init__(
         self, wire: Wire, space: str, side: str, vectors: npt.NDArray[Any], answers: Sequence[Any]
     ) -> None:
-        self._wire, self._path, self._side, self._vectors = (
-            wire,
-            path_of("spaces", space, "evidence"),
-            side,
-            vectors,
-        )
-        rows = [row for told in answers for row in told["verdicts"]]
-        self._labels, self._rivals = (
-            [row["label_id"] for row in rows],
-            [row["rival_id"] for row in rows],
-        )
-        states = [told["evidence_state"] for told in answers]
+        self._wire, self._path = wire, path_of("spaces", space, "evidence")
+        self._side, self._vectors = side, vectors
+        rows = [row for answer in answers for row in answer["verdicts"]]
+        self._ids = {name: [row[name[:-1]] for row in rows] for name in ("label_ids", "rival_ids")}
+        states = [answer["evidence_state"] for answer in answers]
         aliases = {label: others for state in states for label, others in state["aliases"].items()}
-        self._given = {
+        self._moment = {
             "state": states[0] | {"aliases": aliases},
             "revision": answers[0]["revision"],
         }
-        self._found: dict[tuple[int, int], Evidence] = {}
+        self._memo: dict[tuple[int, int], Evidence] = {}
         self._after, self._step = -1, 1
 
     def __call__(self, i: int, k: int) -> Evidence:
-        if whole(k, "k") < 1:
+        if integer(k, "k") < 1:
             raise InvalidInput(f"k: expected a whole number from 1 up, got {k!r}")
-        found = (
-            self._found
-        )  # no lock: a fork while a thread holds it would leave it locked for ever
-        if (i, k) not in found:
+        memo = self._memo  # no lock: a fork while a thread holds it would leave it locked for ever
+        if (i, k) not in memo:
             self._step = min(2 * self._step, _AHEAD) if i == self._after else 1
-            found = self._found = self._ask(i, min(i + self._step, len(self._labels)), int(k))
-        return found[i, k]
+            memo = self._memo = self._ask(i, min(i + self._step, len(self._vectors)), int(k))
+        return memo[i, k]
 
     def _ask(self, start: int, stop: int, k: int) -> dict[tuple[int, int], Evidence]:
-        content = self._given | {self._side: self._vectors[start:stop].tolist(), "k": k}
-        content |= {"label_ids": self._labels[start:stop], "rival_ids": self._rivals[start:stop]}
+        content = self._moment | {self._side: self._vectors[start:stop].tolist(), "k": k}
+        content |= {name: ids[start:stop] for name, ids in self._ids.items()}
         try:
-            told = self._wire.ask("POST", self._path, body=json_body(content))
-        except (
-            Conflict
-        ) as error:  # what these verdicts were made with is gone; the library has this word for it
+            answer = self._wire.ask("POST", self._path, body=json_body(content))
+        except Conflict as error:  # the state of these verdicts is gone: Unavailable in the library
             raise Unavailable(str(error)) from error
         self._after = stop
-        return {
-            (start + place, k): read(Evidence, one) for place, one in enumerate(told["evidence"])
-        }
+        evidence = read(EvidenceList, answer).evidence
+        return {(start + place, k): one for place, one in enumerate(evidence)}
 
 
 def search(
     wire: Wire, space: str, queries: Queries, kind: str, k: int, revision: int | None
 ) -> Hits:
     """See :meth:`Client.search`."""
-    path, k = path_of("spaces", space, "search"), whole(k, "k")
+    path, k = path_of("spaces", space, "search"), integer(k, "k")
     expected = None if revision is None else as_revision(revision)
     choice("kind", kind, KINDS)
     if not 1 <= k <= MOST_HITS:
@@ -293,20 +269,10 @@ def search(
     options: dict[str, Any] = {"kind": kind, "k": k}
     if isinstance(queries, Queries) and queries.text is not None:
         _only_one_kind(queries)
-        asked = (
-            [queries.text]
-            if isinstance(queries.text, str)
-            else texts(queries.text, "queries.text", "a list of texts")
-        )
-        told = wire.ask("POST", path, body=json_body(options | {"text": asked}), revision=expected)
-        return hits_of([(told, len(asked))], k)
-    notes: list[str] = []
-    batches = _batches(embedded_queries(wire, space, queries, notes))
-    query = options_query(list(options.items()))
-
-    def ask(batch: Arrays) -> Any:
-        return wire.ask("POST", path, query=query, body=npz_body(batch), revision=expected)
-
-    answers = _of_one_revision(ask, batches)
-    counts = [len(next(iter(batch.values()))) for batch in batches]
-    return replace(hits_of(list(zip(answers, counts, strict=True)), k), notes=tuple(notes))
+        given = [queries.text] if isinstance(queries.text, str) else queries.text
+        listed = texts(given, "queries.text", "a list of texts")
+        body = json_body(options | {"text": listed})
+        return hits_of([(wire.ask("POST", path, body=body, revision=expected), len(listed))], k)
+    arrays, notes = embedded_queries(wire, space, queries)
+    answers = _answers(wire, path, arrays, expected, npz_body, list(options.items()))
+    return hits_of(answers, k, notes)

@@ -1,25 +1,28 @@
-"""Registering over HTTP, in requests of bounded size: JSON, or forms where there are images."""
+"""Registering over HTTP, in requests of bounded size: JSON, or forms where there are images; and
+making a space equal to what is given, whose images are compared by content, hashed here."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
-from trustvlm.client.codec import Fields, finite, form_body, npz_body, text_rows
-from trustvlm.client.decode import read
-from trustvlm.client.images import File, as_sources, load, told_failures
+from trustvlm.client.codec import Fields, finite, form_body, npz_body, read, text_rows
+from trustvlm.client.images import File, known_failures, loaded
 from trustvlm.client.queries import groups_of_files
-from trustvlm.client.transport import Wire, json_body, path_of
+from trustvlm.client.transport import Body, Wire, json_body, path_of
 from trustvlm.errors import InvalidInput
 from trustvlm.types import LabelInput, RegisterResult
-from trustvlm.types.array_input import iterates
+from trustvlm.types.array_input import iterates, sources
+from trustvlm.types.registration import UnreadImage
 from trustvlm.types.remarks import merged_notes
 
-__all__ = ["add_support", "register"]
+__all__ = ["add_support", "contents_of", "preview", "register", "remove_surplus"]
 
 REQUEST_LABELS, REQUEST_BYTES, REQUEST_FILES = 1_000, 8 * 2**20, 128
 """What goes into one request."""
@@ -29,6 +32,7 @@ _NUMBER = 20  # bytes of a number in JSON, about
 
 OnCommit = Callable[[list[str]], None]
 Progress = Callable[[int], None]
+Contents = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -52,36 +56,23 @@ class _Piece:
         return self.size + sum(len(file.data) for file in self.files)
 
 
-class _Queue:
-    """Pieces one after the other, with a look at the next one."""
-
-    def __init__(self, pieces: Iterator[_Piece]) -> None:
-        self._pieces = pieces
-        self.next = next(pieces, None)
-
-    def take(self) -> Iterator[_Piece]:
-        """Pieces of the next one's sort, images or none, as long as somebody asks for more."""
-        pictured = self.next is not None and bool(self.next.files)
-        while self.next is not None and bool(self.next.files) == pictured:
-            piece, self.next = self.next, next(self._pieces, None)
-            yield piece
-
-    def batch(self) -> list[_Piece]:
-        """As many of these as go into one request."""
-        found: list[_Piece] = []
-        weight = files = 0
-        for piece in self.take():
-            found.append(piece)
-            weight, files = weight + piece.weight, files + len(piece.files)
-            following = self.next
-            if (
-                following is None
-                or len(found) == REQUEST_LABELS
-                or weight + following.weight > REQUEST_BYTES
-                or files + len(following.files) > REQUEST_FILES
-            ):
-                break
-        return found
+def _batches(pieces: Iterable[_Piece]) -> Iterator[list[_Piece]]:
+    """Pieces that go into one request each: with images or without, and of bounded size. Without
+    pieces there is one empty request, which the service checks."""
+    batch: list[_Piece] = []
+    weight = files = 0
+    for piece in pieces:
+        if batch and (
+            bool(piece.files) != bool(batch[0].files)
+            or len(batch) == REQUEST_LABELS
+            or weight + piece.weight > REQUEST_BYTES
+            or files + len(piece.files) > REQUEST_FILES
+        ):
+            yield batch
+            batch, weight, files = [], 0, 0
+        batch.append(piece)
+        weight, files = weight + piece.weight, files + len(piece.files)
+    yield batch
 
 
 def register(
@@ -90,59 +81,51 @@ def register(
     inputs: Iterable[LabelInput],
     on_commit: OnCommit | None,
     progress: Progress | None,
-    how: Fields,
+    form: Fields,
     bring_back: bool,
 ) -> RegisterResult:
-    """See :meth:`Client.register`; `how` are the form fields that say what is done with image
-    files."""
+    """See :meth:`Client.register`; `form`: fields that say what is done with image files."""
     if isinstance(inputs, LabelInput) or not iterates(inputs):
         raise InvalidInput(f"inputs: expected a list of LabelInput, got {type(inputs).__name__}")
     if isinstance(inputs, Sequence):  # they can be looked at twice: before anything is sent
         for number, item in enumerate(inputs):
             _content(item, number)
-    queue = _Queue(piece for place, item in enumerate(inputs) for piece in _pieces(item, place))
-    parts: list[tuple[list[_Piece], RegisterResult]] = []
-    while True:
-        batch = queue.batch()
-        result = _request(wire, space, batch, how, bring_back)
-        parts.append((batch, result))
+    pieces = (piece for place, item in enumerate(inputs) for piece in _pieces(item, place))
+    results: list[RegisterResult] = []
+    label_ids: dict[int, int] = {}
+    for batch in _batches(pieces):
+        result = _request(wire, space, batch, form, bring_back)
+        results.append(result)
+        committed: dict[str, None] = {}
+        for piece, label in zip(batch, result.label_ids, strict=True):
+            label_ids[piece.place] = max(label_ids.get(piece.place, -1), label)
+            if label >= 0:
+                committed[piece.name] = None
         if batch and on_commit is not None:
-            pairs = zip(batch, result.label_ids, strict=True)
-            on_commit(list(dict.fromkeys(piece.name for piece, label in pairs if label >= 0)))
+            on_commit(list(committed))
         if (files := sum(len(piece.files) for piece in batch)) and progress is not None:
             progress(files)
-        if queue.next is None:
-            return _merged(parts)
+    return _combined(results, tuple(label_ids[place] for place in sorted(label_ids)))
 
 
 def _request(
-    wire: Wire, space: str, batch: Sequence[_Piece], how: Fields, bring_back: bool
+    wire: Wire, space: str, batch: Sequence[_Piece], form: Fields, bring_back: bool
 ) -> RegisterResult:
-    labels, files = (
-        [piece.content for piece in batch],
-        [file for piece in batch for file in piece.files],
-    )
     path = path_of("spaces", space, "labels")
+    files = [file for piece in batch for file in piece.files]
     again = {"bring_back": True} if bring_back else {}
     if not files:
-        return read(
-            RegisterResult,
-            wire.ask("POST", path, body=json_body({"labels": labels} | again), write=True),
-        )
-    counted = [
-        label | {"images": len(piece.files)} for label, piece in zip(labels, batch, strict=True)
-    ]
-    fields = [("labels", json.dumps(counted)), ("unreadable", "report"), *how]
-    fields += again.items()
-    return _known(
-        read(RegisterResult, wire.ask("POST", path, body=form_body(fields, files), write=True)),
-        files,
-    )
+        labels = [piece.content for piece in batch]
+        return _sent(wire, path, json_body({"labels": labels} | again), files)
+    counted = [piece.content | {"images": len(piece.files)} for piece in batch]
+    fields = [("labels", json.dumps(counted)), ("unreadable", "report"), *form, *again.items()]
+    return _sent(wire, path, form_body(fields, files), files)
 
 
-def _known(result: RegisterResult, files: Sequence[File]) -> RegisterResult:
-    """The result with failures as the caller knows them."""
-    return replace(result, failures=told_failures(result.failures, files))
+def _sent(wire: Wire, path: str, body: Body, files: Sequence[File]) -> RegisterResult:
+    """The result of one request, with failures as the caller knows the files."""
+    result = read(RegisterResult, wire.ask("POST", path, body=body, write=True))
+    return replace(result, failures=known_failures(result.failures, files)) if files else result
 
 
 def add_support(
@@ -152,7 +135,7 @@ def add_support(
     images: object,
     vectors: npt.ArrayLike | None,
     others: npt.ArrayLike | None,
-    how: Fields,
+    form: Fields,
 ) -> RegisterResult:
     """See :meth:`Client.add_support`."""
     path = path_of("spaces", space, "labels", label, "supports")
@@ -162,24 +145,22 @@ def add_support(
         for name, rows in named.items()
         if rows is not None
     }
-    parts: list[tuple[list[_Piece], RegisterResult]] = []
-    sources = [] if images is None else as_sources(images, f"label {label!r}: images")
-    if arrays or not sources:
-        body = npz_body(arrays) if arrays else json_body({})
-        parts.append(([], read(RegisterResult, wire.ask("POST", path, body=body, write=True))))
-    fields = [("unreadable", "report"), *how]
-    for group in groups_of_files(
-        (load(one, i) for i, one in enumerate(sources)), REQUEST_FILES, REQUEST_BYTES
-    ):
-        told = wire.ask("POST", path, body=form_body(fields, group), write=True)
-        parts.append(([], _known(read(RegisterResult, told), group)))
-    return replace(_merged(parts), label_ids=parts[0][1].label_ids)
+    results = []
+    files = iter(()) if images is None else loaded(images, f"label {label!r}: images")
+    groups = groups_of_files(files, REQUEST_FILES, REQUEST_BYTES)
+    first = next(groups, None)
+    if arrays or first is None:
+        results.append(_sent(wire, path, npz_body(arrays) if arrays else json_body({}), ()))
+    while first is not None:
+        fields = [("unreadable", "report"), *form]
+        results.append(_sent(wire, path, form_body(fields, first), first))
+        first = next(groups, None)
+    return _combined(results, results[0].label_ids)
 
 
 def _content(item: LabelInput, number: int) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
     """(the plain fields of a label, its support images' vectors). Raises InvalidInput."""
-    if not isinstance(item, LabelInput):
-        raise InvalidInput(f"inputs[{number}]: expected a LabelInput, got {type(item).__name__}")
+    _check_input(item, number)
     if not isinstance(item.name, str):
         raise InvalidInput(
             f"inputs[{number}].name: expected a string, got {type(item.name).__name__}"
@@ -193,59 +174,124 @@ def _content(item: LabelInput, number: int) -> tuple[dict[str, Any], dict[str, n
     if item.text_vector is not None:
         content["text_vector"] = text_rows(item.text_vector, what + "text_vector")
     if item.images is not None:
-        as_sources(item.images, what + "images")
-    named = {
-        "image_vectors": item.image_vectors,
-        "classifier_image_vectors": item.classifier_image_vectors,
-    }
-    return content, {
-        name: finite(rows, what + name) for name, rows in named.items() if rows is not None
-    }
+        sources(item.images, what + "images")
+    arrays = {}
+    for name in ("image_vectors", "classifier_image_vectors"):
+        if (rows := getattr(item, name)) is not None:
+            arrays[name] = finite(rows, what + name)
+    return content, arrays
+
+
+def _check_input(item: Any, number: int) -> None:
+    if not isinstance(item, LabelInput):
+        raise InvalidInput(f"inputs[{number}]: expected a LabelInput, got {type(item).__name__}")
 
 
 def _pieces(item: LabelInput, place: int) -> Iterator[_Piece]:
     """A label in pieces that fit into requests; nearly always one."""
     content, arrays = _content(item, place)
-    sources = [] if item.images is None else as_sources(item.images, "images")
-    own = 200 + len(json.dumps(content))
-    rows = max((len(one) for one in arrays.values()), default=0)
-    width = sum(one.size for one in arrays.values()) * _NUMBER / max(rows, 1)
+    plain_size = 200 + len(json.dumps(content))
+    rows = max((len(array) for array in arrays.values()), default=0)
+    width = sum(array.size for array in arrays.values()) * _NUMBER / max(rows, 1)
     step = max(1, int(PIECE_BYTES / max(width, 1)))
     # Where numbers of rows differ, the service says so: they stay together.
-    step = step if len({len(one) for one in arrays.values()}) == 1 else max(rows, 1)
-    groups = groups_of_files(
-        (load(one, i) for i, one in enumerate(sources)), REQUEST_FILES, REQUEST_BYTES
-    )
+    step = step if len({len(array) for array in arrays.values()}) == 1 else max(rows, 1)
+    files = iter(()) if item.images is None else loaded(item.images, "images")
+    groups = groups_of_files(files, REQUEST_FILES, REQUEST_BYTES)
     for start in range(0, max(rows, 1), step):
-        some = {name: one[start : start + step].tolist() for name, one in arrays.items()}
-        size = own + int(min(step, rows) * width)
-        yield _Piece(place, item.name, content | some, size, next(groups, []))
+        part = {name: array[start : start + step].tolist() for name, array in arrays.items()}
+        size = plain_size + int(min(step, rows) * width)
+        yield _Piece(place, item.name, content | part, size, next(groups, []))
     for group in groups:
-        yield _Piece(place, item.name, content, own, group)
+        yield _Piece(place, item.name, content, plain_size, group)
 
 
-def _merged(parts: Sequence[tuple[list[_Piece], RegisterResult]]) -> RegisterResult:
-    """The results of the requests of one call, as one."""
-    results = [result for _, result in parts]
-    label_ids: dict[int, int] = {}
-    for batch, result in parts:
-        for piece, label in zip(batch, result.label_ids, strict=False):
-            label_ids[piece.place] = max(label_ids.get(piece.place, -1), label)
-    pairs = [result.near_synonyms for result in results]
+def _combined(results: Sequence[RegisterResult], label_ids: tuple[int, ...]) -> RegisterResult:
+    """The results of the requests of one call, as one: counts are added, lists follow each
+    other."""
+    if len(results) == 1:
+        return replace(results[0], label_ids=label_ids)
+
+    def joined(name: str) -> tuple[Any, ...]:
+        return tuple(item for result in results for item in getattr(result, name) or ())
+
+    counts: dict[str, Any] = {
+        name: sum(getattr(result, name) for result in results)
+        for name in ("added_labels", "added_supports", "skipped_duplicates")
+    }
+    lists: dict[str, Any] = {
+        name: joined(name) for name in ("failures", "ids", "elsewhere", "taken_out")
+    }
+    lists |= {name: tuple(dict.fromkeys(joined(name))) for name in ("drift", "cut_prompts")}
+    checked = all(result.near_synonyms is not None for result in results)
     return RegisterResult(
-        added_labels=sum(result.added_labels for result in results),
-        added_supports=sum(result.added_supports for result in results),
-        skipped_duplicates=sum(result.skipped_duplicates for result in results),
-        failures=tuple(failure for result in results for failure in result.failures),
+        **counts,
+        **lists,
         revision=max(result.revision for result in results),
-        ids=tuple(one for result in results for one in result.ids),
-        label_ids=tuple(label_ids[place] for place in sorted(label_ids)),
-        near_synonyms=None
-        if any(one is None for one in pairs)
-        else tuple(pair for one in pairs for pair in one or ()),
-        elsewhere=tuple(image for result in results for image in result.elsewhere),
-        taken_out=tuple(image for result in results for image in result.taken_out),
-        drift=tuple(dict.fromkeys(sentence for result in results for sentence in result.drift)),
-        cut_prompts=tuple(dict.fromkeys(name for result in results for name in result.cut_prompts)),
-        notes=merged_notes(note for result in results for note in result.notes),
+        label_ids=label_ids,
+        near_synonyms=joined("near_synonyms") if checked else None,
+        notes=merged_notes(joined("notes")),
+    )
+
+
+# Dry runs, and spaces that are made equal to what is given
+
+
+def contents_of(inputs: Iterable[LabelInput]) -> tuple[Contents, tuple[UnreadImage, ...]]:
+    """(what the labels have, by content; the images that cannot be read).
+
+    Raises:
+        InvalidInput: something that is no label.
+    """
+    labels, failures = [], []
+    for number, item in enumerate(inputs):
+        _check_input(item, number)
+        hashes = _hashes(item)
+        names: list[str | None] = [None] * len(hashes)
+        unread = False
+        what = f"label {item.name!r}: images"
+        for file in iter(()) if item.images is None else loaded(item.images, what):
+            if file.problem is None:
+                hashes.append(hashlib.sha256(file.data).hexdigest())
+                names.append(file.source)
+            else:
+                failures.append(UnreadImage(file.source, file.problem))
+                unread = True
+        labels.append({"name": item.name, "contents": hashes, "sources": names, "unread": unread})
+    return labels, tuple(failures)
+
+
+def _hashes(item: LabelInput) -> list[str]:
+    if item.image_vectors is None:
+        return []
+    rows = np.atleast_2d(np.asarray(item.image_vectors, dtype="<f4"))
+    return [hashlib.sha256(row.tobytes()).hexdigest() for row in rows]
+
+
+def preview(
+    wire: Wire, space: str, inputs: Iterable[LabelInput], *, sync: bool, bring_back: bool
+) -> RegisterResult:
+    """What registering these labels would change."""
+    labels, failures = contents_of(inputs)
+    body = {"labels": labels, "dry_run": True, "remove": sync, "bring_back": bring_back}
+    result = _sent(wire, path_of("spaces", space, "sync"), json_body(body), ())
+    return replace(result, failures=failures)
+
+
+def remove_surplus(
+    wire: Wire, space: str, labels: Contents, added: RegisterResult
+) -> RegisterResult:
+    """Remove what the labels do not have, now that they are registered; the result of both."""
+    unreadable = {source for source, _ in added.failures}
+    contents = [
+        label | {"unread": label["unread"] or not unreadable.isdisjoint(label["sources"])}
+        for label in labels
+    ]
+    after = _sent(wire, path_of("spaces", space, "sync"), json_body({"labels": contents}), ())
+    moved = {image.id for image in after.moved}
+    return replace(
+        added,
+        revision=max(added.revision, after.revision),
+        elsewhere=tuple(image for image in added.elsewhere if image.id not in moved),
+        **{name: getattr(after, name) for name in ("moved", "removed", "removed_labels", "kept")},
     )

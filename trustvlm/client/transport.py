@@ -1,4 +1,4 @@
-"""Requests: one try, what its failure means, and trying again as long as that makes sense.
+"""Requests: one try, what its failure means, and the next tries.
 
 Every request may be repeated: reads change nothing, writes carry an Idempotency-Key that is made
 once a call, so that the service does them once, and bodies are kept until they are answered.
@@ -6,73 +6,67 @@ once a call, so that the service does them once, and bodies are kept until they 
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import os
 import random
 import ssl
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 
-from trustvlm.client.address import public
-from trustvlm.client.network import Network
-from trustvlm.client.problems import problem_of, seconds_of
-from trustvlm.errors import InvalidInput, NotFound, Overloaded, TooMany, TrustVLMError, Unavailable
+from trustvlm import errors
+from trustvlm.client.network import Network, public
+from trustvlm.errors import (
+    STATUSES,
+    InvalidInput,
+    NotFound,
+    Overloaded,
+    TooMany,
+    TrustVLMError,
+    Unavailable,
+)
 
-__all__ = ["Body", "Passing", "Patience", "Wire", "json_body", "path_of"]
+__all__ = ["Body", "Wire", "error_of", "json_body", "path_of"]
 
-PIECE = 256 * 1024
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 CONNECT_S = 10.0
 
 CALL_IDS = ("x-request-id", "x-call-id")
-"""Headers with which a request is marked, and its answer: proxies are free to change the first one
-on the way."""
+"""Headers that mark a request and its answer: proxies are free to change the first one."""
 
 LASTING = ("ReadOnly", "SchemaMismatch", "WeightsMissing", "Damaged")
-"""Kinds of 503 that no waiting mends."""
+"""Kinds of 503 that last: a second try does not help."""
 
+_PASSING = (408, 429, 502, 503, 504)
 _BROKEN = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.TimeoutException)
+_OF_STATUS = {status: kind for kind, status in STATUSES.items()} | {
+    502: Unavailable,
+    504: Unavailable,
+}  # as proxies say
 
-
-@dataclass(frozen=True)
-class Body:
-    """What is sent, and can be sent again."""
-
-    kind: str
-    pieces: Sequence[bytes]
-
-    @property
-    def size(self) -> int:
-        """In bytes."""
-        return sum(map(len, self.pieces))
-
-    def __iter__(self) -> Iterator[bytes]:
-        for piece in self.pieces:
-            for start in range(0, len(piece), PIECE):
-                yield piece[start : start + PIECE]
+Body = Mapping[str, Any]
+"""The arguments of :meth:`httpx.Client.request` that make the body."""
 
 
 def json_body(content: Any) -> Body:
     """`content` as JSON. Raises InvalidInput for what JSON does not have."""
     try:
-        return Body(
-            "application/json",
-            [json.dumps(content, allow_nan=False, separators=(",", ":")).encode()],
-        )
+        data = json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
     except (TypeError, ValueError) as error:
         raise InvalidInput(f"expected text, numbers and lists of them: {error}") from error
+    return {"content": data, "headers": {"content-type": "application/json"}}
 
 
 def path_of(*parts: str) -> str:
-    """The path of these parts under /v1, any character of a name included."""
+    """The path of these parts under /v1; a part may hold any character."""
     for part in parts:
         if not isinstance(part, str):
             raise InvalidInput(f"expected a name, got {type(part).__name__}")
@@ -86,48 +80,18 @@ def path_of(*parts: str) -> str:
     return "/".join(["/v1", *quoted])
 
 
-class Passing(Exception):
-    """A try failed, and the next one may not. `wait`: so many seconds the service asks for."""
+class _Transient(Exception):
+    """A try failed, and the next one may succeed.
 
-    def __init__(self, problem: TrustVLMError, wait: float | None = None) -> None:
+    `wait`: seconds that the service asks for.
+    """
+
+    def __init__(self, problem: TrustVLMError, wait: float = 0.0) -> None:
         super().__init__(str(problem))
         self.problem, self.wait = problem, wait
 
 
-class Patience:
-    """How long a call goes on: so many more tries, so many seconds in all."""
-
-    def __init__(self, retries: int, seconds: float) -> None:
-        self._retries, self._seconds = retries, seconds
-        self.renew()
-
-    def renew(self) -> None:
-        """Begin anew: something was achieved."""
-        self._tries, self._end = 0, time.monotonic() + self._seconds
-
-    @property
-    def left(self) -> float:
-        """Seconds."""
-        return max(self._end - time.monotonic(), 0.001)
-
-    def wait(self, passing: Passing) -> None:
-        """Pause before the next try: doubling, with jitter, and at least as long as the service
-        asks.
-
-        Raises:
-            TrustVLMError: there is to be none.
-        """
-        self._tries += 1
-        longest = min(FIRST_PAUSE_S * 2 ** (self._tries - 1), LONGEST_PAUSE_S)
-        pause = (passing.wait or 0.0) + random.uniform(0.5, 1.0) * longest
-        if self._tries > self._retries or pause > self.left:
-            if self._tries > 1:
-                passing.problem.add_note(f"(tried {self._tries} times)")
-            raise passing.problem from passing.__cause__
-        time.sleep(pause)
-
-
-class Expected(threading.local):
+class _Expected(threading.local):
     """The revision that this thread expects its next write to a space to find."""
 
     _pending: tuple[str, int] | None = None
@@ -146,11 +110,10 @@ class Expected(threading.local):
         if self._pending is None or not f"{path}/".startswith(f"{self._pending[0]}/"):
             return {}
         (_, revision), self._pending = self._pending, None
-        return if_match(revision)
+        return _if_match(revision)
 
 
-def if_match(revision: int | None) -> dict[str, str]:
-    """The headers of a request that expects a revision, or none."""
+def _if_match(revision: int | None) -> dict[str, str]:
     return {} if revision is None else {"if-match": f'"{revision}"'}
 
 
@@ -163,10 +126,14 @@ class Wire:
     """
 
     def __init__(self, network: Network, key: str | None, timeout: float, retries: int) -> None:
-        self.expected = Expected()
-        self.url, self.timeout, self.retries = network.url, timeout, retries
-        self._network = network
-        self._headers = _headers(key, basic=network.auth is not None)
+        self.expected = _Expected()
+        self._timeout, self._retries, self._network = timeout, retries, network
+        # A user and password in front of the service take the header Authorization.
+        self._headers = {}
+        if key is not None:
+            self._headers = (
+                {"x-api-key": key} if network.auth else {"authorization": f"Bearer {key}"}
+            )
         self._closed = False
         self._pools = [(os.getpid(), network.connect(self._headers))]
 
@@ -202,19 +169,27 @@ class Wire:
 
     def ask(self, method: str, path: str, **options: Any) -> Any:
         """The JSON of :meth:`fetch`."""
-        return self.read(self.fetch(method, path, **options))
+        try:
+            return self.fetch(method, path, **options).json()
+        except ValueError as error:
+            if isinstance(error, TrustVLMError):
+                raise
+            raise Unavailable(
+                f"{self._network.url}: expected a trustvlm service there, which answers in JSON"
+            ) from error
 
     def fetch(
         self,
         method: str,
         path: str,
         *,
-        query: Iterable[tuple[str, Any]] = (),
+        query: Sequence[tuple[str, Any]] = (),
         body: Body | None = None,
         write: bool = False,
         revision: int | None = None,
     ) -> httpx.Response:
-        """What the service answers, after as many tries as it takes.
+        """The service's answer, after as many tries as it takes: the pauses between them double,
+        with jitter, and are at least as long as the service asks for.
 
         Args:
             write: send an Idempotency-Key, the same with every try.
@@ -223,66 +198,39 @@ class Wire:
         Raises:
             TrustVLMError: what the service says; Unavailable: nothing, or nothing in time.
         """
-        headers = if_match(revision)
+        headers = dict((body or {}).get("headers", {})) | _if_match(revision)
         if write:
             headers |= {"idempotency-key": uuid.uuid4().hex} | self.expected.headers(path)
-        patience = Patience(self.retries, self.timeout)
-        while True:
+        sent = {**(body or {}), "headers": headers, "params": list(query) or None}
+        end = time.monotonic() + self._timeout
+        for tries in itertools.count(1):
             try:
-                return self.attempt(
-                    method, path, patience.left, query=query, body=body, headers=headers
-                )
-            except Passing as passing:
-                patience.wait(passing)
+                return self._try(method, path, max(end - time.monotonic(), 0.001), sent)
+            except _Transient as transient:
+                longest = min(FIRST_PAUSE_S * 2 ** min(tries - 1, 9), LONGEST_PAUSE_S)
+                pause = transient.wait + random.uniform(0.5, 1.0) * longest
+                if tries > self._retries or time.monotonic() + pause > end:
+                    if tries > 1:
+                        transient.problem.add_note(f"(tried {tries} times)")
+                    raise transient.problem from transient.__cause__
+                time.sleep(pause)
+        raise AssertionError("unreachable")
 
-    def attempt(
-        self,
-        method: str,
-        path: str,
-        seconds: float,
-        *,
-        query: Iterable[tuple[str, Any]] = (),
-        body: Body | None = None,
-        headers: dict[str, str] | None = None,
+    def _try(
+        self, method: str, path: str, seconds: float, sent: Mapping[str, Any]
     ) -> httpx.Response:
-        """One try. Raises Passing where another may succeed, else TrustVLMError."""
-        sent = dict(headers or {})
-        if body is not None:
-            sent |= {"content-type": body.kind, "content-length": str(body.size)}
-        content = None if body is None else iter(body)
-        return self.send(method, path, seconds, query=query, content=content, headers=sent)
-
-    def send(
-        self,
-        method: str,
-        path: str,
-        seconds: float,
-        *,
-        query: Iterable[tuple[str, Any]] = (),
-        content: Iterator[bytes] | None = None,
-        headers: dict[str, str] | None = None,
-    ) -> httpx.Response:
-        """One try, with a body that is made while it is sent; see :meth:`attempt`."""
-        http, call = self._pool(), uuid.uuid4().hex
+        """One try. Raises _Transient where the next one may succeed, else TrustVLMError."""
+        http, call, where = self._pool(), uuid.uuid4().hex, self._network.where
         timeout = httpx.Timeout(seconds, connect=min(seconds, CONNECT_S))
-        sent = {name: call for name in CALL_IDS} | (headers or {})
+        headers = dict.fromkeys(CALL_IDS, call) | sent["headers"]
         try:
-            response = http.request(
-                method,
-                path,
-                params=list(query) or None,
-                content=content,
-                headers=sent,
-                timeout=timeout,
-            )
+            response = http.request(method, path, **{**sent, "headers": headers}, timeout=timeout)
         except _BROKEN as error:
-            raise self._broken(error) from error
+            raise _broken(where, error) from error
         except httpx.HTTPError as error:
-            raise Unavailable(f"{self._network.where}: {error}") from error
-        except (
-            httpx.InvalidURL,
-            UnicodeEncodeError,
-        ) as error:  # lone surrogates, or tens of thousands of characters
+            raise Unavailable(f"{where}: {error}") from error
+        except (httpx.InvalidURL, UnicodeEncodeError) as error:
+            # lone surrogates, or tens of thousands of characters
             raise InvalidInput(
                 f"expected names and options that an address can hold: {error!s:.200}"
             ) from error
@@ -290,80 +238,83 @@ class Wire:
             if http.is_closed:  # by another thread, meanwhile
                 raise Unavailable("the client is closed") from error
             raise
-        told = {response.headers[name] for name in CALL_IDS if name in response.headers}
-        if told and call not in told:
-            if (
-                self._network.transport is None
-            ):  # what else stands on this connection is wrong by as much
+        marks = {response.headers[name] for name in CALL_IDS if name in response.headers}
+        if marks and call not in marks:
+            if self._network.transport is None:  # the connection is one answer behind
                 self._further_pool()
-            raise Passing(
-                Unavailable(
-                    f"{self._network.where}: the answer belongs to another request and is not used"
-                )
+            raise _Transient(
+                Unavailable(f"{where}: the answer belongs to another request and is not used")
             )
-        if response.is_success:
-            return response
-        if response.status_code == 407:
-            raise Unavailable(
-                f"{self._network.where}: the proxy wants a user and password: "
-                f"'http://user:password@proxy:3128'"
-            )
-        if response.is_redirect:
-            raise Unavailable(
-                f"{self._network.where} answered {response.status_code}: use "
-                f"{_moved(response)!r:.200} as url"
-            )
-        problem, kind = problem_of(response)
-        wait = seconds_of(response.headers.get("retry-after"))
-        if wait is not None and isinstance(problem, TooMany | Overloaded):
-            problem.retry_after = wait
-        passes = response.status_code in (408, 429, 502, 503, 504) and (
-            wait is not None or kind not in LASTING
+        if not response.is_success:
+            raise _refusal(where, response)
+        return response
+
+
+def _broken(where: str, error: httpx.TransportError) -> Exception:
+    """What a request without an answer ends with: _Transient where another try may get one."""
+    said = str(error) or type(error).__name__
+    cause: BaseException = error
+    while (before := cause.__cause__ or cause.__context__) is not None:
+        cause = before
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        ways = "pass verify=PATH of the certificate that signed it, or name that in SSL_CERT_FILE"
+        return Unavailable(f"{where}: its certificate is not trusted ({said}); {ways}")
+    if isinstance(cause, ssl.SSLError):
+        hint = "does it listen at http:// rather than https://?"
+        return Unavailable(f"{where}: no encrypted connection ({said}); {hint}")
+    return _Transient(
+        Unavailable(f"{where}: no answer ({said}); is 'trustvlm serve' running there?")
+    )
+
+
+def _refusal(where: str, response: httpx.Response) -> Exception:
+    """What an answer other than 2xx says: _Transient where the next try may succeed."""
+    if response.status_code == 407:
+        return Unavailable(
+            f"{where}: the proxy wants a user and password: 'http://user:password@proxy:3128'"
         )
-        raise Passing(problem, wait) if passes else problem
+    if response.is_redirect:
+        path = response.request.url.raw_path.partition(b"?")[0].decode()
+        moved = public(response.headers["location"]).partition("?")[0].removesuffix(path)
+        return Unavailable(f"{where} answered {response.status_code}: use {moved!r:.200} as url")
+    problem, kind = _problem_of(response)
+    wait = _seconds_of(response.headers.get("retry-after"))
+    if wait is not None and isinstance(problem, TooMany | Overloaded):
+        problem.retry_after = wait
+    passing = response.status_code in _PASSING and (wait is not None or kind not in LASTING)
+    return _Transient(problem, wait or 0.0) if passing else problem
 
-    def _broken(self, error: httpx.TransportError) -> Exception:
-        """What a request that got no answer ends with: Passing where another try may get one."""
-        where, said = self._network.where, str(error) or type(error).__name__
-        if isinstance(_cause(error), ssl.SSLCertVerificationError):
-            ways = (
-                "pass verify=PATH of the certificate that signed it, or name that in SSL_CERT_FILE"
-            )
-            return Unavailable(f"{where}: its certificate is not trusted ({said}); {ways}")
-        if isinstance(_cause(error), ssl.SSLError):
-            return Unavailable(
-                f"{where}: no encrypted connection ({said}); does it listen at http:// rather "
-                f"than https://?"
-            )
-        return Passing(
-            Unavailable(f"{where}: no answer ({said}); is 'trustvlm serve' running there?")
+
+def _problem_of(response: httpx.Response) -> tuple[TrustVLMError, str | None]:
+    """(the error, its kind) that an answer tells of; the kind is None where it is not in the
+    service's shape."""
+    try:
+        content = response.json()["error"]
+        kind, message, request_id = (
+            str(content[name]) for name in ("kind", "message", "request_id")
         )
-
-    def read(self, response: httpx.Response) -> Any:
-        """The JSON of an answer."""
-        try:
-            return response.json()
-        except ValueError as error:
-            raise Unavailable(
-                f"{self.url}: expected a trustvlm service there, which answers in JSON"
-            ) from error
-
-
-def _headers(key: str | None, *, basic: bool) -> dict[str, str]:
-    """What every request says; with a user and password, these take the header Authorization."""
-    if key is None:
-        return {}
-    return {"x-api-key": key} if basic else {"authorization": f"Bearer {key}"}
+    except (ValueError, KeyError, TypeError):
+        error_class = _OF_STATUS.get(response.status_code, TrustVLMError)
+        text = " ".join(response.text.split())[:200] or "nothing"
+        return error_class(f"{response.request.url} answered {response.status_code}: {text}"), None
+    problem = error_of(kind, message, response.status_code)
+    problem.request_id = request_id
+    problem.add_note(f"(request id {request_id})")
+    return problem, kind
 
 
-def _cause(error: BaseException) -> BaseException:
-    """What an error began with."""
-    while (before := error.__cause__ or error.__context__) is not None:
-        error = before
-    return error
+def error_of(kind: str, message: str, status: int = 500) -> TrustVLMError:
+    """An error of the service's as the class of trustvlm.errors that it has there."""
+    error_class = getattr(errors, kind, None) if kind in errors.__all__ else None
+    if not (isinstance(error_class, type) and issubclass(error_class, TrustVLMError)):
+        error_class = _OF_STATUS.get(status, TrustVLMError)
+    return error_class(message)
 
 
-def _moved(response: httpx.Response) -> str:
-    """The address at which a redirection says that the service is."""
-    path = response.request.url.raw_path.partition(b"?")[0].decode()
-    return str(public(response.headers["location"])).partition("?")[0].removesuffix(path)
+def _seconds_of(text: str | None) -> float | None:
+    """A Retry-After header in seconds; None where there is none, or a date."""
+    try:
+        seconds = float(text or "nan")
+    except ValueError:
+        return None
+    return max(seconds, 0.0) if math.isfinite(seconds) else None
