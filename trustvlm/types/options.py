@@ -63,13 +63,16 @@ def _integer(value: Any) -> Any:
     return int(value) if exact else value
 
 
+def says(description: str, **limits: Any) -> Any:
+    """The description of an option, with its limits."""
+    return Field(description=description, **limits)
+
+
 WholeNumber = Annotated[int, BeforeValidator(_integer)]
 Params = dict[str, float | None]
 MaxRisk = Annotated[float, Within("max_risk")]
 Confidence = Annotated[float, Within("confidence")]
-_MAY_CORRECT = Field(
-    description="the rule may be one that corrects the classifier's labels (a starred one)"
-)
+_MAY_CORRECT = says("the rule may be one that corrects the classifier's labels (a starred one)")
 
 
 class Options:
@@ -85,14 +88,14 @@ class ReadingOptions(Options):
 
     image_range: Annotated[
         list[float] | None,
-        Field(
+        says(
+            "in images of more than 8 bits, the values that become black and white",
             min_length=2,
             max_length=2,
-            description="in images of more than 8 bits, the values that become black and white",
         ),
     ] = None
     accept_truncated: Annotated[
-        bool, Field(description="take JPEG and PNG files that lack their last bytes")
+        bool, says("take JPEG and PNG files that lack their last bytes")
     ] = False
 
 
@@ -116,8 +119,7 @@ class ScoreOptions(Options):
     params: Params | None = None
     top_k: Annotated[WholeNumber, Within("top_k")] = 5
     labels: Annotated[
-        list[Annotated[str, Field(max_length=2_000)]] | None,
-        Field(description="only these labels take part"),
+        list[Annotated[str, Field(max_length=2_000)]] | None, says("only these labels take part")
     ] = None
 
 
@@ -139,21 +141,16 @@ class EvaluateOptions(Options):
     draws: Annotated[
         WholeNumber,
         Within("draws"),
-        Field(description="random parts of the support images; 0: no curve over their number"),
+        says("random parts of the support images; 0: no curve over their number"),
     ] = 5
     params: Annotated[
-        dict[str, Params] | None,
-        Field(description="parameters by rule, where they are not the rule's own"),
+        dict[str, Params] | None, says("parameters by rule, where they are not the rule's own")
     ] = None
     items: Annotated[
-        bool,
-        Field(
-            description="say also what each rule says of each image, and what each threshold "
-            "accepts"
-        ),
+        bool, says("say also what each rule says of each image, and what each threshold accepts")
     ] = False
     confidence: Annotated[
-        Confidence, Field(description="of the bounds of the risk that come with the thresholds")
+        Confidence, says("of the bounds of the risk that come with the thresholds")
     ] = 0.9
 
 
@@ -185,7 +182,7 @@ class RecalibrateOptions(Options):
     rule: str | None = None
     max_risk: MaxRisk | None = None
     confidence: Confidence | None = None
-    params: Annotated[Params | None, Field(description="of the rule, to hold fixed")] = None
+    params: Annotated[Params | None, says("of the rule, to hold fixed")] = None
     may_correct: Annotated[bool | None, _MAY_CORRECT] = None
 
 
@@ -194,6 +191,4 @@ class FeedbackOptions(Options):
     """How images with known labels were chosen, and what becomes of them."""
 
     sampling: Literal["chosen", "random"] = "chosen"
-    promote: Annotated[bool, Field(description="make them support images of their labels, too")] = (
-        False
-    )
+    promote: Annotated[bool, says("make them support images of their labels, too")] = False

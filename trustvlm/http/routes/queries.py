@@ -14,26 +14,12 @@ from trustvlm.http.routes.openapi import route
 from trustvlm.http.wire.bodies import FORM, JSON, NPZ, Received, read_body
 from trustvlm.http.wire.matching import expected_revision
 from trustvlm.http.wire.schemas import EmbedBody, EvidenceBody, ScoreBody, SearchBody
-<<<<<<< HEAD
 from trustvlm.http.wire.verdict_rows import term_rows, verdict_rows
 from trustvlm.http.work.batches import Part
 from trustvlm.http.work.process import Serving, refuse_unknown, serving_of
-=======
-from trustvlm.http.work.process import (
-    Part,
-    ScoreKey,
-    SearchKey,
-    Serving,
-    refuse_unknown,
-    serving_of,
-    shaped,
-)
-from trustvlm.scoring.terms import terms_of, trust_range
->>>>>>> d76bdff (Build rows of verdicts by column, once)
 from trustvlm.service.query.evidence import EvidenceGone, EvidenceReader
 from trustvlm.types import CALL_COLUMNS, Embedded, Hits, Queries, Verdicts
 from trustvlm.types.answers import Embeddings, EvidenceList, HitList, Scored, UnreadFile
-from trustvlm.types.arrays import Float64s
 from trustvlm.types.codec import to_plain
 
 __all__ = ["router"]
@@ -67,38 +53,7 @@ async def score(request: Request, space: str) -> Response:
     return answer(scored)
 
 
-<<<<<<< HEAD
 async def _embedded(
-=======
-def term_rows(verdicts: Verdicts, start: int, stop: int) -> list[dict[str, Any]]:
-    """The parts of the trust of label and rival that come from text and from images (None: the rule
-    does not use them), with the ends of the rule's scale (None: it has none)."""
-    scale = trust_range(verdicts.rule, verdicts.params)
-    label = _terms(verdicts.rule, verdicts.trust[start:stop], verdicts.text_confidence[start:stop])
-    assert verdicts.rival_confidence is not None
-    rival = _terms(
-        verdicts.rule, verdicts.rival_trust[start:stop], verdicts.rival_confidence[start:stop]
-    )
-    return [
-        {"range": scale, "label": one, "rival": None if name is None else other}
-        for one, other, name in zip(label, rival, verdicts.rival[start:stop].tolist(), strict=True)
-    ]
-
-
-def _terms(rule: str, trust: Float64s, confidence: Float64s) -> list[dict[str, float | None]]:
-    sides = [
-        [None] * len(trust) if side is None else _undefined_as_none(side)
-        for side in terms_of(rule, trust, confidence)
-    ]
-    return [{"text": text, "image": image} for text, image in zip(*sides, strict=True)]
-
-
-def _undefined_as_none(numbers: Float64s) -> list[float | None]:
-    return [None if number != number else number for number in numbers.tolist()]
-
-
-async def embedded_queries(
->>>>>>> d76bdff (Build rows of verdicts by column, once)
     serving: Serving, space: str, received: Received[Any]
 ) -> tuple[Embedded | None, Queries]:
     """Queries as embeddings; of image files also how they were read.
@@ -122,7 +77,7 @@ async def _scored(
     """Verdicts with their evidence and, of image files, their names and the unreadable ones."""
     verdicts: Verdicts = part.answer
     serving.meters.judged(space, verdicts, part.start, part.stop)
-    rows = verdicts.plain_rows(part.start, part.stop)
+    rows = verdict_rows(verdicts, part.start, part.stop)
     if evidence:
 
         def read() -> list[Any]:

@@ -39,11 +39,12 @@ def read_arrays(data: bytes, most_bytes: int) -> dict[str, npt.NDArray[Any]]:
                 raise InvalidInput(
                     f"body: expected at most {_MOST_ARRAYS} arrays, got {len(members)}"
                 )
-            left, found = most_bytes, {}
+            left, arrays = most_bytes, {}
             for member in members:
-                found[member.filename.removesuffix(".npy")] = array = _array(archive, member, left)
+                array = _array(archive, member, left)
+                arrays[member.filename.removesuffix(".npy")] = array
                 left -= array.nbytes
-            return found
+            return arrays
     except InvalidInput:
         raise
     except _BROKEN as error:

@@ -33,6 +33,7 @@ from trustvlm.types.options import (
     SpaceOptions,
     WholeNumber,
     Within,
+    says,
 )
 
 __all__ = [
@@ -58,7 +59,6 @@ __all__ = [
     "StoredEvaluateBody",
     "SupportsBody",
     "SyncBody",
-    "examples",
 ]
 
 Vector = list[float]
@@ -121,14 +121,13 @@ class LabelBody(Options):
 
     name: Annotated[LabelName, Field(examples=["airport"])]
     text_vector: Annotated[
-        Vector | Rows | None,
-        Field(description="(d,) or (templates, d) classifier embeddings of its name"),
+        Vector | Rows | None, says("(d,) or (templates, d) classifier embeddings of its name")
     ] = None
-    image_vectors: Annotated[
-        Rows | None, Field(description="(k, d) verifier embeddings of support images")
-    ] = None
+    image_vectors: Annotated[Rows | None, says("(k, d) verifier embeddings of support images")] = (
+        None
+    )
     classifier_image_vectors: Annotated[
-        Rows | None, Field(description="(k, d) classifier embeddings of the same images")
+        Rows | None, says("(k, d) classifier embeddings of the same images")
     ] = None
     prompt: Prompt | None = None
 
@@ -147,10 +146,7 @@ class RegisterBody(Options):
         list[LabelName] | None, Field(max_length=100_000, examples=[["airport", "beach"]])
     ] = None
     bring_back: Annotated[
-        bool,
-        Field(
-            description="add vectors, too, that were taken out of their label and not yet purged"
-        ),
+        bool, says("add vectors, too, that were taken out of their label and not yet purged")
     ] = False
 
 
@@ -160,9 +156,7 @@ class PicturedLabel(LabelBody):
 
     images: Annotated[
         WholeNumber,
-        Field(
-            ge=0, description="how many of the form's files, in their order, are its support images"
-        ),
+        says("how many of the form's files, in their order, are its support images", ge=0),
     ] = 0
 
 
@@ -172,13 +166,10 @@ class Pictured(ReadingOptions):
 
     unreadable: Annotated[
         Literal["refuse", "report"],
-        Field(
-            description="where no image can be read: refuse the request, or answer with nothing "
-            "but failures"
-        ),
+        says("where no image can be read: refuse the request, or answer with nothing but failures"),
     ] = "refuse"
     keep_originals: Annotated[
-        bool, Field(description="keep the image files in the home, so that they can be re-embedded")
+        bool, says("keep the image files in the home, so that they can be re-embedded")
     ] = False
 
 
@@ -187,16 +178,14 @@ class NewLabelForm(Pictured):
     """One label with image files (multipart); or several of them."""
 
     bring_back: Annotated[
-        bool,
-        Field(description="add images, too, that were taken out of their label and not yet purged"),
+        bool, says("add images, too, that were taken out of their label and not yet purged")
     ] = False
     name: LabelName | None = None
     prompt: Prompt | None = None
     labels: Annotated[
         str | None,
-        Field(
-            description="instead of a name: a JSON list of labels (see LabelBody), each with "
-            "`images`, the number of its files"
+        says(
+            "instead of a name: a JSON list of labels (LabelBody), each with its number of `images`"
         ),
     ] = None
 
@@ -225,15 +214,15 @@ class LabelContents(Options):
     name: LabelName
     contents: Annotated[
         list[Annotated[str, Field(pattern="^[0-9a-f]{64}$")]],
-        Field(
+        says(
+            "SHA-256 of each image file, or of each vector as little-endian float32",
             max_length=1_000_000,
-            description="SHA-256 of each image file, or of each vector as little-endian float32",
         ),
     ]
-    sources: Annotated[list[str | None] | None, Field(description="what each is called")] = None
-    unread: Annotated[
-        bool, Field(description="an image could not be read: nothing of the label is removed")
-    ] = False
+    sources: Annotated[list[str | None] | None, says("what each is called")] = None
+    unread: Annotated[bool, says("an image could not be read: nothing of the label is removed")] = (
+        False
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,15 +231,12 @@ class SyncBody(Options):
 
     labels: Annotated[list[LabelContents], Field(min_length=1, max_length=100_000)]
     dry_run: Annotated[
-        bool,
-        Field(
-            description="say what would change, what would be added included, and change nothing"
-        ),
+        bool, says("say what would change, what would be added included, and change nothing")
     ] = False
     remove: Annotated[
-        bool, Field(description="false, with dry_run: say what registering alone would change")
+        bool, says("false, with dry_run: say what registering alone would change")
     ] = True
-    bring_back: Annotated[bool, Field(description="with remove false: as in POST …/labels")] = False
+    bring_back: Annotated[bool, says("with remove false: as in POST …/labels")] = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -299,20 +285,18 @@ class ScoreBody(ScoreOptions, ReadingOptions, QueryBody):
     """Queries to score."""
 
     rule: Annotated[
-        RuleName | None,
-        Field(description="None: that of the calibration in force, else the default"),
+        RuleName | None, says("None: that of the calibration in force, else the default")
     ] = None
     evidence: Annotated[
         WholeNumber | None,
-        Field(
+        says(
+            "nearest support images a verdict; by default 3 with images and 0 with embeddings",
             ge=0,
             le=20,
-            description="nearest support images a verdict; by default 3 with images and 0 with "
-            "embeddings",
         ),
     ] = None
     terms: Annotated[
-        bool, Field(description="what of each trust comes from the text and what from the images")
+        bool, says("what of each trust comes from the text and what from the images")
     ] = False
 
 
@@ -325,7 +309,7 @@ class EmbedBody(ReadingOptions):
 class EvidenceBody(QueryBody):
     """Verdicts whose evidence is requested, by what the answer with these verdicts said."""
 
-    state: Annotated[dict[str, Any], Field(description="`evidence_state` of that answer")]
+    state: Annotated[dict[str, Any], says("`evidence_state` of that answer")]
     revision: Annotated[WholeNumber, Field(ge=0, le=2**63 - 1)]
     label_ids: Annotated[list[IdOrNone], Field(max_length=1_000)]
     rival_ids: Annotated[list[IdOrNone], Field(max_length=1_000)]
@@ -345,7 +329,7 @@ class LabelledBody(ReadingOptions, QueryBody):
 
     truth: Annotated[
         list[Name | None],
-        Field(min_length=1, description="a label name a query; null: of no label of the space"),
+        says("a label name a query; null: of no label of the space", min_length=1),
     ]
     sources: list[Name | None] | None = None
 
@@ -381,38 +365,3 @@ class CalibrateBody(CalibrateOptions, LabelledBody):
     """Labelled queries to calibrate on."""
 
     rule: RuleChoice = CalibrateOptions.rule
-
-
-_QUERIES = {"classifier": [[0.9, 0.1]], "verifier": [[1.0, 0.0, 0.2]]}
-_LABELLED = _QUERIES | {"truth": ["airport"]}
-_EXAMPLES: dict[type[Options], dict[str, Any]] = {
-    SpaceBody: {"name": "aerial", "classifier": "precomputed:2", "verifier": "precomputed:3"},
-    RegisterBody: {
-        "labels": [
-            {"name": "airport", "text_vector": [1.0, 0.0], "image_vectors": [[1.0, 0.1, 0.0]]},
-            {"name": "sea"},
-        ]
-    },
-    PatchBody: {"new_name": "airfield"},
-    SupportsBody: {"image_vectors": [[1.0, 0.0, 0.1]]},
-    AliasBody: {"of": "airport"},
-    IdsBody: {"ids": [1]},
-    EvidenceBody: {
-        "state": {"space": 1, "epoch": "…", "aliases": {}},
-        "revision": 1,
-        "verifier": [[1.0, 0.0, 0.2]],
-        "label_ids": [1],
-        "rival_ids": [2],
-        "k": 3,
-    },
-    ScoreBody: _QUERIES | {"rule": None, "evidence": 3},
-    SearchBody: {"verifier": [[1.0, 0.0, 0.2]], "kind": "support", "k": 3},
-    FeedbackBody: _LABELLED,
-    EvaluateBody: _LABELLED,
-    CalibrateBody: _LABELLED | {"max_risk": 0.05},
-}
-
-
-def examples(body: type[Options]) -> dict[str, Any]:
-    """An example of a body for the OpenAPI document: of a space with 2-d embeddings."""
-    return _EXAMPLES.get(body, {})
