@@ -30,29 +30,11 @@ statuses.
 from __future__ import annotations
 
 __all__ = [
-    "EXIT_CODES",
-    "FOUND_DAMAGE",
-    "STATUSES",
-    "Busy",
-    "Conflict",
-    "Damaged",
-    "Forbidden",
-    "InvalidInput",
-    "NotFound",
-    "Overloaded",
-    "ReadOnly",
-    "Refused",
-    "SchemaMismatch",
-    "StaysHere",
-    "TooLarge",
-    "TooMany",
-    "TooSlow",
-    "TrustVLMError",
-    "Unauthorized",
-    "Unavailable",
-    "UnsupportedType",
-    "WeightsMissing",
-]
+    "EXIT_CODES", "FOUND_DAMAGE", "STATUSES", "Busy", "Conflict", "Damaged", "Forbidden",
+    "InvalidInput", "NotFound", "Overloaded", "ReadOnly", "Refused", "SchemaMismatch", "StaysHere",
+    "TooLarge", "TooMany", "TooSlow", "TrustVLMError", "Unauthorized", "Unavailable",
+    "UnsupportedType", "WeightsMissing",
+]  # fmt: skip
 
 
 class TrustVLMError(Exception):

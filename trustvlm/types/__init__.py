@@ -24,25 +24,10 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "CALL_COLUMNS",
-    "REASON_CODES",
-    "VERDICT_COLUMNS",
-    "Embedded",
-    "Evidence",
-    "Hits",
-    "KeptLabel",
-    "KeyRow",
-    "KnownImage",
-    "LabelInput",
-    "LabelRow",
-    "Neighbour",
-    "Queries",
-    "RegisterResult",
-    "RuleLeftOut",
-    "SpaceRow",
-    "SupportRow",
-    "Verdicts",
-]
+    "CALL_COLUMNS", "REASON_CODES", "VERDICT_COLUMNS", "Embedded", "Evidence", "Hits", "KeptLabel",
+    "KeyRow", "KnownImage", "LabelInput", "LabelRow", "Neighbour", "Queries", "RegisterResult",
+    "RuleLeftOut", "SpaceRow", "SupportRow", "Verdicts",
+]  # fmt: skip
 
 _MODULES = {
     "inputs": ("Embedded", "LabelInput", "Queries"),

@@ -19,31 +19,11 @@ from trustvlm.types.rows import LabelRow, SpaceRow, SupportRow
 from trustvlm.types.verdicts import CALL_COLUMNS, REASON_CODES, VERDICT_COLUMNS, Evidence, Verdicts
 
 __all__ = [
-    "CalibrationList",
-    "CheckedLabels",
-    "Embeddings",
-    "EvidenceList",
-    "Hit",
-    "HitList",
-    "Job",
-    "JobList",
-    "LabelPage",
-    "Limits",
-    "PicturedLabelRow",
-    "RemovedCalibration",
-    "RemovedSpace",
-    "Revision",
-    "Rule",
-    "RuleList",
-    "Scored",
-    "SpaceDetails",
-    "SpaceList",
-    "Status",
-    "StoredCalibration",
-    "SupportList",
-    "UnreadFile",
-    "Verdict",
-]
+    "CalibrationList", "CheckedLabels", "Embeddings", "EvidenceList", "Hit", "HitList", "Job",
+    "JobList", "LabelPage", "Limits", "PicturedLabelRow", "RemovedCalibration", "RemovedSpace",
+    "Revision", "Rule", "RuleList", "Scored", "SpaceDetails", "SpaceList", "Status",
+    "StoredCalibration", "SupportList", "UnreadFile", "Verdict",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -286,7 +266,7 @@ class JobError(TypedDict):
 
 
 class _Documented:
-    """Leaves a value as JSON holds it; the document says of which type it is."""
+    """Leaves a value as JSON holds it; only the OpenAPI document names its type."""
 
     def __init__(self, kind: Any) -> None:
         self.kind = kind
@@ -314,7 +294,7 @@ class Job(Answer):
             is not known.
         error: kind and message of what it failed with. result: the answer, as JSON holds it (of a
             listed job: None).
-        cancelling: it was asked to stop. created_at, changed_at: when.
+        cancelling: it is to stop. created_at, changed_at: when.
     """
 
     id: str

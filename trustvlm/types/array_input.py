@@ -11,7 +11,7 @@ imported for it: a caller with a tensor has imported torch already.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Sequence, Set
 from decimal import Decimal
 from numbers import Integral, Real
 from typing import Any
@@ -22,22 +22,16 @@ import numpy.typing as npt
 from trustvlm.errors import InvalidInput
 
 __all__ = [
-    "id_list",
-    "iterates",
-    "names_or_mask",
-    "optional_texts",
-    "plain_array",
-    "real_array",
-    "sources",
-    "texts",
-]
+    "id_list", "iterates", "names_or_mask", "optional_texts", "plain_array", "real_array",
+    "sources", "texts",
+]  # fmt: skip
 
 Array = npt.NDArray[Any]
 
 _SIMPLE = (str, Real, Decimal, np.generic)
 _NA = ("NAType", "NaTType")
 """Types of pandas' missing values."""
-_OWN_WAY = (  # what an object has that NumPy does not read itself, and the remedy
+_REMEDIES = (  # an attribute of objects that NumPy does not read, and the remedy
     ("collect", "call .collect()"),
     ("toarray", "call .toarray()"),
     ("todense", "call .todense()"),
@@ -55,7 +49,7 @@ def real_array(values: Any, what: str) -> Array:
     """
     array = plain_array(values, what)
     if array.dtype.kind not in "fiu":
-        raise InvalidInput(f"{what}: expected real numbers, got {_said(array)}")
+        raise InvalidInput(f"{what}: expected real numbers, got {_described(array)}")
     return array
 
 
@@ -80,33 +74,25 @@ def _converted(values: Any, what: str) -> Array:
     if _is_tensor(values):
         return _of_tensor(values, what)
     if isinstance(values, np.ma.MaskedArray):
-        _nothing_masked(values, what)
+        _check_mask(values, what)
         return _converted(values.data, what)
-    if hasattr(values, "as_py"):  # a value of pyarrow, as iterating over a column gives them
+    if hasattr(values, "as_py"):  # a scalar of pyarrow, as iteration over a column gives them
         return _converted(values.as_py(), what)
     if isinstance(values, list | tuple):
-        if any(
-            not issubclass(kind, (*_SIMPLE, list, tuple)) and kind is not np.ndarray
-            for kind in set(map(type, values))
-        ):
+        kinds = set(map(type, values)) - {np.ndarray}
+        if any(not issubclass(kind, (*_SIMPLE, list, tuple)) for kind in kinds):
             return _stacked(values, what)
         try:
             array = np.asarray(values)
-        except (
-            ValueError,
-            TypeError,
-            RuntimeError,
-        ):  # not of one length, or tensors further inside
+        except (ValueError, TypeError, RuntimeError):  # ragged, or tensors further inside
             array = _stacked(values, what)
     elif hasattr(values, "__array__") or not hasattr(values, "__dlpack__"):
         array = np.asarray(values)
     else:
         array = np.from_dlpack(values)
-    if (
-        array.dtype.kind in "Vf" and array.dtype.type.__module__ != "numpy"
-    ):  # bfloat16, float8 and their like, of ml_dtypes
-        array = array.astype(np.float32)
-    return array
+    # bfloat16, float8 and their like, of ml_dtypes
+    foreign = array.dtype.kind in "Vf" and array.dtype.type.__module__ != "numpy"
+    return array.astype(np.float32) if foreign else array
 
 
 # Tensors
@@ -133,20 +119,17 @@ def _of_tensor(tensor: Any, what: str) -> Array:
     plain = tensor.detach().cpu().resolve_conj().resolve_neg()
     if plain.is_quantized:
         plain = plain.dequantize()
-    if plain.is_floating_point() and plain.dtype not in (
-        torch.float16,
-        torch.float32,
-        torch.float64,
-    ):
-        plain = plain.float()  # bfloat16 and float8, of which NumPy has none
+    in_numpy = (torch.float16, torch.float32, torch.float64)
+    if plain.is_floating_point() and plain.dtype not in in_numpy:
+        plain = plain.float()  # bfloat16 and float8
     array: Array = plain.numpy()
     return array
 
 
-# What is missing
+# Missing values
 
 
-def _nothing_masked(values: np.ma.MaskedArray[Any, Any], what: str) -> None:
+def _check_mask(values: np.ma.MaskedArray[Any, Any], what: str) -> None:
     mask = np.ma.getmaskarray(values)
     if mask.any():
         row = int(np.argwhere(mask)[0][0]) if values.ndim else 0
@@ -168,18 +151,17 @@ def _missing(what: str, row: int, value: Any) -> InvalidInput:
     return InvalidInput(f"{what}: row {row} is missing ({value!r}); leave it out")
 
 
-# Objects: rows that are arrays themselves, and numbers that NumPy keeps as they are
+# Arrays of Python objects: rows that are arrays, and numbers that NumPy keeps as they are
 
 
 def _of_objects(array: Array, values: Any, what: str) -> Array:
     """An array of Python objects as one of numbers, bools or strings."""
     if not array.ndim:
-        ways = next((way for name, way in _OWN_WAY if hasattr(values, name)), "pass a NumPy array")
-        raise InvalidInput(f"{what}: expected an array, got {_kind(values)}; {ways}")
-    if (
-        array.ndim == 2 and array.shape[1] == 1 and _holds_rows(array)
-    ):  # a table with one column of lists
-        array = array[:, 0]
+        remedies = (remedy for name, remedy in _REMEDIES if hasattr(values, name))
+        remedy = next(remedies, "pass a NumPy array")
+        raise InvalidInput(f"{what}: expected an array, got {_kind(values)}; {remedy}")
+    if array.ndim == 2 and array.shape[1] == 1 and _holds_rows(array):
+        array = array[:, 0]  # a table with one column of lists
     if array.ndim == 1 and _holds_rows(array):
         return _stacked(array.tolist(), what)
     kinds = set(map(type, array.flat))
@@ -187,18 +169,16 @@ def _of_objects(array: Array, values: Any, what: str) -> Array:
         return array.astype(np.bool_)
     if all(issubclass(kind, str) for kind in kinds):
         return array
-    nothing = next((place for place, value in np.ndenumerate(array) if _is_null(value)), None)
-    if nothing is not None:  # NaN is a number: whether there may be one, the caller knows
-        raise _missing(what, nothing[0], array[nothing])
+    for place, value in np.ndenumerate(array):
+        if _is_null(value):  # NaN is a number: the caller knows whether it is allowed
+            raise _missing(what, place[0], value)
     for place, value in np.ndenumerate(array):
         if isinstance(value, bool | np.bool_) or not isinstance(value, Real | Decimal):
-            raise InvalidInput(
-                f"{what}: expected real numbers, got {_kind(value)} in row {place[0]}"
-            )
-    whole = all(issubclass(kind, Integral) for kind in kinds) and all(
-        -(2**63) <= value < 2**63 for value in array.flat
-    )
-    return array.astype(np.int64 if whole else np.float64)
+            kind = _kind(value)
+            raise InvalidInput(f"{what}: expected real numbers, got {kind} in row {place[0]}")
+    integers = all(issubclass(kind, Integral) for kind in kinds)
+    fit = integers and all(-(2**63) <= value < 2**63 for value in array.flat)
+    return array.astype(np.int64 if fit else np.float64)
 
 
 def _holds_rows(array: Array) -> bool:
@@ -207,24 +187,21 @@ def _holds_rows(array: Array) -> bool:
 
 def _stacked(values: Sequence[Any], what: str) -> Array:
     """Rows that are lists, arrays or tensors, or single numbers, as one array."""
-    rows = []
+    rows: list[Array] = []
     for number, value in enumerate(values):
         if _is_null(value):
             raise _missing(what, number, value)
-        rows.append(
-            plain_array(value, f"{what}: row {number}")
-            if not isinstance(value, _SIMPLE)
-            else np.asarray(value)
-        )
+        simple = isinstance(value, _SIMPLE)
+        rows.append(np.asarray(value) if simple else plain_array(value, f"{what}: row {number}"))
         if rows[-1].shape != rows[0].shape:
-            lengths = f"row {number} has shape {rows[-1].shape}, row 0 has {rows[0].shape}"
+            shapes = f"row {number} has shape {rows[-1].shape}, row 0 has {rows[0].shape}"
             raise InvalidInput(
-                f"{what}: expected rows of one length, got a ragged sequence ({lengths})"
+                f"{what}: expected rows of one length, got a ragged sequence ({shapes})"
             )
     return np.stack(rows)
 
 
-def _said(array: Array) -> str:
+def _described(array: Array) -> str:
     if array.dtype.names is not None:
         return f"a structured array with the fields {', '.join(array.dtype.names):.80}"
     if array.dtype.kind == "V":
@@ -237,19 +214,16 @@ def _said(array: Array) -> str:
 
 def _kind(value: Any) -> str:
     kind = type(value)
-    return (
-        f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
-        if kind.__module__ != "builtins"
-        else f"a {kind.__name__}"
-    )
+    if kind.__module__ == "builtins":
+        return f"a {kind.__name__}"
+    return f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
 
 
 # Names and ids
 
 
 def iterates(values: Any) -> bool:
-    """Whether `values` can be gone through one by one; an array without dimensions only looks
-    so."""
+    """Whether `values` can be iterated over; an array without dimensions only looks like it."""
     try:
         iter(values)
     except TypeError:
@@ -266,9 +240,8 @@ def sources(values: Any, what: str) -> list[Any]:
     expected = "a list of paths, bytes or PIL images"
     if isinstance(values, Sequence) and not isinstance(values, str | bytes):
         return list(values)
-    if hasattr(values, "to_pylist") or (
-        hasattr(values, "__array__") and hasattr(values, "__len__")
-    ):
+    is_array = hasattr(values, "__array__") and hasattr(values, "__len__")
+    if hasattr(values, "to_pylist") or is_array:
         return list(texts(values, what, expected))
     raise InvalidInput(f"{what}: expected {expected}, got {type(values).__name__}")
 
@@ -279,34 +252,39 @@ def texts(values: Any, what: str, expected: str = "a list of names") -> list[str
     Raises:
         InvalidInput: a single string, no list, or something else among them.
     """
-    found = _column(values, what, expected)
-    for row, value in enumerate(found):
+    items = _column(values, what, expected)
+    for row, value in enumerate(items):
         if _is_missing(value):
             raise _missing(what, row, value)
-        if not isinstance(value, str):
-            raise InvalidInput(f"{what}: expected {expected}, got {_kind(value)} in row {row}")
-    return [str(value) for value in found]
+        _check_text(value, row, what, expected)
+    return [str(value) for value in items]
 
 
 def optional_texts(values: Any, what: str, expected: str) -> list[str | None]:
-    """The same where None, as pyarrow and polars read a null, says that there is no name; NaN,
-    pandas' own, may be a mistake.
+    """Names, in a list or a column, or None where there is no name: pyarrow and polars read a null
+    as None. NaN, which pandas reads, may be a mistake.
 
     Raises:
         InvalidInput: as :func:`texts`, and for NaN and pandas.NA.
     """
     if isinstance(values, Set):
         raise InvalidInput(f"{what}: expected {expected}, got {_kind(values)}, which has no order")
-    found = _column(values, what, expected)
-    for row, value in enumerate(found):
-        if value is not None and _is_missing(value):
+    items = _column(values, what, expected)
+    for row, value in enumerate(items):
+        if value is None:
+            continue
+        if _is_missing(value):
             raise InvalidInput(
                 f"{what}: row {row} is missing ({value!r}); give None for none, or leave the "
                 f"row out"
             )
-        if value is not None and not isinstance(value, str):
-            raise InvalidInput(f"{what}: expected {expected}, got {_kind(value)} in row {row}")
-    return [None if value is None else str(value) for value in found]
+        _check_text(value, row, what, expected)
+    return [None if value is None else str(value) for value in items]
+
+
+def _check_text(value: Any, row: int, what: str, expected: str) -> None:
+    if not isinstance(value, str):
+        raise InvalidInput(f"{what}: expected {expected}, got {_kind(value)} in row {row}")
 
 
 def _column(values: Any, what: str, expected: str) -> list[Any]:
@@ -315,17 +293,13 @@ def _column(values: Any, what: str, expected: str) -> list[Any]:
     if isinstance(values, str | bytes) or not iterates(values):
         raise InvalidInput(f"{what}: expected {expected}, got {values!r:.60}")
     if isinstance(values, np.ma.MaskedArray):
-        _nothing_masked(values, what)
-    reader: Callable[[], Any] | None = getattr(
-        values, "to_pylist", None
-    )  # pyarrow, whose items are scalars of its own
-    if reader is not None:
-        return list(reader())
+        _check_mask(values, what)
+    if hasattr(values, "to_pylist"):  # pyarrow
+        return list(values.to_pylist())
     if not hasattr(values, "__array__"):
         return [value.as_py() if hasattr(value, "as_py") else value for value in values]
-    array = (
-        np.asarray(values, dtype=object) if not _is_tensor(values) else plain_array(values, what)
-    )
+    tensor = _is_tensor(values)
+    array = plain_array(values, what) if tensor else np.asarray(values, dtype=object)
     if array.ndim != 1:
         raise InvalidInput(f"{what}: expected {expected}, got shape {array.shape}")
     return list(array.tolist())
@@ -337,12 +311,10 @@ def id_list(values: Any, what: str, expected: str = "a list of ids") -> list[int
     Raises:
         InvalidInput: something else, or something that is missing.
     """
-    array = plain_array(
-        list(values) if isinstance(values, set | frozenset | range) else values, what
-    )
-    if (
-        array.size and array.dtype.kind == "f" and np.isnan(array).any()
-    ):  # what a column of integers becomes around a null
+    listed = list(values) if isinstance(values, set | frozenset | range) else values
+    array = plain_array(listed, what)
+    if array.size and array.dtype.kind == "f" and np.isnan(array).any():
+        # a column of integers with a null
         raise _missing(what, int(np.isnan(array).argmax()), None)
     if array.ndim > 1 or (array.size and array.dtype.kind not in "iu"):
         raise InvalidInput(f"{what}: expected {expected}, got {values!r:.60}")
@@ -350,18 +322,19 @@ def id_list(values: Any, what: str, expected: str = "a list of ids") -> list[int
 
 
 def names_or_mask(values: Any, what: str) -> list[str] | npt.NDArray[np.bool_]:
-    """Names, or yes and no for each of all: a list or a column of strings or of bools.
+    """Names, or True or False for each label of the space: a list or a column of strings or of
+    bools.
 
     Raises:
         InvalidInput: something else, or something that is missing.
     """
     expected = "a list of names or a boolean mask"
-    found = _column(values, what, expected)
-    if any(isinstance(value, bool | np.bool_) for value in found):
-        for row, value in enumerate(found):
-            if _is_missing(value):
-                raise _missing(what, row, value)
-            if not isinstance(value, bool | np.bool_):
-                raise InvalidInput(f"{what}: expected {expected}, got {_kind(value)} in row {row}")
-        return np.array(found, dtype=np.bool_)
-    return texts(found, what, expected)
+    items = _column(values, what, expected)
+    if not any(isinstance(value, bool | np.bool_) for value in items):
+        return texts(items, what, expected)
+    for row, value in enumerate(items):
+        if _is_missing(value):
+            raise _missing(what, row, value)
+        if not isinstance(value, bool | np.bool_):
+            raise InvalidInput(f"{what}: expected {expected}, got {_kind(value)} in row {row}")
+    return np.array(items, dtype=np.bool_)

@@ -15,17 +15,9 @@ from typing import Any
 from trustvlm.errors import InvalidInput
 
 __all__ = [
-    "NUMBERS",
-    "WHOLE",
-    "choice",
-    "duration",
-    "flags",
-    "got",
-    "identifier",
-    "number",
-    "value_range",
+    "NUMBERS", "WHOLE", "choice", "duration", "flags", "got", "identifier", "number", "value_range",
     "whole",
-]
+]  # fmt: skip
 
 LEAST = 1e-6
 
@@ -46,7 +38,7 @@ NUMBERS: dict[str, tuple[float, float]] = {
     "days": (1e-9, 36_500.0),
     "hours": (0.0, 1e6),
 }
-"""Parameter → its least and its largest value, both of which it takes."""
+"""Parameter → its smallest and its largest allowed value."""
 
 WHOLE: dict[str, tuple[int, int]] = {
     "draws": (0, 100),
@@ -59,7 +51,7 @@ WHOLE: dict[str, tuple[int, int]] = {
     "images": (1, 10**9),
     "revision": (0, 2**63 - 1),
 }
-"""The same of parameters that are whole numbers."""
+"""Parameter that is a whole number → its smallest and its largest allowed value."""
 
 _MOST_ID = 2**63 - 1
 

@@ -22,43 +22,40 @@ class Calibration(Answer):
     with `confidence`.
 
     Attributes:
-        id: number of the calibration in the catalog. space: name. created_at: when.
+        id, space, created_at: its number in the catalog, the space's name, when it was made.
         revision: of the space, when it was made; later changes make it stale.
         rule, params: what is scored with when no rule is named.
-        threshold: accept when trust ≥ this; None: the attempt failed, as no threshold could be
+        threshold: accept when trust ≥ this; None: the attempt failed, since no threshold could be
             shown to keep the promise. It is never in force.
         max_risk, confidence: the promise.
         reason: one sentence: what the threshold does, or why there is none.
         needed: how many more images would be enough (about); 0 with a threshold, None if no number
             would be.
-        images: how many images came in. supports: how many were left out because they are support
-            images.
-        duplicates: how many were left out because they came twice. gone: because their label was
-            removed since.
+        images: number of images that came in.
+        supports, duplicates, gone: number of images left out: support images; images that came
+            twice; images whose label was removed since.
         tuning, tested: how the rest was split: to choose with, and to prove the threshold with.
-        accepted, errors: of the tested ones, how many are accepted, and how many of these are
-            wrong.
-        coverage: accepted / tested. risk_bound: upper bound of the risk at `confidence`.
+        accepted, errors: number of tested images that are accepted, and of those among them that
+            are wrong.
+        coverage, risk_bound: accepted / tested; upper bound of the risk at `confidence`.
         ece: cross-validated expected calibration error of `probability`.
-        candidates: the configurations compared (all, best first): rule, params, mean
+        candidates: the compared configurations (all, best first): rule, params, mean
             cross-validated AURC and its error.
         on_stale, on_unverified, unknown_rate: policies.
         knots: the map from trust to the probability of being right: (trust, probability) pairs,
             both non-decreasing.
         predicted: ids of the labels that its images were given.
-        asked_rule, asked_params: what was asked for (rule "auto": choose).
+        asked_rule, asked_params: the requested rule (rule "auto": choose) and parameters.
         left_out: rules that were not compared, with the reason; empty if one rule was named.
         other_encoders: the space was re-embedded since: nothing is accepted until it is calibrated
             again.
         may_correct: whether the rule may be one that corrects the classifier's labels.
-        correcting_rule: its own rule where that corrects labels, else the one that would with
-            `may_correct`; None without verifier embeddings. corrected: how many labels of the
-            images that calibrated it changes.
-        corrected_rightly, corrected_wrongly: how many of them from wrong to right, and from right
-            to wrong.
-        notes: a sentence for each thing that was done so that the encoders see the images; said
-            once, and not stored.
-    """
+        correcting_rule: `rule` if it corrects labels, else the rule that would be chosen with
+            `may_correct`; None without verifier embeddings.
+        corrected, corrected_rightly, corrected_wrongly: number of labels of the calibrating images
+            that the correcting rule changes; from wrong to right; from right to wrong.
+        notes: a sentence for each kind of change that made images readable for the encoders; not
+            stored."""
 
     id: int
     space: str
@@ -117,10 +114,11 @@ class ObservationCounts(Answer):
     """How many images with known labels a space has stored.
 
     Attributes:
-        calibration: of the last calibration. random: of randomly drawn feedback. chosen: of
-            feedback that was picked, which can neither calibrate nor be evaluated on. usable: those
-            of the first two that can (no support image was made of them).
-    """
+        calibration: images of the last calibration.
+        random, chosen: images of feedback, drawn at random or picked; picked ones can neither
+            calibrate nor be evaluated on.
+        usable: images of the calibration and of random feedback that can (none of them became a
+            support image)."""
 
     calibration: int
     random: int
@@ -135,15 +133,14 @@ class FeedbackResult(Answer):
     Attributes:
         ids: of the stored observations, in input order; −1 where the image is a support image,
             which cannot count as feedback.
-        added, updated: new images, and images that were stored before and have this label now.
-        right: how many of the stored ones the space labels rightly. accepted_wrong: accepted, and
-            wrong.
-        promoted: how many became support images.
-        apart: how many chosen images were also drawn at random before. Their earlier labels stay in
-            use for calibration; their new labels are stored beside these and do not calibrate.
-        notes: a sentence for each kind of change to pixels that was made so that the encoders can
-            read the images.
-    """
+        added, updated: number of new images, and of stored images with a new label.
+        right: number of stored images that the space labels rightly.
+        accepted_wrong: number of stored images that are accepted and wrong.
+        promoted: number of images that became support images.
+        apart: number of chosen images that were also drawn at random before. Their earlier labels
+            stay in use for calibration; their new labels are stored beside these and do not
+            calibrate.
+        notes: a sentence for each kind of change that made images readable for the encoders."""
 
     ids: tuple[int, ...]
     added: int
@@ -157,20 +154,19 @@ class FeedbackResult(Answer):
 
 @dataclass(frozen=True)
 class MonitorReport(Answer):
-    """Accepted items whose true label became known, against the promise of the calibration that
-    accepted them.
+    """Accepted items of known label, against the promise of the calibration that accepted them.
 
     Attributes:
-        calibration_id: of which calibration. max_risk: its promise.
-        items, errors: accepted items of random feedback, in order of time, and how many are wrong.
-        risk: errors / items; None without items. risk_low: a lower bound of the risk that holds at
-            every time at once.
+        calibration_id, max_risk: the calibration, and its promise.
+        items, errors: number of accepted items of random feedback, in order of time, and of wrong
+            ones among them.
+        risk: errors / items; None without items.
+        risk_low: a lower bound of the risk that holds at every time at once.
         evidence: e-value against the promise: 1 = none; broken when it ever reached 1 / alpha.
-        broken: the promise is broken, with a chance of at most alpha of saying so wrongly, however
-            often one looks.
-        broken_after: how many items it took; None when not broken.
-        alpha: the false-alarm rate. message: one sentence for people.
-    """
+        broken: the promise is broken; wrong with a chance of at most alpha, however often one
+            looks.
+        broken_after: the number of items it took; None when not broken.
+        alpha, message: the false-alarm rate; one sentence for people."""
 
     calibration_id: int
     max_risk: Number

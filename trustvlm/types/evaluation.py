@@ -1,4 +1,4 @@
-"""What an evaluation finds."""
+"""The answer of an evaluation, and of re-embedding a space."""
 
 from __future__ import annotations
 
@@ -9,18 +9,9 @@ from trustvlm.types import Evidence, RuleLeftOut
 from trustvlm.types.codec import Answer, Number
 
 __all__ = [
-    "Estimate",
-    "EvaluatedImage",
-    "Evaluation",
-    "ImageOutcome",
-    "LabelOutcome",
-    "MissingOriginal",
-    "Reembedding",
-    "RuleOutcome",
-    "ShotOutcome",
-    "ThresholdOutcome",
-    "WrongImage",
-]
+    "Estimate", "EvaluatedImage", "Evaluation", "ImageOutcome", "LabelOutcome", "MissingOriginal",
+    "Reembedding", "RuleOutcome", "ShotOutcome", "ThresholdOutcome", "WrongImage",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,7 +34,7 @@ class Estimate(Answer):
 @dataclass(frozen=True)
 class EvaluatedImage(Answer):
     """An image that was evaluated: its place among the queries (from 0), a name for it, and its
-    true label (None: of none)."""
+    true label (None: none of the space's)."""
 
     index: int
     source: str
@@ -61,15 +52,13 @@ class ImageOutcome(Answer):
 
 @dataclass(frozen=True)
 class ThresholdOutcome(Answer):
-    """What accepting from a threshold on would have done to the images evaluated.
+    """What a threshold would have accepted of the images evaluated.
 
     Attributes:
-        threshold: the smallest trust that is accepted. accepted, errors: how many are, and how many
-            of them are wrong.
-        risk_bound: exact upper bound of the risk for this one threshold, had it been chosen without
-            looking at the images; one that was chosen by looking promises nothing, however small it
-            is: calibrating does.
-    """
+        threshold: the smallest trust that is accepted.
+        accepted, errors: number of accepted images, and of those among them that are wrong.
+        risk_bound: exact upper bound of the risk for this one threshold, had it been chosen before
+            the images were seen. A threshold chosen on these images promises nothing: calibrate."""
 
     threshold: float
     accepted: int
@@ -83,17 +72,15 @@ class RuleOutcome(Answer):
     :mod:`trustvlm.selective.metrics`.
 
     Attributes:
-        rule, kind: its name, and what it looks at: "text", "image" or "fused". params: its
-            parameters.
-        versus_msp: its AURC minus that of `msp` on the same images, with the paired interval: below
-            0 is better.
+        rule, kind, params: its name, what it looks at ("text", "image" or "fused"), its parameters.
+        versus_msp: its AURC minus that of `msp` on these images, with the paired interval: below 0
+            is better.
         coverage_at_risk, risk_at_coverage: at the risk and coverage that the evaluation names.
         ece: for rules that are probabilities, else None; over the bins that the evaluation names.
-        curve: (coverage, risk) pairs, at most 400 of them. reliability: (mean probability,
-            accuracy, count), or None.
-        items: what it says of each of the evaluation's items, and thresholds: of every distinct
-            trust, strictest first; None where they were not asked for.
-    """
+        curve: (coverage, risk) pairs, at most 400.
+        reliability: (mean probability, accuracy, count) of each bin, or None.
+        items: the rule's answer to each image of the evaluation; None without the option `items`.
+        thresholds: the outcome of every distinct trust, strictest first; None without `items`."""
 
     rule: str
     kind: str
@@ -120,15 +107,14 @@ class LabelOutcome(Answer):
     """One label, over the images that the classifier gives it.
 
     Attributes:
-        label: its name. images: of this true label. predicted: images that the classifier gives it.
-            right: how many of these.
-        support_count: of its prototype.
-        text, image, fused: AURC of the images it was given under the three rules; NaN where there
-            are none.
-        standing: "no support images"; "no errors"; "profits" (what fused has above the ideal order
-            is below 0.8 of what text has); "stays untrustworthy" (it is above half of the ideal);
-            else "as before".
-    """
+        label: its name.
+        images, predicted, right: number of images of this true label, of images that the classifier
+            gives it, and of those among the latter that are right.
+        support_count: number of support images of its prototype.
+        text, image, fused: AURC under the three rules of the images it was given; NaN without any.
+        standing: "no support images"; "no errors"; "profits" (fused is above the ideal order by
+            less than 0.8 of what text is); "stays untrustworthy" (fused is above half of the
+            ideal); else "as before"."""
 
     label: str
     images: int
@@ -143,7 +129,8 @@ class LabelOutcome(Answer):
 
 @dataclass(frozen=True)
 class ShotOutcome(Answer):
-    """AURC with so many support images a label: mean, smallest and largest over draws of them."""
+    """AURC with at most `shots` support images a label: mean, smallest and largest over random
+    draws."""
 
     shots: int
     rule: str
@@ -171,22 +158,23 @@ class Evaluation(Answer):
     """How well the rules of a space do on labelled images.
 
     Attributes:
-        space, revision: what was evaluated. images: how many. labels: how many true labels they
-            have.
-        supports: how many were left out because they are support images. duplicates: because they
-            came before, as the same file or with the same embedding.
-        text, image, fused: the rules that stand for text only, image only and both; None where
-            there is none.
-        risk, coverage: at which `coverage_at_risk` and `risk_at_coverage` are given.
-        rules: best AURC first. per_label: most errors first. shots: the curve over support images a
-        label, empty where it was not asked for or the space is too large. wrong: the most trusted
-        wrong images under the fused rule. ece_binning: the bins of `ece`, in words.
-        gone: how many stored images were left out because their label was removed since.
-        left_out: rules that were not compared, with the reason; empty where the rules were named.
-        items: the images, and confidence: that of the bounds in `thresholds`; None where they were
-            not asked for.
-        notes: a sentence for each thing that was done so that the encoders see the images.
-    """
+        space, revision: what was evaluated.
+        images, labels: number of images, and of their true labels.
+        supports, duplicates, gone: number of images left out: support images; images that came
+            before, as the same file or embedding; stored images whose label was removed since.
+        text, image, fused: the rules that stand for text only, image only and both; None without
+            one.
+        risk, coverage: where `coverage_at_risk` and `risk_at_coverage` are given.
+        rules: best AURC first.
+        per_label: most errors first.
+        shots: the curve over the number of support images a label; empty with `draws` 0, or where
+            the space is too large.
+        wrong: the most trusted wrong images under the fused rule.
+        ece_binning: the bins of `ece`, in words.
+        left_out: rules that were not compared, with the reason; empty if the rules were named.
+        items, confidence: the images, and the confidence of the bounds in `thresholds`; None
+            without the option `items`.
+        notes: a sentence for each kind of change that made images readable for the encoders."""
 
     space: str
     revision: int
@@ -220,8 +208,8 @@ class Evaluation(Answer):
 
 @dataclass(frozen=True)
 class MissingOriginal(Answer):
-    """A support image that cannot be re-embedded: neither its original nor a vector for it was
-    found."""
+    """A support image that cannot be re-embedded: neither its original nor a vector for it is
+    available."""
 
     id: int
     label: str
@@ -233,18 +221,18 @@ class Reembedding(Answer):
     """How far a space is with being re-embedded; see :meth:`TrustService.reembed_space`.
 
     Attributes:
-        space: its name. state: "none", "staged" (under way) or "kept" (done; the old embeddings are
-            still there).
+        space: its name.
+        state: "none", "staged" (under way) or "kept" (done; the old embeddings are still stored).
         classifier, verifier: the specs of the new encoders.
         labels, supports: how many have their new embeddings.
-        missing: support images that have none yet; after the cut-over, those that were left behind.
-        missing_labels: labels whose text came as a vector of the old classifier, and none of the
-            new one was given.
-        behind: whether the space was changed since the new embeddings were last brought up to date.
-        calibrations: how many were copied, all of them stale. observations, observations_left: how
-            many images of known label were carried over, and how many stay with the old embeddings.
-        cut_over_s: how long the catalog was locked for the cut-over, in seconds; None before it.
-    """
+        missing: support images without new embeddings; after the cut-over, those left behind.
+        missing_labels: labels whose text is a vector of the old classifier, without a vector of
+            the new one.
+        behind: whether the space was changed since the new embeddings were brought up to date.
+        calibrations: how many were copied, all of them stale.
+        observations, observations_left: number of images of known label that were carried over,
+            and that stay with the old embeddings.
+        cut_over_s: seconds for which the cut-over locked the catalog; None before it."""
 
     space: str
     state: str

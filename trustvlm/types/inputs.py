@@ -22,7 +22,7 @@ __all__ = ["Embedded", "LabelInput", "Queries"]
 
 @dataclass(frozen=True, eq=False)
 class LabelInput:
-    """One label to register, with whatever is known of it.
+    """One label to register; everything but the name is optional.
 
     Attributes:
         name: the label's name, unique in its space.
@@ -30,11 +30,10 @@ class LabelInput:
             averaged, then normalised. None: encoded from the name by the space's classifier.
         images: support images as paths, file bytes or PIL images; encoded by the space's encoders.
         image_vectors: (k, d_v) raw verifier embeddings of support images.
-        classifier_image_vectors: (k, d_t) raw classifier embeddings of the same k support images
+        classifier_image_vectors: (k, d_t) raw classifier embeddings of these k support images
             (search by text).
         prompt: a full prompt used instead of the space's templates ("{}" in it stands for the
-            name).
-    """
+            name)."""
 
     name: str
     text_vector: npt.ArrayLike | None = None
@@ -74,13 +73,13 @@ class Embedded:
     """Images turned into queries.
 
     Attributes:
-        queries: their embeddings. sources: a name for each. failures: (source, reason) of those
-            that could not be read.
-        places, failed: where the ones and the others stood in the input.
-        notes: a sentence for each thing that was done so that the encoders see the pictures, and
-            what is wrong with some.
-        remarks: the same of each image, behind the notes; empty of a client.
-    """
+        queries: their embeddings.
+        sources: a name for each.
+        failures: (source, reason) of those that could not be read.
+        places, failed: the places of the readable and of the unreadable images in the input.
+        notes: a sentence for each kind of change that made images readable for the encoders, and
+            for each kind of defect.
+        remarks: the remarks on each image, from which the notes are made; empty in the client."""
 
     queries: Queries
     sources: list[str]

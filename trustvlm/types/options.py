@@ -17,22 +17,10 @@ from trustvlm.errors import InvalidInput
 from trustvlm.types.bounds import NUMBERS, WHOLE, number, whole
 
 __all__ = [
-    "CalibrateOptions",
-    "Confidence",
-    "EvaluateOptions",
-    "EvaluateStoredOptions",
-    "FeedbackOptions",
-    "MaxRisk",
-    "Options",
-    "Params",
-    "ReadingOptions",
-    "RecalibrateOptions",
-    "ScoreOptions",
-    "SearchOptions",
-    "SpaceOptions",
-    "WholeNumber",
-    "Within",
-]
+    "CalibrateOptions", "Confidence", "EvaluateOptions", "EvaluateStoredOptions", "FeedbackOptions",
+    "MaxRisk", "Options", "Params", "ReadingOptions", "RecalibrateOptions", "ScoreOptions",
+    "SearchOptions", "SpaceOptions", "WholeNumber", "Within",
+]  # fmt: skip
 
 
 class Within:

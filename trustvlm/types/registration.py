@@ -18,7 +18,7 @@ class UnreadImage(NamedTuple):
 
 
 class NearSynonyms(NamedTuple):
-    """Two labels whose texts are nearly the same, and the cosine of their text prototypes."""
+    """Two labels with nearly equal texts, and the cosine of their text prototypes."""
 
     label: str
     other: str
@@ -27,13 +27,12 @@ class NearSynonyms(NamedTuple):
 
 @dataclass(frozen=True)
 class KnownImage(Answer):
-    """An image that the space has, or had, as a support image; images are compared by content.
+    """An image that is, or was, a support image of the space; images are compared by content.
 
     Attributes:
-        source: what it is called in this call; None for a vector. label: the label that this call
-            gives it; None where the call has no such image.
-        other: the label that it is (or was) a support image of. id: of that support image.
-    """
+        source: its name in this call; None for a vector.
+        label: the label that this call gives it; None where the call has no such image.
+        other, id: the label that it is (or was) a support image of, and the id of that image."""
 
     source: str | None
     label: str | None
@@ -43,7 +42,7 @@ class KnownImage(Answer):
 
 @dataclass(frozen=True)
 class KeptLabel(Answer):
-    """A label that `sync` left unchanged although the call does not have all of it, and why."""
+    """A label that `sync` left unchanged although the call lacks a part of it, and the reason."""
 
     label: str
     reason: str
@@ -54,9 +53,8 @@ class RegisterResult(Answer):
     """What a register or add_support call changed; with dry_run, what it would change.
 
     Attributes:
-        added_labels: number of labels that are new.
-        added_supports: number of support images that are new.
-        skipped_duplicates: support images that their label already had.
+        added_labels, added_supports: number of new labels and support images.
+        skipped_duplicates: number of support images that their label had already.
         failures: (source, reason) of each image that could not be read; the rest went in.
         revision: the space's revision after the call.
         ids: ids of the added support images, in input order (:meth:`TrustService.remove_support`
@@ -64,28 +62,25 @@ class RegisterResult(Answer):
         label_ids: id of each input label, in input order; −1 for a new label without a readable
             image, which is not added.
         near_synonyms: (label, label, cosine) of new labels whose text is nearly that of another
-            one; None where the space is too large to look at every time:
-            :meth:`TrustService.near_synonyms` does.
+            one; None where the space is too large for the check: use
+            :meth:`TrustService.near_synonyms`.
         drift: a sentence for each side on which 8 or more vectors of the call differ from the
             stored ones in direction or length: they may come from another model. They are
-                registered.
+            registered.
         cut_prompts: new labels with a prompt that is longer than the classifier reads: the end of
             the prompt is ignored.
-        elsewhere: images of the call that are support images of another label, too, and stay
-            support images of it.
+        elsewhere: images of the call that are support images of another label, too, and stay so.
         taken_out: images of the call that were removed from their label and not yet purged. They
             are added again only with `bring_back` or `sync`.
         moved: with sync, support images whose content the call has under another label: removed
-            there, added here.
-        removed: with sync, the other support images that were removed: those whose content the call
-            does not have.
+            from the old one, added to the new one.
+        removed: with sync, the other removed support images: the call does not have their content.
         removed_labels: with sync, the labels that were removed with all their support images.
         kept: with sync, labels that stay although the call lacks them or some of their images.
         to_add: with dry_run, (label, number of support images) of each label that is new or would
             get some.
         dry_run: nothing was changed.
-        notes: a sentence for each thing that was done so that the encoders see the images.
-    """
+        notes: a sentence for each kind of change that made images readable for the encoders."""
 
     added_labels: int
     added_supports: int

@@ -47,7 +47,7 @@ def notes_of(remarks: Iterable[tuple[str, Sequence[Remark]]]) -> tuple[str, ...]
 
 
 def merged_notes(notes: Iterable[str]) -> tuple[str, ...]:
-    """The notes of several calls as those of one: what is said of the same kind is said once."""
+    """The notes of several calls as those of one call: one sentence for each kind."""
     kinds: dict[str, list[tuple[int, str]]] = {}
     for note in notes:
         match = _NOTE.fullmatch(note)

@@ -33,9 +33,8 @@ class SpaceRow(Answer):
 class LabelRow(Answer):
     """One label as it is listed.
 
-    Its support count is that of its prototype, aliases' images included; an alias (`alias_of`: the
-    label whose further name it is) has none of its own.
-    """
+    Its support count is that of its prototype, images of its aliases included. An alias has the
+    count 0; `alias_of` names the label whose further name it is."""
 
     id: int
     name: str
@@ -50,9 +49,7 @@ class SupportRow(Answer):
     """One support image as it is listed.
 
     Attributes:
-        registered_as: the further name of `label` that it was registered under; None: `label`
-            itself.
-    """
+        registered_as: the alias of `label` that it was registered under; None: `label` itself."""
 
     id: int
     label: str
@@ -63,14 +60,14 @@ class SupportRow(Answer):
 
 @dataclass(frozen=True)
 class KeyRow(Answer):
-    """A key of the HTTP service as it is listed: everything but its secret, of which only a hash is
-    kept.
+    """A key of the HTTP service as it is listed: without its secret, of which a hash is stored.
 
     Attributes:
-        id: its public part. scope: "read", "write" or "admin". space: the only one that it opens;
-            None: all.
-        rate: requests a second; None: the service's setting. used_at: to the minute.
-    """
+        id: its public part.
+        scope: "read", "write" or "admin".
+        space: the only space that it opens; None: all.
+        rate: requests a second; None: the service's setting.
+        used_at: to the minute."""
 
     id: str
     scope: str
@@ -84,11 +81,11 @@ class KeyRow(Answer):
 
     @property
     def state(self) -> str:
-        """By now: "valid", "expired" or "revoked"."""
+        """The state now: "valid", "expired" or "revoked"."""
         return self.state_at(datetime.now(UTC))
 
     def state_at(self, now: datetime) -> str:
-        """The same at another time, as far as is known."""
+        """The state at the time `now`."""
         if self.revoked_at is not None:
             return "revoked"
         return "expired" if self.expires_at is not None and self.expires_at <= now else "valid"

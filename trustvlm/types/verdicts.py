@@ -13,16 +13,9 @@ from trustvlm.types.arrays import Bools, Float64s, Int64s, Objects
 from trustvlm.types.codec import Answer, to_plain
 
 __all__ = [
-    "CALL_COLUMNS",
-    "REASON_CODES",
-    "VERDICT_COLUMNS",
-    "Evidence",
-    "Hits",
-    "Neighbour",
-    "RuleLeftOut",
-    "Verdicts",
-    "left_out_in_words",
-]
+    "CALL_COLUMNS", "REASON_CODES", "VERDICT_COLUMNS", "Evidence", "Hits", "Neighbour",
+    "RuleLeftOut", "Verdicts", "left_out_in_words",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -50,7 +43,7 @@ class Verdicts:
         rule: the rule that gave them, with its parameters in `params`.
         label, label_id: the predicted label.
         corrected_from: the classifier's own label where the rule predicts another one, else None.
-        text_confidence: softmax probability of the predicted label over all (asked) labels.
+        text_confidence: softmax probability of the predicted label over all labels that take part.
         image_similarity: cosine of the query and the predicted label's prototype; NaN without one.
         trust: the rule's trust; larger = more likely correct.
         nearest_prototype, nearest_similarity: the label whose prototype is nearest, None/NaN when
@@ -70,7 +63,7 @@ class Verdicts:
             nothing, or never saw this label), "unknown", "unverified" (where the calibration
             refuses these), "accepted", "close_call" (trust below the threshold, and a rival near in
             the rule's own quantity), "low_evidence" (trust below the threshold).
-        reason: the same in a short sentence for people; a rival is named in a close call only.
+        reason: the reason code as a short sentence; a rival is named in a close call only.
         top_labels, top_confidence: (n, k) the labels of largest text confidence, best first.
         revision: the space's revision at which everything was computed.
         unknown: the image is close to no prototype, compared with how close support images are to
@@ -87,8 +80,7 @@ class Verdicts:
         approximate: whether anything came from a search that could have missed some candidates.
             error_bound: largest error of the numbers given; what an index that does not compare
                 every row misses, `index_stats` says (recall).
-        notes: of queries that came as images, a sentence for each thing that was done so that the
-            encoders see them.
+        notes: a sentence for each kind of change that made image queries readable for the encoders.
     """
 
     rule: str
@@ -212,9 +204,8 @@ class Hits:
         similarity: (n, k) cosine similarity.
         labels: (n, k) label names.
         sources: (n, k) where each support image came from; None for the other kinds.
-        revision: the space's revision at which they were found.
-        notes: of queries that came as images, a sentence for each thing that was done so that the
-            encoders see them.
+        revision: the space's revision of the hits.
+        notes: a sentence for each kind of change that made image queries readable for the encoders.
         approximate: some of the nearest may be missing, or in another order. error_bound: largest
             error of a similarity.
         recall: share of the 10 nearest that the index finds, measured when it was built or tuned,

@@ -1,4 +1,4 @@
-"""What `verify` found: the damage, what was done about it, and what lies in quarantine."""
+"""The answer of `verify`: the damage, its repair, and the rows in quarantine."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class Damage(Answer):
 
     Attributes:
         space, space_id: name and number of the label space, None for the catalog as a whole.
-        kind: what is damaged: "catalog", "space", "label", "support", "thumbnail", "observation",
-            "calibration", "fit", "change" or "snapshot".
-        row_id: its number; None for files and for the catalog. what: the same in words.
-        problem: what was expected and what is there.
-        remedy: what a repair does: a key of :data:`REMEDIES`.
-    """
+        kind: "catalog", "space", "label", "support", "thumbnail", "observation", "calibration",
+            "fit", "change" or "snapshot".
+        row_id: number of the damaged row; None for files and for the catalog.
+        what: the damaged thing in words.
+        problem: what was expected and what is stored.
+        remedy: what a repair does: a key of :data:`REMEDIES`."""
 
     space: str | None
     space_id: int | None
@@ -49,8 +49,8 @@ class Damage(Answer):
 
 @dataclass(frozen=True)
 class QuarantinedRow(Answer):
-    """A row that a repair took out of service. `name` is a label's, or where a support image came
-    from."""
+    """A row that a repair took out of service. `name` is a label's name or a support image's
+    source."""
 
     id: int
     space: str | None
@@ -66,17 +66,15 @@ class VerifyReport(Answer):
     """The state of a home.
 
     Attributes:
-        home: its folder. spaces: names of the spaces looked at; removed ones too where all were
-            asked for.
-        checked: how many rows of each kind, snapshot files and snapshot rows were looked at.
-        damage: what is damaged now: after the repair, where one was asked for. Each kind lists so
-            many at most;
+        home: its folder.
+        spaces: names of the verified spaces; of removed ones too where all were verified.
+        checked: number of verified rows of each kind, snapshot files and snapshot rows.
+        damage: what is damaged now (after a repair, if one was made), up to a limit for each kind.
         more: how many are not listed.
         repaired: what was damaged and is mended, or in quarantine.
-        notes: what is no damage but worth knowing, such as a snapshot that is out of date.
-        quarantine: the newest rows that lie in quarantine. quarantined: how many there are.
-        seconds: how long it took.
-    """
+        notes: what is no damage but worth knowing, such as an outdated snapshot.
+        quarantine, quarantined: the newest rows in quarantine, and the number of all.
+        seconds: how long it took."""
 
     home: str
     spaces: tuple[str, ...]

@@ -37,29 +37,11 @@ from trustvlm.types.options import (
 )
 
 __all__ = [
-    "AliasBody",
-    "CalibrateBody",
-    "EmbedBody",
-    "EvaluateBody",
-    "EvidenceBody",
-    "FeedbackBody",
-    "IdsBody",
-    "LabelBody",
-    "LabelContents",
-    "LabelledBody",
-    "NamesBody",
-    "NewLabelForm",
-    "PatchBody",
-    "PicturedLabel",
-    "RegisterBody",
-    "ScoreBody",
-    "SearchBody",
-    "SpaceBody",
-    "StoredCalibrateBody",
-    "StoredEvaluateBody",
-    "SupportsBody",
-    "SyncBody",
-]
+    "AliasBody", "CalibrateBody", "EmbedBody", "EvaluateBody", "EvidenceBody", "FeedbackBody",
+    "IdsBody", "LabelBody", "LabelContents", "LabelledBody", "NamesBody", "NewLabelForm",
+    "PatchBody", "PicturedLabel", "RegisterBody", "ScoreBody", "SearchBody", "SpaceBody",
+    "StoredCalibrateBody", "StoredEvaluateBody", "SupportsBody", "SyncBody",
+]  # fmt: skip
 
 Vector = list[float]
 Rows = list[Vector]

@@ -15,14 +15,8 @@ from trustvlm.encoders.spec import MAX_DIM
 from trustvlm.service.inputs.names import JOINERS, MAX_NAME, MAX_PROMPT, UNSEEN
 
 __all__ = [
-    "ClassifierSpec",
-    "LabelName",
-    "Prompt",
-    "SpaceName",
-    "Template",
-    "VerifierSpec",
-    "up_to",
-]
+    "ClassifierSpec", "LabelName", "Prompt", "SpaceName", "Template", "VerifierSpec", "up_to",
+]  # fmt: skip
 
 
 def _escaped(characters: str) -> str:
