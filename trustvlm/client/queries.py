@@ -31,6 +31,7 @@ from trustvlm.types import Embedded, Evidence, Hits, Queries, Verdicts
 from trustvlm.types.answers import Embeddings, EvidenceList
 from trustvlm.types.array_input import texts
 from trustvlm.types.bounds import choice
+from trustvlm.types.options import KINDS
 from trustvlm.types.remarks import merged_notes
 
 __all__ = ["check_labels", "embed", "embedded_queries", "groups_of_files", "score", "search"]
@@ -39,7 +40,7 @@ EMBED_FILES, EMBED_BYTES = 32, 8 * 2**20
 """Image files that are embedded by one request."""
 VECTOR_BYTES = 16 * 2**20
 """Embeddings that are sent with one request."""
-KINDS, MOST_HITS = ("support", "prototype", "text"), 1_000
+MOST_HITS = 1_000
 _ROUNDS = 5
 _AHEAD = 64
 

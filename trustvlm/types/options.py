@@ -7,8 +7,9 @@ the signatures of :class:`trustvlm.TrustService` and :class:`trustvlm.client.Cli
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError, core_schema
@@ -17,9 +18,26 @@ from trustvlm.errors import InvalidInput
 from trustvlm.types.bounds import NUMBERS, WHOLE, number, whole
 
 __all__ = [
-    "CalibrateOptions", "Confidence", "EvaluateOptions", "EvaluateStoredOptions", "FeedbackOptions",
-    "MaxRisk", "Options", "Params", "ReadingOptions", "RecalibrateOptions", "ScoreOptions",
-    "SearchOptions", "SpaceOptions", "WholeNumber", "Within",
+    "KINDS",
+    "ON_STALE",
+    "ON_UNVERIFIED",
+    "SAMPLINGS",
+    "CalibrateOptions",
+    "Confidence",
+    "EvaluateOptions",
+    "EvaluateStoredOptions",
+    "FeedbackOptions",
+    "MaxRisk",
+    "OneOf",
+    "Options",
+    "Params",
+    "ReadingOptions",
+    "RecalibrateOptions",
+    "ScoreOptions",
+    "SearchOptions",
+    "SpaceOptions",
+    "WholeNumber",
+    "Within",
 ]  # fmt: skip
 
 
@@ -44,6 +62,25 @@ class Within:
             raise PydanticCustomError("bounds", "{message}", message) from error
 
 
+class OneOf:
+    """Marks a text that is one of these names."""
+
+    def __init__(self, *names: str) -> None:
+        self._names = names
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> Any:
+        return handler(schema) | {"enum": [*self._names]}
+
+    def _checked(self, name: str) -> str:
+        if name not in self._names:
+            message = {"message": f"expected one of {', '.join(self._names)}; got {name!r:.100}"}
+            raise PydanticCustomError("one_of", "{message}", message)
+        return name
+
+
 def _integer(value: Any) -> Any:
     """A number of JSON without a fraction as an integer, as JSON Schema means it: 311.0 is 311.
     Beyond 2^53 it may differ from what was written."""
@@ -56,8 +93,11 @@ def says(description: str, **limits: Any) -> Any:
     return Field(description=description, **limits)
 
 
+KINDS = ("support", "prototype", "text")
+ON_STALE, ON_UNVERIFIED = ("auto", "flag", "abstain"), ("judge", "abstain")
+SAMPLINGS = ("chosen", "random")
 WholeNumber = Annotated[int, BeforeValidator(_integer)]
-Params = dict[str, float | None]
+Params = Mapping[str, float | None]
 MaxRisk = Annotated[float, Within("max_risk")]
 Confidence = Annotated[float, Within("confidence")]
 _MAY_CORRECT = says("the rule may be one that corrects the classifier's labels (a starred one)")
@@ -115,7 +155,7 @@ class ScoreOptions(Options):
 class SearchOptions(Options):
     """What queries are searched for."""
 
-    kind: Literal["support", "prototype", "text"] = "support"
+    kind: Annotated[str, OneOf(*KINDS)] = "support"
     k: Annotated[WholeNumber, Within("hits")] = 10
 
 
@@ -132,7 +172,7 @@ class EvaluateOptions(Options):
         says("random parts of the support images; 0: no curve over their number"),
     ] = 5
     params: Annotated[
-        dict[str, Params] | None, says("parameters by rule, where they are not the rule's own")
+        Mapping[str, Params] | None, says("parameters by rule, where they are not the rule's own")
     ] = None
     items: Annotated[
         bool, says("say also what each rule says of each image, and what each threshold accepts")
@@ -157,8 +197,8 @@ class CalibrateOptions(Options):
     max_risk: MaxRisk = 0.05
     confidence: Confidence = 0.9
     params: Params | None = None
-    on_stale: Literal["auto", "flag", "abstain"] = "auto"
-    on_unverified: Literal["judge", "abstain"] = "judge"
+    on_stale: Annotated[str, OneOf(*ON_STALE)] = "auto"
+    on_unverified: Annotated[str, OneOf(*ON_UNVERIFIED)] = "judge"
     unknown_rate: Annotated[float, Within("unknown_rate")] = 0.01
     may_correct: Annotated[bool, _MAY_CORRECT] = False
 
@@ -178,5 +218,5 @@ class RecalibrateOptions(Options):
 class FeedbackOptions(Options):
     """How images with known labels were chosen, and what becomes of them."""
 
-    sampling: Literal["chosen", "random"] = "chosen"
+    sampling: Annotated[str, OneOf(*SAMPLINGS)] = "chosen"
     promote: Annotated[bool, says("make them support images of their labels, too")] = False

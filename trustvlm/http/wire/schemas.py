@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field
-from pydantic_core import PydanticCustomError
+from pydantic import Field
 from typing_extensions import TypeAliasType
 
 from trustvlm.encoders.spec import PAPER
@@ -25,6 +24,7 @@ from trustvlm.types.options import (
     EvaluateOptions,
     EvaluateStoredOptions,
     FeedbackOptions,
+    OneOf,
     Options,
     ReadingOptions,
     RecalibrateOptions,
@@ -54,20 +54,8 @@ def _listed(*names: str) -> Any:
     return Field(json_schema_extra={"enum": [*names]})
 
 
-def _one_of(*names: str) -> tuple[Any, ...]:
-    """A text that is one of these; another one is refused as the library refuses it."""
-
-    def checked(name: str) -> str:
-        if name not in names:
-            message = {"message": f"expected one of {', '.join(names)}; got {name!r}"}
-            raise PydanticCustomError("one_of", "{message}", message)
-        return name
-
-    return Field(max_length=100), AfterValidator(checked), _listed(*names)
-
-
-RuleName = TypeAliasType("RuleName", Annotated[str, *_one_of(*RULES)])
-RuleChoice = TypeAliasType("RuleChoice", Annotated[str, *_one_of("auto", *RULES)])
+RuleName = TypeAliasType("RuleName", Annotated[str, OneOf(*RULES)])
+RuleChoice = TypeAliasType("RuleChoice", Annotated[str, OneOf("auto", *RULES)])
 
 
 def _needs(name: str, kind: str) -> Any:

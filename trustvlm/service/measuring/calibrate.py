@@ -33,62 +33,42 @@ from trustvlm.service.inputs.labelled import (
 from trustvlm.service.measuring.repeated import as_stored, first_of_each
 from trustvlm.service.query.configurations import Configuration, comparable, configurations
 from trustvlm.service.query.context import Context, context_of
-from trustvlm.service.query.decide import UNKNOWN_RATE, acceptable, is_unknown
+from trustvlm.service.query.decide import acceptable, is_unknown
 from trustvlm.service.query.judge import Columns, judge, judge_all
 from trustvlm.system.stopping import may_stop
 from trustvlm.types import Queries
 from trustvlm.types.arrays import Bools, Float64s, Int64s, Objects
 from trustvlm.types.bounds import choice, flags, number
 from trustvlm.types.calibration import Calibration
+from trustvlm.types.options import ON_STALE, ON_UNVERIFIED, CalibrateOptions
 
-__all__ = ["Promise", "calibrate", "recalibrate"]
+__all__ = ["calibrate", "recalibrate"]
 
 _CORRECTING = f"{DEFAULT_RULE}_star"
 """The rule whose corrections are counted where the chosen one makes none."""
 
 
-@dataclass(frozen=True)
-class Promise:
-    """What is asked of a calibration; see :meth:`TrustService.calibrate`."""
-
-    rule: str = "auto"
-    max_risk: float = 0.05
-    confidence: float = 0.9
-    params: Mapping[str, float | None] | None = None
-    on_stale: str = "auto"
-    on_unverified: str = "judge"
-    unknown_rate: float = UNKNOWN_RATE
-    may_correct: bool = False
-
-    def check(self) -> None:
-        """Make sure that it can be asked.
-
-        Raises:
-            InvalidInput: it cannot.
-        """
-        if not isinstance(self.rule, str):
+def _check(promise: CalibrateOptions) -> None:
+    """Raises InvalidInput: options that cannot be right."""
+    rule = promise.rule
+    if not isinstance(rule, str):
+        raise InvalidInput(
+            f"rule: expected 'auto' or one of the names of trustvlm.RULES, got {rule!r:.60}"
+        )
+    flags(may_correct=promise.may_correct)
+    if rule != "auto":
+        corrects = resolve_parameters(rule, promise.params)[1].relabels
+        if corrects and not promise.may_correct:
             raise InvalidInput(
-                f"rule: expected 'auto' or one of the names of trustvlm.RULES, got "
-                f"{self.rule!r:.60}"
+                f"rule: {rule!r} may correct the classifier's labels; pass may_correct=True to "
+                f"allow that, or name a rule that keeps them, such as {DEFAULT_RULE!r}"
             )
-        flags(may_correct=self.may_correct)
-        if self.rule != "auto":
-            corrects = resolve_parameters(self.rule, self.params)[1].relabels
-            if corrects and not self.may_correct:
-                raise InvalidInput(
-                    f"rule: {self.rule!r} may correct the classifier's labels; pass "
-                    f"may_correct=True to allow that, "
-                    f"or name a rule that keeps them, such as {DEFAULT_RULE!r}"
-                )
-        elif self.params is not None:
-            raise InvalidInput("params: name the rule they belong to; rule='auto' chooses its own")
-        for name in ("max_risk", "confidence", "unknown_rate"):
-            number(name, getattr(self, name))
-        for name, known in (
-            ("on_stale", ("auto", "flag", "abstain")),
-            ("on_unverified", ("judge", "abstain")),
-        ):
-            choice(name, getattr(self, name), known)
+    elif promise.params is not None:
+        raise InvalidInput("params: name the rule they belong to; rule='auto' chooses its own")
+    for name in ("max_risk", "confidence", "unknown_rate"):
+        number(name, getattr(promise, name))
+    choice("on_stale", promise.on_stale, ON_STALE)
+    choice("on_unverified", promise.on_unverified, ON_UNVERIFIED)
 
 
 def calibrate(
@@ -96,11 +76,11 @@ def calibrate(
     space_name: str,
     queries: Queries,
     truth: Sequence[str | None],
-    promise: Promise,
+    promise: CalibrateOptions,
     sources: Sequence[str | None] | None = None,
 ) -> Calibration:
     """See :meth:`TrustService.calibrate`."""
-    promise.check()
+    _check(promise)
     space = home.space(space_name)
     observed = observe(home, space, queries, truth, sources)
     if not len(observed):
@@ -113,21 +93,23 @@ def calibrate(
 def recalibrate(
     home: Home, space_name: str, changes: Mapping[str, Any] | None = None
 ) -> Calibration:
-    """See :meth:`TrustService.recalibrate`; `changes`: fields of :class:`Promise` that are to be
+    """See :meth:`TrustService.recalibrate`; `changes`: fields of :class:`CalibrateOptions` that are to be
     others than before."""
     with home.catalog.read() as connection:
         space = spaces.find(connection, space_name)
         before = in_force(connection, space) or newest(connection, space)
         observed, truth = stored_images(connection, space)
-    promise = replace(Promise() if before is None else _asked_before(before), **changes or {})
-    promise.check()
+    promise = replace(
+        CalibrateOptions() if before is None else _asked_before(before), **changes or {}
+    )
+    _check(promise)
     return _calibrated(home, space, observed, truth, promise, keep=False)
 
 
-def _asked_before(calibration: Calibration) -> Promise:
+def _asked_before(calibration: Calibration) -> CalibrateOptions:
     names = ("max_risk", "confidence", "on_stale", "on_unverified", "unknown_rate", "may_correct")
-    return Promise(
-        calibration.asked_rule,
+    return CalibrateOptions(
+        rule=calibration.asked_rule,
         params=calibration.asked_params,
         **{name: getattr(calibration, name) for name in names},
     )
@@ -138,7 +120,7 @@ def _calibrated(
     space: SpaceRecord,
     observed: Observed,
     truth: Int64s | None,
-    promise: Promise,
+    promise: CalibrateOptions,
     *,
     keep: bool,
 ) -> Calibration:
@@ -211,7 +193,7 @@ def _sift(context: Context, observed: Observed, truth: Int64s) -> _Sifted:
     return _Sifted(observed[kept], context.view.aliases.of(truth[kept]), *counts)
 
 
-def _found(context: Context, sifted: _Sifted, promise: Promise) -> Calibration:
+def _found(context: Context, sifted: _Sifted, promise: CalibrateOptions) -> Calibration:
     """Choose on one part of the images, prove the threshold on the other."""
     classifier, verifier = sifted.observed.unit
     if len(sifted.observed) < 2:
@@ -328,7 +310,7 @@ def _names(context: Context, truth: Int64s) -> Objects:
 def _threshold(
     context: Context,
     sifted: _Sifted,
-    promise: Promise,
+    promise: CalibrateOptions,
     tuned: tuple[Int64s, Columns],
     tested: tuple[Int64s, Columns],
 ) -> RiskThreshold:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -36,8 +35,9 @@ from trustvlm.types.array_input import texts
 from trustvlm.types.arrays import Bools, Float64s, Int64s
 from trustvlm.types.bounds import flags, number, whole
 from trustvlm.types.evaluation import Evaluation, LabelOutcome, ShotOutcome, WrongImage
+from trustvlm.types.options import EvaluateOptions
 
-__all__ = ["Wanted", "evaluate", "evaluate_stored", "rule_names"]
+__all__ = ["evaluate", "evaluate_stored", "rule_names"]
 
 Chosen = dict[str, tuple[Rule, Mapping[str, float | None]]]
 
@@ -46,36 +46,20 @@ _PROFITS = 0.8
 _POOR = 0.5
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What is asked of an evaluation; see :meth:`TrustService.evaluate`."""
-
-    rules: list[str] | None
-    params: Mapping[str, Mapping[str, float | None]] | None
-    risk: float
-    coverage: float
-    draws: int
-    items: bool
-    confidence: float
-
-    def check(self) -> None:
-        """Make sure that it can be asked.
-
-        Raises:
-            InvalidInput: it cannot.
-        """
-        if self.params is not None and not isinstance(self.params, Mapping):
-            raise InvalidInput(
-                f"params: expected a mapping of rules to their parameters, got {self.params!r:.60}"
-            )
-        whole("draws", self.draws)
-        flags(items=self.items)
-        for name in ("risk", "coverage", "confidence"):
-            number(name, getattr(self, name))
+def _check(options: EvaluateOptions) -> None:
+    """Raises InvalidInput: options that cannot be right."""
+    if options.params is not None and not isinstance(options.params, Mapping):
+        raise InvalidInput(
+            f"params: expected a mapping of rules to their parameters, got {options.params!r:.60}"
+        )
+    whole("draws", options.draws)
+    flags(items=options.items)
+    for name in ("risk", "coverage", "confidence"):
+        number(name, getattr(options, name))
 
 
 def rule_names(rules: Sequence[str] | None) -> list[str] | None:
-    """The rules that are asked for. Raises InvalidInput."""
+    """The names of rules as a list. Raises InvalidInput."""
     if rules is None:
         return None
     names = texts(rules, "rules", "a list of rule names")
@@ -90,30 +74,34 @@ def evaluate(
     queries: Queries,
     truth: Sequence[str | None],
     sources: Sequence[str | None] | None,
-    wanted: Wanted,
+    options: EvaluateOptions,
 ) -> Evaluation:
     """See :meth:`TrustService.evaluate`."""
-    wanted.check()
+    _check(options)
     space = home.space(space_name)
-    return _evaluated(home, space, observe(home, space, queries, truth, sources), None, wanted)
+    return _evaluated(home, space, observe(home, space, queries, truth, sources), None, options)
 
 
-def evaluate_stored(home: Home, space_name: str, wanted: Wanted) -> Evaluation:
+def evaluate_stored(home: Home, space_name: str, options: EvaluateOptions) -> Evaluation:
     """See :meth:`TrustService.evaluate_stored`."""
-    wanted.check()
+    _check(options)
     with home.catalog.read() as connection:
         space = spaces.find(connection, space_name)
         observed, truth = stored_images(connection, space)
-    return _evaluated(home, space, observed, truth, wanted)
+    return _evaluated(home, space, observed, truth, options)
 
 
 def _evaluated(
-    home: Home, space: SpaceRecord, observed: Observed, truth: Int64s | None, wanted: Wanted
+    home: Home,
+    space: SpaceRecord,
+    observed: Observed,
+    truth: Int64s | None,
+    options: EvaluateOptions,
 ) -> Evaluation:
     """Evaluate on these images; `truth`: the ids of their labels where they are known."""
     with home.snapshot(space.name) as (connection, view):
         context = context_of(home, connection, view, space.id)
-        chosen, left_out = _chosen(wanted, context, images=observed.verifier is not None)
+        chosen, left_out = _chosen(options, context, images=observed.verifier is not None)
         given_ids = truth_ids(connection, view.space, observed.truth) if truth is None else truth
         gone = (given_ids >= 0) & (view.text.slots(np.maximum(given_ids, 0)) < 0)
         verifier = observed.unit[1]
@@ -127,13 +115,13 @@ def _evaluated(
                 f"queries: expected images that are not support images, got none (of "
                 f"{len(observed)})"
             )
-        if wanted.items:
+        if options.items:
             check_items(len(chosen), len(kept))
         told, true_ids = observed[kept], view.aliases.of(given_ids[kept])
         unit = told.unit
         judged = dict(zip(chosen, judge_all(context, *unit, list(chosen.values()), 1), strict=True))
         told_to = {
-            name: getattr(wanted, name) for name in ("risk", "coverage", "items", "confidence")
+            name: getattr(options, name) for name in ("risk", "coverage", "items", "confidence")
         }
         outcomes = [
             rule_outcome(name, chosen[name][1], judged, true_ids, **told_to) for name in chosen
@@ -145,8 +133,8 @@ def _evaluated(
             if drawable(chosen[name][0])
         }
         shots: tuple[ShotOutcome, ...] = ()
-        if wanted.draws and unit[1] is not None and curve and context.subset.labels <= MAX_LABELS:
-            shots = shot_curve(context, unit[0], unit[1], true_ids, curve, wanted.draws)
+        if options.draws and unit[1] is not None and curve and context.subset.labels <= MAX_LABELS:
+            shots = shot_curve(context, unit[0], unit[1], true_ids, curve, options.draws)
         sources = [
             source or f"image {row}"
             for source, row in zip(told.sources, kept.tolist(), strict=True)
@@ -165,8 +153,8 @@ def _evaluated(
             text=text,
             image=image,
             fused=fused,
-            risk=float(wanted.risk),
-            coverage=float(wanted.coverage),
+            risk=float(options.risk),
+            coverage=float(options.coverage),
             rules=tuple(sorted(outcomes, key=lambda outcome: outcome.aurc.value)),
             per_label=_per_label(context, judged, (text, image, fused), true_ids),
             shots=shots,
@@ -175,8 +163,8 @@ def _evaluated(
             duplicates=int((~first & ~support).sum()),
             ece_binning=BINNING,
             left_out=left_out,
-            items=evaluated_images(kept, sources, names) if wanted.items else None,
-            confidence=float(wanted.confidence) if wanted.items else None,
+            items=evaluated_images(kept, sources, names) if options.items else None,
+            confidence=float(options.confidence) if options.items else None,
             notes=observed.notes,
         )
 
@@ -191,14 +179,14 @@ def _names(context: Context, ids: Int64s) -> list[str | None]:
 
 
 def _chosen(
-    wanted: Wanted, context: Context, *, images: bool
+    options: EvaluateOptions, context: Context, *, images: bool
 ) -> tuple[Chosen, tuple[RuleLeftOut, ...]]:
     """The rules to compare, with their parameters, and those of the default list that are left
     out."""
-    given = wanted.params or {}
+    given = options.params or {}
     names, left_out = comparable(images=images, prototypes=len(context.view.prototypes))
-    if wanted.rules is not None:
-        names, left_out = list(wanted.rules), ()
+    if options.rules is not None:
+        names, left_out = list(options.rules), ()
     found: Chosen = {}
     if others := sorted(set(given) - set(names)):
         raise InvalidInput(

@@ -9,8 +9,8 @@ from trustvlm.catalog.rows import observations, spaces
 from trustvlm.errors import InvalidInput
 from trustvlm.service.home.calibrations import list_calibrations, remove_calibration
 from trustvlm.service.home.open_home import OpenHome
-from trustvlm.service.measuring.calibrate import Promise, calibrate, recalibrate
-from trustvlm.service.measuring.evaluate import Wanted, evaluate, evaluate_stored, rule_names
+from trustvlm.service.measuring.calibrate import calibrate, recalibrate
+from trustvlm.service.measuring.evaluate import evaluate, evaluate_stored, rule_names
 from trustvlm.service.measuring.feedback import feedback, monitor
 from trustvlm.service.measuring.report import write_report
 from trustvlm.service.query.decide import UNKNOWN_RATE
@@ -18,6 +18,7 @@ from trustvlm.types import Queries
 from trustvlm.types.bounds import flags
 from trustvlm.types.calibration import Calibration, FeedbackResult, MonitorReport, ObservationCounts
 from trustvlm.types.evaluation import Evaluation
+from trustvlm.types.options import CalibrateOptions, EvaluateOptions
 
 __all__ = ["MeasuringVerbs"]
 
@@ -62,8 +63,16 @@ class MeasuringVerbs(OpenHome):
             NotFound: unknown space or label. InvalidInput: wrong shapes or arguments, or nothing
                 but support images.
         """
-        wanted = Wanted(rule_names(rules), params, risk, coverage, draws, items, confidence)
-        return evaluate(self._ready(), space, queries, truth, sources, wanted)
+        options = EvaluateOptions(
+            rules=rule_names(rules),
+            params=params,
+            risk=risk,
+            coverage=coverage,
+            draws=draws,
+            items=items,
+            confidence=confidence,
+        )
+        return evaluate(self._ready(), space, queries, truth, sources, options)
 
     def evaluate_stored(
         self,
@@ -83,11 +92,16 @@ class MeasuringVerbs(OpenHome):
         Raises:
             NotFound: unknown space. InvalidInput: wrong arguments, or there are no such images.
         """
-        return evaluate_stored(
-            self._ready(),
-            space,
-            Wanted(rule_names(rules), params, risk, coverage, draws, items, confidence),
+        options = EvaluateOptions(
+            rules=rule_names(rules),
+            params=params,
+            risk=risk,
+            coverage=coverage,
+            draws=draws,
+            items=items,
+            confidence=confidence,
         )
+        return evaluate_stored(self._ready(), space, options)
 
     def count_observations(self, space: str) -> ObservationCounts:
         """How many images with known labels a space has stored. Raises NotFound."""
@@ -150,8 +164,15 @@ class MeasuringVerbs(OpenHome):
             NotFound: unknown space, or a truth that is no label. InvalidInput: nothing to calibrate
                 with, or bad arguments.
         """
-        promise = Promise(
-            rule, max_risk, confidence, params, on_stale, on_unverified, unknown_rate, may_correct
+        promise = CalibrateOptions(
+            rule=rule,
+            max_risk=max_risk,
+            confidence=confidence,
+            params=params,
+            on_stale=on_stale,
+            on_unverified=on_unverified,
+            unknown_rate=unknown_rate,
+            may_correct=may_correct,
         )
         return calibrate(self._writable(), space, queries, truth, promise, sources)
 
