@@ -93,20 +93,20 @@ def calibrate(
 def recalibrate(
     home: Home, space_name: str, changes: Mapping[str, Any] | None = None
 ) -> Calibration:
-    """See :meth:`TrustService.recalibrate`; `changes`: fields of :class:`CalibrateOptions` that are to be
-    others than before."""
+    """See :meth:`TrustService.recalibrate`; `changes`: new values of fields of
+    :class:`CalibrateOptions`."""
     with home.catalog.read() as connection:
         space = spaces.find(connection, space_name)
         before = in_force(connection, space) or newest(connection, space)
         observed, truth = stored_images(connection, space)
     promise = replace(
-        CalibrateOptions() if before is None else _asked_before(before), **changes or {}
+        CalibrateOptions() if before is None else _options_of(before), **changes or {}
     )
     _check(promise)
     return _calibrated(home, space, observed, truth, promise, keep=False)
 
 
-def _asked_before(calibration: Calibration) -> CalibrateOptions:
+def _options_of(calibration: Calibration) -> CalibrateOptions:
     names = ("max_risk", "confidence", "on_stale", "on_unverified", "unknown_rate", "may_correct")
     return CalibrateOptions(
         rule=calibration.asked_rule,

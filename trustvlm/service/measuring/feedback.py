@@ -24,10 +24,9 @@ from trustvlm.types.array_input import sources
 from trustvlm.types.arrays import Bools, Int64s
 from trustvlm.types.bounds import choice
 from trustvlm.types.calibration import FeedbackResult, MonitorReport
+from trustvlm.types.options import SAMPLINGS
 
 __all__ = ["SAMPLINGS", "feedback", "monitor"]
-
-SAMPLINGS = ("chosen", "random")
 
 
 def feedback(

@@ -19,10 +19,9 @@ from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.types import Hits, Queries
 from trustvlm.types.arrays import Float32s, Float64s, Int64s
 from trustvlm.types.bounds import choice, whole
+from trustvlm.types.options import KINDS
 
 __all__ = ["KINDS", "search"]
-
-KINDS = ("support", "prototype", "text")
 
 
 def search(
