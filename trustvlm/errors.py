@@ -5,7 +5,7 @@
     TrustVLMError
     ├── NotFound        a space, label, support image, recipe, file or home that does not exist
     ├── Conflict        the call contradicts what is stored
-    ├── InvalidInput    an argument that cannot be right, whatever the state
+    ├── InvalidInput    an argument that cannot be right in any state
     ├── Refused         the HTTP service does not take the request as it came
     │   ├── Unauthorized    no key, or none that is valid
     │   ├── Forbidden       the key does not open this
@@ -41,7 +41,7 @@ class TrustVLMError(Exception):
     """Base of every error that trustvlm raises on purpose.
 
     Attributes:
-        request_id: where the HTTP service told of it: under which id its log has the request.
+        request_id: of the request in the log of the HTTP service, where the error came from one.
     """
 
     request_id: str | None = None
@@ -126,8 +126,8 @@ class Damaged(Unavailable):
 
 
 class StaysHere(Unavailable, TypeError):
-    """An open service or client cannot be pickled or copied; a TypeError too, as pickle's own
-    refusals are."""
+    """An open service or client cannot be pickled or copied; a TypeError, too, as the refusals of
+    pickle are."""
 
 
 EXIT_CODES: dict[type[TrustVLMError], int] = {
@@ -153,5 +153,4 @@ STATUSES: dict[type[TrustVLMError], int] = {
 """HTTP status of each kind (the first one that the error is an instance of)."""
 
 FOUND_DAMAGE = 6
-"""Exit code of 'trustvlm verify' where it found damage: no error, since it did what it was asked to
-do."""
+"""Exit code of 'trustvlm verify' for a damaged home: no error, since the verification succeeded."""

@@ -26,7 +26,7 @@ __all__ = ["Client"]
 
 
 class Client(LabelVerbs, MeasuringVerbs):
-    """A :class:`trustvlm.TrustService` that another machine serves: the same verbs, arguments,
+    """A :class:`trustvlm.TrustService` that another machine serves, with equal verbs, arguments,
     answers and errors.
 
     A context manager; safe to use from several threads. Every call is repeated while the service is
@@ -34,8 +34,8 @@ class Client(LabelVerbs, MeasuringVerbs):
     it; it does a write once, however often it is repeated. Errors are those of trustvlm.errors,
     with the `request_id` under which the service's log has the request.
 
-    Not here are the verbs for whoever runs the service: indexes, purges, verification, backups,
-    moving and re-embedding spaces.
+    The verbs for the person who runs the service are missing: indexes, purges, verification,
+    backups, moving and re-embedding spaces.
     """
 
     def create_space(
@@ -53,7 +53,7 @@ class Client(LabelVerbs, MeasuringVerbs):
 
         Raises:
             Forbidden: an encoder that the service's operator does not allow (setting
-                serve_encoders). Else as there.
+                serve_encoders). Else as in the library.
         """
         content: dict[str, Any] = {
             "name": name,
@@ -121,7 +121,7 @@ class Client(LabelVerbs, MeasuringVerbs):
         again. `Verdicts.evidence` asks the service when it is called.
 
         Raises:
-            Busy: the space changes faster than so many queries can be answered. Else as there.
+            Busy: the space changes faster than the queries can be answered. Else as in the library.
         """
         named = None if labels is None else self._names(space, labels)
         return query_verbs.score(self._wire, space, queries, rule, top_k, named, params, revision)

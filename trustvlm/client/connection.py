@@ -43,7 +43,7 @@ class Connected(Unpicklable):
         proxy: str | None = None,
         trust_env: bool = True,
     ) -> None:
-        """Connect to a service; nothing is asked yet.
+        """Connect to a service; nothing is sent yet.
 
         Args:
             url: where 'trustvlm serve' listens, e.g. "http://127.0.0.1:8000". A user and password

@@ -64,7 +64,7 @@ def _load(source: Any, place: int) -> File:
             why = getattr(error, "strerror", None)
             problem = f"cannot be read: {why}" if why else str(error)
             return File(str(source), Path(source).name, b"", problem)
-    pil = sys.modules.get("PIL.Image")  # nobody has a PIL image without it
+    pil = sys.modules.get("PIL.Image")  # a caller with a PIL image has imported it
     if pil is None or not isinstance(source, pil.Image):
         problem = f"expected a path, bytes or a PIL image, got {type(source).__name__}"
         return File(f"<image {place}>", "", b"", problem)

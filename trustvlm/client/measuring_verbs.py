@@ -49,10 +49,10 @@ class MeasuringVerbs(Connected):
             rules, params, risk=risk, coverage=coverage, draws=draws, items=items,
             confidence=confidence,
         )  # fmt: skip
-        found = measure.measured(
+        result = measure.measured(
             self._wire, "evaluate", space, queries, truth, sources, list(options.items()), progress
         )
-        return read(Evaluation, found)
+        return read(Evaluation, result)
 
     def evaluate_stored(
         self,
@@ -67,7 +67,7 @@ class MeasuringVerbs(Connected):
         confidence: float = 0.9,
         progress: Progress | None = None,
     ) -> Evaluation:
-        """:meth:`evaluate` on the images that :meth:`recalibrate` uses. Raises as there."""
+        """:meth:`evaluate` on the images that :meth:`recalibrate` uses. Raises as that."""
         options = measure.evaluate_options(
             rules, params, risk=risk, coverage=coverage, draws=draws, items=items,
             confidence=confidence,
@@ -111,10 +111,10 @@ class MeasuringVerbs(Connected):
             ("unknown_rate", unknown_rate),
             ("may_correct", may_correct),
         ]
-        found = measure.measured(
+        result = measure.measured(
             self._wire, "calibrate", space, queries, truth, sources, options, progress
         )
-        return read(Calibration, found)
+        return read(Calibration, result)
 
     def recalibrate(
         self,
@@ -127,7 +127,7 @@ class MeasuringVerbs(Connected):
         may_correct: bool | None = None,
         progress: Progress | None = None,
     ) -> Calibration:
-        """Calibrate anew for the space as it is, on the stored images; see
+        """Calibrate the space as it is now on the stored images; see
         :meth:`TrustService.recalibrate`."""
         if params is not None and rule is None:
             raise InvalidInput("params: name the rule they belong to")
@@ -179,12 +179,12 @@ class MeasuringVerbs(Connected):
         )
 
     def list_jobs(self, *, limit: int = 50) -> list[Job]:
-        """The newest jobs that the key may see, without what they found."""
+        """The newest jobs that the key may see, without their results."""
         answer = self._wire.ask("GET", path_of("jobs"), query=[("limit", limit)])
         return list(read(JobList, answer).jobs)
 
     def get_job(self, job_id: str) -> Job:
-        """A job: how far it is and, at its end, what it found. Raises NotFound."""
+        """A job: how far it is and, at its end, its result. Raises NotFound."""
         return find_job(self._wire, job_id)
 
     def cancel_job(self, job_id: str) -> Job:

@@ -121,7 +121,7 @@ class Wire:
     """Connections to one service; safe to use from several threads, and in processes that are
     forked meanwhile.
 
-    Two processes that share a connection read each other's answers, so every process opens its own.
+    Two processes that share a connection read each other's answers, so each process opens new ones.
     An answer is used only if it carries the id of its request, because a proxy may mix answers up.
     """
 
@@ -192,7 +192,7 @@ class Wire:
         with jitter, and are at least as long as the service asks for.
 
         Args:
-            write: send an Idempotency-Key, the same with every try.
+            write: send one Idempotency-Key with every try.
             revision: the revision that the space must have.
 
         Raises:
@@ -304,7 +304,7 @@ def _problem_of(response: httpx.Response) -> tuple[TrustVLMError, str | None]:
 
 
 def error_of(kind: str, message: str, status: int = 500) -> TrustVLMError:
-    """An error of the service's as the class of trustvlm.errors that it has there."""
+    """An error of the service as the class of trustvlm.errors with its name."""
     error_class = getattr(errors, kind, None) if kind in errors.__all__ else None
     if not (isinstance(error_class, type) and issubclass(error_class, TrustVLMError)):
         error_class = _OF_STATUS.get(status, TrustVLMError)

@@ -51,7 +51,7 @@ def problem(
 
 
 def of_error(request_id: str, error: TrustVLMError) -> JSONResponse:
-    """What a client is told of an error of the tree."""
+    """The answer for an error of the tree."""
     headers = {}
     if (seconds := getattr(error, "retry_after", None)) is not None:
         headers["retry-after"] = str(max(1, math.ceil(seconds)))

@@ -87,7 +87,7 @@ class SpaceBody(SpaceOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class LabelBody(Options):
-    """One label, with whatever is known of it."""
+    """One label; everything but the name is optional."""
 
     name: Annotated[LabelName, Field(examples=["airport"])]
     text_vector: Annotated[
@@ -97,7 +97,7 @@ class LabelBody(Options):
         None
     )
     classifier_image_vectors: Annotated[
-        Rows | None, says("(k, d) classifier embeddings of the same images")
+        Rows | None, says("(k, d) classifier embeddings of these images")
     ] = None
     prompt: Prompt | None = None
 
