@@ -14,7 +14,7 @@ from trustvlm.http.routes.openapi import route
 from trustvlm.http.wire.bodies import FORM, JSON, NPZ, Received, read_body
 from trustvlm.http.wire.matching import expected_revision
 from trustvlm.http.wire.schemas import EmbedBody, EvidenceBody, ScoreBody, SearchBody
-from trustvlm.http.wire.verdict_rows import term_rows, verdict_rows
+from trustvlm.http.wire.term_rows import term_rows
 from trustvlm.http.work.batches import Part
 from trustvlm.http.work.process import Serving, refuse_unknown, serving_of
 from trustvlm.service.query.evidence import EvidenceGone, EvidenceReader
@@ -77,7 +77,7 @@ async def _scored(
     """Verdicts with their evidence and, of image files, their names and the unreadable ones."""
     verdicts: Verdicts = part.answer
     serving.meters.judged(space, verdicts, part.start, part.stop)
-    rows = verdict_rows(verdicts, part.start, part.stop)
+    rows = verdicts.plain_rows(part.start, part.stop)
     if evidence:
 
         def read() -> list[Any]:
@@ -106,8 +106,8 @@ def _unread_files(embedded: Embedded) -> tuple[UnreadFile, ...]:
 
 @router.post(f"{SPACE}/evidence", **route("read", EvidenceList, EvidenceBody, JSON))
 async def evidence(request: Request, space: str) -> Response:
-    """The nearest support images of label and rival of verdicts, as of their revision, whatever
-    changed since.
+    """The nearest support images of label and rival of verdicts, as of their revision, even if
+    the space has changed since.
 
     The body repeats the queries and what the answer with the verdicts said of them.
     """

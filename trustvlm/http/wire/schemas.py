@@ -40,7 +40,7 @@ __all__ = [
     "AliasBody", "CalibrateBody", "EmbedBody", "EvaluateBody", "EvidenceBody", "FeedbackBody",
     "IdsBody", "LabelBody", "LabelContents", "LabelledBody", "NamesBody", "NewLabelForm",
     "PatchBody", "PicturedLabel", "RegisterBody", "ScoreBody", "SearchBody", "SpaceBody",
-    "StoredCalibrateBody", "StoredEvaluateBody", "SupportsBody", "SyncBody",
+    "StoredCalibrateBody", "StoredEvaluateBody", "SupportsBody", "SyncBody", "examples",
 ]  # fmt: skip
 
 Vector = list[float]
@@ -335,3 +335,29 @@ class CalibrateBody(CalibrateOptions, LabelledBody):
     """Labelled queries to calibrate on."""
 
     rule: RuleChoice = CalibrateOptions.rule
+
+
+_QUERIES = {"classifier": [[0.9, 0.1]], "verifier": [[1.0, 0.0, 0.2]]}
+_LABELLED = _QUERIES | {"truth": ["airport"]}
+_AIRPORT = {"name": "airport", "text_vector": [1.0, 0.0], "image_vectors": [[1.0, 0.1, 0.0]]}
+_STATE = {"space": 1, "epoch": "…", "aliases": {}}
+_NEAREST = {"revision": 1, "verifier": [[1.0, 0.0, 0.2]], "label_ids": [1], "rival_ids": [2]}
+_EXAMPLES: dict[type[Options], dict[str, Any]] = {
+    SpaceBody: {"name": "aerial", "classifier": "precomputed:2", "verifier": "precomputed:3"},
+    RegisterBody: {"labels": [_AIRPORT, {"name": "sea"}]},
+    PatchBody: {"new_name": "airfield"},
+    SupportsBody: {"image_vectors": [[1.0, 0.0, 0.1]]},
+    AliasBody: {"of": "airport"},
+    IdsBody: {"ids": [1]},
+    EvidenceBody: {"state": _STATE, **_NEAREST, "k": 3},
+    ScoreBody: _QUERIES | {"rule": None, "evidence": 3},
+    SearchBody: {"verifier": [[1.0, 0.0, 0.2]], "kind": "support", "k": 3},
+    FeedbackBody: _LABELLED,
+    EvaluateBody: _LABELLED,
+    CalibrateBody: _LABELLED | {"max_risk": 0.05},
+}
+
+
+def examples(body: type[Options]) -> dict[str, Any]:
+    """An example of a body for the OpenAPI document: of a space with 2-d embeddings."""
+    return _EXAMPLES.get(body, {})
