@@ -135,7 +135,9 @@ def secrets_of(home: Path, number: int, *, whole: bool) -> dict[str, bytes]:
     return found
 
 
-@pytest.mark.parametrize("whole", [True, False], ids=["label", "support image"])
+@pytest.mark.parametrize(
+    "whole", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["label", "support image"]
+)
 def test_of_a_large_space(large: Path, tmp_path: Path, half: None, whole: bool) -> None:
     """Float32 and 16-bit rows of snapshots, indexes trained over prototypes and over support
     images: all are searched."""

@@ -45,15 +45,15 @@ def test_result_counts_what_happened(service: trustvlm.TrustService, world: Worl
 def test_any_order_gives_the_same_bits_and_verdicts(
     service: trustvlm.TrustService, world: World
 ) -> None:
-    inputs, queries = world.inputs(5), world.queries()
+    inputs, queries = world.inputs(3), world.queries()
     for name in ("bulk", "one-by-one", "shuffled"):
         make_space(service, name)
     service.register("bulk", inputs)
     for item in inputs:
         service.register("one-by-one", [LabelInput(item.name, text_vector=item.text_vector)])
-    for shot in range(5):
+    for shot in range(3):
         for item in inputs:
-            vectors = np.asarray(item.image_vectors)[[4 - shot]]
+            vectors = np.asarray(item.image_vectors)[[2 - shot]]
             service.add_support("one-by-one", item.name, image_vectors=vectors)
     rng = np.random.default_rng(1)
     shuffled = [inputs[i] for i in rng.permutation(len(inputs))]
@@ -71,7 +71,7 @@ def test_any_order_gives_the_same_bits_and_verdicts(
     bulk = prototypes(service, "bulk", world.names)
     np.testing.assert_array_equal(bulk, prototypes(service, "one-by-one", world.names))
     np.testing.assert_array_equal(bulk, prototypes(service, "shuffled", world.names))
-    for rule in trustvlm.RULES:
+    for rule in ("posterior", "trustvlm_star", "knn"):
         expected = service.score("bulk", queries, rule=rule)
         for other in ("one-by-one", "shuffled"):
             assert_same_verdicts(expected, service.score(other, queries, rule=rule))
@@ -271,63 +271,52 @@ BAD_VECTORS = [
 ]
 
 
-@pytest.mark.parametrize(("vector", "message"), BAD_VECTORS)
-def test_bad_text_vector_leaves_nothing_behind(
-    service: trustvlm.TrustService, vector: object, message: str
-) -> None:
+def test_a_bad_vector_leaves_nothing_behind(service: trustvlm.TrustService) -> None:
     make_space(service)
-    good = LabelInput("good", text_vector=np.ones(TEXT_DIM))
-    with pytest.raises(trustvlm.InvalidInput, match=message):
-        service.register("s", [good, LabelInput("bad", text_vector=vector)])
+    text = np.ones(TEXT_DIM)
+    for vector, message in BAD_VECTORS:
+        with pytest.raises(trustvlm.InvalidInput, match=message):
+            service.register("s", [LabelInput("good", text), LabelInput("bad", text_vector=vector)])
+    for vector, message in BAD_VECTORS[1:5]:
+        images = np.ones((3, IMAGE_DIM))
+        images[2] = vector[0]  # type: ignore[index]
+        with pytest.raises(trustvlm.InvalidInput, match=message.replace("row 0", "row 2")):
+            service.register("s", [LabelInput("bad", text, image_vectors=images)])
     assert list(service.list_labels("s")) == []
     assert service.get_space("s").revision == 0
 
 
-@pytest.mark.parametrize(("vector", "message"), [(v, m) for v, m in BAD_VECTORS[1:5]])
-def test_bad_image_vector_leaves_nothing_behind(
-    service: trustvlm.TrustService, vector: np.ndarray, message: str
-) -> None:
+def test_bad_names(service: trustvlm.TrustService) -> None:
     make_space(service)
-    images = np.ones((3, IMAGE_DIM))
-    images[2] = vector[0]
-    with pytest.raises(trustvlm.InvalidInput, match=message.replace("row 0", "row 2")):
-        service.register(
-            "s", [LabelInput("bad", text_vector=np.ones(TEXT_DIM), image_vectors=images)]
-        )
-    assert list(service.list_labels("s")) == []
+    for name in (
+        "",
+        "  ",
+        " a",
+        "a\n",
+        "a\0b",
+        "a\u202eb",
+        "\ud800",
+        "x" * 501,
+        7,
+        None,
+        "a\x1b[31m",
+    ):
+        with pytest.raises(trustvlm.InvalidInput):
+            service.register("s", [LabelInput(name, text_vector=np.ones(TEXT_DIM))])  # type: ignore[arg-type]
+        with pytest.raises(trustvlm.InvalidInput):
+            make_space(service, name)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    "name", ["", "  ", " a", "a\n", "a\0b", "a\u202eb", "\ud800", "x" * 501, 7, None, "a\x1b[31m"]
-)
-def test_bad_names(service: trustvlm.TrustService, name: object) -> None:
+def test_unusual_names_are_names(service: trustvlm.TrustService) -> None:
     make_space(service)
-    with pytest.raises(trustvlm.InvalidInput):
-        service.register("s", [LabelInput(name, text_vector=np.ones(TEXT_DIM))])  # type: ignore[arg-type]
-    with pytest.raises(trustvlm.InvalidInput):
-        make_space(service, name)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "naïve café",
-        "港口",
-        "a/b",
-        "[red]x[/red]",
-        "emoji 🚢",
-        "O'Hare; DROP TABLE labels",
-        "x" * 500,
-    ],
-)
-def test_unusual_names_are_names(service: trustvlm.TrustService, name: str) -> None:
-    make_space(service)
-    service.register(
-        "s",
-        [LabelInput(name, text_vector=np.ones(TEXT_DIM), image_vectors=np.ones((1, IMAGE_DIM)))],
-    )
-    verdict = service.score("s", Queries(np.ones(TEXT_DIM), np.ones(IMAGE_DIM)))
-    assert verdict.label[0] == verdict.nearest_prototype[0] == name
+    names = ["naïve café", "港口", "a/b", "[red]x[/red]", "emoji 🚢", "O'Hare; DROP TABLE labels"]
+    names.append("x" * 500)
+    texts, images = np.eye(len(names), TEXT_DIM), np.eye(len(names), IMAGE_DIM)
+    service.register("s", [LabelInput(*row) for row in zip(names, texts, strict=True)])
+    for name, image in zip(names, images, strict=True):
+        service.add_support("s", name, image_vectors=image)
+    verdicts = service.score("s", Queries(texts, images))
+    assert verdicts.label.tolist() == verdicts.nearest_prototype.tolist() == names
 
 
 def test_vectors_that_cancel_out_are_refused_before_anything_is_written(
@@ -395,26 +384,18 @@ def test_what_a_precomputed_space_cannot_do(
     assert list(service.list_labels("s")) == []
 
 
-@pytest.mark.parametrize(
-    ("options", "error"),
-    [
-        ({"classifier": "precomputed:0"}, trustvlm.InvalidInput),
-        ({"classifier": "nonsense"}, trustvlm.InvalidInput),
-        ({"classifier": "timm:test_vit"}, trustvlm.InvalidInput),
-        ({"classifier": None}, trustvlm.InvalidInput),
-        ({"templates": []}, trustvlm.InvalidInput),
-        ({"templates": "a photo of {}"}, trustvlm.InvalidInput),
-        ({"templates": ["a photo"]}, trustvlm.InvalidInput),
-        ({"logit_scale": 0}, trustvlm.InvalidInput),
-        ({"logit_scale": float("nan")}, trustvlm.InvalidInput),
-        ({"recipe": "nope"}, trustvlm.NotFound),
-        ({"preset": "nope"}, trustvlm.NotFound),
-        ({"name": "a/b"}, trustvlm.InvalidInput),
-    ],
-)
-def test_spaces_that_cannot_be(
-    service: trustvlm.TrustService, options: dict, error: type[Exception]
-) -> None:
-    with pytest.raises(error):
-        make_space(service, **options)
+def test_spaces_that_cannot_be(service: trustvlm.TrustService) -> None:
+    refused: list[dict] = [
+        *({"classifier": spec} for spec in ("precomputed:0", "nonsense", "timm:test_vit", None)),
+        *({"templates": templates} for templates in ([], "a photo of {}", ["a photo"])),
+        {"logit_scale": 0},
+        {"logit_scale": float("nan")},
+        {"name": "a/b"},
+    ]
+    for options in refused:
+        with pytest.raises(trustvlm.InvalidInput):
+            make_space(service, **options)
+    for options in ({"recipe": "nope"}, {"preset": "nope"}):
+        with pytest.raises(trustvlm.NotFound):
+            make_space(service, **options)
     assert list(service.list_spaces()) == []

@@ -240,24 +240,19 @@ def test_abort_leaves_nothing(service: TrustService, home: Path) -> None:
     require_equal(service.score("space", queries()), before)
 
 
-@pytest.mark.parametrize(
-    ("asked", "message"),
-    [
+def test_bad_arguments(service: TrustService) -> None:
+    ones = {"verifier": "precomputed:8", "image_vectors": {1: np.ones(7)}}
+    nan = {"classifier": "precomputed:8", "text_vectors": {"a": np.full(8, np.nan)}}
+    for arguments, message in (
         ({}, "expected a classifier, a verifier or templates"),
-        (
-            {"verifier": "precomputed:8", "image_vectors": {1: np.ones(7)}},
-            r"image_vectors\[1\]: expected shape \(n, 8\)",
-        ),
-        (
-            {"classifier": "precomputed:8", "text_vectors": {"a": np.full(8, np.nan)}},
-            r"text_vectors\['a'\]: row 0 has NaN",
-        ),
         ({"templates": ["no braces"]}, "templates: each must be"),
-    ],
-)
-def test_bad_arguments(service: TrustService, asked: dict[str, Any], message: str) -> None:
-    with pytest.raises(trustvlm.TrustVLMError, match=message):
-        service.reembed_space("space", **asked)
+        (ones, r"image_vectors\[1\]: expected shape \(n, 8\)"),
+        (nan, r"text_vectors\['a'\]: row 0 has NaN"),
+    ):
+        with pytest.raises(trustvlm.TrustVLMError, match=message):
+            service.reembed_space("space", **arguments)
+        if service.reembed_status("space").state == "staged":
+            service.abort_reembed("space")
 
 
 def watch(home: str) -> None:
@@ -343,10 +338,8 @@ def begin(home: str, chunk: str) -> None:
     tell("done")
 
 
-@pytest.mark.parametrize(
-    "after", [pytest.param(1, marks=pytest.mark.slow), 4, pytest.param(10, marks=pytest.mark.slow)]
-)
-def test_killed_and_resumed(home: Path, after: int) -> None:
+def test_killed_and_resumed(home: Path) -> None:
+    after = 4
     with trustvlm.open(home, read_only=True) as service:
         before = service.score("space", queries()).label.tolist()
     with start(begin, home, 2) as process:
@@ -357,10 +350,9 @@ def test_killed_and_resumed(home: Path, after: int) -> None:
     assert process.returncode == -signal.SIGKILL
     with trustvlm.open(home) as service:
         status = service.reembed_status("space")
-        if status.state != "kept":  # the last chunk was the last: it may have got through
-            assert status.labels >= 2 * (after - 1)
-            assert service.score("space", queries()).label.tolist() == before
-            service.reembed_space("space", **given(home))
+        assert status.labels >= 2 * (after - 1)
+        assert service.score("space", queries()).label.tolist() == before
+        service.reembed_space("space", **given(home))
         require_fresh(service, [new_label(n, supports=n % 4) for n in range(20)])
 
 
