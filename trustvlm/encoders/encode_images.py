@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from trustvlm.encoders.base import Encoder
-from trustvlm.encoders.images.prepare import Prepared, prepare_all
+from trustvlm.encoders.images.decode import DecodedImage, decode_image
+from trustvlm.encoders.images.preprocess import Preprocess
 from trustvlm.encoders.images.reading import (
     DEFAULT_LIMITS,
     ImageLimits,
     UnreadableImage,
     source_name,
 )
+from trustvlm.encoders.images.sandboxes import FilePixels, is_uniform, read_file, sandbox
 from trustvlm.errors import InvalidInput
+from trustvlm.system.sandbox import Sandbox
 from trustvlm.system.timing import stage
 from trustvlm.types.arrays import Float32s
 from trustvlm.types.remarks import Remark
@@ -26,8 +35,11 @@ if TYPE_CHECKING:
 
 __all__ = ["EncodedImage", "FailedImage", "encode_images"]
 
+UNIFORM = Remark("of a single colour after preparation", named=True)
 _FEW_IMAGES = 256  # below this, starting processes costs more than it saves
 _MOST_WORKERS = 4
+
+Run = Callable[..., Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +70,15 @@ class FailedImage:
     index: int
     source: str
     reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """An image before it is encoded, with one (3, height, width) float32 array per encoder."""
+
+    decoded: DecodedImage | FilePixels
+    pixels: tuple[Float32s, ...]
+    remarks: tuple[Remark, ...]
 
 
 def encode_images(
@@ -99,45 +120,45 @@ def encode_images(
             )
     if workers is None:
         workers = 0 if len(sources) < _FEW_IMAGES else min(_MOST_WORKERS, os.cpu_count() or 1)
-    return _encode(sources, encoders, batch_size, workers, limits, progress)
+    preprocesses = [encoder.preprocess for encoder in encoders]
+    prepared = _prepare_all(sources, preprocesses, limits, workers, batch_size + 2 * workers)
+    return _encode(sources, encoders, batch_size, prepared, progress)
 
 
 def _encode(
     sources: Sequence[ImageSource],
     encoders: Sequence[Encoder],
     batch_size: int,
-    workers: int,
-    limits: ImageLimits,
+    prepared: Generator[_Prepared | UnreadableImage],
     progress: Callable[[int], None] | None,
 ) -> Iterator[EncodedImage | FailedImage]:
-    preprocesses = [encoder.preprocess for encoder in encoders]
-    ahead = batch_size + 2 * workers
-    prepared = prepare_all(sources, preprocesses, limits, workers=workers, ahead=ahead)
-    numbered = enumerate(prepared)
-    while batch := _next_batch(numbered, batch_size):
-        good = [item for _, item in batch if isinstance(item, Prepared)]
-        columns = [
-            _encode_batch(encoder, [item.pixels[i] for item in good])
-            for i, encoder in enumerate(encoders)
-        ]
-        rows = iter(zip(*columns, strict=True) if columns else [()] * len(good))
-        for index, item in batch:
-            name = source_name(sources[index], index)
-            if isinstance(item, Prepared):
-                yield EncodedImage(
-                    index, name, item.content_hash, item.thumbnail, next(rows), item.remarks
-                )
-            else:
-                yield FailedImage(index, name, item.reason)
-        if progress is not None:
-            progress(len(batch))
+    index = 0
+    with closing(prepared):
+        while batch := _next_batch(prepared, batch_size):
+            good = [item for item in batch if isinstance(item, _Prepared)]
+            columns = [
+                _encode_batch(encoder, [item.pixels[i] for item in good])
+                for i, encoder in enumerate(encoders)
+            ]
+            rows = iter(zip(*columns, strict=True) if columns else [()] * len(good))
+            for item in batch:
+                name = source_name(sources[index], index)
+                if isinstance(item, UnreadableImage):
+                    yield FailedImage(index, name, item.reason)
+                else:
+                    decoded, embeddings = item.decoded, next(rows)
+                    content, thumbnail = decoded.content_hash, decoded.thumbnail
+                    yield EncodedImage(index, name, content, thumbnail, embeddings, item.remarks)
+                index += 1
+            if progress is not None:
+                progress(len(batch))
 
 
 def _next_batch(
-    numbered: Iterator[tuple[int, Prepared | UnreadableImage]], batch_size: int
-) -> list[tuple[int, Prepared | UnreadableImage]]:
+    prepared: Iterator[_Prepared | UnreadableImage], batch_size: int
+) -> list[_Prepared | UnreadableImage]:
     with stage("decode"):
-        return list(islice(numbered, batch_size))
+        return list(islice(prepared, batch_size))
 
 
 def _encode_batch(encoder: Encoder, pixels: list[Float32s]) -> list[Float32s]:
@@ -147,3 +168,71 @@ def _encode_batch(encoder: Encoder, pixels: list[Float32s]) -> list[Float32s]:
 
     with stage("encode"):
         return list(encoder.encode_images(torch.stack([torch.from_numpy(p) for p in pixels])))
+
+
+def _prepare_all(
+    sources: Sequence[ImageSource],
+    preprocesses: Sequence[Run],
+    limits: ImageLimits,
+    workers: int,
+    ahead: int,
+) -> Generator[_Prepared | UnreadableImage]:
+    """The result of each source in order; at most `ahead` of them wait to be taken."""
+    busy: set[Sandbox] = set()
+    if not workers:
+        for source in sources:
+            yield _prepare(source, preprocesses, limits, busy)
+        return
+    threads = ThreadPoolExecutor(workers, thread_name_prefix="trustvlm-decode")
+    waiting: deque[Future[_Prepared | UnreadableImage]] = deque()
+    try:
+        for source in sources:
+            waiting.append(threads.submit(_prepare, source, preprocesses, limits, busy))
+            if len(waiting) >= ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
+        for child in list(busy):  # nobody waits for its image
+            child.close()
+        threads.shutdown()
+
+
+def _prepare(
+    source: ImageSource, preprocesses: Sequence[Run], limits: ImageLimits, busy: set[Sandbox]
+) -> _Prepared | UnreadableImage:
+    """One image, or why it cannot be used; meanwhile its sandbox is one of the `busy`.
+
+    Equal preprocessing runs once. What is decoded already stays in this process: sending its pixels
+    costs more than resizing them. Preprocessing that is no :class:`Preprocess` stays here, too.
+    """
+    distinct = list(dict.fromkeys(preprocesses))
+    ours = [one for one in distinct if isinstance(one, Preprocess)]
+    decoded: FilePixels | DecodedImage
+    try:
+        if isinstance(source, (str, Path, bytes)):
+            with sandbox() as child:
+                busy.add(child)
+                try:
+                    decoded = read_file(
+                        child, source, limits, ours, image=len(ours) < len(distinct)
+                    )
+                finally:
+                    busy.discard(child)
+            crops, uniform = decoded.crops, decoded.uniform
+        else:
+            decoded = decode_image(source, limits)
+            crops = tuple(one.cropped(decoded.image) for one in ours)
+            uniform = is_uniform(decoded.image)
+    except UnreadableImage as error:
+        return error
+    arrays: dict[Run, Float32s] = {
+        one: one.normalised(crop) for one, crop in zip(ours, crops, strict=True)
+    }
+    for one in distinct:
+        if one not in arrays:
+            arrays[one] = np.asarray(one(decoded.image), np.float32)
+    uniform = uniform or any(np.ptp(array, axis=(1, 2)).max() == 0 for array in arrays.values())
+    remarks = (*decoded.remarks, UNIFORM) if uniform else decoded.remarks
+    return _Prepared(decoded, tuple(arrays[one] for one in preprocesses), remarks)

@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from trustvlm.encoders.images.foreign import what_it_is
-from trustvlm.encoders.images.layouts import layout_of, refused_tiff
+from trustvlm.encoders.images.foreign import layout_of, refused, what_it_is
 from trustvlm.encoders.images.pixels import read_rgb
 from trustvlm.encoders.images.reading import ImageLimits, UnreadableImage
 from trustvlm.system.sandbox import limit_cpu
@@ -38,9 +37,6 @@ _CUT = Remark("cut off before the end, the missing part filled", named=True)
 _LACKS_END = (
     "its last bytes are missing, as after an interrupted download or copy: fetch it again, or read "
     "the part that is there with accept_truncated"
-)
-_AVIF_SEQUENCE = (
-    "is an AVIF sequence, whose frames cannot be read; run: ffmpeg -i IN -frames:v 1 out.png"
 )
 
 Pixels = tuple["Image", tuple[Remark, ...]]
@@ -151,8 +147,8 @@ def _opener(data: bytes, name: str) -> tuple[Callable[[], Image], str]:
 
     if any(form not in pil.OPEN for form in FORMATS):
         pil.init()
-    if refused := _AVIF_SEQUENCE if data[4:12] == b"ftypavis" else refused_tiff(data):
-        raise UnreadableImage(name, refused)
+    if reason := refused(data):
+        raise UnreadableImage(name, reason)
     for form in FORMATS:
         factory, accept = pil.OPEN.get(form, (None, None))
         # accept may also answer with a text: Pillow was built without that format.

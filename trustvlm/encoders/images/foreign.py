@@ -1,106 +1,45 @@
-"""What a file that is not read here is, by its first bytes, and what to run to have a file that
-is."""
+"""What a file that is not read here is, from its first bytes and the tags of a TIFF, and what to
+run to have a file that is. The kinds are in foreign.toml."""
 
 from __future__ import annotations
 
+import io
 import re
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
 
-from trustvlm.encoders.images.layouts import layout_of
-
-__all__ = ["what_it_is"]
+__all__ = ["layout_of", "refused", "what_it_is"]
 
 _HEAD = 4_096  # bytes that are looked at
-
-_RAW = "dcraw -w -T IN, or darktable-cli IN out.png"
-_FRAME = "ffmpeg -i IN -frames:v 1 out.png"
-_MAGICK = "magick IN out.png"
-_FIRST_LAYER = "magick 'IN[0]' out.png"
-_GS = "gs -dSAFER -sDEVICE=png16m -r150 -o out.png IN"
-_HEIC = "heif-convert IN out.png, or magick IN out.png"
-_JPEG_2000 = "opj_decompress -i IN -o out.png"
-_GDAL = "gdal_translate -of GTiff IN out.tif"
-_SAVE_ARRAY = "read the array with h5py and save it as PNG or TIFF"
-_SAVE_SLICE = "choose a slice and save it as PNG or TIFF (nibabel)"
-_FROM_NUMPY = "PIL.Image.fromarray(numpy.load(IN)).save('out.png')"
 _AGAIN = "fetch the file again"
+_BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _FORMAT = 258, 259, 262, 277, 339
+_SUBFILE, _PLANES, _SUB_IMAGES, _EXTRA, _DNG = 254, 284, 330, 338, 50706
+_TAGS = (
+    *(_BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _FORMAT),
+    *(_SUBFILE, _PLANES, _SUB_IMAGES, _EXTRA, _DNG),
+)
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_DECODED = (1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946)  # compressions whose failure means damage
+_JPEG_FRAME = re.compile(rb"\xff([\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf\xf7])..(.)", re.DOTALL)
+_RAW = (
+    "is a camera RAW file ({}), only its preview can be read; run: dcraw -w -T IN, or "
+    "darktable-cli IN out.png"
+)
+_DEEP_PLANES = (
+    "is a TIFF with 16-bit bands stored separately, which cannot be read; run: tiffcp -p contig "
+    "-c none IN out.tif"
+)
+_SEQUENCE = (
+    "is an AVIF sequence, whose frames cannot be read; run: ffmpeg -i IN -frames:v 1 out.png"
+)
 
-_SIGNATURES: tuple[tuple[int, bytes, str, str], ...] = (
-    (0, b"version https://git-lfs", "a pointer of Git LFS, not the file itself", "git lfs pull"),
-    (0, b"/annex/objects/", "a pointer of git-annex, not the file itself", "git annex get IN"),
-    (0, b"\0\5\x16\7", "an AppleDouble file of macOS (._NAME), not the picture beside it",
-     "dot_clean on its folder"),
-    (0, b"%PDF-", "a PDF document", "pdftoppm -png -r 150 IN out"),
-    (0, b"%!PS", "a PostScript or EPS drawing", _GS),
-    (0, b"\xc5\xd0\xd3\xc6", "an EPS drawing", _GS),
-    (0, b"8BPS", "a Photoshop document (PSD)", _FIRST_LAYER),
-    (0, b"gimp xcf", "a GIMP document (XCF)", "magick IN -flatten out.png"),
-    (0, b"\xff\x0a", "a JPEG XL image", "djxl IN out.png"),
-    (0, b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL image", "djxl IN out.png"),
-    (0, b"\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000 image", _JPEG_2000),
-    (0, b"\xff\x4f\xff\x51", "a JPEG 2000 image", _JPEG_2000),
-    (0, b"II\xbc", "a JPEG XR image", "JxrDecApp -i IN -o out.tif"),
-    (0, b"FUJIFILMCCD-RAW", "a camera RAW file (Fujifilm RAF)", _RAW),
-    (0, b"IIRO", "a camera RAW file (Olympus ORF)", _RAW),
-    (0, b"IIRS", "a camera RAW file (Olympus ORF)", _RAW),
-    (0, b"MMOR", "a camera RAW file (Olympus ORF)", _RAW),
-    (0, b"IIU\0", "a camera RAW file (Panasonic RW2)", _RAW),
-    (0, b"IIII", "a camera RAW file (Phase One IIQ)", _RAW),
-    (0, b"FOVb", "a camera RAW file (Sigma X3F)", _RAW),
-    (0, b"\0MRM", "a camera RAW file (Minolta MRW)", _RAW),
-    (6, b"HEAPCCDR", "a camera RAW file (Canon CRW)", _RAW),
-    (128, b"DICM", "a DICOM file", "dcm2img --write-png IN out.png, or gdcmimg"),
-    (344, b"n+1\0", "a NIfTI volume", _SAVE_SLICE),
-    (0, b"SIMPLE  =", "a FITS file", "fits2bitmap -o out.png IN"),
-    (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file", _SAVE_ARRAY),
-    (0, b"CDF\1", "a NetCDF file", _GDAL),
-    (0, b"CDF\2", "a NetCDF file", _GDAL),
-    (0, b"\x93NUMPY", "a NumPy array", _FROM_NUMPY),
-    (0, b"v/1\1", "an OpenEXR image", _MAGICK),
-    (0, b"#?RADIANCE", "a Radiance HDR image", _MAGICK),
-    (0, b"#?RGBE", "a Radiance HDR image", _MAGICK),
-    (0, b"DDS ", "a DirectDraw texture (DDS)", _MAGICK),
-    (0, b"qoif", "a QOI image", _MAGICK),
-    (0, b"P7\n", "a PAM image", "pamtopnm IN > out.ppm"),
-    (0, b"PF\n", "a colour PFM image", _MAGICK),
-    (0, b"\0\0\1\0", "an icon (ICO)", _FIRST_LAYER),
-    (0, b"icns", "an icon (ICNS)", _FIRST_LAYER),
-    (0, b"\xd7\xcd\xc6\x9a", "a drawing (WMF)", _MAGICK),
-    (40, b" EMF", "a drawing (EMF)", _MAGICK),
-    (0, b"\x1aE\xdf\xa3", "a video (Matroska or WebM)", _FRAME),
-    (8, b"AVI ", "a video (AVI)", _FRAME),
-    (0, b"\0\0\1\xba", "a video (MPEG)", _FRAME),
-    (0, b"\0\0\1\xb3", "a video (MPEG)", _FRAME),
-    (0, b"FLV\1", "a video (FLV)", _FRAME),
-    (0, b"OggS", "an Ogg video or sound", _FRAME),
-    (4, b"moov", "a video (QuickTime)", _FRAME),
-    (4, b"mdat", "a video (QuickTime)", _FRAME),
-    (0, b"PK\3\4", "a ZIP archive or an office document", "unzip IN"),
-    (0, b"\x1f\x8b", "a gzip archive", "gunzip IN, or tar xzf IN"),
-    (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive", "7z x IN"),
-    (0, b"Rar!", "a RAR archive", "unrar x IN"),
-    (257, b"ustar", "a tar archive", "tar xf IN"),
-)  # fmt: skip
-_BRANDS: dict[bytes, tuple[str, str]] = {
-    b"crx ": ("a camera RAW file (Canon CR3)", _RAW),
-    b"avif": (
-        "an AVIF image, which the installed Pillow cannot decode",
-        "avifdec IN out.png; or install Pillow 11.3 or newer",
-    ),
-    b"avis": ("an AVIF sequence", "ffmpeg -i IN -frames:v 1 out.png"),
-    **dict.fromkeys(
-        (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"),
-        ("a HEIC or HEIF photograph", _HEIC),
-    ),
-}
-_BROKEN = {
-    b"\x89PNG": "PNG",
-    b"\xff\xd8": "JPEG",
-    b"GIF8": "GIF",
-    b"RIFF": "WebP or other RIFF",
-    b"BM": "BMP",
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-}
+
+@cache
+def _kinds() -> dict[str, Any]:
+    return tomllib.loads(Path(__file__).with_name("foreign.toml").read_text(encoding="utf-8"))
 
 
 def what_it_is(data: bytes) -> str | None:
@@ -111,21 +50,57 @@ def what_it_is(data: bytes) -> str | None:
     kind = _box(data) or _signature(data) or _text(data[:_HEAD])
     if kind is not None:
         what, remedy = kind
-        return (
-            f"is {what}, not an image in a supported format; "
-            f"{remedy if remedy == _AGAIN else f'run: {remedy}'}"
-        )
-    layout = layout_of(data)
-    if layout:
+        run = remedy if remedy == _AGAIN else f"run: {remedy}"
+        return f"is {what}, not an image in a supported format; {run}"
+    if layout := layout_of(data):
         return layout
-    broken = next((name for start, name in _BROKEN.items() if data.startswith(start)), None)
-    return f"begins like a {broken} file, but its header is damaged; {_AGAIN}" if broken else None
+    for start, form in _kinds()["headers"].items():
+        if data.startswith(start.encode("latin-1")):
+            return f"begins like a {form} file, but its header is damaged; {_AGAIN}"
+    return None
+
+
+def refused(data: bytes) -> str:
+    """Why a file that Pillow would decode is not read here, and what to run; "" for any other.
+
+    A camera's RAW file shows a small preview first and has the picture in a sub-image. Of planes of
+    16 bits that are compressed, or of four of them, Pillow gives upper bytes only.
+    """
+    if data[4:12] == b"ftypavis":
+        return _SEQUENCE
+    if data[:4] not in _TIFF:
+        return ""
+    values = _tags(data)
+    bands = values.get(_SAMPLES, 1)
+    deep_planes = values.get(_PLANES) == 2 and bands > 1 and values.get(_BITS, 1) > 8
+    if deep_planes and (values.get(_COMPRESSION, 1) > 1 or (bands > 3 and values.get(_EXTRA, 1))):
+        return _DEEP_PLANES
+    if data[8:11] == b"CR\2":
+        return _RAW.format("Canon CR2")
+    if _DNG in values:
+        return _RAW.format("DNG")
+    preview = values.get(_SUBFILE, 0) & 1 and _SUB_IMAGES in values
+    if preview or values.get(_PHOTOMETRIC) in (32803, 34892):
+        return _RAW.format("TIFF with a preview, such as NEF, ARW, SRW, PEF")
+    return ""
+
+
+def layout_of(data: bytes, *, opened: bool = False) -> str:
+    """What keeps a JPEG or TIFF from being read here, and what to run; "" where that is nothing
+    special.
+
+    With `opened`, the header was understood and the pixels were not.
+    """
+    if data.startswith(b"\xff\xd8"):
+        return _jpeg_layout(data)
+    return _tiff_layout(_tags(data), opened=opened) if data[:4] in _TIFF else ""
 
 
 def _signature(data: bytes) -> tuple[str, str] | None:
-    return next(
-        (kind for at, mark, *kind in _SIGNATURES if data[at : at + len(mark)] == mark), None
-    )  # type: ignore[return-value]
+    for at, mark, what, remedy in _kinds()["signatures"]:
+        if data[at : at + len(mark)] == mark.encode("latin-1"):
+            return what, remedy
+    return None
 
 
 def _box(data: bytes) -> tuple[str, str] | None:
@@ -134,31 +109,102 @@ def _box(data: bytes) -> tuple[str, str] | None:
         return None
     length = min(max(int.from_bytes(data[:4]), 16), 256)
     brands = [data[8:12], *(data[at : at + 4] for at in range(16, min(length, len(data)), 4))]
-    general = (b"mif1", b"msf1")
-    brands.sort(key=lambda brand: brand in general)  # what says which coding it is comes first
-    return next(
-        (_BRANDS[brand] for brand in brands if brand in _BRANDS),
-        ("a video (MP4 or QuickTime)", _FRAME),
-    )
+    brands.sort(key=lambda brand: brand in (b"mif1", b"msf1"))  # what names a coding comes first
+    kinds = _kinds()["brands"]
+    for brand in brands:
+        if (kind := kinds.get(brand.decode("latin-1"))) is not None:
+            return kind[0], kind[1]
+    return "a video (MP4 or QuickTime)", "ffmpeg -i IN -frames:v 1 out.png"
 
 
 def _text(head: bytes) -> tuple[str, str] | None:
     """A text that came in place of a picture."""
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    sent = "as a server sends it in place of a picture (an error"
     if b"<svg" in start:
         return "an SVG drawing", "rsvg-convert -o out.png IN"
     if re.match(rb"<(!doctype html|html|head|body|script)", start) or b"<html" in start:
-        return (
-            "an HTML page, as a server sends it in place of a picture (an error or a log-in)",
-            _AGAIN,
-        )
+        return f"an HTML page, {sent} or a log-in)", _AGAIN
     if start.startswith(b"<?xml") or (start.startswith(b"<") and b">" in start):
-        return "an XML text, as a server sends it in place of a picture (an error)", _AGAIN
+        return f"an XML text, {sent})", _AGAIN
     if start[:1] in (b"{", b"["):
-        return "a JSON text, as a server sends it in place of a picture (an error)", _AGAIN
+        return f"a JSON text, {sent})", _AGAIN
     try:
         text = head.decode("utf-8", "strict" if len(head) < _HEAD else "ignore")
     except UnicodeDecodeError:
         return None
-    printable = sum(c.isprintable() or c in "\r\n\t" for c in text)
-    return ("a text", _AGAIN) if text and printable == len(text) else None
+    printable = all(c.isprintable() or c in "\r\n\t" for c in text)
+    return ("a text", _AGAIN) if text and printable else None
+
+
+def _tags(data: bytes) -> dict[int, int]:
+    """The first value of each tag that tells a TIFF's layout, 0 where that is no integer."""
+    from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+    file = io.BytesIO(data)
+    try:
+        directory = ImageFileDirectory_v2(data[: 16 if 43 in data[2:4] else 8])
+        file.seek(directory.next)
+        directory.load(file)
+        values = {tag: directory[tag] for tag in _TAGS if tag in directory}
+    except MemoryError:
+        raise
+    except Exception:  # a foreign file's directory may be anything; its decoder says what is wrong
+        return {}
+    firsts = {tag: value[0] if isinstance(value, tuple) else value for tag, value in values.items()}
+    return {tag: first if isinstance(first, int) else 0 for tag, first in firsts.items()}
+
+
+def _tiff_layout(values: Mapping[int, int], *, opened: bool) -> str:
+    """How the pixels of a TIFF are stored that is not read here, and what to run; "" without a
+    directory, or where the layout is not at fault."""
+    if not values or (opened and values.get(_COMPRESSION, 1) in _DECODED):
+        return ""
+    words = _kinds()["tiff"]
+
+    def word(table: str, tag: int, default: int, unknown: str) -> str:
+        code = values.get(tag, default)
+        return str(words[table].get(str(code), f"{unknown} {code}"))
+
+    bands, bits, kind = (values.get(tag, 1) for tag in (_SAMPLES, _BITS, _FORMAT))
+    colours = values.get(_PHOTOMETRIC, 0)
+    layout = (
+        f"{bands} band{'s' if bands != 1 else ''} of {bits}-bit "
+        f"{word('sample_formats', _FORMAT, 1, 'sample format')}, "
+        f"{word('photometrics', _PHOTOMETRIC, 0, 'photometric')}, "
+        f"{word('compressions', _COMPRESSION, 1, 'compression')}"
+    )
+    if bands == 2:
+        remedy = "keep the first band: gdal_translate -b 1 IN out.tif"
+    elif bands > 1 and colours not in (2, 5, 6):
+        remedy = "choose red, green and blue: gdal_translate -b 3 -b 2 -b 1 -co PHOTOMETRIC=RGB"
+        remedy += " IN out.tif"
+    elif bands > 3:
+        remedy = "keep red, green and blue: gdal_translate -b 1 -b 2 -b 3 -co PHOTOMETRIC=RGB"
+        remedy += " IN out.tif"
+    elif bands == 3 and (bits > 16 or kind not in (1, 4)):
+        remedy = "run: gdal_translate -ot UInt16 -scale IN out.tif"
+    elif bits > 16 or kind not in (1, 2, 4):
+        remedy = "run: gdal_translate -ot Float32 IN out.tif"
+    else:
+        remedy = "run: gdal_translate IN out.tif, or tiffcp -c lzw IN out.tif"
+    return f"is a TIFF in a layout that cannot be read ({layout}); {remedy}"
+
+
+def _jpeg_layout(data: bytes) -> str:
+    """Why a JPEG of a kind that no decoder here reads is refused, and what to run; "" for a usual
+    one."""
+    match = _JPEG_FRAME.search(data[: 1 << 16])
+    if match is None:
+        return ""
+    marker, bits = match[1][0], match[2][0]
+    png = "gdal_translate -of PNG"
+    if marker == 0xF7:
+        return "is a JPEG-LS image, which cannot be read; run: magick IN out.png, or dcmdjpls"
+    if marker in (0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF):
+        kind = "is a lossless or hierarchical JPEG"
+        return f"{kind}, which cannot be read; run: {png} IN out.png"
+    if bits != 8:
+        kind = f"is a JPEG of {bits} bits a channel; only 8 bits can be read"
+        return f"{kind}; run: {png} -ot UInt16 IN out.png"
+    return ""
