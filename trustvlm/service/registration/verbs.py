@@ -7,17 +7,23 @@ from typing import TYPE_CHECKING
 
 import numpy.typing as npt
 
+from trustvlm.catalog.rows import label_pages, labels, supports
+from trustvlm.catalog.rows import spaces as space_rows
+from trustvlm.catalog.rows.likeness import unknown
+from trustvlm.service.home.home import Home
 from trustvlm.service.home.open_home import OpenHome
-from trustvlm.service.registration import edit_labels, listing, spaces, synonyms
+from trustvlm.service.registration import edit_labels, spaces, synonyms
 from trustvlm.service.registration.register import register
 from trustvlm.service.registration.sync import register_with
 from trustvlm.types import LabelInput, LabelRow, RegisterResult, SpaceRow, SupportRow
-from trustvlm.types.bounds import flags
+from trustvlm.types.bounds import flags, identifier
 
 if TYPE_CHECKING:
     from trustvlm.types.inputs import ImageSource
 
 __all__ = ["RegistrationVerbs"]
+
+_PAGE_ROWS = 1_000
 
 
 class RegistrationVerbs(OpenHome):
@@ -68,7 +74,10 @@ class RegistrationVerbs(OpenHome):
     def remove_space(self, name: str) -> None:
         """Remove a space; its name is free at once. It can be restored until the undo window has
         passed. Raises NotFound."""
-        spaces.remove_space(self._writable(), name)
+        home = self._writable()
+        with home.catalog.write("space.remove") as connection:
+            space_rows.remove(connection, name)
+        home.caches.forget(name)
 
     def register(
         self,
@@ -229,20 +238,27 @@ class RegistrationVerbs(OpenHome):
 
     def list_labels(self, space: str) -> Iterator[LabelRow]:
         """Every label of the space, in order of id. Raises NotFound."""
-        return listing.list_labels(self._ready(), space)
+        home = self._ready()
+        return _label_rows(home, home.space(space).id)
 
     def unknown_labels(self, space: str, names: Iterable[str | None]) -> dict[str, str | None]:
         """Those of `names` (None aside) that are no labels of the space, each with the label that
         was probably meant, or None. Raises NotFound: no such space."""
-        return listing.unknown_labels(self._ready(), space, names)
+        with self._ready().catalog.read() as connection:
+            record = space_rows.find(connection, space)
+            return unknown(connection, record.id, [name for name in names if name is not None])
 
     def list_supports(self, space: str, label: str) -> list[SupportRow]:
         """The support images of a label and its aliases, in order of id. Raises NotFound."""
-        return listing.list_supports(self._ready(), space, label)
+        with self._ready().catalog.read() as connection:
+            record = labels.find(connection, space_rows.find(connection, space).id, label)
+            return label_pages.list_group(connection, record.id)
 
     def thumbnail(self, support_id: int) -> bytes | None:
         """The JPEG thumbnail of a support image; None when it came as a vector or is removed."""
-        return listing.thumbnail(self._ready(), support_id)
+        support_id = identifier("support image", support_id)
+        with self._ready().catalog.read() as connection:
+            return supports.thumbnail(connection, support_id)
 
     def remove_support(self, space: str, ids: Sequence[int]) -> int:
         """Remove support images by id; the space's new revision. Raises NotFound (then none was
@@ -253,3 +269,15 @@ class RegistrationVerbs(OpenHome):
         """Bring back removed support images; the space's new revision. Raises NotFound or Conflict
         (then none came back)."""
         return edit_labels.restore_support(self._writable(), space, ids)
+
+
+def _label_rows(home: Home, space_id: int) -> Iterator[LabelRow]:
+    after = 0
+    while True:
+        # One transaction a page: none stays open while the caller works on the rows.
+        with home.catalog.read() as connection:
+            page = label_pages.label_page_by_id(connection, space_id, after, _PAGE_ROWS)
+        yield from page
+        if len(page) < _PAGE_ROWS:
+            return
+        after = page[-1].id
