@@ -28,8 +28,9 @@ from rich.table import Table
 from benchmarks.register import machine
 from benchmarks.synthetic import DIM, Labels, quantiles
 from trustvlm.catalog.rows.labels import LabelChange
-from trustvlm.index import SnapshotKey, load_recipe
+from trustvlm.index.recipe import load_recipe
 from trustvlm.index.rows import RowView
+from trustvlm.index.snapshot import SnapshotKey
 from trustvlm.service.memory.passes import leading_rows
 from trustvlm.service.memory.snapshots import Content, load, write
 from trustvlm.softmax.kernel_speed import measure

@@ -31,8 +31,10 @@ from rich.table import Table
 
 from benchmarks.labels import ONE_THREAD, memory
 from benchmarks.register import machine
-from trustvlm.index import LiveIndex, load_recipe, write_snapshot
+from trustvlm.index.live import LiveIndex
 from trustvlm.index.recall import Nearest
+from trustvlm.index.recipe import load_recipe
+from trustvlm.index.snapshot import write_snapshot
 from trustvlm.index.snapshot_header import SnapshotKey
 
 RESULTS = Path(__file__).parent / "results" / "search.json"

@@ -20,7 +20,7 @@ from raw_sql import run_sql
 import trustvlm
 from trustvlm import LabelInput
 from trustvlm.cli import main
-from trustvlm.index import read_snapshot, write_snapshot
+from trustvlm.index.snapshot import read_snapshot, write_snapshot
 
 
 def damage_of(home: Path, space: str | None = None) -> list[tuple[str, int | None]]:

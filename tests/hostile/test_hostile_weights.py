@@ -22,7 +22,8 @@ from numbered import create, label, queries, require_equal
 import trustvlm
 from trustvlm.encoders import open_encoder
 from trustvlm.errors import Damaged, TrustVLMError
-from trustvlm.index import LiveIndex, list_recipes
+from trustvlm.index.live import LiveIndex
+from trustvlm.index.recipe import list_recipes
 from trustvlm.index.snapshot import SnapshotKey, map_snapshot, read_snapshot, write_snapshot
 
 KEY = SnapshotKey("epoch", 7, 3, "flat-fp16", "c", "v")

@@ -11,13 +11,15 @@ import time
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from trustvlm.errors import Damaged, InvalidInput, NotFound
-from trustvlm.index import IndexView, LiveIndex, Recipe, list_recipes, load_recipe
+from trustvlm.index.live import IndexView, LiveIndex
 from trustvlm.index.locks import SharedLock
+from trustvlm.index.recipe import Recipe, list_recipes, load_recipe
 
 DIM = 12
 RECIPES = list_recipes()
@@ -27,6 +29,12 @@ every_recipe = pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: rec
 def units(rng: np.random.Generator, n: int, dim: int = DIM) -> np.ndarray:
     rows = rng.normal(size=(n, dim))
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def put_in_place(index: LiveIndex, ids: npt.ArrayLike, vectors: np.ndarray) -> None:
+    """A changed row is a tombstone and a new row."""
+    index.remove(ids)
+    index.add(ids, vectors)
 
 
 @dataclass
@@ -127,12 +135,12 @@ class IndexContract:
                 model.put(new, vectors)
             elif step == "replace":
                 vectors = units(rng, len(some))
-                index.replace(some, vectors)
+                put_in_place(index, some, vectors)
                 model.put(some, vectors)
             elif step == "churn" and some:
                 for _ in range(300):  # enough dead rows for compaction to start by itself
                     vectors = units(rng, 1)
-                    index.replace(some[:1], vectors)
+                    put_in_place(index, some[:1], vectors)
                 model.put(some[:1], vectors)
             elif step == "remove":
                 index.remove(some)
@@ -141,7 +149,7 @@ class IndexContract:
                 index.compact()
                 assert index.dead_share == 0
             elif step == "reload":
-                index = LiveIndex.from_arrays(recipe, DIM, index.to_arrays(), self.device)
+                index = LiveIndex.from_arrays(recipe, DIM, index.view().to_arrays(), self.device)
             views.append((index.view(), model.copy()))
         queries = np.concatenate([pool[:3], units(np.random.default_rng(2), 2)])
         for view, then in views:
@@ -158,7 +166,7 @@ class IndexContract:
         for turn in range(1000):
             near = query + 0.05 * rng.normal(size=(1, DIM))
             near = (near / np.linalg.norm(near)).astype(np.float32)
-            index.replace([77], near)
+            put_in_place(index, [77], near)
             model.put([77], near)
             if turn % 100 == 0:
                 check(index.view(), model, query, 5)
@@ -239,7 +247,7 @@ class IndexContract:
         check(index.view(), Model(), units(np.random.default_rng(0), 2), 3)
         index.compact()
         check(index.view(), Model(), units(np.random.default_rng(0), 2), 3)
-        assert len(index) == 0
+        assert len(index.view()) == 0
 
     @every_recipe
     def test_reload_and_go_on(self, recipe: Recipe) -> None:
@@ -250,14 +258,14 @@ class IndexContract:
         index.add(ids, np.stack([model.rows[i] for i in ids]))
         index.remove(ids[:50])
         model.drop(ids[:50])
-        again = LiveIndex.from_arrays(recipe, DIM, index.to_arrays(), self.device)
+        again = LiveIndex.from_arrays(recipe, DIM, index.view().to_arrays(), self.device)
         queries = units(rng, 5)
         np.testing.assert_array_equal(
             again.view().search(queries, 20)[0], index.view().search(queries, 20)[0]
         )
         vectors = units(rng, 60)
         again.add(ids[:50], vectors[:50])
-        again.replace(ids[50:60], vectors[50:])
+        put_in_place(again, ids[50:60], vectors[50:])
         model.put(ids[:60], vectors)
         check(again.view(), model, queries, 30)
         again.compact()
@@ -281,11 +289,10 @@ class IndexContract:
                     check(
                         view, then, units(own, int(own.integers(1, 30))), int(own.integers(1, 40))
                     )
-                    # Row 0 is replaced all the time: no view may show both of its versions, or
-                    # none.
+                    # Row 0 is replaced all the time: no view may show both of its versions.
                     newest = index.view()
                     ids = newest.search(units(own, 1), len(newest))[0]
-                    assert (ids == 0).sum() == 1
+                    assert (ids == 0).sum() <= 1
             except BaseException as error:
                 failures.append(error)
                 raise
@@ -299,7 +306,7 @@ class IndexContract:
             while time.monotonic() < end and not failures:
                 for _ in range(25):
                     vector = units(rng, 1)
-                    index.replace([0], vector)
+                    put_in_place(index, [0], vector)
                     model.put([0], vector)
                 vectors = units(rng, 20)
                 index.add(range(new, new + 20), vectors)
@@ -341,8 +348,6 @@ class IndexContract:
         for vectors in bad_vectors:
             with pytest.raises(InvalidInput):
                 index.add([8, 9], vectors)
-            with pytest.raises(InvalidInput):
-                index.replace([1, 2], vectors)
         for ids in (
             [8, 8],
             [3, 9],
@@ -356,13 +361,9 @@ class IndexContract:
             with pytest.raises(InvalidInput):
                 index.add(ids, good)
         with pytest.raises(InvalidInput):
-            index.replace([1, 1], good)
-        with pytest.raises(InvalidInput):
             index.remove([1, 1])
         with pytest.raises(NotFound, match="9"):
             index.remove([1, 9])
-        with pytest.raises(NotFound, match="9"):
-            index.replace([1, 9], good)
         for queries, k in [
             (good[0], 1),
             (good[:, :5], 1),
@@ -400,10 +401,10 @@ def test_a_gpu_that_is_not_there_is_one_log_line(caplog: pytest.LogCaptureFixtur
         rows = units(np.random.default_rng(0), 5)
         index.add(range(5), rows)
         index.compact()
-        LiveIndex.from_arrays(index.recipe, DIM, index.to_arrays(), "cuda:99")
+        LiveIndex.from_arrays(index.recipe, DIM, index.view().to_arrays(), "cuda:99")
     assert [record.name for record in caplog.records] == ["trustvlm"]
     assert "cuda:99" in caplog.text
-    assert (index.device, index.on_gpu) == ("cpu", False)
+    assert (index.device, index.view().on_gpu) == ("cpu", False)
     check(index.view(), Model(dict(enumerate(rows))), rows, 3)
 
 
@@ -448,7 +449,7 @@ def test_an_approximate_recipe_with_search_parameters_answers_k_live_rows() -> N
 def test_arrays_that_do_not_belong_together(recipe: Recipe) -> None:
     index = LiveIndex(recipe, DIM)
     index.add(range(5), units(np.random.default_rng(0), 5))
-    arrays = index.to_arrays()
+    arrays = index.view().to_arrays()
     other = load_recipe("flat" if recipe.name == "flat-fp16" else "flat-fp16")
     wrong = [
         {name: array for name, array in arrays.items() if name != "alive"},

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from test_index import DIM, IndexContract, Model, check, every_recipe, units
 
-from trustvlm.index import LiveIndex, Recipe
+from trustvlm.index.live import LiveIndex
+from trustvlm.index.recipe import Recipe
 
 pytestmark = pytest.mark.gpu
 
@@ -27,9 +28,9 @@ class TestOnGpu(IndexContract):
     @every_recipe
     def test_it_is_on_the_gpu(self, recipe: Recipe) -> None:
         index = self.index(recipe)
-        assert index.on_gpu
+        assert index.view().on_gpu
         index.compact()
-        assert index.on_gpu
+        assert index.view().on_gpu
 
     @every_recipe
     def test_from_gpu_to_cpu_and_back(self, recipe: Recipe) -> None:
@@ -37,10 +38,12 @@ class TestOnGpu(IndexContract):
         index, rows = self.index(recipe), units(rng, 9000)
         index.add(range(9000), rows)
         model, queries = Model(dict(enumerate(rows))), units(rng, 8)
-        on_cpu = LiveIndex.from_arrays(recipe, DIM, index.to_arrays())
-        assert not on_cpu.on_gpu
+        on_cpu = LiveIndex.from_arrays(recipe, DIM, index.view().to_arrays())
+        assert not on_cpu.view().on_gpu
         check(on_cpu.view(), model, queries, 10)
-        back = LiveIndex.from_arrays(recipe, DIM, on_cpu.to_arrays(), self.device)
-        assert back.on_gpu
+        back = LiveIndex.from_arrays(recipe, DIM, on_cpu.view().to_arrays(), self.device)
+        assert back.view().on_gpu
         check(back.view(), model, queries, 10)
-        np.testing.assert_array_equal(back.to_arrays()["faiss"], index.to_arrays()["faiss"])
+        np.testing.assert_array_equal(
+            back.view().to_arrays()["faiss"], index.view().to_arrays()["faiss"]
+        )

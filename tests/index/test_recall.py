@@ -15,7 +15,8 @@ import trustvlm
 from trustvlm import LabelInput, Queries, TrustService
 from trustvlm.client import Client
 from trustvlm.http.app import create_app
-from trustvlm.index import LiveIndex, Recipe, load_recipe
+from trustvlm.index.live import LiveIndex
+from trustvlm.index.recipe import Recipe, load_recipe
 from trustvlm.service.indexes import tune
 from trustvlm.testing import AsgiTransport
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from trustvlm.errors import InvalidInput, NotFound
-from trustvlm.index import list_recipes, load_recipe, read_recipe
+from trustvlm.index.recipe import list_recipes, load_recipe, read_recipe
 from trustvlm.system import resources
 
 GOOD = """

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trustvlm.errors import InvalidInput, NotFound
-from trustvlm.index import RowTable, RowView
+from trustvlm.index.rows import RowTable, RowView
 
 DIM = 3
 

@@ -20,17 +20,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trustvlm.errors import Conflict, Damaged, InvalidInput, NotFound, ReadOnly, Unavailable
-from trustvlm.index import (
-    LiveIndex,
+from trustvlm.index.live import LiveIndex
+from trustvlm.index.recipe import list_recipes
+from trustvlm.index.snapshot import (
     SnapshotKey,
     SnapshotWriter,
-    list_recipes,
-    pack_strings,
     read_snapshot,
-    unpack_strings,
+    sweep,
     write_snapshot,
 )
-from trustvlm.index.snapshot import sweep
+from trustvlm.index.string_table import pack_strings, unpack_strings
 
 KEY = SnapshotKey("0b6e-epoch", 7, 42, "flat", "precomputed:8#text", "same")
 
@@ -248,7 +247,7 @@ def test_a_disk_that_fills_up_leaves_the_old_file(path: Path) -> None:
 import resource, numpy as np
 from pathlib import Path
 from trustvlm.errors import Unavailable
-from trustvlm.index import SnapshotKey, write_snapshot
+from trustvlm.index.snapshot import SnapshotKey, write_snapshot
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
 try:
     write_snapshot(Path({str(path)!r}), SnapshotKey("e", 1, 1, "flat", "c", "v"), {{"big": np.zeros(1 << 20)}})
@@ -266,7 +265,7 @@ def test_a_killed_writer_leaves_the_old_file_and_its_leavings_are_swept(path: Pa
     code = f"""
 import os, signal, threading, numpy as np
 from pathlib import Path
-from trustvlm.index import SnapshotKey, write_snapshot
+from trustvlm.index.snapshot import SnapshotKey, write_snapshot
 path = Path({str(path)!r})
 def kill():
     while len(os.listdir(path.parent)) == 1: pass
@@ -295,7 +294,7 @@ def test_what_a_living_writer_writes_is_not_swept(path: Path) -> None:
 def test_the_bytes_are_on_disk_before_the_name_and_the_name_before_the_return(path: Path) -> None:
     code = f"""
 from pathlib import Path
-from trustvlm.index import SnapshotKey, write_snapshot
+from trustvlm.index.snapshot import SnapshotKey, write_snapshot
 write_snapshot(Path({str(path)!r}), SnapshotKey("e", 1, 1, "flat", "c", "v"), {{}})
 """
     calls = [
@@ -349,12 +348,13 @@ def test_an_index_through_a_file(tmp_path: Path, recipe: Any) -> None:
     index = LiveIndex(recipe, 8)
     index.add(range(150), rows[:150])
     index.remove(range(30))
-    write_snapshot(tmp_path / "index", replace(KEY, recipe=recipe.name), index.to_arrays())
+    write_snapshot(tmp_path / "index", replace(KEY, recipe=recipe.name), index.view().to_arrays())
     again = LiveIndex.from_arrays(recipe, 8, read_snapshot(tmp_path / "index").arrays)
     for one in (index, again):
         one.add(range(10, 20), rows[10:20])
         one.add(range(150, 200), rows[150:])
-        one.replace([31], rows[:1])
+        one.remove([31])
+        one.add([31], rows[:1])
     for k in (1, 50, 300):
         old, new = index.view().search(rows, k), again.view().search(rows, k)
         np.testing.assert_array_equal(old[0], new[0])

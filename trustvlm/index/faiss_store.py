@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from trustvlm.errors import Damaged, InvalidInput
-from trustvlm.index.locks import AccessLock, OwnerLock, SharedLock
+from trustvlm.index.locks import SharedLock
 from trustvlm.index.recipe import FLAT, Recipe
 from trustvlm.types.arrays import Float32s, Int64s
 
@@ -107,10 +107,8 @@ class Store:
         """
         import faiss
 
-        tags = {
-            _tag(faiss.serialize_index(_build(recipe, dim, lists)))
-            for lists in ((0, 1) if recipe.training else (0,))
-        }
+        kinds = (0, 1) if recipe.training else (0,)
+        tags = {_tag(faiss.serialize_index(_build(recipe, dim, lists))) for lists in kinds}
         if _tag(data) not in tags:  # before faiss reads any of it
             raise Damaged(
                 f"the stored index is of kind {_tag(data)!r}, recipe {recipe.name!r} asks for "
@@ -122,21 +120,17 @@ class Store:
             raise Damaged(
                 f"the stored index of recipe {recipe.name!r} is not readable by faiss: {error}"
             ) from error
-        lists = 0
-        if recipe.training and not isinstance(index, faiss.IndexFlat):
-            lists = int(getattr(index, "nlist", 1))
+        trained = recipe.training and not isinstance(index, faiss.IndexFlat)
+        lists = int(getattr(index, "nlist", 1)) if trained else 0
         empty = _build(recipe, dim, lists)
-        found, expected = _kind(index, data), _kind(empty, faiss.serialize_index(empty))
-        if found != expected:
-            raise Damaged(
-                f"the stored index is {found}, recipe {recipe.name!r} asks for {expected}"
-            )
+        kind, expected = _kind(index, data), _kind(empty, faiss.serialize_index(empty))
+        if kind != expected:
+            raise Damaged(f"the stored index is {kind}, recipe {recipe.name!r} asks for {expected}")
         _set_search_parameters(index, recipe)
         return cls._around(recipe, dim, device, index, lists)
 
     def to_bytes(self) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], int]:
-        """The index as faiss writes it, in its CPU form wherever it lives, and the number of rows
-        in it."""
+        """The index as faiss writes it, in its CPU form, and the number of rows in it."""
         import faiss
 
         with self._lock.shared():
@@ -151,10 +145,10 @@ class Store:
     @property
     def on_gpu(self) -> bool:
         """Whether it lives on a GPU."""
-        return isinstance(self._lock, OwnerLock)
+        return self._gpu is not None
 
     def add(self, vectors: Float32s) -> None:
-        """Appends (n, dim) checked vectors; excludes searches for as long as faiss takes."""
+        """Append (n, dim) checked vectors; excludes searches for as long as faiss takes."""
         if len(vectors):
             with self._lock.exclusive():
                 self._index.add(vectors)
@@ -175,35 +169,29 @@ class Store:
         first.
 
         Args:
-            parameters: faiss search parameters in place of the recipe's. effort: so many times as
-                many lists (or steps).
+            parameters: faiss search parameters in place of the recipe's. effort: a factor to the
+                number of lists (or steps).
 
         Returns:
             (n, k') scores, (n, k') slots, and whether that is every row there is; k' = min(k,
             number of rows).
         """
-        chosen, whole = self._parameters(
-            self.recipe.search if parameters is None else parameters, effort
-        )
+        given = self.recipe.search if parameters is None else parameters
+        chosen, every_row = self._parameters(given, effort)
+        options = {} if chosen is None else {"params": chosen}
         with self._lock.shared():
-            total = len(
-                self
-            )  # inside the lock: a row added in between could push another out of the k best
-            if chosen is None:
-                scores, slots = self._index.search(queries, min(k, total))
-            else:
-                scores, slots = self._index.search(queries, min(k, total), params=chosen)
-        return scores, slots, whole and k >= total
+            total = len(self)  # in the lock: a row added in between could push another out
+            scores, slots = self._index.search(queries, min(k, total), **options)
+        return scores, slots, every_row and k >= total
 
     def _parameters(self, parameters: Mapping[str, float], effort: int) -> tuple[Any, bool]:
         """(faiss's parameters of one search, None for its own; whether it compares every row)."""
         import faiss
 
         if isinstance(self._index, faiss.IndexIVF):
-            probes = min(
-                int(parameters.get("nprobe", self._index.nprobe)) * effort, self._index.nlist
-            )
-            return _parameters_of("SearchParametersIVF", nprobe=probes), probes == self._index.nlist
+            lists = self._index.nlist
+            probes = min(int(parameters.get("nprobe", self._index.nprobe)) * effort, lists)
+            return _parameters_of("SearchParametersIVF", nprobe=probes), probes == lists
         if isinstance(self._index, faiss.IndexHNSW):
             steps = int(parameters.get("efSearch", self._index.hnsw.efSearch)) * effort
             return _parameters_of("SearchParametersHNSW", efSearch=steps), False
@@ -224,7 +212,7 @@ class Store:
         return rows
 
     def _place(self, index: Any) -> None:
-        """Puts a CPU index where the device says."""
+        """Put a CPU index where the device says."""
         gpu = _gpu(self.device)
         if gpu is not None and not self.exhaustive:
             _warn(
@@ -235,11 +223,11 @@ class Store:
         if hasattr(index, "make_direct_map"):
             index.make_direct_map()  # so that rows can be read back by slot
         moved = None if gpu is None else gpu.take(index, self.recipe)
-        self._lock: AccessLock = SharedLock()
+        self._gpu = None if moved is None else gpu
         if gpu is None or moved is None:
-            self.device, self._index = "cpu", index
+            self.device, self._index, self._lock = "cpu", index, SharedLock()
         else:
-            self._lock, self._index = gpu.lock, moved
+            self._index, self._lock = moved, gpu.lock
 
     def _on_cpu(self) -> Any:
         """The index in its CPU form, for a caller that holds the lock."""
@@ -256,9 +244,9 @@ def _build(recipe: Recipe, dim: int, lists: int) -> Any:
     """An empty CPU index of the recipe with so many lists; 0: as it is before training."""
     import faiss
 
-    factory = (
-        FLAT if recipe.training and not lists else recipe.factory.replace("{lists}", str(lists))
-    )
+    factory = recipe.factory.replace("{lists}", str(lists))
+    if recipe.training and not lists:
+        factory = FLAT
     try:
         index = faiss.index_factory(dim, factory, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:
@@ -327,7 +315,7 @@ class _Gpu:
 
     number: int
     resources: Any
-    lock: OwnerLock
+    lock: SharedLock
 
     def take(self, index: Any, recipe: Recipe) -> Any | None:
         """`index` on this GPU, or None (and a log line) when faiss has no GPU form of it."""
@@ -347,7 +335,7 @@ class _Gpu:
 
 @cache
 def _warn(message: str) -> None:
-    """Logs `message` once in a process, however many indexes and compactions meet the same lack."""
+    """Log `message` once in a process."""
     _log.warning("%s", message)
 
 
@@ -366,9 +354,8 @@ def _gpu(device: str) -> _Gpu | None:
     import faiss
 
     ordinal = int(number or 0)
-    count = (
-        faiss.get_num_gpus() if hasattr(faiss, "StandardGpuResources") else 0
-    )  # faiss-cpu has no such class
+    has_gpus = hasattr(faiss, "StandardGpuResources")  # faiss-cpu has no such class
+    count = faiss.get_num_gpus() if has_gpus else 0
     if ordinal >= count:
         _warn(f"device {device!r}: faiss sees {count} GPUs: indexes run on the CPU")
         return None
@@ -376,5 +363,5 @@ def _gpu(device: str) -> _Gpu | None:
         if ordinal not in _gpus:
             resources = faiss.StandardGpuResources()
             resources.setTempMemory(GPU_SCRATCH_BYTES)
-            _gpus[ordinal] = _Gpu(ordinal, resources, OwnerLock())
+            _gpus[ordinal] = _Gpu(ordinal, resources, SharedLock(readers=1))
         return _gpus[ordinal]

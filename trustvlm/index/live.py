@@ -1,14 +1,12 @@
-"""A FAISS index of any recipe, on CPU or GPU, that rows are added to, changed in and removed from
-while others search.
+"""A FAISS index of any recipe, on CPU or GPU, that changes while others search.
 
 Invariants: rows are appended; changed and removed rows are tombstoned and never answered again;
 compaction builds a new faiss index without them. An :class:`IndexView` is one whole revision: rows
 added, removed or compacted away after it was taken never change what it answers. A change is seen
-in full by the next :meth:`LiveIndex.view`, or not at all: replacing a row shows neither both
-versions nor none. A large index is compacted by a thread of its own, from the state of its
-beginning; what changed in the meantime is caught up with before it takes over. Any number of
-threads may take views and search them while writers, one at a time, change the index. Answers are
-best first, equal scores by smaller id, padded with −1 and −inf.
+in full by the next :meth:`LiveIndex.view`, or not at all. A large index is compacted by a thread of
+its own, from the state of its beginning, and catches up with later changes before it takes over.
+Any number of threads may take views and search them while writers, one at a time, change the index.
+Answers are best first, equal scores by smaller id, padded with −1 and −inf.
 """
 
 from __future__ import annotations
@@ -30,27 +28,25 @@ from trustvlm.index.recall import (
     MEASURED_ROWS,
     Block,
     Nearest,
-    say_if_low,
     shares_found,
     take_out,
+    warn_if_low,
 )
 from trustvlm.index.recipe import Recipe
 from trustvlm.index.slot_table import SlotTable, SlotView
 from trustvlm.index.validate import as_ids, as_queries, as_vectors, require_unit
 from trustvlm.types.arrays import Float32s, Int64s
 
-__all__ = ["COMPACT_ROWS", "COMPACT_SHARE", "INLINE_ROWS", "Block", "IndexView", "LiveIndex"]
+__all__ = ["COMPACT_ROWS", "COMPACT_SHARE", "INLINE_ROWS", "IndexView", "LiveIndex"]
 
 log = logging.getLogger("trustvlm")
 
-COMPACT_SHARE = 0.25
-"""Share of dead rows beyond which an index compacts itself."""
-
-COMPACT_ROWS = 256
-"""Dead rows below which it never does: rebuilding a small index costs more than skipping them."""
+COMPACT_SHARE, COMPACT_ROWS = 0.25, 256
+"""An index compacts itself when its dead rows exceed both: rebuilding a small one costs more than
+skipping them."""
 
 INLINE_ROWS = 20_000
-"""Up to so many live rows it is compacted by the change that makes it due: some 10 ms at 768
+"""Up to this many live rows it is compacted by the change that makes it due: some 10 ms at 768
 dimensions."""
 
 ROWS_PER_LIST = 40
@@ -67,7 +63,7 @@ class IndexView:
         parameters: faiss search parameters in place of the recipe's; None: the recipe's.
         recall: share of the 10 nearest that it finds for rows that it does not hold, with these
             parameters: measured when it was built or tuned; None where every row is compared, or it
-                was not measured.
+            was not measured. built_recall: with the recipe's parameters.
     """
 
     recipe: Recipe
@@ -91,20 +87,17 @@ class IndexView:
     @property
     def max_error(self) -> float:
         """Largest error of a similarity."""
-        return (
-            EXACT_ERROR if self.recipe.training and not self._store.lists else self.recipe.max_error
-        )
+        untrained = self.recipe.training and not self._store.lists
+        return EXACT_ERROR if untrained else self.recipe.max_error
 
     @property
     def outgrown(self) -> bool:
-        """Whether an index built anew from as many rows would be another one:
-        :meth:`LiveIndex.build` makes it."""
+        """Whether an index built now from as many rows would be another one."""
         return self.recipe.outgrown(self._store.lists, len(self))
 
     @property
     def lists(self) -> int:
-        """How many lists it has: 1 for a graph, 0 where it is an exact index (still) or one without
-        training."""
+        """How many lists it has: 1 for a graph, 0 for an exact index or one without training."""
         return self._store.lists
 
     def with_parameters(self, parameters: Mapping[str, float]) -> IndexView:
@@ -115,25 +108,20 @@ class IndexView:
         """The view as arrays for a snapshot: ``faiss`` (uint8, in CPU form), ``ids`` and ``alive``
         by slot, ``recall``.
 
-        Dead rows are left out: what was removed may have been purged, and must not lie on in a
-        file. Where there are any, the live ones are copied. Without them, rows that came after the
-        view are in ``faiss`` too, marked dead.
+        Dead rows are left out, as what was removed may have been purged. Without any, rows that
+        came after the view are in ``faiss`` too, marked dead.
         """
-        if self._slots.live < self._slots.n:
-            kept = np.flatnonzero(self._slots.alive)
-            copy, _ = _copied(self._store, kept, self._store.empty()).to_bytes()
-            return self._built() | {
-                "faiss": copy,
-                "ids": self._slots.ids[kept],
-                "alive": np.ones(len(kept), np.bool_),
-            }
-        data, total = self._store.to_bytes()
-        ids, alive = np.zeros(total, np.int64), np.zeros(total, np.bool_)
-        ids[: self._slots.n], alive[: self._slots.n] = self._slots.ids, self._slots.alive
-        return self._built() | {"faiss": data, "ids": ids, "alive": alive}
-
-    def _built(self) -> dict[str, npt.NDArray[Any]]:
-        return {} if self.built_recall is None else {"recall": np.array([self.built_recall])}
+        slots = self._slots
+        if slots.live < slots.n:
+            kept = np.flatnonzero(slots.alive)
+            data, _ = _copied(self._store, kept, self._store.empty()).to_bytes()
+            ids, alive = slots.ids[kept], np.ones(len(kept), np.bool_)
+        else:
+            data, total = self._store.to_bytes()
+            ids, alive = np.zeros(total, np.int64), np.zeros(total, np.bool_)
+            ids[: slots.n], alive[: slots.n] = slots.ids, slots.alive
+        recall = {} if self.built_recall is None else {"recall": np.array([self.built_recall])}
+        return recall | {"faiss": data, "ids": ids, "alive": alive}
 
     def search(self, queries: npt.ArrayLike, k: int) -> tuple[Int64s, Float32s]:
         """The `k` nearest live rows of each query.
@@ -151,9 +139,8 @@ class IndexView:
         """
         if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
             raise InvalidInput(f"k: expected an integer ≥ 1, got {k!r}")
-        return nearest(
-            self._store, self._slots, as_queries(queries, self.dim), int(k), self.parameters
-        )
+        vectors = as_queries(queries, self.dim)
+        return nearest(self._store, self._slots, vectors, int(k), self.parameters)
 
     def blocks(self) -> Iterator[Block]:
         """(ids, rows as they are stored, decoded to float32) of all live rows, piece by piece."""
@@ -179,16 +166,21 @@ class LiveIndex:
         InvalidInput: an unknown device, dim < 1, or a recipe that faiss does not understand.
     """
 
-    _parameters: Mapping[str, float] | None = None
-    _tuned_recall: float | None = None
-    _built_recall: float | None = None
-
     def __init__(self, recipe: Recipe, dim: int, *, device: str = "cpu") -> None:
         if dim < 1:
             raise InvalidInput(f"dim: expected ≥ 1, got {dim}")
-        self.recipe = recipe
-        self.dim = dim
         self._start(Store(recipe, dim, device), SlotTable())
+
+    def _start(self, store: Store, table: SlotTable, built_recall: float | None = None) -> None:
+        self.recipe, self.dim = store.recipe, store.dim
+        self.device = store.device  # "cpu" where the GPU that was asked for does not exist
+        self._writing = threading.Lock()
+        self._compaction: threading.Thread | None = None
+        self._parameters: Mapping[str, float] | None = None
+        self._tuned_recall: float | None = None
+        self._built_recall = built_recall
+        self._store, self._table = store, table
+        self._publish()
 
     @classmethod
     def build(
@@ -219,11 +211,8 @@ class LiveIndex:
         measured = lists is None
         lists = recipe.lists(count) if lists is None else lists
         if lists:
-            step = max(
-                1,
-                count // max(1, round(lists * recipe.training.get("rows_per_list", ROWS_PER_LIST))),
-            )
-            sample = np.concatenate([np.empty((0, dim), np.float32), *(_every(step, blocks()))])
+            rows = max(1, round(lists * recipe.training.get("rows_per_list", ROWS_PER_LIST)))
+            sample = _every(max(1, count // rows), blocks(), dim)
             index._start(Store.trained(recipe, dim, device, sample, lists), SlotTable())
         if not lists or not measured:
             for ids, vectors in blocks():
@@ -237,17 +226,46 @@ class LiveIndex:
         answers, _ = index.view().search(out.vectors, MEASURED_K)
         index._built_recall = float(shares_found(answers, truth.ids).mean())
         index.add(out.ids, out.vectors)
-        say_if_low(recipe.name, len(index), index._built_recall)
+        warn_if_low(recipe.name, len(index.view()), index._built_recall)
+        return index
+
+    @classmethod
+    def from_arrays(
+        cls, recipe: Recipe, dim: int, arrays: Mapping[str, npt.NDArray[Any]], device: str = "cpu"
+    ) -> LiveIndex:
+        """The index that gave `arrays` with :meth:`IndexView.to_arrays`. Only for arrays whose
+        checksums were found right.
+
+        Raises:
+            Damaged: the arrays do not belong together, or to another recipe or dimension.
+        """
+        try:
+            data, ids, alive = arrays["faiss"], arrays["ids"], arrays["alive"]
+        except KeyError as error:
+            raise Damaged(f"the stored index lacks the array {error.args[0]!r}") from error
+        store, table = Store.from_bytes(recipe, dim, data, device), SlotTable()
+        if ids.shape != (len(store),) or alive.shape != ids.shape or alive.dtype != np.bool_:
+            raise Damaged(
+                f"the stored index has {len(store)} rows, {ids.shape} ids and {alive.shape} marks"
+            )
+        try:
+            table.restore(as_ids(ids), alive)
+        except InvalidInput as error:
+            raise Damaged(f"the stored index has wrong ids: {error}") from error
+        index = cls.__new__(cls)
+        index._start(store, table, float(arrays["recall"][0]) if "recall" in arrays else None)
         return index
 
     def add(self, ids: npt.ArrayLike, vectors: npt.ArrayLike) -> None:
-        """Appends (n, dim) unit vectors under n new ids.
+        """Append (n, dim) unit vectors under n new ids.
 
         Raises:
             InvalidInput: an id is live already or given twice, or the vectors are not finite unit
                 vectors of that shape.
         """
-        checked, rows = self._checked(ids, vectors)
+        checked = as_ids(ids)
+        rows = as_vectors(vectors, self.dim, count=len(checked))
+        require_unit(rows)
         with self._writing:
             self._table.require_new(checked)
             self._store.add(rows)
@@ -255,7 +273,7 @@ class LiveIndex:
             self._publish()
 
     def remove(self, ids: npt.ArrayLike) -> None:
-        """Tombstones the rows of `ids`.
+        """Tombstone the rows of `ids`.
 
         Raises:
             NotFound: an id is not live; nothing is removed then.
@@ -263,34 +281,29 @@ class LiveIndex:
         """
         checked = as_ids(ids)
         with self._writing:
-            self._table.kill(checked, self._table.live_slots(checked))
-            self._tidy()
-
-    def replace(self, ids: npt.ArrayLike, vectors: npt.ArrayLike) -> None:
-        """Changes the vectors of live `ids`: the old rows are tombstoned, the new ones appended,
-        both at once to readers.
-
-        Raises:
-            NotFound: an id is not live; nothing is changed then.
-            InvalidInput: an id is given twice, or the vectors are not finite unit vectors of shape
-                (n, dim).
-        """
-        checked, rows = self._checked(ids, vectors)
-        with self._writing:
-            slots = self._table.live_slots(checked)
-            self._store.add(
-                rows
-            )  # before the old ones die: if faiss runs out of memory, nothing has happened
-            self._table.kill(checked, slots)
-            self._table.append(checked)
-            self._tidy()
+            table = self._table
+            table.kill(checked, table.live_slots(checked))
+            if table.n - table.live > COMPACT_ROWS and table.dead_share > COMPACT_SHARE:
+                if table.live <= INLINE_ROWS:
+                    self._compact()
+                elif self._compaction is None or not self._compaction.is_alive():
+                    self._compaction = threading.Thread(
+                        target=self._compact_behind, name="trustvlm-compaction"
+                    )
+                    self._compaction.start()
+            self._publish()
 
     def compact(self) -> None:
-        """Rebuilds the index from its live rows; views taken before keep the old one, and its
+        """Rebuild the index from its live rows; views taken before keep the old one, and its
         memory, alive."""
         with self._writing:
             self._compact()
             self._publish()
+
+    def settle(self) -> None:
+        """Wait for a compaction that is under way."""
+        if (thread := self._compaction) is not None:
+            thread.join()
 
     def live(self, ids: Int64s) -> Int64s:
         """Those of `ids` that are live. For the writer; readers ask their view."""
@@ -300,114 +313,29 @@ class LiveIndex:
         """The index as it is now. O(1)."""
         return self._view
 
-    def __len__(self) -> int:
-        return len(self._view)
-
     @property
     def dead_share(self) -> float:
         """Dead rows over all rows."""
         return self._table.dead_share
 
-    @property
-    def on_gpu(self) -> bool:
-        """Whether searches run on a GPU."""
-        return self._store.on_gpu
-
-    def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """The whole index as arrays for a snapshot: ``faiss`` (uint8, in CPU form), ``ids`` and
-        ``alive`` by slot."""
-        with self._writing:
-            return self._view.to_arrays()
-
     def search_with(self, parameters: Mapping[str, float] | None) -> None:
         """Search with these faiss parameters in place of the recipe's from the next view on; None:
-        the recipe's.
-
-        Under "recall" they hold the share of the nearest that was found with them.
-        """
+        the recipe's. "recall" among them is the share of the nearest that was found with them."""
         with self._writing:
             given = dict(parameters or {})
             self._tuned_recall = given.pop("recall", None)
             self._parameters = given or None
             self._publish()
 
-    def settle(self) -> None:
-        """Wait for a compaction that is under way."""
-        thread = self._compaction
-        if thread is not None:
-            thread.join()
-
-    @classmethod
-    def from_arrays(
-        cls, recipe: Recipe, dim: int, arrays: Mapping[str, npt.NDArray[Any]], device: str = "cpu"
-    ) -> LiveIndex:
-        """The index that gave `arrays` with :meth:`to_arrays`. Only for arrays whose checksums were
-        found right.
-
-        Raises:
-            Damaged: the arrays do not belong together, or to another recipe or dimension.
-        """
-        try:
-            data, ids, alive = arrays["faiss"], arrays["ids"], arrays["alive"]
-        except KeyError as error:
-            raise Damaged(f"the stored index lacks the array {error.args[0]!r}") from error
-        store = Store.from_bytes(recipe, dim, data, device)
-        if ids.shape != (len(store),) or alive.shape != ids.shape or alive.dtype != np.bool_:
-            raise Damaged(
-                f"the stored index has {len(store)} rows, {ids.shape} ids and {alive.shape} marks"
-            )
-        table = SlotTable()
-        try:
-            table.restore(as_ids(ids), alive)
-        except InvalidInput as error:
-            raise Damaged(f"the stored index has wrong ids: {error}") from error
-        index = cls.__new__(cls)
-        index.recipe, index.dim = recipe, dim
-        index._start(store, table)
-        if "recall" in arrays:
-            index._built_recall = float(arrays["recall"][0])
-            index._publish()
-        return index
-
-    def _start(self, store: Store, table: SlotTable) -> None:
-        self._writing = threading.Lock()
-        self._compaction: threading.Thread | None = None
-        self.device = store.device  # "cpu" where the GPU that was asked for is not there
-        self._store = store
-        self._table = table
-        self._publish()
-
-    def _checked(self, ids: npt.ArrayLike, vectors: npt.ArrayLike) -> tuple[Int64s, Float32s]:
-        checked = as_ids(ids)
-        rows = as_vectors(vectors, self.dim, count=len(checked))
-        require_unit(rows)
-        return checked, rows
-
-    def _tidy(self) -> None:
-        """Compacts when too much is dead, and shows readers the change."""
-        if (
-            self._table.n - self._table.live > COMPACT_ROWS
-            and self._table.dead_share > COMPACT_SHARE
-        ):
-            if self._table.live <= INLINE_ROWS:
-                self._compact()
-            elif self._compaction is None or not self._compaction.is_alive():
-                self._compaction = threading.Thread(
-                    target=self._compact_behind, name="trustvlm-compaction"
-                )
-                self._compaction.start()
-        self._publish()
-
     def _compact(self) -> None:
         kept = self._table.kept()
         store = _copied(self._store, kept, self._store.empty())
-        self._table.keep(
-            kept
-        )  # last: if memory runs out above, table and store still belong together
+        # Last: if memory runs out above, table and store still belong together.
+        self._table.keep(kept)
         self._store = store
 
     def _compact_behind(self) -> None:
-        """Compacts from the state of now while changes go on, then catches up with these."""
+        """Compact the present state while changes go on, then catch up with these."""
         with self._writing:
             old, table = self._store, self._table.view()
         try:
@@ -415,7 +343,7 @@ class LiveIndex:
             kept = kept[np.argsort(table.ids[kept])]
             store = _copied(old, kept, old.empty())
             with self._writing:
-                if self._store is not old:  # somebody compacted it
+                if self._store is not old:  # another thread compacted it
                     return
                 now = self._table.view()
                 late = np.arange(table.n, now.n)
@@ -424,11 +352,11 @@ class LiveIndex:
                 fresh.restore(now.ids[slots], now.alive[slots])
                 self._store, self._table = _copied(old, late, store), fresh
                 self._publish()
-        except (MemoryError, RuntimeError) as error:  # RuntimeError: how faiss says the same
+        except (MemoryError, RuntimeError) as error:  # RuntimeError: faiss's lack of memory
             log.warning("an index of %d rows was not compacted: %s", len(table.ids), error)
 
     def _publish(self) -> None:
-        """Hands the new state to readers in one assignment: they see all of a change or nothing of
+        """Hand the new state to readers in one assignment: they see all of a change or nothing of
         it."""
         recall = self._built_recall if self._parameters is None else self._tuned_recall
         self._view = IndexView(
@@ -448,9 +376,10 @@ def _copied(store: Store, slots: Int64s, into: Store) -> Store:
     return into
 
 
-def _every(step: int, blocks: Iterable[Block]) -> Iterable[Float32s]:
+def _every(step: int, blocks: Iterable[Block], dim: int) -> Float32s:
     """Every `step`-th row of all blocks together."""
-    skip = 0
+    rows, skip = [np.empty((0, dim), np.float32)], 0
     for _, vectors in blocks:
-        yield vectors[skip::step]
+        rows.append(vectors[skip::step])
         skip = (skip - len(vectors)) % step
+    return np.concatenate(rows)

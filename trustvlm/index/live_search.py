@@ -26,7 +26,7 @@ FETCH_LIMIT = 2048
 
 _QUERIES_AT_A_TIME = 1024  # bounds what a large batch takes: 24 MB at FETCH_LIMIT
 _SCAN_QUERIES = 256  # 8 MB of float64 scores against one block of rows
-# scores of one query nearer than this may be in the wrong order, or equal: see _level_copies
+# scores of one query closer than this may be in the wrong order, or equal: see _level_copies
 _ROUNDING = 1e-6
 
 
@@ -41,34 +41,31 @@ def nearest(
     −1 and −inf."""
     ids = np.full((len(queries), k), -1, np.int64)
     scores = np.full((len(queries), k), -np.inf, np.float32)
-    found = min(k, view.live)
-    if found:
-        for start in range(0, len(queries), _QUERIES_AT_A_TIME):
-            part = slice(start, start + _QUERIES_AT_A_TIME)
-            ids[part, :found], scores[part, :found] = _nearest_live(
-                store, view, queries[part], found, parameters
-            )
+    most = min(k, view.live)
+    for start in range(0, len(queries) if most else 0, _QUERIES_AT_A_TIME):
+        part = slice(start, start + _QUERIES_AT_A_TIME)
+        best = _nearest_live(store, view, queries[part], most, parameters)
+        ids[part, :most], scores[part, :most] = best
     return ids, scores
 
 
 def _nearest_live(
     store: Store, view: SlotView, queries: Float32s, k: int, parameters: Mapping[str, float] | None
 ) -> tuple[Int64s, Float32s]:
-    """The same for 1 ≤ k ≤ live rows, so that nothing is padded."""
+    """Ids and scores for 1 ≤ k ≤ live rows, so that nothing is padded."""
     ids = np.empty((len(queries), k), np.int64)
     scores = np.empty((len(queries), k), np.float32)
-    tolerance = np.float32(_ROUNDING) * np.maximum(1, np.linalg.norm(queries, axis=1)).astype(
-        np.float32
-    )
+    lengths = np.maximum(1, np.linalg.norm(queries, axis=1)).astype(np.float32)
+    tolerance = np.float32(_ROUNDING) * lengths
     pending = np.arange(len(queries))
     for time, fetch in enumerate(_fetches(k, hidden=len(store) - view.live)):
-        got, slots, everything = store.search(queries[pending], fetch, parameters, 2**time)
-        slots, got_live = _live_first(view, slots, got)
-        edge = got_live[:, k - 1] - tolerance[pending]
-        done = (slots[:, k - 1] >= 0) & (everything | (got[:, -1] < edge))
+        returned, slots, everything = store.search(queries[pending], fetch, parameters, 2**time)
+        slots, live = _live_first(view, slots, returned)
+        edge = live[:, k - 1] - tolerance[pending]
+        done = (slots[:, k - 1] >= 0) & (everything | (returned[:, -1] < edge))
         ready = pending[done]
-        ids[ready], scores[ready] = _settled(
-            store, view, slots[done], got_live[done], edge[done], k, tolerance[ready]
+        ids[ready], scores[ready] = _ranked(
+            store, view, slots[done], live[done], edge[done], k, tolerance[ready]
         )
         pending = pending[~done]
         if everything or not len(pending):
@@ -80,11 +77,9 @@ def _nearest_live(
 
 
 def _fetches(k: int, hidden: int) -> Iterator[int]:
-    """How many rows to ask for, time after time, when `hidden` rows of the index may not be
-    answered with."""
-    fetch = (
-        k + 1 + min(hidden, max(k, 32))
-    )  # one more than k shows whether the last one ties with a row cut off
+    """How many rows to ask for, time after time, when `hidden` rows of the index are no answer."""
+    # One more than k shows whether the last one ties with a row that is cut off.
+    fetch = k + 1 + min(hidden, max(k, 32))
     while k < FETCH_LIMIT:
         yield min(fetch, FETCH_LIMIT)
         if fetch >= FETCH_LIMIT:
@@ -95,8 +90,8 @@ def _fetches(k: int, hidden: int) -> Iterator[int]:
 def _live_first(view: SlotView, slots: Int64s, scores: Float32s) -> tuple[Int64s, Float32s]:
     """(n, f) slots and scores, best first, with the rows that the view does not hold live moved
     behind as −1, −inf."""
-    known = (slots >= 0) & (slots < view.n)
-    live = known & view.alive[np.where(known, slots, 0)]
+    in_view = (slots >= 0) & (slots < view.n)
+    live = in_view & view.alive[np.where(in_view, slots, 0)]
     if live.all():
         return slots, scores
     order = np.argsort(~live, axis=1, kind="stable")
@@ -104,7 +99,7 @@ def _live_first(view: SlotView, slots: Int64s, scores: Float32s) -> tuple[Int64s
     return np.take_along_axis(slots, order, axis=1), np.take_along_axis(scores, order, axis=1)
 
 
-def _settled(
+def _ranked(
     store: Store,
     view: SlotView,
     slots: Int64s,
@@ -130,9 +125,9 @@ def _level_copies(store: Store, slots: Int64s, scores: Float32s, tolerance: Floa
     Only neighbours in rank whose scores are within rounding of each other can be equal, so few rows
     are looked at.
     """
-    near = (scores[:, :-1] <= scores[:, 1:] + tolerance[:, None]) & (scores[:, 1:] > -np.inf)
-    for query in np.flatnonzero(near.any(axis=1)).tolist():
-        ranks = np.union1d(np.flatnonzero(near[query]), np.flatnonzero(near[query]) + 1)
+    close = (scores[:, :-1] <= scores[:, 1:] + tolerance[:, None]) & (scores[:, 1:] > -np.inf)
+    for query in np.flatnonzero(close.any(axis=1)).tolist():
+        ranks = np.union1d(np.flatnonzero(close[query]), np.flatnonzero(close[query]) + 1)
         score_of: dict[bytes, np.float32] = {}
         for rank, row in zip(ranks.tolist(), store.gather(slots[query, ranks]), strict=True):
             scores[query, rank] = score_of.setdefault(row.tobytes(), scores[query, rank])

@@ -21,17 +21,17 @@ __all__ = [
     "Block",
     "Nearest",
     "TakenOut",
-    "say_if_low",
     "shares_found",
     "take_out",
+    "warn_if_low",
 ]
 
 Block = tuple[Int64s, Float32s]
 """(n,) ids and (n, dim) unit vectors."""
 
 MEASURED_ROWS, MEASURED_K = 128, 10
-"""The number of rows with which an index that does not compare every row is measured when it is
-built, and of their nearest."""
+"""An index that does not compare every row is measured with this many rows when it is built, and
+this many of their nearest."""
 
 LOW = 0.9
 """An index whose recall is below this when it is built writes a warning to the log."""
@@ -56,28 +56,25 @@ class TakenOut:
 def take_out(blocks: Callable[[], Iterable[Block]], count: int, rows: int) -> TakenOut:
     """Take `rows` of about `count` rows out, spread over all, always the same; at most half of them
     and one."""
-    wanted = np.unique(
-        np.linspace(0, count - 1, min(rows, count // 2 + 1)).round().astype(np.int64)
-    )
+    places = np.linspace(0, count - 1, min(rows, count // 2 + 1)).round().astype(np.int64)
     ids, vectors, start = [], [], 0
-    for of, block in blocks():
-        here = wanted[(wanted >= start) & (wanted < start + len(of))] - start
-        ids.append(of[here])
-        vectors.append(block[here])
-        start += len(of)
+    for block_ids, block in blocks():
+        chosen = np.unique(places[(places >= start) & (places < start + len(block_ids))]) - start
+        ids.append(block_ids[chosen])
+        vectors.append(block[chosen])
+        start += len(block_ids)
     taken = np.concatenate(ids)
 
     def rest() -> Iterator[Block]:
-        for of, block in blocks():
-            kept = ~np.isin(of, taken)
-            yield of[kept], block[kept]
+        for block_ids, block in blocks():
+            kept = ~np.isin(block_ids, taken)
+            yield block_ids[kept], block[kept]
 
     return TakenOut(taken, np.concatenate(vectors), rest)
 
 
 class Nearest:
-    """The k nearest of all rows that it is shown, by comparing each with each query; ties by
-    smaller id."""
+    """The k nearest of all rows shown to it, each compared with each query; ties by smaller id."""
 
     def __init__(self, queries: Float32s, k: int) -> None:
         self._queries = queries
@@ -107,13 +104,13 @@ def shares_found(answers: Sequence[Int64s] | Int64s, truth: Int64s) -> Float64s:
     return np.array(shares, dtype=np.float64)
 
 
-def say_if_low(recipe: str, rows: int, recall: float) -> None:
+def warn_if_low(recipe: str, rows: int, recall: float) -> None:
     """Warn of an index that misses many of the nearest."""
     if recall < LOW:
         log.warning(
             "an index of %s rows, recipe %r, finds %.2f of the %d nearest for rows that it does "
-            "not hold: let it look "
-            "further ('trustvlm index tune'), or take another recipe ('trustvlm index suggest')",
+            "not hold: let it look further ('trustvlm index tune'), or take another recipe "
+            "('trustvlm index suggest')",
             f"{rows:,}",
             recipe,
             recall,

@@ -29,11 +29,17 @@ TRAINING = ("from_rows", "lists_per_root", "rows_per_list")
 """Keys of [training]: below `from_rows` rows the index is an exact one; from there on it is what
 `factory` says, with `lists_per_root` · √rows lists, trained on `rows_per_list` rows for each."""
 
-RETRAIN = (
-    2.0  # lists wanted, over lists there, from which on it is trained anew: four times the rows
-)
+RETRAIN = 2.0
+"""Factor of the number of lists from which an index is trained again: four times the rows."""
 
 Value = int | float | str
+_KEYS = {
+    "description": str,
+    "factory": str,
+    "exact": bool,
+    "max_error": float,
+    "bytes_per_value": float,
+}
 _TABLES: dict[str, tuple[type, ...]] = {
     "search": (int, float),
     "training": (int, float),
@@ -82,8 +88,8 @@ class Recipe:
         return max(1, round(self.training.get("lists_per_root", 0) * math.sqrt(rows)))
 
     def outgrown(self, lists: int, rows: int) -> bool:
-        """Whether an index with so many lists (0: an exact one) should be another one for so many
-        rows."""
+        """Whether an index with this many lists (0: an exact one) should be another one for this
+        many rows."""
         wanted = self.lists(rows)
         return wanted > 0 and (lists == 0 or wanted >= RETRAIN * lists)
 
@@ -101,9 +107,8 @@ def load_recipe(name: str) -> Recipe:
         NotFound: there is none; the message names those there are.
         InvalidInput: its file is malformed; the message names the file and the key.
     """
-    paths = {
-        path.stem: path for path in _files()
-    }  # looked up, not joined: a name cannot leave the folder
+    # Looked up, not joined: a name cannot leave the folder.
+    paths = {path.stem: path for path in _files()}
     if name not in paths:
         raise NotFound(f"no recipe {name!r}; there are: {', '.join(paths)}")
     return read_recipe(paths[name])
@@ -131,28 +136,20 @@ def read_recipe(path: Path) -> Recipe:
         raise NotFound(f"no recipe file {path}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{path}: not valid TOML: {error}") from error
-    source = _Source(path, content)
-    recipe = Recipe(
-        name=path.stem,
-        description=source.text("description"),
-        factory=source.text("factory"),
-        exact=source.flag("exact"),
-        max_error=source.number("max_error"),
-        bytes_per_value=source.number("bytes_per_value"),
-        **{name: source.table(name, kinds) for name, kinds in _TABLES.items()},
-    )
-    source.refuse_rest()
+    values: dict[str, Any] = {key: _value(path, key, kind, content) for key, kind in _KEYS.items()}
+    tables: dict[str, Any] = {
+        name: _table(path, name, kinds, content) for name, kinds in _TABLES.items()
+    }
+    if others := sorted(content.keys() - values.keys() - tables.keys()):
+        raise InvalidInput(f"{path}: unknown key {', '.join(map(repr, others))}")
+    recipe = Recipe(name=path.stem, **values, **tables)
     unknown = sorted(recipe.training.keys() - set(TRAINING))
     if unknown:
         raise InvalidInput(
             f"{path}: key 'training.{unknown[0]}': expected one of {', '.join(TRAINING)}"
         )
-    if ("{lists}" in recipe.factory) != ("lists_per_root" in recipe.training) or (
-        recipe.training
-        and not {"from_rows", "rows_per_list"}
-        >= recipe.training.keys() - {"lists_per_root"}
-        >= {"from_rows"}
-    ):
+    with_lists, training = "lists_per_root" in recipe.training, recipe.training
+    if ("{lists}" in recipe.factory) != with_lists or (training and "from_rows" not in training):
         raise InvalidInput(
             f"{path}: {{lists}} in the factory goes with training.lists_per_root, and training "
             f"with from_rows"
@@ -164,56 +161,34 @@ def _files() -> list[Path]:
     return sorted(resources.folder("indexes").glob("*.toml"), key=lambda path: path.stem)
 
 
-class _Source:
-    """Takes the keys of one file one by one, each with its check."""
-
-    def __init__(self, path: Path, content: dict[str, object]) -> None:
-        self._path = path
-        self._content = dict(content)
-
-    def text(self, key: str) -> str:
-        value = self._take(key)
-        if not isinstance(value, str) or not value.strip():
-            raise self._wrong(key, "a non-empty string", value)
+def _value(path: Path, key: str, kind: type, content: Mapping[str, object]) -> Any:
+    """The value of a required key."""
+    if key not in content:
+        raise InvalidInput(f"{path}: key {key!r} is missing")
+    value, expected = content[key], "a non-empty string"
+    if kind is str and isinstance(value, str) and value.strip():
         return value.strip()
+    if kind is bool:
+        expected = "true or false"
+        if isinstance(value, bool):
+            return value
+    elif kind is float:
+        expected = "a finite number ≥ 0"
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if number and math.isfinite(value) and value >= 0:  # type: ignore[arg-type, operator]
+            return float(value)  # type: ignore[arg-type]
+    raise InvalidInput(f"{path}: key {key!r}: expected {expected}, got {value!r}")
 
-    def flag(self, key: str) -> bool:
-        value = self._take(key)
-        if not isinstance(value, bool):
-            raise self._wrong(key, "true or false", value)
-        return value
 
-    def number(self, key: str) -> float:
-        value = self._take(key)
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or not (math.isfinite(value) and value >= 0)
-        ):
-            raise self._wrong(key, "a finite number ≥ 0", value)
-        return float(value)
-
-    def table(self, key: str, kinds: tuple[type, ...]) -> dict[str, Any]:
-        table: object = self._content.pop(key, {})
-        if not isinstance(table, dict):
-            raise self._wrong(key, "a table", table)
-        for name, value in table.items():
-            if isinstance(value, bool) or not isinstance(value, kinds):
-                raise self._wrong(
-                    f"{key}.{name}", " or ".join(kind.__name__ for kind in kinds), value
-                )
-        return table
-
-    def refuse_rest(self) -> None:
-        if self._content:
-            raise InvalidInput(
-                f"{self._path}: unknown key {', '.join(map(repr, sorted(self._content)))}"
-            )
-
-    def _take(self, key: str) -> object:
-        if key not in self._content:
-            raise InvalidInput(f"{self._path}: key {key!r} is missing")
-        return self._content.pop(key)
-
-    def _wrong(self, key: str, expected: str, value: object) -> InvalidInput:
-        return InvalidInput(f"{self._path}: key {key!r}: expected {expected}, got {value!r}")
+def _table(
+    path: Path, key: str, kinds: tuple[type, ...], content: Mapping[str, object]
+) -> dict[str, Any]:
+    """An optional table of values of these kinds."""
+    table = content.get(key, {})
+    if not isinstance(table, dict):
+        raise InvalidInput(f"{path}: key {key!r}: expected a table, got {table!r}")
+    for name, value in table.items():
+        if isinstance(value, bool) or not isinstance(value, kinds):
+            expected = " or ".join(kind.__name__ for kind in kinds)
+            raise InvalidInput(f"{path}: key '{key}.{name}': expected {expected}, got {value!r}")
+    return table

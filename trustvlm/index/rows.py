@@ -7,8 +7,7 @@ came since is a float32 tail in memory.
 
 Invariants: appending writes behind the rows that any view knows, growing and compacting copy into
 new arrays, and tombstoning copies the mask. So a :class:`RowView` is one whole state for ever, at
-no cost to the writer but that mask. One writer at a time; views are for any number of threads, and
-:meth:`RowTable.view` may be called by any of them.
+no cost to the writer but that mask. One writer at a time; any number of threads may take views.
 """
 
 from __future__ import annotations
@@ -85,11 +84,13 @@ class RowView:
             taken: Float32s = self.rows[slots]
             return taken
         first = len(self.base.ids)
-        found = np.empty((len(slots), self.rows.shape[1]), np.float32)
         late = slots >= first
-        found[late] = self.rows[slots[late] - first]
-        found[~late] = self.base.exact.take(slots[~late])
-        return found
+        if not late.any():
+            return self.base.exact.take(slots)
+        rows = np.empty((len(slots), self.rows.shape[1]), np.float32)
+        rows[late] = self.rows[slots[late] - first]
+        rows[~late] = self.base.exact.take(slots[~late])
+        return rows
 
     def slots(self, ids: npt.ArrayLike) -> Int64s:
         """(n,) slot of each id in this view, −1 for ids that are not live in it."""
@@ -148,8 +149,7 @@ class RowTable:
             InvalidInput: an id is given twice.
         """
         checked = as_ids(ids)
-        slots = self._table.live_slots(checked)
-        self._table.kill(checked, slots)
+        self._table.kill(checked, self._table.live_slots(checked))
         self._publish()
 
     def slots(self, ids: npt.ArrayLike) -> Int64s:
@@ -191,9 +191,8 @@ class RowTable:
         moved = np.full(self._table.n, -1, np.int64)
         moved[kept] = np.arange(len(kept))
         rows = np.empty((with_spare(len(kept)), self.dim), np.float32)
-        np.take(
-            self._rows, kept, axis=0, out=rows[: len(kept)], mode="clip"
-        )  # "raise" would buffer a second copy
+        # The mode "raise" would buffer a second copy.
+        np.take(self._rows, kept, axis=0, out=rows[: len(kept)], mode="clip")
         self._table.keep(kept)
         self._rows = rows
         self._publish()
@@ -208,8 +207,7 @@ class RowTable:
         return self._table.live
 
     def _publish(self) -> None:
-        """Hands the new state to readers in one assignment: they see all of a change or nothing of
-        it."""
+        """Hand the new state to readers in one assignment: they see all of a change or nothing."""
         slots = self._table.view()
         rows = self._rows[: slots.n - self._first]
         rows.flags.writeable = False

@@ -53,13 +53,13 @@ class SlotView:
 
     def slots(self, ids: Int64s) -> Int64s:
         """(n,) slot of each id in this view, −1 for ids that are not live in it."""
-        found = _alive_only(_among(ids, self.ids[: self.ascending]), self.alive)
+        slots = _alive_only(_among(ids, self.ids[: self.ascending]), self.alive)
         late_ids, late_slots = self.late
         if len(late_ids):
-            missing = np.flatnonzero(found < 0)
+            missing = np.flatnonzero(slots < 0)
             at = _among(ids[missing], late_ids)
-            found[missing] = np.where(at < 0, -1, late_slots[at])
-        return found
+            slots[missing] = np.where(at < 0, -1, late_slots[at])
+        return slots
 
     @cached_property
     def late(self) -> tuple[Int64s, Int64s]:
@@ -101,11 +101,11 @@ class SlotTable:
 
     def slots(self, ids: Int64s) -> Int64s:
         """(n,) slot of each id, −1 for ids that are not live."""
-        found = _alive_only(_among(ids, self._ids[: self._ascending]), self._alive)
+        slots = _alive_only(_among(ids, self._ids[: self._ascending]), self._alive)
         if self._late:
-            for i in np.flatnonzero(found < 0).tolist():
-                found[i] = self._late.get(int(ids[i]), -1)
-        return found
+            for i in np.flatnonzero(slots < 0).tolist():
+                slots[i] = self._late.get(int(ids[i]), -1)
+        return slots
 
     def live_slots(self, ids: Int64s) -> Int64s:
         """The slots of `ids`.
@@ -123,9 +123,9 @@ class SlotTable:
     def require_new(self, ids: Int64s) -> None:
         """Raises InvalidInput when an id is live already or occurs twice in `ids`."""
         require_unique(ids)
-        known = self.slots(ids) >= 0
-        if known.any():
-            raise InvalidInput(f"ids: expected ids that are not live, got {some(ids[known])}")
+        live = self.slots(ids) >= 0
+        if live.any():
+            raise InvalidInput(f"ids: expected ids that are not live, got {some(ids[live])}")
 
     def reserve(self, capacity: int) -> None:
         """Makes room for `capacity` slots in all, so that appending up to there copies nothing."""

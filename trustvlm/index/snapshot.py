@@ -1,4 +1,4 @@
-"""Snapshot files: named arrays under a key, whole or not at all, and checked to the last byte.
+"""Snapshot files: named arrays under a key, complete or absent, and checked to the last byte.
 
 Invariants: a file appears under its name only when complete and on disk (temporary file, fsync,
 rename, fsync of the folder), and is never changed afterwards, only replaced: a mapped one stays
@@ -16,9 +16,9 @@ import hashlib
 import mmap
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -66,8 +66,7 @@ class Snapshot:
 
 
 class SnapshotWriter:
-    """Writes a snapshot piece by piece: inside :meth:`writing`, reserve arrays and put rows into
-    them in order."""
+    """Writes a snapshot in pieces: inside :meth:`writing`, reserve arrays and put rows in order."""
 
     def __init__(self, file: BinaryIO, key: SnapshotKey, room: int) -> None:
         self._file, self._key, self._room = file, key, room
@@ -91,9 +90,7 @@ class SnapshotWriter:
             make_folder(path.parent)
             sweep(path)
             with temporary.open("x+b") as file:
-                fcntl.flock(
-                    file, fcntl.LOCK_EX
-                )  # until it is closed: what is not locked has lost its writer
+                fcntl.flock(file, fcntl.LOCK_EX)  # until closed: no lock, no living writer
                 reached("snapshot.opened")
                 writer = cls(file, key, room)
                 yield writer
@@ -104,14 +101,11 @@ class SnapshotWriter:
             sync(path.parent)
             reached("snapshot.done")
         except OSError as error:
-            kind = (
-                ReadOnly if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM) else Unavailable
-            )
+            forbidden = error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
+            kind = ReadOnly if forbidden else Unavailable
             raise kind(f"cannot write snapshot {path}: {error.strerror or error}") from error
         finally:
-            with suppress(
-                OSError
-            ):  # there only if something above failed, and that is the error to tell
+            with suppress(OSError):  # it exists only if something failed
                 temporary.unlink()
 
     def reserve(self, name: str, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> None:
@@ -132,11 +126,8 @@ class SnapshotWriter:
 
     def put(self, name: str, part: npt.NDArray[Any]) -> None:
         """Write the next part of an array, of its type."""
-        entry, data = (
-            self._entries[name],
-            _bytes_of(np.ascontiguousarray(part, self._entries[name].dtype)),
-        )
-        at = self._written[name]
+        entry, at = self._entries[name], self._written[name]
+        data = _bytes_of(np.ascontiguousarray(part, entry.dtype))
         if at + len(data) > entry.nbytes:
             raise InvalidInput(f"array {name!r}: expected {entry.nbytes} bytes in all, got more")
         for start in range(0, len(data), _CHUNK):
@@ -154,36 +145,28 @@ class SnapshotWriter:
 
     def written(self, name: str, start: int, stop: int) -> Float32s:
         """Rows start … stop of a float32 matrix that was put."""
-        entry = self._entries[name]
-        rows = np.empty((stop - start, entry.shape[1]), np.float32)
+        rows = np.empty((stop - start, self._entries[name].shape[1]), np.float32)
         self._file.flush()
-        os.preadv(self._file.fileno(), [_bytes_of(rows)], entry.offset + 4 * entry.shape[1] * start)
+        at = self._entries[name].offset + rows.itemsize * rows.shape[1] * start
+        os.preadv(self._file.fileno(), [_bytes_of(rows)], at)
         return rows
 
     def written_at(self, name: str, positions: npt.NDArray[np.int64]) -> Float32s:
         """(n, dim) the rows at these positions of a float32 matrix that was put."""
         entry = self._entries[name]
-        size = 4 * entry.shape[1]
+        size, descriptor = 4 * entry.shape[1], self._file.fileno()
         self._file.flush()
-        descriptor = self._file.fileno()
-        data = b"".join(
-            [os.pread(descriptor, size, at) for at in (entry.offset + size * positions).tolist()]
-        )
+        places = (entry.offset + size * positions).tolist()
+        data = b"".join([os.pread(descriptor, size, at) for at in places])
         return np.frombuffer(data, np.float32).reshape(len(positions), entry.shape[1])
 
     def _finish(self) -> None:
         entries = []
         for name, entry in self._entries.items():
-            if self._written[name] != entry.nbytes:
-                raise InvalidInput(
-                    f"array {name!r}: expected {entry.nbytes} bytes, got {self._written[name]}"
-                )
-            entries.append(
-                Entry(name, entry.dtype, entry.shape, entry.offset, self._sums[name].hexdigest())
-            )
-        self._file.truncate(
-            self._end
-        )  # where the last array is empty, nothing was written up to there
+            if (size := self._written[name]) != entry.nbytes:
+                raise InvalidInput(f"array {name!r}: expected {entry.nbytes} bytes, got {size}")
+            entries.append(replace(entry, sha256=self._sums[name].hexdigest()))
+        self._file.truncate(self._end)  # an empty last array has written nothing up to there
         self._file.seek(0)
         self._file.write(head_of(self._key, entries, self._end, self._room))
         self._file.flush()
@@ -206,23 +189,9 @@ def write_snapshot(path: Path, key: SnapshotKey, arrays: Mapping[str, npt.NDArra
 
 
 def read_snapshot(path: Path, key: SnapshotKey | None = None) -> Snapshot:
-    """The snapshot at `path` in memory, every byte of it checked.
-
-    Args:
-        path: the file.
-        key: what it must have been derived from; its revision may differ.
-
-    Raises:
-        NotFound: there is no such file.
-        Damaged: it is truncated, changed, of a future version, or no snapshot; the message says
-            which.
-        Conflict: it is whole, but derived from something else ("stale").
-        Unavailable: it cannot be read.
-    """
-    with _opened(path, key) as (file, found, entries):
-        return Snapshot(
-            found, {entry.name: _read_array(path, file, entry) for entry in entries}, {}
-        )
+    """The snapshot at `path` in memory. Arguments and errors as of :func:`map_snapshot`."""
+    mapped = map_snapshot(path, key)
+    return Snapshot(mapped.key, {name: np.array(a) for name, a in mapped.arrays.items()}, {})
 
 
 def map_snapshot(
@@ -235,84 +204,76 @@ def map_snapshot(
     (name → name of the uint32 array of their rows' CRC-32): these are read row by row, and checked
     then.
 
+    Args:
+        key: what it must have been derived from; its revision may differ.
+
     Raises:
-        as :func:`read_snapshot`.
+        NotFound: there is no such file.
+        Damaged: it is truncated, changed, of a future version, or no snapshot; the message says
+            which.
+        Conflict: it is derived from something else ("stale").
+        Unavailable: it cannot be read.
     """
-    with _opened(path, key) as (file, found, entries):
-        wanted = rows or {}
-        size = os.fstat(file.fileno()).st_size
-        mapped = mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ)
-        whole = np.frombuffer(mapped, np.uint8)
-        arrays, position = {}, HEAD_BYTES
-        for entry in entries:
-            data = whole[entry.offset : entry.offset + entry.nbytes]
-            if entry is not entries[0] and whole[position : entry.offset].any():
-                raise Damaged(
-                    f"snapshot {path}: bytes between the arrays were changed, before {entry.name!r}"
-                )
-            position = entry.offset + entry.nbytes
-            if entry.name in wanted:
-                continue
-            if hashlib.sha256(data.data).hexdigest() != entry.sha256:
-                raise Damaged(f"snapshot {path}: array {entry.name!r} does not match its checksum")
-            arrays[entry.name] = data.view(entry.dtype).reshape(entry.shape)
-        by_row = {
-            entry.name: RowFile(
-                path,
-                os.dup(file.fileno()),
-                entry.offset,
-                entry.shape,
-                arrays.pop(wanted[entry.name]),
-            )
-            for entry in entries
-            if entry.name in wanted
-        }
-        return Snapshot(found, arrays, by_row)
-
-
-@contextmanager
-def _opened(
-    path: Path, key: SnapshotKey | None
-) -> Iterator[tuple[BinaryIO, SnapshotKey, list[Entry]]]:
-    """The open file with its head, which must be right and belong to `key`."""
+    sums_of = rows or {}
     try:
         with path.open("rb") as file:
-            found, entries = read_head(path, file)
-            _require_same(path, found, key)
-            yield file, found, entries
+            stored, entries = read_head(path, file)
+            _require_same(path, stored, key)
+            end, size = file.tell(), os.fstat(file.fileno()).st_size
+            content = np.frombuffer(mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ), np.uint8)
+            arrays = _checked_arrays(path, content, end, entries, sums_of)
+            by_row = {
+                entry.name: RowFile(
+                    path,
+                    os.dup(file.fileno()),
+                    entry.offset,
+                    entry.shape,
+                    arrays.pop(sums_of[entry.name]),
+                )
+                for entry in entries
+                if entry.name in sums_of
+            }
     except FileNotFoundError as error:
         raise NotFound(f"no snapshot {path}") from error
     except OSError as error:
         raise Unavailable(f"cannot read snapshot {path}: {error.strerror or error}") from error
+    return Snapshot(stored, arrays, by_row)
 
 
-def _read_array(path: Path, file: BinaryIO, entry: Entry) -> npt.NDArray[Any]:
-    """The array, read into its own memory and hashed on the way."""
-    if any(file.read(entry.offset - file.tell())):
-        raise Damaged(
-            f"snapshot {path}: bytes between the arrays were changed, before {entry.name!r}"
-        )
-    array = np.empty(entry.shape, entry.dtype)
-    data, checksum = _bytes_of(array), hashlib.sha256()
-    for start in range(0, len(data), _CHUNK):
-        part = data[start : start + _CHUNK]
-        if file.readinto(part) != len(part):  # type: ignore[attr-defined]
-            raise Damaged(f"snapshot {path}: truncated in array {entry.name!r}")
-        checksum.update(part)
-    if checksum.hexdigest() != entry.sha256:
-        raise Damaged(f"snapshot {path}: array {entry.name!r} does not match its checksum")
-    return array
+def _checked_arrays(
+    path: Path,
+    content: npt.NDArray[np.uint8],
+    end: int,
+    entries: list[Entry],
+    left_out: Container[str],
+) -> dict[str, npt.NDArray[Any]]:
+    """The arrays in the bytes of a file behind the `end` of its head, each after its checksum
+    proved right."""
+    arrays = {}
+    for entry in entries:
+        data = content[entry.offset : entry.offset + entry.nbytes]
+        if content[end : entry.offset].any():
+            raise Damaged(
+                f"snapshot {path}: bytes between the arrays were changed, before {entry.name!r}"
+            )
+        end = entry.offset + entry.nbytes
+        if entry.name in left_out:
+            continue
+        if hashlib.sha256(data.data).hexdigest() != entry.sha256:
+            raise Damaged(f"snapshot {path}: array {entry.name!r} does not match its checksum")
+        arrays[entry.name] = data.view(entry.dtype).reshape(entry.shape)
+    return arrays
 
 
-def _require_same(path: Path, found: SnapshotKey, wanted: SnapshotKey | None) -> None:
+def _require_same(path: Path, stored: SnapshotKey, expected: SnapshotKey | None) -> None:
     """Raises Conflict when the two differ in anything but the revision."""
-    if wanted is None:
+    if expected is None:
         return
-    old, new = asdict(found), asdict(wanted)
+    old, new = asdict(stored), asdict(expected)
     wrong = [
-        f"{name} {old[name]!r}, expected {new[name]!r}"
-        for name in old
-        if name != "revision" and old[name] != new[name]
+        f"{name} {value!r}, expected {new[name]!r}"
+        for name, value in old.items()
+        if name != "revision" and value != new[name]
     ]
     if wrong:
         raise Conflict(f"snapshot {path} is stale: {'; '.join(wrong)}")
@@ -330,8 +291,5 @@ def sweep(path: Path) -> None:
             with old.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 old.unlink()
-        except (
-            FileNotFoundError,
-            BlockingIOError,
-        ):  # another sweeper was faster, or its writer is alive
+        except (FileNotFoundError, BlockingIOError):  # swept by another, or its writer is alive
             continue

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import struct
 from collections.abc import Iterable, Sequence
@@ -79,10 +80,7 @@ class Entry:
 
     @property
     def nbytes(self) -> int:
-        size = np.dtype(self.dtype).itemsize
-        for length in self.shape:
-            size *= length
-        return size
+        return np.dtype(self.dtype).itemsize * math.prod(self.shape)
 
 
 def head_of(key: SnapshotKey, entries: Sequence[Entry], size: int, room: int) -> bytes:
@@ -91,13 +89,7 @@ def head_of(key: SnapshotKey, entries: Sequence[Entry], size: int, room: int) ->
     Raises:
         InvalidInput: the description needs more.
     """
-    text = (
-        json.dumps(
-            {"key": asdict(key), "size": size, "arrays": [asdict(entry) for entry in entries]}
-        )
-        .encode()
-        .ljust(room)
-    )
+    text = _description(key, entries, size).ljust(room)
     if len(text) > room:
         raise InvalidInput(
             f"expected a header of at most {room} bytes, got {len(text)}: too many arrays"
@@ -106,22 +98,23 @@ def head_of(key: SnapshotKey, entries: Sequence[Entry], size: int, room: int) ->
 
 
 def room_for(key: SnapshotKey, names: Iterable[str]) -> int:
-    """Bytes that suffice for the description of arrays of these names, whatever their sizes.
+    """Bytes that suffice for the description of arrays of these names, at any sizes.
 
     Raises:
         InvalidInput: more than a header may have.
     """
     largest = [Entry(name, "<f8", (2**47,) * 3, 2**62, "0" * 64) for name in names]
-    room = len(
-        json.dumps(
-            {"key": asdict(key), "size": 2**62, "arrays": [asdict(entry) for entry in largest]}
-        )
-    )
+    room = len(_description(key, largest, 2**62))
     if room > _MAX_HEADER:
         raise InvalidInput(
             f"expected a header of at most {_MAX_HEADER} bytes, got {room}: too many arrays"
         )
     return room
+
+
+def _description(key: SnapshotKey, entries: Sequence[Entry], size: int) -> bytes:
+    arrays = [asdict(entry) for entry in entries]
+    return json.dumps({"key": asdict(key), "size": size, "arrays": arrays}).encode()
 
 
 def aligned(position: int) -> int:
@@ -166,12 +159,8 @@ def read_head(path: Path, file: BinaryIO) -> tuple[SnapshotKey, list[Entry]]:
 
 def _key(content: object) -> SnapshotKey:
     """The key as the header spells it; ValueError if it is none."""
-    kinds = {"space_id": int, "revision": int}
-    if not isinstance(content, dict) or set(content) != {
-        field.name for field in fields(SnapshotKey)
-    }:
-        raise ValueError(f"wrong key {content!r}")
-    if any(type(value) is not kinds.get(name, str) for name, value in content.items()):
+    kinds = {field.name: int if field.type == "int" else str for field in fields(SnapshotKey)}
+    if not isinstance(content, dict) or {n: type(v) for n, v in content.items()} != kinds:
         raise ValueError(f"wrong key {content!r}")
     return SnapshotKey(**content)
 
@@ -179,15 +168,10 @@ def _key(content: object) -> SnapshotKey:
 def _entry(content: dict[str, Any]) -> Entry:
     """An array as the header spells it; ValueError if none could be like that."""
     entry = Entry(**(content | {"shape": tuple(content["shape"])}))
-    if (
-        not all(isinstance(text, str) for text in (entry.name, entry.dtype, entry.sha256))
-        or entry.dtype not in DTYPES
-    ):
+    texts, numbers = (entry.name, entry.dtype, entry.sha256), (*entry.shape, entry.offset)
+    if not all(isinstance(text, str) for text in texts) or entry.dtype not in DTYPES:
         raise ValueError(f"array {entry.name!r} has dtype {entry.dtype!r}")
-    if any(
-        type(number) is not int or not 0 <= number < 2**48
-        for number in (*entry.shape, entry.offset)
-    ):
+    if any(type(number) is not int or not 0 <= number < 2**48 for number in numbers):
         raise ValueError(f"array {entry.name!r} has shape {entry.shape} at {entry.offset!r}")
     return entry
 

@@ -16,8 +16,7 @@ __all__ = ["NameTable", "pack_strings", "unpack_strings"]
 
 
 class NameTable:
-    """Growable names; slots are never changed, so readers may keep the table and look at slots that
-    they know of."""
+    """Growable names; slots are never changed, so readers may keep the table."""
 
     def __init__(
         self, data: npt.NDArray[np.uint8] | None = None, offsets: Int64s | None = None
@@ -56,9 +55,8 @@ def pack_strings(strings: Sequence[str]) -> tuple[npt.NDArray[np.uint8], Int64s]
     try:
         encoded = [string.encode() for string in strings]
     except UnicodeEncodeError as error:
-        raise InvalidInput(
-            f"expected text, got a string that has no UTF-8 form: {error}"
-        ) from error
+        message = f"expected text, got a string that has no UTF-8 form: {error}"
+        raise InvalidInput(message) from error
     offsets = np.zeros(len(encoded) + 1, np.int64)
     np.cumsum(np.fromiter(map(len, encoded), np.int64, len(encoded)), out=offsets[1:])
     return np.frombuffer(b"".join(encoded), np.uint8), offsets
@@ -71,10 +69,9 @@ def unpack_strings(data: npt.NDArray[np.uint8], offsets: Int64s) -> list[str]:
         Damaged: offsets that do not cover the bytes in order, or bytes that are no UTF-8.
     """
     _check_offsets(data, offsets)
-    whole = data.tobytes()
-    bounds = offsets.tolist()
+    text = data.tobytes()
     try:
-        return [whole[start:stop].decode() for start, stop in pairwise(bounds)]
+        return [text[start:stop].decode() for start, stop in pairwise(offsets.tolist())]
     except UnicodeDecodeError as error:
         raise Damaged(f"stored strings are not UTF-8: {error}") from error
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from trustvlm.errors import InvalidInput
 from trustvlm.types.array_input import plain_array
-from trustvlm.types.arrays import Float32s, Int64s
+from trustvlm.types.arrays import Float32s, Float64s, Int64s
 
 __all__ = [
     "UNIT_TOLERANCE",
@@ -80,15 +80,13 @@ def as_vectors(
         raise InvalidInput(f"{name}: expected {count} rows, one per id, got {len(array)}")
     if array.dtype.kind != "f":
         raise InvalidInput(f"{name}: expected floats, got {array.dtype}")
-    with np.errstate(
-        over="ignore"
-    ):  # a float64 beyond float32 becomes inf, which the next check names
+    with np.errstate(over="ignore"):  # becomes inf, which the next check names
         converted = np.ascontiguousarray(array, np.float32)
     finite = np.isfinite(converted).all(axis=1)
     if not finite.all():
+        row = int(finite.argmin())
         raise InvalidInput(
-            f"{name}: expected finite float32 values, got NaN or infinity in row "
-            f"{int(finite.argmin())}"
+            f"{name}: expected finite float32 values, got NaN or infinity in row {row}"
         )
     return converted
 
@@ -101,23 +99,28 @@ def as_queries(queries: npt.ArrayLike, dim: int) -> Float32s:
         InvalidInput: as there, or a norm over 10⁶.
     """
     converted = as_vectors(queries, dim, "queries")
-    norms = np.sqrt(np.einsum("ij,ij->i", converted, converted, dtype=np.float64))
+    norms = _norms(converted)
     if (norms > _LONGEST_QUERY).any():
-        raise InvalidInput(
-            f"queries: expected unit vectors, got norm {norms.max():.6g} in row "
-            f"{int(norms.argmax())}"
-        )
+        raise _not_unit("queries", norms, int(norms.argmax()))
     return converted
 
 
 def require_unit(vectors: Float32s, name: str = "vectors") -> None:
     """Raises InvalidInput, naming the first, when some of the (n, d) `vectors` do not have norm
     1."""
-    norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
+    norms = _norms(vectors)
     wrong = np.abs(norms - 1.0) > UNIT_TOLERANCE
     if wrong.any():
-        row = int(wrong.argmax())
-        raise InvalidInput(f"{name}: expected unit vectors, got norm {norms[row]:.6g} in row {row}")
+        raise _not_unit(name, norms, int(wrong.argmax()))
+
+
+def _norms(vectors: Float32s) -> Float64s:
+    squares: Float64s = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
+    return np.sqrt(squares)
+
+
+def _not_unit(name: str, norms: Float64s, row: int) -> InvalidInput:
+    return InvalidInput(f"{name}: expected unit vectors, got norm {norms[row]:.6g} in row {row}")
 
 
 def some(ids: Int64s) -> str:
