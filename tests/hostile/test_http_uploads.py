@@ -152,12 +152,17 @@ def bomb(width: int, height: int) -> bytes:
     )
 
 
-def test_an_image_bomb_is_refused_from_its_header(tmp_path: Path) -> None:
-    from trustvlm.http.run import _opened
+def test_an_image_bomb_is_refused_from_its_header(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trustvlm.http import run
 
     home = tmp_path / "home"
     trustvlm.open(home, create=True).close()
-    opened = _opened({"home": str(home), "device": None, "precision": None})
+    monkeypatch.setenv(
+        run.TASK, run._TASK.dump_json(run._Task(home, None, None, run.ServeOptions())).decode()
+    )
+    opened = run.application().state.serving.service
     try:
         opened.create_space("p", classifier=classifier_spec())
         large = bomb(9_000, 9_000)

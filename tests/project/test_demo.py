@@ -281,7 +281,7 @@ def test_importing_the_demo_loads_nothing_heavy():
 
 @pytest.mark.slow
 def test_training_from_scratch_gives_models_as_good_as_those_shipped(demo: Demo, tmp_path: Path):
-    from trustvlm.demo.train import measure_models, train_models
+    from benchmarks.train_demo import measure_models, train_models
 
     train_models(tmp_path, lambda line: None)
     trained = measure_models(tmp_path)

@@ -21,7 +21,7 @@ TEMPLATES = ("a photo of a {}.", "an image of a {}.", "a picture of the {}.")
 """Not about digits, so that they fit an eleventh label as well."""
 
 MODELS = Path(__file__).parent / "models"
-"""The weights that ship with the package; `python -m trustvlm.demo.train` makes them."""
+"""The weights that ship with the package; `python -m benchmarks.train_demo` makes them."""
 
 VERIFIER_MODEL = "test_vit"
 """timm's smallest vision transformer: 0.3 million parameters."""

@@ -1,4 +1,4 @@
-"""Train the demo's two models from scratch: `python -m trustvlm.demo.train --out DIR`.
+"""Train the demo's two models from scratch: `python -m benchmarks.train_demo --out DIR`.
 
 With `--out trustvlm/demo/models` in a checkout it replaces the weights that ship with the package.
 The same machine and library versions give the same weights; others give weights of the same
