@@ -29,6 +29,7 @@ from benchmarks.register import machine
 from trustvlm.scoring.rules import RULES
 from trustvlm.selective.metrics import aurc, auroc, coverage_at_risk, fpr_at_tpr, risk_at_coverage
 from trustvlm.service.measuring.outcome import rule_outcome
+from trustvlm.types.options import EvaluateOptions
 
 SIZES = (30, 100, 1_000)
 RISK, COVERAGE = 0.05, 0.8
@@ -103,7 +104,7 @@ def held(
         judged = {"trustvlm": columns[0], "msp": columns[1]}
         outcome = rule_outcome(
             "trustvlm", RULES["trustvlm"].parameters, judged, np.ones(images, np.int64),
-            risk=RISK, coverage=COVERAGE, items=False, confidence=0.9,
+            EvaluateOptions(risk=RISK, coverage=COVERAGE),
         )  # fmt: skip
         for name in NAMES:
             estimate = getattr(outcome, name)

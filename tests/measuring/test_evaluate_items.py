@@ -16,7 +16,7 @@ import trustvlm
 from trustvlm import LabelInput, Queries
 from trustvlm.selective.metrics import risk_coverage_curve
 from trustvlm.selective.risk import risk_upper_bound, risk_upper_bounds
-from trustvlm.service.measuring.items import MOST_ITEMS
+from trustvlm.service.measuring.outcome import MOST_ITEMS
 
 
 def noisy(world: World, each: int = 20, seed: int = 3) -> tuple[Queries, list[str | None]]:

@@ -1,5 +1,5 @@
 """What a calibration fits beside the threshold: which configuration to use, and a map from its
-trust to a probability.
+trust to a probability (docs/rules.md, "Threshold with a promise" and "Probability").
 
 Everything is chosen on one part of the images (:func:`split`), so that the other part is free to
 prove the threshold with (:mod:`trustvlm.selective.risk`). The map changes no order and decides
@@ -42,17 +42,14 @@ ECE_LEAST = 20
 
 
 def split(hashes: Sequence[bytes]) -> tuple[Int64s, Int64s]:
-    """(tuning rows, testing rows): about a third to choose with, the rest to prove the threshold
-    with.
+    """(tuning rows, testing rows), ascending: about a third to choose with, the rest to prove the
+    threshold with.
 
-    The content decides, not the order: the same images are always split the same way. The first of
-    very few images goes to tuning; a single one leaves nothing to test with.
+    The content decides, not the order: equal images are always split alike. The first of very few
+    images goes to tuning; a single one leaves nothing to test with.
 
     Args:
         hashes: (n,) content hash of each image, all different.
-
-    Returns:
-        Two ascending row numbers, (about n/3,) and (about 2n/3,).
     """
     order = _shuffled(hashes, b"tuning or testing")
     cut = max(1, round(len(order) / 3))
@@ -64,8 +61,7 @@ class Choice:
     """Which configuration to use.
 
     Attributes:
-        index: of the chosen one.
-        means: (c,) mean AURC over the folds of each configuration.
+        index: of the chosen one. means: (c,) mean AURC over the folds of each configuration.
         errors: (c,) standard error of each mean, from its spread over the folds; with a single fold
             0.5, the most that a number in [0, 1] can have.
     """
@@ -87,10 +83,8 @@ def choose_configuration(
 
     Args:
         trust: per configuration, (n,) its trust in its predictions for the same n images; ties and
-            ±inf allowed.
-        right: per configuration, (n,) which of its predictions are right.
-        keys: (n,) anything that names the images, such as their content hashes: it deals them into
-            folds.
+            ±inf allowed. right: per configuration, (n,) which of its predictions are right.
+        keys: (n,) names of the images, such as their content hashes: they decide the folds.
 
     Raises:
         InvalidInput: also for no configuration, or numbers of rows that differ.
@@ -132,18 +126,17 @@ class ProbabilityMap:
     def __call__(self, trust: npt.ArrayLike) -> Float64s:
         """(n,) probability for (n,) trust, ±inf allowed."""
         x, y = np.array(self.knots).T
-        found: Float64s = np.interp(real_array(trust, "trust").astype(np.float64), x, y)
-        return found
+        probability: Float64s = np.interp(real_array(trust, "trust").astype(np.float64), x, y)
+        return probability
 
 
 def fit_probability_map(trust: npt.ArrayLike, correct: npt.ArrayLike) -> ProbabilityMap:
     """The non-decreasing map that fits best, kept away from 0 and 1.
 
-    Isotonic regression (Zadrozny and Elkan, "Transforming Classifier Scores into Accurate
-    Multiclass Probability Estimates", 2002) finds blocks of trust values with one probability each.
-    A block with k of n right gets (k + ½) / (n + 1) instead of k / n (Krichevsky–Trofimov): three
-    of three right are no certainty. Where that turns the order of two neighbouring blocks around,
-    they become one. Between blocks the map is a straight line.
+    Isotonic regression (Zadrozny and Elkan 2002) finds blocks of trust values with one probability
+    each. A block with k of n right gets (k + ½) / (n + 1) instead of k / n (Krichevsky–Trofimov):
+    three of three right are no certainty. Where that turns the order of two neighbouring blocks
+    around, they become one.
 
     Args:
         trust: (n,) trust; −inf and +inf count as the lowest and the highest finite value.
@@ -156,18 +149,22 @@ def fit_probability_map(trust: npt.ArrayLike, correct: npt.ArrayLike) -> Probabi
     images = np.bincount(group)
     rights = np.bincount(group[right], minlength=len(distinct))
     ends = isotonic_regression(rights / images, weights=images).blocks
-    blocks: list[_Block] = []
+
+    def probability(first: int, end: int) -> float:
+        return float((rights[first:end].sum() + 0.5) / (images[first:end].sum() + 1))
+
+    blocks: list[tuple[int, int]] = []
     for first, end in pairwise(ends.tolist()):
-        block = _Block(first, end - 1, int(rights[first:end].sum()), int(images[first:end].sum()))
-        while blocks and blocks[-1].probability >= block.probability:
-            block = blocks.pop().joined(block)
-        blocks.append(block)
-    knots = [
-        (float(distinct[place]), b.probability)
-        for b in blocks
-        for place in sorted({b.first, b.last})
-    ]
-    return ProbabilityMap(tuple(knots))
+        while blocks and probability(*blocks[-1]) >= probability(first, end):
+            first = blocks.pop()[0]
+        blocks.append((first, end))
+    return ProbabilityMap(
+        tuple(
+            (float(distinct[place]), probability(first, end))
+            for first, end in blocks
+            for place in sorted({first, end - 1})
+        )
+    )
 
 
 def cross_validated_ece(trust: npt.ArrayLike, correct: npt.ArrayLike) -> float | None:
@@ -183,32 +180,13 @@ def cross_validated_ece(trust: npt.ArrayLike, correct: npt.ArrayLike) -> float |
         return None
     order = np.lexsort((right, values))  # not the order they came in
     probability = np.empty(len(values))
-    for i in range(ECE_FOLDS):
+    for fold in range(ECE_FOLDS):
         may_stop()
         left_out = np.zeros(len(values), np.bool_)
-        left_out[order[i::ECE_FOLDS]] = True
-        probability[left_out] = fit_probability_map(values[~left_out], right[~left_out])(
-            values[left_out]
-        )
+        left_out[order[fold::ECE_FOLDS]] = True
+        fitted = fit_probability_map(values[~left_out], right[~left_out])
+        probability[left_out] = fitted(values[left_out])
     return ece(probability, right)
-
-
-@dataclass(frozen=True)
-class _Block:
-    """Trust values first … last (numbers of distinct ones), of whose images `right` of `images` are
-    right."""
-
-    first: int
-    last: int
-    right: int
-    images: int
-
-    @property
-    def probability(self) -> float:
-        return (self.right + 0.5) / (self.images + 1)
-
-    def joined(self, after: _Block) -> _Block:
-        return _Block(self.first, after.last, self.right + after.right, self.images + after.images)
 
 
 def _shuffled(keys: Sequence[bytes], purpose: bytes) -> Int64s:
@@ -223,13 +201,13 @@ def _standard_error(folds: Float64s, most: float) -> Float64s:
     count = folds.shape[1]
     if count == 1:
         return np.full(len(folds), most)
-    found: Float64s = folds.std(axis=1, ddof=1) / np.sqrt(count)
-    return found
+    errors: Float64s = folds.std(axis=1, ddof=1) / np.sqrt(count)
+    return errors
 
 
 def _finite(values: npt.NDArray[np.generic]) -> Float64s:
     """±inf as the outermost finite values; all 0 when nothing is finite: such values have no order
     worth a map."""
-    found = np.asarray(values, np.float64)
-    finite = found[np.isfinite(found)]
-    return np.clip(found, finite.min(), finite.max()) if len(finite) else np.zeros(len(found))
+    numbers = np.asarray(values, np.float64)
+    finite = numbers[np.isfinite(numbers)]
+    return np.clip(numbers, finite.min(), finite.max()) if len(finite) else np.zeros(len(numbers))

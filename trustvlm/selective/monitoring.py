@@ -1,18 +1,17 @@
-"""Is a promise still kept? A test that may be looked at after every item, for as long as one likes,
-without paying for it.
+"""Is a promise still kept? A test that may be looked at after every item, for as long as one likes
+(docs/rules.md, "Monitoring"; docs/guarantee.md, "Is it still kept?").
 
 Each item is a bet against the promise "the chance that an accepted item is wrong is at most m". A
 gambler who stakes the share c of the capital multiplies it by 1 − c when the item is right and by 1
 − c + c/m when it is wrong. If the promise is kept, no bet gains on average, whatever came before:
 capital that began at 1 is an e-process, and it ever reaches 1/α with a chance of at most α (Ville's
-inequality, 1939). Capital of 1/α is therefore the end of the promise. Nobody knows the best stake,
-so the capital is spread evenly over many; the best of them earns most of what the best stake would
-have.
+inequality, 1939). The capital is spread evenly over many stakes; the best of them earns most of
+what the best stake would have.
 
 Source: Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting", JRSS B
-86 (2024), sections 4.1 and 4.4 (capital process, mixture of stakes). Stakes are shares of what may
-be staked (λ = c/m there), so that the capital against m falls as m grows: the risks that can be
-ruled out are exactly those below a bound.
+86 (2024), sections 4.1 and 4.4. Stakes are shares of what may be staked (λ = c/m there), so that
+the capital against m falls as m grows: the risks that can be ruled out are exactly those below a
+bound.
 """
 
 from __future__ import annotations
@@ -69,51 +68,48 @@ def monitor(errors: Sequence[bool] | Bools, max_risk: float, alpha: float = 0.05
 
     Args:
         errors: (n,) bool or 0/1, whether each item was wrong, in order of time; may be empty.
-        max_risk: the promise, in (0, 1).
-        alpha: chance of a false alarm, ever, in (0, 1).
+        max_risk: the promise, in (0, 1). alpha: chance of a false alarm, ever, in (0, 1).
 
     Raises:
         InvalidInput: numbers outside their ranges; errors that are not (n,) bool or 0/1.
     """
-    for name, value in (("max_risk", max_risk), ("alpha", alpha)):
-        number(name, value)
+    number("max_risk", max_risk)
+    number("alpha", alpha)
     wrong = _checked(errors)
-    items = len(wrong)
-    at = np.flatnonzero(
-        wrong
-    )  # the capital only grows at an error: nothing in between can be its largest
+    # The capital only grows at an error: nothing in between can be its largest.
+    places = np.flatnonzero(wrong) + 1
+    counts = np.arange(1, len(places) + 1)
     limit = -np.log(alpha)
-    capital = _log_capital(at + 1, np.arange(1, len(at) + 1), max_risk)
+    capital = _log_capital(places, counts, max_risk)
     over = capital >= limit
-    now = float(_log_capital(np.array([items]), np.array([len(at)]), max_risk)[0])
+    now = _log_capital(np.array([len(wrong)]), np.array([len(places)]), max_risk)[0]
     return Monitoring(
-        items,
-        len(at),
-        float(np.exp(min(now, MOST))),
-        float(np.exp(min(capital.max(initial=0.0), MOST))),
-        bool(over.any()),
-        int(at[over.argmax()]) + 1 if over.any() else None,
-        _risk_low(at, limit),
+        items=len(wrong),
+        errors=len(places),
+        e_value=float(np.exp(min(now, MOST))),
+        largest=float(np.exp(min(capital.max(initial=0.0), MOST))),
+        broken=bool(over.any()),
+        broken_after=int(places[over.argmax()]) if over.any() else None,
+        risk_low=_risk_low(places, counts, limit),
     )
 
 
 def _log_capital(items: Int64s, errors: Int64s, risk: float) -> Float64s:
-    """(t,) log of the capital against `risk` after so many items with so many errors: the mean over
+    """(t,) log of the capital against `risk` after these numbers of items and errors: the mean over
     the stakes."""
     won, lost = np.log1p(STAKES * (1 / risk - 1)), np.log1p(-STAKES)
     each = errors[:, None] * won + (items - errors)[:, None] * lost
-    found: Float64s = np.logaddexp.reduce(each, axis=1) - np.log(len(STAKES))
-    return found
+    capital: Float64s = np.logaddexp.reduce(each, axis=1) - np.log(len(STAKES))
+    return capital
 
 
-def _risk_low(at: Int64s, limit: float) -> float:
+def _risk_low(places: Int64s, counts: Int64s, limit: float) -> float:
     """The largest risk against which the capital ever reached the limit, from below to 1e-6; 0 when
     there is none."""
     low, high = 0.0, 1.0
-    errors = np.arange(1, len(at) + 1)
-    while high - low > 1e-6 and len(at):
+    while high - low > 1e-6 and len(places):
         risk = (low + high) / 2
-        if (_log_capital(at + 1, errors, risk) >= limit).any():
+        if (_log_capital(places, counts, risk) >= limit).any():
             low = risk
         else:
             high = risk
@@ -121,14 +117,11 @@ def _risk_low(at: Int64s, limit: float) -> float:
 
 
 def _checked(errors: Sequence[bool] | Bools) -> Bools:
-    found = plain_array(errors, "errors")
-    if (
-        found.ndim != 1
-        or (len(found) and found.dtype.kind not in "fiub")
-        or not ((found == 0) | (found == 1)).all()
-    ):
+    values = plain_array(errors, "errors")
+    numeric = not len(values) or values.dtype.kind in "fiub"
+    if values.ndim != 1 or not numeric or not ((values == 0) | (values == 1)).all():
         raise InvalidInput(
-            f"errors: expected (n,) bool or 0/1, got {found.dtype} of shape {found.shape}, or "
+            f"errors: expected (n,) bool or 0/1, got {values.dtype} of shape {values.shape}, or "
             f"other values"
         )
-    return found.astype(np.bool_)
+    return values.astype(np.bool_)

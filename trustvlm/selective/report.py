@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from trustvlm.selective.plots import (
     risk_coverage,
     shot_curve,
 )
+from trustvlm.types import Neighbour
 from trustvlm.types.evaluation import Estimate, Evaluation, WrongImage
 from trustvlm.types.verdicts import left_out_in_words
 
@@ -50,20 +51,17 @@ def render_html(
     bare = [label.label for label in evaluation.per_label if not label.support_count]
     with_errors = sum(label.right < label.predicted for label in evaluation.per_label)
     environment = Environment(autoescape=True, trim_blocks=True)  # names may hold anything
-    return environment.from_string(
-        _TEMPLATE.read_text(encoding="utf-8")
-    ).render(
+    return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
         e=evaluation,
         answer=in_words(evaluation),
         left_out=left_out_in_words(evaluation.left_out),
         reasons=_reasons(evaluation),
-        plots={
-            name: None if plot is None else Markup(plot) for name, plot in plots.items()
-        },  # matplotlib escapes
+        # matplotlib escapes
+        plots={name: None if plot is None else Markup(plot) for name, plot in plots.items()},
         pct=_percent,
         pct_of=_percent_of,
         milli=_thousandths,
-        signed=_signed,
+        signed=lambda estimate: _thousandths(estimate, "+"),
         more_labels=max(0, with_errors - MAX_LABELS_SHOWN),
         bare=bare[:_NAMES],
         bare_more=max(0, len(bare) - _NAMES),
@@ -79,42 +77,34 @@ def best_rule(evaluation: Evaluation) -> str:
 
 def in_words(evaluation: Evaluation) -> str:
     """The finding in two sentences, and a third where the images are too few to say more."""
-    best = best_rule(evaluation)
-    outcome = evaluation[best]
-    share = _percent(outcome.coverage_at_risk.value)
+    best, text = best_rule(evaluation), evaluation.text
+    outcome, errors = evaluation[best], f"{_percent(evaluation.risk)} errors or fewer"
+    coverage = outcome.coverage_at_risk
     words = f"{_percent(outcome.accuracy.value)} of the images are labelled rightly. "
-    if outcome.coverage_at_risk.value > 0:
-        words += (
-            f"Accepting the {share} that {best} trusts most leaves "
-            f"{_percent(evaluation.risk)} errors or fewer"
-        )
+    if coverage.value > 0:
+        words += f"Accepting the {_percent(coverage.value)} that {best} trusts most leaves {errors}"
     else:
-        words += f"No threshold of {best} leaves {_percent(evaluation.risk)} errors or fewer"
-    if evaluation.text and evaluation.text != best:
-        alone = _percent(evaluation[evaluation.text].coverage_at_risk.value)
-        words += f"; with {evaluation.text}, which looks at the text alone, it is {alone}"
-    if outcome.coverage_at_risk.reason:
-        words += (
-            f". That is so on these images: {outcome.coverage_at_risk.reason} what it is on others"
-        )
+        words += f"No threshold of {best} leaves {errors}"
+    if text and text != best:
+        alone = _percent(evaluation[text].coverage_at_risk.value)
+        words += f"; with {text}, which looks at the text alone, it is {alone}"
+    if coverage.reason:
+        words += f". That is so on these images: {coverage.reason} what it is on others"
     return words + "."
 
 
 def _wrong(item: WrongImage, support_image: Pictures, query_image: Pictures) -> dict[str, Any]:
-    sides = [("like", item.label, item.evidence.label), ("rival", item.rival, item.evidence.rival)]
+    def pictured(images: Sequence[Neighbour]) -> list[dict[str, Any]]:
+        return [
+            {"similarity": one.similarity, "image": _data(support_image(one.id))} for one in images
+        ]
+
     return {
         "item": item,
         "image": _data(query_image(item.source)),
         "sides": [
-            (
-                side,
-                name,
-                [
-                    {"similarity": near.similarity, "image": _data(support_image(near.id))}
-                    for near in found
-                ],
-            )
-            for side, name, found in sides
+            ("like", item.label, pictured(item.evidence.label)),
+            ("rival", item.rival, pictured(item.evidence.rival)),
         ],
     }
 
@@ -123,44 +113,34 @@ def _data(jpeg: bytes | None) -> str | None:
     return None if jpeg is None else f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
 
 
+def _reasons(evaluation: Evaluation) -> list[str]:
+    """Why metrics have no interval, each reason once with the metrics it is of."""
+    outcome = evaluation[best_rule(evaluation)]
+    estimates = {
+        "AUROC": outcome.auroc, "FPR95": outcome.fpr95, "against msp": outcome.versus_msp,
+        "coverage at risk": outcome.coverage_at_risk,
+    }  # fmt: skip
+    metrics: dict[str, list[str]] = {}
+    for name, estimate in estimates.items():
+        if estimate.reason is not None:
+            metrics.setdefault(estimate.reason, []).append(name)
+    return [f"{', '.join(names)} ({reason})" for reason, names in metrics.items()]
+
+
 def _percent(value: float) -> str:
     return "–" if math.isnan(value) else f"{100 * value:.3g} %"
 
 
-def _reasons(evaluation: Evaluation) -> list[str]:
-    """Why metrics have no interval, each reason once with the metrics it is of."""
-    names = {
-        "AUROC": "auroc",
-        "FPR95": "fpr95",
-        "against msp": "versus_msp",
-        "coverage at risk": "coverage_at_risk",
-    }
-    outcome = evaluation[best_rule(evaluation)]
-    found: dict[str, list[str]] = {}
-    for name, field in names.items():
-        reason = getattr(outcome, field).reason
-        if reason is not None:
-            found.setdefault(reason, []).append(name)
-    return [f"{', '.join(of)} ({reason})" for reason, of in found.items()]
+def _percent_of(estimate: Estimate) -> str:
+    if math.isnan(estimate.value) or math.isnan(estimate.low):
+        return _percent(estimate.value)
+    return f"{_percent(estimate.value)} [{100 * estimate.low:.3g}, {100 * estimate.high:.3g}]"
 
 
-def _percent_of(value: Estimate) -> str:
-    if math.isnan(value.value) or math.isnan(value.low):
-        return _percent(value.value)
-    return f"{_percent(value.value)} [{100 * value.low:.3g}, {100 * value.high:.3g}]"
-
-
-def _thousandths(value: Estimate) -> str:
-    return f"{1000 * value.value:.1f}" + _bounds(value, "")
-
-
-def _signed(value: Estimate) -> str:
-    return "–" if math.isnan(value.value) else f"{1000 * value.value:+.1f}" + _bounds(value, "+")
-
-
-def _bounds(value: Estimate, sign: str) -> str:
-    return (
-        ""
-        if math.isnan(value.low)
-        else f" [{1000 * value.low:{sign}.1f}, {1000 * value.high:{sign}.1f}]"
+def _thousandths(estimate: Estimate, sign: str = "") -> str:
+    if math.isnan(estimate.value):
+        return "–"
+    value, low, high = (
+        f"{1000 * number:{sign}.1f}" for number in (estimate.value, estimate.low, estimate.high)
     )
+    return value if math.isnan(estimate.low) else f"{value} [{low}, {high}]"

@@ -1,4 +1,5 @@
-"""Calibrating: which rule, which parameters, which threshold, and what they promise."""
+"""Calibrating: which rule, which parameters, which threshold, and what they promise
+(docs/rules.md, "Threshold with a promise")."""
 
 from __future__ import annotations
 
@@ -30,13 +31,19 @@ from trustvlm.service.inputs.labelled import (
     stored_images,
     truth_ids,
 )
-from trustvlm.service.measuring.repeated import as_stored, first_of_each
+from trustvlm.service.measuring.usable import (
+    UsableImages,
+    as_stored,
+    label_names,
+    right_rows,
+    usable_images,
+)
 from trustvlm.service.query.configurations import Configuration, comparable, configurations
 from trustvlm.service.query.context import Context, context_of
 from trustvlm.service.query.decide import acceptable, is_unknown
 from trustvlm.service.query.judge import Columns, judge, judge_all
 from trustvlm.system.stopping import may_stop
-from trustvlm.types import Queries
+from trustvlm.types import Queries, RuleLeftOut
 from trustvlm.types.arrays import Bools, Float64s, Int64s, Objects
 from trustvlm.types.bounds import choice, flags, number
 from trustvlm.types.calibration import Calibration
@@ -48,46 +55,22 @@ _CORRECTING = f"{DEFAULT_RULE}_star"
 """The rule whose corrections are counted where the chosen one makes none."""
 
 
-def _check(promise: CalibrateOptions) -> None:
-    """Raises InvalidInput: options that cannot be right."""
-    rule = promise.rule
-    if not isinstance(rule, str):
-        raise InvalidInput(
-            f"rule: expected 'auto' or one of the names of trustvlm.RULES, got {rule!r:.60}"
-        )
-    flags(may_correct=promise.may_correct)
-    if rule != "auto":
-        corrects = resolve_parameters(rule, promise.params)[1].relabels
-        if corrects and not promise.may_correct:
-            raise InvalidInput(
-                f"rule: {rule!r} may correct the classifier's labels; pass may_correct=True to "
-                f"allow that, or name a rule that keeps them, such as {DEFAULT_RULE!r}"
-            )
-    elif promise.params is not None:
-        raise InvalidInput("params: name the rule they belong to; rule='auto' chooses its own")
-    for name in ("max_risk", "confidence", "unknown_rate"):
-        number(name, getattr(promise, name))
-    choice("on_stale", promise.on_stale, ON_STALE)
-    choice("on_unverified", promise.on_unverified, ON_UNVERIFIED)
-
-
 def calibrate(
     home: Home,
     space_name: str,
     queries: Queries,
     truth: Sequence[str | None],
-    promise: CalibrateOptions,
+    options: CalibrateOptions,
     sources: Sequence[str | None] | None = None,
 ) -> Calibration:
     """See :meth:`TrustService.calibrate`."""
-    _check(promise)
+    _check_options(options)
     space = home.space(space_name)
     observed = observe(home, space, queries, truth, sources)
     if not len(observed):
         raise InvalidInput("queries: expected images with known labels, got none")
-    return replace(
-        _calibrated(home, space, observed, None, promise, keep=True), notes=observed.notes
-    )
+    made = _calibrate(home, space, observed, None, options, keep=True)
+    return replace(made, notes=observed.notes)
 
 
 def recalibrate(
@@ -99,28 +82,51 @@ def recalibrate(
         space = spaces.find(connection, space_name)
         before = in_force(connection, space) or newest(connection, space)
         observed, truth = stored_images(connection, space)
-    promise = replace(
-        CalibrateOptions() if before is None else _options_of(before), **changes or {}
-    )
-    _check(promise)
-    return _calibrated(home, space, observed, truth, promise, keep=False)
+    options = CalibrateOptions() if before is None else _options_of(before)
+    options = replace(options, **changes or {})
+    _check_options(options)
+    return _calibrate(home, space, observed, truth, options, keep=False)
+
+
+def _check_options(options: CalibrateOptions) -> None:
+    """Raises InvalidInput."""
+    rule = options.rule
+    if not isinstance(rule, str):
+        raise InvalidInput(
+            f"rule: expected 'auto' or one of the names of trustvlm.RULES, got {rule!r:.60}"
+        )
+    flags(may_correct=options.may_correct)
+    if rule != "auto":
+        corrects = resolve_parameters(rule, options.params)[1].relabels
+        if corrects and not options.may_correct:
+            raise InvalidInput(
+                f"rule: {rule!r} may correct the classifier's labels; pass may_correct=True to "
+                f"allow that, or name a rule that keeps them, such as {DEFAULT_RULE!r}"
+            )
+    elif options.params is not None:
+        raise InvalidInput("params: name the rule they belong to; rule='auto' chooses its own")
+    for name in ("max_risk", "confidence", "unknown_rate"):
+        number(name, getattr(options, name))
+    choice("on_stale", options.on_stale, ON_STALE)
+    choice("on_unverified", options.on_unverified, ON_UNVERIFIED)
 
 
 def _options_of(calibration: Calibration) -> CalibrateOptions:
+    """What a calibration was made with."""
     names = ("max_risk", "confidence", "on_stale", "on_unverified", "unknown_rate", "may_correct")
+    values: dict[str, Any] = {name: getattr(calibration, name) for name in names}
+    params = calibration.asked_params
     return CalibrateOptions(
-        rule=calibration.asked_rule,
-        params=calibration.asked_params,
-        **{name: getattr(calibration, name) for name in names},
+        rule=calibration.asked_rule, params=None if params is None else dict(params), **values
     )
 
 
-def _calibrated(
+def _calibrate(
     home: Home,
     space: SpaceRecord,
     observed: Observed,
     truth: Int64s | None,
-    promise: CalibrateOptions,
+    options: CalibrateOptions,
     *,
     keep: bool,
 ) -> Calibration:
@@ -137,8 +143,9 @@ def _calibrated(
             truth = truth_ids(connection, view.space, observed.truth)
         if keep:
             observed = as_stored(connection, space, observed)
-        sifted = _sift(context, observed, truth)
-        calibration = _found(context, sifted, promise)
+        support = are_supports(home, connection, view, observed.unit[1], len(observed))
+        images = usable_images(context, observed, truth, support)
+        calibration = _calibration(context, images, options)
     may_stop()
     with home.catalog.write("calibrate") as connection:
         if spaces.find(connection, space.name).id != space.id:
@@ -148,93 +155,56 @@ def _calibrated(
             )
         if keep and not (calibration.failed and in_force(connection, space)):
             observations.forget_calibration(connection, space.id)
-            observations.store(
-                connection, space.id, as_rows(observed, truth, "calibration", "random")
-            )
+            rows = as_rows(observed, truth, "calibration", "random")
+            observations.store(connection, space.id, rows)
         return store(connection, space, calibration)
 
 
 @dataclass(frozen=True, eq=False)
-class _Sifted:
-    """The images that may calibrate, and how many may not: support images, the second of two that
-    are the same, and images of labels that are gone."""
+class _Part:
+    """Some of the images, and what a configuration says of them."""
 
-    observed: Observed
-    truth: Int64s
-    images: int
-    supports: int
-    duplicates: int
-    gone: int
+    columns: Columns
+    right: Bools
 
-    def right(self, columns: Columns, rows: Int64s) -> Bools:
-        """(m,) which predictions for these rows are right."""
-        return np.equal(cast(Int64s, columns["label_id"]), self.truth[rows])
+    @property
+    def trust(self) -> Float64s:
+        """(n,) as it is compared with thresholds."""
+        return cast(Float64s, self.columns["trust"])
 
 
-def _sift(context: Context, observed: Observed, truth: Int64s) -> _Sifted:
-    support = are_supports(
-        context.home, context.connection, context.view, observed.unit[1], len(observed)
-    )
-    first = first_of_each(observed)
-    gone = (truth >= 0) & (context.view.text.slots(np.maximum(truth, 0)) < 0)
-    kept = np.flatnonzero(~support & first & ~gone)
-    if not len(kept):
-        raise InvalidInput(
-            f"queries: none of {len(observed)} images can calibrate: {int(support.sum())} are "
-            f"support images, "
-            f"{int((~first).sum())} came twice, {int(gone.sum())} are of labels that were removed"
-        )
-    counts = (
-        len(observed),
-        int(support.sum()),
-        int((~first & ~support).sum()),
-        int((gone & first & ~support).sum()),
-    )
-    return _Sifted(observed[kept], context.view.aliases.of(truth[kept]), *counts)
+@dataclass(frozen=True, eq=False)
+class _Choice:
+    """The configuration that is proved, what it says of the images that chose it, the comparison
+    (best first, as JSON holds it), and the rules that were not compared."""
+
+    configuration: Configuration
+    tuned: _Part
+    candidates: tuple[Mapping[str, object], ...]
+    left_out: tuple[RuleLeftOut, ...]
 
 
-def _found(context: Context, sifted: _Sifted, promise: CalibrateOptions) -> Calibration:
+def _calibration(context: Context, images: UsableImages, options: CalibrateOptions) -> Calibration:
     """Choose on one part of the images, prove the threshold on the other."""
-    classifier, verifier = sifted.observed.unit
-    if len(sifted.observed) < 2:
+    if not len(images):
+        raise InvalidInput(
+            f"queries: none of {images.came} images can calibrate: {images.supports} are support "
+            f"images, {images.duplicates} came twice, {images.gone} are of labels that were removed"
+        )
+    if len(images) < 2:
         raise InvalidInput(
             "queries: expected at least 2 images that can calibrate, one to choose with and one "
             "to prove; got 1"
         )
-    tuning, testing = split(sifted.observed.hashes)
-    names, left_out = comparable(
-        images=verifier is not None,
-        prototypes=len(context.view.prototypes),
-        may_correct=promise.may_correct,
-    )
-    if promise.rule != "auto":
-        names, left_out = [promise.rule], ()
-    require_images(names, context.view.space.verifier_dim, images=verifier is not None)
-    options = configurations(names, promise.params, context.fit.evidence)
-    judged = judge_all(
-        context, classifier[tuning], None if verifier is None else verifier[tuning],
-        [(option.rule, option.parameters) for option in options], 1,
-    )  # fmt: skip
-    trust = [cast(Float64s, columns["trust"]) for columns in judged]
-    right = [sifted.right(columns, tuning) for columns in judged]
-    choice = choose_configuration(
-        trust, right, keys=[sifted.observed.hashes[i] for i in tuning.tolist()]
-    )
-    best = options[choice.index]
-    tuned = judged[choice.index]
-    tested = judge(
-        context,
-        classifier[testing],
-        None if verifier is None else verifier[testing],
-        best.rule,
-        best.parameters,
-        1,
-    )
-    threshold = _threshold(context, sifted, promise, (tuning, tuned), (testing, tested))
-    everything = np.concatenate([tuned["trust"], tested["trust"]]).astype(np.float64)
-    correct = np.concatenate([sifted.right(tuned, tuning), sifted.right(tested, testing)])
-    curve = fit_probability_map(everything, correct)
-    predicted = np.unique(np.concatenate([tuned["label_id"], tested["label_id"]]))
+    tuning, testing = split(images.observed.hashes)
+    choice = _choose(context, images, tuning, options)
+    best, tuned = choice.configuration, choice.tuned
+    tested = _judge(context, images, testing, best)
+    threshold = _threshold(context, options, tuned, tested)
+    trust = np.concatenate([tuned.trust, tested.trust]).astype(np.float64)
+    right = np.concatenate([tuned.right, tested.right])
+    predicted = np.unique([*tuned.columns["label_id"], *tested.columns["label_id"]])
+    params = options.params
     return Calibration(
         id=0,
         space=context.view.space.name,
@@ -243,114 +213,116 @@ def _found(context: Context, sifted: _Sifted, promise: CalibrateOptions) -> Cali
         rule=best.name,
         params=dict(best.parameters),
         threshold=threshold.threshold,
-        max_risk=float(promise.max_risk),
-        confidence=float(promise.confidence),
+        max_risk=float(options.max_risk),
+        confidence=float(options.confidence),
         reason=threshold.reason,
         needed=threshold.needed,
-        images=sifted.images,
-        supports=sifted.supports,
-        duplicates=sifted.duplicates,
-        gone=sifted.gone,
+        images=images.came,
+        supports=images.supports,
+        duplicates=images.duplicates,
+        gone=images.gone,
         tuning=len(tuning),
         tested=len(testing),
         accepted=threshold.accepted,
         errors=threshold.errors,
         coverage=threshold.coverage,
         risk_bound=threshold.risk_bound,
-        ece=cross_validated_ece(everything, correct),
-        candidates=_table(options, choice.means, choice.errors),
-        on_stale=promise.on_stale,
-        on_unverified=promise.on_unverified,
-        unknown_rate=float(promise.unknown_rate),
-        knots=curve.knots,
-        predicted=tuple(int(i) for i in predicted),
-        asked_rule=promise.rule,
+        ece=cross_validated_ece(trust, right),
+        candidates=choice.candidates,
+        on_stale=options.on_stale,
+        on_unverified=options.on_unverified,
+        unknown_rate=float(options.unknown_rate),
+        knots=fit_probability_map(trust, right).knots,
+        predicted=tuple(predicted.tolist()),
+        asked_rule=options.rule,
         asked_params=None
-        if promise.params is None
-        else {k: v if v is None else float(v) for k, v in promise.params.items()},
-        left_out=left_out,
-        may_correct=promise.may_correct,
-        **_corrections(context, sifted, best),
+        if params is None
+        else {name: value if value is None else float(value) for name, value in params.items()},
+        left_out=choice.left_out,
+        may_correct=options.may_correct,
+        **_corrections(context, images, best),
     )
 
 
-def _corrections(context: Context, sifted: _Sifted, best: Configuration) -> dict[str, Any]:
+def _choose(
+    context: Context, images: UsableImages, tuning: Int64s, options: CalibrateOptions
+) -> _Choice:
+    """The configuration that ranks the images `tuning` best."""
+    tuning_images = images.observed[tuning]
+    classifier, verifier = tuning_images.unit
+    names, left_out = comparable(
+        images=verifier is not None,
+        prototypes=len(context.view.prototypes),
+        may_correct=options.may_correct,
+    )
+    if options.rule != "auto":
+        names, left_out = [options.rule], ()
+    require_images(names, context.view.space.verifier_dim, images=verifier is not None)
+    compared = configurations(names, options.params, context.fit.evidence)
+    rules = [(one.rule, one.parameters) for one in compared]
+    parts = [
+        _Part(columns, right_rows(columns, images.truth[tuning]))
+        for columns in judge_all(context, classifier, verifier, rules, 1)
+    ]
+    trust, right = [part.trust for part in parts], [part.right for part in parts]
+    chosen = choose_configuration(trust, right, keys=tuning_images.hashes)
+    rows = [
+        {"rule": one.name, "params": dict(one.parameters), "aurc": mean, "error": error}
+        for one, mean, error in zip(
+            compared, chosen.means.tolist(), chosen.errors.tolist(), strict=True
+        )
+    ]
+    candidates = tuple(sorted(rows, key=lambda row: cast(float, row["aurc"])))
+    return _Choice(compared[chosen.index], parts[chosen.index], candidates, left_out)
+
+
+def _judge(
+    context: Context, images: UsableImages, rows: Int64s, configuration: Configuration
+) -> _Part:
+    classifier, verifier = images.observed[rows].unit
+    rule, parameters = configuration.rule, configuration.parameters
+    columns = judge(context, classifier, verifier, rule, parameters, 1)
+    return _Part(columns, right_rows(columns, images.truth[rows]))
+
+
+def _threshold(
+    context: Context, options: CalibrateOptions, tuned: _Part, tested: _Part
+) -> RiskThreshold:
+    """The threshold that the second part proves, of the candidates that the first part names."""
+
+    def acceptable_trust(part: _Part) -> Float64s:
+        """−inf for an image that is never accepted."""
+        unknown = is_unknown(context, part.columns, options.unknown_rate)
+        unverified = cast(Bools, part.columns["unverified"])
+        fit = acceptable(unknown, unverified, options.on_unverified)
+        return np.where(fit, part.trust, -np.inf)
+
+    promise = {"max_risk": float(options.max_risk), "confidence": float(options.confidence)}
+    grid = threshold_grid(
+        acceptable_trust(tuned),
+        tuned.right,
+        len(tested.right),
+        **promise,  # type: ignore[arg-type]
+    )
+    return find_threshold(acceptable_trust(tested), tested.right, grid, **promise)
+
+
+def _corrections(context: Context, images: UsableImages, best: Configuration) -> dict[str, Any]:
     """What the chosen rule, or one that may correct labels where it does not, changes of the labels
     of all the images."""
-    classifier, verifier = sifted.observed.unit
+    classifier, verifier = images.observed.unit
     if verifier is None:
         return {}
     name, rule, parameters = best.name, best.rule, best.parameters
     if not rule.relabels:
         name, rule, parameters = resolve_parameters(_CORRECTING, None)
     columns = judge(context, classifier, verifier, rule, parameters, 1)
-    truth = _names(context, sifted.truth)
+    truth = np.array(label_names(context, images.truth), dtype=object)
     label, before = columns["label"], cast(Objects, columns["corrected_from"])
     changed = np.array([one is not None for one in before], dtype=np.bool_)
-    rightly, wrongly = changed & (label == truth), changed & (before == truth)
     return {
         "correcting_rule": name,
         "corrected": int(changed.sum()),
-        "corrected_rightly": int(rightly.sum()),
-        "corrected_wrongly": int(wrongly.sum()),
+        "corrected_rightly": int((changed & (label == truth)).sum()),
+        "corrected_wrongly": int((changed & (before == truth)).sum()),
     }
-
-
-def _names(context: Context, truth: Int64s) -> Objects:
-    """The names of true labels (−1: of none)."""
-    slots = context.view.text.slots(np.maximum(truth, 0))
-    found = np.empty(len(truth), dtype=object)
-    found[:] = [
-        context.view.names[slot] if label >= 0 else ""
-        for label, slot in zip(truth.tolist(), slots.tolist(), strict=True)
-    ]
-    return found
-
-
-def _threshold(
-    context: Context,
-    sifted: _Sifted,
-    promise: CalibrateOptions,
-    tuned: tuple[Int64s, Columns],
-    tested: tuple[Int64s, Columns],
-) -> RiskThreshold:
-    """The threshold that the second part proves, of the candidates that the first part names."""
-    masked = []
-    for _, columns in (tuned, tested):
-        fit = acceptable(
-            is_unknown(context, columns, promise.unknown_rate),
-            cast(Bools, columns["unverified"]),
-            promise.on_unverified,
-        )
-        masked.append(np.where(fit, cast(Float64s, columns["trust"]), -np.inf))
-    max_risk, confidence = float(promise.max_risk), float(promise.confidence)
-    grid = threshold_grid(
-        masked[0],
-        sifted.right(tuned[1], tuned[0]),
-        len(tested[0]),
-        max_risk=max_risk,
-        confidence=confidence,
-    )
-    return find_threshold(
-        masked[1],
-        sifted.right(tested[1], tested[0]),
-        grid,
-        max_risk=max_risk,
-        confidence=confidence,
-    )
-
-
-def _table(
-    options: Sequence[Configuration], means: Float64s, errors: Float64s
-) -> tuple[Mapping[str, object], ...]:
-    """The comparison, best first, as JSON holds it."""
-    rows = [
-        {
-            "rule": option.name,
-            "params": dict(option.parameters),
-            "aurc": float(mean),
-            "error": float(error),
-        }
-        for option, mean, error in zip(options, means, errors, strict=True)
-    ]
-    return tuple(sorted(rows, key=lambda row: cast(float, row["aurc"])))

@@ -1,15 +1,16 @@
 """How well one rule tells right from wrong: its metrics, with intervals where the images are enough
-for them."""
+for them (docs/measuring.md)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import cast
 
 import numpy as np
 
+from trustvlm.errors import InvalidInput
 from trustvlm.scoring.rules import RULES
 from trustvlm.selective.intervals import (
     accuracy_interval,
@@ -21,6 +22,7 @@ from trustvlm.selective.intervals import (
     risk_at_coverage_interval,
 )
 from trustvlm.selective.metrics import (
+    RiskCoverage,
     augrc,
     aupr_error,
     aurc,
@@ -32,25 +34,31 @@ from trustvlm.selective.metrics import (
     risk_coverage_curve,
 )
 from trustvlm.selective.reliability import ece, reliability
-from trustvlm.service.measuring.items import image_outcomes, threshold_outcomes
+from trustvlm.selective.risk import risk_upper_bounds
+from trustvlm.service.measuring.usable import right_rows
 from trustvlm.service.query.judge import Columns
 from trustvlm.types.arrays import Bools, Float64s, Int64s
-from trustvlm.types.evaluation import Estimate, RuleOutcome
+from trustvlm.types.evaluation import (
+    Estimate,
+    EvaluatedImage,
+    ImageOutcome,
+    RuleOutcome,
+    ThresholdOutcome,
+)
+from trustvlm.types.options import EvaluateOptions
 
-__all__ = ["FEWEST", "right_rows", "rule_outcome"]
+__all__ = ["FEWEST", "MOST_ITEMS", "check_items", "evaluated_images", "rule_outcome"]
 
 FEWEST = 3
 """The smallest number of wrong and of right predictions from which their separation is
 estimated."""
 
+MOST_ITEMS = 100_000
+"""Pairs of a rule and an image: some 15 MB of JSON."""
+
 _POINTS = 400
 
 Interval = tuple[float, float]
-
-
-def right_rows(columns: Columns, truth: Int64s) -> Bools:
-    """(n,) which predictions are right."""
-    return np.equal(cast(Int64s, columns["label_id"]), truth)
 
 
 def rule_outcome(
@@ -58,16 +66,12 @@ def rule_outcome(
     parameters: Mapping[str, float | None],
     judged: Mapping[str, Columns],
     truth: Int64s,
-    *,
-    risk: float,
-    coverage: float,
-    items: bool,
-    confidence: float,
+    options: EvaluateOptions,
 ) -> RuleOutcome:
     """The outcome of the rule `name` on images with the label ids `truth`; `judged`: the verdict
     columns of each rule."""
     trust, right = cast(Float64s, judged[name]["trust"]), right_rows(judged[name], truth)
-    told_apart = _too_few(right)
+    inseparable = _too_few(right)
 
     def estimate(
         metric: Callable[[Float64s, Bools], float],
@@ -78,20 +82,20 @@ def rule_outcome(
 
     curve = risk_coverage_curve(trust, right)
     points = np.unique(np.linspace(0, len(curve.coverage) - 1, _POINTS).astype(np.int64))
-    probable = RULES[name].probability
-    bins = reliability(trust, right) if probable else None
+    risk, coverage = options.risk, options.coverage
+    is_probability = RULES[name].probability
     return RuleOutcome(
         rule=name,
         kind=RULES[name].kind,
         params=dict(parameters),
         accuracy=estimate(lambda _, correct: float(correct.mean()), accuracy_interval),
         aurc=estimate(aurc, aurc_interval),
-        versus_msp=_versus(name, judged, truth, trust, right),
+        versus_msp=_versus_msp(name, judged, truth),
         e_aurc=e_aurc(trust, right),
         augrc=augrc(trust, right),
-        auroc=estimate(auroc, auroc_interval, told_apart),
+        auroc=estimate(auroc, auroc_interval, inseparable),
         aupr_error=aupr_error(trust, right),
-        fpr95=estimate(fpr_at_tpr, fpr_at_tpr_interval, told_apart),
+        fpr95=estimate(fpr_at_tpr, fpr_at_tpr_interval, inseparable),
         coverage_at_risk=estimate(
             partial(coverage_at_risk, risk=risk), partial(coverage_at_risk_interval, risk=risk)
         ),
@@ -99,34 +103,78 @@ def rule_outcome(
             partial(risk_at_coverage, coverage=coverage),
             partial(risk_at_coverage_interval, coverage=coverage),
         ),
-        ece=ece(trust, right) if probable else None,
+        ece=ece(trust, right) if is_probability else None,
         curve=tuple(zip(curve.coverage[points].tolist(), curve.risk[points].tolist(), strict=True)),
-        reliability=None
-        if bins is None
-        else tuple(
-            zip(bins.probability.tolist(), bins.accuracy.tolist(), bins.count.tolist(), strict=True)
-        ),
-        items=image_outcomes(judged[name], right) if items else None,
-        thresholds=threshold_outcomes(curve, len(trust), confidence) if items else None,
+        reliability=_bins(trust, right) if is_probability else None,
+        items=_image_outcomes(judged[name], right) if options.items else None,
+        thresholds=_thresholds(curve, len(trust), options.confidence) if options.items else None,
     )
 
 
-def _versus(
-    name: str, judged: Mapping[str, Columns], truth: Int64s, trust: Float64s, right: Bools
-) -> Estimate:
+def check_items(rules: int, images: int) -> None:
+    """Make sure that an outcome for each pair of a rule and an image is not too large.
+
+    Raises:
+        InvalidInput: it is.
+    """
+    if rules * images > MOST_ITEMS:
+        raise InvalidInput(
+            f"items: expected at most {MOST_ITEMS:,} pairs of a rule and an image, got {rules} "
+            f"x {images:,}; name fewer rules"
+        )
+
+
+def evaluated_images(
+    places: Int64s, sources: Sequence[str], truth: Sequence[str | None]
+) -> tuple[EvaluatedImage, ...]:
+    """The images that were evaluated; `places`: of each among all that came."""
+    return tuple(EvaluatedImage(*one) for one in zip(places.tolist(), sources, truth, strict=True))
+
+
+def _image_outcomes(columns: Columns, right: Bools) -> tuple[ImageOutcome, ...]:
+    trust = cast(Float64s, columns["trust"]).astype(np.float64).tolist()
+    return tuple(
+        ImageOutcome(str(label), *one)
+        for label, *one in zip(columns["label"], trust, right.tolist(), strict=True)
+    )
+
+
+def _thresholds(
+    curve: RiskCoverage, images: int, confidence: float
+) -> tuple[ThresholdOutcome, ...]:
+    """What each distinct trust accepts as a threshold, strictest first."""
+    accepted = np.rint(curve.coverage * images).astype(np.int64)
+    errors = np.rint(curve.risk * accepted).astype(np.int64)
+    columns = (curve.threshold, accepted, errors, risk_upper_bounds(accepted, errors, confidence))
+    return tuple(
+        ThresholdOutcome(*one) for one in zip(*(column.tolist() for column in columns), strict=True)
+    )
+
+
+def _bins(trust: Float64s, right: Bools) -> tuple[tuple[float, float, int], ...]:
+    bins = reliability(trust, right)
+    columns = (bins.probability, bins.accuracy, bins.count)
+    return tuple(zip(*(column.tolist() for column in columns), strict=True))
+
+
+def _versus_msp(name: str, judged: Mapping[str, Columns], truth: Int64s) -> Estimate:
     if "msp" not in judged:
         return Estimate(math.nan, math.nan, math.nan, "msp was not compared")
     if name == "msp":
         return Estimate(0.0, 0.0, 0.0)
-    base = cast(Float64s, judged["msp"]["trust"]), right_rows(judged["msp"], truth)
-    why = _too_few(right & base[1])
-    interval = partial(aurc_difference_interval, trust, right, *base)
-    return _estimate(aurc(trust, right) - aurc(*base), len(right), why, interval)
+    (trust, right), (base_trust, base_right) = (
+        (cast(Float64s, judged[rule]["trust"]), right_rows(judged[rule], truth))
+        for rule in (name, "msp")
+    )
+    difference = aurc(trust, right) - aurc(base_trust, base_right)
+    interval = partial(aurc_difference_interval, trust, right, base_trust, base_right)
+    return _estimate(difference, len(right), _too_few(right & base_right), interval)
 
 
 def _estimate(
     value: float, images: int, why: str | None, interval: Callable[[], Interval]
 ) -> Estimate:
+    """The estimate, without an interval where there is a reason `why` or it says nothing."""
     if why is None:
         low, high = interval()
         if high - low < 1:
@@ -136,7 +184,7 @@ def _estimate(
 
 
 def _too_few(right: Bools) -> str | None:
-    """Why right and wrong ones cannot be compared; None where they can."""
+    """Why right and wrong predictions cannot be compared; None where they can."""
     rights = int(right.sum())
     wrongs = len(right) - rights
     if wrongs < FEWEST:

@@ -1,8 +1,9 @@
-"""What trust would be worth with fewer support images: rules anew on random parts of them."""
+"""What trust would be worth with fewer support images: rules computed again on random parts of
+them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,14 +20,16 @@ from trustvlm.system.stopping import may_stop
 from trustvlm.types.arrays import Float64s, Int64s
 from trustvlm.types.evaluation import ShotOutcome
 
-__all__ = ["MAX_LABELS", "SHOTS", "drawable", "rules_of", "shot_curve"]
+__all__ = ["MAX_LABELS", "SHOTS", "shot_curve"]
 
 SHOTS = (0, 1, 2, 4, 8, 16)
 
 MAX_LABELS = 2_000
-"""Beyond so many labels the curve is not drawn: it computes every label of every image anew."""
+"""Beyond this number the curve is not drawn: it computes every label of every image again."""
 
 _ROWS = 256
+
+Rules = Mapping[str, tuple[Rule, Mapping[str, float | None]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,109 +47,93 @@ class _Draw:
 
 
 def shot_curve(
-    context: Context,
-    classifier: Float64s,
-    verifier: Float64s,
-    truth: Int64s,
-    rules: Mapping[str, tuple[Rule, Mapping[str, float | None]]],
-    draws: int,
-    seed: int = 0,
+    context: Context, queries: tuple[Float64s, Float64s], truth: Int64s, rules: Rules, draws: int
 ) -> tuple[ShotOutcome, ...]:
     """AURC of the rules with 0, 1, 2, … support images a label, over `draws` random parts of the
-    space's own.
+    space's own; empty in a space of more than :data:`MAX_LABELS` labels.
 
     Numbers of images that half of the labels do not have are left out. Labels with fewer use what
-    they have. No rule that asks for single support images.
+    they have. Rules that look at single support images or beyond the candidates are left out.
 
     Args:
-        classifier: (n, d_t), verifier: (n, d_v) unit queries. truth: (n,) label ids.
+        queries: (n, d_t) and (n, d_v) unit vectors. truth: (n,) label ids.
     """
-    view = context.view
-    aliases = view.aliases.canonical
-    slots = np.array(
-        [
-            s
-            for s in np.flatnonzero(view.text.alive).tolist()
-            if int(view.text.ids[s]) not in aliases
-        ]
-    )
-    ids = view.text.ids[slots]
-    owners, _, raw = supports.embeddings(context.connection, ids.tolist(), view.space.verifier_dim)
-    counts = np.array([int((owners == label).sum()) for label in ids])
-    found = []
+    rules = {
+        name: chosen for name, chosen in rules.items()
+        if not (chosen[0].beyond or chosen[0].neighbours)
+    }  # fmt: skip
+    if not rules or context.subset.labels > MAX_LABELS:
+        return ()
+    view, aliases = context.view, context.view.aliases.canonical
+    live = np.flatnonzero(view.text.alive)
+    slots = live[[int(label) not in aliases for label in view.text.ids[live]]]
+    ids, text = view.text.ids[slots], view.text.take(slots).astype(np.float64)
+    owners, _, rows = supports.embeddings(context.connection, ids.tolist(), view.space.verifier_dim)
+    raw = rows.astype(np.float64)
+    typical = np.median([int((owners == label).sum()) for label in ids])
+    outcomes = []
     for shots in SHOTS:
-        if shots and np.median(counts) < shots:
+        if shots and typical < shots:
             break
         values: dict[str, list[float]] = {name: [] for name in rules}
-        for draw in range(draws if shots else 1):
+        for number in range(draws if shots else 1):
             may_stop()
-            part = _drawn(
-                ids,
-                owners,
-                raw.astype(np.float64),
-                shots,
-                np.random.default_rng([seed, shots, draw]),
-            )
-            for name, value in _areas(
-                context, slots, ids, part, (classifier, verifier), truth, rules
-            ).items():
-                values[name].append(value)
-        found += [
-            ShotOutcome(shots, n, float(np.mean(v)), min(v), max(v)) for n, v in values.items()
+            rng = np.random.default_rng([0, shots, number])
+            part = _draw(ids, owners, raw, shots, rng)
+            logits = (view.space.logit_scale, text)
+            for name, area in _areas(logits, ids, part, queries, truth, rules).items():
+                values[name].append(area)
+        outcomes += [
+            ShotOutcome(shots, name, float(np.mean(areas)), min(areas), max(areas))
+            for name, areas in values.items()
         ]
-    return tuple(found)
+    return tuple(outcomes)
 
 
-def _drawn(
+def _draw(
     ids: Int64s, owners: Int64s, raw: Float64s, shots: int, rng: np.random.Generator
 ) -> _Draw:
-    rows = [rng.permutation(np.flatnonzero(owners == label))[:shots] for label in ids]
+    """Up to `shots` support images of each label, at random."""
+    rows = [np.sort(rng.permutation(np.flatnonzero(owners == label))[:shots]) for label in ids]
     columns = np.flatnonzero([len(part) > 0 for part in rows])
-    if not len(columns):
-        none = np.empty((0, raw.shape[1]))
-        return _Draw(
-            columns,
-            none,
-            fit_evidence(none, np.empty(0, np.int64), np.empty(0), np.empty(0, np.int64), none),
-        )
-    chosen = np.concatenate([np.sort(rows[c]) for c in columns])
+    chosen = np.concatenate(rows)
     images, own = raw[chosen], owners[chosen]
+    prototypes = np.array([mean_prototype(raw[rows[c]]) for c in columns], dtype=np.float64)
+    prototypes = prototypes.reshape(len(columns), raw.shape[1])
     order = np.argsort(ids[columns])
-    prototypes = np.array(
-        [mean_prototype(raw[np.sort(rows[c])]) for c in columns], dtype=np.float64
-    )
-    left_out = leave_one_out(images, own, np.arange(len(chosen)))
-    evidence = fit_evidence(
-        unit_rows(images), own, left_out, ids[columns][order], prototypes[order]
-    )
+    left_out = leave_one_out(images, own, np.arange(len(chosen))) if len(chosen) else np.empty(0)
+    unit = unit_rows(images) if len(chosen) else images
+    evidence = fit_evidence(unit, own, left_out, ids[columns][order], prototypes[order])
     return _Draw(columns, prototypes, evidence)
 
 
 def _areas(
-    context: Context,
-    slots: Int64s,
+    logits: tuple[float, Float64s],
     ids: Int64s,
     part: _Draw,
     queries: tuple[Float64s, Float64s],
     truth: Int64s,
-    rules: Mapping[str, tuple[Rule, Mapping[str, float | None]]],
+    rules: Rules,
 ) -> dict[str, float]:
-    """AURC of each rule; every label is a candidate."""
+    """AURC of each rule; every label is a candidate. `logits`: their scale, and (N, d_t) text
+    prototypes."""
+    scale, text = logits
     trust: dict[str, list[Float64s]] = {name: [] for name in rules}
-    right: dict[str, list[Int64s]] = {name: [] for name in rules}
-    text = context.view.text.take(slots).astype(np.float64)
+    label: dict[str, list[Int64s]] = {name: [] for name in rules}
     for start in range(0, len(truth), _ROWS):
         may_stop()
         classifier, verifier = (side[start : start + _ROWS] for side in queries)
-        logit = context.view.space.logit_scale * classifier @ text.T
+        logit = scale * classifier @ text.T
         candidates = _candidates(logit, verifier, part)
-        at = np.arange(len(logit))
         for name, (rule, parameters) in rules.items():
             judgement = rule.judge(candidates, parameters)
             chosen = (judgement.quantity if rule.relabels else logit).argmax(axis=1)
-            trust[name].append(judgement.trust[at, chosen])
-            right[name].append(ids[chosen] == truth[start : start + _ROWS])
-    return {name: aurc(np.concatenate(trust[name]), np.concatenate(right[name])) for name in rules}
+            trust[name].append(judgement.trust[np.arange(len(logit)), chosen])
+            label[name].append(ids[chosen])
+    return {
+        name: aurc(np.concatenate(trust[name]), np.concatenate(label[name]) == truth)
+        for name in rules
+    }
 
 
 def _candidates(logit: Float64s, verifier: Float64s, part: _Draw) -> Candidates:
@@ -169,14 +156,3 @@ def _candidates(logit: Float64s, verifier: Float64s, part: _Draw) -> Candidates:
         evidence=part.evidence,
         background=verifier @ part.prototypes[:BACKGROUND].T,
     )
-
-
-def drawable(rule: Rule) -> bool:
-    """Whether the curve can be drawn for a rule: not for one that looks at single support images or
-    beyond the candidates."""
-    return not (rule.beyond or rule.neighbours)
-
-
-def rules_of(names: Sequence[str | None]) -> list[str]:
-    """The names that are there, each once."""
-    return list(dict.fromkeys(name for name in names if name is not None))

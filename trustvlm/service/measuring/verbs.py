@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from trustvlm.catalog.rows import observations, spaces
 from trustvlm.errors import InvalidInput
@@ -41,37 +42,32 @@ class MeasuringVerbs(OpenHome):
         items: bool = False,
         confidence: float = 0.9,
     ) -> Evaluation:
-        """How well each rule separates right from wrong answers on labelled images: metrics with
-        intervals, by label, by support images.
+        """How well each rule tells right from wrong on labelled images: metrics with intervals, by
+        label, by support images.
 
-        Support images among the queries are left out and counted: their trust is no measurement.
+        Support images among the queries are left out and counted: they would vouch for themselves.
 
         Args:
-            queries: images or embeddings. truth: their label names; None: of no label, any answer
-                is wrong.
+            queries: images or embeddings. truth: their label names; None: of no label, so that any
+                answer is wrong.
             rules: names; None: all (those on text alone where there are no verifier embeddings).
             sources: a name for each image. risk, coverage: where to report coverage at risk, and
                 risk at coverage.
-            draws: number of random parts of the support images for the curve over their number; 0:
+            draws: how many random parts of the support images for the curve over their number; 0:
                 no curve.
-            params: parameters by rule, in place of the defaults.
-            items: add the value of each rule for each image, and what each threshold would have
+            params: parameters of rules, by rule, where they are not the rule's own.
+            items: say also what each rule says of each image, and what each threshold would have
                 accepted; for at most 100,000 pairs of a rule and an image. confidence: of the
                 bounds of the risk that come with the thresholds.
 
         Raises:
-            NotFound: unknown space or label. InvalidInput: wrong shapes or arguments, or only
-                support images.
+            NotFound: unknown space or label. InvalidInput: wrong shapes or arguments, or nothing
+                but support images.
         """
         options = EvaluateOptions(
-            rules=rule_names(rules),
-            params=params,
-            risk=risk,
-            coverage=coverage,
-            draws=draws,
-            items=items,
-            confidence=confidence,
-        )
+            rules=rule_names(rules), params=params, risk=risk, coverage=coverage, draws=draws,
+            items=items, confidence=confidence,
+        )  # fmt: skip
         return evaluate(self._ready(), space, queries, truth, sources, options)
 
     def evaluate_stored(
@@ -93,18 +89,13 @@ class MeasuringVerbs(OpenHome):
             NotFound: unknown space. InvalidInput: wrong arguments, or there are no such images.
         """
         options = EvaluateOptions(
-            rules=rule_names(rules),
-            params=params,
-            risk=risk,
-            coverage=coverage,
-            draws=draws,
-            items=items,
-            confidence=confidence,
-        )
+            rules=rule_names(rules), params=params, risk=risk, coverage=coverage, draws=draws,
+            items=items, confidence=confidence,
+        )  # fmt: skip
         return evaluate_stored(self._ready(), space, options)
 
     def count_observations(self, space: str) -> ObservationCounts:
-        """The number of labelled images that a space has stored. Raises NotFound."""
+        """How many images with known labels a space has stored. Raises NotFound."""
         with self._ready().catalog.read() as connection:
             return observations.counts(connection, spaces.find(connection, space).id)
 
@@ -164,17 +155,11 @@ class MeasuringVerbs(OpenHome):
             NotFound: unknown space, or a truth that is no label. InvalidInput: nothing to calibrate
                 with, or bad arguments.
         """
-        promise = CalibrateOptions(
-            rule=rule,
-            max_risk=max_risk,
-            confidence=confidence,
-            params=params,
-            on_stale=on_stale,
-            on_unverified=on_unverified,
-            unknown_rate=unknown_rate,
-            may_correct=may_correct,
-        )
-        return calibrate(self._writable(), space, queries, truth, promise, sources)
+        options = CalibrateOptions(
+            rule=rule, max_risk=max_risk, confidence=confidence, params=params, on_stale=on_stale,
+            on_unverified=on_unverified, unknown_rate=unknown_rate, may_correct=may_correct,
+        )  # fmt: skip
+        return calibrate(self._writable(), space, queries, truth, options, sources)
 
     def recalibrate(
         self,
@@ -198,16 +183,14 @@ class MeasuringVerbs(OpenHome):
         """
         if params is not None and rule is None:
             raise InvalidInput("params: name the rule they belong to")
-        options = {
-            "max_risk": max_risk,
-            "confidence": confidence,
-            "rule": rule,
+        options: dict[str, Any] = {
+            "rule": rule, "max_risk": max_risk, "confidence": confidence,
             "may_correct": may_correct,
-        }
+        }  # fmt: skip
         changes = {name: value for name, value in options.items() if value is not None}
-        return recalibrate(
-            self._writable(), space, changes | ({} if rule is None else {"params": params})
-        )
+        if rule is not None:
+            changes["params"] = params
+        return recalibrate(self._writable(), space, changes)
 
     def list_calibrations(self, space: str) -> list[Calibration]:
         """The calibrations of a space, newest first: the first one that did not fail is in force.
@@ -236,7 +219,7 @@ class MeasuringVerbs(OpenHome):
                 of no label.
             sampling: how they were picked. Only "random" ones, drawn like what comes in, can
                 calibrate and be monitored; "chosen" ones (because they looked wrong, say) would
-                distort both. An image may be both: its label as a chosen image then does not
+                distort both. The same image may be both: its label as a chosen image then does not
                 change its label as an image drawn at random.
             promote: make them support images of their labels, too; then they calibrate no more.
 

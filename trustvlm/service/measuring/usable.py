@@ -1,0 +1,158 @@
+"""The images that a measurement may use: no support images, no image twice, none whose label was
+removed (docs/measuring.md, "Which images and which rules count")."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import cast
+
+import numpy as np
+from sqlalchemy import Connection
+
+from trustvlm.catalog.rows import observations
+from trustvlm.catalog.rows.spaces import SpaceRecord
+from trustvlm.scoring.vectors import unit_rows
+from trustvlm.service.inputs.labelled import Observed
+from trustvlm.service.memory.support_prints import SAME_IMAGE
+from trustvlm.service.query.context import Context
+from trustvlm.service.query.judge import Columns
+from trustvlm.types.arrays import Bools, Float64s, Int64s
+
+__all__ = [
+    "UsableImages", "as_stored", "first_of_each", "label_names", "right_rows", "usable_images",
+]  # fmt: skip
+
+_DIRECTIONS = 3
+_BLOCK = 4096
+_NEARLY = 1 - 1e-5  # below SAME_IMAGE by more than float32 rounds
+
+
+@dataclass(frozen=True, eq=False)
+class UsableImages:
+    """The images that a measurement may use, and how many others came.
+
+    Attributes:
+        observed: the images. places: (n,) where each stood among all that came.
+        given: (n,) ids of their true labels, −1 for none. truth: (n,) of an alias, those of its
+            label.
+        came: how many came. supports, duplicates, gone: how many are left out as support images, as
+            copies of earlier ones, and because their label was removed.
+    """
+
+    observed: Observed
+    places: Int64s
+    given: Int64s
+    truth: Int64s
+    came: int
+    supports: int
+    duplicates: int
+    gone: int
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+
+def usable_images(
+    context: Context, observed: Observed, truth: Int64s, support: Bools
+) -> UsableImages:
+    """Leave out what may not be measured with.
+
+    Args:
+        truth: (n,) ids of true labels, −1 for none. support: (n,) which are support images.
+    """
+    first = first_of_each(observed)
+    gone = (truth >= 0) & (context.view.text.slots(np.maximum(truth, 0)) < 0)
+    places = np.flatnonzero(~support & first & ~gone)
+    return UsableImages(
+        observed=observed[places],
+        places=places,
+        given=truth[places],
+        truth=context.view.aliases.of(truth[places]),
+        came=len(observed),
+        supports=int(support.sum()),
+        duplicates=int((~first & ~support).sum()),
+        gone=int((gone & first & ~support).sum()),
+    )
+
+
+def label_names(context: Context, ids: Int64s) -> list[str | None]:
+    """The names of labels that exist; None for −1."""
+    slots = context.view.text.slots(np.maximum(ids, 0))
+    return [
+        None if label < 0 else context.view.names[slot]
+        for label, slot in zip(ids.tolist(), slots.tolist(), strict=True)
+    ]
+
+
+def right_rows(columns: Columns, truth: Int64s) -> Bools:
+    """(n,) which predictions are right."""
+    return np.equal(cast(Int64s, columns["label_id"]), truth)
+
+
+def first_of_each(observed: Observed) -> Bools:
+    """(n,) which images are no copies of earlier ones.
+
+    Copies are equal files (or pixels, or vectors, as the hash has it), and images whose embeddings
+    are equal but for rounding: the picture saved in another format, or encoded in another batch.
+    """
+    first = np.zeros(len(observed), np.bool_)
+    places: dict[bytes, int] = {}
+    first[[places.setdefault(content, row) for row, content in enumerate(observed.hashes)]] = True
+    rows: Int64s = np.flatnonzero(first)
+    classifier, verifier = observed[rows].unit
+    first[rows[_repeated(classifier if verifier is None else verifier)]] = False
+    return first
+
+
+def as_stored(connection: Connection, space: SpaceRecord, observed: Observed) -> Observed:
+    """`observed` under the hashes that its images are stored by.
+
+    The hash of an image that came as a file is another than that of its vectors, which is what
+    'trustvlm calibrate SPACE DIR' gives. An image that is not known by its hash is known by its
+    embedding, equal but for rounding.
+    """
+    stored_hashes = observations.known_hashes(connection, space.id, observed.hashes)
+    new = [i for i, content in enumerate(observed.hashes) if content not in stored_hashes]
+    if not new:
+        return observed
+    separate = space.verifier != "same" and observed.verifier is not None
+    dim = space.verifier_dim if separate else space.classifier_dim
+    stored, embeddings = observations.embeddings(connection, space.id, dim, verifier=separate)
+    classifier, verifier = observed[np.array(new)].unit
+    queries = classifier if verifier is None else verifier
+    hashes = list(observed.hashes)
+    for start in range(0, len(stored), _BLOCK):
+        rows = embeddings[start : start + _BLOCK]
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        for first in range(0, len(new), _BLOCK):
+            block = queries[first : first + _BLOCK]
+            row, query = np.nonzero(rows @ block.T.astype(np.float32) >= _NEARLY * lengths)
+            exact = unit_rows(rows[row].astype(np.float64))
+            same = np.sum(exact * block[query], axis=1) >= SAME_IMAGE
+            for place, other in zip(query[same].tolist(), row[same].tolist(), strict=True):
+                hashes[new[first + place]] = stored[start + other]
+    return replace(observed, hashes=hashes)
+
+
+def _repeated(unit: Float64s) -> Bools:
+    """(n,) which unit vectors are equal to an earlier one but for rounding.
+
+    Equal ones have equal projections on any direction: sorted by one, they stand within a narrow
+    window of each other.
+    """
+    repeated = np.zeros(len(unit), np.bool_)
+    directions = np.random.default_rng(0).standard_normal((unit.shape[1], _DIRECTIONS))
+    projections = unit @ (directions / np.linalg.norm(directions, axis=0))
+    order = np.argsort(projections[:, 0], kind="stable")
+    window = np.sqrt(2 * (1 - SAME_IMAGE))
+    for offset in range(1, len(unit)):
+        one, other = order[:-offset], order[offset:]
+        inside = projections[other, 0] - projections[one, 0] <= window
+        if not inside.any():
+            break
+        distance = np.abs(projections[other] - projections[one])
+        near = np.flatnonzero(inside & (distance <= window).all(axis=1))
+        one, other = one[near], other[near]
+        same = cast(Bools, np.sum(unit[one] * unit[other], axis=1) >= SAME_IMAGE)
+        repeated[np.maximum(one, other)[same]] = True
+    return repeated
