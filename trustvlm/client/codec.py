@@ -8,7 +8,7 @@ import json
 import uuid
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, TypeVar, cast, get_type_hints
 
 import numpy as np
@@ -24,7 +24,7 @@ from trustvlm.types.bounds import flags, value_range
 from trustvlm.types.codec import from_plain
 
 __all__ = [
-    "Fields", "as_revision", "finite", "form_body", "hits_of", "integer", "matrix",
+    "Fields", "finite", "form_body", "hits_of", "matrix",
     "merged_verdicts", "npz_body", "options_query", "read", "reading_fields", "rule_options",
     "text_rows", "truth_array",
 ]  # fmt: skip
@@ -63,22 +63,6 @@ def text_rows(values: npt.ArrayLike, what: str) -> list[Any]:
     """A text vector, or those of several templates, as JSON."""
     array = real_array(values, what)
     return cast(list[Any], finite(array, what).reshape(array.shape).tolist())
-
-
-def integer(value: Any, what: str) -> int:
-    """A whole number. Raises InvalidInput."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise InvalidInput(f"{what}: expected a whole number, got {value!r}")
-    return int(value)
-
-
-def as_revision(value: object) -> int:
-    """`value` as the revision of a space. Raises InvalidInput."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 0:
-        raise InvalidInput(
-            f"revision: expected a whole number from 0 up (a verdict's .revision), got {value!r}"
-        )
-    return int(value)
 
 
 def rule_options(

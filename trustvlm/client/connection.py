@@ -11,11 +11,11 @@ from typing import Any, Self
 
 import httpx
 
-from trustvlm.client.codec import as_revision
 from trustvlm.client.network import network_of
 from trustvlm.client.transport import Wire, json_body, path_of
 from trustvlm.errors import InvalidInput
 from trustvlm.system.pickling import Unpicklable
+from trustvlm.types.bounds import whole
 
 __all__ = ["Connected"]
 
@@ -114,7 +114,7 @@ class Connected(Unpicklable):
             Conflict: the space has changed since; nothing is written. NotFound: no such space.
                 InvalidInput: not a revision.
         """
-        path, expected = path_of("spaces", space), as_revision(revision)
+        path, expected = path_of("spaces", space), whole("revision", revision)
         self._wire.ask("GET", path, revision=expected)
         with self._wire.expected.of(path, expected):
             yield

@@ -6,13 +6,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from trustvlm.client import measure
-from trustvlm.client.codec import integer, read, rule_options
+from trustvlm.client.codec import read, rule_options
 from trustvlm.client.connection import Connected
 from trustvlm.client.jobs import Job, Progress, find_job, wait_for
 from trustvlm.client.transport import path_of
 from trustvlm.errors import InvalidInput
 from trustvlm.types import Queries
 from trustvlm.types.answers import JobList
+from trustvlm.types.bounds import identifier
 from trustvlm.types.calibration import Calibration, FeedbackResult, MonitorReport, ObservationCounts
 from trustvlm.types.evaluation import Evaluation
 
@@ -149,7 +150,7 @@ class MeasuringVerbs(Connected):
     def remove_calibration(self, space: str, calibration_id: int) -> None:
         """Take a calibration back; the one before it that did not fail is in force again. Raises
         NotFound."""
-        number = integer(calibration_id, "calibration_id")
+        number = identifier("calibration_id", calibration_id)
         self._write("DELETE", path_of("spaces", space, "calibrations", str(number)))
 
     def feedback(

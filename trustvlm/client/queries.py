@@ -11,10 +11,8 @@ import numpy.typing as npt
 
 from trustvlm.client.codec import (
     Fields,
-    as_revision,
     form_body,
     hits_of,
-    integer,
     matrix,
     merged_verdicts,
     npz_body,
@@ -30,7 +28,7 @@ from trustvlm.system.pickling import LocalReader
 from trustvlm.types import Embedded, Evidence, Hits, Queries, Verdicts
 from trustvlm.types.answers import Embeddings, EvidenceList
 from trustvlm.types.array_input import texts
-from trustvlm.types.bounds import choice
+from trustvlm.types.bounds import choice, whole
 from trustvlm.types.options import KINDS
 from trustvlm.types.remarks import merged_notes
 
@@ -40,7 +38,6 @@ EMBED_FILES, EMBED_BYTES = 32, 8 * 2**20
 """Image files that are embedded by one request."""
 VECTOR_BYTES = 16 * 2**20
 """Embeddings that are sent with one request."""
-MOST_HITS = 1_000
 _ROUNDS = 5
 _AHEAD = 64
 
@@ -199,8 +196,8 @@ def score(
     revision: int | None,
 ) -> Verdicts:
     """See :meth:`Client.score`; `labels` are names."""
-    options = [*rule_options(rule, params), ("top_k", integer(top_k, "top_k"))]
-    expected = None if revision is None else as_revision(revision)
+    options = [*rule_options(rule, params), ("top_k", whole("top_k", top_k))]
+    expected = None if revision is None else whole("revision", revision)
     if labels is not None and isinstance(queries, Queries) and queries.images is not None:
         check_labels(wire, space, labels)
     arrays, notes = embedded_queries(wire, space, queries)
@@ -238,12 +235,11 @@ class _EvidenceReader(LocalReader):
         self._after, self._step = -1, 1
 
     def __call__(self, i: int, k: int) -> Evidence:
-        if integer(k, "k") < 1:
-            raise InvalidInput(f"k: expected a whole number from 1 up, got {k!r}")
+        k = whole("k", k)
         memo = self._memo  # no lock: a fork while a thread holds it would leave it locked for ever
         if (i, k) not in memo:
             self._step = min(2 * self._step, _AHEAD) if i == self._after else 1
-            memo = self._memo = self._ask(i, min(i + self._step, len(self._vectors)), int(k))
+            memo = self._memo = self._ask(i, min(i + self._step, len(self._vectors)), k)
         return memo[i, k]
 
     def _ask(self, start: int, stop: int, k: int) -> dict[tuple[int, int], Evidence]:
@@ -262,11 +258,9 @@ def search(
     wire: Wire, space: str, queries: Queries, kind: str, k: int, revision: int | None
 ) -> Hits:
     """See :meth:`Client.search`."""
-    path, k = path_of("spaces", space, "search"), integer(k, "k")
-    expected = None if revision is None else as_revision(revision)
+    path, k = path_of("spaces", space, "search"), whole("k", k)
+    expected = None if revision is None else whole("revision", revision)
     choice("kind", kind, KINDS)
-    if not 1 <= k <= MOST_HITS:
-        raise InvalidInput(f"k: expected a whole number from 1 to {MOST_HITS}, got {k}")
     options: dict[str, Any] = {"kind": kind, "k": k}
     if isinstance(queries, Queries) and queries.text is not None:
         _only_one_kind(queries)

@@ -50,7 +50,7 @@ export async function show(root, context) {
   async function measured(source, hooks, calibration = null) {
     hooks.told?.();
     const { current } = state;
-    const json = { items: true, confidence: asked.confidence };
+    const json = { items: true, confidence: asked.confidence, draws: 0 };
     if (current && !current.other_encoders) json.params = { [current.rule]: current.params };
     const evaluation = await source.evaluate(json, hooks);
     const view = workbench({ evaluation, source, calibration });
