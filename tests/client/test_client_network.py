@@ -73,8 +73,15 @@ def spaces(url: str, **options: Any) -> list[str]:
 ELSEWHERE = "http://service.example:8000"
 
 
-@pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])
-@pytest.mark.parametrize("form", ["http://127.0.0.1:{}", "127.0.0.1:{}", " http://127.0.0.1:{}/ "])
+@pytest.mark.parametrize(
+    ("variable", "form"),
+    [
+        ("HTTP_PROXY", "http://127.0.0.1:{}"),
+        ("http_proxy", "127.0.0.1:{}"),
+        ("ALL_PROXY", " http://127.0.0.1:{}/ "),
+        ("all_proxy", "http://127.0.0.1:{}"),
+    ],
+)
 def test_the_environments_proxy_leads_to_a_service_elsewhere(
     proxy: Proxy, monkeypatch: pytest.MonkeyPatch, variable: str, form: str
 ) -> None:
@@ -89,10 +96,15 @@ def test_a_socks_proxy_serves(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> 
     assert proxy.asked == ["service.example"]
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST", "0.0.0.0", "127.1"])
 @pytest.mark.parametrize(
-    "value",
-    ["http://127.0.0.1:{}", "socks5://127.0.0.1:{}", "socks4://127.0.0.1:{}", "http://[", "???"],
+    ("host", "value"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:{}"),
+        ("localhost", "socks5://127.0.0.1:{}"),
+        ("LOCALHOST", "socks4://127.0.0.1:{}"),
+        ("0.0.0.0", "http://["),
+        ("127.1", "???"),
+    ],
 )
 def test_this_machine_is_reached_without_a_proxy(
     port: int, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, host: str, value: str
@@ -177,14 +189,14 @@ def test_a_socks_proxy_without_its_version_is_told_how_to_say_it(
         Client(ELSEWHERE)
 
 
-@pytest.mark.parametrize("variable", ["HTTP_PROXY", "ALL_PROXY"])
 @pytest.mark.parametrize(
     "value",
     ["socks4://127.0.0.1:1", "http://[", "http://", "ftp://a", "http://a b", "http://a:99999",
     "http://a:0", "a\nb", "http://ü…/",
      "http://me:secret@[", "http://" + "a" * 64, "http://a..b"],
 )  # fmt: skip
-def test_a_proxy_that_cannot_be(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+def test_a_proxy_that_cannot_be(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    variable = "ALL_PROXY" if value.startswith("socks") else "HTTP_PROXY"
     monkeypatch.setenv(variable, value)
     with pytest.raises(
         trustvlm.InvalidInput, match=rf"^{variable}: expected something like .*trust_env=False$"
@@ -300,8 +312,15 @@ def test_an_encrypted_address_of_a_service_that_is_not(port: int) -> None:
         spaces(f"https://127.0.0.1:{port}")
 
 
-@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
-@pytest.mark.parametrize("value", ["/nowhere/at.pem", "{}/empty.pem", "a\x01b"])
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("SSL_CERT_FILE", "/nowhere/at.pem"),
+        ("SSL_CERT_FILE", "{}/empty.pem"),
+        ("SSL_CERT_FILE", "a\x01b"),
+        ("SSL_CERT_DIR", "/nowhere/at.pem"),
+    ],
+)
 def test_certificates_that_are_not_there(
     port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
