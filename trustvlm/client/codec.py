@@ -39,10 +39,7 @@ T = TypeVar("T")
 
 def matrix(values: npt.ArrayLike, what: str) -> npt.NDArray[Any]:
     """Embeddings as an array of real numbers, a single one as one row; the service checks the rest.
-
-    Raises:
-        InvalidInput: not that.
-    """
+    Raises InvalidInput."""
     array = real_array(values, what)
     if not array.ndim:
         raise InvalidInput(f"{what}: expected an array of shape (n, d), got a single number")
@@ -158,11 +155,8 @@ def form_body(fields: Fields, files: Sequence[File]) -> Body:
 
 
 def read(kind: Callable[..., T], value: Any) -> T:
-    """A dataclass from the service's JSON.
-
-    Raises:
-        Unavailable: what answers is no trustvlm service of this version.
-    """
+    """A dataclass from the service's JSON. Raises Unavailable: what answers is no trustvlm service
+    of this version."""
     try:
         return from_plain(cast(type[T], kind), value)
     except ValueError as error:

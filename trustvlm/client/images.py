@@ -45,11 +45,7 @@ class File:
 
 def loaded(images: object, what: str) -> Iterator[File]:
     """Images as files, each read as its turn comes. One that cannot be read is an empty file, which
-    the service reports as any other bad one.
-
-    Raises:
-        InvalidInput: a single path or picture where a list belongs.
-    """
+    the service reports as any other bad one. Raises InvalidInput."""
     return (_load(source, place) for place, source in enumerate(sources(images, what)))
 
 

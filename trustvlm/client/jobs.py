@@ -53,10 +53,7 @@ def finished(
     progress: Progress | None,
 ) -> Mapping[str, Any]:
     """The result of a job that this request begins; where its process dies, it is begun again.
-
-    Raises:
-        TrustVLMError: what it failed with. Conflict: it was cancelled.
-    """
+    Raises TrustVLMError: what it failed with. Conflict: it was cancelled."""
     for deaths in range(_DEATHS + 1):
         job_id = wire.ask("POST", path, query=query, body=body, write=True)["id"]
         try:

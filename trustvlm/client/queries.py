@@ -143,10 +143,7 @@ def _answers(
 ) -> list[tuple[Any, int]]:  # fmt: skip
     """The answers to the rows in as many parts as their size needs (one where there are none), each
     with its number of rows; all at one revision: those older than the newest are requested again.
-
-    Raises:
-        Busy: the space changes faster than that.
-    """
+    Raises Busy: the space changes faster than that."""
     count = len(next(iter(arrays.values())))
     width = sum(rows.nbytes for rows in arrays.values()) / max(count, 1)
     step = max(1, int(VECTOR_BYTES / max(width, 1)))

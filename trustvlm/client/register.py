@@ -238,11 +238,7 @@ def _combined(results: Sequence[RegisterResult], label_ids: tuple[int, ...]) -> 
 
 
 def contents_of(inputs: Iterable[LabelInput]) -> tuple[Contents, tuple[UnreadImage, ...]]:
-    """(what the labels have, by content; the images that cannot be read).
-
-    Raises:
-        InvalidInput: something that is no label.
-    """
+    """(what the labels have, by content; the images that cannot be read). Raises InvalidInput."""
     labels, failures = [], []
     for number, item in enumerate(inputs):
         _check_input(item, number)

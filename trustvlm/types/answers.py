@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NotRequired, get_type_hints
 
+from pydantic_core import core_schema
 from typing_extensions import TypedDict
 
 from trustvlm.types.arrays import Bools, Float64s, Int64s
@@ -272,8 +273,6 @@ class _Documented:
         self.kind = kind
 
     def __get_pydantic_core_schema__(self, _: Any, handler: Any) -> Any:
-        from pydantic_core import core_schema
-
         return core_schema.no_info_wrap_validator_function(
             lambda value, _: value,
             handler.generate_schema(self.kind),

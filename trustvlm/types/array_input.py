@@ -54,11 +54,8 @@ def real_array(values: Any, what: str) -> Array:
 
 
 def plain_array(values: Any, what: str) -> Array:
-    """`values` as a NumPy array of numbers, bools or strings, in which nothing is missing.
-
-    Raises:
-        InvalidInput: no array can be made of it; the message begins with `what`.
-    """
+    """`values` as a NumPy array of numbers, bools or strings, in which nothing is missing. Raises
+    InvalidInput: no array can be made of it; the message begins with `what`."""
     try:
         array = _converted(values, what)
         return _of_objects(array, values, what) if array.dtype == object else array
@@ -232,11 +229,7 @@ def iterates(values: Any) -> bool:
 
 
 def sources(values: Any, what: str) -> list[Any]:
-    """Images, in a list or a column of their paths.
-
-    Raises:
-        InvalidInput: a single one, or no list.
-    """
+    """Images, in a list or a column of their paths. Raises InvalidInput."""
     expected = "a list of paths, bytes or PIL images"
     if isinstance(values, Sequence) and not isinstance(values, str | bytes):
         return list(values)
@@ -247,11 +240,7 @@ def sources(values: Any, what: str) -> list[Any]:
 
 
 def texts(values: Any, what: str, expected: str = "a list of names") -> list[str]:
-    """Names, in a list or a column: each a string.
-
-    Raises:
-        InvalidInput: a single string, no list, or something else among them.
-    """
+    """Names, in a list or a column: each a string. Raises InvalidInput."""
     items = _column(values, what, expected)
     for row, value in enumerate(items):
         if _is_missing(value):
@@ -262,11 +251,8 @@ def texts(values: Any, what: str, expected: str = "a list of names") -> list[str
 
 def optional_texts(values: Any, what: str, expected: str) -> list[str | None]:
     """Names, in a list or a column, or None where there is no name: pyarrow and polars read a null
-    as None. NaN, which pandas reads, may be a mistake.
-
-    Raises:
-        InvalidInput: as :func:`texts`, and for NaN and pandas.NA.
-    """
+    as None. NaN, which pandas reads, may be a mistake. Raises InvalidInput: as :func:`texts`, and
+    for NaN and pandas.NA."""
     if isinstance(values, Set):
         raise InvalidInput(f"{what}: expected {expected}, got {_kind(values)}, which has no order")
     items = _column(values, what, expected)
@@ -306,11 +292,7 @@ def _column(values: Any, what: str, expected: str) -> list[Any]:
 
 
 def id_list(values: Any, what: str, expected: str = "a list of ids") -> list[int]:
-    """Whole numbers, in a list, a column or a tensor, or a single one.
-
-    Raises:
-        InvalidInput: something else, or something that is missing.
-    """
+    """Whole numbers, in a list, a column or a tensor, or a single one. Raises InvalidInput."""
     listed = list(values) if isinstance(values, set | frozenset | range) else values
     array = plain_array(listed, what)
     if array.size and array.dtype.kind == "f" and np.isnan(array).any():
@@ -323,11 +305,7 @@ def id_list(values: Any, what: str, expected: str = "a list of ids") -> list[int
 
 def names_or_mask(values: Any, what: str) -> list[str] | npt.NDArray[np.bool_]:
     """Names, or True or False for each label of the space: a list or a column of strings or of
-    bools.
-
-    Raises:
-        InvalidInput: something else, or something that is missing.
-    """
+    bools. Raises InvalidInput."""
     expected = "a list of names or a boolean mask"
     items = _column(values, what, expected)
     if not any(isinstance(value, bool | np.bool_) for value in items):

@@ -58,11 +58,7 @@ _MOST_ID = 2**63 - 1
 
 def number(name: str, value: Any, *, bounds: str | None = None) -> float:
     """`value` as a float within the bounds of the parameter `name` (or of the entry `bounds` of
-    :data:`NUMBERS`).
-
-    Raises:
-        InvalidInput: it is no number, is NaN, or lies outside.
-    """
+    :data:`NUMBERS`). Raises InvalidInput."""
     low, high = NUMBERS[bounds or name]
     real: bool = isinstance(value, Real) and not isinstance(value, bool)
     if not real or not low <= value <= high:
@@ -73,11 +69,8 @@ def number(name: str, value: Any, *, bounds: str | None = None) -> float:
 
 
 def value_range(name: str, value: Any) -> tuple[float, float] | None:
-    """`value` as (low, high), two finite numbers with low below high; None stays None.
-
-    Raises:
-        InvalidInput: it is not that.
-    """
+    """`value` as (low, high), two finite numbers with low below high; None stays None. Raises
+    InvalidInput."""
     if value is None:
         return None
     pair = (
@@ -95,11 +88,7 @@ def value_range(name: str, value: Any) -> tuple[float, float] | None:
 
 def whole(name: str, value: Any, *, bounds: str | None = None) -> int:
     """`value` as an int within the bounds of the parameter `name` (or of the entry `bounds` of
-    :data:`WHOLE`).
-
-    Raises:
-        InvalidInput: it is no whole number, or lies outside.
-    """
+    :data:`WHOLE`). Raises InvalidInput."""
     low, high = WHOLE[bounds or name]
     if isinstance(value, bool) or not isinstance(value, Integral) or not low <= int(value) <= high:
         raise InvalidInput(
@@ -109,11 +98,8 @@ def whole(name: str, value: Any, *, bounds: str | None = None) -> int:
 
 
 def flags(**given: Any) -> None:
-    """Make sure that each argument is True or False: "false" and "no" would count as yes.
-
-    Raises:
-        InvalidInput: one is something else.
-    """
+    """Make sure that each argument is True or False: "false" and "no" would count as yes. Raises
+    InvalidInput."""
     import numpy as np  # not at the top: the command line's help needs none of it
 
     for name, value in given.items():
@@ -122,11 +108,7 @@ def flags(**given: Any) -> None:
 
 
 def choice(name: str, value: Any, choices: Sequence[str]) -> str:
-    """`value`, which is one of `choices`.
-
-    Raises:
-        InvalidInput: it is none of them.
-    """
+    """`value`, which is one of `choices`. Raises InvalidInput."""
     if not isinstance(value, str) or value not in choices:
         raise InvalidInput(f"{name}: expected one of {', '.join(choices)}; got {got(value)}")
     return value
@@ -147,11 +129,7 @@ def duration(name: str, value: Any) -> timedelta:
 
 
 def identifier(name: str, value: Any) -> int:
-    """`value` as an id that the catalog can hold.
-
-    Raises:
-        InvalidInput: it is no whole number from 1 to 2**63 − 1.
-    """
+    """`value` as an id that the catalog can hold. Raises InvalidInput."""
     if (
         isinstance(value, bool)
         or not isinstance(value, Integral)

@@ -12,6 +12,8 @@ from datetime import datetime
 from typing import Annotated, Any, ClassVar, TypeVar, cast, get_type_hints
 
 from pydantic import BeforeValidator, PlainSerializer, TypeAdapter, WithJsonSchema
+from pydantic_core import core_schema
+from typing_extensions import TypedDict
 
 __all__ = ["Answer", "Number", "Object", "Time", "adapter", "from_plain", "to_plain"]
 
@@ -41,9 +43,6 @@ class Object:
     """Marks a named tuple that is an object in JSON, with the names of its fields as keys."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
-        from pydantic_core import core_schema
-        from typing_extensions import TypedDict
-
         typed_dict: Any = TypedDict
         fields = handler(typed_dict(source.__name__, get_type_hints(source)))
         return core_schema.no_info_after_validator_function(

@@ -56,11 +56,7 @@ async def score(request: Request, space: str) -> Response:
 async def _embedded(
     serving: Serving, space: str, received: Received[Any]
 ) -> tuple[Embedded | None, Queries]:
-    """Queries as embeddings; of image files also how they were read.
-
-    Raises:
-        InvalidInput: no image could be read.
-    """
+    """Queries as embeddings; of image files also how they were read. Raises InvalidInput."""
     if received.images is None:
         return None, received.queries()
     embedded = await serving.embed(space, received.images, received.reading)

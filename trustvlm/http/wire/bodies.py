@@ -71,11 +71,7 @@ class Received(Generic[B]):
 
     @property
     def reading(self) -> dict[str, Any]:
-        """How the image files are read, as the verbs take it.
-
-        Raises:
-            InvalidInput: it is given, and there are no image files.
-        """
+        """How the image files are read, as the verbs take it. Raises InvalidInput."""
         given = {name: getattr(self.body, name, _default(name)) for name in _READING}
         for name, value in given.items():
             if self.images is None and value != _default(name):
@@ -138,11 +134,7 @@ async def _away(size: int, work: Callable[[], Any]) -> Any:
 
 def of_json(kind: Any, data: bytes | str) -> Any:
     """A JSON body; a name that comes twice in one object is refused, because one of the two values
-    would be dropped.
-
-    Raises:
-        InvalidInput: it is none.
-    """
+    would be dropped. Raises InvalidInput."""
     text = data if isinstance(data, bytes) else data.encode(errors="surrogatepass")
     try:
         body = adapter(kind).validate_json(text, strict=True)
@@ -158,11 +150,8 @@ def of_json(kind: Any, data: bytes | str) -> Any:
 
 
 def _refuse_repeats(data: bytes | str) -> None:
-    """Refuse JSON that is valid but for a name that comes twice in one object.
-
-    Raises:
-        InvalidInput: it does.
-    """
+    """Refuse JSON that is valid but for a name that comes twice in one object. Raises
+    InvalidInput."""
     json.loads(data, object_pairs_hook=_once_each)
 
 

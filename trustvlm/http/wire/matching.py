@@ -17,11 +17,8 @@ _TAG = re.compile('"([0-9]{1,18})"|([0-9]{1,18})')
 
 
 def expected_revision(request: Request) -> int | None:
-    """The revision of the If-Match header; None without one, or for "*" (any revision).
-
-    Raises:
-        InvalidInput: it is no revision, or the address is of no space.
-    """
+    """The revision of the If-Match header; None without one, or for "*" (any revision). Raises
+    InvalidInput."""
     values = request.headers.getlist("if-match")
     if not values or values == ["*"]:
         return None

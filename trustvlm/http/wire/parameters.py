@@ -71,11 +71,7 @@ def _check_query(
 
 def content_type(request: Request) -> str:
     """The content type of a request's body, in small letters and without parameters; empty where
-    there is none.
-
-    Raises:
-        UnsupportedType: several, or another charset than UTF-8.
-    """
+    there is none. Raises UnsupportedType: several, or another charset than UTF-8."""
     given = request.headers.getlist("content-type")
     if len(given) > 1:
         raise UnsupportedType(f"content-type: expected one, got {len(given)}")
@@ -87,11 +83,7 @@ def content_type(request: Request) -> str:
 
 
 def accepted_type(request: Request, *accepted: str) -> str:
-    """The content type of a request's body, one of `accepted`.
-
-    Raises:
-        UnsupportedType: it is another one.
-    """
+    """The content type of a request's body, one of `accepted`. Raises UnsupportedType."""
     kind = content_type(request)
     if kind not in accepted:
         raise UnsupportedType(
