@@ -291,19 +291,19 @@ def open_service(
 
 
 def _on_this_machine(device: str, precision: str) -> tuple[str, str]:
-    """Device and precision as they were asked for or, without such a GPU, those of the CPU, with a
-    log line."""
+    """The requested device and precision or, without such a GPU, those of the CPU, with a log
+    line."""
     if device == "cpu":
         return device, precision
     import torch
 
-    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if int(device.partition(":")[2] or 0) < there:
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(device.partition(":")[2] or 0) < count:
         return device, precision
     log.warning(
         "device %r: this machine has %d usable GPUs: models and indexes run on the CPU",
         device,
-        there,
+        count,
     )
     return "cpu", "fp32" if precision == "fp16" else precision
 

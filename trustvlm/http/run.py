@@ -1,4 +1,4 @@
-"""Running the service: one process, or several on one home, until somebody asks it to end."""
+"""Running the service: one process, or several on one home, until a signal ends it."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ TASK = "TRUSTVLM_SERVE_PROCESS"
 
 MULTIPROC = "PROMETHEUS_MULTIPROC_DIR"
 _M_ARENA_MAX = -8  # of glibc's malloc.h
-MOST_FILES = 65_536
+MAX_OPEN_FILES = 65_536
 FINISHING_S = 60
-"""So long what was accepted may take to finish when the service is asked to end."""
+"""Seconds that accepted requests have to finish when the service ends."""
 
 
 def options_of(
@@ -48,12 +48,11 @@ def options_of(
     require_key: bool,
     root_path: str | None = None,
 ) -> ServeOptions:
-    """What the settings of a home and the command line say."""
-    shared = {field.name: f"serve_{field.name}" for field in fields(ServeOptions)}
+    """The options of the service, from the command line and the settings serve_… of its home."""
     values = {
-        name: getattr(settings, setting)
-        for name, setting in shared.items()
-        if setting in Settings.model_fields
+        field.name: getattr(settings, f"serve_{field.name}")
+        for field in fields(ServeOptions)
+        if f"serve_{field.name}" in Settings.model_fields
     }
     if root_path is not None:
         values["root_path"] = root_path
@@ -92,7 +91,7 @@ def run_service(
     echo: Callable[[str], object],
     root_path: str | None = None,
 ) -> None:
-    """Serve `home` until SIGTERM or SIGINT; what was accepted is finished.
+    """Serve `home` until SIGTERM or SIGINT; accepted requests are finished.
 
     Raises:
         Unavailable: the address cannot be bound. What opening a home raises.
@@ -101,13 +100,14 @@ def run_service(
     from uvicorn.supervisors import Multiprocess
 
     hold_standard_streams()
-    with open_service(home, create=True, device=device, precision=precision) as service:
+    folder = home.expanduser().absolute()
+    with open_service(folder, create=True, device=device, precision=precision) as service:
         keys = any(key.state == "valid" for key in ServerHome(service).list_keys())
-    settings = Settings.of(home.expanduser().absolute(), device=device, precision=precision)
+    settings = Settings.of(folder, device=device, precision=precision)
     bound = _bound(host, port)
     options = options_of(settings, host, bound.getsockname()[1], workers, require_key, root_path)
     _greet(echo, _greeting(home, options, keys))
-    task = _Task(home.expanduser().absolute(), device, precision, options)
+    task = _Task(folder, device, precision, options)
     os.environ[TASK] = _TASK.dump_json(task).decode()
     config = ServerConfig(
         options,
@@ -116,8 +116,7 @@ def run_service(
         access_log=False,
         log_config=None,
         server_header=False,
-        # on h11: what "auto" takes where it is installed sets no limit to the size of headers
-        http=Connection,
+        http=Connection,  # on h11: httptools, which "auto" prefers, has no limit for headers
         ws="none",
         forwarded_allow_ips=list(options.forwarded_ips),
         timeout_keep_alive=options.keep_alive_s,
@@ -136,8 +135,8 @@ def run_service(
     finally:
         bound.close()
         os.environ.pop(TASK, None)
-        if folder := os.environ.pop(MULTIPROC, None):
-            shutil.rmtree(folder, ignore_errors=True)
+        if metrics := os.environ.pop(MULTIPROC, None):
+            shutil.rmtree(metrics, ignore_errors=True)
 
 
 def _greet(echo: Callable[[str], object], greeting: str) -> None:
@@ -152,8 +151,7 @@ def _greet(echo: Callable[[str], object], greeting: str) -> None:
 
 
 def _metrics_folder(home: Path) -> str:
-    """A folder for what worker processes count together: among the temporary ones, or where there
-    is none in the home."""
+    """A folder for the metrics of all worker processes: a temporary one, else one in the home."""
     try:
         return tempfile.mkdtemp(prefix="trustvlm-metrics-")
     except OSError:
@@ -161,19 +159,17 @@ def _metrics_folder(home: Path) -> str:
 
 
 def _raise_file_limit() -> None:
-    """Let the process open as many files as it may: each connection is one, and clients decide how
-    many there are."""
+    """Raise the limit of open files: each connection is one, and clients decide on their number."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    limit = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < limit:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
 def _bound(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With its protocol named, or asyncio does not recognise the connections as TCP and leaves
-    # TCP_NODELAY off: every answer on a connection that is kept open would then wait 40 ms for the
-    # client's acknowledgement.
+    # asyncio sets TCP_NODELAY only where the protocol is named: without it every answer on a
+    # connection that is kept open waits 40 ms for the client's acknowledgement.
     bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -195,18 +191,14 @@ def _greeting(home: Path, options: ServeOptions, keys: bool) -> str:
     elif keys:
         access = "a key is needed: 'Authorization: Bearer KEY' or 'X-API-Key: KEY'"
     else:
-        access = (
-            f"a key is needed, and there is none yet: 'trustvlm --home {home} key create "
-            f"--scope admin' makes one"
-        )
-    return (
-        f"Serving {home} at http://{host}:{options.port}{options.root_path}/ ({access}). "
-        f"Ctrl-C ends it."
-    )
+        command = f"trustvlm --home {home} key create --scope admin"
+        access = f"a key is needed, and there is none yet: '{command}' makes one"
+    address = f"http://{host}:{options.port}{options.root_path}/"
+    return f"Serving {home} at {address} ({access}). Ctrl-C ends it."
 
 
 def application() -> FastAPI:
-    """The application of a worker process, as the environment says."""
+    """The application of a worker process, whose task is in the environment."""
     from trustvlm.http.app import create_app
 
     task = _TASK.validate_json(os.environ[TASK])
@@ -223,14 +215,9 @@ def application() -> FastAPI:
 
 
 def _share_heaps() -> None:
-    """Let this process's threads share two of glibc's heaps. With one for each, what any of them
-    once needed stays taken: under overload half as much again as is in use, growing for minutes.
-    MALLOC_ARENA_MAX in the environment has the last word; other C libraries have no such thing.
-    """
+    """Let the threads share two of glibc's heaps, unless MALLOC_ARENA_MAX is set. With a heap for
+    each, memory that a thread once needed stays taken: under overload half as much again."""
     libc = ctypes.CDLL(None)
-    if (
-        hasattr(libc, "mallopt")
-        and hasattr(libc, "gnu_get_libc_version")
-        and "MALLOC_ARENA_MAX" not in os.environ
-    ):
+    glibc = hasattr(libc, "mallopt") and hasattr(libc, "gnu_get_libc_version")
+    if glibc and "MALLOC_ARENA_MAX" not in os.environ:
         libc.mallopt(_M_ARENA_MAX, 2)

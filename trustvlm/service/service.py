@@ -29,8 +29,8 @@ class TrustService(
     """
 
     def purge(self, *, older_than: timedelta | None = None) -> int:
-        """Delete for good what was removed, or put into quarantine, longer ago than the undo window
-        (or `older_than`); how many rows went. Backups made before keep what they hold."""
+        """Delete for good the rows that were removed, or put into quarantine, before the undo
+        window (or `older_than`); their number. Earlier backups keep them."""
         return purge_removed(self._writable(), older_than)
 
     def verify(
@@ -40,13 +40,13 @@ class TrustService(
         repair: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> VerifyReport:
-        """Look at every row and snapshot of a space, or of the whole home: is all as it was
-        written, and does it agree?
+        """Check that every row and snapshot of a space, or of the home, is as it was written, and
+        that they agree.
 
         Args:
-            repair: make anew what is derived and put what is damaged into quarantine; nothing is
-                deleted. The report then says what was mended, and what still is damaged.
-            progress: called with (rows looked at, rows in all).
+            repair: build again what is derived, and put damaged rows into quarantine; nothing is
+                deleted. The report then lists the repairs and the remaining damage.
+            progress: called with (rows checked, rows in all).
 
         Raises:
             NotFound. ReadOnly: a repair of a home that cannot be written.

@@ -279,6 +279,6 @@ async def alias(request: Request, space: str, label: str) -> Response:
 
 @router.delete(f"{LABEL}/alias", **route("write", Revision))
 async def unalias(request: Request, space: str, label: str) -> Response:
-    """Make an alias a label of its own again."""
+    """Make an alias a separate label again."""
     service = serving_of(request).service
     return await written(request, lambda: Revision(service.unalias(space, name_of(label))))

@@ -81,13 +81,13 @@ def joined(parts: Sequence[Queries]) -> Queries:
 
 
 def parts_of(answer: Any, counts: Sequence[int]) -> list[Part]:
-    """The parts of verdicts or hits for requests with so many queries each."""
+    """The parts of verdicts or hits for requests with these numbers of queries."""
     ends = np.cumsum(counts).tolist()
     return [Part(answer, start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
 
 
 def divided(embedded: Embedded, counts: Sequence[int]) -> Iterator[Embedded]:
-    """The parts of embedded images for requests with so many images each."""
+    """The parts of embedded images for requests with these numbers of images."""
     places, failed = (np.array(ids, np.int64) for ids in (embedded.places, embedded.failed))
     start = 0
     for count in counts:

@@ -18,24 +18,24 @@ class IndexVerbs(OpenHome):
         return index_stats(self._ready(), space)
 
     def rebuild_index(self, space: str, *, recipe: str | None = None) -> IndexStats:
-        """Build the space's indexes anew from the catalog, under another recipe if given, and write
+        """Build the space's indexes again from the catalog, with another recipe if given, and write
         their snapshots.
 
-        Other processes go on with what they have until it is done. Raises NotFound, and Unavailable
-        on a full disk.
+        Other processes use the old indexes until then. Raises NotFound, and Unavailable on a full
+        disk.
         """
         return rebuild_index(self._writable(), space, recipe)
 
     def tune_index(self, space: str, *, recall: float = 0.95, k: int = 10) -> list[Tuned]:
-        """Find how far the space's indexes must search, store that, and prove that it is enough.
+        """Tune how far the space's indexes search, store that, and test that it is enough.
 
         An index that does not compare every row is built again without 768 of them: 512 of these
-        tune it, the others prove it (`Tuned.recall`, with its interval). That takes as long as
-        building the index, and its memory once more.
+        tune it, the others test it (`Tuned.recall`, with its interval). That takes the time and the
+        memory of one more index.
 
         Args:
-            recall: share of the k nearest that is to be found; `Tuned.reached` says whether the
-                proof reaches it.
+            recall: share of the k nearest rows that a search must return; `Tuned.reached` tells
+                whether it does in the test.
 
         Raises:
             NotFound, InvalidInput. Conflict: the recipe cannot reach `recall`, or it was changed
@@ -44,9 +44,6 @@ class IndexVerbs(OpenHome):
         return tune_index(self._writable(), space, recall, k)
 
     def suggest_recipe(self, space: str, *, milliseconds: float = MILLISECONDS) -> list[Suggestion]:
-        """What each index recipe would cost in this space, and which to take for searches of so
-        many milliseconds.
-
-        Raises NotFound, InvalidInput.
-        """
+        """The cost of each index recipe in this space, and which one searches within
+        `milliseconds`. Raises NotFound, InvalidInput."""
         return suggest_recipe(self._ready(), space, milliseconds)

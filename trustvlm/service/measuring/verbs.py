@@ -42,27 +42,27 @@ class MeasuringVerbs(OpenHome):
         items: bool = False,
         confidence: float = 0.9,
     ) -> Evaluation:
-        """How well each rule tells right from wrong on labelled images: metrics with intervals, by
-        label, by support images.
+        """How well each rule separates right from wrong answers on labelled images: metrics with
+        intervals, by label, by support images.
 
-        Support images among the queries are left out and counted: they would vouch for themselves.
+        Support images among the queries are left out and counted: their trust is no measurement.
 
         Args:
-            queries: images or embeddings. truth: their label names; None: of no label, so that any
-                answer is wrong.
+            queries: images or embeddings. truth: their label names; None: of no label, any answer
+                is wrong.
             rules: names; None: all (those on text alone where there are no verifier embeddings).
             sources: a name for each image. risk, coverage: where to report coverage at risk, and
                 risk at coverage.
-            draws: how many random parts of the support images for the curve over their number; 0:
+            draws: number of random parts of the support images for the curve over their number; 0:
                 no curve.
-            params: parameters of rules, by rule, where they are not the rule's own.
-            items: say also what each rule says of each image, and what each threshold would have
+            params: parameters by rule, in place of the defaults.
+            items: add the value of each rule for each image, and what each threshold would have
                 accepted; for at most 100,000 pairs of a rule and an image. confidence: of the
                 bounds of the risk that come with the thresholds.
 
         Raises:
-            NotFound: unknown space or label. InvalidInput: wrong shapes or arguments, or nothing
-                but support images.
+            NotFound: unknown space or label. InvalidInput: wrong shapes or arguments, or only
+                support images.
         """
         options = EvaluateOptions(
             rules=rule_names(rules), params=params, risk=risk, coverage=coverage, draws=draws,
@@ -95,7 +95,7 @@ class MeasuringVerbs(OpenHome):
         return evaluate_stored(self._ready(), space, options)
 
     def count_observations(self, space: str) -> ObservationCounts:
-        """How many images with known labels a space has stored. Raises NotFound."""
+        """The number of labelled images that a space has stored. Raises NotFound."""
         with self._ready().catalog.read() as connection:
             return observations.counts(connection, spaces.find(connection, space).id)
 
@@ -219,7 +219,7 @@ class MeasuringVerbs(OpenHome):
                 of no label.
             sampling: how they were picked. Only "random" ones, drawn like what comes in, can
                 calibrate and be monitored; "chosen" ones (because they looked wrong, say) would
-                distort both. The same image may be both: its label as a chosen image then does not
+                distort both. An image may be both: its label as a chosen image then does not
                 change its label as an image drawn at random.
             promote: make them support images of their labels, too; then they calibrate no more.
 

@@ -35,7 +35,7 @@ class QueryVerbs(OpenHome):
     ) -> Embedded:
         """Encode images once as queries of this space; unreadable ones are reported and left out.
 
-        `image_range` and `accept_truncated` say how they are read, see :class:`Queries`.
+        `image_range` and `accept_truncated`: how they are read, see :class:`Queries`.
         """
         parts = self._ready()
         row = parts.space(space)
@@ -59,12 +59,11 @@ class QueryVerbs(OpenHome):
             queries: embeddings or images.
             rule: one of :data:`trustvlm.RULES`; None: that of the calibration in force, else
                 :data:`trustvlm.DEFAULT_RULE`.
-            top_k: how many labels of largest text confidence to list.
+            top_k: number of labels of largest text confidence to list.
             labels: only these labels take part, as names or as a mask in the order of
                 :meth:`list_labels`.
             params: the rule's parameters, e.g. {"lambda": 1.0, "temperature": 0.01}.
-            revision: the revision that the space must have, e.g. that at which a mask of labels was
-                made.
+            revision: the revision that the space must have, e.g. that of a mask of labels.
 
         Raises:
             NotFound: unknown space or label. InvalidInput: wrong shapes, NaN, unknown rule or

@@ -34,8 +34,9 @@ from trustvlm.service.registration.prototypes import prototype_of
 __all__ = ["Progress", "stage_changes", "stage_observations"]
 
 CHUNK_LABELS = 200
-CHUNK_IMAGES = 256
-"""Labels and support images of one transaction: what a kill can cost."""
+CHUNK_IMAGES, CHUNK_VECTORS = 256, 2_048
+"""Labels, and support images that are encoded or come as vectors, of one transaction: what a kill
+can cost."""
 
 Progress = Callable[[int], None]
 
@@ -76,7 +77,8 @@ def stage_changes(
     for ids in slices(removed):
         with home.catalog.write("reembed.stage") as connection:
             reembed_rows.drop(connection, _current(connection, job), ids)
-    for chunk in chunked(groups, lambda group: group[0], CHUNK_IMAGES, CHUNK_LABELS):
+    images = CHUNK_IMAGES if sources.verifier_encodes else CHUNK_VECTORS
+    for chunk in chunked(groups, lambda group: group[0], images, CHUNK_LABELS):
         label_ids = [label_id for _, members in chunk for label_id in members]
         planned = _plan(home, job, sources, label_ids)
         _encode(home, sources, planned, progress)

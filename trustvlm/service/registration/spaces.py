@@ -1,4 +1,4 @@
-"""Creating, listing and removing label spaces."""
+"""Creating and listing label spaces."""
 
 from __future__ import annotations
 
@@ -22,15 +22,7 @@ from trustvlm.types import SpaceRow
 from trustvlm.types.array_input import texts
 from trustvlm.types.bounds import number
 
-__all__ = [
-    "check_scale",
-    "check_templates",
-    "create_space",
-    "pinned",
-    "remove_space",
-    "space_row",
-    "space_rows",
-]
+__all__ = ["check_scale", "check_templates", "create_space", "pinned", "space_row", "space_rows"]
 
 DEFAULT_TEMPLATES = ("a photo of a {}.",)
 DEFAULT_LOGIT_SCALE = 100.0
@@ -143,13 +135,6 @@ def check_templates(templates: Sequence[str] | None) -> list[str]:
 def check_scale(scale: object) -> float:
     """A logit scale that can be one. Raises InvalidInput."""
     return number("logit_scale", scale)
-
-
-def remove_space(home: Home, name: str) -> None:
-    """See :meth:`TrustService.remove_space`."""
-    with home.catalog.write("space.remove") as connection:
-        spaces.remove(connection, name)
-    home.caches.forget(name)
 
 
 def space_row(home: Home, name: str) -> SpaceRow:

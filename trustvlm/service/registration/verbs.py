@@ -7,17 +7,23 @@ from typing import TYPE_CHECKING
 
 import numpy.typing as npt
 
+from trustvlm.catalog.rows import label_pages, labels, supports
+from trustvlm.catalog.rows import spaces as space_rows
+from trustvlm.catalog.rows.likeness import unknown
+from trustvlm.service.home.home import Home
 from trustvlm.service.home.open_home import OpenHome
-from trustvlm.service.registration import edit_labels, listing, spaces, synonyms
+from trustvlm.service.registration import edit_labels, spaces, synonyms
 from trustvlm.service.registration.register import register
 from trustvlm.service.registration.sync import register_with
 from trustvlm.types import LabelInput, LabelRow, RegisterResult, SpaceRow, SupportRow
-from trustvlm.types.bounds import flags
+from trustvlm.types.bounds import flags, identifier
 
 if TYPE_CHECKING:
     from trustvlm.types.inputs import ImageSource
 
 __all__ = ["RegistrationVerbs"]
+
+_PAGE_ROWS = 1_000
 
 
 class RegistrationVerbs(OpenHome):
@@ -40,18 +46,18 @@ class RegistrationVerbs(OpenHome):
             name: unique among the live spaces.
             classifier: encoder spec of the vision-language model, e.g. "open_clip:ViT-B-16/openai"
                 or "precomputed:512".
-            verifier: encoder spec of the image encoder, or "same" (the default): the classifier's
-                own image tower.
-            templates: prompts with {} where the name goes; by default "a photo of a {}.".
-            logit_scale: s of the softmax; by default the model's own, 100 for precomputed
+            verifier: encoder spec of the image encoder, or "same" (the default): the image tower of
+                the classifier.
+            templates: prompts with {} for the name; by default "a photo of a {}.".
+            logit_scale: s of the softmax; by default that of the model, 100 for precomputed
                 embeddings.
-            preset: "paper" for the reference set-up of TrustVLM; what is given besides wins over
-                it.
+            preset: "paper" for the reference set-up of TrustVLM; the other arguments replace parts
+                of it.
             recipe: index recipe, one of :func:`trustvlm.index.list_recipes`.
 
         Raises:
-            Conflict: the name is taken. InvalidInput: an argument cannot be right. NotFound:
-            unknown recipe, model or preset. Unavailable: weights that are not on this machine.
+            Conflict: the name is in use. InvalidInput: an argument out of range or of the wrong
+            form. NotFound: unknown recipe, model or preset. Unavailable: missing weights.
         """
         return spaces.create_space(
             self._writable(), name, classifier, verifier, templates, logit_scale, preset, recipe
@@ -68,7 +74,10 @@ class RegistrationVerbs(OpenHome):
     def remove_space(self, name: str) -> None:
         """Remove a space; its name is free at once. It can be restored until the undo window has
         passed. Raises NotFound."""
-        spaces.remove_space(self._writable(), name)
+        home = self._writable()
+        with home.catalog.write("space.remove") as connection:
+            space_rows.remove(connection, name)
+        home.caches.forget(name)
 
     def register(
         self,
@@ -86,31 +95,31 @@ class RegistrationVerbs(OpenHome):
     ) -> RegisterResult:
         """Register labels and their support images.
 
-        Everything is validated first: one bad vector and nothing is written; an unreadable image is
-        reported in `failures` and the rest goes in (a new label without a readable image stays
-        out). Encoding happens outside the transaction; then whole labels are committed in chunks
-        (at most 1,000 labels or 16 MB), each durable before `on_commit(names)` is called. Repeating
-        an interrupted call completes it, and repeating a finished one changes nothing. Pairs of
-        labels that mean nearly the same are reported in `near_synonyms`.
+        Everything is validated first: a bad vector refuses all; an unreadable image is reported in
+        `failures` and left out (with its label, if that is new and has no other image). Images are
+        encoded outside the transaction; then labels with their vectors are committed in chunks (at
+        most 1,000 labels or 16 MB), each durable before `on_commit(names)` is called. Repeating an
+        interrupted call completes it, and repeating a finished one changes nothing. Pairs of labels
+        with nearly the same meaning are reported in `near_synonyms`.
 
         Args:
-            inputs: new labels, or labels that exist already and get more support images.
+            inputs: new labels, or existing labels with more support images.
             progress: called with a number of images after these were encoded.
-            keep_originals: keep the image files in the home, so that :meth:`reembed_space` can
-                embed them again; also those of support images that exist already.
+            keep_originals: keep the image files in the home, also those of existing support images,
+                so that :meth:`reembed_space` can embed them again.
             bring_back: also add images that were removed from their label and not yet purged;
                 otherwise they are only reported, in `taken_out`.
             sync: afterwards the space has the support images of `inputs` and no others. Other
-                support images are removed, and labels that lose all of theirs (both can be
+                support images are removed, with labels that lose all of theirs (both can be
                 restored); images that changed their label are moved. Labels without support images
-                stay, and so do labels with an unreadable image (`kept`).
-            dry_run: change nothing; the result says what would change. Images are not decoded.
+                and labels with an unreadable image (`kept`) stay.
+            dry_run: change nothing; the result lists the changes. Images are not decoded.
             image_range, accept_truncated: how the images are read, see :class:`Queries`.
 
         Raises:
             NotFound: no such space. Conflict: a label exists with another text vector or prompt.
-            InvalidInput: a name or vector that cannot be right; with `sync`, inputs that have
-            nothing in common with the space. Unavailable: the home cannot be written now.
+            InvalidInput: an invalid name or vector; with `sync`, inputs that have nothing in common
+            with the space. Unavailable: the home cannot be written now.
         """
         flags(keep_originals=keep_originals, bring_back=bring_back, sync=sync, dry_run=dry_run)
         home = self._writable()
@@ -141,8 +150,7 @@ class RegistrationVerbs(OpenHome):
         image_range: tuple[float, float] | None = None,
         accept_truncated: bool = False,
     ) -> RegisterResult:
-        """Add support images to a label that exists. Raises NotFound when it does not, else as
-        :meth:`register`."""
+        """Add support images to an existing label, see :meth:`register`. Raises NotFound."""
         flags(keep_originals=keep_originals)
         addition = LabelInput(
             label,
@@ -173,10 +181,7 @@ class RegistrationVerbs(OpenHome):
         """Change a label's text vector, prompt or name; the space's new revision.
 
         A text prototype that was encoded from the name is encoded again from `new_name`; one given
-        as a vector stays.
-
-        Raises:
-            NotFound, Conflict (the new name is taken), InvalidInput.
+        as a vector stays. Raises NotFound, Conflict (the new name is in use), InvalidInput.
         """
         return edit_labels.update_label(
             self._writable(), space, label, text_vector, prompt, new_name
@@ -186,70 +191,82 @@ class RegistrationVerbs(OpenHome):
         """Remove a label with its support images; the space's new revision.
 
         It can be restored within the undo window; with `purge` its vectors and thumbnails are
-        deleted at once, for good. Raises NotFound.
+        deleted for good at once. Raises NotFound.
         """
         flags(purge=purge)
         return edit_labels.remove_label(self._writable(), space, label, purge_now=purge)
 
     def restore_label(self, space: str, label: str) -> int:
-        """Bring back the label of that name that was removed last, with the support images it had;
-        the new revision.
-
-        Raises:
-            NotFound: it was never removed, or is purged. Conflict: the name is in use again.
-        """
+        """Restore the label of this name that was removed last, with its support images; the new
+        revision. Raises NotFound, or Conflict when the name is in use again."""
         return edit_labels.restore_label(self._writable(), space, label)
 
     def alias(self, space: str, label: str, of: str) -> int:
         """Make a label an alias of the label `of`; the space's new revision.
 
-        The two are one label from then on: they share probability and support images, `of` is the
-        answer, and either name counts as correct. :meth:`unalias` undoes it.
-
-        Raises:
-            NotFound, or Conflict where a chain of aliases would arise.
+        The two are then one label: they share probability and support images, `of` is the answer,
+        and either name counts as correct. :meth:`unalias` undoes it. Raises NotFound, or Conflict
+        where a chain of aliases would arise.
         """
         return synonyms.alias(self._writable(), space, label, of)
 
     def unalias(self, space: str, label: str) -> int:
-        """Make an alias a label of its own again, with the support images it brought; the new
-        revision. Raises NotFound, or Conflict when it is none."""
+        """Make an alias a separate label again, with the support images that it brought; the new
+        revision. Raises NotFound, or Conflict when it is no alias."""
         return synonyms.unalias(self._writable(), space, label)
 
     def near_synonyms(
         self, space: str, labels: Sequence[str] | None = None
     ) -> list[tuple[str, str, float]]:
-        """Pairs of labels (of `labels` with any, or all) whose text prototypes have a cosine of
-        0.95 or more, nearest first.
+        """Pairs of labels (of `labels` with any other, or of all) whose text prototypes have a
+        cosine of 0.95 or more, nearest first.
 
         They halve each other's probability and make each other's verdicts close calls;
-        :meth:`alias` makes one of two. Raises NotFound.
+        :meth:`alias` joins two into one. Raises NotFound.
         """
         return synonyms.near_synonyms(self._ready(), space, labels)
 
     def list_labels(self, space: str) -> Iterator[LabelRow]:
         """Every label of the space, in order of id. Raises NotFound."""
-        return listing.list_labels(self._ready(), space)
+        home = self._ready()
+        return _label_rows(home, home.space(space).id)
 
     def unknown_labels(self, space: str, names: Iterable[str | None]) -> dict[str, str | None]:
         """Those of `names` (None aside) that are no labels of the space, each with the label that
         was probably meant, or None. Raises NotFound: no such space."""
-        return listing.unknown_labels(self._ready(), space, names)
+        with self._ready().catalog.read() as connection:
+            record = space_rows.find(connection, space)
+            return unknown(connection, record.id, [name for name in names if name is not None])
 
     def list_supports(self, space: str, label: str) -> list[SupportRow]:
         """The support images of a label and its aliases, in order of id. Raises NotFound."""
-        return listing.list_supports(self._ready(), space, label)
+        with self._ready().catalog.read() as connection:
+            record = labels.find(connection, space_rows.find(connection, space).id, label)
+            return label_pages.list_group(connection, record.id)
 
     def thumbnail(self, support_id: int) -> bytes | None:
         """The JPEG thumbnail of a support image; None when it came as a vector or is removed."""
-        return listing.thumbnail(self._ready(), support_id)
+        support_id = identifier("support image", support_id)
+        with self._ready().catalog.read() as connection:
+            return supports.thumbnail(connection, support_id)
 
     def remove_support(self, space: str, ids: Sequence[int]) -> int:
-        """Remove support images by id; the space's new revision. Raises NotFound (then none was
-        removed)."""
+        """Remove support images by id, all or none; the space's new revision. Raises NotFound."""
         return edit_labels.remove_support(self._writable(), space, ids)
 
     def restore_support(self, space: str, ids: Sequence[int]) -> int:
-        """Bring back removed support images; the space's new revision. Raises NotFound or Conflict
-        (then none came back)."""
+        """Restore removed support images, all or none; the space's new revision. Raises NotFound or
+        Conflict."""
         return edit_labels.restore_support(self._writable(), space, ids)
+
+
+def _label_rows(home: Home, space_id: int) -> Iterator[LabelRow]:
+    after = 0
+    while True:
+        # One transaction a page: none stays open while the caller works on the rows.
+        with home.catalog.read() as connection:
+            page = label_pages.label_page_by_id(connection, space_id, after, _PAGE_ROWS)
+        yield from page
+        if len(page) < _PAGE_ROWS:
+            return
+        after = page[-1].id
