@@ -273,6 +273,8 @@ def test_a_read_only_service_follows_too(home: Path, other: Other) -> None:
 
 # Four at once
 
+EACH, BULK = 8, range(100, 140)
+
 
 def register_alone(home: str, worker: str) -> None:
     """Child: together with the others, register labels of its own one by one and in bulk, and
@@ -280,7 +282,7 @@ def register_alone(home: str, worker: str) -> None:
     who = int(worker)
     with trustvlm.open(home) as service:
         together()
-        for number in range(15):
+        for number in range(EACH):
             own = service.register("space", [label(1000 * (who + 1) + number)])
             # All four register label 900 + n with the same text and with support images of which
             # two are common.
@@ -295,7 +297,7 @@ def register_alone(home: str, worker: str) -> None:
                     ]
                 )
         bulk = service.register(
-            "space", [label(1000 * (who + 1) + number, supports=2) for number in range(100, 200)]
+            "space", [label(1000 * (who + 1) + number, supports=2) for number in BULK]
         )
         tell_json([bulk.revision, bulk.added_labels, bulk.added_supports, bulk.skipped_duplicates])
 
@@ -321,11 +323,11 @@ def test_four_processes_register_at_once(home: Path) -> None:
             assert own == sorted(own)
         assert seen == sorted(seen)
         counts = {row.name: row.support_count for row in service.list_labels("space")}
-        expected = {f"label {1000 * (who + 1) + n:04d}": 3 for who in range(4) for n in range(15)}
+        expected = {f"label {1000 * (who + 1) + n:04d}": 3 for who in range(4) for n in range(EACH)}
+        expected |= {f"label {1000 * (who + 1) + n:04d}": 2 for who in range(4) for n in BULK}
         expected |= {
-            f"label {1000 * (who + 1) + n:04d}": 2 for who in range(4) for n in range(100, 200)
-        }
-        expected |= {f"label {900 + n:04d}": 10 for n in range(15)}  # support images 0 to 9 of each
+            f"label {900 + n:04d}": 10 for n in range(EACH)
+        }  # support images 0 to 9 of each
         assert {name: counts[name] for name in expected} == expected
         assert len(counts) == 20 + len(expected)
         assert sum(result[1] for worker in results for result in worker) == len(expected)
@@ -333,12 +335,10 @@ def test_four_processes_register_at_once(home: Path) -> None:
         with trustvlm.open(home.parent / "alone", create=True) as alone:
             create(alone)
             alone.register("space", [label(number, supports=number % 4) for number in range(20)])
-            alone.register("space", [label(900 + n, supports=10) for n in range(15)])
+            alone.register("space", [label(900 + n, supports=10) for n in range(EACH)])
             for who in range(4):
-                alone.register("space", [label(1000 * (who + 1) + n) for n in range(15)])
-                alone.register(
-                    "space", [label(1000 * (who + 1) + n, supports=2) for n in range(100, 200)]
-                )
+                alone.register("space", [label(1000 * (who + 1) + n) for n in range(EACH)])
+                alone.register("space", [label(1000 * (who + 1) + n, supports=2) for n in BULK])
             require_equal(
                 service.score("space", queries()), alone.score("space", queries()), ids=False
             )
@@ -380,7 +380,7 @@ def test_several_processes_create_one_home_at_once(tmp_path: Path) -> None:
         assert child.stdout is not None
         assert child.stdout.readline() == "ready\n"
     answers = []
-    for attempt in range(10):
+    for attempt in range(4):
         home = tmp_path / f"home-{attempt}"
         moment = time.monotonic() + 0.05
         for number, child in enumerate(children):
@@ -458,7 +458,7 @@ def begin(home: Path) -> TrustService:
     return service
 
 
-@pytest.mark.parametrize("count", [60, pytest.param(600, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [30, pytest.param(600, marks=pytest.mark.slow)])
 def test_threads_score_and_search_while_one_changes(tmp_path: Path, count: int) -> None:
     """Every answer is that of a home built from the changes up to its revision, and no thread goes
     back in time."""
