@@ -560,7 +560,7 @@ def test_a_read_key_may_look_but_is_told_that_it_may_not_answer(home: Path) -> N
         seen.expected = ["401 (Unauthorized)", "403 (Forbidden)"]
         seen.page.goto(f"{seen.address}/#/digits/try")
         seen.page.get_by_label("Key", exact=True).fill(key)
-        seen.page.get_by_role("button", name="Go on").click()
+        seen.page.get_by_role("button", name="Continue").click()
         seen.page.locator(".dropzone").wait_for()
         choose(seen, held_out(home))
         loaded = "(image) => image.complete && image.naturalWidth > 0"

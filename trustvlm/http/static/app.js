@@ -85,13 +85,13 @@ const noSpaces = () => [
 
 function askKey(message) {
   const id = freshId("key");
-  return dialog("A key, please", (close) => {
+  return dialog("Key needed", (close) => {
     const input = h("input", { id, type: "password", autocomplete: "off", required: true });
     const sent = (event) => { event.preventDefault(); close(input.value.trim()); };
     return h("form", { on: { submit: sent } },
       h("p", {}, message), h("label", { for: id }, "Key"), input,
       h("p", { class: "quiet" }, "It is kept until this tab is closed. ", h("code", {}, "trustvlm key create"), " makes one."),
-      h("div", { class: "actions" }, h("button", { class: "primary" }, "Go on"), h("button", { type: "button", on: { click: () => close() } }, "Cancel")));
+      h("div", { class: "actions" }, h("button", { class: "primary" }, "Continue"), h("button", { type: "button", on: { click: () => close() } }, "Cancel")));
   });
 }
 

@@ -61,7 +61,7 @@ export function labelCombobox(space, { title, suggested = [], without = null, ch
     input.setAttribute("aria-expanded", String(!options.hidden));
     options.scrollIntoView({ block: "nearest" });
     put(said, !found.length ? `No label has “${q}” in its name.`
-      : found.length === SHOWN ? "There may be more: go on typing." : found.length === 1 ? "1 label" : `${found.length} labels`);
+      : found.length === SHOWN ? "There may be more: type more letters." : found.length === 1 ? "1 label" : `${found.length} labels`);
   }
 
   function activate(at) {

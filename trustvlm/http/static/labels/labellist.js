@@ -32,7 +32,7 @@ export async function showList(root, context) {
   showCoverage(coverage, space);
   put(root,
     h("div", { class: "row spread head" }, h("h1", {}, "Labels"), add),
-    h("p", { class: "lead" }, "What an image can be called, and the support images that vouch for it."),
+    h("p", { class: "lead" }, "The names that an image can get, and the support images of each."),
     adding.root, coverage, searchBar(wanted, () => search(), settled(() => search())), said, list, end);
   await search();
 
@@ -101,7 +101,7 @@ function showCoverage(card, space) {
   const covered = (labels - bare) / labels;
   const rest = bare
     ? `${counted(bare, "label")} ${bare === 1 ? "has" : "have"} none: an image that gets one of these is judged by its text alone.`
-    : "Each can be vouched for.";
+    : "Each has a support image.";
   put(card,
     h("div", { class: "row spread" },
       h("p", { class: "headline" }, h("strong", {}, share(covered)), " of the labels have support images"),
@@ -128,7 +128,7 @@ function searchBar(wanted, now, soon) {
 function nothing(space, wanted, add) {
   if (wanted.q || wanted.bare) {
     const all = wanted.bare && !wanted.q;
-    return empty(all ? "Every label has support images." : "No label fits.", h("p", {}, all ? "Nothing to do here." : "Names are matched as they are written."));
+    return empty(all ? "Every label has support images." : "No label fits.", h("p", {}, all ? "Nothing to do here." : "Names are compared as they are written."));
   }
   return empty(`“${space.name}” has no labels yet.`, h("p", {}, h("button", { type: "button", on: { click: add } }, "Add the first one")));
 }

@@ -10,9 +10,9 @@ import { count, counted, fileName, number } from "../words.js";
 export const title = "Search";
 
 const KINDS = {
-  support: ["Support images", "support image", "by their looks, as the verifier sees them"],
-  prototype: ["Labels by their images", "label", "by their prototypes, the means of their support images"],
-  text: ["Labels by their names", "label", "by their text prototypes, as the classifier reads their names"],
+  support: ["Support images", "support image", "by their verifier embeddings"],
+  prototype: ["Labels by their images", "label", "by their prototypes, the means of the embeddings of their support images"],
+  text: ["Labels by their names", "label", "by their text prototypes, the classifier’s embeddings of their names"],
 };
 
 // What was looked for stays while the page is open, so that the way back from a label leads to the hits.
@@ -24,7 +24,7 @@ export async function show(root, context) {
   const view = { ...context, hits: h("div", { class: "hits", "aria-live": "polite" }), asked: 0 };
   put(root,
     h("h1", {}, "Search"),
-    h("p", { class: "lead" }, `What is nearest, among ${counted(space.support_count, "support image")} and ${counted(space.label_count, "label")}?`),
+    h("p", { class: "lead" }, `Find the nearest of ${counted(space.support_count, "support image")} and ${counted(space.label_count, "label")}.`),
     h("div", { class: "asking" }, scoresImages(space) ? [byImage(view), byText(view)] : byEmbedding(view)),
     options(view), view.hits);
   if (kept.query) await look(view);
@@ -142,5 +142,5 @@ function refused(view, query, kind, error) {
 
 function hint({ space }) {
   if (!scoresImages(space)) return null;
-  return empty("Nothing is looked for yet.", h("p", {}, "Drop an image to see which support images it is like, or describe one."));
+  return empty("Nothing is looked for yet.", h("p", {}, "Drop an image to see the support images nearest to it, or describe one."));
 }

@@ -27,7 +27,7 @@ export function calibrateCard({ source, before, asked, signal, risked, chosen, c
   const submit = h("button", { class: "primary" });
   const root = h("form", { class: "card calibrate", on: { submit: (event) => { event.preventDefault(); run(); } } },
     h("h2", {}, "Calibrate"),
-    h("p", { class: "quiet" }, "A third of the images chooses, the rest proves. The threshold found keeps the promise for images drawn like these, whatever the curve above looks like by luck."),
+    h("p", { class: "quiet" }, "A third of the images chooses the threshold, the rest proves it. It keeps the promise for images drawn like these, even where the curve above is better by chance."),
     h("div", { class: "row fields" },
       h("div", { class: "field" }, h("label", { for: riskId }, "At most wrong, in %"), risk),
       h("div", { class: "field" }, h("label", { for: sureId }, "Confidence"), sure),
@@ -57,7 +57,7 @@ export function calibrateCard({ source, before, asked, signal, risked, chosen, c
       try {
         await calibrated(await source.calibrate(json, { signal: AbortSignal.any([signal, stopped.signal]) }));
       } catch (error) {
-        put(out, error.name === "AbortError" ? h("p", { class: "quiet" }, "Asked to stop. If it had ended already, it is in the list of calibrations below.") : problem(error));
+        put(out, error.name === "AbortError" ? h("p", { class: "quiet" }, "Cancelled. If it had ended before, it is in the list of calibrations below.") : problem(error));
       }
     });
   }

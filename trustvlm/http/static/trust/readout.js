@@ -41,7 +41,7 @@ export function readout() {
     put(riskNote, at.accepted ? `${count(at.errors)} of ${count(at.accepted)} wrong` : "nothing is accepted");
     put(most, at.accepted ? percent(at.risk_bound) : "–");
     put(mostNote, `${sure} confidence, for one threshold fixed beforehand`);
-    put(worth, "You are looking at the images while you choose: so the bound is a guide, no promise. Calibrating makes one: it chooses on one part of the images and proves on the other.");
+    put(worth, "You see the images while you choose, so the bound is a guide, not a promise. Calibrating gives a promise: it chooses on one part of the images and proves on the other.");
   }
 }
 

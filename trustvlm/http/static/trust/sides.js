@@ -45,7 +45,7 @@ function inOrder(view, places, looser) {
 }
 
 function summary(moved, wrong, looser) {
-  if (!moved) return "None yet: move the threshold, and the images that it accepts or holds back show up here.";
+  if (!moved) return "None yet: move the threshold to see the images that it newly accepts or holds back.";
   const these = counted(moved, "image");
   const which = wrong === 0 ? "none of them wrong" : wrong === moved ? (moved === 1 ? "it is wrong" : "all of them wrong") : `${wrong} of them wrong`;
   return looser ? `Newly accepted: ${these}, ${which}.` : `Newly held back: ${these}, ${which}.`;

@@ -22,7 +22,7 @@ export async function show(root, context) {
   let state = await promiseState(context);
   const asked = { risk: state.current?.max_risk ?? 0.05, confidence: state.current?.confidence ?? 0.9, rule: "auto" };
   const [now, measuring, results, list] = [0, 1, 2, 3].map(() => h("div", { class: "stack" }));
-  put(root, h("h1", {}, "Trust"), h("p", { class: "lead" }, "Accept more, and more of it is wrong. Here you see how much more, choose, and have it promised."), h("div", { class: "stack" }, now, measuring, results, list));
+  put(root, h("h1", {}, "Trust"), h("p", { class: "lead" }, "If more is accepted, more of it is wrong. See how much, choose a threshold, and calibrate to prove it."), h("div", { class: "stack" }, now, measuring, results, list));
   const measure = measureCard(context, state.observations, measured);
   put(measuring, measure.root);
   promises();
@@ -126,7 +126,7 @@ function about(evaluation, { title: name }) {
 function legend(current) {
   const key = (kind, text) => h("li", {}, h("span", { class: `swatch ${kind}`, "aria-hidden": "true" }), text);
   return h("ul", { class: "legend" },
-    key("main", "the chosen rule"), key("bound", "its upper bound"), key("other", "other rules"), key("reference", "where it is compared from"),
+    key("main", "the chosen rule"), key("bound", "its upper bound"), key("other", "other rules"), key("reference", "the threshold of the comparison"),
     current && h("li", {}, h("span", { class: "sign", "aria-hidden": "true" }, "◆"), `${current.stale ? "stale; it was" : "in force:"} proved at ${percent(current.coverage)} coverage`));
 }
 

@@ -25,7 +25,7 @@ export function respondPanel(context, item, again) {
 
   const random = h("input", { id: freshId("random"), type: "checkbox" });
   const sampling = h("p", { class: "sampling" }, random, h("label", { for: random.id },
-    "It was drawn at random from what comes in ", h("span", { class: "quiet" }, "(only such images calibrate and are monitored)")));
+    "It was drawn at random from the incoming images ", h("span", { class: "quiet" }, "(only such images calibrate and are monitored)")));
 
   /** A button that opens and closes the choice beneath. */
   function toggle(name, open) {
@@ -129,5 +129,5 @@ export function difference(before, now) {
       h("thead", {}, h("tr", {}, h("td", {}), h("th", { scope: "col" }, "Label"), h("th", { scope: "col", class: "n" }, "Trust"), h("th", { scope: "col" }, "State"))),
       h("tbody", {}, row("before", before), row("now", now))),
     [...(now.evidence?.label ?? []), ...(now.evidence?.rival ?? [])].some((near) => near.similarity > 0.99999) &&
-      h("p", { class: "quiet" }, "The image is a support image itself now, so that it is found again says little: try another one of the kind."));
+      h("p", { class: "quiet" }, "The image is a support image itself now, so its nearest image is itself: try another one of this kind."));
 }

@@ -24,7 +24,7 @@ export async function show(root, context) {
   const view = { ...context, root, rules, usual, calibrations, result: h("div", { class: "result" }), intake: h("div", { class: "intake" }) };
   put(root,
     h("div", { class: "row spread top" },
-      h("div", {}, h("h1", {}, "Try"), h("p", { class: "lead" }, "Is the label of an image to be trusted, and why?")),
+      h("div", {}, h("h1", {}, "Try"), h("p", { class: "lead" }, "Can the label of an image be trusted, and why?")),
       rulePicker(view)),
     view.intake, view.result);
   drawIntake(view);
@@ -73,7 +73,7 @@ async function rescoreAll(view) {
   const waiting = new Set(items);
   const tell = () => {
     for (const item of waiting) if (item.verdict || item.error) waiting.delete(item);
-    if (kept.items === items && waiting.size) put(view.result, working(items.length === 1 ? "Looking at it …" : `Scored ${items.length - waiting.size} of ${items.length} …`));
+    if (kept.items === items && waiting.size) put(view.result, working(items.length === 1 ? "Scoring …" : `Scored ${items.length - waiting.size} of ${items.length} …`));
   };
   for (const item of items) Object.assign(item, { verdict: null, error: null, before: null });
   tell();
@@ -106,7 +106,7 @@ function hints({ space }) {
   if (!scoresImages(space)) return null;
   return h("ol", { class: "hints" },
     h("li", {}, h("strong", {}, "The label"), " that the text side gives, of ", counted(space.label_count, "label"), "."),
-    h("li", {}, h("strong", {}, "How far it is to be trusted"), ", split into what the text and what the images say."),
+    h("li", {}, h("strong", {}, "The trust in it"), ", split into what the text and what the images say."),
     h("li", {}, h("strong", {}, "Why"), ": the support images most like yours, beside those of the runner-up."));
 }
 
