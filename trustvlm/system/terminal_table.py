@@ -1,9 +1,8 @@
-"""Tables as lines of text that fit a width: what is too wide loses columns in a given order, and no
-name is cut silently.
+"""Tables as lines of text that fit a width, without cutting a name silently.
 
-What a terminal is too narrow for, in this order: texts wrap at blanks and paths lose their
-beginning to an ellipsis, columns leave by rank, and where not even those that must stay have room,
-each row becomes a block of lines. In a pipe (no width) everything is on its line, whole.
+In a narrow terminal, in this order: texts wrap at blanks and paths begin with an ellipsis, columns
+are left out by rank, and where the columns of rank 0 do not fit either, each row becomes a block of
+lines. Without a width (in a pipe) each row is one complete line.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ __all__ = ["Line", "Shape", "Table", "ending", "terminal_width", "wrapped"]
 
 _GAP = 2
 _FLOORS = {"end": 12, "words": 20}
-_LEAST = 20  # a terminal narrower than this wraps by itself
+_MIN_WIDTH = 20  # a narrower terminal wraps by itself
 
 
 @dataclass(frozen=True)
@@ -27,9 +26,9 @@ class Shape:
 
     Attributes:
         title: its heading. right: align to the right.
-        rank: the column of the highest rank leaves a narrow table first; one of rank 0 never does.
-        narrow: what a narrow table does to its cells. "whole": nothing. "end": an ellipsis and the
-            end (paths). "words": several lines, wrapped at blanks.
+        rank: a narrow table leaves out the column of the highest rank first; never one of rank 0.
+        narrow: its cells in a narrow table. "whole": unchanged. "end": an ellipsis and the end
+            (paths). "words": several lines, wrapped at blanks.
     """
 
     title: str
@@ -75,13 +74,12 @@ class Table:
 
     @property
     def left_out(self) -> list[str]:
-        """Titles of the columns that the latest block had no room for."""
+        """Titles of the columns that did not fit in the latest block."""
         shown = self._columns or range(len(self._shapes))
         return [shape.title for i, shape in enumerate(self._shapes) if i not in shown]
 
     def lines(self, rows: Sequence[Sequence[str]]) -> Iterator[Line]:
-        """The lines of a block of rows, each with one cell a column; headings come with the first
-        block."""
+        """The lines of a block of rows, with headings before the first block."""
         for row in rows:
             for i, cell in enumerate(row):
                 self._natural[i] = max(self._natural[i], _cells(cell))
@@ -99,7 +97,7 @@ class Table:
         self._columns = columns
 
     def _fitted(self) -> dict[int, int] | None:
-        """Column → width of those that have room; None where those that must stay have not."""
+        """Column → width of the columns that fit; None where those of rank 0 do not fit."""
         widths = dict(enumerate(self._natural))
         if self._width is None:
             return widths
@@ -123,13 +121,9 @@ class Table:
         return max(least, min(natural, _FLOORS[shape.narrow]))
 
     def _heading(self, widths: dict[int, int]) -> Iterator[Line]:
-        yield Line(
-            None,
-            [
-                (_padded(self._shapes[i], self._shapes[i].title, width), i)
-                for i, width in widths.items()
-            ],
-        )
+        shapes = self._shapes
+        titles = [(_padded(shapes[i], shapes[i].title, width), i) for i, width in widths.items()]
+        yield Line(None, titles)
         if self._width is not None:
             yield Line(None, [("─" * width, i) for i, width in widths.items()])
 
@@ -137,23 +131,20 @@ class Table:
         cells = {i: self._narrowed(i, row[i], width) for i, width in widths.items()}
         for k in range(max(map(len, cells.values()))):
             texts = {i: cell[k] if k < len(cell) else "" for i, cell in cells.items()}
-            yield Line(
-                number,
-                [(_padded(self._shapes[i], text, widths[i]), i) for i, text in texts.items()],
-            )
+            parts = [(_padded(self._shapes[i], text, widths[i]), i) for i, text in texts.items()]
+            yield Line(number, parts)
 
     def _narrowed(self, column: int, cell: str, width: int) -> list[str]:
         if _cells(cell) <= width:
             return [cell]
-        return (
-            [ending(cell, width)] if self._shapes[column].narrow == "end" else wrapped(cell, width)
-        )
+        paths = self._shapes[column].narrow == "end"
+        return [ending(cell, width)] if paths else wrapped(cell, width)
 
     def _blocks(self, rows: Sequence[Sequence[str]], *, begun: bool) -> Iterator[Line]:
         """Each row as lines of title and cell, all columns, empty cells aside."""
         assert self._width is not None
         margin = max(_cells(shape.title) for shape in self._shapes)
-        room = max(self._width - margin - _GAP, _LEAST)
+        room = max(self._width - margin - _GAP, _MIN_WIDTH)
         for number, row in enumerate(rows):
             if begun or number:
                 yield Line(None, [])
@@ -164,11 +155,10 @@ class Table:
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """`text` in lines of at most `width` columns, broken at blanks only: a longer word stays
-    whole."""
+    """`text` in lines of at most `width` columns, broken at blanks: longer words stay unbroken."""
     lines: list[str] = []
     for word in text.split(" "):
-        if lines and _cells(lines[-1]) + 1 + _cells(word) <= max(width, _LEAST):
+        if lines and _cells(lines[-1]) + 1 + _cells(word) <= max(width, _MIN_WIDTH):
             lines[-1] += f" {word}"
         else:
             lines.append(word)
@@ -183,9 +173,7 @@ def ending(text: str, width: int) -> str:
     while start and cell_len(text[start - 1]) <= room:
         start -= 1
         room -= cell_len(text[start])
-    while start < len(text) and not cell_len(
-        text[start]
-    ):  # what combines with a character that is not shown
+    while start < len(text) and not cell_len(text[start]):  # combines with a hidden character
         start += 1
     return f"…{text[start:]}"
 
