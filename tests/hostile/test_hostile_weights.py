@@ -217,7 +217,9 @@ def test_another_kind_with_a_right_checksum_is_damaged_unread(
     rows = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     recipe = next(r for r in list_recipes() if r.name == "flat-fp16")
-    arrays = LiveIndex.build(recipe, 8, 40, lambda: iter([(np.arange(40), rows)])).to_arrays()
+    arrays = (
+        LiveIndex.build(recipe, 8, 40, lambda: iter([(np.arange(40), rows)])).view().to_arrays()
+    )
     others = [
         faiss.index_factory(8, kind)
         for kind in ("Flat", "LSH", "PCA4,Flat", "IDMap,Flat", "HNSW8,Flat")
