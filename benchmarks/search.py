@@ -143,9 +143,8 @@ class Ours(Contestant):
         return view.search(query, K)[0][0]
 
     def save(self, folder: Path) -> None:
-        write_snapshot(
-            folder / "index", SnapshotKey("benchmark", 1, 1, "x", "x", "x"), self.index.to_arrays()
-        )
+        key = SnapshotKey("benchmark", 1, 1, "x", "x", "x")
+        write_snapshot(folder / "index", key, self.index.view().to_arrays())
 
 
 class Faiss(Contestant):

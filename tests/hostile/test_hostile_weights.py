@@ -239,9 +239,10 @@ def test_another_kind_with_a_right_checksum_is_damaged_unread(
             assert seen == []
     fine = LiveIndex.from_arrays(recipe, 8, arrays)
     np.testing.assert_array_equal(fine.view().search(rows, 1)[0][:, 0], np.arange(40))
-    wrong_dim = LiveIndex.build(
+    narrow = LiveIndex.build(
         recipe, 4, 2, lambda: iter([(np.arange(2), np.eye(2, 4, dtype=np.float32))])
-    ).to_arrays()
+    )
+    wrong_dim = narrow.view().to_arrays()
     with pytest.raises(Damaged):
         LiveIndex.from_arrays(recipe, 8, wrong_dim)
     for cut in (4, 20, len(arrays["faiss"]) // 2, len(arrays["faiss"]) - 1):

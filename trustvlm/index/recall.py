@@ -82,12 +82,12 @@ class Nearest:
         self.ids: Int64s = np.full((len(queries), k), -1, np.int64)
         """(q, k) ids so far, best first, −1 where there are no more."""
 
-    def show(self, ids: Int64s, rows: Float32s, own: Int64s | None = None) -> None:
-        """Compare with (n, dim) rows under (n,) ids; a row whose id is the query's `own` (q,) one
-        does not count."""
+    def show(self, ids: Int64s, rows: Float32s, query_ids: Int64s | None = None) -> None:
+        """Compare with (n, dim) rows under (n,) ids; a row under the query's own id does not
+        count."""
         similarity = self._queries @ rows.T
-        if own is not None:
-            similarity[own[:, np.newaxis] == ids] = -np.inf
+        if query_ids is not None:
+            similarity[query_ids[:, np.newaxis] == ids] = -np.inf
         all_ids = np.concatenate([self.ids, np.broadcast_to(ids, similarity.shape)], axis=1)
         everything = np.concatenate([self._best, similarity], axis=1)
         order = np.lexsort((all_ids, -everything), axis=-1)[:, : self.ids.shape[1]]

@@ -1,4 +1,4 @@
-"""What the indexes of a space are made of, and building them anew."""
+"""What the indexes of a space are made of, and building them again."""
 
 from __future__ import annotations
 
@@ -50,13 +50,12 @@ def index_stats(home: Home, space_name: str) -> IndexStats:
         indexes = {"prototype": view.index}
         if not view.recipe.exhaustive:
             indexes["support"] = home.caches.support_view(connection, view, classifier=False)
-    found = {
+    recall = {
         kind: index.recall
         for kind, index in indexes.items()
-        if index is not None and not index.exhaustive
+        if index is not None and not index.exhaustive and index.recall is not None
     }
-    path = home.caches.path(view.space.id)
-    recipe = view.recipe
+    path, recipe = home.caches.path(view.space.id), view.recipe
     return IndexStats(
         recipe=recipe.name,
         exact=recipe.exact,
@@ -64,7 +63,7 @@ def index_stats(home: Home, space_name: str) -> IndexStats:
             k: {name: v for name, v in of.items() if name != "recall"}
             for k, of in view.space.search.items()
         },
-        recall={kind: recall for kind, recall in found.items() if recall is not None},
+        recall=recall,
         device=home.caches.device,
         labels=text.live,
         prototypes=prototypes.live,
@@ -87,9 +86,8 @@ def rebuild_index(home: Home, space_name: str, recipe: str | None) -> IndexStats
             raise Conflict(
                 f"space {space_name!r} was removed and made again, or re-embedded, during the call"
             )
-        home.caches.rebuild(
-            connection, replace(now, recipe=space.recipe), home.catalog.epoch(connection)
-        )
+        epoch = home.catalog.epoch(connection)
+        home.caches.rebuild(connection, replace(now, recipe=space.recipe), epoch)
     reached("rebuild.written")
     with home.catalog.write("space.recipe") as connection:
         spaces.set_recipe(connection, space.id, space.recipe)

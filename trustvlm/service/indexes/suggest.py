@@ -54,43 +54,34 @@ def suggest_recipe(home: Home, space_name: str, milliseconds: float) -> list[Sug
 def estimate(
     recipes: Sequence[Recipe], rows: int, dim: int, budget: float, current: str | None = None
 ) -> list[Suggestion]:
-    """Every recipe for an index of so many rows, the one to take marked.
+    """Every recipe for an index of this many rows, the one to take marked.
 
     That is the first in this order that is fast enough: exact ones, ones that compare every row,
     then the one of the rest that takes the least memory. Where none is, the fastest.
     """
-    found = [
-        (recipe, *_costs(recipe, rows, dim))
-        for recipe in recipes
-        if "milliseconds" in recipe.measured
-    ]
-    if not found:
+    measured = [recipe for recipe in recipes if "milliseconds" in recipe.measured]
+    if not measured:
         raise InvalidInput("no recipe in indexes/ says what was measured of it")
-    ranked = sorted(
-        found, key=lambda item: (not item[0].exact, not item[0].exhaustive, item[0].bytes_per_value)
+    measured.sort(
+        key=lambda recipe: (not recipe.exact, not recipe.exhaustive, recipe.bytes_per_value)
     )
-    chosen = next(
-        (item for item in ranked if item[1] <= budget), min(ranked, key=lambda item: item[1])
-    )[0]
-    suggestions = []
-    for recipe, milliseconds, build_seconds in ranked:
-        suggestions.append(
-            Suggestion(
-                recipe=recipe.name,
-                exact=recipe.exact,
-                recall=float(recipe.measured["recall"]),
-                milliseconds=milliseconds,
-                megabytes=rows
-                * dim
-                * (recipe.bytes_per_value if _built(recipe, rows) else 4.0)
-                / 1e6,
-                build_seconds=build_seconds,
-                chosen=recipe is chosen,
-                current=recipe.name == current,
-                why=_why(recipe, rows, milliseconds, budget),
-            )
+    costs = {recipe.name: _costs(recipe, rows, dim) for recipe in measured}
+    fast = [recipe for recipe in measured if costs[recipe.name][0] <= budget]
+    chosen = fast[0] if fast else min(measured, key=lambda recipe: costs[recipe.name][0])
+    return [
+        Suggestion(
+            recipe=recipe.name,
+            exact=recipe.exact,
+            recall=float(recipe.measured["recall"]),
+            milliseconds=costs[recipe.name][0],
+            megabytes=rows * dim * (recipe.bytes_per_value if _built(recipe, rows) else 4.0) / 1e6,
+            build_seconds=costs[recipe.name][1],
+            chosen=recipe is chosen,
+            current=recipe.name == current,
+            why=_why(recipe, rows, costs[recipe.name][0], budget),
         )
-    return suggestions
+        for recipe in measured
+    ]
 
 
 def _built(recipe: Recipe, rows: int) -> bool:
@@ -99,38 +90,26 @@ def _built(recipe: Recipe, rows: int) -> bool:
 
 
 def _costs(recipe: Recipe, rows: int, dim: int) -> tuple[float, float]:
-    """(ms of a search, s of building) for so many rows, from where they were measured."""
+    """(ms of a search, s of building) for this many rows, scaled from the measured ones."""
     measured = {
         name: float(value) for name, value in recipe.measured.items() if not isinstance(value, str)
     }
     share, width = rows / measured["rows"], dim / measured["dim"]
     if not _built(recipe, rows):
         return measured["exact_milliseconds"] * share * width, 0.0
+    search, build = measured["milliseconds"] * width, measured["build_seconds"] * width
     if recipe.exhaustive:
-        return measured["milliseconds"] * share * width, measured["build_seconds"] * share * width
-    if recipe.training.get(
-        "lists_per_root"
-    ):  # √rows lists of √rows rows: a search walks some of them, a row looks at all
-        return measured["milliseconds"] * math.sqrt(share) * width, measured[
-            "build_seconds"
-        ] * share**1.5 * width
-    growth = max(
-        math.log(max(rows, 2)) / math.log(measured["rows"]), 0.0
-    )  # a graph: some steps more for a larger one
-    return measured["milliseconds"] * growth * width, measured[
-        "build_seconds"
-    ] * share * growth * width
+        return search * share, build * share
+    if recipe.training.get("lists_per_root"):
+        # √rows lists of √rows rows: a search walks some of them, a row looks at all.
+        return search * math.sqrt(share), build * share**1.5
+    growth = math.log(max(rows, 2)) / math.log(measured["rows"])  # a graph: steps of a search
+    return search * growth, build * share * growth
 
 
 def _why(recipe: Recipe, rows: int, milliseconds: float, budget: float) -> str:
     if not _built(recipe, rows):
         return f"an exact index up to {int(recipe.training['from_rows']):,} rows"
+    kind = "compares every row" if recipe.exhaustive else "may miss some of the nearest"
     speed = "fast enough" if milliseconds <= budget else f"slower than {budget:g} ms"
-    kind = (
-        "exact"
-        if recipe.exact
-        else "compares every row"
-        if recipe.exhaustive
-        else "may miss some of the nearest"
-    )
-    return f"{kind}; {speed}"
+    return f"{'exact' if recipe.exact else kind}; {speed}"

@@ -1,4 +1,4 @@
-"""How much of the nearest an index finds, measured on rows taken out of it, and the search
+"""Measure what share of the nearest an index finds, on rows taken out of it, and find the search
 parameter that finds enough."""
 
 from __future__ import annotations
@@ -33,9 +33,8 @@ PARAMETERS = {"IVF": "nprobe", "HNSW": "efSearch"}
 """What says how much of an index of each kind is searched."""
 
 _BLOCK = 4_096
-_MOST = 65_536  # no search parameter beyond this
-# standard errors that the tuned recall is to be above the one asked for, where that can be reached
-_SURE = 2.33
+_LARGEST = 65_536  # no search parameter beyond this
+_SURE = 2.33  # standard errors by which the tuned recall exceeds the target, where it can
 
 
 @dataclass(frozen=True)
@@ -48,8 +47,8 @@ class Tuned:
             compares every row.
         tuned: share of the k nearest that it finds for the rows it was tuned with, none of them in
             the index.
-        recall: the same for others, which chose nothing; low, high: its 95 % interval. reached: it
-            is what was asked for.
+        recall: that share for other rows, which chose nothing; low, high: its 95 % interval.
+            reached: it is the target.
         milliseconds: of one query with it, median.
         exact_milliseconds: of one query compared with every row in float32.
     """
@@ -78,7 +77,7 @@ class _Subject:
 
 @dataclass(frozen=True, eq=False)
 class _Trial:
-    """Queries with their true neighbours, and the index that is asked for them.
+    """Queries with their true neighbours, and the index that is searched for them.
 
     Attributes:
         index: it holds none of the queries; one that compares every row may, and leaves each out of
@@ -96,30 +95,30 @@ class _Trial:
     def shares(self, index: IndexView, *, proof: bool) -> tuple[Float64s, float]:
         """((m,) share of the nearest that is found, ms a query), one query at a time: of every
         third one, or of the others."""
-        taken, answers = [], []
+        seconds, answers = [], []
         k, chosen = self.truth.shape[1], (np.arange(len(self.ids)) % 3 == 0) == proof
-        for own, query in zip(self.ids[chosen], self.queries[chosen], strict=True):
+        for query_id, query in zip(self.ids[chosen], self.queries[chosen], strict=True):
             may_stop()
             begin = time.perf_counter()
             ids = index.search(query[np.newaxis], k + 1)[0][0]
-            taken.append(time.perf_counter() - begin)
-            answers.append(ids[ids != own][:k])
-        return shares_found(answers, self.truth[chosen]), 1000 * float(np.median(taken))
+            seconds.append(time.perf_counter() - begin)
+            answers.append(ids[ids != query_id][:k])
+        return shares_found(answers, self.truth[chosen]), 1000 * float(np.median(seconds))
 
 
 def tune_index(home: Home, space_name: str, recall: float, k: int) -> list[Tuned]:
     """See :meth:`TrustService.tune_index`."""
     recall, k = number("recall", recall), whole("k", k)
-    found, search = [], {}
+    results, search = [], {}
     with home.snapshot(space_name) as (connection, view):
         recipe = view.recipe
         for subject in _subjects(home, connection, view):
             tuned = _tuned(subject, recall, min(k, len(subject.index) - 1), home.caches.device)
-            found.append(tuned)
+            results.append(tuned)
             if tuned.parameter is not None and tuned.value is not None:
                 search[tuned.kind] = {tuned.parameter: tuned.value, "recall": tuned.recall}
         space = view.space
-    if not found:
+    if not results:
         raise InvalidInput(
             f"space {space_name!r} has fewer than two prototypes or support images; there is "
             f"nothing to search"
@@ -130,17 +129,21 @@ def tune_index(home: Home, space_name: str, recall: float, k: int) -> list[Tuned
                 raise Conflict(
                     f"the recipe of space {space_name!r} was changed meanwhile; tune again"
                 )
-    return found
+    return results
 
 
 def _subjects(home: Home, connection: Connection, view: SpaceView) -> Iterator[_Subject]:
-    if view.index is not None and len(view.index) > 1:
-        yield _Subject("prototype", view.index, partial(_rows, view.prototypes))
+    prototypes, index = partial(_rows, view.prototypes), view.index
+    if index is None and view.prototypes.base is None:  # an exact recipe: it proves itself
+        index = LiveIndex.build(
+            view.recipe, view.space.verifier_dim, len(view.prototypes), prototypes
+        ).view()
+    if index is not None and len(index) > 1:
+        yield _Subject("prototype", index, prototypes)
     index = home.caches.support_view(connection, view, classifier=False)
     if len(index) > 1:
-        yield _Subject(
-            "support", index, partial(support_blocks, connection, view.space, classifier=False)
-        )
+        blocks = partial(support_blocks, connection, view.space, classifier=False)
+        yield _Subject("support", index, blocks)
 
 
 def _rows(rows: RowView) -> Iterator[Block]:
@@ -160,7 +163,7 @@ def _trial(subject: _Subject, k: int, device: str) -> _Trial:
         begin = time.perf_counter()
         out.vectors[:1] @ rows.T  # what an exact scan is limited by
         milliseconds += 1000 * (time.perf_counter() - begin)
-        truth.show(ids, rows, own=out.ids)
+        truth.show(ids, rows, query_ids=out.ids)
     if not index.exhaustive:
         left = len(index) - len(out.ids)
         index = LiveIndex.build(
@@ -169,54 +172,47 @@ def _trial(subject: _Subject, k: int, device: str) -> _Trial:
     return _Trial(index, out.ids, out.vectors, truth.ids, milliseconds)
 
 
-def _tuned(subject: _Subject, wanted: float, k: int, device: str) -> Tuned:
+def _tuned(subject: _Subject, target: float, k: int, device: str) -> Tuned:
     """The smallest value that surely is enough for the queries to tune with, to within a fifth of
     it; and its proof."""
     index, trial = subject.index, _trial(subject, k, device)
     if index.exhaustive:
-        return _proved(subject, trial, wanted, None, None)
+        return _proved(subject, trial, target, None, None)
     parameter = next(name for kind, name in PARAMETERS.items() if kind in index.recipe.factory)
-    most = min(index.lists if parameter == "nprobe" else len(index), _MOST)
+    most = min(index.lists if parameter == "nprobe" else len(index), _LARGEST)
+
+    def shares(value: int) -> Float64s:
+        searched = trial.index.with_parameters({parameter: value})
+        return trial.shares(searched, proof=False)[0]
 
     def enough(value: int) -> bool:
-        return (
-            _surely(trial.shares(trial.index.with_parameters({parameter: value}), proof=False)[0])
-            >= wanted
-        )
+        found = shares(value)
+        return bool(found.mean() - _SURE * found.std() / np.sqrt(len(found)) >= target)
 
     low, high = 0, 1
     while not enough(high):
         if high >= most:
-            reached = float(
-                trial.shares(trial.index.with_parameters({parameter: high}), proof=False)[0].mean()
-            )
-            if reached >= wanted:
+            reached = float(shares(high).mean())
+            if reached >= target:
                 break  # not surely: the proof decides
             raise Conflict(
                 f"recipe {index.recipe.name!r} finds {reached:.3f} of the {k} nearest "
-                f"{subject.kind}s at most, not {wanted:g}: "
+                f"{subject.kind}s at most, not {target:g}: "
                 f"ask for less, or change the recipe ('trustvlm index suggest')"
             )
         low, high = high, min(2 * high, most)
     while high - low > max(1, low // 5):
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)
-    return _proved(subject, trial, wanted, parameter, high)
-
-
-def _surely(shares: Float64s) -> float:
-    """The mean less what it may be off by; of shares that are all 1, 1."""
-    return float(shares.mean() - _SURE * shares.std() / np.sqrt(len(shares)))
+    return _proved(subject, trial, target, parameter, high)
 
 
 def _proved(
-    subject: _Subject, trial: _Trial, wanted: float, parameter: str | None, value: int | None
+    subject: _Subject, trial: _Trial, target: float, parameter: str | None, value: int | None
 ) -> Tuned:
-    index = (
-        trial.index
-        if parameter is None or value is None
-        else trial.index.with_parameters({parameter: value})
-    )
+    index = trial.index
+    if parameter is not None and value is not None:
+        index = index.with_parameters({parameter: value})
     tuned, _ = trial.shares(index, proof=False)
     proved, milliseconds = trial.shares(index, proof=True)
     low, high = mean_interval(proved)
@@ -230,7 +226,7 @@ def _proved(
         recall=recall,
         low=low,
         high=high,
-        reached=recall >= wanted,
+        reached=recall >= target,
         milliseconds=milliseconds,
         exact_milliseconds=trial.milliseconds,
     )
