@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlalchemy import Connection
 
 from trustvlm.catalog.rows import contents, labels, supports
 from trustvlm.catalog.rows.labels import LabelRecord
@@ -12,6 +14,7 @@ from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.rows.supports import NewSupport
 from trustvlm.encoders import (
     EncodedImage,
+    FailedImage,
     ImageLimits,
     Remark,
     UnreadableImage,
@@ -30,7 +33,14 @@ from trustvlm.types.registration import KnownImage, UnreadImage
 if TYPE_CHECKING:
     from trustvlm.types.inputs import ImageSource
 
-__all__ = ["EncodedChunk", "RegisterOptions", "encode_chunk", "support_of"]
+__all__ = [
+    "EncodedChunk",
+    "RegisterOptions",
+    "StoredImages",
+    "encode_chunk",
+    "stored_images",
+    "support_of",
+]
 
 
 @dataclass(frozen=True)
@@ -77,18 +87,29 @@ class EncodedChunk:
     originals: dict[bytes, ImageSource] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class _StoredImages:
-    """The support images that labels of a chunk have or had.
+class StoredImages(NamedTuple):
+    """The support images that labels have or had.
 
     Attributes:
-        labels: name → record. present: (label id, content hash).
-        taken_out: (label id, content hash) → support image id.
+        labels: name → record of the labels that exist. present: (label id, content hash).
+        taken_out: (label id, content hash) → id of support images that were removed.
     """
 
     labels: dict[str, LabelRecord]
     present: set[tuple[int, bytes]]
     taken_out: dict[tuple[int, bytes], int]
+
+    def key(self, name: str, content: bytes) -> tuple[int, bytes]:
+        """(label id, content hash); −1 where the label does not exist."""
+        return (self.labels[name].id if name in self.labels else -1), content
+
+
+def stored_images(connection: Connection, space: SpaceRecord, names: Sequence[str]) -> StoredImages:
+    """The support images of the labels with these names."""
+    records = labels.find_many(connection, space.id, names)
+    ids = [record.id for record in records.values()]
+    present = supports.hashes(connection, ids)
+    return StoredImages(records, present, contents.taken_out(connection, ids, present))
 
 
 def encode_chunk(
@@ -96,54 +117,57 @@ def encode_chunk(
 ) -> EncodedChunk:
     """Encode what is new in a chunk: images that their label does not have and that were not taken
     out of it (unless they are brought back), texts of labels that do not exist."""
-    stored = _stored_images(home, space, chunk)
     encoded = EncodedChunk(
-        texts={},
+        text_prototypes(space, chunk),
         cut=[],
         supports={label.name: [] for label in chunk},
         contents={label.name: {} for label in chunk},
     )
-    new_images: list[tuple[str, ImageSource]] = []
+    with home.catalog.read() as connection:
+        names = [label.name for label in chunk if label.images or label.hashes]
+        stored = stored_images(connection, space, names)
+        without_text = [label.name for label in chunk if label.name not in encoded.texts]
+        existing = labels.find_many(connection, space.id, without_text)
+    files: list[tuple[str, ImageSource]] = []
     for label in chunk:
         for support in label.vectors(space):
-            if not _stays_out(encoded, stored, options, label.name, support.content_hash, None):
+            if not _stays_out(encoded, stored, options, label.name, support.content_hash):
                 encoded.supports[label.name].append(support)
-        new_images += [
-            (label.name, source)
-            for source in label.images
-            if _is_new(encoded, stored, options, label.name, source)
-        ]
-    _encode_images(home, space, encoded, new_images, options)
+        for file in label.images:
+            if _is_new(encoded, stored, options, label.name, file):
+                files.append((label.name, file))
+            elif options.progress is not None:
+                options.progress(1)
+    if files:
+        sources = [file for _, file in files]
+        results = encode_for(home, space, sources, options.progress, options.limits)
+        for (name, _), result in zip(files, results, strict=True):
+            _add_image(encoded, name, result)
     if options.keep_originals:
         images = [image for label in chunk for image in label.images]
         encoded.originals = originals.keep(home, images, options.limits)
-    _encode_texts(home, space, encoded, chunk)
+    prompts = {
+        label.name: prompts_of(label.name, label.prompt, space.templates)
+        for label in chunk
+        if label.name not in encoded.texts and label.name not in existing
+    }
+    if prompts:
+        texts, encoded.cut = encode_prompts(encoder_of(home, space, "classifier"), prompts)
+        encoded.texts |= texts
     return encoded
-
-
-def _stored_images(home: Home, space: SpaceRecord, chunk: Sequence[PlannedLabel]) -> _StoredImages:
-    names = [label.name for label in chunk if label.images or label.hashes]
-    if not names:
-        return _StoredImages({}, set(), {})
-    with home.catalog.read() as connection:
-        records = labels.find_many(connection, space.id, names)
-        ids = [record.id for record in records.values()]
-        present = supports.hashes(connection, ids)
-        return _StoredImages(records, present, contents.taken_out(connection, ids, present))
 
 
 def _stays_out(
     encoded: EncodedChunk,
-    stored: _StoredImages,
+    stored: StoredImages,
     options: RegisterOptions,
     name: str,
     content: bytes,
-    source: str | None,
+    source: str | None = None,
 ) -> bool:
     """Record an image of the call; whether it was taken out of its label and stays out."""
     encoded.contents[name].setdefault(content, source)
-    label = stored.labels.get(name)
-    removed_id = None if label is None else stored.taken_out.get((label.id, content))
+    removed_id = stored.taken_out.get(stored.key(name, content))
     if removed_id is None:
         return False
     encoded.taken_out.append(KnownImage(source, name, name, removed_id))
@@ -152,51 +176,33 @@ def _stays_out(
 
 def _is_new(
     encoded: EncodedChunk,
-    stored: _StoredImages,
+    stored: StoredImages,
     options: RegisterOptions,
     name: str,
-    source: ImageSource,
+    file: ImageSource,
 ) -> bool:
-    """Record an image of the call; whether it is to be encoded.
-
-    An image that its label has is not: that makes repeating an interrupted call cheap.
-    """
+    """Record an image of the call; whether it is to be encoded. An image that its label has is not:
+    that makes repeating an interrupted call cheap."""
+    source = source_name(file)
     try:
-        content = hash_image(source, options.limits)
+        content = hash_image(file, options.limits)
     except UnreadableImage as error:
-        encoded.failures.append(UnreadImage(source_name(source), error.reason))
-    else:
-        stays_out = _stays_out(encoded, stored, options, name, content, source_name(source))
-        label = stored.labels.get(name)
-        present = label is not None and (label.id, content) in stored.present
-        if not stays_out and not present:
-            return True
-        assert label is not None
-        encoded.skipped += not stays_out
-        encoded.relied_on[name] = label.id
-    if options.progress is not None:
-        options.progress(1)
+        encoded.failures.append(UnreadImage(source, error.reason))
+        return False
+    stays_out = _stays_out(encoded, stored, options, name, content, source)
+    if not stays_out and stored.key(name, content) not in stored.present:
+        return True
+    encoded.skipped += not stays_out
+    encoded.relied_on[name] = stored.labels[name].id
     return False
 
 
-def _encode_images(
-    home: Home,
-    space: SpaceRecord,
-    encoded: EncodedChunk,
-    images: Sequence[tuple[str, ImageSource]],
-    options: RegisterOptions,
-) -> None:
-    """Encode (label name, image) pairs into the support images of the chunk."""
-    if not images:
-        return
-    sources = [source for _, source in images]
-    results = encode_for(home, space, sources, options.progress, options.limits)
-    for (name, _), result in zip(images, results, strict=True):
-        if isinstance(result, EncodedImage):
-            encoded.supports[name].append(support_of(result, result.content_hash, result.source))
-            encoded.remarks.append((result.source, result.remarks))
-        else:
-            encoded.failures.append(UnreadImage(result.source, result.reason))
+def _add_image(encoded: EncodedChunk, name: str, result: EncodedImage | FailedImage) -> None:
+    if isinstance(result, EncodedImage):
+        encoded.supports[name].append(support_of(result, result.content_hash, result.source))
+        encoded.remarks.append((result.source, result.remarks))
+    else:
+        encoded.failures.append(UnreadImage(result.source, result.reason))
 
 
 def support_of(image: EncodedImage, content_hash: bytes, source: str | None) -> NewSupport:
@@ -205,22 +211,3 @@ def support_of(image: EncodedImage, content_hash: bytes, source: str | None) -> 
     source = None if source is None else source_text(source)
     classifier = others[0] if others else None
     return NewSupport(content_hash, source, verifier, classifier, image.thumbnail)
-
-
-def _encode_texts(
-    home: Home, space: SpaceRecord, encoded: EncodedChunk, chunk: Sequence[PlannedLabel]
-) -> None:
-    """Make the text prototypes of vectors, and those of the names and prompts of new labels."""
-    encoded.texts = text_prototypes(space, chunk)
-    missing = [label for label in chunk if label.name not in encoded.texts]
-    if missing:
-        with home.catalog.read() as connection:
-            names = [label.name for label in missing]
-            existing = labels.find_many(connection, space.id, names)
-        missing = [label for label in missing if label.name not in existing]
-    if missing:
-        prompts = {
-            label.name: prompts_of(label.name, label.prompt, space.templates) for label in missing
-        }
-        texts, encoded.cut = encode_prompts(encoder_of(home, space, "classifier"), prompts)
-        encoded.texts |= texts

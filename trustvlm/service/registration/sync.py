@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from trustvlm.catalog.rows import contents, labels, spaces, supports
+from trustvlm.catalog.rows import contents, spaces
 from trustvlm.catalog.rows.contents import LabelledContent, NamedLabel
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.encoders import ImageLimits, UnreadableImage, hash_image, source_name
@@ -22,6 +22,7 @@ from trustvlm.errors import InvalidInput
 from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.encode import reading
 from trustvlm.service.registration.edit_labels import remove_label, remove_support
+from trustvlm.service.registration.encode_chunk import stored_images
 from trustvlm.service.registration.plan import PlannedLabel, plan
 from trustvlm.service.registration.register import labels_of_call, register
 from trustvlm.types import LabelInput
@@ -231,26 +232,23 @@ def preview(
     not noticed."""
     names = [*call.images, *call.silent]
     with home.catalog.read() as connection:
-        records = labels.find_many(connection, space.id, names)
-        ids = [record.id for record in records.values()]
-        present = supports.hashes(connection, ids)
-        removed = contents.taken_out(connection, ids, present)
+        stored = stored_images(connection, space, names)
         extra = surplus(connection, space, call) if sync else Surplus()
         twins = contents.elsewhere(connection, space.id, call.images)
     fresh: Counter[str] = Counter()
     taken_out: list[KnownImage] = []
     for name, of_label in call.images.items():
-        label_id = records[name].id if name in records else -1
         for content, source in of_label.items():
-            removed_id = removed.get((label_id, content))
+            key = stored.key(name, content)
+            removed_id = stored.taken_out.get(key)
             if removed_id is not None:
                 taken_out.append(KnownImage(source, name, name, removed_id))
-            if (label_id, content) not in present and (removed_id is None or bring_back or sync):
+            if key not in stored.present and (removed_id is None or bring_back or sync):
                 fresh[name] += 1
     added = fresh.total()
     stay_out = 0 if bring_back or sync else len(taken_out)
     moving = {(image.label, image.id) for image in extra.moved}
-    new = {name for name in names if name not in records}
+    new = {name for name in names if name not in stored.labels}
     return RegisterResult(
         added_labels=sum(name in call.silent or bool(call.images[name]) for name in new),
         added_supports=added,
