@@ -14,8 +14,8 @@ from sqlalchemy import Connection, insert, select, text
 
 from trustvlm.catalog.rows.expectation import Expectation
 from trustvlm.catalog.store import schema, sqlite
+from trustvlm.catalog.store.file_identity import FileIdentity
 from trustvlm.catalog.store.models import CatalogState
-from trustvlm.catalog.store.presence import Presence
 from trustvlm.catalog.store.sqlite import make_engine, translated
 from trustvlm.catalog.upkeep.copy_catalog import facts_of
 from trustvlm.errors import Busy, Damaged, NotFound
@@ -29,8 +29,8 @@ __all__ = ["Catalog"]
 _EPOCH = select(CatalogState.epoch)
 
 
-class _Together(threading.local):
-    """What a thread's writes are joined in, see :meth:`Catalog.together`."""
+class _JoinedWrites(threading.local):
+    """The transaction that a thread's writes are joined in, see :meth:`Catalog.together`."""
 
     stack: ExitStack | None = None
     connection: Connection | None = None
@@ -57,9 +57,9 @@ class Catalog:
             raise NotFound(f"no catalog at {path}")
         self.path = path
         self.read_only = read_only
-        self._together = _Together()
+        self._joined = _JoinedWrites()
         self.expectation = Expectation()
-        self._presence = Presence(path)
+        self._identity = FileIdentity(path)
         self._engine = make_engine(path, read_only=read_only)
         try:
             with self.read() as connection:
@@ -127,11 +127,11 @@ class Catalog:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A read transaction: everything read through it is one state."""
-        if self._together.connection is not None:
-            yield self._together.connection
+        if self._joined.connection is not None:
+            yield self._joined.connection
             return
         with translated(self.path), self._engine.connect() as connection, connection.begin():
-            self._presence.check(connection)
+            self._identity.check(connection)
             yield connection
 
     @contextmanager
@@ -140,14 +140,14 @@ class Catalog:
 
         `what` is one of :data:`trustvlm.system.fault_points.CHANGES`: which steps a test can name.
         """
-        together = self._together
-        if together.stack is None:
+        joined = self._joined
+        if joined.stack is None:
             with self._transaction(what) as connection:
                 yield connection
             return
-        if together.connection is None:
-            together.connection = together.stack.enter_context(self._transaction(what))
-        yield together.connection
+        if joined.connection is None:
+            joined.connection = joined.stack.enter_context(self._transaction(what))
+        yield joined.connection
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -155,14 +155,11 @@ class Catalog:
         the first of them, durable when the block ends, undone when it raises. Nothing that waits
         for others may be done after the first one."""
         with ExitStack() as stack:
-            self._together.stack = stack
+            self._joined.stack = stack
             try:
                 yield
-            except BaseException:
-                self._together.end()
-                raise
-            # before the stack is: nothing joins a transaction that is being committed
-            self._together.end()
+            finally:  # before the stack ends: nothing joins a transaction that is being committed
+                self._joined.end()
 
     @contextmanager
     def _transaction(self, what: str) -> Iterator[Connection]:
@@ -172,11 +169,11 @@ class Catalog:
             self._engine.connect().execution_options(write=True) as connection,
         ):
             with connection.begin():
-                self._presence.check(connection)
+                self._identity.check(connection)
                 self.expectation.check(connection, what)
                 yield connection
                 reached(f"{what}.written")
-            self._presence.check(connection, committed=True)
+            self._identity.check(connection, committed=True)
             reached(f"{what}.committed")
 
     def epoch(self, connection: Connection) -> str:

@@ -8,7 +8,8 @@ from collections.abc import Collection, Sequence
 from sqlalchemy import Connection, delete, insert, select, update
 
 from trustvlm.catalog.store.bulk import rows_among
-from trustvlm.catalog.store.models import Original, Support
+from trustvlm.catalog.store.models import Support
+from trustvlm.catalog.store.upkeep_models import Original
 
 __all__ = ["doomed", "forget", "known", "refer", "release"]
 

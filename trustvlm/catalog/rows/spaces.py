@@ -12,8 +12,9 @@ from sqlalchemy import ColumnElement, Connection, bindparam, case, insert, or_, 
 from trustvlm.catalog.rows.counts import Counts
 from trustvlm.catalog.rows.likeness import SCANNED, likest
 from trustvlm.catalog.store import clock
-from trustvlm.catalog.store.models import PURGING, Reembed, Space
+from trustvlm.catalog.store.models import PURGING, Space
 from trustvlm.catalog.store.names import brief, forms
+from trustvlm.catalog.store.upkeep_models import Reembed
 from trustvlm.errors import Conflict, NotFound
 from trustvlm.types import SpaceRow
 

@@ -37,15 +37,14 @@ __all__ = [
     "Change",
     "ClockStamp",
     "Fit",
+    "Id",
     "Label",
     "Observation",
-    "Original",
-    "Quarantine",
-    "Reembed",
-    "ReembedRow",
     "Space",
     "Support",
     "Thumbnail",
+    "UTCDateTime",
+    "partial_index",
 ]
 
 # SQLite gives AUTOINCREMENT (ids never reused) to INTEGER primary keys only.
@@ -61,9 +60,10 @@ ALIASES = text("alias_of IS NOT NULL")
 UNVERIFIED = text("support_count = 0 AND removed_revision IS NULL AND alias_of IS NULL")
 
 
-def _index(
+def partial_index(
     name: str, *columns: str, where: TextClause | None = None, unique: bool = False
 ) -> Index:
+    """An index, over the rows that `where` says."""
     return Index(name, *columns, unique=unique, sqlite_where=where, postgresql_where=where)
 
 
@@ -120,7 +120,7 @@ class Space(Base):
 
     __tablename__ = "spaces"
     __table_args__ = (
-        _index("uq_spaces_name", "name", where=text("removed_at IS NULL"), unique=True),
+        partial_index("uq_spaces_name", "name", where=text("removed_at IS NULL"), unique=True),
         {"sqlite_autoincrement": True},
     )
 
@@ -157,15 +157,15 @@ class Label(Base):
 
     __tablename__ = "labels"
     __table_args__ = (
-        _index("uq_labels_space_id_name", "space_id", "name", where=ALIVE, unique=True),
-        _index("ix_labels_space_id_removed_name", "space_id", "name", where=GONE),
-        _index("ix_labels_space_id_revision", "space_id", "revision"),
-        _index("ix_labels_space_id_name_hash", "space_id", "name_hash", where=PROTOTYPED),
-        _index("ix_labels_removed_at", "removed_at", where=REMOVED),
-        _index("ix_labels_alias_of", "alias_of", where=ALIASES),
-        _index("ix_labels_space_id_unverified", "space_id", "name", where=UNVERIFIED),
-        _index("ix_labels_space_id_support_count", "space_id", "support_count", where=ALIVE),
-        _index("ix_labels_space_id_id", "space_id", "id", where=ALIVE),
+        partial_index("uq_labels_space_id_name", "space_id", "name", where=ALIVE, unique=True),
+        partial_index("ix_labels_space_id_removed_name", "space_id", "name", where=GONE),
+        partial_index("ix_labels_space_id_revision", "space_id", "revision"),
+        partial_index("ix_labels_space_id_name_hash", "space_id", "name_hash", where=PROTOTYPED),
+        partial_index("ix_labels_removed_at", "removed_at", where=REMOVED),
+        partial_index("ix_labels_alias_of", "alias_of", where=ALIASES),
+        partial_index("ix_labels_space_id_unverified", "space_id", "name", where=UNVERIFIED),
+        partial_index("ix_labels_space_id_support_count", "space_id", "support_count", where=ALIVE),
+        partial_index("ix_labels_space_id_id", "space_id", "id", where=ALIVE),
         {"sqlite_autoincrement": True},
     )
 
@@ -195,17 +195,17 @@ class Support(Base):
 
     __tablename__ = "supports"
     __table_args__ = (
-        _index(
+        partial_index(
             "uq_supports_label_id_content_hash",
             "label_id",
             "content_hash",
             where=ALIVE,
             unique=True,
         ),
-        _index("ix_supports_label_id", "label_id"),
-        _index("ix_supports_space_id_revision", "space_id", "revision"),
-        _index("ix_supports_space_id_content_hash", "space_id", "content_hash", where=ALIVE),
-        _index("ix_supports_removed_at", "removed_at", where=REMOVED),
+        partial_index("ix_supports_label_id", "label_id"),
+        partial_index("ix_supports_space_id_revision", "space_id", "revision"),
+        partial_index("ix_supports_space_id_content_hash", "space_id", "content_hash", where=ALIVE),
+        partial_index("ix_supports_removed_at", "removed_at", where=REMOVED),
         {"sqlite_autoincrement": True},
     )
 
@@ -244,7 +244,7 @@ class Change(Base):
 
     __tablename__ = "changes"
     __table_args__ = (
-        _index("ix_changes_space_id_revision", "space_id", "revision"),
+        partial_index("ix_changes_space_id_revision", "space_id", "revision"),
         {"sqlite_autoincrement": True},
     )
 
@@ -280,7 +280,7 @@ class CalibrationRow(Base):
 
     __tablename__ = "calibrations"
     __table_args__ = (
-        _index("ix_calibrations_space_id", "space_id"),
+        partial_index("ix_calibrations_space_id", "space_id"),
         {"sqlite_autoincrement": True},
     )
 
@@ -300,14 +300,16 @@ class Observation(Base):
 
     __tablename__ = "observations"
     __table_args__ = (
-        _index(
+        partial_index(
             "uq_observations_space_id_content_hash_sampling",
             "space_id",
             "content_hash",
             "sampling",
             unique=True,
         ),
-        _index("ix_observations_support_id", "support_id", where=text("support_id IS NOT NULL")),
+        partial_index(
+            "ix_observations_support_id", "support_id", where=text("support_id IS NOT NULL")
+        ),
         {"sqlite_autoincrement": True},
     )
 
@@ -337,97 +339,3 @@ class Observation(Base):
     calibration_id: Mapped[int | None] = mapped_column(BigInteger)
     revision: Mapped[int | None] = mapped_column(BigInteger)
     """The verdict that was given when the feedback came."""
-
-
-class Quarantine(Base):
-    """A row that a repair took out of service, as it was. No foreign keys: what it belonged to may
-    be damaged, or purged."""
-
-    __tablename__ = "quarantine"
-    __table_args__ = (
-        _index("ix_quarantine_space_id_content_hash", "space_id", "content_hash"),
-        _index("ix_quarantine_label_id", "label_id"),
-        {"sqlite_autoincrement": True},
-    )
-
-    id: Mapped[int] = mapped_column(Id, primary_key=True)
-    kind: Mapped[str] = mapped_column(String(12))
-    """"label", "support", "thumbnail", "observation", "calibration" or "change"."""
-    row_id: Mapped[int] = mapped_column(BigInteger)
-    space_id: Mapped[int | None] = mapped_column(BigInteger)
-    label_id: Mapped[int | None] = mapped_column(BigInteger)
-    """The label itself, or the label of the support image."""
-    content_hash: Mapped[bytes | None] = mapped_column(LargeBinary)
-    """Of a support image, its thumbnail or an observation: by it a purge finds what it must delete
-    here too."""
-    reason: Mapped[str]
-    content: Mapped[dict[str, Any]] = mapped_column(JSON)
-    """The row's other columns by name; what JSON cannot hold is a string that begins with
-    "hex:"."""
-    first: Mapped[bytes | None] = mapped_column(LargeBinary)
-    second: Mapped[bytes | None] = mapped_column(LargeBinary)
-    """The row's vectors or picture: text prototype; embedding and classifier embedding; JPEG.
-    Prototypes, which are derived from support images, are not kept."""
-    removed_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
-    """When somebody had removed it, before it was found damaged. Then it goes when the undo window
-    has passed; other rows go only by a purge that somebody asked for."""
-    quarantined_at: Mapped[datetime] = mapped_column(UTCDateTime)
-
-
-class Original(Base):
-    """The image file of a support image, kept under its content hash in the home's folder of
-    originals."""
-
-    __tablename__ = "originals"
-    __table_args__ = (
-        _index("uq_originals_support_id", "support_id", unique=True),
-        _index("ix_originals_content_hash", "content_hash"),
-        {"sqlite_autoincrement": True},
-    )
-
-    id: Mapped[int] = mapped_column(Id, primary_key=True)
-    support_id: Mapped[int | None] = mapped_column(BigInteger)
-    """NULL once the support image is purged: the file is to be deleted unless another row wants it.
-    No foreign key."""
-    content_hash: Mapped[bytes] = mapped_column(LargeBinary(32))
-
-
-class Reembed(Base):
-    """A space being re-embedded with other encoders, or the old embeddings that are kept after
-    that."""
-
-    __tablename__ = "reembeds"
-    __table_args__ = (
-        _index("uq_reembeds_space_id", "space_id", unique=True),
-        _index("uq_reembeds_other_id", "other_id", unique=True),
-        {"sqlite_autoincrement": True},
-    )
-
-    id: Mapped[int] = mapped_column(Id, primary_key=True)
-    space_id: Mapped[int] = mapped_column(BigInteger)
-    """The space that has the name. No foreign key: it may be purged."""
-    other_id: Mapped[int] = mapped_column(BigInteger)
-    """The space beside it: the one that is being made, or (state "kept") the one from before."""
-    state: Mapped[str] = mapped_column(String(8))
-    """"staged" or "kept"."""
-    synced: Mapped[int] = mapped_column(BigInteger)
-    """While staged: the revision of the space up to which everything that could be made is in the
-    other one."""
-    created_at: Mapped[datetime] = mapped_column(UTCDateTime)
-
-
-class ReembedRow(Base):
-    """Which row of the new space stands for which row of the old one."""
-
-    __tablename__ = "reembed_rows"
-    __table_args__ = (
-        _index("ix_reembed_rows_reembed_id_kind_staged_id", "reembed_id", "kind", "staged_id"),
-    )
-
-    reembed_id: Mapped[int] = mapped_column(
-        ForeignKey("reembeds.id"), primary_key=True, autoincrement=False
-    )
-    kind: Mapped[str] = mapped_column(String(8), primary_key=True)
-    """"label" or "support"."""
-    source_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    staged_id: Mapped[int] = mapped_column(BigInteger)

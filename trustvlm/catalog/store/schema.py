@@ -14,7 +14,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, inspect
 from sqlalchemy.exc import IntegrityError
 
-from trustvlm.catalog.store import server_models  # noqa: F401 (its tables are part of the schema)
+from trustvlm.catalog.store import server_models, upkeep_models  # noqa: F401 (tables of the schema)
 from trustvlm.catalog.store.models import Base
 from trustvlm.errors import Damaged, SchemaMismatch
 from trustvlm.system.resources import folder
@@ -61,11 +61,11 @@ def check(connection: Connection, home: Path) -> None:
     Raises:
         SchemaMismatch: older (the message names the command that upgrades it) or newer.
     """
-    found = current(connection)
-    refuse_newer(found)
-    if found != head():
+    revision = current(connection)
+    refuse_newer(revision)
+    if revision != head():
         raise SchemaMismatch(
-            f"the catalog has schema {found or 'none'}, this program needs {head()}; run "
+            f"the catalog has schema {revision or 'none'}, this program needs {head()}; run "
             f"'trustvlm --home {home} db upgrade'"
         )
 
@@ -75,16 +75,15 @@ def drift(connection: Connection) -> list[str]:
     from alembic.autogenerate import compare_metadata
 
     context = MigrationContext.configure(connection, opts={"compare_type": True})
-    found = []
+    differences = []
     for difference in compare_metadata(context, Base.metadata):
         for change in difference if isinstance(difference, list) else [difference]:
             thing = next((part for part in change[1:] if hasattr(part, "name")), None)
             table = getattr(getattr(thing, "table", None), "name", None)
-            name = ".".join(
-                str(part) for part in (table, getattr(thing, "name", change[-1])) if part
-            )
-            found.append(f"{str(change[0]).replace('_', ' ')} {name}")
-    return sorted(found)
+            parts = (table, getattr(thing, "name", change[-1]))
+            name = ".".join(str(part) for part in parts if part)
+            differences.append(f"{str(change[0]).replace('_', ' ')} {name}")
+    return sorted(differences)
 
 
 def add_missing_indexes(connection: Connection) -> None:
@@ -100,19 +99,19 @@ def add_missing_indexes(connection: Connection) -> None:
                 ) from error
 
 
-def refuse_newer(found: str | None) -> None:
-    """Make sure that this program knows the schema revision `found`.
+def refuse_newer(revision: str | None) -> None:
+    """Make sure that this program has the schema revision.
 
     Raises:
         SchemaMismatch: it does not.
     """
-    if found is None:
+    if revision is None:
         return
     try:
-        ScriptDirectory.from_config(_config()).get_revision(found)
+        ScriptDirectory.from_config(_config()).get_revision(revision)
     except CommandError as error:
         raise SchemaMismatch(
-            f"the catalog has schema {found}, which is newer than this program's {head()}; "
+            f"the catalog has schema {revision}, which is newer than this program's {head()}; "
             f"upgrade trustvlm"
         ) from error
 

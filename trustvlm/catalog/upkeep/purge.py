@@ -1,15 +1,23 @@
-"""Deleting for good what was removed longer ago than the undo window, in chunks that hold the write
-lock briefly."""
+"""Deletes for good what was removed, in chunks that hold the write lock briefly."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import (
+    Connection,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
 
 from trustvlm.catalog.rows import observations, originals
 from trustvlm.catalog.store.models import (
@@ -19,18 +27,17 @@ from trustvlm.catalog.store.models import (
     Fit,
     Label,
     Observation,
-    Quarantine,
     Space,
     Support,
     Thumbnail,
 )
+from trustvlm.catalog.store.upkeep_models import Quarantine
 from trustvlm.catalog.upkeep import quarantine, reembed_runs
 
 __all__ = [
     "CHUNK_ROWS",
     "LOG_LIMIT",
     "PURGING",
-    "Purged",
     "anything",
     "lost_since",
     "purge_labels",
@@ -49,32 +56,18 @@ rows."""
 
 
 def anything(connection: Connection, before: datetime, *, quarantined: bool = False) -> bool:
-    """Whether anything was removed before `before` and is still there; with `quarantined`, or put
+    """Whether anything was removed before `before` and can be purged; with `quarantined`, or put
     into quarantine."""
-    tables = (Support, Label, Space, Quarantine)
-    if any(
-        connection.scalar(select(table.id).where(table.removed_at <= before).limit(1)) is not None
-        for table in tables
-    ):
-        return True
-    there = select(Quarantine.id).where(Quarantine.quarantined_at <= before).limit(1)
-    return quarantined and connection.scalar(there) is not None
-
-
-@dataclass(frozen=True)
-class Purged:
-    """A row that is deleted, once the transaction commits. `content`: hash of a support image,
-    whatever else is kept of it."""
-
-    space_id: int
-    content: bytes | None = None
+    tests = [table.removed_at <= before for table in (Support, Label, Space, Quarantine)]
+    tests += [Quarantine.quarantined_at <= before] if quarantined else []
+    return any(connection.scalar(select(literal(1)).where(test).limit(1)) for test in tests)
 
 
 def purge_supports(
     connection: Connection, before: datetime, label_id: int | None = None
-) -> list[Purged]:
+) -> list[int]:
     """Delete up to :data:`CHUNK_ROWS` support images removed before `before`, with all that was
-    made of their pictures."""
+    made of their pictures; the space of each."""
     columns = (
         Support.id, Support.space_id, Support.label_id, Support.content_hash,
         Support.created_revision, Support.revision,
@@ -83,44 +76,51 @@ def purge_supports(
     if label_id is not None:
         query = query.where(Support.label_id == label_id)
     rows = connection.execute(query.limit(CHUNK_ROWS)).all()
-    ids = [row.id for row in rows]
+    ids, contents = [row.id for row in rows], [(row.space_id, row.content_hash) for row in rows]
     _log(connection, "support", rows)
+    _delete_supports(connection, ids)
+    observations.forget_images(connection, ids, contents)
+    for space_id in {space_id for space_id, _ in contents}:
+        hashes = [content for of, content in contents if of == space_id]
+        copies = and_(Quarantine.space_id == space_id, Quarantine.content_hash.in_(hashes))
+        quarantine.discard(connection, copies)
+    return [row.space_id for row in rows]
+
+
+def _delete_supports(connection: Connection, ids: Sequence[int]) -> None:
     connection.execute(delete(Thumbnail).where(Thumbnail.support_id.in_(ids)))
     originals.release(connection, ids)
     connection.execute(delete(Support).where(Support.id.in_(ids)))
-    observations.forget_images(connection, ids, [(row.space_id, row.content_hash) for row in rows])
-    quarantine.purge_contents(connection, [(row.space_id, row.content_hash) for row in rows])
-    return [Purged(row.space_id, row.content_hash) for row in rows]
 
 
 def purge_labels(
     connection: Connection, before: datetime, label_id: int | None = None
-) -> list[Purged]:
+) -> list[int]:
     """Delete up to :data:`CHUNK_ROWS` labels removed before `before` that have no support image
-    left."""
+    left; the space of each."""
     has_supports = select(Support.id).where(Support.label_id == Label.id).exists()
-    columns = (
-        Label.id,
-        Label.space_id,
-        Label.id.label("label_id"),
-        Label.created_revision,
-        Label.revision,
-    )
-    query = select(*columns).where(Label.removed_at <= before, ~has_supports)
+    columns = (Label.id, Label.space_id, Label.id.label("label_id"))
+    query = select(*columns, Label.created_revision, Label.revision)
+    query = query.where(Label.removed_at <= before, ~has_supports)
     if label_id is not None:
         query = query.where(Label.id == label_id)
     rows = connection.execute(query.limit(CHUNK_ROWS)).all()
+    ids = [row.id for row in rows]
     _log(connection, "label", rows)
-    connection.execute(delete(Label).where(Label.id.in_([row.id for row in rows])))
-    quarantine.purge_labels(connection, [row.id for row in rows])
-    return [Purged(row.space_id) for row in rows]
+    connection.execute(delete(Label).where(Label.id.in_(ids)))
+    quarantine.discard(connection, Quarantine.label_id.in_(ids))
+    return [row.space_id for row in rows]
 
 
 def purge_quarantine(connection: Connection, before: datetime, *, everything: bool) -> int:
     """Delete up to :data:`CHUNK_ROWS` rows in quarantine that were removed before `before`; with
     `everything`, also those that were in use until they were put there before then. How many
     went."""
-    return quarantine.purge(connection, before, CHUNK_ROWS, everything=everything)
+    condition = Quarantine.removed_at <= before
+    if everything:
+        in_use = and_(Quarantine.removed_at.is_(None), Quarantine.quarantined_at <= before)
+        condition = or_(condition, in_use)
+    return quarantine.discard(connection, condition, CHUNK_ROWS)
 
 
 def purge_spaces(connection: Connection, before: datetime) -> list[int]:
@@ -128,45 +128,29 @@ def purge_spaces(connection: Connection, before: datetime) -> list[int]:
     return list(connection.scalars(select(Space.id).where(Space.removed_at <= before)))
 
 
-def purge_of_space(connection: Connection, space_id: int) -> list[Purged]:
-    """Delete up to :data:`CHUNK_ROWS` rows of a removed space, at last the space itself."""
-    begun = (
-        update(Space)
-        .where(Space.id == space_id, Space.removed_at.is_not(None))
-        .values(removed_at=PURGING)
-    )
-    if not connection.execute(begun).rowcount:
+def purge_of_space(connection: Connection, space_id: int) -> list[int]:
+    """Delete up to :data:`CHUNK_ROWS` rows of a removed space, at last the space itself; the space
+    of each."""
+    space = (Space.id == space_id, Space.removed_at.is_not(None))
+    if not connection.execute(update(Space).where(*space).values(removed_at=PURGING)).rowcount:
         return []
-    images = select(Support.id, Support.content_hash).where(Support.space_id == space_id)
-    rows = connection.execute(images.limit(CHUNK_ROWS)).all()
-    if rows:
-        ids = [row.id for row in rows]
-        connection.execute(delete(Thumbnail).where(Thumbnail.support_id.in_(ids)))
-        originals.release(connection, ids)
-        connection.execute(delete(Support).where(Support.id.in_(ids)))
-        return [Purged(space_id, row.content_hash) for row in rows]
-    ids = list(
-        connection.scalars(select(Label.id).where(Label.space_id == space_id).limit(CHUNK_ROWS))
-    )
-    if ids:
-        connection.execute(delete(Label).where(Label.id.in_(ids)))
-        return [Purged(space_id)] * len(ids)
-    ids = list(
-        connection.scalars(
-            select(Observation.id).where(Observation.space_id == space_id).limit(CHUNK_ROWS)
-        )
-    )
-    if ids:
-        connection.execute(delete(Observation).where(Observation.id.in_(ids)))
-        return [Purged(space_id)] * len(ids)
-    if count := quarantine.purge_of_space(connection, space_id, CHUNK_ROWS):
-        return [Purged(space_id)] * count
+    for table in (Support, Label, Observation):
+        some = select(table.id).where(table.space_id == space_id).limit(CHUNK_ROWS)
+        if not (ids := list(connection.scalars(some))):
+            continue
+        if table is Support:
+            _delete_supports(connection, ids)
+        else:
+            connection.execute(delete(table).where(table.id.in_(ids)))
+        return [space_id] * len(ids)
+    if number := quarantine.discard(connection, Quarantine.space_id == space_id, CHUNK_ROWS):
+        return [space_id] * number
     if reembed_runs.forget_some(connection, space_id, CHUNK_ROWS):
-        return [Purged(space_id)]
-    for table in (Change, Fit, CalibrationRow):
-        connection.execute(delete(table).where(table.space_id == space_id))
+        return [space_id]
+    for rest in (Change, Fit, CalibrationRow):
+        connection.execute(delete(rest).where(rest.space_id == space_id))
     connection.execute(delete(Space).where(Space.id == space_id))
-    return [Purged(space_id)]
+    return [space_id]
 
 
 _PURGED = select(Change.row_id).where(
@@ -219,19 +203,13 @@ def _log(connection: Connection, kind: str, rows: Sequence[Any]) -> None:
         for row in rows
     ]  # fmt: skip
     connection.execute(insert(Change), entries)
-    for space_id in Counter(row.space_id for row in rows):
-        excess = (
-            connection.scalar(select(func.count()).where(Change.space_id == space_id)) or 0
-        ) - LOG_LIMIT
+    for space_id in {row.space_id for row in rows}:
+        of_space = Change.space_id == space_id
+        excess = (connection.scalar(select(func.count()).where(of_space)) or 0) - LOG_LIMIT
         if excess <= 0:
             continue
-        oldest = (
-            select(Change.revision).where(Change.space_id == space_id).order_by(Change.revision)
-        )
+        oldest = select(Change.revision).where(of_space).order_by(Change.revision)
         cut = connection.scalar(oldest.offset(excess - 1).limit(1))
-        connection.execute(
-            delete(Change).where(Change.space_id == space_id, Change.revision <= cut)
-        )
-        connection.execute(
-            update(Space).where(Space.id == space_id, Space.log_start < cut).values(log_start=cut)
-        )
+        connection.execute(delete(Change).where(of_space, Change.revision <= cut))
+        older = (Space.id == space_id, Space.log_start < cut)
+        connection.execute(update(Space).where(*older).values(log_start=cut))

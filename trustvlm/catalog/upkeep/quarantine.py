@@ -3,41 +3,22 @@ delete."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Select,
-    and_,
-    delete,
-    func,
-    insert,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import ColumnElement, Connection, Select, delete, func, insert, select, update
 
 from trustvlm.catalog.rows import originals
 from trustvlm.catalog.store import clock
-from trustvlm.catalog.store.models import PURGING, Change, Label, Observation, Quarantine
+from trustvlm.catalog.store.bulk import slices
+from trustvlm.catalog.store.models import PURGING, Change, Label, Observation
+from trustvlm.catalog.store.upkeep_models import Quarantine
 from trustvlm.catalog.upkeep import stored_rows
 from trustvlm.catalog.upkeep.stored_rows import StoredRow, Unreadable
 
-__all__ = [
-    "QuarantineRow",
-    "count",
-    "list_rows",
-    "move",
-    "purge",
-    "purge_contents",
-    "purge_labels",
-    "purge_of_space",
-]
+__all__ = ["QuarantineRow", "count", "discard", "list_rows", "move"]
 
 _BLOBS = {
     "label": ("text_prototype", ""),
@@ -137,45 +118,18 @@ def _of_space(query: Select[Any], space_id: int | None) -> Select[Any]:
     return query if space_id is None else query.where(Quarantine.space_id == space_id)
 
 
-def purge(connection: Connection, before: datetime, limit: int, *, everything: bool) -> int:
-    """Delete up to `limit` rows that had been removed before `before`; with `everything`, also
-    those that were in use until they were quarantined before then. How many went."""
-    gone = Quarantine.removed_at <= before
-    if everything:
-        gone = or_(gone, and_(Quarantine.removed_at.is_(None), Quarantine.quarantined_at <= before))
-    ids = list(connection.scalars(select(Quarantine.id).where(gone).limit(limit)))
-    _delete(connection, Quarantine.id.in_(ids))
-    return len(ids)
-
-
-def purge_labels(connection: Connection, label_ids: Sequence[int]) -> None:
-    """Delete what is in quarantine of labels that are being purged."""
-    _delete(connection, Quarantine.label_id.in_(label_ids))
-
-
-def purge_contents(connection: Connection, contents: Sequence[tuple[int, bytes]]) -> None:
-    """Delete what is in quarantine of images that are being purged, given as (space id, content
-    hash)."""
-    for space_id in {space_id for space_id, _ in contents}:
-        hashes = [content for of, content in contents if of == space_id]
-        _delete(
-            connection, and_(Quarantine.space_id == space_id, Quarantine.content_hash.in_(hashes))
-        )
-
-
-def purge_of_space(connection: Connection, space_id: int, limit: int) -> int:
-    """Delete up to `limit` rows of a space that is being purged; how many went."""
-    ids = list(connection.scalars(_of_space(select(Quarantine.id), space_id).limit(limit)))
-    _delete(connection, Quarantine.id.in_(ids))
-    return len(ids)
-
-
-def _delete(connection: Connection, gone: ColumnElement[bool]) -> None:
-    """Delete these rows; the kept originals of support images among them go with the next look at
-    what to delete."""
-    images = connection.scalars(select(Quarantine.row_id).where(gone, Quarantine.kind == "support"))
-    originals.release(connection, list(images))
-    connection.execute(delete(Quarantine).where(gone))
+def discard(
+    connection: Connection, condition: ColumnElement[bool], limit: int | None = None
+) -> int:
+    """Delete up to `limit` rows for good; how many went. The kept originals of support images among
+    them go with the next look at what to delete."""
+    rows = connection.execute(
+        select(Quarantine.id, Quarantine.kind, Quarantine.row_id).where(condition).limit(limit)
+    ).all()
+    originals.release(connection, [row.row_id for row in rows if row.kind == "support"])
+    for part in slices([row.id for row in rows]):
+        connection.execute(delete(Quarantine).where(Quarantine.id.in_(part)))
+    return len(rows)
 
 
 def _integer(value: Any) -> int | None:

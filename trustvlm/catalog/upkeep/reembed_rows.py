@@ -21,14 +21,8 @@ from sqlalchemy.orm import aliased
 
 from trustvlm.catalog.rows import originals
 from trustvlm.catalog.store.bulk import rows_among, slices
-from trustvlm.catalog.store.models import (
-    CalibrationRow,
-    Label,
-    Observation,
-    ReembedRow,
-    Support,
-    Thumbnail,
-)
+from trustvlm.catalog.store.models import CalibrationRow, Label, Observation, Support, Thumbnail
+from trustvlm.catalog.store.upkeep_models import ReembedRow
 from trustvlm.catalog.store.vectors import checksum, verify_checksums
 from trustvlm.catalog.upkeep.reembed_runs import ReembedRecord
 

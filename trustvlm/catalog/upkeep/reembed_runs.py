@@ -17,7 +17,8 @@ from sqlalchemy import Connection, delete, func, insert, or_, select, update
 from trustvlm.catalog.rows import spaces
 from trustvlm.catalog.rows.spaces import BEFORE, STAGED, SpaceRecord
 from trustvlm.catalog.store import clock
-from trustvlm.catalog.store.models import Reembed, ReembedRow, Space
+from trustvlm.catalog.store.models import Space
+from trustvlm.catalog.store.upkeep_models import Reembed, ReembedRow
 
 __all__ = [
     "ReembedRecord",

@@ -33,6 +33,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.types import NullType, TypeDecorator
 
+from trustvlm.catalog.store.bulk import slices
 from trustvlm.catalog.store.models import (
     Base,
     CalibrationRow,
@@ -40,11 +41,11 @@ from trustvlm.catalog.store.models import (
     Fit,
     Label,
     Observation,
-    Quarantine,
     Space,
     Support,
     Thumbnail,
 )
+from trustvlm.catalog.store.upkeep_models import Quarantine
 from trustvlm.catalog.store.vectors import checksum
 
 __all__ = [
@@ -80,7 +81,6 @@ KINDS: Mapping[str, type[Base]] = {
 }
 
 _KEYS = {"thumbnail": "support_id", "fit": "space_id"}
-_IN_CHUNK = 500
 
 
 class Unreadable(dict[str, Any]):
@@ -191,8 +191,8 @@ def pages(connection: Connection, kind: str, space_id: int, size: int) -> Iterat
 def by_ids(connection: Connection, kind: str, ids: Sequence[int]) -> list[StoredRow]:
     """The rows of these keys, in order of their keys; keys without a row are passed over."""
     rows: list[StoredRow] = []
-    for start in range(0, len(ids), _IN_CHUNK):
-        rows += _read(connection, kind, ids[start : start + _IN_CHUNK])
+    for some in slices(ids):
+        rows += _read(connection, kind, some)
     return sorted(rows, key=lambda row: int(row[key_of(kind)]))
 
 

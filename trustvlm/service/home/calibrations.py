@@ -26,14 +26,14 @@ _CONTENT = tuple(field.name for field in fields(Calibration) if field.name not i
 def in_force(connection: Connection, space: SpaceRecord) -> Calibration | None:
     """The newest calibration of the space that proved a threshold; it says whether the space has
     other encoders by now."""
-    found = calibrations.current(connection, space.id)
-    return None if found is None else _loaded(found, space)
+    record = calibrations.current(connection, space.id)
+    return None if record is None else _loaded(record, space)
 
 
 def newest(connection: Connection, space: SpaceRecord) -> Calibration | None:
     """The newest calibration of the space, failed or not."""
-    found = calibrations.list_rows(connection, space.id)
-    return _loaded(found[0], space) if found else None
+    records = calibrations.list_rows(connection, space.id)
+    return _loaded(records[0], space) if records else None
 
 
 def list_calibrations(home: Home, space_name: str) -> list[Calibration]:

@@ -1,5 +1,5 @@
-"""What a space has, remembered by revision: counting a large one anew for every look at it would
-take long."""
+"""The numbers of labels and support images of spaces, remembered by revision: counting a large
+space for every look at it would take long."""
 
 from __future__ import annotations
 
@@ -19,28 +19,30 @@ class CountMemo:
     """The last counts of each space of one catalog."""
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[str, int, Counts]] = {}
+        self._last: dict[int, tuple[str, int, Counts]] = {}
         self._guard = threading.Lock()
 
     def forget(self) -> None:
-        """Count all anew."""
+        """Count all spaces again."""
         with self._guard:
-            self._known.clear()
+            self._last.clear()
 
     def of(self, connection: Connection, epoch: str, space: SpaceRecord) -> Counts:
         """The counts of a space at the revision that its row has, which the connection sees."""
+        last: Counts | None
         with self._guard:
-            known = self._known.get(space.id)
-        found: Counts | None = None
-        if known is not None and known[0] == epoch:
-            if known[1] == space.revision:
-                return known[2]
-            if known[1] < space.revision and not purge.lost_since(connection, space.id, known[1]):
-                found = counts.grown(connection, space.id, known[2], known[1])
-        if found is None:
-            found = counts.count(connection, space.id)
+            of_epoch, revision, last = self._last.get(space.id, ("", 0, None))
+        if of_epoch != epoch or revision > space.revision:
+            last = None
+        if last is not None and revision == space.revision:
+            return last
+        current: Counts | None = None
+        if last is not None and not purge.lost_since(connection, space.id, revision):
+            current = counts.grown(connection, space.id, last, revision)
+        if current is None:
+            current = counts.count(connection, space.id)
         with self._guard:
-            now = self._known.get(space.id)
-            if now is None or now[0] != epoch or now[1] < space.revision:
-                self._known[space.id] = (epoch, space.revision, found)
-        return found
+            newest = self._last.get(space.id)
+            if newest is None or newest[0] != epoch or newest[1] < space.revision:
+                self._last[space.id] = (epoch, space.revision, current)
+        return current

@@ -46,10 +46,10 @@ def at_most(items: Iterable[T], limits: CallLimits, kind: str, what: str) -> lis
         InvalidInput: there are more.
     """
     limit: int = getattr(limits, kind)
-    found = list(islice(items, limit + 1))
-    if len(found) > limit:
+    taken = list(islice(items, limit + 1))
+    if len(taken) > limit:
         raise too_many(kind, limit, "got more", what)
-    return found
+    return taken
 
 
 def too_many(kind: str, limit: int, got: str, what: str) -> InvalidInput:

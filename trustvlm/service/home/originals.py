@@ -35,7 +35,7 @@ _CHUNK = 500
 
 
 def keep(
-    parts: Home, sources: Sequence[ImageSource], limits: ImageLimits
+    home: Home, sources: Sequence[ImageSource], limits: ImageLimits
 ) -> dict[bytes, ImageSource]:
     """Write the originals of these images durably; content hash → source. What cannot be read is
     left out: it is no support.
@@ -53,13 +53,13 @@ def keep(
         except UnreadableImage:
             continue
         kept[content] = source
-        folders |= _write(parts.folder, content, data)
-    _sync(parts.folder, folders)
+        folders |= _write(home.folder, content, data)
+    _sync(home.folder, folders)
     return kept
 
 
 def refer(
-    parts: Home,
+    home: Home,
     connection: Connection,
     label_ids: Sequence[int],
     kept: dict[bytes, ImageSource],
@@ -71,27 +71,25 @@ def refer(
     Raises:
         Unavailable: one of the files that a purge took meanwhile cannot be written again.
     """
-    gone = [
-        source for content, source in kept.items() if not _path(parts.folder, content).is_file()
-    ]
-    keep(parts, gone, limits)  # under the write lock: no purge can come between now and the commit
+    gone = [source for content, source in kept.items() if not _path(home.folder, content).is_file()]
+    keep(home, gone, limits)  # under the write lock: no purge can come between now and the commit
     originals.refer(
         connection,
         label_ids,
-        {content for content in kept if _path(parts.folder, content).is_file()},
+        {content for content in kept if _path(home.folder, content).is_file()},
     )
 
 
-def kept_original(parts: Home, content: bytes) -> Path | None:
+def kept_original(home: Home, content: bytes) -> Path | None:
     """The kept file of this content hash; None where there is none, or it is not what was kept."""
-    path = _path(parts.folder, content)
+    path = _path(home.folder, content)
     try:
-        return path if is_original(path.read_bytes(), content, parts.limits) else None
+        return path if is_original(path.read_bytes(), content, home.limits) else None
     except OSError:
         return None
 
 
-def forget_originals(parts: Home) -> int:
+def forget_originals(home: Home) -> int:
     """Delete the originals whose last support image was purged; how many files went.
 
     The marks that name them go only after the files: a purge that is stopped between goes on with
@@ -99,46 +97,34 @@ def forget_originals(parts: Home) -> int:
     """
     total = 0
     while True:
-        with parts.catalog.write("originals") as connection:
+        with home.catalog.write("originals") as connection:
             ids, contents = originals.doomed(connection, _CHUNK)
             if not ids:
                 return total
             folders = set()
             for content in contents:
-                path = _path(parts.folder, content)
+                path = _path(home.folder, content)
                 path.unlink(missing_ok=True)
                 folders.add(path.parent)
-            _sync(parts.folder, {folder for folder in folders if folder.is_dir()})
+            _sync(home.folder, {folder for folder in folders if folder.is_dir()})
             originals.forget(connection, ids)
         total += len(contents)
 
 
-def sweep_originals(parts: Home) -> int:
+def sweep_originals(home: Home) -> int:
     """Delete files that no support image refers to: of calls that were killed before they
     committed. How many went."""
-    root, total = parts.folder / FOLDER, 0
-    if not root.is_dir():
-        return 0
-    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-        with parts.catalog.write("originals") as connection:
-            files = {
-                content: path
-                for path in folder.iterdir()
-                if (content := _content(path)) is not None
-            }
-            orphans = [
-                files[content]
-                for content in files.keys() - originals.known(connection, sorted(files))
-            ]
-            old = [
-                path
-                for path in folder.iterdir()
-                if path.name.startswith(_TEMPORARY) and _is_stale(path)
-            ]
-            for path in (*orphans, *old):
+    root, total = home.folder / FOLDER, 0
+    for folder in sorted(path for path in root.glob("*") if path.is_dir()):
+        with home.catalog.write("originals") as connection:
+            files = {content: path for path in folder.iterdir() if (content := _content(path))}
+            known = originals.known(connection, sorted(files))
+            orphans = [files[content] for content in files.keys() - known]
+            stale = [path for path in folder.glob(f"{_TEMPORARY}*") if _is_stale(path)]
+            for path in (*orphans, *stale):
                 path.unlink(missing_ok=True)
-            if orphans or old:
-                _sync(parts.folder, {folder})
+            if orphans or stale:
+                _sync(home.folder, {folder})
         total += len(orphans)
     return total
 
@@ -149,6 +135,7 @@ def _path(folder: Path, content: bytes) -> Path:
 
 
 def _content(path: Path) -> bytes | None:
+    """The content hash that a file is named by; None for another file."""
     try:
         content = bytes.fromhex(path.parent.name + path.name)
     except ValueError:
@@ -189,9 +176,7 @@ def _write(home: Path, content: bytes, data: bytes) -> set[Path]:
 
 def _sync(home: Path, folders: set[Path]) -> None:
     """The entries of these folders, and of those that hold them, are on the disk."""
-    if not folders:
-        return
-    for folder in (*sorted(folders), home / FOLDER, home):
+    for folder in (*sorted(folders), home / FOLDER, home) if folders else ():
         try:
             sync(folder)
         except OSError as error:

@@ -6,7 +6,7 @@ Backups are beyond reach: they keep what they hold, and say so in their document
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -14,7 +14,6 @@ from sqlalchemy import Connection
 
 from trustvlm.catalog.store import clock
 from trustvlm.catalog.upkeep import purge
-from trustvlm.catalog.upkeep.purge import Purged
 from trustvlm.errors import Busy
 from trustvlm.service.home.home import Home
 from trustvlm.service.home.originals import forget_originals, sweep_originals
@@ -34,9 +33,8 @@ def purge_removed(home: Home, older_than: timedelta | None) -> int:
     count = _purge(home, window, quarantined=True)
     forget_originals(home)
     sweep_originals(home)
-    _clear_log(
-        home
-    )  # even after 0 rows: an earlier purge may have been stopped, or readers in its way
+    # Even after 0 rows: an earlier purge may have been stopped, or readers in its way.
+    _clear_log(home)
     return count
 
 
@@ -94,9 +92,8 @@ def _passed(home: Home, age: timedelta) -> datetime:
     """The time that is `age` ago by the catalog's clock, which counts the uptime of this machine
     from now on at the latest."""
     with home.catalog.read() as connection:
-        stamped = clock.is_stamped(connection) or not purge.anything(
-            connection, LATEST, quarantined=True
-        )
+        removed = purge.anything(connection, LATEST, quarantined=True)
+        stamped = clock.is_stamped(connection) or not removed
         time = clock.now(connection)
     if not stamped:
         with home.catalog.write("purge") as connection:
@@ -104,21 +101,16 @@ def _passed(home: Home, age: timedelta) -> datetime:
     return time - min(age, time - EARLIEST)
 
 
-def _in_chunks(home: Home, step: Callable[[Connection], list[Purged]]) -> int:
-    """Repeat `step`, a transaction each, until it has nothing left to do; how many rows went."""
+def _in_chunks(home: Home, step: Callable[[Connection], list[int]]) -> int:
+    """Repeat `step`, which deletes rows and returns the space of each, a transaction each, until it
+    has nothing left to do; how many rows went."""
     total = 0
     while True:
         with home.catalog.write("purge") as connection:
-            purged = step(connection)
-        if not purged:
+            spaces = step(connection)
+        if not spaces:
             return total
-        _delete_files(home, purged)
+        for space_id in set(spaces):
+            home.caches.discard(space_id)  # a snapshot may hold what was purged
         reached("purge.discarded")
-        total += len(purged)
-
-
-def _delete_files(home: Home, purged: Sequence[Purged]) -> None:
-    """Delete the snapshots that may hold what was purged. Originals go by the marks that the
-    catalog keeps of them."""
-    for space_id in {row.space_id for row in purged}:
-        home.caches.discard(space_id)
+        total += len(spaces)

@@ -13,12 +13,12 @@ from sqlalchemy import Connection
 
 from trustvlm.errors import Unavailable
 
-__all__ = ["Presence"]
+__all__ = ["FileIdentity"]
 
 _LOG = "trustvlm-log"  # key of a connection's `info`
 
 
-class Presence:
+class FileIdentity:
     """The identity of a catalog file and of its write-ahead log."""
 
     def __init__(self, path: Path) -> None:
@@ -44,15 +44,11 @@ class Presence:
             connection.info[_LOG] = log
         if _identity(self._path) == self._file and log == connection.info[_LOG]:
             return
-        lost = (
-            "the change went into the old file and is lost with it"
-            if committed
-            else "nothing was changed"
-        )
+        lost = "the change went into the old file and is lost with it"
         raise Unavailable(
             f"{self._path.parent} was moved, deleted or replaced while this process had it "
-            f"open: {lost}; "
-            f"restart every program that uses this home"
+            f"open: {lost if committed else 'nothing was changed'}; restart every program that "
+            f"uses this home"
         )
 
 
