@@ -189,6 +189,6 @@ def preset(name: str) -> Preset:
     Raises:
         NotFound: there is none of that name.
     """
-    if name != PAPER.name:
+    if not isinstance(name, str) or name != PAPER.name:
         raise NotFound(f"no preset {name!r:.80}; there is: {PAPER.name}")
     return PAPER
