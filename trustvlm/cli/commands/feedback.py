@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +66,7 @@ def feedback(
             images = labelled.read(service, space)
             options["sources"] = images.sources
             result = service.feedback(space, images.queries, images.truth, **options)
-    click.echo(as_json(asdict(result))) if json_ else _print(result, options["promote"])
+    click.echo(as_json(result.to_dict())) if json_ else _print(result, options["promote"])
 
 
 def _of_image(
@@ -124,6 +123,6 @@ def monitor(session: Session, space: str, alpha: float, json_: bool) -> None:
     """
     with session.reading() as service:
         report = service.monitor(space, alpha=alpha)
-    click.echo(as_json(asdict(report))) if json_ else say(report.message)
+    click.echo(as_json(report.to_dict())) if json_ else say(report.message)
     if report.broken and not json_:
         note(f"calibration {report.calibration_id} no longer keeps its promise")

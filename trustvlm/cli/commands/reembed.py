@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -96,10 +95,10 @@ def reembed(session: Session, /, space: str, action: str | None, json_: bool, **
             click.echo(f"{old} are deleted with the next purge ('trustvlm purge')")
         elif action == "status":
             status = service.reembed_status(space)
-            click.echo(as_json(asdict(status))) if json_ else _print_status(status)
+            click.echo(as_json(status.to_dict())) if json_ else _print_status(status)
         else:
             done = _reembed(service, space, given)
-            click.echo(as_json(asdict(done))) if json_ else _print_done(done)
+            click.echo(as_json(done.to_dict())) if json_ else _print_done(done)
 
 
 def _check_usage(action: str | None, given: dict[str, Any]) -> None:

@@ -95,10 +95,7 @@ def create(session: Session, /, name: str, templates: tuple[str, ...], **options
 def list_(session: Session, form: str) -> None:
     """List the label spaces of the home."""
     with session.reading() as service:
-        rows = [
-            asdict(row) | {"created_at": row.created_at.isoformat()}
-            for row in service.list_spaces()
-        ]
+        rows = [row.to_dict() for row in service.list_spaces()]
     row_writer(form, SPACES).write(rows)
     if not rows:
         note("no spaces yet: 'trustvlm space create' makes one")
