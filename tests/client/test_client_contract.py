@@ -31,8 +31,7 @@ QUICK = {
         "test_one_name_twice_in_a_call_is_one_label",
         "test_update_label",
         "test_spaces_come_and_go",
-        "test_bad_text_vector_leaves_nothing_behind",
-        "test_bad_image_vector_leaves_nothing_behind",
+        "test_a_bad_vector_leaves_nothing_behind",
         "test_what_a_precomputed_space_cannot_do",
     ),
     test_score: (
