@@ -1,5 +1,5 @@
-"""How many labels and support images a space has: counted in an index of nothing else, or from what
-was added since."""
+"""Counts the labels and support images of a space: all of them in an index of nothing else, or only
+what was added since an earlier count."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from trustvlm.catalog.store.models import Label
 __all__ = ["Counts", "count", "grown"]
 
 _MOST = 20_000
-"""Labels that are looked at one by one, rather than counting all again."""
+"""New labels up to this number are counted one by one instead of counting all again."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Of live labels; aliases are labels, but never unverified: their support images are another
-    label's."""
+    """Numbers of live labels, of their support images, and of labels without support images. An alias
+    is a label but never unverified."""
 
     labels: int = 0
     supports: int = 0
@@ -43,7 +43,7 @@ _SINCE = (
 
 
 def count(connection: Connection, space_id: int) -> Counts:
-    """All of a space's, from the index of support counts: 0.1 s for a million labels."""
+    """Count everything in a space from the index of support counts: 0.1 s for a million labels."""
     labels_with: dict[int, int] = {
         row[0]: row[1] for row in connection.execute(_ALL, {"space": space_id})
     }
@@ -56,7 +56,7 @@ def count(connection: Connection, space_id: int) -> Counts:
 
 
 def grown(connection: Connection, space_id: int, before: Counts, since: int) -> Counts | None:
-    """What they are when they were `before` at revision `since`; None where older labels have
+    """The counts now, when they were `before` at revision `since`; None where older labels have
     changed, or too many are new. Nothing that the space had then may be purged
     (:func:`trustvlm.catalog.upkeep.purge.lost_since`)."""
     rows = connection.execute(_SINCE, {"space": space_id, "since": since, "most": _MOST + 1}).all()

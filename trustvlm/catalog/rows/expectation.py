@@ -1,4 +1,4 @@
-"""What a caller believes of a space when it changes it: the revision that it last read."""
+"""The revision of a space that a caller has read before it changes the space."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ BOOKKEEPING = frozenset({"call", "fit", "job", "key", "originals", "purge"})
 
 
 class Expectation(threading.local):
-    """The (space, revision) that this thread expects when its next change begins."""
+    """The (space, revision) that this thread expects when it begins its next change."""
 
     pending: tuple[str, int] | None = None
 
     @contextmanager
     def of(self, space: str, revision: int) -> Iterator[None]:
-        """Expect it of the first change within the block."""
+        """Expect this revision of the first change within the block."""
         self.pending = (space, revision)
         try:
             yield
@@ -31,8 +31,8 @@ class Expectation(threading.local):
             self.pending = None
 
     def check(self, connection: Connection, what: str) -> None:
-        """Check it in the write transaction `connection` of the kind `what`, once. Raises NotFound,
-        Conflict."""
+        """Check the expected revision, once, in a write transaction of the kind `what`. Raises
+        NotFound, Conflict."""
         if self.pending is not None and what not in BOOKKEEPING:
             require_revision(connection, *self.pending)
             self.pending = None

@@ -1,5 +1,5 @@
-"""Whole spaces in and out: the live rows of one space in an order that can be merged, and a space
-that fills up unseen."""
+"""Rows of whole spaces: the live rows of a space in an order that can be merged, and a new space
+that stays invisible until it is filled."""
 
 from __future__ import annotations
 
@@ -119,8 +119,8 @@ def support_rows(
 
 
 def begin(connection: Connection, values: dict[str, Any]) -> SpaceRecord:
-    """Make a space that nobody sees until :func:`reveal`; the next purge after :data:`_PATIENCE`
-    takes it away otherwise.
+    """Make a space that is invisible until :func:`reveal`; otherwise the next purge after
+    :data:`_PATIENCE` deletes it.
 
     Raises:
         Conflict: the name is taken.
@@ -149,7 +149,7 @@ def find(connection: Connection, space_id: int) -> SpaceRecord:
 
 
 def reveal(connection: Connection, space_id: int, name: str) -> None:
-    """Give a space that was filled its name, so that everybody sees it.
+    """Give a space that was filled its name, so that it is visible.
 
     Raises:
         Conflict: the name was taken meanwhile.

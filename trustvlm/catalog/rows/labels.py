@@ -175,7 +175,7 @@ def find_last_removed(connection: Connection, space_id: int, name: str) -> Label
 def insert_many(
     connection: Connection, space_id: int, revision: int, labels: Sequence[NewLabel]
 ) -> list[int]:
-    """Insert whole labels; their ids in the same order."""
+    """Insert labels; their ids in the order of `labels`."""
     if not labels:
         return []
     rows = []
@@ -235,7 +235,7 @@ def set_text(
 
 
 def _vectors(connection: Connection, label_id: int) -> Row[*tuple[Any, ...]]:
-    """The stored vectors of a label: a new checksum must not be put over what is damaged.
+    """The stored vectors of a label, verified: damaged ones must not get a new checksum.
 
     Raises:
         Damaged: they do not match their checksum.
@@ -288,7 +288,7 @@ def prototypes(connection: Connection, ids: Sequence[int], dim: int) -> Float32s
 
 
 def canonical(connection: Connection, ids: Sequence[int]) -> dict[int, int]:
-    """id → id of the label it stands for: itself, unless it is an alias."""
+    """Label id → id of its canonical label: for an alias its label, else itself."""
     rows = rows_among(connection, select(Label.id, Label.alias_of), Label.id, ids)
     return {row.id: row.id if row.alias_of is None else row.alias_of for row in rows}
 
@@ -337,8 +337,8 @@ def competitors(connection: Connection, space_id: int, limit: int) -> list[int]:
 
 
 def smallest_name(connection: Connection, label_ids: Sequence[int]) -> int | None:
-    """The smallest name hash of these live labels (500 at most), as far as they have support
-    images; None without any."""
+    """The smallest name hash of those of these live labels (500 at most) that have support images;
+    None without any."""
     return connection.scalar(_SMALLEST_NAME, {"ids": list(label_ids)})
 
 

@@ -1,5 +1,5 @@
-"""Which support images have their image file kept, by content hash. The files themselves are the
-service's."""
+"""Records, by content hash, which support images have their image file kept. The service keeps the
+files (:mod:`trustvlm.service.home.originals`)."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def forget(connection: Connection, ids: Sequence[int]) -> None:
 
 
 def known(connection: Connection, contents: Sequence[bytes]) -> set[bytes]:
-    """Those of the content hashes whose original some support image refers to."""
+    """Those of the content hashes whose original is that of a support image."""
     query = select(Original.content_hash).where(Original.support_id.is_not(None))
     rows = rows_among(connection, query, Original.content_hash, contents)
     return {row.content_hash for row in rows}

@@ -157,7 +157,7 @@ def require_revision(connection: Connection, name: str, revision: int) -> None:
 
 
 def is_taken(connection: Connection, name: str) -> bool:
-    """Whether a live space has this name, in either spelling of it."""
+    """Whether a live space has this name, as it is or in normal form C."""
     holder = select(Space.id).where(Space.name.in_(forms([name])), _LIVE)
     return connection.scalar(holder) is not None
 

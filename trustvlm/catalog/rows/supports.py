@@ -96,7 +96,7 @@ class SupportChange:
 def insert_many(
     connection: Connection, space_id: int, revision: int, supports: Sequence[tuple[int, NewSupport]]
 ) -> list[int]:
-    """Insert (label id, support image) pairs; their ids in the same order."""
+    """Insert (label id, support image) pairs; their ids in the order of `supports`."""
     if not supports:
         return []
     rows = []
@@ -394,5 +394,5 @@ def list_rows(connection: Connection, label_id: int) -> list[SupportRow]:
 
 
 def thumbnail(connection: Connection, support_id: int) -> bytes | None:
-    """The JPEG thumbnail of a support image; None where it came as a vector or is gone."""
+    """The JPEG thumbnail of a support image; None where it came as a vector or is removed."""
     return connection.scalar(select(Thumbnail.jpeg).where(Thumbnail.support_id == support_id))

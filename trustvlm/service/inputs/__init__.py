@@ -1,1 +1,1 @@
-"""What callers pass in, checked and encoded: images, texts, names and labelled images."""
+"""Checks and encodes what callers pass: images, texts, names and labelled images."""

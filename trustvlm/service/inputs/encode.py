@@ -111,7 +111,7 @@ def embed(
     progress: Callable[[int], None] | None = None,
     limits: ImageLimits | None = None,
 ) -> Embedded:
-    """Encode images as queries; unreadable ones are reported and left out."""
+    """Encode images as queries, without the unreadable ones, which are reported."""
     home.calls.check("images", len(sources), "images")
     results = encode_for(home, space, sources, progress, limits)
     images = [result for result in results if isinstance(result, EncodedImage)]

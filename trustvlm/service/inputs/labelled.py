@@ -1,4 +1,4 @@
-"""Images with their true labels: checked, identified by content, and compared with support
+"""Checks images with their true labels, identifies them by content, and compares them with support
 images."""
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Observed:
 
     @property
     def unit(self) -> tuple[Float64s, Float64s | None]:
-        """Both as unit vectors."""
+        """(classifier, verifier) embeddings as unit vectors."""
         classifier = unit_rows(self.classifier)
         if self.verifier is self.classifier:
             return classifier, classifier
@@ -207,7 +207,7 @@ def are_supports(
 
 
 def as_rows(observed: Observed, truth: Int64s, origin: str, sampling: str) -> list[NewObservation]:
-    """Images with the ids of their true labels (−1: none) as the catalog takes them."""
+    """The rows that the catalog stores of images with the ids of their true labels (−1: none)."""
     separate = None if observed.verifier is observed.classifier else observed.verifier
     return [
         NewObservation(

@@ -1,4 +1,4 @@
-"""What a space or a label may be called, and what a prompt may hold."""
+"""Checks names of spaces and labels, and the characters of prompts."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _UNSEEN = re.compile(f"[{UNSEEN}]")
 
 
 def check_name(name: object, what: str) -> str:
-    """`name` in normal form C, when people and files can hold it.
+    """`name` in normal form C, when it can be read and stored.
 
     Raises:
         InvalidInput: not a string, empty, too long, blanks at an end, or characters that are not
@@ -80,14 +80,13 @@ def check_space_name(name: object, what: str) -> str:
 
 
 def source_text(source: str) -> str:
-    """Where an image came from, as it can be stored: a file's name need not be UTF-8, nor need it
-    be short."""
+    """The source of an image as it is stored: in UTF-8, cut after :data:`MAX_SOURCE` characters."""
     text = source.encode(errors="backslashreplace").decode()
     return text if len(text) <= MAX_SOURCE else f"{text[: MAX_SOURCE - 1]}…"
 
 
 def check_characters(text: str, what: str) -> None:
-    """Make sure that every character of `text` is seen for what it is.
+    """Make sure that `text` has no invisible or deceptive characters.
 
     Raises:
         InvalidInput: it holds control, direction or zero-width characters, line breaks or halves of

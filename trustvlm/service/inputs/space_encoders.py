@@ -1,5 +1,5 @@
-"""The encoders of a space: opened, checked to be those that the space was made with, and asked for
-text prototypes."""
+"""Opens the encoders of a space, checks that they are those that the space was made with, and
+encodes prompts."""
 
 from __future__ import annotations
 

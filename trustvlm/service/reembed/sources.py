@@ -42,7 +42,7 @@ class GivenVectors:
     """Embeddings by the new encoders that the caller passes.
 
     Attributes:
-        texts: label name → text embeddings, (d_t,) or (templates, d_t).
+        texts: label name → text prototype.
         images, classifier_images: support image id → verifier and classifier embedding.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Changing, removing and restoring labels and support images."""
+"""Changes, removes and restores labels and support images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Encoding a chunk of labels before its transaction: only the images and texts that are new."""
+"""Encodes a chunk of labels before its transaction: only the images and texts that are new."""
 
 from __future__ import annotations
 

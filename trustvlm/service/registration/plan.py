@@ -1,4 +1,4 @@
-"""The labels of a register call, checked before anything is encoded or written."""
+"""Checks the labels of a register call before anything is encoded or written."""
 
 from __future__ import annotations
 
@@ -266,7 +266,7 @@ def _add_supports(space: SpaceRecord, label: PlannedLabel, item: LabelInput) -> 
 
 
 def same_direction(first: Float32s, second: Float32s) -> bool:
-    """Whether two text prototypes are the same but for rounding."""
+    """Whether two text prototypes are equal but for rounding."""
     return bool(np.abs(first - second).max() <= _SAME)
 
 

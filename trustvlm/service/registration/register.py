@@ -1,5 +1,5 @@
-"""Registering labels and support images: validate everything, encode outside the transaction,
-commit whole labels."""
+"""Registers labels and support images: validates everything, encodes outside the transaction,
+commits whole labels."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ __all__ = ["labels_of_call", "register"]
 
 @dataclass
 class _Tally:
-    """What the call has committed so far; see :class:`RegisterResult`."""
+    """Counts of what a call has committed so far; see :class:`RegisterResult`."""
 
     revision: int
     added_labels: int = 0

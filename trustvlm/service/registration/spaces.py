@@ -1,4 +1,4 @@
-"""Creating and listing label spaces."""
+"""Creates and lists label spaces."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def check_templates(templates: Sequence[str] | None) -> list[str]:
 
 
 def check_scale(scale: object) -> float:
-    """A logit scale that can be one. Raises InvalidInput."""
+    """`scale` as a logit scale. Raises InvalidInput."""
     return number("logit_scale", scale)
 
 

@@ -1,8 +1,8 @@
 """Compares vectors that are registered with stored ones: do they come from one encoder?
 
-A space of precomputed embeddings cannot know who computed them. What it can see is that new ones
-lie elsewhere: see :mod:`trustvlm.selective.vector_drift`. It is a remark in the result of the call,
-not a refusal.
+A space of precomputed embeddings does not know their encoder, but it shows when new ones lie apart
+from the stored ones: see :mod:`trustvlm.selective.vector_drift`. The result of the call reports it;
+the vectors are registered.
 """
 
 from __future__ import annotations
