@@ -17,8 +17,8 @@ _MOST = 20_000
 
 @dataclass(frozen=True)
 class Counts:
-    """Numbers of live labels, of their support images, and of labels without support images. An alias
-    is a label but never unverified."""
+    """Numbers of live labels, of their support images, and of labels without support images. An
+    alias is a label but never unverified."""
 
     labels: int = 0
     supports: int = 0
