@@ -1,14 +1,12 @@
-"""Intervals that hold the true value of a metric as often as they say, on few images too.
+"""Intervals that hold the true value of a metric as often as they say, on few images too
+(docs/measuring.md, "Intervals").
 
-The true value is the metric's on the whole population, from which the images are independent draws.
-Nothing is resampled: a bootstrap of 30 images with two errors knows no third one, and its intervals
-hold the truth in half of the draws. A proportion has its exact interval; one at an estimated
-threshold adds what the threshold may be off by; AURC and AUROC have the variance of their influence
-functions, in a form that does not shrink to nothing where no error was seen. How often they cover
-is measured in ``benchmarks/intervals.py``.
+The true value is the metric's on the population of which the images are independent draws. Nothing
+is resampled: a bootstrap of 30 images with two errors knows no third one. How often the intervals
+hold is measured in ``benchmarks/intervals.py``.
 
 All take (M,) trust and (M,) correct as :mod:`trustvlm.selective.metrics` does, and return (low,
-high) in [0, 1] (differences: in [−1, 1]), two-sided, for the `confidence` asked for.
+high) in [0, 1] (differences: in [−1, 1]), two-sided.
 """
 
 from __future__ import annotations
@@ -56,9 +54,8 @@ def proportion_interval(count: float, of: float, confidence: float = CONFIDENCE)
 def mean_interval(values: Float64s, confidence: float = CONFIDENCE) -> Interval:
     """Of the mean of (n,) independent values in [0, 1]: that of a proportion of as many as would
     have their variance."""
-    return proportion_interval(
-        *_effective(float(values.mean()), _variance_of_mean(values), len(values)), confidence
-    )
+    count, of = _effective(float(values.mean()), _variance_of_mean(values), len(values))
+    return proportion_interval(count, of, confidence)
 
 
 def accuracy_interval(trust: Trust, correct: Bools, confidence: float = CONFIDENCE) -> Interval:
@@ -114,19 +111,17 @@ def _at_threshold(
     fewest, most = int(binom.ppf(tail, total, share)), int(binom.ppf(1 - tail, total, share)) + 1
     stricter = errors[at(fewest)] / of[at(fewest)] if fewest >= 1 else 0.0
     looser = errors[at(most)] / of[at(most)] if most <= total else 1.0
-    if (
-        np.array_equal(kept, of) and most > total
-    ):  # of what is accepted, all is the most there can be
+    if np.array_equal(kept, of) and most > total:  # no more can be accepted than all
         looser = errors[-1] / of[-1]
     low, high = proportion_interval(int(errors[place]), int(of[place]), confidence)
     levels = range(at(max(1, fewest)), at(min(most, total)) + 1)
-    if (
-        len(levels) <= (most - fewest) / 2
-    ):  # equal trust: the true threshold is one of a few, each of which has its interval
-        each = [
-            proportion_interval(int(errors[level]), int(of[level]), confidence) for level in levels
-        ]
-        low, high = min(one for one, _ in each), max(one for _, one in each)
+    if len(levels) <= (most - fewest) / 2:
+        # Equal trust: the true threshold is one of a few, each of which has its interval.
+        lows, highs = zip(
+            *(proportion_interval(int(errors[i]), int(of[i]), confidence) for i in levels),
+            strict=True,
+        )
+        low, high = min(lows), max(highs)
     below, above = min(stricter, looser, estimate), max(stricter, looser, estimate)
     return (
         max(0.0, float(estimate - math.hypot(estimate - low, estimate - below))),
@@ -185,29 +180,24 @@ def auroc_interval(trust: Trust, correct: Bools, confidence: float = CONFIDENCE)
     rights, wrongs = int(ranking.right.sum()), int(ranking.wrong.sum())
     if not rights or not wrongs:
         return 0.0, 1.0
-    beaten = (
-        wrongs - ranking.errors + ranking.wrong / 2
-    ) / wrongs  # of each right one, the share of wrong ones below
+    # Of each right one the share of wrong ones below, of each wrong one the share of right ones
+    # ahead.
+    beaten = (wrongs - ranking.errors + ranking.wrong / 2) / wrongs
     ahead = (np.cumsum(ranking.right) - ranking.right / 2) / rights
     value = float(np.average(beaten, weights=ranking.right))
     seen = _variance(beaten, ranking.right) / rights + _variance(ahead, ranking.wrong) / wrongs
     half = (rights + wrongs) / 2 - 1
 
     def variance(area: Float64s) -> Float64s:
-        found: Float64s = (
-            area
-            * (1 - area)
-            * (1 + half * ((1 - area) / (2 - area) + area / (1 + area)))
-            / (rights * wrongs)
-        )
-        return found
+        ratios: Float64s = (1 - area) / (2 - area) + area / (1 + area)
+        return area * (1 - area) * (1 + half * ratios) / (rights * wrongs)
 
     expected = float(variance(np.array(value)))
     scale = max(1.0, seen / expected) if expected > 0 else 1.0
     areas = np.linspace(0, 1, 10_001)
     quantile = float(ndtri((1 + confidence) / 2))
-    near = areas[(areas - value) ** 2 <= quantile**2 * scale * variance(areas)]
-    return (float(near[0]), float(near[-1])) if len(near) else (value, value)
+    inside = areas[(areas - value) ** 2 <= quantile**2 * scale * variance(areas)]
+    return (float(inside[0]), float(inside[-1])) if len(inside) else (value, value)
 
 
 def _variance(values: Float64s, weights: Int64s) -> float:
@@ -251,9 +241,8 @@ def aurc_difference_interval(
 
     difference = aurc(trust, correct) - aurc(base_trust, base_correct)
     paired = _aurc_influence(trust, correct) - _aurc_influence(base_trust, base_correct)
-    width = float(ndtri((1 + confidence) / 2)) * math.sqrt(
-        _variance_of_mean(paired) + _one_more(len(paired)) ** 2
-    )
+    variance = _variance_of_mean(paired) + _one_more(len(paired)) ** 2
+    width = float(ndtri((1 + confidence) / 2)) * math.sqrt(variance)
     return max(-1.0, difference - width), min(1.0, difference + width)
 
 
@@ -272,9 +261,7 @@ def _effective(value: float, variance: float, count: int) -> tuple[float, float]
 
 def _variance_of_mean(values: Float64s) -> float:
     count = len(values)
-    return (
-        float(((values - values.mean()) ** 2).sum() / (count * (count - 1))) if count > 1 else 0.0
-    )
+    return float(values.var(ddof=1)) / count if count > 1 else 0.0
 
 
 def _aurc_influence(trust: Trust, correct: Bools) -> Float64s:

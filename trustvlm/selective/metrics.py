@@ -5,7 +5,7 @@ allowed), and `correct`, (M,) bool or 0/1: whether each prediction was right. Re
 in [0, 1], not ×1000 and not percent.
 
 Invariants: the order of the predictions does not matter, because equal trust values form one group
-that is counted as a whole; nor do the values, only their order: a strictly increasing map of the
+that is counted together; nor do the values, only their order: a strictly increasing map of the
 trust changes nothing but thresholds.
 
 All raise InvalidInput for empty input, shapes that differ or are not one-dimensional, NaN, or
@@ -88,9 +88,8 @@ def augrc(trust: npt.ArrayLike, correct: npt.ArrayLike) -> float:
     Common Flaws in the Evaluation of Selective Classification Systems" (2024).
     """
     ranking = _ranking(trust, correct)
-    accepted, errors = (
-        np.concatenate([[0], counts]) for counts in (ranking.accepted, ranking.errors)
-    )
+    accepted = np.concatenate([[0], ranking.accepted])
+    errors = np.concatenate([[0], ranking.errors])
     doubled = int((np.diff(accepted) * (errors[1:] + errors[:-1])).sum())  # in halves: exact
     return doubled / (2 * int(accepted[-1]) ** 2)
 
@@ -148,8 +147,8 @@ def aupr_error(trust: npt.ArrayLike, correct: npt.ArrayLike) -> float:
 
 
 def coverage_at_risk(trust: npt.ArrayLike, correct: npt.ArrayLike, risk: float) -> float:
-    """The largest coverage of a threshold whose risk is at most `risk` on these predictions; 0 when
-    there is none.
+    """The largest coverage of a threshold whose risk is at most `risk` on these predictions; 0
+    without such a threshold.
 
     A description of the data, not a promise: :func:`trustvlm.selective.risk.find_threshold` makes
     those.
@@ -194,7 +193,5 @@ def _errors_among_most_trusted(ranking: Ranking) -> Float64s:
     size = ranking.right + ranking.wrong
     before = ranking.errors - ranking.wrong
     place = np.arange(1, int(size.sum()) + 1) - np.repeat(np.cumsum(size) - size, size)
-    errors: Float64s = np.repeat(before, size) + place * np.repeat(ranking.wrong, size) / np.repeat(
-        size, size
-    )
+    errors: Float64s = np.repeat(before, size) + place * np.repeat(ranking.wrong / size, size)
     return errors

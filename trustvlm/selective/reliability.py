@@ -48,9 +48,8 @@ def reliability(
             f"probability: expected numbers in [0, 1], got {values.min()} to {values.max()}"
         )
     order = np.argsort(values, kind="stable")
-    first = np.searchsorted(
-        values[order], values[order], side="left"
-    )  # equal ones go where the first of them goes
+    # Equal ones go where the first of them goes.
+    first = np.searchsorted(values[order], values[order], side="left")
     _, group = np.unique(first * bins // len(values), return_inverse=True)
     count = np.bincount(group)
     return Reliability(
@@ -68,5 +67,6 @@ def ece(probability: npt.ArrayLike, correct: npt.ArrayLike, bins: int = BINS) ->
     O'Connor 2015), which leaves none almost empty. Equal probabilities share one bin, so that there
     may be fewer.
     """
-    found = reliability(probability, correct, bins)
-    return float(np.average(np.abs(found.accuracy - found.probability), weights=found.count))
+    grouped = reliability(probability, correct, bins)
+    distance = np.abs(grouped.accuracy - grouped.probability)
+    return float(np.average(distance, weights=grouped.count))

@@ -1,5 +1,5 @@
-"""Whether new vectors look like those that are there: by where they point on the whole, and by how
-long they are.
+"""Whether new vectors look like the stored ones: by where they point on the whole, and by how long
+they are.
 
 Embeddings of one model lie in a narrow cone: the mean direction of a label's images is near that of
 all other labels'. Another model's cone points elsewhere, and its vectors have other norms. Two
@@ -23,6 +23,7 @@ silent.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,7 +47,7 @@ if cosines and log norms are normal."""
 LEAST_VECTORS = 8
 """Smaller batches, and fewer stored vectors, are not judged."""
 LEAST_LABELS = 5
-"""From so many stored labels on, their spread says something."""
+"""The smallest number of stored labels whose spread is used."""
 LENGTH_RATIO = 1.25
 CONE = 0.3
 
@@ -76,27 +77,26 @@ def baseline_of(vectors: Float64s, owner: Int64s, *, norms: bool = True) -> Base
     """The baseline of stored vectors (n, d) of the labels `owner` (n,); without `norms`, for
     vectors that were normalised."""
     lengths = np.log(np.linalg.norm(vectors, axis=1))
-    found, place = np.unique(owner, return_inverse=True)
-    means = np.zeros((len(found), vectors.shape[1]))
-    np.add.at(means, place, _unit(vectors))
-    means = _unit(means[np.linalg.norm(means, axis=1) > 0])
-    log_norm = float(lengths.mean()) if norms and len(lengths) else None
-    deviation = float(lengths.std(ddof=1)) if len(lengths) > 1 else 0.0
+    labels, place = np.unique(owner, return_inverse=True)
+    sums = np.zeros((len(labels), vectors.shape[1]))
+    np.add.at(sums, place, _unit(vectors))
+    means = _unit(sums[np.linalg.norm(sums, axis=1) > 0])
     total = means.sum(axis=0)
-    if len(means) < LEAST_LABELS or not total.any():
-        return Baseline(len(vectors), len(means), None, 0.0, 0.0, log_norm, deviation)
-    others = total - means
-    usable = np.linalg.norm(others, axis=1) > 0
-    cosines = np.einsum("nd,nd->n", means[usable], _unit(others[usable]))
-    direction = total / np.linalg.norm(total)
+    direction, cosine, spread = None, 0.0, 0.0
+    if len(means) >= LEAST_LABELS and total.any():
+        others = total - means
+        usable = np.linalg.norm(others, axis=1) > 0
+        cosines = np.einsum("nd,nd->n", means[usable], _unit(others[usable]))
+        direction = total / np.linalg.norm(total)
+        cosine, spread = float(cosines.mean()), float(cosines.std(ddof=1))
     return Baseline(
-        len(vectors),
-        len(means),
-        direction,
-        float(cosines.mean()),
-        float(cosines.std(ddof=1)),
-        log_norm,
-        deviation,
+        count=len(vectors),
+        labels=len(means),
+        direction=direction,
+        cosine=cosine,
+        spread=spread,
+        log_norm=float(lengths.mean()) if norms and len(lengths) else None,
+        log_norm_spread=float(lengths.std(ddof=1)) if len(lengths) > 1 else 0.0,
     )
 
 
@@ -105,46 +105,36 @@ def departures(baseline: Baseline, vectors: Float64s) -> list[str]:
     can be said."""
     if len(vectors) < LEAST_VECTORS:
         return []
-    return [*_direction(baseline, vectors), *_length(baseline, vectors)]
+    return [text for text in (_direction(baseline, vectors), _length(baseline, vectors)) if text]
 
 
-def _direction(baseline: Baseline, vectors: Float64s) -> list[str]:
+def _direction(baseline: Baseline, vectors: Float64s) -> str | None:
     if baseline.direction is None or baseline.cosine < CONE:
-        return []
+        return None
     mean = _unit(vectors).mean(axis=0)
     length = float(np.linalg.norm(mean))
     cosine = float(mean @ baseline.direction) / length if length > 0 else 0.0
-    t = _quantile(FALSE_ALARMS / 2, baseline.labels - 1)
-    if (
-        cosine >= baseline.cosine - t * baseline.spread * np.sqrt(1 + 1 / baseline.labels)
-        or cosine >= baseline.cosine / 2
-    ):
-        return []
-    return [
+    bound = _bound(FALSE_ALARMS / 2, baseline.labels, baseline.spread)
+    if cosine >= baseline.cosine - bound or cosine >= baseline.cosine / 2:
+        return None
+    return (
         f"their mean direction has a cosine of {cosine:.2f} with the stored one, where "
-        f"labels have {baseline.cosine:.2f} "
-        f"± {baseline.spread:.2f}"
-    ]
-
-
-def _length(baseline: Baseline, vectors: Float64s) -> list[str]:
-    if baseline.log_norm is None or baseline.count < LEAST_VECTORS:
-        return []
-    logs = np.log(np.linalg.norm(vectors, axis=1))
-    away = abs(float(logs.mean()) - baseline.log_norm)
-    # Vectors of one label share what is special of it: the mean of many spreads as one vector does,
-    # at most.
-    bound = (
-        _quantile(FALSE_ALARMS / 4, baseline.count - 1)
-        * baseline.log_norm_spread
-        * np.sqrt(1 + 1 / baseline.count)
+        f"labels have {baseline.cosine:.2f} ± {baseline.spread:.2f}"
     )
-    if away <= max(float(bound), float(np.log(LENGTH_RATIO))):
-        return []
-    return [
-        f"their norms are about {np.exp(logs.mean()):.3g}, where the stored ones are about "
-        f"{np.exp(baseline.log_norm):.3g}"
-    ]
+
+
+def _length(baseline: Baseline, vectors: Float64s) -> str | None:
+    if baseline.log_norm is None or baseline.count < LEAST_VECTORS:
+        return None
+    mean = float(np.log(np.linalg.norm(vectors, axis=1)).mean())
+    # Vectors of one label are alike: the mean of many spreads as one vector does, at most.
+    bound = _bound(FALSE_ALARMS / 4, baseline.count, baseline.log_norm_spread)
+    if abs(mean - baseline.log_norm) <= max(bound, math.log(LENGTH_RATIO)):
+        return None
+    return (
+        f"their norms are about {math.exp(mean):.3g}, where the stored ones are about "
+        f"{math.exp(baseline.log_norm):.3g}"
+    )
 
 
 def _unit(rows: Float64s) -> Float64s:
@@ -152,9 +142,9 @@ def _unit(rows: Float64s) -> Float64s:
     return unit
 
 
-def _quantile(tail: float, freedom: int) -> float:
-    """The point beyond which Student's t with so many degrees of freedom lies with probability
-    `tail`."""
+def _bound(tail: float, count: int, spread: float) -> float:
+    """How far one more value lies from the mean of `count` normal ones with probability `tail`, at
+    least, on one side: a prediction bound of Student's t."""
     from scipy.special import stdtrit
 
-    return float(stdtrit(freedom, 1 - tail))
+    return float(stdtrit(count - 1, 1 - tail)) * spread * math.sqrt(1 + 1 / count)

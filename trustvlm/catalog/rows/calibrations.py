@@ -63,7 +63,7 @@ def create(
 
 def current(connection: Connection, space_id: int) -> CalibrationRecord | None:
     """The calibration in force, if there is one."""
-    # Not asked of SQLite: it reads no JSON in which an older program has stored NaN.
+    # Not by SQLite's JSON functions: they do not read JSON in which an older program stored NaN.
     with connection.execute(_NEWEST_FIRST, {"space": space_id}) as rows:
         records = (CalibrationRecord(*row) for row in rows)
         return next(
@@ -79,15 +79,11 @@ def list_rows(connection: Connection, space_id: int) -> list[CalibrationRecord]:
 
 
 def remove(connection: Connection, space_id: int, calibration_id: int) -> bool:
-    """Take a calibration back, so that the one before it that proved something is in force; whether
-    there was one."""
-    there = (
+    """Take a calibration back, so that the one before it that proved a threshold is in force;
+    whether it existed."""
+    removal = update(CalibrationRow).where(
         CalibrationRow.id == calibration_id,
         CalibrationRow.space_id == space_id,
         CalibrationRow.removed_at.is_(None),
     )
-    return bool(
-        connection.execute(
-            update(CalibrationRow).where(*there).values(removed_at=datetime.now(UTC))
-        ).rowcount
-    )
+    return bool(connection.execute(removal.values(removed_at=datetime.now(UTC))).rowcount)

@@ -1,4 +1,4 @@
-"""Observations: images whose true label somebody told us, with their embeddings."""
+"""Observations: images whose true label is known, with their embeddings."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, update
 
 from trustvlm.catalog.rows import calibrations
+from trustvlm.catalog.store.bulk import rows_among, slices
 from trustvlm.catalog.store.models import Observation, Support
 from trustvlm.catalog.store.vectors import checksum, pack, unpack, verify_checksums
 from trustvlm.types.arrays import Float32s
@@ -32,17 +33,13 @@ __all__ = [
     "store",
 ]
 
-_IN_CHUNK = 500
-
-_DRAWN = and_(
-    Observation.origin == "feedback",
-    Observation.sampling == "random",
-    Observation.support_id.is_(None),
-)
+_RANDOM_FEEDBACK = and_(Observation.origin == "feedback", Observation.sampling == "random")
 _USABLE = (
-    func.length(Observation.classifier_embedding)
-    > 0,  # not purged with the support image that was made of it
-    or_(Observation.origin == "calibration", _DRAWN),
+    func.length(Observation.classifier_embedding) > 0,  # purged with their support image otherwise
+    or_(
+        Observation.origin == "calibration",
+        and_(_RANDOM_FEEDBACK, Observation.support_id.is_(None)),
+    ),
 )
 
 
@@ -76,13 +73,12 @@ class NewObservation:
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """What may calibrate.
+    """The images that may calibrate.
 
     Attributes:
         hashes: content hashes. truth: names, None for no label. truth_ids: label ids, −1 for no
             label. sources: names or None.
-        classifier: (n, d_t). verifier: (n, d_v), or None where the observations have none of their
-            own.
+        classifier: (n, d_t). verifier: (n, d_v), or None where they have none.
     """
 
     hashes: list[bytes]
@@ -97,86 +93,78 @@ class Pool:
 
 
 class Stored(NamedTuple):
-    """What came of storing observations.
+    """What storing observations did.
 
     Attributes:
-        ids: in the same order. known: how many images were known, however they were drawn. apart:
-            how many chosen ones were drawn at random, too; what was said of them then stays, beside
-            what is said of them now.
+        ids: of the observations, in their order. repeated: how many images had one before.
+        apart: how many chosen images were also drawn at random before; the labels that they were
+            given then stay, beside those of now.
     """
 
     ids: list[int]
-    known: int
+    repeated: int
     apart: int
 
 
-class _Known(NamedTuple):
-    id: int
-    origin: str
-
-
 def store(connection: Connection, space_id: int, observations: Sequence[NewObservation]) -> Stored:
-    """Store observations: the same image again, drawn in the same way, gets the new truth, and the
-    verdict if there is one.
+    """Store observations: an image that was stored before with the same sampling gets the new
+    truth, and the verdict if there is one.
 
     An image that was drawn at random and is chosen later is two observations: what a person says of
     images that were picked, because they looked wrong, say, must not change the labels of those
     that calibrate. Feedback stays feedback.
     """
-    known = _known(connection, space_id, [item.content_hash for item in observations])
-    before = {content for content, _ in known}
-    drawn = {content for content, sampling in known if sampling == "random"}
-    apart = {
-        item.content_hash
-        for item in observations
-        if item.sampling == "chosen" and item.content_hash in drawn
-    }
+    stored = _stored(connection, space_id, [item.content_hash for item in observations])
+    before = {content for content, _ in stored}
+    drawn = {content for content, sampling in stored if sampling == "random"}
+    chosen = {item.content_hash for item in observations if item.sampling == "chosen"}
     ids = []
     for item in observations:
         key = item.content_hash, item.sampling
-        values = _values(item) | {"space_id": space_id}
-        if (there := known.get(key)) is not None:
-            if item.verdict is None:
-                values = {
-                    name: value
-                    for name, value in values.items()
-                    if name not in GivenVerdict.__dataclass_fields__
-                }
-            values["origin"] = (
-                "feedback" if "feedback" in (there.origin, item.origin) else item.origin
-            )
-            connection.execute(
-                update(Observation).where(Observation.id == there.id).values(**values)
-            )
+        number, origin = stored.get(key, (None, item.origin))
+        if number is None:
+            new = _values(item) | _verdict(item) | {"space_id": space_id, "support_id": None}
+            statement = insert(Observation).values(**new, created_at=datetime.now(UTC))
+            number = connection.execute(statement.returning(Observation.id)).scalar_one()
         else:
-            statement = insert(Observation).values(
-                **values, created_at=datetime.now(UTC), support_id=None
-            )
-            new = connection.execute(statement.returning(Observation.id)).scalar_one()
-            known[key] = _Known(new, item.origin)
-        ids.append(known[key].id)
-    return Stored(ids, len(before), len(apart))
+            values = _values(item) | ({} if item.verdict is None else _verdict(item))
+            if "feedback" in (origin, item.origin):
+                values["origin"] = "feedback"
+            connection.execute(update(Observation).where(Observation.id == number).values(**values))
+        stored[key] = number, origin
+        ids.append(number)
+    return Stored(ids, len(before), len(chosen & drawn))
 
 
-def _known(
+def _values(item: NewObservation) -> dict[str, Any]:
+    classifier = pack(item.classifier_embedding)
+    verifier = None if item.verifier_embedding is None else pack(item.verifier_embedding)
+    names = ("content_hash", "origin", "sampling", "truth_id", "truth", "source")
+    return {name: getattr(item, name) for name in names} | {
+        "classifier_embedding": classifier,
+        "verifier_embedding": verifier,
+        "checksum": checksum(classifier, verifier),
+    }
+
+
+def _verdict(item: NewObservation) -> dict[str, Any]:
+    names = GivenVerdict.__dataclass_fields__
+    return {name: getattr(item.verdict, name, None) for name in names}
+
+
+def _stored(
     connection: Connection, space_id: int, hashes: Sequence[bytes]
-) -> dict[tuple[bytes, str], _Known]:
-    """The stored ones of these content hashes, by hash and sampling."""
-    columns = (Observation.content_hash, Observation.id, Observation.origin, Observation.sampling)
-    found: dict[tuple[bytes, str], _Known] = {}
-    for start in range(0, len(hashes), _IN_CHUNK):
-        query = select(*columns).where(
-            Observation.space_id == space_id,
-            Observation.content_hash.in_(hashes[start : start + _IN_CHUNK]),
-        )
-        rows = connection.execute(query)
-        found.update({(row.content_hash, row.sampling): _Known(row.id, row.origin) for row in rows})
-    return found
+) -> dict[tuple[bytes, str], tuple[int, str]]:
+    """(id, origin) of the stored ones of these content hashes, by hash and sampling."""
+    columns = (Observation.content_hash, Observation.sampling, Observation.id, Observation.origin)
+    of_space = select(*columns).where(Observation.space_id == space_id)
+    rows = rows_among(connection, of_space, Observation.content_hash, hashes)
+    return {(content, sampling): (number, origin) for content, sampling, number, origin in rows}
 
 
 def known_hashes(connection: Connection, space_id: int, hashes: Sequence[bytes]) -> set[bytes]:
-    """Which of these content hashes a space has stored."""
-    return {content for content, _ in _known(connection, space_id, hashes)}
+    """Those of these content hashes that a space has stored."""
+    return {content for content, _ in _stored(connection, space_id, hashes)}
 
 
 def embeddings(
@@ -189,18 +177,13 @@ def embeddings(
         Observation.space_id == space_id, func.length(column) > 0
     )
     rows = connection.execute(query.order_by(Observation.id)).all()
-    return [content for content, _ in rows], unpack(
-        [embedding or b"" for _, embedding in rows], dim
-    )
+    return [content for content, _ in rows], unpack([blob or b"" for _, blob in rows], dim)
 
 
 def forget_calibration(connection: Connection, space_id: int) -> None:
     """Delete the images of earlier calibrate calls; feedback stays."""
-    connection.execute(
-        delete(Observation).where(
-            Observation.space_id == space_id, Observation.origin == "calibration"
-        )
-    )
+    made = (Observation.space_id == space_id, Observation.origin == "calibration")
+    connection.execute(delete(Observation).where(*made))
 
 
 def forget_images(
@@ -209,33 +192,31 @@ def forget_images(
     """Delete the embeddings of images that are being purged as support images, given by id and by
     (space id, content hash).
 
-    What was said of them stays as evidence about the promise of a calibration; images that are
+    Their labels and verdicts stay as evidence about the promise of a calibration. Images that are
     still, or again, support images stay too.
     """
-    again = select(Support.id).where(
+    live = select(Support.id).where(
         Support.space_id == Observation.space_id,
         Support.content_hash == Observation.content_hash,
         Support.removed_revision.is_(None),
     )
-    for start in range(0, len(support_ids), _IN_CHUNK):
-        made = Observation.support_id.in_(support_ids[start : start + _IN_CHUNK])
-        _forget(connection, and_(made, ~again.exists()))
+    for some in slices(support_ids):
+        made = Observation.support_id.in_(some)
+        _forget(connection, and_(made, ~live.exists()))
         connection.execute(update(Observation).where(made).values(support_id=None))
     for space_id in {space_id for space_id, _ in contents}:
-        hashes = [content for of, content in contents if of == space_id]
-        for start in range(0, len(hashes), _IN_CHUNK):
-            same = Observation.content_hash.in_(hashes[start : start + _IN_CHUNK])
-            _forget(connection, and_(Observation.space_id == space_id, same, ~again.exists()))
+        for hashes in slices([content for other, content in contents if other == space_id]):
+            same = Observation.content_hash.in_(hashes)
+            _forget(connection, and_(Observation.space_id == space_id, same, ~live.exists()))
 
 
 def _forget(connection: Connection, which: ColumnElement[bool]) -> None:
     """Calibration images are nothing but their embeddings; of feedback the verdict and the truth
     stay."""
-    nothing = {"classifier_embedding": b"", "verifier_embedding": None, "checksum": checksum(b"")}
     connection.execute(delete(Observation).where(which, Observation.origin == "calibration"))
-    connection.execute(
-        update(Observation).where(which).values(support_id=None, source=None, **nothing)
-    )
+    blank: dict[str, Any] = dict.fromkeys(("support_id", "source", "verifier_embedding"))
+    blank |= {"classifier_embedding": b"", "checksum": checksum(b"")}
+    connection.execute(update(Observation).where(which).values(**blank))
 
 
 def pool(connection: Connection, space_id: int, classifier_dim: int, verifier_dim: int) -> Pool:
@@ -251,91 +232,66 @@ def pool(connection: Connection, space_id: int, classifier_dim: int, verifier_di
         "observation",
         [(r.id, r.checksum, (r.classifier_embedding, r.verifier_embedding)) for r in rows],
     )
-    own = [row.verifier_embedding for row in rows if row.verifier_embedding is not None]
+    verifier = [r.verifier_embedding for r in rows if r.verifier_embedding is not None]
+    complete = verifier and len(verifier) == len(rows)
     return Pool(
         hashes=[row.content_hash for row in rows],
         truth=[row.truth for row in rows],
         truth_ids=[-1 if row.truth_id is None else row.truth_id for row in rows],
         sources=[row.source for row in rows],
         classifier=unpack([row.classifier_embedding for row in rows], classifier_dim),
-        verifier=unpack(own, verifier_dim) if own and len(own) == len(rows) else None,
+        verifier=unpack(verifier, verifier_dim) if complete else None,
     )
 
 
 def counts(connection: Connection, space_id: int) -> ObservationCounts:
     """How many observations of each kind a space has, and how many may calibrate."""
-    columns = (Observation.origin, Observation.sampling)
-    query = (
-        select(*columns, func.count()).where(Observation.space_id == space_id).group_by(*columns)
-    )
-    found = {(origin, sampling): count for origin, sampling, count in connection.execute(query)}
-    usable = (
-        select(func.count())
-        .select_from(Observation)
-        .where(Observation.space_id == space_id, *_USABLE)
-    )
+
+    def count(*conditions: ColumnElement[bool]) -> int:
+        query = select(func.count()).select_from(Observation)
+        return connection.scalar(query.where(Observation.space_id == space_id, *conditions)) or 0
+
     return ObservationCounts(
-        calibration=sum(count for (origin, _), count in found.items() if origin == "calibration"),
-        random=found.get(("feedback", "random"), 0),
-        chosen=found.get(("feedback", "chosen"), 0),
-        usable=connection.scalar(usable) or 0,
+        calibration=count(Observation.origin == "calibration"),
+        random=count(_RANDOM_FEEDBACK),
+        chosen=count(Observation.origin == "feedback", Observation.sampling == "chosen"),
+        usable=count(*_USABLE),
     )
 
 
 def newest_id(connection: Connection, space_id: int) -> int:
-    """The largest id of a space's observations, 0 without any: what comes later has a larger
-    one."""
-    return (
-        connection.scalar(select(func.max(Observation.id)).where(Observation.space_id == space_id))
-        or 0
-    )
+    """The largest id of a space's observations, 0 without any: later ones have larger ids."""
+    newest = select(func.max(Observation.id)).where(Observation.space_id == space_id)
+    return connection.scalar(newest) or 0
 
 
 def accepted_random(connection: Connection, space_id: int) -> list[tuple[int, int]]:
     """(predicted label id, true label id or −1) of the randomly drawn feedback that the calibration
-    in force accepted, in order of time. Images that were known before it cannot testify about it:
-    they may have made it."""
+    in force accepted, in order of time. Images that were stored before it are left out: they may
+    have made it."""
     calibration = calibrations.current(connection, space_id)
     if calibration is None:
         return []
-    columns = (Observation.predicted_id, Observation.truth_id)
-    asked = (Observation.space_id == space_id, Observation.calibration_id == calibration.id)
-    of_kind = (
-        Observation.origin == "feedback",
-        Observation.sampling == "random",
-        Observation.accepted.is_(True),
-    )
-    before = (
-        calibration.observed
-    )  # not by the dates, where there is another way: a clock may have been wrong
+    # By ids where the calibration has them: a clock may have been wrong.
     later = (
         Observation.created_at > calibration.created_at
-        if before is None
-        else Observation.id > before
+        if calibration.observed is None
+        else Observation.id > calibration.observed
     )
-    rows = connection.execute(
-        select(*columns).where(*asked, *of_kind, later).order_by(Observation.id)
+    query = select(Observation.predicted_id, Observation.truth_id).where(
+        Observation.space_id == space_id,
+        Observation.calibration_id == calibration.id,
+        _RANDOM_FEEDBACK,
+        Observation.accepted.is_(True),
+        later,
     )
+    rows = connection.execute(query.order_by(Observation.id))
     return [(row.predicted_id, -1 if row.truth_id is None else row.truth_id) for row in rows]
 
 
 def mark_promoted(connection: Connection, space_id: int, support_ids: Mapping[bytes, int]) -> None:
-    """Remember which images of a space (content hash → support image id) have become support
-    images, however drawn."""
+    """Store which images of a space (content hash → support image id) have become support images,
+    whatever their sampling."""
     for content, support_id in support_ids.items():
         same = (Observation.space_id == space_id, Observation.content_hash == content)
         connection.execute(update(Observation).where(*same).values(support_id=support_id))
-
-
-def _values(item: NewObservation) -> dict[str, Any]:
-    classifier = pack(item.classifier_embedding)
-    verifier = None if item.verifier_embedding is None else pack(item.verifier_embedding)
-    verdict = {
-        name: getattr(item.verdict, name, None) for name in GivenVerdict.__dataclass_fields__
-    }
-    plain = {
-        name: getattr(item, name)
-        for name in ("content_hash", "origin", "sampling", "truth_id", "truth", "source")
-    }
-    embeddings = {"classifier_embedding": classifier, "verifier_embedding": verifier}
-    return plain | embeddings | verdict | {"checksum": checksum(classifier, verifier)}

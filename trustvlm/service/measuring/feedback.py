@@ -69,8 +69,8 @@ def feedback(
     accepted = np.array([one is True for one in verdicts.accepted.tolist()], dtype=np.bool_)
     return FeedbackResult(
         ids=tuple(ids.tolist()),
-        added=len(set(stored.ids)) - stored.known,
-        updated=stored.known,
+        added=len(set(stored.ids)) - stored.repeated,
+        updated=stored.repeated,
         apart=stored.apart,
         right=int(right.sum()),
         accepted_wrong=int((accepted & ~right).sum()),
