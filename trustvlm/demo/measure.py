@@ -142,8 +142,8 @@ def calibrate(service: TrustService, held_out: HeldOut) -> Kept:
     """Calibrate on every second held-out image, and let the calibration decide about the others."""
     rows = np.arange(len(held_out.paths))
     half, others = _rows(held_out, rows[::2]), _rows(held_out, rows[1::2])
-    # From the files: their bytes say who chooses and who proves, and are the same on every machine;
-    # embeddings are not.
+    # From the files: their bytes divide the images into those that choose and those that prove, and
+    # are equal on every machine; embeddings are not.
     images = Queries(images=half.paths)
     made = service.calibrate(
         SPACE, images, half.truth.tolist(), max_risk=MAX_RISK, confidence=CONFIDENCE

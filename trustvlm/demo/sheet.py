@@ -87,7 +87,7 @@ def draw_sheet(
 
 
 def _card(case: Case, thumbnails: Thumbnails) -> Image.Image:
-    """One case: the image, what was said of it and why, and the evidence of both sides."""
+    """One case: the image, its verdict and reasons, and the evidence of both sides."""
     card = Image.new("RGB", _CARD, _WHITE)
     pen = ImageDraw.Draw(card)
     colour = _RIGHT if case.right else _WRONG

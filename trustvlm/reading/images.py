@@ -1,5 +1,5 @@
-"""Finding images in folders, by one rule for every verb. What is left out is counted, so that it
-can be said."""
+"""Finding images in folders, by one rule for every verb. What is left out is counted, so that
+commands can report it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MAX_FILES = 2_000_000
 IMAGE_SUFFIXES = {
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff",
     ".ppm", ".pgm", ".pbm", ".pnm",
-    # Where they cannot be read, this is better said by name than passed over in silence:
+    # Not read: the message names each, where leaving them out would hide them.
     ".heic", ".heif", ".avif", ".jp2", ".j2k", ".jpx", ".jxl", ".jxr", ".dcm", ".hif", ".psd",
     ".svg", ".eps", ".pfm", ".exr", ".hdr", ".tga", ".qoi", ".dng", ".cr2", ".cr3", ".crw", ".nef",
     ".nrw", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw", ".x3f", ".iiq", ".mrw", ".3fr", ".rwl",

@@ -37,7 +37,7 @@ _WNID_LINE = re.compile(r"(n\d{8})[\s:]+(?:\d+\s+)?(\S.*)")  # "n02119789 1 kit_
 
 @dataclass(frozen=True)
 class NameList:
-    """The names of a file, in its order, and what is to be said of the file."""
+    """The names of a file, in its order, and notes on the file for the user."""
 
     names: list[Listed]
     notes: list[str]
@@ -124,7 +124,7 @@ def _repeats(path: Path, names: Sequence[Listed]) -> Iterator[str]:
 
 
 def _in_lines(path: Path, text: str) -> tuple[list[Listed], list[str]]:
-    """The names of a list, one a line, and what is to be said of it. Raises InvalidInput for files
+    """The names of a list, one a line, and notes on it. Raises InvalidInput for files
     of another kind."""
     lines = {
         number: line.strip()

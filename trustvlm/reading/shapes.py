@@ -1,5 +1,5 @@
-"""Telling a plain list, one name a line, from files of another make: none of them is read line by
-line in silence."""
+"""Telling a plain list, one name a line, from files of another make, which must not become labels
+line by line."""
 
 from __future__ import annotations
 

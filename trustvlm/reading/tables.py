@@ -134,7 +134,7 @@ def folders_in_table(path: Path, text: str) -> list[Listed] | None:
 
 
 def require_distinct(path: Path, numbers: Sequence[int]) -> None:
-    """Raises InvalidInput for class numbers of which one occurs twice."""
+    """Raises InvalidInput where a class number occurs twice."""
     if len(set(numbers)) < len(numbers):
         twice = next(number for number in numbers if numbers.count(number) > 1)
         raise InvalidInput(f"{path}: the class number {twice} occurs twice")

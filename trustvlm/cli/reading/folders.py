@@ -1,4 +1,4 @@
-"""Folders of images on the command line: what is left out of them is said."""
+"""Folders of images on the command line, with notes on what is left out of them."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def check_exclude(exclude: Sequence[str], paths: object) -> None:
 
 @contextmanager
 def finding(exclude: Sequence[str]) -> Iterator[ImageFinder]:
-    """A finder of images; at the end it is said what it left out, and which patterns left nothing
-    out."""
+    """A finder of images; at the end, notes on what it left out, and on patterns that match
+    nothing."""
     finder = ImageFinder(exclude)
     try:
         yield finder
@@ -112,7 +112,7 @@ def images_by_label(
     complete: bool = False,
 ) -> dict[LabelName, list[str]]:
     """The images of each label, named by `naming`; sub-folders in `keep` are called as they are.
-    What looks odd is said.
+    Notes name what looks wrong.
 
     See :func:`trustvlm.reading.labelled.label_folders` and :class:`trustvlm.reading.naming.Naming`.
 

@@ -1,4 +1,4 @@
-"""How commands read images, and what they say of those that they could not read or had to
+"""How commands read images, and what they print about those that they could not read or had to
 change."""
 
 from __future__ import annotations

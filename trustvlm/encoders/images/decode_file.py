@@ -10,7 +10,8 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from trustvlm.encoders.images.foreign import layout_of, refused, what_it_is
@@ -145,8 +146,10 @@ def _opener(data: bytes, name: str) -> tuple[Callable[[], Image], str]:
     """
     from PIL import Image as pil
 
-    if any(form not in pil.OPEN for form in FORMATS):
-        pil.init()
+    pil.preinit()  # the common formats; the plugins of formats that are not read are never loaded
+    for plugin in ("Tiff", "WebP", "Avif"):
+        with suppress(ImportError):  # Pillow before 11.3 has none for AVIF
+            import_module(f"PIL.{plugin}ImagePlugin")
     if reason := refused(data):
         raise UnreadableImage(name, reason)
     for form in FORMATS:

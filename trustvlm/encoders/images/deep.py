@@ -2,8 +2,8 @@
 would throw away.
 
 Of 16-bit colour Pillow keeps the upper byte of each sample, so that 12-bit data become black. Its
-decoders can be asked for the other byte order, which keeps the lower one: the file is decoded twice
-and the bytes are put together.
+decoders can be told to use the other byte order, which keeps the lower one: the file is decoded
+twice and the bytes are put together.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 Numbers = npt.NDArray[Any]
-Rows = Callable[[int, int], Numbers]
+Band = Callable[[int, int], tuple[Numbers, Numbers | None]]
 
 _SWAPPED = {";16B": ";16L", ";16L": ";16B", ";16N": ";16B" if sys.byteorder == "little" else ";16L"}
 _LITTLE = {"I;16BS": "I;16S", "I;32BS": "I;32S", "F;32BF": "F;32F"}
@@ -50,8 +50,8 @@ class Deep:
         size: (width, height).
         what: what kind of image it is, for a remark: "of 16 bit".
         type_ranges: ranges that are those of the file's type, so that nothing is stretched.
-        rows: (top, bottom) → (rows, width) grey values or (rows, width, 3) colours.
-        visible: (top, bottom) → (rows, width) opacity from 0 to 1; None: all of it is opaque.
+        band: (top, bottom) → (rows, width) grey values or (rows, width, 3) colours, and (rows,
+            width) opacity from 0 to 1, None where all of it is opaque.
         no_data: the value that the file says means "not measured".
         white_is_zero: the smallest value is white.
         premultiplied: the colours are multiplied by the opacity.
@@ -61,8 +61,7 @@ class Deep:
     size: tuple[int, int]
     what: str
     type_ranges: tuple[tuple[float, float], ...]
-    rows: Rows
-    visible: Rows | None = None
+    band: Band
     no_data: float | None = None
     white_is_zero: bool = False
     premultiplied: bool = False
@@ -94,18 +93,18 @@ def deep_grey(image: Image) -> Deep | None:
         image.mode == "I" and bits == 32 and tiff_values(image, _BITS) and not _is_signed(image)
     )
 
-    def rows(top: int, bottom: int) -> Numbers:
+    def band(top: int, bottom: int) -> tuple[Numbers, Numbers | None]:
         values = np.asarray(image.crop((0, top, image.width, bottom)))
+        opacity = values != key if isinstance(key, int) else None
         if signed_bytes:
-            return values.view(np.int8)
-        return values.view(np.uint32) if unsigned else values
+            values = values.view(np.int8)
+        return values.view(np.uint32) if unsigned else values, opacity
 
     return Deep(
         image.size,
         "of floating point" if image.mode == "F" else f"of {bits} bit",
         _FLOAT_RANGES.get(image.mode, type_ranges),
-        rows,
-        visible=(lambda top, bottom: rows(top, bottom) != key) if isinstance(key, int) else None,
+        band,
         no_data=_no_data(image),
         white_is_zero=tiff_values(image, _PHOTOMETRIC) == (0,),
     )
@@ -142,7 +141,7 @@ def deep_ppm(image: Image) -> Deep | None:
         image.size,
         f"of {largest.bit_length()} bit",
         ((0.0, float(largest)),),
-        lambda top, bottom: pixels[top:bottom],
+        lambda top, bottom: (pixels[top:bottom], None),
     )
 
 
@@ -187,28 +186,21 @@ def deep_colour(image: Image, reopen: Callable[[], Image]) -> Deep | None:
     key = image.info.get("transparency")
     full = 2.0 ** (8 + _largest(upper).bit_length()) - 1  # 4095 where opacity has 12 bits as well
 
-    def samples(top: int, bottom: int) -> Numbers:
+    def band(top: int, bottom: int) -> tuple[Numbers, Numbers | None]:
         box = (0, top, image.width, bottom)
-        joined: Numbers = np.asarray(upper.crop(box)).astype(np.uint16) << 8 | np.asarray(
-            lower.crop(box)
-        )
-        return joined
-
-    def colours(top: int, bottom: int) -> Numbers:
-        return samples(top, bottom)[..., 0] if upper.mode == "LA" else samples(top, bottom)[..., :3]
-
-    def visible(top: int, bottom: int) -> Numbers:
-        if upper.mode == "RGB":
-            return np.asarray((samples(top, bottom) != np.array(key)).any(axis=-1))
-        opacity: Numbers = samples(top, bottom)[..., -1] / full
-        return opacity
+        high, low = (np.asarray(part.crop(box)) for part in (upper, lower))
+        samples = high.astype(np.uint16) << 8 | low
+        if upper.mode != "RGB":
+            colours = samples[..., 0] if upper.mode == "LA" else samples[..., :3]
+            return colours, samples[..., -1] / full
+        opaque = (samples != np.array(key)).any(axis=-1) if isinstance(key, tuple) else None
+        return samples, opaque
 
     return Deep(
         image.size,
         "of 16 bit",
         ((0.0, 65535.0),),
-        colours,
-        visible=None if upper.mode == "RGB" and not isinstance(key, tuple) else visible,
+        band,
         upper=upper,
         premultiplied=modes[0].startswith("RGBa"),
     )

@@ -21,7 +21,7 @@ Values = npt.NDArray[np.float64]
 MAX_SAMPLE = 262_144
 """Pixels that a range is estimated from; a larger image is sampled by a grid."""
 
-_OUTLIERS = 100  # one pixel in so many, at either end, may be an outlier
+_OUTLIERS = 100  # one pixel in a hundred, at either end, may be an outlier
 _LEVELS = 64  # distinct values that a picture has at least
 _BRIGHT = 191  # the largest value, of 255, of a picture that needs no stretching
 _FILL = 1e18  # floating-point values beyond are fill values

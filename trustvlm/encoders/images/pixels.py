@@ -176,35 +176,23 @@ def _stretched(
     height = deep.size[1]
     chosen = _range_of(deep) if fixed is None else ValueRange(*fixed, *fixed)
     low, high = chosen.low, chosen.high
-    believed = deep.visible is not None and disbelief is None
     rgb = pil.new("RGB", deep.size)
     step = _deep_rows(deep)
     table = _scaled(np.arange(65536), deep, low, high)  # all values of 16 bits
     for top in range(0, height, step):
-        bottom = min(top + step, height)
-        stored = deep.rows(top, bottom)
-        grey = (
-            table[stored]
-            if stored.dtype.kind == "u" and stored.dtype.itemsize == 2
-            else _scaled(stored, deep, low, high)
-        )
-        if believed and deep.visible is not None:
-            opacity = deep.visible(top, bottom).astype(np.float32)
-            opacity = opacity[..., None] if grey.ndim == 3 else opacity
-            grey = (grey if deep.premultiplied else grey * opacity) + 255.0 * (1.0 - opacity)
-        rgb.paste(
-            pil.fromarray(np.rint(np.clip(grey, 0.0, 255.0)).astype(np.uint8)).convert("RGB"),
-            (0, top),
-        )
+        stored, opacity = deep.band(top, min(top + step, height))
+        of_16_bits = stored.dtype.newbyteorder("=") == np.uint16
+        grey = table[stored] if of_16_bits else _scaled(stored, deep, low, high)
+        if opacity is not None and disbelief is None:
+            share = opacity.astype(np.float32)
+            share = share[..., None] if grey.ndim == 3 else share
+            grey = (grey if deep.premultiplied else grey * share) + 255.0 * (1.0 - share)
+        pixels = np.rint(np.clip(grey, 0.0, 255.0)).astype(np.uint8)
+        rgb.paste(pil.fromarray(pixels).convert("RGB"), (0, top))
     remarks = [] if disbelief is None else [disbelief]
     if fixed is not None or (low, high) not in deep.type_ranges:
-        remarks.append(
-            Remark(
-                deep.what,
-                low=chosen.least if fixed else low,
-                high=chosen.largest if fixed else high,
-            )
-        )
+        ends = (chosen.least, chosen.largest) if fixed else (low, high)
+        remarks.append(Remark(deep.what, *ends))
     if chosen.no_data:
         remarks.append(_NO_DATA)
     if chosen.cut:
@@ -230,7 +218,7 @@ def _range_of(deep: Deep) -> ValueRange:
     step = math.ceil(math.sqrt(max(1.0, width * height / MAX_SAMPLE)))
     rows = _deep_rows(deep) if step == 1 else 1
     grid = [
-        deep.rows(top, min(top + rows, height))[:, ::step].ravel()
+        deep.band(top, min(top + rows, height))[0][:, ::step].ravel()
         for top in range(0, height, max(rows, step))
     ]
     return estimate_range(np.concatenate(grid), deep.no_data)

@@ -1,4 +1,4 @@
-"""Image files decoded and preprocessed in sandboxes, a few of which wait for the next call.
+"""Image files decoded and preprocessed in sandboxes; a few sandboxes wait for the next call.
 
 A sandbox loads Pillow and NumPy only, and none of torch. Pixels come back as bytes, a quarter of
 what the floats that they become would be.
@@ -47,7 +47,7 @@ class FilePixels:
         thumbnail: JPEG of at most 128 pixels a side.
         remarks: what was done to the pixels.
         crops: (height, width, 3) uint8 pixels, one array for each preprocessing.
-        image: the upright RGB image; None unless it was asked for.
+        image: the upright RGB image; None unless the caller wants it.
         uniform: the image has a single colour.
     """
 
