@@ -434,7 +434,7 @@ def test_an_original_is_on_the_disk_before_the_commit_that_refers_to_it(
     subprocess.run(
         [*command, str(tmp_path / "home"), str(images["red"][0])], check=True, timeout=120
     )
-    calls = [line.split(" ", 1)[1] for line in trace.read_text().splitlines()]
+    calls = [line.split(None, 1)[1] for line in trace.read_text().splitlines()]
     (renamed,) = [
         i for i, call in enumerate(calls) if call.startswith("rename") and "/originals/" in call
     ]
