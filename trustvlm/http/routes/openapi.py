@@ -3,7 +3,6 @@ document made of them."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,6 +35,10 @@ READ, WRITE = _SCOPES["read"], _SCOPES["write"]
 
 _BODIES: dict[str, type[Options]] = {}
 _FORMS: dict[str, type[Options]] = {}
+_ABOUT = (
+    "Says whether a vision-language model's label can be trusted. Keys go into "
+    "'Authorization: Bearer KEY' or 'X-API-Key: KEY'."
+)
 _BYTES = {"type": "string", "format": "binary"}
 _PROBLEM = {
     "type": "object",
@@ -48,29 +51,6 @@ _PROBLEM = {
         }
     },
 }
-
-
-_SPACE = {"space": "$request.path.space"}
-_LINKS: dict[tuple[str, str, str], tuple[str, dict[str, str]]] = {
-    ("post", "/v1/spaces", "201"): ("space", {"space": "$response.body#/name"}),
-    ("get", "/v1/spaces", "200"): ("space", {"space": "$response.body#/spaces/0/name"}),
-    ("get", "/v1/spaces/{space}/labels", "200"): (
-        "label",
-        {**_SPACE, "label": "$response.body#/labels/0/name"},
-    ),
-    ("get", "/v1/spaces/{space}/labels/{label}/supports", "200"): (
-        "support",
-        {**_SPACE, "support": "$response.body#/supports/0/id"},
-    ),
-    ("get", "/v1/spaces/{space}/calibrations", "200"): (
-        "calibration",
-        {**_SPACE, "calibration": "$response.body#/calibrations/0/id"},
-    ),
-    ("get", "/v1/jobs", "200"): ("job", {"job": "$response.body#/jobs/0/id"}),
-    ("post", "/v1/spaces/{space}/evaluate", "202"): ("job", {"job": "$response.body#/id"}),
-}
-"""(method, path, status) → the parameter that its answer holds, and where in the exchange each
-parameter stands."""
 
 
 def route(
@@ -149,12 +129,10 @@ def describe(app: FastAPI, root_path: str) -> None:
 
 
 def _document(app: FastAPI, root_path: str) -> dict[str, Any]:
-    keys = "'Authorization: Bearer KEY' or 'X-API-Key: KEY'"
     document = get_openapi(
         title="trustvlm",
         version=__version__,
-        description="Says whether a vision-language model's label can be trusted. Keys go into "
-        f"{keys}.",
+        description=_ABOUT,
         routes=app.routes,
         servers=[{"url": root_path}] if root_path else None,
     )
@@ -179,23 +157,4 @@ def _document(app: FastAPI, root_path: str) -> dict[str, Any]:
         for operation in operations.values():
             operation["responses"].pop("422", None)
             operation["responses"] |= problems
-    _link(document["paths"])
     return document
-
-
-def _link(paths: dict[str, Any]) -> None:
-    """Link every answer that holds a name or an id to the requests whose path takes it."""
-    operations = [
-        (set(re.findall(r"{(\w+)}", path)), operation)
-        for path, methods in paths.items()
-        for operation in methods.values()
-    ]
-    for (method, path, status), (held, places) in _LINKS.items():
-        paths[path][method]["responses"][status]["links"] = {
-            operation["operationId"]: {
-                "operationId": operation["operationId"],
-                "parameters": {name: places[name] for name in sorted(parameters)},
-            }
-            for parameters, operation in operations
-            if held in parameters and parameters <= places.keys()
-        }
