@@ -32,9 +32,8 @@ class AsgiTransport(httpx.BaseTransport):
     """An httpx transport for a synchronous client that calls an ASGI application, on an event loop
     of its own.
 
-    Bodies are handed on piece by piece as the application asks for them. The application's lifespan
-    is not run, and what it raises is raised here. An answer that takes longer than the request's
-    read timeout is httpx.ReadTimeout.
+    The application receives bodies piece by piece. Its lifespan is not run, and its exceptions are
+    raised here. An answer that takes longer than the request's read timeout is httpx.ReadTimeout.
     """
 
     def __init__(self, app: App) -> None:
@@ -46,17 +45,16 @@ class AsgiTransport(httpx.BaseTransport):
         self._thread.start()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """The application's answer, whole."""
-        asked = asyncio.run_coroutine_threadsafe(self._answer(request), self._loop)
+        """The application's complete answer."""
+        answer = asyncio.run_coroutine_threadsafe(self._answer(request), self._loop)
         try:
-            return asked.result(request.extensions.get("timeout", {}).get("read"))
+            return answer.result(request.extensions.get("timeout", {}).get("read"))
         except TimeoutError as error:
-            if asked.done():
-                raise  # the application's own
-            asked.cancel()
-            raise httpx.ReadTimeout(
-                "the application did not answer in time", request=request
-            ) from error
+            if answer.done():
+                raise  # by the application
+            answer.cancel()
+            message = "the application did not answer in time"
+            raise httpx.ReadTimeout(message, request=request) from error
         except CancelledError as error:
             raise httpx.ReadError("the transport was closed", request=request) from error
 
@@ -74,8 +72,7 @@ class AsgiTransport(httpx.BaseTransport):
                 if not failed:
                     await answered.wait()
                 return {"type": "http.disconnect"}
-            # in a thread: making the next piece may take its time, or ask this application
-            # something
+            # in a thread: the next piece may take long, or call this application
             try:
                 piece = await asyncio.to_thread(next, pieces, None)
             except Exception as error:
@@ -96,9 +93,8 @@ class AsgiTransport(httpx.BaseTransport):
         if failed:
             raise failed[0]
         if not start:
-            raise httpx.RemoteProtocolError(
-                "the application ended without an answer", request=request
-            )
+            message = "the application ended without an answer"
+            raise httpx.RemoteProtocolError(message, request=request)
         return httpx.Response(
             start["status"], headers=start["headers"], content=b"".join(body), request=request
         )
