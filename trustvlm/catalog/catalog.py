@@ -41,7 +41,7 @@ class _JoinedWrites(threading.local):
 
 class Catalog:
     """An open catalog. Transactions from several threads and processes may overlap; after a fork
-    open it anew.
+    open it again.
 
     Opening checks the schema and creates nothing; :meth:`create` and :meth:`upgrade` do.
     """
@@ -72,7 +72,7 @@ class Catalog:
     def create(cls, path: Path) -> Catalog:
         """The catalog at `path`, made at the newest schema when there is none. Safe when several
         processes do it at once."""
-        # A file without tables is one that somebody is making.
+        # A file without tables is one that a process is making.
         if not path.is_file() or cls.schema_of(path, read_only=False) is None:
             make_folder(path.parent)
             reached("home.made")

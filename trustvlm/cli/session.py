@@ -26,7 +26,7 @@ def default_home() -> Path:
 
 
 def on_terminal() -> bool:
-    """Whether somebody is there to answer a question."""
+    """Whether stdin is a terminal, so that a question can be answered."""
     return sys.stdin.isatty()
 
 

@@ -69,7 +69,7 @@ def list_rows(connection: Connection, space: str | None, limit: int) -> list[Job
 
 
 def running(connection: Connection) -> list[JobRecord]:
-    """Jobs that somebody is at, or was when they died."""
+    """Jobs that a worker does, or did when it died."""
     return [
         JobRecord(*row)
         for row in connection.execute(

@@ -50,8 +50,7 @@ __all__ = [
 # SQLite gives AUTOINCREMENT (ids never reused) to INTEGER primary keys only.
 Id = BigInteger().with_variant(Integer, "sqlite")
 PURGING = datetime(1970, 1, 1, tzinfo=UTC)
-"""When a space was removed of which a purge has taken some already: it cannot be restored any
-more."""
+"""The removal time of a space that a purge has begun to delete: it cannot be restored."""
 ALIVE = text("removed_revision IS NULL")
 GONE = text("removed_revision IS NOT NULL")
 REMOVED = text("removed_at IS NOT NULL")
@@ -262,7 +261,7 @@ class Change(Base):
 
 class Fit(Base):
     """What a space's support images say, as the service computed it. Derived: it can be computed
-    anew."""
+    again."""
 
     __tablename__ = "fits"
 
@@ -295,8 +294,7 @@ class CalibrationRow(Base):
 
 
 class Observation(Base):
-    """An image whose true label somebody told us, for calibration and for watching over the
-    promise."""
+    """An image whose true label a user gave, for calibration and for watching over the promise."""
 
     __tablename__ = "observations"
     __table_args__ = (

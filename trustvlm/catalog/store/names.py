@@ -33,7 +33,7 @@ def forms(names: Iterable[str]) -> set[str]:
     Raises:
         InvalidInput: what is no text, or cannot be stored as UTF-8.
     """
-    found = set()
+    spellings = set()
     for name in names:
         if not isinstance(name, str):
             raise InvalidInput(f"name: expected a string, got {type(name).__name__}")
@@ -43,5 +43,5 @@ def forms(names: Iterable[str]) -> set[str]:
             raise InvalidInput(
                 f"name: {brief(name)} holds half a character (a lone surrogate), which no name does"
             ) from error
-        found |= {name, normal(name)}
-    return found
+        spellings |= {name, normal(name)}
+    return spellings

@@ -130,7 +130,7 @@ def _give_up(connection: sqlite3.Connection, record: Any, error: BaseException |
     statement.
 
     Closing alone does not: SQLite keeps a closed connection, and its write lock, as long as
-    somebody holds a cursor of it, and the traceback of the exception does.
+    a cursor of it is held, and the traceback of the exception does.
     """
     connection.rollback()
 
@@ -193,8 +193,8 @@ def _meaning(error: Any, path: Path) -> TrustVLMError:
 def problems(connection: Connection, limit: int = 100) -> list[str]:
     """What SQLite finds wrong with the file: its pages, its indexes, values missing where there
     must be one."""
-    found = connection.exec_driver_sql(f"PRAGMA integrity_check({limit})")
-    return [str(message) for (message,) in found if message != "ok"]
+    messages = connection.exec_driver_sql(f"PRAGMA integrity_check({limit})")
+    return [str(message) for (message,) in messages if message != "ok"]
 
 
 def broken_references(connection: Connection) -> Iterator[tuple[str, int, str]]:
@@ -204,13 +204,13 @@ def broken_references(connection: Connection) -> Iterator[tuple[str, int, str]]:
 
 
 def indexes(connection: Connection) -> list[str]:
-    """The names of the indexes that can be made anew."""
+    """The names of the indexes that can be rebuilt."""
     query = "SELECT name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL ORDER BY name"
     return [name for (name,) in connection.exec_driver_sql(query)]
 
 
 def rebuild_index(connection: Connection, name: str) -> None:
-    """Make one index anew from its table, or drop it where damaged rows break its uniqueness: while
+    """Rebuild an index from its table, or drop it where damaged rows break its uniqueness: while
     it is there and disagrees with its table, SQLite refuses to mend these."""
     quoted = name.replace('"', '""')
     try:

@@ -44,8 +44,8 @@ class Quarantine(Base):
     """The row's vectors or picture: text prototype; embedding and classifier embedding; JPEG.
     Prototypes, which are derived from support images, are not kept."""
     removed_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
-    """When somebody had removed it, before it was found damaged. Then it goes when the undo window
-    has passed; other rows go only by a purge that somebody asked for."""
+    """When a user had removed it, before it was found damaged. Then it goes when the undo window
+    has passed; other rows go only by a purge that a user asks for."""
     quarantined_at: Mapped[datetime] = mapped_column(UTCDateTime)
 
 

@@ -4,7 +4,7 @@ a new epoch.
 A copy is made page by page (SQLite's backup API) inside one read transaction. In WAL mode a reader
 keeps no writer waiting and no writer changes what a reader sees, so the copy is one state of the
 catalog, needs no write lock at all, and ends after one pass however much is written meanwhile;
-outside a transaction the backup API would begin anew with each foreign commit. VACUUM INTO would
+outside a transaction the backup API would start over with each foreign commit. VACUUM INTO would
 give a smaller file, at several times the processor's work and of a transaction's length. What it
 costs: until it ends, the write-ahead log cannot be reset, and grows with what is written.
 
@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from sqlalchemy import Connection, create_engine, func, insert, select, text, update
@@ -56,9 +57,8 @@ def copy_catalog(
             closing(sqlite3.connect(target)) as copy,
         ):
             page = connection.scalar(text("PRAGMA page_size")) or 0
-            connection.scalar(
-                select(func.count()).select_from(text("sqlite_master"))
-            )  # the state is fixed from here on
+            # The first read fixes the state that is copied.
+            connection.scalar(select(func.count()).select_from(text("sqlite_master")))
             copy.execute("PRAGMA synchronous=OFF")  # synced once, below
 
             def report(status: int, remaining: int, total: int) -> None:
@@ -106,23 +106,22 @@ def facts(path: Path) -> CatalogFacts:
             program.
     """
     with _at_rest(path) as connection:
-        found = connection.scalar(text("PRAGMA quick_check(1)"))
-        if found != "ok":
+        check = str(connection.scalar(text("PRAGMA quick_check(1)")))
+        if check != "ok":
             raise Damaged(
-                f"{path} is not a sound SQLite file ({str(found).splitlines()[-1]:.200}); see "
+                f"{path} is not a sound SQLite file ({check.splitlines()[-1]:.200}); see "
                 f"'trustvlm verify'"
             )
-        others = text(
-            "SELECT type || ' ' || name FROM sqlite_master WHERE type NOT IN ('table', 'index') "
-            "LIMIT 1"
+        others = (
+            "SELECT type || ' ' || name FROM sqlite_master WHERE type NOT IN ('table', 'index')"
         )
-        if (other := connection.scalar(others)) is not None:
+        if (other := connection.scalar(text(f"{others} LIMIT 1"))) is not None:
             raise Damaged(f"{path} holds the {other}; a catalog has tables and indexes only")
         return facts_of(connection, path)
 
 
 def facts_of(connection: Connection, path: Path) -> CatalogFacts:
-    """The same over a connection, without the check.
+    """What a catalog is, without a check of its structure.
 
     Raises:
         Damaged: it is no catalog. SchemaMismatch: it is newer than this program.
@@ -135,28 +134,24 @@ def facts_of(connection: Connection, path: Path) -> CatalogFacts:
     if epoch is None:
         raise Damaged(f"{path} has lost its epoch; restore a backup")
     # Both are counted in an index that holds no vectors.
-    labels = select(Label.space_id, func.count(Label.name)).where(Label.removed_revision.is_(None))
-    supports = select(Support.space_id, func.count(Support.content_hash)).where(
-        Support.removed_revision.is_(None)
-    )
-    label_counts = {
-        key: count for key, count in connection.execute(labels.group_by(Label.space_id))
-    }
-    support_counts = {
-        key: count for key, count in connection.execute(supports.group_by(Support.space_id))
-    }
-    rows = connection.execute(
-        select(Space.id, Space.name, Space.revision).where(Space.removed_at.is_(None))
-    )
+    labels = _live_counts(connection, Label, Label.name)
+    supports = _live_counts(connection, Support, Support.content_hash)
+    live = select(Space.id, Space.name, Space.revision).where(Space.removed_at.is_(None))
     spaces = [
-        SpaceFacts(r.name, r.revision, label_counts.get(r.id, 0), support_counts.get(r.id, 0))
-        for r in rows
+        SpaceFacts(row.name, row.revision, labels.get(row.id, 0), supports.get(row.id, 0))
+        for row in connection.execute(live)
     ]
     return CatalogFacts(revision, epoch, tuple(sorted(spaces, key=lambda space: space.name)))
 
 
+def _live_counts(connection: Connection, table: Any, column: Any) -> dict[int, int]:
+    """Space id → number of live rows."""
+    live = select(table.space_id, func.count(column)).where(table.removed_revision.is_(None))
+    return {row[0]: row[1] for row in connection.execute(live.group_by(table.space_id))}
+
+
 def renew_epoch(connection: Connection) -> str:
-    """Begin another history: every cache and snapshot of the catalog, in whatever process, is void
+    """Begin another history: every cache and snapshot of the catalog, in every process, is void
     once this commits."""
     epoch = str(uuid.uuid4())
     if not connection.execute(update(CatalogState).values(epoch=epoch)).rowcount:
@@ -165,9 +160,9 @@ def renew_epoch(connection: Connection) -> str:
     return epoch
 
 
-def renew_epoch_of(path: Path) -> str:
-    """The same for a catalog file that nobody has open, whatever its schema; no log is left beside
-    it."""
+def renew_epoch_of(path: Path) -> None:
+    """Begin another history of a catalog file that no process has open, of any schema; no log is
+    left beside it."""
     engine = make_engine(path, read_only=False)
     try:
         with (
@@ -175,31 +170,27 @@ def renew_epoch_of(path: Path) -> str:
             engine.connect().execution_options(write=True) as connection,
             connection.begin(),
         ):
-            return renew_epoch(connection)
+            renew_epoch(connection)
     finally:
         engine.dispose()  # the last connection moves the log into the file, and takes it away
 
 
 @contextmanager
 def unused(path: Path) -> Iterator[None]:
-    """Inside the block nobody else has the catalog `path` open, and nobody can read or write it.
+    """Keep every other process away from the catalog `path` within the block.
 
     The file may be renamed there, with its folder: no log lies beside it. (SQLite looks for the log
     by name, so that renaming a file in use would give it the log of another.)
 
     Raises:
-        Busy: somebody has it open. Damaged, Unavailable: it cannot be read.
+        Busy: another process has it open. Damaged, Unavailable: it cannot be read.
     """
-    with closing(
-        sqlite3.connect(
-            f"file:{quote(str(path))}?mode=rw", uri=True, timeout=1.0, isolation_level=None
-        )
-    ) as connection:
+    uri = f"file:{quote(str(path))}?mode=rw"
+    with closing(sqlite3.connect(uri, uri=True, timeout=1.0, isolation_level=None)) as connection:
         try:
             with translated(path):
-                connection.execute(
-                    "PRAGMA journal_mode=DELETE"
-                ).fetchone()  # needs to be alone; opening makes it WAL again
+                # Needs to be alone; opening makes it WAL again.
+                connection.execute("PRAGMA journal_mode=DELETE").fetchone()
                 connection.execute("BEGIN EXCLUSIVE")
         except Busy as error:
             raise Busy(

@@ -84,7 +84,7 @@ _KEYS = {"thumbnail": "support_id", "fit": "space_id"}
 
 
 class Unreadable(dict[str, Any]):
-    """A row of which SQLite can read no more than its key."""
+    """A row that SQLite cannot read, its key aside."""
 
 
 def kind_of_table(table: str) -> str | None:

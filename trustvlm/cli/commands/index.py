@@ -90,7 +90,7 @@ def stats(session: Session, space: str) -> None:
 @text("--recipe", metavar="NAME", help="Change to this recipe; see 'trustvlm index list'.")
 @click.pass_obj
 def rebuild(session: Session, space: str, recipe: str | None) -> None:
-    """Build SPACE's index anew from the catalog."""
+    """Build SPACE's index again from the catalog."""
     with session.writing() as service:
         rebuilt = service.rebuild_index(space, recipe=recipe)
     click.echo(f"rebuilt the index of space {quoted(space)}")

@@ -67,7 +67,7 @@ def list_(session: Session, space: str, form: str) -> None:
 @text(
     "--new-name",
     metavar="NAME",
-    help="Another name; a text prototype made from the name is made anew.",
+    help="Another name; a text prototype made from the name is made again.",
 )
 @click.pass_obj
 def update(

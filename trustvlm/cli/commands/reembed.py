@@ -50,7 +50,7 @@ def _action(name: str, help: str) -> Callable[[F], F]:
     "folders",
     metavar="DIR",
     multiple=True,
-    help="A folder with the image files, found by content whatever their names; besides the "
+    help="A folder with the image files, found by content, not by name; besides the "
     "originals that the home keeps.",
 )
 @file(
@@ -88,7 +88,7 @@ def reembed(session: Session, /, space: str, action: str | None, json_: bool, **
     with session.reading() if action == "status" else session.writing() as service:
         if action == "abort":
             service.abort_reembed(space)
-            click.echo(f"gave up embedding space {quoted(space)} anew; it stays as it is")
+            click.echo(f"gave up re-embedding space {quoted(space)}; it stays as it is")
         elif action == "discard-old":
             service.discard_old(space)
             old = f"the old embeddings of space {quoted(space)}"
@@ -167,7 +167,7 @@ def _print_done(done: Reembedding) -> None:
         note(f"left behind: {images} of known label (calibration, feedback) without original")
     if done.calibrations:
         stale = f"{count(done.calibrations, 'calibration')} stale"
-        note(f"{stale}: run 'trustvlm recalibrate {name}' or calibrate anew")
+        note(f"{stale}: run 'trustvlm recalibrate {name}' or calibrate with new images")
     restore = f"'trustvlm space restore {name}' puts them back"
     note(
         f"the old embeddings are kept: {restore}, 'trustvlm space reembed {name} --discard-old' "

@@ -118,11 +118,10 @@ def register(
     """
     source = _Source(**sources)
     source.check(sync)
-    options = {"keep_originals": keep_originals, "bring_back": bring_back}
-    options |= {"sync": sync, "dry_run": dry_run}
+    options = reading | {"keep_originals": keep_originals, "bring_back": bring_back}
     with session.writing() as service:
         inputs = _inputs(service, space, source, sync)
-        result = _register(service, space, inputs, reading | options)
+        result = _register(service, space, inputs, options | {"sync": sync, "dry_run": dry_run})
     _report(space, inputs, result, sync=sync, bring_back=bring_back)
     if json_:
         click.echo(as_json(asdict(result)))

@@ -19,7 +19,7 @@ from trustvlm.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from trustvlm.service import TrustService
-    from trustvlm.types import Queries
+    from trustvlm.types import Hits, Queries
 
 __all__ = ["search"]
 
@@ -74,20 +74,20 @@ def search(
     classifier embeddings. A text finds support images (--kind support) where their classifier
     embeddings are stored, as they are for image files.
     """
-    from trustvlm.types import Queries
-
     query = exactly_one(image=image, text=text, vector=vector)
     by_classifier = query == "text" or (query == "vector" and side == "classifier")
     kind = kind or ("text" if by_classifier else "support")
     with session.reading() as service:
-        if vector is not None:
-            queries = _vectors(vector, side)
+        if image is not None:
+            queries = _embedded(service, space, image, reading)
         else:
-            queries = (
-                _embedded(service, space, image, reading) if text is None else Queries(text=[text])
-            )
+            queries = _given(text, vector, side)
         hits = service.search(space, queries, kind=kind, k=k)
     row_writer(form, HITS if len(hits) != 1 else HITS[1:]).write(hits.rows())
+    _report(space, hits)
+
+
+def _report(space: str, hits: Hits) -> None:
     if hits.recall is not None:
         share = f"approximate: the index finds {100 * hits.recall:.0f} % of the nearest"
         note(f"{share} (see 'trustvlm index stats {space}')")
@@ -95,19 +95,18 @@ def search(
         note("nothing found: there is nothing of this kind in the space yet")
 
 
-def _vectors(path: Path, side: str) -> Queries:
+def _given(text: str | None, vector: Path | None, side: str) -> Queries:
     from trustvlm.cli.reading.npz import read_query_vectors
     from trustvlm.types import Queries
 
-    vectors = read_query_vectors(path, side)
+    if vector is None:
+        return Queries(text=[str(text)])
+    vectors = read_query_vectors(vector, side)
     return Queries(classifier=vectors) if side == "classifier" else Queries(verifier=vectors)
 
 
-def _embedded(
-    service: TrustService, space: str, image: Path | None, reading: dict[str, Any]
-) -> Queries:
+def _embedded(service: TrustService, space: str, image: Path, reading: dict[str, Any]) -> Queries:
     """Raises NotFound (no such file) or InvalidInput (it cannot be read)."""
-    assert image is not None
     if not os.path.lexists(image):
         raise NotFound(f"no file {image}")
     embedded = service.embed(space, [image], **reading)

@@ -35,8 +35,8 @@ def summary(result: RegisterResult, what: str, labels: int = 1) -> str:
         parts += [f"{count(duplicates, 'duplicate')} skipped"] if duplicates else []
     else:
         number, thing = (duplicates, "support image") if duplicates else (labels, "label")
-        there = f"all {number:,} {thing}s were" if number > 1 else f"the {thing} was"
-        parts.append(f"nothing new: {there} there already")
+        existing = f"all {number:,} {thing}s were" if number > 1 else f"the {thing} was"
+        parts.append(f"nothing new: {existing} there already")
     parts += [f"{len(result.failures):,} unreadable"] if result.failures else []
     return f"{', '.join(parts)}; revision {result.revision}"
 

@@ -132,7 +132,7 @@ def _put_in_place_of(target: Path, made: Path) -> Path:
     names = (name, *(f"{name}-{number}" for number in range(2, 1_000)))
     aside = next(p for p in map(target.with_name, names) if not os.path.lexists(p))
     with copy_catalog.unused(target / CATALOG):
-        # Complete: from here on a crash leaves two whole homes, of which one is in place.
+        # Complete: from here on a crash leaves two complete homes, one of them in place.
         made.rename(aside)
         try:
             reached("restore.aside")

@@ -92,7 +92,7 @@ class Home:
             raise Unavailable("this service is closed; open it again with trustvlm.open")
         if os.getpid() != self.process:
             raise Unavailable(
-                "this service was opened before a fork; open it anew in the child with "
+                "this service was opened before a fork; open it again in the child with "
                 "trustvlm.open"
             )
 

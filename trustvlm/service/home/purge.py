@@ -47,8 +47,8 @@ def purge_expired(home: Home) -> None:
     """Purge what has left its undo window, on the way to another change: nobody waits for readers
     to leave the log.
 
-    Of the quarantine, what somebody had removed before it was found damaged: nobody asked to delete
-    the rest.
+    Of the quarantine, only rows that had been removed before they were found damaged: no user asked
+    to delete the others.
     """
     if _purge(home, home.undo_window, quarantined=False):
         forget_originals(home)

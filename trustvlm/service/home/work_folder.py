@@ -76,7 +76,7 @@ def _sweep(parent: Path) -> None:
     """Delete work folders whose process is gone."""
     for folder in parent.glob(f"{_PREFIX}*"):
         with suppress(OSError), (folder / _LOCK).open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError: somebody works there
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError: its process is alive
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -57,7 +57,7 @@ def check_labels(
 
 
 def _own_problem(facts: SpaceFacts, row: Row, text: str | None) -> str | None:
-    """What is wrong with a label whatever its support images are."""
+    """What is wrong with the columns of a label that do not follow from its support images."""
     if text is not None:
         return f"its text prototype is {text}"
     if name_hash(row["name"]) != row["name_hash"]:

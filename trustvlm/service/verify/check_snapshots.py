@@ -96,16 +96,16 @@ def check_snapshot(
         if outdated is not None:
             return [], [f"{file.path} is not used: {outdated}"]
         if file.kind is None:
-            found = _check_labels(connection, space, facts, file.content, tick)
+            problems = _check_labels(connection, space, facts, file.content, tick)
         else:
             classifier = KINDS[file.kind]
-            found = _check_supports(connection, space, facts, file.content, classifier, tick)
-        problems = list(dict.fromkeys(found))
+            problems = _check_supports(connection, space, facts, file.content, classifier, tick)
+        reported = list(dict.fromkeys(problems))[:_REPORTED]
     except Damaged as error:
-        problems = [str(error)]
+        reported = [str(error)]
     return [
         Damage(facts.name, facts.id, "snapshot", None, str(file.path), problem, "snapshot")
-        for problem in problems[:_REPORTED]
+        for problem in reported
     ], []
 
 
@@ -265,12 +265,12 @@ def _check_index(space: SpaceRecord, snapshot: Snapshot, tick: Tick) -> Iterator
     if len(view) != len(ids):
         yield f"its index has {len(view)} of {len(ids)} prototypes"
     for indexed, rows in view.blocks():
-        known = np.isin(indexed, ids)
-        for label_id in indexed[~known].tolist():
+        listed = np.isin(indexed, ids)
+        for label_id in indexed[~listed].tolist():
             yield f"index: prototype {label_id} is not among its prototypes"
-        right = exact.take(np.searchsorted(ids, indexed[known]))
-        cosine = np.einsum("ij,ij->i", rows[known].astype(np.float64), right)
-        for label_id in indexed[known][cosine < _SAME_DIRECTION].tolist():
+        right = exact.take(np.searchsorted(ids, indexed[listed]))
+        cosine = np.einsum("ij,ij->i", rows[listed].astype(np.float64), right)
+        for label_id in indexed[listed][cosine < _SAME_DIRECTION].tolist():
             yield f"index: prototype {label_id} is not where its row is"
         tick("snapshot row", len(indexed))
 
@@ -304,5 +304,5 @@ def _image_problem(image: StoredRow | None, column: str, dim: int, row: Float32s
         return None  # the catalog's row is damaged, and reported as such
     stored = np.frombuffer(blob, "<f4").astype(np.float64)
     norm = float(np.linalg.norm(stored))
-    near = norm > 0 and float(stored @ row) / norm >= _SAME_DIRECTION
-    return None if near else "is not where its embedding is"
+    same = norm > 0 and float(stored @ row) / norm >= _SAME_DIRECTION
+    return None if same else "is not where its embedding is"

@@ -36,7 +36,7 @@ image, the next one repairs."""
 _SUPPORTS_AT_A_TIME = 200
 
 Remedy = Callable[[Connection, SpaceFacts, Damage, StoredRow, int], bool]
-"""Repairs a row of a space, of which the last argument is the new revision; whether it could."""
+"""Repairs a row of a space; the last argument is the new revision. Whether it could."""
 
 
 def repair(home: Home, space_name: str | None, result: Look) -> tuple[Look, list[Damage]]:
