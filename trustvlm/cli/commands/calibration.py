@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trustvlm.cli.commands.options import FORMAT, SPACE, flag, json_flag
+from trustvlm.cli.commands.options import FORMAT, SPACE, flag, json_flag, number
 from trustvlm.cli.printing.formats import Column, as_json, details, row_writer
-from trustvlm.cli.reading.bounds import Bounded
 from trustvlm.cli.reading.labelled import LabelledOptions, labelled_options
 from trustvlm.cli.session import Session
 from trustvlm.errors import NotFound
@@ -60,17 +59,9 @@ def _params(params: dict[str, float | None]) -> str:
 @click.command()
 @SPACE
 @labelled_options
-@click.option(
-    "--max-risk",
-    type=Bounded("max_risk"),
-    default=0.05,
-    help="At most this share of what is accepted is wrong.",
-)
-@click.option(
-    "--confidence",
-    type=Bounded("confidence"),
-    default=0.9,
-    help="Confidence of that promise, over the draw of the images.",
+@number("--max-risk", default=0.05, help="At most this share of what is accepted is wrong.")
+@number(
+    "--confidence", default=0.9, help="Confidence of that promise, over the draw of the images."
 )
 @click.option(
     "--rule",
@@ -97,9 +88,8 @@ def _params(params: dict[str, float | None]) -> str:
     default="judge",
     help="Labels without support images: judge them by their trust, or never accept them.",
 )
-@click.option(
+@number(
     "--unknown-rate",
-    type=Bounded("unknown_rate"),
     default=0.01,
     help="False alarms of the test for images close to no prototype; 0 switches it off.",
 )

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trustvlm.cli.commands.options import SPACE, file, json_flag
+from trustvlm.cli.commands.options import SPACE, file, json_flag, number
 from trustvlm.cli.printing.formats import Column, as_json, details, row_writer, say
 from trustvlm.cli.printing.safe_text import note
-from trustvlm.cli.reading.bounds import Bounded
 from trustvlm.cli.reading.labelled import LabelledOptions, labelled_options
 from trustvlm.cli.session import Session
 
@@ -79,18 +78,9 @@ LABELS = [
 @click.option(
     "--rules", metavar="NAMES", help="Rules to compare, separated by commas.  [default: all]"
 )
-@click.option(
-    "--risk", type=Bounded("risk"), default=0.05, help="Report the coverage at this risk."
-)
-@click.option(
-    "--coverage", type=Bounded("coverage"), default=0.8, help="Report the risk at this coverage."
-)
-@click.option(
-    "--draws",
-    type=Bounded("draws"),
-    default=5,
-    help="Draws of support images for the curve; 0: no curve.",
-)
+@number("--risk", default=0.05, help="Report the coverage at this risk.")
+@number("--coverage", default=0.8, help="Report the risk at this coverage.")
+@number("--draws", default=5, help="Draws of support images for the curve; 0: no curve.")
 @file("--report", metavar="FILE.html", help="Write a page with plots and pictures.")
 @json_flag(help="Print everything as JSON.")
 @click.pass_obj

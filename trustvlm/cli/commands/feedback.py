@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trustvlm.cli.commands.options import SPACE, file, flag, json_flag, text
+from trustvlm.cli.commands.options import SPACE, file, flag, json_flag, number, text
 from trustvlm.cli.printing.formats import as_json, say
 from trustvlm.cli.printing.safe_text import count, note
-from trustvlm.cli.reading.bounds import Bounded
 from trustvlm.cli.reading.folders import check_exclude, check_naming
 from trustvlm.cli.reading.images import note_images
 from trustvlm.cli.reading.labelled import LabelledOptions, check_names, labelled_options
@@ -107,12 +106,7 @@ def _print(result: FeedbackResult, promote: bool) -> None:
 
 @click.command()
 @SPACE
-@click.option(
-    "--alpha",
-    type=Bounded("alpha"),
-    default=0.05,
-    help="Chance of a false alarm, over all looks together.",
-)
+@number("--alpha", default=0.05, help="Chance of a false alarm, over all looks together.")
 @json_flag(help="Print the comparison as JSON.")
 @click.pass_obj
 def monitor(session: Session, space: str, alpha: float, json_: bool) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from trustvlm.cli.commands.options import SPACE, text
+from trustvlm.cli.commands.options import SPACE, number, text
 from trustvlm.cli.printing.formats import Column, details, row_writer
 from trustvlm.cli.printing.safe_text import note, quoted, utf8
 from trustvlm.cli.reading.bounds import Bounded
@@ -104,13 +104,8 @@ def _print(stats: IndexStats) -> None:
 
 @index.command()
 @SPACE
-@click.option(
-    "--recall",
-    type=Bounded("recall"),
-    default=0.95,
-    help="Share of the nearest that is to be found.",
-)
-@click.option("-k", type=Bounded("k"), default=10, help="How many of the nearest count.")
+@number("--recall", default=0.95, help="Share of the nearest that is to be found.")
+@number("-k", default=10, help="How many of the nearest count.")
 @click.pass_context
 def tune(ctx: click.Context, /, space: str, recall: float, k: int) -> None:
     """Measure how far SPACE's indexes must search, and store that.

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
 from trustvlm.cli.printing.safe_text import utf8
+from trustvlm.cli.reading.bounds import Bounded
 
-__all__ = ["FORMAT", "LABEL", "NAME", "PATHS", "SPACE", "file", "flag", "json_flag", "text"]
+__all__ = [
+    *("FILE", "FORMAT", "LABEL", "NAME", "PATHS", "SPACE"),
+    *("file", "flag", "json_flag", "number", "text"),
+]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 FILE = click.Path(path_type=Path)
 SPACE, NAME, LABEL = (click.argument(name, type=utf8) for name in ("space", "name", "label"))
@@ -25,4 +33,12 @@ FORMAT = click.option(
 text = partial(click.option, type=utf8)
 file = partial(click.option, type=FILE)
 flag = partial(click.option, is_flag=True)
+
+
+def number(option: str, *, bounds: str = "", **settings: Any) -> Callable[[F], F]:
+    """An option within the bounds of that name in :mod:`trustvlm.types.bounds`."""
+    name = bounds or option.lstrip("-").replace("-", "_")
+    return click.option(option, type=Bounded(name), **settings)
+
+
 json_flag = partial(click.option, "--json", "json_", is_flag=True)

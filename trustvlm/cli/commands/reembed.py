@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from trustvlm.cli.commands.options import SPACE, file, flag, json_flag, text
+from trustvlm.cli.commands.options import SPACE, file, flag, json_flag, number, text
 from trustvlm.cli.printing.formats import as_json
 from trustvlm.cli.printing.progress import progress_bar
 from trustvlm.cli.printing.safe_text import count, note, quoted, shown
-from trustvlm.cli.reading.bounds import Bounded
 from trustvlm.cli.session import Session
 
 if TYPE_CHECKING:
@@ -39,12 +38,7 @@ def _action(name: str, help: str) -> Callable[[F], F]:
     help="A new prompt with {} where the label's name goes; repeat it for several.  "
     "[default: as they are]",
 )
-@click.option(
-    "--logit-scale",
-    type=Bounded("logit_scale"),
-    metavar="X",
-    help="Scale of the softmax.  [default: the new classifier's]",
-)
+@number("--logit-scale", metavar="X", help="Scale of the softmax.  [default: the new classifier's]")
 @file(
     "--from",
     "folders",

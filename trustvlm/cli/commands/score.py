@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trustvlm.cli.commands.options import FORMAT, PATHS, SPACE, file, text
+from trustvlm.cli.commands.options import FORMAT, PATHS, SPACE, file, number, text
 from trustvlm.cli.printing.formats import Column, Row, blocks, row_writer
 from trustvlm.cli.printing.progress import Bar, progress_bar
 from trustvlm.cli.printing.safe_text import count, note
-from trustvlm.cli.reading.bounds import Bounded
 from trustvlm.cli.reading.folders import check_exclude, exclude_option, finding
 from trustvlm.cli.reading.images import image_options, note_images, report_unreadable
 from trustvlm.cli.session import Session, exactly_one
@@ -110,30 +109,14 @@ EVIDENCE = [
     "may correct the label). Without it, the calibrated rule if there is one.  [default: "
     "posterior]",
 )
-@click.option(
-    "--lambda",
-    type=Bounded("lambda"),
-    metavar="X",
-    help="Weight of the image term.  [default: the rule's]",
+@number("--lambda", metavar="X", help="Weight of the image term.  [default: the rule's]")
+@number(
+    "--temperature", metavar="X", help="Temperature of the image softmax.  [default: the rule's]"
 )
-@click.option(
-    "--temperature",
-    type=Bounded("temperature"),
-    metavar="X",
-    help="Temperature of the image softmax.  [default: the rule's]",
+@number(
+    "--tau", metavar="X", help="τ of a posterior rule.  [default: found from the support images]"
 )
-@click.option(
-    "--tau",
-    type=Bounded("tau"),
-    metavar="X",
-    help="τ of a posterior rule.  [default: found from the support images]",
-)
-@click.option(
-    "--top-k",
-    type=Bounded("top_k"),
-    default=5,
-    help="How many labels to list by text confidence (jsonl, csv).",
-)
+@number("--top-k", default=5, help="How many labels to list by text confidence (jsonl, csv).")
 @text(
     "--only",
     metavar="LABEL",
@@ -199,14 +182,14 @@ def _write(
     form: str,
 ) -> None:
     verdict_writer, evidence_writer = row_writer(form, VERDICTS), row_writer(form, EVIDENCE)
-    for number, (sources, queries, bar) in enumerate(batches):
+    for batch, (sources, queries, bar) in enumerate(batches):
         verdicts = service.score(space, queries, **options)
         rows = [
             {"source": name} | row
             for name, row in zip(sources, verdicts.rows(evidence=evidence), strict=True)
         ]
         with bar.hidden():
-            if not number:
+            if not batch:
                 _report_stale(space, verdicts)
             verdict_writer.write(rows)
             if evidence and form == "table":

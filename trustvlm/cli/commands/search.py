@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trustvlm.cli.commands.options import FORMAT, SPACE, file, text
+from trustvlm.cli.commands.options import FORMAT, SPACE, file, number, text
 from trustvlm.cli.printing.formats import Column, row_writer
 from trustvlm.cli.printing.safe_text import note
 from trustvlm.cli.printing.wording import in_options
-from trustvlm.cli.reading.bounds import Bounded
 from trustvlm.cli.reading.images import image_options, note_images
 from trustvlm.cli.session import Session, exactly_one
 from trustvlm.errors import InvalidInput, NotFound
@@ -52,7 +51,7 @@ HITS = [
     help="What to search: support images, prototypes (one a label, from its support images) "
     "or text prototypes.  [default: support; text for --text and for --vector --side classifier]",
 )
-@click.option("-k", type=Bounded("hits"), default=10, help="How many.")
+@number("-k", bounds="hits", default=10, help="How many.")
 @image_options
 @FORMAT
 @click.pass_obj

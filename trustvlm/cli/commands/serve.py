@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trustvlm.cli.commands.options import FORMAT, flag, text
+from trustvlm.cli.commands.options import FORMAT, flag, number, text
 from trustvlm.cli.printing.formats import Column, Row, row_writer
 from trustvlm.cli.printing.safe_text import quoted, utf8
-from trustvlm.cli.reading.bounds import Bounded
 from trustvlm.cli.session import Session
 
 if TYPE_CHECKING:
@@ -100,10 +99,8 @@ def _keys(service: TrustService) -> ServerHome:
 )
 @text("--space", help="The only space that it opens.  [default: all]")
 @text("--note", help="What it is for.")
-@click.option(
-    "--rate", type=Bounded("rate"), help="Requests a second.  [default: the setting serve_rate]"
-)
-@click.option("--days", type=Bounded("days"), help="Days until it expires.  [default: never]")
+@number("--rate", help="Requests a second.  [default: the setting serve_rate]")
+@number("--days", help="Days until it expires.  [default: never]")
 @click.pass_obj
 def create(session: Session, /, scope: str, space: str | None, **options: Any) -> None:
     """Make a key and show it, this once.
@@ -136,9 +133,9 @@ def _key_row(key: KeyRow) -> Row:
 
 @key.command()
 @click.argument("key_id", type=utf8)
-@click.option(
+@number(
     "--overlap-hours",
-    type=Bounded("hours"),
+    bounds="hours",
     default=0.0,
     show_default=False,
     help="How long the old key goes on opening.  [default: 0]",

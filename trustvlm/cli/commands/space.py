@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trustvlm.cli.commands.label import LABELS
-from trustvlm.cli.commands.options import FORMAT, NAME, flag, text
+from trustvlm.cli.commands.options import FORMAT, NAME, flag, number, text
 from trustvlm.cli.commands.reembed import reembed
 from trustvlm.cli.printing.formats import Column, details, row_writer
 from trustvlm.cli.printing.safe_text import count, note, quoted, shown
-from trustvlm.cli.reading.bounds import Bounded
 from trustvlm.cli.session import Session, on_terminal
 
 if TYPE_CHECKING:
@@ -62,12 +61,7 @@ def space() -> None:
     help="Prompt with {} where the label's name goes; repeat it for several.  [default: a "
     "photo of a {}.]",
 )
-@click.option(
-    "--logit-scale",
-    type=Bounded("logit_scale"),
-    metavar="X",
-    help="Scale of the softmax.  [default: the model's own]",
-)
+@number("--logit-scale", metavar="X", help="Scale of the softmax.  [default: the model's own]")
 @click.option(
     "--preset",
     metavar="NAME",

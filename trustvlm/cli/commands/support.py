@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from trustvlm.cli.commands.options import FORMAT, LABEL, PATHS, SPACE, file, flag, json_flag
+from trustvlm.cli.commands.options import FORMAT, LABEL, PATHS, SPACE, file, flag, json_flag, number
 from trustvlm.cli.printing.formats import Column, as_json, row_writer
 from trustvlm.cli.printing.registration import (
     report_known,
@@ -18,7 +18,6 @@ from trustvlm.cli.printing.registration import (
     summary,
 )
 from trustvlm.cli.printing.safe_text import count, quoted
-from trustvlm.cli.reading.bounds import Bounded
 from trustvlm.cli.reading.folders import check_exclude, exclude_option, finding
 from trustvlm.cli.reading.images import image_options, note_images, report_unreadable
 from trustvlm.cli.session import Session, exactly_one
@@ -137,9 +136,9 @@ def restore(session: Session, space: str, ids: tuple[int, ...]) -> None:
 
 
 @click.command()
-@click.option(
+@number(
     "--older-than",
-    type=Bounded("hours"),
+    bounds="hours",
     metavar="HOURS",
     help="Removed longer ago than this.  [default: the undo window]",
 )
