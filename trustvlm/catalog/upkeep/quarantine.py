@@ -3,8 +3,8 @@ delete."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,8 +17,9 @@ from trustvlm.catalog.store.models import PURGING, Change, Label, Observation
 from trustvlm.catalog.store.upkeep_models import Quarantine
 from trustvlm.catalog.upkeep import stored_rows
 from trustvlm.catalog.upkeep.stored_rows import StoredRow, Unreadable
+from trustvlm.types.verification import QuarantinedRow
 
-__all__ = ["QuarantineRow", "count", "discard", "list_rows", "move"]
+__all__ = ["count", "discard", "list_rows", "move"]
 
 _BLOBS = {
     "label": ("text_prototype", ""),
@@ -26,20 +27,6 @@ _BLOBS = {
     "thumbnail": ("jpeg", ""),
     "observation": ("classifier_embedding", "verifier_embedding"),
 }
-
-
-@dataclass(frozen=True)
-class QuarantineRow:
-    """What is listed of a row in quarantine. `name` is that of a label, or where a support image
-    came from."""
-
-    name: str | None
-    id: int
-    kind: str
-    row_id: int
-    space_id: int | None
-    reason: str
-    quarantined_at: datetime
 
 
 def move(
@@ -102,16 +89,21 @@ def count(connection: Connection, space_id: int | None = None) -> int:
 
 
 def list_rows(
-    connection: Connection, limit: int, space_id: int | None = None
-) -> list[QuarantineRow]:
-    """Up to `limit` rows in quarantine, the newest first."""
-    columns = ("id", "kind", "row_id", "space_id", "reason", "quarantined_at", "content")
-    query = _of_space(select(*(getattr(Quarantine, name) for name in columns)), space_id)
+    connection: Connection, spaces: Mapping[int, str], limit: int, space_id: int | None = None
+) -> tuple[QuarantinedRow, ...]:
+    """Up to `limit` rows in quarantine, the newest first; `spaces`: names by id."""
+    table = Quarantine
+    query = select(
+        table.id, table.space_id, table.kind, table.row_id, table.content, table.reason,
+        table.quarantined_at,
+    )  # fmt: skip
     rows = []
-    for row in connection.execute(query.order_by(Quarantine.id.desc()).limit(limit)):
-        name = row.content.get("name") or row.content.get("source")
-        rows.append(QuarantineRow(None if name is None else str(name), *row[:-1]))
-    return rows
+    query = _of_space(query, space_id).order_by(table.id.desc()).limit(limit)
+    for number, space, kind, row_id, content, reason, since in connection.execute(query):
+        name = content.get("name") or content.get("source")
+        name = None if name is None else str(name)
+        rows.append(QuarantinedRow(number, spaces.get(space), kind, row_id, name, reason, since))
+    return tuple(rows)
 
 
 def _of_space(query: Select[Any], space_id: int | None) -> Select[Any]:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from trustvlm.catalog.upkeep import quarantine
-from trustvlm.catalog.upkeep.quarantine import QuarantineRow
 from trustvlm.service.home.home import Home
 from trustvlm.service.verify.look import look
 from trustvlm.service.verify.repair import repair
-from trustvlm.types.verification import Damage, QuarantinedRow, VerifyReport
+from trustvlm.types.verification import Damage, VerifyReport
 
 __all__ = ["unopened", "verify"]
 
@@ -34,7 +33,7 @@ def verify(
     space_id = None if space_name is None else next(iter(result.spaces), None)
     with home.catalog.read() as connection:
         quarantined = quarantine.count(connection, space_id)
-        rows = quarantine.list_rows(connection, LISTED, space_id)
+        rows = quarantine.list_rows(connection, result.spaces, LISTED, space_id)
     return VerifyReport(
         home=str(home.folder),
         spaces=tuple(result.spaces.values()),
@@ -43,16 +42,9 @@ def verify(
         more=max(0, len(result.damage) - LISTED) + result.more,
         repaired=tuple(repaired),
         notes=tuple(result.notes),
-        quarantine=tuple(_row(row, result.spaces) for row in rows),
+        quarantine=rows,
         quarantined=quarantined,
         seconds=time.monotonic() - started,
-    )
-
-
-def _row(row: QuarantineRow, spaces: Mapping[int, str]) -> QuarantinedRow:
-    space = spaces.get(row.space_id or 0)
-    return QuarantinedRow(
-        row.id, space, row.kind, row.row_id, row.name, row.reason, row.quarantined_at
     )
 
 
