@@ -25,8 +25,10 @@ _OPTIONS = {
     "preprocess": ("own", "clip"),
 }
 MAX_DIM = 65_536  # far above any embedding; keeps a mistyped dim from allocating gigabytes
-_MAX_DIGITS = 9  # more digits are more than any limit, and slow to read
 _MAX_SIZE = 4_096
+_NAME = r"[\w.-]+"
+_OPEN_CLIP = re.compile(rf"local-dir:(.+)|hf-hub:({_NAME}/{_NAME})|({_NAME})/({_NAME})")
+_TIMM = re.compile(rf"({_NAME})(?:@(.+?))?(?:\?([^?]*))?")
 
 
 @dataclass(frozen=True)
@@ -88,40 +90,27 @@ def _absolute(path: str) -> str:
 
 
 def _parse_open_clip(spec: str, rest: str) -> EncoderSpec:
-    schema, _, place = rest.partition(":")
-    if schema == "local-dir":
-        if not place:
-            raise _malformed(spec, "local-dir needs a path")
-        return EncoderSpec(
-            "open_clip", f"open_clip:local-dir:{_absolute(place)}", "local-dir", _absolute(place)
-        )
-    if "?" in rest:
-        raise _malformed(spec, "open_clip takes no options")
-    if schema == "hf-hub":
-        if not re.fullmatch(r"[\w.-]+/[\w.-]+", place):
-            raise _malformed(spec, "hf-hub needs org/name")
-        return EncoderSpec("open_clip", f"open_clip:hf-hub:{place}", "hf-hub", place)
-    if not (match := re.fullmatch(r"([\w.-]+)/([\w.-]+)", rest)):
-        raise _malformed(spec, "open_clip needs <model>/<pretrained>")
-    return EncoderSpec("open_clip", f"open_clip:{rest}", match[1], match[2])
+    if not (match := _OPEN_CLIP.fullmatch(rest)):
+        raise _malformed(spec, "open_clip needs a model and its weights, and takes no options")
+    path, repository, model, tag = match.groups()
+    if path:
+        place = _absolute(path)
+        return EncoderSpec("open_clip", f"open_clip:local-dir:{place}", "local-dir", place)
+    if repository:
+        return EncoderSpec("open_clip", f"open_clip:hf-hub:{repository}", "hf-hub", repository)
+    return EncoderSpec("open_clip", f"open_clip:{rest}", model, tag)
 
 
 def _parse_timm(spec: str, rest: str) -> EncoderSpec:
-    model, at, path = rest.partition("@")
-    head, question, query = (path if at else model).rpartition("?")
-    if question:
-        model, path = (model, head) if at else (head, "")
-    if not re.fullmatch(r"[\w.-]+", model):
-        raise _malformed(spec, "timm needs a model name")
-    if at and not path:
-        raise _malformed(spec, "a path must follow @")
-    options = _parse_options(spec, query) if question else {}
-    text = f"timm:{model}" + (f"@{_absolute(path)}" if at else "")
+    if not (match := _TIMM.fullmatch(rest)):
+        raise _malformed(spec, "timm needs a model name, and a path after @")
+    model, path, query = match.groups()
+    options = {} if query is None else _parse_options(spec, query)
+    weights = _absolute(path) if path else None
+    text = f"timm:{model}" + (f"@{weights}" if weights else "")
     if options:
         text += "?" + "&".join(f"{name}={value}" for name, value in options.items())
-    return EncoderSpec(
-        "timm", text, model, _absolute(path) if at else None, MappingProxyType(options)
-    )
+    return EncoderSpec("timm", text, model, weights, MappingProxyType(options))
 
 
 def _parse_options(spec: str, query: str) -> dict[str, str]:
@@ -129,14 +118,14 @@ def _parse_options(spec: str, query: str) -> dict[str, str]:
     for part in query.split("&"):
         name, _, value = part.partition("=")
         if name not in _OPTIONS:
-            raise _malformed(spec, f"unknown option {name!r} (there are {', '.join(_OPTIONS)})")
+            raise _malformed(spec, f"unknown option {name!r} (expected {', '.join(_OPTIONS)})")
         if name in given:
             raise _malformed(spec, f"option {name} given twice")
-        digits = value.isascii() and value.isdigit() and len(value) <= _MAX_DIGITS
-        if name == "size" and not (digits and 1 <= int(value) <= _MAX_SIZE):
-            expected = f"a number of pixels from 1 to {_MAX_SIZE}"
-            raise _malformed(spec, f"size must be {expected}, not {value!r}")
-        if name != "size" and value not in _OPTIONS[name]:
+        if name == "size":
+            if _integer(value, _MAX_SIZE) is None:
+                expected = f"a number of pixels from 1 to {_MAX_SIZE}"
+                raise _malformed(spec, f"size must be {expected}, not {value!r}")
+        elif value not in _OPTIONS[name]:
             expected = f"one of {', '.join(_OPTIONS[name])}"
             raise _malformed(spec, f"{name} must be {expected}, not {value!r}")
         given[name] = value
@@ -145,17 +134,19 @@ def _parse_options(spec: str, query: str) -> dict[str, str]:
 
 def _parse_precomputed(spec: str, rest: str) -> EncoderSpec:
     number, colon, tag = rest.partition(":")
-    if not (
-        number.isascii()
-        and number.isdigit()
-        and len(number) <= _MAX_DIGITS
-        and 1 <= int(number) <= MAX_DIM
-    ):
+    if (dim := _integer(number, MAX_DIM)) is None:
         raise _malformed(spec, f"the dimension must be from 1 to {MAX_DIM}, not {number!r}")
     if colon and not re.fullmatch(r"[^\s?]+", tag):
         raise _malformed(spec, "the tag must be a word")
-    text = f"precomputed:{int(number)}" + (f":{tag}" if tag else "")
-    return EncoderSpec("precomputed", text, weights=tag or None, dim=int(number))
+    text = f"precomputed:{dim}" + (f":{tag}" if tag else "")
+    return EncoderSpec("precomputed", text, weights=tag or None, dim=dim)
+
+
+def _integer(digits: str, most: int) -> int | None:
+    """The integer from 1 to `most` that `digits` are; None for anything else."""
+    if not re.fullmatch(r"[0-9]{1,9}", digits):  # more are slow to read
+        return None
+    return number if 1 <= (number := int(digits)) <= most else None
 
 
 _PARSERS = {"open_clip": _parse_open_clip, "timm": _parse_timm, "precomputed": _parse_precomputed}
