@@ -20,6 +20,9 @@ def work(head: dict[str, Any], parts: list[bytearray]) -> Iterator[Message]:
             yield {}, ()
         case "read":
             yield {}, (os.read(head["file"], 100),)
+        case "forge":
+            os.write(head["file"], head["frame"].encode("latin-1"))
+            time.sleep(60)
         case "refuse":
             raise Unreadable("it is no picture")
         case "take":

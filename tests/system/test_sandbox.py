@@ -90,6 +90,26 @@ def test_an_answer_is_no_larger_than_the_memory(sandbox: Sandbox) -> None:
         list(sandbox.ask({"do": "flood", "bytes": 2**20 + 1}, memory=2**20, seconds=20))
 
 
+@pytest.mark.parametrize(
+    "frame",
+    [
+        "\xff\xff\xff\xff",
+        "\0\0\0\2[]",
+        "\0\0\0\1{",
+        '\0\0\0\x0e{"sizes":[-9]}',
+        '\0\0\0\x0f{"sizes":["x"]}',
+    ],
+)
+def test_a_child_that_was_taken_over_sends_nothing_but_refusals(frame: str) -> None:
+    """The child writes to the pipe of its answers, which it finds at its lowest free number."""
+    sandbox = Sandbox("sandboxed:work")
+    ask(sandbox, "print")
+    with pytest.raises(Unreadable):
+        ask(sandbox, "forge", file=3, frame=frame)
+    assert not sandbox.usable
+    sandbox.close()
+
+
 def test_closing_in_another_thread_ends_a_wait(sandbox: Sandbox) -> None:
     ask(sandbox, "print")
     threading.Timer(0.3, sandbox.close).start()

@@ -150,9 +150,16 @@ class Sandbox:
         deadline = time.monotonic() + seconds
         with self._pipes:
             size = int.from_bytes(self._read(4, deadline, seconds))
-            head = json.loads(self._read(size, deadline, seconds)) if size <= memory else {}
-            sizes = head.get("sizes", [memory + 1])
-            if sum(sizes) > memory:
+            if size > memory:
+                self.close()
+                raise Unreadable(_TOO_LARGE.format(memory >> 20))
+            try:
+                head = json.loads(self._read(size, deadline, seconds))
+                sizes = [int(size) for size in head["sizes"]]
+            except (ValueError, TypeError, KeyError, RecursionError) as error:
+                self.close()
+                raise Unreadable("its reader sends what is no answer") from error
+            if min(sizes, default=0) < 0 or sum(sizes) > memory:
                 self.close()
                 raise Unreadable(_TOO_LARGE.format(memory >> 20))
             return head, [self._read(size, deadline, seconds) for size in sizes]
