@@ -111,7 +111,7 @@ class IndexContract:
 
     @every_recipe
     @given(steps=operations)
-    @settings(max_examples=40, suppress_health_check=[HealthCheck.differing_executors])
+    @settings(max_examples=20, suppress_health_check=[HealthCheck.differing_executors])
     def test_random_changes_with_views_on_the_way(
         self, recipe: Recipe, steps: list[tuple[str, int]]
     ) -> None:

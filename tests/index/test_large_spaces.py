@@ -113,40 +113,25 @@ def require_alike_soon(service: TrustService, exact: TrustService, asked: Querie
 
 
 LOGITS = ("energy", "max_logit", "margin", "entropy", "doctor")
-"""Rules whose trust is logits, nats or ratios, no probability: of these, one is looked at by every
-run of the suite."""
+"""Rules whose trust is logits, nats or ratios, no probability."""
 
 
-@pytest.mark.parametrize(
-    "rule",
-    [
-        pytest.param(rule, marks=pytest.mark.slow if rule in LOGITS[1:] else ())
-        for rule in trustvlm.RULES
-    ],
-)
 def test_every_rule_gives_the_same_verdicts(
-    home: Path, asked: Queries, rule: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with trustvlm.open(home) as service, in_float32(home, monkeypatch) as exact:
-        got, expected = (
-            service.score("space", asked, rule=rule),
-            exact.score("space", asked, rule=rule),
-        )
-        assert (got.approximate, got.error_bound) == (True, 1e-3)
-        assert not expected.approximate
-        if rule in LOGITS:
-            np.testing.assert_allclose(got.trust, expected.trust, atol=2e-3, rtol=2e-3)
-        else:
-            require_alike(got, expected)
-        assert next(iter(got.rows())).keys() == next(iter(expected.rows())).keys()
-
-
-def test_one_query_at_a_time_is_scanned_to_the_same_end(
     home: Path, asked: Queries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """In a batch, and one query at a time."""
     assert asked.classifier is not None
     assert asked.verifier is not None
     with trustvlm.open(home) as service, in_float32(home, monkeypatch) as exact:
+        for rule in trustvlm.RULES:
+            got, expected = (one.score("space", asked, rule=rule) for one in (service, exact))
+            assert (got.approximate, got.error_bound) == (True, 1e-3)
+            assert not expected.approximate
+            if rule in LOGITS:
+                np.testing.assert_allclose(got.trust, expected.trust, atol=2e-3, rtol=2e-3)
+            else:
+                require_alike(got, expected)
+            assert next(iter(got.rows())).keys() == next(iter(expected.rows())).keys()
         expected = exact.score("space", asked)
         for i in range(QUERIES):
             one = service.score(
@@ -315,7 +300,7 @@ def test_the_rows_are_not_in_memory_of_ones_own(home: Path, asked: Queries, tmp_
     taken = {}
     with trustvlm.open(home) as service:
         service.score("space", asked)
-    for half_from in (HALF_FROM, HALF_FROM, 10**9):  # the first one warms up
+    for half_from in (HALF_FROM, 10**9):
         done = subprocess.run(
             [sys.executable, "-c", MEMORY, str(home), str(vectors)],
             env=os.environ | {"TRUSTVLM_HALF_FROM": str(half_from), "OMP_NUM_THREADS": "1"},
