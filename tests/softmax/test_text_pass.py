@@ -256,7 +256,7 @@ def test_measuring_names_a_kernel_for_every_number_of_queries() -> None:
 
 
 def test_the_synthetic_labels_behave_like_those_of_clip() -> None:
-    found = quantiles(Labels(16_384), images=400)
+    found = quantiles(Labels(8_192), images=300)
     np.testing.assert_allclose(found["text–text cosine: mean, deviation"], [0.65, 0.04], atol=0.006)
     np.testing.assert_allclose(
         found["image and own label: 5, 50, 95 %"], [0.23, 0.30, 0.36], atol=0.015

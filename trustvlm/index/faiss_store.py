@@ -62,7 +62,7 @@ class Store:
 
     @classmethod
     def trained(cls, recipe: Recipe, dim: int, device: str, sample: Float32s, lists: int) -> Store:
-        """An empty store with so many lists, trained on the (n, dim) sample; see
+        """An empty store with this many lists, trained on the (n, dim) sample; see
         :meth:`Recipe.lists`.
 
         Raises:
@@ -241,7 +241,7 @@ class Store:
 
 
 def _build(recipe: Recipe, dim: int, lists: int) -> Any:
-    """An empty CPU index of the recipe with so many lists; 0: as it is before training."""
+    """An empty CPU index of the recipe with this many lists; 0: as it is before training."""
     import faiss
 
     factory = recipe.factory.replace("{lists}", str(lists))

@@ -76,7 +76,7 @@ class RowFile:
             ) from error
         if len(data) != size * len(wanted):
             raise Damaged(
-                f"snapshot {self._path} is cut short; 'trustvlm index rebuild' makes it anew"
+                f"snapshot {self._path} is cut short; 'trustvlm index rebuild' writes it again"
             )
         rows = np.frombuffer(data, np.float32).reshape(len(wanted), self.dim)
         self._prove(wanted, rows)
@@ -107,6 +107,6 @@ class RowFile:
             row = int(positions[unchecked[wrong.argmax()]])
             raise Damaged(
                 f"snapshot {self._path}: row {row} does not match its checksum; 'trustvlm index "
-                f"rebuild' makes it anew"
+                f"rebuild' writes it again"
             )
         self._checked[positions] = True

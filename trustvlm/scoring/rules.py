@@ -47,7 +47,7 @@ _CLOSE, _CLOSE_COSINES, _CLOSE_LEAST = 0.5, 0.9, 0.2
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
-    """The nearest support images of n queries, whatever their label.
+    """The nearest support images of n queries, of all labels.
 
     Attributes:
         similarity: (n, k), −inf where padded.
@@ -168,7 +168,7 @@ def _value(parameters: Mapping[str, float | None], name: str) -> float:
 
 
 def _of_query(candidates: Candidates, trust: Float64s) -> Judgement:
-    """A trust that belongs to the query, whatever label is predicted; the rival goes by p."""
+    """A trust that belongs to the query and not to a label; the rival goes by p."""
     return Judgement(
         candidates.p, np.repeat(trust[:, np.newaxis], candidates.logit.shape[1], axis=1)
     )

@@ -117,7 +117,7 @@ class Running:
 
     def factor(self) -> Float64s:
         """(n,) the factor that corrects Σ2^l over the rows behind the leaders, estimated from the
-        blocks of :meth:`add_errors`."""
+        blocks of :meth:`add_errors`; 1 without any."""
         before, after = self._sampled
         return np.divide(after, before, out=np.ones(len(before)), where=before > 0)
 

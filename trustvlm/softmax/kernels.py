@@ -24,7 +24,7 @@ import ctypes
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -40,9 +40,6 @@ from trustvlm.softmax.quantize import (
 )
 from trustvlm.types.arrays import Bools, Float32s, Float64s, Int64s
 
-if TYPE_CHECKING:
-    import torch
-
 __all__ = [
     "DEVICE",
     "EXACT",
@@ -54,7 +51,6 @@ __all__ = [
     "block_errors",
     "block_logits",
     "blocks",
-    "int8_products",
     "prepare",
 ]
 
@@ -262,7 +258,8 @@ def _int8(rows: Int8Rows, queries: Int8s, steps: Float64s, slope: Float64s) -> _
 
     short = torch.from_numpy(queries)
     factor = torch.from_numpy((steps * slope).astype(np.float32)[:, np.newaxis])
-    matrix, row_steps = _as_bytes(rows.rows), torch.from_numpy(np.array(rows.steps))
+    matrix = torch.from_numpy(_writable(rows.rows, ctypes.c_int8))
+    row_steps = torch.from_numpy(np.array(rows.steps))
 
     def fill(start: int, stop: int, out: Float32s) -> None:
         wide = torch.from_numpy(out)
@@ -288,26 +285,6 @@ def block_errors(part: Prepared) -> Callable[[int, Float32s], Float32s]:
         return total
 
     return errors
-
-
-def int8_products(queries: Int8s, rows: Int8s) -> Float32s:
-    """(n, m) products of int8 queries and rows: of a few by numkong, as torch takes seconds to
-    load."""
-    if len(queries) <= SCAN_QUERIES:
-        from numkong import cdist
-
-        return np.asarray(cdist(queries, rows, metric="dot")).astype(np.float32)
-    import torch
-
-    products: Float32s = torch._int_mm(torch.from_numpy(queries), _as_bytes(rows).T).float().numpy()
-    return products
-
-
-def _as_bytes(rows: Int8s) -> torch.Tensor:
-    """int8 rows as a tensor over the same memory."""
-    import torch
-
-    return torch.from_numpy(_writable(rows, ctypes.c_int8))
 
 
 def _writable(

@@ -9,7 +9,7 @@ leaders have, and :mod:`trustvlm.softmax.correct_tail` what is left of it in the
 
 For products of 8-bit numbers a segment also holds its rows in 8 bits. They are rotated first, by a
 random rotation: one dimension with much of the energy would take all the steps, and rotated rows
-spread theirs evenly, whatever the encoder.
+spread theirs evenly for any encoder.
 """
 
 from __future__ import annotations

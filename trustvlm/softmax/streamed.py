@@ -31,7 +31,7 @@ rounding row (norm of at most 0.6 behind the centre), query and output can add u
 _SPARE = 16  # further leaders of 16-bit rows, as the order among these is not quite right
 _BLOCK_LOGITS = 2**17  # 512 KB of float32, and as much again for their exponentials
 _CORRECTED = 256  # leaders whose logits are computed again where a kernel rounds the queries
-# One in so many of the other 8-bit rows, and at least so many, tell how far these are off (of few
+# The share and least number of the other 8-bit rows that tell how far these are off (of few
 # rows, three quarters).
 _SAMPLE_ONE_IN, _SAMPLE_LEAST = 6, 32_768
 _LN_2 = math.log(2)
@@ -126,8 +126,7 @@ def _segment_state(
     state = running.state()
     state = replace(state, slots=part.places(state.slots))
     if part.rounds and part.segment.int8 is not None:
-        factor = None if errors is None else running.factor()
-        state = correct_tail(part, state, keep, factor, sums=sums)
+        state = correct_tail(part, state, running.factor() if sums else None)
     return replace(state, slots=np.where(state.slots >= 0, state.slots + part.segment.start, -1))
 
 

@@ -186,8 +186,8 @@ def _tuned(subject: _Subject, target: float, k: int, device: str) -> Tuned:
         return trial.shares(searched, proof=False)[0]
 
     def enough(value: int) -> bool:
-        found = shares(value)
-        return bool(found.mean() - _SURE * found.std() / np.sqrt(len(found)) >= target)
+        tuned = shares(value)
+        return bool(tuned.mean() - _SURE * tuned.std() / np.sqrt(len(tuned)) >= target)
 
     low, high = 0, 1
     while not enough(high):

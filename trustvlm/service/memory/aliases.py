@@ -1,4 +1,4 @@
-"""Labels that mean the same: which is a further name of which, and what that does to candidates.
+"""Aliases: labels that are further names of others, and what that does to candidates.
 
 The labels of a group share one prototype and their probability mass; the answer is always the label
 that the others are aliases of, so that they are never each other's rival.

@@ -287,7 +287,7 @@ class CacheRegistry:
             log.warning("no snapshot of space %s was written: %s", view.space.name, error)
 
     def _keep_nothing_purged(self, space_id: int, revision: int) -> bool:
-        """Delete the snapshots of a space of which something has been purged since they showed
+        """Delete the snapshots of a space if something of it has been purged since they showed
         `revision`; whether it has.
 
         A purge deletes the files that it finds: this is for the ones that were being written

@@ -1,7 +1,7 @@
 """What a process keeps in memory of a label space, following the catalog by revision.
 
 A cache at revision r reads the rows changed since r and applies them: that costs what was changed,
-whatever the size of the space. Readers hold a :class:`SpaceView`, one whole revision, which later
+at any size of the space. Readers hold a :class:`SpaceView`, one complete revision, which later
 changes never touch. Everything here can be thrown away: it comes back from the catalog, or faster
 from a snapshot file and the rows since.
 """

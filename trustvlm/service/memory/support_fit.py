@@ -115,22 +115,17 @@ def current_fit(
     space = view.space
     if memo is not None and memo.revision == view.revision and memo.exact:
         return memo
-    stored = _stored(connection, space)
-    fits = [] if stored is None else [stored]
-    if memo is not None and memo.exact and memo.revision < view.revision:
-        fits.append(replace(memo.fit, holds_at=memo.revision))
-    latest = max(fits, key=lambda fit: fit.holds_at, default=None)
-    exact = True
-    if latest is not None and _surely_holds(connection, space, latest):
-        fit = latest
-    elif latest is not None and not wait and len(view.prototypes) > IN_CALL_LABELS:
-        fit, exact = latest, False
-    else:
-        fit = _up_to_date(connection, space, latest, lambda ids: _rows_of(view, ids))
-    known = memo is not None and memo.revision == view.revision
-    carried = known or (exact and memo is not None and _only_further(connection, view, memo))
-    background = memo.background if memo is not None and carried else _background(connection, view)
-    return FitMemo(view.revision, fit, exact, background)
+    fit, exact = _stored(connection, space), True
+    stored_at = -1 if fit is None else fit.holds_at
+    if memo is not None and memo.exact and stored_at < memo.revision < view.revision:
+        fit = replace(memo.fit, holds_at=memo.revision)
+    if fit is None or not _surely_holds(connection, space, fit):
+        exact = fit is None or wait or len(view.prototypes) <= IN_CALL_LABELS
+        if fit is None or exact:
+            fit = _up_to_date(connection, space, fit, lambda ids: _rows_of(view, ids))
+    if memo is not None and _same_background(connection, view, memo):
+        return FitMemo(view.revision, fit, exact, memo.background)
+    return FitMemo(view.revision, fit, exact, _background(connection, view))
 
 
 def renew(connection: Connection, space: SpaceRecord, revision: int) -> bool:
@@ -221,10 +216,11 @@ def _behind_sample(connection: Connection, space: SpaceRecord, since: int, fit: 
     return (name is None or name > fit.last_name) and (image is None or image > fit.last_image)
 
 
-def _only_further(connection: Connection, view: SpaceView, memo: FitMemo) -> bool:
+def _same_background(connection: Connection, view: SpaceView, memo: FitMemo) -> bool:
     """Whether the background of a memo is that of the view."""
-    earlier = memo.revision < view.revision
-    return earlier and _behind_sample(connection, view.space, memo.revision, memo.fit)
+    if memo.revision >= view.revision:
+        return memo.revision == view.revision
+    return _behind_sample(connection, view.space, memo.revision, memo.fit)
 
 
 def _unchanged(

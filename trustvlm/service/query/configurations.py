@@ -15,7 +15,7 @@ __all__ = ["Configuration", "comparable", "configurations"]
 
 _WEIGHTS = (1.0, 0.1, 0.3, 3.0)
 _TEMPERATURES = (0.01, 0.03, 0.1)
-_SHARPER = (None, 0.5, 2.0)  # τ as fitted, and so many times it
+_SHARPER = (None, 0.5, 2.0)  # τ as fitted, and factors to it
 
 
 @dataclass(frozen=True)
@@ -75,22 +75,19 @@ def _choices(
     rule: Rule, params: Mapping[str, float | None] | None, evidence: ImageEvidence
 ) -> list[tuple[float | None, ...]]:
     """The values to try of each parameter of the rule, its default first."""
-    found: list[tuple[float | None, ...]] = []
+    choices: list[tuple[float | None, ...]] = []
     for name, default in rule.parameters.items():
         given = (params or {}).get(name)
         if given is not None:
-            found.append((float(given),))
+            choices.append((float(given),))
         elif name == "tau":
-            fitted = evidence.tau if evidence.source == "fitted" and evidence.on else None
-            found.append(
-                tuple(m if m is None else m * fitted for m in _SHARPER)
-                if fitted is not None
-                else (None,)
-            )
+            fitted = evidence.source == "fitted" and evidence.on
+            sharper = tuple(m if m is None else m * evidence.tau for m in _SHARPER)
+            choices.append(sharper if fitted else (None,))
         elif name == "lambda" and "tau" not in rule.parameters:  # beside a τ, λ says the same again
-            found.append(_WEIGHTS)
+            choices.append(_WEIGHTS)
         elif name == "temperature" and rule.beyond:
-            found.append(_TEMPERATURES)
+            choices.append(_TEMPERATURES)
         else:
-            found.append((default,))
-    return found
+            choices.append((default,))
+    return choices

@@ -165,7 +165,7 @@ def applies(
     """
     if calibration is None:
         return "not calibrated"
-    # With other encoders nothing is accepted, whatever the parameters.
+    # With other encoders nothing is accepted under any parameters.
     same = dict(calibration.params) == dict(parameters) or calibration.other_encoders
     if calibration.rule != rule or not same:
         made_for = f"calibration {calibration.id} is for {calibration.rule}"

@@ -57,8 +57,9 @@ def score(
     with home.snapshot(space_name, expected) as (connection, view):
         if encoded is None:
             space, encoded = view.space, _unit(home, view.space, queries, notes)
-        asked: dict[str, Any] = {"rule": rule, "top_k": top_k, "labels": labels, "params": params}
-        verdicts = verdicts_of(home, connection, view, space, encoded, **asked)
+        verdicts = verdicts_of(
+            home, connection, view, space, encoded, rule, top_k=top_k, labels=labels, params=params
+        )
     return replace(verdicts, notes=tuple(notes))
 
 
@@ -78,8 +79,8 @@ def verdicts_of(
     view: SpaceView,
     space: SpaceRecord,
     unit: Queries,
-    *,
     rule: str | None = None,
+    *,
     top_k: int,
     labels: Sequence[str] | npt.NDArray[np.bool_] | None = None,
     params: Mapping[str, float | None] | None = None,
@@ -127,7 +128,7 @@ def _rule(
     default."""
     if rule is not None or calibration is None:
         return resolve_parameters(rule, params)
-    resolve_parameters(calibration.rule, params)  # refused by itself, whatever was calibrated
+    resolve_parameters(calibration.rule, params)  # refused before the tuned ones are added
     given = {key: value for key, value in (params or {}).items() if value is not None}
     # What was tuned on embeddings of other encoders says nothing about these.
     tuned = {} if calibration.other_encoders else dict(calibration.params)
