@@ -4,6 +4,7 @@ images."""
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,14 +34,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    """A home with the space "space": the labels 0 to 19 of tests/support/numbered.py, every fourth
-    without support images."""
-    with trustvlm.open(tmp_path / "home", create=True) as service:
+@pytest.fixture(scope="session")
+def numbered_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `home` is copied from: making a home and its tables takes longer than most tests."""
+    folder = tmp_path_factory.mktemp("numbered") / "home"
+    with trustvlm.open(folder, create=True) as service:
         create(service)
         service.register("space", [label(number, supports=number % 4) for number in range(20)])
-    return tmp_path / "home"
+    return folder
+
+
+@pytest.fixture
+def home(numbered_home: Path, tmp_path: Path) -> Path:
+    """A home with the space "space": the labels 0 to 19 of tests/support/numbered.py, every fourth
+    without support images."""
+    return Path(shutil.copytree(numbered_home, tmp_path / "home"))
 
 
 @pytest.fixture

@@ -58,12 +58,9 @@ def save_history(home: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def lived_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def lived_in(numbered_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with a past, closed, its log moved into the catalog."""
-    home = tmp_path_factory.mktemp("verify") / "home"
-    with trustvlm.open(home, create=True) as service:
-        create(service)
-        service.register("space", [label(number, supports=number % 4) for number in range(20)])
+    home = Path(shutil.copytree(numbered_home, tmp_path_factory.mktemp("verify") / "home"))
     save_history(home)
     settle(home)
     return home
@@ -123,16 +120,12 @@ VECTORS = [
 
 
 @pytest.mark.parametrize(("kind", "table", "column", "row", "place"), VECTORS)
-@pytest.mark.parametrize("raw", [False, True], ids=["sql", "file"])
 def test_one_bit_of_any_stored_vector(
-    copied: Path, kind: str, table: str, column: str, row: int, place: int, raw: bool
+    copied: Path, kind: str, table: str, column: str, row: int, place: int
 ) -> None:
-    """One flipped bit, by SQL or in the file itself, is found in exactly the row that it is in; and
-    no call returns it."""
-    if raw:
-        flip_in_file(copied / CATALOG, stored(copied, table, column, row), place)
-    else:
-        flip_in_column(copied, table, column, row, place)
+    """One flipped bit in the file is found in exactly the row that it is in; and no call returns
+    it."""
+    flip_in_file(copied / CATALOG, stored(copied, table, column, row), place)
     shutil.rmtree(copied / "snapshots")
     assert damage_of(copied) == [(kind, row)]
     with trustvlm.open(copied) as service:
@@ -415,7 +408,7 @@ def test_pages_of_the_catalog_with_noise(copied: Path) -> None:
     pages = (copied / CATALOG).stat().st_size // 16384
     found = 0
     original = (copied / CATALOG).read_bytes()
-    for page in range(1, pages, 2):
+    for page in range(1, pages, 3):
         (copied / CATALOG).write_bytes(original)
         with (copied / CATALOG).open("r+b") as file:
             file.seek(page * 16384 + 8)
@@ -426,7 +419,7 @@ def test_pages_of_the_catalog_with_noise(copied: Path) -> None:
             found += bool(damage_of(copied))
         except trustvlm.Unavailable:
             found += 1
-    assert found >= pages // 4
+    assert found >= pages // 6
 
 
 def test_the_command(cli: Cli, tmp_path: Path) -> None:
