@@ -127,7 +127,7 @@ with trustvlm.open(sys.argv[1]) as service:
 
 
 @needs_faketime
-@pytest.mark.parametrize("when", ["+2d", "-2d"])
+@pytest.mark.parametrize("when", ["+2d", pytest.param("-2d", marks=pytest.mark.slow)])
 def test_the_monitor_hears_what_comes_after_a_calibration_whatever_its_date(
     home: Path, when: str
 ) -> None:

@@ -74,8 +74,7 @@ def support_ids(home: Path, name: str) -> list[int]:
         return [row.id for row in service.list_supports("space", name)]
 
 
-@pytest.mark.parametrize("raw", [False, True], ids=["sql", "file"])
-def test_a_damaged_support_image(home: Path, tmp_path: Path, raw: bool) -> None:
+def test_a_damaged_support_image(home: Path, tmp_path: Path) -> None:
     """It goes into quarantine as it is, and every verdict is that of a space that never had it."""
     with trustvlm.open(home) as reader:
         reader.score(
@@ -83,11 +82,8 @@ def test_a_damaged_support_image(home: Path, tmp_path: Path, raw: bool) -> None:
         )  # a process that has the old state in memory, through all of it
         damaged = support_ids(home, "label 0007")[1]
         whole = stored(home, "supports", "embedding", damaged)
-        if raw:
-            settle(home)
-            flip_in_file(home / CATALOG, whole)
-        else:
-            flip_in_column(home, "supports", "embedding", damaged)
+        settle(home)
+        flip_in_file(home / CATALOG, whole)
         spoilt = stored(home, "supports", "embedding", damaged)
         report = repaired(home)
         ((kind, row_id, first, hash_),) = run_sql(
@@ -123,17 +119,13 @@ def test_the_only_support_image_of_a_label(home: Path) -> None:
         assert row.support_count == 0
 
 
-@pytest.mark.parametrize("raw", [False, True], ids=["sql", "file"])
-def test_a_damaged_text_prototype(home: Path, tmp_path: Path, raw: bool) -> None:
+def test_a_damaged_text_prototype(home: Path, tmp_path: Path) -> None:
     """The label is taken out of service with its support images; registered again, all is as
     before."""
     damaged = label_id(home, "label 0006")
     ids = support_ids(home, "label 0006")
-    if raw:
-        settle(home)
-        flip_in_file(home / CATALOG, stored(home, "labels", "text_prototype", damaged))
-    else:
-        flip_in_column(home, "labels", "text_prototype", damaged)
+    settle(home)
+    flip_in_file(home / CATALOG, stored(home, "labels", "text_prototype", damaged))
     with trustvlm.open(home) as service:
         ((images,),) = run_sql(
             home, "SELECT group_concat(hex(embedding)) FROM supports WHERE label_id = ?", damaged

@@ -320,7 +320,9 @@ def test_snapshots_are_compared_with_the_catalog(
 
 
 @pytest.mark.parametrize(
-    "section", ["text.short", "prototypes.coarse", "text.steps", "prototypes.order"]
+    "section",
+    ["text.short", "prototypes.coarse"]
+    + [pytest.param(name, marks=pytest.mark.slow) for name in ("text.steps", "prototypes.order")],
 )
 def test_copies_of_rows_under_a_right_checksum_are_compared_too(
     copied: Path, section: str, monkeypatch: pytest.MonkeyPatch
