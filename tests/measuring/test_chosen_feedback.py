@@ -48,7 +48,9 @@ def stored(home: Path) -> list[tuple[str, str, int]]:
     return [tuple(row) for row in run_sql(home, counted)]
 
 
-@pytest.mark.parametrize("way", ["library", "http", "command line"])
+@pytest.mark.parametrize(
+    "way", ["library", "http", pytest.param("command line", marks=pytest.mark.slow)]
+)
 def test_what_is_said_of_a_picked_calibration_image_stands_apart(
     home: Path, world: World, tmp_path: Path, way: str
 ) -> None:

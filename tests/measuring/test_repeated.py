@@ -51,9 +51,10 @@ def repeated(queries: Queries, rows: np.ndarray, noise: float = 0.0, scale: floa
 
 
 @pytest.mark.parametrize(
-    ("noise", "scale"), [(0.0, 1.0), (1e-5, 1.0), (0.0, 3.0)], ids=["equal", "rounding", "length"]
+    ("noise", "scale", "text_only"),
+    [(0.0, 1.0, False), (1e-5, 1.0, True), (0.0, 3.0, False)],
+    ids=["equal", "rounding", "length"],
 )
-@pytest.mark.parametrize("text_only", [False, True])
 def test_copies_change_nothing(
     service: trustvlm.TrustService, world: World, noise: float, scale: float, text_only: bool
 ) -> None:

@@ -84,7 +84,7 @@ def test_errors_that_come_in_clumps_raise_no_false_alarm_either() -> None:
 @pytest.mark.parametrize(("risk", "items"), [(0.1, 600), (0.2, 80), (0.5, 20)])
 def test_a_broken_promise_is_found_soon(risk: float, items: int) -> None:
     rng = np.random.default_rng(2)
-    after = [monitor(rng.random(5000) < risk, 0.05).broken_after or 5001 for _ in range(40)]
+    after = [monitor(rng.random(1000) < risk, 0.05).broken_after or 1001 for _ in range(40)]
     assert np.median(after) <= items
 
 
@@ -92,11 +92,11 @@ def test_the_bound_comes_close_to_the_risk_and_rarely_passes_it() -> None:
     bounds = np.array(
         [
             monitor(np.random.default_rng(seed).random(20_000) < 0.1, 0.05).risk_low
-            for seed in range(40)
+            for seed in range(20)
         ]
     )
     assert bounds.min() > 0.085
-    assert np.mean(bounds > 0.1) <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 40)
+    assert np.mean(bounds > 0.1) <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 20)
 
 
 def test_nothing_seen_all_right_and_all_wrong() -> None:
