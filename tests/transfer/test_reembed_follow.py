@@ -189,6 +189,26 @@ def test_what_changed_meanwhile_is_followed(service: TrustService, home: Path) -
     assert service.reembed_status("space").state == "kept"
 
 
+def test_a_text_vector_that_changed_meanwhile_is_missing_again(
+    service: TrustService, home: Path
+) -> None:
+    asked = given(home)
+    some = dict(list(asked["image_vectors"].items())[:-1])
+    with pytest.raises(trustvlm.Conflict, match="1 of its support images have no original"):
+        service.reembed_space("space", **asked | {"image_vectors": some})
+    service.update_label("space", "label 0003", text_vector=label(50).text_vector)
+    rest = {"image_vectors": asked["image_vectors"]}
+    with pytest.raises(trustvlm.Conflict, match=r"nothing gives 1 of its labels .*'label 0003'"):
+        service.reembed_space("space", **rest)
+    text = {"label 0003": new_label(50).text_vector}
+    service.reembed_space("space", **rest, text_vectors=text)
+    changed = LabelInput(
+        "label 0003", text["label 0003"], None, new_label(3, supports=3).image_vectors
+    )
+    labels = [new_label(n, supports=n % 4) for n in range(20)]
+    require_fresh(service, [*labels[:3], changed, *labels[4:]])
+
+
 def test_back_and_forth(service: TrustService, home: Path) -> None:
     before, revision = service.score("space", queries()), service.get_space("space").revision
     with pytest.raises(trustvlm.Conflict, match="space 'space' exists"):

@@ -105,6 +105,7 @@ class ReembedRow(Base):
         ForeignKey("reembeds.id"), primary_key=True, autoincrement=False
     )
     kind: Mapped[str] = mapped_column(String(8), primary_key=True)
-    """"label" or "support"."""
+    """"label", "support", or "text": then `staged_id` is the checksum of the text vector that the
+    label had when its counterpart was made."""
     source_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     staged_id: Mapped[int] = mapped_column(BigInteger)

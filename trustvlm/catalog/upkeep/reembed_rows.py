@@ -93,7 +93,7 @@ def missing_labels(connection: Connection, job: ReembedRecord) -> list[str]:
 def counterparts(
     connection: Connection, job: ReembedRecord, kind: str, ids: Sequence[int]
 ) -> dict[int, int]:
-    """Row id → id of its counterpart, of those rows that have one."""
+    """Row id → id of its counterpart, of those rows that have one; see :func:`record`."""
     query = select(ReembedRow.source_id, ReembedRow.staged_id).where(*_of(job, kind))
     rows = rows_among(connection, query, ReembedRow.source_id, ids)
     return {row.source_id: row.staged_id for row in rows}
@@ -102,7 +102,8 @@ def counterparts(
 def record(
     connection: Connection, job: ReembedRecord, kind: str, pairs: Iterable[tuple[int, int]]
 ) -> None:
-    """Store (row id, id of its counterpart) pairs."""
+    """Store (row id, id of its counterpart) pairs; of the kind "text", (label id, checksum of its text
+    vector) pairs."""
     rows = [
         {"reembed_id": job.id, "kind": kind, "source_id": source, "staged_id": staged}
         for source, staged in pairs
@@ -113,6 +114,9 @@ def record(
 
 def drop(connection: Connection, job: ReembedRecord, label_ids: Sequence[int]) -> None:
     """Delete the counterparts of labels, with their support images."""
+    for ids in slices(label_ids):
+        texts = (*_of(job, "text"), ReembedRow.source_id.in_(ids))
+        connection.execute(delete(ReembedRow).where(*texts))
     staged = list(counterparts(connection, job, "label", label_ids).values())
     for ids in slices(staged):
         owned = connection.scalars(select(Support.id).where(Support.label_id.in_(ids))).all()

@@ -20,7 +20,7 @@ from trustvlm.catalog.rows.export import StoredLabel, StoredSupport, label_rows,
 from trustvlm.catalog.rows.labels import NewLabel
 from trustvlm.catalog.rows.supports import NewSupport
 from trustvlm.catalog.store.bulk import slices
-from trustvlm.catalog.store.vectors import unpack
+from trustvlm.catalog.store.vectors import checksum, unpack
 from trustvlm.catalog.upkeep import reembed_rows, reembed_runs
 from trustvlm.catalog.upkeep.reembed_runs import ReembedRecord
 from trustvlm.errors import Conflict
@@ -106,6 +106,7 @@ def _plan(
         rows = _labels(connection, job.space_id, label_ids)
         images = _supports(connection, label_ids)
         staged_ids = reembed_rows.counterparts(connection, job, "label", label_ids)
+        replaced = reembed_rows.counterparts(connection, job, "text", label_ids)
         staged_labels = {
             row.id: row for row in _labels(connection, job.other_id, list(staged_ids.values()))
         }
@@ -118,7 +119,10 @@ def _plan(
     by_id: dict[int, _Label] = {}
     names: set[str] = set()
     for row in sorted(rows, key=lambda row: row.alias_of is not None):
-        text = sources.text(row, staged_labels.get(staged_ids.get(row.id, -1)))
+        staged_label = staged_labels.get(staged_ids.get(row.id, -1))
+        if row.text_source == "vector" and replaced.get(row.id) != checksum(row.text_prototype):
+            staged_label = None  # its text vector was changed meanwhile
+        text = sources.text(row, staged_label)
         if text is not None and (row.alias_of is None or row.alias_of in names):
             names.add(row.name)
             by_id[row.id] = _Label(row, text)
@@ -214,6 +218,12 @@ def _write(
     reembed_rows.record(
         connection, job, "label", [(label.row.id, ids[label.row.name]) for label in planned]
     )
+    texts = [
+        (label.row.id, checksum(label.row.text_prototype))
+        for label in planned
+        if label.row.text_source == "vector"
+    ]
+    reembed_rows.record(connection, job, "text", texts)
     pairs = [
         (source_id, support_ids[ids[label.row.name], image.content_hash])
         for label in planned
