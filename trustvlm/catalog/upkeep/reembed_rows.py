@@ -102,8 +102,8 @@ def counterparts(
 def record(
     connection: Connection, job: ReembedRecord, kind: str, pairs: Iterable[tuple[int, int]]
 ) -> None:
-    """Store (row id, id of its counterpart) pairs; of the kind "text", (label id, checksum of its text
-    vector) pairs."""
+    """Store (row id, id of its counterpart) pairs, or, of the kind "text", (label id, checksum of
+    its text vector) pairs."""
     rows = [
         {"reembed_id": job.id, "kind": kind, "source_id": source, "staged_id": staged}
         for source, staged in pairs
