@@ -16,7 +16,6 @@ from fastapi import FastAPI
 from served_client import application, client_of
 from worlds import World
 
-import trustvlm
 from trustvlm.client import Client
 
 QUICK = {
@@ -116,6 +115,6 @@ globals().update(
 )
 
 
-@pytest.mark.parametrize("rule", list(trustvlm.RULES))
+@pytest.mark.parametrize("rule", ["posterior", "entropy"])
 def test_verdicts_equal_the_dense_formulas_of_half_bare_labels(service: Any, rule: str) -> None:
     test_score.test_verdicts_equal_the_dense_formulas(service, rule, 20, 0.5, 3)
