@@ -13,7 +13,7 @@ from trustvlm.errors import InvalidInput
 from trustvlm.http.routes.answers import answer, written
 from trustvlm.http.routes.openapi import route
 from trustvlm.http.wire.bodies import FORM, JSON, NPZ, Received, read_body
-from trustvlm.http.wire.matching import expected_revision
+from trustvlm.http.wire.matching import at_expected
 from trustvlm.http.wire.schemas import (
     CalibrateBody,
     EvaluateBody,
@@ -117,17 +117,10 @@ async def begun(
 ) -> Response:
     """The answer to a request that begins a job."""
     serving, caller = serving_of(request), request.state.caller
-    revision = expected_revision(request)
-
-    def as_expected(progress: Progress) -> Answer:
-        if revision is None:
-            return work(progress)
-        with serving.service.at_revision(space, revision):
-            return work(progress)
-
+    checked = at_expected(request, serving.service, work)
     return await written(
         request,
-        lambda: job_row(serving.jobs.start(kind, space, caller.key, as_expected)),
+        lambda: job_row(serving.jobs.start(kind, space, caller.key, checked)),
         digest=digest,
         status=202,
         repeatable=True,  # where the process dies, the job does, too

@@ -56,16 +56,16 @@ async def matched(request: Request) -> None:
 
 
 def at_expected(
-    request: Request, service: TrustService, work: Callable[[], Any]
-) -> Callable[[], Any]:
+    request: Request, service: TrustService, work: Callable[..., Any]
+) -> Callable[..., Any]:
     """`work`, which changes the space of the request, done only if the space is at the expected
     revision as it begins."""
     revision = expected_revision(request)
     if revision is None:
         return work
 
-    def checked() -> Any:
+    def checked(*arguments: Any) -> Any:
         with service.at_revision(request.path_params["space"], revision):
-            return work()
+            return work(*arguments)
 
     return checked
