@@ -57,18 +57,15 @@ class LabelVerbs(Connected):
         """
         flags(keep_originals=keep_originals, bring_back=bring_back, sync=sync, dry_run=dry_run)
         if dry_run:
-            return registering.preview(self._wire, space, inputs, sync=sync, bring_back=bring_back)
-        given = list(inputs) if sync and not isinstance(inputs, LabelInput) else inputs
-        labels = registering.contents_of(given)[0] if sync else []
-        if sync:
-            registering.preview(
-                self._wire, space, given, sync=True, bring_back=True
-            )  # refused before anything is sent
+            contents = registering.contents_of(inputs)
+            return registering.preview(
+                self._wire, space, contents, sync=sync, bring_back=bring_back
+            )
         form = _form_fields(keep_originals, image_range, accept_truncated)
-        done = registering.register(
-            self._wire, space, given, on_commit, progress, form, bring_back or sync
-        )
-        return registering.remove_surplus(self._wire, space, labels, done) if sync else done
+        args = (self._wire, space, inputs, on_commit, progress, form)
+        if sync:
+            return registering.synchronise(*args)
+        return registering.register(*args, bring_back)
 
     def add_support(
         self,

@@ -22,7 +22,7 @@ from trustvlm.types.array_input import iterates, sources
 from trustvlm.types.registration import UnreadImage
 from trustvlm.types.remarks import merged_notes
 
-__all__ = ["add_support", "contents_of", "preview", "register", "remove_surplus"]
+__all__ = ["add_support", "contents_of", "preview", "register", "synchronise"]
 
 REQUEST_LABELS, REQUEST_BYTES, REQUEST_FILES = 1_000, 8 * 2**20, 128
 """What goes into one request."""
@@ -32,7 +32,8 @@ _NUMBER = 20  # bytes of a number in JSON, about
 
 OnCommit = Callable[[list[str]], None]
 Progress = Callable[[int], None]
-Contents = list[dict[str, Any]]
+Contents = tuple[list[dict[str, Any]], tuple[UnreadImage, ...]]
+"""What labels have, by content; the images that cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,7 @@ def register(
     bring_back: bool,
 ) -> RegisterResult:
     """See :meth:`Client.register`; `form`: fields that say what is done with image files."""
-    if isinstance(inputs, LabelInput) or not iterates(inputs):
-        raise InvalidInput(f"inputs: expected a list of LabelInput, got {type(inputs).__name__}")
+    _check_iterable(inputs)
     if isinstance(inputs, Sequence):  # they can be looked at twice: before anything is sent
         for number, item in enumerate(inputs):
             _content(item, number)
@@ -182,6 +182,11 @@ def _content(item: LabelInput, number: int) -> tuple[dict[str, Any], dict[str, n
     return content, arrays
 
 
+def _check_iterable(inputs: Any) -> None:
+    if isinstance(inputs, LabelInput) or not iterates(inputs):
+        raise InvalidInput(f"inputs: expected a list of LabelInput, got {type(inputs).__name__}")
+
+
 def _check_input(item: Any, number: int) -> None:
     if not isinstance(item, LabelInput):
         raise InvalidInput(f"inputs[{number}]: expected a LabelInput, got {type(item).__name__}")
@@ -237,8 +242,9 @@ def _combined(results: Sequence[RegisterResult], label_ids: tuple[int, ...]) -> 
 # Dry runs, and spaces that are made equal to what is given
 
 
-def contents_of(inputs: Iterable[LabelInput]) -> tuple[Contents, tuple[UnreadImage, ...]]:
-    """(what the labels have, by content; the images that cannot be read). Raises InvalidInput."""
+def contents_of(inputs: Iterable[LabelInput]) -> Contents:
+    """The contents of labels, hashed. Raises InvalidInput."""
+    _check_iterable(inputs)
     labels, failures = [], []
     for number, item in enumerate(inputs):
         _check_input(item, number)
@@ -265,25 +271,36 @@ def _hashes(item: LabelInput) -> list[str]:
 
 
 def preview(
-    wire: Wire, space: str, inputs: Iterable[LabelInput], *, sync: bool, bring_back: bool
+    wire: Wire, space: str, contents: Contents, *, sync: bool, bring_back: bool
 ) -> RegisterResult:
-    """What registering these labels would change."""
-    labels, failures = contents_of(inputs)
+    """What registering labels with these contents would change."""
+    labels, failures = contents
     body = {"labels": labels, "dry_run": True, "remove": sync, "bring_back": bring_back}
     result = _sent(wire, path_of("spaces", space, "sync"), json_body(body), ())
     return replace(result, failures=failures)
 
 
-def remove_surplus(
-    wire: Wire, space: str, labels: Contents, added: RegisterResult
+def synchronise(
+    wire: Wire,
+    space: str,
+    inputs: Iterable[LabelInput],
+    on_commit: OnCommit | None,
+    progress: Progress | None,
+    form: Fields,
 ) -> RegisterResult:
-    """Remove what the labels do not have, now that they are registered; the result of both."""
+    """Register labels, and remove what they do not have; images that were taken out are brought
+    back. A refused call is refused before anything is sent."""
+    _check_iterable(inputs)
+    given = list(inputs)
+    contents = contents_of(given)
+    preview(wire, space, contents, sync=True, bring_back=True)
+    added = register(wire, space, given, on_commit, progress, form, True)
     unreadable = {source for source, _ in added.failures}
-    contents = [
+    labels = [
         label | {"unread": label["unread"] or not unreadable.isdisjoint(label["sources"])}
-        for label in labels
+        for label in contents[0]
     ]
-    after = _sent(wire, path_of("spaces", space, "sync"), json_body({"labels": contents}), ())
+    after = _sent(wire, path_of("spaces", space, "sync"), json_body({"labels": labels}), ())
     moved = {image.id for image in after.moved}
     return replace(
         added,
