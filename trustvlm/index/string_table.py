@@ -4,7 +4,6 @@ memory."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +11,7 @@ import numpy.typing as npt
 from trustvlm.errors import Damaged, InvalidInput
 from trustvlm.types.arrays import Int64s
 
-__all__ = ["NameTable", "pack_strings", "unpack_strings"]
+__all__ = ["NameTable", "pack_strings"]
 
 
 class NameTable:
@@ -60,20 +59,6 @@ def pack_strings(strings: Sequence[str]) -> tuple[npt.NDArray[np.uint8], Int64s]
     offsets = np.zeros(len(encoded) + 1, np.int64)
     np.cumsum(np.fromiter(map(len, encoded), np.int64, len(encoded)), out=offsets[1:])
     return np.frombuffer(b"".join(encoded), np.uint8), offsets
-
-
-def unpack_strings(data: npt.NDArray[np.uint8], offsets: Int64s) -> list[str]:
-    """The strings that :func:`pack_strings` packed.
-
-    Raises:
-        Damaged: offsets that do not cover the bytes in order, or bytes that are no UTF-8.
-    """
-    _check_offsets(data, offsets)
-    text = data.tobytes()
-    try:
-        return [text[start:stop].decode() for start, stop in pairwise(offsets.tolist())]
-    except UnicodeDecodeError as error:
-        raise Damaged(f"stored strings are not UTF-8: {error}") from error
 
 
 def _check_offsets(data: npt.NDArray[np.uint8], offsets: Int64s) -> None:

@@ -38,22 +38,18 @@ def _on_gpu(device: str) -> Kernels | None:
     number = int(device.partition(":")[2] or 0)
     if number < torch.cuda.device_count():
         return Kernels(device=f"cuda:{number}")
-    log.warning(
-        "device %r: torch sees %d GPUs: passes over labels run on the CPU",
-        device,
-        torch.cuda.device_count(),
-    )
+    message = "device %r: torch sees %d GPUs: passes over labels run on the CPU"
+    log.warning(message, device, torch.cuda.device_count())
     return None
 
 
 @cache
 def _stored_or_measured(folder: Path) -> Kernels:
-    path = folder / FILE
-    machine = _machine()
+    path, machine = folder / FILE, _machine()
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["machine"] == machine:
-            steps = tuple((int(most), str(kernel)) for most, kernel in content["steps"])
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        if stored["machine"] == machine:
+            steps = tuple((int(most), str(kernel)) for most, kernel in stored["steps"])
             if all(kernel in KERNELS for _, kernel in steps):
                 return Kernels(steps)
     except (OSError, ValueError, KeyError, TypeError):
@@ -61,9 +57,8 @@ def _stored_or_measured(folder: Path) -> Kernels:
     kernels = measure()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(
-            json.dumps({"machine": machine, "steps": kernels.steps}) + "\n", encoding="utf-8"
-        )
+        content = json.dumps({"machine": machine, "steps": kernels.steps})
+        path.write_text(f"{content}\n", encoding="utf-8")
     except OSError as error:
         log.info("what was measured of this machine is not stored: %s", error)
     return kernels
@@ -73,17 +68,13 @@ def _machine() -> dict[str, str]:
     """What the speed of kernels depends on."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        wanted = ("model name", "flags")
-        processor = " ".join(
-            next((line for line in lines if line.startswith(key)), "") for key in wanted
-        )
+        keys = ("model name", "flags")
+        processor = " ".join(next((x for x in lines if x.startswith(key)), "") for key in keys)
     except OSError:
         processor = platform.processor()
-    threads = os.environ.get("OMP_NUM_THREADS", str(os.cpu_count()))
-    versions = " ".join(version(name) for name in ("numpy", "numkong", "torch"))
     return {
         "processor": processor,
-        "threads": threads,
-        "versions": versions,
+        "threads": os.environ.get("OMP_NUM_THREADS", str(os.cpu_count())),
+        "versions": " ".join(version(name) for name in ("numpy", "numkong", "torch")),
         "kernels": " ".join(KERNELS),
     }

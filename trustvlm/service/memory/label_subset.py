@@ -49,8 +49,10 @@ def subset_of(
     if isinstance(chosen, np.ndarray):
         alive = np.flatnonzero(view.text.alive)
         if chosen.shape != (len(alive),):
-            expected = f"one value for each of the {len(alive)} labels, in the order of list_labels"
-            raise InvalidInput(f"labels: a mask needs {expected}; got shape {chosen.shape}")
+            raise InvalidInput(
+                f"labels: a mask needs one value for each of the {len(alive)} labels, in the order "
+                f"of list_labels; got shape {chosen.shape}"
+            )
         slots = alive[np.argsort(view.text.ids[alive])][chosen]
     else:
         slots = slots_of_names(connection, view, chosen)
@@ -77,12 +79,12 @@ def slots_of_names(connection: Connection, view: SpaceView, labels: Iterable[str
 def subset_of_ids(view: SpaceView, ids: Int64s) -> Subset:
     """The labels of these ids, all of them alive, with their aliases; an alias stands for its
     label."""
-    wanted = np.unique(view.aliases.of(ids))
-    aliases = [alias for label in wanted.tolist() for alias in view.aliases.groups.get(label, ())]
-    members = np.concatenate([wanted, np.array(aliases, dtype=np.int64)])
+    labels, groups = np.unique(view.aliases.of(ids)), view.aliases.groups
+    aliases = [alias for label in labels.tolist() for alias in groups.get(label, ())]
+    members = np.concatenate([labels, np.array(aliases, dtype=np.int64)])
     text = np.zeros(view.text.n, np.bool_)
     text[view.text.slots(members)] = True
     prototypes = np.zeros(view.prototypes.n, np.bool_)
-    rows = view.prototypes.slots(wanted)
+    rows = view.prototypes.slots(labels)
     prototypes[rows[rows >= 0]] = True
-    return Subset(text, prototypes, len(members), len(wanted))
+    return Subset(text, prototypes, len(members), len(labels))
