@@ -31,6 +31,7 @@ from trustvlm.service.inputs.labelled import (
     stored_images,
     truth_ids,
 )
+from trustvlm.service.measuring.configurations import Configuration, comparable, configurations
 from trustvlm.service.measuring.usable import (
     UsableImages,
     as_stored,
@@ -38,7 +39,6 @@ from trustvlm.service.measuring.usable import (
     right_rows,
     usable_images,
 )
-from trustvlm.service.query.configurations import Configuration, comparable, configurations
 from trustvlm.service.query.context import Context, context_of
 from trustvlm.service.query.decide import acceptable, is_unknown
 from trustvlm.service.query.judge import Columns, judge, judge_all

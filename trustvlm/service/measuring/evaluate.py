@@ -21,10 +21,10 @@ from trustvlm.service.inputs.labelled import (
     stored_images,
     truth_ids,
 )
+from trustvlm.service.measuring.configurations import comparable
 from trustvlm.service.measuring.outcome import check_items, evaluated_images, rule_outcome
 from trustvlm.service.measuring.shot_curve import shot_curve
 from trustvlm.service.measuring.usable import UsableImages, label_names, right_rows, usable_images
-from trustvlm.service.query.configurations import comparable
 from trustvlm.service.query.context import Context, context_of
 from trustvlm.service.query.evidence import evidence_reader
 from trustvlm.service.query.judge import Columns, judge_all
