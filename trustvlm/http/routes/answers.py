@@ -17,7 +17,7 @@ from trustvlm.http.wire.problems import plain
 from trustvlm.http.work.process import Serving, serving_of
 from trustvlm.types.codec import to_plain
 
-__all__ = ["IDEMPOTENCY_KEY", "answer", "encoded", "written"]
+__all__ = ["IDEMPOTENCY_KEY", "answer", "encoded", "read", "written"]
 
 IDEMPOTENCY_KEY = "idempotency-key"
 REPLAYED = "idempotent-replayed"
@@ -44,9 +44,15 @@ def _tag(revision: Any) -> dict[str, str]:
     return {"etag": f'"{revision}"'} if isinstance(revision, int) else {}
 
 
+async def read(request: Request, work: Callable[[Serving], Any]) -> Response:
+    """The answer to a read: the result of `work`, done by a thread for reading."""
+    serving = serving_of(request)
+    return answer(await serving.reading.run(lambda: work(serving)))
+
+
 async def written(
     request: Request,
-    work: Callable[[], Any],
+    work: Callable[[Serving], Any],
     *,
     digest: bytes = b"",
     status: int = 200,
@@ -63,17 +69,17 @@ async def written(
             two. The answer to other work is stored in the transaction of its change.
     """
     serving, key = serving_of(request), request.headers.get(IDEMPOTENCY_KEY)
-    work = at_expected(request, serving.service, work)
+    change = at_expected(request, serving.service, lambda: work(serving))
     run = serving.encode if encoders else serving.writing.run
     if key is None:
-        return answer(await run(work), status)
+        return answer(await run(change), status)
     if not 0 < len(key) <= _LONGEST or not key.isprintable():
         raise InvalidInput(f"Idempotency-Key: expected 1 to {_LONGEST} printable characters")
     path = f"{request.method} {request.url.path}".encode(errors="surrogatepass")
     request_hash = hashlib.sha256(path + b"\0" + digest).digest()
     call = request.state.caller.key, key
     body, status, replayed = await run(
-        lambda: _once(serving, call, request_hash, work, status, repeatable)
+        lambda: _once(serving, call, request_hash, change, status, repeatable)
     )
     headers = _tag(json.loads(body).get("revision"))
     return Response(body, status, headers | ({REPLAYED: "true"} if replayed else {}), JSON)
@@ -83,7 +89,7 @@ def _once(
     serving: Serving,
     call: tuple[str, str],
     request_hash: bytes,
-    work: Callable[[], Any],
+    change: Callable[[], Any],
     status: int,
     repeatable: bool,
 ) -> tuple[bytes, int, bool]:
@@ -95,10 +101,10 @@ def _once(
         return earlier.body or b"", earlier.status, True
     try:
         if repeatable:
-            body = encoded(work())
+            body = encoded(change())
             home.end_call(*call, status, body)
         else:
-            body = home.do_call(*call, status, lambda: encoded(work()))
+            body = home.do_call(*call, status, lambda: encoded(change()))
     except BaseException:
         home.drop_call(*call)
         raise

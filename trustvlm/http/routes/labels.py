@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from trustvlm.errors import InvalidInput
 from trustvlm.http.guard.addressed import SLASH
-from trustvlm.http.routes.answers import answer, written
+from trustvlm.http.routes.answers import answer, read, written
 from trustvlm.http.routes.openapi import route
 from trustvlm.http.wire.bodies import FORM, JSON, Received, of_json, read_body
 from trustvlm.http.wire.parameters import content_type
@@ -25,7 +25,7 @@ from trustvlm.http.wire.schemas import (
     RegisterBody,
     SyncBody,
 )
-from trustvlm.http.work.process import refuse_unknown, serving_of
+from trustvlm.http.work.process import Serving, refuse_unknown, serving_of
 from trustvlm.service.registration.sync import Contents
 from trustvlm.types import LabelInput, LabelRow, RegisterResult
 from trustvlm.types.answers import CheckedLabels, LabelPage, PicturedLabelRow, Revision
@@ -102,13 +102,13 @@ async def sync(request: Request, space: str) -> Response:
 
     It can be restored until it is purged. Refused where space and folder have nothing in common.
     """
-    home, received = serving_of(request).home, await read_body(request, SyncBody, JSON)
+    received = await read_body(request, SyncBody, JSON)
     body, contents = received.body, _contents(received.body.labels)
     if not body.remove and not body.dry_run:
         raise InvalidInput("remove: false is allowed with dry_run only; POST …/labels registers")
 
-    def work() -> RegisterResult:
-        return home.sync_contents(
+    def work(serving: Serving) -> RegisterResult:
+        return serving.home.sync_contents(
             space, contents, dry_run=body.dry_run, sync=body.remove, bring_back=body.bring_back
         )
 
@@ -201,8 +201,8 @@ def _after(cursor: str | None, order: str) -> str | None:
 async def register(request: Request, space: str) -> Response:
     """Register labels: new ones, or more support images of those that are there. Repeating it
     changes nothing."""
-    service, unreadable = serving_of(request).service, "refuse"
     options: dict[str, Any]
+    unreadable = "refuse"
     if content_type(request) == FORM:
         form = await read_body(request, NewLabelForm, FORM)
         inputs, digest, unreadable = _form_inputs(form), form.digest, form.body.unreadable
@@ -217,8 +217,8 @@ async def register(request: Request, space: str) -> Response:
         options = {"bring_back": body.bring_back}
     encoders = any(label.images is not None or label.text_vector is None for label in inputs)
 
-    def work() -> RegisterResult:
-        return checked_result(service.register(space, inputs, **options), unreadable)
+    def work(serving: Serving) -> RegisterResult:
+        return checked_result(serving.service.register(space, inputs, **options), unreadable)
 
     return await written(request, work, digest=digest, encoders=encoders, repeatable=True)
 
@@ -226,17 +226,17 @@ async def register(request: Request, space: str) -> Response:
 @router.get(LABEL, **route("read", LabelRow))
 async def show_label(request: Request, space: str, label: str) -> Response:
     """One label."""
-    serving = serving_of(request)
-    return answer(await serving.reading.run(lambda: serving.home.get_label(space, name_of(label))))
+    return await read(request, lambda serving: serving.home.get_label(space, name_of(label)))
 
 
 @router.patch(LABEL, **route("write", Revision, PatchBody, JSON))
 async def update_label(request: Request, space: str, label: str) -> Response:
     """Change a label's name, prompt or text vector."""
-    service, received = serving_of(request).service, await read_body(request, PatchBody, JSON)
+    received = await read_body(request, PatchBody, JSON)
 
-    def work() -> Revision:
-        return Revision(service.update_label(space, name_of(label), **vars(received.body)))
+    def work(serving: Serving) -> Revision:
+        changes = vars(received.body)
+        return Revision(serving.service.update_label(space, name_of(label), **changes))
 
     encoders = received.body.text_vector is None
     return await written(request, work, digest=received.digest, encoders=encoders)
@@ -250,10 +250,9 @@ async def remove_label(request: Request, space: str, label: str, purge: bool = F
     the rest of it, or finds nothing; a label that was registered under that name in between is
     another one, and would be purged.
     """
-    service = serving_of(request).service
 
-    def work() -> Revision:
-        return Revision(service.remove_label(space, name_of(label), purge=purge))
+    def work(serving: Serving) -> Revision:
+        return Revision(serving.service.remove_label(space, name_of(label), purge=purge))
 
     return await written(request, work, digest=b"%d" % purge, repeatable=purge)
 
@@ -261,18 +260,20 @@ async def remove_label(request: Request, space: str, label: str, purge: bool = F
 @router.post(f"{LABEL}/restore", **route("write", Revision))
 async def restore_label(request: Request, space: str, label: str) -> Response:
     """Bring back the label of that name that was removed last, with the support images it had."""
-    service = serving_of(request).service
-    return await written(request, lambda: Revision(service.restore_label(space, name_of(label))))
+    name = name_of(label)
+    return await written(
+        request, lambda serving: Revision(serving.service.restore_label(space, name))
+    )
 
 
 @router.post(f"{LABEL}/alias", **route("write", Revision, AliasBody, JSON))
 async def alias(request: Request, space: str, label: str) -> Response:
     """Make a label a further name of another one: from then on they are one label, and the other
     one is the answer."""
-    service, received = serving_of(request).service, await read_body(request, AliasBody, JSON)
+    received = await read_body(request, AliasBody, JSON)
 
-    def work() -> Revision:
-        return Revision(service.alias(space, name_of(label), received.body.of))
+    def work(serving: Serving) -> Revision:
+        return Revision(serving.service.alias(space, name_of(label), received.body.of))
 
     return await written(request, work, digest=received.digest)
 
@@ -280,5 +281,5 @@ async def alias(request: Request, space: str, label: str) -> Response:
 @router.delete(f"{LABEL}/alias", **route("write", Revision))
 async def unalias(request: Request, space: str, label: str) -> Response:
     """Make an alias a separate label again."""
-    service = serving_of(request).service
-    return await written(request, lambda: Revision(service.unalias(space, name_of(label))))
+    name = name_of(label)
+    return await written(request, lambda serving: Revision(serving.service.unalias(space, name)))

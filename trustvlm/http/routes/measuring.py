@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from trustvlm.errors import InvalidInput
-from trustvlm.http.routes.answers import answer, written
+from trustvlm.http.routes.answers import read, written
 from trustvlm.http.routes.openapi import route
 from trustvlm.http.wire.bodies import FORM, JSON, NPZ, Received, read_body
 from trustvlm.http.wire.matching import at_expected
@@ -116,11 +116,11 @@ async def begun(
     request: Request, kind: str, space: str, work: Callable[[Progress], Answer], digest: bytes
 ) -> Response:
     """The answer to a request that begins a job."""
-    serving, caller = serving_of(request), request.state.caller
-    checked = at_expected(request, serving.service, work)
+    owner, service = request.state.caller.key, serving_of(request).service
+    checked = at_expected(request, service, work)
     return await written(
         request,
-        lambda: job_row(serving.jobs.start(kind, space, caller.key, checked)),
+        lambda serving: job_row(serving.jobs.start(kind, space, owner, checked)),
         digest=digest,
         status=202,
         repeatable=True,  # where the process dies, the job does, too
@@ -155,12 +155,12 @@ def labelled(
 async def feedback(request: Request, space: str) -> Response:
     """Tell the true labels of queries; stored with the verdicts they get now."""
     received = await read_body(request, FeedbackBody, JSON, NPZ, FORM)
-    service, body, queries = serving_of(request).service, received.body, received.queries()
+    body, queries = received.body, received.queries()
     filenames = [image.filename or None for image in received.images or ()]
     sources = body.sources or filenames or None
 
-    def work() -> FeedbackResult:
-        return service.feedback(
+    def work(serving: Serving) -> FeedbackResult:
+        return serving.service.feedback(
             space,
             queries,
             body.truth,
@@ -176,18 +176,20 @@ async def feedback(request: Request, space: str) -> Response:
 @router.get(f"{SPACE}/calibrations", **route("read", CalibrationList))
 async def list_calibrations(request: Request, space: str) -> Response:
     """The calibrations of a space, newest first: the first one that did not fail is in force."""
-    serving = serving_of(request)
-    calibrations, row = await serving.reading.run(
-        lambda: (serving.service.list_calibrations(space), serving.home.get_label_space(space))
-    )
-    current = next((one.id for one in calibrations if not one.failed), None)
-    rows = (
-        StoredCalibration(
-            **vars(one), stale=one.revision < row.revision, in_force=one.id == current
+
+    def work(serving: Serving) -> CalibrationList:
+        calibrations = serving.service.list_calibrations(space)
+        revision = serving.home.get_label_space(space).revision
+        current = next((one.id for one in calibrations if not one.failed), None)
+        rows = (
+            StoredCalibration(
+                **vars(one), stale=one.revision < revision, in_force=one.id == current
+            )
+            for one in calibrations
         )
-        for one in calibrations
-    )
-    return answer(CalibrationList(row.revision, tuple(rows)))
+        return CalibrationList(revision, tuple(rows))
+
+    return await read(request, work)
 
 
 @router.delete(SPACE + "/calibrations/{calibration}", **route("write", RemovedCalibration))
@@ -195,10 +197,9 @@ async def remove_calibration(
     request: Request, space: str, calibration: Annotated[int, Path(ge=1, le=2**63 - 1)]
 ) -> Response:
     """Take a calibration back; the one before it that did not fail is in force again."""
-    service = serving_of(request).service
 
-    def work() -> RemovedCalibration:
-        service.remove_calibration(space, calibration)
+    def work(serving: Serving) -> RemovedCalibration:
+        serving.service.remove_calibration(space, calibration)
         return RemovedCalibration(calibration)
 
     return await written(request, work)
@@ -210,16 +211,14 @@ async def monitor(
 ) -> Response:
     """Randomly drawn feedback against the promise of the calibration in force; `alpha`: the rate of
     false alarms."""
-    serving = serving_of(request)
-    return answer(await serving.reading.run(lambda: serving.service.monitor(space, alpha=alpha)))
+    return await read(request, lambda serving: serving.service.monitor(space, alpha=alpha))
 
 
 @router.get(f"{SPACE}/observations", **route("read", ObservationCounts))
 async def count_observations(request: Request, space: str) -> Response:
     """How many images with known labels are stored, and how many of them can be evaluated and
     calibrated on."""
-    serving = serving_of(request)
-    return answer(await serving.reading.run(lambda: serving.service.count_observations(space)))
+    return await read(request, lambda serving: serving.service.count_observations(space))
 
 
 @router.post(

@@ -9,12 +9,12 @@ from trustvlm.encoders import preset as preset_named
 from trustvlm.errors import Forbidden, InvalidInput
 from trustvlm.http.guard.keyring import Scope
 from trustvlm.http.options import ServeOptions
-from trustvlm.http.routes.answers import answer, written
+from trustvlm.http.routes.answers import read, written
 from trustvlm.http.routes.openapi import route
 from trustvlm.http.wire.bodies import JSON, read_body
 from trustvlm.http.wire.parameters import check_request
 from trustvlm.http.wire.schemas import SpaceBody
-from trustvlm.http.work.process import serving_of
+from trustvlm.http.work.process import Serving, serving_of
 from trustvlm.types import SpaceRow
 from trustvlm.types.answers import RemovedSpace, SpaceDetails, SpaceList
 
@@ -26,21 +26,25 @@ router = APIRouter(tags=["spaces"])
 @router.get("/v1/spaces", **route("read", SpaceList))
 async def list_spaces(request: Request) -> Response:
     """The spaces that the key opens, by name."""
-    serving, key_space = serving_of(request), request.state.caller.space
-    rows = await serving.reading.run(lambda: list(serving.service.list_spaces()))
-    return answer(SpaceList(tuple(row for row in rows if key_space in (None, row.name))))
+    key_space = request.state.caller.space
+
+    def work(serving: Serving) -> SpaceList:
+        rows = serving.service.list_spaces()
+        return SpaceList(tuple(row for row in rows if key_space in (None, row.name)))
+
+    return await read(request, work)
 
 
 @router.post("/v1/spaces", **route("admin", SpaceRow, SpaceBody, JSON, status=201))
 async def create_space(request: Request) -> Response:
     """Create a space, of precomputed embeddings or with encoders that the operator allows."""
-    serving, received = serving_of(request), await read_body(request, SpaceBody, JSON)
+    received = await read_body(request, SpaceBody, JSON)
     key_space = request.state.caller.space
     if key_space is not None and key_space != received.body.name:
         raise Forbidden(f"this key opens the space {key_space!r} only")
-    check_encoders(received.body, serving.options)
+    check_encoders(received.body, serving_of(request).options)
 
-    def work() -> SpaceRow:
+    def work(serving: Serving) -> SpaceRow:
         return serving.service.create_space(**vars(received.body))
 
     return await written(request, work, digest=received.digest, status=201, encoders=True)
@@ -70,20 +74,20 @@ def check_encoders(body: SpaceBody, options: ServeOptions) -> None:
 @router.get("/v1/spaces/{space}", **route("read", SpaceDetails))
 async def show_space(request: Request, space: str) -> Response:
     """A space with its counts, and how many of its labels have no support image."""
-    serving = serving_of(request)
-    row, unverified = await serving.reading.run(
-        lambda: (serving.service.get_space(space), serving.home.unverified_count(space))
-    )
-    return answer(SpaceDetails(**vars(row), unverified_count=unverified))
+
+    def work(serving: Serving) -> SpaceDetails:
+        row = serving.service.get_space(space)
+        return SpaceDetails(**vars(row), unverified_count=serving.home.unverified_count(space))
+
+    return await read(request, work)
 
 
 @router.delete("/v1/spaces/{space}", **route("admin", RemovedSpace))
 async def remove_space(request: Request, space: str) -> Response:
     """Remove a space; it can be restored until the undo window has passed."""
-    service = serving_of(request).service
 
-    def work() -> RemovedSpace:
-        service.remove_space(space)
+    def work(serving: Serving) -> RemovedSpace:
+        serving.service.remove_space(space)
         return RemovedSpace(space)
 
     return await written(request, work)
@@ -96,10 +100,9 @@ async def remove_space(request: Request, space: str) -> Response:
 )
 async def restore_space(request: Request, space: str) -> Response:
     """Bring back the space of that name that was removed last."""
-    service = serving_of(request).service
 
-    def work() -> SpaceRow:
-        service.restore_space(space)
-        return service.get_space(space)
+    def work(serving: Serving) -> SpaceRow:
+        serving.service.restore_space(space)
+        return serving.service.get_space(space)
 
     return await written(request, work)

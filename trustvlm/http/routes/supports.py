@@ -7,12 +7,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request, Response
 
 from trustvlm.errors import NotFound
-from trustvlm.http.routes.answers import answer, written
+from trustvlm.http.routes.answers import read, written
 from trustvlm.http.routes.labels import checked_result, name_of
 from trustvlm.http.routes.openapi import READ, route
 from trustvlm.http.wire.bodies import FORM, JSON, NPZ, Received, read_body
 from trustvlm.http.wire.schemas import IdsBody, SupportsBody
-from trustvlm.http.work.process import serving_of
+from trustvlm.http.work.process import Serving, serving_of
 from trustvlm.types import RegisterResult
 from trustvlm.types.answers import Revision, SupportList
 
@@ -27,20 +27,22 @@ Id = Annotated[int, Path(ge=1, le=2**63 - 1)]
 @router.get(SUPPORTS, **route("read", SupportList))
 async def list_supports(request: Request, space: str, label: str) -> Response:
     """The support images of a label, oldest first."""
-    serving = serving_of(request)
-    rows = await serving.reading.run(lambda: serving.service.list_supports(space, name_of(label)))
-    return answer(SupportList(tuple(rows)))
+
+    def work(serving: Serving) -> SupportList:
+        return SupportList(tuple(serving.service.list_supports(space, name_of(label))))
+
+    return await read(request, work)
 
 
 @router.post(SUPPORTS, **route("write", RegisterResult, SupportsBody, JSON, NPZ, FORM))
 async def add_supports(request: Request, space: str, label: str) -> Response:
     """Add support images to a label, as files or embeddings; those that it has are skipped."""
     received = await read_body(request, SupportsBody, JSON, NPZ, FORM)
-    service, body = serving_of(request).service, received.body
+    body = received.body
     options = _images(received) | received.reading | {"keep_originals": body.keep_originals}
 
-    def work() -> RegisterResult:
-        result = service.add_support(space, name_of(label), **options)
+    def work(serving: Serving) -> RegisterResult:
+        result = serving.service.add_support(space, name_of(label), **options)
         return checked_result(result, body.unreadable)
 
     return await written(
@@ -57,17 +59,18 @@ def _images(received: Received[SupportsBody]) -> dict[str, Any]:
 @router.delete(SPACE + "/supports/{support}", **route("write", Revision))
 async def remove_support(request: Request, space: str, support: Id) -> Response:
     """Remove a support image; it can be restored."""
-    service = serving_of(request).service
-    return await written(request, lambda: Revision(service.remove_support(space, [support])))
+    return await written(
+        request, lambda serving: Revision(serving.service.remove_support(space, [support]))
+    )
 
 
 @router.post(f"{SPACE}/remove-supports", **route("write", Revision, IdsBody, JSON))
 async def remove_supports(request: Request, space: str) -> Response:
     """Remove support images, all of them or none; they can be restored."""
-    service, received = serving_of(request).service, await read_body(request, IdsBody, JSON)
+    received = await read_body(request, IdsBody, JSON)
 
-    def work() -> Revision:
-        return Revision(service.remove_support(space, received.body.ids))
+    def work(serving: Serving) -> Revision:
+        return Revision(serving.service.remove_support(space, received.body.ids))
 
     return await written(request, work, digest=received.digest)
 
@@ -75,10 +78,10 @@ async def remove_supports(request: Request, space: str) -> Response:
 @router.post(f"{SPACE}/restore-supports", **route("write", Revision, IdsBody, JSON))
 async def restore_supports(request: Request, space: str) -> Response:
     """Bring back removed support images, all of them or none."""
-    service, received = serving_of(request).service, await read_body(request, IdsBody, JSON)
+    received = await read_body(request, IdsBody, JSON)
 
-    def work() -> Revision:
-        return Revision(service.restore_support(space, received.body.ids))
+    def work(serving: Serving) -> Revision:
+        return Revision(serving.service.restore_support(space, received.body.ids))
 
     return await written(request, work, digest=received.digest)
 
@@ -86,8 +89,9 @@ async def restore_supports(request: Request, space: str) -> Response:
 @router.post(SPACE + "/supports/{support}/restore", **route("write", Revision))
 async def restore_support(request: Request, space: str, support: Id) -> Response:
     """Bring back a removed support image."""
-    service = serving_of(request).service
-    return await written(request, lambda: Revision(service.restore_support(space, [support])))
+    return await written(
+        request, lambda serving: Revision(serving.service.restore_support(space, [support]))
+    )
 
 
 _JPEG: dict[str, Any] = {
