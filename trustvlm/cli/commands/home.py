@@ -247,16 +247,18 @@ def _report(session: Session, space: str | None, repair: bool) -> VerifyReport:
 
 @contextmanager
 def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Shows (done, in all) as a bar, which begins when the total is known."""
+    """Shows (done, in all) as a bar, which begins when the total is known; the total may grow."""
     with ExitStack() as stack:
         bar: Bar | None = None
-        before = 0
+        size = before = 0
 
         def progress(done: int, total: int) -> None:
-            nonlocal bar, before
-            bar = stack.enter_context(progress_bar(total, what)) if bar is None else bar
-            bar.advance(done - before)
-            before = done
+            nonlocal bar, size, before
+            if bar is None:
+                size, bar = total, stack.enter_context(progress_bar(total, what))
+            scaled = size * done // max(total, 1)
+            bar.advance(scaled - before)
+            before = scaled
 
         yield progress
 
