@@ -49,24 +49,28 @@ def decode_file(data: bytes, name: str, limits: ImageLimits) -> Pixels:
     Raises:
         UnreadableImage: it is no image, damaged, of a kind that is not read, or exceeds a limit.
     """
+    from PIL import ImageFile
+
     limit_cpu(SECONDS)
-    with _truncated_files(accepted=False):
-        open_file, form = _opener(data, name)
-        with damage(name):
-            size = open_file().size
-        check_size(size, name, limits, _DECODERS_BYTES.get(form, _BYTES_PER_PIXEL))
-        limit_cpu(SECONDS + SECONDS_PER_PIXEL * size[0] * size[1])
-        try:
-            return _pixels(open_file, name, limits)
-        except UnreadableImage as error:
-            if layout := layout_of(data, opened=True):
-                raise UnreadableImage(name, layout) from error
-            if not _lacks_end(data, form):
-                raise
-            if not limits.accept_truncated:
-                raise UnreadableImage(name, f"{error.reason}; {_LACKS_END}") from error
-    with _truncated_files(accepted=True):
+    open_file, form = _opener(data, name)
+    with damage(name):
+        size = open_file().size
+    check_size(size, name, limits, _DECODERS_BYTES.get(form, _BYTES_PER_PIXEL))
+    limit_cpu(SECONDS + SECONDS_PER_PIXEL * size[0] * size[1])
+    try:
+        return _pixels(open_file, name, limits)
+    except UnreadableImage as error:
+        if layout := layout_of(data, opened=True):
+            raise UnreadableImage(name, layout) from error
+        if not _lacks_end(data, form):
+            raise
+        if not limits.accept_truncated:
+            raise UnreadableImage(name, f"{error.reason}; {_LACKS_END}") from error
+    ImageFile.LOAD_TRUNCATED_IMAGES = True  # Pillow's, for this whole process: the sandbox
+    try:
         rgb, remarks = _pixels(open_file, name, limits)
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = False
     if rgb.getbbox() is None:
         raise UnreadableImage(name, "damaged or truncated image (it ends before its first pixels)")
     return rgb, (*remarks, _CUT)
@@ -208,18 +212,6 @@ def _lacks_end(data: bytes, form: str) -> bool:
     if form == "JPEG":
         return b"\xff\xd9" not in data
     return form == "PNG" and _without_metadata(data)[-8:-4] != b"IEND"
-
-
-@contextmanager
-def _truncated_files(accepted: bool) -> Iterator[None]:
-    """Within the block Pillow decodes what is there of a file without its end, or refuses it."""
-    from PIL import ImageFile
-
-    before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, accepted
-    try:
-        yield
-    finally:
-        ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
 def _first_line(error: Exception) -> str:

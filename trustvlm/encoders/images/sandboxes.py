@@ -23,6 +23,7 @@ import numpy.typing as npt
 from trustvlm.encoders.images.decode_file import SECONDS, SECONDS_PER_PIXEL, decode_file
 from trustvlm.encoders.images.preprocess import Preprocess
 from trustvlm.encoders.images.reading import ImageLimits, UnreadableImage, read, source_name
+from trustvlm.errors import Unavailable
 from trustvlm.system.sandbox import Message, Sandbox, Unreadable
 from trustvlm.types.remarks import Remark
 
@@ -87,9 +88,10 @@ def _waiting() -> Sandbox | None:
 
 def warm() -> None:
     """Start a sandbox unless one waits, without waiting for it."""
-    if not _idle:
-        with sandbox():
-            pass
+    with suppress(Unavailable):  # the first image will say so
+        if not _idle:
+            with sandbox():
+                pass
 
 
 @atexit.register
