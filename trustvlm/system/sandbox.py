@@ -251,7 +251,8 @@ def _limit_memory(memory: int | None) -> None:
     soft = hard
     with suppress(OSError, ValueError):  # without /proc there is no limit
         if memory is not None:
-            taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            with open("/proc/self/statm", "rb") as file:  # noqa: PTH123  four times as fast
+                taken = int(file.read().split()[0]) * resource.getpagesize()
             soft = taken + memory
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 

@@ -13,7 +13,7 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -114,8 +114,8 @@ def read_file(
         UnreadableImage: it cannot be used.
     """
     request = {
-        "limits": asdict(limits),
-        "preprocesses": [asdict(one) for one in preprocesses],
+        "limits": vars(limits),
+        "preprocesses": [vars(one) for one in preprocesses],
         "path": None if isinstance(source, bytes) else os.path.abspath(source),  # noqa: PTH100
         "name": source_name(source),
         "image": image,
@@ -172,7 +172,7 @@ def answer(head: dict[str, Any], parts: list[bytearray]) -> Iterator[Message]:
     yield (
         {
             "content_hash": hashlib.sha256(data).hexdigest(),
-            "remarks": [asdict(remark) for remark in remarks],
+            "remarks": [vars(remark) for remark in remarks],
             "size": rgb.size,
             "uniform": is_uniform(rgb),
         },
