@@ -189,10 +189,14 @@ def _indexed(writer: SnapshotWriter, recipe: Recipe, dim: int, ids: Int64s) -> I
 
 def _add_short(writer: SnapshotWriter, side: str, count: int, dim: int) -> None:
     """The 16-bit copies of rows that were written, their centre and covariance."""
+
+    def blocks() -> Iterator[Float32s]:
+        for start in range(0, count, _BLOCK):
+            yield writer.written(f"{side}.exact", start, min(start + _BLOCK, count))
+
     total, second, counted = np.zeros(dim), np.zeros((dim, dim)), 0
     step = max(1, count // _COVARIANCE_ROWS)
-    for start in range(0, count, _BLOCK):
-        rows = writer.written(f"{side}.exact", start, min(start + _BLOCK, count))
+    for rows in blocks():
         total += rows.sum(axis=0, dtype=np.float64)
         some = rows[::step]
         second += some.T @ some
@@ -203,21 +207,20 @@ def _add_short(writer: SnapshotWriter, side: str, count: int, dim: int) -> None:
     writer.add(f"{side}.covariance", covariance.astype(np.float32))
     _add_int8(writer, side, count, centre)
     writer.reserve(f"{side}.short", "<u2", (count, dim))
-    for start in range(0, count, _BLOCK):
-        rows = writer.written(f"{side}.exact", start, min(start + _BLOCK, count))
+    for rows in blocks():
         writer.put(f"{side}.short", to_bfloat16(rows - centre))
 
 
 def _add_int8(writer: SnapshotWriter, side: str, count: int, centre: Float32s) -> None:
     """The 8-bit copies of rows that were written, in random order."""
-    order, turned = random_order(count), rotation(len(centre))
+    order, matrix = random_order(count), rotation(len(centre))
     writer.add(f"{side}.order", order)
-    writer.add(f"{side}.rotation", turned)
+    writer.add(f"{side}.rotation", matrix)
     writer.reserve(f"{side}.coarse", "|i1", (count, len(centre)))
     writer.reserve(f"{side}.steps", "<f4", (count,))
     for start in range(0, count, _BLOCK):
         exact = writer.written_at(f"{side}.exact", order[start : start + _BLOCK])
-        rows, steps = to_int8(exact, centre, turned)
+        rows, steps = to_int8(exact, centre, matrix)
         writer.put(f"{side}.coarse", rows)
         writer.put(f"{side}.steps", steps)
 

@@ -220,7 +220,7 @@ def _same_background(connection: Connection, view: SpaceView, memo: FitMemo) -> 
     """Whether the background of a memo is that of the view."""
     if memo.revision >= view.revision:
         return memo.revision == view.revision
-    return _behind_sample(connection, view.space, memo.revision, memo.fit)
+    return memo.exact and _behind_sample(connection, view.space, memo.revision, memo.fit)
 
 
 def _unchanged(
