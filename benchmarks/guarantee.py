@@ -25,11 +25,8 @@ it.
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 import warnings
-from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -39,7 +36,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.populations import Population, real, synthetic
-from benchmarks.register import machine
+from benchmarks.report import arguments, header, store
 from trustvlm.selective.calibration import choose_configuration, split
 from trustvlm.selective.metrics import risk_coverage_curve
 from trustvlm.selective.risk import find_threshold, risk_upper_bound, threshold_grid
@@ -208,9 +205,7 @@ def _cell(figures: dict[str, float]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__, RESULTS)
     parser.add_argument(
         "--data", type=Path, default=Path("../shared/data"), help="folder of real embeddings"
     )
@@ -220,7 +215,6 @@ def main() -> None:
     parser.add_argument(
         "--mapie", type=int, default=500, help="of these, how many by MAPIE too; 0 for none"
     )
-    parser.add_argument("--json", type=Path, default=RESULTS, help="where the figures go")
     options = parser.parse_args()
     console = Console(width=160)
     populations = synthetic()
@@ -242,11 +236,8 @@ def main() -> None:
         f"must be at most {allowed(options.repeats):.1%}. {engine}. "
         f"{time.perf_counter() - began:.0f} s."
     )
-    options.json.parent.mkdir(parents=True, exist_ok=True)
     report = {
-        "benchmark": "guarantee",
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
+        **header("guarantee"),
         "setup": {
             "max_risk": MAX_RISK,
             "confidence": CONFIDENCE,
@@ -255,7 +246,7 @@ def main() -> None:
         },
         "rows": rows,
     }
-    options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    store(options.json, report)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,6 @@ all (others say that they are too few). A true value on the edge of a population
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -25,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.populations import Population, synthetic
-from benchmarks.register import machine
+from benchmarks.report import arguments, machine, store
 from trustvlm.scoring.rules import RULES
 from trustvlm.selective.metrics import aurc, auroc, coverage_at_risk, fpr_at_tpr, risk_at_coverage
 from trustvlm.service.measuring.outcome import rule_outcome
@@ -123,11 +121,8 @@ def held(
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__, RESULTS)
     parser.add_argument("--draws", type=int, default=1_000)
-    parser.add_argument("--json", type=Path, default=RESULTS)
     options = parser.parse_args()
     begin = time.perf_counter()
     rows: list[dict[str, Any]] = []
@@ -164,7 +159,7 @@ def main() -> None:
         "machine": machine(),
         "rows": rows,
     }
-    options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    store(options.json, content)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.register import machine
+from benchmarks.report import arguments, header, store
 from benchmarks.synthetic import DIM, Labels, quantiles
-from trustvlm.catalog.rows.labels import LabelChange
+from trustvlm.catalog.rows.label_changes import LabelChange
 from trustvlm.index.recipe import load_recipe
 from trustvlm.index.rows import RowView
 from trustvlm.index.snapshot import SnapshotKey
@@ -351,13 +350,10 @@ def plot(report: dict[str, Any], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__, RESULTS)
     parser.add_argument(
         "--full", action="store_true", help="up to a million labels, 1,000 queries for the errors"
     )
-    parser.add_argument("--json", type=Path, default=RESULTS, help="where the figures go")
     parser.add_argument("--one", choices=CONTESTANTS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--batches", type=json.loads, help=argparse.SUPPRESS)
@@ -388,17 +384,11 @@ def main() -> None:
             os.environ | ONE_THREAD,
         )
     sizes = [1_000, 10_000, 100_000] + ([1_000_000] if options.full else [])
-    report: dict[str, Any] = {
-        "benchmark": "labels",
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
-        "limits": limits(),
-    }
+    report: dict[str, Any] = {**header("labels"), "limits": limits()}
     report |= measured(sizes, 1_000 if options.full else 200, options.seconds)
     report["headline"] = headline(report)
     show(report)
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    store(options.json, report)
     plot(report, options.json.with_suffix(".png"))
 
 

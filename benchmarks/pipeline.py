@@ -9,7 +9,6 @@ thread. Prints the figures and writes results/pipeline.json.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -17,7 +16,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +24,7 @@ from rich.console import Console
 
 import trustvlm
 from benchmarks.labels import ONE_THREAD
-from benchmarks.register import machine
+from benchmarks.report import arguments, header, store
 from benchmarks.synthetic import DIM, Labels
 
 RESULTS = Path(__file__).parent / "results" / "pipeline.json"
@@ -110,12 +108,9 @@ def measured(count: int, folder: Path, repeats: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__, RESULTS)
     parser.add_argument("--labels", type=float, default=1e5, help="how many labels")
     parser.add_argument("--repeats", type=int, default=7, help="how often each is timed")
-    parser.add_argument("--json", type=Path, default=RESULTS, help="where the figures go")
     options = parser.parse_args()
     if not all(os.environ.get(name) == "1" for name in ONE_THREAD):
         os.execve(
@@ -123,16 +118,11 @@ def main() -> None:
             [sys.executable, "-m", "benchmarks.pipeline", *sys.argv[1:]],
             os.environ | ONE_THREAD,
         )
-    report: dict[str, Any] = {
-        "benchmark": "pipeline",
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
-    }
+    report: dict[str, Any] = {**header("pipeline")}
     with tempfile.TemporaryDirectory(dir=os.environ.get("TRUSTVLM_SCRATCH")) as name:
         report |= measured(int(options.labels), Path(name), options.repeats)
     Console(width=120).print(report)
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(report, indent=2) + "\n")
+    store(options.json, report)
 
 
 if __name__ == "__main__":

@@ -17,18 +17,12 @@ without; at 1e5 labels `posterior` takes at most 1.15 times as long as `trustvlm
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import platform
-import sqlite3
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +31,7 @@ from rich.console import Console
 from rich.table import Table
 
 import trustvlm
+from benchmarks.report import arguments, header, store
 
 CLASSIFIER, VERIFIER = 512, 768
 SUPPORTS = 16
@@ -175,19 +170,6 @@ def measure(sizes: list[int], supports: list[int], repeats: int) -> list[dict[st
         ]
 
 
-def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    packages = ("trustvlm", "numpy", "sqlalchemy")
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpus": len(os.sched_getaffinity(0)),
-        "load": round(os.getloadavg()[0], 2),
-        "sqlite": sqlite3.sqlite_version,
-        **{name: version(name) for name in packages},
-    }
-
-
 def ratios_of(rows: list[dict[str, Any]]) -> dict[str, float]:
     """The ratios that the project has bars for, by what they compare."""
     at = {(row["labels"], row["supports"]): row for row in rows}
@@ -232,9 +214,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__, RESULTS)
     parser.add_argument(
         "--sizes", default="1e3,1e4,1e5", help="numbers of labels, with commas between them"
     )
@@ -242,7 +222,6 @@ def main() -> None:
         "--supports", default="0,2", help="support images of each label, with commas between them"
     )
     parser.add_argument("--repeats", type=int, default=30, help="labels added to each space")
-    parser.add_argument("--json", type=Path, default=RESULTS, help="where the figures go")
     options = parser.parse_args()
     sizes = sorted({int(float(size)) for size in options.sizes.split(",")})
     rows = measure(
@@ -281,21 +260,18 @@ def main() -> None:
             f"{what}: {ratio:.2f} (must be "
             f"{'under 2' if what.startswith('register') else 'at most 1.15'})"
         )
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    report = {
-        "benchmark": "register",
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
-        "setup": {
-            "text_dim": CLASSIFIER,
-            "image_dim": VERIFIER,
-            "supports": SUPPORTS,
-            "repeats": options.repeats,
-        },
-        "rows": rows,
-        "ratios": ratios,
-    }
-    options.json.write_text(json.dumps(report, indent=2) + "\n")
+        report = {
+            **header("register"),
+            "setup": {
+                "text_dim": CLASSIFIER,
+                "image_dim": VERIFIER,
+                "supports": SUPPORTS,
+                "repeats": options.repeats,
+            },
+            "rows": rows,
+            "ratios": ratios,
+        }
+    store(options.json, report)
     plot(rows, options.json.with_suffix(".png"))
 
 

@@ -12,8 +12,6 @@ evidence, 8 draws). AURC × 1000 is the mean over draws of support images.
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
 from collections.abc import Sequence
 from functools import lru_cache
@@ -25,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 import trustvlm
+from benchmarks.report import arguments, store
 from trustvlm.selective.metrics import aurc, auroc, fpr_at_tpr
 
 RESULTS = Path(__file__).resolve().parent / "results" / "rules.json"
@@ -194,12 +193,9 @@ def headline(cells: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__, RESULTS)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=10, help="draws of support images")
-    parser.add_argument("--json", type=Path, default=RESULTS)
     options = parser.parse_args()
     cells = []
     console = Console(width=150)
@@ -234,7 +230,7 @@ def main() -> None:
         console.print(what, values)
     columns = ["accuracy %", "AURC ×1000", "AUROC %", "FPR95 %"]
     content = {"seeds": options.seeds, "columns": columns, "headline": found, "cells": cells}
-    options.json.write_text(json.dumps(content, indent=1) + "\n")
+    store(options.json, content)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.labels import ONE_THREAD, memory
-from benchmarks.register import machine
+from benchmarks.report import arguments, header, store
 from trustvlm.index.live import LiveIndex
 from trustvlm.index.recall import Nearest
 from trustvlm.index.recipe import load_recipe
@@ -439,12 +438,9 @@ def plot(report: dict[str, Any], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__, RESULTS)
     parser.add_argument("--full", action="store_true", help="10,000, 100,000 and a million vectors")
     parser.add_argument("--only", nargs="*", choices=[*OURS, *PEERS], help="these contestants")
-    parser.add_argument("--json", type=Path, default=RESULTS, help="where the figures go")
     parser.add_argument("--one", choices=[*OURS, *PEERS], help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -457,16 +453,11 @@ def main() -> None:
             [sys.executable, "-m", "benchmarks.search", *sys.argv[1:]],
             os.environ | ONE_THREAD,
         )
-    report: dict[str, Any] = {
-        "benchmark": "search",
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
-    }
+    report: dict[str, Any] = {**header("search")}
     sizes = [10_000, 100_000, 1_000_000] if options.full else [10_000]
     report["rows"] = measured(sizes, options.only or [*OURS, *PEERS])
     show(report)
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    store(options.json, report)
     plot(report, options.json.with_suffix(".png"))
 
 

@@ -25,14 +25,11 @@ recovery within 5 s.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import os
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +39,8 @@ from rich.table import Table
 
 import trustvlm
 from benchmarks.labels import ONE_THREAD
-from benchmarks.register import CLASSIFIER, VERIFIER, directions, machine
+from benchmarks.register import CLASSIFIER, VERIFIER, directions
+from benchmarks.report import arguments, header, store
 from benchmarks.traffic import (
     Load,
     Made,
@@ -291,16 +289,13 @@ def verdict(found: dict[str, Any]) -> Table:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__, RESULTS)
     parser.add_argument(
         "--full", action="store_true", help="20 s a phase and ten minutes of overload"
     )
     parser.add_argument("--labels", type=float, default=1e4, help="how many labels")
     parser.add_argument("--seconds", type=float, default=6.0, help="how long a phase takes")
     parser.add_argument("--overload", type=float, default=20.0, help="how many seconds of overload")
-    parser.add_argument("--json", type=Path, default=RESULTS, help="where the figures go")
     options = parser.parse_args()
     if not all(os.environ.get(name) == "1" for name in ONE_THREAD):
         os.execve(
@@ -310,17 +305,13 @@ def main() -> None:
         )
     console = Console(width=128)
     seconds, overload_s = (20.0, 600.0) if options.full else (options.seconds, options.overload)
-    report: dict[str, Any] = {
-        "benchmark": "serve",
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
-    }
+    report: dict[str, Any] = {**header("serve")}
     with tempfile.TemporaryDirectory(prefix="trustvlm-bench-") as folder:
         report |= measure(Path(folder), int(options.labels), seconds, overload_s, console)
     report["bars"] = bars(report)
     console.print("overload:", report["overload"])
     console.print(verdict(report))
-    options.json.write_text(json.dumps(report, indent=1) + "\n")
+    store(options.json, report)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ from rich.table import Table
 
 import trustvlm
 from benchmarks.labels import ONE_THREAD, memory
-from benchmarks.register import machine
+from benchmarks.report import arguments, header, store
 from benchmarks.synthetic import DIM, Labels
 from trustvlm.service.memory.passes import leading_rows
 from trustvlm.service.query.candidates import CANDIDATES as LEADERS
@@ -246,14 +245,11 @@ def inside(home: Path, count: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__, RESULTS)
     parser.add_argument(
         "--labels", default="1e4,1e5", help="how many labels, with commas between them"
     )
     parser.add_argument("--bulk", action="store_true", help="also the two bulk registrations")
-    parser.add_argument("--json", type=Path, default=RESULTS, help="where the figures go")
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     counts = sorted({int(float(count)) for count in options.labels.split(",")})
@@ -266,11 +262,7 @@ def main() -> None:
             [sys.executable, "-m", "benchmarks.start", *sys.argv[1:]],
             os.environ | ONE_THREAD,
         )
-    report: dict[str, Any] = {
-        "benchmark": "start",
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
-    }
+    report: dict[str, Any] = {**header("start")}
     with tempfile.TemporaryDirectory(dir=os.environ.get("TRUSTVLM_SCRATCH")) as name:
         if options.bulk:
             for what, labels, each in (
@@ -281,8 +273,7 @@ def main() -> None:
                     report[f"bulk_{what}"] = register_all(service, labels, each)
         report["rows"] = [measured(count, Path(name) / str(count)) for count in counts]
     show(report)
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(report, indent=2) + "\n")
+    store(options.json, report)
     plot(report["rows"], options.json.with_suffix(".png"))
 
 
