@@ -166,18 +166,18 @@ def read(kind: Callable[..., T], value: Any) -> T:
 
 
 _DTYPES = {Int64s: np.int64, Float64s: np.float64, Bools: np.bool_}
+_HINTS = get_type_hints(Verdicts)
 
 
 def _columns(answer: Mapping[str, Any]) -> dict[str, Any]:
     """The columns of one answer to a score request, as arrays."""
     rows, top_k = answer["verdicts"], answer["top_k"]
-    hints = get_type_hints(Verdicts)
     columns: dict[str, Any] = {}
     for name in VERDICT_COLUMNS:
         cells = [row[name] for row in rows]
         shape = (len(rows), top_k) if name.startswith("top_") else (len(rows),)
-        if hints[name] in _DTYPES:  # None becomes NaN
-            columns[name] = np.array(cells, _DTYPES[hints[name]]).reshape(shape)
+        if (kind := _HINTS[name]) in _DTYPES:  # None becomes NaN
+            columns[name] = np.array(cells, _DTYPES[kind]).reshape(shape)
         else:
             columns[name] = _objects(cells, shape)
     return columns

@@ -180,6 +180,20 @@ Verdict: Any = _typed_dict(
 )
 
 
+class _Documented:
+    """Leaves a value as JSON holds it; only the OpenAPI document names its type."""
+
+    def __init__(self, kind: Any) -> None:
+        self.kind = kind
+
+    def __get_pydantic_core_schema__(self, _: Any, handler: Any) -> Any:
+        return core_schema.no_info_wrap_validator_function(
+            lambda value, _: value,
+            handler.generate_schema(self.kind),
+            serialization=core_schema.plain_serializer_function_ser_schema(lambda value: value),
+        )
+
+
 class EvidenceState(TypedDict):
     """What the service needs to know to read the evidence of verdicts later."""
 
@@ -236,7 +250,7 @@ class HitList(Answer):
 
     revision: int
     kind: Literal["support", "prototype", "text"]
-    hits: list[Hit]
+    hits: Annotated[list[Hit], _Documented(list[Hit])]
     notes: tuple[str, ...]
     approximate: bool
     error_bound: float
@@ -264,20 +278,6 @@ class JobError(TypedDict):
 
     kind: str
     message: str
-
-
-class _Documented:
-    """Leaves a value as JSON holds it; only the OpenAPI document names its type."""
-
-    def __init__(self, kind: Any) -> None:
-        self.kind = kind
-
-    def __get_pydantic_core_schema__(self, _: Any, handler: Any) -> Any:
-        return core_schema.no_info_wrap_validator_function(
-            lambda value, _: value,
-            handler.generate_schema(self.kind),
-            serialization=core_schema.plain_serializer_function_ser_schema(lambda value: value),
-        )
 
 
 @dataclass(frozen=True)
