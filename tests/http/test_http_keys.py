@@ -21,7 +21,7 @@ import trustvlm
 from trustvlm.catalog.server import keys as key_rows
 from trustvlm.http.guard.keyring import Scope
 from trustvlm.http.guard.logs import JsonLines
-from trustvlm.service.server.keys import SCOPES
+from trustvlm.service.server.api_keys import SCOPES
 
 OPEN = {"/healthz", "/readyz", "/", "/static/{name:path}", "/openapi.json"}
 """What nobody needs a key for: whether the service is alive, the page, and which requests there

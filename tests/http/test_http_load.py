@@ -437,7 +437,7 @@ def test_what_dead_processes_left_is_settled(tmp_path: Path, http: Http) -> None
     with trustvlm.open(tmp_path / "home") as service:
         home = ServerHome(service)
         worker = home.worker()
-        from trustvlm.http.work.jobs import Jobs
+        from trustvlm.http.work.job_queue import Jobs
 
         jobs = Jobs(home, worker, 60.0)
         home.create_job(jobs.record("evaluate", "s", "", "running"))

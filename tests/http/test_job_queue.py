@@ -17,8 +17,8 @@ from http_service import Http, served
 from server_process import ready, server
 
 import trustvlm
-from trustvlm.http.work import jobs
-from trustvlm.http.work.jobs import Progress
+from trustvlm.http.work import job_queue
+from trustvlm.http.work.job_queue import Progress
 from trustvlm.service.server.server_home import ServerHome
 
 LABELS = 20
@@ -104,7 +104,7 @@ def test_a_job_that_waits_is_cancelled_at_once(http: Http) -> None:
 def test_a_job_that_never_looks_is_left_behind(http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it does after that changes nothing of how it ended; and the next one is done
     meanwhile."""
-    monkeypatch.setattr(jobs, "STOPPING_S", 0.3)
+    monkeypatch.setattr(job_queue, "STOPPING_S", 0.3)
     entered, going, told = threading.Event(), threading.Event(), []
 
     def stubborn(progress: Progress) -> dict[str, Any]:

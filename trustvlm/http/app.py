@@ -19,7 +19,7 @@ from trustvlm import __version__
 from trustvlm.http.guard.gate import Gate
 from trustvlm.http.guard.metrics import Meters
 from trustvlm.http.options import ServeOptions
-from trustvlm.http.routes import jobs, labels, measuring, queries, spaces, state, supports
+from trustvlm.http.routes import labels, measuring, queries, spaces, state, supports
 from trustvlm.http.routes.openapi import describe
 from trustvlm.http.wire import problems
 from trustvlm.http.wire.receiving import Bodies
@@ -29,7 +29,7 @@ from trustvlm.service.server.server_home import ServerHome
 
 __all__ = ["ROUTERS", "create_app"]
 
-ROUTERS = (state, spaces, labels, supports, queries, measuring, jobs)
+ROUTERS = (state, spaces, labels, supports, queries, measuring)
 
 
 def methods_of(path: str) -> list[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fastapi import Request
 
 from trustvlm.errors import Forbidden, TooMany, Unauthorized
-from trustvlm.service.server.keys import SCOPES
+from trustvlm.service.server.api_keys import SCOPES
 from trustvlm.service.server.server_home import ServerHome
 
 __all__ = ["LOCAL", "Caller", "Keyring", "Scope"]

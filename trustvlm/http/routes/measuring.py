@@ -1,4 +1,4 @@
-"""Evaluating, calibrating and feedback, on queries of the request or on the stored ones."""
+"""Evaluating, calibrating and feedback, on queries of the request or stored ones; and jobs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from trustvlm.errors import InvalidInput
-from trustvlm.http.routes.answers import read, written
+from trustvlm.errors import Forbidden, InvalidInput
+from trustvlm.http.routes.answers import answer, read, written
 from trustvlm.http.routes.openapi import route
 from trustvlm.http.wire.bodies import FORM, JSON, NPZ, Received, read_body
 from trustvlm.http.wire.matching import at_expected
@@ -23,10 +23,16 @@ from trustvlm.http.wire.schemas import (
     StoredEvaluateBody,
 )
 from trustvlm.http.work.batches import joined, shaped
-from trustvlm.http.work.jobs import Progress, job_row
+from trustvlm.http.work.job_queue import Progress, job_row
 from trustvlm.http.work.process import Serving, refuse_unknown, serving_of
 from trustvlm.scoring.rules import RULES
-from trustvlm.types.answers import CalibrationList, Job, RemovedCalibration, StoredCalibration
+from trustvlm.types.answers import (
+    CalibrationList,
+    Job,
+    JobList,
+    RemovedCalibration,
+    StoredCalibration,
+)
 from trustvlm.types.calibration import Calibration, FeedbackResult, MonitorReport, ObservationCounts
 from trustvlm.types.codec import Answer
 from trustvlm.types.evaluation import Evaluation
@@ -251,3 +257,39 @@ async def calibrate_stored(request: Request, space: str) -> Response:
         return service.recalibrate(space, **vars(received.body))
 
     return await begun(request, "calibrate", space, work, received.digest)
+
+
+@router.get("/v1/jobs", tags=["jobs"], **route("read", JobList))
+async def list_jobs(
+    request: Request, limit: Annotated[int, Query(ge=1, le=1_000)] = 50
+) -> Response:
+    """The newest jobs that the key may see."""
+    serving, key_space = serving_of(request), request.state.caller.space
+    records = await serving.reading.run(lambda: serving.home.list_jobs(key_space, limit))
+    return answer(JobList(tuple(replace(job_row(record), result=None) for record in records)))
+
+
+@router.get("/v1/jobs/{job}", tags=["jobs"], **route("read", Job))
+async def show_job(request: Request, job: str) -> Response:
+    """A job: how far it is and, at its end, its result."""
+    return answer(await _job(request, job))
+
+
+@router.post("/v1/jobs/{job}/cancel", tags=["jobs"], **route("write", Job))
+async def cancel_job(request: Request, job: str) -> Response:
+    """Ask a job to stop; what it committed stays."""
+    serving = serving_of(request)
+    await _job(request, job)
+    await serving.writing.run(lambda: serving.home.cancel_job(job))
+    return answer(await _job(request, job))
+
+
+async def _job(request: Request, job: str) -> Job:
+    """A job. Raises Forbidden: the key is for another space."""
+    serving, caller = serving_of(request), request.state.caller
+    record = await serving.reading.run(lambda: serving.home.get_job(job))
+    if caller.space not in (None, record.space):
+        raise Forbidden(
+            f"this key opens the space {caller.space!r} only; job {job!r} is of another"
+        )
+    return job_row(record)

@@ -19,7 +19,7 @@ from trustvlm.http.wire.bodies import ImageFile
 from trustvlm.http.wire.problems import kind_of
 from trustvlm.http.work.batcher import Batcher
 from trustvlm.http.work.batches import Part, divided, hashable, joined, parts_of, row_count, shaped
-from trustvlm.http.work.jobs import Jobs
+from trustvlm.http.work.job_queue import Jobs
 from trustvlm.http.work.thread_lanes import Lane
 from trustvlm.service import TrustService
 from trustvlm.service.server.server_home import ServerHome

@@ -18,8 +18,8 @@ from trustvlm.service.home.open_home import OpenHome
 from trustvlm.service.inputs.space_encoders import encoder_of, encodes_images
 from trustvlm.service.query.evidence import evidence_of
 from trustvlm.service.registration.sync import Contents, preview, sync_contents
-from trustvlm.service.server import keys
-from trustvlm.service.server.idempotency import KEPT, begin_call, sweep
+from trustvlm.service.server import api_keys
+from trustvlm.service.server.repeated_calls import KEPT, begin_call, sweep
 from trustvlm.service.server.states import SpaceState, space_states
 from trustvlm.service.server.workers import Worker
 from trustvlm.types import Evidence, KeyRow, LabelRow, Queries, RegisterResult
@@ -54,24 +54,24 @@ class ServerHome(OpenHome):
         Raises:
             InvalidInput. NotFound: no such space.
         """
-        return keys.create_key(self._writable(), scope, space, note, rate, days)
+        return api_keys.create_key(self._writable(), scope, space, note, rate, days)
 
     def list_keys(self) -> Sequence[KeyRow]:
         """Every key, oldest first."""
-        return keys.list_keys(self._ready())
+        return api_keys.list_keys(self._ready())
 
     def revoke_key(self, key_id: str) -> bool:
         """Make a key worthless at once; False: it was revoked before. Raises NotFound."""
-        return keys.revoke_key(self._writable(), key_id)
+        return api_keys.revoke_key(self._writable(), key_id)
 
     def rotate_key(self, key_id: str, *, overlap: timedelta = timedelta(0)) -> tuple[KeyRow, str]:
         """Make a key that may do what this one may, which ends after `overlap`. Raises NotFound,
         Conflict, InvalidInput."""
-        return keys.rotate_key(self._writable(), key_id, overlap)
+        return api_keys.rotate_key(self._writable(), key_id, overlap)
 
     def use_key(self, key: str) -> KeyRecord | None:
         """The record of this key, if it opens anything now."""
-        return keys.use_key(self._ready(), key)
+        return api_keys.use_key(self._ready(), key)
 
     # Spaces, labels and support images
 
