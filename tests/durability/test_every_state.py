@@ -15,8 +15,8 @@ from worlds import IMAGE_DIM, TEXT_DIM
 
 import trustvlm
 from trustvlm import InvalidInput, LabelInput, Queries, TrustService
-from trustvlm.types.codec import from_plain as read
 from trustvlm.types.evaluation import Evaluation
+from trustvlm.types.json_form import from_plain as read
 
 NAMES = ["airport", "beach", "bridge", "desert", "forest"]
 IMAGE_RULES = {name for name, rule in trustvlm.RULES.items() if rule.kind == "image"}

@@ -21,7 +21,7 @@ from trustvlm.types import CALL_COLUMNS, VERDICT_COLUMNS, Hits, Verdicts
 from trustvlm.types.array_input import optional_texts, real_array
 from trustvlm.types.arrays import Bools, Float64s, Int64s, Objects
 from trustvlm.types.bounds import flags, value_range
-from trustvlm.types.codec import from_plain
+from trustvlm.types.json_form import from_plain
 
 __all__ = [
     "Fields", "finite", "form_body", "hits_of", "matrix",

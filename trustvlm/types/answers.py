@@ -14,8 +14,8 @@ from typing_extensions import TypedDict
 
 from trustvlm.types.arrays import Bools, Float64s, Int64s
 from trustvlm.types.calibration import Calibration
-from trustvlm.types.codec import Answer, Time
 from trustvlm.types.evaluation import Evaluation
+from trustvlm.types.json_form import Answer, Time
 from trustvlm.types.rows import LabelRow, SpaceRow, SupportRow
 from trustvlm.types.verdicts import CALL_COLUMNS, REASON_CODES, VERDICT_COLUMNS, Evidence, Verdicts
 

@@ -11,7 +11,7 @@ from pydantic import computed_field
 
 from trustvlm.types import RuleLeftOut
 from trustvlm.types.arrays import Float64s
-from trustvlm.types.codec import Answer, Number, Time
+from trustvlm.types.json_form import Answer, Number, Time
 
 __all__ = ["Calibration", "FeedbackResult", "MonitorReport", "ObservationCounts"]
 

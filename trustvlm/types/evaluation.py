@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from trustvlm.types import Evidence, RuleLeftOut
-from trustvlm.types.codec import Answer, Number
+from trustvlm.types.json_form import Answer, Number
 
 __all__ = [
     "Estimate", "EvaluatedImage", "Evaluation", "ImageOutcome", "LabelOutcome", "MissingOriginal",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
-from trustvlm.types.codec import Answer, Object
+from trustvlm.types.json_form import Answer, Object
 
 __all__ = ["KeptLabel", "KnownImage", "NearSynonyms", "RegisterResult", "UnreadImage"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from trustvlm.types.codec import Answer, Time
+from trustvlm.types.json_form import Answer, Time
 
 __all__ = ["KeyRow", "LabelRow", "SpaceRow", "SupportRow"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from trustvlm.types.arrays import Bools, Float64s, Int64s, Objects
-from trustvlm.types.codec import Answer, to_plain
+from trustvlm.types.json_form import Answer, to_plain
 
 __all__ = [
     "CALL_COLUMNS", "REASON_CODES", "VERDICT_COLUMNS", "Evidence", "Hits", "Neighbour",

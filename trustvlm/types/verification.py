@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pydantic import computed_field
 
-from trustvlm.types.codec import Answer, Time
+from trustvlm.types.json_form import Answer, Time
 
 __all__ = ["REMEDIES", "Damage", "QuarantinedRow", "VerifyReport"]
 

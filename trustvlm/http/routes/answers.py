@@ -15,7 +15,7 @@ from trustvlm.http.wire.bodies import JSON
 from trustvlm.http.wire.matching import at_expected
 from trustvlm.http.wire.problems import plain
 from trustvlm.http.work.process import Serving, serving_of
-from trustvlm.types.codec import to_plain
+from trustvlm.types.json_form import to_plain
 
 __all__ = ["IDEMPOTENCY_KEY", "answer", "encoded", "read", "written"]
 

@@ -34,8 +34,8 @@ from trustvlm.types.answers import (
     StoredCalibration,
 )
 from trustvlm.types.calibration import Calibration, FeedbackResult, MonitorReport, ObservationCounts
-from trustvlm.types.codec import Answer
 from trustvlm.types.evaluation import Evaluation
+from trustvlm.types.json_form import Answer
 from trustvlm.types.options import Within
 from trustvlm.types.remarks import merged_notes
 

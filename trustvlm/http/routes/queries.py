@@ -20,7 +20,7 @@ from trustvlm.http.work.process import Serving, refuse_unknown, serving_of
 from trustvlm.service.query.evidence import EvidenceGone, EvidenceReader
 from trustvlm.types import CALL_COLUMNS, Embedded, Hits, Queries, Verdicts
 from trustvlm.types.answers import Embeddings, EvidenceList, HitList, Scored, UnreadFile
-from trustvlm.types.codec import to_plain
+from trustvlm.types.json_form import to_plain
 
 __all__ = ["router"]
 

@@ -22,7 +22,7 @@ from trustvlm.http.wire.npz import read_arrays
 from trustvlm.http.wire.parameters import accepted_type, not_taken
 from trustvlm.http.wire.problems import unfit
 from trustvlm.types import Queries
-from trustvlm.types.codec import adapter
+from trustvlm.types.json_form import adapter
 from trustvlm.types.options import Options, ReadingOptions
 
 __all__ = [

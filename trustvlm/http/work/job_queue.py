@@ -26,7 +26,7 @@ from trustvlm.service.server.server_home import ServerHome
 from trustvlm.service.server.workers import Worker
 from trustvlm.system.stopping import stoppable
 from trustvlm.types.answers import Job
-from trustvlm.types.codec import Answer
+from trustvlm.types.json_form import Answer
 
 __all__ = ["Jobs", "Progress", "job_row"]
 
