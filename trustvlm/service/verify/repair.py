@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection
@@ -35,8 +36,67 @@ image, the next one repairs."""
 
 _SUPPORTS_AT_A_TIME = 200
 
-Remedy = Callable[[Connection, SpaceFacts, Damage, StoredRow, int], bool]
-"""Repairs a row of a space; the last argument is the new revision. Whether it could."""
+
+@dataclass(frozen=True)
+class RowRepair:
+    """The repair of one damaged row of a space, within a transaction; `revision` is the new one of
+    the space. Each remedy says whether it could do something."""
+
+    connection: Connection
+    facts: SpaceFacts
+    damage: Damage
+    row: StoredRow
+    revision: int
+
+    def raise_revision(self) -> bool:
+        """Every repair gives the space a revision above those of its rows."""
+        return True
+
+    def quarantine(self) -> bool:
+        """Put the row into quarantine."""
+        self._move(self.damage.kind, self.row, self.damage.problem)
+        return True
+
+    def quarantine_images(self) -> bool:
+        """Put some support images of a label that goes into quarantine there, too."""
+        reason = f"its label {self.row['id']} is in quarantine ({self.damage.problem})"
+        ids = stored_rows.supports_of(self.connection, self.row["id"], _SUPPORTS_AT_A_TIME)
+        for image in stored_rows.by_ids(self.connection, "support", ids):
+            self._move("support", image, reason)
+        return bool(ids)
+
+    def _move(self, kind: str, row: StoredRow, reason: str) -> None:
+        quarantine.move(self.connection, kind, row, reason, self.facts.id, revision=self.revision)
+
+    def rebuild_prototype(self) -> bool:
+        """Compute prototype and count of a label from its support images."""
+        label, _ = stored_rows.decode("label", self.row)
+        expected = expected_prototypes(self.connection, self.facts, [label]).get(label["id"])
+        if expected is not None:
+            stored_rows.set_prototype(
+                self.connection, label["id"], self.revision, label["text_prototype"], *expected
+            )
+        return expected is not None
+
+    def end_alias(self) -> bool:
+        """Make an alias a label of its own."""
+        labels.set_alias(self.connection, self.row["id"], None, self.revision)
+        return True
+
+    def drop_fit(self) -> bool:
+        """Delete the fit; it is computed again."""
+        stored_rows.delete_row(self.connection, "fit", self.facts.id)
+        return True
+
+
+REMEDIES: Mapping[str, Callable[[RowRepair], bool]] = {
+    "space": RowRepair.raise_revision,
+    "quarantine": RowRepair.quarantine,
+    "prototype": RowRepair.rebuild_prototype,
+    "alias": RowRepair.end_alias,
+    "fit": RowRepair.drop_fit,
+}
+"""What is done to a row of a space, by the remedy that its damage names."""
 
 
 def repair(home: Home, space_name: str | None, result: Look) -> tuple[Look, list[Damage]]:
@@ -88,12 +148,12 @@ def _repair_row(home: Home, damage: Damage) -> bool:
     if damage.space_id is None:
         return _quarantine_orphan(home, damage)
     if damage.kind == "label" and damage.remedy == "quarantine":
-        while _apply(home, damage, damage.space_id, _quarantine_images):
+        while _apply(home, damage, damage.space_id, RowRepair.quarantine_images):
             pass  # a label with many support images takes several transactions
     return _apply(home, damage, damage.space_id, REMEDIES[damage.remedy])
 
 
-def _apply(home: Home, damage: Damage, space_id: int, remedy: Remedy) -> bool:
+def _apply(home: Home, damage: Damage, space_id: int, remedy: Callable[[RowRepair], bool]) -> bool:
     """Repair a row in one transaction, if it is still damaged."""
     with home.catalog.write("repair") as connection:
         facts, damages = check_space(connection, space_id)
@@ -104,71 +164,14 @@ def _apply(home: Home, damage: Damage, space_id: int, remedy: Remedy) -> bool:
             rows = stored_rows.by_ids(connection, damage.kind, [damage.row_id or 0])
             damages = list(check_rows(connection, facts, damage.kind, rows))
             row = next(iter(rows), row)
-        revision = facts.revision + 1
         if all(item.remedy != damage.remedy for item in damages):
             return False
-        if not remedy(connection, facts, damage, row, revision):
+        step = RowRepair(connection, facts, damage, row, facts.revision + 1)
+        if not remedy(step):
             return False
-        spaces.advance_to(connection, space_id, revision)
+        spaces.advance_to(connection, space_id, step.revision)
         copy_catalog.renew_epoch(connection)
     return True
-
-
-def _quarantine(
-    connection: Connection, facts: SpaceFacts, damage: Damage, row: StoredRow, revision: int
-) -> bool:
-    quarantine.move(connection, damage.kind, row, damage.problem, facts.id, revision=revision)
-    return True
-
-
-def _quarantine_images(
-    connection: Connection, facts: SpaceFacts, damage: Damage, row: StoredRow, revision: int
-) -> bool:
-    """Put support images of a label that goes into quarantine there, too."""
-    reason = f"its label {row['id']} is in quarantine ({damage.problem})"
-    ids = stored_rows.supports_of(connection, row["id"], _SUPPORTS_AT_A_TIME)
-    for image in stored_rows.by_ids(connection, "support", ids):
-        quarantine.move(connection, "support", image, reason, facts.id, revision=revision)
-    return bool(ids)
-
-
-def _rebuild_prototype(
-    connection: Connection, facts: SpaceFacts, damage: Damage, row: StoredRow, revision: int
-) -> bool:
-    values, _ = stored_rows.decode("label", row)
-    expected = expected_prototypes(connection, facts, [values]).get(row["id"])
-    if expected is None:
-        return False
-    stored_rows.set_prototype(connection, row["id"], revision, row["text_prototype"], *expected)
-    return True
-
-
-def _end_alias(
-    connection: Connection, facts: SpaceFacts, damage: Damage, row: StoredRow, revision: int
-) -> bool:
-    labels.set_alias(connection, row["id"], None, revision)
-    return True
-
-
-def _drop_fit(
-    connection: Connection, facts: SpaceFacts, damage: Damage, row: StoredRow, revision: int
-) -> bool:
-    stored_rows.delete_row(connection, "fit", facts.id)
-    return True
-
-
-def _raise_revision(*_: Any) -> bool:
-    return True  # every repair gives the space a revision above those of its rows
-
-
-REMEDIES: Mapping[str, Remedy] = {
-    "space": _raise_revision,
-    "quarantine": _quarantine,
-    "prototype": _rebuild_prototype,
-    "alias": _end_alias,
-    "fit": _drop_fit,
-}
-"""What is done to a row of a space, by the remedy that its damage names."""
 
 
 def _quarantine_orphan(home: Home, damage: Damage) -> bool:
