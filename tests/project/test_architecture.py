@@ -177,6 +177,14 @@ print("torch" in sys.modules)
     assert done.stdout.strip() == "False"
 
 
+def test_the_facade_has_at_most_fifty_verbs_from_sibling_mixins() -> None:
+    from trustvlm.service.home.open_home import OpenHome
+
+    verbs = [name for name in dir(trustvlm.TrustService) if not name.startswith("_")]
+    assert len(verbs) <= 50, len(verbs)
+    assert {mixin.__bases__ for mixin in trustvlm.TrustService.__bases__} == {(OpenHome,)}
+
+
 def test_every_public_name_is_there_and_documented() -> None:
     assert sorted(trustvlm.__all__) == sorted(set(trustvlm.__all__))
     for name in trustvlm.__all__:
