@@ -62,8 +62,6 @@ def _ids_of(text: RowView, slots: Int64s) -> Int64s:
 def missing_members(aliases: Aliases, text: RowView, slots: Int64s) -> Int64s:
     """(n, e) text slots of labels in the groups that a row of `slots` touches and that are not in
     the row; padded with −1."""
-    if not aliases.groups or not slots.size:
-        return np.empty((len(slots), 0), np.int64)
     ids = _ids_of(text, slots)
     canonical = aliases.of(ids)
     grouped = np.isin(canonical, np.fromiter(aliases.groups, dtype=np.int64))
@@ -72,7 +70,7 @@ def missing_members(aliases: Aliases, text: RowView, slots: Int64s) -> Int64s:
         labels = set(canonical[row, grouped[row]].tolist())
         group = {i for label in labels for i in (label, *aliases.groups[label])}
         absent[row] = sorted(group - set(ids[row].tolist()))
-    missing = np.full((len(slots), max(map(len, absent))), -1, dtype=np.int64)
+    missing = np.full((len(slots), max(map(len, absent), default=0)), -1, dtype=np.int64)
     for row, members in enumerate(absent):
         missing[row, : len(members)] = text.slots(np.array(members, dtype=np.int64))
     return missing

@@ -176,20 +176,23 @@ def _columns(
     image: _NearestPrototypes,
     leaders: int,
 ) -> _Columns:
+    scale, grouped = view.space.logit_scale, bool(view.aliases.groups)
+    members = others = np.empty((len(classifier), 0), np.int64)
     first, further = text.slots[:, :leaders], text.slots[:, leaders:]
     nearest = np.where(_among(image.slots, first), -1, image.slots)
     used = (nearest >= 0).any(axis=0)
     nearest = nearest[:, used]
-    members = missing_members(view.aliases, view.text, np.concatenate([first, nearest], axis=1))
+    if grouped:
+        members = missing_members(view.aliases, view.text, np.concatenate([first, nearest], axis=1))
     further = np.where(_among(further, np.concatenate([nearest, members], axis=1)), -1, further)
     slots = np.concatenate([first, nearest, members, further], axis=1)
-    others = missing_members(view.aliases, view.text, slots)
-    slots = np.concatenate([slots, others], axis=1)
+    if grouped:
+        others = missing_members(view.aliases, view.text, slots)
+        slots = np.concatenate([slots, others], axis=1)
     end, last = slots.shape[1] - further.shape[1] - others.shape[1], slots.shape[1]
     logits = np.empty(slots.shape)
     logits[:, : first.shape[1]] = text.logits[:, :leaders]
     logits[:, end : end + further.shape[1]] = text.logits[:, leaders:]
-    scale = view.space.logit_scale
     for part in (slice(first.shape[1], end), slice(last - others.shape[1], last)):
         if part.start < part.stop:
             logits[:, part] = scale * similarities(view.text.take, slots[:, part], classifier)

@@ -102,13 +102,11 @@ def verdicts_of(
     else:
         why = why_not or "not calibrated"
         decision = undecided(context, columns, copy_of, chosen, image_evidence, why)
-    missed = 0.0 if view.index is None or columns["exact"].all() else view.index.max_error
-    error = max(missed, 0.0 if view.text.base is None else ROUNDED_ERROR)
-    served = parameters | ({"tau": tau} if "tau" in parameters else {})
+    error = _error_bound(view, all_nearest=bool(columns["exact"].all()))
     shown = {k: v for k, v in columns.items() if k not in ("close", "ahead", "exact")}
     return Verdicts(
         rule=name,
-        params=served,
+        params=parameters | ({"tau": tau} if "tau" in parameters else {}),
         revision=view.revision,
         approximate=error > 0,
         error_bound=error,
@@ -119,6 +117,12 @@ def verdicts_of(
         **cast(dict[str, Any], shown),
         **decision,
     )
+
+
+def _error_bound(view: SpaceView, *, all_nearest: bool) -> float:
+    """The largest error of a probability or similarity that approximate passes leave."""
+    missed = 0.0 if view.index is None or all_nearest else view.index.max_error
+    return max(missed, 0.0 if view.text.base is None else ROUNDED_ERROR)
 
 
 def _rule(
