@@ -1,5 +1,4 @@
-"""Copies of whole catalogs, of any schema that ever was: made while others write, looked at, given
-a new epoch.
+"""Copies of catalogs of any schema: made while others write, described, given a new epoch.
 
 A copy is made page by page (SQLite's backup API) inside one read transaction. In WAL mode a reader
 keeps no writer waiting and no writer changes what a reader sees, so the copy is one state of the

@@ -140,7 +140,7 @@ def export(session: Session, space: str, folder: Path) -> None:
 def import_(session: Session, folder: Path, name: str | None) -> None:
     """Make a space of the FOLDER that 'trustvlm export' wrote.
 
-    The space is there wholly or not at all. It is pinned to the same encoders. The home is made
+    The space is there completely or not at all. It is pinned to the same encoders. The home is made
     when it is missing.
     """
     total = _label_count(folder)
@@ -191,7 +191,7 @@ def upgrade(session: Session, no_backup: bool) -> None:
     """Bring the catalog to this program's schema.
 
     Before a catalog is changed, it is backed up into the home's folder "backups"; without a backup
-    nothing is changed. The upgrade is done wholly or not at all. The home is made when it is
+    nothing is changed. The upgrade is done completely or not at all. The home is made when it is
     missing.
     """
     from trustvlm.service.backup.backup import upgrade_home

@@ -65,7 +65,7 @@ def space() -> None:
 @click.option(
     "--preset",
     metavar="NAME",
-    help="A whole set-up by name: paper is the reference one of TrustVLM.",
+    help="A complete set-up by name: paper is the reference one of TrustVLM.",
 )
 @click.option(
     "--recipe", metavar="NAME", default="flat", help="Index recipe; see 'trustvlm index list'."

@@ -1,8 +1,8 @@
 """Originals: the image files of support images, kept on request so that a space can be re-embedded.
 
 They lie in HOME/originals/ab/cdef…, named by content hash, so that equal images lie there once. A
-file is whole and on disk before the transaction that refers to it commits; it is deleted when the
-last support image that refers to it is purged. Both happen under the catalog's write lock, so
+file is complete and on disk before the transaction that refers to it commits; it is deleted when
+the last support image that refers to it is purged. Both happen under the catalog's write lock, so
 neither can undo the other.
 """
 

@@ -1,5 +1,5 @@
-"""Things that appear whole or not at all: a hidden folder to make them in, and the steps that put
-them into place.
+"""Files and folders that appear completely or not at all: a hidden folder to make them in, and the
+steps that put them into place.
 
 A work folder lies beside what is being made, so that a rename suffices. It is locked as long as its
 process lives; what a killed process left behind goes when the next work folder is made beside it.
@@ -109,7 +109,7 @@ def exchange(one: Path, other: Path) -> None:
     """Let two folders change names, in one step where the system can (Linux), else with a moment in
     which `other` is away.
 
-    If that moment is the machine's last, what was at `other` is whole at `one` plus ".old", and
+    If that moment is the machine's last, what was at `other` is complete at `one` plus ".old", and
     what was at `one` is there.
     """
     renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
