@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from trustvlm.softmax.leading import LeadingRows, RestSums, similarities, with_moments
-from trustvlm.types.arrays import Bools, Float32s, Float64s
+from trustvlm.types.arrays import Bools, Float32s, Float64s, Int64s
 
 __all__ = ["DENSE_LOGITS", "dense_rows"]
 
@@ -34,25 +34,11 @@ def dense_rows(
     logits = (queries * scale).astype(np.float32) @ rows.T
     if keep is not None and count < len(rows):
         logits[:, ~keep] = -np.inf
-    width = min(k, len(rows))
-    if width < len(rows):
-        slots = (
-            np.argpartition(logits, -width, axis=1)[:, -width:]
-            if width
-            else np.empty((len(logits), 0), np.int64)
-        )
-    else:
-        slots = np.broadcast_to(np.arange(width), (len(logits), width))
-    taken = np.take_along_axis(logits, slots, axis=1)
-    exact = scale * similarities(rows.__getitem__, slots, queries)
-    exact[np.isneginf(taken)] = -np.inf
-    order = np.argsort(-exact, axis=1, kind="stable")
-    leading = np.take_along_axis(exact, order, axis=1)
-    slots = np.where(np.isneginf(leading), -1, np.take_along_axis(slots, order, axis=1))
-    none = np.zeros(len(logits))
+    slots, leading = _leaders(rows, queries, scale, min(k, len(rows)), logits)
+    complete, none = slots.shape[1] >= count, np.zeros(len(logits))
     if not sums:
-        return LeadingRows(slots, leading, width >= count, 0.0, None, none, none)
-    if width >= count:
+        return LeadingRows(slots, leading, complete, 0.0, None, none, none)
+    if complete:
         return with_moments(slots, leading, count, 0.0, RestSums(none, none, none))
     np.put_along_axis(logits, slots, -np.inf, axis=1)
     logits -= leading[:, :1].astype(np.float32)
@@ -64,3 +50,19 @@ def dense_rows(
         np.einsum("nb,nb->n", powers, powers).astype(np.float64),
     )
     return with_moments(slots, leading, count, 0.0, rest)
+
+
+def _leaders(
+    rows: Float32s, queries: Float64s, scale: float, width: int, logits: Float32s
+) -> tuple[Int64s, Float64s]:
+    """(n, width) slots and exact logits of the largest (n, N) logits, best first; −1 and −∞ where
+    these are −∞."""
+    slots = np.broadcast_to(np.arange(width), (len(logits), width))
+    if width < len(rows):
+        slots = np.argpartition(logits, -width, axis=1)[:, -width:]
+    exact = scale * similarities(rows.__getitem__, slots, queries)
+    exact[np.isneginf(np.take_along_axis(logits, slots, axis=1))] = -np.inf
+    order = np.argsort(-exact, axis=1, kind="stable")
+    leading = np.take_along_axis(exact, order, axis=1)
+    ordered = np.take_along_axis(slots, order, axis=1)
+    return np.where(np.isneginf(leading), -1, ordered), leading
