@@ -68,11 +68,8 @@ class TextTower:
     def _positions(self, tokens: torch.Tensor) -> torch.Tensor:
         # As open_clip's text_global_pool: the largest id, or the first end of text (position 0 when
         # there is none).
-        return (
-            tokens.argmax(dim=-1)
-            if self._pool == "argmax"
-            else (tokens == self._eos).int().argmax(dim=-1)
-        )
+        ends = tokens if self._pool == "argmax" else (tokens == self._eos).int()
+        return ends.argmax(dim=-1)
 
 
 def _is_plain(text: Any) -> bool:

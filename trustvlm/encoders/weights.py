@@ -59,9 +59,7 @@ def _download(repo: str, names: Sequence[str], wanted: str, remedy: str) -> Path
     for name in names:
         try:
             return Path(hf_hub_download(repo, name, etag_timeout=_PROBE_SECONDS))
-        except (
-            errors.LocalEntryNotFoundError
-        ) as e:  # is an EntryNotFoundError too, but means the network
+        except errors.LocalEntryNotFoundError as e:  # an EntryNotFoundError of the network
             raise WeightsMissing(f"could not download {wanted}: {e}; {remedy}") from e
         except errors.EntryNotFoundError:
             continue
@@ -85,9 +83,8 @@ def hub_answers() -> bool:
 
     def ask() -> None:
         try:
-            with urllib.request.urlopen(
-                urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=_PROBE_SECONDS
-            ):
+            request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
+            with urllib.request.urlopen(request, timeout=_PROBE_SECONDS):
                 reached.set()
         except urllib.error.HTTPError as e:
             e.close()
@@ -128,9 +125,8 @@ def _check_safetensors(path: Path) -> None:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(
-            str(path), framework="np"
-        ) as file:  # checks the header against the file's length
+        # Checks the header against the file's length.
+        with safe_open(str(path), framework="np") as file:
             file.keys()
     except (SafetensorError, OSError) as e:
         raise Damaged(f"weights file {path} is damaged or not safetensors: {e}") from e

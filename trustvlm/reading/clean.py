@@ -9,14 +9,12 @@ from trustvlm.reading.shapes import WNID
 
 __all__ = ["clean_name", "is_wnid"]
 
-_NUMBER = re.compile(
-    r"(?:\d+\.|0\d*[-_ ]|n\d{8}[-_ ])(?=\D)[-_ ]*"
-)  # 001.Black_footed_Albatross, 01_cat, n02085620-Chihuahua
+# 001.Black_footed_Albatross, 01_cat, n02085620-Chihuahua
+_NUMBER = re.compile(r"(?:\d+\.|0\d*[-_ ]|n\d{8}[-_ ])(?=\D)[-_ ]*")
 _BLANKS = re.compile(r"[_\s]+|(?<=\w)\+(?=\w)")
 _WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-_PERHAPS = re.compile(
-    r"[_+]|^\d|^n\d|\s\s|^\s|\s$|[a-z][A-Z]|[A-Z]{2}"
-)  # the only names that may change
+# The only names that may change.
+_PERHAPS = re.compile(r"[_+]|^\d|^n\d|\s\s|^\s|\s$|[a-z][A-Z]|[A-Z]{2}")
 # letters of the first word at least: AnnualCrop has two words, McDonald and DeLorean have one
 _WORD = 3
 
@@ -41,8 +39,5 @@ def is_wnid(name: str) -> bool:
 
 def _apart(word: str) -> str:
     parts = _WORDS.split(word)
-    return (
-        " ".join(parts)
-        if len(parts) > 1 and len(parts[0]) >= _WORD and parts[0][0].isupper()
-        else word
-    )
+    apart = len(parts) > 1 and len(parts[0]) >= _WORD and parts[0][0].isupper()
+    return " ".join(parts) if apart else word

@@ -4,6 +4,7 @@ commands can report it."""
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -180,9 +181,8 @@ class ImageFinder:
         """Whether an entry that is no folder is an image: by its suffix or, without a usual one, by
         its first bytes."""
         suffix = Path(entry.name).suffix.lower()
-        usual = (
-            suffix[1:].isalpha() and len(suffix) <= _USUAL
-        )  # not so: "", .001, .jpg?w=200, .jpg~, .download
+        # Not usual: "", .001, .jpg?w=200, .jpg~, .download
+        usual = suffix[1:].isalpha() and len(suffix) <= _USUAL
         if suffix in IMAGE_SUFFIXES or (not usual and _begins_like_an_image(entry)):
             return True
         if entry.is_symlink() and not os.path.exists(entry.path):  # noqa: PTH110
@@ -219,9 +219,8 @@ class ImageFinder:
             self.left_out.system[entry.name] += 1
             return True
         for pattern, folded in self._exclude:
-            if fnmatchcase(
-                os.path.relpath(entry.path, root).casefold() if "/" in folded else name, folded
-            ):
+            path = os.path.relpath(entry.path, root).casefold() if "/" in folded else name
+            if fnmatchcase(path, folded):
                 self.left_out.excluded[pattern] += 1
                 return True
         return False
@@ -274,9 +273,7 @@ def _begins_like_an_image(entry: os.DirEntry[str]) -> bool:
         return False
     if head[:4] == b"RIFF":
         return head[8:12] == b"WEBP"
-    return head.startswith(_HEADS) or (
-        head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace()
-    )
+    return head.startswith(_HEADS) or re.match(rb"P[1-6]\s", head) is not None
 
 
 def _some(names: list[str]) -> str:

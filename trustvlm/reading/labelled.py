@@ -19,9 +19,8 @@ _PART = (
     r"([-_ ]?(set|split|data|images|imgs|\d+))*"
 )
 _IS_PART = re.compile(_PART, re.IGNORECASE)
-_MAY_BE_PART = re.compile(
-    rf"\w+[-_ ]{_PART}", re.IGNORECASE
-)  # seg_train; but freight_train is a label
+# seg_train; but freight_train is a label
+_MAY_BE_PART = re.compile(rf"\w+[-_ ]{_PART}", re.IGNORECASE)
 _TO_LEARN = re.compile(r"(.*[-_ ])?(train|trn)", re.IGNORECASE)
 
 

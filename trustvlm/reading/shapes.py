@@ -50,9 +50,8 @@ def _only(pattern: str) -> Test:
 def _sentences(lines: Sequence[str]) -> bool:
     """Whether a quarter of the lines are sentences, or lines of a text that goes on in the next."""
     ends = re.compile(r"(\S+\s+){3,}\S*[.!?…][\"'”)]*$|(\S+\s+){11}\S")
-    names = [
-        line.partition("\t")[0] for line in lines
-    ]  # a prompt may follow behind a tab, and end with a full stop
+    # A prompt may follow behind a tab, and end with a full stop.
+    names = [line.partition("\t")[0] for line in lines]
     return 4 * sum(ends.match(name) is not None for name in names) >= len(names)
 
 

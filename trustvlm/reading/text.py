@@ -53,9 +53,8 @@ def read_text(path: Path, expected: str) -> str:
         NotFound: there is none. InvalidInput: no text, too large, a device or a folder, or an
             encoding that it does not name.
     """
-    if (
-        not is_folder(path) and path.exists() and not (path.is_file() or path.is_fifo())
-    ):  # a pipe: --labels <(…)
+    # A pipe is --labels <(…).
+    if not is_folder(path) and path.exists() and not (path.is_file() or path.is_fifo()):
         raise InvalidInput(f"{path}: expected {expected}, this is a device or a socket")
     try:
         with path.open("rb") as file:

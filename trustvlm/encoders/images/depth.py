@@ -26,21 +26,10 @@ _LEVELS = 64  # distinct values that a picture has at least
 _BRIGHT = 191  # the largest value, of 255, of a picture that needs no stretching
 _FILL = 1e18  # floating-point values beyond are fill values
 _MARKERS = (
-    -999.0,
-    -9999.0,
-    -99999.0,
-    -32767.0,
-    -32768.0,
-    -2147483648.0,
-    9999.0,
-    99999.0,
-    32767.0,
-    2147483647.0,
+    *(-999.0, -9999.0, -99999.0, -32767.0, -32768.0, -2147483648.0),
+    *(9999.0, 99999.0, 32767.0, 2147483647.0),
 )
-_BELOW, _ABOVE = (
-    0.1,
-    0.03,
-)  # of the span of the values: how much wider the range is that they were taken from
+_BELOW, _ABOVE = 0.1, 0.03  # of the values' span: how much wider the range of the device is
 _INTEGERS = [
     *((0.0, 2.0**bits - 1) for bits in range(8, 33)),
     *((-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1) for bits in (8, 16, 32)),
@@ -102,15 +91,11 @@ def _without_markers(values: Values, absent: list[float]) -> Values:
                 continue
             marker = float(values[end])
             rest = values[values != marker]
-            if not len(rest) or (
-                len(values) - len(rest) < 2 and marker not in _MARKERS
-            ):  # a single pixel may be an outlier
-                continue
-            if abs(rest[end] - marker) < (0.25 if marker in _MARKERS else 2.0) * (
-                rest[-1] - rest[0]
-            ):
-                continue
-            if len(np.unique(rest)) >= _LEVELS:
+            usual = marker in _MARKERS
+            if not len(rest) or (len(values) - len(rest) < 2 and not usual):
+                continue  # a single pixel may be an outlier
+            distance = (0.25 if usual else 2.0) * (rest[-1] - rest[0])
+            if abs(rest[end] - marker) >= distance and len(np.unique(rest)) >= _LEVELS:
                 absent.append(marker)
                 values = rest
     return values

@@ -27,12 +27,7 @@ __all__ = ["CLIP_MEAN", "CLIP_STD", "Preprocess"]
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
-_FILTERS = {
-    "bilinear": "BILINEAR",
-    "bicubic": "BICUBIC",
-    "lanczos": "LANCZOS",
-    "nearest": "NEAREST",
-}
+_FILTERS = ("bilinear", "bicubic", "lanczos", "nearest")
 _MODES = ("shortest", "longest", "squash")
 
 
@@ -96,7 +91,7 @@ class Preprocess:
         """(height, width, 3) uint8 pixels of an RGB image, resized and cropped."""
         from PIL import Image as pil
 
-        small = image.resize(self._target(image.size), pil.Resampling[_FILTERS[self.interpolation]])
+        small = image.resize(self._target(image.size), pil.Resampling[self.interpolation.upper()])
         return np.asarray(self._center(small))
 
     def normalised(self, crop: npt.NDArray[np.uint8]) -> Float32s:

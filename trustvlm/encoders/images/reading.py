@@ -73,20 +73,17 @@ def source_name(source: ImageSource, index: int | None = None) -> str:
     position `index`."""
     if (name := path_of(source)) is not None:
         return name
-    return (
-        "<image>"
-        if index is None
-        else f"<{'bytes' if isinstance(source, bytes) else 'image'} {index}>"
-    )
+    if index is None:
+        return "<image>"
+    return f"<{'bytes' if isinstance(source, bytes) else 'image'} {index}>"
 
 
 def path_of(source: ImageSource) -> str | None:
     """Its path, or the name that came with it."""
     if isinstance(source, (str, Path)):
         return str(source)
-    return (
-        str(getattr(source, "filename", "")) or None
-    )  # bytes that came with a file's name may have it, too
+    # Bytes that came with a file's name may have it, too.
+    return str(getattr(source, "filename", "")) or None
 
 
 def require_image(source: Image, name: str) -> Image:
@@ -134,9 +131,8 @@ def _read_file(path: str | Path, name: str, limits: ImageLimits) -> bytes:
         _require_regular(status, name)
         if status.st_size > limits.max_bytes:
             _too_large(name, status.st_size, limits)
-        return file.read(
-            status.st_size
-        )  # not all that would be allowed: that much memory is taken first
+        # Not all that is allowed: that much memory would be taken first.
+        return file.read(status.st_size)
 
 
 def _require_regular(status: os.stat_result, name: str) -> None:
