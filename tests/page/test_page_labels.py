@@ -304,6 +304,14 @@ def test_spaces_of_embeddings_say_what_works(large: Path, tmp_path: Path) -> Non
         seen.page.get_by_label("NDJSON file").set_input_files(tmp_path / "new.ndjson")
         seen.page.get_by_role("button", name="Import the file").click()
         seen.page.get_by_text("Added 1 label and 1 support image.").wait_for()
+        bulk = [json.dumps(line | {"name": f"bulk {i:04}"}) for i in range(1_200)]
+        for last, said in (("{", "Line 1,201 is no JSON object."), ("", "Added 200 labels")):
+            (tmp_path / "bulk.ndjson").write_text("\n".join([*bulk, last]))
+            seen.page.get_by_label("NDJSON file").set_input_files(tmp_path / "bulk.ndjson")
+            seen.page.get_by_role("button", name="Import the file").click()
+            seen.page.get_by_text(said).wait_for()
+            if last:
+                seen.page.get_by_text("Added 1,000 labels and 1,000 support images.").wait_for()
         seen.page.locator("ul.labels li").first.get_by_text("a new one").wait_for()
         seen.page.get_by_role("link", name="a new one").click()
         np.savez(tmp_path / "more.npz", image_vectors=np.eye(DIM)[:2] + 0.5)

@@ -297,14 +297,14 @@ def _threshold(
         fit = acceptable(unknown, unverified, options.on_unverified)
         return np.where(fit, part.trust, -np.inf)
 
-    promise = {"max_risk": float(options.max_risk), "confidence": float(options.confidence)}
+    max_risk, confidence = float(options.max_risk), float(options.confidence)
     grid = threshold_grid(
-        acceptable_trust(tuned),
-        tuned.right,
-        len(tested.right),
-        **promise,  # type: ignore[arg-type]
+        acceptable_trust(tuned), tuned.right, len(tested.right),
+        max_risk=max_risk, confidence=confidence,
+    )  # fmt: skip
+    return find_threshold(
+        acceptable_trust(tested), tested.right, grid, max_risk=max_risk, confidence=confidence
     )
-    return find_threshold(acceptable_trust(tested), tested.right, grid, **promise)
 
 
 def _corrections(context: Context, images: UsableImages, best: Configuration) -> dict[str, Any]:
