@@ -270,7 +270,7 @@ def open_service(
             caches=CacheRegistry(
                 catalog, folder / SNAPSHOT_FOLDER, device, half_from=settings.half_from
             ),
-            fitter=BackgroundFit(catalog),
+            background_fit=BackgroundFit(catalog),
             encoders=EncoderPool(device, precision),
             batch_size=settings.batch_size,
             workers=settings.workers,

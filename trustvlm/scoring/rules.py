@@ -38,7 +38,7 @@ DEFAULT_RULE = "posterior"
 NEIGHBOURS = 20
 """k of the rule `knn`, the value of Caron et al. 2021."""
 
-_SHORTEST = 1e-6  # a distance below this is rounding: two unit float32 vectors that are equal
+_SHORTEST = 1e-6  # a distance below this is rounding of two equal unit vectors
 
 # A close rival has this share of the label's probability, or of a sum of probabilities; of a sum
 # with cosines, where every label has much, a larger one; and never less than the last.
@@ -72,11 +72,9 @@ class Candidates:
         valid: (n, m) False where padded.
         rest: (n,) probability of all labels that are not candidates.
         labels, prototypes: how many labels there are in all, and how many of them have a prototype.
-        evidence: what the support set says of its similarities (τ and more); None where no rule
-            asks.
-        background: (n, a) similarities z·P_a to the background sample of prototypes, empty where no
-            rule asks.
-        neighbours: the nearest support images, for the rule that asks for them, else None.
+        evidence: what the support set says of its similarities (τ and more).
+        background: (n, a) similarities z·P_a to the background sample of prototypes.
+        neighbours: the nearest support images, for the rule that asks for them.
     """
 
     logit: Float64s
@@ -163,15 +161,19 @@ class Rule:
 
 def _value(parameters: Mapping[str, float | None], name: str) -> float:
     value = parameters[name]
-    assert value is not None, f"{name} has a default and is never None"
+    assert value is not None  # it has a default
     return value
+
+
+def _both(values: Float64s) -> Judgement:
+    """A quantity that is the trust as well."""
+    return Judgement(values, values)
 
 
 def _of_query(candidates: Candidates, trust: Float64s) -> Judgement:
     """A trust that belongs to the query and not to a label; the rival goes by p."""
-    return Judgement(
-        candidates.p, np.repeat(trust[:, np.newaxis], candidates.logit.shape[1], axis=1)
-    )
+    every_label = np.repeat(trust[:, np.newaxis], candidates.logit.shape[1], axis=1)
+    return Judgement(candidates.p, every_label)
 
 
 def _largest_other(values: Float64s) -> Float64s:
@@ -187,13 +189,13 @@ def _largest_other(values: Float64s) -> Float64s:
 def _msp(candidates: Candidates, parameters: Mapping[str, float | None]) -> Judgement:
     """p_ŷ: the maximum softmax probability (Hendrycks & Gimpel 2017; MCM for CLIP, Ming et al.
     2022)."""
-    return Judgement(candidates.p, candidates.p)
+    return _both(candidates.p)
 
 
 def _max_logit(candidates: Candidates, parameters: Mapping[str, float | None]) -> Judgement:
     """s·x·t_ŷ (Hendrycks et al. 2022, "Scaling Out-of-Distribution Detection for Real-World
     Settings")."""
-    return Judgement(candidates.logit, candidates.logit)
+    return _both(candidates.logit)
 
 
 def _margin(candidates: Candidates, parameters: Mapping[str, float | None]) -> Judgement:
@@ -221,7 +223,7 @@ def _doctor(candidates: Candidates, parameters: Mapping[str, float | None]) -> J
 
 def _image(candidates: Candidates, parameters: Mapping[str, float | None]) -> Judgement:
     """c_ŷ: similarity of the image and the predicted label's prototype alone."""
-    return Judgement(candidates.filled, candidates.filled)
+    return _both(candidates.filled)
 
 
 def _ratio(candidates: Candidates, parameters: Mapping[str, float | None]) -> Judgement:
@@ -258,13 +260,12 @@ def _knn(candidates: Candidates, parameters: Mapping[str, float | None]) -> Judg
         share = weight / np.where(total > 0, total, 1.0)
         rows, ranks = np.nonzero(neighbours.column >= 0)
         np.add.at(votes, (rows, neighbours.column[rows, ranks]), share[rows, ranks])
-    return Judgement(votes, votes)
+    return _both(votes)
 
 
 def _trustvlm(candidates: Candidates, parameters: Mapping[str, float | None]) -> Judgement:
     """p_ŷ + λ·c_ŷ (the paper)."""
-    total = candidates.p + _value(parameters, "lambda") * candidates.filled
-    return Judgement(total, total)
+    return _both(candidates.p + _value(parameters, "lambda") * candidates.filled)
 
 
 def _trustvlm_star(candidates: Candidates, parameters: Mapping[str, float | None]) -> Judgement:
@@ -293,13 +294,15 @@ def _posterior(candidates: Candidates, parameters: Mapping[str, float | None]) -
     if tau is None and evidence is not None and evidence.on:
         tau = evidence.tau
     if tau is None or candidates.background is None or not candidates.background.shape[1]:
-        return Judgement(candidates.p, candidates.p)
+        return _both(candidates.p)
     log_p = np.where(candidates.valid, candidates.log_p, -np.inf)
     general = general_evidence(candidates.background, tau)
     weight, verified = _value(parameters, "lambda"), candidates.verified_outside
-    q = posterior(log_p, candidates.similarity / tau, general, candidates.rest, verified, weight)
-    return Judgement(q, q)
+    evidence_of = candidates.similarity / tau
+    return _both(posterior(log_p, evidence_of, general, candidates.rest, verified, weight))
 
+
+_STAR = {"lambda": 1.0, "temperature": 0.01}
 
 RULES: dict[str, Rule] = {
     "msp": Rule(_msp, "text", probability=True),
@@ -312,14 +315,7 @@ RULES: dict[str, Rule] = {
     "knn": Rule(_knn, "image", {"temperature": 0.07}, neighbours=True),
     "ratio": Rule(_ratio, "image", cosines=True),
     "trustvlm": Rule(_trustvlm, "fused", {"lambda": 1.0}, cosines=True),
-    "trustvlm_star": Rule(
-        _trustvlm_star,
-        "fused",
-        {"lambda": 1.0, "temperature": 0.01},
-        relabels=True,
-        beyond=True,
-        cosines=True,
-    ),
+    "trustvlm_star": Rule(_trustvlm_star, "fused", _STAR, relabels=True, beyond=True, cosines=True),
     "posterior": Rule(_posterior, "fused", {"lambda": 1.0, "tau": None}, probability=True),
     "posterior_star": Rule(
         _posterior, "fused", {"lambda": 1.0, "tau": None}, probability=True, relabels=True
@@ -339,14 +335,12 @@ def resolve_parameters(
     A parameter given as None means its default.
 
     Raises:
-        InvalidInput: unknown rule, a parameter that the rule does not have, or a value out of
-            range.
+        InvalidInput: unknown rule or parameter, or a value out of range.
     """
     name = DEFAULT_RULE if name is None else name
     if not isinstance(name, str) or name not in RULES:
         raise InvalidInput(f"rule: expected one of {', '.join(RULES)}; got {name!r}")
-    rule = RULES[name]
-    resolved = dict(rule.parameters)
+    rule, resolved = RULES[name], dict(RULES[name].parameters)
     if given is not None and not isinstance(given, Mapping):
         raise InvalidInput(
             f"params: expected a mapping such as {{'lambda': 1.0}}, got {given!r:.60}"

@@ -53,7 +53,7 @@ class Home:
     Attributes:
         folder: the home directory.
         catalog: the truth. caches: what is derived from it, in this process.
-        fitter: refits spaces in the background.
+        background_fit: refits spaces in the background.
         encoders: the open models.
         batch_size, workers: how images are loaded (workers None: chosen by their number). limits:
             what images may be.
@@ -69,7 +69,7 @@ class Home:
     folder: Path
     catalog: Catalog
     caches: CacheRegistry
-    fitter: BackgroundFit
+    background_fit: BackgroundFit
     encoders: EncoderPool
     batch_size: int
     workers: int | None

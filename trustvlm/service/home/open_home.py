@@ -48,7 +48,7 @@ class OpenHome(Unpicklable):
     def close(self) -> None:
         """Release the catalog; every later call raises Unavailable."""
         self._home.closed.set()
-        self._home.fitter.close()
+        self._home.background_fit.close()
         self._home.caches.close()
         self._home.catalog.close()
 

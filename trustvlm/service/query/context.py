@@ -69,7 +69,7 @@ def context_of(
     if memo.fit is None or memo.fit.revision <= fit.revision:
         memo.fit = fit
     if not fit.exact:
-        home.fitter.request(view.space.name)
+        home.background_fit.request(view.space.name)
     background = fit.background if subset.prototypes is None else _background(view, subset)
     return Context(home, connection, view, subset, fit.fit, background)
 

@@ -82,7 +82,7 @@ def update_label(
             connection, before.id, revision, name=target, prompt=new_prompt, text_source=source,
             text_prototype=text,
         )  # fmt: skip
-        home.fitter.supports_changed(connection, space, revision)  # samples go by name
+        home.background_fit.supports_changed(connection, space, revision)  # samples go by name
     return revision
 
 

@@ -60,7 +60,7 @@ def follow_supports(
     """Renew what is derived from support images that changed: the prototypes of these labels, and
     the stored fit. Raises InvalidInput, see :func:`renew_prototypes`."""
     renew_prototypes(connection, space, sorted(set(label_ids)), revision)
-    home.fitter.supports_changed(connection, space, revision)
+    home.background_fit.supports_changed(connection, space, revision)
 
 
 def _mean(embeddings: Float32s) -> Float32s | None:

@@ -167,7 +167,7 @@ def _commit_chunk(
                 owners = [tally.label_ids[name] for name in named & tally.label_ids.keys()]
                 originals.refer(home, connection, owners, encoded.originals, options.limits)
             if added:
-                home.fitter.supports_changed(connection, space, tally.revision)
+                home.background_fit.supports_changed(connection, space, tally.revision)
         if options.on_commit is not None:
             options.on_commit([label.name for label in chunk if label.name in tally.label_ids])
     return True

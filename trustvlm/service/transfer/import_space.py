@@ -86,7 +86,7 @@ def import_space(
             export.reveal(connection, space.id, name)
             copy_catalog.renew_epoch(connection)  # see CatalogState
             space = spaces.find(connection, name)
-            home.fitter.supports_changed(connection, space, space.revision)
+            home.background_fit.supports_changed(connection, space, space.revision)
             return spaces.row_of(space, counts.count(connection, space.id))
     except BaseException:
         _discard(home, space)

@@ -227,6 +227,6 @@ def _renew_derived(home: Home, space_id: int, *, rebuild: bool) -> None:
             space = spaces.find_by_id(connection, space_id)
             if rebuild:
                 home.caches.rebuild(connection, space, home.catalog.epoch(connection))
-        home.fitter.request(space.name)
+        home.background_fit.request(space.name)
     except TrustVLMError as error:
         log.warning("the snapshots of space %s are not written again: %s", space_id, error)
