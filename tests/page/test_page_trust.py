@@ -500,7 +500,12 @@ def test_what_the_page_calibrates_with_is_what_the_files_are(
         embedded = service.embed("digits", images)
         truth = [image.parent.name for image in images]
         again = service.calibrate(
-            "digits", embedded.queries, truth, rule=found.rule, params=found.params
+            "digits",
+            embedded.queries,
+            truth,
+            rule=found.rule,
+            params=found.params,
+            may_correct=found.may_correct,
         )
     assert json.loads(json.dumps(found.candidates)) == json.loads(json.dumps(again.candidates))
     assert (found.threshold, found.accepted, found.errors, found.tested) == pytest.approx(
