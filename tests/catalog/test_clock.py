@@ -168,7 +168,7 @@ def test_what_was_removed_longer_ago_than_the_window_goes_with_the_next_write(
 
 
 def test_the_clock_counts_uptime_and_nothing_else(
-    home: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A reboot, another machine and a machine put back to an earlier state add nothing; each boot's
     own uptime does."""
@@ -178,6 +178,9 @@ def test_the_clock_counts_uptime_and_nothing_else(
         with catalog.write() as connection:
             return clock.stamp(connection)
 
+    home = tmp_path / "home"
+    with trustvlm.open(home, create=True) as service:
+        create(service)
     catalog = Catalog(home / CATALOG)
     start = running("first boot", 100.0)
     assert abs(start - datetime.now(UTC)) < timedelta(minutes=1)
