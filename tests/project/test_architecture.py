@@ -14,8 +14,7 @@ import trustvlm
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "trustvlm"
-# The goal is 400, 15, 100; the move of all modules into rooms left a few beyond it.
-MAX_LINES, MAX_FILES, MAX_COLUMNS = 520, 19, 135
+MAX_LINES, MAX_FILES, MAX_COLUMNS = 400, 15, 100
 
 # A module imports only from rows below its own (its own room aside); rooms of one row never import
 # each other.
@@ -110,7 +109,7 @@ def test_rooms_of_a_package_import_only_from_lower_rooms(package: str) -> None:
             assert lower < row, f"{path.relative_to(ROOT)} ({room}) imports {module} ({parts[2]})"
             arrows.add((room, parts[2]))
     assert len(rows) <= 7
-    assert len(arrows) <= 41, sorted(arrows)
+    assert len(arrows) <= 40, sorted(arrows)
 
 
 def test_folders_hold_at_most_fifteen_files() -> None:

@@ -16,7 +16,7 @@ from trustvlm.client.transport import path_of
 from trustvlm.errors import InvalidInput
 from trustvlm.types import Embedded, Hits, Queries, SpaceRow, Verdicts
 from trustvlm.types.answers import SpaceList
-from trustvlm.types.array_input import names_or_mask, texts
+from trustvlm.types.arrays import names_or_mask, texts
 from trustvlm.types.bounds import number
 
 if TYPE_CHECKING:

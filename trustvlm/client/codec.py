@@ -18,8 +18,7 @@ from trustvlm.client.images import File
 from trustvlm.client.transport import Body
 from trustvlm.errors import InvalidInput, NotFound, Unavailable
 from trustvlm.types import CALL_COLUMNS, VERDICT_COLUMNS, Hits, Verdicts
-from trustvlm.types.array_input import optional_texts, real_array
-from trustvlm.types.arrays import Bools, Float64s, Int64s, Objects
+from trustvlm.types.arrays import Bools, Float64s, Int64s, Objects, optional_texts, real_array
 from trustvlm.types.bounds import flags, value_range
 from trustvlm.types.json_form import from_plain
 

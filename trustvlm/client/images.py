@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trustvlm.types.array_input import sources
+from trustvlm.types.arrays import sources
 from trustvlm.types.registration import UnreadImage
 
 if TYPE_CHECKING:

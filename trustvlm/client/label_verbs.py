@@ -14,7 +14,7 @@ from trustvlm.client.transport import path_of
 from trustvlm.errors import NotFound
 from trustvlm.types import LabelInput, LabelRow, RegisterResult, SupportRow
 from trustvlm.types.answers import LabelPage, SupportList
-from trustvlm.types.array_input import id_list
+from trustvlm.types.arrays import id_list
 from trustvlm.types.bounds import flags
 
 if TYPE_CHECKING:

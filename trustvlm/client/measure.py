@@ -20,7 +20,7 @@ from trustvlm.client.queries import check_labels, embedded_queries, groups_of_fi
 from trustvlm.client.transport import Body, Wire, json_body, path_of
 from trustvlm.errors import InvalidInput
 from trustvlm.types import Queries
-from trustvlm.types.array_input import optional_texts, sources, texts
+from trustvlm.types.arrays import optional_texts, sources, texts
 from trustvlm.types.bounds import flags
 from trustvlm.types.calibration import FeedbackResult
 from trustvlm.types.remarks import merged_notes

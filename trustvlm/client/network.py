@@ -243,8 +243,9 @@ def _trusting(path: str | bytes, what: str) -> ssl.SSLContext:
     """Trust the certificates of a PEM file, or those of folders as OpenSSL names them."""
     text = os.fsdecode(path)
     folders = text.split(os.pathsep) if what == "SSL_CERT_DIR" else [text]
-    place = "capath" if any(Path(folder).is_dir() for folder in folders) else "cafile"
-    return _made(lambda: ssl.create_default_context(**{place: text}), what, text)  # type: ignore[arg-type]
+    if any(Path(folder).is_dir() for folder in folders):
+        return _made(lambda: ssl.create_default_context(capath=text), what, text)
+    return _made(lambda: ssl.create_default_context(cafile=text), what, text)
 
 
 def _made(make: Callable[[], ssl.SSLContext], what: str, path: str) -> ssl.SSLContext:

@@ -27,7 +27,7 @@ from trustvlm.errors import Busy, Conflict, InvalidInput, Unavailable
 from trustvlm.system.pickling import LocalReader
 from trustvlm.types import Embedded, Evidence, Hits, Queries, Verdicts
 from trustvlm.types.answers import Embeddings, EvidenceList
-from trustvlm.types.array_input import texts
+from trustvlm.types.arrays import texts
 from trustvlm.types.bounds import choice, whole
 from trustvlm.types.options import KINDS
 from trustvlm.types.remarks import merged_notes

@@ -18,7 +18,7 @@ from trustvlm.client.queries import groups_of_files
 from trustvlm.client.transport import Body, Wire, json_body, path_of
 from trustvlm.errors import InvalidInput
 from trustvlm.types import LabelInput, RegisterResult
-from trustvlm.types.array_input import iterates, sources
+from trustvlm.types.arrays import iterates, sources
 from trustvlm.types.registration import UnreadImage
 from trustvlm.types.remarks import merged_notes
 

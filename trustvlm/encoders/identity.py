@@ -102,4 +102,7 @@ def _fields(before: str, now: str) -> tuple[str, str]:
     if not isinstance(old, dict) or not isinstance(new, dict):
         return now, before
     names = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
-    return tuple(" ".join(f"{n} {json.dumps(of.get(n))}" for n in names) for of in (new, old))  # type: ignore[return-value]
+    new_text, old_text = (
+        " ".join(f"{name} {json.dumps(parts.get(name))}" for name in names) for parts in (new, old)
+    )
+    return new_text, old_text

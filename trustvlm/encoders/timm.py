@@ -160,4 +160,5 @@ def _preprocess(model: Any, size: int | None, *, like_clip: bool) -> Preprocess:
     mode = {"squash": "squash", "border": "longest"}.get(config["crop_mode"], "shortest")
     mean, std = (tuple(float(v) for v in config[k]) for k in ("mean", "std"))
     fill = tuple(round(255 * v) for v in mean) if mode == "longest" else (0, 0, 0)
-    return Preprocess(crop, resize, mode, config["interpolation"], mean, std, fill)  # type: ignore[arg-type]
+    interpolation = config["interpolation"]
+    return Preprocess(crop, resize, mode, interpolation, mean, std, fill)  # type: ignore[arg-type]

@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trustvlm.errors import InvalidInput
-from trustvlm.types.array_input import plain_array
-from trustvlm.types.arrays import Float32s, Float64s, Int64s
+from trustvlm.types.arrays import Float32s, Float64s, Int64s, plain_array
 
 __all__ = [
     "UNIT_TOLERANCE",

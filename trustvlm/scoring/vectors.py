@@ -6,8 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trustvlm.errors import InvalidInput
-from trustvlm.types.array_input import real_array
-from trustvlm.types.arrays import Float32s, Float64s
+from trustvlm.types.arrays import Float32s, Float64s, real_array
 
 __all__ = ["as_matrix", "unit", "unit_rows"]
 

@@ -24,8 +24,7 @@ from trustvlm.selective.metrics import aurc
 from trustvlm.selective.ranking import checked
 from trustvlm.selective.reliability import ece
 from trustvlm.system.stopping import may_stop
-from trustvlm.types.array_input import real_array
-from trustvlm.types.arrays import Bools, Float64s, Int64s
+from trustvlm.types.arrays import Bools, Float64s, Int64s, real_array
 
 __all__ = [
     "Choice",

@@ -22,8 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trustvlm.errors import InvalidInput
-from trustvlm.types.array_input import plain_array
-from trustvlm.types.arrays import Bools, Float64s, Int64s
+from trustvlm.types.arrays import Bools, Float64s, Int64s, plain_array
 from trustvlm.types.bounds import number
 
 __all__ = ["Monitoring", "monitor"]

@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trustvlm.errors import InvalidInput
-from trustvlm.types.array_input import plain_array
-from trustvlm.types.arrays import Int64s
+from trustvlm.types.arrays import Int64s, plain_array
 
 __all__ = ["Ranking", "checked"]
 

@@ -17,8 +17,7 @@ import numpy.typing as npt
 
 from trustvlm.errors import InvalidInput
 from trustvlm.selective.ranking import Ranking, checked
-from trustvlm.types.array_input import real_array
-from trustvlm.types.arrays import Bools, Float64s, Int64s
+from trustvlm.types.arrays import Bools, Float64s, Int64s, real_array
 from trustvlm.types.bounds import number, whole
 
 __all__ = [

@@ -227,7 +227,15 @@ def right_order(image: Image) -> None:
     """Let Pillow read what libtiff gives it, which is in this machine's order, in that order; of
     some modes it forgets that."""
     if image.format == "TIFF":
-        image.tile = [_in_machine_order(tile) for tile in getattr(image, "tile", ())]  # type: ignore[attr-defined]
+        _set_tiles(image, [_in_machine_order(tile) for tile in _tiles(image)])
+
+
+def _tiles(image: Image) -> list[Any]:
+    return list(getattr(image, "tile", ()))
+
+
+def _set_tiles(image: Image, tiles: list[Any]) -> None:
+    image.tile = tiles  # type: ignore[attr-defined]
 
 
 def _in_machine_order(tile: Any) -> Any:
@@ -245,7 +253,8 @@ def _in_machine_order(tile: Any) -> Any:
 def plain_colour(image: Image) -> None:
     """Let Pillow leave the colours as they are stored: it would divide them by a fourth band that
     may be no opacity."""
-    image.tile = [_with_raw_mode(tile, _raw_mode(tile).replace("a", "A")) for tile in image.tile]  # type: ignore[attr-defined]
+    tiles = _tiles(image)
+    _set_tiles(image, [_with_raw_mode(tile, _raw_mode(tile).replace("a", "A")) for tile in tiles])
 
 
 def _stored_modes(image: Image) -> list[str]:
@@ -253,7 +262,7 @@ def _stored_modes(image: Image) -> list[str]:
 
     Of a TIFF of 16 bits with a plane for each colour, Pillow forgets the bits.
     """
-    modes = [_raw_mode(tile) for tile in getattr(image, "tile", ())]
+    modes = [_raw_mode(tile) for tile in _tiles(image)]
     if tiff_values(image, _BITS)[:1] == (16,):
         order = "L" if image.tag_v2.prefix == b"II" else "B"  # type: ignore[attr-defined]
         return [f"{mode};16{order}" if mode in ("R", "G", "B") else mode for mode in modes]
@@ -261,7 +270,7 @@ def _stored_modes(image: Image) -> list[str]:
 
 
 def _decode_as(image: Image, modes: list[str]) -> None:
-    image.tile = [_with_raw_mode(tile, mode) for tile, mode in zip(image.tile, modes, strict=True)]  # type: ignore[attr-defined]
+    _set_tiles(image, [_with_raw_mode(*pair) for pair in zip(_tiles(image), modes, strict=True)])
     image.load()
 
 

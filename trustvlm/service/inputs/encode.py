@@ -31,9 +31,9 @@ from trustvlm.service.inputs.space_encoders import (
     image_encoder,
 )
 from trustvlm.types import Embedded, Queries
-from trustvlm.types.array_input import sources as image_list
-from trustvlm.types.array_input import texts as text_list
 from trustvlm.types.arrays import Float32s, Float64s
+from trustvlm.types.arrays import sources as image_list
+from trustvlm.types.arrays import texts as text_list
 from trustvlm.types.bounds import value_range
 
 if TYPE_CHECKING:

@@ -25,9 +25,8 @@ from trustvlm.service.inputs.names import source_text
 from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.service.memory.support_prints import SAME_IMAGE
 from trustvlm.types import Queries
-from trustvlm.types.array_input import optional_texts
-from trustvlm.types.array_input import sources as image_list
-from trustvlm.types.arrays import Bools, Float64s, Int64s, Objects
+from trustvlm.types.arrays import Bools, Float64s, Int64s, Objects, optional_texts
+from trustvlm.types.arrays import sources as image_list
 
 __all__ = ["Observed", "are_supports", "as_rows", "observe", "stored_images", "truth_ids"]
 

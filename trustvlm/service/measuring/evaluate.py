@@ -30,8 +30,7 @@ from trustvlm.service.query.evidence import evidence_reader
 from trustvlm.service.query.judge import Columns, judge_all
 from trustvlm.system.stopping import may_stop
 from trustvlm.types import Queries, RuleLeftOut
-from trustvlm.types.array_input import texts
-from trustvlm.types.arrays import Bools, Float64s, Int64s
+from trustvlm.types.arrays import Bools, Float64s, Int64s, texts
 from trustvlm.types.bounds import flags, number, whole
 from trustvlm.types.evaluation import Evaluation, LabelOutcome, ShotOutcome, WrongImage
 from trustvlm.types.options import EvaluateOptions

@@ -21,8 +21,7 @@ from trustvlm.service.measuring.usable import as_stored
 from trustvlm.service.query.score import verdicts_of
 from trustvlm.service.registration.register import register
 from trustvlm.types import LabelInput, Queries, Verdicts
-from trustvlm.types.array_input import sources
-from trustvlm.types.arrays import Int64s
+from trustvlm.types.arrays import Int64s, sources
 from trustvlm.types.bounds import choice
 from trustvlm.types.calibration import Calibration, FeedbackResult, MonitorReport
 from trustvlm.types.options import SAMPLINGS

@@ -13,8 +13,7 @@ from trustvlm.catalog.rows import labels as label_rows
 from trustvlm.catalog.rows.likeness import not_found_text, unknown
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.service.memory.space_cache import SpaceView
-from trustvlm.types.array_input import names_or_mask
-from trustvlm.types.arrays import Bools, Int64s
+from trustvlm.types.arrays import Bools, Int64s, names_or_mask
 
 __all__ = ["Subset", "slots_of_names", "subset_of", "subset_of_ids"]
 

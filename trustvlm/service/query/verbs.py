@@ -13,7 +13,7 @@ from trustvlm.service.inputs.encode import embed, reading
 from trustvlm.service.query.score import score
 from trustvlm.service.query.search import search
 from trustvlm.types import Embedded, Hits, Queries, Verdicts
-from trustvlm.types.array_input import sources
+from trustvlm.types.arrays import sources
 
 if TYPE_CHECKING:
     from trustvlm.types.inputs import ImageSource

@@ -28,8 +28,7 @@ from trustvlm.service.inputs.space_encoders import (
 )
 from trustvlm.service.registration.plan import check_prompt
 from trustvlm.service.registration.prototypes import follow_supports
-from trustvlm.types.array_input import id_list
-from trustvlm.types.arrays import Float32s
+from trustvlm.types.arrays import Float32s, id_list
 from trustvlm.types.bounds import got
 
 __all__ = ["remove_label", "remove_support", "restore_label", "restore_support", "update_label"]

@@ -21,8 +21,7 @@ from trustvlm.service.inputs.names import MAX_PROMPT, check_characters, check_na
 from trustvlm.service.inputs.space_encoders import encodes_images, encodes_texts, image_encoder
 from trustvlm.service.registration.prototypes import prototype_of
 from trustvlm.types import LabelInput
-from trustvlm.types.array_input import real_array, sources
-from trustvlm.types.arrays import Float32s, Float64s
+from trustvlm.types.arrays import Float32s, Float64s, real_array, sources
 
 if TYPE_CHECKING:
     from trustvlm.types.inputs import ImageSource

@@ -35,7 +35,7 @@ from trustvlm.service.registration.vector_drift import departed
 from trustvlm.system.fault_points import reached
 from trustvlm.system.signals import unbroken
 from trustvlm.types import LabelInput, RegisterResult
-from trustvlm.types.array_input import iterates
+from trustvlm.types.arrays import iterates
 from trustvlm.types.registration import KnownImage, UnreadImage
 
 __all__ = ["labels_of_call", "register"]

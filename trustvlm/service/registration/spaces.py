@@ -19,7 +19,7 @@ from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.names import MAX_PROMPT, check_characters, check_space_name
 from trustvlm.service.inputs.space_encoders import encodes_images, encodes_texts
 from trustvlm.types import SpaceRow
-from trustvlm.types.array_input import texts
+from trustvlm.types.arrays import texts
 from trustvlm.types.bounds import number
 
 __all__ = ["check_scale", "check_templates", "create_space", "pinned", "space_row", "space_rows"]

@@ -17,8 +17,7 @@ from trustvlm.service.registration.prototypes import follow_supports
 from trustvlm.softmax.kernels import EXACT, block_logits
 from trustvlm.softmax.streamed import ROUNDED_SLACK
 from trustvlm.types import RegisterResult
-from trustvlm.types.array_input import texts
-from trustvlm.types.arrays import Int64s
+from trustvlm.types.arrays import Int64s, texts
 from trustvlm.types.registration import NearSynonyms
 
 __all__ = ["SYNONYM_COSINE", "alias", "near_synonyms", "reported", "unalias"]
