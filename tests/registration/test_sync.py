@@ -281,15 +281,16 @@ def test_usage(photos: tuple[Cli, Path], tmp_path: Path) -> None:
 
 
 def test_an_import_says_what_is_known_already(tmp_path: Path) -> None:
-    """More than go into one request: the client streams them."""
+    """More than go into one request: the client sends them in chunks."""
     names = [f"n{i}" for i in range(1_100)]
-    images = np.random.default_rng(0).normal(size=(1_100, 1, 6))
+    rng = np.random.default_rng(0)
+    texts, images = rng.normal(size=(1_100, 64)), rng.normal(size=(1_100, 1, 6))
     inputs = [
-        LabelInput(name, text_vector=TEXT["a"] + 0.01 * i, image_vectors=v)
-        for i, (name, v) in enumerate(zip(names, images, strict=True))
+        LabelInput(name, text_vector=text, image_vectors=vectors)
+        for name, text, vectors in zip(names, texts, images, strict=True)
     ]
     with application(tmp_path / "home") as app, client_of(app) as client:
-        client.create_space("s", classifier="precomputed:4", verifier="precomputed:6")
+        client.create_space("s", classifier="precomputed:64", verifier="precomputed:6")
         client.register("s", inputs)
         client.remove_support("s", [row.id for row in client.list_supports("s", "n7")])
         inputs[3] = LabelInput("n3", image_vectors=images[9])
