@@ -103,9 +103,8 @@ def _set_up_logging(verbose: int) -> None:
     type=click.Path(path_type=Path),
     envvar="TRUSTVLM_HOME",
     show_envvar=True,
-    help="Directory of the catalog and all that is derived from it.  [default: "
-    "~/.local/share/trustvlm, "
-    "or trustvlm in XDG_DATA_HOME]",
+    help="Home: the directory that holds all data.  [default: ~/.local/share/trustvlm, or "
+    "trustvlm in XDG_DATA_HOME]",
 )
 @click.option(
     "--device",
@@ -134,9 +133,9 @@ def main(
     Create a label space, register labels with a few support images, and score images: label, trust,
     evidence.
 
-    Exit codes: 0 ok, 1 unexpected, 2 usage or invalid input, 3 not found, 4 conflict, 5 unavailable
-    (read-only, busy, another schema, weights missing), 6 'verify' found damage, 130 interrupted,
-    143 asked to end.
+    Exit codes: 0 ok, 1 unexpected, or a calibration or tuning that proves nothing, 2 usage or
+    invalid input, 3 not found, 4 conflict, 5 unavailable (read-only, busy, another schema, weights
+    missing), 6 'verify' found damage, 130 interrupted (Ctrl-C), 143 ended by SIGTERM.
     """
     ctx.with_resource(leaving_on_sigterm())
     tolerate_any_character()

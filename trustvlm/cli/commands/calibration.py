@@ -100,11 +100,11 @@ def calibrate(
 ) -> None:
     """Choose rule and threshold on labelled images, with a promise.
 
-    FOLDER has a sub-folder of images for each label. A third of the images chooses the threshold,
-    the rest proves it: at most --max-risk of what it accepts is wrong, with --confidence. The
-    images must be drawn like those to come; support images are left out. Verdicts then say accept,
-    review or unknown, and a probability. The embeddings are kept: 'trustvlm recalibrate' needs no
-    images.
+    FOLDER has a sub-folder of images for each label. A third of the images chooses the rule and the
+    candidate thresholds, the rest proves one: at most --max-risk of what it accepts is wrong, with
+    --confidence. The images must be drawn like those to come; support images are left out. Verdicts
+    then say accept, review or unknown, and a probability. The embeddings are kept: 'trustvlm
+    recalibrate' needs no images.
 
     Where no threshold can be proved, the calibration is listed as failed, the one in force stays,
     and the exit code is 1.
@@ -147,7 +147,10 @@ def recalibrate(session: Session, space: str, may_correct: bool, json_: bool) ->
 
 @click.group()
 def calibration() -> None:
-    """List, show and remove calibrations; the newest good one is in force."""
+    """List, show and remove calibrations.
+
+    The newest that did not fail is in force.
+    """
 
 
 @calibration.command("list")
@@ -190,7 +193,7 @@ def show(session: Session, space: str, number: int | None, json_: bool) -> None:
 @click.argument("number", type=int)
 @click.pass_obj
 def remove(session: Session, space: str, number: int) -> None:
-    """Take a calibration back.
+    """Remove a calibration.
 
     The latest earlier calibration that did not fail is in force again.
     """

@@ -1,4 +1,4 @@
-"""Feedback: telling true labels, and watching over a promise with them."""
+"""Feedback: storing true labels, and testing a calibration with them."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ __all__ = ["feedback", "monitor"]
     "--sampling",
     type=click.Choice(["chosen", "random"]),
     default="chosen",
-    help="random: drawn like what comes in; only these calibrate and are monitored. chosen: "
-    "picked for a reason.",
+    help="random: drawn at random from the incoming images; only these are used by recalibrate and "
+    "monitor. chosen: selected for any other reason.",
 )
 @flag("--promote", help="Make them support images of their labels, too.")
 @json_flag(help="Print what was stored as JSON.")
@@ -47,11 +47,11 @@ def feedback(
     json_: bool,
     **options: Any,
 ) -> None:
-    """Tell the true labels of images.
+    """Store the true labels of images.
 
-    FOLDER has a sub-folder for each label; or --vectors; or --image with --label. They are stored
-    with the verdict that they get now. 'trustvlm recalibrate' and 'trustvlm monitor' use the random
-    ones.
+    FOLDER has a sub-folder for each label; or --vectors; or --image with --label. Each image is
+    stored with the verdict that it gets now. 'trustvlm recalibrate' and 'trustvlm monitor' use only
+    those with --sampling random.
     """
     exactly_one(FOLDER=labelled.folder, vectors=labelled.vectors, image=image)
     if (image is None) != (label is None):
@@ -110,7 +110,7 @@ def _print(result: FeedbackResult, promote: bool) -> None:
 @json_flag(help="Print the comparison as JSON.")
 @click.pass_obj
 def monitor(session: Session, space: str, alpha: float, json_: bool) -> None:
-    """Watch over the promise of the calibration in force.
+    """Test whether the calibration in force keeps its promise.
 
     Compares it with the accepted images whose label became known: feedback of sampling
     "random". Look as often as you like: the test stays valid.

@@ -67,14 +67,16 @@ def backup(session: Session, file: Path, force: bool) -> None:
 @click.command()
 @click.argument("file", type=FILE)
 @file("--to", metavar="HOME", help="The home to make.  [default: that of --home]")
-@flag("--replace", help="Replace the home that is there; it is kept beside the new one.")
+@flag(
+    "--replace", help="Replace the existing home; the old one is kept beside it as HOME.aside-TIME."
+)
 @flag("--check", help="Only check FILE and say what is in it.")
 @click.pass_obj
 def restore(session: Session, file: Path, to: Path | None, replace: bool, check: bool) -> None:
     """Make a home of the backup FILE.
 
-    All of FILE is checked before anything is written: one that was cut off or altered is refused. A
-    home that is there must be out of use to be replaced.
+    All of FILE is checked before anything is written: one that was cut off or altered is refused.
+    Stop everything that uses a home before you replace it.
     """
     from trustvlm.service.backup.restore import check_backup
     from trustvlm.service.backup.restore import restore as make_home
@@ -133,15 +135,13 @@ def export(session: Session, space: str, folder: Path) -> None:
 
 @click.command("import")
 @click.argument("folder", type=FILE)
-@text(
-    "--as", "name", metavar="NAME", help="Name of the space.  [default: that of the exported one]"
-)
+@text("--as", "name", metavar="NAME", help="Name of the space.  [default: the exported name]")
 @click.pass_obj
 def import_(session: Session, folder: Path, name: str | None) -> None:
     """Make a space of the FOLDER that 'trustvlm export' wrote.
 
-    The space is there completely or not at all. It is pinned to the same encoders. The home is made
-    when it is missing.
+    The space is imported completely or not at all. It is pinned to the same encoders. Creates the
+    home if it does not exist.
     """
     total = _label_count(folder)
     with session.writing(create=True) as service, progress_bar(total, "labels") as bar:
@@ -191,8 +191,8 @@ def upgrade(session: Session, no_backup: bool) -> None:
     """Bring the catalog to this program's schema.
 
     Before a catalog is changed, it is backed up into the home's folder "backups"; without a backup
-    nothing is changed. The upgrade is done completely or not at all. The home is made when it is
-    missing.
+    nothing is changed. The upgrade is done completely or not at all. Creates the home if it does
+    not exist.
     """
     from trustvlm.service.backup.backup import upgrade_home
 
@@ -209,14 +209,14 @@ def upgrade(session: Session, no_backup: bool) -> None:
 @click.argument("space", type=utf8, required=False)
 @flag("--all", "everything", help="The whole home, removed spaces too.")
 @flag("--repair", help="Build again what is derived, put what is damaged into quarantine.")
-@json_flag(help="Print what was found as JSON.")
+@json_flag(help="Print the report as JSON.")
 @click.pass_context
 def verify(
     ctx: click.Context, space: str | None, everything: bool, repair: bool, json_: bool
 ) -> None:
     """Check every row and snapshot of SPACE, or of the whole home.
 
-    Exit code 6 when something is damaged (with --repair: is damaged still). A repair deletes
+    Exit code 6 if anything is damaged (with --repair: if any damage remains). A repair deletes
     nothing: what it takes out of service lies in quarantine, where it is listed, until 'trustvlm
     purge'.
     """

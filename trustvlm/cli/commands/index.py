@@ -50,7 +50,8 @@ SUGGESTED = [
 def index() -> None:
     """Show and choose index recipes; show, rebuild and tune indexes.
 
-    Indexes are derived: the catalog holds the truth.
+    An index recipe says how vectors are indexed for search. Indexes are derived: the catalog holds
+    the truth.
     """
 
 
@@ -65,7 +66,7 @@ def list_() -> None:
 @index.command()
 @click.argument("recipe", type=utf8)
 def show(recipe: str) -> None:
-    """Show what the index recipe RECIPE says; needs no home."""
+    """Show the index recipe RECIPE; needs no home."""
     from trustvlm.index.recipe import load_recipe
 
     loaded = load_recipe(recipe)
@@ -104,11 +105,11 @@ def _print(stats: IndexStats) -> None:
 
 @index.command()
 @SPACE
-@number("--recall", default=0.95, help="Share of the nearest that is to be found.")
+@number("--recall", default=0.95, help="Share of the nearest rows that a search must find.")
 @number("-k", default=10, help="How many of the nearest count.")
 @click.pass_context
 def tune(ctx: click.Context, /, space: str, recall: float, k: int) -> None:
-    """Measure how far SPACE's indexes must search, and store that.
+    """Tune how far SPACE's indexes search, and store the value.
 
     An index that does not compare every row is built again without 768 of them, which are the
     queries: 512 to tune with, 256 to prove with (the share of the nearest found, with its 95 %

@@ -114,14 +114,14 @@ def restore(session: Session, space: str, name: str) -> None:
 
 @label.command()
 @SPACE
-@NAME
-@click.argument("of", type=utf8)
+@click.argument("name", metavar="ALIAS", type=utf8)
+@click.argument("of", metavar="LABEL", type=utf8)
 @click.pass_obj
 def alias(session: Session, space: str, name: str, of: str) -> None:
-    """Make NAME a further name of the label OF.
+    """Make ALIAS a further name of LABEL.
 
-    They share probability and support images from then on, OF is the answer, and either name counts
-    as correct.
+    They share probability and support images from then on, LABEL is the answer, and either name
+    counts as correct.
     """
     with session.writing() as service:
         revision = service.alias(space, name, of)

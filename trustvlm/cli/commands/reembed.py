@@ -62,13 +62,13 @@ def _action(name: str, help: str) -> Callable[[F], F]:
     "--drop-missing", help="Leave support images without original behind, with the old embeddings."
 )
 @_action("status", help="Show how far it is and what is missing.")
-@_action("finish", help="Go on with what was begun, and change over.")
-@_action("abort", help="Give up what was begun; the space stays as it is.")
+@_action("finish", help="Continue the started re-embedding and switch to it.")
+@_action("abort", help="Discard the started re-embedding; the space stays as it is.")
 @_action("discard-old", help="Delete the old embeddings with the next purge.")
 @json_flag(help="Print the outcome, or the status, as JSON.")
 @click.pass_obj
 def reembed(session: Session, /, space: str, action: str | None, json_: bool, **given: Any) -> None:
-    """Give a space another classifier, verifier or templates.
+    """Re-embed a space with another classifier, verifier or templates.
 
     Everything is re-embedded beside the space, which goes on answering and changing meanwhile; then
     the new embeddings take its place in one transaction. Interrupted, it goes on where it was when

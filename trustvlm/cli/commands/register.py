@@ -54,16 +54,16 @@ __all__ = ["register"]
     "--labels",
     "names_file",
     metavar="FILE",
-    help="Text-only labels: one name a line (or name, tab, prompt); CSV with columns name, "
+    help="Text-only labels: one name on each line (or name, tab, prompt); CSV with columns name, "
     "prompt; JSON list or class index.",
 )
 @file(
     "--vectors",
     metavar="FILE",
-    help="Vectors of your own. FILE.npz: arrays label_names, text_vectors, image_vectors, "
-    "image_labels (index into label_names) and classifier_image_vectors, as far as needed. "
-    "FILE.parquet, FILE.ndjson: a row or a JSON object a label, with name and, as far as needed, "
-    "prompt, text_vector, image_vectors, classifier_image_vectors.",
+    help="Embeddings. FILE.npz: arrays label_names, text_vectors, image_vectors, image_labels "
+    "(index into label_names) and classifier_image_vectors, as far as needed. FILE.parquet, "
+    "FILE.ndjson: a row or a JSON object for each label, with name and, as far as needed, prompt, "
+    "text_vector, image_vectors, classifier_image_vectors.",
 )
 @text(
     "--prompt",
@@ -104,7 +104,7 @@ def register(
     """Register labels and their support images.
 
     \b
-    register SPACE FOLDER                 one sub-folder a label; its name is the label's
+    register SPACE FOLDER                 one sub-folder for each label, named like it
     register SPACE FILES… --label NAME    support images of one label (or a folder of them)
     register SPACE --label NAME           a label without support images (text only)
     register SPACE --labels names.txt     many text-only labels
@@ -113,8 +113,8 @@ def register(
     A folder's name, cleaned by --clean-names or replaced by --names, is what the text encoder
     reads. Labels that exist get the support images they do not have yet; repeating a command
     changes nothing, and completes one that was interrupted. Images that cannot be read are named on
-    stderr and the rest goes in. Images are known by their content: those that are support images of
-    another label already, and those that were taken out of their label, are named.
+    stderr and the rest goes in. Images are recognised by their content: a message lists those that
+    are support images of another label already, and those that were removed from their label.
     """
     source = _Source(**sources)
     source.check(sync)

@@ -98,8 +98,7 @@ EVIDENCE = [
 @file(
     "--vectors",
     metavar="FILE.npz",
-    help="Vectors of your own: arrays classifier and verifier, as far as needed, and sources "
-    "(names).",
+    help="Embeddings in the arrays classifier and verifier, as far as needed, and sources (names).",
 )
 @click.option(
     "--rule",
@@ -114,7 +113,10 @@ EVIDENCE = [
     "--temperature", metavar="X", help="Temperature of the image softmax.  [default: the rule's]"
 )
 @number(
-    "--tau", metavar="X", help="τ of a posterior rule.  [default: found from the support images]"
+    "--tau",
+    metavar="X",
+    help="Divides the image similarities in the posterior rules (τ).  [default: fitted to the "
+    "support images]",
 )
 @number("--top-k", default=5, help="How many labels to list by text confidence (jsonl, csv).")
 @text(

@@ -35,9 +35,7 @@ HITS = [
 @click.command()
 @SPACE
 @file("--image", metavar="FILE", help="Search with an image.")
-@text(
-    "--text", metavar="TEXT", help="Search with a text, as it stands: no template is put around it."
-)
+@text("--text", metavar="TEXT", help="Search with a text, unchanged: no template is applied.")
 @file("--vector", metavar="FILE", help="Search with vectors: .npy, or .npz with an array --side.")
 @click.option(
     "--side",

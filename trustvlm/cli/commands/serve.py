@@ -51,8 +51,8 @@ def serve(
     """Serve the home over HTTP, with a page for people at /.
 
     Keys come from 'trustvlm key create'; none is needed where only this machine can reach the
-    service. Logs are JSON lines on stderr. SIGTERM or Ctrl-C finishes what was accepted, then ends;
-    the home is made when it is missing.
+    service. Logs are JSON lines on stderr. SIGTERM or Ctrl-C finishes the accepted requests, then
+    ends; jobs are interrupted. Creates the home if it does not exist.
     """
     from trustvlm.http.run import run_service
 
@@ -67,8 +67,8 @@ def serve(
 def demo(session: Session) -> None:
     """Run the offline demo on handwritten digits.
 
-    Two small models, ten labels registered one at a time, trust scores and their evidence. It
-    leaves a home to try the other commands on: ./demo-home, or the one that --home names.
+    Two small models, ten labels registered one at a time, trust and its evidence. It leaves a home
+    to try the other commands on: ./demo-home, or the one that --home names.
     """
     from trustvlm.demo.run import run_demo
 
@@ -80,7 +80,7 @@ def demo(session: Session) -> None:
 def key() -> None:
     """Create, list, rotate and revoke keys of 'trustvlm serve'.
 
-    Of a key only a hash is stored: it is shown once, when it is made.
+    Only a hash of a key is stored: the key is shown once, when it is made.
     """
 
 
@@ -95,17 +95,18 @@ def _keys(service: TrustService) -> ServerHome:
     "--scope",
     type=click.Choice(["read", "write", "admin"]),
     required=True,
-    help="Each may do what those before may.",
+    help="read; write: also change labels, calibrate and give feedback; admin: also make and "
+    "remove spaces. Each includes those before it.",
 )
-@text("--space", help="The only space that it opens.  [default: all]")
-@text("--note", help="What it is for.")
+@text("--space", metavar="NAME", help="The only space that it opens.  [default: all]")
+@text("--note", metavar="TEXT", help="What it is for.")
 @number("--rate", help="Requests a second.  [default: the setting serve_rate]")
 @number("--days", help="Days until it expires.  [default: never]")
 @click.pass_obj
 def create(session: Session, /, scope: str, space: str | None, **options: Any) -> None:
-    """Make a key and show it, this once.
+    """Make a key and show it.
 
-    The key goes to stdout, alone; send it as 'Authorization: Bearer KEY'.
+    It is not shown again. The key goes to stdout, alone; send it as 'Authorization: Bearer KEY'.
     """
     with session.writing(create=True) as service:
         row, secret = _keys(service).create_key(scope, space=space, **options)
@@ -138,11 +139,11 @@ def _key_row(key: KeyRow) -> Row:
     bounds="hours",
     default=0.0,
     show_default=False,
-    help="How long the old key goes on opening.  [default: 0]",
+    help="Hours that the old key stays valid.  [default: 0]",
 )
 @click.pass_obj
 def rotate(session: Session, key_id: str, overlap_hours: float) -> None:
-    """Make a key that may do what KEY_ID may, and end that one."""
+    """Replace KEY_ID by a new key with its scope, space, rate and note."""
     with session.writing() as service:
         row, secret = _keys(service).rotate_key(key_id, overlap=timedelta(hours=overlap_hours))
     click.echo(f"key {row.id} takes the place of {key_id}; it is not shown again:", err=True)
@@ -153,7 +154,7 @@ def rotate(session: Session, key_id: str, overlap_hours: float) -> None:
 @click.argument("key_id", type=utf8)
 @click.pass_obj
 def revoke(session: Session, key_id: str) -> None:
-    """Make a key worthless; services notice at once."""
+    """End a key; running services refuse it at once."""
     with session.writing() as service:
         changed = _keys(service).revoke_key(key_id)
     done = f"revoked key {quoted(key_id)}"

@@ -33,7 +33,7 @@ SPACES = [
 
 @click.group()
 def space() -> None:
-    """Create, list, show, remove, restore, re-embed, repoint label spaces.
+    """Create, list, show, remove, restore, re-embed and repoint spaces.
 
     A label space is a named set of labels with its templates and its two encoders.
     """
@@ -74,7 +74,7 @@ def space() -> None:
 def create(session: Session, /, name: str, templates: tuple[str, ...], **options: Any) -> None:
     """Create a label space.
 
-    The home is made when it is missing. The space is pinned to its two encoders: other weights or
+    Creates the home if it does not exist. The space is pinned to its two encoders: other weights or
     another preprocessing are refused later.
     """
     with session.writing(create=True) as service:
@@ -150,11 +150,11 @@ def remove(session: Session, name: str, yes: bool) -> None:
 @text("--verifier", metavar="SPEC", help="The new spec of the verifier.  [default: as it is]")
 @click.pass_obj
 def repoint(session: Session, name: str, classifier: str | None, verifier: str | None) -> None:
-    """Say where a space's model weights are now.
+    """Set the place of a space's model weights.
 
     They must be the same: other weights, preprocessing or pooling are refused ('trustvlm space
-    reembed' takes those). Nothing
-    else changes: embeddings, calibrations and snapshots stay as they are.
+    reembed' takes those). Nothing else changes: embeddings, calibrations and snapshots stay as they
+    are.
     """
     if classifier is None and verifier is None:
         raise click.UsageError("Expected --classifier, --verifier or both.")

@@ -58,7 +58,7 @@ def list_(session: Session, space: str, label: str, form: str) -> None:
 @file(
     "--vectors",
     metavar="FILE.npz",
-    help="Vectors of your own: arrays image_vectors and, for search by text, "
+    help="Embeddings in the arrays image_vectors and, for search by text, "
     "classifier_image_vectors.",
 )
 @exclude_option

@@ -111,8 +111,8 @@ def labelled_options(command: F) -> F:
             "--vectors",
             metavar="FILE.npz",
             type=click.Path(path_type=Path),
-            help="Vectors of your own: classifier and verifier (or classifier_image_vectors and "
-            "image_vectors), and truth (names) or label_names with image_labels.",
+            help="Embeddings in the arrays classifier and verifier (or classifier_image_vectors "
+            "and image_vectors), with labels in truth (names) or in label_names and image_labels.",
         ),
         click.argument("folder", required=False, type=click.Path(path_type=Path)),
     ):
