@@ -246,7 +246,7 @@ def test_extreme_numbers_over_http(http: Http, path: str, name: str, more: dict[
         assert (
             http.ask("GET", f"/v1/spaces/s/monitor?{query}", status=422)
             .json()["error"]["message"]
-            .startswith(("alpha", "query.alpha"))
+            .startswith("alpha")
         )
     for query in ("limit=0", "limit=-1", "limit=1e400", "limit=nan", f"limit={2**70}"):
         for where in ("spaces/s/labels", "jobs"):

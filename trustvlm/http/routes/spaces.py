@@ -66,8 +66,8 @@ def check_encoders(body: SpaceBody, options: ServeOptions) -> None:
         if kind not in ("same", "precomputed") and (spec or "") not in allowed:
             names = ", ".join(sorted(allowed)) or "none"
             raise Forbidden(
-                f"{side}: spaces are made here with 'precomputed:<dim>' or an encoder of the "
-                f"setting serve_encoders ({names})"
+                f"{side}: expected 'precomputed:<dim>' or an encoder of the server's setting "
+                f"serve_encoders ({names}), got {spec!r:.80}"
             )
 
 

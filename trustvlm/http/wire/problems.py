@@ -25,8 +25,30 @@ log = logging.getLogger("trustvlm.http")
 
 REQUEST_ID = "x-request-id"
 UNEXPECTED = "something unexpected went wrong; the service's log has it under this request id"
-_OTHERS = {404: "NotFound", 405: "MethodNotAllowed", 415: "InvalidInput", 400: "InvalidInput"}
+_OTHERS = {404: "NotFound", 405: "MethodNotAllowed", 415: "UnsupportedType", 400: "InvalidInput"}
 _SHOWN = 3
+_EXPECTED = {
+    "bool_parsing": "expected true or false",
+    "bool_type": "expected true or false",
+    "dataclass_type": "expected an object",
+    "dict_type": "expected an object",
+    "float_parsing": "expected a number",
+    "float_type": "expected a number",
+    "finite_number": "expected a finite number",
+    "int_from_float": "expected an integer",
+    "int_parsing": "expected an integer",
+    "int_parsing_size": "expected an integer",
+    "int_type": "expected an integer",
+    "list_type": "expected a list",
+    "string_type": "expected a text",
+    "greater_than": "expected more than {gt}",
+    "greater_than_equal": "expected at least {ge}",
+    "less_than": "expected less than {lt}",
+    "less_than_equal": "expected at most {le}",
+    "literal_error": "expected {expected}",
+    "json_invalid": "expected JSON: {error}",
+}
+"""What pydantic's kinds of errors say, in the words of all other messages."""
 
 
 def status_of(error: TrustVLMError) -> int:
@@ -77,16 +99,17 @@ def unfit(error: ValidationError | RequestValidationError, kind: Any = None) -> 
 
 
 def _part(one: Mapping[str, Any], kind: Any) -> str:
-    where = ".".join(str(step)[:80] for step in one["loc"]) or "body"
+    steps = one["loc"][1:] if one["loc"][:1] == ("query",) else one["loc"]
+    where = ".".join(str(step)[:80] for step in steps) or "body"
     if one["type"] == "unexpected_keyword_argument":
         owner = _owner(kind, one["loc"][:-1])
+        what = "request" if len(one["loc"]) == 1 else "object"
         names = [field.name for field in fields(owner)]
-        return str(not_taken(str(one["loc"][-1]), f"not a field of {owner.__name__}", names, where))
+        return str(not_taken(str(one["loc"][-1]), f"not a field of this {what}", names, where))
     value = one["input"]
     shown = isinstance(value, str | float | None) or type(value) in (int, bool)
-    return f"{where}: {one['msg']}" + (
-        f", got {value!r:.60}" if shown and "got" not in one["msg"] else ""
-    )
+    said = _EXPECTED.get(one["type"], "").format_map(one.get("ctx", {})) or one["msg"]
+    return f"{where}: {said}" + (f", got {value!r:.60}" if shown and "got" not in said else "")
 
 
 def _owner(kind: Any, path: Sequence[str | int]) -> Any:
@@ -123,12 +146,13 @@ def install(app: FastAPI, allowed: Callable[[str], Sequence[str]]) -> None:
     async def other(request: Request, error: HTTPException) -> JSONResponse:
         kind = request.state.error = _OTHERS.get(error.status_code, "Refused")
         status = 422 if error.status_code == 400 else error.status_code
-        message = (
-            f"no {request.method} {request.url.path}" if status in (404, 405) else str(error.detail)
-        )
-        headers = (
-            {"allow": ", ".join(allowed(request.scope["path"]))} if status == 405 else error.headers
-        )
+        message, headers = str(error.detail), error.headers
+        if status == 404:
+            message = f"no route {request.method} {request.url.path}; see /openapi.json"
+        elif status == 405:
+            methods = ", ".join(allowed(request.scope["path"]))
+            message = f"{request.method} is no method of {request.url.path}; expected {methods}"
+            headers = {"allow": methods}
         return problem(request.state.request_id, status, kind, _plain(message), headers)
 
 
