@@ -136,7 +136,7 @@ def test_feedback_and_monitor(space: Cli, tmp_path: Path, world: World) -> None:
     told = save(tmp_path / "told.npz", world, 40, 3)
     assert "40 images stored" in space("feedback", "s", "--vectors", told)
     assert json.loads(space("monitor", "s", "--json"))["items"] == 0  # they were chosen, not drawn
-    assert "40 known already" in space("feedback", "s", "--vectors", told, "--sampling", "random")
+    assert "40 stored already" in space("feedback", "s", "--vectors", told, "--sampling", "random")
     kept = json.loads(space("monitor", "s", "--json"))
     assert kept["items"] > 0
     assert not kept["broken"]

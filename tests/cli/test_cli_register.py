@@ -152,7 +152,7 @@ def test_nothing_readable_is_an_error_and_some_is_not(images: Cli, tmp_path: Pat
     bad.write_bytes(b"")
     said = images("register", "s", bad, "--label", "x", code=2)
     assert said.startswith(f"could not be read: {bad}: the file is empty\n")
-    assert said.endswith("it was not registered\nError: none of the 1 image could be read\n")
+    assert said.endswith("it was not registered\nError: no image could be read\n")
     assert images("label", "list", "s", "--format", "jsonl") == ""
     assert images("register", "s", bad, good, "--label", "x").endswith(
         "1 support image, 1 unreadable; revision 1\n"

@@ -79,7 +79,7 @@ def test_labels(verbs: Any) -> None:
         lambda: verbs.list_supports("s", "beach"),
     ):
         said = refused(NotFound, call)
-        assert "no label 'beach' in this space: it is removed" in said
+        assert "no label 'beach' in space 's': it is removed" in said
         assert "label restore" in said
     assert "removed" not in refused(NotFound, lambda: verbs.remove_label("s", "lake"))
     assert "it never existed" in refused(NotFound, lambda: verbs.restore_label("s", "lake"))

@@ -378,7 +378,7 @@ def test_on_the_command_line(
     assert "deleted with the next purge" in cli("space", "reembed", "s", "--discard-old")
     cli("space", "reembed", "s", "--discard-old", code=3)
     assert "nothing is being re-embedded" in cli("space", "reembed", "s", "--abort", code=3)
-    assert "what is to be new" in cli("space", "reembed", "s", code=2)
+    assert "--template with the new value" in cli("space", "reembed", "s", code=2)
     assert "goes alone" in cli("space", "reembed", "s", "--abort", "--from", tmp_path, code=2)
     assert "goes on with the encoders" in cli(
         "space", "reembed", "s", "--finish", "--verifier", "same", code=2

@@ -84,4 +84,5 @@ def exactly_one(**given: object) -> str:
     names = [name if name.isupper() else f"--{name}" for name in given]
     what = f"{', '.join(names[:-1])} or {names[-1]}"
     got = " and ".join(name if name.isupper() else f"--{name}" for name in present)
-    raise click.UsageError(f"Expected {what}; got {f'{got} together' if got else 'none of them'}.")
+    none = "neither" if len(names) == 2 else "none of them"
+    raise click.UsageError(f"Expected {what}; got {f'{got} together' if got else none}.")

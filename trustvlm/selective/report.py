@@ -78,7 +78,7 @@ def best_rule(evaluation: Evaluation) -> str:
 def in_words(evaluation: Evaluation) -> str:
     """The finding in two sentences, and a third where the images are too few to say more."""
     best, text = best_rule(evaluation), evaluation.text
-    outcome, errors = evaluation[best], f"{_percent(evaluation.risk)} errors or fewer"
+    outcome, errors = evaluation[best], f"at most {_percent(evaluation.risk)} errors"
     coverage = outcome.coverage_at_risk
     words = f"{_percent(outcome.accuracy.value)} of the images are labelled rightly. "
     if coverage.value > 0:

@@ -240,8 +240,8 @@ def _what_would_do(
     )
     needed = max(1, int(np.ceil(total)) - images) if total <= images + MOST_IMAGES else None
     if accepted[-1] < fewest:
-        least = f"about {_rounded(fewest):,} images without an error would do"
-        why = f"{least}; you have {images:,} to prove it with"
+        least = f"about {_rounded(fewest):,} accepted images without an error are needed"
+        why = f"{least}; {images:,} are available for the proof"
         if needed is not None:
             why += f"; as far as these tell, about {needed:,} more would do"
         return needed, why

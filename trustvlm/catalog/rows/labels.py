@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, bindparam, func, select, update
 from trustvlm.catalog.rows.likeness import unknown
 from trustvlm.catalog.store import clock
 from trustvlm.catalog.store.bulk import insert_rows, rows_among, slices
-from trustvlm.catalog.store.models import Label
+from trustvlm.catalog.store.models import Label, Space
 from trustvlm.catalog.store.names import brief, forms, normal
 from trustvlm.catalog.store.vectors import checksum, pack, unpack, verify_checksums
 from trustvlm.errors import NotFound
@@ -127,16 +127,18 @@ def find(connection: Connection, space_id: int, name: str) -> LabelRecord:
     label = find_many(connection, space_id, [name]).get(name)
     if label is not None:
         return label
+    space = connection.scalars(select(Space.name).where(Space.id == space_id)).one()
+    problem = f"no label {brief(name)} in space {space!r}"
     if find_last_removed(connection, space_id, name) is not None:
         undo = "'trustvlm label restore' brings it back, 'trustvlm purge' deletes it for good"
-        raise NotFound(f"no label {brief(name)} in this space: it is removed; {undo}")
+        raise NotFound(f"{problem}: it is removed; {undo}")
     guess = unknown(connection, space_id, [name])[name]
     hint = (
         f"did you mean {brief(guess)}?"
         if guess is not None
-        else "'trustvlm space show' lists its labels"
+        else f"'trustvlm label list {space}' lists its labels"
     )
-    raise NotFound(f"no label {brief(name)} in this space; {hint}")
+    raise NotFound(f"{problem}; {hint}")
 
 
 def find_many(

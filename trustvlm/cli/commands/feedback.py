@@ -88,7 +88,7 @@ def _print(result: FeedbackResult, promote: bool) -> None:
     note_images(result.notes)
     parts = [
         f"{count(result.added, 'image')} stored",
-        f"{result.updated} known already" if result.updated else "",
+        f"{result.updated} stored already" if result.updated else "",
         f"{result.right} labelled rightly",
         f"{result.accepted_wrong} accepted and wrong" if result.accepted_wrong else "",
         f"{result.promoted} made support images" if promote else "",

@@ -266,8 +266,8 @@ def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
 def _print_report(report: VerifyReport, repair: bool) -> None:
     from trustvlm.types.verification import REMEDIES
 
-    looked = ", ".join(count(number, kind) for kind, number in sorted(report.checked.items()))
-    click.echo(f"looked at {shown(report.home)}: {looked or 'nothing could be read'}")
+    checked = ", ".join(count(number, kind) for kind, number in sorted(report.checked.items()))
+    click.echo(f"checked {shown(report.home)}: {checked or 'nothing could be read'}")
     for note in report.notes:
         click.echo(f"note: {shown(note)}")
     if report.repaired:

@@ -120,8 +120,7 @@ def tune(ctx: click.Context, /, space: str, recall: float, k: int) -> None:
         tuned = service.tune_index(space, recall=recall, k=k)
     row_writer("table", TUNED).write(map(vars, tuned))
     if not any(row.parameter for row in tuned):
-        exact = "(recipes with training are exact while an index is small)"
-        click.echo(f"every row is compared: nothing to tune {exact}")
+        click.echo("every search compares all rows: nothing to tune")
     short = [row for row in tuned if not row.reached]
     for row in short:
         proof = f"{row.kind}: recall {row.recall:.3f} on fresh rows is below {recall:g}"
@@ -151,10 +150,10 @@ def suggest(session: Session, space: str, milliseconds: float) -> None:
     row_writer("table", SUGGESTED).write(map(vars, suggestions))
     chosen = next(row for row in suggestions if row.chosen)
     if chosen.current:
-        click.echo(f"keep {chosen.recipe}")
+        click.echo(f"keep recipe {chosen.recipe}")
         return
     rebuild = f"trustvlm index rebuild {quoted(space)} --recipe {chosen.recipe}"
-    click.echo(f"take {chosen.recipe}: {rebuild}")
+    click.echo(f"take recipe {chosen.recipe}: {rebuild}")
     if chosen.recall < 1 and not chosen.exact:
         tune = f"trustvlm index tune {quoted(space)} --recall 0.95"
         click.echo(f"then measure how much it finds: {tune}")

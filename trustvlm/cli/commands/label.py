@@ -8,7 +8,7 @@ import click
 
 from trustvlm.cli.commands.options import FORMAT, NAME, SPACE, flag, text
 from trustvlm.cli.printing.formats import Column, Row, row_writer
-from trustvlm.cli.printing.safe_text import quoted, utf8
+from trustvlm.cli.printing.safe_text import note, quoted, utf8
 from trustvlm.cli.session import Session
 
 __all__ = ["LABELS", "label"]
@@ -153,3 +153,5 @@ def synonyms(session: Session, space: str, form: str) -> None:
         pairs = service.near_synonyms(space)
     rows = (dict(zip(("label", "other", "cosine"), pair, strict=True)) for pair in pairs)
     row_writer(form, SYNONYMS).write(rows)
+    if form == "table" and not pairs:
+        note("no pair of labels has a cosine of 0.95 or more")

@@ -101,8 +101,8 @@ def _check_usage(action: str | None, given: dict[str, Any]) -> None:
     encoders = {"classifier", "verifier", "templates", "logit_scale"} & set(present)
     if action is None and not encoders:
         raise click.UsageError(
-            "Expected --classifier, --verifier or --template: what is to be new (or --finish, "
-            "--status)."
+            "Expected --classifier, --verifier or --template with the new value, or one of "
+            "--status, --finish, --abort and --discard-old."
         )
     if action in ("status", "abort", "discard-old") and present:
         raise click.UsageError(f"--{action} goes alone.")

@@ -251,7 +251,7 @@ def _images(
     report_unreadable(failures)
     note_images(merged_notes(notes))
     if len(failures) == len(images):
-        raise InvalidInput(f"none of the {count(len(images), 'image')} could be read")
+        raise InvalidInput("no image could be read")
     if failures:
         note(f"{count(len(failures), 'image')} of {len(images):,} could not be read")
 

@@ -135,7 +135,7 @@ def remove(session: Session, name: str, yes: bool) -> None:
         )
         what = f"space {quoted(name)} with {labels}, {supports}"
         if not yes and not on_terminal():
-            raise click.UsageError(f"Removing {what}: pass --yes, as there is nobody to ask.")
+            raise click.UsageError(f"Removing {what}: stdin is no terminal; pass --yes to confirm.")
         if not yes and not click.confirm(f"Remove {what}?", err=True):
             click.echo("nothing removed")
             return

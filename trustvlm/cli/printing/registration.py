@@ -44,7 +44,7 @@ def summary(result: RegisterResult, what: str, labels: int = 1) -> str:
 def require_some_readable(result: RegisterResult, images: int) -> None:
     """Raises InvalidInput when there were images and none could be read."""
     if images and len(result.failures) == images:
-        raise InvalidInput(f"none of the {count(images, 'image')} could be read")
+        raise InvalidInput("no image could be read")
 
 
 def report_vectors(space: str, result: RegisterResult) -> None:
@@ -127,8 +127,8 @@ def print_changes(space: str, result: RegisterResult) -> None:
             kept = "this keeps its id, prompt and support images, before the sync"
             note(f"if {quoted(other)} was renamed, {kept}: {_renaming(space, other, label)}")
     if result.dry_run:
-        already = "" if rows else "nothing to change; "
-        click.echo(f"{already}dry run: nothing was changed; revision {result.revision}")
+        outcome = "nothing was changed" if rows else "nothing to change"
+        click.echo(f"dry run: {outcome}; revision {result.revision}")
         return
     for name in reversed(result.removed_labels):
         _note_undo(f"label restore {quoted(space)} {quoted(name)}")

@@ -172,7 +172,7 @@ def _encoded(
     report_unreadable(embedded.failures)
     note_images(embedded.notes)
     if not embedded.sources:
-        raise InvalidInput(f"none of the {len(label_of):,} images in {folder} could be read")
+        raise InvalidInput(f"no image in {folder} could be read")
     return Labelled(
         embedded.queries, [label_of[source] for source in embedded.sources], list(embedded.sources)
     )

@@ -183,7 +183,7 @@ def _message(calibration: Calibration, seen: Monitoring, *, stale: bool) -> str:
         )
     if not seen.items:
         return (
-            f"nothing to compare with yet: give feedback with sampling 'random' on images "
-            f"that were accepted ({promise})"
+            f"no random feedback on accepted images yet ({promise}); 'trustvlm feedback "
+            f"{calibration.space} FOLDER --sampling random' adds it"
         )
     return f"the promise ({promise}) is not contradicted: {counts}"
