@@ -37,10 +37,10 @@ class QueryVerbs(OpenHome):
 
         `image_range` and `accept_truncated`: how they are read, see :class:`Queries`.
         """
-        parts = self._ready()
-        row = parts.space(space)
-        limits = reading(parts, row, image_range, accept_truncated)
-        return embed(parts, row, sources(images, "images"), progress, limits)
+        home = self._ready()
+        row = home.space(space)
+        limits = reading(home, row, image_range, accept_truncated)
+        return embed(home, row, sources(images, "images"), progress, limits)
 
     def score(
         self,
