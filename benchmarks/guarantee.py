@@ -11,8 +11,8 @@ found, and the oracle's coverage, that of the loosest threshold whose true risk 
 calibration is what `trustvlm calibrate` does with trust values: a third of the images names the
 candidates (and the rule, where there are several), two thirds prove one.
 
-"ceiling" is the most that the exact binomial could reach with two thirds of the images by somebody
-who knows the population: the mean over the oracle's images of the chance that a threshold accepting
+"ceiling" is the largest coverage that the exact binomial proves with two thirds of the images if
+the population is known: the mean over the oracle's images of the chance that a threshold accepting
 them passes, tested alone.
 
 MAPIE 1.6 (BinaryClassificationController, precision ≥ 0.95, its default correction and its default

@@ -106,8 +106,8 @@ class Space:
         return registered - began, scored - registered
 
     def ratio(self, images: int, repeats: int) -> dict[str, float]:
-        """A query of so many images by `posterior` and by `trustvlm`, in turn: milliseconds, and
-        the median of the ratios."""
+        """Milliseconds of a query of `images` images by `posterior` and by `trustvlm`, in turn,
+        and the median of the ratios."""
         self._service.close()  # waits for the fit
         self._service = trustvlm.open(self._home)
         query = trustvlm.Queries(

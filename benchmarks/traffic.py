@@ -154,8 +154,7 @@ class Client:
 
 
 async def closed_loop(port: int, requests: list[bytes], seconds: float, clients: int) -> float:
-    """Requests a second of so many clients, each with its next request when the last one is
-    answered."""
+    """Requests per second of `clients` clients; each sends its next request after an answer."""
     done = 0
     end = time.perf_counter() + seconds
 

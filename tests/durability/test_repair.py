@@ -346,7 +346,7 @@ def test_one_space_at_a_time(home: Path) -> None:
 def test_what_is_in_quarantine_stays_until_somebody_purges(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The undo window deletes only what had been removed by somebody; `purge` deletes the rest."""
+    """The undo window deletes only what a user removed; `purge` deletes the rest."""
     monkeypatch.setenv("TRUSTVLM_UNDO_HOURS", "0")
     flip_in_column(home, "supports", "embedding", 1)
     repaired(home)

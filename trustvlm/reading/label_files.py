@@ -97,10 +97,10 @@ def _label(fields: object) -> LabelInput:
 
 
 def _check_field(name: str, where: str = "") -> None:
-    known = (*_TEXTS, *_VECTORS)
-    if name not in known:
-        meant = get_close_matches(name, known, 1)
-        hint = f"did you mean {meant[0]!r}?" if meant else f"expected some of {', '.join(known)}"
+    fields = (*_TEXTS, *_VECTORS)
+    if name not in fields:
+        meant = get_close_matches(name, fields, 1)
+        hint = f"did you mean {meant[0]!r}?" if meant else f"expected some of {', '.join(fields)}"
         raise InvalidInput(f"{where}{name!r:.80} is not a field of a label; {hint}")
 
 

@@ -178,8 +178,9 @@ def smallest_accepted(max_risk: float = 0.05, confidence: float = 0.9) -> int:
     _check_promise(max_risk, confidence)
     closed = int(np.ceil(np.log1p(-confidence) / np.log1p(-max_risk)))
     # Rounding moves the answer by one at most, within the bounds of the two.
-    near = np.arange(max(1, closed - 1), closed + 2)
-    return int(near[_passes(near, np.zeros(len(near), np.int64), max_risk, confidence).argmax()])
+    counts = np.arange(max(1, closed - 1), closed + 2)
+    passed = _passes(counts, np.zeros(len(counts), np.int64), max_risk, confidence)
+    return int(counts[passed.argmax()])
 
 
 def _passes(accepted: Int64s, errors: Int64s, max_risk: float, confidence: float) -> Bools:

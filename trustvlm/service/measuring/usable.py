@@ -151,8 +151,8 @@ def _repeated(unit: Float64s) -> Bools:
         if not inside.any():
             break
         distance = np.abs(projections[other] - projections[one])
-        near = np.flatnonzero(inside & (distance <= window).all(axis=1))
-        one, other = one[near], other[near]
+        pairs = np.flatnonzero(inside & (distance <= window).all(axis=1))
+        one, other = one[pairs], other[pairs]
         same = cast(Bools, np.sum(unit[one] * unit[other], axis=1) >= SAME_IMAGE)
         repeated[np.maximum(one, other)[same]] = True
     return repeated
