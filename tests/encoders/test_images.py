@@ -421,9 +421,10 @@ def test_stopping_early_leaves_a_few_sandboxes_that_wait(tmp_path: Path, clip: A
 
 
 def children() -> set[str]:
-    """Ids of this process' live child processes."""
+    """Ids of this process' live sandboxes; other tests may have left other children."""
     listed = Path(f"/proc/{os.getpid()}/task").glob("*/children")
-    return {child for file in listed for child in file.read_text().split()}
+    ids = {child for file in listed for child in file.read_text().split()}
+    return {child for child in ids if b"sandbox" in Path(f"/proc/{child}/cmdline").read_bytes()}
 
 
 def test_a_crash_is_reported_and_the_rest_goes_in(tmp_path: Path, clip: Any) -> None:

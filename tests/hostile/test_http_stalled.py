@@ -95,6 +95,7 @@ def test_six_hundred_stalled_uploads(running: tuple[psutil.Process, str]) -> Non
     """More than may be under way. Whoever watches, reads or sends a body that comes is answered;
     each of them gets 408."""
     process, address = running
+    settled(process)  # nothing of the test before takes a place
     with ExitStack() as stack:
         uploads = [stack.enter_context(connected(address, STALLED)) for _ in range(600)]
         time.sleep(0.3)
