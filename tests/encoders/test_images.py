@@ -424,7 +424,14 @@ def children() -> set[str]:
     """Ids of this process' live sandboxes; other tests may have left other children."""
     listed = Path(f"/proc/{os.getpid()}/task").glob("*/children")
     ids = {child for file in listed for child in file.read_text().split()}
-    return {child for child in ids if b"sandbox" in Path(f"/proc/{child}/cmdline").read_bytes()}
+    return {child for child in ids if is_sandbox(child)}
+
+
+def is_sandbox(child: str) -> bool:
+    try:
+        return b"sandbox" in Path(f"/proc/{child}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+        return False
 
 
 def test_a_crash_is_reported_and_the_rest_goes_in(tmp_path: Path, clip: Any) -> None:
