@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 HOME_DIR ?= demo-home
 DATA ?= ../shared/data
 
-.PHONY: demo test test-slow test-browser test-flows lint docs bench bench-full clean
+.PHONY: demo test test-slow test-browser test-flows pictures lint docs bench bench-full clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -27,8 +27,13 @@ test-slow: $(READY)
 test-browser: $(READY)
 	$(PYTEST) -m browser --dist loadfile
 
+# What other work on the machine makes too slow for a browser is run once more, alone.
 test-flows: $(READY)
-	$(PYTEST) -m flow --dist loadfile
+	$(PYTEST) -m flow --dist loadfile || $(PYTEST) -n 0 -m flow --last-failed
+
+# The pictures of the page that the documentation shows, in docs/pictures.
+pictures: $(READY)
+	$(BIN)/python -m pytest -m pictures tests/page
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -46,6 +51,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.pipeline
 	$(BIN)/python -m benchmarks.register
 	$(BIN)/python -m benchmarks.guarantee
+	$(BIN)/python -m benchmarks.monitoring
 	$(BIN)/python -m benchmarks.intervals
 	$(BIN)/python -m benchmarks.rules --data $(DATA)
 

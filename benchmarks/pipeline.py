@@ -31,17 +31,21 @@ RESULTS = Path(__file__).parent / "results" / "pipeline.json"
 BATCH, SLICE = 32, 20_000
 
 
-def checkpoint(folder: Path) -> str:
-    """Write an open_clip ViT-B/32; its spec."""
+def checkpoint(folder: Path, *, small: bool = False) -> str:
+    """Write an open_clip ViT-B/32, or one of its shape with a single narrow layer; its spec."""
     import open_clip
     import torch
     from safetensors.torch import save_file
 
     torch.manual_seed(0)
-    model = open_clip.create_model("ViT-B-32")
+    config = open_clip.get_model_config("ViT-B-32")
+    if small:
+        config["vision_cfg"] |= {"layers": 1, "width": 64}
+        config["text_cfg"] |= {"layers": 1, "width": 64, "heads": 1}
+    model = open_clip.CLIP(**config)
     folder.mkdir()
-    config = {"model_cfg": open_clip.get_model_config("ViT-B-32"), "preprocess_cfg": {}}
-    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    content = {"model_cfg": config, "preprocess_cfg": {}}
+    (folder / "open_clip_config.json").write_text(json.dumps(content))
     save_file(
         {name: value.contiguous() for name, value in model.state_dict().items()},
         folder / "open_clip_model.safetensors",
@@ -71,10 +75,12 @@ def seconds(call: Callable[[], Any], repeats: int) -> list[float]:
     return taken
 
 
-def measured(count: int, folder: Path, repeats: int) -> dict[str, Any]:
-    spec, images = checkpoint(folder / "model"), photographs(folder / "images")
+def measured(
+    count: int, folder: Path, repeats: int, device: str = "cpu", *, small: bool = False
+) -> dict[str, Any]:
+    spec, images = checkpoint(folder / "model", small=small), photographs(folder / "images")
     labels = Labels(count)
-    with trustvlm.open(folder / "home", create=True) as service:
+    with trustvlm.open(folder / "home", create=True, device=device) as service:
         service.create_space("space", classifier=spec)
         for start in range(0, count, SLICE):
             stop = min(start + SLICE, count)

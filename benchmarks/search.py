@@ -1,9 +1,11 @@
 """Nearest support images: our recipes against FAISS, usearch, hnswlib, LanceDB and Chroma, on one
 thread at equal recall.
 
-    pip install -e '.[bench]'                   # the others; those that are not there are skipped,
-    with the reason python -m benchmarks.search [--full]        # 10,000 vectors; --full: 100,000,
-    and a million for what is built in minutes
+    pip install -e '.[bench]'
+    python -m benchmarks.search [--full]
+
+Compares 10,000 vectors; --full also 100,000, and a million of what is built in minutes. A
+contestant that is not installed is skipped, with the reason.
 
 Every contestant runs in a process of its own: adds all vectors, searches ever further until it
 finds 95 % of the 10 nearest (where it can), and is timed one query at a time. Prints a table,

@@ -1,17 +1,21 @@
 """What 'trustvlm serve' makes of the hardware, how long answers take, and what it does when there
 is too much to do.
 
-    python -m benchmarks.serve [--full] [--labels 1e4] [--seconds 6] [--overload 20] [--json FILE]
+    python -m benchmarks.serve [--full] [--labels 1e4] [--seconds 6] [--overload 20]
+                               [--earlier CHECKOUT] [--only-single] [--json FILE]
 
 One space of N labels (512-d, two support images each, 768-d), a real server process, clients on
-loopback in this process, both on the same cores, one thread of arithmetic each. A minute and a
-half, or 14 minutes with --full. Three questions:
+loopback in this process, both on the same cores, one thread of arithmetic each. Two
+minutes, or 16 with --full. Four questions:
 
 * throughput: 32 clients that each send their next request when the last one is answered, against
   what one call of the library with batches of 1,024 queries does on one of the same cores. With 64
-  queries a request and with one; .npz and JSON bodies. 32 single queries cannot make a batch of
-  more than 32, and half as many where some are scored while others are on their way: what the
-  library does with such batches is printed as well.
+  queries a request and with one; .npz and JSON bodies.
+* single queries: 32 clients with one query a request, against what the library does in batches of
+  the size that forms (it cannot exceed 32, and is half of it where some are scored while others are
+  on their way), and with --earlier against the server of another checkout in turns. Clients and
+  server share the cores, so that requests a second understate a server with cores of its own; the
+  processor time of server and clients stands beside it.
 * latency at 70 % of the most single queries that the server can answer (with 256 clients: batches
   are larger then): p50 and p99, counted from when a request was due (open loop).
 * overload: twice what it can answer, every tenth request a write; statuses, memory of the server,
@@ -29,7 +33,7 @@ import asyncio
 import os
 import sys
 import tempfile
-import time
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +45,7 @@ import trustvlm
 from benchmarks.labels import ONE_THREAD
 from benchmarks.register import CLASSIFIER, VERIFIER, directions
 from benchmarks.report import arguments, header, store
+from benchmarks.single_queries import in_process, single_queries, single_table, speedup
 from benchmarks.traffic import (
     Load,
     Made,
@@ -84,62 +89,53 @@ def make_home(home: Path, labels: int) -> trustvlm.Queries:
     return trustvlm.Queries(*near)
 
 
-def in_process(home: Path, queries: trustvlm.Queries, rows: int, seconds: float) -> float:
-    """Queries a second of the library in batches of `rows`."""
-    batch = trustvlm.Queries(
-        *(np.asarray(side)[:rows] for side in (queries.classifier, queries.verifier))
-    )
-    with trustvlm.open(home) as service:
-        service.score("space", batch)
-        begin, done = time.perf_counter(), 0
-        while time.perf_counter() - begin < seconds:
-            done += len(service.score("space", batch))
-        return done / (time.perf_counter() - begin)
-
-
-def measure(
-    folder: Path, labels: int, seconds: float, overload_s: float, console: Console
-) -> dict[str, Any]:
+def measure(folder: Path, options: Namespace, console: Console) -> dict[str, Any]:
     """Everything, phase by phase."""
-    home = folder / "home"
+    home, labels, seconds = folder / "home", int(options.labels), options.seconds
     queries = make_home(home, labels)
-    found: dict[str, Any] = {"labels": labels, "clients": CLIENTS}
-    found["in_process"] = {
-        str(rows): in_process(home, queries, rows, seconds / 2)
+    results: dict[str, Any] = {"labels": labels, "clients": CLIENTS}
+    results["single"] = single_queries(
+        folder, home, queries, labels, CLIENTS, seconds, options.earlier
+    )
+    console.print(single_table(results["single"]))
+    if options.only_single:
+        return results
+    results["in_process"] = {
+        str(rows): in_process(home, queries, rows, seconds / 2)["queries_s"]
         for rows in (1_024, CLIENTS, CLIENTS // 2)
     }
     console.print(
         "the library, queries/s by batch:",
-        {rows: round(rate) for rows, rate in found["in_process"].items()},
+        {rows: round(rate) for rows, rate in results["in_process"].items()},
     )
     server = Server(home, folder / "log")
     try:
         singles = scores(queries, 1, "npz")
         asyncio.run(_rate(server, singles, 2, CLIENTS))
-        found["throughput"] = []
+        results["throughput"] = []
         for rows, kind in ((ROWS, "npz"), (ROWS, "json"), (1, "npz"), (1, "json")):
             row = {"rows": rows, "body": kind} | asyncio.run(
                 _rate(server, scores(queries, rows, kind), seconds, CLIENTS)
             )
-            found["throughput"].append(row | {"queries_s": row["requests_s"] * rows})
+            results["throughput"].append(row | {"queries_s": row["requests_s"] * rows})
         # The library once more, idle as the server is now: its better time is what the server is
         # held against.
-        again = in_process(home, queries, 1_024, seconds / 2)
-        found["in_process"]["1024"] = max(found["in_process"]["1024"], again)
-        for row in found["throughput"]:
-            row["share"] = row["queries_s"] / found["in_process"]["1024"]
-        console.print(table(found))
-        found["most"] = asyncio.run(_rate(server, singles, seconds, MANY)) | {"clients": MANY}
-        most = max(found["most"]["requests_s"], found["throughput"][2]["requests_s"])
-        found["latency"], calm = latency(server, singles, 0.7 * most, seconds)
-        console.print("at 70 %:", found["latency"])
-        found["overload"] = overload(
-            server, home, singles, 2 * most, overload_s, calm.quantile(0.5)
+        again = in_process(home, queries, 1_024, seconds / 2)["queries_s"]
+        results["in_process"]["1024"] = max(results["in_process"]["1024"], again)
+        for row in results["throughput"]:
+            row["share"] = row["queries_s"] / results["in_process"]["1024"]
+        console.print(table(results))
+        results["most"] = asyncio.run(_rate(server, singles, seconds, MANY)) | {"clients": MANY}
+        most = max(results["most"]["requests_s"], results["throughput"][2]["requests_s"])
+        results["latency"], calm = latency(server, singles, 0.7 * most, seconds)
+        console.print("at 70 %:", results["latency"])
+        results["overload"] = overload(
+            server, home, singles, 2 * most, options.overload, calm.quantile(0.5)
         )
     finally:
         server.stop()
-    found["errors_logged"] = (folder / "log").read_text().count('"level": "error"')
-    return found
+    results["errors_logged"] = (folder / "log").read_text().count('"level": "error"')
+    return results
 
 
 async def _rate(
@@ -164,14 +160,14 @@ def latency(
             )
         )
     p50, p99 = load.quantile(0.5), load.quantile(0.99)
-    found = {
+    results = {
         "rate": rate,
         "p50_ms": p50,
         "p99_ms": p99,
         "ratio": p99 / p50,
         "statuses": dict(load.statuses),
     }
-    return found | taken, load
+    return results | taken, load
 
 
 def overload(
@@ -215,24 +211,40 @@ def overload(
     }  # fmt: skip
 
 
-def bars(found: dict[str, Any]) -> list[dict[str, Any]]:
+def bars(results: dict[str, Any]) -> list[dict[str, Any]]:
     """What the project asks for, and whether it was there."""
-    shares = {
-        rows: max(row["share"] for row in found["throughput"] if row["rows"] == rows)
-        for rows in (ROWS, 1)
-    }
-    load = found["overload"]
+    rows: list[tuple[str, float, str, bool]] = []
+    for row in results["single"]:
+        if row["checkout"] == "this":
+            kind = row["body"]
+            what = (
+                f"{CLIENTS} clients, single queries ({kind}): of the library's rate at batches of"
+            )
+            rows.append((f"{what} {row['batch']:.0f}", row["share"], "≥ 0.7", row["share"] >= 0.7))
+            times = speedup(results["single"], kind, "requests_s")
+            if times is not None:
+                what = f"single queries ({kind}): requests/s, times the earlier checkout's"
+                rows.append((what, times, "≥ 3", times >= 3))
+    if "overload" in results:
+        rows += _load_bars(results)
+    return [
+        {"what": what, "found": value, "bar": bar, "passed": bool(passed)}
+        for what, value, bar, passed in rows
+    ]
+
+
+def _load_bars(results: dict[str, Any]) -> list[tuple[str, float, str, bool]]:
+    share = max(row["share"] for row in results["throughput"] if row["rows"] == ROWS)
+    load = results["overload"]
     wrong = sum(
         count for status, count in load["statuses"].items() if int(status) not in (200, 503)
     )
     whole = load["seconds"] >= 600
-    rows = [
-        (f"{CLIENTS} clients, {ROWS} queries a request: of the library's "
-         f"rate", shares[ROWS], "≥ 0.7", shares[ROWS] >= 0.7),
-        (f"{CLIENTS} clients, single queries: of the library's "
-         f"rate", shares[1], "≥ 0.7", shares[1] >= 0.7),
+    return [
+        (f"{CLIENTS} clients, {ROWS} queries a request: of the library's rate",
+         share, "≥ 0.7", share >= 0.7),
         ("p99 / p50 at 70 % "
-         "load", found["latency"]["ratio"], "≤ 5", found["latency"]["ratio"] <= 5),
+         "load", results["latency"]["ratio"], "≤ 5", results["latency"]["ratio"] <= 5),
         ("overload: seconds of it", load["seconds"], "≥ 600", whole),
         ("overload: change of memory, last tenth against the "
          "second", load["memory_change"], "± 0.05",
@@ -242,15 +254,12 @@ def bars(found: dict[str, Any]) -> list[dict[str, Any]]:
          "missing", load["writes_missing"], "0", load["writes_missing"] == 0),
         ("overload: seconds until it has "
          "recovered", load["recovery_s"], "≤ 5", load["recovery_s"] <= 5),
-        ("errors in the server's log", found["errors_logged"], "0", found["errors_logged"] == 0),
+        ("errors in the server's log",
+         results["errors_logged"], "0", results["errors_logged"] == 0),
     ]  # fmt: skip
-    return [
-        {"what": what, "found": value, "bar": bar, "passed": bool(passed)}
-        for what, value, bar, passed in rows
-    ]
 
 
-def table(found: dict[str, Any]) -> Table:
+def table(results: dict[str, Any]) -> Table:
     """The throughputs."""
     columns = (
         "queries a request",
@@ -262,7 +271,7 @@ def table(found: dict[str, Any]) -> Table:
         "clients' cores",
     )
     shown = Table(*columns)
-    for row in found["throughput"]:
+    for row in results["throughput"]:
         numbers = (
             f"{row['requests_s']:,.0f}",
             f"{row['queries_s']:,.0f}",
@@ -278,10 +287,10 @@ def table(found: dict[str, Any]) -> Table:
     return shown
 
 
-def verdict(found: dict[str, Any]) -> Table:
+def verdict(results: dict[str, Any]) -> Table:
     """The bars."""
     shown = Table("", "found", "bar", "")
-    for row in found["bars"]:
+    for row in results["bars"]:
         shown.add_row(
             row["what"], f"{row['found']:.3g}", row["bar"], "passed" if row["passed"] else "missed"
         )
@@ -296,6 +305,10 @@ def main() -> None:
     parser.add_argument("--labels", type=float, default=1e4, help="how many labels")
     parser.add_argument("--seconds", type=float, default=6.0, help="how long a phase takes")
     parser.add_argument("--overload", type=float, default=20.0, help="how many seconds of overload")
+    parser.add_argument("--earlier", type=Path, help="another checkout, to compare with")
+    parser.add_argument(
+        "--only-single", action="store_true", help="single queries, and nothing else"
+    )
     options = parser.parse_args()
     if not all(os.environ.get(name) == "1" for name in ONE_THREAD):
         os.execve(
@@ -304,12 +317,13 @@ def main() -> None:
             os.environ | ONE_THREAD,
         )
     console = Console(width=128)
-    seconds, overload_s = (20.0, 600.0) if options.full else (options.seconds, options.overload)
+    if options.full:
+        options.seconds, options.overload = 20.0, 600.0
     report: dict[str, Any] = {**header("serve")}
     with tempfile.TemporaryDirectory(prefix="trustvlm-bench-") as folder:
-        report |= measure(Path(folder), int(options.labels), seconds, overload_s, console)
+        report |= measure(Path(folder), options, console)
     report["bars"] = bars(report)
-    console.print("overload:", report["overload"])
+    console.print("overload:", report.get("overload"))
     console.print(verdict(report))
     store(options.json, report)
 

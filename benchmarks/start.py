@@ -145,8 +145,8 @@ def passes_of(service: trustvlm.TrustService, asked: trustvlm.Queries) -> Callab
     """What scoring these queries cannot do without: the passes over text prototypes and prototypes,
     and the float32 rows of their candidates, of each side for the leaders of both. The rest of a
     call is its overhead."""
-    with service._home.snapshot("space") as (_, view):
-        pass
+    with service._home.snapshot("space") as reading:
+        view = reading.view
     text, image = (
         np.asarray(vectors, np.float64)
         / np.linalg.norm(np.asarray(vectors, np.float64), axis=1, keepdims=True)
@@ -155,8 +155,8 @@ def passes_of(service: trustvlm.TrustService, asked: trustvlm.Queries) -> Callab
 
     def run() -> None:
         tables = view.text, view.prototypes
-        likely = leading_rows(tables[0], text, 100.0, LEADERS, view.kernels)
-        nearest = leading_rows(tables[1], image, 1.0, LEADERS, view.kernels, sums=False)
+        likely = leading_rows(tables[0], text, 100.0, LEADERS, view.device)
+        nearest = leading_rows(tables[1], image, 1.0, LEADERS, view.device, sums=False)
         for leading, one, other, vectors in (
             (likely, *tables, image),
             (nearest, *reversed(tables), text),

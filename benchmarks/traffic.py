@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 import re
 import signal
 import subprocess
@@ -20,7 +21,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from urllib.request import urlopen
 
 import numpy as np
 import psutil
@@ -36,9 +38,10 @@ IDLE_S = 3.0
 
 
 class Server:
-    """A server process on a home, on a free port of loopback."""
+    """A server process on a home, on a free port of loopback, with the code of this checkout or of
+    another one."""
 
-    def __init__(self, home: Path, log: Path) -> None:
+    def __init__(self, home: Path, log: Path, checkout: Path | None = None) -> None:
         command = [
             sys.executable,
             "-m",
@@ -51,7 +54,12 @@ class Server:
         ]
         self._log = log.open("wb")
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=self._log, text=True
+            command,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            cwd=checkout,
+            env=None if checkout is None else os.environ | {"PYTHONPATH": str(checkout)},
         )
         self._watched = psutil.Process(self.process.pid)
         assert self.process.stdout is not None
@@ -67,6 +75,12 @@ class Server:
         """Seconds of a core that it has taken."""
         times = self._watched.cpu_times()
         return float(times.user + times.system)
+
+    def counter(self, name: str) -> float:
+        """A figure of /metrics."""
+        with urlopen(f"http://127.0.0.1:{self.port}/metrics") as answer:
+            text = answer.read().decode()
+        return float(re.search(rf"^{re.escape(name)} (.+)$", text, re.MULTILINE)[1])  # type: ignore[index]
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
@@ -153,23 +167,57 @@ class Client:
             self._streams = None
 
 
+class _Asking(asyncio.Protocol):
+    """A client that sends its next request when the last one is answered: without streams, whose
+    cost would be taken from the server on the same cores."""
+
+    def __init__(self, requests: Iterator[bytes], ended: asyncio.Future[None]) -> None:
+        self._requests, self.ended = requests, ended
+        self.done = 0
+        self._data = bytearray()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.write(next(self._requests))
+
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+        head = self._data.find(b"\r\n\r\n")
+        if head < 0:
+            return
+        at = self._data.find(b"content-length: ", 0, head) + 16
+        if len(self._data) < head + 4 + int(self._data[at : self._data.find(b"\r", at)]):
+            return
+        if not self._data.startswith(b"HTTP/1.1 200"):
+            self.ended.set_exception(RuntimeError(self._data.decode(errors="replace")))
+            return
+        self._data.clear()
+        self.done += 1
+        following = next(self._requests, None)
+        if following is None:
+            self.ended.set_result(None)
+            self._transport.close()
+        else:
+            self._transport.write(following)
+
+
 async def closed_loop(port: int, requests: list[bytes], seconds: float, clients: int) -> float:
     """Requests per second of `clients` clients; each sends its next request after an answer."""
-    done = 0
+    loop = asyncio.get_running_loop()
     end = time.perf_counter() + seconds
 
-    async def one(number: int) -> None:
-        nonlocal done
-        client = Client(port)
+    def until_end(first: int) -> Iterator[bytes]:
+        number = first
         while time.perf_counter() < end:
-            status, _ = await client.ask(requests[(number + done) % len(requests)])
-            assert status == 200, status
-            done += 1
-        await client.close()
+            yield requests[number % len(requests)]
+            number += clients
 
     begin = time.perf_counter()
-    await asyncio.gather(*(one(number) for number in range(clients)))
-    return done / (time.perf_counter() - begin)
+    asking = [_Asking(until_end(number), loop.create_future()) for number in range(clients)]
+    for client in asking:
+        await loop.create_connection(lambda client=client: client, "127.0.0.1", port)
+    await asyncio.gather(*(client.ended for client in asking))
+    return sum(client.done for client in asking) / (time.perf_counter() - begin)
 
 
 @dataclass

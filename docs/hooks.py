@@ -1,31 +1,73 @@
-"""Adds generated parts to the site: the HTTP reference and the plots of the benchmarks."""
+"""Adds generated parts to the site: the HTTP reference, the plots of the benchmarks, and the
+notebooks of docs/tutorials with what their cells print and show."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import nbformat
 from mkdocs.structure.files import File
+from nbclient import NotebookClient
+from nbconvert import MarkdownExporter
+from traitlets.config import Config
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+TUTORIALS = ROOT / "docs" / "tutorials"
+MOST_SECONDS = 600
+"""Longest time of a cell, and of the start of its kernel: a machine may be busy."""
 _ROLE = re.compile(r":(?:attr|class|data|func|meth|mod):(?=<code>|<a )")
 """Sphinx roles in docstrings; what follows them is shown as code."""
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Add the plots of benchmarks/results, which pages name by their path in the repository."""
+    """Add the plots of benchmarks/results, which pages name by their path in the repository, and
+    the pages of notebooks."""
     for plot in sorted(RESULTS.glob("*.png")):
         files.append(File.generated(config, f"pictures/{plot.name}", abs_src_path=str(plot)))
+    notebooks = sorted(TUTORIALS.glob("*.ipynb"))
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        for made in threads.map(run_notebook, notebooks):
+            for name, content in made.items():
+                files.append(File.generated(config, f"tutorials/{name}", content=content))
     return files
 
 
+def run_notebook(path: Path) -> dict[str, str | bytes]:
+    """Run a notebook, which is stored without outputs: its page in Markdown and its pictures, by
+    file name.
+
+    Raises:
+        CellExecutionError: a cell fails.
+    """
+    notebook = nbformat.read(path, nbformat.NO_CONVERT)
+    with tempfile.TemporaryDirectory() as folder:
+        # Sockets of files: no port is opened.
+        settings = Config(KernelManager={"transport": "ipc", "ip": f"{folder}/kernel"})
+        client = NotebookClient(
+            notebook,
+            config=settings,
+            coalesce_streams=True,
+            startup_timeout=MOST_SECONDS,
+            timeout=MOST_SECONDS,
+        )
+        client.execute(cwd=str(path.parent))
+    for cell in notebook.cells:  # stderr has remarks of libraries on this machine
+        cell.outputs = [one for one in cell.get("outputs", ()) if one.get("name") != "stderr"]
+    names = {"unique_key": path.stem, "output_files_dir": "."}
+    text, resources = MarkdownExporter().from_notebook_node(notebook, names)
+    return {f"{path.stem}.md": text, **resources["outputs"]}
+
+
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Fill in the generated parts of a page."""
-    markdown = markdown.replace("(../benchmarks/results/", "(pictures/")
+    """Fill in the generated parts of a page; link to pages made from files that are none."""
+    markdown = markdown.replace("(../benchmarks/results/", "(pictures/").replace(".ipynb)", ".md)")
     return (
         markdown.replace("<!-- http reference -->", _http_reference())
         if "<!-- http reference -->" in markdown

@@ -4,11 +4,13 @@ images."""
 from __future__ import annotations
 
 import os
-import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import back_ends
 import hypothesis
+import postgres
 import pytest
 from cli_runner import Cli
 from numbered import create, label
@@ -34,6 +36,70 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests that are marked `both_back_ends` over SQLite and over PostgreSQL."""
+    marker = metafunc.definition.get_closest_marker("both_back_ends")
+    if marker is None:
+        return
+    marks = [pytest.mark.postgresql, *[pytest.mark.slow] * marker.kwargs.get("slow", False)]
+    if only := metafunc.definition.get_closest_marker("needs_file"):
+        marks.append(pytest.mark.skip(reason=only.args[0]))
+    both = ["sqlite", pytest.param("postgresql", marks=marks)]
+    shared = "shared_back_end" in metafunc.fixturenames
+    metafunc.parametrize("shared_back_end" if shared else "back_end", both, indirect=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[postgres.Server]:
+    """A PostgreSQL server with the database "head", an empty catalog, of which tests get copies."""
+    if (reason := postgres.missing()) is not None:
+        pytest.skip(reason)
+    with postgres.server("max_connections=300") as server:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            trustvlm.open(folder, create=True, database_url=server.create("head")),
+        ):
+            pass
+        yield server
+
+
+@pytest.fixture(scope="session")
+def copied_catalogs() -> dict[Path, str]:
+    """Home → database of `postgres_server` that its catalog was copied to."""
+    return {}
+
+
+@pytest.fixture(autouse=True)
+def back_end(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[back_ends.BackEnd]:
+    """What holds the catalog of every home that the test opens, here and in its children: a file in
+    each home or, for tests that are marked `both_back_ends`, one database the second time."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        monkeypatch.delenv("TRUSTVLM_DATABASE_URL", raising=False)
+        yield back_ends.Files()
+        return
+    server, copies = map(request.getfixturevalue, ("postgres_server", "copied_catalogs"))
+    database = back_ends.Database(server, "head", copies)
+    monkeypatch.setenv("TRUSTVLM_DATABASE_URL", database.url)
+    yield database
+    database.drop()
+
+
+@pytest.fixture(scope="module")
+def shared_back_end(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What holds the catalog of the one home that a fixture of the module opens and keeps open."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        yield
+        return
+    server, copies = map(request.getfixturevalue, ("postgres_server", "copied_catalogs"))
+    database = back_ends.Database(server, "head", copies)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRUSTVLM_DATABASE_URL", database.url)
+        yield
+    database.drop()
+
+
 @pytest.fixture(scope="session")
 def numbered_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `home` is copied from: making a home and its tables takes longer than most tests."""
@@ -45,10 +111,10 @@ def numbered_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def home(numbered_home: Path, tmp_path: Path) -> Path:
+def home(numbered_home: Path, back_end: back_ends.BackEnd, tmp_path: Path) -> Path:
     """A home with the space "space": the labels 0 to 19 of tests/support/numbered.py, every fourth
     without support images."""
-    return Path(shutil.copytree(numbered_home, tmp_path / "home"))
+    return back_end.copied(numbered_home, tmp_path / "home")
 
 
 @pytest.fixture

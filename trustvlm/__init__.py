@@ -27,12 +27,14 @@ from trustvlm.errors import (
 if TYPE_CHECKING:
     from trustvlm.client import Client
     from trustvlm.reading.label_files import read_labels
+    from trustvlm.reading.sets.read import read_images
     from trustvlm.scoring.rules import DEFAULT_RULE, RULES
     from trustvlm.service import TrustService
     from trustvlm.service.backup.restore import restore
     from trustvlm.settings import open_service as open
     from trustvlm.types import (
         Evidence,
+        Hit,
         Hits,
         LabelInput,
         LabelRow,
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
         RegisterResult,
         SpaceRow,
         SupportRow,
+        Verdict,
         Verdicts,
     )
     from trustvlm.types.calibration import Calibration, FeedbackResult, MonitorReport
@@ -60,6 +63,7 @@ __all__ = [
     "Evaluation",
     "Evidence",
     "FeedbackResult",
+    "Hit",
     "Hits",
     "InvalidInput",
     "LabelInput",
@@ -77,11 +81,13 @@ __all__ = [
     "TrustService",
     "TrustVLMError",
     "Unavailable",
+    "Verdict",
     "Verdicts",
     "VerifyReport",
     "WeightsMissing",
     "__version__",
     "open",
+    "read_images",
     "read_labels",
     "restore",
 ]
@@ -89,6 +95,7 @@ __all__ = [
 _FROM = {
     "trustvlm.client": ("Client",),
     "trustvlm.reading.label_files": ("read_labels",),
+    "trustvlm.reading.sets.read": ("read_images",),
     "trustvlm.types.verification": ("VerifyReport",),
     "trustvlm.types.evaluation": ("Evaluation", "Reembedding"),
     "trustvlm.types.calibration": ("Calibration", "FeedbackResult", "MonitorReport"),
@@ -96,9 +103,8 @@ _FROM = {
     "trustvlm.service": ("TrustService",),
     "trustvlm.service.backup.restore": ("restore",),
     "trustvlm.types": (
-        "Evidence", "Hits", "LabelInput", "LabelRow", "Neighbour", "Queries", "RegisterResult",
-        "SpaceRow", "SupportRow",
-        "Verdicts",
+        "Evidence", "Hit", "Hits", "LabelInput", "LabelRow", "Neighbour", "Queries",
+        "RegisterResult", "SpaceRow", "SupportRow", "Verdict", "Verdicts",
     ),
 }  # fmt: skip
 _HOME = {name: module for module, names in _FROM.items() for name in names}

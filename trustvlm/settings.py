@@ -8,36 +8,40 @@ from __future__ import annotations
 
 import logging
 import os
-import tomllib
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from trustvlm.catalog import Catalog
+from trustvlm.catalog.store.location import FileLocation, Location, parse
 from trustvlm.encoders import ImageLimits
 from trustvlm.errors import InvalidInput, NotFound, ReadOnly
 from trustvlm.service import TrustService
 from trustvlm.service.home.home import EncoderPool, Home
-from trustvlm.service.home.limits import CallLimits
+from trustvlm.service.home.limits import CallLimits, ReviewLimits
 from trustvlm.service.memory.background_fit import BackgroundFit
 from trustvlm.service.memory.cache_registry import CacheRegistry
+from trustvlm.service.memory.thresholds import Thresholds
 from trustvlm.system.durable import make_folder
+from trustvlm.system.masking import masked
+from trustvlm.system.toml_file import read_toml
+from trustvlm.types.messages.commands import word
 
-__all__ = ["CATALOG_NAME", "Settings", "catalog_path", "open_service"]
+__all__ = ["CATALOG_NAME", "Settings", "open_service"]
 
 log = logging.getLogger("trustvlm")
 
 CATALOG_NAME = "catalog.sqlite3"
 SNAPSHOT_FOLDER = "snapshots"
-MAX_TOML_BYTES = 16 << 10
-"""A settings file has a few hundred; parsing one long dotted key takes time that grows with its
-square."""
-
+IDENTITIES = "encoders.json"
 
 Amount = Annotated[int, Field(ge=1, le=2**50)]
 Bytes = Annotated[int, Field(ge=1024, le=2**50)]
@@ -52,8 +56,31 @@ class Settings(BaseSettings):
     """What can be set from outside; each field is TRUSTVLM_<NAME> in the environment and a key of
     trustvlm.toml."""
 
-    model_config = SettingsConfigDict(env_prefix="TRUSTVLM_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="TRUSTVLM_",
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,  # the errors that ours are raised from are logged, too
+    )
 
+    database_url: SecretStr | None = _about(
+        None,
+        "Where the catalog is, if not in the home: postgresql://user@host/database, or",
+        "sqlite:////absolute/path.",
+    )
+    database_schema: str = _about(
+        "trustvlm",
+        "Schema of the PostgreSQL database that holds the catalog, and nothing else.",
+        pattern=r"^[a-z_][a-z0-9_]{0,62}$",
+    )
+    database_pool: int = _about(
+        16, "Connections to PostgreSQL that a process opens, at most.", ge=1, le=1024
+    )
+    database_unsafe: bool = _about(
+        False,
+        "Open a PostgreSQL server that runs with fsync=off or full_page_writes=off, and loses what",
+        "was acknowledged when its machine stops: for tests.",
+    )
     device: str = _about(
         "cpu",
         "Where models and indexes run: cpu, cuda or cuda:N.",
@@ -80,6 +107,25 @@ class Settings(BaseSettings):
     )
     undo_hours: float = _about(
         24.0, "How long removed labels and support images can be restored.", ge=0, le=1_000_000
+    )
+    observation_thumbnails: bool = _about(
+        True,
+        "Store a small picture of each image that calibrates, comes as feedback or waits for",
+        "review, until the image is deleted. Pictures of support images are always stored.",
+    )
+    review_items: int = _about(
+        10_000,
+        "Images of a space that may wait for review; the oldest that were not accepted make room.",
+        ge=1,
+        le=1_000_000,
+    )
+    review_share: float = _about(
+        0.02, "Share of the scored images that is drawn at random for review.", ge=0, le=1
+    )
+    thresholds: Thresholds = _about(
+        Thresholds(),
+        "Sizes at which the work on a space changes its way; a table of trustvlm.toml, or",
+        "JSON in the environment.",
     )
     serve_encoders: tuple[str, ...] = _about(
         (),
@@ -155,73 +201,38 @@ class Settings(BaseSettings):
             environment = {f"TRUSTVLM_{key.upper()}": key for key in cls.model_fields}
             in_environment = {environment.get(name.upper()) for name in os.environ}
             from_file = {
-                key: value for key, value in _read_toml(source).items() if key not in in_environment
+                key: value for key, value in read_toml(source).items() if key not in in_environment
             }
             return cls(**from_file | explicit)
         except ValidationError as error:
             first = error.errors()[0]
             name = ".".join(str(part) for part in first["loc"])[:80]
-            where, got = f"argument, TRUSTVLM_{name.upper()} or {source}", _brief(first["input"])
+            variable, got = str(first["loc"][0])[:80].upper(), _brief(first["input"])
+            where = f"argument, TRUSTVLM_{variable} or {source}"
             raise InvalidInput(
                 f"setting {name!r} ({where:.4000}): {first['msg']}, got {got}"
             ) from error
+        except SettingsError as error:  # a setting of several values is JSON in the environment
+            raise InvalidInput(f"TRUSTVLM_… in the environment: expected JSON: {error}") from error
+
+    def location(self, home: Path) -> Location:
+        """Where the catalog of a home is. Raises InvalidInput."""
+        if self.database_url is None:
+            return FileLocation(home / CATALOG_NAME)
+        return parse(
+            self.database_url.get_secret_value(),
+            schema=self.database_schema,
+            pool=self.database_pool,
+            unsafe=self.database_unsafe,
+        )
 
 
 def _brief(value: Any) -> str:
-    """A value for a message; of tables and lists only that they are such: printing a deep one would
-    exceed the stack."""
+    """A value for a message, without a password; of tables and lists only that they are such:
+    printing a deep one would exceed the stack."""
+    if isinstance(value, str):
+        value = masked(value)
     return f"a {type(value).__name__}" if isinstance(value, dict | list) else f"{value!r:.80}"
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    """The keys of a settings file; none where there is no file.
-
-    Raises:
-        InvalidInput: it is no file, too large, cannot be read, or is no TOML.
-    """
-    if not os.path.lexists(path):
-        return {}
-    if not path.is_file():  # a pipe or device would never end
-        raise InvalidInput(
-            f"{path}: expected a file of settings, this is a folder, a pipe, a device or a "
-            f"broken link"
-        )
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_TOML_BYTES + 1)
-        if len(data) > MAX_TOML_BYTES:
-            raise InvalidInput(f"{path}: expected at most {MAX_TOML_BYTES} bytes of settings")
-        return tomllib.loads(data.decode())
-    except OSError as error:
-        raise InvalidInput(f"{path}: cannot be read: {error.strerror}") from error
-    except RecursionError as error:
-        raise InvalidInput(f"{path}: expected settings, got values nested too deep") from error
-    except InvalidInput:
-        raise
-    except ValueError as error:  # not TOML, or not UTF-8
-        raise InvalidInput(f"{path}: {error}") from error
-
-
-def catalog_path(home: Path, database_url: str | None) -> Path:
-    """The catalog's file: in the home, or where a sqlite:/// URL says.
-
-    Raises:
-        InvalidInput: not such a URL. Other databases are not supported yet.
-    """
-    if database_url is None:
-        return home / CATALOG_NAME
-    try:
-        url = make_url(database_url)
-    except ArgumentError as error:
-        raise InvalidInput(
-            f"database_url: expected 'sqlite:////absolute/path', got {database_url!r}"
-        ) from error
-    if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
-        raise InvalidInput(
-            f"database_url: only SQLite files are supported so far ('sqlite:////path'), got "
-            f"{database_url!r}"
-        )
-    return Path(url.database)
 
 
 def open_service(
@@ -244,7 +255,8 @@ def open_service(
         read_only: never write to it; changing verbs raise ReadOnly.
         device: "cpu", "cuda" or "cuda:N", for models and indexes; without that GPU one line is
             logged and the CPU is used.
-        database_url: "sqlite:////path" of a catalog that lies elsewhere.
+        database_url: where the catalog is, if not in the home: "postgresql://user@host/database" or
+            "sqlite:////path". The home then holds only what is derived, and is made when missing.
         precision: "fp32", "bf16" or "fp16", for models.
         batch_size, workers: how images are loaded. max_image_pixels: largest image accepted, width
             × height.
@@ -257,21 +269,26 @@ def open_service(
     """
     folder = Path(home).expanduser().absolute()
     given = {"device": device, "precision": precision, "batch_size": batch_size, "workers": workers}
-    settings = Settings.of(folder, **given, max_image_pixels=max_image_pixels)
-    path = catalog_path(folder, database_url)
+    place = {"database_url": database_url, "max_image_pixels": max_image_pixels}
+    settings = Settings.of(folder, **given, **place)
+    location = settings.location(folder)
     if create and read_only:
         raise InvalidInput("open: create=True and read_only=True contradict each other")
-    catalog = _open_catalog(folder, path, create=create, read_only=read_only)
+    catalog = _open_catalog(folder, location, create=create, read_only=read_only)
     device, precision = _on_this_machine(settings.device, settings.precision)
     return TrustService(
         Home(
             folder=folder,
             catalog=catalog,
             caches=CacheRegistry(
-                catalog, folder / SNAPSHOT_FOLDER, device, half_from=settings.half_from
+                catalog,
+                folder / SNAPSHOT_FOLDER,
+                device,
+                half_from=settings.half_from,
+                thresholds=settings.thresholds,
             ),
-            background_fit=BackgroundFit(catalog),
-            encoders=EncoderPool(device, precision),
+            background_fit=BackgroundFit(catalog, settings.thresholds),
+            encoders=EncoderPool(device, precision, None if read_only else folder / IDENTITIES),
             batch_size=settings.batch_size,
             workers=settings.workers,
             limits=ImageLimits(
@@ -285,7 +302,10 @@ def open_service(
                 images=settings.max_images,
                 queries=settings.max_queries,
             ),
+            review=ReviewLimits(items=settings.review_items, share=settings.review_share),
             undo_window=timedelta(hours=settings.undo_hours),
+            thresholds=settings.thresholds,
+            observation_thumbnails=settings.observation_thumbnails,
         )
     )
 
@@ -308,22 +328,28 @@ def _on_this_machine(device: str, precision: str) -> tuple[str, str]:
     return "cpu", "fp32" if precision == "fp16" else precision
 
 
-def _open_catalog(home: Path, path: Path, *, create: bool, read_only: bool) -> Catalog:
-    if path.is_file():
-        if not read_only and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
-            raise ReadOnly(
-                f"{home} cannot be written; open it with read_only=True, or make it writable"
-            )
-        return Catalog.create(path) if create else Catalog(path, read_only=read_only)
-    if not create:
-        raise NotFound(
-            f"no trustvlm home at {home}; 'trustvlm --home {home} space create NAME' makes one "
-            f"(in Python: create=True)"
-        )
+def _open_catalog(home: Path, location: Location, *, create: bool, read_only: bool) -> Catalog:
+    if isinstance(location, FileLocation):
+        _require_file(home, location.path, create=create, read_only=read_only)
     if home.exists() and not home.is_dir():
         raise InvalidInput(f"home: {home} is a file, expected a directory")
     try:
-        make_folder(home)
-        return Catalog.create(path)
+        if not read_only:
+            make_folder(home)
+        return Catalog.create(location) if create else Catalog(location, read_only=read_only)
     except OSError as error:
         raise ReadOnly(f"{home} cannot be made: {error.strerror}") from error
+
+
+def _require_file(home: Path, path: Path, *, create: bool, read_only: bool) -> None:
+    """Raises NotFound, ReadOnly where the catalog's file is not as the home is to be opened."""
+    if not path.is_file():
+        if not create:
+            raise NotFound(
+                f"no trustvlm home at {home}; 'trustvlm --home {word(str(home))} space create "
+                f"NAME' makes one (in Python: create=True)"
+            )
+    elif not read_only and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
+        raise ReadOnly(
+            f"{home} cannot be written; open it with read_only=True, or make it writable"
+        )

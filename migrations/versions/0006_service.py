@@ -60,7 +60,11 @@ def upgrade() -> None:
     )
     op.create_index("ix_jobs_created_at", "jobs", ["created_at"])
     op.create_index(
-        "ix_labels_space_id_unverified", "labels", ["space_id", "name"], sqlite_where=UNVERIFIED
+        "ix_labels_space_id_unverified",
+        "labels",
+        ["space_id", "name"],
+        sqlite_where=UNVERIFIED,
+        postgresql_where=UNVERIFIED,
     )
 
 

@@ -21,8 +21,15 @@ def upgrade() -> None:
         "labels",
         ["space_id", "support_count"],
         sqlite_where=alive,
+        postgresql_where=alive,
     )
-    op.create_index("ix_labels_space_id_id", "labels", ["space_id", "id"], sqlite_where=alive)
+    op.create_index(
+        "ix_labels_space_id_id",
+        "labels",
+        ["space_id", "id"],
+        sqlite_where=alive,
+        postgresql_where=alive,
+    )
 
 
 def downgrade() -> None:

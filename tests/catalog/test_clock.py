@@ -150,8 +150,8 @@ def test_what_was_removed_longer_ago_than_the_window_goes_with_the_next_write(
 ) -> None:
     """Time that this machine runs is time that passes, in this process or another."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("TRUSTVLM_UNDO_HOURS", str(0.5 / 3600))
-        for pause in (0.0, 0.6):
+        for window, pause in ((3_600.0, 0.0), (0.5, 0.6)):
+            patched.setenv("TRUSTVLM_UNDO_HOURS", str(window / 3600))
             home = tmp_path / f"home-{pause}"
             with trustvlm.open(home, create=True) as service:
                 create(service)

@@ -9,10 +9,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+import pytest
+from raw_sql import run_sql
 from worlds import IMAGE_DIM, TEXT_DIM, make_space
 
 import trustvlm
 from trustvlm import LabelInput, TrustService
+from trustvlm.catalog.rows import counts, spaces
 from trustvlm.service.server.server_home import ServerHome
 
 RNG = np.random.default_rng(0)
@@ -80,6 +83,29 @@ def test_counts_follow_every_change(tmp_path: Path) -> None:
         assert len(rows) == 14
 
 
+@pytest.mark.parametrize("limit", [6, 20, 500])
+def test_whether_there_are_many_support_images_is_told_from_the_changes(
+    tmp_path: Path, limit: int
+) -> None:
+    """What a process remembers of their number says the truth after every change that does not
+    purge."""
+    with trustvlm.open(tmp_path / "home", create=True) as service:
+        make_space(service)
+        before: counts.SupportCount | None = None
+        for what, step in STEPS.items():
+            step(service)
+            live = "SELECT count(*) FROM supports WHERE removed_revision IS NULL"
+            ((number,),) = run_sql(tmp_path / "home", live)
+            with service._home.catalog.read() as connection:
+                space = spaces.find(connection, "s")
+                if "purge" in what:
+                    before = None
+                before = counts.count_supports(connection, space.id, space.revision, limit, before)
+            assert before.revision == space.revision
+            assert before.least <= number <= before.most
+            assert (before.most <= limit) == (number <= limit), what
+
+
 def test_another_history_counts_anew(tmp_path: Path) -> None:
     """A restored home may be at a revision that was something else before."""
     home, backup = tmp_path / "home", tmp_path / "backup.zip"
@@ -109,7 +135,7 @@ def test_pages_and_counts_read_the_indexes_alone(tmp_path: Path) -> None:
         def note(_: object, __: object, statement: str, parameters: object, *___: object) -> None:
             statements.append((statement, parameters))
 
-        event.listen(service._home.catalog._engine, "before_cursor_execute", note)
+        event.listen(service._home.catalog._backend.engine, "before_cursor_execute", note)
         server = ServerHome(service)
         assert len(server.label_page("s", limit=10)) == 10
         assert [row.name for row, _ in server.label_page("s", after="n 2997", limit=10)] == [

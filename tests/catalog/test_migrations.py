@@ -99,7 +99,9 @@ def test_every_released_schema_is_stored() -> None:
         for revision in script.walk_revisions()
         if revision.down_revision
     }
-    assert len(script.get_heads()) == 1
+    assert script.get_heads() == [schema.head()]
+    for revision in script.walk_revisions():
+        assert Path(revision.path).name.startswith(f"{revision.revision}_")
     # The newest migrations of an unreleased version leave schemas behind that nobody has.
     assert left_behind - set(SCHEMAS) <= {name for name in left_behind if name > SCHEMAS[-1]}
     for name in SCHEMAS:

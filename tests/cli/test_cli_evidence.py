@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -59,14 +60,16 @@ def test_calibrate_then_score_then_take_it_back(space: Cli, tmp_path: Path, worl
         assert row["decision"] == row["reason"].split(":")[0]
         assert row["accepted"] == (row["decision"] == "accept")
         assert 0 < row["probability"] < 1
+        assert row["probability_source"] == "calibration"
     listed = next(
         csv.DictReader(io.StringIO(space("score", "s", "--vectors", new, "--format", "csv")))
     )
     assert listed["accepted"] == str(rows[0]["accepted"]).lower()
     table = space("score", "s", "--vectors", new)
     assert "accept" in table
+    assert table.startswith(f"probability: calibration {made['id']}\n")
     shown = space("calibration", "show", "s")
-    assert "at most 10 % of what it accepts is wrong, confidence 0.9" in shown
+    assert "at most 10 % of accepted answers are wrong (90 % confidence)" in shown
     again = json.loads(space("recalibrate", "s", "--json"))
     assert (again["images"], again["threshold"], again["rule"]) == (
         300,
@@ -126,7 +129,15 @@ def test_a_stale_calibration_says_so(space: Cli, tmp_path: Path, world: World) -
         assert any(row["reason_code"] == code for row in rows)
         assert all("run 'trustvlm recalibrate s'" in row["reason"] for row in rows)
         assert {row["probability"] for row in rows} == {None}
+        assert {row["probability_source"] for row in rows} == {None}
         assert (policy == "flag") == any(row["accepted"] for row in rows)
+        shown = space.run("score", "s", "--vectors", labelled)
+        assert re.match(
+            rf"no probability: calibration \d+ is stale since revision {revision}; run 'trustvlm "
+            rf"recalibrate s'\n",
+            shown.stdout,
+        )
+        assert shown.stderr == ""
 
 
 def test_feedback_and_monitor(space: Cli, tmp_path: Path, world: World) -> None:

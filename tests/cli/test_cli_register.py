@@ -84,7 +84,7 @@ def test_image_folder(images: Cli, tmp_path: Path) -> None:
         "no images in 1 sub-folder: 'empty'",
         f"could not be read: {folder}/red/gone.jpg: cannot be read: No such file or directory",
         f"could not be read: {folder}/red/bad[red].jpg: is a text, not an image in a "
-        f"supported format; fetch the file again",
+        f"supported format",
     ]
     assert counts(images) == {"[bold]blue": 1, "red": 3}
     again = images("register", "s", folder)
@@ -114,6 +114,11 @@ def test_files_and_folders_of_one_label(images: Cli, tmp_path: Path) -> None:
         1,
         2,
     )
+    (tmp_path / "no.png").write_text("a text")
+    unread = images("register", "s", one, tmp_path / "no.png", "--label", "sea", "--json")
+    (failure,) = json.loads(unread)["failures"]
+    assert failure["source"] == str(tmp_path / "no.png")
+    assert failure["reason"] == "is a text, not an image in a supported format"
     assert "prompt" in images(
         "register", "s", one, "--label", "sea", "--prompt", "another {}.", code=4
     )

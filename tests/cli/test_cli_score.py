@@ -20,6 +20,7 @@ from cli_runner import COMMAND, Cli, save_labels, save_queries
 from PIL import Image
 
 import trustvlm
+from trustvlm.types.tables.probability import chance
 
 SOURCES = ["one.jpg", "[bold]two[/]", "drei ü.jpg"]
 
@@ -71,29 +72,24 @@ def encoded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Cli, Path]:
 
 
 def test_table_is_plain_in_a_pipe(space: Cli, queries: Path) -> None:
-    lines = space("score", "s", "--vectors", queries).splitlines()
+    said, *lines = space("score", "s", "--vectors", queries).splitlines()
+    assert said == "probability: rule posterior's own, not calibrated"
     assert re.split(r"  +", lines[0]) == [
-        *(
-            "source",
-            "label",
-            "decision",
-            "trust",
-            "text conf.",
-            "image sim.",
-            "nearest",
-            "rival",
-            "its trust",
-            "note",
-        )
+        *("source", "decision", "probability", "label", "note", "trust", "text conf."),
+        *("image sim.", "nearest", "rival", "its trust"),
     ]
-    cells = [re.split(r"  +", line) for line in lines[1:]]
+    rows = space.rows("score", "s", "--vectors", queries)
+    assert list(rows[0])[:4] == ["source", "decision", "probability", "label"]
+    first, *others = [re.split(r"  +", line) for line in lines[1:]]
+    first.insert(4, "")  # nothing to note
+    cells = [first, *others]
     assert [row[0] for row in cells] == SOURCES
-    assert [row[1] for row in cells] == ["airport", "beach", "sea [red]"]
-    assert cells[0][6] == "✓"
-    assert cells[1][6] == "airport"
-    assert [row[-1] for row in cells[1:]] == ["disagrees", "unverified, disagrees"]
-    assert {row[2] for row in cells} == {"review"}  # not calibrated
-    assert cells[2][5] == "–"
+    assert {row[1] for row in cells} == {"review"}  # not calibrated
+    assert [row[2] for row in cells] == [chance(row["probability"]) for row in rows]
+    assert [row[3] for row in cells] == ["airport", "beach", "sea [red]"]
+    assert [row[4] for row in others] == ["disagrees", "unverified, disagrees"]
+    assert [row[8] for row in cells[:2]] == ["✓", "airport"]
+    assert cells[2][7] == "–"
     assert "\x1b" not in "".join(lines)
     assert (
         len(
@@ -106,15 +102,16 @@ def test_table_is_plain_in_a_pipe(space: Cli, queries: Path) -> None:
     )
 
 
+NO_COLUMNS = (
+    "params", "read_evidence", "read_thumbnail", "rival_confidence", "notes", "failures",
+)  # fmt: skip
+
+
 def test_jsonl_has_the_fields_of_a_verdict(space: Cli, queries: Path) -> None:
     rows = space.rows("score", "s", "--vectors", queries, "--top-k", "2")
     assert [row["source"] for row in rows] == SOURCES
     assert next(iter(rows[0])) == "source"
-    fields = {
-        name
-        for name in trustvlm.Verdicts.__dataclass_fields__
-        if name not in ("params", "read_evidence", "rival_confidence", "notes")
-    }
+    fields = {name for name in trustvlm.Verdicts.__dataclass_fields__ if name not in NO_COLUMNS}
     assert set(rows[0]) == fields | {"source", "evidence"}
     assert [row["label"] for row in rows] == ["airport", "beach", "sea [red]"]
     assert rows[2]["image_similarity"] is None
@@ -190,6 +187,20 @@ def test_rules_parameters_and_subsets(space: Cli, queries: Path, tmp_path: Path)
     assert "verifier" in space("score", "s", "--vectors", without, code=2)
     plain = space("score", "s", "--vectors", without, "--rule", "msp")
     assert "disagrees" not in plain
+    assert plain.startswith("probability: rule msp's own, not calibrated\n")
+
+
+def test_a_rule_without_probability_says_what_to_run(space: Cli, queries: Path) -> None:
+    said, heading, *lines = space(
+        "score", "s", "--vectors", queries, "--rule", "trustvlm"
+    ).splitlines()
+    assert said == (
+        "no probability: rule trustvlm has none without a calibration; run 'trustvlm calibrate s FOLDER'"
+    )
+    at = heading.index("probability")
+    assert {line[at : at + 11].strip() for line in lines} == {"–"}
+    rows = space.rows("score", "s", "--vectors", queries, "--rule", "trustvlm")
+    assert {(row["probability"], row["probability_source"]) for row in rows} == {(None, None)}
 
 
 def test_no_queries_are_no_error(space: Cli, tmp_path: Path) -> None:
@@ -207,7 +218,8 @@ def test_many_queries_stream_in_batches(space: Cli, tmp_path: Path) -> None:
     many = save_queries(
         tmp_path / "many.npz", classifier=classifier, verifier=verifier, sources=np.array(names)
     )
-    lines = space("score", "s", "--vectors", many).splitlines()
+    said, *lines = space("score", "s", "--vectors", many).splitlines()
+    assert said.startswith("probability: ")
     assert [line.split()[0] for line in lines] == ["source", *names]
     assert len(space("score", "s", "--vectors", many, "--format", "csv").splitlines()) == count + 1
 
@@ -306,7 +318,7 @@ def test_images_of_files_and_folders(encoded: tuple[Cli, Path], tmp_path: Path) 
     (tmp_path / "a" / "bad.png").touch()
     (tmp_path / "a" / "loop").symlink_to(tmp_path)
     some = cli.run("score", "s", tmp_path / "a")
-    assert [line.split()[0] for line in some.stdout.splitlines()[1:]] == [str(deep / "x.png")]
+    assert [line.split()[0] for line in some.stdout.splitlines()[2:]] == [str(deep / "x.png")]
     assert some.stderr.splitlines() == [
         "left out: 1 file that is not an image (.txt)",
         f"left out: 1 folder reached a second time through a link ({tmp_path}/a/loop)",
@@ -436,4 +448,4 @@ def test_search_that_finds_nothing_says_so(space: Cli, tmp_path: Path) -> None:
     space("space", "create", "t", "--classifier", "precomputed:6")
     result = space.run("search", "t", "--vector", tmp_path / "v.npy")
     assert result.stdout == ""
-    assert result.stderr == "nothing found: there is nothing of this kind in the space yet\n"
+    assert result.stderr == "no hit: the space has nothing of this kind yet\n"

@@ -164,7 +164,7 @@ def test_label_update_remove_restore(space):
     )
     removed = space("label", "remove", "s", "sea [red]")
     assert (
-        "removed label 'sea [red]'; revision 3; 'trustvlm label restore s 'sea [red]''" in removed
+        "removed label 'sea [red]'; revision 3; 'trustvlm label restore s \"sea [red]\"'" in removed
     )
     assert [row["name"] for row in space.rows("label", "list", "s")] == ["airport", "strand"]
     assert space("label", "restore", "s", "sea [red]") == "restored label 'sea [red]'; revision 4\n"

@@ -6,17 +6,18 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from fastapi import FastAPI
 from PIL import Image
-from served_client import application, client_of
+from served_client import URL, application, client_of
 from test_architecture import FILES, imports
 from test_http_routes import picture
 from test_promise import labelled
@@ -24,10 +25,10 @@ from worlds import IMAGE_DIM, TEXT_DIM, World, make_space
 
 import trustvlm
 from trustvlm import LabelInput, Queries, errors
-from trustvlm.client import Client, codec, register
-from trustvlm.client import queries as query_verbs
+from trustvlm.client import Client, RequestSizes, codec
 from trustvlm.demo.specs import classifier_spec, verifier_spec
 from trustvlm.service.server.server_home import ServerHome
+from trustvlm.testing import AsgiTransport
 from trustvlm.types import CALL_COLUMNS, VERDICT_COLUMNS
 
 
@@ -71,10 +72,11 @@ def require_same(got: trustvlm.Verdicts, expected: trustvlm.Verdicts) -> None:
 
 
 def test_it_stands_on_the_lowest_row() -> None:
-    """The client knows the dataclasses, the errors and the process plumbing, nothing else."""
+    """The client knows the dataclasses, the errors, the process plumbing and how folders are read,
+    nothing else."""
     modules = {module for path in FILES if path.parent.name == "client" for module in imports(path)}
     rooms = {module.split(".")[1] for module in modules}
-    assert rooms == {"client", "errors", "system", "types"}
+    assert rooms == {"client", "errors", "reading", "system", "types"}
 
 
 def test_importing_is_light() -> None:
@@ -281,44 +283,54 @@ def test_verdicts_are_equal_to_the_last_bit(
         )
 
 
+class Watched(AsgiTransport):
+    """Calls `before` with the body of each request that scores, before it is sent."""
+
+    def __init__(self, app: FastAPI, before: Callable[[bytes], None]) -> None:
+        super().__init__(app)
+        self._before = before
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/score"):
+            self._before(request.read())
+        return super().handle_request(request)
+
+
 def test_many_queries_are_many_requests_at_one_revision(
-    client: Client, service: trustvlm.TrustService, world: World, monkeypatch: pytest.MonkeyPatch
+    app: FastAPI, service: trustvlm.TrustService, world: World
 ) -> None:
-    """The space changes after the first request: its part is asked anew, and the call reads one
-    state as always."""
-    make_space(client)
-    client.register("s", world.inputs(4))
+    """The space changes after the first request: its part is requested again, and the call reads
+    one state as always."""
+    make_space(service)
+    service.register("s", world.inputs(4))
     queries = world.queries(10)
-    monkeypatch.setattr(query_verbs, "VECTOR_BYTES", 20 * 8 * (TEXT_DIM + IMAGE_DIM))
-    asked: list[int] = []
-    bodies = query_verbs.npz_body
+    rows: list[int] = []
 
-    def counted(arrays: dict[str, Any]) -> Any:
-        asked.append(len(arrays["classifier"]))
-        if len(asked) == 2:
+    def change_once(body: bytes) -> None:
+        rows.append(len(np.load(io.BytesIO(body))["classifier"]))
+        if len(rows) == 2:
             service.add_support("s", "beach", image_vectors=world.images[:1])
-        return bodies(arrays)
 
-    monkeypatch.setattr(query_verbs, "npz_body", counted)
-    verdicts = client.score("s", queries)
-    assert asked == [20, 20, 20, 20]
-    require_same(verdicts, service.score("s", queries))
+    sizes = RequestSizes(vector_bytes=20 * 8 * (TEXT_DIM + IMAGE_DIM))
+    with Client(URL, transport=Watched(app, change_once), sizes=sizes) as client:
+        verdicts = client.score("s", queries)
+        assert rows == [20, 20, 20, 20]
+        require_same(verdicts, service.score("s", queries))
 
 
 def test_a_space_that_never_rests_is_busy(
-    client: Client, service: trustvlm.TrustService, world: World, monkeypatch: pytest.MonkeyPatch
+    app: FastAPI, service: trustvlm.TrustService, world: World
 ) -> None:
-    make_space(client)
-    client.register("s", world.inputs(4))
-    monkeypatch.setattr(query_verbs, "VECTOR_BYTES", 1)
-    bodies = query_verbs.npz_body
+    make_space(service)
+    service.register("s", world.inputs(4))
 
-    def changing(arrays: dict[str, Any]) -> Any:
+    def change(_: bytes) -> None:
         service.add_support("s", "beach", image_vectors=world.supports(1, 1))
-        return bodies(arrays)
 
-    monkeypatch.setattr(query_verbs, "npz_body", changing)
-    with pytest.raises(trustvlm.Busy, match="ask for fewer at once"):
+    with (
+        Client(URL, transport=Watched(app, change), sizes=RequestSizes(vector_bytes=1)) as client,
+        pytest.raises(trustvlm.Busy, match="ask for fewer at once"),
+    ):
         client.score("s", world.queries(1))
 
 
@@ -370,7 +382,7 @@ def test_measuring(client: Client, service: trustvlm.TrustService, world: World)
         "s", queries, told, sources=sources, rules=["msp", "posterior"], draws=1
     )
     assert phases[-1] == "done"
-    assert repr(ours) == repr(theirs)  # NaN equals NaN there
+    assert repr(asdict(ours)) == repr(asdict(theirs))  # NaN equals NaN there
     assert ours["msp"].aurc == theirs["msp"].aurc
     made = client.calibrate(
         "s", queries, told, max_risk=0.2, rule="posterior", params={"tau": 0.1}, sources=sources
@@ -379,6 +391,7 @@ def test_measuring(client: Client, service: trustvlm.TrustService, world: World)
     assert (made.rule, made.params["tau"], made.max_risk) == ("posterior", 0.1, 0.2)
     assert client.feedback("s", world.queries(1), world.names, sampling="random").added == 6
     assert client.feedback("s", Queries(world.text[:1], world.images[:1]), "airport").added == 1
+    assert client.project("s", limit=50) == service.project("s", limit=50)
     assert client.monitor("s", alpha=0.1) == service.monitor("s", alpha=0.1)
     assert client.list_calibrations("s") == service.list_calibrations("s") == [made]
     verdicts = client.score("s", queries)
@@ -453,10 +466,9 @@ def test_images_of_every_kind(
             images=[files[4]],
         ),
     ]
-    monkeypatch.setattr(register, "REQUEST_FILES", 4)
     counted: list[int] = []
     names: list[list[str]] = []
-    with client_of(pictured) as client:
+    with client_of(pictured, sizes=RequestSizes(files=4)) as client:
         ours = client.register("p", inputs, progress=counted.append, on_commit=names.append)
         theirs = service.register("q", inputs)
         assert ours.near_synonyms == theirs.near_synonyms == ()
@@ -493,20 +505,21 @@ def test_images_of_every_kind(
             client.search("p", texts, kind="text", k=2).labels,
             service.search("p", texts, kind="text", k=2).labels,
         )
-        with pytest.raises(trustvlm.InvalidInput, match=r"torn\.png: .*\(1 of 2 cannot be read\)"):
+        with pytest.raises(
+            trustvlm.InvalidInput, match=r"torn\.png: .*\(1 of 2 cannot be read; on"
+        ):
             client.score("p", Queries(images=[files[0], bad[0]]))
         assert len(client.score("p", Queries(images=[]))) == 0
 
 
-def test_embedding_a_few_at_a_time(pictured: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_embedding_a_few_at_a_time(pictured: FastAPI) -> None:
     service: trustvlm.TrustService = pictured.state.serving.service
-    monkeypatch.setattr(query_verbs, "EMBED_FILES", 3)
     images = (
         [picture(number) for number in range(4)]
         + [b"no image"]
         + [picture(number) for number in range(5, 8)]
     )
-    with client_of(pictured) as client:
+    with client_of(pictured, sizes=RequestSizes(embed_files=3)) as client:
         counted: list[int] = []
         ours, theirs = (
             client.embed("p", images, progress=counted.append),
@@ -525,14 +538,9 @@ def test_embedding_a_few_at_a_time(pictured: FastAPI, monkeypatch: pytest.Monkey
         np.testing.assert_allclose(one, two, atol=1e-4)
 
 
-def test_feedback_and_measuring_with_images(
-    pictured: FastAPI, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from trustvlm.client import measure
-
+def test_feedback_and_measuring_with_images(pictured: FastAPI) -> None:
     service: trustvlm.TrustService = pictured.state.serving.service
-    monkeypatch.setattr(measure, "FEEDBACK_FILES", 2)
-    with client_of(pictured) as client:
+    with client_of(pictured, sizes=RequestSizes(files=2)) as client:
         client.register(
             "q",
             [LabelInput("red", images=[picture(100)]), LabelInput("blue", images=[picture(101)])],

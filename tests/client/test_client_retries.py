@@ -383,7 +383,8 @@ def test_threads_share_a_client(relayed: tuple[Relay, trustvlm.TrustService]) ->
     with Client(relay.url) as client:
         run_together([lambda: work(client)] * 8)
     assert len(found) == 40
-    assert all((one.trust == expected.trust).all() for one in found)
+    # Calls that are answered together are rounded in another way than one alone.
+    assert all(np.allclose(one.trust, expected.trust, rtol=0, atol=1e-5) for one in found)
 
 
 def run_together(works: list[Callable[[], None]]) -> None:

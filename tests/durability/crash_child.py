@@ -11,9 +11,11 @@ chunk of it is acknowledged), D, X {error}, E (end).
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -59,9 +61,9 @@ CHUNK = 100
 
 
 def register(service: TrustService, op: Op) -> None:
-    import trustvlm.service.registration.plan as plan
-
-    plan.CHUNK_LABELS = op["chunk"]
+    home = service._home
+    thresholds = replace(home.thresholds, transaction_labels=op["chunk"])
+    service._home = replace(home, thresholds=thresholds)
     inputs = [label_input(name, text, supports) for name, text, supports in op["labels"]]
     service.register(op["space"], inputs, on_commit=lambda names: tell("C"))
 
@@ -164,6 +166,18 @@ def feedback(service: TrustService, op: Op) -> None:
     service.feedback(
         op["space"], queries(op["queries"]), op["truth"], promote=op.get("promote", False)
     )
+
+
+def review(service: TrustService, op: Op) -> None:
+    """Queue an image and answer about it, by making it a support image."""
+    service.score(op["space"], queries(op["queries"]), review=True)
+    waiting = service.review(op["space"]).items(state=None).items
+    service.review(op["space"]).answer(waiting[-1].id, op["truth"][0], use_as_support=True)
+
+
+def unreview(service: TrustService, op: Op) -> None:
+    answered = service.review(op["space"]).items(state="answered").items
+    service.review(op["space"]).undo(answered[-1].id)
 
 
 def backup(service: TrustService, op: Op) -> None:
@@ -348,6 +362,8 @@ def tour_of() -> list[Op]:
             "truth": ["m6", "m7"],
             "promote": True,
         },
+        {"op": "review", **main, "queries": [FEEDBACK[2]], "truth": ["m6"], "promote": True},
+        {"op": "unreview", **main, "label": "m6", "supports": [FEEDBACK[2]]},
         {"op": "score", **main},
         {"op": "rebuild", **main},
         {"op": "repoint", **main},
@@ -559,9 +575,8 @@ def _about_a_label(
 
 def life(home: Path, seed: str, first: str) -> None:
     """Change at random, a thousand times; a change that was interrupted comes first."""
-    import trustvlm.service.memory.cache_registry as caches
-
-    caches.SNAPSHOT_ROWS = 30  # so that queries write snapshots in the background
+    # so that queries write snapshots in the background
+    os.environ["TRUSTVLM_THRESHOLDS"] = '{"snapshot_rows": 30}'
     chance, state = random.Random(int(seed)), read_state(home)
     with trustvlm.open(home) as service:
         tell("R")

@@ -22,6 +22,7 @@ import pytest
 from children import start, tell_json
 from numbered import AT_ONCE, CATALOG, create, label, queries, require_equal
 from raw_sql import run_sql
+from thresholds import set_thresholds
 
 import trustvlm
 from trustvlm.service.backup.restore import check_backup
@@ -123,12 +124,10 @@ def require_state(service: trustvlm.TrustService, space: str, revision: int, bui
         require_equal(service.score(space, queries()), fresh.score(space, queries()), ids=False)
 
 
-def test_nobody_waits_for_a_backup_and_it_never_begins_anew(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nobody_waits_for_a_backup_and_it_never_begins_anew(home: Path, tmp_path: Path) -> None:
     """A label is registered between any two pages: each goes in at once, the copy ends after one
     pass, without them."""
-    monkeypatch.setattr("trustvlm.catalog.upkeep.copy_catalog.PAGES", 1)
+    set_thresholds(home, backup_pages=1)
     done: list[int] = []
     with trustvlm.open(home) as service, trustvlm.open(home) as writer:
         before = service.score("space", queries())
@@ -297,9 +296,7 @@ def test_a_full_disk_leaves_nothing_behind(home: Path, tmp_path: Path) -> None:
 
 def backup_slowly(home: str, target: str, steps: str) -> None:
     """Child: back up, and stand still after so many reports of progress."""
-    import trustvlm.catalog.upkeep.copy_catalog as copies
-
-    copies.PAGES = 1
+    set_thresholds(Path(home), backup_pages=1)
     left = int(steps)
 
     def wait(done: int, total: int) -> None:

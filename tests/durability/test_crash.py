@@ -512,9 +512,11 @@ def test_killed_at_random_three_hundred_times(
 def old_catalog(tmp_path: Path) -> Path:
     """A folder with a catalog at the first schema that holds a space of 500 labels."""
     from alembic import command
+    from alembic.config import Config
     from sqlalchemy import text
 
-    from trustvlm.catalog.store import schema, sqlite
+    from trustvlm.catalog.store import sqlite
+    from trustvlm.system.resources import folder
 
     place = tmp_path / "upgrades"
     place.mkdir()
@@ -523,8 +525,9 @@ def old_catalog(tmp_path: Path) -> Path:
         service.register("main", [label_input(f"label {i:04d}", i, [i]) for i in range(500)])
     shutil.copy(tmp_path / "new" / CATALOG, place / "old.sqlite3")
     engine = sqlite.make_engine(place / "old.sqlite3", read_only=False)
-    with engine.connect().execution_options(write=True) as connection, connection.begin():
-        config = schema._config()
+    with engine.connect().execution_options(change="schema") as connection, connection.begin():
+        config = Config()
+        config.set_main_option("script_location", str(folder("migrations")))
         config.attributes["connection"] = connection
         command.downgrade(config, "0001")
         assert (

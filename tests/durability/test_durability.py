@@ -36,6 +36,7 @@ from numbered import (
     vectors,
 )
 from raw_sql import run_sql
+from thresholds import set_thresholds
 
 import trustvlm
 from trustvlm import LabelInput, Queries, TrustService
@@ -48,9 +49,7 @@ LABELS = 1_000
 def register_many(home: str, chunk: str) -> None:
     """Child: register a thousand labels in one call, telling what is acknowledged."""
     if int(chunk):
-        import trustvlm.service.registration.plan as plan
-
-        plan.CHUNK_LABELS = int(chunk)
+        set_thresholds(Path(home), transaction_labels=int(chunk))
     with trustvlm.open(home) as service:
         service.register(
             "space",
@@ -146,9 +145,7 @@ def test_kill_while_registering(tmp_path: Path, chunk: int, seed: int, kills: in
 def register_chunks(home: str) -> None:
     """Child: register in several chunks, and change things in the other ways, telling each
     acknowledgement."""
-    import trustvlm.service.registration.plan as plan
-
-    plan.CHUNK_LABELS = 10
+    set_thresholds(Path(home), transaction_labels=10)
     with trustvlm.open(home) as service:
         service.register(
             "space",

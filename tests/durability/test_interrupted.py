@@ -30,6 +30,7 @@ from crash_state import (
     require_whole,
 )
 from sqlalchemy import event
+from thresholds import set_thresholds
 
 import trustvlm
 from trustvlm.system.signals import Terminated, leaving_on_sigterm, unbroken
@@ -77,7 +78,7 @@ def test_sigterm_in_a_transaction_ends_after_it(made: Path, vectors: Path) -> No
     assert (child.returncode, output) == (143, "")
     assert said.splitlines() == [
         "2,000 of 3,000 labels are in; the same command again does the rest",
-        "Error: asked to end; what was committed stays",
+        "Error: ended by a signal; what was committed stays",
     ]
     assert len(read_state(made)["main"].labels) == 2_000
     with trustvlm.open(made) as service:
@@ -145,7 +146,7 @@ def test_another_thread_neither_waits_nor_leaves() -> None:
 def test_ctrl_c_within_a_statement_gives_up_the_write_lock(made: Path) -> None:
     """Also while somebody holds the exception, and with it the cursor that the statement ran on."""
     with trustvlm.open(made) as service:
-        engine, interrupted = service._home.catalog._engine, []
+        engine, interrupted = service._home.catalog._backend.engine, []
         three = [label_input(f"label {i}", i, [i]) for i in range(3)]
 
         def interrupt(connection: object, cursor: object, statement: str, *_: object) -> None:
@@ -195,33 +196,27 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk(small_disk: Path, tmp_path: Path) -> None:
     """A clear error, whole chunks, reading and removing go on; with more room the same call
     completes."""
-    import trustvlm.service.registration.plan as plan
-
-    whole = plan.CHUNK_LABELS
-    plan.CHUNK_LABELS = 200
     labels = [label_input(f"label {i:04d}", i, [i, i + 3_000]) for i in range(3_000)]
     home, committed = small_disk / "home", 0
+    set_thresholds(home, transaction_labels=200)
 
     def count(names: list[str]) -> None:
         nonlocal committed
         committed += len(names)
 
-    try:
-        with trustvlm.open(home, create=True) as service:
-            create(service, "main")
-            with pytest.raises(trustvlm.Unavailable, match="full"):
-                service.register("main", labels, on_commit=count)
-            assert 0 < committed < 3_000
-            assert service.get_space("main").label_count == committed
-            service.score("main", trustvlm.Queries(TEXTS[:2], IMAGES[:2]))
-        require_whole(home, read_state(home), tmp_path / "fresh")
-        subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
-        with trustvlm.open(home) as service:
-            assert service.register("main", labels).added_labels == 3_000 - committed
-            assert service.get_space("main").support_count == 6_000
-        require_sound(home)
-    finally:
-        plan.CHUNK_LABELS = whole
+    with trustvlm.open(home, create=True) as service:
+        create(service, "main")
+        with pytest.raises(trustvlm.Unavailable, match="full"):
+            service.register("main", labels, on_commit=count)
+        assert 0 < committed < 3_000
+        assert service.get_space("main").label_count == committed
+        service.score("main", trustvlm.Queries(TEXTS[:2], IMAGES[:2]))
+    require_whole(home, read_state(home), tmp_path / "fresh")
+    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+    with trustvlm.open(home) as service:
+        assert service.register("main", labels).added_labels == 3_000 - committed
+        assert service.get_space("main").support_count == 6_000
+    require_sound(home)
 
 
 def test_no_room_for_a_home(small_disk: Path) -> None:

@@ -3,7 +3,6 @@ identity, refusals."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import pickle
@@ -26,6 +25,7 @@ from timm.data import create_transform, resolve_model_data_config
 
 from trustvlm.encoders import (
     PAPER,
+    PRESETS,
     compare_golden,
     golden_embedding,
     golden_image,
@@ -92,19 +92,27 @@ def test_specs_become_canonical(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 
 @pytest.mark.parametrize("spec", [
-    "", "clip", "open_clip:", "open_clip:ViT-B-16", "open_clip:a/b/c", "open_clip:hf-hub:name",
+    "", "open_clip:", "open_clip:a/b/c", "open_clip:hf-hub:name",
     "open_clip:local-dir:",
     "open_clip:ViT-B-16/openai?size=3", "timm:", "timm:a@", "timm:a b", "timm:a?pooling=max",
     "timm:a?size=0",
     "timm:a?size=9999", "timm:a?size=x", "timm:a?colour=red", "timm:a?size=3&size=3", "timm:a?",
-    "precomputed:",
-    "precomputed:0", "precomputed:-1", "precomputed:x", "precomputed:5:", "precomputed:99999999",
-    "same:x", "SAME", 7,
+    "precomputed:", "precomputed:5:", "same:x", "SAME", 7,
 ])  # fmt: skip
 def test_malformed_specs_say_what_is_accepted(spec: Any) -> None:
     with pytest.raises(InvalidInput) as caught:
         open_encoder(spec)
     assert "string" in str(caught.value) or "open_clip:<model>/<pretrained>" in str(caught.value)
+
+
+@pytest.mark.parametrize("dim", ["0", "-1", "x", "99999999"])
+def test_a_wrong_dimension_is_told_alone(dim: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        open_encoder(f"precomputed:{dim}")
+    assert str(caught.value) == (
+        f"encoder spec 'precomputed:{dim}': the dimension must be from 1 to 65536, not {dim!r}, as "
+        f"in precomputed:512"
+    )
 
 
 def test_same_is_not_opened() -> None:
@@ -122,8 +130,19 @@ def test_paper_preset() -> None:
         "size": "224",
         "preprocess": "clip",
     }
-    with pytest.raises(NotFound, match="paper"):
+    with pytest.raises(NotFound, match="there are: small, paper, large"):
         preset("papr")
+
+
+def test_presets_have_names_and_differ_in_their_models_only() -> None:
+    assert list(PRESETS) == ["small", "paper", "large"]
+    for name, one in PRESETS.items():
+        assert preset(name) is one
+        assert one.name == name
+        assert (one.templates, one.logit_scale) == (PAPER.templates, PAPER.logit_scale)
+        assert parse_spec(one.classifier).encodes_texts
+        assert parse_spec(one.verifier).options == parse_spec(PAPER.verifier).options
+    assert len({(one.classifier, one.verifier) for one in PRESETS.values()}) == 3
 
 
 def test_importing_loads_nothing_heavy() -> None:
@@ -439,19 +458,19 @@ def test_incomplete_folders(tmp_path: Path) -> None:
         open_encoder(spec)
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("transformers") is not None, reason="transformers is installed"
-)
 @pytest.mark.parametrize(
     "setting", [{"hf_tokenizer_name": "org/tokenizer"}, {"hf_model_name": "org/text-tower"}]
 )
-def test_models_that_need_transformers_say_so(tmp_path: Path, setting: dict[str, str]) -> None:
+def test_models_that_need_transformers_say_so(
+    tmp_path: Path, setting: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)  # as if it was not installed
     spec = make_clip(tmp_path / "clip")
     path = tmp_path / "clip" / "open_clip_config.json"
     config = json.loads(path.read_text())
     config["model_cfg"]["text_cfg"] |= setting
     path.write_text(json.dumps(config))
-    with pytest.raises(Unavailable, match=r"pip install .*transformers"):
+    with pytest.raises(Unavailable, match=r"pip install 'trustvlm\[transformers\]'"):
         open_encoder(spec)
 
 

@@ -21,7 +21,7 @@ from trustvlm.demo.specs import TEMPLATES, classifier_spec, verifier_spec
 from trustvlm.encoders import ImageLimits, decode_image, golden_image
 from trustvlm.errors import InvalidInput
 from trustvlm.types import LabelInput, Queries
-from trustvlm.types.remarks import merged_notes
+from trustvlm.types.messages.remarks import merged_notes
 
 PICTURE = golden_image()
 

@@ -114,8 +114,7 @@ def test_folders_nested_too_deep_are_said(tmp_path: Path) -> None:
     assert len(finder.left_out.deep) == 1
 
 
-def test_more_files_than_one_command_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "MAX_FILES", 10)
+def test_more_files_than_one_command_takes(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         for i in range(6):
@@ -125,7 +124,7 @@ def test_more_files_than_one_command_takes(tmp_path: Path, monkeypatch: pytest.M
         lambda finder: finder.images_of([tmp_path]),
     ):
         with pytest.raises(InvalidInput, match="at most 10 files in all"):
-            call(images.ImageFinder())
+            call(images.ImageFinder(most=10))
 
 
 @pytest.mark.parametrize(
@@ -293,15 +292,15 @@ def patched(path: Path, find: bytes, offset: int, value: bytes) -> Path:
 CENTRAL, LOCAL = b"PK\1\2", b"PK\3\4"
 
 
-def test_archives_that_unpack_to_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(npz, "FREE_BYTES", 4 << 20)
+def test_archives_that_unpack_to_too_much(tmp_path: Path) -> None:
     path = zip_bomb(tmp_path / "bomb.npz", 8 << 20)
-    with pytest.raises(InvalidInput, match=r"would unpack to 838.* at most 100 times as many"):
-        npz.read_npz(path, "text_vectors")
-    monkeypatch.setattr(npz, "FREE_BYTES", 16 << 20)
     assert npz.read_npz(path, "text_vectors")["text_vectors"].shape == (524_288, 4)
-    monkeypatch.setattr(npz, "MAX_BYTES", 1 << 20)
-    with pytest.raises(InvalidInput, match="unpack"):
+    patched(path, CENTRAL, 24, struct.pack("<I", npz.FREE_BYTES + 1))
+    with pytest.raises(InvalidInput, match=r"would unpack to 268.* at most 100 times as many"):
+        npz.read_npz(path, "text_vectors")
+    with path.open("r+b") as file:
+        file.truncate(npz.MAX_BYTES + 1)  # sparse
+    with pytest.raises(InvalidInput, match="expected at most 64 GiB, got 68719476737 bytes"):
         npz.read_npz(path, "text_vectors")
 
 

@@ -160,7 +160,8 @@ def test_an_image_bomb_is_refused_from_its_header(
     home = tmp_path / "home"
     trustvlm.open(home, create=True).close()
     monkeypatch.setenv(
-        run.TASK, run._TASK.dump_json(run._Task(home, None, None, run.ServeOptions())).decode()
+        run.TASK,
+        run._TASK.dump_json(run._Task(home, None, None, None, run.ServeOptions())).decode(),
     )
     opened = run.application().state.serving.service
     try:

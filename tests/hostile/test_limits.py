@@ -20,7 +20,8 @@ from trustvlm.errors import InvalidInput
 from trustvlm.service.home.limits import CallLimits
 from trustvlm.service.inputs.names import MAX_NAME, MAX_PROMPT
 from trustvlm.service.registration.spaces import MAX_TEMPLATES
-from trustvlm.settings import MAX_TOML_BYTES, Settings
+from trustvlm.settings import Settings
+from trustvlm.system.toml_file import MAX_TOML_BYTES
 
 
 def low(tmp_path: Path, **limits: int) -> trustvlm.TrustService:
@@ -238,6 +239,22 @@ def test_settings_that_are_no_file(tmp_path: Path, make: Callable[[Path], object
     make(tmp_path / "trustvlm.toml")
     with pytest.raises(InvalidInput, match="expected a file of settings"):
         Settings.of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ('{"snapshot_row": 3}', "'thresholds.snapshot_row' .argument, TRUSTVLM_THRESHOLDS or"),
+        ('{"snapshot_rows": 0}', "'thresholds.snapshot_rows' .* greater than or equal to 1, got 0"),
+        ("3 rows", 'expected JSON: .* "thresholds"'),
+    ],
+)
+def test_thresholds_that_cannot_be_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str, words: str
+) -> None:
+    monkeypatch.setenv("TRUSTVLM_THRESHOLDS", value)
+    with pytest.raises(InvalidInput, match=words):
+        trustvlm.open(tmp_path / "home", create=True)
 
 
 def test_settings_may_come_through_a_link(tmp_path: Path) -> None:

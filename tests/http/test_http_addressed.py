@@ -140,6 +140,74 @@ def test_what_is_no_request(address: str, head: bytes) -> None:
     assert set(json.loads(body)["error"]) == {"kind", "message", "request_id"}
 
 
+LONG = b"a" * 70_000
+START = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+CHUNKED = (
+    b"POST /v1/spaces HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    b"Transfer-Encoding: chunked\r\n"
+)
+
+
+@pytest.mark.parametrize("head", [
+    START + b"X: " + LONG + b"\r\n\r\n", START + b"X: " + LONG, START + b"X: b\r\n" * 20_000 + b"\r\n",
+    b"GET /" + LONG + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    START[:-2] + b"\n\n", START.replace(b"1.1", b"2.0", 1) + b"\r\n",
+    START + b"X: a\rb\r\n\r\n", START + b"X: a\0b\r\n\r\n",
+    CHUNKED + b"Content-Length: 5\r\n\r\n0\r\n\r\n",
+], ids=range(9))  # fmt: skip
+def test_heads_that_are_refused(address: str, head: bytes) -> None:
+    """Too long ones, and those that servers read in different ways."""
+    status, body = sent(address, head)
+    assert status == 400, body
+    assert json.loads(body)["error"]["kind"] == "InvalidInput"
+
+
+def test_a_long_head_that_is_read(address: str) -> None:
+    data = START + b"Connection: close\r\nX: " + LONG[:60_000] + b"\r\n\r\n"
+    assert sent(address, data)[0] == 200
+
+
+@pytest.mark.parametrize("endless", [b"2\r\n{}\r\n0\r\nX: ", b"2;"], ids=["trailer", "extension"])
+def test_what_comes_between_pieces_of_a_body_is_bounded(address: str, endless: bytes) -> None:
+    where = urlsplit(address)
+
+    def send(connection: socket.socket) -> None:
+        connection.sendall(CHUNKED + b"\r\n" + endless)
+        for _ in range(400):  # 4 MB, where 64 KiB are the limit
+            connection.sendall(b"a" * 10_000)
+            time.sleep(0.001)
+
+    with (
+        socket.create_connection((where.hostname, where.port), timeout=20) as connection,
+        pytest.raises(ConnectionError),
+    ):
+        send(connection)
+
+
+def test_a_field_behind_a_body_is_no_header(address: str) -> None:
+    """Where proxies take them from requests, nothing they were asked to remove comes through."""
+    data = CHUNKED + b"Connection: close\r\n\r\n2\r\n{}\r\n0\r\nX-Request-ID: late\r\n\r\n"
+    status, body = sent(address, data)
+    assert status == 422
+    assert json.loads(body)["error"]["request_id"] != "late"
+
+
+def test_a_request_that_would_change_the_protocol(address: str) -> None:
+    """It is answered in HTTP/1.1, and the connection ends."""
+    for kind in (b"h2c", b"websocket"):
+        data = START + b"Connection: Upgrade\r\nUpgrade: " + kind + b"\r\n\r\n"
+        assert sent(address, data) == (200, b'{"status":"ok"}')
+
+
+def test_requests_in_one_go(address: str) -> None:
+    """Each is answered in turn; one that is none ends the connection behind the answers."""
+    data = START + b"\r\n" + START + b"Connection: close\r\n\r\n"
+    assert sent(address, data)[1].count(b'{"status":"ok"}') == 2
+    status, body = sent(address, START + b"\r\nNOTHING\r\n\r\n")
+    assert status == 200
+    assert body == b'{"status":"ok"}'
+
+
 @pytest.mark.parametrize("origin", [
     b"", b"null", b"http://[::1", b"http://evil.example", b"http://127.0.0.1@evil.example", b"http://127.0.0.1:99999",
     b"127.0.0.1",
@@ -180,7 +248,7 @@ def test_the_origin_of_its_own_page(address: str) -> None:
 def test_head_is_get_without_a_body(address: str, path: str) -> None:
     """Over a real connection: what would follow a body that must not be there breaks the next
     answer."""
-    with httpx.Client(base_url=address) as client:
+    with httpx.Client(base_url=address, timeout=60) as client:
         head, get = client.head(path), client.get(path)
         assert (head.status_code, get.status_code, head.content) == (200, 200, b"")
         assert head.headers["content-type"] == get.headers["content-type"]
@@ -318,7 +386,7 @@ def test_names_of_every_kind(address: str, space: str, names: list[str]) -> None
 
 def test_names_of_dots_as_a_browser_sends_them(address: str) -> None:
     """What the page makes of them survives the steps that a browser takes out of a path."""
-    with httpx.Client(base_url=address) as client:
+    with httpx.Client(base_url=address, timeout=60) as client:
         for path in ("/v1/spaces/..%1F", "/v1/spaces/..%1F/labels/one", "/v1/spaces/..%1f/labels"):
             assert client.get(path).status_code == 200, path
 
@@ -394,14 +462,16 @@ def test_behind_nginx(tmp_path: Path, kind: str) -> None:
     with (
         server(home, *(["--root-path", root] if root else [])) as (_, address),
         proxied(tmp_path / "nginx", urlsplit(address).netloc, PROXIES[kind]) as outside,
-        httpx.Client(base_url=f"{outside}{root}/", headers={"origin": outside}) as browser,
+        httpx.Client(
+            base_url=f"{outside}{root}/", headers={"origin": outside}, timeout=60
+        ) as browser,
     ):
         ready(address)
         page = browser.get("")
         assert page.status_code == 200
         for file in ("static/app.js", "static/style.css", "v1/spaces", "openapi.json", "healthz"):
             assert browser.get(file).status_code == 200, file
-        assert httpx.get(f"{outside}{root}", follow_redirects=True).text == page.text
+        assert httpx.get(f"{outside}{root}", follow_redirects=True, timeout=60).text == page.text
         with Client(f"{outside}{root}") as client:
             everything(client, "..", SOME)
         assert browser.get(f"v1/spaces/{quote('s ? # % ü')}/labels/one").json()["name"] == "one"

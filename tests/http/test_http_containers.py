@@ -82,13 +82,23 @@ def test_a_log_that_nobody_reads(tmp_path: Path) -> None:
         os.close(writing)
 
 
-def test_lines_beyond_the_queue_are_dropped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    lost: list[int] = []
-    monkeypatch.setattr(logs, "MAX_LINES", 5)
-    monkeypatch.setattr(logs, "DROPPED", [lambda: lost.append(1)])
+@pytest.fixture
+def lost() -> Iterator[list[int]]:
+    """One entry for each log line that is dropped."""
+    dropped: list[int] = []
+
+    def count() -> None:
+        dropped.append(1)
+
+    logs.DROPPED.append(count)
+    yield dropped
+    logs.DROPPED.remove(count)
+
+
+def test_lines_beyond_the_queue_are_dropped_and_counted(lost: list[int]) -> None:
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
-    handler = QueuedLines(writing)
+    handler = QueuedLines(writing, 5)
     big = "x" * 70_000  # more than the pipe holds: the writer stands
     record = handler.handle
     record(logging.LogRecord("a", logging.INFO, "", 0, big, (), None))
@@ -128,11 +138,11 @@ def test_streams_that_cannot_be_written(tmp_path: Path, kind: str) -> None:
         address = f"http://127.0.0.1:{port}"
         ready(address)
         created = httpx.post(
-            f"{address}/v1/spaces", json={"name": "s", "classifier": "precomputed:4"}
+            f"{address}/v1/spaces", json={"name": "s", "classifier": "precomputed:4"}, timeout=60
         )
         assert created.status_code == 201
         if kind != "closed":
-            text = httpx.get(f"{address}/metrics").text
+            text = httpx.get(f"{address}/metrics", timeout=60).text
             assert metric(text, "trustvlm_log_lines_dropped_total") > 0
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
@@ -145,10 +155,10 @@ def test_streams_that_cannot_be_written(tmp_path: Path, kind: str) -> None:
 def test_figures_of_the_processes_and_the_build(tmp_path: Path, workers: int) -> None:
     with server(tmp_path / "home", "--workers", str(workers)) as (_, address):
         ready(address)
-        first = httpx.get(f"{address}/metrics").text
+        first = httpx.get(f"{address}/metrics", timeout=60).text
         for _ in range(10):
-            httpx.get(f"{address}/v1/spaces")
-        text = httpx.get(f"{address}/metrics").text
+            httpx.get(f"{address}/v1/spaces", timeout=60)
+        text = httpx.get(f"{address}/metrics", timeout=60).text
     assert (
         metric(text, "process_cpu_seconds_total")
         >= metric(first, "process_cpu_seconds_total")
@@ -178,7 +188,9 @@ def test_log_lines_have_the_address_of_the_client(tmp_path: Path) -> None:
         with server(home, log=log) as (_, address):
             ready(address)
             for forwarded in ("203.0.113.7", "203.0.113.8, 198.51.100.1", "<script>" * 50):
-                httpx.get(f"{address}/v1/limits", headers={"x-forwarded-for": forwarded})
+                httpx.get(
+                    f"{address}/v1/limits", headers={"x-forwarded-for": forwarded}, timeout=60
+                )
         lines = [json.loads(line) for line in log.read_text().splitlines()]
         return [line.get("client") for line in lines if line.get("route") == "/v1/limits"]
 

@@ -23,17 +23,21 @@ from trustvlm.http.guard.keyring import Scope
 from trustvlm.http.guard.logs import JsonLines
 from trustvlm.service.server.api_keys import SCOPES
 
-OPEN = {"/healthz", "/readyz", "/", "/static/{name:path}", "/openapi.json"}
+pytestmark = pytest.mark.both_back_ends
+
+OPEN = {"/healthz", "/readyz", "/", "/static/{name:path}", "/openapi.json", "/docs", "/docs/{name}"}
 """What nobody needs a key for: whether the service is alive, the page, and which requests there
 are."""
 
 EXPECTED = {
     "admin": {
+        ("GET", "/v1/encoders"),
         ("POST", "/v1/spaces"),
         ("DELETE", "/v1/spaces/{space}"),
         ("POST", "/v1/spaces/{space}/restore"),
     },
     "write": {
+        ("DELETE", "/v1/spaces/{space}/removed"),
         ("POST", "/v1/spaces/{space}/labels"),
         ("POST", "/v1/spaces/{space}/sync"),
         ("PATCH", "/v1/spaces/{space}/labels/{label}"),
@@ -51,6 +55,11 @@ EXPECTED = {
         ("POST", "/v1/spaces/{space}/observations/calibrate"),
         ("DELETE", "/v1/spaces/{space}/calibrations/{calibration}"),
         ("POST", "/v1/jobs/{job}/cancel"),
+        ("POST", "/v1/spaces/{space}/review"),
+        ("POST", "/v1/spaces/{space}/review/items/{item}/answer"),
+        ("POST", "/v1/spaces/{space}/review/items/{item}/skip"),
+        ("POST", "/v1/spaces/{space}/review/items/{item}/undo"),
+        ("POST", "/v1/spaces/{space}/review/import"),
     },
 }
 
@@ -89,7 +98,7 @@ def test_the_table_has_every_route_of_the_application(http: Http) -> None:
 
 
 @pytest.fixture(scope="module")
-def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Http]:
+def http(tmp_path_factory: pytest.TempPathFactory, shared_back_end: None) -> Iterator[Http]:
     """A service that wants a key always, with the spaces "s" and "t"."""
     with served(tmp_path_factory.mktemp("keys") / "home", require_key=True, rate=1e6) as running:
         for name in ("s", "t"):
@@ -111,7 +120,15 @@ def keys(http: Http) -> dict[tuple[str, str | None], str]:
 
 
 def concrete(path: str, space: str) -> str:
-    given = {"space": space, "label": "a", "support": "1", "calibration": "1", "job": "none"}
+    given = {
+        "space": space,
+        "label": "a",
+        "support": "1",
+        "calibration": "1",
+        "item": "1",
+        "observation": "1",
+        "job": "none",
+    }
     return re.sub(r"{(\w+)}", lambda found: given[found[1]], path)
 
 
@@ -178,7 +195,7 @@ def test_every_route_refuses_every_scope_below_its_own(
 
 OF_ALL_SPACES = {
     ("GET", "/metrics"), ("GET", "/v1/rules"), ("GET", "/v1/limits"), ("GET", "/v1/spaces"),
-    ("POST", "/v1/spaces"),
+    ("POST", "/v1/spaces"), ("GET", "/v1/encoders"),
     ("GET", "/v1/jobs"), ("GET", "/v1/jobs/{job}"), ("POST", "/v1/jobs/{job}/cancel"),
     ("GET", "/v1/supports/{support}/thumbnail"),
 }  # fmt: skip
@@ -201,6 +218,7 @@ def test_a_key_for_a_space_sees_no_other(
         http("GET", "/v1/rules", key=keys["read", "s"])["default"] == trustvlm.DEFAULT_RULE
     )  # the same for everybody
     assert http("GET", "/v1/limits", key=keys["read", "s"])["form_files"] == 256
+    assert http("GET", "/v1/encoders", key=keys["admin", "s"])["encoders"] == []
     assert 'space="t"' in http.ask("GET", "/metrics", key=keys["read", None]).text
     assert [
         row["name"] for row in http.ask("GET", "/v1/spaces", key=keys["read", "s"]).json()["spaces"]

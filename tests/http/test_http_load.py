@@ -236,6 +236,27 @@ def test_a_full_service_says_when_to_come_back(tmp_path: Path, world: World) -> 
         assert set(statuses) == {200, 503}
 
 
+def test_a_burst_to_a_space_fills_no_queue(tmp_path: Path, world: World) -> None:
+    """More requests than calls may wait, to a space that none has named before, while the threads
+    that read are held up: the space is looked up once for all, and none is refused."""
+    with served(tmp_path / "home", queue=4) as http:
+        http.service.create_space("s", classifier="precomputed:8")
+        free, held = threading.Event(), threading.Semaphore(0)
+
+        def hold() -> None:
+            held.release()
+            assert free.wait(30)
+
+        for _ in range(8):
+            http.serving.reading.post(hold)
+        for _ in range(8):
+            assert held.acquire(timeout=30)
+        request = {"method": "POST", "url": "/v1/spaces/s/score", "json": {"nothing": 1}}
+        threading.Timer(0.3, free.set).start()
+        answers = http.together([request] * 40)
+        assert {answer.status_code for answer in answers} == {422}
+
+
 def test_who_leaves_is_not_served(
     http: Http, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,8 @@ import trustvlm
 from trustvlm.errors import Unavailable
 from trustvlm.service.server.server_home import ServerHome
 
+pytestmark = pytest.mark.both_back_ends
+
 
 def meanwhile_first(service: trustvlm.TrustService) -> None:
     service.register("s", [trustvlm.LabelInput("first", text_vector=-np.ones(8))])
@@ -72,7 +74,7 @@ def test_a_call_whose_answer_was_lost_is_answered_and_not_done_again(
     with server(home, fault=f"{what}.committed:1:kill") as (process, address):
         ready(address)
         with pytest.raises(httpx.TransportError):
-            httpx.request(method, address + path, headers=key, **body)
+            httpx.request(method, address + path, headers=key, **body, timeout=60)
         assert process.wait(30) == -9
     with trustvlm.open(home) as service:
         meanwhile(service)

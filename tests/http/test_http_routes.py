@@ -75,7 +75,7 @@ def test_spaces(http: Http) -> None:
     assert made["classifier_dim"] == TEXT_DIM
     assert http("POST", "/v1/spaces", json=SPACE, status=409)["error"]["kind"] == "Conflict"
     shown = http("GET", "/v1/spaces/s")
-    assert shown == made | {"unverified_count": 0}
+    assert shown == made | {"unverified_count": 0, "classifier_supports": False}
     assert http("DELETE", "/v1/spaces/s") == {"removed": "s"}
     assert http("GET", "/v1/spaces/s", status=404)["error"]["kind"] == "NotFound"
     assert http("POST", "/v1/spaces/s/restore")["name"] == "s"
@@ -89,11 +89,18 @@ def test_clients_choose_no_encoder_that_the_operator_did_not_allow(tmp_path: Pat
             "open_clip:local-dir:/etc",
             "timm:vit_tiny_patch16_224@/etc/passwd",
             "open_clip:ViT-B-32/openai",
+            "ViT-B/32",
+            "openai/clip-vit-base-patch32",
+            "transformers:/etc",
         ):
             body = {"name": "x", "classifier": classifier}
             error = http("POST", "/v1/spaces", json=body, status=403)["error"]
             assert "serve_encoders" in error["message"]
-        http("POST", "/v1/spaces", json={"name": "x", "preset": "paper"}, status=403)
+        for preset in ("small", "paper", "large"):
+            http("POST", "/v1/spaces", json={"name": "x", "preset": preset}, status=403)
+        body = {"name": "x", "classifier": "ViT-B-32"}
+        error = http("POST", "/v1/spaces", json=body, status=422)["error"]
+        assert "did you mean 'open_clip:ViT-B-32/openai'" in error["message"]
         http(
             "POST",
             "/v1/spaces",
@@ -286,7 +293,8 @@ def test_searches_are_those_of_the_library(space: Http, world: World) -> None:
         answer = space(
             "POST", "/v1/spaces/s/search", json=query_json(queries) | {"kind": kind, "k": 4}
         )
-        exact = {"approximate": False, "error_bound": 0.0, "recall": None, "notes": []}
+        exact = {"approximate": False, "error_bound": 0.0, "recall": None}
+        exact |= {"notes": [], "supports": None}
         assert (
             answer == {"revision": hits.revision, "kind": kind, "hits": list(hits.rows())} | exact
         )
@@ -439,6 +447,16 @@ def test_state_and_metrics(space: Http, world: World, tmp_path: Path) -> None:
     assert 'trustvlm_revision_lag{space="s"} 1.0' in space.ask("GET", "/metrics").text
 
 
+def test_not_ready_while_models_load(space: Http, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(space.serving, "loaded", False)
+    answer = space.ask("GET", "/readyz", status=503)
+    error = answer.json()["error"]
+    assert (error["kind"], answer.headers["retry-after"]) == ("Unavailable", "1")
+    assert "models of the spaces are loading" in error["message"]
+    metrics = space.ask("GET", "/metrics").text
+    assert 'trustvlm_refused_total{kind="ModelsLoading"}' in metrics
+
+
 def test_the_page_and_what_is_not_there(http: Http) -> None:
     page = http.ask("GET", "/")
     assert page.headers["content-type"].startswith("text/html")
@@ -449,7 +467,7 @@ def test_the_page_and_what_is_not_there(http: Http) -> None:
         "/static/..%2F..%2Fapp.py",
         "/static/%2e%2e",
         "/v1",
-        "/docs",
+        "/docs/redoc.standalone.js",
         "/%ff",
         "/v1/spaces/%00",
     ):

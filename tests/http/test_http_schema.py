@@ -139,7 +139,10 @@ def test_numbers_up_to(most: int) -> None:
         "precomputed:1", "precomputed:512:a-tag", "precomputed:65536", "open_clip:ViT-B-16/openai",
         "open_clip:local-dir:/models/one", "open_clip:hf-hub:org/name",
         "precomputed:0", "precomputed:65537", "precomputed:", "precomputed:2:", "precomputed:x",
-        "precomputed:2:a b", "clip",
+        "precomputed:2:a b", "clip", "ViT-B/32", "ViT-B-32", "ViT-B-32/openai", "ViT-B-16-SigLIP",
+        "openai/clip-vit-base-patch32", "facebook/dinov2-small", "dinov2_vits14", "org/name",
+        "laion2b_s34b_b79k", "laion2b_s34b_b88k", "transformers:a/b", "transformers:/models/one",
+        "transformers:./one?pooling=mean-tokens", "transformers:one", "transformers:",
         "open_clip:ViT-B-16", "open_clip:hf-hub:name", "open_clip:local-dir:", "same2", "",
     ],
 )  # fmt: skip

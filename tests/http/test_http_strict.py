@@ -54,7 +54,8 @@ OPERATIONS = [
 def test_no_route_takes_a_parameter_that_it_does_not_know(
     space: Http, method: str, path: str
 ) -> None:
-    where = path.format(space="s", label="beach", support=1, calibration=1, job="x")
+    numbers = {"support": 1, "calibration": 1, "observation": 1, "item": 1}
+    where = path.format(space="s", label="beach", job="x", **numbers)
     for name in ("zz", "Limit", "rul", ""):
         said = refused(
             space,
@@ -140,6 +141,8 @@ def test_fields_that_a_body_does_not_have(space: Http, queries: dict[str, Any]) 
         "rul: not a field of this request (did you mean 'rule'?); expected classifier, "
         "verifier, image_range"
     )
+    said = refused(space, "POST", "/v1/spaces/s/score", json=queries | {"rule": "postrior"})
+    assert said.endswith("got 'postrior'; did you mean 'posterior'?")
     said = refused(
         space,
         "POST",

@@ -17,9 +17,10 @@ from http_service import Http, served
 from server_process import ready, server
 
 import trustvlm
-from trustvlm.http.work import job_queue
-from trustvlm.http.work.job_queue import Progress
+from trustvlm.http.work.job_queue import Jobs, Progress
 from trustvlm.service.server.server_home import ServerHome
+
+pytestmark = pytest.mark.both_back_ends(slow=True)
 
 LABELS = 20
 
@@ -47,12 +48,12 @@ def labelled(count: int) -> dict[str, Any]:
     }
 
 
-LONG = labelled(20_000) | {"draws": 100}
+LONG = labelled(100_000) | {"draws": 100}
 """Minutes of work."""
 
 
 @pytest.fixture(scope="module")
-def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Http]:
+def http(tmp_path_factory: pytest.TempPathFactory, shared_back_end: None) -> Iterator[Http]:
     home = tmp_path_factory.mktemp("jobs") / "home"
     prepared(home)
     with served(home, job_s=30.0) as http:
@@ -73,7 +74,7 @@ def running(ask: Any, job: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(("path", "body"), [
-    ("evaluate", LONG), ("evaluate", LONG | {"draws": 0}), ("calibrate", labelled(20_000)),
+    ("evaluate", LONG), ("evaluate", LONG | {"draws": 0}), ("calibrate", labelled(100_000)),
 ], ids=["curve", "intervals", "calibrate"])  # fmt: skip
 def test_a_job_stops_soon_after_it_is_cancelled(
     http: Http, path: str, body: dict[str, Any]
@@ -101,10 +102,10 @@ def test_a_job_that_waits_is_cancelled_at_once(http: Http) -> None:
     assert http.job(second)["state"] == "cancelled"
 
 
-def test_a_job_that_never_looks_is_left_behind(http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_that_never_looks_is_left_behind(http: Http) -> None:
     """What it does after that changes nothing of how it ended; and the next one is done
     meanwhile."""
-    monkeypatch.setattr(job_queue, "STOPPING_S", 0.3)
+    jobs = Jobs(http.serving.home, http.serving.worker, 30.0, stopping_s=0.3)
     entered, going, told = threading.Event(), threading.Event(), []
 
     def stubborn(progress: Progress) -> dict[str, Any]:
@@ -116,7 +117,7 @@ def test_a_job_that_never_looks_is_left_behind(http: Http, monkeypatch: pytest.M
             told.append(type(error).__name__)
         return {"done": True}
 
-    record = http.serving.jobs.start("evaluate", "s", "", stubborn)
+    record = jobs.start("evaluate", "s", "", stubborn)
     assert entered.wait(30)
     http("POST", f"/v1/jobs/{record.id}/cancel")
     assert http.job({"id": record.id})["state"] == "cancelled"

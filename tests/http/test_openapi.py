@@ -127,7 +127,15 @@ def test_answers_are_what_the_document_says(
         _of_images(http)
         http("DELETE", "/v1/spaces/s")
         http("POST", "/v1/spaces/s/restore")
-        for path in ("/healthz", "/readyz", "/v1/rules", "/v1/limits", "/v1/spaces", "/v1/jobs"):
+        for path in (
+            "/healthz",
+            "/readyz",
+            "/v1/rules",
+            "/v1/limits",
+            "/v1/encoders",
+            "/v1/spaces",
+            "/v1/jobs",
+        ):
             http("GET", path)
         http.ask("GET", "/metrics")
     finally:
@@ -198,6 +206,10 @@ def _of_vectors(http: Http, world: World) -> None:
     http("DELETE", "/v1/spaces/s/labels/shore")
     http("POST", "/v1/spaces/s/labels/shore/restore")
     http("POST", "/v1/spaces/s/check-labels", json={"names": ["beach", "forest"]})
+    http("GET", "/v1/spaces/s/projection?limit=20")
+    http("DELETE", f"/v1/spaces/s/supports/{ids[1]}")
+    http("GET", "/v1/spaces/s/removed")
+    http("DELETE", "/v1/spaces/s/removed")
     http("GET", "/v1/spaces/s/labels/none", status=404)
     http("POST", "/v1/spaces/s/score", json={}, status=422)
     for rule in trustvlm.RULES:
@@ -210,6 +222,7 @@ def _of_vectors(http: Http, world: World) -> None:
         for side in ("label", "rival")
     }
     http("POST", "/v1/spaces/s/evidence", json=few | state | named)
+    _review(http, few)  # without a calibration every verdict is to be reviewed
     for verb in ("calibrate", "evaluate"):
         options = rules if verb == "evaluate" else {"rule": "msp", "max_risk": 0.3}
         drawn = {"draws": 1} if verb == "evaluate" else {}
@@ -229,14 +242,43 @@ def _of_vectors(http: Http, world: World) -> None:
         content=npz(**{name: np.array(rows) for name, rows in few.items()}),
         headers=NPZ,
     )
-    http("POST", "/v1/spaces/s/feedback", json=few | {"truth": world.names, "sampling": "random"})
+    told = http(
+        "POST", "/v1/spaces/s/feedback", json=few | {"truth": world.names, "sampling": "random"}
+    )
+    stored = f"/v1/spaces/s/observations/{told['ids'][0]}"
+    http("GET", stored)
+    http("GET", "/v1/spaces/s/observations/pictured?limit=3")
+    http("GET", f"{stored}/verdict?rule=posterior&evidence=2&terms=true")
+    http("GET", "/v1/spaces/s/observations/999999/verdict", status=404)
     http("GET", "/v1/spaces/s/observations")
     http("GET", "/v1/spaces/s/monitor")
+    http("GET", "/v1/spaces/s/labels?order=errors&predictions=true&limit=2")
+    http("GET", f"/v1/spaces/s/labels/{world.names[0]}/errors?limit=2")
+    http("GET", "/v1/spaces/s/projection")
     for one in http("GET", "/v1/spaces/s/calibrations")["calibrations"]:
         http("DELETE", f"/v1/spaces/s/calibrations/{one['id']}")
     ended = http("GET", "/v1/jobs")["jobs"][0]["id"]
     http("GET", f"/v1/jobs/{ended}")
     http("POST", f"/v1/jobs/{ended}/cancel")
+
+
+def _review(http: Http, queries: dict[str, Any]) -> None:
+    """The queue, with and without items."""
+    where = "/v1/spaces/s/review"
+    http("GET", where)
+    assert http("GET", f"{where}/next")["question"] is None
+    http("POST", where, json={"collecting": True})
+    http("POST", "/v1/spaces/s/score", json=queries | {"rule": "msp", "review": True})
+    http("GET", f"{where}/items?state=any&limit=2")
+    item = http("GET", f"{where}/next")["question"]["item"]["id"]
+    text = http("GET", f"{where}/export?format=label-studio&state=any")["content"]
+    _done(http, http("POST", f"{where}/import", json={"content": text}, status=202))
+    http("GET", f"{where}/items/{item}")
+    http("GET", f"{where}/items/{item}/picture", status=404)
+    for verb, body in (("skip", {}), ("undo", {}), ("answer", {"json": {"truth": None}})):
+        http("POST", f"{where}/items/{item}/{verb}", **body)
+    http("POST", f"{where}/items/{item}/skip", status=409)
+    http("POST", where, json={"collecting": False, "discard": True})
 
 
 def _of_images(http: Http) -> None:
@@ -254,11 +296,26 @@ def _of_images(http: Http) -> None:
     whole = [{"name": "one", "contents": [hashlib.sha256(picture(1)).hexdigest()]}]
     http("POST", "/v1/spaces/p/sync", json={"labels": whole, "dry_run": True})
     http("POST", "/v1/spaces/p/score", files=broken)
+    found = http("POST", "/v1/spaces/p/search", json={"text": ["x"], "kind": "text", "supports": 1})
+    of_one = http("GET", "/v1/spaces/p/labels/one/supports")["supports"]
+    assert [of_one[0]["id"]] in found["supports"]
+    http("POST", "/v1/spaces/p/score", data={"review": "true"}, files=files)
+    item = http("GET", "/v1/spaces/p/review/next")["question"]["item"]
+    assert item["has_picture"]
+    assert item["source"] == "1.png"
+    http.ask("GET", f"/v1/spaces/p/review/items/{item['id']}/picture")
     http("POST", "/v1/spaces/p/search", files=files)
     http("POST", "/v1/spaces/p/embed", files=broken)
     first = http("GET", "/v1/spaces/p/labels/one/supports")["supports"][0]["id"]
     http.ask("GET", f"/v1/spaces/p/supports/{first}/thumbnail")
     http.ask("GET", f"/v1/supports/{first}/thumbnail")
+    seen = http(
+        "POST",
+        "/v1/spaces/p/feedback",
+        data={"truth": "one"},
+        files=[("images", ("3.png", picture(3)))],
+    )["ids"][0]
+    http.ask("GET", f"/v1/spaces/p/observations/{seen}/thumbnail")
 
 
 @pytest.fixture(scope="module")

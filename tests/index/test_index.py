@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ from trustvlm.index.live import IndexView, LiveIndex
 from trustvlm.index.locks import SharedLock
 from trustvlm.index.recipe import Recipe, list_recipes, load_recipe
 
-DIM = 12
+DIM, LISTS, TRAINED = 12, 9, 2_000
 RECIPES = list_recipes()
 every_recipe = pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
 
@@ -102,14 +103,19 @@ operations = st.lists(
 
 
 class IndexContract:
-    """What every recipe must do on every device; subclasses name the device."""
+    """What every recipe must do on every device; subclasses name both."""
 
     device = "cpu"
+    recipes = RECIPES
+
+    @classmethod
+    def pytest_generate_tests(cls, metafunc: pytest.Metafunc) -> None:
+        if "recipe" in metafunc.fixturenames:
+            metafunc.parametrize("recipe", cls.recipes, ids=lambda recipe: recipe.name)
 
     def index(self, recipe: Recipe, dim: int = DIM) -> LiveIndex:
         return LiveIndex(recipe, dim, device=self.device)
 
-    @every_recipe
     @given(steps=operations)
     @settings(max_examples=20, suppress_health_check=[HealthCheck.differing_executors])
     def test_random_changes_with_views_on_the_way(
@@ -156,7 +162,6 @@ class IndexContract:
             for k in (1, 7, 200):
                 check(view, then, queries, k)
 
-    @every_recipe
     def test_a_thousand_replacements_of_the_nearest_row(self, recipe: Recipe) -> None:
         rng = np.random.default_rng(3)
         index, model = self.index(recipe), Model()
@@ -174,7 +179,6 @@ class IndexContract:
         assert index.view().search(query, 1)[0].tolist() == [[77]]
         assert index.dead_share <= 0.5
 
-    @every_recipe
     def test_dead_rows_before_the_live_ones_are_more_than_can_be_fetched(
         self, recipe: Recipe
     ) -> None:
@@ -192,7 +196,6 @@ class IndexContract:
         check(index.view(), model, query, 10)
         check(index.view(), model, np.concatenate([query, units(rng, 3)]), 10)
 
-    @every_recipe
     def test_rows_added_after_the_view_do_not_push_its_rows_out(self, recipe: Recipe) -> None:
         rng = np.random.default_rng(5)
         index, model = self.index(recipe), Model()
@@ -203,7 +206,6 @@ class IndexContract:
         check(view, model, query, 10)
         assert index.view().search(query, 3)[0].tolist() == [[100, 101, 102]]
 
-    @every_recipe
     def test_k_beyond_what_faiss_returns_and_beyond_the_rows(self, recipe: Recipe) -> None:
         rng = np.random.default_rng(6)
         index, model = self.index(recipe), Model()
@@ -214,7 +216,6 @@ class IndexContract:
         for k in (2047, 2048, 2049, 4500, 6000):
             check(index.view(), model, units(rng, 2), k)
 
-    @every_recipe
     @pytest.mark.parametrize("n", [1, 19, 20, 200, 1030])
     def test_equal_vectors_by_id_in_batches_of_any_size(self, recipe: Recipe, n: int) -> None:
         # faiss rounds the scores of equal vectors differently in a large batch, from about this
@@ -226,7 +227,6 @@ class IndexContract:
         index.add(ids, np.stack(list(model.rows.values())))
         check(index.view(), model, units(rng, n, dim), 25)
 
-    @every_recipe
     def test_many_copies_of_one_vector(self, recipe: Recipe) -> None:
         row = units(np.random.default_rng(7), 1)
         index, model = self.index(recipe), Model()
@@ -236,7 +236,6 @@ class IndexContract:
         assert index.view().search(row, 5)[0].tolist() == [[0, 1, 2, 3, 4]]
         check(index.view(), model, row, 2100)
 
-    @every_recipe
     def test_nothing_to_search_and_nothing_to_ask(self, recipe: Recipe) -> None:
         index = self.index(recipe)
         check(index.view(), Model(), units(np.random.default_rng(0), 2), 3)
@@ -249,7 +248,6 @@ class IndexContract:
         check(index.view(), Model(), units(np.random.default_rng(0), 2), 3)
         assert len(index.view()) == 0
 
-    @every_recipe
     def test_reload_and_go_on(self, recipe: Recipe) -> None:
         rng = np.random.default_rng(9)
         index, model = self.index(recipe), Model()
@@ -271,7 +269,6 @@ class IndexContract:
         again.compact()
         check(again.view(), model, queries, 30)
 
-    @every_recipe
     def test_threads_search_while_one_changes(self, recipe: Recipe) -> None:
         rng = np.random.default_rng(10)
         index, model = self.index(recipe), Model()
@@ -325,7 +322,6 @@ class IndexContract:
         assert not failures
         assert len(states) > 3
 
-    @every_recipe
     def test_bad_input_changes_nothing(self, recipe: Recipe) -> None:
         rng = np.random.default_rng(11)
         index, model = self.index(recipe), Model()
@@ -377,7 +373,6 @@ class IndexContract:
                 index.view().search(queries, k)
         check(index.view(), model, good, 5)
 
-    @every_recipe
     def test_other_floats_are_converted(self, recipe: Recipe) -> None:
         index, rows = self.index(recipe), units(np.random.default_rng(12), 4)
         index.add(np.arange(2, dtype=np.uint16), rows[:2].astype(np.float64))
@@ -387,7 +382,36 @@ class IndexContract:
 
 
 class TestOnCpu(IndexContract):
-    device = "cpu"
+    pass
+
+
+class TrainedContract(IndexContract):
+    """The contract of indexes that are trained, all of whose lists are searched: they compare every
+    row, as an exact one does."""
+
+    recipes: ClassVar = [
+        replace(
+            load_recipe(name),
+            search={"nprobe": LISTS},
+            training={"from_rows": 0, "lists_per_root": 0, "rows_per_list": TRAINED / LISTS},
+        )
+        for name in ("ivf-flat", "ivf-sq8")
+    ]
+
+    def index(self, recipe: Recipe, dim: int = DIM) -> LiveIndex:
+        sample, ids = units(np.random.default_rng(14), TRAINED, dim), np.arange(TRAINED)
+        blocks = [(ids, sample)]
+        index = LiveIndex.build(
+            recipe, dim, TRAINED, lambda: blocks, device=self.device, lists=LISTS
+        )
+        index.remove(ids)
+        index.compact()
+        assert index.view().lists == LISTS
+        return index
+
+
+class TestTrainedOnCpu(TrainedContract):
+    pass
 
 
 def test_importing_the_package_imports_neither_faiss_nor_torch() -> None:

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from thresholds import set_thresholds
 
 import trustvlm
 from benchmarks.synthetic import DIM, Labels
 from trustvlm import LabelInput, Queries, TrustService, Verdicts
-from trustvlm.service.memory.kernel_choice import stored_kernels
+from trustvlm.index.snapshot import read_snapshot, write_snapshot
 
 LABELS, VERIFIER, QUERIES = 3_000, 48, 24
 HALF_FROM = 1_000
@@ -60,8 +61,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "space", classifier=f"precomputed:{DIM}", verifier=f"precomputed:{VERIFIER}"
         )
         service.register("space", inputs(0, LABELS))
-    assert not list(home.rglob("*.snapshot"))
-    stored_kernels(home / "snapshots", needed=True)  # measured once, not in every test
+        assert not list(home.rglob("*.snapshot"))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("TRUSTVLM_HALF_FROM", str(HALF_FROM))
+        with trustvlm.open(home) as service:
+            service.rebuild_index("space")
     return home
 
 
@@ -73,6 +77,14 @@ def home(made: Path, tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def large_from_a_thousand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRUSTVLM_HALF_FROM", str(HALF_FROM))
+
+
+@pytest.fixture
+def bulk(home: Path) -> Path:
+    """The home after its labels were registered, before any query: without a snapshot."""
+    (snapshot,) = home.rglob("*.snapshot")
+    snapshot.unlink()
+    return home
 
 
 def in_float32(home: Path, monkeypatch: pytest.MonkeyPatch) -> TrustService:
@@ -215,9 +227,7 @@ def test_near_synonyms(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_many_changes_are_written_in_the_background(
     home: Path, asked: Queries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from trustvlm.service.memory import cache_registry
-
-    monkeypatch.setattr(cache_registry, "SNAPSHOT_ROWS", 100)
+    set_thresholds(home, snapshot_rows=100)
     with trustvlm.open(home) as service:
         service.score("space", asked)
         (snapshot,) = home.rglob("*.snapshot")
@@ -232,11 +242,38 @@ def test_many_changes_are_written_in_the_background(
 
 
 def test_a_home_that_cannot_be_written_and_has_no_snapshot(
-    home: Path, asked: Queries, monkeypatch: pytest.MonkeyPatch
+    bulk: Path, asked: Queries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with trustvlm.open(home, read_only=True) as service, in_float32(home, monkeypatch) as exact:
+    with trustvlm.open(bulk, read_only=True) as service, in_float32(bulk, monkeypatch) as exact:
         require_alike(service.score("space", asked), exact.score("space", asked))
-    assert not list(home.rglob("*.snapshot"))
+    assert not list(bulk.rglob("*.snapshot"))
+
+
+def test_the_first_query_is_answered_from_memory_while_the_snapshot_is_written(
+    bulk: Path, asked: Queries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the process that meets the labels, before and after it starts over from the file."""
+    with trustvlm.open(bulk) as service, in_float32(bulk, monkeypatch) as exact:
+        first, expected = (one.score("space", asked) for one in (service, exact))
+        assert (first.approximate, first.error_bound) == (False, 0.0)
+        assert (first.label == expected.label).all()
+        np.testing.assert_array_equal(first.trust, expected.trust)
+        service.register("space", inputs(LABELS, LABELS + 1))
+        assert service.score("space", asked).revision == first.revision + 1
+        service._home.caches.close()  # waits for the writer
+        assert len(list(bulk.rglob("*.snapshot"))) == 1
+        later = service.score("space", asked)
+        assert (later.approximate, later.revision) == (True, first.revision + 1)
+        require_alike_soon(service, exact, asked)
+
+
+def test_rows_that_take_too_much_memory_go_into_a_snapshot_first(
+    bulk: Path, asked: Queries
+) -> None:
+    set_thresholds(bulk, memory_bytes=4 * LABELS * DIM)
+    with trustvlm.open(bulk) as service:
+        assert service.score("space", asked).approximate
+        assert len(list(bulk.rglob("*.snapshot"))) == 1
 
 
 def test_a_purge_leaves_nothing_behind_and_the_next_query_writes_anew(
@@ -274,6 +311,22 @@ def test_a_damaged_row_is_named_and_a_rebuild_mends_it(home: Path, asked: Querie
             service.score("space", asked)
         service.rebuild_index("space")
         require_alike(service.score("space", asked), before)
+
+
+def test_a_snapshot_of_another_version_is_written_again(
+    home: Path, asked: Queries, caplog: pytest.LogCaptureFixture
+) -> None:
+    with trustvlm.open(home) as service:
+        before = service.score("space", asked)
+    (path,) = home.rglob("*.snapshot")
+    found = read_snapshot(path)
+    arrays = {name: np.array(array) for name, array in found.arrays.items()}
+    coarse = np.zeros(arrays["text.short"].shape, np.int8)  # as versions had that kept 8-bit rows
+    write_snapshot(path, found.key, arrays | {"text.coarse": coarse})
+    with trustvlm.open(home) as service:
+        require_alike(service.score("space", asked), before)
+    assert any("another version of trustvlm" in message for message in caplog.messages)
+    assert read_snapshot(path).arrays.keys() == arrays.keys()
 
 
 MEMORY = """

@@ -17,7 +17,6 @@ from trustvlm.client import Client
 from trustvlm.http.app import create_app
 from trustvlm.index.live import LiveIndex
 from trustvlm.index.recipe import Recipe, load_recipe
-from trustvlm.service.indexes import tune
 from trustvlm.testing import AsgiTransport
 
 ROWS, DIM, K = 4_000, 48, 10
@@ -176,7 +175,7 @@ def test_every_door_says_what_is_missed(home: Path, tmp_path: Path) -> None:
 def test_a_proof_that_falls_short_is_said(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tuned too boldly, the parameter does not keep its word for other rows, and the command does
     not say that it does."""
-    monkeypatch.setattr(tune, "_SURE", -20.0)
+    monkeypatch.setenv("TRUSTVLM_THRESHOLDS", '{"tune_margin": -20}')
     told = Cli(home).run("index", "tune", "s", "--recall", "0.95", code=1)
     assert " is below 0.95: give a higher --recall" in told.stderr
 

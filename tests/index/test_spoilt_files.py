@@ -45,7 +45,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         service.search("space", ASKED, kind="support")
     patch.undo()
     assert sorted(path.name for path in (home / "snapshots").iterdir()) == [
-        "1.snapshot", "1.verifier-supports.snapshot", "kernels.json",
+        "1.snapshot", "1.verifier-supports.snapshot",
     ]  # fmt: skip
     return home
 
@@ -203,15 +203,6 @@ def test_a_spoilt_file_is_not_believed(
     caplog.clear()
     assert right(home) == "answered"
     assert spoil is of_the_future or any(str(path) in message for message in caplog.messages)
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"machine": 3}', b"\xff\xfe"], ids=str)
-def test_a_spoilt_list_of_kernels_is_measured_anew(
-    home: Path, right: Callable[[Path], str], content: bytes
-) -> None:
-    """It says what is fastest, nothing else."""
-    (home / "snapshots" / "kernels.json").write_bytes(content)
-    assert right(home) == "answered"
 
 
 def test_the_files_are_right_as_they_are(

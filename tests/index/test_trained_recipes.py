@@ -16,7 +16,6 @@ from numbered import CLASSIFIER, VERIFIER, label
 
 import trustvlm
 from trustvlm.errors import Conflict, InvalidInput
-from trustvlm.index import live
 from trustvlm.index.live import LiveIndex
 from trustvlm.index.recipe import Recipe, list_recipes, load_recipe
 from trustvlm.service.indexes.suggest import estimate
@@ -82,6 +81,18 @@ def test_trained_it_finds_nearly_all_and_every_similarity_is_right(recipe: Recip
     further = view.with_parameters({"nprobe": 64, "efSearch": 512}).search(queries, 10)[0]
     assert recall(further, rows, queries) > 0.97
     assert recall(further, rows, queries) >= recall(ids, rows, queries)
+
+
+@pytest.mark.parametrize("dim", [12, 64])
+def test_rows_that_come_after_the_training_keep_the_error(dim: int) -> None:
+    recipe, rng, trained = load_recipe("ivf-sq8"), np.random.default_rng(7), 20_000
+    rows = rng.normal(size=(50_000, dim))
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    index = LiveIndex.build(recipe, dim, trained, lambda: [(np.arange(trained), rows[:trained])])
+    index.add(np.arange(trained, 50_000), rows[trained:])
+    ids, similarity = index.view().with_parameters({"nprobe": 4_096}).search(rows[:50], 2_000)
+    expected = np.einsum("nd,nkd->nk", rows[:50], rows[ids])
+    np.testing.assert_allclose(similarity, expected, atol=recipe.max_error, rtol=0)
 
 
 @every_recipe
@@ -151,11 +162,11 @@ def test_a_view_as_arrays_leaves_out_what_came_later(recipe: Recipe) -> None:
 
 @pytest.mark.parametrize("recipe", list_recipes(), ids=lambda recipe: recipe.name)
 def test_a_large_index_is_compacted_while_it_is_searched_and_changed(
-    recipe: Recipe, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    recipe: Recipe, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(live, "INLINE_ROWS", 1_000)
     rows = clustered()
     index = built(small(recipe) if recipe.training else recipe, rows)
+    index.inline_rows = 1_000
     before = index.view()
     wrong: list[str] = []
     stop = threading.Event()
@@ -415,7 +426,7 @@ def test_the_commands(cli, home: Path) -> None:
     suggested = cli("--home", str(home), "index", "suggest", "space")
     assert re.search(r"^(keep|take) ", suggested, re.MULTILINE)
     fast = cli("--home", str(home), "index", "suggest", "space", "--ms", "0.001")
-    assert re.search(r"trustvlm index rebuild space --recipe \S+$", fast, re.MULTILINE)
+    assert re.search(r" index rebuild space --recipe \S+$", fast, re.MULTILINE)
     assert "index tune space --recall 0.95" in fast
     assert "'--ms'" in cli("--home", str(home), "index", "suggest", "space", "--ms", "0", code=2)
     assert "nothing to tune" in cli("--home", str(home), "index", "tune", "space")

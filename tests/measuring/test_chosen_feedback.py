@@ -16,6 +16,8 @@ from worlds import World, make_space
 import trustvlm
 from trustvlm import Queries
 
+pytestmark = pytest.mark.both_back_ends
+
 CALIBRATED, TOLD = 300, 20
 
 

@@ -6,7 +6,9 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from worlds import IMAGE_DIM, TEXT_DIM, World, make_space
 import trustvlm
 from trustvlm import LabelInput, Queries
 from trustvlm.selective.metrics import aurc
+from trustvlm.selective.plots import risk_coverage, winners
 from trustvlm.selective.report import render_html
 
 NASTY = "<script>alert('$x_1$')</script>"
@@ -144,12 +147,67 @@ def test_the_page_is_whole_and_escapes_names(space: tuple, tmp_path: Path) -> No
     found = service.evaluate("s", queries, truth, draws=2)
     service.write_report(found, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert page.count("<svg") == 4
+    assert page.count("<svg") == 3
     assert "<script" not in page
     assert "&lt;script&gt;" in page
     assert not re.search(r"(src|href)=\"(?!data:|#)", page.replace("xlink:", ""))
     with pytest.raises(trustvlm.ReadOnly):
         service.write_report(found, tmp_path / "missing" / "report.html")
+    service.write_report(found, tmp_path / "linked.html", page="https://me:secret@trust.example/a")
+    linked = (tmp_path / "linked.html").read_text(encoding="utf-8")
+    links = set(re.findall(r'href="([^"#]*)(?:#([^"]*))?"', linked.replace("xlink:", "")))
+    assert {address for address, _ in links} <= {"https://trust.example/a/", ""}
+    assert ("https://trust.example/a/", f"/s/labels/{quote(NASTY, safe='')}") in links
+    for wrong in ("javascript:alert(1)", "example.com", "", "https://"):
+        with pytest.raises(trustvlm.InvalidInput, match="page: expected the address"):
+            service.write_report(found, tmp_path / "report.html", page=wrong)
+
+
+def test_the_page_answers_first_and_cuts_long_tables(space: tuple) -> None:
+    service, _, queries, truth = space
+    found = service.evaluate("s", queries, truth, draws=0)
+    one, pair, advice = found.per_label[0], found.confusions[0], found.label_advice[0]
+    many = range(10_000)
+    large = replace(
+        found,
+        per_label=tuple(replace(one, label=f"label {i}", error_share=i / 9_999) for i in many),
+        confusions=tuple(replace(pair, truth=f"label {i}") for i in many),
+        label_advice=tuple(replace(advice, label=f"label {i}") for i in many),
+    )
+    page = render_html(large)
+    assert len(page) < 400_000
+    assert page.index("10,000 labels to fix: label 0, ") < page.index("<h2>")
+    for rest in ("9,980 more labels to fix", "9,970 more labels", "9,980 more pairs"):
+        assert f"and {rest};" in page
+    shares = [float(x) for x in re.findall(r"([\d.]+) %<span class=\"bar\"", page)][:30]
+    assert shares[0] == 100
+    assert shares == sorted(shares, reverse=True)
+    assert "href" not in page.replace("xlink:href", "")
+
+
+def test_every_rule_is_drawn_and_the_best_are_named(space: tuple) -> None:
+    service, _, queries, truth = space
+    found = service.evaluate("s", queries, truth, draws=0)
+    for correcting in (False, True):
+        shares = winners(found, correcting=correcting)
+        assert sum(shares.values()) == pytest.approx(1)
+        assert all(rule.endswith("_star") == correcting for rule in shares)
+        for coverage in (0.2, 0.5, 0.9):
+            risks = {
+                rule.rule: np.interp(coverage, *np.array(rule.curve).T)
+                for rule in found.rules
+                if rule.rule.endswith("_star") == correcting
+            }
+            assert min(risks[rule] for rule in shares) == min(risks.values())
+    plot = risk_coverage(found)
+    drawn = [rule.rule for rule in found.rules if f">{rule.rule}<" in plot]
+    assert {"msp", "posterior", *winners(found, correcting=False)} <= set(drawn)
+    assert ">other rules<" in plot
+    alone = service.evaluate("s", queries, truth, draws=0, rules=["posterior_star"])
+    assert winners(alone, correcting=False) == {}
+    page = render_html(alone)
+    assert "<h2>Label by label" not in page
+    assert "No image was labelled wrongly" not in page
 
 
 def test_the_command(space: tuple, tmp_path: Path, cli: Cli) -> None:
@@ -171,6 +229,8 @@ def test_the_command(space: tuple, tmp_path: Path, cli: Cli) -> None:
         "1",
     )
     assert "120 images of 6 labels" in table
+    assert 'href="http://127.0.0.1:8000/#/s/labels/' in (tmp_path / "page.html").read_text("utf-8")
+    assert "add --report" in cli("evaluate", "s", "--page", "http://h/", code=2)
     assert "posterior_star" in table
     assert (tmp_path / "page.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     values = json.loads(

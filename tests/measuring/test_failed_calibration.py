@@ -42,7 +42,7 @@ def test_it_is_never_in_force_and_costs_nothing(home: Path, world: World) -> Non
         assert failed.threshold is None
         assert failed.to_dict()["failed"] is True
         assert (
-            "about 230 accepted images without an error are needed; 27 are available for the proof"
+            "about 230 accepted images without an error are needed; 40 are available for the proof"
             in failed.reason
         )
         after = service.score("s", queries)
@@ -89,7 +89,7 @@ def test_from_the_command_line(home: Path, world: World, tmp_path: Path) -> None
     ):
         done = cli.run(asked[0], space, *asked[1:], code=1)
         assert (done.exit_code, done.stdout) == (1, "")
-        assert "about 2,300 accepted images without an error are needed; 27 are" in done.stderr
+        assert "about 2,300 accepted images without an error are needed; 40 are" in done.stderr
         assert done.stderr.rstrip().endswith(stays)
         assert len(done.stderr.splitlines()) == 1
     done = cli.run(asked[0], "s", *asked[1:], "--json", code=1)

@@ -30,7 +30,9 @@ class Browsing:
         page.on(
             "console",
             lambda message: (
-                self.errors.append(message.text) if message.type in ("error", "warning") else None
+                self.errors.append(f"{message.text} {message.location['url']}")
+                if message.type in ("error", "warning")
+                else None
             ),
         )
         page.on("pageerror", lambda error: self.errors.append(str(error)))
@@ -111,7 +113,12 @@ def demo_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Cli(home)("demo")
     with trustvlm.open(home) as service:
         keeping = service.list_calibrations("digits")[0]
-        service.recalibrate("digits", may_correct=True)
+        service.recalibrate(
+            "digits",
+            rule="trustvlm_star",
+            params={"lambda": 3.0, "temperature": 0.03},
+            may_correct=True,
+        )
         service.remove_calibration("digits", keeping.id)
     return home
 

@@ -79,7 +79,7 @@ def give(seen: Browsing, kind: str, *paths: Path) -> None:
     seen.page.evaluate(_TRANSFER, [kind, images])
 
 
-_LOADED = """
+LOADED = """
 async () => {
   document.activeElement.blur();
   scrollTo(0, 0);
@@ -93,8 +93,17 @@ async () => {
 
 def picture(seen: Browsing, name: str) -> None:
     """A picture from the top of the page, when its images have come."""
-    seen.page.evaluate(_LOADED)
+    seen.page.evaluate(LOADED)
     seen.shot(name)
+
+
+def copied_text(seen: Browsing, button: str) -> str:
+    """What a button puts into the clipboard."""
+    seen.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    seen.page.get_by_role("button", name=button).click()
+    seen.page.locator(".notice").last.wait_for()
+    found: str = seen.page.evaluate("navigator.clipboard.readText()")
+    return found
 
 
 def sideways(seen: Browsing) -> int:

@@ -31,7 +31,7 @@ def test_every_view_opens_from_the_bar(
 ) -> None:
     with browsing(copied(demo_home, tmp_path / "home"), phone=phone, dark=dark) as seen:
         seen.page.goto(seen.address)
-        for view in ("Labels", "Trust", "Search", "Try"):
+        for view in ("Review", "Labels", "Trust", "Search", "Map", "Try"):
             seen.page.get_by_role("link", name=view, exact=True).click()
             seen.page.locator(f"main .view.{view.lower()} h1").wait_for()
             assert seen.page.title() == f"{view} · digits · trustvlm"
@@ -42,6 +42,17 @@ def test_every_view_opens_from_the_bar(
             )
             assert wide == 0, "the page must not scroll sideways"
             seen.shot(f"{view.lower()}{'-phone' if phone else ''}{'-dark' if dark else ''}")
+
+
+def test_the_api_is_a_page_that_asks_nothing_of_other_sites(tmp_path: Path) -> None:
+    trustvlm.open(tmp_path / "home", create=True).close()
+    with browsing(tmp_path / "home") as seen:  # a request to another site is an error
+        seen.page.goto(f"{seen.address}/docs")
+        seen.page.locator(".opblock").first.wait_for(timeout=60_000)
+        seen.page.locator("#operations-about-list_rules button").first.click()
+        seen.page.get_by_role("button", name="Execute").click()
+        seen.page.locator(".responses-table").get_by_text("posterior_star").first.wait_for()
+        seen.shot("docs")
 
 
 def test_the_theme_is_kept(demo_home: Path, tmp_path: Path) -> None:

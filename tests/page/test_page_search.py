@@ -4,13 +4,14 @@ label."""
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from browsing import Browsing, browsing, copied, demo_home
-from page_homes import DIM, NAMES, embedding, give, picture, sideways, vectors
+from page_homes import DIM, NAMES, copied_text, embedding, give, picture, sideways, vectors
 
 import trustvlm
 
@@ -97,7 +98,6 @@ def test_an_image_is_dropped_or_pasted(home: Path, how: str) -> None:
 
 def test_a_text_finds_names_and_images_by_keyboard_alone(home: Path) -> None:
     with browsing(home) as seen:
-        seen.expected = ["422 (Unprocessable"]
         seen.go("digits", "search")
         page = seen.page
         for _ in range(20):
@@ -116,19 +116,18 @@ def test_a_text_finds_names_and_images_by_keyboard_alone(home: Path) -> None:
         page.keyboard.press("Tab")
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.value") == "support"
-        page.keyboard.press("ArrowRight")
-        page.locator(".problem").get_by_text(
-            "Prototypes are compared with verifier embeddings"
+        assert page.locator(".kinds [value=prototype]").is_disabled()
+        page.locator(".reasons").get_by_text(
+            "Labels by their images: they are means of verifier embeddings, which a text cannot be"
         ).wait_for()
-        seen.accessible()
-        picture(seen, "search-refused")
-        page.get_by_role("button", name="Compare it with the labels’ names").click()
+        page.keyboard.press("ArrowRight")  # past what is disabled
+        page.locator(".ranked").wait_for()
         assert shown(seen) == hits(home, "text", 12, text=["a photo of a three."])
         assert shown(seen)[0][0] == "three"
         assert page.locator(".kinds input:checked").get_attribute("value") == "text"
 
 
-def test_without_stored_classifier_embeddings_the_service_says_what_is_missing(home: Path) -> None:
+def test_what_cannot_be_compared_is_disabled_with_the_reason(home: Path) -> None:
     with trustvlm.open(home) as service:
         row = service.get_space("digits")
         service.create_space("bare", classifier=row.classifier, verifier=row.verifier)
@@ -137,28 +136,47 @@ def test_without_stored_classifier_embeddings_the_service_says_what_is_missing(h
             "bare",
             [trustvlm.LabelInput(name, image_vectors=[axes[i]]) for i, name in enumerate("ab")],
         )
-    with browsing(home) as seen:
-        seen.expected = ["422 (Unprocessable"]
-        seen.go("bare", "search")
-        seen.page.get_by_label("Or look for a text").fill("a")
-        seen.page.get_by_role("button", name="Search").click()
-        seen.page.locator(".problem").get_by_text(
-            "has a stored classifier embedding to compare with"
-        ).wait_for(timeout=60_000)
-
-
-def test_an_empty_space_says_that_there_is_nothing_to_find(home: Path) -> None:
-    with trustvlm.open(home) as service:
-        row = service.get_space("digits")
         service.create_space("empty", classifier=row.classifier, verifier=row.verifier)
     with browsing(home) as seen:
+        seen.go("bare", "search")
+        assert seen.page.locator(".kinds input:disabled").count() == 0
+        seen.page.get_by_label("Or look for a text").fill("a")
+        seen.page.get_by_role("button", name="Search").click()
+        seen.page.get_by_text("2 labels nearest to “a”").wait_for(timeout=60_000)
+        seen.page.locator(".reasons").get_by_text(
+            "Support images: a text is compared with classifier embeddings, and none are stored"
+        ).wait_for()
+        assert seen.page.locator(".kinds input:disabled").count() == 2
+        seen.accessible()
+        picture(seen, "search-impossible")
         seen.go("empty", "search")
+        seen.page.locator(".reasons p").nth(2).get_by_text("the space has no labels yet").wait_for()
+        assert seen.page.get_by_label("Or look for a text").is_disabled()
         seen.page.locator(".dropzone input").set_input_files(image_of(home))
-        seen.page.get_by_text("There is no support image to compare with yet.").wait_for()
+        seen.page.get_by_text("Nothing here can be compared with it.").wait_for()
         picture(seen, "search-nothing")
         seen.accessible()
         seen.page.get_by_role("link", name="Labels", exact=True).last.click()
         seen.page.locator("main .view.labels h1").wait_for()
+
+
+def test_a_search_is_copied_as_a_command_that_runs(home: Path) -> None:
+    image = image_of(home)
+    with browsing(home) as seen:
+        seen.go("digits", "search")
+        seen.page.locator(".dropzone input").set_input_files(image)
+        seen.page.locator(".found li").first.wait_for()
+        for text in (None, 'it\'s a "three"; $(nothing)'):
+            if text:
+                seen.page.get_by_label("Or look for a text").fill(text)
+                seen.page.get_by_role("button", name="Search").click()
+                seen.page.get_by_role("heading", name="nearest to “it's").wait_for()
+            command = copied_text(seen, "Copy as curl")
+            run = subprocess.run(
+                ["bash", "-c", f"{command} -sS"], cwd=image.parent, capture_output=True, check=True
+            )
+            answer = json.loads(run.stdout)
+            assert [hit["label"] for hit in answer["hits"]] == shown(seen)[0]
 
 
 def test_a_file_that_is_no_image_is_refused_in_words(home: Path, tmp_path: Path) -> None:
@@ -178,16 +196,18 @@ def test_embeddings_are_searched_with_where_images_cannot_be_encoded(
     home = tmp_path / "home"
     vectors(home)
     with browsing(home, phone=phone, dark=phone) as seen:
-        seen.expected = ["404 (Not Found", "422 (Unprocessable"]
+        seen.expected = ["404 (Not Found"]
         seen.go("vectors", "search")
         page = seen.page
         page.get_by_text("images cannot be encoded here").wait_for()
-        assert page.locator("input[type=file], input[type=search]").count() == 0
+        assert page.locator("input[type=file]").count() == 0
+        assert page.get_by_label("Or look for a text").is_disabled()
+        page.get_by_text("which reads no texts: search with embeddings").wait_for()
         one = embedding(1, 3)
         page.get_by_label("Embedding as JSON").fill(
             json.dumps(one)
         )  # of the verifier, which this search needs
-        page.get_by_role("button", name="Search").click()
+        page.get_by_role("button", name="Search", disabled=False).click()
         page.get_by_text("12 support images nearest to the embedding").wait_for()
         page.locator(".found .none", has_text="no picture").nth(1).wait_for()
         found = page.locator(".found a.label")
@@ -201,13 +221,12 @@ def test_embeddings_are_searched_with_where_images_cannot_be_encoded(
         assert sideways(seen) == 0
         seen.accessible()
         picture(seen, f"search-names-ranked{'-phone' if phone else ''}")
-        kind(seen, "Labels by their names")
-        page.locator(".problem").get_by_text(
-            "Text prototypes are compared with classifier embeddings"
-        ).wait_for()
+        assert page.locator(".kinds [value=text]").is_disabled()
+        page.get_by_text("names are compared with a classifier embedding").wait_for()
         page.get_by_label("Embedding as JSON").fill(json.dumps({"classifier": one}))
-        page.get_by_role("button", name="Search").click()
+        page.get_by_role("button", name="Search", disabled=False).click()
         page.get_by_text(f"{DIM} labels nearest to the embedding").wait_for()
+        assert page.locator(".kinds input:checked").get_attribute("value") == "text"
         assert page.locator(".ranked a.label").first.inner_text() == NAMES[1]
         page.locator(".ranked a.label").first.click()
         assert page.url.endswith("labels/tools%2Fhand%2Fhammer%20%26%20sons")

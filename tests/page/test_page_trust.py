@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 from browsing import Browsing, browsing, copied, demo_home
+from page_homes import picture
 
 import trustvlm
-from trustvlm.selective.risk import risk_upper_bound
 from trustvlm.types.evaluation import Evaluation, RuleOutcome
 
 pytestmark = pytest.mark.browser
@@ -44,9 +44,8 @@ def evaluation(
         current = service.list_calibrations("digits")[0]
         params = {current.rule: current.params}
         truth = [image.parent.name for image in images]
-        return service.evaluate(
-            "digits", trustvlm.Queries(images=images), truth, params=params, items=True, draws=0
-        )
+        queries = service.embed("digits", images).queries  # as the page: split by the embeddings
+        return service.evaluate("digits", queries, truth, params=params, items=True, draws=0)
 
 
 @pytest.fixture
@@ -82,7 +81,7 @@ def drop(seen: Browsing, *paths: Path) -> None:
 def figures(seen: Browsing) -> dict[str, str]:
     return {
         name: seen.page.locator(f".readout dd[data-name={name}]").inner_text()
-        for name in ("coverage", "risk", "bound")
+        for name in ("coverage", "risk", "review")
     }
 
 
@@ -97,9 +96,9 @@ def position(seen: Browsing) -> int:
 def percent(share: float) -> str:
     rounded = str(Decimal(100 * share).quantize(Decimal("0.1"), ROUND_HALF_UP))  # as browsers round
     return (
-        "> 99.9 %"
+        ">99.9 %"
         if share < 1 and rounded == "100.0"
-        else "< 0.1 %"
+        else "<0.1 %"
         if share > 0 and rounded == "0.0"
         else f"{rounded} %"
     )
@@ -114,16 +113,31 @@ def at(evaluation: Evaluation, rule: RuleOutcome, place: int) -> dict[str, str]:
     )
     threshold = np.unique(trust)[::-1][place - 1]
     accepted, errors = int((trust >= threshold).sum()), int((~right[trust >= threshold]).sum())
-    bound = risk_upper_bound(accepted, errors, 0.9)
     return {
         "coverage": percent(accepted / evaluation.images),
         "risk": percent(errors / accepted),
-        "bound": percent(bound),
+        "review": percent(1 - accepted / evaluation.images),
     }
 
 
+def proved(rule: RuleOutcome, place: int) -> bool:
+    """Whether the threshold of a position is one of those that are proved."""
+    assert rule.thresholds is not None
+    low, high = rule.threshold_range or (np.inf, -np.inf)
+    return bool(low <= rule.thresholds[place - 1].threshold <= high)
+
+
+def promise(seen: Browsing, risk: str) -> None:
+    """Ask for another risk; the page measures again."""
+    seen.page.get_by_label("At most wrong, in %").fill(risk)
+    seen.page.get_by_label("At most wrong, in %").press("Enter")
+    seen.page.get_by_role("button", name=f"Calibrate for at most {risk} % wrong").wait_for(
+        timeout=60_000
+    )
+
+
 def moved(rule: RuleOutcome, one: int, other: int) -> tuple[int, int]:
-    """How many items change side between two positions, and how many of these are wrong."""
+    """How many items change their decision between two positions, and how many of these are wrong."""
     assert rule.items is not None
     trust, right = (
         np.array([item.trust for item in rule.items]),
@@ -165,17 +179,20 @@ def test_how_it_looks(
 
 @pytest.mark.flow
 def test_the_threshold_by_keyboard_and_by_mouse(
-    seen: Browsing, folder: Path, evaluation: Evaluation
+    seen: Browsing, folder: Path, evaluation: Evaluation, tmp_path: Path
 ) -> None:
     measure(seen, folder)
     page = seen.page
     rule = evaluation["trustvlm_star"]
+    page.locator(".advanced summary").click()
     assert page.get_by_role("radio", name="trustvlm_star both").is_checked(), (
         "the rule in force is shown first"
     )
     assert rule.thresholds is not None
     handle, last, start = slider(seen), len(rule.thresholds), position(seen)
-    in_force = sum(one.threshold >= 5.580065147173995 for one in rule.thresholds)
+    in_force = sum(
+        one.threshold >= calibrations(tmp_path / "home")[0].threshold for one in rule.thresholds
+    )
     assert abs(start - in_force) <= 1, "it stands where the calibration in force has it"
     assert int(handle.get_attribute("aria-valuemax")) == last
     assert figures(seen) == at(evaluation, rule, start)
@@ -193,17 +210,21 @@ def test_the_threshold_by_keyboard_and_by_mouse(
         assert figures(seen) == at(evaluation, rule, expected)
         assert sides(seen) == moved(rule, start, expected)
         text = handle.get_attribute("aria-valuetext")
-        assert all(figure in text for figure in figures(seen).values())
+        assert all(figures(seen)[name] in text for name in ("coverage", "risk"))
+        assert ("Proved. " in text) == proved(rule, expected)
+        said = page.locator(".readout .proof").inner_text()
+        assert said.startswith("✓ Proved. " if proved(rule, expected) else "✗ Not proved. ")
     wrong = moved(rule, start, last)[1]
     assert page.locator(".moved .badge.bad").count() == min(wrong, 16)
     assert (
         page.locator(".sides .said")
         .inner_text()
-        .startswith(f"Newly accepted: {moved(rule, start, last)[0]} images, ")
+        .startswith(f"From review to accept: {moved(rule, start, last)[0]} images, ")
     )
     handle.press("Home")
-    assert figures(seen) == {"coverage": "0.0 %", "risk": "–", "bound": "–"}
-    assert page.locator(".sides .said").inner_text().startswith("Newly held back: ")
+    assert figures(seen) == {"coverage": "0.0 %", "risk": "–", "review": "100.0 %"}
+    assert page.get_by_role("button", name="Use this threshold").is_disabled()
+    assert page.locator(".sides .said").inner_text().startswith("From accept to review: ")
     # By mouse: to 60 % of the coverage, and on to 85 %.
     plot = page.locator(".curve")
     plot.scroll_into_view_if_needed()
@@ -221,7 +242,7 @@ def test_the_threshold_by_keyboard_and_by_mouse(
     page.mouse.up()
     page.mouse.move(across(0.3), box["y"] + 150)
     assert position(seen) == place, "it stays where it was let go"
-    page.get_by_role("button", name="Compare from here").click()
+    page.get_by_role("button", name="Compare with this threshold").click()
     assert sides(seen) == (0, 0)
     handle.press("ArrowRight")
     assert sides(seen) == moved(rule, place, place + 1)
@@ -245,12 +266,15 @@ def test_the_table_says_what_the_curve_says(
         row.locator("td").all_inner_texts() for row in seen.page.locator(".as-table tbody tr").all()
     ]
     assert len(rows) >= 15
-    for coverage, _, accepted, wrong, risk, most in rows:
+    for coverage, _, accepted, wrong, risk, shown in rows:
         one = by_accepted[int(accepted)]
         assert int(wrong) == one.errors
         assert coverage == percent(one.accepted / evaluation.images)
         assert risk == percent(one.errors / one.accepted)
-        assert most == percent(one.risk_bound)
+        shows_proof = shown in ("yes", "in use")
+        assert shows_proof == proved(rule, rule.thresholds.index(one) + 1)
+        assert shows_proof or shown.startswith("no: ")
+        assert (shown == "no: more than 5 % wrong") == (one.errors > 0.05 * one.accepted)
 
 
 @pytest.mark.flow
@@ -260,12 +284,11 @@ def test_calibrating_puts_a_promise_into_force_and_it_can_be_taken_back(
     home, page = tmp_path / "home", seen.page
     before = calibrations(home)
     measure(seen, folder)
-    page.get_by_label("At most wrong, in %").fill("10")
+    promise(seen, "10")
     page.get_by_label("this one: trustvlm_star").check()
     page.get_by_role("button", name="Calibrate for at most 10 % wrong").click()
-    page.locator(".calibrate .outcome").get_by_text(
-        "It is in force now, and marked ◆ on the curve."
-    ).wait_for(timeout=60_000)
+    page.locator(".calibrate .good-news").get_by_text("In use now.").wait_for(timeout=60_000)
+    page.locator(".bench .about").get_by_text("from the stored images").wait_for(timeout=60_000)
     made = calibrations(home)
     assert len(made) == len(before) + 1
     assert (made[0].max_risk, made[0].confidence, made[0].rule, made[0].images) == (
@@ -275,11 +298,11 @@ def test_calibrating_puts_a_promise_into_force_and_it_can_be_taken_back(
         10 * EACH,
     )
     assert dict(made[0].params) == dict(before[0].params)
-    assert (
-        page.locator(".in-force .promise-text")
-        .inner_text()
-        .startswith("Of what is accepted, at most 10 % is wrong, with 90 % confidence.")
+    share = round(100 * made[0].coverage)
+    assert page.locator(".trust-now .headline").inner_text() == (
+        f"You can accept {share} % automatically; at most 10 % of these are wrong (90 % confidence)."
     )
+    assert f"The other {100 - share} % need review." in page.locator(".trust-now").inner_text()
     assert page.locator(".calibrations li").count() == 2
     diamond = page.locator(".curve .diamond")
     assert diamond.count() == 1
@@ -289,13 +312,67 @@ def test_calibrating_puts_a_promise_into_force_and_it_can_be_taken_back(
     seen.accessible()
     page.evaluate("scrollTo(0, 0)")
     seen.shot("trust-calibrated")
+    page.locator(".calibrations summary").first.click()
     page.get_by_role("button", name=f"Take calibration {made[0].id} back").click()
     page.get_by_role("dialog").wait_for()
     seen.accessible()
     seen.shot("trust-take-back")
     page.get_by_role("button", name="Take it back").click()
-    page.locator(".in-force").get_by_text("at most 5 % is wrong").wait_for()
+    page.locator(".trust-now .headline").get_by_text("at most 5 %").wait_for()
     assert [one.id for one in calibrations(home)] == [before[0].id]
+
+
+@pytest.mark.flow
+def test_a_threshold_of_ones_own_is_proved_or_refused(
+    seen: Browsing, folder: Path, tmp_path: Path
+) -> None:
+    """By keyboard only, from the folder to the verdict of an image that changed side."""
+    home, page = tmp_path / "home", seen.page
+    with trustvlm.open(home) as service:
+        before = service.list_calibrations("digits")
+        refused = service.recalibrate("digits", threshold=0.0)
+    assert refused.failed
+    measure(seen, folder)
+    handle, use = slider(seen), page.get_by_role("button", name="Use this threshold")
+    assert use.is_disabled(), "it stands at the threshold in force"
+    for _ in range(3):
+        handle.press("ArrowLeft")
+    page.locator(".readout .proof.proved").wait_for()
+    use.press("Enter")
+    page.locator(".bench .good-news").get_by_text("Proved, and in use now.").wait_for(
+        timeout=60_000
+    )
+    mine = calibrations(home)[0]
+    assert mine.threshold == mine.asked_threshold
+    assert mine.rule == before[0].rule
+    page.locator(".bench .about").get_by_text("from the stored images").wait_for(timeout=60_000)
+    assert (
+        page.locator(".trust-now .headline")
+        .inner_text()
+        .startswith(f"You can accept {round(100 * mine.coverage)} % automatically; at most 5 %")
+    )
+    assert "this threshold was chosen by hand" in page.locator(".trust-now").inner_text()
+    slider(seen).press("PageUp")
+    tiles = page.locator(".moved a.picture")
+    tiles.first.locator("img").wait_for()
+    items = page.locator(".calibrations li")
+    assert items.count() == 3
+    items.first.locator("summary").press("Enter")
+    details = items.first.locator("dl").inner_text()
+    assert "chosen by hand" in details
+    assert "240: 240 to prove" in details
+    assert "failed" in items.nth(1).inner_text()
+    items.nth(1).locator("summary").press("Enter")
+    share = percent(refused.errors / refused.accepted)
+    assert (
+        f"At this threshold {refused.errors} of the {refused.accepted} accepted test images are wrong"
+        f" ({share})." in items.nth(1).locator("dl").inner_text()
+    )
+    seen.accessible()
+    picture(seen, "trust-used")
+    address = tiles.first.get_attribute("href")
+    tiles.first.press("Enter")
+    page.wait_for_url(f"**/{address}")
 
 
 def test_too_few_images_are_told_how_many_would_do(
@@ -309,18 +386,16 @@ def test_too_few_images_are_told_how_many_would_do(
         shutil.copy(image, few / image.parent.name)
     measure(seen, few)
     seen.page.get_by_role("button", name="Calibrate for at most 5 % wrong").click()
-    seen.page.get_by_text("No promise could be proved:").wait_for(timeout=60_000)
+    seen.page.get_by_text("No threshold could be proved:").wait_for(timeout=60_000)
     made = calibrations(tmp_path / "home")[0]
     assert made.threshold is None
     assert made.needed
     seen.page.locator(".calibrate .warn").get_by_text(
         f"about {made.needed:,} more would do"
     ).wait_for()
-    seen.page.locator(".calibrate .warn").get_by_text(
-        "The calibration in force stays in force."
-    ).wait_for()
+    seen.page.locator(".calibrate .warn").get_by_text("The threshold in use stays.").wait_for()
     seen.page.locator(".calibrations li").first.get_by_text("failed", exact=True).wait_for()
-    seen.page.locator(".in-force").get_by_text("at most 5 % is wrong").wait_for()
+    seen.page.locator(".trust-now .headline").get_by_text("at most 5 %").wait_for()
     seen.accessible()
     seen.page.evaluate("scrollTo(0, 0)")
     seen.shot("trust-too-few")
@@ -338,31 +413,38 @@ def test_stored_images_are_measured_and_recalibrate_what_is_stale(
     with browsing(home) as seen:
         seen.go("digits", "trust")
         page = seen.page
-        page.locator(".in-force .badge").get_by_text("stale").wait_for()
-        page.get_by_text("The space has changed since (revision 10, now 11)").wait_for()
-        assert "at most" not in page.locator(".in-force").inner_text()
-        assert "promises nothing now" in page.locator(".calibrations li").inner_text()
+        page.locator(".trust-now .badge").get_by_text("in use, out of date").wait_for()
+        page.get_by_text("Labels or support images changed after this calibration").wait_for()
+        assert "at most" not in page.locator(".trust-now").inner_text()
+        assert "promised: at most 5 % wrong" in page.locator(".calibrations li").inner_text()
         seen.accessible()
         seen.shot("trust-stale")
         page.get_by_role("button", name="Measure on the stored images").click()
         page.locator(".bench .curve svg path.main").wait_for(state="attached", timeout=60_000)
         assert (
-            page.locator(".bench > .quiet")
+            page.locator(".bench .about")
             .inner_text()
             .startswith(f"{stored} images of 10 labels, from the stored images.")
         )
         slider(seen).press("PageDown")
-        names = page.locator(".moved .none").all_inner_texts()
-        assert names
-        assert set(names) <= {item.source.split("/")[-1] for item in kept}
+        tiles = page.locator(".moved a.picture")
+        names = {tile.get_attribute("aria-label") for tile in tiles.all()}
+        assert names <= {f"Verdict on {item.source.split('/')[-1]}" for item in kept}
+        shown = tiles.first.locator("img")
+        shown.wait_for()
+        assert shown.evaluate("(image) => image.decode().then(() => image.naturalWidth)") > 8
+        numbers = {item.observation for item in kept}
+        address = tiles.first.get_attribute("href")
+        assert address.startswith("#/digits/try/observation/")
+        assert int(address.rpartition("/")[2]) in numbers
         seen.accessible()
         seen.shot("trust-stored")
-        page.get_by_role("button", name="Recalibrate on the stored images").click()
-        page.locator(".in-force .badge").get_by_text("up to date").wait_for(timeout=60_000)
+        page.get_by_role("button", name="Recalibrate").click()
+        page.locator(".trust-now .badge").get_by_text("up to date").wait_for(timeout=60_000)
         assert calibrations(home)[0].revision == 11
-        page.get_by_label("At most wrong, in %").fill("20")
+        promise(seen, "20")
         page.get_by_role("button", name="Calibrate for at most 20 % wrong").click()
-        page.locator(".in-force").get_by_text("at most 20 % is wrong").wait_for(timeout=60_000)
+        page.locator(".trust-now .headline").get_by_text("at most 20 %").wait_for(timeout=60_000)
         assert calibrations(home)[0].max_risk == 0.2
 
 
@@ -384,7 +466,7 @@ def test_folders_that_are_no_labels_and_files_that_are_no_images(
     seen.shot("trust-unknown-folder")
     page.get_by_role("button", name="Measure on them").click()
     page.locator(".bench").wait_for(timeout=60_000)
-    assert page.locator(".bench > .quiet").inner_text().startswith(f"{EACH} images of 1 label,")
+    assert page.locator(".bench .about").inner_text().startswith(f"{EACH} images of 1 label,")
     page.get_by_text("1 file could not be read").click()
     page.locator(".failures").get_by_text("broken.png: ").wait_for()
     page.locator(".measure input[type=file]").set_input_files(mixed)
@@ -415,9 +497,7 @@ def test_a_folder_can_be_dropped(seen: Browsing, folder: Path) -> None:
     page.get_by_text(f"{2 * EACH} images in 2 sub-folders.").wait_for()
     page.get_by_role("button", name="Measure on them").click()
     page.locator(".bench").wait_for(timeout=60_000)
-    assert (
-        page.locator(".bench > .quiet").inner_text().startswith(f"{2 * EACH} images of 2 labels,")
-    )
+    assert page.locator(".bench .about").inner_text().startswith(f"{2 * EACH} images of 2 labels,")
     drop(seen, next(folder.glob("one/*.png")))
     page.get_by_text("There are no sub-folders with images in it").wait_for()
 
@@ -441,7 +521,7 @@ def test_of_a_folder_that_is_too_large_some_are_drawn(
         page.get_by_role("button", name="Measure on them").click()
         page.locator(".bench").wait_for(timeout=60_000)
         assert (
-            page.locator(".bench > .quiet").inner_text().startswith(f"{drawn} images of 10 labels,")
+            page.locator(".bench .about").inner_text().startswith(f"{drawn} images of 10 labels,")
         )
 
 
@@ -474,8 +554,9 @@ def test_spaces_of_embeddings_and_without_a_promise(tmp_path: Path) -> None:
         )
     with browsing(tmp_path / "home", phone=True) as seen:
         seen.go("vectors", "trust")
-        seen.page.get_by_role("heading", name="No promise yet").wait_for()
+        seen.page.get_by_role("heading", name="Nothing is accepted automatically yet.").wait_for()
         seen.page.get_by_text("trustvlm calibrate vectors --vectors FILE.npz").wait_for()
+        seen.page.get_by_text("at least 46 are needed; about 300 are a good start").wait_for()
         assert seen.page.get_by_role("button", name="Measure on the stored images").is_disabled()
         seen.accessible()
         seen.shot("trust-embeddings-phone")
@@ -534,3 +615,62 @@ def test_folders_as_people_have_them(seen: Browsing, folder: Path, tmp_path: Pat
     page.get_by_text("“test”, “train”: parts of a data set, not labels.").first.wait_for()
     drop(seen, parts / "test")
     page.get_by_text(f"{EACH} images in 1 sub-folder.").wait_for()
+
+
+@pytest.fixture
+def keeping(demo_home: Path, tmp_path: Path) -> Path:
+    """The demo's home with a calibration that keeps the classifier's labels. Its rule's trust is a
+    probability."""
+    home = copied(demo_home, tmp_path / "keeping")
+    with trustvlm.open(home) as service:
+        made = service.recalibrate("digits", rule="posterior", may_correct=False)
+    assert made.rule == "posterior"
+    return home
+
+
+def stored_measured(seen: Browsing) -> None:
+    seen.go("digits", "trust")
+    seen.page.get_by_role("button", name="Measure on the stored images").click()
+    seen.page.locator(".bench .curve svg path.main").wait_for(state="attached", timeout=60_000)
+
+
+def test_a_threshold_that_new_answers_refute_is_not_saved(keeping: Path) -> None:
+    before = calibrations(keeping)
+    with browsing(keeping) as seen:
+        stored_measured(seen)
+        page = seen.page
+        slider(seen).press("ArrowLeft")
+        for _ in range(30):
+            if page.locator(".readout .proof.proved").count():
+                break
+            slider(seen).press("ArrowLeft")
+        images = sorted((keeping / "images" / "held-out" / "one").iterdir())
+        with trustvlm.open(keeping) as service:  # meanwhile others say that these are no "one"
+            service.feedback("digits", images, ["two"] * len(images), sampling="random")
+        page.get_by_role("button", name="Use this threshold").click()
+        refused = page.locator(".bench .warn")
+        refused.get_by_text("Not saved: at this threshold").wait_for(timeout=60_000)
+        made = calibrations(keeping)[0]
+        assert made.failed
+        assert f"{made.errors} of the {made.accepted} accepted" in refused.inner_text()
+        assert "The threshold in use stays." in refused.inner_text()
+        now = page.locator(".trust-now")
+        now.get_by_role("heading", name="The promise is broken.").wait_for()
+        now.get_by_text("accepted images whose label became known are wrong").wait_for()
+        assert "run '" not in now.inner_text()
+        assert "at most 5 % of these are wrong" not in now.inner_text()
+        seen.accessible()
+        picture(seen, "trust-not-saved")
+    assert [one.id for one in calibrations(keeping)[1:]] == [one.id for one in before]
+
+
+def test_where_accepting_everything_is_proved_no_lowest_threshold_is_named(keeping: Path) -> None:
+    with trustvlm.open(keeping) as service:
+        service.recalibrate("digits", rule="posterior", may_correct=False, max_risk=0.2)
+    with browsing(keeping) as seen:
+        seen.go("digits", "trust")
+        seen.page.locator(".calibrations summary").first.click()
+        facts = seen.page.locator(".calibrations dl").first.inner_text()
+        assert "Every threshold up to " in facts, facts
+        assert "∞" not in facts
+        assert "e+" not in facts

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.stats import binom
 
 import trustvlm
 from trustvlm.demo.data import ELEVENTH, LABELS, SUPPORTS, crops, digits_split, draw, label_images
@@ -135,8 +136,8 @@ def test_the_demo_calibrates_and_writes_a_report(demo: Demo):
     kept = demo.result.kept
     assert kept.calibration.threshold is not None
     assert 0 < kept.accepted <= kept.images
-    assert kept.wrong <= 0.05 * kept.accepted
-    assert demo.result.report.read_text(encoding="utf-8").count("<svg") == 4
+    assert binom.sf(kept.wrong - 1, kept.accepted, 0.05) > 0.05, "nothing against the promise"
+    assert demo.result.report.read_text(encoding="utf-8").count("<svg") == 3
 
 
 def test_the_extremes_are_ordered_and_have_evidence_of_both_sides(demo: Demo):
@@ -144,8 +145,12 @@ def test_the_extremes_are_ordered_and_have_evidence_of_both_sides(demo: Demo):
     assert len(most) == len(least) == 5
     trusts = [case.trust for case in (*least, *reversed(most))]
     assert trusts == sorted(trusts)
+    chances = [case.probability for case in (*least, *reversed(most))]
+    assert None not in chances
+    assert chances == sorted(chances)
+    assert {case.decision for case in most} == {"accept"}
+    assert "accept" not in {case.decision for case in least}
     for case in (*most, *least):
-        assert case.trust == pytest.approx(case.text_confidence + case.image_similarity, abs=1e-6)
         for label, neighbours in (
             (case.label, case.evidence.label),
             (case.rival, case.evidence.rival),
@@ -173,6 +178,8 @@ def test_the_output_tells_of_every_label_rule_and_next_command(demo: Demo):
         assert f"\n{rule} " in text
     for case in (*demo.result.most_trusted, *demo.result.least_trusted):
         assert case.image.name in text
+    made = demo.result.kept.calibration.id
+    assert f"The 5 most trusted (probability: calibration {made}; ! =" in text
     assert [command[3] for command in _commands(demo)] == [
         "score",
         "search",

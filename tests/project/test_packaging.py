@@ -76,28 +76,22 @@ def test_wheel_finds_its_recipes_and_migrations(installed: Path, tmp_path: Path)
     recipes = trustvlm(installed, tmp_path, "index", "list")
     assert "flat" in recipes
     assert "flat-fp16" in recipes
-    assert "0009" in trustvlm(
-        installed, tmp_path, "--home", str(tmp_path / "home"), "db", "current"
-    )
-    trustvlm(
-        installed,
-        tmp_path,
-        "--home",
-        str(tmp_path / "home"),
-        "space",
-        "create",
-        "s",
-        "--classifier",
-        "precomputed:8",
-    )
-    assert "0009" in trustvlm(
-        installed, tmp_path, "--home", str(tmp_path / "home"), "db", "current"
-    )
+    newest = max(path.name for path in (ROOT / "migrations" / "versions").glob("[0-9]*.py"))
+    schema = newest.partition("_")[0]
+    home = ("--home", str(tmp_path / "home"))
+    assert schema in trustvlm(installed, tmp_path, *home, "db", "current")
+    trustvlm(installed, tmp_path, *home, "space", "create", "s", "--classifier", "precomputed:8")
+    assert trustvlm(installed, tmp_path, *home, "db", "current").count(schema) == 2
 
 
 def test_wheel_holds_typing_marker_and_demo_models(installed: Path) -> None:
     assert (installed / "trustvlm" / "py.typed").is_file()
     assert list((installed / "trustvlm" / "demo" / "models").rglob("*.safetensors"))
+
+
+def test_wheel_installs_the_unit_of_systemd(installed: Path) -> None:
+    unit = installed / "share" / "systemd" / "system" / "trustvlm.service"
+    assert unit.read_bytes() == (ROOT / "docs" / "trustvlm.service").read_bytes()
 
 
 def test_source_distribution_holds_everything_that_is_needed(built: Path) -> None:

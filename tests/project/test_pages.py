@@ -28,8 +28,11 @@ SERVICE = "http://127.0.0.1:8000"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # In the order in which a reader would follow them: later pages use homes of earlier ones.
 FOLLOWED = ("docs/tutorial.md", "docs/labels.md", "docs/encoders.md", "README.md")
-WITH_PYTHON = ("README.md", "docs/arrays.md", "docs/client.md")
+WITH_PYTHON = ("README.md", "docs/arrays.md", "docs/client.md", "docs/notebook.md")
 MOST_WORDS = 900
+MOST_BYTES = 60_000
+"""Of a picture of the page, which `make pictures` takes."""
+PICTURE = re.compile(r"!\[([^\]]*)\]\(([^)]+)\)")
 
 
 def blocks(language: str, page: str) -> list[str]:
@@ -123,12 +126,23 @@ def test_the_lines_of_the_service_are_answered(reader: Reader) -> None:
             )
             assert done.returncode == 0, (line, done.stdout)
             assert {"revision", "labels"} & set(json.loads(done.stdout))
-        kite = httpx.get(f"{address}/v1/spaces/digits/labels/kite").json()
+        kite = httpx.get(f"{address}/v1/spaces/digits/labels/kite", timeout=60).json()
         assert kite["support_count"] == 1
 
 
 def test_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= MOST_WORDS
+
+
+def test_pictures_are_small_shown_and_described() -> None:
+    shown = {
+        Path(file).name: words
+        for page in PAGES
+        for words, file in PICTURE.findall(page.read_text(encoding="utf-8"))
+    }
+    for file in sorted((ROOT / "docs" / "pictures").glob("page-*.png")):
+        assert file.stat().st_size <= MOST_BYTES, file.name
+        assert len(shown[file.name]) > 20, f"{file.name} needs a description"
 
 
 FILE = re.compile(r"\b(?:trustvlm|tests|benchmarks|indexes|migrations|docs)/[\w/.*-]*\w/?")
@@ -138,6 +152,16 @@ FILE = re.compile(r"\b(?:trustvlm|tests|benchmarks|indexes|migrations|docs)/[\w/
 def test_files_that_a_page_names_exist(page: Path) -> None:
     named = set(FILE.findall(page.read_text(encoding="utf-8")))
     assert not [name for name in named if not list(ROOT.glob(name.rstrip("/")))]
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("docs/tutorials/*.ipynb")), ids=lambda p: p.stem)
+def test_notebooks_are_stored_without_outputs_and_are_on_the_site(path: Path) -> None:
+    """`make docs` runs them, and fails where a cell does."""
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert code
+    assert not [cell for cell in code if cell["outputs"] or cell["execution_count"]]
+    assert f"tutorials/{path.stem}.md" in (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
 
 
 def test_the_python_reference_has_every_public_name() -> None:

@@ -20,7 +20,7 @@ CODES = {
         "review"
     ),
 }  # fmt: skip
-SHARES_OF_TRUST = ("posterior", "posterior_star", "knn", "trustvlm_star")
+SHARES_OF_TRUST = ("posterior", "posterior_star", "lda", "lda_star", "knn", "trustvlm_star")
 
 
 def images_of(world: World, count: int, seed: int, noise: float = 1.0) -> tuple[Queries, list[str]]:
@@ -93,7 +93,9 @@ def test_codes_of_plain_cases(service: trustvlm.TrustService, world: World) -> N
     np.testing.assert_array_equal(
         before.probability.astype(float), before.trust
     )  # the rule's own: q
-    assert list(service.score("s", one, rule="trustvlm").probability) == [None, None]
+    assert before.probability_source == "rule"
+    without = service.score("s", one, rule="trustvlm")
+    assert (list(without.probability), without.probability_source) == ([None, None], None)
     labelled, truth = images_of(world, 400, 5, noise=0.4)
     truth = [
         "shore" if name == "beach" and i % 2 else name for i, name in enumerate(truth)
@@ -136,6 +138,8 @@ def test_a_copy_of_another_labels_support_image_is_a_reason_of_its_own(
             assert [row["label"] for row in rows] == ["beach"] * 3
             assert (rows[0]["decision"], rows[0]["reason_code"]) == ("review", "copy_of_other")
             assert "a support image of 'airport'" in rows[0]["reason"]
+            assert rows[0]["probability"] is None  # which of the two labels is wrong is not known
+            assert all(0 < row["probability"] <= 1 for row in rows[1:])
             assert [row["reason_code"] for row in rows[1:]] == [
                 "accepted" if calibrate else "not_calibrated"
             ] * 2
@@ -170,8 +174,15 @@ def test_a_stale_calibration_promises_nothing(service: trustvlm.TrustService, wo
     queries = Queries(
         np.vstack([world.text[0], new.text[0]]), np.vstack([world.images[0], new.images[0]])
     )
-    assert None not in service.score("s", queries).probability
+    calibrated = service.score("s", queries)
+    assert None not in calibrated.probability
+    assert calibrated.probability_source == "calibration"
     service.register("s", new.inputs(5))
+    stale = service.score("s", queries)
+    assert stale.probability_source is None
+    assert repr(stale).split("\n")[1] == (
+        "no probability: calibration 1 is stale since revision 2; run 'trustvlm recalibrate SPACE'"
+    )
     known, unseen = service.score("s", queries).rows()
     assert (known["label"], known["decision"], known["probability"]) == ("airport", "accept", None)
     assert known["reason"].endswith("run 'trustvlm recalibrate s'")

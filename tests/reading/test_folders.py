@@ -304,7 +304,9 @@ def test_a_folder_without_sub_folders(tmp_path: Path) -> None:
     assert "found 3 images directly in it; --label NAME registers them as one label" in message(
         tmp_path
     )
-    assert message(tmp_path, "measure").endswith("found 3 images directly in it")
+    assert "found 3 images directly in it; move them into sub-folders, or name them" in message(
+        tmp_path, "measure"
+    )
     assert "this is a file" in message(tmp_path / "1.png")
     (tmp_path / "none" / "cat").mkdir(parents=True)
     assert "found no images in its sub-folders (cat)" in message(tmp_path / "none")

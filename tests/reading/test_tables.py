@@ -18,17 +18,19 @@ from rich.cells import cell_len
 from terminal import on_terminal, plain, stdout_on_terminal
 
 from trustvlm.cli import commands, main
+from trustvlm.cli.commands.score import VERDICTS
 from trustvlm.cli.printing.formats import Column
 from trustvlm.system.terminal_table import Shape, Table, ending, wrapped
 
 WIDTHS = (60, 80, 100)
 STAY = {
     "label",
+    "probability",
     "other label",
     "decision",
     "rule",
     "space",
-    "standing",
+    "image evidence",
     "state",
     "threshold",
     "problem",
@@ -192,6 +194,30 @@ def test_a_command_at_a_width(
         assert not STAY & set(missing[2].split(", "))
 
 
+@pytest.mark.parametrize(
+    ("width", "details"),
+    [(60, []), (80, ["trust", "rival"]), (100, ["trust", "image sim.", "nearest", "rival"])],
+)
+def test_verdicts_lead_with_the_decision_at_a_width(width: int, details: list[str]) -> None:
+    values = {
+        "source": SOURCE, "decision": "unknown", "probability": 1.0, "label": "seven",
+        "corrected_from": None, "stale_since": None, "reason_code": "unknown", "agrees": False,
+        "reason": "unknown: the image is close to no prototype", "calibration_id": 1,
+        "nearest_prototype": "nine", "rival": "nine", "rival_trust": 0.5, "unverified": False,
+        "trust": 1.0, "text_confidence": 1.0, "image_similarity": 0.5,
+    }  # fmt: skip
+    shapes = [Shape(one.title, one.right, one.rank, one.narrow) for one in VERDICTS]
+    lines = Table(shapes, width).lines([[one.text(values) for one in VERDICTS]])
+    heading, _, first, *more = map(str, lines)
+    leading = ["source", "decision", "probability", "label", "note"]
+    assert re.split(r"  +", heading) == [*leading, *details]
+    assert re.split(r"  +", first)[1:4] == ["unknown", ">99.9 %", "seven"]
+    said = " ".join([first, *more])
+    assert "the image" in said
+    assert "prototype" in said
+    assert max(map(len, (heading, first, *more))) <= width
+
+
 def test_decisions_are_whole_on_a_real_terminal_without_columns(home: Cli, tmp_path: Path) -> None:
     command = [
         *COMMAND,
@@ -209,8 +235,8 @@ def test_decisions_are_whole_on_a_real_terminal_without_columns(home: Cli, tmp_p
         if line.startswith(("label ", "decision "))
     ]
     assert [word for word, _ in pairs] == [
-        "label",
         "decision",
+        "label",
     ] * 8  # too narrow for a table: a block for each image
     assert all(rest in NAMES for word, rest in pairs if word == "label")
     assert {rest.strip() for word, rest in pairs if word == "decision"} <= {
@@ -224,7 +250,7 @@ def test_a_pipe_cuts_nothing(home: Cli, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("COLUMNS", "60")
     piped = home.run("score", "s", "--vectors", home.home.parent / "queries.npz")
     assert piped.stderr == ""
-    assert len(piped.stdout.splitlines()) == 9
+    assert len(piped.stdout.splitlines()) == 10
     assert all(SOURCE.format(i) in piped.stdout for i in range(8))
 
 
@@ -243,7 +269,7 @@ def test_what_a_narrow_table_does_in_its_order() -> None:
     ]
     at = {
         width: [str(line) for line in Table(shapes, width).lines([row])]
-        for width in (100, 80, 58, 46, 40)
+        for width in (100, 80, 58, 46, 35, 34)
     }
     assert (
         at[100][2]
@@ -259,12 +285,17 @@ def test_what_a_narrow_table_does_in_its_order() -> None:
         "                             to no prototype",
     ]
     assert at[46][0].split() == ["source", "label", "note"]
-    assert at[40] == [
-        "source  …otos/of/the/summer/beach_01.jpg",
+    assert at[35][2:5] == [
+        "…each_01.jpg  beach  unknown: the",
+        "                     image is close",
+        "                     to no",
+    ]
+    assert at[34] == [
+        "source  …f/the/summer/beach_01.jpg",
         "label   beach",
         "number  0.1234",
-        "note    unknown: the image is close to",
-        "        no prototype",
+        "note    unknown: the image is",
+        "        close to no prototype",
     ]
 
 

@@ -100,7 +100,7 @@ def test_spaces(verbs: Any) -> None:
         lambda: list(verbs.list_labels("s")),
     ):
         assert (
-            "no space 's' (there is no space yet: run 'trustvlm space create'); it is removed"
+            "no space 's' (there is no space yet: run 'trustvlm space create NAME'); it is removed"
             in refused(NotFound, call)
         )
     assert "removed" not in refused(NotFound, lambda: verbs.remove_space("t"))

@@ -15,6 +15,8 @@ from served_client import application, client_of
 import trustvlm
 from trustvlm import LabelInput, Queries
 
+pytestmark = pytest.mark.both_back_ends
+
 TEXT = {
     "sofa": [1.0, 0.0, 0.0, 0.0],
     "couch": [0.95, 0.3, 0.0, 0.0],

@@ -357,6 +357,7 @@ def test_a_snapshot_that_is_being_written_while_a_purge_runs(
         assert not traces(home, {"image": secret, "prototype": prototype})
 
 
+@pytest.mark.both_back_ends
 def test_undo_works_until_the_purge(home: Path) -> None:
     with trustvlm.open(home) as service:
         before = service.score("space", queries())

@@ -9,6 +9,8 @@ from worlds import IMAGE_DIM, TEXT_DIM, World, assert_same_verdicts, make_space
 import trustvlm
 from trustvlm import LabelInput, Queries
 
+pytestmark = pytest.mark.both_back_ends
+
 
 def prototypes(service: trustvlm.TrustService, space: str, names: list[str]) -> np.ndarray:
     """Each label's similarity to fixed probes, to the last bit that float32 holds: equal prototypes
@@ -42,6 +44,7 @@ def test_result_counts_what_happened(service: trustvlm.TrustService, world: Worl
     ]
 
 
+@pytest.mark.both_back_ends(slow=True)
 def test_any_order_gives_the_same_bits_and_verdicts(
     service: trustvlm.TrustService, world: World
 ) -> None:

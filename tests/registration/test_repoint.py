@@ -83,8 +83,8 @@ def test_the_way_forward_works_and_nothing_becomes_stale(
     said = cli("score", "s", picture, code=5)
     assert "cannot be opened any more" in said
     assert (
-        "if its files moved, say where they are: trustvlm space repoint s --verifier "
-        "timm:MODEL@/path/to/weights" in said
+        "if its files moved, say where they are: 'trustvlm space repoint s --verifier "
+        "timm:MODEL@/path/to/weights'" in said
     )
     with trustvlm.open(cli.home) as service:
         before, (calibration,) = service.get_space("s"), service.list_calibrations("s")

@@ -56,19 +56,20 @@ def brute_force(raw: np.ndarray, owner: np.ndarray) -> dict[str, float]:
         if (owner == owner[i]).sum() > 1:
             rows.append((similarity, at))
             own.append(similarity[at])
+    told_apart = all(similarity[at] == similarity.max() for similarity, at in rows)
+    smoothing = 1 / (len(rows) + 2) if told_apart else 0.0
     table = []
     for tau in TAUS:
         likelihood = []
         for similarity, at in rows:
             scaled = similarity / tau
-            likelihood.append(
-                scaled[at] - scaled.max() - math.log(np.exp(scaled - scaled.max()).sum())
-            )
+            log_p = scaled - scaled.max() - math.log(np.exp(scaled - scaled.max()).sum())
+            likelihood.append((1 - smoothing) * log_p[at] + smoothing * np.delete(log_p, at).max())
         table.append(np.array(likelihood))
     means = np.array([likelihood.mean() for likelihood in table])
     at = int(np.flatnonzero(means == means.max())[-1])
     return {
-        "tau": 1.5 * TAUS[at],
+        "tau": min(1.5 * TAUS[at], 0.08 if told_apart else math.inf),
         "gain": means[at] + math.log(len(ids)),
         "gain_error": table[at].std(ddof=1) / math.sqrt(len(rows)),
         "imputed": (np.mean(own) + np.mean(other)) / 2,

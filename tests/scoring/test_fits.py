@@ -4,19 +4,23 @@ and large spaces."""
 from __future__ import annotations
 
 import shutil
-import sqlite3
 import time
-from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from raw_sql import run_sql
+from thresholds import set_thresholds
 from worlds import IMAGE_DIM, TEXT_DIM, World, assert_same_verdicts, make_space
 
 import trustvlm
 from trustvlm import LabelInput, Queries
-from trustvlm.service.memory import background_fit, support_fit
+from trustvlm.service.memory import support_fit
+from trustvlm.service.memory.thresholds import Thresholds
+
+pytestmark = pytest.mark.both_back_ends
 
 BARE = Queries(np.ones(TEXT_DIM), np.ones(IMAGE_DIM))
 
@@ -28,6 +32,7 @@ def assumed(service: trustvlm.TrustService) -> float:
     return float(verdict.trust[0])
 
 
+@pytest.mark.both_back_ends(slow=True)
 @pytest.mark.parametrize(
     ("sample", "competitors"),
     [
@@ -36,11 +41,8 @@ def assumed(service: trustvlm.TrustService) -> float:
         (12, 3),
     ],
 )
-def test_incremental_equals_fresh(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sample: int, competitors: int
-) -> None:
-    monkeypatch.setattr(support_fit, "MAX_SAMPLE", sample)
-    monkeypatch.setattr(support_fit, "MAX_COMPETITORS", competitors)
+def test_incremental_equals_fresh(tmp_path: Path, sample: int, competitors: int) -> None:
+    set_thresholds(tmp_path / "home", fit_sample=sample, fit_competitors=competitors)
     rng = np.random.default_rng(11)
     world = World([f"label {i}" for i in range(25)], 11)
     world.text -= (
@@ -101,6 +103,7 @@ def test_one_image_per_label_and_one_label(service: trustvlm.TrustService, world
     assert assumed(service) == pytest.approx(((1 + cosine) / 2 + cosine) / 2, abs=1e-6)
 
 
+@pytest.mark.needs_file("two homes have a catalog each")
 def test_order_of_registration_does_not_matter(tmp_path: Path, world: World) -> None:
     inputs = [
         *world.inputs(3)[:4],
@@ -171,9 +174,7 @@ def test_useless_support_images_are_switched_off(
     assert all("image evidence is off" in reason for reason in verdicts.reason)
 
 
-def test_a_large_space_is_answered_with_the_fit_there_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_large_space_is_answered_with_the_fit_there_is(tmp_path: Path) -> None:
     """Beyond the limits neither a write nor a query waits for a fit: it comes in the background,
     and verdicts say which."""
     world = World([f"label {i}" for i in range(12)], 3)
@@ -182,8 +183,8 @@ def test_a_large_space_is_answered_with_the_fit_there_is(
         make_space(service)
         first = service.register("s", world.inputs(3)).revision
         assert service.score("s", queries).tau_revision == first
-        monkeypatch.setattr(support_fit, "ON_WRITE_LABELS", 4)
-        monkeypatch.setattr(support_fit, "IN_CALL_LABELS", 4)
+    set_thresholds(tmp_path / "home", fit_on_write_labels=4, fit_in_call_labels=4)
+    with trustvlm.open(tmp_path / "home") as service:
         second = service.add_support("s", "label 3", image_vectors=world.supports(3, 2)).revision
         assert service.score("s", queries).tau_revision == first
         calibration = service.calibrate(
@@ -199,31 +200,26 @@ def test_a_large_space_is_answered_with_the_fit_there_is(
         assert (
             service.recalibrate("s").threshold == calibration.threshold
         )  # it did not use the first fit
+    set_thresholds(tmp_path / "home", fit_in_call_labels=4)
     with trustvlm.open(tmp_path / "home") as fresh:
-        monkeypatch.setattr(support_fit, "ON_WRITE_LABELS", 64)
         again = fresh.score("s", queries)
         assert (again.tau, again.tau_revision) == (served.tau, second)
 
 
-def test_what_came_after_a_fit_in_the_background_is_fitted_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_came_after_a_fit_in_the_background_is_fitted_too(tmp_path: Path) -> None:
     """A query looks at what was registered since this service stored a fit, though nothing that the
     fit looked at changed."""
-    monkeypatch.setattr(support_fit, "ON_WRITE_LABELS", 1)
     world, home = World([f"label {i}" for i in range(12)], 3), tmp_path / "home"
+    set_thresholds(home, fit_on_write_labels=1, fit_quiet_s=1.0)
     inputs, queries = world.inputs(3), world.queries()
     with trustvlm.open(home, create=True) as service:
         make_space(service)
         revision = service.register("s", inputs[:4]).revision
         until = time.monotonic() + 30
-        with closing(sqlite3.connect(home / "catalog.sqlite3")) as connection:
-            while connection.execute("SELECT max(revision) FROM fits").fetchone() != (revision,):
-                assert time.monotonic() < until
-                time.sleep(0.02)
+        while run_sql(home, "SELECT max(revision) FROM fits") != [(revision,)]:
+            assert time.monotonic() < until
+            time.sleep(0.02)
         time.sleep(0.1)  # it is stored, and the thread that made it remembers what it looked at
-        monkeypatch.setattr(background_fit, "QUIET_S", 60.0)
-        monkeypatch.setattr(background_fit, "PATIENCE_S", 60.0)
         last = service.register("s", inputs[4:]).revision
         served = service.score("s", queries)
         assert served.tau_revision == last
@@ -233,9 +229,8 @@ def test_what_came_after_a_fit_in_the_background_is_fitted_too(
             assert_same_verdicts(served, expected)
 
 
-def test_closing_does_not_lose_a_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(support_fit, "ON_WRITE_LABELS", 1)
-    monkeypatch.setattr(support_fit, "IN_CALL_LABELS", 1)
+def test_closing_does_not_lose_a_fit(tmp_path: Path) -> None:
+    set_thresholds(tmp_path / "home", fit_on_write_labels=1, fit_in_call_labels=1)
     world = World([f"label {i}" for i in range(6)], 3)
     with trustvlm.open(tmp_path / "home", create=True) as service:
         make_space(service)
@@ -244,27 +239,26 @@ def test_closing_does_not_lose_a_fit(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert service.score("s", world.queries()).tau_revision == revision
 
 
+@pytest.mark.needs_file("the catalog is copied with its home")
 def test_new_labels_beyond_the_sample_leave_the_fit_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a large space few new labels belong to the sample: for the others nothing of it is read,
     and the fit is the same that a look at everything makes."""
-    monkeypatch.setattr(support_fit, "MAX_SAMPLE", 12)
-    monkeypatch.setattr(support_fit, "MAX_COMPETITORS", 6)
-    monkeypatch.setattr(support_fit, "ON_WRITE_LABELS", 4)
     world = World([f"label {i}" for i in range(40)], 3)
     inputs, queries, home = world.inputs(3), world.queries(), tmp_path / "home"
+    set_thresholds(home, fit_sample=12, fit_competitors=6, fit_on_write_labels=4)
     with trustvlm.open(home, create=True) as service:
         make_space(service)
         service.register("s", inputs[:20])
     looked: list[str] = []
-    sample = support_fit._sample
+    sample = support_fit.sample_of
 
     def counted(*args: Any) -> Any:
         looked.append("")
         return sample(*args)
 
-    monkeypatch.setattr(support_fit, "_sample", counted)
+    monkeypatch.setattr(support_fit, "sample_of", counted)
     unread = 0
     for number, item in enumerate(inputs[20:]):
         looked.clear()
@@ -274,10 +268,32 @@ def test_new_labels_beyond_the_sample_leave_the_fit_as_it_is(
                 service.remove_label("s", inputs[number].name, purge=number % 2 == 0)
         unread += not looked
         copied = shutil.copytree(home, tmp_path / f"copy {number}")
-        with closing(sqlite3.connect(copied / "catalog.sqlite3")) as connection, connection:
-            connection.execute("DELETE FROM fits")
+        run_sql(copied, "DELETE FROM fits")
         with trustvlm.open(home) as service, trustvlm.open(copied) as fresh:
             served, expected = service.score("s", queries), fresh.score("s", queries)
         assert served.tau == pytest.approx(expected.tau, abs=1e-12), number
         np.testing.assert_allclose(served.trust, expected.trust, atol=1e-9)
     assert 5 <= unread < 20
+
+
+def test_a_fit_of_a_space_that_is_purged_meanwhile_is_dropped(tmp_path: Path) -> None:
+    """The fit is computed between two transactions; the space may go in between."""
+    with trustvlm.open(tmp_path / "home", create=True) as service:
+        make_space(service)
+        service.register("s", World(["one", "two"]).inputs(2))
+
+        class Purging:
+            """The catalog, whose space goes before the next write."""
+
+            def __init__(self, catalog: Any) -> None:
+                self.read, self._write = catalog.read, catalog.write
+
+            def write(self, change: str) -> Any:
+                service.remove_space("s")
+                service.purge(older_than=timedelta(0))
+                return self._write(change)
+
+        run_sql(tmp_path / "home", "DELETE FROM fits")
+        catalog: Any = Purging(service._home.catalog)
+        support_fit.refit(catalog, "s", Thresholds())
+        assert list(service.list_spaces()) == []

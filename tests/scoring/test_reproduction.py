@@ -33,6 +33,29 @@ POSTERIOR = {
     ("cifar", 4): ((89.72, 11.61, 94.48, 35.27), (91.63, 10.52, 92.35, 48.38)),
     ("cifar", 16): ((89.76, 10.46, 95.44, 36.31), (91.74, 9.07, 93.73, 46.09)),
 }
+# likewise of lda and lda_star, with the verifier alone
+DISCRIMINANT = {
+    ("whu-b32-b32", 1): ((81.31, 25.46, 96.6, 19.72), (89.22, 15.93, 91.7, 53.22)),
+    ("whu-b32-b32", 2): ((81.2, 21.84, 98.53, 7.11), (93.37, 6.67, 93.92, 38.87)),
+    ("whu-b32-b32", 4): ((81.24, 20.13, 99.37, 2.59), (95.74, 3.08, 95.3, 29.82)),
+    ("whu-b32-b32", 16): ((80.88, 20.0, 99.86, 1.04), (97.79, 0.91, 97.2, 13.7)),
+    ("whu-b32-l14", 1): ((81.31, 21.34, 98.66, 6.57), (92.43, 8.13, 93.69, 45.45)),
+    ("whu-b32-l14", 2): ((81.2, 19.64, 99.66, 1.38), (96.75, 1.95, 96.34, 23.66)),
+    ("whu-b32-l14", 4): ((81.24, 19.1, 99.9, 0.23), (98.46, 0.7, 96.27, 19.65)),
+    ("whu-b32-l14", 16): ((80.88, 19.74, 99.99, 0.0), (99.43, 0.28, 95.48, 27.83)),
+    ("whu-l14-l14", 1): ((85.53, 12.79, 99.05, 3.43), (96.61, 3.33, 93.37, 37.1)),
+    ("whu-l14-l14", 2): ((85.49, 12.05, 99.54, 1.14), (98.31, 1.3, 94.69, 17.47)),
+    ("whu-l14-l14", 4): ((85.4, 11.95, 99.66, 0.8), (98.99, 0.9, 93.31, 17.16)),
+    ("whu-l14-l14", 16): ((85.24, 12.09, 99.73, 0.87), (99.54, 0.61, 88.44, 30.83)),
+    ("food", 1): ((94.31, 4.23, 95.82, 25.32), (94.65, 4.16, 95.34, 29.37)),
+    ("food", 2): ((94.3, 3.93, 96.34, 21.79), (95.05, 3.76, 95.35, 29.76)),
+    ("food", 4): ((94.3, 3.63, 96.9, 16.55), (95.52, 3.3, 95.45, 28.26)),
+    ("food", 16): ((94.29, 3.13, 97.82, 8.64), (96.19, 2.45, 96.13, 19.45)),
+    ("cifar", 1): ((89.8, 13.95, 92.32, 47.92), (90.04, 14.33, 91.53, 55.89)),
+    ("cifar", 2): ((89.71, 13.19, 93.06, 47.16), (90.44, 13.05, 91.85, 54.53)),
+    ("cifar", 4): ((89.72, 11.22, 94.84, 35.13), (91.5, 10.1, 93.09, 45.27)),
+    ("cifar", 16): ((89.76, 9.63, 96.21, 26.98), (92.21, 7.84, 94.34, 41.19)),
+}
 # data, shots, then per rule: accuracy %, AURC × 1000, AUROC %, FPR95 %
 EXPECTED = [
     (
@@ -136,6 +159,21 @@ def test_published_columns_are_reproduced(
     ours = np.array(POSTERIOR[name, shots])
     np.testing.assert_allclose(mean[3:, :2], ours[:, :2], atol=0.0201, rtol=0)
     np.testing.assert_allclose(mean[3:, 2:], ours[:, 2:], atol=0.3, rtol=0)  # float ties
+
+
+@pytest.mark.parametrize(
+    ("name", "shots"),
+    [
+        pytest.param(*cell, marks=() if cell == ("cifar", 4) else pytest.mark.slow)
+        for cell in DISCRIMINANT
+    ],
+)
+def test_the_discriminant_is_reproduced(tmp_path: Path, name: str, shots: int) -> None:
+    with trustvlm.open(tmp_path / "home", create=True) as service:
+        mean = draws(service, "all", name, shots, ("lda", "lda_star"))
+    expected = np.array(DISCRIMINANT[name, shots])
+    np.testing.assert_allclose(mean[:, :2], expected[:, :2], atol=0.0201, rtol=0)
+    np.testing.assert_allclose(mean[:, 2:], expected[:, 2:], atol=0.3, rtol=0)
 
 
 # What must be true of the default rule (AURC in ratio): slow, as it takes hundreds of spaces.

@@ -10,9 +10,10 @@ import pytest
 
 import trustvlm
 from trustvlm.errors import InvalidInput
+from trustvlm.scoring.candidates import Candidates, Neighbours
 from trustvlm.scoring.image_evidence import ImageEvidence
 from trustvlm.scoring.posterior import posterior
-from trustvlm.scoring.rules import RULES, Candidates, Neighbours, resolve_parameters
+from trustvlm.scoring.rules import RULES, resolve_parameters
 from trustvlm.softmax.dense import dense_rows
 
 N, M, D = 5, 7, 16

@@ -9,37 +9,32 @@ says how far anybody could.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.guarantee import (
-    CONFIDENCE,
-    MAX_RISK,
-    SIZES,
-    allowed,
-    calibrated,
-    ceiling,
-    draws,
-    summary,
-)
+from benchmarks.guarantee import CONFIDENCE, SIZES, allowed, calibrated, ceiling, draws, summary
 from benchmarks.populations import Population, real, synthetic
 
 DATA = Path(
     os.environ.get("TRUSTVLM_EVAL_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")
 )
-SYNTHETIC = ("well separated", "gradual", "weak", "eight levels", "heavy tail", "overconfident top")
-SETS = ("WHU b32", "WHU l14", "Food", "CIFAR")
+SYNTHETIC = (
+    "well separated", "gradual", "weak", "eight levels", "waves in 40 levels", "heavy tail",
+    "overconfident top",
+)  # fmt: skip
+SETS = ("WHU b32", "WHU b32, seen by l14", "WHU l14", "Food", "CIFAR")
 REAL = tuple(
     f"{name}, {rule}"
     for name in SETS
     for rule in ("msp", "trustvlm", "posterior", "best of 3 rules")
 )
-# Where the risk creeps up on 5 % so slowly that no exact test of two thirds of 2,000 images can
-# tell 4 % from 5 %.
-OUT_OF_REACH = ("gradual", "weak", "heavy tail", "overconfident top")
+# Where the risk creeps up on 5 % so slowly that no exact test of 2,000 images can tell 4 % from 5 %,
+# or crosses it more than once.
+OUT_OF_REACH = ("gradual", "weak", "waves in 40 levels", "heavy tail", "overconfident top")
 
 
 @lru_cache
@@ -69,19 +64,20 @@ def test_the_truth_is_counted() -> None:
     assert three.truth(3.0) == (0.5, 0.0)
     assert three.truth(0.0) == (1.0, 0.25)
     assert three.truth(9.0) == (0.0, 0.0)
-    assert (three.oracle(0.05), three.oracle(0.25)) == (0.75, 1.0)
+    assert (three.oracle(), replace(three, max_risk=0.25).oracle()) == (0.75, 1.0)
 
 
-@pytest.mark.parametrize("name", ["well separated", "eight levels", "overconfident top"])
-def test_the_promise_holds_in_short(name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["well separated", "eight levels", "waves in 40 levels", "overconfident top"]
+)
+@pytest.mark.parametrize("n", [100, 500])
+def test_the_promise_holds_in_short(name: str, n: int) -> None:
     people = population(name)
-    figures = summary(
-        [calibrated(people, rows) for rows in draws(people, 500, 60)], people.oracle(MAX_RISK)
-    )
+    figures = summary([calibrated(people, rows) for rows in draws(people, n, 60)], people)
     assert figures["violations"] <= allowed(60)
 
 
-def test_the_promise_would_not_hold_without_a_split() -> None:
+def test_the_promise_would_not_hold_without_a_test() -> None:
     """The bar can tell: the largest coverage whose risk looks low enough breaks the promise far
     more often than allowed."""
     people = population("eight levels")
@@ -89,25 +85,49 @@ def test_the_promise_would_not_hold_without_a_split() -> None:
     for rows in draws(people, 500, 60):
         sample = Population("sample", people.trust[:, rows], people.right[:, rows])
         levels = np.unique(sample.trust)
-        naive = next((level for level in levels if sample.truth(level)[1] <= MAX_RISK), np.inf)
-        broken.append(people.truth(naive)[1] > MAX_RISK)
+        naive = next(
+            (level for level in levels if sample.truth(level)[1] <= people.max_risk), np.inf
+        )
+        broken.append(people.truth(naive)[1] > people.max_risk)
     assert np.mean(broken) > 2 * (1 - CONFIDENCE)
+
+
+def test_a_hundred_images_are_enough_on_real_embeddings() -> None:
+    """The bar for two hundred images is tested, too; with five hundred, in the slow tests."""
+    for n, least in ((100, 0.68), (200, 0.88)):
+        shares = []
+        for name in SETS:
+            people = population(f"{name}, posterior")
+            outcomes = [calibrated(people, rows) for rows in draws(people, n, 60)]
+            figures = summary(outcomes, people)
+            assert figures["violations"] <= allowed(60), (name, n, figures)
+            shares.append(figures["of_oracle"])
+        assert np.mean(shares) >= least - 0.02, (n, shares)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*SYNTHETIC, *REAL])
 def test_the_promise_holds(name: str) -> None:
     people = population(name)
-    oracle = people.oracle(MAX_RISK)
+    oracle = people.oracle()
     figures = {
-        n: summary([calibrated(people, rows) for rows in draws(people, n, 500)], oracle)
+        n: summary([calibrated(people, rows) for rows in draws(people, n, 500)], people)
         for n in SIZES
     }
     for n, found in figures.items():
         assert found["violations"] <= allowed(500), (n, found)
     best = figures[2000]["coverage"]
     if name in OUT_OF_REACH:
-        assert ceiling(people, 2000) < 0.91 * oracle
         assert best >= 0.5 * ceiling(people, 2000)
     else:
         assert best >= 0.9 * oracle
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n", "least"), [(100, 0.68), (200, 0.88), (500, 0.96)])
+def test_the_share_of_the_oracles_coverage(n: int, least: float) -> None:
+    people = [population(f"{name}, posterior") for name in SETS]
+    figures = [
+        summary([calibrated(one, rows) for rows in draws(one, n, 500)], one) for one in people
+    ]
+    assert np.mean([one["of_oracle"] for one in figures]) >= least

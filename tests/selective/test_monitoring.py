@@ -11,18 +11,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trustvlm.errors import InvalidInput
-from trustvlm.selective.monitoring import STAKES, monitor
+from trustvlm.selective.monitoring import STAKES, log_capital, monitor
 
 streams = st.lists(st.booleans(), max_size=60)
 
 
 def capital(errors: list[bool], max_risk: float) -> list[float]:
-    """The capital after each item, bet by bet."""
-    purses = np.full(len(STAKES), 1 / len(STAKES))
-    found = [1.0]
+    """The capital after each item, bet by bet: half from the first item on; of the other half
+    another part after each error."""
+    purses = np.full(len(STAKES), 0.5 / len(STAKES))
+    kept = 0.5
+    found, seen = [1.0], 0
     for wrong in errors:
         purses = purses * (1 - STAKES + STAKES / max_risk * wrong)
-        found.append(float(purses.sum()))
+        found.append(float(purses.sum()) + kept)
+        if wrong:
+            seen += 1
+            left = 0.5 * math.log(10) / math.log(10 + seen)
+            purses += (kept - left) / len(STAKES)
+            kept = left
     return found
 
 
@@ -81,6 +88,31 @@ def test_errors_that_come_in_clumps_raise_no_false_alarm_either() -> None:
     assert np.mean(broken) <= 0.1 + 2 * math.sqrt(0.1 * 0.9 / 200)
 
 
+@pytest.mark.parametrize("good", [0.0, 0.025])
+@pytest.mark.parametrize(("before", "items"), [(0, 220), (2_000, 487), (5_000, 566)])
+def test_a_doubled_risk_is_found_soon_however_much_was_good_before(
+    before: int, items: int, good: float
+) -> None:
+    rng = np.random.default_rng(4)
+    after = []
+    for _ in range(201):
+        stream = np.concatenate([rng.random(before) < good, rng.random(4_000) < 0.1])
+        places = np.flatnonzero(stream) + 1
+        over = log_capital(places, 0.05) >= math.log(20)
+        after.append((places[over.argmax()] if over.any() else before + 4_001) - before)
+    assert np.median(after) <= items
+    assert monitor(stream, 0.05).broken_after == after[-1] + before
+
+
+@pytest.mark.parametrize("risk", [0.01, 0.05, 0.2])
+@pytest.mark.parametrize("share", [1.0, 0.9])
+def test_looking_at_each_of_many_items_raises_no_false_alarm(risk: float, share: float) -> None:
+    rng = np.random.default_rng(5)
+    streams = (np.flatnonzero(rng.random(5_000) < share * risk) + 1 for _ in range(400))
+    broken = [(log_capital(places, risk) >= math.log(20)).any() for places in streams]
+    assert np.mean(broken) <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 400)
+
+
 @pytest.mark.parametrize(("risk", "items"), [(0.1, 600), (0.2, 80), (0.5, 20)])
 def test_a_broken_promise_is_found_soon(risk: float, items: int) -> None:
     rng = np.random.default_rng(2)
@@ -106,7 +138,7 @@ def test_nothing_seen_all_right_and_all_wrong() -> None:
         0, 1.0, 1.0, False, None, 0.0,
     )  # fmt: skip
     right = monitor([False] * 1000, 0.05)
-    assert right.e_value < 0.1
+    assert right.e_value < 0.6, "half of the capital waits"
     assert (right.largest, right.broken, right.risk_low) == (1.0, False, 0.0)
     wrong = monitor([True] * 5000, 0.05)
     assert wrong.broken_after <= 3

@@ -175,7 +175,15 @@ def test_a_promise_is_said_with_all_of_its_digits() -> None:
     found = find_threshold(
         np.arange(9.0), np.ones(9, bool), [0.0], max_risk=1e-6, confidence=0.999999
     )
-    assert "at or below 1e-06 with confidence 0.999999" in found.reason
+    assert "at most 0.0001 % of accepted answers are wrong (99.9999 % conf" in found.reason
+
+
+def test_the_smallest_proof_with_errors_is_the_exact_binomial() -> None:
+    for errors, risk, confidence in ((0, 0.05, 0.9), (1, 0.05, 0.9), (7, 0.01, 0.99)):
+        least = smallest_accepted(risk, confidence, errors)
+        assert binom.cdf(errors, least, risk) <= 1 - confidence
+        assert binom.cdf(errors, least - 1, risk) > 1 - confidence
+    assert [smallest_accepted(errors=errors) for errors in (0, 1)] == [45, 77]
 
 
 def test_all_right_all_wrong_and_one_image() -> None:

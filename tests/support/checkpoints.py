@@ -87,3 +87,94 @@ def make_timm(path: str | Path, seed: int = 0, model: str = "test_vit") -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({k: v.contiguous() for k, v in built.state_dict().items()}, path)
     return f"timm:{model}@{path}"
+
+
+_TOWER = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+}
+
+
+def make_transformers_clip(folder: str | Path, seed: int = 0, **text: Any) -> str:
+    """Write a CLIP checkpoint of transformers (32-pixel images cropped from 40, 24-d embeddings, a
+    tokenizer of bytes); its spec. `text` replaces fields of the text tower's config."""
+    from open_clip.tokenizer import bytes_to_unicode
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
+
+    letters = list(bytes_to_unicode().values())
+    tokens = [*letters, *(letter + "</w>" for letter in letters), "at</w>", "cat</w>"]
+    ids = {token: number for number, token in enumerate(tokens)}
+    ids |= {"<|startoftext|>": len(ids), "<|endoftext|>": len(ids) + 1}
+    tokenizer = CLIPTokenizer(ids, [("a", "t</w>"), ("c", "at</w>")], model_max_length=77)
+    end = ids["<|endoftext|>"]
+    special = {"bos_token_id": end - 1, "eos_token_id": end, "pad_token_id": end}
+    config = CLIPConfig(
+        text_config=_TOWER | special | {"vocab_size": len(ids)} | text,
+        vision_config=_TOWER | {"image_size": IMAGE_SIZE, "patch_size": 8},
+        projection_dim=24,
+    )
+    crop = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
+    processor = CLIPImageProcessor(size={"shortest_edge": 40}, crop_size=crop)
+    return _save(folder, seed, CLIPModel, config, processor, tokenizer)
+
+
+def make_transformers_siglip(folder: str | Path, seed: int = 0) -> str:
+    """Write a SigLIP checkpoint of transformers (32-pixel images, 32-d embeddings, 16 tokens, a
+    sentencepiece model); its spec."""
+    import io
+
+    import sentencepiece
+    from transformers import SiglipConfig, SiglipImageProcessor, SiglipModel, SiglipTokenizer
+
+    folder, model = Path(folder), io.BytesIO()
+    folder.mkdir(parents=True, exist_ok=True)
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["a photo of the quick brown fox and a lazy dog, jumping over"] * 9),
+        model_writer=model, vocab_size=60, hard_vocab_limit=False, num_threads=1, minloglevel=2,
+        unk_id=0, eos_id=1, pad_id=2, bos_id=-1,
+    )  # fmt: skip
+    (folder / "spiece.model").write_bytes(model.getvalue())
+    tokenizer = SiglipTokenizer(
+        str(folder / "spiece.model"), model_max_length=16, model_input_names=["input_ids"]
+    )
+    special = {"bos_token_id": None, "eos_token_id": 1, "pad_token_id": 1, "projection_size": 32}
+    config = SiglipConfig(
+        text_config=_TOWER
+        | special
+        | {"vocab_size": len(tokenizer), "max_position_embeddings": 16},
+        vision_config=_TOWER | {"image_size": IMAGE_SIZE, "patch_size": 8},
+    )
+    processor = SiglipImageProcessor(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE})
+    return _save(folder, seed, SiglipModel, config, processor, tokenizer)
+
+
+def make_transformers_dinov2(folder: str | Path, seed: int = 0) -> str:
+    """Write a DINOv2 checkpoint of transformers (28-pixel images, 32-d embeddings); its spec."""
+    from transformers import BitImageProcessor, Dinov2Config, Dinov2Model
+
+    crop = {"height": 28, "width": 28}
+    processor = BitImageProcessor(
+        size={"shortest_edge": 31}, crop_size=crop,
+        image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225],
+    )  # fmt: skip
+    config = Dinov2Config(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=28, patch_size=14
+    )
+    return _save(folder, seed, Dinov2Model, config, processor)
+
+
+def _save(folder: str | Path, seed: int, kind: Any, config: Any, *others: Any) -> str:
+    """Write a model of this config with random weights, and what goes with it; its spec."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = kind(config)
+        with torch.no_grad():  # the library begins with biases of 0 and scales of 1
+            for parameter in model.parameters():
+                parameter.add_(torch.randn_like(parameter) * 0.05)
+    for one in (model, *others):
+        one.save_pretrained(folder)
+    return f"transformers:{Path(folder)}"

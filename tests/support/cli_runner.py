@@ -23,7 +23,7 @@ COMMAND = (sys.executable, "-m", "trustvlm.cli")
 
 
 class Cli:
-    """The command line on one home."""
+    """The command line on one home, which the environment names: suggested commands stay short."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -31,9 +31,8 @@ class Cli:
     def run(self, *arguments: object, code: int = 0) -> Result:
         """What a command answers; it must end with exit code `code`, and say one line where that is
         an error."""
-        result = CliRunner().invoke(
-            main, ["--home", str(self.home), *map(str, arguments)], prog_name="trustvlm"
-        )
+        home = {"TRUSTVLM_HOME": str(self.home)}
+        result = CliRunner(env=home).invoke(main, [*map(str, arguments)], prog_name="trustvlm")
         trace = "".join(traceback.format_exception(result.exception)) if result.exception else ""
         assert result.exit_code == code, (
             f"exit code {result.exit_code}, expected {code}\n{result.output}\n{trace}"
@@ -83,10 +82,12 @@ def commands(
 
 
 def without_home_variables() -> dict[str, str]:
+    """The environment but for what names a home or sets something of it; a catalog that is in a
+    database (fixture `back_end`) stays there."""
     return {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("TRUSTVLM_", "XDG_"))
+        if not name.startswith(("TRUSTVLM_", "XDG_")) or name == "TRUSTVLM_DATABASE_URL"
     }
 
 

@@ -199,10 +199,14 @@ def _spaces_after(space: Space, op: Op) -> Iterator[Space]:
                 known = labels.get(name, Label(text))
                 labels = labels | {name: replace(known, supports=known.supports | set(supports))}
             yield replace(space, labels=labels)
-    elif kind in ("calibrate", "feedback"):
+    elif kind == "unreview":
+        (labels,) = _labels_after(labels, {**op, "op": "remove_support"})
+        answered = {(number, "feedback") for number in op["supports"]}
+        yield replace(space, labels=labels, observed=space.observed - answered)
+    elif kind in ("calibrate", "feedback", "review"):
         origin = "calibration" if kind == "calibrate" else "feedback"
         kept = {
-            (number, of) for number, of in space.observed if of == "feedback" or kind == "feedback"
+            (number, of) for number, of in space.observed if of == "feedback" or kind != "calibrate"
         }
         seen = frozenset(kept | {(number, origin) for number in op["queries"]})
         yield replace(space, observed=seen, calibrations=space.calibrations + (kind == "calibrate"))

@@ -112,11 +112,13 @@ class Http:
         await self.app(scope, receive, send)
         return sent
 
-    def job(self, answer: dict[str, Any], seconds: float = 60) -> dict[str, Any]:
+    def job(
+        self, answer: dict[str, Any], seconds: float = 60, key: str | None = None
+    ) -> dict[str, Any]:
         """A job at its end."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            found: dict[str, Any] = self("GET", f"/v1/jobs/{answer['id']}")
+            found: dict[str, Any] = self("GET", f"/v1/jobs/{answer['id']}", key=key)
             if found["state"] not in ("queued", "running"):
                 return found
             time.sleep(0.02)

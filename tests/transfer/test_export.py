@@ -28,9 +28,12 @@ import pytest
 from cli_runner import Cli
 from numbered import AT_ONCE, CLASSIFIER, VERIFIER, create, label, queries, require_equal, vectors
 from raw_sql import run_sql
+from thresholds import set_thresholds
 
 import trustvlm
 from trustvlm import LabelInput
+
+pytestmark = pytest.mark.both_back_ends(slow=True)
 
 FILES = ["labels.parquet", "manifest.json", "supports.parquet"]
 THUMBNAIL = b"\xff\xd8\xff\xe0 a picture \xff\xd9"
@@ -118,6 +121,7 @@ def target(tmp_path: Path) -> Iterator[trustvlm.TrustService]:
         yield service
 
 
+@pytest.mark.needs_file("two homes have a catalog each")
 @pytest.mark.parametrize("group", [pytest.param(16 * 2**20, marks=pytest.mark.slow), 40_000])
 def test_a_space_is_the_same_bit_by_bit_elsewhere(
     source: Path,
@@ -128,7 +132,7 @@ def test_a_space_is_the_same_bit_by_bit_elsewhere(
 ) -> None:
     """Every space, in one row group and in many: labels, vectors, thumbnails, aliases, encoders;
     the same verdicts."""
-    monkeypatch.setattr("trustvlm.service.transfer.export_format.GROUP_BYTES", group)
+    monkeypatch.setenv("TRUSTVLM_THRESHOLDS", f'{{"export_group_bytes": {group}}}')
     with trustvlm.open(source, read_only=True) as service:
         for space in ("space", "empty", "same"):
             folder = tmp_path / space
@@ -187,11 +191,9 @@ def test_the_files_are_plain_parquet(exported: Path) -> None:
     assert manifest["files"]["labels.parquet"]["rows"] == len(names)
 
 
-def test_an_export_is_of_one_revision(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_export_is_of_one_revision(home: Path, tmp_path: Path) -> None:
     """Labels come and go while it runs: it is what the space was when it began."""
-    monkeypatch.setattr("trustvlm.service.transfer.export._LABELS_AT_A_TIME", 3)
+    set_thresholds(home, transaction_labels=3)
     before = content(home, "space")
     with trustvlm.open(home) as service, trustvlm.open(home) as writer:
         number = iter(range(100, 200))
@@ -206,15 +208,14 @@ def test_an_export_is_of_one_revision(
     assert content(home, "space") != before
 
 
-def test_an_import_is_seen_when_it_is_whole(
-    exported: Path, target: trustvlm.TrustService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_import_is_seen_when_it_is_whole(exported: Path, tmp_path: Path) -> None:
     """Until the last chunk no verb knows the space; then the epoch has changed, and the space can
     be scored."""
-    monkeypatch.setattr("trustvlm.service.transfer.import_space.CHUNK_LABELS", 7)
+    home = tmp_path / "target"
+    set_thresholds(home, transaction_labels=7)
     seen: list[int] = []
-    epoch = run_sql(tmp_path / "target", "SELECT epoch FROM catalog_state")
-    with trustvlm.open(tmp_path / "target") as watcher:
+    with trustvlm.open(home, create=True) as target, trustvlm.open(home) as watcher:
+        epoch = run_sql(home, "SELECT epoch FROM catalog_state")
 
         def look(number: int) -> None:
             seen.append(number)
@@ -227,7 +228,7 @@ def test_an_import_is_seen_when_it_is_whole(
         assert seen == [7, 7, 7, 7, 2]
         assert [row.name for row in watcher.list_spaces()] == ["space"]
         watcher.score("space", queries())
-    assert run_sql(tmp_path / "target", "SELECT epoch FROM catalog_state") != epoch
+    assert run_sql(home, "SELECT epoch FROM catalog_state") != epoch
 
 
 def test_names_and_places(source: Path, exported: Path, tmp_path: Path) -> None:
@@ -270,9 +271,7 @@ def test_two_spellings_of_a_name_are_one_space(exported: Path, tmp_path: Path) -
 
 def import_slowly(home: str, folder: str) -> None:
     """Child: import in chunks of one label, and stand still after the tenth."""
-    import trustvlm.service.transfer.import_space as importing
-
-    importing.CHUNK_LABELS = 1
+    set_thresholds(Path(home), transaction_labels=1)
     left = 10
 
     def wait(_: int) -> None:
@@ -443,7 +442,7 @@ FORGERIES: dict[str, tuple[Callable[[Forgery], object], str]] = {
     "unknown encoder": (stated(classifier="os.system:1"), "encoder spec"),
     "encoder without a text side": (
         stated(classifier=f"timm:x@{'/x'}"),
-        "text_prototype|open_clip or precomputed",
+        "text_prototype|open_clip, transformers or precomputed",
     ),
     "dimension that does not fit": (stated(classifier_dim=7), "does not fit"),
     "dimension as text": (stated(classifier_dim="32"), "classifier_dim"),

@@ -21,6 +21,7 @@ import pytest
 from children import start, tell
 from numbered import CLASSIFIER, VERIFIER, create, label, queries, require_equal, text, vectors
 from raw_sql import run_sql
+from thresholds import set_thresholds
 
 import trustvlm
 from trustvlm import LabelInput, Queries, TrustService
@@ -345,7 +346,7 @@ def begin(home: str, chunk: str) -> None:
     """Embed anew in small chunks, saying when each is durable; it is killed on the way."""
     from trustvlm.service.reembed import stage
 
-    stage.CHUNK_LABELS = int(chunk)
+    set_thresholds(Path(home), reembed_labels=int(chunk))
     write = stage._write
 
     def said(*arguments: Any) -> None:

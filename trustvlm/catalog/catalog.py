@@ -1,32 +1,36 @@
-"""One catalog: its file, its engine, and the two kinds of transaction."""
+"""One catalog: where it is, and the two kinds of transaction."""
 
 from __future__ import annotations
 
 import threading
-import time
 import uuid
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Hashable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import Connection, insert, select, text
+from sqlalchemy import Connection, insert, select
 
 from trustvlm.catalog.rows.expectation import Expectation
-from trustvlm.catalog.store import schema, sqlite
-from trustvlm.catalog.store.file_identity import FileIdentity
+from trustvlm.catalog.store import schema
+from trustvlm.catalog.store.backends.backend import open_backend
+from trustvlm.catalog.store.backends.database import CHANGE, HISTORY
+from trustvlm.catalog.store.location import FileLocation, Location, location_of
 from trustvlm.catalog.store.models import CatalogState
-from trustvlm.catalog.store.sqlite import make_engine, translated
 from trustvlm.catalog.upkeep.copy_catalog import facts_of
-from trustvlm.errors import Busy, Damaged, NotFound
+from trustvlm.errors import Busy, Damaged, Unavailable
 from trustvlm.system.durable import make_folder
 from trustvlm.system.fault_points import reached
 from trustvlm.system.signals import unbroken
 from trustvlm.types.backups import CatalogFacts
 
-__all__ = ["Catalog"]
+__all__ = ["Catalog", "Changed"]
 
 _EPOCH = select(CatalogState.epoch)
+
+
+class Changed(Exception):
+    """Something was committed since the version that was to be read."""
 
 
 class _JoinedWrites(threading.local):
@@ -46,59 +50,60 @@ class Catalog:
     Opening checks the schema and creates nothing; :meth:`create` and :meth:`upgrade` do.
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        """Open the catalog file `path`.
+    def __init__(self, place: Location | Path, *, read_only: bool = False) -> None:
+        """Open the catalog at a location, or in the SQLite file of a path.
 
         Raises:
             NotFound: there is none.
             SchemaMismatch: it is older or newer than this program.
         """
-        if not path.is_file():
-            raise NotFound(f"no catalog at {path}")
-        self.path = path
+        self.location = location_of(place)
         self.read_only = read_only
         self._joined = _JoinedWrites()
         self.expectation = Expectation()
-        self._identity = FileIdentity(path)
-        self._engine = make_engine(path, read_only=read_only)
+        self._backend = open_backend(self.location, read_only=read_only)
         try:
             with self.read() as connection:
-                schema.check(connection, path.parent)
+                schema.check(connection, self.location.command("db upgrade"))
         except BaseException:
             self.close()
             raise
 
     @classmethod
-    def create(cls, path: Path) -> Catalog:
-        """The catalog at `path`, made at the newest schema when there is none. Safe when several
-        processes do it at once."""
-        # A file without tables is one that a process is making.
-        if not path.is_file() or cls.schema_of(path, read_only=False) is None:
-            make_folder(path.parent)
+    def create(cls, place: Location | Path) -> Catalog:
+        """The catalog at a location, made at the newest schema when there is none. Safe when
+        several processes do it at once."""
+        location = location_of(place)
+        is_missing = isinstance(location, FileLocation) and not location.path.is_file()
+        # Tables that are missing are those that a process is making.
+        if is_missing or cls.schema_of(location, read_only=False) is None:
+            if isinstance(location, FileLocation):
+                make_folder(location.path.parent)
             reached("home.made")
-            cls.upgrade(path)
-        return cls(path)
+            cls.upgrade(location)
+        return cls(location)
 
     @classmethod
-    def upgrade(cls, path: Path, *, expected: CatalogFacts | None = None) -> None:
-        """Bring the file `path` to the newest schema in one transaction, creating it when it is not
-        there.
+    def upgrade(cls, place: Location | Path, *, expected: CatalogFacts | None = None) -> None:
+        """Bring the catalog at a location to the newest schema in one transaction, creating it when
+        it is not there.
 
         Raises:
             Busy: it is no longer what was `expected`; nothing was changed.
         """
-        engine = make_engine(path, read_only=False)
+        location = location_of(place)
+        backend = open_backend(location, create=True)
         try:
             with (
                 unbroken(),
-                translated(path),
-                engine.connect().execution_options(write=True) as connection,
+                backend.translated(),
+                backend.engine.connect().execution_options(**{CHANGE: "schema"}) as connection,
                 connection.begin(),
             ):
                 reached("schema.begun")
-                if expected is not None and facts_of(connection, path) != expected:
+                if expected is not None and facts_of(connection, location) != expected:
                     raise Busy(
-                        f"{path} was written while it was backed up; stop what writes to it, "
+                        f"{location} was written while it was backed up; stop what writes to it, "
                         f"and try again"
                     )
                 schema.upgrade(connection)
@@ -108,21 +113,34 @@ class Catalog:
                 reached("schema.written")
             reached("schema.committed")
         finally:
-            engine.dispose()
+            backend.engine.dispose()
 
     @staticmethod
-    def schema_of(path: Path, *, read_only: bool = True) -> str | None:
-        """The schema revision of the file `path`; None for an empty file.
+    def schema_of(place: Location | Path, *, read_only: bool = True) -> str | None:
+        """The schema revision of the catalog at a location; None where it has no tables.
 
         Not `read_only`, it also reads a file whose making was cut short: SQLite first undoes what
         was half done.
         """
-        engine = make_engine(path, read_only=read_only)
+        backend = open_backend(location_of(place), read_only=read_only, create=True)
         try:
-            with translated(path), engine.connect() as connection:
+            with backend.translated(), backend.engine.connect() as connection:
                 return schema.current(connection)
         finally:
-            engine.dispose()
+            backend.engine.dispose()
+
+    @property
+    def path(self) -> Path:
+        """The catalog's SQLite file.
+
+        Raises:
+            Unavailable: it is on a server.
+        """
+        if isinstance(self.location, FileLocation):
+            return self.location.path
+        raise Unavailable(
+            f"this works on a catalog in an SQLite file only, so far; this one is {self.location}"
+        )
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -130,8 +148,34 @@ class Catalog:
         if self._joined.connection is not None:
             yield self._joined.connection
             return
-        with translated(self.path), self._engine.connect() as connection, connection.begin():
-            self._identity.check(connection)
+        backend = self._backend
+        with backend.translated(), backend.engine.connect() as connection, connection.begin():
+            backend.check(connection)
+            yield connection
+
+    def version(self) -> Hashable:
+        """A number of the catalog's state, equal for two calls only if no process committed between
+        them. Reads no row and takes some microseconds.
+
+        None where states cannot be compared: for a thread that sees its own uncommitted changes
+        (see :meth:`together`), and in a home that cannot be written.
+        """
+        if self._joined.connection is not None:
+            return None
+        with self._backend.translated():
+            return self._backend.version()
+
+    @contextmanager
+    def read_at(self, version: Hashable) -> Iterator[Connection]:
+        """A read transaction of exactly this version.
+
+        Raises:
+            Changed: something was committed since.
+        """
+        with self.read() as connection:
+            self.epoch(connection)  # from the first statement on the transaction's state is fixed
+            if self.version() != version:
+                raise Changed
             yield connection
 
     @contextmanager
@@ -163,17 +207,18 @@ class Catalog:
 
     @contextmanager
     def _transaction(self, what: str) -> Iterator[Connection]:
+        backend = self._backend
         with (
             unbroken(),
-            translated(self.path),
-            self._engine.connect().execution_options(write=True) as connection,
+            backend.translated(),
+            backend.engine.connect().execution_options(**{CHANGE: what}) as connection,
         ):
             with connection.begin():
-                self._identity.check(connection)
+                backend.check(connection)
                 self.expectation.check(connection, what)
                 yield connection
                 reached(f"{what}.written")
-            self._identity.check(connection, committed=True)
+            backend.check(connection, committed=True)
             reached(f"{what}.committed")
 
     def epoch(self, connection: Connection) -> str:
@@ -181,36 +226,25 @@ class Catalog:
         comparable."""
         epoch: str | None = connection.scalar(_EPOCH)
         if epoch is None:
-            raise Damaged(f"{self.path} has lost its epoch; run 'trustvlm verify --all --repair'")
-        return epoch
+            raise Damaged(
+                f"{self.location} has lost its epoch; run 'trustvlm verify --all --repair'"
+            )
+        # A server that was reset to an earlier time goes through the same revisions again.
+        history = connection.info.get(HISTORY)
+        return epoch if history is None else f"{epoch}/{history}"
 
-    def checkpoint(self, *, wait: bool = True) -> None:
-        """Move the write-ahead log into the file and truncate it (after a purge, so that nothing
-        purged stays in the log).
+    def reclaim(self, *, wait: bool = True) -> None:
+        """Take away what the database keeps of purged rows beside the tables, as far as it can.
 
         Raises:
-            Busy: readers kept the log in use, for the busy timeout or, without `wait`, just now.
+            Busy: readers were in its way, for the busy timeout or, without `wait`, just now.
         """
-        milliseconds = int(1000 * sqlite.BUSY_TIMEOUT_S)
-        deadline = time.monotonic() + (sqlite.BUSY_TIMEOUT_S if wait else 0)
-        with (
-            translated(self.path),
-            self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection,
-        ):
-            connection.execute(text(f"PRAGMA busy_timeout={milliseconds if wait else 0}"))
-            # SQLite waits for readers, but says "busy" at once when another checkpoint is under
-            # way.
-            while busy := connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)")).one()[0]:
-                if time.monotonic() >= deadline:
-                    break
-                time.sleep(0.01)
-            connection.execute(text(f"PRAGMA busy_timeout={milliseconds}"))
-        if busy:
-            raise Busy(
-                f"the log of {self.path} was in use all the time, so purged rows are still in "
-                f"it; purge again"
-            )
+        self._backend.reclaim(wait=wait)
+
+    def translated(self) -> AbstractContextManager[None]:
+        """Turns the database's errors inside the block into trustvlm's, within a transaction."""
+        return self._backend.translated()
 
     def close(self) -> None:
         """Close every connection that is not in use."""
-        self._engine.dispose()
+        self._backend.engine.dispose()

@@ -16,14 +16,20 @@ from trustvlm.cli.commands.home import backup, db, export, import_, restore, ver
 from trustvlm.cli.commands.index import index
 from trustvlm.cli.commands.label import label
 from trustvlm.cli.commands.register import register
+from trustvlm.cli.commands.review import review
 from trustvlm.cli.commands.score import score
-from trustvlm.cli.commands.search import search
+from trustvlm.cli.commands.search import map_, search
 from trustvlm.cli.commands.serve import demo, key, serve
 from trustvlm.cli.commands.space import space
+from trustvlm.cli.commands.start import start
 from trustvlm.cli.commands.support import purge, support
+from trustvlm.cli.completion import completion
+from trustvlm.cli.printing.examples import show_examples
 from trustvlm.cli.printing.safe_text import shown, tolerate_any_character
+from trustvlm.cli.printing.suggested import placed
 from trustvlm.cli.printing.wording import in_options, options_of
-from trustvlm.cli.session import Session, default_home
+from trustvlm.cli.reading.bounds import Choice
+from trustvlm.cli.session import Session, default_home, refuse_password
 from trustvlm.errors import EXIT_CODES, TrustVLMError
 from trustvlm.system.signals import Terminated, leaving_on_sigterm
 
@@ -42,13 +48,12 @@ class Root(click.Group):
             options = options_of(main.commands.get(ctx.invoked_subcommand or ""))
             fail(ctx, in_options(str(error), options), exit_code(error))
         except Terminated:
-            fail(ctx, "asked to end; what was committed stays", TERMINATED)
+            fail(ctx, "ended by a signal; what was committed stays", TERMINATED)
         except (KeyboardInterrupt, click.Abort):
             fail(ctx, "interrupted; what was committed stays", INTERRUPTED)
         except click.ClickException as error:
-            vars(error)["message"] = shown(
-                error.message
-            )  # it may repeat an argument, such as the name of a file
+            # It may repeat an argument, such as the name of a file.
+            vars(error)["message"] = shown(placed(error.message))
             raise
         except (click.exceptions.Exit, BrokenPipeError):
             raise  # --help, and a reader that has seen enough: click knows them
@@ -65,7 +70,7 @@ class Root(click.Group):
 
 def fail(ctx: click.Context, message: str, code: int) -> NoReturn:
     """End with one line on stderr and an exit code."""
-    click.echo(f"Error: {shown(message)}", err=True)
+    click.echo(f"Error: {shown(placed(message))}", err=True)
     ctx.exit(code)
 
 
@@ -77,7 +82,7 @@ def exit_code(error: TrustVLMError) -> int:
 class _ToStderr(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         click.echo(
-            "\n".join(map(shown, self.format(record).split("\n"))), err=True
+            "\n".join(map(shown, placed(self.format(record)).split("\n"))), err=True
         )  # a traceback has lines
 
 
@@ -107,13 +112,29 @@ def _set_up_logging(verbose: int) -> None:
     "trustvlm in XDG_DATA_HOME]",
 )
 @click.option(
+    "--database-url",
+    metavar="URL",
+    envvar="TRUSTVLM_DATABASE_URL",
+    show_envvar=True,
+    help="Where the catalog is, if not in the home: postgresql://user@host/database, without a "
+    "password.",
+)
+@click.option(
+    "--url",
+    metavar="URL",
+    envvar="TRUSTVLM_URL",
+    show_envvar=True,
+    help="Send the command to the service that 'trustvlm serve' runs there, in place of opening a "
+    "home; its key is that of TRUSTVLM_KEY. Images are sent as files.",
+)
+@click.option(
     "--device",
     metavar="DEVICE",
     help="Where models and indexes run: cpu, cuda or cuda:N.  [default: cpu]",
 )
 @click.option(
     "--precision",
-    type=click.Choice(["fp32", "bf16", "fp16"]),
+    type=Choice(["fp32", "bf16", "fp16"]),
     help="Arithmetic of the models.  [default: fp32]",
 )
 @click.option(
@@ -126,12 +147,19 @@ def _set_up_logging(verbose: int) -> None:
 @click.version_option(__version__, prog_name="trustvlm")
 @click.pass_context
 def main(
-    ctx: click.Context, home: Path | None, device: str | None, precision: str | None, verbose: int
+    ctx: click.Context,
+    home: Path | None,
+    database_url: str | None,
+    url: str | None,
+    device: str | None,
+    precision: str | None,
+    verbose: int,
 ) -> None:
     """Say whether a vision-language model's label can be trusted.
 
     Create a label space, register labels with a few support images, and score images: label, trust,
-    evidence.
+    evidence. 'trustvlm start FOLDER' does all of it, and says what can be accepted. 'trustvlm
+    COMMAND --help' shows an example.
 
     Exit codes: 0 ok, 1 unexpected, or a calibration or tuning that proves nothing, 2 usage or
     invalid input, 3 not found, 4 conflict, 5 unavailable (read-only, busy, another schema, weights
@@ -140,13 +168,44 @@ def main(
     ctx.with_resource(leaving_on_sigterm())
     tolerate_any_character()
     _set_up_logging(verbose)
-    ctx.obj = Session(home or default_home(), home is not None, device, precision)
+    home, url = _place(ctx, home, url)
+    if url is not None and (device or precision):
+        raise click.UsageError(
+            "--url: the service runs the models; leave out --device and --precision."
+        )
+    if database_url is not None and _typed(ctx, "database_url"):
+        refuse_password("--database-url", database_url)
+    options = [one for one in ("home", "database_url", "url") if _typed(ctx, one)]
+    typed = tuple((f"--{one.replace('_', '-')}", str(ctx.params[one])) for one in options)
+    place = (home or default_home(), home is not None, database_url)
+    ctx.obj = Session(*place, url, device, precision, typed)
+
+
+def _place(
+    ctx: click.Context, home: Path | None, url: str | None
+) -> tuple[Path | None, str | None]:
+    """The home or the address that is meant: what stands on the command line goes before the
+    environment. Raises click.UsageError for both."""
+    if home is None or url is None:
+        return home, url
+    typed = [name for name in ("home", "url") if _typed(ctx, name)]
+    if len(typed) == 1:
+        return (home, None) if typed == ["home"] else (None, url)
+    raise click.UsageError(
+        "Expected --home (TRUSTVLM_HOME) or --url (TRUSTVLM_URL); got both together."
+    )
+
+
+def _typed(ctx: click.Context, name: str) -> bool:
+    return ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
 
 
 COMMANDS: tuple[click.Command, ...] = (
-    *(space, register, label, support, score, search),
-    *(evaluate, calibrate, recalibrate, calibration, feedback, monitor),
+    *(start, space, register, label, support, score, search, map_),
+    *(evaluate, calibrate, recalibrate, calibration, feedback, review, monitor),
     *(index, db, backup, restore, export, import_, verify, purge, serve, key, demo),
+    completion,
 )
 for command in COMMANDS:
     main.add_command(command)
+show_examples(main)

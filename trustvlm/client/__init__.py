@@ -10,5 +10,6 @@ It imports the dataclasses, the errors, NumPy and httpx: neither torch nor faiss
 
 from trustvlm.client.client import Client
 from trustvlm.client.jobs import Job
+from trustvlm.client.transport import RequestSizes
 
-__all__ = ["Client", "Job"]
+__all__ = ["Client", "Job", "RequestSizes"]

@@ -14,13 +14,16 @@ from trustvlm.client.label_verbs import LabelVerbs
 from trustvlm.client.measuring_verbs import MeasuringVerbs
 from trustvlm.client.transport import path_of
 from trustvlm.errors import InvalidInput
+from trustvlm.reading.given import given_queries
 from trustvlm.types import Embedded, Hits, Queries, SpaceRow, Verdicts
 from trustvlm.types.answers import SpaceList
 from trustvlm.types.arrays import names_or_mask, texts
-from trustvlm.types.bounds import number
+from trustvlm.types.bounds import flags, number, whole
+from trustvlm.types.tables.projection import Projection
 
 if TYPE_CHECKING:
-    from trustvlm.types.inputs import ImageSource
+    from trustvlm.reading.sets.rows import LabelledImages
+    from trustvlm.types.inputs import Images, ImageSource
 
 __all__ = ["Client"]
 
@@ -87,7 +90,7 @@ class Client(LabelVerbs, MeasuringVerbs):
     def embed(
         self,
         space: str,
-        images: Sequence[ImageSource],
+        images: Sequence[ImageSource] | Iterator[ImageSource],
         *,
         progress: Callable[[int], None] | None = None,
         image_range: tuple[float, float] | None = None,
@@ -105,13 +108,15 @@ class Client(LabelVerbs, MeasuringVerbs):
     def score(
         self,
         space: str,
-        queries: Queries,
+        queries: Queries | Images | LabelledImages,
         *,
         rule: str | None = None,
         top_k: int = 5,
         labels: Sequence[str] | npt.NDArray[np.bool_] | None = None,
         params: Mapping[str, float | None] | None = None,
         revision: int | None = None,
+        review: bool | None = None,
+        on_error: str = "raise",
     ) -> Verdicts:
         """Label and trust of every query at one revision of the space; see
         :meth:`TrustService.score`.
@@ -124,23 +129,36 @@ class Client(LabelVerbs, MeasuringVerbs):
             Busy: the space changes faster than the queries can be answered. Else as in the library.
         """
         named = None if labels is None else self._names(space, labels)
-        return query_verbs.score(self._wire, space, queries, rule, top_k, named, params, revision)
+        if review is not None:
+            flags(review=review)
+        given = given_queries(queries, stream=True)
+        args = (self._wire, space, given, rule, top_k, named, params, revision, on_error)
+        return query_verbs.score(*args, review=None if review is None else bool(review))
 
     def search(
         self,
         space: str,
-        queries: Queries,
+        queries: Queries | Images | LabelledImages,
         *,
         kind: str = "support",
         k: int = 10,
         revision: int | None = None,
+        on_error: str = "raise",
     ) -> Hits:
         """The k nearest support images, prototypes or text prototypes of every query; see
         :meth:`TrustService.search`.
 
         k is at most 1,000.
         """
-        return query_verbs.search(self._wire, space, queries, kind, k, revision)
+        given = given_queries(queries, text=True, stream=True)
+        return query_verbs.search(self._wire, space, given, kind, k, revision, on_error)
+
+    def project(self, space: str, *, limit: int = 2_000) -> Projection:
+        """Support images and stored images of known label in two dimensions, for a map; see
+        :meth:`TrustService.project`."""
+        options = [("limit", whole("limit", limit, bounds="points"))]
+        answer = self._wire.ask("GET", path_of("spaces", space, "projection"), query=options)
+        return read(Projection, answer)
 
     def _names(self, space: str, labels: Sequence[str] | npt.NDArray[np.bool_]) -> list[str]:
         """The labels by name; a mask costs listing all of them."""

@@ -12,7 +12,7 @@ from typing import Any, Self
 import httpx
 
 from trustvlm.client.network import network_of
-from trustvlm.client.transport import Wire, json_body, path_of
+from trustvlm.client.transport import RequestSizes, Wire, json_body, path_of
 from trustvlm.errors import InvalidInput
 from trustvlm.system.pickling import Unpicklable
 from trustvlm.types.bounds import whole
@@ -42,6 +42,7 @@ class Connected(Unpicklable):
         verify: bool | str | os.PathLike[str] | ssl.SSLContext = True,
         proxy: str | None = None,
         trust_env: bool = True,
+        sizes: RequestSizes | None = None,
     ) -> None:
         """Connect to a service; nothing is sent yet.
 
@@ -66,6 +67,8 @@ class Connected(Unpicklable):
                 or ALL_PROXY, unless NO_PROXY names the host or it is this machine (localhost,
                 127.0.0.0/8, ::1).
             trust_env: False: of these environment variables only TRUSTVLM_KEY is read.
+            sizes: how much goes into one request; less than the default where the service or a
+                proxy takes smaller bodies.
 
         Raises:
             InvalidInput: an invalid argument, or an invalid environment variable that is needed to
@@ -81,7 +84,7 @@ class Connected(Unpicklable):
             raise InvalidInput(f"retries: expected a whole number from 0 up, got {retries!r}")
         secret = _key_of_environment() if key is None else _checked_key(key, "key")
         network = network_of(url, verify, proxy, trust_env, transport)
-        self._wire = Wire(network, secret, float(timeout), retries)
+        self._wire = Wire(network, secret, float(timeout), retries, sizes or RequestSizes())
 
     def __enter__(self) -> Self:
         return self

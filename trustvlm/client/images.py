@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trustvlm.reading.sets.rows import with_place
 from trustvlm.types.arrays import sources
 from trustvlm.types.registration import UnreadImage
 
@@ -46,7 +47,8 @@ class File:
 def loaded(images: object, what: str) -> Iterator[File]:
     """Images as files, each read as its turn comes. One that cannot be read is an empty file, which
     the service reports as any other bad one. Raises InvalidInput."""
-    return (_load(source, place) for place, source in enumerate(sources(images, what)))
+    listed = images if isinstance(images, Iterator) else sources(images, what)
+    return (_load(source, place) for place, source in enumerate(listed))
 
 
 def _load(source: Any, place: int) -> File:
@@ -58,7 +60,7 @@ def _load(source: Any, place: int) -> File:
             return File(str(source), Path(source).name, _bytes_of(Path(source)))
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path, or one of ours
             why = getattr(error, "strerror", None)
-            problem = f"cannot be read: {why}" if why else str(error)
+            problem = with_place(source, f"cannot be read: {why}" if why else str(error))
             return File(str(source), Path(source).name, b"", problem)
     pil = sys.modules.get("PIL.Image")  # a caller with a PIL image has imported it
     if pil is None or not isinstance(source, pil.Image):

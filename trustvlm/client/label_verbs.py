@@ -10,15 +10,19 @@ import numpy.typing as npt
 from trustvlm.client import register as registering
 from trustvlm.client.codec import read, reading_fields, text_rows
 from trustvlm.client.connection import Connected
+from trustvlm.client.queries import unknown
 from trustvlm.client.transport import path_of
 from trustvlm.errors import NotFound
+from trustvlm.reading.given import given_labels
+from trustvlm.reading.hold_out import HoldOut
 from trustvlm.types import LabelInput, LabelRow, RegisterResult, SupportRow
-from trustvlm.types.answers import LabelPage, SupportList
+from trustvlm.types.answers import LabelPage, RemovedList, SupportList
 from trustvlm.types.arrays import id_list
 from trustvlm.types.bounds import flags
 
 if TYPE_CHECKING:
-    from trustvlm.types.inputs import ImageSource
+    from trustvlm.reading.sets.rows import LabelledImages
+    from trustvlm.types.inputs import Images, ImagesByLabel, ImageSource
 
 __all__ = ["LabelVerbs"]
 
@@ -31,7 +35,7 @@ class LabelVerbs(Connected):
     def register(
         self,
         space: str,
-        inputs: Iterable[LabelInput],
+        inputs: Iterable[LabelInput] | Images | ImagesByLabel | LabelledImages,
         *,
         on_commit: Callable[[list[str]], None] | None = None,
         progress: Callable[[int], None] | None = None,
@@ -41,6 +45,8 @@ class LabelVerbs(Connected):
         dry_run: bool = False,
         image_range: tuple[float, float] | None = None,
         accept_truncated: bool = False,
+        hold_out: float | None = None,
+        seed: int = 0,
     ) -> RegisterResult:
         """Register labels and their support images; see :meth:`TrustService.register`.
 
@@ -54,15 +60,20 @@ class LabelVerbs(Connected):
                 images after these were taken in. keep_originals: keep the image files in the
                 service's home.
             image_range, accept_truncated: how the images are read, see :class:`Queries`.
+            hold_out, seed: leave out the images that :meth:`evaluate` measures on with the same
+                two arguments.
         """
         flags(keep_originals=keep_originals, bring_back=bring_back, sync=sync, dry_run=dry_run)
+        given = given_labels(inputs)
+        if (split := HoldOut.of(hold_out, seed)) is not None:
+            given = split.support(given)
         if dry_run:
-            contents = registering.contents_of(inputs)
+            contents = registering.contents_of(given)
             return registering.preview(
                 self._wire, space, contents, sync=sync, bring_back=bring_back
             )
         form = _form_fields(keep_originals, image_range, accept_truncated)
-        args = (self._wire, space, inputs, on_commit, progress, form)
+        args = (self._wire, space, given, on_commit, progress, form)
         if sync:
             return registering.synchronise(*args)
         return registering.register(*args, bring_back)
@@ -140,6 +151,11 @@ class LabelVerbs(Connected):
             "POST", path_of("spaces", space, "restore-supports"), {"ids": _ids(ids)}
         )
 
+    def removed(self, space: str) -> RemovedList:
+        """The trash of a space: removed labels, and support images removed from labels that are
+        not removed, as long as they can be restored. Raises NotFound."""
+        return read(RemovedList, self._wire.ask("GET", path_of("spaces", space, "removed")))
+
     def list_labels(self, space: str) -> Iterator[LabelRow]:
         """Every label of the space, in order of id, a page of 1,000 at a time. Raises NotFound."""
         page = self._page(space)  # unknown spaces are refused now
@@ -156,6 +172,16 @@ class LabelVerbs(Connected):
         return read(
             LabelPage, self._wire.ask("GET", path_of("spaces", space, "labels"), query=options)
         )
+
+    def unknown_labels(self, space: str, names: Iterable[str | None]) -> dict[str, str | None]:
+        """Those of `names` (None aside) that are no labels of the space, each with the label that
+        was probably meant, or None.
+
+        Sends two requests if all n names are labels, and about 2·log₂(n) more for each name that is
+        none. Raises NotFound: no such space.
+        """
+        self._wire.ask("GET", path_of("spaces", space))
+        return unknown(self._wire, space, list(dict.fromkeys(n for n in names if n is not None)))
 
     def list_supports(self, space: str, label: str) -> list[SupportRow]:
         """The support images of a label, in order of id. Raises NotFound."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from types import EllipsisType
+from typing import TYPE_CHECKING, Any
 
 from trustvlm.client.codec import (
     Fields,
@@ -16,38 +17,48 @@ from trustvlm.client.codec import (
 )
 from trustvlm.client.images import loaded
 from trustvlm.client.jobs import Progress, finished
-from trustvlm.client.queries import check_labels, embedded_queries, groups_of_files
+from trustvlm.client.queries import EmbeddedQueries, check_labels, embedded_queries, groups_of_files
 from trustvlm.client.transport import Body, Wire, json_body, path_of
 from trustvlm.errors import InvalidInput
+from trustvlm.reading.given import given_labelled
+from trustvlm.reading.hold_out import HeldOut, HoldOut
 from trustvlm.types import Queries
-from trustvlm.types.arrays import optional_texts, sources, texts
+from trustvlm.types.arrays import optional_texts, rule_names, sources
 from trustvlm.types.bounds import flags
 from trustvlm.types.calibration import FeedbackResult
-from trustvlm.types.remarks import merged_notes
+from trustvlm.types.messages.remarks import merged_notes
 
-__all__ = ["evaluate_options", "feedback", "measured", "stored"]
+if TYPE_CHECKING:
+    from trustvlm.reading.sets.rows import LabelledImages
+    from trustvlm.types.inputs import Images
 
-FEEDBACK_FILES, FEEDBACK_BYTES = 128, 16 * 2**20
+__all__ = ["evaluate_options", "feedback", "held_out", "measured", "stored"]
+
 _EACH = "one name for each query, or None"
 
 Names = Sequence[str | None]
+Truth = Names | EllipsisType
 
 
 def _labelled(
-    wire: Wire, space: str, queries: Queries, truth: Names, names: Names | None
-) -> tuple[Body, tuple[str, ...]]:
-    """(queries, their true labels and what to call them as one body, notes on their images)."""
-    arrays: dict[str, Any] = {"truth": truth_array(truth, "truth")}
-    count = len(arrays["truth"])
+    wire: Wire, space: str, queries: Queries, truth: Names, names: Names | None, on_error: str
+) -> tuple[Body, EmbeddedQueries]:
+    """(queries, their true labels and what to call them as one body, the queries as embeddings)."""
+    texts: dict[str, Any] = {"truth": truth_array(truth, "truth")}
+    count = len(texts["truth"])
     if names is not None:
         given = optional_texts(names, "sources", _EACH)
-        arrays["sources"] = truth_array([source or None for source in given], "sources")
-    if isinstance(queries, Queries) and queries.images is not None:
+        texts["sources"] = truth_array([source or None for source in given], "sources")
+    if queries.images is not None:
         _same_number("truth", count, len(sources(queries.images, "queries.images")))
         check_labels(wire, space, truth)
-    vectors, notes = embedded_queries(wire, space, queries)
-    _same_number("truth", count, len(next(iter(vectors.values()))))
-    return npz_body(vectors | arrays), notes
+    embedded = embedded_queries(wire, space, queries, on_error)
+    if embedded.failures:
+        read_only = list(embedded.places)
+        texts = {name: values[read_only] for name, values in texts.items()}
+        count = len(read_only)
+    _same_number("truth", count, len(next(iter(embedded.arrays.values()))))
+    return npz_body(embedded.arrays | texts), embedded
 
 
 def _same_number(what: str, names: int, queries: int) -> None:
@@ -55,20 +66,33 @@ def _same_number(what: str, names: int, queries: int) -> None:
         raise InvalidInput(f"{what}: expected {queries} names, one for each query, got {names}")
 
 
+def held_out(
+    queries: Queries | Images | LabelledImages,
+    truth: Truth,
+    names: Names | None,
+    share: float | None,
+    seed: int,
+) -> HeldOut:
+    """Labelled queries; with a share, those of them that are held out."""
+    given, split = given_labelled(queries, truth, names), HoldOut.of(share, seed)
+    return HeldOut(*given) if split is None else split.measured(*given)
+
+
 def measured(
     wire: Wire,
     verb: str,
     space: str,
-    queries: Queries,
-    truth: Names,
-    names: Names | None,
+    part: HeldOut,
+    on_error: str,
     options: Fields,
     progress: Progress | None,
 ) -> Any:
-    """The result of an evaluation or a calibration; `names`: what to call the queries."""
-    body, notes = _labelled(wire, space, queries, truth, names)
+    """The result of an evaluation or a calibration."""
+    body, embedded = _labelled(wire, space, part.queries, part.truth, part.sources, on_error)
     path = path_of("spaces", space, verb)
-    return {**finished(wire, path, options_query(options), body, progress), "notes": notes}
+    result = finished(wire, path, options_query(options), body, progress)
+    failures = [failure._asdict() for failure in embedded.failures]
+    return {**result, "notes": embedded.notes, "failures": failures}
 
 
 def evaluate_options(
@@ -81,10 +105,7 @@ def evaluate_options(
         InvalidInput: rules that are no list of names, or `items` that is neither True nor False.
     """
     flags(items=others["items"])
-    names = None if rules is None else texts(rules, "rules", "a list of rule names")
-    if names is not None and not names:
-        raise InvalidInput("rules: expected a list of rule names, got none")
-    return {"rules": names, "params": params} | others
+    return {"rules": rule_names(rules), "params": params} | others
 
 
 def stored(
@@ -98,8 +119,8 @@ def stored(
 def feedback(
     wire: Wire,
     space: str,
-    queries: Queries,
-    truth: Names,
+    queries: Queries | Images | LabelledImages,
+    truth: Truth,
     sampling: str,
     promote: bool,
     names: Names | None,
@@ -107,6 +128,7 @@ def feedback(
     """See :meth:`Client.feedback`. Image files go as they are: a promoted one becomes a support
     image with its thumbnail."""
     flags(promote=promote)
+    given, labels, names = given_labelled(queries, truth, names)
     path = path_of("spaces", space, "feedback")
     options: list[tuple[str, Any]] = [("sampling", sampling), ("promote", bool(promote))]
 
@@ -114,26 +136,26 @@ def feedback(
         answer = wire.ask("POST", path, query=query, body=body, write=True)
         return read(FeedbackResult, answer)
 
-    if not isinstance(queries, Queries) or queries.images is None:
-        body, _ = _labelled(wire, space, queries, truth, names)
+    if given.images is None:
+        body, _ = _labelled(wire, space, given, labels, names, "raise")
         return sent(body, options_query(options))
-    options += reading_fields(queries.image_range, queries.accept_truncated)
-    count = len(sources(queries.images, "queries.images"))
-    _same_number("truth", len(truth_array(truth, "truth")), count)
-    labels = {"truth": optional_texts(truth, "truth", _EACH)}
+    options += reading_fields(given.image_range, given.accept_truncated)
+    count = len(sources(given.images, "queries.images"))
+    _same_number("truth", len(truth_array(labels, "truth")), count)
+    texts = {"truth": optional_texts(labels, "truth", _EACH)}
     if names is not None:
-        labels["sources"] = optional_texts(names, "sources", _EACH)
-        _same_number("sources", len(labels["sources"]), count)
+        texts["sources"] = optional_texts(names, "sources", _EACH)
+        _same_number("sources", len(texts["sources"]), count)
     results, start = [], 0
-    files = loaded(queries.images, "queries.images")
-    for group in groups_of_files(files, FEEDBACK_FILES, FEEDBACK_BYTES):
+    files = loaded(given.images, "queries.images")
+    for group in groups_of_files(files, wire.sizes.files, wire.sizes.file_bytes):
         bad = next((file for file in group if file.problem is not None), None)
         if bad is not None:
             raise InvalidInput(
                 f"queries.images: {bad.source}: {bad.problem} (1 of {count} cannot be read)"
             )
         stop = start + len(group)
-        named = [(name, values[start:stop]) for name, values in labels.items()]
+        named = [(name, values[start:stop]) for name, values in texts.items()]
         results.append(sent(form_body([*options, *named], group)))
         start = stop
     return _combined(results)

@@ -4,18 +4,25 @@ facade."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import EllipsisType
+from typing import TYPE_CHECKING
 
 from trustvlm.client import measure
 from trustvlm.client.codec import read, rule_options
 from trustvlm.client.connection import Connected
 from trustvlm.client.jobs import Job, Progress, find_job, wait_for
+from trustvlm.client.review import ReviewQueue
 from trustvlm.client.transport import path_of
-from trustvlm.errors import InvalidInput
+from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.types import Queries
 from trustvlm.types.answers import JobList
 from trustvlm.types.bounds import identifier
 from trustvlm.types.calibration import Calibration, FeedbackResult, MonitorReport, ObservationCounts
 from trustvlm.types.evaluation import Evaluation
+
+if TYPE_CHECKING:
+    from trustvlm.reading.sets.rows import LabelledImages
+    from trustvlm.types.inputs import Images
 
 __all__ = ["MeasuringVerbs"]
 
@@ -26,8 +33,8 @@ class MeasuringVerbs(Connected):
     def evaluate(
         self,
         space: str,
-        queries: Queries,
-        truth: Sequence[str | None],
+        queries: Queries | Images | LabelledImages,
+        truth: Sequence[str | None] | EllipsisType = ...,
         *,
         rules: Sequence[str] | None = None,
         sources: Sequence[str | None] | None = None,
@@ -37,6 +44,9 @@ class MeasuringVerbs(Connected):
         params: Mapping[str, Mapping[str, float | None]] | None = None,
         items: bool = False,
         confidence: float = 0.9,
+        hold_out: float | None = None,
+        seed: int = 0,
+        on_error: str = "raise",
         progress: Progress | None = None,
     ) -> Evaluation:
         """How well each rule tells right from wrong on labelled images; see
@@ -50,10 +60,11 @@ class MeasuringVerbs(Connected):
             rules, params, risk=risk, coverage=coverage, draws=draws, items=items,
             confidence=confidence,
         )  # fmt: skip
+        part = measure.held_out(queries, truth, sources, hold_out, seed)
         result = measure.measured(
-            self._wire, "evaluate", space, queries, truth, sources, list(options.items()), progress
+            self._wire, "evaluate", space, part, on_error, list(options.items()), progress
         )
-        return read(Evaluation, result)
+        return part.placed(read(Evaluation, result))
 
     def evaluate_stored(
         self,
@@ -84,10 +95,10 @@ class MeasuringVerbs(Connected):
     def calibrate(
         self,
         space: str,
-        queries: Queries,
-        truth: Sequence[str | None],
+        queries: Queries | Images | LabelledImages,
+        truth: Sequence[str | None] | EllipsisType = ...,
         *,
-        rule: str = "auto",
+        rule: str | None = None,
         max_risk: float = 0.05,
         confidence: float = 0.9,
         params: Mapping[str, float | None] | None = None,
@@ -95,10 +106,15 @@ class MeasuringVerbs(Connected):
         on_unverified: str = "judge",
         unknown_rate: float = 0.01,
         may_correct: bool = False,
+        threshold: float | None = None,
+        procedure: str | None = None,
         sources: Sequence[str | None] | None = None,
+        hold_out: float | None = None,
+        seed: int = 0,
+        on_error: str = "raise",
         progress: Progress | None = None,
     ) -> Calibration:
-        """Choose rule, parameters and threshold on labelled images, with a promise; see
+        """Find a threshold on labelled images, with a promise; see
         :meth:`TrustService.calibrate`.
 
         A job, as :meth:`evaluate`.
@@ -111,10 +127,11 @@ class MeasuringVerbs(Connected):
             ("on_unverified", on_unverified),
             ("unknown_rate", unknown_rate),
             ("may_correct", may_correct),
+            ("threshold", threshold),
+            ("procedure", procedure),
         ]
-        result = measure.measured(
-            self._wire, "calibrate", space, queries, truth, sources, options, progress
-        )
+        part = measure.held_out(queries, truth, sources, hold_out, seed)
+        result = measure.measured(self._wire, "calibrate", space, part, on_error, options, progress)
         return read(Calibration, result)
 
     def recalibrate(
@@ -126,6 +143,7 @@ class MeasuringVerbs(Connected):
         confidence: float | None = None,
         params: Mapping[str, float | None] | None = None,
         may_correct: bool | None = None,
+        threshold: float | None = None,
         progress: Progress | None = None,
     ) -> Calibration:
         """Calibrate the space as it is now on the stored images; see
@@ -138,6 +156,7 @@ class MeasuringVerbs(Connected):
             "confidence": confidence,
             "params": params,
             "may_correct": may_correct,
+            "threshold": threshold,
         }
         return read(Calibration, measure.stored(self._wire, "calibrate", space, options, progress))
 
@@ -156,8 +175,8 @@ class MeasuringVerbs(Connected):
     def feedback(
         self,
         space: str,
-        queries: Queries,
-        truth: Sequence[str | None] | str | None,
+        queries: Queries | Images | LabelledImages,
+        truth: Sequence[str | None] | str | EllipsisType | None = ...,
         *,
         sampling: str = "chosen",
         promote: bool = False,
@@ -165,11 +184,26 @@ class MeasuringVerbs(Connected):
     ) -> FeedbackResult:
         """Tell the true labels of images; see :meth:`TrustService.feedback`.
 
-        Image files are sent 128 (16 MB) at a time: where one cannot be read, what was sent before
+        Image files are sent 128 (8 MB) at a time: where one cannot be read, what was sent before
         is stored.
         """
         names = [truth] if truth is None or isinstance(truth, str) else truth
         return measure.feedback(self._wire, space, queries, names, sampling, promote, sources)
+
+    def observation_thumbnail(self, space: str, observation_id: int) -> bytes | None:
+        """The JPEG thumbnail of a stored image; None where it has none, or is not there. Raises
+        NotFound: no such space."""
+        number = str(identifier("observation", observation_id))
+        try:
+            path = path_of("spaces", space, "observations", number, "thumbnail")
+            return self._wire.fetch("GET", path).content
+        except NotFound:
+            self.count_observations(space)  # it says so where the space is not there
+            return None
+
+    def review(self, space: str) -> ReviewQueue:
+        """The review queue of a space: images that wait for a person's answer."""
+        return ReviewQueue(self._wire, space)
 
     def monitor(self, space: str, *, alpha: float = 0.05) -> MonitorReport:
         """Compare randomly drawn feedback with the promise of the calibration in force. Raises

@@ -3,7 +3,10 @@ needs."""
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,23 +26,30 @@ from trustvlm.client.codec import (
 )
 from trustvlm.client.images import File, loaded
 from trustvlm.client.transport import Body, Wire, json_body, path_of
-from trustvlm.errors import Busy, Conflict, InvalidInput, Unavailable
+from trustvlm.errors import Busy, Conflict, InvalidInput, NotFound, Unavailable
 from trustvlm.system.pickling import LocalReader
 from trustvlm.types import Embedded, Evidence, Hits, Queries, Verdicts
 from trustvlm.types.answers import Embeddings, EvidenceList
-from trustvlm.types.arrays import texts
+from trustvlm.types.arrays import Objects, texts
 from trustvlm.types.bounds import choice, whole
-from trustvlm.types.options import KINDS
-from trustvlm.types.remarks import merged_notes
+from trustvlm.types.messages.remarks import merged_notes
+from trustvlm.types.options import KINDS, ON_ERROR
+from trustvlm.types.registration import UnreadImage, unreadable
 
-__all__ = ["check_labels", "embed", "embedded_queries", "groups_of_files", "score", "search"]
+__all__ = [
+    "check_labels",
+    "embed",
+    "embedded_queries",
+    "groups_of_files",
+    "score",
+    "search",
+    "unknown",
+]
 
-EMBED_FILES, EMBED_BYTES = 32, 8 * 2**20
-"""Image files that are embedded by one request."""
-VECTOR_BYTES = 16 * 2**20
-"""Embeddings that are sent with one request."""
 _ROUNDS = 5
 _AHEAD = 64
+_MEANT = re.compile(r"; did you mean ('[^']*'|\"[^\"]*\")\?$")
+"""The end of the service's message about one name."""
 
 Arrays = dict[str, npt.NDArray[Any]]
 Progress = Callable[[int], None]
@@ -73,7 +83,8 @@ def embed(
     sources, notes = list[str](), list[str]()
     failures, places, failed = list[tuple[str, str]](), list[int](), list[int]()
     start = 0
-    for group in groups_of_files(loaded(images, what), EMBED_FILES, EMBED_BYTES):
+    sizes = wire.sizes
+    for group in groups_of_files(loaded(images, what), sizes.embed_files, sizes.file_bytes):
         body = form_body(fields, group)
         answer = read(Embeddings, wire.ask("POST", path_of("spaces", space, "embed"), body=body))
         for side, rows in zip(sides, (answer.classifier, answer.verifier), strict=True):
@@ -94,24 +105,46 @@ def embed(
     return Embedded(Queries(classifier, verifier), sources, failures, *where)
 
 
-def embedded_queries(wire: Wire, space: str, queries: Queries) -> tuple[Arrays, tuple[str, ...]]:
-    """(the embeddings of queries by side, notes on the images that were embedded for it).
+@dataclass(frozen=True, eq=False)
+class EmbeddedQueries:
+    """Queries as they are sent.
+
+    Attributes:
+        arrays: the embeddings by side. sources: names of the images that were embedded for it; None
+            without images. notes: on these.
+        places: of these images among all that came; failures: the others.
+    """
+
+    arrays: Arrays
+    sources: Objects | None
+    notes: tuple[str, ...]
+    places: tuple[int, ...] = ()
+    failures: tuple[UnreadImage, ...] = ()
+
+
+def embedded_queries(
+    wire: Wire, space: str, queries: Queries, on_error: str = "raise"
+) -> EmbeddedQueries:
+    """The embeddings of queries.
 
     Raises:
-        InvalidInput: no queries, or more than one kind of them, or an image that cannot be read.
+        InvalidInput: no queries, or more than one kind of them, or, unless `on_error` is "skip", an
+            image that cannot be read.
     """
-    if not isinstance(queries, Queries):
-        raise InvalidInput(f"queries: expected trustvlm.Queries(…), got {type(queries).__name__}")
+    choice("on_error", on_error, ON_ERROR)
     _only_one_kind(queries)
     notes: tuple[str, ...] = ()
+    sources: Objects | None = None
+    places: tuple[int, ...] = ()
+    failures: tuple[UnreadImage, ...] = ()
     if queries.images is not None:
         fields = reading_fields(queries.image_range, queries.accept_truncated)
         embedded = embed(wire, space, queries.images, None, fields, "queries.images")
-        notes = embedded.notes
-        if embedded.failures:
-            source, reason = embedded.failures[0]
-            count = f"{len(embedded.failures)} of {len(queries.images)} cannot be read"
-            raise InvalidInput(f"queries.images: {source}: {reason} ({count})")
+        notes, sources = embedded.notes, np.array(embedded.sources, dtype=object)
+        places = embedded.places
+        failures = tuple(UnreadImage(*failure) for failure in embedded.failures)
+        if failures and on_error != "skip":
+            raise unreadable(failures, len(failures) + len(sources))
         nothing = Queries(np.zeros(0), np.zeros(0))  # of no images: rows of any width
         queries = embedded.queries if embedded.places else nothing
     elif queries.text is not None:
@@ -127,7 +160,7 @@ def embedded_queries(wire: Wire, space: str, queries: Queries) -> tuple[Arrays, 
     if len({len(rows) for rows in arrays.values()}) > 1:
         counts = " embeddings, but ".join(f"{len(rows)} {name}" for name, rows in arrays.items())
         raise InvalidInput(f"queries: {counts} embeddings")
-    return arrays, notes
+    return EmbeddedQueries(arrays, sources, notes, places, failures)
 
 
 def _only_one_kind(queries: Queries) -> None:
@@ -146,7 +179,7 @@ def _answers(
     Raises Busy: the space changes faster than that."""
     count = len(next(iter(arrays.values())))
     width = sum(rows.nbytes for rows in arrays.values()) / max(count, 1)
-    step = max(1, int(VECTOR_BYTES / max(width, 1)))
+    step = max(1, int(wire.sizes.vector_bytes / max(width, 1)))
     parts = [
         {name: rows[i : i + step] for name, rows in arrays.items()}
         for i in range(0, max(count, 1), step)
@@ -182,6 +215,20 @@ def check_labels(wire: Wire, space: str, names: Iterable[str | None]) -> None:
         wire.ask("POST", path_of("spaces", space, "check-labels"), body=body)
 
 
+def unknown(wire: Wire, space: str, names: Sequence[str]) -> dict[str, str | None]:
+    """Those of `names` that are no labels → the label that was probably meant, or None. A list that
+    the service refuses is sent again in halves, down to a single name."""
+    try:
+        check_labels(wire, space, names)
+    except NotFound as error:
+        if len(names) == 1:
+            meant = _MEANT.search(str(error))
+            return {names[0]: None if meant is None else str(ast.literal_eval(meant[1]))}
+        half = len(names) // 2
+        return unknown(wire, space, names[:half]) | unknown(wire, space, names[half:])
+    return {}
+
+
 def score(
     wire: Wire,
     space: str,
@@ -191,13 +238,18 @@ def score(
     labels: Sequence[str] | None,
     params: Mapping[str, float | None] | None,
     revision: int | None,
+    on_error: str,
+    *,
+    review: bool | None = None,
 ) -> Verdicts:
     """See :meth:`Client.score`; `labels` are names."""
     options = [*rule_options(rule, params), ("top_k", whole("top_k", top_k))]
+    options += [] if review is None else [("review", review)]
     expected = None if revision is None else whole("revision", revision)
-    if labels is not None and isinstance(queries, Queries) and queries.images is not None:
+    if labels is not None and queries.images is not None:
         check_labels(wire, space, labels)
-    arrays, notes = embedded_queries(wire, space, queries)
+    given = embedded_queries(wire, space, queries, on_error)
+    arrays = given.arrays
     subset: Arrays = {} if labels is None else {"labels": np.array(labels, dtype=np.str_)}
     answers = [
         answer
@@ -208,7 +260,8 @@ def score(
     ]  # fmt: skip
     side = "verifier" if "verifier" in arrays else "classifier"
     reader = _EvidenceReader(wire, space, side, arrays[side], answers)
-    return merged_verdicts(answers, read_evidence=reader, notes=notes)
+    others = {"notes": given.notes, "source": given.sources, "failures": given.failures}
+    return merged_verdicts(answers, read_evidence=reader, **others)
 
 
 class _EvidenceReader(LocalReader):
@@ -252,19 +305,19 @@ class _EvidenceReader(LocalReader):
 
 
 def search(
-    wire: Wire, space: str, queries: Queries, kind: str, k: int, revision: int | None
+    wire: Wire, space: str, queries: Queries, kind: str, k: int, revision: int | None, on_error: str
 ) -> Hits:
     """See :meth:`Client.search`."""
     path, k = path_of("spaces", space, "search"), whole("k", k)
     expected = None if revision is None else whole("revision", revision)
     choice("kind", kind, KINDS)
     options: dict[str, Any] = {"kind": kind, "k": k}
-    if isinstance(queries, Queries) and queries.text is not None:
+    if queries.text is not None:
         _only_one_kind(queries)
         given = [queries.text] if isinstance(queries.text, str) else queries.text
         listed = texts(given, "queries.text", "a list of texts")
         body = json_body(options | {"text": listed})
         return hits_of([(wire.ask("POST", path, body=body, revision=expected), len(listed))], k)
-    arrays, notes = embedded_queries(wire, space, queries)
-    answers = _answers(wire, path, arrays, expected, npz_body, list(options.items()))
-    return hits_of(answers, k, notes)
+    embedded = embedded_queries(wire, space, queries, on_error)
+    answers = _answers(wire, path, embedded.arrays, expected, npz_body, list(options.items()))
+    return replace(hits_of(answers, k, embedded.notes), failures=embedded.failures)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,17 +16,17 @@ import numpy.typing as npt
 from trustvlm.client.codec import Fields, finite, form_body, npz_body, read, text_rows
 from trustvlm.client.images import File, known_failures, loaded
 from trustvlm.client.queries import groups_of_files
-from trustvlm.client.transport import Body, Wire, json_body, path_of
+from trustvlm.client.transport import Body, RequestSizes, Wire, json_body, path_of
 from trustvlm.errors import InvalidInput
 from trustvlm.types import LabelInput, RegisterResult
 from trustvlm.types.arrays import iterates, sources
-from trustvlm.types.registration import UnreadImage
-from trustvlm.types.remarks import merged_notes
+from trustvlm.types.messages.remarks import merged_notes
+from trustvlm.types.registration import KnownImage, UnreadImage
 
 __all__ = ["add_support", "contents_of", "preview", "register", "synchronise"]
 
-REQUEST_LABELS, REQUEST_BYTES, REQUEST_FILES = 1_000, 8 * 2**20, 128
-"""What goes into one request."""
+REQUEST_LABELS = 1_000
+"""Labels that go into one request."""
 PIECE_BYTES = 4 * 2**20
 """Vectors of a label, as JSON, that go into one piece of it."""
 _NUMBER = 20  # bytes of a number in JSON, about
@@ -57,7 +58,7 @@ class _Piece:
         return self.size + sum(len(file.data) for file in self.files)
 
 
-def _batches(pieces: Iterable[_Piece]) -> Iterator[list[_Piece]]:
+def _batches(pieces: Iterable[_Piece], sizes: RequestSizes) -> Iterator[list[_Piece]]:
     """Pieces that go into one request each: with images or without, and of bounded size. Without
     pieces there is one empty request, which the service checks."""
     batch: list[_Piece] = []
@@ -66,8 +67,8 @@ def _batches(pieces: Iterable[_Piece]) -> Iterator[list[_Piece]]:
         if batch and (
             bool(piece.files) != bool(batch[0].files)
             or len(batch) == REQUEST_LABELS
-            or weight + piece.weight > REQUEST_BYTES
-            or files + len(piece.files) > REQUEST_FILES
+            or weight + piece.weight > sizes.file_bytes
+            or files + len(piece.files) > sizes.files
         ):
             yield batch
             batch, weight, files = [], 0, 0
@@ -90,10 +91,11 @@ def register(
     if isinstance(inputs, Sequence):  # they can be looked at twice: before anything is sent
         for number, item in enumerate(inputs):
             _content(item, number)
-    pieces = (piece for place, item in enumerate(inputs) for piece in _pieces(item, place))
+    sizes, numbered = wire.sizes, enumerate(inputs)
+    pieces = (piece for place, item in numbered for piece in _pieces(item, place, sizes))
     results: list[RegisterResult] = []
     label_ids: dict[int, int] = {}
-    for batch in _batches(pieces):
+    for batch in _batches(pieces, sizes):
         result = _request(wire, space, batch, form, bring_back)
         results.append(result)
         committed: dict[str, None] = {}
@@ -123,9 +125,22 @@ def _request(
 
 
 def _sent(wire: Wire, path: str, body: Body, files: Sequence[File]) -> RegisterResult:
-    """The result of one request, with failures as the caller knows the files."""
+    """The result of one request, in which files have the names that the caller gave them."""
     result = read(RegisterResult, wire.ask("POST", path, body=body, write=True))
-    return replace(result, failures=known_failures(result.failures, files)) if files else result
+    if not files:
+        return result
+    counts = Counter(file.name for file in files)
+    sources = {file.name: file.source for file in files if counts[file.name] == 1}
+
+    def named(images: Sequence[KnownImage]) -> tuple[KnownImage, ...]:
+        return tuple(replace(i, source=sources.get(i.source or "", i.source)) for i in images)
+
+    return replace(
+        result,
+        failures=known_failures(result.failures, files),
+        elsewhere=named(result.elsewhere),
+        taken_out=named(result.taken_out),
+    )
 
 
 def add_support(
@@ -147,7 +162,7 @@ def add_support(
     }
     results = []
     files = iter(()) if images is None else loaded(images, f"label {label!r}: images")
-    groups = groups_of_files(files, REQUEST_FILES, REQUEST_BYTES)
+    groups = groups_of_files(files, wire.sizes.files, wire.sizes.file_bytes)
     first = next(groups, None)
     if arrays or first is None:
         results.append(_sent(wire, path, npz_body(arrays) if arrays else json_body({}), ()))
@@ -192,7 +207,7 @@ def _check_input(item: Any, number: int) -> None:
         raise InvalidInput(f"inputs[{number}]: expected a LabelInput, got {type(item).__name__}")
 
 
-def _pieces(item: LabelInput, place: int) -> Iterator[_Piece]:
+def _pieces(item: LabelInput, place: int, sizes: RequestSizes) -> Iterator[_Piece]:
     """A label in pieces that fit into requests; nearly always one."""
     content, arrays = _content(item, place)
     plain_size = 200 + len(json.dumps(content))
@@ -202,7 +217,7 @@ def _pieces(item: LabelInput, place: int) -> Iterator[_Piece]:
     # Where numbers of rows differ, the service says so: they stay together.
     step = step if len({len(array) for array in arrays.values()}) == 1 else max(rows, 1)
     files = iter(()) if item.images is None else loaded(item.images, "images")
-    groups = groups_of_files(files, REQUEST_FILES, REQUEST_BYTES)
+    groups = groups_of_files(files, sizes.files, sizes.file_bytes)
     for start in range(0, max(rows, 1), step):
         part = {name: array[start : start + step].tolist() for name, array in arrays.items()}
         size = plain_size + int(min(step, rows) * width)

@@ -17,6 +17,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
@@ -34,7 +35,7 @@ from trustvlm.errors import (
     Unavailable,
 )
 
-__all__ = ["Body", "Wire", "error_of", "json_body", "path_of"]
+__all__ = ["Body", "RequestSizes", "Wire", "error_of", "json_body", "path_of"]
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 CONNECT_S = 10.0
@@ -117,6 +118,22 @@ def _if_match(revision: int | None) -> dict[str, str]:
     return {} if revision is None else {"if-match": f'"{revision}"'}
 
 
+@dataclass(frozen=True)
+class RequestSizes:
+    """How much the client puts into one request; a call that has more makes several.
+
+    Attributes:
+        files: images of labels and of feedback. embed_files: images that are embedded.
+        file_bytes: bytes of images, and of labels as JSON, about.
+        vector_bytes: bytes of embeddings that are scored or searched with.
+    """
+
+    files: int = 128
+    embed_files: int = 32
+    file_bytes: int = 8 * 2**20
+    vector_bytes: int = 16 * 2**20
+
+
 class Wire:
     """Connections to one service; safe to use from several threads, and in processes that are
     forked meanwhile.
@@ -125,8 +142,10 @@ class Wire:
     An answer is used only if it carries the id of its request, because a proxy may mix answers up.
     """
 
-    def __init__(self, network: Network, key: str | None, timeout: float, retries: int) -> None:
-        self.expected = _Expected()
+    def __init__(
+        self, network: Network, key: str | None, timeout: float, retries: int, sizes: RequestSizes
+    ) -> None:
+        self.expected, self.sizes = _Expected(), sizes
         self._timeout, self._retries, self._network = timeout, retries, network
         # A user and password in front of the service take the header Authorization.
         self._headers = {}

@@ -34,9 +34,11 @@ from trustvlm.demo.measure import (
 from trustvlm.demo.sheet import Case, draw_sheet
 from trustvlm.demo.specs import SPACE
 from trustvlm.errors import ReadOnly
+from trustvlm.selective.intervals import proportion_interval
 from trustvlm.system.terminal_table import Shape, Table, terminal_width
 from trustvlm.types import Neighbour, Verdicts
 from trustvlm.types.arrays import Floats
+from trustvlm.types.tables.probability import chance, percent, probability_line, promise
 
 if TYPE_CHECKING:
     from trustvlm.service import TrustService
@@ -45,6 +47,7 @@ __all__ = ["DemoResult", "run_demo"]
 
 Echo = Callable[[str], object]
 
+_PAGE = "http://127.0.0.1:8000/"
 _SHOWN = 5
 _EVIDENCE = 3
 _LEGEND = """AURC: mean error rate among the n most trusted, over all n.
@@ -54,7 +57,8 @@ _FIGURES = [
     *(Shape(title, right=True) for title in ("accuracy", "AURC ×1000", "AUROC", "FPR95")),
 ]
 _CASES = [
-    *(Shape("file"), Shape("label"), Shape("truth"), Shape("trust", right=True)),
+    *(Shape("file"), Shape("decision"), Shape("probability", right=True)),
+    *(Shape("label"), Shape("truth")),
     *(Shape("text", right=True, rank=4), Shape("image", right=True, rank=3)),
     *(Shape("prototype", rank=5), Shape("evidence", rank=1), Shape("rival's evidence", rank=2)),
 ]
@@ -68,7 +72,7 @@ class DemoResult:
         home: the home it ran in.
         images: how many held-out images were scored.
         figures: rule → accuracy, AURC, AUROC and FPR95, as fractions.
-        most_trusted, least_trusted: five cases each under `trustvlm`, the most telling first.
+        most_trusted, least_trusted: five cases each under the calibration, the most telling first.
         kept: a calibration on one half of them, and what became of its promise on the other half.
         sheet: the contact sheet, a PNG file. report: the evaluation, an HTML page.
         seconds: how long the run took.
@@ -115,24 +119,32 @@ def run_demo(
         figures = {rule: figures_of(verdict, held_out.truth) for rule, verdict in verdicts.items()}
         echo(_figures_table(figures))
         echo(_LEGEND)
+        kept = calibrate(service, held_out)
+        echo(_promise(kept))
+        decided = service.score(SPACE, held_out.queries)
         # Ties are in the order of the images.
-        most = _cases(verdicts["trustvlm"], held_out, -verdicts["trustvlm"].trust)
-        least = _cases(verdicts["trustvlm"], held_out, verdicts["trustvlm"].trust)
+        most = _cases(decided, held_out, -decided.trust)
+        least = _cases(decided, held_out, decided.trust)
         columns = (
             (f"The {len(most)} most trusted", most),
             (f"The {len(least)} least trusted", least),
         )
+        caption = probability_line(
+            decided.probability_source,
+            decided.rule,
+            decided.calibration_id,
+            decided.stale_since,
+            SPACE,
+        )
         for heading, cases in columns:
-            echo(f"\n{heading} (rule trustvlm: trust = text + image; ! = the label is wrong):\n")
+            echo(f"\n{heading} ({caption}; ! = the label is wrong):\n")
             echo(_cases_table(cases))
         sheet = home / "contact-sheet.png"
-        _write_sheet(service, sheet, columns)
-        kept = calibrate(service, held_out)
-        echo(_promise(kept))
+        _write_sheet(service, sheet, caption, columns)
         report = home / "report.html"
-        service.write_report(evaluate(service, held_out), report)
+        service.write_report(evaluate(service, held_out), report, page=_PAGE)
     echo(f"The cases as pictures, with their evidence: {sheet}")
-    echo(f"All rules compared, with plots and the most trusted errors: {report}")
+    echo(f"Which labels to fix, all rules compared, and the most trusted errors: {report}")
     echo(_next_commands(home, least[0].image))
     seconds = time.perf_counter() - start
     echo(f"\nDone in {seconds:.0f} s.")
@@ -187,6 +199,8 @@ def _cases(verdicts: Verdicts, held_out: HeldOut, rank: Floats) -> tuple[Case, .
         Case(
             image=held_out.paths[i],
             truth=str(held_out.truth[i]),
+            decision=str(verdicts.decision[i]),
+            probability=verdicts.probability[i],
             label=str(verdicts.label[i]),
             trust=float(verdicts.trust[i]),
             text_confidence=float(verdicts.text_confidence[i]),
@@ -202,8 +216,8 @@ def _cases(verdicts: Verdicts, held_out: HeldOut, rank: Floats) -> tuple[Case, .
 def _promise(kept: Kept) -> str:
     made = kept.calibration
     lines = [
-        f"\nCalibrating on every second held-out image, to promise: of what is accepted at most "
-        f"{100 * MAX_RISK:g} % is wrong, with confidence {CONFIDENCE:g}.",
+        f"\nCalibrating on every second held-out image, to promise: "
+        f"{promise(MAX_RISK, CONFIDENCE)}.",
         f"  rule {made.rule}: {made.reason}",
     ]
     if made.correcting_rule is not None and made.rule != made.correcting_rule:
@@ -213,10 +227,12 @@ def _promise(kept: Kept) -> str:
             f"{made.corrected_wrongly} wrongly"
         )
     if kept.accepted:
+        low, high = proportion_interval(kept.wrong, kept.accepted, 0.95)
         lines.append(
             f"  the other {kept.images} images: {kept.accepted} accepted, {kept.wrong} of them "
-            f"wrong ({100 * kept.accepted / kept.images:.1f} % accepted, "
-            f"{100 * kept.wrong / kept.accepted:.2f} % of these wrong)"
+            f"wrong ({percent(kept.accepted / kept.images)} accepted, "
+            f"{percent(kept.wrong / kept.accepted, 2)} of these wrong). The promise is about all "
+            f"images to come, and so few say: {percent(low)} to {percent(high)} (95 % interval)"
         )
     return "\n".join(lines)
 
@@ -225,10 +241,10 @@ def _figures_table(figures: Mapping[str, Figures]) -> str:
     rows = [
         (
             rule,
-            f"{100 * values.accuracy:.1f} %",
+            percent(values.accuracy),
             f"{1000 * values.aurc:.2f}",
-            f"{100 * values.auroc:.1f} %",
-            f"{100 * values.fpr95:.1f} %",
+            percent(values.auroc),
+            percent(values.fpr95),
         )
         for rule, values in figures.items()
     ]
@@ -241,9 +257,10 @@ def _cases_table(cases: Sequence[Case]) -> str:
         [
             (
                 case.image.name,
+                case.decision,
+                chance(case.probability),
                 case.label,
                 case.truth if case.right else f"{case.truth} !",
-                f"{case.trust:.3f}",
                 f"{case.text_confidence:.3f}",
                 f"{case.image_similarity:.3f}",
                 case.nearest_prototype,
@@ -264,12 +281,13 @@ def _rendered(shapes: Sequence[Shape], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _write_sheet(
-    service: TrustService, path: Path, columns: Sequence[tuple[str, Sequence[Case]]]
+    service: TrustService, path: Path, caption: str, columns: Sequence[tuple[str, Sequence[Case]]]
 ) -> None:
     try:
         draw_sheet(
             path,
-            "Can this label be trusted? Handwritten digits, rule trustvlm",
+            "Can this label be trusted? Handwritten digits",
+            caption,
             columns,
             service.thumbnail,
         )
@@ -298,9 +316,9 @@ def _next_commands(home: Path, doubtful: Path) -> str:
 Try next{_activation()}:
   {prefix} score {SPACE} {nine}
   {prefix} search {SPACE} --image {shlex.quote(str(doubtful))}
-Something that the space does not know (low trust), and after its label was registered:
+Something that the space does not know, and after its label was registered:
   {prefix} score {SPACE} {unknown}
   {prefix} register {SPACE} {eleventh}
   {prefix} score {SPACE} {unknown}
-In a browser, at http://127.0.0.1:8000/:
+In a browser, at {_PAGE}:
   {prefix} serve"""

@@ -14,6 +14,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from trustvlm.types import Evidence
+from trustvlm.types.tables.probability import chance
 
 __all__ = ["Case", "draw_sheet"]
 
@@ -36,6 +37,8 @@ class Case:
 
     image: Path
     truth: str
+    decision: str
+    probability: float | None
     label: str
     trust: float
     text_confidence: float
@@ -51,12 +54,16 @@ class Case:
 
 
 def draw_sheet(
-    path: Path, title: str, columns: Sequence[tuple[str, Sequence[Case]]], thumbnails: Thumbnails
+    path: Path,
+    title: str,
+    caption: str,
+    columns: Sequence[tuple[str, Sequence[Case]]],
+    thumbnails: Thumbnails,
 ) -> None:
     """Write the sheet as a PNG to `path`.
 
     Args:
-        title: the headline.
+        title, caption: the headline, and what the probability is.
         columns: heading and cases of each column, drawn side by side.
         thumbnails: where the pictures of the evidence come from.
 
@@ -69,12 +76,7 @@ def draw_sheet(
     sheet = Image.new("RGB", (width, height), _BACK)
     pen = ImageDraw.Draw(sheet)
     pen.text((_MARGIN, 26), title, _DARK, _font(28))
-    pen.text(
-        (_MARGIN, 66),
-        "trust = text confidence + image similarity to the label's prototype",
-        _GREY,
-        _font(16),
-    )
+    pen.text((_MARGIN, 66), caption, _GREY, _font(16))
     for column, (heading, cases) in enumerate(columns):
         left = _MARGIN + column * (_CARD[0] + _GAP)
         pen.text((left, _HEAD + 14), heading, _DARK, _font(20))
@@ -96,15 +98,15 @@ def _card(case: Case, thumbnails: Thumbnails) -> Image.Image:
     with Image.open(case.image) as picture:
         _put(card, picture.convert("RGB"), (24, 20), _PICTURE)
 
-    pen.text((_TEXT_LEFT, 18), case.label, _DARK, _font(26))
+    decision = f"{case.decision} · {chance(case.probability)}"
+    pen.text((_TEXT_LEFT, 18), decision, _DARK, _font(19))
+    pen.text((_TEXT_LEFT, 44), case.label, _DARK, _font(26))
     verdict = "right" if case.right else f"wrong: it is {case.truth}"
-    pen.text((_TEXT_LEFT, 52), verdict, colour, _font(17))
-    pen.text((_TEXT_LEFT, 80), f"trust {case.trust:.2f}", _DARK, _font(19))
-    terms = f"= {case.text_confidence:.2f} text {_signed(case.image_similarity)} image"
-    pen.text((_TEXT_LEFT + 92, 83), terms, _GREY, _font(16))
+    pen.text((_TEXT_LEFT, 78), verdict, colour, _font(17))
     agreement = "agrees" if case.nearest_prototype == case.label else f"is {case.nearest_prototype}"
-    pen.text((_TEXT_LEFT, 110), f"nearest prototype {agreement}", _GREY, _font(16))
-    pen.text((_TEXT_LEFT, 134), case.image.name, _GREY, _font(14))
+    terms = f"text {_number(case.text_confidence)} · image {_number(case.image_similarity)}"
+    pen.text((_TEXT_LEFT, 104), f"{terms} · nearest {agreement}", _GREY, _font(14))
+    pen.text((_TEXT_LEFT, 130), case.image.name, _GREY, _font(14))
 
     pen.line((_EVIDENCE_LEFT - 14, 16, _EVIDENCE_LEFT - 14, _CARD[1] - 16), fill=_LINE)
     sides = (
@@ -139,8 +141,8 @@ def _put(card: Image.Image, picture: Image.Image, place: tuple[int, int], side: 
     ImageDraw.Draw(card).rectangle((place[0] - 1, place[1] - 1, *corner), outline=_LINE)
 
 
-def _signed(value: float) -> str:
-    return f"{'+' if value >= 0 else '−'} {abs(value):.2f}"
+def _number(value: float) -> str:
+    return f"{value:.2f}".replace("-", "−")
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

@@ -38,6 +38,8 @@ class Encoder(Protocol):
             when there are none.
         parts: what that hash is made of; None when there are none. device, precision: where and how
             it runs.
+        golden: the (dim,) embedding of the golden image, made when the encoder was opened; None
+            when it cannot encode images.
         logit_scale: factor of the cosine in the softmax over labels; None when the encoder has no
             text side.
     """
@@ -48,6 +50,7 @@ class Encoder(Protocol):
     parts: EncoderParts | None
     device: str
     precision: str
+    golden: Float32s | None
     logit_scale: float | None
 
     def encode_images(self, pixels: Any) -> Float32s:

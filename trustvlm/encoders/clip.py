@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from trustvlm.encoders.identity import encoder_parts
 from trustvlm.encoders.images.preprocess import Preprocess
-from trustvlm.encoders.spec import EncoderSpec
+from trustvlm.encoders.libraries import Unfilled, load_library, load_text_towers
+from trustvlm.encoders.remembered import RememberedParts
+from trustvlm.encoders.specs.parse import EncoderSpec
 from trustvlm.encoders.tokenize import TextTower
-from trustvlm.encoders.torch_model import MISFITS, TorchModel, shortened, similar
+from trustvlm.encoders.torch_model import MISFITS, SIGMOID_SCALE, TextModel, shortened, similar
 from trustvlm.encoders.weights import check_weights, hub_answers, hub_file
 from trustvlm.errors import InvalidInput, NotFound, Unavailable, WeightsMissing
-from trustvlm.types.arrays import Float32s
 
 __all__ = ["OpenClipEncoder", "open_clip_encoder"]
 
@@ -29,11 +29,6 @@ _WEIGHTS = (
     "open_clip_pytorch_model.safetensors",
     "open_clip_pytorch_model.bin",
 )
-_PROMPTS_PER_BATCH = 256
-_PROMPTS_PER_SORT = 16_384  # bounds the memory of token ids
-_LENGTH_STEP = 16  # one long prompt must not make hundreds of short ones as slow as itself
-_SIGMOID_SCALE = 100.0
-_SPECIAL_TOKENS = 3  # start, end, and a blank in front; every other token takes a byte at least
 
 
 @dataclass(frozen=True)
@@ -47,7 +42,7 @@ class _Source:
     folder: Path | None = None
 
 
-class OpenClipEncoder(TorchModel):
+class OpenClipEncoder(TextModel):
     """An :class:`~trustvlm.encoders.base.Encoder` over an open_clip model."""
 
     def __init__(
@@ -55,9 +50,10 @@ class OpenClipEncoder(TorchModel):
         spec: str,
         model: Any,
         preprocess: Preprocess,
-        tokenizer: Any,
+        tokenizer: Callable[[], Any],
         device: str,
         precision: str,
+        remembered: RememberedParts,
     ) -> None:
         visual, text = model.visual, getattr(model, "text", model)
         pooling = {
@@ -67,86 +63,59 @@ class OpenClipEncoder(TorchModel):
             # encoder.
             "quick_gelu": any(type(m).__name__ == "QuickGELU" for m in model.modules()),
         }
-        self.parts = encoder_parts(
-            "open_clip", model, preprocess.describe(), json.dumps(pooling, sort_keys=True)
-        )
+        described = preprocess.describe(), json.dumps(pooling, sort_keys=True)
+        self.parts = remembered.parts("open_clip", model, *described)
         self.identity = self.parts.identity
-        # A sigmoid-trained model's scale belongs to its bias and says nothing about a softmax.
         scale = (
-            _SIGMOID_SCALE
+            SIGMOID_SCALE
             if model.logit_bias is not None
             else float(model.logit_scale.detach().exp())
         )
         self.logit_scale: float | None = scale
         super().__init__(spec, model, preprocess, device, precision)
         self._text = TextTower(self.model)
-        self._tokenizer = tokenizer
+        self._make_tokenizer = tokenizer
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        return self._make_tokenizer()
 
     def _embed(self, pixels: torch.Tensor) -> torch.Tensor:
         features: torch.Tensor = self.model.encode_image(pixels, normalize=False)
         return features
 
-    def encode_texts(self, prompts: Sequence[str]) -> Float32s:
-        """(n, dim) float32 embeddings of full prompts; longer ones than the model's context are cut
-        by its tokenizer.
+    @property
+    def context(self) -> int:
+        """How many tokens of a prompt the model reads."""
+        length: int = self._tokenizer.context_length
+        return length
 
-        Raises:
-            InvalidInput: not a sequence of strings.
-        """
-        prompts = list(prompts) if not isinstance(prompts, str) else [prompts]
-        if wrong := [p for p in prompts if not isinstance(p, str)]:
-            raise InvalidInput(f"prompts must be strings, got {type(wrong[0]).__name__}")
-        out = np.empty((len(prompts), self.dim), np.float32)
-        for start in range(0, len(prompts), _PROMPTS_PER_SORT):
-            chunk = prompts[start : start + _PROMPTS_PER_SORT]
-            with self.lock:
-                tokens = self._tokenizer(chunk)
-            for rows in _batches_by_length(self._text.lengths(tokens)):
-                # Locked batch by batch, so that an image need not wait for a million prompts.
-                with self.running():
-                    out[start + rows.numpy()] = self.to_numpy(
-                        self._text.features(tokens[rows].to(self.device))
-                    )
-        return out
+    def _tokens(self, prompts: list[str]) -> torch.Tensor:
+        tokens: torch.Tensor = self._tokenizer(prompts)
+        return tokens
 
-    def cut(self, prompts: Sequence[str]) -> list[bool]:
-        """Which of n prompts have more tokens than the model's context: their ends do not count."""
-        room = self._tokenizer.context_length
-        long = [
-            number
-            for number, prompt in enumerate(prompts)
-            if len(prompt.encode(errors="replace")) + _SPECIAL_TOKENS > room
-        ]
-        result = [False] * len(prompts)
-        if not long:
-            return result
-        texts = [prompts[number] for number in long]
-        with self.lock:
-            tokens = self._tokenizer(texts).tolist()
-            more = self._tokenizer(texts, context_length=2 * room).tolist()
+    def _lengths(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self._text.lengths(tokens)
+
+    def _text_features(self, tokens: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        return self._text.features(tokens[rows].to(self.device))
+
+    def _are_longer(self, prompts: list[str]) -> list[bool]:
+        tokens = self._tokenizer(prompts).tolist()
+        more = self._tokenizer(prompts, context_length=2 * self.context).tolist()
         padding = {0, getattr(getattr(self._tokenizer, "tokenizer", None), "pad_token_id", 0)}
-        for number, one, other in zip(long, tokens, more, strict=True):
-            kept = [[token for token in ids if token not in padding] for ids in (one, other)]
-            result[number] = kept[0] != kept[1]
-        return result
-
-
-def _batches_by_length(lengths: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Row numbers in batches of similar length, since each batch is cut to its longest prompt."""
-    if not len(lengths):
-        return
-    order = torch.argsort(lengths, stable=True)
-    _, counts = torch.unique_consecutive(
-        lengths[order].div(_LENGTH_STEP, rounding_mode="floor"), return_counts=True
-    )
-    for group in torch.split(order, counts.tolist()):
-        yield from torch.split(group, _PROMPTS_PER_BATCH)
+        return [
+            [token for token in one if token not in padding]
+            != [token for token in other if token not in padding]
+            for one, other in zip(tokens, more, strict=True)
+        ]
 
 
 def open_clip_encoder(
-    spec: EncoderSpec, device: str, precision: str, allow_download: bool
+    spec: EncoderSpec, device: str, precision: str, allow_download: bool, identities: Path | None
 ) -> OpenClipEncoder:
     """See :func:`trustvlm.encoders.open_encoder`."""
+    load_library("open_clip")
     if spec.model == "local-dir":
         source = _from_folder(Path(spec.weights or ""))
     elif spec.model == "hf-hub":
@@ -154,11 +123,11 @@ def open_clip_encoder(
     else:
         source = _from_tag(spec.model, spec.weights or "", allow_download)
     check_weights(source.weights)
+    remembered = RememberedParts(identities, source.weights, source.model_cfg)
     model = _load(source, spec.text)
     tokenizer = _tokenizer(source, spec.text, allow_download)
-    return OpenClipEncoder(
-        spec.text, model, _preprocess(source, model), tokenizer, device, precision
-    )
+    preprocess = _preprocess(source, model)
+    return OpenClipEncoder(spec.text, model, preprocess, tokenizer, device, precision, remembered)
 
 
 def _from_folder(folder: Path) -> _Source:
@@ -257,9 +226,15 @@ def _load(source: _Source, spec: str) -> Any:
     if "hf_model_name" in config["text_cfg"]:
         config["text_cfg"]["hf_model_pretrained"] = False
     try:
-        model = kind(**config)
-    except RuntimeError as error:  # open_clip's way to say that transformers is not installed
-        raise Unavailable(f"{spec}: its model cannot be built here: {error}") from error
+        if "hf_model_name" in config["text_cfg"]:
+            load_text_towers()
+        with Unfilled():
+            model = kind(**config)
+    except ImportError as error:
+        raise Unavailable(
+            f"{spec}: its text tower needs a package that is not installed: "
+            f"pip install 'trustvlm[transformers]'"
+        ) from error
     except MISFITS as error:
         raise InvalidInput(f"{spec}: its model config cannot be built: {error}") from error
     try:
@@ -297,28 +272,31 @@ def _three(value: Any) -> tuple[Any, Any, Any]:
     return tuple(value) if isinstance(value, (tuple, list)) else (value, value, value)
 
 
-def _tokenizer(source: _Source, spec: str, allow_download: bool) -> Any:
-    """As open_clip.get_tokenizer, which would ask the hub again for the config that is here
-    already."""
+def _tokenizer(source: _Source, spec: str, allow_download: bool) -> Callable[[], Any]:
+    """Makes what open_clip.get_tokenizer gives, which would ask the hub again for the config that
+    is here already. A tokenizer that needs files of its own is made now, open_clip's own when it is
+    needed: it takes half a second."""
     from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer, SimpleTokenizer
 
     config = source.model_cfg["text_cfg"]
     name, options = config.get("hf_tokenizer_name"), dict(config.get("tokenizer_kwargs") or {})
     length = config.get("context_length", DEFAULT_CONTEXT_LENGTH)
     if not name:
-        return SimpleTokenizer(context_length=length, **options)
+        return partial(SimpleTokenizer, context_length=length, **options)
     if source.folder is not None or not allow_download or not hub_answers():
         options["local_files_only"] = True  # else it would try the network for minutes
     place = str(source.folder or name)
     try:
-        return HFTokenizer(
+        made = HFTokenizer(
             place, context_length=length, tokenizer_mode=config.get("tokenizer_mode"), **options
         )
     except ImportError as e:
         raise Unavailable(
-            f"{spec}: its tokenizer needs a package that is not installed: pip install transformers"
+            f"{spec}: its tokenizer needs a package that is not installed: "
+            f"pip install 'trustvlm[transformers]'"
         ) from e
     except OSError as e:
         raise WeightsMissing(
             f"{spec}: its tokenizer {place} is not here and cannot be fetched: {shortened(e)}"
         ) from e
+    return lambda: made

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -25,10 +25,11 @@ from trustvlm.encoders.images.reading import (
 )
 from trustvlm.encoders.images.sandboxes import FilePixels, is_uniform, read_file, sandbox
 from trustvlm.errors import InvalidInput
+from trustvlm.reading.sets.rows import with_place
 from trustvlm.system.sandbox import Sandbox
 from trustvlm.system.timing import stage
 from trustvlm.types.arrays import Float32s
-from trustvlm.types.remarks import Remark
+from trustvlm.types.messages.remarks import Remark
 
 if TYPE_CHECKING:
     from trustvlm.types.inputs import ImageSource
@@ -40,6 +41,8 @@ _FEW_IMAGES = 256  # below this, starting processes costs more than it saves
 _MOST_WORKERS = 4
 
 Run = Callable[..., Any]
+_Named = tuple[str, "_Prepared | UnreadableImage"]
+"""An image's name, and the image as it is encoded or why it cannot be."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +56,7 @@ class EncodedImage:
         thumbnail: JPEG of at most 128 pixels a side.
         embeddings: one raw (dim,) float32 embedding per encoder, in the encoders' order.
         remarks: what was done so that the encoders see the picture.
+        path: of the file that was read; None: the image was in memory.
     """
 
     index: int
@@ -61,6 +65,7 @@ class EncodedImage:
     thumbnail: bytes
     embeddings: tuple[Float32s, ...]
     remarks: tuple[Remark, ...] = ()
+    path: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,10 +84,11 @@ class _Prepared:
     decoded: DecodedImage | FilePixels
     pixels: tuple[Float32s, ...]
     remarks: tuple[Remark, ...]
+    path: str | None
 
 
 def encode_images(
-    sources: Sequence[ImageSource],
+    sources: Iterable[ImageSource],
     encoders: Sequence[Encoder],
     *,
     batch_size: int = 32,
@@ -94,7 +100,8 @@ def encode_images(
     not stop the others.
 
     Args:
-        sources: paths, bytes of image files, PIL images.
+        sources: paths, bytes of image files, PIL images; of an iterator no more than are being
+            encoded are held.
         encoders: what to encode with; an image is decoded once for all, and prepared once for equal
             preprocessing.
         batch_size: images per call of a model, ≥ 1. At most about two batches are held in memory.
@@ -119,44 +126,42 @@ def encode_images(
                 f"instead"
             )
     if workers is None:
-        workers = 0 if len(sources) < _FEW_IMAGES else min(_MOST_WORKERS, os.cpu_count() or 1)
+        few = isinstance(sources, Sequence) and len(sources) < _FEW_IMAGES
+        workers = 0 if few else min(_MOST_WORKERS, os.cpu_count() or 1)
     preprocesses = [encoder.preprocess for encoder in encoders]
     prepared = _prepare_all(sources, preprocesses, limits, workers, batch_size + 2 * workers)
-    return _encode(sources, encoders, batch_size, prepared, progress)
+    return _encode(encoders, batch_size, prepared, progress)
 
 
 def _encode(
-    sources: Sequence[ImageSource],
     encoders: Sequence[Encoder],
     batch_size: int,
-    prepared: Generator[_Prepared | UnreadableImage],
+    prepared: Generator[_Named],
     progress: Callable[[int], None] | None,
 ) -> Iterator[EncodedImage | FailedImage]:
     index = 0
     with closing(prepared):
         while batch := _next_batch(prepared, batch_size):
-            good = [item for item in batch if isinstance(item, _Prepared)]
+            good = [item for _, item in batch if isinstance(item, _Prepared)]
             columns = [
                 _encode_batch(encoder, [item.pixels[i] for item in good])
                 for i, encoder in enumerate(encoders)
             ]
             rows = iter(zip(*columns, strict=True) if columns else [()] * len(good))
-            for item in batch:
-                name = source_name(sources[index], index)
+            for name, item in batch:
                 if isinstance(item, UnreadableImage):
                     yield FailedImage(index, name, item.reason)
                 else:
                     decoded, embeddings = item.decoded, next(rows)
                     content, thumbnail = decoded.content_hash, decoded.thumbnail
-                    yield EncodedImage(index, name, content, thumbnail, embeddings, item.remarks)
+                    done = (name, content, thumbnail, embeddings, item.remarks, item.path)
+                    yield EncodedImage(index, *done)
                 index += 1
             if progress is not None:
                 progress(len(batch))
 
 
-def _next_batch(
-    prepared: Iterator[_Prepared | UnreadableImage], batch_size: int
-) -> list[_Prepared | UnreadableImage]:
+def _next_batch(prepared: Iterator[_Named], batch_size: int) -> list[_Named]:
     with stage("decode"):
         return list(islice(prepared, batch_size))
 
@@ -171,27 +176,29 @@ def _encode_batch(encoder: Encoder, pixels: list[Float32s]) -> list[Float32s]:
 
 
 def _prepare_all(
-    sources: Sequence[ImageSource],
+    sources: Iterable[ImageSource],
     preprocesses: Sequence[Run],
     limits: ImageLimits,
     workers: int,
     ahead: int,
-) -> Generator[_Prepared | UnreadableImage]:
-    """The result of each source in order; at most `ahead` of them wait to be taken."""
+) -> Generator[_Named]:
+    """Name and result of each source in order; at most `ahead` of them wait to be taken."""
     busy: set[Sandbox] = set()
     if not workers:
-        for source in sources:
-            yield _prepare(source, preprocesses, limits, busy)
+        for index, source in enumerate(sources):
+            yield source_name(source, index), _prepare(source, preprocesses, limits, busy)
         return
     threads = ThreadPoolExecutor(workers, thread_name_prefix="trustvlm-decode")
-    waiting: deque[Future[_Prepared | UnreadableImage]] = deque()
+    waiting: deque[tuple[str, Future[_Prepared | UnreadableImage]]] = deque()
     try:
-        for source in sources:
-            waiting.append(threads.submit(_prepare, source, preprocesses, limits, busy))
+        for index, source in enumerate(sources):
+            future = threads.submit(_prepare, source, preprocesses, limits, busy)
+            waiting.append((source_name(source, index), future))
             if len(waiting) >= ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+                name, future = waiting.popleft()
+                yield name, future.result()
+        for name, future in waiting:
+            yield name, future.result()
     finally:
         threads.shutdown(wait=False, cancel_futures=True)
         for child in list(busy):  # nobody waits for its image
@@ -226,7 +233,7 @@ def _prepare(
             crops = tuple(one.cropped(decoded.image) for one in ours)
             uniform = is_uniform(decoded.image)
     except UnreadableImage as error:
-        return error
+        return UnreadableImage(error.source, with_place(source, error.reason))
     arrays: dict[Run, Float32s] = {
         one: one.normalised(crop) for one, crop in zip(ours, crops, strict=True)
     }
@@ -235,4 +242,5 @@ def _prepare(
             arrays[one] = np.asarray(one(decoded.image), np.float32)
     uniform = uniform or any(np.ptp(array, axis=(1, 2)).max() == 0 for array in arrays.values())
     remarks = (*decoded.remarks, UNIFORM) if uniform else decoded.remarks
-    return _Prepared(decoded, tuple(arrays[one] for one in preprocesses), remarks)
+    path = str(source) if isinstance(source, str | Path) else None
+    return _Prepared(decoded, tuple(arrays[one] for one in preprocesses), remarks, path)

@@ -52,9 +52,9 @@ def golden_image() -> Image:
 def golden_embedding(encoder: Encoder) -> Float32s | None:
     """Unit (dim,) float32 embedding of :func:`golden_image`; None when the encoder cannot encode
     images."""
-    if encoder.identity.startswith("precomputed:"):
+    if encoder.golden is None:
         return None
-    raw = encoder.encode_images(encoder.preprocess(golden_image())[None])[0].astype(np.float64)
+    raw = encoder.golden.astype(np.float64)
     norm = float(np.linalg.norm(raw))
     if norm == 0.0:
         raise InvalidInput(

@@ -12,7 +12,7 @@ from typing import Any
 __all__ = ["EncoderParts", "encoder_parts", "identity_difference", "libraries"]
 
 _NAMES = ("weights", "preprocessing", "pooling")
-_LIBRARIES = ("torch", "open_clip_torch", "timm", "pillow")
+_LIBRARIES = ("torch", "open_clip_torch", "timm", "transformers", "tokenizers", "pillow")
 
 
 @dataclass(frozen=True)

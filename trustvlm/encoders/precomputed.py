@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from trustvlm.encoders.identity import EncoderParts
-from trustvlm.encoders.spec import EncoderSpec
+from trustvlm.encoders.specs.parse import EncoderSpec
 from trustvlm.errors import InvalidInput
 from trustvlm.types.arrays import Float32s
 
@@ -23,6 +23,7 @@ class PrecomputedEncoder:
 
     logit_scale: float | None = None
     parts: EncoderParts | None = None
+    golden: Float32s | None = None
     device = precision = ""
 
     def __init__(self, spec: EncoderSpec) -> None:

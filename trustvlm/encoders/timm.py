@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
-from trustvlm.encoders.identity import encoder_parts
 from trustvlm.encoders.images.preprocess import Preprocess
-from trustvlm.encoders.spec import EncoderSpec
+from trustvlm.encoders.libraries import Unfilled, load_library
+from trustvlm.encoders.remembered import RememberedParts
+from trustvlm.encoders.specs.parse import EncoderSpec
 from trustvlm.encoders.torch_model import MISFITS, TorchModel, shortened, similar
 from trustvlm.encoders.weights import check_weights, hub_file
 from trustvlm.errors import InvalidInput, NotFound, WeightsMissing
@@ -38,8 +39,9 @@ class TimmEncoder(TorchModel):
         pooling: str,
         device: str,
         precision: str,
+        remembered: RememberedParts,
     ) -> None:
-        self.parts = encoder_parts("timm", model, preprocess.describe(), pooling)
+        self.parts = remembered.parts("timm", model, preprocess.describe(), pooling)
         self.identity = self.parts.identity
         self.pooling = pooling
         try:
@@ -77,10 +79,10 @@ class TimmEncoder(TorchModel):
 
 
 def open_timm_encoder(
-    spec: EncoderSpec, device: str, precision: str, allow_download: bool
+    spec: EncoderSpec, device: str, precision: str, allow_download: bool, identities: Path | None
 ) -> TimmEncoder:
     """See :func:`trustvlm.encoders.open_encoder`."""
-    import timm
+    timm = load_library("timm")
     from timm.models import get_pretrained_cfg
 
     name = spec.model.partition(".")[0]
@@ -95,11 +97,12 @@ def open_timm_encoder(
         ) from None
     weights = Path(spec.weights) if spec.weights else _fetch(spec.model, config, allow_download)
     check_weights(weights)
+    remembered = RememberedParts(identities, weights, (spec.model, config, dict(spec.options)))
     size = int(spec.options["size"]) if "size" in spec.options else None
     model = _load(spec.model, config, weights, size)
     preprocess = _preprocess(model, size, like_clip=spec.options.get("preprocess") == "clip")
     pooling = spec.options.get("pooling", "default")
-    return TimmEncoder(spec.text, model, preprocess, pooling, device, precision)
+    return TimmEncoder(spec.text, model, preprocess, pooling, device, precision, remembered)
 
 
 def _fetch(name: str, config: Any, allow_download: bool) -> Path:
@@ -123,7 +126,7 @@ def _load(name: str, config: Any, weights: Path, size: int | None) -> Any:
     from timm.models import load_state_dict
 
     try:
-        state = load_state_dict(str(weights), weights_only=True)
+        state = _Uncopied(load_state_dict(str(weights), weights_only=True))
         # The head goes: then timm loads strictly, where it would otherwise let missing tensors pass
         # unnoticed.
         heads = getattr(config, "classifier", None) or ()
@@ -136,15 +139,23 @@ def _load(name: str, config: Any, weights: Path, size: int | None) -> Any:
         if size is not None and getattr(config, "fixed_input_size", False):
             arguments["img_size"] = size
         overlay = {"state_dict": state, "num_classes": 0, "label_offset": 0}
-        model = timm.create_model(
-            name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay, **arguments
-        )
+        with Unfilled():
+            model = timm.create_model(
+                name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay, **arguments
+            )
     except MISFITS as error:
         raise InvalidInput(
             f"weights file {weights} does not fit timm model {name}: {shortened(error)}"
         ) from error
     model.pretrained_cfg.pop("state_dict", None)  # a second copy of all weights
     return model
+
+
+class _Uncopied(dict[str, Any]):
+    """Weights that timm does not copy together with the config which they come in."""
+
+    def __deepcopy__(self, memo: object) -> _Uncopied:
+        return self
 
 
 def _preprocess(model: Any, size: int | None, *, like_clip: bool) -> Preprocess:

@@ -1,5 +1,5 @@
 """What the encoders that run a torch model have in common: one lock, inference mode, float32
-answers."""
+answers, texts in batches of similar length."""
 
 from __future__ import annotations
 
@@ -13,18 +13,28 @@ from typing import Any
 import numpy as np
 import torch
 
+from trustvlm.encoders.golden import golden_image
 from trustvlm.encoders.identity import EncoderParts
 from trustvlm.encoders.images.preprocess import Preprocess
 from trustvlm.errors import InvalidInput, Unavailable
 from trustvlm.types.arrays import Float32s
 
-__all__ = ["MISFITS", "TorchModel", "shortened", "similar"]
+__all__ = ["MISFITS", "SIGMOID_SCALE", "TextModel", "TorchModel", "shortened", "similar"]
 
 MISFITS = (
     *(RuntimeError, KeyError, AttributeError, TypeError, ValueError, AssertionError),
     *(StopIteration, ZeroDivisionError),
 )
 """What the model libraries raise over a config or weights that do not fit."""
+
+SIGMOID_SCALE = 100.0
+"""The logit scale of sigmoid-trained models: their own belongs to a bias and says nothing about a
+softmax."""
+
+_PROMPTS_PER_BATCH = 256
+_PROMPTS_PER_SORT = 16_384  # bounds the memory of token ids
+_LENGTH_STEP = 16  # one long prompt must not make hundreds of short ones as slow as itself
+_SPECIAL_TOKENS = 3  # start, end, and a blank in front; every other token takes a byte at least
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -34,10 +44,11 @@ class TorchModel(ABC):
 
     Attributes:
         model: the torch module. device, precision: where and how it runs.
-        dim: components of an embedding, measured on one black image when the encoder is made.
+        golden: the embedding of the golden image, made when the encoder is. dim: its components.
     """
 
     dim: int
+    golden: Float32s | None
     identity: str
     parts: EncoderParts | None
 
@@ -57,7 +68,8 @@ class TorchModel(ABC):
         self.preprocess = preprocess
         self.device, self.precision = device, precision
         self.lock = threading.Lock()
-        self.dim = self.encode_images(torch.zeros(1, 3, *preprocess.crop)).shape[1]
+        golden = self.encode_images(preprocess(golden_image())[None])[0]
+        self.golden, self.dim = golden, len(golden)
 
     def encode_images(self, pixels: Any) -> Float32s:
         """(n, dim) float32 embeddings of stacked preprocessed images.
@@ -132,6 +144,79 @@ class TorchModel(ABC):
             )
         out: Float32s = features.float().cpu().numpy()
         return out
+
+
+class TextModel(TorchModel):
+    """A model with a text tower besides."""
+
+    @property
+    @abstractmethod
+    def context(self) -> int:
+        """How many tokens of a prompt the model reads."""
+
+    @abstractmethod
+    def _tokens(self, prompts: list[str]) -> Any:
+        """The tokens of prompts, cut to the context; runs under the lock."""
+
+    @abstractmethod
+    def _lengths(self, tokens: Any) -> torch.Tensor:
+        """(n,) how many tokens each of n prompts needs."""
+
+    @abstractmethod
+    def _text_features(self, tokens: Any, rows: torch.Tensor) -> torch.Tensor:
+        """(rows, dim) raw features of some rows of tokens; runs under the lock, in inference
+        mode."""
+
+    @abstractmethod
+    def _are_longer(self, prompts: list[str]) -> list[bool]:
+        """Which prompts have more tokens than the context; runs under the lock."""
+
+    def encode_texts(self, prompts: Sequence[str]) -> Float32s:
+        """(n, dim) float32 embeddings of full prompts; longer ones than the model's context are cut
+        by its tokenizer.
+
+        Raises:
+            InvalidInput: not a sequence of strings.
+        """
+        prompts = list(prompts) if not isinstance(prompts, str) else [prompts]
+        if wrong := [p for p in prompts if not isinstance(p, str)]:
+            raise InvalidInput(f"prompts must be strings, got {type(wrong[0]).__name__}")
+        out = np.empty((len(prompts), self.dim), np.float32)
+        for start in range(0, len(prompts), _PROMPTS_PER_SORT):
+            with self.lock:
+                tokens = self._tokens(prompts[start : start + _PROMPTS_PER_SORT])
+            for rows in _batches_by_length(self._lengths(tokens)):
+                # Locked batch by batch, so that an image need not wait for a million prompts.
+                with self.running():
+                    out[start + rows.numpy()] = self.to_numpy(self._text_features(tokens, rows))
+        return out
+
+    def cut(self, prompts: Sequence[str]) -> list[bool]:
+        """Which of n prompts have more tokens than the model's context: their ends do not count."""
+        long = [
+            number
+            for number, prompt in enumerate(prompts)
+            if len(prompt.encode(errors="replace")) + _SPECIAL_TOKENS > self.context
+        ]
+        result = [False] * len(prompts)
+        if long:
+            with self.lock:
+                longer = self._are_longer([prompts[number] for number in long])
+            for number, is_longer in zip(long, longer, strict=True):
+                result[number] = is_longer
+        return result
+
+
+def _batches_by_length(lengths: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Row numbers in batches of similar length, since each batch is cut to its longest prompt."""
+    if not len(lengths):
+        return
+    order = torch.argsort(lengths, stable=True)
+    _, counts = torch.unique_consecutive(
+        lengths[order].div(_LENGTH_STEP, rounding_mode="floor"), return_counts=True
+    )
+    for group in torch.split(order, counts.tolist()):
+        yield from torch.split(group, _PROMPTS_PER_BATCH)
 
 
 def shortened(error: Exception) -> str:

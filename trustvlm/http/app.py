@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -12,14 +13,18 @@ from types import FrameType
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.types import Receive, Scope, Send
 
 from trustvlm import __version__
 from trustvlm.http.guard.gate import Gate
 from trustvlm.http.guard.metrics import Meters
 from trustvlm.http.options import ServeOptions
-from trustvlm.http.routes import labels, measuring, queries, spaces, state, supports
+from trustvlm.http.routes import labels, measuring, queries, review, spaces, state, supports
+from trustvlm.http.routes.direct import Direct
 from trustvlm.http.routes.openapi import describe
 from trustvlm.http.wire import problems
 from trustvlm.http.wire.receiving import Bodies
@@ -29,16 +34,19 @@ from trustvlm.service.server.server_home import ServerHome
 
 __all__ = ["ROUTERS", "create_app"]
 
-ROUTERS = (state, spaces, labels, supports, queries, measuring)
+ROUTERS = (state, spaces, labels, supports, queries, measuring, review)
 
 
 def methods_of(path: str) -> list[str]:
     """The methods that some route has for a path."""
-    routes = [route for module in ROUTERS for route in module.router.routes]
-    matching = [
-        route for route in routes if isinstance(route, APIRoute) and route.path_regex.match(path)
-    ]
+    matching = [route for route in _routes() if route.path_regex.match(path)]
     return sorted({method for route in matching for method in route.methods or ()})
+
+
+def _routes() -> list[APIRoute]:
+    """Every route of the application."""
+    routes = [route for module in ROUTERS for route in module.router.routes]
+    return [route for route in routes if isinstance(route, APIRoute)]
 
 
 def _on_signal(*begin: Callable[[], None]) -> None:
@@ -58,6 +66,16 @@ def _on_signal(*begin: Callable[[], None]) -> None:
         signal.signal(number, partial(chained, signal.getsignal(number)))
 
 
+class _Application(FastAPI):
+    """The declarations of FastAPI behind the gate, without the layers that FastAPI puts around an
+    application: the gate answers errors and limits bodies."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["app"] = self
+        assert self.middleware_stack is not None
+        await self.middleware_stack(scope, receive, send)
+
+
 def create_app(service: TrustService, options: ServeOptions | None = None) -> FastAPI:
     """The application over an open home, which it closes when it ends.
 
@@ -73,10 +91,13 @@ def create_app(service: TrustService, options: ServeOptions | None = None) -> Fa
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         _on_signal(serving.leave, bodies.leave)
+        gc.collect()
+        gc.freeze()  # what is here stays: no collection while serving looks through it again
         yield
+        gc.unfreeze()
         await run_in_threadpool(serving.close)
 
-    app = FastAPI(
+    app = _Application(
         title="trustvlm",
         version=__version__,
         docs_url=None,
@@ -85,9 +106,10 @@ def create_app(service: TrustService, options: ServeOptions | None = None) -> Fa
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.serving = serving
-    app.add_middleware(Gate, options=chosen, meters=serving.meters, bodies=bodies)
     problems.install(app, methods_of)
     describe(app, chosen.root_path)
     for module in ROUTERS:
         app.include_router(module.router)
+    usual = ExceptionMiddleware(AsyncExitStackMiddleware(app.router), app.exception_handlers)
+    app.middleware_stack = Gate(Direct(usual, _routes()), chosen, serving.meters, bodies)
     return app

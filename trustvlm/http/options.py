@@ -5,13 +5,14 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from trustvlm.errors import InvalidInput
 
 __all__ = ["ServeOptions", "is_loopback"]
 
 _ROOT = re.compile(r"(/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)+")
-_OURS = ("v1", "static", "healthz", "readyz", "metrics", "openapi.json")
+_OURS = ("v1", "static", "healthz", "readyz", "metrics", "openapi.json", "docs")
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ def _checked_root(path: str) -> str:
     return root
 
 
+@lru_cache(256)
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches what is bound to `host`."""
     if host == "localhost":

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import logging
 import os
 import resource
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +38,9 @@ TASK = "TRUSTVLM_SERVE_PROCESS"
 MULTIPROC = "PROMETHEUS_MULTIPROC_DIR"
 _M_ARENA_MAX = -8  # of glibc's malloc.h
 MAX_OPEN_FILES = 65_536
+SWITCH_S = 0.0005
+"""Seconds that a thread keeps the interpreter while another one waits for it (Python's own: 0.005).
+The event loop gives it up at every system call, and then waits for the scorer's thread."""
 FINISHING_S = 60
 """Seconds that accepted requests have to finish when the service ends."""
 
@@ -50,9 +55,9 @@ def options_of(
 ) -> ServeOptions:
     """The options of the service, from the command line and the settings serve_… of its home."""
     values = {
-        field.name: getattr(settings, f"serve_{field.name}")
-        for field in fields(ServeOptions)
-        if f"serve_{field.name}" in Settings.model_fields
+        one.name: getattr(settings, f"serve_{one.name}")
+        for one in fields(ServeOptions)
+        if f"serve_{one.name}" in Settings.model_fields
     }
     if root_path is not None:
         values["root_path"] = root_path
@@ -71,6 +76,7 @@ class _Task:
     """What a worker process serves."""
 
     home: Path
+    database_url: str | None = field(repr=False)
     device: str | None
     precision: str | None
     options: ServeOptions
@@ -89,6 +95,7 @@ def run_service(
     precision: str | None,
     *,
     echo: Callable[[str], object],
+    database_url: str | None = None,
     root_path: str | None = None,
 ) -> None:
     """Serve `home` until SIGTERM or SIGINT; accepted requests are finished.
@@ -101,13 +108,15 @@ def run_service(
 
     hold_standard_streams()
     folder = home.expanduser().absolute()
-    with open_service(folder, create=True, device=device, precision=precision) as service:
+    with open_service(
+        folder, create=True, database_url=database_url, device=device, precision=precision
+    ) as service:
         keys = any(key.state == "valid" for key in ServerHome(service).list_keys())
     settings = Settings.of(folder, device=device, precision=precision)
     bound = _bound(host, port)
     options = options_of(settings, host, bound.getsockname()[1], workers, require_key, root_path)
     _greet(echo, _greeting(home, options, keys))
-    task = _Task(folder, device, precision, options)
+    task = _Task(folder, database_url, device, precision, options)
     os.environ[TASK] = _TASK.dump_json(task).decode()
     config = ServerConfig(
         options,
@@ -116,13 +125,12 @@ def run_service(
         access_log=False,
         log_config=None,
         server_header=False,
-        http=Connection,  # on h11: httptools, which "auto" prefers, has no limit for headers
+        http=Connection,
         ws="none",
         forwarded_allow_ips=list(options.forwarded_ips),
         timeout_keep_alive=options.keep_alive_s,
         lifespan="on",
         timeout_graceful_shutdown=FINISHING_S,
-        h11_max_incomplete_event_size=64 * 1024,
     )
     log_to_stderr(options.log_level)
     _raise_file_limit()
@@ -204,14 +212,20 @@ def application() -> FastAPI:
     task = _TASK.validate_json(os.environ[TASK])
     log_to_stderr(task.options.log_level)
     _share_heaps()
+    sys.setswitchinterval(SWITCH_S)
     settings = Settings.of(task.home, device=task.device, precision=task.precision)
     service = open_service(
         task.home,
+        database_url=task.database_url,
         device=task.device,
         precision=task.precision,
         max_image_pixels=min(settings.max_image_pixels, settings.serve_image_pixels),
     )
-    return create_app(service, task.options)
+    app = create_app(service, task.options)
+    # A second signal ends the server without its last steps. Threads that still open models would
+    # then run while Python takes itself down, which can spin for ever.
+    atexit.register(app.state.serving.close)
+    return app
 
 
 def _share_heaps() -> None:

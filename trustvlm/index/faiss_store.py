@@ -1,43 +1,38 @@
-"""One faiss index and its lock: the only module that calls faiss.
+"""One faiss index and its lock, with a copy on a GPU where there is one.
 
 An index that needs training begins as an exact one; :meth:`Store.trained` makes what its recipe
-says.
+says. Rows are read from the index on the CPU and written to a file from it; a copy on a GPU
+(:mod:`trustvlm.index.gpu`) only answers searches.
 
-Invariants: rows are only appended, so slot i means the same row for the store's life; every faiss
-call is made under the store's lock. All stores of one GPU share one resources object, its bounded
-scratch memory, and therefore one lock.
+Invariants: rows are only appended, so slot i means the same row for the store's life, in the copy
+as well; every faiss call is made under the lock of the index that it is made to.
 """
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
 
 from trustvlm.errors import Damaged, InvalidInput
+from trustvlm.index.gpu import MOST_PROBES, MOST_ROWS, GpuCopy, find_gpu, warn_once
 from trustvlm.index.locks import SharedLock
 from trustvlm.index.recipe import FLAT, Recipe
 from trustvlm.types.arrays import Float32s, Int64s
 
-__all__ = ["EXACT_ERROR", "GPU_SCRATCH_BYTES", "SCAN_ROWS", "Store"]
+__all__ = ["EXACT_ERROR", "SCAN_ROWS", "Store"]
 
 EXACT_ERROR = 1e-5
 """Largest error of a similarity of an exact index: float32 rounding of a sum over the
 dimensions."""
 
-GPU_SCRATCH_BYTES = 256 << 20
-"""Scratch memory that faiss may take on a GPU; its own default reserves 1.5 GiB per resources
-object."""
+SPARE_RANGE = 0.2
+"""By how much, on each side, 8-bit values reach beyond those that were trained on: a later row that
+needs more is cut, which can cost a tenth of similarity."""
 
 SCAN_ROWS = 4096
 """Rows handled at a time where a whole index is walked: 8 MB of float32 at 512 dimensions."""
-
-_log = logging.getLogger("trustvlm")
 
 
 class Store:
@@ -46,19 +41,32 @@ class Store:
     Args:
         recipe: how it is built.
         dim: length of a vector.
-        device: "cpu", "cuda" or "cuda:<n>"; without such a GPU (or for an index faiss has no GPU
-            form of) one line is logged and the CPU is used. The attribute says what it became.
+        device: "cpu", "cuda" or "cuda:<n>"; without such a GPU, or for an index that it cannot
+            have, one line is logged and the CPU is used.
+        index: faiss's index on the CPU that it takes over, with this many `lists`; None: a new one.
+
+    Attributes:
+        on_cpu: why it is searched on the CPU although the device is a GPU of this machine; None
+            where it is not.
 
     Raises:
         InvalidInput: an unknown device, or a recipe that faiss does not understand.
     """
 
-    def __init__(self, recipe: Recipe, dim: int, device: str = "cpu") -> None:
-        self.recipe = recipe
-        self.dim = dim
-        self.device = device
-        self.lists = 0
-        self._place(_build(recipe, dim, 0))
+    def __init__(
+        self, recipe: Recipe, dim: int, device: str = "cpu", index: Any = None, lists: int = 0
+    ) -> None:
+        self.recipe, self.dim, self.device, self.lists = recipe, dim, device, lists
+        self._index, self._lock = _build(recipe, dim, 0) if index is None else index, SharedLock()
+        if hasattr(self._index, "make_direct_map"):
+            self._index.make_direct_map()  # so that rows can be read back by slot
+        self._copy: GpuCopy | None = None
+        self.on_cpu: str | None = None
+        if (gpu := find_gpu(device)) is not None:
+            try:
+                self._copy = GpuCopy(gpu, self._index)
+            except RuntimeError as error:
+                self._leave_gpu(error)
 
     @classmethod
     def trained(cls, recipe: Recipe, dim: int, device: str, sample: Float32s, lists: int) -> Store:
@@ -75,7 +83,7 @@ class Store:
             raise InvalidInput(
                 f"recipe {recipe.name!r}: faiss cannot train on {len(sample)} rows: {error}"
             ) from error
-        return cls._around(recipe, dim, device, index, lists)
+        return cls(recipe, dim, device, index, lists)
 
     def empty(self) -> Store:
         """A store without rows that stores them as this one does."""
@@ -86,14 +94,7 @@ class Store:
         with self._lock.shared():
             index = faiss.clone_index(self._index)
         index.reset()
-        return self._around(self.recipe, self.dim, self.device, index, self.lists)
-
-    @classmethod
-    def _around(cls, recipe: Recipe, dim: int, device: str, index: Any, lists: int) -> Store:
-        store = cls.__new__(cls)
-        store.recipe, store.dim, store.device, store.lists = recipe, dim, device, lists
-        store._place(index)
-        return store
+        return Store(self.recipe, self.dim, self.device, index, self.lists)
 
     @classmethod
     def from_bytes(
@@ -127,14 +128,14 @@ class Store:
         if kind != expected:
             raise Damaged(f"the stored index is {kind}, recipe {recipe.name!r} asks for {expected}")
         _set_search_parameters(index, recipe)
-        return cls._around(recipe, dim, device, index, lists)
+        return cls(recipe, dim, device, index, lists)
 
     def to_bytes(self) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], int]:
-        """The index as faiss writes it, in its CPU form, and the number of rows in it."""
+        """The index as faiss writes it, and the number of rows in it."""
         import faiss
 
         with self._lock.shared():
-            data: np.ndarray[Any, np.dtype[np.uint8]] = faiss.serialize_index(self._on_cpu())
+            data: np.ndarray[Any, np.dtype[np.uint8]] = faiss.serialize_index(self._index)
             total = len(self)
         return data, total
 
@@ -144,14 +145,25 @@ class Store:
 
     @property
     def on_gpu(self) -> bool:
-        """Whether it lives on a GPU."""
-        return self._gpu is not None
+        """Whether it is searched on a GPU."""
+        return self._copy is not None
+
+    @property
+    def most(self) -> int:
+        """Most rows that a search returns for one query."""
+        return MOST_ROWS if (copy := self._copy) is None else copy.most
 
     def add(self, vectors: Float32s) -> None:
         """Append (n, dim) checked vectors; excludes searches for as long as faiss takes."""
-        if len(vectors):
-            with self._lock.exclusive():
-                self._index.add(vectors)
+        if not len(vectors):
+            return
+        with self._lock.exclusive():
+            self._index.add(vectors)
+        if (copy := self._copy) is not None:
+            try:
+                copy.add(vectors)
+            except RuntimeError as error:
+                self._leave_gpu(error)
 
     @property
     def exhaustive(self) -> bool:
@@ -177,25 +189,34 @@ class Store:
             number of rows).
         """
         given = self.recipe.search if parameters is None else parameters
-        chosen, every_row = self._parameters(given, effort)
-        options = {} if chosen is None else {"params": chosen}
+        if (copy := self._copy) is not None:
+            options, every_row = self._options(given, effort, MOST_PROBES)
+            try:
+                scores, slots, total = copy.search(queries, k, options)
+                return scores, slots, every_row and k >= total
+            except RuntimeError as error:
+                self._leave_gpu(error)
+        options, every_row = self._options(given, effort)
         with self._lock.shared():
             total = len(self)  # in the lock: a row added in between could push another out
             scores, slots = self._index.search(queries, min(k, total), **options)
         return scores, slots, every_row and k >= total
 
-    def _parameters(self, parameters: Mapping[str, float], effort: int) -> tuple[Any, bool]:
-        """(faiss's parameters of one search, None for its own; whether it compares every row)."""
+    def _options(
+        self, parameters: Mapping[str, float], effort: int, most_probes: int | None = None
+    ) -> tuple[dict[str, Any], bool]:
+        """(options of one search by faiss, whether it compares every row)."""
         import faiss
 
         if isinstance(self._index, faiss.IndexIVF):
             lists = self._index.nlist
-            probes = min(int(parameters.get("nprobe", self._index.nprobe)) * effort, lists)
-            return _parameters_of("SearchParametersIVF", nprobe=probes), probes == lists
+            wanted = int(parameters.get("nprobe", self._index.nprobe)) * effort
+            probes = min(wanted, lists, most_probes or lists)
+            return {"params": _parameters_of("SearchParametersIVF", nprobe=probes)}, probes == lists
         if isinstance(self._index, faiss.IndexHNSW):
             steps = int(parameters.get("efSearch", self._index.hnsw.efSearch)) * effort
-            return _parameters_of("SearchParametersHNSW", efSearch=steps), False
-        return None, True
+            return {"params": _parameters_of("SearchParametersHNSW", efSearch=steps)}, False
+        return {}, True
 
     def block(self, start: int, stop: int) -> Float32s:
         """(stop − start, dim) rows as they are stored, decoded to float32."""
@@ -211,33 +232,15 @@ class Store:
             rows: Float32s = self._index.reconstruct_batch(slots)
         return rows
 
-    def _place(self, index: Any) -> None:
-        """Put a CPU index where the device says."""
-        gpu = _gpu(self.device)
-        if gpu is not None and not self.exhaustive:
-            _warn(
-                f"recipe {self.recipe.name!r} is searched on the CPU: rows cannot be read back "
-                f"from its GPU form"
-            )
-            gpu = None
-        if hasattr(index, "make_direct_map"):
-            index.make_direct_map()  # so that rows can be read back by slot
-        moved = None if gpu is None else gpu.take(index, self.recipe)
-        self._gpu = None if moved is None else gpu
-        if gpu is None or moved is None:
-            self.device, self._index, self._lock = "cpu", index, SharedLock()
-        else:
-            self._index, self._lock = moved, gpu.lock
-
-    def _on_cpu(self) -> Any:
-        """The index in its CPU form, for a caller that holds the lock."""
-        if not self.on_gpu:
-            return self._index
-        # Not faiss.index_gpu_to_cpu: a 16-bit GPU index comes back from it as a float32 one.
-        copy = _build(self.recipe, self.dim, self.lists)
-        for start in range(0, len(self), SCAN_ROWS):
-            copy.add(self._index.reconstruct_n(start, min(SCAN_ROWS, len(self) - start)))
-        return copy
+    def _leave_gpu(self, error: RuntimeError) -> None:
+        """Search on the CPU from now on."""
+        factory = self.recipe.factory if self.lists or not self.recipe.training else FLAT
+        reason = str(error).strip().rpartition("failed: ")[2]
+        if "not implemented on GPU" in reason:
+            reason = "faiss has no such index on a GPU"
+        self.on_cpu = f"recipe {self.recipe.name!r} ({factory}) is searched on the CPU: {reason}"
+        self._copy = None
+        warn_once(self.on_cpu)
 
 
 def _build(recipe: Recipe, dim: int, lists: int) -> Any:
@@ -278,6 +281,8 @@ def _train(index: Any, sample: Float32s) -> None:
         index.cp.min_points_per_centroid = 1
         index.cp.max_points_per_centroid = max(1, len(sample) // index.nlist + 1)
         index.cp.niter = 10
+    if hasattr(index, "sq"):
+        index.sq.rangestat_arg = SPARE_RANGE
     index.train(sample)
 
 
@@ -307,61 +312,3 @@ def _set_search_parameters(index: Any, recipe: Recipe) -> None:
             raise InvalidInput(
                 f"recipe {recipe.name!r}: {recipe.factory!r} has no search parameter {name!r}"
             ) from error
-
-
-@dataclass(frozen=True)
-class _Gpu:
-    """One GPU: what all its stores share."""
-
-    number: int
-    resources: Any
-    lock: SharedLock
-
-    def take(self, index: Any, recipe: Recipe) -> Any | None:
-        """`index` on this GPU, or None (and a log line) when faiss has no GPU form of it."""
-        import faiss
-
-        options = faiss.GpuClonerOptions()
-        options.use_cuvs = False  # cuVS has no 16-bit flat index
-        try:
-            with self.lock.exclusive():
-                return faiss.index_cpu_to_gpu(self.resources, self.number, index, options)
-        except RuntimeError as error:
-            if "not implemented on GPU" not in str(error):
-                raise
-            _warn(f"recipe {recipe.name!r} has no GPU form in faiss: its index runs on the CPU")
-            return None
-
-
-@cache
-def _warn(message: str) -> None:
-    """Log `message` once in a process."""
-    _log.warning("%s", message)
-
-
-_gpus: dict[int, _Gpu] = {}
-_opening = threading.Lock()
-
-
-def _gpu(device: str) -> _Gpu | None:
-    """The GPU that `device` names; None for "cpu", and (with a log line) when there is no such
-    GPU."""
-    kind, _, number = device.partition(":")
-    if device == "cpu":
-        return None
-    if kind != "cuda" or (device != "cuda" and not number.isdecimal()):
-        raise InvalidInput(f"device: expected cpu, cuda or cuda:<number>, got {device!r}")
-    import faiss
-
-    ordinal = int(number or 0)
-    has_gpus = hasattr(faiss, "StandardGpuResources")  # faiss-cpu has no such class
-    count = faiss.get_num_gpus() if has_gpus else 0
-    if ordinal >= count:
-        _warn(f"device {device!r}: faiss sees {count} GPUs: indexes run on the CPU")
-        return None
-    with _opening:
-        if ordinal not in _gpus:
-            resources = faiss.StandardGpuResources()
-            resources.setTempMemory(GPU_SCRATCH_BYTES)
-            _gpus[ordinal] = _Gpu(ordinal, resources, SharedLock(readers=1))
-        return _gpus[ordinal]

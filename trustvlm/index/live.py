@@ -81,8 +81,13 @@ class IndexView:
 
     @property
     def on_gpu(self) -> bool:
-        """Whether it lives on a GPU."""
+        """Whether it is searched on a GPU."""
         return self._store.on_gpu
+
+    @property
+    def on_cpu(self) -> str | None:
+        """Why it is searched on the CPU although a GPU was given; None where it is not."""
+        return self._store.on_cpu
 
     @property
     def max_error(self) -> float:
@@ -105,7 +110,7 @@ class IndexView:
         return replace(self, parameters=parameters, recall=None)
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """The view as arrays for a snapshot: ``faiss`` (uint8, in CPU form), ``ids`` and ``alive``
+        """The view as arrays for a snapshot: ``faiss`` (uint8), ``ids`` and ``alive``
         by slot, ``recall``.
 
         Dead rows are left out, as what was removed may have been purged. Without any, rows that
@@ -173,7 +178,8 @@ class LiveIndex:
 
     def _start(self, store: Store, table: SlotTable, built_recall: float | None = None) -> None:
         self.recipe, self.dim = store.recipe, store.dim
-        self.device = store.device  # "cpu" where the GPU that was asked for does not exist
+        self.device = store.device if store.on_gpu else "cpu"
+        self.inline_rows = INLINE_ROWS
         self._writing = threading.Lock()
         self._compaction: threading.Thread | None = None
         self._parameters: Mapping[str, float] | None = None
@@ -284,7 +290,7 @@ class LiveIndex:
             table = self._table
             table.kill(checked, table.live_slots(checked))
             if table.n - table.live > COMPACT_ROWS and table.dead_share > COMPACT_SHARE:
-                if table.live <= INLINE_ROWS:
+                if table.live <= self.inline_rows:
                     self._compact()
                 elif self._compaction is None or not self._compaction.is_alive():
                     self._compaction = threading.Thread(

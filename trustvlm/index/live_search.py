@@ -3,9 +3,9 @@ does not know yet.
 
 faiss is asked for more than k, and for twice as many again while a query lacks k live ones; a faiss
 GPU index knows no other way (it ignores ID selectors), and one way for all is tested once. Of an
-index that does not compare every row, twice as much is searched each time. Beyond
-:data:`FETCH_LIMIT` the rows themselves are walked in blocks. Ties go to the smaller id, also
-between equal vectors, whose scores faiss rounds differently depending on where in a batch they
+index that does not compare every row, twice as much is searched each time. Beyond what a search may
+return (:attr:`Store.most`) the rows themselves are walked in blocks. Ties go to the smaller id,
+also between equal vectors, whose scores faiss rounds differently depending on where in a batch they
 stand.
 """
 
@@ -19,12 +19,9 @@ from trustvlm.index.faiss_store import SCAN_ROWS, Store
 from trustvlm.index.slot_table import SlotView
 from trustvlm.types.arrays import Float32s, Int64s
 
-__all__ = ["FETCH_LIMIT", "nearest"]
+__all__ = ["nearest"]
 
-FETCH_LIMIT = 2048
-"""Most rows asked of faiss for one query: the limit of its GPU indexes."""
-
-_QUERIES_AT_A_TIME = 1024  # bounds what a large batch takes: 24 MB at FETCH_LIMIT
+_QUERIES_AT_A_TIME = 1024  # bounds what a large batch takes: 24 MB at 2,048 rows a query
 _SCAN_QUERIES = 256  # 8 MB of float64 scores against one block of rows
 # scores of one query closer than this may be in the wrong order, or equal: see _level_copies
 _ROUNDING = 1e-6
@@ -58,7 +55,7 @@ def _nearest_live(
     lengths = np.maximum(1, np.linalg.norm(queries, axis=1)).astype(np.float32)
     tolerance = np.float32(_ROUNDING) * lengths
     pending = np.arange(len(queries))
-    for time, fetch in enumerate(_fetches(k, hidden=len(store) - view.live)):
+    for time, fetch in enumerate(_fetches(k, len(store) - view.live, store.most)):
         returned, slots, everything = store.search(queries[pending], fetch, parameters, 2**time)
         slots, live = _live_first(view, slots, returned)
         edge = live[:, k - 1] - tolerance[pending]
@@ -76,13 +73,14 @@ def _nearest_live(
     return ids, scores
 
 
-def _fetches(k: int, hidden: int) -> Iterator[int]:
-    """How many rows to ask for, time after time, when `hidden` rows of the index are no answer."""
+def _fetches(k: int, hidden: int, most: int) -> Iterator[int]:
+    """Yield how many rows to ask for, at most `most`, one number for each try; `hidden` rows of the
+    index are no answer."""
     # One more than k shows whether the last one ties with a row that is cut off.
     fetch = k + 1 + min(hidden, max(k, 32))
-    while k < FETCH_LIMIT:
-        yield min(fetch, FETCH_LIMIT)
-        if fetch >= FETCH_LIMIT:
+    while k < most:
+        yield min(fetch, most)
+        if fetch >= most:
             return
         fetch *= 2
 

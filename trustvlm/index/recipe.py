@@ -19,6 +19,7 @@ from typing import Any
 
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.system import resources
+from trustvlm.types.messages.meant import did_you_mean
 
 __all__ = ["FLAT", "TRAINING", "Recipe", "list_recipes", "load_recipe", "read_recipe"]
 
@@ -110,7 +111,8 @@ def load_recipe(name: str) -> Recipe:
     # Looked up, not joined: a name cannot leave the folder.
     paths = {path.stem: path for path in _files()}
     if name not in paths:
-        raise NotFound(f"no recipe {name!r}; there are: {', '.join(paths)}")
+        meant = did_you_mean(name, paths)
+        raise NotFound(f"no recipe {name!r}; there are: {', '.join(paths)}{meant}")
     return read_recipe(paths[name])
 
 

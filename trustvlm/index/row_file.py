@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trustvlm.errors import Damaged, Unavailable
+from trustvlm.softmax.native import library
 from trustvlm.types.arrays import Float32s, Int64s
 
 __all__ = ["RowFile", "row_sums"]
@@ -62,25 +63,34 @@ class RowFile:
         Raises:
             Damaged: a row does not match its checksum. Unavailable: the file cannot be read.
         """
-        if not len(positions):
-            return np.empty((0, self.dim), np.float32)
-        wanted, back = np.unique(positions, return_inverse=True)
-        pread, descriptor, size = os.pread, self._descriptor, 4 * self.dim
-        try:  # joining what pread returns takes half the time of reading each row to its place
-            data = b"".join(
-                [pread(descriptor, size, at) for at in (self._offset + size * wanted).tolist()]
-            )
+        rows = np.empty((len(positions), self.dim), np.float32)
+        try:
+            complete = self._read(positions, rows)
         except OSError as error:
             raise Unavailable(
                 f"cannot read snapshot {self._path}: {error.strerror or error}"
             ) from error
-        if len(data) != size * len(wanted):
+        if not complete:
             raise Damaged(
-                f"snapshot {self._path} is cut short; 'trustvlm index rebuild' writes it again"
+                f"snapshot {self._path} is cut short; 'trustvlm index rebuild SPACE' writes it "
+                f"again"
             )
-        rows = np.frombuffer(data, np.float32).reshape(len(wanted), self.dim)
-        self._prove(wanted, rows)
-        return rows[back.reshape(-1)]
+        self._prove(positions, rows)
+        return rows
+
+    def _read(self, positions: Int64s, out: Float32s) -> bool:
+        """Read the rows at these positions; whether all of them are there."""
+        native = library()
+        if native is not None:
+            place = np.ascontiguousarray(positions, np.int64)
+            return native.read(self._descriptor, self._offset, place, out) == len(out)
+        size = 4 * self.dim
+        places = (self._offset + size * positions).tolist()
+        parts = (memoryview(row).cast("B") for row in out)
+        return all(
+            os.preadv(self._descriptor, [part], at) == size
+            for part, at in zip(parts, places, strict=True)
+        )
 
     def block(self, start: int, stop: int) -> Float32s:
         """(stop − start, dim) neighbouring rows. Raises as :meth:`take`."""

@@ -151,15 +151,6 @@ class SnapshotWriter:
         os.preadv(self._file.fileno(), [_bytes_of(rows)], at)
         return rows
 
-    def written_at(self, name: str, positions: npt.NDArray[np.int64]) -> Float32s:
-        """(n, dim) the rows at these positions of a float32 matrix that was put."""
-        entry = self._entries[name]
-        size, descriptor = 4 * entry.shape[1], self._file.fileno()
-        self._file.flush()
-        places = (entry.offset + size * positions).tolist()
-        data = b"".join([os.pread(descriptor, size, at) for at in places])
-        return np.frombuffer(data, np.float32).reshape(len(positions), entry.shape[1])
-
     def _finish(self) -> None:
         entries = []
         for name, entry in self._entries.items():

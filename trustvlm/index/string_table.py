@@ -40,6 +40,14 @@ class NameTable:
             return self._late[slot - packed]
         return self._data[self._offsets[slot] : self._offsets[slot + 1]].tobytes().decode()
 
+    def of(self, slots: npt.NDArray[np.int64]) -> list[str | None]:
+        """The names in these (n,) slots; None for −1."""
+        late, packed = self._late, len(self._offsets) - 1
+        return [
+            None if slot < 0 else late[slot - packed] if slot >= packed else self[slot]
+            for slot in slots.tolist()
+        ]
+
     def __len__(self) -> int:
         return len(self._offsets) - 1 + len(self._late)
 

@@ -132,10 +132,11 @@ class ImageFinder:
     Args:
         exclude: patterns (``*``, ``?``, ``[…]``, any case) of names to leave out; one with a "/" is
             compared with the path below the folder that is looked through.
+        most: files and folders that are looked at in all.
     """
 
-    def __init__(self, exclude: Sequence[str] = ()) -> None:
-        self.left_out = LeftOut()
+    def __init__(self, exclude: Sequence[str] = (), most: int = MAX_FILES) -> None:
+        self.left_out, self._most = LeftOut(), most
         self._exclude = [(pattern, pattern.rstrip("/").casefold()) for pattern in exclude]
 
     def images(self, folder: str | Path, root: str | Path | None = None) -> list[str]:
@@ -163,16 +164,16 @@ class ImageFinder:
         try:
             with os.scandir(folder) as entries:
                 listed = sorted(
-                    islice(entries, MAX_FILES - self.left_out.seen + 1),
+                    islice(entries, self._most - self.left_out.seen + 1),
                     key=lambda entry: entry.name,
                 )
         except OSError as error:
             self.left_out.unreadable.append((os.fspath(folder), error.strerror or str(error)))
             return []
         self.left_out.seen += len(listed)
-        if self.left_out.seen > MAX_FILES:
+        if self.left_out.seen > self._most:
             raise InvalidInput(
-                f"{folder}: expected at most {MAX_FILES:,} files in all, there are more; name "
+                f"{folder}: expected at most {self._most:,} files in all, there are more; name "
                 f"sub-folders instead"
             )
         return [entry for entry in listed if not self._is_left_out(entry, os.fspath(root))]

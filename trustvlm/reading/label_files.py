@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from difflib import get_close_matches
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ import numpy.typing as npt
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.reading.parquet import read_batches
 from trustvlm.types import LabelInput
+from trustvlm.types.messages.meant import did_you_mean
 
 if TYPE_CHECKING:
     import pyarrow
@@ -99,9 +99,8 @@ def _label(fields: object) -> LabelInput:
 def _check_field(name: str, where: str = "") -> None:
     fields = (*_TEXTS, *_VECTORS)
     if name not in fields:
-        meant = get_close_matches(name, fields, 1)
-        hint = f"did you mean {meant[0]!r}?" if meant else f"expected some of {', '.join(fields)}"
-        raise InvalidInput(f"{where}{name!r:.80} is not a field of a label; {hint}")
+        some = f"expected some of {', '.join(fields)}{did_you_mean(name, fields)}"
+        raise InvalidInput(f"{where}{name!r:.80} is not a field of a label; {some}")
 
 
 def _of_parquet(path: Path) -> Iterator[LabelInput]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.images import ImageFinder, is_dir, is_folder
 
-__all__ = ["label_folders", "nested_only"]
+__all__ = ["DataSet", "data_set", "label_folders", "nested_only"]
 
 _PART = (
     r"(train|training|trn|test|testing|tst|val|valid|validation|validate"
@@ -22,6 +23,57 @@ _IS_PART = re.compile(_PART, re.IGNORECASE)
 # seg_train; but freight_train is a label
 _MAY_BE_PART = re.compile(rf"\w+[-_ ]{_PART}", re.IGNORECASE)
 _TO_LEARN = re.compile(r"(.*[-_ ])?(train|trn)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """What a folder of images holds.
+
+    Attributes:
+        learn: folders with a sub-folder for each label: the folder itself, or its parts to learn
+            from (train). measure: its parts to measure on (test, val …).
+        labels: names of the sub-folders of `learn`.
+        unused: sub-folders with images that are none of these, beside parts.
+        loose: number of images that lie directly in the folder.
+    """
+
+    learn: tuple[Path, ...]
+    measure: tuple[Path, ...] = ()
+    labels: tuple[str, ...] = ()
+    unused: tuple[Path, ...] = ()
+    loose: int = 0
+
+
+def data_set(folder: Path, exclude: Sequence[str] = ()) -> DataSet:
+    """What `folder` holds: labels, parts of a data set with a sub-folder for each label, or images
+    alone (no labels).
+
+    Raises:
+        NotFound: no such folder.
+    """
+    finder, images, loose = ImageFinder(exclude), dict[str, list[str]](), 0
+    for entry in finder.entries(folder, folder) if is_folder(folder) else ():
+        if not is_dir(entry):
+            loose += finder.is_image(entry)
+        elif paths := finder.images(entry.path, folder):
+            images[entry.name] = paths
+    parts = [name for name in _parts(folder, images) if _is_divided(folder / name, images[name])]
+    learn = [name for name in parts if _TO_LEARN.match(name)]
+    if not learn and len(parts) == 1:
+        learn = parts
+    if not learn:
+        inner = folder / next(iter(images)) if len(images) == 1 and not loose else None
+        below = None if inner is None or parts else data_set(inner, exclude)
+        divided = below is not None and inner not in below.learn and below.labels
+        return below if below and divided else DataSet((folder,), (), (*images,), (), loose)
+    labels = {label for name in learn for label in _inside(folder / name, images[name])[1]}
+    return DataSet(
+        learn=tuple(folder / name for name in learn),
+        measure=tuple(folder / name for name in parts if name not in learn),
+        labels=tuple(sorted(labels)),
+        unused=tuple(folder / name for name in images if name not in parts),
+        loose=loose,
+    )
 
 
 def label_folders(
@@ -135,6 +187,8 @@ def _parts_message(
 def _none_message(folder: Path, empty: list[str], loose: int, use: str) -> str:
     content = f"no images in its sub-folders ({', '.join(empty)})" if empty else "no image"
     if loose:
-        remedy = "; --label NAME registers them as one label" if use == "learn" else ""
+        remedy = "; --label NAME registers them as one label"
+        if use != "learn":
+            remedy = "; move them into sub-folders, or name them and their labels in a table (.csv)"
         content = f"{loose:,} image{'' if loose == 1 else 's'} directly in it{remedy}"
     return f"{folder}: expected one sub-folder of images for each label, found {content}"

@@ -11,8 +11,12 @@ from typing import NamedTuple
 
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.shapes import is_comment
+from trustvlm.types.messages.commands import suggested, word
 
-__all__ = ["NAMES", "Listed", "folders_in_table", "names_in_table", "require_distinct"]
+__all__ = [
+    "DELIMITERS", "NAMES", "Listed", "cells_of", "first_line", "folders_in_table", "names_in_table",
+    "require_distinct", "table_rows",
+]  # fmt: skip
 
 NAMES = frozenset((
     "name", "names", "label", "labels", "label_name", "labelname", "class", "classes", "class_name",
@@ -27,7 +31,7 @@ _NUMBERS = frozenset((
 _FILES = re.compile(
     r"(.*_)?(file|files|filename|filepath|path|image|images|img|photo|picture|url|uri|src)(_.*)?"
 )
-_DELIMITERS = "\t;,|"
+DELIMITERS = "\t;,|"
 
 
 class Listed(NamedTuple):
@@ -72,8 +76,8 @@ def names_in_table(path: Path, text: str) -> list[Listed] | None:
         InvalidInput: a table of another kind, of files and their labels for instance, or a row that
             does not fit.
     """
-    number, line = _first_line(text)
-    for delimiter in _DELIMITERS:
+    number, line = first_line(text)
+    for delimiter in DELIMITERS:
         columns = _columns(line, delimiter)
         if (len(columns) > 1 or delimiter in line) and not {*NAMES, *_PROMPTS}.isdisjoint(columns):
             break
@@ -82,8 +86,8 @@ def names_in_table(path: Path, text: str) -> list[Listed] | None:
     if any(_FILES.fullmatch(column) for column in columns):
         raise InvalidInput(
             f"{path}: expected a list of names, got a table of images and their labels (columns "
-            f"{', '.join(columns)}); register a folder with a sub-folder for each label, or the "
-            f"files of one label with --label NAME"
+            f"{', '.join(columns)}); {suggested('register', files=f'SPACE {word(str(path))}')} "
+            f"registers these"
         )
     names, prompts, numbers = (_places(columns, words) for words in (NAMES, _PROMPTS, _NUMBERS))
     if len(names) != 1 or len(prompts + numbers) < len(columns) - 1 or prompts[1:] or numbers[1:]:
@@ -112,8 +116,8 @@ def folders_in_table(path: Path, text: str) -> list[Listed] | None:
         InvalidInput: other columns than those of folders, names and prompts, or a row that does not
             fit.
     """
-    number, line = _first_line(text)
-    delimiter = next((one for one in _DELIMITERS if len(_cells(line, one)) > 1), None)
+    number, line = first_line(text)
+    delimiter = next((one for one in DELIMITERS if len(cells_of(line, one)) > 1), None)
     if delimiter is None:
         return None
     columns = _columns(line, delimiter)
@@ -142,33 +146,44 @@ def require_distinct(path: Path, numbers: Sequence[int]) -> None:
 
 def _entries(path: Path, text: str, layout: _Layout) -> Iterator[Listed]:
     """Each row as a name, its prompt and, where the layout has one, its key."""
-    lines = (f"{line}\n" for line in text.split("\n")[layout.skipped :])
-    reader = csv.reader(lines, delimiter=layout.delimiter, skipinitialspace=True, strict=True)
-    line = layout.skipped + 1
+    for place, cells in table_rows(path, text, layout.skipped, layout.delimiter, layout.width):
+        key = None if layout.key is None else cells[layout.key]
+        if not cells[layout.name] or (layout.folders and not key):
+            expected = "a folder and its name" if layout.folders else "a name"
+            raise InvalidInput(
+                f"{path}, {place}: expected {expected}, got an empty cell in {cells!r:.80}"
+            )
+        prompt = None if layout.prompt is None else cells[layout.prompt] or None
+        yield Listed(cells[layout.name], prompt, place, () if key is None else (key,))
+
+
+def table_rows(
+    path: Path, text: str, skipped: int, delimiter: str, width: int
+) -> Iterator[tuple[str, list[str]]]:
+    """(place in words, cells) of each row that is not empty, after `skipped` lines.
+
+    Raises:
+        InvalidInput: no valid CSV, or a row of more than `width` cells.
+    """
+    lines = (f"{line}\n" for line in text.split("\n")[skipped:])
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
+    line = skipped + 1
     try:
         for row in reader:
-            place, line = f"line {line}", layout.skipped + reader.line_num + 1
+            place, line = f"line {line}", skipped + reader.line_num + 1
             if not (cells := _stripped(row)):
                 continue
-            if len(cells) > layout.width:
+            if len(cells) > width:
                 raise InvalidInput(
-                    f"{path}, {place}: expected {layout.width} columns, got {len(cells)}; a cell "
-                    f"with {layout.delimiter!r} in it needs quotes"
+                    f"{path}, {place}: expected {width} columns, got {len(cells)}; a cell "
+                    f"with {delimiter!r} in it needs quotes"
                 )
-            cells += [""] * (layout.width - len(cells))
-            key = None if layout.key is None else cells[layout.key]
-            if not cells[layout.name] or (layout.folders and not key):
-                expected = "a folder and its name" if layout.folders else "a name"
-                raise InvalidInput(
-                    f"{path}, {place}: expected {expected}, got an empty cell in {cells!r:.80}"
-                )
-            prompt = None if layout.prompt is None else cells[layout.prompt] or None
-            yield Listed(cells[layout.name], prompt, place, () if key is None else (key,))
+            yield place, cells + [""] * (width - len(cells))
     except csv.Error as error:
         raise InvalidInput(f"{path}, line {line}: expected valid CSV: {error}") from error
 
 
-def _first_line(text: str) -> tuple[int, str]:
+def first_line(text: str) -> tuple[int, str]:
     """(number, content) of the first line that is not empty, a comment, or what Excel writes before
     a header (sep=;)."""
     for number, line in enumerate(text.split("\n"), start=1):
@@ -177,7 +192,8 @@ def _first_line(text: str) -> tuple[int, str]:
     return 1, ""
 
 
-def _cells(line: str, delimiter: str) -> list[str]:
+def cells_of(line: str, delimiter: str) -> list[str]:
+    """The cells of a line, without blanks around them."""
     try:
         return _stripped(next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), []))
     except csv.Error:  # longer than a cell may be
@@ -193,7 +209,7 @@ def _stripped(row: Sequence[str]) -> list[str]:
 
 
 def _columns(header: str, delimiter: str) -> list[str]:
-    return [re.sub(r"[\s-]+", "_", cell.casefold()) for cell in _cells(header, delimiter)]
+    return [re.sub(r"[\s-]+", "_", cell.casefold()) for cell in cells_of(header, delimiter)]
 
 
 def _places(columns: Sequence[str], words: Collection[str]) -> list[int]:

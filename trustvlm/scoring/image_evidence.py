@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, fields
-from functools import cache
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from trustvlm.scoring.one_image import agrees_with_text
 from trustvlm.scoring.prototypes import imputed_similarity
+from trustvlm.scoring.sharpness import plain_sharpness, smoothed_sharpness
 from trustvlm.types.arrays import Float64s, Int64s
 
 __all__ = ["BACKGROUND", "DEFAULT_TAU", "ImageEvidence", "fit_evidence"]
@@ -28,8 +28,7 @@ DEFAULT_TAU = 0.08
 
 TAUS: Float64s = np.geomspace(0.003, 0.5, 60)
 # the τ that serves is wider than the likeliest one: the support images are too like each other
-_WIDER = 1.5
-_GUARD = 2.0  # standard errors by which the support images must tell labels apart
+WIDER = 1.5
 # how much of the unknown test's distribution is kept: rates up to this one can be asked for
 _LOWEST_SHARE = 0.1
 
@@ -90,18 +89,28 @@ class ImageEvidence:
 
 
 def fit_evidence(
-    queries: Float64s, owner: Int64s, left_out: Float64s, ids: Int64s, prototypes: Float64s
+    queries: Float64s,
+    owner: Int64s,
+    left_out: Float64s,
+    ids: Int64s,
+    prototypes: Float64s,
+    logits: Float64s | None = None,
 ) -> ImageEvidence:
     """What m support images say when each is left out of its own prototype.
 
     τ maximises the mean of log softmax_c(·/τ) over the images that can be left out, on a grid (ties
-    → larger), times 1.5. The guard: if the gain over the uniform is below two standard errors,
-    image evidence is off.
+    → larger), times 1.5. Where all of them are told apart, targets are smoothed
+    (:mod:`trustvlm.scoring.sharpness`), and τ is at most that of one image a label. The guard: if
+    the gain over the uniform is below two standard errors, image evidence is off. Where no image
+    can be left out, it is off if labels that look alike are not those of similar text
+    (:mod:`trustvlm.scoring.one_image`).
 
     Args:
         queries: (m, d) unit verifier embeddings. owner: (m,) label ids. left_out: (m,) similarity
             to the owner's prototype without the image, NaN where that is not defined.
         ids: (L,) label ids, ascending, and prototypes: (L, d) theirs; every owner is among them.
+        logits: (m, L) text logits of the images, NaN where an image's classifier embedding is not
+            known; None: they are not known of any.
     """
     images, labels = len(queries), len(ids)
     if not labels:
@@ -113,61 +122,31 @@ def fit_evidence(
     similarity[row, column] = left_out
     usable = np.flatnonzero(np.isfinite(left_out))
     if not len(usable) or labels < 2:
+        on = True
+        rows = (
+            np.empty(0, np.int64) if logits is None else np.flatnonzero(np.isfinite(logits[:, 0]))
+        )
+        if logits is not None and len(rows):
+            likeness = prototypes[column[rows]] @ prototypes.T
+            on = agrees_with_text(likeness, logits[rows], column[rows])
         return ImageEvidence(
-            DEFAULT_TAU, "default", True, math.nan, math.nan, images, labels, 0, imputed, ()
+            DEFAULT_TAU, "default", on, math.nan, math.nan, images, labels, 0, imputed, ()
         )
     similarity, column = similarity[usable], column[usable]
     nearest = np.sort(similarity.max(axis=1))
     lowest = nearest[: math.floor(_LOWEST_SHARE * (len(nearest) + 1))]
-    at, likelihood = _likeliest(similarity, column)
-    gain = float(likelihood.mean()) + math.log(labels)
-    error = math.inf
-    if len(likelihood) > 1:
-        error = float(likelihood.std(ddof=1) / math.sqrt(len(likelihood)))
+    likeliest, widest = plain_sharpness(similarity, column, TAUS), math.inf
+    if likeliest is None:
+        likeliest, widest = smoothed_sharpness(similarity, column, TAUS), DEFAULT_TAU
     return ImageEvidence(
-        tau=_WIDER * float(TAUS[at]),
+        tau=min(WIDER * likeliest.tau, widest),
         source="fitted",
-        on=bool(gain >= _GUARD * error),
-        gain=gain,
-        gain_error=error if math.isfinite(error) else math.nan,
+        on=likeliest.on,
+        gain=likeliest.gain,
+        gain_error=likeliest.gain_error,
         images=images,
         labels=labels,
         left_out=len(usable),
         imputed=imputed,
         lowest=tuple(lowest.tolist()),
     )
-
-
-def _likeliest(similarity: Float64s, column: Int64s) -> tuple[int, Float64s]:
-    """The place on the grid of the likeliest τ, and each row's log-likelihood there.
-
-    The log-likelihood is concave in 1/τ (a linear term minus a log-sum-exp), so that it has one
-    peak: bisection on its slope finds it in a few evaluations of a matrix that may have 2,048 ×
-    6,144 entries.
-    """
-    margin = similarity - similarity.max(axis=1, keepdims=True)
-    head = margin[np.arange(len(margin)), column]
-
-    @cache
-    def at(place: int) -> Float64s:
-        scale = float(1.0 / TAUS[place])
-        values: Float64s = head * scale - np.log(_row_sums(margin, scale))
-        return values
-
-    low, high = 0, len(TAUS) - 1
-    while low < high:
-        middle = (low + high) // 2
-        if at(middle + 1).mean() >= at(middle).mean():
-            low = middle + 1
-        else:
-            high = middle
-    return low, at(low)
-
-
-def _row_sums(margin: Float64s, scale: float) -> Float64s:
-    """(m,) Σ_j e^(scale·margin_ij), a block of rows at a time; e^−700 and less count as nothing."""
-    sums = np.empty(len(margin))
-    for start in range(0, len(margin), 256):
-        block: NDArray[np.float64] = margin[start : start + 256] * scale
-        sums[start : start + 256] = np.exp(np.maximum(block, -700.0)).sum(axis=1)
-    return sums

@@ -15,11 +15,24 @@ lost their support images, and against a vocabulary of labels that are never rig
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from trustvlm.types.arrays import Float64s
+from trustvlm.types.arrays import Float64s, Floats
 
-__all__ = ["BARE_DEFICIT", "BARE_SPREAD", "general_evidence", "posterior"]
+__all__ = [
+    "BARE_DEFICIT",
+    "BARE_SPREAD",
+    "Groups",
+    "evidence_or_zero",
+    "general_evidence",
+    "groups_of",
+    "has_bare",
+    "log_sum",
+    "posterior",
+    "within_groups",
+]
 
 BARE_DEFICIT = 1.0
 """Nats by which a label without support images is less likely than one with them, other things
@@ -29,7 +42,7 @@ BARE_SPREAD = 10.0
 """Standard deviation, in nats, of the evidence of one such label."""
 
 
-def general_evidence(background: Float64s, tau: float) -> Float64s:
+def general_evidence(background: Floats, tau: float) -> Float64s:
     """(n,) log mean_a e^(z·P_a/τ): the image evidence expected of a bare label.
 
     Args:
@@ -37,7 +50,8 @@ def general_evidence(background: Float64s, tau: float) -> Float64s:
     """
     scaled = background / tau
     top = scaled.max(axis=1)
-    expected: Float64s = top + np.log(np.exp(scaled - top[:, np.newaxis]).mean(axis=1))
+    mean = np.exp(scaled - top[:, np.newaxis]).mean(axis=1)
+    expected: Float64s = top.astype(np.float64) + np.log(mean.astype(np.float64))
     return expected
 
 
@@ -71,31 +85,97 @@ def posterior(
         verified: (n,) share of those labels that have a prototype.
         weight: λ ≥ 0; at 0 the posterior is the text softmax.
     """
+    if not has_bare(log_p, evidence, verified):
+        joint = log_p + weight * evidence_or_zero(evidence)
+        with np.errstate(divide="ignore"):
+            fused = log_sum(joint, np.log(rest) + weight * general)
+        return np.exp(joint - fused[:, np.newaxis])
+    groups = groups_of(log_p, evidence, general, rest, verified, weight)
+    return within_groups(log_p, evidence, groups, groups.tempered_odds(weight), weight)
+
+
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """n queries' labels as two groups, those with a prototype and bare ones.
+
+    Attributes:
+        mass, bare_mass: (n,) log A and log B, the text probability of each group.
+        fused: (n,) log S. gain: (n,) log(S/A) − λ·general.
+        concentration: (n,) Σ(p_j/B)² over the bare ones.
+    """
+
+    mass: Float64s
+    bare_mass: Float64s
+    fused: Float64s
+    gain: Float64s
+    concentration: Float64s
+
+    @property
+    def text_odds(self) -> Float64s:
+        """(n,) log(A/B)."""
+        return self.mass - self.bare_mass
+
+    def tempered_odds(self, weight: float) -> Float64s:
+        """(n,) log odds of "has a prototype", from :func:`posterior`."""
+        tempered = 1 / np.sqrt(1 + np.pi / 8 * (weight * BARE_SPREAD) ** 2 * self.concentration)
+        odds: Float64s = self.text_odds + tempered * (self.gain + weight * BARE_DEFICIT)
+        return odds
+
+
+def groups_of(
+    log_p: Float64s,
+    evidence: Float64s,
+    general: Float64s,
+    rest: Float64s,
+    verified: Float64s,
+    weight: float,
+) -> Groups:
+    """The two groups; arguments as of :func:`posterior`. Values of an empty group are NaN or
+    infinite."""
     bare = np.isnan(evidence)
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):  # −inf − −inf, where a group is empty
         outside, outside_bare = np.log(rest) + np.log(verified), np.log(rest) + np.log1p(-verified)
-    verified_p = np.where(bare, -np.inf, log_p)
-    bare_p = np.where(bare, log_p, -np.inf)
-    joint = verified_p + weight * np.where(bare, 0.0, evidence)
-    mass, bare_mass = _log_sum(verified_p, outside), _log_sum(bare_p, outside_bare)
-    fused = _log_sum(joint, outside + weight * general)
-    with np.errstate(invalid="ignore"):  # −inf − −inf, where a group is empty
+        bare_p = np.where(bare, log_p, -np.inf)
+        joint = np.where(bare, -np.inf, log_p + weight * evidence_or_zero(evidence))
+        mass = log_sum(np.where(bare, -np.inf, log_p), outside)
+        bare_mass = log_sum(bare_p, outside_bare)
+        fused = log_sum(joint, outside + weight * general)
+        gain = fused - mass - weight * general
         concentration = np.exp(2 * (bare_p - bare_mass[:, np.newaxis])).sum(axis=1)
-        tempered = 1 / np.sqrt(1 + np.pi / 8 * (weight * BARE_SPREAD) ** 2 * concentration)
-        odds = mass - bare_mass + tempered * (fused - mass - weight * (general - BARE_DEFICIT))
-        odds = np.where(np.isneginf(mass), -np.inf, odds)
-        odds = np.where(np.isneginf(bare_mass), np.inf, odds)[:, np.newaxis]
-        within_verified = joint - fused[:, np.newaxis] - np.logaddexp(0, -odds)
-        within_bare = bare_p - bare_mass[:, np.newaxis] - np.logaddexp(0, odds)
+    return Groups(mass, bare_mass, fused, gain, concentration)
+
+
+def within_groups(
+    log_p: Float64s, evidence: Float64s, groups: Groups, odds: Float64s, weight: float
+) -> Float64s:
+    """(n, m) probability of each candidate, given the (n,) log odds of "has a prototype"."""
+    bare = np.isnan(evidence)
+    joint = log_p + weight * evidence_or_zero(evidence)
+    odds = np.where(np.isneginf(groups.mass), -np.inf, odds)
+    odds = np.where(np.isneginf(groups.bare_mass), np.inf, odds)[:, np.newaxis]
+    with np.errstate(invalid="ignore"):
+        within_verified = joint - groups.fused[:, np.newaxis] - np.logaddexp(0, -odds)
+        within_bare = log_p - groups.bare_mass[:, np.newaxis] - np.logaddexp(0, odds)
     q = np.exp(np.where(bare, within_bare, within_verified))
     return np.where(np.isneginf(log_p), 0.0, q)
 
 
-def _log_sum(values: Float64s, further: Float64s) -> Float64s:
+def evidence_or_zero(evidence: Float64s) -> Float64s:
+    """The evidence, 0 where there is none."""
+    return np.where(np.isnan(evidence), 0.0, evidence)
+
+
+def has_bare(log_p: Float64s, evidence: Float64s, verified: Float64s) -> bool:
+    """Whether a label without a prototype has any text probability."""
+    bare_p = log_p[np.isnan(evidence)]
+    return not (np.isneginf(bare_p).all() and (verified == 1.0).all())
+
+
+def log_sum(values: Float64s, further: Float64s) -> Float64s:
     """(n,) log of the sum of e^values of each row and of e^further; −inf for a sum of nothing."""
     top = np.maximum(values.max(axis=1), further)
     top = np.where(np.isneginf(top), 0.0, top)
     with np.errstate(divide="ignore"):
         total = np.exp(values - top[:, np.newaxis]).sum(axis=1) + np.exp(further - top)
-        log_sum: Float64s = top + np.log(total)
-    return log_sum
+        total_log: Float64s = top + np.log(total)
+    return total_log

@@ -1,12 +1,13 @@
 """Trust rules: pure functions from candidate labels to trust, in one table (:data:`RULES`).
 
 Larger trust = more likely correct. docs/rules.md has the formulas: those of TrustVLM (Dong et al.,
-arXiv 2505.23745), the baselines it compares with, and the posterior of this project. Every rule
+arXiv 2505.23745), the baselines it compares with, and the posteriors of this project. Every rule
 sees m candidates of n queries and works in float64.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -14,19 +15,18 @@ from typing import Literal
 import numpy as np
 
 from trustvlm.errors import InvalidInput
-from trustvlm.scoring.image_evidence import ImageEvidence
+from trustvlm.scoring.candidates import Candidates
+from trustvlm.scoring.discriminant.rule import discriminant_posterior
 from trustvlm.scoring.posterior import general_evidence, posterior
-from trustvlm.softmax.leading import Moments
 from trustvlm.types.arrays import Bools, Float64s, Int64s
 from trustvlm.types.bounds import number
+from trustvlm.types.messages.meant import did_you_mean
 
 __all__ = [
     "DEFAULT_RULE",
     "NEIGHBOURS",
     "RULES",
-    "Candidates",
     "Judgement",
-    "Neighbours",
     "Rule",
     "close_calls",
     "require_images",
@@ -43,76 +43,6 @@ _SHORTEST = 1e-6  # a distance below this is rounding of two equal unit vectors
 # A close rival has this share of the label's probability, or of a sum of probabilities; of a sum
 # with cosines, where every label has much, a larger one; and never less than the last.
 _CLOSE, _CLOSE_COSINES, _CLOSE_LEAST = 0.5, 0.9, 0.2
-
-
-@dataclass(frozen=True, eq=False)
-class Neighbours:
-    """The nearest support images of n queries, of all labels.
-
-    Attributes:
-        similarity: (n, k), −inf where padded.
-        column: (n, k) which candidate has the support image's label; −1 where none has.
-    """
-
-    similarity: Float64s
-    column: Int64s
-
-
-@dataclass(frozen=True, eq=False)
-class Candidates:
-    """m candidate labels of each of n queries.
-
-    Attributes:
-        logit: (n, m) s·x·t_j; −inf where padded.
-        moments: log-partition, entropy and Gini impurity of the softmax over all labels.
-        similarity: (n, m) c_j = z·P_j; NaN where the label has no prototype.
-        imputed: c̃, the similarity assumed where there is no prototype.
-        image_log_z: (n,) log Σ e^(c_j/T) over all labels with a prototype, for the rule that asks
-            for it, else None.
-        valid: (n, m) False where padded.
-        rest: (n,) probability of all labels that are not candidates.
-        labels, prototypes: how many labels there are in all, and how many of them have a prototype.
-        evidence: what the support set says of its similarities (τ and more).
-        background: (n, a) similarities z·P_a to the background sample of prototypes.
-        neighbours: the nearest support images, for the rule that asks for them.
-    """
-
-    logit: Float64s
-    moments: Moments
-    similarity: Float64s
-    imputed: float
-    image_log_z: Float64s | None
-    valid: Bools
-    rest: Float64s
-    labels: int
-    prototypes: int
-    evidence: ImageEvidence | None = None
-    background: Float64s | None = None
-    neighbours: Neighbours | None = None
-
-    @property
-    def log_p(self) -> Float64s:
-        """(n, m) log of the softmax probability over all labels; −inf where padded."""
-        return self.logit - self.moments.log_z[:, np.newaxis]
-
-    @property
-    def p(self) -> Float64s:
-        """(n, m) softmax probability over all labels; 0 where padded."""
-        return np.exp(self.log_p)
-
-    @property
-    def filled(self) -> Float64s:
-        """(n, m) c_j, with c̃ where the label has no support image."""
-        return np.where(np.isnan(self.similarity), self.imputed, self.similarity)
-
-    @property
-    def verified_outside(self) -> Float64s:
-        """(n,) share of the labels outside of the candidates that have a prototype; 0 where there
-        are none."""
-        labels = self.labels - self.valid.sum(axis=1)
-        prototypes = self.prototypes - (self.valid & ~np.isnan(self.similarity)).sum(axis=1)
-        share: Float64s = np.clip(prototypes / np.maximum(labels, 1), 0.0, 1.0)
-        return share
 
 
 @dataclass(frozen=True)
@@ -139,7 +69,11 @@ class Rule:
         probability: trust is a probability.
         relabels: it predicts argmax of its quantity instead of argmax p.
         beyond: a label outside the candidates can win it (it relabels by a sum over all labels).
-        neighbours: it looks at the nearest support images.
+        neighbours: it looks at the nearest support images. discriminant: at whitened evidence.
+        reach: which labels can be its answer or its rival: "text" leaders, those of the largest
+            "sum" p + λ·c, or any of the "candidates".
+        moments: it looks at the entropy or impurity of the softmax over all labels.
+        least, most: ends of the range of its trust, each a number and how much λ adds to it.
         logits: its quantity is a logit. cosines: its trust adds cosines, which are never far apart.
     """
 
@@ -150,8 +84,19 @@ class Rule:
     relabels: bool = False
     beyond: bool = False
     neighbours: bool = False
+    discriminant: bool = False
+    reach: Literal["text", "sum", "candidates"] = "candidates"
+    moments: bool = False
+    least: tuple[float, float] = (-math.inf, 0.0)
+    most: tuple[float, float] = (math.inf, 0.0)
     logits: bool = False
     cosines: bool = False
+
+    def trust_range(self, parameters: Mapping[str, float | None]) -> tuple[float, float]:
+        """The lowest and the highest trust that there can be; infinite where nothing bounds it."""
+        weight = parameters.get("lambda") or 0.0
+        (low, low_added), (high, high_added) = self.least, self.most
+        return low + weight * low_added, high + weight * high_added
 
     @property
     def uses_images(self) -> bool:
@@ -206,6 +151,7 @@ def _margin(candidates: Candidates, parameters: Mapping[str, float | None]) -> J
 
 def _entropy(candidates: Candidates, parameters: Mapping[str, float | None]) -> Judgement:
     """−H(p) = Σ p·log p over all labels (Shannon 1948)."""
+    assert candidates.moments.negative_entropy is not None
     return _of_query(candidates, candidates.moments.negative_entropy)
 
 
@@ -218,6 +164,7 @@ def _doctor(candidates: Candidates, parameters: Mapping[str, float | None]) -> J
     """1 − (1 − Σp²)/Σp² over all labels: DOCTOR-α (Granese et al. 2021), turned so that larger is
     better."""
     impurity = candidates.moments.impurity
+    assert impurity is not None
     return _of_query(candidates, 1 - impurity / (1 - impurity))
 
 
@@ -302,28 +249,62 @@ def _posterior(candidates: Candidates, parameters: Mapping[str, float | None]) -
     return _both(posterior(log_p, evidence_of, general, candidates.rest, verified, weight))
 
 
-_STAR = {"lambda": 1.0, "temperature": 0.01}
+def _lda(candidates: Candidates, parameters: Mapping[str, float | None]) -> Judgement:
+    """q_ŷ with the evidence of a discriminant, and the text's bias taken off:
+    :func:`trustvlm.scoring.discriminant.rule.discriminant_posterior`.
+
+    q = p without verifier embeddings or prototypes.
+    """
+    values = candidates.discriminant
+    if values is None or not values.background.shape[1]:
+        return _both(candidates.p)
+    log_p = np.where(candidates.valid, candidates.log_p, -np.inf)
+    verified = candidates.verified_outside
+    return _both(discriminant_posterior(log_p, values, candidates.rest, verified, parameters))
+
+
+_STAR: dict[str, float | None] = {"lambda": 1.0, "temperature": 0.01}
+_BAYES: dict[str, float | None] = {"lambda": 1.0, "tau": None}
+_WHITE: dict[str, float | None] = _BAYES | {"towers": None}
+
+_ONE = (1.0, 0.0)  # the largest share, at every λ
+_NIL = (0.0, 0.0)
 
 RULES: dict[str, Rule] = {
-    "msp": Rule(_msp, "text", probability=True),
-    "max_logit": Rule(_max_logit, "text", logits=True),
-    "margin": Rule(_margin, "text"),
-    "entropy": Rule(_entropy, "text"),
-    "energy": Rule(_energy, "text"),
-    "doctor": Rule(_doctor, "text"),
-    "image": Rule(_image, "image", cosines=True),
-    "knn": Rule(_knn, "image", {"temperature": 0.07}, neighbours=True),
-    "ratio": Rule(_ratio, "image", cosines=True),
-    "trustvlm": Rule(_trustvlm, "fused", {"lambda": 1.0}, cosines=True),
-    "trustvlm_star": Rule(_trustvlm_star, "fused", _STAR, relabels=True, beyond=True, cosines=True),
-    "posterior": Rule(_posterior, "fused", {"lambda": 1.0, "tau": None}, probability=True),
-    "posterior_star": Rule(
-        _posterior, "fused", {"lambda": 1.0, "tau": None}, probability=True, relabels=True
+    "msp": Rule(_msp, "text", reach="text", probability=True, least=_NIL, most=_ONE),
+    "max_logit": Rule(_max_logit, "text", reach="text", logits=True),
+    "margin": Rule(_margin, "text", reach="text", least=_NIL, most=_ONE),
+    "entropy": Rule(_entropy, "text", reach="text", moments=True, most=_NIL),
+    "energy": Rule(_energy, "text", reach="text"),
+    "doctor": Rule(_doctor, "text", reach="text", moments=True, most=_ONE),
+    "image": Rule(_image, "image", cosines=True, least=(-1.0, 0.0), most=_ONE),
+    "knn": Rule(_knn, "image", {"temperature": 0.07}, neighbours=True, least=_NIL, most=_ONE),
+    "ratio": Rule(_ratio, "image", cosines=True, least=_NIL),
+    "trustvlm": Rule(
+        _trustvlm, "fused", {"lambda": 1.0}, reach="sum", cosines=True,
+        least=(0.0, -1.0), most=(1.0, 1.0),
     ),
-}
+    "trustvlm_star": Rule(
+        _trustvlm_star, "fused", _STAR, relabels=True, beyond=True, cosines=True,
+        least=(0.0, -1.0), most=(1.0, 2.0),
+    ),
+    "posterior": Rule(
+        _posterior, "fused", _BAYES, probability=True, least=_NIL, most=_ONE,
+    ),
+    "posterior_star": Rule(
+        _posterior, "fused", _BAYES, probability=True, relabels=True, least=_NIL, most=_ONE,
+    ),
+    "lda": Rule(
+        _lda, "fused", _WHITE, probability=True, discriminant=True, least=_NIL, most=_ONE,
+    ),
+    "lda_star": Rule(
+        _lda, "fused", _WHITE, probability=True, relabels=True, discriminant=True, least=_NIL,
+        most=_ONE,
+    ),
+}  # fmt: skip
 """Name → rule. The command line and the service list what stands here."""
 
-_PARAMETERS = ("lambda", "temperature", "tau")  # all that rules can have
+_PARAMETERS = ("lambda", "temperature", "tau", "towers")  # all that rules can have
 
 
 def resolve_parameters(
@@ -339,7 +320,8 @@ def resolve_parameters(
     """
     name = DEFAULT_RULE if name is None else name
     if not isinstance(name, str) or name not in RULES:
-        raise InvalidInput(f"rule: expected one of {', '.join(RULES)}; got {name!r}")
+        meant = did_you_mean(name, RULES)
+        raise InvalidInput(f"rule: expected one of {', '.join(RULES)}; got {name!r}{meant}")
     rule, resolved = RULES[name], dict(RULES[name].parameters)
     if given is not None and not isinstance(given, Mapping):
         raise InvalidInput(
@@ -350,7 +332,10 @@ def resolve_parameters(
             continue  # not given
         if key not in rule.parameters:
             names = ", ".join(rule.parameters) or "none"
-            raise InvalidInput(f"params: rule {name!r} has no parameter {key!r} (it has: {names})")
+            meant = did_you_mean(key, rule.parameters)
+            raise InvalidInput(
+                f"params: rule {name!r} has no parameter {key!r} (it has: {names}){meant}"
+            )
         resolved[key] = number(f"params: {key}", value, bounds=key)
     return name, rule, resolved
 

@@ -51,6 +51,8 @@ RANGES: dict[str, Callable[[float], tuple[float, float]] | None] = {
     "trustvlm_star": lambda weight: (-weight, 1 + 2 * weight),
     "posterior": _share,
     "posterior_star": _share,
+    "lda": _share,
+    "lda_star": _share,
 }
 """Rule → (lowest, highest) trust by λ; None where it has no bounds that a space does not set."""
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from trustvlm.errors import InvalidInput
 from trustvlm.types.arrays import Float32s, Float64s, real_array
 
-__all__ = ["as_matrix", "unit", "unit_rows"]
+__all__ = ["as_matrix", "as_unit", "unit", "unit_rows"]
+
+_USUAL_SQUARES = 1e-30, 1e30  # squared norms that float32 sums without under- or overflow
 
 
 def as_matrix(values: npt.ArrayLike, dim: int, what: str, *, allow_empty: bool = True) -> Float64s:
@@ -19,12 +23,7 @@ def as_matrix(values: npt.ArrayLike, dim: int, what: str, *, allow_empty: bool =
         InvalidInput: not numeric, another shape, NaN or infinity, or a row of norm zero; the
             message begins with `what`.
     """
-    array = real_array(values, what)
-    given = array.shape
-    if array.ndim == 1:  # one vector; [] is none
-        array = array[np.newaxis] if array.size else array.reshape(0, dim)
-    if array.ndim != 2 or array.shape[1] != dim:
-        raise InvalidInput(f"{what}: expected shape (n, {dim}), got {given}")
+    array = _rows(values, dim, what)
     if not allow_empty and not len(array):
         raise InvalidInput(f"{what}: expected at least one vector of {dim} values, got none")
     # Stored and compared as float32: a value that overflows there is not finite for us.
@@ -40,6 +39,38 @@ def as_matrix(values: npt.ArrayLike, dim: int, what: str, *, allow_empty: bool =
             f"{what}: row {int(zero.argmax())} has norm zero, so it has no direction to compare"
         )
     return matrix
+
+
+def as_unit(values: npt.ArrayLike, dim: int, what: str) -> Float32s:
+    """The rows of :func:`as_matrix`, each divided by its norm, as float32 (n, dim).
+
+    Raises:
+        InvalidInput: as :func:`as_matrix`.
+    """
+    array = _rows(values, dim, what)
+    with np.errstate(over="ignore", invalid="ignore"):
+        single = array.astype(np.float32, copy=False)
+        squares = np.vecdot(single, single)
+        lowest, highest = _USUAL_SQUARES
+        # of a row with NaN both comparisons are false
+        usual = lowest < squares.min(initial=1.0) and squares.max(initial=1.0) < highest
+    if not usual:
+        return unit_rows(as_matrix(array, dim, what)).astype(np.float32)
+    unit: Float32s = single / np.sqrt(squares)[:, np.newaxis]
+    return unit
+
+
+def _rows(values: npt.ArrayLike, dim: int, what: str) -> npt.NDArray[Any]:
+    if type(values) is np.ndarray and values.dtype == np.float32 and values.ndim == 2:
+        array: npt.NDArray[Any] = values
+    else:
+        array = real_array(values, what)
+    given = array.shape
+    if array.ndim == 1:  # one vector; [] is none
+        array = array[np.newaxis] if array.size else array.reshape(0, dim)
+    if array.ndim != 2 or array.shape[1] != dim:
+        raise InvalidInput(f"{what}: expected shape (n, {dim}), got {given}")
+    return array
 
 
 def unit_rows(matrix: Float64s) -> Float64s:

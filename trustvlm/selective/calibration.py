@@ -32,6 +32,7 @@ __all__ = [
     "choose_configuration",
     "cross_validated_ece",
     "fit_probability_map",
+    "shuffled",
     "split",
 ]
 
@@ -50,7 +51,7 @@ def split(hashes: Sequence[bytes]) -> tuple[Int64s, Int64s]:
     Args:
         hashes: (n,) content hash of each image, all different.
     """
-    order = _shuffled(hashes, b"tuning or testing")
+    order = shuffled(hashes, b"tuning or testing")
     cut = max(1, round(len(order) / 3))
     return np.sort(order[:cut]), np.sort(order[cut:])
 
@@ -97,7 +98,7 @@ def choose_configuration(
         raise InvalidInput(
             f"trust: expected {len(keys)} values per configuration, one per key, got another number"
         )
-    order = _shuffled(keys, b"fold")
+    order = shuffled(keys, b"fold")
     folds = [order[i::FOLDS] for i in range(min(FOLDS, max(1, len(order))))]
     areas = np.empty((len(trust), len(folds)))
     for place, (values, correct) in enumerate(zip(trust, right, strict=True)):
@@ -188,8 +189,9 @@ def cross_validated_ece(trust: npt.ArrayLike, correct: npt.ArrayLike) -> float |
     return ece(probability, right)
 
 
-def _shuffled(keys: Sequence[bytes], purpose: bytes) -> Int64s:
-    """(n,) row numbers in an order that only the keys and the purpose decide."""
+def shuffled(keys: Sequence[bytes], purpose: bytes) -> Int64s:
+    """(n,) row numbers in an order that only the keys and the purpose decide: as good as random,
+    and always the same."""
     digests = [hashlib.blake2b(key, key=purpose, digest_size=16).digest() for key in keys]
     return np.array(sorted(range(len(digests)), key=lambda row: digests[row]), dtype=np.int64)
 

@@ -8,6 +8,13 @@ capital that began at 1 is an e-process, and it ever reaches 1/α with a chance 
 inequality, 1939). The capital is spread evenly over many stakes; the best of them earns most of
 what the best stake would have.
 
+A gambler who bets from the first item on has little left after thousands of good ones, and is slow
+to find it when the risk rises. So half of the capital bets from the first item on, and the other
+half is kept in parts: after each error another part joins the bets (:func:`_parts`). What has not
+joined yet neither grows nor shrinks, so all of it together is an e-process, too. One recursion per
+stake has all parts: its cost grows with the number of errors alone. (Shin, Ramdas and Rinaldo,
+"E-detectors", 2024, treat detection by sums of e-processes that begin at different times.)
+
 Source: Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting", JRSS B
 86 (2024), sections 4.1 and 4.4. Stakes are shares of what may be staked (λ = c/m there), so that
 the capital against m falls as m grows: the risks that can be ruled out are exactly those below a
@@ -25,9 +32,12 @@ from trustvlm.errors import InvalidInput
 from trustvlm.types.arrays import Bools, Float64s, Int64s, plain_array
 from trustvlm.types.bounds import number
 
-__all__ = ["Monitoring", "monitor"]
+__all__ = ["STAKES", "Monitoring", "log_capital", "monitor"]
 
 STAKES = np.geomspace(0.002, 0.95, 30)
+AT_ONCE = 0.5
+"""The share of the capital that bets from the first item on."""
+_SLOWNESS = 10
 MOST = 700.0  # exp of more is not a number that JSON can hold
 
 
@@ -77,11 +87,10 @@ def monitor(errors: Sequence[bool] | Bools, max_risk: float, alpha: float = 0.05
     wrong = _checked(errors)
     # The capital only grows at an error: nothing in between can be its largest.
     places = np.flatnonzero(wrong) + 1
-    counts = np.arange(1, len(places) + 1)
     limit = -np.log(alpha)
-    capital = _log_capital(places, counts, max_risk)
+    capital = log_capital(places, max_risk)
     over = capital >= limit
-    now = _log_capital(np.array([len(wrong)]), np.array([len(places)]), max_risk)[0]
+    now = log_capital(places, max_risk, now=len(wrong))[-1]
     return Monitoring(
         items=len(wrong),
         errors=len(places),
@@ -89,26 +98,48 @@ def monitor(errors: Sequence[bool] | Bools, max_risk: float, alpha: float = 0.05
         largest=float(np.exp(min(capital.max(initial=0.0), MOST))),
         broken=bool(over.any()),
         broken_after=int(places[over.argmax()]) if over.any() else None,
-        risk_low=_risk_low(places, counts, limit),
+        risk_low=_risk_low(places, limit),
     )
 
 
-def _log_capital(items: Int64s, errors: Int64s, risk: float) -> Float64s:
-    """(t,) log of the capital against `risk` after these numbers of items and errors: the mean over
-    the stakes."""
+def log_capital(places: Int64s, risk: float, now: int | None = None) -> Float64s:
+    """(e,) log of the capital against `risk` after each error, which were items number `places`; or
+    (e + 1,) with that after item `now`, the last one."""
     won, lost = np.log1p(STAKES * (1 / risk - 1)), np.log1p(-STAKES)
-    each = errors[:, None] * won + (items - errors)[:, None] * lost
-    capital: Float64s = np.logaddexp.reduce(each, axis=1) - np.log(len(STAKES))
+    rights = np.diff(places, prepend=0)[:, None] - 1
+    growth = np.cumsum(np.vstack([np.zeros_like(STAKES), rights * lost + won]), axis=0)
+    joins, kept = _parts(len(places))
+    # Per stake: what the parts that joined after 0, 1, … errors would be worth without growth.
+    joined = np.logaddexp.accumulate(np.log(joins)[:, None] - growth, axis=0)
+    bets = joined[:-1] + growth[1:]
+    if now is not None:
+        since = now - (places[-1] if len(places) else 0)
+        bets = np.vstack([bets, joined[-1] + growth[-1] + since * lost])
+    else:
+        kept = kept[:-1]
+    capital: Float64s = np.logaddexp(
+        np.logaddexp.reduce(bets, axis=1) - np.log(len(STAKES)), np.log(kept)
+    )
     return capital
 
 
-def _risk_low(places: Int64s, counts: Int64s, limit: float) -> float:
+def _parts(errors: int) -> tuple[Float64s, Float64s]:
+    """(errors + 1,) the part of the capital that joins the bets after 0, 1, … errors, and what is
+    kept back at the next error: the half that waits goes ever more slowly, as 1 / log does, so that
+    there is a part for any number of errors."""
+    count = np.arange(1, errors + 3)
+    waits = (1 - AT_ONCE) * np.log(_SLOWNESS) / np.log(_SLOWNESS + count - 1)
+    before = np.concatenate([[1.0], waits])
+    return before[: errors + 1] - before[1 : errors + 2], before[1 : errors + 2]
+
+
+def _risk_low(places: Int64s, limit: float) -> float:
     """The largest risk against which the capital ever reached the limit, from below to 1e-6; 0 when
     there is none."""
     low, high = 0.0, 1.0
     while high - low > 1e-6 and len(places):
         risk = (low + high) / 2
-        if (_log_capital(places, counts, risk) >= limit).any():
+        if (log_capital(places, risk) >= limit).any():
             low = risk
         else:
             high = risk

@@ -8,32 +8,51 @@ import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from trustvlm.types.evaluation import Evaluation, LabelOutcome
+from trustvlm.types.evaluation import Evaluation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["MAX_LABELS_SHOWN", "label_chart", "reliability_diagram", "risk_coverage", "shot_curve"]
-
-MAX_LABELS_SHOWN = 30
+__all__ = ["reliability_diagram", "risk_coverage", "shot_curve", "winners"]
 
 # The palette of Okabe & Ito: colour-blind eyes tell it apart.
 _TEXT, _IMAGE, _FUSED, _PAPER, _STAR = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9"
 _DASHES = {_TEXT: "--", _IMAGE: ":", _FUSED: "-", _PAPER: "-.", _STAR: "-"}
 _GREY = "#999999"
-_STANDINGS = {
-    "profits": _FUSED,
-    "stays untrustworthy": "#D55E00",
-    "no support images": _IMAGE,
-    "as before": _GREY,
-}
+_MORE = ("#D55E00", "#7B4AA8", "#3D3D3D", "#8C6D1F")
+"""Colours of winners that have none of these."""
+
+_COVERAGES = tuple(percent / 100 for percent in range(1, 101))
+
+
+def winners(evaluation: Evaluation, *, correcting: bool) -> dict[str, float]:
+    """Rule → share of the coverages, from 1 % to 100 %, at which fewest of the accepted are wrong,
+    of those rules that keep labels, or of those that may correct them (starred). Where several are
+    equal, the one of least AURC."""
+    import numpy as np
+
+    rules = [one for one in evaluation.rules if one.rule.endswith("_star") == correcting]
+    if not rules:
+        return {}
+    curves = [np.array(one.curve).T for one in rules]
+    risks = np.array([np.interp(_COVERAGES, coverage, risk) for coverage, risk in curves])
+    best = np.argmax(risks <= risks.min(axis=0) + 1e-9, axis=0)
+    places, counts = np.unique(best, return_counts=True)
+    shares = {rules[i].rule: n / len(best) for i, n in zip(places, counts.tolist(), strict=True)}
+    return dict(sorted(shares.items(), key=lambda one: -one[1]))
 
 
 def risk_coverage(evaluation: Evaluation) -> str:
-    """How many of the accepted images are wrong, by how many are accepted."""
+    """How many of the accepted images are wrong, by how many are accepted: each rule that is best
+    somewhere, and the rules on text and on both, in colour; the others in grey."""
 
     def draw(axes: Axes) -> None:
-        for rule, colour in _colours(evaluation).items():
+        coloured = _coloured(evaluation)
+        others = [one for one in evaluation.rules if one.rule not in coloured]
+        for place, one in enumerate(others):
+            name = "_" if place else "other rules"
+            _line(axes, name, _GREY, one.curve, linewidth=0.7)
+        for rule, colour in coloured.items():
             width = 2.2 if rule == evaluation.fused else 1.6
             _line(axes, rule, colour, evaluation[rule].curve, linewidth=width)
         limit = 100 * evaluation.risk
@@ -99,29 +118,14 @@ def shot_curve(evaluation: Evaluation) -> str | None:
     return _svg(draw)
 
 
-def label_chart(evaluation: Evaluation) -> str | None:
-    """Share of wrong images among those that each label was given, the worst labels first; None
-    when none is wrong."""
-    shown = [one for one in evaluation.per_label if one.right < one.predicted][:MAX_LABELS_SHOWN]
-    if not shown:
-        return None
-
-    def draw(axes: Axes) -> None:
-        for place, label in enumerate(shown):
-            share, wrong = _wrong_share(label), label.predicted - label.right
-            axes.barh(place, share, color=_STANDINGS.get(label.standing, _GREY), height=0.7)
-            text = f" {wrong} of {label.predicted}"
-            axes.annotate(text, (share, place), va="center", fontsize=8)
-        axes.set_yticks(range(len(shown)), [_short(label.label) for label in shown])
-        axes.invert_yaxis()
-        axes.set_xlim(0, min(115, 1.25 * max(map(_wrong_share, shown))))
-        axes.set_xlabel("wrong among the images that were given this label (%)")
-        standings = {label.standing for label in shown}
-        for standing, colour in _STANDINGS.items():
-            if standing in standings:
-                axes.barh(0, 0, color=colour, label=standing)
-
-    return _svg(draw, height=1.2 + 0.28 * len(shown))
+def _coloured(evaluation: Evaluation) -> dict[str, str]:
+    """Rule → colour of those that are highlighted in the curves of risk and coverage."""
+    best = [*winners(evaluation, correcting=False), *winners(evaluation, correcting=True)]
+    named = [rule for rule in (evaluation.text, evaluation.fused) if rule is not None]
+    colours = _colours(evaluation)
+    more = iter(_MORE)
+    chosen = {rule: colours.get(rule) or next(more, None) for rule in dict.fromkeys(named + best)}
+    return {rule: colour for rule, colour in chosen.items() if colour is not None}
 
 
 def _colours(evaluation: Evaluation) -> dict[str, str]:
@@ -140,16 +144,7 @@ def _line(
     """A rule's line through points of two shares."""
     x, y = zip(*points, strict=True)
     percent = [[100 * value for value in values] for values in (x, y)]
-    axes.plot(*percent, _DASHES[colour], color=colour, label=rule, **style)
-
-
-def _wrong_share(label: LabelOutcome) -> float:
-    return 100 * (label.predicted - label.right) / label.predicted
-
-
-def _short(name: str) -> str:
-    """A name that fits beside a bar, with nothing in it that matplotlib reads as mathematics."""
-    return (name if len(name) <= 28 else name[:27] + "…").replace("$", r"\$")
+    axes.plot(*percent, _DASHES.get(colour, "-"), color=colour, label=rule, **style)
 
 
 def _svg(draw: Callable[[Axes], None], height: float = 3.8) -> str:

@@ -19,15 +19,13 @@ from trustvlm.errors import InvalidInput
 from trustvlm.selective.ranking import Ranking, checked
 from trustvlm.types.arrays import Bools, Float64s, Int64s, real_array
 from trustvlm.types.bounds import number, whole
+from trustvlm.types.tables.probability import promise
 
 __all__ = [
-    "RiskThreshold",
-    "find_threshold",
-    "risk_upper_bound",
-    "risk_upper_bounds",
-    "smallest_accepted",
-    "threshold_grid",
-]
+    "RiskThreshold", "accepted_that_do", "check_promise", "counts_at", "find_threshold",
+    "finite_thresholds", "most_likely", "passes", "proved_or_not", "ranked", "risk_upper_bound",
+    "risk_upper_bounds", "smallest_accepted", "threshold_grid", "what_would_do",
+]  # fmt: skip
 
 GRID_POINTS = 40
 LIKELY = 0.8
@@ -91,20 +89,16 @@ def threshold_grid(
     Raises:
         InvalidInput: no image; NaN; numbers outside their ranges.
     """
-    _check_promise(max_risk, confidence)
+    check_promise(max_risk, confidence)
     whole("images", images)
     whole("points", points)
-    ranking, total = _acceptable(trust, correct)
+    ranking, total = ranked(trust, correct)
     if not len(ranking.trust):
         return np.empty(0)
-    accepted, errors = ranking.accepted, ranking.errors
-    expected = np.maximum(np.rint(images * accepted / total), 1).astype(np.int64)
-    # Half an error in one image more: two right images are no proof of a risk of zero.
-    chance = _pass_chance(expected, (errors + 0.5) / (accepted + 1), max_risk, confidence)
-    start = int(chance.argmax())
+    start, accepted = most_likely(ranking, total, images, max_risk, confidence), ranking.accepted
     steps = np.linspace(accepted[start], accepted[-1], points)
     chosen = np.unique(np.searchsorted(accepted, steps - 1e-9))
-    return _finite(ranking.trust[chosen])
+    return finite_thresholds(ranking.trust[chosen])
 
 
 def find_threshold(
@@ -128,29 +122,59 @@ def find_threshold(
         InvalidInput: no image; NaN; a grid that is not finite and strictly descending; numbers
             outside their ranges.
     """
-    _check_promise(max_risk, confidence)
-    ranking, images = _acceptable(trust, correct)
+    check_promise(max_risk, confidence)
+    ranking, images = ranked(trust, correct)
     candidates = _checked_grid(grid)
-    at = np.searchsorted(-ranking.trust, -candidates, side="right")
-    accepted = np.concatenate([[0], ranking.accepted])[at]
-    errors = np.concatenate([[0], ranking.errors])[at]
-    passed = _passes(accepted, errors, max_risk, confidence)
+    accepted, errors = counts_at(ranking, candidates)
+    passed = passes(accepted, errors, max_risk, confidence)
     count = int(passed.argmin()) if not passed.all() else len(passed)
     place = max(count, 1) - 1
     m, k = (int(accepted[place]), int(errors[place])) if len(candidates) else (0, 0)
+    answer = float(candidates[place]) if count else None, m, k
+    return proved_or_not(answer, ranking, images, max_risk, confidence)
+
+
+def proved_or_not(
+    answer: tuple[float | None, int, int],
+    ranking: Ranking,
+    images: int,
+    max_risk: float,
+    confidence: float,
+) -> RiskThreshold:
+    """What a search for a threshold found, with the reason in words.
+
+    Args:
+        answer: the threshold, None for none; how many images it, or the strictest candidate,
+            accepts, and how many of these are wrong. ranking: of the images that may be accepted.
+        images: how many there are in all.
+    """
+    threshold, m, k = answer
     bound = risk_upper_bound(m, k, confidence)
-    threshold, coverage, needed = None, 0.0, None
-    if count:
-        threshold, coverage, needed = float(candidates[place]), m / images, 0
-        promise = f"with confidence {confidence:g} the risk is at most {max_risk:g}"
-        reason = f"accepts {m} of {images} images, {k} of them wrong; {promise}"
-    else:
-        needed, why = _what_would_do(ranking, images, max_risk, confidence)
-        promise = f"the risk at or below {max_risk:g} with confidence {confidence:g}"
-        reason = f"no threshold keeps {promise}: {why}"
-    return RiskThreshold(
-        threshold, max_risk, confidence, images, m, k, coverage, bound, needed, reason
-    )
+    if threshold is not None:
+        proved = f"this proves that {promise(max_risk, confidence)}"
+        reason = f"accepts {m} of {images} images, {k} of them wrong; {proved}"
+        return RiskThreshold(
+            threshold, max_risk, confidence, images, m, k, m / images, bound, 0, reason
+        )
+    needed, why = what_would_do(ranking, images, max_risk, confidence)
+    reason = f"no threshold proves that {promise(max_risk, confidence)}: {why}"
+    return RiskThreshold(None, max_risk, confidence, images, m, k, 0.0, bound, needed, reason)
+
+
+def most_likely(tuned: Ranking, total: int, images: int, max_risk: float, confidence: float) -> int:
+    """The place of the threshold most likely to pass, as far as `total` tuning images tell, in a
+    test with `images` others."""
+    accepted, errors = tuned.accepted, tuned.errors
+    expected = np.maximum(np.rint(images * accepted / total), 1).astype(np.int64)
+    # Half an error in one image more: two right images are no proof of a risk of zero.
+    chance = _pass_chance(expected, (errors + 0.5) / (accepted + 1), max_risk, confidence)
+    return int(chance.argmax())
+
+
+def counts_at(ranking: Ranking, thresholds: Float64s) -> tuple[Int64s, Int64s]:
+    """How many images each of the thresholds accepts, and how many of these are wrong."""
+    at = np.searchsorted(-ranking.trust, -thresholds, side="right")
+    return (np.concatenate([[0], ranking.accepted])[at], np.concatenate([[0], ranking.errors])[at])
 
 
 def risk_upper_bound(accepted: int, errors: int, confidence: float = 0.9) -> float:
@@ -172,18 +196,34 @@ def risk_upper_bounds(accepted: Int64s, errors: Int64s, confidence: float = 0.9)
     return np.where(right > 0, bounds, 1.0)
 
 
-def smallest_accepted(max_risk: float = 0.05, confidence: float = 0.9) -> int:
-    """How many images must be accepted, all of them right, before any threshold can pass: 45 for 5
-    % with 90 %."""
-    _check_promise(max_risk, confidence)
+def smallest_accepted(max_risk: float = 0.05, confidence: float = 0.9, errors: int = 0) -> int:
+    """How many images must be accepted, `errors` of them wrong, before a threshold can pass: 45
+    without an error for 5 % with 90 %, 77 with one."""
+    check_promise(max_risk, confidence)
+    if errors:
+        return _smallest_with(errors, max_risk, confidence)
     closed = int(np.ceil(np.log1p(-confidence) / np.log1p(-max_risk)))
     # Rounding moves the answer by one at most, within the bounds of the two.
     counts = np.arange(max(1, closed - 1), closed + 2)
-    passed = _passes(counts, np.zeros(len(counts), np.int64), max_risk, confidence)
+    passed = passes(counts, np.zeros(len(counts), np.int64), max_risk, confidence)
     return int(counts[passed.argmax()])
 
 
-def _passes(accepted: Int64s, errors: Int64s, max_risk: float, confidence: float) -> Bools:
+def _smallest_with(errors: int, max_risk: float, confidence: float) -> int:
+    """:func:`smallest_accepted` by bisection: the more images with these errors, the lower the
+    bound of the risk."""
+    wrong = np.array([errors])
+    low, high = errors, errors + 1
+    while not passes(np.array([high]), wrong, max_risk, confidence)[0]:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        good = passes(np.array([middle]), wrong, max_risk, confidence)[0]
+        low, high = (low, middle) if good else (middle, high)
+    return high
+
+
+def passes(accepted: Int64s, errors: Int64s, max_risk: float, confidence: float) -> Bools:
     """Whether "the risk is above `max_risk`" is refuted by the exact binomial.
 
     Exact but for the last bits of a float64: a chance that equals 1 − confidence to the last bit
@@ -202,14 +242,14 @@ def _pass_chance(
     """The chance that a threshold passes that accepts this many images, if its risk is `risk`."""
     from scipy.special import bdtr, bdtrik
 
-    possible = _passes(accepted, np.zeros_like(accepted), max_risk, confidence)
+    possible = passes(accepted, np.zeros_like(accepted), max_risk, confidence)
     # The most errors that pass, about: the inverse of the binomial is not exact to the last error.
     allowed = np.floor(np.where(possible, bdtrik(1 - confidence, accepted, max_risk), 0.0))
     chance: Float64s = np.where(possible, bdtr(allowed, accepted, risk), 0.0)
     return chance
 
 
-def _what_would_do(
+def what_would_do(
     ranking: Ranking, images: int, max_risk: float, confidence: float
 ) -> tuple[int | None, str]:
     """How many more images would do, and why. Of every threshold seen, the one that needs the
@@ -234,7 +274,7 @@ def _what_would_do(
     some = np.unique(np.linspace(0, len(best) - 1, 100).astype(np.int64)) if len(best) else best
     total = min(
         (
-            _accepted_that_do(float(risk[i]), max_risk, confidence) * images / int(accepted[i])
+            accepted_that_do(float(risk[i]), max_risk, confidence) * images / int(accepted[i])
             for i in best[some]
         ),
         default=np.inf,
@@ -262,7 +302,7 @@ def _rounded(count: int) -> int:
     return int(float(f"{count:.1e}"))
 
 
-def _accepted_that_do(risk: float, max_risk: float, confidence: float) -> float:
+def accepted_that_do(risk: float, max_risk: float, confidence: float) -> float:
     """How many accepted images let a threshold of that risk pass with a chance of :data:`LIKELY`;
     inf beyond a million.
 
@@ -278,7 +318,7 @@ def _accepted_that_do(risk: float, max_risk: float, confidence: float) -> float:
     return float(ladder[enough.argmax()]) if enough.any() else float("inf")
 
 
-def _acceptable(trust: npt.ArrayLike, correct: npt.ArrayLike) -> tuple[Ranking, int]:
+def ranked(trust: npt.ArrayLike, correct: npt.ArrayLike) -> tuple[Ranking, int]:
     """The ranking of the predictions whose trust is above −inf, which may be none; how many there
     are in all."""
     values, right = checked(trust, correct)
@@ -286,7 +326,7 @@ def _acceptable(trust: npt.ArrayLike, correct: npt.ArrayLike) -> tuple[Ranking, 
     return Ranking(values[kept], right[kept]), len(values)
 
 
-def _finite(thresholds: npt.NDArray[Any]) -> Float64s:
+def finite_thresholds(thresholds: npt.NDArray[Any]) -> Float64s:
     """Thresholds that JSON can hold: the largest finite number accepts what +inf does, unless that
     very number is a trust."""
     limit = np.finfo(np.float64).max
@@ -305,6 +345,6 @@ def _checked_grid(grid: npt.ArrayLike) -> Float64s:
     return candidates
 
 
-def _check_promise(max_risk: float, confidence: float) -> None:
+def check_promise(max_risk: float, confidence: float) -> None:
     number("max_risk", max_risk)
     number("confidence", confidence)

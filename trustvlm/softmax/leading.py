@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trustvlm.types.arrays import Bools, Float32s, Float64s, Int64s
+from trustvlm.types.arrays import Bools, Float32s, Float64s, Floats, Int64s
 
 __all__ = ["LeadingRows", "Moments", "RestSums", "similarities", "with_moments"]
 
-_GATHER_QUERIES = 4  # whose candidate rows are gathered at a time: they stay in the cache
+_GATHERED_ROWS = 256  # gathered at a time: they stay in the cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,11 +26,13 @@ class Moments:
         negative_entropy: (n,) Σ p·log p.
         impurity: (n,) Gini impurity 1 − Σp² = Σ p·(1 − p), without cancellation where one label has
             almost everything.
+
+    `negative_entropy` and `impurity` are None where no rule needs them.
     """
 
     log_z: Float64s
-    negative_entropy: Float64s
-    impurity: Float64s
+    negative_entropy: Float64s | None
+    impurity: Float64s | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +119,7 @@ def with_moments(
     return LeadingRows(slots, logits, False, slack, moments, share, last / total)
 
 
-def similarities(take: Callable[[Int64s], Float32s], slots: Int64s, queries: Float64s) -> Float64s:
+def similarities(take: Callable[[Int64s], Float32s], slots: Int64s, queries: Floats) -> Float64s:
     """(n, m) inner products in float64 of each query with its own candidate rows; NaN where the
     slot is −1.
 
@@ -129,14 +131,15 @@ def similarities(take: Callable[[Int64s], Float32s], slots: Int64s, queries: Flo
     products = np.full(slots.shape, np.nan)
     if not slots.size:
         return products
-    wide = np.empty((min(_GATHER_QUERIES, len(slots)), slots.shape[1], queries.shape[1]))
+    step = max(1, _GATHERED_ROWS // slots.shape[1])  # queries
+    wide = np.empty((min(step, len(slots)), slots.shape[1], queries.shape[1]))
     filled = np.maximum(slots, 0)
-    for start in range(0, len(slots), _GATHER_QUERIES):
-        part = slice(start, start + _GATHER_QUERIES)
+    for start in range(0, len(slots), step):
+        part = slice(start, start + step)
         rows = wide[: len(filled[part])]
         rows[...] = take(filled[part].ravel()).reshape(rows.shape)
         # Of one row and one column NumPy makes a dot product each, which is what keeps ties.
-        columns = queries[part, np.newaxis, :, np.newaxis]
+        columns = queries[part].astype(np.float64, copy=False)[:, np.newaxis, :, np.newaxis]
         np.matmul(rows[:, :, np.newaxis], columns, out=products[part, :, np.newaxis, np.newaxis])
     products[slots < 0] = np.nan
     return products

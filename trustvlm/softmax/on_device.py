@@ -1,100 +1,83 @@
-"""The pass over the 16-bit rows of a segment on a device of torch's: the rows stay there, and only
-sums and leaders come back.
+"""Inner products with all rows in memory, on a device of torch's where that is worth the transfer.
 
-It computes what :mod:`trustvlm.softmax.streamed` computes: rows widened to float32 block by block,
-products in float32, sums in float64. Nothing of it is bound to a kind of device: tests run it on
-torch's "cpu" as well.
+Queries go to the device once, and all products come back once. Rows stay on the device as long as
+the array that they lie in; of rows that are appended to it, only the new ones are sent. The code is
+bound to no kind of device: tests run it on torch's "cpu".
 """
 
 from __future__ import annotations
 
+import logging
+import weakref
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from trustvlm.softmax.accumulate import State
-from trustvlm.softmax.exp2 import FLOOR
-from trustvlm.softmax.kernels import Prepared
-from trustvlm.softmax.quantize import Segment
-from trustvlm.types.arrays import Bools
+from trustvlm.types.arrays import Float32s
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["device_state"]
+__all__ = ["products"]
 
-_BLOCK_LOGITS = 2**26  # 256 MB of float32 logits on the device
-_MOST_ROWS = 2**17
+log = logging.getLogger("trustvlm")
 
-
-_resident: WeakKeyDictionary[Segment, dict[str, torch.Tensor]] = WeakKeyDictionary()
-
-
-def _rows_on(segment: Segment, device: str) -> torch.Tensor:
-    """The segment's bfloat16 rows, copied to the device once for the segment's life."""
-    import torch
-
-    copies = _resident.setdefault(segment, {})
-    if device not in copies:
-        rows = np.array(segment.rows)  # torch takes no mapped file
-        copies[device] = torch.from_numpy(rows.view(np.int16)).view(torch.bfloat16).to(device)
-    return copies[device]
+WORTH_IT = 2**24
+"""Multiplications below which the processor is done before a device has answered (assumed, not
+measured: 0.5 ms of one thread)."""
 
 
-def device_state(part: Prepared, device: str, k: int, keep: Bools | None) -> State:
-    """The pass of prepared queries over one 16-bit segment.
+class _Copy:
+    """The first `n` rows of an array, on a device."""
+
+    def __init__(self, array: Float32s, device: str) -> None:
+        import torch
+
+        self._copied, self._n = torch.empty(array.shape, device=device), 0
+
+    def of(self, rows: Float32s) -> torch.Tensor:
+        """The first rows of the array on the device; those that it lacks are sent."""
+        import torch
+
+        first, n = self._n, len(rows)
+        if first < n:  # two threads may both send them: they are equal
+            self._copied[first:n] = torch.from_numpy(np.array(rows[first:]))
+            self._n = max(self._n, n)
+        return self._copied[:n]
+
+
+_copies: dict[tuple[int, str], _Copy | None] = {}
+"""By identity of the array, and device; None where the device had no room."""
+
+
+def products(queries: Float32s, rows: Float32s, device: str | None) -> Float32s:
+    """(n, N) float32 inner products of (n, d) queries with (N, d) rows.
 
     Args:
-        k: how many leaders. keep: mask of rows that take part, of all segments; None: all.
-
-    The slots of the state are those of all segments.
+        rows: never change. They may be the first rows of a larger array that is filled later.
+        device: its name in torch; None: the processor.
     """
+    if device is None or queries.size * len(rows) < WORTH_IT:
+        return queries @ rows.T
     import torch
 
-    rows = _rows_on(part.segment, device)
-    count, n = len(part.scaled), len(rows)
-    vectors = torch.from_numpy(part.scaled.astype(np.float32)).to(device)
-    first = part.segment.start
-    mask = None if keep is None else torch.from_numpy(keep[first : first + n].copy()).to(device)
-    maximum = torch.full((count,), -torch.inf, dtype=torch.float64, device=device)
-    total, weighted, squared = (
-        torch.zeros(count, dtype=torch.float64, device=device) for _ in range(3)
-    )
-    slots = torch.full((count, k), -1, dtype=torch.int64, device=device)
-    leading = torch.full((count, k), -torch.inf, device=device)
-    step = max(1, min(_MOST_ROWS, _BLOCK_LOGITS // max(count, 1)))
-    for start in range(0, n, step):
-        block = rows[start : start + step]
-        logits = vectors @ block.float().T
-        if mask is not None:
-            logits.masked_fill_(~mask[start : start + step], -torch.inf)
-        best, at = logits.topk(min(k, len(block)), dim=1)
-        leading, order = torch.cat([leading, best], dim=1).topk(k, dim=1)
-        slots = torch.cat([slots, at + (first + start)], dim=1).gather(1, order)
-        larger = torch.maximum(maximum, logits.amax(dim=1).double())
-        shift = torch.where(torch.isneginf(maximum), 0.0, maximum - larger)
-        shrink = torch.exp2(shift)
-        weighted, total, squared = (
-            shrink * (weighted + shift * total),
-            shrink * total,
-            shrink**2 * squared,
+    array = rows
+    if isinstance(larger := rows.base, np.ndarray):
+        first = (larger.ctypes.data, larger.strides) == (rows.ctypes.data, rows.strides)
+        array = larger if first and larger.dtype == rows.dtype else rows
+    key = (id(array), device)
+    try:
+        if key not in _copies:
+            weakref.finalize(array, _copies.pop, key, None)
+            _copies[key] = _Copy(array, device)
+        if (copy := _copies[key]) is None:
+            return queries @ rows.T
+        sent = torch.from_numpy(np.ascontiguousarray(queries)).to(device)
+        back: Float32s = (sent @ copy.of(rows).T).cpu().numpy()
+    except torch.OutOfMemoryError:
+        _copies[key] = None
+        log.warning(
+            "device %s has no room for %d labels: products run on the CPU", device, len(rows)
         )
-        maximum = larger
-        top = torch.where(torch.isneginf(larger), 0.0, larger).float()[:, None]
-        logits.sub_(top).clamp_(min=float(FLOOR))
-        powers = torch.exp2(logits)
-        if mask is not None:
-            powers.masked_fill_(~mask[start : start + step], 0.0)
-        total += powers.sum(dim=1, dtype=torch.float64)
-        weighted += (powers * logits).sum(dim=1, dtype=torch.float64)
-        squared += (powers * powers).sum(dim=1, dtype=torch.float64)
-    slots = torch.where(torch.isneginf(leading), -1, slots)
-    return State(
-        maximum=maximum.cpu().numpy() + part.offset,
-        total=total.cpu().numpy(),
-        weighted=weighted.cpu().numpy(),
-        squared=squared.cpu().numpy(),
-        slots=slots.cpu().numpy(),
-        logits=leading.cpu().numpy() + part.offset[:, np.newaxis],
-    )
+        return queries @ rows.T
+    return back

@@ -24,7 +24,7 @@ register support.remove support.restore purge fit
 calibrate calibration.remove feedback promote originals
 reembed.begin reembed.stage reembed.carry reembed.follow reembed.cut_over reembed.drop
 import.begin import.chunk import.reveal import.discard repair repair.whole
-key call job
+key call job review
 """
 _STEPS = """
 home.made schema.begun schema.step schema.written schema.committed

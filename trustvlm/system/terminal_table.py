@@ -1,8 +1,9 @@
 """Tables as lines of text that fit a width, without cutting a name silently.
 
 In a narrow terminal, in this order: texts wrap at blanks and paths begin with an ellipsis, columns
-are left out by rank, and where the columns of rank 0 do not fit either, each row becomes a block of
-lines. Without a width (in a pipe) each row is one complete line.
+are left out by rank, texts wrap to fewer columns still, and where the columns of rank 0 do not fit
+either, each row becomes a block of lines. Without a width (in a pipe) each row is one complete
+line.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Literal
 __all__ = ["Line", "Shape", "Table", "ending", "terminal_width", "wrapped"]
 
 _GAP = 2
-_FLOORS = {"end": 12, "words": 20}
+_PATH, _WORDS, _FEWEST_WORDS = 12, 20, 14  # columns that paths and texts get at least
 _MIN_WIDTH = 20  # a narrower terminal wraps by itself
 
 
@@ -98,27 +99,35 @@ class Table:
 
     def _fitted(self) -> dict[int, int] | None:
         """Column → width of the columns that fit; None where those of rank 0 do not fit."""
-        widths = dict(enumerate(self._natural))
         if self._width is None:
-            return widths
-        floors = {i: self._floor(i) for i in widths}
-        while _total(floors) > self._width:
+            return dict(enumerate(self._natural))
+        for words in (_WORDS, _FEWEST_WORDS):
+            if (widths := self._fitted_with(words, self._width)) is not None:
+                return widths
+        return None
+
+    def _fitted_with(self, words: int, room: int) -> dict[int, int] | None:
+        """The same where texts get at least `words` columns."""
+        widths = dict(enumerate(self._natural))
+        floors = {i: self._floor(i, words) for i in widths}
+        while _total(floors) > room:
             leaving = max(floors, key=lambda i: self._shapes[i].rank)
             if not self._shapes[leaving].rank:
                 return None
             del floors[leaving], widths[leaving]
-        while _total(widths) > self._width:
+        while _total(widths) > room:
             elastic = [i for i in widths if widths[i] > floors[i]]
             widest = max(elastic, key=lambda i: (self._shapes[i].narrow == "end", widths[i]))
             widths[widest] -= 1
         return widths
 
-    def _floor(self, column: int) -> int:
+    def _floor(self, column: int, words: int) -> int:
         shape, natural = self._shapes[column], self._natural[column]
         if shape.narrow == "whole":
             return natural
-        least = self._longest[column] if shape.narrow == "words" else _cells(shape.title)
-        return max(least, min(natural, _FLOORS[shape.narrow]))
+        if shape.narrow == "words":
+            return max(self._longest[column], min(natural, words))
+        return max(_cells(shape.title), min(natural, _PATH))
 
     def _heading(self, widths: dict[int, int]) -> Iterator[Line]:
         shapes = self._shapes
@@ -158,7 +167,7 @@ def wrapped(text: str, width: int) -> list[str]:
     """`text` in lines of at most `width` columns, broken at blanks: longer words stay unbroken."""
     lines: list[str] = []
     for word in text.split(" "):
-        if lines and _cells(lines[-1]) + 1 + _cells(word) <= max(width, _MIN_WIDTH):
+        if lines and _cells(lines[-1]) + 1 + _cells(word) <= max(width, _FEWEST_WORDS):
             lines[-1] += f" {word}"
         else:
             lines.append(word)

@@ -12,30 +12,32 @@ if TYPE_CHECKING:
     from trustvlm.types.inputs import Embedded, LabelInput, Queries
     from trustvlm.types.registration import KeptLabel, KnownImage, RegisterResult
     from trustvlm.types.rows import KeyRow, LabelRow, SpaceRow, SupportRow
+    from trustvlm.types.tables.hits import Hit, Hits
     from trustvlm.types.verdicts import (
         CALL_COLUMNS,
         REASON_CODES,
         VERDICT_COLUMNS,
         Evidence,
-        Hits,
         Neighbour,
         RuleLeftOut,
+        Verdict,
         Verdicts,
     )
 
 __all__ = [
-    "CALL_COLUMNS", "REASON_CODES", "VERDICT_COLUMNS", "Embedded", "Evidence", "Hits", "KeptLabel",
-    "KeyRow", "KnownImage", "LabelInput", "LabelRow", "Neighbour", "Queries", "RegisterResult",
-    "RuleLeftOut", "SpaceRow", "SupportRow", "Verdicts",
+    "CALL_COLUMNS", "REASON_CODES", "VERDICT_COLUMNS", "Embedded", "Evidence", "Hit", "Hits",
+    "KeptLabel", "KeyRow", "KnownImage", "LabelInput", "LabelRow", "Neighbour", "Queries",
+    "RegisterResult", "RuleLeftOut", "SpaceRow", "SupportRow", "Verdict", "Verdicts",
 ]  # fmt: skip
 
 _MODULES = {
     "inputs": ("Embedded", "LabelInput", "Queries"),
     "registration": ("KeptLabel", "KnownImage", "RegisterResult"),
     "rows": ("KeyRow", "LabelRow", "SpaceRow", "SupportRow"),
+    "tables.hits": ("Hit", "Hits"),
     "verdicts": (
         "CALL_COLUMNS", "REASON_CODES", "VERDICT_COLUMNS",
-        "Evidence", "Hits", "Neighbour", "RuleLeftOut", "Verdicts",
+        "Evidence", "Neighbour", "RuleLeftOut", "Verdict", "Verdicts",
     ),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}

@@ -12,18 +12,21 @@ from typing import Annotated, Any, Literal, NotRequired, get_type_hints
 from pydantic_core import core_schema
 from typing_extensions import TypedDict
 
-from trustvlm.types.arrays import Bools, Float64s, Int64s
+from trustvlm.types import verdicts
 from trustvlm.types.calibration import Calibration
 from trustvlm.types.evaluation import Evaluation
 from trustvlm.types.json_form import Answer, Time
-from trustvlm.types.rows import LabelRow, SpaceRow, SupportRow
-from trustvlm.types.verdicts import CALL_COLUMNS, REASON_CODES, VERDICT_COLUMNS, Evidence, Verdicts
+from trustvlm.types.review import ReviewImport
+from trustvlm.types.rows import LabelPredictions, LabelRow, RemovedRow, SpaceRow, SupportRow
+from trustvlm.types.tables.hits import Hit
+from trustvlm.types.verdicts import CALL_COLUMNS, VERDICT_COLUMNS, Evidence
 
 __all__ = [
-    "CalibrationList", "CheckedLabels", "Embeddings", "EvidenceList", "Hit", "HitList", "Job",
-    "JobList", "LabelPage", "Limits", "PicturedLabelRow", "RemovedCalibration", "RemovedSpace",
-    "Revision", "Rule", "RuleList", "Scored", "SpaceDetails", "SpaceList", "Status",
-    "StoredCalibration", "SupportList", "UnreadFile", "Verdict",
+    "CalibrationList", "CheckedLabels", "Embeddings", "EmptiedTrash", "EncoderList",
+    "EvidenceList", "Hit", "HitList", "Job", "JobList", "LabelDetails", "LabelPage",
+    "LabelPredictions", "Limits", "OfferedPreset", "PicturedLabelRow", "RemovedCalibration",
+    "RemovedList", "RemovedSpace", "Revision", "Rule", "RuleList", "Scored", "SpaceDetails",
+    "SpaceList", "Status", "StoredCalibration", "SupportList", "UnreadFile", "Verdict",
 ]  # fmt: skip
 
 
@@ -62,6 +65,28 @@ class Limits(Answer):
 
 
 @dataclass(frozen=True)
+class OfferedPreset(Answer):
+    """A preset, and whether clients may make spaces with it.
+
+    Attributes:
+        reason: why not; None: they may."""
+
+    name: str
+    classifier: str
+    verifier: str
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class EncoderList(Answer):
+    """The encoders that clients may make spaces with, besides precomputed ones: the setting
+    serve_encoders."""
+
+    encoders: tuple[str, ...]
+    presets: tuple[OfferedPreset, ...]
+
+
+@dataclass(frozen=True)
 class SpaceList(Answer):
     """Label spaces by name."""
 
@@ -70,9 +95,15 @@ class SpaceList(Answer):
 
 @dataclass(frozen=True)
 class SpaceDetails(SpaceRow):
-    """A label space, and how many of its labels have no support image."""
+    """A label space, and what its labels and support images have.
+
+    Attributes:
+        unverified_count: how many labels have no support image.
+        classifier_supports: support images can be compared with texts and classifier embeddings:
+            one of the 1,000 that changed longest ago has a classifier embedding."""
 
     unverified_count: int
+    classifier_supports: bool
 
 
 @dataclass(frozen=True)
@@ -98,17 +129,49 @@ class Revision(Answer):
 
 @dataclass(frozen=True, kw_only=True)
 class PicturedLabelRow(LabelRow):
-    """A label with the ids of some of its support images."""
+    """A label with the ids of some of its support images, and what the stored images say of it;
+    `predictions` is null where that was not requested, and for an alias."""
 
     supports: tuple[int, ...]
+    predictions: LabelPredictions | None = None
 
 
 @dataclass(frozen=True)
 class LabelPage(Answer):
-    """A page of labels."""
+    """A page of labels; `predicted_images`: of how many stored images their predictions are, where
+    these were requested."""
 
     labels: tuple[LabelRow | PicturedLabelRow, ...]
     next_cursor: str | None
+    predicted_images: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelDetails(LabelRow):
+    """A label, and its further names."""
+
+    aliases: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RemovedList(Answer):
+    """The trash of a space: what was removed and can be restored, newest first.
+
+    Attributes:
+        removed: labels, and support images of labels that are not removed; 1,000 of each at most.
+        more: there is more than that.
+        undo_seconds: running time for which removed rows can be restored."""
+
+    removed: tuple[RemovedRow, ...]
+    more: bool
+    undo_seconds: float
+
+
+@dataclass(frozen=True)
+class EmptiedTrash(Answer):
+    """How many removed labels and support images were deleted for good."""
+
+    purged: int
 
 
 @dataclass(frozen=True)
@@ -150,31 +213,14 @@ class VerdictTerms(TypedDict):
     rival: Terms | None
 
 
-_OBJECTS: dict[str, Any] = {
-    "label": str,
-    "decision": Literal["accept", "review", "unknown"],
-    "reason_code": Literal[REASON_CODES],
-    "reason": str,
-    "accepted": bool | None,
-    "probability": float | None,
-    "top_labels": list[str],
-    "top_confidence": list[float],
-}
-_NUMBERS: dict[Any, Any] = {Int64s: int, Float64s: float | None, Bools: bool}
-_HINTS = get_type_hints(Verdicts)
-_CALL: dict[str, Any] = {name: _HINTS[name] for name in CALL_COLUMNS}
+_ROW = get_type_hints(verdicts.Verdict, localns={"Evidence": Evidence})
+_CALL: dict[str, Any] = {name: _ROW[name] for name in CALL_COLUMNS}
 _typed_dict: Any = TypedDict
-
-
-def _cell(name: str) -> Any:
-    """The JSON of one row of a column of verdicts; NaN is null, and so is a text that is absent."""
-    return _OBJECTS.get(name) or _NUMBERS.get(_HINTS[name], str | None)
 
 
 Verdict: Any = _typed_dict(
     "Verdict",
-    {name: _cell(name) for name in VERDICT_COLUMNS}
-    | _CALL
+    {name: _ROW[name] for name in (*VERDICT_COLUMNS, *CALL_COLUMNS)}
     | {"evidence": NotRequired[Evidence], "terms": NotRequired[VerdictTerms]}
     | {"index": NotRequired[int], "source": NotRequired[str]},
 )
@@ -223,7 +269,10 @@ class EvidenceList(Answer):
 
 @dataclass(frozen=True)
 class Embeddings(Answer):
-    """Image files as embeddings; null: none could be read."""
+    """Image files as embeddings; null: none could be read.
+
+    Attributes:
+        thumbnails: a small JPEG of each in base64; null where they are not requested."""
 
     classifier: list[list[float]] | None
     verifier: list[list[float]] | None
@@ -231,22 +280,16 @@ class Embeddings(Answer):
     sources: tuple[str, ...]
     notes: tuple[str, ...]
     failures: tuple[UnreadFile, ...]
-
-
-class Hit(TypedDict):
-    """One of the nearest rows of a query, counted from 0; ranks are counted from 1."""
-
-    query: int
-    rank: int
-    id: int
-    similarity: float
-    label: str
-    source: str | None
+    thumbnails: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
 class HitList(Answer):
-    """The nearest support images, prototypes or text prototypes of queries."""
+    """The nearest support images, prototypes or text prototypes of queries.
+
+    Attributes:
+        supports: for each hit the ids of some support images of its label that have a picture,
+            where these are requested."""
 
     revision: int
     kind: Literal["support", "prototype", "text"]
@@ -255,6 +298,7 @@ class HitList(Answer):
     approximate: bool
     error_bound: float
     recall: float | None
+    supports: tuple[tuple[int, ...], ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,7 +330,7 @@ class Job(Answer):
 
     Attributes:
         id: its name. space: where.
-        kind: "evaluate", "calibrate", or "import" (of an earlier version).
+        kind: "evaluate", "calibrate" or "import" (of answers to the review queue).
         state: "queued", "running", "done", "failed", "cancelled" or "interrupted" (its service was
             asked to end).
         phase, done, total: what it does now, and how much of it is done; total is None where that
@@ -304,7 +348,9 @@ class Job(Answer):
     done: int
     total: int | None
     error: JobError | None
-    result: Annotated[Mapping[str, Any] | None, _Documented(Evaluation | Calibration | None)]
+    result: Annotated[
+        Mapping[str, Any] | None, _Documented(Evaluation | Calibration | ReviewImport | None)
+    ]
     cancelling: bool
     created_at: Time
     changed_at: Time

@@ -25,8 +25,9 @@ import numpy.typing as npt
 from trustvlm.errors import InvalidInput
 
 __all__ = [
-    "Bools", "Float32s", "Float64s", "Floats", "Int64s", "Objects", "id_list", "iterates",
-    "names_or_mask", "optional_texts", "plain_array", "real_array", "sources", "texts",
+    "Bools", "Float32s", "Float64s", "Floats", "Int64s", "Objects", "id_list", "is_tensor",
+    "iterates", "names_or_mask", "optional_texts", "plain_array", "real_array", "row_numbers",
+    "rule_names", "sources", "texts",
 ]  # fmt: skip
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -77,7 +78,7 @@ def plain_array(values: Any, what: str) -> Array:
 
 
 def _converted(values: Any, what: str) -> Array:
-    if _is_tensor(values):
+    if is_tensor(values):
         return _of_tensor(values, what)
     if isinstance(values, np.ma.MaskedArray):
         _check_mask(values, what)
@@ -104,7 +105,8 @@ def _converted(values: Any, what: str) -> Array:
 # Tensors
 
 
-def _is_tensor(values: Any) -> bool:
+def is_tensor(values: Any) -> bool:
+    """Whether `values` is a tensor of torch, which its caller has imported."""
     kind = getattr(sys.modules.get("torch"), "Tensor", None)
     return kind is not None and isinstance(values, kind)
 
@@ -258,6 +260,14 @@ def texts(values: Any, what: str, expected: str = "a list of names") -> list[str
     return [str(value) for value in items]
 
 
+def rule_names(rules: Any) -> list[str] | None:
+    """The names of rules as a list; None: no choice. Raises InvalidInput."""
+    names = None if rules is None else texts(rules, "rules", "a list of rule names")
+    if names == []:
+        raise InvalidInput("rules: expected a list of rule names, got none")
+    return names
+
+
 def optional_texts(values: Any, what: str, expected: str) -> list[str | None]:
     """Names, in a list or a column, or None where there is no name: pyarrow and polars read a null
     as None. NaN, which pandas reads, may be a mistake. Raises InvalidInput: as :func:`texts`, and
@@ -293,7 +303,7 @@ def _column(values: Any, what: str, expected: str) -> list[Any]:
         return list(values.to_pylist())
     if not hasattr(values, "__array__"):
         return [value.as_py() if hasattr(value, "as_py") else value for value in values]
-    tensor = _is_tensor(values)
+    tensor = is_tensor(values)
     array = plain_array(values, what) if tensor else np.asarray(values, dtype=object)
     if array.ndim != 1:
         raise InvalidInput(f"{what}: expected {expected}, got shape {array.shape}")
@@ -310,6 +320,28 @@ def id_list(values: Any, what: str, expected: str = "a list of ids") -> list[int
     if array.ndim > 1 or (array.size and array.dtype.kind not in "iu"):
         raise InvalidInput(f"{what}: expected {expected}, got {values!r:.60}")
     return [int(value) for value in array.ravel().tolist()]
+
+
+def row_numbers(key: Any, rows: int, what: str) -> Int64s:
+    """The places (from 0) of rows that a mask of `rows` bools or a list of places names; negative
+    places count from the end.
+
+    Raises:
+        IndexError: a place beyond the rows. InvalidInput: neither of these, or a mask of other
+            length.
+    """
+    array = plain_array(key, what)
+    if array.dtype == np.bool_:
+        if array.shape != (rows,):
+            raise InvalidInput(f"{what}: a mask needs {rows} values, got shape {array.shape}")
+        return np.flatnonzero(array)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise InvalidInput(f"{what}: expected a place, a slice, a mask or places; got {key!r:.60}")
+    places = array.astype(np.int64)
+    if ((places < -rows) | (places >= rows)).any():
+        bad = places[(places < -rows) | (places >= rows)][0]
+        raise IndexError(f"{what}: row {bad} of {rows}")
+    return places % rows if rows else places
 
 
 def names_or_mask(values: Any, what: str) -> list[str] | npt.NDArray[np.bool_]:

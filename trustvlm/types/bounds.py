@@ -1,4 +1,5 @@
-"""Bounds of numeric parameters: one table for the library, the HTTP service and the command line.
+"""Bounds of numeric parameters, and words to choose from: one table for the library, the HTTP
+service and the command line, which imports it for its help.
 
 The bounds keep arithmetic exact and work finite: a probability of 1e-12 would need a million
 million images, and one of 5e-324 gives bounds that are NaN.
@@ -13,19 +14,29 @@ from numbers import Integral, Real
 from typing import Any
 
 from trustvlm.errors import InvalidInput
+from trustvlm.types.messages.meant import did_you_mean
 
 __all__ = [
-    "NUMBERS", "WHOLE", "choice", "duration", "flags", "got", "identifier", "number", "value_range",
-    "whole",
+    "FORMATS", "NUMBERS", "STATES", "TRAYS", "WHOLE", "choice", "duration", "flags", "got",
+    "identifier", "number", "value_range", "whole",
 ]  # fmt: skip
+
+TRAYS = ("review", "sample")
+"""Where items of a review queue wait: verdicts that were not accepted, and verdicts drawn at
+random."""
+STATES = ("open", "answered", "skipped")
+FORMATS = ("csv", "label-studio")
+"""Files that a review queue is written to and answers are read from."""
 
 LEAST = 1e-6
 
 NUMBERS: dict[str, tuple[float, float]] = {
     "max_risk": (LEAST, 1 - LEAST),
     "confidence": (LEAST, 1 - LEAST),
+    "threshold": (-1e300, 1e300),
     "alpha": (LEAST, 1 - LEAST),
     "unknown_rate": (0.0, 0.1),
+    "hold_out": (0.01, 0.99),
     "risk": (0.0, 1.0),
     "coverage": (LEAST, 1.0),
     "recall": (LEAST, 1.0),
@@ -34,6 +45,7 @@ NUMBERS: dict[str, tuple[float, float]] = {
     "lambda": (0.0, 1e6),
     "temperature": (1e-4, 1e4),
     "tau": (1e-4, 1e4),
+    "towers": (0.0, 1.0),
     "rate": (1e-3, 1e6),
     "days": (1e-9, 36_500.0),
     "hours": (0.0, 1e6),
@@ -42,6 +54,7 @@ NUMBERS: dict[str, tuple[float, float]] = {
 
 WHOLE: dict[str, tuple[int, int]] = {
     "draws": (0, 100),
+    "seed": (0, 2**63 - 1),
     "k": (1, 1_000),
     "hits": (1, 100_000),
     "top_k": (1, 1_000),
@@ -110,7 +123,8 @@ def flags(**given: Any) -> None:
 def choice(name: str, value: Any, choices: Sequence[str]) -> str:
     """`value`, which is one of `choices`. Raises InvalidInput."""
     if not isinstance(value, str) or value not in choices:
-        raise InvalidInput(f"{name}: expected one of {', '.join(choices)}; got {got(value)}")
+        meant = did_you_mean(value, choices)
+        raise InvalidInput(f"{name}: expected one of {', '.join(choices)}; got {got(value)}{meant}")
     return value
 
 

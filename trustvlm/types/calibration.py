@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import computed_field
 
 from trustvlm.types import RuleLeftOut
 from trustvlm.types.arrays import Float64s
-from trustvlm.types.json_form import Answer, Number, Time
+from trustvlm.types.json_form import Answer, Number, Object, Time
+from trustvlm.types.registration import UnreadImage
+from trustvlm.types.tables.columns import Column, flat_columns
+from trustvlm.types.tables.glance import Glance, Share
+from trustvlm.types.tables.tabular import Tabular
 
 __all__ = ["Calibration", "FeedbackResult", "MonitorReport", "ObservationCounts"]
 
 
-@dataclass(frozen=True)
-class Calibration(Answer):
+@dataclass(frozen=True, repr=False)
+class Calibration(Tabular, Answer):
     """A rule with its parameters and a threshold: of what it accepts at most `max_risk` is wrong,
     with `confidence`.
+
+    :meth:`to_arrow` and :meth:`to_pandas` have one row with the fields that fit into a cell.
 
     Attributes:
         id, space, created_at: its number in the catalog, the space's name, when it was made.
@@ -34,18 +40,25 @@ class Calibration(Answer):
         images: number of images that came in.
         supports, duplicates, gone: number of images left out: support images; images that came
             twice; images whose label was removed since.
-        tuning, tested: how the rest was split: to choose with, and to prove the threshold with.
+        procedure: "ranks": all images prove the threshold, at their own trust values; "split": some
+            choose the configuration, the others prove the threshold.
+        tuning, tested: number of images to choose with (0 by ranks), and to prove with.
         accepted, errors: number of tested images that are accepted, and of those among them that
             are wrong.
         coverage, risk_bound: accepted / tested; upper bound of the risk at `confidence`.
         ece: cross-validated expected calibration error of `probability`.
-        candidates: the compared configurations (all, best first): rule, params, mean
-            cross-validated AURC and its error.
+        candidates: the compared configurations (all, best first; by ranks the only one): rule,
+            params, mean AURC over the folds and its error.
         on_stale, on_unverified, unknown_rate: policies.
         knots: the map from trust to the probability of being right: (trust, probability) pairs,
             both non-decreasing.
         predicted: ids of the labels that its images were given.
-        asked_rule, asked_params: the requested rule (rule "auto": choose) and parameters.
+        asked_rule, asked_params: the requested rule ("auto": choose; None: the default one) and
+            parameters.
+        asked_threshold: the requested threshold, proved or refused; None: the calibration chose.
+            Where it is refused, `accepted`, `errors` and `risk_bound` are those at that threshold.
+        threshold_range: the lowest and the highest threshold that can be requested of these images:
+            all between them are proved at once, whichever is chosen; None: not one is.
         left_out: rules that were not compared, with the reason; empty if one rule was named.
         other_encoders: the space was re-embedded since: nothing is accepted until it is calibrated
             again.
@@ -54,8 +67,9 @@ class Calibration(Answer):
             `may_correct`; None without verifier embeddings.
         corrected, corrected_rightly, corrected_wrongly: number of labels of the calibrating images
             that the correcting rule changes; from wrong to right; from right to wrong.
-        notes: a sentence for each kind of change that made images readable for the encoders; not
-            stored."""
+        notes: a sentence for each kind of change that made images readable for the encoders.
+        failures: (source, reason) of each image that could not be read and was left out. Both are
+            not stored."""
 
     id: int
     space: str
@@ -85,7 +99,7 @@ class Calibration(Answer):
     unknown_rate: Number
     knots: tuple[tuple[float, float], ...]
     predicted: tuple[int, ...]
-    asked_rule: str
+    asked_rule: str | None
     asked_params: Mapping[str, float | None] | None
     left_out: tuple[RuleLeftOut, ...] = ()
     other_encoders: bool = False
@@ -94,7 +108,11 @@ class Calibration(Answer):
     corrected: int = 0
     corrected_rightly: int = 0
     corrected_wrongly: int = 0
+    asked_threshold: float | None = None
+    threshold_range: tuple[float, float] | None = None
+    procedure: str = "split"
     notes: tuple[str, ...] = ()
+    failures: tuple[Annotated[UnreadImage, Object()], ...] = ()
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -107,6 +125,26 @@ class Calibration(Answer):
         beyond them constant."""
         x, y = np.array(self.knots, dtype=np.float64).reshape(-1, 2).T
         return np.interp(trust, x, y)
+
+    def _table(self) -> tuple[dict[str, Column], int]:
+        columns = flat_columns(Calibration, [self])
+        return columns | {"failed": Column(bool, [self.failed])}, 1
+
+    def _glance(self) -> Glance:
+        accepted, promise = Share(self.coverage), Share(self.max_risk)
+        rows = [
+            ("rule", self.rule), ("threshold", self.threshold), ("coverage", accepted),
+            ("max_risk", promise), ("confidence", Share(self.confidence)),
+            ("risk_bound", Share(self.risk_bound)),
+            ("accepted", f"{self.accepted:,} of {self.tested:,} tested"),
+            ("errors", self.errors),
+        ]  # fmt: skip
+        state = "failed" if self.failed else "made"
+        lines = (
+            f"calibration {self.id} of space {self.space!r}, {state} at revision {self.revision}",
+            self.reason,
+        )
+        return Glance(lines, ("field", "value"), rows, len(rows))
 
 
 @dataclass(frozen=True)
@@ -152,7 +190,7 @@ class FeedbackResult(Answer):
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MonitorReport(Answer):
     """Accepted items of known label, against the promise of the calibration that accepted them.
 

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Protocol
 
 import numpy.typing as npt
 
-from trustvlm.types.remarks import Remark
+from trustvlm.types.messages.remarks import Remark
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     ImageSource = str | Path | bytes | Image
     """A path, the bytes of an image file, or a decoded PIL image."""
+
+    class ArrowTable(Protocol):
+        """A table of pandas, polars, pyarrow and others."""
+
+        def __arrow_c_stream__(self, requested_schema: object = None) -> object: ...
+
+    Images = ImageSource | IO[bytes] | Iterable[ImageSource | IO[bytes]] | ArrowTable
+    """A folder, one image, or several; an image may be a file that is open for reading bytes; a
+    .csv, .tsv, .parquet or .tar file of images, or a table."""
+    ImagesByLabel = Mapping[str, Images | npt.ArrayLike | None]
+    """Label name → its images, or verifier embeddings of them."""
 
 __all__ = ["Embedded", "LabelInput", "Queries"]
 
@@ -58,6 +69,8 @@ class Queries:
             black and white; None: estimated from each image.
         accept_truncated: take `images` (JPEG, PNG) that lack their last bytes, their missing part
             filled.
+        thumbnails: a small JPEG or None for each query: stored beside embeddings whose true label
+            is stored. Those of `images` are made from them.
     """
 
     classifier: npt.ArrayLike | None = None
@@ -66,6 +79,7 @@ class Queries:
     text: Sequence[str] | None = None
     image_range: tuple[float, float] | None = None
     accept_truncated: bool = False
+    thumbnails: Sequence[bytes | None] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import fields
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, TypeVar, cast, get_type_hints
 
@@ -15,7 +16,7 @@ from pydantic import BeforeValidator, PlainSerializer, TypeAdapter, WithJsonSche
 from pydantic_core import core_schema
 from typing_extensions import TypedDict
 
-__all__ = ["Answer", "Number", "Object", "Time", "adapter", "from_plain", "to_plain"]
+__all__ = ["Answer", "Number", "Object", "Time", "adapter", "brief_repr", "from_plain", "to_plain"]
 
 T = TypeVar("T")
 
@@ -62,6 +63,22 @@ class Answer:
     def to_dict(self) -> dict[str, Any]:
         """The answer as JSON holds it; undefined numbers are None."""
         return cast(dict[str, Any], to_plain(self))
+
+    def __repr__(self) -> str:
+        """Like that of a dataclass, with six digits of each number; for classes with repr=False."""
+        shown = (one for one in fields(cast(Any, self)) if one.repr)
+        values = ", ".join(f"{one.name}={brief_repr(getattr(self, one.name))}" for one in shown)
+        return f"{type(self).__qualname__}({values})"
+
+
+def brief_repr(value: object) -> str:
+    """The repr of a value, with six digits of each number."""
+    if isinstance(value, float):
+        return repr(float(f"{value:.6g}"))
+    if isinstance(value, tuple) and not hasattr(value, "_fields"):
+        inside = ", ".join(map(brief_repr, value))
+        return f"({inside},)" if len(value) == 1 else f"({inside})"
+    return repr(value)
 
 
 _ADAPTERS: dict[Any, TypeAdapter[Any]] = {}

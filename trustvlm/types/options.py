@@ -16,12 +16,16 @@ from pydantic_core import PydanticCustomError, core_schema
 
 from trustvlm.errors import InvalidInput
 from trustvlm.types.bounds import NUMBERS, WHOLE, number, whole
+from trustvlm.types.messages.meant import did_you_mean
 
 __all__ = [
     "KINDS",
+    "ON_ERROR",
     "ON_STALE",
     "ON_UNVERIFIED",
+    "PROCEDURES",
     "SAMPLINGS",
+    "WHICH_RULE",
     "CalibrateOptions",
     "Confidence",
     "EvaluateOptions",
@@ -36,6 +40,7 @@ __all__ = [
     "ScoreOptions",
     "SearchOptions",
     "SpaceOptions",
+    "Threshold",
     "WholeNumber",
     "Within",
 ]  # fmt: skip
@@ -76,7 +81,8 @@ class OneOf:
 
     def _checked(self, name: str) -> str:
         if name not in self._names:
-            message = {"message": f"expected one of {', '.join(self._names)}; got {name!r:.100}"}
+            names = f"expected one of {', '.join(self._names)}; got {name!r:.100}"
+            message = {"message": names + did_you_mean(name, self._names)}
             raise PydanticCustomError("one_of", "{message}", message)
         return name
 
@@ -96,11 +102,25 @@ def says(description: str, **limits: Any) -> Any:
 KINDS = ("support", "prototype", "text")
 ON_STALE, ON_UNVERIFIED = ("auto", "flag", "abstain"), ("judge", "abstain")
 SAMPLINGS = ("chosen", "random")
+PROCEDURES = ("ranks", "split")
+ON_ERROR = ("raise", "skip")
 WholeNumber = Annotated[int, BeforeValidator(_integer)]
 Params = Mapping[str, float | None]
 MaxRisk = Annotated[float, Within("max_risk")]
 Confidence = Annotated[float, Within("confidence")]
+Threshold = Annotated[float, Within("threshold")]
+_THRESHOLD = says(
+    "a threshold on the trust of the rule that is named, to prove or refuse; null: choose one"
+)
 _MAY_CORRECT = says("the rule may be one that corrects the classifier's labels (a starred one)")
+WHICH_RULE = says(
+    "auto: compare the rules with a third of the images; null: the default rule, or auto where no "
+    "verifier embeddings are sent"
+)
+_PROCEDURE = says(
+    "ranks: prove with all images; split: choose the rule's parameters with a third of them, prove "
+    "with the rest; null: split with rule auto, else ranks"
+)
 
 
 class Options:
@@ -149,6 +169,13 @@ class ScoreOptions(Options):
     labels: Annotated[
         list[Annotated[str, Field(max_length=2_000)]] | None, says("only these labels take part")
     ] = None
+    review: Annotated[
+        bool | None,
+        says(
+            "true: put what is not accepted, and a random share of all, into the review queue; "
+            "false: store nothing, as for an experiment; null: only where the space collects"
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,7 +220,7 @@ class EvaluateStoredOptions(EvaluateOptions):
 class CalibrateOptions(Options):
     """What a calibration promises, and how it decides."""
 
-    rule: str = "auto"
+    rule: Annotated[str | None, WHICH_RULE] = None
     max_risk: MaxRisk = 0.05
     confidence: Confidence = 0.9
     params: Params | None = None
@@ -201,6 +228,8 @@ class CalibrateOptions(Options):
     on_unverified: Annotated[str, OneOf(*ON_UNVERIFIED)] = "judge"
     unknown_rate: Annotated[float, Within("unknown_rate")] = 0.01
     may_correct: Annotated[bool, _MAY_CORRECT] = False
+    threshold: Annotated[Threshold | None, _THRESHOLD] = None
+    procedure: Annotated[Annotated[str, OneOf(*PROCEDURES)] | None, _PROCEDURE] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,6 +241,13 @@ class RecalibrateOptions(Options):
     confidence: Confidence | None = None
     params: Annotated[Params | None, says("of the rule, to hold fixed")] = None
     may_correct: Annotated[bool | None, _MAY_CORRECT] = None
+    threshold: Annotated[
+        Threshold | None,
+        says(
+            "a threshold on the trust to prove or refuse, of the rule in force unless another one "
+            "is named; null: as it was requested last, chosen where a rule is named"
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

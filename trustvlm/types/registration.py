@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
+from trustvlm.errors import InvalidInput
 from trustvlm.types.json_form import Answer, Object
 
-__all__ = ["KeptLabel", "KnownImage", "NearSynonyms", "RegisterResult", "UnreadImage"]
+__all__ = ["KeptLabel", "KnownImage", "NearSynonyms", "RegisterResult", "UnreadImage", "unreadable"]
 
 
 class UnreadImage(NamedTuple):
@@ -15,6 +17,14 @@ class UnreadImage(NamedTuple):
 
     source: str
     reason: str
+
+
+def unreadable(failures: Sequence[tuple[str, str]], images: int) -> InvalidInput:
+    """The error of a call that refuses images of which these cannot be read."""
+    source, reason = failures[0]
+    count = f"{len(failures):,} of {images:,} cannot be read"
+    remedy = "on_error='skip' of score, search, evaluate and calibrate leaves them out"
+    return InvalidInput(f"queries.images: {source}: {reason} ({count}; {remedy})")
 
 
 class NearSynonyms(NamedTuple):

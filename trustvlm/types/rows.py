@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Literal
 
 from trustvlm.types.json_form import Answer, Time
 
-__all__ = ["KeyRow", "LabelRow", "SpaceRow", "SupportRow"]
+__all__ = [
+    "KeyRow", "LabelErrors", "LabelPredictions", "LabelRow", "ObservationList", "ObservationRow",
+    "RemovedRow", "SpaceRow", "StoredError", "SupportRow",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,97 @@ class SupportRow(Answer):
     source: str | None
     revision: int
     registered_as: str | None = None
+
+
+@dataclass(frozen=True)
+class ObservationRow(Answer):
+    """A stored image of known label: its embeddings are stored, its file is not.
+
+    Attributes:
+        truth: name of its true label when that was told; None: no label of the space.
+        origin: what stored it. sampling: how it was picked, see :meth:`TrustService.feedback`.
+        pictured: it has a thumbnail."""
+
+    id: int
+    source: str | None
+    truth: str | None
+    origin: Literal["calibration", "feedback"]
+    sampling: Literal["random", "chosen"]
+    created_at: Time
+    pictured: bool
+
+
+@dataclass(frozen=True)
+class ObservationList(Answer):
+    """Stored images of known label."""
+
+    observations: tuple[ObservationRow, ...]
+
+
+@dataclass(frozen=True)
+class LabelPredictions(Answer):
+    """What the stored images of known label say of one label.
+
+    Attributes:
+        predicted: images that the space gives this label now, and wrong: those among them whose
+            true label is another one. images: images of this true label, and missed: those among
+            them that get another label."""
+
+    predicted: int
+    wrong: int
+    images: int
+    missed: int
+
+
+@dataclass(frozen=True)
+class StoredError(Answer):
+    """A stored image of known label that gets another one.
+
+    Attributes:
+        id, source: of the stored image. pictured: it has a thumbnail.
+        label: what the space gives it now. truth: its true label; None: no label of the space."""
+
+    id: int
+    source: str | None
+    pictured: bool
+    label: str
+    truth: str | None
+
+
+@dataclass(frozen=True)
+class LabelErrors(Answer):
+    """The errors of one label among the stored images of known label, newest images first.
+
+    Attributes:
+        predictions: how many there are. stored_images: among how many stored images.
+        wrong: images that get this label, but are of another one, or of none.
+        missed: images of this label that get another one."""
+
+    predictions: LabelPredictions
+    stored_images: int
+    wrong: tuple[StoredError, ...]
+    missed: tuple[StoredError, ...]
+
+
+@dataclass(frozen=True)
+class RemovedRow(Answer):
+    """A label or a support image that was removed and can be restored.
+
+    Attributes:
+        kind: what it is.
+        id: of the label or the support image. label: name of the label, or of the image's label.
+        source: of a support image.
+        support_count: how many support images come back with a label; 1 for a support image.
+        removed_at: by the catalog's clock, which counts running time only.
+        seconds_left: running time until it may be deleted for good; 0: at the next change."""
+
+    kind: Literal["label", "support"]
+    id: int
+    label: str
+    source: str | None
+    support_count: int
+    removed_at: Time
+    seconds_left: float
 
 
 @dataclass(frozen=True)

@@ -1,24 +1,37 @@
-"""Verdicts, their evidence, and search hits."""
+"""Verdicts and their evidence."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_type_hints, overload
 
 import numpy as np
 
-from trustvlm.types.arrays import Bools, Float64s, Int64s, Objects
+from trustvlm.types.arrays import Bools, Float64s, Int64s, Objects, row_numbers
 from trustvlm.types.json_form import Answer, to_plain
+from trustvlm.types.registration import UnreadImage
+from trustvlm.types.tables.columns import Column
+from trustvlm.types.tables.fiftyone import write_fiftyone
+from trustvlm.types.tables.glance import Glance, as_html
+from trustvlm.types.tables.probability import ProbabilitySource
+from trustvlm.types.tables.tabular import Tabular
+from trustvlm.types.tables.verdict import CALL_COLUMNS, REASON_CODES, VERDICT_COLUMNS, Verdict
+from trustvlm.types.tables.verdicts_glance import verdicts_glance
+
+if TYPE_CHECKING:
+    import pandas
 
 __all__ = [
-    "CALL_COLUMNS", "REASON_CODES", "VERDICT_COLUMNS", "Evidence", "Hits", "Neighbour",
-    "RuleLeftOut", "Verdicts", "left_out_in_words",
+    "CALL_COLUMNS", "REASON_CODES", "VERDICT_COLUMNS", "Evidence", "Neighbour",
+    "RuleLeftOut", "Verdict", "Verdicts", "left_out_in_words",
 ]  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Neighbour(Answer):
     """One support image near a query."""
 
@@ -35,9 +48,34 @@ class Evidence(Answer):
     rival: tuple[Neighbour, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class Verdicts:
+@dataclass(frozen=True)
+class _EvidenceOfRows:
+    """Reads the evidence of some rows of verdicts, by their place among these."""
+
+    read: Callable[[int, int], Evidence]
+    rows: Int64s
+
+    def __call__(self, i: int, k: int) -> Evidence:
+        return self.read(int(self.rows[i]), k)
+
+
+@dataclass(frozen=True)
+class _ThumbnailsOfRows:
+    """Reads the thumbnails of some rows of verdicts, by their place among these."""
+
+    read: Callable[[int], bytes | None]
+    rows: Int64s
+
+    def __call__(self, i: int) -> bytes | None:
+        return self.read(int(self.rows[i]))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Verdicts(Tabular):
     """The answers to n queries; every array has n rows.
+
+    `verdicts[i]` and iteration give one :class:`trustvlm.Verdict` each; a slice, a mask of n bools
+    or a list of places gives the Verdicts of these rows, with their evidence.
 
     Attributes:
         rule: the rule that gave them, with its parameters in `params`.
@@ -56,8 +94,12 @@ class Verdicts:
             without a calibration.
         accepted: whether the calibration in force accepts it; None where there is none for this
             rule.
-        probability: of being right: by the calibration that decided, None where that is stale;
-            without one the rule's own where its trust is a probability, else None.
+        probability: that the label is right: by the calibration that decided, None where that is
+            stale; without one the rule's own where its trust is a probability, else None. Of an
+            image that equals a support image of another label it is None, too: one of the two
+            labels is wrong, and neither number knows which.
+        probability_source: what gave `probability`: "calibration", "rule" (the rule's own, not
+            calibrated) or None (there is none).
         reason_code: the first of these that holds: "copy_of_other" (the image equals a support
             image of another label), "not_calibrated", "stale" (the calibration is, and accepts
             nothing, or never saw this label), "unknown", "unverified" (where the calibration
@@ -68,11 +110,12 @@ class Verdicts:
         revision: the space's revision at which everything was computed.
         unknown: the image is close to no prototype, compared with how close support images are to
             theirs.
-        tau, tau_revision: the τ of a posterior rule, and the revision at which it was fitted (None:
-            it was not).
-        image_evidence: where τ came from: "fitted", "default" (nothing to fit it on), "given",
-            "off" (the support images do not tell labels apart: q = p) or "none" (no prototypes);
-            None for rules without τ.
+        tau, tau_revision: the τ of a posterior or lda rule, and the revision at which it was fitted
+            (None: it was not).
+        image_evidence: where τ came from: "fitted", "cosine" (of lda: fitted to similarities, as
+            the whitened evidence does not tell labels apart), "default" (nothing to fit it on),
+            "given", "off" (the support images do not tell labels apart: no image evidence) or
+            "none" (no prototypes); None for rules without τ.
         calibration_id: the calibration that decided. stale_since: the first revision that it does
             not know.
         rival_confidence: softmax probability of the rival, as text_confidence is of the label; NaN
@@ -81,6 +124,10 @@ class Verdicts:
             error_bound: largest error of the numbers given; what an index that does not compare
                 every row misses, `index_stats` says (recall).
         notes: a sentence for each kind of change that made image queries readable for the encoders.
+        failures: (source, reason) of each image that could not be read and has no verdict; only
+            with on_error="skip".
+        source: name of each image: its path, "<bytes 3>" or "<image 3>" by place; None: the queries
+            were embeddings. The index of :meth:`to_pandas`, the first column of :meth:`to_arrow`.
     """
 
     rule: str
@@ -108,18 +155,91 @@ class Verdicts:
     revision: int
     approximate: bool
     error_bound: float
-    read_evidence: Callable[[int, int], Evidence] = field(repr=False)
+    read_evidence: Callable[[int, int], Evidence]
     unknown: Bools
     tau: float | None = None
     tau_revision: int | None = None
     image_evidence: str | None = None
     calibration_id: int | None = None
     stale_since: int | None = None
+    probability_source: ProbabilitySource | None = None
     rival_confidence: Float64s | None = None
     notes: tuple[str, ...] = ()
+    source: Objects | None = None
+    read_thumbnail: Callable[[int], bytes | None] | None = None
+    failures: tuple[UnreadImage, ...] = ()
+
+    @classmethod
+    def lazily(cls, later: Mapping[str, Callable[[], Any]], **values: Any) -> Verdicts:
+        """Verdicts with these fields; those in `later` are made when they are first read."""
+        verdicts = object.__new__(cls)
+        verdicts.__dict__.update(values, _later=later)
+        return verdicts
+
+    def __getattr__(self, name: str) -> Any:
+        make = self.__dict__.get("_later", {}).get(name)
+        if make is None:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        value = self.__dict__[name] = make()
+        return value
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
 
     def __len__(self) -> int:
-        return len(self.label)
+        return len(self.label_id)
+
+    @overload
+    def __getitem__(self, key: int | np.integer[Any]) -> Verdict: ...
+
+    @overload
+    def __getitem__(self, key: slice | Sequence[Any] | Bools | Int64s | Objects) -> Verdicts: ...
+
+    def __getitem__(self, key: Any) -> Verdict | Verdicts:
+        """One verdict, or those of a slice, a mask or places.
+
+        Raises:
+            IndexError: there is no such row. InvalidInput: neither of these.
+        """
+        if isinstance(key, slice):
+            return self._of_rows(np.arange(len(self))[key])
+        if isinstance(key, int | np.integer) and not isinstance(key, bool):
+            i = int(key)
+            if not -len(self) <= i < len(self):
+                raise IndexError(f"verdict {i} of {len(self)}")
+            i %= len(self)
+            return self._verdict(i, self.plain_rows(i, i + 1)[0])
+        return self._of_rows(row_numbers(key, len(self), "verdicts"))
+
+    def __iter__(self) -> Iterator[Verdict]:
+        for start in range(0, len(self), _BLOCK):
+            for i, row in enumerate(self.plain_rows(start, start + _BLOCK), start):
+                yield self._verdict(i, row)
+
+    def _verdict(self, i: int, row: dict[str, Any]) -> Verdict:
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in row.items()
+        }
+        source = None if self.source is None else self.source[i]
+        return Verdict(**values, source=source, read_evidence=partial(self.read_evidence, i))
+
+    def _of_rows(self, rows: Int64s) -> Verdicts:
+        """The verdicts of these rows; columns that were not read yet stay so."""
+        values: dict[str, Any] = {}
+        later: dict[str, Callable[[], Objects]] = {}
+        for name in (field.name for field in fields(self)):
+            if name in _BY_ROW and name in self.__dict__.get("_later", {}):
+                later[name] = partial(_rows_of, self, name, rows)
+            else:
+                value = getattr(self, name)
+                values[name] = value[rows] if name in _BY_ROW and value is not None else value
+        values["read_evidence"] = _EvidenceOfRows(self.read_evidence, rows)
+        if self.read_thumbnail is not None:
+            values["read_thumbnail"] = _ThumbnailsOfRows(self.read_thumbnail, rows)
+        return Verdicts.lazily(later, **values)
 
     def evidence(self, i: int, k: int = 3) -> Evidence:
         """The `k` nearest support images of verdict i's label and rival, as of the verdicts'
@@ -134,6 +254,18 @@ class Verdicts:
         if not -len(self) <= i < len(self):
             raise IndexError(f"verdict {i} of {len(self)}")
         return self.read_evidence(i % len(self), k)
+
+    def thumbnail(self, i: int) -> bytes | None:
+        """A JPEG of at most 128 pixels a side of the image of verdict i; None where it is not at
+        hand: the queries were embeddings, an image in memory after the first 200, a file that is
+        gone, or the client's.
+
+        Raises:
+            IndexError: there is no verdict i.
+        """
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"verdict {i} of {len(self)}")
+        return None if self.read_thumbnail is None else self.read_thumbnail(i % len(self))
 
     def rows(self, *, evidence: int = 0) -> Iterator[dict[str, Any]]:
         """One plain dict per verdict, ready for JSON (NaN becomes None); with `evidence` nearest
@@ -153,29 +285,60 @@ class Verdicts:
             for cells in zip(*columns, strict=True)
         ]
 
+    def _table(self) -> tuple[dict[str, Column], int]:
+        hints = get_type_hints(Verdict, localns={"Evidence": Evidence})
+        columns = {name: Column(hints[name], getattr(self, name)) for name in VERDICT_COLUMNS}
+        columns |= {n: Column(hints[n], getattr(self, n), repeated=True) for n in CALL_COLUMNS}
+        if self.source is not None:
+            columns = {"source": Column(hints["source"], self.source)} | columns
+        return columns, len(self)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The rows as a pandas.DataFrame, see :meth:`to_arrow`; `source`, where there is one, is
+        the index. Whole numbers and bools that may be missing have the types Int64 and boolean.
+
+        Raises:
+            Unavailable: pandas is not installed.
+        """
+        frame = super().to_pandas()
+        return frame if self.source is None else frame.set_index("source")
+
+    def to_fiftyone(
+        self, folder: str | Path, *, truth: Sequence[str | None] | None = None, evidence: int = 0
+    ) -> None:
+        """Write a data set of FiftyOne into a new folder: a sample for each image, with a
+        Classification `trustvlm` that has the columns of the rows as attributes, and the
+        probability as its confidence.
+
+        >>> verdicts.to_fiftyone("export")  # doctest: +SKIP
+        >>> fiftyone.Dataset.from_dir(
+        ...     dataset_dir="export", dataset_type=fiftyone.types.FiftyOneDataset
+        ... )  # doctest: +SKIP
+
+        Args:
+            truth: label names, for the field `ground_truth`. evidence: number of nearest support
+                images of label and rival in the attribute `evidence`.
+
+        Raises:
+            InvalidInput: an image without a file, or a folder that is not empty.
+        """
+        write_fiftyone(self, Path(folder), truth, evidence)
+
+    def _glance(self) -> Glance:
+        return verdicts_glance(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(verdicts_glance(self, pictures=self.read_thumbnail is not None))
+
 
 _BLOCK = 1_000
 
-VERDICT_COLUMNS = (
-    "label", "label_id", "corrected_from", "decision", "reason_code", "reason", "trust",
-    "text_confidence",
-    "image_similarity", "unverified", "accepted", "probability", "unknown", "nearest_prototype",
-    "nearest_similarity",
-    "agrees", "rival", "rival_id", "rival_trust", "top_labels", "top_confidence",
-)  # fmt: skip
+_BY_ROW = {*VERDICT_COLUMNS, "rival_confidence", "source"}
 
 
-REASON_CODES = (
-    "copy_of_other", "not_calibrated", "stale", "unknown", "unverified", "accepted", "close_call",
-    "low_evidence",
-)  # fmt: skip
-"""Why a verdict is as it is: the first of these that holds."""
-
-
-CALL_COLUMNS = (
-    "rule", "revision", "approximate", "error_bound", "tau", "tau_revision", "image_evidence",
-    "calibration_id", "stale_since",
-)  # fmt: skip
+def _rows_of(verdicts: Verdicts, name: str, rows: Int64s) -> Objects:
+    values: Objects = getattr(verdicts, name)[rows]
+    return values
 
 
 @dataclass(frozen=True)
@@ -192,52 +355,6 @@ def left_out_in_words(rules: Sequence[RuleLeftOut]) -> str:
     return "; ".join(
         f"{', '.join(one.rule for one in rules if one.reason == why)} ({why})" for why in reasons
     )
-
-
-@dataclass(frozen=True, eq=False)
-class Hits:
-    """The k nearest rows of n queries, best first; padded with −1, −inf and None.
-
-    Attributes:
-        kind: "support" (ids of support images), "prototype" or "text" (ids of labels).
-        ids: (n, k) int64.
-        similarity: (n, k) cosine similarity.
-        labels: (n, k) label names.
-        sources: (n, k) where each support image came from; None for the other kinds.
-        revision: the space's revision of the hits.
-        notes: a sentence for each kind of change that made image queries readable for the encoders.
-        approximate: some of the nearest may be missing, or in another order. error_bound: largest
-            error of a similarity.
-        recall: share of the 10 nearest that the index finds, measured when it was built or tuned,
-            on rows that were not in it; None where every row is compared.
-    """
-
-    kind: str
-    ids: Int64s
-    similarity: Float64s
-    labels: Objects
-    sources: Objects
-    revision: int
-    notes: tuple[str, ...] = ()
-    approximate: bool = False
-    error_bound: float = 0.0
-    recall: float | None = None
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """One plain dict per hit: query, rank, id, similarity, label, source; padding is left
-        out."""
-        for query, rank in np.argwhere(self.ids >= 0):
-            yield {
-                "query": int(query),
-                "rank": int(rank) + 1,
-                "id": int(self.ids[query, rank]),
-                "similarity": float(self.similarity[query, rank]),
-                "label": self.labels[query, rank],
-                "source": self.sources[query, rank],
-            }
 
 
 def _cells(values: Any) -> list[Any]:

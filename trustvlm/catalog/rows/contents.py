@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from typing import NamedTuple
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from trustvlm.catalog.rows import labels
-from trustvlm.catalog.store.bulk import rows_among
+from trustvlm.catalog.store.bulk import rows_among, slices
 from trustvlm.catalog.store.models import Label, Support
 from trustvlm.types.registration import KnownImage
 
@@ -39,7 +39,11 @@ _LIVE = (
     select(*_COLUMNS)
     .join(Label, Label.id == Support.label_id)
     .where(Support.removed_revision.is_(None))
-    .order_by(Support.id)
+)
+# Made once: see trustvlm.catalog.rows.labels.
+_HOLDERS = _LIVE.where(
+    Support.space_id == bindparam("space"),
+    Support.content_hash.in_(bindparam("contents", expanding=True)),
 )
 
 
@@ -52,16 +56,16 @@ def taken_out(
     Args:
         present: (label id, content hash) of the live ones.
     """
-    query = select(Support.label_id, Support.content_hash, Support.id)
-    removed = query.where(Support.removed_revision.is_not(None)).order_by(Support.id)
-    rows = rows_among(connection, removed, Support.label_id, label_ids)
+    query = select(Support.id, Support.label_id, Support.content_hash)
+    removed = query.where(Support.removed_revision.is_not(None))
+    rows = sorted(rows_among(connection, removed, Support.label_id, label_ids))
     ids = {(row.label_id, row.content_hash): row.id for row in rows}
     return {key: support_id for key, support_id in ids.items() if key not in present}
 
 
 def every(connection: Connection, space_id: int) -> list[LabelledContent]:
     """All live support images of a space, by id."""
-    rows = connection.execute(_LIVE.where(Support.space_id == space_id))
+    rows = connection.execute(_LIVE.where(Support.space_id == space_id).order_by(Support.id))
     return [LabelledContent(*row) for row in rows]
 
 
@@ -84,8 +88,12 @@ def elsewhere(
     """
     holders: dict[bytes, list[LabelledContent]] = {}
     wanted = sorted({content for of_label in images.values() for content in of_label})
-    of_space = _LIVE.where(Support.space_id == space_id)
-    for row in rows_among(connection, of_space, Support.content_hash, wanted):
+    rows = [
+        row
+        for some in slices(wanted)
+        for row in connection.execute(_HOLDERS, {"space": space_id, "contents": list(some)})
+    ]
+    for row in sorted(rows):
         holders.setdefault(row.content_hash, []).append(LabelledContent(*row))
     shared = {
         name: of_label
@@ -102,9 +110,9 @@ def elsewhere(
     for name, of_label in shared.items():
         label_id = records[name].id if name in records else -1
         for content, source in of_label.items():
-            rows = holders.get(content, [])
-            first = min((row.id for row in rows if row.label_id == label_id), default=None)
-            others = [row for row in rows if canonical[row.label_id] != canonical.get(label_id)]
+            held = holders.get(content, [])
+            first = min((row.id for row in held if row.label_id == label_id), default=None)
+            others = [row for row in held if canonical[row.label_id] != canonical.get(label_id)]
             if others and (first is None or others[0].id < first):
                 twins.append(KnownImage(source, name, others[0].label, others[0].id))
     return twins

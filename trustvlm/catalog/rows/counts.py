@@ -3,16 +3,20 @@ what was added since an earlier count."""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, func, select
 
-from trustvlm.catalog.store.models import Label
+from trustvlm.catalog.store.models import Label, Support
 
-__all__ = ["Counts", "count", "grown"]
+__all__ = ["Counts", "SupportCount", "count", "count_supports", "grown"]
 
 _MOST = 20_000
 """New labels up to this number are counted one by one instead of counting all again."""
+
+_MOST_SUPPORTS = 1_000
+"""Changed support images up to this number are counted one by one instead of counting all again."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,15 @@ class Counts:
     labels: int = 0
     supports: int = 0
     unverified: int = 0
+
+
+@dataclass(frozen=True)
+class SupportCount:
+    """Bounds of the number of live support images of a space at a revision."""
+
+    revision: int
+    least: int
+    most: int
 
 
 _ALIVE = Label.removed_revision.is_(None)
@@ -38,6 +51,18 @@ _ALIASES = select(func.count(Label.id)).where(
 _SINCE = (
     select(Label.created_revision, Label.removed_revision, Label.alias_of, Label.support_count)
     .where(Label.space_id == bindparam("space"), Label.revision > bindparam("since"))
+    .limit(bindparam("most"))
+)
+
+_SUPPORTS_UP_TO = select(func.count()).select_from(
+    select(Support.id)
+    .where(Support.space_id == bindparam("space"), Support.removed_revision.is_(None))
+    .limit(bindparam("most"))
+    .subquery()
+)
+_SUPPORTS_SINCE = (
+    select(Support.removed_revision)
+    .where(Support.space_id == bindparam("space"), Support.revision > bindparam("since"))
     .limit(bindparam("most"))
 )
 
@@ -68,3 +93,26 @@ def grown(connection: Connection, space_id: int, before: Counts, since: int) -> 
         before.supports + sum(row.support_count for row in new),
         before.unverified + sum(row.support_count == 0 and row.alias_of is None for row in new),
     )
+
+
+def count_supports(
+    connection: Connection, space_id: int, revision: int, limit: int, before: SupportCount | None
+) -> SupportCount:
+    """Bound the number of live support images closely enough to tell whether it is above `limit`.
+
+    Args:
+        revision: that of the transaction.
+        before: bounds at an earlier revision, to which the changes since are added; the space must
+            not have been purged since. None: count, up to twice the limit.
+    """
+    if before is not None:
+        values = {"space": space_id, "since": before.revision, "most": _MOST_SUPPORTS + 1}
+        changed = connection.scalars(_SUPPORTS_SINCE, values).all()
+        gone = sum(removed is not None for removed in changed)
+        least, most = before.least - gone, before.most + len(changed) - gone
+        if len(changed) <= _MOST_SUPPORTS and (least > limit or most <= limit):
+            return SupportCount(revision, least, most)
+    counted = connection.execute(
+        _SUPPORTS_UP_TO, {"space": space_id, "most": 2 * limit}
+    ).scalar_one()
+    return SupportCount(revision, counted, counted if counted < 2 * limit else sys.maxsize)

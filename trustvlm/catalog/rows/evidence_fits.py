@@ -1,16 +1,26 @@
 """What a space's support images say, one row for each space: computed by the service, and
-computable again."""
+computable again; and the texts that it is computed from."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+import numpy as np
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
-from trustvlm.catalog.store.models import Fit
+from trustvlm.catalog.store.bulk import rows_among
+from trustvlm.catalog.store.models import PROTOTYPED, UNVERIFIED, Fit, Label
+from trustvlm.catalog.store.vectors import unpack, verify_checksums
+from trustvlm.types.arrays import Float32s, Int64s
 
-__all__ = ["FitRecord", "find", "store"]
+__all__ = ["FitRecord", "bare_texts", "find", "group_sizes", "store", "texts"]
+
+_TEXTS = select(Label.id, Label.checksum, Label.text_prototype, Label.prototype)
+
+# Made once: see trustvlm.catalog.rows.labels.
+_OF_SPACE = select(Fit.revision, Fit.content).where(Fit.space_id == bindparam("space"))
 
 
 @dataclass(frozen=True)
@@ -23,8 +33,7 @@ class FitRecord:
 
 def find(connection: Connection, space_id: int) -> FitRecord | None:
     """The stored fit of a space, if there is one."""
-    columns = select(Fit.revision, Fit.content).where(Fit.space_id == space_id)
-    row = connection.execute(columns).first()
+    row = connection.execute(_OF_SPACE, {"space": space_id}).first()
     return None if row is None else FitRecord(row.revision, row.content)
 
 
@@ -36,3 +45,43 @@ def store(connection: Connection, space_id: int, revision: int, content: dict[st
         connection.execute(insert(Fit).values(space_id=space_id, **values))
     elif stored <= revision:
         connection.execute(update(Fit).where(Fit.space_id == space_id).values(**values))
+
+
+def group_sizes(connection: Connection, space_id: int) -> tuple[int, int]:
+    """How many labels have support images, and how many have none."""
+    of_space = select(func.count()).select_from(Label).where(Label.space_id == space_id)
+    with_images, without = (
+        connection.execute(of_space.where(group)).scalar_one() for group in (PROTOTYPED, UNVERIFIED)
+    )
+    return with_images, without
+
+
+def texts(connection: Connection, ids: Sequence[int], dim: int) -> Float32s:
+    """(n, dim) text prototypes of labels, in the order of `ids`.
+
+    Raises:
+        Damaged: a vector does not match its checksum.
+    """
+    rows = list(rows_among(connection, _TEXTS, Label.id, ids))
+    stored = dict(zip([row.id for row in rows], _verified(rows), strict=True))
+    return unpack([stored[label_id] for label_id in ids], dim)
+
+
+def bare_texts(
+    connection: Connection, space_id: int, limit: int, dim: int
+) -> tuple[Int64s, Float32s]:
+    """Ids and (n, dim) text prototypes of up to `limit` labels without support images, the first
+    ones by name.
+
+    Raises:
+        Damaged: a vector does not match its checksum.
+    """
+    query = _TEXTS.where(Label.space_id == space_id, UNVERIFIED).order_by(Label.name).limit(limit)
+    rows = connection.execute(query).all()
+    return np.array([row.id for row in rows], dtype=np.int64), unpack(_verified(rows), dim)
+
+
+def _verified(rows: Sequence[Row[*tuple[Any, ...]]]) -> list[bytes]:
+    """The text prototypes of the rows, whose vectors match their checksums."""
+    verify_checksums("label", [(r.id, r.checksum, (r.text_prototype, r.prototype)) for r in rows])
+    return [row.text_prototype for row in rows]

@@ -87,7 +87,7 @@ def label_rows(
     )
     if label_ids is not None:
         query = query.where(Label.id.in_(label_ids))
-    for rows in connection.execution_options(yield_per=batch).execute(query).partitions():
+    for rows in connection.execute(query, execution_options={"yield_per": batch}).partitions():
         verify_checksums(
             "label", [(row.id, row.checksum, (row.text_prototype, row.prototype)) for row in rows]
         )
@@ -110,7 +110,7 @@ def support_rows(
     query = select(*columns).outerjoin(Thumbnail, Thumbnail.support_id == Support.id)
     query = query.where(Support.label_id.in_(label_ids), Support.removed_revision.is_(None))
     ordered = query.order_by(Support.label_id, Support.id)
-    for rows in connection.execution_options(yield_per=batch).execute(ordered).partitions():
+    for rows in connection.execute(ordered, execution_options={"yield_per": batch}).partitions():
         verify_checksums(
             "support image",
             [(row.id, row.checksum, (row.embedding, row.classifier_embedding)) for row in rows],

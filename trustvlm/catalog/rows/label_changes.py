@@ -18,20 +18,18 @@ _LIVE = Label.removed_revision.is_(None)
 _SINCE = Label.revision > bindparam("since")
 
 # Made once: see trustvlm.catalog.rows.labels.
-_CHANGED = (
-    select(
-        Label.id,
-        Label.name,
-        Label.alias_of,
-        Label.checksum,
-        Label.text_prototype,
-        Label.prototype,
-        Label.removed_revision,
-    )
-    .where(_OF_SPACE, _SINCE)
-    .order_by(Label.id)
-)
-_ALL = _CHANGED.where(_LIVE)
+_COLUMNS = select(
+    Label.id,
+    Label.name,
+    Label.alias_of,
+    Label.checksum,
+    Label.text_prototype,
+    Label.prototype,
+    Label.removed_revision,
+).where(_OF_SPACE)
+_ALL = _COLUMNS.where(_LIVE).order_by(Label.id)
+# As the index of revisions has them: by id alone, SQLite would sort the rows with their vectors.
+_CHANGED = _COLUMNS.where(_SINCE).order_by(Label.revision, Label.id)
 _CHANGED_MORE = (
     select(Label.id)
     .where(_OF_SPACE, _SINCE)
@@ -62,30 +60,34 @@ class LabelChange:
 
 
 def changed(
-    connection: Connection, space_id: int, since: int, dims: tuple[int, int], *, batch: int = 4096
+    connection: Connection, space_id: int, since: int, dims: tuple[int, int], *, batch: int = 512
 ) -> Iterator[LabelChange]:
-    """The labels whose row changed after revision `since`, in batches; `dims` are those of text and
-    image vectors.
+    """The labels whose row changed after revision `since`, by revision and id, in batches; with
+    `since` 0 all live ones, by id. `dims` are those of text and image vectors.
 
     Raises:
         Damaged: a vector does not match its checksum.
     """
     query = _CHANGED if since else _ALL  # a new cache has nothing to drop
     values = {"space": space_id, "since": since}
-    for rows in connection.execution_options(yield_per=batch).execute(query, values).partitions():
-        alive = [row for row in rows if row.removed_revision is None]
-        verify_checksums(
-            "label", [(row.id, row.checksum, (row.text_prototype, row.prototype)) for row in alive]
-        )
-        prototyped = [i for i, row in enumerate(alive) if row.prototype is not None]
+    for rows in connection.execute(
+        query, values, execution_options={"yield_per": batch}
+    ).partitions():
+        alive = [row for row in rows if row[-1] is None]
+        # By columns: with all labels of a large space, attributes of rows take longer than vectors.
+        columns = list(zip(*alive, strict=True)) or [()] * 7
+        ids, names, canonical, checksums, texts, images, _ = columns
+        vectors = zip(texts, images, strict=True)
+        verify_checksums("label", list(zip(ids, checksums, vectors, strict=True)))
+        prototyped = [i for i, image in enumerate(images) if image is not None]
         yield LabelChange(
-            ids=[row.id for row in alive],
-            names=[row.name for row in alive],
-            text=unpack([row.text_prototype for row in alive], dims[0]),
+            ids=list(ids),
+            names=list(names),
+            text=unpack(texts, dims[0]),
             prototyped=prototyped,
-            prototypes=unpack([alive[i].prototype for i in prototyped], dims[1]),
-            aliases=[(row.id, row.alias_of) for row in alive if row.alias_of is not None],
-            removed=[row.id for row in rows if row.removed_revision is not None],
+            prototypes=unpack([images[i] for i in prototyped], dims[1]),
+            aliases=[(i, of) for i, of in zip(ids, canonical, strict=True) if of is not None],
+            removed=[row[0] for row in rows if row[-1] is not None],
         )
 
 
@@ -98,8 +100,6 @@ def changed_more_than(connection: Connection, space_id: int, since: int, limit: 
 
 def totals(connection: Connection, space_id: int) -> tuple[int, int]:
     """How many live labels the space has, and how many of them have a prototype."""
-    labels = select(func.count(Label.name)).where(Label.space_id == space_id, _LIVE)
-    prototyped = select(func.count(Label.name_hash)).where(
-        Label.space_id == space_id, _LIVE, Label.support_count > 0
-    )
+    labels = select(func.count()).where(Label.space_id == space_id, _LIVE)
+    prototyped = labels.where(Label.support_count > 0)
     return connection.execute(labels).scalar_one(), connection.execute(prototyped).scalar_one()

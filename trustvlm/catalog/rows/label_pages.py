@@ -1,5 +1,5 @@
-"""Labels and support images as they are listed: labels page by page in the order of their ids or
-their names."""
+"""Labels and support images as they are listed: labels page by page in the order of their ids,
+their names or their number of support images."""
 
 from __future__ import annotations
 
@@ -7,21 +7,27 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, select
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, select
 from sqlalchemy.orm import aliased
 
 from trustvlm.catalog.rows import labels, supports
 from trustvlm.catalog.store.bulk import rows_among
-from trustvlm.catalog.store.models import UNVERIFIED, Label, Space, Support
+from trustvlm.catalog.store.models import UNVERIFIED, Label, Space, Support, Thumbnail
 from trustvlm.catalog.store.names import normal
 from trustvlm.types import LabelRow, SupportRow
 
 __all__ = [
+    "aliases_of",
     "find_row",
     "first_supports",
+    "has_classifier_supports",
     "label_page",
     "label_page_by_id",
+    "label_page_by_images",
     "list_group",
+    "pictured_supports",
+    "rows_of",
+    "sample_supports",
     "support_label",
     "support_space",
 ]
@@ -70,12 +76,38 @@ def label_page(
         prefix = normal(prefix)
         names = names.where(Label.name >= prefix, Label.name < prefix + _BEYOND)
     if contains:
-        names = names.where(Label.name.contains(normal(contains), autoescape=True))
+        names = names.where(Label.name.icontains(normal(contains), autoescape=True))
     if unverified:
         names = names.where(UNVERIFIED)
     ids = list(connection.scalars(names.limit(limit)))
     # By id alone, and put in order here: asked for the order of names, SQLite goes through all
     # names to find a page of ids.
+    return rows_of(connection, ids)
+
+
+def label_page_by_images(
+    connection: Connection, space_id: int, after: tuple[int, int] | None, limit: int
+) -> list[LabelRow]:
+    """Up to `limit` live labels that come after (number of support images, id): those with the
+    most support images first, then newest first. An alias has no support images."""
+    of_space = (Label.space_id == space_id, Label.removed_revision.is_(None))
+    parts: list[tuple[ColumnElement[bool], ...]] = [()]
+    if after is not None:
+        count, label_id = after  # two ranges of one index, one after the other
+        parts = [
+            (Label.support_count == count, Label.id < label_id),
+            (Label.support_count < count,),
+        ]
+    ids = list[int]()
+    for part in parts:
+        query = select(Label.id).where(*of_space, *part)
+        query = query.order_by(Label.support_count.desc(), Label.id.desc())
+        ids += connection.scalars(query.limit(limit - len(ids)))
+    return rows_of(connection, ids)
+
+
+def rows_of(connection: Connection, ids: Sequence[int]) -> list[LabelRow]:
+    """Labels that exist as they are listed, in the order of `ids`."""
     rows = {row.id: row for row in rows_among(connection, _COLUMNS, Label.id, ids)}
     return [LabelRow(*rows[label_id]) for label_id in ids]
 
@@ -113,6 +145,12 @@ def find_row(connection: Connection, space_id: int, name: str) -> LabelRow | Non
     return LabelRow(*connection.execute(_COLUMNS.where(Label.id == label.id)).one())
 
 
+def aliases_of(connection: Connection, label_id: int) -> list[str]:
+    """The further names of a label, by name."""
+    others = [member for member in labels.groups(connection, [label_id]) if member != label_id]
+    return sorted(row.name for row in rows_of(connection, others))
+
+
 def list_group(connection: Connection, label_id: int) -> list[SupportRow]:
     """The live support images of a label and its aliases, in order of id; of an alias, those of its
     label."""
@@ -124,6 +162,30 @@ def list_group(connection: Connection, label_id: int) -> list[SupportRow]:
         for row in supports.list_rows(connection, member)
     ]
     return sorted(listed, key=lambda row: row.id)
+
+
+def sample_supports(connection: Connection, space_id: int, limit: int) -> list[int]:
+    """Ids, ascending, of up to `limit` live support images: those whose content hash is smallest,
+    which is a random part of them that stays the same while others come and go."""
+    alive = (Support.space_id == space_id, Support.removed_revision.is_(None))
+    query = select(Support.id).where(*alive).order_by(Support.content_hash).limit(limit)
+    return sorted(connection.scalars(query))
+
+
+def pictured_supports(connection: Connection, ids: Sequence[int]) -> set[int]:
+    """Those of these support images that have a thumbnail."""
+    rows = rows_among(connection, select(Thumbnail.support_id), Thumbnail.support_id, ids)
+    return {row.support_id for row in rows}
+
+
+def has_classifier_supports(connection: Connection, space_id: int, most: int = 1_000) -> bool:
+    """Whether one of the `most` support images that changed longest ago has a classifier
+    embedding."""
+    oldest = select(Support.classifier_embedding.is_not(None).label("has")).where(
+        Support.space_id == space_id, Support.removed_revision.is_(None)
+    )
+    some = oldest.order_by(Support.revision).limit(most).subquery()
+    return connection.scalar(select(some.c.has).where(some.c.has).limit(1)) is not None
 
 
 def support_label(connection: Connection, space_id: int, support_id: int) -> str | None:

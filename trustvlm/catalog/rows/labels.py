@@ -8,21 +8,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from sqlalchemy import Connection, Row, bindparam, func, select, update
 
 from trustvlm.catalog.rows.likeness import unknown
 from trustvlm.catalog.store import clock
 from trustvlm.catalog.store.bulk import insert_rows, rows_among, slices
-from trustvlm.catalog.store.models import Label, Space
+from trustvlm.catalog.store.models import PROTOTYPED, Label, Space
 from trustvlm.catalog.store.names import brief, forms, normal
 from trustvlm.catalog.store.vectors import checksum, pack, unpack, verify_checksums
 from trustvlm.errors import NotFound
-from trustvlm.types.arrays import Float32s
+from trustvlm.types.arrays import Float32s, Int64s
+from trustvlm.types.messages.commands import suggested
 
 __all__ = [
     "LabelRecord",
     "NewLabel",
     "canonical",
+    "changed_competitors",
     "competitors",
     "created_since",
     "find",
@@ -96,21 +99,28 @@ _NAMES_MORE = (
     .limit(1)
     .offset(bindparam("beyond"))
 )
+# A bound number would hide from SQLite that the partial index of name hashes holds these rows, and
+# without the lower bound of the hash it prefers the index of support counts and sorts every row.
 _PROTOTYPED = (
-    select(Label.id).where(_OF_SPACE, Label.support_count > 0, _LIVE).order_by(Label.name_hash)
+    select(Label.id, Label.name_hash)
+    .where(_OF_SPACE, PROTOTYPED, Label.name_hash >= 0)
+    .order_by(Label.name_hash)
 )
 _PROTOTYPED_MORE = _PROTOTYPED.limit(1).offset(bindparam("beyond"))
 _COMPETITORS = _PROTOTYPED.limit(bindparam("most"))
 _SMALLEST_NAME = select(func.min(Label.name_hash)).where(
     Label.id.in_(bindparam("ids", expanding=True)), Label.support_count > 0, _LIVE
 )
+_HASHES = (
+    select(Label.id, Label.name_hash, Label.support_count, Label.removed_revision)
+    .where(_OF_SPACE, _SINCE)
+    .limit(bindparam("most"))
+)
 _TOUCHED = select(Label.id, Label.support_count).where(_OF_SPACE, _SINCE)
 _CREATED = (
     select(Label.id, Label.created_revision).where(_OF_SPACE, _SINCE).limit(bindparam("most"))
 )
-_GROUPS = select(Label.id, Label.alias_of).where(
-    Label.alias_of.in_(bindparam("ids", expanding=True)), _LIVE
-)
+_ALIASES = select(Label.id, Label.alias_of).where(_LIVE)
 
 
 def name_hash(name: str) -> int:
@@ -130,13 +140,13 @@ def find(connection: Connection, space_id: int, name: str) -> LabelRecord:
     space = connection.scalars(select(Space.name).where(Space.id == space_id)).one()
     problem = f"no label {brief(name)} in space {space!r}"
     if find_last_removed(connection, space_id, name) is not None:
-        undo = "'trustvlm label restore' brings it back, 'trustvlm purge' deletes it for good"
-        raise NotFound(f"{problem}: it is removed; {undo}")
+        undo = f"{suggested('label restore', space, name)} brings it back"
+        raise NotFound(f"{problem}: it is removed; {undo}, 'trustvlm purge' deletes it for good")
     guess = unknown(connection, space_id, [name])[name]
     hint = (
         f"did you mean {brief(guess)}?"
         if guess is not None
-        else f"'trustvlm label list {space}' lists its labels"
+        else f"{suggested('label list', space)} lists its labels"
     )
     raise NotFound(f"{problem}; {hint}")
 
@@ -169,9 +179,9 @@ def name_of(connection: Connection, label_id: int) -> str:
 def find_last_removed(connection: Connection, space_id: int, name: str) -> LabelRecord | None:
     """The label `name` that was removed last and not yet purged; None: there is none."""
     removed = (Label.space_id == space_id, Label.removed_revision.is_not(None))
-    query = select(*_RECORD).where(*removed, Label.name.in_(forms([name])))
-    row = connection.execute(query.order_by(Label.removed_revision.desc()).limit(1)).first()
-    return None if row is None else LabelRecord(*row)
+    rows = connection.execute(select(*_RECORD).where(*removed, Label.name.in_(forms([name]))))
+    last = max(rows, key=lambda row: row.removed_revision, default=None)
+    return None if last is None else LabelRecord(*last)
 
 
 def insert_many(
@@ -282,10 +292,8 @@ def restore(connection: Connection, label_id: int, revision: int) -> None:
 
 def prototypes(connection: Connection, ids: Sequence[int], dim: int) -> Float32s:
     """(n, dim) prototypes of labels that have one, in the order of `ids`."""
-    stored: dict[int, bytes] = {}
-    for some in slices(ids):
-        rows = _verified(connection.execute(_VECTORS.where(Label.id.in_(some))).all())
-        stored.update({row.id: row.prototype for row in rows})
+    rows = _verified(list(rows_among(connection, _VECTORS, Label.id, ids)))
+    stored: dict[int, bytes] = {row.id: row.prototype for row in rows}
     return unpack([stored[label_id] for label_id in ids], dim)
 
 
@@ -326,16 +334,30 @@ def prototyped_more_than(connection: Connection, space_id: int, limit: int) -> b
 
 def groups(connection: Connection, ids: Sequence[int]) -> dict[int, int]:
     """Member id → canonical id, of these canonical labels and their live aliases."""
-    members = {label_id: label_id for label_id in ids}
-    for some in slices(ids):
-        rows = connection.execute(_GROUPS, {"ids": list(some)})
-        members.update({row.id: row.alias_of for row in rows})
-    return members
+    rows = rows_among(connection, _ALIASES, Label.alias_of, ids)
+    return {label_id: label_id for label_id in ids} | {row.id: row.alias_of for row in rows}
 
 
-def competitors(connection: Connection, space_id: int, limit: int) -> list[int]:
-    """Ids of the up to `limit` labels with support images whose name hash is smallest."""
-    return list(connection.scalars(_COMPETITORS, {"space": space_id, "most": limit}))
+def competitors(connection: Connection, space_id: int, limit: int) -> tuple[Int64s, Int64s]:
+    """(k,) ids and name hashes of the up to `limit` labels with support images whose name hash is
+    smallest, by hash, then id."""
+    rows = connection.execute(_COMPETITORS, {"space": space_id, "most": limit}).all()
+    table = np.array([tuple(row) for row in rows], dtype=np.int64).reshape(-1, 2)
+    return table[:, 0], table[:, 1]
+
+
+def changed_competitors(
+    connection: Connection, space_id: int, since: int, limit: int
+) -> tuple[list[int], dict[int, int]] | None:
+    """Ids of the labels that changed after revision `since`, purged ones left out, and id → name
+    hash of those of them that are alive and have support images; None if they are more than
+    `limit`."""
+    values = {"space": space_id, "since": since, "most": limit + 1}
+    rows = connection.execute(_HASHES, values).all()
+    if len(rows) > limit:
+        return None
+    compared = {i: of for i, of, images, removed in rows if images > 0 and removed is None}
+    return [row[0] for row in rows], compared
 
 
 def smallest_name(connection: Connection, label_ids: Sequence[int]) -> int | None:

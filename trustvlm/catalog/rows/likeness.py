@@ -1,12 +1,9 @@
-"""The label that was probably meant by an unknown name: another case, separator, accent, plural, or
-a typing error."""
+"""The label that was probably meant by an unknown name, among the labels of a space."""
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from itertools import islice
 
 from sqlalchemy import Connection, select
@@ -14,15 +11,15 @@ from sqlalchemy import Connection, select
 from trustvlm.catalog.store.bulk import rows_among
 from trustvlm.catalog.store.models import Label
 from trustvlm.catalog.store.names import brief, forms, normal
+from trustvlm.types.messages.meant import likest
 
-__all__ = ["likest", "likest_removed", "not_found_text", "unknown"]
+__all__ = ["likest_removed", "not_found_text", "unknown"]
 
 SCANNED = 10_000
 """Names that are compared one by one; in a larger space only the usual ways to write the name are
 looked up."""
 
 _GUESSED = 3
-_CUTOFF = 0.75
 
 
 def unknown(connection: Connection, space_id: int, names: Iterable[str]) -> dict[str, str | None]:
@@ -73,41 +70,9 @@ def not_found_text(missing: Mapping[str, str | None], space: str, remedy: str = 
     return f"no label {brief(next(iter(missing)))} in space {space!r}{others}{hint}{end}"
 
 
-def likest(name: str, names: Iterable[str]) -> str | None:
-    """The one of `names` that is most like `name`: equal but for writing or plural, else nearly
-    equal."""
-    by_key: dict[str, str] = {}
-    for other in names:
-        by_key.setdefault(_folded(other), other)
-    key = _folded(name)
-    if key in by_key:
-        return by_key[key]
-    stem = _stem(key)
-    if same := sorted(other for folded, other in by_key.items() if _stem(folded) == stem):
-        return same[0]
-    matches = get_close_matches(key, by_key, n=1, cutoff=_CUTOFF)
-    return by_key[matches[0]] if matches else None
-
-
 def _live(connection: Connection, space_id: int, names: Sequence[str]) -> list[str]:
     query = select(Label.name).where(Label.space_id == space_id, Label.removed_revision.is_(None))
-    return [row.name for row in rows_among(connection, query, Label.name, names)]
-
-
-def _folded(name: str) -> str:
-    """Letters and digits alone, without case and accents."""
-    letters = unicodedata.normalize("NFKD", name.casefold())
-    return "".join(c for c in letters if c.isalnum()) or name
-
-
-def _stem(folded: str) -> str:
-    """Without a number in front and without the ending of an English plural."""
-    word = folded.lstrip("0123456789") or folded
-    if word.endswith("ies"):
-        return f"{word[:-3]}y"
-    if word.endswith(("ses", "xes", "zes", "ches", "shes")):
-        return word[:-2]
-    return word[:-1] if word.endswith("s") and not word.endswith("ss") else word
+    return sorted(row.name for row in rows_among(connection, query, Label.name, names))
 
 
 def _spellings(name: str) -> list[str]:

@@ -7,7 +7,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from trustvlm.catalog.rows import calibrations
 from trustvlm.catalog.store.bulk import rows_among, slices
@@ -31,6 +42,7 @@ __all__ = [
     "newest_id",
     "pool",
     "store",
+    "thumbnail",
 ]
 
 _RANDOM_FEEDBACK = and_(Observation.origin == "feedback", Observation.sampling == "random")
@@ -69,6 +81,7 @@ class NewObservation:
     classifier_embedding: Float32s
     verifier_embedding: Float32s | None
     verdict: GivenVerdict | None = None
+    thumbnail: bytes | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,11 +89,14 @@ class Pool:
     """The images that may calibrate.
 
     Attributes:
+        ids: of the observations. pictured: which have a thumbnail.
         hashes: content hashes. truth: names, None for no label. truth_ids: label ids, −1 for no
             label. sources: names or None.
         classifier: (n, d_t). verifier: (n, d_v), or None where they have none.
     """
 
+    ids: list[int]
+    pictured: list[bool]
     hashes: list[bytes]
     truth: list[str | None]
     truth_ids: list[int]
@@ -114,32 +130,51 @@ def store(connection: Connection, space_id: int, observations: Sequence[NewObser
     images that were picked, because they looked wrong, say, must not change the labels of those
     that calibrate. Feedback stays feedback.
     """
-    stored = _stored(connection, space_id, [item.content_hash for item in observations])
-    before = {content for content, _ in stored}
+    hashes = [item.content_hash for item in observations]
+    stored = _stored(connection, space_id, hashes)
     drawn = {content for content, sampling in stored if sampling == "random"}
     chosen = {item.content_hash for item in observations if item.sampling == "chosen"}
-    ids = []
+    rows: dict[tuple[bytes, str], dict[str, Any]] = {}  # an image may come twice
     for item in observations:
         key = item.content_hash, item.sampling
-        number, origin = stored.get(key, (None, item.origin))
-        if number is None:
-            new = _values(item) | _verdict(item) | {"space_id": space_id, "support_id": None}
-            statement = insert(Observation).values(**new, created_at=datetime.now(UTC))
-            number = connection.execute(statement.returning(Observation.id)).scalar_one()
-        else:
-            values = _values(item) | ({} if item.verdict is None else _verdict(item))
-            if "feedback" in (origin, item.origin):
-                values["origin"] = "feedback"
-            connection.execute(update(Observation).where(Observation.id == number).values(**values))
-        stored[key] = number, origin
-        ids.append(number)
-    return Stored(ids, len(before), len(chosen & drawn))
+        earlier, row = stored.get(key), rows.get(key)
+        values = _values(item)
+        if item.verdict is not None or (earlier is None and row is None):
+            values |= _verdict(item)
+        if "feedback" in (earlier and earlier[1], row and row["origin"]):
+            values["origin"] = "feedback"
+        rows[key] = (row or {}) | values
+    now = datetime.now(UTC)
+    constant = {"space_id": space_id, "support_id": None, "created_at": now}
+    if new := [row | constant for key, row in rows.items() if key not in stored]:
+        connection.execute(insert(Observation), new)
+    for with_verdict in (False, True):
+        changed = [
+            row | {"number": stored[key][0]}
+            for key, row in rows.items()
+            if key in stored and (_A_VERDICT in row) == with_verdict
+        ]
+        if changed:
+            columns: dict[str, Any] = {
+                name: bindparam(name) for name in changed[0] if name != "number"
+            }
+            # A picture stays where the image comes again without one.
+            columns["thumbnail"] = func.coalesce(bindparam("thumbnail"), Observation.thumbnail)
+            of_row = update(Observation).where(Observation.id == bindparam("number"))
+            connection.execute(of_row.values(**columns), changed)
+    ids = _stored(connection, space_id, hashes)
+    keys = [(item.content_hash, item.sampling) for item in observations]
+    before = {content for content, _ in stored}
+    return Stored([ids[key][0] for key in keys], len(before), len(chosen & drawn))
+
+
+_A_VERDICT = next(iter(GivenVerdict.__dataclass_fields__))
 
 
 def _values(item: NewObservation) -> dict[str, Any]:
     classifier = pack(item.classifier_embedding)
     verifier = None if item.verifier_embedding is None else pack(item.verifier_embedding)
-    names = ("content_hash", "origin", "sampling", "truth_id", "truth", "source")
+    names = ("content_hash", "origin", "sampling", "truth_id", "truth", "source", "thumbnail")
     return {name: getattr(item, name) for name in names} | {
         "classifier_embedding": classifier,
         "verifier_embedding": verifier,
@@ -189,8 +224,8 @@ def forget_calibration(connection: Connection, space_id: int) -> None:
 def forget_images(
     connection: Connection, support_ids: Sequence[int], contents: Sequence[tuple[int, bytes]]
 ) -> None:
-    """Delete the embeddings of images that are being purged as support images, given by id and by
-    (space id, content hash).
+    """Delete the embeddings and thumbnails of images that are being purged as support images, given
+    by id and by (space id, content hash).
 
     Their labels and verdicts stay as evidence about the promise of a calibration. Images that are
     still, or again, support images stay too.
@@ -214,20 +249,36 @@ def _forget(connection: Connection, which: ColumnElement[bool]) -> None:
     """Calibration images are nothing but their embeddings; of feedback the verdict and the truth
     stay."""
     connection.execute(delete(Observation).where(which, Observation.origin == "calibration"))
-    blank: dict[str, Any] = dict.fromkeys(("support_id", "source", "verifier_embedding"))
+    blank: dict[str, Any] = dict.fromkeys(
+        ("support_id", "source", "verifier_embedding", "thumbnail")
+    )
     blank |= {"classifier_embedding": b"", "checksum": checksum(b"")}
     connection.execute(update(Observation).where(which).values(**blank))
 
 
-def pool(connection: Connection, space_id: int, classifier_dim: int, verifier_dim: int) -> Pool:
-    """Everything that may calibrate, in order of time: images of the last calibrate call, and
-    feedback that was drawn at random and did not become a support image.
+_OF_POOL = (
+    Observation.id, Observation.checksum, Observation.content_hash, Observation.truth,
+    Observation.truth_id, Observation.source, Observation.classifier_embedding,
+    Observation.verifier_embedding,
+)  # fmt: skip
+
+
+def pool(
+    connection: Connection,
+    space_id: int,
+    classifier_dim: int,
+    verifier_dim: int,
+    newest: int | None = None,
+) -> Pool:
+    """Everything that may calibrate, or the `newest` of it, in order of time: images of the last
+    calibrate call, and feedback that was drawn at random and did not become a support image.
 
     Raises:
         Damaged: an embedding does not match its checksum.
     """
-    query = select(Observation).where(Observation.space_id == space_id, *_USABLE)
-    rows = connection.execute(query.order_by(Observation.id)).all()
+    pictured = func.length(Observation.thumbnail).label("pictured")
+    query = select(*_OF_POOL, pictured).where(Observation.space_id == space_id, *_USABLE)
+    rows = connection.execute(query.order_by(Observation.id.desc()).limit(newest)).all()[::-1]
     verify_checksums(
         "observation",
         [(r.id, r.checksum, (r.classifier_embedding, r.verifier_embedding)) for r in rows],
@@ -235,6 +286,8 @@ def pool(connection: Connection, space_id: int, classifier_dim: int, verifier_di
     verifier = [r.verifier_embedding for r in rows if r.verifier_embedding is not None]
     complete = verifier and len(verifier) == len(rows)
     return Pool(
+        ids=[row.id for row in rows],
+        pictured=[bool(row.pictured) for row in rows],
         hashes=[row.content_hash for row in rows],
         truth=[row.truth for row in rows],
         truth_ids=[-1 if row.truth_id is None else row.truth_id for row in rows],
@@ -257,6 +310,13 @@ def counts(connection: Connection, space_id: int) -> ObservationCounts:
         chosen=count(Observation.origin == "feedback", Observation.sampling == "chosen"),
         usable=count(*_USABLE),
     )
+
+
+def thumbnail(connection: Connection, space_id: int, observation_id: int) -> bytes | None:
+    """The JPEG thumbnail of an observation of the space; None where it has none, or is not
+    there."""
+    of_space = (Observation.space_id == space_id, Observation.id == observation_id)
+    return connection.scalar(select(Observation.thumbnail).where(*of_space))
 
 
 def newest_id(connection: Connection, space_id: int) -> int:

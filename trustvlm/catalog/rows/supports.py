@@ -22,7 +22,6 @@ __all__ = [
     "NewSupport",
     "SupportChange",
     "as_of",
-    "at_most",
     "changed",
     "count",
     "details",
@@ -59,16 +58,25 @@ _VECTORS = select(
 )
 
 # Made once: see trustvlm.catalog.rows.labels.
+_OF_SPACE = Support.space_id == bindparam("space")
+_CHANGED = (
+    select(Support.id, Support.checksum, Support.embedding, Support.classifier_embedding)
+    .add_columns(Support.removed_revision)
+    .where(_OF_SPACE, Support.revision > bindparam("since"))
+    .order_by(Support.revision, Support.id)  # as the index of revisions has them
+)
 _INSERTED = select(Support.label_id, Support.content_hash, Support.id).where(
-    Support.space_id == bindparam("space"),
-    Support.revision == bindparam("at"),
-    Support.created_revision == bindparam("at"),
+    _OF_SPACE, Support.revision == bindparam("at"), Support.created_revision == bindparam("at")
 )
 _HASHES = select(Support.label_id, Support.content_hash).where(
     Support.label_id.in_(bindparam("ids", expanding=True)), _LIVE
 )
-_SMALLEST_CONTENT = select(func.min(Support.content_hash)).where(
-    Support.label_id.in_(bindparam("ids", expanding=True)), _LIVE
+# Not min(): not every database has one of bytes.
+_SMALLEST_CONTENT = (
+    select(Support.content_hash)
+    .where(Support.label_id.in_(bindparam("ids", expanding=True)), _LIVE)
+    .order_by(Support.content_hash)
+    .limit(1)
 )
 
 
@@ -139,26 +147,28 @@ def hashes(connection: Connection, label_ids: Sequence[int]) -> set[tuple[int, b
 def ids_of_hashes(
     connection: Connection, space_id: int, contents: Sequence[bytes]
 ) -> dict[bytes, int]:
-    """Content hash → id of a live support image of the space with that content."""
-    query = select(Support.content_hash, Support.id).where(Support.space_id == space_id, _LIVE)
-    rows = rows_among(connection, query, Support.content_hash, contents)
+    """Content hash → id of the newest live support image of the space with that content."""
+    of_space = select(Support.id, Support.content_hash).where(Support.space_id == space_id, _LIVE)
+    rows = sorted(rows_among(connection, of_space, Support.content_hash, contents))
     return {row.content_hash: row.id for row in rows}
 
 
 def embeddings(
-    connection: Connection, label_ids: Sequence[int], dim: int
+    connection: Connection, label_ids: Sequence[int], dim: int, *, classifier: bool = False
 ) -> tuple[Int64s, list[bytes], Float32s]:
     """(label ids, content hashes, raw embeddings) of the live support images of these labels, per
-    label in hash order.
+    label in hash order. With `classifier`, classifier embeddings of those that have one.
 
     Images of a label's aliases are the label's; one that two of them share counts once.
     """
     canonical_ids = groups(connection, label_ids)
-    query = _VECTORS.where(_LIVE).order_by(Support.label_id, Support.content_hash)
-    blobs: dict[tuple[int, bytes], bytes] = {}
-    for ids in slices(list(canonical_ids)):
-        for row in _verified(connection.execute(query.where(Support.label_id.in_(ids))).all()):
-            blobs[canonical_ids[row.label_id], row.content_hash] = row.embedding
+    column = "classifier_embedding" if classifier else "embedding"
+    rows = rows_among(connection, _VECTORS.where(_LIVE), Support.label_id, list(canonical_ids))
+    blobs = {
+        (canonical_ids[row.label_id], row.content_hash): blob
+        for row in _verified(list(rows))
+        if (blob := getattr(row, column)) is not None
+    }
     keys = sorted(blobs)
     owners = np.array([label_id for label_id, _ in keys], dtype=np.int64)
     return owners, [content for _, content in keys], unpack([blobs[key] for key in keys], dim)
@@ -331,25 +341,19 @@ def changed(
     batch: int = 4096,
     checked: bool = True,
 ) -> Iterator[SupportChange]:
-    """The support images whose row changed after revision `since`, in batches.
+    """The support images whose row changed after revision `since`, by revision and id, in batches.
 
     With `classifier`, their classifier embeddings; images that have none are left out. Unless
     `checked`, embeddings may be damaged, and those of another length are left out: good enough to
     find what is then read checked.
     """
-    query = select(
-        Support.id,
-        Support.checksum,
-        Support.embedding,
-        Support.classifier_embedding,
-        Support.removed_revision,
-    ).where(Support.space_id == space_id, Support.revision > since)
+    query = _CHANGED
     if classifier:
         query = query.where(Support.classifier_embedding.is_not(None))
     if since == 0:
         query = query.where(_LIVE)
-    results = connection.execution_options(yield_per=batch).execute(query.order_by(Support.id))
-    for rows in results.partitions():
+    values = {"space": space_id, "since": since}
+    for rows in connection.execution_options(yield_per=batch).execute(query, values).partitions():
         alive: Sequence[Any] = [row for row in rows if row.removed_revision is None]
         if checked:
             _verified(alive)
@@ -367,12 +371,6 @@ def count(connection: Connection, space_id: int, *, classifier: bool = False) ->
     if classifier:
         query = query.where(Support.classifier_embedding.is_not(None))
     return connection.scalar(query) or 0
-
-
-def at_most(connection: Connection, space_id: int, limit: int) -> bool:
-    """Whether a space has at most `limit` live support images."""
-    beyond = select(Support.id).where(Support.space_id == space_id, _LIVE).limit(1).offset(limit)
-    return connection.scalar(beyond) is None
 
 
 def details(connection: Connection, ids: Sequence[int]) -> dict[int, tuple[str, str | None]]:

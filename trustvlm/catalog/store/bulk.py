@@ -14,10 +14,12 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Row, Select, SQLColumnExpression, Table, insert
 from sqlalchemy.engine import Dialect
 
+from trustvlm.catalog.store.backends.database import database_of
 from trustvlm.catalog.store.models import Base
 
-__all__ = ["insert_rows", "rows_among", "slices"]
+__all__ = ["insert_rows", "rows_among", "slices", "table_of"]
 
+_MANY = 50  # rows from which on a database's own way pays
 _IN_CHUNK = 500  # values per IN (…): far below every database's limit on bound variables
 
 T = TypeVar("T")
@@ -36,8 +38,9 @@ def rows_among(
     values: Sequence[Any],
 ) -> Iterator[Row[*tuple[Any, ...]]]:
     """The rows of `query` that have one of `values` in `column`."""
+    among = database_of(connection).among
     for some in slices(values):
-        yield from connection.execute(query.where(column.in_(some)))
+        yield from connection.execute(query.where(among(column, some)))
 
 
 def insert_rows(connection: Connection, model: type[Base], rows: Sequence[dict[str, Any]]) -> None:
@@ -46,6 +49,11 @@ def insert_rows(connection: Connection, model: type[Base], rows: Sequence[dict[s
     if not rows:
         return
     columns = tuple(rows[0])
+    insert_many = database_of(connection).insert_many
+    if insert_many is not None and len(rows) >= _MANY:
+        values = ([row[column] for column in columns] for row in rows)
+        insert_many(connection, table_of(model), columns, values)
+        return
     statement, order = _compiled(connection.dialect, model, columns)
     if order is None:
         connection.exec_driver_sql(statement, list(rows))
@@ -60,7 +68,12 @@ def _compiled(
     dialect: Dialect, model: type[Base], columns: tuple[str, ...]
 ) -> tuple[str, tuple[str, ...] | None]:
     """The statement, and the order of its parameters where the driver takes them by position."""
+    compiled = insert(table_of(model)).compile(dialect=dialect, column_keys=list(columns))
+    return str(compiled), None if compiled.positiontup is None else tuple(compiled.positiontup)
+
+
+def table_of(model: type[Base]) -> Table:
+    """The table that a class stands for."""
     table = model.__table__
     assert isinstance(table, Table)
-    compiled = insert(table).compile(dialect=dialect, column_keys=list(columns))
-    return str(compiled), None if compiled.positiontup is None else tuple(compiled.positiontup)
+    return table

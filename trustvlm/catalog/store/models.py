@@ -9,7 +9,7 @@ earlier revision can be read back until a purge.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import (
     JSON,
@@ -28,6 +28,8 @@ from sqlalchemy import (
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
+
+from trustvlm.catalog.store.columns import StoredText
 
 __all__ = [
     "PURGING",
@@ -80,6 +82,7 @@ class UTCDateTime(TypeDecorator[datetime]):
 
 
 class Base(DeclarativeBase):
+    type_annotation_map: ClassVar = {str: StoredText}
     metadata = MetaData(
         naming_convention={
             "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -337,3 +340,5 @@ class Observation(Base):
     calibration_id: Mapped[int | None] = mapped_column(BigInteger)
     revision: Mapped[int | None] = mapped_column(BigInteger)
     """The verdict that was given when the feedback came."""
+    thumbnail: Mapped[bytes | None] = mapped_column(LargeBinary)
+    """A small JPEG of it. The last column: reading the others reads nothing of it."""

@@ -1,20 +1,19 @@
 """Creates and upgrades the tables. Alembic, over migrations/, is the only creator of tables, in
-tests too."""
+tests too.
+
+Importing Alembic takes a quarter of a second, so it is imported where it has work to do: each file
+of migrations/versions begins with its revision, and so opening a catalog needs only their names.
+"""
 
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import IntegrityError
 
-from trustvlm.catalog.store import server_models, upkeep_models  # noqa: F401 (tables of the schema)
+from trustvlm.catalog.store import review_models, server_models, upkeep_models  # noqa: F401
+from trustvlm.catalog.store.backends.database import database_of
 from trustvlm.catalog.store.models import Base
 from trustvlm.errors import Damaged, SchemaMismatch
 from trustvlm.system.resources import folder
@@ -27,14 +26,15 @@ _ALEMBIC = threading.Lock()
 
 def head() -> str:
     """The newest schema revision that this program knows."""
-    revision = ScriptDirectory.from_config(_config()).get_current_head()
-    assert revision is not None
-    return revision
+    return _revisions()[-1]
 
 
 def current(connection: Connection) -> str | None:
     """The catalog's schema revision; None for a file without tables."""
-    return MigrationContext.configure(connection).get_current_revision()
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return revision
 
 
 def upgrade(connection: Connection) -> None:
@@ -46,17 +46,24 @@ def upgrade(connection: Connection) -> None:
     refuse_newer(current(connection))
     if current(connection) is None and (foreign := inspect(connection).get_table_names()):
         raise SchemaMismatch(
-            f"the file holds the tables of something else ({', '.join(foreign[:5])}); choose "
-            f"another home"
+            f"there are tables of something else ({', '.join(foreign[:5])}); choose another "
+            f"home or schema"
         )
-    config = _config()
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(folder("migrations")).replace("%", "%%"))
     config.attributes["connection"] = connection
     with _ALEMBIC:
         command.upgrade(config, "head")
+    if (finish := database_of(connection).after_upgrade) is not None:
+        finish(connection)
 
 
-def check(connection: Connection, home: Path) -> None:
-    """Make sure that this program and the catalog mean the same tables.
+def check(connection: Connection, remedy: str) -> None:
+    """Make sure that this program and the catalog mean the same tables. `remedy` is the command
+    that upgrades an older catalog.
 
     Raises:
         SchemaMismatch: older (the message names the command that upgrades it) or newer.
@@ -66,13 +73,14 @@ def check(connection: Connection, home: Path) -> None:
     if revision != head():
         raise SchemaMismatch(
             f"the catalog has schema {revision or 'none'}, this program needs {head()}; run "
-            f"'trustvlm --home {home} db upgrade'"
+            f"'{remedy}'"
         )
 
 
 def drift(connection: Connection) -> list[str]:
     """Where tables, columns or indexes are not what this program's models say."""
     from alembic.autogenerate import compare_metadata
+    from alembic.runtime.migration import MigrationContext
 
     context = MigrationContext.configure(connection, opts={"compare_type": True})
     differences = []
@@ -105,18 +113,14 @@ def refuse_newer(revision: str | None) -> None:
     Raises:
         SchemaMismatch: it does not.
     """
-    if revision is None:
-        return
-    try:
-        ScriptDirectory.from_config(_config()).get_revision(revision)
-    except CommandError as error:
+    if revision is not None and revision not in _revisions():
         raise SchemaMismatch(
             f"the catalog has schema {revision}, which is newer than this program's {head()}; "
             f"upgrade trustvlm"
-        ) from error
+        )
 
 
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(folder("migrations")).replace("%", "%%"))
-    return config
+def _revisions() -> list[str]:
+    """The schema revisions that this program knows, oldest first."""
+    files = (folder("migrations") / "versions").glob("[0-9]*_*.py")
+    return sorted(file.name.partition("_")[0] for file in files)

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, Index, LargeBinary, String
 from sqlalchemy.orm import Mapped, mapped_column
 
+from trustvlm.catalog.store.columns import StoredText
 from trustvlm.catalog.store.models import Base, UTCDateTime
 
 __all__ = ["ApiKey", "IdempotentCall", "JobRow"]
@@ -19,7 +20,7 @@ class ApiKey(Base):
 
     __tablename__ = "api_keys"
 
-    id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    id: Mapped[str] = mapped_column(StoredText(16), primary_key=True)
     secret_hash: Mapped[bytes] = mapped_column(LargeBinary)
     scope: Mapped[str] = mapped_column(String(8))
     """"read", "write" or "admin"; each may do what the one before may."""
@@ -41,12 +42,12 @@ class IdempotentCall(Base):
     __tablename__ = "idempotent_calls"
     __table_args__ = (Index("ix_idempotent_calls_created_at", "created_at"),)
 
-    owner: Mapped[str] = mapped_column(String(16), primary_key=True)
+    owner: Mapped[str] = mapped_column(StoredText(16), primary_key=True)
     """Id of the API key; empty without one."""
-    key: Mapped[str] = mapped_column(String(200), primary_key=True)
+    key: Mapped[str] = mapped_column(StoredText(200), primary_key=True)
     request: Mapped[bytes] = mapped_column(LargeBinary(32))
     """SHA-256 of method, path and body: the same key with another request is a mistake."""
-    worker: Mapped[str] = mapped_column(String(36))
+    worker: Mapped[str] = mapped_column(StoredText(36))
     """Who is at it, or was."""
     status: Mapped[int | None]
     body: Mapped[bytes | None] = mapped_column(LargeBinary)
@@ -60,11 +61,11 @@ class JobRow(Base):
     __tablename__ = "jobs"
     __table_args__ = (Index("ix_jobs_created_at", "created_at"),)
 
-    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    id: Mapped[str] = mapped_column(StoredText(36), primary_key=True)
     kind: Mapped[str] = mapped_column(String(12))
     space: Mapped[str]
-    owner: Mapped[str] = mapped_column(String(16))
-    worker: Mapped[str] = mapped_column(String(36))
+    owner: Mapped[str] = mapped_column(StoredText(16))
+    worker: Mapped[str] = mapped_column(StoredText(36))
     state: Mapped[str] = mapped_column(String(12))
     """"queued", "running", "done", "failed", "cancelled" or "interrupted"."""
     phase: Mapped[str]

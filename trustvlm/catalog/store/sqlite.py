@@ -12,29 +12,23 @@ import errno
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import ColumnElement, Connection, Engine, SQLColumnExpression, create_engine, event
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool, QueuePool
 
+from trustvlm.catalog.store.backends.database import CHANGE, DATABASE, Database, Upkeep
+from trustvlm.catalog.store.columns import json_text
 from trustvlm.errors import Busy, Damaged, InvalidInput, ReadOnly, TrustVLMError, Unavailable
 
-__all__ = [
-    "BUSY_TIMEOUT_S",
-    "broken_references",
-    "indexes",
-    "make_engine",
-    "problems",
-    "rebuild_index",
-    "translated",
-]
+__all__ = ["BUSY_TIMEOUT_S", "make_engine", "translated"]
 
 BUSY_TIMEOUT_S = 30.0
 POOL_SIZE = 64
@@ -59,8 +53,8 @@ _UNAVAILABLE = ("database or disk is full", "disk i/o error", "unable to open da
 
 
 def make_engine(path: Path, *, read_only: bool) -> Engine:
-    """An engine over the SQLite file `path`; connections begin transactions as their `write` option
-    says."""
+    """An engine over the SQLite file `path`; connections begin transactions as their option
+    :data:`~trustvlm.catalog.store.backends.database.CHANGE` says."""
 
     unwritable = read_only and not os.access(path.parent, os.W_OK)
 
@@ -94,13 +88,17 @@ def make_engine(path: Path, *, read_only: bool) -> Engine:
         cursor.close()
         return connection
 
-    if unwritable:
-        # An immutable connection never looks at the file again, but its owner may write: a new one
-        # for each transaction.
-        engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
-    else:
+    # An immutable connection never looks at the file again, but its owner may write: a new one for
+    # each transaction.
+    pool: dict[str, Any] = {"poolclass": NullPool}
+    if not unwritable:
         sizes = {"pool_size": 8, "max_overflow": POOL_SIZE - 8, "pool_timeout": BUSY_TIMEOUT_S}
-        engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool, **sizes)
+        pool = {"poolclass": QueuePool} | sizes
+    upkeep = Upkeep(problems, broken_references, indexes, rebuild_index)
+    options = {DATABASE: Database("SQLite", upkeep, _last_ids, _set_last_ids, _among)}
+    engine = create_engine(
+        "sqlite://", creator=connect, json_serializer=json_text, execution_options=options, **pool
+    )
     event.listen(engine, "begin", _begin)
     event.listen(engine, "invalidate", _give_up)
     return engine
@@ -121,7 +119,7 @@ def _enter_wal(cursor: sqlite3.Cursor) -> None:
 
 
 def _begin(connection: Connection) -> None:
-    write = connection.get_execution_options().get("write", False)
+    write = CHANGE in connection.get_execution_options()
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
@@ -217,3 +215,22 @@ def rebuild_index(connection: Connection, name: str) -> None:
         connection.exec_driver_sql(f'REINDEX "{quoted}"')
     except IntegrityError:
         connection.exec_driver_sql(f'DROP INDEX "{quoted}"')
+
+
+def _last_ids(connection: Connection, tables: Sequence[str]) -> dict[str, int]:
+    rows = connection.exec_driver_sql("SELECT name, seq FROM sqlite_sequence")
+    last: dict[str, int] = {name: number for name, number in rows}
+    return {table: last.get(table, 0) for table in tables}
+
+
+def _set_last_ids(connection: Connection, ids: Mapping[str, int]) -> None:
+    for table, last in ids.items():
+        if not last:
+            continue
+        connection.exec_driver_sql("DELETE FROM sqlite_sequence WHERE name = ?", (table,))
+        insert = "INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)"
+        connection.exec_driver_sql(insert, (table, last))
+
+
+def _among(column: SQLColumnExpression[Any], values: Sequence[Any]) -> ColumnElement[bool]:
+    return column.in_(values)

@@ -27,7 +27,7 @@ class Quarantine(Base):
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     kind: Mapped[str] = mapped_column(String(12))
-    """"label", "support", "thumbnail", "observation", "calibration" or "change"."""
+    """"label", "support", "thumbnail", "observation", "review", "calibration" or "change"."""
     row_id: Mapped[int] = mapped_column(BigInteger)
     space_id: Mapped[int | None] = mapped_column(BigInteger)
     label_id: Mapped[int | None] = mapped_column(BigInteger)

@@ -24,6 +24,8 @@ from urllib.parse import quote
 from sqlalchemy import Connection, create_engine, func, insert, select, text, update
 
 from trustvlm.catalog.store import schema
+from trustvlm.catalog.store.backends.database import CHANGE
+from trustvlm.catalog.store.location import Location
 from trustvlm.catalog.store.models import CatalogState, Label, Space, Support
 from trustvlm.catalog.store.sqlite import make_engine, translated
 from trustvlm.errors import Busy, Damaged, Unavailable
@@ -32,17 +34,15 @@ from trustvlm.types.backups import CatalogFacts, SpaceFacts
 
 __all__ = ["copy_catalog", "facts", "facts_of", "renew_epoch", "renew_epoch_of", "unused"]
 
-PAGES = 1_024  # 16 MiB between two calls of `progress`
-
 
 def copy_catalog(
-    source: Path, target: Path, progress: Callable[[int, int], None] | None = None
+    source: Path, target: Path, pages: int, progress: Callable[[int, int], None] | None = None
 ) -> None:
     """Copy the catalog `source`, as it is at one moment, to the new file `target`, which is on disk
     when this returns.
 
     Args:
-        progress: called with (bytes done, bytes in all).
+        progress: called with (bytes done, bytes in all) after each `pages` pages.
 
     Raises:
         Damaged, Busy, Unavailable: the source cannot be read, or the target not be written.
@@ -67,7 +67,7 @@ def copy_catalog(
             driver = connection.connection.driver_connection
             assert driver is not None
             try:
-                driver.backup(copy, pages=PAGES, progress=report, sleep=0)
+                driver.backup(copy, pages=pages, progress=report, sleep=0)
             except sqlite3.OperationalError as error:
                 if "malformed" in str(error):
                     raise
@@ -109,7 +109,7 @@ def facts(path: Path) -> CatalogFacts:
         if check != "ok":
             raise Damaged(
                 f"{path} is not a sound SQLite file ({check.splitlines()[-1]:.200}); see "
-                f"'trustvlm verify'"
+                f"'trustvlm verify --all'"
             )
         others = (
             "SELECT type || ' ' || name FROM sqlite_master WHERE type NOT IN ('table', 'index')"
@@ -119,7 +119,7 @@ def facts(path: Path) -> CatalogFacts:
         return facts_of(connection, path)
 
 
-def facts_of(connection: Connection, path: Path) -> CatalogFacts:
+def facts_of(connection: Connection, place: Location | Path) -> CatalogFacts:
     """What a catalog is, without a check of its structure.
 
     Raises:
@@ -127,11 +127,11 @@ def facts_of(connection: Connection, path: Path) -> CatalogFacts:
     """
     revision = schema.current(connection)
     if revision is None:
-        raise Damaged(f"{path} is no catalog of trustvlm: it has no schema")
+        raise Damaged(f"{place} is no catalog of trustvlm: it has no schema")
     schema.refuse_newer(revision)
     epoch = connection.scalar(select(CatalogState.epoch))
     if epoch is None:
-        raise Damaged(f"{path} has lost its epoch; restore a backup")
+        raise Damaged(f"{place} has lost its epoch; restore a backup")
     # Both are counted in an index that holds no vectors.
     labels = _live_counts(connection, Label, Label.name)
     supports = _live_counts(connection, Support, Support.content_hash)
@@ -166,7 +166,7 @@ def renew_epoch_of(path: Path) -> None:
     try:
         with (
             translated(path),
-            engine.connect().execution_options(write=True) as connection,
+            engine.connect().execution_options(**{CHANGE: "repair"}) as connection,
             connection.begin(),
         ):
             renew_epoch(connection)

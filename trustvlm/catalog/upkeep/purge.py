@@ -20,6 +20,7 @@ from sqlalchemy import (
 )
 
 from trustvlm.catalog.rows import observations, originals
+from trustvlm.catalog.rows.review import items
 from trustvlm.catalog.store.models import (
     PURGING,
     CalibrationRow,
@@ -31,6 +32,7 @@ from trustvlm.catalog.store.models import (
     Support,
     Thumbnail,
 )
+from trustvlm.catalog.store.review_models import ReviewRow, ReviewState
 from trustvlm.catalog.store.upkeep_models import Quarantine
 from trustvlm.catalog.upkeep import quarantine, reembed_runs
 
@@ -64,10 +66,13 @@ def anything(connection: Connection, before: datetime, *, quarantined: bool = Fa
 
 
 def purge_supports(
-    connection: Connection, before: datetime, label_id: int | None = None
+    connection: Connection,
+    before: datetime,
+    label_id: int | None = None,
+    space_id: int | None = None,
 ) -> list[int]:
-    """Delete up to :data:`CHUNK_ROWS` support images removed before `before`, with all that was
-    made of their pictures; the space of each."""
+    """Delete up to :data:`CHUNK_ROWS` support images removed before `before` (of a label or a
+    space), with all that was made of their pictures; the space of each."""
     columns = (
         Support.id, Support.space_id, Support.label_id, Support.content_hash,
         Support.created_revision, Support.revision,
@@ -75,11 +80,14 @@ def purge_supports(
     query = select(*columns).where(Support.removed_at <= before)
     if label_id is not None:
         query = query.where(Support.label_id == label_id)
+    if space_id is not None:
+        query = query.where(Support.space_id == space_id)
     rows = connection.execute(query.limit(CHUNK_ROWS)).all()
     ids, contents = [row.id for row in rows], [(row.space_id, row.content_hash) for row in rows]
     _log(connection, "support", rows)
     _delete_supports(connection, ids)
     observations.forget_images(connection, ids, contents)
+    items.forget_images(connection, ids, contents)
     for space_id in {space_id for space_id, _ in contents}:
         hashes = [content for of, content in contents if of == space_id]
         copies = and_(Quarantine.space_id == space_id, Quarantine.content_hash.in_(hashes))
@@ -94,16 +102,21 @@ def _delete_supports(connection: Connection, ids: Sequence[int]) -> None:
 
 
 def purge_labels(
-    connection: Connection, before: datetime, label_id: int | None = None
+    connection: Connection,
+    before: datetime,
+    label_id: int | None = None,
+    space_id: int | None = None,
 ) -> list[int]:
-    """Delete up to :data:`CHUNK_ROWS` labels removed before `before` that have no support image
-    left; the space of each."""
+    """Delete up to :data:`CHUNK_ROWS` labels removed before `before` (one, or those of a space)
+    that have no support image left; the space of each."""
     has_supports = select(Support.id).where(Support.label_id == Label.id).exists()
     columns = (Label.id, Label.space_id, Label.id.label("label_id"))
     query = select(*columns, Label.created_revision, Label.revision)
     query = query.where(Label.removed_at <= before, ~has_supports)
     if label_id is not None:
         query = query.where(Label.id == label_id)
+    if space_id is not None:
+        query = query.where(Label.space_id == space_id)
     rows = connection.execute(query.limit(CHUNK_ROWS)).all()
     ids = [row.id for row in rows]
     _log(connection, "label", rows)
@@ -134,7 +147,7 @@ def purge_of_space(connection: Connection, space_id: int) -> list[int]:
     space = (Space.id == space_id, Space.removed_at.is_not(None))
     if not connection.execute(update(Space).where(*space).values(removed_at=PURGING)).rowcount:
         return []
-    for table in (Support, Label, Observation):
+    for table in (Support, Label, Observation, ReviewRow):
         some = select(table.id).where(table.space_id == space_id).limit(CHUNK_ROWS)
         if not (ids := list(connection.scalars(some))):
             continue
@@ -147,7 +160,7 @@ def purge_of_space(connection: Connection, space_id: int) -> list[int]:
         return [space_id] * number
     if reembed_runs.forget_some(connection, space_id, CHUNK_ROWS):
         return [space_id]
-    for rest in (Change, Fit, CalibrationRow):
+    for rest in (Change, Fit, CalibrationRow, ReviewState):
         connection.execute(delete(rest).where(rest.space_id == space_id))
     connection.execute(delete(Space).where(Space.id == space_id))
     return [space_id]

@@ -26,6 +26,7 @@ _BLOBS = {
     "support": ("embedding", "classifier_embedding"),
     "thumbnail": ("jpeg", ""),
     "observation": ("classifier_embedding", "verifier_embedding"),
+    "review": ("classifier_embedding", "verifier_embedding"),
 }
 
 
@@ -50,17 +51,12 @@ def move(
     if kind == "support":
         for picture in stored_rows.by_ids(connection, "thumbnail", [key]):
             move(connection, "thumbnail", picture, f"of support image {key}: {reason}", space_id)
-        promoted = update(Observation).where(Observation.support_id == key)
-        connection.execute(promoted.values(support_id=None))
-        # A label that was removed together with the image can be restored without it.
-        together = (Label.id == row.get("label_id"), Label.support_count > 0)
-        removed = Label.removed_revision == row.get("removed_revision")
-        fewer = {"support_count": Label.support_count - 1}
-        connection.execute(update(Label).where(*together, removed).values(**fewer))
+        _let_go(connection, key, row)
     if kind == "thumbnail":
         owner = next(iter(stored_rows.by_ids(connection, "support", [key])), row)
     first, second = _BLOBS.get(kind, ("", ""))
-    left_out = (first, second, "prototype")  # prototypes are derived from support images
+    # Prototypes are derived from support images; a review item can be judged without its picture.
+    left_out = (first, second, "prototype", *(["thumbnail"] if kind == "review" else []))
     content = {name: _json(value) for name, value in row.items() if name not in left_out}
     if isinstance(row, Unreadable):
         reason = f"{reason}; nothing but its number could be read"
@@ -80,6 +76,17 @@ def move(
         }  # fmt: skip
         connection.execute(insert(Change).values(**change))
     stored_rows.delete_row(connection, kind, key)
+
+
+def _let_go(connection: Connection, support_id: int, row: StoredRow) -> None:
+    """Take a support image out of the rows that count or name it."""
+    promoted = update(Observation).where(Observation.support_id == support_id)
+    connection.execute(promoted.values(support_id=None))
+    # A label that was removed together with the image can be restored without it.
+    together = (Label.id == row.get("label_id"), Label.support_count > 0)
+    removed = Label.removed_revision == row.get("removed_revision")
+    fewer = {"support_count": Label.support_count - 1}
+    connection.execute(update(Label).where(*together, removed).values(**fewer))
 
 
 def count(connection: Connection, space_id: int | None = None) -> int:

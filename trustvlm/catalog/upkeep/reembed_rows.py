@@ -182,7 +182,7 @@ def copy_observations(
         connection.execute(insert(Observation), fresh)
 
 
-_COPIED = ("content_hash", "origin", "sampling", "truth", "source", "created_at")
+_COPIED = ("content_hash", "origin", "sampling", "truth", "source", "created_at", "thumbnail")
 
 
 def renew_observations(connection: Connection, job: ReembedRecord) -> None:

@@ -21,7 +21,6 @@ from sqlalchemy import (
     LargeBinary,
     Select,
     String,
-    cast,
     delete,
     func,
     literal,
@@ -34,6 +33,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.types import NullType, TypeDecorator
 
 from trustvlm.catalog.store.bulk import slices
+from trustvlm.catalog.store.columns import as_bytes
 from trustvlm.catalog.store.models import (
     Base,
     CalibrationRow,
@@ -45,6 +45,7 @@ from trustvlm.catalog.store.models import (
     Support,
     Thumbnail,
 )
+from trustvlm.catalog.store.review_models import ReviewRow
 from trustvlm.catalog.store.upkeep_models import Quarantine
 from trustvlm.catalog.store.vectors import checksum
 
@@ -74,6 +75,7 @@ KINDS: Mapping[str, type[Base]] = {
     "support": Support,
     "thumbnail": Thumbnail,
     "observation": Observation,
+    "review": ReviewRow,
     "calibration": CalibrationRow,
     "fit": Fit,
     "change": Change,
@@ -249,5 +251,5 @@ def _plain_type(column: Any) -> Any:
 
 def _as_stored(column: Any) -> Any:
     if isinstance(_plain_type(column), String | JSON | DateTime):
-        return cast(column, LargeBinary).label(column.name)
+        return as_bytes(column).label(column.name)
     return type_coerce(column, NullType()).label(column.name)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from trustvlm.cli.commands.options import FORMAT, SPACE, flag, json_flag, number
+from trustvlm.cli.completion import rules
 from trustvlm.cli.printing.formats import Column, as_json, details, row_writer
+from trustvlm.cli.reading.bounds import Choice
+from trustvlm.cli.reading.hold_out import hold_out_options
 from trustvlm.cli.reading.labelled import LabelledOptions, labelled_options
 from trustvlm.cli.session import Session
 from trustvlm.errors import NotFound
+from trustvlm.types.messages.commands import suggested
+from trustvlm.types.tables.probability import percent, promise
 
 if TYPE_CHECKING:
+    from trustvlm.reading.hold_out import HoldOut
     from trustvlm.service import TrustService
     from trustvlm.types.calibration import Calibration
 
@@ -32,7 +39,7 @@ CALIBRATIONS = [
     ),
     Column("max risk", "max_risk", right=True, rank=1, form="g"),
     Column("confidence", "confidence", right=True, rank=4, form="g"),
-    Column("coverage", lambda row: f"{100 * row['coverage']:.1f} %", right=True),
+    Column("coverage", lambda row: percent(row["coverage"]), right=True),
     Column("images", "images", right=True, rank=5),
     Column("state", "state", lambda row: "red" if row["failed"] else ""),
 ]
@@ -59,24 +66,40 @@ def _params(params: dict[str, float | None]) -> str:
 @click.command()
 @SPACE
 @labelled_options
-@number("--max-risk", default=0.05, help="At most this share of what is accepted is wrong.")
+@hold_out_options(
+    "Calibrate only on this share of the images of each label, those that 'trustvlm register' "
+    "leaves out with the same option."
+)
+@number("--max-risk", default=0.05, help="At most this share of accepted answers may be wrong.")
 @number(
     "--confidence", default=0.9, help="Confidence of that promise, over the draw of the images."
 )
 @click.option(
     "--rule",
-    default="auto",
-    help="auto: compare the rules that keep the classifier's labels, and their parameters; "
-    "or one rule by name.",
+    shell_complete=rules,
+    help="A rule by name; auto: compare the rules that keep the classifier's labels, and their "
+    "parameters, with a third of the images. Not given: the default rule, or auto where no "
+    "verifier embeddings are given.",
 )
 @flag(
     "--may-correct",
-    help="Allow rules that correct the classifier's labels (trustvlm_star, posterior_star); "
-    "corrected verdicts say so.",
+    help="Allow rules that correct the classifier's labels (trustvlm_star, posterior_star, "
+    "lda_star); corrected verdicts say so.",
+)
+@number(
+    "--threshold",
+    help="A threshold of your own on the trust of --rule: it is proved, or refused with the "
+    "reason. Not given: the calibration chooses one.",
+)
+@click.option(
+    "--procedure",
+    type=click.Choice(["ranks", "split"]),
+    help="ranks: prove the threshold with all images. split: choose the rule's parameters with a "
+    "third, prove with the rest. Not given: split with --rule auto, else ranks.",
 )
 @click.option(
     "--on-stale",
-    type=click.Choice(["auto", "flag", "abstain"]),
+    type=Choice(["auto", "flag", "abstain"]),
     default="auto",
     help="What to do once the space has changed. flag: keep accepting and mark verdicts as "
     "stale. abstain: accept nothing. auto: abstain if one of the calibration images now gets an "
@@ -84,7 +107,7 @@ def _params(params: dict[str, float | None]) -> str:
 )
 @click.option(
     "--on-unverified",
-    type=click.Choice(["judge", "abstain"]),
+    type=Choice(["judge", "abstain"]),
     default="judge",
     help="Labels without support images: judge them by their trust, or never accept them.",
 )
@@ -96,29 +119,37 @@ def _params(params: dict[str, float | None]) -> str:
 @json_flag(help="Print the calibration as JSON.")
 @click.pass_obj
 def calibrate(
-    session: Session, /, space: str, labelled: LabelledOptions, json_: bool, **options: Any
+    session: Session,
+    /,
+    space: str,
+    labelled: LabelledOptions,
+    split: HoldOut | None,
+    json_: bool,
+    **options: Any,
 ) -> None:
-    """Choose rule and threshold on labelled images, with a promise.
+    """Find a threshold on labelled images, with a promise.
 
-    FOLDER has a sub-folder of images for each label. A third of the images chooses the rule and the
-    candidate thresholds, the rest proves one: at most --max-risk of what it accepts is wrong, with
-    --confidence. The images must be drawn like those to come; support images are left out. Verdicts
-    then say accept, review or unknown, and a probability. The embeddings are kept: 'trustvlm
-    recalibrate' needs no images.
+    FOLDER has a sub-folder of images for each label, or is a table or a shard, as for 'trustvlm
+    evaluate'. At most --max-risk of what the threshold accepts is wrong, with --confidence. The
+    images must be drawn like those to come; support images are left out. Verdicts then say accept,
+    review or unknown, and a probability. The embeddings are kept: 'trustvlm recalibrate' needs no
+    images.
 
     Where no threshold can be proved, the calibration is listed as failed, the one in force stays,
     and the exit code is 1.
     """
     _check_rule(options["rule"], options["may_correct"])
+    if options["threshold"] is not None and options["rule"] in (None, "auto"):
+        raise click.UsageError("--threshold needs the rule whose trust it limits: add --rule NAME.")
     with session.writing() as service:
-        images = labelled.read(service, space)
+        images = labelled.read(service, space, split)
         made = service.calibrate(
             space, images.queries, images.truth, sources=images.sources, **options
         )
-        _print_made(service, made, json_)
+        _print_made(service, replace(made, failures=images.unread()), json_)
 
 
-def _check_rule(rule: str, may_correct: bool) -> None:
+def _check_rule(rule: str | None, may_correct: bool) -> None:
     from trustvlm.scoring.rules import RULES
 
     if rule in RULES and RULES[rule].relabels and not may_correct:
@@ -131,9 +162,24 @@ def _check_rule(rule: str, may_correct: bool) -> None:
 @click.command()
 @SPACE
 @flag("--may-correct", help="From now on, allow rules that correct the classifier's labels.")
+@number(
+    "--threshold",
+    help="A threshold of your own on the trust of the rule in force (or of --rule): it is proved, "
+    "or refused with the reason.",
+)
+@click.option(
+    "--rule", help="Another rule; auto: compare them again. Without --threshold, one is chosen."
+)
 @json_flag(help="Print the calibration as JSON.")
 @click.pass_obj
-def recalibrate(session: Session, space: str, may_correct: bool, json_: bool) -> None:
+def recalibrate(
+    session: Session,
+    space: str,
+    may_correct: bool,
+    threshold: float | None,
+    rule: str | None,
+    json_: bool,
+) -> None:
     """Calibrate SPACE again, as it is now.
 
     Uses the images of the last calibration and randomly drawn feedback, and asks for the same.
@@ -141,7 +187,9 @@ def recalibrate(session: Session, space: str, may_correct: bool, json_: bool) ->
     1.
     """
     with session.writing() as service:
-        made = service.recalibrate(space, may_correct=True if may_correct else None)
+        made = service.recalibrate(
+            space, may_correct=True if may_correct else None, threshold=threshold, rule=rule
+        )
         _print_made(service, made, json_)
 
 
@@ -184,7 +232,8 @@ def show(session: Session, space: str, number: int | None, json_: bool) -> None:
         chosen = next((item for item in items if item.id == number), None)
     if chosen is None:
         what = f"no calibration {number}" if number is not None else "no calibration in force"
-        raise NotFound(f"space {space!r} has {what}; 'trustvlm calibrate {space} FOLDER' makes one")
+        make = suggested("calibrate", space, files="FOLDER")
+        raise NotFound(f"space {space!r} has {what}; {make} makes one")
     _print(chosen, json_, _state(chosen, chosen is current, revision))
 
 
@@ -223,7 +272,11 @@ def _print_made(service: TrustService, made: Calibration, json_: bool) -> None:
         click.echo(as_json(made.to_dict()))
     kept = _in_force(service.list_calibrations(made.space))
     stays = "no calibration is" if kept is None else f"calibration {kept.id} stays"
-    raise click.ClickException(f"calibration {made.id} failed: {made.reason}; {stays} in force")
+    parts = f"{made.tuning:,} images, a third drawn by content, chose the rule"
+    raise click.ClickException(
+        f"calibration {made.id} failed: {made.reason}. {parts}, {made.tested:,} were left for the "
+        f"proof; {stays} in force"
+    )
 
 
 def _print(made: Calibration, json_: bool, state: str) -> None:
@@ -234,24 +287,30 @@ def _print(made: Calibration, json_: bool, state: str) -> None:
     from trustvlm.types.verdicts import left_out_in_words
 
     shares = {"support images": made.supports, "duplicates": made.duplicates}
+    shares["images that could not be read"] = len(made.failures)
     shares["labels gone"] = made.gone
-    out = ", ".join(f"{count} {what}" for what, count in shares.items() if count)
+    out = ", ".join(f"{number:,} {what}" for what, number in shares.items() if number)
     out = f"; left out: {out}" if out else ""
-    parts = f"{made.tuning} to choose the threshold, {made.tested} to prove it"
+    parts = f"{made.tested:,} to prove the threshold"
+    if made.procedure == "split":
+        parts = f"a third, drawn by content, to choose the rule: {made.tuning:,}; "
+        parts += f"the others to prove the threshold: {made.tested:,}"
     ece = None if made.ece is None else f"ECE {made.ece:.4f} (cross-validated, {BINNING})"
     details(
         {
             "calibration": f"{made.id} of space {made.space}, revision {made.revision}: {state}",
             "images": f"{made.images} ({parts}){out}",
             "rule": f"{made.rule} ({_params(dict(made.params))})",
-            "threshold": "none" if made.threshold is None else f"{made.threshold:.6g}",
+            "threshold": _threshold(made),
             "promise": _promise(made, state),
-            "outcome": made.reason if made.failed or state == "in force" else _outcome(made),
-            "coverage": f"{100 * made.coverage:.1f} % of the images that prove the threshold",
+            "outcome": _outcome(made, state),
+            "coverage": f"{percent(made.coverage)} of the images that prove the threshold",
             "probability": ece or "ECE unknown: too few images",
             "corrections": _corrections(made),
         }
     )
+    if made.procedure == "ranks":
+        return
     click.echo(
         "\nThe best configurations on the images that choose (the default is kept unless "
         "another is clearly better):"
@@ -261,21 +320,37 @@ def _print(made: Calibration, json_: bool, state: str) -> None:
         click.echo(f"not compared: {left_out_in_words(made.left_out)}")
 
 
+def _threshold(made: Calibration) -> str:
+    """The threshold, and which others --threshold would prove."""
+    chosen = "none" if made.threshold is None else f"{made.threshold:.6g}"
+    if made.asked_threshold is not None:
+        chosen += ", of your own"
+    if made.threshold_range is None:
+        return chosen
+    from trustvlm.selective.chosen_threshold import range_in_words
+
+    return f"{chosen} (--threshold may be {range_in_words(*made.threshold_range)})"
+
+
 def _promise(made: Calibration, state: str) -> str:
     """What it promises as long as it is in force and not stale; nothing else does."""
     if state == "in force, stale":
         changed = f"the space changed since revision {made.revision}"
-        return f"none: {changed}; run 'trustvlm recalibrate {made.space}'"
+        return f"none: {changed}; run {suggested('recalibrate', made.space)}"
     if state != "in force":
         return f"none: it {'failed' if made.failed else 'is no longer in force'}"
-    risk = f"at most {100 * made.max_risk:g} % of what it accepts is wrong"
-    return f"{risk}, confidence {made.confidence:g}"
+    return promise(made.max_risk, made.confidence)
 
 
-def _outcome(made: Calibration) -> str:
+def _outcome(made: Calibration, state: str) -> str:
     """What was seen when it was made, without the promise that was made of it."""
-    accepted = f"accepted {made.accepted} of {made.tested} images when it was made"
-    return f"{accepted}, {made.errors} of them wrong"
+    if made.failed:
+        return made.reason
+    of = f"of {made.tested:,} images"
+    accepted = f"accepts {made.accepted:,} {of}"
+    if state != "in force":
+        accepted = f"accepted {made.accepted:,} {of} when it was made"
+    return f"{accepted}, {made.errors:,} of them wrong"
 
 
 def _corrections(made: Calibration) -> str:

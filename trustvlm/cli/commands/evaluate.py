@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from trustvlm.cli.commands.options import SPACE, file, json_flag, number
+from trustvlm.cli.commands.options import SPACE, file, json_flag, number, text
 from trustvlm.cli.printing.formats import Column, as_json, details, row_writer, say
-from trustvlm.cli.printing.safe_text import note
+from trustvlm.cli.printing.safe_text import count, note
+from trustvlm.cli.printing.suggested import completed
+from trustvlm.cli.reading.hold_out import hold_out_options
 from trustvlm.cli.reading.labelled import LabelledOptions, labelled_options
 from trustvlm.cli.session import Session
+from trustvlm.types.tables.probability import percent
 
 if TYPE_CHECKING:
+    from trustvlm.reading.hold_out import HoldOut
     from trustvlm.types.evaluation import Evaluation
 
 __all__ = ["evaluate"]
 
 _LABELS = 10
 
+PAGE = "http://127.0.0.1:8000/"
+"""Where 'trustvlm serve' listens unless it is told otherwise."""
+
 
 def _percent(estimate: dict[str, Any]) -> str:
-    return "–" if estimate["value"] is None else f"{100 * estimate['value']:.1f} %"
+    return percent(estimate["value"])
 
 
 def _interval(estimate: dict[str, Any], scale: float = 1000.0, unit: str = "") -> str:
@@ -63,25 +72,52 @@ INTERVALS = {
 }
 """Heading → name of the estimate, its scale and unit."""
 
+
+def _standing(row: Mapping[str, Any]) -> str:
+    """What a label's errors say of its image evidence."""
+    from trustvlm.selective.report import STANDINGS
+
+    return STANDINGS.get(row["standing"], str(row["standing"]))
+
+
+FIXES = [
+    Column("label", "label", "bold"),
+    Column("error share", lambda row: percent(row["error_share"]), right=True),
+    Column("what to do", "advice", narrow="words"),
+    Column("why", "reason", narrow="words", rank=1),
+    Column("command", lambda row: completed(row["command"]), narrow="words", rank=2),
+]
 LABELS = [
     Column("label", "label", "bold"),
+    Column("error share", lambda row: percent(row["error_share"]), right=True),
     Column("given to", "predicted", right=True, rank=2),
-    Column("wrong", lambda row: str(row["predicted"] - row["right"]), right=True),
+    Column("wrong", lambda row: str(row["predicted"] - row["right"]), right=True, rank=3),
+    Column("missed", lambda row: str(row["images"] - row["right"]), right=True, rank=4),
     Column("support images", "support_count", right=True, rank=1),
-    Column("standing", "standing"),
+    Column("image evidence", _standing),
 ]
 
 
 @click.command()
 @SPACE
 @labelled_options
+@hold_out_options(
+    "Measure only on this share of the images of each label, those that 'trustvlm register' leaves "
+    "out with the same option."
+)
 @click.option(
     "--rules", metavar="NAMES", help="Rules to compare, separated by commas.  [default: all]"
 )
 @number("--risk", default=0.05, help="Report the coverage at this risk.")
 @number("--coverage", default=0.8, help="Report the risk at this coverage.")
 @number("--draws", default=5, help="Draws of support images for the curve; 0: no curve.")
-@file("--report", metavar="FILE.html", help="Write a page with plots and pictures.")
+@file("--report", metavar="FILE.html", help="Write a page with answers, plots and pictures.")
+@text(
+    "--page",
+    metavar="URL",
+    help="Where the labels of the report link to: the address of 'trustvlm serve'.  [default: "
+    f"--url, else {PAGE}]",
+)
 @json_flag(help="Print everything as JSON.")
 @click.pass_obj
 def evaluate(
@@ -89,41 +125,57 @@ def evaluate(
     /,
     space: str,
     labelled: LabelledOptions,
+    split: HoldOut | None,
     rules: str | None,
     report: Path | None,
+    page: str | None,
     json_: bool,
     **options: Any,
 ) -> None:
     """Compare the rules on labelled images.
 
-    FOLDER has a sub-folder of images for each label. Shows how well each rule tells right labels
-    from wrong ones, which labels stay untrustworthy, and what support images are worth. Support
-    images in FOLDER are left out.
+    FOLDER has a sub-folder of images for each label; or it is a table (.csv, .tsv, .parquet, with
+    the columns file and label) or a .tar shard. Shows which labels can be trusted, which are to be
+    fixed and how, how well each rule tells right labels from wrong ones, and what support images
+    are worth. Support images in FOLDER are left out.
     """
+    if page is not None and report is None:
+        raise click.UsageError("--page is for the labels of a report: add --report FILE.html.")
     if rules is not None:
         options["rules"] = [name.strip() for name in rules.split(",") if name.strip()]
     with session.reading() as service:
-        images = labelled.read(service, space)
+        images = labelled.read(service, space, split)
         options["sources"] = images.sources
         evaluation = service.evaluate(space, images.queries, images.truth, **options)
+        evaluation = replace(evaluation, failures=images.unread())
         if report is not None:
-            service.write_report(evaluation, report)
+            service.write_report(evaluation, report, page=page or session.url or PAGE)
     click.echo(as_json(evaluation.to_dict())) if json_ else _print(evaluation)
     if report is not None:
         note(f"report: {report}")
 
 
 def _print(evaluation: Evaluation) -> None:
+    from trustvlm.selective.advice import labels_in_words
     from trustvlm.selective.report import best_rule, in_words
     from trustvlm.types.verdicts import left_out_in_words
 
     values = evaluation.to_dict()
     shares = {"support images": evaluation.supports, "copies of others": evaluation.duplicates}
     shares["images of removed labels"] = evaluation.gone
-    out = ", ".join(f"{count} {what}" for what, count in shares.items() if count)
+    shares["images that could not be read"] = len(evaluation.failures)
+    out = ", ".join(f"{number:,} {what}" for what, number in shares.items() if number)
     out = f" (left out: {out})" if out else ""
-    images = f"{evaluation.images} images of {evaluation.labels} labels{out}"
+    images = f"{count(evaluation.images, 'image')} of {count(evaluation.labels, 'label')}{out}"
+    advice = evaluation.label_advice
+    if evaluation.per_label:
+        say(labels_in_words(evaluation.per_label, evaluation.risk, advice))
     say(f"{images}. {in_words(evaluation)}\n")
+    if advice:
+        row_writer("table", FIXES).write(values["label_advice"][:_LABELS])
+        if len(advice) > _LABELS:
+            click.echo(f"and {len(advice) - _LABELS:,} more; --json lists all")
+        click.echo()
     row_writer("table", RULES).write(values["rules"])
     click.echo(f"ECE: {evaluation.ece_binning}")
     best = next(row for row in values["rules"] if row["rule"] == best_rule(evaluation))
@@ -138,5 +190,8 @@ def _print(evaluation: Evaluation) -> None:
         click.echo(f"not compared: {left_out_in_words(evaluation.left_out)}")
     worst = [row for row in values["per_label"] if row["right"] < row["predicted"]][:_LABELS]
     if worst:
-        click.echo("\nLabels with most errors:")
+        click.echo(
+            "\nLabels with most errors, and whether image evidence helps to tell them from right "
+            "answers:"
+        )
         row_writer("table", LABELS).write(worst)

@@ -10,6 +10,7 @@ import click
 from trustvlm.cli.commands.options import SPACE, file, flag, json_flag, number, text
 from trustvlm.cli.printing.formats import as_json, say
 from trustvlm.cli.printing.safe_text import count, note
+from trustvlm.cli.reading.bounds import Choice
 from trustvlm.cli.reading.folders import check_exclude, check_naming
 from trustvlm.cli.reading.images import note_images
 from trustvlm.cli.reading.labelled import LabelledOptions, check_names, labelled_options
@@ -29,7 +30,7 @@ __all__ = ["feedback", "monitor"]
 @text("--label", metavar="NAME", help="The true label of --image.")
 @click.option(
     "--sampling",
-    type=click.Choice(["chosen", "random"]),
+    type=Choice(["chosen", "random"]),
     default="chosen",
     help="random: drawn at random from the incoming images; only these are used by recalibrate and "
     "monitor. chosen: selected for any other reason.",
@@ -49,7 +50,8 @@ def feedback(
 ) -> None:
     """Store the true labels of images.
 
-    FOLDER has a sub-folder for each label; or --vectors; or --image with --label. Each image is
+    FOLDER has a sub-folder for each label, or is a table or a shard, as for 'trustvlm evaluate'; or
+    --vectors; or --image with --label. Each image is
     stored with the verdict that it gets now. 'trustvlm recalibrate' and 'trustvlm monitor' use only
     those with --sampling random.
     """

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trustvlm.cli.commands.options import FILE, SPACE, file, flag, json_flag, text
+from trustvlm.cli.completion import spaces
 from trustvlm.cli.printing.formats import Column, as_json, row_writer
 from trustvlm.cli.printing.progress import Bar, progress_bar
-from trustvlm.cli.printing.safe_text import count, quoted, shown, utf8
-from trustvlm.cli.session import Session, exactly_one
-from trustvlm.errors import FOUND_DAMAGE, Damaged, SchemaMismatch
+from trustvlm.cli.printing.safe_text import count, note, quoted, shown, utf8
+from trustvlm.cli.printing.suggested import here, placed
+from trustvlm.cli.session import Session, exactly_one, pass_local
+from trustvlm.errors import FOUND_DAMAGE, Damaged, SchemaMismatch, Unavailable
+from trustvlm.types.messages.commands import word
 
 if TYPE_CHECKING:
     from trustvlm.service.backup.archive import Manifest
@@ -35,8 +38,14 @@ SPACES = [
 DAMAGE = [
     Column("space", "space"),
     Column("what", "what", "bold"),
-    Column("problem", "problem", narrow="words"),
+    Column("problem", lambda row: placed(row["problem"]), narrow="words"),
     Column("--repair", "does", narrow="words"),
+]
+FACTS = [
+    Column("what", "what", "bold"),
+    Column("value", "value"),
+    Column("state", "state"),
+    Column("advice", "advice", narrow="words"),
 ]
 QUARANTINE = [
     Column("since", "since", rank=1, form="%Y-%m-%d %H:%M"),
@@ -50,7 +59,7 @@ QUARANTINE = [
 @click.command()
 @click.argument("file", type=FILE)
 @flag("--force", help="Replace FILE when it is there.")
-@click.pass_obj
+@pass_local
 def backup(session: Session, file: Path, force: bool) -> None:
     """Write the home, as it is at one moment, to FILE.
 
@@ -71,7 +80,7 @@ def backup(session: Session, file: Path, force: bool) -> None:
     "--replace", help="Replace the existing home; the old one is kept beside it as HOME.aside-TIME."
 )
 @flag("--check", help="Only check FILE and say what is in it.")
-@click.pass_obj
+@pass_local
 def restore(session: Session, file: Path, to: Path | None, replace: bool, check: bool) -> None:
     """Make a home of the backup FILE.
 
@@ -104,7 +113,7 @@ def _print_restored(done: Restored) -> None:
         replaced = f"the home that was there is now {shown(done.replaced)}"
         click.echo(f"{replaced}; delete it when nothing in it is missed")
     if done.outdated:
-        upgrade = f"trustvlm --home {quoted(str(done.home))} db upgrade"
+        upgrade = f"trustvlm --home {word(str(done.home))} db upgrade"
         click.echo(f"its schema {done.catalog.schema} is older: {upgrade}")
 
 
@@ -115,13 +124,13 @@ def _print_spaces(catalog: CatalogFacts) -> None:
 @click.command()
 @SPACE
 @click.argument("folder", type=FILE)
-@click.pass_obj
+@pass_local
 def export(session: Session, space: str, folder: Path) -> None:
     """Write SPACE as Parquet files into the new folder FOLDER.
 
     Labels, support images with their embeddings and thumbnails, and a manifest: for pandas, DuckDB
-    and the like, and for 'trustvlm import'. What was removed, calibrations and feedback are not
-    exported.
+    and the like, and for 'trustvlm import'. What was removed, calibrations, feedback and the review
+    queue are not exported: 'trustvlm backup' has all of them.
     """
     with (
         session.reading() as service,
@@ -131,12 +140,16 @@ def export(session: Session, space: str, folder: Path) -> None:
     what = f"{count(done.labels, 'label')}, {count(done.supports, 'support image')}"
     name = f"space {quoted(done.space)} at revision {done.revision}"
     click.echo(f"exported {name}, {what}: {shown(done.folder)}")
+    note(
+        "not in it: what was removed, calibrations, feedback and the review queue "
+        "('trustvlm backup FILE' writes the home with all of these)"
+    )
 
 
 @click.command("import")
 @click.argument("folder", type=FILE)
 @text("--as", "name", metavar="NAME", help="Name of the space.  [default: the exported name]")
-@click.pass_obj
+@pass_local
 def import_(session: Session, folder: Path, name: str | None) -> None:
     """Make a space of the FOLDER that 'trustvlm export' wrote.
 
@@ -165,7 +178,7 @@ def db() -> None:
 
 
 @db.command()
-@click.pass_obj
+@pass_local
 def current(session: Session) -> None:
     """Show this program's schema and the catalog's.
 
@@ -175,44 +188,102 @@ def current(session: Session) -> None:
     from trustvlm.catalog.store import schema
 
     click.echo(f"this program: schema {schema.head()}")
-    if not session.catalog.is_file():
+    if not session.has_catalog():
         click.echo(f"no catalog at {shown(session.home)}")
         return
-    click.echo(f"{shown(session.catalog)}: schema {Catalog.schema_of(session.catalog) or 'none'}")
+    location = session.location
+    click.echo(f"{shown(location)}: schema {Catalog.schema_of(location) or 'none'}")
     # SchemaMismatch says which is older, and what to do.
-    Catalog(session.catalog, read_only=True).close()
+    Catalog(location, read_only=True).close()
     click.echo("the catalog is current")
 
 
 @db.command()
+@pass_local
+def create(session: Session) -> None:
+    """Make an empty catalog, in the home or where --database-url says.
+
+    One that is there stays as it is.
+    """
+    with session.writing(create=True):
+        click.echo(f"{shown(session.location)}: the catalog is there, and current")
+
+
+@db.command()
+@pass_local
+def doctor(session: Session) -> None:
+    """Say whether the server of --database-url is fit for a catalog.
+
+    Exit code 5 when it is not. A catalog in a file has no server.
+    """
+    from trustvlm.catalog.store.location import ServerLocation
+
+    location = session.location
+    if not isinstance(location, ServerLocation):
+        click.echo(f"{shown(location)} is a file: 'trustvlm verify --all' checks it")
+        return
+    from trustvlm.catalog.store.backends.server_check import check_server
+
+    facts = check_server(location)
+    _print_rows(FACTS, map(vars, facts))
+    if any(fact.state == "bad" for fact in facts):
+        raise Unavailable(f"{location} is not fit to hold a catalog: see what is bad above")
+
+
+@db.command("copy")
+@click.argument("source", type=utf8, metavar="FROM")
+@click.argument("target", type=utf8, metavar="TO")
+@pass_local
+def copy(session: Session, source: str, target: str) -> None:
+    """Copy a catalog to another home or database.
+
+    FROM and TO are homes, or postgresql://user@host/database. FROM is copied as it is at one
+    moment, with its ids and revisions; others may go on working. TO must hold no catalog; it
+    appears complete or not at all. Originals that a home keeps, and what is derived, are not
+    copied.
+    """
+    from trustvlm.catalog.upkeep.copy_tables import copy_tables
+
+    places = (session.location_of("FROM", source), session.location_of("TO", target))
+    with _progress("rows copied") as progress:
+        rows = copy_tables(*places, progress)
+    click.echo(f"copied {count(rows, 'row')}: {shown(places[1])}")
+
+
+@db.command()
 @flag("--no-backup", help="Do without the backup that is otherwise made first.")
-@click.pass_obj
+@pass_local
 def upgrade(session: Session, no_backup: bool) -> None:
     """Bring the catalog to this program's schema.
 
-    Before a catalog is changed, it is backed up into the home's folder "backups"; without a backup
-    nothing is changed. The upgrade is done completely or not at all. Creates the home if it does
-    not exist.
+    Before a catalog in a file is changed, it is backed up into the home's folder "backups"; without
+    a backup nothing is changed. One on a server is not backed up: use the server's own tools. The
+    upgrade is done completely or not at all. Creates the catalog if it does not exist.
     """
-    from trustvlm.service.backup.backup import upgrade_home
+    from trustvlm.catalog.store.location import ServerLocation
+    from trustvlm.service.backup.backup import upgrade_catalog, upgrade_home
 
-    done = upgrade_home(session.home, session.catalog, backup=not no_backup)
+    location = session.location
+    if isinstance(location, ServerLocation):
+        done = upgrade_catalog(location)
+    else:
+        done = upgrade_home(session.home, location.path, backup=not no_backup)
     if done.before == done.now:
-        click.echo(f"{shown(session.catalog)}: schema {done.now} is current")
+        click.echo(f"{shown(location)}: schema {done.now} is current")
         return
     if done.backup is not None:
         click.echo(f"backup of schema {done.before}: {shown(done.backup)}")
-    click.echo(f"{shown(session.catalog)}: schema {done.before or 'none'} → {done.now}")
+    click.echo(f"{shown(location)}: schema {done.before or 'none'} → {done.now}")
 
 
 @click.command()
-@click.argument("space", type=utf8, required=False)
+@click.argument("space", type=utf8, required=False, shell_complete=spaces)
 @flag("--all", "everything", help="The whole home, removed spaces too.")
 @flag("--repair", help="Build again what is derived, put what is damaged into quarantine.")
 @json_flag(help="Print the report as JSON.")
-@click.pass_context
+@pass_local
 def verify(
-    ctx: click.Context, space: str | None, everything: bool, repair: bool, json_: bool
+    session: Session, space: str | None, everything: bool, repair: bool, json_: bool
 ) -> None:
     """Check every row and snapshot of SPACE, or of the whole home.
 
@@ -221,10 +292,10 @@ def verify(
     purge'.
     """
     exactly_one(SPACE=space, all=everything or None)
-    report = _report(ctx.obj, space, repair)
+    report = _report(session, space, repair)
     click.echo(as_json(report.to_dict(), indent=2)) if json_ else _print_report(report, repair)
     if not report.clean:
-        ctx.exit(FOUND_DAMAGE)
+        click.get_current_context().exit(FOUND_DAMAGE)
 
 
 def _report(session: Session, space: str | None, repair: bool) -> VerifyReport:
@@ -239,10 +310,10 @@ def _report(session: Session, space: str | None, repair: bool) -> VerifyReport:
     except Damaged as error:
         problem = str(error)
     except SchemaMismatch:
-        if Catalog.schema_of(session.catalog) is not None:
+        if Catalog.schema_of(session.location) is not None:
             raise
         problem = "it holds no tables: it is empty, or cut short to nothing"
-    return unopened(session.home, session.catalog, problem)
+    return unopened(session.home, session.location.name, problem)
 
 
 @contextmanager
@@ -268,14 +339,14 @@ def _print_report(report: VerifyReport, repair: bool) -> None:
 
     checked = ", ".join(count(number, kind) for kind, number in sorted(report.checked.items()))
     click.echo(f"checked {shown(report.home)}: {checked or 'nothing could be read'}")
-    for note in report.notes:
-        click.echo(f"note: {shown(note)}")
+    for remark in report.notes:
+        click.echo(f"note: {shown(placed(remark))}")
     if report.repaired:
         click.echo(f"\nmended or put into quarantine: {count(len(report.repaired), 'thing')}")
         _print_rows(DAMAGE[:3], map(vars, report.repaired))
     if report.quarantined:
         rows = count(report.quarantined, "row")
-        click.echo(f"\nin quarantine: {rows} ('trustvlm purge' deletes)")
+        click.echo(f"\nin quarantine: {rows} ('{here('purge')}' deletes)")
         _print_rows(QUARANTINE, map(vars, report.quarantine))
     if report.clean:
         click.echo("\nno damage")
@@ -284,8 +355,9 @@ def _print_report(report: VerifyReport, repair: bool) -> None:
     click.echo(f"\n{'damaged still' if repair else 'damaged'}: {things}")
     _print_rows(DAMAGE, (vars(row) | {"does": REMEDIES[row.remedy]} for row in report.damage))
     if not repair and any(row.remedy != "backup" for row in report.damage):
-        name = "--all" if len(report.spaces) != 1 else quoted(report.spaces[0])
-        click.echo(f"to mend what can be: trustvlm verify {name} --repair")
+        names = report.spaces if len(report.spaces) == 1 else ()
+        mend = here("verify", *names, options="--repair" if names else "--all --repair")
+        click.echo(f"to mend what can be: {mend}")
 
 
 def _print_rows(columns: list[Column], rows: Iterator[dict[str, Any]]) -> None:

@@ -10,8 +10,9 @@ import click
 from trustvlm.cli.commands.options import SPACE, number, text
 from trustvlm.cli.printing.formats import Column, details, row_writer
 from trustvlm.cli.printing.safe_text import note, quoted, utf8
+from trustvlm.cli.printing.suggested import here
 from trustvlm.cli.reading.bounds import Bounded
-from trustvlm.cli.session import Session
+from trustvlm.cli.session import Session, pass_local
 
 if TYPE_CHECKING:
     from trustvlm.service.indexes.stats import IndexStats
@@ -79,7 +80,7 @@ def show(recipe: str) -> None:
 
 @index.command()
 @SPACE
-@click.pass_obj
+@pass_local
 def stats(session: Session, space: str) -> None:
     """Show size and state of SPACE's index."""
     with session.reading() as service:
@@ -89,7 +90,7 @@ def stats(session: Session, space: str) -> None:
 @index.command()
 @SPACE
 @text("--recipe", metavar="NAME", help="Change to this recipe; see 'trustvlm index list'.")
-@click.pass_obj
+@pass_local
 def rebuild(session: Session, space: str, recipe: str | None) -> None:
     """Build SPACE's index again from the catalog."""
     with session.writing() as service:
@@ -100,22 +101,22 @@ def rebuild(session: Session, space: str, recipe: str | None) -> None:
 
 def _print(stats: IndexStats) -> None:
     values = {name.replace("_", " "): value for name, value in asdict(stats).items()}
-    details({name: "none" if value is None else value for name, value in values.items()})
+    shown = {name: value for name, value in values.items() if value != {}}
+    details({name: "none" if value is None else value for name, value in shown.items()})
 
 
 @index.command()
 @SPACE
 @number("--recall", default=0.95, help="Share of the nearest rows that a search must find.")
 @number("-k", default=10, help="How many of the nearest count.")
-@click.pass_context
-def tune(ctx: click.Context, /, space: str, recall: float, k: int) -> None:
+@pass_local
+def tune(session: Session, /, space: str, recall: float, k: int) -> None:
     """Tune how far SPACE's indexes search, and store the value.
 
     An index that does not compare every row is built again without 768 of them, which are the
     queries: 512 to tune with, 256 to prove with (the share of the nearest found, with its 95 %
     interval). Exit code 1 where the proof falls short of --recall.
     """
-    session: Session = ctx.obj
     with session.writing() as service:
         tuned = service.tune_index(space, recall=recall, k=k)
     row_writer("table", TUNED).write(map(vars, tuned))
@@ -126,7 +127,7 @@ def tune(ctx: click.Context, /, space: str, recall: float, k: int) -> None:
         proof = f"{row.kind}: recall {row.recall:.3f} on fresh rows is below {recall:g}"
         note(f"{proof}: give a higher --recall, or another recipe")
     if short:
-        ctx.exit(1)
+        click.get_current_context().exit(1)
 
 
 @index.command()
@@ -138,7 +139,7 @@ def tune(ctx: click.Context, /, space: str, recall: float, k: int) -> None:
     default=25.0,
     help="What a search may take.",
 )
-@click.pass_obj
+@pass_local
 def suggest(session: Session, space: str, milliseconds: float) -> None:
     """Show what each recipe would cost in SPACE, and which to take.
 
@@ -152,8 +153,8 @@ def suggest(session: Session, space: str, milliseconds: float) -> None:
     if chosen.current:
         click.echo(f"keep recipe {chosen.recipe}")
         return
-    rebuild = f"trustvlm index rebuild {quoted(space)} --recipe {chosen.recipe}"
+    rebuild = here("index rebuild", space, options=f"--recipe {chosen.recipe}")
     click.echo(f"take recipe {chosen.recipe}: {rebuild}")
     if chosen.recall < 1 and not chosen.exact:
-        tune = f"trustvlm index tune {quoted(space)} --recall 0.95"
+        tune = here("index tune", space, options="--recall 0.95")
         click.echo(f"then measure how much it finds: {tune}")

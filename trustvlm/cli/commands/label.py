@@ -7,9 +7,10 @@ from dataclasses import asdict
 import click
 
 from trustvlm.cli.commands.options import FORMAT, NAME, SPACE, flag, text
-from trustvlm.cli.printing.formats import Column, Row, row_writer
+from trustvlm.cli.printing.formats import Column, Row, row_writer, say
 from trustvlm.cli.printing.safe_text import note, quoted, utf8
-from trustvlm.cli.session import Session
+from trustvlm.cli.session import Session, pass_local
+from trustvlm.types.messages.commands import suggested
 
 __all__ = ["LABELS", "label"]
 
@@ -93,9 +94,9 @@ def remove(session: Session, space: str, name: str, purge: bool) -> None:
     """
     with session.writing() as service:
         revision = service.remove_label(space, name, purge=purge)
-    restore = f"'trustvlm label restore {quoted(space)} {quoted(name)}'"
+    restore = suggested("label restore", space, name)
     undo = "for good" if purge else f"{restore} brings it back until it is purged"
-    click.echo(f"removed label {quoted(name)}; revision {revision}; {undo}")
+    say(f"removed label {quoted(name)}; revision {revision}; {undo}")
 
 
 @label.command()
@@ -142,7 +143,7 @@ def unalias(session: Session, space: str, name: str) -> None:
 @label.command()
 @SPACE
 @FORMAT
-@click.pass_obj
+@pass_local
 def synonyms(session: Session, space: str, form: str) -> None:
     """List pairs of labels that mean nearly the same.
 

@@ -9,23 +9,26 @@ from typing import Any, TypeVar
 
 import click
 
+from trustvlm.cli.completion import spaces
 from trustvlm.cli.printing.safe_text import utf8
-from trustvlm.cli.reading.bounds import Bounded
+from trustvlm.cli.reading.bounds import Bounded, Choice
 
 __all__ = [
-    *("FILE", "FORMAT", "LABEL", "NAME", "PATHS", "SPACE"),
+    *("FILE", "FORMAT", "LABEL", "NAME", "PATHS", "SPACE", "SPACE_NAME"),
     *("file", "flag", "json_flag", "number", "text"),
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 FILE = click.Path(path_type=Path)
-SPACE, NAME, LABEL = (click.argument(name, type=utf8) for name in ("space", "name", "label"))
+SPACE = click.argument("space", type=utf8, shell_complete=spaces)
+SPACE_NAME = click.argument("name", type=utf8, shell_complete=spaces)
+NAME, LABEL = (click.argument(name, type=utf8) for name in ("name", "label"))
 PATHS = click.argument("paths", nargs=-1, type=FILE)
 FORMAT = click.option(
     "--format",
     "form",
-    type=click.Choice(["table", "jsonl", "csv"]),
+    type=Choice(["table", "jsonl", "csv"]),
     default="table",
     help="A table for people, or rows for programs.",
 )

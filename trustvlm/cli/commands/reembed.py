@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from trustvlm.cli.commands.options import SPACE, file, flag, json_flag, number, text
-from trustvlm.cli.printing.formats import as_json
+from trustvlm.cli.printing.formats import as_json, say
 from trustvlm.cli.printing.progress import progress_bar
 from trustvlm.cli.printing.safe_text import count, note, quoted, shown
-from trustvlm.cli.session import Session
+from trustvlm.cli.session import Session, pass_local
+from trustvlm.types.messages.commands import suggested
 
 if TYPE_CHECKING:
     from trustvlm.service import TrustService
@@ -66,7 +67,7 @@ def _action(name: str, help: str) -> Callable[[F], F]:
 @_action("abort", help="Discard the started re-embedding; the space stays as it is.")
 @_action("discard-old", help="Delete the old embeddings with the next purge.")
 @json_flag(help="Print the outcome, or the status, as JSON.")
-@click.pass_obj
+@pass_local
 def reembed(session: Session, /, space: str, action: str | None, json_: bool, **given: Any) -> None:
     """Re-embed a space with another classifier, verifier or templates.
 
@@ -82,11 +83,11 @@ def reembed(session: Session, /, space: str, action: str | None, json_: bool, **
     with session.reading() if action == "status" else session.writing() as service:
         if action == "abort":
             service.abort_reembed(space)
-            click.echo(f"gave up re-embedding space {quoted(space)}; it stays as it is")
+            click.echo(f"aborted the re-embedding of space {quoted(space)}; it stays as it is")
         elif action == "discard-old":
             service.discard_old(space)
             old = f"the old embeddings of space {quoted(space)}"
-            click.echo(f"{old} are deleted with the next purge ('trustvlm purge')")
+            say(f"{old} are deleted with the next purge ('trustvlm purge')")
         elif action == "status":
             status = service.reembed_status(space)
             click.echo(as_json(status.to_dict())) if json_ else _print_status(status)
@@ -161,9 +162,8 @@ def _print_done(done: Reembedding) -> None:
         note(f"left behind: {images} of known label (calibration, feedback) without original")
     if done.calibrations:
         stale = f"{count(done.calibrations, 'calibration')} stale"
-        note(f"{stale}: run 'trustvlm recalibrate {name}' or calibrate with new images")
-    restore = f"'trustvlm space restore {name}' puts them back"
-    note(
-        f"the old embeddings are kept: {restore}, 'trustvlm space reembed {name} --discard-old' "
-        f"deletes them"
-    )
+        recalibrate = suggested("recalibrate", done.space)
+        note(f"{stale}: run {recalibrate} or calibrate with new images")
+    restore = f"{suggested('space restore', done.space)} puts them back"
+    discard = suggested("space reembed", done.space, options="--discard-old")
+    note(f"the old embeddings are kept: {restore}, {discard} deletes them")

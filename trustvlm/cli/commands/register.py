@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,9 @@ from trustvlm.cli.reading.folders import (
     images_by_label,
     naming_options,
 )
+from trustvlm.cli.reading.hold_out import hold_out_options, note_held_out
 from trustvlm.cli.reading.images import image_options, note_images, report_unreadable
+from trustvlm.cli.reading.sets import all_sets, given_images, named_sets
 from trustvlm.cli.session import Session, exactly_one
 from trustvlm.errors import InvalidInput
 from trustvlm.reading.clean import clean_name, is_wnid
@@ -36,10 +39,13 @@ from trustvlm.reading.lists import Listed, read_names
 from trustvlm.reading.naming import Naming, advice
 
 if TYPE_CHECKING:
+    from trustvlm.reading.hold_out import HoldOut
     from trustvlm.service import TrustService
     from trustvlm.types import LabelInput, RegisterResult, SpaceRow
 
-__all__ = ["register"]
+__all__ = [
+    "advise_on_names", "listed_names", "register", "register_inputs", "report_registration",
+]  # fmt: skip
 
 
 @click.command()
@@ -86,6 +92,10 @@ __all__ = ["register"]
     "labels that it does not have, and move images that changed their label. What is removed can "
     "be restored until it is purged.",
 )
+@hold_out_options(
+    "Leave out about this share of the images of each label, chosen by their content; 'trustvlm "
+    "evaluate' and 'calibrate' use them with the same option. A label with one image keeps it."
+)
 @flag("--dry-run", help="Say what would change, and change nothing.")
 @json_flag(help="Print what changed as JSON, with the ids of the new support images.")
 @click.pass_obj
@@ -97,6 +107,7 @@ def register(
     keep_originals: bool,
     bring_back: bool,
     sync: bool,
+    split: HoldOut | None,
     dry_run: bool,
     json_: bool,
     **sources: Any,
@@ -105,6 +116,7 @@ def register(
 
     \b
     register SPACE FOLDER                 one sub-folder for each label, named like it
+    register SPACE data.csv               a table with the columns file and label; or .parquet, .tar
     register SPACE FILES… --label NAME    support images of one label (or a folder of them)
     register SPACE --label NAME           a label without support images (text only)
     register SPACE --labels names.txt     many text-only labels
@@ -118,13 +130,18 @@ def register(
     """
     source = _Source(**sources)
     source.check(sync)
+    if split is not None and not (source.paths or source.vectors):
+        raise click.UsageError("--hold-out is for images; there are none.")
     options = reading | {"keep_originals": keep_originals, "bring_back": bring_back}
     with session.writing() as service:
         inputs = _inputs(service, space, source, sync)
-        result = _register(service, space, inputs, options | {"sync": sync, "dry_run": dry_run})
-    _report(space, inputs, result, sync=sync, bring_back=bring_back)
+        inputs = inputs if split is None else _kept(inputs, split)
+        result = register_inputs(
+            service, space, inputs, options | {"sync": sync, "dry_run": dry_run}
+        )
+        report_registration(service, space, inputs, result, sync=sync, bring_back=bring_back)
     if json_:
-        click.echo(as_json(asdict(result)))
+        click.echo(as_json(result.to_dict()))
     elif not dry_run:
         _print_summary(inputs, result)
     if (sync or dry_run) and not json_:
@@ -161,9 +178,11 @@ class _Source:
                 "--prompt of several labels: expected {} where the name goes: 'a photo of a {}, a "
                 "bird'."
             )
-        if several and self.paths and (len(self.paths) > 1 or self.paths[0].is_file()):
+        one_folder = len(self.paths) == 1 and not self.paths[0].is_file()
+        if several and self.paths and not one_folder and not all_sets(self.paths):
             raise click.UsageError(
-                "Expected one folder with a sub-folder for each label, or --label NAME for files."
+                "Expected one folder with a sub-folder for each label, or tables (.csv, .tsv, "
+                ".parquet) and shards (.tar) with labels, or --label NAME for files."
             )
         if sync and (self.names_file is not None or not several):
             raise click.UsageError(
@@ -182,7 +201,7 @@ class _Source:
         if self.vectors is not None:
             return label_inputs(self.vectors, self.label)
         if self.names_file is not None:
-            listed = _listed(self.names_file)
+            listed = listed_names(self.names_file)
             labels = self.naming.labels(one.name for one in listed)
             return [
                 LabelInput(labels[one.name].name, prompt=one.prompt or self.prompt)
@@ -190,24 +209,29 @@ class _Source:
             ]
         if self.label is not None:
             return [LabelInput(self.label, images=self._images(), prompt=self.prompt)]
-        folder = self.paths[0]
-        by_label = images_by_label(folder, self.exclude, "learn", self.naming, complete=empty)
+        folder, what = self.paths[0], "a label"
+        if all_sets(self.paths):
+            with finding(self.exclude):
+                by_label = named_sets(self.paths, self.naming)
+        else:
+            what = "the name of a sub-folder"
+            by_label = images_by_label(folder, self.exclude, "learn", self.naming, complete=empty)
         for named in by_label:
-            check_name(named.name, f"{folder}, the name of a sub-folder")
+            check_name(named.name, f"{folder}, {what}")
         return [
             LabelInput(named.name, images=images, prompt=named.prompt or self.prompt)
             for named, images in by_label.items()
         ]
 
-    def _images(self) -> list[str] | None:
+    def _images(self) -> list[Any] | None:
         with finding(self.exclude) as finder:
-            images = finder.images_of(self.paths)
+            images = list(given_images(finder, self.paths)[0])
         if self.paths and not images:
             raise InvalidInput(f"no images in {', '.join(map(str, self.paths))}")
         return images or None
 
 
-def _listed(path: Path) -> list[Listed]:
+def listed_names(path: Path) -> list[Listed]:
     """The names of a list, each of them one that a label may have; what is odd about the file is
     said."""
     from trustvlm.service.inputs.names import check_name
@@ -228,27 +252,39 @@ def _inputs(service: TrustService, space: str, source: _Source, sync: bool) -> l
         new = service.unknown_labels(space, [item.name for item in inputs if item.images == []])
         inputs = [item for item in inputs if item.name not in new]
     if source.paths or source.names_file is not None:
-        _advise(service, row, inputs, folders=source.names_file is None)
+        advise_on_names(service, row, inputs, folders=source.names_file is None)
     return inputs
 
 
-def _advise(
+def _kept(inputs: list[LabelInput], split: HoldOut) -> list[LabelInput]:
+    """The labels without their held-out images."""
+    from trustvlm.reading.hold_out import image_count
+
+    kept = split.support(inputs)
+    images = image_count(inputs)
+    note_held_out(split, images - image_count(kept), images, "they are not registered")
+    return kept
+
+
+def advise_on_names(
     service: TrustService, space: SpaceRow, inputs: Sequence[LabelInput], *, folders: bool
 ) -> None:
-    from trustvlm.service.inputs.space_encoders import encodes_texts
+    """Say which names of new labels a text encoder does not read as they are meant."""
+    from trustvlm.encoders.specs.parse import parse_spec
 
     names = [item.name for item in inputs if item.prompt is None or "{}" in item.prompt]
     odd = next((name for name in names if clean_name(name) != name or is_wnid(name)), None)
-    if odd is None or not encodes_texts(space.classifier):
+    if odd is None or not parse_spec(space.classifier).encodes_texts:
         return
     if service.unknown_labels(space.name, [odd]):
         for line in advice(names, folders=folders):
             note(line)
 
 
-def _register(
+def register_inputs(
     service: TrustService, space: str, inputs: list[LabelInput], options: dict[str, Any]
 ) -> RegisterResult:
+    """Register labels under a progress bar; `options`: further arguments of the library's verb."""
     images, done = sum(len(item.images or ()) for item in inputs), 0
 
     def committed(names: list[str]) -> None:
@@ -269,14 +305,20 @@ def _register(
         raise
 
 
-def _report(
-    space: str, inputs: list[LabelInput], result: RegisterResult, *, sync: bool, bring_back: bool
+def report_registration(
+    service: TrustService,
+    space: str,
+    inputs: list[LabelInput],
+    result: RegisterResult,
+    *,
+    sync: bool,
+    bring_back: bool,
 ) -> None:
     """Say on stderr what is odd about images, names and vectors."""
     report_unreadable(result.failures)
     note_images(result.notes)
-    sizes = {item.name: len(item.images or ()) for item in inputs}
-    report_known(space, result, bring_back=bring_back, sync=sync, sizes=sizes)
+    renamed = _renamed(service, space, inputs, result)
+    report_known(space, result, bring_back=bring_back, sync=sync, renamed=renamed)
     if result.dry_run:
         return
     for item, label_id in zip(inputs, result.label_ids, strict=True):
@@ -286,6 +328,20 @@ def _report(
                 f"not registered"
             )
     report_vectors(space, result)
+
+
+def _renamed(
+    service: TrustService, space: str, inputs: list[LabelInput], result: RegisterResult
+) -> list[tuple[str, str]]:
+    """The (label, other) pairs whose images are the same: all that the call has of the one, and all
+    support images of the other."""
+    sizes = {item.name: len(item.images or ()) for item in inputs}
+    twins = Counter((image.label or "", image.other) for image in result.elsewhere)
+    return [
+        (label, other)
+        for (label, other), number in twins.items()
+        if number == sizes.get(label) == len(service.list_supports(space, other))
+    ]
 
 
 def _print_summary(inputs: list[LabelInput], result: RegisterResult) -> None:

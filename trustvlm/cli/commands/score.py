@@ -9,15 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trustvlm.cli.commands.options import FORMAT, PATHS, SPACE, file, number, text
-from trustvlm.cli.printing.formats import Column, Row, blocks, row_writer
+from trustvlm.cli.commands.options import FORMAT, PATHS, SPACE, file, flag, number, text
+from trustvlm.cli.completion import rules
+from trustvlm.cli.printing.formats import Column, Row, blocks, row_writer, say
 from trustvlm.cli.printing.progress import Bar, progress_bar
+from trustvlm.cli.printing.queue import report_waiting, waiting_in
 from trustvlm.cli.printing.safe_text import count, note
+from trustvlm.cli.printing.suggested import placed
 from trustvlm.cli.reading.folders import check_exclude, exclude_option, finding
 from trustvlm.cli.reading.images import image_options, note_images, report_unreadable
+from trustvlm.cli.reading.sets import given_images
 from trustvlm.cli.session import Session, exactly_one
 from trustvlm.errors import InvalidInput
-from trustvlm.types.remarks import merged_notes
+from trustvlm.types.messages.commands import suggested
+from trustvlm.types.messages.remarks import merged_notes
+from trustvlm.types.tables.probability import chance, probability_line
 
 if TYPE_CHECKING:
     from trustvlm.service import TrustService
@@ -29,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["score"]
 
 BATCH_ROWS = 1_024
-_DECISION_COLOURS = {"accept": "green", "review": "yellow", "unknown": "red"}
+_DECISION_COLOURS = {"accept": "green", "review": "yellow", "unknown": "magenta"}
 
 
 def _number(value: float | None) -> str:
@@ -62,13 +68,15 @@ def _why(row: Row) -> str:
         odd = [name for name in ("unverified", "unknown") if row[name]]
         return ", ".join(odd + ["disagrees"] * _disagrees(row))
     reason = str(row["reason"]).split(f"; calibration {row['calibration_id']} is stale")[0]
-    return reason.partition(": ")[2]
+    return placed(reason.partition(": ")[2])
 
 
 VERDICTS = [
     Column("source", "source", narrow="end"),
-    Column("label", "label", "bold"),
     Column("decision", "decision", lambda row: _DECISION_COLOURS[row["decision"]]),
+    Column("probability", lambda row: chance(row["probability"]), right=True),
+    Column("label", "label", "bold"),
+    Column("note", _notes, narrow="words"),
     Column("trust", lambda row: _number(row["trust"]), _colour, right=True, rank=1),
     Column("text conf.", lambda row: _number(row["text_confidence"]), right=True, rank=5),
     Column("image sim.", lambda row: _number(row["image_similarity"]), right=True, rank=4),
@@ -80,8 +88,8 @@ VERDICTS = [
     ),
     Column("rival", lambda row: row["rival"] or "–", rank=2),
     Column("its trust", lambda row: _number(row["rival_trust"]), right=True, rank=6),
-    Column("note", _notes, narrow="words"),
 ]
+"""The decision, how likely the label is right, and the label; then details."""
 EVIDENCE = [
     Column("evidence", "query", narrow="end"),
     Column("for", "side"),
@@ -103,10 +111,11 @@ EVIDENCE = [
 @click.option(
     "--rule",
     metavar="NAME",
+    shell_complete=rules,
     help="msp, max_logit, margin, entropy, energy, doctor (text only); image, knn, ratio "
-    "(image only); trustvlm, trustvlm_star (the paper's); posterior, posterior_star (ours; _star "
-    "may correct the label). Without it, the calibrated rule if there is one.  [default: "
-    "posterior]",
+    "(image only); trustvlm, trustvlm_star (the paper's); posterior, posterior_star, lda, lda_star "
+    "(ours; _star may correct the label). Without it, the calibrated rule if there is one.  "
+    "[default: posterior]",
 )
 @number("--lambda", metavar="X", help="Weight of the image term.  [default: the rule's]")
 @number(
@@ -115,8 +124,14 @@ EVIDENCE = [
 @number(
     "--tau",
     metavar="X",
-    help="Divides the image similarities in the posterior rules (τ).  [default: fitted to the "
+    help="Divides the image evidence in the posterior and lda rules (τ).  [default: fitted to the "
     "support images]",
+)
+@number(
+    "--towers",
+    metavar="X",
+    help="Share of the verifier in the image evidence of the lda rules; the classifier's image "
+    "tower has the rest.  [default: fitted to the support images]",
 )
 @number("--top-k", default=5, help="How many labels to list by text confidence (jsonl, csv).")
 @text(
@@ -131,6 +146,7 @@ EVIDENCE = [
     metavar="N",
     help="List the N nearest support images of label and rival.  [default: 3 for jsonl, else 0]",
 )
+@flag("--review", help="Put what is not accepted, and a random share, into the review queue.")
 @exclude_option
 @image_options
 @FORMAT
@@ -145,17 +161,21 @@ def score(
     top_k: int,
     only: tuple[str, ...],
     evidence: int | None,
+    review: bool,
     exclude: tuple[str, ...],
     reading: dict[str, Any],
     form: str,
     **params: float | None,
 ) -> None:
-    """Score images: label, trust, evidence.
+    """Score images: decision, probability, label, evidence.
 
-    PATHS are image files and folders (searched through, in order of name). Images that cannot be
-    read are named on stderr and the rest is scored.
+    PATHS are image files, folders (searched through, in order of name), tables of images (.csv,
+    .tsv, .parquet, with a column file) and shards (.tar). Images that cannot be read are named on
+    stderr and the rest is scored.
 
     The decision is accept, review or unknown; without a calibration ('trustvlm calibrate'), review.
+    The probability is that of the label being right; the line above the table says where it comes
+    from. What stands right of the note are details.
 
     On a terminal trust is green where the nearest prototype is the predicted label's (✓), red where
     it is another's, and yellow where the predicted label has no support image (unverified).
@@ -164,15 +184,19 @@ def score(
     check_exclude(exclude, paths)
     given = {name: value for name, value in params.items() if value is not None}
     options = {"rule": rule, "top_k": top_k, "labels": list(only) or None, "params": given or None}
+    options["review"] = review or None  # None: as the service at --url is set
     if evidence is None:
         evidence = 3 if form == "jsonl" else 0
-    with session.reading() as service:
+    with session.writing() if review else session.reading() as service:
         if vectors is not None:
             batches = _vectors(vectors)
         else:
             batches = _images(service, space, paths, exclude, reading, options)
+        before = waiting_in(service.review(space)) if review else 0
         with closing(batches):  # an error takes the progress bar away before it is reported
             _write(service, space, batches, options, evidence, form)
+        if review:
+            report_waiting(service.review(space), space, before)
 
 
 def _write(
@@ -191,22 +215,24 @@ def _write(
             for name, row in zip(sources, verdicts.rows(evidence=evidence), strict=True)
         ]
         with bar.hidden():
-            if not batch:
-                _report_stale(space, verdicts)
+            if not batch and rows:
+                _introduce(space, verdicts, form)
             verdict_writer.write(rows)
             if evidence and form == "table":
                 click.echo()
                 evidence_writer.write(_evidence(rows))
 
 
-def _report_stale(space: str, verdicts: Verdicts) -> None:
-    """Say once that the calibration promises nothing any more."""
-    if verdicts.stale_since is not None:
+def _introduce(space: str, verdicts: Verdicts, form: str) -> None:
+    """Say once, above the table, where the probability comes from; of other formats, on stderr,
+    that a calibration promises nothing any more."""
+    if form == "table":
+        source, calibration = verdicts.probability_source, verdicts.calibration_id
+        say(probability_line(source, verdicts.rule, calibration, verdicts.stale_since, space))
+    elif verdicts.stale_since is not None:
         stale = f"calibration {verdicts.calibration_id} is stale since revision"
-        note(
-            f"{stale} {verdicts.stale_since} and promises nothing; run 'trustvlm recalibrate "
-            f"{space}'"
-        )
+        remedy = f"run {suggested('recalibrate', space)}"
+        note(f"{stale} {verdicts.stale_since} and promises nothing; {remedy}")
 
 
 def _evidence(rows: Iterable[Row]) -> Iterator[Row]:
@@ -237,23 +263,24 @@ def _images(
     # A wrong option shows before any image is encoded.
     service.score(space, _no_queries(service, space), **options)
     with finding(exclude) as finder:
-        images = finder.images_of(paths)
-    if not images:
-        raise InvalidInput(f"no images in {', '.join(map(str, paths))}")
-    failures, notes = list[tuple[str, str]](), list[str]()
-    with progress_bar(len(images), "images") as bar:
+        images, total = given_images(finder, paths)
+    failures, notes, done = list[tuple[str, str]](), list[str](), 0
+    with progress_bar(total, "images") as bar:
         for batch in blocks(images, BATCH_ROWS):
+            done += len(batch)
             embedded = service.embed(space, batch, progress=bar.advance, **reading)
             failures += embedded.failures
             notes += embedded.notes
             if embedded.sources:
                 yield embedded.sources, embedded.queries, bar
+    if not done:
+        raise InvalidInput(f"no images in {', '.join(map(str, paths))}")
     report_unreadable(failures)
     note_images(merged_notes(notes))
-    if len(failures) == len(images):
+    if len(failures) == done:
         raise InvalidInput("no image could be read")
     if failures:
-        note(f"{count(len(failures), 'image')} of {len(images):,} could not be read")
+        note(f"{count(len(failures), 'image')} of {done:,} could not be read")
 
 
 def _no_queries(service: TrustService, space: str) -> Queries:

@@ -1,4 +1,4 @@
-"""Searching for the nearest support images, prototypes or text prototypes."""
+"""What is near to what: searching for the nearest support images or prototypes, and a map."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ import click
 
 from trustvlm.cli.commands.options import FORMAT, SPACE, file, number, text
 from trustvlm.cli.printing.formats import Column, row_writer
-from trustvlm.cli.printing.safe_text import note
+from trustvlm.cli.printing.safe_text import count, note
 from trustvlm.cli.printing.wording import in_options
+from trustvlm.cli.reading.bounds import Bounded, Choice
 from trustvlm.cli.reading.images import image_options, note_images
 from trustvlm.cli.session import Session, exactly_one
 from trustvlm.errors import InvalidInput, NotFound
+from trustvlm.types.messages.commands import suggested
+from trustvlm.types.tables.probability import percent
 
 if TYPE_CHECKING:
     from trustvlm.service import TrustService
     from trustvlm.types import Hits, Queries
 
-__all__ = ["search"]
+__all__ = ["map_", "search"]
 
 HITS = [
     Column("query", "query", right=True),
@@ -28,6 +31,16 @@ HITS = [
     Column("similarity", "similarity", right=True, form=".4f"),
     Column("label", "label", "bold"),
     Column("id", "id", right=True, rank=1),
+    Column("source", "source", narrow="end"),
+]
+POINTS = [
+    Column("kind", "kind"),
+    Column("id", "id", right=True, rank=1),
+    Column("label", "label", "bold"),
+    Column("true label", "truth"),
+    Column("x", "x", right=True, form=".3f"),
+    Column("y", "y", right=True, form=".3f"),
+    Column("wrong", lambda row: "wrong" if row["error"] else "", "red"),
     Column("source", "source", narrow="end"),
 ]
 
@@ -39,13 +52,13 @@ HITS = [
 @file("--vector", metavar="FILE", help="Search with vectors: .npy, or .npz with an array --side.")
 @click.option(
     "--side",
-    type=click.Choice(["classifier", "verifier"]),
+    type=Choice(["classifier", "verifier"]),
     default="verifier",
     help="Which encoder --vector comes from.",
 )
 @click.option(
     "--kind",
-    type=click.Choice(["support", "prototype", "text"]),
+    type=Choice(["support", "prototype", "text"]),
     help="What to search: support images, prototypes (one a label, from its support images) "
     "or text prototypes.  [default: support; text for --text and for --vector --side classifier]",
 )
@@ -86,10 +99,10 @@ def search(
 
 def _report(space: str, hits: Hits) -> None:
     if hits.recall is not None:
-        share = f"approximate: the index finds {100 * hits.recall:.0f} % of the nearest"
-        note(f"{share} (see 'trustvlm index stats {space}')")
+        share = f"approximate: the index finds {percent(hits.recall, 0)} of the nearest"
+        note(f"{share} (see {suggested('index stats', space)})")
     if not (hits.ids >= 0).any():
-        note("nothing found: there is nothing of this kind in the space yet")
+        note("no hit: the space has nothing of this kind yet")
 
 
 def _given(text: str | None, vector: Path | None, side: str) -> Queries:
@@ -111,3 +124,29 @@ def _embedded(service: TrustService, space: str, image: Path, reading: dict[str,
         raise InvalidInput(f"{source}: {in_options(reason)}")
     note_images(embedded.notes)
     return embedded.queries
+
+
+@click.command("map")
+@SPACE
+@click.option(
+    "--limit",
+    type=Bounded("points"),
+    default=2_000,
+    help="How many points; 2,000 take about 3 seconds, 10,000 about 20.",
+)
+@FORMAT
+@click.pass_obj
+def map_(session: Session, space: str, limit: int, form: str) -> None:
+    """Place SPACE's images in two dimensions.
+
+    Similar images lie near to each other (t-SNE of the verifier embeddings). Support images, and
+    stored images of known label: those of the last calibration and of feedback drawn at random,
+    with whether the label that they get is wrong. The values of x and y lie within -1 and 1. With
+    --format csv, a plotting program reads it.
+    """
+    with session.reading() as service:
+        made = service.project(space, limit=limit)
+    row_writer(form, POINTS).write(point.to_dict() for point in made.points)
+    wrong = sum(point.error is True for point in made.points)
+    shown = f"{len(made):,} of {count(made.support_images + made.observations, 'image')}"
+    note(f"{shown}, by {made.method}; {wrong:,} with a wrong label")

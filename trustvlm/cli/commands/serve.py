@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trustvlm.cli.commands.options import FORMAT, flag, number, text
+from trustvlm.cli.completion import spaces
 from trustvlm.cli.printing.formats import Column, Row, row_writer
 from trustvlm.cli.printing.safe_text import quoted, utf8
-from trustvlm.cli.session import Session
+from trustvlm.cli.reading.bounds import Choice
+from trustvlm.cli.session import Session, pass_local
 
 if TYPE_CHECKING:
     from trustvlm.service import TrustService
@@ -44,7 +46,7 @@ KEYS = [
     metavar="PATH",
     help="Path under which a proxy serves the page and the API, such as /trust.  [default: /]",
 )
-@click.pass_obj
+@pass_local
 def serve(
     session: Session, host: str, port: int, workers: int, require_key: bool, root_path: str | None
 ) -> None:
@@ -59,11 +61,18 @@ def serve(
     # The signal ends the wait; the server has finished what it accepted, which is its success.
     with suppress(KeyboardInterrupt):
         where = (session.home, host, port, workers, require_key)
-        run_service(*where, session.device, session.precision, echo=click.echo, root_path=root_path)
+        run_service(
+            *where,
+            session.device,
+            session.precision,
+            echo=click.echo,
+            database_url=session.database_url,
+            root_path=root_path,
+        )
 
 
 @click.command()
-@click.pass_obj
+@pass_local
 def demo(session: Session) -> None:
     """Run the offline demo on handwritten digits.
 
@@ -93,16 +102,21 @@ def _keys(service: TrustService) -> ServerHome:
 @key.command()
 @click.option(
     "--scope",
-    type=click.Choice(["read", "write", "admin"]),
+    type=Choice(["read", "write", "admin"]),
     required=True,
     help="read; write: also change labels, calibrate and give feedback; admin: also make and "
     "remove spaces. Each includes those before it.",
 )
-@text("--space", metavar="NAME", help="The only space that it opens.  [default: all]")
+@text(
+    "--space",
+    metavar="NAME",
+    shell_complete=spaces,
+    help="The only space that it opens.  [default: all]",
+)
 @text("--note", metavar="TEXT", help="What it is for.")
 @number("--rate", help="Requests a second.  [default: the setting serve_rate]")
 @number("--days", help="Days until it expires.  [default: never]")
-@click.pass_obj
+@pass_local
 def create(session: Session, /, scope: str, space: str | None, **options: Any) -> None:
     """Make a key and show it.
 
@@ -117,7 +131,7 @@ def create(session: Session, /, scope: str, space: str | None, **options: Any) -
 
 @key.command("list")
 @FORMAT
-@click.pass_obj
+@pass_local
 def list_(session: Session, form: str) -> None:
     """List the keys, without their secrets."""
     with session.reading() as service:
@@ -141,7 +155,7 @@ def _key_row(key: KeyRow) -> Row:
     show_default=False,
     help="Hours that the old key stays valid.  [default: 0]",
 )
-@click.pass_obj
+@pass_local
 def rotate(session: Session, key_id: str, overlap_hours: float) -> None:
     """Replace KEY_ID by a new key with its scope, space, rate and note."""
     with session.writing() as service:
@@ -152,7 +166,7 @@ def rotate(session: Session, key_id: str, overlap_hours: float) -> None:
 
 @key.command()
 @click.argument("key_id", type=utf8)
-@click.pass_obj
+@pass_local
 def revoke(session: Session, key_id: str) -> None:
     """End a key; running services refuse it at once."""
     with session.writing() as service:

@@ -20,7 +20,7 @@ from trustvlm.cli.printing.registration import (
 from trustvlm.cli.printing.safe_text import count, quoted
 from trustvlm.cli.reading.folders import check_exclude, exclude_option, finding
 from trustvlm.cli.reading.images import image_options, note_images, report_unreadable
-from trustvlm.cli.session import Session, exactly_one
+from trustvlm.cli.session import Session, exactly_one, pass_local
 from trustvlm.errors import InvalidInput
 
 __all__ = ["purge", "support"]
@@ -32,7 +32,9 @@ SUPPORTS = [
     Column("source", "source", narrow="end"),
     Column("revision", "revision", right=True, rank=1),
 ]
-IDS = click.argument("ids", nargs=-1, required=True, type=click.IntRange(1, 2**63 - 1))
+IDS = click.argument(
+    "ids", metavar="ID...", nargs=-1, required=True, type=click.IntRange(1, 2**63 - 1)
+)
 
 
 @click.group()
@@ -90,7 +92,7 @@ def add(
     note_images(result.notes)
     report_vectors(space, result)
     report_known(space, result, bring_back=True)
-    click.echo(as_json(asdict(result)) if json_ else summary(result, f"label {quoted(label)}"))
+    click.echo(as_json(result.to_dict()) if json_ else summary(result, f"label {quoted(label)}"))
     require_some_readable(result, len(images.get("images", ())))
 
 
@@ -117,7 +119,12 @@ def _images(
 def remove(session: Session, space: str, ids: tuple[int, ...]) -> None:
     """Remove support images by id.
 
-    'trustvlm support list' prints ids; 'trustvlm support restore' undoes it until purged.
+    The ids are numbers in the first column of 'trustvlm support list SPACE LABEL'; 'trustvlm
+    register --json' prints those that it adds. 'trustvlm support restore' undoes it until purged.
+
+    \b
+    trustvlm support list aerial beach
+    trustvlm support remove aerial 17 18
     """
     with session.writing() as service:
         revision = service.remove_support(space, ids)
@@ -129,7 +136,14 @@ def remove(session: Session, space: str, ids: tuple[int, ...]) -> None:
 @IDS
 @click.pass_obj
 def restore(session: Session, space: str, ids: tuple[int, ...]) -> None:
-    """Bring back removed support images by id."""
+    """Bring back removed support images by id.
+
+    'trustvlm support remove' was given the ids; 'trustvlm register --sync' prints this command
+    with those that it removed.
+
+    \b
+    trustvlm support restore aerial 17 18
+    """
     with session.writing() as service:
         revision = service.restore_support(space, ids)
     click.echo(f"restored {count(len(set(ids)), 'support image')}; revision {revision}")
@@ -142,7 +156,7 @@ def restore(session: Session, space: str, ids: tuple[int, ...]) -> None:
     metavar="HOURS",
     help="Removed longer ago than this.  [default: the undo window]",
 )
-@click.pass_obj
+@pass_local
 def purge(session: Session, older_than: float | None) -> None:
     """Delete for good what was removed.
 

@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol, TypeVar
 import click
 
 from trustvlm.cli.printing.safe_text import cell_text, note, shown
+from trustvlm.cli.printing.suggested import placed
 from trustvlm.system.terminal_table import Line, Shape, Table, terminal_width, wrapped
 
 __all__ = ["Column", "RowWriter", "as_json", "blocks", "details", "row_writer", "say"]
@@ -94,7 +95,7 @@ def as_json(value: Any, *, indent: int | None = None) -> str:
 
 def say(text: str) -> None:
     """A sentence on stdout; a terminal gets it wrapped at blanks."""
-    width = terminal_width()
+    text, width = placed(text), terminal_width()
     click.echo(text if width is None else "\n".join(wrapped(text, width)))
 
 
@@ -103,7 +104,8 @@ def details(pairs: Mapping[str, object]) -> None:
     itself."""
     margin, width = max(map(len, pairs)) + 2, terminal_width()
     for name, value in pairs.items():
-        first, *more = [shown(value)] if width is None else wrapped(shown(value), width - margin)
+        text = shown(placed(str(value)))
+        first, *more = [text] if width is None else wrapped(text, width - margin)
         click.echo(f"{name + ':':<{margin}}{first}")
         for line in more:
             click.echo(" " * margin + line)

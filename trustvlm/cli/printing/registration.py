@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import click
 
 from trustvlm.cli.printing.formats import Column, Row, row_writer
 from trustvlm.cli.printing.safe_text import count, note, quoted
+from trustvlm.cli.printing.suggested import here
 from trustvlm.errors import InvalidInput
+from trustvlm.types.messages.commands import suggested, word
 
 if TYPE_CHECKING:
     from trustvlm.types import KnownImage, RegisterResult
@@ -51,19 +53,21 @@ def report_vectors(space: str, result: RegisterResult) -> None:
     """Say on stderr what is odd about new vectors: those unlike the space's, prompts that are cut,
     texts that are nearly those of other labels."""
     for sentence in result.drift:
-        remove = "remove them again ('trustvlm support list' shows ids)"
+        ids = suggested("support list", space, files="LABEL")
+        remove = f"remove them again ({ids} shows ids)"
         note(f"warning: {sentence}; if another model made them, {remove}")
     if names := result.cut_prompts:
         more = f" and {len(names) - _NAMED:,} more (--json names them)" if names[_NAMED:] else ""
         labels = ", ".join(map(quoted, names[:_NAMED]))
         note(f"prompts longer than the classifier reads, whose ends are ignored: {labels}{more}")
-    synonyms = f"'trustvlm label synonyms {quoted(space)}'"
+    synonyms = suggested("label synonyms", space)
     if result.near_synonyms is None:
         note(f"too many labels to look for synonyms each time; {synonyms} lists them")
     pairs = result.near_synonyms or ()
     for first, second, cosine in pairs[:_PAIRS]:
         meaning = f"{quoted(first)} and {quoted(second)} mean nearly the same"
-        note(f"{meaning} (text cosine {cosine:.3f}): see 'trustvlm label alias'")
+        alias = suggested("label alias", space, second, first)
+        note(f"{meaning} (text cosine {cosine:.3f}): {alias} makes one a further name of the other")
     if len(pairs) > _PAIRS:
         note(f"and {len(pairs) - _PAIRS:,} more pairs: {synonyms}")
 
@@ -74,23 +78,25 @@ def report_known(
     *,
     bring_back: bool,
     sync: bool = False,
-    sizes: Mapping[str, int] | None = None,
+    renamed: Collection[tuple[str, str]] = (),
 ) -> None:
     """Say on stderr which images are support images of other labels, too, and which were taken out
     of their label.
 
-    `sizes`: how many images the call has of each label.
+    `renamed`: (label, other) pairs where the one may be a new name of the other.
     """
     for (label, other), images in _grouped(result.elsewhere).items():
         are = "are support images" if len(images) > 1 else "is a support image"
         what = f"{count(len(images), 'image')} of {quoted(label)} {are} of {quoted(other)}, too"
-        remove = f"'trustvlm support remove {quoted(space)} ID…' removes them from {quoted(other)}"
+        ids = " ".join(str(image.id) for image in images) if len(images) <= _IDS else "ID…"
+        remove = (
+            f"{suggested('support remove', space, files=ids)} removes them from {quoted(other)}"
+        )
         more = f"{remove}; register --sync follows images that moved to another folder"
         note(f"{what}{_ids(images, other)}; {'both labels keep them' if sync else more}")
-        if not sync and not result.dry_run and len(images) == (sizes or {}).get(label):
-            removing = f"trustvlm label remove {quoted(space)} {quoted(label)}"
-            renaming = _renaming(space, other, label)
-            note(f"if {quoted(other)} was renamed: {removing} && {renaming}")
+        if not sync and not result.dry_run and (label, other) in renamed:
+            removing = here("label remove", space, label)
+            note(f"if {quoted(other)} was renamed: {removing} && {_renaming(space, other, label)}")
     for (label, _), images in _grouped(result.taken_out).items():
         was, are, them = ("was", "is", "it") if len(images) == 1 else ("were", "are", "them")
         what = f"{count(len(images), 'image')} of {quoted(label)} {was} removed from this label"
@@ -100,7 +106,7 @@ def report_known(
 
 
 def _renaming(space: str, name: str, new: str) -> str:
-    return f"trustvlm label update {quoted(space)} {quoted(name)} --new-name {quoted(new)}"
+    return here("label update", space, name, options=f"--new-name {word(new)}")
 
 
 def _ids(images: list[KnownImage], label: str) -> str:
@@ -131,14 +137,13 @@ def print_changes(space: str, result: RegisterResult) -> None:
         click.echo(f"dry run: {outcome}; revision {result.revision}")
         return
     for name in reversed(result.removed_labels):
-        _note_undo(f"label restore {quoted(space)} {quoted(name)}")
+        _note_undo("label restore", space, name)
     if result.removed:
-        ids = " ".join(str(image.id) for image in result.removed)
-        _note_undo(f"support restore {quoted(space)} {ids}")
+        _note_undo("support restore", space, *(image.id for image in result.removed))
 
 
-def _note_undo(command: str) -> None:
-    note(f"undo, until the removal is purged: trustvlm {command}")
+def _note_undo(verb: str, *names: object) -> None:
+    note(f"undo, until the removal is purged: {here(verb, *names)}")
 
 
 def _rows(result: RegisterResult) -> Iterator[Row]:

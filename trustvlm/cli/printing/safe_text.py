@@ -8,6 +8,9 @@ from typing import TextIO
 
 import click
 
+from trustvlm.cli.printing.suggested import placed
+from trustvlm.types.messages.counts import count
+
 __all__ = ["cell_text", "count", "note", "quoted", "shown", "tolerate_any_character", "utf8"]
 
 
@@ -37,14 +40,9 @@ def quoted(name: str) -> str:
     return shown(shlex.quote(name))
 
 
-def count(number: int, singular: str, plural: str | None = None) -> str:
-    """ "1 label", "2,000 labels"."""
-    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
-
-
 def note(message: str) -> None:
     """A remark that is no part of the result: on stderr."""
-    click.echo(shown(message), err=True)
+    click.echo(shown(placed(message)), err=True)
 
 
 def tolerate_any_character(*streams: TextIO) -> None:

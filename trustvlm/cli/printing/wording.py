@@ -8,6 +8,8 @@ from collections.abc import Mapping
 
 import click
 
+from trustvlm.types.messages.meant import GIVE_NONE
+
 __all__ = ["in_options", "options_of"]
 
 _FILE = "--vectors FILE.npz"
@@ -15,6 +17,8 @@ _PHRASES = (
     (r"^inputs\[\d+\]\.name: ", "--label: "),
     (r"^(queries|params|queries\.images|images): ", ""),
     (r"^queries\.text: ", "--text: "),
+    (r"^url: ", "--url: "),
+    (r"pass verify=PATH of the certificate that signed it, or name that in", "name the one in"),
     (r"^queries\.(classifier|verifier): ", r"\1 embeddings: "),
     (r"^(label .*: )images: the verifier", r"\1the verifier"),
     (
@@ -34,11 +38,13 @@ _PHRASES = (
     (r"has the prompt None, not", "has no prompt of its own, not"),
     (r"update_label changes it", "'trustvlm label update' changes it"),
     (r"; open it with read_only=True,? or make it writable", "; make it writable"),
+    (r"pass may_correct=True", "add --may-correct"),
+    (r"\brule='(\w+)'", r"--rule \1"),
     (r"\baccept_truncated\b", "--accept-truncated"),
     (r"\bimage_range\b", "--range"),
 )
 _ARGUMENT = re.compile(r"([a-z_]+): ")
-_ELSEWHERE = {"labels": "only"}
+_ELSEWHERE = {"labels": "only", "truth": "label", "use_as_support": "support"}
 """Arguments of the library whose options have other names."""
 
 
@@ -65,6 +71,8 @@ def in_options(message: str, options: Mapping[str, str] | None = None) -> str:
         message = re.sub(
             pattern, replacement.replace("{vectors}", options.get("vector", "--vectors")), message
         )
+    if "none" in options:
+        message = message.replace(GIVE_NONE, "give --none where no label is right")
     if (argument := _ARGUMENT.match(message)) is not None:
         name = argument[1]
         names = (name, f"{name}s", name.removesuffix("s"), _ELSEWHERE.get(name, name))

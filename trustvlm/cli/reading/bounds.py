@@ -1,4 +1,5 @@
-"""Numbers of the command line, within the bounds that the library has for them."""
+"""Numbers and words to choose from on the command line, within the bounds that the library has for
+them."""
 
 from __future__ import annotations
 
@@ -8,8 +9,9 @@ import click
 
 from trustvlm.errors import InvalidInput
 from trustvlm.types.bounds import NUMBERS, number, whole
+from trustvlm.types.messages.meant import did_you_mean
 
-__all__ = ["Bounded"]
+__all__ = ["Bounded", "Choice"]
 
 
 class Bounded(click.ParamType[float]):
@@ -30,3 +32,16 @@ class Bounded(click.ParamType[float]):
             return (number if self.bounds in NUMBERS else whole)(self.bounds, plain)
         except InvalidInput as error:
             self.fail(str(error).partition(": ")[2], param, ctx)
+
+
+class Choice(click.Choice[str]):
+    """click's choice; of a word that is none of them it says which one was probably meant."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The word, or a usage error."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            meant = did_you_mean(value, map(str, self.choices)).removeprefix("; d")
+            vars(error)["message"] = f"{error.message} D{meant}" if meant else error.message
+            raise

@@ -1,11 +1,11 @@
-"""Images whose labels are known, from a folder with a sub-folder for each label, or from
+"""Images with their labels: a folder with a sub-folder for each label, a table, tar shards, or
 vectors."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -17,32 +17,44 @@ from trustvlm.cli.reading.folders import (
     check_exclude,
     check_naming,
     exclude_option,
+    finding,
     images_by_label,
     naming_options,
 )
+from trustvlm.cli.reading.hold_out import note_held_out
 from trustvlm.cli.reading.images import image_options, note_images, report_unreadable
+from trustvlm.cli.reading.sets import all_sets, named_sets
 from trustvlm.cli.session import exactly_one
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.reading.clean import clean_name, is_wnid
 from trustvlm.reading.naming import Naming
 
 if TYPE_CHECKING:
+    from trustvlm.reading.hold_out import HoldOut
     from trustvlm.service import TrustService
     from trustvlm.types import Queries
+    from trustvlm.types.registration import UnreadImage
 
-__all__ = ["LabelledOptions", "check_names", "labelled_options"]
+__all__ = ["Labelled", "LabelledOptions", "check_names", "encoded", "labelled_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """Queries with the true label of each (None: no label of the space) and where each came
-    from."""
+    """Queries with the true label of each (None: no label of the space) and where each came from;
+    and the images that could not be read."""
 
     queries: Queries
     truth: list[str | None]
     sources: list[str]
+    failures: Sequence[tuple[str, str]] = ()
+
+    def unread(self) -> tuple[UnreadImage, ...]:
+        """The images that could not be read."""
+        from trustvlm.types.registration import UnreadImage
+
+        return tuple(UnreadImage(*failure) for failure in self.failures)
 
 
 @dataclass(frozen=True)
@@ -56,9 +68,9 @@ class LabelledOptions:
     exclude: tuple[str, ...]
     reading: dict[str, Any]
 
-    def read(self, service: TrustService, space: str) -> Labelled:
-        """The images of FOLDER, encoded, or the vectors; images that cannot be read are named and
-        left out.
+    def read(self, service: TrustService, space: str, split: HoldOut | None = None) -> Labelled:
+        """The images of FOLDER, encoded, or the vectors, all or the held-out ones of `split`;
+        images that cannot be read are named and left out.
 
         Raises:
             NotFound: a sub-folder or a name that is no label of the space, said before anything is
@@ -74,16 +86,24 @@ class LabelledOptions:
             assert self.vectors is not None
             images = Labelled(*labelled_vectors(self.vectors))
             check_names(service, space, images.truth, self.no_label)
+            images = images if split is None else _held_out(images, split)
         else:
-            named = images_by_label(
-                self.folder, self.exclude, "measure", self.naming, self.no_label
-            )
-            by_label = {label.name: images for label, images in named.items()}
+            by_label = self._by_label(self.folder)
             _check_naming(service, space, [name for name in by_label if name not in self.no_label])
             check_names(service, space, by_label, self.no_label)
-            images = _encoded(service, space, self.folder, by_label, self.reading)
+            by_label = by_label if split is None else _held_out_files(by_label, split)
+            images = encoded(service, space, self.folder, by_label, self.reading)
         truth = [None if name in self.no_label else name for name in images.truth]
-        return Labelled(images.queries, truth, images.sources)
+        return replace(images, truth=truth)
+
+    def _by_label(self, folder: Path) -> dict[str, list[Any]]:
+        """Label → its images, of a folder, a table or tar shards."""
+        if all_sets([folder]):
+            with finding(self.exclude):
+                named = named_sets([folder], self.naming, self.no_label)
+        else:
+            named = images_by_label(folder, self.exclude, "measure", self.naming, self.no_label)
+        return {label.name: images for label, images in named.items()}
 
 
 def labelled_options(command: F) -> F:
@@ -142,15 +162,17 @@ def check_names(
     Raises:
         NotFound: one is not. InvalidInput: --no-label names nothing that is there.
     """
-    from trustvlm.catalog.rows.likeness import likest, not_found_text
-
     for name in no_label:
         if name not in truth:
+            from trustvlm.types.messages.meant import likest
+
             meant = likest(name, sorted(other for other in set(truth) if other is not None))
             hint = "" if meant is None else f"; did you mean {quoted(meant)}?"
             raise InvalidInput(f"--no-label {quoted(name)}: no images have this name{hint}")
     missing = service.unknown_labels(space, (name for name in truth if name not in no_label))
     if missing:
+        from trustvlm.catalog.rows.likeness import not_found_text
+
         first = quoted(next(iter(missing)))
         remedy = (
             f"'trustvlm register' adds it; --no-label {first} counts its images as images "
@@ -159,20 +181,43 @@ def check_names(
         raise NotFound(not_found_text(missing, space, remedy))
 
 
-def _encoded(
+def _held_out(images: Labelled, split: HoldOut) -> Labelled:
+    part = split.measured(images.queries, images.truth, images.sources)
+    if part.sources is None or part.places is None:
+        return images
+    note_held_out(split, len(part.truth), len(images.truth), "only they are used")
+    return Labelled(part.queries, list(part.truth), [source or "" for source in part.sources])
+
+
+def _held_out_files(by_label: dict[str, list[str]], split: HoldOut) -> dict[str, list[str]]:
+    from trustvlm.reading.hold_out import none_held_out
+
+    total = sum(map(len, by_label.values()))
+    with progress_bar(total, "files") as bar:
+        _, held_out = split.split(by_label, bar.advance)
+    number = sum(map(len, held_out.values()))
+    if not number:
+        raise none_held_out(total)
+    note_held_out(split, number, total, "only they are used")
+    return held_out
+
+
+def encoded(
     service: TrustService,
     space: str,
-    folder: Path,
-    by_label: Mapping[str, list[str]],
+    folder: Path | str,
+    by_label: Mapping[str, Sequence[Any]],
     reading: dict[str, Any],
 ) -> Labelled:
-    label_of = {image: name for name, images in by_label.items() for image in images}
-    with progress_bar(len(label_of), "images") as bar:
-        embedded = service.embed(space, list(label_of), progress=bar.advance, **reading)
+    """The images of each label in `folder`, encoded; those that cannot be read are named and left
+    out. Raises InvalidInput: none can."""
+    names = [name for name, images in by_label.items() for _ in images]
+    images = [image for images in by_label.values() for image in images]
+    with progress_bar(len(images), "images") as bar:
+        embedded = service.embed(space, images, progress=bar.advance, **reading)
     report_unreadable(embedded.failures)
     note_images(embedded.notes)
     if not embedded.sources:
         raise InvalidInput(f"no image in {folder} could be read")
-    return Labelled(
-        embedded.queries, [label_of[source] for source in embedded.sources], list(embedded.sources)
-    )
+    truth: list[str | None] = [names[place] for place in embedded.places]
+    return Labelled(embedded.queries, truth, list(embedded.sources), embedded.failures)

@@ -24,7 +24,7 @@ from trustvlm.encoders.images.reading import (
     source_name,
 )
 from trustvlm.encoders.images.sandboxes import read_file, sandbox, thumbnail_of
-from trustvlm.types.remarks import Remark
+from trustvlm.types.messages.remarks import Remark
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -18,7 +18,7 @@ from trustvlm.encoders.images.foreign import layout_of, refused, what_it_is
 from trustvlm.encoders.images.pixels import read_rgb
 from trustvlm.encoders.images.reading import ImageLimits, UnreadableImage
 from trustvlm.system.sandbox import limit_cpu
-from trustvlm.types.remarks import Remark
+from trustvlm.types.messages.remarks import Remark
 
 if TYPE_CHECKING:
     from PIL.Image import Image

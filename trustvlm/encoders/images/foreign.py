@@ -50,8 +50,8 @@ def what_it_is(data: bytes) -> str | None:
     kind = _box(data) or _signature(data) or _text(data[:_HEAD])
     if kind is not None:
         what, remedy = kind
-        run = remedy if remedy == _AGAIN else f"run: {remedy}"
-        return f"is {what}, not an image in a supported format; {run}"
+        run = f"; {remedy if remedy == _AGAIN else f'run: {remedy}'}" if remedy else ""
+        return f"is {what}, not an image in a supported format{run}"
     if layout := layout_of(data):
         return layout
     for start, form in _kinds()["headers"].items():
@@ -134,7 +134,7 @@ def _text(head: bytes) -> tuple[str, str] | None:
     except UnicodeDecodeError:
         return None
     printable = all(c.isprintable() or c in "\r\n\t" for c in text)
-    return ("a text", _AGAIN) if text and printable else None
+    return ("a text", "") if text and printable else None
 
 
 def _tags(data: bytes) -> dict[int, int]:

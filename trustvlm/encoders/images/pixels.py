@@ -24,7 +24,7 @@ from trustvlm.encoders.images.deep import (
     tiff_values,
 )
 from trustvlm.encoders.images.depth import MAX_SAMPLE, ValueRange, estimate_range
-from trustvlm.types.remarks import Remark
+from trustvlm.types.messages.remarks import Remark
 
 if TYPE_CHECKING:
     from PIL.Image import Image

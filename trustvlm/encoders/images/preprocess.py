@@ -9,6 +9,7 @@ transforms.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 _FILTERS = ("bilinear", "bicubic", "lanczos", "nearest")
 _MODES = ("shortest", "longest", "squash")
+_CORNERS = ("nearest", "down")
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Preprocess:
         interpolation: bilinear, bicubic, lanczos or nearest.
         mean, std: per channel, for pixels in 0…1.
         fill: colour around an image smaller than the crop.
+        corner: how the corner of the crop is rounded to a whole pixel: "nearest" or "down".
     """
 
     crop: tuple[int, int]
@@ -52,6 +55,7 @@ class Preprocess:
     mean: tuple[float, float, float] = CLIP_MEAN
     std: tuple[float, float, float] = CLIP_STD
     fill: tuple[int, int, int] = (0, 0, 0)
+    corner: str = "nearest"
 
     def __post_init__(self) -> None:
         if self.interpolation not in _FILTERS:
@@ -60,6 +64,8 @@ class Preprocess:
             )
         if self.mode not in _MODES:
             raise InvalidInput(f"resize mode must be one of {', '.join(_MODES)}, not {self.mode!r}")
+        if self.corner not in _CORNERS:
+            raise InvalidInput(f"corner must be one of {', '.join(_CORNERS)}, not {self.corner!r}")
         if (
             min(*self.crop, *self.resize) < 1
             or len(self.mean) != 3
@@ -102,7 +108,10 @@ class Preprocess:
 
     def describe(self) -> str:
         """Canonical text of every field; part of the encoder's identity."""
-        return json.dumps(asdict(self), sort_keys=True)
+        fields = asdict(self)
+        if self.corner == "nearest":  # identities that spaces hold were made before this field was
+            del fields["corner"]
+        return json.dumps(fields, sort_keys=True)
 
     def _target(self, size: tuple[int, int]) -> tuple[int, int]:
         """(width, height) to resize to, rounded as torchvision and timm do."""
@@ -133,5 +142,6 @@ class Preprocess:
             canvas = pil.new("RGB", room, self.fill)
             canvas.paste(image, ((room[0] - image.width) // 2, (room[1] - image.height) // 2))
             image = canvas
-        left, top = round((image.width - wide) / 2), round((image.height - tall) / 2)
+        rounding = round if self.corner == "nearest" else math.floor
+        left, top = rounding((image.width - wide) / 2), rounding((image.height - tall) / 2)
         return image.crop((left, top, left + wide, top + tall))

@@ -25,7 +25,7 @@ from trustvlm.encoders.images.preprocess import Preprocess
 from trustvlm.encoders.images.reading import ImageLimits, UnreadableImage, read, source_name
 from trustvlm.errors import Unavailable
 from trustvlm.system.sandbox import Message, Sandbox, Unreadable
-from trustvlm.types.remarks import Remark
+from trustvlm.types.messages.remarks import Remark
 
 if TYPE_CHECKING:
     from PIL.Image import Image

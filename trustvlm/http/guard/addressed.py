@@ -29,10 +29,8 @@ def check_origin(headers: Sequence[tuple[bytes, bytes]], *, require_key: bool) -
         InvalidInput: headers that no client makes. Forbidden: another name than this machine's, or
             a page of another site.
     """
-    hosts, origins = (
-        [value.decode("latin-1") for key, value in headers if key.lower() == name]
-        for name in (b"host", b"origin")
-    )
+    hosts = [value.decode("latin-1") for key, value in headers if key.lower() == b"host"]
+    origins = [value.decode("latin-1") for key, value in headers if key.lower() == b"origin"]
     if len(hosts) > 1 or len(origins) > 1:
         counts = f"{len(hosts)} and {len(origins)}"
         raise InvalidInput(f"host, origin: expected one of each, got {counts}")

@@ -1,5 +1,5 @@
-"""uvicorn's connections, ended where a client stops sending headers or stops reading its answer:
-uvicorn itself times only connections on which nothing is under way."""
+"""uvicorn's connections with a limit for headers, ended where a client stops sending headers or
+stops reading its answer: uvicorn itself times only connections on which nothing is under way."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-import h11
 from uvicorn import Config
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from trustvlm.http.options import ServeOptions
 
@@ -22,6 +21,8 @@ __all__ = ["Connection", "ServerConfig"]
 
 ENDING_S = 5.0
 """Seconds that a client has to read its answer when the service ends."""
+MOST_HEAD = 64 * 1024
+"""Bytes of a request's first line and headers, and of what comes between pieces of its body."""
 
 
 class ServerConfig(Config):
@@ -57,7 +58,11 @@ class _Timer:
         self._function()
 
 
-class Connection(H11Protocol):
+class _Malformed(Exception):
+    """What the parser takes, and this service does not."""
+
+
+class Connection(HttpToolsProtocol):
     """One connection."""
 
     def __init__(self, config: Config, *rest: Any, **named: Any) -> None:
@@ -68,6 +73,9 @@ class Connection(H11Protocol):
         self._headers_timer = _Timer(self._refuse_slow_headers)
         self._answer_timer = _Timer(self._check_reading)
         self._unread_bytes = 0
+        self._in_head = True
+        self._head_bytes = self._pending_bytes = 0
+        """Bytes of the headers under way; bytes received since the parser last called back."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first headers, and be called whenever bytes are left to send."""
@@ -83,13 +91,69 @@ class Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take in data, and see whether headers are incomplete."""
+        self._pending_bytes += len(data)
         super().data_received(data)
         if self.transport.is_closing():
             return
-        if self.conn.their_state is not h11.IDLE:
+        if self._pending_bytes > MOST_HEAD:
+            self.send_400_response("")
+        elif not self._answering:
+            if not self._headers_timer.running:
+                self._headers_timer.start(self._options.body_s)
+        else:
             self._headers_timer.stop()
-        elif not self._headers_timer.running and self.conn.trailing_data[0]:
-            self._headers_timer.start(self._options.body_s)
+            if self.parser.should_upgrade():
+                self.cycle.keep_alive = False  # what follows such a request is not read
+
+    @property
+    def _answering(self) -> bool:
+        """Whether a request is under way."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    # What the parser calls
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self._in_head, self._head_bytes = True, 0
+
+    def on_url(self, url: bytes) -> None:
+        """A piece of the address."""
+        super().on_url(url)
+        self._count_head(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, or a field that comes behind a body in chunks, which nothing reads."""
+        if self._in_head:
+            super().on_header(name, value)
+        self._count_head(len(name) + len(value) + len(": \r\n"))
+
+    def on_headers_complete(self) -> None:
+        """The request can begin, if it is one of HTTP/1: in version 1.1 with one Host header."""
+        version = self.parser.get_http_version()
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if version not in ("1.0", "1.1") or hosts > 1 or (version == "1.1" and not hosts):
+            raise _Malformed
+        self._in_head, self._pending_bytes = False, 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body."""
+        self._pending_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request ends."""
+        self._pending_bytes = 0
+        self._headers_timer.stop()
+        super().on_message_complete()
+
+    def _count_head(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > MOST_HEAD:
+            raise _Malformed
+
+    # Answers that are not read
 
     def shutdown(self) -> None:
         """Begin to end: a client that does not read its answer is given up soon."""
@@ -109,22 +173,6 @@ class Connection(H11Protocol):
         self._answer_timer.stop()
         super().resume_writing()
 
-    def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP in the one shape of every error."""
-        if self.cycle is not None and not self.cycle.response_complete:
-            self.cycle.disconnected = True  # within a body: nobody waits for its answer
-            self.cycle.message_event.set()
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            expected = "expected an HTTP/1.1 request with one Host header, got something else"
-            self._refuse(400, "InvalidInput", expected)
-        else:
-            self.transport.close()
-
-    def _refuse_slow_headers(self) -> None:
-        if not self.transport.is_closing():
-            limit = f"{self._options.body_s:g} s (setting serve_body_s)"
-            self._refuse(408, "TooSlow", f"the headers of a request did not arrive within {limit}")
-
     def _check_reading(self) -> None:
         """Give up a client that stopped reading, or reads too slowly."""
         unread = self._count_unread()
@@ -140,6 +188,32 @@ class Connection(H11Protocol):
         queued = fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4))
         return self.transport.get_write_buffer_size() + int.from_bytes(queued, sys.byteorder)
 
+    # What is refused before there is a request
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP in the one shape of every error."""
+        cycle = self.cycle
+        if not self._answering:
+            self._refuse_malformed()
+        elif self._in_head or self.pipeline:
+            cycle.keep_alive = False  # a request before it is answered, and nothing else
+        else:
+            cycle.disconnected = True  # within a body: nobody waits for its answer
+            cycle.message_event.set()
+            if cycle.response_started:
+                self.transport.close()
+            else:
+                self._refuse_malformed()
+
+    def _refuse_malformed(self) -> None:
+        expected = "expected an HTTP/1.1 request with one Host header, got something else"
+        self._refuse(400, "InvalidInput", expected)
+
+    def _refuse_slow_headers(self) -> None:
+        if not self.transport.is_closing():
+            limit = f"{self._options.body_s:g} s (setting serve_body_s)"
+            self._refuse(408, "TooSlow", f"the headers of a request did not arrive within {limit}")
+
     def _refuse(self, status: int, kind: str, message: str) -> None:
         """Answer before there is a request, and close."""
         request_id = uuid.uuid4().hex
@@ -152,7 +226,6 @@ class Connection(H11Protocol):
             "x-request-id": request_id,
             "x-content-type-options": "nosniff",
         }
-        start = h11.Response(status_code=status, headers=list(headers.items()))
-        for event in (start, h11.Data(data=body), h11.EndOfMessage()):
-            self.transport.write(self.conn.send(event) or b"")
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        self.transport.write(STATUS_LINE[status] + lines.encode() + b"\r\n" + body)
         self.transport.close()

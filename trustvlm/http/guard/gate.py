@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import re
 import time
-import uuid
 from contextlib import suppress
 
 from starlette.requests import ClientDisconnect
@@ -46,6 +46,9 @@ HEADERS = [
 ]
 BODILESS = ("GET", "HEAD", "OPTIONS")
 METHODS = ("GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS", "PUT")
+WATCH_AFTER_S = 0.05
+"""Seconds after which the service watches whether the client of a request has left: most requests
+are answered before, and need no task for it."""
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -80,7 +83,7 @@ class RequestGuard:
         self._receive, self._send = receive, send
         self.headers = {key.lower(): value.decode("latin-1") for key, value in scope["headers"]}
         request_id = self.headers.get(REQUEST_ID.encode(), "")
-        self.id = request_id if _ID.fullmatch(request_id) else uuid.uuid4().hex
+        self.id = request_id if _ID.fullmatch(request_id) else f"{random.getrandbits(128):032x}"
         self.method: str = scope["method"]
         self.bodiless = self.method in BODILESS
         # HEAD is answered as GET, without the body of the answer
@@ -93,7 +96,9 @@ class RequestGuard:
         self._begin = time.perf_counter()
         self._body: Body | None = None
         self._body_ended, self._client_left = asyncio.Event(), asyncio.Event()
-        self._work: asyncio.Future[None] | None = None
+        self._work: asyncio.Task[None] | None = None
+        """The task of the request while the application runs in it."""
+        self._watch: asyncio.Task[None] | None = None
         self._abort_error: TrustVLMError | None = None
 
     async def handle(self) -> None:
@@ -141,35 +146,41 @@ class RequestGuard:
         """Run the application; cancel it when the client leaves before the answer has begun."""
         if self.bodiless:
             self._body_ended.set()
-        self._work = asyncio.ensure_future(
-            self.gate.app(self.scope, self._next_message, self._complete_answer)
-        )
-        watch = asyncio.ensure_future(self._cancel_when_left(self._work))
+        self._work = work = asyncio.current_task()
+        assert work is not None
+        later = asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._watch_client)
         try:
-            await self._work
+            await self.gate.app(self.scope, self._next_message, self._complete_answer)
         except asyncio.CancelledError:
+            if self._abort_error is None and not self._client_left.is_set():
+                raise
+            work.uncancel()
             if self._abort_error is not None:
                 raise self._abort_error from None
-            if not self._client_left.is_set():
-                self._work.cancel()
-                raise
             self.state["error"] = "ClientLeft"
         finally:
-            watch.cancel()
-            with suppress(asyncio.CancelledError):
-                await watch
+            self._work = None
+            later.cancel()
+            if self._watch is not None:
+                self._watch.cancel()
+                with suppress(asyncio.CancelledError):
+                    await self._watch
 
-    async def _cancel_when_left(self, work: asyncio.Future[None]) -> None:
+    def _watch_client(self) -> None:
+        if self._watch is None:
+            self._watch = asyncio.ensure_future(self._cancel_when_left())
+
+    async def _cancel_when_left(self) -> None:
         await self._body_ended.wait()
         while (await self._receive())["type"] != "http.disconnect":
             pass
         self._client_left.set()
-        if not self.status:
-            work.cancel()
+        if not self.status and self._work is not None:
+            self._work.cancel()
 
     def _abort(self, error: TrustVLMError) -> None:
         """End the request with this error, wherever it is."""
-        if self._work is not None and not self._work.done():
+        if self._work is not None:
             self._abort_error = error
             self._work.cancel()
 
@@ -179,6 +190,7 @@ class RequestGuard:
             if self.bodiless and not self.received:
                 self.received = -1
                 return {"type": "http.request", "body": b"", "more_body": False}
+            self._watch_client()
             await self._client_left.wait()
             return {"type": "http.disconnect"}
         message = await self._receive_piece()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Hashable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from fastapi import Request
 
+from trustvlm.catalog.server.keys import KeyRecord
 from trustvlm.errors import Forbidden, TooMany, Unauthorized
 from trustvlm.service.server.api_keys import SCOPES
 from trustvlm.service.server.server_home import ServerHome
@@ -18,7 +22,9 @@ __all__ = ["LOCAL", "Caller", "Keyring", "Scope"]
 KEY_HEADER = "x-api-key"
 """Holds the key alone; a request that has it is not read for its Authorization header."""
 
-_MAX_BUCKETS = 10_000
+_MAX_BUCKETS = _MOST_CHECKED = 10_000
+_RECALLED_S = 60.0
+"""Seconds after which a key is read again: the home stores the minute of its last use."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +45,27 @@ LOCAL = Caller("", "admin")
 """The caller of a service that is bound to loopback and needs no key."""
 
 
+@dataclass(frozen=True)
+class _Checked:
+    """A key that opened something when it was checked, at a version of the home."""
+
+    version: Hashable
+    at: float
+    record: KeyRecord
+    caller: Caller
+
+
+def _hashed(header: str) -> bytes:
+    return hashlib.sha256(header.encode(errors="surrogatepass")).digest()
+
+
 class Keyring:
     """Finds the caller of a request by its key, and limits how often each key is used."""
 
     def __init__(self, home: ServerHome, *, required: bool, rate: float, workers: int) -> None:
         self._home, self._required, self._rate, self._workers = home, required, rate, workers
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._checked: OrderedDict[bytes, _Checked] = OrderedDict()
         self._guard = threading.Lock()
 
     def without_key(self) -> Caller:
@@ -60,10 +81,29 @@ class Keyring:
         """The caller whose key the Authorization header holds. Raises Unauthorized: it is no valid
         key."""
         kind, _, key = header.partition(" ")
+        version, now = self._home.version(), time.monotonic()
         record = self._home.use_key(key.strip()) if kind.lower() == "bearer" else None
         if record is None:
             raise Unauthorized("the key is unknown, revoked or expired")
-        return Caller(record.id, record.scope, record.space, record.rate)
+        caller = Caller(record.id, record.scope, record.space, record.rate)
+        with self._guard:
+            self._checked[_hashed(header)] = _Checked(version, now, record, caller)
+            while len(self._checked) > _MOST_CHECKED:
+                self._checked.popitem(last=False)
+        return caller
+
+    def recall(self, header: str) -> Caller | None:
+        """As :meth:`check`, without reading the key again: for a key that was checked within the
+        last minute, where nothing was committed to the home since. None: it must be checked."""
+        with self._guard:
+            checked = self._checked.get(_hashed(header))
+        if checked is None or checked.version is None:
+            return None
+        recent = time.monotonic() - checked.at < _RECALLED_S
+        valid = checked.record.state_at(datetime.now(UTC)) == "valid"
+        return (
+            checked.caller if recent and valid and self._home.version() == checked.version else None
+        )
 
     def count(self, caller: Caller) -> None:
         """Take one request from what the key may make in a second; a second's worth may come at
@@ -103,7 +143,9 @@ class Scope:
         if header is None:
             caller = serving.keyring.without_key()
         else:
-            caller = await serving.checking.run(lambda: serving.keyring.check(header))
+            caller = serving.keyring.recall(header) or await serving.checking.run(
+                lambda: serving.keyring.check(header)
+            )
         request.state.caller = caller
         if not caller.may(self.scope):
             raise Forbidden(

@@ -52,12 +52,12 @@ class JsonLines(logging.Formatter):
 
 
 class QueuedLines(logging.Handler):
-    """Writes records to a file descriptor from a thread of its own."""
+    """Writes records to a file descriptor from a thread of its own; `most` lines may wait."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, most: int = MAX_LINES) -> None:
         super().__init__()
         self._descriptor = descriptor
-        self._lines: Queue[bytes] = Queue(MAX_LINES)
+        self._lines: Queue[bytes] = Queue(most)
         threading.Thread(target=self._write_all, name="trustvlm-log", daemon=True).start()
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -118,13 +118,13 @@ class Meters:
         """Add the time that a stage of an answer took."""
         self.stages.labels(stage).observe(seconds)
 
-    def judged(self, space: str, verdicts: Verdicts, start: int, stop: int) -> None:
-        """Count the verdicts start … stop."""
+    def judged(self, space: str, verdicts: Verdicts) -> None:
+        """Count verdicts."""
         trust = self.trust.labels(space, verdicts.rule)
-        for value in verdicts.trust[start:stop].tolist():
+        for value in verdicts.trust.tolist():
             trust.observe(value)
         outcomes = {None: "uncalibrated", True: "accepted", False: "abstained"}
-        for accepted, count in Tally(verdicts.accepted[start:stop].tolist()).items():
+        for accepted, count in Tally(verdicts.accepted.tolist()).items():
             self.verdicts.labels(space, outcomes[accepted]).inc(count)
 
     def text(self) -> bytes:

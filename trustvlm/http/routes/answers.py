@@ -9,6 +9,7 @@ from dataclasses import is_dataclass
 from typing import Any
 
 from fastapi import Request, Response
+from pydantic_core import PydanticSerializationError, to_json
 
 from trustvlm.errors import InvalidInput
 from trustvlm.http.wire.bodies import JSON
@@ -17,7 +18,7 @@ from trustvlm.http.wire.problems import plain
 from trustvlm.http.work.process import Serving, serving_of
 from trustvlm.types.json_form import to_plain
 
-__all__ = ["IDEMPOTENCY_KEY", "answer", "encoded", "read", "written"]
+__all__ = ["IDEMPOTENCY_KEY", "answer", "encoded", "jpeg", "read", "written"]
 
 IDEMPOTENCY_KEY = "idempotency-key"
 REPLAYED = "idempotent-replayed"
@@ -25,12 +26,12 @@ _LONGEST = 200
 
 
 def encoded(content: Any) -> bytes:
-    """A dataclass of trustvlm.types, or plain values, as JSON: in ASCII, so that any text in it can
-    be sent, and with null for numbers that JSON does not have."""
+    """A dataclass of trustvlm.types, or plain values, as JSON, with null for numbers that JSON does
+    not have; in ASCII where a text holds what UTF-8 has no bytes for (lone surrogates)."""
     content = to_plain(content) if is_dataclass(content) else content
     try:
-        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
-    except ValueError:
+        return to_json(content, inf_nan_mode="null")
+    except PydanticSerializationError:
         return json.dumps(plain(content), allow_nan=False, separators=(",", ":")).encode()
 
 
@@ -42,6 +43,12 @@ def answer(content: Any, status: int = 200) -> Response:
 
 def _tag(revision: Any) -> dict[str, str]:
     return {"etag": f'"{revision}"'} if isinstance(revision, int) else {}
+
+
+def jpeg(picture: bytes) -> Response:
+    """A thumbnail."""
+    headers = {"cache-control": "private, max-age=3600"}
+    return Response(picture, media_type="image/jpeg", headers=headers)
 
 
 async def read(request: Request, work: Callable[[Serving], Any]) -> Response:

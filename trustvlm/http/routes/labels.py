@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 from trustvlm.errors import InvalidInput
 from trustvlm.http.guard.addressed import SLASH
 from trustvlm.http.routes.answers import answer, read, written
+from trustvlm.http.routes.label_page import CURSOR, PageRequest, label_page
 from trustvlm.http.routes.openapi import route
 from trustvlm.http.wire.bodies import FORM, JSON, Received, of_json, read_body
 from trustvlm.http.wire.parameters import content_type
@@ -27,8 +28,9 @@ from trustvlm.http.wire.schemas import (
 )
 from trustvlm.http.work.process import Serving, refuse_unknown, serving_of
 from trustvlm.service.registration.sync import Contents
-from trustvlm.types import LabelInput, LabelRow, RegisterResult
-from trustvlm.types.answers import CheckedLabels, LabelPage, PicturedLabelRow, Revision
+from trustvlm.types import LabelInput, RegisterResult
+from trustvlm.types.answers import CheckedLabels, LabelDetails, LabelPage, Revision
+from trustvlm.types.rows import LabelErrors
 
 __all__ = ["as_inputs", "checked_result", "name_of", "router"]
 
@@ -36,8 +38,6 @@ SPACE = "/v1/spaces/{space}"
 LABELS = f"{SPACE}/labels"
 LABEL = LABELS + "/{label}"
 router = APIRouter(tags=["labels"])
-_CURSORS = {"name": "after:", "id": "after-id:"}
-"""The beginning of the cursors of each order; the last name or id of the page follows."""
 
 
 def name_of(label: str) -> str:
@@ -140,61 +140,28 @@ def _contents(labels: Sequence[LabelContents]) -> Contents:
 async def list_labels(
     request: Request,
     space: str,
-    cursor: Annotated[str | None, Query(json_schema_extra={"pattern": "^after(-id)?:"})] = None,
+    cursor: Annotated[str | None, Query(json_schema_extra={"pattern": CURSOR})] = None,
     limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
     q: Annotated[str | None, Query(min_length=1, max_length=500)] = None,
     match: Literal["prefix", "contains"] | None = None,
     unverified: bool = False,
-    order: Literal["name", "id"] = "name",
+    order: Literal["name", "id", "images", "errors", "share"] = "name",
     thumbnails: Annotated[int, Query(ge=0, le=12)] = 0,
+    predictions: bool = False,
 ) -> Response:
     """A page of labels, by name; `q`: whose name contains it (ASCII letters in any case) or, with
     `match=prefix`, begins with it (as it is).
 
-    `order=id`: all of them, oldest first. `thumbnails`: each with the ids of up to this number of
-    its support images, as `supports`. Refused combinations: `order=id` with `q`, `unverified` or
-    `thumbnails`; `match` without `q`; and the cursor of a page of another order.
+    `order=id`: all of them, oldest first. `order=images`: all of them, most support images first.
+    `order=errors`, `order=share`: those that stored images of known label are of or get, most
+    errors or the largest share of predictions first. `thumbnails`: each with the ids of up to this
+    number of its support images, as `supports`. `predictions`: each with what the stored images
+    (the newest, at most 2,000) say of it. Refused combinations: `q` or `unverified` with an order
+    other than by name; `thumbnails` or `predictions` with `order=id`; `match` without `q`; and the
+    cursor of a page of another order.
     """
-    if match is not None and q is None:
-        raise InvalidInput("match: says how the text of q is compared; it needs q")
-    serving, after = serving_of(request), _after(cursor, order)
-    rows: list[LabelRow]
-    if order == "id":
-        filters = {"q": q, "unverified": unverified, "thumbnails": thumbnails}
-        if filtered := ", ".join(name for name, value in filters.items() if value):
-            raise InvalidInput(
-                f"order: id cannot be combined with {filtered}; omit order, or list all labels"
-            )
-        after_id = int(after or 0)
-        rows = await serving.reading.run(
-            lambda: serving.home.label_page_by_id(space, after=after_id, limit=limit + 1)
-        )
-    else:
-        options: dict[str, Any] = {match or "contains": q, "unverified": unverified}
-        options |= {"after": after, "limit": limit + 1, "thumbnails": thumbnails}
-        page = await serving.reading.run(lambda: serving.home.label_page(space, **options))
-        rows = [
-            PicturedLabelRow(**vars(row), supports=tuple(ids)) if thumbnails else row
-            for row, ids in page
-        ]
-    next_cursor = None
-    if len(rows) > limit:
-        next_cursor = f"{_CURSORS[order]}{getattr(rows[limit - 1], order)}"
-    return answer(LabelPage(tuple(rows[:limit]), next_cursor))
-
-
-def _after(cursor: str | None, order: str) -> str | None:
-    """The name or id that a page begins behind. Raises InvalidInput: a cursor of another order."""
-    if cursor is None:
-        return None
-    after = cursor.removeprefix(_CURSORS[order])
-    number = after.isascii() and after.isdigit() and len(after) <= 18
-    if after == cursor or (order == "id" and not number):
-        raise InvalidInput(
-            f"cursor: expected the next_cursor of an earlier page with order={order}, got "
-            f"{cursor!r:.60}"
-        )
-    return after
+    wanted = PageRequest(cursor, limit, q, match, unverified, order, thumbnails, predictions)
+    return await read(request, lambda serving: label_page(serving.home, space, wanted))
 
 
 @router.post(LABELS, **route("write", RegisterResult, RegisterBody, JSON, FORM, form=NewLabelForm))
@@ -223,10 +190,23 @@ async def register(request: Request, space: str) -> Response:
     return await written(request, work, digest=digest, encoders=encoders, repeatable=True)
 
 
-@router.get(LABEL, **route("read", LabelRow))
+@router.get(LABEL, **route("read", LabelDetails))
 async def show_label(request: Request, space: str, label: str) -> Response:
-    """One label."""
+    """One label, with its further names."""
     return await read(request, lambda serving: serving.home.get_label(space, name_of(label)))
+
+
+@router.get(f"{LABEL}/errors", **route("read", LabelErrors))
+async def list_label_errors(
+    request: Request, space: str, label: str, limit: Annotated[int, Query(ge=1, le=1_000)] = 100
+) -> Response:
+    """Stored images of known label (of the newest, at most 2,000) that get this label and are of
+    another one, and those of this label that get another one; up to `limit` of each."""
+
+    def work(serving: Serving) -> LabelErrors:
+        return serving.home.label_records.errors(space, name_of(label), limit)
+
+    return await read(request, work)
 
 
 @router.patch(LABEL, **route("write", Revision, PatchBody, JSON))

@@ -9,9 +9,9 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from trustvlm.errors import Forbidden, InvalidInput
-from trustvlm.http.routes.answers import answer, read, written
-from trustvlm.http.routes.openapi import route
+from trustvlm.errors import Forbidden, InvalidInput, NotFound
+from trustvlm.http.routes.answers import answer, jpeg, read, written
+from trustvlm.http.routes.openapi import JPEG, route
 from trustvlm.http.wire.bodies import FORM, JSON, NPZ, Received, read_body
 from trustvlm.http.wire.matching import at_expected
 from trustvlm.http.wire.schemas import (
@@ -19,6 +19,7 @@ from trustvlm.http.wire.schemas import (
     EvaluateBody,
     FeedbackBody,
     LabelledBody,
+    PicturedQueries,
     StoredCalibrateBody,
     StoredEvaluateBody,
 )
@@ -36,8 +37,8 @@ from trustvlm.types.answers import (
 from trustvlm.types.calibration import Calibration, FeedbackResult, MonitorReport, ObservationCounts
 from trustvlm.types.evaluation import Evaluation
 from trustvlm.types.json_form import Answer
+from trustvlm.types.messages.remarks import merged_notes
 from trustvlm.types.options import Within
-from trustvlm.types.remarks import merged_notes
 
 __all__ = ["router"]
 
@@ -72,7 +73,7 @@ async def calibrate(request: Request, space: str) -> Response:
     """
     serving, received = serving_of(request), await labelled_body(request, space, CalibrateBody)
     rule = received.body.rule
-    if rule != "auto" and RULES[rule].relabels and not received.body.may_correct:
+    if rule in RULES and RULES[rule].relabels and not received.body.may_correct:
         raise InvalidInput(
             f"rule: {rule!r} may correct the classifier's labels: send may_correct true, or name a "
             f"rule that keeps them"
@@ -89,7 +90,7 @@ async def calibrate(request: Request, space: str) -> Response:
 
 def _options(body: LabelledBody) -> dict[str, Any]:
     """The fields that say what is done with the queries."""
-    queries = {field.name for field in fields(LabelledBody)}
+    queries = {field.name for kind in (LabelledBody, PicturedQueries) for field in fields(kind)}
     return {name: value for name, value in vars(body).items() if name not in queries}
 
 
@@ -225,6 +226,20 @@ async def count_observations(request: Request, space: str) -> Response:
     """How many images with known labels are stored, and how many of them can be evaluated and
     calibrated on."""
     return await read(request, lambda serving: serving.service.count_observations(space))
+
+
+@router.get(SPACE + "/observations/{observation}/thumbnail", **JPEG)
+async def observation_thumbnail(
+    request: Request, space: str, observation: Annotated[int, Path(ge=1, le=2**63 - 1)]
+) -> Response:
+    """A stored image as a small JPEG."""
+    serving = serving_of(request)
+    picture = await serving.reading.run(
+        lambda: serving.service.observation_thumbnail(space, observation)
+    )
+    if picture is None:
+        raise NotFound(f"no thumbnail of observation {observation} in space {space!r}")
+    return jpeg(picture)
 
 
 @router.post(

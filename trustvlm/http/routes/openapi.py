@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fastapi import Depends, FastAPI
+from fastapi import Depends, FastAPI, Response
 from fastapi.openapi.utils import get_openapi
 
 from trustvlm import __version__
@@ -27,11 +27,20 @@ from trustvlm.http.wire.parameters import OPTIONS, check_request
 from trustvlm.http.wire.schemas import examples
 from trustvlm.types.options import Options
 
-__all__ = ["READ", "WRITE", "describe", "route"]
+__all__ = ["JPEG", "READ", "WRITE", "describe", "route"]
 
 _CHECKS = [Depends(check_request), Depends(matched)]
 _SCOPES = {scope: [Depends(Scope(scope)), *_CHECKS] for scope in ("read", "write", "admin")}
 READ, WRITE = _SCOPES["read"], _SCOPES["write"]
+
+JPEG: dict[str, Any] = {
+    "dependencies": READ,
+    "response_class": Response,
+    "responses": {
+        200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}
+    },
+}
+"""The arguments of a route that answers with a thumbnail."""
 
 _BODIES: dict[str, type[Options]] = {}
 _FORMS: dict[str, type[Options]] = {}

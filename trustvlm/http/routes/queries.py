@@ -1,19 +1,20 @@
-"""Embedding, scoring, searching; and evidence that is read later."""
+"""Embedding, scoring, searching, projecting; and evidence that is read later."""
 
 from __future__ import annotations
 
+from base64 import b64encode
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
-from trustvlm.errors import Conflict, InvalidInput
-from trustvlm.http.routes.answers import answer
+from trustvlm.errors import Conflict, Forbidden, InvalidInput
+from trustvlm.http.routes.answers import answer, read
 from trustvlm.http.routes.openapi import route
 from trustvlm.http.wire.bodies import FORM, JSON, NPZ, Received, read_body
 from trustvlm.http.wire.matching import expected_revision
-from trustvlm.http.wire.schemas import EmbedBody, EvidenceBody, ScoreBody, SearchBody
+from trustvlm.http.wire.schemas import EmbedBody, EvidenceBody, RuleName, ScoreBody, SearchBody
 from trustvlm.http.wire.term_rows import term_rows
 from trustvlm.http.work.batches import Part
 from trustvlm.http.work.process import Serving, refuse_unknown, serving_of
@@ -21,11 +22,16 @@ from trustvlm.service.query.evidence import EvidenceGone, EvidenceReader
 from trustvlm.types import CALL_COLUMNS, Embedded, Hits, Queries, Verdicts
 from trustvlm.types.answers import Embeddings, EvidenceList, HitList, Scored, UnreadFile
 from trustvlm.types.json_form import to_plain
+from trustvlm.types.options import Within
+from trustvlm.types.rows import ObservationList, ObservationRow
+from trustvlm.types.tables.projection import Projection
 
 __all__ = ["router"]
 
 SPACE = "/v1/spaces/{space}"
+OBSERVATION = SPACE + "/observations/{observation}"
 router = APIRouter(tags=["queries"])
+Id = Annotated[int, Path(ge=1, le=2**63 - 1)]
 EVIDENCE = 3
 """Nearest support images of label and rival that come with the verdict on an image, unless another
 number is requested."""
@@ -36,16 +42,18 @@ async def score(request: Request, space: str) -> Response:
     """Label, trust and evidence of every query, at one revision of the space."""
     serving, received = serving_of(request), await read_body(request, ScoreBody, JSON, NPZ, FORM)
     body = received.body
+    if body.review and not request.state.caller.may("write"):
+        raise Forbidden("review: to store images needs a key of scope 'write'")
     if received.images is not None and body.labels is not None:
         await refuse_unknown(serving, space, "labels", body.labels)
     embedded, queries = await _embedded(serving, space, received)
     options = {name: getattr(body, name) for name in ("rule", "params", "top_k", "labels")}
     options["revision"] = expected_revision(request)
-    part = await serving.score(space, queries, options)
+    part = await serving.score(space, queries, options, review=body.review)
     evidence = body.evidence
     if evidence is None:
         evidence = 0 if embedded is None else EVIDENCE
-    scored = await _scored(serving, space, part, evidence, embedded)
+    scored = await _scored(serving, part, evidence, embedded)
     if body.terms:
         terms = term_rows(part.answer, part.start, part.stop)
         for row, row_terms in zip(scored["verdicts"], terms, strict=True):
@@ -68,12 +76,11 @@ async def _embedded(
 
 
 async def _scored(
-    serving: Serving, space: str, part: Part, evidence: int, embedded: Embedded | None
+    serving: Serving, part: Part, evidence: int, embedded: Embedded | None
 ) -> dict[str, Any]:
     """Verdicts with their evidence and, of image files, their names and the unreadable ones."""
     verdicts: Verdicts = part.answer
-    serving.meters.judged(space, verdicts, part.start, part.stop)
-    rows = verdicts.plain_rows(part.start, part.stop)
+    rows = part.rows
     if evidence:
 
         def read() -> list[Any]:
@@ -98,6 +105,47 @@ def _unread_files(embedded: Embedded) -> tuple[UnreadFile, ...]:
     """The files that could not be read, by their place among all."""
     failed = zip(embedded.failed, embedded.failures, strict=True)
     return tuple(UnreadFile(place, source, reason) for place, (source, reason) in failed)
+
+
+@router.get(f"{SPACE}/observations/pictured", **route("read", ObservationList))
+async def pictured_observations(
+    request: Request, space: str, limit: Annotated[int, Query(ge=1, le=100)] = 8
+) -> Response:
+    """Some of the stored images of known label that have a thumbnail, to look at."""
+    some = await serving_of(request).reading.run(
+        partial(serving_of(request).home.pictured_observations, space, limit)
+    )
+    return answer(ObservationList(tuple(some)))
+
+
+@router.get(OBSERVATION, **route("read", ObservationRow))
+async def get_observation(request: Request, space: str, observation: Id) -> Response:
+    """A stored image of known label."""
+    return await read(request, lambda serving: serving.home.get_observation(space, observation))
+
+
+@router.get(f"{OBSERVATION}/verdict", **route("read", Scored))
+async def score_observation(
+    request: Request,
+    space: str,
+    observation: Id,
+    rule: Annotated[RuleName | None, Query()] = None,
+    top_k: Annotated[int, Query(), Within("top_k")] = 5,
+    evidence: Annotated[int, Query(ge=0, le=1_000)] = EVIDENCE,
+    terms: bool = False,
+) -> Response:
+    """The verdict that a stored image gets now, from its stored embeddings: a list of one."""
+    serving = serving_of(request)
+    score_it = partial(serving.home.score_observation, space, observation, rule=rule)
+    verdicts: Verdicts = await serving.reading.run(partial(score_it, top_k=top_k))
+    part = Part(verdicts, 0, 1, verdicts.plain_rows(0, 1))
+    scored = await _scored(serving, part, evidence, None)
+    row = scored["verdicts"][0]
+    if (source := verdicts[0].source) is not None:
+        row["source"] = source
+    if terms:
+        row["terms"] = term_rows(verdicts, 0, 1)[0]
+    return answer(scored)
 
 
 @router.post(f"{SPACE}/evidence", **route("read", EvidenceList, EvidenceBody, JSON))
@@ -132,7 +180,11 @@ async def embed(request: Request, space: str) -> Response:
         for matrix in (embedded.queries.classifier, embedded.queries.verifier)
     )
     rest = embedded.places, tuple(embedded.sources), embedded.notes, _unread_files(embedded)
-    return answer(Embeddings(classifier, verifier, *rest))
+    thumbnails = None
+    if received.body.thumbnails:
+        pictures = embedded.queries.thumbnails or []
+        thumbnails = tuple(b64encode(one or b"").decode() for one in pictures)
+    return answer(Embeddings(classifier, verifier, *rest, thumbnails))
 
 
 @router.post(f"{SPACE}/search", **route("read", HitList, SearchBody, JSON, NPZ, FORM))
@@ -142,6 +194,8 @@ async def search(request: Request, space: str) -> Response:
     body, notes = received.body, tuple[str, ...]()
     if received.images is not None and body.text is not None:
         raise InvalidInput("text: expected images or text to search with, got both")
+    if body.supports and body.kind == "support":
+        raise InvalidInput("supports: applies to labels that are found, and kind is 'support'")
     options: dict[str, Any] = {"kind": body.kind, "k": body.k}
     options["revision"] = expected_revision(request)
     if body.text is not None:
@@ -154,7 +208,17 @@ async def search(request: Request, space: str) -> Response:
         notes = () if embedded is None else embedded.notes
     hits = part.answer
     quality = {name: getattr(hits, name) for name in ("approximate", "error_bound", "recall")}
-    return answer(HitList(hits.revision, hits.kind, _hit_rows(part), notes, **quality))
+    rows = _hit_rows(part)
+    supports = await _supports(serving, rows, body.supports)
+    return answer(HitList(hits.revision, hits.kind, rows, notes, supports=supports, **quality))
+
+
+@router.get(f"{SPACE}/projection", **route("read", Projection))
+async def project(
+    request: Request, space: str, limit: Annotated[int, Query(ge=1, le=10_000)] = 2_000
+) -> Response:
+    """Support images and stored images of known label in two dimensions, for a map."""
+    return await read(request, lambda serving: serving.service.project(space, limit=limit))
 
 
 def _hit_rows(part: Part) -> list[Any]:
@@ -162,3 +226,12 @@ def _hit_rows(part: Part) -> list[Any]:
     names = ("ids", "similarity", "labels", "sources")
     columns = {name: getattr(part.answer, name)[part.start : part.stop] for name in names}
     return list(Hits(part.answer.kind, revision=part.answer.revision, **columns).rows())
+
+
+async def _supports(serving: Serving, rows: list[Any], most: int) -> tuple[Any, ...] | None:
+    """For each hit the ids of up to `most` support images of its label; None where that is 0."""
+    if not most:
+        return None
+    ids = [row["id"] for row in rows]
+    first = await serving.reading.run(lambda: serving.home.first_supports(ids, most))
+    return tuple(tuple(first[number]) for number in ids)

@@ -1,4 +1,4 @@
-"""Label spaces: list, create, show, remove, restore."""
+"""Label spaces: list, create, show, remove, restore; their trash; encoders for new ones."""
 
 from __future__ import annotations
 
@@ -6,17 +6,26 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from trustvlm.encoders import parse_spec
 from trustvlm.encoders import preset as preset_named
+from trustvlm.encoders.specs.presets import PRESETS
 from trustvlm.errors import Forbidden, InvalidInput
 from trustvlm.http.guard.keyring import Scope
 from trustvlm.http.options import ServeOptions
-from trustvlm.http.routes.answers import read, written
+from trustvlm.http.routes.answers import answer, read, written
 from trustvlm.http.routes.openapi import route
 from trustvlm.http.wire.bodies import JSON, read_body
 from trustvlm.http.wire.parameters import check_request
 from trustvlm.http.wire.schemas import SpaceBody
 from trustvlm.http.work.process import Serving, serving_of
 from trustvlm.types import SpaceRow
-from trustvlm.types.answers import RemovedSpace, SpaceDetails, SpaceList
+from trustvlm.types.answers import (
+    EmptiedTrash,
+    EncoderList,
+    OfferedPreset,
+    RemovedList,
+    RemovedSpace,
+    SpaceDetails,
+    SpaceList,
+)
 
 __all__ = ["router"]
 
@@ -62,13 +71,48 @@ def check_encoders(body: SpaceBody, options: ServeOptions) -> None:
     }
     allowed = {parse_spec(spec).text for spec in options.encoders}
     for side, spec in given.items():
-        kind = "same" if spec is None else spec.strip().partition(":")[0]
-        if kind not in ("same", "precomputed") and (spec or "") not in allowed:
+        meant = parse_spec("same" if spec is None else spec)
+        if meant.kind not in ("same", "precomputed") and meant.text not in allowed:
             names = ", ".join(sorted(allowed)) or "none"
             raise Forbidden(
                 f"{side}: expected 'precomputed:<dim>' or an encoder of the server's setting "
                 f"serve_encoders ({names}), got {spec!r:.80}"
             )
+
+
+@router.get("/v1/encoders", **route("admin", EncoderList))
+async def list_encoders(request: Request) -> Response:
+    """The encoders and presets that spaces can be made with, besides precomputed ones."""
+    options = serving_of(request).options
+
+    def offered(name: str) -> OfferedPreset:
+        chosen = PRESETS[name]
+        try:
+            check_encoders(SpaceBody(name=name, preset=name), options)
+            reason = None
+        except Forbidden as error:
+            reason = str(error)
+        return OfferedPreset(name, chosen.classifier, chosen.verifier, reason)
+
+    encoders = tuple(sorted(parse_spec(spec).text for spec in options.encoders))
+    return answer(EncoderList(encoders, tuple(map(offered, PRESETS))))
+
+
+@router.get("/v1/spaces/{space}/removed", **route("read", RemovedList))
+async def list_removed(request: Request, space: str) -> Response:
+    """The trash of a space: its removed labels, and support images removed from labels that are
+    there; they can be restored."""
+    return await read(request, lambda serving: serving.home.removed_rows(space))
+
+
+@router.delete("/v1/spaces/{space}/removed", **route("write", EmptiedTrash))
+async def empty_trash(request: Request, space: str) -> Response:
+    """Delete for good what was removed from a space: it cannot be restored any more."""
+
+    def work(serving: Serving) -> EmptiedTrash:
+        return EmptiedTrash(serving.home.empty_trash(space))
+
+    return await written(request, work, repeatable=True)
 
 
 @router.get("/v1/spaces/{space}", **route("read", SpaceDetails))
@@ -77,7 +121,11 @@ async def show_space(request: Request, space: str) -> Response:
 
     def work(serving: Serving) -> SpaceDetails:
         row = serving.service.get_space(space)
-        return SpaceDetails(**vars(row), unverified_count=serving.home.unverified_count(space))
+        return SpaceDetails(
+            **vars(row),
+            unverified_count=serving.home.unverified_count(space),
+            classifier_supports=serving.home.has_classifier_supports(space),
+        )
 
     return await read(request, work)
 

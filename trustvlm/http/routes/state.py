@@ -1,17 +1,19 @@
-"""The service itself: health, readiness, metrics, rules, limits, and the page."""
+"""The service itself: health, readiness, metrics, rules, limits, and the pages."""
 
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import FileResponse, PlainTextResponse, RedirectResponse
 
-from trustvlm.errors import Forbidden, NotFound, Overloaded, Unavailable
+from trustvlm.errors import Forbidden, NotFound, Unavailable
 from trustvlm.http.guard.keyring import Scope
 from trustvlm.http.routes.answers import answer
 from trustvlm.http.routes.openapi import route
 from trustvlm.http.wire.bodies import MOST_FILES, MOST_VALUES
+from trustvlm.http.wire.problems import problem
 from trustvlm.http.work.process import serving_of
 from trustvlm.scoring.rules import DEFAULT_RULE, RULES
 from trustvlm.types.answers import Limits, Rule, RuleList, Status
@@ -21,6 +23,7 @@ __all__ = ["router"]
 router = APIRouter()
 STATIC = Path(__file__).parents[1] / "static"
 _FRESH = {"cache-control": "no-cache"}
+_SWAGGER = ("swagger-ui.css", "swagger-ui-bundle.js")
 
 
 @router.get("/healthz", tags=["state"], response_model=Status)
@@ -37,7 +40,9 @@ async def readyz(request: Request) -> Response:
     if serving.closing:
         raise Unavailable("the service is shutting down")
     if not serving.loaded:
-        raise Overloaded("the encoders are being loaded", 1)
+        request.state.error = "ModelsLoading"  # in the log and the metrics, beside the status
+        message = "the models of the spaces are loading; ask again in a second"
+        return problem(request.state.request_id, 503, "Unavailable", message, {"retry-after": "1"})
     await serving.watching.run(serving.home.space_states)
     return answer(Status("ready"))
 
@@ -80,6 +85,20 @@ async def page(request: Request) -> Response:
     if root and request.scope.get("raw_path", b"/").decode("latin-1") == root:
         return RedirectResponse(f"{root}/")
     return FileResponse(STATIC / "index.html", headers=_FRESH)
+
+
+@router.get("/docs", include_in_schema=False)
+async def docs() -> Response:
+    """The HTTP API as a page that sends requests, without anything from elsewhere."""
+    return FileResponse(STATIC / "docs" / "docs.html", headers=_FRESH)
+
+
+@router.get("/docs/{name}", include_in_schema=False)
+async def docs_file(name: str) -> Response:
+    """A file of Swagger UI."""
+    if name not in _SWAGGER:
+        raise NotFound(f"the page of the API has no file {name!r}")
+    return FileResponse(Path(str(files("fastapi_offline"))) / "static" / name, headers=_FRESH)
 
 
 @router.get("/static/{name:path}", include_in_schema=False)

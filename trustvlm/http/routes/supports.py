@@ -7,9 +7,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request, Response
 
 from trustvlm.errors import NotFound
-from trustvlm.http.routes.answers import read, written
+from trustvlm.http.routes.answers import jpeg, read, written
 from trustvlm.http.routes.labels import checked_result, name_of
-from trustvlm.http.routes.openapi import READ, route
+from trustvlm.http.routes.openapi import JPEG, route
 from trustvlm.http.wire.bodies import FORM, JSON, NPZ, Received, read_body
 from trustvlm.http.wire.schemas import IdsBody, SupportsBody
 from trustvlm.http.work.process import Serving, serving_of
@@ -94,16 +94,7 @@ async def restore_support(request: Request, space: str, support: Id) -> Response
     )
 
 
-_JPEG: dict[str, Any] = {
-    "dependencies": READ,
-    "response_class": Response,
-    "responses": {
-        200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}
-    },
-}
-
-
-@router.get("/v1/supports/{support}/thumbnail", **_JPEG)
+@router.get("/v1/supports/{support}/thumbnail", **JPEG)
 async def thumbnail_by_id(request: Request, support: Id) -> Response:
     """A support image as a small JPEG, of any space that the key opens."""
     serving, key_space = serving_of(request), request.state.caller.space
@@ -113,10 +104,9 @@ async def thumbnail_by_id(request: Request, support: Id) -> Response:
     return await thumbnail(request, space, support)
 
 
-@router.get(SPACE + "/supports/{support}/thumbnail", **_JPEG)
+@router.get(SPACE + "/supports/{support}/thumbnail", **JPEG)
 async def thumbnail(request: Request, space: str, support: Id) -> Response:
     """A support image as a small JPEG."""
     serving = serving_of(request)
     picture = await serving.reading.run(lambda: serving.home.support_picture(space, support))
-    headers = {"cache-control": "private, max-age=3600"}
-    return Response(picture, media_type="image/jpeg", headers=headers)
+    return jpeg(picture)

@@ -12,6 +12,9 @@ export class ApiError extends Error {
   }
 }
 
+/** Whether the calls of the page carry a key. */
+export const hasKey = () => sessionStorage.getItem(KEY) !== null;
+
 /** Who is asked when the service wants a key: `ask(message)` resolves to one, or to null. */
 export function onKeyNeeded(ask) {
   askForKey = ask;
@@ -75,9 +78,13 @@ async function problemOf(response) {
   }
 }
 
-/** Where an <img> finds a support image: its address, or with a key, which images cannot send, a blob. */
-export async function pictureAddress(space, id) {
-  const address = path("spaces", space, "supports", id, "thumbnail");
+/** Where an <img> finds a support image, or another `kind` that has thumbnails: its address, or with a key, which images cannot send, a blob. */
+export async function pictureAddress(space, id, kind = "supports") {
+  return imageAt(path("spaces", space, kind, id, "thumbnail"));
+}
+
+/** The same of any image of the service. */
+export async function imageAt(address) {
   if (!sessionStorage.getItem(KEY)) return address;
   const response = await send(address, { method: "GET", headers: {} });
   return URL.createObjectURL(await response.blob());

@@ -4,15 +4,19 @@ import { get, onKeyNeeded, path } from "./api.js";
 import { freshId, h, put } from "./dom.js";
 import { dialog, empty, problem, working } from "./parts.js";
 import * as labels from "./labels/labels.js";
+import { createSpace } from "./labels/spaces.js";
+import * as map from "./map/map.js";
+import * as review from "./review/review.js";
 import * as search from "./search/search.js";
 import * as trust from "./trust/trust.js";
 import * as attempt from "./try/try.js";
 
 // A view: `title`, and `show(root, context)` with {space: the space's row, signal: aborts when the view is left,
 // rest: what stands behind the view's name in the address, go(view, ...rest), refresh(): the space's row read again}.
-const VIEWS = { try: attempt, labels, trust, search };
+const VIEWS = { try: attempt, review, labels, trust, search, map };
 const main = document.getElementById("main");
 const picker = document.getElementById("space");
+const maker = document.getElementById("new-space");
 const nav = document.getElementById("views");
 let leaving = new AbortController();
 let spaces = [];
@@ -21,6 +25,7 @@ async function start() {
   themeButton();
   onKeyNeeded(oneAtATime(askKey));
   picker.addEventListener("change", () => go(picker.value, current().view));
+  maker.addEventListener("click", makeSpace);
   window.addEventListener("hashchange", show);
   for (const event of ["dragover", "drop"]) window.addEventListener(event, (e) => e.preventDefault()); // a missed drop leaves no page
   await show();
@@ -63,21 +68,29 @@ async function open(row, view, rest, signal) {
 }
 
 function frame(chosen, view) {
-  picker.closest("label").hidden = spaces.length === 0;
+  picker.closest("label").hidden = maker.hidden = spaces.length === 0;
   nav.hidden = !chosen;
   put(picker, spaces.map((one) => h("option", { value: one.name, selected: one.name === chosen?.name }, one.name)));
   if (!chosen) return;
   put(nav, Object.entries(VIEWS).map(([name, one]) =>
-    h("a", { href: `#/${encodeURIComponent(chosen.name)}/${name}`, "aria-current": name === view ? "page" : null }, one.title)));
+    h("a", { href: `#/${encodeURIComponent(chosen.name)}/${name}`, "aria-current": name === view ? "page" : null }, one.title, one.navCount?.(chosen.name))));
 }
 
 const unknown = (named) => [h("h1", {}, "trustvlm"), empty(`There is no space “${named}”.`, h("p", {}, "Choose another one above."))];
+
+/** Ask for a new space and open it. */
+async function makeSpace() {
+  const made = await createSpace();
+  if (made) go(made.name, "labels");
+}
 
 const noSpaces = () => [
   h("h1", {}, "trustvlm"),
   empty(
     "No label spaces yet.",
-    h("p", {}, "A space holds labels, their support images and the two encoders. Make one on the command line:"),
+    h("p", {}, "A space holds labels, their support images and the two encoders."),
+    h("p", {}, h("button", { type: "button", class: "primary", on: { click: makeSpace } }, "Create a space")),
+    h("p", {}, "Or make one on the command line:"),
     h("pre", {}, "trustvlm space create animals --preset paper\ntrustvlm register animals photos/"),
     h("p", {}, "or look at the demo: ", h("code", {}, "trustvlm demo"), "."),
   ),
@@ -106,16 +119,18 @@ function oneAtATime(ask) {
 
 function themeButton() {
   const button = document.getElementById("theme");
-  const system = matchMedia("(prefers-color-scheme: dark)");
-  const dark = () => (localStorage.getItem("theme") ?? (system.matches ? "dark" : "light")) === "dark";
-  const apply = () => {
-    document.documentElement.dataset.theme = dark() ? "dark" : "light";
-    put(button, dark() ? "☀" : "☾");
-    button.setAttribute("aria-label", dark() ? "Light colours" : "Dark colours");
+  const { dataset } = document.documentElement; // theme.js has set it
+  const draw = () => {
+    const dark = dataset.theme === "dark";
+    put(button, dark ? "☀" : "☾");
+    button.setAttribute("aria-label", dark ? "Light colours" : "Dark colours");
   };
-  button.addEventListener("click", () => { localStorage.setItem("theme", dark() ? "light" : "dark"); apply(); });
-  system.addEventListener("change", apply);
-  apply();
+  button.addEventListener("click", () => {
+    dataset.theme = dataset.theme === "dark" ? "light" : "dark";
+    localStorage.setItem("theme", dataset.theme);
+  });
+  new MutationObserver(draw).observe(document.documentElement, { attributeFilter: ["data-theme"] });
+  draw();
 }
 
 start();

@@ -42,24 +42,33 @@ export function empty(title, ...more) {
 /** Work of unknown length. */
 export const working = (text) => h("p", { class: "working", role: "status" }, text);
 
-/** A support image with a caption; one that came as an embedding shows a placeholder. */
+/** A support image with a caption, or another `kind` of stored image; one that came as an embedding,
+ *  or is not `pictured`, shows a placeholder. */
 export function supportFigure(space, support, caption = null, { size = "" } = {}) {
   const name = support.source ?? `support image ${support.id}`;
   const frame = h("div", { class: "picture" });
-  pictureInto(frame, space, support.id, `${support.label ? `${support.label}: ` : ""}${name}`);
+  pictureInto(frame, space, support, `${support.label ? `${support.label}: ` : ""}${name}`);
   return h("figure", { class: `support ${size}`, title: name }, frame, caption && h("figcaption", {}, caption));
 }
 
-async function pictureInto(frame, space, id, alt) {
+async function pictureInto(frame, space, { id, kind, pictured = true }, alt) {
   const none = () => put(frame, h("span", { class: "none" }, "no picture"));
+  if (!pictured) { none(); return; }
   try {
-    const address = await pictureAddress(space, id);
+    const address = await pictureAddress(space, id, kind);
     const image = h("img", { alt, loading: "lazy", decoding: "async", on: { error: none } });
     image.src = address;
     put(frame, image);
   } catch {
     none(); // one that is gone, or came as an embedding, has none: the caption still says what it is
   }
+}
+
+/** A support image so small that it is no more than a hint; what stands beside it says the rest. */
+export function thumb(space, id) {
+  const image = h("img", { alt: "", loading: "lazy", decoding: "async", width: 40, height: 40, on: { error: () => image.classList.add("none") } });
+  pictureAddress(space.name, id).then((address) => { image.src = address; }, () => image.classList.add("none"));
+  return image;
 }
 
 /** Where image files are dropped, pasted or chosen; `taken(files)` gets the images among them.
@@ -96,6 +105,24 @@ export function localImage(file, alt, signal) {
   image.src = URL.createObjectURL(file);
   signal?.addEventListener("abort", () => URL.revokeObjectURL(image.src), { once: true });
   return image;
+}
+
+/** Put a text into the clipboard, and say what it is. */
+export async function copyText(text, what) {
+  try {
+    await navigator.clipboard.writeText(text);
+    notice(`The ${what} is copied.`);
+  } catch {
+    notice(`Copy this ${what}: ${text}`); // the browser gives no clipboard to pages without https
+  }
+}
+
+/** Let the browser save a text. */
+export function save(name, text, type) {
+  const address = URL.createObjectURL(new Blob([text], { type }));
+  const link = Object.assign(document.createElement("a"), { href: address, download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(address), 10_000);
 }
 
 /** A modal dialog; resolves to what `close(value)` is given, or null when it is dismissed.

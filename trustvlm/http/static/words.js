@@ -11,13 +11,23 @@ export const counted = (n, one, many = `${one}s`) => `${count(n)} ${n === 1 ? on
 export function percent(share, digits = 1) {
   if (share === null || share === undefined || Number.isNaN(share)) return "–";
   const rounded = (100 * share).toFixed(digits);
-  if (share < 1 && Number(rounded) === 100) return `> ${(100 - 10 ** -digits).toFixed(digits)} %`;
-  if (share > 0 && Number(rounded) === 0) return `< ${(10 ** -digits).toFixed(digits)} %`;
+  if (share < 1 && Number(rounded) === 100) return `>${(100 - 10 ** -digits).toFixed(digits)} %`;
+  if (share > 0 && Number(rounded) === 0) return `<${(10 ** -digits).toFixed(digits)} %`;
   return `${rounded} %`;
 }
 
 /** The same with no more digits than it needs: "5 %", "92.5 %". For what was asked for, and for headlines. */
 export const share = (value, digits = 1) => percent(value, digits).replace(/(\.\d*?)0+ %$/, "$1 %").replace(". %", " %");
+
+/** The probability that a label is right, as short as it can be said: "99 %", "99.5 %"; "–": there is none. No finite number of
+ *  images shows that something is certain: at the ends it is ">99.9 %" and "<0.1 %". */
+export function likely(p) {
+  if (p === null || p === undefined || Number.isNaN(p)) return "–";
+  if (p < 0.0005) return "<0.1\u00a0%";
+  if (p >= 0.9995) return ">99.9\u00a0%";
+  const digits = p < 0.01 || p >= 0.99 ? 1 : 0;
+  return `${(100 * p).toFixed(digits).replace(/\.0$/, "")}\u00a0%`;
+}
 
 /** A similarity or a trust that is no share. */
 export const number = (value, digits = 3) => (value === null || value === undefined ? "–" : value.toFixed(digits));

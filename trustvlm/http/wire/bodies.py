@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from base64 import b64decode
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cache, cached_property
 from pathlib import PurePath
 from typing import Any, Generic, TypeVar, cast, get_type_hints
 
@@ -16,6 +18,7 @@ from pydantic import ValidationError
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field, File, FormParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 
 from trustvlm.errors import InvalidInput, TooLarge
 from trustvlm.http.wire.npz import read_arrays
@@ -36,6 +39,7 @@ MOST_FILES, MOST_FIELDS = 256, 10_000
 MOST_VALUES = 2_000_000
 """Of a JSON body: each takes 80 bytes while it is read, however few it has."""
 _LARGE = 64 * 1024
+_PLAIN = (float, int, str)
 ARRAYS = ("classifier", "verifier", "image_vectors", "classifier_image_vectors", "text_vector")
 _READING = tuple(field.name for field in fields(ReadingOptions))
 _STRINGS = ("truth", "labels", "sources")
@@ -57,13 +61,18 @@ class Received(Generic[B]):
 
     Attributes:
         body: its fields. arrays: embeddings by name, of an .npz body. images: the files of a form.
-        digest: of all that was sent, equal for a repeated request.
+        hashed: makes :attr:`digest`.
     """
 
     body: B
     arrays: dict[str, Any]
     images: list[ImageFile] | None
-    digest: bytes
+    hashed: Callable[[], bytes]
+
+    @cached_property
+    def digest(self) -> bytes:
+        """A hash of all that was sent, equal for a repeated request."""
+        return self.hashed()
 
     def rows(self, name: str) -> Any:
         """The embeddings of that name, from either kind of body; None without any."""
@@ -82,9 +91,22 @@ class Received(Generic[B]):
         """The embeddings or image files as queries."""
         reading = self.reading
         if self.images is not None:
+            if getattr(self.body, "thumbnails", None) is not None:
+                raise InvalidInput("thumbnails: they are made of the image files of the request")
             return Queries(images=self.images, **reading)
         text = getattr(self.body, "text", None)
-        return Queries(self.rows("classifier"), self.rows("verifier"), text=text)
+        classifier, verifier = self.rows("classifier"), self.rows("verifier")
+        return Queries(classifier, verifier, text=text, thumbnails=self._thumbnails())
+
+    def _thumbnails(self) -> list[bytes | None] | None:
+        """The pictures that come beside embeddings. Raises InvalidInput: no base64."""
+        given = getattr(self.body, "thumbnails", None)
+        if given is None:
+            return None
+        try:
+            return [None if one is None else b64decode(one, validate=True) for one in given]
+        except ValueError as error:
+            raise InvalidInput(f"thumbnails: expected JPEG files in base64: {error}") from error
 
 
 def _default(name: str) -> Any:
@@ -101,15 +123,18 @@ async def read_body(request: Request, kind: type[B], *accepted: str) -> Received
     content = accepted_type(request, *accepted)
     if content == FORM:
         return await _form(request, kind)
-    data = await request.body()
-    digest = hashlib.sha256(data + request.url.query.encode()).digest()
+    data = await _whole(request)
+
+    def hashed() -> bytes:
+        return hashlib.sha256(data + _query(request)).digest()
+
     if content == JSON:
-        if data.count(b",") >= MOST_VALUES:
+        if len(data) > MOST_VALUES and data.count(b",") >= MOST_VALUES:
             raise TooLarge(
                 f"the body has more than {MOST_VALUES} values, the limit of JSON; send vectors "
                 f"as {NPZ}"
             )
-        return Received(await _away(len(data), lambda: of_json(kind, data)), {}, None, digest)
+        return Received(await _away(len(data), lambda: of_json(kind, data)), {}, None, hashed)
     most = 4 * request.app.state.serving.options.body_bytes
     arrays = await _away(len(data), lambda: read_arrays(data, most))
     strings = {
@@ -124,7 +149,24 @@ async def read_body(request: Request, kind: type[B], *accepted: str) -> Received
     options = _options(kind, request.query_params.multi_items())
     if both := sorted(strings.keys() & options.keys()):
         raise InvalidInput(f"{both[0]}: given twice, as an array and in the query")
-    return Received(_checked(kind, strings | options), arrays, None, digest)
+    return Received(_checked(kind, strings | options), arrays, None, hashed)
+
+
+async def _whole(request: Request) -> bytes:
+    """All pieces of the body. Raises ClientDisconnect: the client leaves before its end."""
+    pieces, more = [], True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        pieces.append(message.get("body", b""))
+        more = message.get("more_body", False)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _query(request: Request) -> bytes:
+    query: bytes = request.scope["query_string"]
+    return query
 
 
 async def _away(size: int, work: Callable[[], Any]) -> Any:
@@ -144,6 +186,8 @@ def of_json(kind: Any, data: bytes | str) -> Any:
         problem = f"expected JSON, got something else ({type(error).__name__})"
         raise InvalidInput(f"body: {problem}") from error
     counts = Counter(_names(body))
+    if text.count(b'"') == 2 * counts.total():
+        return body  # every text is a name, and each came once
     if any(text.count(b'"%s"' % name.encode()) > count for name, count in counts.items()):
         _refuse_repeats(text)  # the name may stand in a text only
     return body
@@ -158,18 +202,23 @@ def _refuse_repeats(data: bytes | str) -> None:
 def _names(value: Any) -> Iterator[str]:
     """The names of all objects within a body, as far as they were sent; lists of numbers are passed
     over."""
+    if isinstance(value, list):
+        for item in value if value and type(value[0]) not in _PLAIN else ():
+            yield from _names(item)
+        return
     if is_dataclass(value):
-        value = {
-            field.name: getattr(value, field.name)
-            for field in fields(value)
-            if getattr(value, field.name) is not field.default
-        }
+        defaults = _defaults(cast(Hashable, type(value)))
+        value = {name: one for name, one in vars(value).items() if one is not defaults[name]}
     if isinstance(value, dict):
         yield from value
-        value = list(value.values())
-    if isinstance(value, list) and value and not isinstance(value[0], float | int | str):
-        for item in value:
-            yield from _names(item)
+        for one in value.values():
+            if type(one) not in _PLAIN:
+                yield from _names(one)
+
+
+@cache
+def _defaults(kind: Any) -> dict[str, Any]:
+    return {field.name: field.default for field in fields(kind)}
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> None:
@@ -233,7 +282,7 @@ class _Form:
 async def _form(request: Request, kind: type[B]) -> Received[B]:
     try:
         form = _Form(request.headers["content-type"])
-        form.digest.update(request.url.query.encode())
+        form.digest.update(_query(request))
         async for piece in request.stream():
             form.feed(piece)
     except FormParserError as error:
@@ -245,7 +294,7 @@ async def _form(request: Request, kind: type[B]) -> Received[B]:
     options = _options(kind, [*request.query_params.multi_items(), *form.fields])
     if not form.images:
         raise InvalidInput("images: expected at least one image file, got none")
-    return Received(_checked(kind, options), {}, form.images, form.digest.digest())
+    return Received(_checked(kind, options), {}, form.images, form.digest.digest)
 
 
 def _image_file(data: bytes, filename: bytes) -> ImageFile:

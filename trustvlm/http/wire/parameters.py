@@ -3,7 +3,6 @@ does not take."""
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 from fastapi import Request
 
 from trustvlm.errors import InvalidInput, UnsupportedType
+from trustvlm.types.messages.meant import did_you_mean
 
 __all__ = ["OPTIONS", "accepted_type", "check_request", "content_type", "not_taken"]
 
@@ -26,8 +26,8 @@ def not_taken(name: str, what: str, taken: Iterable[str], where: str | None = No
     """The error for a name that is not taken: `what` it is not, which name may have been meant, and
     which ones are taken."""
     names = list(taken)
-    meant = difflib.get_close_matches(name, names, n=1)
-    hint = f" (did you mean {meant[0]!r}?)" if meant else ""
+    meant = did_you_mean(name, names).removeprefix("; ")
+    hint = f" ({meant})" if meant else ""
     return InvalidInput(
         f"{(where or name)[:200]}: {what}{hint}; expected {', '.join(names) or 'none'}"
     )
@@ -44,7 +44,8 @@ async def check_request(request: Request) -> None:
     route = request.scope["route"]
     extra: dict[str, Any] = route.openapi_extra or {}
     declared = [field.alias for field in route.dependant.query_params]
-    _check_query(request, declared, extra.get(OPTIONS, {}))
+    if request.scope["query_string"]:
+        _check_query(request, declared, extra.get(OPTIONS, {}))
     if "requestBody" not in extra and (await request.body()).strip() not in _NOTHING:
         where = f"; its options go into the query: {', '.join(declared)}" if declared else ""
         raise InvalidInput(f"body: {request.method} {route.path} takes no body{where}")

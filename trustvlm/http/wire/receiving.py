@@ -1,8 +1,8 @@
-"""Bodies on their way: how fast each must move, how many there may be at once, and what becomes of
-them when the service ends.
+"""Request bodies that are being received: how fast each must arrive, how many there may be at once,
+and how long the service waits for them when it ends.
 
-A request whose body is still to come does no work, so that it counts as none of those under way: it
-must not keep others out.
+A request does no work while it waits for its body. It therefore does not count towards the limit of
+requests under way, and cannot keep others out.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LEAVING_S = 3.0
 """Seconds that the service waits for the rest of a body when it is asked to end."""
 
 _YOUNG_S = 1.0
-"""Seconds of waiting before which a body is not ended to make room for others."""
+"""Seconds that the service waits for a body before it may end it to make room for another one."""
 
 
 class Cut(Protocol):
@@ -32,7 +32,7 @@ class Cut(Protocol):
 
 
 class Bodies:
-    """All that one process receives. Used by the event loop's thread only."""
+    """All bodies that this process is receiving. Only the event loop's thread uses it."""
 
     def __init__(self, options: ServeOptions) -> None:
         self.options = options
@@ -40,10 +40,10 @@ class Bodies:
         self._closing = False
 
     def begin(self, cut: Cut) -> Body:
-        """A new one; `cut` ends its request.
+        """Begin to receive a body; `cut` ends its request.
 
         Raises:
-            Overloaded: there are as many as allowed, and all of them arrive fast enough.
+            Overloaded: as many bodies as allowed are being received, and each arrives fast enough.
         """
         most = self.options.in_flight
         if len(self._under_way) >= most and not self.make_room():
@@ -55,7 +55,8 @@ class Bodies:
         return body
 
     def make_room(self) -> bool:
-        """Cut the body that moves slowest; whether there was one to cut."""
+        """End the request whose body arrives most slowly; False: the service has waited less than
+        :data:`_YOUNG_S` for it, and it goes on."""
         slowest = min(
             self._under_way, key=lambda body: body.received / max(body.waited, 1e-3), default=None
         )
@@ -73,17 +74,18 @@ class Bodies:
         self._under_way.pop(body, None)
 
     def leave(self) -> None:
-        """The service ends: wait for each body for :data:`LEAVING_S` seconds more at most."""
+        """Begin to end: wait at most :data:`LEAVING_S` more seconds for each body."""
         self._closing = True
         for body in self._under_way:
             body.hurry()
 
 
 class Body:
-    """One request's body.
+    """The body of one request.
 
-    Within each `most_s` seconds that the service waits for it, `most_s` × `rate` bytes of it (one
-    at least) or its end must come.
+    The service counts the seconds that it waits for the body. In each window of `most_s` such
+    seconds, `most_s` × `rate` bytes (at least one) must arrive, or the end of the body. Otherwise
+    `cut` ends the request.
     """
 
     def __init__(self, most_s: float, rate: float, cut: Cut, ended: Callable[[Body], None]) -> None:
@@ -101,13 +103,13 @@ class Body:
 
     @property
     def waited(self) -> float:
-        """Seconds that the service has waited for it."""
+        """Seconds that the service has waited for this body."""
         return self._before_s + (
             0.0 if self._timer is None else asyncio.get_running_loop().time() - self._since
         )
 
     async def next(self, receive: Receive) -> Message:
-        """Its next piece; the request is cut where that takes too long."""
+        """Receive the next piece; the request ends if it takes too long to arrive."""
         self._since = asyncio.get_running_loop().time()
         self._wait()
         try:
@@ -129,7 +131,7 @@ class Body:
         return message
 
     def hurry(self) -> None:
-        """Wait for it :data:`LEAVING_S` seconds more at most."""
+        """Wait at most :data:`LEAVING_S` more seconds for the rest."""
         self._latest = self.waited + LEAVING_S
         if self._timer is not None:
             self._timer.cancel()
@@ -161,5 +163,5 @@ class Body:
         self._cut(error)
 
     def end(self) -> None:
-        """Nothing more is waited for."""
+        """Wait for nothing more."""
         self._ended(self)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 from typing_extensions import TypeAliasType
 
-from trustvlm.encoders.spec import PAPER
+from trustvlm.encoders.specs.presets import PRESETS
 from trustvlm.http.wire.texts import (
     ClassifierSpec,
     LabelName,
@@ -20,6 +20,7 @@ from trustvlm.http.wire.texts import (
 from trustvlm.index.recipe import list_recipes
 from trustvlm.scoring.rules import RULES
 from trustvlm.types.options import (
+    WHICH_RULE,
     CalibrateOptions,
     EvaluateOptions,
     EvaluateStoredOptions,
@@ -39,8 +40,10 @@ from trustvlm.types.options import (
 __all__ = [
     "AliasBody", "CalibrateBody", "EmbedBody", "EvaluateBody", "EvidenceBody", "FeedbackBody",
     "IdsBody", "LabelBody", "LabelContents", "LabelledBody", "NamesBody", "NewLabelForm",
-    "PatchBody", "PicturedLabel", "RegisterBody", "ScoreBody", "SearchBody", "SpaceBody",
-    "StoredCalibrateBody", "StoredEvaluateBody", "SupportsBody", "SyncBody", "examples",
+    "PatchBody", "PicturedLabel", "PicturedQueries", "RegisterBody", "RuleName", "ScoreBody",
+    "SearchBody",
+    "SpaceBody", "StoredCalibrateBody", "StoredEvaluateBody", "SupportsBody", "SyncBody",
+    "examples",
 ]  # fmt: skip
 
 Vector = list[float]
@@ -79,7 +82,7 @@ class SpaceBody(SpaceOptions):
     classifier: Annotated[ClassifierSpec | None, Field(examples=["precomputed:512"])] = None
     verifier: Annotated[VerifierSpec | None, Field(examples=["precomputed:768"])] = None
     templates: Annotated[list[Template] | None, Field(min_length=1, max_length=1_000)] = None
-    preset: Annotated[str, Field(max_length=2_000), _listed(PAPER.name)] | None = None
+    preset: Annotated[str, Field(max_length=2_000), _listed(*PRESETS)] | None = None
     recipe: Annotated[str, _listed(*(recipe.name for recipe in list_recipes()))] = (
         SpaceOptions.recipe
     )
@@ -274,6 +277,8 @@ class ScoreBody(ScoreOptions, ReadingOptions, QueryBody):
 class EmbedBody(ReadingOptions):
     """Image files to embed: nothing but these."""
 
+    thumbnails: Annotated[bool, says("answer with a small JPEG of each, too")] = False
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvidenceBody(QueryBody):
@@ -291,6 +296,15 @@ class SearchBody(SearchOptions, ReadingOptions, QueryBody):
     """Queries to search with."""
 
     text: list[Name] | None = None
+    supports: Annotated[
+        WholeNumber,
+        says(
+            "with each label that is found, the ids of its first support images, up to this "
+            "number; those without a picture are left out",
+            ge=0,
+            le=12,
+        ),
+    ] = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -305,7 +319,17 @@ class LabelledBody(ReadingOptions, QueryBody):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeedbackBody(FeedbackOptions, LabelledBody):
+class PicturedQueries(Options):
+    """What is stored beside embeddings with known labels."""
+
+    thumbnails: Annotated[
+        list[Annotated[str, Field(max_length=200_000)] | None] | None,
+        says("a small JPEG of each query in base64, or null; of image files they are made"),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeedbackBody(FeedbackOptions, PicturedQueries, LabelledBody):
     """True labels of images that came in."""
 
 
@@ -331,10 +355,10 @@ class StoredCalibrateBody(RecalibrateOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CalibrateBody(CalibrateOptions, LabelledBody):
+class CalibrateBody(CalibrateOptions, PicturedQueries, LabelledBody):
     """Labelled queries to calibrate on."""
 
-    rule: RuleChoice = CalibrateOptions.rule
+    rule: Annotated[RuleChoice | None, WHICH_RULE] = CalibrateOptions.rule
 
 
 _QUERIES = {"classifier": [[0.9, 0.1]], "verifier": [[1.0, 0.0, 0.2]]}

@@ -2,7 +2,7 @@
 what the service will refuse.
 
 The service checks them itself (:mod:`trustvlm.service.inputs.names`,
-:mod:`trustvlm.encoders.spec`), with sentences that say more than a pattern could.
+:mod:`trustvlm.encoders.specs.parse`), with sentences that say more than a pattern could.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from trustvlm.encoders.spec import MAX_DIM
+from trustvlm.encoders.specs.names import FAMILIES, NAMES
+from trustvlm.encoders.specs.parse import MAX_DIM
 from trustvlm.service.inputs.names import JOINERS, MAX_NAME, MAX_PROMPT, UNSEEN
 
 __all__ = [
@@ -69,7 +70,8 @@ LabelName = Annotated[str, _documented(MAX_NAME, _name())]
 SpaceName = Annotated[str, _documented(MAX_NAME, _name("/"))]
 Prompt = Annotated[str, _documented(MAX_PROMPT, rf"^{_SEEN}*[^\s{_CONTROL}{_HIDDEN}]{_SEEN}*$")]
 Template = Annotated[str, _documented(MAX_PROMPT, rf"^{_SEEN}*\{{\}}{_SEEN}*$")]
-ClassifierSpec = Annotated[str, _documented(2_000, rf"^(?:{_PRECOMPUTED}|{_OPEN_CLIP})$")]
-VerifierSpec = Annotated[
-    str, _documented(2_000, rf"^(?:same|{_PRECOMPUTED}|{_OPEN_CLIP}|{_TIMM})$")
-]
+_TRANSFORMERS = rf"transformers:(?:{_WORD}/{_WORD}|[/.~](?:{_PATH})?)(?:\?[a-z0-9=&\-]+)?"
+_NAMED = "|".join([*NAMES, *(pattern for pattern, _ in FAMILIES)])
+_BOTH = rf"{_PRECOMPUTED}|{_OPEN_CLIP}|{_TRANSFORMERS}|{_NAMED}"
+ClassifierSpec = Annotated[str, _documented(2_000, rf"^(?:{_BOTH})$")]
+VerifierSpec = Annotated[str, _documented(2_000, rf"^(?:same|{_TIMM}|{_BOTH})$")]

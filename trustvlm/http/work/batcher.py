@@ -5,7 +5,7 @@ A batch holds the waiting calls with the same key (verb, space, options): with l
 waits for others; with much load batches grow. Only after a batch of several calls the thread
 lingers for up to a tenth of the time that it took: the clients of that batch are about to ask
 again, and would otherwise always miss the next batch. Where a batch fails, each of its calls is run
-alone, so that a bad query fails no other.
+alone, so that a bad query fails no other. The answers of a batch wake the event loop once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from trustvlm.errors import Overloaded
@@ -31,12 +32,31 @@ Run = Callable[[Sequence[Any]], Sequence[Any]]
 
 @dataclass(eq=False)
 class _Call:
+    """A call that waits.
+
+    Attributes:
+        loop: the event loop of its caller; None: the caller is a thread that waits.
+        result, error: one of them is given to `answer`.
+    """
+
     key: Hashable
     run: Run
     payload: Any
     rows: int
     deadline: float
-    answer: Future[Any] = field(default_factory=Future)
+    answer: asyncio.Future[Any] | Future[Any]
+    loop: asyncio.AbstractEventLoop | None
+    result: Any = None
+    error: BaseException | None = None
+
+    def settle(self) -> None:
+        """Give the caller its answer; a caller that has left takes none."""
+        if self.answer.done():
+            return
+        if self.error is None:
+            self.answer.set_result(self.result)
+        else:
+            self.answer.set_exception(self.error)
 
 
 class Batcher:
@@ -61,7 +81,7 @@ class Batcher:
         self._capacity, self._most_rows, self._deadline_s = capacity, most_rows, deadline_s
         self._waiting: deque[_Call] = deque()
         self._changed = threading.Condition()
-        self._closed = False
+        self._closed = self._lingering = False
         self._last_calls, self._last_s = 0, 0.0
         self._thread = threading.Thread(target=self._work, name=f"trustvlm-{name}", daemon=True)
         self._thread.start()
@@ -80,22 +100,35 @@ class Batcher:
         Raises:
             Overloaded: too many calls wait, or this one waited too long. What `run` raises.
         """
-        return await asyncio.wrap_future(self._queue(key, run, payload, rows))
+        loop = asyncio.get_running_loop()
+        answer = loop.create_future()
+        self._queue(key, run, payload, rows, answer, loop)
+        return await answer
 
     def ask_now(self, key: Hashable, run: Run, payload: Any, rows: int) -> Any:
         """As :meth:`ask`, for a thread that may wait."""
-        return self._queue(key, run, payload, rows).result()
+        answer = Future[Any]()
+        self._queue(key, run, payload, rows, answer, None)
+        return answer.result()
 
-    def _queue(self, key: Hashable, run: Run, payload: Any, rows: int) -> Future[Any]:
-        call = _Call(key, run, payload, rows, time.monotonic() + self._deadline_s)
+    def _queue(
+        self,
+        key: Hashable,
+        run: Run,
+        payload: Any,
+        rows: int,
+        answer: asyncio.Future[Any] | Future[Any],
+        loop: asyncio.AbstractEventLoop | None,
+    ) -> None:
+        call = _Call(key, run, payload, rows, time.monotonic() + self._deadline_s, answer, loop)
         with self._changed:
             if self._closed:
                 raise Overloaded("the service is shutting down; try again")
             if len(self._waiting) >= self._capacity:
                 raise Overloaded(f"{self._capacity} calls wait already ({self.name}); try again")
             self._waiting.append(call)
-            self._changed.notify()
-        return call.answer
+            if not self._lingering:
+                self._changed.notify()
 
     def close(self) -> None:
         """Answer the waiting calls, and take no more."""
@@ -111,6 +144,7 @@ class Batcher:
                 begin = time.monotonic()
                 self._answer(batch)
                 self._last_calls, self._last_s = len(batch), time.monotonic() - begin
+                _settle(batch)
 
     def _next_batch(self) -> list[_Call] | None:
         """The oldest call and those that join it, without those that came to nothing; None: closed,
@@ -130,35 +164,53 @@ class Batcher:
                 else:
                     others.append(call)
             self._waiting = others
-        return [call for call in batch if self._begin(call)]
+        batch = [call for call in batch if not call.answer.done()]  # the others' callers have left
+        now = time.monotonic()
+        late = [call for call in batch if now > call.deadline]
+        for call in late:
+            limit = f"{self._deadline_s:g} s ({self.name})"
+            call.error = Overloaded(f"the call waited for more than {limit}; try again")
+        _settle(late)
+        return [call for call in batch if call.error is None]
 
     def _linger(self) -> None:
+        """Wait for calls that come soon. The thread sleeps: none of them wakes it."""
         if self._last_calls < 2:
             return
         until = time.monotonic() + min(LONGEST_LINGER_S, 0.1 * self._last_s)
+        self._lingering = True
         while not self._closed and (left := until - time.monotonic()) > 0:
             self._changed.wait(left)
-
-    def _begin(self, call: _Call) -> bool:
-        """Whether the call is still waited for, and in time."""
-        if not call.answer.set_running_or_notify_cancel():
-            return False
-        if time.monotonic() > call.deadline:
-            limit = f"{self._deadline_s:g} s ({self.name})"
-            error = Overloaded(f"the call waited for more than {limit}; try again")
-            call.answer.set_exception(error)
-            return False
-        return True
+        self._lingering = False
 
     def _answer(self, batch: list[_Call]) -> None:
         try:
             answers = batch[0].run([call.payload for call in batch])
         except BaseException as error:
             if len(batch) == 1:
-                batch[0].answer.set_exception(error)
+                batch[0].error = error
                 return
             for call in batch:
                 self._answer([call])
             return
         for call, answer in zip(batch, answers, strict=True):
-            call.answer.set_result(answer)
+            call.result = answer
+
+
+def _settle(calls: Sequence[_Call]) -> None:
+    """Give callers their answers, those of one event loop together: each wake of a loop costs a
+    system call."""
+    by_loop: dict[asyncio.AbstractEventLoop | None, list[_Call]] = {}
+    for call in calls:
+        by_loop.setdefault(call.loop, []).append(call)
+    for loop, settled in by_loop.items():
+        if loop is None:
+            _settle_all(settled)
+        else:
+            with suppress(RuntimeError):  # the loop is closed: nobody waits
+                loop.call_soon_threadsafe(_settle_all, settled)
+
+
+def _settle_all(calls: Sequence[_Call]) -> None:
+    for call in calls:
+        call.settle()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,13 @@ SIDES = ("classifier", "verifier")
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """A request's part of an answer: the rows start … stop of verdicts or hits."""
+    """A request's part of an answer: the rows start … stop of verdicts or hits; of verdicts also as
+    JSON holds them."""
 
     answer: Any
     start: int
     stop: int
+    rows: list[dict[str, Any]] = field(default_factory=list)
 
 
 def hashable(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
@@ -55,7 +58,10 @@ def shaped(queries: Queries) -> tuple[Queries, tuple[int | None, int | None], in
         if rows is None:
             continue
         try:
-            matrix = np.asarray(rows, dtype=np.float64)
+            # An array stays as it is: converting one lets go of the interpreter, and the event loop
+            # would wait for the scorer to get it back.
+            real = isinstance(rows, np.ndarray) and rows.dtype.kind in "fiu"
+            matrix = rows if real else np.asarray(rows, dtype=np.float64)
         except (TypeError, ValueError) as error:
             raise InvalidInput(f"{name}: expected rows of the same number of values") from error
         if matrix.ndim != 2 and matrix.shape != (0,):
@@ -77,13 +83,18 @@ def joined(parts: Sequence[Queries]) -> Queries:
         return parts[0]
     columns = ([getattr(part, name) for part in parts] for name in SIDES)
     classifier, verifier = (None if rows[0] is None else np.concatenate(rows) for rows in columns)
-    return Queries(classifier, verifier)
+    given = [part.thumbnails or [None] * row_count(part) for part in parts]
+    pictured = any(part.thumbnails for part in parts)
+    thumbnails = [one for part in given for one in part] if pictured else None
+    return Queries(classifier, verifier, thumbnails=thumbnails)
 
 
-def parts_of(answer: Any, counts: Sequence[int]) -> list[Part]:
-    """The parts of verdicts or hits for requests with these numbers of queries."""
-    ends = np.cumsum(counts).tolist()
-    return [Part(answer, start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+def parts_of(answer: Any, counts: Sequence[int], rows: list[dict[str, Any]]) -> list[Part]:
+    """The parts of verdicts or hits, and of their rows, for requests with these numbers of
+    queries."""
+    ends = list(accumulate(counts))
+    pairs = zip([0, *ends[:-1]], ends, strict=True)
+    return [Part(answer, start, end, rows[start:end]) for start, end in pairs]
 
 
 def divided(embedded: Embedded, counts: Sequence[int]) -> Iterator[Embedded]:
@@ -96,8 +107,10 @@ def divided(embedded: Embedded, counts: Sequence[int]) -> Iterator[Embedded]:
         sides = (getattr(embedded.queries, name) for name in SIDES)
         classifier, verifier = (None if rows is None else np.asarray(rows)[read] for rows in sides)
         sources = [embedded.sources[i] for i in read.tolist()]
+        all_thumbnails = embedded.queries.thumbnails or []
+        thumbnails = [all_thumbnails[i] for i in read.tolist()] if all_thumbnails else None
         yield Embedded(
-            Queries(classifier, verifier),
+            Queries(classifier, verifier, thumbnails=thumbnails),
             sources,
             [embedded.failures[i] for i in unread.tolist()],
             tuple((places[read] - start).tolist()),

@@ -33,9 +33,6 @@ __all__ = ["Jobs", "Progress", "job_row"]
 log = logging.getLogger("trustvlm.http")
 
 MAX_WAITING = 16
-STOPPING_S = 3.0
-"""Seconds that a job has to reach its next step when it must stop."""
-
 _EVERY_S = 0.25
 _TRIES = 3
 
@@ -105,10 +102,18 @@ class Progress:
 
 
 class Jobs:
-    """The jobs of one process, one at a time; each for `longest_s` seconds at most."""
+    """The jobs of one process, one at a time.
 
-    def __init__(self, home: ServerHome, worker: Worker, longest_s: float) -> None:
+    Args:
+        longest_s: seconds that a job may take. stopping_s: seconds that it has to reach its next
+            step when it must stop.
+    """
+
+    def __init__(
+        self, home: ServerHome, worker: Worker, longest_s: float, stopping_s: float = 3.0
+    ) -> None:
         self._home, self._worker, self._longest_s = home, worker, longest_s
+        self._stopping_s = stopping_s
         self._queue: SimpleQueue[Progress | None] = SimpleQueue()
         self._waiting = 0
         self._leaving = False
@@ -169,7 +174,7 @@ class Jobs:
         while not job.thread_ended.wait(_EVERY_S):
             if stop := self._must_stop(job, deadline):
                 job.stop = stop
-                if not job.thread_ended.wait(STOPPING_S):
+                if not job.thread_ended.wait(self._stopping_s):
                     log.warning("a job does not stop; it is abandoned", extra={"job": job.id})
                     return stop
         return job.outcome or job.stop or {"state": "cancelled"}

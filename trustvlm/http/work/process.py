@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -19,17 +20,21 @@ from trustvlm.http.wire.bodies import ImageFile
 from trustvlm.http.wire.problems import kind_of
 from trustvlm.http.work.batcher import Batcher
 from trustvlm.http.work.batches import Part, divided, hashable, joined, parts_of, row_count, shaped
+from trustvlm.http.work.collector import Collector
 from trustvlm.http.work.job_queue import Jobs
 from trustvlm.http.work.thread_lanes import Lane
 from trustvlm.service import TrustService
 from trustvlm.service.server.server_home import ServerHome
 from trustvlm.service.server.workers import Worker
 from trustvlm.system.timing import LISTENERS
-from trustvlm.types import Embedded, Queries
+from trustvlm.types import Embedded, Queries, Verdicts
 
 __all__ = ["Serving", "refuse_unknown", "serving_of"]
 
 log = logging.getLogger("trustvlm.http")
+
+
+_CHOICES = ("rule", "params", "labels")
 
 
 class Serving:
@@ -53,13 +58,17 @@ class Serving:
         self.reading, self.writing = lane("reads", 8), lane("writes", 2)
         self.scorer = self._batcher("scorer", options.batch_rows)
         self.encoder = self._batcher("encoder", 64)
+        self.collector = Collector(home)
+        self._collecting: dict[tuple[str, bool, bool], bool] = {}
         self._queues = (
+            self.collector,  # closed last: the others offer it what they scored
             *(self.scorer, self.encoder),
             *(self.reading, self.writing, self.checking, self.watching),
         )
         self.jobs = Jobs(home, worker, options.job_s)
-        self.closing = self.loaded = False
+        self.closing = self.closed = self.loaded = False
         self._existing_spaces: set[str] = set()
+        self._look_ups: dict[str, asyncio.Future[Any]] = {}
         meters.watch(self._queues, home.space_states)
         LISTENERS.append(meters.stage_ended)
         DROPPED.append(meters.log_lines_dropped.inc)
@@ -80,7 +89,11 @@ class Serving:
         self.jobs.leave()
 
     def close(self) -> None:
-        """Finish the accepted requests, but no jobs, then close the home."""
+        """Finish the accepted requests, but no jobs, then close the home. Does nothing the second
+        time."""
+        if self.closed:
+            return
+        self.closed = True
         self.leave()
         self.jobs.close()
         for queue in reversed(self._queues):
@@ -92,27 +105,69 @@ class Serving:
 
     async def require_space(self, space: str) -> None:
         """Refuse a request about a space that never existed before its body is read; one that was
-        removed is noticed later. Raises NotFound."""
-        if space not in self._existing_spaces:
-            await self.reading.run(lambda: self.home.get_label_space(space))
+        removed is noticed later. Requests that come meanwhile wait for the same look-up, so that a
+        burst of them fills no queue. Raises NotFound."""
+        if space in self._existing_spaces:
+            return
+        look_up = self._look_ups.get(space)
+        if look_up is None:
+            work = self.reading.run(lambda: self.home.get_label_space(space))
+            look_up = self._look_ups[space] = asyncio.ensure_future(work)
+            look_up.add_done_callback(lambda done: self._looked_up(space, done))
+        await asyncio.shield(look_up)  # others may wait for it
+
+    def _looked_up(self, space: str, look_up: asyncio.Future[Any]) -> None:
+        del self._look_ups[space]
+        if not look_up.cancelled() and look_up.exception() is None:
             self._existing_spaces.add(space)
 
-    async def score(self, space: str, queries: Queries, options: dict[str, Any]) -> Part:
-        """The verdicts of embeddings, in one call with other waiting ones of the same options."""
-        return await self._ask_scorer(self.service.score, space, queries, options)
+    async def score(
+        self, space: str, queries: Queries, options: dict[str, Any], *, review: bool | None = None
+    ) -> Part:
+        """The verdicts of embeddings, in one call with other waiting ones of the same options.
+
+        With `review`, they are in the review queue when this returns. With None, where the space
+        collects by itself, those of calls without a choice of rule, parameters or labels follow
+        soon after.
+        """
+
+        kind = (space, queries.classifier is None, queries.verifier is None)
+
+        def rows_of(verdicts: Verdicts) -> list[dict[str, Any]]:
+            self.meters.judged(space, verdicts)
+            self._collecting[kind] = self.home.collects(space, queries)
+            return verdicts.plain_rows(0, len(verdicts))
+
+        part = await self._ask_scorer(self.service.score, space, queries, options, rows_of)
+        if review:
+            rows = list(part.rows)
+            await self.writing.run(lambda: self.home.collect(space, queries, rows))
+        elif review is None and self._collects(kind, options):
+            self.collector.offer(space, queries, [dict(row) for row in part.rows])
+        return part
+
+    def _collects(self, kind: tuple[str, bool, bool], options: dict[str, Any]) -> bool:
+        """Whether queries of this kind, in a call with these options, go into the review queue."""
+        chosen = any(options[name] is not None for name in _CHOICES)
+        return self._collecting.get(kind, False) and not chosen
 
     async def search(self, space: str, queries: Queries, options: dict[str, Any]) -> Part:
         """The hits of embeddings, in one call with other waiting ones of the same options."""
-        return await self._ask_scorer(self.service.search, space, queries, options)
+        return await self._ask_scorer(self.service.search, space, queries, options, lambda hits: [])
 
     async def _ask_scorer(
-        self, verb: Callable[..., Any], space: str, queries: Queries, options: dict[str, Any]
+        self,
+        verb: Callable[..., Any],
+        space: str,
+        queries: Queries,
+        options: dict[str, Any],
+        rows_of: Callable[[Any], list[dict[str, Any]]],
     ) -> Part:
         queries, dimensions, rows = shaped(queries)
 
         def run(batch: Sequence[Queries]) -> list[Part]:
             answer = verb(space, joined(batch), **options)
-            return parts_of(answer, [row_count(part) for part in batch])
+            return parts_of(answer, [row_count(part) for part in batch], rows_of(answer))
 
         key = (verb.__name__, space, dimensions, hashable(options))
         part: Part = await self.scorer.ask(key, run, queries, rows)

@@ -1,8 +1,9 @@
 """Backing up a home: the catalog as it is at one moment, the settings, and the originals.
 
-The catalog is copied while others write (:mod:`trustvlm.catalog.upkeep.copy_catalog`), then put
-into the archive: both in a work folder beside the target. The archive gets its name when it is
-complete and on disk.
+The catalog is copied while others write: a file page by page
+(:mod:`trustvlm.catalog.upkeep.copy_catalog`), one on a server table by table, into a file
+(:mod:`trustvlm.catalog.upkeep.copy_tables`). The copy is then put into the archive: both in a work
+folder beside the target. The archive gets its name when it is complete and on disk.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from pathlib import Path
 
 from trustvlm.catalog import Catalog
 from trustvlm.catalog.store import schema
+from trustvlm.catalog.store.location import FileLocation, Location, ServerLocation
 from trustvlm.catalog.upkeep import copy_catalog
+from trustvlm.catalog.upkeep.copy_tables import copy_tables
 from trustvlm.errors import Conflict, InvalidInput, NotFound, ReadOnly, Unavailable
 from trustvlm.service.backup.archive import CATALOG, ORIGINALS, SETTINGS, write_archive
 from trustvlm.service.home.work_folder import put, unwritable, work_folder
@@ -22,29 +25,31 @@ from trustvlm.system.durable import make_folder
 from trustvlm.system.fault_points import reached
 from trustvlm.types.backups import Backup, Upgrade
 
-__all__ = ["back_up", "upgrade_home"]
+__all__ = ["back_up", "upgrade_catalog", "upgrade_home"]
 
 Progress = Callable[[int, int], None]
 
 
 def back_up(
     home: Path,
-    catalog: Path,
+    location: Location,
     target: Path,
     *,
     force: bool = False,
     progress: Progress | None = None,
+    pages: int = 1_024,
 ) -> Backup:
-    """Write the backup `target` of a home and its catalog file, of any schema; see
-    :meth:`TrustService.backup`."""
+    """Write the backup `target` of a home and its catalog, a file of any schema or one on a server;
+    see :meth:`TrustService.backup`. `progress` is called after each `pages` pages of a file."""
     target = target.absolute()
     if target.is_dir():
         raise InvalidInput(f"{target} is a folder; expected the name of a file to write")
     if os.path.lexists(target) and not force:
         raise Conflict(f"{target} exists already; choose another name, or --force to replace it")
-    if not catalog.is_file():
+    catalog = location.file
+    if catalog is not None and not catalog.is_file():
         raise NotFound(f"no catalog at {catalog}: nothing to back up")
-    done, total = 0, 2 * catalog.stat().st_size
+    done, total = 0, 0 if catalog is None else 2 * catalog.stat().st_size
 
     def report(number: int, _: int = 0) -> None:
         if progress is not None:
@@ -57,7 +62,10 @@ def back_up(
 
     with unwritable("writing the backup", target), work_folder(target.parent) as work:
         copy, made = work / CATALOG, work / "archive.zip"
-        copy_catalog.copy_catalog(catalog, copy, report)
+        if catalog is None:
+            copy_tables(location, FileLocation(copy))
+        else:
+            copy_catalog.copy_catalog(catalog, copy, pages, report)
         reached("backup.copied")
         facts = copy_catalog.facts(copy)
         # Listed after the copy: an original is on disk before the row that refers to it.
@@ -70,6 +78,21 @@ def back_up(
         put(made, target, force=force)
     originals = sum(name.startswith(ORIGINALS) for name in manifest.members)
     return Backup(target, size, manifest.created_at, facts, originals)
+
+
+def upgrade_catalog(location: ServerLocation) -> Upgrade:
+    """Bring a catalog on a server to the newest schema; make it when missing. No backup is made.
+
+    The upgrade is one transaction: when it fails, the catalog is what it was.
+
+    Raises:
+        SchemaMismatch: newer than this program. Busy, Unavailable: the server cannot do it now.
+    """
+    before, head = Catalog.schema_of(location), schema.head()
+    schema.refuse_newer(before)
+    if before != head:
+        Catalog.upgrade(location)
+    return Upgrade(before, head, None)
 
 
 def upgrade_home(home: Path, catalog: Path, *, backup: bool = True) -> Upgrade:
@@ -101,7 +124,7 @@ def upgrade_home(home: Path, catalog: Path, *, backup: bool = True) -> Upgrade:
     try:
         with unwritable("making the folder", target.parent):
             make_folder(target.parent)
-        made = back_up(home, catalog, target)
+        made = back_up(home, FileLocation(catalog), target)
     except (Unavailable, Conflict, InvalidInput) as error:
         raise type(error)(
             f"no backup, so no upgrade: {error} ('trustvlm db upgrade --no-backup' does without "

@@ -16,10 +16,11 @@ from trustvlm.service.home.home import Home
 from trustvlm.types import RuleLeftOut
 from trustvlm.types.bounds import identifier
 from trustvlm.types.calibration import Calibration
+from trustvlm.types.messages.commands import suggested
 
 __all__ = ["in_force", "list_calibrations", "loaded", "newest", "remove_calibration", "store"]
 
-_OF_ROW = ("id", "space", "created_at", "revision", "other_encoders", "notes")
+_OF_ROW = ("id", "space", "created_at", "revision", "other_encoders", "notes", "failures")
 _CONTENT = tuple(field.name for field in fields(Calibration) if field.name not in _OF_ROW)
 
 
@@ -52,7 +53,7 @@ def remove_calibration(home: Home, space_name: str, calibration_id: int) -> None
             raise NotFound(
                 f"no calibration {calibration_id} of space {space_name!r}: it never existed, or "
                 f"it is removed already; "
-                f"'trustvlm calibration list {space_name}' lists them"
+                f"{suggested('calibration list', space_name)} lists them"
             )
 
 
@@ -78,6 +79,8 @@ def loaded(record: CalibrationRecord, space_name: str, *, other_encoders: bool) 
             RuleLeftOut(**one) for one in record.content.get("left_out", ())
         ),  # older ones have none
     }
+    if (between := content.get("threshold_range")) is not None:
+        content["threshold_range"] = (float(between[0]), float(between[1]))
     content.pop(OBSERVED, None)
     # Calibrations of earlier versions did not ask; those that correct labels go on when they are
     # renewed.

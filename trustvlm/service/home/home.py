@@ -4,44 +4,57 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import TypeVar
 
-from sqlalchemy import Connection
-
-from trustvlm.catalog import Catalog
+from trustvlm.catalog.catalog import Catalog, Changed
 from trustvlm.catalog.rows import spaces
 from trustvlm.catalog.rows.spaces import SpaceRecord
-from trustvlm.encoders import Encoder, ImageLimits, open_encoder
+from trustvlm.encoders import Encoder, ImageLimits, open_encoder, parse_spec
 from trustvlm.errors import Unavailable
 from trustvlm.selective.vector_drift import Baseline
 from trustvlm.service.home.counts import CountMemo
-from trustvlm.service.home.limits import CallLimits
+from trustvlm.service.home.limits import CallLimits, ReviewLimits
+from trustvlm.service.home.pictures import RecentPictures
 from trustvlm.service.memory.background_fit import BackgroundFit
 from trustvlm.service.memory.cache_registry import CacheRegistry
-from trustvlm.service.memory.space_cache import SpaceView
+from trustvlm.service.memory.reading import Reading
+from trustvlm.service.memory.thresholds import Thresholds
 
 __all__ = ["EncoderPool", "Home"]
 
+T = TypeVar("T")
+
 
 class EncoderPool:
-    """Opens each encoder once per process; loading a model takes seconds."""
+    """Opens each encoder once per process; loading a model takes seconds. Two can be opened at the
+    same time.
 
-    def __init__(self, device: str, precision: str) -> None:
+    Args:
+        identities: where the identities of weights are remembered, see :func:`open_encoder`.
+    """
+
+    def __init__(self, device: str, precision: str, identities: Path | None) -> None:
         self._device = device
         self._precision = precision
+        self._identities = identities
         self._open: dict[str, Encoder] = {}
-        self._lock = threading.Lock()
+        self._locks: dict[str, threading.Lock] = {}
 
     def open(self, spec: str) -> Encoder:
-        """The encoder `spec`."""
-        with self._lock:
+        """The encoder `spec`; it may be a name that stands for one."""
+        spec = parse_spec(spec).text
+        with self._locks.setdefault(spec, threading.Lock()):
             if spec not in self._open:
                 self._open[spec] = open_encoder(
-                    spec, device=self._device, precision=self._precision
+                    spec,
+                    device=self._device,
+                    precision=self._precision,
+                    identities=self._identities,
                 )
             return self._open[spec]
 
@@ -57,8 +70,11 @@ class Home:
         encoders: the open models.
         batch_size, workers: how images are loaded (workers None: chosen by their number). limits:
             what images may be.
-        calls: how much a call may ask for.
+        calls: how much a call may ask for. review: how much waits for review.
+        pictures: of the images that were encoded last.
         undo_window: how long removed labels and support images can be restored.
+        thresholds: sizes at which work on a space changes its way.
+        observation_thumbnails: images whose true label is stored keep a small picture.
         checked: of each encoder spec, the (identity, golden embedding) that it was compared with in
             this process.
         counts: how many labels and support images spaces have.
@@ -75,7 +91,11 @@ class Home:
     workers: int | None
     limits: ImageLimits
     undo_window: timedelta
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    observation_thumbnails: bool = True
     calls: CallLimits = field(default_factory=CallLimits)
+    review: ReviewLimits = field(default_factory=ReviewLimits)
+    pictures: RecentPictures = field(default_factory=RecentPictures)
     checked: dict[str, set[tuple[str, bytes | None]]] = field(default_factory=dict)
     baselines: dict[tuple[int, str, str], Baseline] = field(default_factory=dict)
     counts: CountMemo = field(default_factory=CountMemo)
@@ -98,14 +118,32 @@ class Home:
 
     def space(self, name: str) -> SpaceRecord:
         """The space's row as it is now."""
+        if (kept := self.caches.kept(name)) is not None:
+            return kept.view.space
         with self.catalog.read() as connection:
             return spaces.find(connection, name)
 
+    def answer(self, space: str, call: Callable[[Reading], T], revision: int | None = None) -> T:
+        """What `call` makes of `space` as it is now.
+
+        While nothing was committed since the last call on the space, it is given what that one
+        left in memory, and a transaction only if it asks for one. If something is committed before
+        it does, `call` is made a second time: it changes nothing but what it returns.
+
+        Raises:
+            Conflict: the space is at another revision than `revision`, if given.
+        """
+        kept = self.caches.kept(space)
+        if kept is not None and revision in (None, kept.view.revision):
+            with suppress(Changed), ExitStack() as stack:
+                transaction = self.catalog.read_at(kept.version)
+                return call(Reading(kept, lambda: stack.enter_context(transaction)))
+        with self.snapshot(space, revision) as reading:
+            return call(reading)
+
     @contextmanager
-    def snapshot(
-        self, space: str, revision: int | None = None
-    ) -> Iterator[tuple[Connection, SpaceView]]:
-        """A read transaction and the view of `space` at exactly that transaction's revision.
+    def snapshot(self, space: str, revision: int | None = None) -> Iterator[Reading]:
+        """A read transaction, with the view of `space` at exactly that transaction's revision.
 
         Raises:
             Conflict: that is another one than `revision`, if given.
@@ -115,8 +153,12 @@ class Home:
         """
         with ExitStack() as stack:
             with self.caches.lock(space):
+                # Before the transaction begins: what is committed in between makes the state one
+                # that is not kept for long, but never one that is kept for too long.
+                version = self.catalog.version()
                 connection = stack.enter_context(self.catalog.read())
                 if revision is not None:
                     spaces.require_revision(connection, space, revision)
-                view = self.caches.view(connection, self.catalog.epoch(connection), space)
-            yield connection, view
+                epoch = self.catalog.epoch(connection)
+                state = self.caches.state(connection, epoch, space, version)
+            yield Reading(state, lambda: connection)

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from trustvlm.errors import InvalidInput
 
-__all__ = ["CallLimits", "at_most"]
+__all__ = ["CallLimits", "ReviewLimits", "at_most"]
 
 T = TypeVar("T")
 
@@ -37,6 +37,18 @@ class CallLimits:
         """
         if number > getattr(self, kind):
             raise too_many(kind, getattr(self, kind), f"got {number:,}", what)
+
+
+@dataclass(frozen=True)
+class ReviewLimits:
+    """How much the review queue of a space holds; settings, too.
+
+    Attributes:
+        items: images that may wait. share: of all scored images that are drawn at random.
+    """
+
+    items: int = 10_000
+    share: float = 0.02
 
 
 def at_most(items: Iterable[T], limits: CallLimits, kind: str, what: str) -> list[T]:

@@ -19,19 +19,41 @@ from sqlalchemy import Connection
 
 from trustvlm.catalog.rows import originals
 from trustvlm.encoders import ImageLimits, UnreadableImage, is_original, original_of
-from trustvlm.errors import Unavailable
+from trustvlm.errors import InvalidInput, Unavailable
 from trustvlm.service.home.home import Home
 from trustvlm.system.durable import sync
 
 if TYPE_CHECKING:
     from trustvlm.types.inputs import ImageSource
 
-__all__ = ["FOLDER", "forget_originals", "keep", "kept_original", "refer", "sweep_originals"]
+__all__ = [
+    "FOLDER",
+    "forget_originals",
+    "keep",
+    "kept_original",
+    "refer",
+    "require_place",
+    "sweep_originals",
+]
 
 FOLDER = "originals"
 _TEMPORARY = ".writing-"
 _STALE_S = 3600.0
 _CHUNK = 500
+
+
+def require_place(home: Home, keep_originals: bool) -> None:
+    """Make sure that originals, if they are to be kept, have a place which all processes on the
+    catalog share.
+
+    Raises:
+        InvalidInput: the catalog is on a server, and each home has files of its own.
+    """
+    if keep_originals and home.catalog.location.file is None:
+        raise InvalidInput(
+            f"keep_originals: files cannot be kept beside {home.catalog.location} yet, since homes "
+            f"on several machines may use it; leave it out, and keep the image files yourself"
+        )
 
 
 def keep(

@@ -20,7 +20,7 @@ from trustvlm.service.home.originals import forget_originals, sweep_originals
 from trustvlm.system.fault_points import reached
 from trustvlm.types.bounds import duration
 
-__all__ = ["purge_expired", "purge_label", "purge_removed"]
+__all__ = ["purge_expired", "purge_label", "purge_removed", "purge_space"]
 
 EARLIEST, LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
@@ -39,7 +39,7 @@ def purge_removed(home: Home, older_than: timedelta | None) -> int:
 
 
 def _clear_log(home: Home) -> None:
-    home.catalog.checkpoint()
+    home.catalog.reclaim()
     reached("purge.checkpointed")
 
 
@@ -53,7 +53,7 @@ def purge_expired(home: Home) -> None:
     if _purge(home, home.undo_window, quarantined=False):
         forget_originals(home)
         try:
-            home.catalog.checkpoint(wait=False)
+            home.catalog.reclaim(wait=False)
         except Busy as error:
             log.info("purged rows stay in the log until the next purge: %s", error)
 
@@ -66,6 +66,18 @@ def purge_label(home: Home, label_id: int) -> None:
     _in_chunks(home, lambda connection: purge.purge_labels(connection, now, label_id))
     forget_originals(home)
     _clear_log(home)
+
+
+def purge_space(home: Home, space_id: int) -> int:
+    """Purge all removed labels and support images of a space; how many rows went."""
+    with home.catalog.read() as connection:
+        now = clock.now(connection)
+    supports = partial(purge.purge_supports, before=now, space_id=space_id)
+    labels = partial(purge.purge_labels, before=now, space_id=space_id)
+    count = _in_chunks(home, supports) + _in_chunks(home, labels)
+    forget_originals(home)
+    _clear_log(home)
+    return count
 
 
 def _purge(home: Home, older_than: timedelta, *, quarantined: bool) -> int:

@@ -20,7 +20,8 @@ class IndexStats:
 
     Attributes:
         recipe: its name. exact: whether its searches return exact similarities. device: where it
-            was asked to live.
+            was asked to live. on_cpu: why an index is searched on the CPU although that is a GPU,
+            by "prototype" and "support"; empty where each is on it.
         search: parameters that were tuned, by "prototype" and "support". recall: share of the 10
             nearest that is found with them, or with the recipe's, for rows that the index did not
             hold; only of indexes that do not compare every row.
@@ -34,6 +35,7 @@ class IndexStats:
     search: Mapping[str, Mapping[str, float]]
     recall: Mapping[str, float]
     device: str
+    on_cpu: Mapping[str, str]
     labels: int
     prototypes: int
     dead: int
@@ -45,15 +47,17 @@ class IndexStats:
 
 def index_stats(home: Home, space_name: str) -> IndexStats:
     """See :meth:`TrustService.index_stats`."""
-    with home.snapshot(space_name) as (connection, view):
+    with home.snapshot(space_name) as reading:
+        view = reading.view
         text, prototypes = view.text, view.prototypes
         indexes = {"prototype": view.index}
         if not view.recipe.exhaustive:
-            indexes["support"] = home.caches.support_view(connection, view, classifier=False)
+            indexes["support"] = home.caches.support_view(reading, classifier=False)
+    present = {kind: index for kind, index in indexes.items() if index is not None}
     recall = {
         kind: index.recall
-        for kind, index in indexes.items()
-        if index is not None and not index.exhaustive and index.recall is not None
+        for kind, index in present.items()
+        if not index.exhaustive and index.recall is not None
     }
     path, recipe = home.caches.path(view.space.id), view.recipe
     return IndexStats(
@@ -65,6 +69,7 @@ def index_stats(home: Home, space_name: str) -> IndexStats:
         },
         recall=recall,
         device=home.caches.device,
+        on_cpu={kind: index.on_cpu for kind, index in present.items() if index.on_cpu},
         labels=text.live,
         prototypes=prototypes.live,
         dead=prototypes.n - prototypes.live,

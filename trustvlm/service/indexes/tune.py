@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from sqlalchemy import Connection
 
 from trustvlm.catalog.rows import spaces
 from trustvlm.errors import Conflict, InvalidInput
@@ -18,7 +17,7 @@ from trustvlm.index.recall import Block, Nearest, shares_found, take_out
 from trustvlm.index.rows import RowView
 from trustvlm.selective.intervals import mean_interval
 from trustvlm.service.home.home import Home
-from trustvlm.service.memory.space_cache import SpaceView
+from trustvlm.service.memory.reading import Reading
 from trustvlm.service.memory.support_index import support_blocks
 from trustvlm.system.stopping import may_stop
 from trustvlm.types.arrays import Float32s, Float64s, Int64s
@@ -34,7 +33,6 @@ PARAMETERS = {"IVF": "nprobe", "HNSW": "efSearch"}
 
 _BLOCK = 4_096
 _LARGEST = 65_536  # no search parameter beyond this
-_SURE = 2.33  # standard errors by which the tuned recall exceeds the target, where it can
 
 
 @dataclass(frozen=True)
@@ -110,14 +108,15 @@ def tune_index(home: Home, space_name: str, recall: float, k: int) -> list[Tuned
     """See :meth:`TrustService.tune_index`."""
     recall, k = number("recall", recall), whole("k", k)
     results, search = [], {}
-    with home.snapshot(space_name) as (connection, view):
-        recipe = view.recipe
-        for subject in _subjects(home, connection, view):
-            tuned = _tuned(subject, recall, min(k, len(subject.index) - 1), home.caches.device)
+    with home.snapshot(space_name) as reading:
+        recipe = reading.view.recipe
+        for subject in _subjects(home, reading):
+            margin, device = home.thresholds.tune_margin, home.caches.device
+            tuned = _tuned(subject, recall, margin, min(k, len(subject.index) - 1), device)
             results.append(tuned)
             if tuned.parameter is not None and tuned.value is not None:
                 search[tuned.kind] = {tuned.parameter: tuned.value, "recall": tuned.recall}
-        space = view.space
+        space = reading.view.space
     if not results:
         raise InvalidInput(
             f"space {space_name!r} has fewer than two prototypes or support images; there is "
@@ -132,7 +131,8 @@ def tune_index(home: Home, space_name: str, recall: float, k: int) -> list[Tuned
     return results
 
 
-def _subjects(home: Home, connection: Connection, view: SpaceView) -> Iterator[_Subject]:
+def _subjects(home: Home, reading: Reading) -> Iterator[_Subject]:
+    view = reading.view
     prototypes, index = partial(_rows, view.prototypes), view.index
     if index is None and view.prototypes.base is None:  # an exact recipe: it proves itself
         index = LiveIndex.build(
@@ -140,9 +140,9 @@ def _subjects(home: Home, connection: Connection, view: SpaceView) -> Iterator[_
         ).view()
     if index is not None and len(index) > 1:
         yield _Subject("prototype", index, prototypes)
-    index = home.caches.support_view(connection, view, classifier=False)
+    index = home.caches.support_view(reading, classifier=False)
     if len(index) > 1:
-        blocks = partial(support_blocks, connection, view.space, classifier=False)
+        blocks = partial(support_blocks, reading.connection, view.space, classifier=False)
         yield _Subject("support", index, blocks)
 
 
@@ -172,7 +172,7 @@ def _trial(subject: _Subject, k: int, device: str) -> _Trial:
     return _Trial(index, out.ids, out.vectors, truth.ids, milliseconds)
 
 
-def _tuned(subject: _Subject, target: float, k: int, device: str) -> Tuned:
+def _tuned(subject: _Subject, target: float, margin: float, k: int, device: str) -> Tuned:
     """The smallest value that surely is enough for the queries to tune with, to within a fifth of
     it; and its proof."""
     index, trial = subject.index, _trial(subject, k, device)
@@ -187,7 +187,7 @@ def _tuned(subject: _Subject, target: float, k: int, device: str) -> Tuned:
 
     def enough(value: int) -> bool:
         tuned = shares(value)
-        return bool(tuned.mean() - _SURE * tuned.std() / np.sqrt(len(tuned)) >= target)
+        return bool(tuned.mean() - margin * tuned.std() / np.sqrt(len(tuned)) >= target)
 
     low, high = 0, 1
     while not enough(high):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.encoders import (
@@ -19,9 +22,11 @@ from trustvlm.encoders import (
     notes_of,
 )
 from trustvlm.errors import InvalidInput
-from trustvlm.scoring.vectors import as_matrix, unit_rows
+from trustvlm.reading.given import ImageStream
+from trustvlm.scoring.vectors import as_matrix, as_unit, unit_rows
 from trustvlm.service.home.home import Home
-from trustvlm.service.home.limits import at_most
+from trustvlm.service.home.limits import at_most, too_many
+from trustvlm.service.home.pictures import Picture
 from trustvlm.service.inputs.names import MAX_PROMPT, check_characters
 from trustvlm.service.inputs.space_encoders import (
     cut_message,
@@ -35,21 +40,22 @@ from trustvlm.types.arrays import Float32s, Float64s
 from trustvlm.types.arrays import sources as image_list
 from trustvlm.types.arrays import texts as text_list
 from trustvlm.types.bounds import value_range
+from trustvlm.types.registration import UnreadImage, unreadable
 
 if TYPE_CHECKING:
     from trustvlm.types.inputs import ImageSource
 
 __all__ = [
-    "check_queries",
-    "embed",
-    "encode_for",
-    "notes_and_remarks",
-    "raw_queries",
-    "reading",
-    "unit_queries",
-]
+    "ImageQueries", "check_queries", "embed", "encode_for", "encoded", "notes_and_remarks",
+    "raw_queries", "reading", "unit_queries",
+]  # fmt: skip
 
 log = logging.getLogger("trustvlm")
+
+Matrix = TypeVar("Matrix", Float32s, Float64s)
+
+_PICTURES = 200
+"""Thumbnails of images in memory that are kept of a call: about 1 MB."""
 
 
 def reading(
@@ -70,10 +76,10 @@ def reading(
 def encode_for(
     home: Home,
     space: SpaceRecord,
-    sources: Sequence[ImageSource],
+    sources: Iterable[ImageSource],
     progress: Callable[[int], None] | None = None,
     limits: ImageLimits | None = None,
-) -> list[EncodedImage | FailedImage]:
+) -> Iterator[EncodedImage | FailedImage]:
     """Encode images with the space's encoders, each tower once; embeddings are (verifier,
     classifier or nothing).
 
@@ -89,55 +95,126 @@ def encode_for(
             f"which cannot encode images; pass embeddings of {space.verifier_dim} values instead"
         )
     same = space.verifier == "same"
-    encoders = [encoder_of(home, space, "classifier" if same else "verifier")]
+    sides = ["classifier" if same else "verifier"]
     if not same and encodes_images(space.classifier):
-        encoders.append(encoder_of(home, space, "classifier"))
-    return list(
-        encode_images(
-            sources,
-            encoders,
-            batch_size=home.batch_size,
-            workers=home.workers,
-            limits=reading(home, space) if limits is None else limits,
-            progress=progress,
-        )
+        sides.append("classifier")
+    with ThreadPoolExecutor(len(sides), thread_name_prefix="trustvlm-open") as threads:
+        encoders = list(threads.map(partial(encoder_of, home, space), sides))
+    return encode_images(
+        sources,
+        encoders,
+        batch_size=home.batch_size,
+        workers=home.workers,
+        limits=reading(home, space) if limits is None else limits,
+        progress=progress,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class ImageQueries:
+    """Images as queries: n of them that could be read, and those that could not.
+
+    Attributes:
+        queries: the embeddings. names, hashes, remarks: a name, the content hash and the remarks of
+            each. places: of each among all that came.
+        failures: the others. failed: their places.
+        pictures: path or thumbnail of each, None where neither is kept.
+    """
+
+    queries: Queries
+    names: list[str]
+    hashes: list[bytes]
+    remarks: list[tuple[Remark, ...]]
+    places: list[int]
+    failures: tuple[UnreadImage, ...]
+    failed: list[int]
+    pictures: list[str | bytes | None]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is said of the images."""
+        return notes_of(zip(self.names, self.remarks, strict=True))
 
 
 def embed(
     home: Home,
     space: SpaceRecord,
-    sources: Sequence[ImageSource],
+    sources: Iterable[ImageSource],
     progress: Callable[[int], None] | None = None,
     limits: ImageLimits | None = None,
 ) -> Embedded:
     """Encode images as queries, without the unreadable ones, which are reported."""
-    home.calls.check("images", len(sources), "images")
-    results = encode_for(home, space, sources, progress, limits)
-    images = [result for result in results if isinstance(result, EncodedImage)]
-    failed = [result for result in results if isinstance(result, FailedImage)]
-    verifier = _column(images, 0, space.verifier_dim)
-    if space.verifier == "same":
-        queries = Queries(classifier=verifier)
-    elif encodes_images(space.classifier):
-        classifier = _column(images, 1, space.classifier_dim)
-        queries = Queries(classifier=classifier, verifier=verifier)
-    else:
-        queries = Queries(verifier=verifier)
-    names = [image.source for image in images]
+    images = encode_queries(home, space, sources, progress, limits, thumbnails=True)
     return Embedded(
-        queries,
-        names,
-        [(image.source, image.reason) for image in failed],
-        tuple(image.index for image in images),
-        tuple(image.index for image in failed),
-        *notes_and_remarks(names, [image.remarks for image in images]),
+        images.queries,
+        images.names,
+        [(source, reason) for source, reason in images.failures],
+        tuple(images.places),
+        tuple(images.failed),
+        *notes_and_remarks(images.names, images.remarks),
     )
 
 
-def _column(images: Sequence[EncodedImage], encoder: int, dim: int) -> Float32s:
+def encode_queries(
+    home: Home,
+    space: SpaceRecord,
+    sources: Iterable[ImageSource],
+    progress: Callable[[int], None] | None = None,
+    limits: ImageLimits | None = None,
+    *,
+    thumbnails: bool = False,
+) -> ImageQueries:
+    """Encode images; of an iterator only those that are being encoded are held. With `thumbnails`
+    the queries have one of each image."""
+    if isinstance(sources, Sequence):
+        home.calls.check("images", len(sources), "images")
+    images = ImageQueries(Queries(), [], [], [], [], (), [], [])
+    failures: list[UnreadImage] = []
+    rows: list[tuple[Float32s, ...]] = []
+    small: list[bytes | None] = []
+    kept = 0
+    counted: Any = sources if isinstance(sources, Sequence) else _limited(home, sources)
+    for result in encode_for(home, space, counted, progress, limits):
+        if isinstance(result, FailedImage):
+            failures.append(UnreadImage(result.source, result.reason))
+            images.failed.append(result.index)
+            continue
+        images.names.append(result.source)
+        images.hashes.append(result.content_hash)
+        images.remarks.append(result.remarks)
+        images.places.append(result.index)
+        images.pictures.append(result.path or (result.thumbnail if kept < _PICTURES else None))
+        kept += result.path is None
+        rows.append(result.embeddings)
+        picture = Picture(result.content_hash, result.thumbnail, result.source)
+        home.pictures.remember(result.embeddings[0], picture)
+        if thumbnails:
+            small.append(result.thumbnail)
+    queries = replace(_queries(space, rows), thumbnails=small if thumbnails else None)
+    return replace(images, queries=queries, failures=tuple(failures))
+
+
+def _limited(home: Home, sources: Iterable[ImageSource]) -> Iterator[ImageSource]:
+    """The images of an iterator. Raises InvalidInput: there are more than a call may have."""
+    for number, source in enumerate(sources):
+        if number == home.calls.images:
+            raise too_many("images", number, "got more", "images")
+        yield source
+
+
+def _queries(space: SpaceRecord, rows: Sequence[tuple[Float32s, ...]]) -> Queries:
+    """Images as embeddings; `rows` has the (verifier, classifier or nothing) embedding of each."""
+    verifier = _column(rows, 0, space.verifier_dim)
+    if space.verifier == "same":
+        return Queries(classifier=verifier)
+    if encodes_images(space.classifier):
+        return Queries(_column(rows, 1, space.classifier_dim), verifier)
+    return Queries(verifier=verifier)
+
+
+def _column(rows: Sequence[tuple[Float32s, ...]], encoder: int, dim: int) -> Float32s:
     """(n, dim) embeddings of images by one of their encoders."""
-    return np.array([image.embeddings[encoder] for image in images]).reshape(len(images), dim)
+    return np.array([row[encoder] for row in rows]).reshape(len(rows), dim)
 
 
 def notes_and_remarks(
@@ -147,15 +224,39 @@ def notes_and_remarks(
     return notes_of(zip(sources, remarks, strict=True)), tuple(remarks)
 
 
+def encoded(
+    home: Home,
+    space: SpaceRecord,
+    queries: Queries,
+    on_error: str = "raise",
+    *,
+    thumbnails: bool = False,
+) -> tuple[Queries, ImageQueries | None]:
+    """Queries as embeddings and, where they were images, these, with their `thumbnails`.
+
+    Raises:
+        InvalidInput: several kinds of queries, texts without a text tower, or, unless `on_error` is
+            "skip", an image that cannot be read.
+    """
+    check_queries(queries)
+    parts = (queries.images, queries.text, queries.classifier, queries.verifier)
+    if queries.images is None and queries.text is None:
+        return queries, None
+    if sum(part is not None for part in parts) > 1:
+        raise InvalidInput("queries: pass vectors, or images, or text, not several of them")
+    if queries.text is not None:
+        return _encoded_texts(home, space, queries.text), None
+    images = _encoded_images(home, space, queries, thumbnails)
+    if images.failures and on_error != "skip":
+        raise unreadable(images.failures, len(images.names) + len(images.failures))
+    return images.queries, images
+
+
 def unit_queries(
-    home: Home, space: SpaceRecord, queries: Queries, notes: list[str] | None = None
-) -> tuple[Float64s | None, Float64s | None]:
-    """(classifier, verifier) unit vectors of queries; see :func:`raw_queries`."""
-    classifier, verifier = raw_queries(home, space, queries, notes)
-    unit = None if classifier is None else unit_rows(classifier)
-    if verifier is None or verifier is classifier:
-        return unit, unit if verifier is not None else None
-    return unit, unit_rows(verifier)
+    home: Home, space: SpaceRecord, queries: Queries
+) -> tuple[Float32s | None, Float32s | None]:
+    """(classifier, verifier) unit vectors of embeddings; see :func:`raw_queries`."""
+    return _matrices(home, space, queries, as_unit)
 
 
 def check_queries(queries: object) -> None:
@@ -165,32 +266,29 @@ def check_queries(queries: object) -> None:
 
 
 def raw_queries(
-    home: Home, space: SpaceRecord, queries: Queries, notes: list[str] | None = None
+    home: Home, space: SpaceRecord, queries: Queries
 ) -> tuple[Float64s | None, Float64s | None]:
-    """(classifier, verifier) embeddings of queries; where the space's verifier is "same", both are
-    one array.
-
-    Args:
-        notes: what is said of images is appended to it.
+    """(classifier, verifier) embeddings; where the space's verifier is "same", both are one array.
 
     Raises:
-        InvalidInput: nothing or too much given, wrong shapes, an image that cannot be read, or
-            texts without a text tower.
+        InvalidInput: nothing given, or wrong shapes.
     """
+    return _matrices(home, space, queries, as_matrix)
+
+
+def _matrices(
+    home: Home,
+    space: SpaceRecord,
+    queries: Queries,
+    read: Callable[[npt.ArrayLike, int, str], Matrix],
+) -> tuple[Matrix | None, Matrix | None]:
+    """(classifier, verifier) of embeddings, each read by `read(values, dim, name)`."""
     check_queries(queries)
-    parts = (queries.images, queries.text, queries.classifier, queries.verifier)
-    if queries.images is not None or queries.text is not None:
-        if sum(part is not None for part in parts) > 1:
-            raise InvalidInput("queries: pass vectors, or images, or text, not several of them")
-        if queries.text is not None:
-            queries = _encoded_texts(home, space, queries.text)
-        else:
-            queries = _encoded_images(home, space, queries, [] if notes is None else notes)
     classifier = verifier = None
     if queries.classifier is not None:
-        classifier = as_matrix(queries.classifier, space.classifier_dim, "queries.classifier")
+        classifier = read(queries.classifier, space.classifier_dim, "queries.classifier")
     if queries.verifier is not None:
-        verifier = as_matrix(queries.verifier, space.verifier_dim, "queries.verifier")
+        verifier = read(queries.verifier, space.verifier_dim, "queries.verifier")
     for matrix in (classifier, verifier):
         home.calls.check("queries", 0 if matrix is None else len(matrix), "queries")
     if classifier is None and verifier is None:
@@ -207,7 +305,7 @@ def raw_queries(
     if classifier is None:
         return verifier, verifier
     if verifier is not None and not np.allclose(
-        unit_rows(classifier), unit_rows(verifier), atol=1e-6
+        unit_rows(classifier.astype(np.float64)), unit_rows(verifier.astype(np.float64)), atol=1e-6
     ):
         raise InvalidInput(
             f"queries: the verifier of space {space.name!r} is 'same', but two different "
@@ -244,15 +342,10 @@ def _checked_texts(home: Home, text: str | Sequence[str]) -> list[str]:
     return texts
 
 
-def _encoded_images(home: Home, space: SpaceRecord, queries: Queries, notes: list[str]) -> Queries:
-    images = image_list(queries.images, "queries.images")
+def _encoded_images(
+    home: Home, space: SpaceRecord, queries: Queries, thumbnails: bool
+) -> ImageQueries:
+    given = queries.images
+    images = given if isinstance(given, ImageStream) else image_list(given, "queries.images")
     limits = reading(home, space, queries.image_range, queries.accept_truncated)
-    embedded = embed(home, space, images, limits=limits)
-    notes += embedded.notes
-    if embedded.failures:
-        source, reason = embedded.failures[0]
-        raise InvalidInput(
-            f"queries.images: {source}: {reason} ({len(embedded.failures)} of {len(images)} cannot "
-            f"be read)"
-        )
-    return embedded.queries
+    return encode_queries(home, space, images, limits=limits, thumbnails=thumbnails)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sqlalchemy import Connection
@@ -16,17 +16,22 @@ from trustvlm.catalog.rows.likeness import not_found_text, unknown
 from trustvlm.catalog.rows.observations import NewObservation
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.store.vectors import pack
-from trustvlm.encoders import hash_image
+from trustvlm.encoders import UnreadableImage, decode_image
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.scoring.vectors import unit_rows
 from trustvlm.service.home.home import Home
-from trustvlm.service.inputs.encode import check_queries, raw_queries, reading
+from trustvlm.service.inputs.encode import check_queries, encoded, raw_queries
 from trustvlm.service.inputs.names import source_text
-from trustvlm.service.memory.space_cache import SpaceView
+from trustvlm.service.memory.reading import Reading
 from trustvlm.service.memory.support_prints import SAME_IMAGE
 from trustvlm.types import Queries
 from trustvlm.types.arrays import Bools, Float64s, Int64s, Objects, optional_texts
 from trustvlm.types.arrays import sources as image_list
+from trustvlm.types.bounds import choice
+from trustvlm.types.messages.commands import suggested
+from trustvlm.types.messages.meant import GIVE_NONE
+from trustvlm.types.options import ON_ERROR
+from trustvlm.types.registration import UnreadImage
 
 __all__ = ["Observed", "are_supports", "as_rows", "observe", "stored_images", "truth_ids"]
 
@@ -41,6 +46,10 @@ class Observed:
         truth: (n,) label names, None for an image of no label of the space.
         hashes: content hash of each. sources: a name for each, or None.
         notes: what was done so that the encoders see the images, of all that came.
+        thumbnails: a small JPEG of each, or None; empty where there are none.
+        stored: (id, whether it has a thumbnail) of the observation that each is; empty for images
+            that are given.
+        failures: the images that could not be read, which are not among the n.
     """
 
     classifier: Float64s
@@ -49,6 +58,9 @@ class Observed:
     hashes: list[bytes]
     sources: list[str | None]
     notes: tuple[str, ...] = ()
+    thumbnails: Sequence[bytes | None] = ()
+    stored: Sequence[tuple[int, bool]] = ()
+    failures: tuple[UnreadImage, ...] = ()
 
     def __len__(self) -> int:
         return len(self.classifier)
@@ -68,6 +80,9 @@ class Observed:
             [self.hashes[i] for i in places],
             [self.sources[i] for i in places],
             self.notes,
+            [self.thumbnails[i] for i in places] if self.thumbnails else (),
+            [self.stored[i] for i in places] if self.stored else (),
+            self.failures,
         )
 
     @property
@@ -85,17 +100,22 @@ def observe(
     queries: Queries,
     truth: Sequence[str | None],
     sources: Sequence[str | None] | None = None,
+    on_error: str = "raise",
 ) -> Observed:
     """Queries with their true labels, checked.
 
     The content hash is that of the image file, or of the float32 verifier embedding (the
     classifier's where there is none): the same that a support image made of it has.
 
+    Args:
+        on_error: "skip" leaves out images that cannot be read, with their truth.
+
     Raises:
         InvalidInput: no classifier embeddings, lengths that differ, or a truth that is not a name
             or None.
     """
     check_queries(queries)
+    choice("on_error", on_error, ON_ERROR)
     truth = optional_texts(
         truth,
         "truth",
@@ -106,37 +126,62 @@ def observe(
         if sources is None
         else optional_texts(sources, "sources", "one name for each query, or None")
     )
-    images = None if queries.images is None else image_list(queries.images, "queries.images")
-    if images:  # a wrong name shows before any image is encoded
-        _check_count("truth", truth, len(images))
+    if queries.images is not None:  # a wrong name shows before any image is encoded
+        given = image_list(queries.images, "queries.images")
+        queries = replace(queries, images=given)
+        _check_count("truth", truth, len(given))
+        if sources is not None:
+            _check_count("sources", sources, len(given))
         with home.catalog.read() as connection:
             truth_ids(connection, space, np.array(truth, dtype=object))
-    notes: list[str] = []
-    classifier, verifier = raw_queries(home, space, queries, notes)
+    keep = home.observation_thumbnails
+    vectors, images = encoded(home, space, queries, on_error, thumbnails=keep)
+    classifier, verifier = raw_queries(home, space, vectors)
     if classifier is None:
         raise InvalidInput(
             "queries.classifier: trust needs classifier embeddings; only verifier embeddings "
             "were given"
         )
+    if images is not None:
+        hashes, notes, failures = images.hashes, images.notes, images.failures
+        truth = [truth[place] for place in images.places]
+        sources = None if sources is None else [sources[place] for place in images.places]
+    else:
+        rows = (classifier if verifier is None else verifier).astype(np.float32)
+        hashes = [hashlib.sha256(pack(row)).digest() for row in rows]
+        notes, failures = (), ()
     _check_count("truth", truth, len(classifier))
     if sources is not None:
         _check_count("sources", sources, len(classifier))
-    if images is not None:
-        limits = reading(home, space, queries.image_range, queries.accept_truncated)
-        hashes = [hash_image(image, limits) for image in images]
-    else:
-        vectors = (classifier if verifier is None else verifier).astype(np.float32)
-        hashes = [hashlib.sha256(pack(vector)).digest() for vector in vectors]
     names = np.empty(len(classifier), dtype=object)
     names[:] = truth
     stored_names = [
         None if source is None else source_text(source)
         for source in ([None] * len(classifier) if sources is None else sources)
     ]
-    return Observed(classifier, verifier, names, hashes, stored_names, tuple(notes))
+    pictures: Sequence[bytes | None] = ()
+    if home.observation_thumbnails and vectors.thumbnails is not None:
+        _check_count("queries.thumbnails", vectors.thumbnails, len(classifier))
+        ours = images is not None
+        pictures = vectors.thumbnails if ours else _made_again(home, vectors.thumbnails)
+    return Observed(
+        classifier, verifier, names, hashes, stored_names, notes, pictures, failures=failures
+    )
 
 
-def _check_count(what: str, names: Sequence[str | None], count: int) -> None:
+def _made_again(home: Home, thumbnails: Sequence[bytes | None]) -> list[bytes | None]:
+    """Thumbnails of callers as pictures of our own: nothing but their pixels is stored. Raises
+    InvalidInput."""
+    try:
+        return [
+            None if one is None else decode_image(bytes(one), home.limits).thumbnail
+            for one in thumbnails
+        ]
+    except (UnreadableImage, TypeError, ValueError) as error:
+        raise InvalidInput(f"queries.thumbnails: expected JPEG files or None: {error}") from error
+
+
+def _check_count(what: str, names: Sequence[object], count: int) -> None:
     if len(names) != count:
         raise InvalidInput(f"{what}: expected {count} names, one for each query, got {len(names)}")
 
@@ -150,8 +195,8 @@ def stored_images(connection: Connection, space: SpaceRecord) -> tuple[Observed,
     pool = observations.pool(connection, space.id, space.classifier_dim, space.verifier_dim)
     if not len(pool):
         raise InvalidInput(
-            f"space {space.name!r} has no calibration images yet; 'trustvlm calibrate "
-            f"{space.name} DIR' adds some"
+            f"space {space.name!r} has no calibration images yet; "
+            f"{suggested('calibrate', space.name, files='FOLDER')} adds some"
         )
     classifier = pool.classifier.astype(np.float64)
     verifier = (
@@ -162,9 +207,11 @@ def stored_images(connection: Connection, space: SpaceRecord) -> tuple[Observed,
         else pool.verifier.astype(np.float64)
     )
     truth = np.array(pool.truth, dtype=object)
-    return Observed(classifier, verifier, truth, list(pool.hashes), list(pool.sources)), np.array(
-        pool.truth_ids, np.int64
-    )
+    observed = Observed(
+        classifier, verifier, truth, list(pool.hashes), list(pool.sources),
+        stored=list(zip(pool.ids, pool.pictured, strict=True)),
+    )  # fmt: skip
+    return observed, np.array(pool.truth_ids, np.int64)
 
 
 def truth_ids(connection: Connection, space: SpaceRecord, truth: Objects) -> Int64s:
@@ -177,21 +224,19 @@ def truth_ids(connection: Connection, space: SpaceRecord, truth: Objects) -> Int
     records = label_rows.find_many(connection, space.id, names)
     if len(records) < len(names):
         missing = unknown(connection, space.id, names)
-        remedy = "register it, or give None for images of no label"
+        remedy = f"register it, or {GIVE_NONE}"
         raise NotFound(f"truth: {not_found_text(missing, space.name, remedy)}")
     return np.array(
         [-1 if name is None else records[name].id for name in truth.tolist()], dtype=np.int64
     )
 
 
-def are_supports(
-    home: Home, connection: Connection, view: SpaceView, verifier: Float64s | None, count: int
-) -> Bools:
+def are_supports(home: Home, reading: Reading, verifier: Float64s | None, count: int) -> Bools:
     """(n,) which of `count` unit verifier embeddings are those of a support image of the space.
 
     Such a query would vouch for itself: it is part of the prototype that it is compared with.
     """
-    index = home.caches.support_view(connection, view, classifier=False)
+    view, index = reading.view, home.caches.support_view(reading, classifier=False)
     if not len(index) or not count:
         return np.zeros(count, np.bool_)
     if verifier is None:
@@ -218,6 +263,7 @@ def as_rows(observed: Observed, truth: Int64s, origin: str, sampling: str) -> li
             source=observed.sources[i],
             classifier_embedding=observed.classifier[i].astype(np.float32),
             verifier_embedding=None if separate is None else separate[i].astype(np.float32),
+            thumbnail=observed.thumbnails[i] if observed.thumbnails else None,
         )
         for i in range(len(observed))
     ]

@@ -82,8 +82,9 @@ def check_space_name(name: object, what: str) -> str:
 
 
 def source_text(source: str) -> str:
-    """The source of an image as it is stored: in UTF-8, cut after :data:`MAX_SOURCE` characters."""
-    text = source.encode(errors="backslashreplace").decode()
+    """The source of an image as it is stored: in UTF-8, without NUL characters, cut after
+    :data:`MAX_SOURCE` characters."""
+    text = source.encode(errors="backslashreplace").decode().replace("\0", "\\x00")
     return text if len(text) <= MAX_SOURCE else f"{text[: MAX_SOURCE - 1]}…"
 
 

@@ -25,6 +25,7 @@ from trustvlm.errors import Conflict, NotFound, WeightsMissing
 from trustvlm.scoring.prototypes import text_prototype
 from trustvlm.service.home.home import Home
 from trustvlm.types.arrays import Float32s
+from trustvlm.types.messages.commands import suggested
 
 __all__ = [
     "cut_message",
@@ -41,18 +42,19 @@ log = logging.getLogger("trustvlm")
 _PLACES = {
     "open_clip": "open_clip:local-dir:/path/to/folder",
     "timm": "timm:MODEL@/path/to/weights",
+    "transformers": "transformers:/path/to/folder",
 }
 """Examples of specs that name a place."""
 
 
 def encodes_images(spec: str) -> bool:
     """Whether the encoder `spec` has an image tower."""
-    return parse_spec(spec).kind in ("open_clip", "timm")
+    return parse_spec(spec).encodes_images
 
 
 def encodes_texts(spec: str) -> bool:
-    """Whether the encoder `spec` has a text tower."""
-    return parse_spec(spec).kind == "open_clip"
+    """Whether the encoder `spec` has a text tower, as a classifier must."""
+    return parse_spec(spec).encodes_texts
 
 
 def image_encoder(space: SpaceRecord) -> str:
@@ -79,7 +81,7 @@ def encoder_of(home: Home, space: SpaceRecord, side: str) -> Encoder:
         raise WeightsMissing(
             f"the {side} of space {space.name!r} cannot be opened any more: {error}; if its "
             f"files moved, say where they are: "
-            f"trustvlm space repoint {space.name} --{side} {place}"
+            f"{suggested('space repoint', space.name, options=f'--{side} {place}')}"
         ) from error
     if (identity, golden) not in home.checked.get(spec, ()):
         _check(encoder, space, side)
@@ -94,8 +96,8 @@ def _check(encoder: Encoder, space: SpaceRecord, side: str) -> None:
         getattr(space, side + suffix) for suffix in ("", "_identity", "_parts", "_golden")
     )
     remedy = (
-        f"put the old one back, or embed the space anew with it: trustvlm space reembed "
-        f"{space.name}"
+        f"put the old one back, or embed the space again with it: "
+        f"{suggested('space reembed', space.name, options=f'--{side} SPEC')}"
     )
     if encoder.identity != identity:
         difference = (

@@ -1,5 +1,5 @@
 """Calibrating: which rule, which parameters, which threshold, and what they promise
-(docs/rules.md, "Threshold with a promise")."""
+(docs/guarantee.md, "How")."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ import numpy as np
 from trustvlm.catalog.rows import observations, spaces
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.errors import Conflict, InvalidInput
-from trustvlm.scoring.rules import DEFAULT_RULE, require_images, resolve_parameters
+from trustvlm.scoring.rules import require_images, resolve_parameters
 from trustvlm.selective.calibration import (
     choose_configuration,
     cross_validated_ece,
     fit_probability_map,
     split,
 )
+from trustvlm.selective.chosen_threshold import Range, prove_threshold, threshold_range
+from trustvlm.selective.ranks import find_by_ranks
 from trustvlm.selective.risk import RiskThreshold, find_threshold, threshold_grid
 from trustvlm.service.home.calibrations import in_force, newest, store
 from trustvlm.service.home.home import Home
@@ -31,9 +33,17 @@ from trustvlm.service.inputs.labelled import (
     stored_images,
     truth_ids,
 )
+from trustvlm.service.measuring.calibration_options import (
+    CORRECTING,
+    POLICIES,
+    check_options,
+    options_again,
+    resolved,
+)
 from trustvlm.service.measuring.configurations import Configuration, comparable, configurations
 from trustvlm.service.measuring.usable import (
     UsableImages,
+    all_support_images,
     as_stored,
     label_names,
     right_rows,
@@ -45,14 +55,14 @@ from trustvlm.service.query.judge import Columns, judge, judge_all
 from trustvlm.system.stopping import may_stop
 from trustvlm.types import Queries, RuleLeftOut
 from trustvlm.types.arrays import Bools, Float64s, Int64s, Objects
-from trustvlm.types.bounds import choice, flags, number
 from trustvlm.types.calibration import Calibration
-from trustvlm.types.options import ON_STALE, ON_UNVERIFIED, CalibrateOptions
+from trustvlm.types.options import CalibrateOptions
 
 __all__ = ["calibrate", "recalibrate"]
 
-_CORRECTING = f"{DEFAULT_RULE}_star"
-"""The rule whose corrections are counted where the chosen one makes none."""
+_PROVED = ("threshold", "reason", "needed", "accepted", "errors", "coverage", "risk_bound")
+_LEFT_OUT = ("supports", "duplicates", "gone")
+"""Fields that a calibration has of its threshold and of its images."""
 
 
 def calibrate(
@@ -62,15 +72,16 @@ def calibrate(
     truth: Sequence[str | None],
     options: CalibrateOptions,
     sources: Sequence[str | None] | None = None,
+    on_error: str = "raise",
 ) -> Calibration:
     """See :meth:`TrustService.calibrate`."""
-    _check_options(options)
+    check_options(options)
     space = home.space(space_name)
-    observed = observe(home, space, queries, truth, sources)
+    observed = observe(home, space, queries, truth, sources, on_error)
     if not len(observed):
         raise InvalidInput("queries: expected images with known labels, got none")
     made = _calibrate(home, space, observed, None, options, keep=True)
-    return replace(made, notes=observed.notes)
+    return replace(made, notes=observed.notes, failures=observed.failures)
 
 
 def recalibrate(
@@ -82,43 +93,9 @@ def recalibrate(
         space = spaces.find(connection, space_name)
         before = in_force(connection, space) or newest(connection, space)
         observed, truth = stored_images(connection, space)
-    options = CalibrateOptions() if before is None else _options_of(before)
-    options = replace(options, **changes or {})
-    _check_options(options)
+    options = options_again(before, changes or {})
+    check_options(options)
     return _calibrate(home, space, observed, truth, options, keep=False)
-
-
-def _check_options(options: CalibrateOptions) -> None:
-    """Raises InvalidInput."""
-    rule = options.rule
-    if not isinstance(rule, str):
-        raise InvalidInput(
-            f"rule: expected 'auto' or one of the names of trustvlm.RULES, got {rule!r:.60}"
-        )
-    flags(may_correct=options.may_correct)
-    if rule != "auto":
-        corrects = resolve_parameters(rule, options.params)[1].relabels
-        if corrects and not options.may_correct:
-            raise InvalidInput(
-                f"rule: {rule!r} may correct the classifier's labels; pass may_correct=True to "
-                f"allow that, or name a rule that keeps them, such as {DEFAULT_RULE!r}"
-            )
-    elif options.params is not None:
-        raise InvalidInput("params: name the rule they belong to; rule='auto' chooses its own")
-    for name in ("max_risk", "confidence", "unknown_rate"):
-        number(name, getattr(options, name))
-    choice("on_stale", options.on_stale, ON_STALE)
-    choice("on_unverified", options.on_unverified, ON_UNVERIFIED)
-
-
-def _options_of(calibration: Calibration) -> CalibrateOptions:
-    """What a calibration was made with."""
-    names = ("max_risk", "confidence", "on_stale", "on_unverified", "unknown_rate", "may_correct")
-    values: dict[str, Any] = {name: getattr(calibration, name) for name in names}
-    params = calibration.asked_params
-    return CalibrateOptions(
-        rule=calibration.asked_rule, params=None if params is None else dict(params), **values
-    )
 
 
 def _calibrate(
@@ -135,18 +112,20 @@ def _calibrate(
     Those of a calibration that stays in force, because this one failed, are not replaced: it is
     renewed with them.
     """
-    with home.snapshot(space.name) as (connection, view):
+    with home.snapshot(space.name) as reading:
+        connection, view = reading.connection, reading.view
         # A threshold is worth no more than the τ it was found with: not that of an earlier
         # revision.
-        context = context_of(home, connection, view, space.id, own_fit=True)
+        context = context_of(home, reading, space.id, own_fit=True)
         if truth is None:
             truth = truth_ids(connection, view.space, observed.truth)
         if keep:
             observed = as_stored(connection, space, observed)
-        support = are_supports(home, connection, view, observed.unit[1], len(observed))
+        support = are_supports(home, reading, observed.unit[1], len(observed))
         images = usable_images(context, observed, truth, support)
         calibration = _calibration(context, images, options)
     may_stop()
+    rows = as_rows(observed, truth, "calibration", "random") if keep else []
     with home.catalog.write("calibrate") as connection:
         if spaces.find(connection, space.name).id != space.id:
             raise Conflict(
@@ -155,7 +134,6 @@ def _calibrate(
             )
         if keep and not (calibration.failed and in_force(connection, space)):
             observations.forget_calibration(connection, space.id)
-            rows = as_rows(observed, truth, "calibration", "random")
             observations.store(connection, space.id, rows)
         return store(connection, space, calibration)
 
@@ -175,104 +153,94 @@ class _Part:
 
 @dataclass(frozen=True, eq=False)
 class _Choice:
-    """The configuration that is proved, what it says of the images that chose it, the comparison
-    (best first, as JSON holds it), and the rules that were not compared."""
+    """The configuration that is proved, what it says of the images that were looked at, the
+    comparison (best first, as JSON holds it), and the rules that were not compared."""
 
     configuration: Configuration
-    tuned: _Part
+    judged: _Part
     candidates: tuple[Mapping[str, object], ...]
     left_out: tuple[RuleLeftOut, ...]
 
 
 def _calibration(context: Context, images: UsableImages, options: CalibrateOptions) -> Calibration:
-    """Choose on one part of the images, prove the threshold on the other."""
+    """Choose the configuration, on images that prove nothing where there is a choice, and prove the
+    threshold."""
+    if images.came and images.supports == images.came:
+        raise all_support_images(context.view.space.name, images.came)
     if not len(images):
-        raise InvalidInput(
-            f"queries: none of {images.came} images can calibrate: {images.supports} are support "
-            f"images, {images.duplicates} came twice, {images.gone} are of labels that were removed"
-        )
+        raise InvalidInput(f"queries: no image can calibrate: {images.left_out()}")
     if len(images) < 2:
-        raise InvalidInput(
-            "queries: expected at least 2 images that can calibrate, one to choose with and one "
-            "to prove; got 1"
-        )
-    tuning, testing = split(images.observed.hashes)
-    choice = _choose(context, images, tuning, options)
-    best, tuned = choice.configuration, choice.tuned
-    tested = _judge(context, images, testing, best)
-    threshold = _threshold(context, options, tuned, tested)
-    trust = np.concatenate([tuned.trust, tested.trust]).astype(np.float64)
-    right = np.concatenate([tuned.right, tested.right])
-    predicted = np.unique([*tuned.columns["label_id"], *tested.columns["label_id"]])
+        raise InvalidInput("queries: expected at least 2 images that can calibrate, got 1")
+    asked = options.rule
+    options = resolved(options, images=images.observed.unit[1] is not None)
+    hashes = images.observed.hashes
+    if options.procedure == "split":
+        tuning, testing = split(hashes)
+        choice = _choose(context, images, tuning, options)
+        tested = _judge(context, images, testing, choice.configuration)
+        parts = [choice.judged, tested]
+        threshold, between = _by_split(context, options, *parts)
+    else:
+        tuning, testing = np.empty(0, np.int64), np.arange(len(images))
+        choice = _choose(context, images, testing, options)
+        parts = [choice.judged]
+        threshold, between = _by_ranks(context, options, choice.judged, hashes)
+    best = choice.configuration
+    trust = np.concatenate([part.trust for part in parts]).astype(np.float64)
+    right = np.concatenate([part.right for part in parts])
+    predicted = np.unique(np.concatenate([part.columns["label_id"] for part in parts]))
     params = options.params
+    if params is not None:
+        params = {name: None if value is None else float(value) for name, value in params.items()}
     return Calibration(
-        id=0,
-        space=context.view.space.name,
-        created_at=datetime.now(UTC),
-        revision=context.view.revision,
-        rule=best.name,
-        params=dict(best.parameters),
-        threshold=threshold.threshold,
-        max_risk=float(options.max_risk),
-        confidence=float(options.confidence),
-        reason=threshold.reason,
-        needed=threshold.needed,
-        images=images.came,
-        supports=images.supports,
-        duplicates=images.duplicates,
-        gone=images.gone,
-        tuning=len(tuning),
-        tested=len(testing),
-        accepted=threshold.accepted,
-        errors=threshold.errors,
-        coverage=threshold.coverage,
-        risk_bound=threshold.risk_bound,
-        ece=cross_validated_ece(trust, right),
-        candidates=choice.candidates,
-        on_stale=options.on_stale,
-        on_unverified=options.on_unverified,
-        unknown_rate=float(options.unknown_rate),
-        knots=fit_probability_map(trust, right).knots,
-        predicted=tuple(predicted.tolist()),
-        asked_rule=options.rule,
-        asked_params=None
-        if params is None
-        else {name: value if value is None else float(value) for name, value in params.items()},
-        left_out=choice.left_out,
-        may_correct=options.may_correct,
-        **_corrections(context, images, best),
-    )
+        id=0, space=context.view.space.name, created_at=datetime.now(UTC),
+        revision=context.view.revision, rule=best.name, params=dict(best.parameters),
+        max_risk=float(options.max_risk), confidence=float(options.confidence),
+        unknown_rate=float(options.unknown_rate), images=images.came, tuning=len(tuning),
+        tested=len(testing), ece=cross_validated_ece(trust, right), candidates=choice.candidates,
+        knots=fit_probability_map(trust, right).knots, predicted=tuple(predicted.tolist()),
+        asked_rule=asked, asked_params=params, left_out=choice.left_out,
+        asked_threshold=None if options.threshold is None else float(options.threshold),
+        threshold_range=between, **_fields(threshold, *_PROVED), **_fields(images, *_LEFT_OUT),
+        **_fields(options, "procedure", *POLICIES), **_corrections(context, images, best),
+    )  # fmt: skip
+
+
+def _fields(source: object, *names: str) -> dict[str, Any]:
+    return {name: getattr(source, name) for name in names}
 
 
 def _choose(
-    context: Context, images: UsableImages, tuning: Int64s, options: CalibrateOptions
+    context: Context, images: UsableImages, rows: Int64s, options: CalibrateOptions
 ) -> _Choice:
-    """The configuration that ranks the images `tuning` best."""
-    tuning_images = images.observed[tuning]
-    classifier, verifier = tuning_images.unit
+    """The configuration that ranks the images `rows` best; by ranks there is no choice."""
+    some = images.observed[rows]
+    classifier, verifier = some.unit
     names, left_out = comparable(
         images=verifier is not None,
         prototypes=len(context.view.prototypes),
         may_correct=options.may_correct,
     )
-    if options.rule != "auto":
+    if options.rule not in (None, "auto"):
         names, left_out = [options.rule], ()
     require_images(names, context.view.space.verifier_dim, images=verifier is not None)
     compared = configurations(names, options.params, context.fit.evidence)
+    if options.threshold is not None or options.procedure == "ranks":
+        compared = compared[:1]  # a threshold is no threshold of other parameters
     rules = [(one.rule, one.parameters) for one in compared]
     parts = [
-        _Part(columns, right_rows(columns, images.truth[tuning]))
+        _Part(columns, right_rows(columns, images.truth[rows]))
         for columns in judge_all(context, classifier, verifier, rules, 1)
     ]
     trust, right = [part.trust for part in parts], [part.right for part in parts]
-    chosen = choose_configuration(trust, right, keys=tuning_images.hashes)
-    rows = [
+    chosen = choose_configuration(trust, right, keys=some.hashes)
+    table = [
         {"rule": one.name, "params": dict(one.parameters), "aurc": mean, "error": error}
         for one, mean, error in zip(
             compared, chosen.means.tolist(), chosen.errors.tolist(), strict=True
         )
     ]
-    candidates = tuple(sorted(rows, key=lambda row: cast(float, row["aurc"])))
+    candidates = tuple(sorted(table, key=lambda row: cast(float, row["aurc"])))
     return _Choice(compared[chosen.index], parts[chosen.index], candidates, left_out)
 
 
@@ -285,26 +253,47 @@ def _judge(
     return _Part(columns, right_rows(columns, images.truth[rows]))
 
 
-def _threshold(
+def _by_split(
     context: Context, options: CalibrateOptions, tuned: _Part, tested: _Part
-) -> RiskThreshold:
-    """The threshold that the second part proves, of the candidates that the first part names."""
+) -> tuple[RiskThreshold, Range | None]:
+    """The threshold that the second part proves, the requested one or one of the candidates that
+    the first part names; and the range of those that can be requested."""
+    choosing = _acceptable_trust(context, options, tuned), tuned.right
+    proving = _acceptable_trust(context, options, tested), tested.right
+    promise = _promise(options)
+    between = threshold_range(*choosing, *proving, **promise)
+    if options.threshold is not None:
+        chosen = float(options.threshold)
+        return prove_threshold(*proving, between, chosen, **promise), between
+    grid = threshold_grid(*choosing, len(tested.right), **promise)
+    return find_threshold(*proving, grid, **promise), between
 
-    def acceptable_trust(part: _Part) -> Float64s:
-        """−inf for an image that is never accepted."""
-        unknown = is_unknown(context, part.columns, options.unknown_rate)
-        unverified = cast(Bools, part.columns["unverified"])
-        fit = acceptable(unknown, unverified, options.on_unverified)
-        return np.where(fit, part.trust, -np.inf)
 
-    max_risk, confidence = float(options.max_risk), float(options.confidence)
-    grid = threshold_grid(
-        acceptable_trust(tuned), tuned.right, len(tested.right),
-        max_risk=max_risk, confidence=confidence,
-    )  # fmt: skip
-    return find_threshold(
-        acceptable_trust(tested), tested.right, grid, max_risk=max_risk, confidence=confidence
+def _by_ranks(
+    context: Context, options: CalibrateOptions, judged: _Part, hashes: Sequence[bytes]
+) -> tuple[RiskThreshold, Range | None]:
+    """The loosest threshold that all images prove, or the requested one; and the range of those
+    that can be requested."""
+    proving, promise = (
+        (_acceptable_trust(context, options, judged), judged.right),
+        _promise(options),
     )
+    loosest, between = find_by_ranks(*proving, hashes, **promise)
+    if options.threshold is None:
+        return loosest, between
+    chosen = float(options.threshold)
+    return prove_threshold(*proving, between, chosen, sequences=1, **promise), between
+
+
+def _promise(options: CalibrateOptions) -> Any:
+    return {"max_risk": float(options.max_risk), "confidence": float(options.confidence)}
+
+
+def _acceptable_trust(context: Context, options: CalibrateOptions, part: _Part) -> Float64s:
+    """(n,) the trust; −inf for an image that is never accepted."""
+    unknown = is_unknown(context, part.columns, options.unknown_rate)
+    unverified = cast(Bools, part.columns["unverified"])
+    return np.where(acceptable(unknown, unverified, options.on_unverified), part.trust, -np.inf)
 
 
 def _corrections(context: Context, images: UsableImages, best: Configuration) -> dict[str, Any]:
@@ -315,7 +304,7 @@ def _corrections(context: Context, images: UsableImages, best: Configuration) ->
         return {}
     name, rule, parameters = best.name, best.rule, best.parameters
     if not rule.relabels:
-        name, rule, parameters = resolve_parameters(_CORRECTING, None)
+        name, rule, parameters = resolve_parameters(CORRECTING, None)
     columns = judge(context, classifier, verifier, rule, parameters, 1)
     truth = np.array(label_names(context, images.truth), dtype=object)
     label, before = columns["label"], cast(Objects, columns["corrected_from"])

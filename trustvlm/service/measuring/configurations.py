@@ -80,7 +80,7 @@ def _choices(
         given = (params or {}).get(name)
         if given is not None:
             choices.append((float(given),))
-        elif name == "tau":
+        elif name == "tau" and not rule.discriminant:
             fitted = evidence.source == "fitted" and evidence.on
             sharper = tuple(m if m is None else m * evidence.tau for m in _SHARPER)
             choices.append(sharper if fitted else (None,))

@@ -7,12 +7,13 @@ from typing import cast
 
 import numpy as np
 
-from trustvlm.catalog.rows import spaces, supports
+from trustvlm.catalog.rows import spaces
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.errors import InvalidInput
 from trustvlm.scoring.rules import DEFAULT_RULE, RULES, Rule, require_images, resolve_parameters
-from trustvlm.selective.metrics import aurc
+from trustvlm.selective.advice import label_advice
 from trustvlm.selective.reliability import BINNING
+from trustvlm.service.home.calibrations import in_force
 from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.labelled import (
     Observed,
@@ -21,30 +22,39 @@ from trustvlm.service.inputs.labelled import (
     stored_images,
     truth_ids,
 )
+from trustvlm.service.measuring.by_label import Sides, by_label
+from trustvlm.service.measuring.calibration_options import chose
 from trustvlm.service.measuring.configurations import comparable
-from trustvlm.service.measuring.outcome import check_items, evaluated_images, rule_outcome
+from trustvlm.service.measuring.outcome import (
+    check_items,
+    evaluated_images,
+    rule_outcome,
+    with_range,
+)
 from trustvlm.service.measuring.shot_curve import shot_curve
-from trustvlm.service.measuring.usable import UsableImages, label_names, right_rows, usable_images
+from trustvlm.service.measuring.usable import (
+    UsableImages,
+    all_support_images,
+    as_stored,
+    label_names,
+    right_rows,
+    usable_images,
+)
 from trustvlm.service.query.context import Context, context_of
+from trustvlm.service.query.decide import UNKNOWN_RATE, is_unknown
 from trustvlm.service.query.evidence import evidence_reader
 from trustvlm.service.query.judge import Columns, judge_all
-from trustvlm.system.stopping import may_stop
 from trustvlm.types import Queries, RuleLeftOut
-from trustvlm.types.arrays import Bools, Float64s, Int64s, texts
+from trustvlm.types.arrays import Float64s, Int64s
 from trustvlm.types.bounds import flags, number, whole
-from trustvlm.types.evaluation import Evaluation, LabelOutcome, ShotOutcome, WrongImage
+from trustvlm.types.evaluation import Evaluation, ShotOutcome, WrongImage
 from trustvlm.types.options import EvaluateOptions
 
-__all__ = ["evaluate", "evaluate_stored", "rule_names"]
+__all__ = ["evaluate", "evaluate_stored"]
 
 Chosen = dict[str, tuple[Rule, Mapping[str, float | None]]]
 Judged = dict[str, Columns]
-Sides = tuple[str | None, str | None, str | None]
-"""The rules that stand for text only, image only and both."""
-
 _WRONG_SHOWN = 12
-_PROFITS = 0.8
-_POOR = 0.5
 
 
 def evaluate(
@@ -54,11 +64,13 @@ def evaluate(
     truth: Sequence[str | None],
     sources: Sequence[str | None] | None,
     options: EvaluateOptions,
+    on_error: str = "raise",
 ) -> Evaluation:
     """See :meth:`TrustService.evaluate`."""
     _check_options(options)
     space = home.space(space_name)
-    return _evaluate(home, space, observe(home, space, queries, truth, sources), None, options)
+    observed = observe(home, space, queries, truth, sources, on_error)
+    return _evaluate(home, space, observed, None, options)
 
 
 def evaluate_stored(home: Home, space_name: str, options: EvaluateOptions) -> Evaluation:
@@ -68,14 +80,6 @@ def evaluate_stored(home: Home, space_name: str, options: EvaluateOptions) -> Ev
         space = spaces.find(connection, space_name)
         observed, truth = stored_images(connection, space)
     return _evaluate(home, space, observed, truth, options)
-
-
-def rule_names(rules: Sequence[str] | None) -> list[str] | None:
-    """The names of rules as a list. Raises InvalidInput."""
-    names = None if rules is None else texts(rules, "rules", "a list of rule names")
-    if names == []:
-        raise InvalidInput("rules: expected a list of rule names, got none")
-    return names
 
 
 def _check_options(options: EvaluateOptions) -> None:
@@ -98,19 +102,23 @@ def _evaluate(
     options: EvaluateOptions,
 ) -> Evaluation:
     """Evaluate on these images; `truth`: the ids of their labels where they are stored images."""
-    with home.snapshot(space.name) as (connection, view):
-        context = context_of(home, connection, view, space.id)
+    with home.snapshot(space.name) as reading:
+        connection, view = reading.connection, reading.view
+        context = context_of(home, reading, space.id)
         chosen, left_out = _choose_rules(options, context, images=observed.verifier is not None)
         verifier = observed.unit[1]
         support = np.zeros(len(observed), np.bool_)
         if verifier is not None:
-            support = are_supports(home, connection, view, verifier, len(observed))
+            support = are_supports(home, reading, verifier, len(observed))
         given = truth_ids(connection, view.space, observed.truth) if truth is None else truth
+        if options.items and truth is None:  # split as calibrating on them would split them
+            observed = as_stored(connection, space, observed)
         images = usable_images(context, observed, given, support)
+        if len(observed) and images.supports == len(observed):
+            raise all_support_images(space.name, len(observed))
         if not len(images):
             raise InvalidInput(
-                f"queries: expected images that are not support images, got none (of "
-                f"{len(observed)})"
+                f"queries: expected images to measure with, got none: {images.left_out()}"
             )
         if options.items:
             check_items(len(chosen), len(images))
@@ -120,7 +128,9 @@ def _evaluate(
             names = images.observed.truth.tolist()
         columns = judge_all(context, *images.observed.unit, list(chosen.values()), 1)
         judged = dict(zip(chosen, columns, strict=True))
-        return _evaluation(context, images, chosen, judged, names, left_out, options)
+        before = in_force(connection, view.space) if truth is not None else None
+        chosen_before = before.rule if before is not None and chose(before, before.rule) else None
+        return _evaluation(context, images, chosen, judged, names, left_out, options, chosen_before)
 
 
 def _evaluation(
@@ -131,13 +141,28 @@ def _evaluation(
     names: Sequence[str | None],
     left_out: tuple[RuleLeftOut, ...],
     options: EvaluateOptions,
+    chosen_before: str | None,
 ) -> Evaluation:
+    """The evaluation; `chosen_before`: the rule that some of these images chose, if any."""
     truth, observed = images.truth, images.observed
     outcomes = [
         rule_outcome(name, parameters, judged, truth, options)
         for name, (_, parameters) in chosen.items()
     ]
+    if options.items:
+        outcomes = [
+            with_range(
+                outcome,
+                images,
+                judged[outcome.rule],
+                is_unknown(context, judged[outcome.rule], UNKNOWN_RATE),
+                options,
+                chose=outcome.rule == chosen_before,
+            )
+            for outcome in outcomes
+        ]
     text, image, fused = sides = _sides(chosen)
+    labels, confused = by_label(context, judged, sides, truth, float(options.risk))
     sources = [
         source or f"image {place}"
         for source, place in zip(observed.sources, images.places.tolist(), strict=True)
@@ -154,16 +179,19 @@ def _evaluation(
         risk=float(options.risk),
         coverage=float(options.coverage),
         rules=tuple(sorted(outcomes, key=lambda outcome: outcome.aurc.value)),
-        per_label=_per_label(context, judged, sides, truth),
+        per_label=labels,
+        label_advice=label_advice(context.view.space.name, labels, confused),
+        confusions=confused,
         shots=_shots(context, images, chosen, sides, options.draws),
         wrong=_wrong(context, images, judged, fused or text or next(iter(chosen)), names, sources),
         gone=images.gone,
         duplicates=images.duplicates,
         ece_binning=BINNING,
         left_out=left_out,
-        items=evaluated_images(images.places, sources, names) if options.items else None,
+        items=evaluated_images(images, sources, names) if options.items else None,
         confidence=float(options.confidence) if options.items else None,
         notes=observed.notes,
+        failures=observed.failures,
     )
 
 
@@ -202,67 +230,6 @@ def _shots(
     if not draws or verifier is None:
         return ()
     return shot_curve(context, (classifier, verifier), images.truth, rules, draws)
-
-
-def _per_label(
-    context: Context, judged: Judged, sides: Sides, truth: Int64s
-) -> tuple[LabelOutcome, ...]:
-    """The labels that the images have or are given, most errors first."""
-    view = context.view
-    plain = next((name for name in sides if name is not None and not RULES[name].relabels), None)
-    if plain is None:
-        return ()
-    given, right = cast(Int64s, judged[plain]["label_id"]), right_rows(judged[plain], truth)
-    owners = _support_counts(context, np.unique(np.concatenate([given, truth[truth >= 0]])))
-    outcomes = []
-    for label, supports_of_label in owners.items():
-        may_stop()
-        mine = np.flatnonzero(given == label)
-        text, image, fused = (_area(judged, name, mine, right) for name in sides)
-        correct = int(right[mine].sum())
-        ideal = aurc(right[mine], right[mine]) if len(mine) else float("nan")
-        outcomes.append(
-            LabelOutcome(
-                label=view.names[int(view.text.slots(np.array([label]))[0])],
-                images=int((truth == label).sum()),
-                predicted=len(mine),
-                right=correct,
-                support_count=supports_of_label,
-                text=text,
-                image=image,
-                fused=fused,
-                standing=_standing(
-                    supports_of_label, len(mine) - correct, text - ideal, fused - ideal, ideal
-                ),
-            )
-        )
-    return tuple(sorted(outcomes, key=lambda one: (one.right - one.predicted, one.label)))
-
-
-def _area(judged: Judged, rule: str | None, rows: Int64s, right: Bools) -> float:
-    if rule is None or not len(rows):
-        return float("nan")
-    return aurc(cast(Float64s, judged[rule]["trust"])[rows], right[rows])
-
-
-def _standing(supports: int, wrong: int, text: float, fused: float, ideal: float) -> str:
-    """In words; `text` and `fused` are AURC above the ideal order's."""
-    if not supports:
-        return "no support images"
-    if not wrong:
-        return "no errors"
-    if fused < _PROFITS * text:
-        return "profits"
-    return "stays untrustworthy" if fused > _POOR * ideal else "as before"
-
-
-def _support_counts(context: Context, ids: Int64s) -> dict[int, int]:
-    owners, _, _ = supports.embeddings(
-        context.connection, ids.tolist(), context.view.space.verifier_dim
-    )
-    owning, counts = np.unique(owners, return_counts=True)
-    by_label = dict(zip(owning.tolist(), counts.tolist(), strict=True))
-    return {label: by_label.get(label, 0) for label in ids.tolist()}
 
 
 def _wrong(

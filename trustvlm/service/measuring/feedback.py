@@ -4,13 +4,15 @@ monitoring it (docs/guarantee.md, "Is it still kept?")."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from sqlalchemy import Connection
 
 from trustvlm.catalog.rows import observations, spaces, supports
-from trustvlm.catalog.rows.observations import GivenVerdict
+from trustvlm.catalog.rows.observations import GivenVerdict, NewObservation
+from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.errors import Conflict, InvalidInput, NotFound
 from trustvlm.selective import monitoring
 from trustvlm.selective.monitoring import Monitoring
@@ -21,12 +23,31 @@ from trustvlm.service.measuring.usable import as_stored
 from trustvlm.service.query.score import verdicts_of
 from trustvlm.service.registration.register import register
 from trustvlm.types import LabelInput, Queries, Verdicts
-from trustvlm.types.arrays import Int64s, sources
+from trustvlm.types.arrays import Bools, Int64s, sources
 from trustvlm.types.bounds import choice
 from trustvlm.types.calibration import Calibration, FeedbackResult, MonitorReport
+from trustvlm.types.messages.commands import suggested
 from trustvlm.types.options import SAMPLINGS
+from trustvlm.types.tables.probability import percent, promise
 
-__all__ = ["SAMPLINGS", "feedback", "monitor"]
+__all__ = ["SAMPLINGS", "Judged", "feedback", "judged_images", "monitor", "require_unchanged"]
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Images with their true labels and the verdicts that they get now, about to be stored.
+
+    Attributes:
+        observed: the images of the call. kept: places of those that are no support images.
+        rows: of the kept ones, what is stored. right, accepted: which of them are that.
+    """
+
+    space: SpaceRecord
+    observed: Observed
+    kept: Int64s
+    rows: list[NewObservation]
+    right: Bools
+    accepted: Bools
 
 
 def feedback(
@@ -39,43 +60,66 @@ def feedback(
     sources: Sequence[str | None] | None,
 ) -> FeedbackResult:
     """See :meth:`TrustService.feedback`."""
-    choice("sampling", sampling, SAMPLINGS)
-    space = home.space(space_name)
-    truth = [truth] if truth is None or isinstance(truth, str) else truth
-    observed = observe(home, space, queries, truth, sources)
-    classifier, verifier = observed.unit
-    with home.snapshot(space_name) as (connection, view):
-        true_ids = truth_ids(connection, view.space, observed.truth)
-        kept = np.flatnonzero(~are_supports(home, connection, view, verifier, len(observed)))
-        images = as_stored(connection, space, observed[kept])
-        unit = Queries(classifier[kept], None if verifier is None else verifier[kept])
-        verdicts = verdicts_of(home, connection, view, space, unit, top_k=1)
-        right = np.equal(verdicts.label_id, view.aliases.of(true_ids[kept]))
-    rows = [
-        replace(row, verdict=_given_verdict(verdicts, i))
-        for i, row in enumerate(as_rows(images, true_ids[kept], "feedback", sampling))
-    ]
+    judged = judged_images(home, space_name, queries, truth, sampling, sources)
     with home.catalog.write("feedback") as connection:
-        if spaces.find(connection, space_name).id != space.id:
-            raise Conflict(
-                f"space {space_name!r} was removed and made again, or re-embedded, during the "
-                f"call; nothing was stored"
-            )
-        stored = observations.store(connection, space.id, rows)
-    promoted = _promote(home, space_name, queries, observed, kept, images.hashes) if promote else 0
-    ids = np.full(len(observed), -1, dtype=np.int64)
-    ids[kept] = stored.ids
-    accepted = np.array([one is True for one in verdicts.accepted.tolist()], dtype=np.bool_)
+        require_unchanged(connection, judged.space)
+        stored = observations.store(connection, judged.space.id, judged.rows)
+    promoted = 0
+    if promote:
+        hashes = [row.content_hash for row in judged.rows]
+        promoted = _promote(home, space_name, queries, judged.observed, judged.kept, hashes)
+    ids = np.full(len(judged.observed), -1, dtype=np.int64)
+    ids[judged.kept] = stored.ids
     return FeedbackResult(
         ids=tuple(ids.tolist()),
         added=len(set(stored.ids)) - stored.repeated,
         updated=stored.repeated,
         apart=stored.apart,
-        right=int(right.sum()),
-        accepted_wrong=int((accepted & ~right).sum()),
+        right=int(judged.right.sum()),
+        accepted_wrong=int((judged.accepted & ~judged.right).sum()),
         promoted=promoted,
-        notes=observed.notes,
+        notes=judged.observed.notes,
     )
+
+
+def judged_images(
+    home: Home,
+    space_name: str,
+    queries: Queries,
+    truth: Sequence[str | None] | str | None,
+    sampling: str,
+    sources: Sequence[str | None] | None,
+) -> Judged:
+    """What :func:`feedback` stores: the images that are no support images, with the verdicts that
+    they get now."""
+    choice("sampling", sampling, SAMPLINGS)
+    space = home.space(space_name)
+    truth = [truth] if truth is None or isinstance(truth, str) else truth
+    observed = observe(home, space, queries, truth, sources)
+    classifier, verifier = observed.unit
+    with home.snapshot(space_name) as reading:
+        connection, view = reading.connection, reading.view
+        true_ids = truth_ids(connection, view.space, observed.truth)
+        kept = np.flatnonzero(~are_supports(home, reading, verifier, len(observed)))
+        images = as_stored(connection, space, observed[kept])
+        unit = Queries(classifier[kept], None if verifier is None else verifier[kept])
+        verdicts = verdicts_of(home, reading, space, unit, top_k=1)
+        right = np.equal(verdicts.label_id, view.aliases.of(true_ids[kept]))
+    rows = [
+        replace(row, verdict=_given_verdict(verdicts, i))
+        for i, row in enumerate(as_rows(images, true_ids[kept], "feedback", sampling))
+    ]
+    accepted = np.array([one is True for one in verdicts.accepted.tolist()], dtype=np.bool_)
+    return Judged(space, observed, kept, rows, right, accepted)
+
+
+def require_unchanged(connection: Connection, space: SpaceRecord) -> None:
+    """Raises Conflict: the space was replaced during the call."""
+    if spaces.find(connection, space.name).id != space.id:
+        raise Conflict(
+            f"space {space.name!r} was removed and made again, or re-embedded, during the "
+            f"call; nothing was stored"
+        )
 
 
 def _given_verdict(verdicts: Verdicts, i: int) -> GivenVerdict:
@@ -134,17 +178,18 @@ def _promote(
 
 def monitor(home: Home, space_name: str, alpha: float) -> MonitorReport:
     """See :meth:`TrustService.monitor`."""
-    with home.snapshot(space_name) as (connection, view):
+    with home.snapshot(space_name) as reading:
+        connection, view = reading.connection, reading.view
         calibration = in_force(connection, view.space)
         if calibration is None:
             raise NotFound(
-                f"space {space_name!r} has no calibration to watch over; run 'trustvlm "
-                f"calibrate {space_name} DIR'"
+                f"space {space_name!r} has no calibration to watch over; run "
+                f"{suggested('calibrate', space_name, files='FOLDER')}"
             )
         if calibration.other_encoders:
             raise NotFound(
                 f"space {space_name!r} was re-embedded since calibration {calibration.id}, "
-                f"which decides nothing any more; run 'trustvlm recalibrate {space_name}'"
+                f"which decides nothing any more; run {suggested('recalibrate', space_name)}"
             )
         pairs = observations.accepted_random(connection, view.space.id)
         predicted, truth = (
@@ -168,13 +213,13 @@ def monitor(home: Home, space_name: str, alpha: float) -> MonitorReport:
 
 
 def _message(calibration: Calibration, seen: Monitoring, *, stale: bool) -> str:
-    promise = f"at most {calibration.max_risk:g} of what is accepted is wrong"
+    promised = promise(calibration.max_risk, calibration.confidence)
     counts = f"{seen.errors} of {seen.items} accepted images whose label became known are wrong"
-    remedy = f"run 'trustvlm recalibrate {calibration.space}'"
+    remedy = f"run {suggested('recalibrate', calibration.space)}"
     if seen.broken:
         return (
-            f"the promise is broken: {counts}, though {promise}; the risk is at least "
-            f"{seen.risk_low:.3g}. Do not rely on calibration {calibration.id}; {remedy}"
+            f"the promise is broken that {promised}: {counts}, and the risk is at least "
+            f"{percent(seen.risk_low)}. Do not rely on calibration {calibration.id}; {remedy}"
         )
     if stale:
         return (
@@ -182,8 +227,9 @@ def _message(calibration: Calibration, seen: Monitoring, *, stale: bool) -> str:
             f"and promises nothing{f': {counts}' if seen.items else ''}; {remedy}"
         )
     if not seen.items:
+        add = suggested("feedback", calibration.space, files="FOLDER", options="--sampling random")
         return (
-            f"no random feedback on accepted images yet ({promise}); 'trustvlm feedback "
-            f"{calibration.space} FOLDER --sampling random' adds it"
+            f"no random feedback on accepted images yet, to test the promise that {promised}; "
+            f"{add} adds it"
         )
-    return f"the promise ({promise}) is not contradicted: {counts}"
+    return f"nothing contradicts the promise that {promised}: {counts}"

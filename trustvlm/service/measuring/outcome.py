@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
 from trustvlm.errors import InvalidInput
 from trustvlm.scoring.rules import RULES
+from trustvlm.selective.calibration import split
+from trustvlm.selective.chosen_threshold import threshold_range
 from trustvlm.selective.intervals import (
     accuracy_interval,
     aurc_difference_interval,
@@ -33,11 +36,13 @@ from trustvlm.selective.metrics import (
     risk_at_coverage,
     risk_coverage_curve,
 )
+from trustvlm.selective.ranks import find_by_ranks
 from trustvlm.selective.reliability import ece, reliability
 from trustvlm.selective.risk import risk_upper_bounds
-from trustvlm.service.measuring.usable import right_rows
+from trustvlm.service.measuring.usable import UsableImages, right_rows
 from trustvlm.service.query.judge import Columns
 from trustvlm.types.arrays import Bools, Float64s, Int64s
+from trustvlm.types.bounds import NUMBERS
 from trustvlm.types.evaluation import (
     Estimate,
     EvaluatedImage,
@@ -47,7 +52,7 @@ from trustvlm.types.evaluation import (
 )
 from trustvlm.types.options import EvaluateOptions
 
-__all__ = ["FEWEST", "MOST_ITEMS", "check_items", "evaluated_images", "rule_outcome"]
+__all__ = ["FEWEST", "MOST_ITEMS", "check_items", "evaluated_images", "rule_outcome", "with_range"]
 
 FEWEST = 3
 """The smallest number of wrong and of right predictions from which their separation is
@@ -111,6 +116,37 @@ def rule_outcome(
     )
 
 
+def with_range(
+    outcome: RuleOutcome,
+    images: UsableImages,
+    columns: Columns,
+    unknown: Bools,
+    options: EvaluateOptions,
+    *,
+    chose: bool,
+) -> RuleOutcome:
+    """The outcome with the thresholds that calibrating on these images proves.
+
+    Args:
+        unknown: (n,) which of them a calibration accepts at no threshold. chose: some of these
+            images chose the rule: only the others prove a threshold of it.
+    """
+    least, most = NUMBERS["max_risk"]
+    if len(images) < 2 or not least <= options.risk <= most:
+        return outcome
+    trust = np.where(unknown, -np.inf, cast(Float64s, columns["trust"]))
+    right = right_rows(columns, images.truth)
+    promise: Any = {"max_risk": float(options.risk), "confidence": float(options.confidence)}
+    if chose:
+        tuning, testing = split(images.observed.hashes)
+        between = threshold_range(
+            trust[tuning], right[tuning], trust[testing], right[testing], **promise
+        )
+    else:
+        _, between = find_by_ranks(trust, right, images.observed.hashes, **promise)
+    return replace(outcome, threshold_range=between)
+
+
 def check_items(rules: int, images: int) -> None:
     """Make sure that an outcome for each pair of a rule and an image is not too large.
 
@@ -125,10 +161,14 @@ def check_items(rules: int, images: int) -> None:
 
 
 def evaluated_images(
-    places: Int64s, sources: Sequence[str], truth: Sequence[str | None]
+    images: UsableImages, sources: Sequence[str], truth: Sequence[str | None]
 ) -> tuple[EvaluatedImage, ...]:
-    """The images that were evaluated; `places`: of each among all that came."""
-    return tuple(EvaluatedImage(*one) for one in zip(places.tolist(), sources, truth, strict=True))
+    """The images that were evaluated, with their names and true labels."""
+    stored: Sequence[tuple[int | None, bool]] = images.observed.stored
+    rows = zip(
+        images.places.tolist(), sources, truth, stored or [(None, False)] * len(images), strict=True
+    )
+    return tuple(EvaluatedImage(place, source, name, *which) for place, source, name, which in rows)
 
 
 def _image_outcomes(columns: Columns, right: Bools) -> tuple[ImageOutcome, ...]:

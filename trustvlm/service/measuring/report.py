@@ -2,34 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from trustvlm.catalog.rows import supports
 from trustvlm.encoders.images.decode import UnreadableImage, decode_image
+from trustvlm.encoders.images.reading import DEFAULT_LIMITS, ImageLimits
 from trustvlm.errors import ReadOnly
 from trustvlm.service.home.home import Home
 from trustvlm.types.evaluation import Evaluation
 
-__all__ = ["write_report"]
+__all__ = ["write_page", "write_report"]
 
 
-def write_report(home: Home, evaluation: Evaluation, path: Path) -> None:
+def write_report(home: Home, evaluation: Evaluation, path: Path, page: str | None) -> None:
     """See :meth:`TrustService.write_report`."""
-    from trustvlm.selective.report import render_html
 
     def support_image(support_id: int) -> bytes | None:
         with home.catalog.read() as connection:
             return supports.thumbnail(connection, support_id)
 
+    write_page(evaluation, path, support_image, page, home.limits)
+
+
+def write_page(
+    evaluation: Evaluation,
+    path: Path,
+    support_image: Callable[[int], bytes | None],
+    page: str | None,
+    limits: ImageLimits = DEFAULT_LIMITS,
+) -> None:
+    """Write the report on an evaluation; `support_image` gives the thumbnail of a support image,
+    `page` is the address that names of labels link to."""
+    from trustvlm.selective.report import render_html
+
     def query_image(source: str) -> bytes | None:
         """A small JPEG of an image file; None where the source is none that can be read."""
         try:
-            return decode_image(source, home.limits).thumbnail if Path(source).is_file() else None
+            return decode_image(source, limits).thumbnail if Path(source).is_file() else None
         except UnreadableImage:
             return None
 
-    page = render_html(evaluation, support_image=support_image, query_image=query_image)
+    report = render_html(
+        evaluation, support_image=support_image, query_image=query_image, page=page
+    )
     try:
-        path.write_text(page, encoding="utf-8")
+        path.write_text(report, encoding="utf-8")
     except OSError as error:
         raise ReadOnly(f"{path} cannot be written: {error.strerror or error}") from error

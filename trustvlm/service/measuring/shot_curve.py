@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from trustvlm.catalog.rows import supports
+from trustvlm.scoring.candidates import Candidates
 from trustvlm.scoring.image_evidence import BACKGROUND, ImageEvidence, fit_evidence
 from trustvlm.scoring.prototypes import leave_one_out, mean_prototype
-from trustvlm.scoring.rules import Candidates, Rule
+from trustvlm.scoring.rules import Rule
 from trustvlm.scoring.vectors import unit_rows
 from trustvlm.selective.metrics import aurc
 from trustvlm.service.query.context import Context
@@ -30,6 +31,22 @@ MAX_LABELS = 2_000
 _ROWS = 256
 
 Rules = Mapping[str, tuple[Rule, Mapping[str, float | None]]]
+
+
+@dataclass(frozen=True, eq=False)
+class _Labels:
+    """The N labels of a space, without aliases, and their M support images.
+
+    Attributes:
+        ids: (N,). text: (N, d_t) text prototypes. scale: of the logits.
+        owners: (M,) the label of each support image. images: (M, d_v) raw embeddings.
+    """
+
+    ids: Int64s
+    text: Float64s
+    scale: float
+    owners: Int64s
+    images: Float64s
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,24 +70,20 @@ def shot_curve(
     space's own; empty in a space of more than :data:`MAX_LABELS` labels.
 
     Numbers of images that half of the labels do not have are left out. Labels with fewer use what
-    they have. Rules that look at single support images or beyond the candidates are left out.
+    they have. Rules that look at single support images, beyond the candidates, or at whitened
+    evidence, are left out.
 
     Args:
         queries: (n, d_t) and (n, d_v) unit vectors. truth: (n,) label ids.
     """
     rules = {
         name: chosen for name, chosen in rules.items()
-        if not (chosen[0].beyond or chosen[0].neighbours)
+        if not (chosen[0].beyond or chosen[0].neighbours or chosen[0].discriminant)
     }  # fmt: skip
     if not rules or context.subset.labels > MAX_LABELS:
         return ()
-    view, aliases = context.view, context.view.aliases.canonical
-    live = np.flatnonzero(view.text.alive)
-    slots = live[[int(label) not in aliases for label in view.text.ids[live]]]
-    ids, text = view.text.ids[slots], view.text.take(slots).astype(np.float64)
-    owners, _, rows = supports.embeddings(context.connection, ids.tolist(), view.space.verifier_dim)
-    raw = rows.astype(np.float64)
-    typical = np.median([int((owners == label).sum()) for label in ids])
+    labels = _labels(context)
+    typical = np.median([int((labels.owners == label).sum()) for label in labels.ids])
     outcomes = []
     for shots in SHOTS:
         if shots and typical < shots:
@@ -79,9 +92,8 @@ def shot_curve(
         for number in range(draws if shots else 1):
             may_stop()
             rng = np.random.default_rng([0, shots, number])
-            part = _draw(ids, owners, raw, shots, rng)
-            logits = (view.space.logit_scale, text)
-            for name, area in _areas(logits, ids, part, queries, truth, rules).items():
+            part = _draw(labels, shots, rng)
+            for name, area in _areas(labels, part, queries, truth, rules).items():
                 values[name].append(area)
         outcomes += [
             ShotOutcome(shots, name, float(np.mean(areas)), min(areas), max(areas))
@@ -90,46 +102,49 @@ def shot_curve(
     return tuple(outcomes)
 
 
-def _draw(
-    ids: Int64s, owners: Int64s, raw: Float64s, shots: int, rng: np.random.Generator
-) -> _Draw:
+def _labels(context: Context) -> _Labels:
+    view, aliases = context.view, context.view.aliases.canonical
+    live = np.flatnonzero(view.text.alive)
+    slots = live[[int(label) not in aliases for label in view.text.ids[live]]]
+    ids, text = view.text.ids[slots], view.text.take(slots).astype(np.float64)
+    owners, _, raw = supports.embeddings(context.connection, ids.tolist(), view.space.verifier_dim)
+    return _Labels(ids, text, view.space.logit_scale, owners, raw.astype(np.float64))
+
+
+def _draw(labels: _Labels, shots: int, rng: np.random.Generator) -> _Draw:
     """Up to `shots` support images of each label, at random."""
+    ids, owners, raw = labels.ids, labels.owners, labels.images
     rows = [np.sort(rng.permutation(np.flatnonzero(owners == label))[:shots]) for label in ids]
     columns = np.flatnonzero([len(part) > 0 for part in rows])
     chosen = np.concatenate(rows)
-    images, own = raw[chosen], owners[chosen]
+    images, image_owners = raw[chosen], owners[chosen]
     prototypes = np.array([mean_prototype(raw[rows[c]]) for c in columns], dtype=np.float64)
     prototypes = prototypes.reshape(len(columns), raw.shape[1])
     order = np.argsort(ids[columns])
-    left_out = leave_one_out(images, own, np.arange(len(chosen))) if len(chosen) else np.empty(0)
+    left_out = (
+        leave_one_out(images, image_owners, np.arange(len(chosen))) if len(chosen) else np.empty(0)
+    )
     unit = unit_rows(images) if len(chosen) else images
-    evidence = fit_evidence(unit, own, left_out, ids[columns][order], prototypes[order])
+    evidence = fit_evidence(unit, image_owners, left_out, ids[columns][order], prototypes[order])
     return _Draw(columns, prototypes, evidence)
 
 
 def _areas(
-    logits: tuple[float, Float64s],
-    ids: Int64s,
-    part: _Draw,
-    queries: tuple[Float64s, Float64s],
-    truth: Int64s,
-    rules: Rules,
+    labels: _Labels, part: _Draw, queries: tuple[Float64s, Float64s], truth: Int64s, rules: Rules
 ) -> dict[str, float]:
-    """AURC of each rule; every label is a candidate. `logits`: their scale, and (N, d_t) text
-    prototypes."""
-    scale, text = logits
+    """AURC of each rule; every label is a candidate."""
     trust: dict[str, list[Float64s]] = {name: [] for name in rules}
     label: dict[str, list[Int64s]] = {name: [] for name in rules}
     for start in range(0, len(truth), _ROWS):
         may_stop()
         classifier, verifier = (side[start : start + _ROWS] for side in queries)
-        logit = scale * classifier @ text.T
+        logit = labels.scale * classifier @ labels.text.T
         candidates = _candidates(logit, verifier, part)
         for name, (rule, parameters) in rules.items():
             judgement = rule.judge(candidates, parameters)
             chosen = (judgement.quantity if rule.relabels else logit).argmax(axis=1)
             trust[name].append(judgement.trust[np.arange(len(logit)), chosen])
-            label[name].append(ids[chosen])
+            label[name].append(labels.ids[chosen])
     return {
         name: aurc(np.concatenate(trust[name]), np.concatenate(label[name]) == truth)
         for name in rules

@@ -3,6 +3,7 @@ removed (docs/measuring.md, "Which images and which rules count")."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -11,15 +12,18 @@ from sqlalchemy import Connection
 
 from trustvlm.catalog.rows import observations
 from trustvlm.catalog.rows.spaces import SpaceRecord
+from trustvlm.errors import InvalidInput
 from trustvlm.scoring.vectors import unit_rows
 from trustvlm.service.inputs.labelled import Observed
 from trustvlm.service.memory.support_prints import SAME_IMAGE
 from trustvlm.service.query.context import Context
 from trustvlm.service.query.judge import Columns
-from trustvlm.types.arrays import Bools, Float64s, Int64s
+from trustvlm.types.arrays import Bools, Float32s, Float64s, Int64s
+from trustvlm.types.messages.commands import suggested
 
 __all__ = [
-    "UsableImages", "as_stored", "first_of_each", "label_names", "right_rows", "usable_images",
+    "UsableImages", "all_support_images", "as_stored", "first_of_each", "label_names", "right_rows",
+    "usable_images",
 ]  # fmt: skip
 
 _DIRECTIONS = 3
@@ -51,6 +55,13 @@ class UsableImages:
     def __len__(self) -> int:
         return len(self.places)
 
+    def left_out(self) -> str:
+        """What came and is left out, in words."""
+        return (
+            f"of {self.came} that came, {self.supports} are support images, {self.duplicates} came "
+            f"twice, {self.gone} are of labels that were removed"
+        )
+
 
 def usable_images(
     context: Context, observed: Observed, truth: Int64s, support: Bools
@@ -72,6 +83,18 @@ def usable_images(
         supports=int(support.sum()),
         duplicates=int((~first & ~support).sum()),
         gone=int((gone & first & ~support).sum()),
+    )
+
+
+def all_support_images(space: str, count: int) -> InvalidInput:
+    """The error of a measurement for which only support images came; its message names the way
+    out."""
+    sync = suggested("register", space, files="FOLDER", options="--sync --hold-out 0.3")
+    measure = suggested("evaluate", space, files="FOLDER", options="--hold-out 0.3")
+    return InvalidInput(
+        f"queries: expected images that are not support images, but all {count} are support images "
+        f"of space {space!r}, which cannot measure it. {sync} holds 30 % of FOLDER out of the "
+        f"space, and {measure} measures on them; 'trustvlm start FOLDER' does both in a new space"
     )
 
 
@@ -119,19 +142,26 @@ def as_stored(connection: Connection, space: SpaceRecord, observed: Observed) ->
     dim = space.verifier_dim if separate else space.classifier_dim
     stored, embeddings = observations.embeddings(connection, space.id, dim, verifier=separate)
     classifier, verifier = observed[np.array(new)].unit
-    queries = classifier if verifier is None else verifier
     hashes = list(observed.hashes)
+    for place, other in _same_images(classifier if verifier is None else verifier, embeddings):
+        hashes[new[place]] = stored[other]
+    return replace(observed, hashes=hashes)
+
+
+def _same_images(queries: Float64s, stored: Float32s) -> Iterator[tuple[int, int]]:
+    """(row of `queries`, row of `stored`) of each pair that is equal but for rounding; (n, d) unit
+    vectors and (m, d) raw embeddings, a block of each at a time."""
     for start in range(0, len(stored), _BLOCK):
-        rows = embeddings[start : start + _BLOCK]
+        rows = stored[start : start + _BLOCK]
         lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-        for first in range(0, len(new), _BLOCK):
+        for first in range(0, len(queries), _BLOCK):
             block = queries[first : first + _BLOCK]
             row, query = np.nonzero(rows @ block.T.astype(np.float32) >= _NEARLY * lengths)
-            exact = unit_rows(rows[row].astype(np.float64))
-            same = np.sum(exact * block[query], axis=1) >= SAME_IMAGE
-            for place, other in zip(query[same].tolist(), row[same].tolist(), strict=True):
-                hashes[new[first + place]] = stored[start + other]
-    return replace(observed, hashes=hashes)
+            cosine = np.sum(unit_rows(rows[row].astype(np.float64)) * block[query], axis=1)
+            same = cosine >= SAME_IMAGE
+            yield from zip(
+                (first + query[same]).tolist(), (start + row[same]).tolist(), strict=True
+            )
 
 
 def _repeated(unit: Float64s) -> Bools:

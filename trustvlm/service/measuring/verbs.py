@@ -4,22 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import EllipsisType
+from typing import TYPE_CHECKING, Any
 
 from trustvlm.catalog.rows import observations, spaces
 from trustvlm.errors import InvalidInput
+from trustvlm.reading.given import given_labelled
+from trustvlm.reading.hold_out import HeldOut, HoldOut
 from trustvlm.service.home.calibrations import list_calibrations, remove_calibration
 from trustvlm.service.home.open_home import OpenHome
 from trustvlm.service.measuring.calibrate import calibrate, recalibrate
-from trustvlm.service.measuring.evaluate import evaluate, evaluate_stored, rule_names
+from trustvlm.service.measuring.evaluate import evaluate, evaluate_stored
 from trustvlm.service.measuring.feedback import feedback, monitor
 from trustvlm.service.measuring.report import write_report
+from trustvlm.service.measuring.review.queue import ReviewQueue
 from trustvlm.service.query.decide import UNKNOWN_RATE
 from trustvlm.types import Queries
-from trustvlm.types.bounds import flags
+from trustvlm.types.arrays import rule_names
+from trustvlm.types.bounds import flags, identifier
 from trustvlm.types.calibration import Calibration, FeedbackResult, MonitorReport, ObservationCounts
 from trustvlm.types.evaluation import Evaluation
 from trustvlm.types.options import CalibrateOptions, EvaluateOptions
+
+if TYPE_CHECKING:
+    from trustvlm.reading.sets.rows import LabelledImages
+    from trustvlm.types.inputs import Images
 
 __all__ = ["MeasuringVerbs"]
 
@@ -30,8 +39,8 @@ class MeasuringVerbs(OpenHome):
     def evaluate(
         self,
         space: str,
-        queries: Queries,
-        truth: Sequence[str | None],
+        queries: Queries | Images | LabelledImages,
+        truth: Sequence[str | None] | EllipsisType = ...,
         *,
         rules: Sequence[str] | None = None,
         sources: Sequence[str | None] | None = None,
@@ -41,6 +50,9 @@ class MeasuringVerbs(OpenHome):
         params: Mapping[str, Mapping[str, float | None]] | None = None,
         items: bool = False,
         confidence: float = 0.9,
+        hold_out: float | None = None,
+        seed: int = 0,
+        on_error: str = "raise",
     ) -> Evaluation:
         """How well each rule separates right from wrong answers on labelled images: metrics with
         intervals, by label, by support images.
@@ -48,8 +60,9 @@ class MeasuringVerbs(OpenHome):
         Support images among the queries are left out and counted: their trust is no measurement.
 
         Args:
-            queries: images or embeddings. truth: their label names; None: of no label, any answer
-                is wrong.
+            queries: images or embeddings, as for :meth:`score`. truth: their label names; None: of
+                no label, any answer is wrong. Left out: `queries` bring their labels, as those of
+                :meth:`register` do.
             rules: names; None: all (those on text alone where there are no verifier embeddings).
             sources: a name for each image. risk, coverage: where to report coverage at risk, and
                 risk at coverage.
@@ -59,6 +72,9 @@ class MeasuringVerbs(OpenHome):
             items: add the value of each rule for each image, and what each threshold would have
                 accepted; for at most 100,000 pairs of a rule and an image. confidence: of the
                 bounds of the risk that come with the thresholds.
+            hold_out, seed: measure only on the images that :meth:`register` leaves out with the
+                same two arguments.
+            on_error: as for :meth:`score`.
 
         Raises:
             NotFound: unknown space or label. InvalidInput: wrong shapes or arguments, or only
@@ -68,7 +84,12 @@ class MeasuringVerbs(OpenHome):
             rules=rule_names(rules), params=params, risk=risk, coverage=coverage, draws=draws,
             items=items, confidence=confidence,
         )  # fmt: skip
-        return evaluate(self._ready(), space, queries, truth, sources, options)
+        home = self._ready()
+        given = given_labelled(queries, truth, sources, home.calls.images)
+        split = HoldOut.of(hold_out, seed)
+        part = HeldOut(*given) if split is None else split.measured(*given)
+        labelled = (part.queries, part.truth, part.sources)
+        return part.placed(evaluate(home, space, *labelled, options, on_error))
 
     def evaluate_stored(
         self,
@@ -99,22 +120,28 @@ class MeasuringVerbs(OpenHome):
         with self._ready().catalog.read() as connection:
             return observations.counts(connection, spaces.find(connection, space).id)
 
-    def write_report(self, evaluation: Evaluation, path: str | Path) -> None:
-        """Write an evaluation as one HTML page with plots, pictures and explanations, which asks
-        nothing of the network.
+    def write_report(
+        self, evaluation: Evaluation, path: str | Path, *, page: str | None = None
+    ) -> None:
+        """Write an evaluation as one HTML file with answers, plots and pictures, which asks nothing
+        of the network.
+
+        Args:
+            page: the address of a service, such as http://127.0.0.1:8000/: names of labels then
+                link to its page.
 
         Raises:
-            ReadOnly: the file cannot be written.
+            ReadOnly: the file cannot be written. InvalidInput: `page` is no address.
         """
-        write_report(self._ready(), evaluation, Path(path))
+        write_report(self._ready(), evaluation, Path(path), page)
 
     def calibrate(
         self,
         space: str,
-        queries: Queries,
-        truth: Sequence[str | None],
+        queries: Queries | Images | LabelledImages,
+        truth: Sequence[str | None] | EllipsisType = ...,
         *,
-        rule: str = "auto",
+        rule: str | None = None,
         max_risk: float = 0.05,
         confidence: float = 0.9,
         params: Mapping[str, float | None] | None = None,
@@ -122,25 +149,29 @@ class MeasuringVerbs(OpenHome):
         on_unverified: str = "judge",
         unknown_rate: float = UNKNOWN_RATE,
         may_correct: bool = False,
+        threshold: float | None = None,
+        procedure: str | None = None,
         sources: Sequence[str | None] | None = None,
+        hold_out: float | None = None,
+        seed: int = 0,
+        on_error: str = "raise",
     ) -> Calibration:
-        """Choose rule, parameters and threshold on labelled images, with a promise, and put them
-        into force.
+        """Find a threshold on labelled images, with a promise, and put it into force with its rule.
 
-        A third of the images (by content) chooses the configuration and the thresholds to try; the
-        rest proves one: of what it accepts at most `max_risk` is wrong, with `confidence` over the
-        draw of the images. Images that are support images, or come twice, are left out and counted.
-        The embeddings are stored, so that :meth:`recalibrate` needs no images.
+        Of what the threshold accepts at most `max_risk` is wrong, with `confidence` over the draw
+        of the images. Images that are support images, or come twice, are left out and counted. The
+        embeddings are stored, so that :meth:`recalibrate` needs no images.
 
         Where no threshold can be proved, the calibration has `failed` True: it is listed, but never
         in force. A calibration that was in force before stays in force, with its stored images.
 
         Args:
-            queries: images or embeddings, drawn like those to come. truth: their label names; None:
-                of no label of the space.
-            rule: "auto" compares the rules that keep the classifier's labels, with `may_correct`
-                all rules, with their weights λ, T and τ; or one rule by name, with `params` to hold
-                fixed.
+            queries: images or embeddings, as for :meth:`score`, drawn like those to come. truth:
+                their label names, as for :meth:`evaluate`; None: of no label of the space.
+            rule: one by name, with `params` or its defaults; "auto" compares the rules that keep
+                the classifier's labels, with `may_correct` all rules, with their weights λ, T and
+                τ. None: :data:`trustvlm.DEFAULT_RULE`, with `may_correct` its form that corrects
+                labels; "auto" without verifier embeddings.
             on_stale: what happens once the space has changed: "flag" marks verdicts as stale;
                 "abstain" accepts nothing; "auto" abstains if one of these images now gets an added
                 label, otherwise flags. New labels that none of these images gets are never
@@ -149,7 +180,16 @@ class MeasuringVerbs(OpenHome):
                 none of them.
             unknown_rate: share of false alarms of the unknown test, at most 0.1; 0: no test.
             may_correct: the rule may be one that corrects the classifier's labels (a starred one).
+            threshold: a threshold of your own on the trust of `rule`, which must be named: it is
+                proved, or refused (a failed calibration, with the reason). You may look at the
+                images to choose it. None: the calibration chooses one.
+            procedure: "ranks" proves the threshold with all images, "split" with two thirds, after
+                a third (by content) has chosen the rule's parameters and where to begin. None:
+                "split" with rule "auto", which needs it; "ranks" with any other.
             sources: a name for each image, kept with it.
+            hold_out, seed: calibrate only on the images that :meth:`register` leaves out with the
+                same two arguments.
+            on_error: as for :meth:`score`.
 
         Raises:
             NotFound: unknown space, or a truth that is no label. InvalidInput: nothing to calibrate
@@ -158,8 +198,13 @@ class MeasuringVerbs(OpenHome):
         options = CalibrateOptions(
             rule=rule, max_risk=max_risk, confidence=confidence, params=params, on_stale=on_stale,
             on_unverified=on_unverified, unknown_rate=unknown_rate, may_correct=may_correct,
+            threshold=threshold, procedure=procedure,
         )  # fmt: skip
-        return calibrate(self._writable(), space, queries, truth, options, sources)
+        home = self._writable()
+        given = given_labelled(queries, truth, sources, home.calls.images)
+        split = HoldOut.of(hold_out, seed)
+        part = HeldOut(*given) if split is None else split.measured(*given)
+        return calibrate(home, space, part.queries, part.truth, options, part.sources, on_error)
 
     def recalibrate(
         self,
@@ -170,13 +215,18 @@ class MeasuringVerbs(OpenHome):
         confidence: float | None = None,
         params: Mapping[str, float | None] | None = None,
         may_correct: bool | None = None,
+        threshold: float | None = None,
     ) -> Calibration:
         """Calibrate the space as it is now on the stored images and random feedback, with the
         options of the last calibration.
 
         Args:
             rule, max_risk, confidence, may_correct: options in place of those. params: parameters
-                of `rule`, to hold fixed.
+                of `rule`. A rule that a third of the images has chosen before is proved with the
+                others, any other one with all.
+            threshold: a threshold of your own, as for :meth:`calibrate`, on the trust of the rule
+                in force unless `rule` is given. None: as requested last; one is chosen where `rule`
+                is given.
 
         Raises:
             NotFound: unknown space. InvalidInput: there are no images yet, or bad arguments.
@@ -185,7 +235,7 @@ class MeasuringVerbs(OpenHome):
             raise InvalidInput("params: name the rule they belong to")
         options: dict[str, Any] = {
             "rule": rule, "max_risk": max_risk, "confidence": confidence,
-            "may_correct": may_correct,
+            "may_correct": may_correct, "threshold": threshold,
         }  # fmt: skip
         changes = {name: value for name, value in options.items() if value is not None}
         if rule is not None:
@@ -205,8 +255,8 @@ class MeasuringVerbs(OpenHome):
     def feedback(
         self,
         space: str,
-        queries: Queries,
-        truth: Sequence[str | None] | str | None,
+        queries: Queries | Images | LabelledImages,
+        truth: Sequence[str | None] | str | EllipsisType | None = ...,
         *,
         sampling: str = "chosen",
         promote: bool = False,
@@ -215,8 +265,8 @@ class MeasuringVerbs(OpenHome):
         """Tell the true labels of images; stored with the verdicts they get now.
 
         Args:
-            queries: images or embeddings. truth: their label names (one name for one image); None:
-                of no label.
+            queries: images or embeddings, as for :meth:`score`. truth: their label names, as for
+                :meth:`evaluate` (or one name for one image); None: of no label.
             sampling: how they were picked. Only "random" ones, drawn like what comes in, can
                 calibrate and be monitored; "chosen" ones (because they looked wrong, say) would
                 distort both. An image may be both: its label as a chosen image then does not
@@ -227,7 +277,22 @@ class MeasuringVerbs(OpenHome):
             NotFound: unknown space or label. InvalidInput: wrong shapes or arguments.
         """
         flags(promote=promote)
-        return feedback(self._writable(), space, queries, truth, sampling, promote, sources)
+        home = self._writable()
+        given, labels, names = given_labelled(queries, truth, sources, home.calls.images)
+        return feedback(home, space, given, labels, sampling, promote, names)
+
+    def observation_thumbnail(self, space: str, observation_id: int) -> bytes | None:
+        """The JPEG thumbnail of a stored image; None where it has none (it came as an embedding,
+        or the setting `observation_thumbnails` is off), or is not there. Raises NotFound: no such
+        space."""
+        observation_id = identifier("observation", observation_id)
+        with self._ready().catalog.read() as connection:
+            space_id = spaces.find(connection, space).id
+            return observations.thumbnail(connection, space_id, observation_id)
+
+    def review(self, space: str) -> ReviewQueue:
+        """The review queue of a space: images that wait for a person's answer."""
+        return ReviewQueue(space, self._ready, self._writable)
 
     def monitor(self, space: str, *, alpha: float = 0.05) -> MonitorReport:
         """Compare randomly drawn feedback on accepted images with the promise of the calibration in

@@ -26,11 +26,14 @@ class Aliases:
         canonical: alias id → id of the label it is a further name of.
         groups: that label's id → ids of its aliases, ascending.
         largest: labels in the largest group; 1 without aliases.
+        pairs: (label ids, ids of a further name of each): the first further names of all labels,
+            the second ones of those that have one, and so on.
     """
 
     canonical: Mapping[int, int] = field(default_factory=dict)
     groups: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     largest: int = 1
+    pairs: tuple[tuple[Int64s, Int64s], ...] = ()
 
     def of(self, ids: Int64s) -> Int64s:
         """`ids`, of any shape, with each alias replaced by the label it stands for."""
@@ -52,7 +55,13 @@ class Aliases:
         groups: dict[int, tuple[int, ...]] = {}
         for alias in sorted(canonical):
             groups[canonical[alias]] = (*groups.get(canonical[alias], ()), alias)
-        return Aliases(canonical, groups, 1 + max(map(len, groups.values()), default=0))
+        most = max(map(len, groups.values()), default=0)
+        ranks = (
+            [(label, names[rank]) for label, names in groups.items() if len(names) > rank]
+            for rank in range(most)
+        )
+        arrays = (np.array(pairs, dtype=np.int64).T for pairs in ranks)
+        return Aliases(canonical, groups, 1 + most, tuple((pair[0], pair[1]) for pair in arrays))
 
 
 def _ids_of(text: RowView, slots: Int64s) -> Int64s:
@@ -88,6 +97,8 @@ def pooled(
         moments: of the softmax over all labels, each by itself.
     """
     slots, logits = slots.copy(), logits.copy()
+    assert moments.negative_entropy is not None
+    assert moments.impurity is not None
     entropy, impurity = moments.negative_entropy.copy(), moments.impurity.copy()
     ids = _ids_of(text, slots)
     canonical = aliases.of(ids)

@@ -12,13 +12,11 @@ from trustvlm.catalog.catalog import Catalog
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.errors import Damaged, TrustVLMError
 from trustvlm.service.memory.support_fit import refit, renew
+from trustvlm.service.memory.thresholds import Thresholds
 
 __all__ = ["BackgroundFit"]
 
 log = logging.getLogger("trustvlm")
-
-QUIET_S, PATIENCE_S = 0.25, 5.0
-"""A space is refitted when it was left alone for the one, or has waited for the other."""
 
 _FAILED = "the support images of space %s were not refitted: %s"
 
@@ -27,8 +25,8 @@ class BackgroundFit:
     """Refits spaces in the background. Safe to use from several threads; the thread starts with the
     first request."""
 
-    def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
+    def __init__(self, catalog: Catalog, thresholds: Thresholds) -> None:
+        self._catalog, self._thresholds = catalog, thresholds
         self._waiting: dict[str, tuple[float, float]] = {}  # space name → (due, at the latest)
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -41,7 +39,7 @@ class BackgroundFit:
         query names the damage.
         """
         try:
-            if not renew(connection, space, revision):
+            if not renew(connection, space, revision, self._thresholds):
                 self.request(space.name)
         except Damaged as error:
             log.warning(_FAILED, space.name, error)
@@ -51,9 +49,10 @@ class BackgroundFit:
         if self._catalog.read_only:
             return
         now = time.monotonic()
+        due, latest = now + self._thresholds.fit_quiet_s, now + self._thresholds.fit_patience_s
         with self._changed:
-            latest = self._waiting.get(space, (0.0, now + PATIENCE_S))[1]
-            self._waiting[space] = (min(now + QUIET_S, latest), latest)
+            latest = self._waiting.get(space, (0.0, latest))[1]
+            self._waiting[space] = (min(due, latest), latest)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="trustvlm-fit", daemon=True)
                 self._thread.start()
@@ -70,7 +69,7 @@ class BackgroundFit:
     def _run(self) -> None:
         while (space := self._next()) is not None:
             try:
-                refit(self._catalog, space)
+                refit(self._catalog, space, self._thresholds)
             except TrustVLMError as error:
                 log.warning(_FAILED, space, error)
 

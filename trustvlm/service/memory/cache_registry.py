@@ -7,6 +7,7 @@ import logging
 import tempfile
 import threading
 from collections import defaultdict
+from collections.abc import Hashable
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -20,7 +21,9 @@ from trustvlm.errors import Conflict, NotFound, TrustVLMError, Unavailable
 from trustvlm.index.live import IndexView
 from trustvlm.index.recipe import load_recipe
 from trustvlm.index.snapshot import sweep
-from trustvlm.service.memory.kernel_choice import stored_kernels
+from trustvlm.service.memory.discriminant.discriminants import Discriminants
+from trustvlm.service.memory.discriminant.space_discriminant import SpaceDiscriminant
+from trustvlm.service.memory.reading import Reading, SpaceState
 from trustvlm.service.memory.snapshots import (
     Content,
     Loaded,
@@ -33,15 +36,12 @@ from trustvlm.service.memory.snapshots import (
 from trustvlm.service.memory.space_cache import SpaceCache, SpaceView
 from trustvlm.service.memory.space_memo import SpaceMemo
 from trustvlm.service.memory.support_index import SupportIndexes
+from trustvlm.service.memory.thresholds import Thresholds
 from trustvlm.system.fault_points import reached
 
 __all__ = ["CacheRegistry"]
 
 log = logging.getLogger("trustvlm")
-
-SNAPSHOT_ROWS = 5_000
-"""When this many labels, and a tenth of the space, were read from the catalog since the last
-snapshot, a new one is written."""
 
 
 class CacheRegistry:
@@ -50,17 +50,21 @@ class CacheRegistry:
     Args:
         catalog: the truth. folder: where snapshots lie. device: where FAISS indexes live.
         half_from: number of labels from which passes read 16-bit rows of a mapped snapshot.
+        thresholds: when a snapshot is written, and which spaces may lie in memory until then.
     """
 
-    def __init__(self, catalog: Catalog, folder: Path, device: str, *, half_from: int) -> None:
+    def __init__(
+        self, catalog: Catalog, folder: Path, device: str, *, half_from: int, thresholds: Thresholds
+    ) -> None:
         self.folder, self.device = folder, device
-        self._catalog, self._half_from = catalog, half_from
+        self._catalog, self._half_from, self._thresholds = catalog, half_from, thresholds
         self._by_name: dict[str, SpaceCache] = {}
         self._memos: dict[int, SpaceMemo] = {}
         self._locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
         self._guard = threading.Lock()
         self._writer: threading.Thread | None = None
         self._supports = SupportIndexes(catalog, folder, device)
+        self._discriminants = Discriminants(catalog, folder, thresholds)
 
     def lock(self, name: str) -> threading.Lock:
         """The lock under which transactions on the space `name` begin and its cache moves."""
@@ -77,7 +81,8 @@ class CacheRegistry:
         Raises:
             Unavailable: one cannot be deleted.
         """
-        for path in (self.path(space_id), *self._supports.paths(space_id)):
+        derived = (*self._supports.paths(space_id), self._discriminants.path(space_id))
+        for path in (self.path(space_id), *derived):
             try:
                 path.unlink(missing_ok=True)
                 sweep(path)
@@ -86,8 +91,17 @@ class CacheRegistry:
                     f"{path} may hold what was purged, and cannot be deleted: {error.strerror}"
                 ) from error
 
-    def view(self, connection: Connection, epoch: str, name: str) -> SpaceView:
-        """The space `name` at the transaction's revision. The caller holds :meth:`lock`."""
+    def kept(self, name: str) -> SpaceState | None:
+        """The space `name` as a call left it in memory, if nothing was committed since."""
+        version, cache = self._catalog.version(), self._by_name.get(normal(name))
+        state = None if version is None or cache is None else cache.state
+        if state is None or (state.version, state.name) != (version, name):
+            return None
+        return state
+
+    def state(self, connection: Connection, epoch: str, name: str, version: Hashable) -> SpaceState:
+        """The space `name` at the transaction's revision. The caller holds :meth:`lock`, and took
+        the catalog's version before the transaction began."""
         space = spaces.find(connection, name)
         key = normal(name)  # one cache, however the name is spelt
         # Out of the table while it moves: if that fails half-way, the next call starts from
@@ -98,9 +112,13 @@ class CacheRegistry:
         cache.follow(connection, space)
         self._by_name[key] = cache
         view = cache.view(space)
+        state = self.kept(name)
+        if state is None or state.version != version:  # else nothing was committed in between
+            state = cache.state = SpaceState(name, version, view, self.memo(view))
         if not self._catalog.read_only and self._due(cache, view):
+            cache.state = None  # the next call looks whether it was written
             self._write_soon(view)
-        return view
+        return state
 
     def memo(self, view: SpaceView) -> SpaceMemo:
         """What this process has computed of the view's space, at any revision."""
@@ -128,12 +146,15 @@ class CacheRegistry:
         if writer is not None and writer.is_alive():  # not so in the child of a fork
             writer.join()
         self._supports.close()
+        self._discriminants.close()
 
-    def support_view(
-        self, connection: Connection, view: SpaceView, *, classifier: bool
-    ) -> IndexView:
-        """The index over support images at the view's revision."""
-        return self._supports.view(connection, view, self.memo(view), classifier=classifier)
+    def support_view(self, reading: Reading, *, classifier: bool) -> IndexView:
+        """The index over support images at the reading's revision."""
+        return self._supports.view(reading, classifier=classifier)
+
+    def discriminant(self, reading: Reading, *, wait: bool) -> SpaceDiscriminant:
+        """The discriminant of the reading's space; with `wait`, that of its very revision."""
+        return self._discriminants.current(reading, wait=wait)
 
     def rebuild(self, connection: Connection, space: SpaceRecord, epoch: str) -> None:
         """Write the snapshots of a space again from the catalog, with the recipe that `space` has.
@@ -174,8 +195,8 @@ class CacheRegistry:
                 self._by_name[key] = self._cache(space, view.epoch, loaded)
 
     def _started(self, connection: Connection, space: SpaceRecord, epoch: str) -> SpaceCache:
-        """A new cache: from the existing snapshot; of a large space, from one written now; or an
-        empty one."""
+        """A new cache: from the existing snapshot; an empty one with room for all rows; or, where
+        these would take too much memory, from a snapshot written now."""
         path = self.path(space.id)
         try:
             loaded = self._load(path, space, epoch)
@@ -186,7 +207,7 @@ class CacheRegistry:
         except (Conflict, Unavailable) as error:
             log.warning("rebuilding from the catalog instead of %s: %s", path, error)
         content = from_catalog(connection, space)
-        if content.labels >= self._half_from:
+        if content.labels >= self._half_from and not self._fits(space, content):
             try:
                 return self._cache(space, epoch, self._built(space, epoch, content))
             except Unavailable as error:
@@ -195,11 +216,17 @@ class CacheRegistry:
                     space.name,
                     error,
                 )
-        return self._cache(space, epoch, None)
+        cache = self._cache(space, epoch, None)
+        cache.reserve(content.labels, content.prototypes)
+        return cache
+
+    def _fits(self, space: SpaceRecord, content: Content) -> bool:
+        """Whether all rows of a large space may lie in memory until a snapshot of it is written."""
+        rows = content.labels * space.classifier_dim + content.prototypes * space.verifier_dim
+        return 4 * rows <= self._thresholds.memory_bytes and not self._catalog.read_only
 
     def _cache(self, space: SpaceRecord, epoch: str, loaded: Loaded | None) -> SpaceCache:
-        kernels = stored_kernels(self.folder, loaded is not None and loaded.mapped, self.device)
-        return SpaceCache(space, epoch, self.device, kernels, loaded)
+        return SpaceCache(space, epoch, self.device, loaded)
 
     def _load(self, path: Path, space: SpaceRecord, epoch: str) -> Loaded:
         dims = (space.classifier_dim, space.verifier_dim)
@@ -236,13 +263,17 @@ class CacheRegistry:
 
     def _due(self, cache: SpaceCache, view: SpaceView) -> bool:
         """Whether enough has changed for a new snapshot."""
+        if not cache.mapped and cache.replayed and view.text.live >= self._half_from:
+            return True
         if cache.mapped and not self.path(view.space.id).exists():  # a purge took it
             return True
         if view.index is not None and view.index.outgrown:
             return True
         tables = (view.text, view.prototypes) if cache.mapped else ()
         dead = max((rows.n - rows.live for rows in tables), default=0)
-        return max(cache.replayed, dead) >= max(SNAPSHOT_ROWS, view.text.live // 10)
+        return max(cache.replayed, dead) >= max(
+            self._thresholds.snapshot_rows, view.text.live // 10
+        )
 
     def _continues(
         self, connection: Connection, cache: SpaceCache, space: SpaceRecord, epoch: str
@@ -259,7 +290,7 @@ class CacheRegistry:
             return True
         if not space.log_start <= revision <= space.revision:
             return False
-        most = max(self._half_from, SNAPSHOT_ROWS)
+        most = max(self._half_from, self._thresholds.snapshot_rows)
         if not label_changes.changed_more_than(connection, space.id, revision, most // 2):
             return True
         live, _ = label_changes.totals(connection, space.id)

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from trustvlm.catalog.rows import labels as label_rows
 from trustvlm.catalog.rows.likeness import not_found_text, unknown
 from trustvlm.errors import InvalidInput, NotFound
+from trustvlm.service.memory.reading import Reading
 from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.types.arrays import Bools, Int64s, names_or_mask
 
@@ -34,14 +35,13 @@ class Subset:
     labels: int
 
 
-def subset_of(
-    connection: Connection, view: SpaceView, labels: Sequence[str] | npt.NDArray[np.bool_] | None
-) -> Subset:
-    """The chosen labels as masks over the view's slots.
+def subset_of(reading: Reading, labels: Sequence[str] | npt.NDArray[np.bool_] | None) -> Subset:
+    """The chosen labels as masks over the slots of the reading's view.
 
     Raises:
         InvalidInput: an empty selection, or a mask of another length. NotFound: an unknown name.
     """
+    view = reading.view
     if labels is None:
         return Subset(None, None, view.text.live, view.text.live - len(view.aliases.canonical))
     chosen = names_or_mask(labels, "labels")
@@ -54,7 +54,7 @@ def subset_of(
             )
         slots = alive[np.argsort(view.text.ids[alive])][chosen]
     else:
-        slots = slots_of_names(connection, view, chosen)
+        slots = slots_of_names(reading.connection, view, chosen)
     if not len(slots):
         raise InvalidInput("labels: expected at least one label, got none")
     return subset_of_ids(view, view.text.ids[slots])

@@ -9,9 +9,8 @@ import numpy as np
 
 from trustvlm.index.rows import RowView
 from trustvlm.softmax.dense import DENSE_LOGITS, dense_rows
-from trustvlm.softmax.kernels import Kernels
 from trustvlm.softmax.leading import LeadingRows
-from trustvlm.types.arrays import Bools, Float32s, Float64s, Int64s
+from trustvlm.types.arrays import Bools, Float32s, Floats, Int64s
 
 __all__ = ["ROUNDED_ERROR", "leading_rows", "nearest_rows"]
 
@@ -24,10 +23,10 @@ _FEW, _FEW_IN_FILE = 16, 64  # less than this share of the rows is gathered inst
 
 def leading_rows(
     table: RowView,
-    queries: Float64s,
+    queries: Floats,
     scale: float,
     k: int,
-    kernels: Kernels,
+    device: str | None,
     keep: Bools | None = None,
     *,
     sums: bool = True,
@@ -46,7 +45,7 @@ def leading_rows(
     from trustvlm.softmax.streamed import streamed_rows
 
     return streamed_rows(
-        table.segments, table.take, queries, scale, k, keep=keep, kernels=kernels, sums=sums
+        table.segments, table.take, queries, scale, k, keep=keep, device=device, sums=sums
     )
 
 
@@ -60,7 +59,7 @@ def _gathered(table: RowView, keep: Bools | None) -> Int64s | None:
 
 
 def _float32_rows(
-    rows: Float32s, queries: Float64s, scale: float, k: int, keep: Bools | None, sums: bool
+    rows: Float32s, queries: Floats, scale: float, k: int, keep: Bools | None, sums: bool
 ) -> LeadingRows:
     if len(rows) * len(queries) <= DENSE_LOGITS:
         return dense_rows(rows, queries, scale, k, keep=keep, sums=sums)
@@ -72,7 +71,7 @@ def _float32_rows(
 
 
 def nearest_rows(
-    table: RowView, queries: Float64s, k: int, kernels: Kernels
+    table: RowView, queries: Floats, k: int, device: str | None
 ) -> tuple[Int64s, Float32s]:
     """(n, k) ids and similarities of the nearest live rows, best first, ties by smaller id, padded
     with −1 and −inf."""
@@ -80,7 +79,7 @@ def nearest_rows(
     similarity = np.full((len(queries), k), -np.inf, dtype=np.float32)
     if not table.live:
         return ids, similarity
-    leading = leading_rows(table, queries, 1.0, k, kernels, sums=False)
+    leading = leading_rows(table, queries, 1.0, k, device, sums=False)
     values = leading.logits.astype(np.float32)
     owners = np.where(leading.slots >= 0, table.ids[np.maximum(leading.slots, 0)], -1)
     order = np.lexsort((owners, -values), axis=-1)[:, :k]

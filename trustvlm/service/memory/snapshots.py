@@ -2,8 +2,8 @@
 
 It is written block by block, from the catalog or from a view, so that memory stays bounded however
 large the space is. The float32 rows always lie in it; a space of many labels also gets their 16-bit
-and 8-bit copies, the centre that these were taken about, and the covariance of the rows (see
-:mod:`trustvlm.softmax.quantize`); a recipe that is not exact, its FAISS index.
+copies and the centre that these were taken about (see :mod:`trustvlm.softmax.quantize`); a recipe
+that is not exact, its FAISS index.
 """
 
 from __future__ import annotations
@@ -27,22 +27,15 @@ from trustvlm.index.rows import RowBase, RowTable, RowView
 from trustvlm.index.snapshot import Snapshot, SnapshotKey, SnapshotWriter, map_snapshot
 from trustvlm.index.string_table import NameTable, pack_strings
 from trustvlm.service.memory.aliases import Aliases
-from trustvlm.softmax.quantize import (
-    Int8Rows,
-    Segment,
-    random_order,
-    rotation,
-    to_bfloat16,
-    to_int8,
-)
+from trustvlm.softmax.quantize import Segment, to_bfloat16
 from trustvlm.types.arrays import Float32s, Int64s
 
 __all__ = ["Content", "Loaded", "from_catalog", "from_view", "load", "snapshot_key", "write"]
 
 SIDES = ("text", "prototypes")
 _BLOCK = 4_096
-_COVARIANCE_ROWS = 65_536
 _ROWS = {f"{side}.exact": f"{side}.sums" for side in SIDES}
+_NAMES, _SHORT = ("names.bytes", "names.offsets", "aliases"), ("short", "centre")
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +150,7 @@ def write(
         if len(names) != content.labels:
             raise Damaged(
                 f"expected {content.labels} labels in the space, got {len(names)}; run "
-                f"'trustvlm verify'"
+                f"'trustvlm verify --all'"
             )
         for side in SIDES:
             writer.add(f"{side}.ids", np.concatenate(ids[side]))
@@ -188,41 +181,20 @@ def _indexed(writer: SnapshotWriter, recipe: Recipe, dim: int, ids: Int64s) -> I
 
 
 def _add_short(writer: SnapshotWriter, side: str, count: int, dim: int) -> None:
-    """The 16-bit copies of rows that were written, their centre and covariance."""
+    """The 16-bit copies of rows that were written, and their centre."""
 
     def blocks() -> Iterator[Float32s]:
         for start in range(0, count, _BLOCK):
             yield writer.written(f"{side}.exact", start, min(start + _BLOCK, count))
 
-    total, second, counted = np.zeros(dim), np.zeros((dim, dim)), 0
-    step = max(1, count // _COVARIANCE_ROWS)
+    total = np.zeros(dim)
     for rows in blocks():
         total += rows.sum(axis=0, dtype=np.float64)
-        some = rows[::step]
-        second += some.T @ some
-        counted += len(some)
     centre = (total / max(count, 1)).astype(np.float32)
-    covariance = second / max(counted, 1) - np.outer(centre, centre).astype(np.float64)
     writer.add(f"{side}.centre", centre)
-    writer.add(f"{side}.covariance", covariance.astype(np.float32))
-    _add_int8(writer, side, count, centre)
     writer.reserve(f"{side}.short", "<u2", (count, dim))
     for rows in blocks():
         writer.put(f"{side}.short", to_bfloat16(rows - centre))
-
-
-def _add_int8(writer: SnapshotWriter, side: str, count: int, centre: Float32s) -> None:
-    """The 8-bit copies of rows that were written, in random order."""
-    order, matrix = random_order(count), rotation(len(centre))
-    writer.add(f"{side}.order", order)
-    writer.add(f"{side}.rotation", matrix)
-    writer.reserve(f"{side}.coarse", "|i1", (count, len(centre)))
-    writer.reserve(f"{side}.steps", "<f4", (count,))
-    for start in range(0, count, _BLOCK):
-        exact = writer.written_at(f"{side}.exact", order[start : start + _BLOCK])
-        rows, steps = to_int8(exact, centre, matrix)
-        writer.put(f"{side}.coarse", rows)
-        writer.put(f"{side}.steps", steps)
 
 
 def load(
@@ -238,8 +210,7 @@ def load(
     snapshot = map_snapshot(path, key, _ROWS)
     arrays = snapshot.arrays
     halves = "text.short" in arrays
-    if snapshot.rows.keys() != _ROWS.keys() or halves != ("text.coarse" in arrays):
-        raise Conflict(f"snapshot {path} was written by another version of trustvlm")
+    _require_arrays(path, snapshot, halves)
     mapped = halves and len(arrays["text.ids"]) >= half_from
     text, prototypes = (
         _table(snapshot, side, dim, mapped=mapped) for side, dim in zip(SIDES, dims, strict=True)
@@ -261,15 +232,20 @@ def load(
     return Loaded(snapshot.key.revision, names, aliases, text, prototypes, index, mapped)
 
 
+def _require_arrays(path: Path, snapshot: Snapshot, halves: bool) -> None:
+    """Raises Conflict when a snapshot has other arrays than this version writes."""
+    names = {name for name in snapshot.arrays if not name.startswith("index.")}
+    of_sides = ("ids", *(_SHORT if halves else ()))
+    expected = {*_NAMES, *(f"{side}.{name}" for side in SIDES for name in of_sides)}
+    if names != expected or snapshot.rows.keys() != _ROWS.keys():
+        raise Conflict(f"snapshot {path} was written by another version of trustvlm")
+
+
 def _table(snapshot: Snapshot, side: str, dim: int, *, mapped: bool) -> RowTable:
     ids, exact = np.array(snapshot.arrays[f"{side}.ids"]), snapshot.rows[f"{side}.exact"]
     if mapped:
-        short, centre, covariance, *int8 = (
-            snapshot.arrays[f"{side}.{name}"]
-            for name in ("short", "centre", "covariance", "coarse", "steps", "order", "rotation")
-        )
-        covariance = covariance.astype(np.float64)
-        segment = Segment(0, short, np.array(centre), covariance, Int8Rows(*int8))
+        short, centre = (snapshot.arrays[f"{side}.{name}"] for name in _SHORT)
+        segment = Segment(0, short, np.array(centre))
         return RowTable(dim, base=RowBase(ids, segment, exact))
     table = RowTable(dim, len(ids))
     for start in range(0, len(ids), _BLOCK):

@@ -9,6 +9,7 @@ from a snapshot file and the rows since.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sqlalchemy import Connection
@@ -21,10 +22,13 @@ from trustvlm.index.recipe import Recipe, load_recipe
 from trustvlm.index.rows import RowTable, RowView
 from trustvlm.index.string_table import NameTable
 from trustvlm.service.memory.aliases import Aliases
+from trustvlm.service.memory.pass_device import pass_device
 from trustvlm.service.memory.snapshots import Loaded
-from trustvlm.softmax.kernels import Kernels
 from trustvlm.system.fault_points import reached
 from trustvlm.types.arrays import Int64s
+
+if TYPE_CHECKING:
+    from trustvlm.service.memory.reading import SpaceState
 
 __all__ = ["SpaceCache", "SpaceView"]
 
@@ -43,7 +47,7 @@ class SpaceView:
         text: text prototypes by label id. prototypes: prototypes by label id.
         index: FAISS over the prototypes; None where a pass over their rows is as exact, and as
             fast.
-        kernels: which serve 16-bit rows.
+        device: of torch, where products with many rows are made; None: the processor.
         aliases: which labels are further names of others.
     """
 
@@ -55,7 +59,7 @@ class SpaceView:
     text: RowView
     prototypes: RowView
     index: IndexView | None
-    kernels: Kernels
+    device: str | None
     aliases: Aliases
 
 
@@ -66,21 +70,18 @@ class SpaceCache:
     Attributes:
         revision: the one it has reached. mapped: it starts with the mapped rows of a snapshot.
         replayed: labels read from the catalog since the last snapshot.
+        state: what calls are given while nothing is committed to the catalog; None: nothing is.
     """
 
     def __init__(
-        self,
-        space: SpaceRecord,
-        epoch: str,
-        device: str,
-        kernels: Kernels,
-        loaded: Loaded | None = None,
+        self, space: SpaceRecord, epoch: str, device: str, loaded: Loaded | None = None
     ) -> None:
         self.space_id, self.epoch, self.recipe = space.id, epoch, load_recipe(space.recipe)
         self.revision, self.replayed = 0 if loaded is None else loaded.revision, 0
         self.mapped = loaded is not None and loaded.mapped
-        self._kernels = kernels
+        self._device = pass_device(device)
         self._view: SpaceView | None = None
+        self.state: SpaceState | None = None
         if loaded is None:
             dim = space.verifier_dim
             needed = not self.recipe.exact or device != "cpu"
@@ -92,11 +93,17 @@ class SpaceCache:
             self._text, self._prototypes = loaded.text, loaded.prototypes
             self._index = loaded.index
 
+    def reserve(self, labels: int, prototypes: int) -> None:
+        """Make room for these numbers of labels and prototypes, so that adding them copies
+        nothing."""
+        self._text.reserve(labels)
+        self._prototypes.reserve(prototypes)
+
     def follow(self, connection: Connection, space: SpaceRecord) -> None:
         """Apply the rows changed since this cache's revision."""
         if self.revision == space.revision:
             return
-        since, self._view = self.revision, None
+        since, self._view, self.state = self.revision, None, None
         if since:
             gone = purge.purged_since(connection, space.id, "label", since)
             self._drop(np.array(gone, dtype=np.int64))
@@ -124,7 +131,7 @@ class SpaceCache:
                 self._text.view(),
                 self._prototypes.view(),
                 None if self._index is None else self._index.view(),
-                self._kernels,
+                self._device,
                 self._aliases,
             )
         return self._view

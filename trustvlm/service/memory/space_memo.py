@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from trustvlm.catalog.rows.counts import SupportCount
 from trustvlm.types.arrays import Int64s
 
 if TYPE_CHECKING:
+    from trustvlm.service.memory.discriminant.space_discriminant import SpaceDiscriminant
     from trustvlm.service.memory.support_fit import FitMemo
     from trustvlm.service.memory.support_index import SupportCache
     from trustvlm.service.memory.support_prints import SupportPrints
 
 __all__ = ["SpaceMemo", "UnseenLabels"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,16 +42,33 @@ class SpaceMemo:
 
     Attributes:
         epoch, recipe: of the catalog and the space, which the values belong to.
-        fit: what the support images say. unseen: what the calibration in force never saw.
+        fit: what the support images say. discriminant: likewise, for the rules that whiten.
+        unseen: what the calibration in force never saw.
         support_indexes: indexes over support images, by "verifier" and "classifier".
-        prints: of support images, by which equal ones are found.
-        lock: guards the indexes and the prints.
+        prints: of support images, by which equal ones are found. support_count: how many there are.
+        lock: guards the indexes and the prints. fitting: guards the discriminant.
+        newest: the last value of each kind that :meth:`once` made, with its key.
     """
 
     epoch: str
     recipe: str
     fit: FitMemo | None = None
+    discriminant: SpaceDiscriminant | None = None
     unseen: UnseenLabels | None = None
     support_indexes: dict[str, SupportCache] = field(default_factory=dict)
     prints: SupportPrints | None = None
+    support_count: SupportCount | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
+    fitting: threading.Lock = field(default_factory=threading.Lock)
+    newest: dict[str, tuple[Hashable, Any]] = field(default_factory=dict)
+    _making: threading.Lock = field(default_factory=threading.Lock)
+
+    def once(self, kind: str, key: Hashable, make: Callable[[], T]) -> T:
+        """The value of `make()` for this key; the last one of its kind is kept. Calls that need one
+        at the same time wait for the first of them."""
+        with self._making:
+            kept = self.newest.get(kind)
+            if kept is None or kept[0] != key:
+                kept = self.newest[kind] = key, make()
+            value: T = kept[1]
+            return value

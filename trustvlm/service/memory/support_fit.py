@@ -1,7 +1,7 @@
 """What a space's support images say (τ, the guard, c̃, …): fitted when they change, stored once.
 
 A small space is fitted in the transaction of the write itself. A larger one is fitted in the
-background and, up to :data:`IN_CALL_LABELS`, by the first query that finds the stored fit outdated.
+background and, up to `fit_in_call_labels`, by the first query that finds the stored fit outdated.
 Beyond that a query is answered with the stored fit, which it names. The fit looks at a fixed sample
 that follows from the content alone, so that most changes of a large space leave it as it is: then
 the stored fit holds at the new revision too.
@@ -19,28 +19,32 @@ from sqlalchemy import Connection
 
 from trustvlm.catalog.catalog import Catalog
 from trustvlm.catalog.rows import evidence_fits, labels, supports
-from trustvlm.catalog.rows.spaces import SpaceRecord, find
+from trustvlm.catalog.rows.spaces import SpaceRecord, exists, find
 from trustvlm.catalog.upkeep import purge
 from trustvlm.errors import NotFound
 from trustvlm.scoring.image_evidence import BACKGROUND, ImageEvidence, fit_evidence
 from trustvlm.scoring.prototypes import leave_one_out
 from trustvlm.scoring.vectors import unit_rows
+from trustvlm.service.memory.discriminant.support_text import support_logits
 from trustvlm.service.memory.space_cache import SpaceView
-from trustvlm.types.arrays import Float32s, Float64s, Int64s
+from trustvlm.service.memory.thresholds import Thresholds
+from trustvlm.types.arrays import Float32s, Int64s
 
-__all__ = ["FitMemo", "SupportFit", "current_fit", "disagreement", "refit", "renew"]
+__all__ = [
+    "FitMemo",
+    "Sample",
+    "SmallestNames",
+    "SupportFit",
+    "current_fit",
+    "disagreement",
+    "refit",
+    "renew",
+    "sample_of",
+    "smallest_names",
+]
 
-MAX_SAMPLE = 2_048
-MAX_COMPETITORS = 4_096
-"""Support images and competitor labels looked at, smallest hashes first (docs/rules.md)."""
-
-ON_WRITE_LABELS, ON_WRITE_IMAGES = 64, 256
-"""Up to this many labels with support images, and images, a write refits in its own transaction:
-some 10 ms."""
-
-IN_CALL_LABELS = 512
-"""Up to this many labels with support images a query waits for the fit of its own revision: a tenth
-of a second or two."""
+_METHOD = 2
+"""Number of the way in which fits are made: a stored one of another way is made again."""
 
 _FEW = 500  # changed labels that are looked at one by one
 _LABELS_AT_A_TIME = 64
@@ -68,22 +72,37 @@ class SupportFit:
 
 
 @dataclass(frozen=True, eq=False)
+class SmallestNames:
+    """The up to :data:`BACKGROUND` labels with support images whose name hash is smallest, at a
+    revision.
+
+    Attributes:
+        ids, hashes: (a,) by hash, then id.
+    """
+
+    revision: int
+    ids: Int64s
+    hashes: Int64s
+
+
+@dataclass(frozen=True, eq=False)
 class FitMemo:
     """What a process answers with at a revision of a space.
 
     Attributes:
         exact: whether the fit holds at this revision; else it is the stored one.
-        background: (a, d_v) prototypes that stand for labels in general.
+        background: (a, d_v) prototypes that stand for labels in general: those of `names`.
     """
 
     revision: int
     fit: SupportFit
     exact: bool
-    background: Float64s
+    names: SmallestNames
+    background: Float32s
 
 
 @dataclass(frozen=True, eq=False)
-class _Sample:
+class Sample:
     """What a fit looks at: (label id, content hash) of the support images of smallest hash, and the
     ids, ascending, of the labels that they are compared with."""
 
@@ -102,7 +121,12 @@ class _Sample:
 
 
 def current_fit(
-    connection: Connection, view: SpaceView, memo: FitMemo | None, *, wait: bool = False
+    connection: Connection,
+    view: SpaceView,
+    memo: FitMemo | None,
+    thresholds: Thresholds,
+    *,
+    wait: bool = False,
 ) -> FitMemo:
     """The fit and the background to answer with at the view's revision.
 
@@ -120,27 +144,33 @@ def current_fit(
     if memo is not None and memo.exact and stored_at < memo.revision < view.revision:
         fit = replace(memo.fit, holds_at=memo.revision)
     if fit is None or not _surely_holds(connection, space, fit):
-        exact = fit is None or wait or len(view.prototypes) <= IN_CALL_LABELS
+        exact = fit is None or wait or len(view.prototypes) <= thresholds.fit_in_call_labels
         if fit is None or exact:
-            fit = _up_to_date(connection, space, fit, lambda ids: _rows_of(view, ids))
-    if memo is not None and _same_background(connection, view, memo):
-        return FitMemo(view.revision, fit, exact, memo.background)
-    return FitMemo(view.revision, fit, exact, _background(connection, view))
+            sample = sample_of(connection, space, thresholds)
+            fit = _up_to_date(connection, space, fit, sample, lambda ids: _rows_of(view, ids))
+    names = smallest_names(connection, space, None if memo is None else memo.names)
+    if memo is not None and names.ids is memo.names.ids:
+        return FitMemo(view.revision, fit, exact, names, memo.background)
+    return FitMemo(view.revision, fit, exact, names, _rows_of(view, names.ids))
 
 
-def renew(connection: Connection, space: SpaceRecord, revision: int) -> bool:
+def renew(
+    connection: Connection, space: SpaceRecord, revision: int, thresholds: Thresholds
+) -> bool:
     """Fit a small space within the transaction that changed it; whether it was small enough."""
-    if labels.prototyped_more_than(connection, space.id, ON_WRITE_LABELS):
+    if labels.prototyped_more_than(connection, space.id, thresholds.fit_on_write_labels):
         return False
-    if len(supports.sample(connection, space.id, ON_WRITE_IMAGES + 1)) > ON_WRITE_IMAGES:
+    most = thresholds.fit_on_write_images
+    if len(supports.sample(connection, space.id, most + 1)) > most:
         return False
     space = replace(space, revision=revision)
-    fit = _fitted(connection, space, _sample(connection, space), _in_catalog(connection, space))
+    sample = sample_of(connection, space, thresholds)
+    fit = _fitted(connection, space, sample, _in_catalog(connection, space))
     _store(connection, space, fit)
     return True
 
 
-def refit(catalog: Catalog, space_name: str) -> None:
+def refit(catalog: Catalog, space_name: str, thresholds: Thresholds) -> None:
     """Bring the stored fit of a space up to date, if it is still there and its support images
     changed."""
     with catalog.read() as connection:
@@ -151,24 +181,26 @@ def refit(catalog: Catalog, space_name: str) -> None:
         stored = _stored(connection, space)
         if stored is not None and _surely_holds(connection, space, stored):
             return
-        fit = _up_to_date(connection, space, stored, _in_catalog(connection, space))
+        sample = sample_of(connection, space, thresholds)
+        fit = _up_to_date(connection, space, stored, sample, _in_catalog(connection, space))
     with catalog.write("fit") as connection:
-        _store(connection, space, fit)
+        if exists(connection, space.id):  # not purged meanwhile
+            _store(connection, space, fit)
 
 
 def disagreement(
     connection: Connection, space: SpaceRecord, stored: evidence_fits.FitRecord
 ) -> str | None:
     """How a stored fit differs from the one that its space's support images give; None where it
-    does not, or is outdated.
+    does not, is outdated, or was made in another way or with thresholds other than the defaults.
 
     Raises:
         ValueError, KeyError, TypeError: its content is not that of a fit. Damaged: what it looks at
             is.
     """
-    fit, sample = _loaded(stored), _sample(connection, space)
+    fit, sample = _loaded(stored), sample_of(connection, space, Thresholds())
     if not _unchanged(connection, space, fit, sample):
-        return None
+        return None  # also one of another way of making fits
     again = _fitted(connection, space, sample, _in_catalog(connection, space))
     values = fit.evidence.to_values()
     for name, expected in again.evidence.to_values().items():
@@ -188,10 +220,13 @@ def disagreement(
 
 
 def _up_to_date(
-    connection: Connection, space: SpaceRecord, latest: SupportFit | None, prototypes: _Prototypes
+    connection: Connection,
+    space: SpaceRecord,
+    latest: SupportFit | None,
+    sample: Sample,
+    prototypes: _Prototypes,
 ) -> SupportFit:
     """The fit of the space's revision: the latest one, where nothing that it looked at changed."""
-    sample = _sample(connection, space)
     if latest is not None and _unchanged(connection, space, latest, sample):
         return latest
     return _fitted(connection, space, sample, prototypes)
@@ -216,16 +251,7 @@ def _behind_sample(connection: Connection, space: SpaceRecord, since: int, fit: 
     return (name is None or name > fit.last_name) and (image is None or image > fit.last_image)
 
 
-def _same_background(connection: Connection, view: SpaceView, memo: FitMemo) -> bool:
-    """Whether the background of a memo is that of the view."""
-    if memo.revision >= view.revision:
-        return memo.revision == view.revision
-    return memo.exact and _behind_sample(connection, view.space, memo.revision, memo.fit)
-
-
-def _unchanged(
-    connection: Connection, space: SpaceRecord, fit: SupportFit, sample: _Sample
-) -> bool:
+def _unchanged(connection: Connection, space: SpaceRecord, fit: SupportFit, sample: Sample) -> bool:
     """Whether nothing that the fit looked at has changed since it was known to hold."""
     if fit.sample != sample.digest:
         return False
@@ -233,18 +259,18 @@ def _unchanged(
     return not np.isin(np.array(touched, dtype=np.int64), sample.labels).any()
 
 
-def _sample(connection: Connection, space: SpaceRecord) -> _Sample:
-    images = supports.sample(connection, space.id, MAX_SAMPLE)
-    chosen = labels.competitors(connection, space.id, MAX_COMPETITORS)
-    compared = np.union1d(np.array(chosen, np.int64), np.array([i for i, _ in images], np.int64))
-    full = len(chosen) == MAX_COMPETITORS
-    last_name = labels.smallest_name(connection, chosen[-1:]) if full else None
-    last_image = images[-1][1] if len(images) == MAX_SAMPLE else None
-    return _Sample(images, compared, last_name, last_image)
+def sample_of(connection: Connection, space: SpaceRecord, thresholds: Thresholds) -> Sample:
+    """What a fit of the space's revision looks at."""
+    images = supports.sample(connection, space.id, thresholds.fit_sample)
+    chosen, hashes = labels.competitors(connection, space.id, thresholds.fit_competitors)
+    compared = np.union1d(chosen, np.array([i for i, _ in images], np.int64))
+    last_name = int(hashes[-1]) if len(chosen) == thresholds.fit_competitors else None
+    last_image = images[-1][1] if len(images) == thresholds.fit_sample else None
+    return Sample(images, compared, last_name, last_image)
 
 
 def _fitted(
-    connection: Connection, space: SpaceRecord, sample: _Sample, prototypes: _Prototypes
+    connection: Connection, space: SpaceRecord, sample: Sample, prototypes: _Prototypes
 ) -> SupportFit:
     owner = np.array([label_id for label_id, _ in sample.images], dtype=np.int64)
     images, left_out = np.empty((len(owner), space.verifier_dim)), np.empty(len(owner))
@@ -258,18 +284,62 @@ def _fitted(
         embeddings = raw.astype(np.float64)
         images[part], left_out[part] = embeddings[rows], leave_one_out(embeddings, owners, rows)
     compared = prototypes(sample.labels).astype(np.float64)
-    evidence = fit_evidence(unit_rows(images), owner, left_out, sample.labels, compared)
+    logits = None
+    if len(owner) and not np.isfinite(left_out).any():
+        # Nothing but the text tells whether the images are any use.
+        logits = np.full((len(owner), len(sample.labels)), np.nan)
+        places, values = support_logits(connection, space, sample.images, sample.labels)
+        logits[places] = values
+    evidence = fit_evidence(unit_rows(images), owner, left_out, sample.labels, compared, logits)
     revision = space.revision
     return SupportFit(
         revision, revision, sample.digest, evidence, sample.last_name, sample.last_image
     )
 
 
-def _background(connection: Connection, view: SpaceView) -> Float64s:
-    """(a, d_v) prototypes of the up to 1,024 labels of smallest name hash: what an image looks like
-    to labels in general."""
-    ids = labels.competitors(connection, view.space.id, BACKGROUND)
-    return _rows_of(view, np.array(ids, dtype=np.int64)).astype(np.float64)
+def smallest_names(
+    connection: Connection, space: SpaceRecord, kept: SmallestNames | None, most: int = BACKGROUND
+) -> SmallestNames:
+    """The labels of smallest name hash at the space's revision: `kept` with the changes since then,
+    or read again. Where neither these labels nor their prototypes have changed, the array of ids is
+    that of `kept`.
+
+    Args:
+        kept: the labels at any revision. most: how many labels, here and in `kept`.
+    """
+    if kept is not None and space.log_start <= kept.revision <= space.revision:
+        followed = _followed(connection, space, kept, most)
+        if followed is not None:
+            return followed
+    return SmallestNames(space.revision, *labels.competitors(connection, space.id, most))
+
+
+def _followed(
+    connection: Connection, space: SpaceRecord, kept: SmallestNames, most: int
+) -> SmallestNames | None:
+    """`kept` at the space's revision; None where it no longer tells which labels come next."""
+    if kept.revision == space.revision:
+        return kept
+    changes = labels.changed_competitors(connection, space.id, kept.revision, _FEW)
+    if changes is None:
+        return None
+    touched, compared = changes
+    touched += purge.purged_since(connection, space.id, "label", kept.revision)
+    stays = ~np.isin(kept.ids, np.array(touched, dtype=np.int64))
+    new_ids, new_hashes = (
+        np.fromiter(some, np.int64, len(compared)) for some in (compared, compared.values())
+    )
+    if full := len(kept.ids) == most:  # other labels may follow the last one
+        smaller = new_hashes <= kept.hashes[-1]
+        new_ids, new_hashes = new_ids[smaller], new_hashes[smaller]
+    if stays.all() and not len(new_ids):
+        return replace(kept, revision=space.revision)
+    ids = np.concatenate([kept.ids[stays], new_ids])
+    hashes = np.concatenate([kept.hashes[stays], new_hashes])
+    if full and len(ids) < most:
+        return None
+    order = np.lexsort((ids, hashes))[:most]
+    return SmallestNames(space.revision, ids[order], hashes[order])
 
 
 def _rows_of(view: SpaceView, ids: Int64s) -> Float32s:
@@ -288,14 +358,17 @@ def _stored(connection: Connection, space: SpaceRecord) -> SupportFit | None:
 def _store(connection: Connection, space: SpaceRecord, fit: SupportFit) -> None:
     last_image = None if fit.last_image is None else fit.last_image.hex()
     content = {
-        "made": fit.made, "sample": fit.sample, "evidence": fit.evidence.to_values(),
-        "last_name": fit.last_name, "last_image": last_image,
+        "method": _METHOD, "made": fit.made, "sample": fit.sample,
+        "evidence": fit.evidence.to_values(), "last_name": fit.last_name, "last_image": last_image,
     }  # fmt: skip
     evidence_fits.store(connection, space.id, space.revision, content)
 
 
 def _loaded(record: evidence_fits.FitRecord) -> SupportFit:
     content, last_image = record.content, record.content.get("last_image")
+    if content.get("method") != _METHOD:  # an answer until it is made again, which is due
+        evidence = ImageEvidence.of_values(content["evidence"])
+        return SupportFit(content.get("made", record.revision), -1, "", evidence, None, None)
     return SupportFit(
         made=content.get("made", record.revision),
         holds_at=record.revision,

@@ -24,6 +24,7 @@ from trustvlm.index.recall import Block
 from trustvlm.index.recipe import load_recipe
 from trustvlm.index.snapshot import read_snapshot, write_snapshot
 from trustvlm.scoring.vectors import unit_rows
+from trustvlm.service.memory.reading import Reading
 from trustvlm.service.memory.snapshots import snapshot_key
 from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.service.memory.space_memo import SpaceMemo
@@ -68,10 +69,8 @@ class SupportCache:
         )
         return cls(index, space.revision, classifier=classifier)
 
-    def view(self, connection: Connection, space: SpaceRecord) -> IndexView:
-        """The index at the revision of `space`, which is the transaction's, searched as the space
-        says."""
-        self._index.search_with(space.search.get("support"))
+    def follow(self, connection: Connection, space: SpaceRecord) -> SupportCache:
+        """This index, brought to the revision of `space`, which is the transaction's."""
         if (since := self.revision) < space.revision:
             if since:
                 self._drop(purge.purged_since(connection, space.id, "support", since))
@@ -82,6 +81,11 @@ class SupportCache:
                 self._index.add(np.array(change.ids, dtype=np.int64), _unit(change.embeddings))
                 self.replayed += len(change.ids)
             self.revision = space.revision
+        return self
+
+    def view(self, space: SpaceRecord) -> IndexView:
+        """The index as it is, searched as the space says."""
+        self._index.search_with(space.search.get("support"))
         return self._index.view()
 
     def _drop(self, ids: list[int]) -> None:
@@ -109,20 +113,20 @@ class SupportIndexes:
     def _path(self, space_id: int, kind: str) -> Path:
         return self._folder / f"{space_id}.{kind}-supports.snapshot"
 
-    def view(
-        self, connection: Connection, view: SpaceView, memo: SpaceMemo, *, classifier: bool
-    ) -> IndexView:
-        """The index over support images at the view's revision."""
-        kind = "classifier" if classifier else "verifier"
+    def view(self, reading: Reading, *, classifier: bool) -> IndexView:
+        """The index over support images at the reading's revision."""
+        kind, view, memo = "classifier" if classifier else "verifier", reading.view, reading.memo
         with memo.lock:
             cache = memo.support_indexes.get(kind)
             if cache is not None and cache.revision > view.revision:
                 # Another thread took it further than this transaction sees: a private one, for this
                 # call only.
-                return self._started(connection, view, kind).view(connection, view.space)
+                return self._started(reading.connection, view, kind).view(view.space)
             if cache is None or cache.revision < view.space.log_start:
-                cache = self._started(connection, view, kind)
-            index = cache.view(connection, view.space)
+                cache = self._started(reading.connection, view, kind)
+            if cache.revision < view.revision:
+                cache.follow(reading.connection, view.space)
+            index = cache.view(view.space)
             memo.support_indexes[kind] = cache
         if not self._catalog.read_only and _is_due(cache, index):
             self._renew_soon(view, memo, kind, index)
@@ -141,7 +145,7 @@ class SupportIndexes:
             count = supports.count(connection, space.id, classifier=classifier)
             if load_recipe(space.recipe).lists(count):
                 built = SupportCache.built(connection, space, self._device, classifier=classifier)
-                arrays = built.view(connection, space).to_arrays()
+                arrays = built.view(space).to_arrays()
                 write_snapshot(path, snapshot_key(space, epoch, built.revision), arrays)
 
     def close(self) -> None:
@@ -151,7 +155,7 @@ class SupportIndexes:
             renewal.join()
 
     def _started(self, connection: Connection, view: SpaceView, kind: str) -> SupportCache:
-        """From the existing snapshot, or from the catalog."""
+        """From the existing snapshot, or from the catalog, at the view's revision."""
         space, classifier = view.space, KINDS[kind]
         if view.recipe.training:
             key = snapshot_key(space, view.epoch, view.revision)
@@ -160,13 +164,14 @@ class SupportIndexes:
                 if space.log_start <= stored.key.revision <= view.revision:
                     dim = _dim(space, classifier)
                     index = LiveIndex.from_arrays(view.recipe, dim, stored.arrays, self._device)
-                    return SupportCache(index, stored.key.revision, classifier=classifier)
+                    stored_at = SupportCache(index, stored.key.revision, classifier=classifier)
+                    return stored_at.follow(connection, space)
             except NotFound:
                 pass
             except (Conflict, Unavailable) as error:
                 log.warning("rebuilding an index over support images from the catalog: %s", error)
         cache = SupportCache.built(connection, space, self._device, classifier=classifier)
-        cache.replayed = SNAPSHOT_ROWS + len(cache.view(connection, space))  # in no snapshot yet
+        cache.replayed = SNAPSHOT_ROWS + len(cache.view(space))  # in no snapshot yet
         return cache
 
     def _renew_soon(self, view: SpaceView, memo: SpaceMemo, kind: str, index: IndexView) -> None:
@@ -192,7 +197,7 @@ class SupportIndexes:
                     trained = SupportCache.built(
                         connection, space, self._device, classifier=KINDS[kind]
                     )
-                    index, revision = trained.view(connection, space), space.revision
+                    index, revision = trained.view(space), space.revision
                 with memo.lock:
                     current = memo.support_indexes.get(kind)
                     if current is not None and current.revision >= view.revision:

@@ -5,16 +5,17 @@ In these coordinates equal images are equal; they follow the catalog by revision
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from sqlalchemy import Connection
 
-from trustvlm.catalog.rows import supports
+from trustvlm.catalog.rows import counts, supports
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.upkeep import purge
 from trustvlm.scoring.vectors import unit_rows
-from trustvlm.service.memory.space_cache import SpaceView
-from trustvlm.service.memory.space_memo import SpaceMemo
-from trustvlm.types.arrays import Float32s, Float64s, Int64s, Objects
+from trustvlm.service.memory.reading import Reading
+from trustvlm.types.arrays import Float32s, Float64s, Floats, Int64s
 
 __all__ = ["MOST_COMPARED", "SAME_IMAGE", "SupportPrints", "equal_others"]
 
@@ -26,12 +27,12 @@ MOST_COMPARED = 50_000
 """In a space with more support images none is compared, because reading all of them would make a
 process slow to start."""
 
-_DIRECTIONS = 4
-_FARTHEST = np.sqrt(2 * (1 - SAME_IMAGE)) + 1e-9  # distance of unit vectors that count as equal
+_DIRECTIONS = 8
+_FARTHEST = np.sqrt(2 * (1 - SAME_IMAGE)) + 1e-6  # distance of unit vectors that count as equal
 
 
 class SupportPrints:
-    """The (m, 4) prints of m support images, by ascending first coordinate.
+    """The (m, 8) prints of m support images, by ascending first coordinate.
 
     Attributes:
         revision: of the space.
@@ -40,7 +41,7 @@ class SupportPrints:
     def __init__(
         self, dim: int, ids: Int64s | None = None, prints: Float64s | None = None, revision: int = 0
     ) -> None:
-        self._axes = np.linalg.qr(np.random.default_rng(0).normal(size=(dim, _DIRECTIONS)))[0]
+        self._axes = _axes(dim)
         self._ids = np.empty(0, np.int64) if ids is None else ids
         self._prints = np.empty((0, self._axes.shape[1])) if prints is None else prints
         self.revision = revision
@@ -63,37 +64,47 @@ class SupportPrints:
         return SupportPrints(dim, all_ids[order], all_prints[order], space.revision)
 
     def _prints_of(self, embeddings: Float32s) -> Float64s:
-        """(n, 4) prints of raw embeddings (n, dim); a damaged row gives arbitrary values, which
+        """(n, 8) prints of raw embeddings (n, dim); a damaged row gives arbitrary values, which
         equal no other row."""
         with np.errstate(all="ignore"):
             rows = embeddings.astype(np.float64)
             prints: Float64s = rows / np.linalg.norm(rows, axis=1, keepdims=True) @ self._axes
         return prints
 
-    def possibly_equal(self, queries: Float64s) -> list[tuple[int, Int64s]]:
+    def possibly_equal(self, queries: Floats) -> list[tuple[int, Int64s]]:
         """(query, ids of the support images that may equal it) of the unit queries (n, dim) that
         have any."""
         prints = queries @ self._axes
         first = np.searchsorted(self._prints[:, 0], prints[:, 0] - _FARTHEST, side="left")
         last = np.searchsorted(self._prints[:, 0], prints[:, 0] + _FARTHEST, side="right")
-        pairs = []
-        for query in np.flatnonzero(last > first).tolist():
-            part = slice(int(first[query]), int(last[query]))
-            close = (np.abs(self._prints[part] - prints[query]) <= _FARTHEST).all(axis=1)
-            if close.any():
-                pairs.append((query, self._ids[part][close]))
-        return pairs
+        if not (last > first).any():
+            return []
+        query, row = _ranges(first, last)
+        for axis in range(1, self._axes.shape[1]):
+            if not len(query):
+                return []
+            close = np.abs(self._prints[row, axis] - prints[query, axis]) <= _FARTHEST
+            query, row = query[close], row[close]
+        return [(one, self._ids[row[query == one]]) for one in np.unique(query).tolist()]
 
 
-def equal_others(
-    connection: Connection,
-    view: SpaceView,
-    memo: SpaceMemo,
-    predicted: Int64s,
-    verifier: Float64s | None,
-) -> Objects:
-    """(n,) the label, other than the predicted one, that has a support image equal to the query;
-    None where none has.
+@cache
+def _axes(dim: int) -> Float32s:
+    """(dim, 8) the directions whose coordinates are prints: orthonormal, equal in all processes."""
+    directions = np.random.default_rng(0).normal(size=(dim, min(dim, _DIRECTIONS)))
+    axes: Float32s = np.linalg.qr(directions)[0].astype(np.float32)
+    return axes
+
+
+def _ranges(first: Int64s, last: Int64s) -> tuple[Int64s, Int64s]:
+    """(i, x) for every i and every x with first[i] ≤ x < last[i]."""
+    counts = last - first
+    at = np.repeat(np.arange(len(counts)), counts)
+    return at, np.arange(len(at)) + (last - np.cumsum(counts))[at]
+
+
+def equal_others(reading: Reading, predicted: Int64s, verifier: Floats | None) -> dict[int, str]:
+    """Query → the label, other than the predicted one, that has a support image equal to it.
 
     Equal is a cosine of 1 but for float32 rounding. Nothing is compared without unit verifier
     embeddings (n, d_v), nor in a space of more than :data:`MOST_COMPARED` support images.
@@ -101,29 +112,45 @@ def equal_others(
     Args:
         predicted: (n,) label ids.
     """
-    equal = np.full(len(predicted), None, dtype=object)
+    equal: dict[int, str] = {}
     if verifier is None or not len(verifier):
         return equal
-    prints = _prints_at(connection, view, memo)
+    view, space = reading.view, reading.view.space
+    prints = reading.once("prints", lambda: _prints_at(reading))
     for query, ids in [] if prints is None else prints.possibly_equal(verifier):
-        space = view.space
-        owners, vectors = supports.vectors(connection, space.id, ids.tolist(), space.verifier_dim)
+        owners, vectors = supports.vectors(
+            reading.connection, space.id, ids.tolist(), space.verifier_dim
+        )
         same = unit_rows(vectors.astype(np.float64)) @ verifier[query] >= SAME_IMAGE
         labels = view.aliases.of(owners)
         slots = view.text.slots(labels[same & (labels != predicted[query])])
-        equal[query] = min((view.names[s] for s in slots.tolist() if s >= 0), default=None)
+        if names := [view.names[slot] for slot in slots.tolist() if slot >= 0]:
+            equal[query] = min(names)
     return equal
 
 
-def _prints_at(connection: Connection, view: SpaceView, memo: SpaceMemo) -> SupportPrints | None:
+def _prints_at(reading: Reading) -> SupportPrints | None:
     """The prints of the view's support images; None where there are too many, or none."""
+    view, memo = reading.view, reading.memo
     with memo.lock:
         prints = memo.prints
         if prints is None or prints.revision < view.revision:
-            if not len(view.prototypes) or not supports.at_most(
-                connection, view.space.id, MOST_COMPARED
-            ):
+            if not len(view.prototypes) or not _are_few(reading):
                 return None
             prints = prints or SupportPrints(view.space.verifier_dim)
-            prints = memo.prints = prints.followed(connection, view.space)
+            prints = memo.prints = prints.followed(reading.connection, view.space)
     return prints
+
+
+def _are_few(reading: Reading) -> bool:
+    """Whether the space has at most :data:`MOST_COMPARED` support images."""
+    connection, view, memo = reading.connection, reading.view, reading.memo
+    before, log_start = memo.support_count, view.space.log_start
+    if before is not None and (
+        not log_start <= before.revision <= view.revision
+        or purge.purged_since(connection, view.space.id, "support", before.revision)
+    ):
+        before = None
+    counted = counts.count_supports(connection, view.space.id, view.revision, MOST_COMPARED, before)
+    memo.support_count = counted
+    return counted.most <= MOST_COMPARED

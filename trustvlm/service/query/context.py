@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +15,12 @@ from trustvlm.catalog.rows.labels import name_hash
 from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.scoring.image_evidence import BACKGROUND
 from trustvlm.service.home.home import Home
+from trustvlm.service.memory.discriminant.space_discriminant import SpaceDiscriminant
 from trustvlm.service.memory.label_subset import Subset, subset_of
+from trustvlm.service.memory.reading import Reading
 from trustvlm.service.memory.space_cache import SpaceView
-from trustvlm.service.memory.support_fit import SupportFit, current_fit
-from trustvlm.types.arrays import Float64s, Int64s
+from trustvlm.service.memory.support_fit import FitMemo, SupportFit, current_fit
+from trustvlm.types.arrays import Bools, Float32s, Int64s
 
 __all__ = ["Context", "context_of"]
 
@@ -27,24 +30,36 @@ class Context:
     """One call's state of a space.
 
     Attributes:
-        home, connection, view: where it is read from, at one revision.
+        home, reading, view: where it is read from, at one state.
         subset: the labels that take part.
-        fit: what the support images say. background: (a, d_v) prototypes that stand for labels in
-            general.
+        fit: what the support images say. background_slots: (a,) of the prototypes that stand for
+            labels in general; background: (a, d_v) these.
+        own_fit: fits are those of the view's own revision.
     """
 
     home: Home
-    connection: Connection
+    reading: Reading
     view: SpaceView
     subset: Subset
     fit: SupportFit
-    background: Float64s
+    background_slots: Int64s
+    background: Float32s
+    own_fit: bool
+
+    @cached_property
+    def discriminant(self) -> SpaceDiscriminant:
+        """What the support images say to the rules that whiten; one fit for the complete call."""
+        return self.home.caches.discriminant(self.reading, wait=self.own_fit)
+
+    @property
+    def connection(self) -> Connection:
+        """The call's transaction, begun when it is first asked for."""
+        return self.reading.connection
 
 
 def context_of(
     home: Home,
-    connection: Connection,
-    view: SpaceView,
+    reading: Reading,
     space_id: int,
     labels: Sequence[str] | npt.NDArray[np.bool_] | None = None,
     *,
@@ -57,29 +72,39 @@ def context_of(
         NotFound: it was removed and made again since, or `labels` names a label it does not have.
         InvalidInput: it has no labels, or the selection is empty.
     """
+    view = reading.view
     if view.space.id != space_id:
         raise NotFound(
             f"space {view.space.name!r} was removed and made again, or re-embedded, during the call"
         )
     if not view.text.live:
         raise InvalidInput(f"space {view.space.name!r} has no labels yet; register some first")
-    subset = subset_of(connection, view, labels)
-    memo = home.caches.memo(view)
-    fit = current_fit(connection, view, memo.fit, wait=own_fit)
-    if memo.fit is None or memo.fit.revision <= fit.revision:
-        memo.fit = fit
+    subset = subset_of(reading, labels)
+
+    def current() -> FitMemo:
+        memo = reading.memo
+        fit = current_fit(reading.connection, view, memo.fit, home.thresholds, wait=own_fit)
+        if memo.fit is None or memo.fit.revision <= fit.revision:
+            memo.fit = fit
+        return fit
+
+    fit = reading.once("fit of its revision" if own_fit else "fit", current)
     if not fit.exact:
         home.background_fit.request(view.space.name)
-    background = fit.background if subset.prototypes is None else _background(view, subset)
-    return Context(home, connection, view, subset, fit.fit, background)
+    if subset.prototypes is None:
+        slots = reading.once("background", lambda: view.prototypes.slots(fit.names.ids))
+        return Context(home, reading, view, subset, fit.fit, slots, fit.background, own_fit)
+    slots = _background(view, subset.prototypes)
+    sample = view.prototypes.take(slots)
+    return Context(home, reading, view, subset, fit.fit, slots, sample, own_fit)
 
 
-def _background(view: SpaceView, subset: Subset) -> Float64s:
-    """(a, d_v) prototypes of the up to 1,024 labels of the subset whose name hash is smallest."""
-    assert subset.prototypes is not None
-    rows: Int64s = np.flatnonzero(subset.prototypes)
+def _background(view: SpaceView, prototypes: Bools) -> Int64s:
+    """(a,) slots of the prototypes of the up to 1,024 labels whose name hash is smallest, of those
+    that take part."""
+    rows: Int64s = np.flatnonzero(prototypes)
     if len(rows) > BACKGROUND:
         slots = view.text.slots(view.prototypes.ids[rows])
         hashes = [name_hash(view.names[slot]) for slot in slots.tolist()]
         rows = rows[np.argsort(hashes)[:BACKGROUND]]
-    return view.prototypes.take(rows).astype(np.float64)
+    return rows

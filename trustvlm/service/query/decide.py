@@ -3,8 +3,9 @@ code and in words; and whether that calibration still speaks of the space as it 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -20,6 +21,7 @@ from trustvlm.service.query.context import Context
 from trustvlm.service.query.judge import Columns, judge
 from trustvlm.types.arrays import Bools, Float64s, Int64s, Objects
 from trustvlm.types.calibration import Calibration
+from trustvlm.types.messages.commands import suggested
 
 __all__ = ["UNKNOWN_RATE", "acceptable", "applies", "decide", "is_unknown", "undecided"]
 
@@ -28,19 +30,34 @@ UNKNOWN_RATE = 0.01
 
 _NO_SUPPORT = "the label has no support image"
 _STRANGE = "the image is close to no prototype"
-_OFF = "image evidence is off: the support images do not tell the labels apart"
 
-Decision = dict[str, Any]
-"""The fields of :class:`trustvlm.Verdicts` that depend on a calibration."""
+Words = Callable[[list[int]], list[str]]
+"""The sentence of each of some verdicts."""
+
+
+_Also = list[tuple[Bools, str]]
+"""(rows, what the reason of their verdicts says besides)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """The fields of :class:`trustvlm.Verdicts` that depend on a calibration.
+
+    Attributes:
+        values: those that are computed. later: functions that make the others when they are read.
+    """
+
+    values: dict[str, Any]
+    later: dict[str, Callable[[], npt.NDArray[Any]]]
 
 
 @dataclass(frozen=True, eq=False)
 class _Reason:
-    """A reason for the verdicts of `rows`: its code, and `words` for each of them or for all."""
+    """A reason for the verdicts of `rows`: its code, and the words for all or for some of them."""
 
     rows: Bools
     code: str
-    words: str | Objects
+    words: str | Words
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,81 +79,101 @@ class _Staleness:
 def undecided(
     context: Context,
     columns: Columns,
-    copy_of: Objects,
+    copy_of: Mapping[int, str],
     rule: Rule,
-    image_evidence: str | None,
+    remarks: Sequence[str],
     why: str,
 ) -> Decision:
-    """No calibration applies: everything is for review, and what is odd is said."""
-    unknown = is_unknown(context, columns, UNKNOWN_RATE)
-    count = len(unknown)
-    also = np.full(count, "", dtype=object)
-    for odd, words in (
-        (cast(Bools, columns["unverified"]), f"unverified: {_NO_SUPPORT}"),
-        (unknown, f"unknown: {_STRANGE}"),
-        (np.full(count, image_evidence == "off"), _OFF),
-    ):
-        also[odd] = also[odd] + f"; {words}"
-    review = _Reason(np.ones(count, np.bool_), "not_calibrated", f"review: {why}")
-    code, reason = _first([_copies(copy_of), review], also)
-    nothing = np.full(count, None, dtype=object)
-    return {
-        "decision": np.full(count, "review", dtype=object),
-        "accepted": nothing,
-        "probability": _objects(columns["trust"]) if rule.probability else nothing.copy(),
-        "reason_code": code,
-        "reason": reason,
-        "unknown": unknown,
-        "calibration_id": None,
-        "stale_since": None,
-    }
+    """No calibration applies: everything is for review; the reason adds what is unusual, and the
+    remarks on the evidence of all verdicts."""
+    trust = columns["trust"]
+
+    least = context.fit.evidence.unknown_below(UNKNOWN_RATE)  # verdicts keep no context alive
+
+    def unknown() -> Bools:
+        return _is_below(columns, least)
+
+    def reasons() -> tuple[list[_Reason], _Also]:
+        every = np.ones(len(trust), np.bool_)
+        review = _Reason(every, "not_calibrated", f"review: {why}")
+        return [_copies(copy_of, len(trust)), review], [
+            (columns["unverified"], f"; unverified: {_NO_SUPPORT}"),
+            (unknown(), f"; unknown: {_STRANGE}"),
+            *((every, f"; {remark}") for remark in remarks),
+        ]
+
+    return Decision(
+        {
+            "calibration_id": None,
+            "stale_since": None,
+            "probability_source": "rule" if rule.probability else None,
+        },
+        _in_words(reasons)
+        | {
+            "unknown": unknown,
+            "decision": lambda: _filled(len(trust), "review"),
+            "accepted": lambda: _filled(len(trust), None),
+            "probability": lambda: _without_copies(
+                _objects(trust) if rule.probability else _filled(len(trust), None), copy_of
+            ),
+        },
+    )
 
 
 def decide(
-    context: Context, columns: Columns, copy_of: Objects, calibration: Calibration
+    context: Context,
+    columns: Columns,
+    copy_of: Mapping[int, str],
+    calibration: Calibration,
+    remarks: Sequence[str] = (),
 ) -> Decision:
     """Accept verdicts by the calibration in force.
 
     A verdict is accepted if its trust is at or above the threshold and nothing speaks against it:
     the image equals no support image of another label, is not unknown, and is not unverified under
-    a policy that refuses that; a stale calibration accepts anything at all and covers the label. A
-    verdict that is not accepted gives the first of these reasons.
+    a policy that refuses that, and a stale calibration does not refuse the label. A verdict that is
+    not accepted gives the first of these reasons, which ends with the remarks.
     """
     assert calibration.threshold is not None, "a calibration without a threshold is never in force"
     trust, unverified = cast(Float64s, columns["trust"]), cast(Bools, columns["unverified"])
     unknown = is_unknown(context, columns, calibration.unknown_rate)
     stale = _staleness(context, calibration)
     refused = unverified & (calibration.on_unverified == "abstain")
+    every = np.ones(len(trust), np.bool_)
     reasons = [
-        _copies(copy_of),
+        _copies(copy_of, len(trust)),
         *([] if stale is None else [_not_covered(stale, columns, calibration)]),
         _Reason(unknown, "unknown", f"unknown: {_STRANGE}"),
         _Reason(refused, "unverified", f"review: unverified ({_NO_SUPPORT})"),
         _Reason(
             trust >= calibration.threshold, "accepted", "accept: the trust reaches the threshold"
         ),
-        _Reason(cast(Bools, columns["close"]), "close_call", _close_call(columns)),
-        _Reason(
-            np.ones(len(trust), np.bool_),
-            "low_evidence",
-            "review: the trust is below the threshold",
-        ),
+        _Reason(cast(Bools, columns["close"]), "close_call", partial(_close_calls, columns)),
+        _Reason(every, "low_evidence", "review: the trust is below the threshold"),
     ]
-    also = "" if stale is None or stale.abstain else f"; {stale.words}"
-    code, reason = _first(reasons, np.full(len(trust), also, dtype=object))
-    accepted = code == "accepted"
-    otherwise = np.where(code == "unknown", "unknown", "review")
-    sure = None if stale else _objects(calibration.probability(trust))
-    return {
-        "decision": np.where(accepted, "accept", otherwise).astype(object),
-        "accepted": _objects(accepted),
-        "probability": np.full(len(trust), None, dtype=object) if sure is None else sure,
-        "reason_code": code,
-        "reason": reason,
-        "unknown": unknown,
-        "calibration_id": calibration.id,
-        "stale_since": None if stale is None else stale.since,
-    }
+    first = _first(reasons)
+    accepted, strange = (first == _place(reasons, code) for code in ("accepted", "unknown"))
+    also: _Also = [] if stale is None or stale.abstain else [(every, f"; {stale.words}")]
+    also += [(every, f"; {remark}") for remark in remarks]
+    return Decision(
+        {
+            "unknown": unknown,
+            "calibration_id": calibration.id,
+            "stale_since": None if stale is None else stale.since,
+            "probability_source": "calibration" if stale is None else None,
+        },
+        _in_words(lambda: (reasons, also))
+        | {
+            "decision": lambda: _objects(
+                np.where(accepted, "accept", np.where(strange, "unknown", "review"))
+            ),
+            "accepted": lambda: _objects(accepted),
+            "probability": lambda: _without_copies(
+                _filled(len(trust), None) if stale else _objects(calibration.probability(trust)),
+                copy_of,
+            ),
+        },
+    )
 
 
 def acceptable(unknown: Bools, unverified: Bools, on_unverified: str) -> Bools:
@@ -147,8 +184,12 @@ def acceptable(unknown: Bools, unverified: Bools, on_unverified: str) -> Bools:
 def is_unknown(context: Context, columns: Columns, rate: float) -> Bools:
     """(n,) whether the nearest prototype is further away than a support image's would be in all but
     `rate` of the cases."""
+    return _is_below(columns, context.fit.evidence.unknown_below(rate))
+
+
+def _is_below(columns: Columns, least: float) -> Bools:
     nearest = cast(Float64s, columns["nearest_similarity"])
-    return ~np.isnan(nearest) & (nearest < context.fit.evidence.unknown_below(rate))
+    return ~np.isnan(nearest) & (nearest < least)
 
 
 def applies(
@@ -178,44 +219,87 @@ def _not_covered(stale: _Staleness, columns: Columns, calibration: Calibration) 
     label_id = cast(Int64s, columns["label_id"])
     if stale.abstain:
         return _Reason(np.ones(len(label_id), np.bool_), "stale", f"review: {stale.words}")
-    words = _words(
-        f"review: label {name!r} is not covered by calibration {calibration.id}"
-        for name in columns["label"]
-    )
+
+    def words(rows: list[int]) -> list[str]:
+        names = columns["label"][rows].tolist()
+        return [
+            f"review: label {name!r} is not covered by calibration {calibration.id}"
+            for name in names
+        ]
+
     return _Reason(np.isin(label_id, stale.unseen), "stale", words)
 
 
-def _copies(copy_of: Objects) -> _Reason:
-    """The image equals a support image of another label (None: of none)."""
-    words = _words(f"review: the image equals a support image of {name!r}" for name in copy_of)
-    rows = np.array([name is not None for name in copy_of], dtype=np.bool_)
-    return _Reason(rows, "copy_of_other", words)
-
-
-def _close_call(columns: Columns) -> Objects:
-    """A rival that is close; or ahead, where the rule keeps the classifier's label all the same."""
-    rows = zip(columns["label"], columns["rival"], columns["ahead"], strict=True)
-    return _words(
-        f"review: {rival!r} fits better than {label!r}"
-        if ahead
-        else f"review: a close call between {label!r} and {rival!r}"
-        for label, rival, ahead in rows
+def _copies(copy_of: Mapping[int, str], count: int) -> _Reason:
+    """The image equals a support image of another label."""
+    rows = np.zeros(count, np.bool_)
+    rows[list(copy_of)] = True
+    return _Reason(
+        rows,
+        "copy_of_other",
+        lambda rows: [
+            f"review: the image equals a support image of {copy_of[row]!r}; one of the two labels "
+            f"is wrong, and no probability says which"
+            for row in rows
+        ],
     )
 
 
-def _first(reasons: list[_Reason], also: Objects) -> tuple[Objects, Objects]:
-    """(code, words) of the first reason that holds of each verdict, with what is `also` to be said
-    of it."""
-    code, words = np.full(len(also), None, dtype=object), np.full(len(also), "", dtype=object)
-    for reason in reversed(reasons):
-        rows = reason.rows
-        code[rows] = reason.code
-        words[rows] = reason.words if isinstance(reason.words, str) else reason.words[rows]
-    return code, words + also
+def _without_copies(probability: Objects, copy_of: Mapping[int, str]) -> Objects:
+    """The probabilities, None for copies of another label's support image: a number that leaves out
+    what is stored of that very image says nothing of it."""
+    probability[list(copy_of)] = None
+    return probability
 
 
-def _words(texts: Any) -> Objects:
-    return _objects(np.array(list(texts), dtype=object))
+def _close_calls(columns: Columns, rows: list[int]) -> list[str]:
+    """A rival that is close; or ahead, where the rule keeps the classifier's label all the same."""
+    some = (columns[name][rows].tolist() for name in ("label", "rival", "ahead"))
+    return [
+        f"review: {rival!r} fits better than {label!r}"
+        if ahead
+        else f"review: a close call between {label!r} and {rival!r}"
+        for label, rival, ahead in zip(*some, strict=True)
+    ]
+
+
+def _first(reasons: list[_Reason]) -> Int64s:
+    """(n,) place of the first reason that holds of each verdict."""
+    first = np.empty(len(reasons[0].rows), dtype=np.int64)
+    for place in reversed(range(len(reasons))):
+        first[reasons[place].rows] = place
+    return first
+
+
+def _place(reasons: list[_Reason], code: str) -> int:
+    return [reason.code for reason in reasons].index(code)
+
+
+def _in_words(
+    given: Callable[[], tuple[list[_Reason], _Also]],
+) -> dict[str, Callable[[], npt.NDArray[Any]]]:
+    """The columns `reason_code` and `reason`: the first reason that holds, with the additions."""
+
+    def codes() -> Objects:
+        reasons, _ = given()
+        return np.array([reason.code for reason in reasons], dtype=object)[_first(reasons)]
+
+    def sentences() -> Objects:
+        reasons, also = given()
+        first, words = _first(reasons), _filled(len(reasons[0].rows), "")
+        for place, reason in enumerate(reasons):
+            rows = np.flatnonzero(first == place).tolist()
+            texts = [reason.words] * len(rows)
+            words[rows] = texts if isinstance(reason.words, str) else reason.words(rows)
+        for odd, text in also:
+            words[odd] += text
+        return words
+
+    return {"reason_code": codes, "reason": sentences}
+
+
+def _filled(count: int, value: object) -> Objects:
+    return np.full(count, value, dtype=object)
 
 
 def _objects(values: npt.NDArray[Any]) -> Objects:
@@ -230,7 +314,7 @@ def _staleness(context: Context, calibration: Calibration) -> _Staleness | None:
     view = context.view
     if view.revision == calibration.revision:
         return None
-    since, remedy = calibration.revision + 1, f"run 'trustvlm recalibrate {view.space.name}'"
+    since, remedy = calibration.revision + 1, f"run {suggested('recalibrate', view.space.name)}"
     title = f"calibration {calibration.id} is stale"
     if calibration.other_encoders:
         words = f"{title}: the space was re-embedded since; {remedy}"
@@ -246,7 +330,7 @@ def _staleness(context: Context, calibration: Calibration) -> _Staleness | None:
 
 def _unseen(context: Context, calibration: Calibration) -> UnseenLabels:
     """The labels that the calibration never saw, looked up once a revision."""
-    view, memo = context.view, context.home.caches.memo(context.view)
+    view, memo = context.view, context.reading.memo
     key = (calibration.id, view.revision)
     if memo.unseen is None or (memo.unseen.calibration, memo.unseen.revision) != key:
         touched = labels.touched(context.connection, view.space.id, calibration.revision)

@@ -17,7 +17,7 @@ from trustvlm.service.inputs.encode import unit_queries
 from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.system.pickling import LocalReader
 from trustvlm.types import Evidence, Neighbour, Queries
-from trustvlm.types.arrays import Float64s, Int64s
+from trustvlm.types.arrays import Floats, Int64s
 from trustvlm.types.bounds import whole
 
 __all__ = ["EvidenceGone", "EvidenceReader", "evidence_of", "evidence_reader"]
@@ -44,7 +44,7 @@ class _Moment:
     aliases: Mapping[int, Sequence[int]]
     from_caller: bool = False
 
-    def nearest(self, label_id: int, query: Float64s, k: int) -> tuple[Neighbour, ...]:
+    def nearest(self, label_id: int, query: Floats, k: int) -> tuple[Neighbour, ...]:
         """The k support images of a label (−1: of none) nearest to a unit query; Unavailable after
         a purge."""
         if label_id < 0:
@@ -81,7 +81,7 @@ class EvidenceReader(LocalReader):
     moment: _Moment
     label_ids: Int64s
     rival_ids: Int64s
-    verifier: Float64s | None
+    verifier: Floats | None
 
     def __call__(self, i: int, k: int) -> Evidence:
         self.moment.home.check_open()
@@ -106,7 +106,7 @@ class EvidenceReader(LocalReader):
 
 
 def evidence_reader(
-    home: Home, view: SpaceView, label_ids: Int64s, rival_ids: Int64s, verifier: Float64s | None
+    home: Home, view: SpaceView, label_ids: Int64s, rival_ids: Int64s, verifier: Floats | None
 ) -> EvidenceReader:
     """The evidence of verdicts made in this view; `verifier`: (n, d) their unit queries."""
     dim, aliases = view.space.verifier_dim, view.aliases.groups

@@ -7,130 +7,144 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from trustvlm.catalog.rows import supports
 from trustvlm.index.string_table import NameTable
-from trustvlm.scoring.rules import NEIGHBOURS, Judgement, Neighbours, Rule, close_calls
-from trustvlm.service.query.candidates import CANDIDATES, CandidateSet, UnitQueries, find_candidates
+from trustvlm.scoring.candidates import Neighbours
+from trustvlm.scoring.rules import NEIGHBOURS, Judgement, Rule, close_calls
+from trustvlm.service.query.candidates import (
+    CANDIDATES,
+    CandidateSet,
+    DenseEngine,
+    Request,
+    UnitQueries,
+    fits_dense,
+)
+from trustvlm.service.query.columns import Columns
 from trustvlm.service.query.context import Context
+from trustvlm.service.query.streamed import streamed_candidates
+from trustvlm.service.query.whitened.values import discriminant_values
 from trustvlm.system.stopping import may_stop
 from trustvlm.system.timing import stage
-from trustvlm.types.arrays import Bools, Float64s, Int64s, Objects
+from trustvlm.types.arrays import Bools, Float64s, Floats, Int64s
 
 __all__ = ["Columns", "judge", "judge_all"]
 
-Columns = dict[str, npt.NDArray[np.generic]]
+BATCH_ROWS, BATCH_LOGITS = 256, 2**21
+"""Queries of a batch of the streamed engine, and logits of one of the dense engine (8 MB)."""
 
-BATCH_ROWS = 256
+Parameters = Mapping[str, float | None]
 
 
 def judge(
     context: Context,
-    classifier: Float64s,
-    verifier: Float64s | None,
+    classifier: Floats,
+    verifier: Floats | None,
     rule: Rule,
-    parameters: Mapping[str, float | None],
+    parameters: Parameters,
     top_k: int,
+    *,
+    close: bool = False,
 ) -> Columns:
-    """The verdict columns of unit queries (n, d_t) and, where given, (n, d_v), under one rule."""
-    return judge_all(context, classifier, verifier, [(rule, parameters)], top_k)[0]
+    """The verdict columns of unit queries (n, d_t) and, where given, (n, d_v), under one rule; with
+    `close`, whether the rival is close, or even ahead."""
+    return judge_all(context, classifier, verifier, [(rule, parameters)], top_k, close=close)[0]
 
 
 def judge_all(
     context: Context,
-    classifier: Float64s,
-    verifier: Float64s | None,
-    rules: Sequence[tuple[Rule, Mapping[str, float | None]]],
+    classifier: Floats,
+    verifier: Floats | None,
+    rules: Sequence[tuple[Rule, Parameters]],
     top_k: int,
+    *,
+    close: bool = False,
 ) -> list[Columns]:
     """The verdict columns under several rules; passes over all labels are made once for the rules
     that need the same one."""
     queries, top_k = UnitQueries(classifier, verifier), min(top_k, context.subset.labels)
+    dense = top_k < CANDIDATES and fits_dense(context)
+    rows = max(1, min(1024, BATCH_LOGITS // context.view.text.n)) if dense else BATCH_ROWS
     pieces: list[list[Columns]] = [[] for _ in rules]
-    for start in range(0, max(len(queries), 1), BATCH_ROWS):
-        batch = QueryBatch(context, queries[start : start + BATCH_ROWS], top_k)
+    for start in range(0, max(len(queries), 1), rows):
+        batch = QueryBatch(context, queries[start : start + rows], top_k, dense, close)
         for piece, (rule, parameters) in zip(pieces, rules, strict=True):
             may_stop()
             piece.append(batch.judged(rule, parameters))
-    return [_concatenated(piece) for piece in pieces]
-
-
-def _concatenated(piece: list[Columns]) -> Columns:
-    if len(piece) == 1:
-        return piece[0]
-    return {name: np.concatenate([part[name] for part in piece]) for name in piece[0]}
-
-
-@dataclass(frozen=True, eq=False)
-class _Names:
-    """Names of (n, m) text slots, looked up when they are needed; the empty string where padded."""
-
-    names: NameTable
-    slots: Int64s
-
-    def __getitem__(self, at: tuple[int, int]) -> str:
-        slot = int(self.slots[at])
-        return self.names[slot] if slot >= 0 else ""
-
-    def of(self, columns: Int64s, present: Bools | None = None) -> Objects:
-        """The names in (n,) or (n, k) columns of the n rows; None where not `present`."""
-        wide = columns if columns.ndim == 2 else columns[:, np.newaxis]
-        slots = np.take_along_axis(self.slots, wide, axis=1).ravel()
-        listed = np.empty(len(slots), dtype=object)
-        listed[:] = [self.names[slot] if slot >= 0 else "" for slot in slots.tolist()]
-        names: Objects = listed.reshape(columns.shape)
-        if present is not None:
-            names[~present] = None
-        return names
+    return [Columns.joined(piece) for piece in pieces]
 
 
 @dataclass(eq=False)
 class QueryBatch:
-    """A few hundred queries, with the candidates of each (number of them, temperature)."""
+    """A few hundred queries, with the candidates of each request.
+
+    Attributes:
+        dense: the dense engine serves them; else the streamed one, whose numbers are exact.
+    """
 
     context: Context
     queries: UnitQueries
     top_k: int
-    candidate_sets: dict[tuple[int, float | None], CandidateSet] = field(default_factory=dict)
+    dense: bool
+    close: bool
+    candidate_sets: dict[Request, CandidateSet] = field(default_factory=dict)
+    engine: DenseEngine = field(init=False)
 
-    def judged(
-        self, rule: Rule, parameters: Mapping[str, float | None], leaders: int = CANDIDATES
-    ) -> Columns:
-        """The verdict columns; rows whose answer may lie outside of the candidates are judged again
-        among more of them."""
+    def __post_init__(self) -> None:
+        self.engine = DenseEngine(self.context, self.queries)
+
+    def judged(self, rule: Rule, parameters: Parameters, leaders: int = CANDIDATES) -> Columns:
+        """The verdict columns; rows whose answer may lie outside of the candidates, or nearer to
+        another one than the engine tells apart, are judged again among more of them or exactly."""
         candidates = self._candidates(rule, parameters, leaders)
         with stage("fuse"):
             judgement = rule.judge(candidates.candidates, parameters)
-        columns = _columns(self.context, candidates, rule, judgement, self.top_k)
-        unsure = np.flatnonzero(_unsure(candidates, rule, parameters, judgement))
-        if len(unsure) and leaders < self.context.view.text.n:
-            batch = QueryBatch(self.context, self.queries[unsure], self.top_k)
-            for name, column in batch.judged(rule, parameters, 8 * leaders).items():
-                columns[name][unsure] = column
+        columns, unsure = _columns(
+            self.context, candidates, rule, judgement, self.top_k, close=self.close
+        )
+        unsure |= _unsure(candidates, rule, parameters, judgement)
+        if unsure.any() and (self.dense or leaders < self.context.view.text.n):
+            rows = np.flatnonzero(unsure)
+            batch = QueryBatch(
+                self.context, self.queries[rows], self.top_k, dense=False, close=self.close
+            )
+            more = leaders if self.dense else 8 * leaders
+            for name, column in batch.judged(rule, parameters, more).arrays.items():
+                columns.arrays[name][rows] = column
         return columns
 
-    def _candidates(
-        self, rule: Rule, parameters: Mapping[str, float | None], leaders: int
-    ) -> CandidateSet:
-        temperature = parameters["temperature"] if rule.beyond else None
-        key = (leaders, temperature)
-        if key not in self.candidate_sets:
-            self.candidate_sets[key] = find_candidates(
-                self.context, self.queries, leaders, self.top_k, temperature
-            )
-        candidates = self.candidate_sets[key]
+    def _candidates(self, rule: Rule, parameters: Parameters, leaders: int) -> CandidateSet:
+        request = Request(
+            leaders=leaders,
+            listed=self.top_k,
+            reach=rule.reach if self.dense else "candidates",
+            weight=parameters.get("lambda") or 0.0 if rule.reach == "sum" else 0.0,
+            temperature=parameters["temperature"] if rule.beyond else None,
+            moments=rule.moments,
+        )
+        if request not in self.candidate_sets:
+            if self.dense:
+                self.candidate_sets[request] = self.engine.candidates(request)
+            else:
+                self.candidate_sets[request] = streamed_candidates(
+                    self.context, self.queries, request
+                )
+        candidates = self.candidate_sets[request]
         if rule.neighbours and candidates.candidates.neighbours is None:
             neighbours = self._neighbours(candidates.slots)
             with_them = replace(candidates.candidates, neighbours=neighbours)
-            candidates = self.candidate_sets[key] = replace(candidates, candidates=with_them)
+            candidates = self.candidate_sets[request] = replace(candidates, candidates=with_them)
+        if rule.discriminant and candidates.candidates.discriminant is None:
+            values = discriminant_values(self.context, self.queries, candidates)
+            with_values = replace(candidates.candidates, discriminant=values)
+            candidates = self.candidate_sets[request] = replace(candidates, candidates=with_values)
         return candidates
 
     def _neighbours(self, slots: Int64s) -> Neighbours:
         """The nearest support images of all labels; `slots`: (n, m) of the candidates."""
         context, view, verifier = self.context, self.context.view, self.queries.verifier
         assert verifier is not None
-        index = context.home.caches.support_view(context.connection, view, classifier=False)
+        index = context.home.caches.support_view(context.reading, classifier=False)
         k = max(1, min(NEIGHBOURS, len(index)))
         ids, similarity = index.search(verifier.astype(np.float32), k)
         live = np.unique(ids[ids >= 0]).tolist()
@@ -146,53 +160,8 @@ class QueryBatch:
         return Neighbours(similarity.astype(np.float64), column)
 
 
-def _columns(
-    context: Context, candidate_set: CandidateSet, rule: Rule, judgement: Judgement, top_k: int
-) -> Columns:
-    view, slots, candidates = context.view, candidate_set.slots, candidate_set.candidates
-    p, similarity, names = candidates.p, candidates.similarity, _Names(view.names, slots)
-    at = np.arange(len(p))
-    by_text = np.where(slots >= 0, p, -np.inf)
-    by_rule = np.where(candidates.valid, judgement.quantity, -np.inf)
-    by_classifier = _best(by_text, names)
-    chosen = _best(by_rule, names) if rule.relabels else by_classifier
-    others = by_rule.copy()
-    others[at, chosen] = -np.inf
-    rival = _best(others, names)
-    has_rival = ~np.isneginf(others[at, rival])
-    nearest = _best(np.where(np.isnan(similarity), -np.inf, similarity), names)
-    has_nearest = ~np.isnan(similarity[at, nearest])
-    order = _order(by_text, names, top_k)
-    label_id = view.text.ids[slots[at, chosen]]
-    close = close_calls(rule, judgement, p, chosen, rival)
-    return {
-        "label": names.of(chosen),
-        "label_id": label_id,
-        "corrected_from": names.of(by_classifier, chosen != by_classifier),
-        "text_confidence": p[at, chosen],
-        "image_similarity": similarity[at, chosen],
-        "trust": judgement.trust[at, chosen],
-        "nearest_prototype": names.of(nearest, has_nearest),
-        "nearest_similarity": similarity[at, nearest],
-        "agrees": has_nearest & (nearest == chosen),
-        "rival": names.of(rival, has_rival),
-        "rival_id": np.where(has_rival, view.text.ids[slots[at, rival]], -1),
-        "rival_trust": np.where(has_rival, judgement.trust[at, rival], np.nan),
-        "rival_confidence": np.where(has_rival, p[at, rival], np.nan),
-        "close": has_rival & close,
-        "ahead": has_rival & (by_rule[at, rival] > by_rule[at, chosen]),
-        "unverified": view.prototypes.slots(label_id) < 0,
-        "top_labels": names.of(order),
-        "top_confidence": np.take_along_axis(p, order, axis=1),
-        "exact": candidate_set.surely_nearest,
-    }
-
-
 def _unsure(
-    candidates: CandidateSet,
-    rule: Rule,
-    parameters: Mapping[str, float | None],
-    judgement: Judgement,
+    candidates: CandidateSet, rule: Rule, parameters: Parameters, judgement: Judgement
 ) -> Bools:
     """(n,) where a label outside of the candidates could still be the answer: where it may win a
     rule that relabels by a sum over all labels, or where equals of the best were cut off and one of
@@ -207,24 +176,119 @@ def _unsure(
     return unsure
 
 
-def _best(values: Float64s, names: _Names) -> Int64s:
-    """(n,) column of the largest value of each row; of several, the one with the smallest name."""
-    best: Int64s = values.argmax(axis=1)
-    tied = values == values[np.arange(len(values)), best][:, np.newaxis]
-    for row in np.flatnonzero(tied.sum(axis=1) > 1).tolist():
-        columns = np.flatnonzero(tied[row])
-        if not np.isneginf(values[row, columns[0]]):
-            best[row] = min(columns.tolist(), key=lambda column: names[row, column])
-    return best
+def _columns(
+    context: Context,
+    candidate_set: CandidateSet,
+    rule: Rule,
+    judgement: Judgement,
+    top_k: int,
+    *,
+    close: bool,
+) -> tuple[Columns, Bools]:
+    """The verdict columns, and (n,) where float32 did not surely tell the answer from the next."""
+    view, candidates = context.view, candidate_set.candidates
+    p, similarity, at = candidates.p, candidates.similarity, np.arange(len(candidates.logit))
+    ranking = _Ranking(view.names, candidate_set.slots, candidate_set.rounding)
+    scale = view.space.logit_scale
+    order = ranking.order(candidates.logit, scale, top_k, candidate_set.order)
+    by_classifier = order[:, 0]
+    by_rule = np.where(candidates.valid, judgement.quantity, -np.inf)
+    chosen = ranking.best(by_rule, scale, relative=True) if rule.relabels else by_classifier
+    others = by_rule.copy()
+    others[at, chosen] = -np.inf
+    rival = ranking.best(others, scale, relative=True)
+    has_rival = others[at, rival] > -np.inf
+    nearest = ranking.best(np.where(np.isnan(similarity), -np.inf, similarity), 1.0)
+    nearest_similarity = similarity[at, nearest]
+    has_nearest = ~np.isnan(nearest_similarity)
+    slots = candidate_set.slots
+    label_slot, rival_slot = slots[at, chosen], np.where(has_rival, slots[at, rival], -1)
+    label_id = view.text.ids[label_slot]
+    trust, image_similarity = judgement.trust, similarity[at, chosen]
+    unverified = np.isnan(image_similarity)
+    if unverified.any():  # perhaps only because no verifier embeddings were given
+        unverified = view.prototypes.slots(label_id) < 0
+    arrays = {
+        "label_slot": label_slot,
+        "label_id": label_id,
+        "corrected_slot": np.where(chosen != by_classifier, slots[at, by_classifier], -1),
+        "text_confidence": p[at, chosen],
+        "image_similarity": image_similarity,
+        "trust": trust[at, chosen],
+        "nearest_slot": np.where(has_nearest, slots[at, nearest], -1),
+        "nearest_similarity": nearest_similarity,
+        "agrees": has_nearest & (nearest == chosen),
+        "rival_slot": rival_slot,
+        "rival_id": np.where(has_rival, view.text.ids[rival_slot], -1),
+        "rival_trust": np.where(has_rival, trust[at, rival], np.nan),
+        "rival_confidence": np.where(has_rival, p[at, rival], np.nan),
+        "unverified": unverified,
+        "top_slots": slots[at[:, np.newaxis], order],
+        "top_confidence": p[at[:, np.newaxis], order],
+        "exact": candidate_set.surely_nearest.copy(),
+    }
+    if close:
+        arrays["close"] = has_rival & close_calls(rule, judgement, p, chosen, rival)
+        arrays["ahead"] = has_rival & (by_rule[at, rival] > by_rule[at, chosen])
+    return Columns(view.names, arrays), ranking.unsure
 
 
-def _order(values: Float64s, names: _Names, k: int) -> Int64s:
-    """(n, k) columns of the k largest values, best first; ties in order of name."""
-    order = np.argsort(-values, axis=1, kind="stable")
-    ordered = np.take_along_axis(values, order, axis=1)[:, : k + 1]
-    tied = (ordered[:, 1:] == ordered[:, :-1]) & ~np.isneginf(ordered[:, 1:])
-    for row in np.flatnonzero(tied.any(axis=1)).tolist():
-        order[row] = sorted(
-            order[row].tolist(), key=lambda column: (-values[row, column], names[row, column])
-        )
-    return order[:, :k]
+class _Ranking:
+    """Chooses the best of m labels of each of n queries; of equal ones that with the smallest name.
+
+    Attributes:
+        unsure: (n,) where a choice was between values that rounding may have made unequal.
+    """
+
+    def __init__(self, names: NameTable, slots: Int64s, rounding: float) -> None:
+        self._names, self._slots, self._rounding = names, slots, rounding
+        self._at = np.arange(len(slots))
+        self.unsure = np.zeros(len(slots), np.bool_)
+
+    def best(self, values: Float64s, scale: float, *, relative: bool = False) -> Int64s:
+        """(n,) column of the largest value of each row.
+
+        Args:
+            scale: by how much values grow with a similarity; `relative`: to the value.
+        """
+        best: Int64s = values.argmax(axis=1)
+        largest = values[self._at, best]
+        values[self._at, best] = -np.inf
+        second = values.max(axis=1)
+        values[self._at, best] = largest
+        margin: Float64s | float = self._rounding * scale
+        if relative and self._rounding:
+            margin = margin * np.abs(largest)
+        several = (second > -np.inf) & (second >= largest - margin)
+        if not several.any():
+            return best
+        if self._rounding:  # what is exactly 0 is no matter of rounding
+            nonzero = largest != 0
+            self.unsure |= several & nonzero
+            several &= ~nonzero
+        for row in np.flatnonzero(several).tolist():
+            columns = np.flatnonzero(values[row] == largest[row]).tolist()
+            best[row] = min(columns, key=lambda column: self._name(row, column))
+        return best
+
+    def order(self, values: Float64s, scale: float, k: int, order: Int64s | None) -> Int64s:
+        """(n, k) columns of the k largest values, best first; `order`: k + 1 or all of them, as far
+        as an engine has found them."""
+        if order is None:
+            order = np.argsort(-values, axis=1, kind="stable")
+        ordered = values[self._at[:, np.newaxis], order[:, : k + 1]]
+        later = ordered[:, 1:]
+        tied = (later > -np.inf) & (later >= ordered[:, :-1] - self._rounding * scale)
+        several = tied.any(axis=1)
+        if self._rounding:
+            self.unsure |= several
+            return order[:, :k]
+        for row in np.flatnonzero(several).tolist():
+            columns = order[row].tolist()
+            columns.sort(key=lambda column: (-values[row, column], self._name(row, column)))
+            order[row] = columns
+        return order[:, :k]
+
+    def _name(self, row: int, column: int) -> str:
+        slot = int(self._slots[row, column])
+        return self._names[slot] if slot >= 0 else ""

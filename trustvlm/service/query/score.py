@@ -3,33 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Connection
 
 from trustvlm.catalog.rows.spaces import SpaceRecord
+from trustvlm.encoders.images.pictures import Pictures
 from trustvlm.errors import InvalidInput
 from trustvlm.scoring.rules import Rule, require_images, resolve_parameters
 from trustvlm.service.home.calibrations import in_force
 from trustvlm.service.home.home import Home
-from trustvlm.service.inputs.encode import unit_queries
+from trustvlm.service.inputs.encode import ImageQueries, encoded, unit_queries
 from trustvlm.service.memory.label_subset import subset_of
 from trustvlm.service.memory.passes import ROUNDED_ERROR
+from trustvlm.service.memory.reading import Reading
 from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.service.memory.support_prints import equal_others
+from trustvlm.service.query.collect import collect
 from trustvlm.service.query.context import Context, context_of
 from trustvlm.service.query.decide import applies, decide, undecided
 from trustvlm.service.query.evidence import evidence_reader
 from trustvlm.service.query.judge import judge
+from trustvlm.service.query.whitened.words import discriminant_evidence, discriminant_remarks
 from trustvlm.types import Queries, Verdicts
-from trustvlm.types.arrays import Float64s, Int64s
-from trustvlm.types.bounds import whole
+from trustvlm.types.arrays import Float32s, Int64s
+from trustvlm.types.bounds import choice, whole
 from trustvlm.types.calibration import Calibration
+from trustvlm.types.options import ON_ERROR
 
 __all__ = ["score", "verdicts_of"]
+
+_OFF = "image evidence is off: the support images do not tell the labels apart"
 
 
 def score(
@@ -41,30 +46,55 @@ def score(
     labels: Sequence[str] | npt.NDArray[np.bool_] | None,
     params: Mapping[str, float | None] | None,
     revision: int | None = None,
+    review: bool | None = None,
+    on_error: str = "raise",
 ) -> Verdicts:
     """See :meth:`TrustService.score`."""
+    choice("on_error", on_error, ON_ERROR)
     if rule is not None:
         resolve_parameters(rule, params)  # refused before anything is encoded
     top_k = whole("top_k", top_k)
     expected = None if revision is None else whole("revision", revision)
-    encoded, notes = None, list[str]()
+    given: tuple[SpaceRecord, Queries] | None = None
+    images: ImageQueries | None = None
     if not isinstance(queries, Queries) or queries.images is not None or queries.text is not None:
         if labels is not None:
-            with home.snapshot(space_name) as (connection, view):
-                subset_of(connection, view, labels)  # a wrong name shows before anything is encoded
+            # a wrong name shows before anything is encoded
+            home.answer(space_name, lambda reading: subset_of(reading, labels))
         space = home.space(space_name)  # encoded outside of the transaction, as it may take long
-        encoded = _unit(home, space, queries, notes)
-    with home.snapshot(space_name, expected) as (connection, view):
-        if encoded is None:
-            space, encoded = view.space, _unit(home, view.space, queries, notes)
-        verdicts = verdicts_of(
-            home, connection, view, space, encoded, rule, top_k=top_k, labels=labels, params=params
+        vectors, images = encoded(home, space, queries, on_error)
+        given = space, _unit(home, space, vectors)
+    else:
+        vectors = queries
+    about = {} if images is None else _about(home, images)
+    judged_in: list[SpaceRecord] = []
+
+    def verdicts(reading: Reading) -> Verdicts:
+        space = reading.view.space
+        judged_in[:] = [space]
+        unit = (space, _unit(home, space, queries)) if given is None else given
+        return verdicts_of(
+            home, reading, *unit, rule, top_k=top_k, labels=labels, params=params, about=about
         )
-    return replace(verdicts, notes=tuple(notes))
+
+    answer = home.answer(space_name, verdicts, expected)
+    if review:
+        _collect(home, judged_in[0], vectors, answer)
+    return answer
 
 
-def _unit(home: Home, space: SpaceRecord, queries: Queries, notes: list[str]) -> Queries:
-    classifier, verifier = unit_queries(home, space, queries, notes)
+def _collect(home: Home, space: SpaceRecord, vectors: Queries, verdicts: Verdicts) -> None:
+    """Queue the images of a call for review."""
+
+    def row_of(place: int) -> dict[str, Any]:
+        row = verdicts.plain_rows(place, place + 1)[0]
+        return row if verdicts.source is None else row | {"source": verdicts.source[place]}
+
+    collect(home, space, vectors, verdicts.decision.tolist(), row_of)
+
+
+def _unit(home: Home, space: SpaceRecord, queries: Queries) -> Queries:
+    classifier, verifier = unit_queries(home, space, queries)
     if classifier is None:
         raise InvalidInput(
             "queries.classifier: scoring needs classifier embeddings; only verifier embeddings "
@@ -75,8 +105,7 @@ def _unit(home: Home, space: SpaceRecord, queries: Queries, notes: list[str]) ->
 
 def verdicts_of(
     home: Home,
-    connection: Connection,
-    view: SpaceView,
+    reading: Reading,
     space: SpaceRecord,
     unit: Queries,
     rule: str | None = None,
@@ -84,27 +113,31 @@ def verdicts_of(
     top_k: int,
     labels: Sequence[str] | npt.NDArray[np.bool_] | None = None,
     params: Mapping[str, float | None] | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> Verdicts:
-    """The verdicts of unit queries in one transaction; `space` is the space as the call began with
-    it."""
-    classifier, verifier = cast(Float64s, unit.classifier), cast(Float64s | None, unit.verifier)
-    calibration = in_force(connection, view.space)
+    """The verdicts of unit queries at one state of the catalog; `space` is the space as the call
+    began with it; `about`: the fields that say which images the queries are."""
+    view = reading.view
+    classifier, verifier = cast(Float32s, unit.classifier), cast(Float32s | None, unit.verifier)
+    calibration = reading.once("calibration", lambda: in_force(reading.connection, view.space))
     name, chosen, parameters = _rule(rule, params, calibration)
     require_images([name], space.verifier_dim, images=verifier is not None)
-    context = context_of(home, connection, view, space.id, labels)
-    columns = judge(context, classifier, verifier, chosen, parameters, top_k)
-    label_id, rival_id = cast(Int64s, columns["label_id"]), cast(Int64s, columns["rival_id"])
-    copy_of = equal_others(connection, view, home.caches.memo(view), label_id, verifier)
-    tau, image_evidence = _image_evidence(context, chosen, parameters, verifier)
+    context = context_of(home, reading, space.id, labels)
     why_not = applies(calibration, name, parameters, all_labels=context.subset.text is None)
+    columns = judge(context, classifier, verifier, chosen, parameters, top_k, close=why_not is None)
+    label_id, rival_id = cast(Int64s, columns["label_id"]), cast(Int64s, columns["rival_id"])
+    copy_of = equal_others(reading, label_id, verifier)
+    tau, image_evidence = _image_evidence(context, chosen, parameters, verifier)
+    fallbacks = discriminant_remarks(context) if chosen.discriminant else ()
     if calibration is not None and why_not is None:
-        decision = decide(context, columns, copy_of, calibration)
+        decision = decide(context, columns, copy_of, calibration, fallbacks)
     else:
         why = why_not or "not calibrated"
-        decision = undecided(context, columns, copy_of, chosen, image_evidence, why)
+        off = (_OFF,) if image_evidence == "off" else ()
+        decision = undecided(context, columns, copy_of, chosen, (*off, *fallbacks), why)
     error = _error_bound(view, all_nearest=bool(columns["exact"].all()))
-    shown = {k: v for k, v in columns.items() if k not in ("close", "ahead", "exact")}
-    return Verdicts(
+    return Verdicts.lazily(
+        columns.names() | decision.later,
         rule=name,
         params=parameters | ({"tau": tau} if "tau" in parameters else {}),
         revision=view.revision,
@@ -112,11 +145,29 @@ def verdicts_of(
         error_bound=error,
         read_evidence=evidence_reader(home, view, label_id, rival_id, verifier),
         tau=tau,
-        tau_revision=context.fit.made if image_evidence in ("fitted", "off") else None,
+        tau_revision=_fitted_at(context, chosen, image_evidence),
         image_evidence=image_evidence,
-        **cast(dict[str, Any], shown),
-        **decision,
+        **(about or {}),
+        **columns.numbers(),
+        **decision.values,
     )
+
+
+def _fitted_at(context: Context, rule: Rule, image_evidence: str | None) -> int | None:
+    """The revision of the fit that served; None where nothing was fitted."""
+    if image_evidence not in ("fitted", "cosine", "off"):
+        return None
+    return context.discriminant.made if rule.discriminant else context.fit.made
+
+
+def _about(home: Home, images: ImageQueries) -> dict[str, Any]:
+    """What verdicts say of the images that they are on."""
+    return {
+        "notes": images.notes,
+        "source": np.array(images.names, dtype=object),
+        "failures": images.failures,
+        "read_thumbnail": Pictures(images.pictures, home.limits),
+    }
 
 
 def _error_bound(view: SpaceView, *, all_nearest: bool) -> float:
@@ -140,11 +191,13 @@ def _rule(
 
 
 def _image_evidence(
-    context: Context, rule: Rule, parameters: Mapping[str, float | None], verifier: Float64s | None
+    context: Context, rule: Rule, parameters: Mapping[str, float | None], verifier: Float32s | None
 ) -> tuple[float | None, str | None]:
     """(τ that served, where it came from) for a rule that has one."""
     if "tau" not in rule.parameters:
         return None, None
+    if rule.discriminant:
+        return discriminant_evidence(context, parameters, images=verifier is not None)
     evidence = context.fit.evidence
     if verifier is None or evidence.source == "none":
         return None, "none"

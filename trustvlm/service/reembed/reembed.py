@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 
 from trustvlm.catalog.rows import spaces
 from trustvlm.catalog.rows.spaces import SpaceRecord
+from trustvlm.catalog.store.location import ServerLocation
 from trustvlm.catalog.upkeep import reembed_rows, reembed_runs
 from trustvlm.catalog.upkeep.reembed_runs import ReembedRecord
 from trustvlm.encoders import parse_spec
@@ -28,6 +29,7 @@ from trustvlm.service.reembed.sources import Sources
 from trustvlm.service.reembed.stage import Progress, stage_changes, stage_observations
 from trustvlm.service.registration.spaces import check_scale, pinned
 from trustvlm.types.evaluation import MissingOriginal, Reembedding
+from trustvlm.types.messages.commands import suggested
 
 __all__ = ["begin", "cut_over", "exclusive", "reembed_status", "remove_beside", "restore_space"]
 
@@ -40,20 +42,38 @@ _SHOWN = 5
 
 @contextmanager
 def exclusive(home: Home) -> Iterator[None]:
-    """Let one process at a time re-embed a space of this home; the lock ends with the process.
+    """Let one process at a time re-embed a space of this catalog; the lock ends with the process.
 
     Raises:
         Busy: another one does.
     """
+    with _alone(home) as is_alone:
+        if not is_alone:
+            raise Busy(
+                f"another process or thread is re-embedding a space of {home.catalog.location}; "
+                f"wait for it, or stop it"
+            )
+        yield
+
+
+@contextmanager
+def _alone(home: Home) -> Iterator[bool]:
+    """Whether nothing else re-embeds, within the block: by a lock on the server that holds the
+    catalog, or on a file in the home."""
+    location = home.catalog.location
+    if isinstance(location, ServerLocation):
+        from trustvlm.catalog.server.presence import alone  # needs the server's driver
+
+        with alone(location, "reembed") as is_alone:
+            yield is_alone
+        return
     with (home.folder / _LOCK).open("ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Busy(
-                f"another process or thread is re-embedding a space of {home.folder}; wait for "
-                f"it, or stop it"
-            ) from error
-        yield
+            is_alone = True
+        except BlockingIOError:
+            is_alone = False
+        yield is_alone
 
 
 def begin(
@@ -81,20 +101,21 @@ def begin(
     if job.state == "kept":
         raise Conflict(
             f"space {name!r} still keeps the embeddings from before it was last re-embedded; "
-            f"discard them first: 'trustvlm space reembed {name} --discard-old' (or put them back: "
-            f"'trustvlm space restore {name}')"
+            f"discard them first: {suggested('space reembed', name, options='--discard-old')} (or "
+            f"put them back: {suggested('space restore', name)})"
         )
+    finish = suggested("space reembed", name, options="--finish")
     for side, spec in specs.items():
         current = getattr(new, side)
         if spec is not None and parse_spec(spec).text != current:
             raise Conflict(
                 f"space {name!r} is being re-embedded with the {side} {current!r}, not {spec!r}; "
-                f"finish that ('trustvlm space reembed {name} --finish') or abort it ('--abort')"
+                f"finish that ({finish}) or abort it ('--abort')"
             )
     if templates is not None and tuple(templates) != new.templates:
         raise Conflict(
-            f"space {name!r} is being re-embedded with other templates; finish that, or abort "
-            f"it ('--abort')"
+            f"space {name!r} is being re-embedded with other templates; finish that ({finish}) "
+            f"or abort it ('--abort')"
         )
     return old, new, job
 
@@ -164,13 +185,13 @@ def cut_over(
             continue
         with home.catalog.read() as connection:
             missing = _require_complete(connection, name, job, drop_missing)
-        refit(home.catalog, name + spaces.STAGED)
+        refit(home.catalog, name + spaces.STAGED, home.thresholds)
         if (result := _replace(home, name, job, missing)) is not None:
             home.caches.forget(name)
             return result
     raise Conflict(
-        f"space {name!r} changes faster than it can be followed; run 'trustvlm space "
-        f"reembed {name} --finish' later"
+        f"space {name!r} changes faster than it can be followed; run "
+        f"{suggested('space reembed', name, options='--finish')} later"
     )
 
 
@@ -191,9 +212,10 @@ def _require_complete(
             f"{image.id} of {image.label!r}" + (f" from {image.source}" if image.source else "")
             for image in missing
         ]
+        status = suggested("space reembed", name, options="--status")
         raise Conflict(
             f"space {name!r} keeps its old encoders: {len(missing)} of its support images have "
-            f"no original ({_some(listed)}); 'trustvlm space reembed {name} --status' lists them; "
+            f"no original ({_some(listed)}); {status} lists them; "
             f"pass --from DIR with their files, or --drop-missing to leave them behind"
         )
     return missing

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -33,10 +33,8 @@ from trustvlm.service.registration.prototypes import prototype_of
 
 __all__ = ["Progress", "stage_changes", "stage_observations"]
 
-CHUNK_LABELS = 200
 CHUNK_IMAGES, CHUNK_VECTORS = 256, 2_048
-"""Labels, and support images that are encoded or come as vectors, of one transaction: what a kill
-can cost."""
+"""Support images, that are encoded or come as vectors, of one transaction: what a kill can cost."""
 
 Progress = Callable[[int], None]
 
@@ -56,6 +54,11 @@ class _Label:
     text: NewText
     supports: dict[int, NewSupport] = field(default_factory=dict)
     files: list[tuple[StoredSupport, Path]] = field(default_factory=list)
+
+    @property
+    def images(self) -> dict[bytes, NewSupport]:
+        """Its support images by content hash: two that get equal vectors become one."""
+        return {image.content_hash: image for image in self.supports.values()}
 
 
 def stage_changes(
@@ -78,7 +81,8 @@ def stage_changes(
         with home.catalog.write("reembed.stage") as connection:
             reembed_rows.drop(connection, _current(connection, job), ids)
     images = CHUNK_IMAGES if sources.verifier_encodes else CHUNK_VECTORS
-    for chunk in chunked(groups, lambda group: group[0], images, CHUNK_LABELS):
+    most = home.thresholds.reembed_labels
+    for chunk in chunked(groups, lambda group: group[0], images, most):
         label_ids = [label_id for _, members in chunk for label_id in members]
         planned = _plan(home, job, sources, label_ids)
         _encode(home, sources, planned, progress)
@@ -190,42 +194,51 @@ def _write(
 ) -> None:
     """Replace the counterparts of the labels `label_ids` by the planned ones."""
     reembed_rows.drop(connection, job, label_ids)
-    names = [label.row.name for label in planned]
-    _free_names(connection, job, names)
+    _free_names(connection, job, [label.row.name for label in planned])
     revision = spaces.advance(connection, job.other_id)
-    # Two images that get equal vectors become one.
-    images = {
-        label.row.name: {image.content_hash: image for image in label.supports.values()}
-        for label in planned
-    }
+    staged_ids = _insert_labels(connection, job, revision, planned)
+    _insert_supports(connection, job, revision, planned, staged_ids)
+
+
+def _insert_labels(
+    connection: Connection, job: ReembedRecord, revision: int, planned: Sequence[_Label]
+) -> dict[str, int]:
+    """Insert the counterparts of labels, aliases of each other as these are; name → id."""
     shared: dict[str, dict[bytes, NewSupport]] = defaultdict(dict)  # with those of the aliases
     for label in planned:
-        shared[label.row.alias_of or label.row.name] |= images[label.row.name]
+        shared[label.row.alias_of or label.row.name] |= label.images
     rows = [_new_label(label, shared[label.row.name]) for label in planned]
-    ids = dict(
-        zip(names, labels.insert_many(connection, job.other_id, revision, rows), strict=True)
-    )
-    for label in planned:
-        if label.row.alias_of is not None:
-            labels.set_alias(connection, ids[label.row.name], ids[label.row.alias_of], revision)
-    owned = [(ids[name], image) for name, of_label in images.items() for image in of_label.values()]
-    keys = [(label_id, image.content_hash) for label_id, image in owned]
-    inserted = supports.insert_many(connection, job.other_id, revision, owned)
-    support_ids = dict(zip(keys, inserted, strict=True))
-    originals.refer(
-        connection, list(ids.values()), originals.known(connection, [key[1] for key in keys])
-    )
-    reembed_rows.record(
-        connection, job, "label", [(label.row.id, ids[label.row.name]) for label in planned]
-    )
-    texts = [
-        (label.row.id, checksum(label.row.text_prototype))
-        for label in planned
-        if label.row.text_source == "vector"
-    ]
+    inserted = labels.insert_many(connection, job.other_id, revision, rows)
+    ids = {label.row.name: key for label, key in zip(planned, inserted, strict=True)}
+    for row in (label.row for label in planned):
+        if row.alias_of is not None:
+            labels.set_alias(connection, ids[row.name], ids[row.alias_of], revision)
+    pairs = [(label.row.id, ids[label.row.name]) for label in planned]
+    reembed_rows.record(connection, job, "label", pairs)
+    vectors = [label.row for label in planned if label.row.text_source == "vector"]
+    texts = [(row.id, checksum(row.text_prototype)) for row in vectors]
     reembed_rows.record(connection, job, "text", texts)
+    return ids
+
+
+def _insert_supports(
+    connection: Connection,
+    job: ReembedRecord,
+    revision: int,
+    planned: Sequence[_Label],
+    label_ids: Mapping[str, int],
+) -> None:
+    """Insert the support images of the counterparts, which have these ids by name."""
+    owned = [
+        (label_ids[label.row.name], image) for label in planned for image in label.images.values()
+    ]
+    inserted = supports.insert_many(connection, job.other_id, revision, owned)
+    keys = [(label_id, image.content_hash) for label_id, image in owned]
+    support_ids = dict(zip(keys, inserted, strict=True))
+    kept = originals.known(connection, [content for _, content in keys])
+    originals.refer(connection, list(label_ids.values()), kept)
     pairs = [
-        (source_id, support_ids[ids[label.row.name], image.content_hash])
+        (source_id, support_ids[label_ids[label.row.name], image.content_hash])
         for label in planned
         for source_id, image in label.supports.items()
     ]

@@ -30,6 +30,7 @@ from trustvlm.service.registration.plan import check_prompt
 from trustvlm.service.registration.prototypes import follow_supports
 from trustvlm.types.arrays import Float32s, id_list
 from trustvlm.types.bounds import got
+from trustvlm.types.messages.commands import suggested
 
 __all__ = ["remove_label", "remove_support", "restore_label", "restore_support", "update_label"]
 
@@ -69,7 +70,8 @@ def update_label(
             else _encoded(home, space, target, new_prompt)
         )
     with home.catalog.write("label.update") as connection:
-        now = labels.find(connection, spaces.require_same(connection, space).id, name)
+        spaces.require_same(connection, space)
+        now = labels.find(connection, space.id, name)
         if (now.id, now.revision) != (before.id, before.revision):
             raise Conflict(
                 f"label {name!r} was changed by another call meanwhile; look at it and try again"
@@ -103,9 +105,10 @@ def remove_support(home: Home, space_name: str, ids: Sequence[int]) -> int:
         missing = [support_id for support_id in ids if support_id not in owners]
         removed = supports.find_removed(connection, space.id, missing, of_live_labels=False)
         if removed:
+            restore = suggested("support restore", space_name, files="ID")
             raise NotFound(
                 f"no support image {_some(removed)} in space {space_name!r}: removed already; "
-                f"'trustvlm support restore' restores it, 'trustvlm label restore' its label"
+                f"{restore} restores it, 'trustvlm label restore' its label"
             )
         if missing:
             raise NotFound(
@@ -155,8 +158,8 @@ def remove_label(home: Home, space_name: str, name: str, *, purge_now: bool) -> 
         label = labels.find(connection, space.id, name)
         if len(labels.groups(connection, [label.id])) > 1:
             raise Conflict(
-                f"label {name!r} has aliases; remove or unalias them first ('trustvlm label "
-                f"list' shows them)"
+                f"label {name!r} has aliases; remove or unalias them first "
+                f"({suggested('label list', space_name)} shows them)"
             )
         revision = spaces.advance(connection, space.id)
         supports.remove_of_label(connection, label.id, revision)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import Connection
@@ -21,6 +21,7 @@ from trustvlm.encoders import (
     hash_image,
     source_name,
 )
+from trustvlm.reading.sets.rows import with_place
 from trustvlm.service.home import originals
 from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.encode import encode_for
@@ -50,6 +51,8 @@ class RegisterOptions:
     Attributes:
         must_exist: unknown labels are NotFound instead of new.
         limits: how the images are read.
+        pictures: content hash → name and small JPEG of images that come as vectors, where the
+            caller has them.
     """
 
     on_commit: Callable[[list[str]], None] | None
@@ -58,6 +61,7 @@ class RegisterOptions:
     keep_originals: bool
     bring_back: bool
     limits: ImageLimits
+    pictures: Mapping[bytes, tuple[str | None, bytes | None]] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -113,25 +117,39 @@ def stored_images(connection: Connection, space: SpaceRecord, names: Sequence[st
 
 
 def encode_chunk(
-    home: Home, space: SpaceRecord, chunk: Sequence[PlannedLabel], options: RegisterOptions
+    home: Home,
+    space: SpaceRecord,
+    chunk: Sequence[PlannedLabel],
+    earlier: Collection[str],
+    options: RegisterOptions,
 ) -> EncodedChunk:
     """Encode what is new in a chunk: images that their label does not have and that were not taken
-    out of it (unless they are brought back), texts of labels that do not exist."""
+    out of it (unless they are brought back), texts of labels that do not exist.
+
+    Args:
+        earlier: names of the labels that existed when the call began; only these are looked up.
+    """
     encoded = EncodedChunk(
         text_prototypes(space, chunk),
         cut=[],
         supports={label.name: [] for label in chunk},
         contents={label.name: {} for label in chunk},
     )
-    with home.catalog.read() as connection:
-        names = [label.name for label in chunk if label.images or label.hashes]
-        stored = stored_images(connection, space, names)
-        without_text = [label.name for label in chunk if label.name not in encoded.texts]
-        existing = labels.find_many(connection, space.id, without_text)
+    looked_up = [label for label in chunk if label.name in earlier]
+    stored = StoredImages({}, set(), {})
+    existing: Mapping[str, LabelRecord] = {}
+    if looked_up:
+        names = [label.name for label in looked_up if label.images or label.hashes]
+        without_text = [label.name for label in looked_up if label.name not in encoded.texts]
+        with home.catalog.read() as connection:
+            stored = stored_images(connection, space, names)
+            existing = labels.find_many(connection, space.id, without_text)
     files: list[tuple[str, ImageSource]] = []
     for label in chunk:
         for support in label.vectors(space):
             if not _stays_out(encoded, stored, options, label.name, support.content_hash):
+                if (picture := options.pictures.get(support.content_hash)) is not None:
+                    support = replace(support, source=picture[0], thumbnail=picture[1])
                 encoded.supports[label.name].append(support)
         for file in label.images:
             if _is_new(encoded, stored, options, label.name, file):
@@ -187,7 +205,7 @@ def _is_new(
     try:
         content = hash_image(file, options.limits)
     except UnreadableImage as error:
-        encoded.failures.append(UnreadImage(source, error.reason))
+        encoded.failures.append(UnreadImage(source, with_place(file, error.reason)))
         return False
     stays_out = _stays_out(encoded, stored, options, name, content, source)
     if not stays_out and stored.key(name, content) not in stored.present:

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CHUNK_BYTES",
-    "CHUNK_LABELS",
     "PlannedLabel",
     "check_prompt",
     "check_prototype",
@@ -39,7 +38,6 @@ __all__ = [
     "text_prototypes",
 ]
 
-CHUNK_LABELS = 1_000
 CHUNK_BYTES = 16 * 2**20
 """Limits of one transaction: labels, and vectors that come with them."""
 
@@ -269,10 +267,12 @@ def same_direction(first: Float32s, second: Float32s) -> bool:
     return bool(np.abs(first - second).max() <= _SAME)
 
 
-def chunks(space: SpaceRecord, planned: Iterable[PlannedLabel]) -> Iterator[list[PlannedLabel]]:
-    """Whole labels in transactions of at most :data:`CHUNK_LABELS` labels and about
-    :data:`CHUNK_BYTES` of vectors."""
-    return chunked(planned, lambda label: label.size(space), CHUNK_BYTES, CHUNK_LABELS)
+def chunks(
+    space: SpaceRecord, planned: Iterable[PlannedLabel], most: int
+) -> Iterator[list[PlannedLabel]]:
+    """Whole labels in transactions of at most `most` labels and about :data:`CHUNK_BYTES` of
+    vectors."""
+    return chunked(planned, lambda label: label.size(space), CHUNK_BYTES, most)
 
 
 def chunked(

@@ -3,7 +3,7 @@ commits whole labels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
@@ -76,9 +76,10 @@ def register(
     bring_back: bool = False,
     image_range: tuple[float, float] | None = None,
     accept_truncated: bool = False,
+    pictures: Mapping[bytes, tuple[str | None, bytes | None]] | None = None,
 ) -> RegisterResult:
     """See :meth:`TrustService.register`; with `must_exist`, unknown labels are NotFound instead of
-    new."""
+    new. `pictures`: see :class:`RegisterOptions`."""
     inputs = labels_of_call(home, inputs)
     with home.catalog.read() as connection:
         space = spaces.find(connection, space_name)
@@ -88,15 +89,17 @@ def register(
         if must_exist and len(existing) < len(planned):
             missing = unknown(connection, space.id, planned)
             raise NotFound(not_found_text(missing, space.name, "register it first"))
-    options = RegisterOptions(on_commit, progress, must_exist, keep_originals, bring_back, limits)
+    options = RegisterOptions(
+        on_commit, progress, must_exist, keep_originals, bring_back, limits, pictures or {}
+    )
     for label in planned.values():
         _check_against(space, label, existing.get(label.name), must_exist)
         if label.name not in existing:
             check_prototype(space, label)
     drift = departed(home, space, planned)
     tally = _Tally(space.revision)
-    for chunk in chunks(space, planned.values()):
-        while not _commit_chunk(home, space, chunk, tally, options):
+    for chunk in chunks(space, planned.values(), home.thresholds.transaction_labels):
+        while not _commit_chunk(home, space, chunk, existing, tally, options):
             continue  # a label that it relied on was removed meanwhile: encode again
     return RegisterResult(
         added_labels=tally.added_labels,
@@ -148,12 +151,13 @@ def _commit_chunk(
     home: Home,
     space: SpaceRecord,
     chunk: Sequence[PlannedLabel],
+    earlier: Collection[str],
     tally: _Tally,
     options: RegisterOptions,
 ) -> bool:
     """Encode a chunk, commit it and report it; False, and nothing done, where a label that it
-    relied on was removed meanwhile."""
-    encoded = encode_chunk(home, space, chunk, options)
+    relied on was removed meanwhile. `earlier`: the labels that existed when the call began."""
+    encoded = encode_chunk(home, space, chunk, earlier, options)
     with unbroken():  # what is committed is reported, also when the process was asked to end
         with home.catalog.write("register") as connection:
             existing = _existing(connection, space, chunk, encoded)

@@ -12,6 +12,7 @@ from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.space_encoders import encoder_of
 from trustvlm.service.registration.spaces import space_row
 from trustvlm.types import SpaceRow
+from trustvlm.types.messages.commands import suggested
 
 __all__ = ["repoint"]
 
@@ -37,8 +38,9 @@ def repoint(home: Home, space_name: str, classifier: str | None, verifier: str |
         job = reembed_runs.find(connection, space.id)
         if job is not None and job.state == "staged":
             raise Conflict(
-                f"space {space_name!r} is being re-embedded: finish that ('trustvlm space "
-                f"reembed {space_name} --finish') or abort it ('--abort') first"
+                f"space {space_name!r} is being re-embedded: finish that "
+                f"({suggested('space reembed', space_name, options='--finish')}) or abort it "
+                f"('--abort') first"
             )
         spaces.set_encoders(connection, space.id, specs)
     return space_row(home, space_name)

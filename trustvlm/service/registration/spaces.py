@@ -73,10 +73,13 @@ def pinned(
             see open_encoder.
     """
     values: dict[str, Any] = {"templates": check_templates(templates)}
-    if not encodes_texts(classifier) and parse_spec(classifier).kind != "precomputed":
+    takes_texts = encodes_texts(classifier)
+    if takes_texts:  # of transformers, also image encoders are taken, by their files
+        takes_texts = home.encoders.open(classifier).logit_scale is not None
+    if not takes_texts and parse_spec(classifier).kind != "precomputed":
         raise InvalidInput(
-            f"classifier: expected an open_clip or precomputed encoder (it needs a text side), "
-            f"got {classifier!r}"
+            f"classifier: expected an open_clip, transformers or precomputed encoder (it needs a "
+            f"text side), got {classifier!r}"
         )
     values |= _pinned(home, classifier, "classifier")
     return values | (

@@ -26,6 +26,7 @@ from trustvlm.service.registration.encode_chunk import stored_images
 from trustvlm.service.registration.plan import PlannedLabel, plan
 from trustvlm.service.registration.register import labels_of_call, register
 from trustvlm.types import LabelInput
+from trustvlm.types.messages.commands import suggested
 from trustvlm.types.registration import KeptLabel, KnownImage, RegisterResult, UnreadImage
 
 __all__ = ["Contents", "Surplus", "preview", "register_with", "surplus", "sync_contents"]
@@ -150,8 +151,8 @@ def surplus(connection: Connection, space: SpaceRecord, call: Contents) -> Surpl
     if not call.images or (stored and not any(row.content_hash in names for row in stored)):
         raise InvalidInput(
             f"sync: none of the {len(stored):,} support images of space {space.name!r} is in the "
-            f"call, so that all of them would be removed; check the folder, or run 'trustvlm space "
-            f"remove' to remove everything"
+            f"call, so that all of them would be removed; check the folder, or run "
+            f"{suggested('space remove', space.name)} to remove everything"
         )
     rows_of: dict[int, list[LabelledContent]] = defaultdict(list)
     for row in stored:

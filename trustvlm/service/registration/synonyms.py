@@ -14,7 +14,7 @@ from trustvlm.service.home.home import Home
 from trustvlm.service.memory.label_subset import slots_of_names
 from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.service.registration.prototypes import follow_supports
-from trustvlm.softmax.kernels import EXACT, block_logits
+from trustvlm.softmax.products import block_logits
 from trustvlm.softmax.streamed import ROUNDED_SLACK
 from trustvlm.types import RegisterResult
 from trustvlm.types.arrays import Int64s, texts
@@ -84,9 +84,10 @@ def reported(home: Home, space_name: str, result: RegisterResult) -> RegisterRes
         return result
     try:
         with home.catalog.read() as connection:
-            if labels.more_than(connection, spaces.find(connection, space_name).id, REPORT_LABELS):
+            if labels.more_than(connection, spaces.find_id(connection, space_name), REPORT_LABELS):
                 return replace(result, near_synonyms=None)
-        with home.snapshot(space_name) as (_, view):
+        with home.snapshot(space_name) as reading:
+            view = reading.view
             added = np.array([label for label in result.label_ids if label >= 0], dtype=np.int64)
             slots = view.text.slots(np.unique(added))
             pairs = _pairs(view, slots[slots >= 0])
@@ -101,10 +102,11 @@ def near_synonyms(
 ) -> list[tuple[str, str, float]]:
     """See :meth:`TrustService.near_synonyms`."""
     names = None if names is None else texts(names, "labels")
-    with home.snapshot(space_name) as (connection, view):
+    with home.snapshot(space_name) as reading:
+        view = reading.view
         if names is None:
             return _pairs(view, np.flatnonzero(view.text.alive))
-        return _pairs(view, slots_of_names(connection, view, names))
+        return _pairs(view, slots_of_names(reading.connection, view, names))
 
 
 def _pairs(view: SpaceView, slots: Int64s) -> list[tuple[str, str, float]]:
@@ -115,7 +117,7 @@ def _pairs(view: SpaceView, slots: Int64s) -> list[tuple[str, str, float]]:
     for begin in range(0, len(slots), _ROWS):
         block = slots[begin : begin + _ROWS]
         rows = text.take(block)
-        for start, similarity in block_logits(text.segments, rows, 1.0, EXACT, _BLOCK):
+        for start, similarity in block_logits(text.segments, rows, _BLOCK):
             alive = text.alive[start : start + similarity.shape[1]]
             pairs = np.argwhere((similarity >= SYNONYM_COSINE - ROUNDED_SLACK) & alive)
             one, other = block[pairs[:, 0]], start + pairs[:, 1]

@@ -39,6 +39,8 @@ def departed(
     stored ones."""
     sentences = []
     for side, (what, spec) in _SIDES.items():
+        if _count(planned.values(), side) < LEAST_VECTORS:
+            continue
         batch = _batch(space, planned.values(), side)
         if len(batch) < LEAST_VECTORS or (baseline := _baseline(home, space, side)) is None:
             continue
@@ -49,6 +51,11 @@ def departed(
                 f"{'; '.join(words)}"
             )
     return tuple(sentences)
+
+
+def _count(planned: Iterable[PlannedLabel], side: str) -> int:
+    """At most how many new vectors of one side there are."""
+    return sum(1 if side == "text" else len(label.hashes) for label in planned)
 
 
 def _batch(space: SpaceRecord, planned: Iterable[PlannedLabel], side: str) -> Float64s:

@@ -10,8 +10,11 @@ import numpy.typing as npt
 from trustvlm.catalog.rows import label_pages, labels, supports
 from trustvlm.catalog.rows import spaces as space_rows
 from trustvlm.catalog.rows.likeness import unknown
+from trustvlm.reading.given import given_labels
+from trustvlm.reading.hold_out import HoldOut
 from trustvlm.service.home.home import Home
 from trustvlm.service.home.open_home import OpenHome
+from trustvlm.service.home.originals import require_place
 from trustvlm.service.registration import edit_labels, spaces, synonyms
 from trustvlm.service.registration.register import register
 from trustvlm.service.registration.sync import register_with
@@ -19,7 +22,8 @@ from trustvlm.types import LabelInput, LabelRow, RegisterResult, SpaceRow, Suppo
 from trustvlm.types.bounds import flags, identifier
 
 if TYPE_CHECKING:
-    from trustvlm.types.inputs import ImageSource
+    from trustvlm.reading.sets.rows import LabelledImages
+    from trustvlm.types.inputs import Images, ImagesByLabel, ImageSource
 
 __all__ = ["RegistrationVerbs"]
 
@@ -44,15 +48,16 @@ class RegistrationVerbs(OpenHome):
 
         Args:
             name: unique among the live spaces.
-            classifier: encoder spec of the vision-language model, e.g. "open_clip:ViT-B-16/openai"
-                or "precomputed:512".
+            classifier: encoder spec of the vision-language model, e.g. "open_clip:ViT-B-16/openai",
+                "transformers:google/siglip-base-patch16-224" or "precomputed:512"; a name that can
+                mean one only, such as "ViT-B/32", stands for it.
             verifier: encoder spec of the image encoder, or "same" (the default): the image tower of
                 the classifier.
             templates: prompts with {} for the name; by default "a photo of a {}.".
             logit_scale: s of the softmax; by default that of the model, 100 for precomputed
                 embeddings.
-            preset: "paper" for the reference set-up of TrustVLM; the other arguments replace parts
-                of it.
+            preset: "small", "paper" (the reference set-up of TrustVLM) or "large"; the other
+                arguments replace parts of it.
             recipe: index recipe, one of :func:`trustvlm.index.list_recipes`.
 
         Raises:
@@ -82,7 +87,7 @@ class RegistrationVerbs(OpenHome):
     def register(
         self,
         space: str,
-        inputs: Iterable[LabelInput],
+        inputs: Iterable[LabelInput] | Images | ImagesByLabel | LabelledImages,
         *,
         on_commit: Callable[[list[str]], None] | None = None,
         progress: Callable[[int], None] | None = None,
@@ -92,6 +97,8 @@ class RegistrationVerbs(OpenHome):
         dry_run: bool = False,
         image_range: tuple[float, float] | None = None,
         accept_truncated: bool = False,
+        hold_out: float | None = None,
+        seed: int = 0,
     ) -> RegisterResult:
         """Register labels and their support images.
 
@@ -103,7 +110,11 @@ class RegistrationVerbs(OpenHome):
         with nearly the same meaning are reported in `near_synonyms`.
 
         Args:
-            inputs: new labels, or existing labels with more support images.
+            inputs: new labels, or existing labels with more support images: a list of
+                :class:`LabelInput`, or a mapping of names to images (as :meth:`score` takes them),
+                to verifier embeddings, or to None for a name alone; or images with labels: a folder
+                with a sub-folder for each label, a .csv, .tsv, .parquet or .tar file, a table or a
+                data set (:func:`trustvlm.read_images`).
             progress: called with a number of images after these were encoded.
             keep_originals: keep the image files in the home, also those of existing support images,
                 so that :meth:`reembed_space` can embed them again.
@@ -115,6 +126,9 @@ class RegistrationVerbs(OpenHome):
                 and labels with an unreadable image (`kept`) stay.
             dry_run: change nothing; the result lists the changes. Images are not decoded.
             image_range, accept_truncated: how the images are read, see :class:`Queries`.
+            hold_out: leave out about this share of the images of each label, chosen by their
+                content and `seed`; :meth:`evaluate` and :meth:`calibrate` then measure on them. A
+                label with one image keeps it.
 
         Raises:
             NotFound: no such space. Conflict: a label exists with another text vector or prompt.
@@ -123,10 +137,13 @@ class RegistrationVerbs(OpenHome):
         """
         flags(keep_originals=keep_originals, bring_back=bring_back, sync=sync, dry_run=dry_run)
         home = self._writable()
+        require_place(home, keep_originals)
+        given = given_labels(inputs, home.calls.images)
+        split = HoldOut.of(hold_out, seed)
         result = register_with(
             home,
             space,
-            inputs,
+            given if split is None else split.support(given),
             bring_back=bring_back,
             sync=sync,
             dry_run=dry_run,
@@ -152,6 +169,8 @@ class RegistrationVerbs(OpenHome):
     ) -> RegisterResult:
         """Add support images to an existing label, see :meth:`register`. Raises NotFound."""
         flags(keep_originals=keep_originals)
+        home = self._writable()
+        require_place(home, keep_originals)
         addition = LabelInput(
             label,
             images=images,
@@ -159,7 +178,7 @@ class RegistrationVerbs(OpenHome):
             classifier_image_vectors=classifier_image_vectors,
         )
         return register(
-            self._writable(),
+            home,
             space,
             [addition],
             must_exist=True,

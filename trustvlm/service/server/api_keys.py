@@ -15,10 +15,10 @@ from sqlalchemy import Connection
 from trustvlm.catalog.rows import spaces
 from trustvlm.catalog.server import keys
 from trustvlm.catalog.server.keys import KeyRecord
-from trustvlm.errors import Busy, Conflict, InvalidInput, NotFound, ReadOnly
+from trustvlm.errors import Busy, Conflict, NotFound, ReadOnly
 from trustvlm.service.home.home import Home
 from trustvlm.types import KeyRow
-from trustvlm.types.bounds import duration, number
+from trustvlm.types.bounds import choice, duration, number
 
 __all__ = ["SCOPES", "create_key", "list_keys", "revoke_key", "rotate_key", "use_key"]
 
@@ -38,8 +38,7 @@ def create_key(
     days: float | None,
 ) -> tuple[KeyRow, str]:
     """See :meth:`ServerHome.create_key`."""
-    if scope not in SCOPES:
-        raise InvalidInput(f"scope: expected one of {', '.join(SCOPES)}; got {scope!r}")
+    choice("scope", scope, SCOPES)
     rate = None if rate is None else number("rate", rate)
     now = datetime.now(UTC)
     expires_at = None if days is None else now + timedelta(days=number("days", days))

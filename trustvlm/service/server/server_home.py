@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 from trustvlm.catalog.rows import label_pages, spaces, supports
 from trustvlm.catalog.rows.likeness import not_found_text, unknown
+from trustvlm.catalog.rows.review import states
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.server import idempotency, jobs
 from trustvlm.catalog.server.idempotency import CallRecord
 from trustvlm.catalog.server.jobs import JobRecord
 from trustvlm.catalog.server.keys import KeyRecord
+from trustvlm.catalog.upkeep.trash import removed_rows
 from trustvlm.errors import NotFound
 from trustvlm.service.home.open_home import OpenHome
+from trustvlm.service.home.purge import purge_space
 from trustvlm.service.inputs.space_encoders import encoder_of, encodes_images
+from trustvlm.service.query.collect import can_collect, collect
 from trustvlm.service.query.evidence import evidence_of
+from trustvlm.service.query.observed import (
+    get_observation,
+    pictured_observations,
+    score_observation,
+)
 from trustvlm.service.registration.sync import Contents, preview, sync_contents
 from trustvlm.service.server import api_keys
+from trustvlm.service.server.label_records import LabelRecords
 from trustvlm.service.server.repeated_calls import KEPT, begin_call, sweep
 from trustvlm.service.server.states import SpaceState, space_states
-from trustvlm.service.server.workers import Worker
-from trustvlm.types import Evidence, KeyRow, LabelRow, Queries, RegisterResult
+from trustvlm.service.server.workers import Worker, worker_of
+from trustvlm.types import Evidence, KeyRow, LabelRow, Queries, RegisterResult, Verdicts
+from trustvlm.types.answers import LabelDetails, RemovedList
+from trustvlm.types.rows import ObservationRow
 
 __all__ = ["ServerHome"]
 
@@ -33,6 +45,7 @@ class ServerHome(OpenHome):
 
     def __init__(self, service: OpenHome) -> None:
         super().__init__(service._home)
+        self.label_records = LabelRecords(self._ready)
 
     # Keys
 
@@ -73,6 +86,11 @@ class ServerHome(OpenHome):
         """The record of this key, if it opens anything now."""
         return api_keys.use_key(self._ready(), key)
 
+    def version(self) -> Hashable:
+        """Equal for two calls only if nothing was committed to the home between them; None: that
+        cannot be told."""
+        return self._ready().catalog.version()
+
     # Spaces, labels and support images
 
     def get_label_space(self, space: str) -> SpaceRecord:
@@ -104,14 +122,22 @@ class ServerHome(OpenHome):
             if encodes_images(spec):
                 encoder_of(home, record, side)
 
-    def get_label(self, space: str, label: str) -> LabelRow:
-        """One label as it is listed. Raises NotFound."""
+    def has_classifier_supports(self, space: str) -> bool:
+        """Whether support images of a space can be compared with texts and classifier embeddings.
+        Raises NotFound."""
+        with self._ready().catalog.read() as connection:
+            record = spaces.find(connection, space)
+            return label_pages.has_classifier_supports(connection, record.id)
+
+    def get_label(self, space: str, label: str) -> LabelDetails:
+        """One label, with its further names. Raises NotFound."""
         with self._ready().catalog.read() as connection:
             record = spaces.find(connection, space)
             row = label_pages.find_row(connection, record.id, label)
             if row is None:
                 raise NotFound(not_found_text(unknown(connection, record.id, [label]), record.name))
-        return row
+            aliases = label_pages.aliases_of(connection, row.id)
+        return LabelDetails(**vars(row), aliases=tuple(aliases))
 
     def label_page(
         self,
@@ -144,6 +170,35 @@ class ServerHome(OpenHome):
             ids = [row.id for row in rows] if thumbnails else []
             first = label_pages.first_supports(connection, ids, thumbnails)
         return [(row, first.get(row.id, [])) for row in rows]
+
+    def label_page_by_images(
+        self, space: str, *, after: tuple[int, int] | None, limit: int, thumbnails: int = 0
+    ) -> list[tuple[LabelRow, list[int]]]:
+        """Up to `limit` labels that come after (number of support images, id), those with the most
+        support images first; as :meth:`label_page` gives them. Raises NotFound."""
+        with self._ready().catalog.read() as connection:
+            space_id = spaces.find(connection, space).id
+            rows = label_pages.label_page_by_images(connection, space_id, after, limit)
+            ids = [row.id for row in rows] if thumbnails else []
+            first = label_pages.first_supports(connection, ids, thumbnails)
+        return [(row, first.get(row.id, [])) for row in rows]
+
+    def removed_rows(self, space: str, *, limit: int = 1_000) -> RemovedList:
+        """The newest removed labels and support images of a space that can be restored. Raises
+        NotFound."""
+        home = self._ready()
+        with home.catalog.read() as connection:
+            space_id = spaces.find(connection, space).id
+            removed, more = removed_rows(connection, space_id, home.undo_window, limit)
+        return RemovedList(tuple(removed), more, home.undo_window.total_seconds())
+
+    def empty_trash(self, space: str) -> int:
+        """Delete for good the removed labels and support images of a space; how many. Raises
+        NotFound."""
+        home = self._writable()
+        with home.catalog.read() as connection:
+            space_id = spaces.find(connection, space).id
+        return purge_space(home, space_id)
 
     def label_page_by_id(self, space: str, *, after: int, limit: int) -> list[LabelRow]:
         """Up to `limit` labels with ids above `after`, in the order of
@@ -185,6 +240,15 @@ class ServerHome(OpenHome):
             raise NotFound(f"no thumbnail of support image {support_id} in space {space!r}: {why}")
         return picture
 
+    def first_supports(self, label_ids: Sequence[int], most: int) -> dict[int, list[int]]:
+        """label id → ids of its first support images, at most `most`; those without a picture are
+        left out."""
+        with self._ready().catalog.read() as connection:
+            first = label_pages.first_supports(connection, label_ids, most)
+            ids = [number for some in first.values() for number in some]
+            pictured = label_pages.pictured_supports(connection, ids)
+        return {label: [one for one in some if one in pictured] for label, some in first.items()}
+
     def support_space(self, support_id: int) -> str:
         """The name of the space that a support image belongs to. Raises NotFound."""
         with self._ready().catalog.read() as connection:
@@ -192,6 +256,20 @@ class ServerHome(OpenHome):
         if space is None:
             raise NotFound(f"no support image {support_id}")
         return space
+
+    def get_observation(self, space: str, observation_id: int) -> ObservationRow:
+        """A stored image of known label. Raises NotFound."""
+        return get_observation(self._ready(), space, observation_id)
+
+    def pictured_observations(self, space: str, limit: int) -> list[ObservationRow]:
+        """Up to `limit` stored images of known label that have a thumbnail. Raises NotFound."""
+        return pictured_observations(self._ready(), space, limit)
+
+    def score_observation(
+        self, space: str, observation_id: int, *, rule: str | None, top_k: int
+    ) -> Verdicts:
+        """The verdict that a stored image gets now: one row. Raises NotFound, InvalidInput."""
+        return score_observation(self._ready(), space, observation_id, rule, top_k)
 
     def evidence_of(
         self,
@@ -215,6 +293,30 @@ class ServerHome(OpenHome):
             was replaced.
         """
         return evidence_of(self._ready(), space, queries, label_ids, rival_ids, state, revision, k)
+
+    # The review queue
+
+    def collects(self, space: str, queries: Queries) -> bool:
+        """Whether a space collects scored images for review, and queries of this kind have the
+        embeddings for it; cheap after a call that scored some. Raises NotFound."""
+
+        home = self._ready()
+        return not home.catalog.read_only and home.answer(
+            space,
+            lambda reading: (
+                can_collect(reading.view.space, queries)
+                and reading.once(
+                    "collects", lambda: states.collects(reading.connection, reading.view.space.id)
+                )
+            ),
+        )
+
+    def collect(self, space: str, queries: Queries, verdicts: Sequence[Mapping[str, Any]]) -> None:
+        """Put images that were scored into the review queue, by their embeddings and the rows of
+        their verdicts. Raises NotFound, Conflict, InvalidInput: an embedding of each is missing."""
+        home = self._writable()
+        decisions = [row["decision"] for row in verdicts]
+        collect(home, home.space(space), queries, decisions, verdicts.__getitem__)
 
     # Calls with an idempotency key
 
@@ -285,7 +387,7 @@ class ServerHome(OpenHome):
 
     def worker(self) -> Worker:
         """Register this process as one that serves the home."""
-        return Worker(self._writable().folder)
+        return worker_of(self._writable())
 
     def sweep(self, worker: Worker) -> None:
         """End the jobs of processes that died, and delete old answers and old jobs."""

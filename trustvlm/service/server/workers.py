@@ -1,5 +1,5 @@
-"""The processes that serve a home: each holds a lock on its own file in the home, and the lock ends
-with the process."""
+"""The processes that serve a catalog: each holds a lock, and the lock ends with the process. Those
+of a catalog in a file lock files of their own in the home, those of one on a server lock there."""
 
 from __future__ import annotations
 
@@ -8,14 +8,67 @@ import os
 import uuid
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
-__all__ = ["Worker"]
+from trustvlm.catalog.store.location import ServerLocation
+from trustvlm.service.home.home import Home
+
+__all__ = ["Worker", "worker_of"]
 
 FOLDER = "workers"
 
 
-class Worker:
-    """This process among those that serve a home; the work of a dead one can be taken over."""
+class Worker(Protocol):
+    """This process among those that serve a catalog; the work of a dead one can be taken over.
+
+    Attributes:
+        id: under which its work is stored.
+    """
+
+    @property
+    def id(self) -> str: ...
+
+    def alive(self, worker: str) -> bool:
+        """Whether the process of this id still runs."""
+
+    def close(self) -> None:
+        """Give up the lock."""
+
+
+def worker_of(home: Home) -> Worker:
+    """Register this process as one that serves the catalog of a home."""
+    location = home.catalog.location
+    if isinstance(location, ServerLocation):
+        return _SessionWorker(location)
+    return _FileWorker(home.folder)
+
+
+class _SessionWorker:
+    """A process that holds a lock on the server."""
+
+    def __init__(self, location: ServerLocation) -> None:
+        from trustvlm.catalog.server.presence import Presence  # needs the server's driver
+
+        self._id = str(uuid.uuid4())
+        self._presence = Presence(location, self._id)
+
+    @property
+    def id(self) -> str:
+        """Under which work is stored from now on, while the lock is held."""
+        self._presence.hold()
+        return self._id
+
+    def alive(self, worker: str) -> bool:
+        """Whether the process of this id still runs."""
+        return worker == self._id or self._presence.is_held(worker)
+
+    def close(self) -> None:
+        """Give up the lock."""
+        self._presence.close()
+
+
+class _FileWorker:
+    """A process that holds a lock on a file in the home."""
 
     def __init__(self, home: Path) -> None:
         self.id = str(uuid.uuid4())

@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
 __all__ = ["digest_of", "export_space"]
 
-_LABELS_AT_A_TIME = 500
-
 Rows = Iterator[dict[str, Any]]
 """Values by the names of columns; vectors are packed."""
 
@@ -58,9 +56,10 @@ def export_space(
             made = work / "export"
             made.mkdir()
             manifest = _manifest_of(space)
-            at_once = group_rows(manifest)
+            at_once = group_rows(manifest, home.thresholds.export_group_bytes)
             labels = _label_rows(connection, space, at_once)
-            supports = _support_rows(connection, space, at_once, progress)
+            most = home.thresholds.transaction_labels
+            supports = _support_rows(connection, space, at_once, most, progress)
             files = {
                 LABELS: _write(made / LABELS, label_schema(manifest), labels, at_once),
                 SUPPORTS: _write(made / SUPPORTS, support_schema(manifest), supports, at_once),
@@ -91,9 +90,13 @@ def _label_rows(connection: Connection, space: SpaceRecord, at_once: int) -> Row
 
 
 def _support_rows(
-    connection: Connection, space: SpaceRecord, at_once: int, progress: Callable[[int], None] | None
+    connection: Connection,
+    space: SpaceRecord,
+    at_once: int,
+    labels_at_once: int,
+    progress: Callable[[int], None] | None,
 ) -> Rows:
-    for labels in export.label_rows(connection, space.id, _LABELS_AT_A_TIME):
+    for labels in export.label_rows(connection, space.id, labels_at_once):
         names = {label.id: label.name for label in labels}
         for supports in export.support_rows(connection, list(names), at_once):
             yield from (vars(one) | {"label": names[one.label_id]} for one in supports)

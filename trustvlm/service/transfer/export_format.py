@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     import pyarrow
 
 __all__ = [
-    "GROUP_BYTES",
     "LABELS",
     "MANIFEST",
     "SUPPORTS",
@@ -37,8 +36,6 @@ __all__ = [
 ]
 
 MANIFEST, LABELS, SUPPORTS = "manifest.json", "labels.parquet", "supports.parquet"
-GROUP_BYTES = 16 * 2**20
-"""Bytes of a row group, about; this much is held in memory at a time."""
 
 _THUMBNAIL_BYTES = 4_096  # a usual one; only for the size of row groups
 _STRICT = ConfigDict(strict=True, extra="forbid", val_json_bytes="base64")
@@ -125,9 +122,11 @@ def _check(manifest: SpaceManifest) -> None:
             raise InvalidInput(
                 f"{side}_golden: expected {dim} float32 values, got {len(golden)} bytes"
             )
-    if parse_spec(manifest.classifier).kind not in ("open_clip", "precomputed"):
+    classifier = parse_spec(manifest.classifier)
+    if not classifier.encodes_texts and classifier.kind != "precomputed":
         raise InvalidInput(
-            f"classifier: expected an open_clip or precomputed encoder, got {manifest.classifier!r}"
+            f"classifier: expected an open_clip, transformers or precomputed encoder, got "
+            f"{manifest.classifier!r}"
         )
     if manifest.verifier == "same" and any(
         getattr(manifest, f"classifier_{pin}") != getattr(manifest, f"verifier_{pin}")
@@ -172,7 +171,7 @@ def support_schema(manifest: SpaceManifest) -> pyarrow.Schema:
     return pa.schema(fields, metadata={"trustvlm": manifest.to_json()})
 
 
-def group_rows(manifest: SpaceManifest) -> int:
-    """Rows of either file that make a row group of about :data:`GROUP_BYTES`."""
+def group_rows(manifest: SpaceManifest, group_bytes: int) -> int:
+    """Rows of either file that make a row group of about `group_bytes`."""
     row_bytes = 4 * (manifest.classifier_dim + manifest.verifier_dim) + _THUMBNAIL_BYTES
-    return max(1, min(16_384, GROUP_BYTES // row_bytes))
+    return max(1, min(16_384, group_bytes // row_bytes))

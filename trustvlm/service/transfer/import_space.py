@@ -20,7 +20,7 @@ from trustvlm.catalog.upkeep import copy_catalog, purge
 from trustvlm.errors import InvalidInput
 from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.names import check_space_name
-from trustvlm.service.registration.plan import CHUNK_BYTES, CHUNK_LABELS, chunked
+from trustvlm.service.registration.plan import CHUNK_BYTES, chunked
 from trustvlm.service.registration.prototypes import prototype_of, renew_prototypes
 from trustvlm.service.transfer.export_format import LABELS, SUPPORTS, SpaceManifest
 from trustvlm.service.transfer.read_export import read_label_rows, read_manifest, read_support_rows
@@ -75,7 +75,8 @@ def import_space(
     try:
         pending = _Pending()
         with closing(_labels_with_images(folder, manifest)) as rows:
-            for chunk in chunked(rows, lambda row: row.size, CHUNK_BYTES, CHUNK_LABELS):
+            most = home.thresholds.transaction_labels
+            for chunk in chunked(rows, lambda row: row.size, CHUNK_BYTES, most):
                 with home.catalog.write("import.chunk") as connection:
                     _insert(connection, space, chunk, pending, folder)
                 if progress is not None:
@@ -183,9 +184,9 @@ def _set_aliases(home: Home, space: SpaceRecord, pending: _Pending, folder: Path
 def _check_prototypes(home: Home, space: SpaceRecord, pending: _Pending, folder: Path) -> None:
     """Raises InvalidInput: a prototype is not the one that its support images, with those of its
     aliases, give."""
-    waiting = sorted(pending.prototypes)
-    for start in range(0, len(waiting), CHUNK_LABELS):
-        names = waiting[start : start + CHUNK_LABELS]
+    waiting, step = sorted(pending.prototypes), home.thresholds.transaction_labels
+    for start in range(0, len(waiting), step):
+        names = waiting[start : start + step]
         with home.catalog.read() as connection:
             records = labels.find_many(connection, space.id, names)
             prototyped = [name for name in names if records[name].support_count]

@@ -41,7 +41,15 @@ class TransferVerbs(OpenHome):
             Damaged: the catalog is not sound.
         """
         home = self._ready()
-        return back_up(home.folder, home.catalog.path, Path(path), force=force, progress=progress)
+        pages = home.thresholds.backup_pages
+        return back_up(
+            home.folder,
+            home.catalog.location,
+            Path(path),
+            force=force,
+            progress=progress,
+            pages=pages,
+        )
 
     def export_space(
         self,

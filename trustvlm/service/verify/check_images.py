@@ -1,4 +1,4 @@
-"""Checks of support images, their thumbnails, and observations."""
+"""Checks of support images, their thumbnails, observations, and items of the review queue."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from trustvlm.service.verify.space_facts import (
     revision_problem,
     vector_problems,
 )
+from trustvlm.types.review import STATES
 
-__all__ = ["check_observations", "check_supports", "check_thumbnails"]
+__all__ = ["check_observations", "check_reviews", "check_supports", "check_thumbnails"]
 
 Row = dict[str, Any]
 
@@ -60,16 +61,44 @@ def check_thumbnails(
     connection: Connection, facts: SpaceFacts, rows: Sequence[Row]
 ) -> Iterator[Problem]:
     """Which thumbnails are no JPEG pictures."""
+    for row in rows:
+        if (problem := _picture_problem(row["jpeg"])) is not None:
+            yield row["support_id"], f"it {problem}", "quarantine"
+
+
+def _picture_problem(jpeg: bytes) -> str | None:
+    """What is wrong with a thumbnail."""
     from PIL import Image
 
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # what Pillow doubts was not written by trustvlm
+            with Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as picture:
+                picture.load()
+    except (OSError, SyntaxError, ValueError, Warning, Image.DecompressionBombError) as error:
+        return f"is no complete JPEG: {error}"
+    return None
+
+
+def check_reviews(
+    connection: Connection, facts: SpaceFacts, rows: Sequence[Row]
+) -> Iterator[Problem]:
+    """What is wrong with items of the review queue."""
     for row in rows:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")  # what Pillow doubts was not written by trustvlm
-                with Image.open(io.BytesIO(row["jpeg"]), formats=["JPEG"]) as picture:
-                    picture.load()
-        except (OSError, SyntaxError, ValueError, Warning, Image.DecompressionBombError) as error:
-            yield row["support_id"], f"it is no complete JPEG: {error}", "quarantine"
+        problem = _vectors_problem(
+            row,
+            ("classifier_embedding", facts.classifier_dim),
+            ("verifier_embedding", facts.verifier_dim),
+        )
+        if problem is None and row["state"] not in STATES:
+            problem = f"it is {row['state']!r:.20}, which no item is"
+        if problem is None and not 0 <= row["revision"] <= facts.revision:
+            problem = f"it was judged at revision {row['revision']} of a space at {facts.revision}"
+        picture = row["thumbnail"]
+        if problem is None and picture is not None and (wrong := _picture_problem(picture)):
+            problem = f"its picture {wrong}"
+        if problem is not None:
+            yield row["id"], problem, "quarantine"
 
 
 def check_observations(
@@ -94,6 +123,8 @@ def _observation_problem(facts: SpaceFacts, row: Row, supports: set[int]) -> str
     )
     if not emptied and (problem := _vectors_problem(row, *sides)) is not None:
         return problem
+    if row["thumbnail"] is not None and (wrong := _picture_problem(row["thumbnail"])) is not None:
+        return f"its thumbnail {wrong}"
     origin, sampling = row["origin"], row["sampling"]
     if origin not in ("calibration", "feedback") or sampling not in ("random", "chosen"):
         return f"it is {origin!r:.20} drawn {sampling!r:.20}, which no observation is"

@@ -22,7 +22,7 @@ from trustvlm.index.string_table import NameTable
 from trustvlm.service.memory.snapshots import SIDES
 from trustvlm.service.memory.support_index import KINDS
 from trustvlm.service.verify.space_facts import SpaceFacts
-from trustvlm.softmax.quantize import to_bfloat16, to_int8
+from trustvlm.softmax.quantize import to_bfloat16
 from trustvlm.types.arrays import Float32s, Int64s
 from trustvlm.types.verification import Damage
 
@@ -179,13 +179,12 @@ class _Check:
             return
         if not bool((ids[1:] > ids[:-1]).all()):
             self.problems.append(f"{side}: its ids are not in order")
-        places = self._coarse_places(side, len(ids))
 
         def blocks() -> Iterator[tuple[Int64s, Float32s]]:
             for start in range(0, len(ids), _BLOCK):
                 part = slice(start, min(start + _BLOCK, len(ids)))
                 rows = exact.block(part.start, part.stop)
-                self._check_copies(side, places, part, rows)
+                self._check_copies(side, part, rows)
                 yield ids[part], rows
 
         def problem(label: StoredRow, place: int, row: Float32s) -> str | None:
@@ -236,32 +235,13 @@ class _Check:
                 f"since revision {self._revision}"
             )
 
-    def _coarse_places(self, side: str, count: int) -> Int64s | None:
-        """Where the 8-bit copy of each row is; None where there are no copies, or they are not in
-        an order of all rows."""
-        order = self._arrays.get(f"{side}.order")
-        if order is None:
-            return None
-        if order.shape != (count,) or not np.array_equal(np.sort(order), np.arange(count)):
-            self.problems.append(f"{side}: its 8-bit rows are not in an order of its rows")
-            return None
-        return np.argsort(order)
-
-    def _check_copies(self, side: str, places: Int64s | None, part: slice, rows: Float32s) -> None:
-        """Check that the 16-bit and 8-bit copies are those of the float32 rows."""
-        if places is None:
+    def _check_copies(self, side: str, part: slice, rows: Float32s) -> None:
+        """Check that the 16-bit copies are those of the float32 rows."""
+        short = self._arrays.get(f"{side}.short")
+        if short is None:
             return
-        centre, rotation, short, coarse, steps = (
-            self._arrays[f"{side}.{name}"]
-            for name in ("centre", "rotation", "short", "coarse", "steps")
-        )
-        if not np.array_equal(short[part], to_bfloat16(rows - centre)):
+        if not np.array_equal(short[part], to_bfloat16(rows - self._arrays[f"{side}.centre"])):
             self.problems.append(f"{side}: 16-bit rows from {part.start} are not its float32 rows")
-        expected, expected_steps = to_int8(rows, centre, rotation)
-        # A product of other blocks may round a value to the next step.
-        apart = np.abs(coarse[places[part]].astype(np.int16) - expected).max(initial=0) > 1
-        if apart or not np.allclose(steps[places[part]], expected_steps, rtol=1e-4):
-            self.problems.append(f"{side}: 8-bit rows from {part.start} are not its float32 rows")
 
     def _check_index(self) -> None:
         """Check that the index over prototypes holds what the rows do."""

@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from sqlalchemy import Connection
 
 from trustvlm.catalog import Catalog
-from trustvlm.catalog.store import schema, sqlite
+from trustvlm.catalog.store import schema
+from trustvlm.catalog.store.backends.database import database_of
 from trustvlm.catalog.store.names import normal
 from trustvlm.catalog.upkeep import stored_rows
 from trustvlm.catalog.upkeep.stored_rows import StoredRow, Unreadable
@@ -21,6 +21,7 @@ from trustvlm.service.home.home import Home
 from trustvlm.service.verify.check_derived import check_calibrations, check_changes, check_fits
 from trustvlm.service.verify.check_images import (
     check_observations,
+    check_reviews,
     check_supports,
     check_thumbnails,
 )
@@ -40,6 +41,7 @@ CHECKS: Mapping[str, Check] = {
     "support": check_supports,
     "thumbnail": check_thumbnails,
     "observation": check_observations,
+    "review": check_reviews,
     "calibration": check_calibrations,
     "change": check_changes,
     "fit": check_fits,
@@ -58,12 +60,12 @@ class Look:
     """The result of one look.
 
     Attributes:
-        catalog: its file. spaces: names by id, of the spaces looked at.
+        catalog: what is looked at. spaces: names by id, of the spaces looked at.
         damage, more: what is wrong, and how much more is. notes: see :class:`VerifyReport`.
         checked: how many rows of each kind.
     """
 
-    catalog: Path
+    catalog: Catalog
     spaces: dict[int, str] = field(default_factory=dict)
     damage: list[Damage] = field(default_factory=list)
     more: int = 0
@@ -85,7 +87,7 @@ class Look:
     def noting(self, space: str | None, space_id: int | None, kind: str) -> Iterator[None]:
         """What cannot be read within the block is damage of this kind, and no reason to stop."""
         try:
-            with sqlite.translated(self.catalog):
+            with self.catalog.translated():
                 yield
         except Damaged as error:
             what = f"the {kind} rows" if space else "the catalog"
@@ -98,7 +100,7 @@ def look(home: Home, space_name: str | None, progress: Progress | None = None) -
     Raises:
         NotFound: no such space.
     """
-    result, done = Look(home.catalog.path), 0
+    result, done = Look(home.catalog), 0
     files, notes = open_snapshots(home.caches.folder)
     result.notes += notes if space_name is None else []
     epoch, ids = _look_at_catalog(home.catalog, result)
@@ -132,17 +134,22 @@ def _look_at_catalog(catalog: Catalog, result: Look) -> tuple[str, list[int]]:
     epoch, ids = "", list[int]()
     with result.noting(None, None, "catalog"), catalog.read() as connection:
         with result.noting(None, None, "catalog"):
-            for message in sqlite.problems(connection):
-                index = any(text in message for text in _INDEX_TROUBLE)
+            database, name = database_of(connection), catalog.location.name
+            for message in database.upkeep.problems(connection):
+                index = message.startswith("index ") or any(
+                    text in message for text in _INDEX_TROUBLE
+                )
                 remedy = "index" if index else "backup"
-                result.add_to_catalog(catalog.path.name, f"SQLite: {message}", remedy)
+                result.add_to_catalog(name, f"{database.name}: {message}", remedy)
         with result.noting(None, None, "catalog"):
             for difference in schema.drift(connection):
                 remedy = "index" if difference.startswith("add index") else "backup"
                 problem = f"to be as this program's: {difference}"
                 result.add_to_catalog("the schema", problem, remedy)
         with result.noting(None, None, "catalog"):
-            for table, row_id, parent in sqlite.broken_references(connection):
+            for table, row_id, parent in database_of(connection).upkeep.broken_references(
+                connection
+            ):
                 kind = stored_rows.kind_of_table(table)
                 what, remedy = (
                     f"row {row_id} of table {table!r}",
@@ -153,9 +160,9 @@ def _look_at_catalog(catalog: Catalog, result: Look) -> tuple[str, list[int]]:
         with result.noting(None, None, "catalog"):
             ids = stored_rows.space_ids(connection)
         try:
-            with sqlite.translated(catalog.path):
+            with catalog.translated():
                 epoch = catalog.epoch(connection)
-            uuid.UUID(epoch)
+            uuid.UUID(epoch.partition("/")[0])
         except (Damaged, ValueError) as error:
             result.add_to_catalog("the epoch", f"expected a UUID: {error}", "epoch")
     return epoch, ids

@@ -16,7 +16,8 @@ from typing import Any
 from sqlalchemy import Connection
 
 from trustvlm.catalog.rows import labels, spaces
-from trustvlm.catalog.store import schema, sqlite
+from trustvlm.catalog.store import schema
+from trustvlm.catalog.store.backends.database import database_of
 from trustvlm.catalog.upkeep import copy_catalog, quarantine, stored_rows
 from trustvlm.catalog.upkeep.stored_rows import StoredRow
 from trustvlm.errors import Damaged, TrustVLMError
@@ -199,10 +200,10 @@ def _quarantine_orphan(home: Home, damage: Damage) -> bool:
 def _rebuild_indexes(home: Home) -> bool:
     """Build every index again from its table, a transaction each."""
     with home.catalog.read() as connection:
-        names = sqlite.indexes(connection)
+        names = database_of(connection).upkeep.indexes(connection)
     for name in names:
         with home.catalog.write("repair.whole") as connection:
-            sqlite.rebuild_index(connection, name)
+            database_of(connection).upkeep.rebuild_index(connection, name)
     return _renew_epoch(home)
 
 

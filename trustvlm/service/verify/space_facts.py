@@ -28,6 +28,7 @@ _UNIT = 1e-5
 _WHAT = {
     "support": "support image {}",
     "thumbnail": "thumbnail of support image {}",
+    "review": "review item {}",
     "fit": "the fit of the support images",
     "change": "entry {} of the change log",
 }

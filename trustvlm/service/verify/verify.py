@@ -48,7 +48,7 @@ def verify(
     )
 
 
-def unopened(folder: Path, catalog: Path, problem: str) -> VerifyReport:
-    """The report on a home whose catalog cannot be opened."""
-    damage = Damage(None, None, "catalog", None, catalog.name, problem, "backup")
+def unopened(folder: Path, catalog: str, problem: str) -> VerifyReport:
+    """The report on a home whose catalog, shown as `catalog`, cannot be opened."""
+    damage = Damage(None, None, "catalog", None, catalog, problem, "backup")
     return VerifyReport(home=str(folder), spaces=(), damage=(damage,))

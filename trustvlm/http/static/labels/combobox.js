@@ -18,7 +18,8 @@ export function labelCombobox(space, { title, suggested = [], without = null, ch
     on: {
       input: () => { asking.abort(); later(); },
       focus: () => { if (options.hidden) look(); },
-      blur: () => setTimeout(close, 150), // a click on an option comes first
+      // A click on an option comes first. The window can lose the focus while the field keeps it: the list stays then.
+      blur: () => setTimeout(() => { if (document.activeElement !== input) close(); }, 150),
       keydown: (event) => keys[event.key]?.(event),
     },
   });

@@ -1,19 +1,29 @@
 // The list of labels: searched and paged by the service, however many there are.
 
-import { get, path, pictureAddress } from "../api.js";
+import { get, path } from "../api.js";
 import { freshId, h, put, settled } from "../dom.js";
 import { takesImages } from "../encoders.js";
+import { bulkPanel } from "./bulk.js";
 import { addPanel } from "./labeladd.js";
-import { empty, problem, working } from "../parts.js";
-import { count, counted, share } from "../words.js";
+import { removeSpace } from "./spaces.js";
+import { trashHref } from "./trash.js";
+import { empty, problem, thumb, working } from "../parts.js";
+import { count, counted, percent, share } from "../words.js";
 
 const PAGE = 50;
 const PICTURES = 3;
+const MOST_PREDICTED = 100_000; // labels: with more, predictions are asked for only where the list is sorted by them
+const ORDERS = {
+  name: ["name", "by name"],
+  images: ["support images", "most support images first"],
+  errors: ["wrong", "most wrong first"],
+  share: ["share of images", "given to most images first"],
+};
 const asked = new Map(); // by space, so that coming back from a label finds the list as it was
 
 export async function showList(root, context) {
   const { space, signal } = context;
-  const wanted = asked.get(space.name) ?? { q: "", match: "contains", bare: false };
+  const wanted = asked.get(space.name) ?? { q: "", match: "contains", bare: false, order: "name" };
   asked.set(space.name, wanted);
   const coverage = h("div", { class: "card coverage" });
   const list = h("ul", { class: "labels" });
@@ -22,18 +32,30 @@ export async function showList(root, context) {
   let current = new AbortController();
 
   const recount = async () => showCoverage(coverage, await context.refresh());
-  const adding = addPanel(context, () => { recount().catch(() => {}); search(); });
-  const add = h("button", { type: "button", class: "primary", "aria-expanded": "false", on: { click: () => {
-    adding.root.hidden = !adding.root.hidden;
-    add.setAttribute("aria-expanded", String(!adding.root.hidden));
-    if (!adding.root.hidden) adding.focus();
-  } } }, "Add a label");
+  const changed = () => { recount().catch(() => {}); search(); };
+  const adding = addPanel(context, changed), many = bulkPanel(context, changed);
+  const add = opener("Add a label", adding, () => many, "primary");
+  const paste = opener("Add several labels", many, () => adding);
+  const drop = h("button", { type: "button", class: "danger", on: { click: () => removeSpace(space, drop, (name) => { location.hash = name === null ? "#/" : `#/${encodeURIComponent(name)}/labels`; }) } }, `Remove the space “${space.name}” …`);
+
+  /** A button that opens a panel, and closes the other one. */
+  function opener(title, panel, other, kind = null) {
+    const button = h("button", { type: "button", class: kind, "aria-expanded": "false", on: { click: () => {
+      panel.root.hidden = !panel.root.hidden;
+      other().root.hidden = true;
+      for (const [one, its] of [[add, adding], [paste, many]]) one.setAttribute("aria-expanded", String(!its.root.hidden));
+      if (!panel.root.hidden) panel.focus();
+    } } }, title);
+    return button;
+  }
 
   showCoverage(coverage, space);
   put(root,
-    h("div", { class: "row spread head" }, h("h1", {}, "Labels"), add),
+    h("div", { class: "row spread head" }, h("h1", {}, "Labels"),
+      h("div", { class: "row" }, h("a", { class: "trash-link", href: trashHref(space), title: "Removed labels and support images, which can be restored" }, "Trash"), paste, add)),
     h("p", { class: "lead" }, "The names that an image can get, and the support images of each."),
-    adding.root, coverage, searchBar(wanted, () => search(), settled(() => search())), said, list, end);
+    adding.root, many.root, coverage, searchBar(wanted, () => search(), settled(() => search())), said, list, end,
+    h("p", { class: "foot" }, drop));
   await search();
 
   /** The first page anew; an older search that still runs is given up. */
@@ -44,9 +66,9 @@ export async function showList(root, context) {
     list.classList.add("stale");
     try {
       const page = await read(null, mine);
-      put(list, page.labels.map((row) => labelRow(space, row)));
+      put(list, page.labels.map((row) => labelRow(space, row, page.predicted_images)));
       finish(page);
-      if (!page.labels.length) put(end, nothing(space, wanted, () => add.click()));
+      if (!page.labels.length) put(end, nothing(context, wanted, page, () => add.click()));
     } catch (error) {
       if (error.name !== "AbortError") { put(list); put(end, problem(error)); said.textContent = ""; }
     } finally {
@@ -59,7 +81,7 @@ export async function showList(root, context) {
     put(end, working("Reading more labels …"));
     try {
       const page = await read(cursor, mine);
-      const rows = page.labels.map((row) => labelRow(space, row));
+      const rows = page.labels.map((row) => labelRow(space, row, page.predicted_images));
       list.append(...rows);
       finish(page);
       rows[0]?.querySelector("a").focus({ preventScroll: true });
@@ -74,23 +96,34 @@ export async function showList(root, context) {
 
   function finish(page) {
     const shown = list.children.length;
-    said.textContent = told(shown, page.next_cursor !== null, wanted);
+    const legend = page.predicted_images && `Checked on ${counted(page.predicted_images, "image")} with known labels. Wrong: got this label but is another. Missed: is this label but got another.`;
+    said.textContent = [told(shown, page, wanted), legend].filter(Boolean).join(" ");
     put(end, page.next_cursor !== null && moreButton(page.next_cursor));
   }
 
   function read(cursor, one) {
     const query = { q: wanted.q, match: wanted.q && wanted.match, unverified: wanted.bare || null, limit: PAGE, cursor };
+    query.order = orderOf(wanted);
     if (takesImages(space)) query.thumbnails = PICTURES;
+    if (space.label_count <= MOST_PREDICTED || ["errors", "share"].includes(query.order)) query.predictions = true;
     return get(path("spaces", space.name, "labels"), { query, signal: one });
   }
 }
 
-function told(shown, more, { q, match, bare }) {
-  if (!shown) return "No label fits.";
+/** What is searched for comes by name. */
+const orderOf = ({ q, bare, order }) => (q || bare ? "name" : order);
+
+function told(shown, page, wanted) {
+  const { q, match, bare } = wanted;
+  const order = orderOf(wanted), [, how] = ORDERS[order], more = page.next_cursor !== null;
+  if (!shown) return order === "name" || order === "images" ? "No label fits." : "";
+  if (order === "errors" || order === "share") {
+    return `${more ? "The first " : ""}${counted(shown, "label")} with checked images, ${how}.`;
+  }
   const verb = match === "prefix" ? ["begins with", "begin with"] : ["contains", "contain"];
   const which = [q && `that ${verb[shown === 1 ? 0 : 1]} “${q}”`, bare && "without support images"].filter(Boolean).join(" ");
-  if (more) return `The first ${counted(shown, "label")}${which ? ` ${which}` : ""}, by name.`;
-  return which ? `${counted(shown, "label")} ${which}.` : `All ${counted(shown, "label")}, by name.`;
+  if (more) return `The first ${counted(shown, "label")}${which ? ` ${which}` : ""}, ${how}.`;
+  return which ? `${counted(shown, "label")} ${which}.` : `All ${counted(shown, "label")}, ${how}.`;
 }
 
 /** How many labels have support images, as a bar and a sentence. */
@@ -99,33 +132,46 @@ function showCoverage(card, space) {
   card.hidden = !labels;
   if (!labels) return;
   const covered = (labels - bare) / labels;
-  const rest = bare
-    ? `${counted(bare, "label")} ${bare === 1 ? "has" : "have"} none: an image that gets one of these is judged by its text alone.`
-    : "Each has a support image.";
+  const headline = bare ? [h("strong", {}, share(covered)), " of the labels have support images"]
+    : [h("strong", {}, labels === 1 ? "The label" : `All ${counted(labels, "label")}`), labels === 1 ? " has support images" : " have support images"];
   put(card,
     h("div", { class: "row spread" },
-      h("p", { class: "headline" }, h("strong", {}, share(covered)), " of the labels have support images"),
+      h("p", { class: "headline" }, headline),
       h("p", { class: "quiet" }, counted(space.support_count, "support image"), " in all")),
     h("div", { class: "covered", "aria-hidden": "true" }, h("span", { style: { width: `${100 * covered}%` } })),
-    h("p", { class: "quiet" }, `${count(labels - bare)} of ${counted(labels, "label")}. ${rest}`));
+    bare > 0 && h("p", { class: "quiet" }, `${count(bare)} of ${counted(labels, "label")} ${bare === 1 ? "has" : "have"} none: an image that gets one of these is judged by its text alone.`));
 }
 
 function searchBar(wanted, now, soon) {
-  const [q, match, bare] = ["search", "match", "bare"].map(freshId);
-  const options = [["contains", "contain"], ["prefix", "begin with"]];
-  const typed = (event) => { wanted.q = event.target.value; soon(); };
+  const [q, match, bare, order, why] = ["search", "match", "bare", "order", "why"].map(freshId);
+  const options = [["contains", "contains"], ["prefix", "begins with"]];
+  const typed = (event) => { wanted.q = event.target.value; free(); soon(); };
+  const sorting = h("select", { id: order, "aria-describedby": why, on: { change: () => { wanted.order = sorting.value; now(); } } },
+    Object.entries(ORDERS).map(([value, [name]]) => h("option", { value, selected: value === wanted.order }, name)));
+  const reason = h("span", { id: why, class: "quiet" });
+  const free = () => { // sorting what was searched for would read every label
+    sorting.disabled = Boolean(wanted.q || wanted.bare);
+    put(reason, sorting.disabled && "what is searched for comes by name");
+  };
+  free();
   return h("form", { class: "searchbar", role: "search", on: { submit: (event) => { event.preventDefault(); now(); } } },
-    h("label", { for: match, class: "quiet" }, "Names that"),
+    h("label", { for: match, class: "quiet" }, "Name", h("span", { class: "visually-hidden" }, " filter")),
     h("select", { id: match, on: { change: (event) => { wanted.match = event.target.value; now(); } } },
       options.map(([value, name]) => h("option", { value, selected: value === wanted.match }, name))),
     h("label", { for: q, class: "visually-hidden" }, "Search labels"),
     h("input", { id: q, type: "search", value: wanted.q, placeholder: "any text", autocomplete: "off", maxlength: 500, on: { input: typed } }),
     h("span", { class: "check" },
-      h("input", { id: bare, type: "checkbox", checked: wanted.bare, on: { change: (event) => { wanted.bare = event.target.checked; now(); } } }),
-      h("label", { for: bare }, "without support images")));
+      h("input", { id: bare, type: "checkbox", checked: wanted.bare, on: { change: (event) => { wanted.bare = event.target.checked; free(); now(); } } }),
+      h("label", { for: bare }, "only labels without support images")),
+    h("span", { class: "check sorting" }, h("label", { for: order, class: "quiet" }, "Sort by"), sorting, reason));
 }
 
-function nothing(space, wanted, add) {
+function nothing({ space, go }, wanted, page, add) {
+  if (["errors", "share"].includes(orderOf(wanted))) {
+    return empty("No label was checked yet.",
+      h("p", {}, "Wrong and missed are counted on images with known labels: those that you calibrate on in ",
+        h("button", { type: "button", on: { click: () => go("trust") } }, "Trust"), ", and feedback on images that were chosen at random."));
+  }
   if (wanted.q || wanted.bare) {
     const all = wanted.bare && !wanted.q;
     return empty(all ? "Every label has support images." : "No label fits.", h("p", {}, all ? "Nothing to do here." : "Names are compared as they are written."));
@@ -133,7 +179,7 @@ function nothing(space, wanted, add) {
   return empty(`“${space.name}” has no labels yet.`, h("p", {}, h("button", { type: "button", on: { click: add } }, "Add the first one")));
 }
 
-function labelRow(space, row) {
+function labelRow(space, row, images) {
   const about = [row.alias_of !== null && `a further name of ${row.alias_of}`, row.prompt !== null && `prompt: ${row.prompt}`].filter(Boolean);
   const support = row.alias_of !== null ? h("span", { class: "quiet" }, "alias")
     : row.support_count ? h("span", { class: "quiet" }, counted(row.support_count, "support image"))
@@ -142,12 +188,16 @@ function labelRow(space, row) {
   return h("li", {}, h("a", { class: "label-row", href },
     h("span", { class: "names" }, h("bdi", { class: "name" }, row.name), about.map((text) => h("span", { class: "about" }, text))),
     row.supports?.length ? h("span", { class: "thumbs", "aria-hidden": "true" }, row.supports.map((id) => thumb(space, id))) : h("span", { class: "thumbs" }),
-    h("span", { class: "count" }, support)));
+    h("span", { class: "count" }, support, predictions(row.predictions, images))));
 }
 
-/** A support image so small that it is no more than a hint; the row says the rest. */
-function thumb(space, id) {
-  const image = h("img", { alt: "", loading: "lazy", decoding: "async", width: 40, height: 40, on: { error: () => image.classList.add("none") } });
-  pictureAddress(space.name, id).then((address) => { image.src = address; }, () => image.classList.add("none"));
-  return image;
+/** How often the label is given to stored images, and how often wrongly. */
+function predictions(counts, images) {
+  if (!counts || !images || !(counts.predicted || counts.images)) return null;
+  const { predicted, wrong, missed } = counts;
+  return [
+    h("span", { class: "quiet" }, h("span", { class: wrong ? "wrong" : "" }, predicted ? `${count(wrong)} of ${count(predicted)} wrong` : "given to no image"),
+      ", ", h("span", { class: missed ? "wrong" : "" }, `${count(missed)} missed`)),
+    predicted > 0 && h("span", { class: "quiet" }, `given to ${percent(predicted / images)} of images`),
+  ];
 }

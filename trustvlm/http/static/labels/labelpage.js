@@ -3,6 +3,8 @@
 import { get, patch, path, post, remove } from "../api.js";
 import { freshId, h, put } from "../dom.js";
 import { takesImages, takesNames } from "../encoders.js";
+import { aliasCard } from "./aliases.js";
+import { errorsCard } from "./errors.js";
 import { unreadable } from "./labeladd.js";
 import { dialog, doing, dropzone, notice, supportFigure } from "../parts.js";
 import { progressBox } from "../progress.js";
@@ -27,7 +29,8 @@ export async function showLabel(root, context) {
   put(root,
     h("p", { class: "back" }, h("a", { href: `#/${encodeURIComponent(space.name)}/labels` }, "← All labels")),
     h("div", { class: "row spread head" }, h("h1", { dir: "auto" }, label.name), h("div", { class: "row" }, change, drop)),
-    about, adder(), done, h("h2", { class: "visually-hidden" }, "Support images"), grid, end);
+    about, aliasCard(context, label, () => revisit(context, label.name)), adder(), done, h("h2", { class: "visually-hidden" }, "Support images"), grid, end,
+    label.alias_of === null && errorsCard(context, label));
   describe();
   more();
 

@@ -1,14 +1,16 @@
 // Search: the support images and labels that are nearest to an image or a text.
 
 import { path, post } from "../api.js";
+import { curlOf } from "../curl.js";
 import { freshId, h, put } from "../dom.js";
-import { scoresImages } from "../encoders.js";
-import { doing, dropzone, empty, problem, supportFigure, working } from "../parts.js";
+import { scoresImages, takesImages, takesNames } from "../encoders.js";
+import { copyText, doing, dropzone, empty, problem, supportFigure, thumb, working } from "../parts.js";
 import { bodyOf, embeddingForm, ofFile, pictureOf, whyNot } from "../try/queries.js";
 import { count, counted, fileName, number } from "../words.js";
 
 export const title = "Search";
 
+const THUMBNAILS = 4; // support images of a label that is found
 const KINDS = {
   support: ["Support images", "support image", "by their verifier embeddings"],
   prototype: ["Labels by their images", "label", "by their prototypes, the means of the embeddings of their support images"],
@@ -25,8 +27,9 @@ export async function show(root, context) {
   put(root,
     h("h1", {}, "Search"),
     h("p", { class: "lead" }, `Find the nearest of ${counted(space.support_count, "support image")} and ${counted(space.label_count, "label")}.`),
-    h("div", { class: "asking" }, scoresImages(space) ? [byImage(view), byText(view)] : byEmbedding(view)),
+    h("div", { class: "asking" }, scoresImages(space) ? [byImage(view), byText(view)] : [byEmbedding(view), byText(view)]),
     options(view), view.hits);
+  allow(view);
   if (kept.query) await look(view);
   else put(view.hits, hint(view));
   signal.addEventListener("abort", () => { view.asked += 1; }, { once: true });
@@ -38,9 +41,10 @@ function byImage(view) {
 }
 
 function byText(view) {
-  const id = freshId("text");
-  const input = h("input", { id, type: "search", placeholder: "a photo of …", value: kept.query?.text ?? null, maxlength: 2000 });
-  const button = h("button", { class: "primary" }, "Search");
+  const [id, why] = [freshId("text"), freshId("why")];
+  const reason = noText(view.space);
+  const input = h("input", { id, type: "search", placeholder: "a photo of …", value: kept.query?.text ?? null, maxlength: 2000, disabled: reason !== null, "aria-describedby": why });
+  const button = h("button", { class: "primary", disabled: reason !== null }, "Search");
   const sent = (event) => {
     event.preventDefault();
     const text = input.value.trim();
@@ -49,7 +53,7 @@ function byText(view) {
   };
   return h("form", { class: "card by-text field", role: "search", on: { submit: sent } },
     h("label", { for: id }, "Or look for a text"), h("div", { class: "row" }, input, button),
-    h("p", { class: "quiet" }, "The classifier’s text side compares it with images and names."));
+    h("p", { class: "quiet", id: why }, reason ?? "The classifier’s text side compares it with images and names."));
 }
 
 function byEmbedding(view) {
@@ -64,15 +68,52 @@ function byEmbedding(view) {
 function options(view) {
   const id = freshId("k");
   const choose = (kind) => { kept.kind = kind; if (kept.query) look(view); };
+  const why = freshId("why");
+  view.reasons = h("div", { id: why, class: "reasons" });
   view.kinds = h("fieldset", { class: "kinds" }, h("legend", { class: "visually-hidden" }, "Look among"),
     Object.entries(KINDS).map(([kind, [name]]) => {
       const radio = freshId("kind");
-      return [h("input", { id: radio, type: "radio", name: "kind", value: kind, checked: kind === kept.kind, on: { change: () => choose(kind) } }),
+      return [h("input", { id: radio, type: "radio", name: "kind", value: kind, checked: kind === kept.kind, "aria-describedby": why, on: { change: () => choose(kind) } }),
         h("label", { for: radio }, name)];
     }));
   const select = h("select", { id, on: { change: () => { kept.k = Number(select.value); if (kept.query) look(view); } } },
     [6, 12, 24, 48, 96].map((k) => h("option", { value: k, selected: k === kept.k }, k)));
-  return h("div", { class: "row spread options" }, view.kinds, h("div", { class: "row" }, h("label", { for: id }, "How many"), select));
+  return h("div", { class: "options" },
+    h("div", { class: "row spread" }, view.kinds, h("div", { class: "row" }, h("label", { for: id }, "How many"), select)), view.reasons);
+}
+
+/** Why a kind cannot be looked among, with what is looked for (null: nothing yet); null: it can. */
+function whyNotAmong(space, kind, query) {
+  if (!space.label_count) return "the space has no labels yet";
+  if (kind !== "text" && !space.support_count) return "the space has no support images yet";
+  if (!query) return null;
+  const separate = space.verifier !== "same";
+  const classifier = Boolean(query.text || query.file || query.classifier), verifier = Boolean(query.file || query.verifier || (query.classifier && !separate));
+  if (kind === "text") return classifier ? null : "names are compared with a classifier embedding, and this query has none";
+  if (verifier) return null;
+  const what = query.text ? "a text" : "a classifier embedding";
+  if (kind === "prototype") return `they are means of verifier embeddings, which ${what} cannot be compared with`;
+  return space.classifier_supports ? null : `${what} is compared with classifier embeddings, and none are stored for the support images`;
+}
+
+/** Why texts cannot be searched for in a space; null: they can. */
+function noText(space) {
+  if (!takesNames(space)) return `The classifier of this space is ${space.classifier}, which reads no texts: search with embeddings.`;
+  return space.label_count ? null : "The space has no labels to compare a text with yet.";
+}
+
+/** Disable what cannot be looked among, with the reasons below; another kind is chosen where the chosen one is among them. */
+function allow(view) {
+  const reasons = Object.entries(KINDS).map(([kind, [name]]) => ({ kind, name, reason: whyNotAmong(view.space, kind, kept.query) }));
+  const possible = reasons.find((one) => !one.reason);
+  if (possible && reasons.find((one) => one.kind === kept.kind).reason) kept.kind = possible.kind;
+  for (const { kind, reason } of reasons) {
+    const radio = view.kinds.querySelector(`[value=${kind}]`);
+    radio.disabled = reason !== null;
+    radio.checked = kind === kept.kind;
+  }
+  put(view.reasons, reasons.filter((one) => one.reason).map((one) => h("p", { class: "quiet" }, h("strong", {}, one.name), `: ${one.reason}.`)));
+  return Boolean(possible);
 }
 
 function ask(view, query) {
@@ -83,40 +124,62 @@ function ask(view, query) {
 /** Ask for what is nearest, and show it; an answer that came too late for the newest question is not shown. */
 async function look(view) {
   const { space, signal } = view;
+  if (!allow(view)) return put(view.hits, nothing(view, "Nothing here can be compared with it."));
   const { query, kind, k } = kept;
   view.asked += 1;
   const mine = view.asked;
   put(view.hits, working("Looking …"));
+  const wanted = kind === "support" ? { kind, k } : { kind, k, supports: THUMBNAILS };
   try {
-    const body = query.text ? { json: { text: [query.text], kind, k } } : bodyOf([query], { kind, k });
-    const { hits, revision } = await post(path("spaces", space.name, "search"), { ...body, signal });
-    if (mine === view.asked) put(view.hits, found(view, query, kind, hits, revision));
+    const body = query.text ? { json: { text: [query.text], ...wanted } } : bodyOf([query], wanted);
+    const { hits, supports, revision } = await post(path("spaces", space.name, "search"), { ...body, signal });
+    if (mine === view.asked) put(view.hits, found(view, query, kind, { hits, supports, revision }));
   } catch (error) {
-    if (mine === view.asked && error.name !== "AbortError") put(view.hits, refused(view, query, kind, error));
+    if (mine === view.asked && error.name !== "AbortError") put(view.hits, refused(error));
   }
+  return undefined;
 }
 
-function found(view, query, kind, hits, revision) {
+const nothing = (view, title) => empty(title, h("p", {}, "Add labels or support images in ",
+  h("a", { href: "#", on: { click: (event) => { event.preventDefault(); view.go("labels"); } } }, "Labels"), "."));
+
+function found(view, query, kind, { hits, supports, revision }) {
   const [, one, usual] = KINDS[kind];
   // Without a verifier embedding support images are compared with what the classifier made of them.
   const how = kind === "support" && !query.file && !query.verifier && view.space.verifier !== "same" ? "as the classifier sees them" : usual;
-  if (!hits.length) return empty(`There is no ${one} to compare with yet.`, h("p", {}, "Add some in ", h("a", { href: "#", on: { click: (event) => { event.preventDefault(); view.go("labels"); } } }, "Labels"), "."));
-  const list = kind === "support" ? pictures(view, hits) : ranked(view, hits, kind);
+  if (!hits.length) return nothing(view, `There is no ${one} to compare with yet.`);
+  const list = kind === "support" ? pictures(view, hits) : ranked(view, hits, supports, kind);
   return [
     h("div", { class: "asked" }, !query.text && h("figure", { class: "support small" }, pictureOf(query, view.signal)),
-      h("div", {}, h("h2", {}, `${counted(hits.length, one)} nearest to `, h("bdi", {}, query.name)), h("p", { class: "quiet" }, `${how} · revision ${revision}`))),
+      h("div", {}, h("h2", {}, `${counted(hits.length, one)} nearest to `, h("bdi", {}, query.name)), h("p", { class: "quiet" }, `${how} · revision ${revision}`)), copying(view.space, query, kind)),
     list,
   ];
 }
 
-function pictures(view, hits) {
-  return h("ol", { class: "found" }, hits.map((hit) => h("li", {}, supportFigure(view.space.name, { ...hit, source: fileName(hit.source) },
-    h("span", { class: "likeness" }, labelLink(view, hit.label), similarity(hit))))));
+/** The same search in a shell; embeddings are too long to be copied. */
+function copying(space, query, kind) {
+  if (!query.text && !query.file) return null;
+  const where = path("spaces", space.name, "search"), wanted = { kind, k: kept.k };
+  const command = () => curlOf(where, query.text ? { json: { text: [query.text], ...wanted } } : { file: query.name, fields: wanted });
+  return h("button", { type: "button", class: "plain", on: { click: () => copyText(command(), "command") } }, "Copy as curl");
 }
 
-function ranked(view, hits, kind) {
-  return h("ol", { class: "card ranked" }, hits.map((hit) => h("li", {},
-    h("span", { class: "rank" }, count(hit.rank)), labelLink(view, hit.label), similarity(hit, kind === "text"))));
+function pictures(view, hits) {
+  return h("ol", { class: "found" }, hits.map((hit) => {
+    const figure = supportFigure(view.space.name, { ...hit, source: fileName(hit.source) }, h("span", { class: "likeness" }, labelLink(view, hit.label), similarity(hit)));
+    figure.querySelector(".picture").addEventListener("click", () => view.go("labels", hit.label)); // as the name below it does, which the keyboard reaches
+    return h("li", {}, figure);
+  }));
+}
+
+function ranked(view, hits, supports, kind) {
+  return h("ol", { class: "card ranked" }, hits.map((hit, i) => h("li", {},
+    h("span", { class: "rank" }, count(hit.rank)), labelLink(view, hit.label), thumbnails(view.space, supports[i]), similarity(hit, kind === "text"))));
+}
+
+/** Some support images of a label that is found; the link beside them says which label it is. */
+function thumbnails(space, supports) {
+  return h("span", { class: "thumbs", "aria-hidden": "true" }, takesImages(space) ? supports.map((id) => thumb(space, id)) : null);
 }
 
 function labelLink({ space, go }, label) {
@@ -132,15 +195,13 @@ function similarity(hit, text = false) {
   ];
 }
 
-/** A text has no verifier embedding: where that is what is missing, its names can be looked at. */
-function refused(view, query, kind, error) {
-  const byName = () => { kept.kind = "text"; view.kinds.querySelector("[value=text]").checked = true; look(view); };
+function refused(error) {
   error.message = error.message.replace(/^(queries\.\w+|kind): (\w)/, (_, argument, first) => first.toUpperCase());
-  return [problem(error), query.text && kind !== "text" &&
-    h("div", { class: "actions" }, h("button", { type: "button", on: { click: byName } }, "Compare it with the labels’ names"))];
+  return problem(error);
 }
 
 function hint({ space }) {
+  if (!space.label_count) return null;
   if (!scoresImages(space)) return null;
   return empty("Nothing is looked for yet.", h("p", {}, "Drop an image to see the support images nearest to it, or describe one."));
 }

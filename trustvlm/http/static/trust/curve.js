@@ -1,7 +1,7 @@
 // The risk–coverage curves, drawn as large as there is room, with a threshold that can be dragged or moved by keys.
 
 import { h, put, svg } from "../dom.js";
-import { nearest } from "./outcomes.js";
+import { nearest, positionOf } from "./outcomes.js";
 import { share } from "../words.js";
 
 const EDGE = { left: 68, right: 16, top: 20, bottom: 44 };
@@ -92,21 +92,26 @@ function layers({ view, reference, calibration, own, maxRisk }, scale) {
   const { x, y } = scale;
   const shown = view.rule;
   const others = view.evaluation.rules.filter((rule) => rule !== shown);
-  const points = shown.thresholds.map((one, place) => [view.coverage(place + 1), one.errors / one.accepted, one.risk_bound]);
+  const points = shown.thresholds.map((one, place) => [view.coverage(place + 1), one.errors / one.accepted]);
   const line = (pairs) => pairs.map(([coverage, risk], place) => `${place ? "L" : "M"}${x(coverage).toFixed(1)} ${y(risk).toFixed(1)}`).join("");
-  const bound = points.map(([coverage, , most]) => [coverage, most]);
-  const band = points.length ? `${line(bound)}${line(points.toReversed()).replace("M", "L")}Z` : "";
   return [
     axes(scale),
-    svg("path", { d: band, class: "band" }),
+    proved(view, scale),
     ...others.map((rule) => svg("path", { d: line(rule.curve), class: `line other ${rule.kind}` })),
-    svg("path", { d: line(bound), class: "line bound" }),
     svg("path", { d: line(points), class: `line main ${shown.kind}` }),
     svg("line", { x1: EDGE.left, x2: scale.right, y1: y(maxRisk), y2: y(maxRisk), class: "promise" }),
     svg("text", { x: x(0.42), y: y(maxRisk) - 7, class: "note middle" }, `at most ${share(maxRisk, 2)} wrong`),
     ...(calibration && calibration.threshold !== null ? inForce(calibration, own ? view.coverage(own) : null, scale) : []),
     svg("line", { x1: x(view.coverage(reference)), x2: x(view.coverage(reference)), y1: EDGE.top, y2: HEIGHT - EDGE.bottom, class: "reference" }),
   ];
+}
+
+/** The thresholds that are proved, as a band over what they accept. */
+function proved(view, { x }) {
+  const range = view.rule.threshold_range;
+  if (!range) return null;
+  const [loose, strict] = range.map((threshold) => view.coverage(positionOf(view, threshold)));
+  return svg("rect", { x: x(strict), width: Math.max(2, x(loose) - x(strict)), y: EDGE.top, height: HEIGHT - EDGE.bottom - EDGE.top, class: "proved" });
 }
 
 /** The calibration in force as it was proved: its coverage and risk there, up to its bound; and its threshold on this curve. */
@@ -127,8 +132,8 @@ function axes({ x, y, top, right }) {
   return svg("g", { class: "axes" },
     rows.map((risk) => [svg("line", { x1: EDGE.left, x2: right, y1: y(risk), y2: y(risk) }), svg("text", { x: EDGE.left - 8, y: y(risk) + 4, class: "end" }, share(risk, 2))]),
     (narrow ? [0, 0.5, 1] : [0, 0.25, 0.5, 0.75, 1]).map((coverage) => svg("text", { x: x(coverage), y: floor + 18, class: coverage === 1 ? "end" : "middle" }, share(coverage))),
-    svg("text", { x: (EDGE.left + right) / 2, y: HEIGHT - 6, class: "middle name" }, "Coverage: accepted, of all images"),
-    svg("text", { x: -(EDGE.top + floor) / 2, y: 13, class: "middle name", transform: "rotate(-90)" }, "Risk: wrong, of the accepted"));
+    svg("text", { x: (EDGE.left + right) / 2, y: HEIGHT - 6, class: "middle name" }, "Accepted, of all images"),
+    svg("text", { x: -(EDGE.top + floor) / 2, y: 13, class: "middle name", transform: "rotate(-90)" }, "Wrong, of the accepted"));
 }
 
 /** A round step, so that there are three to seven. */

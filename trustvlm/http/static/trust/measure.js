@@ -17,7 +17,7 @@ export function measureCard({ space, signal }, observations, measured) {
   const stored = h("div", { class: "stored" });
   const root = h("section", { class: "card measure" },
     h("h2", {}, "Measure on images whose labels you know"),
-    h("p", { class: "quiet" }, "They should be drawn like the images that will come in, and be no support images: these are left out."),
+    h("p", { class: "quiet" }, "Use images like those that will come in. Support images are left out."),
     h("div", { class: "choices" }, scoresImages(space) ? folderZone() : noEncoders(space), stored), panel);
   count(observations);
   return { root, count };
@@ -26,7 +26,7 @@ export function measureCard({ space, signal }, observations, measured) {
     const id = freshId("folder");
     const input = h("input", { type: "file", id, webkitdirectory: true, multiple: true, on: { change: () => { offer(chosenFolder(input.files)); input.value = ""; } } });
     const zone = h("label", { class: "dropzone", for: id }, h("span", { class: "title" }, "Choose or drop a folder"),
-      h("span", { class: "quiet" }, "one sub-folder of images for each label, named like it"), input);
+      h("span", { class: "quiet" }, "one sub-folder of images for each label, with the label as its name"), input);
     zone.addEventListener("dragover", (event) => { event.preventDefault(); zone.classList.add("over"); });
     zone.addEventListener("dragleave", () => zone.classList.remove("over"));
     zone.addEventListener("drop", (event) => {
@@ -40,10 +40,11 @@ export function measureCard({ space, signal }, observations, measured) {
   /** Say how many images are stored now. */
   function count({ usable, calibration, random, chosen }) {
     const button = h("button", { type: "button", disabled: !usable, on: { click: () => start(async () => storedSource(space, usable)) } }, "Measure on the stored images");
-    const kinds = [calibration && `${whole(calibration)} of the last calibration`, random && `${whole(random)} of random feedback`].filter(Boolean).join(", ");
+    const kinds = calibration === usable ? `All ${whole(usable)} come from the last calibration`
+      : [calibration && `${whole(calibration)} from the last calibration`, random && `${whole(random)} from random feedback`].filter(Boolean).join(", ");
     const passed = chosen ? ` ${counted(chosen, "feedback image")} that ${chosen === 1 ? "was" : "were"} picked, not drawn at random, left out.` : "";
     put(stored, h("p", { class: "title" }, usable ? `${counted(usable, "image is", "images are")} stored` : "No images are stored yet"),
-      h("p", { class: "quiet" }, usable ? `${kinds}.${passed}` : `Calibrating and random feedback store their embeddings, to measure on later.${passed}`), button);
+      h("p", { class: "quiet" }, usable ? `${kinds}.${passed}` : `Calibrating and random feedback store embeddings and thumbnails, to measure on later.${passed}`), button);
   }
 
   /** What was found in a folder, and the way on. */

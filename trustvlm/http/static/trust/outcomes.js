@@ -55,8 +55,10 @@ export function sameRule(rule, calibration) {
   return names.length === Object.keys(calibration.params).length && names.every((name) => rule.params[name] === calibration.params[name]);
 }
 
-/** A rule with its parameters, as people read them. */
-export function ruleName(rule, params) {
-  const parts = Object.entries(params).map(([name, value]) => `${name} ${value === null ? "fitted" : Number(value.toPrecision(3))}`);
-  return parts.length ? `${rule} (${parts.join(", ")})` : rule;
+/** The probability of being right that a calibration gives a trust: between its knots a straight line, beyond them constant. */
+export function probabilityOf({ knots }, trust) {
+  const place = knots.findIndex(([x]) => x >= trust);
+  if (place <= 0) return (place ? knots.at(-1) : knots[0])?.[1] ?? null;
+  const [[x0, y0], [x1, y1]] = [knots[place - 1], knots[place]];
+  return y0 + ((trust - x0) / (x1 - x0)) * (y1 - y0);
 }

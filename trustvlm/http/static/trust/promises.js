@@ -1,10 +1,10 @@
-// What the space promises: the calibration in force in a sentence, whether it still holds, and all of them, with the way back.
+// What the space promises: what is read about it, and the sentences that say it.
 
-import { get, path, remove } from "../api.js";
+import { get, path } from "../api.js";
 import { h } from "../dom.js";
-import { ruleName } from "./outcomes.js";
-import { dialog, doing, notice } from "../parts.js";
-import { count, counted, percent, share, when } from "../words.js";
+import { ruleName, trustText } from "../rules.js";
+import { probabilityOf } from "./outcomes.js";
+import { count, counted, likely, percent, share, when } from "../words.js";
 
 /** Everything about the promise: calibrations, the `current` one, which is in force, the monitor's report, stored observations. */
 export async function promiseState({ space, signal }) {
@@ -16,78 +16,61 @@ export async function promiseState({ space, signal }) {
   return { revision, calibrations, current, observations, monitor };
 }
 
-/** The card about what is in force. `recalibrate(button)` is offered where the promise is stale and images are stored. */
-export function inForceCard({ revision, current, monitor, observations }, recalibrate) {
-  if (!current) {
-    return h("section", { class: "card in-force" }, h("div", { class: "row spread" }, h("h2", {}, "No promise yet"), h("span", { class: "badge" }, "not calibrated")),
-      h("p", {}, "Verdicts come with a trust, but nothing is accepted or held back. Measure below on images whose labels you know, then calibrate: the page finds the threshold that keeps a promise such as “at most 5 % of what is accepted is wrong”."));
-  }
-  const stale = staleSentence(current, revision);
-  const button = h("button", { type: "button", class: "primary", on: { click: () => recalibrate(button) } }, "Recalibrate on the stored images");
-  return h("section", { class: "card in-force" },
-    h("div", { class: "row spread" }, h("h2", {}, "In force"), badge(current)),
-    !stale && h("p", { class: "promise-text" }, promiseOf(current)),
-    !stale && h("p", { class: "quiet" }, proofOf(current)),
-    stale && h("div", { class: "warn" }, h("p", {}, h("strong", {}, "Stale. "), stale), observations.usable > 0 && h("p", {}, button)),
-    monitor && h("p", { class: monitor.broken ? "broken" : "quiet" }, h("strong", {}, monitor.broken ? "The promise is broken: " : "Since then: "), `${monitor.message}.`));
+/** The promise that is asked for, in words. */
+export const wish = ({ risk, confidence }) => `at most ${share(risk, 2)} wrong with ${percent(confidence, 0)} confidence`;
+
+/** The fewest labelled images that can prove a promise: those that are accepted without an error, and one that marks the threshold. */
+export const fewestImages = ({ risk, confidence }) => Math.ceil(Math.log1p(-confidence) / Math.log1p(-risk)) + 1;
+
+/** The answer: how much can be accepted, and how much of it is wrong at most. */
+export function answerOf({ coverage, max_risk: risk, confidence }) {
+  return ["You can accept ", h("strong", {}, percent(coverage, 0)), " automatically; ", h("strong", {}, `at most ${share(risk, 2)}`), ` of these are wrong (${percent(confidence, 0)} confidence).`];
 }
 
-function badge(calibration) {
-  if (calibration.other_encoders || calibration.stale) return h("span", { class: "badge hold" }, "stale");
-  return h("span", { class: "badge good" }, "✓ up to date");
+/** What a verdict must have to be accepted. */
+export function acceptedFrom(calibration) {
+  const { threshold, rule, params, asked_threshold: own } = calibration;
+  return `Accepted is a probability of ${likely(probabilityOf(calibration, threshold))} or more (trust from ${trustText(threshold, rule)} on under the rule ${ruleName(rule, params)}${own === null ? "" : "; this threshold was chosen by hand"}).`;
 }
 
-/** The promise in a sentence. */
-export function promiseOf({ threshold, rule, params, max_risk: risk, confidence }) {
-  if (threshold === null) return ["It failed: no threshold could be shown to keep the risk at or below ", share(risk, 2), "."];
-  return ["Of what is accepted, ", h("strong", {}, `at most ${share(risk, 2)} is wrong`), `, with ${percent(confidence, 0)} confidence. Accepted is a trust from `,
-    h("strong", {}, threshold.toPrecision(4)), ` on under the rule ${ruleName(rule, params)}.`];
+/** How a calibration was proved. */
+export function proofOf({ accepted, procedure, tuning, tested, errors, created_at: made }) {
+  const parts = procedure === "split" ? `: ${count(tuning)} to choose rule and thresholds, ${count(tested)} to prove one` : "";
+  return `Calibrated ${when(made)} on ${counted(tuning + tested, "image")} with known labels${parts}. `
+    + `Of the ${count(tested)}, ${count(accepted)} are accepted, ${count(errors)} of these wrong.`;
 }
 
-function proofOf({ accepted, tested, errors, risk_bound: most, created_at: made, confidence }) {
-  const time = `Calibrated ${when(made)}`;
-  return `${time}, proved on ${counted(tested, "image")}: ${count(accepted)} accepted (${percent(accepted / tested)}), ${count(errors)} of them wrong; at most ${percent(most)} with ${percent(confidence, 0)} confidence.`;
-}
-
-function staleSentence({ other_encoders: other, stale, revision: made, on_stale: policy }, revision) {
+/** Why a calibration in force promises nothing, and what happens until it is renewed; null while it promises. */
+export function staleSentence({ other_encoders: other, stale, on_stale: policy }) {
   if (other) return "The space was re-embedded since: nothing is promised and nothing is accepted until the space is calibrated again.";
   if (!stale) return null;
-  const then = { abstain: "Until then nothing is accepted.", flag: "Until then verdicts still use its threshold and are marked stale; new labels that none of its images gets are not accepted.", auto: "Until then verdicts still use its threshold and are marked stale; new labels that none of its images gets are not accepted, and nothing is accepted once one of its images gets an added label." };
-  return `The space has changed since (revision ${count(made)}, now ${count(revision)}): the calibration promises nothing now. Calibrate again. ${then[policy]}`;
+  const decides = "Until then its threshold still decides, and each answer says that the calibration is out of date. A new label goes to review";
+  const then = {
+    abstain: "Until then nothing is accepted.",
+    flag: `${decides}, unless one of the calibration’s images gets it.`,
+    auto: `${decides}; once one of the calibration’s images gets it, nothing is accepted.`,
+  };
+  return `Labels or support images changed after this calibration, so its guarantee no longer holds. Recalibrate to renew it. ${then[policy]}`;
 }
 
-/** What a calibration in the list promises: something only in force, and while it is not stale. */
-function worth({ failed, in_force: current, stale, max_risk: risk, confidence }) {
-  if (current && !stale) return `at most ${share(risk, 2)} wrong, ${percent(confidence, 0)} confidence`;
-  return failed ? `asked for ${share(risk, 2)} at ${percent(confidence, 0)} confidence` : "promises nothing now";
+/** What was seen since that breaks the promise; the page has a button for what the service says to run. */
+export const brokenSentence = ({ message }) => sentence(message.replace(/; run '.*'$/, ""));
+
+/** A reason of the service as a sentence. */
+export const sentence = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
+
+/** What the proof of a calibration saw at the threshold that was asked for and refused. */
+export function seenAt({ accepted, errors }) {
+  if (!accepted) return "at this threshold no test image is accepted";
+  const wrong = errors ? `${count(errors)} of the ${counted(accepted, "accepted test image")} ${errors === 1 ? "is" : "are"} wrong (${percent(errors / accepted)})` : `only ${counted(accepted, "test image is", "test images are")} accepted, too few for a proof`;
+  return `at this threshold ${wrong}`;
 }
 
-/** All calibrations, newest first. `changed()` is called after one is taken back. */
-export function calibrationList(context, { calibrations }, changed) {
-  const { space, signal } = context;
-  if (!calibrations.length) return null;
-  return h("section", { class: "card" }, h("h2", {}, "Calibrations"),
-    h("p", { class: "quiet" }, "The newest calibration that proved a threshold is in force. If you take it back, the one before it is in force again."),
-    h("ol", { class: "calibrations" }, calibrations.map((one) => {
-      const button = h("button", { type: "button", "aria-label": `Take calibration ${one.id} back`, on: { click: () => takeBack(one, button) } }, "Take back");
-      return h("li", {},
-        h("div", {}, h("p", { class: "title" }, ruleName(one.rule, one.params), " ", one.in_force && h("span", { class: "badge good" }, "in force"), one.failed && h("span", { class: "badge hold" }, "failed"), " ", one.stale && !one.failed && h("span", { class: "badge hold" }, "stale")),
-          h("p", { class: "quiet" }, `${when(one.created_at)} · ${worth(one)} · `
-            + (one.failed ? `failed: ${one.reason}` : `coverage ${percent(one.coverage)} of ${counted(one.tested, "image")}`))),
-        button);
-    })));
-
-  async function takeBack(calibration, button) {
-    const sure = await dialog("Take this calibration back?", (close) => [
-      h("p", {}, promiseOf(calibration)),
-      h("p", { class: "quiet" }, "It cannot be brought back; calibrating on the same images makes the same one again."),
-      h("div", { class: "actions" }, h("button", { type: "button", class: "danger", on: { click: () => close(true) } }, "Take it back"), h("button", { type: "button", on: { click: () => close() } }, "Keep it")),
-    ]);
-    if (!sure) return;
-    await doing(button, async () => {
-      await remove(path("spaces", space.name, "calibrations", calibration.id), { signal });
-      notice(`Calibration ${calibration.id} is taken back.`);
-      await changed();
-    });
-  }
+/** What came of asking for a threshold. `before`: the calibration that was in force. */
+export function told(made, before) {
+  if (!made.failed) return h("div", { class: "good-news" }, h("p", {}, h("strong", {}, made.asked_threshold === null ? "In use now. " : "Proved, and in use now. "), answerOf(made)));
+  const own = made.asked_threshold !== null;
+  return h("div", { class: "warn" }, h("p", {}, h("strong", {}, own ? "Not saved: " : "No threshold could be proved: "), own ? `${seenAt(made)}.` : sentence(made.reason)),
+    h("p", {}, before ? "The threshold in use stays." : "No threshold is in use.", own && " Measure again to see what holds now."));
 }
+

@@ -1,58 +1,90 @@
-// What the threshold does, in numbers and a sentence; and the same for every twentieth of the coverage, as a table.
+// What the threshold does, in words: what is accepted, what of it is wrong, and whether that is proved; and the same as a table.
 
 import { h, put } from "../dom.js";
-import { nearest } from "./outcomes.js";
-import { count, counted, percent } from "../words.js";
+import { trustText } from "../rules.js";
+import { nearest, positionOf, sameRule } from "./outcomes.js";
+import { likely, count, counted, percent, share } from "../words.js";
+import { wish } from "./promises.js";
 
-const digits = (threshold) => (threshold === null ? "none" : threshold.toPrecision(4));
-
-/** A position in one sentence, for those who hear the slider. */
-export function spoken(view, position) {
-  const { threshold, accepted, errors, risk_bound: most } = view.at(position);
-  if (!position) return "Accepts nothing";
-  const sure = percent(view.evaluation.confidence, 0);
-  return `Trust from ${digits(threshold)}: accepts ${percent(accepted / view.evaluation.images)}, ${counted(accepted, "image")} of ${count(view.evaluation.images)}; `
-    + `${percent(errors / accepted)} of them wrong, at most ${percent(most)} with ${sure} confidence`;
+/** Whether what is accepted at a position is proved: {kind: "force" | "proved" | "not" | "nothing", text}. */
+export function proofAt(view, position, current, asked) {
+  if (!position) return { kind: "nothing", text: "Nothing is accepted here: everything needs review." };
+  const { threshold, accepted, errors } = view.at(position);
+  if (current && !current.stale && sameRule(view.rule, current) && positionOf(view, current.threshold) === position) {
+    const [low] = view.rule.threshold_range ?? [null];
+    const alone = current.asked_threshold === null && low !== null && current.threshold < low;
+    return { kind: "force", text: `This threshold is in use.${alone ? ` The calibration chose it and proved it by itself. Any other threshold is proved from ${trustText(low, view.rule.rule)} on: that proof also holds for a threshold chosen by looking.` : ""}` };
+  }
+  const range = view.rule.threshold_range;
+  const seen = errors ? `${count(errors)} of ${count(accepted)} accepted images are wrong (${percent(errors / accepted)}). ` : "";
+  if (!range) return { kind: "not", text: `${seen}No threshold of this rule can be proved with these images, for ${wish(asked)}. More images are needed, or a weaker promise.` };
+  const [low, high] = range;
+  if (threshold >= low && threshold <= high) return { kind: "proved", text: `At most ${share(asked.risk, 2)} of accepted answers are wrong (${percent(asked.confidence, 0)} confidence).` };
+  const where = (edge, name) => `The ${name} threshold proved is ${trustText(edge, view.rule.rule)}, which accepts ${percent(view.coverage(positionOf(view, edge)), 0)}.`;
+  if (threshold < low) return { kind: "not", text: `${seen}${sentenceOf(asked)} cannot be proved here. ${where(low, "lowest")}` };
+  return { kind: "not", text: `Only ${counted(accepted, "image is", "images are")} accepted here, too few for a proof. ${where(high, "highest")}` };
 }
 
-/** Three figures and what they are worth. */
+const sentenceOf = ({ risk }) => `At most ${share(risk, 2)} wrong`;
+
+/** A position in one sentence, for those who hear the slider. */
+export function spoken(view, position, proof) {
+  const { threshold, accepted, errors } = view.at(position);
+  if (!position) return "Accepts nothing";
+  return `Trust from ${trustText(threshold, view.rule.rule)}: accepts ${percent(accepted / view.evaluation.images)}, ${counted(accepted, "image")} of ${count(view.evaluation.images)}; `
+    + `${percent(errors / accepted)} of them wrong. ${{ not: "Not proved. ", proved: "Proved. ", force: "", nothing: "" }[proof.kind]}${proof.text}`;
+}
+
+/** The figures, and the proof. */
 export function readout() {
-  const [coverage, risk, most] = ["coverage", "risk", "bound"].map((name) => h("dd", { data: { name } }));
-  const [coverageNote, riskNote, mostNote] = [0, 1, 2].map(() => h("dd", { class: "quiet" }));
-  const worth = h("p", { class: "quiet worth" });
-  const threshold = h("strong", {});
-  const root = h("div", { class: "readout" },
-    h("p", {}, "Accept from a trust of ", threshold, " on."),
+  const [coverage, risk, review] = ["coverage", "risk", "review"].map((name) => h("dd", { data: { name } }));
+  const [coverageNote, riskNote, reviewNote] = [0, 1, 2].map(() => h("dd", { class: "quiet" }));
+  const proof = h("p", { class: "proof" });
+  const threshold = h("p", { class: "from" });
+  const root = h("div", { class: "readout" }, threshold,
     h("dl", {},
-      h("div", {}, h("dt", {}, "Coverage"), coverage, coverageNote),
-      h("div", {}, h("dt", {}, "Risk seen"), risk, riskNote),
-      h("div", {}, h("dt", {}, "Risk at most"), most, mostNote)),
-    worth);
+      h("div", {}, h("dt", {}, "Accept"), coverage, coverageNote),
+      h("div", {}, h("dt", {}, "Wrong"), risk, riskNote),
+      h("div", {}, h("dt", {}, "Review"), review, reviewNote)),
+    proof);
   return { root, show };
 
-  function show(view, position) {
+  function show(view, position, standing, probability) {
     const at = view.at(position);
     const { evaluation } = view;
-    const sure = percent(evaluation.confidence, 0);
-    put(threshold, position ? digits(at.threshold) : "more than any");
+    const trust = trustText(at.threshold, view.rule.rule);
+    const from = position ? probability(at.threshold) : null;
+    put(threshold, position
+      ? ["Accept from ", h("strong", {}, from === null ? `a trust of ${trust}` : likely(from)), from === null ? " on" : " probability on", from !== null && h("span", { class: "quiet" }, ` (trust ${trust})`)]
+      : "Accept nothing");
     put(coverage, percent(position ? at.accepted / evaluation.images : 0));
-    put(coverageNote, `${count(at.accepted)} of ${counted(evaluation.images, "image")} accepted`);
+    put(coverageNote, `${count(at.accepted)} of ${counted(evaluation.images, "image")}`);
     put(risk, at.accepted ? percent(at.errors / at.accepted) : "–");
-    put(riskNote, at.accepted ? `${count(at.errors)} of ${count(at.accepted)} wrong` : "nothing is accepted");
-    put(most, at.accepted ? percent(at.risk_bound) : "–");
-    put(mostNote, `${sure} confidence, for one threshold fixed beforehand`);
-    put(worth, "You see the images while you choose, so the bound is a guide, not a promise. Calibrating gives a promise: it chooses on one part of the images and proves on the other.");
+    put(riskNote, at.accepted ? `${count(at.errors)} of ${count(at.accepted)} accepted` : "nothing is accepted");
+    put(review, percent(1 - (position ? at.accepted / evaluation.images : 0)));
+    put(reviewNote, `${counted(evaluation.images - at.accepted, "image")}`);
+    proof.className = `proof ${standing.kind}`;
+    const mark = { proved: "✓ Proved. ", not: "✗ Not proved. ", force: "◆ ", nothing: "" }[standing.kind];
+    put(proof, h("strong", {}, mark), standing.text);
   }
 }
 
+/** Whether a row of the table is proved, and in a few words why not. */
+function inShort(view, { position, threshold, accepted, errors }, current, asked) {
+  const { kind } = proofAt(view, position, current, asked);
+  if (kind !== "not") return kind === "force" ? "in use" : "yes";
+  const [wanted, range] = [share(asked.risk, 2), view.rule.threshold_range];
+  if (errors > asked.risk * accepted) return `no: more than ${wanted} wrong`;
+  return range && threshold < range[0] ? `no: too close to ${wanted}` : "no: too few images";
+}
+
 /** The curve as a table, coverage by coverage. */
-export function curveTable(view) {
+export function curveTable(view, current, asked) {
   const steps = Array.from({ length: 20 }, (_, i) => nearest(view, (i + 1) / 20));
   const rows = [...new Set(steps)].filter(Boolean).map((position) => ({ position, ...view.at(position) }));
-  const sure = percent(view.evaluation.confidence, 0);
+  const cells = (row) => [percent(view.coverage(row.position)), trustText(row.threshold, view.rule.rule), count(row.accepted), count(row.errors), percent(row.errors / row.accepted), inShort(view, row, current, asked)];
   return h("details", { class: "as-table" }, h("summary", {}, "The curve as a table"),
     h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "The curve as a table" }, h("table", {},
-      h("thead", {}, h("tr", {}, ["Coverage", "Trust from", "Accepted", "Wrong", "Risk", `At most (${sure})`].map((name) => h("th", { class: "n", scope: "col" }, name)))),
-      h("tbody", {}, rows.map(({ position, threshold, accepted, errors, risk_bound: most }) => h("tr", {},
-        [percent(view.coverage(position)), digits(threshold), count(accepted), count(errors), percent(errors / accepted), percent(most)].map((text) => h("td", { class: "n" }, text))))))));
+      h("thead", {}, h("tr", {}, ["Accept", "Trust from", "Accepted", "Wrong", "Wrong, of these", "Proved"].map((name) => h("th", { class: "n", scope: "col" }, name)))),
+      h("tbody", {}, rows.map((row) => h("tr", {}, cells(row).map((text) => h("td", { class: "n" }, text))))))));
 }

@@ -1,9 +1,10 @@
 // What is scored or searched: image files of the user, or embeddings that they pasted where the service encodes no images.
 
-import { get, path, post } from "../api.js";
+import { get, path, pictureAddress, post } from "../api.js";
 import { freshId, h, put } from "../dom.js";
 import { localImage } from "../parts.js";
 import { groups } from "../uploads.js";
+import { fileName } from "../words.js";
 
 const CALL_IMAGES = 8;
 
@@ -51,7 +52,7 @@ export async function score(space, items, rule, signal, told = () => {}) {
 /** Of one image it is enough to say what is wrong with it. */
 function plainly(error) {
   const found = error.message.match(/^images: .*?: (.*) \(none of 1 can be read\)$/);
-  if (found) error.message = `This file cannot be read: ${found[1]}.`;
+  if (found) error.message = `This file cannot be read: ${found[1].replace(/^is /, "it is ")}.`;
   return error;
 }
 
@@ -60,7 +61,9 @@ async function scoreEach(space, items, rule, signal) {
 }
 
 async function scoreSome(space, items, rule, signal) {
-  const body = bodyOf(items.map((item) => item.query), { rule, evidence: 3, terms: true, top_k: 5 });
+  if (items[0].query.observation) return scoreStored(space, items[0], rule, signal);
+  // To try is no incoming image: the review queue stays without it.
+  const body = bodyOf(items.map((item) => item.query), { rule, evidence: 3, terms: true, top_k: 5, review: false });
   const answer = await post(path("spaces", space, "score"), { ...body, signal });
   for (const [row, verdict] of answer.verdicts.entries()) {
     Object.assign(items[verdict.index ?? row], { verdict, error: null });
@@ -69,11 +72,21 @@ async function scoreSome(space, items, rule, signal) {
   for (const { index, reason } of answer.failures ?? []) Object.assign(items[index], { verdict: null, error: new Error(reason) });
 }
 
+/** A stored image is scored by its id: its embeddings are kept, its file is not. */
+async function scoreStored(space, item, rule, signal) {
+  const where = [space, "observations", item.query.observation];
+  const [observation, { verdicts: [verdict] }] = await Promise.all([
+    get(path("spaces", ...where), { signal }), get(path("spaces", ...where, "verdict"), { query: { rule, evidence: 3, terms: true }, signal })]);
+  Object.assign(item, { verdict, observation, error: null });
+  item.query.name = fileName(observation.source) ?? item.query.name;
+  if (observation.pictured) item.query.picture = await pictureAddress(space, observation.id, "observations");
+}
+
 /** A query as a picture: the file's, or a sign that it is an embedding. */
 export function pictureOf(query, signal, { alt = query.name } = {}) {
   const frame = h("div", { class: "picture" });
-  if (!query.file) return put(frame, h("span", { class: "none" }, "embedding"));
-  const image = localImage(query.file, alt, signal);
+  if (!query.file && !query.picture) return put(frame, h("span", { class: "none" }, query.observation ? "no picture" : "embedding"));
+  const image = query.file ? localImage(query.file, alt, signal) : h("img", { alt, src: query.picture });
   image.addEventListener("error", () => put(frame, h("span", { class: "none" }, "no preview")));
   return put(frame, image);
 }

@@ -1,42 +1,33 @@
 // Trust as a bar that is split into what the text says and what the images add, on the rule's own scale.
 
 import { h } from "../dom.js";
-import { number as fixed } from "../words.js";
-
-const number = (value, digits) => fixed(value, digits).replace("-", "−");
-
-/** A trust as text: as precise as its scale, and never rounded up to the end of a scale of shares. */
-export function trustText(value, range) {
-  if (value === null || value === undefined) return "–";
-  if (range && range[1] <= 1 && range[0] >= -1) return value < 1 && value > 0.9995 ? "> 0.999" : number(value, 3);
-  return number(value, 2);
-}
+import { isProbability, trustText } from "../rules.js";
 
 /** Bars of the label and its rival on one axis, the threshold through both.
- *  `rows`: [{name, trust, terms: {text, image}}]; `range`: the rule's scale; `threshold`: null where none is in force. */
-export function trustBars({ rows, range, threshold }) {
+ *  `rows`: [{name, trust, terms: {text, image}}]; `range`: the scale of the `rule`; `threshold`: null where none is in force. */
+export function trustBars({ rows, rule, range, threshold }) {
   if (!range) return null;
   const [low, high] = axis(rows, range, threshold);
   const place = (value) => `${(100 * Math.min(1, Math.max(0, (value - low) / (high - low)))).toFixed(3)}%`;
   const marked = threshold !== null && threshold !== undefined;
   return h("div", { class: "trust-bars" },
-    rows.map((row, i) => bar(row, { range, threshold, place, low, rival: i > 0 })),
+    rows.map((row, i) => bar(row, { rule, threshold, place, low, rival: i > 0 })),
     h("div", { class: "scale-note", "aria-hidden": "true", style: { "--at": marked ? place(threshold) : null } },
-      h("span", {}, edgeText(low)),
-      marked && h("span", { class: "mark" }, `threshold ${trustText(threshold, range)}`),
-      h("span", {}, edgeText(high))));
+      h("span", {}, edgeText(low, rule)),
+      marked && h("span", { class: "mark" }, `threshold ${trustText(threshold, rule)}`),
+      h("span", {}, edgeText(high, rule))));
 }
 
-const edgeText = (value) => number(value, 2).replace(/\.?0+$/, "");
+const edgeText = (value, rule) => (isProbability(rule) ? `${100 * value} %` : String(Number(value.toFixed(2))).replace("-", "−"));
 
-function bar({ name, trust, terms }, { range, threshold, place, low, rival }) {
-  const track = h("div", { class: "track", role: "img", "aria-label": spoken(name, trust, terms, range, threshold) },
+function bar({ name, trust, terms }, { rule, threshold, place, low, rival }) {
+  const track = h("div", { class: "track", role: "img", "aria-label": spoken(name, trust, terms, rule, threshold) },
     segments(terms, trust).map(({ kind, from, to }) =>
       h("span", { class: `segment ${kind}`, style: { left: place(Math.min(from, to)), right: `calc(100% - ${place(Math.max(from, to))})` } })),
     low < 0 && h("span", { class: "zero", style: { left: place(0) } }),
     threshold !== null && threshold !== undefined && h("span", { class: "threshold", style: { left: place(threshold) } }));
   return h("div", { class: `trust-row ${rival ? "rival" : ""}` },
-    h("span", { class: "name", title: name }, h("bdi", {}, name)), track, h("span", { class: "value" }, trustText(trust, range)));
+    h("span", { class: "name", title: name }, h("bdi", {}, name)), track, h("span", { class: "value" }, trustText(trust, rule)));
 }
 
 /** What the images take away stands hatched behind the end of the bar, so that its end is the trust, always. */
@@ -54,23 +45,22 @@ function axis(rows, [low, high], threshold) {
   return [Math.max(low, Math.min(0, ...values)), high];
 }
 
-function spoken(name, trust, { text, image }, range, threshold) {
+function spoken(name, trust, { text, image }, rule, threshold) {
   const parts = [];
-  if (text !== null) parts.push(`text ${trustText(text, range)}`);
-  if (image !== null) parts.push(`images ${trustText(image, range)}`);
-  const against = threshold === null || threshold === undefined ? "" : `; threshold ${trustText(threshold, range)}`;
-  return `${name}: trust ${trustText(trust, range)} (${parts.join(", ")})${against}`;
+  if (text !== null) parts.push(`text ${trustText(text, rule)}`);
+  if (image !== null) parts.push(`images ${trustText(image, rule)}`);
+  const against = threshold === null || threshold === undefined ? "" : `; threshold ${trustText(threshold, rule)}`;
+  return `${name}: trust ${trustText(trust, rule)} (${parts.join(", ")})${against}`;
 }
 
 /** What the bar shows, in a sentence with its two colours. */
-export function trustSentence({ verdict, probability }) {
-  const { terms: { range, label: { text, image } }, trust } = verdict;
-  const say = (value) => trustText(value, range);
+export function trustSentence({ terms: { range, label: { text, image } }, trust, rule }) {
+  const say = (value) => trustText(value, rule);
   const key = (kind, words) => h("span", { class: `key ${kind}` }, words);
   if (image === null) return [key("text", `Text ${say(text)}`), ": this rule does not look at images."];
   if (text === null) return [key("image", `Images ${say(image)}`), ": this rule does not look at the text."];
-  if (!probability) {
-    const most = range ? ` (at most ${range[1].toFixed(2).replace(/\.?0+$/, "")})` : "";
+  if (!isProbability(rule)) {
+    const most = range ? ` (at most ${edgeText(range[1], rule)})` : "";
     const sign = image < 0 ? "−" : "+";
     return [key("text", `Text ${say(text)}`), ` ${sign} `, key("image", `images ${say(Math.abs(image))}`), ` = trust ${say(trust)}${most}.`];
   }

@@ -1,34 +1,70 @@
 // Try: images in, verdicts out, and why.
 
-import { get, path } from "../api.js";
+import { path } from "../api.js";
 import { freshId, h, put } from "../dom.js";
 import { scoresImages } from "../encoders.js";
 import { runJob } from "../jobs.js";
 import { doing, dropzone, notice, problem, working } from "../parts.js";
+import { progressBox } from "../progress.js";
+import { loadRules } from "../rules.js";
+import { cautions, chance, correction, headline, why } from "./answer.js";
+import { details } from "./details.js";
+import { enlarge } from "./enlarge.js";
+import { listenToKeys } from "./keys.js";
+import { createLabelButton } from "./newlabel.js";
 import { calibrationsOf, embeddingForm, ofFile, pictureOf, score, whyNot } from "./queries.js";
-import { difference, respondPanel } from "./respond.js";
-import { badge, correction, evidenceOf, headOf, textLabels } from "./verdict.js";
-import { trustText } from "./trustbar.js";
-import { counted } from "../words.js";
+import { respondPanel } from "./respond.js";
+import { severalView, shownOf } from "./several.js";
+import { addressOf, examples, itemAt, linkLine } from "./stored.js";
+import { difference, standing } from "./taught.js";
+import { evidenceOf } from "./verdict.js";
 
 export const title = "Try";
-const OTHERS = "Try other images";
+const FEW = 8; // images that are scored without a bar
+const MORE = "Drop, paste or choose more images";
+
+/** A set of images that were given together. `address`: the stored image that it shows, null: a person's images. */
+const setOf = (items = [], address = null) => ({ items, address, opened: items.length === 1 ? items[0] : null, last: null, order: "given", decision: null, label: null });
 
 // What was tried stays while the page is open, so that a look at another view loses nothing.
-let kept = { space: null, items: [], opened: null, rule: null };
+let kept = { space: null };
 
 export async function show(root, context) {
-  const { space, signal } = context;
-  if (kept.space !== space.id) kept = { space: space.id, items: [], opened: null, rule: null };
-  const [{ rules, default: usual }, calibrations] = await Promise.all([get("v1/rules", { signal }), calibrationsOf(space.name, signal)]);
-  const view = { ...context, root, rules, usual, calibrations, result: h("div", { class: "result" }), intake: h("div", { class: "intake" }) };
+  const { space, signal, rest } = context;
+  if (kept.space !== space.id) kept = { space: space.id, own: setOf(), stored: setOf(), rule: null };
+  const [{ rules, default: usual }, calibrations] = await Promise.all([loadRules(signal), calibrationsOf(space.name, signal)]);
+  const view = { ...context, root, rules, usual, calibrations, set: kept.own, several: null, result: h("div", { class: "result" }), intake: h("div", { class: "intake" }) };
   put(root,
-    h("div", { class: "row spread top" },
-      h("div", {}, h("h1", {}, "Try"), h("p", { class: "lead" }, "Can the label of an image be trusted, and why?")),
-      rulePicker(view)),
-    view.intake, view.result);
+    h("div", { class: "top" }, h("h1", {}, "Try"), h("p", { class: "lead" }, "Give an image: the page says which label it gets, how likely that is right, and why.")),
+    view.intake, view.result, advanced(view));
+  listenToKeys(signal, (key, event) => onKey(view, key, event));
   drawIntake(view);
-  draw(view);
+  if (rest.length) await openStored(view, rest);
+  else await draw(view);
+}
+
+/** Show the verdict on the stored image that the address names. */
+async function openStored(view, rest) {
+  const address = rest.join("/");
+  if (kept.stored.address !== address) {
+    put(view.result, working("Scoring …"));
+    try {
+      const at = addressOf(rest);
+      if (!at) throw new Error(`The address ends with “${address}”: expected support/ID or observation/ID, with the number of a stored image.`);
+      kept.stored = setOf([await itemAt(view.space, at, view.signal)], address);
+    } catch (error) {
+      if (error.name !== "AbortError") put(view.result, problem(error));
+      return;
+    }
+  }
+  view.set = kept.stored;
+  drawIntake(view);
+  await draw(view);
+}
+
+/** What few people need: another rule. */
+function advanced(view) {
+  return h("details", { class: "advanced", open: kept.rule !== null }, h("summary", {}, "Advanced"), rulePicker(view));
 }
 
 function rulePicker(view) {
@@ -40,60 +76,86 @@ function rulePicker(view) {
     h("option", { value: "" }, first),
     Object.entries(groups).map(([kind, name]) => h("optgroup", { label: name }, view.rules.filter((rule) => rule.kind === kind)
       .map((rule) => h("option", { value: rule.name, selected: rule.name === kept.rule }, rule.name)))));
-  return h("div", { class: "rule-picker field" }, h("label", { for: id }, "Rule"), select);
+  return h("div", { class: "rule-picker" }, h("label", { for: id }, "Rule"), select, h("span", { class: "quiet" }, "the formula that computes the trust"));
 }
 
 function drawIntake(view) {
   const { space, signal } = view;
+  const some = view.set.items.length > 0;
+  view.intake.classList.toggle("compact", some);
+  view.root.querySelector(".top").classList.toggle("brief", some);
+  // The pasting of an earlier zone must not go on beside the new one's: there is one for as long as the view is shown.
+  if (view.zone) {
+    if (some) view.zone.querySelector(".title")?.replaceChildren(MORE);
+    if (some) view.zone.querySelector(".title + .quiet")?.remove();
+    return;
+  }
   const taken = (queries) => take(view, queries);
-  const zone = scoresImages(space)
-    ? dropzone({ title: kept.items.length ? OTHERS : "Drop an image here", hint: "or paste one, or click to choose; several are fine", paste: signal,
+  view.zone = scoresImages(space)
+    ? dropzone({ title: some ? MORE : "Drop an image here", hint: some ? null : "or paste one, or click to choose; several are fine", paste: signal,
       taken: (files) => taken(files.map(ofFile)) })
     : h("div", { class: "card no-encoder" }, h("p", {}, whyNot(space)),
       h("p", {}, "Paste an embedding instead, or send embeddings to ", h("code", {}, `POST ${path("spaces", space.name, "score")}`), "."),
       embeddingForm(space, { sides: space.verifier === "same" ? ["classifier"] : ["classifier", "verifier"], verb: "Score", taken }));
-  view.intake.classList.toggle("compact", kept.items.length > 0);
-  view.root.querySelector(".top").classList.toggle("brief", kept.items.length > 0);
-  // The pasting of an earlier zone must not go on beside the new one's: there is one for as long as the view is shown.
-  if (!view.zone) put(view.intake, view.zone = zone);
-  else view.zone.querySelector(".title")?.replaceChildren(OTHERS);
+  put(view.intake, view.zone);
 }
 
 async function take(view, queries) {
-  const fresh = queries.map((query) => ({ query, verdict: null, error: null }));
-  kept.items = fresh;
-  kept.opened = fresh.length === 1 ? fresh[0] : null;
+  kept.own = view.set = setOf(queries.map((query) => ({ query, verdict: null, error: null })));
+  history.replaceState(null, "", `#/${encodeURIComponent(view.space.name)}/try`); // the address of a stored image is not theirs
   await rescoreAll(view);
   (view.result.querySelector(".answer") ?? view.result.querySelector(".summary"))?.focus();
 }
 
 async function rescoreAll(view) {
-  const { items } = kept;
-  if (!items.length) return;
-  const waiting = new Set(items);
-  const tell = () => {
-    for (const item of waiting) if (item.verdict || item.error) waiting.delete(item);
-    if (kept.items === items && waiting.size) put(view.result, working(items.length === 1 ? "Scoring …" : `Scored ${items.length - waiting.size} of ${items.length} …`));
-  };
-  for (const item of items) Object.assign(item, { verdict: null, error: null, before: null });
-  tell();
+  const { set } = view;
+  if (!set.items.length) return;
+  for (const item of set.items) Object.assign(item, { verdict: null, error: null, before: null });
   drawIntake(view);
-  try {
-    await score(view.space.name, items, kept.rule, view.signal, tell);
-  } catch (error) {
-    if (error.name !== "AbortError") put(view.result, problem(error));
-    return;
-  }
-  if (kept.items === items) draw(view);
+  await scoreMissing(view);
 }
 
-function draw(view) {
-  const { items, opened } = kept;
-  if (!items.length) return put(view.result, hints(view));
-  if (items.some((item) => !item.verdict && !item.error)) return void rescoreAll(view); // the view was left in between
-  if (!opened) return put(view.result, overview(view));
-  const at = items.indexOf(opened);
-  return put(view.result, items.length > 1 && walker(view, at), opened.error ? failed(view, opened) : card(view, opened), notesOn([opened]));
+/** Score what has no verdict yet; a person who cancels keeps what was scored. */
+async function scoreMissing(view) {
+  const { set } = view;
+  const missing = set.items.filter((item) => !item.verdict && !item.error);
+  const cancelled = new AbortController();
+  const signal = AbortSignal.any([view.signal, cancelled.signal]);
+  const bar = missing.length > FEW ? progressBox(() => cancelled.abort()) : null;
+  put(view.result, bar?.root ?? working("Scoring …"));
+  const tell = () => bar?.tell("Scoring images …", missing.filter((item) => item.verdict || item.error).length, missing.length);
+  tell();
+  try {
+    await score(view.space.name, missing, kept.rule, signal, tell);
+  } catch (error) {
+    if (error.name !== "AbortError") return void put(view.result, problem(error));
+    if (view.signal.aborted) return;
+    set.items = set.items.filter((item) => item.verdict || item.error);
+    notice(`Stopped: ${missing.length - set.items.length} of ${missing.length} images are left out.`);
+  }
+  if (view.set === set) await draw(view);
+}
+
+async function draw(view) {
+  const { set: { items, opened } } = view;
+  view.several = null;
+  if (!items.length) return drawExamples(view);
+  if (items.some((item) => !item.verdict && !item.error)) return scoreMissing(view); // the view was left in between
+  if (!opened) {
+    view.several = severalView(view, (item) => open(view, item));
+    return put(view.result, outOfDate(view), view.several.root, notesOn(items));
+  }
+  return put(view.result, items.length > 1 && walker(view), opened.error ? failed(view, opened) : card(view, opened), notesOn([opened]));
+}
+
+async function drawExamples(view) {
+  const { set } = view;
+  try {
+    const list = await examples(view);
+    if (view.set === set && !set.items.length) put(view.result, list);
+  } catch (error) {
+    if (error.name !== "AbortError") put(view.result, problem(error));
+  }
 }
 
 /** What was done so that the encoders see the images; it is told of all that went in one call. */
@@ -102,44 +164,76 @@ function notesOn(items) {
   return told.length ? h("ul", { class: "quiet notes" }, told.map((note) => h("li", {}, h("bdi", {}, note)))) : null;
 }
 
-function hints({ space }) {
-  if (!scoresImages(space)) return null;
-  return h("ol", { class: "hints" },
-    h("li", {}, h("strong", {}, "The label"), " that the text side gives, of ", counted(space.label_count, "label"), "."),
-    h("li", {}, h("strong", {}, "The trust in it"), ", split into what the text and what the images say."),
-    h("li", {}, h("strong", {}, "Why"), ": the support images most like yours, beside those of the runner-up."));
-}
-
-/** One verdict, whole. */
+/** One verdict: the answer, the images that speak for it, what a person says to it, and the numbers. */
 function card(view, item) {
-  const { space, signal } = view;
+  const { space } = view;
   const { verdict, query } = item;
   const calibration = view.calibrations.find((one) => one.id === verdict.calibration_id) ?? null;
-  const rule = view.rules.find((one) => one.name === verdict.rule);
-  return h("article", { class: "card verdict" },
-    item.before && difference(item.before, verdict),
-    headOf(space, verdict, calibration, rule, (button) => recalibrate(view, item, button)),
-    evidenceOf(space, query, verdict, view.go, signal),
-    h("div", { class: "split foot" }, textLabels(verdict), respondPanel(view, item, () => again(view, item))));
+  const testified = query.support || query.observation; // stored images have their answer already
+  const respond = testified ? null : respondPanel(view, item, {
+    again: () => again(view, item),
+    stored: () => view.result.querySelector(".link-line")?.replaceWith(linkLine(space, item)),
+  });
+  const notes = cautions(verdict, (button) => recalibrate(view, button, () => again(view, item)));
+  return h("article", { class: `card verdict ${verdict.decision}` },
+    item.before && difference(item.before, verdict, item.taught),
+    h("div", { class: "verdict-head" },
+      queried(view, item),
+      h("div", { class: "said" },
+        headline(verdict), chance(verdict, calibration),
+        h("p", { class: "why" }, why(space, verdict, calibration)), correction(verdict),
+        notes.length > 0 && h("ul", { class: "cautions" }, notes.map(([kind, word, sentence, button]) =>
+          h("li", {}, h("span", { class: `badge ${kind}` }, word), h("span", {}, sentence), button))),
+        verdict.unknown && respond && createLabelButton(view, query, respond.outcome))),
+    evidenceOf(space, verdict, view.go),
+    respond?.root ?? known(view, item),
+    details(space, verdict, calibration),
+    linkLine(space, item));
 }
 
-/** Calibrate for the space as it is now, on the stored images, and score the item again. */
-async function recalibrate(view, item, button) {
+/** The image of the verdict, to be enlarged. */
+function queried(view, { query, verdict }) {
+  const picture = pictureOf(query, view.signal, { alt: `the scored image, ${query.name}` });
+  const button = h("button", { type: "button", class: "look", "aria-label": "Enlarge the image", on: { click: () => enlarge([{ query, verdict }], 0) } }, picture);
+  return h("figure", { class: "queried" }, query.file || query.picture ? button : picture, h("figcaption", { title: query.name }, h("bdi", {}, query.name)));
+}
+
+/** What is known of a stored image already. */
+function known(view, { query, observation }) {
+  if (query.support) return h("p", { class: "quiet" }, "This image is a support image: it is most like itself, so a new image of the same kind gets a less sure answer.");
+  const truth = observation.truth === null ? "It is none of the labels" : ["It is “", h("bdi", {}, observation.truth), "”"];
+  return h("p", {}, truth, ": this image is stored with its true label, as a person gave it.");
+}
+
+/** Calibrate for the space as it is now, on the stored images; then score again. */
+async function recalibrate(view, button, scoreAgain) {
   await doing(button, async () => {
     const made = await runJob(path("spaces", view.space.name, "observations", "calibrate"), {}, { signal: view.signal });
     if (made.failed) notice(`No promise could be proved: ${made.reason}.`, null, { kind: "bad" });
-    else await again(view, item);
+    else await scoreAgain();
   });
+}
+
+/** Of several verdicts it is said once that their calibration promises nothing any more. */
+function outOfDate(view) {
+  const stale = view.set.items.find(({ verdict }) => (verdict?.stale_since ?? null) !== null)?.verdict;
+  if (!stale) return null;
+  const button = h("button", { type: "button", on: { click: () => recalibrate(view, button, async () => {
+    view.calibrations = await calibrationsOf(view.space.name, view.signal);
+    await rescoreAll(view);
+  }) } }, "Recalibrate");
+  return h("p", { class: "row out-of-date" }, h("span", { class: "badge hold" }, "Out of date"), h("span", {}, `Labels or support images changed after calibration ${stale.calibration_id}, so its guarantee no longer holds.`), button);
 }
 
 async function again(view, item) {
   const before = item.verdict;
+  const { taught, query } = item;
   view.calibrations = await calibrationsOf(view.space.name, view.signal);
-  await score(view.space.name, [item], kept.rule, view.signal);
+  [view.space] = await Promise.all([view.refresh(), score(view.space.name, [item], kept.rule, view.signal)]);
+  if (taught) taught.now = await standing(view.space, query, taught.label, view.signal);
   item.before = before;
-  draw(view);
-  const told = view.result.querySelector(".difference");
-  told?.scrollIntoView({ block: "nearest" });
+  await draw(view);
+  view.result.querySelector(".difference")?.scrollIntoView({ block: "nearest" });
   view.result.querySelector(".answer")?.focus({ preventScroll: true });
 }
 
@@ -150,40 +244,36 @@ function failed(view, item) {
     problem(item.error), h("div", { class: "actions" }, retry));
 }
 
-/** All verdicts of several images at once; one of them is opened by a click. */
-function overview(view) {
-  const { items } = kept;
-  const counts = [
-    ...["accept", "review", "unknown"].map((word) => [items.filter((item) => item.verdict?.decision === word).length, word]),
-    [items.filter((item) => item.error).length, "could not be read"],
-  ].filter(([n]) => n).map(([n, what]) => `${n} ${what}`);
-  return [
-    h("h2", { class: "summary", tabindex: "-1" }, `${counted(items.length, view.space && items[0].query.file ? "image" : "embedding")}: ${counts.join(", ")}`),
-    h("ul", { class: "tiles" }, items.map((item) => h("li", {}, tile(view, item)))),
-    notesOn(items),
-  ];
+function open(view, item) {
+  view.set.last = item ?? view.set.opened;
+  view.set.opened = item;
+  draw(view);
+  if (item) view.result.querySelector(".answer")?.focus();
+  else view.several.focus();
 }
 
-function tile(view, item) {
-  const { query, verdict, error } = item;
-  const open = () => { kept.opened = item; draw(view); view.result.querySelector(".answer")?.focus(); };
-  return h("button", { type: "button", class: `tile ${error ? "failed" : ""}`, on: { click: open } },
-    pictureOf(query, view.signal, { alt: "" }),
-    h("span", { class: "text" },
-      h("span", { class: "label", title: verdict?.label ?? query.name }, h("bdi", {}, verdict?.label ?? query.name)),
-      verdict ? h("span", { class: "quiet" }, `trust ${trustText(verdict.trust, verdict.terms.range)}`) : h("span", { class: "quiet" }, error.message),
-      verdict ? badge(verdict) : h("span", { class: "badge bad" }, "Not read"),
-      verdict && correction(verdict)));
-}
-
-/** From one of several verdicts to the others. */
-function walker(view, at) {
-  const { items } = kept;
-  const to = (item) => () => { kept.opened = item; draw(view); focusOn(); };
-  const focusOn = () => (view.result.querySelector(".answer") ?? view.result.querySelectorAll(".tile")[at])?.focus();
-  const step = (name, sign, item) => h("button", { type: "button", "aria-label": name, disabled: !item, on: { click: to(item) } }, sign);
+/** From one of several verdicts to the others, in the order in which they are listed. */
+function walker(view) {
+  const { items, opened } = view.set;
+  const shown = shownOf(view.set);
+  const at = shown.indexOf(opened);
+  const step = (name, sign, item) => h("button", { type: "button", "aria-label": name, disabled: !item, on: { click: () => open(view, item) } }, sign);
   return h("div", { class: "row walker" },
-    h("button", { type: "button", class: "plain", on: { click: to(null) } }, `← All ${items.length}`),
-    h("span", { class: "quiet" }, h("bdi", {}, items[at].query.name), ` · ${at + 1} of ${items.length}`),
-    step("Previous image", "‹", items[at - 1]), step("Next image", "›", items[at + 1]));
+    h("button", { type: "button", class: "plain", on: { click: () => open(view, null) } }, `← All ${items.length}`),
+    h("span", { class: "quiet" }, h("bdi", {}, opened.query.name), ` · ${at + 1} of ${shown.length}`),
+    step("Previous image", "‹", shown[at - 1]), step("Next image", "›", shown[at + 1]));
+}
+
+/** True where a key did something. */
+function onKey(view, key, event) {
+  const { set: { items, opened } } = view;
+  if (view.several) return view.several.key(key, event);
+  if (!opened) return false;
+  if (key === "e" && (opened.query.file || opened.query.picture)) return enlarge([opened], 0), true;
+  if (items.length < 2) return false;
+  if (key === "Escape") return open(view, null), true;
+  const shown = shownOf(view.set);
+  const by = { j: 1, ArrowRight: 1, k: -1, ArrowLeft: -1 }[key];
+  const next = by && shown[shown.indexOf(opened) + by];
+  return Boolean(next) && (open(view, next), true);
 }

@@ -1,0 +1,1 @@
+"""The rows of the review queue, and the SQL that reads and changes them."""

@@ -1,0 +1,246 @@
+"""Items of the review queue: added within bounds, listed, answered, taken back, deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
+
+from trustvlm.catalog.rows.review import states
+from trustvlm.catalog.store.bulk import rows_among, slices
+from trustvlm.catalog.store.review_models import ReviewRow
+from trustvlm.catalog.store.vectors import checksum, pack, unpack, verify_checksums
+from trustvlm.types.arrays import Float32s
+from trustvlm.types.review import ReviewItem
+
+__all__ = [
+    "CHUNK_ROWS", "Answered", "NewItem", "StoredImage", "add", "answered", "close", "counts",
+    "delete_some", "find", "forget_images", "image", "next_open", "page", "reopen", "set_support",
+    "thumbnail",
+]  # fmt: skip
+
+CHUNK_ROWS = 500
+_OPEN = ReviewRow.state == "open"
+_COLUMNS = [
+    getattr(ReviewRow, name)
+    for name in ReviewItem.__dataclass_fields__
+    if name not in ("has_picture",)
+]
+_NO_ANSWER: dict[str, Any] = dict.fromkeys(
+    ("changed_at", "truth_id", "truth", "support_id", "observation_id", "earlier")
+)
+_ITEM = select(*_COLUMNS, ReviewRow.thumbnail.is_not(None).label("has_picture"))
+
+
+@dataclass(frozen=True, eq=False)
+class NewItem:
+    """An image about to be queued, with its verdict; `verifier_embedding` is None where the space's
+    verifier is "same"."""
+
+    tray: str
+    content_hash: bytes
+    source: str | None
+    predicted_id: int
+    predicted: str
+    decision: str
+    probability: float | None
+    trust: float | None
+    rule: str
+    calibration_id: int | None
+    revision: int
+    classifier_embedding: Float32s
+    verifier_embedding: Float32s | None
+    thumbnail: bytes | None
+
+
+class StoredImage(NamedTuple):
+    """The image of an item: (d,) embeddings, and the small JPEG where it has one."""
+
+    classifier: Float32s
+    verifier: Float32s | None
+    thumbnail: bytes | None
+
+
+class Answered(NamedTuple):
+    """What an answer stored: the label by id, the observation, and how that was before."""
+
+    truth_id: int | None
+    observation_id: int | None
+    earlier: Mapping[str, Any] | None
+
+
+def add(connection: Connection, space_id: int, items: Sequence[NewItem], limit: int) -> int:
+    """Queue images that their tray never had; how many.
+
+    At most `limit` wait: for more, the oldest of the tray "review" make room. Where those of the
+    tray "sample" alone are as many, further drawn ones are not queued, but counted: what was drawn
+    must not be dropped by what it is. Of the answered and skipped ones the newest `limit` stay.
+    """
+    fresh = _unknown(connection, space_id, items)
+    drawn = [item for item in fresh if item.tray == "sample"]
+    others = [item for item in fresh if item.tray != "sample"]
+    waiting = {tray: number for (tray, state), number in counts(connection, space_id).items()
+               if state == "open"}  # fmt: skip
+    room = max(0, limit - waiting.get("sample", 0))
+    if drawn[room:]:
+        states.add_missed(connection, space_id, len(drawn) - room)
+        drawn = drawn[:room]
+    others = others[max(0, len(others) - (room - len(drawn))) :]
+    excess = sum(waiting.values()) + len(drawn) + len(others) - limit
+    _drop_oldest(connection, space_id, excess, _OPEN, ReviewRow.tray != "sample")
+    if rows := [_row(space_id, item) for item in drawn + others]:
+        connection.execute(insert(ReviewRow), rows)
+    closed = select(func.count()).where(ReviewRow.space_id == space_id, ~_OPEN)
+    _drop_oldest(connection, space_id, (connection.scalar(closed) or 0) - limit, ~_OPEN)
+    return len(rows)
+
+
+def _unknown(connection: Connection, space_id: int, items: Sequence[NewItem]) -> list[NewItem]:
+    """The images that their tray never had, each once."""
+    hashes = [item.content_hash for item in items]
+    of_space = select(ReviewRow.tray, ReviewRow.content_hash).where(ReviewRow.space_id == space_id)
+    rows = rows_among(connection, of_space, ReviewRow.content_hash, hashes)
+    stored = {(tray, content) for tray, content in rows}
+    fresh = {(item.tray, item.content_hash): item for item in items}
+    return [item for key, item in fresh.items() if key not in stored]
+
+
+def _drop_oldest(
+    connection: Connection, space_id: int, number: int, *which: ColumnElement[bool]
+) -> None:
+    if number <= 0:
+        return
+    oldest = select(ReviewRow.id).where(ReviewRow.space_id == space_id, *which)
+    ids = list(connection.scalars(oldest.order_by(ReviewRow.id).limit(number)))
+    for some in slices(ids):
+        connection.execute(delete(ReviewRow).where(ReviewRow.id.in_(some)))
+
+
+def _row(space_id: int, item: NewItem) -> dict[str, Any]:
+    classifier = pack(item.classifier_embedding)
+    verifier = None if item.verifier_embedding is None else pack(item.verifier_embedding)
+    return vars(item) | _NO_ANSWER | {
+        "space_id": space_id, "state": "open", "use_as_support": False,
+        "created_at": datetime.now(UTC), "checksum": checksum(classifier, verifier),
+        "classifier_embedding": classifier, "verifier_embedding": verifier,
+    }  # fmt: skip
+
+
+def counts(connection: Connection, space_id: int) -> dict[tuple[str, str], int]:
+    """(tray, state) → number of items."""
+    query = select(ReviewRow.tray, ReviewRow.state, func.count())
+    rows = connection.execute(
+        query.where(ReviewRow.space_id == space_id).group_by(ReviewRow.state, ReviewRow.tray)
+    )
+    return {(tray, state): number for tray, state, number in rows}
+
+
+def page(
+    connection: Connection,
+    space_id: int,
+    tray: str | None,
+    state: str | None,
+    after: int,
+    limit: int,
+) -> list[ReviewItem]:
+    """Up to `limit` items with ids above `after`, oldest first; tray or state None: any."""
+    query = _ITEM.where(ReviewRow.space_id == space_id, ReviewRow.id > after)
+    if state is not None:
+        query = query.where(ReviewRow.state == state)
+    if tray is not None:
+        query = query.where(ReviewRow.tray == tray)
+    rows = connection.execute(query.order_by(ReviewRow.id).limit(limit))
+    return [ReviewItem(**row._asdict()) for row in rows]
+
+
+def next_open(
+    connection: Connection, space_id: int, tray: str | None, after: int
+) -> ReviewItem | None:
+    """The oldest open item with an id above `after`; behind the last one, the oldest of all."""
+    for start in (after, 0):
+        if items := page(connection, space_id, tray, "open", start, 1):
+            return items[0]
+    return None
+
+
+def find(connection: Connection, space_id: int, item_id: int) -> ReviewItem | None:
+    """The item with this id; None: the space has none."""
+    query = _ITEM.where(ReviewRow.id == item_id, ReviewRow.space_id == space_id)
+    row = connection.execute(query).first()
+    return None if row is None else ReviewItem(**row._asdict())
+
+
+def image(connection: Connection, item_id: int, dims: tuple[int, int]) -> StoredImage:
+    """The image of an item; `dims`: of the space's classifier and verifier.
+
+    Raises:
+        Damaged: an embedding does not match its checksum.
+    """
+    columns = (
+        ReviewRow.id, ReviewRow.checksum, ReviewRow.classifier_embedding,
+        ReviewRow.verifier_embedding, ReviewRow.thumbnail,
+    )  # fmt: skip
+    row = connection.execute(select(*columns).where(ReviewRow.id == item_id)).one()
+    blobs = (row.classifier_embedding, row.verifier_embedding)
+    verify_checksums("review item", [(row.id, row.checksum, blobs)])
+    verifier = None if blobs[1] is None else unpack([blobs[1]], dims[1])[0]
+    return StoredImage(unpack([blobs[0]], dims[0])[0], verifier, row.thumbnail)
+
+
+def thumbnail(connection: Connection, space_id: int, item_id: int) -> bytes | None:
+    """The small JPEG of an item; None: it has none, or there is no such item."""
+    of_item = (ReviewRow.id == item_id, ReviewRow.space_id == space_id)
+    return connection.scalar(select(ReviewRow.thumbnail).where(*of_item))
+
+
+def close(connection: Connection, item_id: int, state: str, **values: Any) -> bool:
+    """Answer or skip an item with these values; False: it was answered before."""
+    waiting = (ReviewRow.id == item_id, ReviewRow.state != "answered")
+    values |= {"state": state, "changed_at": datetime.now(UTC)}
+    changed = update(ReviewRow).where(*waiting).values(**values)
+    return bool(connection.execute(changed).rowcount)
+
+
+def answered(connection: Connection, item_id: int) -> Answered:
+    """What the answer of an item stored."""
+    columns = select(ReviewRow.truth_id, ReviewRow.observation_id, ReviewRow.earlier)
+    return Answered(*connection.execute(columns.where(ReviewRow.id == item_id)).one())
+
+
+def set_support(connection: Connection, item_id: int, support_id: int) -> None:
+    """Store which support image an item became."""
+    made = update(ReviewRow).where(ReviewRow.id == item_id)
+    connection.execute(made.values(support_id=support_id, use_as_support=True))
+
+
+def reopen(connection: Connection, item_id: int) -> None:
+    """Make an item wait again, without its answer."""
+    again = update(ReviewRow).where(ReviewRow.id == item_id)
+    connection.execute(again.values(state="open", use_as_support=False, **_NO_ANSWER))
+
+
+def delete_some(connection: Connection, space_id: int, limit: int, *, answered: bool) -> int:
+    """Delete up to `limit` items of a space, the answered ones only if `answered`; how many."""
+    some = select(ReviewRow.id).where(ReviewRow.space_id == space_id)
+    if not answered:
+        some = some.where(ReviewRow.state != "answered")
+    ids = list(connection.scalars(some.limit(limit)))
+    for part in slices(ids):
+        connection.execute(delete(ReviewRow).where(ReviewRow.id.in_(part)))
+    return len(ids)
+
+
+def forget_images(
+    connection: Connection, support_ids: Sequence[int], contents: Sequence[tuple[int, bytes]]
+) -> None:
+    """Delete the items of images that are being purged as support images, given by id and by
+    (space id, content hash)."""
+    for some in slices(support_ids):
+        connection.execute(delete(ReviewRow).where(ReviewRow.support_id.in_(some)))
+    for space_id in {space_id for space_id, _ in contents}:
+        for hashes in slices([content for other, content in contents if other == space_id]):
+            same = (ReviewRow.space_id == space_id, ReviewRow.content_hash.in_(hashes))
+            connection.execute(delete(ReviewRow).where(*same))

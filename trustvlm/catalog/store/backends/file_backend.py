@@ -1,0 +1,74 @@
+"""A catalog in an SQLite file, which every process of one machine opens by itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable
+from contextlib import AbstractContextManager
+
+from sqlalchemy import Connection, PoolProxiedConnection, event, text
+
+from trustvlm.catalog.store import sqlite
+from trustvlm.catalog.store.backends.commit_watch import CommitWatch
+from trustvlm.catalog.store.backends.file_identity import FileIdentity
+from trustvlm.catalog.store.location import FileLocation
+from trustvlm.errors import Busy, NotFound
+
+__all__ = ["FileBackend"]
+
+
+class FileBackend:
+    """See :class:`trustvlm.catalog.store.backends.backend.Backend`."""
+
+    def __init__(self, location: FileLocation, *, read_only: bool, create: bool) -> None:
+        if not create and not location.path.is_file():
+            raise NotFound(f"no catalog at {location}")
+        self._path = location.path
+        self._identity = FileIdentity(self._path)
+        self.engine = sqlite.make_engine(self._path, read_only=read_only)
+        self._watch = CommitWatch(self.engine, self._data_version)
+        event.listen(self.engine, "engine_disposed", lambda _: self._watch.close())
+
+    def check(self, connection: Connection, *, committed: bool = False) -> None:
+        """See :meth:`FileIdentity.check`."""
+        self._identity.check(connection, committed=committed)
+
+    def translated(self) -> AbstractContextManager[None]:
+        """See :func:`trustvlm.catalog.store.sqlite.translated`."""
+        return sqlite.translated(self._path)
+
+    def version(self) -> Hashable:
+        """See :meth:`CommitWatch.version`."""
+        return self._watch.version()
+
+    def _data_version(self, connection: PoolProxiedConnection) -> int:
+        """A number that changes when another connection commits; of the files that were opened."""
+        # Through the driver: SQLAlchemy's way to one row takes ten times as long.
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA data_version")
+        [(number,)] = cursor.fetchall()
+        self._identity.check(connection)
+        return int(number)
+
+    def reclaim(self, *, wait: bool) -> None:
+        """Move the write-ahead log into the file and truncate it, so that nothing that was deleted
+        stays in the log: deleted rows are overwritten in the file at once."""
+        milliseconds = int(1000 * sqlite.BUSY_TIMEOUT_S)
+        deadline = time.monotonic() + (sqlite.BUSY_TIMEOUT_S if wait else 0)
+        with (
+            self.translated(),
+            self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection,
+        ):
+            connection.execute(text(f"PRAGMA busy_timeout={milliseconds if wait else 0}"))
+            # SQLite waits for readers, but says "busy" at once when another checkpoint is under
+            # way.
+            while busy := connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)")).one()[0]:
+                if time.monotonic() >= deadline:
+                    break
+                time.sleep(0.01)
+            connection.execute(text(f"PRAGMA busy_timeout={milliseconds}"))
+        if busy:
+            raise Busy(
+                f"the log of {self._path} was in use all the time, so purged rows are still in "
+                f"it; purge again"
+            )

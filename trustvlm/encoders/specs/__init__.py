@@ -1,0 +1,1 @@
+"""Encoder specs: their forms, the names that stand for them, and presets."""

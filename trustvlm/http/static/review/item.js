@@ -1,0 +1,102 @@
+// One item: the image beside what speaks for its label and for the rival, and the answers to choose from.
+
+import { imageAt, path } from "../api.js";
+import { freshId, h, put } from "../dom.js";
+import { labelCombobox } from "../labels/combobox.js";
+import { supportFigure } from "../parts.js";
+import { trustText } from "../rules.js";
+import { fileName, likely, number } from "../words.js";
+
+const DECISIONS = { accept: ["good", "✓", "Accept"], review: ["hold", "!", "Review"], unknown: ["unknown", "?", "Unknown"] };
+const PREDICTED = 0;
+
+/** The card as {root, focus(), pressed(key)}; `act`: {answer(truth, support, control), skip(control), undo(control), keys()}. */
+export function itemCard(view, act) {
+  const { space, signal, question } = view;
+  const { item, choices } = question;
+  const support = h("input", { id: freshId("support"), type: "checkbox" });
+  const choosing = h("div", { class: "choosing" });
+  const known = choices[PREDICTED] === item.predicted; // a label can be gone since the image was scored
+  const say = (truth, control) => act.answer(truth, support.checked, control);
+
+  const yes = known && h("button", { type: "button", class: "primary", on: { click: () => say(item.predicted, yes) } }, h("kbd", {}, "y"), " Right");
+  const no = h("button", { type: "button", "aria-expanded": "false", on: { click: pick } }, h("kbd", {}, "n"), " Wrong: it is …");
+  const none = h("button", { type: "button", on: { click: () => say(null, none) } }, h("kbd", {}, "0"), " None of the labels");
+  const others = choices.map((name, i) => {
+    const button = h("button", { type: "button", class: "choice", on: { click: () => say(name, button) } }, h("kbd", {}, String(i + 1)), h("span", { class: "named" }, h("bdi", { title: name }, name),
+      known && i === PREDICTED && h("span", { class: "quiet" }, "(the answer)")));
+    return button;
+  });
+  const skip = h("button", { type: "button", class: "plain", on: { click: () => act.skip(skip) } }, h("kbd", {}, "k"), " Skip");
+  const undo = h("button", { type: "button", class: "plain", disabled: !view.last.length, on: { click: () => act.undo(undo) } }, h("kbd", {}, "u"), " Undo");
+  const help = h("button", { type: "button", class: "plain help", on: { click: () => act.keys() } }, h("kbd", {}, "?"), " Keys");
+
+  /** Open or close the choice among all labels. */
+  function pick() {
+    const open = no.getAttribute("aria-expanded") === "true";
+    no.setAttribute("aria-expanded", String(!open));
+    if (open) return put(choosing);
+    const box = labelCombobox(space.name, { title: "The right label", suggested: choices.slice(1), signal, chosen: (name) => say(name, null) });
+    box.root.addEventListener("keydown", (event) => { if (event.key === "Escape") { pick(); no.focus(); } });
+    put(choosing, box.root);
+    box.focus();
+    return null;
+  }
+
+  function pressed(key) {
+    const does = { y: yes, n: no, 0: none, k: skip, u: undo }[key] ?? others[Number(key) - 1];
+    if (key === "s") support.click();
+    else if (does && !does.disabled) does.click();
+    return key === "s" || Boolean(does);
+  }
+
+  const heading = headline(item);
+  const root = h("article", { class: "card review-item" },
+    h("div", { class: "image" }, pictureOf(space, item), h("p", { class: "quiet file" }, h("bdi", {}, fileName(item.source) ?? "an embedding"))),
+    h("div", { class: "judged" }, heading, about(item), evidence(space, question)),
+    h("section", { class: "answers", "aria-label": "Answer" },
+      h("div", { class: "row" }, yes, no, none),
+      h("h3", {}, "Or one of these", h("span", { class: "by-key" }, " (press its key)")), h("div", { class: "choices" }, others), choosing,
+      h("p", { class: "support-too" }, support, h("label", { for: support.id }, h("kbd", {}, "s"), " Also add it as a support image of that label")),
+      h("div", { class: "row foot" }, skip, undo, help)));
+  return { root, pressed, focus: () => heading.focus() };
+}
+
+/** The decision, then how likely the label is right, then the label. */
+function headline({ decision, probability, calibration_id: calibration, predicted }) {
+  const [kind, sign, word] = DECISIONS[decision];
+  const label = h("bdi", {}, predicted);
+  const chance = probability === null ? null : `, ${likely(probability)}`;
+  const doubt = probability !== null && calibration === null && h("span", { class: "quiet uncalibrated" }, " (not calibrated)");
+  return h("h2", { class: `answer ${kind}`, tabindex: "-1" }, h("span", { class: "sign", "aria-hidden": "true" }, sign),
+    h("span", {}, h("span", { class: "word" }, decision === "unknown" ? "Unknown; nearest: " : `${word}: `), label, chance, doubt));
+}
+
+function about({ tray, rule, trust }) {
+  return [
+    h("p", { class: "quiet" }, tray === "sample" ? "Chosen at random." : "Not accepted."),
+    h("details", { class: "quiet" }, h("summary", {}, "Details"), `Rule ${rule}, trust ${trustText(trust, rule)}.`)];
+}
+
+/** The nearest support images of the label beside those of its rival, as the space judges the image now. */
+function evidence(space, { label, rival, evidence: near }) {
+  const side = (name, images, role) => h("section", { class: `side ${role}` },
+    h("h3", {}, "Closest images of “", h("bdi", {}, name), "”"),
+    images.length ? h("div", { class: "strip" }, images.map((one) => supportFigure(space.name, { ...one, label: name, source: fileName(one.source) }, number(one.similarity, 3).replace("-", "−"), { size: "small" })))
+      : h("p", { class: "quiet" }, "no support image"));
+  return h("div", { class: "near" }, side(label, near.label, "label"), rival !== null && side(rival, near.rival, "rival"));
+}
+
+/** The small picture that was stored with the item, large; or what it is without one. */
+function pictureOf(space, item) {
+  const frame = h("div", { class: "picture" });
+  const none = (words) => put(frame, h("span", { class: "none" }, words));
+  if (!item.has_picture) {
+    none("no picture: it came as an embedding");
+    return frame;
+  }
+  const image = h("img", { alt: fileName(item.source) ?? "the image to review", on: { error: () => none("no picture") } });
+  imageAt(path("spaces", space.name, "review", "items", item.id, "picture")).then((address) => { image.src = address; }, () => none("no picture"));
+  put(frame, image);
+  return frame;
+}

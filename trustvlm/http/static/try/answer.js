@@ -1,0 +1,141 @@
+// The answer of a verdict as people read it: the decision, then the label, then how likely it is right; and why.
+
+import { h } from "../dom.js";
+import { counted, likely, number, share } from "../words.js";
+
+/** [class, sign, word] of a verdict's decision. */
+export function stateOf({ decision }) {
+  return { accept: ["good", "✓", "Accept"], review: ["hold", "!", "Review"], unknown: ["unknown", "?", "Unknown"] }[decision];
+}
+
+export function badge(verdict) {
+  const [kind, sign, word] = stateOf(verdict);
+  return h("span", { class: `badge ${kind}` }, h("span", { "aria-hidden": "true" }, sign), word);
+}
+
+/** Where a verdict's probability comes from: "calibration", "rule", or null where it has none. */
+const sourceOf = (verdict) => (verdict.probability === null ? null : verdict.probability_source);
+
+/** What the classifier alone would have said, where the rule says something else. */
+export const correction = ({ corrected_from: from, decision }) =>
+  from !== null && decision !== "unknown" && h("span", { class: "badge plain corrected" }, h("span", {}, "corrected from “", h("bdi", {}, from), "”"));
+
+/** The answer in one line: [what comes first, what follows]. */
+function inWords(verdict) {
+  const { label, decision, reason_code: code, rival, nearest_prototype: nearest, unknown } = verdict;
+  const name = (one) => h("bdi", {}, one);
+  const chance = sourceOf(verdict) === null ? null : `, ${likely(verdict.probability)}`;
+  const near = nearest !== null && ["; nearest: ", name(nearest)];
+  const text = verdict.corrected_from ?? label;
+  if (decision === "unknown") return ["Not one of your labels", near];
+  if (decision === "accept") return ["Accept: ", [name(label), chance]];
+  const first = "Review: ";
+  if (code === "copy_of_other") return [first, [name(label), ", but the image is stored as ", name(otherLabel(verdict))]];
+  if (unknown) return [first, ["perhaps not one of your labels", near]];
+  if (verdict.unverified) return [first, [name(label), chance, ", by its name alone"]];
+  if (differs(verdict)) return [first, ["text says ", name(text), ", images say ", name(nearest)]];
+  if (code === "close_call" && rival !== null) return [first, [name(label), " or ", name(rival)]];
+  return [first, [name(label), chance]];
+}
+
+/** The label whose support image the image equals. */
+const otherLabel = ({ reason }) => reason.match(/support image of (['"])(.*?)\1(;|$)/)?.[2] ?? "another label";
+
+/** Whether the headline says already that text and images differ. */
+const differs = ({ decision, reason_code: code, unverified, unknown, nearest_prototype: nearest, corrected_from: from, label }) =>
+  decision === "review" && code !== "copy_of_other" && !unverified && !unknown && nearest !== null && nearest !== (from ?? label);
+
+export function headline(verdict) {
+  const [kind, sign] = stateOf(verdict);
+  const [first, rest] = inWords(verdict);
+  const long = verdict.label.length > 24 || (verdict.nearest_prototype ?? "").length > 24;
+  return h("h2", { class: `answer ${kind} ${long ? "long" : ""}`, tabindex: "-1" },
+    h("span", { class: "sign", "aria-hidden": "true" }, sign), h("span", {}, h("span", { class: "word" }, first), rest));
+}
+
+/** How likely the label is right, and who says so; null where no label fits. `calibration`: the one that decided, or null. */
+export function chance(verdict, calibration) {
+  const { label, probability, unknown, rule } = verdict;
+  const it = h("bdi", {}, label);
+  if (unknown) return null; // the head says that it is none of the labels
+  switch (sourceOf(verdict)) {
+    case "calibration": case "rule":
+      return h("p", { class: "chance" }, h("strong", {}, likely(probability)), " likely that “", it, "” is right ", by(verdict, calibration));
+    default: {
+      const reason = verdict.reason_code === "copy_of_other" ? "the image is stored under another label"
+        : verdict.stale_since !== null ? "the calibration is out of date" : `the rule ${rule} gives none without a calibration`;
+      return h("p", { class: "chance" }, `No probability: ${reason}.`);
+    }
+  }
+}
+
+function by(verdict, calibration) {
+  const words = sourceOf(verdict) === "rule" ? "not calibrated" : calibration ? `calibrated on ${counted(calibration.images, "image")}` : "calibrated";
+  return h("span", { class: "by" }, words);
+}
+
+/** Whether another label has the larger trust, as under rules that keep the classifier's label. */
+export const rivalFitsBetter = ({ rival, rival_trust: other, trust }) => rival !== null && other > trust;
+
+/** Why it is accepted or not, in a sentence. */
+export function why(space, verdict, calibration) {
+  const { accepted, reason, reason_code: code, label, rival } = verdict;
+  if (code === "copy_of_other") return `The image equals a support image of “${otherLabel(verdict)}”, but “${label}” fits better: one of the two is wrong.`;
+  if (accepted === null) {
+    const other = reason.match(/not calibrated for this rule \((calibration \d+) is for (\w+)\)/);
+    if (other) return `${capital(other[1])} is for the rule ${other[2]}: under ${verdict.rule} nothing is accepted.`;
+    return ["Nothing is accepted before a calibration says how sure is sure enough. ",
+      h("a", { href: `#/${encodeURIComponent(space.name)}/trust` }, "Calibrate in the view Trust"), ", with images whose labels you know."];
+  }
+  switch (code) {
+    case "accepted": {
+      const kept = calibration && verdict.stale_since === null;
+      if (!kept) return "Sure enough to be accepted.";
+      return `Sure enough to be accepted. Of what is accepted, at most ${part(calibration.max_risk)} is wrong (with ${part(calibration.confidence)} confidence).`;
+    }
+    case "stale":
+      return reason.startsWith("review: label") ? `The calibration does not cover “${label}”: none of its images has this label.`
+        : "Nothing is accepted until the space is calibrated again.";
+    case "unknown": return "The image is unlike the support images of every label.";
+    case "unverified": return `“${label}” has no support image to check the answer with, and the calibration asks for one.`;
+    case "close_call": return rivalFitsBetter(verdict) ? `Not sure enough to be accepted: “${rival}” fits better.`
+      : `Not sure enough to be accepted: “${rival}” fits almost as well.`;
+    default: return "Not sure enough to be accepted.";
+  }
+}
+
+const part = (value) => share(value).replace(" ", "\u00a0"); // never broken over two lines
+const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
+/** What else has to be said plainly: [class, word, sentence, button where there is one]. `renew(button)`: calibrate again. */
+export function cautions(verdict, renew) {
+  const { label, reason_code: code } = verdict;
+  const list = [];
+  if (verdict.unverified && code !== "unverified") {
+    list.push(["hold", "No support image", `Only the name “${label}” supports this answer.`]);
+  }
+  if (verdict.unknown && code !== "unknown") {
+    list.push(["unknown", "Unlike all", "The image is unlike the support images of every label."]);
+  }
+  if (verdict.stale_since !== null) {
+    const button = h("button", { type: "button", on: { click: () => renew(button) } }, "Recalibrate");
+    list.push(["hold", "Out of date", `Labels or support images changed after calibration ${verdict.calibration_id}, so its guarantee no longer holds.`, button]);
+  }
+  if (verdict.image_evidence === "off") {
+    list.push(["hold", "Text only", "The support images do not tell the labels apart, so they are not used."]);
+  }
+  if (verdict.image_evidence === "cosine") {
+    list.push(["plain", "Plain similarity", "How the support images vary does not help to tell the labels apart, so only their similarity is used."]);
+  }
+  if (verdict.image_evidence === "none") {
+    list.push(["hold", "Text only", "No label has a support image yet, so the text decides alone."]);
+  }
+  if (!verdict.unverified && !verdict.agrees && verdict.nearest_prototype !== null && !verdict.unknown && !differs(verdict)) {
+    const similarity = number(verdict.nearest_similarity, 2).replace("-", "−");
+    list.push(["plain", "Name and images disagree", `On average, the support images of “${verdict.nearest_prototype}” are most like this image (similarity ${similarity}).`]);
+  }
+  if (verdict.approximate) {
+    list.push(["plain", "Approximate", `A nearer label may have been missed, by a similarity of at most ${number(verdict.error_bound, 4)}.`]);
+  }
+  return list;
+}

@@ -1,0 +1,33 @@
+"""The bodies of requests about the review queue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from trustvlm.http.wire.schemas import Name
+from trustvlm.types.options import Options, says
+from trustvlm.types.review import AnswerOptions, CollectOptions
+
+__all__ = ["AnswerBody", "AnswersBody", "CollectBody"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerBody(AnswerOptions):
+    """The answer to an item."""
+
+    truth: Annotated[Name | None, says("the right label; null: none of the labels")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectBody(CollectOptions):
+    """Whether the service puts images into the queue by itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswersBody(Options):
+    """The answers of a file to items of the queue."""
+
+    content: Annotated[
+        str, says("the file's text: CSV with the columns id and truth, or JSON of Label Studio")
+    ]

@@ -1,0 +1,1 @@
+"""Files of the review queue: items out, answers in."""

@@ -1,0 +1,224 @@
+"""Arrow tables with a row for each image: a path, the bytes of a file, or the structure {bytes,
+path} of Hugging Face; Parquet files, and tables of pandas, polars, pyarrow and others in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trustvlm.errors import InvalidInput
+from trustvlm.reading.parquet import ParquetFacts, read_batches
+from trustvlm.reading.sets.columns import set_columns
+from trustvlm.reading.sets.rows import (
+    FileBytes,
+    ImageRow,
+    LabelledImages,
+    ListedPath,
+    Names,
+    label_name,
+    require_some,
+)
+
+if TYPE_CHECKING:
+    import pyarrow
+
+__all__ = ["ArrowSet", "is_table", "of_batches", "parquet_images", "table_images"]
+
+
+@dataclass(frozen=True, eq=False)
+class ArrowSet:
+    """How the rows of Arrow batches become images.
+
+    Attributes:
+        origin: what it is, in words. folder: where paths start.
+        image, label: names of columns; label None: there is none.
+        names: of the labels by number.
+    """
+
+    origin: str
+    folder: Path
+    image: str
+    label: str | None
+    names: Names
+
+    def rows(self, batches: Iterable[pyarrow.RecordBatch | pyarrow.Table]) -> Iterator[ImageRow]:
+        """The images of batches, one after the other."""
+        return require_some(self._rows(batches), self.origin, self.folder)
+
+    def _rows(self, batches: Iterable[Any]) -> Iterator[ImageRow]:
+        number = 0
+        for batch in batches:
+            labels = None if self.label is None else batch.column(self.label)
+            for row, cell in enumerate(batch.column(self.image)):
+                place = f"{self.origin}, row {number}"
+                value = None if labels is None else labels[row].as_py()
+                image = self._image(cell.as_py(), place, number)
+                yield ImageRow(image, label_name(value, self.names, place), place)
+                number += 1
+
+    def _image(self, value: Any, place: str, number: int) -> str | FileBytes:
+        name = f"{self.origin}[{number}]"
+        if isinstance(value, dict):  # of Hugging Face: the path is but a name where there are bytes
+            content, path = value["bytes"], value["path"]
+            value, name = (path, name) if content is None else (content, path or name)
+        if isinstance(value, bytes):
+            return FileBytes.named(value, name)
+        if not value:
+            raise InvalidInput(f"{place}: expected an image, got none")
+        return ListedPath.at(str(self.folder / value), place)
+
+
+def parquet_images(
+    path: Path, image: str | None, label: str | None, names: Names
+) -> LabelledImages:
+    """The images of a Parquet file; paths start at the file's folder. Raises InvalidInput: no sound
+    Parquet file, or no column of images."""
+    sets: list[tuple[ArrowSet, str | None]] = []
+
+    def look(facts: ParquetFacts) -> None:
+        sets.append(_set_of(str(path), path.parent, facts.schema, image, label, names))
+
+    begun = read_batches(path, look)
+    begun = chain(list(islice(begun, 1)), begun)  # the schema is looked at before the first batch
+    arrow_set, unlabelled = sets[0]
+    waiting = [begun]
+
+    def read() -> Iterator[ImageRow]:
+        return arrow_set.rows(waiting.pop() if waiting else read_batches(path, look))
+
+    return LabelledImages(str(path), read, unlabelled)
+
+
+def table_images(table: Any, image: str | None, label: str | None, names: Names) -> LabelledImages:
+    """The images of a table in memory; paths start at the working directory.
+
+    Raises:
+        InvalidInput: no column of images, or one that Arrow does not take.
+    """
+    import pyarrow as pa
+
+    origin = f"{type(table).__module__.partition('.')[0]} table"
+    try:
+        schema = pa.RecordBatchReader.from_stream(table).schema
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InvalidInput(f"{origin}: Arrow does not take it: {reason:.200}") from error
+    arrow_set, unlabelled = _set_of(origin, Path(), schema, image, label, names)
+    return LabelledImages(
+        origin, lambda: arrow_set.rows(pa.RecordBatchReader.from_stream(table)), unlabelled
+    )
+
+
+def is_table(values: Any) -> bool:
+    """Whether `values` are a table in memory, with other columns than numbers and vectors."""
+    columns = getattr(values, "column_names", None)
+    if columns is None:
+        columns = getattr(values, "columns", None)
+    if columns is None or not hasattr(values, "__arrow_c_stream__"):
+        return False  # a single column, for instance
+    import pyarrow as pa
+
+    try:
+        kinds = pa.RecordBatchReader.from_stream(values).schema.types
+    except (pa.ArrowException, TypeError, ValueError):  # reading it as a table says so
+        return True
+    return not all(map(_is_numeric, kinds))
+
+
+def of_batches(
+    origin: str, schema: pyarrow.Schema, batches: Callable[[], Iterable[Any]],
+    image: str | None, label: str | None, names: Names,
+) -> LabelledImages:  # fmt: skip
+    """The images of batches with this schema. Raises InvalidInput: no column of images."""
+    arrow_set, unlabelled = _set_of(origin, Path(), schema, image, label, names)
+    return LabelledImages(origin, lambda: arrow_set.rows(batches()), unlabelled)
+
+
+def _set_of(
+    origin: str, folder: Path, schema: pyarrow.Schema, image: str | None, label: str | None,
+    names: Names,
+) -> tuple[ArrowSet, str | None]:  # fmt: skip
+    """(how rows become images, why there are no labels). Raises InvalidInput."""
+    features = _features(schema)
+    image, label = image or _only(features, "Image"), label or _only(features, "ClassLabel")
+    columns = set_columns(origin, schema.names, image, label)
+    image_field = schema.field(columns.image)
+    if not _holds_images(image_field.type):
+        raise InvalidInput(
+            f"{origin}: column {image_field.name}: expected paths, the bytes of image files or "
+            f"structures of bytes and path, got {image_field.type!s:.80}"
+        )
+    if columns.label is None:
+        return ArrowSet(origin, folder, image_field.name, None, names), columns.unlabelled
+    label_field = schema.field(columns.label)
+    if not _holds_labels(label_field.type):
+        raise InvalidInput(
+            f"{origin}: column {label_field.name}: expected names or numbers of labels, got "
+            f"{label_field.type!s:.80}"
+        )
+    names = _class_names(features, label_field.name) if names is None else names
+    return ArrowSet(origin, folder, image_field.name, label_field.name, names), None
+
+
+def _features(schema: pyarrow.Schema) -> dict[str, dict[str, Any]]:
+    """What Hugging Face says of each column, beside the schema: its `_type`, and names of labels;
+    nothing where it says nothing."""
+    try:
+        content = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        features = content["info"]["features"]
+    except (ValueError, KeyError, TypeError, RecursionError):  # foreign bytes, and not needed
+        return {}
+    if not isinstance(features, dict):
+        return {}
+    return {name: one for name, one in features.items() if isinstance(one, dict)}
+
+
+def _only(features: dict[str, dict[str, Any]], kind: str) -> str | None:
+    """The column of a kind, where there is one only."""
+    columns = [name for name, one in features.items() if one.get("_type") == kind]
+    return columns[0] if len(columns) == 1 else None
+
+
+def _class_names(features: dict[str, dict[str, Any]], column: str) -> list[str] | None:
+    names = features.get(column, {}).get("names")
+    return names if isinstance(names, list) and all(isinstance(n, str) for n in names) else None
+
+
+def _holds_images(kind: pyarrow.DataType) -> bool:
+    from pyarrow import types
+
+    if types.is_struct(kind):
+        return {"bytes", "path"} <= {field.name for field in kind}
+    return _is_text(kind) or _is_binary(kind)
+
+
+def _holds_labels(kind: pyarrow.DataType) -> bool:
+    from pyarrow import types
+
+    return _is_text(kind) or types.is_integer(kind) or types.is_null(kind)
+
+
+def _is_numeric(kind: pyarrow.DataType) -> bool:
+    from pyarrow import types
+
+    lists = (types.is_list, types.is_large_list, types.is_fixed_size_list)
+    while any(of(kind) for of in lists):
+        kind = kind.value_type
+    return bool(types.is_integer(kind) or types.is_floating(kind))
+
+
+def _is_text(kind: pyarrow.DataType) -> bool:
+    from pyarrow import types
+
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    return any(of(kind) for of in (types.is_string, types.is_large_string, types.is_string_view))
+
+
+def _is_binary(kind: pyarrow.DataType) -> bool:
+    from pyarrow import types
+
+    return any(of(kind) for of in (types.is_binary, types.is_large_binary, types.is_binary_view))

@@ -1,0 +1,53 @@
+"""CSV and TSV files with a row for each image: its path and, where there is one, its label."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from trustvlm.errors import InvalidInput
+from trustvlm.reading.sets.columns import SetColumns, set_columns
+from trustvlm.reading.sets.rows import (
+    ImageRow,
+    LabelledImages,
+    ListedPath,
+    Names,
+    label_name,
+    require_some,
+)
+from trustvlm.reading.tables import DELIMITERS, cells_of, first_line, table_rows
+from trustvlm.reading.text import read_text
+
+__all__ = ["csv_images"]
+
+
+def csv_images(path: Path, image: str | None, label: str | None, names: Names) -> LabelledImages:
+    """The images of a CSV or TSV file with a header; paths start at the file's folder.
+
+    Raises:
+        NotFound, InvalidInput: no such file, not text, or no column of images.
+    """
+    text = read_text(path, "a table of images (CSV with the columns file and label)")
+    number, line = first_line(text)
+    header = max((cells_of(line, one) for one in DELIMITERS), key=len)
+    delimiter = next((one for one in DELIMITERS if cells_of(line, one) == header), ",")
+    columns = set_columns(str(path), header, image, label)
+
+    def read() -> Iterator[ImageRow]:
+        layout = (number, delimiter, len(header))
+        rows = (
+            _row(path, place, cells, columns, names)
+            for place, cells in table_rows(path, text, *layout)
+        )
+        return require_some(rows, str(path), path.parent)
+
+    return LabelledImages(str(path), read, columns.unlabelled)
+
+
+def _row(path: Path, place: str, cells: list[str], columns: SetColumns, names: Names) -> ImageRow:
+    where = f"{path}, {place}"
+    if not cells[columns.image]:
+        raise InvalidInput(f"{where}: expected the path of an image, got an empty cell")
+    image = ListedPath.at(str(path.parent / cells[columns.image]), where)
+    value = None if columns.label is None else cells[columns.label]
+    return ImageRow(image, label_name(value, names, where), where)

@@ -1,0 +1,121 @@
+"""What a calibration is asked for: checked, completed, and asked for again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from trustvlm.errors import InvalidInput
+from trustvlm.scoring.rules import DEFAULT_RULE, resolve_parameters
+from trustvlm.types.bounds import choice, flags, number
+from trustvlm.types.calibration import Calibration
+from trustvlm.types.options import ON_STALE, ON_UNVERIFIED, PROCEDURES, CalibrateOptions
+
+__all__ = ["CORRECTING", "POLICIES", "check_options", "chose", "options_again", "resolved"]
+
+CORRECTING = f"{DEFAULT_RULE}_star"
+"""The rule whose corrections are counted where the chosen one makes none."""
+
+POLICIES = ("on_stale", "on_unverified", "may_correct")
+"""Options that a calibration keeps under their names and that its threshold does not depend on."""
+
+
+def options_again(before: Calibration | None, changes: Mapping[str, Any]) -> CalibrateOptions:
+    """What the calibration `before` was made with, and `changes` of it."""
+    options = CalibrateOptions()
+    if before is not None:
+        params = before.asked_params
+        kept = ("max_risk", "confidence", "unknown_rate", "procedure", *POLICIES)
+        options = CalibrateOptions(
+            rule=before.asked_rule,
+            params=None if params is None else dict(params),
+            threshold=before.asked_threshold,
+            **{name: getattr(before, name) for name in kept},
+        )
+    return replace(options, **_with_rule(changes, before))
+
+
+def _with_rule(changes: Mapping[str, Any], before: Calibration | None) -> dict[str, Any]:
+    """`changes` in which rule, procedure and threshold fit: a threshold is one of the trust of a
+    rule with certain parameters, and images that chose the rule do not prove it."""
+    if "rule" in changes:
+        procedure = "split" if before is not None and chose(before, changes["rule"]) else None
+        return {"threshold": None, "procedure": procedure, **changes}
+    if "threshold" in changes and before is not None:
+        return {**changes, "rule": before.rule, "params": dict(before.params)}
+    return dict(changes)
+
+
+def chose(calibration: Calibration, rule: str) -> bool:
+    """Whether some of the images of the calibration chose this rule or its parameters."""
+    return calibration.procedure == "split" and rule in ("auto", calibration.rule)
+
+
+def check_options(options: CalibrateOptions) -> None:
+    """Raises InvalidInput."""
+    rule = options.rule
+    if rule is not None and not isinstance(rule, str):
+        raise InvalidInput(
+            f"rule: expected 'auto' or one of the names of trustvlm.RULES, got {rule!r:.60}"
+        )
+    flags(may_correct=options.may_correct)
+    if options.procedure is not None:
+        choice("procedure", options.procedure, PROCEDURES)
+    _check_procedure(rule, options.procedure)
+    if rule not in (None, "auto"):
+        corrects = resolve_parameters(rule, options.params)[1].relabels
+        if corrects and not options.may_correct:
+            raise InvalidInput(
+                f"rule: {rule!r} may correct the classifier's labels; pass may_correct=True to "
+                f"allow that, or name a rule that keeps them, such as {DEFAULT_RULE!r}"
+            )
+    elif options.params is not None:
+        raise InvalidInput("params: name the rule they belong to")
+    for name in ("max_risk", "confidence", "unknown_rate"):
+        number(name, getattr(options, name))
+    if options.threshold is not None:
+        number("threshold", options.threshold)
+        if rule in (None, "auto"):
+            raise InvalidInput(
+                f"threshold: name the rule whose trust it is compared with, such as "
+                f"rule={DEFAULT_RULE!r}"
+            )
+        _check_threshold(options.threshold, rule, options.params)
+    choice("on_stale", options.on_stale, ON_STALE)
+    choice("on_unverified", options.on_unverified, ON_UNVERIFIED)
+
+
+def _check_threshold(threshold: float, rule: str, given: Mapping[str, float | None] | None) -> None:
+    """Raises InvalidInput: no trust of the rule can be on both sides of the threshold."""
+    name, described, parameters = resolve_parameters(rule, given)
+    low, high = described.trust_range(parameters)
+    if low <= threshold <= high:
+        return
+    lies = f"lies between {low:g} and {high:g}"
+    if math.isinf(high):
+        lies = f"is {low:g} or more"
+    elif math.isinf(low):
+        lies = f"is {high:g} or less"
+    raise InvalidInput(f"threshold: the trust of rule {name!r} {lies}; got {threshold:g}")
+
+
+def _check_procedure(rule: str | None, procedure: str | None) -> None:
+    """Raises InvalidInput."""
+    if rule == "auto" and procedure == "ranks":
+        raise InvalidInput(
+            f"procedure: 'ranks' proves a rule that was fixed before; rule='auto' chooses one with "
+            f"the same images, which takes 'split'. Name a rule, such as {DEFAULT_RULE!r}"
+        )
+
+
+def resolved(options: CalibrateOptions, *, images: bool) -> CalibrateOptions:
+    """The options with a rule and a procedure; `images`: there are verifier embeddings."""
+    rule = options.rule
+    if rule is None and images:
+        rule = CORRECTING if options.may_correct else DEFAULT_RULE
+    rule = rule or "auto"
+    _check_procedure(rule, options.procedure)
+    procedure = options.procedure or ("split" if rule == "auto" else "ranks")
+    return replace(options, rule=rule, procedure=procedure)

@@ -1,0 +1,133 @@
+"""The discriminants of all spaces that a process has touched: made for the first query that asks
+for one, followed by revision, kept in a file from which the next process starts.
+
+Only spaces that a rule of the discriminant looks at have one. Up to `fit_in_call_labels` labels
+with support images a query waits for the fit of its own revision. A larger space is answered with
+the latest fit, which verdicts name, and fitted again in the background.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+
+from trustvlm.catalog.catalog import Catalog
+from trustvlm.catalog.rows import spaces
+from trustvlm.catalog.rows.spaces import SpaceRecord
+from trustvlm.catalog.upkeep import purge
+from trustvlm.errors import Conflict, NotFound, TrustVLMError, Unavailable
+from trustvlm.index.snapshot import read_snapshot, write_snapshot
+from trustvlm.service.memory.discriminant.space_discriminant import SpaceDiscriminant, up_to_date
+from trustvlm.service.memory.reading import Reading
+from trustvlm.service.memory.snapshots import snapshot_key
+from trustvlm.service.memory.space_cache import SpaceView
+from trustvlm.service.memory.space_memo import SpaceMemo
+from trustvlm.service.memory.thresholds import Thresholds
+
+__all__ = ["Discriminants"]
+
+log = logging.getLogger("trustvlm")
+
+
+class Discriminants:
+    """The discriminants of all spaces. Safe to use from several threads.
+
+    Args:
+        catalog: the truth. folder: where snapshots lie.
+    """
+
+    def __init__(self, catalog: Catalog, folder: Path, thresholds: Thresholds) -> None:
+        self._catalog, self._folder, self._thresholds = catalog, folder, thresholds
+        self._guard = threading.Lock()
+        self._renewal: threading.Thread | None = None
+
+    def path(self, space_id: int) -> Path:
+        """Where the discriminant of a space lies."""
+        return self._folder / f"{space_id}.discriminant.snapshot"
+
+    def current(self, reading: Reading, *, wait: bool) -> SpaceDiscriminant:
+        """The discriminant to answer with at the reading's revision; with `wait`, that of this very
+        revision."""
+        view, memo = reading.view, reading.memo
+        with memo.fitting:
+            latest = memo.discriminant or self._loaded(view)
+            if latest is not None and latest.made > view.revision:
+                latest = None
+            outdated = latest is None or latest.holds_at < view.revision
+            if latest is None or (outdated and (wait or self._is_small(view))):
+                fit = up_to_date(reading.connection, view.space, latest, self._thresholds)
+                if latest is None or fit.made > latest.made:
+                    self._write(view.space, view.epoch, fit)
+                latest, outdated = fit, False
+            _keep(memo, latest)
+        if outdated:
+            self._renew_soon(view, memo)
+        return latest
+
+    def _is_small(self, view: SpaceView) -> bool:
+        """Queries wait for the fit of their own revision."""
+        return len(view.prototypes) <= self._thresholds.fit_in_call_labels
+
+    def close(self) -> None:
+        """Wait for a fit that is being made or written."""
+        renewal = self._renewal
+        if renewal is not None and renewal.is_alive():  # not so in the child of a fork
+            renewal.join()
+
+    def _loaded(self, view: SpaceView) -> SpaceDiscriminant | None:
+        """The discriminant in the file, if it is of this space and not of a later revision."""
+        key = snapshot_key(view.space, view.epoch, view.revision)
+        try:
+            stored = read_snapshot(self.path(view.space.id), key)
+        except NotFound:
+            return None
+        except (Conflict, Unavailable) as error:
+            log.warning("fitting space %s again: %s", view.space.name, error)
+            return None
+        if not view.space.log_start <= stored.key.revision <= view.revision:
+            return None
+        return SpaceDiscriminant.of_arrays(stored.arrays, stored.key.revision)
+
+    def _renew_soon(self, view: SpaceView, memo: SpaceMemo) -> None:
+        """Bring the fit up to date and write it in the background, unless that is being done."""
+        with self._guard:
+            if self._renewal is not None and self._renewal.is_alive():
+                return
+            self._renewal = threading.Thread(
+                target=self._renew, args=(view, memo), name="trustvlm-discriminant", daemon=True
+            )
+            self._renewal.start()
+
+    def _renew(self, view: SpaceView, memo: SpaceMemo) -> None:
+        try:
+            with self._catalog.read() as connection:
+                space = spaces.find(connection, view.space.name)
+                if space.id != view.space.id:  # removed and made again
+                    return
+                fit = up_to_date(connection, space, memo.discriminant, self._thresholds)
+            with memo.fitting:
+                _keep(memo, fit)
+            self._write(space, view.epoch, fit)
+        except (OSError, TrustVLMError) as error:
+            log.warning("space %s was not fitted again: %s", view.space.name, error)
+
+    def _write(self, space: SpaceRecord, epoch: str, fit: SpaceDiscriminant) -> None:
+        """Write a fit to the space's file, unless something that it looked at has been purged
+        meanwhile."""
+        if self._catalog.read_only:
+            return
+        path = self.path(space.id)
+        try:
+            write_snapshot(path, snapshot_key(space, epoch, fit.holds_at), fit.to_arrays())
+            with self._catalog.read() as connection:
+                if purge.lost_since(connection, space.id, fit.holds_at):
+                    path.unlink(missing_ok=True)
+        except (OSError, TrustVLMError) as error:  # costs the next process a fit
+            log.warning("the discriminant of space %s was not written: %s", space.name, error)
+
+
+def _keep(memo: SpaceMemo, fit: SpaceDiscriminant) -> None:
+    """Remember a fit, unless a later one is remembered."""
+    if memo.discriminant is None or memo.discriminant.holds_at <= fit.holds_at:
+        memo.discriminant = fit

@@ -1,0 +1,137 @@
+"""The stored images of known label, and the label that the space gives each of them now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from trustvlm.catalog.rows import observations
+from trustvlm.catalog.rows.observations import Pool
+from trustvlm.scoring.vectors import unit_rows
+from trustvlm.service.home.calibrations import in_force
+from trustvlm.service.home.home import Home
+from trustvlm.service.inputs.labelled import are_supports
+from trustvlm.service.memory.reading import Reading
+from trustvlm.service.query.score import verdicts_of
+from trustvlm.types import Queries
+from trustvlm.types.arrays import Float64s, Int64s
+from trustvlm.types.rows import LabelPredictions
+
+__all__ = ["MOST_IMAGES", "PredictedImages", "label_predictions", "names_of", "predicted_images"]
+
+MOST_IMAGES = 2_000
+"""Stored images that are scored for a list of labels or a map, the newest."""
+
+_MOST_PAIRS = 200_000_000
+"""Pairs of a stored image and a label that are compared for it: seconds of work."""
+
+_LEAST_IMAGES = 100
+
+
+@dataclass(frozen=True, eq=False)
+class PredictedImages:
+    """n stored images that are no support images, whose true label still exists.
+
+    Attributes:
+        ids: (n,) of the observations. label_ids: (n,) of the labels that the space gives them.
+        truth_ids: (n,) of their true labels, an alias replaced by its label; −1: none.
+        sources: a name for each, or None. pictured: which have a thumbnail.
+        vectors: (n, d_v) unit verifier embeddings; None where they have none.
+        total: how many images are stored, those left out included.
+    """
+
+    ids: Int64s
+    label_ids: Int64s
+    truth_ids: Int64s
+    sources: list[str | None]
+    pictured: list[bool]
+    vectors: Float64s | None
+    total: int
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def predicted_images(home: Home, reading: Reading, most: int = MOST_IMAGES) -> PredictedImages:
+    """The newest stored images, at most `most`, as the space with its calibration in force judges
+    them; fewer of them in a space of very many labels."""
+    view, space = reading.view, reading.view.space
+    total = observations.counts(reading.connection, space.id).usable
+    labels = view.text.live
+    most = min(most, max(_MOST_PAIRS // max(labels, 1), _LEAST_IMAGES))
+    dims = space.classifier_dim, space.verifier_dim
+    pool = observations.pool(reading.connection, space.id, *dims, newest=most if labels else 0)
+    if not len(pool):
+        none = np.zeros(0, np.int64)
+        return PredictedImages(none, none, none, [], [], None, total)
+    truth = np.array(pool.truth_ids, np.int64)
+    classifier, verifier = _unit(pool, same=space.verifier == "same")
+    stays = (truth < 0) | (view.text.slots(np.maximum(truth, 0)) >= 0)
+    if verifier is not None:
+        stays &= ~are_supports(home, reading, verifier, len(pool))
+    calibration = reading.once("calibration", lambda: in_force(reading.connection, space))
+    key = (view.revision, calibration and calibration.id, tuple(pool.ids), tuple(pool.hashes))
+
+    def judge() -> Int64s:
+        rule = None if verifier is not None else "msp"  # rules with images need these embeddings
+        queries = Queries(classifier, verifier)
+        verdicts = verdicts_of(home, reading, space, queries, rule, top_k=1)
+        return verdicts.label_id
+
+    label_ids = reading.memo.once("predicted images", key, judge)
+    rows: Int64s = np.flatnonzero(stays)
+    return PredictedImages(
+        ids=np.array(pool.ids, np.int64)[rows],
+        label_ids=label_ids[rows],
+        truth_ids=view.aliases.of(truth[rows]),
+        sources=[pool.sources[row] for row in rows.tolist()],
+        pictured=[pool.pictured[row] for row in rows.tolist()],
+        vectors=None if verifier is None else verifier[rows],
+        total=total,
+    )
+
+
+def _unit(pool: Pool, *, same: bool) -> tuple[Float64s, Float64s | None]:
+    """(classifier, verifier) embeddings of stored images as unit vectors."""
+    classifier = unit_rows(pool.classifier.astype(np.float64))
+    if same:
+        return classifier, classifier
+    return classifier, (
+        None if pool.verifier is None else unit_rows(pool.verifier.astype(np.float64))
+    )
+
+
+def label_predictions(home: Home, reading: Reading) -> tuple[dict[int, LabelPredictions], int]:
+    """(label id → what the stored images say of it, of the labels that are predicted or true for
+    one; how many images that are)."""
+    images = predicted_images(home, reading)
+    right = images.label_ids == images.truth_ids
+    counts = {
+        name: _counted(ids)
+        for name, ids in (
+            ("predicted", images.label_ids),
+            ("wrong", images.label_ids[~right]),
+            ("images", images.truth_ids[images.truth_ids >= 0]),
+            ("missed", images.truth_ids[~right & (images.truth_ids >= 0)]),
+        )
+    }
+    labels = counts["predicted"].keys() | counts["images"].keys()
+    return {
+        label: LabelPredictions(**{name: of.get(label, 0) for name, of in counts.items()})
+        for label in labels
+    }, len(images)
+
+
+def names_of(reading: Reading, ids: Int64s) -> list[str | None]:
+    """The names of labels that exist; None for −1."""
+    slots = reading.view.text.slots(np.maximum(ids, 0)).tolist()
+    return [
+        None if label < 0 else reading.view.names[slot]
+        for label, slot in zip(ids.tolist(), slots, strict=True)
+    ]
+
+
+def _counted(ids: Int64s) -> dict[int, int]:
+    values, counts = np.unique(ids, return_counts=True)
+    return dict(zip(values.tolist(), counts.tolist(), strict=True))

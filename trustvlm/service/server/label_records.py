@@ -1,0 +1,91 @@
+"""What the stored images of known label say of the labels of a space."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from trustvlm.catalog.rows import label_pages, labels
+from trustvlm.service.home.home import Home
+from trustvlm.service.memory.reading import Reading
+from trustvlm.service.query.stored import (
+    PredictedImages,
+    label_predictions,
+    names_of,
+    predicted_images,
+)
+from trustvlm.types import LabelRow
+from trustvlm.types.arrays import Int64s
+from trustvlm.types.rows import LabelErrors, LabelPredictions, StoredError
+
+__all__ = ["LabelRecords"]
+
+_NONE = LabelPredictions(predicted=0, wrong=0, images=0, missed=0)
+
+
+class LabelRecords:
+    """How often labels are given to stored images of known label, and how often wrongly. Errors of
+    every method: NotFound for an unknown space or label."""
+
+    def __init__(self, ready: Callable[[], Home]) -> None:
+        self._ready = ready
+
+    def ranked(
+        self, space: str, order: str, *, start: int, limit: int, thumbnails: int = 0
+    ) -> list[tuple[LabelRow, list[int]]]:
+        """The labels from place `start` on, up to `limit`, of those that the stored images are of
+        or get: most `order` ("errors" or "share") first; each with the ids of its first
+        `thumbnails` support images."""
+        home = self._ready()
+        with home.snapshot(space) as reading:
+            counts, _ = label_predictions(home, reading)
+            ranked = sorted(counts, key=lambda label: (*_rank(counts[label], order), label))
+            ids = ranked[start : start + limit]
+            rows = label_pages.rows_of(reading.connection, ids)
+            pictured = ids if thumbnails else []
+            first = label_pages.first_supports(reading.connection, pictured, thumbnails)
+        return [(row, first.get(row.id, [])) for row in rows]
+
+    def predictions(
+        self, space: str, ids: Sequence[int]
+    ) -> tuple[dict[int, LabelPredictions], int]:
+        """(label id → what the stored images say of it, of these labels; how many images that
+        are)."""
+        home = self._ready()
+        with home.snapshot(space) as reading:
+            counts, images = label_predictions(home, reading)
+        return {label: counts.get(label, _NONE) for label in ids}, images
+
+    def errors(self, space: str, label: str, limit: int) -> LabelErrors:
+        """The errors of one label, up to `limit` of each kind; of an alias, those of the label that
+        it stands for."""
+        home = self._ready()
+        with home.snapshot(space) as reading:
+            row = labels.find(reading.connection, reading.view.space.id, label)
+            label_id = int(reading.view.aliases.of(np.array([row.id]))[0])
+            counts, stored_images = label_predictions(home, reading)
+            images = predicted_images(home, reading)
+            error = images.label_ids != images.truth_ids
+            of_kind = (images.label_ids == label_id, images.truth_ids == label_id)
+            wrong, missed = (
+                _errors(reading, images, np.flatnonzero(error & rows)[::-1][:limit])
+                for rows in of_kind
+            )
+        return LabelErrors(counts.get(label_id, _NONE), stored_images, wrong, missed)
+
+
+def _errors(reading: Reading, images: PredictedImages, rows: Int64s) -> tuple[StoredError, ...]:
+    given, truth = (names_of(reading, ids[rows]) for ids in (images.label_ids, images.truth_ids))
+    ids = images.ids[rows].tolist()
+    return tuple(
+        StoredError(number, images.sources[row], images.pictured[row], str(label), true)
+        for number, row, label, true in zip(ids, rows.tolist(), given, truth, strict=True)
+    )
+
+
+def _rank(counts: LabelPredictions, order: str) -> tuple[int, int]:
+    """What sorts first is smallest: the most errors, or the largest share of the predictions."""
+    if order == "errors":
+        return -counts.wrong, -counts.missed
+    return -counts.predicted, -counts.wrong

@@ -1,0 +1,412 @@
+/* The inner loops of a pass over 16-bit rows: products of rows and queries, and what a pass keeps of
+ * the logits. Built when the package is installed (hatch_build.py); trustvlm/softmax/native.py calls
+ * it, and says what happens without it.
+ *
+ * Matrices are row-major, and rows hold the bits of bfloat16 numbers. No function allocates beyond a
+ * scratch of its own, keeps a pointer, or reads what the caller has not given sizes of.
+ */
+#include <errno.h>
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define BESIDE 4        /* rows that few queries read side by side */
+#define TILE 16         /* rows and columns of a tile of logits */
+#define STEP 32         /* numbers of a row that one tile instruction takes */
+#define TILE_HALF 512   /* 16-bit numbers of a tile */
+#define GROUP 16        /* tiles of rows that are held beside the queries, a multiple of 4 */
+#define LANES 16
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "rows are little-endian, and are read as words"
+#endif
+#define CHUNK 128       /* logits that are compared with the last leader at once */
+#define FLOOR -115.0f   /* 2^FLOOR is a normal float: powers below it would be denormal, and slow */
+#define LEAST 0x1p-62f  /* the square of which is a normal float */
+
+#ifdef CLONES /* one copy of a function for each of these processors, chosen when it is loaded */
+#define PORTABLE __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define PORTABLE
+#endif
+
+typedef float Floats __attribute__((vector_size(64), aligned(4), may_alias));
+typedef int32_t Ints __attribute__((vector_size(64), aligned(4), may_alias));
+typedef uint32_t Words __attribute__((vector_size(64), aligned(2), may_alias));
+typedef float Eight __attribute__((vector_size(32), aligned(4), may_alias));
+typedef float Four __attribute__((vector_size(16), aligned(4), may_alias));
+typedef uint64_t Bits __attribute__((vector_size(64), aligned(4), may_alias));
+typedef union { uint32_t bits; float value; } Word;
+
+#define INLINE static inline __attribute__((always_inline))
+#define ALL(x) ((Floats){0} + (x))
+#define PREFETCH(here) __builtin_prefetch((const char *)(here) + 6144) /* half as long without */
+
+uint32_t trustvlm_source(void) { return SOURCE; }
+
+INLINE float widened(uint16_t half) { return (Word){.bits = (uint32_t)half << 16}.value; }
+
+INLINE uint16_t rounded(float wide)
+{
+    uint32_t bits = (Word){.value = wide}.bits;
+    return (uint16_t)((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
+}
+
+INLINE Floats larger(Floats a, Floats b)
+{
+    Ints first = a > b;
+    return (Floats)((first & (Ints)a) | (~first & (Ints)b));
+}
+
+INLINE int any(Ints mask)
+{
+    Bits bits = (Bits)mask;
+    return (bits[0] | bits[1] | bits[2] | bits[3] | bits[4] | bits[5] | bits[6] | bits[7]) != 0;
+}
+
+INLINE float summed(Floats values)
+{
+    Eight eight = ((const Eight *)&values)[0] + ((const Eight *)&values)[1];
+    Four four = ((const Four *)&eight)[0] + ((const Four *)&eight)[1];
+    return (four[0] + four[1]) + (four[2] + four[3]);
+}
+
+/* 2^x for FLOOR ≤ x ≤ 0, to two units in the last place: 2^whole · 2^part, |part| ≤ 1/2. */
+INLINE Floats power_of_two(Floats x)
+{
+    Floats shifted = x + 12582912.0f; /* 1.5 · 2^23: the sum's last bits are the nearest whole */
+    Ints whole = (Ints)shifted - 0x4B400000;
+    Floats part = x - (shifted - 12582912.0f);
+    Floats power = 1.535336188319500e-4f * part + 1.339887440266574e-3f;
+    power = (power * part + 9.618437357674640e-3f) * part + 5.550332471162809e-2f;
+    power = (power * part + 2.402264791363012e-1f) * part + 6.931472028550421e-1f;
+    power = power * part + 1.0f;
+    return (Floats)((Ints)power + (whole << 23));
+}
+
+/* ---- products of few queries: limited by reading the rows ---- */
+
+/* out (n, ·), out_stride apart, becomes queries (n, dim) · rows (count, dim)ᵀ. Of each 32 numbers of a
+ * query those at even places come first, then those at odd ones: so lie the halves of 16 words. */
+PORTABLE void trustvlm_few(const uint16_t *rows, int64_t count, int64_t dim, const float *queries,
+                           int64_t n, float *out, int64_t out_stride)
+{
+#pragma omp parallel for schedule(static)
+    for (int64_t first = 0; first < count; first += BESIDE) {
+        const uint16_t *half[BESIDE]; /* behind the last row it comes again */
+        for (int64_t i = 0; i < BESIDE; i++)
+            half[i] = rows + (first + i < count ? first + i : count - 1) * dim;
+        for (int64_t query = 0; query < n; query++) {
+            const float *other = queries + query * dim;
+            Floats sums[BESIDE] = {ALL(0)};
+            int64_t k = 0;
+            for (; k + 2 * LANES <= dim; k += 2 * LANES) {
+                const Floats *two = (const Floats *)(other + k);
+                for (int i = 0; i < BESIDE; i++) {
+                    Words words = *(const Words *)(half[i] + k);
+                    PREFETCH(half[i] + k);
+                    sums[i] += (Floats)(words << 16) * two[0];
+                    sums[i] += (Floats)(words & 0xFFFF0000) * two[1];
+                }
+            }
+            for (int64_t i = 0; i < BESIDE && first + i < count; i++) {
+                float sum = summed(sums[i]);
+                for (int64_t at = k; at < dim; at++) sum += widened(half[i][at]) * other[at];
+                out[query * out_stride + first + i] = sum;
+            }
+        }
+    }
+}
+
+/* Whether the copy of trustvlm_few that runs here has vectors of 64 bytes (AVX-512). */
+int trustvlm_has_wide_vectors(void)
+{
+#ifdef CLONES
+    return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+#else
+    return 0;
+#endif
+}
+
+/* ---- products of many queries, with the matrix units of a processor ---- */
+
+static int64_t over(int64_t count, int64_t size) { return (count + size - 1) / size; }
+
+#if defined(__x86_64__) && defined(__linux__)
+#include <cpuid.h>
+#include <immintrin.h>
+#include <sys/syscall.h>
+
+#define MATRIX __attribute__((target("amx-tile,amx-bf16,avx512f")))
+
+/* Whether the processor has tiles of bfloat16, and the kernel lets this process use them. */
+int trustvlm_has_matrix_units(void)
+{
+    unsigned a, b, c, d;
+    if (!__builtin_cpu_supports("avx512f") || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 0;
+    if (!(d >> 22 & 1) || !(d >> 24 & 1)) return 0;
+    return syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18 /* tile data */) == 0;
+}
+
+/* Queries (n, dim) as tiles: of each 16 queries and each 32 numbers of them the tile of the numbers
+ * rounded to bfloat16, and the tile of what that rounding left, rounded too: 16 bits in all.
+ * tiles: ⌈n / 16⌉ · ⌈dim / 32⌉ · 1,024 zeros. */
+void trustvlm_tiles(const float *queries, int64_t n, int64_t dim, uint16_t *tiles)
+{
+    int64_t steps = over(dim, STEP);
+    for (int64_t query = 0; query < n; query++)
+        for (int64_t k = 0; k < dim; k++) {
+            float value = queries[query * dim + k];
+            uint16_t high = rounded(value);
+            uint16_t *tile = tiles + (query / TILE * steps + k / STEP) * 2 * TILE_HALF;
+            int64_t at = k % STEP / 2 * STEP + query % TILE * 2 + k % 2;
+            tile[at] = high;
+            tile[TILE_HALF + at] = rounded(value - widened(high));
+        }
+}
+
+/* Rows as tiles of 16 rows and 32 numbers, in one piece: they are read in order, once. */
+MATRIX static void gather(const uint16_t *rows, int64_t count, int64_t dim, uint16_t *tiles)
+{
+    int64_t steps = over(dim, STEP);
+    for (int64_t row = 0; row < count; row++) {
+        const uint16_t *from = rows + row * dim;
+        uint16_t *to = tiles + row / TILE * steps * TILE_HALF + row % TILE * STEP;
+        for (int64_t k = 0; k < dim; k += STEP, to += TILE_HALF) {
+            PREFETCH(from + k);
+            if (k + STEP <= dim) _mm512_storeu_si512(to, _mm512_loadu_si512(from + k));
+            else memcpy(to, from + k, (dim - k) * sizeof *rows);
+        }
+    }
+}
+
+/* Adds products of two tiles of rows with both tiles of queries (6, 7) to the tiles `a` and `b`. */
+#define ADD_PRODUCTS(a, b, rows_a, rows_b) \
+    _tile_loadd(4, rows_a, 64); _tile_loadd(5, rows_b, 64); \
+    _tile_dpbf16ps(a, 4, 6); _tile_dpbf16ps(b, 5, 6); \
+    _tile_dpbf16ps(a, 4, 7); _tile_dpbf16ps(b, 5, 7)
+
+/* logits (4 · 16 rows, 16 queries) of four tiles of rows and one tile of queries. */
+MATRIX static void multiply(const uint16_t *rows, const uint16_t *queries, int64_t steps,
+                            float *logits)
+{
+    int64_t apart = steps * TILE_HALF;
+    _tile_zero(0); _tile_zero(1); _tile_zero(2); _tile_zero(3);
+    for (int64_t step = 0; step < steps; step++, rows += TILE_HALF, queries += 2 * TILE_HALF) {
+        _tile_loadd(6, queries, 64); _tile_loadd(7, queries + TILE_HALF, 64);
+        ADD_PRODUCTS(0, 1, rows, rows + apart);
+        ADD_PRODUCTS(2, 3, rows + 2 * apart, rows + 3 * apart);
+    }
+    _tile_stored(0, logits, 64); _tile_stored(1, logits + TILE * TILE, 64);
+    _tile_stored(2, logits + 2 * TILE * TILE, 64); _tile_stored(3, logits + 3 * TILE * TILE, 64);
+}
+
+/* Writes a tile of logits (16 rows, 16 queries) to out (n, ·), `stride` apart: the first `rows` of it
+ * and as many queries. In steps of pairs, of fours, and of quarters of a vector. */
+MATRIX static void transpose(const float *tile, int64_t rows, int64_t n, float *out, int64_t stride)
+{
+    __m512 a[TILE], b[TILE];
+    for (int i = 0; i < TILE; i++) a[i] = _mm512_load_ps(tile + TILE * i);
+    for (int i = 0; i < TILE; i += 2) {
+        b[i] = _mm512_unpacklo_ps(a[i], a[i + 1]);
+        b[i + 1] = _mm512_unpackhi_ps(a[i], a[i + 1]);
+    }
+    for (int i = 0; i < TILE; i += 4)
+        for (int half = 0; half < 2; half++) {
+            __m512d one = _mm512_castps_pd(b[i + half]), two = _mm512_castps_pd(b[i + 2 + half]);
+            a[i + 2 * half] = _mm512_castpd_ps(_mm512_unpacklo_pd(one, two));
+            a[i + 2 * half + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(one, two));
+        }
+    for (int i = 0; i < 4; i++) {
+        __m512 even = _mm512_shuffle_f32x4(a[i], a[4 + i], 0x88);
+        __m512 odd = _mm512_shuffle_f32x4(a[i], a[4 + i], 0xDD);
+        __m512 evens = _mm512_shuffle_f32x4(a[8 + i], a[12 + i], 0x88);
+        __m512 odds = _mm512_shuffle_f32x4(a[8 + i], a[12 + i], 0xDD);
+        b[i] = _mm512_shuffle_f32x4(even, evens, 0x88);
+        b[4 + i] = _mm512_shuffle_f32x4(odd, odds, 0x88);
+        b[8 + i] = _mm512_shuffle_f32x4(even, evens, 0xDD);
+        b[12 + i] = _mm512_shuffle_f32x4(odd, odds, 0xDD);
+    }
+    __mmask16 some = rows < TILE ? (1 << rows) - 1 : 0xFFFF;
+    for (int i = 0; i < TILE && i < n; i++) _mm512_mask_storeu_ps(out + i * stride, some, b[i]);
+}
+
+typedef struct {
+    uint8_t palette, start_row, reserved[14];
+    uint16_t bytes_of_row[16];
+    uint8_t rows[16];
+} TileConfig;
+
+/* As trustvlm_few, of queries as tiles. Returns 0, or −1 where there is no memory. */
+MATRIX int trustvlm_many(const uint16_t *rows, int64_t count, int64_t dim,
+                         const uint16_t *query_tiles, int64_t n, float *out, int64_t out_stride)
+{
+    int64_t steps = over(dim, STEP), columns = over(n, TILE);
+    size_t row_bytes = GROUP * steps * TILE_HALF * sizeof(uint16_t);
+    int failed = 0;
+#pragma omp parallel
+    {
+        TileConfig config = {.palette = 1};
+        for (int tile = 0; tile < 8; tile++) config.bytes_of_row[tile] = 64, config.rows[tile] = TILE;
+        _tile_loadconfig(&config);
+        float logits[4 * TILE * TILE] __attribute__((aligned(64)));
+        uint16_t *row_tiles = aligned_alloc(64, row_bytes);
+        if (row_tiles) memset(row_tiles, 0, row_bytes);
+        else failed = -1;
+#pragma omp for schedule(static)
+        for (int64_t first = 0; first < count; first += GROUP * TILE) {
+            if (!row_tiles) continue;
+            int64_t held = count - first < GROUP * TILE ? count - first : GROUP * TILE;
+            gather(rows + first * dim, held, dim, row_tiles);
+            for (int64_t column = 0; column < columns; column++)
+                for (int64_t row = 0; row < held; row += 4 * TILE) {
+                    multiply(row_tiles + row * steps * STEP, query_tiles + column * steps * 2 * TILE_HALF,
+                             steps, logits);
+                    float *to = out + column * TILE * out_stride + first + row;
+                    for (int64_t at = 0; at < 4 * TILE && row + at < held; at += TILE)
+                        transpose(logits + TILE * at, held - row - at, n - column * TILE, to + at,
+                                  out_stride);
+                }
+        }
+        free(row_tiles);
+        _tile_release();
+    }
+    return failed;
+}
+#else
+int trustvlm_has_matrix_units(void) { return 0; }
+#endif
+
+/* ---- what a pass keeps of the logits ---- */
+
+/* Of one query: the sums of the logits l that are no candidates to lead, relative to the largest
+ * logit: Σ2^(l − top), Σ2^(l − top)·(l − top), Σ4^(l − top). */
+typedef double Sums[3];
+
+/* Adds logits to the sums, which are relative to `before` and become relative to `top`. */
+INLINE void sum_up(double *sums, float before, float top, const float *logits, int64_t count)
+{
+    if (before != -INFINITY && before != top) {
+        double shift = (double)before - top, shrink = exp2(shift);
+        sums[1] = shrink * (sums[1] + shift * sums[0]);
+        sums[0] *= shrink;
+        sums[2] *= shrink * shrink;
+    }
+    Floats total = ALL(0), weighted = ALL(0), squared = ALL(0);
+    for (int64_t at = 0; at < count; at += LANES) {
+        Floats x = ALL(-INFINITY);
+        if (at + LANES <= count) x = *(const Floats *)(logits + at);
+        else for (int64_t i = at; i < count; i++) x[i - at] = logits[i];
+        x = larger(x - top, ALL(FLOOR));
+        Floats power = power_of_two(x);
+        total += power;
+        weighted += power * x;
+        power = larger(power, ALL(LEAST));
+        squared += power * power;
+    }
+    sums[0] += summed(total);
+    sums[1] += summed(weighted);
+    sums[2] += summed(squared);
+}
+
+/* Puts the k largest of `count` > k logits first, with their positions; returns the k-th. */
+static float select_largest(float *logits, int64_t *positions, int64_t count, int64_t k)
+{
+    for (int64_t low = 0, high = count - 1; low < high;) {
+        float pivot = logits[low + (high - low) / 2];
+        int64_t i = low, j = high;
+        while (i <= j) {
+            while (logits[i] > pivot) i++;
+            while (logits[j] < pivot) j--;
+            if (i > j) break;
+            float logit = logits[i];
+            int64_t position = positions[i];
+            logits[i] = logits[j], positions[i++] = positions[j];
+            logits[j] = logit, positions[j--] = position;
+        }
+        if (k - 1 <= j) high = j;
+        else if (k - 1 >= i) low = i;
+        else break;
+    }
+    float least = logits[0];
+    for (int64_t i = 1; i < k; i++) least = logits[i] < least ? logits[i] : least;
+    return least;
+}
+
+/* Takes in the logits (n, width) of the rows `first` …, one query `stride` numbers behind the other,
+ * and overwrites them.
+ *
+ * alive: whether each of the rows takes part, or NULL. candidates, positions: (n, 2k) logits larger
+ * than the floor, and whose they are; counts: (n) how many. floors: (n) the k-th largest when there
+ * were 2k of them. top: (n) the largest. sums: (n), NULL where nobody asks.
+ */
+PORTABLE void trustvlm_add(float *logits, int64_t n, int64_t width, int64_t stride, int64_t first,
+                           const uint8_t *alive, int64_t k, float *candidates, int64_t *positions,
+                           int64_t *counts, float *floors, float *top, Sums *sums)
+{
+#pragma omp parallel for schedule(static) if (n > 1)
+    for (int64_t query = 0; query < n; query++) {
+        float *l = logits + query * stride, *leading = candidates + query * 2 * k;
+        int64_t *places = positions + query * 2 * k, count = counts[query];
+        float floor = floors[query], best = top[query], base = best;
+        if (alive)
+            for (int64_t i = 0; i < width; i++) l[i] = alive[i] ? l[i] : -INFINITY;
+        for (int64_t at = 0; at < width; at += CHUNK) {
+            int64_t stop = at + CHUNK < width ? at + CHUNK : width, i = at;
+            Floats most = ALL(-INFINITY);
+            for (; i + LANES <= stop; i += LANES) most = larger(most, *(Floats *)(l + i));
+            if (!any(most > floor) && i == stop) continue;
+            for (int64_t begin = at, end; begin < stop; begin = end) {
+                end = begin + LANES < stop ? begin + LANES : stop;
+                if (end - begin == LANES && !any(*(Floats *)(l + begin) > floor)) continue;
+                for (i = begin; i < end; i++) {
+                    if (!(l[i] > floor)) continue;
+                    if (l[i] > best) best = l[i];
+                    leading[count] = l[i], places[count++] = first + i;
+                    l[i] = -INFINITY;
+                    if (count < 2 * k) continue;
+                    floor = select_largest(leading, places, count, k);
+                    count = k;
+                    if (!sums) continue;
+                    sum_up(sums[query], base, best, leading + k, k);
+                    base = best;
+                }
+            }
+        }
+        counts[query] = count, floors[query] = floor, top[query] = best;
+        if (!sums || best == -INFINITY) continue;
+        sum_up(sums[query], base, best, l, width);
+    }
+}
+
+/* Leaves the k largest candidates of each query, and adds the others to its sums. */
+PORTABLE void trustvlm_select(int64_t n, int64_t k, float *candidates, int64_t *positions,
+                              const int64_t *counts, const float *top, Sums *sums)
+{
+    for (int64_t query = 0; query < n; query++) {
+        if (counts[query] <= k) continue;
+        float *leading = candidates + query * 2 * k;
+        select_largest(leading, positions + query * 2 * k, counts[query], k);
+        if (sums) sum_up(sums[query], top[query], top[query], leading + k, counts[query] - k);
+    }
+}
+
+/* ---- rows that stay in a file ---- */
+
+/* Reads the parts of `size` bytes at these positions of an array that begins at `offset` of a file.
+ * Returns how many could be read before one failed (errno) or the file ended (errno 0). */
+int64_t trustvlm_read(int file, int64_t offset, int64_t size, const int64_t *positions, int64_t count,
+                      char *out)
+{
+    for (int64_t part = 0; part < count; part++)
+        for (int64_t done = 0; done < size;) {
+            errno = 0;
+            ssize_t got = pread(file, out + part * size + done, size - done,
+                                offset + positions[part] * size + done);
+            if (got < 0 && errno == EINTR) continue;
+            if (got <= 0) return part;
+            done += got;
+        }
+    return count;
+}

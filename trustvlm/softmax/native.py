@@ -1,0 +1,202 @@
+"""The compiled inner loops of a pass, trustvlm/softmax/loops.c.
+
+The library is built when the package is installed (hatch_build.py). Where there was no C compiler,
+or the library belongs to another version of its source, :func:`library` gives None, and passes run
+through torch (:mod:`trustvlm.softmax.torch_pass`): slower, with the same results.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import zlib
+from ctypes import c_int, c_int64, c_uint32, c_void_p
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trustvlm.softmax.quantize import Uint16s
+from trustvlm.softmax.state import State
+from trustvlm.types.arrays import Bools, Float32s, Int64s
+
+__all__ = ["FOLDER", "Library", "Running", "library", "loaded"]
+
+log = logging.getLogger("trustvlm")
+
+FOLDER = Path(__file__).parent
+_PRODUCT: list[Any] = [c_void_p, c_int64, c_int64, c_void_p, c_int64, c_void_p, c_int64]
+_TILES: list[Any] = [c_void_p, c_int64, c_int64, c_void_p]
+_ADD: list[Any] = [c_void_p, *[c_int64] * 4, c_void_p, c_int64, *[c_void_p] * 6]
+_SELECT: list[Any] = [c_int64, c_int64, *[c_void_p] * 5]
+_READ: list[Any] = [c_int, c_int64, c_int64, c_void_p, c_int64, c_void_p]
+
+
+class Library:
+    """The functions of the library, for arrays. Other Python threads run while one is called.
+
+    Attributes:
+        has_matrix_units: whether the processor multiplies tiles of 16-bit numbers (AMX).
+        has_wide_vectors: whether :meth:`few` has vectors of 64 bytes (AVX-512).
+        add, select: what :class:`Running` calls.
+    """
+
+    def __init__(self, functions: ctypes.CDLL) -> None:
+        self._few, self._read = functions.trustvlm_few, functions.trustvlm_read
+        self.add, self.select = functions.trustvlm_add, functions.trustvlm_select
+        self._few.argtypes, self._few.restype = _PRODUCT, None
+        self.add.argtypes, self.add.restype = _ADD, None
+        self.select.argtypes, self.select.restype = _SELECT, None
+        self._read.argtypes, self._read.restype = _READ, c_int64
+        self.has_matrix_units = bool(functions.trustvlm_has_matrix_units())
+        self.has_wide_vectors = bool(functions.trustvlm_has_wide_vectors())
+        if self.has_matrix_units:
+            self._tiles, self._many = functions.trustvlm_tiles, functions.trustvlm_many
+            self._tiles.argtypes, self._tiles.restype = _TILES, None
+            self._many.argtypes, self._many.restype = _PRODUCT, c_int
+
+    def few(self, rows: Uint16s, queries: Float32s, out: Float32s) -> None:
+        """Write queries (n, d) · rows (m, d)ᵀ into `out` (n, m); `queries` are those of
+        :meth:`apart`. The fastest way for few queries."""
+        _require(queries.dtype == np.float32 and queries.flags.c_contiguous, "queries")
+        _require(queries.shape == (len(out), rows.shape[1]), "queries")
+        self._few(*_product(rows, queries, out))
+
+    @staticmethod
+    def apart(queries: Float32s) -> Float32s:
+        """(n, d) queries as :meth:`few` takes them: of each 32 numbers those at even places, then
+        those at odd ones; what is left behind the last multiple of 32 stays in order."""
+        count, stop = len(queries), queries.shape[1] // 32 * 32
+        pairs = queries[:, :stop].reshape(count, stop // 32, 16, 2).swapaxes(2, 3)
+        return np.concatenate([pairs.reshape(count, stop), queries[:, stop:]], axis=1)
+
+    def tiles(self, queries: Float32s) -> Uint16s:
+        """(n, d) queries as matrix units take them, with 16 significant bits."""
+        _require(queries.dtype == np.float32 and queries.flags.c_contiguous, "queries")
+        count, dim = queries.shape
+        tiles = np.zeros((*_tile_counts(count, dim), 1_024), np.uint16)
+        self._tiles(queries.ctypes.data, count, dim, tiles.ctypes.data)
+        return tiles
+
+    def many(self, rows: Uint16s, tiles: Uint16s, out: Float32s) -> None:
+        """As :meth:`few`, by the matrix units; `tiles` are those of :meth:`tiles`."""
+        _require(tiles.shape[:2] == _tile_counts(len(out), rows.shape[1]), "tiles")
+        if self._many(*_product(rows, tiles, out)):
+            raise MemoryError("no memory for rows as tiles")
+
+    def read(self, file: int, offset: int, positions: Int64s, out: Float32s) -> int:
+        """Read the rows at these (n,) positions of a matrix at `offset` of an open file into `out`
+        (n, d). Returns how many rows were read.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        _require(positions.dtype == np.int64 and positions.flags.c_contiguous, "positions")
+        _require(out.dtype == np.float32 and out.flags.c_contiguous, "out")
+        _require(len(out) == len(positions), "out")
+        count, data = len(positions), (positions.ctypes.data, len(positions), out.ctypes.data)
+        done: int = self._read(file, offset, 4 * out.shape[1], *data)
+        if done < count and ctypes.get_errno():
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        return done
+
+
+class Running:
+    """A pass in progress: what it keeps of the logits of n queries, with k leaders; without `sums`,
+    for the leaders alone."""
+
+    def __init__(self, native: Library, count: int, k: int, *, sums: bool) -> None:
+        _require(k > 0, "k")
+        self._native, self._k, self._with_sums = native, k, sums
+        self._candidates = np.full((count, 2 * k), -np.inf, np.float32)
+        self._positions = np.full((count, 2 * k), -1, np.int64)
+        self._counts = np.zeros(count, np.int64)
+        self._floors, self._top = (np.full(count, -np.inf, np.float32) for _ in range(2))
+        self._sums = np.zeros((count, 3))
+
+    def add(self, logits: Float32s, first: int, alive: Bools | None) -> None:
+        """Take in the (n, b) logits of the rows `first` …, which are overwritten.
+
+        Args:
+            alive: (b,) whether each row takes part; None: all.
+        """
+        count, width = logits.shape
+        _require(logits.dtype == np.float32 and logits.strides[1] == 4, "logits")
+        _require(count == len(self._top), "logits")
+        if alive is not None:
+            _require(alive.dtype == np.bool_ and alive.shape == (width,), "alive")
+            _require(alive.flags.c_contiguous, "alive")
+        self._native.add(
+            logits.ctypes.data,
+            count,
+            width,
+            logits.strides[0] // 4,
+            first,
+            None if alive is None else alive.ctypes.data,
+            self._k,
+            self._candidates.ctypes.data,
+            self._positions.ctypes.data,
+            self._counts.ctypes.data,
+            self._floors.ctypes.data,
+            self._top.ctypes.data,
+            self._sums.ctypes.data if self._with_sums else None,
+        )
+
+    def state(self) -> State:
+        """The state after the last row."""
+        self._native.select(
+            len(self._top),
+            self._k,
+            self._candidates.ctypes.data,
+            self._positions.ctypes.data,
+            self._counts.ctypes.data,
+            self._top.ctypes.data,
+            self._sums.ctypes.data if self._with_sums else None,
+        )
+        logits, slots = self._candidates[:, : self._k], self._positions[:, : self._k]
+        order = np.argsort(-logits, axis=1, kind="stable")
+        return State(
+            slots=np.take_along_axis(slots, order, axis=1),
+            logits=np.take_along_axis(logits, order, axis=1).astype(np.float64),
+            top=self._top.astype(np.float64),
+            sums=self._sums,
+        )
+
+
+@cache
+def library() -> Library | None:
+    """The library that belongs to this source; None without one."""
+    return loaded(FOLDER)
+
+
+def loaded(folder: Path) -> Library | None:
+    """The library in a folder; None where there is none of the source in that folder."""
+    try:
+        functions = ctypes.CDLL(str(folder / "loops.so"), use_errno=True)
+        functions.trustvlm_source.restype = c_uint32
+        if functions.trustvlm_source() == zlib.crc32((folder / "loops.c").read_bytes()):
+            return Library(functions)
+        reason = "it was built from another source"
+    except (OSError, AttributeError) as error:
+        reason = str(error)
+    log.info("passes over labels run through torch, slower: no library loops.so (%s)", reason)
+    return None
+
+
+def _tile_counts(queries: int, dim: int) -> tuple[int, int]:
+    return -(-queries // 16), -(-dim // 32)
+
+
+def _product(rows: Uint16s, queries: Float32s | Uint16s, out: Float32s) -> tuple[int, ...]:
+    (count, dim), n = rows.shape, len(out)
+    _require(rows.dtype == np.uint16 and rows.flags.c_contiguous, "rows")
+    _require(out.dtype == np.float32 and out.shape[1] == count and out.strides[1] == 4, "out")
+    stride = out.strides[0] // 4
+    return rows.ctypes.data, count, dim, queries.ctypes.data, n, out.ctypes.data, stride
+
+
+def _require(fits: bool, name: str) -> None:
+    if not fits:
+        raise ValueError(f"{name}: of another type, shape or order than the library takes")

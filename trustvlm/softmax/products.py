@@ -1,0 +1,98 @@
+"""The logits of one block of rows after the other.
+
+Float32 rows are multiplied by NumPy. 16-bit rows are multiplied in one of three ways; each keeps at
+least 16 significant bits of the queries:
+
+- a few queries walk over the rows, limited by reading them;
+- more queries use the processor's matrix units (AMX), several times as fast as float32, with each
+  query as the sum of two 16-bit numbers;
+- without these units, rows become float32 in the processor's cache, block by block, for NumPy's
+  product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import cast
+
+import numpy as np
+
+from trustvlm.softmax.native import Library, library
+from trustvlm.softmax.quantize import Segment, Uint16s
+from trustvlm.types.arrays import Bools, Float32s
+
+__all__ = ["block_logits", "blocks"]
+
+_FEW, _FEW_WIDE, _FEW_BESIDE_MATRIX_UNITS = 8, 24, 3  # most queries for a walk over the rows
+_WIDEN_ROWS = 512  # made float32 at a time: 1 MB at 512 dimensions, half of a second-level cache
+
+_Fill = Callable[[int, int, Float32s], None]
+"""Writes the products of queries and rows start … stop into an (n, stop − start) array."""
+
+
+def blocks(
+    segment: Segment, queries: Float32s, block_rows: int, alive: Bools | None = None
+) -> Iterator[tuple[int, Float32s]]:
+    """(first place in the segment, (n, b) products with queries (n, d)) of one block after the
+    other, b ≤ `block_rows`, without what the centre adds.
+
+    The next block overwrites the array; the caller may write to it. Blocks without a row that is
+    `alive` are left out.
+    """
+    rows, fill = len(segment.rows), _fill(segment, queries)
+    buffer = np.empty((len(queries), min(block_rows, rows)), np.float32)
+    for start in range(0, rows, block_rows):
+        stop = min(start + block_rows, rows)
+        if alive is None or alive[start:stop].any():
+            fill(start, stop, buffer[:, : stop - start])
+            yield start, buffer[:, : stop - start]
+
+
+def block_logits(
+    segments: Sequence[Segment], queries: Float32s, block_rows: int
+) -> Iterator[tuple[int, Float32s]]:
+    """(first slot, (n, b) products of queries (n, d) and rows) of all blocks; the next block
+    overwrites the array."""
+    for segment in segments:
+        offsets = segment.offsets(queries.astype(np.float64)).astype(np.float32)
+        for start, logits in blocks(segment, queries, block_rows):
+            logits += offsets[:, np.newaxis]
+            yield segment.start + start, logits
+
+
+def _fill(segment: Segment, queries: Float32s) -> _Fill:
+    if segment.centre is None:
+        exact = cast(Float32s, segment.rows)
+        return lambda start, stop, out: _multiply(queries, exact[start:stop], out)
+    rows, native = cast(Uint16s, segment.rows), library()
+    if native is not None and len(queries) <= _most_few(native):
+        apart = native.apart(queries)
+        return lambda start, stop, out: native.few(rows[start:stop], apart, out)
+    if native is not None and native.has_matrix_units:
+        tiles = native.tiles(queries)
+        return lambda start, stop, out: native.many(rows[start:stop], tiles, out)
+    return _widen(rows, queries)
+
+
+def _most_few(native: Library) -> int:
+    if native.has_matrix_units:
+        return _FEW_BESIDE_MATRIX_UNITS
+    return _FEW_WIDE if native.has_wide_vectors else _FEW
+
+
+def _multiply(queries: Float32s, rows: Float32s, out: Float32s) -> None:
+    np.matmul(queries, rows.T, out=out)
+
+
+def _widen(rows: Uint16s, queries: Float32s) -> _Fill:
+    wide = np.empty((min(_WIDEN_ROWS, len(rows)), rows.shape[1]), np.uint32)
+
+    def fill(start: int, stop: int, out: Float32s) -> None:
+        for first in range(start, stop, len(wide)):
+            last = min(first + len(wide), stop)
+            part = wide[: last - first]
+            np.copyto(part, rows[first:last])
+            np.left_shift(part, 16, out=part)
+            _multiply(queries, part.view(np.float32), out[:, first - start : last - start])
+
+    return fill

@@ -1,0 +1,1 @@
+"""What messages are made of: commands that they suggest, names that were meant, remarks."""

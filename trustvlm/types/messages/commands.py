@@ -1,0 +1,37 @@
+"""Commands of the terminal that messages suggest: a person copies them, so their names are quoted
+as a shell needs it.
+
+A sentence has a command between apostrophes. It says nothing of the home or the service, which the
+library does not know by the name that was typed; the command line adds that where it prints
+(:mod:`trustvlm.cli.printing.suggested`).
+"""
+
+from __future__ import annotations
+
+import shlex
+
+__all__ = ["command", "suggested", "word"]
+
+_LIVE = frozenset('"$`\\!')
+"""Characters that mean something to a shell between double quotes, too."""
+
+
+def word(text: str) -> str:
+    """`text` as one word of a shell command, between double quotes where it needs some: apostrophes
+    stand around the whole command."""
+    if shlex.quote(text) == text or _LIVE & set(text):
+        return shlex.quote(text)
+    return f'"{text}"'
+
+
+def command(verb: str, *names: object, files: str = "", options: str = "") -> str:
+    """A command; `names` are quoted, `files` and `options` stand as they are: placeholders, too."""
+    given = " ".join(word(str(name)) for name in names)
+    dashed = any(str(name).startswith("-") for name in names)
+    words = [options, "--", given, files] if dashed else [given, files, options]
+    return " ".join(["trustvlm", verb, *filter(None, words)])
+
+
+def suggested(verb: str, *names: object, files: str = "", options: str = "") -> str:
+    """The command of :func:`command` between apostrophes, as a sentence has it."""
+    return f"'{command(verb, *names, files=files, options=options)}'"

@@ -1,0 +1,156 @@
+"""The review queue: images that wait for a person's answer, and what became of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from trustvlm.types.bounds import FORMATS, STATES, TRAYS
+from trustvlm.types.json_form import Answer, Time
+from trustvlm.types.options import Options, says
+from trustvlm.types.verdicts import Evidence
+
+__all__ = [
+    "FORMATS", "STATES", "TRAYS", "AnswerOptions", "CollectOptions", "ReviewExport",
+    "ReviewImport", "ReviewItem", "ReviewNext", "ReviewPage", "ReviewQuestion",
+    "ReviewStatus", "TrayCounts",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectOptions(Options):
+    """Whether images that are scored go into the review queue."""
+
+    collecting: Annotated[
+        bool, says("store images that are not accepted, and a random share of all")
+    ]
+    discard: Annotated[bool, says("delete the items that wait, and those that were skipped")] = (
+        False
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerOptions(Options):
+    """What a person says of an image."""
+
+    truth: Annotated[str | None, says("the right label; null: none of the labels")]
+    use_as_support: Annotated[bool, says("make it a support image of that label, too")] = False
+
+
+@dataclass(frozen=True, repr=False)
+class ReviewItem(Answer):
+    """An image of the review queue, with the verdict that it got when it was scored.
+
+    Attributes:
+        tray: "review" (its verdict was not accepted) or "sample" (it was drawn at random).
+        state: "open", "answered" or "skipped".
+        source: name of the image, where it has one. has_picture: whether a small picture is stored.
+        predicted, decision, probability, trust, rule, calibration_id, revision: the verdict.
+        truth: the answer: the right label; None: none of the labels, or not answered yet.
+        use_as_support: the answer makes it a support image. support_id: which one it became.
+        created_at, changed_at: when it was collected, and answered or skipped.
+    """
+
+    id: int
+    tray: str
+    state: str
+    source: str | None
+    has_picture: bool
+    predicted: str
+    decision: str
+    probability: float | None
+    trust: float | None
+    rule: str
+    calibration_id: int | None
+    revision: int
+    truth: str | None
+    use_as_support: bool
+    support_id: int | None
+    created_at: Time
+    changed_at: Time | None
+
+
+@dataclass(frozen=True)
+class ReviewPage(Answer):
+    """Items of the review queue, oldest first; `next_cursor` gives the next page, None: there is
+    none."""
+
+    items: tuple[ReviewItem, ...]
+    next_cursor: int | None
+
+
+@dataclass(frozen=True)
+class ReviewQuestion(Answer):
+    """An item as a person is asked about it.
+
+    Attributes:
+        choices: up to five labels, the most likely first: the predicted one, its rival, the label
+            of the nearest prototype, and those of largest text confidence.
+        label, rival: the predicted label and the best other one, as the space judges the image now.
+        evidence: their nearest support images, now.
+    """
+
+    item: ReviewItem
+    choices: tuple[str, ...]
+    label: str
+    rival: str | None
+    evidence: Evidence
+
+
+@dataclass(frozen=True)
+class ReviewNext(Answer):
+    """The next item to answer; null: none waits."""
+
+    question: ReviewQuestion | None
+
+
+@dataclass(frozen=True)
+class TrayCounts(Answer):
+    """How many items a tray has."""
+
+    tray: str
+    open: int
+    answered: int
+    skipped: int
+
+
+@dataclass(frozen=True)
+class ReviewStatus(Answer):
+    """The review queue of a space.
+
+    Attributes:
+        collecting: whether images that the HTTP service scores go into it by themselves.
+        share: of all scored images that are drawn for the tray "sample". limit: most items that may
+            wait.
+        missed: images drawn at random that found no room, because that many waited.
+    """
+
+    collecting: bool
+    share: float
+    limit: int
+    missed: int
+    trays: tuple[TrayCounts, ...]
+
+
+@dataclass(frozen=True)
+class ReviewExport(Answer):
+    """Items of the review queue as a file: how many, and the text of the file."""
+
+    items: int
+    content: str
+
+
+@dataclass(frozen=True)
+class ReviewImport(Answer):
+    """What became of the answers of a file.
+
+    Attributes:
+        answered: items that got their answer. same: items that had this answer. unanswered: items
+            of the file without an answer.
+        failures: (id, reason) of answers that could not be stored.
+    """
+
+    answered: int
+    same: int
+    unanswered: int
+    failures: tuple[tuple[int, str], ...]
