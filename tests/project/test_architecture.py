@@ -26,8 +26,8 @@ ROWS = [
     {"encoders", "index", "catalog"},
     {"service"},
     {"settings", "testing"},
-    {"http", "client", "demo"},
-    {"cli"},  # `trustvlm demo` and `trustvlm serve` start the rooms below
+    {"bulk", "http", "client", "demo"},
+    {"cli", "ray"},  # `trustvlm demo` and `trustvlm serve` start the rooms below
 ]
 SAME_ROW = {("types", "errors")}
 # The order inside a package, where modules on a package's own level stand for rooms.
@@ -38,7 +38,7 @@ INSIDE = {
         {"home"},
         {"backup", "indexes", "inputs", "verify"},
         {"query", "registration"},
-        {"measuring", "reembed", "server", "transfer"},
+        {"history", "measuring", "reembed", "server", "support", "transfer"},
         {"service"},
     ],
     "http": [{"options"}, {"wire"}, {"guard"}, {"work"}, {"routes"}, {"app"}, {"run"}],
@@ -184,12 +184,12 @@ print("torch" in sys.modules)
     assert done.stdout.strip() == "False"
 
 
-def test_the_facade_has_at_most_fifty_verbs_from_sibling_mixins() -> None:
+def test_the_facade_has_at_most_sixty_four_verbs_from_sibling_mixins() -> None:
     from trustvlm.service.home.open_home import OpenHome
 
     names = set(dir(trustvlm.TrustService)) - set(dir(OpenHome))
     verbs = [name for name in names if not name.startswith("_")]
-    assert len(verbs) <= 50, len(verbs)
+    assert len(verbs) <= 64, len(verbs)
     assert {mixin.__bases__ for mixin in trustvlm.TrustService.__bases__} == {(OpenHome,)}
 
 

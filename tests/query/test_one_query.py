@@ -24,12 +24,8 @@ MOST_FILES, MOST_FUNCTIONS, MOST_CALLS = 37, 105, 135
 """Of one warm query. It was 52 files, 182 functions and 307 calls."""
 
 
-def test_one_warm_query_enters_few_files(service: trustvlm.TrustService, world: World) -> None:
-    make_space(service)
-    service.register("s", world.inputs(3))
-    query = Queries(world.text[:1], world.images[:1])
-    for _ in range(2):
-        service.score("s", query)
+def calls_of(service: trustvlm.TrustService, query: Queries) -> list[tuple[str, str]]:
+    """The calls of functions of the package that one `score` makes: (file, name) of each."""
     entered: list[tuple[str, str]] = []
 
     def record(frame: FrameType, event: str, _: Any) -> None:
@@ -42,6 +38,17 @@ def test_one_warm_query_enters_few_files(service: trustvlm.TrustService, world: 
         service.score("s", query)
     finally:
         sys.setprofile(None)
+    return entered
+
+
+def test_one_warm_query_enters_few_files(service: trustvlm.TrustService, world: World) -> None:
+    make_space(service)
+    service.register("s", world.inputs(3))
+    query = Queries(world.text[:1], world.images[:1])
+    for _ in range(2):
+        service.score("s", query)
+    # A clock's tick or a collected object of another test may add a call: the shortest counts.
+    entered = min((calls_of(service, query) for _ in range(5)), key=len)
     files = {Path(path).relative_to(PACKAGE).as_posix() for path, _ in entered}
     assert len(files) <= MOST_FILES, sorted(files)
     assert len(set(entered)) <= MOST_FUNCTIONS
