@@ -18,6 +18,7 @@ import pytest
 from cli_runner import COMMAND, Cli
 
 import trustvlm
+from trustvlm.cli import main
 
 SPACES = ("digits", "döner & co", "my flowers")
 PATIENCE_S = 30
@@ -126,6 +127,25 @@ def test_fish_completes(home: Path, line: str, expected: list[str]) -> None:
         check=True,
     )
     assert [row.split("\t")[0] for row in done.stdout.splitlines()] == expected
+
+
+def test_fish_shows_descriptions_with_their_commas(home: Path) -> None:
+    if shutil.which("fish") is None:
+        pytest.skip("fish is not here")
+    done = subprocess.run(
+        ["fish", "--private", "-c", f"{script('fish')}\ncomplete -C 'trustvlm '"],
+        env=environment(TRUSTVLM_HOME=str(home), HOME=str(home.parent)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    shown = dict(row.split("\t") for row in done.stdout.splitlines())
+    expected = {
+        name: one.get_short_help_str() for name, one in main.commands.items() if not one.hidden
+    }
+    assert "," in expected["calibrate"]
+    assert shown == expected
 
 
 def test_zsh_takes_the_script() -> None:

@@ -39,7 +39,9 @@ def completion(ctx: click.Context, shell: str) -> None:
     kind = get_completion_class(shell)
     assert kind is not None, shell
     root = ctx.find_root()
-    click.echo(kind(root.command, {}, "trustvlm", _VARIABLE).source())
+    script = kind(root.command, {}, "trustvlm", _VARIABLE).source()
+    # Click's script for fish cuts a description at its first comma.
+    click.echo(script.replace('string split "," ', 'string split --max 1 "," '))
 
 
 def spaces(ctx: click.Context, _: click.Parameter, beginning: str) -> list[str]:
