@@ -2,6 +2,7 @@
 of every page.
 
 Screenshots go into the folder of the environment variable TRUSTVLM_SHOTS, where one is named.
+TRUSTVLM_SLOWER=4 makes the browser's processor four times slower: a race shows itself.
 """
 
 from __future__ import annotations
@@ -95,6 +96,9 @@ def browsing(
             )
             context.set_default_timeout(15_000)
             found = Browsing(context.new_page(), address)
+            if slower := os.environ.get("TRUSTVLM_SLOWER"):
+                session = context.new_cdp_session(found.page)
+                session.send("Emulation.setCPUThrottlingRate", {"rate": float(slower)})
             yield found
             found.quiet()
         finally:
