@@ -3,6 +3,7 @@ typed, and with names quoted for a shell."""
 
 from __future__ import annotations
 
+import html
 import re
 import shlex
 from pathlib import Path
@@ -67,8 +68,12 @@ def test_a_command_of_a_line_of_its_own_and_in_a_table(typed: Typed, tmp_path: P
     text = np.eye(4)[[1] * 40] + 0.01 * rng.normal(size=(40, 4))  # all are read as beaches
     images = np.eye(6)[np.repeat([0, 1], 20)] + 0.1 * rng.normal(size=(40, 6))
     np.savez(tmp_path / "v.npz", classifier=text, verifier=images, truth=truth)
-    said = typed("evaluate", "my pets", "--vectors", tmp_path / "v.npz", "--draws", "0")
-    assert f'trustvlm --home "{typed.home}" support add "my pets" airport FOLDER' in said
+    report = tmp_path / "report.html"
+    vectors = ("--vectors", tmp_path / "v.npz", "--draws", "0", "--report", report)
+    said = typed("evaluate", "my pets", *vectors)
+    fix = f'trustvlm --home "{typed.home}" support add "my pets" airport FOLDER'
+    assert fix in said
+    assert f"<code>{fix}</code>" in html.unescape(report.read_text(encoding="utf-8"))
     with np.load(tmp_path / "labels.npz") as before:
         fewer = {
             "label_names": before["label_names"][:1], "text_vectors": before["text_vectors"][:1],

@@ -300,7 +300,8 @@ def test_calibrating_puts_a_promise_into_force_and_it_can_be_taken_back(
     assert dict(made[0].params) == dict(before[0].params)
     share = round(100 * made[0].coverage)
     assert page.locator(".trust-now .headline").inner_text() == (
-        f"You can accept {share} % automatically; at most 10 % of these are wrong (90 % confidence)."
+        f"You can accept {share} % automatically: at most 10 % of accepted answers are wrong (90 % "
+        "confidence)."
     )
     assert f"The other {100 - share} % need review." in page.locator(".trust-now").inner_text()
     assert page.locator(".calibrations li").count() == 2
@@ -555,7 +556,9 @@ def test_spaces_of_embeddings_and_without_a_promise(tmp_path: Path) -> None:
     with browsing(tmp_path / "home", phone=True) as seen:
         seen.go("vectors", "trust")
         seen.page.get_by_role("heading", name="Nothing is accepted automatically yet.").wait_for()
-        seen.page.get_by_text("trustvlm calibrate vectors --vectors FILE.npz").wait_for()
+        seen.page.get_by_text(
+            "trustvlm --url " + seen.address + " calibrate vectors --vectors FILE.npz"
+        ).wait_for()
         seen.page.get_by_text("at least 46 are needed; about 300 are a good start").wait_for()
         assert seen.page.get_by_role("button", name="Measure on the stored images").is_disabled()
         seen.accessible()
@@ -658,7 +661,7 @@ def test_a_threshold_that_new_answers_refute_is_not_saved(keeping: Path) -> None
         now.get_by_role("heading", name="The promise is broken.").wait_for()
         now.get_by_text("accepted images whose label became known are wrong").wait_for()
         assert "run '" not in now.inner_text()
-        assert "at most 5 % of these are wrong" not in now.inner_text()
+        assert "at most 5 % of accepted answers are wrong" not in now.inner_text()
         seen.accessible()
         picture(seen, "trust-not-saved")
     assert [one.id for one in calibrations(keeping)[1:]] == [one.id for one in before]

@@ -149,10 +149,16 @@ def evaluate(
         evaluation = service.evaluate(space, images.queries, images.truth, **options)
         evaluation = replace(evaluation, failures=images.unread())
         if report is not None:
-            service.write_report(evaluation, report, page=page or session.url or PAGE)
+            service.write_report(_placed(evaluation), report, page=page or session.url or PAGE)
     click.echo(as_json(evaluation.to_dict())) if json_ else _print(evaluation)
     if report is not None:
         note(f"report: {report}")
+
+
+def _placed(evaluation: Evaluation) -> Evaluation:
+    """The evaluation with --home or --url in the commands of its advice, where one was typed."""
+    advice = (replace(one, command=completed(one.command)) for one in evaluation.label_advice)
+    return replace(evaluation, label_advice=tuple(advice))
 
 
 def _print(evaluation: Evaluation) -> None:

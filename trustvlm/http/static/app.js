@@ -1,6 +1,7 @@
 // The page's frame: which space, which view, which theme; and the key, where the service wants one.
 
 import { get, onKeyNeeded, path } from "./api.js";
+import { commandAtHome } from "./command.js";
 import { freshId, h, put } from "./dom.js";
 import { dialog, empty, problem, working } from "./parts.js";
 import * as labels from "./labels/labels.js";
@@ -90,8 +91,8 @@ const noSpaces = () => [
     "No label spaces yet.",
     h("p", {}, "A space holds labels, their support images and the two encoders."),
     h("p", {}, h("button", { type: "button", class: "primary", on: { click: makeSpace } }, "Create a space")),
-    h("p", {}, "Or make one on the command line:"),
-    h("pre", {}, "trustvlm space create animals --preset paper\ntrustvlm register animals photos/"),
+    h("p", {}, "Or make one of your photos, on the command line (HOME is the folder that this service was started on, FOLDER has a sub-folder of photos for each label):"),
+    h("pre", { tabindex: 0 }, commandAtHome("start FOLDER")),
     h("p", {}, "or look at the demo: ", h("code", {}, "trustvlm demo"), "."),
   ),
 ];
@@ -103,7 +104,7 @@ function askKey(message) {
     const sent = (event) => { event.preventDefault(); close(input.value.trim()); };
     return h("form", { on: { submit: sent } },
       h("p", {}, message), h("label", { for: id }, "Key"), input,
-      h("p", { class: "quiet" }, "It is kept until this tab is closed. ", h("code", {}, "trustvlm key create"), " makes one."),
+      h("p", { class: "quiet" }, "It is kept until this tab is closed. ", h("code", {}, commandAtHome("key create")), " makes one, where HOME is the folder that the service was started on."),
       h("div", { class: "actions" }, h("button", { class: "primary" }, "Continue"), h("button", { type: "button", on: { click: () => close() } }, "Cancel")));
   });
 }

@@ -1,6 +1,7 @@
 // Adding a label: by name and photographs; where the encoders take none, by a file of embeddings.
 
 import { path, post } from "../api.js";
+import { commandOf } from "../command.js";
 import { freshId, h, put } from "../dom.js";
 import { takesImages, takesNames } from "../encoders.js";
 import { doing, dropzone, localImage } from "../parts.js";
@@ -124,7 +125,7 @@ function byFile(context, added) {
       " New labels come with their vectors, one JSON object a line:"),
     h("pre", { tabindex: 0 }, example),
     h("div", { class: "field" }, h("label", { for: id }, "NDJSON file"), input),
-    h("div", { class: "row" }, submit, h("span", { class: "quiet" }, "or on the command line: ", h("code", {}, `trustvlm register ${space.name} --vectors FILE.npz`))), done);
+    h("div", { class: "row" }, submit, h("span", { class: "quiet" }, "or on the command line: ", h("code", {}, commandOf("register", [space.name], "--vectors FILE.npz")))), done);
   return { root, focus: () => input.focus() };
 }
 

@@ -1,6 +1,7 @@
 // Making a space, and removing one.
 
 import { get, path, post, remove } from "../api.js";
+import { commandAtHome } from "../command.js";
 import { freshId, h, put } from "../dom.js";
 import { dialog, doing, notice } from "../parts.js";
 
@@ -58,7 +59,7 @@ function form(offered, close) {
     said, h("div", { class: "actions" }, create, h("button", { type: "button", on: { click: () => close() } }, "Cancel")));
 }
 
-const NOT_ALLOWED = "This server allows no encoder to clients (setting serve_encoders). On its command line: ";
+const NOT_ALLOWED = "This service lets clients choose no encoder (setting serve_encoders). On its machine, with its folder as HOME: ";
 
 function presets({ presets: all }) {
   const id = freshId("preset");
@@ -66,7 +67,7 @@ function presets({ presets: all }) {
   const select = h("select", { id }, open.map((one) => h("option", { value: one.name }, `${one.name}: ${one.classifier}`)));
   return {
     title: "Two encoders that go together (a preset)",
-    reason: open.length ? null : `${NOT_ALLOWED}trustvlm space create NAME --preset small`,
+    reason: open.length ? null : NOT_ALLOWED + commandAtHome("space create NAME --preset small"),
     root: h("div", { class: "field" }, h("label", { for: id }, "Preset"), select),
     values: () => ({ preset: select.value }),
   };
@@ -79,7 +80,7 @@ function encoders({ encoders: all }) {
   const verifier = h("select", { id: second }, h("option", { value: "same" }, "the same as the classifier"), options.map((one) => one.cloneNode(true)));
   return {
     title: "Encoders that this server offers",
-    reason: all.length ? null : `${NOT_ALLOWED}trustvlm space create NAME --classifier SPEC`,
+    reason: all.length ? null : NOT_ALLOWED + commandAtHome("space create NAME --classifier SPEC"),
     root: h("div", { class: "stack" },
       h("div", { class: "field" }, h("label", { for: first }, "Classifier (reads names and images)"), classifier),
       h("div", { class: "field" }, h("label", { for: second }, "Verifier (compares images)"), verifier)),

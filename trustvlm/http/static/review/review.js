@@ -1,6 +1,7 @@
 // Review: images that wait for a person's answer, one at a time, answered by key or touch.
 
 import { get, path, post } from "../api.js";
+import { commandOf } from "../command.js";
 import { h, put } from "../dom.js";
 import { doing, empty, working } from "../parts.js";
 import { loadRules } from "../rules.js";
@@ -99,7 +100,7 @@ export async function show(root, context) {
     const button = h("button", { type: "button", class: "primary", on: { click: () => collect(true, button) } }, SAVE);
     const stored = h("p", {}, "From the images that are scored over HTTP, it saves those that are not accepted, and ", part,
       " of all, chosen at random: each with its embeddings, a small picture if it comes as an image, its file name and its verdict. You can delete them at any time.");
-    if (!collecting) return empty("New images are not saved for review.", stored, h("p", {}, button), h("p", { class: "quiet" }, "Or add images on the command line: ", h("code", {}, `trustvlm score ${space.name} IMAGES --review`)));
+    if (!collecting) return empty("New images are not saved for review.", stored, h("p", {}, button), h("p", { class: "quiet" }, "Or add images on the command line: ", h("code", {}, commandOf("score", [space.name], "IMAGES --review"))));
     const others = view.tray !== null && view.status.trays.some((one) => one.open);
     return empty(others ? "Nothing to review in this group." : "Nothing to review. Well done.", h("p", {}, others ? "There are images in the other one." : "New images come as they are scored."),
       last() && h("p", {}, h("button", { type: "button", on: { click: () => undo() } }, "Undo the last answer")));

@@ -1,6 +1,7 @@
 // Choosing the images to measure on.
 
 import { get, path } from "../api.js";
+import { commandOf } from "../command.js";
 import { freshId, h, put } from "../dom.js";
 import { scoresImages } from "../encoders.js";
 import { chosenFolder, drawn, droppedFolders } from "./folders.js";
@@ -73,7 +74,7 @@ export function measureCard({ space, signal }, observations, measured) {
     put(panel,
       h("p", {}, h("strong", {}, counted(images.length, "image")), ` in ${counted(folders.length, "sub-folder")}.`,
         leftOut > 0 && ` ${counted(leftOut, "file")} left out: not an image in a sub-folder, hidden, or a system file.`,
-        images.length > most && ` ${whole(most)} of them, drawn at random, will be used: the embeddings of more do not fit into one request. The command line takes all: trustvlm calibrate ${space.name} FOLDER.`),
+        images.length > most && ` ${whole(most)} of them, drawn at random, will be used: the embeddings of more do not fit into one request. The command line takes all: ${commandOf("calibrate", [space.name], "FOLDER")}`),
       unknown.size > 0 && h("fieldset", {},
         h("legend", {}, `${names} ${unknown.size === 1 ? "is no label" : "are no labels"} of this space`),
         h("p", { class: "check" }, out, h("label", { for: outId }, "Leave these images out")),
@@ -119,4 +120,4 @@ function failures({ failures: failed }) {
 const noEncoders = (space) => h("div", { class: "stored" },
   h("p", { class: "title" }, "Photographs cannot be measured here"),
   h("p", { class: "quiet" }, "The embeddings of this space are computed elsewhere. Measure and calibrate with them on the command line:"),
-  h("pre", { tabindex: 0 }, `trustvlm calibrate ${space.name} --vectors FILE.npz`));
+  h("pre", { tabindex: 0 }, commandOf("calibrate", [space.name], "--vectors FILE.npz")));

@@ -1,6 +1,7 @@
 // "Create a label from this image": a name is enough, the image becomes its first support image.
 
 import { get, path, post } from "../api.js";
+import { commandOf } from "../command.js";
 import { freshId, h, put } from "../dom.js";
 import { takesNames } from "../encoders.js";
 import { doing } from "../parts.js";
@@ -10,7 +11,7 @@ import { formOf } from "../uploads.js";
 export function whyNoLabel(space, query) {
   if (query.observation) return "The file of this stored image is not kept, only its embeddings: drop the image here to make a label of it.";
   if (takesNames(space)) return null;
-  return `A new label of this space needs an embedding of its name, which cannot be computed here: add it with trustvlm register ${space.name} --vectors FILE.npz`;
+  return `A new label of this space needs an embedding of its name, which cannot be computed here: add it with ${commandOf("register", [space.name], "--vectors FILE.npz")}`;
 }
 
 /** A form with the new label's name. `created({name, id, added})`: it is there, with this image as support image `id`;
