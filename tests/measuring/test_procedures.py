@@ -75,6 +75,49 @@ def test_images_that_chose_a_rule_do_not_prove_it(home: Path, world: World) -> N
         assert service.recalibrate("s", rule="auto").procedure == "split"
 
 
+def test_the_procedure_may_change_where_no_image_has_chosen(home: Path, world: World) -> None:
+    queries, truth = images_of(world, 300, 1, noise=1.2)
+    with trustvlm.open(home) as service:
+        service.calibrate("s", queries, truth, **PROMISE)
+        split = service.recalibrate("s", procedure="split")
+        assert (split.procedure, split.tuning, split.tested) == ("split", 100, 200)
+        assert len(split.candidates) > 1
+        for options in ({}, {"rule": split.rule}, {"rule": "auto"}, {"threshold": 0.5}):
+            with pytest.raises(InvalidInput, match="procedure: 'ranks' proves a rule that was"):
+                service.recalibrate("s", procedure="ranks", **options)
+        other = service.recalibrate("s", rule="margin", procedure="ranks")
+        assert (other.procedure, other.tested) == ("ranks", 300)
+        with pytest.raises(InvalidInput, match=r"procedure: expected .*ranks.*split.*got 'half'"):
+            service.recalibrate("s", procedure="half")
+    with application(home) as app, client_of(app) as client:
+        assert client.recalibrate("s", procedure="split").procedure == "split"
+        with pytest.raises(InvalidInput, match="procedure: 'ranks' proves"):
+            client.recalibrate("s", procedure="ranks")
+    assert "procedure: 'ranks' proves" in Cli(home)(
+        "recalibrate", "s", "--procedure", "ranks", code=2
+    )
+
+
+def test_how_many_images_would_do_counts_those_that_choose(home: Path, world: World) -> None:
+    """As many more, divided in the same way, give the proof what it asks for."""
+    queries, truth = images_of(world, 30, 1, noise=0.05)
+    with trustvlm.open(home) as service:
+        for procedure in ("ranks", "split"):
+            made = service.calibrate(
+                "s", queries, truth, rule=DEFAULT_RULE, procedure=procedure, max_risk=0.05
+            )
+            assert made.failed
+            assert made.needed
+            in_all = made.images + made.needed
+            more, names = images_of(world, in_all, 2, noise=0.05)
+            enough = service.calibrate(
+                "s", more, names, rule=DEFAULT_RULE, procedure=procedure, max_risk=0.05
+            )
+            assert not enough.failed, enough.reason
+            if procedure == "split":
+                assert f"{made.needed:,} with the third that chooses the rule" in made.reason
+
+
 def test_a_rule_that_corrects_labels_and_text_alone(home: Path, world: World) -> None:
     queries, truth = images_of(world, 300, 1, noise=1.2)
     with trustvlm.open(home) as service:

@@ -133,7 +133,8 @@ def test_a_verdict_says_decision_label_probability_and_why(home: Path) -> None:
             f"calibrated on {calibration.images} images"
         )
         assert (
-            "at most 5\xa0% is wrong (with 90\xa0% confidence)" in page.locator(".why").inner_text()
+            "at most 5\xa0% of accepted answers are wrong (90\xa0% confidence)"
+            in page.locator(".why").inner_text()
         )
         assert "corrected from “nine”" in page.locator(".corrected").inner_text()
         assert page.locator(".side.label a").inner_text() == expected["label"]
@@ -378,7 +379,7 @@ def test_a_stale_calibration_promises_nothing_and_is_renewed_beside_the_verdict(
         page.get_by_role("button", name="Recalibrate").click()
         page.locator(".out-of-date").wait_for(state="detached", timeout=60_000)
         page.locator(".tile").first.click()
-        page.get_by_text("Of what is accepted, at most").wait_for()
+        page.get_by_text("Sure enough to be accepted: at most").wait_for()
         assert answer(seen).startswith("Accept: flower, ")
 
 

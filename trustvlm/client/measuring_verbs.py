@@ -144,6 +144,7 @@ class MeasuringVerbs(Connected):
         params: Mapping[str, float | None] | None = None,
         may_correct: bool | None = None,
         threshold: float | None = None,
+        procedure: str | None = None,
         progress: Progress | None = None,
     ) -> Calibration:
         """Calibrate the space as it is now on the stored images; see
@@ -157,6 +158,7 @@ class MeasuringVerbs(Connected):
             "params": params,
             "may_correct": may_correct,
             "threshold": threshold,
+            "procedure": procedure,
         }
         return read(Calibration, measure.stored(self._wire, "calibrate", space, options, progress))
 

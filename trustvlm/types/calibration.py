@@ -22,8 +22,8 @@ __all__ = ["Calibration", "FeedbackResult", "MonitorReport", "ObservationCounts"
 
 @dataclass(frozen=True, repr=False)
 class Calibration(Tabular, Answer):
-    """A rule with its parameters and a threshold: of what it accepts at most `max_risk` is wrong,
-    with `confidence`.
+    """A rule with its parameters and a threshold: at most `max_risk` of accepted answers are
+    wrong, with `confidence`.
 
     :meth:`to_arrow` and :meth:`to_pandas` have one row with the fields that fit into a cell.
 
@@ -35,8 +35,8 @@ class Calibration(Tabular, Answer):
             shown to keep the promise. It is never in force.
         max_risk, confidence: the promise.
         reason: one sentence: what the threshold does, or why there is none.
-        needed: how many more images would be enough (about); 0 with a threshold, None if no number
-            would be.
+        needed: about how many more images to calibrate with would be enough, beside `tuning` and
+            `tested`, and divided as these; 0 with a threshold, None if no number would be.
         images: number of images that came in.
         supports, duplicates, gone: number of images left out: support images; images that came
             twice; images whose label was removed since.

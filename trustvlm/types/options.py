@@ -248,6 +248,14 @@ class RecalibrateOptions(Options):
             "is named; null: as it was requested last, chosen where a rule is named"
         ),
     ] = None
+    procedure: Annotated[
+        Annotated[str, OneOf(*PROCEDURES)] | None,
+        says(
+            "ranks: prove with all images, which none of them may have chosen the rule for; split: "
+            "choose the rule's parameters with a third of them, prove with the rest; null: as it "
+            "was requested last or, where a rule is named, as that rule needs it"
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from trustvlm.cli.commands.options import FORMAT, SPACE, flag, json_flag, number
+from trustvlm.cli.commands.start.answer import parts_in_words
 from trustvlm.cli.completion import rules
 from trustvlm.cli.printing.formats import Column, as_json, details, row_writer
 from trustvlm.cli.reading.bounds import Choice
@@ -63,6 +65,16 @@ def _params(params: dict[str, float | None]) -> str:
     return ", ".join(texts) or "–"
 
 
+def _procedure(otherwise: str) -> Callable[[Any], Any]:
+    """The option --procedure, and which one it is where it is not given."""
+    return click.option(
+        "--procedure",
+        type=click.Choice(["ranks", "split"]),
+        help="ranks: prove the threshold with all images. split: choose the rule's parameters with "
+        f"a third, prove with the rest. Not given: {otherwise}",
+    )
+
+
 @click.command()
 @SPACE
 @labelled_options
@@ -91,12 +103,7 @@ def _params(params: dict[str, float | None]) -> str:
     help="A threshold of your own on the trust of --rule: it is proved, or refused with the "
     "reason. Not given: the calibration chooses one.",
 )
-@click.option(
-    "--procedure",
-    type=click.Choice(["ranks", "split"]),
-    help="ranks: prove the threshold with all images. split: choose the rule's parameters with a "
-    "third, prove with the rest. Not given: split with --rule auto, else ranks.",
-)
+@_procedure("split with --rule auto, else ranks.")
 @click.option(
     "--on-stale",
     type=Choice(["auto", "flag", "abstain"]),
@@ -130,7 +137,7 @@ def calibrate(
     """Find a threshold on labelled images, with a promise.
 
     FOLDER has a sub-folder of images for each label, or is a table or a shard, as for 'trustvlm
-    evaluate'. At most --max-risk of what the threshold accepts is wrong, with --confidence. The
+    evaluate'. At most --max-risk of accepted answers are wrong, with --confidence. The
     images must be drawn like those to come; support images are left out. Verdicts then say accept,
     review or unknown, and a probability. The embeddings are kept: 'trustvlm recalibrate' needs no
     images.
@@ -170,6 +177,7 @@ def _check_rule(rule: str | None, may_correct: bool) -> None:
 @click.option(
     "--rule", help="Another rule; auto: compare them again. Without --threshold, one is chosen."
 )
+@_procedure("as before or, with --rule, as that rule needs it.")
 @json_flag(help="Print the calibration as JSON.")
 @click.pass_obj
 def recalibrate(
@@ -178,6 +186,7 @@ def recalibrate(
     may_correct: bool,
     threshold: float | None,
     rule: str | None,
+    procedure: str | None,
     json_: bool,
 ) -> None:
     """Calibrate SPACE again, as it is now.
@@ -188,7 +197,11 @@ def recalibrate(
     """
     with session.writing() as service:
         made = service.recalibrate(
-            space, may_correct=True if may_correct else None, threshold=threshold, rule=rule
+            space,
+            may_correct=True if may_correct else None,
+            threshold=threshold,
+            rule=rule,
+            procedure=procedure,
         )
         _print_made(service, made, json_)
 
@@ -272,10 +285,8 @@ def _print_made(service: TrustService, made: Calibration, json_: bool) -> None:
         click.echo(as_json(made.to_dict()))
     kept = _in_force(service.list_calibrations(made.space))
     stays = "no calibration is" if kept is None else f"calibration {kept.id} stays"
-    parts = f"{made.tuning:,} images, a third drawn by content, chose the rule"
     raise click.ClickException(
-        f"calibration {made.id} failed: {made.reason}. {parts}, {made.tested:,} were left for the "
-        f"proof; {stays} in force"
+        f"calibration {made.id} failed: {made.reason}.{parts_in_words(made)} Now {stays} in force"
     )
 
 

@@ -19,6 +19,12 @@ export function percent(share, digits = 1) {
 /** The same with no more digits than it needs: "5 %", "92.5 %". For what was asked for, and for headlines. */
 export const share = (value, digits = 1) => percent(value, digits).replace(/(\.\d*?)0+ %$/, "$1 %").replace(". %", " %");
 
+/** What a calibration promises: "at most 5 % of accepted answers are wrong (90 % confidence)"; in short, beside what is accepted:
+ *  "at most 5 % wrong (90 % confidence)". The service and the command line say the same. */
+export const promise = ({ max_risk: risk, confidence }) => `at most ${share(risk, 2)} of accepted answers are wrong ${sureness(confidence)}`;
+export const shortPromise = ({ max_risk: risk, confidence }) => `at most ${share(risk, 2)} wrong ${sureness(confidence)}`;
+const sureness = (confidence) => `(${share(confidence, 2)} confidence)`;
+
 /** The probability that a label is right, as short as it can be said: "99 %", "99.5 %"; "–": there is none. No finite number of
  *  images shows that something is certain: at the ends it is ">99.9 %" and "<0.1 %". */
 export function likely(p) {
@@ -42,3 +48,6 @@ export function when(text) {
 
 /** A source without the folders that it once lay in; null where there is none. */
 export const fileName = (source) => (source === null ? null : source.split(/[\\/]/).at(-1));
+
+/** A text as the beginning of a sentence. */
+export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -179,7 +180,8 @@ def _calibration(context: Context, images: UsableImages, options: CalibrateOptio
         choice = _choose(context, images, tuning, options)
         tested = _judge(context, images, testing, choice.configuration)
         parts = [choice.judged, tested]
-        threshold, between = _by_split(context, options, *parts)
+        proved, between = _by_split(context, options, *parts)
+        threshold = _in_all(proved, len(tuning))
     else:
         tuning, testing = np.empty(0, np.int64), np.arange(len(images))
         choice = _choose(context, images, testing, options)
@@ -204,6 +206,16 @@ def _calibration(context: Context, images: UsableImages, options: CalibrateOptio
         threshold_range=between, **_fields(threshold, *_PROVED), **_fields(images, *_LEFT_OUT),
         **_fields(options, "procedure", *POLICIES), **_corrections(context, images, best),
     )  # fmt: skip
+
+
+def _in_all(proved: RiskThreshold, tuning: int) -> RiskThreshold:
+    """The threshold with the number of images that would do counted as `Calibration.needed` is:
+    with those that choose the rule (`tuning` of them now), which are no part of the proof."""
+    if not proved.needed:
+        return proved
+    needed = math.ceil(proved.needed * (1 + tuning / proved.images))
+    reason = f"{proved.reason}, {needed:,} with the third that chooses the rule"
+    return replace(proved, needed=needed, reason=reason)
 
 
 def _fields(source: object, *names: str) -> dict[str, Any]:

@@ -40,12 +40,24 @@ def options_again(before: Calibration | None, changes: Mapping[str, Any]) -> Cal
 def _with_rule(changes: Mapping[str, Any], before: Calibration | None) -> dict[str, Any]:
     """`changes` in which rule, procedure and threshold fit: a threshold is one of the trust of a
     rule with certain parameters, and images that chose the rule do not prove it."""
+    if before is not None and changes.get("procedure") == "ranks":
+        _check_ranks(before, changes.get("rule", before.rule))
     if "rule" in changes:
         procedure = "split" if before is not None and chose(before, changes["rule"]) else None
         return {"threshold": None, "procedure": procedure, **changes}
     if "threshold" in changes and before is not None:
         return {**changes, "rule": before.rule, "params": dict(before.params)}
     return dict(changes)
+
+
+def _check_ranks(before: Calibration, rule: str) -> None:
+    """Raises InvalidInput: some of the stored images chose the rule that all shall prove."""
+    if chose(before, rule):
+        raise InvalidInput(
+            f"procedure: 'ranks' proves a rule that was fixed before, with all images; a third of "
+            f"the stored images chose {rule!r} or its parameters, so they do not prove it. Leave "
+            f"procedure out, name another rule, or calibrate on other images"
+        )
 
 
 def chose(calibration: Calibration, rule: str) -> bool:

@@ -158,8 +158,8 @@ class MeasuringVerbs(OpenHome):
     ) -> Calibration:
         """Find a threshold on labelled images, with a promise, and put it into force with its rule.
 
-        Of what the threshold accepts at most `max_risk` is wrong, with `confidence` over the draw
-        of the images. Images that are support images, or come twice, are left out and counted. The
+        At most `max_risk` of accepted answers are wrong, with `confidence` over the draw of the
+        images. Images that are support images, or come twice, are left out and counted. The
         embeddings are stored, so that :meth:`recalibrate` needs no images.
 
         Where no threshold can be proved, the calibration has `failed` True: it is listed, but never
@@ -216,6 +216,7 @@ class MeasuringVerbs(OpenHome):
         params: Mapping[str, float | None] | None = None,
         may_correct: bool | None = None,
         threshold: float | None = None,
+        procedure: str | None = None,
     ) -> Calibration:
         """Calibrate the space as it is now on the stored images and random feedback, with the
         options of the last calibration.
@@ -227,6 +228,9 @@ class MeasuringVerbs(OpenHome):
             threshold: a threshold of your own, as for :meth:`calibrate`, on the trust of the rule
                 in force unless `rule` is given. None: as requested last; one is chosen where `rule`
                 is given.
+            procedure: as for :meth:`calibrate`; "ranks" is refused for a rule that a third of the
+                images has chosen before. None: as requested last or, where `rule` is given, as that
+                rule needs it.
 
         Raises:
             NotFound: unknown space. InvalidInput: there are no images yet, or bad arguments.
@@ -235,7 +239,7 @@ class MeasuringVerbs(OpenHome):
             raise InvalidInput("params: name the rule they belong to")
         options: dict[str, Any] = {
             "rule": rule, "max_risk": max_risk, "confidence": confidence,
-            "may_correct": may_correct, "threshold": threshold,
+            "may_correct": may_correct, "threshold": threshold, "procedure": procedure,
         }  # fmt: skip
         changes = {name: value for name, value in options.items() if value is not None}
         if rule is not None:

@@ -128,8 +128,10 @@ def _not_proved(measured: Measured) -> str:
         held_out = _smallest_proof(risk, confidence, made)
         least = _rounded_up(held_out / share)
         return f"{yet} {proof} At least {least:,} labelled images are needed; {number}."
-    more = _rounded_up(made.needed * measured.given / made.tested)
-    return f"{yet} {proof} About {more:,} more labelled images are needed; {number}."
+    held_out = made.tuning + made.tested
+    more = _rounded_up(made.needed * measured.given / held_out)
+    part = "" if more <= made.needed else f" (so that about {made.needed:,} more are held out)"
+    return f"{yet} {proof} About {more:,} more labelled images are needed{part}; {number}."
 
 
 def parts_in_words(made: Calibration) -> str:

@@ -5,7 +5,7 @@ import { h } from "../dom.js";
 import { ruleName, trustText } from "../rules.js";
 import { dialog, doing, notice } from "../parts.js";
 import { answerOf, seenAt, sentence } from "./promises.js";
-import { count, counted, percent, share, when } from "../words.js";
+import { count, counted, percent, promise, shortPromise, when } from "../words.js";
 
 /** The card; `changed()` is called after a calibration is taken back. */
 export function historyCard(context, { calibrations }, changed) {
@@ -30,8 +30,9 @@ function badges({ in_force: current, failed, stale, asked_threshold: own }) {
 }
 
 /** A calibration in a line: what it promises, or promised before it was replaced or went out of date. */
-function line({ failed, asked_threshold: own, in_force: current, stale, max_risk: risk, confidence, coverage, tested }) {
-  const asked = `at most ${share(risk, 2)} wrong, ${percent(confidence, 0)} confidence`;
+function line(calibration) {
+  const { failed, asked_threshold: own, in_force: current, stale, coverage, tested } = calibration;
+  const asked = shortPromise(calibration);
   if (failed) return `${own === null ? "no threshold was proved" : "this threshold was not proved"} (wanted: ${asked})`;
   return `${current && !stale ? "" : "promised: "}${asked} · accepts ${percent(coverage, 0)} of ${counted(tested, "image")}`;
 }
@@ -44,7 +45,7 @@ function facts(one) {
     ["Made", `${when(one.created_at)}, at revision ${count(one.revision)}`],
     ["Rule", ruleName(one.rule, one.params)],
     ["Threshold", one.threshold === null ? `none${one.asked_threshold === null ? "" : `; asked for ${trustText(one.asked_threshold, one.rule)}`}` : `trust from ${trustText(one.threshold, one.rule)} on, ${one.asked_threshold === null ? "chosen by the calibration" : "chosen by hand"}`],
-    ["Promise", `at most ${share(one.max_risk, 2)} of accepted answers are wrong (${percent(one.confidence, 0)} confidence)`],
+    ["Promise", promise(one)],
     ["Accepted", `${count(accepted)} of ${counted(tested, "image")}${tested ? ` (${percent(accepted / tested)})` : ""}, ${count(errors)} of them wrong${accepted ? ` (${percent(errors / accepted)})` : ""}`],
     ["Images", `${count(one.images)}: ${procedure === "split" ? `${count(tuning)} to choose, ` : ""}${count(tested)} to prove${left ? `; left out: ${left}` : ""}`],
     range && ["Proved range", rangeSentence(one)],
@@ -53,12 +54,12 @@ function facts(one) {
   ].filter(Boolean);
 }
 
-/** The thresholds that are proved at once, and why the calibration's choice may lie outside them. */
+/** The thresholds that are proved at once; the calibration's own may lie outside them where images chose it before others proved it. */
 function rangeSentence({ rule, threshold, threshold_range: [low, high] }) {
   const text = (value) => trustText(value, rule);
-  if (low <= -Number.MAX_VALUE) return `Every threshold up to ${text(high)} is proved, also one that you choose by looking at the images.`; // even accepting all
-  const alone = threshold !== null && (threshold < low || threshold > high);
-  return `${alone ? `The threshold of this calibration, ${text(threshold)}, is proved by itself. Any other threshold` : "Every threshold"} ${low === -Number.MAX_VALUE ? "up" : `from ${text(low)}`} to ${text(high)} is proved${alone ? ":" : ","} also one that you choose by looking at the images.`;
+  const from = low <= -Number.MAX_VALUE ? "" : ` from ${text(low)}`; // else even accepting all is proved
+  const outside = threshold !== null && (threshold < low || threshold > high);
+  return `${outside ? `The threshold of this calibration, ${text(threshold)}, is proved. So is every` : "Every"} threshold${from} ${from ? "" : "up "}to ${text(high)}${outside ? "," : " is proved,"} also one that you choose by looking at the images.`;
 }
 
 /** How many labels of the images its rule corrects, or another one would. */

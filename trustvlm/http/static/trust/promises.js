@@ -4,7 +4,7 @@ import { get, path } from "../api.js";
 import { h } from "../dom.js";
 import { ruleName, trustText } from "../rules.js";
 import { probabilityOf } from "./outcomes.js";
-import { count, counted, likely, percent, share, when } from "../words.js";
+import { count, counted, likely, percent, promise, shortPromise, when } from "../words.js";
 
 /** Everything about the promise: calibrations, the `current` one, which is in force, the monitor's report, stored observations. */
 export async function promiseState({ space, signal }) {
@@ -17,14 +17,14 @@ export async function promiseState({ space, signal }) {
 }
 
 /** The promise that is asked for, in words. */
-export const wish = ({ risk, confidence }) => `at most ${share(risk, 2)} wrong with ${percent(confidence, 0)} confidence`;
+export const wish = ({ risk, confidence }) => shortPromise({ max_risk: risk, confidence });
 
 /** The fewest labelled images that can prove a promise: those that are accepted without an error, and one that marks the threshold. */
 export const fewestImages = ({ risk, confidence }) => Math.ceil(Math.log1p(-confidence) / Math.log1p(-risk)) + 1;
 
 /** The answer: how much can be accepted, and how much of it is wrong at most. */
-export function answerOf({ coverage, max_risk: risk, confidence }) {
-  return ["You can accept ", h("strong", {}, percent(coverage, 0)), " automatically; ", h("strong", {}, `at most ${share(risk, 2)}`), ` of these are wrong (${percent(confidence, 0)} confidence).`];
+export function answerOf(calibration) {
+  return ["You can accept ", h("strong", {}, percent(calibration.coverage, 0)), ` automatically: ${promise(calibration)}.`];
 }
 
 /** What a verdict must have to be accepted. */

@@ -3,7 +3,7 @@
 import { h, put } from "../dom.js";
 import { trustText } from "../rules.js";
 import { nearest, positionOf, sameRule } from "./outcomes.js";
-import { likely, count, counted, percent, share } from "../words.js";
+import { capital, likely, count, counted, percent, promise, share } from "../words.js";
 import { wish } from "./promises.js";
 
 /** Whether what is accepted at a position is proved: {kind: "force" | "proved" | "not" | "nothing", text}. */
@@ -13,13 +13,13 @@ export function proofAt(view, position, current, asked) {
   if (current && !current.stale && sameRule(view.rule, current) && positionOf(view, current.threshold) === position) {
     const [low] = view.rule.threshold_range ?? [null];
     const alone = current.asked_threshold === null && low !== null && current.threshold < low;
-    return { kind: "force", text: `This threshold is in use.${alone ? ` The calibration chose it and proved it by itself. Any other threshold is proved from ${trustText(low, view.rule.rule)} on: that proof also holds for a threshold chosen by looking.` : ""}` };
+    return { kind: "force", text: `This threshold is in use.${alone ? ` The calibration chose it before it looked at the images that prove it. A threshold that you choose by looking at them is proved from ${trustText(low, view.rule.rule)} on.` : ""}` };
   }
   const range = view.rule.threshold_range;
   const seen = errors ? `${count(errors)} of ${count(accepted)} accepted images are wrong (${percent(errors / accepted)}). ` : "";
   if (!range) return { kind: "not", text: `${seen}No threshold of this rule can be proved with these images, for ${wish(asked)}. More images are needed, or a weaker promise.` };
   const [low, high] = range;
-  if (threshold >= low && threshold <= high) return { kind: "proved", text: `At most ${share(asked.risk, 2)} of accepted answers are wrong (${percent(asked.confidence, 0)} confidence).` };
+  if (threshold >= low && threshold <= high) return { kind: "proved", text: `${capital(promise({ max_risk: asked.risk, confidence: asked.confidence }))}.` };
   const where = (edge, name) => `The ${name} threshold proved is ${trustText(edge, view.rule.rule)}, which accepts ${percent(view.coverage(positionOf(view, edge)), 0)}.`;
   if (threshold < low) return { kind: "not", text: `${seen}${sentenceOf(asked)} cannot be proved here. ${where(low, "lowest")}` };
   return { kind: "not", text: `Only ${counted(accepted, "image is", "images are")} accepted here, too few for a proof. ${where(high, "highest")}` };

@@ -1,7 +1,7 @@
 // The answer of a verdict as people read it: the decision, then the label, then how likely it is right; and why.
 
 import { h } from "../dom.js";
-import { counted, likely, number, share } from "../words.js";
+import { capital, counted, likely, number, promise } from "../words.js";
 
 /** [class, sign, word] of a verdict's decision. */
 export function stateOf({ decision }) {
@@ -91,7 +91,7 @@ export function why(space, verdict, calibration) {
     case "accepted": {
       const kept = calibration && verdict.stale_since === null;
       if (!kept) return "Sure enough to be accepted.";
-      return `Sure enough to be accepted. Of what is accepted, at most ${part(calibration.max_risk)} is wrong (with ${part(calibration.confidence)} confidence).`;
+      return `Sure enough to be accepted: ${promise(calibration).replaceAll(" %", "\u00a0%")}.`; // never broken over two lines
     }
     case "stale":
       return reason.startsWith("review: label") ? `The calibration does not cover “${label}”: none of its images has this label.`
@@ -103,9 +103,6 @@ export function why(space, verdict, calibration) {
     default: return "Not sure enough to be accepted.";
   }
 }
-
-const part = (value) => share(value).replace(" ", "\u00a0"); // never broken over two lines
-const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 /** What else has to be said plainly: [class, word, sentence, button where there is one]. `renew(button)`: calibrate again. */
 export function cautions(verdict, renew) {
