@@ -1,7 +1,7 @@
 // Search: the support images and labels that are nearest to an image or a text.
 
 import { path, post } from "../api.js";
-import { curlOf } from "../curl.js";
+import { curlOf } from "../command.js";
 import { freshId, h, put } from "../dom.js";
 import { scoresImages, takesImages, takesNames } from "../encoders.js";
 import { copyText, doing, dropzone, empty, problem, supportFigure, thumb, working } from "../parts.js";

@@ -3,7 +3,7 @@
 import { get, path, pictureAddress } from "../api.js";
 import { freshId, h } from "../dom.js";
 import { scoresImages } from "../encoders.js";
-import { curlOf } from "../curl.js";
+import { curlOf } from "../command.js";
 import { copyText, empty, supportFigure } from "../parts.js";
 
 const EXAMPLES = 8;
