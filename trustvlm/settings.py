@@ -141,6 +141,13 @@ class Settings(BaseSettings):
     serve_rate: float = _about(
         100.0, "Requests a second that each key of 'trustvlm serve' may make.", ge=1e-3, le=1e6
     )
+    serve_hosts: int = _about(
+        1,
+        "Machines that run 'trustvlm serve' over this catalog, behind a balancer: each allows its",
+        "share of a key's rate.",
+        ge=1,
+        le=1024,
+    )
     serve_queue: int = _about(
         256, "Requests of one kind that may wait in 'trustvlm serve'.", ge=1, le=65536
     )

@@ -230,7 +230,8 @@ def serve(service: TrustService, op: Op) -> None:
         )
         server.cancel_job(row.id)
         server.change_job(row.id, state="cancelled")
-        server.sweep(worker)
+        server.sweep()
+        server.end_orphans(worker, {})
     finally:
         worker.close()
 

@@ -463,9 +463,9 @@ def test_what_dead_processes_left_is_settled(tmp_path: Path, http: Http) -> None
         jobs = Jobs(home, worker, 60.0)
         home.create_job(jobs.record("evaluate", "s", "", "running"))
         jobs.close()
-        http.serving.home.sweep(http.serving.worker)
+        assert http.serving.home.end_orphans(http.serving.worker, {}) == []
         assert {job.state for job in ServerHome(service).list_jobs("s", 10)} == {"running"}
         worker.close()
-        http.serving.home.sweep(http.serving.worker)
+        assert len(http.serving.home.end_orphans(http.serving.worker, {})) == 1
         states = {job["kind"]: job["state"] for job in http("GET", "/v1/jobs")["jobs"]}
         assert states == {"evaluate": "failed"}

@@ -86,7 +86,7 @@ def create_app(service: TrustService, options: ServeOptions | None = None) -> Fa
     home = ServerHome(service)
     serving = Serving(service, home, chosen, home.worker(), Meters())
     bodies = Bodies(chosen)
-    home.sweep(serving.worker)
+    home.sweep()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

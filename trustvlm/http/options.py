@@ -22,7 +22,8 @@ class ServeOptions:
     Attributes:
         host, port: where it is bound. require_key: every request needs a key; without this it is
             bound to loopback.
-        workers: processes that share the home; rates are divided among them.
+        workers: processes that share the home. hosts: machines that serve the catalog, each with as
+            many processes; rates are divided among all of them.
         encoders: specs that clients may make spaces with, besides precomputed ones.
         body_bytes: largest request body. bodies_bytes: of all requests at once.
         rate: requests a second of each key. queue: requests of one kind that may wait. in_flight:
@@ -41,6 +42,7 @@ class ServeOptions:
     port: int = 8000
     require_key: bool = False
     workers: int = 1
+    hosts: int = 1
     encoders: tuple[str, ...] = ()
     body_bytes: int = 32 * 2**20
     bodies_bytes: int = 256 * 2**20
@@ -59,6 +61,11 @@ class ServeOptions:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root_path", _checked_root(self.root_path))
+
+    @property
+    def processes(self) -> int:
+        """Processes that serve the catalog, on all machines."""
+        return self.hosts * self.workers
 
 
 def _checked_root(path: str) -> str:

@@ -35,6 +35,7 @@ from trustvlm.index.recall import (
 from trustvlm.index.recipe import Recipe
 from trustvlm.index.slot_table import SlotTable, SlotView
 from trustvlm.index.validate import as_ids, as_queries, as_vectors, require_unit
+from trustvlm.system.background import Failures
 from trustvlm.types.arrays import Float32s, Int64s
 
 __all__ = ["COMPACT_ROWS", "COMPACT_SHARE", "INLINE_ROWS", "IndexView", "LiveIndex"]
@@ -182,6 +183,7 @@ class LiveIndex:
         self.inline_rows = INLINE_ROWS
         self._writing = threading.Lock()
         self._compaction: threading.Thread | None = None
+        self._failures = Failures(log, "compacting an index")
         self._parameters: Mapping[str, float] | None = None
         self._tuned_recall: float | None = None
         self._built_recall = built_recall
@@ -292,7 +294,7 @@ class LiveIndex:
             if table.n - table.live > COMPACT_ROWS and table.dead_share > COMPACT_SHARE:
                 if table.live <= self.inline_rows:
                     self._compact()
-                elif self._compaction is None or not self._compaction.is_alive():
+                elif not (self._failures.pause_s or self._is_compacting()):
                     self._compaction = threading.Thread(
                         target=self._compact_behind, name="trustvlm-compaction"
                     )
@@ -305,6 +307,9 @@ class LiveIndex:
         with self._writing:
             self._compact()
             self._publish()
+
+    def _is_compacting(self) -> bool:
+        return self._compaction is not None and self._compaction.is_alive()
 
     def settle(self) -> None:
         """Wait for a compaction that is under way."""
@@ -344,7 +349,7 @@ class LiveIndex:
         """Compact the present state while changes go on, then catch up with these."""
         with self._writing:
             old, table = self._store, self._table.view()
-        try:
+        with self._failures.logged():  # such as too little memory
             kept = np.flatnonzero(table.alive)
             kept = kept[np.argsort(table.ids[kept])]
             store = _copied(old, kept, old.empty())
@@ -358,8 +363,6 @@ class LiveIndex:
                 fresh.restore(now.ids[slots], now.alive[slots])
                 self._store, self._table = _copied(old, late, store), fresh
                 self._publish()
-        except (MemoryError, RuntimeError) as error:  # RuntimeError: faiss's lack of memory
-            log.warning("an index of %d rows was not compacted: %s", len(table.ids), error)
 
     def _publish(self) -> None:
         """Hand the new state to readers in one assignment: they see all of a change or nothing of

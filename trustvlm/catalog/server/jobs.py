@@ -16,6 +16,7 @@ __all__ = [
     "JobRecord",
     "ask_cancel",
     "create",
+    "fail",
     "find",
     "forget_older",
     "list_rows",
@@ -85,6 +86,14 @@ def progress(connection: Connection, job_id: str, changes: Mapping[str, Any]) ->
     return bool(going) and not connection.scalar(
         select(JobRow.cancel_asked).where(JobRow.id == job_id)
     )
+
+
+def fail(connection: Connection, job_id: str, message: str) -> bool:
+    """Store that a job that has not ended failed, and why; whether this ended it."""
+    error = {"kind": "Unavailable", "message": message}
+    one = update(JobRow).where(JobRow.id == job_id, JobRow.state.in_(("queued", "running")))
+    values = {"state": "failed", "error": error, "changed_at": datetime.now(UTC)}
+    return bool(connection.execute(one.values(**values)).rowcount)
 
 
 def ask_cancel(connection: Connection, job_id: str) -> None:

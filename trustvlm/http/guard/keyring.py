@@ -60,10 +60,16 @@ def _hashed(header: str) -> bytes:
 
 
 class Keyring:
-    """Finds the caller of a request by its key, and limits how often each key is used."""
+    """Finds the caller of a request by its key, and limits how often each key is used.
 
-    def __init__(self, home: ServerHome, *, required: bool, rate: float, workers: int) -> None:
-        self._home, self._required, self._rate, self._workers = home, required, rate, workers
+    Args:
+        rate: requests a second of a key without a rate of its own. processes: which share them.
+    """
+
+    def __init__(self, home: ServerHome, *, required: bool, rate: float, processes: int) -> None:
+        self._home, self._required, self._rate = home, required, rate
+        self._processes = processes
+        self._is_slow = home.is_shared
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._checked: OrderedDict[bytes, _Checked] = OrderedDict()
         self._guard = threading.Lock()
@@ -92,6 +98,15 @@ class Keyring:
                 self._checked.popitem(last=False)
         return caller
 
+    def caller(self, header: str) -> Caller:
+        """As :meth:`check`, reading the key only where :meth:`recall` does not suffice."""
+        return self.recall(header) or self.check(header)
+
+    def recall_at_once(self, header: str) -> Caller | None:
+        """As :meth:`recall`, for the event loop, which must not wait for a database on another
+        machine: there None."""
+        return None if self._is_slow else self.recall(header)
+
     def recall(self, header: str) -> Caller | None:
         """As :meth:`check`, without reading the key again: for a key that was checked within the
         last minute, where nothing was committed to the home since. None: it must be checked."""
@@ -114,7 +129,7 @@ class Keyring:
         """
         if not caller.key:
             return
-        rate = (caller.rate or self._rate) / self._workers
+        rate = (caller.rate or self._rate) / self._processes
         most, now = max(1.0, rate), time.monotonic()
         with self._guard:
             left, at = self._buckets.pop(caller.key, (most, now))
@@ -143,8 +158,8 @@ class Scope:
         if header is None:
             caller = serving.keyring.without_key()
         else:
-            caller = serving.keyring.recall(header) or await serving.checking.run(
-                lambda: serving.keyring.check(header)
+            caller = serving.keyring.recall_at_once(header) or await serving.checking.run(
+                lambda: serving.keyring.caller(header)
             )
         request.state.caller = caller
         if not caller.may(self.scope):

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
-from queue import Full, Queue
+from queue import Queue
 
 __all__ = ["DROPPED", "JsonLines", "QueuedLines", "hold_standard_streams", "log_to_stderr"]
 
@@ -64,7 +64,7 @@ class QueuedLines(logging.Handler):
         """Queue a record, or drop it; never waits."""
         try:
             self._lines.put_nowait(self.format(record).encode() + b"\n")
-        except Full:
+        except Exception:  # no room; or a record that cannot be a line: no request fails for that
             _drop()
 
     def flush(self) -> None:

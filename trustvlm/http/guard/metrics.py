@@ -12,6 +12,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from trustvlm.errors import TrustVLMError
 from trustvlm.http.guard.processes import Processes
 from trustvlm.service.server.states import SpaceState
 from trustvlm.types import Verdicts
@@ -59,7 +60,14 @@ class _Gauges(Collector):
         for queue in self._queues:
             depth.add_metric([queue.name], queue.depth)
         yield depth
-        spaces = self._spaces()
+        try:
+            spaces: Sequence[SpaceState] = self._spaces()
+            reached = 1
+        except TrustVLMError:  # the other metrics are wanted most when the catalog is away
+            spaces, reached = (), 0
+        yield GaugeMetricFamily(
+            "trustvlm_catalog_up", "Whether the catalog could be read.", value=reached
+        )
         for metric, attribute, text in SPACE_GAUGES:
             gauge = GaugeMetricFamily(f"trustvlm_{metric}", text, labels=["space"])
             for space in spaces:

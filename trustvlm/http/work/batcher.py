@@ -11,6 +11,7 @@ alone, so that a bad query fails no other. The answers of a batch wake the event
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections import deque
@@ -21,8 +22,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from trustvlm.errors import Overloaded
+from trustvlm.system.background import Failures
 
 __all__ = ["Batcher"]
+
+log = logging.getLogger("trustvlm.http")
 
 LONGEST_LINGER_S = 0.01
 
@@ -55,6 +59,8 @@ class _Call:
             return
         if self.error is None:
             self.answer.set_result(self.result)
+        elif isinstance(self.error, StopIteration):  # which no future takes
+            self.answer.set_exception(RuntimeError(f"a call raised {self.error!r}"))
         else:
             self.answer.set_exception(self.error)
 
@@ -83,6 +89,7 @@ class Batcher:
         self._changed = threading.Condition()
         self._closed = self._lingering = False
         self._last_calls, self._last_s = 0, 0.0
+        self._failures = Failures(log, f"the thread {name}")
         self._thread = threading.Thread(target=self._work, name=f"trustvlm-{name}", daemon=True)
         self._thread.start()
 
@@ -140,9 +147,10 @@ class Batcher:
     def _work(self) -> None:
         while (batch := self._next_batch()) is not None:
             if batch:
-                self._observe(len(batch), sum(call.rows for call in batch))
                 begin = time.monotonic()
-                self._answer(batch)
+                with self._failures.logged():
+                    self._answer(batch)
+                    self._observe(len(batch), sum(call.rows for call in batch))
                 self._last_calls, self._last_s = len(batch), time.monotonic() - begin
                 _settle(batch)
 
@@ -193,6 +201,11 @@ class Batcher:
             for call in batch:
                 self._answer([call])
             return
+        if len(answers) != len(batch):
+            wrong = RuntimeError(f"expected {len(batch)} answers to a batch, got {len(answers)}")
+            for call in batch:
+                call.error = wrong
+            raise wrong
         for call, answer in zip(batch, answers, strict=True):
             call.result = answer
 

@@ -11,6 +11,7 @@ from trustvlm.errors import TrustVLMError
 from trustvlm.http.wire.problems import kind_of
 from trustvlm.http.work.batches import SIDES, joined
 from trustvlm.service.server.server_home import ServerHome
+from trustvlm.system.background import Failures
 from trustvlm.types import Queries
 
 __all__ = ["Collector"]
@@ -48,6 +49,7 @@ class Collector:
         self._changed = threading.Condition()
         self._closed = False
         self._left_out = 0
+        self._failures = Failures(log, "storing images for review")
         self._thread = threading.Thread(target=self._work, name="trustvlm-review", daemon=True)
         self._thread.start()
 
@@ -76,7 +78,8 @@ class Collector:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._closed)
-                self._changed.wait_for(self._has_enough, _GATHER_S)
+                gather_s = max(_GATHER_S, self._failures.pause_s)
+                self._changed.wait_for(self._has_enough, gather_s)
                 parts, self._waiting = self._waiting, []
                 left_out, self._left_out = self._left_out, 0
                 closed = self._closed
@@ -85,7 +88,8 @@ class Collector:
                     "%d images came faster than the review queue stores them, and are not in it",
                     left_out,
                 )
-            self._store(parts)
+            with self._failures.logged():
+                self._store(parts)
             if closed and not parts:
                 return
 

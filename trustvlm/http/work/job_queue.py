@@ -15,15 +15,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import fields
 from datetime import UTC, datetime
+from itertools import count
 from queue import SimpleQueue
 from threading import Event, Thread
 from typing import Any
 
 from trustvlm.catalog.server.jobs import JobRecord
-from trustvlm.errors import Busy, Overloaded, TrustVLMError
+from trustvlm.errors import Busy, Overloaded, TrustVLMError, Unavailable
 from trustvlm.http.wire.problems import UNEXPECTED, kind_of
 from trustvlm.service.server.server_home import ServerHome
 from trustvlm.service.server.workers import Worker
+from trustvlm.system.background import Failures
 from trustvlm.system.stopping import stoppable
 from trustvlm.types.answers import Job
 from trustvlm.types.json_form import Answer
@@ -35,6 +37,7 @@ log = logging.getLogger("trustvlm.http")
 MAX_WAITING = 16
 _EVERY_S = 0.25
 _TRIES = 3
+_LONGEST_PAUSE_S = 5.0
 
 Changes = dict[str, Any]
 """Columns of a job's row."""
@@ -75,7 +78,7 @@ class Progress:
             return
         self._phase, self._next = phase, time.monotonic() + _EVERY_S
         state = {"state": "running", "phase": phase, "done": done, "total": total}
-        with suppress(Busy):  # the next call stores it
+        with suppress(Busy, Unavailable):  # the next call stores it
             if not self._home.change_job(self.id, **state):
                 self.stop = {"state": "cancelled"}
         self.check()
@@ -116,7 +119,8 @@ class Jobs:
         self._stopping_s = stopping_s
         self._queue: SimpleQueue[Progress | None] = SimpleQueue()
         self._waiting = 0
-        self._leaving = False
+        self._leaving = Event()
+        self._failures = Failures(log, "storing the end of a job")
         self._thread = Thread(target=self._run, name="trustvlm-jobs", daemon=True)
         self._thread.start()
 
@@ -126,7 +130,7 @@ class Jobs:
         Raises:
             Overloaded: too many wait, or the service is shutting down.
         """
-        if self._leaving:
+        if self._leaving.is_set():
             raise Overloaded("the service is shutting down; try again")
         if self._waiting >= MAX_WAITING:
             raise Overloaded(f"{MAX_WAITING} jobs wait already; try again", 10)
@@ -158,12 +162,18 @@ class Jobs:
 
     def _run(self) -> None:
         while (job := self._queue.get()) is not None:
-            try:
-                self._store(job.id, self._complete(job))
-            except Exception:  # the next job still runs
-                log.exception("the end of a job could not be stored", extra={"job": job.id})
-            finally:
-                self._waiting -= 1
+            with self._failures.logged():
+                self._store(job.id, self._completed(job))
+            self._waiting -= 1
+
+    def _completed(self, job: Progress) -> Changes:
+        """Run a job; its end, also where running it fails in an unexpected way."""
+        try:
+            return self._complete(job)
+        except Exception:
+            log.exception("a job failed", extra={"job": job.id})
+            job.stop = _ended("failed", "Unexpected", UNEXPECTED)
+            return job.stop
 
     def _complete(self, job: Progress) -> Changes:
         """Run a job; its end."""
@@ -181,7 +191,7 @@ class Jobs:
 
     def _must_stop(self, job: Progress, deadline: float) -> Changes | None:
         """The end of a job that must stop; None: it goes on."""
-        if self._leaving:
+        if self._leaving.is_set():
             message = "the service ended while the job was running; start the job again"
             return _ended("interrupted", "Unavailable", message)
         if time.monotonic() > deadline:
@@ -194,17 +204,24 @@ class Jobs:
         return None
 
     def _store(self, job_id: str, changes: Changes) -> None:
-        for remaining in reversed(range(_TRIES)):
+        """Store the end of a job: where the catalog cannot be written now, as soon as it can, or
+        until the service ends."""
+        for tries in count(1):
             try:
                 self._home.change_job(job_id, **changes)
                 return
-            except Busy:
-                if not remaining:
+            except (Busy, Unavailable) as error:
+                if tries == 1:
+                    log.warning(
+                        "the end of a job is not stored yet: %s", error, extra={"job": job_id}
+                    )
+                if self._leaving.is_set() and tries >= _TRIES:
                     raise
+            self._leaving.wait(min(_EVERY_S * tries, _LONGEST_PAUSE_S))
 
     def leave(self) -> None:
         """Take no more jobs, and interrupt the waiting and the running ones; returns at once."""
-        self._leaving = True
+        self._leaving.set()
 
     def close(self) -> None:
         """As :meth:`leave`, and wait until all jobs have ended or are abandoned."""

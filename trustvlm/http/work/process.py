@@ -23,6 +23,7 @@ from trustvlm.http.work.batches import Part, divided, hashable, joined, parts_of
 from trustvlm.http.work.collector import Collector
 from trustvlm.http.work.job_queue import Jobs
 from trustvlm.http.work.thread_lanes import Lane
+from trustvlm.http.work.upkeep import Upkeep
 from trustvlm.service import TrustService
 from trustvlm.service.server.server_home import ServerHome
 from trustvlm.service.server.workers import Worker
@@ -51,7 +52,7 @@ class Serving:
         self.service, self.home, self.options = service, home, options
         self.worker, self.meters = worker, meters
         self.keyring = Keyring(
-            home, required=options.require_key, rate=options.rate, workers=options.workers
+            home, required=options.require_key, rate=options.rate, processes=options.processes
         )
         lane = partial(Lane, capacity=options.queue, deadline_s=options.deadline_s)
         self.checking, self.watching = lane("keys", 2), lane("watchers", 2)
@@ -66,6 +67,7 @@ class Serving:
             *(self.reading, self.writing, self.checking, self.watching),
         )
         self.jobs = Jobs(home, worker, options.job_s)
+        self.upkeep = Upkeep(home, worker)
         self.closing = self.closed = self.loaded = False
         self._existing_spaces: set[str] = set()
         self._look_ups: dict[str, asyncio.Future[Any]] = {}
@@ -98,6 +100,7 @@ class Serving:
         self.jobs.close()
         for queue in reversed(self._queues):
             queue.close()
+        self.upkeep.close()
         LISTENERS.remove(self.meters.stage_ended)
         DROPPED.remove(self.meters.log_lines_dropped.inc)
         self.service.close()

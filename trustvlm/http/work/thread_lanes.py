@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -11,8 +12,11 @@ from contextlib import suppress
 from typing import TypeVar
 
 from trustvlm.errors import Overloaded
+from trustvlm.system.background import Failures
 
 __all__ = ["Lane"]
+
+log = logging.getLogger("trustvlm.http")
 
 T = TypeVar("T")
 
@@ -30,6 +34,7 @@ class Lane:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=f"trustvlm-{name}")
         self._guard = threading.Lock()
         self._calls = 0
+        self._failures = Failures(log, f"background work of {name}")
 
     @property
     def depth(self) -> int:
@@ -65,8 +70,13 @@ class Lane:
 
     def post(self, work: Callable[[], object]) -> None:
         """Do `work` soon, however many calls wait; no caller waits for it."""
+
+        def work_alone() -> None:
+            with self._failures.logged():
+                work()
+
         with suppress(RuntimeError):  # the lane is closed
-            self._executor.submit(work)
+            self._executor.submit(work_alone)
 
     def _count_down(self) -> None:
         with self._guard:

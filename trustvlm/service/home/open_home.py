@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,13 +10,16 @@ from types import TracebackType
 from typing import Self
 
 from trustvlm.catalog.rows.spaces import require_revision
-from trustvlm.errors import ReadOnly
+from trustvlm.errors import ReadOnly, TrustVLMError
 from trustvlm.service.home.home import Home
 from trustvlm.service.home.purge import purge_expired
+from trustvlm.system.background import Failures
 from trustvlm.system.pickling import Unpicklable
 from trustvlm.types.bounds import whole
 
 __all__ = ["OpenHome"]
+
+log = logging.getLogger("trustvlm")
 
 EXPIRY_INTERVAL_S = 60.0
 """A service that changes things looks this often for removed rows that have left their undo
@@ -33,6 +37,7 @@ class OpenHome(Unpicklable):
     def __init__(self, home: Home) -> None:
         self._home = home
         self._next_expiry = 0.0
+        self._failures = Failures(log, "purging what has left its undo window")
 
     def __enter__(self) -> Self:
         return self
@@ -86,5 +91,13 @@ class OpenHome(Unpicklable):
             )
         if time.monotonic() >= self._next_expiry:
             self._next_expiry = time.monotonic() + EXPIRY_INTERVAL_S
-            purge_expired(home)
+            self._purge_expired(home)
         return home
+
+    def _purge_expired(self, home: Home) -> None:
+        """Purge on the way to another change, which does not fail where this fails."""
+        with self._failures.logged():
+            try:
+                purge_expired(home)
+            except TrustVLMError as error:
+                log.warning("what has left its undo window was not purged: %s", error)

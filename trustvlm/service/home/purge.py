@@ -16,6 +16,7 @@ from trustvlm.catalog.store import clock
 from trustvlm.catalog.upkeep import purge
 from trustvlm.errors import Busy
 from trustvlm.service.home.home import Home
+from trustvlm.service.home.only_one import only_one
 from trustvlm.service.home.originals import forget_originals, sweep_originals
 from trustvlm.system.fault_points import reached
 from trustvlm.types.bounds import duration
@@ -30,7 +31,9 @@ log = logging.getLogger("trustvlm")
 def purge_removed(home: Home, older_than: timedelta | None) -> int:
     """See :meth:`TrustService.purge`."""
     window = home.undo_window if older_than is None else duration("older_than", older_than)
-    count = _purge(home, window, quarantined=True)
+    before, count = _passed(home, window), 0
+    if _anything(home, before, quarantined=True):
+        count = _purge(home, before, quarantined=True)
     forget_originals(home)
     sweep_originals(home)
     # Even after 0 rows: an earlier purge may have been stopped, or readers in its way.
@@ -45,12 +48,17 @@ def _clear_log(home: Home) -> None:
 
 def purge_expired(home: Home) -> None:
     """Purge what has left its undo window, on the way to another change: nobody waits for readers
-    to leave the log.
+    to leave the log. Another process that is at it does it for this one, too.
 
     Of the quarantine, only rows that had been removed before they were found damaged: no user asked
     to delete the others.
     """
-    if _purge(home, home.undo_window, quarantined=False):
+    before = _passed(home, home.undo_window)
+    if not _anything(home, before, quarantined=False):
+        return
+    with only_one(home, "expiry") as is_alone:
+        purged = _purge(home, before, quarantined=False) if is_alone else 0
+    if purged:
         forget_originals(home)
         try:
             home.catalog.reclaim(wait=False)
@@ -80,13 +88,14 @@ def purge_space(home: Home, space_id: int) -> int:
     return count
 
 
-def _purge(home: Home, older_than: timedelta, *, quarantined: bool) -> int:
-    """Purge what was removed longer ago than `older_than` by the catalog's clock; how many rows
-    went."""
-    before = _passed(home, older_than)
+def _anything(home: Home, before: datetime, *, quarantined: bool) -> bool:
     with home.catalog.read() as connection:
-        if not purge.anything(connection, before, quarantined=quarantined):
-            return 0
+        return purge.anything(connection, before, quarantined=quarantined)
+
+
+def _purge(home: Home, before: datetime, *, quarantined: bool) -> int:
+    """Purge what was removed before a time of the catalog's clock; how many rows went."""
+    with home.catalog.read() as connection:
         gone = purge.purge_spaces(connection, before)
     count = _in_chunks(home, lambda connection: purge.purge_supports(connection, before))
     count += _in_chunks(home, lambda connection: purge.purge_labels(connection, before))

@@ -13,6 +13,7 @@ from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.errors import Damaged, TrustVLMError
 from trustvlm.service.memory.support_fit import refit, renew
 from trustvlm.service.memory.thresholds import Thresholds
+from trustvlm.system.background import Failures
 
 __all__ = ["BackgroundFit"]
 
@@ -31,6 +32,7 @@ class BackgroundFit:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closing = False
+        self._failures = Failures(log, "refitting in the background")
 
     def supports_changed(self, connection: Connection, space: SpaceRecord, revision: int) -> None:
         """Refit a small space in this transaction, which made `revision`; a larger one soon.
@@ -68,10 +70,11 @@ class BackgroundFit:
 
     def _run(self) -> None:
         while (space := self._next()) is not None:
-            try:
-                refit(self._catalog, space, self._thresholds)
-            except TrustVLMError as error:
-                log.warning(_FAILED, space, error)
+            with self._failures.logged():
+                try:
+                    refit(self._catalog, space, self._thresholds)
+                except TrustVLMError as error:
+                    log.warning(_FAILED, space, error)
 
     def _next(self) -> str | None:
         """The next space, when it is due; None when closing and nothing waits."""
@@ -81,7 +84,8 @@ class BackgroundFit:
                     self._changed.wait()
                     continue
                 space = min(self._waiting, key=lambda name: self._waiting[name][0])
-                left = self._waiting[space][0] - time.monotonic()
+                due_in = self._waiting[space][0] - time.monotonic()
+                left = max(due_in, self._failures.pause_s)
                 if left <= 0 or self._closing:
                     del self._waiting[space]
                     return space

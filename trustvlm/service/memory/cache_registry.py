@@ -37,6 +37,7 @@ from trustvlm.service.memory.space_cache import SpaceCache, SpaceView
 from trustvlm.service.memory.space_memo import SpaceMemo
 from trustvlm.service.memory.support_index import SupportIndexes
 from trustvlm.service.memory.thresholds import Thresholds
+from trustvlm.system.background import Failures
 from trustvlm.system.fault_points import reached
 
 __all__ = ["CacheRegistry"]
@@ -63,6 +64,7 @@ class CacheRegistry:
         self._locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
         self._guard = threading.Lock()
         self._writer: threading.Thread | None = None
+        self._failures = Failures(log, "writing a snapshot in the background")
         self._supports = SupportIndexes(catalog, folder, device)
         self._discriminants = Discriminants(catalog, folder, thresholds)
 
@@ -301,7 +303,7 @@ class CacheRegistry:
     def _write_soon(self, view: SpaceView) -> None:
         """Write a snapshot in the background, unless one is being written."""
         with self._guard:
-            if self._writer is not None and self._writer.is_alive():
+            if self._failures.pause_s or (self._writer is not None and self._writer.is_alive()):
                 return
             self._writer = threading.Thread(
                 target=self._write_quietly, args=(view,), name="trustvlm-snapshot", daemon=True
@@ -309,13 +311,14 @@ class CacheRegistry:
             self._writer.start()
 
     def _write_quietly(self, view: SpaceView) -> None:
-        try:
-            self.write(view)
-        except (OSError, TrustVLMError) as error:  # costs the next start time, and nobody an answer
-            cache = self.peek(view.space.name)
-            if cache is not None:
-                cache.replayed = 0
-            log.warning("no snapshot of space %s was written: %s", view.space.name, error)
+        with self._failures.logged():
+            try:
+                self.write(view)
+            except (OSError, TrustVLMError) as error:  # costs the next start time, and no answer
+                cache = self.peek(view.space.name)
+                if cache is not None:
+                    cache.replayed = 0
+                log.warning("no snapshot of space %s was written: %s", view.space.name, error)
 
     def _keep_nothing_purged(self, space_id: int, revision: int) -> bool:
         """Delete the snapshots of a space if something of it has been purged since they showed

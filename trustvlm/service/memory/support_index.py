@@ -10,6 +10,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection
@@ -28,6 +29,7 @@ from trustvlm.service.memory.reading import Reading
 from trustvlm.service.memory.snapshots import snapshot_key
 from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.service.memory.space_memo import SpaceMemo
+from trustvlm.system.background import Failures
 from trustvlm.types.arrays import Float32s
 
 __all__ = ["KINDS", "SupportCache", "SupportIndexes", "support_blocks"]
@@ -105,6 +107,7 @@ class SupportIndexes:
         self._catalog, self._folder, self._device = catalog, folder, device
         self._guard = threading.Lock()
         self._renewal: threading.Thread | None = None
+        self._failures = Failures(log, "renewing an index over support images")
 
     def paths(self, space_id: int) -> list[Path]:
         """Where the snapshots of a space lie."""
@@ -176,13 +179,17 @@ class SupportIndexes:
 
     def _renew_soon(self, view: SpaceView, memo: SpaceMemo, kind: str, index: IndexView) -> None:
         with self._guard:
-            if self._renewal is not None and self._renewal.is_alive():
+            if self._failures.pause_s or (self._renewal is not None and self._renewal.is_alive()):
                 return
             arguments = (view, memo, kind, index)
             self._renewal = threading.Thread(
-                target=self._renew, args=arguments, name="trustvlm-supports", daemon=True
+                target=self._renew_quietly, args=arguments, name="trustvlm-supports", daemon=True
             )
             self._renewal.start()
+
+    def _renew_quietly(self, *arguments: Any) -> None:
+        with self._failures.logged():
+            self._renew(*arguments)
 
     def _renew(self, view: SpaceView, memo: SpaceMemo, kind: str, index: IndexView) -> None:
         """Write the index to a snapshot; one that it has outgrown is trained again first, and takes

@@ -7,7 +7,6 @@ happens only at a revision whose changes are all staged.
 
 from __future__ import annotations
 
-import fcntl
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,12 +16,12 @@ from sqlalchemy import Connection
 
 from trustvlm.catalog.rows import spaces
 from trustvlm.catalog.rows.spaces import SpaceRecord
-from trustvlm.catalog.store.location import ServerLocation
 from trustvlm.catalog.upkeep import reembed_rows, reembed_runs
 from trustvlm.catalog.upkeep.reembed_runs import ReembedRecord
 from trustvlm.encoders import parse_spec
 from trustvlm.errors import Busy, Conflict, InvalidInput, NotFound
 from trustvlm.service.home.home import Home
+from trustvlm.service.home.only_one import only_one
 from trustvlm.service.inputs.space_encoders import encodes_texts
 from trustvlm.service.memory.support_fit import refit
 from trustvlm.service.reembed.sources import Sources
@@ -36,7 +35,6 @@ __all__ = ["begin", "cut_over", "exclusive", "reembed_status", "remove_beside", 
 PASSES = 500
 """Passes over what changed meanwhile, each over less than the one before, before giving up."""
 
-_LOCK = "reembed.lock"
 _SHOWN = 5
 
 
@@ -47,33 +45,13 @@ def exclusive(home: Home) -> Iterator[None]:
     Raises:
         Busy: another one does.
     """
-    with _alone(home) as is_alone:
+    with only_one(home, "reembed") as is_alone:
         if not is_alone:
             raise Busy(
                 f"another process or thread is re-embedding a space of {home.catalog.location}; "
                 f"wait for it, or stop it"
             )
         yield
-
-
-@contextmanager
-def _alone(home: Home) -> Iterator[bool]:
-    """Whether nothing else re-embeds, within the block: by a lock on the server that holds the
-    catalog, or on a file in the home."""
-    location = home.catalog.location
-    if isinstance(location, ServerLocation):
-        from trustvlm.catalog.server.presence import alone  # needs the server's driver
-
-        with alone(location, "reembed") as is_alone:
-            yield is_alone
-        return
-    with (home.folder / _LOCK).open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            is_alone = True
-        except BlockingIOError:
-            is_alone = False
-        yield is_alone
 
 
 def begin(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 
 from trustvlm.catalog.server import idempotency, jobs
@@ -11,10 +12,11 @@ from trustvlm.errors import InvalidInput, Overloaded
 from trustvlm.service.home.home import Home
 from trustvlm.service.server.workers import Worker
 
-__all__ = ["KEPT", "begin_call", "sweep"]
+__all__ = ["KEPT", "begin_call", "end_orphans", "sweep"]
 
 KEPT = timedelta(days=2)
 """For this time a repeated call gets its first answer, and ended jobs are listed."""
+ORPHANED = "the process that was at it has died; ask for it again"
 
 
 def begin_call(
@@ -42,14 +44,25 @@ def begin_call(
     return None
 
 
-def sweep(home: Home, worker: Worker) -> None:
+def sweep(home: Home) -> None:
     """See :meth:`ServerHome.sweep`."""
     with home.catalog.write("call") as connection:
         now = clock.stamp(connection)
         idempotency.forget_older(connection, now - KEPT)
         jobs.forget_older(connection, min(now, datetime.now(UTC)) - KEPT)
-        message = "the process that was at it has died; ask for it again"
-        failed = {"state": "failed", "error": {"kind": "Unavailable", "message": message}}
-        for job in jobs.running(connection):
-            if not worker.alive(job.worker):
-                jobs.progress(connection, job.id, failed)
+
+
+def end_orphans(home: Home, worker: Worker, gone: dict[str, float]) -> list[str]:
+    """See :meth:`ServerHome.end_orphans`."""
+    with home.catalog.read() as connection:
+        running = jobs.running(connection)
+    now = time.monotonic()
+    dead = {job.worker for job in running if not worker.alive(job.worker)}
+    since = {one: gone.get(one, now) for one in dead}
+    gone.clear()
+    gone.update(since)
+    orphans = [job.id for job in running if now - since.get(job.worker, now + 1) >= worker.sure_s]
+    if not orphans:
+        return []
+    with home.catalog.write("job") as connection:
+        return [job for job in orphans if jobs.fail(connection, job, ORPHANED)]

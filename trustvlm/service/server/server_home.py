@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -10,9 +10,6 @@ from trustvlm.catalog.rows import label_pages, spaces, supports
 from trustvlm.catalog.rows.likeness import not_found_text, unknown
 from trustvlm.catalog.rows.review import states
 from trustvlm.catalog.rows.spaces import SpaceRecord
-from trustvlm.catalog.server import idempotency, jobs
-from trustvlm.catalog.server.idempotency import CallRecord
-from trustvlm.catalog.server.jobs import JobRecord
 from trustvlm.catalog.server.keys import KeyRecord
 from trustvlm.catalog.upkeep.trash import removed_rows
 from trustvlm.errors import NotFound
@@ -29,9 +26,8 @@ from trustvlm.service.query.observed import (
 from trustvlm.service.registration.sync import Contents, preview, sync_contents
 from trustvlm.service.server import api_keys
 from trustvlm.service.server.label_records import LabelRecords
-from trustvlm.service.server.repeated_calls import KEPT, begin_call, sweep
+from trustvlm.service.server.own_work import OwnWork
 from trustvlm.service.server.states import SpaceState, space_states
-from trustvlm.service.server.workers import Worker, worker_of
 from trustvlm.types import Evidence, KeyRow, LabelRow, Queries, RegisterResult, Verdicts
 from trustvlm.types.answers import LabelDetails, RemovedList
 from trustvlm.types.rows import ObservationRow
@@ -39,7 +35,7 @@ from trustvlm.types.rows import ObservationRow
 __all__ = ["ServerHome"]
 
 
-class ServerHome(OpenHome):
+class ServerHome(OwnWork):
     """The server's side of an open service, whose home it shares: keys, calls, jobs, workers, pages
     of labels and the state of spaces."""
 
@@ -317,78 +313,3 @@ class ServerHome(OpenHome):
         home = self._writable()
         decisions = [row["decision"] for row in verdicts]
         collect(home, home.space(space), queries, decisions, verdicts.__getitem__)
-
-    # Calls with an idempotency key
-
-    def begin_call(self, owner: str, key: str, request: bytes, worker: Worker) -> CallRecord | None:
-        """Claim the call with this idempotency key; the stored answer, if it was answered before.
-
-        Raises:
-            InvalidInput: the key came with another request. Overloaded: the call is under way.
-        """
-        return begin_call(self._writable(), owner, key, request, worker)
-
-    def do_call(self, owner: str, key: str, status: int, work: Callable[[], bytes]) -> bytes:
-        """The answer to a claimed call, stored in the transaction of the change that it makes: both
-        are stored, or neither.
-
-        Args:
-            work: makes one short change, and returns the body of the answer.
-        """
-        home = self._writable()  # now: its purge of expired rows is no part of the call
-        try:
-            with home.catalog.together():
-                body = work()
-                self.end_call(owner, key, status, body)
-        except BaseException:
-            home.counts.forget()  # the counts may include what was undone
-            raise
-        return body
-
-    def end_call(self, owner: str, key: str, status: int, body: bytes) -> None:
-        """Store the answer to a claimed call."""
-        with self._ready().catalog.write("call") as connection:
-            idempotency.answer(connection, owner, key, status, body)
-
-    def drop_call(self, owner: str, key: str) -> None:
-        """Give up a claim, so that the call can be made again."""
-        with self._ready().catalog.write("call") as connection:
-            idempotency.forget(connection, owner, key)
-
-    # Jobs, workers and files
-
-    def create_job(self, record: JobRecord) -> None:
-        """Store a new job."""
-        with self._writable().catalog.write("job") as connection:
-            jobs.create(connection, record)
-
-    def get_job(self, job_id: str) -> JobRecord:
-        """A job. Raises NotFound."""
-        with self._ready().catalog.read() as connection:
-            record = jobs.find(connection, job_id)
-        if record is None:
-            raise NotFound(f"no job {job_id!r}; ended ones are kept for {KEPT.days} days")
-        return record
-
-    def list_jobs(self, space: str | None, limit: int) -> list[JobRecord]:
-        """The newest jobs, of one space or all."""
-        with self._ready().catalog.read() as connection:
-            return jobs.list_rows(connection, space, limit)
-
-    def change_job(self, job_id: str, **changes: Any) -> bool:
-        """Store the progress of a job; whether it goes on."""
-        with self._ready().catalog.write("job") as connection:
-            return jobs.progress(connection, job_id, changes)
-
-    def cancel_job(self, job_id: str) -> None:
-        """Ask a job to stop."""
-        with self._writable().catalog.write("job") as connection:
-            jobs.ask_cancel(connection, job_id)
-
-    def worker(self) -> Worker:
-        """Register this process as one that serves the home."""
-        return worker_of(self._writable())
-
-    def sweep(self, worker: Worker) -> None:
-        """End the jobs of processes that died, and delete old answers and old jobs."""
-        sweep(self._writable(), worker)

@@ -13,9 +13,11 @@ from typing import Protocol
 from trustvlm.catalog.store.location import ServerLocation
 from trustvlm.service.home.home import Home
 
-__all__ = ["Worker", "worker_of"]
+__all__ = ["HOLD_EVERY_S", "Worker", "worker_of"]
 
 FOLDER = "workers"
+HOLD_EVERY_S = 5.0
+"""A process that serves makes sure this often that it holds its lock."""
 
 
 class Worker(Protocol):
@@ -23,13 +25,21 @@ class Worker(Protocol):
 
     Attributes:
         id: under which its work is stored.
+        sure_s: seconds that another process must have been gone before its jobs are ended: the
+            locks of a server that was restarted are gone until their processes take them again.
     """
+
+    @property
+    def sure_s(self) -> float: ...
 
     @property
     def id(self) -> str: ...
 
     def alive(self, worker: str) -> bool:
         """Whether the process of this id still runs."""
+
+    def hold(self) -> None:
+        """Make sure that the lock is held. Raises Unavailable, Busy."""
 
     def close(self) -> None:
         """Give up the lock."""
@@ -46,6 +56,8 @@ def worker_of(home: Home) -> Worker:
 class _SessionWorker:
     """A process that holds a lock on the server."""
 
+    sure_s = 3 * HOLD_EVERY_S
+
     def __init__(self, location: ServerLocation) -> None:
         from trustvlm.catalog.server.presence import Presence  # needs the server's driver
 
@@ -55,8 +67,12 @@ class _SessionWorker:
     @property
     def id(self) -> str:
         """Under which work is stored from now on, while the lock is held."""
-        self._presence.hold()
+        self.hold()
         return self._id
+
+    def hold(self) -> None:
+        """Take the lock again where the server has lost it."""
+        self._presence.hold()
 
     def alive(self, worker: str) -> bool:
         """Whether the process of this id still runs."""
@@ -70,6 +86,8 @@ class _SessionWorker:
 class _FileWorker:
     """A process that holds a lock on a file in the home."""
 
+    sure_s = 0.0
+
     def __init__(self, home: Path) -> None:
         self.id = str(uuid.uuid4())
         self._folder = home / FOLDER
@@ -78,6 +96,9 @@ class _FileWorker:
             self._folder / self.id, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600
         )
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+
+    def hold(self) -> None:
+        """Do nothing: the lock lasts as long as the process."""
 
     def alive(self, worker: str) -> bool:
         """Whether the process of this id still runs."""

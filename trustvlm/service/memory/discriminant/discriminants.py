@@ -24,6 +24,7 @@ from trustvlm.service.memory.snapshots import snapshot_key
 from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.service.memory.space_memo import SpaceMemo
 from trustvlm.service.memory.thresholds import Thresholds
+from trustvlm.system.background import Failures
 
 __all__ = ["Discriminants"]
 
@@ -41,6 +42,7 @@ class Discriminants:
         self._catalog, self._folder, self._thresholds = catalog, folder, thresholds
         self._guard = threading.Lock()
         self._renewal: threading.Thread | None = None
+        self._failures = Failures(log, "fitting a discriminant in the background")
 
     def path(self, space_id: int) -> Path:
         """Where the discriminant of a space lies."""
@@ -92,12 +94,19 @@ class Discriminants:
     def _renew_soon(self, view: SpaceView, memo: SpaceMemo) -> None:
         """Bring the fit up to date and write it in the background, unless that is being done."""
         with self._guard:
-            if self._renewal is not None and self._renewal.is_alive():
+            if self._failures.pause_s or (self._renewal is not None and self._renewal.is_alive()):
                 return
             self._renewal = threading.Thread(
-                target=self._renew, args=(view, memo), name="trustvlm-discriminant", daemon=True
+                target=self._renew_quietly,
+                args=(view, memo),
+                name="trustvlm-discriminant",
+                daemon=True,
             )
             self._renewal.start()
+
+    def _renew_quietly(self, view: SpaceView, memo: SpaceMemo) -> None:
+        with self._failures.logged():
+            self._renew(view, memo)
 
     def _renew(self, view: SpaceView, memo: SpaceMemo) -> None:
         try:

@@ -1,0 +1,107 @@
+"""What the server keeps in an open home of its own work: calls that may be repeated, jobs, and the
+processes that are at them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from trustvlm.catalog.server import idempotency, jobs
+from trustvlm.catalog.server.idempotency import CallRecord
+from trustvlm.catalog.server.jobs import JobRecord
+from trustvlm.catalog.store.location import ServerLocation
+from trustvlm.errors import NotFound
+from trustvlm.service.home.open_home import OpenHome
+from trustvlm.service.server.repeated_calls import KEPT, begin_call, end_orphans, sweep
+from trustvlm.service.server.workers import Worker, worker_of
+
+__all__ = ["OwnWork"]
+
+
+class OwnWork(OpenHome):
+    """The side of an open service that the HTTP server uses for calls, jobs and workers."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether the catalog is on a server: machines share it, and asking it may take long."""
+        return isinstance(self._home.catalog.location, ServerLocation)
+
+    # Calls with an idempotency key
+
+    def begin_call(self, owner: str, key: str, request: bytes, worker: Worker) -> CallRecord | None:
+        """Claim the call with this idempotency key; the stored answer, if it was answered before.
+
+        Raises:
+            InvalidInput: the key came with another request. Overloaded: the call is under way.
+        """
+        return begin_call(self._writable(), owner, key, request, worker)
+
+    def do_call(self, owner: str, key: str, status: int, work: Callable[[], bytes]) -> bytes:
+        """The answer to a claimed call, stored in the transaction of the change that it makes: both
+        are stored, or neither.
+
+        Args:
+            work: makes one short change, and returns the body of the answer.
+        """
+        home = self._writable()  # now: its purge of expired rows is no part of the call
+        try:
+            with home.catalog.together():
+                body = work()
+                self.end_call(owner, key, status, body)
+        except BaseException:
+            home.counts.forget()  # the counts may include what was undone
+            raise
+        return body
+
+    def end_call(self, owner: str, key: str, status: int, body: bytes) -> None:
+        """Store the answer to a claimed call."""
+        with self._ready().catalog.write("call") as connection:
+            idempotency.answer(connection, owner, key, status, body)
+
+    def drop_call(self, owner: str, key: str) -> None:
+        """Give up a claim, so that the call can be made again."""
+        with self._ready().catalog.write("call") as connection:
+            idempotency.forget(connection, owner, key)
+
+    # Jobs, workers and files
+
+    def create_job(self, record: JobRecord) -> None:
+        """Store a new job."""
+        with self._writable().catalog.write("job") as connection:
+            jobs.create(connection, record)
+
+    def get_job(self, job_id: str) -> JobRecord:
+        """A job. Raises NotFound."""
+        with self._ready().catalog.read() as connection:
+            record = jobs.find(connection, job_id)
+        if record is None:
+            raise NotFound(f"no job {job_id!r}; ended ones are kept for {KEPT.days} days")
+        return record
+
+    def list_jobs(self, space: str | None, limit: int) -> list[JobRecord]:
+        """The newest jobs, of one space or all."""
+        with self._ready().catalog.read() as connection:
+            return jobs.list_rows(connection, space, limit)
+
+    def change_job(self, job_id: str, **changes: Any) -> bool:
+        """Store the progress of a job; whether it goes on."""
+        with self._ready().catalog.write("job") as connection:
+            return jobs.progress(connection, job_id, changes)
+
+    def cancel_job(self, job_id: str) -> None:
+        """Ask a job to stop."""
+        with self._writable().catalog.write("job") as connection:
+            jobs.ask_cancel(connection, job_id)
+
+    def worker(self) -> Worker:
+        """Register this process as one that serves the home."""
+        return worker_of(self._writable())
+
+    def sweep(self) -> None:
+        """Delete old answers and old jobs."""
+        sweep(self._writable())
+
+    def end_orphans(self, worker: Worker, gone: dict[str, float]) -> list[str]:
+        """End the jobs of processes that have died, as failed; their ids. `gone`: since when each
+        process was not seen; kept by the caller from one call to the next."""
+        return end_orphans(self._ready(), worker, gone)

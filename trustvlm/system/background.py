@@ -1,0 +1,58 @@
+"""Work that no caller waits for: an error of it that was not expected is logged, and the next piece
+of work is done after a pause."""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["Failures"]
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
+
+
+class Failures:
+    """The failures of one piece of background work, such as a thread's loop.
+
+    An error that comes for the first time is logged with its traceback, the same error again in one
+    line. After an error the work pauses: a second, twice as long after each further error in a row,
+    a minute at most.
+
+    Args:
+        log: where the lines go. what: the work, as the subject of a sentence.
+    """
+
+    def __init__(self, log: logging.Logger, what: str) -> None:
+        self._log, self._what = log, what
+        self._seen: set[tuple[object, ...]] = set()
+        self._pause_s = self._until = 0.0
+
+    @property
+    def pause_s(self) -> float:
+        """Seconds that the pause still lasts; 0.0: there is none."""
+        return max(0.0, self._until - time.monotonic())
+
+    @contextmanager
+    def logged(self) -> Iterator[None]:
+        """Log what the block raises, and go on behind it; not what ends a process or a thread."""
+        try:
+            yield
+        except Exception as error:
+            self._pause_s = min(max(FIRST_PAUSE_S, 2 * self._pause_s), LONGEST_PAUSE_S)
+            self._until = time.monotonic() + self._pause_s
+            self._write(error)
+        else:
+            self._pause_s = self._until = 0.0
+
+    def _write(self, error: Exception) -> None:
+        frames = traceback.extract_tb(error.__traceback__)
+        place = (frames[-1].filename, frames[-1].lineno) if frames else ()
+        kind = (type(error), *place)
+        if kind in self._seen:
+            self._log.error("%s failed again: %s: %s", self._what, type(error).__name__, error)
+            return
+        self._seen.add(kind)
+        self._log.error("%s failed; it goes on", self._what, exc_info=error)
