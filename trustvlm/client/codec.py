@@ -9,7 +9,7 @@ import uuid
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
-from typing import Any, TypeVar, cast, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +21,10 @@ from trustvlm.types import CALL_COLUMNS, VERDICT_COLUMNS, Hits, Verdicts
 from trustvlm.types.arrays import Bools, Float64s, Int64s, Objects, optional_texts, real_array
 from trustvlm.types.bounds import flags, value_range
 from trustvlm.types.json_form import from_plain
+from trustvlm.types.tables.verdict import CLAIM_CALL_COLUMNS, CLAIM_COLUMNS
 
 __all__ = [
-    "Fields", "finite", "form_body", "hits_of", "matrix",
+    "Fields", "claimed_array", "finite", "form_body", "hits_of", "matrix",
     "merged_verdicts", "npz_body", "options_query", "read", "reading_fields", "rule_options",
     "text_rows", "truth_array",
 ]  # fmt: skip
@@ -117,6 +118,21 @@ def truth_array(values: Sequence[str | None], what: str) -> npt.NDArray[np.str_]
     return np.array([value or "" for value in names], dtype=np.str_)
 
 
+_UNSENDABLE = "\ufffd"
+"""Stands for a claim that an array of strings cannot hold, and that no label has for a name."""
+
+
+def claimed_array(names: Sequence[str | None]) -> npt.NDArray[np.str_]:
+    """Claimed names or None as an array of strings, in which None is the empty one."""
+    sent = ["" if name is None else name if _is_sendable(name) else _UNSENDABLE for name in names]
+    return np.array(sent, dtype=np.str_)
+
+
+def _is_sendable(name: str) -> bool:
+    half = any("\ud800" <= character <= "\udfff" for character in name)
+    return bool(name) and not name.endswith("\0") and not half
+
+
 def npz_body(arrays: Mapping[str, npt.NDArray[Any]]) -> Body:
     """Arrays as numpy.savez writes them; strings, whose cells are as wide as the longest, are
     compressed."""
@@ -168,14 +184,29 @@ _DTYPES = {Int64s: np.int64, Float64s: np.float64, Bools: np.bool_}
 _HINTS = get_type_hints(Verdicts)
 
 
+def _claims(answer: Mapping[str, Any]) -> bool:
+    """Whether the answer is to queries with claims."""
+    return CLAIM_CALL_COLUMNS[0] in answer
+
+
+def _names(answer: Mapping[str, Any]) -> tuple[str, ...]:
+    return VERDICT_COLUMNS + CLAIM_COLUMNS if _claims(answer) else VERDICT_COLUMNS
+
+
+def _kind(name: str) -> Any:
+    """The annotation of a column, without None."""
+    hint = _HINTS[name]
+    return next((one for one in get_args(hint) if one in _DTYPES), hint)
+
+
 def _columns(answer: Mapping[str, Any]) -> dict[str, Any]:
     """The columns of one answer to a score request, as arrays."""
     rows, top_k = answer["verdicts"], answer["top_k"]
     columns: dict[str, Any] = {}
-    for name in VERDICT_COLUMNS:
+    for name in _names(answer):
         cells = [row[name] for row in rows]
         shape = (len(rows), top_k) if name.startswith("top_") else (len(rows),)
-        if (kind := _HINTS[name]) in _DTYPES:  # None becomes NaN
+        if (kind := _kind(name)) in _DTYPES:  # None becomes NaN
             columns[name] = np.array(cells, _DTYPES[kind]).reshape(shape)
         else:
             columns[name] = _objects(cells, shape)
@@ -194,9 +225,10 @@ def merged_verdicts(answers: Sequence[Mapping[str, Any]], **others: Any) -> Verd
     fields."""
     parts = [_columns(answer) for answer in answers]
     columns: dict[str, Any] = {
-        name: np.concatenate([part[name] for part in parts]) for name in VERDICT_COLUMNS
+        name: np.concatenate([part[name] for part in parts]) for name in _names(answers[0])
     }
-    call: dict[str, Any] = {name: answers[0][name] for name in (*CALL_COLUMNS, "params")}
+    shared = (*CALL_COLUMNS, "params", *(CLAIM_CALL_COLUMNS if _claims(answers[0]) else ()))
+    call: dict[str, Any] = {name: answers[0][name] for name in shared}
     call["approximate"] = any(answer["approximate"] for answer in answers)
     call["error_bound"] = max(float(answer["error_bound"]) for answer in answers)
     return Verdicts(**columns, **call, **others)

@@ -20,6 +20,7 @@ from trustvlm.client.jobs import Progress, finished
 from trustvlm.client.queries import EmbeddedQueries, check_labels, embedded_queries, groups_of_files
 from trustvlm.client.transport import Body, Wire, json_body, path_of
 from trustvlm.errors import InvalidInput
+from trustvlm.reading.claims import no_claims
 from trustvlm.reading.given import given_labelled
 from trustvlm.reading.hold_out import HeldOut, HoldOut
 from trustvlm.types import Queries
@@ -129,6 +130,7 @@ def feedback(
     image with its thumbnail."""
     flags(promote=promote)
     given, labels, names = given_labelled(queries, truth, names)
+    no_claims(given.claimed, "feedback")
     path = path_of("spaces", space, "feedback")
     options: list[tuple[str, Any]] = [("sampling", sampling), ("promote", bool(promote))]
 

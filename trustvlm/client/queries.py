@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from trustvlm.client.codec import (
     Fields,
+    claimed_array,
     form_body,
     hits_of,
     matrix,
@@ -27,6 +28,7 @@ from trustvlm.client.codec import (
 from trustvlm.client.images import File, loaded
 from trustvlm.client.transport import Body, Wire, json_body, path_of
 from trustvlm.errors import Busy, Conflict, InvalidInput, NotFound, Unavailable
+from trustvlm.reading.claims import claimed_names, no_claims
 from trustvlm.system.pickling import LocalReader
 from trustvlm.types import Embedded, Evidence, Hits, Queries, Verdicts
 from trustvlm.types.answers import Embeddings, EvidenceList
@@ -113,6 +115,8 @@ class EmbeddedQueries:
         arrays: the embeddings by side. sources: names of the images that were embedded for it; None
             without images. notes: on these.
         places: of these images among all that came; failures: the others.
+
+    The arrays hold the claims, too, where there are any, under "claimed".
     """
 
     arrays: Arrays
@@ -133,6 +137,9 @@ def embedded_queries(
     """
     choice("on_error", on_error, ON_ERROR)
     _only_one_kind(queries)
+    claimed = queries.claimed
+    if claimed is not None and isinstance(queries.images, list | tuple):
+        claimed_names(claimed, len(queries.images))
     notes: tuple[str, ...] = ()
     sources: Objects | None = None
     places: tuple[int, ...] = ()
@@ -160,6 +167,11 @@ def embedded_queries(
     if len({len(rows) for rows in arrays.values()}) > 1:
         counts = " embeddings, but ".join(f"{len(rows)} {name}" for name, rows in arrays.items())
         raise InvalidInput(f"queries: {counts} embeddings")
+    if claimed is not None:
+        came = len(places) + len(failures) if sources is not None else None
+        rows = len(next(iter(arrays.values()))) if came is None else came
+        names = claimed_names(claimed, rows, None if came is None else places)
+        arrays["claimed"] = claimed_array(names or [])
     return EmbeddedQueries(arrays, sources, notes, places, failures)
 
 
@@ -274,7 +286,10 @@ class _EvidenceReader(LocalReader):
         self._wire, self._path = wire, path_of("spaces", space, "evidence")
         self._side, self._vectors = side, vectors
         rows = [row for answer in answers for row in answer["verdicts"]]
-        self._ids = {name: [row[name[:-1]] for row in rows] for name in ("label_ids", "rival_ids")}
+        names = ["label_ids", "rival_ids"]
+        if rows and "claimed_id" in rows[0]:
+            names.append("claimed_ids")
+        self._ids = {name: [row[name[:-1]] for row in rows] for name in names}
         states = [answer["evidence_state"] for answer in answers]
         aliases = {label: others for state in states for label, others in state["aliases"].items()}
         self._moment = {
@@ -308,6 +323,7 @@ def search(
     wire: Wire, space: str, queries: Queries, kind: str, k: int, revision: int | None, on_error: str
 ) -> Hits:
     """See :meth:`Client.search`."""
+    no_claims(queries.claimed, "search")
     path, k = path_of("spaces", space, "search"), whole("k", k)
     expected = None if revision is None else whole("revision", revision)
     choice("kind", kind, KINDS)

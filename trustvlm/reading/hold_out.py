@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trustvlm.errors import InvalidInput
+from trustvlm.reading.claims import claimed_names
 from trustvlm.types import LabelInput, Queries
 from trustvlm.types.arrays import Bools, optional_texts, real_array, sources
 from trustvlm.types.bounds import number, whole
@@ -174,8 +175,9 @@ class HoldOut:
         labels = optional_texts(truth, "truth", what)
         called = None if names is None else optional_texts(names, "sources", "a name for each")
         contents = _contents_of_queries(queries)
-        pictures = queries.thumbnails or labels
-        if not labels or not len(contents) == len(labels) == len(called or labels) == len(pictures):
+        beside = (called or labels, queries.thumbnails or labels, queries.claimed or labels)
+        counts = {len(contents), len(labels), *map(len, beside)}
+        if not labels or len(counts) > 1:
             return HeldOut(queries, truth, names)  # measuring says what was expected
         places = np.flatnonzero(self.mask(contents, labels)).tolist()
         if not places:
@@ -254,15 +256,21 @@ def _vectors_of(queries: Queries) -> tuple[Array | None, Array | None]:
 
 def _some_queries(queries: Queries, places: list[int]) -> Queries:
     images = None if queries.images is None else sources(queries.images, "queries.images")
+    claimed = queries.claimed
+    if claimed is not None:
+        names = claimed_names(claimed, len(claimed)) or []
+        claimed = [names[place] for place in places]
     if images is not None:
-        return replace(queries, images=[images[place] for place in places])
+        return replace(queries, images=[images[place] for place in places], claimed=claimed)
     classifier, verifier = (
         None if vectors is None else vectors[places] for vectors in _vectors_of(queries)
     )
     pictures = queries.thumbnails
     if pictures is not None:
         pictures = [pictures[place] for place in places]
-    return replace(queries, classifier=classifier, verifier=verifier, thumbnails=pictures)
+    return replace(
+        queries, classifier=classifier, verifier=verifier, thumbnails=pictures, claimed=claimed
+    )
 
 
 def _part(item: LabelInput, images: Array, rows: Array) -> LabelInput:

@@ -19,7 +19,13 @@ from trustvlm.types.json_form import Answer, Time
 from trustvlm.types.review import ReviewImport
 from trustvlm.types.rows import LabelPredictions, LabelRow, RemovedRow, SpaceRow, SupportRow
 from trustvlm.types.tables.hits import Hit
-from trustvlm.types.verdicts import CALL_COLUMNS, VERDICT_COLUMNS, Evidence
+from trustvlm.types.tables.verdict import (
+    CALL_COLUMNS,
+    CLAIM_CALL_COLUMNS,
+    CLAIM_COLUMNS,
+    VERDICT_COLUMNS,
+)
+from trustvlm.types.verdicts import Evidence
 
 __all__ = [
     "CalibrationList", "CheckedLabels", "Embeddings", "EmptiedTrash", "EncoderList",
@@ -214,6 +220,8 @@ class VerdictTerms(TypedDict):
 
 
 _ROW = get_type_hints(verdicts.Verdict, localns={"Evidence": Evidence})
+_CLAIMS = {name: NotRequired[_ROW[name]] for name in CLAIM_COLUMNS}
+_CLAIM_CALL = {name: NotRequired[_ROW[name]] for name in CLAIM_CALL_COLUMNS}
 _CALL: dict[str, Any] = {name: _ROW[name] for name in CALL_COLUMNS}
 _typed_dict: Any = TypedDict
 
@@ -221,6 +229,8 @@ _typed_dict: Any = TypedDict
 Verdict: Any = _typed_dict(
     "Verdict",
     {name: _ROW[name] for name in (*VERDICT_COLUMNS, *CALL_COLUMNS)}
+    | _CLAIMS
+    | _CLAIM_CALL
     | {"evidence": NotRequired[Evidence], "terms": NotRequired[VerdictTerms]}
     | {"index": NotRequired[int], "source": NotRequired[str]},
 )
@@ -251,6 +261,7 @@ class EvidenceState(TypedDict):
 Scored: Any = _typed_dict(
     "Scored",
     _CALL
+    | _CLAIM_CALL
     | {"params": dict[str, float | None], "top_k": int, "verdicts": list[Verdict]}
     | {
         "evidence_state": NotRequired[EvidenceState],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -17,7 +17,7 @@ from trustvlm.types.tables.columns import Column, flat_columns
 from trustvlm.types.tables.glance import Glance, Share
 from trustvlm.types.tables.tabular import Tabular
 
-__all__ = ["Calibration", "FeedbackResult", "MonitorReport", "ObservationCounts"]
+__all__ = ["Calibration", "FeedbackResult", "MonitorReport", "ObservationCounts", "decides"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -62,6 +62,9 @@ class Calibration(Tabular, Answer):
         left_out: rules that were not compared, with the reason; empty if one rule was named.
         other_encoders: the space was re-embedded since: nothing is accepted until it is calibrated
             again.
+        claims: the threshold is on the trust of claimed labels, and decides about claims only; else
+            on that of predicted labels, and decides about these only. unclaimed: number of images
+            left out, since they have no claim, or one that is no label.
         may_correct: whether the rule may be one that corrects the classifier's labels.
         correcting_rule: `rule` if it corrects labels, else the rule that would be chosen with
             `may_correct`; None without verifier embeddings.
@@ -111,6 +114,8 @@ class Calibration(Tabular, Answer):
     asked_threshold: float | None = None
     threshold_range: tuple[float, float] | None = None
     procedure: str = "split"
+    claims: bool = False
+    unclaimed: int = 0
     notes: tuple[str, ...] = ()
     failures: tuple[Annotated[UnreadImage, Object()], ...] = ()
 
@@ -145,6 +150,13 @@ class Calibration(Tabular, Answer):
             self.reason,
         )
         return Glance(lines, ("field", "value"), rows, len(rows))
+
+
+def decides(calibrations: Sequence[Calibration], claims: bool = False) -> Calibration | None:
+    """The one that is in force of a space's calibrations, newest first: it decides about predicted
+    labels or, with `claims`, about claimed ones."""
+    kind = (one for one in calibrations if one.claims == claims and not one.failed)
+    return next(kind, None)
 
 
 @dataclass(frozen=True)

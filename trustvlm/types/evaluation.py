@@ -255,7 +255,9 @@ class Evaluation(Tabular, Answer):
         items, confidence: the images, and the confidence of the bounds in `thresholds`; None
             without the option `items`.
         notes: a sentence for each kind of change that made images readable for the encoders.
-        failures: (source, reason) of each image that could not be read and was left out."""
+        failures: (source, reason) of each image that could not be read and was left out.
+        claims: everything is about claimed labels: right is a claim that equals the truth.
+        unclaimed: number of images left out, since they have no claim, or one that is no label."""
 
     space: str
     revision: int
@@ -281,6 +283,8 @@ class Evaluation(Tabular, Answer):
     confidence: float | None = None
     notes: tuple[str, ...] = ()
     failures: tuple[Annotated[UnreadImage, Object()], ...] = ()
+    claims: bool = False
+    unclaimed: int = 0
 
     def __getitem__(self, rule: str) -> RuleOutcome:
         """The outcome of a rule by its name. Raises KeyError."""

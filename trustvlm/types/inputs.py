@@ -71,6 +71,9 @@ class Queries:
             filled.
         thumbnails: a small JPEG or None for each query: stored beside embeddings whose true label
             is stored. Those of `images` are made from them.
+        claimed: a label name for each query, given by another model, a catalogue or a person, or
+            None: verdicts then say whether that label can be accepted (docs/claims.md). A name that
+            is no label of the space is no error; its verdict says so.
     """
 
     classifier: npt.ArrayLike | None = None
@@ -80,6 +83,7 @@ class Queries:
     image_range: tuple[float, float] | None = None
     accept_truncated: bool = False
     thumbnails: Sequence[bytes | None] | None = None
+    claimed: Sequence[str | None] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -169,6 +169,13 @@ class ScoreOptions(Options):
     labels: Annotated[
         list[Annotated[str, Field(max_length=2_000)]] | None, says("only these labels take part")
     ] = None
+    claimed: Annotated[
+        list[Annotated[str, Field(max_length=2_000)] | None] | None,
+        says(
+            "a label name for each query, given elsewhere, or null: `decision` and `reason` are "
+            "then about that label; a name that is no label is no error"
+        ),
+    ] = None
     review: Annotated[
         bool | None,
         says(

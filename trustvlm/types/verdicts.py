@@ -15,59 +15,28 @@ from trustvlm.types.arrays import Bools, Float64s, Int64s, Objects, row_numbers
 from trustvlm.types.json_form import Answer, to_plain
 from trustvlm.types.registration import UnreadImage
 from trustvlm.types.tables.columns import Column
+from trustvlm.types.tables.evidence import Evidence, EvidenceOfRows, Neighbour, ThumbnailsOfRows
 from trustvlm.types.tables.fiftyone import write_fiftyone
 from trustvlm.types.tables.glance import Glance, as_html
 from trustvlm.types.tables.probability import ProbabilitySource
 from trustvlm.types.tables.tabular import Tabular
-from trustvlm.types.tables.verdict import CALL_COLUMNS, REASON_CODES, VERDICT_COLUMNS, Verdict
+from trustvlm.types.tables.verdict import (
+    CALL_COLUMNS,
+    CLAIM_CALL_COLUMNS,
+    CLAIM_COLUMNS,
+    REASON_CODES,
+    VERDICT_COLUMNS,
+    Verdict,
+)
 from trustvlm.types.tables.verdicts_glance import verdicts_glance
 
 if TYPE_CHECKING:
     import pandas
 
 __all__ = [
-    "CALL_COLUMNS", "REASON_CODES", "VERDICT_COLUMNS", "Evidence", "Neighbour",
-    "RuleLeftOut", "Verdict", "Verdicts", "left_out_in_words",
+    "CALL_COLUMNS", "CLAIM_CALL_COLUMNS", "CLAIM_COLUMNS", "REASON_CODES", "VERDICT_COLUMNS",
+    "Evidence", "Neighbour", "RuleLeftOut", "Verdict", "Verdicts", "left_out_in_words",
 ]  # fmt: skip
-
-
-@dataclass(frozen=True, repr=False)
-class Neighbour(Answer):
-    """One support image near a query."""
-
-    id: int
-    source: str | None
-    similarity: float
-
-
-@dataclass(frozen=True)
-class Evidence(Answer):
-    """The nearest support images of the predicted label and of its rival, best first."""
-
-    label: tuple[Neighbour, ...]
-    rival: tuple[Neighbour, ...]
-
-
-@dataclass(frozen=True)
-class _EvidenceOfRows:
-    """Reads the evidence of some rows of verdicts, by their place among these."""
-
-    read: Callable[[int, int], Evidence]
-    rows: Int64s
-
-    def __call__(self, i: int, k: int) -> Evidence:
-        return self.read(int(self.rows[i]), k)
-
-
-@dataclass(frozen=True)
-class _ThumbnailsOfRows:
-    """Reads the thumbnails of some rows of verdicts, by their place among these."""
-
-    read: Callable[[int], bytes | None]
-    rows: Int64s
-
-    def __call__(self, i: int) -> bytes | None:
-        return self.read(int(self.rows[i]))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -100,16 +69,29 @@ class Verdicts(Tabular):
             labels is wrong, and neither number knows which.
         probability_source: what gave `probability`: "calibration", "rule" (the rule's own, not
             calibrated) or None (there is none).
-        reason_code: the first of these that holds: "copy_of_other" (the image equals a support
-            image of another label), "not_calibrated", "stale" (the calibration is, and accepts
-            nothing, or never saw this label), "unknown", "unverified" (where the calibration
-            refuses these), "accepted", "close_call" (trust below the threshold, and a rival near in
-            the rule's own quantity), "low_evidence" (trust below the threshold).
+        reason_code: the first of these that holds: "not_a_label" (the claim is none),
+            "copy_of_other" (the image equals a support image of another label), "not_calibrated",
+            "stale" (the calibration is, and accepts nothing, or never saw this label), "unknown",
+            "unverified" (where the calibration refuses these), "accepted", "better_label" (trust
+            below the threshold, and another label fits better than the claimed one), "close_call"
+            (trust below the threshold, and a rival near in the rule's own quantity),
+            "low_evidence" (trust below the threshold).
         reason: the reason code as a short sentence; a rival is named in a close call only.
         top_labels, top_confidence: (n, k) the labels of largest text confidence, best first.
         revision: the space's revision at which everything was computed.
         unknown: the image is close to no prototype, compared with how close support images are to
             theirs.
+        claimed, claimed_id: the claimed label, of an alias its label; None and −1 where a query has
+            no claim. None in a call without claims, as are the next four. With a claim, `decision`,
+            `accepted`, `reason_code` and `reason` are about the claimed label; all other fields are
+            about the label that the space itself gives.
+        claimed_probability: that the claimed label is right: by the calibration of claims that
+            decided; without one the rule's own where its trust is a probability; else None.
+        claimed_trust: the trust the query would get if the claimed label were the prediction; NaN
+            without a claim, or where that is no label.
+        better_label: the label with more of the rule's own quantity than the claimed one has, or
+            the predicted label where the claim is no label; None: no label fits better.
+        claims_calibration_id: the calibration of claims that decided.
         tau, tau_revision: the τ of a posterior or lda rule, and the revision at which it was fitted
             (None: it was not).
         image_evidence: where τ came from: "fitted", "cosine" (of lda: fitted to similarities, as
@@ -157,6 +139,12 @@ class Verdicts(Tabular):
     error_bound: float
     read_evidence: Callable[[int, int], Evidence]
     unknown: Bools
+    claimed: Objects | None = None
+    claimed_probability: Objects | None = None
+    claimed_trust: Float64s | None = None
+    better_label: Objects | None = None
+    claimed_id: Int64s | None = None
+    claims_calibration_id: int | None = None
     tau: float | None = None
     tau_revision: int | None = None
     image_evidence: str | None = None
@@ -236,9 +224,9 @@ class Verdicts(Tabular):
             else:
                 value = getattr(self, name)
                 values[name] = value[rows] if name in _BY_ROW and value is not None else value
-        values["read_evidence"] = _EvidenceOfRows(self.read_evidence, rows)
+        values["read_evidence"] = EvidenceOfRows(self.read_evidence, rows)
         if self.read_thumbnail is not None:
-            values["read_thumbnail"] = _ThumbnailsOfRows(self.read_thumbnail, rows)
+            values["read_thumbnail"] = ThumbnailsOfRows(self.read_thumbnail, rows)
         return Verdicts.lazily(later, **values)
 
     def evidence(self, i: int, k: int = 3) -> Evidence:
@@ -278,17 +266,25 @@ class Verdicts(Tabular):
 
     def plain_rows(self, start: int, stop: int) -> list[dict[str, Any]]:
         """The rows start … stop; built by column, at a quarter of the cost of building by row."""
-        columns = [_cells(getattr(self, name)[start:stop]) for name in VERDICT_COLUMNS]
-        shared = {name: _plain(getattr(self, name)) for name in CALL_COLUMNS}
+        by_row, by_call = self._names
+        columns = [_cells(getattr(self, name)[start:stop]) for name in by_row]
+        shared = {name: _plain(getattr(self, name)) for name in by_call}
         return [
-            dict(zip(VERDICT_COLUMNS, cells, strict=True)) | shared
-            for cells in zip(*columns, strict=True)
+            dict(zip(by_row, cells, strict=True)) | shared for cells in zip(*columns, strict=True)
         ]
+
+    @property
+    def _names(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Names of the columns of rows and tables: those by verdict, and those by call."""
+        if self.claimed_id is None:
+            return VERDICT_COLUMNS, CALL_COLUMNS
+        return VERDICT_COLUMNS + CLAIM_COLUMNS, CALL_COLUMNS + CLAIM_CALL_COLUMNS
 
     def _table(self) -> tuple[dict[str, Column], int]:
         hints = get_type_hints(Verdict, localns={"Evidence": Evidence})
-        columns = {name: Column(hints[name], getattr(self, name)) for name in VERDICT_COLUMNS}
-        columns |= {n: Column(hints[n], getattr(self, n), repeated=True) for n in CALL_COLUMNS}
+        by_row, by_call = self._names
+        columns = {name: Column(hints[name], getattr(self, name)) for name in by_row}
+        columns |= {n: Column(hints[n], getattr(self, n), repeated=True) for n in by_call}
         if self.source is not None:
             columns = {"source": Column(hints["source"], self.source)} | columns
         return columns, len(self)
@@ -333,7 +329,7 @@ class Verdicts(Tabular):
 
 _BLOCK = 1_000
 
-_BY_ROW = {*VERDICT_COLUMNS, "rival_confidence", "source"}
+_BY_ROW = {*VERDICT_COLUMNS, *CLAIM_COLUMNS, "rival_confidence", "source"}
 
 
 def _rows_of(verdicts: Verdicts, name: str, rows: Int64s) -> Objects:

@@ -11,10 +11,14 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 
 from trustvlm.catalog.store.models import CalibrationRow
 
-__all__ = ["OBSERVED", "CalibrationRecord", "create", "current", "list_rows", "remove"]
+__all__ = ["CLAIMS", "OBSERVED", "CalibrationRecord", "create", "current", "list_rows", "remove"]
 
 OBSERVED = "observed"
 """Field of a calibration's content that is the catalog's own."""
+
+
+CLAIMS = "claims"
+"""Field of a calibration's content: True where it is about claimed labels; older ones lack it."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,11 @@ class CalibrationRecord:
         """The newest observation of the space when it was made; None where the program that made it
         did not note that."""
         return self.content.get(OBSERVED)
+
+    @property
+    def claims(self) -> bool:
+        """It is about claimed labels, not about predicted ones."""
+        return bool(self.content.get(CLAIMS, False))
 
 
 _COLUMNS = [getattr(CalibrationRow, name) for name in CalibrationRecord.__dataclass_fields__]
@@ -61,13 +70,20 @@ def create(
     return CalibrationRecord(*row)
 
 
-def current(connection: Connection, space_id: int) -> CalibrationRecord | None:
-    """The calibration in force, if there is one."""
+def current(
+    connection: Connection, space_id: int, *, claims: bool = False
+) -> CalibrationRecord | None:
+    """The calibration in force, if there is one: of predicted labels, or of claimed ones."""
     # Not by SQLite's JSON functions: they do not read JSON in which an older program stored NaN.
     with connection.execute(_NEWEST_FIRST, {"space": space_id}) as rows:
         records = (CalibrationRecord(*row) for row in rows)
         return next(
-            (record for record in records if record.content.get("threshold") is not None), None
+            (
+                record
+                for record in records
+                if record.content.get("threshold") is not None and record.claims == claims
+            ),
+            None,
         )
 
 

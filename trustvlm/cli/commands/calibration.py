@@ -33,6 +33,7 @@ CALIBRATIONS = [
     Column("id", "id", right=True),
     Column("made", lambda row: row["created_at"][:19], rank=2),
     Column("revision", "revision", right=True, rank=3),
+    Column("of", lambda row: "claims" if row["claims"] else "predictions", rank=6),
     Column("rule", "rule", "bold"),
     Column(
         "threshold",
@@ -222,8 +223,11 @@ def list_(session: Session, space: str, form: str) -> None:
     """List SPACE's calibrations, newest first."""
     with session.reading() as service:
         items, revision = service.list_calibrations(space), service.get_space(space).revision
-    current = _in_force(items)
-    rows = [item.to_dict() | {"state": _state(item, item is current, revision)} for item in items]
+    current = [_in_force(items, claims) for claims in (False, True)]
+    rows = [
+        item.to_dict() | {"state": _state(item, any(item is one for one in current), revision)}
+        for item in items
+    ]
     for row in rows:
         for name in ("knots", "candidates", "predicted"):
             row.pop(name)
@@ -239,14 +243,14 @@ def show(session: Session, space: str, number: int | None, json_: bool) -> None:
     """Show calibration NUMBER of SPACE, or the one in force."""
     with session.reading() as service:
         items, revision = service.list_calibrations(space), service.get_space(space).revision
-    current = _in_force(items)
-    chosen = current
+    chosen = _in_force(items) or _in_force(items, claims=True)
     if number is not None:
         chosen = next((item for item in items if item.id == number), None)
     if chosen is None:
         what = f"no calibration {number}" if number is not None else "no calibration in force"
         make = suggested("calibrate", space, files="FOLDER")
         raise NotFound(f"space {space!r} has {what}; {make} makes one")
+    current = _in_force(items, chosen.claims)
     _print(chosen, json_, _state(chosen, chosen is current, revision))
 
 
@@ -264,8 +268,10 @@ def remove(session: Session, space: str, number: int) -> None:
     click.echo(f"removed calibration {number}")
 
 
-def _in_force(items: list[Calibration]) -> Calibration | None:
-    return next((item for item in items if not item.failed), None)
+def _in_force(items: list[Calibration], claims: bool = False) -> Calibration | None:
+    from trustvlm.types.calibration import decides
+
+    return decides(items, claims)
 
 
 def _state(item: Calibration, in_force: bool, revision: int) -> str:
@@ -283,7 +289,7 @@ def _print_made(service: TrustService, made: Calibration, json_: bool) -> None:
         return
     if json_:
         click.echo(as_json(made.to_dict()))
-    kept = _in_force(service.list_calibrations(made.space))
+    kept = _in_force(service.list_calibrations(made.space), made.claims)
     stays = "no calibration is" if kept is None else f"calibration {kept.id} stays"
     raise click.ClickException(
         f"calibration {made.id} failed: {made.reason}.{parts_in_words(made)} Now {stays} in force"
@@ -300,6 +306,7 @@ def _print(made: Calibration, json_: bool, state: str) -> None:
     shares = {"support images": made.supports, "duplicates": made.duplicates}
     shares["images that could not be read"] = len(made.failures)
     shares["labels gone"] = made.gone
+    shares["images without a claim that is a label"] = made.unclaimed
     out = ", ".join(f"{number:,} {what}" for what, number in shares.items() if number)
     out = f"; left out: {out}" if out else ""
     parts = f"{made.tested:,} to prove the threshold"

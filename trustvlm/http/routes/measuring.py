@@ -16,6 +16,7 @@ from trustvlm.http.wire.bodies import FORM, JSON, NPZ, Received, read_body
 from trustvlm.http.wire.matching import at_expected
 from trustvlm.http.wire.schemas import (
     CalibrateBody,
+    ClaimedQueries,
     EvaluateBody,
     FeedbackBody,
     LabelledBody,
@@ -34,7 +35,13 @@ from trustvlm.types.answers import (
     RemovedCalibration,
     StoredCalibration,
 )
-from trustvlm.types.calibration import Calibration, FeedbackResult, MonitorReport, ObservationCounts
+from trustvlm.types.calibration import (
+    Calibration,
+    FeedbackResult,
+    MonitorReport,
+    ObservationCounts,
+    decides,
+)
 from trustvlm.types.evaluation import Evaluation
 from trustvlm.types.json_form import Answer
 from trustvlm.types.messages.remarks import merged_notes
@@ -88,9 +95,12 @@ async def calibrate(request: Request, space: str) -> Response:
     return await begun(request, "calibrate", space, work, received.digest)
 
 
+_QUERIES = (LabelledBody, PicturedQueries, ClaimedQueries)
+
+
 def _options(body: LabelledBody) -> dict[str, Any]:
     """The fields that say what is done with the queries."""
-    queries = {field.name for kind in (LabelledBody, PicturedQueries) for field in fields(kind)}
+    queries = {field.name for kind in _QUERIES for field in fields(kind)}
     return {name: value for name, value in vars(body).items() if name not in queries}
 
 
@@ -110,7 +120,7 @@ async def labelled_body(request: Request, space: str, model: type[Labelled]) -> 
         _, dimensions, rows = shaped(received.queries())
         if dimensions == (None, None):
             raise InvalidInput("classifier, verifier: expected embeddings, got none")
-    for name in ("truth", "sources"):
+    for name in ("truth", "sources", "claimed"):
         names = getattr(received.body, name)
         if names is not None and rows != len(names):
             raise InvalidInput(
@@ -142,15 +152,17 @@ def labelled(
     if received.images is None:
         return {"queries": received.queries(), "truth": body.truth, "sources": body.sources}, ()
     parts, truth, sources, notes = [], [], list[str | None](), list[str]()
+    claimed = received.queries().claimed
     for start in range(0, len(received.images), _STEP):
         progress.tell("embedding", start, len(received.images))
         embed = partial(
             serving.service.embed, space, received.images[start : start + _STEP], **received.reading
         )
         embedded = serving.encode_now(embed)
-        parts.append(embedded.queries)
         notes += embedded.notes
         places = [start + place for place in embedded.places]
+        of_part = None if claimed is None else [claimed[place] for place in places]
+        parts.append(replace(embedded.queries, claimed=of_part))
         truth += [body.truth[place] for place in places]
         names = body.sources
         sources += embedded.sources if names is None else [names[place] for place in places]
@@ -187,10 +199,10 @@ async def list_calibrations(request: Request, space: str) -> Response:
     def work(serving: Serving) -> CalibrationList:
         calibrations = serving.service.list_calibrations(space)
         revision = serving.home.get_label_space(space).revision
-        current = next((one.id for one in calibrations if not one.failed), None)
+        current = {one.id for claims in (False, True) if (one := decides(calibrations, claims))}
         rows = (
             StoredCalibration(
-                **vars(one), stale=one.revision < revision, in_force=one.id == current
+                **vars(one), stale=one.revision < revision, in_force=one.id in current
             )
             for one in calibrations
         )

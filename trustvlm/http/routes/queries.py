@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ from trustvlm.http.wire.schemas import EmbedBody, EvidenceBody, RuleName, ScoreB
 from trustvlm.http.wire.term_rows import term_rows
 from trustvlm.http.work.batches import Part
 from trustvlm.http.work.process import Serving, refuse_unknown, serving_of
+from trustvlm.reading.claims import claimed_names
 from trustvlm.service.query.evidence import EvidenceGone, EvidenceReader
 from trustvlm.types import CALL_COLUMNS, Embedded, Hits, Queries, Verdicts
 from trustvlm.types.answers import Embeddings, EvidenceList, HitList, Scored, UnreadFile
@@ -25,6 +27,7 @@ from trustvlm.types.json_form import to_plain
 from trustvlm.types.options import Within
 from trustvlm.types.rows import ObservationList, ObservationRow
 from trustvlm.types.tables.projection import Projection
+from trustvlm.types.tables.verdict import CLAIM_CALL_COLUMNS
 
 __all__ = ["router"]
 
@@ -72,7 +75,8 @@ async def _embedded(
         source, reason = embedded.failures[0]
         count = len(embedded.failures)
         raise InvalidInput(f"images: {source}: {reason} (none of {count} can be read)")
-    return embedded, embedded.queries
+    claimed = claimed_names(received.queries().claimed, len(received.images), embedded.places)
+    return embedded, replace(embedded.queries, claimed=claimed)
 
 
 async def _scored(
@@ -90,6 +94,8 @@ async def _scored(
         for row, images in zip(rows, await serving.reading.run(read), strict=True):
             row["evidence"] = images
     scored: dict[str, Any] = {name: getattr(verdicts, name) for name in CALL_COLUMNS}
+    if verdicts.claimed is not None:
+        scored |= {name: getattr(verdicts, name) for name in CLAIM_CALL_COLUMNS}
     scored |= {"params": verdicts.params, "top_k": verdicts.top_labels.shape[1], "verdicts": rows}
     if isinstance(verdicts.read_evidence, EvidenceReader):
         scored["evidence_state"] = verdicts.read_evidence.state(part.start, part.stop)
@@ -159,6 +165,7 @@ async def evidence(request: Request, space: str) -> Response:
     body = received.body
     ids = body.label_ids, body.rival_ids
     options: dict[str, Any] = {"state": body.state, "revision": body.revision, "k": body.k}
+    options["claimed_ids"] = body.claimed_ids
     read = partial(serving.home.evidence_of, space, received.queries(), *ids, **options)
     try:
         images = await serving.reading.run(read)

@@ -42,7 +42,7 @@ _LARGE = 64 * 1024
 _PLAIN = (float, int, str)
 ARRAYS = ("classifier", "verifier", "image_vectors", "classifier_image_vectors", "text_vector")
 _READING = tuple(field.name for field in fields(ReadingOptions))
-_STRINGS = ("truth", "labels", "sources")
+_STRINGS = ("truth", "labels", "sources", "claimed")
 
 _FORM_FIELDS: dict[type[Options], dict[str, dict[str, Any]]] = {}
 
@@ -93,10 +93,15 @@ class Received(Generic[B]):
         if self.images is not None:
             if getattr(self.body, "thumbnails", None) is not None:
                 raise InvalidInput("thumbnails: they are made of the image files of the request")
-            return Queries(images=self.images, **reading)
+            return Queries(images=self.images, claimed=self._claimed, **reading)
         text = getattr(self.body, "text", None)
         classifier, verifier = self.rows("classifier"), self.rows("verifier")
-        return Queries(classifier, verifier, text=text, thumbnails=self._thumbnails())
+        pictures = self._thumbnails()
+        return Queries(classifier, verifier, text=text, thumbnails=pictures, claimed=self._claimed)
+
+    @property
+    def _claimed(self) -> list[str | None] | None:
+        return getattr(self.body, "claimed", None)
 
     def _thumbnails(self) -> list[bytes | None] | None:
         """The pictures that come beside embeddings. Raises InvalidInput: no base64."""

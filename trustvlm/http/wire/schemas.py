@@ -38,12 +38,11 @@ from trustvlm.types.options import (
 )
 
 __all__ = [
-    "AliasBody", "CalibrateBody", "EmbedBody", "EvaluateBody", "EvidenceBody", "FeedbackBody",
-    "IdsBody", "LabelBody", "LabelContents", "LabelledBody", "NamesBody", "NewLabelForm",
-    "PatchBody", "PicturedLabel", "PicturedQueries", "RegisterBody", "RuleName", "ScoreBody",
-    "SearchBody",
-    "SpaceBody", "StoredCalibrateBody", "StoredEvaluateBody", "SupportsBody", "SyncBody",
-    "examples",
+    "AliasBody", "CalibrateBody", "ClaimedQueries", "EmbedBody", "EvaluateBody", "EvidenceBody",
+    "FeedbackBody", "IdsBody", "LabelBody", "LabelContents", "LabelledBody", "NamesBody",
+    "NewLabelForm", "PatchBody", "PicturedLabel", "PicturedQueries", "RegisterBody", "RuleName",
+    "ScoreBody", "SearchBody", "SpaceBody", "StoredCalibrateBody", "StoredEvaluateBody",
+    "SupportsBody", "SyncBody", "examples",
 ]  # fmt: skip
 
 Vector = list[float]
@@ -288,6 +287,7 @@ class EvidenceBody(QueryBody):
     revision: Annotated[WholeNumber, Field(ge=0, le=2**63 - 1)]
     label_ids: Annotated[list[IdOrNone], Field(max_length=1_000)]
     rival_ids: Annotated[list[IdOrNone], Field(max_length=1_000)]
+    claimed_ids: Annotated[list[IdOrNone] | None, Field(max_length=1_000)] = None
     k: Annotated[WholeNumber, Within("k")] = 3
 
 
@@ -329,6 +329,16 @@ class PicturedQueries(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClaimedQueries(Options):
+    """What queries are claimed to be."""
+
+    claimed: Annotated[
+        list[Name | None] | None,
+        says("a label name a query, given elsewhere, or null: everything is then about it"),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class FeedbackBody(FeedbackOptions, PicturedQueries, LabelledBody):
     """True labels of images that came in."""
 
@@ -341,7 +351,7 @@ class StoredEvaluateBody(EvaluateStoredOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateBody(EvaluateOptions, LabelledBody):
+class EvaluateBody(EvaluateOptions, ClaimedQueries, LabelledBody):
     """Labelled queries to evaluate rules on."""
 
     rules: list[RuleName] | None = None
@@ -355,7 +365,7 @@ class StoredCalibrateBody(RecalibrateOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CalibrateBody(CalibrateOptions, PicturedQueries, LabelledBody):
+class CalibrateBody(CalibrateOptions, PicturedQueries, ClaimedQueries, LabelledBody):
     """Labelled queries to calibrate on."""
 
     rule: Annotated[RuleChoice | None, WHICH_RULE] = CalibrateOptions.rule

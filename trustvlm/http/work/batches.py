@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from trustvlm.errors import InvalidInput
+from trustvlm.reading.claims import claimed_names
 from trustvlm.service.inputs.encode import notes_and_remarks
 from trustvlm.types import Embedded, Queries
 
@@ -73,8 +74,10 @@ def shaped(queries: Queries) -> tuple[Queries, tuple[int | None, int | None], in
     classifier, verifier = (
         matrices[name].shape[-1] if name in matrices else None for name in SIDES
     )
-    queries = Queries(matrices.get("classifier"), matrices.get("verifier"))
-    return queries, (classifier, verifier), row_count(queries)
+    sides = matrices.get("classifier"), matrices.get("verifier")
+    rows = row_count(Queries(*sides))
+    claimed = claimed_names(queries.claimed, rows)
+    return Queries(*sides, claimed=claimed), (classifier, verifier), rows
 
 
 def joined(parts: Sequence[Queries]) -> Queries:
@@ -86,7 +89,11 @@ def joined(parts: Sequence[Queries]) -> Queries:
     given = [part.thumbnails or [None] * row_count(part) for part in parts]
     pictured = any(part.thumbnails for part in parts)
     thumbnails = [one for part in given for one in part] if pictured else None
-    return Queries(classifier, verifier, thumbnails=thumbnails)
+    claims = [part.claimed for part in parts]
+    claimed = None
+    if claims[0] is not None:  # then all have claims, as they are of one kind
+        claimed = [name for some in claims for name in some or ()]
+    return Queries(classifier, verifier, thumbnails=thumbnails, claimed=claimed)
 
 
 def parts_of(answer: Any, counts: Sequence[int], rows: list[dict[str, Any]]) -> list[Part]:

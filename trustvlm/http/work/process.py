@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -130,8 +131,8 @@ class Serving:
         """The verdicts of embeddings, in one call with other waiting ones of the same options.
 
         With `review`, they are in the review queue when this returns. With None, where the space
-        collects by itself, those of calls without a choice of rule, parameters or labels follow
-        soon after.
+        collects by itself, those of calls without claims or a choice of rule, parameters or labels
+        follow soon after.
         """
 
         kind = (space, queries.classifier is None, queries.verifier is None)
@@ -142,7 +143,10 @@ class Serving:
             return verdicts.plain_rows(0, len(verdicts))
 
         part = await self._ask_scorer(self.service.score, space, queries, options, rows_of)
-        if review:
+        if queries.claimed is not None:
+            if review:  # a person is asked about the label that the space gives
+                await self.score(space, replace(queries, claimed=None), options, review=True)
+        elif review:
             rows = list(part.rows)
             await self.writing.run(lambda: self.home.collect(space, queries, rows))
         elif review is None and self._collects(kind, options):
@@ -172,7 +176,7 @@ class Serving:
             answer = verb(space, joined(batch), **options)
             return parts_of(answer, [row_count(part) for part in batch], rows_of(answer))
 
-        key = (verb.__name__, space, dimensions, hashable(options))
+        key = (verb.__name__, space, dimensions, queries.claimed is None, hashable(options))
         part: Part = await self.scorer.ask(key, run, queries, rows)
         return part
 

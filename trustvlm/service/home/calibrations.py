@@ -24,16 +24,19 @@ _OF_ROW = ("id", "space", "created_at", "revision", "other_encoders", "notes", "
 _CONTENT = tuple(field.name for field in fields(Calibration) if field.name not in _OF_ROW)
 
 
-def in_force(connection: Connection, space: SpaceRecord) -> Calibration | None:
-    """The newest calibration of the space that proved a threshold; it says whether the space has
-    other encoders by now."""
-    record = calibrations.current(connection, space.id)
+def in_force(
+    connection: Connection, space: SpaceRecord, *, claims: bool = False
+) -> Calibration | None:
+    """The newest calibration of the space that proved a threshold, of predicted labels or, with
+    `claims`, of claimed ones; it says whether the space has other encoders by now."""
+    record = calibrations.current(connection, space.id, claims=claims)
     return None if record is None else _loaded(record, space)
 
 
 def newest(connection: Connection, space: SpaceRecord) -> Calibration | None:
-    """The newest calibration of the space, failed or not."""
-    records = calibrations.list_rows(connection, space.id)
+    """The newest calibration of the space that is about predicted labels, failed or not."""
+    every = calibrations.list_rows(connection, space.id)
+    records = [record for record in every if not record.claims]
     return _loaded(records[0], space) if records else None
 
 

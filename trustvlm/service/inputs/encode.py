@@ -131,6 +131,11 @@ class ImageQueries:
     pictures: list[str | bytes | None]
 
     @property
+    def came(self) -> int:
+        """How many images came."""
+        return len(self.places) + len(self.failed)
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What is said of the images."""
         return notes_of(zip(self.names, self.remarks, strict=True))

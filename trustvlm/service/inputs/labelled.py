@@ -18,6 +18,7 @@ from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.store.vectors import pack
 from trustvlm.encoders import UnreadableImage, decode_image
 from trustvlm.errors import InvalidInput, NotFound
+from trustvlm.reading.claims import claimed_names
 from trustvlm.scoring.vectors import unit_rows
 from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.encode import check_queries, encoded, raw_queries
@@ -50,6 +51,7 @@ class Observed:
         stored: (id, whether it has a thumbnail) of the observation that each is; empty for images
             that are given.
         failures: the images that could not be read, which are not among the n.
+        claimed: (n,) the names that they are claimed to have, or None; None: nothing is claimed.
     """
 
     classifier: Float64s
@@ -61,6 +63,7 @@ class Observed:
     thumbnails: Sequence[bytes | None] = ()
     stored: Sequence[tuple[int, bool]] = ()
     failures: tuple[UnreadImage, ...] = ()
+    claimed: Sequence[str | None] | None = None
 
     def __len__(self) -> int:
         return len(self.classifier)
@@ -83,6 +86,7 @@ class Observed:
             [self.thumbnails[i] for i in places] if self.thumbnails else (),
             [self.stored[i] for i in places] if self.stored else (),
             self.failures,
+            None if self.claimed is None else [self.claimed[i] for i in places],
         )
 
     @property
@@ -132,6 +136,7 @@ def observe(
         _check_count("truth", truth, len(given))
         if sources is not None:
             _check_count("sources", sources, len(given))
+        claimed_names(queries.claimed, len(given))
         with home.catalog.read() as connection:
             truth_ids(connection, space, np.array(truth, dtype=object))
     keep = home.observation_thumbnails
@@ -164,9 +169,11 @@ def observe(
         _check_count("queries.thumbnails", vectors.thumbnails, len(classifier))
         ours = images is not None
         pictures = vectors.thumbnails if ours else _made_again(home, vectors.thumbnails)
+    came, places = (len(names), None) if images is None else (images.came, images.places)
     return Observed(
-        classifier, verifier, names, hashes, stored_names, notes, pictures, failures=failures
-    )
+        classifier, verifier, names, hashes, stored_names, notes, pictures, failures=failures,
+        claimed=claimed_names(queries.claimed, came, places),
+    )  # fmt: skip
 
 
 def _made_again(home: Home, thumbnails: Sequence[bytes | None]) -> list[bytes | None]:

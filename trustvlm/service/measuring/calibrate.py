@@ -14,7 +14,7 @@ import numpy as np
 from trustvlm.catalog.rows import observations, spaces
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.errors import Conflict, InvalidInput
-from trustvlm.scoring.rules import require_images, resolve_parameters
+from trustvlm.scoring.rules import Rule, require_images, resolve_parameters
 from trustvlm.selective.calibration import (
     choose_configuration,
     cross_validated_ece,
@@ -50,6 +50,8 @@ from trustvlm.service.measuring.usable import (
     right_rows,
     usable_images,
 )
+from trustvlm.service.query.claims.judge_claims import about_claims
+from trustvlm.service.query.claims.resolve import require_claimable
 from trustvlm.service.query.context import Context, context_of
 from trustvlm.service.query.decide import acceptable, is_unknown
 from trustvlm.service.query.judge import Columns, judge, judge_all
@@ -62,7 +64,7 @@ from trustvlm.types.options import CalibrateOptions
 __all__ = ["calibrate", "recalibrate"]
 
 _PROVED = ("threshold", "reason", "needed", "accepted", "errors", "coverage", "risk_bound")
-_LEFT_OUT = ("supports", "duplicates", "gone")
+_LEFT_OUT = ("supports", "duplicates", "gone", "unclaimed")
 """Fields that a calibration has of its threshold and of its images."""
 
 
@@ -81,7 +83,10 @@ def calibrate(
     observed = observe(home, space, queries, truth, sources, on_error)
     if not len(observed):
         raise InvalidInput("queries: expected images with known labels, got none")
-    made = _calibrate(home, space, observed, None, options, keep=True)
+    claims = observed.claimed is not None  # whose images are not stored, as claims are not
+    if claims and options.rule not in (None, "auto"):
+        require_claimable([options.rule])
+    made = _calibrate(home, space, observed, None, options, keep=not claims)
     return replace(made, notes=observed.notes, failures=observed.failures)
 
 
@@ -204,6 +209,7 @@ def _calibration(context: Context, images: UsableImages, options: CalibrateOptio
         asked_rule=asked, asked_params=params, left_out=choice.left_out,
         asked_threshold=None if options.threshold is None else float(options.threshold),
         threshold_range=between, **_fields(threshold, *_PROVED), **_fields(images, *_LEFT_OUT),
+        claims=images.claimed is not None,
         **_fields(options, "procedure", *POLICIES), **_corrections(context, images, best),
     )  # fmt: skip
 
@@ -227,11 +233,12 @@ def _choose(
 ) -> _Choice:
     """The configuration that ranks the images `rows` best; by ranks there is no choice."""
     some = images.observed[rows]
-    classifier, verifier = some.unit
+    verifier = some.unit[1]
     names, left_out = comparable(
         images=verifier is not None,
         prototypes=len(context.view.prototypes),
         may_correct=options.may_correct,
+        claims=images.claimed is not None,
     )
     if options.rule not in (None, "auto"):
         names, left_out = [options.rule], ()
@@ -240,10 +247,7 @@ def _choose(
     if options.threshold is not None or options.procedure == "ranks":
         compared = compared[:1]  # a threshold is no threshold of other parameters
     rules = [(one.rule, one.parameters) for one in compared]
-    parts = [
-        _Part(columns, right_rows(columns, images.truth[rows]))
-        for columns in judge_all(context, classifier, verifier, rules, 1)
-    ]
+    parts = _judged(context, images, rows, rules)
     trust, right = [part.trust for part in parts], [part.right for part in parts]
     chosen = choose_configuration(trust, right, keys=some.hashes)
     table = [
@@ -259,10 +263,23 @@ def _choose(
 def _judge(
     context: Context, images: UsableImages, rows: Int64s, configuration: Configuration
 ) -> _Part:
+    rules = [(configuration.rule, configuration.parameters)]
+    return _judged(context, images, rows, rules)[0]
+
+
+def _judged(
+    context: Context,
+    images: UsableImages,
+    rows: Int64s,
+    rules: Sequence[tuple[Rule, Mapping[str, float | None]]],
+) -> list[_Part]:
+    """What each rule says of these images: of their claims, where they have some."""
     classifier, verifier = images.observed[rows].unit
-    rule, parameters = configuration.rule, configuration.parameters
-    columns = judge(context, classifier, verifier, rule, parameters, 1)
-    return _Part(columns, right_rows(columns, images.truth[rows]))
+    claimed = None if images.claimed is None else images.claimed[rows]
+    every = judge_all(context, classifier, verifier, rules, 1, claimed=claimed)
+    if claimed is not None:
+        every = [about_claims(columns) for columns in every]
+    return [_Part(columns, right_rows(columns, images.truth[rows])) for columns in every]
 
 
 def _by_split(
@@ -312,7 +329,7 @@ def _corrections(context: Context, images: UsableImages, best: Configuration) ->
     """What the chosen rule, or one that may correct labels where it does not, changes of the labels
     of all the images."""
     classifier, verifier = images.observed.unit
-    if verifier is None:
+    if verifier is None or images.claimed is not None:
         return {}
     name, rule, parameters = best.name, best.rule, best.parameters
     if not rule.relabels:

@@ -28,7 +28,7 @@ class Configuration:
 
 
 def comparable(
-    *, images: bool, prototypes: int, may_correct: bool = True
+    *, images: bool, prototypes: int, may_correct: bool = True, claims: bool = False
 ) -> tuple[list[str], tuple[RuleLeftOut, ...]]:
     """The rules that a comparison of all of them takes, in the order of the table, and those that
     it leaves out.
@@ -37,6 +37,7 @@ def comparable(
         images: whether there are verifier embeddings. prototypes: how many labels have support
             images.
         may_correct: whether rules may correct the classifier's labels.
+        claims: it is about claimed labels.
     """
     reasons = {}
     for name, rule in RULES.items():
@@ -44,6 +45,8 @@ def comparable(
             reasons[name] = "needs verifier embeddings; none were given"
         elif rule.kind == "image" and not prototypes:
             reasons[name] = "compares with support images; no label has any"
+        elif claims and not rule.of_label:
+            reasons[name] = "has the same trust for every label, so that it says nothing of a claim"
         elif rule.relabels and not may_correct:
             reasons[name] = "corrects labels, which this call does not allow"
     return [n for n in RULES if n not in reasons], tuple(

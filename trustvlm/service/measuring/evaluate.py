@@ -40,6 +40,8 @@ from trustvlm.service.measuring.usable import (
     right_rows,
     usable_images,
 )
+from trustvlm.service.query.claims.judge_claims import about_claims
+from trustvlm.service.query.claims.resolve import require_claimable
 from trustvlm.service.query.context import Context, context_of
 from trustvlm.service.query.decide import UNKNOWN_RATE, is_unknown
 from trustvlm.service.query.evidence import evidence_reader
@@ -105,8 +107,9 @@ def _evaluate(
     with home.snapshot(space.name) as reading:
         connection, view = reading.connection, reading.view
         context = context_of(home, reading, space.id)
-        chosen, left_out = _choose_rules(options, context, images=observed.verifier is not None)
-        verifier = observed.unit[1]
+        verifier, claims = observed.unit[1], observed.claimed is not None
+        has_images = verifier is not None
+        chosen, left_out = _choose_rules(options, context, images=has_images, claims=claims)
         support = np.zeros(len(observed), np.bool_)
         if verifier is not None:
             support = are_supports(home, reading, verifier, len(observed))
@@ -126,7 +129,10 @@ def _evaluate(
         names = label_names(context, images.given)
         if truth is None:
             names = images.observed.truth.tolist()
-        columns = judge_all(context, *images.observed.unit, list(chosen.values()), 1)
+        rules = list(chosen.values())
+        columns = judge_all(context, *images.observed.unit, rules, 1, claimed=images.claimed)
+        if claims:
+            columns = [about_claims(one) for one in columns]
         judged = dict(zip(chosen, columns, strict=True))
         before = in_force(connection, view.space) if truth is not None else None
         chosen_before = before.rule if before is not None and chose(before, before.rule) else None
@@ -144,7 +150,7 @@ def _evaluation(
     chosen_before: str | None,
 ) -> Evaluation:
     """The evaluation; `chosen_before`: the rule that some of these images chose, if any."""
-    truth, observed = images.truth, images.observed
+    truth, observed, claims = images.truth, images.observed, images.claimed is not None
     outcomes = [
         rule_outcome(name, parameters, judged, truth, options)
         for name, (_, parameters) in chosen.items()
@@ -180,9 +186,9 @@ def _evaluation(
         coverage=float(options.coverage),
         rules=tuple(sorted(outcomes, key=lambda outcome: outcome.aurc.value)),
         per_label=labels,
-        label_advice=label_advice(context.view.space.name, labels, confused),
+        label_advice=() if claims else label_advice(context.view.space.name, labels, confused),
         confusions=confused,
-        shots=_shots(context, images, chosen, sides, options.draws),
+        shots=() if claims else _shots(context, images, chosen, sides, options.draws),
         wrong=_wrong(context, images, judged, fused or text or next(iter(chosen)), names, sources),
         gone=images.gone,
         duplicates=images.duplicates,
@@ -192,16 +198,19 @@ def _evaluation(
         confidence=float(options.confidence) if options.items else None,
         notes=observed.notes,
         failures=observed.failures,
+        claims=claims,
+        unclaimed=images.unclaimed,
     )
 
 
 def _choose_rules(
-    options: EvaluateOptions, context: Context, *, images: bool
+    options: EvaluateOptions, context: Context, *, images: bool, claims: bool
 ) -> tuple[Chosen, tuple[RuleLeftOut, ...]]:
     """The rules to compare, with their parameters, and those of the default list that are left
     out."""
     given = options.params or {}
-    names, left_out = comparable(images=images, prototypes=len(context.view.prototypes))
+    prototypes = len(context.view.prototypes)
+    names, left_out = comparable(images=images, prototypes=prototypes, claims=claims)
     if options.rules is not None:
         names, left_out = options.rules, ()
     if unknown := sorted(set(given) - set(names)):
@@ -210,6 +219,8 @@ def _choose_rules(
         )
     chosen: Chosen = {name: resolve_parameters(name, given.get(name))[1:] for name in names}
     require_images(chosen, context.view.space.verifier_dim, images=images)
+    if claims:
+        require_claimable(list(chosen))
     return chosen, left_out
 
 

@@ -14,6 +14,7 @@ from trustvlm.catalog.rows import observations, spaces, supports
 from trustvlm.catalog.rows.observations import GivenVerdict, NewObservation
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.errors import Conflict, InvalidInput, NotFound
+from trustvlm.reading.claims import no_claims
 from trustvlm.selective import monitoring
 from trustvlm.selective.monitoring import Monitoring
 from trustvlm.service.home.calibrations import in_force
@@ -93,6 +94,7 @@ def judged_images(
     """What :func:`feedback` stores: the images that are no support images, with the verdicts that
     they get now."""
     choice("sampling", sampling, SAMPLINGS)
+    no_claims(queries.claimed, "feedback")
     space = home.space(space_name)
     truth = [truth] if truth is None or isinstance(truth, str) else truth
     observed = observe(home, space, queries, truth, sources)

@@ -16,6 +16,7 @@ from trustvlm.errors import InvalidInput
 from trustvlm.scoring.vectors import unit_rows
 from trustvlm.service.inputs.labelled import Observed
 from trustvlm.service.memory.support_prints import SAME_IMAGE
+from trustvlm.service.query.claims.resolve import claims_of
 from trustvlm.service.query.context import Context
 from trustvlm.service.query.judge import Columns
 from trustvlm.types.arrays import Bools, Float32s, Float64s, Int64s
@@ -41,6 +42,8 @@ class UsableImages:
             label.
         came: how many came. supports, duplicates, gone: how many are left out as support images, as
             copies of earlier ones, and because their label was removed.
+        claimed: (n,) text slots of the claimed labels; None: nothing is claimed. unclaimed: how
+            many are left out, since they have no claim, or one that is no label.
     """
 
     observed: Observed
@@ -51,6 +54,8 @@ class UsableImages:
     supports: int
     duplicates: int
     gone: int
+    claimed: Int64s | None = None
+    unclaimed: int = 0
 
     def __len__(self) -> int:
         return len(self.places)
@@ -60,6 +65,7 @@ class UsableImages:
         return (
             f"of {self.came} that came, {self.supports} are support images, {self.duplicates} came "
             f"twice, {self.gone} are of labels that were removed"
+            + (f", {self.unclaimed} have no claim that is a label" if self.unclaimed else "")
         )
 
 
@@ -71,7 +77,14 @@ def usable_images(
     Args:
         truth: (n,) ids of true labels, −1 for none. support: (n,) which are support images.
     """
-    first = first_of_each(observed)
+    claimed, usable = None, np.ones(len(observed), np.bool_)
+    if observed.claimed is not None:
+        connection, subset = context.connection, context.subset
+        claimed = claims_of(connection, context.view, subset, observed.claimed).slots
+        usable = claimed >= 0
+    support, first = support & usable, np.zeros(len(observed), np.bool_)
+    rows: Int64s = np.flatnonzero(usable)
+    first[rows[first_of_each(observed[rows])]] = True
     gone = (truth >= 0) & (context.view.text.slots(np.maximum(truth, 0)) < 0)
     places = np.flatnonzero(~support & first & ~gone)
     return UsableImages(
@@ -81,8 +94,10 @@ def usable_images(
         truth=context.view.aliases.of(truth[places]),
         came=len(observed),
         supports=int(support.sum()),
-        duplicates=int((~first & ~support).sum()),
+        duplicates=int((usable & ~first & ~support).sum()),
         gone=int((gone & first & ~support).sum()),
+        claimed=None if claimed is None else claimed[places],
+        unclaimed=int((~usable).sum()),
     )
 
 

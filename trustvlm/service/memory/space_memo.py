@@ -43,7 +43,7 @@ class SpaceMemo:
     Attributes:
         epoch, recipe: of the catalog and the space, which the values belong to.
         fit: what the support images say. discriminant: likewise, for the rules that whiten.
-        unseen: what the calibration in force never saw.
+        unseen: what the calibrations in force never saw; that of claims under True.
         support_indexes: indexes over support images, by "verifier" and "classifier".
         prints: of support images, by which equal ones are found. support_count: how many there are.
         lock: guards the indexes and the prints. fitting: guards the discriminant.
@@ -54,7 +54,7 @@ class SpaceMemo:
     recipe: str
     fit: FitMemo | None = None
     discriminant: SpaceDiscriminant | None = None
-    unseen: UnseenLabels | None = None
+    unseen: dict[bool, UnseenLabels] = field(default_factory=dict)
     support_indexes: dict[str, SupportCache] = field(default_factory=dict)
     prints: SupportPrints | None = None
     support_count: SupportCount | None = None

@@ -12,7 +12,10 @@ import numpy.typing as npt
 from trustvlm.index.string_table import NameTable
 from trustvlm.types.arrays import Int64s, Objects
 
-__all__ = ["NAMES", "Columns"]
+__all__ = ["CLAIMED", "NAMES", "Columns"]
+
+CLAIMED = "claimed_"
+"""Begins the names of the columns that are about claimed labels, where there are any."""
 
 NAMES = {
     "label": "label_slot",
@@ -59,7 +62,15 @@ class Columns(Mapping[str, Any]):
     def numbers(self) -> dict[str, npt.NDArray[Any]]:
         """The columns of numbers that a verdict shows."""
         hidden = {"close", "ahead", "exact", *NAMES.values()}
-        return {key: values for key, values in self.arrays.items() if key not in hidden}
+        return {
+            key: values
+            for key, values in self.arrays.items()
+            if key not in hidden and not key.startswith(CLAIMED)
+        }
+
+    def with_arrays(self, arrays: dict[str, npt.NDArray[Any]]) -> Columns:
+        """Other columns whose slots have the same names."""
+        return Columns(self._names, arrays)
 
     def __iter__(self) -> Iterator[str]:
         yield from self.arrays

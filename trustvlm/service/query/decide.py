@@ -23,7 +23,10 @@ from trustvlm.types.arrays import Bools, Float64s, Int64s, Objects
 from trustvlm.types.calibration import Calibration
 from trustvlm.types.messages.commands import suggested
 
-__all__ = ["UNKNOWN_RATE", "acceptable", "applies", "decide", "is_unknown", "undecided"]
+__all__ = [
+    "UNKNOWN_RATE", "Decision", "Reason", "acceptable", "applies", "decide", "is_unknown",
+    "undecided",
+]  # fmt: skip
 
 UNKNOWN_RATE = 0.01
 """False alarms of the unknown test that are accepted where no calibration says otherwise."""
@@ -35,7 +38,7 @@ Words = Callable[[list[int]], list[str]]
 """The sentence of each of some verdicts."""
 
 
-_Also = list[tuple[Bools, str]]
+Also = list[tuple[Bools, str]]
 """(rows, what the reason of their verdicts says besides)."""
 
 
@@ -52,7 +55,7 @@ class Decision:
 
 
 @dataclass(frozen=True, eq=False)
-class _Reason:
+class Reason:
     """A reason for the verdicts of `rows`: its code, and the words for all or for some of them."""
 
     rows: Bools
@@ -83,9 +86,12 @@ def undecided(
     rule: Rule,
     remarks: Sequence[str],
     why: str,
+    first: Sequence[Reason] = (),
+    then: Sequence[Reason] = (),
 ) -> Decision:
     """No calibration applies: everything is for review; the reason adds what is unusual, and the
-    remarks on the evidence of all verdicts."""
+    remarks on the evidence of all verdicts; `first`: reasons before all others, `then`: before the
+    last one."""
     trust = columns["trust"]
 
     least = context.fit.evidence.unknown_below(UNKNOWN_RATE)  # verdicts keep no context alive
@@ -93,10 +99,10 @@ def undecided(
     def unknown() -> Bools:
         return _is_below(columns, least)
 
-    def reasons() -> tuple[list[_Reason], _Also]:
+    def reasons() -> tuple[list[Reason], Also]:
         every = np.ones(len(trust), np.bool_)
-        review = _Reason(every, "not_calibrated", f"review: {why}")
-        return [_copies(copy_of, len(trust)), review], [
+        review = Reason(every, "not_calibrated", f"review: {why}")
+        return [*first, _copies(copy_of, len(trust)), *then, review], [
             (columns["unverified"], f"; unverified: {_NO_SUPPORT}"),
             (unknown(), f"; unknown: {_STRANGE}"),
             *((every, f"; {remark}") for remark in remarks),
@@ -126,6 +132,7 @@ def decide(
     copy_of: Mapping[int, str],
     calibration: Calibration,
     remarks: Sequence[str] = (),
+    first: Sequence[Reason] = (),
 ) -> Decision:
     """Accept verdicts by the calibration in force.
 
@@ -133,6 +140,10 @@ def decide(
     the image equals no support image of another label, is not unknown, and is not unverified under
     a policy that refuses that, and a stale calibration does not refuse the label. A verdict that is
     not accepted gives the first of these reasons, which ends with the remarks.
+
+    Args:
+        first: reasons before all others. Where a calibration of claims decides, a rival that is
+            ahead is one of its own.
     """
     assert calibration.threshold is not None, "a calibration without a threshold is never in force"
     trust, unverified = cast(Float64s, columns["trust"]), cast(Bools, columns["unverified"])
@@ -140,20 +151,23 @@ def decide(
     stale = _staleness(context, calibration)
     refused = unverified & (calibration.on_unverified == "abstain")
     every = np.ones(len(trust), np.bool_)
+    ahead = cast(Bools, columns["ahead"]) & calibration.claims
     reasons = [
+        *first,
         _copies(copy_of, len(trust)),
         *([] if stale is None else [_not_covered(stale, columns, calibration)]),
-        _Reason(unknown, "unknown", f"unknown: {_STRANGE}"),
-        _Reason(refused, "unverified", f"review: unverified ({_NO_SUPPORT})"),
-        _Reason(
+        Reason(unknown, "unknown", f"unknown: {_STRANGE}"),
+        Reason(refused, "unverified", f"review: unverified ({_NO_SUPPORT})"),
+        Reason(
             trust >= calibration.threshold, "accepted", "accept: the trust reaches the threshold"
         ),
-        _Reason(cast(Bools, columns["close"]), "close_call", partial(_close_calls, columns)),
-        _Reason(every, "low_evidence", "review: the trust is below the threshold"),
+        Reason(ahead, "better_label", partial(_close_calls, columns)),
+        Reason(cast(Bools, columns["close"]), "close_call", partial(_close_calls, columns)),
+        Reason(every, "low_evidence", "review: the trust is below the threshold"),
     ]
-    first = _first(reasons)
-    accepted, strange = (first == _place(reasons, code) for code in ("accepted", "unknown"))
-    also: _Also = [] if stale is None or stale.abstain else [(every, f"; {stale.words}")]
+    holds = _first(reasons)
+    accepted, strange = (holds == _place(reasons, code) for code in ("accepted", "unknown"))
+    also: Also = [] if stale is None or stale.abstain else [(every, f"; {stale.words}")]
     also += [(every, f"; {remark}") for remark in remarks]
     return Decision(
         {
@@ -198,14 +212,16 @@ def applies(
     parameters: Mapping[str, float | None],
     *,
     all_labels: bool,
+    uncalibrated: str = "not calibrated",
 ) -> str | None:
     """Why the calibration does not decide about verdicts of this rule; None where it does.
 
     Args:
         all_labels: all labels took part, as they did in the calibration.
+        uncalibrated: what to say where there is none.
     """
     if calibration is None:
-        return "not calibrated"
+        return uncalibrated
     # With other encoders nothing is accepted under any parameters.
     same = dict(calibration.params) == dict(parameters) or calibration.other_encoders
     if calibration.rule != rule or not same:
@@ -214,11 +230,11 @@ def applies(
     return None if all_labels else "not calibrated for a part of the labels"
 
 
-def _not_covered(stale: _Staleness, columns: Columns, calibration: Calibration) -> _Reason:
+def _not_covered(stale: _Staleness, columns: Columns, calibration: Calibration) -> Reason:
     """What a stale calibration does not accept: everything, or the labels that it never saw."""
     label_id = cast(Int64s, columns["label_id"])
     if stale.abstain:
-        return _Reason(np.ones(len(label_id), np.bool_), "stale", f"review: {stale.words}")
+        return Reason(np.ones(len(label_id), np.bool_), "stale", f"review: {stale.words}")
 
     def words(rows: list[int]) -> list[str]:
         names = columns["label"][rows].tolist()
@@ -227,14 +243,14 @@ def _not_covered(stale: _Staleness, columns: Columns, calibration: Calibration) 
             for name in names
         ]
 
-    return _Reason(np.isin(label_id, stale.unseen), "stale", words)
+    return Reason(np.isin(label_id, stale.unseen), "stale", words)
 
 
-def _copies(copy_of: Mapping[int, str], count: int) -> _Reason:
+def _copies(copy_of: Mapping[int, str], count: int) -> Reason:
     """The image equals a support image of another label."""
     rows = np.zeros(count, np.bool_)
     rows[list(copy_of)] = True
-    return _Reason(
+    return Reason(
         rows,
         "copy_of_other",
         lambda rows: [
@@ -263,7 +279,7 @@ def _close_calls(columns: Columns, rows: list[int]) -> list[str]:
     ]
 
 
-def _first(reasons: list[_Reason]) -> Int64s:
+def _first(reasons: list[Reason]) -> Int64s:
     """(n,) place of the first reason that holds of each verdict."""
     first = np.empty(len(reasons[0].rows), dtype=np.int64)
     for place in reversed(range(len(reasons))):
@@ -271,12 +287,12 @@ def _first(reasons: list[_Reason]) -> Int64s:
     return first
 
 
-def _place(reasons: list[_Reason], code: str) -> int:
+def _place(reasons: list[Reason], code: str) -> int:
     return [reason.code for reason in reasons].index(code)
 
 
 def _in_words(
-    given: Callable[[], tuple[list[_Reason], _Also]],
+    given: Callable[[], tuple[list[Reason], Also]],
 ) -> dict[str, Callable[[], npt.NDArray[Any]]]:
     """The columns `reason_code` and `reason`: the first reason that holds, with the additions."""
 
@@ -322,7 +338,11 @@ def _staleness(context: Context, calibration: Calibration) -> _Staleness | None:
     words = f"{title} since revision {since}: labels or support images changed"
     unseen = _unseen(context, calibration)
     abstain = calibration.on_stale == "abstain"
-    if calibration.on_stale == "auto" and unseen.taken is not None:
+    if calibration.claims and calibration.on_stale == "auto" and len(unseen.ids):
+        # The images of a calibration of claims are not stored, so that they cannot be judged again.
+        abstain = True
+        words += f", and labels were added that calibration {calibration.id} never saw"
+    elif calibration.on_stale == "auto" and unseen.taken is not None:
         abstain = True
         words += f", and some calibration images now get the label {unseen.taken!r}"
     return _Staleness(since, abstain, f"{words}; {remedy}", unseen.ids)
@@ -332,17 +352,18 @@ def _unseen(context: Context, calibration: Calibration) -> UnseenLabels:
     """The labels that the calibration never saw, looked up once a revision."""
     view, memo = context.view, context.reading.memo
     key = (calibration.id, view.revision)
-    if memo.unseen is None or (memo.unseen.calibration, memo.unseen.revision) != key:
+    kept = memo.unseen.get(calibration.claims)
+    if kept is None or (kept.calibration, kept.revision) != key:
         touched = labels.touched(context.connection, view.space.id, calibration.revision)
         ids = np.setdiff1d(
             np.array([label_id for label_id, _ in touched], dtype=np.int64),
             np.array(calibration.predicted, dtype=np.int64),
         )
         ids = _live(view, ids)
-        judged = len(ids) and calibration.on_stale == "auto"
+        judged = len(ids) and calibration.on_stale == "auto" and not calibration.claims
         taken = _taken(context, calibration, ids) if judged else None
-        memo.unseen = UnseenLabels(*key, ids, taken)
-    return memo.unseen
+        kept = memo.unseen[calibration.claims] = UnseenLabels(*key, ids, taken)
+    return kept
 
 
 def _taken(context: Context, calibration: Calibration, unseen: Int64s) -> str | None:

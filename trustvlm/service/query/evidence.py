@@ -1,9 +1,11 @@
-"""Evidence: the nearest support images of the predicted label and of its rival, read on demand."""
+"""Evidence: the nearest support images of the predicted label, of its rival and of a claimed label,
+read on demand."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -82,6 +84,7 @@ class EvidenceReader(LocalReader):
     label_ids: Int64s
     rival_ids: Int64s
     verifier: Floats | None
+    claimed_ids: Int64s | None = None
 
     def __call__(self, i: int, k: int) -> Evidence:
         self.moment.home.check_open()
@@ -89,15 +92,19 @@ class EvidenceReader(LocalReader):
         if self.verifier is None:
             return Evidence((), ())
         query = self.verifier[i]
-        label_id, rival_id = int(self.label_ids[i]), int(self.rival_ids[i])
-        return Evidence(
-            self.moment.nearest(label_id, query, k), self.moment.nearest(rival_id, query, k)
-        )
+        nearest = partial(self.moment.nearest, query=query, k=k)
+        label, rival = nearest(int(self.label_ids[i])), nearest(int(self.rival_ids[i]))
+        if self.claimed_ids is None:
+            return Evidence(label, rival)
+        claimed = int(self.claimed_ids[i])
+        same = claimed == self.label_ids[i]
+        return Evidence(label, rival, label if same else nearest(claimed))
 
     def state(self, start: int, stop: int) -> dict[str, Any]:
         """What :func:`evidence_of` needs, besides the revision, to read the evidence of verdicts
         start … stop."""
-        labels = {*self.label_ids[start:stop].tolist(), *self.rival_ids[start:stop].tolist()}
+        sides = (self.label_ids, self.rival_ids, self.claimed_ids)
+        labels = {i for ids in sides if ids is not None for i in ids[start:stop].tolist()}
         aliases = {
             str(label): list(self.moment.aliases[label])
             for label in sorted(labels & self.moment.aliases.keys())
@@ -106,12 +113,17 @@ class EvidenceReader(LocalReader):
 
 
 def evidence_reader(
-    home: Home, view: SpaceView, label_ids: Int64s, rival_ids: Int64s, verifier: Floats | None
+    home: Home,
+    view: SpaceView,
+    label_ids: Int64s,
+    rival_ids: Int64s,
+    verifier: Floats | None,
+    claimed_ids: Int64s | None = None,
 ) -> EvidenceReader:
     """The evidence of verdicts made in this view; `verifier`: (n, d) their unit queries."""
     dim, aliases = view.space.verifier_dim, view.aliases.groups
     moment = _Moment(home, view.space.id, view.epoch, view.revision, dim, aliases)
-    return EvidenceReader(moment, label_ids, rival_ids, verifier)
+    return EvidenceReader(moment, label_ids, rival_ids, verifier, claimed_ids)
 
 
 def evidence_of(
@@ -123,6 +135,7 @@ def evidence_of(
     state: Mapping[str, Any],
     revision: int,
     k: int,
+    claimed_ids: Sequence[int] | None = None,
 ) -> list[Evidence]:
     """See :meth:`TrustService.evidence_of`."""
     space = home.space(space_name)
@@ -136,6 +149,9 @@ def evidence_of(
         raise InvalidInput(f"revision: space {space_name!r} is at {space.revision}, got {revision}")
     verifier = unit_queries(home, space, queries)[1]
     count = len(label_ids)
+    claims = count if claimed_ids is None else len(claimed_ids)
+    if claims != count:
+        raise InvalidInput(f"claimed_ids: expected {count} of them, as of label_ids, got {claims}")
     if len(rival_ids) != count or (verifier is not None and len(verifier) != count):
         queried = "no" if verifier is None else len(verifier)
         raise InvalidInput(
@@ -143,9 +159,9 @@ def evidence_of(
             f"and {queried} of them"
         )
     moment = _Moment(home, space.id, epoch, revision, space.verifier_dim, aliases, from_caller=True)
-    reader = EvidenceReader(
-        moment, np.array(label_ids, np.int64), np.array(rival_ids, np.int64), verifier
-    )
+    sides = np.array(label_ids, np.int64), np.array(rival_ids, np.int64)
+    claimed = None if claimed_ids is None else np.array(claimed_ids, np.int64)
+    reader = EvidenceReader(moment, *sides, verifier, claimed)
     return [reader(i, k) for i in range(count)]
 
 

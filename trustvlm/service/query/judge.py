@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
 from trustvlm.catalog.rows import supports
-from trustvlm.index.string_table import NameTable
 from trustvlm.scoring.candidates import Neighbours
 from trustvlm.scoring.rules import NEIGHBOURS, Judgement, Rule, close_calls
 from trustvlm.service.query.candidates import (
@@ -20,13 +20,15 @@ from trustvlm.service.query.candidates import (
     UnitQueries,
     fits_dense,
 )
+from trustvlm.service.query.claims.judge_claims import claimed_arrays, has_all, with_claimed
 from trustvlm.service.query.columns import Columns
 from trustvlm.service.query.context import Context
+from trustvlm.service.query.ranked.ranking import Ranking
 from trustvlm.service.query.streamed import streamed_candidates
 from trustvlm.service.query.whitened.values import discriminant_values
 from trustvlm.system.stopping import may_stop
 from trustvlm.system.timing import stage
-from trustvlm.types.arrays import Bools, Float64s, Floats, Int64s
+from trustvlm.types.arrays import Bools, Floats, Int64s
 
 __all__ = ["Columns", "judge", "judge_all"]
 
@@ -45,10 +47,13 @@ def judge(
     top_k: int,
     *,
     close: bool = False,
+    claimed: Int64s | None = None,
 ) -> Columns:
     """The verdict columns of unit queries (n, d_t) and, where given, (n, d_v), under one rule; with
-    `close`, whether the rival is close, or even ahead."""
-    return judge_all(context, classifier, verifier, [(rule, parameters)], top_k, close=close)[0]
+    `close`, whether the rival is close, or even ahead; with `claimed`, the (n,) text slots of
+    claimed labels (−1: none), also the columns about these."""
+    rules = [(rule, parameters)]
+    return judge_all(context, classifier, verifier, rules, top_k, close=close, claimed=claimed)[0]
 
 
 def judge_all(
@@ -59,6 +64,7 @@ def judge_all(
     top_k: int,
     *,
     close: bool = False,
+    claimed: Int64s | None = None,
 ) -> list[Columns]:
     """The verdict columns under several rules; passes over all labels are made once for the rules
     that need the same one."""
@@ -67,7 +73,9 @@ def judge_all(
     rows = max(1, min(1024, BATCH_LOGITS // context.view.text.n)) if dense else BATCH_ROWS
     pieces: list[list[Columns]] = [[] for _ in rules]
     for start in range(0, max(len(queries), 1), rows):
-        batch = QueryBatch(context, queries[start : start + rows], top_k, dense, close)
+        part = slice(start, start + rows)
+        some = None if claimed is None else claimed[part]
+        batch = QueryBatch(context, queries[part], top_k, dense, close, some)
         for piece, (rule, parameters) in zip(pieces, rules, strict=True):
             may_stop()
             piece.append(batch.judged(rule, parameters))
@@ -80,6 +88,7 @@ class QueryBatch:
 
     Attributes:
         dense: the dense engine serves them; else the streamed one, whose numbers are exact.
+        claimed: text slots of their claimed labels, −1 without one; None: no query has one.
     """
 
     context: Context
@@ -87,6 +96,7 @@ class QueryBatch:
     top_k: int
     dense: bool
     close: bool
+    claimed: Int64s | None = None
     candidate_sets: dict[Request, CandidateSet] = field(default_factory=dict)
     engine: DenseEngine = field(init=False)
 
@@ -103,15 +113,43 @@ class QueryBatch:
             self.context, candidates, rule, judgement, self.top_k, close=self.close
         )
         unsure |= _unsure(candidates, rule, parameters, judgement)
+        if self.claimed is not None:
+            unsure |= self._judge_claims(columns, candidates, rule, parameters, judgement)
         if unsure.any() and (self.dense or leaders < self.context.view.text.n):
             rows = np.flatnonzero(unsure)
+            claimed = None if self.claimed is None else self.claimed[rows]
             batch = QueryBatch(
-                self.context, self.queries[rows], self.top_k, dense=False, close=self.close
+                self.context, self.queries[rows], self.top_k, False, self.close, claimed
             )
             more = leaders if self.dense else 8 * leaders
             for name, column in batch.judged(rule, parameters, more).arrays.items():
                 columns.arrays[name][rows] = column
         return columns
+
+    def _judge_claims(
+        self,
+        columns: Columns,
+        candidates: CandidateSet,
+        rule: Rule,
+        parameters: Parameters,
+        judgement: Judgement,
+    ) -> Bools:
+        """Add the columns about the claimed labels; (n,) where float32 did not surely tell whether
+        another label fits better."""
+        assert self.claimed is not None
+        if not has_all(candidates, self.claimed):
+            more = with_claimed(self.context, self.queries, candidates, self.claimed)
+            candidates = self._completed(more, rule)
+            with stage("fuse"):
+                judgement = rule.judge(candidates.candidates, parameters)
+        view = self.context.view
+        ranking = Ranking(view.names, candidates.slots, candidates.rounding)
+        best = partial(ranking.best, scale=view.space.logit_scale, relative=True)
+        arrays, equal = claimed_arrays(
+            self.context, candidates, rule, judgement, self.claimed, best, close=self.close
+        )
+        columns.arrays.update(arrays)
+        return equal | ranking.unsure
 
     def _candidates(self, rule: Rule, parameters: Parameters, leaders: int) -> CandidateSet:
         request = Request(
@@ -129,15 +167,20 @@ class QueryBatch:
                 self.candidate_sets[request] = streamed_candidates(
                     self.context, self.queries, request
                 )
-        candidates = self.candidate_sets[request]
+        candidates = self._completed(self.candidate_sets[request], rule)
+        self.candidate_sets[request] = candidates
+        return candidates
+
+    def _completed(self, candidates: CandidateSet, rule: Rule) -> CandidateSet:
+        """The candidates with what the rule asks for besides, if they do not have it."""
         if rule.neighbours and candidates.candidates.neighbours is None:
             neighbours = self._neighbours(candidates.slots)
             with_them = replace(candidates.candidates, neighbours=neighbours)
-            candidates = self.candidate_sets[request] = replace(candidates, candidates=with_them)
+            candidates = replace(candidates, candidates=with_them)
         if rule.discriminant and candidates.candidates.discriminant is None:
             values = discriminant_values(self.context, self.queries, candidates)
             with_values = replace(candidates.candidates, discriminant=values)
-            candidates = self.candidate_sets[request] = replace(candidates, candidates=with_values)
+            candidates = replace(candidates, candidates=with_values)
         return candidates
 
     def _neighbours(self, slots: Int64s) -> Neighbours:
@@ -188,7 +231,7 @@ def _columns(
     """The verdict columns, and (n,) where float32 did not surely tell the answer from the next."""
     view, candidates = context.view, candidate_set.candidates
     p, similarity, at = candidates.p, candidates.similarity, np.arange(len(candidates.logit))
-    ranking = _Ranking(view.names, candidate_set.slots, candidate_set.rounding)
+    ranking = Ranking(view.names, candidate_set.slots, candidate_set.rounding)
     scale = view.space.logit_scale
     order = ranking.order(candidates.logit, scale, top_k, candidate_set.order)
     by_classifier = order[:, 0]
@@ -231,64 +274,3 @@ def _columns(
         arrays["close"] = has_rival & close_calls(rule, judgement, p, chosen, rival)
         arrays["ahead"] = has_rival & (by_rule[at, rival] > by_rule[at, chosen])
     return Columns(view.names, arrays), ranking.unsure
-
-
-class _Ranking:
-    """Chooses the best of m labels of each of n queries; of equal ones that with the smallest name.
-
-    Attributes:
-        unsure: (n,) where a choice was between values that rounding may have made unequal.
-    """
-
-    def __init__(self, names: NameTable, slots: Int64s, rounding: float) -> None:
-        self._names, self._slots, self._rounding = names, slots, rounding
-        self._at = np.arange(len(slots))
-        self.unsure = np.zeros(len(slots), np.bool_)
-
-    def best(self, values: Float64s, scale: float, *, relative: bool = False) -> Int64s:
-        """(n,) column of the largest value of each row.
-
-        Args:
-            scale: by how much values grow with a similarity; `relative`: to the value.
-        """
-        best: Int64s = values.argmax(axis=1)
-        largest = values[self._at, best]
-        values[self._at, best] = -np.inf
-        second = values.max(axis=1)
-        values[self._at, best] = largest
-        margin: Float64s | float = self._rounding * scale
-        if relative and self._rounding:
-            margin = margin * np.abs(largest)
-        several = (second > -np.inf) & (second >= largest - margin)
-        if not several.any():
-            return best
-        if self._rounding:  # what is exactly 0 is no matter of rounding
-            nonzero = largest != 0
-            self.unsure |= several & nonzero
-            several &= ~nonzero
-        for row in np.flatnonzero(several).tolist():
-            columns = np.flatnonzero(values[row] == largest[row]).tolist()
-            best[row] = min(columns, key=lambda column: self._name(row, column))
-        return best
-
-    def order(self, values: Float64s, scale: float, k: int, order: Int64s | None) -> Int64s:
-        """(n, k) columns of the k largest values, best first; `order`: k + 1 or all of them, as far
-        as an engine has found them."""
-        if order is None:
-            order = np.argsort(-values, axis=1, kind="stable")
-        ordered = values[self._at[:, np.newaxis], order[:, : k + 1]]
-        later = ordered[:, 1:]
-        tied = (later > -np.inf) & (later >= ordered[:, :-1] - self._rounding * scale)
-        several = tied.any(axis=1)
-        if self._rounding:
-            self.unsure |= several
-            return order[:, :k]
-        for row in np.flatnonzero(several).tolist():
-            columns = order[row].tolist()
-            columns.sort(key=lambda column: (-values[row, column], self._name(row, column)))
-            order[row] = columns
-        return order[:, :k]
-
-    def _name(self, row: int, column: int) -> str:
-        slot = int(self._slots[row, column])
-        return self._names[slot] if slot >= 0 else ""

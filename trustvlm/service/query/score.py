@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -11,6 +13,7 @@ import numpy.typing as npt
 from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.encoders.images.pictures import Pictures
 from trustvlm.errors import InvalidInput
+from trustvlm.reading.claims import claimed_names
 from trustvlm.scoring.rules import Rule, require_images, resolve_parameters
 from trustvlm.service.home.calibrations import in_force
 from trustvlm.service.home.home import Home
@@ -20,6 +23,13 @@ from trustvlm.service.memory.passes import ROUNDED_ERROR
 from trustvlm.service.memory.reading import Reading
 from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.service.memory.support_prints import equal_others
+from trustvlm.service.query.claims.decide_claims import (
+    JudgedClaims,
+    able_to_judge,
+    calibration_of_claims,
+    claimed_verdicts,
+)
+from trustvlm.service.query.claims.resolve import claims_of, require_claimable
 from trustvlm.service.query.collect import collect
 from trustvlm.service.query.context import Context, context_of
 from trustvlm.service.query.decide import applies, decide, undecided
@@ -62,24 +72,32 @@ def score(
             # a wrong name shows before anything is encoded
             home.answer(space_name, lambda reading: subset_of(reading, labels))
         space = home.space(space_name)  # encoded outside of the transaction, as it may take long
+        if isinstance(queries, Queries) and isinstance(queries.images, list | tuple):
+            claimed_names(queries.claimed, len(queries.images))
         vectors, images = encoded(home, space, queries, on_error)
-        given = space, _unit(home, space, vectors)
+        unit, places = _unit(home, space, vectors), None if images is None else images.places
+        came = len(cast(Any, unit.classifier)) if images is None else images.came
+        given = space, replace(unit, claimed=claimed_names(queries.claimed, came, places))
     else:
         vectors = queries
     about = {} if images is None else _about(home, images)
     judged_in: list[SpaceRecord] = []
 
-    def verdicts(reading: Reading) -> Verdicts:
+    def verdicts(reading: Reading, *, claims: bool = True) -> Verdicts:
         space = reading.view.space
         judged_in[:] = [space]
-        unit = (space, _unit(home, space, queries)) if given is None else given
+        unit = (space, _with_claims(home, space, queries)) if given is None else given
+        if not claims:
+            unit = unit[0], replace(unit[1], claimed=None)
         return verdicts_of(
             home, reading, *unit, rule, top_k=top_k, labels=labels, params=params, about=about
         )
 
     answer = home.answer(space_name, verdicts, expected)
-    if review:
-        _collect(home, judged_in[0], vectors, answer)
+    if review:  # a person is asked about the label that the space gives, whatever is claimed
+        without = partial(verdicts, claims=False)
+        own = answer if answer.claimed is None else home.answer(space_name, without, expected)
+        _collect(home, judged_in[0], vectors, own)
     return answer
 
 
@@ -91,6 +109,13 @@ def _collect(home: Home, space: SpaceRecord, vectors: Queries, verdicts: Verdict
         return row if verdicts.source is None else row | {"source": verdicts.source[place]}
 
     collect(home, space, vectors, verdicts.decision.tolist(), row_of)
+
+
+def _with_claims(home: Home, space: SpaceRecord, queries: Queries) -> Queries:
+    unit = _unit(home, space, queries)
+    if queries.claimed is None:
+        return unit
+    return replace(unit, claimed=claimed_names(queries.claimed, len(cast(Any, unit.classifier))))
 
 
 def _unit(home: Home, space: SpaceRecord, queries: Queries) -> Queries:
@@ -120,21 +145,37 @@ def verdicts_of(
     view = reading.view
     classifier, verifier = cast(Float32s, unit.classifier), cast(Float32s | None, unit.verifier)
     calibration = reading.once("calibration", lambda: in_force(reading.connection, view.space))
-    name, chosen, parameters = _rule(rule, params, calibration)
+    of_claims = None if unit.claimed is None else calibration_of_claims(reading)
+    leading = calibration if unit.claimed is None else of_claims or able_to_judge(calibration)
+    name, chosen, parameters = _rule(rule, params, leading)
     require_images([name], space.verifier_dim, images=verifier is not None)
     context = context_of(home, reading, space.id, labels)
-    why_not = applies(calibration, name, parameters, all_labels=context.subset.text is None)
-    columns = judge(context, classifier, verifier, chosen, parameters, top_k, close=why_not is None)
+    every_label = context.subset.text is None
+    why_not = applies(calibration, name, parameters, all_labels=every_label)
+    claims = None
+    if unit.claimed is not None:
+        require_claimable([name])
+        claims = claims_of(reading.connection, view, context.subset, unit.claimed)
+    columns = judge(
+        context, classifier, verifier, chosen, parameters, top_k,
+        close=why_not is None or of_claims is not None,
+        claimed=None if claims is None else claims.slots,
+    )  # fmt: skip
     label_id, rival_id = cast(Int64s, columns["label_id"]), cast(Int64s, columns["rival_id"])
     copy_of = equal_others(reading, label_id, verifier)
     tau, image_evidence = _image_evidence(context, chosen, parameters, verifier)
     fallbacks = discriminant_remarks(context) if chosen.discriminant else ()
+    off = (_OFF,) if image_evidence == "off" else ()
     if calibration is not None and why_not is None:
         decision = decide(context, columns, copy_of, calibration, fallbacks)
     else:
         why = why_not or "not calibrated"
-        off = (_OFF,) if image_evidence == "off" else ()
         decision = undecided(context, columns, copy_of, chosen, (*off, *fallbacks), why)
+    said = None
+    if claims is not None:
+        judged = JudgedClaims(context, columns, claims, verifier, name, chosen, parameters)
+        said = claimed_verdicts(judged, of_claims, decision, off, fallbacks)
+        decision = said.decision
     error = _error_bound(view, all_nearest=bool(columns["exact"].all()))
     return Verdicts.lazily(
         columns.names() | decision.later,
@@ -143,13 +184,16 @@ def verdicts_of(
         revision=view.revision,
         approximate=error > 0,
         error_bound=error,
-        read_evidence=evidence_reader(home, view, label_id, rival_id, verifier),
+        read_evidence=evidence_reader(
+            home, view, label_id, rival_id, verifier, None if said is None else said.ids
+        ),
         tau=tau,
         tau_revision=_fitted_at(context, chosen, image_evidence),
         image_evidence=image_evidence,
         **(about or {}),
         **columns.numbers(),
         **decision.values,
+        **({} if said is None else said.values),
     )
 
 

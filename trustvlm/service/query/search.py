@@ -12,6 +12,7 @@ from trustvlm.errors import InvalidInput, NotFound
 from trustvlm.index.faiss_store import EXACT_ERROR
 from trustvlm.index.live import IndexView
 from trustvlm.index.rows import RowView
+from trustvlm.reading.claims import no_claims
 from trustvlm.service.home.home import Home
 from trustvlm.service.inputs.encode import ImageQueries, encoded, unit_queries
 from trustvlm.service.memory.passes import nearest_rows
@@ -38,6 +39,7 @@ def search(
     on_error: str = "raise",
 ) -> Hits:
     """See :meth:`TrustService.search`."""
+    no_claims(getattr(queries, "claimed", None), "search")
     choice("on_error", on_error, ON_ERROR)
     choice("kind", kind, KINDS)
     k = int(whole("k", k, bounds="hits"))

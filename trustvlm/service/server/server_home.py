@@ -277,18 +277,20 @@ class ServerHome(OwnWork):
         state: Mapping[str, Any],
         revision: int,
         k: int,
+        claimed_ids: Sequence[int] | None = None,
     ) -> list[Evidence]:
         """The evidence of verdicts of an earlier call, as `Verdicts.evidence` gives it.
 
         Args:
-            queries: their embeddings. label_ids, rival_ids: of the verdicts. state, revision: came
-                with the verdicts.
+            queries: their embeddings. label_ids, rival_ids, claimed_ids: of the verdicts. state,
+                revision: came with the verdicts.
 
         Raises:
             NotFound, InvalidInput. Unavailable: the support images were purged since, or the space
             was replaced.
         """
-        return evidence_of(self._ready(), space, queries, label_ids, rival_ids, state, revision, k)
+        ids = label_ids, rival_ids
+        return evidence_of(self._ready(), space, queries, *ids, state, revision, k, claimed_ids)
 
     # The review queue
 

@@ -12,11 +12,14 @@ from trustvlm.types.tables.probability import ProbabilitySource
 if TYPE_CHECKING:
     from trustvlm.types.verdicts import Evidence
 
-__all__ = ["CALL_COLUMNS", "REASON_CODES", "VERDICT_COLUMNS", "Verdict"]
+__all__ = [
+    "CALL_COLUMNS", "CLAIM_CALL_COLUMNS", "CLAIM_COLUMNS", "REASON_CODES", "VERDICT_COLUMNS",
+    "Verdict",
+]  # fmt: skip
 
 ReasonCode = Literal[
-    "copy_of_other", "not_calibrated", "stale", "unknown", "unverified", "accepted", "close_call",
-    "low_evidence",
+    "not_a_label", "copy_of_other", "not_calibrated", "stale", "unknown", "unverified", "accepted",
+    "better_label", "close_call", "low_evidence",
 ]  # fmt: skip
 
 REASON_CODES: tuple[str, ...] = get_args(ReasonCode)
@@ -36,6 +39,14 @@ CALL_COLUMNS = (
 )  # fmt: skip
 """What all verdicts of a call share; in rows and tables behind the others."""
 
+CLAIM_COLUMNS = (
+    "claimed", "claimed_probability", "claimed_trust", "better_label", "claimed_id",
+)  # fmt: skip
+"""What a verdict says of a claimed label; in rows and tables of calls with claims only."""
+
+CLAIM_CALL_COLUMNS = ("claims_calibration_id",)
+"""What all verdicts of a call with claims share besides."""
+
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Verdict:
@@ -44,6 +55,8 @@ class Verdict:
 
     Attributes:
         source: name of the image; None: the query was an embedding.
+        claimed, claimed_probability, claimed_trust, better_label, claimed_id,
+            claims_calibration_id: None in a call without claims.
     """
 
     decision: Literal["accept", "review", "unknown"]
@@ -77,6 +90,12 @@ class Verdict:
     image_evidence: str | None
     calibration_id: int | None
     stale_since: int | None
+    claimed: str | None = None
+    claimed_probability: float | None = None
+    claimed_trust: float | None = None
+    better_label: str | None = None
+    claimed_id: int | None = None
+    claims_calibration_id: int | None = None
     source: str | None = None
     read_evidence: Callable[[int], Evidence] = field(compare=False)
 
@@ -86,13 +105,16 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """The verdict as JSON holds it, with the names of the columns as keys."""
-        row = {name: getattr(self, name) for name in (*VERDICT_COLUMNS, *CALL_COLUMNS)}
+        names: tuple[str, ...] = (*VERDICT_COLUMNS, *CALL_COLUMNS)
+        if self.claimed_id is not None:  # of a call with claims; −1 without one for this query
+            names += (*CLAIM_COLUMNS, *CLAIM_CALL_COLUMNS)
+        row = {name: getattr(self, name) for name in names}
         return {k: list(value) if isinstance(value, tuple) else value for k, value in row.items()}
 
     def __repr__(self) -> str:
         shown = (
             "source", "decision", "probability", "probability_source", "label", "rival", "trust",
-            "reason",
+            "claimed", "claimed_probability", "better_label", "reason",
         )  # fmt: skip
         values = ((name, getattr(self, name)) for name in shown)
         said = (f"{name}={brief_repr(value):.200}" for name, value in values if value is not None)

@@ -82,7 +82,9 @@ def measured(
 
 
 def _in_force(service: TrustService, space: str) -> Calibration | None:
-    return next((one for one in service.list_calibrations(space) if not one.failed), None)
+    from trustvlm.types.calibration import decides
+
+    return decides(service.list_calibrations(space))
 
 
 def _rules() -> list[str]:
@@ -160,7 +162,7 @@ def _calibration(service: TrustService, space: SpaceRow, images: Labelled) -> Ca
 
     Where more images made the one in force, those calibrate again, and stay stored.
     """
-    made = service.list_calibrations(space.name)
+    made = [one for one in service.list_calibrations(space.name) if not one.claims]
     newest, in_force = next(iter(made), None), next((one for one in made if not one.failed), None)
     fits = newest is not None and newest.revision == space.revision and not newest.other_encoders
     if newest is not None and fits and newest.images == len(images.truth):

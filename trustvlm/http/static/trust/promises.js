@@ -10,7 +10,7 @@ import { count, counted, likely, percent, promise, shortPromise, when } from "..
 export async function promiseState({ space, signal }) {
   const here = (...more) => path("spaces", space.name, ...more);
   const [{ revision, calibrations }, observations] = await Promise.all([get(here("calibrations"), { signal }), get(here("observations"), { signal })]);
-  const current = calibrations.find((one) => one.in_force) ?? null;
+  const current = calibrations.find((one) => one.in_force && !one.claims) ?? null;
   const watched = current && !current.other_encoders; // there is nothing to monitor otherwise
   const monitor = watched ? await get(here("monitor"), { signal }) : null;
   return { revision, calibrations, current, observations, monitor };

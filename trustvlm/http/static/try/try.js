@@ -69,7 +69,7 @@ function advanced(view) {
 
 function rulePicker(view) {
   const id = freshId("rule");
-  const inForce = view.calibrations.find((one) => one.in_force && !one.other_encoders);
+  const inForce = view.calibrations.find((one) => one.in_force && !one.claims && !one.other_encoders);
   const first = inForce ? `as calibrated (${inForce.rule})` : `default (${view.usual})`;
   const groups = { fused: "Text and images", text: "Text only", image: "Images only" };
   const select = h("select", { id, on: { change: () => { kept.rule = select.value || null; rescoreAll(view); } } },

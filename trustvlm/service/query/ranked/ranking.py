@@ -1,0 +1,71 @@
+"""Choosing the best of some labels: equal values go to the smallest name."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from trustvlm.index.string_table import NameTable
+from trustvlm.types.arrays import Float64s, Int64s
+
+__all__ = ["Ranking"]
+
+
+class Ranking:
+    """Chooses the best of m labels of each of n queries; of equal ones that with the smallest name.
+
+    Attributes:
+        unsure: (n,) where a choice was between values that rounding may have made unequal.
+    """
+
+    def __init__(self, names: NameTable, slots: Int64s, rounding: float) -> None:
+        self._names, self._slots, self._rounding = names, slots, rounding
+        self._at = np.arange(len(slots))
+        self.unsure = np.zeros(len(slots), np.bool_)
+
+    def best(self, values: Float64s, scale: float, *, relative: bool = False) -> Int64s:
+        """(n,) column of the largest value of each row.
+
+        Args:
+            scale: by how much values grow with a similarity; `relative`: to the value.
+        """
+        best: Int64s = values.argmax(axis=1)
+        largest = values[self._at, best]
+        values[self._at, best] = -np.inf
+        second = values.max(axis=1)
+        values[self._at, best] = largest
+        margin: Float64s | float = self._rounding * scale
+        if relative and self._rounding:
+            margin = margin * np.abs(largest)
+        several = (second > -np.inf) & (second >= largest - margin)
+        if not several.any():
+            return best
+        if self._rounding:  # what is exactly 0 is no matter of rounding
+            nonzero = largest != 0
+            self.unsure |= several & nonzero
+            several &= ~nonzero
+        for row in np.flatnonzero(several).tolist():
+            columns = np.flatnonzero(values[row] == largest[row]).tolist()
+            best[row] = min(columns, key=lambda column: self._name(row, column))
+        return best
+
+    def order(self, values: Float64s, scale: float, k: int, order: Int64s | None) -> Int64s:
+        """(n, k) columns of the k largest values, best first; `order`: k + 1 or all of them, as far
+        as an engine has found them."""
+        if order is None:
+            order = np.argsort(-values, axis=1, kind="stable")
+        ordered = values[self._at[:, np.newaxis], order[:, : k + 1]]
+        later = ordered[:, 1:]
+        tied = (later > -np.inf) & (later >= ordered[:, :-1] - self._rounding * scale)
+        several = tied.any(axis=1)
+        if self._rounding:
+            self.unsure |= several
+            return order[:, :k]
+        for row in np.flatnonzero(several).tolist():
+            columns = order[row].tolist()
+            columns.sort(key=lambda column: (-values[row, column], self._name(row, column)))
+            order[row] = columns
+        return order[:, :k]
+
+    def _name(self, row: int, column: int) -> str:
+        slot = int(self._slots[row, column])
+        return self._names[slot] if slot >= 0 else ""

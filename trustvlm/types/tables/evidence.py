@@ -1,0 +1,52 @@
+"""The evidence of verdicts: the support images nearest to a query."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from trustvlm.types.arrays import Int64s
+from trustvlm.types.json_form import Answer
+
+__all__ = ["Evidence", "EvidenceOfRows", "Neighbour", "ThumbnailsOfRows"]
+
+
+@dataclass(frozen=True, repr=False)
+class Neighbour(Answer):
+    """One support image near a query."""
+
+    id: int
+    source: str | None
+    similarity: float
+
+
+@dataclass(frozen=True)
+class Evidence(Answer):
+    """The nearest support images of the predicted label, of its rival, and of the claimed label,
+    best first."""
+
+    label: tuple[Neighbour, ...]
+    rival: tuple[Neighbour, ...]
+    claimed: tuple[Neighbour, ...] = ()
+
+
+@dataclass(frozen=True)
+class EvidenceOfRows:
+    """Reads the evidence of some rows of verdicts, by their place among these."""
+
+    read: Callable[[int, int], Evidence]
+    rows: Int64s
+
+    def __call__(self, i: int, k: int) -> Evidence:
+        return self.read(int(self.rows[i]), k)
+
+
+@dataclass(frozen=True)
+class ThumbnailsOfRows:
+    """Reads the thumbnails of some rows of verdicts, by their place among these."""
+
+    read: Callable[[int], bytes | None]
+    rows: Int64s
+
+    def __call__(self, i: int) -> bytes | None:
+        return self.read(int(self.rows[i]))
