@@ -24,6 +24,7 @@ from trustvlm.catalog import Catalog
 from trustvlm.catalog.store.location import FileLocation, Location, parse
 from trustvlm.encoders import ImageLimits
 from trustvlm.errors import InvalidInput, NotFound, ReadOnly
+from trustvlm.index.shared.snapshot_store import SnapshotStore
 from trustvlm.service import TrustService
 from trustvlm.service.home.home import EncoderPool, Home
 from trustvlm.service.home.limits import CallLimits, ReviewLimits
@@ -80,6 +81,11 @@ class Settings(BaseSettings):
         False,
         "Open a PostgreSQL server that runs with fsync=off or full_page_writes=off, and loses what",
         "was acknowledged when its machine stops: for tests.",
+    )
+    snapshot_store: str | None = _about(
+        None,
+        "Where machines that share a catalog also share snapshots: an absolute path, or a URL such",
+        "as s3://bucket/folder.",
     )
     device: str = _about(
         "cpu",
@@ -281,6 +287,7 @@ def open_service(
     location = settings.location(folder)
     if create and read_only:
         raise InvalidInput("open: create=True and read_only=True contradict each other")
+    store = SnapshotStore(settings.snapshot_store) if settings.snapshot_store else None
     catalog = _open_catalog(folder, location, create=create, read_only=read_only)
     device, precision = _on_this_machine(settings.device, settings.precision)
     return TrustService(
@@ -293,6 +300,7 @@ def open_service(
                 device,
                 half_from=settings.half_from,
                 thresholds=settings.thresholds,
+                store=store,
             ),
             background_fit=BackgroundFit(catalog, settings.thresholds),
             encoders=EncoderPool(device, precision, None if read_only else folder / IDENTITIES),

@@ -22,11 +22,14 @@ class Failures:
     a minute at most.
 
     Args:
-        log: where the lines go. what: the work, as the subject of a sentence.
+        log: where the lines go. what: the work, as the subject of a sentence. usual: kinds of
+            errors that say enough in one line.
     """
 
-    def __init__(self, log: logging.Logger, what: str) -> None:
-        self._log, self._what = log, what
+    def __init__(
+        self, log: logging.Logger, what: str, usual: tuple[type[Exception], ...] = ()
+    ) -> None:
+        self._log, self._what, self._usual = log, what, usual
         self._seen: set[tuple[object, ...]] = set()
         self._pause_s = self._until = 0.0
 
@@ -51,6 +54,9 @@ class Failures:
         frames = traceback.extract_tb(error.__traceback__)
         place = (frames[-1].filename, frames[-1].lineno) if frames else ()
         kind = (type(error), *place)
+        if isinstance(error, self._usual):
+            self._log.warning("%s failed: %s", self._what, error)
+            return
         if kind in self._seen:
             self._log.error("%s failed again: %s: %s", self._what, type(error).__name__, error)
             return

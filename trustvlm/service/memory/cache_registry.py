@@ -20,10 +20,12 @@ from trustvlm.catalog.upkeep import purge
 from trustvlm.errors import Conflict, NotFound, TrustVLMError, Unavailable
 from trustvlm.index.live import IndexView
 from trustvlm.index.recipe import load_recipe
+from trustvlm.index.shared.snapshot_store import SnapshotStore
 from trustvlm.index.snapshot import sweep
 from trustvlm.service.memory.discriminant.discriminants import Discriminants
 from trustvlm.service.memory.discriminant.space_discriminant import SpaceDiscriminant
 from trustvlm.service.memory.reading import Reading, SpaceState
+from trustvlm.service.memory.shared.shared_snapshots import SharedSnapshots
 from trustvlm.service.memory.snapshots import (
     Content,
     Loaded,
@@ -52,10 +54,18 @@ class CacheRegistry:
         catalog: the truth. folder: where snapshots lie. device: where FAISS indexes live.
         half_from: number of labels from which passes read 16-bit rows of a mapped snapshot.
         thresholds: when a snapshot is written, and which spaces may lie in memory until then.
+        store: where machines share snapshots, if they do.
     """
 
     def __init__(
-        self, catalog: Catalog, folder: Path, device: str, *, half_from: int, thresholds: Thresholds
+        self,
+        catalog: Catalog,
+        folder: Path,
+        device: str,
+        *,
+        half_from: int,
+        thresholds: Thresholds,
+        store: SnapshotStore | None = None,
     ) -> None:
         self.folder, self.device = folder, device
         self._catalog, self._half_from, self._thresholds = catalog, half_from, thresholds
@@ -65,8 +75,9 @@ class CacheRegistry:
         self._guard = threading.Lock()
         self._writer: threading.Thread | None = None
         self._failures = Failures(log, "writing a snapshot in the background")
-        self._supports = SupportIndexes(catalog, folder, device)
-        self._discriminants = Discriminants(catalog, folder, thresholds)
+        self._shared = SharedSnapshots(catalog, store)
+        self._supports = SupportIndexes(catalog, folder, device, self._shared)
+        self._discriminants = Discriminants(catalog, folder, thresholds, self._shared)
 
     def lock(self, name: str) -> threading.Lock:
         """The lock under which transactions on the space `name` begin and its cache moves."""
@@ -84,7 +95,9 @@ class CacheRegistry:
             Unavailable: one cannot be deleted.
         """
         derived = (*self._supports.paths(space_id), self._discriminants.path(space_id))
-        for path in (self.path(space_id), *derived):
+        paths = [self.path(space_id), *derived]
+        self._shared.discard(space_id, paths)
+        for path in paths:
             try:
                 path.unlink(missing_ok=True)
                 sweep(path)
@@ -149,6 +162,7 @@ class CacheRegistry:
             writer.join()
         self._supports.close()
         self._discriminants.close()
+        self._shared.close()
 
     def support_view(self, reading: Reading, *, classifier: bool) -> IndexView:
         """The index over support images at the reading's revision."""
@@ -199,16 +213,14 @@ class CacheRegistry:
     def _started(self, connection: Connection, space: SpaceRecord, epoch: str) -> SpaceCache:
         """A new cache: from the existing snapshot; an empty one with room for all rows; or, where
         these would take too much memory, from a snapshot written now."""
-        path = self.path(space.id)
-        try:
-            loaded = self._load(path, space, epoch)
-            if self._can_follow(connection, space, loaded.revision):
-                return self._cache(space, epoch, loaded)
-        except NotFound:
-            pass
-        except (Conflict, Unavailable) as error:
-            log.warning("rebuilding from the catalog instead of %s: %s", path, error)
+        loaded = self._stored(connection, space, epoch)
+        if loaded is not None:
+            return self._cache(space, epoch, loaded)
         content = from_catalog(connection, space)
+        if self._takes(space, epoch, content):
+            loaded = self._stored(connection, space, epoch)
+            if loaded is not None:
+                return self._cache(space, epoch, loaded)
         if content.labels >= self._half_from and not self._fits(space, content):
             try:
                 return self._cache(space, epoch, self._built(space, epoch, content))
@@ -221,6 +233,26 @@ class CacheRegistry:
         cache = self._cache(space, epoch, None)
         cache.reserve(content.labels, content.prototypes)
         return cache
+
+    def _stored(self, connection: Connection, space: SpaceRecord, epoch: str) -> Loaded | None:
+        """What the snapshot of this machine holds, where it can be followed on from."""
+        path = self.path(space.id)
+        try:
+            loaded = self._load(path, space, epoch)
+            return loaded if self._can_follow(connection, space, loaded.revision) else None
+        except NotFound:
+            return None
+        except (Conflict, Unavailable) as error:
+            log.warning("not starting from %s: %s", path, error)
+            return None
+
+    def _takes(self, space: SpaceRecord, epoch: str, content: Content) -> bool:
+        """Take a snapshot that machines share, of a space that is large enough to have one; whether
+        there was one."""
+        if content.labels < min(self._half_from, self._thresholds.snapshot_rows):
+            return False
+        key = snapshot_key(space, epoch, space.revision)
+        return self._shared.take(self.path(space.id), key, space)
 
     def _fits(self, space: SpaceRecord, content: Content) -> bool:
         """Whether all rows of a large space may lie in memory until a snapshot of it is written."""
@@ -248,6 +280,8 @@ class CacheRegistry:
         dims = (space.classifier_dim, space.verifier_dim)
         key = snapshot_key(space, epoch, revision)
         write(path, key, dims, load_recipe(space.recipe), content, half=half)
+        if path.parent == self.folder:
+            self._shared.give(path, space.id, revision)
 
     def _built(self, space: SpaceRecord, epoch: str, content: Content) -> Loaded:
         """A large space through a new snapshot; of a home that cannot be written, through one that

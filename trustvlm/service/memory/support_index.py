@@ -26,6 +26,7 @@ from trustvlm.index.recipe import load_recipe
 from trustvlm.index.snapshot import read_snapshot, write_snapshot
 from trustvlm.scoring.vectors import unit_rows
 from trustvlm.service.memory.reading import Reading
+from trustvlm.service.memory.shared.shared_snapshots import SharedSnapshots
 from trustvlm.service.memory.snapshots import snapshot_key
 from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.service.memory.space_memo import SpaceMemo
@@ -100,11 +101,15 @@ class SupportIndexes:
     """The indexes over support images of all spaces that a process has touched.
 
     Args:
-        catalog: the truth. folder: where snapshots lie. device: where FAISS indexes live.
+        catalog: the truth. folder: where snapshots lie. device: where FAISS indexes live. shared:
+            those of other machines.
     """
 
-    def __init__(self, catalog: Catalog, folder: Path, device: str) -> None:
+    def __init__(
+        self, catalog: Catalog, folder: Path, device: str, shared: SharedSnapshots
+    ) -> None:
         self._catalog, self._folder, self._device = catalog, folder, device
+        self._shared = shared
         self._guard = threading.Lock()
         self._renewal: threading.Thread | None = None
         self._failures = Failures(log, "renewing an index over support images")
@@ -150,6 +155,7 @@ class SupportIndexes:
                 built = SupportCache.built(connection, space, self._device, classifier=classifier)
                 arrays = built.view(space).to_arrays()
                 write_snapshot(path, snapshot_key(space, epoch, built.revision), arrays)
+                self._shared.give(path, space.id, built.revision)
 
     def close(self) -> None:
         """Wait for what is being written."""
@@ -162,8 +168,11 @@ class SupportIndexes:
         space, classifier = view.space, KINDS[kind]
         if view.recipe.training:
             key = snapshot_key(space, view.epoch, view.revision)
+            path = self._path(space.id, kind)
+            if not path.exists():
+                self._shared.take(path, key, space)
             try:
-                stored = read_snapshot(self._path(space.id, kind), key)
+                stored = read_snapshot(path, key)
                 if space.log_start <= stored.key.revision <= view.revision:
                     dim = _dim(space, classifier)
                     index = LiveIndex.from_arrays(view.recipe, dim, stored.arrays, self._device)
@@ -212,6 +221,7 @@ class SupportIndexes:
             path.parent.mkdir(parents=True, exist_ok=True)
             key = snapshot_key(view.space, view.epoch, revision)
             write_snapshot(path, key, index.to_arrays())
+            self._shared.give(path, view.space.id, revision)
             with self._catalog.read() as connection:
                 if purge.lost_since(connection, view.space.id, revision):
                     path.unlink(missing_ok=True)

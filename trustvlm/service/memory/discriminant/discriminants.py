@@ -20,6 +20,7 @@ from trustvlm.errors import Conflict, NotFound, TrustVLMError, Unavailable
 from trustvlm.index.snapshot import read_snapshot, write_snapshot
 from trustvlm.service.memory.discriminant.space_discriminant import SpaceDiscriminant, up_to_date
 from trustvlm.service.memory.reading import Reading
+from trustvlm.service.memory.shared.shared_snapshots import SharedSnapshots
 from trustvlm.service.memory.snapshots import snapshot_key
 from trustvlm.service.memory.space_cache import SpaceView
 from trustvlm.service.memory.space_memo import SpaceMemo
@@ -35,11 +36,14 @@ class Discriminants:
     """The discriminants of all spaces. Safe to use from several threads.
 
     Args:
-        catalog: the truth. folder: where snapshots lie.
+        catalog: the truth. folder: where snapshots lie. shared: those of other machines.
     """
 
-    def __init__(self, catalog: Catalog, folder: Path, thresholds: Thresholds) -> None:
+    def __init__(
+        self, catalog: Catalog, folder: Path, thresholds: Thresholds, shared: SharedSnapshots
+    ) -> None:
         self._catalog, self._folder, self._thresholds = catalog, folder, thresholds
+        self._shared = shared
         self._guard = threading.Lock()
         self._renewal: threading.Thread | None = None
         self._failures = Failures(log, "fitting a discriminant in the background")
@@ -80,8 +84,11 @@ class Discriminants:
     def _loaded(self, view: SpaceView) -> SpaceDiscriminant | None:
         """The discriminant in the file, if it is of this space and not of a later revision."""
         key = snapshot_key(view.space, view.epoch, view.revision)
+        path = self.path(view.space.id)
+        if not path.exists() and not self._is_small(view):
+            self._shared.take(path, key, view.space)
         try:
-            stored = read_snapshot(self.path(view.space.id), key)
+            stored = read_snapshot(path, key)
         except NotFound:
             return None
         except (Conflict, Unavailable) as error:
@@ -129,6 +136,8 @@ class Discriminants:
         path = self.path(space.id)
         try:
             write_snapshot(path, snapshot_key(space, epoch, fit.holds_at), fit.to_arrays())
+            if len(fit.labels) > self._thresholds.fit_in_call_labels:  # others are fitted as soon
+                self._shared.give(path, space.id, fit.holds_at)
             with self._catalog.read() as connection:
                 if purge.lost_since(connection, space.id, fit.holds_at):
                     path.unlink(missing_ok=True)

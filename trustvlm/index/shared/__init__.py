@@ -1,0 +1,1 @@
+"""Snapshots in a place that several machines share."""

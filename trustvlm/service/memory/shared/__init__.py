@@ -1,0 +1,1 @@
+"""What a process takes from, and gives to, the snapshots that machines share."""
