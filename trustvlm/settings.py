@@ -31,6 +31,7 @@ from trustvlm.service.home.limits import CallLimits, ReviewLimits
 from trustvlm.service.memory.background_fit import BackgroundFit
 from trustvlm.service.memory.cache_registry import CacheRegistry
 from trustvlm.service.memory.thresholds import Thresholds
+from trustvlm.system.author import check_author
 from trustvlm.system.durable import make_folder
 from trustvlm.system.masking import masked
 from trustvlm.system.toml_file import read_toml
@@ -259,6 +260,7 @@ def open_service(
     batch_size: int | None = None,
     workers: int | None = None,
     max_image_pixels: int | None = None,
+    author: str | None = None,
 ) -> TrustService:
     """Open a home directory; this is :func:`trustvlm.open`.
 
@@ -273,6 +275,8 @@ def open_service(
         precision: "fp32", "bf16" or "fp16", for models.
         batch_size, workers: how images are loaded. max_image_pixels: largest image accepted, width
             × height.
+        author: who makes the changes, for :meth:`TrustService.history`: a name of up to 200
+            characters.
 
     Raises:
         NotFound: there is no home (and not `create`). ReadOnly: it cannot be written (and not
@@ -285,10 +289,12 @@ def open_service(
     place = {"database_url": database_url, "max_image_pixels": max_image_pixels}
     settings = Settings.of(folder, **given, **place)
     location = settings.location(folder)
+    check_author(author)
     if create and read_only:
         raise InvalidInput("open: create=True and read_only=True contradict each other")
     store = SnapshotStore(settings.snapshot_store) if settings.snapshot_store else None
     catalog = _open_catalog(folder, location, create=create, read_only=read_only)
+    catalog.author = author
     device, precision = _on_this_machine(settings.device, settings.precision)
     return TrustService(
         Home(

@@ -14,11 +14,12 @@ from sqlalchemy import Connection, insert, select
 from trustvlm.catalog.rows.expectation import Expectation
 from trustvlm.catalog.store import schema
 from trustvlm.catalog.store.backends.backend import open_backend
-from trustvlm.catalog.store.backends.database import CHANGE, HISTORY
+from trustvlm.catalog.store.backends.database import AUTHOR, CHANGE, HISTORY
 from trustvlm.catalog.store.location import FileLocation, Location, location_of
 from trustvlm.catalog.store.models import CatalogState
 from trustvlm.catalog.upkeep.copy_catalog import facts_of
 from trustvlm.errors import Busy, Damaged, Unavailable
+from trustvlm.system.author import current_author
 from trustvlm.system.durable import make_folder
 from trustvlm.system.fault_points import reached
 from trustvlm.system.signals import unbroken
@@ -59,6 +60,8 @@ class Catalog:
         """
         self.location = location_of(place)
         self.read_only = read_only
+        self.author: str | None = None
+        """Of changes whose context names none, see :mod:`trustvlm.system.author`."""
         self._joined = _JoinedWrites()
         self.expectation = Expectation()
         self._backend = open_backend(self.location, read_only=read_only)
@@ -207,11 +210,12 @@ class Catalog:
 
     @contextmanager
     def _transaction(self, what: str) -> Iterator[Connection]:
-        backend = self._backend
+        backend, author = self._backend, current_author() or self.author
+        options = {CHANGE: what, AUTHOR: author}
         with (
             unbroken(),
             backend.translated(),
-            backend.engine.connect().execution_options(**{CHANGE: what}) as connection,
+            backend.engine.connect().execution_options(**options) as connection,
         ):
             with connection.begin():
                 backend.check(connection)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import getpass
 import os
 import sys
 from collections.abc import Callable
@@ -121,7 +122,16 @@ class Session:
             database_url=self.database_url,
             device=self.device,
             precision=self.precision,
+            author=None if read_only else _user(),
         )
+
+
+def _user() -> str | None:
+    """The name of the user of this machine; None where it has none."""
+    try:
+        return getpass.getuser()[:200] or None
+    except (KeyError, OSError):  # a container may run under a number without a name
+        return None
 
 
 def refuse_password(argument: str, address: str) -> None:

@@ -18,7 +18,8 @@ from trustvlm.reading.hold_out import HoldOut
 from trustvlm.types import LabelInput, LabelRow, RegisterResult, SupportRow
 from trustvlm.types.answers import LabelPage, RemovedList, SupportList
 from trustvlm.types.arrays import id_list
-from trustvlm.types.bounds import flags
+from trustvlm.types.bounds import flags, whole
+from trustvlm.types.rows import ChangePage, HistoryPage, HistoryRow
 
 if TYPE_CHECKING:
     from trustvlm.reading.sets.rows import LabelledImages
@@ -172,6 +173,33 @@ class LabelVerbs(Connected):
         return read(
             LabelPage, self._wire.ask("GET", path_of("spaces", space, "labels"), query=options)
         )
+
+    def history(self, space: str, since: int = 0) -> Iterator[HistoryRow]:
+        """The revisions of a space after `since`, oldest first; see
+        :meth:`TrustService.history`."""
+        page = self._history(space, whole("since", since))  # unknown spaces are refused now
+        return self._revisions(space, page)
+
+    def _revisions(self, space: str, page: HistoryPage) -> Iterator[HistoryRow]:
+        yield from page.revisions
+        while page.next_since is not None:
+            page = self._history(space, page.next_since)
+            yield from page.revisions
+
+    def _history(self, space: str, since: int) -> HistoryPage:
+        path, options = path_of("spaces", space, "history"), [("since", since), ("limit", PAGE)]
+        return read(HistoryPage, self._wire.ask("GET", path, query=options))
+
+    def changes(
+        self, space: str, since: int = 0, *, limit: int = 1_000, cursor: str | None = None
+    ) -> ChangePage:
+        """The labels and support images that changed after revision `since`, each once, as it is
+        now; see :meth:`TrustService.changes`."""
+        options: list[tuple[str, Any]] = [("since", whole("since", since))]
+        options += [("limit", whole("limit", limit, bounds="changes"))]
+        options += [] if cursor is None else [("cursor", cursor)]
+        path = path_of("spaces", space, "changes")
+        return read(ChangePage, self._wire.ask("GET", path, query=options))
 
     def unknown_labels(self, space: str, names: Iterable[str | None]) -> dict[str, str | None]:
         """Those of `names` (None aside) that are no labels of the space, each with the label that

@@ -23,7 +23,16 @@ from trustvlm import __version__
 from trustvlm.http.guard.gate import Gate
 from trustvlm.http.guard.metrics import Meters
 from trustvlm.http.options import ServeOptions
-from trustvlm.http.routes import labels, measuring, queries, review, spaces, state, supports
+from trustvlm.http.routes import (
+    history,
+    labels,
+    measuring,
+    queries,
+    review,
+    spaces,
+    state,
+    supports,
+)
 from trustvlm.http.routes.direct import Direct
 from trustvlm.http.routes.openapi import describe
 from trustvlm.http.wire import problems
@@ -34,7 +43,7 @@ from trustvlm.service.server.server_home import ServerHome
 
 __all__ = ["ROUTERS", "create_app"]
 
-ROUTERS = (state, spaces, labels, supports, queries, measuring, review)
+ROUTERS = (state, spaces, labels, supports, queries, measuring, review, history)
 
 
 def methods_of(path: str) -> list[str]:

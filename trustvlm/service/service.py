@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 
+from trustvlm.service.history.verbs import HistoryVerbs
 from trustvlm.service.home.purge import purge_removed
 from trustvlm.service.indexes.verbs import IndexVerbs
 from trustvlm.service.measuring.verbs import MeasuringVerbs
@@ -19,7 +20,13 @@ __all__ = ["TrustService"]
 
 
 class TrustService(
-    RegistrationVerbs, QueryVerbs, MeasuringVerbs, IndexVerbs, ReembedVerbs, TransferVerbs
+    RegistrationVerbs,
+    QueryVerbs,
+    MeasuringVerbs,
+    HistoryVerbs,
+    IndexVerbs,
+    ReembedVerbs,
+    TransferVerbs,
 ):
     """An open home. Made by :func:`trustvlm.open`; a context manager; safe to use from several
     threads.

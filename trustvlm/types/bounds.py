@@ -63,6 +63,8 @@ WHOLE: dict[str, tuple[int, int]] = {
     "points": (1, 10_000),
     "images": (1, 10**9),
     "revision": (0, 2**63 - 1),
+    "since": (0, 2**63 - 1),
+    "changes": (1, 10_000),
 }
 """Parameter that is a whole number → its smallest and its largest allowed value."""
 

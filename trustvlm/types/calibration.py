@@ -70,6 +70,7 @@ class Calibration(Tabular, Answer):
             `may_correct`; None without verifier embeddings.
         corrected, corrected_rightly, corrected_wrongly: number of labels of the calibrating images
             that the correcting rule changes; from wrong to right; from right to wrong.
+        author: who made it, see :class:`HistoryRow`; None: not named.
         notes: a sentence for each kind of change that made images readable for the encoders.
         failures: (source, reason) of each image that could not be read and was left out. Both are
             not stored."""
@@ -116,6 +117,7 @@ class Calibration(Tabular, Answer):
     procedure: str = "split"
     claims: bool = False
     unclaimed: int = 0
+    author: str | None = None
     notes: tuple[str, ...] = ()
     failures: tuple[Annotated[UnreadImage, Object()], ...] = ()
 

@@ -9,6 +9,7 @@ from typing import Literal
 from trustvlm.types.json_form import Answer, Time
 
 __all__ = [
+    "ChangePage", "ChangeRow", "HistoryPage", "HistoryRow",
     "KeyRow", "LabelErrors", "LabelPredictions", "LabelRow", "ObservationList", "ObservationRow",
     "RemovedRow", "SpaceRow", "StoredError", "SupportRow",
 ]  # fmt: skip
@@ -151,6 +152,84 @@ class RemovedRow(Answer):
     support_count: int
     removed_at: Time
     seconds_left: float
+
+
+@dataclass(frozen=True)
+class HistoryRow(Answer):
+    """One revision of a space.
+
+    Attributes:
+        revision: the number that the change raised the space's revision to.
+        at: when, by the clock of the machine that made it.
+        author: who: the id of the key of a request, the user of the command line (also the one who
+            started a service, for requests without a key), or the `author` that
+            :func:`trustvlm.open` was given; None: not named.
+        action: the kind of change, e.g. "register", "label.update" or "support.remove".
+        labels, supports: how many labels and support images it added, changed or removed."""
+
+    revision: int
+    at: Time
+    author: str | None
+    action: str
+    labels: int
+    supports: int
+
+
+@dataclass(frozen=True)
+class HistoryPage(Answer):
+    """Revisions of a space, oldest first.
+
+    Attributes:
+        revision: the space's revision now.
+        next_since: the `since` of the next page; None: this is the last one."""
+
+    revision: int
+    revisions: tuple[HistoryRow, ...]
+    next_since: int | None
+
+
+@dataclass(frozen=True)
+class ChangeRow(Answer):
+    """A label or a support image that changed, as it is now.
+
+    Attributes:
+        kind: what it is.
+        change: "added", "changed" (also: restored), "removed", or "purged": removed and deleted for
+            good.
+        id: of the label or the support image. label: name of the label, or of the image's label;
+            None once it is purged. label_id: id of that label.
+        revision: its last change. at, author, action: of that revision, see :class:`HistoryRow`;
+            None where the revision is older than the history."""
+
+    kind: Literal["label", "support"]
+    change: Literal["added", "changed", "removed", "purged"]
+    id: int
+    label: str | None
+    label_id: int
+    revision: int
+    at: Time | None
+    author: str | None
+    action: str | None
+
+
+@dataclass(frozen=True)
+class ChangePage(Answer):
+    """Labels and support images that changed since a revision, in the order of their last change.
+
+    Attributes:
+        revision: the space's revision now: the `since` of the next look, after the last page.
+        changes: each row once, as it is now.
+        next_cursor: the `cursor` of the next page; None: this is the last one.
+        complete: False where rows were purged so long ago that the list may lack some: list the
+            labels again and drop what is not among them.
+        epoch: names this history of the space. Another one than at the last look: the home was
+            restored or repaired, or the space re-embedded; begin again with `since` 0."""
+
+    revision: int
+    changes: tuple[ChangeRow, ...]
+    next_cursor: str | None
+    complete: bool
+    epoch: str
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
+from trustvlm.catalog.store.backends.database import AUTHOR
 from trustvlm.catalog.store.models import CalibrationRow
 
 __all__ = ["CLAIMS", "OBSERVED", "CalibrationRecord", "create", "current", "list_rows", "remove"]
@@ -31,6 +32,7 @@ class CalibrationRecord:
     classifier_identity: str
     verifier_identity: str
     content: dict[str, Any]
+    author: str | None = None
 
     @property
     def observed(self) -> int | None:
@@ -65,6 +67,7 @@ def create(
         "space_id": space_id, "created_at": datetime.now(UTC), "revision": revision,
         "classifier_identity": identities[0],
         "verifier_identity": identities[1], "content": content, "removed_at": None,
+        "author": connection.get_execution_options().get(AUTHOR),
     }  # fmt: skip
     row = connection.execute(insert(CalibrationRow).values(**values).returning(*_COLUMNS)).one()
     return CalibrationRecord(*row)

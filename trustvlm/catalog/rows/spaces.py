@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, bindparam, case, insert, or_, select, update
 
 from trustvlm.catalog.rows.counts import Counts
+from trustvlm.catalog.rows.history import revisions as history
 from trustvlm.catalog.rows.likeness import SCANNED
 from trustvlm.catalog.store import clock
 from trustvlm.catalog.store.models import PURGING, Space
@@ -206,19 +207,24 @@ def create(connection: Connection, values: dict[str, Any]) -> int:
     return connection.execute(inserted).scalar_one()
 
 
-def advance(connection: Connection, space_id: int) -> int:
+def advance(connection: Connection, space_id: int, *, labels: int = 0, supports: int = 0) -> int:
     """Raise the space's revision by one and return it. The caller's transaction is the commit point
-    of the change."""
-    return connection.execute(_ADVANCE, {"space": space_id}).scalar_one()
+    of the change, which adds, changes or removes this number of `labels` and `supports`."""
+    revision: int = connection.execute(_ADVANCE, {"space": space_id}).scalar_one()
+    history.record(connection, space_id, revision, labels, supports)
+    return revision
 
 
-def advance_to(connection: Connection, space_id: int, revision: int) -> None:
+def advance_to(
+    connection: Connection, space_id: int, revision: int, *, labels: int = 0, supports: int = 0
+) -> None:
     """Set the space to a revision above those of all its rows, and its change log within: a repair
-    does."""
+    does, of this number of `labels` and `supports`."""
     within = case((Space.log_start < revision, Space.log_start), else_=revision)
     connection.execute(
         update(Space).where(Space.id == space_id).values(revision=revision, log_start=within)
     )
+    history.record(connection, space_id, revision, labels, supports)
 
 
 def set_recipe(connection: Connection, space_id: int, recipe: str) -> None:

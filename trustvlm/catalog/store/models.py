@@ -294,6 +294,7 @@ class CalibrationRow(Base):
     verifier_identity: Mapped[str]
     content: Mapped[dict[str, Any]] = mapped_column(JSON)
     removed_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    author: Mapped[str | None]
 
 
 class Observation(Base):

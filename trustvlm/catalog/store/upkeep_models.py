@@ -1,5 +1,5 @@
-"""The tables of upkeep: quarantine, kept originals, re-embeddings. Alembic (migrations/) creates
-them."""
+"""The tables of upkeep: history, quarantine, kept originals, re-embeddings. Alembic (migrations/)
+creates them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,25 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from trustvlm.catalog.store.models import Base, Id, UTCDateTime, partial_index
 
-__all__ = ["Original", "Quarantine", "Reembed", "ReembedRow"]
+__all__ = ["Original", "Quarantine", "Reembed", "ReembedRow", "RevisionRow"]
+
+
+class RevisionRow(Base):
+    """One revision of a space: when and by whom it was made, by which kind of change, and how many
+    rows the change added, changed or removed."""
+
+    __tablename__ = "revisions"
+
+    space_id: Mapped[int] = mapped_column(
+        ForeignKey("spaces.id"), primary_key=True, autoincrement=False
+    )
+    revision: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    at: Mapped[datetime] = mapped_column(UTCDateTime)
+    author: Mapped[str | None]
+    action: Mapped[str] = mapped_column(String(24))
+    """One of :data:`trustvlm.system.fault_points.CHANGES`."""
+    labels: Mapped[int]
+    supports: Mapped[int]
 
 
 class Quarantine(Base):

@@ -33,7 +33,7 @@ from trustvlm.catalog.store.models import (
     Thumbnail,
 )
 from trustvlm.catalog.store.review_models import ReviewRow, ReviewState
-from trustvlm.catalog.store.upkeep_models import Quarantine
+from trustvlm.catalog.store.upkeep_models import Quarantine, RevisionRow
 from trustvlm.catalog.upkeep import quarantine, reembed_runs
 
 __all__ = [
@@ -160,7 +160,7 @@ def purge_of_space(connection: Connection, space_id: int) -> list[int]:
         return [space_id] * number
     if reembed_runs.forget_some(connection, space_id, CHUNK_ROWS):
         return [space_id]
-    for rest in (Change, Fit, CalibrationRow, ReviewState):
+    for rest in (Change, Fit, CalibrationRow, ReviewState, RevisionRow):
         connection.execute(delete(rest).where(rest.space_id == space_id))
     connection.execute(delete(Space).where(Space.id == space_id))
     return [space_id]

@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, insert, or_, select, update
 
 from trustvlm.catalog.rows import spaces
+from trustvlm.catalog.rows.history import revisions as history
 from trustvlm.catalog.rows.spaces import BEFORE, STAGED, SpaceRecord
 from trustvlm.catalog.store import clock
 from trustvlm.catalog.store.models import Space
@@ -80,8 +81,9 @@ def set_synced(connection: Connection, job: ReembedRecord, revision: int) -> Non
 
 
 def swap(connection: Connection, job: ReembedRecord, name: str, revision: int) -> None:
-    """Give the new space the name, at a revision above the old one's; keep the old one beside
-    it."""
+    """Give the new space the name, at a revision above the old one's, and the history; keep the old
+    one beside it."""
+    _follow(connection, job.space_id, job.other_id, revision)
     _set_space(connection, job.space_id, name=name + BEFORE)
     _set_space(connection, job.other_id, name=name, revision=revision)
     values = {"space_id": job.other_id, "other_id": job.space_id, "state": "kept"}
@@ -91,6 +93,7 @@ def swap(connection: Connection, job: ReembedRecord, name: str, revision: int) -
 def put_back(connection: Connection, job: ReembedRecord, name: str, revision: int) -> None:
     """Undo :func:`swap`: give the old space the name, at a revision above the new one's, and remove
     the new one."""
+    _follow(connection, job.space_id, job.other_id, revision)
     _set_space(connection, job.space_id, name=name + STAGED)
     _set_space(connection, job.other_id, name=name, revision=revision)
     forget(connection, job, clock.stamp(connection), job.space_id)
@@ -137,6 +140,13 @@ def counts(connection: Connection, job: ReembedRecord) -> tuple[int, int]:
     query = select(ReembedRow.kind, func.count()).where(ReembedRow.reembed_id == job.id)
     by_kind = {row[0]: row[1] for row in connection.execute(query.group_by(ReembedRow.kind))}
     return by_kind.get("label", 0), by_kind.get("support", 0)
+
+
+def _follow(connection: Connection, old_id: int, new_id: int, revision: int) -> None:
+    """Hand the history of a space to the one that replaces it at `revision`, in place of that of
+    its staging."""
+    history.move(connection, old_id, new_id)
+    history.record(connection, new_id, revision, 0, 0)
 
 
 def _set_space(connection: Connection, space_id: int, **values: Any) -> None:

@@ -32,6 +32,7 @@ _SHOWN = 5
 CALIBRATIONS = [
     Column("id", "id", right=True),
     Column("made", lambda row: row["created_at"][:19], rank=2),
+    Column("author", lambda row: row["author"] or "", rank=6),
     Column("revision", "revision", right=True, rank=3),
     Column("of", lambda row: "claims" if row["claims"] else "predictions", rank=6),
     Column("rule", "rule", "bold"),

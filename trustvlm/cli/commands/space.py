@@ -32,9 +32,36 @@ SPACES = [
 ]
 
 
+HISTORY = [
+    Column("revision", "revision", right=True),
+    Column("at", "at", rank=1),
+    Column("author", "author"),
+    Column("action", "action", "bold"),
+    Column("labels", "labels", right=True, form=","),
+    Column("support images", "supports", right=True, form=","),
+]
+CHANGES = [
+    Column("revision", "revision", right=True),
+    Column("kind", "kind"),
+    Column("id", "id", right=True),
+    Column("change", "change", "bold"),
+    Column("label", "label", narrow="end"),
+    Column("at", "at", rank=2),
+    Column("author", "author", rank=1),
+    Column("action", "action", rank=3),
+]
+SINCE = click.option(
+    "--since",
+    metavar="REVISION",
+    type=click.IntRange(0, 2**63 - 1),
+    default=0,
+    help="Begin after this revision.",
+)
+
+
 @click.group()
 def space() -> None:
-    """Create, list, show, remove, restore, re-embed and repoint spaces.
+    """Create, list, show, remove, restore, re-embed and repoint spaces; say what changed.
 
     A label space is a named set of labels with its templates and its two encoders.
     """
@@ -181,6 +208,47 @@ def restore(session: Session, name: str) -> None:
         service.restore_space(name)
         row = service.get_space(name)
     click.echo(f"restored space {quoted(name)} with {_contents(row)}; revision {row.revision}")
+
+
+@space.command()
+@SPACE_NAME
+@SINCE
+@FORMAT
+@click.pass_obj
+def history(session: Session, name: str, since: int, form: str) -> None:
+    """List what changed a space, when and by whom.
+
+    One row for each revision, oldest first. The author is the user of the command line, or the id
+    of the key that a request had.
+    """
+    with session.reading() as service:
+        rows = [row.to_dict() for row in service.history(name, since)]
+    row_writer(form, HISTORY).write(rows)
+    if not rows:
+        note("no revision in the history")
+
+
+@space.command()
+@SPACE_NAME
+@SINCE
+@FORMAT
+@click.pass_obj
+def changes(session: Session, name: str, since: int, form: str) -> None:
+    """List the labels and support images that changed since a revision.
+
+    Each once, as it is now: what a copy elsewhere must apply to be equal to the space. The last
+    line says the revision to go on from.
+    """
+    with session.reading() as service:
+        page = first = service.changes(name, since)
+        rows = [row.to_dict() for row in page.changes]
+        while page.next_cursor is not None:
+            page = service.changes(name, since, cursor=page.next_cursor)
+            rows += [row.to_dict() for row in page.changes]
+    row_writer(form, CHANGES).write(rows)
+    if not first.complete:
+        note("rows were purged long ago: list the labels again, and drop what is not among them")
+    note(f"the space is at revision {first.revision}: go on with --since {first.revision}")
 
 
 def _contents(row: SpaceRow) -> str:

@@ -16,6 +16,7 @@ from trustvlm.catalog.server.keys import KeyRecord
 from trustvlm.errors import Forbidden, TooMany, Unauthorized
 from trustvlm.service.server.api_keys import SCOPES
 from trustvlm.service.server.server_home import ServerHome
+from trustvlm.system.author import set_author
 
 __all__ = ["LOCAL", "Caller", "Keyring", "Scope"]
 
@@ -162,6 +163,7 @@ class Scope:
                 lambda: serving.keyring.caller(header)
             )
         request.state.caller = caller
+        set_author(caller.key or None)
         if not caller.may(self.scope):
             raise Forbidden(
                 f"this needs a key of scope {self.scope!r}; the scope of this one is "

@@ -13,8 +13,10 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import copy_context
 from dataclasses import fields
 from datetime import UTC, datetime
+from functools import partial
 from itertools import count
 from queue import SimpleQueue
 from threading import Event, Thread
@@ -60,6 +62,7 @@ class Progress:
         self._home, self.id, self._work = home, job_id, work
         self._next, self._phase = 0.0, ""
         self.thread_ended = Event()
+        self._context = copy_context()  # it names the author of changes
         self.outcome: Changes | None = None
         """The end that the work reached."""
         self.stop: Changes | None = None
@@ -85,7 +88,8 @@ class Progress:
 
     def begin(self) -> None:
         """Start the thread; the end of the process does not wait for it."""
-        Thread(target=self._run, name=f"trustvlm-job-{self.id[:8]}", daemon=True).start()
+        run, name = partial(self._context.run, self._run), f"trustvlm-job-{self.id[:8]}"
+        Thread(target=run, name=name, daemon=True).start()
 
     def _run(self) -> None:
         try:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
 from typing import TypeVar
 
 from trustvlm.errors import Overloaded
@@ -25,7 +26,8 @@ class Lane:
     """Threads with a bounded queue.
 
     A call whose client has left, or whose deadline has passed, is not begun. A call that was begun
-    is finished: its commits stay.
+    is finished: its commits stay. It runs in a copy of its caller's context, which names the author
+    of changes.
     """
 
     def __init__(self, name: str, threads: int, capacity: int, deadline_s: float) -> None:
@@ -60,7 +62,7 @@ class Lane:
             return work()
 
         try:
-            future = self._executor.submit(work_in_time)
+            future = self._executor.submit(copy_context().run, work_in_time)
         except RuntimeError as error:
             self._count_down()
             raise Overloaded("the service is shutting down; try again") from error

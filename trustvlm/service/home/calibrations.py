@@ -20,7 +20,9 @@ from trustvlm.types.messages.commands import suggested
 
 __all__ = ["in_force", "list_calibrations", "loaded", "newest", "remove_calibration", "store"]
 
-_OF_ROW = ("id", "space", "created_at", "revision", "other_encoders", "notes", "failures")
+_OF_ROW = (
+    "id", "space", "created_at", "revision", "author", "other_encoders", "notes", "failures",
+)  # fmt: skip
 _CONTENT = tuple(field.name for field in fields(Calibration) if field.name not in _OF_ROW)
 
 
@@ -90,7 +92,7 @@ def loaded(record: CalibrationRecord, space_name: str, *, other_encoders: bool) 
     content.setdefault("may_correct", RULES[content["rule"]].relabels)
     return Calibration(
         id=record.id, space=space_name, created_at=record.created_at, revision=record.revision,
-        other_encoders=other_encoders, **content,
+        author=record.author, other_encoders=other_encoders, **content,
     )  # fmt: skip
 
 

@@ -195,7 +195,7 @@ def _write(
     """Replace the counterparts of the labels `label_ids` by the planned ones."""
     reembed_rows.drop(connection, job, label_ids)
     _free_names(connection, job, [label.row.name for label in planned])
-    revision = spaces.advance(connection, job.other_id)
+    revision = spaces.advance(connection, job.other_id, labels=len(planned))
     staged_ids = _insert_labels(connection, job, revision, planned)
     _insert_supports(connection, job, revision, planned, staged_ids)
 

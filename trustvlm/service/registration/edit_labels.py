@@ -78,7 +78,7 @@ def update_label(
             )
         if target != before.name and labels.find_many(connection, space.id, [target]):
             raise Conflict(f"label {target!r} exists already in space {space.name!r}")
-        revision = spaces.advance(connection, space.id)
+        revision = spaces.advance(connection, space.id, labels=1)
         labels.set_text(
             connection, before.id, revision, name=target, prompt=new_prompt, text_source=source,
             text_prototype=text,
@@ -116,7 +116,7 @@ def remove_support(home: Home, space_name: str, ids: Sequence[int]) -> int:
             )
         if not ids:
             return space.revision
-        revision = spaces.advance(connection, space.id)
+        revision = spaces.advance(connection, space.id, supports=len(ids))
         supports.remove(connection, ids, revision)
         follow_supports(home, connection, space, owners.values(), revision)
     return revision
@@ -139,7 +139,7 @@ def restore_support(home: Home, space_name: str, ids: Sequence[int]) -> int:
             raise NotFound(f"no removed support image {_some(missing)}: {reason}")
         if not ids:
             return space.revision
-        revision = spaces.advance(connection, space.id)
+        revision = spaces.advance(connection, space.id, supports=len(ids))
         try:
             supports.restore(connection, ids, revision)
         except IntegrityError as error:
@@ -161,7 +161,7 @@ def remove_label(home: Home, space_name: str, name: str, *, purge_now: bool) -> 
                 f"label {name!r} has aliases; remove or unalias them first "
                 f"({suggested('label list', space_name)} shows them)"
             )
-        revision = spaces.advance(connection, space.id)
+        revision = spaces.advance(connection, space.id, labels=1, supports=label.support_count)
         supports.remove_of_label(connection, label.id, revision)
         labels.remove(connection, label.id, revision)
         changed = [] if label.alias_of is None else [label.alias_of]
@@ -195,7 +195,7 @@ def restore_label(home: Home, space_name: str, name: str) -> int:
         lost = label.alias_of is not None and purge.supports_lost(
             connection, space.id, [label.id], label.removed_revision - 1
         )
-        revision = spaces.advance(connection, space.id)
+        revision = spaces.advance(connection, space.id, labels=1, supports=label.support_count)
         labels.restore(connection, label.id, revision)
         if label.alias_of is not None and not labels.is_alive(connection, label.alias_of):
             labels.set_alias(connection, label.id, None, revision)

@@ -212,7 +212,8 @@ def _write(
     ids = {name: record.id for name, record in existing.items()}
     added: list[int] = []
     if new or any(fresh.values()):
-        revision = spaces.advance(connection, space.id)
+        images = sum(map(len, fresh.values()))
+        revision = spaces.advance(connection, space.id, labels=len(new), supports=images)
         rows = [_new_label(label, encoded, fresh[label.name]) for label in new]
         inserted = labels.insert_many(connection, space.id, revision, rows)
         ids |= dict(zip([label.name for label in new], inserted, strict=True))

@@ -58,7 +58,7 @@ def alias(home: Home, space_name: str, name: str, of: str) -> int:
             )
         if len(labels.groups(connection, [label.id])) > 1:
             raise Conflict(f"label {name!r} has aliases of its own; unalias them first")
-        revision = spaces.advance(connection, space.id)
+        revision = spaces.advance(connection, space.id, labels=1)
         labels.set_alias(connection, label.id, target.id, revision)
         labels.set_prototype(connection, label.id, revision, None, 0)
         follow_supports(home, connection, space, [target.id], revision)
@@ -72,7 +72,7 @@ def unalias(home: Home, space_name: str, name: str) -> int:
         label = labels.find(connection, space.id, name)
         if label.alias_of is None:
             raise Conflict(f"label {name!r} is not an alias")
-        revision = spaces.advance(connection, space.id)
+        revision = spaces.advance(connection, space.id, labels=1)
         labels.set_alias(connection, label.id, None, revision)
         follow_supports(home, connection, space, [label.id, label.alias_of], revision)
     return revision

@@ -148,7 +148,8 @@ def _insert(
         elif (_packed(prototype), len(images)) != stated:
             pending.prototypes[label.name] = stated
         new_labels.append(replace(label, prototype=prototype, support_count=len(images)))
-    revision = spaces.advance(connection, space.id)
+    image_count = sum(len(row.images) for row in chunk)
+    revision = spaces.advance(connection, space.id, labels=len(new_labels), supports=image_count)
     ids = labels.insert_many(connection, space.id, revision, new_labels)
     owned = [
         (label_id, image)
@@ -174,7 +175,7 @@ def _set_aliases(home: Home, space: SpaceRecord, pending: _Pending, folder: Path
                         f"{folder / LABELS}: {name!r} is an alias of {target!r:.60}, which is none "
                         f"of its labels"
                     )
-            revision = spaces.advance(connection, space.id)
+            revision = spaces.advance(connection, space.id, labels=len(part))
             for name, target in part:
                 labels.set_alias(connection, records[name].id, records[target].id, revision)
                 labels.set_prototype(connection, records[name].id, revision, None, 0)

@@ -170,7 +170,9 @@ def _apply(home: Home, damage: Damage, space_id: int, remedy: Callable[[RowRepai
         step = RowRepair(connection, facts, damage, row, facts.revision + 1)
         if not remedy(step):
             return False
-        spaces.advance_to(connection, space_id, step.revision)
+        count = {"label": "labels", "support": "supports"}.get(damage.kind)
+        changed = {count: 1} if count else {}
+        spaces.advance_to(connection, space_id, step.revision, **changed)
         copy_catalog.renew_epoch(connection)
     return True
 

@@ -1,0 +1,107 @@
+"""The labels and support images that changed since a revision: each once, as it is now."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, literal, null, or_, select
+from sqlalchemy.orm import InstrumentedAttribute, aliased
+
+from trustvlm.catalog.store.models import Change, Label, Support
+from trustvlm.catalog.store.upkeep_models import RevisionRow
+from trustvlm.types.rows import ChangeRow
+
+__all__ = ["Place", "page"]
+
+Place = tuple[int, str, int]
+"""Revision, kind ("label", then "support") and id of a change: changes come in this order."""
+
+_OWNER = aliased(Label)
+
+
+def page(
+    connection: Connection, space_id: int, since: int, after: Place, limit: int
+) -> list[ChangeRow]:
+    """Up to `limit` of the changes since a revision that come after a place.
+
+    What was purged is listed without a name.
+    """
+    rows = list[Any]()
+    for query in (_labels(since), _supports(since)):
+        rows += _after(connection, query, space_id, after, limit)
+    for kind in ("label", "support"):
+        rows += _after(connection, _purged(kind), space_id, after, limit)
+    rows.sort(key=lambda row: (row.revision, row.kind, row.id))
+    return [ChangeRow(**row._mapping) for row in rows[:limit]]
+
+
+class _Source:
+    """A table that changes are read from: its columns, and the kind of its rows."""
+
+    def __init__(
+        self,
+        kind: str,
+        query: Select[*tuple[Any, ...]],
+        space_id: InstrumentedAttribute[int],
+        revision: InstrumentedAttribute[int],
+        row_id: InstrumentedAttribute[int],
+    ) -> None:
+        self.kind, self.query = kind, query
+        self.space_id, self.revision, self.row_id = space_id, revision, row_id
+
+
+def _labels(since: int) -> _Source:
+    change = _change(Label.removed_revision, Label.created_revision, since)
+    query = select(
+        literal("label").label("kind"), change, Label.id, Label.name.label("label"),
+        Label.id.label("label_id"), Label.revision,
+    )  # fmt: skip
+    return _Source("label", query, Label.space_id, Label.revision, Label.id)
+
+
+def _supports(since: int) -> _Source:
+    change = _change(Support.removed_revision, Support.created_revision, since)
+    query = select(
+        literal("support").label("kind"), change, Support.id, _OWNER.name.label("label"),
+        Support.label_id, Support.revision,
+    ).join(_OWNER, _OWNER.id == Support.label_id)  # fmt: skip
+    return _Source("support", query, Support.space_id, Support.revision, Support.id)
+
+
+def _purged(kind: str) -> _Source:
+    query = select(
+        Change.kind, literal("purged").label("change"), Change.row_id.label("id"),
+        null().label("label"), Change.label_id, Change.revision,
+    ).where(Change.kind == kind)  # fmt: skip
+    return _Source(kind, query, Change.space_id, Change.revision, Change.row_id)
+
+
+def _change(
+    removed: InstrumentedAttribute[int | None], created: InstrumentedAttribute[int], since: int
+) -> ColumnElement[str]:
+    """What became of a row since a revision."""
+    fresh = (created > since, literal("added"))
+    gone = (removed.is_not(None), literal("removed"))
+    return case(gone, fresh, else_=literal("changed")).label("change")
+
+
+def _after(
+    connection: Connection, source: _Source, space_id: int, after: Place, limit: int
+) -> list[Any]:
+    """Up to `limit` rows of a table after a place, with when and by whom their revision was
+    made."""
+    revision, kind, row_id = after
+    within = source.revision > revision
+    if source.kind == kind:
+        within = or_(within, and_(source.revision == revision, source.row_id > row_id))
+    elif source.kind > kind:
+        within = source.revision >= revision
+    made = and_(RevisionRow.space_id == source.space_id, RevisionRow.revision == source.revision)
+    query = (
+        source.query.add_columns(RevisionRow.at, RevisionRow.author, RevisionRow.action)
+        .outerjoin(RevisionRow, made)
+        .where(source.space_id == space_id, source.revision >= revision, within)
+        .order_by(source.revision, source.row_id)
+        .limit(limit)
+    )
+    return list(connection.execute(query))

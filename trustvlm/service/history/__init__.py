@@ -1,0 +1,1 @@
+"""What happened to a space, when and by whom, and what changed since a revision."""

@@ -1,0 +1,72 @@
+"""Reads the log of revisions, and the rows that changed since one of them, page by page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from trustvlm.catalog.rows import spaces
+from trustvlm.catalog.rows.history import changes as change_rows
+from trustvlm.catalog.rows.history import revisions as revision_rows
+from trustvlm.catalog.rows.history.changes import Place
+from trustvlm.errors import InvalidInput
+from trustvlm.service.home.home import Home
+from trustvlm.types.bounds import got, whole
+from trustvlm.types.rows import ChangePage, HistoryPage, HistoryRow
+
+__all__ = ["PAGE", "changes", "history", "history_page"]
+
+PAGE = 1_000
+"""Rows of a page, unless another number is requested."""
+
+_CURSOR = re.compile(r"([0-9]{1,18})-(label|support)-([0-9]{1,18})")
+_LARGEST = 2**63 - 1
+
+
+def history(home: Home, space_name: str, since: int) -> Iterator[HistoryRow]:
+    """See :meth:`TrustService.history`. One transaction a page."""
+    following: int | None = since
+    while following is not None:
+        page = history_page(home, space_name, following, PAGE)
+        yield from page.revisions
+        following = page.next_since
+
+
+def history_page(home: Home, space_name: str, since: int, limit: int) -> HistoryPage:
+    """Up to `limit` revisions of a space after `since`, oldest first. Raises NotFound,
+    InvalidInput."""
+    since, limit = _bounds(since, limit)
+    with home.catalog.read() as connection:
+        space = spaces.find(connection, space_name)
+        rows = revision_rows.page(connection, space.id, since, limit + 1)
+    following = rows[limit - 1].revision if len(rows) > limit else None
+    return HistoryPage(space.revision, tuple(rows[:limit]), following)
+
+
+def changes(home: Home, space_name: str, since: int, limit: int, cursor: str | None) -> ChangePage:
+    """See :meth:`TrustService.changes`."""
+    since, limit = _bounds(since, limit)
+    after = (since, "support", _LARGEST) if cursor is None else _place(cursor)
+    with home.catalog.read() as connection:
+        space = spaces.find(connection, space_name)
+        rows = change_rows.page(connection, space.id, since, after, limit + 1)
+        epoch = f"{home.catalog.epoch(connection)}/{space.id}"
+    following = None
+    if len(rows) > limit:
+        last = rows[limit - 1]
+        following = f"{last.revision}-{last.kind}-{last.id}"
+    complete = since == 0 or since >= space.log_start
+    return ChangePage(space.revision, tuple(rows[:limit]), following, complete, epoch)
+
+
+def _bounds(since: int, limit: int) -> tuple[int, int]:
+    """Raises InvalidInput."""
+    return whole("since", since), whole("limit", limit, bounds="changes")
+
+
+def _place(cursor: object) -> Place:
+    """Raises InvalidInput: no cursor of a page of changes."""
+    match = _CURSOR.fullmatch(cursor) if isinstance(cursor, str) else None
+    if match is None:
+        raise InvalidInput(f"cursor: expected the next_cursor of a page, got {got(cursor)}")
+    return int(match[1]), match[2], int(match[3])
