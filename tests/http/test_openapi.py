@@ -208,7 +208,8 @@ def _of_vectors(http: Http, world: World) -> None:
     http("POST", "/v1/spaces/s/check-labels", json={"names": ["beach", "forest"]})
     http("GET", "/v1/spaces/s/projection?limit=20")
     http("DELETE", f"/v1/spaces/s/supports/{ids[1]}")
-    http("GET", "/v1/spaces/s/removed")
+    for path in ("removed", "history", "changes"):
+        http("GET", f"/v1/spaces/s/{path}")
     http("DELETE", "/v1/spaces/s/removed")
     http("GET", "/v1/spaces/s/labels/none", status=404)
     http("POST", "/v1/spaces/s/score", json={}, status=422)

@@ -38,7 +38,7 @@ INSIDE = {
         {"home"},
         {"backup", "indexes", "inputs", "verify"},
         {"query", "registration"},
-        {"history", "measuring", "reembed", "server", "support", "transfer"},
+        {"measuring", "reembed", "server", "support", "transfer"},
         {"service"},
     ],
     "http": [{"options"}, {"wire"}, {"guard"}, {"work"}, {"routes"}, {"app"}, {"run"}],

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 
-from trustvlm.service.history.verbs import HistoryVerbs
 from trustvlm.service.home.purge import purge_removed
 from trustvlm.service.indexes.verbs import IndexVerbs
 from trustvlm.service.measuring.verbs import MeasuringVerbs
 from trustvlm.service.query.verbs import QueryVerbs
 from trustvlm.service.reembed.verbs import ReembedVerbs
+from trustvlm.service.registration.history.verbs import HistoryVerbs
 from trustvlm.service.registration.verbs import RegistrationVerbs
 from trustvlm.service.transfer.verbs import TransferVerbs
 from trustvlm.service.verify.verify import verify

@@ -180,10 +180,8 @@ class HistoryPage(Answer):
     """Revisions of a space, oldest first.
 
     Attributes:
-        revision: the space's revision now.
         next_since: the `since` of the next page; None: this is the last one."""
 
-    revision: int
     revisions: tuple[HistoryRow, ...]
     next_since: int | None
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
 from trustvlm.http.routes.answers import read
 from trustvlm.http.routes.openapi import route
-from trustvlm.http.work.process import Serving, serving_of
+from trustvlm.http.work.process import Serving
 from trustvlm.types.options import Within
 from trustvlm.types.rows import ChangePage, HistoryPage
 
@@ -24,8 +25,13 @@ Limit = Annotated[int, Query(), Within("changes")]
 async def history(request: Request, space: str, since: Since = 0, limit: Limit = 1_000) -> Response:
     """The revisions of a space after `since`, oldest first: when, by whom (the id of a key) and by
     which kind of change each was made."""
-    page = serving_of(request).home.history_page
-    return await read(request, lambda serving: page(space, since, limit))
+
+    def work(serving: Serving) -> HistoryPage:
+        rows = tuple(islice(serving.service.history(space, since), limit + 1))
+        following = rows[limit - 1].revision if len(rows) > limit else None
+        return HistoryPage(rows[:limit], following)
+
+    return await read(request, work)
 
 
 @router.get(f"{SPACE}/changes", **route("read", ChangePage))

@@ -13,7 +13,6 @@ from trustvlm.catalog.rows.spaces import SpaceRecord
 from trustvlm.catalog.server.keys import KeyRecord
 from trustvlm.catalog.upkeep.trash import removed_rows
 from trustvlm.errors import NotFound
-from trustvlm.service.history.history import history_page
 from trustvlm.service.home.open_home import OpenHome
 from trustvlm.service.home.purge import purge_space
 from trustvlm.service.inputs.space_encoders import encoder_of, encodes_images
@@ -31,7 +30,7 @@ from trustvlm.service.server.own_work import OwnWork
 from trustvlm.service.server.states import SpaceState, space_states
 from trustvlm.types import Evidence, KeyRow, LabelRow, Queries, RegisterResult, Verdicts
 from trustvlm.types.answers import LabelDetails, RemovedList
-from trustvlm.types.rows import HistoryPage, ObservationRow
+from trustvlm.types.rows import ObservationRow
 
 __all__ = ["ServerHome"]
 
@@ -97,11 +96,6 @@ class ServerHome(OwnWork):
     def space_states(self) -> list[SpaceState]:
         """The revision of each space, and the revision and size of this process's caches."""
         return space_states(self._ready())
-
-    def history_page(self, space: str, since: int, limit: int) -> HistoryPage:
-        """Up to `limit` revisions of a space after `since`, oldest first. Raises NotFound,
-        InvalidInput."""
-        return history_page(self._ready(), space, since, limit)
 
     def unverified_count(self, space: str) -> int:
         """How many labels of a space have no support image. Raises NotFound."""

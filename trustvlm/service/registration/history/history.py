@@ -12,35 +12,33 @@ from trustvlm.catalog.rows.history.changes import Place
 from trustvlm.errors import InvalidInput
 from trustvlm.service.home.home import Home
 from trustvlm.types.bounds import got, whole
-from trustvlm.types.rows import ChangePage, HistoryPage, HistoryRow
+from trustvlm.types.rows import ChangePage, HistoryRow
 
-__all__ = ["PAGE", "changes", "history", "history_page"]
+__all__ = ["changes", "history"]
 
-PAGE = 1_000
-"""Rows of a page, unless another number is requested."""
-
+_PAGE = 1_000
 _CURSOR = re.compile(r"([0-9]{1,18})-(label|support)-([0-9]{1,18})")
 _LARGEST = 2**63 - 1
 
 
 def history(home: Home, space_name: str, since: int) -> Iterator[HistoryRow]:
-    """See :meth:`TrustService.history`. One transaction a page."""
-    following: int | None = since
-    while following is not None:
-        page = history_page(home, space_name, following, PAGE)
-        yield from page.revisions
-        following = page.next_since
-
-
-def history_page(home: Home, space_name: str, since: int, limit: int) -> HistoryPage:
-    """Up to `limit` revisions of a space after `since`, oldest first. Raises NotFound,
-    InvalidInput."""
-    since, limit = _bounds(since, limit)
+    """See :meth:`TrustService.history`."""
+    since = whole("since", since)
     with home.catalog.read() as connection:
         space = spaces.find(connection, space_name)
-        rows = revision_rows.page(connection, space.id, since, limit + 1)
-    following = rows[limit - 1].revision if len(rows) > limit else None
-    return HistoryPage(space.revision, tuple(rows[:limit]), following)
+    return _revisions(home, space.id, since)
+
+
+def _revisions(home: Home, space_id: int, since: int) -> Iterator[HistoryRow]:
+    """The revisions of a space after `since`. One transaction a page: none stays open while the
+    caller works on the rows."""
+    while True:
+        with home.catalog.read() as connection:
+            rows = revision_rows.page(connection, space_id, since, _PAGE)
+        yield from rows
+        if len(rows) < _PAGE:
+            return
+        since = rows[-1].revision
 
 
 def changes(home: Home, space_name: str, since: int, limit: int, cursor: str | None) -> ChangePage:

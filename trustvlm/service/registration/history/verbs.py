@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from trustvlm.service.history.history import changes, history, history_page
 from trustvlm.service.home.open_home import OpenHome
+from trustvlm.service.registration.history.history import changes, history
 from trustvlm.types.rows import ChangePage, HistoryRow
 
 __all__ = ["HistoryVerbs"]
@@ -24,7 +24,6 @@ class HistoryVerbs(OpenHome):
         Raises:
             NotFound: no such space. InvalidInput: a negative revision.
         """
-        history_page(self._ready(), space, since, 1)  # refuse now, not at the first row
         return history(self._ready(), space, since)
 
     def changes(
