@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from trustvlm.client import Client
     from trustvlm.reading.label_files import read_labels
     from trustvlm.reading.sets.read import read_images
+    from trustvlm.restoring import restore
     from trustvlm.scoring.rules import DEFAULT_RULE, RULES
     from trustvlm.service import TrustService
-    from trustvlm.service.backup.restore import restore
     from trustvlm.settings import open_service as open
     from trustvlm.types import (
         Evidence,
@@ -101,7 +101,7 @@ _FROM = {
     "trustvlm.types.calibration": ("Calibration", "FeedbackResult", "MonitorReport"),
     "trustvlm.scoring.rules": ("DEFAULT_RULE", "RULES"),
     "trustvlm.service": ("TrustService",),
-    "trustvlm.service.backup.restore": ("restore",),
+    "trustvlm.restoring": ("restore",),
     "trustvlm.types": (
         "Evidence", "Hit", "Hits", "LabelInput", "LabelRow", "Neighbour", "Queries",
         "RegisterResult", "SpaceRow", "SupportRow", "Verdict", "Verdicts",

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,6 +12,8 @@ import postgres
 import pytest
 from cli_runner import Cli
 from numbered import create, label, queries, require_equal
+from raw_sql import dumped
+from raw_sql import server_sql as sql
 
 import trustvlm
 from trustvlm.catalog import Catalog
@@ -40,15 +40,6 @@ def url(server: postgres.Server, request: pytest.FixtureRequest) -> Iterator[str
     name = re.sub(r"\W", "_", request.node.name)
     yield server.create(name)
     server.drop(name)
-
-
-def sql(url: str, query: str) -> list[tuple[object, ...]]:
-    import psycopg
-
-    address = url.replace("postgresql+psycopg", "postgresql")
-    with psycopg.connect(address, autocommit=True) as connection:
-        cursor = connection.execute(query.encode())
-        return cursor.fetchall() if cursor.description else []
 
 
 def test_two_homes_share_a_catalog(url: str, tmp_path: Path) -> None:
@@ -199,21 +190,6 @@ def test_the_text_of_a_location_has_no_password() -> None:
         assert str(location) == "postgresql://app@db:5433/tv (schema trustvlm)"
         assert "zQ7" not in repr(location)
         assert "zQ7" not in repr(location.url)
-
-
-def dumped(home: Path) -> dict[str, list[str]]:
-    """Every row of every table of a home's file, without its epoch."""
-    with closing(sqlite3.connect(home / "catalog.sqlite3")) as connection:
-        connection.execute("UPDATE catalog_state SET epoch = ''")
-        names = [
-            name
-            for (name,) in connection.execute(
-                "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
-            )
-        ]
-        return {
-            name: sorted(map(repr, connection.execute(f"SELECT * FROM {name}"))) for name in names
-        }
 
 
 def test_there_and_back(url: str, cli: Cli, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from trustvlm.types import options
 
 OPERATOR = {
     "abort_reembed", "backup", "discard_old", "export_space", "import_space", "index_stats",
-    "near_synonyms", "purge", "rebuild_index", "reembed_space", "reembed_status", "repoint_space",
+    "near_synonyms", "purge", "rebuild_index", "reembed_space", "reembed_status", "repoint_space", "scrub",
     "suggest_recipe", "tune_index", "verify", "write_report",
 }  # fmt: skip
 """The verbs that need an open home: for the person who runs the service."""

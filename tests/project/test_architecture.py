@@ -26,7 +26,7 @@ ROWS = [
     {"encoders", "index", "catalog"},
     {"service"},
     {"settings", "testing"},
-    {"bulk", "http", "client", "demo"},
+    {"bulk", "http", "client", "demo", "restoring"},
     {"cli", "ray"},  # `trustvlm demo` and `trustvlm serve` start the rooms below
 ]
 SAME_ROW = {("types", "errors")}

@@ -23,7 +23,7 @@ from trustvlm.system.author import current_author
 from trustvlm.system.durable import make_folder
 from trustvlm.system.fault_points import reached
 from trustvlm.system.signals import unbroken
-from trustvlm.types.backups import CatalogFacts
+from trustvlm.types.backups import CatalogFacts, Scrubbed
 
 __all__ = ["Catalog", "Changed"]
 
@@ -237,13 +237,14 @@ class Catalog:
         history = connection.info.get(HISTORY)
         return epoch if history is None else f"{epoch}/{history}"
 
-    def reclaim(self, *, wait: bool = True) -> None:
-        """Take away what the database keeps of purged rows beside the tables, as far as it can.
+    def reclaim(self, *, wait: bool = True, rewrite: bool = False) -> Scrubbed | None:
+        """Take away what the database keeps of purged rows beside the tables, as far as it can;
+        see :meth:`Backend.reclaim`.
 
         Raises:
             Busy: readers were in its way, for the busy timeout or, without `wait`, just now.
         """
-        self._backend.reclaim(wait=wait)
+        return self._backend.reclaim(wait=wait, rewrite=rewrite)
 
     def translated(self) -> AbstractContextManager[None]:
         """Turns the database's errors inside the block into trustvlm's, within a transaction."""

@@ -81,6 +81,15 @@ class Session:
         refuse_password(argument, place)
         return Settings.of(self.home, database_url=place).location(self.home)
 
+    def place_of(self, argument: str, place: str | None) -> tuple[Path, Location]:
+        """The home that a verb works in, and where its catalog is; those of this session where no
+        `place`, another home or a URL, is given. Raises click.UsageError for a URL with a
+        password."""
+        if place is None:
+            return self.home, self.location
+        location = self.location_of(argument, place)
+        return (location.file.parent if location.file else self.home), location
+
     def has_catalog(self) -> bool:
         """Whether there is a catalog; of a server, it is taken for granted."""
         file = self.location.file

@@ -14,6 +14,7 @@ from trustvlm.service.registration.history.verbs import HistoryVerbs
 from trustvlm.service.registration.verbs import RegistrationVerbs
 from trustvlm.service.transfer.verbs import TransferVerbs
 from trustvlm.service.verify.verify import verify
+from trustvlm.types.backups import Scrubbed
 from trustvlm.types.verification import VerifyReport
 
 __all__ = ["TrustService"]
@@ -39,6 +40,18 @@ class TrustService(
         """Delete for good the rows that were removed, or put into quarantine, before the undo
         window (or `older_than`); their number. Earlier backups keep them."""
         return purge_removed(self._writable(), older_than)
+
+    def scrub(self) -> Scrubbed | None:
+        """Write the files of a catalog in PostgreSQL again, so that they keep nothing of what was
+        purged; what that did. None for a catalog in a file, which keeps nothing of it anyway.
+
+        For a maintenance window: a table is locked, for readers too, while it is written, and
+        needs its room twice. What purged bytes it does not reach: docs/scale-out.md.
+
+        Raises:
+            Busy: a table was in use for too long, or a transaction still sees purged rows.
+        """
+        return self._writable().catalog.reclaim(rewrite=True)
 
     def verify(
         self,

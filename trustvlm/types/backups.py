@@ -1,4 +1,4 @@
-"""What a backup holds, and what backing up, restoring and upgrading a home did."""
+"""What a backup holds, and what backing up, restoring, upgrading and scrubbing a home did."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-__all__ = ["Backup", "CatalogFacts", "Exported", "Restored", "SpaceFacts", "Upgrade"]
+__all__ = ["Backup", "CatalogFacts", "Exported", "Restored", "Scrubbed", "SpaceFacts", "Upgrade"]
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,19 @@ class Exported:
 
 @dataclass(frozen=True)
 class Restored:
-    """A home that was made of a backup.
+    """A home, or a catalog on a server, that was made of a backup.
 
     Attributes:
-        home: where it is. created_at: when the backup was made.
+        home: where the home is; for a catalog on a server, that of this machine.
+        created_at: when the backup was made.
         catalog: its schema, its new epoch, and its live spaces with revision and counts.
         replaced: where the home that it replaced is now; None where there was none.
         outdated: the schema is older than this program's: 'trustvlm db upgrade' comes next.
+        database: where the catalog is, without a password; None: in the home.
+        replaced_schema: the schema of the database that holds the catalog that was replaced; None
+            where there was none.
+        originals: how many original images were restored. originals_left_out: how many of the
+            backup were not, since they have no place beside a database.
     """
 
     home: Path
@@ -74,6 +80,27 @@ class Restored:
     catalog: CatalogFacts
     replaced: Path | None
     outdated: bool
+    database: str | None = None
+    replaced_schema: str | None = None
+    originals: int = 0
+    originals_left_out: int = 0
+
+
+@dataclass(frozen=True)
+class Scrubbed:
+    """What was done so that the files of a database keep nothing of rows that were deleted.
+
+    Attributes:
+        bytes_before, bytes_after: the size of the catalog's tables and indexes.
+        log_switched: the server began another file of its log.
+        remains: what could not be done, and where bytes of deleted rows may still be; a sentence
+            each.
+    """
+
+    bytes_before: int
+    bytes_after: int
+    log_switched: bool
+    remains: tuple[str, ...]
 
 
 @dataclass(frozen=True)

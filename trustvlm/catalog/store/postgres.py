@@ -51,7 +51,10 @@ from trustvlm.errors import (
     Unavailable,
 )
 
-__all__ = ["LOCK_TIMEOUT_S", "OLDEST_SERVER", "end", "lock_key", "make_engine", "translated"]
+__all__ = [
+    *("IN_USE", "LOCK_TIMEOUT_S", "OLDEST_SERVER"),
+    *("end", "lock_key", "make_engine", "translated"),
+]
 
 LOCK_TIMEOUT_S = 30.0
 OLDEST_SERVER = 130000
@@ -76,7 +79,8 @@ SET client_encoding TO 'UTF8';
 SET timezone TO 'UTC';
 SET lock_timeout TO {lock_ms};
 SET statement_timeout TO 0;
-SET idle_in_transaction_session_timeout TO 0
+SET idle_in_transaction_session_timeout TO 0;
+SELECT pg_advisory_lock_shared({in_use})
 """
 _SERVER = """
 SELECT pg_is_in_recovery(), current_setting('server_encoding'),
@@ -93,6 +97,10 @@ SELECT pg_advisory_xact_lock({key})
 """
 
 _OWN_TABLES = "pg_catalog."
+
+IN_USE = "in use"
+"""Name of the lock that every connection to a catalog shares: what puts another catalog into its
+place takes it alone."""
 
 _open: weakref.WeakSet[psycopg.Connection[Any]] = weakref.WeakSet()
 """The connections of this process."""
@@ -178,7 +186,9 @@ def _set_up(connection: psycopg.Connection[Any], location: ServerLocation) -> st
     # A cursor of the driver: it takes several statements at once.
     cursor = psycopg.Cursor(connection)
     lock_ms = int(1000 * LOCK_TIMEOUT_S)
-    cursor.execute(_SESSION.format(schema=location.schema, lock_ms=lock_ms).encode())
+    in_use = lock_key(location, IN_USE)
+    settings = _SESSION.format(schema=location.schema, lock_ms=lock_ms, in_use=in_use)
+    cursor.execute(settings.encode())
     row = cursor.execute(_SERVER).fetchone()
     assert row is not None
     *facts, history = row

@@ -37,8 +37,8 @@ def current(connection: Connection) -> str | None:
     return revision
 
 
-def upgrade(connection: Connection) -> None:
-    """Bring the catalog to :func:`head`, inside the caller's transaction.
+def upgrade(connection: Connection, revision: str | None = None) -> None:
+    """Bring the catalog to a `revision`, or to :func:`head`, inside the caller's transaction.
 
     Raises:
         SchemaMismatch: it is newer than this program, or holds the tables of something else.
@@ -56,7 +56,7 @@ def upgrade(connection: Connection) -> None:
     config.set_main_option("script_location", str(folder("migrations")).replace("%", "%%"))
     config.attributes["connection"] = connection
     with _ALEMBIC:
-        command.upgrade(config, "head")
+        command.upgrade(config, revision or "head")
     if (finish := database_of(connection).after_upgrade) is not None:
         finish(connection)
 

@@ -1,16 +1,20 @@
 """Copies of catalogs from one database to another, table by table.
 
-Everything is copied as it is: ids, revisions, vectors to the bit, and which ids come next. Only the
-epoch is new: from here on the two catalogs have histories of their own.
+Everything is copied as it is: ids, revisions, vectors to the bit, and which ids come next. A copy
+that is to be used beside the original has a new epoch: from here on the two catalogs have histories
+of their own.
+
+Steps of the schema only add tables and columns, so what this program's tables and those of an older
+catalog have in common is all that the older one has; it is refused where that is not so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import JSON, Connection, DateTime, func, select
+from sqlalchemy import JSON, Connection, DateTime, Table, func, inspect, select
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
@@ -18,14 +22,15 @@ from trustvlm.catalog.store import schema
 from trustvlm.catalog.store.backends.backend import open_backend
 from trustvlm.catalog.store.backends.database import CHANGE, database_of
 from trustvlm.catalog.store.bulk import insert_rows, table_of
-from trustvlm.catalog.store.location import FileLocation, Location
+from trustvlm.catalog.store.location import FileLocation, Location, ServerLocation
 from trustvlm.catalog.store.models import Base
 from trustvlm.catalog.upkeep.copy_catalog import renew_epoch
-from trustvlm.errors import Conflict
+from trustvlm.errors import Conflict, Damaged
 from trustvlm.system.durable import make_folder
+from trustvlm.system.fault_points import reached
 from trustvlm.system.signals import unbroken
 
-__all__ = ["copy_tables"]
+__all__ = ["copy_as_it_is", "copy_tables", "replace_tables"]
 
 Progress = Callable[[int, int], None]
 
@@ -49,20 +54,78 @@ def copy_tables(source: Location, target: Location, progress: Progress | None = 
         InvalidInput: the source holds a text that the target cannot hold.
     """
     with _reading(source) as old, _making(target) as new:
+        schema.check(old, source.command("db upgrade"))
         if schema.current(new) is not None:
             raise Conflict(f"{target}: a catalog is there; copy to another place")
-        schema.upgrade(new)
-        total, done = sum(_count(old, model) for model in _models()), 0
-        for model in _models():
-            for rows in _chunks(old, model, new.dialect):
-                insert_rows(new, model, rows)
-                done += len(rows)
-                if progress is not None:
-                    progress(min(done, total), total)
-        counted = [table.name for table in Base.metadata.tables.values() if _counts_up(table)]
-        database_of(new).set_last_ids(new, database_of(old).last_ids(old, counted))
+        done = _fill(old, new, progress)
         renew_epoch(new)
     return done
+
+
+def copy_as_it_is(source: Location, target: Location, progress: Progress | None = None) -> int:
+    """The same for a backup: the copy keeps the epoch, and the schema where that is older."""
+    with _reading(source) as old, _making(target) as new:
+        return _fill(old, new, progress)
+
+
+def replace_tables(source: Location, target: ServerLocation) -> str:
+    """Copy the catalog `source`, of this program's schema, into the place of the one at `target`,
+    in one transaction; the name of the schema that holds the replaced one from then on.
+
+    Raises:
+        Busy: another process has the catalog at `target` open. Unavailable: the role may not make
+            or rename a schema.
+        InvalidInput: the source holds a text that the target cannot hold.
+    """
+    from trustvlm.catalog.store.backends import server_schema  # needs the driver of PostgreSQL
+
+    made = server_schema.beside(target)
+    with _reading(source) as old, _making(made) as new:
+        _fill(old, new, None)
+        renew_epoch(new)
+        aside = server_schema.put_in_place(new, made, target)
+        reached("restore.aside")
+    return aside
+
+
+def _fill(old: Connection, new: Connection, progress: Progress | None) -> int:
+    """Make the tables that `old` has, with its rows; how many."""
+    revision = schema.current(old)
+    schema.refuse_newer(revision)
+    schema.upgrade(new, revision)
+    columns = _columns(old)
+    models = [model for model in _models() if table_of(model).name in columns]
+    total, done = sum(_count(old, model) for model in models), 0
+    for model in models:
+        for rows in _chunks(old, model, columns[table_of(model).name], new.dialect):
+            insert_rows(new, model, rows)
+            done += len(rows)
+            if progress is not None:
+                progress(min(done, total), total)
+    counted = [table_of(model).name for model in models if _counts_up(table_of(model))]
+    database_of(new).set_last_ids(new, database_of(old).last_ids(old, counted))
+    return done
+
+
+def _columns(connection: Connection) -> dict[str, frozenset[str]]:
+    """Table → the columns that it has, of all tables of a catalog.
+
+    Raises:
+        Damaged: a table or a column that no catalog of this program or an earlier one has.
+    """
+    known = {table.name: {column.name for column in table.columns} for table in _tables()}
+    found = {
+        table: frozenset(column["name"] for column in inspect(connection).get_columns(table))
+        for table in inspect(connection).get_table_names()
+        if table != "alembic_version"
+    }
+    for table, columns in found.items():
+        if foreign := sorted(columns - known.get(table, set())):
+            raise Damaged(
+                f"the table {table} has the column {foreign[0]}, which is none of a catalog; take "
+                f"it away, or copy the catalog with the database's own tools"
+            )
+    return found
 
 
 @contextmanager
@@ -70,7 +133,6 @@ def _reading(location: Location) -> Iterator[Connection]:
     backend = open_backend(location, read_only=True)
     try:
         with backend.translated(), backend.engine.connect() as connection, connection.begin():
-            schema.check(connection, location.command("db upgrade"))
             yield connection
     finally:
         backend.engine.dispose()
@@ -94,9 +156,13 @@ def _making(location: Location) -> Iterator[Connection]:
 
 
 def _models() -> list[type[Base]]:
-    """The tables, each after those that it refers to."""
+    """The classes of the tables, each after those that it refers to."""
     by_table = {mapper.local_table: mapper.class_ for mapper in Base.registry.mappers}
-    return [by_table[table] for table in Base.metadata.sorted_tables]
+    return [by_table[table] for table in _tables()]
+
+
+def _tables() -> list[Table]:
+    return Base.metadata.sorted_tables
 
 
 def _counts_up(table: Any) -> bool:
@@ -109,13 +175,14 @@ def _count(connection: Connection, model: type[Base]) -> int:
 
 
 def _chunks(
-    connection: Connection, model: type[Base], dialect: Dialect
+    connection: Connection, model: type[Base], names: Collection[str], dialect: Dialect
 ) -> Iterator[list[dict[str, Any]]]:
-    """The rows of a table in the order of their keys, with values that the driver of `dialect`
-    takes as they are."""
+    """The rows of a table in the order of their keys, of the columns `names`, with values that the
+    driver of `dialect` takes as they are."""
     table = table_of(model)
-    stored = {column.name: _storing(column.type, dialect) for column in table.columns}
-    query = select(table).order_by(*table.primary_key.columns)
+    columns = [column for column in table.columns if column.name in names]
+    stored = {column.name: _storing(column.type, dialect) for column in columns}
+    query = select(*columns).order_by(*table.primary_key.columns)
     rows = connection.execute(query.execution_options(yield_per=_ROWS))
     for some in rows.partitions():
         yield [{name: stored[name](value) for name, value in row._mapping.items()} for row in some]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trustvlm.cli.commands.options import FILE, SPACE, file, flag, json_flag, text
+from trustvlm.cli.commands.options import FILE, SPACE, flag, json_flag, text
 from trustvlm.cli.completion import spaces
 from trustvlm.cli.printing.formats import Column, as_json, row_writer
 from trustvlm.cli.printing.progress import Bar, progress_bar
@@ -75,25 +75,32 @@ def backup(session: Session, file: Path, force: bool) -> None:
 
 @click.command()
 @click.argument("file", type=FILE)
-@file("--to", metavar="HOME", help="The home to make.  [default: that of --home]")
+@text(
+    "--to",
+    metavar="HOME|URL",
+    help="The home to make, or postgresql://user@host/database.  [default: that of --home or "
+    "--database-url]",
+)
 @flag(
-    "--replace", help="Replace the existing home; the old one is kept beside it as HOME.aside-TIME."
+    "--replace",
+    help="Replace the existing home or catalog; the old home is kept beside it as HOME.aside-TIME, "
+    "the old catalog of a database in the schema SCHEMA_aside_TIME.",
 )
 @flag("--check", help="Only check FILE and say what is in it.")
 @pass_local
-def restore(session: Session, file: Path, to: Path | None, replace: bool, check: bool) -> None:
-    """Make a home of the backup FILE.
+def restore(session: Session, file: Path, to: str | None, replace: bool, check: bool) -> None:
+    """Make a home, or the catalog of a database, of the backup FILE.
 
     All of FILE is checked before anything is written: one that was cut off or altered is refused.
-    Stop everything that uses a home before you replace it.
+    Stop everything that uses a home or a catalog before you replace it.
     """
+    from trustvlm.restoring import restore_to
     from trustvlm.service.backup.restore import check_backup
-    from trustvlm.service.backup.restore import restore as make_home
 
     with progress_bar(file.stat().st_size if file.is_file() else 0, "bytes checked") as bar:
         if not check:
-            home = to or session.home
-            done = make_home(file, home, replace=replace, progress=bar.advance)
+            home, location = session.place_of("--to", to)
+            done = restore_to(file, home, location, replace=replace, progress=bar.advance)
         else:
             manifest = check_backup(file, progress=bar.advance)
     _print_checked(manifest) if check else _print_restored(done)
@@ -107,8 +114,14 @@ def _print_checked(manifest: Manifest) -> None:
 
 def _print_restored(done: Restored) -> None:
     made = f"{done.created_at:%Y-%m-%d %H:%M} UTC"
-    click.echo(f"restored the backup of {made}: {shown(done.home)}")
+    click.echo(f"restored the backup of {made}: {shown(done.database or done.home)}")
     _print_spaces(done.catalog)
+    if done.originals_left_out:
+        left = count(done.originals_left_out, "original")
+        note(f"not restored: {left}, which a database has no place for; the backup has them")
+    if done.replaced_schema is not None:
+        replaced = f"the catalog that was there is now in the schema {done.replaced_schema}"
+        click.echo(f"{replaced}; drop it when nothing in it is missed")
     if done.replaced is not None:
         replaced = f"the home that was there is now {shown(done.replaced)}"
         click.echo(f"{replaced}; delete it when nothing in it is missed")
@@ -256,18 +269,14 @@ def copy(session: Session, source: str, target: str) -> None:
 def upgrade(session: Session, no_backup: bool) -> None:
     """Bring the catalog to this program's schema.
 
-    Before a catalog in a file is changed, it is backed up into the home's folder "backups"; without
-    a backup nothing is changed. One on a server is not backed up: use the server's own tools. The
-    upgrade is done completely or not at all. Creates the catalog if it does not exist.
+    Before the catalog is changed, it is backed up into the home's folder "backups"; without a
+    backup nothing is changed. The upgrade is done completely or not at all. Creates the catalog if
+    it does not exist.
     """
-    from trustvlm.catalog.store.location import ServerLocation
-    from trustvlm.service.backup.backup import upgrade_catalog, upgrade_home
+    from trustvlm.service.backup.backup import upgrade_home
 
     location = session.location
-    if isinstance(location, ServerLocation):
-        done = upgrade_catalog(location)
-    else:
-        done = upgrade_home(session.home, location.path, backup=not no_backup)
+    done = upgrade_home(session.home, location, backup=not no_backup)
     if done.before == done.now:
         click.echo(f"{shown(location)}: schema {done.now} is current")
         return

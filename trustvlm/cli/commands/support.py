@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,11 +17,14 @@ from trustvlm.cli.printing.registration import (
     require_some_readable,
     summary,
 )
-from trustvlm.cli.printing.safe_text import count, quoted
+from trustvlm.cli.printing.safe_text import count, note, quoted
 from trustvlm.cli.reading.folders import check_exclude, exclude_option, finding
 from trustvlm.cli.reading.images import image_options, note_images, report_unreadable
 from trustvlm.cli.session import Session, exactly_one, pass_local
 from trustvlm.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from trustvlm.types.backups import Scrubbed
 
 __all__ = ["purge", "support"]
 
@@ -156,8 +159,13 @@ def restore(session: Session, space: str, ids: tuple[int, ...]) -> None:
     metavar="HOURS",
     help="Removed longer ago than this.  [default: the undo window]",
 )
+@flag(
+    "--scrub",
+    help="Then write the tables of a PostgreSQL server again, which keep bytes of purged rows; in "
+    "a maintenance window, for each is locked meanwhile.",
+)
 @pass_local
-def purge(session: Session, older_than: float | None) -> None:
+def purge(session: Session, older_than: float | None, scrub: bool) -> None:
     """Delete for good what was removed.
 
     Labels, support images and spaces that were removed longer ago than the undo window (24 hours;
@@ -165,4 +173,17 @@ def purge(session: Session, older_than: float | None) -> None:
     """
     with session.writing() as service:
         rows = service.purge(older_than=None if older_than is None else timedelta(hours=older_than))
-    click.echo(f"purged {count(rows, 'row')}" if rows else "nothing to purge")
+        click.echo(f"purged {count(rows, 'row')}" if rows else "nothing to purge")
+        if scrub:
+            _print_scrubbed(service.scrub())
+
+
+def _print_scrubbed(done: Scrubbed | None) -> None:
+    if done is None:
+        click.echo("nothing to scrub: a catalog in a file overwrites what is purged at once")
+        return
+    sizes = f"{done.bytes_before / 2**20:,.1f} → {done.bytes_after / 2**20:,.1f} MiB"
+    log = "began another file of its log" if done.log_switched else "kept the file of its log"
+    click.echo(f"the tables are written again: {sizes}; the server {log}")
+    for remark in done.remains:
+        note(remark)

@@ -15,17 +15,18 @@ from pathlib import Path
 
 from trustvlm.catalog import Catalog
 from trustvlm.catalog.store import schema
-from trustvlm.catalog.store.location import FileLocation, Location, ServerLocation
+from trustvlm.catalog.store.location import FileLocation, Location, location_of
 from trustvlm.catalog.upkeep import copy_catalog
-from trustvlm.catalog.upkeep.copy_tables import copy_tables
+from trustvlm.catalog.upkeep.copy_tables import copy_as_it_is
 from trustvlm.errors import Conflict, InvalidInput, NotFound, ReadOnly, Unavailable
 from trustvlm.service.backup.archive import CATALOG, ORIGINALS, SETTINGS, write_archive
+from trustvlm.service.backup.carried_settings import carried
 from trustvlm.service.home.work_folder import put, unwritable, work_folder
 from trustvlm.system.durable import make_folder
 from trustvlm.system.fault_points import reached
 from trustvlm.types.backups import Backup, Upgrade
 
-__all__ = ["back_up", "upgrade_catalog", "upgrade_home"]
+__all__ = ["back_up", "upgrade_home"]
 
 Progress = Callable[[int, int], None]
 
@@ -63,13 +64,14 @@ def back_up(
     with unwritable("writing the backup", target), work_folder(target.parent) as work:
         copy, made = work / CATALOG, work / "archive.zip"
         if catalog is None:
-            copy_tables(location, FileLocation(copy))
+            copy_as_it_is(location, FileLocation(copy))
         else:
             copy_catalog.copy_catalog(catalog, copy, pages, report)
         reached("backup.copied")
         facts = copy_catalog.facts(copy)
         # Listed after the copy: an original is on disk before the row that refers to it.
-        files = [(CATALOG, copy), (SETTINGS, home / SETTINGS), *_originals(home)]
+        settings = carried(home / SETTINGS, work)
+        files = [(CATALOG, copy), (SETTINGS, settings), *_originals(home)]
         done = copy.stat().st_size
         total = done + sum(path.stat().st_size for _, path in files if path.is_file())
         manifest = write_archive(made, files, facts, archived)
@@ -80,22 +82,7 @@ def back_up(
     return Backup(target, size, manifest.created_at, facts, originals)
 
 
-def upgrade_catalog(location: ServerLocation) -> Upgrade:
-    """Bring a catalog on a server to the newest schema; make it when missing. No backup is made.
-
-    The upgrade is one transaction: when it fails, the catalog is what it was.
-
-    Raises:
-        SchemaMismatch: newer than this program. Busy, Unavailable: the server cannot do it now.
-    """
-    before, head = Catalog.schema_of(location), schema.head()
-    schema.refuse_newer(before)
-    if before != head:
-        Catalog.upgrade(location)
-    return Upgrade(before, head, None)
-
-
-def upgrade_home(home: Path, catalog: Path, *, backup: bool = True) -> Upgrade:
+def upgrade_home(home: Path, place: Location | Path, *, backup: bool = True) -> Upgrade:
     """Bring a home's catalog to the newest schema, after a backup into HOME/backups; make it when
     missing.
 
@@ -106,32 +93,45 @@ def upgrade_home(home: Path, catalog: Path, *, backup: bool = True) -> Upgrade:
         SchemaMismatch: newer than this program. Busy: the catalog was written between the backup
             and the upgrade.
     """
-    head = schema.head()
-    # A writable file is not opened read-only: SQLite first undoes a making that was cut short.
-    writable = os.access(catalog.parent, os.W_OK)
-    before = Catalog.schema_of(catalog, read_only=not writable) if catalog.is_file() else None
+    location, head = location_of(place), schema.head()
+    before = _schema_of(location)
     schema.refuse_newer(before)
     if before == head:
         return Upgrade(before, head, None)
     if before is None or not backup:
-        try:
-            make_folder(catalog.parent)
-        except OSError as error:
-            raise ReadOnly(f"{catalog.parent} cannot be made: {error.strerror}") from error
-        Catalog.upgrade(catalog)
+        if location.file is not None:
+            _make_folder(location.file.parent)
+        Catalog.upgrade(location)
         return Upgrade(before, head, None)
     target = home / "backups" / f"before-{head}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.zip"
     try:
         with unwritable("making the folder", target.parent):
             make_folder(target.parent)
-        made = back_up(home, FileLocation(catalog), target)
+        made = back_up(home, location, target)
     except (Unavailable, Conflict, InvalidInput) as error:
         raise type(error)(
             f"no backup, so no upgrade: {error} ('trustvlm db upgrade --no-backup' does without "
             f"one)"
         ) from error
-    Catalog.upgrade(catalog, expected=made.catalog)
+    Catalog.upgrade(location, expected=made.catalog)
     return Upgrade(before, head, made.path)
+
+
+def _schema_of(location: Location) -> str | None:
+    """The schema of the catalog at a location; None where there is none."""
+    file = location.file
+    if file is None:
+        return Catalog.schema_of(location)
+    # A writable file is not opened read-only: SQLite first undoes a making that was cut short.
+    writable = os.access(file.parent, os.W_OK)
+    return Catalog.schema_of(file, read_only=not writable) if file.is_file() else None
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        make_folder(folder)
+    except OSError as error:
+        raise ReadOnly(f"{folder} cannot be made: {error.strerror}") from error
 
 
 def _originals(home: Path) -> Iterator[tuple[str, Path]]:

@@ -1,67 +1,65 @@
-"""Making a home of a backup.
+"""Making a home, or a catalog on a server, of a backup.
 
-The target is touched last: by one rename, when the new home is complete and on disk. The new home
-has a new epoch, so that no cache and no snapshot of another history is taken for its own, and no
-derived file. A home that is replaced must be out of use; it stays beside the new one.
+The target is touched last: a home by one rename, when the new one is complete and on disk; a
+catalog on a server in the transaction that makes the new one. What is made has a new epoch, so that
+no cache and no snapshot of another history is taken for its own, and no derived file. What is
+replaced must be out of use; it stays beside the new one.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Collection
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
 
+from trustvlm.catalog import Catalog
 from trustvlm.catalog.store import schema
+from trustvlm.catalog.store.location import FileLocation, ServerLocation
 from trustvlm.catalog.upkeep import copy_catalog
+from trustvlm.catalog.upkeep.copy_tables import copy_tables, replace_tables
 from trustvlm.errors import Conflict, Damaged, InvalidInput
-from trustvlm.service.backup.archive import ABOUT, CATALOG, Archive, Manifest, open_archive
-from trustvlm.service.home.work_folder import exchange, unwritable, work_folder
-from trustvlm.system.durable import sync
+from trustvlm.service.backup.archive import (
+    ABOUT,
+    CATALOG,
+    ORIGINALS,
+    SETTINGS,
+    Archive,
+    Manifest,
+    open_archive,
+)
+from trustvlm.service.backup.carried_settings import without_places
+from trustvlm.service.home.work_folder import exchange, put, unwritable, work_folder
+from trustvlm.system.durable import make_folder, sync
 from trustvlm.system.fault_points import reached
 from trustvlm.types.backups import CatalogFacts, Restored
 
-__all__ = ["check_backup", "restore"]
+__all__ = ["check_backup", "restore_catalog", "restore_home"]
 
 Progress = Callable[[int], None]
 
 
 def check_backup(archive: str | os.PathLike[str], *, progress: Progress | None = None) -> Manifest:
-    """Check every byte of a backup and say what is in it; :func:`restore` lists the errors."""
+    """Check every byte of a backup and say what is in it; :func:`trustvlm.restore` lists the
+    errors."""
     with open_archive(Path(archive).absolute(), progress) as opened:
         for name in opened.manifest.members:
             opened.extract(name)
         return opened.manifest
 
 
-def restore(
+def restore_home(
     archive: str | os.PathLike[str],
     home: str | os.PathLike[str],
     *,
     replace: bool = False,
     progress: Progress | None = None,
 ) -> Restored:
-    """Make a home of the backup `archive`; this is :func:`trustvlm.restore`.
+    """Make a home of the backup `archive`; see :func:`trustvlm.restore`.
 
-    The archive's seal and list of members are checked before anything is written, its digests and
-    its catalog before the target is touched. The new home is made beside the target and renamed
-    into its place when it is complete and on disk: after a crash the target is what it was, or the
-    new home.
-
-    Args:
-        home: the directory to make. One that exists must be empty, or a home, and then `replace`
-            must be true: the old home is kept beside it (`Restored.replaced`), to be deleted by
-            hand.
-        progress: called with numbers of bytes that were checked; their sum in the end is the
-            archive's size.
-
-    Raises:
-        NotFound: no such archive, or no folder to make the home in. InvalidInput: something else
-        than a backup, or a target that is no home. Damaged: the archive was cut off, extended or
-        altered. Conflict: there is a home and not `replace`. SchemaMismatch: the archive is newer
-        than this program. Busy: the home to replace is in use. ReadOnly, Unavailable: the target
-        cannot be written.
+    The new home is made beside the target and renamed into its place when it is complete and on
+    disk: after a crash the target is what it was, or the new home.
     """
     target = Path(home).expanduser().resolve()  # a link stays; what it leads to is made or replaced
     with ExitStack() as stack:
@@ -69,15 +67,69 @@ def restore(
         occupied = _check_target(target, replace)
         stack.enter_context(unwritable("restoring to", target))
         made = stack.enter_context(work_folder(target.parent)) / "home"
-        facts = _make(opened, made)
+        _extract(opened, made, opened.manifest.members)
+        copy_catalog.renew_epoch_of(made / CATALOG)
+        for path in (*made.rglob("*"), made):
+            sync(path)
+        facts = copy_catalog.facts(made / CATALOG)
         reached("restore.made")
         aside = _put_in_place_of(target, made) if occupied else None
         if not occupied:
             made.rename(target)  # replaces an empty folder, and nothing else
             reached("restore.renamed")
             sync(target.parent)
+        originals = sum(name.startswith(ORIGINALS) for name in opened.manifest.members)
         outdated = facts.schema != schema.head()
-        return Restored(target, opened.manifest.created_at, facts, aside, outdated)
+        made_at = opened.manifest.created_at
+        return Restored(target, made_at, facts, aside, outdated, originals=originals)
+
+
+def restore_catalog(
+    archive: str | os.PathLike[str],
+    home: Path,
+    location: ServerLocation,
+    *,
+    replace: bool = False,
+    progress: Progress | None = None,
+) -> Restored:
+    """Make the catalog on a server of the backup `archive`, brought to this program's schema; see
+    :func:`trustvlm.restore`. `home`: of this machine; made when it is missing.
+
+    One transaction makes the new catalog, and gives it the schema's name: after a crash the target
+    is what it was, or the new catalog.
+    """
+    with ExitStack() as stack:
+        opened = stack.enter_context(open_archive(Path(archive).absolute(), progress))
+        occupied = Catalog.schema_of(location) is not None
+        if occupied and not replace:
+            raise Conflict(
+                f"{location}: a catalog is there already; give another database or schema, or "
+                f"--replace it (the old one is kept in a schema beside it)"
+            )
+        stack.enter_context(unwritable("restoring by way of", home))
+        make_folder(home)
+        made = stack.enter_context(work_folder(home)) / "home"
+        _extract(opened, made, {CATALOG, SETTINGS} & opened.manifest.members.keys())
+        Catalog.upgrade(made / CATALOG)
+        reached("restore.made")
+        copy = FileLocation(made / CATALOG)
+        aside = replace_tables(copy, location) if occupied else None
+        if not occupied:
+            copy_tables(copy, location)
+        reached("restore.exchanged")
+        if (made / SETTINGS).is_file() and not (home / SETTINGS).exists():
+            put(made / SETTINGS, home / SETTINGS, force=False)
+        manifest = opened.manifest
+        left_out = sum(name.startswith(ORIGINALS) for name in manifest.members)
+        return Restored(
+            home, manifest.created_at, _facts_at(location), None, outdated=False,
+            database=str(location), replaced_schema=aside, originals_left_out=left_out,
+        )  # fmt: skip
+
+
+def _facts_at(location: ServerLocation) -> CatalogFacts:
+    with closing(Catalog(location)) as catalog, catalog.read() as connection:
+        return copy_catalog.facts_of(connection, location)
 
 
 def _check_target(target: Path, replace: bool) -> bool:
@@ -104,26 +156,22 @@ def _check_target(target: Path, replace: bool) -> bool:
     return occupied
 
 
-def _make(archive: Archive, made: Path) -> CatalogFacts:
-    """Extract the archive into the new folder `made` and make a home of it; all on disk when this
-    returns."""
+def _extract(archive: Archive, made: Path, names: Collection[str]) -> None:
+    """Extract members of an archive into the new folder `made`; the catalog is among them."""
     made.mkdir()
     for name in archive.manifest.members:
-        if name != ABOUT:
+        if name in names and name != ABOUT:
             path = made / name
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("xb") as file:
                 archive.extract(name, file)
-    catalog = made / CATALOG
-    if copy_catalog.facts(catalog) != archive.manifest.catalog:
+    if (settings := made / SETTINGS).is_file():
+        settings.write_bytes(without_places(settings.read_bytes()))
+    if copy_catalog.facts(made / CATALOG) != archive.manifest.catalog:
         raise Damaged(
             f"{archive.path}: its catalog is not the one that its manifest describes; use "
             f"another backup"
         )
-    copy_catalog.renew_epoch_of(catalog)
-    for path in (*made.rglob("*"), made):
-        sync(path)
-    return copy_catalog.facts(catalog)
 
 
 def _put_in_place_of(target: Path, made: Path) -> Path:

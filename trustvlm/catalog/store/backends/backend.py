@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine
 from trustvlm.catalog.store.backends.file_backend import FileBackend
 from trustvlm.catalog.store.location import FileLocation, Location, ServerLocation
 from trustvlm.errors import Unavailable
+from trustvlm.types.backups import Scrubbed
 
 __all__ = ["Backend", "open_backend"]
 
@@ -47,11 +48,13 @@ class Backend(Protocol):
         """Equal for two calls only if nothing was committed between them; None where that cannot
         be told."""
 
-    def reclaim(self, *, wait: bool) -> None:
+    def reclaim(self, *, wait: bool, rewrite: bool = False) -> Scrubbed | None:
         """Take away what the database keeps of rows that were deleted, as far as it can.
 
         Args:
             wait: for readers that still see them; otherwise it is Busy at once.
+            rewrite: write the files of all tables again, where the database keeps deleted rows in
+                them; what was done. None where it does not, or was not asked to.
 
         Raises:
             Busy: readers were in its way.

@@ -50,9 +50,10 @@ class FileBackend:
         self._identity.check(connection)
         return int(number)
 
-    def reclaim(self, *, wait: bool) -> None:
+    def reclaim(self, *, wait: bool, rewrite: bool = False) -> None:
         """Move the write-ahead log into the file and truncate it, so that nothing that was deleted
-        stays in the log: deleted rows are overwritten in the file at once."""
+        stays in the log: deleted rows are overwritten in the file at once, so that there is nothing
+        to `rewrite`."""
         milliseconds = int(1000 * sqlite.BUSY_TIMEOUT_S)
         deadline = time.monotonic() + (sqlite.BUSY_TIMEOUT_S if wait else 0)
         with (

@@ -9,10 +9,12 @@ import psycopg
 from sqlalchemy import Connection, event, func, select
 
 from trustvlm.catalog.store import postgres
+from trustvlm.catalog.store.backends import server_rewrite
 from trustvlm.catalog.store.backends.commit_watch import CommitWatch
 from trustvlm.catalog.store.location import ServerLocation
 from trustvlm.catalog.store.models import Base
 from trustvlm.errors import NotFound
+from trustvlm.types.backups import Scrubbed
 
 __all__ = ["ServerBackend"]
 
@@ -55,17 +57,20 @@ class ServerBackend:
         except psycopg.OperationalError:
             return self._watch.version()
 
-    def reclaim(self, *, wait: bool) -> None:
+    def reclaim(self, *, wait: bool, rewrite: bool = False) -> Scrubbed | None:
         """VACUUM, with `wait`; otherwise the server does it in its own time. Bytes of deleted rows
-        stay in its files until others take their place."""
+        stay in its files until others take their place, or until `rewrite` writes them again."""
         if not wait:
-            return
+            return None
         names = ", ".join(sorted(Base.metadata.tables))
         with self.translated():
             connection = self.engine.raw_connection()
             try:
                 driver: Any = connection.driver_connection
+                if rewrite:
+                    return server_rewrite.rewrite(driver)
                 driver.execute(f"VACUUM {names}")
+                return None
             finally:
                 connection.close()
 
