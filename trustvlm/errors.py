@@ -42,9 +42,12 @@ class TrustVLMError(Exception):
 
     Attributes:
         request_id: of the request in the log of the HTTP service, where the error came from one.
+        public: the message for those who do not run the service, where they get another one: it
+            does not say where the database is, nor what that answered.
     """
 
     request_id: str | None = None
+    public: str | None = None
 
 
 class NotFound(TrustVLMError):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
+import shlex
+import subprocess
 import traceback
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +13,7 @@ from pathlib import Path
 import httpx
 import postgres
 import pytest
-from cli_runner import Cli
+from cli_runner import COMMAND, Cli
 from click.testing import CliRunner
 from numbered import create
 from server_process import ready, server
@@ -149,7 +152,8 @@ def test_in_the_settings_of_a_home(tmp_path: Path, address: str) -> None:
 def test_a_server_that_goes_away_under_a_service(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What clients, the log and the list of processes get to know."""
+    """What clients, the log and the list of processes get to know. Clients do not learn where the
+    database is either; the log says it."""
     with postgres.server() as database:
         address = database.create("tv").replace(f"{postgres.USER}@", f"{postgres.USER}:zQ7@")
         home = tmp_path / "home"
@@ -166,4 +170,44 @@ def test_a_server_that_goes_away_under_a_service(
             commands = Path(f"/proc/{one.pid}/cmdline").read_text()
         database.start()
     assert answers[0].status_code == 503, answers[0].text
-    assert PASSWORD not in commands + log.read_text() + "".join(one.text for one in answers)
+    told = "".join(one.text for one in answers)
+    assert PASSWORD not in commands + log.read_text() + told
+    assert "the database" in answers[0].json()["error"]["message"]
+    assert not [name for name in (str(database.folder), postgres.USER, "schema") if name in told]
+    assert str(database.folder) in log.read_text()
+
+
+@needs_server
+def test_what_clients_read_of_a_server_that_is_refused(tmp_path: Path) -> None:
+    """An error that trustvlm raises by itself, as one that the driver raises."""
+    with postgres.server("fsync=off") as forgetful:
+        url = forgetful.create("tv")
+        with pytest.raises(trustvlm.Unavailable, match="fsync=off") as refusal:
+            trustvlm.open(tmp_path, create=True, database_url=url)
+    assert refusal.value.public is not None
+    assert refusal.value.public.startswith("the database runs with fsync=off")
+    assert str(forgetful.folder) in str(refusal.value)
+    assert str(forgetful.folder) not in refusal.value.public
+
+
+@needs_server
+def test_the_hint_of_serve_names_the_database(
+    postgres_server: postgres.Server, tmp_path: Path
+) -> None:
+    """The suggested command makes a key where the service looks for it."""
+    url = postgres_server.create("hint", "head")
+    where = ["--home", str(tmp_path / "home"), "--database-url", url]
+    serving = subprocess.Popen(
+        [*COMMAND, *where, "serve", "--port", "0", "--require-key"],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    try:
+        assert serving.stdout is not None
+        greeting = serving.stdout.readline()
+    finally:
+        serving.terminate()
+        serving.communicate(timeout=60)
+    found = re.search(r"'trustvlm (.+)' makes one", greeting)
+    assert found, greeting
+    assert shlex.split(found[1]) == [*where, "key", "create", "--scope", "admin"]
+    postgres_server.drop("hint")

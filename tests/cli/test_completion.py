@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import postgres
 import pytest
 from cli_runner import COMMAND, Cli
 
@@ -167,12 +168,41 @@ def test_without_a_readable_home_nothing_is_proposed(tmp_path: Path, place: str)
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def completed(home: Path) -> tuple[str, str, int]:
-    """What Bash is answered for `trustvlm score `."""
-    words = {"COMP_WORDS": "trustvlm score ", "COMP_CWORD": "2"}
+@pytest.mark.parametrize("place", ["typed", "environment", "settings", "file", "another schema"])
+def test_spaces_of_a_catalog_elsewhere(
+    place: str, home: Path, postgres_server: postgres.Server, tmp_path: Path
+) -> None:
+    """Of the database that the command would use, and none when it does not answer."""
+    url = postgres_server.create("completion", "head")
+    with trustvlm.open(tmp_path / "node", database_url=url) as service:
+        service.create_space("on the server", classifier="precomputed:4")
+    settings, more, words, expected = {}, {}, "trustvlm score ", "on\\\\ the\\\\ server"
+    if place == "typed":
+        words = f"trustvlm --database-url {url} score "
+    elif place == "settings":
+        settings = {"database_url": url}
+    elif place == "file":
+        settings = {"database_url": f"sqlite:///{home / 'catalog.sqlite3'}"}
+        words, expected = "trustvlm score di", "digits"
+    else:
+        more = {"TRUSTVLM_DATABASE_URL": url}
+    if place == "another schema":
+        more |= {"TRUSTVLM_DATABASE_SCHEMA": "nothing_here"}
+        expected = ""
+    lines = "".join(f'{name} = "{value}"\n' for name, value in settings.items())
+    (tmp_path / "node" / "trustvlm.toml").write_text(lines)
+    assert completed(tmp_path / "node", words, **more) == (expected and f"plain,{expected}", "", 0)
+    postgres_server.drop("completion")
+
+
+def completed(home: Path, line: str = "trustvlm score ", **more: str) -> tuple[str, str, int]:
+    """What Bash is answered for a line, by default `trustvlm score `."""
+    words = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}
     done = subprocess.run(
         COMMAND,
-        env=environment(TRUSTVLM_HOME=str(home), _TRUSTVLM_COMPLETE="bash_complete", **words),
+        env=environment(
+            TRUSTVLM_HOME=str(home), _TRUSTVLM_COMPLETE="bash_complete", **words, **more
+        ),
         capture_output=True,
         text=True,
         timeout=60,

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import re
-import sqlite3
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import click
 
@@ -26,7 +26,7 @@ _SPECIAL = re.compile(r"[^\w@%+=:,./-]")
 def completion(ctx: click.Context, shell: str) -> None:
     """Print the script that completes commands in a shell.
 
-    The Tab key then completes commands, options, files, the names of spaces in the home, and rules.
+    The Tab key then completes commands, options, files, the names of spaces, and rules.
     The script stays valid when trustvlm is updated. To set it up for all new shells:
 
     \b
@@ -45,19 +45,33 @@ def completion(ctx: click.Context, shell: str) -> None:
 
 
 def spaces(ctx: click.Context, _: click.Parameter, beginning: str) -> list[str]:
-    """The spaces of the home whose names begin so; none where no home can be read: a shell that
+    """The spaces of the catalog whose names begin so; none where it cannot be read: a shell that
     completes has no place for messages."""
-    from trustvlm.catalog.store.space_names import space_names
-
     given = ctx.find_root().params
     if given.get("url"):
         return []
     home = Path(given.get("home") or default_home()).expanduser()
-    try:
-        names = space_names(home / "catalog.sqlite3", beginning)
-    except sqlite3.Error:
-        return []
+    names = _names(home, given.get("database_url"), beginning)
     return [_typed(name) for name in names if name.isprintable()]
+
+
+def _names(home: Path, database_url: str | None, beginning: str) -> list[str]:
+    """The names of spaces where :class:`trustvlm.settings.Settings`, which is slow to import, finds
+    the catalog."""
+    from trustvlm.catalog.store.space_names import names_in_file, names_on_server
+    from trustvlm.errors import InvalidInput
+    from trustvlm.system.toml_file import read_toml
+
+    try:
+        stored = read_toml(home / "trustvlm.toml")
+    except InvalidInput:  # every command says so
+        return []
+    url = str(database_url or stored.get("database_url", ""))
+    if url.startswith("postgres"):
+        schema = os.environ.get("TRUSTVLM_DATABASE_SCHEMA") or stored.get("database_schema")
+        return names_on_server(url, str(schema or "trustvlm"), beginning)
+    file = Path(unquote(urlsplit(url).path[1:])) if url else home / "catalog.sqlite3"
+    return names_in_file(file, beginning)
 
 
 def rules(_: click.Context, __: click.Parameter, beginning: str) -> list[str]:

@@ -24,6 +24,8 @@ from trustvlm.http.guard.logs import hold_standard_streams, log_to_stderr
 from trustvlm.http.options import ServeOptions, is_loopback
 from trustvlm.service.server.server_home import ServerHome
 from trustvlm.settings import Settings, open_service
+from trustvlm.system.masking import has_password
+from trustvlm.types.messages.commands import word
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -115,7 +117,7 @@ def run_service(
     settings = Settings.of(folder, device=device, precision=precision)
     bound = _bound(host, port)
     options = options_of(settings, host, bound.getsockname()[1], workers, require_key, root_path)
-    _greet(echo, _greeting(home, options, keys))
+    _greet(echo, _greeting(home, database_url, options, keys))
     task = _Task(folder, database_url, device, precision, options)
     os.environ[TASK] = _TASK.dump_json(task).decode()
     config = ServerConfig(
@@ -192,14 +194,17 @@ def _bound(host: str, port: int) -> socket.socket:
     return bound
 
 
-def _greeting(home: Path, options: ServeOptions, keys: bool) -> str:
+def _greeting(home: Path, database_url: str | None, options: ServeOptions, keys: bool) -> str:
     host = f"[{options.host}]" if ":" in options.host else options.host
     if not options.require_key:
         access = "no key is needed, because only this machine can reach it"
     elif keys:
         access = "a key is needed: 'Authorization: Bearer KEY' or 'X-API-Key: KEY'"
     else:
-        command = f"trustvlm --home {home} key create --scope admin"
+        place = f"--home {word(str(home))}"
+        if database_url is not None and not has_password(database_url):
+            place += f" --database-url {word(database_url)}"
+        command = f"trustvlm {place} key create --scope admin"
         access = f"a key is needed, and there is none yet: '{command}' makes one"
     address = f"http://{host}:{options.port}{options.root_path}/"
     return f"Serving {home} at {address} ({access}). Ctrl-C ends it."

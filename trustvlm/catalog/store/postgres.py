@@ -300,7 +300,19 @@ os.register_at_fork(after_in_child=_leave_to_parent)
 
 @contextmanager
 def translated(location: ServerLocation) -> Iterator[None]:
-    """Turns PostgreSQL's errors inside the block into trustvlm's."""
+    """Turns PostgreSQL's errors inside the block into trustvlm's. Their public messages name no
+    host, user or schema."""
+    try:
+        with _translated(location):
+            yield
+    except TrustVLMError as error:
+        if error.public is None and str(location) in str(error):
+            error.public = str(error).replace(str(location), "the database")
+        raise
+
+
+@contextmanager
+def _translated(location: ServerLocation) -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
@@ -354,4 +366,6 @@ def _meaning(error: Any, location: ServerLocation) -> TrustVLMError:
     if kind is None:
         raise error  # a fault of ours, not of the user's: let it show
     details = " ".join(str(error).split())
-    return kind(f"{location}: {what} (PostgreSQL: {details:.300})")
+    meant = kind(f"{location}: {what} (PostgreSQL: {details:.300})")
+    meant.public = f"the database: {what}"
+    return meant

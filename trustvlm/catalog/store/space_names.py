@@ -1,4 +1,4 @@
-"""Names of spaces, read with nothing but the standard library: a command line that is being
+"""Names of spaces, read with nothing but the driver of the database: a command line that is being
 completed cannot wait for SQLAlchemy."""
 
 from __future__ import annotations
@@ -7,18 +7,38 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-__all__ = ["space_names"]
+__all__ = ["names_in_file", "names_on_server"]
 
 _BUSY_S = 0.2
+_CONNECT_S = 2  # the least that the driver waits
+_NAMES = "SELECT name FROM {spaces} WHERE removed_at IS NULL ORDER BY name"
 
 
-def space_names(catalog: Path, beginning: str = "") -> list[str]:
-    """The names of the spaces of a catalog that begin so, in order.
-
-    Raises:
-        sqlite3.Error: no catalog is there, it is busy, or it cannot be read.
-    """
+def names_in_file(catalog: Path, beginning: str = "") -> list[str]:
+    """The names of the spaces of a catalog that begin so, in order; none where no catalog is there,
+    it is busy, or it cannot be read."""
     address = f"{catalog.absolute().as_uri()}?mode=ro"
-    with closing(sqlite3.connect(address, uri=True, timeout=_BUSY_S)) as connection:
-        rows = connection.execute("SELECT name FROM spaces WHERE removed_at IS NULL ORDER BY name")
-        return [name for (name,) in rows if name.startswith(beginning)]
+    try:
+        with closing(sqlite3.connect(address, uri=True, timeout=_BUSY_S)) as connection:
+            rows = connection.execute(_NAMES.format(spaces="spaces")).fetchall()
+    except sqlite3.Error:
+        return []
+    return [name for (name,) in rows if name.startswith(beginning)]
+
+
+def names_on_server(url: str, schema: str, beginning: str = "") -> list[str]:
+    """The same of a catalog in a schema of a PostgreSQL database; none where it cannot be reached
+    within seconds."""
+    try:
+        import psycopg
+        from psycopg.sql import SQL, Identifier
+    except ModuleNotFoundError:  # the extra that a catalog on a server needs
+        return []
+    address = "postgresql://" + url.partition("://")[2]
+    spaces = Identifier(schema, "spaces")
+    try:
+        with psycopg.connect(address, connect_timeout=_CONNECT_S, autocommit=True) as connection:
+            rows = connection.execute(SQL(_NAMES).format(spaces=spaces)).fetchall()
+    except psycopg.Error:
+        return []
+    return sorted(name for (name,) in rows if name.startswith(beginning))

@@ -19,7 +19,16 @@ from trustvlm import errors
 from trustvlm.errors import STATUSES, InvalidInput, TrustVLMError
 from trustvlm.http.wire.parameters import not_taken
 
-__all__ = ["REQUEST_ID", "UNEXPECTED", "install", "kind_of", "problem", "status_of", "unfit"]
+__all__ = [
+    "REQUEST_ID",
+    "UNEXPECTED",
+    "install",
+    "kind_of",
+    "problem",
+    "public",
+    "status_of",
+    "unfit",
+]
 
 log = logging.getLogger("trustvlm.http")
 
@@ -81,7 +90,17 @@ def of_error(request_id: str, error: TrustVLMError) -> JSONResponse:
         headers["retry-after"] = "1"
     if isinstance(error, errors.Unauthorized):
         headers["www-authenticate"] = "Bearer"
-    return problem(request_id, status_of(error), kind_of(error), _plain(str(error)), headers)
+    message = _plain(public(error, {"request_id": request_id}))
+    return problem(request_id, status_of(error), kind_of(error), message, headers)
+
+
+def public(error: TrustVLMError, known: Mapping[str, str]) -> str:
+    """The message of an error for a client. The log gets the other one, where there are two, with
+    what is `known` of it."""
+    if error.public is None:
+        return str(error)
+    log.warning("%s", error, extra=dict(known))
+    return error.public
 
 
 def _plain(message: str) -> str:

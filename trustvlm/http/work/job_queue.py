@@ -24,7 +24,7 @@ from typing import Any
 
 from trustvlm.catalog.server.jobs import JobRecord
 from trustvlm.errors import Busy, Overloaded, TrustVLMError, Unavailable
-from trustvlm.http.wire.problems import UNEXPECTED, kind_of
+from trustvlm.http.wire.problems import UNEXPECTED, kind_of, public
 from trustvlm.service.server.server_home import ServerHome
 from trustvlm.service.server.workers import Worker
 from trustvlm.system.background import Failures
@@ -100,7 +100,7 @@ class Progress:
         except Stopped:
             pass
         except TrustVLMError as error:
-            self.outcome = _ended("failed", kind_of(error), str(error))
+            self.outcome = _ended("failed", kind_of(error), public(error, {"job": self.id}))
         except Exception:
             log.exception("a job failed", extra={"job": self.id})
             self.outcome = _ended("failed", "Unexpected", UNEXPECTED)
