@@ -28,6 +28,7 @@ from trustvlm.index.shared.snapshot_store import SnapshotStore
 from trustvlm.service import TrustService
 from trustvlm.service.home.home import EncoderPool, Home
 from trustvlm.service.home.limits import CallLimits, ReviewLimits
+from trustvlm.service.home.originals_place import OriginalsPlace
 from trustvlm.service.memory.background_fit import BackgroundFit
 from trustvlm.service.memory.cache_registry import CacheRegistry
 from trustvlm.service.memory.thresholds import Thresholds
@@ -87,6 +88,11 @@ class Settings(BaseSettings):
         None,
         "Where machines that share a catalog also share snapshots: an absolute path, or a URL such",
         "as s3://bucket/folder.",
+    )
+    originals_folder: Path | None = _about(
+        None,
+        "Folder for the image files of keep_originals, which all machines on a catalog share; an",
+        "absolute path. Unset: in the home, and none for a catalog in PostgreSQL.",
     )
     device: str = _about(
         "cpu",
@@ -327,6 +333,7 @@ def open_service(
             undo_window=timedelta(hours=settings.undo_hours),
             thresholds=settings.thresholds,
             observation_thumbnails=settings.observation_thumbnails,
+            originals=OriginalsPlace(folder, settings.originals_folder),
         )
     )
 

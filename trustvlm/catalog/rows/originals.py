@@ -8,10 +8,24 @@ from collections.abc import Collection, Sequence
 from sqlalchemy import Connection, delete, insert, select, update
 
 from trustvlm.catalog.store.bulk import rows_among
-from trustvlm.catalog.store.models import Support
+from trustvlm.catalog.store.models import CatalogState, Support
 from trustvlm.catalog.store.upkeep_models import Original
 
-__all__ = ["doomed", "forget", "known", "refer", "release"]
+__all__ = [
+    "any_doomed", "doomed", "folder_id", "forget", "known", "refer", "release", "take_folder",
+]  # fmt: skip
+
+
+def folder_id(connection: Connection) -> str | None:
+    """The id of the shared folder that is the catalog's own; None: it has none."""
+    found: str | None = connection.scalar(select(CatalogState.originals_id))
+    return found
+
+
+def take_folder(connection: Connection) -> str:
+    """Let the catalog have a shared folder of its own; its id, which is the catalog's epoch."""
+    connection.execute(update(CatalogState).values(originals_id=CatalogState.epoch))
+    return str(folder_id(connection))
 
 
 def refer(connection: Connection, label_ids: Sequence[int], contents: Collection[bytes]) -> int:
@@ -37,6 +51,12 @@ def release(connection: Connection, support_ids: Sequence[int]) -> None:
     connection.execute(
         update(Original).where(Original.support_id.in_(support_ids)).values(support_id=None)
     )
+
+
+def any_doomed(connection: Connection) -> bool:
+    """Whether a row is released, so that a file may have to be deleted."""
+    released = select(Original.id).where(Original.support_id.is_(None)).limit(1)
+    return connection.scalar(released) is not None
 
 
 def doomed(connection: Connection, limit: int) -> tuple[list[int], list[bytes]]:

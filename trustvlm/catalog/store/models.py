@@ -102,6 +102,9 @@ class CatalogState(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     epoch: Mapped[str] = mapped_column(String(36))
     created_at: Mapped[datetime] = mapped_column(UTCDateTime)
+    originals_id: Mapped[str | None] = mapped_column(String(36))
+    """What the shared folder that the catalog keeps its originals in is called, in a file in it;
+    NULL where it has none."""
 
 
 class ClockStamp(Base):

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import Connection, create_engine, func, insert, select, text, update
+from sqlalchemy import Connection, create_engine, func, insert, inspect, select, text, update
 
 from trustvlm.catalog.store import schema
 from trustvlm.catalog.store.backends.database import CHANGE
@@ -32,7 +32,10 @@ from trustvlm.errors import Busy, Damaged, Unavailable
 from trustvlm.system.durable import sync
 from trustvlm.types.backups import CatalogFacts, SpaceFacts
 
-__all__ = ["copy_catalog", "facts", "facts_of", "renew_epoch", "renew_epoch_of", "unused"]
+__all__ = [
+    *("copy_catalog", "disown_originals", "facts", "facts_of"),
+    *("renew_epoch", "renew_epoch_of", "unused"),
+]
 
 
 def copy_catalog(
@@ -159,6 +162,14 @@ def renew_epoch(connection: Connection) -> str:
     return epoch
 
 
+def disown_originals(connection: Connection) -> None:
+    """Let a copy of a catalog, of any schema, have no shared folder of originals: that of the
+    catalog it was copied from is not its own."""
+    columns = {column["name"] for column in inspect(connection).get_columns("catalog_state")}
+    if "originals_id" in columns:
+        connection.execute(update(CatalogState).values(originals_id=None))
+
+
 def renew_epoch_of(path: Path) -> None:
     """Begin another history of a catalog file that no process has open, of any schema; no log is
     left beside it."""
@@ -170,6 +181,7 @@ def renew_epoch_of(path: Path) -> None:
             connection.begin(),
         ):
             renew_epoch(connection)
+            disown_originals(connection)
     finally:
         engine.dispose()  # the last connection moves the log into the file, and takes it away
 

@@ -24,7 +24,7 @@ from trustvlm.catalog.store.backends.database import CHANGE, database_of
 from trustvlm.catalog.store.bulk import insert_rows, table_of
 from trustvlm.catalog.store.location import FileLocation, Location, ServerLocation
 from trustvlm.catalog.store.models import Base
-from trustvlm.catalog.upkeep.copy_catalog import renew_epoch
+from trustvlm.catalog.upkeep.copy_catalog import disown_originals, renew_epoch
 from trustvlm.errors import Conflict, Damaged
 from trustvlm.system.durable import make_folder
 from trustvlm.system.fault_points import reached
@@ -59,6 +59,7 @@ def copy_tables(source: Location, target: Location, progress: Progress | None = 
             raise Conflict(f"{target}: a catalog is there; copy to another place")
         done = _fill(old, new, progress)
         renew_epoch(new)
+        disown_originals(new)
     return done
 
 
@@ -83,6 +84,7 @@ def replace_tables(source: Location, target: ServerLocation) -> str:
     with _reading(source) as old, _making(made) as new:
         _fill(old, new, None)
         renew_epoch(new)
+        disown_originals(new)
         aside = server_schema.put_in_place(new, made, target)
         reached("restore.aside")
     return aside

@@ -36,12 +36,18 @@ def back_up(
     location: Location,
     target: Path,
     *,
+    originals: Path | None = None,
     force: bool = False,
     progress: Progress | None = None,
     pages: int = 1_024,
 ) -> Backup:
     """Write the backup `target` of a home and its catalog, a file of any schema or one on a server;
-    see :meth:`TrustService.backup`. `progress` is called after each `pages` pages of a file."""
+    see :meth:`TrustService.backup`.
+
+    Args:
+        originals: the folder that holds them, if any. progress: called after each `pages` pages of
+            a file.
+    """
     target = target.absolute()
     if target.is_dir():
         raise InvalidInput(f"{target} is a folder; expected the name of a file to write")
@@ -71,15 +77,15 @@ def back_up(
         facts = copy_catalog.facts(copy)
         # Listed after the copy: an original is on disk before the row that refers to it.
         settings = carried(home / SETTINGS, work)
-        files = [(CATALOG, copy), (SETTINGS, settings), *_originals(home)]
+        files = [(CATALOG, copy), (SETTINGS, settings), *_originals(originals)]
         done = copy.stat().st_size
         total = done + sum(path.stat().st_size for _, path in files if path.is_file())
         manifest = write_archive(made, files, facts, archived)
         reached("backup.synced")
         size = made.stat().st_size
         put(made, target, force=force)
-    originals = sum(name.startswith(ORIGINALS) for name in manifest.members)
-    return Backup(target, size, manifest.created_at, facts, originals)
+    number = sum(name.startswith(ORIGINALS) for name in manifest.members)
+    return Backup(target, size, manifest.created_at, facts, number)
 
 
 def upgrade_home(home: Path, place: Location | Path, *, backup: bool = True) -> Upgrade:
@@ -107,7 +113,7 @@ def upgrade_home(home: Path, place: Location | Path, *, backup: bool = True) -> 
     try:
         with unwritable("making the folder", target.parent):
             make_folder(target.parent)
-        made = back_up(home, location, target)
+        made = back_up(home, location, target, originals=home / ORIGINALS)
     except (Unavailable, Conflict, InvalidInput) as error:
         raise type(error)(
             f"no backup, so no upgrade: {error} ('trustvlm db upgrade --no-backup' does without "
@@ -134,13 +140,14 @@ def _make_folder(folder: Path) -> None:
         raise ReadOnly(f"{folder} cannot be made: {error.strerror}") from error
 
 
-def _originals(home: Path) -> Iterator[tuple[str, Path]]:
+def _originals(root: Path | None) -> Iterator[tuple[str, Path]]:
     """(member name, path) of each file of the originals, without hidden (unfinished) ones.
 
     Raises:
         InvalidInput: a link or a device among them.
     """
-    root = home / ORIGINALS
+    if root is None:
+        return
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(name for name in names if not name.startswith(".")):

@@ -19,6 +19,7 @@ from trustvlm.errors import Unavailable
 from trustvlm.selective.vector_drift import Baseline
 from trustvlm.service.home.counts import CountMemo
 from trustvlm.service.home.limits import CallLimits, ReviewLimits
+from trustvlm.service.home.originals_place import OriginalsPlace
 from trustvlm.service.home.pictures import RecentPictures
 from trustvlm.service.memory.background_fit import BackgroundFit
 from trustvlm.service.memory.cache_registry import CacheRegistry
@@ -75,6 +76,7 @@ class Home:
         undo_window: how long removed labels and support images can be restored.
         thresholds: sizes at which work on a space changes its way.
         observation_thumbnails: images whose true label is stored keep a small picture.
+        originals: where original images are kept.
         checked: of each encoder spec, the (identity, golden embedding) that it was compared with in
             this process.
         counts: how many labels and support images spaces have.
@@ -91,6 +93,7 @@ class Home:
     workers: int | None
     limits: ImageLimits
     undo_window: timedelta
+    originals: OriginalsPlace
     thresholds: Thresholds = field(default_factory=Thresholds)
     observation_thumbnails: bool = True
     calls: CallLimits = field(default_factory=CallLimits)

@@ -1,6 +1,7 @@
 """Originals: the image files of support images, kept on request so that a space can be re-embedded.
 
-They lie in HOME/originals/ab/cdef…, named by content hash, so that equal images lie there once. A
+They lie in HOME/originals/ab/cdef…, or in the folder that the setting `originals_folder` names,
+named by content hash, so that equal images lie there once. A
 file is complete and on disk before the transaction that refers to it commits; it is deleted when
 the last support image that refers to it is purged. Both happen under the catalog's write lock, so
 neither can undo the other.
@@ -19,7 +20,7 @@ from sqlalchemy import Connection
 
 from trustvlm.catalog.rows import originals
 from trustvlm.encoders import ImageLimits, UnreadableImage, is_original, original_of
-from trustvlm.errors import InvalidInput, Unavailable
+from trustvlm.errors import Unavailable
 from trustvlm.service.home.home import Home
 from trustvlm.system.durable import sync
 
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from trustvlm.types.inputs import ImageSource
 
 __all__ = [
-    "FOLDER",
     "forget_originals",
+    "is_kept",
     "keep",
     "kept_original",
     "refer",
@@ -36,7 +37,6 @@ __all__ = [
     "sweep_originals",
 ]
 
-FOLDER = "originals"
 _TEMPORARY = ".writing-"
 _STALE_S = 3600.0
 _CHUNK = 500
@@ -44,16 +44,9 @@ _CHUNK = 500
 
 def require_place(home: Home, keep_originals: bool) -> None:
     """Make sure that originals, if they are to be kept, have a place which all processes on the
-    catalog share.
-
-    Raises:
-        InvalidInput: the catalog is on a server, and each home has files of its own.
-    """
-    if keep_originals and home.catalog.location.file is None:
-        raise InvalidInput(
-            f"keep_originals: files cannot be kept beside {home.catalog.location} yet, since homes "
-            f"on several machines may use it; leave it out, and keep the image files yourself"
-        )
+    catalog share; see :meth:`OriginalsPlace.prepare`."""
+    if keep_originals:
+        home.originals.prepare(home.catalog)
 
 
 def keep(
@@ -75,8 +68,8 @@ def keep(
         except UnreadableImage:
             continue
         kept[content] = source
-        folders |= _write(home.folder, content, data)
-    _sync(home.folder, folders)
+        folders |= _write(_path(home, content), data)
+    _sync(home, folders)
     return kept
 
 
@@ -93,22 +86,28 @@ def refer(
     Raises:
         Unavailable: one of the files that a purge took meanwhile cannot be written again.
     """
-    gone = [source for content, source in kept.items() if not _path(home.folder, content).is_file()]
+    gone = [source for content, source in kept.items() if not _path(home, content).is_file()]
     keep(home, gone, limits)  # under the write lock: no purge can come between now and the commit
     originals.refer(
-        connection,
-        label_ids,
-        {content for content in kept if _path(home.folder, content).is_file()},
+        connection, label_ids, {content for content in kept if _path(home, content).is_file()}
     )
 
 
 def kept_original(home: Home, content: bytes) -> Path | None:
     """The kept file of this content hash; None where there is none, or it is not what was kept."""
-    path = _path(home.folder, content)
+    if home.originals.folder(home.catalog) is None:
+        return None
+    path = _path(home, content)
     try:
         return path if is_original(path.read_bytes(), content, home.limits) else None
     except OSError:
         return None
+
+
+def is_kept(home: Home, path: Path) -> bool:
+    """Whether a file lies in the folder of originals."""
+    folder: Path | None = home.originals.folder(home.catalog)
+    return folder is not None and path.is_relative_to(folder)
 
 
 def forget_originals(home: Home) -> int:
@@ -116,7 +115,14 @@ def forget_originals(home: Home) -> int:
 
     The marks that name them go only after the files: a purge that is stopped between goes on with
     the next.
+
+    Raises:
+        Unavailable: their folder is not here; the marks stay.
     """
+    with home.catalog.read() as connection:
+        doomed = originals.any_doomed(connection)
+    if not doomed or not home.originals.check(home.catalog):
+        return 0
     total = 0
     while True:
         with home.catalog.write("originals") as connection:
@@ -125,10 +131,10 @@ def forget_originals(home: Home) -> int:
                 return total
             folders = set()
             for content in contents:
-                path = _path(home.folder, content)
+                path = _path(home, content)
                 path.unlink(missing_ok=True)
                 folders.add(path.parent)
-            _sync(home.folder, {folder for folder in folders if folder.is_dir()})
+            _sync(home, {folder for folder in folders if folder.is_dir()})
             originals.forget(connection, ids)
         total += len(contents)
 
@@ -136,7 +142,9 @@ def forget_originals(home: Home) -> int:
 def sweep_originals(home: Home) -> int:
     """Delete files that no support image refers to: of calls that were killed before they
     committed. How many went."""
-    root, total = home.folder / FOLDER, 0
+    root, total = home.originals.folder(home.catalog), 0
+    if root is None or not home.originals.check(home.catalog):
+        return total
     for folder in sorted(path for path in root.glob("*") if path.is_dir()):
         with home.catalog.write("originals") as connection:
             files = {content: path for path in folder.iterdir() if (content := _content(path))}
@@ -146,14 +154,16 @@ def sweep_originals(home: Home) -> int:
             for path in (*orphans, *stale):
                 path.unlink(missing_ok=True)
             if orphans or stale:
-                _sync(home.folder, {folder})
+                _sync(home, {folder})
         total += len(orphans)
     return total
 
 
-def _path(folder: Path, content: bytes) -> Path:
+def _path(home: Home, content: bytes) -> Path:
+    folder: Path | None = home.originals.folder(home.catalog)
+    assert folder is not None  # `require_place` refused
     name = content.hex()
-    return folder / FOLDER / name[:2] / name[2:]
+    return folder / name[:2] / name[2:]
 
 
 def _content(path: Path) -> bytes | None:
@@ -172,10 +182,9 @@ def _is_stale(path: Path) -> bool:
         return False
 
 
-def _write(home: Path, content: bytes, data: bytes) -> set[Path]:
-    """Put the file in its place, unless it is there; the folders whose entries must reach the
+def _write(path: Path, data: bytes) -> set[Path]:
+    """Put a file in its place, unless it is there; the folders whose entries must reach the
     disk."""
-    path = _path(home, content)
     try:
         if path.is_file() and path.stat().st_size == len(data):
             return {path.parent}  # another process may have put it there this moment
@@ -196,9 +205,11 @@ def _write(home: Path, content: bytes, data: bytes) -> set[Path]:
     return {path.parent}
 
 
-def _sync(home: Path, folders: set[Path]) -> None:
+def _sync(home: Home, folders: set[Path]) -> None:
     """The entries of these folders, and of those that hold them, are on the disk."""
-    for folder in (*sorted(folders), home / FOLDER, home) if folders else ():
+    root = home.originals.folder(home.catalog)
+    above = [] if root is None else [root, home.folder] if root.parent == home.folder else [root]
+    for folder in (*sorted(folders), *above) if folders else ():
         try:
             sync(folder)
         except OSError as error:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from trustvlm.catalog.store import clock
 from trustvlm.catalog.upkeep import purge
-from trustvlm.errors import Busy
+from trustvlm.errors import Busy, Unavailable
 from trustvlm.service.home.home import Home
 from trustvlm.service.home.only_one import only_one
 from trustvlm.service.home.originals import forget_originals, sweep_originals
@@ -34,10 +34,12 @@ def purge_removed(home: Home, older_than: timedelta | None) -> int:
     before, count = _passed(home, window), 0
     if _anything(home, before, quarantined=True):
         count = _purge(home, before, quarantined=True)
-    forget_originals(home)
-    sweep_originals(home)
-    # Even after 0 rows: an earlier purge may have been stopped, or readers in its way.
-    _clear_log(home)
+    try:
+        forget_originals(home)
+        sweep_originals(home)
+    finally:
+        # Even after 0 rows: an earlier purge may have been stopped, or readers in its way.
+        _clear_log(home)
     return count
 
 
@@ -59,7 +61,10 @@ def purge_expired(home: Home) -> None:
     with only_one(home, "expiry") as is_alone:
         purged = _purge(home, before, quarantined=False) if is_alone else 0
     if purged:
-        forget_originals(home)
+        try:
+            forget_originals(home)
+        except Unavailable as error:
+            log.warning("originals of purged images stay until the next purge: %s", error)
         try:
             home.catalog.reclaim(wait=False)
         except Busy as error:

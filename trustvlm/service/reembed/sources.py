@@ -22,7 +22,7 @@ from trustvlm.reading.images import every_file
 from trustvlm.scoring.prototypes import text_prototype
 from trustvlm.scoring.vectors import as_matrix
 from trustvlm.service.home.home import Home
-from trustvlm.service.home.originals import kept_original
+from trustvlm.service.home.originals import is_kept, kept_original
 from trustvlm.service.inputs.encode import encode_for, reading
 from trustvlm.service.inputs.space_encoders import (
     encodes_images,
@@ -119,7 +119,7 @@ class Originals:
         return [
             result
             if isinstance(result, EncodedImage)
-            and (result.content_hash == content or path.is_relative_to(self._home.folder))
+            and (result.content_hash == content or is_kept(self._home, path))
             else None
             for (content, path), result in zip(images, results, strict=True)
         ]

@@ -38,14 +38,16 @@ class TransferVerbs(OpenHome):
         Raises:
             Conflict: the file exists. NotFound: its folder does not. ReadOnly, Unavailable: it
                 cannot be written.
-            Damaged: the catalog is not sound.
+            Damaged: the catalog is not sound. Unavailable: the folder of originals is not here.
         """
         home = self._ready()
         pages = home.thresholds.backup_pages
+        kept = home.originals.check(home.catalog)
         return back_up(
             home.folder,
             home.catalog.location,
             Path(path),
+            originals=home.originals.folder(home.catalog) if kept else None,
             force=force,
             progress=progress,
             pages=pages,
