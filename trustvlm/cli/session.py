@@ -95,7 +95,7 @@ class Session:
         file = self.location.file
         return file is None or file.is_file()
 
-    def _is_read_only(self) -> bool:
+    def is_read_only(self) -> bool:
         """Whether the catalog is a file that cannot be written."""
         file = self.location.file
         if file is None or not file.is_file():
@@ -107,7 +107,7 @@ class Session:
         --url."""
         if self.url is not None:
             return self._remote(self.url)
-        return self._open(read_only=self._is_read_only())
+        return self._open(read_only=self.is_read_only())
 
     def writing(self, *, create: bool = False) -> TrustService:
         """The home, opened for changing it, made when it is missing and `create` says so; or the

@@ -3,7 +3,7 @@ damaged files, and others would fill the memory."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +15,13 @@ from trustvlm.system.sandbox import Message, Sandbox, Unreadable
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["ParquetFacts", "answers", "read_batches"]
+__all__ = ["ParquetFacts", "ParquetFiles", "answers", "read_batches"]
 
 _BATCH_ROWS, _BATCH_BYTES = 500, 4 * 2**20
 _MEMORY, _SECONDS = 512 * 2**20, 30.0
 """What a batch may take to be read."""
+_SKIP_SECONDS = 600.0
+"""What the rows before the first one that is wanted may take."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,61 @@ class ParquetFacts:
     schema: pyarrow.Schema
     rows: int
     compressed: bool
+
+
+class ParquetFiles:
+    """Reads Parquet files, one after the other, in one sandbox; close it. A file that ends the
+    sandbox is reported, and the next one has a new one."""
+
+    def __init__(self) -> None:
+        self._sandbox: Sandbox | None = None
+
+    def facts(self, path: Path) -> ParquetFacts:
+        """What a file says of itself. Raises InvalidInput: it is no sound Parquet file."""
+        ((facts, _),) = self._messages(path, {"start": 0, "stop": 0})
+        return facts
+
+    def batches(
+        self, path: Path, columns: Sequence[str], start: int, stop: int
+    ) -> Iterator[pyarrow.RecordBatch]:
+        """Some columns of the rows start … stop, in batches of some megabytes.
+
+        Raises:
+            InvalidInput: it is no sound Parquet file, lacks a column, or a batch needs more than
+                512 MiB or 10 minutes.
+        """
+        request = {"start": start, "stop": stop, "columns": list(columns)}
+        for facts, batch in self._messages(path, request):
+            if missing := [name for name in columns if name not in facts.schema.names]:
+                raise InvalidInput(f"{path}: it has no column {missing[0]!r} any more")
+            if batch is not None:
+                yield batch
+
+    def close(self) -> None:
+        """End the sandbox."""
+        if self._sandbox is not None:
+            self._sandbox.close()
+            self._sandbox = None
+
+    def _messages(
+        self, path: Path, request: dict[str, Any]
+    ) -> Iterator[tuple[ParquetFacts, pyarrow.RecordBatch | None]]:
+        """(what the file says, nothing), then (the same, a batch) for each batch."""
+        import pyarrow as pa
+
+        if self._sandbox is None or not self._sandbox.usable:
+            self.close()
+            self._sandbox = Sandbox(f"{__name__}:answers")
+        request["path"] = str(path.absolute())
+        try:
+            messages = self._sandbox.ask(request, memory=_MEMORY, seconds=_SKIP_SECONDS)
+            said, (schema,) = next(messages)
+            facts = ParquetFacts(pa.ipc.read_schema(pa.py_buffer(schema)), **said)
+            yield facts, None
+            for _, (batch,) in messages:
+                yield facts, pa.ipc.open_stream(batch).read_next_batch()
+        except Unreadable as error:
+            raise InvalidInput(f"{path}: {error}") from error
 
 
 def read_batches(
@@ -55,7 +112,8 @@ def read_batches(
 
 def answers(request: dict[str, Any], parts: list[bytearray]) -> Iterator[Message]:
     """Answer, in the sandbox, with what the file "path" says of itself, then with its batches, each
-    an Arrow stream.
+    an Arrow stream: of all rows, or of those from "start" to "stop"; of all columns, or of those in
+    "columns" that there are.
 
     Raises:
         Unreadable: it is no sound Parquet file.
@@ -71,17 +129,38 @@ def answers(request: dict[str, Any], parts: list[bytearray]) -> Iterator[Message
         compressed = any(column.compression != "UNCOMPRESSED" for column in columns)
         facts = {"rows": file.metadata.num_rows, "compressed": compressed}
         yield facts, [file.schema_arrow.serialize()]
-        for number, group in enumerate(groups):
-            row_bytes = max(1, group.total_byte_size // max(1, group.num_rows))
-            size = max(1, min(_BATCH_ROWS, _BATCH_BYTES // row_bytes))
-            for batch in file.iter_batches(size, row_groups=[number], use_threads=False):
-                batch.validate(full=True)
-                output = pa.BufferOutputStream()
-                with pa.ipc.new_stream(output, batch.schema) as writer:
-                    writer.write_batch(batch)
-                yield {}, [output.getvalue()]
+        for part in _parts(file, request):
+            part.validate(full=True)
+            output = pa.BufferOutputStream()
+            with pa.ipc.new_stream(output, part.schema) as writer:
+                writer.write_batch(part)
+            yield {}, [output.getvalue()]
     except MemoryError:
         raise
     except (pa.ArrowException, OSError, ValueError, TypeError, OverflowError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise Unreadable(f"it is no sound Parquet file: {reason:.200}") from error
+
+
+def _parts(file: Any, request: dict[str, Any]) -> Iterator[pyarrow.RecordBatch]:
+    """The rows and columns of an open file that a request names, in batches of some megabytes."""
+    start, stop = request.get("start", 0), request.get("stop", file.metadata.num_rows)
+    wanted = request.get("columns")
+    if wanted is not None:
+        wanted = [name for name in file.schema_arrow.names if name in wanted]
+    end = 0
+    for number in range(file.num_row_groups):
+        group = file.metadata.row_group(number)
+        row, end = end, end + group.num_rows
+        if end <= start or row >= stop or row == end:
+            continue
+        row_bytes = max(1, group.total_byte_size // group.num_rows)
+        size = max(1, min(_BATCH_ROWS, _BATCH_BYTES // row_bytes))
+        options = {"row_groups": [number], "columns": wanted, "use_threads": False}
+        for batch in file.iter_batches(size, **options):
+            first, last = max(start - row, 0), min(stop - row, len(batch))
+            row += len(batch)
+            if first < last:
+                yield batch.slice(first, last - first)
+            if row >= stop:
+                break

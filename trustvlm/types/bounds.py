@@ -49,6 +49,7 @@ NUMBERS: dict[str, tuple[float, float]] = {
     "rate": (1e-3, 1e6),
     "days": (1e-9, 36_500.0),
     "hours": (0.0, 1e6),
+    "num_gpus": (0.0, 64.0),
 }
 """Parameter → its smallest and its largest allowed value."""
 
@@ -65,6 +66,8 @@ WHOLE: dict[str, tuple[int, int]] = {
     "revision": (0, 2**63 - 1),
     "since": (0, 2**63 - 1),
     "changes": (1, 10_000),
+    "rows": (1, 10_000_000),
+    "actors": (1, 4_096),
 }
 """Parameter that is a whole number → its smallest and its largest allowed value."""
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-__all__ = ["Bar", "progress_bar"]
+__all__ = ["Bar", "progress_bar", "rate_bar"]
 
 
 class Bar:
@@ -62,3 +62,32 @@ def progress_bar(total: int, what: str) -> Iterator[Bar]:
         *columns, console=Console(file=sys.stderr), transient=True, redirect_stdout=False
     ) as live:
         yield Bar(live, total, what)
+
+
+@contextmanager
+def rate_bar(what: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar with the number of things a second and the time left, gone when the block ends; it is
+    told (how many are done, of how many; None: not known)."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn(f"{{task.fields[counted]}} {what}"),
+        BarColumn(),
+        TextColumn("{task.fields[pace]}"),
+        TimeRemainingColumn(),
+    )
+    console = Console(file=sys.stderr)
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as live:
+        task = live.add_task(what, total=None, counted="0", pace="")
+
+        def update(done: int, total: int | None) -> None:
+            of = "" if total is None else f" of {total:,}"
+            live.update(task, completed=done, total=total, counted=f"{done:,}{of}")
+            speed = live.tasks[0].speed
+            live.update(task, pace="" if speed is None else f"{speed:,.0f} a second")
+
+        yield update

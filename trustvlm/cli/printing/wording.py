@@ -42,6 +42,7 @@ _PHRASES = (
     (r"\brule='(\w+)'", r"--rule \1"),
     (r"\baccept_truncated\b", "--accept-truncated"),
     (r"\bimage_range\b", "--range"),
+    (r"\bredo=True\b", "--redo"),
 )
 _ARGUMENT = re.compile(r"([a-z_]+): ")
 _ELSEWHERE = {"labels": "only", "truth": "label", "use_as_support": "support"}

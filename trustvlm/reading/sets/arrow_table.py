@@ -26,7 +26,7 @@ from trustvlm.reading.sets.rows import (
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["ArrowSet", "is_table", "of_batches", "parquet_images", "table_images"]
+__all__ = ["ArrowSet", "arrow_set", "is_table", "of_batches", "parquet_images", "table_images"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,11 +56,12 @@ class ArrowSet:
             for row, cell in enumerate(batch.column(self.image)):
                 place = f"{self.origin}, row {number}"
                 value = None if labels is None else labels[row].as_py()
-                image = self._image(cell.as_py(), place, number)
+                image = self.image_of(cell.as_py(), place, number)
                 yield ImageRow(image, label_name(value, self.names, place), place)
                 number += 1
 
-    def _image(self, value: Any, place: str, number: int) -> str | FileBytes:
+    def image_of(self, value: Any, place: str, number: int) -> str | FileBytes:
+        """The image of a cell of row `number`. Raises InvalidInput: there is none."""
         name = f"{self.origin}[{number}]"
         if isinstance(value, dict):  # of Hugging Face: the path is but a name where there are bytes
             content, path = value["bytes"], value["path"]
@@ -111,6 +112,12 @@ def table_images(table: Any, image: str | None, label: str | None, names: Names)
     return LabelledImages(
         origin, lambda: arrow_set.rows(pa.RecordBatchReader.from_stream(table)), unlabelled
     )
+
+
+def arrow_set(origin: str, folder: Path, schema: pyarrow.Schema) -> ArrowSet:
+    """How the rows of a table become images, by the usual names of its columns; paths start at
+    `folder`. Raises InvalidInput: no column of images."""
+    return _set_of(origin, folder, schema, None, None, None)[0]
 
 
 def is_table(values: Any) -> bool:

@@ -18,7 +18,7 @@ from trustvlm.reading.sets.fiftyone import fiftyone_images, is_fiftyone
 from trustvlm.reading.sets.rows import ImageRow, LabelledImages, Names
 from trustvlm.reading.sets.shards import shard_images
 
-__all__ = ["TABLES", "is_set_file", "labelled_folder", "read_images", "set_of"]
+__all__ = ["TABLES", "expanded", "is_set_file", "labelled_folder", "read_images", "set_of"]
 
 TABLES = (".csv", ".tsv", ".parquet")
 SHARDS = (".tar",)
@@ -88,7 +88,7 @@ def _of_file(
     if not is_set_file(path) or path.is_dir():
         return None
     if _is_shard(path):
-        return shard_images([_file(one) for one in _expanded(path)], names)
+        return shard_images([_file(one) for one in expanded(path)], names)
     read: Callable[..., LabelledImages] = (
         parquet_images if path.suffix.lower() == ".parquet" else csv_images
     )
@@ -105,7 +105,7 @@ def _file(path: Path) -> Path:
     return path
 
 
-def _expanded(path: Path) -> list[Path]:
+def expanded(path: Path) -> list[Path]:
     """The paths that part-{000..009}.tar stands for."""
     match = None if path.exists() else _RANGE.fullmatch(str(path))
     if match is None:

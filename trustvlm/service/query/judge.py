@@ -70,7 +70,7 @@ def judge_all(
     that need the same one."""
     queries, top_k = UnitQueries(classifier, verifier), min(top_k, context.subset.labels)
     dense = top_k < CANDIDATES and fits_dense(context)
-    rows = max(1, min(1024, BATCH_LOGITS // context.view.text.n)) if dense else BATCH_ROWS
+    rows = _dense_rows(context.view.text.n) if dense else BATCH_ROWS
     pieces: list[list[Columns]] = [[] for _ in rules]
     for start in range(0, max(len(queries), 1), rows):
         part = slice(start, start + rows)
@@ -80,6 +80,13 @@ def judge_all(
             may_stop()
             piece.append(batch.judged(rule, parameters))
     return [Columns.joined(piece) for piece in pieces]
+
+
+def _dense_rows(labels: int) -> int:
+    """Queries of a batch of the dense engine: a power of two, so that queries that are scored in
+    parts of some thousand have the batches, and so the numbers, of one call."""
+    most = max(1, min(1024, BATCH_LOGITS // labels))
+    return 1 << (most.bit_length() - 1)
 
 
 @dataclass(eq=False)

@@ -1,0 +1,144 @@
+"""What bulk work must know of a space before it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from trustvlm import __version__
+from trustvlm.bulk.units import Plan
+from trustvlm.catalog.rows import spaces
+from trustvlm.catalog.rows.spaces import SpaceRecord
+from trustvlm.errors import InvalidInput
+from trustvlm.service import TrustService
+from trustvlm.service.inputs.space_encoders import encodes_images, image_encoder
+from trustvlm.types import Queries, Verdicts
+from trustvlm.types.bulk import Work
+
+__all__ = ["Options", "Space", "space_facts"]
+
+_FORMAT = 1
+"""Number of the form of files: others are made again."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How rows are scored, and images read; see :meth:`TrustService.score` and :class:`Queries`."""
+
+    rule: str | None = None
+    params: Mapping[str, float | None] | None = None
+    top_k: int = 5
+    labels: Sequence[str] | None = None
+    image_range: tuple[float, float] | None = None
+    accept_truncated: bool = False
+
+    @property
+    def of_score(self) -> dict[str, Any]:
+        """The arguments of `score`."""
+        labels = None if self.labels is None else list(self.labels)
+        params = None if self.params is None else dict(self.params)
+        return {"rule": self.rule, "params": params, "top_k": self.top_k, "labels": labels}
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """The arguments of `embed`."""
+        return {"image_range": self.image_range, "accept_truncated": self.accept_truncated}
+
+
+@dataclass(frozen=True)
+class Space:
+    """A space as it is when the work begins.
+
+    Attributes:
+        epoch: of the catalog. dims: dimension of the vectors of each side.
+        encoded: the sides that images are encoded for; none: the space cannot encode images.
+    """
+
+    record: SpaceRecord
+    epoch: str
+    dims: Mapping[str, int] = field(init=False)
+    encoded: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        record = self.record
+        dims = {"classifier": record.classifier_dim, "verifier": record.verifier_dim}
+        encoded: list[str] = []
+        if encodes_images(image_encoder(record)):
+            if record.verifier == "same" or encodes_images(record.classifier):
+                encoded.append("classifier")
+            if record.verifier != "same":
+                encoded.append("verifier")
+        object.__setattr__(self, "dims", dims)
+        object.__setattr__(self, "encoded", tuple(encoded))
+
+    @property
+    def revision(self) -> int:
+        """The space's revision."""
+        return self.record.revision
+
+    def check(self, work: Work, plan: Plan, *, keep: bool) -> None:
+        """Raises InvalidInput for an input that the space cannot take, before any of it is read."""
+        if plan.sides and (work == "embed" or keep):
+            what = "keep_embeddings: is for images" if keep else "IN: expected images to embed"
+            raise InvalidInput(f"{what}; {plan.origin} holds vectors already ({plan.sides[0]})")
+        if not plan.sides and not self.encoded:
+            raise InvalidInput(
+                f"IN: {plan.origin} holds images, which the verifier of space "
+                f"{self.record.name!r}, {image_encoder(self.record)!r}, cannot encode; expected "
+                f"Parquet files with the columns classifier and verifier"
+            )
+
+    def key(
+        self, service: TrustService, work: Work, plan: Plan, options: Options
+    ) -> dict[str, Any]:
+        """What the key of every file says, but for its input.
+
+        Raises:
+            InvalidInput, NotFound: what scoring the rows would raise, before any of them is read.
+        """
+        if work == "embed":
+            return self.kept_key(options) | {"space": self.record.name}
+        verdicts = self._scored_nothing(service, plan, options)
+        given = sorted((options.params or {}).items())
+        params = {name: float(value) for name, value in given if value is not None}
+        return self._shared("score", options) | {
+            "space": self.record.name,
+            "epoch": self.epoch,
+            "rule": verdicts.rule,
+            "params": params,
+            "calibration": verdicts.calibration_id,
+            "top_k": options.top_k,
+            "labels": None if options.labels is None else list(options.labels),
+        }
+
+    def kept_key(self, options: Options) -> dict[str, Any]:
+        """What the key of files of embeddings says, but for their input: no revision and no label
+        changes them."""
+        return self._shared("embed", options)
+
+    def _shared(self, work: Work, options: Options) -> dict[str, Any]:
+        value_range = None if options.image_range is None else list(options.image_range)
+        return {
+            "work": work,
+            "format": _FORMAT,
+            "version": __version__,
+            "encoders": [self.record.classifier_identity, self.record.verifier_identity],
+            "reading": [value_range, options.accept_truncated],
+        }
+
+    def _scored_nothing(self, service: TrustService, plan: Plan, options: Options) -> Verdicts:
+        """The verdicts of no rows: of a call that refuses what it would refuse of any rows."""
+        sides = plan.sides or self.encoded
+        empty = {side: np.empty((0, self.dims[side])) for side in sides}
+        queries = Queries(empty.get("classifier"), empty.get("verifier"))
+        return service.score(self.record.name, queries, **options.of_score)
+
+
+def space_facts(service: TrustService, name: str) -> Space:
+    """The space `name` of an open service. Raises NotFound."""
+    home = service._ready()
+    with home.catalog.read() as connection:
+        return Space(spaces.find(connection, name), str(home.catalog.epoch(connection)))
