@@ -25,7 +25,7 @@ from trustvlm.errors import (
 )
 
 if TYPE_CHECKING:
-    from trustvlm.client import Client
+    from trustvlm.client import AsyncClient, Client
     from trustvlm.reading.label_files import read_labels
     from trustvlm.reading.sets.read import read_images
     from trustvlm.restoring import restore
@@ -55,6 +55,7 @@ __version__ = "0.1.0"
 __all__ = [
     "DEFAULT_RULE",
     "RULES",
+    "AsyncClient",
     "Busy",
     "Calibration",
     "Client",
@@ -93,7 +94,7 @@ __all__ = [
 ]
 
 _FROM = {
-    "trustvlm.client": ("Client",),
+    "trustvlm.client": ("AsyncClient", "Client"),
     "trustvlm.reading.label_files": ("read_labels",),
     "trustvlm.reading.sets.read": ("read_images",),
     "trustvlm.types.verification": ("VerifyReport",),

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from fastapi import FastAPI
 from PIL import Image
-from served_client import URL, application, client_of
+from served_client import URL, application, awaited_client_of, client_of
 from test_architecture import FILES, imports
 from test_http_routes import picture
 from test_promise import labelled
@@ -44,10 +44,15 @@ def service(app: FastAPI) -> trustvlm.TrustService:
     return found
 
 
-@pytest.fixture
-def client(app: FastAPI) -> Iterator[Client]:
+@pytest.fixture(params=["blocking", pytest.param("asynchronous", marks=pytest.mark.slow)])
+def client(app: FastAPI, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A client, or an asynchronous one whose calls are awaited one by one."""
     with client_of(app) as opened:
-        yield opened
+        if request.param == "blocking":
+            yield opened
+            return
+    with awaited_client_of(app) as bridge:
+        yield bridge
 
 
 def require_same(got: trustvlm.Verdicts, expected: trustvlm.Verdicts) -> None:

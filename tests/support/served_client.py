@@ -3,10 +3,12 @@ socket."""
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import uvicorn
 from fastapi import FastAPI
 
 import trustvlm
-from trustvlm.client import Client
+from trustvlm.client import AsyncClient, Client
 from trustvlm.http.app import create_app
 from trustvlm.http.options import ServeOptions
 from trustvlm.testing import AsgiTransport
@@ -30,6 +32,47 @@ def application(home: Path, **options: Any) -> Iterator[FastAPI]:
         yield app
     finally:
         app.state.serving.close()
+
+
+class Awaited:
+    """An asynchronous object whose coroutines are run to their end, and whose rows are listed."""
+
+    def __init__(self, asynchronous: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self._asynchronous, self._loop = asynchronous, loop
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._asynchronous, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            begun = method(*args, **kwargs)
+            if inspect.isasyncgen(begun):
+                return iter(self._loop.run_until_complete(_listed(begun)))
+            if inspect.isawaitable(begun):
+                return self._loop.run_until_complete(begun)
+            return (
+                begun
+                if isinstance(begun, AbstractAsyncContextManager)
+                else Awaited(begun, self._loop)
+            )
+
+        return call
+
+
+async def _listed(rows: AsyncIterator[Any]) -> list[Any]:
+    return [row async for row in rows]
+
+
+@contextmanager
+def awaited_client_of(app: FastAPI, **options: Any) -> Iterator[Awaited]:
+    """An asynchronous client of an application, for tests that do not await."""
+    with closing(asyncio.new_event_loop()) as loop:
+        client = Awaited(
+            AsyncClient(URL, transport=AsgiTransport(app), timeout=30, **options), loop
+        )
+        try:
+            yield client
+        finally:
+            client.close()
 
 
 def client_of(app: FastAPI, key: str | None = None, **options: Any) -> Client:

@@ -8,8 +8,9 @@
 It imports the dataclasses, the errors, NumPy and httpx: neither torch nor faiss nor the service.
 """
 
+from trustvlm.client.asynchronous import AsyncClient
 from trustvlm.client.client import Client
 from trustvlm.client.jobs import Job
 from trustvlm.client.transport import RequestSizes
 
-__all__ = ["Client", "Job", "RequestSizes"]
+__all__ = ["AsyncClient", "Client", "Job", "RequestSizes"]

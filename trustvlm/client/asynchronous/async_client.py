@@ -1,0 +1,143 @@
+"""The client for programs that use asyncio: the verbs of :class:`trustvlm.client.Client`, to be
+awaited."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, Self
+
+from trustvlm.client.asynchronous.threads import LANE, awaited, in_thread, listed
+from trustvlm.client.client import Client
+from trustvlm.client.review import ReviewQueue
+from trustvlm.errors import InvalidInput
+
+__all__ = ["AsyncClient", "AsyncReviewQueue"]
+
+_MOST_CALLS = 1_000
+
+
+class AsyncReviewQueue:
+    """The methods of :class:`trustvlm.client.review.ReviewQueue`, to be awaited. Made by
+    :meth:`AsyncClient.review`."""
+
+    def __init__(self, blocking: ReviewQueue, threads: Executor) -> None:
+        self.blocking, self.threads = blocking, threads
+
+    status = awaited(ReviewQueue.status)
+    collect = awaited(ReviewQueue.collect)
+    items = awaited(ReviewQueue.items)
+    next = awaited(ReviewQueue.next)
+    question = awaited(ReviewQueue.question)
+    picture = awaited(ReviewQueue.picture)
+    answer = awaited(ReviewQueue.answer)
+    skip = awaited(ReviewQueue.skip)
+    undo = awaited(ReviewQueue.undo)
+    export = awaited(ReviewQueue.export)
+    import_answers = awaited(ReviewQueue.import_answers)
+
+
+class AsyncClient:
+    """A :class:`trustvlm.client.Client` whose verbs are awaited, so that an event loop goes on
+    meanwhile; an asynchronous context manager.
+
+    Arguments, answers, errors and repeats are those of the client, which makes each call in a
+    thread. Verbs that list something are asynchronous iterators. Cancelling a call stops waiting
+    for it: a request that was sent is still answered, and a write is still done.
+
+    Args:
+        url, key, options: as for :class:`trustvlm.client.Client`.
+        calls: how many calls run at a time; others wait. 1 to 1,000.
+
+    Raises:
+        InvalidInput: as for the client, or a number of calls out of range.
+    """
+
+    def __init__(
+        self, url: str, key: str | None = None, *, calls: int = 32, **options: Any
+    ) -> None:
+        if isinstance(calls, bool) or not isinstance(calls, int) or not 1 <= calls <= _MOST_CALLS:
+            raise InvalidInput(
+                f"calls: expected a whole number from 1 to {_MOST_CALLS}, got {calls!r:.80}"
+            )
+        self.blocking = Client(url, key, **options)
+        self.threads: Executor = ThreadPoolExecutor(calls, "trustvlm-client")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Let go of the connections; every later call raises Unavailable or RuntimeError."""
+        self.threads.shutdown(wait=False, cancel_futures=True)
+        self.blocking.close()
+
+    @asynccontextmanager
+    async def at_revision(self, space: str, revision: int) -> AsyncIterator[None]:
+        """Make the first change within the block only if the space is still at `revision`; see
+        :meth:`Client.at_revision`. The calls of the block run one after the other."""
+        block = self.blocking.at_revision(space, revision)
+        lane = ThreadPoolExecutor(1, "trustvlm-client-revision")
+        token = LANE.set(lane)
+        try:
+            await in_thread(lane, block.__enter__)
+            try:
+                yield
+            finally:
+                await in_thread(lane, lambda: block.__exit__(None, None, None))
+        finally:
+            LANE.reset(token)
+            lane.shutdown(wait=False)
+
+    def review(self, space: str) -> AsyncReviewQueue:
+        """The review queue of a space; see :meth:`Client.review`."""
+        return AsyncReviewQueue(self.blocking.review(space), self.threads)
+
+    create_space = awaited(Client.create_space)
+    get_space = awaited(Client.get_space)
+    list_spaces = listed(Client.list_spaces)
+    remove_space = awaited(Client.remove_space)
+    restore_space = awaited(Client.restore_space)
+    embed = awaited(Client.embed)
+    score = awaited(Client.score)
+    search = awaited(Client.search)
+    project = awaited(Client.project)
+    register = awaited(Client.register)
+    add_support = awaited(Client.add_support)
+    update_label = awaited(Client.update_label)
+    remove_label = awaited(Client.remove_label)
+    restore_label = awaited(Client.restore_label)
+    alias = awaited(Client.alias)
+    unalias = awaited(Client.unalias)
+    remove_support = awaited(Client.remove_support)
+    restore_support = awaited(Client.restore_support)
+    removed = awaited(Client.removed)
+    list_labels = listed(Client.list_labels)
+    history = listed(Client.history)
+    changes = awaited(Client.changes)
+    unknown_labels = awaited(Client.unknown_labels)
+    list_supports = awaited(Client.list_supports)
+    thumbnail = awaited(Client.thumbnail)
+    evaluate = awaited(Client.evaluate)
+    evaluate_stored = awaited(Client.evaluate_stored)
+    count_observations = awaited(Client.count_observations)
+    calibrate = awaited(Client.calibrate)
+    recalibrate = awaited(Client.recalibrate)
+    list_calibrations = awaited(Client.list_calibrations)
+    remove_calibration = awaited(Client.remove_calibration)
+    feedback = awaited(Client.feedback)
+    observation_thumbnail = awaited(Client.observation_thumbnail)
+    monitor = awaited(Client.monitor)
+    list_jobs = awaited(Client.list_jobs)
+    get_job = awaited(Client.get_job)
+    cancel_job = awaited(Client.cancel_job)
+    wait_job = awaited(Client.wait_job)
