@@ -86,7 +86,7 @@ def _procedure(otherwise: str) -> Callable[[Any], Any]:
 )
 @number("--max-risk", default=0.05, help="At most this share of accepted answers may be wrong.")
 @number(
-    "--confidence", default=0.9, help="Confidence of that promise, over the draw of the images."
+    "--confidence", default=0.9, help="In at least this share of calibrations the promise is kept."
 )
 @click.option(
     "--rule",
@@ -123,7 +123,7 @@ def _procedure(otherwise: str) -> Callable[[Any], Any]:
 @number(
     "--unknown-rate",
     default=0.01,
-    help="False alarms of the test for images close to no prototype; 0 switches it off.",
+    help="Share of false alarms of the test that calls images unknown; 0 switches it off.",
 )
 @json_flag(help="Print the calibration as JSON.")
 @click.pass_obj

@@ -108,9 +108,13 @@ LABELS = [
 @click.option(
     "--rules", metavar="NAMES", help="Rules to compare, separated by commas.  [default: all]"
 )
-@number("--risk", default=0.05, help="Report the coverage at this risk.")
-@number("--coverage", default=0.8, help="Report the risk at this coverage.")
-@number("--draws", default=5, help="Draws of support images for the curve; 0: no curve.")
+@number("--risk", default=0.05, help="Report how much can be accepted at this share of errors.")
+@number("--coverage", default=0.8, help="Report the errors in this share, the most trusted images.")
+@number(
+    "--draws",
+    default=5,
+    help="Random parts of the support images, for the curve over their number; 0: no curve.",
+)
 @file("--report", metavar="FILE.html", help="Write a page with answers, plots and pictures.")
 @text(
     "--page",

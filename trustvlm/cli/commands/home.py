@@ -190,7 +190,7 @@ def _label_count(folder: Path) -> int:
 
 @click.group()
 def db() -> None:
-    """Show and upgrade the catalog's schema."""
+    """Create, copy, check and upgrade the catalog, the database with all data."""
 
 
 @db.command()

@@ -137,7 +137,7 @@ def tune(session: Session, /, space: str, recall: float, k: int) -> None:
     "milliseconds",
     type=Bounded("milliseconds"),
     default=25.0,
-    help="What a search may take.",
+    help="Milliseconds that a search may take.",
 )
 @pass_local
 def suggest(session: Session, space: str, milliseconds: float) -> None:

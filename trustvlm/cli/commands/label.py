@@ -68,7 +68,7 @@ def list_(session: Session, space: str, form: str) -> None:
 @text(
     "--new-name",
     metavar="NAME",
-    help="Another name; a text prototype made from the name is made again.",
+    help="The new name. A text prototype that was made from the old one is made from the new one.",
 )
 @click.pass_obj
 def update(
@@ -106,7 +106,7 @@ def remove(session: Session, space: str, name: str, purge: bool) -> None:
 def restore(session: Session, space: str, name: str) -> None:
     """Bring back a removed label.
 
-    The one of that name that was removed last, with the support images it had.
+    Of several with that name, the one removed last. It comes with its support images.
     """
     with session.writing() as service:
         revision = service.restore_label(space, name)

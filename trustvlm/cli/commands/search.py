@@ -139,10 +139,10 @@ def _embedded(service: TrustService, space: str, image: Path, reading: dict[str,
 def map_(session: Session, space: str, limit: int, form: str) -> None:
     """Place SPACE's images in two dimensions.
 
-    Similar images lie near to each other (t-SNE of the verifier embeddings). Support images, and
-    stored images of known label: those of the last calibration and of feedback drawn at random,
-    with whether the label that they get is wrong. The values of x and y lie within -1 and 1. With
-    --format csv, a plotting program reads it.
+    Similar images lie near to each other (t-SNE of the verifier embeddings). Listed are support
+    images, and images with a known label that are stored: those of the last calibration, and
+    feedback drawn at random; with whether the label that they get is wrong. x and y lie between -1
+    and 1. With --format csv, a plotting program reads the list.
     """
     with session.reading() as service:
         made = service.project(space, limit=limit)

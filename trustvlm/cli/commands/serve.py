@@ -39,7 +39,7 @@ KEYS = [
     "--host", default="127.0.0.1", help="Where to listen. Beyond this machine, keys are needed."
 )
 @click.option("--port", default=8000, type=click.IntRange(0, 65535), help="0: any free one.")
-@click.option("--workers", default=1, type=click.IntRange(1, 64), help="Processes on the home.")
+@click.option("--workers", default=1, type=click.IntRange(1, 64), help="Server processes.")
 @flag("--require-key", help="Ask for a key on this machine, too.")
 @click.option(
     "--root-path",
@@ -111,7 +111,7 @@ def _keys(service: TrustService) -> ServerHome:
     "--space",
     metavar="NAME",
     shell_complete=spaces,
-    help="The only space that it opens.  [default: all]",
+    help="The only space that the key opens.  [default: all]",
 )
 @text("--note", metavar="TEXT", help="What it is for.")
 @number("--rate", help="Requests a second.  [default: the setting serve_rate]")

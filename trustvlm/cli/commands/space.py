@@ -202,7 +202,7 @@ def repoint(session: Session, name: str, classifier: str | None, verifier: str |
 def restore(session: Session, name: str) -> None:
     """Bring back a removed space: the last one of that name.
 
-    Of a space that was re-embedded ('trustvlm space reembed'), put the old embeddings back.
+    If the space was re-embedded ('trustvlm space reembed'), put its old embeddings back.
     """
     with session.writing() as service:
         service.restore_space(name)

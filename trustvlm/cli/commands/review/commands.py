@@ -150,7 +150,8 @@ def answer(
 ) -> None:
     """Say the right label of an item.
 
-    It is stored as feedback: of the tray sample as drawn at random, of the tray review as chosen.
+    The answer is stored as feedback: that of an item of the tray sample as drawn at random, that of
+    the tray review as chosen.
     """
     exactly_one(right=right or None, label=label, none=none or None)
     with session.writing() as service:

@@ -57,10 +57,12 @@ __all__ = ["start"]
     metavar="SHARE",
     help="The share of the images of each label that measures; the others become support images.",
 )
-@number("--seed", default=0, metavar="N", help="Of that split: the same number, the same split.")
+@number(
+    "--seed", default=0, metavar="N", help="Number that draws that split: the same one, the same."
+)
 @flag("--serve", help="Then serve the home, with a page for people, until Ctrl-C.")
 @click.option(
-    "--port", default=8000, type=click.IntRange(0, 65535), help="Of --serve. 0: any free one."
+    "--port", default=8000, type=click.IntRange(0, 65535), help="Port of --serve; 0: any free one."
 )
 @exclude_option
 @image_options

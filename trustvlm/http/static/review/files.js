@@ -22,7 +22,7 @@ export function filesPanel({ space, signal }, { tray, imported }) {
   const input = h("input", { id, type: "file", accept: ".csv,.json,text/csv,application/json", on: { change: () => send(input.files[0]) } });
   const root = h("details", { class: "elsewhere" }, h("summary", {}, "Answer elsewhere: CSV, Label Studio"),
     h("div", { class: "card stack" },
-      h("div", {}, h("h3", {}, "Export what waits"), h("p", { class: "quiet" }, "Of the tray that is shown. Fill in the column “truth” of the CSV, or answer the tasks in Label Studio."),
+      h("div", {}, h("h3", {}, "Export what waits"), h("p", { class: "quiet" }, "The file has the images of the group that is shown. Fill in the column “truth” of the CSV, or answer the tasks in Label Studio."),
         h("div", { class: "row" }, exporter("csv", "Export CSV"), exporter("label-studio", "Export for Label Studio"))),
       h("div", { class: "field" }, h("label", { for: id }, "Import answers"), input,
         h("p", { class: "quiet" }, "The same CSV, or what Label Studio exports as JSON. Each answer is stored by itself; to import a file again does no harm.")),

@@ -30,7 +30,7 @@ export function answerOf(calibration) {
 /** What a verdict must have to be accepted. */
 export function acceptedFrom(calibration) {
   const { threshold, rule, params, asked_threshold: own } = calibration;
-  return `Accepted is a probability of ${likely(probabilityOf(calibration, threshold))} or more (trust from ${trustText(threshold, rule)} on under the rule ${ruleName(rule, params)}${own === null ? "" : "; this threshold was chosen by hand"}).`;
+  return `An answer is accepted with a probability of ${likely(probabilityOf(calibration, threshold))} or more (trust from ${trustText(threshold, rule)} on under the rule ${ruleName(rule, params)}${own === null ? "" : "; this threshold was chosen by hand"}).`;
 }
 
 /** How a calibration was proved. */

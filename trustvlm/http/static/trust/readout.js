@@ -20,7 +20,7 @@ export function proofAt(view, position, current, asked) {
   if (!range) return { kind: "not", text: `${seen}No threshold of this rule can be proved with these images, for ${wish(asked)}. More images are needed, or a weaker promise.` };
   const [low, high] = range;
   if (threshold >= low && threshold <= high) return { kind: "proved", text: `${capital(promise({ max_risk: asked.risk, confidence: asked.confidence }))}.` };
-  const where = (edge, name) => `The ${name} threshold proved is ${trustText(edge, view.rule.rule)}, which accepts ${percent(view.coverage(positionOf(view, edge)), 0)}.`;
+  const where = (edge, name) => `The ${name} threshold that is proved is ${trustText(edge, view.rule.rule)}, which accepts ${percent(view.coverage(positionOf(view, edge)), 0)}.`;
   if (threshold < low) return { kind: "not", text: `${seen}${sentenceOf(asked)} cannot be proved here. ${where(low, "lowest")}` };
   return { kind: "not", text: `Only ${counted(accepted, "image is", "images are")} accepted here, too few for a proof. ${where(high, "highest")}` };
 }

@@ -37,7 +37,7 @@ function plainTrust(verdict, threshold) {
     line(verdict.label, verdict.trust),
     verdict.rival !== null && line(`${verdict.rival} (rival)`, verdict.rival_trust),
     threshold !== null && line("threshold", threshold),
-    h("p", { class: "quiet" }, "This rule’s trust has no ends, so it is no bar: larger is more."));
+    h("p", { class: "quiet" }, "The trust of this rule has no largest value, so no bar can show it: a larger number means more trust."));
 }
 
 function table(space, verdict, calibration) {
